@@ -1,0 +1,1 @@
+"""The executors that run tasks: command and python."""

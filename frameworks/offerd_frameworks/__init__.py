@@ -1,0 +1,1 @@
+"""Frameworks that show how to use offerd."""

@@ -1,0 +1,1 @@
+"""Isolation modules: what holds an executor and its tasks to their resources."""

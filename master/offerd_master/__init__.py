@@ -1,0 +1,1 @@
+"""The master: a pure core, allocation modules and the daemon around them."""

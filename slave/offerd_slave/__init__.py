@@ -1,0 +1,1 @@
+"""The node agent: a pure core, checkpoints, sandboxes, launcher and the daemon around them."""
