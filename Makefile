@@ -1,0 +1,46 @@
+# `make demo` and `make test` work as the very first command after `git clone`: they make .venv and install into it.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fmt clean
+
+BIN := .venv/bin
+PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */offerd*/__init__.py))
+SCRIPTS := $(wildcard deploy/*.sh deploy/*/*.sh)
+# More words for pytest: make test ARGS='-k drf -x'
+ARGS ?=
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: ## start a cluster on this host, run a real job on it, stop it again
+	@deploy/bootstrap.sh venv
+	@$(BIN)/offerd demo
+
+test: ## run every test (as root also installs the Debian packages they need)
+	@deploy/bootstrap.sh packages
+	@deploy/bootstrap.sh venv dev
+	@$(BIN)/pytest $(ARGS)
+
+check: ## format, lint, types, tidiness, layering, deploy scripts, Vagrantfile
+	@deploy/bootstrap.sh venv dev
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy $(PACKAGES) tests $(wildcard bench)
+	$(BIN)/pytest -q tests/unit/test_tidy.py tests/unit/test_layout.py
+	for script in $(SCRIPTS); do sh -n $$script || exit 1; done
+	bash -n .ci/run
+	if command -v shellcheck >/dev/null; then shellcheck -x .ci/run $(SCRIPTS); fi
+	if command -v vagrant >/dev/null; then vagrant validate --ignore-provider; fi
+
+bench: ## measure rates, latencies and memory beside their baselines (writes bench/results.md)
+	@deploy/bootstrap.sh venv dev
+	@$(BIN)/python bench/run.py
+
+fmt: ## format the code and mend what the linter can
+	@deploy/bootstrap.sh venv dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove .venv, caches and build results
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .vagrant
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
