@@ -1,0 +1,48 @@
+"""What every ring of tests shares: Hypothesis' profile, the marker `root`, and no silent skips under CI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+from hypothesis import settings
+
+UNDER_CI = os.environ.get("CI") == "true"
+
+# A deadline measures what else the machine does, not the code. Under CI the same examples run every time, so
+# that a failure there is one that the change made.
+settings.register_profile("offerd", deadline=None, print_blob=True, derandomize=UNDER_CI)
+settings.load_profile("offerd")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked `root` where we are not."""
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip(reason="needs uid 0"))
+
+
+def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Under CI turn a skip into a failure: what never runs there proves nothing."""
+    if UNDER_CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI counts as a failure: {report.longrepr}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that skips itself, or is skipped by a marker."""
+    report = yield
+    refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A whole module that skips itself while it is imported."""
+    report = yield
+    refuse_skip(report)
+    return report

@@ -1,0 +1,262 @@
+"""Who may import whom, that the cores do no IO, and that the packaging tables name every package on disk."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The import DAG of the components. A package may import itself and what stands here, nothing else of ours.
+MAY_IMPORT: dict[str, set[str]] = {
+    "offerd": set(),
+    "offerd_isolation": {"offerd"},
+    "offerd_master": {"offerd"},
+    "offerd_slave": {"offerd", "offerd_isolation"},
+    "offerd_executors": {"offerd"},
+    "offerd_frameworks": {"offerd"},
+    "offerd_cli": {
+        "offerd",
+        "offerd_isolation",
+        "offerd_master",
+        "offerd_slave",
+        "offerd_executors",
+        "offerd_frameworks",
+    },
+}
+
+# A core is told the time and what happened, and answers what to do; with these it could find out or act itself.
+IMPURE_MODULES = {
+    "asyncio",
+    "concurrent",
+    "http",
+    "io",
+    "logging",
+    "mmap",
+    "multiprocessing",
+    "os",
+    "pathlib",
+    "psutil",
+    "random",
+    "secrets",
+    "select",
+    "selectors",
+    "shutil",
+    "socket",
+    "socketserver",
+    "ssl",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "time",
+    "urllib",
+    "uuid",
+    "zmq",
+}
+IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "__import__"}
+
+
+class Import(NamedTuple):
+    """One import statement's module, dotted, and for `from` the names: each may be a submodule."""
+
+    line: int
+    module: str
+    names: tuple[str, ...] = ()
+
+    @property
+    def top(self) -> str:
+        """The first part of the module's name."""
+        return self.module.partition(".")[0]
+
+
+def packages_on_disk() -> dict[str, Path]:
+    """Import name and folder of every package of ours: FOLDER/NAME/__init__.py, whose NAME begins with offerd."""
+    found = (path.parent for path in ROOT.glob("*/offerd*/__init__.py"))
+    return {path.name: path for path in sorted(found)}
+
+
+def imports_of(source: str, module: str, is_package: bool = False) -> Iterator[Import]:
+    """Every import in `source`, wherever it stands, also for types only; relative ones are made absolute."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(node.lineno, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                up = node.level - 1 if is_package else node.level
+                parents = module.split(".")
+                base = ".".join([*parents[: len(parents) - up], *([base] if base else [])])
+            yield Import(node.lineno, base, tuple(alias.name for alias in node.names))
+
+
+def module_name(package: Path, path: Path) -> str:
+    """`offerd_master.core.offers` for that module's file, `offerd_master.core` for its package's."""
+    parts = path.relative_to(package.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def modules_of(package: Path) -> dict[str, Path]:
+    """Dotted name and file of every module in a package."""
+    return {module_name(package, path): path for path in sorted(package.rglob("*.py"))}
+
+
+def forbidden_imports(package: str, imports: Iterator[Import]) -> list[str]:
+    """The imports that the DAG does not allow to `package`."""
+    allowed = MAY_IMPORT[package] | {package}
+    return [
+        f"{package} line {item.line} imports {item.module}"
+        for item in imports
+        if item.top.startswith("offerd") and item.top not in allowed
+    ]
+
+
+def impurities(source: str, module: str, is_package: bool = False) -> list[str]:
+    """What a pure module must not contain: imports that reach outside the process, and builtins that do."""
+    found = [
+        f"{module} line {item.line} imports {item.module}"
+        for item in imports_of(source, module, is_package)
+        if item.top in IMPURE_MODULES
+    ]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in IMPURE_CALLS:
+            found.append(f"{module} line {node.lineno} calls {ast.unparse(node.func)}()")
+    return found
+
+
+def core_modules(modules: dict[str, Path]) -> set[str]:
+    """The modules of a component's core and all of the same component that they import, near or far."""
+    waiting = [name for name in modules if name.split(".")[1:2] == ["core"]]
+    reached: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in reached:
+            continue
+        reached.add(name)
+        path = modules[name]
+        for item in imports_of(path.read_text(), name, path.name == "__init__.py"):
+            candidates = {item.module, *(f"{item.module}.{member}" for member in item.names)}
+            waiting.extend(candidates & modules.keys())
+    return reached
+
+
+def config() -> dict[str, Any]:
+    """pyproject.toml's tool tables."""
+    tools: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    return tools
+
+
+def test_every_package_has_its_place_in_the_dag() -> None:
+    assert set(packages_on_disk()) == set(MAY_IMPORT)
+
+
+def test_the_dag_has_no_cycle() -> None:
+    placed: set[str] = set()
+    while ready := {name for name, uses in MAY_IMPORT.items() if uses <= placed} - placed:
+        placed |= ready
+    assert placed == set(MAY_IMPORT)
+
+
+def test_master_and_slave_do_not_know_each_other() -> None:
+    assert "offerd_slave" not in MAY_IMPORT["offerd_master"]
+    assert "offerd_master" not in MAY_IMPORT["offerd_slave"]
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_package_imports_only_what_the_dag_allows(package: str) -> None:
+    found: list[str] = []
+    for name, path in modules_of(packages_on_disk()[package]).items():
+        imports = imports_of(path.read_text(), name, path.name == "__init__.py")
+        found += (f"{path.relative_to(ROOT)}: {text}" for text in forbidden_imports(package, imports))
+    assert found == []
+
+
+@pytest.mark.parametrize("package", ["offerd_master", "offerd_slave"])
+def test_core_does_no_io_and_reads_no_clock(package: str) -> None:
+    modules = modules_of(packages_on_disk()[package])
+    core = core_modules(modules)
+    assert core, f"{package} has no core"
+    found: list[str] = []
+    for name in sorted(core):
+        found += impurities(modules[name].read_text(), name, modules[name].name == "__init__.py")
+    assert found == []
+
+
+def test_packaging_names_every_package_on_disk() -> None:
+    on_disk = packages_on_disk().values()
+    build = config()["hatch"]["build"]
+    assert sorted(build["targets"]["wheel"]["packages"]) == sorted(
+        str(path.relative_to(ROOT)) for path in on_disk
+    )
+    assert sorted(build["dev-mode-dirs"]) == sorted(path.parent.name for path in on_disk)
+
+
+def test_tools_look_into_every_component() -> None:
+    components = {path.parent.name for path in packages_on_disk().values()}
+    mypy_path = {Path(entry).name for entry in config()["mypy"]["mypy_path"]}
+    assert components <= mypy_path
+    assert components <= set(config()["ruff"]["src"])
+    assert components <= set(config()["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"])
+
+
+def test_every_package_is_typed() -> None:
+    assert [name for name, path in packages_on_disk().items() if not (path / "py.typed").exists()] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import offerd_slave",
+        "import offerd_slave.daemon as daemon",
+        "from offerd_slave.core import state",
+        "def f():\n    from offerd_slave import core",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import offerd_isolation",
+    ],
+)
+def test_a_planted_import_against_the_dag_is_found(source: str) -> None:
+    assert forbidden_imports("offerd_master", imports_of(source, "offerd_master.x"))
+
+
+def test_imports_along_the_dag_and_within_the_package_pass() -> None:
+    source = "import offerd\nfrom offerd_master.core import state\nfrom . import daemon\nimport zmq"
+    assert forbidden_imports("offerd_master", imports_of(source, "offerd_master.x")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import time", "import os.path", "from random import choice", "def f():\n    import zmq", "open('x')"],
+)
+def test_a_planted_impurity_is_found(source: str) -> None:
+    assert impurities(source, "offerd_master.core.state")
+
+
+def test_pure_code_passes() -> None:
+    assert (
+        impurities("import math\nfrom offerd import resources\nf.open(1)", "offerd_master.core.state") == []
+    )
+
+
+def test_relative_imports_are_resolved() -> None:
+    inside_module = imports_of("from . import a\nfrom ..b import c", "offerd_master.core.state")
+    assert [item.module for item in inside_module] == ["offerd_master.core", "offerd_master.b"]
+    inside_package = imports_of("from . import a\nfrom .b import c", "offerd_master.core", is_package=True)
+    assert [item.module for item in inside_package] == ["offerd_master.core", "offerd_master.core.b"]
+
+
+def test_core_reaches_what_it_imports(tmp_path: Path) -> None:
+    package = tmp_path / "offerd_master"
+    (package / "core").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "core" / "__init__.py").write_text("")
+    (package / "core" / "state.py").write_text("from offerd_master import shares\n")
+    (package / "shares.py").write_text("from .ties import lowest\n")
+    (package / "ties.py").write_text("")
+    (package / "daemon.py").write_text("import zmq\n")
+    reached = core_modules(modules_of(package))
+    assert {"offerd_master.core.state", "offerd_master.shares", "offerd_master.ties"} <= reached
+    assert "offerd_master.daemon" not in reached
