@@ -1,0 +1,57 @@
+"""The exceptions of offerd.
+
+    OfferdError
+    +-- BadInput           a person wrote something that cannot be: resource string, flag, file (CLI exit status 2)
+    |   +-- BadResources   ... in a resource string or a quantity
+    +-- BadMessage         a peer sent something that is no message of ours: the peer is dropped, we go on
+    +-- MessageTooLarge    a message of ours would not fit into one frame
+    +-- FrameworkError     the master ended this framework, with a machine-readable reason
+    +-- TaskError          a task of ClusterExecutor did not finish: state, reason and message of its last status
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from offerd.messages import TaskStatus
+
+
+class OfferdError(Exception):
+    """Root of everything that offerd raises on purpose. Its text is one line for a person."""
+
+
+class BadInput(OfferdError):
+    """A person's input cannot be used; the text says what is wrong and what to write instead."""
+
+
+class BadResources(BadInput, ValueError):
+    """A resource string, quantity or subtraction makes no sense."""
+
+
+class BadMessage(OfferdError):
+    """Bytes from a peer that are no batch of our messages."""
+
+
+class MessageTooLarge(OfferdError, ValueError):
+    """One message of ours is larger than a frame may be."""
+
+
+class FrameworkError(OfferdError):
+    """The master refuses or has ended this framework.
+
+    `reason` is one of `offerd.messages.Reason`, for programs; the text is for people.
+    """
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class TaskError(OfferdError):
+    """A task ended otherwise than by finishing; `status` is its terminal status."""
+
+    def __init__(self, status: TaskStatus) -> None:
+        why = status.message or status.reason or "no reason given"
+        super().__init__(f"task {status.task_id} ended {status.state.value}: {why}")
+        self.status = status

@@ -1,0 +1,27 @@
+"""Identifiers: plain strings on the wire, distinct types for the type checker.
+
+Who makes them: the framework names its tasks and executors, the master names frameworks, slaves and offers, the slave
+names containers (one container = one run of one executor).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+FrameworkID = NewType("FrameworkID", str)
+SlaveID = NewType("SlaveID", str)
+OfferID = NewType("OfferID", str)
+TaskID = NewType("TaskID", str)
+ExecutorID = NewType("ExecutorID", str)
+ContainerID = NewType("ContainerID", str)
+
+PeerID = NewType("PeerID", bytes)
+"""The routing id of a ROUTER's peer. It says where to send, never who somebody is: peers choose it themselves."""
+
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@=+-]{0,127}\Z")
+
+
+def is_valid_id(text: str) -> bool:
+    """Whether an id may name a directory and stand in a URL: 1 to 128 letters, digits and `_.:@=+-`, no leading dot."""
+    return _ID.match(text) is not None

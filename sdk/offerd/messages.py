@@ -1,0 +1,487 @@
+"""The whole protocol of offerd, on one page.
+
+Every message is a frozen msgspec struct, travels as a MessagePack array `[name, field, field, ...]` inside a `Frame`
+(see `offerd.codec`), and is handled by the method of the same name in snake case.
+
+Compatibility: a reader ignores fields it does not know and fills in missing ones with their defaults. So a field is
+only ever **added at the end, with a default**; none is renamed, moved or removed (a test holds the wire to that).
+A message a reader does not know is a `BadMessage` of that one peer. Every hello carries `protocol`.
+
+Who talks to whom::
+
+    scheduler --DEALER--> master <--DEALER-- slave <--DEALER-- executor
+"""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+
+import msgspec
+
+from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
+from offerd.resources import NOTHING, Resources
+
+PROTOCOL = 1
+"""Version of this page. Readers accept any hello with `protocol >= OLDEST_PROTOCOL`."""
+OLDEST_PROTOCOL = 1
+
+# -- Values carried by messages -----------------------------------------------------------------------------------------
+
+
+class TaskState(Enum):
+    """Where a task is. Terminal states are final: one of them reaches the scheduler's code, once."""
+
+    STAGING = "TASK_STAGING"  # accepted by the master, not yet reported running
+    RUNNING = "TASK_RUNNING"
+    FINISHED = "TASK_FINISHED"  # ended by itself, well
+    FAILED = "TASK_FAILED"  # ended by itself, badly
+    KILLED = "TASK_KILLED"  # ended by us: by request, time limit, drain
+    ERROR = "TASK_ERROR"  # the description was bad: never launched, will not be better next time
+    LOST = "TASK_LOST"  # it never ran, or nobody can say how it ended
+
+    terminal: bool
+    """Set below; an attribute and not a property because the hot path asks for every update."""
+
+
+for _state in TaskState:
+    _state.terminal = _state not in (TaskState.STAGING, TaskState.RUNNING)
+
+
+class Reason(StrEnum):
+    """Why a task is in its state or a framework was refused. On the wire a plain string: newer peers know more."""
+
+    # the command or call itself
+    COMMAND_EXITED = "COMMAND_EXITED"  # exit status other than 0, or a signal of its own
+    COMMAND_NOT_STARTED = "COMMAND_NOT_STARTED"  # no such program, no permission
+    CALL_RAISED = "CALL_RAISED"  # a Python call ended with an exception
+    # ended by us
+    TASK_TIMEOUT = "TASK_TIMEOUT"  # its time limit was over
+    KILLED_BY_FRAMEWORK = "KILLED_BY_FRAMEWORK"
+    FRAMEWORK_REMOVED = "FRAMEWORK_REMOVED"
+    SLAVE_DRAINING = "SLAVE_DRAINING"
+    # the accept was bad
+    OFFER_INVALID = "OFFER_INVALID"  # unknown, answered already, rescinded, or offers of several slaves
+    OFFER_EXCEEDED = "OFFER_EXCEEDED"  # asks for more than the offers hold
+    LONG_TASK_CAP = "LONG_TASK_CAP"  # long tasks would hold more than their part of the slave
+    TASK_ID_DUPLICATE = "TASK_ID_DUPLICATE"
+    TASK_INVALID = "TASK_INVALID"  # nothing to run, no resources, negative time limit, unknown executor
+    SLAVE_UNKNOWN = "SLAVE_UNKNOWN"
+    # the executor, the slave, the network
+    EXECUTOR_NOT_LAUNCHED = "EXECUTOR_NOT_LAUNCHED"
+    EXECUTOR_REGISTRATION_TIMEOUT = "EXECUTOR_REGISTRATION_TIMEOUT"
+    EXECUTOR_EXITED = "EXECUTOR_EXITED"
+    SHIM_DIED = "SHIM_DIED"
+    WORKER_DIED = "WORKER_DIED"  # a worker process of the Python executor, by its own hand
+    SLAVE_LOST = "SLAVE_LOST"
+    SLAVE_RESTARTED = "SLAVE_RESTARTED"
+    HOST_REBOOTED = "HOST_REBOOTED"
+    CHECKPOINT_DAMAGED = "CHECKPOINT_DAMAGED"
+    # answers to reconciliation and registration
+    RECONCILIATION = "RECONCILIATION"
+    TASK_UNKNOWN = "TASK_UNKNOWN"
+    FRAMEWORK_INVALID = "FRAMEWORK_INVALID"
+    FRAMEWORK_FAILED_OVER = "FRAMEWORK_FAILED_OVER"
+    PROTOCOL_TOO_OLD = "PROTOCOL_TOO_OLD"
+    EPOCH_TOO_OLD = "EPOCH_TOO_OLD"
+
+
+class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Root of what is carried inside messages."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
+    """Root of all messages; the tag on the wire is the class's name."""
+
+
+class CommandInfo(Value):
+    """A program: `argv`, or one line for `/bin/sh -c`; `environment` is added to the slave's small clean one."""
+
+    argv: list[str] = []
+    shell: str = ""
+    environment: dict[str, str] = {}
+
+
+class ExecutorInfo(Value):
+    """What runs a framework's tasks on a slave: a Python `module` with a `main()` (forked, fast), or a `command`.
+
+    `resources` are its own, held while it lives, on top of its tasks'. One executor of an id runs per framework and slave.
+    """
+
+    executor_id: ExecutorID
+    module: str = ""
+    command: CommandInfo | None = None
+    resources: Resources = NOTHING
+    name: str = ""
+    data: bytes = b""
+    shutdown_grace_s: float = 5.0
+
+
+class FrameworkInfo(Value):
+    """Who asks for resources. `user` runs the executors ("" = the slave's own); `role` is what shares are counted by."""
+
+    name: str
+    framework_id: FrameworkID = FrameworkID("")
+    user: str = ""
+    role: str = "*"
+    executors: list[ExecutorInfo] = []
+    failover_timeout_s: float = 0.0
+    hostname: str = ""
+    labels: dict[str, str] = {}
+
+
+class TaskInfo(Value):
+    """One task. `time_limit_s=None` makes it long; a limit is counted from its delivery to the executor and enforced by
+    killing. `kill_grace_s`: from TERM to KILL. `data` is the executor's business; the master never keeps it.
+    """
+
+    task_id: TaskID
+    resources: Resources
+    executor_id: ExecutorID
+    command: CommandInfo | None = None
+    data: bytes = b""
+    time_limit_s: float | None = None
+    kill_grace_s: float | None = None
+    name: str = ""
+    labels: dict[str, str] = {}
+
+
+class Offer(Value):
+    """Free resources of one slave. Tasks that are long there (no limit, or one above `short_limit_s`) may together take at
+    most `long_quantities` of it (per name: millicpus, bytes, number of ports); short ones all of it.
+    """
+
+    offer_id: OfferID
+    slave_id: SlaveID
+    hostname: str
+    resources: Resources
+    long_quantities: dict[str, int] = {}
+    short_limit_s: float = 0.0
+    attributes: dict[str, str] = {}
+    executor_ids: list[ExecutorID] = []
+    files_address: str = ""
+
+
+class TaskUsage(Value):
+    """What a task used, as far as its isolation can tell."""
+
+    cpu_s: float = 0.0
+    peak_mem_bytes: int = 0
+
+
+class TaskStatus(Value):
+    """A task's state and why. Identified by `(task_id, sequence)`: sequences rise within a task, so that a status
+    repeated or overtaken is known for what it is. `timestamp` (wall clock) is for display only.
+    """
+
+    task_id: TaskID
+    state: TaskState
+    sequence: int = 0
+    reason: str = ""
+    source: str = ""  # executor | slave | master
+    message: str = ""
+    data: bytes = b""
+    exit_status: int | None = None  # exit code, or minus the signal
+    limit: str = ""  # the limit that was hit, as "time_limit_s=2"
+    usage: TaskUsage | None = None
+    timestamp: float = 0.0
+    slave_id: SlaveID = SlaveID("")
+    executor_id: ExecutorID = ExecutorID("")
+    container_id: ContainerID = ContainerID("")
+
+
+class SlaveInfo(Value):
+    """A slave as it registers. `long_fraction` and `short_limit_s` split it between long and short tasks."""
+
+    hostname: str
+    resources: Resources
+    slave_id: SlaveID = SlaveID("")
+    attributes: dict[str, str] = {}
+    files_address: str = ""  # host:port of its HTTP file server
+    boot_id: str = ""
+    isolation: str = "noop"
+    long_fraction: float = 0.5
+    short_limit_s: float = 60.0
+    facts: dict[str, str] = {}  # fingerprint: kernel, cgroup mode, numa, python, version
+
+
+class RunningTask(Value):
+    """A task that a re-registering slave still has: what a master needs to count it again."""
+
+    framework_id: FrameworkID
+    executor_id: ExecutorID
+    task_id: TaskID
+    resources: Resources
+    state: TaskState
+    time_limit_s: float | None = None
+    name: str = ""
+    container_id: ContainerID = ContainerID("")
+
+
+class RunningExecutor(Value):
+    """An executor that a re-registering slave still has."""
+
+    framework: FrameworkInfo
+    executor_id: ExecutorID
+    container_id: ContainerID
+    resources: Resources = NOTHING
+
+
+class Filters(Value):
+    """What a framework never wants to be offered; evaluated at the master (paper, section 3.5). Empty = no filter."""
+
+    slave_ids: list[SlaveID] = []  # only these
+    minimum: Resources = NOTHING  # only slaves with at least this free
+    attributes: dict[str, str] = {}  # only slaves with exactly these
+
+
+UpdateID = tuple[TaskID, int]
+"""Which status is acknowledged: task id and sequence."""
+
+# -- Scheduler -> master ------------------------------------------------------------------------------------------------
+
+
+class RegisterFramework(Message):
+    """Hello. With a framework id: take over from the scheduler that had it."""
+
+    framework: FrameworkInfo
+    protocol: int = PROTOCOL
+
+
+class AcceptOffers(Message):
+    """Run these tasks on these offers (all of one slave). What they leave is free; it is not offered to this framework
+    again for `refuse_seconds`. An empty list of tasks declines.
+    """
+
+    offer_ids: list[OfferID]
+    tasks: list[TaskInfo]
+    refuse_seconds: float = 0.0
+
+
+class DeclineOffers(Message):
+    offer_ids: list[OfferID]
+    refuse_seconds: float = 5.0
+
+
+class SetNeedsOffers(Message):
+    needs_offers: bool
+
+
+class SetFilters(Message):
+    filters: Filters
+
+
+class ReviveOffers(Message):
+    """Forget all refusals of this framework."""
+
+
+class KillTask(Message):
+    """Also master -> slave -> executor. An empty slave id lets the master look for it."""
+
+    framework_id: FrameworkID
+    task_id: TaskID
+    slave_id: SlaveID = SlaveID("")
+    grace_s: float | None = None
+
+
+class Acknowledge(Message):
+    """The scheduler's code has seen these statuses. The master passes it on to the slave as it is."""
+
+    framework_id: FrameworkID
+    slave_id: SlaveID
+    updates: list[UpdateID]
+
+
+class ReconcileTasks(Message):
+    """Send me the state of these tasks; of all that are not ended if the list is empty."""
+
+    task_ids: list[TaskID]
+
+
+class FrameworkMessage(Message):
+    """Bytes between a scheduler and one of its executors, both ways, best effort."""
+
+    framework_id: FrameworkID
+    slave_id: SlaveID
+    executor_id: ExecutorID
+    data: bytes
+
+
+class GetGuaranteedShare(Message):
+    """Answered by `GuaranteedShare`."""
+
+
+class TeardownFramework(Message):
+    """Done: kill what still runs and forget me."""
+
+
+# -- Master -> scheduler ------------------------------------------------------------------------------------------------
+
+
+class FrameworkRegistered(Message):
+    framework_id: FrameworkID
+    master_id: str
+    reregistered: bool = False
+    ping_interval_s: float = 5.0
+    protocol: int = PROTOCOL
+
+
+class ResourceOffers(Message):
+    offers: list[Offer]
+
+
+class RescindOffer(Message):
+    offer_id: OfferID
+
+
+class StatusUpdate(Message):
+    """Also executor -> slave -> master. To be acknowledged if its sequence is above 0."""
+
+    framework_id: FrameworkID
+    status: TaskStatus
+
+
+class SlaveLost(Message):
+    slave_id: SlaveID
+
+
+class ExecutorLost(Message):
+    slave_id: SlaveID
+    executor_id: ExecutorID
+    exit_status: int | None = None
+    message: str = ""
+
+
+class GuaranteedShare(Message):
+    resources: Resources
+
+
+class FrameworkRefused(Message):
+    """The end: this framework or this scheduler is not, or no longer, registered; `reason` is one of `Reason`."""
+
+    reason: str
+    message: str
+
+
+# -- Both ways between master and its peers -----------------------------------------------------------------------------
+
+
+class Ping(Message):
+    """Are you there? Answered by `Pong`; also tells a slave or scheduler that its master is."""
+
+
+class Pong(Message):
+    pass
+
+
+class NotRegistered(Message):
+    """I do not know you (I may be new): say your hello again."""
+
+
+# -- Slave -> master ----------------------------------------------------------------------------------------------------
+
+
+class RegisterSlave(Message):
+    """Hello. With a slave id: I am back, with these executors and tasks, and nothing else of mine runs."""
+
+    slave: SlaveInfo
+    executors: list[RunningExecutor] = []
+    tasks: list[RunningTask] = []
+    protocol: int = PROTOCOL
+
+
+class UnregisterSlave(Message):
+    """Going away for good, after a drain; what still ran has been reported."""
+
+
+class ExecutorExited(Message):
+    framework_id: FrameworkID
+    executor_id: ExecutorID
+    container_id: ContainerID
+    exit_status: int | None = None
+    message: str = ""
+
+
+class SlaveUsage(Message):
+    """Every few seconds, for status and as a sign of life. Millicpus are used cpu time per wall time."""
+
+    millicpus: int
+    mem_bytes: int
+    tasks_running: int = 0
+    draining: bool = False
+
+
+# -- Master -> slave ----------------------------------------------------------------------------------------------------
+
+
+class SlaveRegistered(Message):
+    slave_id: SlaveID
+    master_id: str
+    ping_interval_s: float = 5.0
+    protocol: int = PROTOCOL
+
+
+class SlaveRefused(Message):
+    reason: str
+    message: str
+
+
+class RunTasks(Message):
+    """Launch these on this executor; start it if it does not run."""
+
+    framework: FrameworkInfo
+    executor: ExecutorInfo
+    tasks: list[TaskInfo]
+
+
+class ShutdownFramework(Message):
+    """End every executor and task of this framework on this slave."""
+
+    framework_id: FrameworkID
+
+
+# -- Executor <-> slave -------------------------------------------------------------------------------------------------
+
+
+class RegisterExecutor(Message):
+    """Hello; the token proves which container speaks. After a slave's restart: with what it may not have seen."""
+
+    container_id: ContainerID
+    token: str
+    unacknowledged: list[TaskStatus] = []
+    task_ids: list[TaskID] = []
+    protocol: int = PROTOCOL
+
+
+class ExecutorRegistered(Message):
+    framework: FrameworkInfo
+    executor: ExecutorInfo
+    slave_id: SlaveID
+    hostname: str
+    sandbox: str
+    protocol: int = PROTOCOL
+
+
+class LaunchTask(Message):
+    task: TaskInfo
+
+
+class ExecutorUpdate(Message):
+    """A status from an executor, numbered through within its container: 1, 2, 3, ..."""
+
+    number: int
+    status: TaskStatus
+
+
+class UpdatesStored(Message):
+    """All updates of this container up to this number are safe with the slave."""
+
+    number: int
+
+
+class Shutdown(Message):
+    """End your tasks, then yourself."""
+
+    grace_s: float = 5.0
+
+
+# -- Operators (CLI, web) <-> master: `offerd.operator_messages` ---------------------------------------------------------

@@ -1,0 +1,86 @@
+"""Arithmetic on ranges of whole numbers: sorted lists of inclusive `(first, last)` pairs that do not touch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from offerd.errors import BadResources
+
+Range = tuple[int, int]
+
+_SPAN = re.compile(r"\s*([0-9]{1,18})\s*(?:-\s*([0-9]{1,18})\s*)?\Z")
+
+
+def union(spans: Iterable[Range]) -> list[Range]:
+    """Normal form of any pairs: sorted, overlapping and touching ones joined. Raises `BadResources` on last < first."""
+    joined: list[Range] = []
+    for first, last in sorted(tuple(span) for span in spans):
+        if last < first or first < 0:
+            raise BadResources(f"{first}-{last} is no range; write the smaller number first")
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def size(spans: Iterable[Range]) -> int:
+    """How many whole numbers the ranges hold."""
+    return sum(last - first + 1 for first, last in spans)
+
+
+def covers(spans: list[Range], wanted: list[Range]) -> bool:
+    """Whether every number of `wanted` is in `spans`."""
+    return all(any(first <= a and b <= last for first, last in spans) for a, b in wanted)
+
+
+def subtract(spans: list[Range], taken: list[Range]) -> list[Range]:
+    """The numbers of `spans` that are not in `taken`."""
+    left = spans
+    for a, b in taken:
+        pieces: list[Range] = []
+        for first, last in left:
+            if b < first or last < a:
+                pieces.append((first, last))
+                continue
+            if first < a:
+                pieces.append((first, a - 1))
+            if b < last:
+                pieces.append((b + 1, last))
+        left = pieces
+    return left
+
+
+def first_numbers(spans: list[Range], count: int) -> list[Range]:
+    """The lowest `count` numbers of the ranges, as ranges. Raises `BadResources` if there are not so many."""
+    taken: list[Range] = []
+    for first, last in spans:
+        if count <= 0:
+            break
+        end = min(last, first + count - 1)
+        taken.append((first, end))
+        count -= end - first + 1
+    if count > 0:
+        raise BadResources(f"the ranges {format(spans)} hold {count} numbers too few")
+    return taken
+
+
+def parse(name: str, text: str) -> list[Range]:
+    """Read `[31000-32000,33000]`. Raises `BadResources`, naming the resource, on anything else."""
+    if not text.endswith("]"):
+        raise BadResources(f"resources: {name}={text} is no range; write it as {name}=[31000-32000]")
+    spans: list[Range] = []
+    for part in text[1:-1].split(","):
+        if not part.strip():
+            continue
+        match = _SPAN.match(part)
+        if match is None:
+            raise BadResources(f"resources: {name}={text}: {part.strip()!r} is no range; write 31000-32000")
+        spans.append((int(match[1]), int(match[2] or match[1])))
+    return union(spans)
+
+
+def format(spans: Iterable[Range]) -> str:
+    """`[31000-32000,33000]`."""
+    return "[" + ",".join(f"{a}-{b}" if a != b else f"{a}" for a, b in spans) + "]"

@@ -1,0 +1,192 @@
+"""ZeroMQ sockets with our settings, and the two ends that speak frames over them.
+
+ZeroMQ's defaults are not ours: unlimited messages, no heartbeat, a `LINGER` that hangs at exit, no reconnect back-off.
+Sockets are drained in batches and written in batches: messages are queued with `send`, and one `flush` at the end of a
+loop's turn puts each peer's messages into as few frames as fit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+import zmq
+
+from offerd.codec import MAX_FRAME_BYTES, Codec, frames
+from offerd.errors import BadInput, BadMessage
+from offerd.ids import PeerID
+from offerd.messages import Message
+
+M = TypeVar("M")
+
+HIGH_WATER_FRAMES = 10_000
+"""Frames queued for one peer before it counts as too slow. At 256 KiB a frame memory would go first: see MAX_QUEUED."""
+HEARTBEAT_INTERVAL_MS = 5_000
+HEARTBEAT_TIMEOUT_MS = 15_000
+RECONNECT_MS = 20
+RECONNECT_MAX_MS = 1_000
+MAX_PARTS = 2
+"""Frames of one ZeroMQ message: routing id and our frame. `MAXMSGSIZE` bounds a frame, not their number."""
+DRAIN_LIMIT = 256
+"""Frames read from a socket in one turn, so that one busy socket starves neither the others nor the timers."""
+
+
+def _configure(socket: zmq.Socket[bytes]) -> None:
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+    socket.setsockopt(zmq.SNDHWM, HIGH_WATER_FRAMES)
+    socket.setsockopt(zmq.RCVHWM, HIGH_WATER_FRAMES)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+    socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+
+
+def new_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """A context of one IO thread whose sockets may be many."""
+    context = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, 8192)
+    return context
+
+
+class Client(Generic[M]):
+    """A DEALER that connects to one server: what schedulers, slaves and executors speak through.
+
+    `codec` decodes what the server sends. Frames that are no messages of ours are counted in `bad_frames` and passed over:
+    a client has one peer, which it chose.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, codec: Codec[M]) -> None:
+        self._codec = codec
+        self.address = address
+        self.socket = context.socket(zmq.DEALER)
+        _configure(self.socket)
+        try:
+            self.socket.connect(address)
+        except zmq.ZMQError as error:
+            self.socket.close()
+            raise BadInput(f"cannot connect to {address}: {error.strerror}; write it as HOST:PORT") from None
+        self._outgoing: list[Message] = []
+        self.bad_frames = 0
+        self.last_bad = ""
+
+    def send(self, message: Message) -> None:
+        """Queue for the next `flush`."""
+        self._outgoing.append(message)
+
+    def flush(self) -> int:
+        """Write what is queued; returns the number of frames dropped because the server reads too slowly.
+
+        Raises `MessageTooLarge` before anything after the message in question is sent.
+        """
+        if not self._outgoing:
+            return 0
+        outgoing, self._outgoing = self._outgoing, []
+        dropped = 0
+        for frame in frames(outgoing):
+            try:
+                self.socket.send(frame, zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                dropped += 1
+        return dropped
+
+    def drain(self) -> Iterator[tuple[int, list[M]]]:
+        """`(epoch, messages)` of every frame that is there now."""
+        for _ in range(DRAIN_LIMIT):
+            try:
+                parts = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                if len(parts) != 1:
+                    raise BadMessage(f"{len(parts)} parts where there should be one frame")
+                decoded = self._codec.decode(parts[0])
+            except BadMessage as error:
+                self.bad_frames += 1
+                self.last_bad = str(error)
+                continue
+            yield decoded
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class Server(Generic[M]):
+    """A ROUTER that peers connect to: the master's, and each slave's for its executors."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, codec: Codec[M]) -> None:
+        """Bind. Raises `BadInput` with one line if the address is taken or cannot be."""
+        self._codec = codec
+        self.socket = context.socket(zmq.ROUTER)
+        _configure(self.socket)
+        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        try:
+            self.socket.bind(address)
+        except zmq.ZMQError as error:
+            self.socket.close()
+            raise BadInput(f"cannot listen on {address}: {error.strerror}; stop what listens there or choose another") from None
+        self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._outgoing: dict[PeerID, list[Message]] = {}
+
+    def send(self, peer: PeerID, message: Message) -> None:
+        """Queue for the next `flush`."""
+        queue = self._outgoing.get(peer)
+        if queue is None:
+            self._outgoing[peer] = [message]
+        else:
+            queue.append(message)
+
+    def flush(self, epoch: int = 0) -> list[PeerID]:
+        """Write what is queued. Returns the peers that are gone or read too slowly: nothing more will reach them."""
+        if not self._outgoing:
+            return []
+        outgoing, self._outgoing = self._outgoing, {}
+        lost: list[PeerID] = []
+        for peer, queue in outgoing.items():
+            for frame in frames(queue, epoch):
+                try:
+                    self.socket.send_multipart((peer, frame), zmq.NOBLOCK, copy=False)
+                except zmq.ZMQError as error:
+                    if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                        raise
+                    lost.append(peer)
+                    break
+        return lost
+
+    def drain(self) -> Iterator[tuple[PeerID, list[M] | BadMessage]]:
+        """Every frame that is there now: its sender, and its messages or what is wrong with it."""
+        for _ in range(DRAIN_LIMIT):
+            try:
+                parts = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            peer = PeerID(parts[0])
+            if len(parts) != MAX_PARTS:
+                yield peer, BadMessage(f"{len(parts) - 1} parts where there should be one frame")
+                continue
+            try:
+                yield peer, self._codec.decode(parts[1])[1]
+            except BadMessage as error:
+                yield peer, error
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def tcp(address: str, default_port: int) -> str:
+    """`HOST`, `HOST:PORT` or `tcp://HOST:PORT` as a ZeroMQ address. Raises `BadInput` on a bad port."""
+    host, colon, port = address.removeprefix("tcp://").rpartition(":")
+    if not colon:
+        host, port = port, str(default_port)
+    if not host or not port.isdigit() or not 0 <= int(port) < 65536:
+        raise BadInput(f"{address!r} is no address; write HOST:PORT, as in 127.0.0.1:{default_port}")
+    return f"tcp://{host}:{port}"
+
+
+def ipc(path: str | os.PathLike[str]) -> str:
+    """A path socket's ZeroMQ address. Raises `BadInput` if the path is too long for the kernel (sun_path, 107 bytes)."""
+    name = os.fspath(path)
+    if len(os.fsencode(name)) > 107:
+        raise BadInput(f"the socket's path {name} is longer than 107 bytes; choose a shorter work directory")
+    return f"ipc://{name}"

@@ -1,0 +1,99 @@
+"""What a slave writes down, so that a restarted one knows what runs, what ended and who has not heard of it yet.
+
+The work directory::
+
+    WORK_DIR/
+      lock                          flock: one slave at a time
+      slave.ckpt                    SlaveCheckpoint: our slave id
+      tasks.journal                 TaskDelivered, StatusStored, StatusAcknowledged, in the order they happened
+      sockets/executors.sock        where executors connect
+      containers/CONTAINER_ID/
+        container.ckpt              ContainerCheckpoint
+        exit                        written by the shim when the executor has ended: ExitRecord
+        sandbox/                    0700, the task user's: the executor's working directory
+          stdout stderr             rotated to stdout.1 ...
+          tasks/TASK_ID/            a command's working directory, with its own stdout and stderr
+      quarantine/                   what could not be read
+
+Checkpoints are whole files, replaced atomically; the journal is appended to, one write for all records of a loop's turn
+and one fdatasync for all terminal statuses of it (group commit). A `kill -9` of the slave loses nothing that was written;
+a power loss ends every task anyway (another boot id), so only terminal statuses wait for the disk before they are forwarded.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from offerd.ids import ContainerID, FrameworkID, SlaveID
+from offerd.messages import ExecutorInfo, FrameworkInfo, TaskInfo, TaskStatus, UpdateID
+
+FORMAT = 1
+"""Version of everything here. A checkpoint of a newer format is quarantined, not guessed at."""
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
+    """Root of what stands in the journal."""
+
+
+class TaskDelivered(Record):
+    """The task is about to be sent to its executor (without its `data` and environment: the executor has them then)."""
+
+    framework_id: FrameworkID
+    container_id: ContainerID
+    task: TaskInfo
+    boottime_s: float  # CLOCK_BOOTTIME when its time limit began to count
+
+
+class StatusStored(Record):
+    """A status that the scheduler must hear. `number`: the executor's own numbering, 0 if the slave made the status."""
+
+    framework_id: FrameworkID
+    container_id: ContainerID
+    status: TaskStatus
+    number: int = 0
+
+
+class StatusAcknowledged(Record):
+    """The scheduler has heard these; a terminal one ends the task for this slave."""
+
+    framework_id: FrameworkID
+    updates: list[UpdateID]
+
+
+JournalRecord = TaskDelivered | StatusStored | StatusAcknowledged
+
+
+class SlaveCheckpoint(msgspec.Struct, frozen=True, array_like=True):
+    """Who we are to the master."""
+
+    slave_id: SlaveID
+    boot_id: str
+    epoch: int = 0  # newest leader epoch obeyed
+
+
+class ProcessCheckpoint(msgspec.Struct, frozen=True, array_like=True):
+    """`offerd_isolation.base.ProcessID`, on disk."""
+
+    boot_id: str
+    pid: int
+    start_ticks: int
+
+
+class ContainerCheckpoint(msgspec.Struct, frozen=True, array_like=True):
+    """One run of one executor. `token` proves to us who connects; `shim` is None until it was launched."""
+
+    container_id: ContainerID
+    framework: FrameworkInfo
+    executor: ExecutorInfo
+    token: str
+    isolation: str
+    shim: ProcessCheckpoint | None = None
+
+
+class ExitRecord(msgspec.Struct, frozen=True):
+    """How an executor ended, as its shim saw it (JSON: the shim imports nothing heavy)."""
+
+    exit_status: int  # exit code, or minus the signal
+    message: str = ""  # why it could not even be started
+    cpu_s: float = 0.0
+    peak_mem_bytes: int = 0
