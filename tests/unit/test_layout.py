@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
 }
 
-# A core is told the time and what happened, and answers what to do; with these it could find out or act itself.
+# A core is told the time and what happened, and answers what to do. With these it could look or act itself.
 IMPURE_MODULES = {
     "asyncio",
     "concurrent",
@@ -75,7 +75,7 @@ class Import(NamedTuple):
 
 
 def packages_on_disk() -> dict[str, Path]:
-    """Import name and folder of every package of ours: FOLDER/NAME/__init__.py, whose NAME begins with offerd."""
+    """Import name and folder of every package of ours, FOLDER/offerd*/__init__.py."""
     found = (path.parent for path in ROOT.glob("*/offerd*/__init__.py"))
     return {path.name: path for path in sorted(found)}
 

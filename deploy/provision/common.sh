@@ -1,0 +1,60 @@
+#!/bin/sh
+# What a master's and a slave's host have in common. Sourced by master.sh and slave.sh; every step may be repeated.
+
+# shellcheck disable=SC2034  # used by those that source this
+prefix=/opt/offerd
+unit_dir=/etc/systemd/system
+options_dir=/etc/default
+checkout=$(cd "$(dirname "$0")/../.." && pwd)
+
+say() { printf 'offerd: %s\n' "$*" >&2; }
+die() { say "$@"; exit 1; }
+
+# Takes the options that both scripts know, and sets ip, insecure, master and, after --, the words for the daemon.
+parse_options() {
+    ip='' insecure='' master='' daemon_options=''
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --ip) ip=${2:?--ip wants an address}; shift 2 ;;
+            --insecure) insecure=--insecure; shift ;;
+            --master) master=${2:?--master wants HOST:PORT}; shift 2 ;;
+            --) shift; daemon_options=$*; break ;;
+            *) say "unknown option $1"; usage >&2; exit 2 ;;
+        esac
+    done
+    if [ -n "$ip" ] && [ -z "$insecure" ]; then
+        say "--ip binds beyond loopback, where anyone who reaches the port may run tasks: say --insecure too"
+        exit 2
+    fi
+}
+
+require_root() { [ "$(id -u)" -eq 0 ] || die "this installs services: run it as root (sudo $0 ...)"; }
+
+install_packages() { "$checkout/deploy/bootstrap.sh" packages python3-venv; }
+
+# A copy, not an editable installation: the host must not change when the checkout does. pip installs a folder anew each
+# time, also when its version is the same.
+install_offerd() {
+    [ -x "$prefix/venv/bin/pip" ] || python3 -m venv --clear "$prefix/venv"
+    "$prefix/venv/bin/pip" install --quiet --disable-pip-version-check "$checkout" </dev/null
+    ln -sf "$prefix/venv/bin/offerd" /usr/local/bin/offerd
+}
+
+# KEYS: a later release makes a key pair for each host here, in /etc/offerd, and the daemons then need no --insecure.
+
+# install_service NAME OPTIONS...: the unit and the words its daemon is started with, which OFFERD_OPTIONS holds.
+install_service() {
+    name=$1
+    shift
+    install -m 0644 "$checkout/deploy/systemd/$name.service" "$unit_dir/$name.service"
+    printf '# Written by deploy/provision; it is written anew when that runs again.\nOFFERD_OPTIONS="%s"\n' "$*" \
+        >"$options_dir/$name"
+    if [ ! -d /run/systemd/system ]; then
+        say "systemd does not run here: $name is installed, but neither enabled nor started"
+        return 0
+    fi
+    systemctl daemon-reload
+    systemctl enable --quiet "$name"
+    systemctl restart "$name"
+    say "$name runs; see: systemctl status $name"
+}

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Makes this Debian host the master of a cluster. May be run again, for another address or a newer checkout.
+set -eu
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. "$(dirname "$0")/common.sh"
+
+usage() { printf 'usage: master.sh [--ip ADDRESS --insecure] [-- OPTION...]\n'; }
+
+parse_options "$@"
+[ -z "$master" ] || { say "--master is for slave.sh"; exit 2; }
+require_root
+install_packages
+install_offerd
+if ! id offerd >/dev/null 2>&1; then
+    useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin offerd
+fi
+# shellcheck disable=SC2086  # lists of words
+install_service offerd-master --port 5060 ${ip:+--ip "$ip"} $insecure $daemon_options
