@@ -1,0 +1,323 @@
+"""How a Python call travels to the python executor, and how its result comes back.
+
+A call is the MessagePack array `[function, arguments, options]` in `TaskInfo.data`: two pickles, so that many
+calls of one function carry the same first bytes, which the executor's workers unpickle once. A result is one
+of `Inline`, `File` and `Raised` in the `data` of the terminal status. The executor passes both on as bytes;
+only its workers and the framework unpickle.
+
+Functions of importable modules travel by name, others (of `__main__`, lambdas, closures) by value: see
+cloudpickle. A module that the slaves do not have is shipped after
+`cloudpickle.register_pickle_by_value(module)`. A worker keeps a function it has unpickled; so what a function
+writes to its own globals outlives the call, as in any pool of processes.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import traceback
+import types
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import cloudpickle
+import msgspec
+
+from offerd.errors import BadMessage
+
+INLINE_RESULT_BYTES = 256 << 10
+"""A result whose pickle is larger goes into a file of the sandbox instead of a status, which is checkpointed."""
+EXCEPTION_BYTES = 64 << 10
+"""Largest pickle of an exception and longest traceback text; what is larger is cut down to its `repr`."""
+FUNCTIONS_KEPT = 256
+FUNCTION_BYTES_KEPT = 64 << 20
+"""Bounds of a worker's cache of functions: how many, and the sum of their pickles."""
+
+PICKLES_KEPT = 4096
+"""Functions whose pickles a framework remembers: a recursive closure, which holds itself, is never collected."""
+
+Options = dict[str, object]
+"""Reserved for what a call may ask of its worker; readers pass over names they do not know."""
+
+
+class Inline(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """The value's pickle."""
+
+    pickled: bytes
+
+
+class File(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """The value's pickle is a file: `path` within the executor's sandbox."""
+
+    path: str
+    size_bytes: int
+
+
+class Raised(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """The call raised: the exception's pickle and the traceback of the far side as text."""
+
+    pickled: bytes
+    traceback: str
+
+
+Result = Inline | File | Raised
+
+
+class Outcome(NamedTuple):
+    """What became of a call: an exception, or else a value."""
+
+    value: object
+    exception: BaseException | None = None
+
+
+class RemoteTraceback(Exception):
+    """The `__cause__` of an exception that a call raised far away: its text is the traceback there."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_call = msgspec.msgpack.Decoder(tuple[bytes, bytes, Options]).decode
+_decode_result: Callable[[bytes], Result] = msgspec.msgpack.Decoder(Result).decode
+
+# Exact types that plain pickle writes as cloudpickle would, at a seventh of the cost.
+_ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
+
+
+# -- Calls ---------------------------------------------------------------------------------------------------
+
+
+def pack_call(
+    function: Callable[..., object], args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None
+) -> bytes:
+    """The call as bytes for `TaskInfo.data`. Raises what pickling raises if it cannot travel."""
+    return _encode((pickle_function(function), _pickle_arguments(tuple(args), kwargs), {}))
+
+
+def unpack_call(data: bytes) -> tuple[bytes, bytes, Options]:
+    """Pickled function, pickled `(args, kwargs)`, options; nothing is unpickled. Raises `BadMessage`."""
+    try:
+        return _decode_call(data)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BadMessage(f"no call of ours: {error}") from None
+
+
+def _pickle_arguments(args: tuple[object, ...], kwargs: Mapping[str, object] | None) -> bytes:
+    if not kwargs and _ATOMS.issuperset(map(type, args)):
+        return pickle.dumps((args, {}), pickle.HIGHEST_PROTOCOL)
+    pickled: bytes = cloudpickle.dumps((args, dict(kwargs or {})))
+    return pickled
+
+
+class FunctionCache:
+    """Functions by their pickles, least recently used out first: unpickling one costs more than most calls."""
+
+    def __init__(self, count: int = FUNCTIONS_KEPT, size_bytes: int = FUNCTION_BYTES_KEPT) -> None:
+        self._count = count
+        self._size_bytes = size_bytes
+        self._held_bytes = 0
+        self._functions: OrderedDict[bytes, Callable[..., object]] = OrderedDict()
+
+    def load(self, pickled: bytes) -> Callable[..., object]:
+        """The function. Raises whatever unpickling raises: it runs code of the framework."""
+        function = self._functions.get(pickled)
+        if function is not None:
+            self._functions.move_to_end(pickled)
+            return function
+        loaded: Callable[..., object] = pickle.loads(pickled)
+        self._functions[pickled] = loaded
+        self._held_bytes += len(pickled)
+        while len(self._functions) > self._count or self._held_bytes > self._size_bytes:
+            self._held_bytes -= len(self._functions.popitem(last=False)[0])
+        return loaded
+
+    def __len__(self) -> int:
+        return len(self._functions)
+
+
+# -- Functions -----------------------------------------------------------------------------------------------
+
+
+class _Pickled(NamedTuple):
+    """A function's pickle and everything that went into it and could have been rebound since."""
+
+    data: bytes
+    globals_read: tuple[tuple[dict[str, object], str, object], ...]
+    cells_read: tuple[tuple[types.CellType, object], ...]
+
+
+_MISSING = object()
+_pickles: weakref.WeakKeyDictionary[Callable[..., object], _Pickled] = weakref.WeakKeyDictionary()
+
+
+def pickle_function(function: Callable[..., object]) -> bytes:
+    """The function's pickle, remembered while nothing that it holds by value has changed.
+
+    Remembered are plain functions whose globals, defaults and closure hold only what cannot change in place:
+    atoms, modules, importable things, and functions of that kind. Others (a closure over a list, a bound
+    method) are pickled each time.
+    """
+    try:
+        known = _pickles.get(function)
+    except TypeError:  # neither hashable nor weakly referable: a callable object
+        known = None
+    if known is not None and _is_unchanged(known):
+        return known.data
+    data: bytes = cloudpickle.dumps(function)
+    globals_read: list[tuple[dict[str, object], str, object]] = []
+    cells_read: list[tuple[types.CellType, object]] = []
+    if isinstance(function, types.FunctionType | types.BuiltinFunctionType) and _collect_reads(
+        function, globals_read, cells_read, set()
+    ):
+        if len(_pickles) >= PICKLES_KEPT:
+            _pickles.clear()
+        _pickles[function] = _Pickled(data, tuple(globals_read), tuple(cells_read))
+    return data
+
+
+def _is_unchanged(known: _Pickled) -> bool:
+    for namespace, name, value in known.globals_read:
+        if namespace.get(name, _MISSING) is not value:
+            return False
+    return all(_cell_contents(cell) is value for cell, value in known.cells_read)
+
+
+def _cell_contents(cell: types.CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not bound yet
+        return _MISSING
+
+
+def _collect_reads(
+    value: object,
+    globals_read: list[tuple[dict[str, object], str, object]],
+    cells_read: list[tuple[types.CellType, object]],
+    seen: set[int],
+) -> bool:
+    """Note what `value`'s pickle is made of; False if some of that may change in place."""
+    if value is _MISSING or type(value) in _ATOMS or isinstance(value, types.ModuleType):
+        return True
+    if type(value) is tuple:
+        return all(_collect_reads(item, globals_read, cells_read, seen) for item in value)
+    if _travels_by_name(value):
+        return True
+    if not isinstance(value, types.FunctionType) or value.__dict__ or value.__kwdefaults__:
+        return False
+    if id(value) in seen:
+        return True
+    seen.add(id(value))
+    parts: list[object] = [value.__defaults__]
+    for name in _names_of(value.__code__):
+        part = value.__globals__.get(name, _MISSING)
+        globals_read.append((value.__globals__, name, part))
+        parts.append(part)
+    for cell in value.__closure__ or ():
+        part = _cell_contents(cell)
+        cells_read.append((cell, part))
+        parts.append(part)
+    return all(_collect_reads(part, globals_read, cells_read, seen) for part in parts)
+
+
+def _names_of(code: types.CodeType) -> set[str]:
+    """Names the code may look up among its globals, with those of the functions defined inside it."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _names_of(constant)
+    return names
+
+
+def _travels_by_name(value: object) -> bool:
+    """Whether cloudpickle writes `value` as module and name: then its insides do not matter."""
+    module_name = getattr(value, "__module__", None)
+    name = getattr(value, "__qualname__", None)
+    if not isinstance(module_name, str) or not isinstance(name, str) or module_name == "__main__":
+        return False
+    package = module_name
+    by_value = cloudpickle.list_registry_pickle_by_value()
+    while package:
+        if package in by_value:
+            return False
+        package = package.rpartition(".")[0]
+    found: object = sys.modules.get(module_name)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is value
+
+
+# -- Results -------------------------------------------------------------------------------------------------
+
+
+def pickle_value(value: object) -> bytes:
+    """The value's pickle. Raises whatever pickling raises."""
+    if type(value) in _ATOMS:
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    pickled: bytes = cloudpickle.dumps(value)
+    return pickled
+
+
+def pack_result(result: Result) -> bytes:
+    """The result as bytes for the `data` of a terminal status."""
+    return _encode(result)
+
+
+def raised(error: BaseException, hidden_frames: int = 0) -> Raised:
+    """An exception as a result; one that does not survive pickling becomes a `RuntimeError` with its `repr`.
+
+    `hidden_frames`: how many of the outermost frames are ours and none of the reader's business.
+    """
+    where = error.__traceback__
+    for _ in range(hidden_frames):
+        where = where.tb_next if where is not None and where.tb_next is not None else where
+    text = "".join(traceback.format_exception(type(error), error, where))
+    if len(text) > EXCEPTION_BYTES:
+        text = text[: EXCEPTION_BYTES // 2] + "\n[...]\n" + text[-EXCEPTION_BYTES // 2 :]
+    try:
+        pickled: bytes = cloudpickle.dumps(error)
+        is_good = len(pickled) <= EXCEPTION_BYTES and isinstance(pickle.loads(pickled), BaseException)
+    except Exception:  # marked: pickling runs the exception's own code, which may raise anything
+        is_good = False
+    if not is_good:
+        pickled = pickle.dumps(RuntimeError(_repr(error)[:4096]), pickle.HIGHEST_PROTOCOL)
+    return Raised(pickled, text)
+
+
+def _repr(error: BaseException) -> str:
+    try:
+        return repr(error)
+    except Exception:  # marked: the framework's own __repr__ may raise anything
+        return f"{type(error).__qualname__}, whose repr raises"
+
+
+def unpack_result(data: bytes, read_file: Callable[[File], bytes]) -> Outcome:
+    """What became of the call, unpickled; `read_file` fetches the bytes of a `File` from the executor's
+    sandbox.
+
+    A value that cannot be unpickled here is an exception too: a `RuntimeError` caused by what was raised
+    meanwhile. Raises `BadMessage` if the data is no result, and what `read_file` raises.
+    """
+    try:
+        result = _decode_result(data)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BadMessage(f"no result of a call: {error}") from None
+    pickled = read_file(result) if isinstance(result, File) else result.pickled
+    try:
+        value = pickle.loads(pickled)
+    except Exception as error:  # marked: unpickling runs code of the framework, which may raise anything
+        failure = RuntimeError(f"the call's result cannot be unpickled here: {_repr(error)}")
+        failure.__cause__ = RemoteTraceback(result.traceback) if isinstance(result, Raised) else error
+        return Outcome(None, failure)
+    if not isinstance(result, Raised):
+        return Outcome(value)
+    if not isinstance(value, BaseException):
+        raise BadMessage("no result of a call: raised something that is no exception")
+    value.__cause__ = RemoteTraceback(result.traceback)
+    return Outcome(None, value)
