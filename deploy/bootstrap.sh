@@ -39,14 +39,14 @@ install_packages() {
     missing=${missing% }
     [ -n "$missing" ] || return 0
     if [ "$(id -u)" -ne 0 ]; then
-        say "Debian packages are missing; run: sudo apt-get install -y $missing"
+        say "some tests need more Debian packages; run: sudo apt-get install -y $missing"
         return 0
     fi
     say "installing Debian packages: $missing"
     # The lists of a fresh image are empty or old, and apt would find nothing.
     apt-get update -q -q </dev/null || die "apt-get update failed: mend its complaint above and run again"
     # shellcheck disable=SC2086  # a list of words
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q -q --no-install-recommends $missing </dev/null \
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q -q --no-install-recommends $missing </dev/null >/dev/null \
         || die "apt-get install failed: mend its complaint above and run again"
 }
 
@@ -61,8 +61,10 @@ can_make_venv() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
 
 make_venv() {
     check_python
-    can_make_venv || install_packages python3-venv
-    can_make_venv || die "$python cannot make a virtual environment: its ensurepip is missing (package python3-venv)"
+    if ! can_make_venv && [ "$(id -u)" -eq 0 ]; then
+        install_packages python3-venv
+    fi
+    can_make_venv || die "$python cannot make a virtual environment; run: sudo apt-get install -y python3-venv"
     "$python" -m venv --clear "$venv"
 }
 
@@ -94,7 +96,8 @@ install_venv() {
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_venv
     target=$top
     [ "$extra" = run ] || target="${top}[$extra]"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$target" </dev/null \
+    # Some of what we need has no pyproject.toml; without --use-pep517 Debian's pip warns about that at length.
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 --editable "$target" </dev/null \
         || die "pip could not install offerd: mend its complaint above and run again"
     fingerprint >"$venv/installed-$extra"
 }

@@ -1,31 +1,34 @@
 #!/bin/sh
 # What a master's and a slave's host have in common. Sourced by master.sh and slave.sh; every step may be repeated.
 
-# shellcheck disable=SC2034  # used by those that source this
 prefix=/opt/offerd
 unit_dir=/etc/systemd/system
 options_dir=/etc/default
+# The master's user reads what root installs, whatever root's own umask is.
+umask 022
 checkout=$(cd "$(dirname "$0")/../.." && pwd)
 
 say() { printf 'offerd: %s\n' "$*" >&2; }
 die() { say "$@"; exit 1; }
+refuse() { say "$@"; usage >&2; exit 2; }
 
 # Takes the options that both scripts know, and sets ip, insecure, master and, after --, the words for the daemon.
 parse_options() {
     ip='' insecure='' master='' daemon_options=''
     while [ $# -gt 0 ]; do
         case $1 in
-            --ip) ip=${2:?--ip wants an address}; shift 2 ;;
+            --ip | --master)
+                [ $# -ge 2 ] || refuse "$1 wants a value"
+                if [ "$1" = --ip ]; then ip=$2; else master=$2; fi
+                shift 2
+                ;;
             --insecure) insecure=--insecure; shift ;;
-            --master) master=${2:?--master wants HOST:PORT}; shift 2 ;;
             --) shift; daemon_options=$*; break ;;
-            *) say "unknown option $1"; usage >&2; exit 2 ;;
+            *) refuse "unknown option $1" ;;
         esac
     done
-    if [ -n "$ip" ] && [ -z "$insecure" ]; then
-        say "--ip binds beyond loopback, where anyone who reaches the port may run tasks: say --insecure too"
-        exit 2
-    fi
+    [ -z "$ip" ] || [ -n "$insecure" ] \
+        || refuse "--ip binds beyond loopback, where anyone who reaches the port may run tasks: say --insecure too"
 }
 
 require_root() { [ "$(id -u)" -eq 0 ] || die "this installs services: run it as root (sudo $0 ...)"; }
@@ -36,7 +39,7 @@ install_packages() { "$checkout/deploy/bootstrap.sh" packages python3-venv; }
 # time, also when its version is the same.
 install_offerd() {
     [ -x "$prefix/venv/bin/pip" ] || python3 -m venv --clear "$prefix/venv"
-    "$prefix/venv/bin/pip" install --quiet --disable-pip-version-check "$checkout" </dev/null
+    "$prefix/venv/bin/pip" install --quiet --disable-pip-version-check --use-pep517 "$checkout" </dev/null
     ln -sf "$prefix/venv/bin/offerd" /usr/local/bin/offerd
 }
 

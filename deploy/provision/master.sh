@@ -7,7 +7,7 @@ set -eu
 usage() { printf 'usage: master.sh [--ip ADDRESS --insecure] [-- OPTION...]\n'; }
 
 parse_options "$@"
-[ -z "$master" ] || { say "--master is for slave.sh"; exit 2; }
+[ -z "$master" ] || refuse "--master is for slave.sh"
 require_root
 install_packages
 install_offerd

@@ -7,7 +7,7 @@ set -eu
 usage() { printf 'usage: slave.sh --master HOST:PORT [--ip ADDRESS --insecure] [-- OPTION...]\n'; }
 
 parse_options "$@"
-[ -n "$master" ] || { say "--master is missing"; usage >&2; exit 2; }
+[ -n "$master" ] || refuse "--master is missing"
 require_root
 install_packages
 install_offerd
