@@ -1,5 +1,6 @@
 #!/bin/sh
 # What a master's and a slave's host have in common. Sourced by master.sh and slave.sh; every step may be repeated.
+# shellcheck disable=SC2034  # what parse_options sets is for the scripts that source this
 
 prefix=/opt/offerd
 unit_dir=/etc/systemd/system
