@@ -46,6 +46,9 @@ install_offerd() {
 
 # KEYS: a later release makes a key pair for each host here, in /etc/offerd, and the daemons then need no --insecure.
 
+# remember_master HOST:PORT: where `offerd` looks for the master in every login shell of this host.
+remember_master() { printf 'export OFFERD_MASTER=%s\n' "$1" >/etc/profile.d/offerd.sh; }
+
 # install_service NAME OPTIONS...: the unit and the words its daemon is started with, which OFFERD_OPTIONS holds.
 install_service() {
     name=$1

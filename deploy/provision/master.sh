@@ -14,5 +14,6 @@ install_offerd
 if ! id offerd >/dev/null 2>&1; then
     useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin offerd
 fi
+remember_master "${ip:-127.0.0.1}:5060"
 # shellcheck disable=SC2086  # lists of words
 install_service offerd-master --port 5060 ${ip:+--ip "$ip"} $insecure $daemon_options

@@ -11,6 +11,7 @@ parse_options "$@"
 require_root
 install_packages
 install_offerd
+remember_master "$master"
 # shellcheck disable=SC2086  # lists of words
 install_service offerd-slave --master "$master" --work-dir /var/lib/offerd/slave ${ip:+--ip "$ip"} \
     $insecure $daemon_options
