@@ -28,7 +28,7 @@ import msgspec
 from offerd.errors import BadMessage
 
 INLINE_RESULT_BYTES = 256 << 10
-"""A result whose pickle is larger goes into a file of the sandbox instead of a status, which is checkpointed."""
+"""A result whose pickle is larger goes into a file of the sandbox: a status is checkpointed."""
 EXCEPTION_BYTES = 64 << 10
 """Largest pickle of an exception and longest traceback text; what is larger is cut down to its `repr`."""
 FUNCTIONS_KEPT = 256
@@ -36,7 +36,7 @@ FUNCTION_BYTES_KEPT = 64 << 20
 """Bounds of a worker's cache of functions: how many, and the sum of their pickles."""
 
 PICKLES_KEPT = 4096
-"""Functions whose pickles a framework remembers: a recursive closure, which holds itself, is never collected."""
+"""Functions whose pickles a framework remembers; bounded, as a recursive closure holds itself for ever."""
 
 Options = dict[str, object]
 """Reserved for what a call may ask of its worker; readers pass over names they do not know."""
@@ -117,7 +117,7 @@ def _pickle_arguments(args: tuple[object, ...], kwargs: Mapping[str, object] | N
 
 
 class FunctionCache:
-    """Functions by their pickles, least recently used out first: unpickling one costs more than most calls."""
+    """Functions by their pickles, least recently used out first: unpickling costs more than most calls."""
 
     def __init__(self, count: int = FUNCTIONS_KEPT, size_bytes: int = FUNCTION_BYTES_KEPT) -> None:
         self._count = count
