@@ -58,7 +58,7 @@ IMPURE_MODULES = {
     "uuid",
     "zmq",
 }
-# What a core imports from its own component may hold paths, as settings do; the core itself has no use for them.
+# What a core imports from its own component may hold paths, as settings do; the core has no use for them.
 BESIDE_THE_CORE = {"pathlib"}
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "__import__"}
 
