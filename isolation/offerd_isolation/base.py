@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from offerd.ids import ContainerID, ExecutorID, FrameworkID, TaskID
+from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import ExecutorInfo
 from offerd.resources import NOTHING, Resources
 
@@ -84,6 +84,10 @@ class Isolation:
     name = "none"
     blocking = False
     """Whether methods may take long (an engine to talk to): then they run outside of the slave's loop."""
+    limits_containers = False
+    """Whether `update` does anything: it is not called otherwise (it would be, for every batch of tasks)."""
+    limits_tasks = False
+    """Whether `task_started` and `task_ended` do anything."""
 
     def __init__(self, work_dir: Path) -> None:
         self.work_dir = work_dir

@@ -39,7 +39,9 @@ ToSlave = Union[
     m.Ping, m.NotRegistered,
 ]  # fmt: skip
 FromExecutor = Union[m.RegisterExecutor, m.ExecutorUpdate, m.FrameworkMessage]
-ToExecutor = Union[m.ExecutorRegistered, m.LaunchTask, m.KillTask, m.UpdatesStored, m.FrameworkMessage, m.Shutdown]
+ToExecutor = Union[
+    m.ExecutorRegistered, m.LaunchTask, m.KillTask, m.UpdatesStored, m.FrameworkMessage, m.Shutdown
+]
 ToOperator = Union[om.Cluster, om.Slaves, om.Frameworks, om.Tasks, om.Done, om.Waiting]
 
 M = TypeVar("M")

@@ -1,12 +1,12 @@
 """The exceptions of offerd.
 
-    OfferdError
-    +-- BadInput           a person wrote something that cannot be: resource string, flag, file (CLI exit status 2)
-    |   +-- BadResources   ... in a resource string or a quantity
-    +-- BadMessage         a peer sent something that is no message of ours: the peer is dropped, we go on
-    +-- MessageTooLarge    a message of ours would not fit into one frame
-    +-- FrameworkError     the master ended this framework, with a machine-readable reason
-    +-- TaskError          a task of ClusterExecutor did not finish: state, reason and message of its last status
+OfferdError
++-- BadInput           a person wrote something that cannot be: resource string, flag, file (CLI exit status 2)
+|   +-- BadResources   ... in a resource string or a quantity
++-- BadMessage         a peer sent something that is no message of ours: the peer is dropped, we go on
++-- MessageTooLarge    a message of ours would not fit into one frame
++-- FrameworkError     the master ended this framework, with a machine-readable reason
++-- TaskError          a task of ClusterExecutor did not finish: state, reason and message of its last status
 """
 
 from __future__ import annotations

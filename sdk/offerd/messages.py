@@ -58,6 +58,7 @@ class Reason(StrEnum):
     TASK_TIMEOUT = "TASK_TIMEOUT"  # its time limit was over
     KILLED_BY_FRAMEWORK = "KILLED_BY_FRAMEWORK"
     FRAMEWORK_REMOVED = "FRAMEWORK_REMOVED"
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"  # of memory, processes, ...: the status' `limit` says which
     SLAVE_DRAINING = "SLAVE_DRAINING"
     # the accept was bad
     OFFER_INVALID = "OFFER_INVALID"  # unknown, answered already, rescinded, or offers of several slaves
@@ -93,7 +94,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """Root of all messages; the tag on the wire is the class's name."""
 
 
-class CommandInfo(Value):
+class CommandInfo(Value, frozen=True):
     """A program: `argv`, or one line for `/bin/sh -c`; `environment` is added to the slave's small clean one."""
 
     argv: list[str] = []
@@ -101,7 +102,7 @@ class CommandInfo(Value):
     environment: dict[str, str] = {}
 
 
-class ExecutorInfo(Value):
+class ExecutorInfo(Value, frozen=True):
     """What runs a framework's tasks on a slave: a Python `module` with a `main()` (forked, fast), or a `command`.
 
     `resources` are its own, held while it lives, on top of its tasks'. One executor of an id runs per framework and slave.
@@ -116,7 +117,7 @@ class ExecutorInfo(Value):
     shutdown_grace_s: float = 5.0
 
 
-class FrameworkInfo(Value):
+class FrameworkInfo(Value, frozen=True):
     """Who asks for resources. `user` runs the executors ("" = the slave's own); `role` is what shares are counted by."""
 
     name: str
@@ -129,7 +130,7 @@ class FrameworkInfo(Value):
     labels: dict[str, str] = {}
 
 
-class TaskInfo(Value):
+class TaskInfo(Value, frozen=True):
     """One task. `time_limit_s=None` makes it long; a limit is counted from its delivery to the executor and enforced by
     killing. `kill_grace_s`: from TERM to KILL. `data` is the executor's business; the master never keeps it.
     """
@@ -145,7 +146,7 @@ class TaskInfo(Value):
     labels: dict[str, str] = {}
 
 
-class Offer(Value):
+class Offer(Value, frozen=True):
     """Free resources of one slave. Tasks that are long there (no limit, or one above `short_limit_s`) may together take at
     most `long_quantities` of it (per name: millicpus, bytes, number of ports); short ones all of it.
     """
@@ -161,14 +162,14 @@ class Offer(Value):
     files_address: str = ""
 
 
-class TaskUsage(Value):
+class TaskUsage(Value, frozen=True):
     """What a task used, as far as its isolation can tell."""
 
     cpu_s: float = 0.0
     peak_mem_bytes: int = 0
 
 
-class TaskStatus(Value):
+class TaskStatus(Value, frozen=True):
     """A task's state and why. Identified by `(task_id, sequence)`: sequences rise within a task, so that a status
     repeated or overtaken is known for what it is. `timestamp` (wall clock) is for display only.
     """
@@ -189,7 +190,7 @@ class TaskStatus(Value):
     container_id: ContainerID = ContainerID("")
 
 
-class SlaveInfo(Value):
+class SlaveInfo(Value, frozen=True):
     """A slave as it registers. `long_fraction` and `short_limit_s` split it between long and short tasks."""
 
     hostname: str
@@ -204,7 +205,7 @@ class SlaveInfo(Value):
     facts: dict[str, str] = {}  # fingerprint: kernel, cgroup mode, numa, python, version
 
 
-class RunningTask(Value):
+class RunningTask(Value, frozen=True):
     """A task that a re-registering slave still has: what a master needs to count it again."""
 
     framework_id: FrameworkID
@@ -217,7 +218,7 @@ class RunningTask(Value):
     container_id: ContainerID = ContainerID("")
 
 
-class RunningExecutor(Value):
+class RunningExecutor(Value, frozen=True):
     """An executor that a re-registering slave still has."""
 
     framework: FrameworkInfo
@@ -226,7 +227,7 @@ class RunningExecutor(Value):
     resources: Resources = NOTHING
 
 
-class Filters(Value):
+class Filters(Value, frozen=True):
     """What a framework never wants to be offered; evaluated at the master (paper, section 3.5). Empty = no filter."""
 
     slave_ids: list[SlaveID] = []  # only these
@@ -240,14 +241,14 @@ UpdateID = tuple[TaskID, int]
 # -- Scheduler -> master ------------------------------------------------------------------------------------------------
 
 
-class RegisterFramework(Message):
+class RegisterFramework(Message, frozen=True):
     """Hello. With a framework id: take over from the scheduler that had it."""
 
     framework: FrameworkInfo
     protocol: int = PROTOCOL
 
 
-class AcceptOffers(Message):
+class AcceptOffers(Message, frozen=True):
     """Run these tasks on these offers (all of one slave). What they leave is free; it is not offered to this framework
     again for `refuse_seconds`. An empty list of tasks declines.
     """
@@ -257,24 +258,24 @@ class AcceptOffers(Message):
     refuse_seconds: float = 0.0
 
 
-class DeclineOffers(Message):
+class DeclineOffers(Message, frozen=True):
     offer_ids: list[OfferID]
     refuse_seconds: float = 5.0
 
 
-class SetNeedsOffers(Message):
+class SetNeedsOffers(Message, frozen=True):
     needs_offers: bool
 
 
-class SetFilters(Message):
+class SetFilters(Message, frozen=True):
     filters: Filters
 
 
-class ReviveOffers(Message):
+class ReviveOffers(Message, frozen=True):
     """Forget all refusals of this framework."""
 
 
-class KillTask(Message):
+class KillTask(Message, frozen=True):
     """Also master -> slave -> executor. An empty slave id lets the master look for it."""
 
     framework_id: FrameworkID
@@ -283,7 +284,7 @@ class KillTask(Message):
     grace_s: float | None = None
 
 
-class Acknowledge(Message):
+class Acknowledge(Message, frozen=True):
     """The scheduler's code has seen these statuses. The master passes it on to the slave as it is."""
 
     framework_id: FrameworkID
@@ -291,13 +292,13 @@ class Acknowledge(Message):
     updates: list[UpdateID]
 
 
-class ReconcileTasks(Message):
+class ReconcileTasks(Message, frozen=True):
     """Send me the state of these tasks; of all that are not ended if the list is empty."""
 
     task_ids: list[TaskID]
 
 
-class FrameworkMessage(Message):
+class FrameworkMessage(Message, frozen=True):
     """Bytes between a scheduler and one of its executors, both ways, best effort."""
 
     framework_id: FrameworkID
@@ -306,18 +307,18 @@ class FrameworkMessage(Message):
     data: bytes
 
 
-class GetGuaranteedShare(Message):
+class GetGuaranteedShare(Message, frozen=True):
     """Answered by `GuaranteedShare`."""
 
 
-class TeardownFramework(Message):
+class TeardownFramework(Message, frozen=True):
     """Done: kill what still runs and forget me."""
 
 
 # -- Master -> scheduler ------------------------------------------------------------------------------------------------
 
 
-class FrameworkRegistered(Message):
+class FrameworkRegistered(Message, frozen=True):
     framework_id: FrameworkID
     master_id: str
     reregistered: bool = False
@@ -325,37 +326,37 @@ class FrameworkRegistered(Message):
     protocol: int = PROTOCOL
 
 
-class ResourceOffers(Message):
+class ResourceOffers(Message, frozen=True):
     offers: list[Offer]
 
 
-class RescindOffer(Message):
+class RescindOffer(Message, frozen=True):
     offer_id: OfferID
 
 
-class StatusUpdate(Message):
+class StatusUpdate(Message, frozen=True):
     """Also executor -> slave -> master. To be acknowledged if its sequence is above 0."""
 
     framework_id: FrameworkID
     status: TaskStatus
 
 
-class SlaveLost(Message):
+class SlaveLost(Message, frozen=True):
     slave_id: SlaveID
 
 
-class ExecutorLost(Message):
+class ExecutorLost(Message, frozen=True):
     slave_id: SlaveID
     executor_id: ExecutorID
     exit_status: int | None = None
     message: str = ""
 
 
-class GuaranteedShare(Message):
+class GuaranteedShare(Message, frozen=True):
     resources: Resources
 
 
-class FrameworkRefused(Message):
+class FrameworkRefused(Message, frozen=True):
     """The end: this framework or this scheduler is not, or no longer, registered; `reason` is one of `Reason`."""
 
     reason: str
@@ -365,22 +366,22 @@ class FrameworkRefused(Message):
 # -- Both ways between master and its peers -----------------------------------------------------------------------------
 
 
-class Ping(Message):
+class Ping(Message, frozen=True):
     """Are you there? Answered by `Pong`; also tells a slave or scheduler that its master is."""
 
 
-class Pong(Message):
+class Pong(Message, frozen=True):
     pass
 
 
-class NotRegistered(Message):
+class NotRegistered(Message, frozen=True):
     """I do not know you (I may be new): say your hello again."""
 
 
 # -- Slave -> master ----------------------------------------------------------------------------------------------------
 
 
-class RegisterSlave(Message):
+class RegisterSlave(Message, frozen=True):
     """Hello. With a slave id: I am back, with these executors and tasks, and nothing else of mine runs."""
 
     slave: SlaveInfo
@@ -389,11 +390,11 @@ class RegisterSlave(Message):
     protocol: int = PROTOCOL
 
 
-class UnregisterSlave(Message):
+class UnregisterSlave(Message, frozen=True):
     """Going away for good, after a drain; what still ran has been reported."""
 
 
-class ExecutorExited(Message):
+class ExecutorExited(Message, frozen=True):
     framework_id: FrameworkID
     executor_id: ExecutorID
     container_id: ContainerID
@@ -401,7 +402,7 @@ class ExecutorExited(Message):
     message: str = ""
 
 
-class SlaveUsage(Message):
+class SlaveUsage(Message, frozen=True):
     """Every few seconds, for status and as a sign of life. Millicpus are used cpu time per wall time."""
 
     millicpus: int
@@ -413,19 +414,19 @@ class SlaveUsage(Message):
 # -- Master -> slave ----------------------------------------------------------------------------------------------------
 
 
-class SlaveRegistered(Message):
+class SlaveRegistered(Message, frozen=True):
     slave_id: SlaveID
     master_id: str
     ping_interval_s: float = 5.0
     protocol: int = PROTOCOL
 
 
-class SlaveRefused(Message):
+class SlaveRefused(Message, frozen=True):
     reason: str
     message: str
 
 
-class RunTasks(Message):
+class RunTasks(Message, frozen=True):
     """Launch these on this executor; start it if it does not run."""
 
     framework: FrameworkInfo
@@ -433,7 +434,7 @@ class RunTasks(Message):
     tasks: list[TaskInfo]
 
 
-class ShutdownFramework(Message):
+class ShutdownFramework(Message, frozen=True):
     """End every executor and task of this framework on this slave."""
 
     framework_id: FrameworkID
@@ -442,7 +443,7 @@ class ShutdownFramework(Message):
 # -- Executor <-> slave -------------------------------------------------------------------------------------------------
 
 
-class RegisterExecutor(Message):
+class RegisterExecutor(Message, frozen=True):
     """Hello; the token proves which container speaks. After a slave's restart: with what it may not have seen."""
 
     container_id: ContainerID
@@ -452,7 +453,7 @@ class RegisterExecutor(Message):
     protocol: int = PROTOCOL
 
 
-class ExecutorRegistered(Message):
+class ExecutorRegistered(Message, frozen=True):
     framework: FrameworkInfo
     executor: ExecutorInfo
     slave_id: SlaveID
@@ -461,24 +462,24 @@ class ExecutorRegistered(Message):
     protocol: int = PROTOCOL
 
 
-class LaunchTask(Message):
+class LaunchTask(Message, frozen=True):
     task: TaskInfo
 
 
-class ExecutorUpdate(Message):
+class ExecutorUpdate(Message, frozen=True):
     """A status from an executor, numbered through within its container: 1, 2, 3, ..."""
 
     number: int
     status: TaskStatus
 
 
-class UpdatesStored(Message):
+class UpdatesStored(Message, frozen=True):
     """All updates of this container up to this number are safe with the slave."""
 
     number: int
 
 
-class Shutdown(Message):
+class Shutdown(Message, frozen=True):
     """End your tasks, then yourself."""
 
     grace_s: float = 5.0

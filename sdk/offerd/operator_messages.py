@@ -13,7 +13,7 @@ from offerd.resources import NOTHING, Resources
 # -- Values -------------------------------------------------------------------------------------------------------------
 
 
-class SlaveSummary(Value):
+class SlaveSummary(Value, frozen=True):
     """A slave, as listed. `state`: active | draining | lost."""
 
     info: SlaveInfo
@@ -29,7 +29,7 @@ class SlaveSummary(Value):
     since_s: float = 0.0
 
 
-class FrameworkSummary(Value):
+class FrameworkSummary(Value, frozen=True):
     """A framework, as listed. `state`: active | disconnected | ended."""
 
     framework_id: FrameworkID
@@ -48,7 +48,7 @@ class FrameworkSummary(Value):
     filters: Filters = Filters()
 
 
-class TaskSummary(Value):
+class TaskSummary(Value, frozen=True):
     """A task, running or ended, as listed."""
 
     task_id: TaskID
@@ -74,17 +74,17 @@ class TaskSummary(Value):
 # -- Questions ----------------------------------------------------------------------------------------------------------
 
 
-class GetCluster(Message):
+class GetCluster(Message, frozen=True):
     protocol: int = PROTOCOL
 
 
-class GetSlaves(Message):
+class GetSlaves(Message, frozen=True):
     after: SlaveID = SlaveID("")
     limit: int = 500
     protocol: int = PROTOCOL
 
 
-class GetFrameworks(Message):
+class GetFrameworks(Message, frozen=True):
     """`ended` adds those that are gone."""
 
     after: FrameworkID = FrameworkID("")
@@ -93,7 +93,7 @@ class GetFrameworks(Message):
     protocol: int = PROTOCOL
 
 
-class GetTasks(Message):
+class GetTasks(Message, frozen=True):
     """`after` and the filters are empty for all; `task_id` asks for one (all frameworks are searched)."""
 
     after: str = ""
@@ -104,7 +104,7 @@ class GetTasks(Message):
     protocol: int = PROTOCOL
 
 
-class KillAnyTask(Message):
+class KillAnyTask(Message, frozen=True):
     """An operator ends a task; empty framework id: the one framework that has a task of this id."""
 
     task_id: TaskID
@@ -112,7 +112,7 @@ class KillAnyTask(Message):
     protocol: int = PROTOCOL
 
 
-class ExplainWaiting(Message):
+class ExplainWaiting(Message, frozen=True):
     """Why has this framework no (more) resources? Asked by `offerd run` while it waits."""
 
     framework_id: FrameworkID
@@ -124,7 +124,7 @@ class ExplainWaiting(Message):
 # -- Answers ------------------------------------------------------------------------------------------------------------
 
 
-class Cluster(Message):
+class Cluster(Message, frozen=True):
     """The whole in one look."""
 
     master_id: str
@@ -141,31 +141,31 @@ class Cluster(Message):
     allocator: str = ""
 
 
-class Slaves(Message):
+class Slaves(Message, frozen=True):
     slaves: list[SlaveSummary]
     more: bool = False
 
 
-class Frameworks(Message):
+class Frameworks(Message, frozen=True):
     frameworks: list[FrameworkSummary]
     more: bool = False
 
 
-class Tasks(Message):
+class Tasks(Message, frozen=True):
     """`next_after` is what to ask with for the next page; empty on the last."""
 
     tasks: list[TaskSummary]
     next_after: str = ""
 
 
-class Done(Message):
+class Done(Message, frozen=True):
     """An operator's order was carried out or not; `message` says why not."""
 
     ok: bool
     message: str = ""
 
 
-class Waiting(Message):
+class Waiting(Message, frozen=True):
     """Machine-readable `why` (no_slaves | no_slave_large_enough | long_task_cap | others_share | refused | filtered | not_yet)
     and a line for people."""
 

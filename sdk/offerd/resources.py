@@ -85,7 +85,9 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
         for part in _split(text):
             name, equals, value = (piece.strip() for piece in part.partition("="))
             if not equals or not _NAME.match(name):
-                raise BadResources(f"resources: cannot read {part.strip()!r}; write NAME=AMOUNT, as in cpus=4,mem=8G")
+                raise BadResources(
+                    f"resources: cannot read {part.strip()!r}; write NAME=AMOUNT, as in cpus=4,mem=8G"
+                )
             if name in seen:
                 raise BadResources(f"resources: {name} is given twice; give it once")
             seen.add(name)
@@ -168,7 +170,9 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
         if not self.covers(other):
             raise BadResources(f"cannot take {other} from {self}")
         spans = {name: rng.subtract(mine, other.ranges.get(name, [])) for name, mine in self.ranges.items()}
-        sets = {name: [w for w in mine if w not in other.sets.get(name, ())] for name, mine in self.sets.items()}
+        sets = {
+            name: [w for w in mine if w not in other.sets.get(name, ())] for name, mine in self.sets.items()
+        }
         return Resources(
             scalars,
             {name: left for name, left in spans.items() if left},
@@ -217,7 +221,9 @@ def parse_scalar(name: str, text: str, *, bare_bytes: bool = False) -> int:
         try:
             exact = Decimal(text) * 1000
         except InvalidOperation:
-            raise BadResources(f"resources: {name}={text} is no number; write it as {name}=4 or {name}=0.5") from None
+            raise BadResources(
+                f"resources: {name}={text} is no number; write it as {name}=4 or {name}=0.5"
+            ) from None
         if not exact.is_finite() or exact < 0:
             raise BadResources(f"resources: {name}={text} must be a number, zero or more")
         if exact != exact.to_integral_value():
@@ -258,7 +264,9 @@ def _parse_set(name: str, text: str) -> list[str]:
     words = {word.strip() for word in text[1:-1].split(",")} - {""}
     for word in words:
         if not re.fullmatch(r"[\w./:-]+", word):
-            raise BadResources(f"resources: {name}: {word!r} cannot be a member of a set; use letters and digits")
+            raise BadResources(
+                f"resources: {name}: {word!r} cannot be a member of a set; use letters and digits"
+            )
     return sorted(words)
 
 

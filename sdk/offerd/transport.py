@@ -125,7 +125,9 @@ class Server(Generic[M]):
             self.socket.bind(address)
         except zmq.ZMQError as error:
             self.socket.close()
-            raise BadInput(f"cannot listen on {address}: {error.strerror}; stop what listens there or choose another") from None
+            raise BadInput(
+                f"cannot listen on {address}: {error.strerror}; stop what listens there or choose another"
+            ) from None
         self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._outgoing: dict[PeerID, list[Message]] = {}
 

@@ -35,16 +35,18 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """Root of what stands in the journal."""
 
 
-class TaskDelivered(Record):
+class TaskDelivered(Record, frozen=True):
     """The task is about to be sent to its executor (without its `data` and environment: the executor has them then)."""
 
     framework_id: FrameworkID
     container_id: ContainerID
     task: TaskInfo
-    boottime_s: float  # CLOCK_BOOTTIME when its time limit began to count
+    monotonic_s: (
+        float  # CLOCK_MONOTONIC (the same for all processes of one boot) when its time limit began to count
+    )
 
 
-class StatusStored(Record):
+class StatusStored(Record, frozen=True):
     """A status that the scheduler must hear. `number`: the executor's own numbering, 0 if the slave made the status."""
 
     framework_id: FrameworkID
@@ -53,7 +55,7 @@ class StatusStored(Record):
     number: int = 0
 
 
-class StatusAcknowledged(Record):
+class StatusAcknowledged(Record, frozen=True):
     """The scheduler has heard these; a terminal one ends the task for this slave."""
 
     framework_id: FrameworkID

@@ -1,0 +1,111 @@
+"""What the core tells its shell to do. Imperatives; their order is a contract.
+
+The shell performs the actions of one turn in order, with two liberties: all `Append`s become one write, done before
+anything is sent; and sends of one turn leave together. So whatever was appended before a send is written before it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from offerd.ids import ContainerID, SlaveID, TaskID
+from offerd.messages import ExecutorInfo, FrameworkInfo, Message
+from offerd.resources import Resources
+from offerd_slave.records import JournalRecord
+
+
+class Action(msgspec.Struct, frozen=True, gc=False):
+    """Root of all actions."""
+
+
+class SendToMaster(Action, frozen=True):
+    message: Message
+
+
+class SendToExecutor(Action, frozen=True):
+    container_id: ContainerID
+    message: Message
+
+
+class Append(Action, frozen=True):
+    """Write to the journal."""
+
+    record: JournalRecord
+
+
+class Sync(Action, frozen=True):
+    """Bring the journal to the disk, then say `Stored(number)`."""
+
+    number: int
+
+
+class SaveSlave(Action, frozen=True):
+    """Checkpoint who we are and whom we obey."""
+
+    slave_id: SlaveID
+    epoch: int
+
+
+class LaunchContainer(Action, frozen=True):
+    """Make sandbox, checkpoint, limits and processes of one executor run; answered by ContainerLaunched or LaunchFailed."""
+
+    container_id: ContainerID
+    framework: FrameworkInfo
+    executor: ExecutorInfo
+    resources: Resources
+
+
+class UpdateContainer(Action, frozen=True):
+    """Its limits are the sum of its tasks' and its own: raised before a task starts, lowered after it ended."""
+
+    container_id: ContainerID
+    resources: Resources
+
+
+class StartTask(Action, frozen=True):
+    """Make the task's own limits, if the module has such."""
+
+    container_id: ContainerID
+    task_id: TaskID
+    resources: Resources
+
+
+class EndTask(Action, frozen=True):
+    """Remove the task's own limits."""
+
+    container_id: ContainerID
+    task_id: TaskID
+
+
+class KillTaskProcesses(Action, frozen=True):
+    """The executor did not do it in time; answered by TaskKillRefused if the module cannot."""
+
+    container_id: ContainerID
+    task_id: TaskID
+
+
+class DestroyContainer(Action, frozen=True):
+    """Kill what is in it and remove its limits; answered by ContainerDestroyed when nothing is left."""
+
+    container_id: ContainerID
+
+
+class ForgetContainer(Action, frozen=True):
+    """No restart needs to know it any more; its sandbox is kept for a while."""
+
+    container_id: ContainerID
+
+
+class MeasureUsage(Action, frozen=True):
+    """Answered by UsageMeasured."""
+
+
+class Log(Action, frozen=True):
+    """A line for people: `level` is one of logging's names."""
+
+    level: str
+    text: str
+
+
+class Exit(Action, frozen=True):
+    """Drained: stop the daemon."""

@@ -1,0 +1,178 @@
+"""Containers: launched, registered, ended, destroyed. A container is one run of one executor."""
+
+from __future__ import annotations
+
+from offerd.ids import ContainerID
+from offerd.messages import (
+    ExecutorExited,
+    ExecutorInfo,
+    ExecutorRegistered,
+    ExecutorUpdate,
+    FrameworkInfo,
+    KillTask,
+    Reason,
+    RegisterExecutor,
+    Shutdown,
+    TaskState,
+)
+from offerd_slave.core.actions import DestroyContainer, ForgetContainer, LaunchContainer
+from offerd_slave.core.state import Container, End, Phase, State
+from offerd_slave.core.statuses import Statuses
+from offerd_slave.core.tasks import Tasks
+from offerd_slave.records import ExitRecord
+
+
+class Containers:
+    """The life of containers. A task's terminal status never comes before its container is gone, if it went with it."""
+
+    def __init__(self, state: State, statuses: Statuses, tasks: Tasks) -> None:
+        self._state = state
+        self._statuses = statuses
+        self._tasks = tasks
+
+    def obtain(self, framework: FrameworkInfo, executor: ExecutorInfo) -> Container:
+        """The container that runs this executor of this framework; a new one if there is none (or it is ending).
+
+        A new one is launched by `launch`, once its first tasks are in its queue and its limits known.
+        """
+        state = self._state
+        container = state.by_executor.get((framework.framework_id, executor.executor_id))
+        if container is None or container.phase is Phase.ENDING:
+            container = Container(state.new_container_id(), framework, executor)
+            state.add_container(container)
+        return container
+
+    def launch(self, container: Container, now: float) -> None:
+        """Make it real."""
+        container.launched = True
+        state = self._state
+        state.do(
+            LaunchContainer(
+                container.container_id, container.framework, container.executor, container.resources()
+            )
+        )
+        timeout_s = state.settings.executor_registration_timeout_s
+        state.timers.set(("register", container.container_id), now + timeout_s)
+
+    def launch_failed(self, container_id: ContainerID, message: str) -> None:
+        """No process was started; what was prepared must go."""
+        container = self._state.containers.get(container_id)
+        if container is not None:
+            self._end(container, End(TaskState.FAILED, Reason.EXECUTOR_NOT_LAUNCHED, message))
+
+    def registration_timed_out(self, container_id: ContainerID) -> None:
+        """It started and never said hello."""
+        container = self._state.containers.get(container_id)
+        if container is not None and container.phase is Phase.LAUNCHING:
+            message = "the executor did not register in time; its stderr may say why"
+            self._end(container, End(TaskState.FAILED, Reason.EXECUTOR_REGISTRATION_TIMEOUT, message))
+
+    # -- the executor speaks ------------------------------------------------------------------------------------------
+
+    def register(self, container: Container, hello: RegisterExecutor, now: float) -> None:
+        """Its executor runs, or has found us again. The answer confirms the statuses that came with the hello."""
+        state = self._state
+        if container.phase is Phase.ENDING:
+            state.to_executor(container.container_id, Shutdown(0.0))
+            return
+        state.timers.cancel(("register", container.container_id))
+        for status in hello.unacknowledged:
+            self._statuses.from_executor(container, ExecutorUpdate(0, status), now)
+        self._settle(container, hello, now)
+        container.phase = Phase.REGISTERED
+        state.to_executor(
+            container.container_id,
+            ExecutorRegistered(
+                container.framework, container.executor, state.slave_id, state.info.hostname, ""
+            ),
+        )
+        self._tasks.repeat_kills(container)
+        self._tasks.deliver_queue(container, now)
+
+    def _settle(self, container: Container, hello: RegisterExecutor, now: float) -> None:
+        """After our restart: what we delivered and it does not have is lost; what it has and we do not know is ended."""
+        theirs = set(hello.task_ids)
+        for task in [task for task_id, task in container.tasks.items() if task_id not in theirs]:
+            message = "the slave was restarted before its executor had the task"
+            self._statuses.end_task(task, End(TaskState.LOST, Reason.SLAVE_RESTARTED, message), now)
+        for task_id in hello.task_ids:
+            if task_id not in container.tasks:
+                self._state.log(
+                    "WARNING", f"executor has a task {task_id} that is in no record of ours; ending it"
+                )
+                self._state.to_executor(
+                    container.container_id,
+                    KillTask(container.framework_id, task_id, self._state.slave_id, 0.0),
+                )
+                end = End(
+                    TaskState.LOST, Reason.CHECKPOINT_DAMAGED, "the slave's record of the task was damaged"
+                )
+                self._statuses.refuse(
+                    container.framework_id, task_id, container.executor.executor_id, end, now
+                )
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def executor_ended(self, container_id: ContainerID, exit_record: ExitRecord | None) -> None:
+        """Its process is gone; what it left behind must go before anybody is told."""
+        container = self._state.containers.get(container_id)
+        if container is None:
+            return
+        if exit_record is None:
+            end = End(TaskState.FAILED, Reason.SHIM_DIED, "the executor's shim was killed")
+        else:
+            how = exit_record.message or f"the executor {_exit_words(exit_record.exit_status)}"
+            reason = Reason.EXECUTOR_NOT_LAUNCHED if exit_record.message else Reason.EXECUTOR_EXITED
+            end = End(TaskState.FAILED, reason, how, exit_record.exit_status)
+        self._end(container, end)
+
+    def shut_down(self, container: Container, end: End, now: float) -> None:
+        """End it politely: message, grace, then kill."""
+        if container.phase is Phase.REGISTERED:
+            grace_s = container.executor.shutdown_grace_s
+            container.phase = Phase.ENDING
+            container.end = end
+            self._state.to_executor(container.container_id, Shutdown(grace_s))
+            when = now + grace_s + self._state.settings.kill_margin_s
+            self._state.timers.set(("shutdown", container.container_id), when)
+        else:
+            self._end(container, end)
+
+    def shutdown_timed_out(self, container_id: ContainerID) -> None:
+        """It did not end by itself."""
+        if container_id in self._state.containers:
+            self._state.do(DestroyContainer(container_id))
+
+    def _end(self, container: Container, end: End) -> None:
+        container.phase = Phase.ENDING
+        container.end = container.end or end
+        self._state.timers.cancel(("register", container.container_id))
+        self._state.timers.cancel(("shutdown", container.container_id))
+        self._state.do(DestroyContainer(container.container_id))
+
+    def destroyed(self, container_id: ContainerID, now: float) -> None:
+        """Nothing of it is left: now its tasks' ends are true, and its resources free."""
+        state = self._state
+        container = state.containers.get(container_id)
+        if container is None:
+            return
+        end = container.end or End(TaskState.LOST, Reason.EXECUTOR_EXITED, "the executor was ended")
+        for task in (*container.queue.values(), *container.tasks.values()):
+            self._statuses.end_task(task, end, now)
+        state.remove_container(container)
+        state.timers.cancel(("shutdown", container_id))
+        if state.registered:
+            state.to_master(
+                ExecutorExited(
+                    container.framework_id,
+                    container.executor.executor_id,
+                    container_id,
+                    end.exit_status,
+                    end.message,
+                )
+            )
+        state.do(ForgetContainer(container_id))
+
+
+def _exit_words(exit_status: int) -> str:
+    return f"was killed by signal {-exit_status}" if exit_status < 0 else f"exited with status {exit_status}"

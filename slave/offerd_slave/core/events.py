@@ -1,0 +1,86 @@
+"""What can happen to a slave. Events are past facts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from offerd.ids import ContainerID, TaskID
+from offerd.messages import Message
+from offerd_isolation.base import Limitation
+from offerd_slave.records import ExitRecord
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """Root of all events."""
+
+
+class FromMaster(Event, frozen=True):
+    """The master said something; `epoch` is its leader's."""
+
+    epoch: int
+    message: Message
+
+
+class FromExecutor(Event, frozen=True):
+    """An executor said something. The shell has checked its token: it speaks for this container and no other."""
+
+    container_id: ContainerID
+    message: Message
+
+
+class ContainerLaunched(Event, frozen=True):
+    """Its shim runs; the executor will register, or the container end."""
+
+    container_id: ContainerID
+
+
+class LaunchFailed(Event, frozen=True):
+    """No process of it was started."""
+
+    container_id: ContainerID
+    message: str
+
+
+class ExecutorEnded(Event, frozen=True):
+    """The executor's process is gone. `exit` is None if its shim died, too, and could not say how."""
+
+    container_id: ContainerID
+    exit: ExitRecord | None
+
+
+class ContainerDestroyed(Event, frozen=True):
+    """Nothing of it is left on the host."""
+
+    container_id: ContainerID
+
+
+class Stored(Event, frozen=True):
+    """Everything appended before the action `Sync(number)` is on the disk."""
+
+    number: int
+
+
+class TaskKillRefused(Event, frozen=True):
+    """The isolation module cannot kill one task alone."""
+
+    container_id: ContainerID
+    task_id: TaskID
+
+
+class LimitHit(Event, frozen=True):
+    """The isolation module saw a limit being hit."""
+
+    limitation: Limitation
+
+
+class UsageMeasured(Event, frozen=True):
+    """What the slave's containers use now."""
+
+    millicpus: int
+    mem_bytes: int
+
+
+class DrainRequested(Event, frozen=True):
+    """End everything politely and go (`at_once`: without grace), leaving the master's list."""
+
+    at_once: bool = False

@@ -1,0 +1,331 @@
+"""`SlaveCore`: the slave as a deterministic machine. Every way in and out of it is in this file.
+
+RunTasks    -> refusals, or the task waits in its executor's container (launched if need be)
+executor    -> registers -> tasks are written down and delivered -> statuses come back
+status      -> written down -> (terminal: on the disk) -> forwarded -> acknowledged -> forgotten
+time limit, KillTask, drain, ShutdownFramework -> TERM, grace, KILL by the executor; failing that, by the isolation
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from offerd.ids import ContainerID, FrameworkID, TaskID
+from offerd.messages import (
+    Acknowledge,
+    ExecutorUpdate,
+    FrameworkMessage,
+    KillTask,
+    NotRegistered,
+    Ping,
+    Pong,
+    Reason,
+    RegisterExecutor,
+    RegisterSlave,
+    RunningExecutor,
+    RunningTask,
+    RunTasks,
+    ShutdownFramework,
+    SlaveInfo,
+    SlaveRefused,
+    SlaveRegistered,
+    SlaveUsage,
+    StatusUpdate,
+    TaskState,
+    TaskStatus,
+    UnregisterSlave,
+)
+from offerd_slave.core import events as ev
+from offerd_slave.core.actions import Action, DestroyContainer, Exit, MeasureUsage, SaveSlave, UpdateContainer
+from offerd_slave.core.containers import Containers
+from offerd_slave.core.recovery import Recovered, restore
+from offerd_slave.core.state import End, Killing, Phase, State
+from offerd_slave.core.statuses import Statuses
+from offerd_slave.core.tasks import Tasks
+from offerd_slave.settings import SlaveSettings
+
+
+class SlaveCore:
+    """Events in (`handle`), then once per turn `tick`; both return the actions to perform, in order.
+
+    `now` is the monotonic clock in seconds, the same for every process of one boot, so that time limits outlive a restart
+    of the slave. `incarnation` is a name that no earlier start of this slave had.
+    """
+
+    def __init__(
+        self, settings: SlaveSettings, info: SlaveInfo, incarnation: str, recovered: Recovered, now: float
+    ) -> None:
+        self.state = State(settings, info, incarnation)
+        self.statuses = Statuses(self.state)
+        self.tasks = Tasks(self.state, self.statuses)
+        self.containers = Containers(self.state, self.statuses, self.tasks)
+        self._heard_master_at = now
+        self._drained_at: float | None = None
+        self._handlers: dict[type, Callable[[Any, float], None]] = {
+            ev.FromMaster: self._from_master,
+            ev.FromExecutor: self._from_executor,
+            ev.ContainerLaunched: lambda event, now: None,
+            ev.LaunchFailed: lambda event, now: self.containers.launch_failed(
+                event.container_id, event.message
+            ),
+            ev.ExecutorEnded: lambda event, now: self.containers.executor_ended(
+                event.container_id, event.exit
+            ),
+            ev.ContainerDestroyed: lambda event, now: self.containers.destroyed(event.container_id, now),
+            ev.Stored: lambda event, now: self.statuses.stored(event.number),
+            ev.TaskKillRefused: self._task_kill_refused,
+            ev.LimitHit: self._limit_hit,
+            ev.UsageMeasured: self._usage_measured,
+            ev.DrainRequested: self._drain,
+        }
+        self._from_master_handlers: dict[type, Callable[[Any, float], None]] = {
+            SlaveRegistered: self._slave_registered,
+            SlaveRefused: self._slave_refused,
+            RunTasks: self._run_tasks,
+            KillTask: self._kill_task,
+            Acknowledge: lambda message, now: self.statuses.acknowledge(message),
+            FrameworkMessage: self._message_to_executor,
+            ShutdownFramework: self._shutdown_framework,
+            Ping: lambda message, now: self.state.to_master(Pong()),
+            NotRegistered: lambda message, now: self._say_hello(now),
+        }
+        self._timer_handlers: dict[str, Callable[..., None]] = {
+            "hello": self._hello_due,
+            "usage": self._measure_usage,
+            "limit": lambda f, t, now: self.tasks.limit_reached(FrameworkID(f), TaskID(t), now),
+            "escalate": lambda f, t, now: self.tasks.escalate(FrameworkID(f), TaskID(t), now),
+            "abandon": lambda f, t, now: self.tasks.abandon(FrameworkID(f), TaskID(t), now),
+            "register": lambda c, now: self.containers.registration_timed_out(ContainerID(c)),
+            "leave": self._leave,
+            "shutdown": lambda c, now: self.containers.shutdown_timed_out(ContainerID(c)),
+        }
+        restore(self.state, self.statuses, recovered, now)
+        self.state.timers.set(("hello",), now)
+        self.state.timers.set(("usage",), now + settings.usage_interval_s)
+
+    # -- the three entrances ------------------------------------------------------------------------------------------
+
+    def handle(self, event: ev.Event, now: float) -> list[Action]:
+        """Something happened."""
+        self._handlers[type(event)](event, now)
+        return self._taken()
+
+    def tick(self, now: float) -> list[Action]:
+        """The turn's events are handled: what is due now, and what is done once per turn."""
+        for name, *key in self.state.timers.due(now):
+            self._timer_handlers[name](*key, now)
+        self.statuses.retry_due(now)
+        self.statuses.end_turn()
+        if self.state.draining:
+            self._finish_drain(now)
+        return self._taken()
+
+    def next_deadline(self) -> float | None:
+        """When `tick` must be called at the latest."""
+        retry, timer = self.statuses.next_retry(), self.state.timers.next()
+        return timer if retry is None else retry if timer is None else min(retry, timer)
+
+    def _taken(self) -> list[Action]:
+        out, self.state.out = self.state.out, []
+        return out
+
+    # -- the master ---------------------------------------------------------------------------------------------------
+
+    def _from_master(self, event: ev.FromMaster, now: float) -> None:
+        """An older leader than the one we know may say what it likes: it does not lead any more."""
+        if event.epoch < self.state.epoch:
+            self.state.log("WARNING", f"ignoring a master of epoch {event.epoch}: {self.state.epoch} leads")
+            return
+        self._heard_master_at = now
+        self._from_master_handlers[type(event.message)](event.message, now)
+        if event.epoch > self.state.epoch:
+            self.state.epoch = event.epoch
+            if self.state.slave_id:
+                self.state.do(SaveSlave(self.state.slave_id, event.epoch))
+
+    def _hello_due(self, now: float) -> None:
+        """Register; again until answered, and again whenever the master has been silent for too long."""
+        quiet_until = self._heard_master_at + self.state.settings.master_silence_s
+        if self.state.registered and now < quiet_until:
+            self.state.timers.set(("hello",), quiet_until)
+        else:
+            self._say_hello(now)
+
+    def _say_hello(self, now: float) -> None:
+        """Who we are and what we still have. Tasks that ended unheard are listed with their terminal state: the master
+        must not take them for lost; their statuses follow once it has registered us.
+        """
+        state = self.state
+        state.registered = False
+        running = [
+            RunningTask(
+                task.framework_id,
+                task.info.executor_id,
+                task.info.task_id,
+                task.info.resources,
+                task.state,
+                task.info.time_limit_s,
+                task.info.name,
+                task.container_id,
+            )
+            for task in state.tasks.values()
+        ]
+        executors = [
+            RunningExecutor(c.framework, c.executor.executor_id, c.container_id, c.executor.resources)
+            for c in state.containers.values()
+        ]
+        hello = RegisterSlave(
+            msgspec.structs.replace(state.info, slave_id=state.slave_id),
+            executors,
+            running + self.statuses.unheard(),
+        )
+        state.to_master(hello)
+        state.timers.set(("hello",), now + state.settings.register_retry_s)
+
+    def _slave_registered(self, message: SlaveRegistered, now: float) -> None:
+        state = self.state
+        if message.slave_id != state.slave_id:
+            state.slave_id = message.slave_id
+            state.do(SaveSlave(message.slave_id, state.epoch))
+        if not state.registered:
+            state.registered = True
+            state.log("INFO", f"registered with master {message.master_id} as {message.slave_id}")
+            self.statuses.resend_all(now)
+        state.timers.set(("hello",), now + state.settings.master_silence_s)
+
+    def _slave_refused(self, message: SlaveRefused, now: float) -> None:
+        self.state.log("ERROR", f"the master refuses this slave: {message.message} ({message.reason})")
+        self.state.registered = False
+        self.state.timers.set(("hello",), now + self.state.settings.master_silence_s)
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    def _run_tasks(self, message: RunTasks, now: float) -> None:
+        framework, executor_id = message.framework, message.executor.executor_id
+        container = None
+        for task in message.tasks:
+            refusal = self.tasks.refusal(framework, task)
+            if refusal is not None:
+                self.statuses.refuse(framework.framework_id, task.task_id, executor_id, refusal, now)
+                continue
+            if container is None:
+                container = self.containers.obtain(framework, message.executor)
+            self.tasks.add(container, task)
+        if container is None:
+            return
+        if container.phase is Phase.REGISTERED:
+            if self.state.settings.limits_containers:
+                self.state.do(UpdateContainer(container.container_id, container.resources()))
+            self.tasks.deliver_queue(container, now)
+        elif not container.launched:
+            self.containers.launch(container, now)
+
+    def _kill_task(self, message: KillTask, now: float) -> None:
+        if self.tasks.kill_by_id(message, now):
+            return
+        if (message.framework_id, message.task_id) not in self.statuses.streams:
+            text = "the slave has no such task"
+            status = TaskStatus(
+                message.task_id,
+                TaskState.LOST,
+                reason=Reason.TASK_UNKNOWN,
+                source="slave",
+                message=text,
+                slave_id=self.state.slave_id,
+            )
+            self.state.to_master(StatusUpdate(message.framework_id, status))
+
+    def _task_kill_refused(self, event: ev.TaskKillRefused, now: float) -> None:
+        """The container goes at once: there is nothing else to wait for."""
+        container = self.state.containers.get(event.container_id)
+        if container is not None:
+            self.tasks.abandon(container.framework_id, event.task_id, now)
+
+    def _limit_hit(self, event: ev.LimitHit, now: float) -> None:
+        """The kernel or an engine has ended it, or is about to: its status will say which limit it was."""
+        hit = event.limitation
+        container = self.state.containers.get(hit.container_id)
+        if container is None:
+            return
+        killing = Killing(Reason.LIMIT_EXCEEDED, hit.message, hit.limit)
+        task = container.tasks.get(hit.task_id)
+        if task is not None:
+            self.tasks.kill(task, killing, now, 0.0)
+        elif not hit.task_id:
+            container.end = End(TaskState.FAILED, killing.reason, hit.message)
+
+    # -- executors ----------------------------------------------------------------------------------------------------
+
+    def _from_executor(self, event: ev.FromExecutor, now: float) -> None:
+        container = self.state.containers.get(event.container_id)
+        if container is None:
+            return
+        message = event.message
+        if type(message) is ExecutorUpdate:
+            self.statuses.from_executor(container, message, now)
+        elif type(message) is FrameworkMessage:
+            executor_id = container.executor.executor_id
+            self.state.to_master(
+                FrameworkMessage(container.framework_id, self.state.slave_id, executor_id, message.data)
+            )
+        elif type(message) is RegisterExecutor:
+            self.containers.register(container, message, now)
+
+    def _message_to_executor(self, message: FrameworkMessage, now: float) -> None:
+        """Best effort: an executor that is not there misses it."""
+        container = self.state.by_executor.get((message.framework_id, message.executor_id))
+        if container is not None and container.phase is Phase.REGISTERED:
+            self.state.to_executor(container.container_id, message)
+
+    def _shutdown_framework(self, message: ShutdownFramework, now: float) -> None:
+        end = End(TaskState.KILLED, Reason.FRAMEWORK_REMOVED, "its framework was removed")
+        for container in list(self.state.containers.values()):
+            if container.framework_id == message.framework_id and container.phase is not Phase.ENDING:
+                self.containers.shut_down(container, end, now)
+
+    # -- usage and the way out ----------------------------------------------------------------------------------------
+
+    def _measure_usage(self, now: float) -> None:
+        self.state.do(MeasureUsage())
+        self.state.timers.set(("usage",), now + self.state.settings.usage_interval_s)
+
+    def _usage_measured(self, event: ev.UsageMeasured, now: float) -> None:
+        """Also the sign of life that tells a new master of us: it answers NotRegistered."""
+        state = self.state
+        if state.registered:
+            state.to_master(SlaveUsage(event.millicpus, event.mem_bytes, len(state.tasks), state.draining))
+
+    def _drain(self, event: ev.DrainRequested, now: float) -> None:
+        """No new tasks; the ones we have are ended, politely or at once; then we go."""
+        state = self.state
+        if not state.draining:
+            state.draining = True
+            state.log("INFO", f"draining: {len(state.tasks)} tasks to end")
+            state.do(MeasureUsage())  # tells the master at once: no more offers of us
+        killing = End(TaskState.KILLED, Reason.SLAVE_DRAINING, "the slave is being drained")
+        for container in list(state.containers.values()):
+            if event.at_once:
+                container.phase = Phase.ENDING
+                container.end = killing
+                state.do(DestroyContainer(container.container_id))
+            elif container.phase is not Phase.ENDING:
+                self.containers.shut_down(container, killing, now)
+
+    def _finish_drain(self, now: float) -> None:
+        """Leave when nothing runs and every end has been heard; a master that is away is not waited for for ever."""
+        if self.state.containers or self.statuses.waiting_for_disk():
+            return
+        if self._drained_at is None:
+            self._drained_at = now
+            self.state.timers.set(("leave",), now + self.state.settings.drain_ack_s)
+        if not self.statuses.streams:
+            self._leave(now)
+
+    def _leave(self, now: float) -> None:
+        self.state.draining = False
+        if self.state.registered:
+            self.state.to_master(UnregisterSlave())
+        self.state.do(Exit())

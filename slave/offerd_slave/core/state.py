@@ -1,0 +1,189 @@
+"""What a slave knows: its containers, their tasks, and how much of itself is taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+from offerd.slots import is_long, long_quantities
+
+from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
+from offerd.messages import ExecutorInfo, FrameworkInfo, Message, SlaveInfo, TaskInfo, TaskState
+from offerd.resources import NOTHING, Resources, total
+from offerd.timers import Timers
+from offerd_slave.core.actions import Action, Log, SendToExecutor, SendToMaster
+from offerd_slave.settings import SlaveSettings
+
+
+class Killing(NamedTuple):
+    """Why a task is being killed; its terminal status will say so."""
+
+    reason: str
+    message: str
+    limit: str = ""
+
+
+@dataclass(slots=True)
+class Task:
+    """A task that has not ended: in its container's `queue` until the executor has registered, then in its `tasks`."""
+
+    framework_id: FrameworkID
+    container_id: ContainerID
+    info: TaskInfo  # whole while queued; afterwards without what only the executor needs
+    long: bool
+    delivered_s: float = 0.0  # when it was handed to its executor: its time limit counts from here
+    sequence: int = 0  # of its newest status
+    state: TaskState = TaskState.STAGING
+    killing: Killing | None = None
+
+
+class Phase(Enum):
+    """Where a container is."""
+
+    LAUNCHING = "launching"  # until its executor says hello; also after our restart
+    REGISTERED = "registered"
+    ENDING = "ending"  # asked to end, or ended: its processes are being killed
+
+
+class End(NamedTuple):
+    """How a container came to its end: what its tasks will be told."""
+
+    state: TaskState
+    reason: str
+    message: str
+    exit_status: int | None = None
+
+
+@dataclass(slots=True)
+class Container:
+    """One run of one executor."""
+
+    container_id: ContainerID
+    framework: FrameworkInfo
+    executor: ExecutorInfo
+    phase: Phase = Phase.LAUNCHING
+    launched: bool = False  # the shell has been told to make it
+    queue: dict[TaskID, Task] = field(default_factory=dict)
+    tasks: dict[TaskID, Task] = field(default_factory=dict)
+    end: End | None = None
+
+    @property
+    def framework_id(self) -> FrameworkID:
+        return self.framework.framework_id
+
+    def resources(self) -> Resources:
+        """What its limits must let through: the executor's own and its tasks'."""
+        held = [task.info.resources for task in (*self.queue.values(), *self.tasks.values())]
+        return total([self.executor.resources, *held])
+
+
+TimerKey = tuple[str, ...]
+"""Names what is due: ("limit", framework, task), ("escalate", framework, task), ("register", container), ..."""
+
+
+class State:
+    """Everything that the parts of the core share. `out` collects the actions of the current turn."""
+
+    def __init__(self, settings: SlaveSettings, info: SlaveInfo, incarnation: str) -> None:
+        self.settings = settings
+        self.info = info
+        self.incarnation = incarnation
+        self.slave_id: SlaveID = info.slave_id
+        self.epoch = 0
+        self.registered = False
+        self.draining = False
+        self.containers: dict[ContainerID, Container] = {}
+        self.by_executor: dict[tuple[FrameworkID, ExecutorID], Container] = {}
+        self.tasks: dict[tuple[FrameworkID, TaskID], Task] = {}
+        self.total = info.resources.quantities()
+        self.long_total = long_quantities(info.resources, settings.long_fraction)
+        self.used: dict[str, int] = {}
+        self.long_used: dict[str, int] = {}
+        self.timers: Timers[TimerKey] = Timers()
+        self.out: list[Action] = []
+        self._containers_made = 0
+
+    # -- actions ------------------------------------------------------------------------------------------------------
+
+    def do(self, action: Action) -> None:
+        self.out.append(action)
+
+    def to_master(self, message: Message) -> None:
+        self.out.append(SendToMaster(message))
+
+    def to_executor(self, container_id: ContainerID, message: Message) -> None:
+        self.out.append(SendToExecutor(container_id, message))
+
+    def log(self, level: str, text: str) -> None:
+        self.out.append(Log(level, text))
+
+    # -- accounts -----------------------------------------------------------------------------------------------------
+
+    def new_container_id(self) -> ContainerID:
+        """Never used before: the incarnation is the shell's, one for each start of the slave."""
+        self._containers_made += 1
+        return ContainerID(f"{self.incarnation}.{self._containers_made}")
+
+    def is_long(self, task: TaskInfo) -> bool:
+        return is_long(task.time_limit_s, self.settings.short_limit_s)
+
+    def hold(self, resources: Resources, *, long: bool) -> None:
+        """Count as taken."""
+        used, long_used = self.used, self.long_used
+        for name, amount in resources.quantities().items():
+            used[name] = used.get(name, 0) + amount
+            if long:
+                long_used[name] = long_used.get(name, 0) + amount
+
+    def release(self, resources: Resources, *, long: bool) -> None:
+        """Count as free again."""
+        used, long_used = self.used, self.long_used
+        for name, amount in resources.quantities().items():
+            used[name] -= amount
+            if long:
+                long_used[name] -= amount
+
+    def fits(self, resources: Resources) -> bool:
+        """Whether this much is free."""
+        used, all_of_it = self.used, self.total
+        return all(
+            used.get(name, 0) + amount <= all_of_it.get(name, 0)
+            for name, amount in resources.quantities().items()
+        )
+
+    def long_fits(self, resources: Resources) -> bool:
+        """Whether long tasks may take this much more."""
+        used, cap = self.long_used, self.long_total
+        return all(
+            used.get(name, 0) + amount <= cap.get(name, 0) for name, amount in resources.quantities().items()
+        )
+
+    def add_container(self, container: Container) -> None:
+        self.containers[container.container_id] = container
+        self.by_executor[container.framework_id, container.executor.executor_id] = container
+        self.hold(container.executor.resources or NOTHING, long=False)
+
+    def remove_container(self, container: Container) -> None:
+        del self.containers[container.container_id]
+        key = (container.framework_id, container.executor.executor_id)
+        if self.by_executor.get(key) is container:
+            del self.by_executor[key]
+        self.release(container.executor.resources or NOTHING, long=False)
+
+    def add_task(self, task: Task) -> None:
+        self.tasks[task.framework_id, task.info.task_id] = task
+        self.hold(task.info.resources, long=task.long)
+
+    def remove_task(self, task: Task) -> None:
+        """The task has ended: out of its container, its timers and the accounts."""
+        info = task.info
+        del self.tasks[task.framework_id, info.task_id]
+        container = self.containers[task.container_id]
+        if container.tasks.pop(info.task_id, None) is None:
+            container.queue.pop(info.task_id, None)
+        self.release(info.resources, long=task.long)
+        if info.time_limit_s is not None:
+            self.timers.cancel(("limit", task.framework_id, info.task_id))
+        if task.killing is not None:
+            self.timers.cancel(("escalate", task.framework_id, info.task_id))

@@ -1,0 +1,250 @@
+"""Status updates: written down, then forwarded, then repeated until the scheduler has acknowledged them.
+
+A terminal status waits for the disk before it is forwarded: many share one sync (`Sync` -> `Stored`), and while one sync
+is under way the next batch gathers. A status of a running task is forwarded once it is written: a power loss, which
+could take it back, ends the task anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from offerd.ids import ContainerID, ExecutorID, FrameworkID, TaskID
+from offerd.messages import (
+    Acknowledge,
+    ExecutorUpdate,
+    RunningTask,
+    StatusUpdate,
+    TaskState,
+    TaskStatus,
+    UpdatesStored,
+)
+from offerd.resources import NOTHING
+from offerd_slave.core.actions import Append, EndTask, SendToMaster, Sync
+from offerd_slave.core.state import Container, End, State, Task
+from offerd_slave.records import StatusAcknowledged, StatusStored
+
+
+@dataclass(slots=True)
+class Stream:
+    """The statuses of one task that the scheduler has not acknowledged."""
+
+    statuses: list[TaskStatus]
+    retry_at: float
+    backoff_s: float
+
+
+class Statuses:
+    """All streams of a slave."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.streams: dict[tuple[FrameworkID, TaskID], Stream] = {}
+        self._unsynced: list[StatusUpdate] = []
+        self._syncing: list[StatusUpdate] = []
+        self._syncs = 0
+        self._heard: dict[ContainerID, int] = {}  # newest update of each executor, not yet confirmed to it
+        self._heard_syncing: dict[ContainerID, int] = {}
+        self._retry_at = 0.0
+
+    # -- in -----------------------------------------------------------------------------------------------------------
+
+    def from_executor(self, container: Container, update: ExecutorUpdate, now: float) -> None:
+        """An executor reports. What is known already, or of a task that has ended, is only confirmed to it."""
+        self._heard[container.container_id] = update.number
+        task = container.tasks.get(update.status.task_id)
+        if task is not None and update.status.sequence > task.sequence:
+            self._store(task, self._completed(container, task, update.status), now, update.number)
+
+    def end_task(self, task: Task, end: End, now: float) -> None:
+        """The slave itself says how a task ended."""
+        container = self._state.containers[task.container_id]
+        killing = task.killing
+        if killing is not None:
+            end = End(TaskState.KILLED, killing.reason, killing.message, end.exit_status)
+        status = TaskStatus(
+            task_id=task.info.task_id,
+            state=end.state,
+            sequence=task.sequence + 1,
+            reason=end.reason,
+            source="slave",
+            message=end.message,
+            exit_status=end.exit_status,
+            limit=killing.limit if killing is not None else "",
+            slave_id=self._state.slave_id,
+            executor_id=container.executor.executor_id,
+            container_id=container.container_id,
+        )
+        self._store(task, status, now, 0)
+
+    def refuse(
+        self,
+        framework_id: FrameworkID,
+        task_id: TaskID,
+        executor_id: ExecutorID,
+        end: End,
+        now: float,
+        sequence: int = 1,
+    ) -> None:
+        """The end of a task that this slave never took, or has no record of."""
+        status = TaskStatus(
+            task_id=task_id,
+            state=end.state,
+            sequence=sequence,
+            reason=end.reason,
+            source="slave",
+            message=end.message,
+            slave_id=self._state.slave_id,
+            executor_id=executor_id,
+        )
+        self._append(framework_id, status, ContainerID(""), 0, now)
+
+    def _completed(self, container: Container, task: Task, status: TaskStatus) -> TaskStatus:
+        """What an executor says, with what only we know: who we are, and why we were killing the task."""
+        state, reason, message, limit = status.state, status.reason, status.message, status.limit
+        killing = task.killing
+        if killing is not None and state in (TaskState.KILLED, TaskState.FAILED):
+            state, reason, message, limit = TaskState.KILLED, killing.reason, killing.message, killing.limit
+        return TaskStatus(
+            status.task_id,
+            state,
+            status.sequence,
+            reason,
+            "executor",
+            message,
+            status.data,
+            status.exit_status,
+            limit,
+            status.usage,
+            status.timestamp,
+            self._state.slave_id,
+            container.executor.executor_id,
+            container.container_id,
+        )
+
+    def _store(self, task: Task, status: TaskStatus, now: float, number: int) -> None:
+        task.sequence = status.sequence
+        task.state = status.state
+        if status.state.terminal:
+            self._state.remove_task(task)
+            if self._state.settings.limits_tasks:
+                self._state.do(EndTask(task.container_id, task.info.task_id))
+        self._append(task.framework_id, status, task.container_id, number, now)
+
+    def _append(
+        self,
+        framework_id: FrameworkID,
+        status: TaskStatus,
+        container_id: ContainerID,
+        number: int,
+        now: float,
+    ) -> None:
+        self._state.out.append(Append(StatusStored(framework_id, container_id, status, number)))
+        key = (framework_id, status.task_id)
+        stream = self.streams.get(key)
+        if stream is None:
+            backoff_s = self._state.settings.update_retry_s
+            self.streams[key] = Stream([status], now + backoff_s, backoff_s)
+        else:
+            stream.statuses.append(status)
+        update = StatusUpdate(framework_id, status)
+        if status.state.terminal:
+            self._unsynced.append(update)
+        elif self._state.registered:
+            self._state.out.append(SendToMaster(update))
+
+    def restore(
+        self, framework_id: FrameworkID, task_id: TaskID, unheard: list[TaskStatus], now: float
+    ) -> None:
+        """From the journal: written down before a restart, to be sent once a master has registered us."""
+        backoff_s = self._state.settings.update_retry_s
+        self.streams[framework_id, task_id] = Stream(unheard, now + backoff_s, backoff_s)
+
+    # -- out ----------------------------------------------------------------------------------------------------------
+
+    def acknowledge(self, message: Acknowledge) -> None:
+        """The scheduler has heard; hearing a status means having heard all before it."""
+        heard = False
+        for task_id, sequence in message.updates:
+            key = (message.framework_id, task_id)
+            stream = self.streams.get(key)
+            if stream is None:
+                continue
+            heard = True
+            if stream.statuses[-1].sequence <= sequence:
+                del self.streams[key]
+            else:
+                stream.statuses = [status for status in stream.statuses if status.sequence > sequence]
+        if heard:
+            self._state.out.append(Append(StatusAcknowledged(message.framework_id, message.updates)))
+
+    def stored(self, number: int) -> None:
+        """The sync is done: forward what waited for it, and confirm to the executors."""
+        if number != self._syncs:
+            return
+        syncing, self._syncing = self._syncing, []
+        if self._state.registered:
+            out = self._state.out
+            for update in syncing:
+                out.append(SendToMaster(update))
+        heard, self._heard_syncing = self._heard_syncing, {}
+        self._confirm(heard)
+
+    def end_turn(self) -> None:
+        """One sync for all terminal statuses that came since the last one."""
+        if self._syncing:
+            return
+        if self._unsynced:
+            self._syncing, self._unsynced = self._unsynced, []
+            self._heard_syncing, self._heard = self._heard, {}
+            self._syncs += 1
+            self._state.do(Sync(self._syncs))
+        elif self._heard:
+            heard, self._heard = self._heard, {}
+            self._confirm(heard)
+
+    def resend_all(self, now: float) -> None:
+        """A (new) master has registered us: it hears everything that is not acknowledged. What waits for the disk follows."""
+        waiting = {(u.framework_id, u.status.task_id) for u in (*self._unsynced, *self._syncing)}
+        for key, stream in self.streams.items():
+            self._resend(key, stream, now, without_terminal=key in waiting)
+
+    def retry_due(self, now: float) -> None:
+        """Repeat what was not acknowledged in time."""
+        if not self._state.registered or now < self._retry_at:
+            return
+        self._retry_at = now + self._state.settings.update_retry_s / 4
+        for key, stream in self.streams.items():
+            if stream.retry_at <= now:
+                stream.backoff_s = min(2 * stream.backoff_s, self._state.settings.update_retry_max_s)
+                self._resend(key, stream, now)
+
+    def unheard(self) -> list[RunningTask]:
+        """Tasks that have ended without the scheduler having acknowledged it, for a hello."""
+        return [
+            RunningTask(
+                framework_id, last.executor_id, task_id, NOTHING, last.state, container_id=last.container_id
+            )
+            for (framework_id, task_id), stream in self.streams.items()
+            if (last := stream.statuses[-1]).state.terminal
+        ]
+
+    def waiting_for_disk(self) -> bool:
+        return bool(self._unsynced or self._syncing)
+
+    def next_retry(self) -> float | None:
+        """When to call `retry_due`, at the latest."""
+        return self._retry_at if self.streams and self._state.registered else None
+
+    def _resend(
+        self, key: tuple[FrameworkID, TaskID], stream: Stream, now: float, *, without_terminal: bool = False
+    ) -> None:
+        stream.retry_at = now + stream.backoff_s
+        for status in stream.statuses:
+            if not (without_terminal and status.state.terminal):
+                self._state.to_master(StatusUpdate(key[0], status))
+
+    def _confirm(self, heard: dict[ContainerID, int]) -> None:
+        for container_id, number in heard.items():
+            if container_id in self._state.containers:
+                self._state.to_executor(container_id, UpdatesStored(number))

@@ -1,0 +1,166 @@
+"""Tasks: checked, delivered, limited in time, killed."""
+
+from __future__ import annotations
+
+from offerd.ids import FrameworkID, TaskID, is_valid_id
+from offerd.messages import FrameworkInfo, KillTask, LaunchTask, Reason, TaskInfo, TaskState
+from offerd_slave.core.actions import Append, DestroyContainer, KillTaskProcesses, StartTask
+from offerd_slave.core.state import Container, End, Killing, Phase, State, Task
+from offerd_slave.core.statuses import Statuses
+from offerd_slave.records import TaskDelivered
+
+
+class Tasks:
+    """The life of tasks between `RunTasks` and their terminal status."""
+
+    def __init__(self, state: State, statuses: Statuses) -> None:
+        self._state = state
+        self._statuses = statuses
+
+    def refusal(self, framework: FrameworkInfo, task: TaskInfo) -> End | None:
+        """Why this slave will not run the task, or None. The master has checked it, too; but its view may be stale, and
+        the cap on long tasks holds at every instant here.
+        """
+        state = self._state
+        if state.draining:
+            return End(TaskState.LOST, Reason.SLAVE_DRAINING, "the slave is being drained")
+        if (framework.framework_id, task.task_id) in state.tasks:
+            return End(
+                TaskState.ERROR, Reason.TASK_ID_DUPLICATE, f"a task {task.task_id} runs on this slave already"
+            )
+        if not is_valid_id(task.task_id) or not is_valid_id(task.executor_id):
+            return End(
+                TaskState.ERROR,
+                Reason.TASK_INVALID,
+                "a task's or executor's id has characters it may not have",
+            )
+        if not state.fits(task.resources):
+            return End(
+                TaskState.LOST, Reason.OFFER_EXCEEDED, f"{task.resources} is not free on this slave any more"
+            )
+        if state.is_long(task) and not state.long_fits(task.resources):
+            return End(
+                TaskState.LOST,
+                Reason.LONG_TASK_CAP,
+                f"long tasks may hold {state.settings.long_fraction:.0%} of this slave together, "
+                f"and with {task.resources} more they would hold more",
+            )
+        return None
+
+    def add(self, container: Container, info: TaskInfo) -> Task:
+        """Take it in; it waits in the container's queue."""
+        task = Task(container.framework_id, container.container_id, info, self._state.is_long(info))
+        container.queue[info.task_id] = task
+        self._state.add_task(task)
+        return task
+
+    def deliver_queue(self, container: Container, now: float) -> None:
+        """Hand everything that waits to the executor. From here on the time limits count."""
+        state, out = self._state, self._state.out
+        limits_tasks = state.settings.limits_tasks
+        queue, container.queue = container.queue, {}
+        container.tasks.update(queue)
+        for task in queue.values():
+            info = task.info
+            # What only the executor needs is dropped here: neither memory nor the journal keeps a megabyte of arguments.
+            task.info = TaskInfo(
+                info.task_id,
+                info.resources,
+                info.executor_id,
+                None,
+                b"",
+                info.time_limit_s,
+                info.kill_grace_s,
+                info.name,
+            )
+            task.delivered_s = now
+            out.append(Append(TaskDelivered(task.framework_id, container.container_id, task.info, now)))
+            if limits_tasks:
+                out.append(StartTask(container.container_id, info.task_id, info.resources))
+            state.to_executor(container.container_id, LaunchTask(info))
+            if info.time_limit_s is not None:
+                state.timers.set(("limit", task.framework_id, info.task_id), now + info.time_limit_s)
+
+    # -- killing ------------------------------------------------------------------------------------------------------
+
+    def kill(self, task: Task, killing: Killing, now: float, grace_s: float | None = None) -> None:
+        """TERM, grace, KILL: by the executor; if it does not, by us. A task that still waits just ends."""
+        if task.killing is not None:
+            return
+        state = self._state
+        info = task.info
+        task.killing = killing
+        container = state.containers[task.container_id]
+        if info.task_id in container.queue:
+            self._statuses.end_task(task, End(TaskState.KILLED, killing.reason, killing.message), now)
+            return
+        if grace_s is None:
+            grace_s = info.kill_grace_s if info.kill_grace_s is not None else state.settings.kill_grace_s
+        state.timers.set(
+            ("escalate", task.framework_id, info.task_id), now + grace_s + state.settings.kill_margin_s
+        )
+        if container.phase is Phase.REGISTERED:
+            state.to_executor(
+                container.container_id, KillTask(task.framework_id, info.task_id, state.slave_id, grace_s)
+            )
+
+    def repeat_kills(self, container: Container) -> None:
+        """Its executor has come back (after our restart): kills that it may not have heard are said again."""
+        for task in container.tasks.values():
+            if task.killing is not None:
+                grace_s = task.info.kill_grace_s
+                self._state.to_executor(
+                    container.container_id,
+                    KillTask(task.framework_id, task.info.task_id, self._state.slave_id, grace_s),
+                )
+
+    def kill_by_id(self, message: KillTask, now: float) -> bool:
+        """The framework wants it dead. False if there is no such task."""
+        task = self._state.tasks.get((message.framework_id, message.task_id))
+        if task is None:
+            return False
+        self.kill(task, Killing(Reason.KILLED_BY_FRAMEWORK, "killed by its framework"), now, message.grace_s)
+        return True
+
+    def limit_reached(self, framework_id: FrameworkID, task_id: TaskID, now: float) -> None:
+        """Its time is over."""
+        task = self._state.tasks.get((framework_id, task_id))
+        if task is not None:
+            limit_s = task.info.time_limit_s
+            killing = Killing(
+                Reason.TASK_TIMEOUT,
+                f"killed after its time limit of {limit_s:g} s",
+                f"time_limit_s={limit_s:g}",
+            )
+            self.kill(task, killing, now)
+
+    def escalate(self, framework_id: FrameworkID, task_id: TaskID, now: float) -> None:
+        """The executor has not ended it in time: the isolation module shall; and if the task's end is not reported even
+        then, the whole container goes.
+        """
+        state = self._state
+        task = state.tasks.get((framework_id, task_id))
+        if task is None or task.killing is None:
+            return
+        container = state.containers[task.container_id]
+        if container.phase is Phase.ENDING:
+            return
+        state.log("WARNING", f"task {task_id}: its executor has not ended it in time; killing its processes")
+        state.do(KillTaskProcesses(container.container_id, task_id))
+        state.timers.set(("abandon", framework_id, task_id), now + 2 * state.settings.kill_margin_s)
+
+    def abandon(self, framework_id: FrameworkID, task_id: TaskID, now: float) -> None:
+        """Neither the executor nor the module could end this task alone."""
+        task = self._state.tasks.get((framework_id, task_id))
+        if task is None:
+            return
+        container = self._state.containers[task.container_id]
+        if container.phase is not Phase.ENDING:
+            self._state.log("WARNING", f"task {task_id} cannot be killed alone; ending its executor")
+            container.phase = Phase.ENDING
+            container.end = End(
+                TaskState.FAILED,
+                Reason.EXECUTOR_EXITED,
+                f"the executor was killed because it did not end task {task_id}",
+            )
+            self._state.do(DestroyContainer(container.container_id))

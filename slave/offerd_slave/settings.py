@@ -1,0 +1,54 @@
+"""The slave's settings: what a person chooses (`SlaveOptions`) and what its core goes by (`SlaveSettings`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from offerd.resources import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class SlaveSettings:
+    """Times and shares of the core. All in seconds."""
+
+    long_fraction: float = (
+        0.5  # of each resource, for tasks without a time limit or with one above short_limit_s
+    )
+    short_limit_s: float = 60.0
+    kill_grace_s: float = 5.0  # TERM to KILL, where the task says nothing else
+    kill_margin_s: float = (
+        0.5  # how long after the grace an executor may take before the slave kills by itself
+    )
+    executor_registration_timeout_s: float = 60.0
+    executor_reregistration_timeout_s: float = 15.0  # after a restart of the slave
+    register_retry_s: float = 1.0
+    master_silence_s: float = 15.0  # no word from the master for so long: say hello again
+    update_retry_s: float = 10.0  # doubles up to ...
+    update_retry_max_s: float = 600.0
+    usage_interval_s: float = 5.0
+    drain_ack_s: float = 5.0  # how long a drained slave waits for its last acknowledgements
+    limits_containers: bool = (
+        False  # the isolation module wants to know what a container's tasks hold together
+    )
+    limits_tasks: bool = False  # ... and has limits of its own for each task
+
+
+@dataclass(frozen=True, slots=True)
+class SlaveOptions:
+    """The command line of `offerd slave`. Raises nothing itself; the daemon checks it and raises `BadInput`."""
+
+    master: str = "127.0.0.1:5060"
+    ip: str = "127.0.0.1"
+    http_port: int = 5051
+    work_dir: Path = Path("/var/lib/offerd/slave")
+    hostname: str = ""
+    resources: Resources | None = None  # by name, over what the host has
+    attributes: dict[str, str] = field(default_factory=dict)
+    isolation: str = "auto"
+    insecure: bool = False  # may bind to other addresses than loopback
+    ephemeral: bool = False  # SIGTERM ends all tasks and removes the work directory
+    die_with_parent: bool = False
+    log_bytes: int = 10 << 20  # of one task's or executor's stdout or stderr, before it is rotated
+    gc_delay_s: float = 7 * 86400.0
+    settings: SlaveSettings = SlaveSettings()
