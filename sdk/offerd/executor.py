@@ -1,0 +1,480 @@
+"""Write an executor: subclass `Executor`, hand it to an `ExecutorDriver`, call `run()`.
+
+    class Printer(Executor):
+        def launch_task(self, driver, task):
+            driver.send_status(task.task_id, TaskState.RUNNING)
+            print(task.data.decode())
+            driver.send_status(task.task_id, TaskState.FINISHED)
+
+    raise SystemExit(ExecutorDriver(Printer()).run())
+
+The slave starts the program and tells it who it is by the environment (`OFFERD_...`, see `ExecutorDriver`).
+The driver speaks to the slave over a path socket, keeps every status until the slave has stored it, and
+outlives a slave that is restarted: tasks go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from offerd import codec
+from offerd import messages as m
+from offerd.errors import BadInput, MessageTooLarge
+from offerd.executor_loop import Loop, Timer
+from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
+from offerd.transport import Client, ipc, new_context
+
+DEFAULT_GRACE_S = 5.0
+"""From TERM to KILL where neither the kill nor the task says."""
+DEFAULT_RECOVERY_TIMEOUT_S = 900.0
+"""How long an executor waits for a slave that has gone."""
+STOP_LINGER_S = 5.0
+"""How long a stopped driver waits for the slave to have stored its last statuses."""
+SHUTDOWN_SLACK_S = 5.0
+"""What an executor gets on top of its grace before the driver stops without its consent."""
+RECONNECT_DELAY_S = 0.02
+"""Before a new socket after a lost connection, so that a slave that hangs up at once is not hammered."""
+MAX_STATUS_BYTES = 512 << 10
+"""Largest `data` and `message` of a status together; it must fit into frames with other fields around it."""
+REGISTER_BYTES = 512 << 10
+"""Unacknowledged statuses travel in the hello up to this size; all are sent again after it, with their
+numbers.
+"""
+TURN_MESSAGES = 2000
+"""Messages handled before what they caused is sent."""
+EXECUTOR_RAISED = "EXECUTOR_RAISED"
+"""Reason of a task's failure: the executor's own `launch_task` or `kill_task` raised."""
+
+
+class Executor:
+    """What a framework runs on a slave. Override `launch_task`, and what else you need.
+
+    All callbacks come from the thread in `ExecutorDriver.run()`, one at a time; do not block in them: start a
+    process, a thread, or use the driver's `add_reader` and `call_later`. If `launch_task` or `kill_task`
+    raises, that task fails with the traceback and the executor goes on.
+    """
+
+    def registered(
+        self,
+        driver: ExecutorDriver,
+        framework: m.FrameworkInfo,
+        executor: m.ExecutorInfo,
+        slave_id: SlaveID,
+        sandbox: str,
+    ) -> None:
+        """The slave knows this executor; tasks will come. `sandbox` is the executor's directory."""
+
+    def reregistered(self, driver: ExecutorDriver, slave_id: SlaveID) -> None:
+        """A slave that was restarted knows this executor again."""
+
+    def disconnected(self, driver: ExecutorDriver) -> None:
+        """The slave has gone; statuses are kept until it is back."""
+
+    def launch_task(self, driver: ExecutorDriver, task: m.TaskInfo) -> None:
+        """Start this task and return. Every task ends with one `send_status` of a terminal state."""
+        raise NotImplementedError
+
+    def kill_task(self, driver: ExecutorDriver, task_id: TaskID, grace_s: float) -> None:
+        """End this task: politely, and after `grace_s` by force. Report `KILLED` when nothing of it is left."""
+
+    def framework_message(self, driver: ExecutorDriver, data: bytes) -> None:
+        """Bytes from the framework's scheduler."""
+
+    def shutdown(self, driver: ExecutorDriver, grace_s: float) -> None:
+        """End all tasks within `grace_s`, report them, then call `driver.stop()`, as this default does."""
+        driver.stop()
+
+
+class _Task:
+    """What the driver keeps for a task that has not ended."""
+
+    __slots__ = ("grace_s", "sequence")
+
+    def __init__(self, grace_s: float | None) -> None:
+        self.sequence = 0
+        self.grace_s = DEFAULT_GRACE_S if grace_s is None else grace_s
+
+
+class ExecutorDriver:
+    """Connects an `Executor` to its slave.
+
+    A status waits in `_pending` until the end of the loop's turn, then gets its number and waits in
+    `_unacknowledged` until the slave says that it is stored. A RUNNING that is overtaken by its task's
+    terminal status while it waits is never sent: only the order of a task's sequence numbers matters.
+    `hold_running_s` makes RUNNING wait longer than a turn, for executors of very short tasks.
+    """
+
+    def __init__(self, executor: Executor, environ: Mapping[str, str] = os.environ) -> None:
+        """Raises `BadInput` if the environment lacks what the slave puts there."""
+        self._executor = executor
+        address = _variable(environ, "OFFERD_SLAVE_SOCKET")
+        self._address = address if address.startswith("ipc://") else ipc(address)
+        self.container_id = ContainerID(_variable(environ, "OFFERD_CONTAINER_ID"))
+        self.framework_id = FrameworkID(_variable(environ, "OFFERD_FRAMEWORK_ID"))
+        self.executor_id = ExecutorID(_variable(environ, "OFFERD_EXECUTOR_ID"))
+        self.slave_id = SlaveID(environ.get("OFFERD_SLAVE_ID", ""))
+        self.sandbox = environ.get("OFFERD_SANDBOX", os.getcwd())
+        self.hold_running_s = 0.0
+        self._token = _variable(environ, "OFFERD_TOKEN")
+        self._recovery_timeout_s = _seconds(environ, "OFFERD_RECOVERY_TIMEOUT_S", DEFAULT_RECOVERY_TIMEOUT_S)
+        self._tasks: dict[TaskID, _Task] = {}
+        self._held_running: dict[TaskID, tuple[float, m.TaskStatus]] = {}
+        self._pending: list[m.TaskStatus] = []
+        self._unacknowledged: deque[m.ExecutorUpdate] = deque()
+        self._number = 0
+        self._registered = False
+        self._was_registered = False
+        self._stop_by: float | None = None
+        self._exit_status = 0
+        self._recovery: Timer | None = None
+        self._loop = Loop()
+        self.add_reader = self._loop.add_reader
+        self.remove_reader = self._loop.remove_reader
+        self.call_later = self._loop.call_later
+        self.call_soon = self._loop.call_soon
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._client: Client[codec.ToExecutor] | None = None
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            m.LaunchTask: self._on_launch_task,
+            m.UpdatesStored: self._on_updates_stored,
+            m.KillTask: self._on_kill_task,
+            m.ExecutorRegistered: self._on_executor_registered,
+            m.FrameworkMessage: self._on_framework_message,
+            m.Shutdown: self._on_shutdown,
+        }
+
+    # -- For the executor
+    # ---------------------------------------------------------------------------------------
+
+    def send_status(
+        self,
+        task_id: TaskID,
+        state: m.TaskState,
+        *,
+        data: bytes = b"",
+        message: str = "",
+        reason: str = "",
+        exit_status: int | None = None,
+        usage: m.TaskUsage | None = None,
+    ) -> None:
+        """Report a task's state; from any thread. It reaches the scheduler at least once, however often the
+        slave dies.
+
+        A status of a task that has ended, or was never launched here, is dropped. Raises `MessageTooLarge`
+        above `MAX_STATUS_BYTES`: put the data into a file of the sandbox.
+        """
+        if len(data) + 4 * len(message) > MAX_STATUS_BYTES:  # UTF-8: up to four bytes each
+            raise MessageTooLarge(
+                f"the status of task {task_id} carries {len(data)} bytes, more than {MAX_STATUS_BYTES}; "
+                "put the data into a file of the sandbox"
+            )
+        if not self._loop.is_own_thread():
+            self._loop.call_from_thread(
+                lambda: self.send_status(
+                    task_id,
+                    state,
+                    data=data,
+                    message=message,
+                    reason=reason,
+                    exit_status=exit_status,
+                    usage=usage,
+                )
+            )
+            return
+        task = self._tasks.get(task_id)
+        if task is None:
+            return
+        task.sequence += 1
+        status = m.TaskStatus(
+            task_id, state, task.sequence, reason, "executor", message, data, exit_status, "", usage,
+            time.time(), self.slave_id, self.executor_id, self.container_id,
+        )  # fmt: skip
+        if state.terminal:
+            del self._tasks[task_id]
+            self._held_running.pop(task_id, None)
+            self._pending.append(status)
+        elif state is m.TaskState.RUNNING:
+            self._held_running[task_id] = (time.monotonic(), status)
+        else:
+            self._pending.append(status)
+
+    def send_framework_message(self, data: bytes) -> None:
+        """Send bytes to the framework's scheduler, best effort; from any thread. Raises `MessageTooLarge`."""
+        if len(data) > MAX_STATUS_BYTES:
+            raise MessageTooLarge(
+                f"a framework message of {len(data)} bytes; {MAX_STATUS_BYTES} are the most"
+            )
+        if not self._loop.is_own_thread():
+            self._loop.call_from_thread(lambda: self.send_framework_message(data))
+        elif self._registered and self._client is not None:
+            self._client.send(m.FrameworkMessage(self.framework_id, self.slave_id, self.executor_id, data))
+
+    def stop(self) -> None:
+        """Make `run()` return once the slave has stored all statuses, or `STOP_LINGER_S` have passed; from
+        any thread.
+        """
+        if not self._loop.is_own_thread():
+            self._loop.call_from_thread(self.stop)
+        elif self._stop_by is None:
+            self._stop_by = time.monotonic() + STOP_LINGER_S
+            self._loop.call_later(STOP_LINGER_S, _wake)
+
+    def run(self) -> int:
+        """Serve until stopped. Returns the process's exit status: 1 if the slave never came back, else 0."""
+        self._loop.enter()
+        self._context = new_context()
+        self._connect()
+        try:
+            while not self._is_finished():
+                self._turn()
+        finally:
+            self._disconnect()
+            self._context.term()
+            self._context = None
+            self._loop.close()
+        return self._exit_status
+
+    # -- The loop
+    # -----------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        # ZeroMQ's descriptor is edge-triggered, and any send or receive may consume the edge: so the socket's
+        # state is asked for after the last of them and right before the wait.
+        client = self._client
+        has_frames = client is not None and _has_frames(client.socket)
+        self._loop.turn(0.0 if has_frames else self._running_wait_s())
+        if has_frames:
+            self._drain()
+        self._flush()
+
+    def _running_wait_s(self) -> float | None:
+        """How long until the oldest RUNNING has waited enough; None if none waits."""
+        for queued_at, _ in self._held_running.values():
+            return max(0.0, queued_at + self.hold_running_s - time.monotonic())
+        return None
+
+    def _drain(self) -> None:
+        handled = 0
+        client = self._client
+        if client is None:
+            return
+        for _, messages in client.drain():
+            for message in messages:
+                self._handlers[type(message)](message)
+            handled += len(messages)
+            if handled >= TURN_MESSAGES:
+                return
+
+    def _flush(self) -> None:
+        if self._held_running:
+            self._release_running()
+        client = self._client
+        if self._pending:
+            pending, self._pending = self._pending, []
+            for status in pending:
+                self._number += 1
+                update = m.ExecutorUpdate(self._number, status)
+                self._unacknowledged.append(update)
+                if self._registered and client is not None:
+                    client.send(update)
+        if client is not None and client.flush():
+            # Ten thousand frames behind: begin anew, when the slave reads again it gets all of them.
+            self._lost_slave()
+
+    def _release_running(self) -> None:
+        """Move every RUNNING that has waited long enough to what is sent next, in front of newer statuses."""
+        ripe_before = time.monotonic() - self.hold_running_s
+        ripe: list[m.TaskStatus] = []
+        for queued_at, status in self._held_running.values():
+            if queued_at > ripe_before:
+                break
+            ripe.append(status)
+        for status in ripe:
+            del self._held_running[status.task_id]
+        self._pending = ripe + self._pending
+
+    def _is_finished(self) -> bool:
+        if self._stop_by is None:
+            return False
+        if time.monotonic() >= self._stop_by:
+            return True
+        return not (self._unacknowledged or self._pending or self._held_running)
+
+    # -- The connection
+    # -----------------------------------------------------------------------------------------
+    #
+    # A new connection is a new socket. ZeroMQ would reconnect the old one by itself, but it would then first
+    # send what was queued for the slave that died, to one that has not seen our hello. The monitor tells of
+    # the loss: it needs no timer where heartbeats of our own would need one, and ZeroMQ's heartbeats break a
+    # connection that hangs.
+
+    def _connect(self) -> None:
+        assert self._context is not None
+        self._client = Client(self._context, self._address, codec.to_executor)
+        self._monitor = self._client.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        # Frames are read in `_turn`; the descriptor only ends the wait.
+        self._loop.add_reader(self._client.socket.fileno(), _wake)
+        self._loop.add_reader(self._monitor.fileno(), self._on_monitor)
+        self._client.send(
+            m.RegisterExecutor(
+                self.container_id, self._token, self._statuses_for_hello(), self._known_tasks()
+            )
+        )
+        self._client.flush()
+        if self._recovery is None:
+            self._recovery = self._loop.call_later(self._recovery_timeout_s, self._give_up)
+
+    def _statuses_for_hello(self) -> list[m.TaskStatus]:
+        statuses: list[m.TaskStatus] = []
+        size = 0
+        for update in self._unacknowledged:
+            size += len(codec.encode_message(update.status))
+            if size > REGISTER_BYTES:
+                break
+            statuses.append(update.status)
+        return statuses
+
+    def _known_tasks(self) -> list[TaskID]:
+        """Tasks that run, and those whose last status the slave may not have: no other is ours."""
+        known = dict.fromkeys(self._tasks)
+        for update in self._unacknowledged:
+            known[update.status.task_id] = None
+        return list(known)
+
+    def _disconnect(self) -> None:
+        client, monitor = self._client, self._monitor
+        if client is None or monitor is None:
+            return
+        self._client = self._monitor = None
+        self._registered = False
+        self._loop.remove_reader(client.socket.fileno())
+        self._loop.remove_reader(monitor.fileno())
+        client.socket.disable_monitor()
+        monitor.close()
+        client.close()
+
+    def _on_monitor(self) -> None:
+        while self._monitor is not None and _has_frames(self._monitor):
+            event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
+            if event["event"] == zmq.EVENT_DISCONNECTED:
+                self._lost_slave()
+                return
+
+    def _lost_slave(self) -> None:
+        self._drain()  # what it still said: perhaps a task
+        if self._client is None:
+            return
+        self._disconnect()
+        self._guarded(lambda: self._executor.disconnected(self))
+        self._loop.call_later(RECONNECT_DELAY_S, self._reconnect)
+
+    def _reconnect(self) -> None:
+        if self._client is None:
+            self._connect()
+
+    def _give_up(self) -> None:
+        self._exit_status = 1
+        sys.stderr.write(f"no slave within {self._recovery_timeout_s:g} s: this executor ends\n")
+        self._shut_down(DEFAULT_GRACE_S)
+
+    # -- What the slave says: each method handles the message it is named after
+    # ----------------------------------
+
+    def _on_executor_registered(self, message: m.ExecutorRegistered) -> None:
+        self.slave_id = message.slave_id
+        self.sandbox = message.sandbox or self.sandbox
+        self._registered = True
+        if self._recovery is not None:
+            self._recovery.cancel()
+            self._recovery = None
+        if self._client is not None:
+            for update in self._unacknowledged:
+                self._client.send(update)
+        if not self._was_registered:
+            self._was_registered = True
+            self._guarded(
+                lambda: self._executor.registered(
+                    self, message.framework, message.executor, message.slave_id, self.sandbox
+                )
+            )
+        else:
+            self._guarded(lambda: self._executor.reregistered(self, message.slave_id))
+
+    def _on_launch_task(self, message: m.LaunchTask) -> None:
+        task = message.task
+        if task.task_id in self._tasks:
+            return  # told again by a slave that was restarted
+        self._tasks[task.task_id] = _Task(task.kill_grace_s)
+        try:
+            self._executor.launch_task(self, task)
+        except Exception:  # marked: the executor's own code; it costs that task only
+            self._fail(task.task_id)
+
+    def _on_kill_task(self, message: m.KillTask) -> None:
+        task = self._tasks.get(message.task_id)
+        if task is None:
+            return  # its last status is under way
+        grace_s = task.grace_s if message.grace_s is None else message.grace_s
+        try:
+            self._executor.kill_task(self, message.task_id, grace_s)
+        except Exception:  # marked: the executor's own code; it costs that task only
+            self._fail(message.task_id)
+
+    def _on_updates_stored(self, message: m.UpdatesStored) -> None:
+        waiting = self._unacknowledged
+        while waiting and waiting[0].number <= message.number:
+            waiting.popleft()
+
+    def _on_framework_message(self, message: m.FrameworkMessage) -> None:
+        self._guarded(lambda: self._executor.framework_message(self, message.data))
+
+    def _on_shutdown(self, message: m.Shutdown) -> None:
+        self._shut_down(message.grace_s)
+
+    def _shut_down(self, grace_s: float) -> None:
+        self._loop.call_later(grace_s + SHUTDOWN_SLACK_S, self.stop)
+        self._guarded(lambda: self._executor.shutdown(self, grace_s))
+
+    def _fail(self, task_id: TaskID) -> None:
+        text = traceback.format_exc()
+        sys.stderr.write(text)
+        self.send_status(task_id, m.TaskState.FAILED, reason=EXECUTOR_RAISED, message=text[-(64 << 10) :])
+
+    def _guarded(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception:  # marked: the executor's own code; the driver and its tasks go on
+            sys.stderr.write(traceback.format_exc())
+
+
+def _wake() -> None:
+    """Nothing to do but to end the wait."""
+
+
+def _has_frames(socket: zmq.Socket[bytes]) -> bool:
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def _variable(environ: Mapping[str, str], name: str) -> str:
+    try:
+        return environ[name]
+    except KeyError:
+        raise BadInput(f"{name} is not set: an executor is started by a slave, not by hand") from None
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name, "")
+    try:
+        return float(text) if text else default
+    except ValueError:
+        raise BadInput(f"{name} is {text!r}: write a number of seconds") from None

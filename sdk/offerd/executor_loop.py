@@ -1,0 +1,135 @@
+"""The loop an executor lives in: one thread, file descriptors, timers, and a way in for other threads.
+
+It knows nothing of ZeroMQ or of messages; `offerd.executor` puts the slave's socket on top.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+
+Callback = Callable[[], None]
+
+MAX_EVENTS = 256
+"""Descriptors served in one turn."""
+
+
+class Timer:
+    """A call to come; `cancel()` makes it never come. Cancelling twice, or too late, does nothing."""
+
+    __slots__ = ("callback", "due")
+
+    def __init__(self, due: float, callback: Callback) -> None:
+        self.due = due
+        self.callback: Callback | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class Loop:
+    """`select.epoll`, a heap of timers, and calls from other threads that an eventfd announces.
+
+    epoll and not `zmq.Poller`: an executor watches two pipes for each of hundreds of tasks, and the latter
+    walks all of them in every turn.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._readers: dict[int, Callback] = {}
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._timers_made = 0
+        self._soon: list[Callback] = []
+        self._thread = threading.get_ident()
+        self._foreign: list[Callback] = []
+        self._foreign_lock = threading.Lock()
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.add_reader(self._wake_fd, self._run_foreign)
+
+    def add_reader(self, fd: int, callback: Callback) -> None:
+        """Call `callback()` whenever `fd` can be read or is at its end (level-triggered)."""
+        self._epoll.register(fd, select.EPOLLIN)
+        self._readers[fd] = callback
+
+    def remove_reader(self, fd: int) -> None:
+        """Watch `fd` no more; call it before closing `fd`."""
+        del self._readers[fd]
+        self._epoll.unregister(fd)
+
+    def call_later(self, delay_s: float, callback: Callback) -> Timer:
+        """Call `callback()` once, `delay_s` from now."""
+        timer = Timer(time.monotonic() + delay_s, callback)
+        self._timers_made += 1
+        heapq.heappush(self._timers, (timer.due, self._timers_made, timer))
+        return timer
+
+    def call_soon(self, callback: Callback) -> None:
+        """Call `callback()` once, at the end of this turn."""
+        self._soon.append(callback)
+
+    def enter(self) -> None:
+        """Make the calling thread the loop's own."""
+        self._thread = threading.get_ident()
+
+    def is_own_thread(self) -> bool:
+        """Whether the caller runs in the loop's thread."""
+        return threading.get_ident() == self._thread
+
+    def call_from_thread(self, callback: Callback) -> None:
+        """Have the loop's thread call `callback()`; the one method that any thread may use."""
+        with self._foreign_lock:
+            self._foreign.append(callback)
+            if len(self._foreign) == 1:
+                os.eventfd_write(self._wake_fd, 1)
+
+    def turn(self, max_wait_s: float | None) -> None:
+        """Wait for something to do, but no longer than `max_wait_s`, and do it."""
+        wait_s = 0.0 if self._soon else self._wait_s(max_wait_s)
+        for fd, _ in self._epoll.poll(wait_s, MAX_EVENTS):
+            callback = self._readers.get(fd)
+            if callback is not None:  # else removed by a callback earlier in this turn
+                callback()
+        if self._timers:
+            self._run_timers()
+        if self._soon:
+            soon, self._soon = self._soon, []
+            for callback in soon:
+                callback()
+
+    def _wait_s(self, max_wait_s: float | None) -> float | None:
+        while self._timers and self._timers[0][2].callback is None:
+            heapq.heappop(self._timers)
+        if not self._timers:
+            return max_wait_s
+        wait_s = max(0.0, self._timers[0][0] - time.monotonic())
+        return wait_s if max_wait_s is None else min(wait_s, max_wait_s)
+
+    def _run_timers(self) -> None:
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            timer = heapq.heappop(self._timers)[2]
+            callback, timer.callback = timer.callback, None
+            if callback is not None:
+                callback()
+
+    def _run_foreign(self) -> None:
+        with self._foreign_lock:
+            os.eventfd_read(self._wake_fd)
+            foreign, self._foreign = self._foreign, []
+        for callback in foreign:
+            callback()
+
+    def close(self) -> None:
+        """Give the descriptors back; `call_from_thread` is forgotten from here on."""
+        self._epoll.close()
+        with self._foreign_lock:
+            os.close(self._wake_fd)
+            self._foreign = [_nothing]  # no longer empty: nobody writes to the closed descriptor
+
+
+def _nothing() -> None:
+    """Stands in the queue of a closed loop."""
