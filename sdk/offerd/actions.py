@@ -1,0 +1,144 @@
+"""What a scheduler can order: the actions of the paper's Table 1 and their neighbours, the same for both drivers.
+
+An action is checked here, in the caller's thread, so that a mistake raises where it was made; the driver's loop carries
+it out soon after.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from offerd.codec import MAX_MESSAGE_BYTES, encode_message
+from offerd.errors import BadInput, MessageTooLarge
+from offerd.ids import ExecutorID, OfferID, SlaveID, TaskID
+from offerd.messages import Filters, FrameworkInfo, TaskInfo
+from offerd.scheduler_core import Action, SchedulerCore
+from offerd.transport import tcp
+
+DEFAULT_PORT = 5060
+DEFAULT_MASTER = f"127.0.0.1:{DEFAULT_PORT}"
+
+Order = Callable[..., list[Action]]
+"""A method of the core; the driver's loop calls it with the arguments and the time."""
+
+_TASK_OVERHEAD_BYTES = 512
+"""More than a task without a command takes beside its data, with ids of ordinary length."""
+_ENVELOPE_BYTES = 16 << 10
+"""Room for offer ids, and for what the master puts around the tasks on their way to the slave beside the framework."""
+
+
+def master_address(master: str | None) -> str:
+    """The ZeroMQ address of `master`, or of `OFFERD_MASTER`, or of this host's. Raises `BadInput`."""
+    return tcp(master or os.environ.get("OFFERD_MASTER") or DEFAULT_MASTER, DEFAULT_PORT)
+
+
+def unreachable(address: str) -> str:
+    """The one line for people when no master answers."""
+    where = address.removeprefix("tcp://")
+    return (
+        f"no offerd master answers at {where}; start one (`offerd local` starts a whole cluster on this host), "
+        "or say where it is with OFFERD_MASTER=HOST:PORT"
+    )
+
+
+class Actions:
+    """The actions of a scheduler. `SchedulerDriver` and `AsyncSchedulerDriver` carry them out."""
+
+    framework: FrameworkInfo
+    _core: SchedulerCore
+    _room_bytes: int
+
+    def _order(self, method: Order, *arguments: Any) -> None:
+        """Have the loop call this method of the core."""
+        raise NotImplementedError
+
+    def _set_framework(self, framework: FrameworkInfo) -> None:
+        """Raises `BadInput` if the framework's executors leave no room for tasks beside them."""
+        self.framework = framework
+        self._core = SchedulerCore(framework)
+        # RunTasks carries the framework, and one of its executors once more.
+        largest = max((len(encode_message(executor)) for executor in framework.executors), default=0)
+        self._room_bytes = MAX_MESSAGE_BYTES - _ENVELOPE_BYTES - len(encode_message(framework)) - largest
+        if self._room_bytes <= 0:
+            raise BadInput(
+                "this framework's description leaves no room for tasks; put the executors' data into files"
+            )
+
+    # -- offers and tasks ---------------------------------------------------------------------------------------------
+
+    def fits_message(self, tasks: Sequence[TaskInfo]) -> bool:
+        """Whether these tasks can go in one `reply_to_offer`: together a little under 1 MiB."""
+        estimate = 0
+        for task in tasks:
+            estimate += len(task.data) + _TASK_OVERHEAD_BYTES
+            if task.command is not None or task.labels or task.resources.ranges or task.resources.sets:
+                estimate += len(encode_message(task)) - len(task.data)
+        if estimate <= self._room_bytes:
+            return True
+        return sum(len(encode_message(task)) for task in tasks) <= self._room_bytes
+
+    def reply_to_offer(
+        self,
+        offer_ids: OfferID | Sequence[OfferID],
+        tasks: Sequence[TaskInfo],
+        refuse_seconds: float = 0.0,
+    ) -> None:
+        """Run `tasks` on one offer, or on several of one slave. What they leave is free again, and not offered to you for
+        `refuse_seconds`. A task that cannot be launched comes back as a status with the reason.
+
+        Raises `MessageTooLarge`, and sends nothing, if the tasks do not fit into a message (see `fits_message`).
+        """
+        if not self.fits_message(tasks):
+            size = sum(len(encode_message(task)) for task in tasks)
+            raise MessageTooLarge(
+                f"{len(tasks)} tasks of {size} bytes do not fit into a reply of {self._room_bytes} bytes; "
+                "launch fewer at once, or put their data into files"
+            )
+        ids = [offer_ids] if isinstance(offer_ids, str) else list(offer_ids)
+        self._order(self._core.reply, ids, list(tasks), refuse_seconds)
+
+    def decline_offer(self, offer_ids: OfferID | Sequence[OfferID], refuse_seconds: float = 5.0) -> None:
+        """Give offers back unused; those slaves are not offered to you for `refuse_seconds`."""
+        ids = [offer_ids] if isinstance(offer_ids, str) else list(offer_ids)
+        self._order(self._core.decline, ids, refuse_seconds)
+
+    def revive_offers(self) -> None:
+        """Forget all refusals made with `refuse_seconds`."""
+        self._order(self._core.revive)
+
+    def set_needs_offers(self, needs_offers: bool) -> None:
+        """Whether you want offers at all. Say False when there is no work: others get theirs sooner."""
+        self._order(self._core.set_needs_offers, needs_offers)
+
+    def set_filters(self, filters: Filters) -> None:
+        """What you never want to be offered, evaluated by the master; `Filters()` lifts it. Raises `MessageTooLarge`."""
+        _check_size(filters)
+        self._order(self._core.set_filters, filters)
+
+    def kill_task(self, task_id: TaskID, grace_s: float | None = None) -> None:
+        """End a task: TERM, and after `grace_s` (the task's own if None) KILL. Its end comes as a status."""
+        self._order(self._core.kill, task_id, grace_s)
+
+    def reconcile_tasks(self, task_ids: Sequence[TaskID] = ()) -> None:
+        """Have the state of these tasks sent again; of all of yours that are not ended, if there are none here."""
+        self._order(self._core.reconcile, list(task_ids))
+
+    def send_framework_message(self, slave_id: SlaveID, executor_id: ExecutorID, data: bytes) -> None:
+        """Bytes to one of your executors; best effort, may be lost. Raises `MessageTooLarge`."""
+        if len(data) + _ENVELOPE_BYTES > MAX_MESSAGE_BYTES:
+            raise MessageTooLarge(
+                f"a framework message of {len(data)} bytes is too large; put the data into a file"
+            )
+        self._order(self._core.send_framework_message, slave_id, executor_id, data)
+
+
+def _check_size(value: msgspec.Struct) -> None:
+    size = len(encode_message(value))
+    if size > MAX_MESSAGE_BYTES - _ENVELOPE_BYTES:
+        raise MessageTooLarge(
+            f"{type(value).__name__} of {size} bytes do not fit into a message; make them smaller"
+        )

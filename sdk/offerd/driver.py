@@ -1,0 +1,335 @@
+"""The blocking scheduler driver: one background thread that polls the master's socket and calls the scheduler.
+
+Actions may be called from any thread, callbacks included: they are queued, and the loop is woken only if it sleeps. One
+turn of the loop reads what is there, calls back, and writes everything that came of it, so that a thousand statuses cost
+one acknowledgement and one frame.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import Any
+
+import zmq
+
+from offerd import codec
+from offerd.actions import Actions, Order, master_address, unreachable
+from offerd.errors import FrameworkError, OfferdError
+from offerd.ids import FrameworkID
+from offerd.messages import FrameworkInfo, GuaranteedShare, Message
+from offerd.operator_messages import Waiting
+from offerd.resources import Resources
+from offerd.scheduler import Scheduler
+from offerd.scheduler_core import Action, Answer, Call, Deliver, End, Send
+from offerd.transport import Client, new_context
+
+log = logging.getLogger("offerd.driver")
+
+CONNECT_TIMEOUT_S = 10.0
+STOP_LINGER_MS = 2_000
+"""How long the last frame, the teardown, may take to leave the process."""
+FLUSH_AFTER_MESSAGES = 256
+"""Messages handled before what came of them is sent: a reply waits for no more than these."""
+
+MASTER_UNREACHABLE = "MASTER_UNREACHABLE"
+CALLBACK_RAISED = "CALLBACK_RAISED"
+
+
+class SchedulerDriver(Actions):
+    """Connects `scheduler` to the master and runs until stopped, refused or broken.
+
+        driver = SchedulerDriver(MyScheduler(), FrameworkInfo("my framework", executors=[...]))
+        driver.run()
+
+    `master` is `HOST:PORT`; if None, the environment's `OFFERD_MASTER`, or this host's. Raises `BadInput` for an address
+    that is none. If no master answers within `connect_timeout_s` the driver ends with an `OfferdError` that says so.
+    """
+
+    _wakeup = -1
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        framework: FrameworkInfo,
+        master: str | None = None,
+        *,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
+        self.scheduler = scheduler
+        self.address = master_address(master)
+        self._set_framework(framework)
+        self._connect_timeout_s = connect_timeout_s
+        self._orders: deque[tuple[Order, tuple[Any, ...]]] = deque()
+        self._questions: dict[type, deque[Future[Any]]] = {GuaranteedShare: deque(), Waiting: deque()}
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._is_asleep = False
+        self._is_ending = False
+        self._is_silent = False
+        self._has_ended = False
+        self._must_teardown = False
+        self._failure: BaseException | None = None
+        self._registered = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._client: Client[codec.ToScheduler]
+
+    def __del__(self) -> None:
+        # Not at the loop's end: an action called after it must not write to what may be somebody else's file by then.
+        if self._wakeup >= 0:
+            os.close(self._wakeup)
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin in a background thread; returns at once."""
+        if self._thread is not None:
+            raise OfferdError("this driver was started already; make a new one")
+        self._thread = threading.Thread(target=self._loop, name="offerd-scheduler", daemon=True)
+        self._thread.start()
+
+    def wait_registered(self, timeout_s: float | None = None) -> FrameworkID:
+        """Wait until the master knows this framework; returns its id. Raises what ended the driver, or `OfferdError`."""
+        if not self._registered.wait(timeout_s):
+            raise OfferdError(unreachable(self.address))
+        if not self._core.was_registered:
+            self.join()
+            raise OfferdError("the driver was stopped before a master had answered")
+        return self._core.framework_id
+
+    def stop(self, failover: bool = False) -> None:
+        """End. The framework's tasks are killed, unless `failover`: then they wait for a successor. `join` waits."""
+        self._must_teardown = not failover
+        self._is_ending = True
+        self._wake()
+
+    def abort(self) -> None:
+        """End without another callback or message; the master treats it as a crash of the scheduler."""
+        self._is_silent = True
+        self._is_ending = True
+        self._wake()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait for the end; returns whether it came. Raises what ended the driver, if it was not `stop` or `abort`:
+        `FrameworkError` (refused), `OfferdError` (no master), or what a callback raised.
+        """
+        if self._thread is None:
+            raise OfferdError("this driver was not started; call start() or run()")
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            return False
+        if self._failure is not None:
+            raise self._failure
+        return True
+
+    def run(self) -> None:
+        """`start` and `join`."""
+        self.start()
+        self.join()
+
+    @property
+    def framework_id(self) -> FrameworkID:
+        """The master's name for this framework; empty until registered."""
+        return self._core.framework_id
+
+    @property
+    def is_registered(self) -> bool:
+        return self._core.is_registered
+
+    # -- questions ----------------------------------------------------------------------------------------------------
+
+    def ask_guaranteed_share(self) -> Future[Resources]:
+        """What this framework may hold without ever losing a task (paper, section 3.3), as a future."""
+        future: Future[Resources] = Future()
+        self._question(GuaranteedShare, future, self._core.ask_guaranteed_share)
+        return future
+
+    def get_guaranteed_share(self, timeout_s: float | None = 5.0) -> Resources:
+        """The same, waited for. Not from a callback, which would wait for itself. Raises `OfferdError`."""
+        if threading.current_thread() is self._thread:
+            raise OfferdError(
+                "a callback cannot wait for the master; use ask_guaranteed_share().add_done_callback()"
+            )
+        try:
+            return self.ask_guaranteed_share().result(timeout_s)
+        except TimeoutError:
+            raise OfferdError(unreachable(self.address)) from None
+
+    def explain_waiting(self, wanted: Resources, time_limit_s: float | None = None) -> Future[Waiting]:
+        """Why no resources come for a task of this size and time limit, as a future."""
+        future: Future[Waiting] = Future()
+        self._question(Waiting, future, self._core.ask_waiting, wanted, time_limit_s)
+        return future
+
+    def _question(self, kind: type, future: Future[Any], question: Order, *arguments: Any) -> None:
+        future.set_running_or_notify_cancel()
+        self._order(self._ask, kind, future, question, *arguments)
+        if self._has_ended:
+            self._drop_questions("the driver has ended")
+
+    def _ask(self, kind: type, future: Future[Any], question: Order, *arguments: Any) -> list[Action]:
+        if not self._core.is_registered:
+            future.set_exception(
+                OfferdError(f"not registered with a master at {self.address}; ask again later")
+            )
+            return []
+        self._questions[kind].append(future)
+        return question(*arguments)
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def _order(self, method: Order, *arguments: Any) -> None:
+        self._orders.append((method, arguments))
+        if self._is_asleep:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._is_asleep = False
+        os.eventfd_write(self._wakeup, 1)
+
+    def _loop(self) -> None:
+        context = new_context()
+        try:
+            self._client = Client(context, self.address, codec.to_scheduler)
+            try:
+                self._take_turns()
+            finally:
+                self._client.socket.setsockopt(zmq.LINGER, 0 if self._is_silent else STOP_LINGER_MS)
+                self._client.close()
+        except BaseException as error:  # marked: the scheduler's own code; join() raises it
+            self._fail(error)
+        finally:
+            context.term()
+            self._is_ending = self._has_ended = True
+            self._registered.set()
+            self._drop_questions("the driver has ended")
+
+    def _take_turns(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._client.socket, zmq.POLLIN)
+        poller.register(self._wakeup, zmq.POLLIN)
+        give_up_at = time.monotonic() + self._connect_timeout_s
+        self._perform(self._core.start(time.monotonic()))
+        while not self._is_ending:
+            self._turn()
+            if not self._core.was_registered and time.monotonic() >= give_up_at:
+                raise _Unreachable(unreachable(self.address))
+            self._is_asleep = True
+            # Whoever adds to the queue from now on wakes us; what was added before, we see here.
+            if self._orders or self._is_ending:
+                self._is_asleep = False
+                continue
+            deadline = self._core.next_deadline()
+            if not self._core.was_registered:
+                deadline = min(deadline, give_up_at)
+            ready = poller.poll(max(0, int((deadline - time.monotonic()) * 1000) + 1))
+            self._is_asleep = False
+            if any(fd == self._wakeup for fd, _ in ready):
+                os.eventfd_read(self._wakeup)
+        if not self._is_silent:
+            self._carry_out_orders()
+            self._flush()
+            if self._must_teardown:
+                self._perform(self._core.teardown(time.monotonic()))
+                self._flush()
+
+    def _turn(self) -> None:
+        """Read what is there, call back, carry out the orders that came of it, write."""
+        core, handle, handled = self._core, self._core.handle, 0
+        self._carry_out_orders()
+        for _, messages in self._client.drain():
+            now = time.monotonic()
+            for message in messages:
+                self._perform(handle(message, now))
+                if self._is_ending:
+                    return
+            handled += len(messages)
+            if handled >= FLUSH_AFTER_MESSAGES:
+                handled = 0
+                self._carry_out_orders()
+                self._flush()
+        self._perform(core.tick(time.monotonic()))
+        self._carry_out_orders()
+        self._flush()
+
+    def _carry_out_orders(self) -> None:
+        orders = self._orders
+        # Not more than are there now: a callback that always orders more must not keep the socket waiting.
+        for _ in range(len(orders)):
+            method, arguments = orders.popleft()
+            self._perform(method(*arguments, time.monotonic()))
+
+    def _flush(self) -> None:
+        for message in self._core.acknowledgements():
+            self._client.send(message)
+        if self._client.flush():
+            log.warning("the master at %s reads too slowly: registering again", self.address)
+            self._perform(self._core.lose_master(time.monotonic()))
+
+    def _perform(self, actions: Iterable[Action]) -> None:
+        scheduler, core = self.scheduler, self._core
+        for action in actions:
+            if self._is_silent:
+                return
+            match action:
+                case Deliver():
+                    scheduler.status_update(self, action.status)
+                    core.delivered(action.status)
+                case Send():
+                    self._client.send(action.message)
+                case Call():
+                    self._call(action)
+                case Answer():
+                    self._settle(action.message)
+                case End():
+                    raise FrameworkError(action.reason, action.message)
+
+    def _call(self, call: Call) -> None:
+        if call.callback in ("registered", "reregistered"):
+            self._registered.set()
+        elif call.callback == "disconnected":
+            self._drop_questions("the master is gone; ask again later")
+        getattr(self.scheduler, call.callback)(self, *call.arguments)
+
+    def _settle(self, answer: Message) -> None:
+        questions = self._questions[type(answer)]
+        if questions:
+            questions.popleft().set_result(
+                answer.resources if isinstance(answer, GuaranteedShare) else answer
+            )
+
+    def _drop_questions(self, why: str) -> None:
+        if self._has_ended:
+            while self._orders:
+                method, arguments = self._orders.popleft()
+                if method == self._ask:
+                    self._questions[arguments[0]].append(arguments[1])
+        for questions in self._questions.values():
+            while questions:
+                questions.popleft().set_exception(OfferdError(why))
+
+    def _fail(self, error: BaseException) -> None:
+        """The end, by refusal, for want of a master or by a callback: say so, once, to everybody concerned."""
+        self._failure = error
+        self._is_silent = True
+        if isinstance(error, FrameworkError):
+            reason = error.reason
+        elif isinstance(error, _Unreachable):
+            reason = MASTER_UNREACHABLE
+        else:
+            reason = CALLBACK_RAISED
+            log.error("a callback of %s raised", type(self.scheduler).__name__, exc_info=error)
+        try:
+            self.scheduler.error(self, reason, str(error) or repr(error))
+        except (
+            BaseException
+        ) as second:  # marked: the scheduler's own code; the first error is the one to raise
+            log.error("and its error() raised too", exc_info=second)
+
+
+class _Unreachable(OfferdError):
+    """No master answered in time."""

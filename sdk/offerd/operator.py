@@ -1,0 +1,164 @@
+"""What operators ask the master: the command line's and the web page's side of `offerd.operator_messages`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self, TypeVar
+
+import msgspec
+import zmq
+
+from offerd import codec
+from offerd.actions import master_address, unreachable
+from offerd.errors import OfferdError
+from offerd.ids import FrameworkID, SlaveID, TaskID
+from offerd.messages import Message
+from offerd.operator_messages import (
+    Cluster,
+    Done,
+    ExplainWaiting,
+    Frameworks,
+    FrameworkSummary,
+    GetCluster,
+    GetFrameworks,
+    GetSlaves,
+    GetTasks,
+    KillAnyTask,
+    Slaves,
+    SlaveSummary,
+    Tasks,
+    TaskSummary,
+    Waiting,
+)
+from offerd.resources import Resources
+from offerd.transport import Client, new_context
+
+A = TypeVar("A", bound=Message)
+
+ANSWER_TIMEOUT_S = 5.0
+
+_ANSWERS: dict[type[Message], type[Message]] = {
+    GetCluster: Cluster,
+    GetSlaves: Slaves,
+    GetFrameworks: Frameworks,
+    GetTasks: Tasks,
+    KillAnyTask: Done,
+    ExplainWaiting: Waiting,
+}
+
+
+class OperatorClient:
+    """Asks one master, one question at a time. Not for several threads at once.
+
+    `master` as for `SchedulerDriver`. Everything here raises `OfferdError` with one line if the master does not answer
+    within `timeout_s`, and `BadInput` for an address that is none.
+    """
+
+    def __init__(self, master: str | None = None, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        self.address = master_address(master)
+        self.timeout_s = timeout_s
+        self._context = new_context()
+        self._client: Client[codec.ToOperator] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the socket. May be called twice."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        self._context.term()
+
+    def ask(self, message: Message, timeout_s: float | None = None) -> Message:
+        """Send a question of `offerd.operator_messages` and wait for its answer."""
+        expected = _ANSWERS[type(message)]
+        if self._client is None:
+            self._client = Client(self._context, self.address, codec.to_operator)
+        client = self._client
+        client.send(message)
+        client.flush()
+        deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
+        while (left_s := deadline - time.monotonic()) > 0:
+            client.socket.poll(int(left_s * 1000) + 1, zmq.POLLIN)
+            for _, answers in client.drain():
+                for answer in answers:
+                    if type(answer) is expected:
+                        return answer
+            if client.bad_frames:
+                raise OfferdError(f"{self._where()} does not speak our protocol: {client.last_bad}")
+        # An answer that is still under way would be taken for that of the next question.
+        client.close()
+        self._client = None
+        raise OfferdError(unreachable(self.address))
+
+    def cluster(self) -> Cluster:
+        """The whole in one look."""
+        return self._ask(GetCluster(), Cluster)
+
+    def slaves(self) -> Iterator[SlaveSummary]:
+        """All slaves, by id; asks for the next page when it is needed."""
+        question = GetSlaves()
+        while True:
+            page = self._ask(question, Slaves)
+            yield from page.slaves
+            if not page.more or not page.slaves:
+                return
+            question = msgspec.structs.replace(question, after=page.slaves[-1].info.slave_id)
+
+    def slave(self, slave_id: SlaveID) -> SlaveSummary | None:
+        """One slave, or None if the master knows none of this id."""
+        return next((slave for slave in self.slaves() if slave.info.slave_id == slave_id), None)
+
+    def frameworks(self, *, ended: bool = False) -> Iterator[FrameworkSummary]:
+        """All frameworks, by id; `ended` adds those that are gone."""
+        question = GetFrameworks(ended=ended)
+        while True:
+            page = self._ask(question, Frameworks)
+            yield from page.frameworks
+            if not page.more or not page.frameworks:
+                return
+            question = msgspec.structs.replace(question, after=page.frameworks[-1].framework_id)
+
+    def tasks(
+        self, *, framework_id: FrameworkID = FrameworkID(""), ended: bool = True
+    ) -> Iterator[TaskSummary]:
+        """The tasks of one framework or of all; `ended` adds those the master still remembers."""
+        question = GetTasks(framework_id=framework_id, ended=ended)
+        while True:
+            page = self._ask(question, Tasks)
+            yield from page.tasks
+            if not page.next_after:
+                return
+            question = msgspec.structs.replace(question, after=page.next_after)
+
+    def find_task(self, task_id: TaskID) -> list[TaskSummary]:
+        """The tasks of this id: none, or one of each framework that has one."""
+        return list(self._ask(GetTasks(task_id=task_id), Tasks).tasks)
+
+    def kill_task(self, task_id: TaskID, framework_id: FrameworkID = FrameworkID("")) -> None:
+        """End a task, whoever's it is. Raises `OfferdError` with the master's reason if it cannot."""
+        done = self._ask(KillAnyTask(task_id, framework_id), Done)
+        if not done.ok:
+            raise OfferdError(done.message)
+
+    def explain_waiting(
+        self, framework_id: FrameworkID, wanted: Resources, time_limit_s: float | None = None
+    ) -> Waiting:
+        """Why this framework has no (more) resources for such a task."""
+        return self._ask(ExplainWaiting(framework_id, wanted, time_limit_s), Waiting)
+
+    def _ask(self, question: Message, kind: type[A]) -> A:
+        answer = self.ask(question)
+        assert isinstance(answer, kind)  # `ask` returns no other; this tells the type checker
+        return answer
+
+    def _where(self) -> str:
+        return f"what listens at {self.address.removeprefix('tcp://')}"

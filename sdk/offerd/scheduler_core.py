@@ -1,0 +1,411 @@
+"""What a scheduler's driver knows and decides, without socket, thread or clock.
+
+Owned here: registration and its renewal, which offers are open, which statuses are news, what is to be acknowledged, and
+what must be said again to a master that forgot it. A driver feeds in messages, the user's orders and the time, and
+performs the actions that come out, in their order.
+
+The promise to the user's code is one terminal status per task. Statuses arrive at least once and carry rising sequences;
+a sequence already seen, or any status after the end, is acknowledged and goes no further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
+from offerd.messages import (
+    AcceptOffers,
+    Acknowledge,
+    DeclineOffers,
+    ExecutorLost,
+    Filters,
+    FrameworkInfo,
+    FrameworkMessage,
+    FrameworkRefused,
+    FrameworkRegistered,
+    GetGuaranteedShare,
+    GuaranteedShare,
+    KillTask,
+    Message,
+    NotRegistered,
+    Offer,
+    Ping,
+    Pong,
+    Reason,
+    ReconcileTasks,
+    RegisterFramework,
+    RescindOffer,
+    ResourceOffers,
+    ReviveOffers,
+    SetFilters,
+    SetNeedsOffers,
+    SlaveLost,
+    StatusUpdate,
+    TaskInfo,
+    TaskState,
+    TaskStatus,
+    TeardownFramework,
+    UpdateID,
+)
+from offerd.operator_messages import ExplainWaiting, Waiting
+from offerd.resources import Resources
+
+HELLO_INTERVAL_S = 2.0
+"""How long a hello may go unanswered before it is said again."""
+MISSED_PINGS = 3
+"""Intervals without a word after which the master counts as gone."""
+RECONCILE_DELAY_S = 15.0
+"""From a registration renewed to asking after tasks in doubt: a new master first has to hear from its slaves."""
+REMEMBER_ENDED_S = 60.0
+"""How long, at least, an ended task is remembered, so that a terminal status repeated is known. Twice that at most."""
+REMEMBER_ENDED = 250_000
+"""More ended tasks than this are forgotten sooner: about 40 MB."""
+IDS_PER_MESSAGE = 4_000
+"""Ids of at most 128 bytes in one message: half a frame."""
+
+
+class Send(NamedTuple):
+    """Send this to the master."""
+
+    message: Message
+
+
+class Deliver(NamedTuple):
+    """Call `status_update`, and when it has returned, tell the core by `delivered`."""
+
+    status: TaskStatus
+
+
+class Call(NamedTuple):
+    """Call this callback of the scheduler, with the driver before these arguments."""
+
+    callback: str
+    arguments: tuple[Any, ...] = ()
+
+
+class Answer(NamedTuple):
+    """The master's answer to the oldest open question of its kind."""
+
+    message: GuaranteedShare | Waiting
+
+
+class End(NamedTuple):
+    """The master has ended this scheduler: call `error` and stop."""
+
+    reason: str
+    message: str
+
+
+Action = Send | Deliver | Call | Answer | End
+
+_NOTHING: list[Action] = []
+
+
+class SchedulerCore:
+    """One scheduler's end of the protocol. `handle` and `tick` return what is to be done, in order."""
+
+    def __init__(self, framework: FrameworkInfo, *, reconcile_delay_s: float = RECONCILE_DELAY_S) -> None:
+        self.framework = framework
+        self.framework_id: FrameworkID = framework.framework_id
+        self.master_id = ""
+        self.is_registered = False
+        self.was_registered = False
+        """Whether a master has ever answered: from then on silence is waited out, before it is an error."""
+        self.offers: dict[OfferID, Offer] = {}
+        """The offers that are open: neither answered nor rescinded."""
+        self._reconcile_delay_s = reconcile_delay_s
+        self._ping_interval_s = 5.0
+        self._heard = 0.0
+        self._hello_at = 0.0
+        self._reconcile_at: float | None = None
+        self._forget_at = 0.0
+        self._needs_offers: bool | None = None
+        self._filters: Filters | None = None
+        self._kills: dict[TaskID, KillTask] = {}
+        self._held: list[Message] = []
+        # Last sequence of each task that is launched and not ended (0: no status yet) ...
+        self._live: dict[TaskID, int] = {}
+        # ... and those that are, by time of their end: two generations, so that forgetting costs nothing per task.
+        self._ended: dict[TaskID, None] = {}
+        self._ended_before: dict[TaskID, None] = {}
+        self._unacknowledged: dict[SlaveID, list[UpdateID]] = {}
+        self._handlers: dict[type, Callable[[Any, float], list[Action]]] = {
+            StatusUpdate: self._status_update,
+            ResourceOffers: self._resource_offers,
+            RescindOffer: self._rescind_offer,
+            Ping: self._ping,
+            FrameworkRegistered: self._framework_registered,
+            FrameworkRefused: self._framework_refused,
+            NotRegistered: self._not_registered,
+            SlaveLost: self._slave_lost,
+            ExecutorLost: self._executor_lost,
+            FrameworkMessage: self._framework_message,
+            GuaranteedShare: self._answer,
+            Waiting: self._answer,
+        }
+
+    # -- what happens -------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[Action]:
+        """Say the first hello."""
+        self._heard = now
+        self._forget_at = now + REMEMBER_ENDED_S
+        return self._hello(now)
+
+    def handle(self, message: object, now: float) -> list[Action]:
+        """A message from the master."""
+        self._heard = now
+        return self._handlers[type(message)](message, now)
+
+    def tick(self, now: float) -> list[Action]:
+        """What time alone brings about. Cheap when that is nothing."""
+        if len(self._ended) > REMEMBER_ENDED:
+            self._forget(now)
+        if now < self.next_deadline():
+            return _NOTHING
+        if not self.is_registered:
+            return self._hello(now) if now >= self._hello_at else _NOTHING
+        if now >= self._heard + MISSED_PINGS * self._ping_interval_s:
+            return self.lose_master(now)
+        if now >= self._forget_at:
+            self._forget(now)
+        if self._reconcile_at is not None and now >= self._reconcile_at:
+            self._reconcile_at = None
+            return self.reconcile(list(self._live), now) if self._live else _NOTHING
+        return _NOTHING
+
+    def next_deadline(self) -> float:
+        """When `tick` has something to do at the latest."""
+        if not self.is_registered:
+            return self._hello_at
+        deadline = min(self._heard + MISSED_PINGS * self._ping_interval_s, self._forget_at)
+        return deadline if self._reconcile_at is None else min(deadline, self._reconcile_at)
+
+    def lose_master(self, now: float) -> list[Action]:
+        """What was sent last may not have arrived: offers are void, and a hello renews the registration."""
+        return [*self._disconnect(), *self._hello(now)]
+
+    def delivered(self, status: TaskStatus) -> None:
+        """The user's code has seen this status."""
+        if status.sequence > 0:
+            updates = self._unacknowledged.get(status.slave_id)
+            if updates is None:
+                self._unacknowledged[status.slave_id] = [(status.task_id, status.sequence)]
+            else:
+                updates.append((status.task_id, status.sequence))
+
+    def acknowledgements(self) -> list[Message]:
+        """What is to be acknowledged, once: one message per slave. Kept while there is no master to tell."""
+        if not self._unacknowledged or not self.is_registered:
+            return []
+        pending, self._unacknowledged = self._unacknowledged, {}
+        return [
+            Acknowledge(self.framework_id, slave_id, updates[start : start + IDS_PER_MESSAGE])
+            for slave_id, updates in pending.items()
+            for start in range(0, len(updates), IDS_PER_MESSAGE)
+        ]
+
+    # -- what the user orders -----------------------------------------------------------------------------------------
+
+    def reply(
+        self, offer_ids: list[OfferID], tasks: list[TaskInfo], refuse_seconds: float, now: float
+    ) -> list[Action]:
+        """Launch the tasks on these offers. Without a master they are lost at once: the offers went with it."""
+        live, ended = self._live, self._ended
+        if not self.is_registered:
+            lost: list[Action] = []
+            for task in tasks:
+                ended[task.task_id] = None
+                lost.append(Deliver(_lost_without_master(task.task_id)))
+            return lost
+        for offer_id in offer_ids:
+            self.offers.pop(offer_id, None)
+        for task in tasks:
+            live[task.task_id] = 0
+        return [Send(AcceptOffers(offer_ids, tasks, refuse_seconds))]
+
+    def decline(self, offer_ids: list[OfferID], refuse_seconds: float, now: float) -> list[Action]:
+        """Give offers back. Those that are open no more are passed over."""
+        declined = [offer_id for offer_id in offer_ids if self.offers.pop(offer_id, None) is not None]
+        return [Send(DeclineOffers(declined, refuse_seconds))] if declined else _NOTHING
+
+    def set_needs_offers(self, needs_offers: bool, now: float) -> list[Action]:
+        """Remembered, and said again to every new master."""
+        self._needs_offers = needs_offers
+        return [Send(SetNeedsOffers(needs_offers))] if self.is_registered else _NOTHING
+
+    def set_filters(self, filters: Filters, now: float) -> list[Action]:
+        """Remembered, and said again to every new master."""
+        self._filters = filters
+        return [Send(SetFilters(filters))] if self.is_registered else _NOTHING
+
+    def revive(self, now: float) -> list[Action]:
+        """Take back all refusals; a new master knows none."""
+        return [Send(ReviveOffers())] if self.is_registered else _NOTHING
+
+    def kill(self, task_id: TaskID, grace_s: float | None, now: float) -> list[Action]:
+        """Remembered until the task ends, and said again after a renewed registration: the order may have been lost."""
+        order = KillTask(self.framework_id, task_id, grace_s=grace_s)
+        if task_id in self._live:
+            self._kills[task_id] = order
+            return [Send(order)] if self.is_registered else _NOTHING
+        return self._send_or_hold([order])
+
+    def reconcile(self, task_ids: list[TaskID], now: float) -> list[Action]:
+        """Ask for the state of these tasks, or of all if there are none."""
+        starts = range(0, max(len(task_ids), 1), IDS_PER_MESSAGE)
+        return self._send_or_hold(
+            ReconcileTasks(task_ids[start : start + IDS_PER_MESSAGE]) for start in starts
+        )
+
+    def send_framework_message(
+        self, slave_id: SlaveID, executor_id: ExecutorID, data: bytes, now: float
+    ) -> list[Action]:
+        """Best effort: without a master it is lost."""
+        if not self.is_registered:
+            return _NOTHING
+        return [Send(FrameworkMessage(self.framework_id, slave_id, executor_id, data))]
+
+    def ask_guaranteed_share(self, now: float) -> list[Action]:
+        return self._send_or_hold([GetGuaranteedShare()])
+
+    def ask_waiting(self, wanted: Resources, time_limit_s: float | None, now: float) -> list[Action]:
+        """Nothing comes back unless registered: the caller checks."""
+        return self._send_or_hold([ExplainWaiting(self.framework_id, wanted, time_limit_s)])
+
+    def teardown(self, now: float) -> list[Action]:
+        return [Send(TeardownFramework())] if self.is_registered else _NOTHING
+
+    # -- registration -------------------------------------------------------------------------------------------------
+
+    def _hello(self, now: float) -> list[Action]:
+        self._hello_at = now + HELLO_INTERVAL_S
+        return [Send(RegisterFramework(self.framework))]
+
+    def _disconnect(self) -> list[Action]:
+        if not self.is_registered:
+            return []
+        self.is_registered = False
+        self._reconcile_at = None
+        rescinded: list[Action] = [Call("offer_rescinded", (offer_id,)) for offer_id in self.offers]
+        self.offers.clear()
+        return [*rescinded, Call("disconnected")]
+
+    def _framework_registered(self, message: FrameworkRegistered, now: float) -> list[Action]:
+        self._ping_interval_s = message.ping_interval_s
+        self.master_id = message.master_id
+        if self.is_registered and message.framework_id == self.framework_id:
+            return _NOTHING  # the answer to a hello said twice
+        self.framework_id = message.framework_id
+        self.framework = msgspec.structs.replace(self.framework, framework_id=message.framework_id)
+        self.is_registered = True
+        actions: list[Action] = []
+        if self._needs_offers is not None:
+            actions.append(Send(SetNeedsOffers(self._needs_offers)))
+        if self._filters is not None:
+            actions.append(Send(SetFilters(self._filters)))
+        kills = (
+            msgspec.structs.replace(kill, framework_id=self.framework_id) for kill in self._kills.values()
+        )
+        actions += [Send(kill) for kill in kills]
+        actions += [Send(held) for held in self._held]
+        self._held.clear()
+        if self.was_registered:
+            self._reconcile_at = now + self._reconcile_delay_s
+            actions.append(Call("reregistered", (message.master_id,)))
+        else:
+            self.was_registered = True
+            actions.append(Call("registered", (message.framework_id, message.master_id)))
+        return actions
+
+    def _not_registered(self, message: NotRegistered, now: float) -> list[Action]:
+        # Every message to a master that does not know us is answered so; the hello under way settles them all.
+        if not self.is_registered and now < self._hello_at:
+            return _NOTHING
+        return self.lose_master(now)
+
+    def _framework_refused(self, message: FrameworkRefused, now: float) -> list[Action]:
+        return [End(message.reason, message.message)]
+
+    def _ping(self, message: Ping, now: float) -> list[Action]:
+        return [Send(Pong())]
+
+    def _send_or_hold(self, messages: Iterable[Message]) -> list[Action]:
+        if self.is_registered:
+            return [Send(message) for message in messages]
+        self._held.extend(messages)
+        return _NOTHING
+
+    # -- offers -------------------------------------------------------------------------------------------------------
+
+    def _resource_offers(self, message: ResourceOffers, now: float) -> list[Action]:
+        for offer in message.offers:
+            self.offers[offer.offer_id] = offer
+        return [Call("resource_offers", (message.offers,))]
+
+    def _rescind_offer(self, message: RescindOffer, now: float) -> list[Action]:
+        # An offer answered meanwhile: the master's answer to the reply says what became of its tasks.
+        if self.offers.pop(message.offer_id, None) is None:
+            return _NOTHING
+        return [Call("offer_rescinded", (message.offer_id,))]
+
+    def _slave_lost(self, message: SlaveLost, now: float) -> list[Action]:
+        void = [offer_id for offer_id, offer in self.offers.items() if offer.slave_id == message.slave_id]
+        for offer_id in void:
+            del self.offers[offer_id]
+        rescinded: list[Action] = [Call("offer_rescinded", (offer_id,)) for offer_id in void]
+        return [*rescinded, Call("slave_lost", (message.slave_id,))]
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    def _status_update(self, message: StatusUpdate, now: float) -> list[Action]:
+        status = message.status
+        task_id, sequence = status.task_id, status.sequence
+        last = self._live.get(task_id)
+        if not sequence and status.reason == Reason.TASK_ID_DUPLICATE:
+            return [Deliver(status)]  # about a second task of this id, which never was; the first goes on
+        if last is None:
+            if task_id in self._ended or task_id in self._ended_before:
+                self.delivered(status)
+                return _NOTHING
+        elif sequence and sequence <= last:
+            self.delivered(status)
+            return _NOTHING
+        if status.state.terminal:
+            if last is not None:
+                del self._live[task_id]
+            if self._kills:
+                self._kills.pop(task_id, None)
+            self._ended[task_id] = None
+        else:
+            self._live[task_id] = sequence or last or 0
+        return [Deliver(status)]
+
+    def _forget(self, now: float) -> None:
+        self._ended_before, self._ended = self._ended, {}
+        self._forget_at = now + REMEMBER_ENDED_S
+
+    # -- the rest -----------------------------------------------------------------------------------------------------
+
+    def _executor_lost(self, message: ExecutorLost, now: float) -> list[Action]:
+        arguments = (message.slave_id, message.executor_id, message.exit_status, message.message)
+        return [Call("executor_lost", arguments)]
+
+    def _framework_message(self, message: FrameworkMessage, now: float) -> list[Action]:
+        return [Call("framework_message", (message.slave_id, message.executor_id, message.data))]
+
+    def _answer(self, message: GuaranteedShare | Waiting, now: float) -> list[Action]:
+        return [Answer(message)]
+
+
+def _lost_without_master(task_id: TaskID) -> TaskStatus:
+    return TaskStatus(
+        task_id,
+        TaskState.LOST,
+        reason=Reason.OFFER_INVALID,
+        source="driver",
+        message="the master was gone before the task could be sent to it",
+    )
