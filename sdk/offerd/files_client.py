@@ -1,0 +1,136 @@
+"""Reads files from a slave's file server: sandboxes, output of tasks, large results.
+
+A file is `http://<files_address>/containers/<container_id>/<path in the sandbox>`; the address stands in the offer, the
+container id in the task's status.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from offerd.errors import OfferdError
+from offerd.ids import ContainerID
+
+CHUNK_BYTES = 1 << 20
+"""Read at once at most when following: memory stays bounded however large the file is."""
+POLL_S = 0.1
+
+
+class FileNotServed(OfferdError):
+    """The slave has no such file, or not any more."""
+
+
+class FilesClient:
+    """One connection to one slave's file server, kept open between requests. Not for several threads at once.
+
+    Every method raises `FileNotServed` if the file is not there, and `OfferdError` if the server does not answer
+    within `timeout_s` or answers with an error.
+    """
+
+    def __init__(self, files_address: str, *, timeout_s: float = 10.0) -> None:
+        self.files_address = files_address
+        self._connection = http.client.HTTPConnection(files_address, timeout=timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connection; a later request opens it again."""
+        self._connection.close()
+
+    def read(self, container_id: ContainerID, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        """The file from byte `offset`, at most `length` bytes; empty if it ends there."""
+        if length == 0:
+            return b""
+        last = "" if length is None else str(offset + length - 1)
+        headers = {"Range": f"bytes={offset}-{last}"} if offset or length is not None else {}
+        status, body = self._get(container_id, path, headers)
+        match status:
+            case http.client.OK:
+                # A server that knows no ranges, or an empty file, of which there is none.
+                return body[offset:] if length is None else body[offset : offset + length]
+            case http.client.PARTIAL_CONTENT:
+                return body
+            case http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return b""
+            case http.client.NOT_FOUND:
+                raise FileNotServed(f"{self.files_address} has no file {path} of {container_id}")
+        raise OfferdError(f"the file server at {self.files_address}: {status} {_first_line(body)}")
+
+    def follow(
+        self,
+        container_id: ContainerID,
+        path: str,
+        *,
+        is_over: Callable[[], bool],
+        offset: int = 0,
+        poll_s: float = POLL_S,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> Iterator[bytes]:
+        """The file piece by piece as it grows, from byte `offset`, until `is_over()` and all of it has been read.
+
+        A file that is not there yet is waited for. `sleep` is called between looks: give an `Event().wait` to be woken
+        early.
+        """
+        while True:
+            # Asked before reading: what was written before the end is read after it.
+            is_last = is_over()
+            try:
+                piece = self.read(container_id, path, offset, CHUNK_BYTES)
+            except FileNotServed:
+                piece = b""
+            if piece:
+                offset += len(piece)
+                yield piece
+            elif is_last:
+                return
+            else:
+                sleep(poll_s)
+
+    def listing(self, container_id: ContainerID, path: str = "") -> Any:
+        """A directory of the sandbox, as the server's JSON."""
+        status, body = self._get(container_id, path, {})
+        if status == http.client.NOT_FOUND:
+            raise FileNotServed(f"{self.files_address} has no directory {path or '/'} of {container_id}")
+        if status != http.client.OK:
+            raise OfferdError(f"the file server at {self.files_address}: {status} {_first_line(body)}")
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise OfferdError(f"{path} of {container_id} is a file, not a directory") from None
+
+    def _get(self, container_id: ContainerID, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+        url = f"/containers/{quote(container_id, safe='')}/{quote(path)}"
+        for is_fresh in (self._connection.sock is None, True):
+            try:
+                self._connection.request("GET", url, headers=headers)
+                response = self._connection.getresponse()
+                return response.status, response.read()
+            except (http.client.BadStatusLine, BrokenPipeError, ConnectionResetError) as error:
+                # A kept connection that the server closed meanwhile shows only now; a fresh one is tried once.
+                self._connection.close()
+                if is_fresh:
+                    raise self._unanswered(error) from None
+            except (OSError, http.client.HTTPException) as error:
+                self._connection.close()
+                raise self._unanswered(error) from None
+        raise AssertionError("a fresh connection either answers or raises")
+
+    def _unanswered(self, error: Exception) -> OfferdError:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return OfferdError(f"the slave's file server at {self.files_address} does not answer: {why}")
+
+
+def _first_line(body: bytes) -> str:
+    return body.decode("utf-8", "replace").partition("\n")[0][:200]
