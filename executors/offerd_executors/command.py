@@ -1,0 +1,238 @@
+"""The command executor: a program for each task, many at once, each with a directory and a process tree of
+its own.
+
+A task's command runs in `SANDBOX/tasks/TASK_ID/`, which is removed at its end if nothing lies in it; what it
+prints is in `stdout` and `stderr` there. It finds `OFFERD_TASK_ID` and `OFFERD_TASK_SANDBOX` in its
+environment. It is over when its first process and everything that this left behind have ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sys
+from collections import OrderedDict
+
+from offerd.errors import BadInput
+from offerd.executor import Executor, ExecutorDriver
+from offerd.ids import TaskID, is_valid_id
+from offerd.messages import Reason, TaskInfo, TaskState, TaskUsage
+from offerd_executors.output import DEFAULT_LOG_BYTES, Output
+from offerd_executors.spawn import spawn
+from offerd_executors.trees import Forest, Tree, describe_exit
+
+SPAWNS_PER_TURN = 8
+"""A spawn stops the loop for some 0.3 ms; between these the ends of others are reported and pipes emptied."""
+HOLD_RUNNING_S = 0.002
+"""While more tasks wait to be started, RUNNING waits for a task that may be over by then."""
+DESCRIPTORS = 16384
+"""Open files wanted: three for each task that prints."""
+SECRETS = ("OFFERD_TOKEN", "OFFERD_SLAVE_SOCKET")
+"""Of the executor's environment, what its tasks do not get: the way to speak to the slave in its name."""
+
+
+class _Running:
+    """A task whose command has been started."""
+
+    __slots__ = ("directory", "is_killed", "stderr", "stdout", "task_id", "tree")
+
+    def __init__(self, task_id: TaskID, directory: str, stdout: Output, stderr: Output, tree: Tree) -> None:
+        self.task_id = task_id
+        self.directory = directory
+        self.stdout = stdout
+        self.stderr = stderr
+        self.tree = tree
+        self.is_killed = False
+
+
+class CommandExecutor(Executor):
+    """Runs each task's `CommandInfo`."""
+
+    def __init__(self) -> None:
+        """Raises `BadInput` on an environment that cannot be used."""
+        self.driver = ExecutorDriver(self)
+        self._tasks_dir = os.path.join(self.driver.sandbox, "tasks")
+        self._log_bytes = _log_bytes()
+        self._environ = {name: value for name, value in os.environ.items() if name not in SECRETS}
+        self._waiting: OrderedDict[TaskID, TaskInfo] = OrderedDict()
+        self._running: dict[TaskID, _Running] = {}
+        self._is_starting = False
+        self._is_shutting_down = False
+        self._forest = Forest(self.driver, "OFFERD_TASK_ID", self._on_gone)
+
+    def run(self) -> int:
+        """Serve until the slave says to stop. Returns the exit status."""
+        os.makedirs(self._tasks_dir, mode=0o700, exist_ok=True)
+        _raise_descriptor_limit()
+        self._forest.start()
+        return self.driver.run()
+
+    def launch_task(self, driver: ExecutorDriver, task: TaskInfo) -> None:
+        """Queue it; a few are started in each turn of the loop."""
+        self._waiting[task.task_id] = task
+        self._start_soon()
+
+    def kill_task(self, driver: ExecutorDriver, task_id: TaskID, grace_s: float) -> None:
+        """SIGTERM to the whole tree, SIGKILL after the grace."""
+        running = self._running.get(task_id)
+        if running is not None:
+            running.is_killed = True
+            self._forest.terminate(running.tree, grace_s)
+        elif self._waiting.pop(task_id, None) is not None:
+            driver.send_status(task_id, TaskState.KILLED, message="killed before it was started")
+
+    def shutdown(self, driver: ExecutorDriver, grace_s: float) -> None:
+        """The same for every task; the executor ends with the last."""
+        self._is_shutting_down = True
+        for task_id in [*self._waiting, *self._running]:
+            self.kill_task(driver, task_id, grace_s)
+        self._stop_if_done()
+
+    # -- Starting
+    # -----------------------------------------------------------------------------------------------
+
+    def _start_soon(self) -> None:
+        if not self._is_starting:
+            self._is_starting = True
+            self.driver.call_soon(self._start_some)
+
+    def _start_some(self) -> None:
+        self._is_starting = False
+        for _ in range(min(SPAWNS_PER_TURN, len(self._waiting))):
+            self._start(self._waiting.popitem(last=False)[1])
+        if self._waiting:
+            self._start_soon()
+        self.driver.hold_running_s = HOLD_RUNNING_S if self._waiting else 0.0
+
+    def _start(self, task: TaskInfo) -> None:
+        command = task.command
+        if command is None or not (command.argv or command.shell) or not is_valid_id(task.task_id):
+            self._not_started(task.task_id, "a task that has no command")
+            return
+        argv = command.argv or ["/bin/sh", "-c", command.shell]
+        directory = f"{self._tasks_dir}/{task.task_id}"
+        environ = {
+            **self._environ,
+            **command.environment,
+            "OFFERD_TASK_ID": task.task_id,
+            "OFFERD_TASK_SANDBOX": directory,
+        }
+        outputs: list[Output] = []
+        try:
+            with contextlib.suppress(FileExistsError):  # what an earlier task of that name left
+                os.mkdir(directory, 0o700)
+            outputs.append(Output(f"{directory}/stdout", self._log_bytes))
+            outputs.append(Output(f"{directory}/stderr", self._log_bytes))
+            pid = spawn(argv, environ, directory, outputs[0].write_fd, outputs[1].write_fd)
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in an argument
+            for output in outputs:
+                output.close()
+            _remove_if_empty(directory)
+            self._not_started(task.task_id, _why(error, argv[0]))
+            return
+        tree = self._forest.add(task.task_id, pid, task.task_id)
+        for output in outputs:
+            output.close_write_fd()
+            self._watch(output)
+        self._running[task.task_id] = _Running(task.task_id, directory, outputs[0], outputs[1], tree)
+        self.driver.send_status(task.task_id, TaskState.RUNNING)
+
+    def _not_started(self, task_id: TaskID, why: str) -> None:
+        self.driver.send_status(
+            task_id, TaskState.FAILED, reason=Reason.COMMAND_NOT_STARTED, message=f"cannot start {why}"
+        )
+
+    # -- Output
+    # -------------------------------------------------------------------------------------------------
+
+    def _watch(self, output: Output) -> None:
+        self.driver.add_reader(output.read_fd, lambda: self._on_output(output))
+
+    def _on_output(self, output: Output) -> None:
+        # Nothing read from a pipe that epoll calls ready is its end; one read a turn is fair to the others.
+        if not output.read():
+            self._close(output)
+
+    def _close(self, output: Output) -> None:
+        if output.is_open:
+            self.driver.remove_reader(output.read_fd)
+            output.close()
+
+    # -- Ends
+    # ---------------------------------------------------------------------------------------------------
+
+    def _on_gone(self, tree: Tree) -> None:
+        running = self._running.pop(TaskID(str(tree.key)))
+        for output in (running.stdout, running.stderr):
+            # Whoever else holds the other end does not hold up the task: we stop at empty, not at the end.
+            while output.is_open and output.read():
+                pass
+            self._close(output)
+        _remove_if_empty(running.directory)
+        assert tree.wait_status is not None
+        exit_status, text = describe_exit(tree.wait_status)
+        reason = ""
+        if running.is_killed:
+            state = TaskState.KILLED
+        elif exit_status == 0:
+            state, text = TaskState.FINISHED, ""
+        else:
+            state, reason = TaskState.FAILED, Reason.COMMAND_EXITED
+        lost = running.stdout.error or running.stderr.error
+        if lost:
+            text = f"{text}; output lost: {lost}".lstrip("; ")
+        self.driver.send_status(
+            running.task_id,
+            state,
+            reason=reason,
+            message=text,
+            exit_status=exit_status,
+            usage=TaskUsage(tree.usage.cpu_s, tree.usage.peak_mem_bytes),
+        )
+        self._stop_if_done()
+
+    def _stop_if_done(self) -> None:
+        if self._is_shutting_down and not self._running and not self._waiting:
+            self.driver.stop()
+
+
+def _why(error: OSError | ValueError, program: str) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or program}: {error.strerror}"
+    return f"{program}: {error}"
+
+
+def _remove_if_empty(directory: str) -> None:
+    with contextlib.suppress(OSError):  # the task left something there, or moved it: it stays for who asks
+        os.rmdir(directory)
+
+
+def _log_bytes() -> int:
+    text = os.environ.get("OFFERD_LOG_BYTES", "")
+    if not text:
+        return DEFAULT_LOG_BYTES
+    if not text.isdigit() or int(text) == 0:
+        raise BadInput(f"OFFERD_LOG_BYTES is {text!r}: write a number of bytes above 0")
+    return int(text)
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def main() -> None:
+    """Entry point of the module `offerd_executors.command`."""
+    try:
+        executor = CommandExecutor()
+    except BadInput as error:
+        sys.stderr.write(f"command executor: {error}\n")
+        raise SystemExit(2) from None
+    raise SystemExit(executor.run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,424 @@
+"""Process trees of an executor's tasks: when their roots end, what they leave behind, and ending them as a
+whole.
+
+The executor is a *subreaper*: whatever loses its parent below it becomes its child. So the tree of a root is
+the root with its descendants, and the *strays*: children of the executor that are no roots. A stray is told
+to its tree by its session (that of the root, unless it called setsid), else by a marker in the environment it
+was started with, else it may belong to any tree that lived when it appeared, and ends with the last of them.
+
+Signals go to unreaped children of the executor, whose pids cannot pass to other processes, and, for what lies
+deeper, through pidfds whose owner is checked to be in the tree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Hashable, Iterable
+from typing import NamedTuple
+
+from offerd.executor import ExecutorDriver
+from offerd.executor_loop import Timer
+
+PR_SET_CHILD_SUBREAPER = 36
+KILL_AGAIN_S = 0.05
+"""A tree under SIGKILL is looked at again this often; the deaths of its members do so earlier."""
+
+
+class Usage(NamedTuple):
+    """What a root and the descendants it waited for have used."""
+
+    cpu_s: float
+    peak_mem_bytes: int
+    """0 if it was less than the executor's own peak, which a child inherits through exec."""
+
+
+class Tree:
+    """One root process and what descends from it."""
+
+    __slots__ = ("is_killed", "key", "marker", "pid", "strays", "term_until", "usage", "wait_status")
+
+    def __init__(self, key: Hashable, pid: int, marker: bytes) -> None:
+        self.key = key
+        self.pid = pid
+        self.marker = marker
+        self.wait_status: int | None = None
+        """As waitpid tells it; None while the root runs."""
+        self.usage = Usage(0.0, 0)
+        self.strays: set[int] = set()
+        self.term_until: Timer | None = None
+        """Set while the tree has been asked to end and SIGKILL has not come yet."""
+        self.is_killed = False
+        """SIGKILL is due for every member, whenever it appears."""
+
+
+class Forest:
+    """All trees of one executor. `on_gone(tree)` is called once for each, when nothing of it is left."""
+
+    def __init__(self, driver: ExecutorDriver, variable: str, on_gone: Callable[[Tree], None]) -> None:
+        """`variable`: the environment variable whose value marks a tree's processes. Call `start()` before
+        `add`.
+        """
+        self._driver = driver
+        self._prefix = variable.encode() + b"="
+        self._on_gone = on_gone
+        self._roots: dict[int, Tree] = {}
+        self._by_marker: dict[bytes, Tree] = {}
+        self._ended: dict[int, Tree] = {}
+        """Trees whose root has been reaped, by its pid, which may be a session's number still."""
+        self._strays: dict[int, Tree | None] = {}
+        self._candidates: dict[int, set[Tree]] = {}
+        """For strays of unknown origin."""
+        self._known: dict[tuple[int, int], Tree] = {}
+        """Descendants seen before a kill, by pid and start time: when orphaned some could not be told any
+        more.
+        """
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._again: Timer | None = None
+
+    def start(self) -> None:
+        """Become a subreaper and begin to reap."""
+        become_subreaper()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        # The handler does nothing: the byte that Python writes for it wakes the loop.
+        signal.signal(signal.SIGCHLD, _ignore)
+        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
+        self._driver.add_reader(self._wake_read.fileno(), self._on_sigchld)
+
+    def close(self) -> None:
+        """Stop reaping."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._driver.remove_reader(self._wake_read.fileno())
+        self._wake_read.close()
+        self._wake_write.close()
+
+    def __len__(self) -> int:
+        return len(self._roots) + len(self._ended)
+
+    def add(self, key: Hashable, pid: int, marker: str) -> Tree:
+        """A child just started; no turn of the loop may lie between. `marker` is its value of the variable."""
+        tree = Tree(key, pid, self._prefix + os.fsencode(marker))
+        self._roots[pid] = tree
+        self._by_marker[tree.marker] = tree
+        return tree
+
+    def terminate(self, tree: Tree, grace_s: float) -> None:
+        """SIGTERM to every member now, SIGKILL to what is left of it in `grace_s`; a later call can only be
+        sooner.
+        """
+        if tree.is_killed or (tree.wait_status is not None and not tree.strays):
+            return
+        if tree.term_until is not None:
+            tree.term_until.cancel()
+        else:
+            self._signal_all(tree, signal.SIGTERM)
+        tree.term_until = self._driver.call_later(grace_s, lambda: self.kill(tree))
+
+    def kill(self, tree: Tree) -> None:
+        """SIGKILL to every member, until none is left."""
+        if tree.term_until is not None:
+            tree.term_until.cancel()
+            tree.term_until = None
+        tree.is_killed = True
+        self._note_descendants(tree)
+        self._kill_members(tree)
+        self._kill_again()
+
+    # -- Deaths
+    # -------------------------------------------------------------------------------------------------
+
+    def _on_sigchld(self) -> None:
+        try:
+            while len(self._wake_read.recv(4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass
+        self.reap()
+
+    def reap(self) -> None:
+        """Reap what has ended, adopt what it left, and report trees of which nothing is left."""
+        ended: list[Tree] = []
+        own_peak_kib = -1
+        while True:
+            try:
+                pid, status, used = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            tree = self._roots.pop(pid, None)
+            if tree is None:
+                self._forget_stray(pid)
+                continue
+            if own_peak_kib < 0:
+                own_peak_kib = peak_kib()
+            tree.wait_status = status
+            peak_bytes = used.ru_maxrss << 10 if used.ru_maxrss > own_peak_kib else 0
+            tree.usage = Usage(used.ru_utime + used.ru_stime, peak_bytes)
+            self._ended[pid] = tree
+            ended.append(tree)
+        # Orphans are our children before their parent's death is told: this list is complete for those reaped
+        # above.
+        for pid in child_pids():
+            if pid not in self._roots and pid not in self._strays:
+                self._adopt(pid)
+        for tree in ended:
+            self._narrow_candidates(tree)
+        for tree in [*self._ended.values()]:
+            if not tree.strays:
+                self._remove(tree)
+            elif tree.term_until is None:
+                # Its command is over: nothing asked these to stay. Under TERM they have until the grace ends.
+                tree.is_killed = True
+                self._kill_members(tree)
+                self._kill_again()
+        for pid, owner in self._strays.items():
+            if owner is None and pid not in self._candidates:
+                _signal(pid, signal.SIGKILL)
+
+    def _remove(self, tree: Tree) -> None:
+        del self._ended[tree.pid]
+        del self._by_marker[tree.marker]
+        if self._known:
+            self._known = {key: other for key, other in self._known.items() if other is not tree}
+        if tree.term_until is not None:
+            tree.term_until.cancel()
+        self._on_gone(tree)
+
+    def _kill_again(self) -> None:
+        """Members appear without a word to us: a fork by one that is dying, an orphan of a member killed deep
+        down.
+        """
+        if self._again is None:
+            self._again = self._driver.call_later(KILL_AGAIN_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._again = None
+        for tree in [*self._roots.values()]:
+            if tree.is_killed:
+                self._kill_members(tree)
+                self._kill_again()
+        self.reap()
+
+    # -- Strays
+    # -------------------------------------------------------------------------------------------------
+
+    def _adopt(self, pid: int) -> None:
+        """Tell a child that is no root to its tree. It is our child and not reaped: its pid is its own."""
+        stat = process_stat(pid)
+        if stat is None:
+            return
+        tree = (
+            self._known.pop((pid, stat.start_ticks), None)
+            or self._roots.get(stat.session)
+            or self._ended.get(stat.session)
+        )
+        if tree is None:
+            marker = self._marker_of(pid)
+            if marker:
+                tree = self._by_marker.get(marker)
+            elif len(self._by_marker) == 1:
+                (tree,) = self._by_marker.values()
+            elif self._by_marker:
+                self._candidates[pid] = set(self._by_marker.values())
+        self._strays[pid] = tree
+        if tree is not None:
+            tree.strays.add(pid)
+
+    def _note_descendants(self, tree: Tree) -> None:
+        for pid, parent in descendants(_children(tree)):
+            stat = process_stat(pid)
+            if stat is not None and stat.parent == parent:
+                self._known[pid, stat.start_ticks] = tree
+
+    def _marker_of(self, pid: int) -> bytes:
+        """Its line of the environment it was started with; empty if it has none."""
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                environ = file.read().split(b"\0")
+        except OSError as error:
+            # ESRCH: gone; EACCES, EPERM: a set-uid program
+            if error.errno not in (errno.ESRCH, errno.ENOENT, errno.EACCES, errno.EPERM):
+                raise
+            return b""
+        return next((line for line in environ if line.startswith(self._prefix)), b"")
+
+    def _narrow_candidates(self, ended: Tree) -> None:
+        for pid, trees in [*self._candidates.items()]:
+            if trees == {ended}:
+                del self._candidates[pid]
+                self._strays[pid] = ended
+                ended.strays.add(pid)
+                if ended.term_until is not None:
+                    _signal(pid, signal.SIGTERM)  # it was not known to be meant
+                    _signal(pid, signal.SIGCONT)
+            else:
+                trees.discard(ended)
+
+    def _forget_stray(self, pid: int) -> None:
+        tree = self._strays.pop(pid, None)
+        self._candidates.pop(pid, None)
+        if tree is not None:
+            tree.strays.discard(pid)
+
+    # -- Signals
+    # ------------------------------------------------------------------------------------------------
+
+    def _kill_members(self, tree: Tree) -> None:
+        """SIGKILL to those members that are our children. Theirs become ours by that, and are next."""
+        for pid in _children(tree):
+            _signal_group(pid, signal.SIGKILL)
+            _signal(pid, signal.SIGKILL)
+
+    def _signal_all(self, tree: Tree, number: signal.Signals) -> None:
+        """A signal to every member there is now, and SIGCONT, or one that is stopped would not hear it."""
+        self.reap()  # strays that came since are members too
+        children = _children(tree)
+        groups = set(children)
+        for pid in children:
+            _signal_group(pid, number)
+        for pid in children:
+            if os.getpgid(pid) not in groups:
+                _signal(pid, number)
+                _signal(pid, signal.SIGCONT)
+        for pid, parent in descendants(children):
+            _signal_descendant(pid, parent, groups, number)
+        for pid in children:
+            _signal_group(pid, signal.SIGCONT)
+
+
+def _children(tree: Tree) -> list[int]:
+    """Those members that are children of ours and not reaped."""
+    return [tree.pid, *tree.strays] if tree.wait_status is None else [*tree.strays]
+
+
+def _ignore(number: int, frame: object) -> None:
+    """SIGCHLD needs a handler for its byte to be written."""
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    """To a child of ours that is not reaped: its pid is its own, alive or dead."""
+    with contextlib.suppress(PermissionError):  # a set-uid program: the slave ends it with the container
+        os.kill(pid, number)
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    """To the process group that this unreaped child leads, if it leads one."""
+    # It leads none: a group of its number is its own or does not exist. Or a set-uid program leads it.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def _signal_descendant(pid: int, parent: int, groups: set[int], number: signal.Signals) -> None:
+    """To a process found as a child of `parent`, unless it is in one of `groups`, which have been told."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        # The pidfd holds whoever has the number now. It is of the tree if its parent is the one we came by;
+        # if that has died meanwhile it is our own child, and `reap` will see to it.
+        stat = process_stat(pid)
+        if stat is not None and stat.parent == parent and stat.group not in groups:
+            signal.pidfd_send_signal(pidfd, number)
+            signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+    except (ProcessLookupError, PermissionError):
+        pass  # it has ended, or is a set-uid program
+    finally:
+        os.close(pidfd)
+
+
+# -- What /proc says -----------------------------------------------------------------------------------------
+
+
+class Stat(NamedTuple):
+    """From /proc/PID/stat."""
+
+    parent: int
+    group: int
+    session: int
+    start_ticks: int
+
+
+def process_stat(pid: int) -> Stat | None:
+    """None if there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text[text.rindex(b")") + 2 :].split(maxsplit=20)  # the name before may hold anything
+    return Stat(int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+
+
+def child_pids() -> Iterable[int]:
+    """Our children, living and unreaped. Orphans come to the first thread, which also starts the others."""
+    return _children_of(os.getpid(), os.getpid())
+
+
+def _children_of(pid: int, thread: int) -> Iterable[int]:
+    try:
+        fd = os.open(f"/proc/{pid}/task/{thread}/children", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return ()
+    try:
+        text = os.read(fd, 1 << 20)
+        while text:
+            more = os.read(fd, 1 << 20)
+            if not more:
+                break
+            text += more
+    except ProcessLookupError:
+        return ()
+    finally:
+        os.close(fd)
+    return map(int, text.split()) if text else ()
+
+
+def descendants(pids: Iterable[int]) -> list[tuple[int, int]]:
+    """`(pid, parent)` of everything below these, parents first."""
+    found: list[tuple[int, int]] = []
+    todo = list(pids)
+    while todo:
+        parent = todo.pop()
+        try:
+            threads = os.listdir(f"/proc/{parent}/task")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        for thread in threads:
+            for pid in _children_of(parent, int(thread)):
+                found.append((pid, parent))
+                todo.append(pid)
+    return found
+
+
+def peak_kib() -> int:
+    """The executor's own peak of resident memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def become_subreaper() -> None:
+    """Have orphans below this process come to it. Raises `OSError` where the kernel cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"cannot become a subreaper: {os.strerror(code)}")
+
+
+def describe_exit(wait_status: int) -> tuple[int, str]:
+    """Exit status as offerd tells it (code, or minus the signal), and in words."""
+    code = os.waitstatus_to_exitcode(wait_status)
+    if code >= 0:
+        return code, f"exited with status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:  # a real-time signal
+        name = f"signal {-code}"
+    return code, f"killed by {name}"
