@@ -40,7 +40,13 @@ ToSlave = Union[
 ]  # fmt: skip
 FromExecutor = Union[m.RegisterExecutor, m.ExecutorUpdate, m.FrameworkMessage]
 ToExecutor = Union[
-    m.ExecutorRegistered, m.LaunchTask, m.KillTask, m.UpdatesStored, m.FrameworkMessage, m.Shutdown
+    m.ExecutorRegistered,
+    m.LaunchTask,
+    m.KillTask,
+    m.UpdatesStored,
+    m.FrameworkMessage,
+    m.Shutdown,
+    m.NotRegistered,
 ]
 ToOperator = Union[om.Cluster, om.Slaves, om.Frameworks, om.Tasks, om.Done, om.Waiting]
 

@@ -7,7 +7,6 @@ from offerd.messages import (
     ExecutorExited,
     ExecutorInfo,
     ExecutorRegistered,
-    ExecutorUpdate,
     FrameworkInfo,
     KillTask,
     Reason,
@@ -77,7 +76,7 @@ class Containers:
             return
         state.timers.cancel(("register", container.container_id))
         for status in hello.unacknowledged:
-            self._statuses.from_executor(container, ExecutorUpdate(0, status), now)
+            self._statuses.take(container, status, now)
         self._settle(container, hello, now)
         container.phase = Phase.REGISTERED
         state.to_executor(
@@ -91,12 +90,13 @@ class Containers:
 
     def _settle(self, container: Container, hello: RegisterExecutor, now: float) -> None:
         """After our restart: what we delivered and it does not have is lost; what it has and we do not know is ended."""
+        ended = {status.task_id for status in hello.unacknowledged if status.state.terminal}
         theirs = set(hello.task_ids)
         for task in [task for task_id, task in container.tasks.items() if task_id not in theirs]:
             message = "the slave was restarted before its executor had the task"
             self._statuses.end_task(task, End(TaskState.LOST, Reason.SLAVE_RESTARTED, message), now)
         for task_id in hello.task_ids:
-            if task_id not in container.tasks:
+            if task_id not in container.tasks and task_id not in ended:
                 self._state.log(
                     "WARNING", f"executor has a task {task_id} that is in no record of ours; ending it"
                 )

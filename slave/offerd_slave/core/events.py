@@ -67,6 +67,12 @@ class TaskKillRefused(Event, frozen=True):
     task_id: TaskID
 
 
+class IsolationFailed(Event, frozen=True):
+    """The isolation module could not do what nobody waits for (usage, a limit): people should know."""
+
+    message: str
+
+
 class LimitHit(Event, frozen=True):
     """The isolation module saw a limit being hit."""
 

@@ -77,6 +77,7 @@ class SlaveCore:
             ev.ContainerDestroyed: lambda event, now: self.containers.destroyed(event.container_id, now),
             ev.Stored: lambda event, now: self.statuses.stored(event.number),
             ev.TaskKillRefused: self._task_kill_refused,
+            ev.IsolationFailed: lambda event, now: self.state.log("ERROR", event.message),
             ev.LimitHit: self._limit_hit,
             ev.UsageMeasured: self._usage_measured,
             ev.DrainRequested: self._drain,

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from offerd.slots import is_long, long_quantities
-
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import ExecutorInfo, FrameworkInfo, Message, SlaveInfo, TaskInfo, TaskState
 from offerd.resources import NOTHING, Resources, total
+from offerd.slots import is_long, long_quantities
 from offerd.timers import Timers
 from offerd_slave.core.actions import Action, Log, SendToExecutor, SendToMaster
 from offerd_slave.settings import SlaveSettings

@@ -52,9 +52,13 @@ class Statuses:
     def from_executor(self, container: Container, update: ExecutorUpdate, now: float) -> None:
         """An executor reports. What is known already, or of a task that has ended, is only confirmed to it."""
         self._heard[container.container_id] = update.number
-        task = container.tasks.get(update.status.task_id)
-        if task is not None and update.status.sequence > task.sequence:
-            self._store(task, self._completed(container, task, update.status), now, update.number)
+        self.take(container, update.status, now, update.number)
+
+    def take(self, container: Container, status: TaskStatus, now: float, number: int = 0) -> None:
+        """Store what is news. `number`: the executor's own, 0 if the status came with a hello."""
+        task = container.tasks.get(status.task_id)
+        if task is not None and status.sequence > task.sequence:
+            self._store(task, self._completed(container, task, status), now, number)
 
     def end_task(self, task: Task, end: End, now: float) -> None:
         """The slave itself says how a task ended."""

@@ -1,0 +1,302 @@
+"""Containers made real: sandbox, checkpoint, isolation and processes, in an order that survives a crash between any two.
+
+    LaunchContainer:  directories -> checkpoint (no shim yet) -> isolation.prepare -> launcher
+    its shim answers: checkpoint (with the shim) -> isolation.isolate -> watched by pidfd
+    DestroyContainer: isolation.destroy, again and again until nothing is left
+
+A module that may block (`Isolation.blocking`) works in a thread of its own; what it returns comes back through `fd`.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from offerd.ids import ContainerID, TaskID
+from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, ProcessID
+from offerd_slave.core import actions as act
+from offerd_slave.core import events as ev
+from offerd_slave.endpoint import Endpoint
+from offerd_slave.exits import ExitWatcher
+from offerd_slave.launcher import Launcher
+from offerd_slave.launching import Launched, LaunchSpec
+from offerd_slave.records import ContainerCheckpoint
+from offerd_slave.sandbox import make_container
+from offerd_slave.settings import SlaveOptions
+from offerd_slave.workdir import WorkDir, to_checkpoint
+
+DESTROY_AGAIN_S = 0.01
+"""Processes that were sent SIGKILL need a moment to be gone; nothing tells when those that are not our children are."""
+
+R = TypeVar("R")
+Emit = Callable[[ev.Event], None]
+
+
+class Containerizer:
+    """Performs the core's actions on containers and reports what came of them through `emit`."""
+
+    def __init__(
+        self,
+        options: SlaveOptions,
+        workdir: WorkDir,
+        isolation: Isolation,
+        launcher: Launcher,
+        exits: ExitWatcher,
+        endpoint: Endpoint,
+        emit: Emit,
+    ) -> None:
+        self._options = options
+        self._workdir = workdir
+        self._isolation = isolation
+        self._launcher = launcher
+        self._exits = exits
+        self._endpoint = endpoint
+        self._emit = emit
+        self._checkpoints: dict[ContainerID, ContainerCheckpoint] = {}
+        self._destroy_again: dict[ContainerID, float] = {}
+        self._cpu_before: dict[ContainerID, float] = {}
+        self._measured_at: float | None = None
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._results: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._thread = ThreadPoolExecutor(1, "isolation") if isolation.blocking else None
+
+    # -- launching ------------------------------------------------------------------------------------------------------
+
+    def launch(self, action: act.LaunchContainer, slave_id: str) -> None:
+        """Answered by ContainerLaunched or LaunchFailed."""
+        container_id, executor, framework = action.container_id, action.executor, action.framework
+        token = secrets.token_urlsafe(24)
+        checkpoint = ContainerCheckpoint(container_id, framework, executor, token, self._isolation.name)
+        try:
+            sandbox = make_container(self._workdir.container(container_id), framework.user)
+            self._workdir.save_container(checkpoint)
+        except (OSError, ValueError) as error:
+            self._emit(ev.LaunchFailed(container_id, f"cannot make its sandbox: {error}"))
+            return
+        self._checkpoints[container_id] = checkpoint
+        self._endpoint.expect(container_id, token)
+        spec = ContainerSpec(
+            container_id, framework.framework_id, executor, sandbox, framework.user, action.resources
+        )
+
+        def prepared(launch: Launch) -> None:
+            self._launcher.launch(
+                LaunchSpec(
+                    container_id=container_id,
+                    container_dir=self._workdir.container(container_id),
+                    sandbox=sandbox,
+                    module=executor.module,
+                    argv=_argv(action),
+                    environment=self._environment(action, token, slave_id) | launch.environment,
+                    user=framework.user,
+                    cgroup=launch.cgroup,
+                    log_bytes=self._options.log_bytes,
+                )
+            )
+
+        self._isolate(
+            lambda: self._isolation.prepare(spec),
+            prepared,
+            lambda error: self._emit(ev.LaunchFailed(container_id, str(error))),
+        )
+
+    def launcher_ready(self) -> None:
+        """The launcher has answers."""
+        for reply in self._launcher.replies():
+            if isinstance(reply, Launched):
+                self._launched(reply.container_id, reply.shim)
+            else:
+                self._emit(ev.LaunchFailed(reply.container_id, reply.message))
+
+    def _launched(self, container_id: ContainerID, shim: ProcessID) -> None:
+        checkpoint = self._checkpoints.get(container_id)
+        if checkpoint is None:
+            return  # destroyed meanwhile; its marker or cgroup has found the shim, or the sweep at our next start will
+        checkpoint = ContainerCheckpoint(
+            container_id,
+            checkpoint.framework,
+            checkpoint.executor,
+            checkpoint.token,
+            checkpoint.isolation,
+            to_checkpoint(shim),
+        )
+        self._checkpoints[container_id] = checkpoint
+        self._workdir.save_container(checkpoint)
+        self._isolate(
+            lambda: self._isolation.isolate(container_id, shim),
+            lambda _: self._watch(container_id, shim),
+            lambda error: self._emit(ev.LaunchFailed(container_id, str(error))),
+        )
+
+    def _watch(self, container_id: ContainerID, shim: ProcessID) -> None:
+        if self._exits.watch(container_id, shim, self._workdir.container(container_id)):
+            self._emit(ev.ContainerLaunched(container_id))
+        else:
+            record = self._exits.record(self._workdir.container(container_id))
+            self._emit(ev.ExecutorEnded(container_id, record))
+
+    def _environment(self, action: act.LaunchContainer, token: str, slave_id: str) -> dict[str, str]:
+        """Small and clean: nothing of the slave's own environment but where programs and words are found."""
+        command = action.executor.command
+        environment = {
+            "PATH": os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"),
+            "LANG": os.environ.get("LANG", "C.UTF-8"),
+            "OFFERD_SLAVE_SOCKET": f"ipc://{self._workdir.sockets / 'executors.sock'}",
+            "OFFERD_CONTAINER_ID": action.container_id,
+            "OFFERD_TOKEN": token,
+            "OFFERD_FRAMEWORK_ID": action.framework.framework_id,
+            "OFFERD_EXECUTOR_ID": action.executor.executor_id,
+            "OFFERD_SLAVE_ID": slave_id,
+            "OFFERD_SANDBOX": str(self._workdir.sandbox(action.container_id)),
+            "OFFERD_LOG_BYTES": str(self._options.log_bytes),
+        }
+        return environment | (command.environment if command is not None else {})
+
+    # -- recovery -------------------------------------------------------------------------------------------------------
+
+    def adopt(self, checkpoint: ContainerCheckpoint, shim: ProcessID | None) -> bool:
+        """A container of before our restart. False if its shim does not run any more."""
+        container_id = checkpoint.container_id
+        self._checkpoints[container_id] = checkpoint
+        self._endpoint.expect(container_id, checkpoint.token)
+        return shim is not None and self._exits.watch(
+            container_id, shim, self._workdir.container(container_id)
+        )
+
+    # -- limits and ends ------------------------------------------------------------------------------------------------
+
+    def update(self, action: act.UpdateContainer) -> None:
+        self._isolate(lambda: self._isolation.update(action.container_id, action.resources))
+
+    def start_task(self, action: act.StartTask) -> None:
+        self._isolate(
+            lambda: self._isolation.task_started(action.container_id, action.task_id, action.resources)
+        )
+
+    def end_task(self, action: act.EndTask) -> None:
+        self._isolate(lambda: self._isolation.task_ended(action.container_id, action.task_id))
+
+    def kill_task(self, container_id: ContainerID, task_id: TaskID) -> None:
+        """With no help of its executor; TaskKillRefused if the module cannot."""
+
+        def done(could: bool) -> None:
+            if not could:
+                self._emit(ev.TaskKillRefused(container_id, task_id))
+
+        self._isolate(lambda: self._isolation.kill_task(container_id, task_id), done)
+
+    def destroy(self, container_id: ContainerID, now: float) -> None:
+        """Answered by ContainerDestroyed when nothing is left."""
+        self._destroy_again.pop(container_id, None)
+
+        def done(gone: bool) -> None:
+            if gone:
+                self._exits.forget(container_id)
+                self._emit(ev.ContainerDestroyed(container_id))
+            else:
+                self._destroy_again[container_id] = now + DESTROY_AGAIN_S
+
+        self._isolate(lambda: self._isolation.destroy(container_id), done)
+
+    def forget(self, container_id: ContainerID) -> None:
+        self._checkpoints.pop(container_id, None)
+        self._cpu_before.pop(container_id, None)
+        self._endpoint.forget(container_id)
+        self._workdir.forget_container(container_id)
+
+    def tick(self, now: float) -> None:
+        """Look again at what was still dying."""
+        for container_id in [c for c, when in self._destroy_again.items() if when <= now]:
+            self.destroy(container_id, now)
+
+    def next_deadline(self) -> float | None:
+        return min(self._destroy_again.values(), default=None)
+
+    def watch_limits(self) -> None:
+        for limitation in self._isolation.watch():
+            self._emit(ev.LimitHit(limitation))
+
+    def measure(self, now: float) -> None:
+        """Cpu time used since the last measurement, over the time between: UsageMeasured."""
+        containers = list(self._checkpoints)
+        since, self._measured_at = self._measured_at, now
+
+        def measured(usages: list[tuple[ContainerID, float, int]]) -> None:
+            used_s, mem_bytes = 0.0, 0
+            for container_id, cpu_s, held_bytes in usages:
+                used_s += max(0.0, cpu_s - self._cpu_before.get(container_id, 0.0))
+                self._cpu_before[container_id] = cpu_s
+                mem_bytes += held_bytes
+            elapsed_s = now - since if since is not None else 0.0
+            self._emit(ev.UsageMeasured(round(1000 * used_s / elapsed_s) if elapsed_s > 0 else 0, mem_bytes))
+
+        def measure_all() -> list[tuple[ContainerID, float, int]]:
+            usages = [(c, self._isolation.usage(c)) for c in containers]
+            return [(c, usage.cpu_s, usage.mem_bytes) for c, usage in usages]
+
+        self._isolate(measure_all, measured)
+
+    # -- the module, inline or in its thread ----------------------------------------------------------------------------
+
+    def _isolate(
+        self,
+        work: Callable[[], R],
+        then: Callable[[R], None] = lambda _: None,
+        failed: Callable[[IsolationError], None] | None = None,
+    ) -> None:
+        if self._thread is None:
+            self._finish(_attempt(work), then, failed)
+            return
+        self._thread.submit(self._in_thread, work, then, failed)
+
+    def _in_thread(
+        self,
+        work: Callable[[], R],
+        then: Callable[[R], None],
+        failed: Callable[[IsolationError], None] | None,
+    ) -> None:
+        outcome = _attempt(work)
+        self._results.put(lambda: self._finish(outcome, then, failed))
+        os.eventfd_write(self.fd, 1)
+
+    def _finish(
+        self,
+        outcome: R | IsolationError,
+        then: Callable[[R], None],
+        failed: Callable[[IsolationError], None] | None,
+    ) -> None:
+        if not isinstance(outcome, IsolationError):
+            then(outcome)
+        elif failed is not None:
+            failed(outcome)
+        else:
+            self._emit(ev.IsolationFailed(str(outcome)))
+
+    def results_ready(self) -> None:
+        """The module's thread has answers."""
+        os.eventfd_read(self.fd)
+        while not self._results.empty():
+            self._results.get()()
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+        os.close(self.fd)
+
+
+def _attempt(work: Callable[[], R]) -> R | IsolationError:
+    try:
+        return work()
+    except IsolationError as error:
+        return error
+
+
+def _argv(action: act.LaunchContainer) -> list[str]:
+    command = action.executor.command
+    if command is None:
+        return []
+    return ["/bin/sh", "-c", command.shell] if command.shell else list(command.argv)

@@ -1,0 +1,353 @@
+"""The slave daemon: the shell around `SlaveCore`. It owns the sockets, files, processes and the clock, and decides nothing.
+
+One turn: wait -> read everything that is there -> the core handles each event -> `tick` -> write the journal -> send. What
+the core wrote down before it sent is written before it is sent, because the one write comes before the flush.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import select
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import zmq
+
+from offerd import codec
+from offerd.errors import BadInput
+from offerd.ids import SlaveID
+from offerd.messages import SlaveInfo
+from offerd.transport import Client, new_context, tcp
+from offerd_isolation.choose import choose
+from offerd_slave.containerizer import Containerizer
+from offerd_slave.core import actions as act
+from offerd_slave.core import events as ev
+from offerd_slave.core.recovery import Recovered, RecoveredContainer, live_records
+from offerd_slave.core.slave import SlaveCore
+from offerd_slave.endpoint import Endpoint
+from offerd_slave.exits import ExitWatcher
+from offerd_slave.files import FileServer
+from offerd_slave.fingerprint import fingerprint
+from offerd_slave.journal import Journal
+from offerd_slave.launcher import Launcher
+from offerd_slave.records import JournalRecord
+from offerd_slave.sandbox import SandboxCollector
+from offerd_slave.settings import SlaveOptions
+from offerd_slave.storer import Storer
+from offerd_slave.workdir import Found, WorkDir, from_checkpoint, new_incarnation
+
+log = logging.getLogger("offerd.slave")
+
+MASTER_PORT = 5060
+COMPACT_BYTES = 8 << 20
+"""A journal larger than this is rewritten with what still counts, which is little: acknowledged tasks are gone from it."""
+WRITE_AGAIN_S = 0.5
+"""After a write to the journal failed (disk full): nothing is sent meanwhile, tasks run on."""
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+class SlaveDaemon:
+    """One slave, from its command line to its end."""
+
+    def __init__(self, options: SlaveOptions) -> None:
+        """Take the work directory, read what is there, bind and connect. Raises `BadInput` with one line."""
+        if not options.insecure and not options.ip.startswith(LOOPBACK):
+            raise BadInput(
+                f"refusing to listen on {options.ip} without keys; use loopback, or --insecure on a safe network"
+            )
+        self.options = options
+        self.workdir = WorkDir(options.work_dir)
+        self._isolation, why = choose(options.isolation, self.workdir.path)
+        log.info("isolation %s (%s)", self._isolation.name, why)
+        self._host = fingerprint(self.workdir.path, options.resources)
+        self.journal = Journal(self.workdir.path / "tasks.journal")
+        found = self.workdir.read(self.journal)
+        for complaint in found.complaints:
+            log.error("%s", complaint)
+
+        self._context = new_context()
+        self._endpoint = Endpoint(self._context, self.workdir.sockets / "executors.sock")
+        self._master: Client[Any] = Client(self._context, tcp(options.master, MASTER_PORT), codec.to_slave)
+        self._files = FileServer(options.ip, options.http_port, self.workdir.path)
+        self._storer = Storer(self.journal)
+        self._launcher = Launcher(log)
+        self._launcher.start()
+        self._exits = ExitWatcher()
+        self._collector = SandboxCollector(self.workdir.path, options.gc_delay_s)
+        self._events: list[ev.Event] = []
+        self._containerizer = Containerizer(
+            options,
+            self.workdir,
+            self._isolation,
+            self._launcher,
+            self._exits,
+            self._endpoint,
+            self._events.append,
+        )
+        self._records: list[JournalRecord] = []
+        self._syncs: list[int] = []
+        self._write_again_at: float | None = None
+        self._running = True
+        self._wakeup, self._wakeup_write = socket.socketpair()
+        self.core = SlaveCore(
+            replace(
+                options.settings,
+                limits_containers=self._isolation.limits_containers,
+                limits_tasks=self._isolation.limits_tasks,
+            ),
+            self._info(),
+            new_incarnation(),
+            self._recover(found),
+            time.monotonic(),
+        )
+        self._performers: dict[type[act.Action], Callable[[Any], None]] = {
+            act.LaunchContainer: lambda a: self._containerizer.launch(a, self.core.state.slave_id),
+            act.UpdateContainer: self._containerizer.update,
+            act.StartTask: self._containerizer.start_task,
+            act.EndTask: self._containerizer.end_task,
+            act.KillTaskProcesses: lambda a: self._containerizer.kill_task(a.container_id, a.task_id),
+            act.DestroyContainer: lambda a: self._containerizer.destroy(a.container_id, time.monotonic()),
+            act.ForgetContainer: lambda a: self._containerizer.forget(a.container_id),
+            act.SaveSlave: lambda a: self.workdir.save_slave(a.slave_id, self._host.boot_id, a.epoch),
+            act.MeasureUsage: lambda a: self._containerizer.measure(time.monotonic()),
+            act.Sync: lambda a: self._syncs.append(a.number),
+            act.Log: lambda a: log.log(getattr(logging, a.level), "%s", a.text),
+            act.Exit: lambda a: self._stop(),
+        }
+
+    # -- the start ------------------------------------------------------------------------------------------------------
+
+    def _info(self) -> SlaveInfo:
+        options, host = self.options, self._host
+        return SlaveInfo(
+            hostname=options.hostname or host.hostname,
+            resources=host.resources,
+            attributes=options.attributes,
+            files_address=self._files.address,
+            boot_id=host.boot_id,
+            isolation=self._isolation.name,
+            long_fraction=options.settings.long_fraction,
+            short_limit_s=options.settings.short_limit_s,
+            facts=host.facts,
+        )
+
+    def _recover(self, found: Found) -> Recovered:
+        """What of before still lives is watched again; what does not is for the core to end."""
+        slave = found.slave
+        rebooted = slave is not None and slave.boot_id != self._host.boot_id
+        shims = {checkpoint.container_id: from_checkpoint(checkpoint.shim) for checkpoint in found.containers}
+        containers = []
+        for checkpoint in found.containers:
+            alive = self._containerizer.adopt(checkpoint, shims[checkpoint.container_id])
+            record = None if alive else self._exits.record(self.workdir.container(checkpoint.container_id))
+            containers.append(RecoveredContainer(checkpoint, alive, record))
+        if containers:
+            alive_count = sum(container.alive for container in containers)
+            log.info("found %d containers of before, %d of them alive", len(containers), alive_count)
+        return Recovered(
+            slave_id=slave.slave_id if slave is not None and not rebooted else SlaveID(""),
+            epoch=slave.epoch if slave is not None else 0,
+            rebooted=rebooted,
+            containers=containers,
+            records=found.records,
+            orphans=list(self._isolation.recover(shims)),
+        )
+
+    # -- the loop -------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until `Exit` or a signal. SIGTERM leaves the tasks running (an ephemeral slave ends them first)."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, _noted_by_wakeup_fd)
+        self._wakeup.setblocking(False)
+        self._wakeup_write.setblocking(False)
+        signal.set_wakeup_fd(self._wakeup_write.fileno(), warn_on_full_buffer=False)
+        poller = self._poller()
+        log.info("work directory %s, resources %s", self.workdir.path, self._host.resources)
+        while self._running:
+            ready = dict(poller.poll(self._timeout_ms()))
+            self._read(ready)
+            self._turn()
+
+    def _poller(self) -> zmq.Poller:
+        """The two ZeroMQ sockets, and one epoll for all else: shims come and go without the poller being rebuilt."""
+        poller = zmq.Poller()
+        poller.register(self._master.socket, zmq.POLLIN)
+        poller.register(self._endpoint.socket, zmq.POLLIN)
+        self._others = select.epoll()
+        self._readers: dict[int, Callable[[], None]] = {
+            self._wakeup.fileno(): self._signalled,
+            self._storer.fd: self._synced,
+            self._launcher.fileno(): self._containerizer.launcher_ready,
+            self._containerizer.fd: self._containerizer.results_ready,
+            self._exits.fileno(): self._executors_ended,
+            **dict.fromkeys(self._isolation.watch_fds(), self._containerizer.watch_limits),
+        }
+        for fd in self._readers:
+            self._others.register(fd, select.EPOLLIN)
+        poller.register(self._others.fileno(), zmq.POLLIN)
+        return poller
+
+    def _timeout_ms(self) -> int:
+        if self._events:
+            return 0
+        deadlines = (self.core.next_deadline(), self._containerizer.next_deadline(), self._write_again_at)
+        next_at = min((when for when in deadlines if when is not None), default=None)
+        if next_at is None:
+            return 60_000
+        return max(0, min(60_000, math.ceil(1000 * (next_at - time.monotonic()))))
+
+    def _read(self, ready: dict[Any, int]) -> None:
+        """Everything that is there now becomes events. Executors first: what one said before it ended must count."""
+        events = self._events
+        if self._endpoint.socket in ready:
+            for container_id, message, complaint in self._endpoint.drain():
+                if complaint:
+                    log.warning("%s", complaint)
+                else:
+                    events.append(ev.FromExecutor(container_id, message))
+        if self._master.socket in ready:
+            bad_before = self._master.bad_frames
+            for epoch, messages in self._master.drain():
+                for message in messages:
+                    events.append(ev.FromMaster(epoch, message))
+            if self._master.bad_frames != bad_before and bad_before == 0:
+                log.warning("the master sent what is no message of ours: %s", self._master.last_bad)
+        if self._others.fileno() in ready:
+            for fd, _ in self._others.poll(0):
+                self._readers[fd]()
+
+    def _turn(self) -> None:
+        """Handle what was read, then do what is due, then write and send. Actions may bring further events at once."""
+        now = time.monotonic()
+        core, perform = self.core, self._perform
+        self._containerizer.tick(now)
+        while self._events:
+            # in place: the containerizer appends to this very list
+            events = self._events[:]
+            self._events.clear()
+            for event in events:
+                perform(core.handle(event, now))
+        perform(core.tick(now))
+        if not self._write(now):
+            return
+        if dropped := self._master.flush():
+            log.warning("dropped %d frames: the master does not read; they will be repeated", dropped)
+        for container_id in self._endpoint.flush():
+            log.warning("the executor of %s does not read, or is gone", container_id)
+        self._housekeeping(now)
+
+    def _perform(self, actions: list[act.Action]) -> None:
+        for action in actions:
+            kind = type(action)
+            if kind is act.Append:
+                self._records.append(action.record)  # type: ignore[attr-defined]
+            elif kind is act.SendToMaster:
+                self._master.send(action.message)  # type: ignore[attr-defined]
+            elif kind is act.SendToExecutor:
+                self._endpoint.send(action.container_id, action.message)  # type: ignore[attr-defined]
+            else:
+                self._performers[kind](action)
+
+    def _write(self, now: float) -> bool:
+        """One write for the turn's records. False if the disk refuses: then nothing may be sent, and we try again."""
+        if self._write_again_at is not None and now < self._write_again_at:
+            return False
+        if self._records:
+            try:
+                self._storer.write(self._records)
+            except OSError as error:
+                if self._write_again_at is None:
+                    log.error(
+                        "cannot write to %s: %s; tasks run on, nothing is reported",
+                        self.journal.path,
+                        error.strerror,
+                    )
+                self._write_again_at = now + WRITE_AGAIN_S
+                return False
+            self._records.clear()
+        if self._write_again_at is not None:
+            self._write_again_at = None
+            log.info("writing to %s again", self.journal.path)
+        for number in self._syncs:
+            self._storer.sync(number)
+        self._syncs.clear()
+        return True
+
+    # -- what became readable -------------------------------------------------------------------------------------------
+
+    def _synced(self) -> None:
+        for number, error in self._storer.finished():
+            if error is None:
+                self._events.append(ev.Stored(number))
+                continue
+            # The kernel may have dropped the pages: a disk that fails a sync cannot be trusted with the next one.
+            log.critical(
+                "the journal cannot be brought to the disk: %s; ending (tasks run on)", error.strerror
+            )
+            self._stop()
+
+    def _executors_ended(self) -> None:
+        for container_id, record in self._exits.ended():
+            self._events.append(ev.ExecutorEnded(container_id, record))
+
+    def _signalled(self) -> None:
+        for number in self._wakeup.recv(64):
+            if number == signal.SIGUSR1:
+                self._events.append(ev.DrainRequested())
+            elif number in (signal.SIGTERM, signal.SIGINT):
+                if self.options.ephemeral:
+                    self._events.append(ev.DrainRequested(at_once=True))
+                else:
+                    log.info("stopping; %d tasks run on", len(self.core.state.tasks))
+                    self._stop()
+
+    # -- keeping the house, and leaving it ------------------------------------------------------------------------------
+
+    def _housekeeping(self, now: float) -> None:
+        if self.journal.size_bytes > COMPACT_BYTES and self._storer.idle and not self._records:
+            self.journal.compact(live_records(self.core.state, self.core.statuses))
+        self._collector.tick(now, self.core.state.containers)
+
+    def _stop(self) -> None:
+        self._running = False
+
+    def close(self) -> None:
+        """Leave: sockets, threads, lock; for an ephemeral slave the work directory, too."""
+        signal.set_wakeup_fd(-1)
+        self._master.socket.setsockopt(
+            zmq.LINGER, 500
+        )  # the goodbye is to arrive, a dead master is not waited for
+        self._master.close()
+        self._endpoint.close()
+        self._files.close()
+        self._launcher.close()
+        self._exits.close()
+        self._containerizer.close()
+        self._collector.close()
+        self._storer.close()
+        self.journal.close()
+        self._context.term()
+        if self.options.ephemeral:
+            shutil.rmtree(self.workdir.path, ignore_errors=True)
+        self.workdir.release()
+
+
+def _noted_by_wakeup_fd(number: int, frame: object) -> None:
+    """The signal's number arrives in the loop through the wake-up socket; here there is nothing to do."""
+
+
+def run_slave(options: SlaveOptions) -> int:
+    """What `offerd slave` runs; returns its exit status. Raises `BadInput` before anything is started."""
+    daemon = SlaveDaemon(options)
+    try:
+        daemon.run()
+    finally:
+        daemon.close()
+    return 0

@@ -1,0 +1,130 @@
+"""The work directory: taken by one slave at a time, read at its start, and what is found there."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from offerd.errors import BadInput
+from offerd.ids import ContainerID, SlaveID
+from offerd_isolation.base import ProcessID
+from offerd_slave.checkpoint import DamagedCheckpoint, quarantine, read_checkpoint, write_checkpoint
+from offerd_slave.journal import Journal
+from offerd_slave.records import ContainerCheckpoint, JournalRecord, ProcessCheckpoint, SlaveCheckpoint
+
+
+@dataclass(slots=True)
+class Found:
+    """What a slave of before has left in the work directory."""
+
+    slave: SlaveCheckpoint | None = None
+    containers: list[ContainerCheckpoint] = field(default_factory=list)
+    records: list[JournalRecord] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)  # one line for each thing that could not be read
+
+
+class WorkDir:
+    """Paths and locks of one work directory; its layout is drawn in `offerd_slave.records`."""
+
+    def __init__(self, path: Path) -> None:
+        """Make what is missing and take the lock. Raises `BadInput` with one line if that cannot be."""
+        self.path = path.absolute()
+        self.containers = self.path / "containers"
+        self.sockets = self.path / "sockets"
+        self.quarantine = self.path / "quarantine"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for directory in (self.containers, self.sockets, self.quarantine):
+                directory.mkdir(exist_ok=True)
+            # Executors may run as other users: they pass through by name, and cannot list.
+            for directory in (self.path, self.containers, self.sockets):
+                directory.chmod(0o711)
+            self.quarantine.chmod(0o700)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise BadInput(
+                f"cannot use {self.path} as a work directory: {error.strerror}; choose another with --work-dir"
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.pread(self._lock, 32, 0).decode(errors="replace").strip()
+            os.close(self._lock)
+            raise BadInput(
+                f"another slave (pid {owner or 'unknown'}) uses {self.path}; stop it, or choose another --work-dir"
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def container(self, container_id: ContainerID) -> Path:
+        return self.containers / container_id
+
+    def sandbox(self, container_id: ContainerID) -> Path:
+        return self.containers / container_id / "sandbox"
+
+    # -- reading --------------------------------------------------------------------------------------------------------
+
+    def read(self, journal: Journal) -> Found:
+        """Everything that is written down. What is damaged is set aside and complained of; the rest counts."""
+        found = Found()
+        try:
+            found.slave = read_checkpoint(self.path / "slave.ckpt", SlaveCheckpoint)
+        except FileNotFoundError:
+            pass
+        except DamagedCheckpoint as damage:
+            found.complaints.append(f"our own id is lost, registering anew: {damage}")
+            quarantine(self.path / "slave.ckpt", self.quarantine)
+        for directory in sorted(self.containers.iterdir()):
+            checkpoint = directory / "container.ckpt"
+            try:
+                container = read_checkpoint(checkpoint, ContainerCheckpoint)
+            except FileNotFoundError:
+                continue
+            except DamagedCheckpoint as damage:
+                found.complaints.append(f"container {directory.name} cannot be recovered: {damage}")
+                quarantine(checkpoint, self.quarantine)
+                continue
+            found.containers.append(container)
+        found.records, damages = journal.replay()
+        found.complaints += [
+            f"{damage.length} bytes of the journal at {damage.offset} cannot be read; the tasks concerned are settled "
+            "with their executors"
+            for damage in damages
+        ]
+        return found
+
+    # -- writing --------------------------------------------------------------------------------------------------------
+
+    def save_slave(self, slave_id: SlaveID, boot_id: str, epoch: int) -> None:
+        write_checkpoint(self.path / "slave.ckpt", SlaveCheckpoint(slave_id, boot_id, epoch))
+
+    def save_container(self, checkpoint: ContainerCheckpoint) -> None:
+        write_checkpoint(self.container(checkpoint.container_id) / "container.ckpt", checkpoint)
+
+    def forget_container(self, container_id: ContainerID) -> None:
+        """Its sandbox stays for a while; a restart need not know it."""
+        (self.container(container_id) / "container.ckpt").unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Let another slave take the directory."""
+        os.close(self._lock)
+
+
+def to_checkpoint(process: ProcessID) -> ProcessCheckpoint:
+    return ProcessCheckpoint(process.boot_id, process.pid, process.start_ticks)
+
+
+def from_checkpoint(process: ProcessCheckpoint | None) -> ProcessID | None:
+    return None if process is None else ProcessID(process.boot_id, process.pid, process.start_ticks)
+
+
+def new_incarnation() -> str:
+    """A name no earlier start had: the wall clock's milliseconds in base 36 (only to be different, not to measure)."""
+    number, digits = time.time_ns() // 1_000_000, ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+    return digits

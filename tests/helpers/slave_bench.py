@@ -1,0 +1,194 @@
+"""A slave's core on a bench: a master, executors and a disk that are lists, and a clock that is a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from offerd import codec
+from offerd import messages as m
+from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
+from offerd.resources import Resources
+from offerd_slave.core import actions as act
+from offerd_slave.core import events as ev
+from offerd_slave.core.recovery import Recovered, RecoveredContainer
+from offerd_slave.core.slave import SlaveCore
+from offerd_slave.records import ContainerCheckpoint, ExitRecord, JournalRecord
+from offerd_slave.settings import SlaveSettings
+
+COMMAND = m.ExecutorInfo(ExecutorID("command"), module="offerd_executors.command")
+FRAMEWORK = m.FrameworkInfo("tests", FrameworkID("F-1"), executors=[COMMAND])
+
+
+def task(name: str = "t1", cpus: float = 1, limit_s: float | None = 30.0, **more: Any) -> m.TaskInfo:
+    return m.TaskInfo(
+        TaskID(name), Resources.of(cpus=cpus, mem="64M"), COMMAND.executor_id, time_limit_s=limit_s, **more
+    )
+
+
+class Bench:
+    """Drives one `SlaveCore`. Every message passes through the codec, so that what is tested could travel."""
+
+    def __init__(
+        self,
+        *,
+        recovered: Recovered | None = None,
+        settings: SlaveSettings | None = None,
+        now: float = 1000.0,
+    ) -> None:
+        info = m.SlaveInfo("host", Resources.of(cpus=4, mem="4G", ports=[(31000, 31009)]))
+        self.now = now
+        self.sync_at_once = True
+        self.disk: list[JournalRecord] = []
+        self.unsynced: list[int] = []
+        self.checkpoints: dict[ContainerID, ContainerCheckpoint] = {}
+        self.slave_id = SlaveID("")
+        self.sent: list[m.Message] = []
+        self.to_executors: list[tuple[ContainerID, m.Message]] = []
+        self.others: list[act.Action] = []
+        self.exited = False
+        self.core = SlaveCore(
+            settings or SlaveSettings(), info, f"run{int(now)}", recovered or Recovered(), self.now
+        )
+        self.turn()
+
+    # -- driving --------------------------------------------------------------------------------------------------------
+
+    def event(self, event: ev.Event) -> None:
+        self._perform(self.core.handle(event, self.now))
+        self.turn()
+
+    def turn(self, after_s: float = 0.0) -> None:
+        self.now += after_s
+        self._perform(self.core.tick(self.now))
+        while self.sync_at_once and self.unsynced:
+            self.synced()
+
+    def synced(self) -> None:
+        """The disk has it."""
+        self._perform(self.core.handle(ev.Stored(self.unsynced.pop(0)), self.now))
+        self._perform(self.core.tick(self.now))
+
+    def from_master(self, message: m.Message, epoch: int = 1) -> None:
+        for frame in codec.frames([message], epoch):
+            _, (decoded,) = codec.to_slave.decode(frame)
+            self.event(ev.FromMaster(epoch, decoded))
+
+    def from_executor(self, container_id: ContainerID, message: m.Message) -> None:
+        for frame in codec.frames([message]):
+            _, (decoded,) = codec.from_executor.decode(frame)
+            self.event(ev.FromExecutor(container_id, decoded))
+
+    def _perform(self, actions: list[act.Action]) -> None:
+        for action in actions:
+            if isinstance(action, act.Append):
+                self.disk.append(action.record)
+            elif isinstance(action, act.SendToMaster):
+                self.sent += codec.to_master.decode(next(codec.frames([action.message])))[1]
+            elif isinstance(action, act.SendToExecutor):
+                decoded = codec.to_executor.decode(next(codec.frames([action.message])))[1][0]
+                self.to_executors.append((action.container_id, decoded))
+            elif isinstance(action, act.Sync):
+                self.unsynced.append(action.number)
+            elif isinstance(action, act.SaveSlave):
+                self.slave_id = action.slave_id
+            elif isinstance(action, act.Exit):
+                self.exited = True
+            elif not isinstance(action, act.Log | act.MeasureUsage):
+                if isinstance(action, act.LaunchContainer):
+                    self.checkpoints[action.container_id] = ContainerCheckpoint(
+                        action.container_id, action.framework, action.executor, "token", "noop"
+                    )
+                if isinstance(action, act.ForgetContainer):
+                    self.checkpoints.pop(action.container_id, None)
+                self.others.append(action)
+        self.check()
+
+    # -- short ways -----------------------------------------------------------------------------------------------------
+
+    def register(self, epoch: int = 1) -> None:
+        self.from_master(m.SlaveRegistered(SlaveID("S-1"), "master"), epoch)
+
+    def run(self, *tasks: m.TaskInfo) -> None:
+        self.from_master(m.RunTasks(FRAMEWORK, COMMAND, list(tasks)))
+
+    def hello(self, *task_ids: str, unacknowledged: tuple[m.TaskStatus, ...] = ()) -> ContainerID:
+        """The only container's executor registers."""
+        container_id = self.container_id
+        ids = [TaskID(name) for name in task_ids]
+        self.from_executor(container_id, m.RegisterExecutor(container_id, "token", list(unacknowledged), ids))
+        return container_id
+
+    def update(self, name: str, state: m.TaskState, sequence: int, number: int = 0, **more: Any) -> None:
+        status = m.TaskStatus(TaskID(name), state, sequence, **more)
+        self.from_executor(self.container_id, m.ExecutorUpdate(number or sequence, status))
+
+    def acknowledge(self, name: str, sequence: int) -> None:
+        self.from_master(m.Acknowledge(FRAMEWORK.framework_id, SlaveID("S-1"), [(TaskID(name), sequence)]))
+
+    @property
+    def container_id(self) -> ContainerID:
+        (container_id,) = self.core.state.containers
+        return container_id
+
+    def running(self, *tasks: m.TaskInfo) -> ContainerID:
+        """Registered, and these tasks run."""
+        self.register()
+        self.run(*tasks)
+        container_id = self.hello()
+        for number, info in enumerate(tasks, 1):
+            self.update(info.task_id, m.TaskState.RUNNING, 1, number)
+        self.clear()
+        return container_id
+
+    def clear(self) -> None:
+        self.sent.clear()
+        self.to_executors.clear()
+        self.others.clear()
+
+    def statuses(self) -> list[tuple[str, m.TaskState, str]]:
+        """`(task, state, reason)` of every status sent to the master since `clear`."""
+        return [
+            (s.status.task_id, s.status.state, s.status.reason)
+            for s in self.sent
+            if isinstance(s, m.StatusUpdate)
+        ]
+
+    def told_executors(self, kind: type[m.Message]) -> list[Any]:
+        return [message for _, message in self.to_executors if isinstance(message, kind)]
+
+    def asked_for(self, kind: type[act.Action]) -> list[Any]:
+        return [action for action in self.others if isinstance(action, kind)]
+
+    def crash(self, *, shims_alive: bool = True, exit_record: ExitRecord | None = None, **more: Any) -> Bench:
+        """kill -9 and a new start on the same work directory."""
+        containers = [
+            RecoveredContainer(c, shims_alive, None if shims_alive else exit_record)
+            for c in self.checkpoints.values()
+        ]
+        recovered = Recovered(self.slave_id, self.core.state.epoch, False, containers, list(self.disk))
+        again = Bench(recovered=recovered, now=self.now + 1, **more)
+        again.disk = list(self.disk)
+        again.checkpoints = dict(self.checkpoints)
+        again.slave_id = self.slave_id
+        return again
+
+    # -- what always holds ----------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """The accounts are the sum of what is held; long tasks stay under their cap; the slave under its size."""
+        state = self.core.state
+        used: dict[str, int] = {}
+        long_used: dict[str, int] = {}
+        for held in state.tasks.values():
+            for name, amount in held.info.resources.quantities().items():
+                used[name] = used.get(name, 0) + amount
+                if held.long:
+                    long_used[name] = long_used.get(name, 0) + amount
+        assert used == {name: amount for name, amount in state.used.items() if amount}
+        assert long_used == {name: amount for name, amount in state.long_used.items() if amount}
+        assert all(amount <= state.total[name] for name, amount in used.items())
+        assert all(amount <= state.long_total[name] for name, amount in long_used.items())
+        in_containers = {
+            (c.framework_id, name) for c in state.containers.values() for name in (*c.queue, *c.tasks)
+        }
+        assert in_containers == set(state.tasks)

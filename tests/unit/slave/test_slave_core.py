@@ -1,0 +1,597 @@
+"""The slave's core: what it does on each event, and what always holds."""
+
+from __future__ import annotations
+
+from offerd import messages as m
+from offerd.ids import ContainerID, FrameworkID, SlaveID, TaskID
+from offerd.messages import Reason, TaskState
+from offerd_slave.core import actions as act
+from offerd_slave.core import events as ev
+from offerd_slave.records import ExitRecord, StatusStored, TaskDelivered
+from offerd_slave.settings import SlaveSettings
+from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
+
+RUNNING, FINISHED, FAILED, KILLED, LOST, ERROR = (
+    TaskState.RUNNING,
+    TaskState.FINISHED,
+    TaskState.FAILED,
+    TaskState.KILLED,
+    TaskState.LOST,
+    TaskState.ERROR,
+)
+
+# -- registration -------------------------------------------------------------------------------------------------------
+
+
+def test_says_hello_at_its_start_and_again_until_answered() -> None:
+    bench = Bench()
+    assert [type(message) for message in bench.sent] == [m.RegisterSlave]
+    bench.turn(1.1)
+    assert [type(message) for message in bench.sent] == [m.RegisterSlave] * 2
+    bench.register()
+    bench.clear()
+    bench.turn(1.1)
+    assert not [message for message in bench.sent if isinstance(message, m.RegisterSlave)]
+
+
+def test_says_hello_again_after_a_long_silence_of_the_master_and_when_it_is_not_known() -> None:
+    bench = Bench()
+    bench.register()
+    bench.clear()
+    bench.turn(14)
+    bench.from_master(m.Ping())
+    bench.turn(14)
+    assert not [message for message in bench.sent if isinstance(message, m.RegisterSlave)]
+    bench.turn(2)
+    assert [message for message in bench.sent if isinstance(message, m.RegisterSlave)]
+    bench.clear()
+    bench.from_master(m.NotRegistered())
+    (hello,) = bench.sent
+    assert isinstance(hello, m.RegisterSlave)
+    assert hello.slave.slave_id == "S-1"
+
+
+def test_answers_pings() -> None:
+    bench = Bench()
+    bench.register()
+    bench.clear()
+    bench.from_master(m.Ping())
+    assert [type(message) for message in bench.sent] == [m.Pong]
+
+
+def test_orders_of_an_older_leader_are_refused() -> None:
+    bench = Bench()
+    bench.register(epoch=7)
+    bench.from_master(m.RunTasks(FRAMEWORK, COMMAND, [task()]), epoch=6)
+    assert not bench.core.state.tasks
+    bench.from_master(m.RunTasks(FRAMEWORK, COMMAND, [task()]), epoch=8)
+    assert bench.core.state.tasks
+    assert bench.core.state.epoch == 8
+
+
+# -- launching ----------------------------------------------------------------------------------------------------------
+
+
+def test_first_task_launches_the_executor_and_waits_for_it_to_register() -> None:
+    bench = Bench()
+    bench.register()
+    bench.run(task("a"), task("b"))
+    (launch,) = bench.asked_for(act.LaunchContainer)
+    assert launch.executor == COMMAND
+    assert launch.resources.millicpus == 2000
+    assert not bench.told_executors(m.LaunchTask)
+    bench.hello()
+    assert [message.task.task_id for message in bench.told_executors(m.LaunchTask)] == ["a", "b"]
+
+
+def test_further_tasks_go_to_the_executor_that_runs() -> None:
+    bench = Bench()
+    bench.running(task("a"))
+    bench.run(task("b"))
+    assert not bench.asked_for(act.LaunchContainer)
+    assert [message.task.task_id for message in bench.told_executors(m.LaunchTask)] == ["b"]
+
+
+def test_a_delivery_is_written_down_before_it_is_sent_and_without_what_only_the_executor_needs() -> None:
+    bench = Bench()
+    bench.register()
+    bench.run(task("a", data=b"x" * 1000))
+    bench.hello()
+    (record,) = bench.disk
+    assert isinstance(record, TaskDelivered)
+    assert record.task.data == b""
+    (sent,) = bench.told_executors(m.LaunchTask)
+    assert sent.task.data == b"x" * 1000
+
+
+def test_limits_are_raised_before_a_task_reaches_its_executor() -> None:
+    bench = Bench(settings=SlaveSettings(limits_containers=True, limits_tasks=True))
+    bench.running(task("a"))
+    bench.run(task("b"))
+    (update,) = bench.asked_for(act.UpdateContainer)
+    assert update.resources.millicpus == 2000
+    assert [start.task_id for start in bench.asked_for(act.StartTask)] == ["b"]
+    bench.update("b", FINISHED, 1, 2)
+    assert [end.task_id for end in bench.asked_for(act.EndTask)] == ["b"]
+
+
+def test_executor_that_never_registers_is_ended_and_its_tasks_fail() -> None:
+    bench = Bench()
+    bench.register()
+    bench.run(task())
+    bench.turn(50.0)
+    bench.from_master(m.Ping())
+    assert not bench.asked_for(act.DestroyContainer)
+    bench.turn(10.1)
+    (destroy,) = bench.asked_for(act.DestroyContainer)
+    assert not bench.statuses()
+    bench.event(ev.ContainerDestroyed(destroy.container_id))
+    assert bench.statuses() == [("t1", FAILED, Reason.EXECUTOR_REGISTRATION_TIMEOUT)]
+    assert not bench.core.state.containers
+
+
+def test_failed_launch_fails_the_tasks_with_the_reason() -> None:
+    bench = Bench()
+    bench.register()
+    bench.run(task())
+    container_id = bench.container_id
+    bench.event(ev.LaunchFailed(container_id, "no such user"))
+    bench.event(ev.ContainerDestroyed(container_id))
+    assert bench.statuses() == [("t1", FAILED, Reason.EXECUTOR_NOT_LAUNCHED)]
+
+
+def test_resources_for_ports_count_by_number() -> None:
+    bench = Bench()
+    bench.register()
+    ports = m.TaskInfo(TaskID("p"), m.Resources.parse("ports=[31000-31005]"), COMMAND.executor_id)
+    bench.run(ports)
+    bench.clear()
+    assert bench.statuses() == []
+    assert not bench.core.state.tasks  # six of ten ports are more than long tasks may hold
+
+
+# -- refusals -----------------------------------------------------------------------------------------------------------
+
+
+def test_long_tasks_beyond_half_of_the_slave_are_refused_and_short_ones_run() -> None:
+    bench = Bench()
+    bench.register()
+    bench.run(
+        task("a", limit_s=None), task("b", limit_s=None), task("c", limit_s=None), task("d", limit_s=60.0)
+    )
+    assert bench.statuses() == [("c", LOST, Reason.LONG_TASK_CAP)]
+    assert {task_id for _, task_id in bench.core.state.tasks} == {"a", "b", "d"}
+
+
+def test_a_limit_above_the_short_limit_makes_a_task_long() -> None:
+    bench = Bench()
+    bench.register()
+    bench.run(task("a", cpus=3, limit_s=60.1))
+    assert bench.statuses() == [("a", LOST, Reason.LONG_TASK_CAP)]
+
+
+def test_more_than_the_slave_has_is_refused() -> None:
+    bench = Bench()
+    bench.register()
+    bench.run(task("a", cpus=3), task("b", cpus=2))
+    assert bench.statuses() == [("b", LOST, Reason.OFFER_EXCEEDED)]
+
+
+def test_a_task_id_that_runs_already_is_refused_and_the_running_task_goes_on() -> None:
+    bench = Bench()
+    bench.running(task("a"))
+    bench.run(task("a"))
+    assert bench.statuses() == [("a", ERROR, Reason.TASK_ID_DUPLICATE)]
+    bench.clear()
+    bench.update("a", FINISHED, 2)
+    assert bench.statuses() == [("a", FINISHED, "")]
+
+
+def test_an_id_that_could_leave_the_sandbox_is_refused() -> None:
+    bench = Bench()
+    bench.register()
+    bench.run(task("../../etc"))
+    assert bench.statuses() == [("../../etc", ERROR, Reason.TASK_INVALID)]
+
+
+# -- statuses -----------------------------------------------------------------------------------------------------------
+
+
+def test_terminal_status_is_forwarded_only_when_it_is_on_the_disk() -> None:
+    bench = Bench()
+    bench.running(task())
+    bench.sync_at_once = False
+    bench.update("t1", FINISHED, 2)
+    assert bench.statuses() == []
+    assert not bench.told_executors(m.UpdatesStored)
+    assert not bench.core.state.tasks, "resources are free once the task has ended"
+    bench.synced()
+    assert bench.statuses() == [("t1", FINISHED, "")]
+    assert bench.told_executors(m.UpdatesStored) == [m.UpdatesStored(2)]
+
+
+def test_terminal_statuses_during_a_sync_share_the_next_one() -> None:
+    bench = Bench()
+    bench.running(task("a"), task("b"), task("c"))
+    bench.sync_at_once = False
+    bench.update("a", FINISHED, 2, 4)
+    bench.update("b", FINISHED, 2, 5)
+    bench.update("c", FINISHED, 2, 6)
+    assert len(bench.unsynced) == 1
+    bench.synced()
+    assert bench.statuses() == [("a", FINISHED, "")]
+    assert len(bench.unsynced) == 1
+    bench.synced()
+    assert bench.statuses()[1:] == [("b", FINISHED, ""), ("c", FINISHED, "")]
+    assert bench.told_executors(m.UpdatesStored) == [m.UpdatesStored(4), m.UpdatesStored(6)]
+
+
+def test_status_names_slave_executor_and_container_whatever_the_executor_claims() -> None:
+    bench = Bench()
+    container_id = bench.running(task())
+    bench.update("t1", FINISHED, 2, slave_id=SlaveID("forged"), source="master")
+    (update,) = [message for message in bench.sent if isinstance(message, m.StatusUpdate)]
+    status = update.status
+    assert (status.slave_id, status.executor_id, status.container_id) == ("S-1", "command", container_id)
+    assert status.source == "executor"
+
+
+def test_unacknowledged_statuses_are_repeated_with_growing_pauses_until_acknowledged() -> None:
+    bench = Bench()
+    bench.running(task())
+    bench.update("t1", FINISHED, 2)
+    bench.clear()
+    for _ in range(12):
+        bench.turn(1.0)
+        bench.from_master(m.Ping())
+    assert bench.statuses() == [("t1", RUNNING, ""), ("t1", FINISHED, "")]
+    bench.acknowledge("t1", 1)
+    bench.clear()
+    for _ in range(30):
+        bench.turn(1.0)
+        bench.from_master(m.Ping())
+    assert bench.statuses() == [("t1", FINISHED, "")]
+    bench.acknowledge("t1", 2)
+    bench.clear()
+    for _ in range(200):
+        bench.turn(1.0)
+        bench.from_master(m.Ping())
+    assert bench.statuses() == []
+
+
+def test_second_terminal_status_is_ignored() -> None:
+    bench = Bench()
+    bench.running(task())
+    bench.update("t1", FINISHED, 2)
+    bench.update("t1", FAILED, 3)
+    assert bench.statuses() == [("t1", FINISHED, "")]
+
+
+def test_statuses_wait_for_a_master_that_knows_us() -> None:
+    bench = Bench()
+    bench.running(task())
+    bench.from_master(m.NotRegistered())
+    bench.clear()
+    bench.update("t1", FINISHED, 2)
+    assert bench.statuses() == []
+    bench.register()
+    assert bench.statuses() == [("t1", RUNNING, ""), ("t1", FINISHED, "")]
+
+
+def test_hello_lists_what_runs_and_what_ended_unheard() -> None:
+    bench = Bench()
+    bench.running(task("a"), task("b"))
+    bench.update("a", FINISHED, 2, 3)
+    bench.clear()
+    bench.from_master(m.NotRegistered())
+    (hello,) = bench.sent
+    assert isinstance(hello, m.RegisterSlave)
+    assert {(listed.task_id, listed.state) for listed in hello.tasks} == {("b", RUNNING), ("a", FINISHED)}
+    assert [executor.executor_id for executor in hello.executors] == ["command"]
+
+
+# -- killing ------------------------------------------------------------------------------------------------------------
+
+
+def test_time_limit_is_enforced_by_killing_with_the_reason() -> None:
+    bench = Bench()
+    bench.running(task("a", limit_s=2.0))
+    bench.turn(1.9)
+    assert not bench.told_executors(m.KillTask)
+    bench.turn(0.2)
+    (kill,) = bench.told_executors(m.KillTask)
+    assert (kill.task_id, kill.grace_s) == ("a", 5.0)
+    bench.update("a", KILLED, 2, exit_status=-15)
+    (update,) = [message for message in bench.sent if isinstance(message, m.StatusUpdate)]
+    assert (update.status.state, update.status.reason) == (KILLED, Reason.TASK_TIMEOUT)
+    assert (update.status.limit, update.status.exit_status) == ("time_limit_s=2", -15)
+
+
+def test_time_limit_counts_from_the_delivery_not_from_the_launch_of_the_executor() -> None:
+    bench = Bench()
+    bench.register()
+    bench.run(task("a", limit_s=2.0))
+    bench.turn(30.0)
+    bench.hello()
+    bench.turn(1.9)
+    assert not bench.told_executors(m.KillTask)
+    bench.turn(0.2)
+    assert bench.told_executors(m.KillTask)
+
+
+def test_executor_that_does_not_kill_in_time_loses_the_task_then_its_life() -> None:
+    bench = Bench()
+    container_id = bench.running(task("a", limit_s=2.0), task("b"))
+    bench.turn(2.0)
+    bench.turn(5.6)
+    assert [kill.task_id for kill in bench.asked_for(act.KillTaskProcesses)] == ["a"]
+    assert not bench.asked_for(act.DestroyContainer)
+    bench.event(ev.TaskKillRefused(container_id, TaskID("a")))
+    assert bench.asked_for(act.DestroyContainer)
+    bench.event(ev.ContainerDestroyed(container_id))
+    assert bench.statuses() == [("a", KILLED, Reason.TASK_TIMEOUT), ("b", FAILED, Reason.EXECUTOR_EXITED)]
+
+
+def test_isolation_that_killed_the_task_but_hears_nothing_more_ends_the_container() -> None:
+    bench = Bench()
+    bench.running(task("a", limit_s=2.0))
+    bench.turn(2.0)
+    bench.turn(5.6)
+    bench.turn(1.1)
+    assert bench.asked_for(act.DestroyContainer)
+
+
+def test_a_finish_that_overtakes_the_kill_stays_a_finish() -> None:
+    bench = Bench()
+    bench.running(task("a", limit_s=2.0))
+    bench.turn(2.0)
+    bench.update("a", FINISHED, 2)
+    assert bench.statuses() == [("a", FINISHED, "")]
+    bench.turn(10.0)
+    assert not bench.asked_for(act.KillTaskProcesses)
+
+
+def test_kill_reaches_the_executor_once_with_the_frameworks_grace() -> None:
+    bench = Bench()
+    bench.running(task())
+    kill = m.KillTask(FRAMEWORK.framework_id, TaskID("t1"), SlaveID("S-1"), 1.5)
+    bench.from_master(kill)
+    bench.from_master(kill)
+    assert [k.grace_s for k in bench.told_executors(m.KillTask)] == [1.5]
+    bench.update("t1", KILLED, 2)
+    assert bench.statuses() == [("t1", KILLED, Reason.KILLED_BY_FRAMEWORK)]
+
+
+def test_kill_of_a_task_that_still_waits_ends_it_and_it_is_never_started() -> None:
+    bench = Bench()
+    bench.register()
+    bench.run(task("a"), task("b"))
+    bench.from_master(m.KillTask(FRAMEWORK.framework_id, TaskID("a")))
+    assert bench.statuses() == [("a", KILLED, Reason.KILLED_BY_FRAMEWORK)]
+    bench.hello()
+    assert [message.task.task_id for message in bench.told_executors(m.LaunchTask)] == ["b"]
+
+
+def test_kill_of_a_task_nobody_knows_says_so() -> None:
+    bench = Bench()
+    bench.register()
+    bench.from_master(m.KillTask(FRAMEWORK.framework_id, TaskID("ghost")))
+    assert bench.statuses() == [("ghost", LOST, Reason.TASK_UNKNOWN)]
+
+
+# -- the ends of executors ----------------------------------------------------------------------------------------------
+
+
+def test_executor_crash_fails_its_tasks_with_the_exit_status_after_its_container_is_gone() -> None:
+    bench = Bench()
+    container_id = bench.running(task("a"), task("b"))
+    bench.event(ev.ExecutorEnded(container_id, ExitRecord(-11)))
+    assert bench.statuses() == []
+    bench.event(ev.ContainerDestroyed(container_id))
+    updates = [message.status for message in bench.sent if isinstance(message, m.StatusUpdate)]
+    assert [(s.state, s.reason, s.exit_status) for s in updates] == [
+        (FAILED, Reason.EXECUTOR_EXITED, -11)
+    ] * 2
+    (exited,) = [message for message in bench.sent if isinstance(message, m.ExecutorExited)]
+    assert (exited.executor_id, exited.exit_status) == ("command", -11)
+
+
+def test_killed_shim_is_told_from_an_executor_that_ended() -> None:
+    bench = Bench()
+    container_id = bench.running(task())
+    bench.event(ev.ExecutorEnded(container_id, None))
+    bench.event(ev.ContainerDestroyed(container_id))
+    assert bench.statuses() == [("t1", FAILED, Reason.SHIM_DIED)]
+
+
+def test_tasks_that_come_while_an_executor_ends_get_a_new_one() -> None:
+    bench = Bench()
+    container_id = bench.running(task("a"))
+    bench.event(ev.ExecutorEnded(container_id, ExitRecord(0)))
+    bench.run(task("b"))
+    (launch,) = bench.asked_for(act.LaunchContainer)
+    assert launch.container_id != container_id
+    bench.event(ev.ContainerDestroyed(container_id))
+    assert {task_id for _, task_id in bench.core.state.tasks} == {"b"}
+
+
+def test_framework_shutdown_asks_executors_to_end_then_kills_them() -> None:
+    bench = Bench()
+    container_id = bench.running(task())
+    bench.from_master(m.ShutdownFramework(FRAMEWORK.framework_id))
+    assert bench.told_executors(m.Shutdown) == [m.Shutdown(5.0)]
+    bench.turn(5.6)
+    assert bench.asked_for(act.DestroyContainer)
+    bench.event(ev.ContainerDestroyed(container_id))
+    assert bench.statuses() == [("t1", KILLED, Reason.FRAMEWORK_REMOVED)]
+
+
+def test_framework_messages_pass_both_ways_with_names_we_vouch_for() -> None:
+    bench = Bench()
+    container_id = bench.running(task())
+    forged = m.FrameworkMessage(FrameworkID("F-9"), SlaveID("S-9"), COMMAND.executor_id, b"up")
+    bench.from_executor(container_id, forged)
+    assert bench.sent == [
+        m.FrameworkMessage(FRAMEWORK.framework_id, SlaveID("S-1"), COMMAND.executor_id, b"up")
+    ]
+    down = m.FrameworkMessage(FRAMEWORK.framework_id, SlaveID("S-1"), COMMAND.executor_id, b"down")
+    bench.from_master(down)
+    assert bench.told_executors(m.FrameworkMessage) == [down]
+
+
+def test_drain_ends_everything_refuses_new_tasks_and_leaves_when_all_is_heard() -> None:
+    bench = Bench()
+    container_id = bench.running(task("a"))
+    bench.event(ev.DrainRequested())
+    bench.run(task("b"))
+    assert ("b", LOST, Reason.SLAVE_DRAINING) in bench.statuses()
+    assert bench.told_executors(m.Shutdown)
+    bench.update("a", KILLED, 2)
+    bench.event(ev.ExecutorEnded(container_id, ExitRecord(0)))
+    bench.event(ev.ContainerDestroyed(container_id))
+    assert not bench.exited
+    bench.acknowledge("b", 1)
+    bench.acknowledge("a", 2)
+    assert bench.exited
+    assert isinstance(bench.sent[-1], m.UnregisterSlave)
+
+
+def test_drain_does_not_wait_for_ever_for_a_master_that_is_away() -> None:
+    bench = Bench()
+    container_id = bench.running(task("a"))
+    bench.event(ev.DrainRequested(at_once=True))
+    bench.event(ev.ContainerDestroyed(container_id))
+    bench.turn(4.9)
+    assert not bench.exited
+    bench.turn(0.2)
+    assert bench.exited
+
+
+# -- recovery -----------------------------------------------------------------------------------------------------------
+
+
+def test_restarted_slave_adopts_its_tasks_and_their_time_limits() -> None:
+    bench = Bench()
+    bench.running(task("a", limit_s=20.0))
+    again = bench.crash()
+    assert again.slave_id == "S-1"
+    again.register()
+    again.hello("a")
+    assert again.core.state.used["cpus"] == 1000
+    again.turn(18.0)
+    assert not again.told_executors(m.KillTask)
+    again.turn(1.1)
+    assert [kill.task_id for kill in again.told_executors(m.KillTask)] == ["a"]
+
+
+def test_ends_that_happened_while_the_slave_was_away_are_reported_once() -> None:
+    bench = Bench()
+    bench.running(task("a"))
+    again = bench.crash()
+    again.register()
+    again.clear()
+    ended = m.TaskStatus(TaskID("a"), FAILED, 2, exit_status=3)
+    container_id = again.hello("a", unacknowledged=(ended,))
+    again.from_executor(container_id, m.ExecutorUpdate(2, ended))
+    assert again.statuses() == [("a", FAILED, "")]
+    assert m.UpdatesStored(2) in again.told_executors(m.UpdatesStored)
+
+
+def test_stored_but_unheard_statuses_are_sent_by_the_restarted_slave() -> None:
+    bench = Bench()
+    bench.running(task("a"))
+    bench.acknowledge("a", 1)
+    bench.sync_at_once = False
+    bench.update("a", FINISHED, 2, data=b"result")
+    again = bench.crash()
+    again.register()
+    (update,) = [message for message in again.sent if isinstance(message, m.StatusUpdate)]
+    assert (update.status.state, update.status.data) == (FINISHED, b"result")
+    again.acknowledge("a", 2)
+    assert not again.crash().core.statuses.streams
+
+
+def test_task_that_never_reached_its_executor_is_lost() -> None:
+    bench = Bench()
+    bench.running(task("a"), task("b"))
+    again = bench.crash()
+    again.register()
+    again.clear()
+    again.hello("a")
+    assert again.statuses() == [("b", LOST, Reason.SLAVE_RESTARTED)]
+
+
+def test_task_that_only_its_executor_knows_is_ended() -> None:
+    bench = Bench()
+    bench.running(task("a"))
+    bench.disk = [record for record in bench.disk if not isinstance(record, TaskDelivered)]
+    again = bench.crash()
+    again.register()
+    again.clear()
+    again.hello("a")
+    assert ("a", LOST, Reason.CHECKPOINT_DAMAGED) in again.statuses()
+    assert [kill.task_id for kill in again.told_executors(m.KillTask)] == ["a"]
+
+
+def test_executor_that_ended_while_the_slave_was_away_is_reported_with_its_exit_status() -> None:
+    bench = Bench()
+    bench.running(task("a"))
+    again = bench.crash(shims_alive=False, exit_record=ExitRecord(9))
+    again.register()
+    (destroy,) = again.asked_for(act.DestroyContainer)
+    again.event(ev.ContainerDestroyed(destroy.container_id))
+    (update,) = [s for s in again.sent if isinstance(s, m.StatusUpdate) and s.status.state.terminal]
+    assert (update.status.reason, update.status.exit_status) == (Reason.EXECUTOR_EXITED, 9)
+
+
+def test_executor_that_does_not_come_back_after_a_restart_is_ended() -> None:
+    bench = Bench()
+    bench.running(task("a"))
+    again = bench.crash()
+    again.register()
+    again.turn(15.1)
+    assert again.asked_for(act.DestroyContainer)
+
+
+def test_reboot_loses_every_task_and_signals_nobody() -> None:
+    bench = Bench()
+    bench.running(task("a"))
+    again = bench.crash()
+    from offerd_slave.core.recovery import Recovered, RecoveredContainer
+
+    containers = [RecoveredContainer(c, alive=False) for c in bench.checkpoints.values()]
+    again = Bench(recovered=Recovered(SlaveID("S-1"), 1, True, containers, list(bench.disk)), now=5.0)
+    again.register()
+    (destroy,) = again.asked_for(act.DestroyContainer)
+    again.event(ev.ContainerDestroyed(destroy.container_id))
+    assert ("a", LOST, Reason.HOST_REBOOTED) in again.statuses()
+    assert not again.to_executors
+
+
+def test_orphans_that_no_record_knows_are_destroyed() -> None:
+    from offerd_slave.core.recovery import Recovered
+
+    bench = Bench(recovered=Recovered(orphans=[ContainerID("stray")]))
+    assert [destroy.container_id for destroy in bench.asked_for(act.DestroyContainer)] == ["stray"]
+    bench.event(ev.ContainerDestroyed(ContainerID("stray")))
+
+
+def test_compacted_journal_says_the_same() -> None:
+    from offerd_slave.core.recovery import live_records
+
+    bench = Bench()
+    bench.running(task("a"), task("b"), task("c"))
+    bench.acknowledge("a", 1)
+    bench.acknowledge("b", 1)
+    bench.update("b", FINISHED, 2, 4)
+    bench.update("c", FINISHED, 2, 5)
+    bench.acknowledge("c", 2)
+    before = len(bench.disk)
+    bench.disk = live_records(bench.core.state, bench.core.statuses)
+    assert len(bench.disk) < before
+    assert sum(isinstance(record, StatusStored) for record in bench.disk) == 2
+    again = bench.crash()
+    again.register()
+    assert set(again.core.state.tasks) == {(FRAMEWORK.framework_id, "a")}
+    assert again.core.state.tasks[FRAMEWORK.framework_id, TaskID("a")].sequence == 1
+    assert again.statuses() == [("b", FINISHED, "")]
