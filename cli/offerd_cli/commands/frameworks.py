@@ -1,0 +1,30 @@
+"""`offerd frameworks`: who uses the cluster."""
+
+from __future__ import annotations
+
+import click
+
+from offerd_cli.options import json_option, master_option
+
+
+@click.command(short_help="List the frameworks.")
+@master_option
+@click.option("--all", "ended", is_flag=True, help="Also those that are gone.")
+@json_option
+def command(*, master: str, ended: bool, as_json: bool) -> None:
+    """List the frameworks: their dominant share, their tasks, and the work they lost to time limits."""
+    from offerd.operator import OperatorClient
+    from offerd_cli import documents, render
+
+    with OperatorClient(master) as client:
+        frameworks = list(client.frameworks(ended=ended))
+    if as_json:
+        documents.print_document(
+            {"frameworks": [documents.framework_document(framework) for framework in frameworks]}
+        )
+    elif frameworks:
+        render.console().print(render.frameworks_table(frameworks))
+    else:
+        click.echo(
+            "no frameworks are registered" + ("" if ended else "; --all lists those that are gone"), err=True
+        )

@@ -1,0 +1,161 @@
+"""`offerd local`: a whole cluster on this host, until Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from types import FrameType
+from typing import Any
+
+import click
+
+from offerd_cli.local_cluster import LocalCluster
+from offerd_cli.options import DURATION
+from offerd_cli.units import format_quantity
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@click.command(short_help="A whole cluster on this host, until Ctrl-C.")
+@click.option("--slaves", type=click.IntRange(0, 500), default=1, show_default=True, help="How many.")
+@click.option(
+    "--isolation",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="auto, noop or another installed module.",
+)
+@click.option("--cpus", default="", help="Of each slave.  [default: a part of the host, two at least]")
+@click.option("--mem", default="", help="Of each slave, as 2G.  [default: a part of the host]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=5060,
+    show_default=True,
+    help="The master's; 0 = a free one.",
+)
+@click.option(
+    "--short-limit",
+    type=DURATION,
+    default="60s",
+    show_default=True,
+    help="Tasks with a limit up to this are short.",
+)
+@click.option(
+    "--long-fraction",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Part that long tasks may hold.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Say where everything is as one JSON document.")
+def command(
+    *,
+    slaves: int,
+    isolation: str,
+    cpus: str,
+    mem: str,
+    port: int,
+    short_limit: float,
+    long_fraction: float,
+    as_json: bool,
+) -> int:
+    """Start a master and slaves on this host as real processes, and keep them until Ctrl-C.
+
+    Nothing stays behind: the tasks end, and the directory that held everything is removed.
+    """
+    cluster = LocalCluster(
+        slaves,
+        cpus=cpus,
+        mem=mem,
+        isolation=isolation,
+        port=port,
+        short_limit=f"{short_limit * 1000:.0f}ms",
+        long_fraction=long_fraction,
+    )
+    with Ending() as ending, cluster:
+        ending.only_noted()
+        click.echo(json.dumps(_document(cluster)) if as_json else _banner(cluster))
+        return _watch(cluster, ending.fd, quiet=as_json)
+
+
+class Ending:
+    """Ctrl-C and requests to end. Until `only_noted` they interrupt what goes on (a start that takes long); from then on
+    they make `fd` readable and interrupt nothing, above all not the cleaning up.
+    """
+
+    def __init__(self) -> None:
+        self.fd, self._write_fd = os.pipe()
+        os.set_blocking(self._write_fd, False)
+        self._noted = False
+        self._before: dict[int, Any] = {}
+
+    def only_noted(self) -> None:
+        self._noted = True
+
+    def _signalled(self, _number: int, _frame: FrameType | None) -> None:
+        if not self._noted:
+            self._noted = True  # a second Ctrl-C does not interrupt the cleaning up after the first
+            raise KeyboardInterrupt
+        os.write(self._write_fd, b"!")
+
+    def __enter__(self) -> Ending:
+        self._before = {number: signal.signal(number, self._signalled) for number in _ENDING}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        os.close(self.fd)
+        os.close(self._write_fd)
+
+
+def _watch(cluster: LocalCluster, wake_fd: int, *, quiet: bool) -> int:
+    """Until a signal comes, or no daemon is left."""
+    while any(daemon.running for daemon in cluster.daemons()):
+        ended = cluster.wait_for_an_end(wake_fd)
+        if ended is None:
+            if not quiet:
+                click.echo("\nstopping: ending all tasks", err=True)
+            return 0
+        click.echo(f"offerd: {ended.name} {ended.how_it_ended()}; the rest goes on", err=True)
+    click.echo("offerd: every daemon has ended", err=True)
+    return 1
+
+
+def _document(cluster: LocalCluster) -> dict[str, object]:
+    """What `--json` says: `master`, `pid`, `base` and for each of `slaves` its `name`, `pid`, `work_dir` and `log`."""
+    return {
+        "master": cluster.address,
+        "pid": cluster.master.pid,
+        "base": str(cluster.base),
+        "log": str(cluster.master.log),
+        "slaves": [
+            {"name": slave.name, "pid": slave.pid, "work_dir": str(slave.work_dir), "log": str(slave.log)}
+            for slave in cluster.slaves
+        ],
+    }
+
+
+def _banner(cluster: LocalCluster) -> str:
+    """Where it is and what to try next."""
+    cpus = format_quantity("cpus", cluster.slave_resources.millicpus)
+    mem = format_quantity("mem", cluster.slave_resources.mem_bytes)
+    number = len(cluster.slaves)
+    lines = [
+        f"master on {cluster.address}, {number} slave{'s' * (number != 1)} of {cpus} cpus and {mem}; logs in {cluster.base}",
+        "",
+    ]
+    if cluster.address != "127.0.0.1:5060":
+        lines += ["  in another terminal:", f"  export OFFERD_MASTER={cluster.address}"]
+    else:
+        lines += ["  in another terminal:"]
+    lines += [
+        "  offerd run -- sh -c 'echo hello'",
+        "  offerd map -- wc -l {} ::: /etc/*.conf",
+        "  offerd status",
+        "",
+        "Ctrl-C ends everything and leaves nothing behind.",
+    ]
+    return "\n".join(lines)

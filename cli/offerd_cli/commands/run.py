@@ -1,0 +1,82 @@
+"""`offerd run`: a command on the cluster, as if it ran here."""
+
+from __future__ import annotations
+
+import click
+
+from offerd.errors import BadInput
+from offerd_cli.options import DURATION, master_option
+from offerd_cli.units import parse_pairs, task_resources
+
+
+@click.command(
+    short_help="Run a command on the cluster.", context_settings={"allow_interspersed_args": False}
+)
+@master_option
+@click.option("--cpus", default="1", show_default=True, help="Of each instance, as 0.5.")
+@click.option("--mem", default="128M", show_default=True, help="Of each instance, as 2G.")
+@click.option(
+    "-n", "--instances", type=click.IntRange(1, 100_000), default=1, show_default=True, help="How many times."
+)
+@click.option(
+    "--timeout",
+    type=DURATION,
+    help="Kill it after this time; up to a slave's short limit it may use the whole slave.",
+)
+@click.option(
+    "--long",
+    "is_long",
+    is_flag=True,
+    help="No time limit (the default without --timeout): only the part for long tasks.",
+)
+@click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Add to its environment.")
+@click.option("--user", default="", help="Run as this user.  [default: the slave's]")
+@click.option("--name", default="", help="What listings show.  [default: the command]")
+@click.option("--attributes", default="", metavar="K=V,...", help="Only on slaves with these.")
+@click.option("--no-stream", is_flag=True, help="Print each instance's output when it has ended.")
+@click.argument("words", nargs=-1, required=True, metavar="[--] CMD...", type=click.UNPROCESSED)
+def command(
+    *,
+    master: str,
+    cpus: str,
+    mem: str,
+    instances: int,
+    timeout: float | None,
+    is_long: bool,
+    env: tuple[str, ...],
+    user: str,
+    name: str,
+    attributes: str,
+    no_stream: bool,
+    words: tuple[str, ...],
+) -> int:
+    """Run CMD on the cluster, stream what it writes, and end with its exit status.
+
+    \b
+    offerd run -- sh -c 'echo hello from $(hostname)'
+    offerd run --cpus 0.5 --timeout 30s -n 20 -- ./simulate --seed 7
+    An instance knows its number: OFFERD_INSTANCE is 1 to OFFERD_INSTANCES.
+
+    Exit status: the command's; 124 when its time limit was over, 127 when it could not be started, 128 + signal. With several
+    instances 1 if any failed. 130 after Ctrl-C, when all are killed.
+    """
+    if is_long and timeout is not None:
+        raise BadInput("--long means no time limit, and --timeout gives one; choose one of them")
+    if timeout is not None and timeout <= 0:
+        raise BadInput("--timeout must be more than nothing")
+    from offerd_cli.running import Job, run_job
+
+    return run_job(
+        Job(
+            master=master,
+            words=list(words),
+            resources=task_resources(cpus, mem),
+            instances=instances,
+            time_limit_s=timeout,
+            environment=parse_pairs(env, "--env"),
+            user=user,
+            name=name or words[0].rpartition("/")[2],
+            attributes=parse_pairs([attributes] if attributes else [], "--attributes", commas=True),
+            streams=not no_stream,
+        )
+    )

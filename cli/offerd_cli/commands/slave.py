@@ -1,0 +1,132 @@
+"""`offerd slave`: the daemon that runs tasks on its host; with `--drain`, ends the one that runs there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from offerd.errors import BadInput
+from offerd_cli.options import DURATION, master_option
+from offerd_cli.units import parse_pairs
+
+
+def default_work_dir() -> Path:
+    """Where a slave keeps its state if nothing else is said: the system's place for root, the user's own otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/offerd/slave")
+    state = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(state) if state.startswith("/") else Path.home() / ".local" / "state") / "offerd" / "slave"
+
+
+@click.command(short_help="The daemon that runs tasks on its host.")
+@master_option
+@click.option("--ip", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--http-port",
+    type=click.IntRange(0, 65535),
+    default=5051,
+    show_default=True,
+    help="Sandbox files; 0 = a free one.",
+)
+@click.option(
+    "--work-dir",
+    type=click.Path(path_type=Path),
+    help="State and sandboxes.  [default: /var/lib/offerd/slave as root]",
+)
+@click.option("--hostname", default="", help="Name of this slave.  [default: the host's]")
+@click.option(
+    "--resources",
+    default="",
+    metavar="LIST",
+    help="What to offer, as cpus=4,mem=8G; by name over what the host has.",
+)
+@click.option("--attributes", default="", metavar="K=V,...", help="What frameworks may filter by.")
+@click.option(
+    "--isolation",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="auto, noop or another installed module.",
+)
+@click.option(
+    "--long-fraction",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Part that long tasks may hold.",
+)
+@click.option(
+    "--short-limit",
+    type=DURATION,
+    default="60s",
+    show_default=True,
+    help="Tasks with a limit up to this are short.",
+)
+@click.option("--kill-grace", type=DURATION, default="5s", show_default=True, help="From TERM to KILL.")
+@click.option("--insecure", is_flag=True, help="Allow an address that others can reach, without keys.")
+@click.option("--ephemeral", is_flag=True, help="On SIGTERM end all tasks and remove the work directory.")
+@click.option("--die-with-parent", is_flag=True, help="End (as by SIGTERM) when the parent process does.")
+@click.option(
+    "--drain",
+    is_flag=True,
+    help="Ask the slave that runs on the work directory to end its tasks and go; wait for it.",
+)
+def command(
+    *,
+    master: str,
+    ip: str,
+    http_port: int,
+    work_dir: Path | None,
+    hostname: str,
+    resources: str,
+    attributes: str,
+    isolation: str,
+    long_fraction: float,
+    short_limit: float,
+    kill_grace: float,
+    insecure: bool,
+    ephemeral: bool,
+    die_with_parent: bool,
+    drain: bool,
+) -> int:
+    """Run tasks on this host for a master.
+
+    SIGTERM ends the slave alone: its tasks go on, and the next slave on the same work directory adopts them.
+    `offerd slave --drain` ends the tasks politely and then the slave.
+    """
+    where = work_dir if work_dir is not None else default_work_dir()
+    if drain:
+        from offerd_cli.drain import drain_slave
+
+        return drain_slave(where)
+    if die_with_parent:
+        from offerd_cli import parent
+
+        parent.die_with_parent()
+
+    from offerd.resources import Resources
+    from offerd_slave.daemon import run_slave
+    from offerd_slave.settings import SlaveOptions, SlaveSettings
+
+    if long_fraction != long_fraction:
+        raise BadInput("--long-fraction must be a number from 0 to 1")
+    return run_slave(
+        SlaveOptions(
+            master=master,
+            ip=ip,
+            http_port=http_port,
+            work_dir=where,
+            hostname=hostname,
+            resources=Resources.parse(resources) if resources else None,
+            attributes=parse_pairs([attributes] if attributes else [], "--attributes", commas=True),
+            isolation=isolation,
+            insecure=insecure,
+            ephemeral=ephemeral,
+            die_with_parent=die_with_parent,
+            settings=SlaveSettings(
+                long_fraction=long_fraction, short_limit_s=short_limit, kill_grace_s=kill_grace
+            ),
+        )
+    )

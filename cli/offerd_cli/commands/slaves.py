@@ -1,0 +1,25 @@
+"""`offerd slaves`: the hosts of the cluster."""
+
+from __future__ import annotations
+
+import click
+
+from offerd_cli.options import json_option, master_option
+
+
+@click.command(short_help="List the slaves.")
+@master_option
+@json_option
+def command(*, master: str, as_json: bool) -> None:
+    """List the slaves: what is taken (used or offered) of what they have, and what they measure themselves."""
+    from offerd.operator import OperatorClient
+    from offerd_cli import documents, render
+
+    with OperatorClient(master) as client:
+        slaves = list(client.slaves())
+    if as_json:
+        documents.print_document({"slaves": [documents.slave_document(slave) for slave in slaves]})
+    elif slaves:
+        render.console().print(render.slaves_table(slaves))
+    else:
+        click.echo(f"no slaves; start one: offerd slave --master {master}", err=True)

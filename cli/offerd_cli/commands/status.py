@@ -1,0 +1,30 @@
+"""`offerd status`: the cluster in one look."""
+
+from __future__ import annotations
+
+import click
+
+from offerd_cli.options import json_option, master_option
+
+
+@click.command(short_help="The cluster in one look.")
+@master_option
+@json_option
+def command(*, master: str, as_json: bool) -> None:
+    """The master, how full the cluster is, who has how much of it, and what happened to the tasks."""
+    from offerd.operator import OperatorClient
+    from offerd_cli import documents, render
+
+    with OperatorClient(master) as client:
+        cluster, slaves, frameworks = client.cluster(), list(client.slaves()), list(client.frameworks())
+    if as_json:
+        documents.print_document(
+            {
+                "master": master,
+                "cluster": documents.cluster_document(cluster),
+                "slaves": [documents.slave_document(slave) for slave in slaves],
+                "frameworks": [documents.framework_document(framework) for framework in frameworks],
+            }
+        )
+    else:
+        render.print_status(render.console(), cluster, slaves, frameworks, master)

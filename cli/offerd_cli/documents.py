@@ -1,0 +1,114 @@
+"""What `--json` prints: one JSON document, with these keys. Keys are only ever added.
+
+Resources: scalars as numbers in people's units (`cpus` in cpus, `mem` and `disk` in bytes), ranges as `[[first, last]]`,
+sets as lists. Durations are seconds and end in `_s`, amounts of bytes end in `_bytes`. What is not known is null.
+"""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary, TaskSummary
+from offerd.resources import BYTE_SCALARS, Resources
+
+Document = dict[str, object]
+
+
+def print_document(document: Document) -> None:
+    """One document, indented, on stdout."""
+    click.echo(json.dumps(document, indent=2))
+
+
+def resources_document(resources: Resources) -> Document:
+    document: Document = dict(quantities_document(resources.scalars))
+    document.update({name: [list(span) for span in spans] for name, spans in resources.ranges.items()})
+    document.update({name: list(words) for name, words in resources.sets.items()})
+    return document
+
+
+def quantities_document(amounts: dict[str, int]) -> Document:
+    """Scalars in people's units: bytes as they are, thousandths as numbers with a point."""
+    return {name: amount if name in BYTE_SCALARS else amount / 1000 for name, amount in amounts.items()}
+
+
+def cluster_document(cluster: Cluster) -> Document:
+    return {
+        "master_id": cluster.master_id,
+        "version": cluster.version,
+        "epoch": cluster.epoch,
+        "up_s": cluster.up_s,
+        "allocator": cluster.allocator,
+        "slaves": cluster.slaves,
+        "frameworks": cluster.frameworks,
+        "total": resources_document(cluster.total),
+        "used": resources_document(cluster.used),
+        "offered": resources_document(cluster.offered),
+        "tasks": dict(cluster.tasks),
+        "dropped_peers": cluster.dropped_peers,
+    }
+
+
+def slave_document(slave: SlaveSummary) -> Document:
+    return {
+        "slave_id": slave.info.slave_id,
+        "hostname": slave.info.hostname,
+        "state": slave.state,
+        "isolation": slave.info.isolation,
+        "attributes": dict(slave.info.attributes),
+        "total": resources_document(slave.info.resources),
+        "used": resources_document(slave.used),
+        "offered": resources_document(slave.offered),
+        "free": resources_document(slave.free),
+        "long_fraction": slave.info.long_fraction,
+        "short_limit_s": slave.info.short_limit_s,
+        "tasks": slave.tasks,
+        "executors": slave.executors,
+        "measured_cpus": slave.used_millicpus / 1000,
+        "measured_mem_bytes": slave.used_mem_bytes,
+        "since_s": slave.since_s,
+        "files_address": slave.info.files_address,
+        "facts": dict(slave.info.facts),
+    }
+
+
+def framework_document(framework: FrameworkSummary) -> Document:
+    return {
+        "framework_id": framework.framework_id,
+        "name": framework.name,
+        "role": framework.role,
+        "user": framework.user,
+        "hostname": framework.hostname,
+        "state": framework.state,
+        "used": resources_document(framework.used),
+        "offered": resources_document(framework.offered),
+        "dominant_share": framework.dominant_share,
+        "needs_offers": framework.needs_offers,
+        "tasks": dict(framework.tasks),
+        "wasted_resource_s": dict(framework.wasted_resource_s),
+        "since_s": framework.since_s,
+    }
+
+
+def task_document(task: TaskSummary) -> Document:
+    return {
+        "task_id": task.task_id,
+        "name": task.name,
+        "framework_id": task.framework_id,
+        "framework_name": task.framework_name,
+        "slave_id": task.slave_id,
+        "hostname": task.hostname,
+        "executor_id": task.executor_id,
+        "state": task.state.value,
+        "reason": task.reason,
+        "message": task.message,
+        "exit_status": task.exit_status,
+        "resources": resources_document(task.resources),
+        "time_limit_s": task.time_limit_s,
+        "launched_s": task.launched_s,
+        "ran_s": task.ran_s,
+        "ended_s": task.ended_s,
+        "files_address": task.files_address,
+        "sandbox": task.sandbox,
+    }

@@ -1,0 +1,35 @@
+"""Cleans up after a local cluster whose owner was killed: `python -m offerd_cli.janitor BASE`, reading a pipe.
+
+The owner holds the other end of stdin. At its end of file the owner is gone: its daemons end by themselves (they asked
+the kernel for a signal at their parent's death); what is left after a grace is killed, and the directory removed. If the
+owner cleaned up itself there is no directory any more, and nothing to do. Standard library only: it lives as long as
+the cluster.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from offerd_cli.sweep import sweep
+
+GRACE_S = 5.0
+
+
+def main() -> int:
+    """Wait for the owner's end, then clean up."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    base = Path(sys.argv[1])
+    sys.stdin.buffer.read()
+    if not base.exists():
+        return 0
+    swept = sweep(base, grace_s=GRACE_S)
+    shutil.rmtree(base, ignore_errors=True)
+    return 0 if swept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,321 @@
+"""A whole cluster on this host, as real processes: for `offerd local`, the demo, tests and measurements.
+
+    with LocalCluster(slaves=3) as cluster:
+        executor = offerd.ClusterExecutor(cluster.address)
+
+One temporary directory holds everything: addresses, work directories, the daemons' logs. Nothing stays when the cluster
+stops, nor when its owner is killed (see `offerd_cli.janitor`). Start it from a thread that lives as long as the cluster
+is wanted: the kernel takes the end of the *thread* that started a daemon for the parent's death.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from offerd.errors import BadInput, OfferdError
+from offerd.operator import OperatorClient
+from offerd.resources import Resources
+from offerd_cli.sweep import MARK, sweep
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 10.0
+_TURN_S = 0.005
+FIRST_PORT, LAST_PORT = 31000, 31999
+"""Ports for tasks; each slave gets its own part, as all of them are on one host."""
+
+
+class Daemon:
+    """One daemon of the cluster: how to start it, and the process if it runs. Its stderr goes to the file `log`."""
+
+    def __init__(
+        self, name: str, words: list[str], log: Path, work_dir: Path | None, environment: Mapping[str, str]
+    ) -> None:
+        self.name = name
+        self.log = log
+        self.work_dir = work_dir
+        self.words = words
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the process started last. Raises `OfferdError` before the first start."""
+        if self._process is None:
+            raise OfferdError(f"{self.name} was not started")
+        return self._process.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs; minus the signal that ended it."""
+        return None if self._process is None else self._process.poll()
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the process; its output is appended to the log."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "offerd_cli.main", *self.words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                # Ctrl-C in the terminal is for the owner, who ends the daemons in order.
+                start_new_session=True,
+            )
+
+    def signal(self, number: int) -> None:
+        """Send a signal; nothing happens if it has ended."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Wait for its end; False if it did not come in time."""
+        if self._process is None:
+            return True
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def how_it_ended(self) -> str:
+        """For people: `ended with status 2: the last line that it wrote`."""
+        status = self.exit_status
+        if status is None:
+            return "runs"
+        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        last = self.last_line()
+        return f"{how}: {last}" if last else how
+
+    def last_line(self) -> str:
+        try:
+            lines = self.log.read_text(errors="replace").strip().splitlines()
+        except FileNotFoundError:
+            return ""
+        return lines[-1] if lines else ""
+
+
+class LocalCluster:
+    """A master and `slaves` slaves. `cpus` and `mem` are each slave's ("" = a fair part of this host, but at least two
+    cpus); `port` 0 is a free one. `master_options` and `slave_options` are further words for the daemons' command lines.
+    """
+
+    def __init__(
+        self,
+        slaves: int = 1,
+        *,
+        cpus: str = "",
+        mem: str = "",
+        isolation: str = "auto",
+        port: int = 0,
+        short_limit: str = "60s",
+        long_fraction: float = 0.5,
+        master_options: tuple[str, ...] = (),
+        slave_options: tuple[str, ...] = (),
+    ) -> None:
+        if slaves < 0:
+            raise BadInput(f"--slaves {slaves}: a cluster cannot have fewer than none")
+        self._number = slaves
+        self._port = port
+        self.slave_resources = Resources.parse(
+            f"cpus={cpus or _fair_cpus(slaves)},mem={mem or _fair_mem(slaves)}"
+        )
+        self._slave_words = [
+            *("--isolation", isolation, "--short-limit", short_limit, "--long-fraction", str(long_fraction)),
+            *("--http-port", "0", "--ephemeral", "--die-with-parent"),
+            *slave_options,
+        ]
+        self._master_words = ["--die-with-parent", *master_options]
+        self.base = Path()
+        self.address = ""
+        self.master: Daemon
+        self.slaves: list[Daemon] = []
+        self._janitor: subprocess.Popen[bytes] | None = None
+
+    # -- starting ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start everything; returns when all slaves have registered.
+
+        Raises `OfferdError` (`BadInput` for a port in use and the like) with the words of the daemon that failed;
+        nothing is left behind then.
+        """
+        self.base = Path(tempfile.mkdtemp(prefix="offerd-"))
+        try:
+            # Tasks may run as other users, who must get to their sandboxes, but not list those of others.
+            self.base.chmod(0o711)
+            self._start_janitor()
+            self._start_master()
+            for number in range(1, self._number + 1):
+                daemon = self._slave(number)
+                daemon.start()
+                self.slaves.append(daemon)
+            self.wait_for_slaves(self._number)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start_janitor(self) -> None:
+        self._janitor = subprocess.Popen(
+            [sys.executable, "-m", "offerd_cli.janitor", str(self.base)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _start_master(self) -> None:
+        file = self.base / "master.address"
+        words = ["master", "--port", str(self._port), "--address-file", str(file), *self._master_words]
+        self.master = Daemon("master", words, self.base / "master.log", None, self._environment())
+        self.master.start()
+        self._wait(lambda: file.exists() and file.read_text().strip() != "", "the master to listen")
+        self.address = file.read_text().strip().removeprefix("tcp://")
+        # One that is started again must be found where the slaves look for it.
+        self.master.words[2] = self.address.rpartition(":")[2]
+
+    def _slave(self, number: int) -> Daemon:
+        name = f"slave-{number}"
+        work_dir = self.base / name
+        words = ["slave", "--master", self.address, "--work-dir", str(work_dir), "--hostname", name]
+        words += ["--resources", f"{self.slave_resources},{self._ports(number)}", *self._slave_words]
+        return Daemon(name, words, self.base / f"{name}.log", work_dir, self._environment())
+
+    def _ports(self, number: int) -> str:
+        each = (LAST_PORT - FIRST_PORT + 1) // max(self._number, 1)
+        first = FIRST_PORT + (number - 1) * each
+        return f"ports=[{first}-{first + max(each, 1) - 1}]"
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, MARK: str(self.base)}
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    def daemons(self) -> list[Daemon]:
+        return [self.master, *self.slaves]
+
+    def ask(self) -> OperatorClient:
+        """A client for questions to this cluster's master; close it (it is a context manager)."""
+        return OperatorClient(self.address)
+
+    def wait_for_slaves(self, number: int, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Wait until the master counts that many active slaves. Raises `OfferdError` if a daemon ends or time is over."""
+        with self.ask() as client:
+            self._wait(
+                lambda: sum(slave.state == "active" for slave in client.slaves()) >= number,
+                f"{number} slaves to register",
+                timeout_s,
+            )
+
+    def _wait(self, condition: Callable[[], bool], what: str, timeout_s: float = START_TIMEOUT_S) -> None:
+        give_up_at = time.monotonic() + timeout_s
+        while not condition():
+            for daemon in self.daemons():
+                if daemon.exit_status is not None:
+                    error = BadInput if daemon.exit_status == 2 else OfferdError
+                    raise error(
+                        _without_name(daemon.last_line()) or f"the {daemon.name} {daemon.how_it_ended()}"
+                    )
+            if time.monotonic() > give_up_at:
+                raise OfferdError(f"waited {timeout_s:g} s in vain for {what}; the logs are in {self.base}")
+            time.sleep(_TURN_S)
+
+    # -- disturbing -------------------------------------------------------------------------------------------------
+
+    def kill_slave(self, number: int, with_signal: int = signal.SIGKILL) -> None:
+        """End slave `number` (from 0) by a signal and wait for that. Its tasks go on if the signal is SIGKILL."""
+        self._end(self.slaves[number], with_signal)
+
+    def restart_slave(self, number: int) -> None:
+        """Start slave `number` again, on the same work directory."""
+        self._end(self.slaves[number], signal.SIGKILL)
+        self.slaves[number].start()
+
+    def kill_master(self, with_signal: int = signal.SIGKILL) -> None:
+        self._end(self.master, with_signal)
+
+    def restart_master(self) -> None:
+        """Start the master again, on the same port."""
+        self._end(self.master, signal.SIGKILL)
+        self.master.start()
+
+    def _end(self, daemon: Daemon, with_signal: int) -> None:
+        daemon.signal(with_signal)
+        if not daemon.wait(STOP_TIMEOUT_S):
+            raise OfferdError(
+                f"{daemon.name} still runs {STOP_TIMEOUT_S:g} s after {signal.Signals(with_signal).name}"
+            )
+
+    def wait_for_an_end(self, wake_fd: int) -> Daemon | None:
+        """Sleep until a daemon has ended (it is returned) or `wake_fd` can be read (None)."""
+        pidfds = {os.pidfd_open(daemon.pid): daemon for daemon in self.daemons() if daemon.running}
+        try:
+            ready, _, _ = select.select([wake_fd, *pidfds], [], [])
+        finally:
+            for pidfd in pidfds:
+                os.close(pidfd)
+        return None if wake_fd in ready else pidfds[ready[0]]
+
+    # -- stopping ---------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End all tasks and daemons and remove everything. May be called again, and after a failed start."""
+        give_up_at = time.monotonic() + STOP_TIMEOUT_S
+        # Slaves first: they end their tasks and tell the master. Killed ones leave executors behind for the sweep.
+        for group in (self.slaves, [self.master] if hasattr(self, "master") else []):
+            for daemon in group:
+                daemon.signal(signal.SIGTERM)
+            for daemon in group:
+                if not daemon.wait(max(give_up_at - time.monotonic(), 0)):
+                    daemon.signal(signal.SIGKILL)
+                    daemon.wait(None)
+        if self._janitor is None:
+            return
+        swept = sweep(self.base)
+        shutil.rmtree(self.base, ignore_errors=not swept)
+        assert self._janitor.stdin is not None
+        self._janitor.stdin.close()
+        self._janitor.wait()
+        self._janitor = None
+        if not swept:
+            raise OfferdError(f"some processes of the cluster in {self.base} cannot be killed; see ps -e")
+
+    def __enter__(self) -> LocalCluster:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _without_name(line: str) -> str:
+    """A daemon's complaint without the command's name in front: it is ours to say now."""
+    return line.removeprefix("offerd: ")
+
+
+def _fair_cpus(slaves: int) -> int:
+    """Each slave's part of this host, but two at least: an untimed task of one cpu needs a slave of two (the long cap)."""
+    return max(2, len(os.sched_getaffinity(0)) // max(slaves, 1))
+
+
+def _fair_mem(slaves: int) -> str:
+    """Each slave's part of this host's memory, an eighth of which is left to everybody else."""
+    mebibytes = psutil.virtual_memory().total * 7 // 8 // max(slaves, 1) >> 20
+    return f"{max(mebibytes, 64)}M"

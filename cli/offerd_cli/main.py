@@ -1,0 +1,120 @@
+"""The `offerd` command: the table of its commands, each imported only when it is run, and how it ends.
+
+Commands return their exit status (None = 0). What goes wrong is one line on stderr: exit status 2 for input that cannot
+be used, 1 for a failure, 130 after Ctrl-C. A traceback is a defect of ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from offerd.errors import BadInput, OfferdError
+
+EXIT_FAILURE = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+COMMANDS = {
+    "demo": "Start three slaves, count words on them twice, check the result.",
+    "local": "A whole cluster on this host, until Ctrl-C.",
+    "run": "Run a command on the cluster and stream its output.",
+    "map": "Run a command once per argument, as xargs does, on the cluster.",
+    "status": "The cluster in one look.",
+    "slaves": "List the slaves.",
+    "frameworks": "List the frameworks.",
+    "tasks": "List tasks.",
+    "logs": "Print what a task has written.",
+    "kill": "End tasks.",
+    "doctor": "What this host can do, and what mends the rest.",
+    "master": "The daemon that makes the offers.",
+    "slave": "The daemon that runs tasks on its host.",
+}
+"""Name -> what `offerd --help` says of it. The module is `offerd_cli.commands.NAME`."""
+
+SECTIONS = {
+    "Start here": ("demo", "local", "doctor"),
+    "Work": ("run", "map"),
+    "Look": ("status", "slaves", "frameworks", "tasks", "logs", "kill"),
+    "Daemons": ("master", "slave"),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"offerd_cli.commands.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Straight from the table, so that `offerd --help` imports no command."""
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, COMMANDS[name]) for name in names], col_max=14)
+
+
+def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"offerd {version('offerd')}")
+        context.exit()
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version.",
+)
+def cli() -> None:
+    """offerd: a cluster manager that offers resources and lets frameworks choose.
+
+    \b
+    offerd local --slaves 3            a cluster on this host, in one terminal
+    offerd run -- sh -c 'echo hello'   work for it, from another
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = cli.main(args=words or ["--help"], prog_name="offerd", standalone_mode=False)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "offerd"
+        return _complain(f"{error.format_message().rstrip('.')}; see `{path} --help`", EXIT_BAD_INPUT, path)
+    except click.ClickException as error:
+        return _complain(error.format_message(), EXIT_FAILURE)
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except BadInput as error:
+        return _complain(str(error), EXIT_BAD_INPUT)
+    except OfferdError as error:
+        return _complain(str(error), EXIT_FAILURE)
+    return status if isinstance(status, int) else 0
+
+
+def _complain(text: str, status: int, who: str = "offerd") -> int:
+    """One line on stderr, whatever line ends a peer or a file name brought in."""
+    click.echo(f"{who}: {' '.join(text.split())}", err=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

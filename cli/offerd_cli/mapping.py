@@ -1,0 +1,273 @@
+"""How `offerd map` works: one task for each argument, each output printed whole, in the order of the ends or of the arguments.
+
+Most outputs are small and come with the task's last status. Only larger ones are fetched from the slave, by a few threads.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import IO, NamedTuple
+
+import msgspec
+
+from offerd.errors import BadInput, OfferdError
+from offerd.messages import CommandInfo, Reason, TaskStatus
+from offerd.resources import Resources
+from offerd_cli.batch import INLINE_OUTPUT, Batch, Ended, Place, Started
+from offerd_cli.outcome import exit_status, sentence, speaks_for_itself
+from offerd_cli.sandbox_files import SandboxFiles, Unreachable
+from offerd_cli.working import Work, check_words, task_prefix
+
+PLACE_FOR_ARGUMENT = "{}"
+MAX_FAILURES_TOLD = 10
+MAX_FAILURES = 100
+"""The largest exit status that is a count; 101 means more (as GNU parallel does)."""
+FETCHERS = 4
+SPOOL_BYTES = 1 << 20
+_COPY_BYTES = 1 << 20
+
+_decode_inline = msgspec.msgpack.Decoder(tuple[bytes, bytes]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class MapJob:
+    """What to run for which arguments, as the command line gave it."""
+
+    master: str
+    words: list[str]
+    arguments: list[str]
+    resources: Resources
+    time_limit_s: float = 60.0
+    max_running: int | None = None
+    keep_order: bool = False
+    retries: int = 0
+    halt: bool = False
+    name: str = ""
+
+
+class Output(NamedTuple):
+    """What a task wrote: bytes if little, files if much."""
+
+    stdout: bytes | IO[bytes] = b""
+    stderr: bytes | IO[bytes] = b""
+
+
+def split_words(words: list[str], *, null: bool = False) -> tuple[list[str], list[str]]:
+    """The command and its arguments, from `CMD... ::: ARG...` or `CMD... :::: FILE...`, or else from stdin.
+
+    Raises `BadInput` where no command or no source of arguments is given, or a file cannot be read.
+    """
+    marks = [number for number, word in enumerate(words) if word in (":::", "::::")]
+    if len(marks) > 1:
+        raise BadInput("give the arguments once: ::: ARG... or :::: FILE, not both")
+    command = words[: marks[0]] if marks else words
+    if not command:
+        raise BadInput("the command is missing; write CMD... ::: ARG...")
+    if marks and words[marks[0]] == ":::":
+        return command, words[marks[0] + 1 :]
+    files = words[marks[0] + 1 :] if marks else ["-"]
+    if not files:
+        raise BadInput("the file is missing; write :::: FILE, or :::: - for stdin")
+    if not marks and sys.stdin.isatty():
+        raise BadInput("no arguments; write CMD... ::: ARG..., :::: FILE, or pipe them into stdin")
+    return command, [
+        argument for file in files for argument in _read_arguments(file, b"\0" if null else b"\n")
+    ]
+
+
+def _read_arguments(file: str, end: bytes) -> Iterator[str]:
+    try:
+        if file == "-":
+            content = sys.stdin.buffer.read()
+        else:
+            with open(file, "rb") as stream:
+                content = stream.read()
+    except OSError as error:
+        raise BadInput(f"cannot read arguments from {file}: {error.strerror}") from None
+    try:
+        return iter([part.decode() for part in content.split(end) if part])
+    except UnicodeDecodeError:
+        raise BadInput(f"{file} is not UTF-8; commands travel as text") from None
+
+
+def map_job(job: MapJob) -> int:
+    """Run it to its end; returns the exit status."""
+    if not job.arguments:
+        return 0
+    check_words(job.words, {})
+    check_words([max(job.arguments, key=len)], {})
+    if any("\0" in argument for argument in job.arguments):
+        raise BadInput("an argument holds a zero byte, which no program can be given; did you mean --null?")
+    return Map(job).to_the_end()
+
+
+class Map(Work):
+    """One `offerd map`."""
+
+    def __init__(self, job: MapJob) -> None:
+        batch = Batch(
+            len(job.arguments),
+            _commands(job),
+            job.resources,
+            prefix=task_prefix(job.name),
+            name=job.name,
+            time_limit_s=job.time_limit_s,
+            max_running=job.max_running,
+            retries=job.retries,
+            labels=INLINE_OUTPUT,
+            report_starts=False,
+        )
+        super().__init__("offerd map", batch, job.master, name=job.name)
+        self._job = job
+        self._pool: ThreadPoolExecutor | None = None
+        self._own = threading.local()
+        self._fetched: SimpleQueue[tuple[int, Future[Output]]] = SimpleQueue()
+        self._fetching = 0
+        self._held: dict[int, Output] = {}  # by index, with --keep-order: ended before its turn
+        self._next = 0
+        self._out = bytearray()
+        self._err = bytearray()
+        self._halted = False
+        self._told = 0
+
+    def handle(self, event: Started | Ended) -> None:
+        if not isinstance(event, Ended):
+            return
+        index, status, place = event
+        if exit_status(status) != 0:
+            self._failure(index, status)
+        if status.data:
+            self._take(index, _inline(status.data))
+        elif status.container_id and status.reason != Reason.COMMAND_NOT_STARTED:
+            self._fetch(index, status, place)
+        else:
+            self._take(index, Output())
+
+    def turn(self) -> None:
+        while not self._fetched.empty():
+            self._collect()
+        self._flush()
+
+    def finish(self) -> None:
+        while self._fetching:
+            self._collect()
+        for index in sorted(self._held):  # after a halt there are gaps
+            self._print(self._held.pop(index))
+        self._flush()
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def verdict(self) -> int:
+        if self.failed > self._told or self.failed > 1:
+            self.screen.note(f"{self.failed} of {self.batch.count} failed")
+        if self._halted:
+            return 1
+        return min(self.failed, MAX_FAILURES + 1)
+
+    def _failure(self, index: int, status: TaskStatus) -> None:
+        if self._halted:
+            return
+        self.failed += 1
+        if not speaks_for_itself(status) and self._told < MAX_FAILURES_TOLD:
+            self._told += 1
+            self.screen.note(f"{self._job.arguments[index]}: {sentence(status)}")
+        if self._job.halt:
+            self._halted = True
+            self.halt()
+
+    # -- outputs ----------------------------------------------------------------------------------------------------
+
+    def _take(self, index: int, output: Output) -> None:
+        """An output is here: print it, or hold it until its turn."""
+        if not self._job.keep_order:
+            self._print(output)
+            return
+        self._held[index] = output
+        while (turn := self._held.pop(self._next, None)) is not None:
+            self._next += 1
+            self._print(turn)
+
+    def _print(self, output: Output) -> None:
+        for part, buffer, to_stderr in ((output.stdout, self._out, False), (output.stderr, self._err, True)):
+            if isinstance(part, bytes):
+                buffer += part
+                continue
+            self._flush()
+            with part:
+                while content := part.read(_COPY_BYTES):
+                    self.screen.write(content, to_stderr=to_stderr)
+
+    def _flush(self) -> None:
+        for buffer, to_stderr in ((self._out, False), (self._err, True)):
+            if buffer:
+                content = bytes(buffer)
+                buffer.clear()
+                self.screen.write(content, to_stderr=to_stderr)
+
+    def _fetch(self, index: int, status: TaskStatus, place: Place) -> None:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="offerd-fetch")
+        self._fetching += 1
+        future = self._pool.submit(self._fetch_output, status, place)
+        future.add_done_callback(lambda done: self._fetched.put((index, done)))
+
+    def _collect(self) -> None:
+        index, future = self._fetched.get()
+        self._fetching -= 1
+        try:
+            self._take(index, future.result())
+        except Unreachable as error:
+            self.screen.note(f"{self._job.arguments[index]}: its output is lost: {error}")
+            self._take(index, Output())
+
+    def _fetch_output(self, status: TaskStatus, place: Place) -> Output:
+        """In a thread of the pool, with a connection of its own."""
+        files = getattr(self._own, "files", None)
+        if files is None:
+            files = self._own.files = SandboxFiles()
+        parts: list[IO[bytes]] = []
+        for name in ("stdout", "stderr"):
+            part: IO[bytes] = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 (closed when printed)
+            offset = 0
+            while chunk := files.read(
+                place.files_address, status.container_id, f"tasks/{status.task_id}/{name}", offset
+            ):
+                part.write(chunk.content)
+                offset = chunk.next_offset
+            part.seek(0)
+            parts.append(part)
+        return Output(parts[0], parts[1])
+
+
+def _commands(job: MapJob) -> Callable[[int], CommandInfo]:
+    """The command for each argument; which words the argument goes into is found out once."""
+    words, arguments = job.words, job.arguments
+    filled = [number for number, word in enumerate(words) if PLACE_FOR_ARGUMENT in word]
+
+    def append(index: int) -> CommandInfo:
+        return CommandInfo(argv=[*words, arguments[index]])
+
+    def fill(index: int) -> CommandInfo:
+        argv = words.copy()
+        for number in filled:
+            argv[number] = argv[number].replace(PLACE_FOR_ARGUMENT, arguments[index])
+        return CommandInfo(argv=argv)
+
+    return fill if filled else append
+
+
+def _inline(data: bytes) -> Output:
+    try:
+        return Output(*_decode_inline(data))
+    except msgspec.MsgspecError:
+        raise OfferdError(
+            "a task's output cannot be read: the slave's executor speaks another version"
+        ) from None

@@ -1,0 +1,52 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from offerd.errors import BadInput
+from offerd_cli.units import parse_duration
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_MASTER = "127.0.0.1:5060"
+
+
+# Generic to the type checker only: click before 8.4 has no `ParamType[...]`.
+if TYPE_CHECKING:
+    _FloatParam = click.ParamType[float]
+else:
+    _FloatParam = click.ParamType
+
+
+class Duration(_FloatParam):
+    """`500ms`, `2s`, `5m`, `1h` as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration(str(value))
+        except BadInput as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = Duration()
+
+master_option: Callable[[F], F] = click.option(
+    "--master",
+    envvar="OFFERD_MASTER",
+    default=DEFAULT_MASTER,
+    show_default=True,
+    show_envvar=True,
+    metavar="HOST:PORT",
+    help="Where the master is.",
+)
+json_option: Callable[[F], F] = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON document on stdout, for programs."
+)

@@ -1,0 +1,41 @@
+"""What a task's end means to a shell: exit statuses and one line for people."""
+
+from __future__ import annotations
+
+from offerd.messages import Reason, TaskState, TaskStatus
+
+EXIT_TIMEOUT = 124
+EXIT_NOT_STARTED = 127
+EXIT_KILLED = 137
+
+
+def exit_status(status: TaskStatus) -> int:
+    """As a shell would say it: the command's own, 128 + signal, 124 for the time limit, 127 if it could not be started."""
+    if status.state is TaskState.FINISHED:
+        return 0
+    if status.reason == Reason.TASK_TIMEOUT:
+        return EXIT_TIMEOUT
+    if status.reason == Reason.COMMAND_NOT_STARTED:
+        return EXIT_NOT_STARTED
+    if status.state is TaskState.FAILED and status.exit_status:
+        return status.exit_status if status.exit_status > 0 else 128 - status.exit_status
+    return EXIT_KILLED if status.state is TaskState.KILLED else 1
+
+
+def speaks_for_itself(status: TaskStatus) -> bool:
+    """Whether the command ended by itself with a status of its own, so that its own words say enough."""
+    by_itself = status.reason == Reason.COMMAND_EXITED and (status.exit_status or 0) > 0
+    return status.state is TaskState.FINISHED or (status.state is TaskState.FAILED and by_itself)
+
+
+def sentence(status: TaskStatus) -> str:
+    """`killed, TASK_TIMEOUT: its time limit of 2s is over`."""
+    word = status.state.value.removeprefix("TASK_").lower()
+    if status.state is TaskState.ERROR:
+        word = "refused"
+    reason = f", {status.reason}" if status.reason else ""
+    if status.message:
+        return f"{word}{reason}: {status.message}"
+    if status.exit_status is not None and status.reason == Reason.COMMAND_EXITED:
+        return f"{word}{reason}: exit status {status.exit_status}"
+    return f"{word}{reason}"

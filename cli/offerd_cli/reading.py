@@ -1,0 +1,73 @@
+"""How `offerd logs` works: the master says where the task's sandbox is, its slave serves the file."""
+
+from __future__ import annotations
+
+import time
+
+from offerd.errors import OfferdError
+from offerd.ids import TaskID
+from offerd.operator import OperatorClient
+from offerd.operator_messages import TaskSummary
+from offerd_cli.sandbox_files import SandboxFiles
+from offerd_cli.screen import Screen
+
+POLL_S = 0.1
+ASK_S = 1.0
+"""How often, while nothing new comes, the master is asked whether the task has ended."""
+EXIT_BROKEN_PIPE = 141
+
+
+def find_task(client: OperatorClient, task: str, framework: str) -> TaskSummary:
+    """The one task of this id. Raises `OfferdError` if there is none, or several and no framework says which."""
+    found = [
+        t
+        for t in client.find_task(TaskID(task))
+        if not framework or framework in (t.framework_id, t.framework_name)
+    ]
+    if not found:
+        raise OfferdError(f"no task {task}; `offerd tasks --all` lists those the master remembers")
+    if len(found) > 1:
+        owners = ", ".join(t.framework_id for t in found)
+        raise OfferdError(f"several frameworks have a task {task}; choose one with --framework: {owners}")
+    return found[0]
+
+
+def print_log(master: str, task: str, framework: str, name: str, *, follow: bool) -> int:
+    """Print the file `name` of the task's sandbox; with `follow`, until the task has ended."""
+    screen, files, offset = Screen("offerd logs", progress=False), SandboxFiles(), 0
+    try:
+        with OperatorClient(master) as client:
+            found = find_task(client, task, framework)
+            asked_at = time.monotonic()
+            while True:
+                # Known before the last look: what was written before the end is read after it.
+                is_over = not follow or found.state.terminal
+                offset = _print_new(screen, files, found, name, offset)
+                if is_over:
+                    return 0
+                time.sleep(POLL_S)
+                if time.monotonic() - asked_at >= ASK_S:
+                    found, asked_at = find_task(client, task, found.framework_id), time.monotonic()
+    except BrokenPipeError:
+        return EXIT_BROKEN_PIPE
+    finally:
+        files.close()
+
+
+def _print_new(screen: Screen, files: SandboxFiles, task: TaskSummary, name: str, offset: int) -> int:
+    container_id, path = _sandbox(task)
+    if container_id:
+        while chunk := files.read(task.files_address, container_id, f"{path}/{name}".lstrip("/"), offset):
+            screen.write(chunk.content)
+            offset = chunk.next_offset
+    elif task.state.terminal:
+        raise OfferdError(
+            f"task {task.task_id} never ran: it ended {task.state.value} {task.reason}".rstrip()
+        )
+    return offset
+
+
+def _sandbox(task: TaskSummary) -> tuple[str, str]:
+    """The container and the path in it, from `containers/CONTAINER/PATH`; empty while the task has none."""
+    container_id, _, path = task.sandbox.strip("/").removeprefix("containers/").partition("/")
+    return container_id, path

@@ -1,0 +1,212 @@
+"""Tables and bars for people. Colours only on a terminal that wants them; in a pipe plain columns, never cut."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from offerd.messages import TaskState
+from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary, TaskSummary
+from offerd.resources import Resources
+from offerd_cli.units import format_duration, format_quantity
+
+PIPE_WIDTH = 400
+"""Columns where nobody looks at a screen: a table in a pipe is for grep and awk."""
+BAR_WIDTH = 24
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_STATE_STYLES = {
+    TaskState.STAGING: "yellow",
+    TaskState.RUNNING: "cyan",
+    TaskState.FINISHED: "green",
+    TaskState.FAILED: "red",
+    TaskState.KILLED: "magenta",
+    TaskState.ERROR: "red",
+    TaskState.LOST: "red",
+}
+_PLACE_STYLES = {
+    "active": "green",
+    "draining": "yellow",
+    "disconnected": "yellow",
+    "lost": "red",
+    "ended": "dim",
+}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where people read. NO_COLOR and `TERM=dumb` are rich's to obey."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else int(os.environ.get("COLUMNS", "0") or 0) or PIPE_WIDTH
+    return Console(file=stream, width=width, highlight=False, emoji=False, markup=False)
+
+
+def bar(fraction: float, width: int = BAR_WIDTH) -> str:
+    """A bar of `width` columns, to an eighth of one. What is more than nothing shows."""
+    eighths = round(min(max(fraction, 0.0), 1.0) * width * 8)
+    if fraction > 0:
+        eighths = max(eighths, 1)
+    full, part = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[part] if part else "")).ljust(width, "·")
+
+
+def state_text(state: TaskState) -> Text:
+    return Text(state.value.removeprefix("TASK_").lower(), style=_STATE_STYLES[state])
+
+
+def _table(*columns: str | tuple[str, str]) -> Table:
+    """Columns are left-aligned, or `(title, "right")`. The last one may wrap, the others are never cut."""
+    table = Table(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
+    for number, column in enumerate(columns):
+        title, side = (column, "left") if isinstance(column, str) else column
+        table.add_column(
+            title,
+            justify="right" if side == "right" else "left",
+            no_wrap=number < len(columns) - 1,
+            overflow="fold",
+        )
+    return table
+
+
+def _used_of(name: str, used: Resources, total: Resources) -> str:
+    return f"{format_quantity(name, used.scalars.get(name, 0))}/{format_quantity(name, total.scalars.get(name, 0))}"
+
+
+def resources_text(resources: Resources) -> str:
+    """`0.5 cpus, 128M mem`: the scalars, for reading."""
+    return ", ".join(f"{format_quantity(name, amount)} {name}" for name, amount in resources.scalars.items())
+
+
+def slaves_table(slaves: Iterable[SlaveSummary]) -> Table:
+    table = _table("SLAVE", "HOST", "STATE", ("CPUS", "right"), ("MEM", "right"), ("MEASURED", "right"), ("TASKS", "right"),
+                   "ISOLATION", ("SINCE", "right"), "ATTRIBUTES")  # fmt: skip
+    for slave in slaves:
+        taken = slave.used + slave.offered
+        table.add_row(
+            slave.info.slave_id,
+            slave.info.hostname,
+            Text(slave.state, style=_PLACE_STYLES.get(slave.state, "")),
+            _used_of("cpus", taken, slave.info.resources),
+            _used_of("mem", taken, slave.info.resources),
+            f"{slave.used_millicpus / 1000:.2f} {format_quantity('mem', slave.used_mem_bytes)}",
+            str(slave.tasks),
+            slave.info.isolation,
+            format_duration(slave.since_s),
+            ",".join(f"{key}={value}" for key, value in slave.info.attributes.items()) or "-",
+        )
+    return table
+
+
+def frameworks_table(frameworks: Iterable[FrameworkSummary]) -> Table:
+    table = _table("FRAMEWORK", "NAME", "ROLE", "STATE", ("CPUS", "right"), ("MEM", "right"), ("SHARE", "right"),
+                   ("RUNNING", "right"), ("ENDED", "right"), ("WASTED", "right"), "SINCE")  # fmt: skip
+    for framework in frameworks:
+        active, ended = _active_and_ended(framework.tasks)
+        wasted = framework.wasted_resource_s.get("cpus", 0.0)
+        table.add_row(
+            framework.framework_id,
+            framework.name,
+            framework.role,
+            Text(framework.state, style=_PLACE_STYLES.get(framework.state, "")),
+            format_quantity("cpus", framework.used.millicpus),
+            format_quantity("mem", framework.used.mem_bytes),
+            f"{framework.dominant_share:.1%}",
+            str(active),
+            str(ended),
+            f"{wasted:.0f} cpu s" if wasted else "-",
+            format_duration(framework.since_s),
+        )
+    return table
+
+
+def tasks_table(tasks: Iterable[TaskSummary]) -> Table:
+    table = _table("TASK", "FRAMEWORK", "HOST", "STATE", ("CPUS", "right"), ("MEM", "right"), ("LIMIT", "right"),
+                   ("RAN", "right"), "WHY")  # fmt: skip
+    for task in tasks:
+        table.add_row(
+            task.task_id,
+            task.framework_name,
+            task.hostname or "-",
+            state_text(task.state),
+            format_quantity("cpus", task.resources.millicpus),
+            format_quantity("mem", task.resources.mem_bytes),
+            "long" if task.time_limit_s is None else format_duration(task.time_limit_s),
+            format_duration(task.ran_s),
+            why(task.reason, task.message) or "-",
+        )
+    return table
+
+
+def why(reason: str, message: str) -> str:
+    """`TASK_TIMEOUT: its time limit of 2 s was over`, without saying a thing twice."""
+    return ": ".join(text for text in (reason, message) if text)
+
+
+def _active_and_ended(tasks: dict[str, int]) -> tuple[int, int]:
+    active = sum(tasks.get(state.value, 0) for state in TaskState if not state.terminal)
+    return active, sum(tasks.get(state.value, 0) for state in TaskState if state.terminal)
+
+
+def print_status(
+    out: Console,
+    cluster: Cluster,
+    slaves: Sequence[SlaveSummary],
+    frameworks: Sequence[FrameworkSummary],
+    address: str,
+) -> None:
+    """The whole in one look: who leads, how full it is, who has how much, what happened to the tasks."""
+    out.print(
+        Text.assemble(
+            ("master ", "bold"), address, ("  up ", "dim"), format_duration(cluster.up_s),
+            ("  offerd ", "dim"), cluster.version, ("  allocator ", "dim"), cluster.allocator or "?",
+        )
+    )  # fmt: skip
+    states: dict[str, int] = {}
+    for slave in slaves:
+        states[slave.state] = states.get(slave.state, 0) + 1
+    counted = (
+        ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+        or "none; start one: offerd slave"
+    )
+    out.print(Text.assemble(("slaves ", "bold"), counted))
+    out.print()
+    for name in ("cpus", "mem"):
+        total = cluster.total.scalars.get(name, 0)
+        used, offered = cluster.used.scalars.get(name, 0), cluster.offered.scalars.get(name, 0)
+        fraction = (used / total) if total else 0.0
+        out.print(
+            Text.assemble(
+                (f"  {name:<5}", "bold"), (bar(fraction), "cyan"),
+                f" {fraction:4.0%}  {format_quantity(name, used)} of {format_quantity(name, total)}",
+                (f"  and {format_quantity(name, offered)} offered" if offered else "", "dim"),
+            )
+        )  # fmt: skip
+    out.print()
+    if frameworks:
+        out.print(Text("shares", style="bold"))
+        widest = max(len(framework.name) for framework in frameworks)
+        for framework in sorted(frameworks, key=lambda f: (-f.dominant_share, f.name)):
+            active, _ = _active_and_ended(framework.tasks)
+            out.print(
+                Text.assemble(
+                    f"  {framework.name:<{widest}}  ", (bar(framework.dominant_share), "green"),
+                    f" {framework.dominant_share:4.0%}  {resources_text(framework.used) or 'nothing'}",
+                    (f"  {active} task{'s' * (active != 1)}", "dim"),
+                )
+            )  # fmt: skip
+    else:
+        out.print(Text("no frameworks are registered", style="dim"))
+    out.print()
+    _print_task_counts(out, cluster.tasks)
+
+
+def _print_task_counts(out: Console, tasks: dict[str, int]) -> None:
+    line = Text.assemble(("tasks ", "bold"))
+    for state in TaskState:
+        if number := tasks.get(state.value, 0):
+            line.append(f" {number} ")
+            line.append_text(state_text(state))
+    out.print(line if sum(tasks.values()) else Text.assemble(("tasks ", "bold"), "none yet"))

@@ -1,0 +1,112 @@
+"""What a working command shows: bytes of its tasks on stdout and stderr, notes, and on a terminal one line of progress.
+
+The line of progress is the last one on stderr; it is wiped before anything else is written and drawn again after it, so
+that output and progress share a terminal, and a redirected stdout holds output alone. Methods may be called from any
+thread.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+from typing import BinaryIO
+
+from offerd_cli.units import format_duration
+
+_REDRAW_S = 0.1
+_WIPE = b"\r\x1b[K"
+_BAR_WIDTH = 28
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+class Screen:
+    """Writes to this process's stdout and stderr. `who` stands before notes."""
+
+    def __init__(self, who: str, *, progress: bool = True) -> None:
+        self._who = who
+        self._lock = threading.Lock()
+        self._shows_progress = progress and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._has_colour = self._shows_progress and not os.environ.get("NO_COLOR")
+        self._drawn = False
+        self._at_line_start = True
+        self._drawn_at = 0.0
+        self._started_at = time.monotonic()
+
+    @property
+    def shows_progress(self) -> bool:
+        return self._shows_progress
+
+    def write(self, data: bytes, *, to_stderr: bool = False) -> None:
+        """A task's output, as it is. Raises `BrokenPipeError` when nobody reads any more."""
+        if not data:
+            return
+        stream = sys.stderr.buffer if to_stderr else sys.stdout.buffer
+        with self._lock:
+            self._wipe()
+            _write_all(stream, data)
+            if stream.isatty():
+                self._at_line_start = data.endswith(b"\n")
+
+    def note(self, text: str) -> None:
+        """One line for the person, on stderr."""
+        with self._lock:
+            self._wipe()
+            start = b"" if self._at_line_start else b"\n"
+            _write_all(sys.stderr.buffer, start + f"{self._who}: {' '.join(text.split())}\n".encode())
+            self._at_line_start = True
+
+    def progress(
+        self, done: int, total: int, *, running: int = 0, failed: int = 0, text: str = "", final: bool = False
+    ) -> None:
+        """Draw the line of progress, ten times a second at most (`final`: in any case)."""
+        if not self._shows_progress:
+            return
+        now = time.monotonic()
+        with self._lock:
+            if not final and (now - self._drawn_at < _REDRAW_S or not self._at_line_start):
+                return
+            self._drawn_at = now
+            line = self._line(done, total, running, failed, text, now - self._started_at)
+            _write_all(sys.stderr.buffer, _WIPE + line.encode())
+            self._drawn = True
+
+    def end_progress(self, *, keep: bool = False) -> None:
+        """Take the line of progress away, or leave it standing as the last line."""
+        with self._lock:
+            if keep and self._drawn:
+                _write_all(sys.stderr.buffer, b"\n")
+                self._drawn = False
+            self._wipe()
+
+    def _wipe(self) -> None:
+        if self._drawn:
+            _write_all(sys.stderr.buffer, _WIPE)
+            self._drawn = False
+
+    def _line(self, done: int, total: int, running: int, failed: int, text: str, elapsed_s: float) -> str:
+        eighths = round(done / total * _BAR_WIDTH * 8) if total else 0
+        full, part = divmod(eighths, 8)
+        bar = ("█" * full + (_EIGHTHS[part] if part else "")).ljust(_BAR_WIDTH, "·")
+        words = [f"{done}/{total}"]
+        if running:
+            words.append(f"{running} running")
+        if failed:
+            words.append(f"{failed} failed")
+        words.append(format_duration(elapsed_s))
+        if 0 < done < total and elapsed_s > 1:
+            words.append(
+                f"{done / elapsed_s:.0f}/s, {format_duration(elapsed_s / done * (total - done))} left"
+            )
+        if text:
+            words.append(text)
+        width = shutil.get_terminal_size().columns - _BAR_WIDTH - 2
+        rest = "  ".join(words)[: max(width, 0)]
+        return f"\x1b[36m{bar}\x1b[0m {rest}" if self._has_colour else f"{bar} {rest}"
+
+
+def _write_all(stream: BinaryIO, data: bytes) -> None:
+    stream.write(data)
+    stream.flush()

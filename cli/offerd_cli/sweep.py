@@ -1,0 +1,95 @@
+"""Finds and ends every process of one local cluster, by marks that it cannot lose by accident. Standard library only.
+
+A process belongs to the cluster of base directory B when its environment says so (the daemons and what they fork carry
+`OFFERD_LOCAL_CLUSTER=B`; executors and tasks carry sandboxes beneath B) or when an ancestor of it does. Processes are
+killed through a pidfd opened before the last look at them, so that a pid used again is never hit.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+MARK = "OFFERD_LOCAL_CLUSTER"
+_BENEATH = (b"OFFERD_SANDBOX=", b"OFFERD_TASK_SANDBOX=", b"OFFERD_SLAVE_SOCKET=")
+_TURN_S = 0.02
+
+
+def members(base: Path, *, proc: Path = Path("/proc")) -> set[int]:
+    """The pids of the cluster's processes now; never our own. Processes of other users that we may not read are not seen."""
+    me = os.getpid()
+    parents: dict[int, int] = {}
+    found: set[int] = set()
+    for entry in os.listdir(proc):
+        if not entry.isdigit():
+            continue
+        try:
+            stat = (proc / entry / "stat").read_bytes()
+            environment = (proc / entry / "environ").read_bytes()
+        except OSError:  # ended meanwhile (ENOENT, ESRCH), or another user's (EACCES)
+            continue
+        pid = int(entry)
+        state, parent = stat[stat.rindex(b")") + 2 :].split(b" ", 2)[:2]
+        parents[pid] = int(parent)
+        if state not in (b"Z", b"X") and _is_marked(environment, os.fsencode(base)):
+            found.add(pid)
+    for pid in parents:
+        if _has_ancestor(pid, parents, found):
+            found.add(pid)
+    found.discard(me)
+    return found
+
+
+def _is_marked(environment: bytes, base: bytes) -> bool:
+    if base not in environment:
+        return False
+    for variable in environment.split(b"\0"):
+        if variable == os.fsencode(MARK) + b"=" + base:
+            return True
+        if variable.startswith(_BENEATH) and variable.partition(b"=")[2].removeprefix(b"ipc://").startswith(
+            base + b"/"
+        ):
+            return True
+    return False
+
+
+def _has_ancestor(pid: int, parents: dict[int, int], wanted: set[int]) -> bool:
+    while (pid := parents.get(pid, 0)) > 1:
+        if pid in wanted:
+            return True
+    return False
+
+
+def sweep(base: Path, *, grace_s: float = 0.0, limit_s: float = 10.0) -> bool:
+    """End what is left of the cluster: wait `grace_s` for it to end by itself, then SIGKILL. True when nothing is left."""
+    killing_from = time.monotonic() + grace_s
+    give_up_at = killing_from + limit_s
+    while left := members(base):
+        now = time.monotonic()
+        if now >= give_up_at:
+            return False
+        if now >= killing_from:
+            _kill(left, base)
+        time.sleep(_TURN_S)
+    return True
+
+
+def _kill(pids: set[int], base: Path) -> None:
+    pidfds: dict[int, int] = {}
+    try:
+        for pid in pids:
+            try:
+                pidfds[pid] = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+        # Looked at again with the pidfds in hand: whoever has these pids now is who the signals reach.
+        for pid in members(base) & pidfds.keys():
+            try:
+                signal.pidfd_send_signal(pidfds[pid], signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+    finally:
+        for pidfd in pidfds.values():
+            os.close(pidfd)

@@ -1,0 +1,85 @@
+"""What people write on a command line, read exactly, and numbers written the way people read them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from offerd.errors import BadInput
+from offerd.resources import Resources, format_scalar, parse_scalar
+
+_DURATION = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d))+\Z")
+_PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+MAX_DURATION_S = 10 * 365 * 86400.0
+"""Ten years: more is a slip of the finger, and no timer has to think about overflow."""
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in `500ms`, `2s`, `5m`, `1h30m`, `7d`. Raises `BadInput`; a number alone is refused, as `2` may be either."""
+    text = text.strip()
+    if not _DURATION.match(text):
+        hint = f"write {text}s or {text}m" if re.fullmatch(r"[0-9.]+", text) else "write 500ms, 2s, 5m or 1h"
+        raise BadInput(f"{text!r} is no duration; {hint}")
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PIECE.findall(text))
+    if seconds > MAX_DURATION_S:
+        raise BadInput(f"{text!r} is longer than ten years; leave the limit out instead")
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """Short and readable, at most two units: `120ms`, `3.2s`, `4m10s`, `2h05m`, `3d4h`."""
+    if seconds < 0.9995:
+        return f"{max(seconds, 0) * 1000:.0f}ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f}s".replace(".0s", "s")
+    whole = round(seconds)
+    for size, small, unit, small_unit in ((86400, 3600, "d", "h"), (3600, 60, "h", "m"), (60, 1, "m", "s")):
+        if whole >= size:
+            rest = whole % size // small
+            return f"{whole // size}{unit}" + (f"{rest:02d}{small_unit}" if rest else "")
+    return f"{whole}s"
+
+
+def format_bytes(amount: int) -> str:
+    """Three digits and a binary unit: `812K`, `3.4G`. For reading; `offerd.resources.format_scalar` is exact."""
+    size, units = float(amount), ["B", "K", "M", "G", "T", "P"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1024
+        units.pop(0)
+    return f"{size:.0f}{units[0]}" if size >= 10 or size == int(size) else f"{size:.1f}{units[0]}"
+
+
+def format_quantity(name: str, amount: int) -> str:
+    """An amount of the resource `name`, for reading."""
+    if name in ("mem", "disk"):
+        return format_bytes(amount)
+    if name in ("ports",):
+        return str(amount)
+    return format_scalar(name, amount)
+
+
+def parse_amount(name: str, text: str) -> int:
+    """Millicpus or bytes of one option such as `--cpus 0.5` or `--mem 128M`. Raises `BadResources`, which is `BadInput`."""
+    return parse_scalar(name, text)
+
+
+def task_resources(cpus: str, mem: str) -> Resources:
+    """What one task takes. Raises `BadInput` for amounts that do not parse, or a task that takes nothing."""
+    scalars = {"cpus": parse_amount("cpus", cpus), "mem": parse_amount("mem", mem)}
+    resources = Resources({name: amount for name, amount in scalars.items() if amount})
+    if not resources:
+        raise BadInput("a task must take something; give --cpus or --mem an amount above zero")
+    return resources
+
+
+def parse_pairs(words: Iterable[str], what: str, *, commas: bool = False) -> dict[str, str]:
+    """`KEY=VALUE` words as a dictionary; with `commas`, each word may hold several. Raises `BadInput`."""
+    pairs: dict[str, str] = {}
+    for word in words:
+        for part in word.split(",") if commas else (word,):
+            key, equals, value = part.partition("=")
+            if not equals or not key.strip():
+                raise BadInput(f"{what} {part!r} cannot be read; write KEY=VALUE")
+            pairs[key.strip()] = value
+    return pairs

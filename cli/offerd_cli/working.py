@@ -1,0 +1,231 @@
+"""What `offerd run` and `offerd map` have in common: a batch of tasks, from the first launch to the exit status.
+
+Three threads: the driver's fills `batch.events`, the main thread handles them and talks to the person, and the command's
+own threads bring output. Ctrl-C, SIGTERM and a closed stdout all end the tasks before they end us.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from queue import Empty
+from types import FrameType
+
+from offerd.driver import SchedulerDriver
+from offerd.errors import BadInput, OfferdError
+from offerd.operator_messages import Waiting
+from offerd_cli.batch import Batch, Broken, Ended, Event, Started, framework
+from offerd_cli.screen import Screen
+
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+EXIT_BROKEN_PIPE = 141
+EXPLAIN_AFTER_S = 1.0
+EXPLAIN_EVERY_S = 1.0
+KILL_WAIT_S = 10.0
+"""How long after Ctrl-C the tasks' ends are waited for; what is left then, the master kills as we unregister."""
+TURN_S = 0.1
+MAX_WORD_BYTES = (128 << 10) - 1
+"""The kernel takes no longer argument or environment string (MAX_ARG_STRLEN)."""
+MAX_WORDS_BYTES = 768 << 10
+"""All of them together must fit into one message."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: the same as Ctrl-C, with another exit status."""
+
+
+class Work:
+    """One batch at work. Subclasses say what an event means (`handle`) and how it all ended (`verdict`)."""
+
+    def __init__(self, who: str, batch: Batch, master: str, *, name: str, user: str = "") -> None:
+        self.batch = batch
+        self.screen = Screen(who, progress=batch.count > 1)
+        self.driver = SchedulerDriver(batch, framework(name, user, socket.gethostname()), master)
+        self.ended = 0
+        self.failed = 0
+        self._expected = batch.count
+        self._explainer = Explainer(self)
+
+    # -- for subclasses ---------------------------------------------------------------------------------------------
+
+    def handle(self, event: Started | Ended) -> None:
+        """A task runs, or has ended."""
+        raise NotImplementedError
+
+    def turn(self) -> None:
+        """Once after each batch of events: write what they brought. Raises `BrokenPipeError`."""
+
+    def finish(self) -> None:
+        """All have ended: write the last output."""
+
+    def close(self) -> None:
+        """Let go of threads and connections."""
+
+    def verdict(self) -> int:
+        """The exit status, when all have ended by themselves."""
+        raise NotImplementedError
+
+    def halt(self) -> None:
+        """Launch no more, kill what runs; `finish` and `verdict` follow when that has ended."""
+        self.batch.cancel(self.driver)
+        self._expected = self.ended + len(self.batch.running_ids())
+
+    # -- the way through --------------------------------------------------------------------------------------------
+
+    def to_the_end(self) -> int:
+        """Returns the exit status. Raises `OfferdError` if there is no master, or if it refuses us."""
+        with _signals_interrupt():
+            try:
+                self.driver.set_filters(self.batch.filters())
+                self.driver.start()
+                self.driver.wait_registered()
+                self._explainer.begin()
+                self._work(None)
+                self.finish()
+                self.screen.end_progress()
+                return self.verdict()
+            except KeyboardInterrupt as interrupt:
+                return self._interrupted(interrupt)
+            except BrokenPipeError:
+                return EXIT_BROKEN_PIPE
+            finally:
+                self._leave()
+
+    def _work(self, give_up_at: float | None) -> None:
+        """Until every task has ended (or the clock says so)."""
+        events = self.batch.events
+        while self.ended < self._expected and (give_up_at is None or time.monotonic() < give_up_at):
+            try:
+                self._note(events.get(timeout=TURN_S))
+                for _ in range(events.qsize()):
+                    self._note(events.get_nowait())
+            except Empty:
+                pass
+            self.turn()
+            self._explainer.turn()
+            self.screen.progress(
+                self.ended,
+                self.batch.count,
+                running=len(self.batch.running_ids()),
+                failed=self.failed,
+                text=self._explainer.text,
+            )
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Broken):
+            self.driver.join()
+            raise OfferdError("the connection to the master has ended")
+        if isinstance(event, Ended):
+            self.ended += 1
+        if isinstance(event, Started | Ended):
+            self.handle(event)
+
+    def _interrupted(self, interrupt: KeyboardInterrupt) -> int:
+        """Kill everything and see it end; a second Ctrl-C does not wait for that (the master does it then)."""
+        try:
+            left = len(self.batch.running_ids())
+            self.halt()
+            if left:
+                self.screen.note(f"killing {left} task{'s' * (left != 1)}")
+            self._work(time.monotonic() + KILL_WAIT_S)
+            self.finish()
+        except KeyboardInterrupt:
+            self.screen.note("not waiting for the tasks' ends")
+        except BrokenPipeError:
+            return EXIT_BROKEN_PIPE
+        return EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
+
+    def _leave(self) -> None:
+        """Unregister, which ends what still runs. What ended the driver earlier has been raised by then."""
+        self.screen.end_progress()
+        self.close()
+        self.driver.stop()
+        try:
+            self.driver.join()
+        except OfferdError:
+            if self.driver.is_registered:
+                raise
+
+
+class Explainer:
+    """While tasks wait and none runs, asks the master why, after a second and then again, and says it when it changes."""
+
+    def __init__(self, work: Work) -> None:
+        self.text = ""
+        self._work = work
+        self._question: Future[Waiting] | None = None
+        self._ask_at = float("inf")
+        self._told = ""
+
+    def begin(self) -> None:
+        self._ask_at = time.monotonic() + EXPLAIN_AFTER_S
+
+    def turn(self) -> None:
+        work, now = self._work, time.monotonic()
+        if not work.batch.waiting or work.batch.is_full:
+            self.text, self._ask_at = "", now + EXPLAIN_AFTER_S
+            return
+        if self._question is not None and self._question.done():
+            if self._question.exception() is None:
+                self._tell(self._question.result())
+            self._question, self._ask_at = None, now + EXPLAIN_EVERY_S
+        if self._question is None and now >= self._ask_at:
+            self._question = work.driver.explain_waiting(work.batch.resources, work.batch.time_limit_s)
+
+    def _tell(self, waiting: Waiting) -> None:
+        batch, screen = self._work.batch, self._work.screen
+        if screen.shows_progress:
+            self.text = f"{batch.waiting} wait: {waiting.message}"
+        elif waiting.why != self._told:
+            who = "waiting" if batch.count == 1 else f"{batch.waiting} of {batch.count} wait"
+            screen.note(f"{who}: {waiting.message}")
+        self._told = waiting.why
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP interrupt as Ctrl-C does, so that no task is left running unseen."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def task_prefix(name: str) -> str:
+    """A task id that people recognise and no other run has: `sleep-3f9a2c`."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', name)[:40].lstrip('-') or 'task'}-{secrets.token_hex(3)}"
+
+
+def check_words(words: list[str], environment: dict[str, str]) -> None:
+    """Raise `BadInput` for a command that no kernel would start or no message would hold."""
+    sizes = [len(_bytes(word)) for word in words]
+    sizes += [len(_bytes(f"{key}={value}")) for key, value in environment.items()]
+    if max(sizes) > MAX_WORD_BYTES:
+        raise BadInput(
+            f"an argument of {max(sizes)} bytes is longer than the kernel's limit of {MAX_WORD_BYTES}; use a file"
+        )
+    if sum(sizes) > MAX_WORDS_BYTES:
+        raise BadInput(f"a command of {sum(sizes)} bytes is longer than a message may be; use a file")
+    if any("\0" in word for word in words):
+        raise BadInput("an argument holds a zero byte, which no program can be given")
+
+
+def _bytes(word: str) -> bytes:
+    """Raises `BadInput` for bytes that are no UTF-8: commands travel as text."""
+    try:
+        return word.encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"{word!a} is not UTF-8; commands travel as text") from None
