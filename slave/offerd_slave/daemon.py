@@ -31,7 +31,7 @@ from offerd_slave.core import events as ev
 from offerd_slave.core.recovery import Recovered, RecoveredContainer, live_records
 from offerd_slave.core.slave import SlaveCore
 from offerd_slave.endpoint import Endpoint
-from offerd_slave.exits import ExitWatcher
+from offerd_slave.exits import read_exit
 from offerd_slave.files import FileServer
 from offerd_slave.fingerprint import fingerprint
 from offerd_slave.journal import Journal
@@ -78,7 +78,6 @@ class SlaveDaemon:
         self._storer = Storer(self.journal)
         self._launcher = Launcher(log)
         self._launcher.start()
-        self._exits = ExitWatcher()
         self._collector = SandboxCollector(self.workdir.path, options.gc_delay_s)
         self._events: list[ev.Event] = []
         self._containerizer = Containerizer(
@@ -145,7 +144,7 @@ class SlaveDaemon:
         containers = []
         for checkpoint in found.containers:
             alive = self._containerizer.adopt(checkpoint, shims[checkpoint.container_id])
-            record = None if alive else self._exits.record(self.workdir.container(checkpoint.container_id))
+            record = None if alive else read_exit(self.workdir.container(checkpoint.container_id))
             containers.append(RecoveredContainer(checkpoint, alive, record))
         if containers:
             alive_count = sum(container.alive for container in containers)
@@ -186,7 +185,7 @@ class SlaveDaemon:
             self._storer.fd: self._synced,
             self._launcher.fileno(): self._containerizer.launcher_ready,
             self._containerizer.fd: self._containerizer.results_ready,
-            self._exits.fileno(): self._executors_ended,
+            self._containerizer.exits.fileno(): self._containerizer.executors_ended,
             **dict.fromkeys(self._isolation.watch_fds(), self._containerizer.watch_limits),
         }
         for fd in self._readers:
@@ -293,10 +292,6 @@ class SlaveDaemon:
             )
             self._stop()
 
-    def _executors_ended(self) -> None:
-        for container_id, record in self._exits.ended():
-            self._events.append(ev.ExecutorEnded(container_id, record))
-
     def _signalled(self) -> None:
         for number in self._wakeup.recv(64):
             if number == signal.SIGUSR1:
@@ -328,7 +323,6 @@ class SlaveDaemon:
         self._endpoint.close()
         self._files.close()
         self._launcher.close()
-        self._exits.close()
         self._containerizer.close()
         self._collector.close()
         self._storer.close()

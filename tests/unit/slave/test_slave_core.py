@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
 from offerd import messages as m
 from offerd.ids import ContainerID, FrameworkID, SlaveID, TaskID
 from offerd.messages import Reason, TaskState
+from offerd.resources import Resources
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.records import ExitRecord, StatusStored, TaskDelivered
 from offerd_slave.settings import SlaveSettings
-from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
 
 RUNNING, FINISHED, FAILED, KILLED, LOST, ERROR = (
     TaskState.RUNNING,
@@ -119,10 +120,11 @@ def test_executor_that_never_registers_is_ended_and_its_tasks_fail() -> None:
     bench = Bench()
     bench.register()
     bench.run(task())
-    bench.turn(50.0)
-    bench.from_master(m.Ping())
-    assert not bench.asked_for(act.DestroyContainer)
-    bench.turn(10.1)
+    for _ in range(12):
+        assert not bench.asked_for(act.DestroyContainer)
+        bench.turn(5.0)
+        bench.from_master(m.Ping())
+    bench.turn(0.1)
     (destroy,) = bench.asked_for(act.DestroyContainer)
     assert not bench.statuses()
     bench.event(ev.ContainerDestroyed(destroy.container_id))
@@ -143,7 +145,7 @@ def test_failed_launch_fails_the_tasks_with_the_reason() -> None:
 def test_resources_for_ports_count_by_number() -> None:
     bench = Bench()
     bench.register()
-    ports = m.TaskInfo(TaskID("p"), m.Resources.parse("ports=[31000-31005]"), COMMAND.executor_id)
+    ports = m.TaskInfo(TaskID("p"), Resources.parse("ports=[31000-31005]"), COMMAND.executor_id)
     bench.run(ports)
     bench.clear()
     assert bench.statuses() == []
