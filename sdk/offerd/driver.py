@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any
 
@@ -139,6 +139,10 @@ class SchedulerDriver(Actions):
     @property
     def is_registered(self) -> bool:
         return self._core.is_registered
+
+    def call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Run `function` in the driver's thread, between callbacks: what it touches needs no lock against them."""
+        self._order(_run, function, arguments)
 
     # -- questions ----------------------------------------------------------------------------------------------------
 
@@ -329,6 +333,11 @@ class SchedulerDriver(Actions):
             BaseException
         ) as second:  # marked: the scheduler's own code; the first error is the one to raise
             log.error("and its error() raised too", exc_info=second)
+
+
+def _run(function: Callable[..., object], arguments: tuple[Any, ...], now: float) -> list[Action]:
+    function(*arguments)
+    return []
 
 
 class _Unreachable(OfferdError):

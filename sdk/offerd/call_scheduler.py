@@ -1,0 +1,310 @@
+"""The scheduler behind `ClusterExecutor`: puts waiting calls into offers and turns statuses into results.
+
+Everything here runs in the driver's thread, but for `submit`, `cancel` and `close`. It holds nothing that it has no call
+for: offers that are of no use go back at once, and an empty queue says `set_needs_offers(False)`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from concurrent.futures import InvalidStateError, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from offerd import calls
+from offerd.call_queue import CallQueue, Room, Shape, smallest
+from offerd.driver import SchedulerDriver
+from offerd.errors import BadMessage, FrameworkError, OfferdError, TaskError
+from offerd.files_client import FilesClient
+from offerd.ids import ExecutorID, OfferID, TaskID
+from offerd.messages import Filters, Offer, Reason, TaskInfo, TaskState, TaskStatus
+from offerd.resources import Resources
+from offerd.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from offerd.cluster_executor import ClusterFuture
+
+log = logging.getLogger("offerd.cluster_executor")
+
+EXECUTOR_ID = ExecutorID("python")
+FETCHES = 4
+"""Large results fetched at the same time."""
+PLACINGS = 100
+"""How often a call may miss its offer (rescinded, taken, capped meanwhile) before that is an error."""
+
+_NEVER_RAN = frozenset(
+    {Reason.OFFER_INVALID, Reason.OFFER_EXCEEDED, Reason.LONG_TASK_CAP, Reason.SLAVE_UNKNOWN},
+)  # fmt: skip
+_LOST = frozenset(
+    {
+        Reason.EXECUTOR_NOT_LAUNCHED, Reason.EXECUTOR_REGISTRATION_TIMEOUT, Reason.EXECUTOR_EXITED, Reason.SHIM_DIED,
+        Reason.SLAVE_LOST, Reason.SLAVE_RESTARTED, Reason.SLAVE_DRAINING, Reason.HOST_REBOOTED,
+        Reason.CHECKPOINT_DAMAGED,
+    }
+)  # fmt: skip
+"""The cluster's doing, not the call's: it is worth another try."""
+
+
+class TaskTimeoutError(TaskError, TimeoutError):
+    """A call was killed because its `timeout` was over."""
+
+
+class _InFile(Exception):
+    """A result that must be fetched first."""
+
+
+class CallScheduler(Scheduler):
+    """See the module. `driver` is set by `ClusterExecutor` before it starts."""
+
+    driver: SchedulerDriver
+
+    def __init__(self) -> None:
+        self.queue = CallQueue()
+        self.failure: OfferdError | None = None
+        self._lock = threading.RLock()  # reentrant: the garbage collector may call `close` within `submit`
+        self._inbox: deque[ClusterFuture[Any]] = deque()
+        self._is_noted = False
+        self._is_closed = False
+        self._running: dict[TaskID, ClusterFuture[Any]] = {}
+        self._needs_offers = False
+        self._refused: set[Shape] | None = None
+        """The shapes that waited when an offer was of no use; None: no offer was refused since the last revival."""
+        self._minimum: dict[str, int] = {}
+        self._fetcher: ThreadPoolExecutor | None = None
+        self._fetching: set[ClusterFuture[Any]] = set()
+
+    # -- from any thread ----------------------------------------------------------------------------------------------
+
+    def submit(self, call: ClusterFuture[Any]) -> None:
+        """Queue a call. Raises `RuntimeError` after `close`, and what ended the driver after that."""
+        with self._lock:
+            if self.failure is not None:
+                raise self.failure
+            if self._is_closed:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._inbox.append(call)
+            if self._is_noted:
+                return
+            self._is_noted = True
+        self.driver.call_soon(self._take_in)
+
+    def kill(self, call: ClusterFuture[Any]) -> None:
+        """End the task of a call that was cancelled, if it has one already."""
+        if call.task_id:
+            self.driver.kill_task(call.task_id)
+
+    def close(self, cancel_futures: bool) -> None:
+        """Take no more calls; when the last has ended the driver stops."""
+        with self._lock:
+            if self._is_closed or self.failure is not None:
+                return
+            self._is_closed = True
+        self.driver.call_soon(self._close, cancel_futures)
+
+    # -- the driver's callbacks ---------------------------------------------------------------------------------------
+
+    def resource_offers(self, driver: SchedulerDriver, offers: list[Offer]) -> None:
+        unused: list[OfferID] = []
+        for room in self.queue.fill_all(offers):
+            if room.calls:
+                self._launch(driver, room)
+            else:
+                unused.append(room.offer.offer_id)
+        if unused:
+            self._refuse(driver, unused)
+        if not self.queue.size:
+            self._say_needs(False)
+            self._stop_if_done()
+
+    def status_update(self, driver: SchedulerDriver, status: TaskStatus) -> None:
+        state = status.state
+        if not state.terminal:
+            return
+        call = self._running.pop(status.task_id, None)
+        if call is None:
+            return
+        if state is TaskState.FINISHED or status.reason == Reason.CALL_RAISED:
+            self._settle(call, status)
+        else:
+            self._ended_badly(call, status)
+        if self._is_closed:
+            self._stop_if_done()
+
+    def error(self, driver: SchedulerDriver, reason: str, message: str) -> None:
+        refused = reason in Reason.__members__
+        with self._lock:
+            self.failure = FrameworkError(reason, message) if refused else OfferdError(message)
+        self._fail_all(self.failure)
+
+    # -- calls in -----------------------------------------------------------------------------------------------------
+
+    def _take_in(self) -> None:
+        self._is_noted = False
+        inbox, queue = self._inbox, self.queue
+        while inbox:
+            queue.put(inbox.popleft())
+        self._want_offers()
+
+    def _want_offers(self) -> None:
+        if not self.queue.size:
+            return
+        shapes = self.queue.waiting_shapes()
+        if self._minimum and not all(_admits(self._minimum, shape) for shape in shapes):
+            self._set_minimum(smallest(shapes))
+        self._say_needs(True)
+        if self._refused is not None and not shapes <= self._refused:
+            # What was of no use may be now, and the master will not offer it again so soon by itself.
+            self._refused = None
+            self.driver.revive_offers()
+
+    def _say_needs(self, needs_offers: bool) -> None:
+        if needs_offers is not self._needs_offers:
+            self._needs_offers = needs_offers
+            self.driver.set_needs_offers(needs_offers)
+
+    def _refuse(self, driver: SchedulerDriver, unused: list[OfferID]) -> None:
+        """Back at once, and for no time: the slave may be of use as soon as more of it is free."""
+        driver.decline_offer(unused, 0.0)
+        self._refused = shapes = self.queue.waiting_shapes()
+        if shapes:
+            self._set_minimum(smallest(shapes))
+
+    def _set_minimum(self, minimum: dict[str, int]) -> None:
+        if minimum != self._minimum:
+            self._minimum = minimum
+            self.driver.set_filters(Filters(minimum=Resources(minimum)))
+
+    def _launch(self, driver: SchedulerDriver, room: Room) -> None:
+        offer, running = room.offer, self._running
+        tasks: list[TaskInfo] = []
+        for call in room.calls:
+            options, task_id = call.options, call.task_id
+            call.files_address = offer.files_address
+            running[task_id] = call
+            tasks.append(
+                TaskInfo(
+                    task_id,
+                    options.shape.resources,
+                    EXECUTOR_ID,
+                    None,
+                    call.data,
+                    options.shape.time_limit_s,
+                    options.kill_grace_s,
+                    call.name,
+                )
+            )
+        driver.reply_to_offer(offer.offer_id, tasks)
+
+    # -- results out --------------------------------------------------------------------------------------------------
+
+    def _settle(self, call: ClusterFuture[Any], status: TaskStatus) -> None:
+        try:
+            outcome = calls.unpack_result(status.data, _defer)
+        except _InFile:
+            self._fetch_later(call, status)
+            return
+        except BadMessage as error:
+            _resolve(call, None, error)
+            return
+        _resolve(call, outcome.value, outcome.exception)
+
+    def _ended_badly(self, call: ClusterFuture[Any], status: TaskStatus) -> None:
+        """Try again what the cluster lost; the rest is the call's own end."""
+        if call.cancelled():
+            return
+        if status.reason in _NEVER_RAN and call.misses < PLACINGS:
+            call.misses += 1
+        elif (status.state is TaskState.LOST or status.reason in _LOST) and call.lost < call.options.retries:
+            call.lost += 1
+            log.info("%s is tried again: %s %s", status.task_id, status.reason, status.message)
+        else:
+            kind = TaskTimeoutError if status.reason == Reason.TASK_TIMEOUT else TaskError
+            _resolve(call, None, kind(status))
+            return
+        self._try_again(call)
+
+    def _try_again(self, call: ClusterFuture[Any]) -> None:
+        call.tries += 1
+        call.task_id = TaskID("")
+        self.queue.put_back(call)
+        self._want_offers()
+
+    def _fetch_later(self, call: ClusterFuture[Any], status: TaskStatus) -> None:
+        if self._fetcher is None:
+            self._fetcher = ThreadPoolExecutor(FETCHES, thread_name_prefix="offerd-fetch")
+        self._fetching.add(call)
+        self._fetcher.submit(self._fetch, call, status)
+
+    def _fetch(self, call: ClusterFuture[Any], status: TaskStatus) -> None:
+        """In a thread of the fetcher's."""
+
+        def read_file(file: calls.File) -> bytes:
+            with FilesClient(call.files_address) as client:
+                data = client.read(status.container_id, file.path)
+            if len(data) != file.size_bytes:
+                raise OfferdError(f"{file.path} has {len(data)} bytes instead of {file.size_bytes}")
+            return data
+
+        lost: OfferdError | None = None
+        try:
+            outcome = calls.unpack_result(status.data, read_file)
+            _resolve(call, outcome.value, outcome.exception)
+        except OfferdError as error:
+            lost = error
+        self.driver.call_soon(self._fetched, call, lost)
+
+    def _fetched(self, call: ClusterFuture[Any], lost: OfferdError | None) -> None:
+        """A result that is gone, or whose slave is, has to be computed again."""
+        self._fetching.discard(call)
+        if lost is not None and not call.cancelled():
+            if call.lost < call.options.retries:
+                call.lost += 1
+                log.info("%s is tried again, as its result is lost: %s", call.task_id, lost)
+                self._try_again(call)
+            else:
+                _resolve(call, None, lost)
+        self._stop_if_done()
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def _close(self, cancel_futures: bool) -> None:
+        self._take_in()
+        if cancel_futures:
+            for call in self.queue.clear():
+                call.cancel()
+        self._stop_if_done()
+
+    def _stop_if_done(self) -> None:
+        if self._is_closed and not (self.queue.size or self._running or self._inbox or self._fetching):
+            self.driver.stop()
+            if self._fetcher is not None:
+                self._fetcher.shutdown(wait=False)
+
+    def _fail_all(self, error: OfferdError) -> None:
+        for call in (*self._inbox, *self.queue.clear(), *self._running.values(), *self._fetching):
+            _resolve(call, None, error)
+        self._inbox.clear()
+        self._running.clear()
+        if self._fetcher is not None:
+            self._fetcher.shutdown(wait=False)
+
+
+def _defer(file: calls.File) -> bytes:
+    raise _InFile
+
+
+def _resolve(call: ClusterFuture[Any], value: object, exception: BaseException | None) -> None:
+    call.data = b""
+    try:
+        if exception is None:
+            call.set_result(value)
+        else:
+            call.set_exception(exception)
+    except InvalidStateError:
+        # Cancelled meanwhile, by a thread that does not wait for us: its word stands.
+        pass
+
+
+def _admits(minimum: dict[str, int], shape: Shape) -> bool:
+    return all(shape.resources.scalars.get(name, 0) >= least for name, least in minimum.items())

@@ -1,0 +1,337 @@
+"""`ClusterExecutor`: Python calls on the cluster, behind the interface of `concurrent.futures`.
+
+    with offerd.ClusterExecutor(cpus=1, timeout=30) as executor:
+        print(sum(executor.map(count_words, paths)))
+
+A call is a task of the python executor. It runs at least once: if the cluster loses it (a slave dies, is drained, or the
+network is gone) it is tried again, up to `retries` times, and the first try may have run to its end unseen. So calls
+should be *idempotent*, or be given `retries=0`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import os
+import socket
+import sys
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from typing import Any, TypeVar
+
+from offerd.call_queue import ACCEPT_BYTES, CALL_OVERHEAD_BYTES, CallQueue, Shape
+from offerd.call_scheduler import EXECUTOR_ID, CallScheduler, TaskTimeoutError
+from offerd.calls import pack_call
+from offerd.chunks import call_each
+from offerd.driver import CONNECT_TIMEOUT_S, SchedulerDriver
+from offerd.errors import BadInput, MessageTooLarge, OfferdError
+from offerd.ids import TaskID
+from offerd.messages import ExecutorInfo, FrameworkInfo
+from offerd.resources import Resources
+
+__all__ = ["ClusterExecutor", "ClusterFuture", "TaskTimeoutError"]
+
+T = TypeVar("T")
+
+CALLS_IN_FLIGHT = 10_000
+"""How far `map` runs ahead of who reads its results."""
+MAX_CALL_BYTES = ACCEPT_BYTES - CALL_OVERHEAD_BYTES
+
+Amount = float | str | Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a call asks for, ready for use."""
+
+    cpus: Amount
+    mem: int | str
+    timeout: float | None
+    retries: int
+    kill_grace_s: float | None
+    resources: str
+    name: str
+    shape: Shape
+
+    @classmethod
+    def make(
+        cls,
+        queue: CallQueue,
+        *,
+        cpus: Amount,
+        mem: int | str,
+        timeout: float | None,
+        retries: int,
+        kill_grace_s: float | None,
+        resources: str,
+        name: str,
+    ) -> Options:
+        """Raises `BadInput` on what cannot be, with one line."""
+        if timeout is not None and not timeout > 0:
+            raise BadInput(f"timeout={timeout} must be more than 0 seconds, or None for a long task")
+        if retries < 0:
+            raise BadInput(f"retries={retries} must be 0 or more")
+        wanted = Resources.of(cpus=cpus, mem=mem) + Resources.parse(resources)
+        if wanted.ranges or wanted.sets:
+            raise BadInput(f"resources={resources}: a call can ask for amounts only, as in gpus=1,disk=1G")
+        if not wanted:
+            raise BadInput("a call must ask for some resource, if only for cpus=0.001")
+        shape = queue.shape(wanted, None if timeout is None else float(timeout))
+        return cls(cpus, mem, timeout, retries, kill_grace_s, resources, name, shape)
+
+    def but(self, queue: CallQueue, changes: Mapping[str, Any]) -> Options:
+        """The same with some of them changed. Raises `TypeError` for one that does not exist."""
+        known = {name: getattr(self, name) for name in _OPTION_NAMES}
+        if unknown := changes.keys() - known.keys():
+            raise TypeError(f"no such option: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        return Options.make(queue, **{**known, **changes})
+
+
+_OPTION_NAMES = ("cpus", "mem", "timeout", "retries", "kill_grace_s", "resources", "name")
+
+
+class ClusterFuture(Future[T]):
+    """A call's result to be. `cancel` also ends a call that runs; its task is killed on the cluster."""
+
+    __slots__ = (
+        "_scheduler", "data", "files_address", "lost", "misses", "name", "number", "options", "task_id", "tries"
+    )  # fmt: skip
+
+    def __init__(self, scheduler: CallScheduler, options: Options, name: str, data: bytes) -> None:
+        super().__init__()
+        self._scheduler = scheduler
+        self.options = options
+        self.name = name
+        self.data = data
+        self.task_id = TaskID("")
+        """The task that runs it or ran it last; empty while it waits for resources for the first time."""
+        self.number = 0
+        self.tries = 0
+        self.misses = 0
+        self.lost = 0
+        self.files_address = ""
+
+    def running(self) -> bool:
+        """Whether its task has been launched and not ended."""
+        return bool(self.task_id) and not self.done()
+
+    def cancel(self) -> bool:
+        """Drop the call, or kill its task. False only if it has ended already."""
+        if not super().cancel():
+            return False
+        # Of several threads that cancel, one tells those that wait.
+        token = object()
+        if self.__dict__.setdefault("_told_by", token) is token:
+            self.set_running_or_notify_cancel()
+            self._scheduler.kill(self)
+        return True
+
+
+class _Submitter(Executor):
+    """What `ClusterExecutor` and its views have in common: calls made with one set of options."""
+
+    def __init__(self, scheduler: CallScheduler, options: Options) -> None:
+        self._scheduler = scheduler
+        self._options = options
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> ClusterFuture[T]:
+        """Call `fn(*args, **kwargs)` on the cluster. All keyword arguments are the function's: see `options`.
+
+        Raises what pickling raises, and `MessageTooLarge` for arguments of 512 KiB and more: put such data into a file.
+        """
+        return self._submit(self._options, _name_of(fn), fn, args, kwargs)
+
+    def submit_with(
+        self,
+        fn: Callable[..., T],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> ClusterFuture[T]:
+        """The same with options for this call: `cpus`, `mem`, `timeout`, `retries`, ... (see `options`)."""
+        chosen = self._options.but(self._scheduler.queue, options) if options else self._options
+        return self._submit(chosen, _name_of(fn), fn, args, kwargs)
+
+    def options(self, **options: Any) -> ExecutorView:
+        """This executor, with other options for calls made through what is returned:
+
+        `cpus` and `mem` ("512M") of each call; `timeout`, seconds after which it is killed, None for a long task;
+        `retries` if the cluster loses it; `kill_grace_s` from TERM to KILL; `resources` for more ("gpus=1"); `name` shown
+        in listings. Raises `BadInput` on values that cannot be.
+        """
+        return ExecutorView(self._scheduler, self._options.but(self._scheduler.queue, options))
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = CALLS_IN_FLIGHT,
+    ) -> Iterator[T]:
+        """The results of `fn` for each tuple of arguments, in order.
+
+        `chunksize` calls travel as one task. The iterables are read at most `buffersize` calls ahead of the results
+        (None: all at once). `timeout` is, as in the standard library, how long the results are waited for, not the calls'
+        time limit. Leaving the iterator early cancels what has not ended.
+        """
+        if chunksize < 1 or (buffersize is not None and buffersize < 1):
+            raise ValueError("chunksize and buffersize must be 1 or more")
+        give_up_at = None if timeout is None else time.monotonic() + timeout
+        arguments = zip(*iterables, strict=False)
+        if chunksize == 1:
+            submitted: Iterator[ClusterFuture[Any]] = (self.submit(fn, *each) for each in arguments)
+            return _in_order(submitted, buffersize, give_up_at)
+        chunks = iter(lambda: tuple(itertools.islice(arguments, chunksize)), ())
+        whole = partial(call_each, fn)
+        submitted = (self._submit(self._options, _name_of(fn), whole, (chunk,), None) for chunk in chunks)
+        ahead = None if buffersize is None else max(1, buffersize // chunksize)
+        return itertools.chain.from_iterable(_in_order(submitted, ahead, give_up_at))
+
+    def _submit(
+        self,
+        options: Options,
+        name: str,
+        fn: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] | None,
+    ) -> ClusterFuture[Any]:
+        data = pack_call(fn, args, kwargs)
+        if len(data) > MAX_CALL_BYTES:
+            raise MessageTooLarge(
+                f"a call of {len(data)} bytes is larger than {MAX_CALL_BYTES}; put its data into a file and pass the path"
+            )
+        call: ClusterFuture[Any] = ClusterFuture(self._scheduler, options, options.name or name, data)
+        self._scheduler.submit(call)
+        return call
+
+
+class ExecutorView(_Submitter):
+    """A `ClusterExecutor` seen with other options. To shut down is the executor's business: here it does nothing."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing."""
+
+
+class ClusterExecutor(_Submitter):
+    """A framework of its own whose tasks are Python calls.
+
+    `master` is `HOST:PORT` (None: the environment's `OFFERD_MASTER`, or this host). `cpus`, `mem`, `timeout` and the others
+    of `options` hold for every call that says nothing else; a `timeout` under the slaves' short limit (60 s) opens all
+    of a slave to the calls, None only its part for long tasks. `name`, `user` and `role` are the framework's.
+
+    Raises `OfferdError` if no master answers within `connect_timeout_s`, and `BadInput` on values that cannot be.
+    """
+
+    def __init__(
+        self,
+        master: str | None = None,
+        *,
+        cpus: Amount = 1,
+        mem: int | str = "128M",
+        timeout: float | None = 60.0,
+        retries: int = 3,
+        kill_grace_s: float | None = None,
+        resources: str = "",
+        name: str = "",
+        role: str = "*",
+        user: str = "",
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
+        scheduler = CallScheduler()
+        options = Options.make(
+            scheduler.queue,
+            cpus=cpus,
+            mem=mem,
+            timeout=timeout,
+            retries=retries,
+            kill_grace_s=kill_grace_s,
+            resources=resources,
+            name="",
+        )
+        super().__init__(scheduler, options)
+        framework = FrameworkInfo(
+            name or os.path.basename(sys.argv[0]) or "python",
+            user=user,
+            role=role,
+            executors=[ExecutorInfo(EXECUTOR_ID, module="offerd_executors.python", name="python")],
+            hostname=socket.gethostname(),
+        )
+        self._driver = SchedulerDriver(scheduler, framework, master, connect_timeout_s=connect_timeout_s)
+        scheduler.driver = self._driver
+        self._driver.set_needs_offers(False)
+        self._driver.start()
+        self._driver.wait_registered()
+        _at_exit[self._driver] = scheduler
+        # Nobody can submit any more, nor wait by `shutdown`: what was submitted is still done.
+        weakref.finalize(self, scheduler.close, False).atexit = False
+
+    @property
+    def framework_id(self) -> str:
+        """The master's name for this executor, as in `offerd frameworks`."""
+        return self._driver.framework_id
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls. With `wait`, return when all have ended; `cancel_futures` drops those that have not started."""
+        self._scheduler.close(cancel_futures)
+        if wait:
+            _join(self._driver)
+
+
+_at_exit: weakref.WeakKeyDictionary[SchedulerDriver, CallScheduler] = weakref.WeakKeyDictionary()
+
+
+@atexit.register
+def _shut_down_all() -> None:
+    """As the standard library's executors do: calls submitted are calls made, also at the interpreter's exit."""
+    drivers = dict(_at_exit)
+    for scheduler in drivers.values():
+        scheduler.close(cancel_futures=False)
+    for driver in drivers:
+        _join(driver)
+
+
+def _join(driver: SchedulerDriver) -> None:
+    # What ended the driver, every future has been told.
+    with contextlib.suppress(OfferdError):
+        driver.join()
+
+
+def _in_order(
+    submitted: Iterator[ClusterFuture[Any]], ahead: int | None, give_up_at: float | None
+) -> Generator[Any, None, None]:
+    """Submit as far `ahead` as allowed, at once, and yield the results."""
+    futures = deque(itertools.islice(submitted, ahead))
+    return _results(futures, submitted, give_up_at)
+
+
+def _results(
+    futures: deque[ClusterFuture[Any]], submitted: Iterator[ClusterFuture[Any]], give_up_at: float | None
+) -> Generator[Any, None, None]:
+    try:
+        while futures:
+            future = futures.popleft()
+            try:
+                left_s = None if give_up_at is None else give_up_at - time.monotonic()
+                result = future.result(left_s)
+            except BaseException:
+                future.cancel()
+                raise
+            futures.extend(itertools.islice(submitted, 1))
+            del future
+            yield result
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _name_of(fn: Callable[..., Any]) -> str:
+    name: str = getattr(fn, "__name__", "") or type(fn).__name__
+    return name
