@@ -1,0 +1,1 @@
+"""The master as a state machine: no clock, socket, file or random inside."""

@@ -1,0 +1,32 @@
+"""What a master wants done: imperatives, performed in order by the daemon, a test or the simulator."""
+
+from __future__ import annotations
+
+import msgspec
+
+from offerd.ids import PeerID
+from offerd.messages import Message
+
+
+class Send(msgspec.Struct, frozen=True, gc=False):
+    """Send the message to the peer."""
+
+    peer: PeerID
+    message: Message
+
+
+class Log(msgspec.Struct, frozen=True, gc=False):
+    """One line for the operator; `level` as in `logging`: info | warning."""
+
+    level: str
+    text: str
+
+
+class Drop(msgspec.Struct, frozen=True, gc=False):
+    """Listen to this peer no more, and answer with `PeerDropped`. `why` is one line."""
+
+    peer: PeerID
+    why: str
+
+
+Action = Send | Log | Drop

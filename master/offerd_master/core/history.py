@@ -1,0 +1,78 @@
+"""Ended tasks, remembered for people: small records, so many in all and so many of each framework, never more."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
+from offerd.messages import TaskState
+from offerd.resources import Resources
+
+MAX_TEXT = 512
+"""Longest name or message kept, in characters."""
+
+
+class EndedTask(msgspec.Struct, frozen=True, gc=False):
+    """How a task ended. Times are the master's monotonic clock; `running_since` is None if it never ran."""
+
+    task_id: TaskID
+    framework_id: FrameworkID
+    slave_id: SlaveID
+    executor_id: ExecutorID
+    state: TaskState
+    name: str
+    resources: Resources
+    time_limit_s: float | None
+    reason: str
+    message: str
+    exit_status: int | None
+    launched_at: float
+    running_since: float | None
+    ended_at: float
+    container_id: ContainerID
+
+
+class FrameworkHistory:
+    """The ended tasks of one framework, oldest first.
+
+    `gone` counts those that have left this list before they left the order of all (see `History`).
+    """
+
+    __slots__ = ("gone", "records")
+
+    def __init__(self) -> None:
+        self.records: deque[EndedTask] = deque()
+        self.gone = 0
+
+
+class History:
+    """The bounds. Invariant: in the order of all, each framework stands once for each of its records and each gone."""
+
+    __slots__ = ("_order", "max_per_framework", "max_tasks")
+
+    def __init__(self, max_tasks: int, max_per_framework: int) -> None:
+        self.max_tasks = max_tasks
+        self.max_per_framework = max_per_framework
+        self._order: deque[FrameworkHistory] = deque()
+
+    def add(self, history: FrameworkHistory, task: EndedTask) -> None:
+        """Remember a task; the oldest of its framework, or of all, makes room."""
+        records = history.records
+        records.append(task)
+        self._order.append(history)
+        if len(records) > self.max_per_framework:
+            records.popleft()
+            history.gone += 1
+        if len(self._order) > self.max_tasks:
+            oldest = self._order.popleft()
+            if oldest.gone:
+                oldest.gone -= 1
+            else:
+                oldest.records.popleft()
+
+    def forget(self, history: FrameworkHistory) -> None:
+        """A framework falls out of memory, and its tasks with it."""
+        history.gone += len(history.records)
+        history.records.clear()

@@ -1,0 +1,239 @@
+"""Accepts: offers become tasks.
+
+Each task is checked by itself: one that is bad fails with a reason, the others run. What cannot be better next time is
+`TASK_ERROR`, what may be is `TASK_LOST`. An accept whose offers are bad fails all its tasks and costs nothing else: those
+of its offers that were open are free again.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from offerd import messages as m
+from offerd import slots
+from offerd.codec import MAX_MESSAGE_BYTES
+from offerd.ids import ExecutorID, SlaveID, TaskID, is_valid_id
+from offerd.messages import Reason, TaskInfo, TaskState, TaskStatus
+from offerd_master.core import offers
+from offerd_master.core.pool import Pool
+from offerd_master.core.state import (
+    Cluster,
+    Executor,
+    Framework,
+    LaunchableExecutor,
+    OutstandingOffer,
+    Slave,
+    Task,
+)
+from offerd_master.core.tasks import MASTER, add_executor, add_task
+
+_TASK_BYTES = 768
+"""More than a task takes on the wire beside its data, name, labels and command: ids, numbers, a few scalars."""
+_MAX_PLAIN_SCALARS = 4
+
+Fault = tuple[TaskState, Reason, str]
+
+
+def accept_offers(c: Cluster, framework: Framework, message: m.AcceptOffers, now: float) -> None:
+    if not message.tasks:
+        offers.decline(c, framework, message.offer_ids, message.refuse_seconds, now)
+        return
+    taken, fault = _take_offers(c, framework, message)
+    if fault is not None:
+        for offer in taken:
+            offers.give_back(c, framework, offer.slave, offer.resources)
+        for info in message.tasks:
+            _fail(c, framework, None, info, fault)
+        return
+    slave = taken[0].slave
+    pool = Pool(taken[0].resources)
+    for offer in taken[1:]:
+        pool.give(offer.resources)
+    launched = _launch(c, framework, slave, pool, message.tasks, now)
+    left = pool.freeze()
+    if left:
+        offers.give_back(c, framework, slave, left)
+        if message.refuse_seconds > 0 or not launched:
+            offers.refuse(c, framework, slave, left, message.refuse_seconds, now)
+
+
+def _take_offers(
+    c: Cluster, framework: Framework, message: m.AcceptOffers
+) -> tuple[list[OutstandingOffer], Fault | None]:
+    """The offers that were open, removed, and what is wrong with the list, if anything."""
+    taken: list[OutstandingOffer] = []
+    text = "" if message.offer_ids else "the accept names no offer"
+    for offer_id in message.offer_ids:
+        offer = framework.offers.get(offer_id)
+        if offer is None:
+            text = f"offer {offer_id[:64]} is not open: answered already, rescinded, or never made to this framework"
+            continue
+        if taken and offer.slave is not taken[0].slave:
+            text = f"the offers are of several slaves: {taken[0].slave.slave_id} and {offer.slave.slave_id}"
+        offers.remove(c, offer)
+        taken.append(offer)
+    return taken, (TaskState.LOST, Reason.OFFER_INVALID, text) if text else None
+
+
+def _launch(
+    c: Cluster, framework: Framework, slave: Slave, pool: Pool, tasks: list[TaskInfo], now: float
+) -> bool:
+    """Launch what is good, in the order given; the pool keeps what is left. Returns whether anything was launched."""
+    runs: dict[ExecutorID, list[TaskInfo]] = {}
+    short_limit_s = slave.info.short_limit_s
+    executors = framework.executors
+    mine = slave.executors.get(framework.framework_id, {})
+    for info in tasks:
+        launchable = executors.get(info.executor_id)
+        fault = _fault(framework, launchable, info)
+        if fault is not None or launchable is None:
+            _fail(c, framework, slave, info, fault or _UNKNOWN_EXECUTOR)
+            continue
+        resources = info.resources
+        executor = mine.get(info.executor_id)
+        wanted = resources if executor is not None else resources + launchable.info.resources
+        if not pool.covers(wanted):
+            _fail(c, framework, slave, info, _exceeded(wanted, pool))
+            continue
+        limit_s = info.time_limit_s
+        is_long = limit_s is None or limit_s > short_limit_s
+        if is_long and not slots.fits(slave.long_used, slave.long_cap, resources.quantities()):
+            _fail(c, framework, slave, info, _long_cap(slave, resources.quantities()))
+            continue
+        pool.take(wanted)
+        if executor is None:
+            add_executor(c, framework, slave, info.executor_id, Executor(launchable.info.resources))
+            mine = slave.executors[framework.framework_id]
+        else:
+            executor.exited = False
+        task = Task(
+            info.task_id,
+            framework,
+            slave,
+            info.executor_id,
+            resources,
+            is_long,
+            TaskState.STAGING,
+            now,
+            limit_s,
+            info.name,
+        )
+        add_task(c, task)
+        run = runs.get(info.executor_id)
+        if run is None:
+            runs[info.executor_id] = [info]
+        else:
+            run.append(info)
+    for executor_id, infos in runs.items():
+        _run(c, framework, slave, executors[executor_id], infos)
+    return bool(runs)
+
+
+def _run(
+    c: Cluster, framework: Framework, slave: Slave, executor: LaunchableExecutor, infos: list[TaskInfo]
+) -> None:
+    """Send the tasks in one message, or in as few as fit into frames."""
+    batch: list[TaskInfo] = []
+    budget = MAX_MESSAGE_BYTES - executor.envelope_bytes
+    size = 0
+    for info in infos:
+        task_bytes = _size(info)
+        if batch and size + task_bytes > budget:
+            c.send(slave.peer, m.RunTasks(framework.launch_info, executor.info, batch))
+            batch, size = [], 0
+        batch.append(info)
+        size += task_bytes
+    c.send(slave.peer, m.RunTasks(framework.launch_info, executor.info, batch))
+
+
+def _size(info: TaskInfo) -> int:
+    """At least the bytes of a task on the wire; exact where it would be long to add up."""
+    resources = info.resources
+    if (
+        info.command is not None
+        or info.labels
+        or info.name
+        or resources.ranges
+        or resources.sets
+        or len(resources.scalars) > _MAX_PLAIN_SCALARS
+    ):
+        return len(msgspec.msgpack.encode(info))
+    return _TASK_BYTES + len(info.data)
+
+
+# -- What can be wrong with a task --------------------------------------------------------------------------------------
+
+_UNKNOWN_EXECUTOR: Fault = (
+    TaskState.ERROR,
+    Reason.TASK_INVALID,
+    "the framework has declared no such executor",
+)
+
+
+def _fault(framework: Framework, executor: LaunchableExecutor | None, info: TaskInfo) -> Fault | None:
+    """What is wrong with the description itself."""
+    text = ""
+    limit_s = info.time_limit_s
+    if info.task_id in framework.tasks:
+        return (
+            TaskState.ERROR,
+            Reason.TASK_ID_DUPLICATE,
+            "a task of this id runs already; give each task its own",
+        )
+    if executor is None:
+        return _UNKNOWN_EXECUTOR
+    if not is_valid_id(info.task_id):
+        text = "a task id has 1 to 128 letters, digits and _.:@=+-"
+    elif not info.resources:
+        text = "the task asks for no resources"
+    elif limit_s is not None and not 0 < limit_s < math.inf:
+        text = "a time limit is a number of seconds above zero, or None"
+    elif info.kill_grace_s is not None and not 0 <= info.kill_grace_s < math.inf:
+        text = "a grace period is a number of seconds, zero or more, or None"
+    elif not executor.info.module and executor.info.command is None:
+        text = f"executor {info.executor_id} has neither a module nor a command: there is nothing to run"
+    elif executor.envelope_bytes + len(info.data) + _TASK_BYTES > MAX_MESSAGE_BYTES or (
+        executor.envelope_bytes + _size(info) > MAX_MESSAGE_BYTES
+    ):
+        text = "the task with its executor does not fit into one message; put the data into a file"
+    return (TaskState.ERROR, Reason.TASK_INVALID, text) if text else None
+
+
+def _exceeded(wanted: object, pool: Pool) -> Fault:
+    text = (
+        f"the task (with its executor, if that is new there) takes {wanted}, the offers hold {pool.freeze()}"
+    )
+    return TaskState.ERROR, Reason.OFFER_EXCEEDED, text
+
+
+def _long_cap(slave: Slave, wanted: dict[str, int]) -> Fault:
+    over = next(n for n, a in wanted.items() if slave.long_used.get(n, 0) + a > slave.long_cap.get(n, 0))
+    text = (
+        f"long tasks hold {slave.long_used.get(over, 0)} of the {slave.long_cap.get(over, 0)} {over} they may hold together "
+        f"on {slave.slave_id}; a time limit of at most {slave.info.short_limit_s:g} s makes a task short"
+    )
+    return TaskState.LOST, Reason.LONG_TASK_CAP, text
+
+
+def _fail(c: Cluster, framework: Framework, slave: Slave | None, info: TaskInfo, fault: Fault) -> None:
+    """The task is never launched; its scheduler hears why. It costs no record: it has held nothing."""
+    state, reason, text = fault
+    if not is_valid_id(info.task_id) and len(info.task_id) > 128:
+        # Such an id cannot be echoed: a message that carries it may fit nowhere.
+        if framework.peer is not None:
+            c.drop(framework.peer, f"a task id of {len(info.task_id)} characters")
+        return
+    framework.ended_counts[state.value] = framework.ended_counts.get(state.value, 0) + 1
+    c.ended_counts[state.value] = c.ended_counts.get(state.value, 0) + 1
+    status = TaskStatus(
+        TaskID(info.task_id),
+        state,
+        reason=reason,
+        source=MASTER,
+        message=text,
+        slave_id=slave.slave_id if slave is not None else SlaveID(""),
+        executor_id=ExecutorID(info.executor_id[:128]),
+    )
+    c.send(framework.peer, m.StatusUpdate(framework.framework_id, status))

@@ -1,0 +1,140 @@
+"""The master as one state machine: events in, actions out.
+
+It owns nothing but the order: who may send what, which handler takes it, and what a tick does. The handlers lie in the
+files of their subjects, named after their messages; the state is `Cluster`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from offerd import messages as m
+from offerd import operator_messages as om
+from offerd.ids import PeerID
+from offerd_master.allocation.base import Allocator
+from offerd_master.core import frameworks, launch, offers, queries, slaves, tasks
+from offerd_master.core.actions import Action
+from offerd_master.core.events import Event, PeerLost, Received
+from offerd_master.core.state import Cluster, Framework, Slave
+from offerd_master.settings import Settings
+
+
+def pong(c: Cluster, sender: Slave | Framework, message: m.Pong, now: float) -> None:
+    """A sign of life, and as such already noted."""
+
+
+HELLOS: dict[type, Callable[[Cluster, PeerID, Any, float], None]] = {
+    m.RegisterFramework: frameworks.register_framework,
+    m.RegisterSlave: slaves.register_slave,
+}
+FROM_SCHEDULER: dict[type, Callable[[Cluster, Framework, Any, float], None]] = {
+    m.AcceptOffers: launch.accept_offers,
+    m.Acknowledge: tasks.acknowledge,
+    m.DeclineOffers: offers.decline_offers,
+    m.SetNeedsOffers: offers.set_needs_offers,
+    m.SetFilters: offers.set_filters,
+    m.ReviveOffers: offers.revive_offers,
+    m.KillTask: tasks.kill_task,
+    m.ReconcileTasks: tasks.reconcile_tasks,
+    m.FrameworkMessage: tasks.message_to_executor,
+    m.GetGuaranteedShare: frameworks.get_guaranteed_share,
+    m.TeardownFramework: frameworks.teardown_framework,
+    m.Pong: pong,
+}
+FROM_SLAVE: dict[type, Callable[[Cluster, Slave, Any, float], None]] = {
+    m.StatusUpdate: tasks.status_update,
+    m.ExecutorExited: tasks.executor_exited,
+    m.SlaveUsage: slaves.slave_usage,
+    m.FrameworkMessage: tasks.message_from_executor,
+    m.UnregisterSlave: slaves.unregister_slave,
+    m.Pong: pong,
+}
+QUESTIONS: dict[type, Callable[[Cluster, PeerID, Any, float], None]] = {
+    om.GetCluster: queries.get_cluster,
+    om.GetSlaves: queries.get_slaves,
+    om.GetFrameworks: queries.get_frameworks,
+    om.GetTasks: queries.get_tasks,
+    om.KillAnyTask: queries.kill_any_task,
+    om.ExplainWaiting: queries.explain_waiting,
+}
+
+
+class MasterCore:
+    """Deterministic: the same events at the same times give the same actions. `now` is seconds on any clock that does
+    not go back; `epoch` must be above that of every master before this one.
+    """
+
+    def __init__(
+        self, settings: Settings, master_id: str, epoch: int, allocator: Allocator, now: float = 0.0
+    ) -> None:
+        self.settings = settings
+        self.cluster = Cluster(settings, master_id, epoch, allocator, now)
+        self._next_ping = now + settings.ping_interval_s
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take in what happened; returns what is to be done about it, in order."""
+        c = self.cluster
+        out: list[Action] = []
+        c.out = out
+        if type(event) is Received:
+            sender = c.peers.get(event.peer)
+            message = event.message
+            if sender is not None:
+                sender.heard = True
+                handlers: dict[type, Callable[[Cluster, Any, Any, float], None]]
+                handlers = FROM_SLAVE if type(sender) is Slave else FROM_SCHEDULER
+                handler = handlers.get(type(message))
+                if handler is not None:
+                    handler(c, sender, message, now)
+                    return out
+            self._from_anyone(event.peer, message, now)
+            return out
+        sender = c.peers.get(event.peer)
+        if type(sender) is Slave:
+            slaves.disconnect(c, sender)
+        elif type(sender) is Framework:
+            frameworks.disconnect(c, sender, now)
+        if type(event) is not PeerLost:
+            c.dropped_peers += 1
+        return out
+
+    def _from_anyone(self, peer: PeerID, message: m.Message, now: float) -> None:
+        """Hellos and operators' questions; of anything else from a stranger we say that we do not know him, once a turn
+        (he may send a thousand messages before he hears it).
+        """
+        c = self.cluster
+        kind = type(message)
+        handler = HELLOS.get(kind) or QUESTIONS.get(kind)
+        if handler is not None:
+            handler(c, peer, message, now)
+        elif peer in c.peers:
+            c.drop(peer, f"sent a {kind.__name__}, which is not for it to send")
+        elif peer not in c.told_not_registered:
+            c.told_not_registered.add(peer)
+            c.send(peer, m.NotRegistered())
+
+    def tick(self, now: float) -> list[Action]:
+        """Do what is due, and offer what became free. Called after every batch of events and at `next_deadline`."""
+        c = self.cluster
+        out: list[Action] = []
+        c.out = out
+        if c.told_not_registered:
+            c.told_not_registered.clear()
+        if now >= self._next_ping:
+            self._next_ping = now + self.settings.ping_interval_s
+            slaves.ping_slaves(c, now)
+            frameworks.ping_frameworks(c, now)
+        c.timers.run(c, now)
+        offers.expire(c, now)
+        offers.allocate(c, now)
+        return out
+
+    def next_deadline(self) -> float:
+        """When `tick` has something to do even if nothing happens."""
+        c = self.cluster
+        deadline = self._next_ping
+        for other in (c.timers.next_deadline(), offers.next_expiry(c), offers.next_allocation(c)):
+            if other is not None and other < deadline:
+                deadline = other
+        return deadline

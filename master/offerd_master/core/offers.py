@@ -1,0 +1,266 @@
+"""Offers: who is offered what became free, and the ends an offer can have: used, declined, rescinded, timed out.
+
+A slave is *dirty* when something became free on it or somebody new may want it. A turn of allocation offers all that is
+free on each dirty slave to the first framework in the allocator's order that wants offers, does not filter the slave and
+has not refused as much. What it does not use makes the slave dirty again.
+
+Refusals bind as long as no more is free than was refused. A decline for no time at all is paced: the same or less is
+offered again after `repeat_pace_s`, so that a scheduler and a master cannot keep each other busy with nothing. What
+an accept with tasks leaves is not paced: each round of that launches something. `SetNeedsOffers(True)` ends paces,
+`ReviveOffers` all refusals.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from offerd import messages as m
+from offerd import slots
+from offerd.ids import FrameworkID, OfferID, SlaveID
+from offerd.resources import Resources
+from offerd_master.core.state import Cluster, Framework, OutstandingOffer, Refusal, Slave, SlaveState
+
+MAX_REFUSE_S = 365 * 86_400.0
+MAX_OFFERS_BYTES = 512 << 10
+"""About how much one `ResourceOffers` may hold; a frame takes twice that."""
+_BYTES_PER_EXECUTOR_ID = 132
+_BYTES_PER_RANGE = 20
+_BYTES_PER_OFFER = 256
+
+
+# -- Making offers ------------------------------------------------------------------------------------------------------
+
+
+def allocate(c: Cluster, now: float) -> None:
+    """One turn: offer what is free on dirty slaves. Slaves inside their batch window stay dirty."""
+    if not c.dirty:
+        return
+    if not c.wanting:
+        c.dirty.clear()
+        return
+    made: dict[FrameworkID, list[m.Offer]] = {}
+    waiting: dict[SlaveID, Slave] = {}
+    for slave_id, slave in c.dirty.items():
+        if slave.state is not SlaveState.ACTIVE or slave.peer is None or not slave.is_worth_offering():
+            continue
+        if slave.tasks and now < slave.offer_again_at:
+            waiting[slave_id] = slave
+            continue
+        framework = _taker(c, slave, now)
+        if framework is not None:
+            offer = _make(c, framework, slave, now)
+            batch = made.get(framework.framework_id)
+            if batch is None:
+                made[framework.framework_id] = [offer]
+            else:
+                batch.append(offer)
+    c.dirty = waiting
+    for framework_id, offers in made.items():
+        _send(c, c.frameworks[framework_id], offers)
+
+
+def next_allocation(c: Cluster) -> float | None:
+    """When the first dirty slave leaves its batch window."""
+    return min((slave.offer_again_at for slave in c.dirty.values()), default=None)
+
+
+def is_filtered(framework: Framework, slave: Slave, free: Resources) -> bool:
+    """Whether the framework's filters exclude what is free on this slave."""
+    filters = framework.filters
+    if filters.slave_ids and slave.slave_id not in framework.filter_slaves:
+        return True
+    attributes = slave.info.attributes
+    if any(attributes.get(name) != value for name, value in filters.attributes.items()):
+        return True
+    return not free.covers(filters.minimum)
+
+
+def has_refused(framework: Framework, slave: Slave, free: Resources, now: float) -> bool:
+    """Whether the framework has refused as much of this slave, not long ago."""
+    refusal = framework.refusals.get(slave.slave_id)
+    return refusal is not None and refusal.until > now and refusal.resources.covers(free)
+
+
+def _taker(c: Cluster, slave: Slave, now: float) -> Framework | None:
+    wanting = c.wanting
+    free: Resources | None = None
+    for framework_id in c.allocator.ranked(wanting):
+        framework = wanting[framework_id]
+        if slave.slave_id in framework.refusals or framework.has_filters:
+            if free is None:
+                free = slave.free.freeze()
+            if has_refused(framework, slave, free, now) or is_filtered(framework, slave, free):
+                continue
+        return framework
+    return None
+
+
+def _make(c: Cluster, framework: Framework, slave: Slave, now: float) -> m.Offer:
+    settings = c.settings
+    resources = slave.free.take_all()
+    offer = OutstandingOffer(
+        OfferID(c.new_id("O")), framework, slave, resources, now + settings.offer_timeout_s
+    )
+    c.offers[offer.offer_id] = slave.offers[offer.offer_id] = framework.offers[offer.offer_id] = offer
+    c.offer_order.append(offer)
+    slave.offer_again_at = now + settings.batch_window_s
+    c.allocator.charge(framework.framework_id, resources)
+    c.allocator.offered(framework.framework_id)
+    info = slave.info
+    return m.Offer(
+        offer.offer_id,
+        slave.slave_id,
+        info.hostname,
+        resources,
+        slots.left(slave.long_used, slave.long_cap, resources.quantities()),
+        info.short_limit_s,
+        info.attributes,
+        list(slave.executors.get(framework.framework_id, ())),
+        info.files_address,
+    )
+
+
+def _send(c: Cluster, framework: Framework, offers: list[m.Offer]) -> None:
+    """In one message, or in as few as fit into frames."""
+    batch: list[m.Offer] = []
+    size = 0
+    for offer in offers:
+        estimate = (
+            _BYTES_PER_OFFER
+            + c.slaves[offer.slave_id].info_bytes
+            + _BYTES_PER_EXECUTOR_ID * len(offer.executor_ids)
+            + _BYTES_PER_RANGE * sum(map(len, offer.resources.ranges.values()))
+        )
+        if batch and size + estimate > MAX_OFFERS_BYTES:
+            c.send(framework.peer, m.ResourceOffers(batch))
+            batch, size = [], 0
+        batch.append(offer)
+        size += estimate
+    c.send(framework.peer, m.ResourceOffers(batch))
+
+
+# -- Ends of offers -----------------------------------------------------------------------------------------------------
+
+
+def remove(c: Cluster, offer: OutstandingOffer) -> None:
+    """The offer is open no more. Its resources are still charged and not yet free: the caller says where they go."""
+    del c.offers[offer.offer_id]
+    del offer.slave.offers[offer.offer_id]
+    del offer.framework.offers[offer.offer_id]
+
+
+def give_back(c: Cluster, framework: Framework, slave: Slave, resources: Resources) -> None:
+    """Resources of a removed offer that nobody uses are free again."""
+    c.allocator.refund(framework.framework_id, resources)
+    slave.free.give(resources, slave.total)
+    c.mark_dirty(slave)
+
+
+def rescind(c: Cluster, offers: Iterable[OutstandingOffer], *, tell: bool = True) -> None:
+    """Take these offers back; their frameworks are told unless nobody is there any more who knows of them."""
+    for offer in list(offers):
+        remove(c, offer)
+        give_back(c, offer.framework, offer.slave, offer.resources)
+        if tell:
+            c.send(offer.framework.peer, m.RescindOffer(offer.offer_id))
+
+
+def refuse(
+    c: Cluster, framework: Framework, slave: Slave, resources: Resources, refuse_seconds: float, now: float
+) -> None:
+    """The framework does not want this much of the slave for a time (not a number or negative: none)."""
+    paced = not refuse_seconds > 0
+    duration = c.settings.repeat_pace_s if paced else min(refuse_seconds, MAX_REFUSE_S)
+    until = now + duration
+    before = framework.refusals.get(slave.slave_id)
+    if before is not None:
+        if before.until >= until and before.resources.covers(resources):
+            return
+        c.timers.cancel(before.timer)
+    timer = c.timers.set(until, _refusal_over, (framework, slave.slave_id))
+    framework.refusals[slave.slave_id] = Refusal(until, resources, paced, timer)
+
+
+def forget_refusals(c: Cluster, framework: Framework, *, only_paced: bool = False) -> None:
+    """The framework may be offered these slaves again at once."""
+    for slave_id, refusal in list(framework.refusals.items()):
+        if refusal.paced or not only_paced:
+            c.timers.cancel(refusal.timer)
+            del framework.refusals[slave_id]
+
+
+def _refusal_over(c: Cluster, subject: tuple[Framework, SlaveID], now: float) -> None:
+    framework, slave_id = subject
+    del framework.refusals[slave_id]
+    slave = c.slaves.get(slave_id)
+    if slave is not None and framework.framework_id in c.wanting:
+        c.mark_dirty(slave)
+
+
+def expire(c: Cluster, now: float) -> None:
+    """Rescind what was not answered in time. Offers stand in the order of their deadlines; answered ones are skipped."""
+    order = c.offer_order
+    if len(order) > 2 * len(c.offers) + 1000:
+        # One framework that thinks long must not keep the answered offers of all others in memory.
+        order = c.offer_order = deque(offer for offer in order if offer.offer_id in c.offers)
+    while order:
+        offer = order[0]
+        if offer.offer_id in c.offers:
+            if offer.deadline > now:
+                return
+            c.log(f"framework {offer.framework.framework_id} did not answer offer {offer.offer_id} in time")
+            rescind(c, [offer])
+        order.popleft()
+
+
+def next_expiry(c: Cluster) -> float | None:
+    order = c.offer_order
+    while order and order[0].offer_id not in c.offers:
+        order.popleft()
+    return order[0].deadline if order else None
+
+
+# -- Messages of schedulers ---------------------------------------------------------------------------------------------
+
+
+def decline_offers(c: Cluster, framework: Framework, message: m.DeclineOffers, now: float) -> None:
+    """Offers that are not open any more are passed over: the answer and the rescind have crossed."""
+    decline(c, framework, message.offer_ids, message.refuse_seconds, now)
+
+
+def decline(
+    c: Cluster, framework: Framework, offer_ids: Iterable[OfferID], refuse_seconds: float, now: float
+) -> None:
+    refused: dict[SlaveID, tuple[Slave, Resources]] = {}
+    for offer_id in offer_ids:
+        offer = framework.offers.get(offer_id)
+        if offer is None:
+            continue
+        remove(c, offer)
+        give_back(c, framework, offer.slave, offer.resources)
+        _, before = refused.get(offer.slave.slave_id, (offer.slave, None))
+        amount = offer.resources if before is None else before + offer.resources
+        refused[offer.slave.slave_id] = (offer.slave, amount)
+    for slave, amount in refused.values():
+        refuse(c, framework, slave, amount, refuse_seconds, now)
+
+
+def set_needs_offers(c: Cluster, framework: Framework, message: m.SetNeedsOffers, now: float) -> None:
+    if message.needs_offers == framework.needs_offers:
+        return
+    framework.needs_offers = message.needs_offers
+    c.update_wanting(framework)
+    if message.needs_offers:
+        forget_refusals(c, framework, only_paced=True)
+        c.mark_all_dirty()
+
+
+def set_filters(c: Cluster, framework: Framework, message: m.SetFilters, now: float) -> None:
+    framework.set_filters(message.filters)
+    c.mark_all_dirty()
+
+
+def revive_offers(c: Cluster, framework: Framework, message: m.ReviveOffers, now: float) -> None:
+    forget_refusals(c, framework)
+    c.mark_all_dirty()

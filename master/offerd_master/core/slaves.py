@@ -1,0 +1,288 @@
+"""Slaves: registration, return with their tasks, pings, loss.
+
+A slave that comes back says what runs on it, and its word counts: the accounts are rebuilt from it. A task of ours that
+it does not name may have crossed its hello on the way, or its end may be on its way: it is lost only if nothing is
+heard of it for `missing_task_grace_s`. A task that was reported lost with its slave stays ended for its scheduler, so
+it is counted until it has ended, and killed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from offerd import messages as m
+from offerd.codec import encode_message
+from offerd.ids import FrameworkID, PeerID, SlaveID, is_valid_id
+from offerd.messages import FrameworkInfo, Reason, RunningTask, TaskState
+from offerd.slots import is_long
+from offerd_master.core import frameworks, offers
+from offerd_master.core.history import MAX_TEXT
+from offerd_master.core.state import Cluster, Executor, Framework, Slave, SlaveState, Task
+from offerd_master.core.tasks import (
+    add_executor,
+    add_task,
+    forget_if_drained,
+    kill,
+    lose_task,
+    remove_executor,
+)
+
+SLAVE_INVALID = "SLAVE_INVALID"
+MAX_INFO_BYTES = 64 << 10
+MAX_AMOUNT = 1 << 50
+"""Largest amount of one resource on one slave (a pebibyte), so that no sum over a cluster outgrows 63 bits."""
+MAX_RESOURCE_NAME = 40
+
+
+# -- Hello --------------------------------------------------------------------------------------------------------------
+
+
+def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: float) -> None:
+    """A new slave, a known one that returns (the peer may be new), or a hello repeated."""
+    known = c.peers.get(peer)
+    if isinstance(known, Framework):
+        c.drop(peer, "registered as a framework, now says it is a slave")
+        return
+    if message.protocol < m.OLDEST_PROTOCOL:
+        text = f"this slave speaks protocol {message.protocol}, the master {m.OLDEST_PROTOCOL} and later; upgrade it"
+        c.send(peer, m.SlaveRefused(Reason.PROTOCOL_TOO_OLD, text))
+        return
+    if fault := _fault(message):
+        c.send(peer, m.SlaveRefused(SLAVE_INVALID, fault))
+        c.log(f"refused a slave: {fault}", "warning")
+        return
+    slave_id = message.slave.slave_id or (known.slave_id if known is not None else SlaveID(""))
+    if known is not None and known.slave_id != slave_id:
+        disconnect(c, known)
+    slave = c.slaves.get(slave_id) or c.lost_slaves.get(slave_id)
+    had_executors_of = [] if slave is None else list(slave.executors)
+    if slave is None:
+        slave = Slave(slave_id or SlaveID(c.new_id("S")), message.slave, peer, now)
+        c.log(f"slave {slave.slave_id} on {message.slave.hostname} registered with {message.slave.resources}")
+    else:
+        _return(c, slave, peer, now)
+        c.log(f"slave {slave.slave_id} on {message.slave.hostname} is back with {len(message.tasks)} tasks")
+    c.slaves[slave.slave_id] = slave
+    c.peers[peer] = slave
+    info = msgspec.structs.replace(message.slave, slave_id=slave.slave_id)
+    slave.describe(info, c.settings.minimum_offer)
+    c.allocator.add_total(slave.total)
+    c.send(peer, m.SlaveRegistered(slave.slave_id, c.master_id, c.settings.ping_interval_s))
+    _adopt(c, slave, message, now)
+    for framework_id in had_executors_of:
+        forget_if_drained(c, c.frameworks[framework_id])
+    c.mark_dirty(slave)
+
+
+def _return(c: Cluster, slave: Slave, peer: PeerID, now: float) -> None:
+    """Make a slave that we know ready for its new description: only its tasks stay, and they stay charged."""
+    if slave.peer is not None and slave.peer != peer:
+        c.peers.pop(slave.peer, None)
+    offers.rescind(c, slave.offers.values())
+    for framework_id, mine in list(slave.executors.items()):
+        for executor_id in list(mine):
+            remove_executor(c, c.frameworks[framework_id], slave, executor_id)
+    if c.lost_slaves.pop(slave.slave_id, None) is None:
+        c.allocator.remove_total(slave.total)
+    slave.peer = peer
+    slave.state = SlaveState.ACTIVE
+    slave.since = now
+    slave.heard = True
+    slave.unanswered = 0
+    slave.offer_again_at = 0.0
+
+
+def _fault(message: m.RegisterSlave) -> str:
+    """What makes a hello unusable, as a line for its sender; empty if it is good."""
+    info = message.slave
+    resources = info.resources
+    names = [*resources.scalars, *resources.ranges, *resources.sets]
+    amounts = [
+        *resources.scalars.values(),
+        *(span[1] for spans in resources.ranges.values() for span in spans),
+    ]
+    ids = [
+        *(text for e in message.executors for text in (e.framework.framework_id, e.executor_id)),
+        *(text for t in message.tasks for text in (t.framework_id, t.executor_id, t.task_id)),
+    ]
+    if info.slave_id and not is_valid_id(info.slave_id):
+        return "its slave id is no id"
+    if not resources:
+        return "it has no resources"
+    if any(amount > MAX_AMOUNT for amount in amounts) or any(len(name) > MAX_RESOURCE_NAME for name in names):
+        return f"a resource has more than {MAX_AMOUNT} units or a name of more than {MAX_RESOURCE_NAME} characters"
+    if not 0 <= info.long_fraction <= 1 or not 0 <= info.short_limit_s < math.inf:
+        return "the long fraction must be 0 to 1, and the short limit a number of seconds, zero or more"
+    if not all(map(is_valid_id, ids)):
+        return "a task, executor or framework of it has an id that is none"
+    if len(encode_message(info)) > MAX_INFO_BYTES:
+        return f"its description is longer than {MAX_INFO_BYTES} bytes; give it fewer attributes"
+    return ""
+
+
+# -- Accounts rebuilt ---------------------------------------------------------------------------------------------------
+
+
+def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> None:
+    """Make the accounts of a slave just described say what it says of its executors and tasks."""
+    for running in message.executors:
+        framework = _framework(c, running.framework.framework_id, running.framework, now)
+        if slave.executor(framework.framework_id, running.executor_id) is None:
+            add_executor(c, framework, slave, running.executor_id, Executor(running.resources))
+            c.allocator.charge(framework.framework_id, running.resources)
+            slave.free.take(running.resources)
+    slave.long_used = {}
+    missing = dict.fromkeys(slave.tasks)
+    for task in missing:
+        task.is_long = is_long(task.time_limit_s, slave.info.short_limit_s)
+        slave.free.take(task.resources)
+        add_task(c, task)
+    for described in message.tasks:
+        framework = _framework(c, described.framework_id, FrameworkInfo(""), now)
+        mine = framework.tasks.get(described.task_id)
+        if mine is None:
+            _adopt_task(c, framework, slave, described, now)
+        elif mine.slave is slave:
+            missing.pop(mine, None)
+            _refresh(c, mine, described, now)
+        else:
+            c.log(
+                f"task {described.task_id} runs on {slave.slave_id} and {mine.slave.slave_id}: ending it on the first"
+            )
+            c.send(slave.peer, m.KillTask(described.framework_id, described.task_id, slave.slave_id, 0.0))
+    for task in missing:
+        c.timers.set(now + c.settings.missing_task_grace_s, _still_missing, (task, now))
+    slave.reported_lost.clear()
+    for framework_id in {*slave.executors, *(task.framework.framework_id for task in slave.tasks)}:
+        if c.frameworks[framework_id].ended:
+            c.send(slave.peer, m.ShutdownFramework(framework_id))
+
+
+def _framework(c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, now: float) -> Framework:
+    """The framework of something that runs, whether or not we have met it."""
+    framework = c.frameworks.get(framework_id)
+    if framework is not None:
+        return framework
+    ended = c.ended_frameworks.pop(framework_id, None)
+    if ended is not None:
+        c.frameworks[framework_id] = ended
+        c.allocator.add_framework(framework_id, ended.info.role)
+        return ended
+    return frameworks.adopt(c, framework_id, info, now)
+
+
+def _adopt_task(c: Cluster, framework: Framework, slave: Slave, described: RunningTask, now: float) -> None:
+    """A task that we do not count. One that has ended holds nothing: its status is on its way."""
+    if described.state.terminal:
+        return
+    task = Task(
+        described.task_id,
+        framework,
+        slave,
+        described.executor_id,
+        described.resources,
+        is_long(described.time_limit_s, slave.info.short_limit_s),
+        described.state,
+        now,
+        described.time_limit_s,
+        described.name[:MAX_TEXT],
+        now if described.state is TaskState.RUNNING else None,
+        described.container_id,
+    )
+    c.allocator.charge(framework.framework_id, task.resources)
+    slave.free.take(task.resources)
+    add_task(c, task)
+    if (framework.framework_id, task.task_id) in slave.reported_lost:
+        kill(c, task, 0.0)
+
+
+def _refresh(c: Cluster, task: Task, described: RunningTask, now: float) -> None:
+    """A task that both know. A terminal state is not taken over: its status, with the reason, is on its way."""
+    task.container_id = described.container_id or task.container_id
+    if described.state.terminal:
+        return
+    if described.state is TaskState.RUNNING and task.running_since is None:
+        task.running_since = now
+    task.state = described.state
+    if task.kill is not None:
+        c.send(task.slave.peer, task.kill)
+
+
+def _still_missing(c: Cluster, subject: tuple[Task, float], now: float) -> None:
+    """A task its slave did not name, unless it has been heard of, has ended, or the slave has come again since."""
+    task, asked_at = subject
+    slave = task.slave
+    if task not in slave.tasks or slave.since != asked_at or task.heard_at > asked_at:
+        return
+    lose_task(c, task, Reason.SLAVE_RESTARTED, "its slave came back and does not know it", now)
+    forget_if_drained(c, task.framework)
+
+
+# -- Silence and goodbye ------------------------------------------------------------------------------------------------
+
+
+def disconnect(c: Cluster, slave: Slave) -> None:
+    """Nothing reaches the slave. What runs there goes on; it is lost only when it misses its pings."""
+    if slave.peer is not None:
+        c.peers.pop(slave.peer, None)
+    slave.peer = None
+    offers.rescind(c, slave.offers.values())
+    c.dirty.pop(slave.slave_id, None)
+
+
+def lose(c: Cluster, slave: Slave, text: str, now: float) -> None:
+    """The slave is gone: its offers, its tasks, its part of the total."""
+    c.log(
+        f"slave {slave.slave_id} on {slave.info.hostname} is lost with {len(slave.tasks)} tasks: {text}",
+        "warning",
+    )
+    disconnect(c, slave)
+    slave.state = SlaveState.LOST
+    slave.since = now
+    touched = {framework_id: c.frameworks[framework_id] for framework_id in slave.executors}
+    for task in list(slave.tasks):
+        touched[task.framework.framework_id] = task.framework
+        slave.reported_lost.add((task.framework.framework_id, task.task_id))
+        lose_task(c, task, Reason.SLAVE_LOST, text, now)
+    for framework_id, mine in list(slave.executors.items()):
+        for executor_id in list(mine):
+            remove_executor(c, c.frameworks[framework_id], slave, executor_id)
+    c.allocator.remove_total(slave.total)
+    del c.slaves[slave.slave_id]
+    c.lost_slaves[slave.slave_id] = slave
+    if len(c.lost_slaves) > c.settings.max_lost_slaves:
+        del c.lost_slaves[next(iter(c.lost_slaves))]
+    for framework in c.frameworks.values():
+        if not framework.ended:
+            c.send(framework.peer, m.SlaveLost(slave.slave_id))
+    for framework in touched.values():
+        forget_if_drained(c, framework)
+
+
+def ping_slaves(c: Cluster, now: float) -> None:
+    """Ask each slave for a sign of life; any message since the last question is one."""
+    for slave in list(c.slaves.values()):
+        slave.unanswered = 0 if slave.heard else slave.unanswered + 1
+        slave.heard = False
+        if slave.unanswered >= c.settings.max_missed_pings:
+            lose(c, slave, f"it missed {slave.unanswered} pings", now)
+        else:
+            c.send(slave.peer, m.Ping())
+
+
+def unregister_slave(c: Cluster, slave: Slave, message: m.UnregisterSlave, now: float) -> None:
+    lose(c, slave, "it said goodbye", now)
+    del c.lost_slaves[slave.slave_id]
+
+
+def slave_usage(c: Cluster, slave: Slave, message: m.SlaveUsage, now: float) -> None:
+    slave.usage = message
+    if message.draining and slave.state is SlaveState.ACTIVE:
+        slave.state = SlaveState.DRAINING
+        offers.rescind(c, slave.offers.values())
+        c.dirty.pop(slave.slave_id, None)
+    elif not message.draining and slave.state is SlaveState.DRAINING:
+        slave.state = SlaveState.ACTIVE
+        c.mark_dirty(slave)

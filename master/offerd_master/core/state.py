@@ -1,0 +1,255 @@
+"""What a master knows: slaves, frameworks, running tasks, open offers, and the cluster they live in.
+
+Accounts: of a slave's total, every part is held by exactly one of its tasks, its executors, its open offers, or is free.
+Only `free` and `long_used` are kept as running sums; the others are the records themselves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import StrEnum
+
+import msgspec
+
+from offerd import messages as m
+from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, PeerID, SlaveID, TaskID
+from offerd.messages import ExecutorInfo, Filters, FrameworkInfo, KillTask, SlaveInfo, SlaveUsage, TaskState
+from offerd.resources import NOTHING, Resources
+from offerd.slots import long_quantities
+from offerd_master.allocation.base import Allocator
+from offerd_master.core.actions import Action, Drop, Log, Send
+from offerd_master.core.history import FrameworkHistory, History
+from offerd_master.core.pool import Pool
+from offerd_master.core.timers import Timer, Timers
+from offerd_master.settings import Settings
+
+
+class SlaveState(StrEnum):
+    """Only an active slave is offered. A lost one is remembered for people, and until it returns."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+    LOST = "lost"
+
+
+class Task(msgspec.Struct, eq=False, gc=False):
+    """A task that holds resources: from its launch to its terminal status. Its command and data are not kept."""
+
+    task_id: TaskID
+    framework: Framework
+    slave: Slave
+    executor_id: ExecutorID
+    resources: Resources
+    is_long: bool
+    state: TaskState
+    launched_at: float
+    time_limit_s: float | None
+    name: str
+    running_since: float | None = None
+    container_id: ContainerID = ContainerID("")
+    heard_at: float = 0.0
+    kill: KillTask | None = None
+
+
+class Executor(msgspec.Struct, eq=False, gc=False):
+    """An executor and its own resources, from its first task to its end. `exited` while tasks of it are still open."""
+
+    resources: Resources
+    tasks: int = 0
+    exited: bool = False
+
+
+class OutstandingOffer(msgspec.Struct, eq=False, gc=False):
+    """Resources that a framework is thinking about."""
+
+    offer_id: OfferID
+    framework: Framework
+    slave: Slave
+    resources: Resources
+    deadline: float
+
+
+class Refusal(msgspec.Struct, frozen=True, gc=False):
+    """A framework does not want this much or less of a slave until then. `paced`: it gave no time, we did."""
+
+    until: float
+    resources: Resources
+    paced: bool
+    timer: Timer
+
+
+class LaunchableExecutor(msgspec.Struct, frozen=True, gc=False):
+    """An executor that a framework has declared; `envelope_bytes` is a `RunTasks` for it without tasks."""
+
+    info: ExecutorInfo
+    envelope_bytes: int
+
+
+class Slave:
+    """A slave daemon, connected (`peer`) or silent."""
+
+    __slots__ = (
+        "executors", "free", "heard", "info", "info_bytes", "long_cap", "long_used", "minimum_offer", "offer_again_at",
+        "offers", "peer", "reported_lost", "since", "slave_id", "state", "tasks", "total", "unanswered", "usage",
+    )  # fmt: skip
+
+    def __init__(self, slave_id: SlaveID, info: SlaveInfo, peer: PeerID | None, now: float) -> None:
+        self.slave_id = slave_id
+        self.peer = peer
+        self.state = SlaveState.ACTIVE
+        self.since = now
+        self.heard = True
+        self.unanswered = 0
+        self.offer_again_at = 0.0
+        self.tasks: dict[Task, None] = {}
+        self.executors: dict[FrameworkID, dict[ExecutorID, Executor]] = {}
+        self.offers: dict[OfferID, OutstandingOffer] = {}
+        self.usage: SlaveUsage | None = None
+        self.reported_lost: set[tuple[FrameworkID, TaskID]] = set()
+        self.long_used: dict[str, int] = {}
+        self.minimum_offer: tuple[tuple[str, int], ...] = ()
+        self.describe(info, NOTHING)
+
+    def describe(self, info: SlaveInfo, minimum_offer: Resources) -> None:
+        """Take over what the slave says of itself. What runs on it must be taken from `free` anew."""
+        self.info = info
+        self.info_bytes = len(msgspec.msgpack.encode(info))
+        self.total = info.resources
+        self.free = Pool(info.resources)
+        self.long_cap = long_quantities(info.resources, info.long_fraction)
+        quantities = info.resources.quantities()
+        self.minimum_offer = tuple((n, a) for n, a in minimum_offer.scalars.items() if n in quantities)
+
+    def executor(self, framework_id: FrameworkID, executor_id: ExecutorID) -> Executor | None:
+        mine = self.executors.get(framework_id)
+        return mine.get(executor_id) if mine is not None else None
+
+    def is_worth_offering(self) -> bool:
+        """Whether at least the minimum is free."""
+        free = self.free
+        scalars = free.scalars
+        for name, amount in self.minimum_offer:
+            if scalars.get(name, 0) < amount:
+                return False
+        return any(amount > 0 for amount in scalars.values()) or bool(free.rest)
+
+
+class Framework:
+    """A framework, with its scheduler (`peer`) or waiting for one. Once `ended` it only waits for its slaves to agree."""
+
+    __slots__ = (
+        "ended", "ended_at", "ended_counts", "executors", "executors_running", "failover_timer", "filter_slaves", "filters",
+        "framework_id", "has_filters", "heard", "history", "info", "launch_info", "needs_offers", "offers", "peer",
+        "refusals", "since", "tasks", "unacknowledged", "unanswered", "wasted_resource_s",
+    )  # fmt: skip
+
+    def __init__(
+        self, framework_id: FrameworkID, info: FrameworkInfo, peer: PeerID | None, now: float
+    ) -> None:
+        self.framework_id = framework_id
+        self.peer = peer
+        self.since = now
+        self.heard = True
+        self.unanswered = 0
+        self.failover_timer: Timer | None = None
+        self.needs_offers = True
+        self.ended = False
+        self.ended_at = 0.0
+        self.set_filters(Filters())
+        self.refusals: dict[SlaveID, Refusal] = {}
+        self.tasks: dict[TaskID, Task] = {}
+        self.executors_running = 0
+        self.offers: dict[OfferID, OutstandingOffer] = {}
+        # Ends that the scheduler may not have heard of: their slave repeats them, reconciliation must not overtake it.
+        self.unacknowledged: dict[TaskID, int] = {}
+        self.history = FrameworkHistory()
+        self.ended_counts: dict[str, int] = {}
+        self.wasted_resource_s: dict[str, float] = {}
+        self.describe(info)
+
+    def describe(self, info: FrameworkInfo) -> None:
+        """Take over what a scheduler says of its framework. Slaves get its description without the executors: each
+        executor travels beside it.
+        """
+        self.info = msgspec.structs.replace(info, framework_id=self.framework_id)
+        self.launch_info = msgspec.structs.replace(self.info, executors=[])
+        self.executors: dict[ExecutorID, LaunchableExecutor] = {}
+        for executor in info.executors:
+            envelope = m.RunTasks(self.launch_info, executor, [])
+            size = len(msgspec.msgpack.encode(envelope)) + 8
+            self.executors[executor.executor_id] = LaunchableExecutor(executor, size)
+
+    def set_filters(self, filters: Filters) -> None:
+        self.filters = filters
+        self.has_filters = filters != Filters()
+        self.filter_slaves = frozenset(filters.slave_ids)
+
+
+class Cluster:
+    """Everything a master knows and the actions it has decided on. The handlers of each subject work on it."""
+
+    def __init__(
+        self, settings: Settings, master_id: str, epoch: int, allocator: Allocator, now: float
+    ) -> None:
+        self.settings = settings
+        self.master_id = master_id
+        self.epoch = epoch
+        self.allocator = allocator
+        self.started_at = now
+        self.out: list[Action] = []
+        self.peers: dict[PeerID, Slave | Framework] = {}
+        self.slaves: dict[SlaveID, Slave] = {}
+        self.lost_slaves: dict[SlaveID, Slave] = {}
+        self.frameworks: dict[FrameworkID, Framework] = {}
+        self.ended_frameworks: dict[FrameworkID, Framework] = {}
+        self.offers: dict[OfferID, OutstandingOffer] = {}
+        self.offer_order: deque[OutstandingOffer] = deque()
+        self.wanting: dict[FrameworkID, Framework] = {}
+        self.dirty: dict[SlaveID, Slave] = {}
+        self.timers = Timers()
+        self.history = History(settings.max_ended_tasks, settings.max_ended_tasks_per_framework)
+        self.ended_counts: dict[str, int] = {}
+        self.dropped_peers = 0
+        self.told_not_registered: set[PeerID] = set()
+        self._numbers = {"F": 0, "S": 0, "O": 0}
+
+    def new_id(self, kind: str) -> str:
+        """The next id of a kind (F, S or O): unique also across masters, by the epoch in it."""
+        self._numbers[kind] = number = self._numbers[kind] + 1
+        return f"{kind}-{self.epoch:x}-{number:04d}"
+
+    def send(self, peer: PeerID | None, message: m.Message) -> None:
+        """Send, if there is somebody to send to."""
+        if peer is not None:
+            self.out.append(Send(peer, message))
+
+    def log(self, text: str, level: str = "info") -> None:
+        self.out.append(Log(level, text))
+
+    def drop(self, peer: PeerID, why: str) -> None:
+        self.out.append(Drop(peer, why))
+
+    def mark_dirty(self, slave: Slave) -> None:
+        """Something became free, or somebody may want it now."""
+        if slave.state is SlaveState.ACTIVE and slave.peer is not None:
+            self.dirty[slave.slave_id] = slave
+
+    def mark_all_dirty(self) -> None:
+        for slave in self.slaves.values():
+            if slave.is_worth_offering():
+                self.mark_dirty(slave)
+
+    def update_wanting(self, framework: Framework) -> None:
+        """Keep `wanting`, the frameworks that may be offered something, in step."""
+        if framework.peer is not None and framework.needs_offers and not framework.ended:
+            self.wanting[framework.framework_id] = framework
+        else:
+            self.wanting.pop(framework.framework_id, None)
+
+    def is_own_id(self, framework_id: FrameworkID) -> bool:
+        """Whether this master, and not one before it, gave the id."""
+        return framework_id.startswith(f"F-{self.epoch:x}-")
+
+    def may_return(self, framework_id: FrameworkID, now: float) -> bool:
+        """Whether a framework of a master before this one, or slaves with tasks of it, may still be on their way back."""
+        return now - self.started_at < self.settings.adoption_grace_s and not self.is_own_id(framework_id)

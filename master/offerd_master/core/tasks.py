@@ -1,0 +1,339 @@
+"""Running tasks: status updates, acknowledgements, kills, reconciliation, messages between schedulers and executors.
+
+A task's resources are held until its terminal status arrives, not until that is acknowledged. Statuses that a slave
+sends are passed on whatever we think of the task: the scheduler tells doubles apart, and its acknowledgement is what ends
+the slave's repeating. Where there is no scheduler any more, the master acknowledges in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from offerd import messages as m
+from offerd.ids import ExecutorID, TaskID, is_valid_id
+from offerd.messages import Reason, TaskState, TaskStatus
+from offerd_master.core.actions import Send
+from offerd_master.core.history import MAX_TEXT, EndedTask
+from offerd_master.core.state import Cluster, Executor, Framework, Slave, Task
+
+MASTER = "master"
+MAX_UNACKNOWLEDGED = 10_000
+"""Ends remembered per framework for its acknowledgement; a scheduler that never acknowledges loses only this memory."""
+
+
+# -- The life of a task -------------------------------------------------------------------------------------------------
+
+
+def add_task(c: Cluster, task: Task) -> None:
+    """Enter a task into the accounts of its framework, slave and executor. Its resources are taken from `free` and
+    charged by the caller.
+    """
+    framework, slave = task.framework, task.slave
+    framework.tasks[task.task_id] = task
+    slave.tasks[task] = None
+    if task.is_long:
+        held = slave.long_used
+        for name, amount in task.resources.quantities().items():
+            held[name] = held.get(name, 0) + amount
+    executor = slave.executor(framework.framework_id, task.executor_id)
+    if executor is not None:
+        executor.tasks += 1
+
+
+def end_task(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
+    """Free what the task held and keep a small record of it."""
+    framework, slave, resources = task.framework, task.slave, task.resources
+    framework_id = framework.framework_id
+    del framework.tasks[task.task_id]
+    del slave.tasks[task]
+    if task.is_long:
+        held = slave.long_used
+        for name, amount in resources.quantities().items():
+            held[name] -= amount
+    c.allocator.refund(framework_id, resources)
+    slave.free.give(resources, slave.total)
+    c.mark_dirty(slave)
+    executor = slave.executor(framework_id, task.executor_id)
+    if executor is not None:
+        executor.tasks -= 1
+        if executor.exited and executor.tasks == 0:
+            remove_executor(c, framework, slave, task.executor_id)
+    if status.reason == Reason.TASK_TIMEOUT:
+        ran_s = now - (task.launched_at if task.running_since is None else task.running_since)
+        wasted = framework.wasted_resource_s
+        for name, amount in resources.quantities().items():
+            wasted[name] = wasted.get(name, 0.0) + amount * ran_s
+    remember(c, task, status, now)
+
+
+def remember(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
+    """The record of an end, and its count."""
+    framework = task.framework
+    state = status.state._value_
+    framework.ended_counts[state] = framework.ended_counts.get(state, 0) + 1
+    c.ended_counts[state] = c.ended_counts.get(state, 0) + 1
+    record = EndedTask(
+        task.task_id,
+        framework.framework_id,
+        task.slave.slave_id,
+        task.executor_id,
+        status.state,
+        task.name,
+        task.resources,
+        task.time_limit_s,
+        status.reason[:MAX_TEXT],
+        status.message[:MAX_TEXT],
+        status.exit_status,
+        task.launched_at,
+        task.running_since,
+        now,
+        status.container_id or task.container_id,
+    )
+    c.history.add(framework.history, record)
+
+
+def lose_task(c: Cluster, task: Task, reason: Reason, text: str, now: float) -> None:
+    """End a task that nobody will report on, and tell its scheduler."""
+    status = TaskStatus(
+        task.task_id,
+        TaskState.LOST,
+        reason=reason,
+        source=MASTER,
+        message=text,
+        slave_id=task.slave.slave_id,
+        executor_id=task.executor_id,
+        container_id=task.container_id,
+    )
+    end_task(c, task, status, now)
+    c.send(task.framework.peer, m.StatusUpdate(task.framework.framework_id, status))
+
+
+def add_executor(
+    c: Cluster, framework: Framework, slave: Slave, executor_id: ExecutorID, executor: Executor
+) -> None:
+    slave.executors.setdefault(framework.framework_id, {})[executor_id] = executor
+    framework.executors_running += 1
+
+
+def remove_executor(c: Cluster, framework: Framework, slave: Slave, executor_id: ExecutorID) -> None:
+    """The executor has ended: what it held itself is free."""
+    mine = slave.executors[framework.framework_id]
+    executor = mine.pop(executor_id)
+    if not mine:
+        del slave.executors[framework.framework_id]
+    framework.executors_running -= 1
+    if executor.resources:
+        c.allocator.refund(framework.framework_id, executor.resources)
+        slave.free.give(executor.resources, slave.total)
+        c.mark_dirty(slave)
+
+
+def forget_if_drained(c: Cluster, framework: Framework) -> None:
+    """An ended framework that holds nothing any more leaves the accounts; a bounded number is remembered."""
+    if framework.tasks or framework.executors_running or not framework.ended:
+        return
+    framework_id = framework.framework_id
+    del c.frameworks[framework_id]
+    c.allocator.remove_framework(framework_id)
+    framework.unacknowledged.clear()
+    c.ended_frameworks[framework_id] = framework
+    if len(c.ended_frameworks) > c.settings.max_ended_frameworks:
+        oldest = next(iter(c.ended_frameworks))
+        c.history.forget(c.ended_frameworks.pop(oldest).history)
+
+
+# -- Messages of slaves -------------------------------------------------------------------------------------------------
+
+
+def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float) -> None:
+    framework = c.frameworks.get(message.framework_id)
+    status = message.status
+    if framework is None:
+        # A new master may meet an update before the scheduler that must see it: then the slave goes on repeating.
+        if message.framework_id in c.ended_frameworks or not c.may_return(message.framework_id, now):
+            _acknowledge(c, slave, message)
+        return
+    task = framework.tasks.get(status.task_id)
+    if task is not None:
+        if task.slave is not slave:
+            # The id was used again after the first task was lost with its slave: this speaks of the first.
+            _acknowledge(c, slave, message)
+            return
+        task.heard_at = now
+        if status.state.terminal:
+            if status.sequence:
+                _await_acknowledgement(framework, status)
+            end_task(c, task, status, now)
+        elif task.state is not status.state or not task.container_id:
+            task.state = status.state
+            task.container_id = status.container_id
+            if task.running_since is None and status.state is TaskState.RUNNING:
+                task.running_since = now
+    if framework.ended:
+        _acknowledge(c, slave, message)
+        forget_if_drained(c, framework)
+    elif framework.peer is not None:
+        c.out.append(Send(framework.peer, message))
+
+
+def _await_acknowledgement(framework: Framework, status: TaskStatus) -> None:
+    waiting = framework.unacknowledged
+    waiting[status.task_id] = status.sequence
+    if len(waiting) > MAX_UNACKNOWLEDGED:
+        del waiting[next(iter(waiting))]
+
+
+def _acknowledge(c: Cluster, slave: Slave, message: m.StatusUpdate) -> None:
+    """In place of a scheduler that is not there any more."""
+    if message.status.sequence:
+        update = (message.status.task_id, message.status.sequence)
+        c.send(slave.peer, m.Acknowledge(message.framework_id, slave.slave_id, [update]))
+
+
+def executor_exited(c: Cluster, slave: Slave, message: m.ExecutorExited, now: float) -> None:
+    """The slave reports its tasks itself. While some are open the executor stays charged: a task of ours may be on its
+    way and start it again.
+    """
+    framework = c.frameworks.get(message.framework_id)
+    if framework is None:
+        return
+    executor = slave.executor(message.framework_id, message.executor_id)
+    if executor is not None:
+        executor.exited = True
+        if executor.tasks == 0:
+            remove_executor(c, framework, slave, message.executor_id)
+    c.send(
+        framework.peer,
+        m.ExecutorLost(slave.slave_id, message.executor_id, message.exit_status, message.message),
+    )
+    forget_if_drained(c, framework)
+
+
+def message_from_executor(c: Cluster, slave: Slave, message: m.FrameworkMessage, now: float) -> None:
+    framework = c.frameworks.get(message.framework_id)
+    if framework is not None and message.slave_id == slave.slave_id:
+        c.send(framework.peer, message)
+
+
+# -- Messages of schedulers ---------------------------------------------------------------------------------------------
+
+T = TypeVar("T", bound=m.Acknowledge | m.FrameworkMessage | m.KillTask)
+
+
+def own(
+    handler: Callable[[Cluster, Framework, T, float], None],
+) -> Callable[[Cluster, Framework, T, float], None]:
+    """A scheduler speaks for its own framework only; one that names another is dropped."""
+
+    def checked(c: Cluster, framework: Framework, message: T, now: float) -> None:
+        if message.framework_id == framework.framework_id:
+            handler(c, framework, message, now)
+        elif framework.peer is not None:
+            c.drop(
+                framework.peer,
+                f"framework {framework.framework_id} spoke for framework {message.framework_id[:64]}",
+            )
+
+    return checked
+
+
+@own
+def acknowledge(c: Cluster, framework: Framework, message: m.Acknowledge, now: float) -> None:
+    waiting = framework.unacknowledged
+    for task_id, sequence in message.updates:
+        if waiting.get(task_id) == sequence:
+            del waiting[task_id]
+    slave = c.slaves.get(message.slave_id)
+    if slave is not None:
+        c.send(slave.peer, message)
+
+
+@own
+def message_to_executor(c: Cluster, framework: Framework, message: m.FrameworkMessage, now: float) -> None:
+    slave = c.slaves.get(message.slave_id)
+    if slave is not None:
+        c.send(slave.peer, message)
+
+
+@own
+def kill_task(c: Cluster, framework: Framework, message: m.KillTask, now: float) -> None:
+    """A task that has ended is passed over, as its end is on its way or was seen; one nobody knows is reported lost."""
+    if not is_valid_id(message.task_id):
+        if framework.peer is not None:
+            c.drop(framework.peer, "asked to kill a task whose id is no id")
+        return
+    task = framework.tasks.get(message.task_id)
+    if task is not None:
+        kill(c, task, message.grace_s)
+    elif c.may_return(framework.framework_id, now):
+        slave = c.slaves.get(message.slave_id)
+        if slave is not None:
+            c.send(slave.peer, message)
+    elif all(record.task_id != message.task_id for record in framework.history.records):
+        _report_unknown(c, framework, message.task_id)
+
+
+def kill(c: Cluster, task: Task, grace_s: float | None) -> None:
+    """Kept with the task, and sent again to a slave that was away."""
+    task.kill = m.KillTask(task.framework.framework_id, task.task_id, task.slave.slave_id, grace_s)
+    c.send(task.slave.peer, task.kill)
+
+
+def reconcile_tasks(c: Cluster, framework: Framework, message: m.ReconcileTasks, now: float) -> None:
+    """Silent about tasks whose end the scheduler has not acknowledged, as their slave repeats that with all that belongs
+    to it; and, while a new master waits for its slaves, about tasks it does not know.
+    """
+    if not message.task_ids:
+        for task in framework.tasks.values():
+            _report_state(c, framework, task)
+        return
+    ended = {record.task_id: record for record in framework.history.records}
+    for task_id in message.task_ids:
+        if (open_task := framework.tasks.get(task_id)) is not None:
+            _report_state(c, framework, open_task)
+        elif task_id in framework.unacknowledged:
+            continue
+        elif (record := ended.get(task_id)) is not None:
+            status = TaskStatus(
+                task_id,
+                record.state,
+                reason=record.reason or Reason.RECONCILIATION,
+                source=MASTER,
+                message=record.message,
+                exit_status=record.exit_status,
+                slave_id=record.slave_id,
+                executor_id=record.executor_id,
+                container_id=record.container_id,
+            )
+            c.send(framework.peer, m.StatusUpdate(framework.framework_id, status))
+        elif not is_valid_id(task_id):
+            if framework.peer is not None:
+                c.drop(framework.peer, "asked for a task whose id is no id")
+            return
+        elif not c.may_return(framework.framework_id, now):
+            _report_unknown(c, framework, task_id)
+
+
+def _report_state(c: Cluster, framework: Framework, task: Task) -> None:
+    status = TaskStatus(
+        task.task_id,
+        task.state,
+        reason=Reason.RECONCILIATION,
+        source=MASTER,
+        slave_id=task.slave.slave_id,
+        executor_id=task.executor_id,
+        container_id=task.container_id,
+    )
+    c.send(framework.peer, m.StatusUpdate(framework.framework_id, status))
+
+
+def _report_unknown(c: Cluster, framework: Framework, task_id: TaskID) -> None:
+    status = TaskStatus(
+        task_id,
+        TaskState.LOST,
+        reason=Reason.TASK_UNKNOWN,
+        source=MASTER,
+        message="the master knows no such task",
+    )
+    c.send(framework.peer, m.StatusUpdate(framework.framework_id, status))

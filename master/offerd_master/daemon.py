@@ -1,0 +1,218 @@
+"""The master's daemon: one socket, one loop, and the core that decides everything.
+
+A turn of the loop reads what has come, lets the core handle it, lets it offer what became free, and writes each peer's
+messages in as few frames as fit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import math
+import os
+import signal
+import socket
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import zmq
+
+from offerd import codec
+from offerd.errors import BadInput, BadMessage
+from offerd.ids import PeerID
+from offerd.transport import Server, new_context
+from offerd_master.allocation.base import Allocator, load_allocator
+from offerd_master.core.actions import Action, Drop, Log, Send
+from offerd_master.core.events import PeerDropped, PeerLost, Received
+from offerd_master.core.master import MasterCore
+from offerd_master.settings import Settings
+
+DEFAULT_PORT = 5060
+MAX_DROPPED_PEERS = 10_000
+"""Routing ids not listened to. A peer that connects again has a new one, so old ones need not be kept for ever."""
+MAX_LINE = 500
+
+log = logging.getLogger("offerd.master")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasterOptions:
+    """How to run a master. `port` 0 takes a free one; `address_file` gets `HOST:PORT` once it listens.
+
+    `insecure` allows an `ip` other than a loopback one: there are no keys yet, so whoever reaches it may command it.
+    """
+
+    ip: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    insecure: bool = False
+    address_file: str | os.PathLike[str] | None = None
+    settings: Settings = field(default_factory=Settings)
+
+
+class Master:
+    """A master bound to its address. Raises `BadInput` on options that cannot be."""
+
+    def __init__(self, options: MasterOptions, allocator: Allocator | None = None) -> None:
+        settings = options.settings
+        if allocator is None:
+            allocator = load_allocator(settings.allocator, settings.role_weights)
+        self._context = new_context()
+        try:
+            self._server = Server(self._context, _zmq_address(options), codec.to_master)
+        except BadInput:
+            self._context.term()
+            raise
+        self.address = self._server.address.removeprefix("tcp://")
+        # Later masters must have later epochs: milliseconds, as a restart takes longer than one.
+        self.epoch = int(time.time() * 1000)
+        self.core = MasterCore(settings, f"M-{self.epoch:x}", self.epoch, allocator, time.monotonic())
+        self._dropped: OrderedDict[PeerID, None] = OrderedDict()
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._poller = zmq.Poller()
+        self._poller.register(self._server.socket, zmq.POLLIN)
+        self._poller.register(self._wake_in, zmq.POLLIN)
+        self._stopping = False
+
+    @property
+    def wakeup_fd(self) -> int:
+        """For `signal.set_wakeup_fd`: what is written here ends the loop's wait."""
+        return self._wake_out.fileno()
+
+    def stop(self) -> None:
+        """End `run` after the turn it is in; may be called from a signal handler or another thread."""
+        self._stopping = True
+        with contextlib.suppress(BlockingIOError):  # full: it wakes anyway
+            self._wake_out.send(b"\0")
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        while not self._stopping:
+            wait_s = self.core.next_deadline() - time.monotonic()
+            self._poller.poll(max(0, math.ceil(wait_s * 1000)))
+            self._turn()
+
+    def close(self) -> None:
+        self._server.close()
+        self._wake_in.close()
+        self._wake_out.close()
+        self._context.term()
+
+    def _turn(self) -> None:
+        core = self.core
+        for peer, batch in self._server.drain():
+            if peer in self._dropped:
+                continue
+            if isinstance(batch, BadMessage):
+                self._drop(peer, str(batch))
+                continue
+            now = time.monotonic()
+            for message in batch:
+                self._perform(core.handle(Received(peer, message), now))
+                if peer in self._dropped:
+                    break
+        self._perform(core.tick(time.monotonic()))
+        while gone := self._server.flush(self.epoch):
+            now = time.monotonic()
+            for peer in gone:
+                self._perform(core.handle(PeerLost(peer), now))
+
+    def _perform(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            if type(action) is Send:
+                self._server.send(action.peer, action.message)
+            elif type(action) is Drop:
+                self._drop(action.peer, action.why)
+            elif type(action) is Log:
+                log.log(
+                    logging.WARNING if action.level == "warning" else logging.INFO,
+                    "%s",
+                    one_line(action.text),
+                )
+
+    def _drop(self, peer: PeerID, why: str) -> None:
+        """Listen to this peer no more. It is logged once, as nothing of it is read from now on."""
+        if peer in self._dropped:
+            return
+        log.warning("dropped peer %s: %s", peer.hex(), one_line(why))
+        self._dropped[peer] = None
+        if len(self._dropped) > MAX_DROPPED_PEERS:
+            self._dropped.popitem(last=False)
+        self._perform(self.core.handle(PeerDropped(peer), time.monotonic()))
+
+
+def run_master(options: MasterOptions) -> int:
+    """Run a master in this process until SIGTERM or SIGINT; returns the exit status.
+
+    Raises `BadInput` with one line if it cannot start: address taken, not ours, or not safe; no such allocation module.
+    """
+    log_to_stderr()
+    master = Master(options)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        master.stop()
+
+    # A signal must also end the wait inside zmq_poll, which the interpreter's handler alone would not.
+    wakeup_before = signal.set_wakeup_fd(master.wakeup_fd, warn_on_full_buffer=False)
+    handlers_before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        if options.address_file is not None:
+            write_address(Path(options.address_file), master.address)
+        log.info("master %s listens on %s", master.core.cluster.master_id, master.address)
+        master.run()
+    finally:
+        for number, handler in handlers_before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup_before)
+        master.close()
+    log.info("master stopped")
+    return 0
+
+
+def write_address(path: Path, address: str) -> None:
+    """Replace the file whole, so that nobody reads half an address. Raises `BadInput` if it cannot be written."""
+    new = path.with_name(f"{path.name}.new")
+    try:
+        new.write_text(f"{address}\n")
+        new.rename(path)
+    except OSError as error:
+        raise BadInput(f"cannot write the address file {path}: {error.strerror}") from None
+
+
+def log_to_stderr() -> None:
+    """One line for each event: time, level, text."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+def one_line(text: str) -> str:
+    """Text that peers had a part in, so that none of them writes lines of its own into our log."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:MAX_LINE])
+
+
+def _zmq_address(options: MasterOptions) -> str:
+    ip = "127.0.0.1" if options.ip == "localhost" else options.ip
+    try:
+        address = ipaddress.IPv4Address(ip)
+    except ValueError:
+        raise BadInput(
+            f"{options.ip!r} is no IPv4 address; write one of this host's, as in 127.0.0.1"
+        ) from None
+    if not address.is_loopback and not options.insecure:
+        raise BadInput(
+            f"refusing to listen on {ip} without keys: whoever reaches it may run commands on every slave; "
+            "stay on 127.0.0.1, or say --insecure"
+        )
+    if not 0 <= options.port < 65536:
+        raise BadInput(f"{options.port} is no port; choose one from 0 to 65535")
+    return f"tcp://{address}:{options.port}"

@@ -1,0 +1,52 @@
+"""What can be set on a master: one frozen record, made by the command line or a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from offerd.errors import BadInput
+from offerd.resources import Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Times are seconds; raises `BadInput` on one that cannot be.
+
+    `minimum_offer`: what must be free on a slave before it is offered, of those names that the slave has at all.
+    `batch_window_s`: a slave on which something runs is not offered again sooner, so that tasks that end together are
+    offered together. `repeat_pace_s`: how soon what a framework declined for no time at all is offered to it again,
+    unless more has become free. `reconnect_grace_s`: how long a framework may be silent whatever its failover time-out
+    (a peer gets a new routing id with every connection, so a broken one looks like an end). `adoption_grace_s`: how
+    long a new master waits for the schedulers and slaves of the one before it to return.
+    """
+
+    offer_timeout_s: float = 30.0
+    ping_interval_s: float = 5.0
+    max_missed_pings: int = 5
+    batch_window_s: float = 0.0005
+    repeat_pace_s: float = 1.0
+    reconnect_grace_s: float = 10.0
+    adoption_grace_s: float = 60.0
+    missing_task_grace_s: float = 10.0
+    minimum_offer: Resources = field(default_factory=lambda: Resources.of(cpus="0.001", mem="1M"))
+    allocator: str = "drf"
+    role_weights: Mapping[str, float] = field(default_factory=dict)
+    max_ended_tasks: int = 10_000
+    max_ended_tasks_per_framework: int = 1_000
+    max_ended_frameworks: int = 100
+    max_lost_slaves: int = 1_000
+    version: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("offer_timeout_s", "ping_interval_s", "repeat_pace_s"):
+            if not getattr(self, name) > 0:
+                raise BadInput(f"{name} must be more than zero seconds")
+        for name in ("batch_window_s", "reconnect_grace_s", "adoption_grace_s", "missing_task_grace_s"):
+            if not getattr(self, name) >= 0:
+                raise BadInput(f"{name} must be zero seconds or more")
+        if self.max_missed_pings < 1:
+            raise BadInput("max_missed_pings must be 1 or more")
+        for role, weight in self.role_weights.items():
+            if not 0 < weight < float("inf"):
+                raise BadInput(f"the weight of role {role} must be a number above zero")

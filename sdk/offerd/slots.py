@@ -1,0 +1,38 @@
+"""Long and short slots: how much of a slave tasks without a (small) time limit may hold together.
+
+The master checks at accept, the slave again at launch, because the master's view may be old; both use this module.
+Quantities are those of `Resources.quantities`: millicpus, bytes, numbers of ports or words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+from offerd.resources import Resources
+
+
+def is_long(time_limit_s: float | None, short_limit_s: float) -> bool:
+    """Whether a task counts against the long part: it has no time limit, or one above what is short on that slave."""
+    return time_limit_s is None or time_limit_s > short_limit_s
+
+
+def long_quantities(total: Resources, fraction: float) -> dict[str, int]:
+    """How much of each resource long tasks may hold together on a slave with `total`, rounded down.
+
+    `fraction` is read as the decimal a person wrote: 0.29 of 100 is 29, not the 28 of binary floating point.
+    """
+    exact = Fraction(str(fraction))
+    return {name: int(amount * exact) for name, amount in total.quantities().items()}
+
+
+def fits(held: Mapping[str, int], cap: Mapping[str, int], wanted: Mapping[str, int]) -> bool:
+    """Whether long tasks that hold `held` leave room under `cap` for one that takes `wanted`."""
+    return all(held.get(name, 0) + amount <= cap.get(name, 0) for name, amount in wanted.items())
+
+
+def left(held: Mapping[str, int], cap: Mapping[str, int], offered: Mapping[str, int]) -> dict[str, int]:
+    """What of `offered` long tasks may still take: an offer's `long_quantities`. Names of which nothing is left are 0."""
+    return {
+        name: max(0, min(amount, cap.get(name, 0) - held.get(name, 0))) for name, amount in offered.items()
+    }
