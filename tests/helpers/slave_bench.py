@@ -25,6 +25,10 @@ def task(name: str = "t1", cpus: float = 1, limit_s: float | None = 30.0, **more
     )
 
 
+class SimulatedCrash(Exception):
+    """kill -9, in the middle of a turn."""
+
+
 class Bench:
     """Drives one `SlaveCore`. Every message passes through the codec, so that what is tested could travel."""
 
@@ -46,6 +50,7 @@ class Bench:
         self.to_executors: list[tuple[ContainerID, m.Message]] = []
         self.others: list[act.Action] = []
         self.exited = False
+        self.crash_after: int | None = None  # actions performed before the power of `SimulatedCrash`
         self.core = SlaveCore(
             settings or SlaveSettings(), info, f"run{int(now)}", recovered or Recovered(), self.now
         )
@@ -79,7 +84,12 @@ class Bench:
             self.event(ev.FromExecutor(container_id, decoded))
 
     def _perform(self, actions: list[act.Action]) -> None:
-        for action in actions:
+        # As the shell does it: one write of all records, then everything else in order.
+        for action in sorted(actions, key=lambda action: not isinstance(action, act.Append)):
+            if self.crash_after is not None:
+                self.crash_after -= 1
+                if self.crash_after < 0:
+                    raise SimulatedCrash
             if isinstance(action, act.Append):
                 self.disk.append(action.record)
             elif isinstance(action, act.SendToMaster):

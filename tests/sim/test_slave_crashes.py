@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from helpers.slave_bench import FRAMEWORK, Bench, task
+from helpers.slave_bench import FRAMEWORK, Bench, SimulatedCrash, task
 from offerd import messages as m
 from offerd.ids import ContainerID, SlaveID, TaskID
 from offerd.messages import TaskState
@@ -114,12 +114,23 @@ class World:
     # -- what may happen next --------------------------------------------------------------------------------------------
 
     def step(self) -> None:
+        """One thing happens; now and then the slave dies in the middle of it."""
+        if self.random.random() < 0.05:
+            self.bench.crash_after = self.random.randrange(8)
+        try:
+            self._step()
+        except SimulatedCrash:
+            self._crash()
+        self.bench.crash_after = None
+        self.settle()
+
+    def _step(self) -> None:
         choice = self.random.random()
-        if choice < 0.25 and len(self.asked) < 40:
+        if choice < 0.25:
             name = TaskID(f"t{len(self.asked)}")
             self.asked.add(name)
             limit_s = self.random.choice([1.0, 30.0, None])
-            self.bench.run(task(name, cpus=self.random.choice([0.1, 0.5]), limit_s=limit_s))
+            self.bench.run(task(name, cpus=self.random.choice([0.1, 0.3]), limit_s=limit_s))
         elif choice < 0.45:
             self._executor_connects()
         elif choice < 0.65:
@@ -131,11 +142,10 @@ class World:
             self.bench.from_master(m.Ping())
         elif choice < 0.92:
             self._acknowledge_some()
-        elif choice < 0.96:
+        elif choice < 0.98:
             self._crash()
         else:
             self._container_ends()
-        self.settle()
 
     def _executor_connects(self) -> None:
         for executor in self.executors.values():
@@ -176,13 +186,15 @@ class World:
                 self.ended_by_executor[task_id] = TaskState.FAILED
             executor.running.clear()
             self.bench.event(ev.ExecutorEnded(executor.container_id, ExitRecord(1)))
-            self.settle()
             self.bench.event(ev.ContainerDestroyed(executor.container_id))
 
     def _crash(self) -> None:
         """kill -9: what was sent in the last turn has left, what was appended is written; nothing else survives."""
-        self.settle()
         bench = self.bench
+        bench.crash_after = None
+        for executor in self.executors.values():
+            executor.connected = False
+        self.settle()
         alive = {e.container_id for e in self.executors.values() if e.alive}
         again = bench.crash()
         for container_id in [c for c in again.core.state.containers if c not in alive]:
@@ -190,7 +202,6 @@ class World:
         again.sync_at_once = False
         self.bench = again
         for executor in self.executors.values():
-            executor.connected = False
             if executor.container_id not in again.core.state.containers:
                 executor.alive = False
         again.register()
