@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from offerd.codec import MAX_MESSAGE_BYTES, encode_message
-from offerd.errors import BadInput, MessageTooLarge
+from offerd.errors import BadInput, FrameworkError, MessageTooLarge, OfferdError
 from offerd.ids import ExecutorID, OfferID, SlaveID, TaskID
 from offerd.messages import Filters, FrameworkInfo, TaskInfo
 from offerd.scheduler_core import Action, SchedulerCore
@@ -21,6 +21,16 @@ from offerd.transport import tcp
 
 DEFAULT_PORT = 5060
 DEFAULT_MASTER = f"127.0.0.1:{DEFAULT_PORT}"
+
+CONNECT_TIMEOUT_S = 10.0
+STOP_LINGER_MS = 2_000
+"""How long the last frame, the teardown, may take to leave the process."""
+FLUSH_AFTER_MESSAGES = 256
+"""Messages handled before what came of them is sent: a reply waits for no more than these."""
+
+MASTER_UNREACHABLE = "MASTER_UNREACHABLE"
+CALLBACK_RAISED = "CALLBACK_RAISED"
+"""Reasons of `Scheduler.error` that are the driver's own; the others are the master's."""
 
 Order = Callable[..., list[Action]]
 """A method of the core; the driver's loop calls it with the arguments and the time."""
@@ -34,6 +44,17 @@ _ENVELOPE_BYTES = 16 << 10
 def master_address(master: str | None) -> str:
     """The ZeroMQ address of `master`, or of `OFFERD_MASTER`, or of this host's. Raises `BadInput`."""
     return tcp(master or os.environ.get("OFFERD_MASTER") or DEFAULT_MASTER, DEFAULT_PORT)
+
+
+class MasterUnreachable(OfferdError):
+    """No master has answered in time."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What `Scheduler.error` is told about what ended a driver."""
+    if isinstance(error, FrameworkError):
+        return error.reason
+    return MASTER_UNREACHABLE if isinstance(error, MasterUnreachable) else CALLBACK_RAISED
 
 
 def unreachable(address: str) -> str:

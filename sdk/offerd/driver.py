@@ -19,7 +19,18 @@ from typing import Any
 import zmq
 
 from offerd import codec
-from offerd.actions import Actions, Order, master_address, unreachable
+from offerd.actions import (
+    CALLBACK_RAISED,
+    CONNECT_TIMEOUT_S,
+    FLUSH_AFTER_MESSAGES,
+    STOP_LINGER_MS,
+    Actions,
+    MasterUnreachable,
+    Order,
+    master_address,
+    reason_of,
+    unreachable,
+)
 from offerd.errors import FrameworkError, OfferdError
 from offerd.ids import FrameworkID
 from offerd.messages import FrameworkInfo, GuaranteedShare, Message
@@ -30,15 +41,6 @@ from offerd.scheduler_core import Action, Answer, Call, Deliver, End, Send
 from offerd.transport import Client, new_context
 
 log = logging.getLogger("offerd.driver")
-
-CONNECT_TIMEOUT_S = 10.0
-STOP_LINGER_MS = 2_000
-"""How long the last frame, the teardown, may take to leave the process."""
-FLUSH_AFTER_MESSAGES = 256
-"""Messages handled before what came of them is sent: a reply waits for no more than these."""
-
-MASTER_UNREACHABLE = "MASTER_UNREACHABLE"
-CALLBACK_RAISED = "CALLBACK_RAISED"
 
 
 class SchedulerDriver(Actions):
@@ -221,7 +223,7 @@ class SchedulerDriver(Actions):
         while not self._is_ending:
             self._turn()
             if not self._core.was_registered and time.monotonic() >= give_up_at:
-                raise _Unreachable(unreachable(self.address))
+                raise MasterUnreachable(unreachable(self.address))
             self._is_asleep = True
             # Whoever adds to the queue from now on wakes us; what was added before, we see here.
             if self._orders or self._is_ending:
@@ -320,12 +322,8 @@ class SchedulerDriver(Actions):
         """The end, by refusal, for want of a master or by a callback: say so, once, to everybody concerned."""
         self._failure = error
         self._is_silent = True
-        if isinstance(error, FrameworkError):
-            reason = error.reason
-        elif isinstance(error, _Unreachable):
-            reason = MASTER_UNREACHABLE
-        else:
-            reason = CALLBACK_RAISED
+        reason = reason_of(error)
+        if reason == CALLBACK_RAISED:
             log.error("a callback of %s raised", type(self.scheduler).__name__, exc_info=error)
         try:
             self.scheduler.error(self, reason, str(error) or repr(error))
@@ -338,7 +336,3 @@ class SchedulerDriver(Actions):
 def _run(function: Callable[..., object], arguments: tuple[Any, ...], now: float) -> list[Action]:
     function(*arguments)
     return []
-
-
-class _Unreachable(OfferdError):
-    """No master answered in time."""
