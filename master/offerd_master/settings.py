@@ -26,7 +26,7 @@ class Settings:
     max_missed_pings: int = 5
     batch_window_s: float = 0.0005
     repeat_pace_s: float = 1.0
-    reconnect_grace_s: float = 10.0
+    reconnect_grace_s: float = 15.0
     adoption_grace_s: float = 60.0
     missing_task_grace_s: float = 10.0
     minimum_offer: Resources = field(default_factory=lambda: Resources.of(cpus="0.001", mem="1M"))
