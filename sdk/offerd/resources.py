@@ -82,7 +82,7 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
         spans: dict[str, list[Range]] = {}
         sets: dict[str, list[str]] = {}
         seen: set[str] = set()
-        for part in _split(text):
+        for part in _split(" ".join(text.split())):  # a line end in the text would be one in the error
             name, equals, value = (piece.strip() for piece in part.partition("="))
             if not equals or not _NAME.match(name):
                 raise BadResources(
