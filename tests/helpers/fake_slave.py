@@ -168,6 +168,8 @@ class FakeSlave:
         deadline = time.monotonic() + DEADLINE_S
         while not condition():
             self.turn(0.05)
+            if self.has_exited() and not condition():
+                raise AssertionError(f"the executor ended before: {what}\n{self.complaints()}")
             if time.monotonic() > deadline:
                 raise AssertionError(f"not within {DEADLINE_S:g} s: {what}\n{self.complaints()}")
 
