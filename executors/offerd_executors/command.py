@@ -8,10 +8,10 @@ environment. It is over when its first process and everything that this left beh
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import sys
+import time
 from collections import OrderedDict
 
 from offerd.errors import BadInput
@@ -20,12 +20,13 @@ from offerd.ids import TaskID, is_valid_id
 from offerd.messages import Reason, TaskInfo, TaskState, TaskUsage
 from offerd_executors.output import DEFAULT_LOG_BYTES, Output
 from offerd_executors.spawn import spawn
+from offerd_executors.task_dirs import TaskDirs
 from offerd_executors.trees import Forest, Tree, describe_exit
 
 SPAWNS_PER_TURN = 8
 """A spawn stops the loop for some 0.3 ms; between these the ends of others are reported and pipes emptied."""
-HOLD_RUNNING_S = 0.002
-"""While more tasks wait to be started, RUNNING waits for a task that may be over by then."""
+HOLD_RUNNING_S = 0.01
+"""While tasks come faster than this, RUNNING waits as long: it is not sent for a task that is over by then."""
 DESCRIPTORS = 16384
 """Open files wanted: three for each task that prints."""
 SECRETS = ("OFFERD_TOKEN", "OFFERD_SLAVE_SOCKET")
@@ -53,6 +54,8 @@ class CommandExecutor(Executor):
         """Raises `BadInput` on an environment that cannot be used."""
         self.driver = ExecutorDriver(self)
         self._tasks_dir = os.path.join(self.driver.sandbox, "tasks")
+        self._dirs = TaskDirs(self.driver, self._tasks_dir)
+        self._last_start = 0.0
         self._log_bytes = _log_bytes()
         self._environ = {name: value for name, value in os.environ.items() if name not in SECRETS}
         self._waiting: OrderedDict[TaskID, TaskInfo] = OrderedDict()
@@ -66,7 +69,9 @@ class CommandExecutor(Executor):
         os.makedirs(self._tasks_dir, mode=0o700, exist_ok=True)
         _raise_descriptor_limit()
         self._forest.start()
-        return self.driver.run()
+        exit_status = self.driver.run()
+        self._dirs.close()
+        return exit_status
 
     def launch_task(self, driver: ExecutorDriver, task: TaskInfo) -> None:
         """Queue it; a few are started in each turn of the loop."""
@@ -103,7 +108,10 @@ class CommandExecutor(Executor):
             self._start(self._waiting.popitem(last=False)[1])
         if self._waiting:
             self._start_soon()
-        self.driver.hold_running_s = HOLD_RUNNING_S if self._waiting else 0.0
+        now = time.monotonic()
+        is_busy = bool(self._waiting) or now - self._last_start < HOLD_RUNNING_S
+        self.driver.hold_running_s = HOLD_RUNNING_S if is_busy else 0.0
+        self._last_start = now
 
     def _start(self, task: TaskInfo) -> None:
         command = task.command
@@ -120,15 +128,14 @@ class CommandExecutor(Executor):
         }
         outputs: list[Output] = []
         try:
-            with contextlib.suppress(FileExistsError):  # what an earlier task of that name left
-                os.mkdir(directory, 0o700)
+            self._dirs.make(task.task_id)
             outputs.append(Output(f"{directory}/stdout", self._log_bytes))
             outputs.append(Output(f"{directory}/stderr", self._log_bytes))
             pid = spawn(argv, environ, directory, outputs[0].write_fd, outputs[1].write_fd)
         except (OSError, ValueError) as error:  # ValueError: a zero byte in an argument
             for output in outputs:
                 output.close()
-            _remove_if_empty(directory)
+            self._dirs.release(directory)
             self._not_started(task.task_id, _why(error, argv[0]))
             return
         tree = self._forest.add(task.task_id, pid, task.task_id)
@@ -169,7 +176,7 @@ class CommandExecutor(Executor):
             while output.is_open and output.read():
                 pass
             self._close(output)
-        _remove_if_empty(running.directory)
+        self._dirs.release(running.directory)
         assert tree.wait_status is not None
         exit_status, text = describe_exit(tree.wait_status)
         reason = ""
@@ -201,11 +208,6 @@ def _why(error: OSError | ValueError, program: str) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or program}: {error.strerror}"
     return f"{program}: {error}"
-
-
-def _remove_if_empty(directory: str) -> None:
-    with contextlib.suppress(OSError):  # the task left something there, or moved it: it stays for who asks
-        os.rmdir(directory)
 
 
 def _log_bytes() -> int:
