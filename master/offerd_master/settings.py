@@ -36,7 +36,6 @@ class Settings:
     max_ended_tasks_per_framework: int = 1_000
     max_ended_frameworks: int = 100
     max_lost_slaves: int = 1_000
-    version: str = ""
 
     def __post_init__(self) -> None:
         for name in ("offer_timeout_s", "ping_interval_s", "repeat_pace_s"):

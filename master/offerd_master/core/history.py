@@ -32,6 +32,7 @@ class EndedTask(msgspec.Struct, frozen=True, gc=False):
     running_since: float | None
     ended_at: float
     container_id: ContainerID
+    is_command: bool
 
 
 class FrameworkHistory:

@@ -17,6 +17,7 @@ from offerd.codec import MAX_MESSAGE_BYTES
 from offerd.ids import ExecutorID, SlaveID, TaskID, is_valid_id
 from offerd.messages import Reason, TaskInfo, TaskState, TaskStatus
 from offerd_master.core import offers
+from offerd_master.core.history import MAX_TEXT
 from offerd_master.core.pool import Pool
 from offerd_master.core.state import (
     Cluster,
@@ -32,6 +33,9 @@ from offerd_master.core.tasks import MASTER, add_executor, add_task
 _TASK_BYTES = 768
 """More than a task takes on the wire beside its data, name, labels and command: ids, numbers, a few scalars."""
 _MAX_PLAIN_SCALARS = 4
+
+MAX_RANGES = 256
+"""Separate ranges that one task may ask for."""
 
 Fault = tuple[TaskState, Reason, str]
 
@@ -118,7 +122,8 @@ def _launch(
             TaskState.STAGING,
             now,
             limit_s,
-            info.name,
+            info.name[:MAX_TEXT],
+            is_command=info.command is not None,
         )
         add_task(c, task)
         run = runs.get(info.executor_id)
@@ -175,7 +180,7 @@ _UNKNOWN_EXECUTOR: Fault = (
 def _fault(framework: Framework, executor: LaunchableExecutor | None, info: TaskInfo) -> Fault | None:
     """What is wrong with the description itself."""
     text = ""
-    limit_s = info.time_limit_s
+    limit_s, resources = info.time_limit_s, info.resources
     if info.task_id in framework.tasks:
         return (
             TaskState.ERROR,
@@ -186,12 +191,14 @@ def _fault(framework: Framework, executor: LaunchableExecutor | None, info: Task
         return _UNKNOWN_EXECUTOR
     if not is_valid_id(info.task_id):
         text = "a task id has 1 to 128 letters, digits and _.:@=+-"
-    elif not info.resources:
+    elif not resources:
         text = "the task asks for no resources"
     elif limit_s is not None and not 0 < limit_s < math.inf:
         text = "a time limit is a number of seconds above zero, or None"
     elif info.kill_grace_s is not None and not 0 <= info.kill_grace_s < math.inf:
         text = "a grace period is a number of seconds, zero or more, or None"
+    elif resources.ranges and sum(map(len, resources.ranges.values())) > MAX_RANGES:
+        text = f"the task asks for more than {MAX_RANGES} separate ranges"
     elif not executor.info.module and executor.info.command is None:
         text = f"executor {info.executor_id} has neither a module nor a command: there is nothing to run"
     elif executor.envelope_bytes + len(info.data) + _TASK_BYTES > MAX_MESSAGE_BYTES or (

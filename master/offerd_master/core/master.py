@@ -13,7 +13,7 @@ from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import PeerID
 from offerd_master.allocation.base import Allocator
-from offerd_master.core import frameworks, launch, offers, queries, slaves, tasks
+from offerd_master.core import frameworks, launch, offers, queries, slaves, tasks, waiting
 from offerd_master.core.actions import Action
 from offerd_master.core.events import Event, PeerLost, Received
 from offerd_master.core.state import Cluster, Framework, Slave
@@ -56,7 +56,7 @@ QUESTIONS: dict[type, Callable[[Cluster, PeerID, Any, float], None]] = {
     om.GetFrameworks: queries.get_frameworks,
     om.GetTasks: queries.get_tasks,
     om.KillAnyTask: queries.kill_any_task,
-    om.ExplainWaiting: queries.explain_waiting,
+    om.ExplainWaiting: waiting.explain_waiting,
 }
 
 

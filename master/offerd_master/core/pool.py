@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from offerd import ranges as rng
 from offerd.resources import MAX_QUANTITY, NOTHING, Resources
 
+MAX_PIECES = 4096
+"""Ranges and words in what is offered or shown at once; about 80 KB of ranges."""
+
 
 class Pool:
     """An amount that is taken from and given to.
@@ -54,10 +57,12 @@ class Pool:
         return Resources(scalars, self.rest.ranges, self.rest.sets)
 
     def take_all(self) -> Resources:
-        """Remove everything and return it; debts stay."""
+        """Remove everything that fits into a message (see `cut`) and return it; debts stay."""
         everything = self.freeze()
         self.scalars = {name: amount for name, amount in self.scalars.items() if amount < 0}
-        self.rest = NOTHING
+        if self.rest:
+            whole, everything = everything, cut(everything)
+            self.rest = NOTHING if everything is whole else _without(self.rest, everything)
         return everything
 
 
@@ -67,6 +72,25 @@ def pool_of(amounts: Iterable[Resources]) -> Pool:
     for amount in amounts:
         pool.give(amount)
     return pool
+
+
+def cut(amount: Resources) -> Resources:
+    """The same, or its first ranges and words if it has too many to be sent: tasks that take every other port leave
+    a slave in as many pieces as they please.
+    """
+    if sum(map(len, amount.ranges.values())) + sum(map(len, amount.sets.values())) <= MAX_PIECES:
+        return amount
+    room = MAX_PIECES
+    spans, sets = {}, {}
+    for name, pieces in amount.ranges.items():
+        if kept := pieces[:room]:
+            spans[name] = kept
+            room -= len(kept)
+    for name, words in amount.sets.items():
+        if kept_words := words[:room]:
+            sets[name] = kept_words
+            room -= len(kept_words)
+    return Resources(amount.scalars, spans, sets)
 
 
 def _without(whole: Resources, taken: Resources) -> Resources:

@@ -1,15 +1,244 @@
-"""Operators' questions: the command line and the web page look at the cluster here."""
+"""Operators' questions: the command line and the web page look at the cluster here.
+
+Nothing here changes anything but `kill_any_task`. Listings go in pages that fit into a frame: a page ends early where its
+entries are long.
+"""
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from offerd import __version__
+from offerd import messages as m
 from offerd import operator_messages as om
-from offerd.ids import PeerID
-from offerd_master.core.state import Cluster
+from offerd.codec import encode_message
+from offerd.ids import ContainerID, PeerID, TaskID
+from offerd.resources import Resources
+from offerd_master.core.history import MAX_TEXT, EndedTask
+from offerd_master.core.pool import cut, pool_of
+from offerd_master.core.state import Cluster, Framework, Slave, Task
+from offerd_master.core.tasks import kill
+
+PAGE_BYTES = 512 << 10
+"""About how much one page holds; one entry is far smaller (descriptions are bounded, texts cut)."""
+MAX_PAGE = 1000
+MAX_FILTERS_BYTES = 16 << 10
+"""Longer filters are not shown."""
+
+V = TypeVar("V", bound=m.Value)
 
 
-def get_cluster(c: Cluster, peer: PeerID, message: om.GetCluster, now: float) -> None: ...
-def get_slaves(c: Cluster, peer: PeerID, message: om.GetSlaves, now: float) -> None: ...
-def get_frameworks(c: Cluster, peer: PeerID, message: om.GetFrameworks, now: float) -> None: ...
-def get_tasks(c: Cluster, peer: PeerID, message: om.GetTasks, now: float) -> None: ...
-def kill_any_task(c: Cluster, peer: PeerID, message: om.KillAnyTask, now: float) -> None: ...
-def explain_waiting(c: Cluster, peer: PeerID, message: om.ExplainWaiting, now: float) -> None: ...
+def get_cluster(c: Cluster, peer: PeerID, message: om.GetCluster, now: float) -> None:
+    slaves = c.slaves.values()
+    counts = dict(c.ended_counts)
+    for framework in c.frameworks.values():
+        _count_open(counts, framework)
+    answer = om.Cluster(
+        master_id=c.master_id,
+        version=__version__,
+        epoch=c.epoch,
+        up_s=now - c.started_at,
+        slaves=len(c.slaves),
+        frameworks=sum(not framework.ended for framework in c.frameworks.values()),
+        total=_sum(slave.total for slave in slaves),
+        used=_sum(amount for slave in slaves for amount in slave.holdings()),
+        offered=_sum(offer.resources for offer in c.offers.values()),
+        tasks=counts,
+        dropped_peers=c.dropped_peers,
+        allocator=c.settings.allocator,
+    )
+    c.send(peer, answer)
+
+
+# -- Slaves -------------------------------------------------------------------------------------------------------------
+
+
+def get_slaves(c: Cluster, peer: PeerID, message: om.GetSlaves, now: float) -> None:
+    everyone = {**c.lost_slaves, **c.slaves}
+    ids = _next(everyone, message.after, message.limit)
+    page, more = _page((_slave(everyone[slave_id], now) for slave_id in ids), message.limit)
+    c.send(peer, om.Slaves(page, more))
+
+
+def _slave(slave: Slave, now: float) -> om.SlaveSummary:
+    usage = slave.usage
+    return om.SlaveSummary(
+        info=slave.info,
+        state=slave.state.value,
+        used=_sum(slave.holdings()),
+        offered=_sum(offer.resources for offer in slave.offers.values()),
+        free=cut(slave.free.freeze()),
+        long_used={name: amount for name, amount in slave.long_used.items() if amount},
+        tasks=len(slave.tasks),
+        executors=sum(map(len, slave.executors.values())),
+        used_millicpus=usage.millicpus if usage is not None else 0,
+        used_mem_bytes=usage.mem_bytes if usage is not None else 0,
+        since_s=now - slave.since,
+    )
+
+
+# -- Frameworks ---------------------------------------------------------------------------------------------------------
+
+
+def get_frameworks(c: Cluster, peer: PeerID, message: om.GetFrameworks, now: float) -> None:
+    everyone = {**c.ended_frameworks, **c.frameworks}
+    if not message.ended:
+        everyone = {fid: framework for fid, framework in c.frameworks.items() if not framework.ended}
+    ids = _next(everyone, message.after, message.limit)
+    page, more = _page((_framework(c, everyone[fid], now) for fid in ids), message.limit)
+    c.send(peer, om.Frameworks(page, more))
+
+
+def _framework(c: Cluster, framework: Framework, now: float) -> om.FrameworkSummary:
+    info = framework.info
+    framework_id = framework.framework_id
+    counts = dict(framework.ended_counts)
+    _count_open(counts, framework)
+    executors = (
+        executor.resources
+        for slave in c.slaves.values()
+        for executor in slave.executors.get(framework_id, {}).values()
+    )
+    used = pool_of(task.resources for task in framework.tasks.values())
+    for amount in executors:
+        used.give(amount)
+    open_state = "active" if framework.peer is not None else "disconnected"
+    return om.FrameworkSummary(
+        framework_id=framework_id,
+        name=info.name[:MAX_TEXT],
+        role=info.role[:MAX_TEXT],
+        user=info.user[:MAX_TEXT],
+        state="ended" if framework.ended else open_state,
+        used=cut(used.freeze()),
+        offered=_sum(offer.resources for offer in framework.offers.values()),
+        dominant_share=c.allocator.share(framework_id) if framework_id in c.frameworks else 0.0,
+        needs_offers=framework.needs_offers,
+        tasks=counts,
+        wasted_resource_s=framework.wasted_resource_s,
+        hostname=info.hostname[:MAX_TEXT],
+        since_s=now - framework.since,
+        filters=framework.filters if framework.filters_bytes <= MAX_FILTERS_BYTES else m.Filters(),
+    )
+
+
+def _sum(amounts: Iterable[Resources]) -> Resources:
+    return cut(pool_of(amounts).freeze())
+
+
+def _count_open(counts: dict[str, int], framework: Framework) -> None:
+    for task in framework.tasks.values():
+        state = task.state.value
+        counts[state] = counts.get(state, 0) + 1
+
+
+# -- Tasks --------------------------------------------------------------------------------------------------------------
+
+
+def get_tasks(c: Cluster, peer: PeerID, message: om.GetTasks, now: float) -> None:
+    limit = max(1, min(message.limit, MAX_PAGE))
+    keyed = ((_key(framework, task), framework, task) for framework, task in _tasks(c, message))
+    found = heapq.nsmallest(
+        limit + 1, (entry for entry in keyed if entry[0] > message.after), key=lambda entry: entry[0]
+    )
+    page, more = _page((_task(c, framework, task, now) for _, framework, task in found), limit)
+    c.send(peer, om.Tasks(page, found[len(page) - 1][0] if more else ""))
+
+
+def _tasks(c: Cluster, message: om.GetTasks) -> Iterator[tuple[Framework, Task | EndedTask]]:
+    wanted = message.task_id
+    for framework in (*c.frameworks.values(), *c.ended_frameworks.values()):
+        if message.framework_id and framework.framework_id != message.framework_id:
+            continue
+        if not wanted:
+            yield from ((framework, task) for task in framework.tasks.values())
+        elif wanted in framework.tasks:
+            yield framework, framework.tasks[wanted]
+            continue
+        if message.ended:
+            records: Iterable[EndedTask] = framework.history.records
+            if wanted:
+                # An id may have been used again: only its last run answers for it.
+                records = [record for record in records if record.task_id == wanted][-1:]
+            yield from ((framework, record) for record in records)
+
+
+def _key(framework: Framework, task: Task | EndedTask) -> str:
+    """Where a task stands in listings: by framework, id, and time, as an id may be used again. No id has a slash."""
+    return f"{framework.framework_id}/{task.task_id}/{task.launched_at:020.6f}"
+
+
+def _task(c: Cluster, framework: Framework, task: Task | EndedTask, now: float) -> om.TaskSummary:
+    is_over = isinstance(task, EndedTask)
+    slave_id = task.slave_id if isinstance(task, EndedTask) else task.slave.slave_id
+    slave = c.slaves.get(slave_id) or c.lost_slaves.get(slave_id)
+    ended_at = task.ended_at if isinstance(task, EndedTask) else now
+    return om.TaskSummary(
+        task_id=task.task_id,
+        framework_id=framework.framework_id,
+        framework_name=framework.info.name[:MAX_TEXT],
+        slave_id=slave_id,
+        hostname=slave.info.hostname if slave is not None else "",
+        executor_id=task.executor_id,
+        state=task.state,
+        name=task.name,
+        resources=task.resources,
+        time_limit_s=task.time_limit_s,
+        reason=task.reason if isinstance(task, EndedTask) else "",
+        message=task.message if isinstance(task, EndedTask) else "",
+        exit_status=task.exit_status if isinstance(task, EndedTask) else None,
+        launched_s=now - task.launched_at,
+        ran_s=0.0 if task.running_since is None else ended_at - task.running_since,
+        ended_s=now - ended_at if is_over else None,
+        files_address=slave.info.files_address if slave is not None else "",
+        sandbox=_sandbox(task.container_id, task.task_id, has_own_dir=task.is_command),
+    )
+
+
+def _sandbox(container_id: ContainerID, task_id: TaskID, *, has_own_dir: bool) -> str:
+    """Where the slave's file server has the task's files: a command's own directory, or its executor's sandbox."""
+    if not container_id:
+        return ""
+    return f"containers/{container_id}/tasks/{task_id}" if has_own_dir else f"containers/{container_id}"
+
+
+def kill_any_task(c: Cluster, peer: PeerID, message: om.KillAnyTask, now: float) -> None:
+    """An operator ends a task, whoever's it is."""
+    wanted = message.framework_id
+    found = [
+        framework.tasks[message.task_id]
+        for framework in c.frameworks.values()
+        if message.task_id in framework.tasks and (not wanted or framework.framework_id == wanted)
+    ]
+    name = message.task_id[:128]
+    if not found:
+        c.send(peer, om.Done(False, f"no task {name} runs"))
+    elif len(found) > 1:
+        owners = ", ".join(task.framework.framework_id for task in found[:10])
+        c.send(peer, om.Done(False, f"several frameworks have a task {name}; choose one of {owners}"))
+    else:
+        kill(c, found[0], None)
+        c.send(peer, om.Done(True))
+
+
+# -- Pages --------------------------------------------------------------------------------------------------------------
+
+Key = TypeVar("Key", bound=str)
+
+
+def _next(keys: Iterable[Key], after: str, limit: int) -> Sequence[Key]:
+    """The keys after `after`, in order, and one more than a page holds."""
+    return heapq.nsmallest(max(1, min(limit, MAX_PAGE)) + 1, (key for key in keys if key > after))
+
+
+def _page(values: Iterable[V], limit: int) -> tuple[list[V], bool]:
+    """As many as the limit and a frame allow, at least one if there is one; and whether there are more."""
+    page: list[V] = []
+    size = 0
+    for value in values:
+        size += len(encode_message(value))
+        if page and (len(page) >= max(1, min(limit, MAX_PAGE)) or size > PAGE_BYTES):
+            return page, True
+        page.append(value)
+    return page, False

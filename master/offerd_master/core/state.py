@@ -7,6 +7,7 @@ Only `free` and `long_used` are kept as running sums; the others are the records
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from enum import StrEnum
 
 import msgspec
@@ -48,6 +49,7 @@ class Task(msgspec.Struct, eq=False, gc=False):
     running_since: float | None = None
     container_id: ContainerID = ContainerID("")
     heard_at: float = 0.0
+    is_command: bool = True
     kill: KillTask | None = None
 
 
@@ -124,6 +126,12 @@ class Slave:
         mine = self.executors.get(framework_id)
         return mine.get(executor_id) if mine is not None else None
 
+    def holdings(self) -> Iterator[Resources]:
+        """What tasks and executors hold, one by one."""
+        yield from (task.resources for task in self.tasks)
+        for mine in self.executors.values():
+            yield from (executor.resources for executor in mine.values())
+
     def is_worth_offering(self) -> bool:
         """Whether at least the minimum is free."""
         free = self.free
@@ -139,7 +147,7 @@ class Framework:
 
     __slots__ = (
         "ended", "ended_at", "ended_counts", "executors", "executors_running", "failover_timer", "filter_slaves", "filters",
-        "framework_id", "has_filters", "heard", "history", "info", "launch_info", "needs_offers", "offers", "peer",
+        "filters_bytes",        "framework_id", "has_filters", "heard", "history", "info", "launch_info", "needs_offers", "offers", "peer",
         "refusals", "since", "tasks", "unacknowledged", "unanswered", "wasted_resource_s",
     )  # fmt: skip
 
@@ -182,6 +190,7 @@ class Framework:
     def set_filters(self, filters: Filters) -> None:
         self.filters = filters
         self.has_filters = filters != Filters()
+        self.filters_bytes = len(msgspec.msgpack.encode(filters))
         self.filter_slaves = frozenset(filters.slave_ids)
 
 

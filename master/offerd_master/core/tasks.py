@@ -13,6 +13,7 @@ from typing import TypeVar
 from offerd import messages as m
 from offerd.ids import ExecutorID, TaskID, is_valid_id
 from offerd.messages import Reason, TaskState, TaskStatus
+from offerd.resources import BYTE_SCALARS
 from offerd_master.core.actions import Send
 from offerd_master.core.history import MAX_TEXT, EndedTask
 from offerd_master.core.state import Cluster, Executor, Framework, Slave, Task
@@ -60,11 +61,18 @@ def end_task(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
         if executor.exited and executor.tasks == 0:
             remove_executor(c, framework, slave, task.executor_id)
     if status.reason == Reason.TASK_TIMEOUT:
-        ran_s = now - (task.launched_at if task.running_since is None else task.running_since)
-        wasted = framework.wasted_resource_s
-        for name, amount in resources.quantities().items():
-            wasted[name] = wasted.get(name, 0.0) + amount * ran_s
+        _count_wasted(task, now)
     remember(c, task, status, now)
+
+
+def _count_wasted(task: Task, now: float) -> None:
+    """Work lost to a time limit, in units times seconds: cpus, bytes, numbers of ports."""
+    ran_s = now - (task.launched_at if task.running_since is None else task.running_since)
+    wasted = task.framework.wasted_resource_s
+    scalars = task.resources.scalars
+    for name, amount in task.resources.quantities().items():
+        units = amount / 1000 if name in scalars and name not in BYTE_SCALARS else amount
+        wasted[name] = wasted.get(name, 0.0) + units * ran_s
 
 
 def remember(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
@@ -89,6 +97,7 @@ def remember(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
         task.running_since,
         now,
         status.container_id or task.container_id,
+        task.is_command,
     )
     c.history.add(framework.history, record)
 
