@@ -19,7 +19,7 @@ from offerd.executor import Executor, ExecutorDriver
 from offerd.ids import TaskID, is_valid_id
 from offerd.messages import Reason, TaskInfo, TaskState, TaskUsage
 from offerd_executors.output import DEFAULT_LOG_BYTES, Output
-from offerd_executors.spawn import spawn
+from offerd_executors.spawn import SECRETS, spawn
 from offerd_executors.task_dirs import TaskDirs
 from offerd_executors.trees import Forest, Tree, describe_exit
 
@@ -29,8 +29,6 @@ HOLD_RUNNING_S = 0.01
 """While tasks come faster than this, RUNNING waits as long: it is not sent for a task that is over by then."""
 DESCRIPTORS = 16384
 """Open files wanted: three for each task that prints."""
-SECRETS = ("OFFERD_TOKEN", "OFFERD_SLAVE_SOCKET")
-"""Of the executor's environment, what its tasks do not get: the way to speak to the slave in its name."""
 
 
 class _Running:

@@ -7,8 +7,10 @@ import os
 import signal
 from collections.abc import Mapping
 
-# What is ignored here (by Python: SIGPIPE and SIGXFSZ; by a parent: perhaps more) would be ignored in the child
-# too; handlers are not inherited. Not simply all 62: that costs 10 us a spawn.
+SECRETS = ("OFFERD_TOKEN", "OFFERD_SLAVE_SOCKET")
+"""Of the executor's environment, what its tasks do not get: the way to speak to the slave in its name."""
+# What is ignored here (by Python: SIGPIPE and SIGXFSZ; by a parent: perhaps more) would be ignored in the
+# child too; handlers are not inherited. Not simply all 62: that costs 10 us a spawn.
 _IGNORED_SIGNALS = [number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN]
 _found: dict[tuple[str, str], str] = {}
 _FOUND_KEPT = 1024
