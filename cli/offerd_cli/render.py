@@ -13,6 +13,7 @@ from rich.text import Text
 from offerd.messages import TaskState
 from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary, TaskSummary
 from offerd.resources import Resources
+from offerd_cli.doctor import Finding
 from offerd_cli.units import format_duration, format_quantity
 
 PIPE_WIDTH = 400
@@ -138,6 +139,25 @@ def tasks_table(tasks: Iterable[TaskSummary]) -> Table:
             why(task.reason, task.message) or "-",
         )
     return table
+
+
+def print_table(out: Console, table: Table) -> None:
+    """On a terminal as rich lays it out; in a pipe without the blanks at line ends."""
+    if out.is_terminal:
+        out.print(table)
+        return
+    with out.capture() as captured:
+        out.print(table)
+    out.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def print_findings(out: Console, findings: Sequence[Finding]) -> None:
+    """One line a check, and below what is missing the command that mends it."""
+    for finding in findings:
+        mark = ("ok       ", "green") if finding.ok else ("missing  ", "yellow")
+        out.print(Text.assemble(mark, (f"{finding.check:<12}", "bold"), finding.found), soft_wrap=True)
+        if finding.mend:
+            out.print(Text.assemble(" " * 21, ("mend: ", "dim"), (finding.mend, "cyan")), soft_wrap=True)
 
 
 def why(reason: str, message: str) -> str:

@@ -23,7 +23,7 @@ def command(*, master: str, ended: bool, as_json: bool) -> None:
             {"frameworks": [documents.framework_document(framework) for framework in frameworks]}
         )
     elif frameworks:
-        render.console().print(render.frameworks_table(frameworks))
+        render.print_table(render.console(), render.frameworks_table(frameworks))
     else:
         click.echo(
             "no frameworks are registered" + ("" if ended else "; --all lists those that are gone"), err=True

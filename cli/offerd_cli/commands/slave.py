@@ -107,26 +107,29 @@ def command(
         parent.die_with_parent()
 
     from offerd.resources import Resources
-    from offerd_slave.daemon import run_slave
     from offerd_slave.settings import SlaveOptions, SlaveSettings
 
     if long_fraction != long_fraction:
         raise BadInput("--long-fraction must be a number from 0 to 1")
-    return run_slave(
-        SlaveOptions(
-            master=master,
-            ip=ip,
-            http_port=http_port,
-            work_dir=where,
-            hostname=hostname,
-            resources=Resources.parse(resources) if resources else None,
-            attributes=parse_pairs([attributes] if attributes else [], "--attributes", commas=True),
-            isolation=isolation,
-            insecure=insecure,
-            ephemeral=ephemeral,
-            die_with_parent=die_with_parent,
-            settings=SlaveSettings(
-                long_fraction=long_fraction, short_limit_s=short_limit, kill_grace_s=kill_grace
-            ),
-        )
+    options = SlaveOptions(
+        master=master,
+        ip=ip,
+        http_port=http_port,
+        work_dir=where,
+        hostname=hostname,
+        resources=Resources.parse(resources) if resources else None,
+        attributes=parse_pairs([attributes] if attributes else [], "--attributes", commas=True),
+        isolation=isolation,
+        insecure=insecure,
+        ephemeral=ephemeral,
+        die_with_parent=die_with_parent,
+        settings=SlaveSettings(
+            long_fraction=long_fraction, short_limit_s=short_limit, kill_grace_s=kill_grace
+        ),
     )
+
+    from offerd_cli.daemon_log import log_to_stderr
+    from offerd_slave.daemon import run_slave
+
+    log_to_stderr("offerd.slave")
+    return run_slave(options)

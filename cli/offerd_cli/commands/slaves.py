@@ -20,6 +20,6 @@ def command(*, master: str, as_json: bool) -> None:
     if as_json:
         documents.print_document({"slaves": [documents.slave_document(slave) for slave in slaves]})
     elif slaves:
-        render.console().print(render.slaves_table(slaves))
+        render.print_table(render.console(), render.slaves_table(slaves))
     else:
         click.echo(f"no slaves; start one: offerd slave --master {master}", err=True)

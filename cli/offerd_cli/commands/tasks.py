@@ -28,7 +28,7 @@ def command(*, master: str, ended: bool, framework: str, as_json: bool) -> None:
     if as_json:
         documents.print_document({"tasks": [documents.task_document(task) for task in tasks]})
     elif tasks:
-        render.console().print(render.tasks_table(tasks))
+        render.print_table(render.console(), render.tasks_table(tasks))
     else:
         click.echo(
             "no tasks" + ("" if ended else " are running; --all lists those that have ended"), err=True

@@ -1,0 +1,25 @@
+"""`offerd demo`: see it work in less than a minute."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(short_help="Start three slaves, count words on them twice, check the result.")
+@click.option("--slaves", type=click.IntRange(1, 50), default=3, show_default=True, help="How many.")
+@click.option(
+    "--isolation",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="auto is the best that this host offers.",
+)
+def command(*, slaves: int, isolation: str) -> int:
+    """Start a cluster on this host, count the words of Python's standard library on it, stop it again.
+
+    The same count three times: in this process, by shell commands with `offerd map`, and by Python calls with
+    ClusterExecutor. Exit status 1 if they differ, or if anything stays behind.
+    """
+    from offerd_cli.demonstration import demonstrate
+
+    return demonstrate(slaves, isolation)

@@ -1,0 +1,31 @@
+"""`offerd doctor`: what this host can do, and what mends the rest."""
+
+from __future__ import annotations
+
+import click
+
+from offerd_cli.options import json_option
+
+
+@click.command(short_help="What this host can do, and what mends the rest.")
+@json_option
+def command(*, as_json: bool) -> None:
+    """Look at this host: what offerd can use of it, and for what is missing the command that mends it.
+
+    Nothing here is an error: offerd runs without cgroups, docker or ZooKeeper, with less isolation and one master.
+    """
+    from offerd_cli import doctor, documents, render
+
+    findings = doctor.examine()
+    if as_json:
+        documents.print_document({"checks": [finding._asdict() for finding in findings]})
+        return
+    out = render.console()
+    render.print_findings(out, findings)
+    missing = sum(not finding.ok for finding in findings)
+    out.print()
+    out.print(
+        f"{missing} of {len(findings)} missing; offerd works without them"
+        if missing
+        else "everything is there"
+    )

@@ -1,0 +1,249 @@
+"""What this host can do for offerd. Each check looks, says what it found, and names the command that mends what is missing.
+
+Commands to mend are Debian's. Nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from offerd.errors import OfferdError
+
+NEEDED_CONTROLLERS = ("cpu", "memory", "pids")
+DOCKER_TIMEOUT_S = 3
+PORTS = {5060: "master", 5050: "web page", 5051: "slave's files"}
+FILES_WANTED = 4096
+OLDEST_KERNEL = (5, 3)
+"""pidfd_open: a process is known by more than a number that may be used again."""
+
+
+class Finding(NamedTuple):
+    """`found` says what is there; `mend` is the command that brings what is not (empty if `ok`)."""
+
+    check: str
+    ok: bool
+    found: str
+    mend: str = ""
+
+
+class Cgroups(NamedTuple):
+    """How cgroups are mounted: `mode` is v2, hybrid (v1 controllers beside a v2 tree), v1 or none."""
+
+    mode: str
+    v2_mount: Path | None = None
+
+
+def examine() -> list[Finding]:
+    """All checks, in the order in which they matter."""
+    checks: tuple[Callable[[], Finding], ...] = (
+        check_python,
+        check_kernel,
+        check_user,
+        check_cgroups,
+        check_delegation,
+        check_isolation,
+        check_docker,
+        check_zookeeper,
+        check_java,
+        check_vagrant,
+        check_qemu,
+        check_open_files,
+    )
+    return [check() for check in checks] + [check_port(port, whose) for port, whose in PORTS.items()]
+
+
+def check_python() -> Finding:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("pyzmq", "msgspec", "psutil"))
+    return Finding("python", True, f"{platform.python_version()} at {sys.executable}; {packages}")
+
+
+def check_kernel(release: str | None = None) -> Finding:
+    release = release or platform.release()
+    numbers = re.match(r"(\d+)\.(\d+)", release)
+    is_new = numbers is not None and (int(numbers[1]), int(numbers[2])) >= OLDEST_KERNEL
+    return Finding(
+        "kernel",
+        is_new,
+        release,
+        "" if is_new else "apt-get install linux-image-amd64  # 5.3 or newer, then reboot",
+    )
+
+
+def check_user() -> Finding:
+    if os.geteuid() == 0:
+        return Finding("user", True, "root: tasks can run as any user")
+    name = os.environ.get("USER", str(os.geteuid()))
+    return Finding(
+        "user", False, f"{name}: all tasks run as {name}", "sudo offerd slave  # for --user and cgroups"
+    )
+
+
+def cgroups(mountinfo: str) -> Cgroups:
+    """From the text of `/proc/self/mountinfo`. Controllers of v1 beside a v2 tree make it hybrid."""
+    v1 = False
+    v2: Path | None = None
+    for line in mountinfo.splitlines():
+        mount, _, rest = line.partition(" - ")
+        kind, fields = rest.partition(" ")[0], mount.split(" ")
+        if kind == "cgroup":
+            v1 = True
+        elif kind == "cgroup2" and len(fields) > 4 and v2 is None:
+            v2 = Path(fields[4])
+    mode = "hybrid" if v1 and v2 else "v2" if v2 else "v1" if v1 else "none"
+    return Cgroups(mode, v2)
+
+
+def this_host() -> Cgroups:
+    return cgroups(Path("/proc/self/mountinfo").read_text())
+
+
+UNIFIED = "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line, then reboot"
+
+
+def check_cgroups(found: Cgroups | None = None) -> Finding:
+    found = found or this_host()
+    if found.mode != "v2" or found.v2_mount is None:
+        what = {
+            "hybrid": "hybrid: the controllers are mounted as v1, the v2 tree beside them has none",
+            "v1": "v1 only",
+            "none": "not mounted",
+        }[found.mode]
+        return Finding("cgroup v2", False, what, UNIFIED)
+    there = _words(found.v2_mount / "cgroup.controllers")
+    missing = [name for name in NEEDED_CONTROLLERS if name not in there]
+    if missing:
+        return Finding("cgroup v2", False, f"mounted, without {', '.join(missing)}", UNIFIED)
+    return Finding("cgroup v2", True, f"controllers {' '.join(there)}")
+
+
+def check_delegation(found: Cgroups | None = None, own: str | None = None) -> Finding:
+    """Whether we may make cgroups below our own."""
+    found = found or this_host()
+    if found.mode != "v2" or found.v2_mount is None:
+        return Finding("delegation", False, "nothing to delegate without cgroup v2", UNIFIED)
+    if own is None:
+        own = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
+    ours = found.v2_mount / own.lstrip("/")
+    if os.access(ours, os.W_OK) and os.access(ours / "cgroup.procs", os.W_OK):
+        return Finding("delegation", True, f"{ours} is ours to divide")
+    return Finding(
+        "delegation", False, f"{ours} is not ours", "systemd-run --user --scope -p Delegate=yes offerd slave"
+    )
+
+
+def check_isolation() -> Finding:
+    from offerd_isolation.choose import choose
+
+    with tempfile.TemporaryDirectory(prefix="offerd-doctor-") as work_dir:
+        try:
+            module, why = choose("auto", Path(work_dir))
+        except OfferdError as error:
+            return Finding("isolation", False, str(error), "offerd slave --isolation noop")
+    return Finding("isolation", True, f"{module.name}: {why}")
+
+
+def check_docker(host: str | None = None) -> Finding:
+    """Asks the engine itself, by a bare request: the SDK leaves a socket open where none answers."""
+    host = host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    scheme, _, place = host.partition("://")
+    connection = http.client.HTTPConnection(
+        place if scheme in ("tcp", "http") else "localhost", timeout=DOCKER_TIMEOUT_S
+    )
+    try:
+        if scheme == "unix":
+            connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.sock.settimeout(DOCKER_TIMEOUT_S)
+            connection.sock.connect(place)
+        connection.request("GET", "/version")
+        about = json.loads(connection.getresponse().read())
+        engine = str(about["Version"])
+    except PermissionError:
+        return Finding(
+            "docker", False, f"{place} is not ours to use", "usermod -aG docker $USER  # and log in again"
+        )
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+        if shutil.which("dockerd") or shutil.which("docker"):
+            return Finding(
+                "docker", False, f"installed, but no engine answers at {host}", "systemctl start docker"
+            )
+        return Finding("docker", False, "not installed", "apt-get install docker.io")
+    finally:
+        connection.close()
+    return Finding("docker", True, f"engine {engine}")
+
+
+def check_zookeeper() -> Finding:
+    places = ("/usr/share/java/zookeeper.jar", "/usr/share/zookeeper/bin/zkServer.sh")
+    found = shutil.which("zkServer.sh") or next((place for place in places if Path(place).exists()), None)
+    return _tool("zookeeper", found, "for more than one master", "apt-get install zookeeper")
+
+
+def check_java() -> Finding:
+    return _tool("java", shutil.which("java"), "for ZooKeeper", "apt-get install default-jre-headless")
+
+
+def check_vagrant() -> Finding:
+    return _tool(
+        "vagrant", shutil.which("vagrant"), "for the lab of virtual machines", "apt-get install vagrant"
+    )
+
+
+def check_qemu() -> Finding:
+    found = shutil.which(f"qemu-system-{platform.machine()}")
+    finding = _tool("qemu", found, "for tests on another kernel", "apt-get install qemu-system-x86")
+    if found and not os.access("/dev/kvm", os.W_OK):
+        return finding._replace(found=f"{finding.found}; no /dev/kvm: slow")
+    return finding
+
+
+def check_open_files() -> Finding:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or hard >= FILES_WANTED:
+        return Finding(
+            "open files",
+            True,
+            f"{soft} now, up to {'any number' if hard == resource.RLIM_INFINITY else hard}",
+        )
+    return Finding(
+        "open files", False, f"{hard} at most: few tasks at once", f"ulimit -Hn {FILES_WANTED}  # as root"
+    )
+
+
+def check_port(port: int, whose: str) -> Finding:
+    name = f"port {port}"
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return Finding(
+                name, False, f"{whose}: {error.strerror}", f"ss -ltnp 'sport = :{port}'  # who has it"
+            )
+    return Finding(name, True, f"{whose}: free")
+
+
+def _tool(name: str, found: str | None, what_for: str, mend: str) -> Finding:
+    if found:
+        return Finding(name, True, found)
+    return Finding(name, False, f"not installed ({what_for})", mend)
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []

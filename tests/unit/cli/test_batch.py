@@ -1,0 +1,195 @@
+"""The scheduler behind `offerd run` and `offerd map`, against a driver that only notes what it is told."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from offerd.driver import SchedulerDriver
+from offerd.ids import OfferID, SlaveID, TaskID
+from offerd.messages import CommandInfo, Offer, Reason, TaskInfo, TaskState, TaskStatus
+from offerd.resources import Resources
+from offerd_cli.batch import Batch, Ended, Started
+
+GIB = 1 << 30
+
+
+class NotingDriver:
+    """Notes the orders. `largest` tasks fit into a message."""
+
+    def __init__(self, largest: int = 1000) -> None:
+        self.launched: list[tuple[str, list[TaskInfo]]] = []
+        self.declined: list[tuple[list[str], float]] = []
+        self.needs: list[bool] = []
+        self.killed: list[str] = []
+        self._largest = largest
+
+    def fits_message(self, tasks: list[TaskInfo]) -> bool:
+        return len(tasks) <= self._largest
+
+    def reply_to_offer(self, offer_id: str, tasks: list[TaskInfo]) -> None:
+        self.launched.append((offer_id, list(tasks)))
+
+    def decline_offer(self, offer_ids: list[str], refuse_seconds: float) -> None:
+        self.declined.append((list(offer_ids), refuse_seconds))
+
+    def set_needs_offers(self, needs: bool) -> None:
+        self.needs.append(needs)
+
+    def kill_task(self, task_id: str) -> None:
+        self.killed.append(task_id)
+
+    def ids(self) -> list[str]:
+        return [task.task_id for _, tasks in self.launched for task in tasks]
+
+
+def offer(name: str = "O-1", cpus: int = 4, long_cpus: int = 2) -> Offer:
+    return Offer(
+        OfferID(name),
+        SlaveID("S-1"),
+        "host",
+        Resources({"cpus": cpus * 1000, "mem": 8 * GIB}),
+        long_quantities={"cpus": long_cpus * 1000, "mem": 4 * GIB},
+        short_limit_s=60.0,
+        files_address="127.0.0.1:5051",
+    )
+
+
+def batch(
+    count: int, *, time_limit_s: float | None = 10.0, max_running: int | None = None, retries: int = 0
+) -> Batch:
+    return Batch(
+        count,
+        lambda index: CommandInfo(argv=["echo", str(index)]),
+        Resources({"cpus": 1000, "mem": GIB}),
+        prefix="echo-1",
+        time_limit_s=time_limit_s,
+        max_running=max_running,
+        retries=retries,
+    )
+
+
+def give(of: Batch, driver: NotingDriver, *offers: Offer) -> None:
+    of.resource_offers(cast(SchedulerDriver, driver), list(offers))
+
+
+def update(of: Batch, driver: NotingDriver, task_id: str, state: TaskState, reason: str = "") -> None:
+    of.status_update(cast(SchedulerDriver, driver), TaskStatus(TaskID(task_id), state, reason=reason))
+
+
+def events(of: Batch) -> list[object]:
+    return [of.events.get_nowait() for _ in range(of.events.qsize())]
+
+
+def test_a_single_command_is_a_task_with_the_plain_name() -> None:
+    work, driver = batch(1), NotingDriver()
+    give(work, driver, offer())
+    assert driver.ids() == ["echo-1"]
+    assert driver.launched[0][1][0].command == CommandInfo(argv=["echo", "0"])
+
+
+def test_an_offer_is_filled_as_far_as_it_goes_and_the_rest_waits() -> None:
+    work, driver = batch(6), NotingDriver()
+    give(work, driver, offer())
+    assert driver.ids() == ["echo-1.1", "echo-1.2", "echo-1.3", "echo-1.4"]
+    assert work.waiting == 2
+    assert driver.needs == []
+
+
+@pytest.mark.parametrize("time_limit_s", [None, 61.0])
+def test_long_commands_take_only_the_part_for_long_ones(time_limit_s: float | None) -> None:
+    work, driver = batch(3, time_limit_s=time_limit_s), NotingDriver()
+    give(work, driver, offer())
+    assert len(driver.ids()) == 2
+
+
+def test_an_offer_that_nothing_fits_into_is_refused_for_a_short_while() -> None:
+    work, driver = batch(1, time_limit_s=None), NotingDriver()
+    give(work, driver, offer(long_cpus=0))
+    assert driver.declined == [(["O-1"], 1.0)]
+
+
+def test_when_nothing_waits_no_more_offers_are_wanted() -> None:
+    work, driver = batch(2), NotingDriver()
+    give(work, driver, offer(), offer("O-2"))
+    assert driver.declined == [(["O-2"], 0.0)]
+    assert driver.needs == [False]
+
+
+def test_no_more_run_at_once_than_may() -> None:
+    work, driver = batch(3, max_running=2), NotingDriver()
+    give(work, driver, offer())
+    assert driver.ids() == ["echo-1.1", "echo-1.2"]
+    assert driver.needs == [False]
+    update(work, driver, "echo-1.1", TaskState.FINISHED)
+    assert driver.needs == [False, True]
+    give(work, driver, offer("O-2"))
+    assert driver.ids()[-1] == "echo-1.3"
+
+
+def test_tasks_that_do_not_fit_into_one_message_wait_for_the_next_offer_in_order() -> None:
+    work, driver = batch(4), NotingDriver(largest=2)
+    give(work, driver, offer())
+    give(work, driver, offer("O-2"))
+    assert driver.ids() == ["echo-1.1", "echo-1.2", "echo-1.3", "echo-1.4"]
+
+
+def test_starts_and_ends_are_reported_with_the_place() -> None:
+    work, driver = batch(1), NotingDriver()
+    give(work, driver, offer())
+    update(work, driver, "echo-1", TaskState.RUNNING)
+    update(work, driver, "echo-1", TaskState.FINISHED)
+    started, ended = events(work)
+    assert isinstance(started, Started)
+    assert isinstance(ended, Ended)
+    assert ended.place.files_address == "127.0.0.1:5051"
+
+
+def test_a_command_that_failed_runs_again_as_often_as_asked_under_another_id() -> None:
+    work, driver = batch(1, retries=2), NotingDriver()
+    for attempt, task_id in enumerate(["echo-1", "echo-1.again1", "echo-1.again2"]):
+        give(work, driver, offer(f"O-{attempt}"))
+        assert driver.ids()[-1] == task_id
+        update(work, driver, task_id, TaskState.FAILED, Reason.COMMAND_EXITED)
+    assert [type(event) for event in events(work)] == [Ended]
+
+
+def test_a_launch_overtaken_by_the_end_of_its_offer_is_repeated_without_being_asked_for() -> None:
+    work, driver = batch(1), NotingDriver()
+    give(work, driver, offer())
+    update(work, driver, "echo-1", TaskState.LOST, Reason.OFFER_INVALID)
+    assert events(work) == []
+    assert driver.needs == [False, True]
+    give(work, driver, offer("O-2"))
+    assert driver.ids() == ["echo-1", "echo-1.again1"]
+
+
+def test_a_task_lost_with_its_slave_is_not_repeated_unasked_because_it_may_have_run() -> None:
+    work, driver = batch(1), NotingDriver()
+    give(work, driver, offer())
+    update(work, driver, "echo-1", TaskState.LOST, Reason.SLAVE_LOST)
+    assert [type(event) for event in events(work)] == [Ended]
+
+
+def test_cancelling_kills_what_runs_and_launches_no_more() -> None:
+    work, driver = batch(6, retries=5), NotingDriver()
+    give(work, driver, offer())
+    work.cancel(cast(SchedulerDriver, driver))
+    assert driver.killed == driver.ids()
+    update(work, driver, "echo-1.1", TaskState.KILLED)
+    give(work, driver, offer("O-2"))
+    assert len(driver.ids()) == 4
+    assert [type(event) for event in events(work)] == [Ended]
+
+
+def test_a_status_of_a_task_that_has_ended_changes_nothing() -> None:
+    work, driver = batch(1), NotingDriver()
+    give(work, driver, offer())
+    update(work, driver, "echo-1", TaskState.FINISHED)
+    update(work, driver, "echo-1", TaskState.FAILED)
+    assert len(events(work)) == 1
+
+
+def test_the_filter_is_what_one_task_takes() -> None:
+    assert batch(1).filters().minimum == Resources({"cpus": 1000, "mem": GIB})

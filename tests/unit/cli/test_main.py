@@ -1,0 +1,131 @@
+"""The command's shell: what it imports, how it complains, which exit statuses it has."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+
+from offerd_cli import main as cli
+from offerd_cli.main import COMMANDS, SECTIONS, main
+
+
+def output(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    status = main(words)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def command(name: str) -> click.Command:
+    found = cli.LazyGroup().get_command(click.Context(cli.cli), name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_says_of_a_command_what_its_module_says(name: str) -> None:
+    assert COMMANDS[name].startswith(command(name).get_short_help_str(200).rstrip("."))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = output(capsys, name, "--help")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"Usage: offerd {name}")
+
+
+def test_every_command_stands_in_one_section_of_the_help() -> None:
+    assert sorted(name for names in SECTIONS.values() for name in names) == sorted(COMMANDS)
+
+
+def test_no_words_at_all_are_answered_with_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = output(capsys)
+    assert status == 0
+    assert "offerd local --slaves 3" in out
+
+
+def test_the_help_imports_no_command_and_no_library_of_theirs() -> None:
+    script = (
+        "import sys; from offerd_cli.main import main; main(['--help'])\n"
+        "print([n for n in sys.modules if n.split('.')[0] in ('rich', 'zmq', 'msgspec', 'psutil', 'docker')\n"
+        "       or n.startswith('offerd_cli.commands')], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["frobnicate"], "frobnicate"),
+        (["run"], "Missing argument"),
+        (["run", "--no-such", "true"], "--no-such"),
+        (["run", "--timeout", "2", "true"], "no duration; write 2s or 2m"),
+        (["run", "--timeout", "0s", "true"], "more than nothing"),
+        (["run", "--long", "--timeout", "2s", "true"], "choose one"),
+        (["run", "--cpus", "many", "true"], "cpus=many is no number"),
+        (["run", "--mem", "128", "true"], "has no unit"),
+        (["run", "--env", "A", "true"], "KEY=VALUE"),
+        (["run", "--master", "nowhere:port", "true"], "no address"),
+        (["run", "--instances", "0", "true"], "instances"),
+        (["map", "true"], "no arguments"),
+        (["map", ":::", "a"], "the command is missing"),
+        (["map", "true", "::::", "no/such/file"], "No such file"),
+        (["map", "-j", "0", "true", ":::", "a"], "jobs"),
+        (["local", "--slaves", "-1"], "slaves"),
+        (["local", "--cpus", "x"], "cpus=x"),
+        (["local", "--short-limit", "soon"], "no duration"),
+        (["master", "--port", "70000"], "port"),
+        (["master", "--weights", "a"], "KEY=VALUE"),
+        (["master", "--weights", "a=0"], "above zero"),
+        (["master", "--offer-timeout", "0s"], "more than zero"),
+        (["master", "--ip", "0.0.0.0"], "--insecure"),
+        (["master", "--allocator", "none-such"], "none-such"),
+        (["slave", "--resources", "cpus=4,mem=8"], "mem=8 has no unit"),
+        (["slave", "--attributes", "rack"], "KEY=VALUE"),
+        (["slave", "--long-fraction", "2"], "long-fraction"),
+        (["slave", "--long-fraction", "nan"], "long-fraction"),
+        (["slave", "--drain", "--work-dir", "no/such/directory"], "no slave's work directory"),
+        (["kill"], "Missing argument"),
+        (["logs"], "Missing argument"),
+        (["demo", "--slaves", "0"], "slaves"),
+    ],
+)
+def test_bad_input_is_one_line_on_stderr_and_exit_status_2(
+    words: list[str], complaint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    status, out, err = output(capsys, *words)
+    assert (status, out) == (2, "")
+    assert complaint in err
+    assert err.startswith("offerd")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["status", "slaves", "frameworks", "tasks"])
+def test_a_listing_without_a_master_fails_with_one_line_that_says_how_to_start_one(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offerd.operator.ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("offerd.operator.OperatorClient.__init__.__kwdefaults__", {"timeout_s": 0.1})
+    status, out, err = output(capsys, name, "--master", "127.0.0.1:1")
+    assert (status, out) == (1, "")
+    assert "offerd local" in err
+    assert err.count("\n") == 1
+
+
+def test_doctor_prints_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = output(capsys, "doctor", "--json")
+    assert (status, err) == (0, "")
+    checks = json.loads(out)["checks"]
+    assert {frozenset(check) for check in checks} == {frozenset({"check", "ok", "found", "mend"})}
+
+
+def test_doctor_names_every_check_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = output(capsys, "doctor")
+    assert status == 0
+    assert "cgroup v2" in out
+    assert "\x1b" not in out
