@@ -1,0 +1,108 @@
+"""The record of the wire: what every message looked like when it was first written down.
+
+    python tests/helpers/wire.py
+
+adds to `tests/unit/sdk/wire.json` what is new, and refuses what is not an addition: peers of the day before must still
+understand us, and we them.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from offerd import messages, operator_messages
+from offerd.messages import Message, Value
+from offerd.resources import Resources
+
+RECORD = Path(__file__).resolve().parents[1] / "unit" / "sdk" / "wire.json"
+
+
+def structs() -> dict[str, type[msgspec.Struct]]:
+    """Every message and value of the protocol, by name."""
+    found: dict[str, type[msgspec.Struct]] = {"Resources": Resources}
+    for module in (messages, operator_messages):
+        for name, member in vars(module).items():
+            if (
+                inspect.isclass(member)
+                and issubclass(member, Message | Value)
+                and member not in (Message, Value)
+            ):
+                found[name] = member
+    return dict(sorted(found.items()))
+
+
+def sample(kind: Any, name: str = "") -> Any:
+    """A value of this type: a struct with its required fields only; for a string, the field's name."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        hints = get_type_hints(kind)
+        required = [field.name for field in msgspec.structs.fields(kind) if field.required]
+        return kind(**{field: sample(hints[field], field) for field in required})
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return next(iter(kind))
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is list:
+        return [sample(arguments[0], name)]
+    if origin is dict:
+        return {sample(arguments[0], name): sample(arguments[1], name)}
+    if origin is tuple:
+        return tuple(sample(argument, name) for argument in arguments)
+    if origin in (Union, types.UnionType):
+        return sample(arguments[0], name)
+    kind = getattr(kind, "__supertype__", kind)
+    return {str: name, int: 7, float: 1.5, bool: True, bytes: name.encode()}[kind]
+
+
+def describe(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """What is recorded: field names in order, how many are required, and the bytes of the sample."""
+    fields = msgspec.structs.fields(kind)
+    return {
+        "fields": [field.name for field in fields],
+        "required": sum(field.required for field in fields),
+        "golden": msgspec.msgpack.encode(sample(kind)).hex(),
+    }
+
+
+def recorded() -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(RECORD.read_text())
+    return record
+
+
+def breaks(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """What a peer that knows `old` would not understand of `new`; empty if it understands all."""
+    if new["fields"][: len(old["fields"])] != old["fields"]:
+        return "fields were moved, renamed or removed: add new ones at the end"
+    if new["required"] != old["required"]:
+        return "a field became required, or ceased to be: give new fields a default"
+    was, now = (msgspec.msgpack.decode(bytes.fromhex(entry["golden"])) for entry in (old, new))
+    if now[: len(was)] != was:
+        return f"the bytes changed from {was} to {now}"
+    return ""
+
+
+def main() -> int:
+    record = recorded() if RECORD.exists() else {}
+    current = {name: describe(kind) for name, kind in structs().items()}
+    broken = [f"{name}: was removed" for name in record.keys() - current.keys()]
+    broken += [
+        f"{name}: {why}"
+        for name, old in record.items()
+        if name in current and (why := breaks(old, current[name]))
+    ]
+    if broken:
+        print("\n".join(broken), file=sys.stderr)
+        return 1
+    lines = [f'"{name}": {json.dumps(entry)}' for name, entry in current.items()]
+    RECORD.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
