@@ -131,6 +131,8 @@ class SchedulerCore:
         # ... and those that are, by time of their end: two generations, so that forgetting costs nothing per task.
         self._ended: dict[TaskID, None] = {}
         self._ended_before: dict[TaskID, None] = {}
+        # Live tasks not heard of since the registration was renewed.
+        self._doubtful: set[TaskID] = set()
         self._unacknowledged: dict[SlaveID, list[UpdateID]] = {}
         self._handlers: dict[type, Callable[[Any, float], list[Action]]] = {
             StatusUpdate: self._status_update,
@@ -173,9 +175,17 @@ class SchedulerCore:
         if now >= self._forget_at:
             self._forget(now)
         if self._reconcile_at is not None and now >= self._reconcile_at:
-            self._reconcile_at = None
-            return self.reconcile(list(self._live), now) if self._live else _NOTHING
+            return self._ask_after_doubtful(now)
         return _NOTHING
+
+    def _ask_after_doubtful(self, now: float) -> list[Action]:
+        """Again and again until all are heard of: a new master is silent while their slaves may yet come back."""
+        self._doubtful &= self._live.keys()
+        if not self._doubtful:
+            self._reconcile_at = None
+            return _NOTHING
+        self._reconcile_at = now + self._reconcile_delay_s
+        return self.reconcile(sorted(self._doubtful), now)
 
     def next_deadline(self) -> float:
         """When `tick` has something to do at the latest."""
@@ -314,6 +324,7 @@ class SchedulerCore:
         actions += [Send(held) for held in self._held]
         self._held.clear()
         if self.was_registered:
+            self._doubtful = set(self._live)
             self._reconcile_at = now + self._reconcile_delay_s
             actions.append(Call("reregistered", (message.master_id,)))
         else:
@@ -365,6 +376,8 @@ class SchedulerCore:
         status = message.status
         task_id, sequence = status.task_id, status.sequence
         last = self._live.get(task_id)
+        if self._doubtful:
+            self._doubtful.discard(task_id)
         if not sequence and status.reason == Reason.TASK_ID_DUPLICATE:
             return [Deliver(status)]  # about a second task of this id, which never was; the first goes on
         if last is None:

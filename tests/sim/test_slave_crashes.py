@@ -239,7 +239,9 @@ def test_every_task_has_one_true_end_however_often_the_slave_is_killed(seed: int
         ends = world.terminal.get(task_id, [])
         assert len(ends) <= 1, f"seed {seed}: {task_id} ended {ends}"
         if TaskState.FINISHED in ends:
-            assert world.ended_by_executor.get(task_id) is TaskState.FINISHED, f"seed {seed}: {task_id} never finished"
+            assert world.ended_by_executor.get(task_id) is TaskState.FINISHED, (
+                f"seed {seed}: {task_id} never finished"
+            )
         if not ends:
             # never delivered and forgotten in a crash: the master calls it lost, because our hello did not name it
             assert task_id in world.forgotten, f"seed {seed}: {task_id} has no end"

@@ -1,0 +1,417 @@
+"""A whole cluster in one process and one seed: the real cores of master, slaves and schedulers, and a world made of lists.
+
+Links are what ZeroMQ over TCP is: in order, delayed, and either whole or broken. A broken link loses what is under way in
+both directions and gives the client another routing id. Daemons die between their turns and come back: a slave with what
+it has written down, a master with nothing, one epoch later. Executors are modelled after the SDK's driver.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def check_invariants(core):
+    pass
+
+
+from offerd import codec
+from offerd import messages as m
+from offerd.ids import ContainerID, ExecutorID, PeerID, SlaveID, TaskID
+from offerd.messages import TaskState
+from offerd.resources import Resources
+from offerd.scheduler_core import Call, Deliver, End, SchedulerCore
+from offerd.scheduler_core import Send as SchedulerSend
+from offerd_master.allocation.drf import DrfAllocator
+from offerd_master.core.actions import Drop as MasterDrop
+from offerd_master.core.actions import Send as MasterSend
+from offerd_master.core.events import PeerLost, Received
+from offerd_master.core.master import MasterCore
+from offerd_master.settings import Settings
+from offerd_slave.core import actions as act
+from offerd_slave.core import events as ev
+from offerd_slave.core.recovery import Recovered, RecoveredContainer
+from offerd_slave.core.slave import SlaveCore
+from offerd_slave.records import ContainerCheckpoint, ExitRecord, JournalRecord
+from offerd_slave.settings import SlaveSettings
+
+EXECUTOR = m.ExecutorInfo(ExecutorID("command"), module="offerd_executors.command")
+TURN_S = 0.001
+
+
+class World:
+    """Virtual time, links and faults."""
+
+    def __init__(self, seed: int, slaves: int, schedulers: int, tasks: int) -> None:
+        self.random = random.Random(seed)
+        self.now = 100.0
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        self.master = MasterNode(self)
+        self.slaves = [SlaveNode(self, f"host{i}") for i in range(slaves)]
+        self.schedulers = [SchedulerNode(self, f"framework{i}", tasks) for i in range(schedulers)]
+        for node in (*self.slaves, *self.schedulers):
+            node.start()
+
+    def at(self, delay_s: float, what: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._agenda, (self.now + delay_s, self._count, what))
+
+    def run(self, until: Callable[[], bool], limit_s: float) -> None:
+        """Let the world go on until something holds; AssertionError if it does not in this much virtual time."""
+        deadline = self.now + limit_s
+        while not until():
+            if not self._agenda or self._agenda[0][0] > deadline:
+                raise AssertionError(f"at {self.now:.3f}: it has not come to hold; {self.unfinished()}")
+            self.now, _, what = heapq.heappop(self._agenda)
+            what()
+
+    def unfinished(self) -> str:
+        return "; ".join(f"{s.name}: {sorted(set(s.tasks) - set(s.ended))}" for s in self.schedulers)
+
+    # -- faults ---------------------------------------------------------------------------------------------------------
+
+    def fault(self) -> None:
+        """One thing goes wrong, at random."""
+        choice = self.random.random()
+        if choice < 0.35:
+            self.random.choice([*self.slaves, *self.schedulers]).link.break_()
+        elif choice < 0.6:
+            self.random.choice(self.slaves).crash()
+        elif choice < 0.75:
+            self.master.restart()
+        else:
+            self.random.choice(self.slaves).kill_executor()
+
+
+class Link:
+    """A client's connection to the master."""
+
+    def __init__(self, world: World, client: SlaveNode | SchedulerNode) -> None:
+        self.world = world
+        self.client = client
+        self.generation = 0
+        self._last = {True: 0.0, False: 0.0}
+
+    @property
+    def peer(self) -> PeerID:
+        return PeerID(f"{self.client.name}#{self.generation}".encode())
+
+    def up(self, message: m.Message) -> None:
+        (decoded,) = codec.to_master.decode(next(codec.frames([message])))[1]
+        peer = self.peer
+        self._carry(True, lambda: self.world.master.receive(peer, decoded))
+
+    def down(self, message: m.Message, epoch: int) -> None:
+        reader = self.client.codec
+        _, (decoded,) = reader.decode(next(codec.frames([message], epoch)))
+        self._carry(False, lambda: self.client.receive(epoch, decoded))
+
+    def _carry(self, upwards: bool, arrive: Callable[[], None]) -> None:
+        generation = self.generation
+        when = max(self.world.now + self.world.random.uniform(0.0001, 0.01), self._last[upwards])
+        self._last[upwards] = when
+        self.world.at(when - self.world.now, lambda: arrive() if generation == self.generation else None)
+
+    def break_(self) -> None:
+        before = self.peer
+        self.generation += 1
+        self.world.at(0.01, lambda: self.world.master.peer_lost(before))
+
+
+class MasterNode:
+    """The master's core and its shell."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.epoch = 0
+        self._ticking = False
+        self.restart()
+
+    def restart(self) -> None:
+        self.epoch += 1
+        settings = Settings(adoption_grace_s=30.0)
+        self.core = MasterCore(settings, f"master{self.epoch}", self.epoch, DrfAllocator({}), self.world.now)
+        for client in [*getattr(self.world, "slaves", []), *getattr(self.world, "schedulers", [])]:
+            client.link.generation += 1
+        self._schedule_tick()
+
+    def receive(self, peer: PeerID, message: m.Message) -> None:
+        self._perform(self.core.handle(Received(peer, message), self.world.now))
+        self._schedule_tick()
+
+    def peer_lost(self, peer: PeerID) -> None:
+        self._perform(self.core.handle(PeerLost(peer), self.world.now))
+        self._schedule_tick()
+
+    def _schedule_tick(self) -> None:
+        if not self._ticking:
+            self._ticking = True
+            self.world.at(TURN_S, self._tick)
+
+    def _tick(self) -> None:
+        self._ticking = False
+        self._perform(self.core.tick(self.world.now))
+        epoch, delay_s = self.epoch, max(TURN_S, self.core.next_deadline() - self.world.now)
+        self.world.at(delay_s, lambda: self._schedule_tick() if epoch == self.epoch else None)
+
+    def _perform(self, actions: list[Any]) -> None:
+        clients = {client.link.peer: client for client in (*self.world.slaves, *self.world.schedulers)}
+        for action in actions:
+            if isinstance(action, MasterSend):
+                client = clients.get(action.peer)
+                if client is not None:
+                    client.link.down(action.message, self.epoch)
+            else:
+                assert not isinstance(action, MasterDrop), action
+        check_invariants(self.core)
+
+
+@dataclass
+class FakeExecutor:
+    """What runs in one container: tasks that take a random time, statuses kept until stored."""
+
+    container_id: ContainerID
+    alive: bool = True
+    connected: bool = False
+    number: int = 0
+    running: dict[TaskID, int] = field(default_factory=dict)
+    unstored: list[m.ExecutorUpdate] = field(default_factory=list)
+
+
+class SlaveNode:
+    """A slave's core, its disk, and the executors on its host, which outlive it."""
+
+    codec = codec.to_slave
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.link = Link(world, self)
+        self.disk: list[JournalRecord] = []
+        self.checkpoints: dict[ContainerID, ContainerCheckpoint] = {}
+        self.slave_id = SlaveID("")
+        self.saved_epoch = 0
+        self.executors: dict[ContainerID, FakeExecutor] = {}
+        self.life = 0
+        self.up = False
+        self.ran: list[tuple[str, TaskID]] = []  # every start of a task on this host
+        self._ticking = False
+
+    def start(self) -> None:
+        self.life += 1
+        self.up = True
+        info = m.SlaveInfo(self.name, Resources.of(cpus=4, mem="4G"))
+        containers = [
+            RecoveredContainer(c, self.executors[i].alive, ExitRecord(1)) for i, c in self.checkpoints.items()
+        ]
+        recovered = Recovered(self.slave_id, self.saved_epoch, False, containers, list(self.disk))
+        incarnation = f"{self.name}-{self.life}"
+        self.core = SlaveCore(SlaveSettings(), info, incarnation, recovered, self.world.now)
+        for executor in self.executors.values():
+            executor.connected = False
+            if executor.alive and executor.container_id in self.checkpoints:
+                self._connect(executor)
+        self._schedule_tick()
+
+    def crash(self) -> None:
+        """kill -9; somebody starts it again a little later."""
+        if self.up:
+            self.up = False
+            self.life += 1
+            self.link.break_()
+            self.world.at(self.world.random.uniform(0.1, 8.0), self.start)
+
+    def kill_executor(self) -> None:
+        alive = [e for e in self.executors.values() if e.alive]
+        if alive:
+            executor = self.world.random.choice(alive)
+            executor.alive = False
+            self._later(0.001, lambda: self._event(ev.ExecutorEnded(executor.container_id, ExitRecord(1))))
+
+    def receive(self, epoch: int, message: m.Message) -> None:
+        if self.up:
+            self._event(ev.FromMaster(epoch, message))
+
+    # -- the shell ------------------------------------------------------------------------------------------------------
+
+    def _later(self, delay_s: float, what: Callable[[], None]) -> None:
+        """In this life of the daemon; what another life would do is not done."""
+        life = self.life
+        self.world.at(delay_s, lambda: what() if self.up and life == self.life else None)
+
+    def _event(self, event: ev.Event) -> None:
+        self._perform(self.core.handle(event, self.world.now))
+        self._schedule_tick()
+
+    def _schedule_tick(self) -> None:
+        self._later(TURN_S, self._tick)
+
+    def _tick(self) -> None:
+        self._perform(self.core.tick(self.world.now))
+        deadline = self.core.next_deadline()
+        if deadline is not None:
+            self._later(max(TURN_S, deadline - self.world.now), self._tick_if_due)
+
+    def _tick_if_due(self) -> None:
+        deadline = self.core.next_deadline()
+        if deadline is not None and deadline <= self.world.now:
+            self._schedule_tick()
+
+    def _perform(self, actions: list[act.Action]) -> None:
+        self.disk += [action.record for action in actions if isinstance(action, act.Append)]
+        for action in actions:
+            if isinstance(action, act.SendToMaster):
+                self.link.up(action.message)
+            elif isinstance(action, act.SendToExecutor):
+                self._tell(action.container_id, action.message)
+            elif isinstance(action, act.Sync):
+                number = action.number
+                self._later(self.world.random.uniform(0, 0.005), lambda n=number: self._event(ev.Stored(n)))  # type: ignore[misc]
+            elif isinstance(action, act.SaveSlave):
+                self.slave_id, self.saved_epoch = action.slave_id, action.epoch
+            elif isinstance(action, act.LaunchContainer):
+                self._launch(action)
+            elif isinstance(action, act.DestroyContainer):
+                self._destroy(action.container_id)
+            elif isinstance(action, act.ForgetContainer):
+                self.checkpoints.pop(action.container_id, None)
+            elif isinstance(action, act.KillTaskProcesses):
+                refused = ev.TaskKillRefused(action.container_id, action.task_id)
+                self._later(0.001, lambda e=refused: self._event(e))  # type: ignore[misc]
+
+    # -- the host -------------------------------------------------------------------------------------------------------
+
+    def _launch(self, action: act.LaunchContainer) -> None:
+        container_id = action.container_id
+        self.checkpoints[container_id] = ContainerCheckpoint(
+            container_id, action.framework, action.executor, "token", "noop"
+        )
+        executor = self.executors[container_id] = FakeExecutor(container_id)
+        self._later(0.02, lambda: self._connect(executor))
+
+    def _connect(self, executor: FakeExecutor) -> None:
+        def hello() -> None:
+            if executor.alive:
+                executor.connected = True
+                statuses = [update.status for update in executor.unstored]
+                hello = m.RegisterExecutor(executor.container_id, "token", statuses, list(executor.running))
+                self._from_executor(executor, hello)
+                for update in list(executor.unstored):
+                    self._from_executor(executor, update)
+
+        self._later(self.world.random.uniform(0.001, 0.5), hello)
+
+    def _from_executor(self, executor: FakeExecutor, message: m.Message) -> None:
+        if self.up and executor.connected:
+            (decoded,) = codec.from_executor.decode(next(codec.frames([message])))[1]
+            self._event(ev.FromExecutor(executor.container_id, decoded))
+
+    def _destroy(self, container_id: ContainerID) -> None:
+        executor = self.executors.get(container_id)
+        if executor is not None:
+            executor.alive = False
+        self._later(0.003, lambda: self._event(ev.ContainerDestroyed(container_id)))
+
+    def _tell(self, container_id: ContainerID, message: m.Message) -> None:
+        executor = self.executors[container_id]
+        if not executor.alive or not executor.connected:
+            return
+        decoded = codec.to_executor.decode(next(codec.frames([message])))[1][0]
+        if isinstance(decoded, m.LaunchTask):
+            task_id = decoded.task.task_id
+            self.ran.append((self.name, task_id))
+            executor.running[task_id] = 1
+            self._report(executor, task_id, TaskState.RUNNING)
+            duration_s = self.world.random.choice([0.0, 0.01, 0.5, 3.0])
+            end = self.world.random.choice([TaskState.FINISHED, TaskState.FINISHED, TaskState.FAILED])
+            self.world.at(duration_s, lambda: self._report(executor, task_id, end))
+        elif isinstance(decoded, m.KillTask):
+            self._report(executor, decoded.task_id, TaskState.KILLED)
+        elif isinstance(decoded, m.UpdatesStored):
+            executor.unstored = [u for u in executor.unstored if u.number > decoded.number]
+        elif isinstance(decoded, m.Shutdown):
+            for task_id in list(executor.running):
+                self._report(executor, task_id, TaskState.KILLED)
+            executor.alive = False
+            self._later(0.01, lambda: self._event(ev.ExecutorEnded(container_id, ExitRecord(0))))
+
+    def _report(self, executor: FakeExecutor, task_id: TaskID, state: TaskState) -> None:
+        """Whether or not a slave listens."""
+        sequence = executor.running.get(task_id)
+        if not executor.alive or sequence is None:
+            return
+        executor.running[task_id] = sequence + 1
+        if state.terminal:
+            del executor.running[task_id]
+        executor.number += 1
+        update = m.ExecutorUpdate(executor.number, m.TaskStatus(task_id, state, sequence))
+        executor.unstored.append(update)
+        self._from_executor(executor, update)
+
+
+class SchedulerNode:
+    """A scheduler's core and a framework that wants to run its tasks once each."""
+
+    codec = codec.to_scheduler
+
+    def __init__(self, world: World, name: str, tasks: int) -> None:
+        self.world = world
+        self.name = name
+        self.link = Link(world, self)
+        info = m.FrameworkInfo(name, executors=[EXECUTOR], failover_timeout_s=600.0)
+        self.core = SchedulerCore(info)
+        limits = [2.0, 30.0, 60.0, None]
+        self.waiting = [
+            m.TaskInfo(
+                TaskID(f"{name}-{i}"),
+                Resources.of(cpus=world.random.choice([0.5, 1, 2]), mem="64M"),
+                EXECUTOR.executor_id,
+                time_limit_s=world.random.choice(limits),
+            )
+            for i in range(tasks)
+        ]
+        self.tasks = {task.task_id: task for task in self.waiting}
+        self.ended: dict[TaskID, list[m.TaskStatus]] = {}
+        self.errors: list[str] = []
+
+    def start(self) -> None:
+        self._perform(self.core.start(self.world.now))
+        self._tick()
+
+    def receive(self, epoch: int, message: m.Message) -> None:
+        self._perform(self.core.handle(message, self.world.now))
+
+    def _tick(self) -> None:
+        self._perform(self.core.tick(self.world.now))
+        self.world.at(max(0.05, self.core.next_deadline() - self.world.now), self._tick)
+
+    def _perform(self, actions: list[Any]) -> None:
+        for action in actions:
+            if isinstance(action, SchedulerSend):
+                self.link.up(action.message)
+            elif isinstance(action, Deliver):
+                if action.status.state.terminal:
+                    self.ended.setdefault(action.status.task_id, []).append(action.status)
+                self.core.delivered(action.status)
+            elif isinstance(action, Call) and action.callback == "resource_offers":
+                for offer in action.arguments[0]:
+                    self._perform(self._answer(offer))
+            elif isinstance(action, End):
+                self.errors.append(f"{action.reason}: {action.message}")
+        for message in self.core.acknowledgements():
+            self.link.up(message)
+
+    def _answer(self, offer: m.Offer) -> list[Any]:
+        free, taken = offer.resources, []
+        for task in list(self.waiting):
+            if free.covers(task.resources) and self.world.random.random() < 0.9:
+                free = free - task.resources
+                taken.append(task)
+                self.waiting.remove(task)
+        if not taken:
+            return self.core.decline([offer.offer_id], 1.0, self.world.now)
+        return self.core.reply([offer.offer_id], taken, 0.0, self.world.now)
