@@ -1,0 +1,126 @@
+"""How soon one task runs on an idle cluster: a Python call, a process in a running executor, a new executor."""
+
+from __future__ import annotations
+
+import time
+
+from figures import Bound, Findings, Row, Samples, percentile
+from offerd import ClusterExecutor
+from offerd.calls import pack_call
+from offerd.driver import SchedulerDriver
+from offerd.messages import TaskStatus
+from pipeline_baseline import Pipeline
+from probe import COMMAND, DEADLINE_S, PYTHON, Heard, Probe, framework
+from throughput import cluster, noop
+
+CALL_P50_MS, CALL_P99_MS = 2.0, 10.0
+PROCESS_P50_MS = 6.0
+NEW_EXECUTOR_MS = 60.0
+
+
+def time_calls(address: str, count: int) -> list[Heard]:
+    """Calls through `ClusterExecutor`, one at a time: until RUNNING, and until the future has its result."""
+    with ClusterExecutor(address, cpus="0.1", mem="16M") as executor:
+        heard_at: list[float] = []
+        told = executor._scheduler.status_update
+
+        def note(driver: SchedulerDriver, status: TaskStatus) -> None:
+            heard_at.append(time.perf_counter())
+            told(driver, status)
+
+        # On the one object: its interface shows results only, and RUNNING is what is asked for.
+        setattr(executor._scheduler, "status_update", note)  # noqa: B010
+        executor.submit(noop, 0).result(DEADLINE_S)
+        times = []
+        for number in range(count):
+            heard_at.clear()
+            started = time.perf_counter()
+            executor.submit(noop, number).result(DEADLINE_S)
+            ended = time.perf_counter()
+            times.append(Heard((heard_at[0] - started) * 1e3, (ended - started) * 1e3))
+    return times
+
+
+def time_processes(address: str, count: int) -> list[Heard]:
+    """`/bin/true`, one at a time, by an executor that runs already."""
+    with framework(address, COMMAND) as (probe, driver):
+        probe.run_one(driver, argv=("/bin/true",))
+        return [probe.run_one(driver, argv=("/bin/true",)) for _ in range(count)]
+
+
+def time_first_commands(address: str, count: int) -> list[Heard]:
+    """The first process of a framework, with a new framework each time."""
+    times = []
+    for _ in range(count):
+        with framework(address, COMMAND) as (probe, driver):
+            times.append(probe.run_one(driver, argv=("/bin/true",)))
+    return times
+
+
+def time_first_calls(address: str, count: int) -> list[Heard]:
+    """The first Python call of a framework, with a new framework each time."""
+    call = pack_call(noop, (1,))
+    times = []
+    for _ in range(count):
+        with framework(address, PYTHON) as (probe, driver):
+            times.append(_run_call(probe, driver, call))
+    return times
+
+
+def _run_call(probe: Probe, driver: SchedulerDriver, call: bytes) -> Heard:
+    return probe.run_one(driver, data=call)
+
+
+def measure(quick: bool) -> Findings:
+    """Several runs of each; percentiles are taken within a run."""
+    runs, count, fresh = (2, 100, 5) if quick else (3, 300, 20)
+    bare: list[float] = []
+    calls: list[list[Heard]] = []
+    processes: list[list[Heard]] = []
+    with cluster() as local:
+        for _ in range(runs):
+            with Pipeline("one frame each") as pipeline:
+                pipeline.round_trips_ms(50)
+                bare.append(percentile(pipeline.round_trips_ms(count), 50))
+            calls.append(time_calls(local.address, count))
+            processes.append(time_processes(local.address, count))
+        first_commands = time_first_commands(local.address, fresh)
+        first_calls = time_first_calls(local.address, fresh)
+    trip = Samples.of(bare)
+    findings = Findings()
+    add = findings.rows.append
+    add(_row("Python call, submit to RUNNING, p50", calls, 50, "running_ms", trip, CALL_P50_MS))
+    add(_row("Python call, submit to RUNNING, p99", calls, 99, "running_ms", None, CALL_P99_MS))
+    add(_row("Python call, submit to result, p50", calls, 50, "ended_ms", trip))
+    add(_row("Python call, submit to result, p99", calls, 99, "ended_ms", None))
+    add(_row("process, submit to RUNNING, p50", processes, 50, "running_ms", trip, PROCESS_P50_MS))
+    add(_row("process, submit to RUNNING, p99", processes, 99, "running_ms", None))
+    add(_row("process, submit to its end, p50", processes, 50, "ended_ms", trip))
+    at_most = Bound(NEW_EXECUTOR_MS, at_least=False)
+    for what, times in (("command", first_commands), ("python", first_calls)):
+        samples = Samples.of(time.running_ms for time in times)
+        add(Row(f"new {what} executor, submit to RUNNING", "ms", samples, bound=at_most))
+    return findings
+
+
+def _row(
+    measure: str,
+    runs: list[list[Heard]],
+    percent: float,
+    which: str,
+    baseline: Samples | None,
+    limit: float | None = None,
+) -> Row:
+    values = [percentile([getattr(time, which) for time in run], percent) for run in runs]
+    ratios = None
+    if baseline is not None:
+        ratios = Samples.of(ours / theirs for ours, theirs in zip(values, baseline.values, strict=True))
+    return Row(
+        measure,
+        "ms",
+        Samples.of(values),
+        baseline,
+        "round trip of the bare pipeline" if baseline else "",
+        ratios,
+        None if limit is None else Bound(limit, at_least=False),
+    )
