@@ -1,0 +1,482 @@
+"""A scheduler's end of the protocol, without socket or clock."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from offerd import codec, scheduler_core
+from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
+from offerd.messages import (
+    AcceptOffers,
+    Acknowledge,
+    DeclineOffers,
+    ExecutorLost,
+    Filters,
+    FrameworkInfo,
+    FrameworkMessage,
+    FrameworkRefused,
+    FrameworkRegistered,
+    GetGuaranteedShare,
+    GuaranteedShare,
+    KillTask,
+    Message,
+    NotRegistered,
+    Offer,
+    Ping,
+    Pong,
+    Reason,
+    ReconcileTasks,
+    RegisterFramework,
+    RescindOffer,
+    ResourceOffers,
+    ReviveOffers,
+    SetFilters,
+    SetNeedsOffers,
+    SlaveLost,
+    StatusUpdate,
+    TaskInfo,
+    TaskState,
+    TaskStatus,
+    TeardownFramework,
+)
+from offerd.resources import Resources
+from offerd.scheduler_core import Action, Answer, Call, Deliver, End, SchedulerCore, Send
+
+F = FrameworkID("F-1")
+S = SlaveID("S-1")
+CPU = Resources.of(cpus=1)
+
+
+def offer(number: int = 1, slave: str = "S-1") -> Offer:
+    return Offer(OfferID(f"O-{number}"), SlaveID(slave), "host", Resources.of(cpus=4))
+
+
+def task(name: str = "t") -> TaskInfo:
+    return TaskInfo(TaskID(name), CPU, ExecutorID("e"))
+
+
+def status(
+    state: TaskState, sequence: int = 1, name: str = "t", reason: str = "", slave: SlaveID = S
+) -> StatusUpdate:
+    return StatusUpdate(F, TaskStatus(TaskID(name), state, sequence, reason, slave_id=slave))
+
+
+class Harness:
+    """A core, a clock, and what came out of it: messages through the codec, callbacks as text."""
+
+    def __init__(self, framework_id: str = "") -> None:
+        self.core = SchedulerCore(FrameworkInfo("test", FrameworkID(framework_id)))
+        self.now = 100.0
+        self.sent: list[object] = []
+        self.called: list[str] = []
+        self.statuses: list[TaskStatus] = []
+        self.perform(self.core.start(self.now))
+
+    def perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Send():
+                    self.sent += codec.to_master.decode(next(codec.frames([action.message])))[1]
+                case Deliver():
+                    self.statuses.append(action.status)
+                    self.core.delivered(action.status)
+                case Call():
+                    self.called.append(" ".join([action.callback, *map(str, action.arguments)]))
+                case Answer():
+                    self.called.append(f"answer {type(action.message).__name__}")
+                case End():
+                    self.called.append(f"end {action.reason}")
+
+    def receive(self, *messages: Message) -> None:
+        for frame in codec.frames(messages):
+            for message in codec.to_scheduler.decode(frame)[1]:
+                self.perform(self.core.handle(message, self.now))
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, ticking whenever the core asked to be woken."""
+        end = self.now + seconds
+        while (deadline := self.core.next_deadline()) <= end:
+            self.now = max(self.now, deadline)
+            self.perform(self.core.tick(self.now))
+        self.now = end
+        self.perform(self.core.tick(self.now))
+
+    def register(self, master: str = "M-1") -> None:
+        self.receive(FrameworkRegistered(F, master))
+
+    def take_sent(self) -> list[object]:
+        sent, self.sent = self.sent, []
+        return [*sent, *self.core.acknowledgements()]
+
+    def take_called(self) -> list[str]:
+        called, self.called = self.called, []
+        return called
+
+
+@pytest.fixture
+def fresh() -> Harness:
+    return Harness()
+
+
+@pytest.fixture
+def registered() -> Harness:
+    harness = Harness()
+    harness.register()
+    harness.take_sent()
+    harness.take_called()
+    return harness
+
+
+# -- registration -------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_word_is_a_hello_and_its_answer_is_told(fresh: Harness) -> None:
+    assert fresh.take_sent() == [RegisterFramework(FrameworkInfo("test"))]
+    fresh.register()
+    assert fresh.take_called() == ["registered F-1 M-1"]
+    assert fresh.core.framework_id == F
+    assert fresh.take_sent() == []
+
+
+def test_a_hello_without_answer_is_said_again(fresh: Harness) -> None:
+    fresh.take_sent()
+    fresh.wait(scheduler_core.HELLO_INTERVAL_S * 2.5)
+    assert fresh.take_sent() == [RegisterFramework(FrameworkInfo("test"))] * 2
+
+
+def test_the_answer_to_a_second_hello_is_no_second_registration(registered: Harness) -> None:
+    registered.register()
+    assert registered.take_called() == []
+
+
+def test_a_successor_says_hello_with_the_framework_id_it_was_given() -> None:
+    harness = Harness("F-1")
+    assert harness.take_sent() == [RegisterFramework(FrameworkInfo("test", F))]
+    harness.receive(FrameworkRegistered(F, "M-1", reregistered=True))
+    assert harness.take_called() == ["registered F-1 M-1"]
+
+
+def test_a_ping_is_answered(registered: Harness) -> None:
+    registered.receive(Ping())
+    assert registered.take_sent() == [Pong()]
+
+
+def test_a_silent_master_is_told_and_greeted_again_with_the_framework_id(registered: Harness) -> None:
+    registered.receive(ResourceOffers([offer(1), offer(2)]))
+    registered.take_called()
+    registered.wait(14.9)
+    assert registered.take_called() == []
+    registered.wait(0.2)
+    assert registered.take_called() == ["offer_rescinded O-1", "offer_rescinded O-2", "disconnected"]
+    assert registered.take_sent() == [RegisterFramework(FrameworkInfo("test", F))]
+    registered.register("M-2")
+    assert registered.take_called() == ["reregistered M-2"]
+
+
+def test_pings_keep_a_registration(registered: Harness) -> None:
+    for _ in range(20):
+        registered.wait(5)
+        registered.receive(Ping())
+    assert registered.take_called() == []
+
+
+def test_the_ping_interval_is_the_masters() -> None:
+    harness = Harness()
+    harness.receive(FrameworkRegistered(F, "M-1", ping_interval_s=0.5))
+    harness.take_called()
+    harness.wait(1.6)
+    assert harness.take_called() == ["disconnected"]
+
+
+def test_a_master_that_does_not_know_us_gets_one_hello_for_many_refusals(registered: Harness) -> None:
+    registered.receive(NotRegistered(), NotRegistered(), NotRegistered())
+    assert registered.take_sent() == [RegisterFramework(FrameworkInfo("test", F))]
+    assert registered.take_called() == ["disconnected"]
+    registered.register()
+    registered.receive(NotRegistered())
+    assert registered.take_called() == ["reregistered M-1", "disconnected"]
+
+
+def test_a_refusal_is_the_end(registered: Harness) -> None:
+    registered.receive(FrameworkRefused(Reason.FRAMEWORK_FAILED_OVER, "another one took over"))
+    assert registered.take_called() == ["end FRAMEWORK_FAILED_OVER"]
+
+
+def test_what_was_set_before_is_said_after_the_registration_and_after_every_other(fresh: Harness) -> None:
+    filters = Filters(slave_ids=[S])
+    fresh.take_sent()
+    fresh.perform(fresh.core.set_needs_offers(False, fresh.now))
+    fresh.perform(fresh.core.set_filters(filters, fresh.now))
+    assert fresh.take_sent() == []
+    for _ in range(2):
+        fresh.register()
+        assert fresh.take_sent() == [SetNeedsOffers(False), SetFilters(filters)]
+        fresh.receive(NotRegistered())
+        fresh.take_sent()
+        fresh.wait(0.1)
+
+
+def test_questions_and_reconciliation_wait_for_a_master(fresh: Harness) -> None:
+    fresh.take_sent()
+    fresh.perform(fresh.core.reconcile([TaskID("a")], fresh.now))
+    fresh.perform(fresh.core.ask_guaranteed_share(fresh.now))
+    fresh.register()
+    assert fresh.take_sent() == [ReconcileTasks([TaskID("a")]), GetGuaranteedShare()]
+    fresh.receive(GuaranteedShare(CPU))
+    assert "answer GuaranteedShare" in fresh.take_called()
+
+
+def test_teardown_and_revive_need_a_master(fresh: Harness) -> None:
+    fresh.take_sent()
+    fresh.perform(fresh.core.teardown(fresh.now) + fresh.core.revive(fresh.now))
+    assert fresh.take_sent() == []
+    fresh.register()
+    fresh.perform(fresh.core.revive(fresh.now) + fresh.core.teardown(fresh.now))
+    assert fresh.take_sent() == [ReviveOffers(), TeardownFramework()]
+
+
+# -- offers -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_offer_is_open_until_it_is_answered(registered: Harness) -> None:
+    registered.receive(ResourceOffers([offer(1), offer(2), offer(3)]))
+    assert set(registered.core.offers) == {"O-1", "O-2", "O-3"}
+    registered.perform(registered.core.reply([OfferID("O-1")], [task()], 0.0, registered.now))
+    registered.perform(registered.core.decline([OfferID("O-2"), OfferID("O-9")], 5.0, registered.now))
+    assert set(registered.core.offers) == {"O-3"}
+    assert registered.take_sent() == [
+        AcceptOffers([OfferID("O-1")], [task()], 0.0),
+        DeclineOffers([OfferID("O-2")], 5.0),
+    ]
+
+
+def test_a_rescinded_offer_is_told_once_and_only_while_it_is_open(registered: Harness) -> None:
+    registered.receive(ResourceOffers([offer(1), offer(2)]))
+    registered.perform(registered.core.reply([OfferID("O-1")], [task()], 0.0, registered.now))
+    registered.take_called()
+    registered.receive(
+        RescindOffer(OfferID("O-1")), RescindOffer(OfferID("O-2")), RescindOffer(OfferID("O-2"))
+    )
+    assert registered.take_called() == ["offer_rescinded O-2"]
+
+
+def test_a_lost_slave_rescinds_its_offers_first(registered: Harness) -> None:
+    registered.receive(ResourceOffers([offer(1), offer(2, "S-2"), offer(3)]))
+    registered.take_called()
+    registered.receive(SlaveLost(S), RescindOffer(OfferID("O-1")))
+    assert registered.take_called() == ["offer_rescinded O-1", "offer_rescinded O-3", "slave_lost S-1"]
+    assert set(registered.core.offers) == {"O-2"}
+
+
+def test_tasks_for_an_offer_without_a_master_are_lost_at_once(registered: Harness) -> None:
+    registered.receive(ResourceOffers([offer()]))
+    registered.wait(16)
+    registered.take_sent()
+    registered.perform(registered.core.reply([OfferID("O-1")], [task("a"), task("b")], 0.0, registered.now))
+    assert [(s.task_id, s.state, s.reason) for s in registered.statuses] == [
+        ("a", TaskState.LOST, Reason.OFFER_INVALID),
+        ("b", TaskState.LOST, Reason.OFFER_INVALID),
+    ]
+    assert registered.take_sent() == []
+
+
+# -- statuses -----------------------------------------------------------------------------------------------------------
+
+
+def test_statuses_are_acknowledged_together_by_slave_once_delivered(registered: Harness) -> None:
+    other = SlaveID("S-2")
+    registered.receive(
+        status(TaskState.RUNNING, 1, "a"),
+        status(TaskState.FINISHED, 1, "b", slave=other),
+        status(TaskState.FINISHED, 2, "a"),
+    )
+    assert registered.take_sent() == [
+        Acknowledge(F, S, [(TaskID("a"), 1), (TaskID("a"), 2)]),
+        Acknowledge(F, other, [(TaskID("b"), 1)]),
+    ]
+    assert registered.take_sent() == []
+
+
+def test_a_status_is_not_acknowledged_before_the_users_code_has_seen_it(registered: Harness) -> None:
+    actions = registered.core.handle(status(TaskState.FINISHED), registered.now)
+    assert [type(action) for action in actions] == [Deliver]
+    assert registered.core.acknowledgements() == []
+    registered.perform(actions)
+    assert registered.core.acknowledgements() != []
+
+
+def test_a_repeated_status_is_acknowledged_again_and_goes_no_further(registered: Harness) -> None:
+    registered.receive(status(TaskState.RUNNING, 1), status(TaskState.RUNNING, 1))
+    registered.receive(
+        status(TaskState.FINISHED, 2), status(TaskState.FINISHED, 2), status(TaskState.RUNNING, 1)
+    )
+    assert [s.state for s in registered.statuses] == [TaskState.RUNNING, TaskState.FINISHED]
+    (acknowledge,) = registered.take_sent()
+    assert isinstance(acknowledge, Acknowledge)
+    assert [sequence for _, sequence in acknowledge.updates] == [1, 1, 2, 2, 1]
+
+
+def test_a_status_overtaken_by_a_later_one_goes_no_further(registered: Harness) -> None:
+    registered.receive(status(TaskState.RUNNING, 3), status(TaskState.STAGING, 2))
+    assert [s.sequence for s in registered.statuses] == [3]
+
+
+def test_the_masters_own_statuses_are_not_acknowledged(registered: Harness) -> None:
+    registered.receive(status(TaskState.ERROR, 0, reason=Reason.OFFER_EXCEEDED))
+    assert len(registered.statuses) == 1
+    assert registered.take_sent() == []
+
+
+def test_one_terminal_status_of_a_task_is_delivered_whoever_else_sends_one(registered: Harness) -> None:
+    registered.receive(
+        status(TaskState.LOST, 0, reason=Reason.SLAVE_LOST),
+        status(TaskState.RUNNING, 1),
+        status(TaskState.FINISHED, 2),
+        status(TaskState.LOST, 0, reason=Reason.RECONCILIATION),
+    )
+    assert [s.state for s in registered.statuses] == [TaskState.LOST]
+
+
+def test_a_reconciliation_of_a_running_task_is_delivered_each_time(registered: Harness) -> None:
+    registered.receive(status(TaskState.RUNNING, 1))
+    registered.receive(status(TaskState.RUNNING, 0, reason=Reason.RECONCILIATION))
+    registered.receive(status(TaskState.RUNNING, 0, reason=Reason.RECONCILIATION))
+    registered.receive(status(TaskState.FINISHED, 2))
+    assert len(registered.statuses) == 4
+
+
+def test_a_duplicate_task_id_does_not_end_the_task_that_had_it_first(registered: Harness) -> None:
+    registered.perform(registered.core.reply([OfferID("O-1")], [task()], 0.0, registered.now))
+    registered.receive(
+        status(TaskState.ERROR, 0, reason=Reason.TASK_ID_DUPLICATE), status(TaskState.FINISHED, 1)
+    )
+    assert [s.state for s in registered.statuses] == [TaskState.ERROR, TaskState.FINISHED]
+
+
+def test_a_task_id_used_again_after_its_end_is_a_task_of_its_own(registered: Harness) -> None:
+    for _ in range(2):
+        registered.perform(registered.core.reply([OfferID("O-1")], [task()], 0.0, registered.now))
+        registered.receive(status(TaskState.FINISHED, 1))
+    assert len(registered.statuses) == 2
+
+
+def test_ended_tasks_are_remembered_a_while_and_then_forgotten(registered: Harness) -> None:
+    registered.receive(status(TaskState.FINISHED, 1))
+    for _ in range(11):
+        registered.wait(5)
+        registered.receive(Ping(), status(TaskState.FINISHED, 1))
+    assert len(registered.statuses) == 1
+    for _ in range(26):
+        registered.wait(5)
+        registered.receive(Ping())
+    registered.receive(status(TaskState.FINISHED, 1))
+    assert len(registered.statuses) == 2
+
+
+def test_the_memory_of_ended_tasks_is_bounded(registered: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler_core, "REMEMBER_ENDED", 100)
+    for number in range(1000):
+        registered.receive(status(TaskState.FINISHED, 1, f"t{number}"))
+        registered.wait(0)
+    core = registered.core
+    assert len(core._ended) + len(core._ended_before) <= 202
+    registered.receive(status(TaskState.FINISHED, 1, "t999"))
+    assert len(registered.statuses) == 1000
+
+
+def test_many_acknowledgements_are_cut_to_messages_that_fit(registered: Harness) -> None:
+    for number in range(9_000):
+        registered.core.delivered(status(TaskState.FINISHED, 1, f"{number:0128}").status)
+    messages = registered.core.acknowledgements()
+    assert [len(message.updates) for message in messages if isinstance(message, Acknowledge)] == [
+        4000,
+        4000,
+        1000,
+    ]
+    assert len(list(codec.frames(messages))) > 1
+
+
+def test_acknowledgements_wait_for_a_master(registered: Harness) -> None:
+    registered.receive(status(TaskState.RUNNING, 1))
+    registered.perform(registered.core.lose_master(registered.now))
+    assert registered.core.acknowledgements() == []
+    registered.register()
+    assert registered.core.acknowledgements() == [Acknowledge(F, S, [(TaskID("t"), 1)])]
+
+
+# -- what may have been lost with a master ------------------------------------------------------------------------------
+
+
+def test_tasks_in_doubt_are_reconciled_after_a_renewed_registration(registered: Harness) -> None:
+    tasks = [task("launched"), task("running"), task("ended")]
+    registered.perform(registered.core.reply([OfferID("O-1")], tasks, 0.0, registered.now))
+    registered.receive(status(TaskState.RUNNING, 1, "running"), status(TaskState.FINISHED, 1, "ended"))
+    registered.receive(NotRegistered())
+    registered.register("M-2")
+    registered.take_sent()
+    for _ in range(4):
+        registered.wait(4)
+        registered.receive(Ping())
+    sent = [message for message in registered.take_sent() if not isinstance(message, Pong)]
+    assert sent == [ReconcileTasks([TaskID("launched"), TaskID("running")])]
+
+
+def test_a_kill_is_said_again_to_a_new_master_until_the_task_has_ended(registered: Harness) -> None:
+    registered.perform(registered.core.reply([OfferID("O-1")], [task("a"), task("b")], 0.0, registered.now))
+    registered.perform(registered.core.kill(TaskID("a"), 1.0, registered.now))
+    registered.perform(registered.core.kill(TaskID("b"), None, registered.now))
+    registered.receive(status(TaskState.KILLED, 1, "b"), NotRegistered())
+    registered.take_sent()
+    registered.register("M-2")
+    assert registered.take_sent() == [
+        KillTask(F, TaskID("a"), grace_s=1.0),
+        Acknowledge(F, S, [(TaskID("b"), 1)]),
+    ]
+
+
+# -- the rest -----------------------------------------------------------------------------------------------------------
+
+
+def test_executors_lost_and_framework_messages_are_told(registered: Harness) -> None:
+    registered.receive(
+        ExecutorLost(S, ExecutorID("e"), -9, "killed"), FrameworkMessage(F, S, ExecutorID("e"), b"hi")
+    )
+    assert registered.take_called() == ["executor_lost S-1 e -9 killed", "framework_message S-1 e b'hi'"]
+    sent = registered.core.send_framework_message(S, ExecutorID("e"), b"yo", registered.now)
+    assert sent == [Send(FrameworkMessage(F, S, ExecutorID("e"), b"yo"))]
+
+
+def test_every_message_to_a_scheduler_has_a_handler(fresh: Harness) -> None:
+    assert set(fresh.core._handlers) == set(codec.to_scheduler.types)
+
+
+EVENTS = st.one_of(
+    st.tuples(
+        st.sampled_from(list(TaskState)),
+        st.integers(0, 4),
+        st.sampled_from("ab"),
+        st.sampled_from(["", "RECONCILIATION"]),
+    ).map(lambda parts: status(*parts)),
+    st.just(NotRegistered()),
+    st.just(FrameworkRegistered(F, "M")),
+    st.just(Ping()),
+    st.just(SlaveLost(S)),
+    st.integers(1, 3).map(lambda number: ResourceOffers([offer(number)])),
+    st.integers(1, 3).map(lambda number: RescindOffer(OfferID(f"O-{number}"))),
+)
+
+
+@given(st.lists(st.tuples(EVENTS, st.floats(0, 4)), max_size=40))
+def test_whatever_comes_a_task_ends_once_and_nothing_comes_after(events: list[tuple[Message, float]]) -> None:
+    harness = Harness()
+    harness.register()
+    for message, seconds in events:
+        harness.receive(message)
+        harness.wait(seconds)
+    for name in "ab":
+        states = [s.state for s in harness.statuses if s.task_id == name]
+        assert not any(state.terminal for state in states[:-1])
+        sequences = [s.sequence for s in harness.statuses if s.task_id == name and s.sequence]
+        assert sequences == sorted(set(sequences))
