@@ -131,6 +131,11 @@ class DrfAllocator(Allocator):
     def share(self, framework_id: FrameworkID) -> float:
         return self._dominant(self._clients[framework_id].held)
 
+    @property
+    def total(self) -> Mapping[str, int]:
+        """The quantities of all slaves together."""
+        return self._total
+
     def _dominant(self, held: Mapping[str, int]) -> float:
         """The largest part of any resource; of a resource that no slave has any more the part is 0."""
         total = self._total

@@ -147,8 +147,8 @@ class Framework:
 
     __slots__ = (
         "ended", "ended_at", "ended_counts", "executors", "executors_running", "failover_timer", "filter_slaves", "filters",
-        "filters_bytes",        "framework_id", "has_filters", "heard", "history", "info", "launch_info", "needs_offers", "offers", "peer",
-        "refusals", "since", "tasks", "unacknowledged", "unanswered", "wasted_resource_s",
+        "filters_bytes", "framework_id", "has_filters", "heard", "history", "info", "launch_info", "needs_offers", "offers",
+        "peer", "refusals", "since", "tasks", "unacknowledged", "unanswered", "wasted_resource_s",
     )  # fmt: skip
 
     def __init__(

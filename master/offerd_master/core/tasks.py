@@ -7,6 +7,7 @@ the slave's repeating. Where there is no scheduler any more, the master acknowle
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -284,7 +285,9 @@ def kill_task(c: Cluster, framework: Framework, message: m.KillTask, now: float)
 
 
 def kill(c: Cluster, task: Task, grace_s: float | None) -> None:
-    """Kept with the task, and sent again to a slave that was away."""
+    """Kept with the task, and sent again to a slave that was away. A grace that is no time is the task's own."""
+    if grace_s is not None and not 0 <= grace_s < math.inf:
+        grace_s = None
     task.kill = m.KillTask(task.framework.framework_id, task.task_id, task.slave.slave_id, grace_s)
     c.send(task.slave.peer, task.kill)
 

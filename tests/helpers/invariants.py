@@ -1,0 +1,116 @@
+"""What must hold in a master after every event, whatever the events were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from offerd import ranges as rng
+from offerd.resources import Resources
+from offerd_master.allocation.drf import DrfAllocator
+from offerd_master.core.frameworks import holdings
+from offerd_master.core.master import MasterCore
+from offerd_master.core.state import Cluster, Framework, Slave, SlaveState
+
+
+def check_invariants(core: MasterCore) -> None:
+    """Raise `AssertionError` where the master contradicts itself."""
+    c = core.cluster
+    for slave_id, slave in c.slaves.items():
+        assert slave.slave_id == slave_id
+        assert slave.state is not SlaveState.LOST
+        check_accounts(slave)
+        check_slave(c, slave)
+    for framework_id, framework in c.frameworks.items():
+        assert framework.framework_id == framework_id
+        check_framework(c, framework)
+    for lost in c.lost_slaves.values():
+        assert lost.slave_id not in c.slaves
+        assert (lost.state, lost.tasks, lost.executors, lost.offers) == (SlaveState.LOST, {}, {}, {})
+    check_offers(c)
+    for peer, known in c.peers.items():
+        assert known.peer == peer, "a routing id stands for somebody who has another one"
+    assert set(c.dirty) <= set(c.slaves)
+    if isinstance(c.allocator, DrfAllocator):
+        assert c.allocator.total == _quantities(slave.total for slave in c.slaves.values())
+
+
+def check_accounts(slave: Slave) -> None:
+    """used + offered + free = total; nothing is allocated twice; long tasks stay under their cap."""
+    parts = [*slave.holdings(), *(offer.resources for offer in slave.offers.values())]
+    scalars = dict(slave.free.scalars)
+    for part in parts:
+        for name, amount in part.scalars.items():
+            scalars[name] = scalars.get(name, 0) + amount
+    assert {name: amount for name, amount in scalars.items() if amount} == slave.total.scalars
+    parts.append(slave.free.rest)
+    for name, spans in slave.total.ranges.items():
+        everything = [span for part in parts for span in part.ranges.get(name, [])]
+        assert rng.size(everything) == rng.size(spans), f"{name} allocated twice, or missing"
+        assert rng.union(everything) == spans
+    for name, words in slave.total.sets.items():
+        assert sorted(word for part in parts for word in part.sets.get(name, [])) == words
+    long_used = _quantities(task.resources for task in slave.tasks if task.is_long)
+    assert {name: amount for name, amount in slave.long_used.items() if amount} == long_used
+    for name, amount in long_used.items():
+        assert amount <= slave.long_cap.get(name, 0), "long tasks above their cap"
+
+
+def check_slave(c: Cluster, slave: Slave) -> None:
+    """Tasks, executors and offers are known to both sides."""
+    for task in slave.tasks:
+        assert task.slave is slave
+        assert c.frameworks[task.framework.framework_id] is task.framework
+        assert task.framework.tasks[task.task_id] is task
+        assert not task.state.terminal
+    for framework_id, mine in slave.executors.items():
+        assert mine
+        framework = c.frameworks[framework_id]
+        for executor_id, executor in mine.items():
+            ours = [t for t in slave.tasks if t.framework is framework and t.executor_id == executor_id]
+            assert executor.tasks == len(ours)
+    if slave.peer is None or slave.state is not SlaveState.ACTIVE:
+        assert not slave.offers, "resources of a slave that nobody can reach or that drains are offered"
+    else:
+        assert c.peers[slave.peer] is slave
+
+
+def check_framework(c: Cluster, framework: Framework) -> None:
+    """What it is charged for is what it holds; who is not there is offered nothing."""
+    for task in framework.tasks.values():
+        assert task.framework is framework
+        assert task in c.slaves[task.slave.slave_id].tasks
+    running = sum(len(slave.executors.get(framework.framework_id, {})) for slave in c.slaves.values())
+    assert framework.executors_running == running
+    charged = c.allocator.held(framework.framework_id)
+    assert {n: a for n, a in charged.items() if a} == _quantities(holdings(c, framework))
+    wants = framework.peer is not None and framework.needs_offers and not framework.ended
+    assert (framework.framework_id in c.wanting) == wants
+    if framework.peer is None or framework.ended:
+        assert not framework.offers
+    if framework.peer is not None:
+        assert c.peers[framework.peer] is framework
+    if framework.ended:
+        assert framework.tasks or framework.executors_running, (
+            "an ended framework that holds nothing was kept"
+        )
+
+
+def check_offers(c: Cluster) -> None:
+    """Every open offer stands once with its slave, its framework and in the order of deadlines."""
+    ordered = {offer.offer_id for offer in c.offer_order}
+    for offer_id, offer in c.offers.items():
+        assert offer.slave.offers[offer_id] is offer
+        assert offer.framework.offers[offer_id] is offer
+        assert c.slaves[offer.slave.slave_id] is offer.slave
+        assert offer_id in ordered
+    assert len(c.offers) == sum(len(slave.offers) for slave in c.slaves.values())
+    assert len(c.offers) == sum(len(framework.offers) for framework in c.frameworks.values())
+    assert len(c.offer_order) <= 2 * len(c.offers) + 1100
+
+
+def _quantities(amounts: Iterable[Resources]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for amount in amounts:
+        for name, quantity in amount.quantities().items():
+            total[name] = total.get(name, 0) + quantity
+    return total
