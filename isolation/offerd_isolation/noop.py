@@ -1,0 +1,199 @@
+"""Isolation without limits: plain process trees, tracked and ended as a whole. Works without root, for development.
+
+What belongs to a container is found in two ways:
+
+- While its shim lives, the container is exactly the shim's descendants: the shim is a subreaper, so that whatever calls
+  setsid, forks twice or clears its environment stays below it.
+- When the shim is gone (killed, or ended after it had killed the rest), what is left is found by the mark that `prepare`
+  put into the environment, and below and in the sessions of what carries it. A process that leaves its session, clears
+  its environment and loses both its shim and the zygote (which kills what it inherits) escapes; cgroups close that gap.
+  On a host with a writable cgroup v2 mount without controllers, `cgroup.kill` would too: not used here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from offerd.ids import ContainerID, TaskID
+from offerd_isolation import process_table, procfs
+from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, ProcessID, Usage
+from offerd_isolation.process_table import CONTAINER_MARK, SHIM_MARK, TASK_MARK, Process
+
+KILL_ROUNDS = 20
+"""Looks in one call. New processes may appear while we kill; each look that finds none new ends the call."""
+LONE_SHIM_S = 5.0
+"""How long a shim may need for its exit record after everything below it has died, before it is killed too."""
+
+
+@dataclass(slots=True)
+class _Container:
+    """What is remembered of one container; all of it can be found again."""
+
+    shim: ProcessID | None = None
+    peak_mem_bytes: int = 0
+    alone_since: float | None = None  # monotonic
+
+
+class NoopIsolation(Isolation):
+    """No limits; whole containers and marked tasks can be killed."""
+
+    name = "noop"
+
+    def __init__(self, work_dir: Path) -> None:
+        super().__init__(work_dir)
+        self._containers: dict[ContainerID, _Container] = {}
+        # Two slaves never share a work directory (it is locked), so its name and inode tell their containers apart.
+        identity = f"{work_dir.resolve()}:{work_dir.stat().st_ino}"
+        self._prefix = hashlib.sha256(identity.encode()).hexdigest()[:16] + "/"
+
+    @classmethod
+    def available(cls) -> str:
+        if not hasattr(os, "pidfd_open") or not Path("/proc/self/stat").exists():
+            return "noop isolation needs Linux with /proc mounted; mount it with: mount -t proc proc /proc"
+        return ""
+
+    def prepare(self, spec: ContainerSpec) -> Launch:
+        self._containers.setdefault(spec.container_id, _Container())
+        return Launch(environment={CONTAINER_MARK: self._prefix + spec.container_id})
+
+    def isolate(self, container_id: ContainerID, shim: ProcessID) -> None:
+        self._containers.setdefault(container_id, _Container()).shim = shim
+
+    def usage(self, container_id: ContainerID) -> Usage:
+        container = self._containers.get(container_id)
+        if container is None:
+            return Usage()
+        shim = self._living_shim(container)
+        if shim is None:
+            return Usage()
+        tree = process_table.descendants(shim.pid)
+        # The shim has waited for the executor, and for orphans: their time is counted with the shim's children.
+        ticks = shim.reaped_cpu_ticks + sum(each.cpu_ticks + each.reaped_cpu_ticks for each in tree)
+        mem_bytes = sum(each.rss_bytes for each in tree)
+        container.peak_mem_bytes = max(container.peak_mem_bytes, mem_bytes)
+        return Usage(ticks / process_table.CLOCK_TICKS_PER_S, mem_bytes, container.peak_mem_bytes, len(tree))
+
+    def kill_task(self, container_id: ContainerID, task_id: TaskID) -> bool:
+        """Kill what carries the task's mark, what is below it and in sessions it leads. False if nothing carries it: the
+        executor does not mark its tasks' processes, or the task has ended."""
+        killed = False
+        for _ in range(KILL_ROUNDS):
+            members = self._members(container_id)
+            roots = {
+                each.pid
+                for each in members
+                if process_table.variable(process_table.environment(each.pid), TASK_MARK) == task_id
+            }
+            targets = [each for each in members if each.pid in roots or each.session in roots]
+            targets = _with_descendants(targets, members)
+            if not targets:
+                break
+            killed = True
+            self._kill(container_id, targets)
+        return killed
+
+    def destroy(self, container_id: ContainerID) -> bool:
+        """The executor first: its shim then writes the exit record and ends by itself, in `LONE_SHIM_S` at most."""
+        signalled: set[tuple[int, int]] = set()
+        for _ in range(KILL_ROUNDS):
+            members = self._members(container_id)
+            fresh = [each for each in members if (each.pid, each.start_ticks) not in signalled]
+            if not fresh:
+                break
+            self._kill(container_id, fresh)
+            signalled.update((each.pid, each.start_ticks) for each in fresh)
+        if members:
+            return False
+        container = self._containers.get(container_id)
+        if container is not None and (shim := self._living_shim(container)) is not None:
+            now = time.monotonic()
+            if container.alone_since is None:
+                container.alone_since = now
+            if now - container.alone_since > LONE_SHIM_S:
+                self._kill(container_id, [shim])
+            return False
+        self._containers.pop(container_id, None)
+        return True
+
+    def recover(self, known: dict[ContainerID, ProcessID | None]) -> Iterable[ContainerID]:
+        orphans = set()
+        for container_id, shim in known.items():
+            self._containers.setdefault(container_id, _Container()).shim = shim
+        for process in process_table.processes():
+            environ = process_table.environment(process.pid)
+            mark = process_table.variable(environ, CONTAINER_MARK)
+            if process.is_dead or mark is None or not mark.startswith(self._prefix):
+                continue
+            container_id = ContainerID(mark.removeprefix(self._prefix))
+            if container_id not in known:
+                orphans.add(container_id)
+            if process_table.variable(environ, SHIM_MARK) == str(process.pid):
+                self._adopt(container_id, process)
+        return sorted(orphans)
+
+    # -- who belongs to a container ---------------------------------------------------------------------------------
+
+    def _living_shim(self, container: _Container) -> Process | None:
+        found = procfs.find(container.shim) if container.shim is not None else None
+        return None if found is None or found.is_dead else found
+
+    def _adopt(self, container_id: ContainerID, shim: Process) -> None:
+        identity = ProcessID(process_table.boot_id(), shim.pid, shim.start_ticks)
+        self._containers.setdefault(container_id, _Container()).shim = identity
+
+    def _members(self, container_id: ContainerID) -> list[Process]:
+        """The living processes of a container, without its shim."""
+        container = self._containers.get(container_id)
+        shim = self._living_shim(container) if container is not None else None
+        return process_table.descendants(shim.pid) if shim is not None else self._marked_members(container_id)
+
+    def _marked_members(self, container_id: ContainerID) -> list[Process]:
+        """The same by marks, for a container whose shim is gone or unknown (a shim that is found is adopted)."""
+        mark = self._prefix + container_id
+        everyone = [each for each in process_table.processes() if not each.is_dead]
+        marked = []
+        for each in everyone:
+            environ = process_table.environment(each.pid)
+            if process_table.variable(environ, CONTAINER_MARK) != mark:
+                continue
+            if process_table.variable(environ, SHIM_MARK) == str(each.pid):
+                self._adopt(container_id, each)
+                return process_table.descendants(each.pid)
+            marked.append(each)
+        if not marked:
+            return []
+        # A session outlives its leader, and its number is not given away before its last process has ended; so with a
+        # marked process in it, it is the container's own.
+        sessions = {each.session for each in marked}
+        pids = {each.pid for each in marked}
+        members = [each for each in everyone if each.pid in pids or each.session in sessions]
+        return _with_descendants(members, everyone)
+
+    def _kill(self, container_id: ContainerID, targets: list[Process]) -> None:
+        try:
+            process_table.kill_all(targets)
+        except PermissionError as error:
+            raise IsolationError(
+                f"container {container_id}: a process of another user is left ({error}); "
+                "run the slave as root to end processes of other users"
+            ) from None
+
+
+def _with_descendants(roots: list[Process], everyone: list[Process]) -> list[Process]:
+    """`roots` and all below them, out of `everyone`."""
+    by_parent: dict[int, list[Process]] = {}
+    for each in everyone:
+        by_parent.setdefault(each.ppid, []).append(each)
+    found = {each.pid: each for each in roots}
+    waiting = list(roots)
+    while waiting:
+        for child in by_parent.get(waiting.pop().pid, ()):
+            if child.pid not in found:
+                found[child.pid] = child
+                waiting.append(child)
+    return list(found.values())

@@ -1,0 +1,108 @@
+"""From a fork of the shim to the executor: nothing of the shim's, the zygote's or the slave's is left when its code begins.
+
+Its stdout and stderr are the shim's pipes, its stdin is empty, its directory is the sandbox, its environment is what the
+launch says and nothing else, its signals are as after an exec, and it has the task user's rights for good.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from offerd_isolation.process_table import CONTAINER_MARK, TASK_MARK
+from offerd_slave import native
+from offerd_slave.shim_messages import Job
+
+EXIT_NOT_STARTED = 127
+"""Exit status of an executor that could not be started, as shells have it."""
+
+
+def become_executor(job: Job, sandbox: int, outputs: Sequence[int], trouble: int) -> None:
+    """Returns for a module (call `run_module` then, at the top of the stack); a command never comes back.
+
+    What goes wrong is written to `trouble`, which is closed by a successful exec.
+    """
+    try:
+        os.setsid()
+        drop_privileges(job)
+        os.fchdir(sandbox)
+        null = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((null, 0), (outputs[0], 1), (outputs[1], 2)):
+            os.dup2(source, target)
+        os.closerange(3, trouble)
+        os.closerange(trouble + 1, os.sysconf("SC_OPEN_MAX"))
+        reset_signals()
+    except OSError as error:
+        os.write(trouble, f"executor not set up: {error}".encode())
+        os._exit(EXIT_NOT_STARTED)
+    if job.module:
+        return
+    try:
+        os.execvpe(job.argv[0], job.argv, job.environment)
+    except (OSError, ValueError) as error:  # ValueError: a NUL or an `=` where none may be
+        reason = error.strerror if isinstance(error, OSError) else error
+        os.write(trouble, f"{job.argv[0]}: cannot be run: {reason}".encode(errors="replace"))
+        os._exit(EXIT_NOT_STARTED)
+
+
+def drop_privileges(job: Job) -> None:
+    """For good: no uid, gid or group of the slave stays, and no setuid program gives one back."""
+    # A slave may be protected from the OOM killer; what it starts is not. Raising one's own score needs no right.
+    with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
+        if int(file.read()) < 0:
+            file.write(b"0")
+    if job.identity is not None:
+        uid, gid, groups = job.identity
+        os.seteuid(0)
+        os.setgroups(groups)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    native.prctl(native.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def reset_signals() -> None:
+    """As after an exec by somebody who had touched no signal."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) != signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def run_module(job: Job, trouble: int, area: native.StartArea) -> None:
+    """`module.main()` in this process, as if Python had just been started for it. Raises what it raises, and `SystemExit`."""
+    os.environ.clear()
+    os.environ.update(job.environment)
+    # The kernel would go on showing the shim's marks.
+    area.write(f"offerd-executor {job.module}", marks_first(job.environment))
+    native.prctl(native.PR_SET_NAME, b"offerd-executor")
+    # Changing uid made /proc/self root's; after an exec it would be ours again.
+    native.prctl(native.PR_SET_DUMPABLE, 1)
+    sys.argv = [job.module, *job.argv]
+    sys.path[:0] = [entry for entry in job.environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    # The zygote's own say nothing about these descriptors.
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, errors="backslashreplace")
+    gc.enable()
+    try:
+        main = importlib.import_module(job.module).main
+    except (ImportError, AttributeError) as error:
+        os.write(trouble, f"{job.module}: cannot be run: {error}".encode(errors="replace"))
+        raise
+    finally:
+        os.close(trouble)
+    sys.exit(main())
+
+
+def marks_first(environment: dict[str, str]) -> dict[str, str]:
+    """The variables by which isolation modules know a process, before those that need not fit."""
+    marks = {name: environment[name] for name in (CONTAINER_MARK, TASK_MARK) if name in environment}
+    return {**marks, **environment}

@@ -1,0 +1,246 @@
+"""Launches executors: the slave's side of the zygote. Nothing here blocks or forks from the slave itself."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections import deque
+
+import msgspec
+
+from offerd.errors import BadInput
+from offerd.ids import ContainerID
+from offerd_isolation.base import ProcessID
+from offerd_isolation.process_table import CONTAINER_MARK
+from offerd_slave import native, users
+from offerd_slave.launching import Launched, LaunchFailed, LaunchSpec
+from offerd_slave.shim_messages import (
+    MAX_PACKET_BYTES,
+    Answers,
+    Job,
+    ShimEnded,
+    ShimStarted,
+    ZygoteReady,
+)
+
+KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", CONTAINER_MARK)
+"""What the zygote gets of the slave's environment. Executors get none of it, only what their launch says. The mark: a
+slave may itself be a task of another."""
+ZYGOTE = (sys.executable, "-E", "-s", "-c", "from offerd_slave.zygote import main; main()")
+"""-E -s: no PYTHON* variables and no packages of a user; who starts a slave may have anything there."""
+TITLE_ROOM = " " * 128
+"""For `offerd-shim CONTAINER_ID` in the zygote's forks."""
+ZYGOTE = (sys.executable, "-E", "-s", "-c", "from offerd_slave.zygote import main; main()")
+"""-E -s: no PYTHON* variables and no packages of a user; who starts a slave may have anything there."""
+TITLE_ROOM = " " * 128
+"""For `offerd-shim CONTAINER_ID` in the zygote's forks."""
+CLOSE_TIMEOUT_S = 2.0
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Answers).decode
+
+
+class _Launch:
+    """A launch without an answer yet."""
+
+    def __init__(self, container_id: ContainerID, packet: bytes) -> None:
+        self.container_id = container_id
+        self.packet = packet
+        self.sent = 0  # times
+
+
+class Launcher:
+    """Sends launches to a zygote and gives back their answers, one each; replaces a zygote that died.
+
+    A launch that was under way when the zygote died is sent to the next one, once. That cannot start two executors:
+    whichever shim comes second finds the first one's `shim` file in the container's directory.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._zygote: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._was_ready = False
+        self._launches: dict[str, _Launch] = {}  # in the order they came
+        self._unsent: deque[_Launch] = deque()
+        self._failed: list[LaunchFailed] = []
+
+    def start(self) -> None:
+        """Start the zygote. Returns at once; launches wait for it (it needs about 0.1 s)."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+        environment.setdefault("LANG", "C.UTF-8")
+        name, padding = native.StartArea.PADDING
+        environment[name] = padding
+        with theirs:
+            self._zygote = subprocess.Popen(
+                [*ZYGOTE, str(theirs.fileno()), TITLE_ROOM],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=environment,
+                cwd="/",
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # a Ctrl-C at the slave's terminal is the slave's business
+            )
+        ours.setblocking(False)
+        self._socket = ours
+        self._was_ready = False
+        self._epoll.register(ours, select.EPOLLIN)
+
+    def fileno(self) -> int:
+        """Readable when `replies` has news. The same number also after a new zygote."""
+        return self._epoll.fileno()
+
+    @property
+    def zygote_pid(self) -> int | None:
+        """The zygote's pid, for people and tests."""
+        return self._zygote.pid if self._zygote is not None else None
+
+    def launch(self, spec: LaunchSpec) -> None:
+        """Ask for an executor. `replies` will have one `Launched` or `LaunchFailed` for it."""
+        try:
+            identity = users.look_up(spec.user)
+        except BadInput as error:
+            self._fail(spec.container_id, str(error))
+            return
+        if not spec.module and not spec.argv:
+            self._fail(spec.container_id, "the executor has neither a module nor a command; give it one")
+            return
+        job = Job(
+            container_id=spec.container_id,
+            container_dir=str(spec.container_dir),
+            sandbox=str(spec.sandbox),
+            module=spec.module,
+            argv=spec.argv,
+            environment=spec.environment,
+            identity=identity,
+            cgroup=str(spec.cgroup) if spec.cgroup is not None else "",
+            log_bytes=spec.log_bytes,
+        )
+        packet = _encode(job)
+        if len(packet) > MAX_PACKET_BYTES:
+            self._fail(
+                spec.container_id,
+                f"the executor's arguments and environment are {len(packet)} bytes; "
+                f"{MAX_PACKET_BYTES} are possible: put the rest into a file",
+            )
+            return
+        if spec.container_id in self._launches:
+            raise ValueError(f"container {spec.container_id} is being launched already")
+        launch = self._launches[spec.container_id] = _Launch(spec.container_id, packet)
+        self._unsent.append(launch)
+        if self._socket is None:
+            self.start()
+        self._send()
+
+    def replies(self) -> list[Launched | LaunchFailed]:
+        """What has been answered since the last call. Never waits."""
+        found: list[Launched | LaunchFailed] = []
+        with contextlib.suppress(BlockingIOError):  # no failure of our own
+            os.eventfd_read(self._wake)
+        if self._socket is not None:
+            alive = self._receive(found)
+            if alive:
+                self._send()
+            else:
+                self._zygote_died()
+        found.extend(self._failed)
+        self._failed.clear()
+        return found
+
+    def close(self) -> None:
+        """End the zygote. Shims and executors go on."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._bury()
+        self._epoll.close()
+        os.close(self._wake)
+
+    # -- the socket -------------------------------------------------------------------------------------------------
+
+    def _send(self) -> None:
+        """Send what the socket takes. What it does not take is sent after the next answers: they make room."""
+        assert self._socket is not None
+        while self._unsent:
+            launch = self._unsent[0]
+            try:
+                self._socket.send(launch.packet)
+            except BlockingIOError:
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                return  # dead: the next `replies` finds out and starts another
+            launch.sent += 1
+            self._unsent.popleft()
+
+    def _receive(self, found: list[Launched | LaunchFailed]) -> bool:
+        """Read all answers. False if the zygote has gone."""
+        assert self._socket is not None
+        while True:
+            try:
+                packet = self._socket.recv(MAX_PACKET_BYTES)
+            except BlockingIOError:
+                return True
+            except ConnectionResetError:
+                packet = b""
+            if not packet:
+                return False
+            answer = _decode(packet)
+            if isinstance(answer, ZygoteReady):
+                self._was_ready = True
+                continue
+            launch = self._launches.pop(answer.container_id, None)
+            if launch is None:
+                continue  # the end of a shim whose launch was answered long ago
+            if isinstance(answer, ShimStarted):
+                shim = ProcessID(answer.shim.boot_id, answer.shim.pid, answer.shim.start_ticks)
+                found.append(Launched(launch.container_id, shim))
+            else:
+                if isinstance(answer, ShimEnded):
+                    self._log.warning("container %s: %s", answer.container_id, answer.message)
+                found.append(LaunchFailed(launch.container_id, answer.message))
+
+    def _zygote_died(self) -> None:
+        """Start another, and repeat what was under way; but one that dies before it is ready is not replaced in a loop."""
+        assert self._socket is not None
+        self._epoll.unregister(self._socket)
+        self._socket.close()
+        self._socket = None
+        status = self._bury()
+        self._log.warning("the zygote has ended with status %s; starting another", status)
+        self._unsent.clear()
+        for launch in list(self._launches.values()):
+            if launch.sent < 2:
+                self._unsent.append(launch)
+            else:
+                del self._launches[launch.container_id]
+                self._fail(
+                    launch.container_id, f"the zygote died twice while it was launched (status {status})"
+                )
+        if self._unsent or self._was_ready:
+            self.start()
+            self._send()
+
+    def _bury(self) -> int | None:
+        """Wait for a zygote whose socket is closed. One that does not end by itself is killed."""
+        if self._zygote is None:
+            return None
+        try:
+            status = self._zygote.wait(CLOSE_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._zygote.kill()
+            status = self._zygote.wait()
+        self._zygote = None
+        return status
+
+    def _fail(self, container_id: ContainerID, message: str) -> None:
+        self._failed.append(LaunchFailed(container_id, message))
+        os.eventfd_write(self._wake, 1)

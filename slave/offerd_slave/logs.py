@@ -1,0 +1,89 @@
+"""One output stream of an executor: from a pipe into a file of its sandbox that never grows past its limit."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+CHUNK_BYTES = 64 << 10
+"""One read: what a pipe holds."""
+
+_DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+
+
+class RotatedLog:
+    """Copies a pipe into `NAME`, which becomes `NAME.1` when it is half of `limit_bytes`: both together stay below it.
+
+    The directory belongs to whoever writes into the pipe: no file found there is ever opened (it could be a link to
+    another user's), names are made anew. What the disk refuses is dropped, and the log says so: the writer never waits.
+    """
+
+    def __init__(self, pipe: int, directory: int, name: str, limit_bytes: int) -> None:
+        os.set_blocking(pipe, False)
+        self.pipe = pipe
+        self._directory = directory
+        self._name = name
+        self._part_bytes = max(1, limit_bytes // 2)
+        self._size_bytes = 0
+        self._dropped_bytes = 0
+        self._file = self._create()
+
+    def pump(self) -> int:
+        """Copy one chunk. The bytes read; 0 at the pipe's end (no writer is left), -1 if it is empty."""
+        try:
+            data = os.read(self.pipe, CHUNK_BYTES)
+        except BlockingIOError:
+            return -1
+        copied = len(data)
+        while data:
+            room = self._part_bytes - self._size_bytes
+            if len(data) > room:
+                if not (cut := data.rfind(b"\n", 0, room) + 1) and self._size_bytes:
+                    self._rotate()
+                    continue
+                room = cut or room
+            data = data[self._write(data[:room]) :]
+        return copied
+
+    def drain(self) -> None:
+        """Copy what is in the pipe, to its end or until it is empty: for after its writers have ended."""
+        while self.pump() > 0:
+            pass
+
+    def close(self) -> None:
+        """Close the pipe and the file."""
+        os.close(self.pipe)
+        os.close(self._file)
+
+    def _write(self, data: bytes) -> int:
+        """How much of `data` is done with: written, or dropped because the disk takes no more."""
+        try:
+            if self._dropped_bytes:
+                note = f"\n[{self._dropped_bytes} bytes lost here: the disk took no more]\n"
+                self._size_bytes += os.write(self._file, note.encode())
+                self._dropped_bytes = 0
+            written = os.write(self._file, data)
+        except OSError as error:
+            if error.errno not in _DISK_REFUSES:
+                raise
+            self._dropped_bytes += len(data)
+            return len(data)
+        self._size_bytes += written
+        return written
+
+    def _rotate(self) -> None:
+        try:
+            os.rename(self._name, f"{self._name}.1", src_dir_fd=self._directory, dst_dir_fd=self._directory)
+            fresh = self._create()
+        except OSError:
+            # Our name was removed, stands for a directory by now, or the directory takes no file: begin this one again.
+            os.ftruncate(self._file, 0)
+        else:
+            os.close(self._file)
+            self._file = fresh
+        self._size_bytes = 0
+
+    def _create(self) -> int:
+        # O_APPEND: the task may truncate its log. O_EXCL: see the class.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(self._name, flags, 0o600, dir_fd=self._directory)

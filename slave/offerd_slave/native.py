@@ -1,0 +1,92 @@
+"""What Linux offers and Python's library does not: prctl, and the place where the kernel looks for argv and environment."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+PR_SET_DUMPABLE = 4
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+MADV_DONTNEED = 4
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def prctl(option: int, value: int | bytes) -> None:
+    """prctl(2) with one argument. Raises `OSError`."""
+    argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
+    zero = ctypes.c_ulong(0)
+    if _libc.prctl(option, argument, zero, zero, zero) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"prctl({option}): {os.strerror(error)}")
+
+
+def trim_heap() -> None:
+    """Give back what imports have left free in the heap: every fork would carry it on."""
+    if hasattr(_libc, "malloc_trim"):  # glibc only
+        _libc.malloc_trim(0)
+
+
+Area = tuple[ctypes.c_void_p, ctypes.c_size_t]
+"""Start and size of a mapping."""
+
+
+def clean_file_areas() -> list[Area]:
+    """Mappings of programs and libraries that are read-only and hold no page of our own: `drop` loses nothing there.
+
+    (Relocations are written before a mapping becomes read-only; one that has any is not among them.)
+    """
+    areas: list[Area] = []
+    with open("/proc/self/smaps", "rb") as file:
+        for line in file:
+            fields = line.split()
+            if not fields[0].endswith(b":"):
+                start, end = (int(address, 16) for address in fields[0].split(b"-"))
+                is_readonly = fields[1] in (b"r-xp", b"r--p") and fields[-1].startswith(b"/")
+            elif fields[0] == b"Anonymous:" and fields[1] == b"0" and is_readonly:
+                areas.append((ctypes.c_void_p(start), ctypes.c_size_t(end - start)))
+    return areas
+
+
+def drop(areas: list[Area]) -> None:
+    """Unmap the pages of these. What is needed again comes back from the page cache, 64 KiB at a time: so a process that
+    will do one small thing for days holds, and shows, some megabytes less."""
+    madvise = _libc.madvise
+    for start, size in areas:
+        madvise(start, size, MADV_DONTNEED)
+
+
+class StartArea:
+    """The memory that /proc/PID/cmdline and /proc/PID/environ show, for a process that was forked and does not exec.
+
+    The kernel shows where argv and the environment stood at the exec, whatever the process did to them later. A fork that
+    is to carry a mark of its own therefore writes it there. Nothing else may point there: replace `os.environ` as a whole
+    first (setenv(3) copies). The room is that of the exec, so whoever is to use this is exec'ed with `PADDING` in it.
+    """
+
+    PADDING = ("OFFERD_PADDING", "." * 2048)
+
+    def __init__(self) -> None:
+        with open("/proc/self/stat", "rb") as file:
+            line = file.read()
+        fields = line[line.rindex(b")") + 2 :].split()
+        # fields 48 to 51 of proc(5), of which the first two are cut off here
+        self._argv, argv_end, self._environ, environ_end = (int(fields[n - 3]) for n in (48, 49, 50, 51))
+        self._argv_bytes = argv_end - self._argv
+        self._environ_bytes = environ_end - self._environ
+
+    def write(self, title: str, environ: dict[str, str]) -> None:
+        """Show this; variables that do not fit are left out, the first ones stay."""
+        # A last byte of argv that is not zero would make the kernel read on into the environment.
+        shown = title.encode(errors="replace")[: max(0, self._argv_bytes - 1)]
+        ctypes.memset(self._argv, 0, self._argv_bytes)
+        ctypes.memmove(self._argv, shown, len(shown))
+        block = b""
+        for name, value in environ.items():
+            entry = os.fsencode(f"{name}={value}") + b"\0"
+            if len(block) + len(entry) <= self._environ_bytes:
+                block += entry
+        ctypes.memset(self._environ, 0, self._environ_bytes)
+        ctypes.memmove(self._environ, block, len(block))

@@ -1,0 +1,45 @@
+"""Who runs an executor: a user's name, looked up in the slave before anything is forked.
+
+Looking a name up may open files and sockets (nscd, sssd, LDAP); the zygote, which forks and has none, is told numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from typing import NamedTuple
+
+from offerd.errors import BadInput
+
+
+class WrongUser(BadInput, ValueError):
+    """Nobody of this name, or nobody this slave may become."""
+
+
+class Identity(NamedTuple):
+    """What a process becomes when it drops its privileges."""
+
+    uid: int
+    gid: int
+    groups: list[int]
+
+
+def look_up(user: str) -> Identity | None:
+    """The identity to drop to; None to stay what the slave is ("" or the slave's own user).
+
+    Raises `WrongUser` for a user that does not exist, or whom this slave may not become.
+    """
+    if not user:
+        return None
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise WrongUser(
+            f"user {user!r} does not exist on this host; create it or name another in the framework"
+        ) from None
+    if entry.pw_uid == os.geteuid():
+        return None
+    if os.geteuid() != 0:
+        own = pwd.getpwuid(os.geteuid()).pw_name
+        raise WrongUser(f"executors cannot run as {user!r}: this slave runs as {own!r}; run it as root")
+    return Identity(entry.pw_uid, entry.pw_gid, os.getgrouplist(user, entry.pw_gid))
