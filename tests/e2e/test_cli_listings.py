@@ -1,0 +1,141 @@
+"""What `offerd` says about a running cluster: JSON for programs, tables for people, logs, kill."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from helpers.cli import begin, listing, offerd, processes_with, wait_until
+from offerd_cli.local_cluster import LocalCluster
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """One slave with an attribute."""
+    with LocalCluster(1, cpus="4", mem="1G", slave_options=("--attributes", "rack=7")) as running:
+        yield running
+
+
+@pytest.fixture
+def sleeper(cluster: LocalCluster) -> Iterator[subprocess.Popen[bytes]]:
+    """A running task called `sleeper` that has written a line."""
+    duration = f"600.{uuid.uuid4().int % 10**12:012d}"
+    process = begin(
+        cluster,
+        "run",
+        "--name",
+        "sleeper",
+        "--",
+        "sh",
+        "-c",
+        f"echo to-out; echo to-err >&2; exec sleep {duration}",
+    )
+    wait_until(lambda: processes_with(duration), "the task to run")
+    yield process
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    wait_until(lambda: not processes_with(duration), "the task to end")
+
+
+def running_task(cluster: LocalCluster) -> str:
+    """The id of the one task that runs, once the master has heard of it."""
+    wait_until(
+        lambda: any(t["state"] == "TASK_RUNNING" for t in listing(cluster, "tasks")["tasks"]), "RUNNING"
+    )
+    (task,) = listing(cluster, "tasks")["tasks"]
+    assert isinstance(task["task_id"], str)
+    return task["task_id"]
+
+
+def test_the_slaves_are_listed_with_what_they_have(cluster: LocalCluster) -> None:
+    (slave,) = listing(cluster, "slaves")["slaves"]
+    assert (slave["hostname"], slave["state"], slave["attributes"]) == ("slave-1", "active", {"rack": "7"})
+    assert (slave["total"]["cpus"], slave["total"]["mem"]) == (4.0, 1 << 30)
+    assert slave["total"]["ports"] == [[31000, 31999]]
+
+
+def test_status_is_everything_in_one_document(
+    cluster: LocalCluster, sleeper: subprocess.Popen[bytes]
+) -> None:
+    running_task(cluster)
+    status = listing(cluster, "status")
+    assert status["cluster"]["used"] == {"cpus": 1.0, "mem": 128 << 20}
+    assert [framework["name"] for framework in status["frameworks"]] == ["sleeper"]
+    assert status["frameworks"][0]["dominant_share"] == pytest.approx(0.25)
+    assert [slave["tasks"] for slave in status["slaves"]] == [1]
+
+
+def test_status_for_people_shows_the_shares(cluster: LocalCluster, sleeper: subprocess.Popen[bytes]) -> None:
+    running_task(cluster)
+    done = offerd(cluster, "status")
+    text = done.stdout.decode()
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "sleeper" in text
+    assert "25%" in text
+    assert "\x1b" not in text
+
+
+def test_a_table_in_a_pipe_is_neither_cut_nor_padded(
+    cluster: LocalCluster, sleeper: subprocess.Popen[bytes]
+) -> None:
+    task_id = running_task(cluster)
+    lines = offerd(cluster, "tasks").stdout.decode().splitlines()
+    assert lines[0].startswith("TASK ")
+    assert lines[1].startswith(f"{task_id} ")
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_tasks_are_found_by_framework_and_remembered_when_they_have_ended(cluster: LocalCluster) -> None:
+    assert offerd(cluster, "run", "--name", "brief", "--", "sh", "-c", "exit 3").returncode == 3
+    (task,) = listing(cluster, "tasks", "--all", "--framework", "brief")["tasks"]
+    assert (task["state"], task["exit_status"], task["reason"]) == ("TASK_FAILED", 3, "COMMAND_EXITED")
+    assert listing(cluster, "tasks", "--framework", "brief")["tasks"] == []
+    frameworks = listing(cluster, "frameworks", "--all")["frameworks"]
+    assert "brief" in [framework["name"] for framework in frameworks if framework["state"] == "ended"]
+
+
+def test_logs_are_read_while_the_task_runs(cluster: LocalCluster, sleeper: subprocess.Popen[bytes]) -> None:
+    task_id = running_task(cluster)
+    assert offerd(cluster, "logs", task_id).stdout == b"to-out\n"
+    assert offerd(cluster, "logs", "--stderr", task_id).stdout == b"to-err\n"
+
+
+def test_following_a_log_ends_with_the_task_and_has_all_of_it(cluster: LocalCluster) -> None:
+    runner = begin(
+        cluster, "run", "--name", "talker", "--", "sh", "-c", "for i in 1 2 3 4; do echo $i; sleep 0.4; done"
+    )
+    follower = begin(cluster, "logs", "-f", running_task(cluster))
+    out, err = follower.communicate(timeout=30)
+    assert (follower.returncode, out, err) == (0, b"1\n2\n3\n4\n", b"")
+    runner.communicate(timeout=30)
+
+
+def test_logs_of_an_ended_task_are_still_there(cluster: LocalCluster) -> None:
+    offerd(cluster, "run", "--name", "past", "--", "echo", "gone by")
+    (task,) = listing(cluster, "tasks", "--all", "--framework", "past")["tasks"]
+    assert offerd(cluster, "logs", task["task_id"]).stdout == b"gone by\n"
+
+
+def test_logs_of_a_task_nobody_knows_fail_with_one_line(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "logs", "no-such-task")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"no-such-task" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_kill_ends_a_task_of_somebody_else_who_hears_of_it(
+    cluster: LocalCluster, sleeper: subprocess.Popen[bytes]
+) -> None:
+    assert offerd(cluster, "kill", running_task(cluster)).returncode == 0
+    _, err = sleeper.communicate(timeout=30)
+    assert sleeper.returncode == 137
+    assert b"killed" in err
+
+
+def test_kill_of_a_task_nobody_knows_fails_with_one_line(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "kill", "no-such-task")
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)

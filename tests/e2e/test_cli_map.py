@@ -1,0 +1,107 @@
+"""`offerd map` against a real cluster."""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers.cli import begin, offerd, processes_with, wait_until
+from offerd_cli.local_cluster import LocalCluster
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """Two slaves, so that outputs come from more than one place."""
+    with LocalCluster(2, cpus="2", mem="1G") as running:
+        yield running
+
+
+def test_each_argument_runs_once_and_outputs_come_whole(cluster: LocalCluster) -> None:
+    arguments = [str(number) for number in range(200)]
+    done = offerd(cluster, "map", "--", "sh", "-c", 'echo "$1-a"; echo "$1-b"', "sh", ":::", *arguments)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().split()
+    assert sorted(lines) == sorted(f"{n}-{x}" for n in arguments for x in "ab")
+    assert all(lines[i][:-1] == lines[i + 1][:-1] for i in range(0, 400, 2))
+    assert done.stderr == b""
+
+
+def test_with_keep_order_outputs_come_in_the_order_of_the_arguments(cluster: LocalCluster) -> None:
+    script = 'sleep 0.$((3 - $1)); echo "$1"'
+    done = offerd(cluster, "map", "-k", "--", "sh", "-c", script, "sh", ":::", "0", "1", "2")
+    assert done.stdout == b"0\n1\n2\n"
+
+
+def test_arguments_may_come_from_stdin_and_have_a_place_shown(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "map", "-k", "echo", "<{}>", "::::", "-", stdin=b"a b\nc\n")
+    assert done.stdout == b"<a b>\n<c>\n"
+
+
+def test_the_exit_status_is_how_many_failed(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "map", "--", "sh", "-c", "exit $1", "sh", ":::", "0", "1", "0", "2", "3")
+    assert done.returncode == 3
+    assert b"3 of 5 failed" in done.stderr
+
+
+def test_more_than_a_hundred_failures_are_101(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "map", "--", "false", ":::", *map(str, range(150)))
+    assert done.returncode == 101
+
+
+def test_outputs_that_no_status_holds_are_fetched_whole(cluster: LocalCluster) -> None:
+    script = 'head -c 300000 /dev/zero | tr "\\0" "$1"; echo; echo "$1" >&2'
+    done = offerd(cluster, "map", "-k", "--", "sh", "-c", script, "sh", ":::", "x", "y")
+    assert done.stdout == b"x" * 300_000 + b"\n" + b"y" * 300_000 + b"\n"
+    assert sorted(done.stderr.split()) == [b"x", b"y"]
+
+
+def test_a_failed_task_is_run_again_as_often_as_asked(cluster: LocalCluster, tmp_path: Path) -> None:
+    script = 'echo x >> "$1"; [ $(wc -l < "$1") -ge 3 ]'
+    once = offerd(
+        cluster, "map", "--retries", "1", "--", "sh", "-c", script, "sh", ":::", str(tmp_path / "a")
+    )
+    assert once.returncode == 1
+    twice = offerd(
+        cluster, "map", "--retries", "2", "--", "sh", "-c", script, "sh", ":::", str(tmp_path / "b")
+    )
+    assert twice.returncode == 0
+    assert (tmp_path / "b").read_text() == "x\nx\nx\n"
+
+
+def test_halt_kills_the_rest_at_the_first_failure(cluster: LocalCluster) -> None:
+    duration = f"600.{uuid.uuid4().int % 10**12:012d}"
+    script = f'[ "$1" != bad ] || {{ sleep 0.5; exit 1; }}; exec sleep {duration}'
+    done = offerd(cluster, "map", "--halt", "--", "sh", "-c", script, "sh", ":::", "good", "bad", "good")
+    assert done.returncode == 1
+    assert processes_with(duration) == []
+
+
+def test_no_more_than_so_many_run_at_once(cluster: LocalCluster, tmp_path: Path) -> None:
+    script = 'mkdir "$1/lock" || exit 1; sleep 0.05; rmdir "$1/lock"'
+    done = offerd(cluster, "map", "-j", "1", "--", "sh", "-c", script, "sh", ":::", *[str(tmp_path)] * 5)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_task_past_its_time_limit_is_named_with_its_argument(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "map", "--timeout", "200ms", "--", "sleep", ":::", "0", "31.5")
+    assert done.returncode == 1
+    assert b"31.5: killed, TASK_TIMEOUT" in done.stderr
+
+
+def test_ctrl_c_kills_what_runs(cluster: LocalCluster) -> None:
+    duration = f"600.{uuid.uuid4().int % 10**12:012d}"
+    process = begin(cluster, "map", "--", "sleep", ":::", *[duration] * 50)
+    wait_until(lambda: len(processes_with(duration)) >= 20, "tasks to run")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert processes_with(duration) == []
+
+
+def test_no_arguments_are_no_work_and_no_error(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "map", "--", "true", ":::")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

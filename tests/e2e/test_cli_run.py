@@ -1,0 +1,209 @@
+"""`offerd run` against a real cluster: what the person at the terminal sees and what the shell gets."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from helpers.cli import begin, listing, offerd, processes_with, wait_until, words
+from offerd_cli.local_cluster import LocalCluster
+
+LIMIT_S = 2.0
+SLACK_S = 0.5
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """One slave of four cpus, so two for long tasks."""
+    with LocalCluster(1, cpus="4", mem="2G") as running:
+        yield running
+
+
+@pytest.fixture
+def duration() -> str:
+    """An argument for `sleep` that no other process has."""
+    return f"600.{uuid.uuid4().int % 10**12:012d}"
+
+
+def read_until(process: subprocess.Popen[bytes], text: bytes) -> bytes:
+    """Lines of its stderr, to the one that holds `text`."""
+    assert process.stderr is not None
+    read = b""
+    while text not in read:
+        line = process.stderr.readline()
+        assert line, f"{text!r} never came; there was {read!r}"
+        read += line
+    return read
+
+
+def finish(process: subprocess.Popen[bytes], number: int = signal.SIGINT) -> int:
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    return process.returncode
+
+
+def test_a_command_runs_and_its_output_comes_here(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "run", "--", "sh", "-c", "echo hello; echo oops >&2")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"hello\n", b"oops\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "status"), [("exit 3", 3), ("kill -SEGV $$", 139), ("exit 0", 0), ("exit 255", 255)]
+)
+def test_the_exit_status_is_the_commands(script: str, status: int, cluster: LocalCluster) -> None:
+    assert offerd(cluster, "run", "--", "sh", "-c", script).returncode == status
+
+
+def test_a_program_that_does_not_exist_is_127_and_one_line(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "run", "--", "no-such-program")
+    assert done.returncode == 127
+    assert done.stderr.count(b"\n") == 1
+    assert b"no-such-program" in done.stderr
+
+
+def test_output_larger_than_any_message_comes_whole(cluster: LocalCluster) -> None:
+    script = "i=0; while [ $i -lt 200 ]; do head -c 20000 /dev/zero; i=$((i+1)); done; echo end"
+    done = offerd(cluster, "run", "--", "sh", "-c", script)
+    assert done.stdout == bytes(4_000_000) + b"end\n"
+
+
+def test_output_larger_than_a_log_file_comes_whole(cluster: LocalCluster) -> None:
+    """The log is rotated at 10 MiB; what was rotated away is read first."""
+    script = "i=0; while [ $i -lt 14 ]; do head -c 1000000 /dev/zero; sleep 0.02; i=$((i+1)); done; echo end"
+    done = offerd(cluster, "run", "--", "sh", "-c", script)
+    assert len(done.stdout) == 14_000_004
+
+
+def test_the_environment_is_what_was_asked_for_and_not_ours(cluster: LocalCluster) -> None:
+    done = offerd(
+        cluster, "run", "--env", "GREETING=hi there", "--", "sh", "-c", 'echo "$GREETING $NO_COLOR"'
+    )
+    assert done.stdout == b"hi there \n"
+
+
+def test_every_instance_has_a_number_and_a_prefix(cluster: LocalCluster) -> None:
+    done = offerd(
+        cluster, "run", "-n", "3", "--cpus", "0.1", "--timeout", "30s", "--",
+        "sh", "-c", "echo $OFFERD_INSTANCE of $OFFERD_INSTANCES; printf more",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = sorted(done.stdout.splitlines())
+    assert lines == [
+        line for n in (b"1", b"2", b"3") for line in (b"[%s] %s of 3" % (n, n), b"[%s] more" % n)
+    ]
+
+
+def test_if_any_of_several_instances_fails_the_exit_status_is_1_and_they_are_named(
+    cluster: LocalCluster,
+) -> None:
+    done = offerd(
+        cluster, "run", "-n", "3", "--cpus", "0.1", "--timeout", "30s", "--no-stream", "--",
+        "sh", "-c", "[ $OFFERD_INSTANCE != 2 ] || exit 7",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert b"[2] failed" in done.stderr
+    assert b"1 of 3 instances failed" in done.stderr
+
+
+def test_a_task_past_its_time_limit_is_killed_with_all_its_children(
+    cluster: LocalCluster, duration: str
+) -> None:
+    script = f"setsid sleep {duration} & sleep {duration}"
+    done = offerd(cluster, "run", "--name", "late", "--timeout", "2s", "--", "sh", "-c", script)
+    assert done.returncode == 124
+    assert b"TASK_TIMEOUT" in done.stderr
+    assert processes_with(duration) == []
+    (task,) = [t for t in listing(cluster, "tasks", "--all")["tasks"] if t["name"] == "late"]
+    assert (task["state"], task["reason"]) == ("TASK_KILLED", "TASK_TIMEOUT")
+    assert LIMIT_S <= task["ran_s"] < LIMIT_S + SLACK_S
+
+
+def test_output_streams_while_the_command_runs_and_ctrl_c_kills_it(
+    cluster: LocalCluster, duration: str
+) -> None:
+    process = begin(cluster, "run", "--", "sh", "-c", f"echo first; exec sleep {duration}")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"first\n"
+    assert len(processes_with(duration)) == 1
+    assert finish(process) == 130
+    assert processes_with(duration) == []
+
+
+def test_a_client_that_is_killed_takes_its_task_with_it(cluster: LocalCluster, duration: str) -> None:
+    process = begin(cluster, "run", "--", "sleep", duration)
+    wait_until(lambda: processes_with(duration), "the task to run")
+    assert finish(process, signal.SIGTERM) == 143
+    assert processes_with(duration) == []
+
+
+def test_nobody_reading_our_output_any_more_ends_the_task(cluster: LocalCluster, duration: str) -> None:
+    process = begin(
+        cluster, "run", "--", "sh", "-c", f"echo a; sleep 1; echo b; echo c; exec sleep {duration}"
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"a\n"
+    process.stdout.close()
+    assert process.wait(30) == 141
+    wait_until(lambda: not processes_with(duration), "the task to end")
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_of_three_untimed_tasks_on_four_cpus_two_run_and_the_third_waits_for_the_long_cap(
+    cluster: LocalCluster, duration: str
+) -> None:
+    running = [begin(cluster, "run", "--", "sleep", duration) for _ in range(2)]
+    wait_until(lambda: len(processes_with(duration)) == 2, "two tasks to run")
+    third = begin(cluster, "run", "--", "sleep", duration)
+    waiting = read_until(third, b"waiting:")
+    assert b"long" in waiting
+    assert len(processes_with(duration)) == 2
+    finish(running[0])
+    wait_until(lambda: len(processes_with(duration)) == 2, "the third task to get the first one's place")
+    assert [finish(process) for process in (running[1], third)] == [130, 130]
+    assert processes_with(duration) == []
+
+
+def test_with_a_time_limit_under_the_short_limit_all_of_the_slave_is_used(
+    cluster: LocalCluster, duration: str
+) -> None:
+    running = [begin(cluster, "run", "--timeout", "50s", "--", "sleep", duration) for _ in range(4)]
+    wait_until(lambda: len(processes_with(duration)) == 4, "four tasks to run")
+    assert [finish(process) for process in running] == [130] * 4
+    assert processes_with(duration) == []
+
+
+def test_a_task_that_fits_nowhere_says_so(cluster: LocalCluster) -> None:
+    process = begin(cluster, "run", "--cpus", "64", "--", "true")
+    assert b"waiting: " in read_until(process, b"waiting:")
+    assert finish(process) == 130
+
+
+def test_without_a_master_it_fails_with_one_line_that_says_how_to_start_one() -> None:
+    done = subprocess.run(
+        [*words(), "run", "--master", "127.0.0.1:1", "--", "true"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == 1
+    assert b"offerd local" in done.stderr
+
+
+@pytest.mark.root
+def test_a_task_runs_as_the_user_asked_for(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "run", "--user", "nobody", "--", "id", "-un")
+    assert (done.returncode, done.stdout) == (0, b"nobody\n"), done.stderr
+
+
+def test_an_unknown_user_is_said_to_be(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "run", "--user", "no-such-user", "--", "true")
+    assert done.returncode == 1
+    assert b"no-such-user" in done.stderr
+    assert done.stderr.count(b"\n") == 1

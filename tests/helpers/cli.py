@@ -1,0 +1,87 @@
+"""Runs the `offerd` command as people do: a process of its own, against a cluster of the test's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from offerd_cli.local_cluster import LocalCluster
+
+WAIT_S = 20.0
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = WAIT_S) -> None:
+    """Wait for a condition, looking often; fails with `what` was waited for."""
+    give_up_at = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < give_up_at, f"waited {timeout_s:g} s in vain for {what}"
+        time.sleep(0.01)
+
+
+def environment(cluster: LocalCluster | None, **more: str) -> dict[str, str]:
+    """This process's, with the cluster's address and without colours."""
+    base = {**os.environ, "NO_COLOR": "1", **more}
+    if cluster is not None:
+        base["OFFERD_MASTER"] = cluster.address
+    return base
+
+
+def words(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "offerd_cli.main", *arguments]
+
+
+def offerd(
+    cluster: LocalCluster | None, *arguments: str, stdin: bytes = b"", cwd: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run to the end."""
+    return subprocess.run(
+        words(*arguments),
+        input=stdin,
+        capture_output=True,
+        env=environment(cluster),
+        timeout=60,
+        check=False,
+        cwd=cwd,
+    )
+
+
+def begin(cluster: LocalCluster | None, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start it and go on."""
+    return subprocess.Popen(
+        words(*arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(cluster),
+    )
+
+
+def listing(cluster: LocalCluster, *arguments: str) -> dict[str, Any]:
+    """The JSON document of a listing."""
+    done = offerd(cluster, *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert isinstance(document, dict)
+    return document
+
+
+def processes_with(argument: str) -> list[int]:
+    """The pids of processes other than shells and clients that have this very argument on their command line."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        command = process.info["cmdline"] or []
+        if (
+            argument in command
+            and "offerd_cli.main" not in command
+            and process.info["status"] != psutil.STATUS_ZOMBIE
+        ):
+            found.append(process.pid)
+    return found
