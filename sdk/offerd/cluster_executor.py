@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import itertools
+import math
 import os
 import socket
 import sys
@@ -75,7 +76,7 @@ class Options:
         name: str,
     ) -> Options:
         """Raises `BadInput` on what cannot be, with one line."""
-        if timeout is not None and not timeout > 0:
+        if timeout is not None and not 0 < timeout < math.inf:
             raise BadInput(f"timeout={timeout} must be more than 0 seconds, or None for a long task")
         if retries < 0:
             raise BadInput(f"retries={retries} must be 0 or more")

@@ -300,19 +300,22 @@ class SchedulerCore:
             return []
         self.is_registered = False
         self._reconcile_at = None
+        return [*self._rescind_all(), Call("disconnected")]
+
+    def _rescind_all(self) -> list[Action]:
         rescinded: list[Action] = [Call("offer_rescinded", (offer_id,)) for offer_id in self.offers]
         self.offers.clear()
-        return [*rescinded, Call("disconnected")]
+        return rescinded
 
     def _framework_registered(self, message: FrameworkRegistered, now: float) -> list[Action]:
         self._ping_interval_s = message.ping_interval_s
         self.master_id = message.master_id
-        if self.is_registered and message.framework_id == self.framework_id:
-            return _NOTHING  # the answer to a hello said twice
+        # The answer to a hello said twice: for the master a new beginning, which voids offers and forgets settings.
+        is_repeated = self.is_registered and message.framework_id == self.framework_id
+        actions = self._rescind_all()
         self.framework_id = message.framework_id
         self.framework = msgspec.structs.replace(self.framework, framework_id=message.framework_id)
         self.is_registered = True
-        actions: list[Action] = []
         if self._needs_offers is not None:
             actions.append(Send(SetNeedsOffers(self._needs_offers)))
         if self._filters is not None:
@@ -323,6 +326,8 @@ class SchedulerCore:
         actions += [Send(kill) for kill in kills]
         actions += [Send(held) for held in self._held]
         self._held.clear()
+        if is_repeated:
+            return actions
         if self.was_registered:
             self._doubtful = set(self._live)
             self._reconcile_at = now + self._reconcile_delay_s

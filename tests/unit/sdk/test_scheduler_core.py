@@ -146,9 +146,16 @@ def test_a_hello_without_answer_is_said_again(fresh: Harness) -> None:
     assert fresh.take_sent() == [RegisterFramework(FrameworkInfo("test"))] * 2
 
 
-def test_the_answer_to_a_second_hello_is_no_second_registration(registered: Harness) -> None:
+def test_the_answer_to_a_second_hello_is_no_second_registration_but_voids_offers_and_settings(
+    registered: Harness,
+) -> None:
+    registered.perform(registered.core.set_needs_offers(False, registered.now))
+    registered.receive(ResourceOffers([offer(1)]))
+    registered.take_sent()
+    registered.take_called()
     registered.register()
-    assert registered.take_called() == []
+    assert registered.take_called() == ["offer_rescinded O-1"]
+    assert registered.take_sent() == [SetNeedsOffers(False)]
 
 
 def test_a_successor_says_hello_with_the_framework_id_it_was_given() -> None:
