@@ -76,7 +76,8 @@ def test_a_descendant_that_cleared_its_environment_is_found_and_killed_with_the_
         assert time.monotonic() < deadline
     assert sweep(tmp_path)
     assert members(tmp_path) == set()
-    assert parent.wait(5) == -9
+    # Killed itself, or ended because its child was killed a moment earlier.
+    assert parent.wait(5) in (-9, 137)
 
 
 def test_what_ends_by_itself_within_the_grace_is_not_killed(tmp_path: Path, start: Start) -> None:
