@@ -13,11 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-
-def check_invariants(core):
-    pass
-
-
+from helpers.invariants import check_invariants
 from offerd import codec
 from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, PeerID, SlaveID, TaskID
