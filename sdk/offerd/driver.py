@@ -203,6 +203,9 @@ class SchedulerDriver(Actions):
             self._client = Client(context, self.address, codec.to_scheduler)
             try:
                 self._take_turns()
+            except BaseException:
+                self._is_silent = True
+                raise
             finally:
                 self._client.socket.setsockopt(zmq.LINGER, 0 if self._is_silent else STOP_LINGER_MS)
                 self._client.close()
