@@ -27,6 +27,8 @@ SPAWNS_PER_TURN = 8
 """A spawn stops the loop for some 0.3 ms; between these the ends of others are reported and pipes emptied."""
 HOLD_RUNNING_S = 0.01
 """While tasks come faster than this, RUNNING waits as long: it is not sent for a task that is over by then."""
+HOLD_UPDATES_S = 0.001
+"""While tasks wait to be started, statuses are collected this long."""
 DESCRIPTORS = 16384
 """Open files wanted: three for each task that prints."""
 
@@ -109,6 +111,7 @@ class CommandExecutor(Executor):
         now = time.monotonic()
         is_busy = bool(self._waiting) or now - self._last_start < HOLD_RUNNING_S
         self.driver.hold_running_s = HOLD_RUNNING_S if is_busy else 0.0
+        self.driver.hold_updates_s = HOLD_UPDATES_S if self._waiting else 0.0
         self._last_start = now
 
     def _start(self, task: TaskInfo) -> None:

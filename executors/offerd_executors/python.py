@@ -29,11 +29,15 @@ from offerd_executors.worker import LENGTH, RESULTS_DIRECTORY, decode_answer, pa
 WORKERS_AT_START = 2
 MAX_WORKERS = 256
 STALL_S = 0.005
-"""A queue whose head waits longer has too few workers."""
+"""A queue whose head waits longer has too few workers, if there are fewer than cpus."""
+STANDSTILL_S = 0.02
+"""A queue that stands still for so long has too few workers, however many; less is often the host being busy."""
 IDLE_S = 60.0
 """A worker above those at the start that has had nothing to do for so long ends."""
 HOLD_RUNNING_S = 0.002
 """While tasks wait, RUNNING is held back this long: for most calls it is never sent."""
+HOLD_UPDATES_S = 0.001
+"""While tasks wait, statuses are collected this long: the workers have something to do meanwhile."""
 GROWTH_AT_ONCE = 16
 """Workers forked in one go: each stops the loop for a millisecond or two."""
 READ_BYTES = 64 << 10
@@ -154,6 +158,7 @@ class PythonExecutor(Executor):
             self._give(self._idle.pop(), queued)
             self._growth = 1
         self.driver.hold_running_s = HOLD_RUNNING_S if self._queue else 0.0
+        self.driver.hold_updates_s = HOLD_UPDATES_S if self._queue else 0.0
         if self._queue and self._stall is None:
             self._stall = self.driver.call_later(STALL_S, self._on_stall)
 
@@ -195,7 +200,7 @@ class PythonExecutor(Executor):
         wanted = 0
         if len(self._workers) < self._cpus and now - self._queue[0].since >= STALL_S:
             wanted = self._cpus - len(self._workers)
-        elif now - self._last_dispatch >= STALL_S:
+        elif now - self._last_dispatch >= STANDSTILL_S:
             # Twice as many each time: 64 long calls are not to wait for 64 stalls.
             wanted, self._growth = self._growth, self._growth * 2
             self._last_dispatch = now

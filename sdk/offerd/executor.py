@@ -48,6 +48,8 @@ REGISTER_BYTES = 512 << 10
 """Unacknowledged statuses travel in the hello up to this size; all are sent again after it, with their
 numbers.
 """
+HELD_UPDATES = 64
+"""Statuses that are sent together however long they may be held."""
 TURN_MESSAGES = 2000
 """Messages handled before what they caused is sent."""
 EXECUTOR_RAISED = "EXECUTOR_RAISED"
@@ -109,7 +111,10 @@ class ExecutorDriver:
     A status waits in `_pending` until the end of the loop's turn, then gets its number and waits in
     `_unacknowledged` until the slave says that it is stored. A RUNNING that is overtaken by its task's
     terminal status while it waits is never sent: only the order of a task's sequence numbers matters.
-    `hold_running_s` makes RUNNING wait longer than a turn, for executors of very short tasks.
+
+    Two settings for executors of many short tasks, to be changed as the load changes: `hold_running_s` makes
+    RUNNING wait longer than a turn, and `hold_updates_s` collects all statuses for so long (or until
+    `HELD_UPDATES` wait), which spares the executor, the slave and all behind it a message for each.
     """
 
     def __init__(self, executor: Executor, environ: Mapping[str, str] = os.environ) -> None:
@@ -123,11 +128,13 @@ class ExecutorDriver:
         self.slave_id = SlaveID(environ.get("OFFERD_SLAVE_ID", ""))
         self.sandbox = environ.get("OFFERD_SANDBOX", os.getcwd())
         self.hold_running_s = 0.0
+        self.hold_updates_s = 0.0
         self._token = _variable(environ, "OFFERD_TOKEN")
         self._recovery_timeout_s = _seconds(environ, "OFFERD_RECOVERY_TIMEOUT_S", DEFAULT_RECOVERY_TIMEOUT_S)
         self._tasks: dict[TaskID, _Task] = {}
         self._held_running: dict[TaskID, tuple[float, m.TaskStatus]] = {}
         self._pending: list[m.TaskStatus] = []
+        self._pending_since = 0.0
         self._unacknowledged: deque[m.ExecutorUpdate] = deque()
         self._number = 0
         self._registered = False
@@ -251,16 +258,22 @@ class ExecutorDriver:
         # state is asked for after the last of them and right before the wait.
         client = self._client
         has_frames = client is not None and _has_frames(client.socket)
-        self._loop.turn(0.0 if has_frames else self._running_wait_s())
+        self._loop.turn(0.0 if has_frames else self._max_wait_s())
         if has_frames:
             self._drain()
         self._flush()
 
-    def _running_wait_s(self) -> float | None:
-        """How long until the oldest RUNNING has waited enough; None if none waits."""
+    def _max_wait_s(self) -> float | None:
+        """How long until a status has waited enough; None if none waits."""
+        if not self._pending and not self._held_running:
+            return None
+        due: list[float] = []
+        if self._pending:
+            due.append(self._pending_since + self.hold_updates_s)
         for queued_at, _ in self._held_running.values():
-            return max(0.0, queued_at + self.hold_running_s - time.monotonic())
-        return None
+            due.append(queued_at + self.hold_running_s)
+            break
+        return max(0.0, min(due) - time.monotonic())
 
     def _drain(self) -> None:
         handled = 0
@@ -278,8 +291,9 @@ class ExecutorDriver:
         if self._held_running:
             self._release_running()
         client = self._client
-        if self._pending:
+        if self._pending and self._is_time_to_send():
             pending, self._pending = self._pending, []
+            self._pending_since = 0.0
             for status in pending:
                 self._number += 1
                 update = m.ExecutorUpdate(self._number, status)
@@ -289,6 +303,14 @@ class ExecutorDriver:
         if client is not None and client.flush():
             # Ten thousand frames behind: begin anew, when the slave reads again it gets all of them.
             self._lost_slave()
+
+    def _is_time_to_send(self) -> bool:
+        if not self.hold_updates_s or len(self._pending) >= HELD_UPDATES:
+            return True
+        now = time.monotonic()
+        if not self._pending_since:
+            self._pending_since = now
+        return now - self._pending_since >= self.hold_updates_s
 
     def _release_running(self) -> None:
         """Move every RUNNING that has waited long enough to what is sent next, in front of newer statuses."""
