@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import queue
 import secrets
-import select
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -22,7 +21,7 @@ from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Laun
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.endpoint import Endpoint
-from offerd_slave.exits import ExitWatcher, read_exit
+from offerd_slave.exits import ExitWatcher
 from offerd_slave.launcher import Launcher
 from offerd_slave.launching import Launched, LaunchSpec
 from offerd_slave.records import ContainerCheckpoint
@@ -53,8 +52,7 @@ class Containerizer:
         self._workdir = workdir
         self._isolation = isolation
         self._launcher = launcher
-        self._exits = ExitWatcher()
-        self.exits = select.epoll()
+        self.exits = ExitWatcher()
         self._endpoint = endpoint
         self._emit = emit
         self._checkpoints: dict[ContainerID, ContainerCheckpoint] = {}
@@ -134,21 +132,15 @@ class Containerizer:
         )
 
     def _watch(self, container_id: ContainerID, shim: ProcessID) -> None:
-        if self._watched(container_id, shim):
+        directory = self._workdir.container(container_id)
+        if self.exits.watch(container_id, shim, directory):
             self._emit(ev.ContainerLaunched(container_id))
         else:
-            self._emit(ev.ExecutorEnded(container_id, read_exit(self._workdir.container(container_id))))
-
-    def _watched(self, container_id: ContainerID, shim: ProcessID) -> bool:
-        if not self._exits.watch(container_id, shim, self._workdir.container(container_id)):
-            return False
-        self.exits.register(self._exits.fds()[-1], select.EPOLLIN)
-        return True
+            self._emit(ev.ExecutorEnded(container_id, self.exits.record(directory)))
 
     def executors_ended(self) -> None:
-        """Shims have ended: ExecutorEnded for each. Closing a pidfd takes it out of the epoll, too."""
-        for fd, _ in self.exits.poll(0):
-            container_id, record = self._exits.ended(fd)
+        """Shims have ended: ExecutorEnded for each."""
+        for container_id, record in self.exits.ended():
             self._emit(ev.ExecutorEnded(container_id, record))
 
     def _environment(self, action: act.LaunchContainer, token: str, slave_id: str) -> dict[str, str]:
@@ -175,7 +167,7 @@ class Containerizer:
         container_id = checkpoint.container_id
         self._checkpoints[container_id] = checkpoint
         self._endpoint.expect(container_id, checkpoint.token)
-        return shim is not None and self._exits.watch(
+        return shim is not None and self.exits.watch(
             container_id, shim, self._workdir.container(container_id)
         )
 
@@ -207,6 +199,7 @@ class Containerizer:
 
         def done(gone: bool) -> None:
             if gone:
+                self.exits.forget(container_id)
                 self._emit(ev.ContainerDestroyed(container_id))
             else:
                 self._destroy_again[container_id] = now + DESTROY_AGAIN_S
@@ -296,7 +289,6 @@ class Containerizer:
     def close(self) -> None:
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
-        self._exits.close()
         self.exits.close()
         os.close(self.fd)
 

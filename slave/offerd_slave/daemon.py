@@ -31,7 +31,6 @@ from offerd_slave.core import events as ev
 from offerd_slave.core.recovery import Recovered, RecoveredContainer, live_records
 from offerd_slave.core.slave import SlaveCore
 from offerd_slave.endpoint import Endpoint
-from offerd_slave.exits import read_exit
 from offerd_slave.files import FileServer
 from offerd_slave.fingerprint import fingerprint
 from offerd_slave.journal import Journal
@@ -85,7 +84,6 @@ class SlaveDaemon:
             self.workdir,
             self._isolation,
             self._launcher,
-            self._exits,
             self._endpoint,
             self._events.append,
         )
@@ -144,7 +142,7 @@ class SlaveDaemon:
         containers = []
         for checkpoint in found.containers:
             alive = self._containerizer.adopt(checkpoint, shims[checkpoint.container_id])
-            record = None if alive else read_exit(self.workdir.container(checkpoint.container_id))
+            record = None if alive else self._containerizer.exits.record(self.workdir.container(checkpoint.container_id))
             containers.append(RecoveredContainer(checkpoint, alive, record))
         if containers:
             alive_count = sum(container.alive for container in containers)
