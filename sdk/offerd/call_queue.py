@@ -96,6 +96,15 @@ class CallQueue:
         shape.waiting.appendleft(call)
         self.size += 1
 
+    def prune(self, shape: Shape) -> None:
+        """Drop the calls at the head of this line that were cancelled; others are met on their way to the head."""
+        waiting = shape.waiting
+        while waiting and waiting[0].cancelled():
+            waiting.popleft()
+            self.size -= 1
+        if not waiting:
+            self._waiting.pop(shape, None)
+
     def clear(self) -> list[ClusterFuture[Any]]:
         """Take out everything."""
         calls = [call for shape in self._waiting for call in shape.waiting]
@@ -127,8 +136,9 @@ class CallQueue:
             shapes.sort(key=lambda shape: shape.waiting[0].number)
         for shape in shapes:
             taken = self._take(room, shape, min(most, room.holds(shape)))
-            room.take(shape, taken)
-            most -= taken
+            if taken:
+                room.take(shape, taken)
+                most -= taken
             if not shape.waiting:
                 del self._waiting[shape]
 
@@ -141,10 +151,9 @@ class CallQueue:
                 break
             waiting.popleft()
             self.size -= 1
-            # In this order: `cancel`, in another thread, first cancels and then looks for the task to kill.
-            call.task_id = TaskID(f"call-{call.number}.{call.tries}" if call.tries else f"call-{call.number}")
             if call.cancelled():
                 continue
+            call.task_id = TaskID(f"call-{call.number}.{call.tries}" if call.tries else f"call-{call.number}")
             room.bytes_left -= size
             calls.append(call)
             taken += 1

@@ -89,10 +89,9 @@ class CallScheduler(Scheduler):
             self._is_noted = True
         self.driver.call_soon(self._take_in)
 
-    def kill(self, call: ClusterFuture[Any]) -> None:
-        """End the task of a call that was cancelled, if it has one already."""
-        if call.task_id:
-            self.driver.kill_task(call.task_id)
+    def cancelled(self, call: ClusterFuture[Any]) -> None:
+        """Let go of a call that was cancelled."""
+        self.driver.call_soon(self._cancelled, call)
 
     def close(self, cancel_futures: bool) -> None:
         """Take no more calls; when the last has ended the driver stops."""
@@ -267,6 +266,15 @@ class CallScheduler(Scheduler):
         self._stop_if_done()
 
     # -- the end ------------------------------------------------------------------------------------------------------
+
+    def _cancelled(self, call: ClusterFuture[Any]) -> None:
+        if call.task_id in self._running:
+            self.driver.kill_task(call.task_id)
+            return
+        self.queue.prune(call.options.shape)
+        if not self.queue.size:
+            self._say_needs(False)
+            self._stop_if_done()
 
     def _close(self, cancel_futures: bool) -> None:
         self._take_in()

@@ -132,7 +132,7 @@ class ClusterFuture(Future[T]):
         token = object()
         if self.__dict__.setdefault("_told_by", token) is token:
             self.set_running_or_notify_cancel()
-            self._scheduler.kill(self)
+            self._scheduler.cancelled(self)
         return True
 
 

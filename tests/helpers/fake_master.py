@@ -14,6 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import msgspec
 import zmq
 
 from offerd import codec
@@ -29,6 +30,7 @@ from offerd.messages import (
     Offer,
     RegisterFramework,
     ResourceOffers,
+    ReviveOffers,
     SetNeedsOffers,
     StatusUpdate,
     TaskInfo,
@@ -204,6 +206,8 @@ class InstantCluster(FakeMaster):
             case SetNeedsOffers():
                 self.needs_offers = message.needs_offers
                 self._refused.clear()
+            case ReviveOffers():
+                self._refused.clear()
             case KillTask():
                 if message.task_id in self.running:
                     self._finish(TaskStatus(message.task_id, TaskState.KILLED, sequence=9))
@@ -212,9 +216,9 @@ class InstantCluster(FakeMaster):
                 self._offered.clear()
 
     def end(self, status: TaskStatus) -> None:
-        """End a running task so; from any thread."""
+        """End a running task so, whatever the status' sequence; from any thread."""
         with self._changed:
-            self._finish(status)
+            self._finish(msgspec.structs.replace(status, sequence=9))
         os.eventfd_write(self._wakeup, 1)
 
     def turn_done(self) -> None:
