@@ -1,0 +1,164 @@
+"""What a host has: resources to offer, and facts that frameworks and people ask for."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from offerd import __version__, ranges
+from offerd.resources import Resources
+
+MIB = 1 << 20
+GIB = 1 << 30
+PORTS = (31000, 32000)
+"""Ports that nobody else on a host uses by default: what Mesos offers, too."""
+
+_UNLIMITED_BYTES = 1 << 60
+"""cgroup v1 writes "no limit" as a number near 2**63."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """One host, now."""
+
+    resources: Resources
+    facts: dict[str, str]
+    boot_id: str
+    hostname: str
+
+
+def fingerprint(
+    work_dir: Path,
+    chosen: Resources | None = None,
+    *,
+    proc: Path = Path("/proc"),
+    sys: Path = Path("/sys"),
+    dev: Path = Path("/dev"),
+) -> Fingerprint:
+    """Look at the host. `chosen` replaces what was found, name by name. Raises `OSError` without /proc."""
+    mem_bytes = memory_bytes(proc, sys)
+    disk = os.statvfs(work_dir)
+    disk_bytes = disk.f_blocks * disk.f_frsize
+    scalars = {
+        "cpus": millicpus(proc, sys),
+        "mem": reserve(mem_bytes, GIB),
+        "disk": reserve(disk_bytes, 5 * GIB),
+        "gpus": 1000 * gpus(proc, dev),
+    }
+    found = Resources({name: amount for name, amount in scalars.items() if amount}, {"ports": [PORTS]})
+    mode, controllers = cgroup_mode(sys)
+    facts = {
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "system": system_name(),
+        "python": platform.python_version(),
+        "offerd": __version__,
+        "cgroup": " ".join([mode, *controllers]),
+        "numa_nodes": str(numa_nodes(sys)),
+        "total_mem_bytes": str(mem_bytes),
+        "user": "root" if os.geteuid() == 0 else f"uid {os.geteuid()}",
+    }
+    boot_id = (proc / "sys/kernel/random/boot_id").read_text().strip()
+    return Fingerprint(override(found, chosen), facts, boot_id, socket.gethostname())
+
+
+def override(found: Resources, chosen: Resources | None) -> Resources:
+    """`found`, but what `chosen` names as it says."""
+    if chosen is None:
+        return found
+    names = {*chosen.scalars, *chosen.ranges, *chosen.sets}
+    return Resources(
+        {**{n: v for n, v in found.scalars.items() if n not in names}, **chosen.scalars},
+        {**{n: v for n, v in found.ranges.items() if n not in names}, **chosen.ranges},
+        {**{n: v for n, v in found.sets.items() if n not in names}, **chosen.sets},
+    )
+
+
+def reserve(total_bytes: int, kept_bytes: int) -> int:
+    """What may be offered: all but `kept_bytes`; of a small host half. As Mesos does, with 1 GiB of memory and 5 of disk."""
+    offered = total_bytes - kept_bytes if total_bytes >= 2 * kept_bytes else total_bytes // 2
+    return offered - offered % MIB  # for people who read it
+
+
+def millicpus(proc: Path, sys: Path) -> int:
+    """Processors that we may run on, and no more of their time than a cgroup quota gives us."""
+    amount = 1000 * len(os.sched_getaffinity(0))
+    for cgroup in own_cgroups(proc, sys, "cpu"):
+        quota, _, period = _read(cgroup / "cpu.max").partition(" ")
+        if not quota:
+            quota, period = _read(cgroup / "cpu.cfs_quota_us"), _read(cgroup / "cpu.cfs_period_us")
+        if quota.isdigit() and period.isdigit() and int(period):  # not `max`, not -1
+            amount = min(amount, max(1, 1000 * int(quota) // int(period)))
+    return amount
+
+
+def memory_bytes(proc: Path, sys: Path) -> int:
+    """The host's memory, or what a cgroup leaves us of it."""
+    match = re.search(r"^MemTotal:\s+(\d+) kB", (proc / "meminfo").read_text(), re.MULTILINE)
+    amount = int(match[1]) * 1024 if match else 0
+    for cgroup in own_cgroups(proc, sys, "memory"):
+        limit = _read(cgroup / "memory.max") or _read(cgroup / "memory.limit_in_bytes")
+        if limit.isdigit() and int(limit) < _UNLIMITED_BYTES:
+            amount = min(amount, int(limit))
+    return amount
+
+
+def own_cgroups(proc: Path, sys: Path, controller: str) -> Iterator[Path]:
+    """Our cgroup and those above it: v2's, and v1's of this controller."""
+    for line in _read(proc / "self/cgroup").splitlines():
+        hierarchy, controllers, path = line.split(":", 2)
+        if hierarchy == "0":
+            mount = sys / "fs/cgroup"
+        elif controller in controllers.split(","):
+            mount = sys / "fs/cgroup" / controller
+        else:
+            continue
+        inner = mount / path.lstrip("/")
+        yield from (each for each in (inner, *inner.parents) if each == mount or mount in each.parents)
+
+
+def cgroup_mode(sys: Path) -> tuple[str, list[str]]:
+    """`v2`, `hybrid` (v1, and a v2 mount that has no controllers), `v1` or `none`; and v2's controllers."""
+    root = sys / "fs/cgroup"
+    if (root / "cgroup.controllers").exists():
+        return "v2", _read(root / "cgroup.controllers").split()
+    if (root / "unified/cgroup.controllers").exists():
+        return "hybrid", _read(root / "unified/cgroup.controllers").split()
+    if any((root / name).is_dir() for name in ("cpu", "memory", "pids")):
+        return "v1", []
+    return "none", []
+
+
+def gpus(proc: Path, dev: Path) -> int:
+    """NVIDIA's: what its driver lists, or the device files that a container was given."""
+    listed = proc / "driver/nvidia/gpus"
+    if listed.is_dir():
+        return len(list(listed.iterdir()))
+    return sum(1 for path in dev.glob("nvidia*") if re.fullmatch(r"nvidia[0-9]+", path.name))
+
+
+def numa_nodes(sys: Path) -> int:
+    """Nodes with memory or processors that are there; 1 where the kernel knows none."""
+    online = _read(sys / "devices/system/node/online")
+    return ranges.size(ranges.parse("nodes", f"[{online}]")) if online else 1
+
+
+def system_name() -> str:
+    """`Debian GNU/Linux 12 (bookworm)`."""
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        return platform.system()
+
+
+def _read(path: Path) -> str:
+    """Its text; empty if there is no such file, as not every kernel has all of them."""
+    try:
+        return path.read_text().strip()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return ""

@@ -1,0 +1,185 @@
+"""Sandboxes: made for a container, kept for a while after it, and collected when old or when the disk fills up.
+
+What lies in a sandbox was written by somebody who may wish us ill: nothing here follows a link, runs out of descriptors in
+a deep tree, or touches anything by a path that goes through a sandbox.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import threading
+import time
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from offerd.ids import ContainerID
+from offerd_slave import users
+
+DISK_HEADROOM = 0.1
+"""Part of the disk that is to stay free: with that much left, every finished container's sandbox is old enough."""
+COLLECT_INTERVAL_S = 60.0
+LEAST_AGE_S = 30.0
+"""A directory younger than this may belong to a container that is just being made."""
+
+log = logging.getLogger("offerd.slave")
+
+
+def make_container(container_dir: Path, user: str) -> Path:
+    """Make a container's directory and its sandbox, which is `user`'s ("": the slave's own); the sandbox's path.
+
+    Raises `OSError`, and `ValueError` (one line for people) for a user that cannot be.
+    """
+    identity = users.look_up(user)
+    # Others pass through to their sandbox by name; what else is in there is only the slave's.
+    container_dir.mkdir(mode=0o711)
+    container_dir.chmod(0o711)
+    sandbox = container_dir / "sandbox"
+    sandbox.mkdir(mode=0o700)
+    if identity is not None:
+        os.chown(sandbox, identity.uid, identity.gid)
+    return sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedSandbox:
+    """A container that has ended, and when, in seconds of the wall clock: it must be comparable after a restart."""
+
+    container_id: ContainerID
+    ended_s: float
+
+
+def sandboxes_to_remove(
+    finished: Iterable[FinishedSandbox], now_s: float, disk_free_fraction: float, gc_delay_s: float
+) -> list[ContainerID]:
+    """Which are too old, the oldest first. The fuller the disk, the younger is too old (as Mesos has it):
+
+    greatest age = gc_delay * max(0, 1 - headroom - disk usage)
+    """
+    usage = 1.0 - disk_free_fraction
+    greatest_age_s = gc_delay_s * max(0.0, 1.0 - DISK_HEADROOM - usage)
+    by_age = sorted(finished, key=lambda each: each.ended_s)
+    return [each.container_id for each in by_age if now_s - each.ended_s >= greatest_age_s]
+
+
+class SandboxCollector:
+    """Removes old sandboxes in a thread of its own: a large one may take minutes."""
+
+    def __init__(self, work_dir: Path, gc_delay_s: float) -> None:
+        self._containers = work_dir / "containers"
+        self._gc_delay_s = gc_delay_s
+        self._next = 0.0
+        self._alive: Container[ContainerID] = ()
+        self._wanted = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="sandbox-gc", daemon=True)
+        self._thread.start()
+
+    def tick(self, now: float, alive: Iterable[ContainerID]) -> None:
+        """Look again if it is time (monotonic seconds); what is `alive` is not touched."""
+        if now < self._next:
+            return
+        self._next = now + COLLECT_INTERVAL_S
+        self._alive = frozenset(alive)
+        self._wanted.set()
+
+    def close(self) -> None:
+        """End the thread after the sandbox it is at."""
+        self._closing = True
+        self._wanted.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._closing:
+                return
+            disk = os.statvfs(self._containers)
+            free_fraction = disk.f_bavail / disk.f_blocks if disk.f_blocks else 1.0
+            for container_id in sandboxes_to_remove(
+                self._finished(), time.time(), free_fraction, self._gc_delay_s
+            ):
+                if self._closing:
+                    return
+                self._remove(container_id)
+
+    def _finished(self) -> list[FinishedSandbox]:
+        found = []
+        for entry in os.scandir(self._containers):
+            container_id = ContainerID(entry.name)
+            # The last change to the directory: its exit record, or its checkpoint's removal.
+            changed_s = entry.stat(follow_symlinks=False).st_mtime
+            # With a checkpoint it lives, or is to be recovered; without one it may be just being made.
+            if container_id in self._alive or os.path.lexists(f"{entry.path}/container.ckpt"):
+                continue
+            if abs(time.time() - changed_s) >= LEAST_AGE_S:
+                found.append(FinishedSandbox(container_id, changed_s))
+        return found
+
+    def _remove(self, container_id: ContainerID) -> None:
+        try:
+            remove_tree(self._containers / container_id)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning("the sandbox of container %s cannot be removed: %s", container_id, error)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory with all in it, following no link. Raises `OSError`.
+
+    However deep it is, two descriptors do: directories found below are first moved up to the top.
+    """
+    top = _open_directory(
+        path.name, parent := os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    )
+    try:
+        moved = 0
+        while names := os.listdir(top):
+            for name in names:
+                if not _is_directory(name, top):
+                    os.unlink(name, dir_fd=top)
+                    continue
+                below = _open_directory(name, top)
+                try:
+                    for child in os.listdir(below):
+                        if _is_directory(child, below):
+                            # Out of the way of names that are there: those hold no more than 255 bytes.
+                            moved = _move_up(child, below, top, moved)
+                        else:
+                            os.unlink(child, dir_fd=below)
+                finally:
+                    os.close(below)
+                os.rmdir(name, dir_fd=top)
+        os.rmdir(path.name, dir_fd=parent)
+    finally:
+        os.close(top)
+        os.close(parent)
+
+
+def _move_up(name: str, directory: int, top: int, moved: int) -> int:
+    while True:
+        moved += 1
+        target = f".removed.{moved}"
+        if not os.path.lexists(f"/proc/self/fd/{top}/{target}"):
+            os.rename(name, target, src_dir_fd=directory, dst_dir_fd=top)
+            return moved
+
+
+def _is_directory(name: str, directory: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+
+
+def _open_directory(name: str, directory: int) -> int:
+    """Open it so that its entries can be removed. Tasks leave directories that even their owner may not enter."""
+    flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(name, flags | os.O_PATH, dir_fd=directory)
+    try:
+        if stat.S_IMODE(os.fstat(handle).st_mode) & 0o700 != 0o700:
+            os.chmod(f"/proc/self/fd/{handle}", 0o700)
+        return os.open(".", flags | os.O_RDONLY, dir_fd=handle)
+    finally:
+        os.close(handle)
