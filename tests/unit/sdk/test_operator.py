@@ -1,0 +1,162 @@
+"""Operators' questions: pages are put together, and a master that does not answer is one line."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import zmq
+from msgspec.structs import replace
+
+from helpers import wire
+from helpers.fake_master import FakeMaster
+from offerd.errors import BadInput, OfferdError
+from offerd.ids import FrameworkID, PeerID, SlaveID, TaskID
+from offerd.messages import Message, SlaveInfo
+from offerd.operator import _ANSWERS, OperatorClient
+from offerd.operator_messages import (
+    Cluster,
+    Done,
+    Frameworks,
+    FrameworkSummary,
+    GetCluster,
+    GetFrameworks,
+    GetSlaves,
+    GetTasks,
+    KillAnyTask,
+    Slaves,
+    SlaveSummary,
+    Tasks,
+    TaskSummary,
+    Waiting,
+)
+from offerd.resources import Resources
+
+
+class Answering(FakeMaster):
+    """Answers every question with the next of `answers`."""
+
+    def __init__(self, *answers: Message) -> None:
+        super().__init__()
+        self.answers = list(answers)
+
+    def handle(self, peer: PeerID, message: Any) -> None:
+        if self.answers:
+            self._server.send(peer, self.answers.pop(0))
+
+
+@pytest.fixture
+def silent() -> Iterator[FakeMaster]:
+    with Answering() as master:
+        yield master
+
+
+def slave(number: int) -> SlaveSummary:
+    return SlaveSummary(SlaveInfo("host", Resources(), SlaveID(f"S-{number}")), "active")
+
+
+def framework(number: int) -> FrameworkSummary:
+    return FrameworkSummary(FrameworkID(f"F-{number}"), "name", "*", "", "active")
+
+
+def task(number: int) -> TaskSummary:
+    sample: TaskSummary = wire.sample(TaskSummary)
+    return replace(sample, task_id=TaskID(str(number)))
+
+
+def test_listings_are_put_together_from_their_pages() -> None:
+    answers = (
+        Slaves([slave(1), slave(2)], more=True),
+        Slaves([slave(3)]),
+        Frameworks([framework(1)], more=True),
+        Frameworks([framework(2)]),
+        Tasks([task(1)], next_after="1"),
+        Tasks([task(2)]),
+    )
+    with Answering(*answers) as master, OperatorClient(master.address) as client:
+        assert list(client.slaves()) == [slave(1), slave(2), slave(3)]
+        assert list(client.frameworks(ended=True)) == [framework(1), framework(2)]
+        assert list(client.tasks(framework_id=FrameworkID("F-1"), ended=False)) == [task(1), task(2)]
+        assert master.received == [
+            GetSlaves(), GetSlaves(after=SlaveID("S-2")),
+            GetFrameworks(ended=True), GetFrameworks(after=FrameworkID("F-1"), ended=True),
+            GetTasks(framework_id=FrameworkID("F-1"), ended=False),
+            GetTasks("1", framework_id=FrameworkID("F-1"), ended=False),
+        ]  # fmt: skip
+
+
+def test_an_empty_page_that_promises_more_is_the_last() -> None:
+    with Answering(Slaves([], more=True)) as master, OperatorClient(master.address) as client:
+        assert list(client.slaves()) == []
+
+
+def test_single_questions_have_single_answers() -> None:
+    cluster: Cluster = wire.sample(Cluster)
+    answers = (cluster, Slaves([slave(1), slave(2)]), Tasks([task(7)]), Waiting("no_slaves", "none"))
+    with Answering(*answers) as master, OperatorClient(master.address) as client:
+        assert client.cluster() == cluster
+        assert client.slave(SlaveID("S-2")) == slave(2)
+        assert client.find_task(TaskID("7")) == [task(7)]
+        assert client.explain_waiting(FrameworkID("F"), Resources()).why == "no_slaves"
+
+
+def test_a_kill_that_cannot_be_raises_with_the_masters_reason() -> None:
+    with (
+        Answering(Done(True), Done(False, "no such task")) as master,
+        OperatorClient(master.address) as client,
+    ):
+        client.kill_task(TaskID("t"))
+        with pytest.raises(OfferdError, match="no such task"):
+            client.kill_task(TaskID("t"), FrameworkID("F"))
+        assert master.received == [KillAnyTask(TaskID("t")), KillAnyTask(TaskID("t"), FrameworkID("F"))]
+
+
+def test_a_master_that_does_not_answer_is_one_line_with_its_address(silent: FakeMaster) -> None:
+    with OperatorClient(silent.address, timeout_s=0.05) as client, pytest.raises(OfferdError) as caught:
+        client.cluster()
+    message = str(caught.value)
+    assert silent.address.removeprefix("tcp://") in message
+    assert len(message.splitlines()) == 1
+
+
+def test_a_late_answer_is_not_taken_for_that_of_the_next_question(silent: FakeMaster) -> None:
+    late: Cluster = wire.sample(Cluster)
+    with OperatorClient(silent.address) as client:
+        with pytest.raises(OfferdError):
+            client.ask(GetCluster(), timeout_s=0.05)
+        silent.send(late)
+        silent.handle = lambda peer, message: silent.send(replace(late, version="new"), peer)  # type: ignore[method-assign]
+        assert client.cluster().version == "new"
+
+
+def test_what_does_not_speak_our_protocol_is_told_so() -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    stranger = context.socket(zmq.ROUTER)
+    port = stranger.bind_to_random_port("tcp://127.0.0.1")
+    try:
+        with OperatorClient(f"127.0.0.1:{port}", timeout_s=5) as client:
+
+            def answer() -> None:
+                peer, _ = stranger.recv_multipart()
+                stranger.send_multipart([peer, b"HTTP/1.1 400 Bad Request"])
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            with pytest.raises(OfferdError, match="does not speak our protocol"):
+                client.cluster()
+            thread.join()
+    finally:
+        stranger.close(linger=0)
+        context.term()
+
+
+def test_a_bad_address_is_bad_input() -> None:
+    with pytest.raises(BadInput):
+        OperatorClient("host:port")
+
+
+def test_every_question_of_the_protocol_has_its_answer() -> None:
+    questions = {kind for name, kind in wire.structs().items() if name.startswith(("Get", "Kill", "Explain"))}
+    assert {kind for kind in questions if kind.__module__ == "offerd.operator_messages"} == set(_ANSWERS)
