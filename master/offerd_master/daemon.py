@@ -26,6 +26,7 @@ import zmq
 from offerd import codec
 from offerd.errors import BadInput, BadMessage
 from offerd.ids import PeerID
+from offerd.pacing import Pacer
 from offerd.transport import Server, new_context
 from offerd_master.allocation.base import Allocator, load_allocator
 from offerd_master.core.actions import Action, Drop, Log, Send
@@ -80,6 +81,7 @@ class Master:
         self._poller.register(self._server.socket, zmq.POLLIN)
         self._poller.register(self._wake_in, zmq.POLLIN)
         self._stopping = False
+        self._pacer = Pacer()
 
     @property
     def wakeup_fd(self) -> int:
@@ -97,6 +99,7 @@ class Master:
         while not self._stopping:
             wait_s = self.core.next_deadline() - time.monotonic()
             self._poller.poll(max(0, math.ceil(wait_s * 1000)))
+            self._pacer.collect(self.core.cluster.tasks_running)
             self._turn()
 
     def close(self) -> None:

@@ -127,14 +127,15 @@ def _fault(message: m.RegisterSlave) -> str:
 
 def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> None:
     """Make the accounts of a slave just described say what it says of its executors and tasks."""
+    missing = dict(slave.tasks)
+    slave.tasks.clear()
+    slave.long_used = {}
     for running in message.executors:
         framework = _framework(c, running.framework.framework_id, running.framework, now)
         if slave.executor(framework.framework_id, running.executor_id) is None:
             add_executor(c, framework, slave, running.executor_id, Executor(running.resources))
             c.allocator.charge(framework.framework_id, running.resources)
             slave.free.take(running.resources)
-    slave.long_used = {}
-    missing = dict.fromkeys(slave.tasks)
     for task in missing:
         task.is_long = is_long(task.time_limit_s, slave.info.short_limit_s)
         slave.free.take(task.resources)

@@ -34,6 +34,7 @@ def add_task(c: Cluster, task: Task) -> None:
     framework, slave = task.framework, task.slave
     framework.tasks[task.task_id] = task
     slave.tasks[task] = None
+    c.tasks_running += 1
     if task.is_long:
         held = slave.long_used
         for name, amount in task.resources.quantities().items():
@@ -49,6 +50,7 @@ def end_task(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
     framework_id = framework.framework_id
     del framework.tasks[task.task_id]
     del slave.tasks[task]
+    c.tasks_running -= 1
     if task.is_long:
         held = slave.long_used
         for name, amount in resources.quantities().items():
@@ -122,6 +124,8 @@ def lose_task(c: Cluster, task: Task, reason: Reason, text: str, now: float) -> 
 def add_executor(
     c: Cluster, framework: Framework, slave: Slave, executor_id: ExecutorID, executor: Executor
 ) -> None:
+    """An executor begins. Tasks of its id may be there before it: of one that a returning slave did not name."""
+    executor.tasks = sum(task.framework is framework and task.executor_id == executor_id for task in slave.tasks)
     slave.executors.setdefault(framework.framework_id, {})[executor_id] = executor
     framework.executors_running += 1
 

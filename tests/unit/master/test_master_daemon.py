@@ -1,0 +1,217 @@
+"""The daemon: one socket on loopback, garbage, addresses, and a clean end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from offerd import codec
+from offerd import messages as m
+from offerd import operator_messages as om
+from offerd.errors import BadInput
+from offerd.ids import ExecutorID, TaskID
+from offerd.resources import Resources
+from offerd.transport import Client, new_context, tcp
+from offerd_master.daemon import Master, MasterOptions, one_line, write_address
+from offerd_master.settings import Settings
+
+WAIT_MS = 10_000
+
+
+class Connection:
+    """A client and what has come for it."""
+
+    def __init__(self, context: zmq.Context[Any], address: str, decoder: Any) -> None:
+        self.client: Client[Any] = Client(context, tcp(address, 0), decoder)
+        self.inbox: list[m.Message] = []
+
+    def send(self, *messages: m.Message) -> None:
+        for message in messages:
+            self.client.send(message)
+        self.client.flush()
+
+    def receive(self, kind: type[m.Message]) -> Any:
+        """The next message of this kind; others before it are passed over."""
+        while True:
+            while self.inbox:
+                message = self.inbox.pop(0)
+                if isinstance(message, kind):
+                    return message
+            assert self.client.socket.poll(WAIT_MS), f"no {kind.__name__} came"
+            for _, messages in self.client.drain():
+                self.inbox += messages
+
+
+class Running:
+    """A master in a thread, and connections to it."""
+
+    def __init__(self) -> None:
+        self.master = Master(MasterOptions(port=0, settings=Settings(ping_interval_s=0.2)))
+        self.context = new_context()
+        self.connections: list[Connection] = []
+        self.thread = threading.Thread(target=self.master.run)
+        self.thread.start()
+
+    def connect(self, decoder: Any) -> Connection:
+        connection = Connection(self.context, self.master.address, decoder)
+        self.connections.append(connection)
+        return connection
+
+    def end(self) -> None:
+        self.master.stop()
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+        for connection in self.connections:
+            connection.client.close()
+        self.context.term()
+        self.master.close()
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    master = Running()
+    yield master
+    master.end()
+
+
+def ask_cluster(operator: Connection) -> om.Cluster:
+    operator.send(om.GetCluster())
+    answer = operator.receive(om.Cluster)
+    assert isinstance(answer, om.Cluster)
+    return answer
+
+
+def test_a_task_goes_to_its_slave_and_its_end_comes_back(running: Running) -> None:
+    slave, framework = running.connect(codec.to_slave), running.connect(codec.to_scheduler)
+    slave.send(m.RegisterSlave(m.SlaveInfo("host", Resources.parse("cpus=2,mem=1G"))))
+    slave_id = slave.receive(m.SlaveRegistered).slave_id
+    executor = m.ExecutorInfo(ExecutorID("e"), "module")
+    framework.send(m.RegisterFramework(m.FrameworkInfo("f", executors=[executor])))
+    framework_id = framework.receive(m.FrameworkRegistered).framework_id
+    (offer,) = framework.receive(m.ResourceOffers).offers
+    info = m.TaskInfo(TaskID("t"), Resources.parse("cpus=1"), executor.executor_id, time_limit_s=1.0)
+    framework.send(m.AcceptOffers([offer.offer_id], [info]))
+    assert slave.receive(m.RunTasks).tasks == [info]
+    slave.send(m.StatusUpdate(framework_id, m.TaskStatus(info.task_id, m.TaskState.FINISHED, 1)))
+    assert framework.receive(m.StatusUpdate).status.state is m.TaskState.FINISHED
+    framework.send(m.Acknowledge(framework_id, slave_id, [(info.task_id, 1)]))
+    assert slave.receive(m.Acknowledge).updates == [("t", 1)]
+    slave.receive(m.Ping)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"garbage",
+        b"\x92\x00",
+        b"\x92\x00\x91\x91\xa7Unknown",
+        b"\xc1" * 1000,
+        b"\x91" * 100_000,
+        b"\x92\x00\xdd\xff\xff\xff\xff",
+        codec.encode_message([0, [["RegisterFramework", ["name", 5]]]]),
+    ],
+)
+def test_a_peer_that_sends_garbage_is_dropped_and_counted_and_nothing_else_changes(
+    running: Running, garbage: bytes
+) -> None:
+    slave, operator, bad = (running.connect(x) for x in (codec.to_slave, codec.to_operator, codec.to_slave))
+    slave.send(m.RegisterSlave(m.SlaveInfo("host", Resources.parse("cpus=2,mem=1G"))))
+    slave.receive(m.SlaveRegistered)
+    bad.client.socket.send(garbage)
+    bad.client.socket.send(garbage)
+    bad.send(m.RegisterSlave(m.SlaveInfo("bad", Resources.parse("cpus=2,mem=1G"))))
+    while (answer := ask_cluster(operator)).dropped_peers == 0:
+        pass
+    assert (answer.dropped_peers, answer.slaves) == (1, 1)
+    slave.receive(m.Ping)
+
+
+def test_a_message_of_too_many_parts_is_garbage(running: Running) -> None:
+    operator, bad = running.connect(codec.to_operator), running.connect(codec.to_slave)
+    bad.client.socket.send_multipart([b"a", b"b", b"c"])
+    while ask_cluster(operator).dropped_peers == 0:
+        pass
+
+
+def test_a_frame_larger_than_allowed_ends_that_connection_only(running: Running) -> None:
+    operator, bad = running.connect(codec.to_operator), running.connect(codec.to_slave)
+    bad.client.socket.send(b"x" * (codec.MAX_FRAME_BYTES + 1))
+    assert ask_cluster(operator).slaves == 0
+
+
+def test_a_scheduler_that_is_gone_is_noticed_at_the_next_ping(running: Running) -> None:
+    framework, operator = running.connect(codec.to_scheduler), running.connect(codec.to_operator)
+    framework.send(m.RegisterFramework(m.FrameworkInfo("f")))
+    framework.receive(m.FrameworkRegistered)
+    framework.client.close()
+    deadline = time.monotonic() + 10
+    while True:
+        operator.send(om.GetFrameworks())
+        (summary,) = operator.receive(om.Frameworks).frameworks
+        if summary.state == "disconnected":
+            return
+        assert time.monotonic() < deadline
+
+
+def test_binding_elsewhere_without_keys_is_refused_unless_insecure() -> None:
+    with pytest.raises(BadInput, match="--insecure"):
+        Master(MasterOptions(ip="0.0.0.0", port=0))
+    master = Master(MasterOptions(ip="0.0.0.0", port=0, insecure=True))
+    assert master.address.startswith("0.0.0.0:")
+    master.close()
+
+
+@pytest.mark.parametrize("options", [MasterOptions(ip="nonsense", port=0), MasterOptions(port=70000)])
+def test_an_address_that_cannot_be_is_one_line(options: MasterOptions) -> None:
+    with pytest.raises(BadInput) as caught:
+        Master(options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_port_in_use_is_one_line(running: Running) -> None:
+    port = int(running.master.address.rpartition(":")[2])
+    with pytest.raises(BadInput, match="cannot listen on"):
+        Master(MasterOptions(port=port))
+
+
+def test_an_address_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot write the address file"):
+        write_address(tmp_path / "missing" / "address", "127.0.0.1:1")
+
+
+def test_names_of_peers_write_no_lines_of_their_own() -> None:
+    assert one_line("a\nINFO all is well\x1b[2J") == "a?INFO all is well?[2J"
+    assert len(one_line("x" * 10_000)) == 500
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    file = tmp_path / "address"
+    program = (
+        "import sys; from offerd_master.daemon import MasterOptions, run_master; "
+        "sys.exit(run_master(MasterOptions(port=0, address_file=sys.argv[1])))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(file)], stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert "listens on 127.0.0.1:" in line
+        assert line.rstrip().endswith(file.read_text().strip())
+        os.kill(process.pid, number)
+        _, rest = process.communicate(timeout=10)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    assert rest.rstrip().endswith("INFO master stopped")

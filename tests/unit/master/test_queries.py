@@ -1,0 +1,315 @@
+"""Operators' questions, pages that fit into frames, and why a framework waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from helpers.master_harness import ClusterHarness, FrameworkPeer, SlavePeer, task
+from offerd import messages as m
+from offerd import operator_messages as om
+from offerd.ids import ContainerID, FrameworkID, SlaveID, TaskID
+from offerd.messages import TaskState
+from offerd.resources import Resources
+
+
+def busy(**settings: Any) -> tuple[ClusterHarness, SlavePeer, FrameworkPeer]:
+    """On four cpus: two open tasks (one of them running) and one that has ended."""
+    cluster = ClusterHarness(**settings)
+    slave = cluster.slave("cpus=4,mem=4G", "node1", files_address="node1:5051")
+    framework = cluster.framework("job", user="u", hostname="client")
+    infos = [
+        task("run", command=m.CommandInfo(["sleep"]), name="a sleep"),
+        task("wait", time_limit_s=None),
+        task("done"),
+    ]
+    framework.accept(framework.offer(), tasks=infos)
+    slave.take(m.RunTasks)
+    framework.inbox.clear()
+    cluster.advance(1.0)
+    slave.status(framework, "run", TaskState.RUNNING, container_id=ContainerID("c1"))
+    slave.status(framework, "done", TaskState.RUNNING, container_id=ContainerID("c1"))
+    cluster.advance(2.0)
+    slave.status(
+        framework, "done", TaskState.FAILED, 2, reason="COMMAND_EXITED", message="bad", exit_status=7
+    )
+    framework.inbox.clear()
+    return cluster, slave, framework
+
+
+def test_the_cluster_in_one_look() -> None:
+    cluster, _, _ = busy()
+    operator = cluster.operator()
+    operator.send(om.GetCluster())
+    answer = operator.take(om.Cluster)
+    assert (answer.master_id, answer.epoch, answer.slaves, answer.frameworks) == ("M-test", 10, 1, 1)
+    assert answer.total == Resources.parse("cpus=4,mem=4G")
+    assert answer.used == Resources.parse("cpus=2,mem=2G")
+    assert answer.offered == Resources.parse("cpus=2,mem=2G")
+    assert answer.tasks == {"TASK_FAILED": 1, "TASK_RUNNING": 1, "TASK_STAGING": 1}
+    assert (answer.up_s, answer.allocator, bool(answer.version)) == (3.0, "drf", True)
+
+
+def test_slaves_are_listed_with_what_is_used_offered_and_free() -> None:
+    cluster, slave, _ = busy()
+    slave.send(m.SlaveUsage(1500, 77, 2))
+    operator = cluster.operator()
+    operator.send(om.GetSlaves())
+    (summary,) = operator.take(om.Slaves).slaves
+    assert (summary.info.slave_id, summary.info.hostname, summary.state) == (
+        slave.slave_id,
+        "node1",
+        "active",
+    )
+    assert (summary.used, summary.free) == (Resources.parse("cpus=2,mem=2G"), Resources())
+    assert (summary.long_used, summary.tasks, summary.executors) == ({"cpus": 1000, "mem": 1 << 30}, 2, 1)
+    assert (summary.used_millicpus, summary.used_mem_bytes, summary.since_s) == (1500, 77, 3.0)
+
+
+def test_lost_and_draining_slaves_are_listed_as_such() -> None:
+    cluster = ClusterHarness()
+    lost, draining = cluster.slave(), cluster.slave()
+    lost.answers_pings = False
+    cluster.advance(31.0)
+    draining.send(m.SlaveUsage(0, 0, draining=True))
+    operator = cluster.operator()
+    operator.send(om.GetSlaves())
+    states = {s.info.slave_id: s.state for s in operator.take(om.Slaves).slaves}
+    assert states == {lost.slave_id: "lost", draining.slave_id: "draining"}
+
+
+def test_frameworks_are_listed_active_disconnected_and_ended() -> None:
+    cluster, _, framework = busy()
+    away, gone = cluster.framework("away", failover_timeout_s=100.0), cluster.framework("gone")
+    cluster.lose_peer(away)
+    gone.send(m.TeardownFramework())
+    operator = cluster.operator()
+    operator.send(om.GetFrameworks(ended=True))
+    found = {f.framework_id: f for f in operator.take(om.Frameworks).frameworks}
+    assert {f.name: f.state for f in found.values()} == {
+        "job": "active",
+        "away": "disconnected",
+        "gone": "ended",
+    }
+    job = found[framework.framework_id]
+    assert (job.user, job.hostname, job.used) == ("u", "client", Resources.parse("cpus=2,mem=2G"))
+    assert job.dominant_share == pytest.approx(1.0), "with its offers"
+    assert job.tasks == {"TASK_FAILED": 1, "TASK_RUNNING": 1, "TASK_STAGING": 1}
+    operator.send(om.GetFrameworks())
+    assert [f.name for f in operator.take(om.Frameworks).frameworks] == ["job", "away"]
+
+
+def test_tasks_are_listed_with_how_they_run_or_ended_and_where_their_files_are() -> None:
+    cluster, slave, _framework = busy()
+    operator = cluster.operator()
+    operator.send(om.GetTasks())
+    found = {t.task_id: t for t in operator.take(om.Tasks).tasks}
+    run, wait, done = (found[TaskID(name)] for name in ("run", "wait", "done"))
+    assert (run.state, run.name, run.hostname, run.slave_id) == (
+        TaskState.RUNNING,
+        "a sleep",
+        "node1",
+        slave.slave_id,
+    )
+    assert (run.launched_s, run.ran_s, run.ended_s) == (3.0, 2.0, None)
+    assert (run.files_address, run.sandbox) == ("node1:5051", "containers/c1/tasks/run")
+    assert (wait.state, wait.time_limit_s, wait.ran_s, wait.sandbox) == (TaskState.STAGING, None, 0.0, "")
+    assert (done.state, done.reason, done.message, done.exit_status) == (
+        TaskState.FAILED,
+        "COMMAND_EXITED",
+        "bad",
+        7,
+    )
+    assert (done.ran_s, done.ended_s, done.sandbox) == (2.0, 0.0, "containers/c1")
+    operator.send(om.GetTasks(ended=False))
+    assert len(operator.take(om.Tasks).tasks) == 2
+
+
+def test_one_task_is_found_in_all_frameworks() -> None:
+    cluster, slave, _ = busy()
+    other = cluster.framework("other")
+    cluster.advance(31.0)
+    offer = next(
+        o for message in other.inbox if isinstance(message, m.ResourceOffers) for o in message.offers
+    )
+    other.accept(offer, tasks=[task("run")])
+    operator = cluster.operator()
+    operator.send(om.GetTasks(task_id=TaskID("run")))
+    assert [t.framework_name for t in operator.take(om.Tasks).tasks] == ["job", "other"]
+    operator.send(om.GetTasks(task_id=TaskID("run"), framework_id=other.framework_id))
+    assert [t.framework_name for t in operator.take(om.Tasks).tasks] == ["other"]
+    operator.send(om.GetTasks(task_id=TaskID("never")))
+    assert operator.take(om.Tasks).tasks == []
+    assert slave.take(m.RunTasks)
+
+
+def test_listings_go_in_pages_without_gaps_or_doubles() -> None:
+    cluster = ClusterHarness()
+    slaves = {cluster.slave("cpus=1,mem=1G").slave_id for _ in range(7)}
+    frameworks = {cluster.framework(f"f{n}").framework_id for n in range(7)}
+    operator = cluster.operator()
+    seen: list[str] = []
+    after = SlaveID("")
+    while True:
+        operator.send(om.GetSlaves(after, 3))
+        page = operator.take(om.Slaves)
+        seen += [slave.info.slave_id for slave in page.slaves]
+        assert len(page.slaves) <= 3
+        if not page.more:
+            break
+        after = page.slaves[-1].info.slave_id
+    assert seen == sorted(slaves)
+    operator.send(om.GetFrameworks(limit=4))
+    first = operator.take(om.Frameworks)
+    operator.send(om.GetFrameworks(first.frameworks[-1].framework_id, 4))
+    second = operator.take(om.Frameworks)
+    assert [f.framework_id for f in first.frameworks + second.frameworks] == sorted(frameworks)
+    assert (first.more, second.more) == (True, False)
+
+
+def test_ten_thousand_tasks_are_listed_in_pages() -> None:
+    cluster = ClusterHarness()
+    slave = cluster.slave("cpus=2000,mem=2000G")
+    framework = cluster.framework()
+    framework.accept(framework.offer(), tasks=[task(f"t{n}") for n in range(1500)])
+    slave.inbox.clear()
+    operator = cluster.operator()
+    seen: list[str] = []
+    after = ""
+    while True:
+        operator.send(om.GetTasks(after))
+        page = operator.take(om.Tasks)
+        seen += [t.task_id for t in page.tasks]
+        if not page.next_after:
+            break
+        after = page.next_after
+    assert sorted(seen) == sorted(f"t{n}" for n in range(1500))
+
+
+def test_a_page_of_long_entries_ends_early_and_fits_into_a_frame() -> None:
+    cluster = ClusterHarness()
+    for _ in range(30):
+        cluster.slave(attributes={"blob": "x" * 60_000})
+    operator = cluster.operator()
+    operator.send(om.GetSlaves())
+    page = operator.take(om.Slaves)
+    assert page.more
+    assert 1 <= len(page.slaves) < 30
+
+
+def test_an_operator_kills_a_task_whoevers_it_is() -> None:
+    cluster, slave, framework = busy()
+    operator = cluster.operator()
+    operator.send(om.KillAnyTask(TaskID("run")))
+    assert operator.take(om.Done).ok
+    assert slave.take(m.KillTask).framework_id == framework.framework_id
+    for question in (
+        om.KillAnyTask(TaskID("done")),
+        om.KillAnyTask(TaskID("run"), FrameworkID("F-other")),
+        om.KillAnyTask(TaskID("x" * 100_000)),
+    ):
+        operator.send(question)
+        answer = operator.take(om.Done)
+        assert (answer.ok, "no task" in answer.message) == (False, True)
+
+
+def test_a_task_id_of_two_frameworks_must_be_told_apart() -> None:
+    cluster, slave, _ = busy()
+    other = cluster.framework("other")
+    cluster.slave("cpus=4,mem=4G")
+    other.accept(other.offer(), tasks=[task("run")])
+    operator = cluster.operator()
+    operator.send(om.KillAnyTask(TaskID("run")))
+    answer = operator.take(om.Done)
+    assert not answer.ok
+    assert other.framework_id in answer.message
+    operator.send(om.KillAnyTask(TaskID("run"), other.framework_id))
+    assert operator.take(om.Done).ok
+    assert slave.inbox == []
+
+
+# -- Why a framework waits ----------------------------------------------------------------------------------------------
+
+
+def why(
+    cluster: ClusterHarness, framework: FrameworkPeer, wanted: str, limit_s: float | None = 5.0
+) -> tuple[str, str]:
+    operator = cluster.operator()
+    operator.send(om.ExplainWaiting(framework.framework_id, Resources.parse(wanted), limit_s))
+    answer = operator.take(om.Waiting)
+    return answer.why, answer.message
+
+
+def test_waiting_for_any_slave() -> None:
+    cluster = ClusterHarness()
+    assert why(cluster, cluster.framework(), "cpus=1")[0] == "no_slaves"
+
+
+def test_waiting_for_a_slave_that_is_large_enough() -> None:
+    cluster = ClusterHarness()
+    cluster.slave("cpus=2,mem=2G")
+    cluster.slave("cpus=4,mem=2G")
+    reason, message = why(cluster, cluster.framework(), "cpus=8")
+    assert reason == "no_slave_large_enough"
+    assert "cpus=8" in message
+    assert "cpus=4" in message
+
+
+def test_waiting_for_more_than_long_tasks_may_ever_hold() -> None:
+    cluster = ClusterHarness()
+    cluster.slave("cpus=4,mem=4G")
+    framework = cluster.framework()
+    assert why(cluster, framework, "cpus=3", None)[0] == "long_task_cap"
+    assert why(cluster, framework, "cpus=3", 60.0)[0] == "not_yet"
+
+
+def test_waiting_for_a_long_task_to_end() -> None:
+    cluster = ClusterHarness()
+    cluster.slave("cpus=4,mem=8G")
+    framework = cluster.framework()
+    framework.accept(framework.offer(), tasks=[task(f"t{n}", time_limit_s=None) for n in range(2)])
+    reason, message = why(cluster, framework, "cpus=1", None)
+    assert reason == "long_task_cap"
+    assert "60 s" in message
+
+
+def test_waiting_for_others() -> None:
+    cluster = ClusterHarness()
+    cluster.slave("cpus=2,mem=2G")
+    greedy, framework = cluster.framework("greedy"), cluster.framework()
+    greedy.accept(greedy.offer(), tasks=[task("t1"), task("t2")])
+    reason, message = why(cluster, framework, "cpus=1")
+    assert reason == "others_share"
+    assert "2 tasks of other frameworks" in message
+
+
+def test_waiting_because_of_its_own_filters() -> None:
+    cluster = ClusterHarness()
+    cluster.slave("cpus=2,mem=2G")
+    framework = cluster.framework()
+    framework.send(m.SetFilters(m.Filters(attributes={"disk": "ssd"})))
+    assert why(cluster, framework, "cpus=1")[0] == "filtered"
+
+
+def test_waiting_because_it_has_refused() -> None:
+    cluster = ClusterHarness()
+    cluster.slave("cpus=2,mem=2G")
+    framework = cluster.framework()
+    framework.decline(framework.offer(), refuse_seconds=8.0)
+    reason, message = why(cluster, framework, "cpus=1")
+    assert reason == "refused"
+    assert "8.0 s" in message
+
+
+def test_waiting_for_the_offer_it_holds() -> None:
+    cluster = ClusterHarness()
+    cluster.slave("cpus=2,mem=2G")
+    assert why(cluster, cluster.framework(), "cpus=1")[0] == "not_yet"
+
+
+def test_a_scheduler_may_ask_for_itself() -> None:
+    cluster = ClusterHarness()
+    framework = cluster.framework()
+    framework.send(om.ExplainWaiting(framework.framework_id, Resources.parse("cpus=1")))
+    assert framework.take(om.Waiting).why == "no_slaves"
