@@ -330,9 +330,7 @@ class SchedulerDriver(Actions):
             log.error("a callback of %s raised", type(self.scheduler).__name__, exc_info=error)
         try:
             self.scheduler.error(self, reason, str(error) or repr(error))
-        except (
-            BaseException
-        ) as second:  # marked: the scheduler's own code; the first error is the one to raise
+        except BaseException as second:  # marked: the scheduler's own code; the first is raised
             log.error("and its error() raised too", exc_info=second)
 
 
