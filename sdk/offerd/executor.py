@@ -44,7 +44,7 @@ RECONNECT_DELAY_S = 0.02
 """Before a new socket after a lost connection, so that a slave that hangs up at once is not hammered."""
 MAX_STATUS_BYTES = 512 << 10
 """Largest `data` and `message` of a status together; it must fit into frames with other fields around it."""
-REGISTER_BYTES = 512 << 10
+REGISTER_BYTES = 768 << 10
 """Unacknowledged statuses travel in the hello up to this size; all are sent again after it, with their
 numbers.
 """
@@ -354,6 +354,8 @@ class ExecutorDriver:
         self._client.flush()
         if self._recovery is None:
             self._recovery = self._loop.call_later(self._recovery_timeout_s, self._give_up)
+        # A socket's descriptor stays silent until somebody has once looked and found nothing.
+        self._on_monitor()
 
     def _statuses_for_hello(self) -> list[m.TaskStatus]:
         statuses: list[m.TaskStatus] = []

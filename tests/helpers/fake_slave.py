@@ -26,9 +26,13 @@ TOKEN = "secret-of-this-container"
 
 
 class FakeSlave:
-    """Binds, starts one executor, registers it, stores its updates. A context manager; all it started ends with it."""
+    """Binds, starts one executor, registers it, stores its updates. A context manager; all it started ends
+    with it.
 
-    def __init__(self, sandbox: Path, module: str, environ: dict[str, str] | None = None) -> None:
+    Without a module it starts nothing: the executor is an `ExecutorDriver` in a thread of the test.
+    """
+
+    def __init__(self, sandbox: Path, module: str = "", environ: dict[str, str] | None = None) -> None:
         self.sandbox = sandbox
         self.module = module
         self.environ = environ or {}
@@ -48,8 +52,9 @@ class FakeSlave:
     def __enter__(self) -> FakeSlave:
         self.sandbox.mkdir(parents=True, exist_ok=True)
         self.bind()
-        self.start_executor()
-        self.wait_until(lambda: self.peer is not None, "the executor registers")
+        if self.module:
+            self.start_executor()
+            self.wait_until(lambda: self.peer is not None, "the executor registers")
         return self
 
     def __exit__(
@@ -68,14 +73,15 @@ class FakeSlave:
         self._server = Server(self._context, ipc(self.socket_path), codec.from_executor)
 
     def unbind(self) -> None:
-        """Go, as a slave that is killed: connections break, the socket's file stays."""
+        """Go, as a slave that is killed: connections break, the socket's path stays."""
         if self._server is not None:
             self._server.close()
         self._server = None
         self.peer = None
 
-    def start_executor(self) -> None:
-        environ = {
+    def executor_environ(self) -> dict[str, str]:
+        """What a slave puts into its executor's environment."""
+        return {
             "PATH": os.environ["PATH"],
             "OFFERD_SLAVE_SOCKET": ipc(self.socket_path),
             "OFFERD_CONTAINER_ID": "container-1",
@@ -86,6 +92,8 @@ class FakeSlave:
             "OFFERD_SANDBOX": str(self.sandbox),
             **self.environ,
         }
+
+    def start_executor(self) -> None:
         with (self.sandbox / "stdout").open("ab") as stdout, (self.sandbox / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", self.module],
@@ -93,11 +101,12 @@ class FakeSlave:
                 stdout=stdout,
                 stderr=stderr,
                 cwd=self.sandbox,
-                env=environ,
+                env=self.executor_environ(),
                 start_new_session=True,
             )
 
-    # -- Speaking -----------------------------------------------------------------------------------------------
+    # -- Speaking
+    # -----------------------------------------------------------------------------------------------
 
     def send(self, message: m.Message) -> None:
         """Queue for the next `flush` or wait."""
@@ -116,12 +125,14 @@ class FakeSlave:
     def kill(self, task_id: TaskID, grace_s: float | None = None) -> None:
         self.send(m.KillTask(FrameworkID("framework-1"), task_id, SlaveID("slave-1"), grace_s))
 
-    # -- Listening ----------------------------------------------------------------------------------------------
+    # -- Listening
+    # ----------------------------------------------------------------------------------------------
 
     def turn(self, wait_s: float) -> None:
         """Send what is queued and take in what comes within `wait_s`."""
         assert self._server is not None
-        self.flush()
+        if self.peer is not None:
+            self.flush()
         if not self._server.socket.poll(int(wait_s * 1000), zmq.POLLIN):
             return
         highest = 0
@@ -136,8 +147,13 @@ class FakeSlave:
                 else:
                     self.messages.append(message)
         if highest and self.stores:
-            self.send(m.UpdatesStored(highest))
-        self.flush()
+            self.store(highest)
+        if self.peer is not None:
+            self.flush()
+
+    def store(self, number: int) -> None:
+        """Tell the executor that all updates up to this number are safe."""
+        self.send(m.UpdatesStored(number))
 
     def _on_hello(self, peer: PeerID, message: m.RegisterExecutor) -> None:
         assert message.token == TOKEN
@@ -198,9 +214,11 @@ class FakeSlave:
 
     def complaints(self) -> str:
         """What the executor wrote to its standard error."""
-        return (self.sandbox / "stderr").read_text()
+        stderr = self.sandbox / "stderr"
+        return stderr.read_text() if stderr.exists() else ""
 
-    # -- Looking at the executor --------------------------------------------------------------------------------
+    # -- Looking at the executor
+    # --------------------------------------------------------------------------------
 
     @property
     def pid(self) -> int:

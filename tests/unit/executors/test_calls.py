@@ -1,0 +1,248 @@
+"""Calls and results as bytes: what travels, what is remembered, and what happens to what cannot travel."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import threading
+import types
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+import pytest
+
+from offerd import calls
+from offerd.errors import BadMessage
+
+
+def call_there(data: bytes) -> object:
+    """Unpickle and call, as a worker does."""
+    function, arguments, _ = calls.unpack_call(data)
+    args, kwargs = pickle.loads(arguments)
+    return pickle.loads(function)(*args, **kwargs)
+
+
+def script(source: str) -> Any:
+    """A module as `__main__` is one: nothing in it can be found by name."""
+    module = types.ModuleType("__main__")
+    exec(source, module.__dict__)
+    return module
+
+
+def no_file(file: calls.File) -> bytes:
+    raise AssertionError("no file was written")
+
+
+def outcome(result: calls.Result) -> calls.Outcome:
+    return calls.unpack_result(calls.pack_result(result), no_file)
+
+
+class Unpicklable(Exception):
+    """Holds what no pickle can."""
+
+    def __init__(self) -> None:
+        super().__init__("held a lock")
+        self.lock = threading.Lock()
+
+
+class NeedsTwo(Exception):
+    """Pickles, and then cannot be made again."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(first)
+
+
+class Evil(Exception):
+    """Even its repr raises."""
+
+    def __repr__(self) -> str:
+        raise ValueError("no repr")
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        raise ValueError("no pickle")
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [((7, 2), {}), ((7,), {"b": 2}), ((), {"a": 7, "b": 2}), (([7], [2]), {})]
+)
+def test_a_call_arrives_with_its_arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+    def pair(a: object, b: object) -> tuple[object, object]:
+        return a, b
+
+    assert call_there(calls.pack_call(pair, args, kwargs)) == pair(*args, **kwargs)
+
+
+def test_calls_of_one_function_share_its_bytes() -> None:
+    scale = 3
+    function = lambda x: x * scale  # noqa: E731
+    packed = [calls.unpack_call(calls.pack_call(function, (n,)))[0] for n in (1, 2)]
+    assert packed[0] is packed[1] or packed[0] == packed[1]
+    assert calls.pickle_function(function) is calls.pickle_function(function)
+
+
+def test_a_rebound_global_is_sent_again() -> None:
+    main = script("factor = 2\ndef f(x):\n    return x * factor\ndef g(x):\n    return f(x)")
+    assert call_there(calls.pack_call(main.g, (5,))) == 10
+    main.factor = 3
+    assert call_there(calls.pack_call(main.g, (5,))) == 15
+
+
+def test_a_redefined_helper_is_sent_again() -> None:
+    main = script("def f(x):\n    return x\ndef g(x):\n    return f(x)")
+    assert call_there(calls.pack_call(main.g, (5,))) == 5
+    exec("def f(x):\n    return -x", main.__dict__)
+    assert call_there(calls.pack_call(main.g, (5,))) == -5
+
+
+def test_a_name_defined_later_is_sent() -> None:
+    main = script("def f():\n    return len('abc')")
+    assert call_there(calls.pack_call(main.f)) == 3
+    exec("def len(x):\n    return 99", main.__dict__)
+    assert call_there(calls.pack_call(main.f)) == 99
+
+
+def test_a_changed_list_is_sent_again() -> None:
+    main = script("seen = []\ndef f():\n    return list(seen)")
+    assert call_there(calls.pack_call(main.f)) == []
+    main.seen.append(1)
+    assert call_there(calls.pack_call(main.f)) == [1]
+
+
+def test_a_rebound_closure_is_sent_again() -> None:
+    count = 1
+
+    def read() -> int:
+        return count
+
+    assert call_there(calls.pack_call(read)) == 1
+    count = 2
+    assert call_there(calls.pack_call(read)) == 2
+
+
+def test_a_changed_default_is_sent_again() -> None:
+    main = script("def f(x=[1]):\n    return x")
+    assert call_there(calls.pack_call(main.f)) == [1]
+    main.f.__defaults__[0].append(2)
+    assert call_there(calls.pack_call(main.f)) == [1, 2]
+
+
+def test_a_bound_method_travels_with_what_its_object_holds_now() -> None:
+    main = script("class C:\n    def get(self):\n        return self.value")
+    thing = main.C()
+    thing.value = 1
+    assert call_there(calls.pack_call(thing.get)) == 1
+    thing.value = 2
+    assert call_there(calls.pack_call(thing.get)) == 2
+
+
+def test_functions_of_importable_modules_travel_by_name() -> None:
+    assert b"sqrt" in calls.pickle_function(math.sqrt)
+    assert len(calls.pickle_function(cloudpickle.dumps)) < 100
+
+
+def test_recursive_functions_travel() -> None:
+    main = script("def f(n):\n    return 1 if n == 0 else n * f(n - 1)")
+    assert call_there(calls.pack_call(main.f, (5,))) == 120
+    assert calls.pickle_function(main.f) is calls.pickle_function(main.f)
+
+
+def test_what_cannot_be_pickled_raises_at_the_caller() -> None:
+    with pytest.raises(TypeError, match="lock"):
+        calls.pack_call(print, (threading.Lock(),))
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x93\x01\x02\x80", pickle.dumps(1)])
+def test_bytes_that_are_no_call_are_a_bad_message(data: bytes) -> None:
+    with pytest.raises(BadMessage):
+        calls.unpack_call(data)
+
+
+@pytest.mark.parametrize("value", [None, 1, "x", b"x" * 1000, [1, {"a": (2,)}], lambda x: x])
+def test_a_value_comes_back(value: object) -> None:
+    back = outcome(calls.Inline(calls.pickle_value(value)))
+    assert back.exception is None
+    assert back.value == value or callable(back.value)
+
+
+def test_a_value_in_a_file_is_fetched() -> None:
+    data = calls.pack_result(calls.File("results/t", 4))
+    asked: list[calls.File] = []
+
+    def read(file: calls.File) -> bytes:
+        asked.append(file)
+        return pickle.dumps("from a file")
+
+    assert calls.unpack_result(data, read).value == "from a file"
+    assert asked == [calls.File("results/t", 4)]
+
+
+def test_an_exception_comes_back_with_the_traceback_of_the_far_side() -> None:
+    try:
+        int("nothing")
+    except ValueError as error:
+        back = outcome(calls.raised(error))
+    assert isinstance(back.exception, ValueError)
+    assert isinstance(back.exception.__cause__, calls.RemoteTraceback)
+    assert 'int("nothing")' in str(back.exception.__cause__)
+
+
+@pytest.mark.parametrize("error", [Unpicklable(), NeedsTwo(1, 2), Evil(), ValueError("x" * 200_000)])
+def test_an_exception_that_cannot_travel_becomes_one_that_can(error: Exception) -> None:
+    result = calls.raised(error)
+    assert len(calls.pack_result(result)) < 4 * calls.EXCEPTION_BYTES
+    back = outcome(result)
+    assert isinstance(back.exception, RuntimeError)
+    assert type(error).__name__ in str(back.exception)
+
+
+def test_our_own_frames_are_hidden_from_the_traceback() -> None:
+    def ours() -> None:
+        raise ValueError("here")
+
+    try:
+        ours()
+    except ValueError as error:
+        hidden, shown = calls.raised(error, hidden_frames=1), calls.raised(error)
+    assert "ours()" in shown.traceback
+    assert "ours()" not in hidden.traceback
+    assert 'raise ValueError("here")' in hidden.traceback
+
+
+def test_a_value_that_cannot_be_unpickled_here_is_an_exception() -> None:
+    back = outcome(calls.Inline(b"no pickle"))
+    assert isinstance(back.exception, RuntimeError)
+    assert "cannot be unpickled" in str(back.exception)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x92\xa6Strange\x00", calls.pack_result(calls.Raised(pickle.dumps(1), ""))]
+)
+def test_bytes_that_are_no_result_are_a_bad_message(data: bytes) -> None:
+    with pytest.raises(BadMessage):
+        calls.unpack_result(data, no_file)
+
+
+def test_a_worker_unpickles_a_function_once() -> None:
+    cache = calls.FunctionCache()
+    pickled = calls.pickle_function(lambda: 1)
+    assert cache.load(pickled) is cache.load(bytes(bytearray(pickled)))
+
+
+def test_the_function_least_recently_used_is_forgotten_first() -> None:
+    cache = calls.FunctionCache(count=2)
+    first, second, third = (cloudpickle.dumps(eval(f"lambda: {n}")) for n in range(3))
+    kept = cache.load(first)
+    cache.load(second)
+    cache.load(first)
+    cache.load(third)
+    assert len(cache) == 2
+    assert cache.load(first) is kept
+
+
+def test_functions_that_hold_much_push_out_others() -> None:
+    cache = calls.FunctionCache(size_bytes=10_000)
+    for number in range(5):
+        ballast = bytes([number]) * 4_000
+        cache.load(cloudpickle.dumps(lambda ballast=ballast: ballast))
+    assert len(cache) == 2
