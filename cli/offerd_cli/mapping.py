@@ -21,7 +21,7 @@ from offerd.messages import CommandInfo, Reason, TaskStatus
 from offerd.resources import Resources
 from offerd_cli.batch import INLINE_OUTPUT, Batch, Ended, Place, Started
 from offerd_cli.outcome import exit_status, sentence, speaks_for_itself
-from offerd_cli.sandbox_files import SandboxFiles, Unreachable
+from offerd_cli.sandbox_files import LogReader, SandboxFiles, Unreachable
 from offerd_cli.working import Work, check_words, task_prefix
 
 PLACE_FOR_ARGUMENT = "{}"
@@ -236,12 +236,9 @@ class Map(Work):
         parts: list[IO[bytes]] = []
         for name in ("stdout", "stderr"):
             part: IO[bytes] = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 (closed when printed)
-            offset = 0
-            while chunk := files.read(
-                place.files_address, status.container_id, f"tasks/{status.task_id}/{name}", offset
-            ):
-                part.write(chunk.content)
-                offset = chunk.next_offset
+            log = LogReader(files, place.files_address, status.container_id, f"tasks/{status.task_id}/{name}")
+            while content := log.read():
+                part.write(content)
             part.seek(0)
             parts.append(part)
         return Output(parts[0], parts[1])

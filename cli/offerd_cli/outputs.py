@@ -1,7 +1,6 @@
 """Brings what tasks write from the slaves' file servers to this terminal, while they run and to the last byte.
 
-One thread asks in turn for what is new in each file, more often where something comes. A file that was rotated meanwhile
-is known by being shorter than what was read of it; the rest of the old one is read first.
+One thread asks in turn for what is new in each file, more often where something comes.
 """
 
 from __future__ import annotations
@@ -12,11 +11,13 @@ from dataclasses import dataclass
 
 from offerd.messages import TaskStatus
 from offerd_cli.batch import Place
-from offerd_cli.sandbox_files import SandboxFiles, Unreachable
+from offerd_cli.sandbox_files import LogReader, SandboxFiles, Unreachable
 from offerd_cli.screen import Screen
 
 FAST_S = 0.03
 SLOW_S = 0.25
+TURN_BYTES = 8 << 20
+"""Read from one file before the others get their turn."""
 GIVE_UP_S = 5.0
 """How long the file server of an ended task may be away (a slave being restarted) before its output is given up."""
 
@@ -26,11 +27,8 @@ class _Stream:
     """One file of one instance. `partial`: the start of a line that has not ended, where lines get a prefix."""
 
     index: int
-    address: str
-    container_id: str
-    path: str
+    log: LogReader
     is_stderr: bool
-    offset: int = 0
     partial: bytes = b""
     finishing_since: float | None = None
     finished: bool = False
@@ -59,13 +57,7 @@ class Follower:
             if index in self._streams:
                 return
             self._streams[index] = [
-                _Stream(
-                    index,
-                    place.files_address,
-                    status.container_id,
-                    f"tasks/{status.task_id}/{name}",
-                    name == "stderr",
-                )
+                _Stream(index, self._log(place, status, name), name == "stderr")
                 for name in ("stdout", "stderr")
             ]
             self._hurry = True
@@ -93,6 +85,11 @@ class Follower:
             self._news.notify_all()
         self._thread.join()
         self._files.close()
+
+    def _log(self, place: Place, status: TaskStatus, name: str) -> LogReader:
+        return LogReader(
+            self._files, place.files_address, status.container_id, f"tasks/{status.task_id}/{name}"
+        )
 
     def _unfinished(self) -> bool:
         return any(
@@ -135,11 +132,10 @@ class Follower:
         is_last = stream.finishing_since is not None
         moved = 0
         try:
-            while data := self._files.read(stream.address, stream.container_id, stream.path, stream.offset):
-                stream.offset = data.next_offset
-                moved += len(data.content)
-                self._write(stream, data.content)
-                if not is_last or self._closing:
+            while data := stream.log.read():
+                moved += len(data)
+                self._write(stream, data)
+                if moved >= TURN_BYTES or self._closing:
                     break
             else:
                 stream.finished = is_last
@@ -147,6 +143,10 @@ class Follower:
             if stream.finishing_since is not None and time.monotonic() - stream.finishing_since > GIVE_UP_S:
                 self._screen.note(f"the rest of the output of [{stream.index + 1}] is out of reach: {error}")
                 stream.finished = True
+        if stream.finished and stream.log.has_gaps:
+            self._screen.note(
+                f"[{stream.index + 1}] wrote faster than we could read; a part of its output is lost"
+            )
         if stream.finished and stream.partial:
             self._screen.write(
                 self._prefix(stream.index) + stream.partial + b"\n", to_stderr=stream.is_stderr

@@ -8,7 +8,7 @@ from offerd.errors import OfferdError
 from offerd.ids import TaskID
 from offerd.operator import OperatorClient
 from offerd.operator_messages import TaskSummary
-from offerd_cli.sandbox_files import SandboxFiles
+from offerd_cli.sandbox_files import LogReader, SandboxFiles
 from offerd_cli.screen import Screen
 
 POLL_S = 0.1
@@ -34,7 +34,8 @@ def find_task(client: OperatorClient, task: str, framework: str) -> TaskSummary:
 
 def print_log(master: str, task: str, framework: str, name: str, *, follow: bool) -> int:
     """Print the file `name` of the task's sandbox; with `follow`, until the task has ended."""
-    screen, files, offset = Screen("offerd logs", progress=False), SandboxFiles(), 0
+    screen, files = Screen("offerd logs", progress=False), SandboxFiles()
+    log: LogReader | None = None
     try:
         with OperatorClient(master) as client:
             found = find_task(client, task, framework)
@@ -42,7 +43,9 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
             while True:
                 # Known before the last look: what was written before the end is read after it.
                 is_over = not follow or found.state.terminal
-                offset = _print_new(screen, files, found, name, offset)
+                log = log or _log_of(found, name, files)
+                while log is not None and (content := log.read()):
+                    screen.write(content)
                 if is_over:
                     return 0
                 time.sleep(POLL_S)
@@ -54,17 +57,16 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
         files.close()
 
 
-def _print_new(screen: Screen, files: SandboxFiles, task: TaskSummary, name: str, offset: int) -> int:
+def _log_of(task: TaskSummary, name: str, files: SandboxFiles) -> LogReader | None:
+    """None while the task has no container. Raises `OfferdError` if it never had one."""
     container_id, path = _sandbox(task)
     if container_id:
-        while chunk := files.read(task.files_address, container_id, f"{path}/{name}".lstrip("/"), offset):
-            screen.write(chunk.content)
-            offset = chunk.next_offset
-    elif task.state.terminal:
+        return LogReader(files, task.files_address, container_id, f"{path}/{name}".lstrip("/"))
+    if task.state.terminal:
         raise OfferdError(
             f"task {task.task_id} never ran: it ended {task.state.value} {task.reason}".rstrip()
         )
-    return offset
+    return None
 
 
 def _sandbox(task: TaskSummary) -> tuple[str, str]:

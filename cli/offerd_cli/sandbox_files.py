@@ -1,14 +1,19 @@
-"""Reads files of sandboxes over the slaves' HTTP file servers, one connection kept for each slave."""
+"""Reads growing and rotated files of sandboxes over the slaves' HTTP file servers, one connection kept for each slave.
+
+A log that reached its size is renamed to `NAME.1` and begun anew. Which file an answer is of, its `ETag` says (it names
+the inode); so a reader knows that the file was rotated under it, and reads the rest of the old one first.
+"""
 
 from __future__ import annotations
 
 import http.client
+import sys
 from typing import NamedTuple
 from urllib.parse import quote
 
 from offerd.errors import OfferdError
 
-CHUNK_BYTES = 256 << 10
+CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 10.0
 
 
@@ -16,15 +21,15 @@ class Unreachable(OfferdError):
     """The file server does not answer, or not with a file."""
 
 
-class Chunk(NamedTuple):
-    """A part of a file, and where the next one begins."""
+class Answer(NamedTuple):
+    """`tag` tells one file from another; None if there is no such file."""
 
-    content: bytes
-    next_offset: int
+    tag: str | None
+    content: bytes = b""
 
 
 class SandboxFiles:
-    """Not for several threads at once."""
+    """Connections to file servers. Not for several threads at once."""
 
     def __init__(self) -> None:
         self._connections: dict[str, http.client.HTTPConnection] = {}
@@ -34,59 +39,101 @@ class SandboxFiles:
             connection.close()
         self._connections.clear()
 
-    def read(self, address: str, container_id: str, path: str, offset: int) -> Chunk | None:
-        """What is in the file from `offset` on, or None if nothing is (or no such file exists yet).
+    def get(self, address: str, container_id: str, path: str, offset: int) -> Answer:
+        """At most `CHUNK_BYTES` of the file from `offset`. Raises `Unreachable` with one line."""
+        url = f"/containers/{quote(container_id)}/{quote(path)}"
+        response, content = self._request(address, url, f"bytes={offset}-{offset + CHUNK_BYTES - 1}")
+        match response.status:
+            case http.client.OK | http.client.PARTIAL_CONTENT:
+                return Answer(response.getheader("ETag") or "", content)
+            case http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+                # A file that is shorter than what was read of it is another one: file systems use inodes again at once.
+                is_another = _size(response) < offset
+                return Answer("another" if is_another else response.getheader("ETag") or "")
+            case http.client.NOT_FOUND:
+                return Answer(None)
+        raise Unreachable(f"{address}{url}: {response.status} {content.decode(errors='replace').strip()}")
 
-        Raises `Unreachable` with one line.
-        """
-        status, content, size = self._get(address, container_id, path, offset)
-        if status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and size is not None and size < offset:
-            return self._read_rotated(address, container_id, path, offset)
-        if offset == 0 and content:  # whoever begins to read late begins with the older part
-            return self._read_rotated(address, container_id, path, 0)
-        return Chunk(content, offset + len(content)) if content else None
-
-    def _read_rotated(self, address: str, container_id: str, path: str, offset: int) -> Chunk | None:
-        """The file began anew: what we have not read of the old one, then the new one from its start."""
-        rest = b""
-        while True:
-            _, content, _ = self._get(address, container_id, f"{path}.1", offset + len(rest))
-            rest += content
-            if not content:
-                break
-        _, content, _ = self._get(address, container_id, path, 0)
-        return Chunk(rest + content, len(content))
-
-    def _get(self, address: str, container_id: str, path: str, offset: int) -> tuple[int, bytes, int | None]:
-        """`(HTTP status, content, size of the file if the answer says it)`."""
-        url = f"/containers/{quote(container_id)}/{quote(path)}?offset={offset}&length={CHUNK_BYTES}"
-        for is_second_try in (False, True):
-            connection = self._connections.get(address)
+    def _request(self, address: str, url: str, part: str) -> tuple[http.client.HTTPResponse, bytes]:
+        """A kept connection may have been closed by the server as idle: then a new one is tried, once."""
+        kept = self._connections.pop(address, None)
+        for connection in (kept, http.client.HTTPConnection(address, timeout=TIMEOUT_S)):
             if connection is None:
-                is_second_try = True
-                connection = self._connections[address] = http.client.HTTPConnection(
-                    address, timeout=TIMEOUT_S
-                )
+                continue
             try:
-                connection.request("GET", url)
+                connection.request("GET", url, headers={"Range": part})
                 response = connection.getresponse()
                 content = response.read()
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                del self._connections[address]
-                # A kept connection may have been closed by the server as idle: a new one tells.
-                if is_second_try:
-                    raise Unreachable(f"the slave's files at {address} cannot be read: {error}") from None
+                failure = error
                 continue
-            if response.status in (http.client.OK, http.client.PARTIAL_CONTENT):
-                return response.status, content, None
-            if response.status in (http.client.NOT_FOUND, http.client.REQUESTED_RANGE_NOT_SATISFIABLE):
-                return response.status, b"", _size(response)
-            raise Unreachable(f"{address}{url}: {response.status} {content.decode(errors='replace').strip()}")
-        raise AssertionError("the second try returns or raises")
+            self._connections[address] = connection
+            return response, content
+        raise Unreachable(f"the slave's files at {address} cannot be read: {failure}")
 
 
-def _size(response: http.client.HTTPResponse) -> int | None:
-    """Of the file, from `Content-Range: bytes */SIZE`."""
+class LogReader:
+    """Reads one log from its beginning, through rotations. `has_gaps` when a part was gone before it was read."""
+
+    def __init__(self, files: SandboxFiles, address: str, container_id: str, path: str) -> None:
+        self._files = files
+        self._where = (address, container_id)
+        self._path = path
+        self._tag: str | None = None  # of the file that we are in; None before the first byte
+        self._offset = 0
+        self._is_in_old = False
+        self.has_gaps = False
+
+    def read(self) -> bytes:
+        """What is new, a piece at a time; empty if nothing is for now. Raises `Unreachable`."""
+        if self._tag is None:
+            return self._begin()
+        return self._read_old() if self._is_in_old else self._read_current()
+
+    def _begin(self) -> bytes:
+        current = self._get(self._path, 0)
+        if current.tag is None:
+            return b""
+        # Whoever begins late begins with the older part.
+        old = self._get(f"{self._path}.1", 0)
+        return self._enter(current if old.tag is None else old, is_old=old.tag is not None)
+
+    def _read_current(self) -> bytes:
+        current = self._get(self._path, self._offset)
+        if current.tag == self._tag:
+            return self._move(current.content)
+        # Rotated under us, or for the moment between a rename and the next byte not there at all.
+        return self._read_old()
+
+    def _read_old(self) -> bytes:
+        current = self._get(self._path, 0)
+        old = self._get(f"{self._path}.1", self._offset)
+        if old.tag == self._tag:
+            self._is_in_old = True
+            if old.content or current.tag is None:
+                return self._move(old.content)
+            return self._enter(current, is_old=False)
+        if self._get(self._path, self._offset).tag == self._tag:  # named anew between two requests
+            self._is_in_old = False
+            return b""
+        self.has_gaps = True
+        self._tag = None
+        return self._begin()
+
+    def _enter(self, answer: Answer, *, is_old: bool) -> bytes:
+        self._tag, self._offset, self._is_in_old = answer.tag, 0, is_old
+        return self._move(answer.content)
+
+    def _move(self, content: bytes) -> bytes:
+        self._offset += len(content)
+        return content
+
+    def _get(self, path: str, offset: int) -> Answer:
+        return self._files.get(*self._where, path, offset)
+
+
+def _size(response: http.client.HTTPResponse) -> int:
+    """Of the file, from `Content-Range: bytes */SIZE`; where it is not said, as large as can be."""
     size = (response.getheader("Content-Range") or "").rpartition("/")[2]
-    return int(size) if size.isdigit() else None
+    return int(size) if size.isdigit() else sys.maxsize

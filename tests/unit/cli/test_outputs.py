@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import threading
 from collections.abc import Iterator
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -13,10 +14,20 @@ from offerd.ids import ContainerID, TaskID
 from offerd.messages import TaskState, TaskStatus
 from offerd_cli.batch import Place
 from offerd_cli.outputs import Follower
-from offerd_cli.sandbox_files import Chunk, SandboxFiles, Unreachable
+from offerd_cli.sandbox_files import LogReader, SandboxFiles, Unreachable
 from offerd_cli.screen import Screen
 
 STATUS = TaskStatus(TaskID("t"), TaskState.RUNNING, container_id=ContainerID("c"))
+
+
+class File:
+    """A file; its inode stays what it is through renaming."""
+
+    numbers = itertools.count(100)
+
+    def __init__(self, content: bytes, inode: int | None = None) -> None:
+        self.content = content
+        self.inode = next(self.numbers) if inode is None else inode
 
 
 class Slave(http.server.ThreadingHTTPServer):
@@ -26,32 +37,40 @@ class Slave(http.server.ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
+        self.files: dict[str, File] = {}
         self.broken = False
         self.at_once = 1 << 20
         self.place = Place("S-1", "host", f"127.0.0.1:{self.server_address[1]}")
 
+    def rotate(self, content: bytes, *, inode: int | None = None) -> None:
+        """Rename `stdout` and begin it anew."""
+        self.files["stdout.1"] = self.files["stdout"]
+        self.files["stdout"] = File(content, inode)
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one segment
     server: Slave
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        offset = int(parse_qs(url.query)["offset"][0])
-        content = self.server.files.get(url.path.removeprefix("/containers/c/"))
+        offset = int(self.headers["Range"].removeprefix("bytes=").partition("-")[0])
+        file = self.server.files.get(url.path.removeprefix("/containers/c/"))
         if self.server.broken:
             self.answer(500, b"disk on fire")
-        elif content is None:
+        elif file is None:
             self.answer(404, b"no such file")
-        elif offset >= len(content) > 0:
-            self.answer(416, b"past the end", f"bytes */{len(content)}")
+        elif offset >= len(file.content):
+            self.answer(416, b"past the end", f'"{file.inode:x}"', f"bytes */{len(file.content)}")
         else:
-            self.answer(206, content[offset : offset + self.server.at_once])
+            self.answer(206, file.content[offset : offset + self.server.at_once], f'"{file.inode:x}"')
 
-    def answer(self, status: int, body: bytes, content_range: str = "") -> None:
+    def answer(self, status: int, body: bytes, tag: str = "", content_range: str = "") -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        if tag:
+            self.send_header("ETag", tag)
         if content_range:
             self.send_header("Content-Range", content_range)
         self.end_headers()
@@ -78,54 +97,99 @@ def files() -> Iterator[SandboxFiles]:
     client.close()
 
 
-def read(files: SandboxFiles, slave: Slave, offset: int) -> Chunk | None:
-    return files.read(slave.place.files_address, "c", "stdout", offset)
+@pytest.fixture
+def log(slave: Slave, files: SandboxFiles) -> LogReader:
+    return LogReader(files, slave.place.files_address, "c", "stdout")
 
 
-def test_a_file_is_read_from_where_we_are(slave: Slave, files: SandboxFiles) -> None:
-    slave.files["stdout"] = b"abcdef"
-    assert read(files, slave, 2) == Chunk(b"cdef", 6)
+def read_all(log: LogReader) -> bytes:
+    return b"".join(iter(log.read, b""))
 
 
-@pytest.mark.parametrize("content", [None, b"", b"abc"])
-def test_nothing_new_or_no_file_yet_is_nothing(
-    content: bytes | None, slave: Slave, files: SandboxFiles
+def test_a_file_is_read_as_it_grows(slave: Slave, log: LogReader) -> None:
+    assert log.read() == b""
+    slave.files["stdout"] = File(b"")
+    assert log.read() == b""
+    slave.files["stdout"].content += b"abc"
+    assert log.read() == b"abc"
+    assert log.read() == b""
+    slave.files["stdout"].content += b"def"
+    assert read_all(log) == b"def"
+
+
+@pytest.mark.parametrize("new_content", [b"", b"g", b"ghijklmnopq"])
+def test_of_a_rotated_file_the_rest_comes_before_the_new_one(
+    new_content: bytes, slave: Slave, log: LogReader
 ) -> None:
-    if content is not None:
-        slave.files["stdout"] = content
-    assert read(files, slave, len(content or b"")) is None
+    slave.files["stdout"] = File(b"abcd")
+    assert log.read() == b"abcd"
+    slave.files["stdout"].content += b"ef"
+    slave.rotate(new_content)
+    assert read_all(log) == b"ef" + new_content
+    slave.files["stdout"].content += b"Z"
+    slave.rotate(b"!")
+    assert read_all(log) == b"Z!"
+    assert not log.has_gaps
 
 
-def test_of_a_rotated_file_the_rest_of_the_old_one_comes_before_the_new_one(
-    slave: Slave, files: SandboxFiles
+def test_a_file_rotated_away_and_not_begun_anew_yet_is_read_on(slave: Slave, log: LogReader) -> None:
+    slave.files["stdout"] = File(b"abcd")
+    assert log.read() == b"abcd"
+    slave.files["stdout.1"] = slave.files.pop("stdout")
+    slave.files["stdout.1"].content += b"e"
+    assert read_all(log) == b"e"
+    slave.files["stdout"] = File(b"f")
+    assert read_all(log) == b"f"
+
+
+def test_who_begins_late_begins_with_what_was_rotated_away(slave: Slave, log: LogReader) -> None:
+    slave.at_once = 2
+    slave.files |= {"stdout.1": File(b"abc"), "stdout": File(b"de")}
+    assert read_all(log) == b"abcde"
+    assert not log.has_gaps
+
+
+def test_a_file_rotated_twice_between_two_looks_leaves_a_gap_that_is_known(
+    slave: Slave, log: LogReader
 ) -> None:
-    slave.files |= {"stdout.1": b"abcdef", "stdout": b"gh"}
-    assert read(files, slave, 4) == Chunk(b"efgh", 2)
+    slave.files["stdout"] = File(b"abcd")
+    assert log.read() == b"abcd"
+    slave.rotate(b"efgh")
+    slave.rotate(b"ij")
+    assert read_all(log) == b"efghij"
+    assert log.has_gaps
 
 
-def test_who_begins_late_begins_with_what_was_rotated_away(slave: Slave, files: SandboxFiles) -> None:
-    slave.files |= {"stdout.1": b"abc", "stdout": b"de"}
-    assert read(files, slave, 0) == Chunk(b"abcde", 2)
+def test_an_inode_used_again_for_a_shorter_file_is_another_file(slave: Slave, log: LogReader) -> None:
+    slave.files["stdout"] = File(b"abcd", inode=7)
+    assert log.read() == b"abcd"
+    slave.rotate(b"efgh")
+    slave.rotate(b"ij", inode=7)
+    assert read_all(log) == b"efghij"
+    assert log.has_gaps
 
 
-def test_a_kept_connection_that_was_closed_is_made_anew(slave: Slave, files: SandboxFiles) -> None:
-    slave.files["stdout"] = b"abc"
-    assert read(files, slave, 1) == Chunk(b"bc", 3)
+def test_a_kept_connection_that_was_closed_is_made_anew(
+    slave: Slave, files: SandboxFiles, log: LogReader
+) -> None:
+    slave.files["stdout"] = File(b"abc")
+    assert log.read() == b"abc"
     connection = files._connections[slave.place.files_address]
     assert connection.sock is not None
     connection.sock.shutdown(2)
-    assert read(files, slave, 2) == Chunk(b"c", 3)
+    slave.files["stdout"].content += b"d"
+    assert log.read() == b"d"
 
 
 def test_a_server_in_trouble_is_one_line(slave: Slave, files: SandboxFiles) -> None:
     slave.broken = True
     with pytest.raises(Unreachable, match="500 disk on fire"):
-        read(files, slave, 0)
+        files.get(slave.place.files_address, "c", "stdout", 0)
 
 
 def test_no_server_at_all_is_one_line(files: SandboxFiles) -> None:
     with pytest.raises(Unreachable, match=r"cannot be read: .*refused"):
-        files.read("127.0.0.1:1", "c", "stdout", 0)
+        files.get("127.0.0.1:1", "c", "stdout", 0)
 
 
 def follow_to_the_end(slave: Slave, *, instances: int = 1, streams: bool = True) -> None:
@@ -141,7 +205,7 @@ def test_output_comes_whole_and_on_its_own_stream(
     streams: bool, slave: Slave, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     slave.at_once = 1000
-    slave.files |= {"tasks/t/stdout": bytes(range(256)) * 40, "tasks/t/stderr": b"oops"}
+    slave.files |= {"tasks/t/stdout": File(bytes(range(256)) * 40), "tasks/t/stderr": File(b"oops")}
     follow_to_the_end(slave, streams=streams)
     assert capfdbinary.readouterr() == (bytes(range(256)) * 40, b"oops")
 
@@ -150,7 +214,7 @@ def test_with_several_instances_each_line_has_a_prefix_and_the_last_one_an_end(
     slave: Slave, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     slave.at_once = 3
-    slave.files["tasks/t/stdout"] = b"one\n\ntwo\nthree"
+    slave.files["tasks/t/stdout"] = File(b"one\n\ntwo\nthree")
     follow_to_the_end(slave, instances=12)
     assert capfdbinary.readouterr().out == b"[ 1] one\n[ 1] \n[ 1] two\n[ 1] three\n"
 
