@@ -35,6 +35,7 @@ from offerd.errors import FrameworkError, OfferdError
 from offerd.ids import FrameworkID
 from offerd.messages import FrameworkInfo, GuaranteedShare, Message
 from offerd.operator_messages import Waiting
+from offerd.pacing import Pacer
 from offerd.resources import Resources
 from offerd.scheduler import Scheduler
 from offerd.scheduler_core import Action, Answer, Call, Deliver, End, Send
@@ -222,6 +223,7 @@ class SchedulerDriver(Actions):
         poller.register(self._client.socket, zmq.POLLIN)
         poller.register(self._wakeup, zmq.POLLIN)
         give_up_at = time.monotonic() + self._connect_timeout_s
+        pacer = Pacer()
         self._perform(self._core.start(time.monotonic()))
         while not self._is_ending:
             self._turn()
@@ -239,6 +241,7 @@ class SchedulerDriver(Actions):
             self._is_asleep = False
             if any(fd == self._wakeup for fd, _ in ready):
                 os.eventfd_read(self._wakeup)
+            pacer.collect(self._core.in_flight)
         if not self._is_silent:
             self._carry_out_orders()
             self._flush()

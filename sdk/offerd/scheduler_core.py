@@ -149,6 +149,11 @@ class SchedulerCore:
             Waiting: self._answer,
         }
 
+    @property
+    def in_flight(self) -> int:
+        """How many tasks are launched and have not ended."""
+        return len(self._live)
+
     # -- what happens -------------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> list[Action]:

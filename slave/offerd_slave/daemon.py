@@ -23,6 +23,7 @@ from offerd import codec
 from offerd.errors import BadInput
 from offerd.ids import SlaveID
 from offerd.messages import SlaveInfo
+from offerd.pacing import Pacer
 from offerd.transport import Client, new_context, tcp
 from offerd_isolation.choose import choose
 from offerd_slave.containerizer import Containerizer
@@ -91,6 +92,7 @@ class SlaveDaemon:
         self._syncs: list[int] = []
         self._write_again_at: float | None = None
         self._running = True
+        self._pacer = Pacer()
         self._wakeup, self._wakeup_write = socket.socketpair()
         self.core = SlaveCore(
             replace(
@@ -142,7 +144,11 @@ class SlaveDaemon:
         containers = []
         for checkpoint in found.containers:
             alive = self._containerizer.adopt(checkpoint, shims[checkpoint.container_id])
-            record = None if alive else self._containerizer.exits.record(self.workdir.container(checkpoint.container_id))
+            record = (
+                None
+                if alive
+                else self._containerizer.exits.record(self.workdir.container(checkpoint.container_id))
+            )
             containers.append(RecoveredContainer(checkpoint, alive, record))
         if containers:
             alive_count = sum(container.alive for container in containers)
@@ -169,6 +175,7 @@ class SlaveDaemon:
         log.info("work directory %s, resources %s", self.workdir.path, self._host.resources)
         while self._running:
             ready = dict(poller.poll(self._timeout_ms()))
+            self._pacer.collect(len(self.core.state.tasks))
             self._read(ready)
             self._turn()
 

@@ -51,13 +51,14 @@ def become_executor(job: Job, sandbox: int, outputs: Sequence[int], trouble: int
 
 def drop_privileges(job: Job) -> None:
     """For good: no uid, gid or group of the slave stays, and no setuid program gives one back."""
+    if job.identity is not None:
+        os.seteuid(0)  # the shim's is the user's already
     # A slave may be protected from the OOM killer; what it starts is not. Raising one's own score needs no right.
     with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
         if int(file.read()) < 0:
             file.write(b"0")
     if job.identity is not None:
         uid, gid, groups = job.identity
-        os.seteuid(0)
         os.setgroups(groups)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 
 CHUNK_BYTES = 64 << 10
 """One read: what a pipe holds."""
@@ -73,10 +74,13 @@ class RotatedLog:
 
     def _rotate(self) -> None:
         try:
-            os.rename(self._name, f"{self._name}.1", src_dir_fd=self._directory, dst_dir_fd=self._directory)
+            with suppress(FileNotFoundError):  # the task has removed it
+                os.rename(
+                    self._name, f"{self._name}.1", src_dir_fd=self._directory, dst_dir_fd=self._directory
+                )
             fresh = self._create()
         except OSError:
-            # Our name was removed, stands for a directory by now, or the directory takes no file: begin this one again.
+            # A directory has one of the names, the disk takes no file, or the sandbox is gone: begin this one again.
             os.ftruncate(self._file, 0)
         else:
             os.close(self._file)

@@ -26,6 +26,8 @@ class SlaveSettings:
     master_silence_s: float = 15.0  # no word from the master for so long: say hello again
     update_retry_s: float = 10.0  # doubles up to ...
     update_retry_max_s: float = 600.0
+    sync_pause_per_task_s: float = 20e-6  # between syncs of the journal, for each task that runs ...
+    sync_pause_max_s: float = 0.002  # ... up to this
     usage_interval_s: float = 5.0
     drain_ack_s: float = 5.0  # how long a drained slave waits for its last acknowledgements
     limits_containers: bool = (

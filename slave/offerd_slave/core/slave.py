@@ -100,6 +100,7 @@ class SlaveCore:
             "escalate": lambda f, t, now: self.tasks.escalate(FrameworkID(f), TaskID(t), now),
             "abandon": lambda f, t, now: self.tasks.abandon(FrameworkID(f), TaskID(t), now),
             "register": lambda c, now: self.containers.registration_timed_out(ContainerID(c)),
+            "sync": lambda now: None,  # end_turn, which follows, does it
             "leave": self._leave,
             "shutdown": lambda c, now: self.containers.shutdown_timed_out(ContainerID(c)),
         }
@@ -119,7 +120,7 @@ class SlaveCore:
         for name, *key in self.state.timers.due(now):
             self._timer_handlers[name](*key, now)
         self.statuses.retry_due(now)
-        self.statuses.end_turn()
+        self.statuses.end_turn(now)
         if self.state.draining:
             self._finish_drain(now)
         return self._taken()

@@ -46,6 +46,7 @@ class Statuses:
         self._heard: dict[ContainerID, int] = {}  # newest update of each executor, not yet confirmed to it
         self._heard_syncing: dict[ContainerID, int] = {}
         self._retry_at = 0.0
+        self._sync_at = 0.0
 
     # -- in -----------------------------------------------------------------------------------------------------------
 
@@ -194,11 +195,19 @@ class Statuses:
         heard, self._heard_syncing = self._heard_syncing, {}
         self._confirm(heard)
 
-    def end_turn(self) -> None:
-        """One sync for all terminal statuses that came since the last one."""
+    def end_turn(self, now: float) -> None:
+        """One sync for all terminal statuses that came since the last one. The more tasks run, the longer a batch gathers:
+        a sync costs the kernel about as much as the whole rest of a task's life costs us.
+        """
         if self._syncing:
             return
         if self._unsynced:
+            if now < self._sync_at:
+                self._state.timers.set(("sync",), self._sync_at)
+                return
+            settings = self._state.settings
+            pause_s = len(self._state.tasks) * settings.sync_pause_per_task_s
+            self._sync_at = now + min(pause_s, settings.sync_pause_max_s)
             self._syncing, self._unsynced = self._unsynced, []
             self._heard_syncing, self._heard = self._heard, {}
             self._syncs += 1

@@ -228,6 +228,19 @@ def test_terminal_statuses_during_a_sync_share_the_next_one() -> None:
     assert bench.told_executors(m.UpdatesStored) == [m.UpdatesStored(4), m.UpdatesStored(6)]
 
 
+def test_syncs_keep_a_pause_that_grows_with_the_tasks_that_run() -> None:
+    bench = Bench(settings=SlaveSettings(sync_pause_per_task_s=0.001, sync_pause_max_s=0.1))
+    bench.running(*(task(f"t{i}", cpus=0.1) for i in range(10)))
+    bench.sync_at_once = False
+    bench.update("t0", FINISHED, 2, 11)
+    bench.synced()
+    bench.update("t1", FINISHED, 2, 12)
+    assert not bench.unsynced
+    assert bench.core.next_deadline() == bench.now + 0.009
+    bench.turn(0.009)
+    assert len(bench.unsynced) == 1
+
+
 def test_status_names_slave_executor_and_container_whatever_the_executor_claims() -> None:
     bench = Bench()
     container_id = bench.running(task())
