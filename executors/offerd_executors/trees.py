@@ -19,6 +19,7 @@ import os
 import resource
 import signal
 import socket
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple
 
@@ -233,10 +234,8 @@ class Forest:
             tree.strays.add(pid)
 
     def _note_descendants(self, tree: Tree) -> None:
-        for pid, parent in descendants(_children(tree)):
-            stat = process_stat(pid)
-            if stat is not None and stat.parent == parent:
-                self._known[pid, stat.start_ticks] = tree
+        for pid, stat in descendants(_children(tree)):
+            self._known[pid, stat.start_ticks] = tree
 
     def _marker_of(self, pid: int) -> bytes:
         """Its line of the environment it was started with; empty if it has none."""
@@ -282,14 +281,17 @@ class Forest:
         self.reap()  # strays that came since are members too
         children = _children(tree)
         groups = set(children)
+        # Before any signal: with a member's death its children pass to us, and could not be found below it.
+        deeper = descendants(children)
         for pid in children:
             _signal_group(pid, number)
         for pid in children:
             if os.getpgid(pid) not in groups:
                 _signal(pid, number)
                 _signal(pid, signal.SIGCONT)
-        for pid, parent in descendants(children):
-            _signal_descendant(pid, parent, groups, number)
+        for pid, stat in deeper:
+            if stat.group not in groups:
+                _signal_descendant(pid, stat, number)
         for pid in children:
             _signal_group(pid, signal.SIGCONT)
 
@@ -316,17 +318,16 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def _signal_descendant(pid: int, parent: int, groups: set[int], number: signal.Signals) -> None:
-    """To a process found as a child of `parent`, unless it is in one of `groups`, which have been told."""
+def _signal_descendant(pid: int, seen: Stat, number: signal.Signals) -> None:
+    """To a process that was seen in the tree, if it still is the one that has the number."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
-        # The pidfd holds whoever has the number now. It is of the tree if its parent is the one we came by;
-        # if that has died meanwhile it is our own child, and `reap` will see to it.
+        # The pidfd holds whoever has the number now; the time of its start says whether that is the one seen.
         stat = process_stat(pid)
-        if stat is not None and stat.parent == parent and stat.group not in groups:
+        if stat is not None and stat.start_ticks == seen.start_ticks:
             signal.pidfd_send_signal(pidfd, number)
             signal.pidfd_send_signal(pidfd, signal.SIGCONT)
     except (ProcessLookupError, PermissionError):
@@ -382,20 +383,23 @@ def _children_of(pid: int, thread: int) -> Iterable[int]:
     return map(int, text.split()) if text else ()
 
 
-def descendants(pids: Iterable[int]) -> list[tuple[int, int]]:
-    """`(pid, parent)` of everything below these, parents first."""
-    found: list[tuple[int, int]] = []
-    todo = list(pids)
+def descendants(pids: Iterable[int]) -> list[tuple[int, Stat]]:
+    """Everything below these processes, parents first."""
+    found: list[tuple[int, Stat]] = []
+    todo = deque(pids)
     while todo:
-        parent = todo.pop()
+        parent = todo.popleft()
         try:
             threads = os.listdir(f"/proc/{parent}/task")
         except (FileNotFoundError, ProcessLookupError):
             continue
         for thread in threads:
             for pid in _children_of(parent, int(thread)):
-                found.append((pid, parent))
-                todo.append(pid)
+                stat = process_stat(pid)
+                # Else it has ended since, and the number may be another's.
+                if stat is not None and stat.parent == parent:
+                    found.append((pid, stat))
+                    todo.append(pid)
     return found
 
 
