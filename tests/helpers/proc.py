@@ -1,0 +1,181 @@
+"""Real containers for tests: launched by a real launcher, and ended completely afterwards."""
+
+from __future__ import annotations
+
+import logging
+import select
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from offerd.ids import ContainerID, ExecutorID, FrameworkID
+from offerd.messages import ExecutorInfo
+from offerd_isolation import process_table
+from offerd_isolation.base import ContainerSpec, Isolation, ProcessID
+from offerd_isolation.noop import NoopIsolation
+from offerd_slave.exits import ExitWatcher
+from offerd_slave.launcher import Launcher
+from offerd_slave.launching import DEFAULT_LOG_BYTES, Launched, LaunchFailed, LaunchSpec
+from offerd_slave.records import ExitRecord
+from offerd_slave.sandbox import make_container
+
+T = TypeVar("T")
+
+TESTS = Path(__file__).resolve().parents[1]
+LIMIT_S = 20.0
+"""Longer than any condition takes on a busy machine; a test that waits so long has failed."""
+
+
+def wait_until(condition: Callable[[], T], what: str) -> T:
+    """The first true value of `condition`; an AssertionError that says `what` did not happen."""
+    deadline = time.monotonic() + LIMIT_S
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"did not happen within {LIMIT_S} s: {what}"
+        time.sleep(0.002)
+    return value
+
+
+def is_running(pid: int) -> bool:
+    """Whether this pid is a process that still runs."""
+    process = process_table.read(pid)
+    return process is not None and not process.is_dead
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One that was launched."""
+
+    container_id: ContainerID
+    directory: Path
+    sandbox: Path
+    shim: ProcessID
+
+    def output(self, name: str = "stdout") -> str:
+        """What its executor has written so far."""
+        return (self.sandbox / name).read_text()
+
+    def pids(self) -> list[int]:
+        """Everything that runs below its shim."""
+        return [process.pid for process in process_table.descendants(self.shim.pid)]
+
+    def wait_for(self, text: str) -> None:
+        """Until its stdout holds this."""
+        wait_until(lambda: text in self.output(), f"{text!r} in stdout; stderr: {self.output('stderr')}")
+
+
+class Bed:
+    """A work directory with a launcher, an isolation module and an exit watcher."""
+
+    def __init__(self, work_dir: Path, isolation: Isolation) -> None:
+        (work_dir / "containers").mkdir(exist_ok=True)
+        self.work_dir = work_dir
+        self.isolation = isolation
+        self.exits = ExitWatcher()
+        self.launcher = Launcher(logging.getLogger("test"))
+        self.launcher.start()
+        self.containers: list[ContainerID] = []
+        self.answers: dict[ContainerID, Launched | LaunchFailed] = {}
+
+    def request(
+        self,
+        *argv: str,
+        module: str = "helpers.proc_executor",
+        container_id: str = "",
+        environment: dict[str, str] | None = None,
+        user: str = "",
+        log_bytes: int = DEFAULT_LOG_BYTES,
+    ) -> LaunchSpec:
+        """Make the container's directories and what isolation wants; the launch is the caller's."""
+        name = ContainerID(container_id or f"c{len(self.containers)}")
+        self.containers.append(name)
+        directory = self.work_dir / "containers" / name
+        sandbox = make_container(directory, user)
+        executor = ExecutorInfo(ExecutorID("e"))
+        launch = self.isolation.prepare(ContainerSpec(name, FrameworkID("f"), executor, sandbox, user))
+        given = {"PYTHONPATH": str(TESTS), "PATH": "/usr/bin:/bin"} if environment is None else environment
+        return LaunchSpec(
+            container_id=name,
+            container_dir=directory,
+            sandbox=sandbox,
+            module=module,
+            argv=list(argv),
+            environment=given | launch.environment,
+            user=user,
+            cgroup=launch.cgroup,
+            log_bytes=log_bytes,
+        )
+
+    def answer(self, container_id: ContainerID) -> Launched | LaunchFailed:
+        """The launcher's answer, waited for where it says it will be."""
+        deadline = time.monotonic() + LIMIT_S
+        while container_id not in self.answers:
+            assert time.monotonic() < deadline, f"the launcher says nothing of {container_id}"
+            select.select([self.launcher], [], [], 1.0)
+            for reply in self.launcher.replies():
+                assert reply.container_id not in self.answers, "answered twice"
+                self.answers[reply.container_id] = reply
+        return self.answers[container_id]
+
+    def launch(
+        self,
+        *argv: str,
+        module: str = "helpers.proc_executor",
+        container_id: str = "",
+        environment: dict[str, str] | None = None,
+        user: str = "",
+        log_bytes: int = DEFAULT_LOG_BYTES,
+    ) -> Container:
+        """A container that was launched, isolated and is watched."""
+        spec = self.request(
+            *argv,
+            module=module,
+            container_id=container_id,
+            environment=environment,
+            user=user,
+            log_bytes=log_bytes,
+        )
+        self.launcher.launch(spec)
+        reply = self.answer(spec.container_id)
+        assert isinstance(reply, Launched), reply
+        self.isolation.isolate(reply.container_id, reply.shim)
+        self.exits.watch(reply.container_id, reply.shim, spec.container_dir)
+        return Container(reply.container_id, spec.container_dir, spec.sandbox, reply.shim)
+
+    def ended(self, container: Container) -> ExitRecord | None:
+        """How it ended; waits for that."""
+        deadline = time.monotonic() + LIMIT_S
+        while is_running(container.shim.pid):
+            assert time.monotonic() < deadline, f"{container.container_id} has not ended"
+            select.select([self.exits], [], [], 0.1)
+            self.exits.ended()
+        return self.exits.record(container.directory)
+
+    def destroy(self, container: Container) -> None:
+        """Ask until nothing is left."""
+        wait_until(lambda: self.isolation.destroy(container.container_id), f"{container} destroyed")
+
+    def close(self) -> None:
+        """End everything."""
+        for name in self.containers:
+            wait_until(lambda name=name: self.isolation.destroy(name), f"container {name} destroyed")  # type: ignore[misc]
+        self.launcher.close()
+        self.exits.close()
+
+
+@contextmanager
+def bed(work_dir: Path, isolation: Isolation | None = None) -> Iterator[Bed]:
+    """A bed that is closed, whatever happens in it."""
+    made = Bed(work_dir, isolation or NoopIsolation(work_dir))
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def python(code: str) -> list[str]:
+    """The command that runs this Python."""
+    return [sys.executable, "-c", code]

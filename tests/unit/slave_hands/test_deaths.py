@@ -1,0 +1,175 @@
+"""Deaths at bad moments: of the zygote, of shims, of executors with children."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers import proc
+from helpers.proc import Bed, Container, is_running, wait_until
+from offerd_isolation import process_table, procfs
+from offerd_isolation.base import ProcessID
+from offerd_slave.launching import Launched, LaunchFailed
+from offerd_slave.shim_messages import SHIM_FILE
+
+
+@pytest.fixture
+def bed(tmp_path: Path) -> Iterator[Bed]:
+    with proc.bed(tmp_path) as made:
+        yield made
+
+
+def kill_zygote(bed: Bed) -> None:
+    assert bed.launcher.zygote_pid is not None
+    os.kill(bed.launcher.zygote_pid, signal.SIGKILL)
+
+
+def test_zygote_death_costs_no_running_container_and_no_later_launch(bed: Bed) -> None:
+    first = bed.launch("forever")
+    first.wait_for("ready")
+    kill_zygote(bed)
+    second = bed.launch("forever")
+    second.wait_for("ready")
+    assert len(first.pids()) == 1
+
+
+def test_launch_under_way_when_the_zygote_dies_runs_once(bed: Bed) -> None:
+    bed.launch("forever").wait_for("ready")
+    assert bed.launcher.zygote_pid is not None
+    os.kill(bed.launcher.zygote_pid, signal.SIGSTOP)
+    spec = bed.request("forever")
+    bed.launcher.launch(spec)
+    kill_zygote(bed)
+    answer = bed.answer(spec.container_id)
+    assert isinstance(answer, Launched)
+    wait_until(lambda: len(process_table.descendants(answer.shim.pid)) == 1, "executor runs")
+
+
+def test_launch_whose_shim_was_forked_before_the_zygote_died_is_not_doubled(bed: Bed) -> None:
+    container = bed.launch("forever", container_id="c")
+    container.wait_for("ready")
+    kill_zygote(bed)
+    # As the launcher repeats it if the first answer was lost with the zygote.
+    spec = bed.request("forever", container_id="other")
+    from dataclasses import replace
+
+    bed.launcher.launch(replace(spec, container_id=container.container_id, container_dir=container.directory))
+    del bed.answers[container.container_id]
+    answer = bed.answer(container.container_id)
+    assert isinstance(answer, Launched)
+    assert answer.shim == container.shim
+    assert (spec.sandbox / "stdout").exists() is False
+
+
+def test_a_zygote_that_cannot_start_fails_launches_and_is_not_restarted_in_a_loop(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed.launch("forever").wait_for("ready")
+    monkeypatch.setattr("offerd_slave.launcher.ZYGOTE", ("/bin/false",))
+    kill_zygote(bed)
+    spec = bed.request("forever")
+    bed.launcher.launch(spec)
+    answer = bed.answer(spec.container_id)
+    assert isinstance(answer, LaunchFailed)
+    assert "died twice" in answer.message
+    wait_until(lambda: bed.launcher.replies() == [] and bed.launcher.zygote_pid is None, "no more tries")
+    monkeypatch.undo()
+    bed.launch("forever").wait_for("ready")
+
+
+@pytest.mark.parametrize("kind", ["plain", "stubborn", "own_session", "orphan", "stranger"])
+def test_killed_shim_leaves_no_process_where_the_zygote_lives(bed: Bed, kind: str) -> None:
+    container = bed.launch("litter", kind)
+    container.wait_for("ready")
+    pids = container.pids()
+    procfs.send(container.shim)
+    wait_until(lambda: not [pid for pid in pids if is_running(pid)], "all dead")
+    assert bed.ended(container) is None
+
+
+@pytest.mark.parametrize("kind", ["plain", "stubborn", "own_session", "orphan", "stranger"])
+def test_executor_that_ends_leaves_no_process(bed: Bed, kind: str) -> None:
+    container = bed.launch("litter_and_exit", kind)
+    record = bed.ended(container)
+    assert record is not None
+    assert record.exit_status == 0
+    marked = [p.pid for p in process_table.processes() if str(container.directory).encode() in _cwd(p.pid)]
+    assert marked == []
+
+
+def _cwd(pid: int) -> bytes:
+    try:
+        return os.fsencode(os.readlink(f"/proc/{pid}/cwd"))
+    except OSError:
+        return b""
+
+
+def test_executor_with_hundreds_of_children_is_ended_completely(bed: Bed) -> None:
+    container = bed.launch("litter", *["own_session"] * 200)
+    container.wait_for("ready")
+    pids = container.pids()
+    assert len(pids) == 201
+    os.kill(pids[0], signal.SIGKILL)
+    assert bed.ended(container) is not None
+    assert [pid for pid in pids if is_running(pid)] == []
+
+
+def test_shim_file_names_the_shim(bed: Bed) -> None:
+    container = bed.launch("forever")
+    said = json.loads((container.directory / SHIM_FILE).read_bytes())
+    assert ProcessID(**said) == container.shim
+
+
+def test_output_written_just_before_the_end_is_kept(bed: Bed) -> None:
+    container = bed.launch("write_lines", "5000", "100")
+    assert bed.ended(container) is not None
+    assert container.output().count("\n") == 5000
+
+
+def test_watching_a_shim_that_is_gone_says_so_and_its_record_is_read(bed: Bed) -> None:
+    container = bed.launch("exit_with", "7")
+    bed.ended(container)
+    wait_until(lambda: procfs.find(container.shim) is None, "reaped")
+    assert not bed.exits.watch(container.container_id, container.shim, container.directory)
+    record = bed.exits.record(container.directory)
+    assert record is not None
+    assert record.exit_status == 7
+
+
+def test_watching_a_process_of_another_start_time_or_boot_is_refused(bed: Bed) -> None:
+    container = bed.launch("forever")
+    shim = container.shim
+    for stale in (
+        ProcessID(shim.boot_id, shim.pid, shim.start_ticks - 1),
+        ProcessID("another-boot", shim.pid, shim.start_ticks),
+    ):
+        assert not bed.exits.watch(container.container_id, stale, container.directory)
+        assert not procfs.send(stale)
+    assert is_running(shim.pid)
+
+
+def test_each_end_is_told_once_and_forgotten_ones_not_at_all(bed: Bed) -> None:
+    told, forgotten = bed.launch("exit_with", "0"), bed.launch("exit_with", "0")
+    bed.exits.forget(forgotten.container_id)
+    ends: list[object] = []
+
+    def both_are_over(containers: tuple[Container, ...] = (told, forgotten)) -> bool:
+        ends.extend(name for name, _ in bed.exits.ended())
+        return not any(is_running(each.shim.pid) for each in containers)
+
+    wait_until(both_are_over, "both over")
+    ends.extend(name for name, _ in bed.exits.ended())
+    assert ends == [told.container_id]
+    assert bed.exits.ended() == []
+
+
+def test_damaged_exit_record_counts_as_none(bed: Bed) -> None:
+    container = bed.launch("exit_with", "0")
+    bed.ended(container)
+    (container.directory / "exit").write_bytes(b"\xff{")
+    assert bed.exits.record(container.directory) is None

@@ -1,0 +1,289 @@
+"""The file server: what it serves, and what it must not be talked into."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from offerd.errors import BadInput
+from offerd_slave import files
+from offerd_slave.files import FileServer
+
+
+class Site:
+    """A served sandbox of one container, `c1`."""
+
+    def __init__(self, work_dir: Path) -> None:
+        self.sandbox = work_dir / "containers" / "c1" / "sandbox"
+        self.sandbox.mkdir(parents=True)
+        (self.sandbox.parent / "container.ckpt").write_text("secret")
+        (work_dir / "secret").write_text("secret")
+        self.server = FileServer("127.0.0.1", 0, work_dir)
+
+    def ask(
+        self, path: str, method: str = "GET", headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes, http.client.HTTPMessage]:
+        connection = http.client.HTTPConnection(self.server.address, timeout=10)
+        try:
+            connection.request(method, path, headers=headers or {})
+            response = connection.getresponse()
+            return response.status, response.read(), response.headers
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> tuple[int, bytes]:
+        status, body, _ = self.ask(f"/containers/c1/{path}", headers=headers)
+        return status, body
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    made.server.close()
+
+
+def test_file_is_served_as_plain_text_that_no_browser_runs(site: Site) -> None:
+    (site.sandbox / "page.html").write_text("<script>alert(1)</script>")
+    status, body, headers = site.ask("/containers/c1/page.html")
+    assert (status, body) == (200, b"<script>alert(1)</script>")
+    assert headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in headers["Content-Security-Policy"]
+
+
+def test_file_below_and_with_odd_names(site: Site) -> None:
+    (site.sandbox / "tasks" / "t 1").mkdir(parents=True)
+    (site.sandbox / "tasks" / "t 1" / "ä?#").write_bytes(b"here")
+    (site.sandbox / os.fsdecode(b"\xff")).write_bytes(b"there")
+    assert site.get("tasks/t%201/%C3%A4%3F%23") == (200, b"here")
+    assert site.get("%FF") == (200, b"there")
+
+
+def test_large_file_is_whole(site: Site) -> None:
+    data = os.urandom(5 << 20)
+    (site.sandbox / "large").write_bytes(data)
+    assert site.get("large") == (200, data)
+
+
+def test_head_says_the_length_and_sends_nothing(site: Site) -> None:
+    (site.sandbox / "f").write_bytes(b"12345")
+    status, body, headers = site.ask("/containers/c1/f", method="HEAD")
+    assert (status, body, headers["Content-Length"]) == (200, b"", "5")
+
+
+def test_one_connection_serves_many_requests(site: Site) -> None:
+    (site.sandbox / "f").write_bytes(b"12345")
+    connection = http.client.HTTPConnection(site.server.address, timeout=10)
+    for path in ("f", "none", "f"):
+        connection.request("GET", f"/containers/c1/{path}")
+        response = connection.getresponse()
+        response.read()
+        assert connection.sock is not None
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "body", "content_range"),
+    [
+        ("bytes=0-3", 206, b"0123", "bytes 0-3/10"),
+        ("bytes=4-", 206, b"456789", "bytes 4-9/10"),
+        ("bytes=-3", 206, b"789", "bytes 7-9/10"),
+        ("bytes=-99", 206, b"0123456789", "bytes 0-9/10"),
+        ("bytes=8-99", 206, b"89", "bytes 8-9/10"),
+        ("bytes=10-", 416, b"the file has 10 bytes\n", "bytes */10"),
+        ("bytes=99999999999999-", 416, b"the file has 10 bytes\n", "bytes */10"),
+        ("bytes=-0", 416, b"the file has 10 bytes\n", "bytes */10"),
+        ("bytes=5-2", 200, b"0123456789", None),
+        ("bytes=-", 200, b"0123456789", None),
+        ("bytes=0-1,3-4", 200, b"0123456789", None),
+        ("lines=0-1", 200, b"0123456789", None),
+    ],
+)
+def test_ranges(site: Site, asked: str, status: int, body: bytes, content_range: str | None) -> None:
+    (site.sandbox / "f").write_bytes(b"0123456789")
+    got, data, headers = site.ask("/containers/c1/f", headers={"Range": asked})
+    assert (got, data, headers["Content-Range"]) == (status, body, content_range)
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "body"),
+    [
+        ("offset=4", 200, b"456789"),
+        ("offset=4&length=2", 200, b"45"),
+        ("length=3", 200, b"012"),
+        ("offset=10", 200, b""),
+        ("offset=99", 200, b""),
+        ("offset=-1", 400, b"offset and length are whole numbers\n"),
+        ("offset=x", 400, b"offset and length are whole numbers\n"),
+        ("&".join(f"a{n}=1" for n in range(20)), 400, b"only offset and length are known\n"),
+    ],
+)
+def test_offset_and_length(site: Site, query: str, status: int, body: bytes) -> None:
+    (site.sandbox / "f").write_bytes(b"0123456789")
+    assert site.get(f"f?{query}") == (status, body)
+
+
+def test_directory_is_json(site: Site) -> None:
+    (site.sandbox / "b").write_bytes(b"123")
+    (site.sandbox / "a").mkdir()
+    (site.sandbox / "c").symlink_to("/etc/passwd")
+    for path in ("/containers/c1", "/containers/c1/"):
+        status, body, headers = site.ask(path)
+        assert status == 200
+        assert headers["Content-Type"] == "application/json"
+        entries = json.loads(body)["entries"]
+        assert [(each["name"], each["kind"]) for each in entries] == [
+            ("a", "directory"),
+            ("b", "file"),
+            ("c", "other"),
+        ]
+        assert entries[1]["size_bytes"] == 3
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/containers/c1/../container.ckpt",
+        "/containers/c1/%2e%2e/container.ckpt",
+        "/containers/c1/..%2fcontainer.ckpt",
+        "/containers/c1/a/../../container.ckpt",
+        "/containers/c1//etc/passwd",
+        "/containers/c1/%2fetc%2fpasswd",
+        "/containers/c1/./f",
+        "/containers/c1/f%00",
+        "/containers/c1/link",
+        "/containers/c1/dirlink/secret",
+        "/containers/c1/fifo",
+        "/containers/c1/socket",
+        "/containers/../secret",
+        "/containers/%2e%2e/secret",
+        "/containers/c1/none",
+        "/containers/c1/f/below-a-file",
+        "/containers/c2",
+        "/containers/.",
+        "/containers//f",
+        "/secret",
+        "/",
+        "",
+        "/containers/c1/" + "a" * 300,
+        "/containers/c1/" + "a/" * 3000,
+        "http://[/containers/c1/f",
+    ],
+)
+def test_nothing_else_is_served(site: Site, path: str) -> None:
+    (site.sandbox / "f").write_text("file")
+    (site.sandbox / "a").mkdir()
+    (site.sandbox / "link").symlink_to(site.sandbox.parents[2] / "secret")
+    (site.sandbox / "dirlink").symlink_to(site.sandbox.parents[2])
+    os.mkfifo(site.sandbox / "fifo")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(site.sandbox / "socket"))
+        status, body = raw(
+            site, f"GET {path or '*'} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+    assert status in (400, 403, 404)
+    assert b"secret" not in body
+    assert body.count(b"\n") == 1
+
+
+def raw(site: Site, request: str) -> tuple[int, bytes]:
+    """The answer to bytes that a client library would not send."""
+    host, port = site.server.address.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(request.encode())
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return response.status, response.read()
+
+
+@pytest.mark.root
+def test_hard_link_to_another_users_file_is_not_served(site: Site) -> None:
+    os.chown(site.sandbox, 65534, 65534)
+    os.link(site.sandbox.parents[2] / "secret", site.sandbox / "hard")
+    assert site.get("hard")[0] == 403
+
+
+@pytest.mark.root
+def test_device_is_not_opened(site: Site) -> None:
+    os.mknod(site.sandbox / "null", 0o666 | 0o020000, os.makedev(1, 3))
+    assert site.get("null") == (403, b"not a regular file\n")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "NONSENSE"])
+def test_other_methods_are_refused_in_one_line(site: Site, method: str) -> None:
+    status, body, _ = site.ask("/containers/c1/f", method=method)
+    assert status == 501
+    assert body.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:5051", "127.0.0.1.evil.example", "", "10.0.0.1"]
+)
+def test_loopback_server_answers_to_no_foreign_name(site: Site, host: str) -> None:
+    (site.sandbox / "f").write_text("file")
+    assert site.get("f", Host=host)[0] == 403
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:5051", "127.0.0.1", "127.3.2.1:80", "[::1]:5051"])
+def test_loopback_server_answers_to_its_own_names(site: Site, host: str) -> None:
+    (site.sandbox / "f").write_text("file")
+    assert site.get("f", Host=host) == (200, b"file")
+
+
+def test_connections_are_bounded_and_come_free_again(site: Site) -> None:
+    (site.sandbox / "f").write_text("file")
+    host, port = site.server.address.split(":")
+    held = [socket.create_connection((host, int(port))) for _ in range(files.MAX_CONNECTIONS)]
+    for connection in held:  # each is being served when it has an answer
+        connection.sendall(b"GET /containers/c1/f HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(12) == b"HTTP/1.1 200"
+    assert raw(site, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") == (503, b"busy\n")
+    for connection in held:
+        connection.close()
+    from helpers.proc import wait_until
+
+    wait_until(lambda: site.get("f")[0] == 200, "served again")
+
+
+def test_silent_client_is_dropped(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files._Handler, "timeout", 0.05)
+    host, port = site.server.address.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        assert connection.recv(1) == b""
+
+
+def test_client_that_leaves_in_the_middle_disturbs_nobody(
+    site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (site.sandbox / "large").write_bytes(b"x" * (20 << 20))
+    host, port = site.server.address.split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"GET /containers/c1/large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        connection.recv(100)
+    assert site.get("large")[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_port_in_use_is_one_clear_line(site: Site, tmp_path: Path) -> None:
+    port = int(site.server.address.split(":")[1])
+    with pytest.raises(BadInput, match=f"cannot serve files at 127.0.0.1:{port}: .*--http-port"):
+        FileServer("127.0.0.1", port, tmp_path)
+
+
+def test_closing_ends_the_server_thread_and_frees_the_port(tmp_path: Path) -> None:
+    before = threading.active_count()
+    made = Site(tmp_path)
+    address = made.server.address
+    made.server.close()
+    assert threading.active_count() == before
+    host, port = address.split(":")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)))

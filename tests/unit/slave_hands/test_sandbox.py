@@ -1,0 +1,142 @@
+"""Sandboxes: made private, collected by age and disk, removed whatever their tasks left in them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from helpers.proc import wait_until
+from offerd.ids import ContainerID
+from offerd_slave import sandbox
+from offerd_slave.sandbox import (
+    FinishedSandbox,
+    SandboxCollector,
+    make_container,
+    remove_tree,
+    sandboxes_to_remove,
+)
+
+DAY_S = 86400.0
+
+
+def test_container_is_passable_and_its_sandbox_private(tmp_path: Path) -> None:
+    made = make_container(tmp_path / "c1", "")
+    assert made == tmp_path / "c1" / "sandbox"
+    assert made.stat().st_mode & 0o777 == 0o700
+    assert made.parent.stat().st_mode & 0o777 == 0o711
+
+
+@pytest.mark.root
+def test_sandbox_belongs_to_the_user(tmp_path: Path) -> None:
+    assert make_container(tmp_path / "c1", "nobody").owner() == "nobody"
+    assert (tmp_path / "c1").owner() == "root"
+
+
+def test_unknown_user_is_one_line_and_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'nobody-there' does not exist on this host"):
+        make_container(tmp_path / "c1", "nobody-there")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_container_that_exists_is_not_made_again(tmp_path: Path) -> None:
+    make_container(tmp_path / "c1", "")
+    with pytest.raises(FileExistsError):
+        make_container(tmp_path / "c1", "")
+
+
+@pytest.mark.parametrize(
+    ("free", "kept_days"),
+    [(1.0, 6.3), (0.5, 2.8), (0.2, 0.7), (0.1, 0.0), (0.0, 0.0)],
+)
+def test_the_fuller_the_disk_the_younger_is_too_old(free: float, kept_days: float) -> None:
+    now = 1_000_000 * DAY_S
+    ages = [days / 10 for days in range(1, 100)]
+    finished = [FinishedSandbox(ContainerID(str(age)), now - age * DAY_S) for age in ages]
+    removed = sandboxes_to_remove(finished, now, free, 7 * DAY_S)
+    assert all(float(name) >= kept_days - 0.01 for name in removed)
+    assert len(removed) == sum(age >= kept_days - 1e-9 for age in ages)
+    assert removed == sorted(removed, key=float, reverse=True)
+
+
+def test_collector_removes_what_is_old_and_neither_live_nor_recoverable_nor_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    containers = tmp_path / "containers"
+    containers.mkdir()
+    for name in ("old", "alive", "checkpointed", "new"):
+        make_container(containers / name, "")
+    (containers / "checkpointed" / "container.ckpt").touch()
+    for name in ("old", "alive", "checkpointed"):
+        os.utime(containers / name, (1, 1))
+    collector = SandboxCollector(tmp_path, 0.0)
+    collector.tick(0.0, [ContainerID("alive")])
+    wait_until(lambda: not (containers / "old").exists(), "old one removed")
+    collector.close()
+    assert sorted(path.name for path in containers.iterdir()) == ["alive", "checkpointed", "new"]
+
+
+def test_collector_looks_again_only_after_its_interval(tmp_path: Path) -> None:
+    containers = tmp_path / "containers"
+    containers.mkdir()
+    collector = SandboxCollector(tmp_path, 0.0)
+    collector.tick(100.0, [])
+    wait_until(lambda: not collector._wanted.is_set(), "first look")
+    collector.tick(100.0 + sandbox.COLLECT_INTERVAL_S / 2, [])
+    assert not collector._wanted.is_set()
+    make_container(containers / "old", "")
+    os.utime(containers / "old", (1, 1))
+    collector.tick(100.0 + sandbox.COLLECT_INTERVAL_S, [])
+    wait_until(lambda: not (containers / "old").exists(), "second look")
+    collector.close()
+
+
+def test_removal_follows_no_link(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("precious")
+    tree = tmp_path / "tree"
+    (tree / "inner").mkdir(parents=True)
+    (tree / "link").symlink_to(precious)
+    (tree / "inner" / "link").symlink_to(precious)
+    (tree / "inner" / "file-link").symlink_to(precious / "file")
+    remove_tree(tree)
+    assert not tree.exists()
+    assert (precious / "file").read_text() == "precious"
+
+
+def test_removal_of_a_link_in_place_of_the_tree_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "tree").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="Not a directory"):
+        remove_tree(tmp_path / "tree")
+    assert (tmp_path / "precious").is_dir()
+
+
+def test_removal_of_a_very_deep_tree_needs_few_descriptors(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    here = os.open(tree, os.O_RDONLY)
+    for _ in range(3000):  # far beyond the stack and the usual limit of open files
+        os.mkdir("deeper", dir_fd=here)
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+        deeper = os.open("deeper", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = deeper
+    os.close(here)
+    remove_tree(tree)
+    assert not tree.exists()
+
+
+def test_removal_of_odd_things(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "locked" / "inner").mkdir(parents=True)
+    (tree / ".removed.1").mkdir()
+    (tree / ".removed.1" / "x").mkdir()
+    os.mkfifo(tree / "fifo")
+    (tree / os.fsdecode(b"\xff\n")).touch()
+    (tree / "locked" / "inner").chmod(0)
+    (tree / "locked").chmod(0)
+    remove_tree(tree)
+    assert not tree.exists()
