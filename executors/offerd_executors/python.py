@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import time
+import warnings
 from collections import deque
 from typing import NamedTuple
 
@@ -155,34 +156,41 @@ class PythonExecutor(Executor):
             if queued.task_id in self._dropped:
                 self._dropped.discard(queued.task_id)
                 continue
-            self._give(self._idle.pop(), queued)
-            self._growth = 1
+            if self._give(self._idle.pop(), queued):
+                self._growth = 1
+            else:
+                self._queue.appendleft(queued)
         self.driver.hold_running_s = HOLD_RUNNING_S if self._queue else 0.0
         self.driver.hold_updates_s = HOLD_UPDATES_S if self._queue else 0.0
         if self._queue and self._stall is None:
             self._stall = self.driver.call_later(STALL_S, self._on_stall)
 
-    def _give(self, worker: Worker, queued: _Queued) -> None:
+    def _give(self, worker: Worker, queued: _Queued) -> bool:
+        """Send the call to an idle worker. False if that has died: nothing of the call has been read."""
+        if not self._send(worker, memoryview(pack_request(queued.task_id, queued.call))):
+            self._retire(worker)
+            return False
         worker.task_id = queued.task_id
         self._by_task[queued.task_id] = worker
         self._last_dispatch = time.monotonic()
-        self._send(worker, memoryview(pack_request(queued.task_id, queued.call)))
         self.driver.send_status(queued.task_id, TaskState.RUNNING)
+        return True
 
-    def _send(self, worker: Worker, data: memoryview) -> None:
+    def _send(self, worker: Worker, data: memoryview) -> bool:
         try:
             sent = os.write(worker.fd, data)
         except BlockingIOError:
             sent = 0
         except BrokenPipeError:
-            return  # it has died: SIGCHLD tells the rest
+            return False
         worker.unsent = data[sent:]
         if worker.unsent:
             self.driver.call_later(RESEND_S, lambda: self._resend(worker))
+        return True
 
     def _resend(self, worker: Worker) -> None:
-        if worker.tree.pid in self._workers:
-            self._send(worker, worker.unsent)
+        if worker.fd >= 0 and not self._send(worker, worker.unsent):
+            self._retire(worker)
 
     # -- The pool
     # -----------------------------------------------------------------------------------------------
@@ -217,7 +225,10 @@ class PythonExecutor(Executor):
         worker_id = f"{os.getpid()}.{self._workers_made}"
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
+        with warnings.catch_warnings():
+            # Python 3.12 warns of a fork beside threads: ZeroMQ's is one that the child has no business with.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
         if pid == 0:
             run_worker(its.fileno(), self.driver.sandbox, worker_id)
         its.close()
@@ -252,14 +263,19 @@ class PythonExecutor(Executor):
     # -------------------------------------------------------------------------------------
 
     def _on_readable(self, worker: Worker) -> None:
-        if self._read(worker):
-            return
-        # Its end is closed, by its death or by the framework's code: without a stream it is of no use.
+        # At the stream's end it has died, or the framework's code has closed it: it is of no use any more.
+        if not self._read(worker):
+            self._retire(worker)
+
+    def _retire(self, worker: Worker) -> None:
+        """End a worker whose stream can be trusted no more; what it was doing fails when it is gone."""
         self._close(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
         self._forest.kill(worker.tree)
 
     def _read(self, worker: Worker) -> bool:
-        """Take in a part of an answer, or all of it. False at the stream's end."""
+        """Take in a part of an answer, or all of it. False at the stream's end, and if it holds anything else."""
         try:
             data = os.read(worker.fd, READ_BYTES)
         except BlockingIOError:
@@ -270,12 +286,15 @@ class PythonExecutor(Executor):
             return False
         if worker.buffer:
             data = worker.buffer + data
-        if len(data) < 4 or len(data) < 4 + LENGTH.unpack_from(data)[0]:
+        missing = 4 + LENGTH.unpack_from(data)[0] - len(data) if len(data) >= 4 else 1
+        if missing > 0:
             worker.buffer = data
             return True
         worker.buffer = b""
-        self._on_answer(worker, data[4:])
-        return True
+        # The framework's code can write into the stream, too: there is one answer to each call, and nothing else.
+        return (
+            missing == 0 and worker.task_id is not None and self._on_answer(worker, worker.task_id, data[4:])
+        )
 
     def _has_more(self, worker: Worker) -> bool:
         """Whether a dead worker's stream held something, now taken in."""
@@ -288,15 +307,14 @@ class PythonExecutor(Executor):
             os.close(worker.fd)
             worker.fd = -1
 
-    def _on_answer(self, worker: Worker, packed: bytes) -> None:
-        task_id = worker.task_id
-        if task_id is None or worker.is_killed:
-            return  # KILLED is its end, once the worker is gone
+    def _on_answer(self, worker: Worker, task_id: TaskID, packed: bytes) -> bool:
+        """Report the call's end, unless it was killed: then KILLED is its end, once the worker is gone."""
+        if worker.is_killed:
+            return True
         try:
             answer = decode_answer(packed)
         except (msgspec.MsgspecError, ValueError):
-            self._forest.kill(worker.tree)  # the framework's code has written into the stream
-            return
+            return False
         worker.task_id = None
         del self._by_task[task_id]
         self.driver.send_status(
@@ -308,11 +326,12 @@ class PythonExecutor(Executor):
             usage=TaskUsage(answer.cpu_s),
         )
         if worker.tree.pid not in self._workers or worker.is_leaving:
-            return  # its last words
+            return True  # its last words
         worker.idle_since = time.monotonic()
         self._idle.append(worker)
         if self._queue:
             self._dispatch()
+        return True
 
     def _on_worker_gone(self, tree: Tree) -> None:
         worker = self._workers.pop(tree.pid)
@@ -344,7 +363,7 @@ class PythonExecutor(Executor):
             task_id,
             TaskState.KILLED if worker.is_killed else TaskState.FAILED,
             reason="" if worker.is_killed else Reason.WORKER_DIED,
-            message=text if worker.is_killed else f"the worker that ran the call {text}",
+            message=text if worker.is_killed else f"the call's worker died: {text}",
             exit_status=exit_status,
             usage=TaskUsage(worker.tree.usage.cpu_s, worker.tree.usage.peak_mem_bytes),
         )

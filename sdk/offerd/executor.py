@@ -117,8 +117,9 @@ class ExecutorDriver:
     `HELD_UPDATES` wait), which spares the executor, the slave and all behind it a message for each.
     """
 
-    def __init__(self, executor: Executor, environ: Mapping[str, str] = os.environ) -> None:
-        """Raises `BadInput` if the environment lacks what the slave puts there."""
+    def __init__(self, executor: Executor, environ: Mapping[str, str] | None = None) -> None:
+        """`environ` is the process's own unless given. Raises `BadInput` if the environment lacks what the slave puts there."""
+        environ = os.environ if environ is None else environ
         self._executor = executor
         address = _variable(environ, "OFFERD_SLAVE_SOCKET")
         self._address = address if address.startswith("ipc://") else ipc(address)

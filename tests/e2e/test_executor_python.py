@@ -117,6 +117,16 @@ def write_into_stream() -> None:
     os.write(3, b"\x05\x00\x00\x00hello")
 
 
+def write_and_return() -> None:
+    os.write(3, b"\x05\x00\x00\x00hello")
+    time.sleep(0.05)
+
+
+def write_later() -> None:
+    """When the call is over and its worker idle."""
+    threading.Timer(0.1, os.write, (3, b"\x05\x00\x00\x00hello")).start()
+
+
 def pool_of_processes(n: int) -> list[int]:
     with multiprocessing.get_context("fork").Pool(2) as pool:
         return pool.map(abs, range(-n, 0))
@@ -230,12 +240,24 @@ def test_a_worker_that_dies_fails_its_call_and_is_replaced(
     assert value(slave, double, 2) == 4
 
 
-@pytest.mark.parametrize("spoil", [close_stream, write_into_stream])
+@pytest.mark.parametrize("spoil", [close_stream, write_into_stream, write_and_return])
 def test_a_call_that_spoils_its_workers_stream_costs_only_that_worker(
     slave: FakeSlave, spoil: Callable[[], None]
 ) -> None:
     status = slave.run(call("a", spoil))
     assert (status.state, status.reason) == (TaskState.FAILED, Reason.WORKER_DIED)
+    assert [value(slave, double, n) for n in range(10)] == [2 * n for n in range(10)]
+
+
+def test_an_idle_worker_that_dies_or_babbles_is_replaced_and_fails_nothing(slave: FakeSlave) -> None:
+    first = slave.children()
+    for worker in first:
+        os.kill(worker, signal.SIGKILL)
+    slave.wait_until(lambda: not any(is_alive(worker) for worker in first), "the first workers are dead")
+    assert [value(slave, double, n) for n in range(10)] == [2 * n for n in range(10)]
+    before = set(slave.children())
+    value(slave, write_later)
+    slave.wait_until(lambda: not before <= set(slave.children()), "the babbler is replaced")
     assert [value(slave, double, n) for n in range(10)] == [2 * n for n in range(10)]
 
 
@@ -287,6 +309,20 @@ def test_the_pool_grows_while_calls_wait(slave: FakeSlave) -> None:
     (slave.sandbox / "go").touch()
     pids = {outcome(slave, status).value for status in slave.wait_ended(ids)}
     assert len(pids) == 20
+
+
+def test_workers_above_those_at_the_start_end_when_idle(tmp_path: Path) -> None:
+    slave = FakeSlave(tmp_path / "sandbox", MODULE)
+    slave.arguments = ["-c", f"import {MODULE} as module; module.IDLE_S = 0.4; module.main()"]
+    with slave:
+        ids = [slave.launch(call(f"t{n}", wait_for_file, "go")) for n in range(12)]
+        slave.wait_until(lambda: len(slave.running) == 12, "all twelve run at once")
+        at_work = slave.children()
+        (slave.sandbox / "go").touch()
+        slave.wait_ended(ids)
+        slave.wait_until(lambda: len(slave.children()) == min(2, os.cpu_count() or 1), "the pool shrinks")
+        assert len(at_work) >= 12
+        assert value(slave, double, 4) == 8
 
 
 def test_a_workers_surroundings_are_clean(slave: FakeSlave) -> None:

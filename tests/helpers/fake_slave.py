@@ -35,6 +35,8 @@ class FakeSlave:
     def __init__(self, sandbox: Path, module: str = "", environ: dict[str, str] | None = None) -> None:
         self.sandbox = sandbox
         self.module = module
+        self.arguments = ["-m", module]
+        """Of Python, to start the executor."""
         self.environ = environ or {}
         self.socket_path = sandbox.parent / "executors.sock"
         self.stores = True
@@ -96,7 +98,7 @@ class FakeSlave:
     def start_executor(self) -> None:
         with (self.sandbox / "stdout").open("ab") as stdout, (self.sandbox / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", self.module],
+                [sys.executable, *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
