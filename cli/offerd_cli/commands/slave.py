@@ -9,7 +9,7 @@ import click
 
 from offerd.errors import BadInput
 from offerd_cli.options import DURATION, master_option
-from offerd_cli.units import parse_pairs
+from offerd_cli.units import parse_amount, parse_pairs
 
 
 def default_work_dir() -> Path:
@@ -18,6 +18,14 @@ def default_work_dir() -> Path:
         return Path("/var/lib/offerd/slave")
     state = os.environ.get("XDG_STATE_HOME", "")
     return (Path(state) if state.startswith("/") else Path.home() / ".local" / "state") / "offerd" / "slave"
+
+
+def _log_bytes(text: str) -> int:
+    """`10M` in bytes, and enough of them for a log to be of use."""
+    size = parse_amount("disk", text)
+    if size < 4096:
+        raise BadInput(f"--log-size {text} is less than 4K; give logs some room")
+    return size
 
 
 @click.command(short_help="The daemon that runs tasks on its host.")
@@ -65,6 +73,19 @@ def default_work_dir() -> Path:
     help="Tasks with a limit up to this are short.",
 )
 @click.option("--kill-grace", type=DURATION, default="5s", show_default=True, help="From TERM to KILL.")
+@click.option(
+    "--executor-registration-timeout",
+    type=DURATION,
+    default="60s",
+    show_default=True,
+    help="How long a new executor may take to say hello.",
+)
+@click.option(
+    "--log-size",
+    default="10M",
+    show_default=True,
+    help="Of a task's or executor's stdout, and of its stderr, before it is rotated.",
+)
 @click.option("--insecure", is_flag=True, help="Allow an address that others can reach, without keys.")
 @click.option("--ephemeral", is_flag=True, help="On SIGTERM end all tasks and remove the work directory.")
 @click.option("--die-with-parent", is_flag=True, help="End (as by SIGTERM) when the parent process does.")
@@ -86,6 +107,8 @@ def command(
     long_fraction: float,
     short_limit: float,
     kill_grace: float,
+    executor_registration_timeout: float,
+    log_size: str,
     insecure: bool,
     ephemeral: bool,
     die_with_parent: bool,
@@ -123,8 +146,12 @@ def command(
         insecure=insecure,
         ephemeral=ephemeral,
         die_with_parent=die_with_parent,
+        log_bytes=_log_bytes(log_size),
         settings=SlaveSettings(
-            long_fraction=long_fraction, short_limit_s=short_limit, kill_grace_s=kill_grace
+            long_fraction=long_fraction,
+            short_limit_s=short_limit,
+            kill_grace_s=kill_grace,
+            executor_registration_timeout_s=executor_registration_timeout,
         ),
     )
 
