@@ -79,7 +79,7 @@ def run_module(job: Job, trouble: int, area: native.StartArea) -> None:
     os.environ.clear()
     os.environ.update(job.environment)
     # The kernel would go on showing the shim's marks.
-    area.write(f"offerd-executor {job.module}", marks_first(job.environment))
+    area.write(f"offerd-executor {job.module}", marks_of(job.environment))
     native.prctl(native.PR_SET_NAME, b"offerd-executor")
     # Changing uid made /proc/self root's; after an exec it would be ours again.
     native.prctl(native.PR_SET_DUMPABLE, 1)
@@ -103,7 +103,6 @@ def run_module(job: Job, trouble: int, area: native.StartArea) -> None:
     sys.exit(main())
 
 
-def marks_first(environment: dict[str, str]) -> dict[str, str]:
-    """The variables by which isolation modules know a process, before those that need not fit."""
-    marks = {name: environment[name] for name in (CONTAINER_MARK, TASK_MARK) if name in environment}
-    return {**marks, **environment}
+def marks_of(environment: dict[str, str]) -> dict[str, str]:
+    """The variables by which isolation modules know a process; the others, secrets among them, need not be shown."""
+    return {name: environment[name] for name in (CONTAINER_MARK, TASK_MARK) if name in environment}

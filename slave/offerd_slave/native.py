@@ -66,7 +66,7 @@ class StartArea:
     first (setenv(3) copies). The room is that of the exec, so whoever is to use this is exec'ed with `PADDING` in it.
     """
 
-    PADDING = ("OFFERD_PADDING", "." * 2048)
+    PADDING = ("OFFERD_PADDING", "." * 512)
 
     def __init__(self) -> None:
         with open("/proc/self/stat", "rb") as file:

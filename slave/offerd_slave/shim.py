@@ -26,7 +26,7 @@ import msgspec
 from offerd_isolation import process_table
 from offerd_isolation.process_table import SHIM_MARK
 from offerd_slave import native
-from offerd_slave.executor_start import become_executor, marks_first
+from offerd_slave.executor_start import become_executor, marks_of
 from offerd_slave.logs import RotatedLog
 from offerd_slave.records import ExitRecord
 from offerd_slave.shim_messages import SHIM_FILE, Answer, Job, ShimFailed, ShimIdentity, ShimStarted
@@ -91,10 +91,11 @@ def run_shim(
         native.drop(droppable)
         shim.serve()
         os._exit(0)
-    except (
-        BaseException
-    ) as error:  # marked: the last thing that a broken shim can do is to leave a trace: it has no stderr
-        trace = os.open("shim.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600, dir_fd=files.container_dir)
+    except BaseException as error:  # marked: a broken shim must leave a trace, and has no stderr
+        if os.getuid() == 0:
+            os.seteuid(0)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        trace = os.open("shim.err", flags, 0o600, dir_fd=files.container_dir)
         os.write(trace, describe(error).encode())
         os._exit(1)
 
@@ -128,8 +129,7 @@ class _Shim:
         os.setsid()
         native.prctl(native.PR_SET_CHILD_SUBREAPER, 1)
         native.prctl(native.PR_SET_NAME, b"offerd-shim")
-        # Our environment is not used; os.environ has copies, so what stands there may be overwritten.
-        marks = {SHIM_MARK: str(os.getpid()), **marks_first(self.job.environment)}
+        marks = {SHIM_MARK: str(os.getpid()), **marks_of(self.job.environment)}
         area.write(f"offerd-shim {self.job.container_id}", marks)
         for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)

@@ -173,3 +173,31 @@ def test_damaged_exit_record_counts_as_none(bed: Bed) -> None:
     bed.ended(container)
     (container.directory / "exit").write_bytes(b"\xff{")
     assert bed.exits.record(container.directory) is None
+
+
+def test_shim_that_breaks_leaves_a_trace_and_no_process(bed: Bed) -> None:
+    container = bed.launch("forever")
+    container.wait_for("ready")
+    (container.directory / ".exit").unlink()
+    os.kill(container.pids()[0], signal.SIGTERM)
+    assert bed.ended(container) is None
+    assert "FileNotFoundError" in (container.directory / "shim.err").read_text()
+
+
+def test_forks_show_their_marks_and_names_and_no_secrets(bed: Bed) -> None:
+    environment = {"PYTHONPATH": str(proc.TESTS), "OFFERD_TOKEN": "secret"}
+    container = bed.launch("forever", environment=environment)
+    container.wait_for("ready")
+    executor = container.pids()[0]
+    shown = {pid: process_table.environment(pid) for pid in (container.shim.pid, executor)}
+    mark = process_table.variable(shown[executor], process_table.CONTAINER_MARK)
+    assert mark is not None
+    assert mark.endswith(f"/{container.container_id}")
+    assert process_table.variable(shown[container.shim.pid], process_table.CONTAINER_MARK) == mark
+    assert process_table.variable(shown[container.shim.pid], process_table.SHIM_MARK) == str(
+        container.shim.pid
+    )
+    assert process_table.variable(shown[executor], process_table.SHIM_MARK) is None
+    assert not any(b"secret" in environ for environ in shown.values())
+    titles = [Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0") for pid in shown]
+    assert titles == [f"offerd-shim {container.container_id}", "offerd-executor helpers.proc_executor"]
