@@ -161,6 +161,7 @@ def remove_tree(path: Path) -> None:
 
 
 def _move_up(name: str, directory: int, top: int, moved: int) -> int:
+    os.close(_open_directory(name, directory))  # moving it writes into it (its `..`)
     while True:
         moved += 1
         target = f".removed.{moved}"

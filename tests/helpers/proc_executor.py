@@ -90,7 +90,8 @@ def tasks(*names: str) -> None:
 
 def _litter(kind: str) -> None:
     ready, told = os.pipe()
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         if kind == "stubborn":
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
@@ -106,5 +107,7 @@ def _litter(kind: str) -> None:
         while True:
             signal.pause()
     os.read(ready, 1)
+    if kind in ("orphan", "stranger"):
+        os.waitpid(child, 0)  # the one between has ended
     os.close(ready)
     os.close(told)
