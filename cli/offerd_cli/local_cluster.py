@@ -221,6 +221,12 @@ class LocalCluster:
                 f"{number} slaves to register",
                 timeout_s,
             )
+            ports = {
+                slave.info.hostname: slave.info.files_address.rpartition(":")[2] for slave in client.slaves()
+            }
+        # One that is started again must serve its files where its tasks' frameworks look for them.
+        for daemon in self.slaves:
+            daemon.words[daemon.words.index("--http-port") + 1] = ports.get(daemon.name, "0")
 
     def _wait(self, condition: Callable[[], bool], what: str, timeout_s: float = START_TIMEOUT_S) -> None:
         give_up_at = time.monotonic() + timeout_s

@@ -17,7 +17,7 @@ def exit_status(status: TaskStatus) -> int:
         return EXIT_TIMEOUT
     if status.reason == Reason.COMMAND_NOT_STARTED:
         return EXIT_NOT_STARTED
-    if status.state is TaskState.FAILED and status.exit_status:
+    if status.reason == Reason.COMMAND_EXITED and status.exit_status:
         return status.exit_status if status.exit_status > 0 else 128 - status.exit_status
     return EXIT_KILLED if status.state is TaskState.KILLED else 1
 

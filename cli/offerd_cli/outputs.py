@@ -141,17 +141,21 @@ class Follower:
                 stream.finished = is_last
         except Unreachable as error:
             if stream.finishing_since is not None and time.monotonic() - stream.finishing_since > GIVE_UP_S:
-                self._screen.note(f"the rest of the output of [{stream.index + 1}] is out of reach: {error}")
-                stream.finished = True
+                self._give_up(stream.index, error)
         if stream.finished and stream.log.has_gaps:
-            self._screen.note(
-                f"[{stream.index + 1}] wrote faster than we could read; a part of its output is lost"
-            )
+            self._screen.note("the command wrote faster than we could read; a part of its output is lost")
         if stream.finished and stream.partial:
             self._screen.write(
                 self._prefix(stream.index) + stream.partial + b"\n", to_stderr=stream.is_stderr
             )
         return moved
+
+    def _give_up(self, index: int, error: Unreachable) -> None:
+        """Both files of an instance are in one place: one note for both."""
+        whose = f"of [{index + 1}] " if self._prefixes else ""
+        self._screen.note(f"the rest of the output {whose}is out of reach: {error}")
+        for stream in self._streams[index]:
+            stream.finished = True
 
     def _write(self, stream: _Stream, content: bytes) -> None:
         if not self._prefixes:

@@ -31,6 +31,8 @@ EXPLAIN_EVERY_S = 1.0
 KILL_WAIT_S = 10.0
 """How long after Ctrl-C the tasks' ends are waited for; what is left then, the master kills as we unregister."""
 TURN_S = 0.1
+CONNECT_TIMEOUT_S = 5.0
+"""As long as the listings wait for a master: a person looks at the screen."""
 MAX_WORD_BYTES = (128 << 10) - 1
 """The kernel takes no longer argument or environment string (MAX_ARG_STRLEN)."""
 MAX_WORDS_BYTES = 768 << 10
@@ -47,7 +49,9 @@ class Work:
     def __init__(self, who: str, batch: Batch, master: str, *, name: str, user: str = "") -> None:
         self.batch = batch
         self.screen = Screen(who, progress=batch.count > 1)
-        self.driver = SchedulerDriver(batch, framework(name, user, socket.gethostname()), master)
+        self.driver = SchedulerDriver(
+            batch, framework(name, user, socket.gethostname()), master, connect_timeout_s=CONNECT_TIMEOUT_S
+        )
         self.ended = 0
         self.failed = 0
         self._expected = batch.count

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sysconfig
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +40,10 @@ def read_until(process: subprocess.Popen[bytes], text: bytes) -> bytes:
         assert line, f"{text!r} never came; there was {read!r}"
         read += line
     return read
+
+
+def everybody_can_enter(path: str) -> bool:
+    return all(folder.stat().st_mode & 0o001 for folder in (Path(path), *Path(path).parents))
 
 
 def finish(process: subprocess.Popen[bytes], number: int = signal.SIGINT) -> int:
@@ -119,7 +125,8 @@ def test_a_task_past_its_time_limit_is_killed_with_all_its_children(
     assert processes_with(duration) == []
     (task,) = [t for t in listing(cluster, "tasks", "--all")["tasks"] if t["name"] == "late"]
     assert (task["state"], task["reason"]) == ("TASK_KILLED", "TASK_TIMEOUT")
-    assert LIMIT_S <= task["ran_s"] < LIMIT_S + SLACK_S
+    # The limit counts from the delivery to the executor, `ran_s` from the report that it runs.
+    assert LIMIT_S - 0.2 < task["ran_s"] < LIMIT_S + SLACK_S
 
 
 def test_output_streams_while_the_command_runs_and_ctrl_c_kills_it(
@@ -197,9 +204,14 @@ def test_without_a_master_it_fails_with_one_line_that_says_how_to_start_one() ->
 
 
 @pytest.mark.root
-def test_a_task_runs_as_the_user_asked_for(cluster: LocalCluster) -> None:
+def test_a_task_runs_as_the_user_asked_for_if_that_user_can_reach_python(cluster: LocalCluster) -> None:
     done = offerd(cluster, "run", "--user", "nobody", "--", "id", "-un")
-    assert (done.returncode, done.stdout) == (0, b"nobody\n"), done.stderr
+    if everybody_can_enter(sysconfig.get_path("stdlib")):
+        assert (done.returncode, done.stdout) == (0, b"nobody\n"), done.stderr
+    else:  # as when root's own Python runs the slave: refused with the reason, not run as somebody else
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert b"EXECUTOR_NOT_LAUNCHED" in done.stderr
+        assert done.stderr.count(b"\n") == 1
 
 
 def test_an_unknown_user_is_said_to_be(cluster: LocalCluster) -> None:

@@ -15,7 +15,7 @@ from offerd.messages import (
     TaskState,
 )
 from offerd_slave.core.actions import DestroyContainer, ForgetContainer, LaunchContainer
-from offerd_slave.core.state import Container, End, Phase, State
+from offerd_slave.core.state import Container, End, Killing, Phase, State
 from offerd_slave.core.statuses import Statuses
 from offerd_slave.core.tasks import Tasks
 from offerd_slave.records import ExitRecord
@@ -132,6 +132,9 @@ class Containers:
             grace_s = container.executor.shutdown_grace_s
             container.phase = Phase.ENDING
             container.end = end
+            # The executor will say that they were killed; why, only we know.
+            for task in container.tasks.values():
+                task.killing = task.killing or Killing(end.reason, end.message)
             self._state.to_executor(container.container_id, Shutdown(grace_s))
             when = now + grace_s + self._state.settings.kill_margin_s
             self._state.timers.set(("shutdown", container.container_id), when)

@@ -22,7 +22,7 @@ def status(
         (status(TaskState.FAILED, Reason.COMMAND_EXITED, 3), 3),
         (status(TaskState.FAILED, Reason.COMMAND_EXITED, -11), 139),
         (status(TaskState.FAILED, Reason.COMMAND_NOT_STARTED), 127),
-        (status(TaskState.FAILED, Reason.EXECUTOR_EXITED), 1),
+        (status(TaskState.FAILED, Reason.EXECUTOR_EXITED, 7), 1),
         (status(TaskState.KILLED, Reason.TASK_TIMEOUT, -15), 124),
         (status(TaskState.KILLED, Reason.KILLED_BY_FRAMEWORK, -15), 137),
         (status(TaskState.LOST, Reason.SLAVE_LOST), 1),
