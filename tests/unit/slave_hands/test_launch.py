@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,8 +120,6 @@ def test_launch_with_nothing_to_run_fails(bed: Bed) -> None:
 
 
 def test_launch_for_an_unknown_user_fails(bed: Bed) -> None:
-    from dataclasses import replace
-
     spec = replace(bed.request("forever"), user="nobody-of-this-name")
     bed.launcher.launch(spec)
     answer = bed.answer(spec.container_id)
@@ -186,16 +187,18 @@ def test_shim_is_small(bed: Bed) -> None:
     assert held_kib["Private_Dirty:"] + held_kib["Private_Clean:"] < 3 * 1024
 
 
-def test_launch_of_a_module_is_fast(bed: Bed) -> None:
-    # The first one waits for the zygote. The fastest of the others says what it costs where nobody else wants the
-    # processors: 5 ms measured on two cores.
+def test_launch_of_a_module_costs_a_small_part_of_starting_python(bed: Bed) -> None:
+    # 5 ms against 70 measured on two cores. Compared with each other in turns, because others want the processors, too.
     bed.launch("forever").wait_for("ready")
-    times_s = []
-    for _ in range(8):
-        start = time.perf_counter()
+    launches_s, starts_s = [], []
+    for _ in range(5):
+        began = time.perf_counter()
         bed.launch("forever").wait_for("ready")
-        times_s.append(time.perf_counter() - start)
-    assert min(times_s) < 0.020
+        launches_s.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-E", "-s", "-c", "import offerd.messages"], check=True)
+        starts_s.append(time.perf_counter() - began)
+    assert min(launches_s) < min(starts_s) / 3
 
 
 def test_closing_the_launcher_leaves_executors_alone(bed: Bed) -> None:
