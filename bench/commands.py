@@ -8,13 +8,17 @@ import tempfile
 import time
 from pathlib import Path
 
+from batches import running, wait_ended
 from figures import Bound, Findings, Row, Samples, beside
 from offerd.errors import OfferdError
+from offerd.resources import Resources
+from offerd_cli.local_cluster import LocalCluster
 from processes import Snapshot, Spent
 from throughput import cluster, where_time_goes
 
 DEADLINE_S = 240.0
 SLOT = ("--cpus", "0.1", "--mem", "1M")
+RESOURCES = Resources.of(cpus="0.1", mem="1M")
 NOT_SLOWER = 0.95
 """Late against early, of the ratios to xargs: two runs of the same thing differ by so much."""
 
@@ -55,22 +59,11 @@ def measure(quick: bool) -> Findings:
     count, runs, ageing = (2_000, 2, 5_000) if quick else (10_000, 3, 100_000)
     with tempfile.TemporaryDirectory(prefix="offerd-bench-") as folder, cluster() as local:
         arguments = Arguments(Path(folder), count)
-        old = Arguments(Path(folder), ageing)
-        spent: list[Spent] = []
-
-        def pairs() -> tuple[list[float], list[float]]:
-            ours, theirs = [], []
-            for _ in range(runs):
-                theirs.append(xargs_rate(arguments))
-                before = Snapshot.take(local)
-                ours.append(map_rate(local.address, arguments))
-                spent.append(before.until(Snapshot.take(local)))
-            return ours, theirs
-
         map_rate(local.address, Arguments(Path(folder), 200))
-        early, early_xargs = pairs()
-        map_rate(local.address, old)
-        late, late_xargs = pairs()
+        early, early_xargs = _pairs(local.address, arguments, runs)
+        map_rate(local.address, Arguments(Path(folder), ageing))
+        late, late_xargs = _pairs(local.address, arguments, runs)
+        spent = account(local, count)
     ageing_words = f"after {ageing:,} tasks more"
     first = beside(early, early_xargs)
     then = beside(late, late_xargs)
@@ -96,9 +89,27 @@ def measure(quick: bool) -> Findings:
             ),
         ]
     )
-    tasks = len(spent) * count
-    findings.notes.append(where_time_goes(f"{tasks:,} processes through `offerd map`", spent, tasks))
+    findings.notes.append(where_time_goes(f"{count:,} processes as `offerd map` runs them", [spent], count))
     return findings
+
+
+def _pairs(address: str, arguments: Arguments, runs: int) -> tuple[list[float], list[float]]:
+    """Rates of offerd and of xargs, by turns."""
+    ours, theirs = [], []
+    for _ in range(runs):
+        theirs.append(xargs_rate(arguments))
+        ours.append(map_rate(address, arguments))
+    return ours, theirs
+
+
+def account(local: LocalCluster, count: int) -> Spent:
+    """CPU time by role. `offerd map` itself takes its executors' processes, and their accounts, with it."""
+    warm = count // 10
+    with running(local.address, "account", warm + count, RESOURCES) as batch:
+        wait_ended(batch, warm)
+        before = Snapshot.take(local)
+        wait_ended(batch, count)
+        return before.until(Snapshot.take(local))
 
 
 def _row(measure: str, ours: list[float], theirs: list[float], ratios: Samples, bound: Bound) -> Row:

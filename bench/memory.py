@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
+from batches import running, wait_ended
 from children import child, receive
 from fake_slaves import serve
 from figures import Bound, Findings, Row, Samples
 from offerd import ClusterExecutor
-from offerd.driver import SchedulerDriver
 from offerd.errors import OfferdError
-from offerd.messages import CommandInfo
-from offerd_cli.batch import Batch, Broken, Ended, framework
 from offerd_cli.local_cluster import LocalCluster
 from probe import RESOURCES
 from processes import Snapshot, find, private_mb, resident_mb
@@ -77,7 +75,8 @@ def _large_master(findings: Findings) -> None:
         pipe = stack.enter_context(child(serve, f"tcp://{local.address}", FAKE_SLAVES))
         receive(pipe, f"{FAKE_SLAVES} slaves to register")
         for number in range(FRAMEWORKS):
-            _run_batch(stack, local.address, number)
+            batch = stack.enter_context(running(local.address, f"bench-{number}", TASKS_EACH, RESOURCES))
+            wait_ended(batch, TASKS_EACH)
         with local.ask() as client:
             known = sum(1 for _ in client.tasks())
         if known != tasks:
@@ -87,26 +86,3 @@ def _large_master(findings: Findings) -> None:
         findings, f"master, resident, {FAKE_SLAVES} slaves, {tasks:,} finished tasks", [grown_mb], MASTER_MB
     )
     _memory_row(findings, "master, resident, alone", [alone_mb], None)
-
-
-def _run_batch(stack: ExitStack, address: str, number: int) -> None:
-    """A framework that runs its tasks and stays registered until the stack unwinds."""
-    batch = Batch(
-        TASKS_EACH,
-        lambda index: CommandInfo(argv=["/bin/true", str(index)]),
-        RESOURCES,
-        prefix=f"bench-{number}",
-        name="true",
-        time_limit_s=30.0,
-        report_starts=False,
-    )
-    driver = SchedulerDriver(batch, framework(f"bench-{number}"), address)
-    driver.start()
-    stack.callback(driver.join, 10.0)
-    stack.callback(driver.stop)
-    for _ in range(TASKS_EACH):
-        event = batch.events.get(timeout=30.0)
-        if isinstance(event, Broken):
-            raise OfferdError("the driver of a framework has ended early")
-        if isinstance(event, Ended) and event.status.exit_status != 0:
-            raise OfferdError(f"a task ended badly: {event.status.reason} {event.status.message}")

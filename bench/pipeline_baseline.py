@@ -192,12 +192,12 @@ class Pipeline:
                 for _, statuses in self._wire.read():
                     answered |= {status.executor_id for status in statuses}
 
-    def rate(self, tasks: int) -> float:
-        """Tasks per second with `IN_FLIGHT` under way."""
+    def rate(self, tasks: int, in_flight: int = IN_FLIGHT) -> float:
+        """Tasks per second with so many under way."""
         wire, left, flying = self._wire, tasks, 0
         started = time.perf_counter()
         while left or flying:
-            number = min(left, IN_FLIGHT - flying)
+            number = min(left, in_flight - flying)
             if number:
                 wire.write(b"", list(self._tasks(number)))
                 left -= number

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 
 import cloudpickle
 
@@ -77,20 +78,37 @@ def measure(quick: bool) -> Findings:
             )
         )
     findings.notes.append(where_time_goes(f"{runs * calls:,} no-op calls", spent, runs * calls))
-    findings.rows.append(_one_cpu_slots(quick))
-    return findings
+    large = _one_cpu_slots(quick)
+    return Findings(findings.rows + large.rows, findings.notes + large.notes)
 
 
-def _one_cpu_slots(quick: bool) -> Row:
+def _one_cpu_slots(quick: bool) -> Findings:
     """A slot is empty from a task's end until an offer of it has been accepted: the round trip bounds the rate."""
     runs, calls = (2, 1_500) if quick else (3, 5_000)
     slots = SLAVES * CPUS_EACH
+    rates: list[float] = []
+    bare: list[float] = []
+    spent: list[Spent] = []
     with cluster() as local, ClusterExecutor(local.address, cpus=1, mem="1M") as executor:
         call_all(executor, calls // 10)
-        rates = [calls / call_all(executor, calls) / slots for _ in range(runs)]
-    return Row(
-        f"the same, {slots} slots of 1 cpu", "tasks/s a slot", Samples.of(rates), bound=Bound(BOUND_PER_SLOT)
+        for _ in range(runs):
+            with Pipeline("one frame each") as pipeline:
+                pipeline.rate(calls // 10, slots)
+                bare.append(pipeline.rate(calls, slots) / slots)
+            before = Snapshot.take(local)
+            rates.append(calls / call_all(executor, calls) / slots)
+            spent.append(before.until(Snapshot.take(local)))
+    row = Row(
+        f"the same, {slots} slots of 1 cpu",
+        "tasks/s a slot",
+        Samples.of(rates),
+        Samples.of(bare),
+        f"bare pipeline, {slots} in flight",
+        beside(rates, bare),
+        Bound(BOUND_PER_SLOT),
     )
+    what = f"{runs * calls:,} no-op calls in slots of 1 cpu"
+    return Findings([row], [where_time_goes(what, spent, runs * calls)])
 
 
 def where_time_goes(what: str, spent: list[Spent], tasks: int) -> str:
@@ -117,8 +135,6 @@ def where_time_goes(what: str, spent: list[Spent], tasks: int) -> str:
     return "\n".join(lines)
 
 
-def _mean(spent: list[Spent], share: object) -> float:
-    assert callable(share)
+def _mean(spent: list[Spent], share: Callable[[Spent], float]) -> float:
     wall_s = sum(one.wall_s for one in spent)
-    total: float = sum(share(one) * one.wall_s for one in spent)
-    return total / wall_s
+    return sum(share(one) * one.wall_s for one in spent) / wall_s
