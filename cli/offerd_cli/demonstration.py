@@ -57,8 +57,9 @@ def demonstrate(slaves: int, isolation: str) -> int:
         f"Python's standard library: {len(sources)} files, {format_bytes(size)}, in {len(lists)} parts",
     )
     cluster = LocalCluster(slaves, isolation=isolation)
+    starting = time.monotonic()
     with cluster:
-        _introduce(out, cluster, time.monotonic() - began)
+        _introduce(out, cluster, time.monotonic() - starting)
         alone = _alone(out, lists)
         with Utilization(cluster.address) as utilization:
             by_map = _by_map(out, cluster, lists)
@@ -80,8 +81,13 @@ def demonstrate(slaves: int, isolation: str) -> int:
     return 0 if all_agree and is_clean else 1
 
 
-def _step(out: Console, what: str, text: str) -> None:
-    out.print(Text.assemble((f"{what:<16}", "bold cyan"), text), soft_wrap=True)
+def _step(out: Console, what: str, text: str, style: str = "") -> None:
+    """A line with its subject in front; long text goes on below itself."""
+    line = Table.grid(padding=0)
+    line.add_column(width=16, style="bold cyan")
+    line.add_column(style=style, overflow="fold")
+    line.add_row(what, text)
+    render.print_table(out, line)
 
 
 def _introduce(out: Console, cluster: LocalCluster, seconds: float) -> None:
@@ -96,20 +102,22 @@ def _introduce(out: Console, cluster: LocalCluster, seconds: float) -> None:
         "cluster",
         f"master and {len(cluster.slaves)} slaves of {cpus:g} cpus{note}, up in {format_duration(seconds)}",
     )
-    _step(out, "isolation", f"{module}: {_why_isolation(module)}")
+    _explain_isolation(out, module)
 
 
-def _why_isolation(module: str) -> str:
+def _explain_isolation(out: Console, module: str) -> None:
     """What the module does, and what keeps this host from a better one."""
-    if module == "cgroups":
-        return "each task has a cgroup with its own cpu and memory limits"
-    if module == "docker":
-        return "executors run in containers"
-    missing = [finding for finding in (doctor.check_cgroups(), doctor.check_docker()) if not finding.ok]
-    because = "; ".join(f"no {finding.check} ({finding.found})" for finding in missing)
-    return "process trees, ended as a whole; no limits on cpu and memory" + (
-        f". {because}" if because else ""
-    )
+    what = {
+        "cgroups": "each task in a cgroup of its own, with limits on cpu and memory",
+        "docker": "executors in containers, with limits on cpu and memory",
+        "noop": "process trees, ended as a whole; no limits on cpu and memory",
+    }
+    _step(out, "isolation", f"{module}: {what.get(module, 'a module of somebody else')}")
+    if module != "noop":
+        return
+    for finding in (doctor.check_cgroups(), doctor.check_docker()):
+        if not finding.ok:
+            _step(out, "", f"no {finding.check} here: {finding.found}", "dim")
 
 
 def _alone(out: Console, lists: list[list[str]]) -> Timed:
@@ -138,8 +146,7 @@ def _by_map(out: Console, cluster: LocalCluster, lists: list[list[str]]) -> Time
         files.append(str(file))
     words = ["map", "--cpus", CPUS_PER_TASK, "--name", "count", "--", "sh", "-c", SHELL_COUNT, "count"]
     shown = " ".join([*words[:6], "sh", "-c", f"'{SHELL_COUNT}'", "count", ":::", f"{folder.name}/*"])
-    _step(out, "offerd map", "")
-    out.print(Text(f"  $ offerd {shown}", style="dim"), soft_wrap=True)
+    _step(out, "offerd map", f"$ offerd {shown}", "dim")
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "offerd_cli.main", *words, "::::", "-"],
@@ -162,8 +169,7 @@ def _by_map(out: Console, cluster: LocalCluster, lists: list[list[str]]) -> Time
 
 def _by_calls(out: Console, cluster: LocalCluster, lists: list[list[str]]) -> Timed:
     """One Python call for each part, in the executors' long-lived workers."""
-    _step(out, "ClusterExecutor", "")
-    out.print(Text("  >>> [executor.submit(count_words, part) for part in parts]", style="dim"))
+    _step(out, "ClusterExecutor", ">>> [executor.submit(count_words, part) for part in parts]", "dim")
     screen = Screen("offerd demo")
     began = time.monotonic()
     counts: Counter[bytes] = Counter()
@@ -185,11 +191,7 @@ def _compare(out: Console, alone: Timed, others: dict[str, Timed]) -> bool:
     all_agree = True
     for name, timed in others.items():
         if timed.counts == alone.counts:
-            _step(
-                out,
-                name,
-                f"✓ the same count, word for word ({alone.seconds / timed.seconds:.1f} times as fast as one process)",
-            )
+            _step(out, name, f"✓ the same count, word for word ({_beside(timed, alone)})")
             continue
         all_agree = False
         wrong = {
@@ -208,6 +210,10 @@ def _compare(out: Console, alone: Timed, others: dict[str, Timed]) -> bool:
     top = sorted(alone.counts.items(), key=lambda pair: -pair[1])[:TOP_WORDS]
     _step(out, "most common", ", ".join(f"{word.decode()} {number:,}" for word, number in top))
     return all_agree
+
+
+def _beside(timed: Timed, alone: Timed) -> str:
+    return f"{format_duration(timed.seconds)}; one process {format_duration(alone.seconds)}"
 
 
 def _where_tasks_ran(out: Console, cluster: LocalCluster) -> None:

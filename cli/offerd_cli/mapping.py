@@ -110,6 +110,8 @@ def map_job(job: MapJob) -> int:
 class Map(Work):
     """One `offerd map`."""
 
+    explains_while_running = False
+
     def __init__(self, job: MapJob) -> None:
         batch = Batch(
             len(job.arguments),

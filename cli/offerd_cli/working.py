@@ -46,6 +46,8 @@ class Terminated(KeyboardInterrupt):
 class Work:
     """One batch at work. Subclasses say what an event means (`handle`) and how it all ended (`verdict`)."""
 
+    explains_while_running = True
+
     def __init__(self, who: str, batch: Batch, master: str, *, name: str, user: str = "") -> None:
         self.batch = batch
         self.screen = Screen(who, progress=batch.count > 1)
@@ -159,7 +161,10 @@ class Work:
 
 
 class Explainer:
-    """While tasks wait and none runs, asks the master why, after a second and then again, and says it when it changes."""
+    """While tasks wait, asks the master why, after a second and then again, and says it when it changes.
+
+    `Work.explains_while_running` False: only while none runs at all. What waits for its own kind needs no explaining.
+    """
 
     def __init__(self, work: Work) -> None:
         self.text = ""
@@ -173,7 +178,8 @@ class Explainer:
 
     def turn(self) -> None:
         work, now = self._work, time.monotonic()
-        if not work.batch.waiting or work.batch.is_full:
+        is_at_work = bool(work.batch.running_ids()) and not work.explains_while_running
+        if not work.batch.waiting or work.batch.is_full or is_at_work:
             self.text, self._ask_at = "", now + EXPLAIN_AFTER_S
             return
         if self._question is not None and self._question.done():
