@@ -31,6 +31,7 @@ from offerd.actions import (
 )
 from offerd.errors import FrameworkError, OfferdError
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
+from offerd.link import LinkMonitor
 from offerd.messages import FrameworkInfo, GuaranteedShare, Offer, TaskStatus
 from offerd.operator_messages import Waiting
 from offerd.resources import Resources
@@ -118,6 +119,7 @@ class AsyncSchedulerDriver(Actions):
         self._must_teardown = False
         self._task: asyncio.Task[None] | None = None
         self._client: Client[codec.ToScheduler]
+        self._link: LinkMonitor
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -223,7 +225,8 @@ class AsyncSchedulerDriver(Actions):
         try:
             self._client = Client(context, self.address, codec.to_scheduler)
             try:
-                await self._take_turns()
+                with LinkMonitor(self._client.socket) as self._link:
+                    await self._take_turns()
             except BaseException:
                 self._is_silent = True
                 raise
@@ -249,6 +252,9 @@ class AsyncSchedulerDriver(Actions):
         while not self._is_ending:
             self._ready.clear()
             await self._turn()
+            for is_up in self._link.changes():
+                await self._perform(self._core.link_changed(is_up, time.monotonic()))
+                self._ready.set()
             if not self._core.was_registered and time.monotonic() >= give_up_at:
                 raise MasterUnreachable(unreachable(self.address))
             deadline = self._core.next_deadline()
@@ -267,17 +273,18 @@ class AsyncSchedulerDriver(Actions):
         is asked after the last send. It is watched only while we sleep: during a slow callback it would stay readable and
         keep the loop spinning.
         """
-        socket, loop = self._client.socket, asyncio.get_running_loop()
-        if self._ready.is_set() or socket.poll(0):
+        sockets, loop = (self._client.socket, self._link.socket), asyncio.get_running_loop()
+        if self._ready.is_set() or any(socket.poll(0) for socket in sockets):
             await asyncio.sleep(0)
             return
-        descriptor = socket.fileno()
         timer = loop.call_later(max(0.0, deadline - time.monotonic()), self._ready.set)
-        loop.add_reader(descriptor, self._ready.set)
+        for socket in sockets:
+            loop.add_reader(socket.fileno(), self._ready.set)
         try:
             await self._ready.wait()
         finally:
-            loop.remove_reader(descriptor)
+            for socket in sockets:
+                loop.remove_reader(socket.fileno())
             timer.cancel()
 
     async def _turn(self) -> None:

@@ -33,6 +33,7 @@ from offerd.actions import (
 )
 from offerd.errors import FrameworkError, OfferdError
 from offerd.ids import FrameworkID
+from offerd.link import LinkMonitor
 from offerd.messages import FrameworkInfo, GuaranteedShare, Message
 from offerd.operator_messages import Waiting
 from offerd.pacing import Pacer
@@ -80,6 +81,7 @@ class SchedulerDriver(Actions):
         self._registered = threading.Event()
         self._thread: threading.Thread | None = None
         self._client: Client[codec.ToScheduler]
+        self._link: LinkMonitor
 
     def __del__(self) -> None:
         # Not at the loop's end: an action called after it must not write to what may be somebody else's file by then.
@@ -203,7 +205,8 @@ class SchedulerDriver(Actions):
         try:
             self._client = Client(context, self.address, codec.to_scheduler)
             try:
-                self._take_turns()
+                with LinkMonitor(self._client.socket) as self._link:
+                    self._take_turns()
             except BaseException:
                 self._is_silent = True
                 raise
@@ -221,6 +224,7 @@ class SchedulerDriver(Actions):
     def _take_turns(self) -> None:
         poller = zmq.Poller()
         poller.register(self._client.socket, zmq.POLLIN)
+        poller.register(self._link.socket, zmq.POLLIN)
         poller.register(self._wakeup, zmq.POLLIN)
         give_up_at = time.monotonic() + self._connect_timeout_s
         pacer = Pacer()
@@ -239,8 +243,11 @@ class SchedulerDriver(Actions):
                 deadline = min(deadline, give_up_at)
             ready = poller.poll(max(0, int((deadline - time.monotonic()) * 1000) + 1))
             self._is_asleep = False
-            if any(fd == self._wakeup for fd, _ in ready):
-                os.eventfd_read(self._wakeup)
+            for readable, _ in ready:
+                if readable == self._wakeup:
+                    os.eventfd_read(self._wakeup)
+                elif readable is self._link.socket:
+                    self._follow_link()
             pacer.collect(self._core.in_flight)
         if not self._is_silent:
             self._carry_out_orders()
@@ -248,6 +255,12 @@ class SchedulerDriver(Actions):
             if self._must_teardown:
                 self._perform(self._core.teardown(time.monotonic()))
                 self._flush()
+
+    def _follow_link(self) -> None:
+        # First what the lost connection still brought: after it, nothing of that master's holds.
+        self._turn()
+        for is_up in self._link.changes():
+            self._perform(self._core.link_changed(is_up, time.monotonic()))
 
     def _turn(self) -> None:
         """Read what is there, call back, carry out the orders that came of it, write."""

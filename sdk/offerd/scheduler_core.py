@@ -57,6 +57,8 @@ HELLO_INTERVAL_S = 2.0
 """How long a hello may go unanswered before it is said again."""
 MISSED_PINGS = 3
 """Intervals without a word after which the master counts as gone."""
+BROKEN_LINK_HELLO_S = 60.0
+"""The same while there is no connection: the connection made says when, this is for one that we were not told of."""
 RECONCILE_DELAY_S = 15.0
 """From a registration renewed to asking after tasks in doubt: a new master first has to hear from its slaves."""
 REMEMBER_ENDED_S = 60.0
@@ -118,6 +120,7 @@ class SchedulerCore:
         """The offers that are open: neither answered nor rescinded."""
         self._reconcile_delay_s = reconcile_delay_s
         self._ping_interval_s = 5.0
+        self._is_linked = True
         self._heard = 0.0
         self._hello_at = 0.0
         self._reconcile_at: float | None = None
@@ -202,6 +205,14 @@ class SchedulerCore:
     def lose_master(self, now: float) -> list[Action]:
         """What was sent last may not have arrived: offers are void, and a hello renews the registration."""
         return [*self._disconnect(), *self._hello(now)]
+
+    def link_changed(self, is_up: bool, now: float) -> list[Action]:
+        """The connection was made or lost. Whoever is at its other end now has to be told who we are."""
+        was_up, self._is_linked = self._is_linked, is_up
+        if is_up:
+            return _NOTHING if was_up else self._hello(now)
+        self._hello_at = now + BROKEN_LINK_HELLO_S
+        return self._disconnect()
 
     def delivered(self, status: TaskStatus) -> None:
         """The user's code has seen this status."""

@@ -130,8 +130,7 @@ class FakeMaster:
         poller.register(self._server.socket, zmq.POLLIN)
         poller.register(self._wakeup, zmq.POLLIN)
         while not self._is_ending:
-            poller.poll()
-            if poller.poll(0) and self._orders:
+            if any(ready == self._wakeup for ready, _ in poller.poll()):
                 os.eventfd_read(self._wakeup)
             for peer, messages in self._server.drain():
                 with self._changed:

@@ -23,6 +23,7 @@ from offerd.messages import (
     NotRegistered,
     Offer,
     Reason,
+    RegisterFramework,
     SetNeedsOffers,
     StatusUpdate,
     TaskInfo,
@@ -254,6 +255,31 @@ def test_to_cancel_run_is_to_abort(master: FakeMaster) -> None:
 
     run(use())
     assert master.count(TeardownFramework) == 0
+
+
+def test_a_master_that_dies_is_told_at_once_and_a_new_one_is_found(master: FakeMaster) -> None:
+    async def use() -> None:
+        gone, again = asyncio.Event(), asyncio.Event()
+
+        class Returns(AsyncScheduler):
+            async def disconnected(self, driver: AsyncSchedulerDriver) -> None:
+                gone.set()
+
+            async def reregistered(self, driver: AsyncSchedulerDriver, master_id: str) -> None:
+                again.set()
+
+        driver = make(Returns(), master)
+        driver.start()
+        await driver.wait_registered()
+        await off_loop(master.close)
+        await gone.wait()
+        with FakeMaster(master.address) as second:
+            await again.wait()
+            assert second.count(RegisterFramework) == 1
+            driver.abort()
+            await driver.join()
+
+    run(use())
 
 
 def test_a_master_that_forgot_us_is_told_again(master: FakeMaster) -> None:

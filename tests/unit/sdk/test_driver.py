@@ -355,24 +355,20 @@ def test_a_master_that_forgot_us_is_told_again_and_everything_goes_on(
     assert master.expect(SetNeedsOffers) == SetNeedsOffers(False)
 
 
-def test_a_new_master_on_the_same_address_is_found(start: Start, master: FakeMaster) -> None:
+def test_a_master_that_dies_is_told_at_once_and_a_new_one_on_its_address_is_found(
+    start: Start, master: FakeMaster
+) -> None:
     scheduler = Recorder()
     driver = start(scheduler)
+    master.send(ResourceOffers([offer()]))
+    scheduler.expect("resource_offers")
     master.close()
+    assert scheduler.expect("offer_rescinded") == ("O-1",)
+    scheduler.expect("disconnected")
     with FakeMaster(master.address) as second:
-
-        def speak() -> None:
-            driver.kill_task(TaskID("t"))
-
-        second.handle = lambda peer, message: (  # type: ignore[method-assign]
-            FakeMaster.handle(second, peer, message)
-            if isinstance(message, RegisterFramework)
-            else second.send(NotRegistered(), peer)
-        )
-        speak()
-        assert second.expect(RegisterFramework).framework.framework_id == F
-        scheduler.expect("disconnected")
         scheduler.expect("reregistered")
+        assert second.expect(RegisterFramework).framework.framework_id == F
+        assert second.count(RegisterFramework) == 1
         driver.abort()
         driver.join(WAIT_S)
 

@@ -206,6 +206,30 @@ def test_a_master_that_does_not_know_us_gets_one_hello_for_many_refusals(registe
     assert registered.take_called() == ["reregistered M-1", "disconnected"]
 
 
+def test_a_connection_made_for_the_first_time_is_no_news(registered: Harness) -> None:
+    registered.perform(registered.core.link_changed(True, registered.now))
+    assert registered.take_sent() == []
+
+
+def test_a_lost_connection_is_a_lost_master_and_hello_waits_for_the_next(registered: Harness) -> None:
+    registered.receive(ResourceOffers([offer(1)]))
+    registered.take_called()
+    registered.perform(registered.core.link_changed(False, registered.now))
+    assert registered.take_called() == ["offer_rescinded O-1", "disconnected"]
+    registered.wait(59)
+    assert registered.take_sent() == []
+    registered.perform(registered.core.link_changed(True, registered.now))
+    assert registered.take_sent() == [RegisterFramework(FrameworkInfo("test", F))]
+    registered.register()
+    assert registered.take_called() == ["reregistered M-1"]
+
+
+def test_a_connection_whose_making_we_missed_is_greeted_in_the_end(registered: Harness) -> None:
+    registered.perform(registered.core.link_changed(False, registered.now))
+    registered.wait(60.1)
+    assert registered.take_sent() == [RegisterFramework(FrameworkInfo("test", F))]
+
+
 def test_a_refusal_is_the_end(registered: Harness) -> None:
     registered.receive(FrameworkRefused(Reason.FRAMEWORK_FAILED_OVER, "another one took over"))
     assert registered.take_called() == ["end FRAMEWORK_FAILED_OVER"]

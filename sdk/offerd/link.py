@@ -1,0 +1,49 @@
+"""Tells a driver when the connection to its master breaks and when it stands again.
+
+ZeroMQ mends connections by itself and says nothing. But whoever listens on the other end after that knows nothing of us:
+without a word from us a new master would stay silent, and its silence would be noticed only after three missed pings.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+import zmq
+
+_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+
+
+class LinkMonitor:
+    """The changes of one client socket's connection. Close it before the socket."""
+
+    def __init__(self, watched: zmq.Socket[bytes]) -> None:
+        self._watched = watched
+        self.socket: zmq.Socket[bytes] = watched.get_monitor_socket(_EVENTS)
+        """To be polled for reading."""
+        # Its descriptor tells of nothing before the first look.
+        self.socket.poll(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._watched.disable_monitor()
+        self.socket.close()  # or the context waits for it for ever
+
+    def changes(self) -> Iterator[bool]:
+        """What happened since the last look: True for each connection made, False for each lost."""
+        while True:
+            try:
+                parts = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            # 16 bits of event number come first. `zmq.utils.monitor` would import asyncio for them.
+            yield int.from_bytes(parts[0][:2], sys.byteorder) == zmq.EVENT_HANDSHAKE_SUCCEEDED
