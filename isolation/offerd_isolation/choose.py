@@ -32,7 +32,7 @@ def choose(name: str, work_dir: Path) -> tuple[Isolation, str]:
         if missing := known[name].available():
             raise BadInput(f"isolation {name} cannot be used here: {missing}")
         return known[name](work_dir), "as asked for"
-    passed_over = []
+    passed_over: list[str] = []
     for candidate in BEST_FIRST:
         if candidate not in known:
             continue

@@ -56,6 +56,7 @@ class Containerizer:
         self._endpoint = endpoint
         self._emit = emit
         self._checkpoints: dict[ContainerID, ContainerCheckpoint] = {}
+        self._launching: set[ContainerID] = set()  # neither module nor launcher has answered yet
         self._destroy_again: dict[ContainerID, float] = {}
         self._cpu_before: dict[ContainerID, float] = {}
         self._measured_at: float | None = None
@@ -97,24 +98,24 @@ class Containerizer:
                 )
             )
 
-        self._isolate(
-            lambda: self._isolation.prepare(spec),
-            prepared,
-            lambda error: self._emit(ev.LaunchFailed(container_id, str(error))),
-        )
+        def refused(error: IsolationError) -> None:
+            self._launching.discard(container_id)
+            self._emit(ev.LaunchFailed(container_id, str(error)))
+
+        self._launching.add(container_id)
+        self._isolate(lambda: self._isolation.prepare(spec), prepared, refused)
 
     def launcher_ready(self) -> None:
         """The launcher has answers."""
         for reply in self._launcher.replies():
+            self._launching.discard(reply.container_id)
             if isinstance(reply, Launched):
                 self._launched(reply.container_id, reply.shim)
             else:
                 self._emit(ev.LaunchFailed(reply.container_id, reply.message))
 
     def _launched(self, container_id: ContainerID, shim: ProcessID) -> None:
-        checkpoint = self._checkpoints.get(container_id)
-        if checkpoint is None:
-            return  # destroyed meanwhile; its marker or cgroup has found the shim, or the sweep at our next start will
+        checkpoint = self._checkpoints[container_id]
         checkpoint = ContainerCheckpoint(
             container_id,
             checkpoint.framework,
@@ -196,6 +197,10 @@ class Containerizer:
     def destroy(self, container_id: ContainerID, now: float) -> None:
         """Answered by ContainerDestroyed when nothing is left."""
         self._destroy_again.pop(container_id, None)
+        if container_id in self._launching:
+            # Its shim may be about to start: what is not there yet cannot be found and killed.
+            self._destroy_again[container_id] = now + DESTROY_AGAIN_S
+            return
 
         def done(gone: bool) -> None:
             if gone:

@@ -51,6 +51,8 @@ class SlaveOptions:
     insecure: bool = False  # may bind to other addresses than loopback
     ephemeral: bool = False  # SIGTERM ends all tasks and removes the work directory
     die_with_parent: bool = False
-    log_bytes: int = 10 << 20  # of one task's or executor's stdout or stderr, before it is rotated
+    log_bytes: int = (
+        10 << 20
+    )  # of an executor's stdout and its rotated part together; its stderr the same; each task's, too
     gc_delay_s: float = 7 * 86400.0
     settings: SlaveSettings = SlaveSettings()

@@ -31,15 +31,11 @@ def unique() -> str:
     return f"600.{uuid.uuid4().int % 10**12:012d}"
 
 
-def executor_pid(cluster: LocalCluster, name: str = "offerd_executors.command") -> int:
-    """The one executor of this cluster: the child of a shim that is none itself."""
-    mark = str(cluster.base)
-    for process in psutil.process_iter(["cmdline"]):
-        if (process.info["cmdline"] or [""])[0].startswith(f"offerd-executor {name}") and mark in _environ(
-            process
-        ):
-            return process.pid
-    raise AssertionError("no executor runs")
+def executor_pid(cluster: LocalCluster) -> int:
+    """The one executor of this cluster's one slave."""
+    slave = psutil.Process(cluster.slaves[0].pid)
+    (executor,) = [p for p in slave.children(recursive=True) if p.cmdline()[0].startswith("offerd-executor")]
+    return executor.pid
 
 
 def _environ(process: psutil.Process) -> str:

@@ -49,8 +49,12 @@ class World:
         self.master = MasterNode(self)
         self.slaves = [SlaveNode(self, f"host{i}") for i in range(slaves)]
         self.schedulers = [SchedulerNode(self, f"framework{i}", tasks) for i in range(schedulers)]
-        for node in (*self.slaves, *self.schedulers):
+        for node in self.clients():
             node.start()
+
+    def clients(self) -> list[SlaveNode | SchedulerNode]:
+        """Everybody who is connected to the master; nobody yet while the world is being made."""
+        return [*getattr(self, "slaves", []), *getattr(self, "schedulers", [])]
 
     def at(self, delay_s: float, what: Callable[[], None]) -> None:
         self._count += 1
@@ -74,7 +78,7 @@ class World:
         """One thing goes wrong, at random."""
         choice = self.random.random()
         if choice < 0.35:
-            self.random.choice([*self.slaves, *self.schedulers]).link.break_()
+            self.random.choice(self.clients()).link.break_()
         elif choice < 0.6:
             self.random.choice(self.slaves).crash()
         elif choice < 0.75:
@@ -131,7 +135,7 @@ class MasterNode:
         self.epoch += 1
         settings = Settings(adoption_grace_s=30.0)
         self.core = MasterCore(settings, f"master{self.epoch}", self.epoch, DrfAllocator({}), self.world.now)
-        for client in [*getattr(self.world, "slaves", []), *getattr(self.world, "schedulers", [])]:
+        for client in self.world.clients():
             client.link.generation += 1
         self._schedule_tick()
 
@@ -155,7 +159,7 @@ class MasterNode:
         self.world.at(delay_s, lambda: self._schedule_tick() if epoch == self.epoch else None)
 
     def _perform(self, actions: list[Any]) -> None:
-        clients = {client.link.peer: client for client in (*self.world.slaves, *self.world.schedulers)}
+        clients = {client.link.peer: client for client in self.world.clients()}
         for action in actions:
             if isinstance(action, MasterSend):
                 client = clients.get(action.peer)

@@ -84,7 +84,7 @@ def _log_bytes(text: str) -> int:
     "--log-size",
     default="10M",
     show_default=True,
-    help="Of a task's or executor's stdout, and of its stderr, before it is rotated.",
+    help="Most that is kept of a task's or executor's stdout; of its stderr, too.",
 )
 @click.option("--insecure", is_flag=True, help="Allow an address that others can reach, without keys.")
 @click.option("--ephemeral", is_flag=True, help="On SIGTERM end all tasks and remove the work directory.")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
 from offerd import messages as m
-from offerd.ids import ContainerID, FrameworkID, SlaveID, TaskID
+from offerd.ids import FrameworkID, SlaveID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
-from offerd_slave.records import ExitRecord, StatusStored, TaskDelivered
+from offerd_slave.records import ExitRecord, TaskDelivered
 from offerd_slave.settings import SlaveSettings
 
 RUNNING, FINISHED, FAILED, KILLED, LOST, ERROR = (
@@ -480,133 +480,3 @@ def test_drain_does_not_wait_for_ever_for_a_master_that_is_away() -> None:
     assert not bench.exited
     bench.turn(0.2)
     assert bench.exited
-
-
-# -- recovery -----------------------------------------------------------------------------------------------------------
-
-
-def test_restarted_slave_adopts_its_tasks_and_their_time_limits() -> None:
-    bench = Bench()
-    bench.running(task("a", limit_s=20.0))
-    again = bench.crash()
-    assert again.slave_id == "S-1"
-    again.register()
-    again.hello("a")
-    assert again.core.state.used["cpus"] == 1000
-    again.turn(18.0)
-    assert not again.told_executors(m.KillTask)
-    again.turn(1.1)
-    assert [kill.task_id for kill in again.told_executors(m.KillTask)] == ["a"]
-
-
-def test_ends_that_happened_while_the_slave_was_away_are_reported_once() -> None:
-    bench = Bench()
-    bench.running(task("a"))
-    again = bench.crash()
-    again.register()
-    again.clear()
-    ended = m.TaskStatus(TaskID("a"), FAILED, 2, exit_status=3)
-    container_id = again.hello("a", unacknowledged=(ended,))
-    again.from_executor(container_id, m.ExecutorUpdate(2, ended))
-    assert again.statuses() == [("a", FAILED, "")]
-    assert m.UpdatesStored(2) in again.told_executors(m.UpdatesStored)
-
-
-def test_stored_but_unheard_statuses_are_sent_by_the_restarted_slave() -> None:
-    bench = Bench()
-    bench.running(task("a"))
-    bench.acknowledge("a", 1)
-    bench.sync_at_once = False
-    bench.update("a", FINISHED, 2, data=b"result")
-    again = bench.crash()
-    again.register()
-    (update,) = [message for message in again.sent if isinstance(message, m.StatusUpdate)]
-    assert (update.status.state, update.status.data) == (FINISHED, b"result")
-    again.acknowledge("a", 2)
-    assert not again.crash().core.statuses.streams
-
-
-def test_task_that_never_reached_its_executor_is_lost() -> None:
-    bench = Bench()
-    bench.running(task("a"), task("b"))
-    again = bench.crash()
-    again.register()
-    again.clear()
-    again.hello("a")
-    assert again.statuses() == [("b", LOST, Reason.SLAVE_RESTARTED)]
-
-
-def test_task_that_only_its_executor_knows_is_ended() -> None:
-    bench = Bench()
-    bench.running(task("a"))
-    bench.disk = [record for record in bench.disk if not isinstance(record, TaskDelivered)]
-    again = bench.crash()
-    again.register()
-    again.clear()
-    again.hello("a")
-    assert ("a", LOST, Reason.CHECKPOINT_DAMAGED) in again.statuses()
-    assert [kill.task_id for kill in again.told_executors(m.KillTask)] == ["a"]
-
-
-def test_executor_that_ended_while_the_slave_was_away_is_reported_with_its_exit_status() -> None:
-    bench = Bench()
-    bench.running(task("a"))
-    again = bench.crash(shims_alive=False, exit_record=ExitRecord(9))
-    again.register()
-    (destroy,) = again.asked_for(act.DestroyContainer)
-    again.event(ev.ContainerDestroyed(destroy.container_id))
-    (update,) = [s for s in again.sent if isinstance(s, m.StatusUpdate) and s.status.state.terminal]
-    assert (update.status.reason, update.status.exit_status) == (Reason.EXECUTOR_EXITED, 9)
-
-
-def test_executor_that_does_not_come_back_after_a_restart_is_ended() -> None:
-    bench = Bench()
-    bench.running(task("a"))
-    again = bench.crash()
-    again.register()
-    again.turn(15.1)
-    assert again.asked_for(act.DestroyContainer)
-
-
-def test_reboot_loses_every_task_and_signals_nobody() -> None:
-    bench = Bench()
-    bench.running(task("a"))
-    again = bench.crash()
-    from offerd_slave.core.recovery import Recovered, RecoveredContainer
-
-    containers = [RecoveredContainer(c, alive=False) for c in bench.checkpoints.values()]
-    again = Bench(recovered=Recovered(SlaveID("S-1"), 1, True, containers, list(bench.disk)), now=5.0)
-    again.register()
-    (destroy,) = again.asked_for(act.DestroyContainer)
-    again.event(ev.ContainerDestroyed(destroy.container_id))
-    assert ("a", LOST, Reason.HOST_REBOOTED) in again.statuses()
-    assert not again.to_executors
-
-
-def test_orphans_that_no_record_knows_are_destroyed() -> None:
-    from offerd_slave.core.recovery import Recovered
-
-    bench = Bench(recovered=Recovered(orphans=[ContainerID("stray")]))
-    assert [destroy.container_id for destroy in bench.asked_for(act.DestroyContainer)] == ["stray"]
-    bench.event(ev.ContainerDestroyed(ContainerID("stray")))
-
-
-def test_compacted_journal_says_the_same() -> None:
-    from offerd_slave.core.recovery import live_records
-
-    bench = Bench()
-    bench.running(task("a"), task("b"), task("c"))
-    bench.acknowledge("a", 1)
-    bench.acknowledge("b", 1)
-    bench.update("b", FINISHED, 2, 4)
-    bench.update("c", FINISHED, 2, 5)
-    bench.acknowledge("c", 2)
-    before = len(bench.disk)
-    bench.disk = live_records(bench.core.state, bench.core.statuses)
-    assert len(bench.disk) < before
-    assert sum(isinstance(record, StatusStored) for record in bench.disk) == 2
-    again = bench.crash()
-    again.register()
-    assert set(again.core.state.tasks) == {(FRAMEWORK.framework_id, "a")}
-    assert again.core.state.tasks[FRAMEWORK.framework_id, TaskID("a")].sequence == 1
-    assert again.statuses() == [("b", FINISHED, "")]
