@@ -48,7 +48,8 @@ def executor(count: int) -> tuple[float, float]:
     ):
         slave.wait_ended([slave.launch(task("warm", "/bin/true"))])
         ended = slave.ended
-        before, started = _cpu_of(slave.pid), time.perf_counter()
+        own_s, tasks_s = _cpu_of(slave.pid)
+        started = time.perf_counter()
         launched = 0
         while len(ended) <= count:
             while launched < count and launched - len(ended) + 1 < IN_FLIGHT:
@@ -56,11 +57,15 @@ def executor(count: int) -> tuple[float, float]:
                 launched += 1
             slave.turn(1.0)
         wall_s = time.perf_counter() - started
-        cpu_s = _cpu_of(slave.pid) - before
+        own_s, tasks_s = (now - then for now, then in zip(_cpu_of(slave.pid), (own_s, tasks_s), strict=True))
         assert all(status.exit_status == 0 for status in ended.values())
-        print(f"  {len(slave.updates) / (count + 1):.2f} updates a task", flush=True)
+        print(
+            f"  {own_s / count * 1e6:.0f} us in the executor, {tasks_s / count * 1e6:.0f} us in the task, "
+            f"{len(slave.updates) / (count + 1):.2f} updates a task",
+            flush=True,
+        )
         slave.shut_down()
-    return count / wall_s, cpu_s / count
+    return count / wall_s, (own_s + tasks_s) / count
 
 
 def _used(who: int) -> float:
@@ -68,10 +73,11 @@ def _used(who: int) -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _cpu_of(pid: int) -> float:
-    """CPU seconds of a process and of the children it has waited for."""
+def _cpu_of(pid: int) -> tuple[float, float]:
+    """CPU seconds of a process, and of the children it has waited for."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    ticks = [int(field) for field in fields[11:15]]
+    return sum(ticks[:2]) / os.sysconf("SC_CLK_TCK"), sum(ticks[2:]) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:

@@ -29,6 +29,8 @@ from offerd.executor_loop import Timer
 PR_SET_CHILD_SUBREAPER = 36
 KILL_AGAIN_S = 0.05
 """A tree under SIGKILL is looked at again this often; the deaths of its members do so earlier."""
+CHILDREN_BYTES = 4096
+"""Of a list of children, read at once: cheap to allocate, as one is read for every batch of deaths."""
 
 
 class Usage(NamedTuple):
@@ -370,12 +372,10 @@ def _children_of(pid: int, thread: int) -> Iterable[int]:
     except (FileNotFoundError, ProcessLookupError):
         return ()
     try:
-        text = os.read(fd, 1 << 20)
-        while text:
-            more = os.read(fd, 1 << 20)
-            if not more:
-                break
-            text += more
+        text = part = os.read(fd, CHILDREN_BYTES)
+        while part:  # procfs stops short of the size where an entry does not fit
+            part = os.read(fd, CHILDREN_BYTES)
+            text += part
     except ProcessLookupError:
         return ()
     finally:

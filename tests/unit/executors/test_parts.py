@@ -1,0 +1,194 @@
+"""The command executor's parts alone: output files, task directories, the search for programs, process tables."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from offerd.executor_loop import Timer
+from offerd_executors import trees
+from offerd_executors.output import Output
+from offerd_executors.spawn import find_program, spawn
+from offerd_executors.task_dirs import SPARES, TaskDirs
+
+
+class Clock:
+    """What of a driver `TaskDirs` uses; timers end when told to."""
+
+    def __init__(self) -> None:
+        self.timers: list[Callable[[], None]] = []
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
+        self.timers.append(callback)
+        return Timer(delay_s, callback)
+
+    def pass_by(self) -> None:
+        timers, self.timers = self.timers, []
+        for callback in timers:
+            callback()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def dirs(clock: Clock, tmp_path: Path) -> TaskDirs:
+    return TaskDirs(clock, str(tmp_path))  # type: ignore[arg-type]
+
+
+def output_of(path: Path, limit_bytes: int, *chunks: bytes) -> Output:
+    """An output that has read these chunks."""
+    output = Output(str(path), limit_bytes)
+    for chunk in chunks:
+        os.write(output.write_fd, chunk)
+        assert output.read()
+    return output
+
+
+def test_a_silent_task_has_no_file(tmp_path: Path) -> None:
+    output = output_of(tmp_path / "stdout", 100)
+    output.close_write_fd()
+    assert not output.read()
+    output.close()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("limit_bytes", [1, 7, 10, 30])
+def test_rotation_keeps_the_end_and_never_more_than_twice_the_limit(tmp_path: Path, limit_bytes: int) -> None:
+    chunks = [bytes([65 + n]) * (n + 1) for n in range(10)]
+    output_of(tmp_path / "stdout", limit_bytes, *chunks).close()
+    text = b"".join(chunks)
+    kept = b"".join((tmp_path / name).read_bytes() for name in ("stdout.1", "stdout"))
+    assert text.endswith(kept)
+    assert limit_bytes <= len(kept) <= 2 * limit_bytes
+
+
+def test_output_of_a_task_run_again_is_appended(tmp_path: Path) -> None:
+    output_of(tmp_path / "stdout", 100, b"first").close()
+    output_of(tmp_path / "stdout", 100, b" second").close()
+    assert (tmp_path / "stdout").read_bytes() == b"first second"
+
+
+def test_output_that_cannot_be_written_is_read_all_the_same(tmp_path: Path) -> None:
+    output = output_of(tmp_path / "no" / "such" / "stdout", 100, b"lost", b"lost too")
+    assert output.error == "No such file or directory"
+    output.close()
+
+
+def test_an_empty_directory_passes_to_the_next_task(dirs: TaskDirs, tmp_path: Path) -> None:
+    first = Path(dirs.make("a"))
+    inode = first.stat().st_ino
+    dirs.release(str(first))
+    second = Path(dirs.make("b"))
+    assert second == tmp_path / "b"
+    assert second.stat().st_ino == inode
+    assert os.listdir(tmp_path) == ["b"]
+
+
+def test_a_directory_with_content_stays(dirs: TaskDirs, clock: Clock, tmp_path: Path) -> None:
+    path = Path(dirs.make("a"))
+    (path / "mine").touch()
+    dirs.release(str(path))
+    clock.pass_by()
+    assert Path(dirs.make("b")) != path
+    assert (path / "mine").exists()
+
+
+def test_an_empty_directory_that_nobody_takes_is_removed(
+    dirs: TaskDirs, clock: Clock, tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c"):
+        dirs.make(name)
+    for name in ("a", "b"):
+        dirs.release(str(tmp_path / name))
+    dirs.release(dirs.make("d"))  # they were used: they get another chance
+    clock.pass_by()
+    assert len(os.listdir(tmp_path)) == 3
+    clock.pass_by()
+    assert os.listdir(tmp_path) == ["c"]
+    assert clock.timers == []
+
+
+def test_no_directory_replaces_what_an_earlier_task_of_that_name_left(dirs: TaskDirs, tmp_path: Path) -> None:
+    dirs.make("again")
+    (tmp_path / "again" / "mine").touch()
+    dirs.release(dirs.make("spare"))
+    assert dirs.make("again") == str(tmp_path / "again")
+    assert (tmp_path / "again" / "mine").exists()
+
+
+def test_a_directory_with_other_permissions_is_not_passed_on(dirs: TaskDirs, tmp_path: Path) -> None:
+    path = dirs.make("a")
+    os.chmod(path, 0o777)
+    dirs.release(path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_only_so_many_empty_directories_are_kept(dirs: TaskDirs, tmp_path: Path) -> None:
+    for path in [dirs.make(f"t{n}") for n in range(SPARES + 10)]:
+        dirs.release(path)
+    assert len(os.listdir(tmp_path)) == SPARES
+
+
+def test_programs_are_found_as_a_shell_finds_them(tmp_path: Path) -> None:
+    for folder, mode in (("one", 0o644), ("two", 0o755)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "tool").touch(mode=mode)
+    path = f"{tmp_path / 'none'}:{tmp_path / 'one'}:{tmp_path / 'two'}"
+    assert find_program("tool", path) == str(tmp_path / "two" / "tool")
+    assert find_program("./tool", path) == "./tool"
+    with pytest.raises(FileNotFoundError):
+        find_program("other", path)
+    with pytest.raises(PermissionError):
+        find_program("tool", str(tmp_path / "one"))
+
+
+def test_spawn_starts_a_session_in_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # spawn leaves its caller where it was sent
+    read_fd, write_fd = os.pipe()
+    pid = spawn(["sh", "-c", "pwd; ps -o sid= -p $$"], {"PATH": os.environ["PATH"]}, "/", write_fd, write_fd)
+    os.close(write_fd)
+    os.waitpid(pid, 0)
+    assert os.read(read_fd, 1000).split() == [b"/", str(pid).encode()]
+    os.close(read_fd)
+
+
+def test_descendants_are_found_with_their_parents() -> None:
+    script = "import os, time\nif os.fork() == 0:\n    os.fork()\nprint(flush=True)\ntime.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for _ in range(3):
+            process.stdout.readline()
+        found = trees.descendants([process.pid])
+        child, grandchild = (pid for pid, _ in found)
+        assert [stat.parent for _, stat in found] == [process.pid, child]
+        for pid in (process.pid, child, grandchild):
+            os.kill(pid, 9)
+
+
+def test_a_process_that_is_gone_has_no_stat() -> None:
+    with subprocess.Popen(["true"]) as process:
+        pass
+    assert trees.process_stat(process.pid) is None
+    stat = trees.process_stat(os.getpid())
+    assert stat is not None
+    assert (stat.parent, stat.session) == (os.getppid(), os.getsid(0))
+
+
+@pytest.mark.parametrize(
+    ("wait_status", "described"),
+    [
+        (0, (0, "exited with status 0")),
+        (3 << 8, (3, "exited with status 3")),
+        (15, (-15, "killed by SIGTERM")),
+    ],
+)
+def test_exits_are_described_in_words(wait_status: int, described: tuple[int, str]) -> None:
+    assert trees.describe_exit(wait_status) == described
