@@ -10,12 +10,14 @@ from offerd.calls import pack_call
 from offerd.driver import SchedulerDriver
 from offerd.messages import TaskStatus
 from pipeline_baseline import Pipeline
-from probe import COMMAND, DEADLINE_S, PYTHON, Heard, Probe, framework
+from probe import COMMAND, DEADLINE_S, PYTHON, Heard, framework
 from throughput import cluster, noop
 
 CALL_P50_MS, CALL_P99_MS = 2.0, 10.0
 PROCESS_P50_MS = 6.0
 NEW_EXECUTOR_MS = 60.0
+REST_S = 0.02
+"""Between two tasks: who submits to an idle cluster has not just had a result from it."""
 
 
 def time_calls(address: str, count: int) -> list[Heard]:
@@ -33,6 +35,7 @@ def time_calls(address: str, count: int) -> list[Heard]:
         executor.submit(noop, 0).result(DEADLINE_S)
         times = []
         for number in range(count):
+            time.sleep(REST_S)
             heard_at.clear()
             started = time.perf_counter()
             executor.submit(noop, number).result(DEADLINE_S)
@@ -43,9 +46,13 @@ def time_calls(address: str, count: int) -> list[Heard]:
 
 def time_processes(address: str, count: int) -> list[Heard]:
     """`/bin/true`, one at a time, by an executor that runs already."""
+    times = []
     with framework(address, COMMAND) as (probe, driver):
         probe.run_one(driver, argv=("/bin/true",))
-        return [probe.run_one(driver, argv=("/bin/true",)) for _ in range(count)]
+        for _ in range(count):
+            time.sleep(REST_S)
+            times.append(probe.run_one(driver, argv=("/bin/true",)))
+    return times
 
 
 def time_first_commands(address: str, count: int) -> list[Heard]:
@@ -63,17 +70,13 @@ def time_first_calls(address: str, count: int) -> list[Heard]:
     times = []
     for _ in range(count):
         with framework(address, PYTHON) as (probe, driver):
-            times.append(_run_call(probe, driver, call))
+            times.append(probe.run_one(driver, data=call))
     return times
-
-
-def _run_call(probe: Probe, driver: SchedulerDriver, call: bytes) -> Heard:
-    return probe.run_one(driver, data=call)
 
 
 def measure(quick: bool) -> Findings:
     """Several runs of each; percentiles are taken within a run."""
-    runs, count, fresh = (2, 100, 5) if quick else (3, 300, 20)
+    runs, count, fresh = (2, 100, 5) if quick else (3, 200, 20)
     bare: list[float] = []
     calls: list[list[Heard]] = []
     processes: list[list[Heard]] = []
@@ -98,7 +101,7 @@ def measure(quick: bool) -> Findings:
     add(_row("process, submit to its end, p50", processes, 50, "ended_ms", trip))
     at_most = Bound(NEW_EXECUTOR_MS, at_least=False)
     for what, times in (("command", first_commands), ("python", first_calls)):
-        samples = Samples.of(time.running_ms for time in times)
+        samples = Samples.of(heard.running_ms for heard in times)
         add(Row(f"new {what} executor, submit to RUNNING", "ms", samples, bound=at_most))
     return findings
 
@@ -111,7 +114,7 @@ def _row(
     baseline: Samples | None,
     limit: float | None = None,
 ) -> Row:
-    values = [percentile([getattr(time, which) for time in run], percent) for run in runs]
+    values = [percentile([getattr(heard, which) for heard in run], percent) for run in runs]
     ratios = None
     if baseline is not None:
         ratios = Samples.of(ours / theirs for ours, theirs in zip(values, baseline.values, strict=True))
