@@ -1,0 +1,171 @@
+"""Nonsense on every socket of a living cluster: the peer is dropped and counted, and nothing else changes."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+import zmq
+
+from helpers.cli import listing, wait_until
+from helpers.recorder import COMMAND, Recorder
+from offerd import codec
+from offerd import messages as m
+from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
+from offerd.messages import TaskState
+from offerd.resources import Resources
+from offerd_cli.local_cluster import LocalCluster
+
+PACK = msgspec.msgpack.encode
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(slaves=1, cpus="2", mem="512M", isolation="noop") as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def peer(address: str) -> Iterator[zmq.Socket[bytes]]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    client = context.socket(zmq.DEALER)
+    client.setsockopt(zmq.LINGER, 1000)
+    client.connect(address)
+    try:
+        yield client
+    finally:
+        client.close()
+        context.term()
+
+
+def nonsense(seed: int) -> list[bytes]:
+    """Frames that are none: random, cut, flipped, of the wrong shape, deep, huge."""
+    chance = random.Random(seed)
+    good = next(codec.frames([m.Ping(), m.RegisterFramework(m.FrameworkInfo("f")), m.TeardownFramework()]))
+    flipped = bytearray(good)
+    flipped[chance.randrange(len(flipped))] ^= 1 << chance.randrange(8)
+    return [
+        b"",
+        chance.randbytes(chance.randrange(1, 400)),
+        good[: chance.randrange(1, len(good))],
+        bytes(flipped) + b"\xc1",
+        PACK([0, [["NoSuchMessage", 1, 2]]]),
+        PACK([0, [["RegisterFramework", {"name": "a map"}]]]),
+        PACK([0, [["AcceptOffers", ["O-1"], [["t", [{"cpus": -5}, {}, {}], "command"]]]]]),
+        PACK([0, [["AcceptOffers", ["O-1"], [["t", [{"cpus": 2**63}, {}, {}], "command"]]]]]),
+        PACK([0, [["DeclineOffers", ["O-1"], float("nan")]]]) + b"trailing",
+        PACK(["epoch", []]),
+        PACK(7),
+        b"\x92\x00" + b"\x91" * 100_000 + b"\xc0",
+        b"\x92\x00\xdd\xff\xff\xff\xff",
+        b"\x92\x00\x91\x92\xa5Hello\xa2\xff\xfe",
+    ]
+
+
+def assert_works(cluster: LocalCluster) -> None:
+    with Recorder(cluster.address) as framework:
+        framework.run("t", "echo ok")
+        assert framework.wait_end("t").state is TaskState.FINISHED
+
+
+def dropped(cluster: LocalCluster) -> int:
+    with cluster.ask() as client:
+        return client.cluster().dropped_peers
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_master_drops_each_peer_that_sends_nonsense_and_serves_the_others(
+    cluster: LocalCluster, seed: int
+) -> None:
+    before = dropped(cluster)
+    frames = nonsense(seed)
+    for frame in frames:
+        with peer(f"tcp://{cluster.address}") as client:
+            client.send(frame)
+            client.send(next(codec.frames([m.RegisterFramework(m.FrameworkInfo("too late"))])))
+    wait_until(lambda: dropped(cluster) >= before + len(frames), "all of them to be dropped and counted")
+    assert [f["name"] for f in listing(cluster, "frameworks")["frameworks"] if f["name"] == "too late"] == []
+    assert_works(cluster)
+
+
+def test_master_takes_no_frame_that_is_too_large_and_no_second_part(cluster: LocalCluster) -> None:
+    with peer(f"tcp://{cluster.address}") as client:
+        client.send(b"x" * (codec.MAX_FRAME_BYTES + 1))
+        client.send_multipart([b"\x92\x00\x90", b"\x92\x00\x90", b"\x92\x00\x90"])
+    assert_works(cluster)
+
+
+def test_well_formed_but_wrong_messages_change_nothing(cluster: LocalCluster) -> None:
+    """From strangers, and from a registered framework that asks for what is not its."""
+    task = m.TaskInfo(TaskID("stolen"), Resources.of(cpus=1, mem="16M"), COMMAND.executor_id)
+    wrong: list[m.Message] = [
+        m.AcceptOffers([OfferID("O-1")], [task]),
+        m.KillTask(FrameworkID("F-1"), TaskID("victim")),
+        m.Acknowledge(FrameworkID("F-1"), SlaveID("S-1"), [(TaskID("victim"), 1)]),
+        m.StatusUpdate(FrameworkID("F-1"), m.TaskStatus(TaskID("victim"), TaskState.KILLED, 9)),
+        m.FrameworkMessage(FrameworkID("F-1"), SlaveID("S-1"), ExecutorID("command"), b"x"),
+        m.UnregisterSlave(),
+        m.TeardownFramework(),
+    ]
+    with Recorder(cluster.address) as framework:
+        framework.run("victim", "sleep 1; exit 5")
+        running = framework.wait("victim", TaskState.RUNNING)
+        for message in wrong:
+            with peer(f"tcp://{cluster.address}") as stranger:
+                stranger.send(next(codec.frames([message])))
+                assert isinstance(codec.to_scheduler.decode(stranger.recv())[1][0], m.NotRegistered)
+        forged = m.KillTask(framework.driver.framework_id, TaskID("victim"), running.slave_id)
+        with peer(f"tcp://{cluster.address}") as rogue:
+            rogue.send(next(codec.frames([m.RegisterFramework(m.FrameworkInfo("rogue"))])))
+            assert isinstance(codec.to_scheduler.decode(rogue.recv())[1][0], m.FrameworkRegistered)
+            rogue.send(next(codec.frames([forged])))
+        ended = framework.wait_end("victim")
+        assert (ended.state, ended.exit_status) == (TaskState.FAILED, 5)
+
+
+def test_slave_drops_nonsense_on_the_executors_socket_and_believes_no_forged_hello(
+    cluster: LocalCluster,
+) -> None:
+    path = cluster.slaves[0].work_dir
+    assert path is not None
+    address = f"ipc://{path}/sockets/executors.sock"
+    with Recorder(cluster.address) as framework:
+        framework.run("victim", "sleep 1; exit 6")
+        running = framework.wait("victim", TaskState.RUNNING)
+        for frame in nonsense(7):
+            with peer(address) as client:
+                client.send(frame)
+        forged = [
+            m.RegisterExecutor(running.container_id, "a guess"),
+            m.ExecutorUpdate(99, m.TaskStatus(TaskID("victim"), TaskState.FINISHED, 99)),
+        ]
+        for container_id in (running.container_id, ContainerID("../../etc")):
+            with peer(address) as client:
+                client.send(next(codec.frames([m.RegisterExecutor(container_id, ""), *forged])))
+        ended = framework.wait_end("victim")
+        assert (ended.state, ended.exit_status) == (TaskState.FAILED, 6)
+    log = cluster.slaves[0].log.read_text()
+    assert "dropped a peer of the executors' socket" in log
+    assert "Traceback" not in log
+
+
+def test_file_server_answers_nonsense_with_one_line_and_goes_on(cluster: LocalCluster) -> None:
+    with cluster.ask() as asked:
+        (slave,) = asked.slaves()
+    host, _, port = slave.info.files_address.rpartition(":")
+    for request in (
+        b"\x00\xff\r\n\r\n",
+        b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\n\r\n",
+    ):
+        with socket.create_connection((host, int(port)), 5) as client:
+            client.sendall(request)
+            client.settimeout(5)
+            answer = client.recv(4096)
+            assert b"root:" not in answer
+            assert b" 200 " not in answer.split(b"\r\n")[0]
+    assert_works(cluster)
