@@ -58,6 +58,14 @@ class Screen:
             _write_all(sys.stderr.buffer, start + f"{self._who}: {' '.join(text.split())}\n".encode())
             self._at_line_start = True
 
+    def leave_line(self) -> None:
+        """After Ctrl-C: what the terminal echoed stands where we would write."""
+        with self._lock:
+            self._wipe()
+            if sys.stderr.isatty():
+                _write_all(sys.stderr.buffer, b"\n")
+            self._at_line_start = True
+
     def progress(
         self, done: int, total: int, *, running: int = 0, failed: int = 0, text: str = "", final: bool = False
     ) -> None:

@@ -135,6 +135,7 @@ class Work:
 
     def _interrupted(self, interrupt: KeyboardInterrupt) -> int:
         """Kill everything and see it end; a second Ctrl-C does not wait for that (the master does it then)."""
+        self.screen.leave_line()
         try:
             left = len(self.batch.running_ids())
             self.halt()

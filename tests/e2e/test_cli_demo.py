@@ -1,0 +1,27 @@
+"""`offerd demo`, whole: what a newcomer types first must work."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.cli import offerd
+
+
+@pytest.mark.slow
+def test_the_demo_counts_the_same_three_times_and_leaves_nothing() -> None:
+    done = offerd(None, "demo")
+    text = done.stdout.decode()
+    assert done.returncode == 0, text + done.stderr.decode()
+    assert text.count("✓ the same count, word for word") == 2
+    assert "isolation       " in text
+    assert all(f"slave-{number} " in text for number in (1, 2, 3))
+    assert "CPUS ALLOCATED OVER TIME" in text
+    assert "no process and no file is left" in text
+    assert "\x1b" not in text
+
+
+def test_a_demo_that_cannot_start_says_why_in_one_line() -> None:
+    done = offerd(None, "demo", "--isolation", "bubble-wrap")
+    assert done.returncode == 2
+    assert b"bubble-wrap" in done.stderr
+    assert done.stderr.count(b"\n") == 1
