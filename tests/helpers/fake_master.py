@@ -37,7 +37,7 @@ from offerd.messages import (
     TaskState,
     TaskStatus,
 )
-from offerd.resources import Resources
+from offerd.resources import NOTHING, Resources
 from offerd.transport import Server, new_context
 
 M = TypeVar("M", bound=Message)
@@ -183,8 +183,8 @@ class InstantCluster(FakeMaster):
         self.launched = 0
         self.needs_offers = True
         self._keeps = keeps
-        self._offered: dict[OfferID, SlaveID] = {}
-        self._refused: set[SlaveID] = set()
+        self._offered: dict[OfferID, Offer] = {}
+        self._refused: dict[SlaveID, Resources] = {}
         self._next_offer = 0
         self.framework_peer = PeerID(b"")
 
@@ -201,7 +201,8 @@ class InstantCluster(FakeMaster):
                 pass
             case DeclineOffers():
                 for offer_id in message.offer_ids:
-                    self._refused.add(self._offered.pop(offer_id))
+                    offer = self._offered.pop(offer_id)
+                    self._refused[offer.slave_id] = offer.resources
             case SetNeedsOffers():
                 self.needs_offers = message.needs_offers
                 self._refused.clear()
@@ -224,30 +225,24 @@ class InstantCluster(FakeMaster):
         """Offer each slave that is free, whole, as one offer."""
         if not self.needs_offers or not self.framework_peer:
             return
-        taken = set(self._offered.values())
+        taken = {offer.slave_id for offer in self._offered.values()}
         offers = []
         for slave_id, free in self.free.items():
-            if not free or slave_id in taken or slave_id in self._refused:
+            # As the real master does: a refusal holds until more is free.
+            if not free or slave_id in taken or self._refused.get(slave_id, NOTHING).covers(free):
                 continue
             self._next_offer += 1
             offer_id = OfferID(f"O-{self._next_offer}")
-            self._offered[offer_id] = slave_id
-            offers.append(
-                Offer(
-                    offer_id,
-                    slave_id,
-                    "host",
-                    free,
-                    self.long_quantities,
-                    60.0,
-                    files_address=self.files_address,
-                )
+            offer = Offer(
+                offer_id, slave_id, "host", free, self.long_quantities, 60.0, files_address=self.files_address
             )
+            self._offered[offer_id] = offer
+            offers.append(offer)
         if offers:
             self._server.send(self.framework_peer, ResourceOffers(offers))
 
     def _accept(self, message: AcceptOffers) -> None:
-        slave_id = {self._offered.pop(offer_id) for offer_id in message.offer_ids}.pop()
+        slave_id = {self._offered.pop(offer_id).slave_id for offer_id in message.offer_ids}.pop()
         outcome, send = self.outcome, self._server.send
         self.launched += len(message.tasks)
         for task in message.tasks:
@@ -261,7 +256,6 @@ class InstantCluster(FakeMaster):
     def _finish(self, status: TaskStatus) -> None:
         slave_id, task = self.running.pop(status.task_id)
         self.free[slave_id] = self.free[slave_id] + task.resources
-        self._refused.discard(slave_id)
         self._server.send(
             self.framework_peer, StatusUpdate(self.framework_id, self._placed(status, slave_id))
         )
