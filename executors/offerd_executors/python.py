@@ -37,7 +37,7 @@ IDLE_S = 60.0
 """A worker above those at the start that has had nothing to do for so long ends."""
 HOLD_RUNNING_S = 0.002
 """While tasks wait, RUNNING is held back this long: for most calls it is never sent."""
-HOLD_UPDATES_S = 0.001
+HOLD_UPDATES_S = 0.002
 """While tasks wait, statuses are collected this long: the workers have something to do meanwhile."""
 GROWTH_AT_ONCE = 16
 """Workers forked in one go: each stops the loop for a millisecond or two."""
