@@ -55,3 +55,7 @@ class TaskError(OfferdError):
         why = status.message or status.reason or "no reason given"
         super().__init__(f"task {status.task_id} ended {status.state.value}: {why}")
         self.status = status
+
+    def __reduce__(self) -> tuple[type[TaskError], tuple[TaskStatus]]:
+        """Pickled by its status: what `args` holds is the text."""
+        return type(self), (self.status,)
