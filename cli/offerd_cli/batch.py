@@ -184,6 +184,9 @@ class Batch(Scheduler):
 
     def _fitting(self, offer: Offer) -> int:
         """How many tasks the offer holds; long ones only in the part for long ones."""
+        # The filter says so too, but the first offers may have been under way before it.
+        if any(offer.attributes.get(name) != value for name, value in self._attributes.items()):
+            return 0
         scalars = offer.resources.scalars
         number = min(scalars.get(name, 0) // amount for name, amount in self._scalars)
         if self.time_limit_s is None or self.time_limit_s > offer.short_limit_s:

@@ -87,15 +87,13 @@ class _Server(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.containers = os.open(containers, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.free = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        try:
-            super().__init__((host, port), _Handler)
-        except BaseException:
-            os.close(self.containers)
-            raise
+        super().__init__((host, port), _Handler)  # closes all, by server_close, if it fails
         self.is_loopback = ipaddress.ip_address(str(self.server_address[0])).is_loopback
 
     def server_bind(self) -> None:
         # Not HTTPServer's: that one asks the DNS for our name.
+        # Or a slave that is started again would not get its port back while old connections are in TIME_WAIT.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         socket.socket.bind(self.socket, self.server_address)
         self.server_address = self.socket.getsockname()
 

@@ -139,6 +139,19 @@ def test_a_cluster_that_cannot_start_raises_and_leaves_nothing() -> None:
     assert_nothing_is_left(str(cluster.base))
 
 
+def test_a_run_goes_on_over_the_restart_of_its_slave_and_of_the_master() -> None:
+    with LocalCluster(1, cpus="2", mem="256M") as cluster:
+        script = "for i in 1 2 3 4 5 6; do echo $i; sleep 0.5; done; exit 5"
+        client = begin(cluster, "run", "--", "sh", "-c", script)
+        assert client.stdout is not None
+        first = client.stdout.readline()
+        cluster.restart_master()
+        cluster.restart_slave(0)
+        rest, err = client.communicate(timeout=60)
+        assert (first + rest, err) == (b"1\n2\n3\n4\n5\n6\n", b"")
+        assert client.returncode == 5
+
+
 def test_a_slave_killed_and_started_again_still_has_its_task() -> None:
     with LocalCluster(1, cpus="2", mem="256M") as cluster:
         client, duration = run_sleeper(cluster.address)

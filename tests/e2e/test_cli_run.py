@@ -21,7 +21,7 @@ SLACK_S = 0.5
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     """One slave of four cpus, so two for long tasks."""
-    with LocalCluster(1, cpus="4", mem="2G") as running:
+    with LocalCluster(1, cpus="4", mem="2G", slave_options=("--attributes", "rack=7")) as running:
         yield running
 
 
@@ -183,6 +183,13 @@ def test_with_a_time_limit_under_the_short_limit_all_of_the_slave_is_used(
     wait_until(lambda: len(processes_with(duration)) == 4, "four tasks to run")
     assert [finish(process) for process in running] == [130] * 4
     assert processes_with(duration) == []
+
+
+def test_a_task_runs_only_on_slaves_with_the_attributes_asked_for(cluster: LocalCluster) -> None:
+    assert offerd(cluster, "run", "--attributes", "rack=7", "--", "true").returncode == 0
+    process = begin(cluster, "run", "--attributes", "rack=8", "--", "true")
+    assert b"waiting: " in read_until(process, b"waiting:")
+    assert finish(process) == 130
 
 
 def test_a_task_that_fits_nowhere_says_so(cluster: LocalCluster) -> None:

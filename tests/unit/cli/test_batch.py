@@ -44,7 +44,9 @@ class NotingDriver:
         return [task.task_id for _, tasks in self.launched for task in tasks]
 
 
-def offer(name: str = "O-1", cpus: int = 4, long_cpus: int = 2) -> Offer:
+def offer(
+    name: str = "O-1", cpus: int = 4, long_cpus: int = 2, attributes: dict[str, str] | None = None
+) -> Offer:
     return Offer(
         OfferID(name),
         SlaveID("S-1"),
@@ -53,11 +55,17 @@ def offer(name: str = "O-1", cpus: int = 4, long_cpus: int = 2) -> Offer:
         long_quantities={"cpus": long_cpus * 1000, "mem": 4 * GIB},
         short_limit_s=60.0,
         files_address="127.0.0.1:5051",
+        attributes=attributes or {},
     )
 
 
 def batch(
-    count: int, *, time_limit_s: float | None = 10.0, max_running: int | None = None, retries: int = 0
+    count: int,
+    *,
+    time_limit_s: float | None = 10.0,
+    max_running: int | None = None,
+    retries: int = 0,
+    attributes: dict[str, str] | None = None,
 ) -> Batch:
     return Batch(
         count,
@@ -67,6 +75,7 @@ def batch(
         time_limit_s=time_limit_s,
         max_running=max_running,
         retries=retries,
+        attributes=attributes,
     )
 
 
@@ -108,6 +117,15 @@ def test_an_offer_that_nothing_fits_into_is_refused_for_a_short_while() -> None:
     work, driver = batch(1, time_limit_s=None), NotingDriver()
     give(work, driver, offer(long_cpus=0))
     assert driver.declined == [(["O-1"], 1.0)]
+
+
+def test_an_offer_of_a_slave_with_other_attributes_is_refused_even_if_it_came_before_the_filter() -> None:
+    work, driver = batch(1, attributes={"rack": "7"}), NotingDriver()
+    give(work, driver, offer())
+    assert driver.launched == []
+    assert driver.declined == [(["O-1"], 1.0)]
+    give(work, driver, offer("O-2", attributes={"rack": "7", "disk": "ssd"}))
+    assert driver.ids() == ["echo-1"]
 
 
 def test_when_nothing_waits_no_more_offers_are_wanted() -> None:
