@@ -1,0 +1,101 @@
+"""The shapes of `--json` and what people read of the same values."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
+from offerd.messages import SlaveInfo, TaskState
+from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary, TaskSummary
+from offerd.resources import Resources
+from offerd_cli import documents, render
+
+TOTAL = Resources.parse("cpus=4,mem=8G,ports=[31000-31099],disks={a,b}")
+USED = Resources.of(cpus="1.5", mem="512M")
+CLUSTER = Cluster(
+    "M-1", "0.1.0", 7, 3725.0, 2, 1, TOTAL, USED, Resources.of(cpus=1), {"TASK_RUNNING": 3, "TASK_LOST": 1}
+)
+SLAVE = SlaveSummary(
+    SlaveInfo("host-a", TOTAL, SlaveID("S-1"), {"rack": "7"}),
+    "draining",
+    used=USED,
+    tasks=3,
+    used_millicpus=250,
+    used_mem_bytes=64 << 20,
+)
+FRAMEWORK = FrameworkSummary(
+    FrameworkID("F-1"), "count [words]", "*", "", "active", used=USED, dominant_share=0.375,
+    tasks={"TASK_RUNNING": 3, "TASK_FINISHED": 9}, wasted_resource_s={"cpus": 12.0},
+)  # fmt: skip
+TASK = TaskSummary(
+    TaskID("t.1"), FrameworkID("F-1"), "count", SlaveID("S-1"), "host-a", ExecutorID("command"), TaskState.KILLED,
+    resources=USED, time_limit_s=2.0, reason="TASK_TIMEOUT", message="its time is over", ran_s=2.01,
+)  # fmt: skip
+
+KEYS = {
+    "cluster": "allocator dropped_peers epoch frameworks master_id offered slaves tasks total up_s used version",
+    "slave": "attributes executors facts files_address free hostname isolation long_fraction measured_cpus "
+    "measured_mem_bytes offered short_limit_s since_s slave_id state tasks total used",
+    "framework": "dominant_share framework_id hostname name needs_offers offered role since_s state tasks used user "
+    "wasted_resource_s",
+    "task": "ended_s executor_id exit_status files_address framework_id framework_name hostname launched_s message name "
+    "ran_s reason resources sandbox slave_id state task_id time_limit_s",
+}
+"""What programs may count on: add keys, never rename or remove one."""
+
+
+@pytest.mark.parametrize(
+    ("name", "document"),
+    [
+        ("cluster", documents.cluster_document(CLUSTER)),
+        ("slave", documents.slave_document(SLAVE)),
+        ("framework", documents.framework_document(FRAMEWORK)),
+        ("task", documents.task_document(TASK)),
+    ],
+)
+def test_the_keys_that_programs_count_on_are_there(name: str, document: documents.Document) -> None:
+    assert sorted(document) == KEYS[name].split()
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_resources_are_in_the_units_of_people_and_exact() -> None:
+    assert documents.resources_document(TOTAL) == {
+        "cpus": 4.0,
+        "mem": 8 << 30,
+        "ports": [[31000, 31099]],
+        "disks": ["a", "b"],
+    }
+
+
+def text_of(draw: object, width: int = 100) -> str:
+    out = Console(file=io.StringIO(), width=width, highlight=False, emoji=False, markup=False)
+    assert callable(draw)
+    draw(out)
+    assert isinstance(out.file, io.StringIO)
+    return out.file.getvalue()
+
+
+def test_status_shows_shares_states_and_brackets_as_they_are() -> None:
+    text = text_of(lambda out: render.print_status(out, CLUSTER, [SLAVE], [FRAMEWORK], "127.0.0.1:5060"))
+    assert "up 1h02m" in text
+    assert "slaves 1 draining" in text
+    assert "38%  1.5 of 4" in text
+    assert "count [words]" in text
+    assert "tasks  3 running 1 lost" in text
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_it_must_be_and_has_no_blanks_at_line_ends() -> None:
+    text = text_of(lambda out: render.print_table(out, render.tasks_table([TASK])), render.PIPE_WIDTH)
+    header, row = text.splitlines()
+    assert header.split() == ["TASK", "FRAMEWORK", "HOST", "STATE", "CPUS", "MEM", "LIMIT", "RAN", "WHY"]
+    assert row.endswith("TASK_TIMEOUT: its time is over")
+
+
+@pytest.mark.parametrize("table", [render.slaves_table([SLAVE]), render.frameworks_table([FRAMEWORK])])
+def test_listings_have_one_line_an_entry(table: Table) -> None:
+    assert text_of(lambda out: render.print_table(out, table), render.PIPE_WIDTH).count("\n") == 2
