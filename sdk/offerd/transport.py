@@ -86,7 +86,7 @@ class Client(Generic[M]):
         dropped = 0
         for frame in frames(outgoing):
             try:
-                self.socket.send(frame, zmq.NOBLOCK, copy=False)
+                self.socket.send(frame, zmq.NOBLOCK)
             except zmq.Again:
                 dropped += 1
         return dropped
@@ -148,7 +148,7 @@ class Server(Generic[M]):
         for peer, queue in outgoing.items():
             for frame in frames(queue, epoch):
                 try:
-                    self.socket.send_multipart((peer, frame), zmq.NOBLOCK, copy=False)
+                    self.socket.send_multipart((peer, frame), zmq.NOBLOCK)
                 except zmq.ZMQError as error:
                     if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                         raise
