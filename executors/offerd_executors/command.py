@@ -18,7 +18,7 @@ from offerd.errors import BadInput
 from offerd.executor import Executor, ExecutorDriver
 from offerd.ids import TaskID, is_valid_id
 from offerd.messages import Reason, TaskInfo, TaskState, TaskUsage
-from offerd_executors.output import DEFAULT_LOG_BYTES, Output
+from offerd_executors.output import DEFAULT_LOG_BYTES, INLINE_LABEL, Held, Output
 from offerd_executors.spawn import SECRETS, spawn
 from offerd_executors.task_dirs import TaskDirs
 from offerd_executors.trees import Forest, Tree, describe_exit
@@ -36,13 +36,16 @@ DESCRIPTORS = 16384
 class _Running:
     """A task whose command has been started."""
 
-    __slots__ = ("directory", "is_killed", "stderr", "stdout", "task_id", "tree")
+    __slots__ = ("directory", "held", "is_killed", "stderr", "stdout", "task_id", "tree")
 
-    def __init__(self, task_id: TaskID, directory: str, stdout: Output, stderr: Output, tree: Tree) -> None:
+    def __init__(
+        self, task_id: TaskID, directory: str, stdout: Output, stderr: Output, held: Held | None, tree: Tree
+    ) -> None:
         self.task_id = task_id
         self.directory = directory
         self.stdout = stdout
         self.stderr = stderr
+        self.held = held
         self.tree = tree
         self.is_killed = False
 
@@ -128,10 +131,11 @@ class CommandExecutor(Executor):
             "OFFERD_TASK_SANDBOX": directory,
         }
         outputs: list[Output] = []
+        held = Held() if task.labels.get(INLINE_LABEL) == "1" else None
         try:
             self._dirs.make(task.task_id)
-            outputs.append(Output(f"{directory}/stdout", self._log_bytes))
-            outputs.append(Output(f"{directory}/stderr", self._log_bytes))
+            outputs.append(Output(f"{directory}/stdout", self._log_bytes, held))
+            outputs.append(Output(f"{directory}/stderr", self._log_bytes, held))
             pid = spawn(argv, environ, directory, outputs[0].write_fd, outputs[1].write_fd)
         except (OSError, ValueError) as error:  # ValueError: a zero byte in an argument
             for output in outputs:
@@ -143,7 +147,7 @@ class CommandExecutor(Executor):
         for output in outputs:
             output.close_write_fd()
             self._watch(output)
-        self._running[task.task_id] = _Running(task.task_id, directory, outputs[0], outputs[1], tree)
+        self._running[task.task_id] = _Running(task.task_id, directory, outputs[0], outputs[1], held, tree)
         self.driver.send_status(task.task_id, TaskState.RUNNING)
 
     def _not_started(self, task_id: TaskID, why: str) -> None:
@@ -193,6 +197,7 @@ class CommandExecutor(Executor):
         self.driver.send_status(
             running.task_id,
             state,
+            data=running.held.packed() if running.held is not None else b"",
             reason=reason,
             message=text,
             exit_status=exit_status,

@@ -1,12 +1,55 @@
-"""What a task prints: read from a pipe, written to a file of its directory, rotated at a size."""
+"""What a task prints: read from a pipe, written to a file of its directory, rotated at a size.
+
+A task labelled `offerd.inline_output=1` whose output is small gets no file: the output comes with its last status.
+"""
 
 from __future__ import annotations
 
 import os
 
+import msgspec
+
 READ_BYTES = 64 << 10
 """Read at once; a pipe holds as much."""
 DEFAULT_LOG_BYTES = 10 << 20
+INLINE_BYTES = 4 << 10
+"""Output of both streams together that a status may carry: a journal and three processes handle it."""
+INLINE_LABEL = "offerd.inline_output"
+
+
+class Held:
+    """Output of one task, kept in memory as long as both streams together are small."""
+
+    __slots__ = ("_is_spilled", "_parts", "_room")
+
+    def __init__(self) -> None:
+        self._parts: dict[Output, bytearray] = {}
+        self._room = INLINE_BYTES
+        self._is_spilled = False
+
+    def add(self, output: Output) -> None:
+        self._parts[output] = bytearray()
+
+    def take(self, output: Output, data: memoryview) -> bool:
+        """Keep it; False if it has become too much: then all of it is in the files, or belongs there."""
+        if self._is_spilled:
+            return False
+        self._room -= len(data)
+        if self._room >= 0:
+            self._parts[output] += data
+            return True
+        self._is_spilled = True
+        for each, part in self._parts.items():
+            each.write(memoryview(part))
+        return False
+
+    def packed(self) -> bytes:
+        """`[stdout, stderr]` for the status, also where both are empty; no bytes at all if the output is in files."""
+        return (
+            b""
+            if self._is_spilled
+            else msgspec.msgpack.encode([bytes(part) for part in self._parts.values()])
+        )
 
 
 class Output:
@@ -14,11 +57,13 @@ class Output:
 
     `write_fd` is for the child; close it with `close_write_fd` once the child has it. At `limit_bytes` the
     file is renamed to `NAME.1`, over an older one: together they never hold more than twice the limit.
+    `held`, if given, gets what comes first.
     """
 
     __slots__ = (
         "_file_bytes",
         "_file_fd",
+        "_held",
         "_limit_bytes",
         "_path",
         "error",
@@ -27,11 +72,14 @@ class Output:
         "write_fd",
     )
 
-    def __init__(self, path: str, limit_bytes: int) -> None:
+    def __init__(self, path: str, limit_bytes: int, held: Held | None = None) -> None:
         """Raises `OSError` if there are no more descriptors."""
         self.read_fd, self.write_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.read_fd, False)
         self._path = path
+        self._held = held
+        if held is not None:
+            held.add(self)
         self._limit_bytes = limit_bytes
         self._file_fd = -1
         self._file_bytes = 0
@@ -52,14 +100,17 @@ class Output:
             return False
         if not data:
             return False
+        view = memoryview(data)
         try:
-            self._write(memoryview(data))
+            if self._held is None or not self._held.take(self, view):
+                self.write(view)
         except OSError as error:
             # A full disk, a directory that the task removed: its output is lost, not the task.
             self.error = self.error or (error.strerror or str(error))
         return True
 
-    def _write(self, data: memoryview) -> None:
+    def write(self, data: memoryview) -> None:
+        """To the file. Raises `OSError`."""
         while data:
             if self._file_fd < 0:
                 self._open()

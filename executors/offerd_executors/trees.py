@@ -29,6 +29,8 @@ from offerd.executor_loop import Timer
 PR_SET_CHILD_SUBREAPER = 36
 KILL_AGAIN_S = 0.05
 """A tree under SIGKILL is looked at again this often; the deaths of its members do so earlier."""
+EXEC_LOOKS = 100
+"""How often one looks at a process in the middle of an exec before going on without knowing whose it is."""
 CHILDREN_BYTES = 4096
 """Of a list of children, read at once: cheap to allocate, as one is read for every batch of deaths."""
 
@@ -147,7 +149,6 @@ class Forest:
 
     def reap(self) -> None:
         """Reap what has ended, adopt what it left, and report trees of which nothing is left."""
-        ended: list[Tree] = []
         own_peak_kib = -1
         while True:
             try:
@@ -166,14 +167,13 @@ class Forest:
             peak_bytes = used.ru_maxrss << 10 if used.ru_maxrss > own_peak_kib else 0
             tree.usage = Usage(used.ru_utime + used.ru_stime, peak_bytes)
             self._ended[pid] = tree
-            ended.append(tree)
         # Orphans are our children before their parent's death is told: this list is complete for those reaped
         # above.
         for pid in child_pids():
             if pid not in self._roots and pid not in self._strays:
                 self._adopt(pid)
-        for tree in ended:
-            self._narrow_candidates(tree)
+        if self._candidates:
+            self._settle_candidates()
         for tree in [*self._ended.values()]:
             if not tree.strays:
                 self._remove(tree)
@@ -215,22 +215,29 @@ class Forest:
 
     def _adopt(self, pid: int) -> None:
         """Tell a child that is no root to its tree. It is our child and not reaped: its pid is its own."""
+        tree, is_certain = self._tree_of(pid)
+        if not is_certain and len(self._by_marker) == 1:
+            (tree,) = self._by_marker.values()
+        elif not is_certain and self._by_marker:
+            self._candidates[pid] = set(self._by_marker.values())
+        self._assign(pid, tree)
+
+    def _tree_of(self, pid: int) -> tuple[Tree | None, bool]:
+        """The tree a stray comes from, and whether that is certain: `(None, True)` if from one that is gone."""
         stat = process_stat(pid)
-        if stat is None:
-            return
+        if stat is None or stat.is_dead:
+            return None, True
         tree = (
             self._known.pop((pid, stat.start_ticks), None)
             or self._roots.get(stat.session)
             or self._ended.get(stat.session)
         )
-        if tree is None:
-            marker = self._marker_of(pid)
-            if marker:
-                tree = self._by_marker.get(marker)
-            elif len(self._by_marker) == 1:
-                (tree,) = self._by_marker.values()
-            elif self._by_marker:
-                self._candidates[pid] = set(self._by_marker.values())
+        if tree is not None:
+            return tree, True
+        marker = self._marker_of(pid)
+        return self._by_marker.get(marker), bool(marker)
+
+    def _assign(self, pid: int, tree: Tree | None) -> None:
         self._strays[pid] = tree
         if tree is not None:
             tree.strays.add(pid)
@@ -241,27 +248,30 @@ class Forest:
 
     def _marker_of(self, pid: int) -> bytes:
         """Its line of the environment it was started with; empty if it has none."""
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                environ = file.read().split(b"\0")
-        except OSError as error:
-            # ESRCH: gone; EACCES, EPERM: a set-uid program
-            if error.errno not in (errno.ESRCH, errno.ENOENT, errno.EACCES, errno.EPERM):
-                raise
-            return b""
-        return next((line for line in environ if line.startswith(self._prefix)), b"")
+        for _ in range(EXEC_LOOKS):
+            environ = read_proc(pid, "environ")
+            # In the middle of an exec a process has neither environment nor arguments; one whose environment was
+            # cleared has arguments.
+            if environ or read_proc(pid, "cmdline"):
+                break
+            os.sched_yield()
+        return next((line for line in environ.split(b"\0") if line.startswith(self._prefix)), b"")
 
-    def _narrow_candidates(self, ended: Tree) -> None:
+    def _settle_candidates(self) -> None:
+        """Strays of unknown origin: perhaps it is known by now; else they are of those trees that still live."""
         for pid, trees in [*self._candidates.items()]:
-            if trees == {ended}:
-                del self._candidates[pid]
-                self._strays[pid] = ended
-                ended.strays.add(pid)
-                if ended.term_until is not None:
-                    _signal(pid, signal.SIGTERM)  # it was not known to be meant
-                    _signal(pid, signal.SIGCONT)
-            else:
-                trees.discard(ended)
+            tree, is_certain = self._tree_of(pid)
+            trees_left = {other for other in trees if other.wait_status is None}
+            if not is_certain:
+                if trees_left:
+                    self._candidates[pid] = trees_left
+                    continue
+                tree = next((other for other in trees if other.pid in self._ended), None)
+            del self._candidates[pid]
+            self._assign(pid, tree)
+            if tree is not None and tree.term_until is not None:
+                _signal(pid, signal.SIGTERM)  # it was not known to be meant
+                _signal(pid, signal.SIGCONT)
 
     def _forget_stray(self, pid: int) -> None:
         tree = self._strays.pop(pid, None)
@@ -348,6 +358,8 @@ class Stat(NamedTuple):
     group: int
     session: int
     start_ticks: int
+    is_dead: bool
+    """A zombie."""
 
 
 def process_stat(pid: int) -> Stat | None:
@@ -358,7 +370,19 @@ def process_stat(pid: int) -> Stat | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text[text.rindex(b")") + 2 :].split(maxsplit=20)  # the name before may hold anything
-    return Stat(int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+    return Stat(int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), fields[0] in (b"Z", b"X"))
+
+
+def read_proc(pid: int, name: str) -> bytes:
+    """A file of /proc/PID; empty if the process is gone, a zombie, or none of ours to look into."""
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read()
+    except OSError as error:
+        # EACCES, EPERM: a set-uid program
+        if error.errno not in (errno.ESRCH, errno.ENOENT, errno.EACCES, errno.EPERM):
+            raise
+        return b""
 
 
 def child_pids() -> Iterable[int]:
