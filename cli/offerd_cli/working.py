@@ -31,6 +31,9 @@ EXPLAIN_EVERY_S = 1.0
 KILL_WAIT_S = 10.0
 """How long after Ctrl-C the tasks' ends are waited for; what is left then, the master kills as we unregister."""
 TURN_S = 0.1
+PACED_FROM = 500
+PACE_S = 0.01
+"""Of so many tasks, ends are handled a hundred times a second: a wake-up for each would cost as much as all the rest."""
 CONNECT_TIMEOUT_S = 5.0
 """As long as the listings wait for a master: a person looks at the screen."""
 MAX_WORD_BYTES = (128 << 10) - 1
@@ -110,6 +113,8 @@ class Work:
         while self.ended < self._expected and (give_up_at is None or time.monotonic() < give_up_at):
             try:
                 self._note(events.get(timeout=TURN_S))
+                if self.batch.count > PACED_FROM:
+                    time.sleep(PACE_S)
                 for _ in range(events.qsize()):
                     self._note(events.get_nowait())
             except Empty:
