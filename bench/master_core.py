@@ -1,4 +1,4 @@
-"""Task life-cycles a second through the master's core alone: no sockets, no codec, one thread.
+"""Task life-cycles a second of processor time through the master's core alone: no sockets, no codec, one thread.
 
 A life-cycle is an accept of many tasks, their launch, a RUNNING for half of them, FINISHED and its acknowledgement for
 all, and the offers that what became free goes into. Run as `python bench/master_core.py`; `--profile` shows where the
@@ -56,11 +56,11 @@ class Bench:
         """One turn of a daemon's loop, measured."""
         core, now = self.core, self.now
         actions: list[object] = []
-        start = time.perf_counter()
+        start = time.process_time()
         for event in events:
             actions += core.handle(event, now)
         actions += core.tick(now)
-        self.core_s += time.perf_counter() - start
+        self.core_s += time.process_time() - start
         self.now += 0.001
         self.actions += len(actions)
         for action in actions:

@@ -125,7 +125,9 @@ def add_executor(
     c: Cluster, framework: Framework, slave: Slave, executor_id: ExecutorID, executor: Executor
 ) -> None:
     """An executor begins. Tasks of its id may be there before it: of one that a returning slave did not name."""
-    executor.tasks = sum(task.framework is framework and task.executor_id == executor_id for task in slave.tasks)
+    executor.tasks = sum(
+        task.framework is framework and task.executor_id == executor_id for task in slave.tasks
+    )
     slave.executors.setdefault(framework.framework_id, {})[executor_id] = executor
     framework.executors_running += 1
 
