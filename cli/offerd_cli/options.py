@@ -50,3 +50,10 @@ master_option: Callable[[F], F] = click.option(
 json_option: Callable[[F], F] = click.option(
     "--json", "as_json", is_flag=True, help="One JSON document on stdout, for programs."
 )
+cwd_option: Callable[[F], F] = click.option(
+    "-C",
+    "--cwd",
+    default="",
+    metavar="DIR",
+    help="Run in this directory of the slave's host (relative: to here).  [default: an empty one]",
+)

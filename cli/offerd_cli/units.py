@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 
@@ -83,3 +84,8 @@ def parse_pairs(words: Iterable[str], what: str, *, commas: bool = False) -> dic
                 raise BadInput(f"{what} {part!r} cannot be read; write KEY=VALUE")
             pairs[key.strip()] = value
     return pairs
+
+
+def in_directory(cwd: str) -> list[str]:
+    """Words to put before a command so that it runs in `cwd`; none for an empty one."""
+    return ["env", "-C", os.path.abspath(cwd), "--"] if cwd else []

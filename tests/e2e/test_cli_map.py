@@ -72,6 +72,18 @@ def test_a_failed_task_is_run_again_as_often_as_asked(cluster: LocalCluster, tmp
     assert (tmp_path / "b").read_text() == "x\nx\nx\n"
 
 
+def test_tasks_begin_in_an_empty_directory_or_where_they_are_told_to(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("one\n")
+    lost = offerd(cluster, "map", "--", "wc", "-l", ":::", "a.txt", cwd=tmp_path)
+    assert lost.returncode == 1
+    found = offerd(cluster, "map", "-C", ".", "--", "wc", "-l", ":::", "a.txt", cwd=tmp_path)
+    assert (found.returncode, found.stdout) == (0, b"1 a.txt\n")
+    run = offerd(cluster, "run", "-C", str(tmp_path), "--", "pwd")
+    assert run.stdout.decode().strip() == str(tmp_path.resolve())
+
+
 def test_halt_kills_the_rest_at_the_first_failure(cluster: LocalCluster) -> None:
     duration = f"600.{uuid.uuid4().int % 10**12:012d}"
     script = f'[ "$1" != bad ] || {{ sleep 0.5; exit 1; }}; exec sleep {duration}'

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from offerd.errors import BadInput
-from offerd_cli.options import DURATION, master_option
-from offerd_cli.units import task_resources
+from offerd_cli.options import DURATION, cwd_option, master_option
+from offerd_cli.units import in_directory, task_resources
 
 
 @click.command(
@@ -36,6 +36,7 @@ from offerd_cli.units import task_resources
 @click.option("--halt", is_flag=True, help="At the first failure kill the rest and end with status 1.")
 @click.option("-0", "--null", is_flag=True, help="Arguments in FILE end with a zero byte, not with the line.")
 @click.option("--name", default="", help="What listings show.  [default: the command]")
+@cwd_option
 @click.argument("words", nargs=-1, required=True, metavar="[--] CMD... ::: ARG...", type=click.UNPROCESSED)
 def command(
     *,
@@ -49,17 +50,19 @@ def command(
     halt: bool,
     null: bool,
     name: str,
+    cwd: str,
     words: tuple[str, ...],
 ) -> int:
     """Run CMD once for each ARG, which replaces each {} in CMD or is appended to it.
 
     \b
-    offerd map -- gzip -9 {} ::: *.log
-    offerd map -- sh -c 'convert "$1" "${1%.png}.jpg"' convert ::: *.png
-    find . -name '*.flac' -print0 | offerd map -0 -- ./encode :::: -
+    offerd map -C . -- gzip -9 {} ::: *.log
+    offerd map -C . -- sh -c 'convert "$1" "${1%.png}.jpg"' convert ::: *.png
+    find . -name '*.flac' -print0 | offerd map -C . -0 -- ./encode :::: -
     :::: FILE takes the arguments from the lines of FILE, - from stdin.
 
-    Each task's output is printed whole when it has ended. Exit status: how many failed, at most 100; 101 if more.
+    A task begins in an empty directory of its own; -C names another on the slave's host. Each task's output is printed
+    whole when it has ended. Exit status: how many failed, at most 100; 101 if more.
     """
     if timeout <= 0:
         raise BadInput("--timeout must be more than nothing")
@@ -69,7 +72,7 @@ def command(
     return map_job(
         MapJob(
             master=master,
-            words=command_words,
+            words=[*in_directory(cwd), *command_words],
             arguments=arguments,
             resources=task_resources(cpus, mem),
             time_limit_s=timeout,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from offerd.errors import BadInput
-from offerd_cli.options import DURATION, master_option
-from offerd_cli.units import parse_pairs, task_resources
+from offerd_cli.options import DURATION, cwd_option, master_option
+from offerd_cli.units import in_directory, parse_pairs, task_resources
 
 
 @click.command(
@@ -34,6 +34,7 @@ from offerd_cli.units import parse_pairs, task_resources
 @click.option("--name", default="", help="What listings show.  [default: the command]")
 @click.option("--attributes", default="", metavar="K=V,...", help="Only on slaves with these.")
 @click.option("--no-stream", is_flag=True, help="Print each instance's output when it has ended.")
+@cwd_option
 @click.argument("words", nargs=-1, required=True, metavar="[--] CMD...", type=click.UNPROCESSED)
 def command(
     *,
@@ -48,13 +49,15 @@ def command(
     name: str,
     attributes: str,
     no_stream: bool,
+    cwd: str,
     words: tuple[str, ...],
 ) -> int:
     """Run CMD on the cluster, stream what it writes, and end with its exit status.
 
     \b
     offerd run -- sh -c 'echo hello from $(hostname)'
-    offerd run --cpus 0.5 --timeout 30s -n 20 -- ./simulate --seed 7
+    offerd run --cpus 0.5 --timeout 30s -n 20 -C . -- ./simulate --seed 7
+    It begins in an empty directory of its own; -C names another on the slave's host.
     An instance knows its number: OFFERD_INSTANCE is 1 to OFFERD_INSTANCES.
 
     Exit status: the command's; 124 when its time limit was over, 127 when it could not be started, 128 + signal. With several
@@ -69,7 +72,7 @@ def command(
     return run_job(
         Job(
             master=master,
-            words=list(words),
+            words=[*in_directory(cwd), *words],
             resources=task_resources(cpus, mem),
             instances=instances,
             time_limit_s=timeout,
