@@ -1,8 +1,8 @@
 """The python executor: calls functions in a pool of long-lived workers, made for very many short tasks.
 
-A task's `data` is a call (`offerd.calls`), which passes through here as bytes. Tasks wait in one queue; a
-worker gets one at a time. The pool begins small, grows while tasks wait though they have been assigned, and
-shrinks when idle.
+A task's `data` is a call (`offerd.calls`), which passes through here as bytes. Tasks wait in one queue. A worker gets one at
+a time, or, while calls are short, several ahead (`offerd_executors.channel` says why that is safe). The pool begins small,
+grows while tasks wait though they have been assigned, and shrinks when idle.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import socket
 import sys
 import time
 import warnings
@@ -24,50 +23,72 @@ from offerd.executor import Executor, ExecutorDriver
 from offerd.executor_loop import Timer
 from offerd.ids import TaskID, is_valid_id
 from offerd.messages import Reason, TaskInfo, TaskState, TaskUsage
+from offerd_executors.channel import Channel, ChannelBroken
 from offerd_executors.trees import Forest, Tree, describe_exit
-from offerd_executors.worker import LENGTH, RESULTS_DIRECTORY, decode_answer, pack_request, run_worker
+from offerd_executors.worker import RESULTS_DIRECTORY, decode_answer, run_worker
 
 WORKERS_AT_START = 2
 MAX_WORKERS = 256
 STALL_S = 0.005
-"""A queue whose head waits longer has too few workers, if there are fewer than cpus."""
+"""A queue whose head waits longer has too few workers, if there are fewer than cpus; and calls that wait longer behind one
+in a worker are taken back."""
 STANDSTILL_S = 0.02
 """A queue that stands still for so long has too few workers, however many; less is often the host being busy."""
 IDLE_S = 60.0
 """A worker above those at the start that has had nothing to do for so long ends."""
+SHORT_CALL_S = 0.001
+"""While calls take less than this, on average, they are sent ahead and their RUNNING is held back."""
+AHEAD = 8
+"""Calls that a worker may have, the one it is in included, while they are short."""
 HOLD_RUNNING_S = 0.002
-"""While tasks wait, RUNNING is held back this long: for most calls it is never sent."""
+"""How long the RUNNING of calls that should be short is held back: for most it is never sent."""
+STREAM_S = 0.005
+"""A short call within so long after another is one of a stream of them."""
 HOLD_UPDATES_S = 0.002
 """While tasks wait, statuses are collected this long: the workers have something to do meanwhile."""
 GROWTH_AT_ONCE = 16
 """Workers forked in one go: each stops the loop for a millisecond or two."""
-READ_BYTES = 64 << 10
-RESEND_S = 0.001
-"""When to go on with a request that did not fit into the stream at once: its worker is reading it."""
-
-
-class Worker:
-    """A worker process, the stream to it, and the task that it has."""
-
-    __slots__ = ("buffer", "fd", "idle_since", "is_killed", "is_leaving", "task_id", "tree", "unsent")
-
-    def __init__(self, fd: int, tree: Tree) -> None:
-        self.fd = fd
-        self.tree = tree
-        self.task_id: TaskID | None = None
-        self.idle_since = 0.0
-        self.is_killed = False
-        """Its task was killed, and it with it."""
-        self.is_leaving = False
-        """Idle for too long, or at shutdown: its end says nothing about a task."""
-        self.buffer = b""
-        self.unsent = memoryview(b"")
 
 
 class _Queued(NamedTuple):
     task_id: TaskID
     call: bytes
     since: float
+
+
+class Worker:
+    """A worker process, the channel to it, and its tasks: the first is the one it is in, the others it has not read yet."""
+
+    __slots__ = (
+        "channel",
+        "head_since",
+        "idle_since",
+        "is_announced",
+        "is_killed",
+        "is_leaving",
+        "is_open",
+        "tasks",
+        "tree",
+    )
+
+    def __init__(self, channel: Channel, tree: Tree) -> None:
+        self.channel = channel
+        self.tree = tree
+        self.tasks: deque[_Queued] = deque()
+        self.head_since = 0.0
+        self.is_announced = False
+        """RUNNING was sent for the first of the tasks."""
+        self.idle_since = 0.0
+        self.is_open = True
+        """Its channel is."""
+        self.is_killed = False
+        """Its task was killed, and it with it."""
+        self.is_leaving = False
+        """Idle for too long, or at shutdown: its end says nothing about a task."""
+
+    @property
+    def takes_more(self) -> bool:
+        return self.is_open and not self.is_killed and not self.is_leaving
 
 
 class PythonExecutor(Executor):
@@ -90,7 +111,11 @@ class PythonExecutor(Executor):
         self._at_start = min(self._cpus, WORKERS_AT_START)
         self._growth = 1
         self._last_dispatch = 0.0
+        self._call_s = 1.0
+        """How long calls have taken lately. The first ones count as long: that is the safe side."""
+        self._last_answer = 0.0
         self._stall: Timer | None = None
+        self._announcement: Timer | None = None
         self._is_shrinking = False
         self._is_dispatching = False
         self._is_shutting_down = False
@@ -122,15 +147,24 @@ class PythonExecutor(Executor):
         """A queued task is dropped; a running one ends with its worker."""
         worker = self._by_task.get(task_id)
         if worker is not None:
+            # What it has not read is the queue's again, and what it has answered is over: what is left it is in.
+            self._take_back(worker)
+            self._read_all(worker)
+            self._dispatch_soon()
+            worker = self._by_task.get(task_id)
+        if worker is not None:
             worker.is_killed = True
             self._forest.terminate(worker.tree, grace_s)
-        elif task_id not in self._dropped:
+        elif task_id not in self._dropped and any(queued.task_id == task_id for queued in self._queue):
             self._dropped.add(task_id)
             driver.send_status(task_id, TaskState.KILLED, message="killed before it was called")
 
     def shutdown(self, driver: ExecutorDriver, grace_s: float) -> None:
         """Drop the queue, end the workers."""
         self._is_shutting_down = True
+        for worker in [*self._workers.values()]:
+            self._take_back(worker)
+            self._read_all(worker)
         for queued in self._queue:
             if queued.task_id not in self._dropped:
                 driver.send_status(queued.task_id, TaskState.KILLED, message="killed before it was called")
@@ -149,48 +183,89 @@ class PythonExecutor(Executor):
             self.driver.call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
-        """Give queued tasks to idle workers."""
+        """Give queued tasks to idle workers; short ones also to those that have something to do."""
         self._is_dispatching = False
-        while self._queue and self._idle:
-            queued = self._queue.popleft()
-            if queued.task_id in self._dropped:
-                self._dropped.discard(queued.task_id)
-                continue
-            if self._give(self._idle.pop(), queued):
+        if self._is_shutting_down:
+            return
+        now = time.monotonic()
+        while self._idle and (queued := self._next()) is not None:
+            worker = self._idle.pop()
+            if self._give(worker, queued, now):
                 self._growth = 1
             else:
                 self._queue.appendleft(queued)
-        self.driver.hold_running_s = HOLD_RUNNING_S if self._queue else 0.0
+                self._retire(worker)
+        if self._queue and self._call_s < SHORT_CALL_S:
+            for worker in self._workers.values():
+                # Not behind a call that has turned out to be a long one.
+                if worker.takes_more and worker.tasks and now - worker.head_since < STALL_S:
+                    self._fill(worker, now)
         self.driver.hold_updates_s = HOLD_UPDATES_S if self._queue else 0.0
-        if self._queue and self._stall is None:
+        if self._stall is None and (self._queue or any(len(w.tasks) > 1 for w in self._workers.values())):
             self._stall = self.driver.call_later(STALL_S, self._on_stall)
 
-    def _give(self, worker: Worker, queued: _Queued) -> bool:
-        """Send the call to an idle worker. False if that has died: nothing of the call has been read."""
-        if not self._send(worker, memoryview(pack_request(queued.task_id, queued.call))):
-            self._retire(worker)
+    def _next(self) -> _Queued | None:
+        """The next task that nobody has killed."""
+        while self._queue:
+            queued = self._queue.popleft()
+            if queued.task_id not in self._dropped:
+                return queued
+            self._dropped.discard(queued.task_id)
+        return None
+
+    def _fill(self, worker: Worker, now: float) -> None:
+        while len(worker.tasks) < AHEAD and (queued := self._next()) is not None:
+            if not self._give(worker, queued, now):
+                self._queue.appendleft(queued)
+                return
+
+    def _give(self, worker: Worker, queued: _Queued, now: float) -> bool:
+        """Send the call to a worker. False if the kernel takes no more for it."""
+        if not worker.channel.send(queued.task_id, queued.call):
             return False
-        worker.task_id = queued.task_id
+        worker.tasks.append(queued)
         self._by_task[queued.task_id] = worker
-        self._last_dispatch = time.monotonic()
-        self.driver.send_status(queued.task_id, TaskState.RUNNING)
+        self._last_dispatch = now
+        if len(worker.tasks) == 1:
+            self._begin(worker, now)
         return True
 
-    def _send(self, worker: Worker, data: memoryview) -> bool:
-        try:
-            sent = os.write(worker.fd, data)
-        except BlockingIOError:
-            sent = 0
-        except BrokenPipeError:
-            return False
-        worker.unsent = data[sent:]
-        if worker.unsent:
-            self.driver.call_later(RESEND_S, lambda: self._resend(worker))
-        return True
+    def _begin(self, worker: Worker, now: float) -> None:
+        """The first of its tasks is the one it is in now. In a stream of short calls that is not worth saying yet."""
+        worker.head_since = now
+        worker.is_announced = False
+        if self._call_s >= SHORT_CALL_S or (not self._queue and now - self._last_answer > STREAM_S):
+            self._announce(worker)
+        elif self._announcement is None:
+            self._announcement = self.driver.call_later(HOLD_RUNNING_S, self._announce_due)
 
-    def _resend(self, worker: Worker) -> None:
-        if worker.fd >= 0 and not self._send(worker, worker.unsent):
-            self._retire(worker)
+    def _announce(self, worker: Worker) -> None:
+        worker.is_announced = True
+        self.driver.send_status(worker.tasks[0].task_id, TaskState.RUNNING)
+
+    def _announce_due(self) -> None:
+        """Calls that were thought to be short and go on."""
+        self._announcement = None
+        now = time.monotonic()
+        silent = False
+        for worker in self._workers.values():
+            if worker.tasks and not worker.is_announced:
+                if now - worker.head_since >= HOLD_RUNNING_S / 2:
+                    self._announce(worker)
+                else:
+                    silent = True
+        if silent:
+            self._announcement = self.driver.call_later(HOLD_RUNNING_S, self._announce_due)
+
+    def _take_back(self, worker: Worker) -> None:
+        """What a worker has not read is in the queue again, in its place."""
+        if not worker.is_open:
+            return
+        for _ in range(min(worker.channel.take_back(), len(worker.tasks))):
+            queued = worker.tasks.pop()
+            worker.channel.forget_call(queued.task_id)
+            del self._by_task[queued.task_id]
+            self._queue.appendleft(queued)
 
     # -- The pool
     # -----------------------------------------------------------------------------------------------
@@ -202,9 +277,15 @@ class PythonExecutor(Executor):
         A long queue of short calls is work for all cpus, but not for more workers than those.
         """
         self._stall = None
-        if not self._queue or self._is_shutting_down:
+        if self._is_shutting_down:
             return
         now = time.monotonic()
+        for worker in self._workers.values():
+            if len(worker.tasks) > 1 and now - worker.head_since >= STALL_S:
+                self._take_back(worker)
+        if not self._queue:
+            self._dispatch()
+            return
         wanted = 0
         if len(self._workers) < self._cpus and now - self._queue[0].since >= STALL_S:
             wanted = self._cpus - len(self._workers)
@@ -220,7 +301,7 @@ class PythonExecutor(Executor):
         self._shrink_later()
 
     def _new_worker(self) -> Worker:
-        ours, its = socket.socketpair()
+        channel = Channel(self.driver.sandbox)
         self._workers_made += 1
         worker_id = f"{os.getpid()}.{self._workers_made}"
         sys.stdout.flush()
@@ -230,14 +311,12 @@ class PythonExecutor(Executor):
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if pid == 0:
-            run_worker(its.fileno(), self.driver.sandbox, worker_id)
-        its.close()
-        fd = ours.detach()
-        os.set_blocking(fd, False)
-        worker = Worker(fd, self._forest.add(pid, pid, worker_id))
+            run_worker(*channel.worker_fds(), self.driver.sandbox, worker_id)
+        channel.forked()
+        worker = Worker(channel, self._forest.add(pid, pid, worker_id))
         worker.idle_since = time.monotonic()
         self._workers[pid] = worker
-        self.driver.add_reader(fd, lambda: self._on_readable(worker))
+        self.driver.add_reader(channel.fd, lambda: self._on_readable(worker))
         return worker
 
     def _shrink_later(self) -> None:
@@ -266,48 +345,38 @@ class PythonExecutor(Executor):
         # At the stream's end it has died, or the framework's code has closed it: it is of no use any more.
         if not self._read(worker):
             self._retire(worker)
+        elif self._queue and len(worker.tasks) <= AHEAD // 2:
+            self._dispatch()
 
     def _retire(self, worker: Worker) -> None:
-        """End a worker whose stream can be trusted no more; what it was doing fails when it is gone."""
+        """End a worker whose channel can be trusted no more; what it was doing fails when it is gone."""
         self._close(worker)
-        if worker in self._idle:
-            self._idle.remove(worker)
         self._forest.kill(worker.tree)
 
     def _read(self, worker: Worker) -> bool:
-        """Take in a part of an answer, or all of it. False at the stream's end, and if it holds anything else."""
+        """Take in the answers that are there. False if the channel can be trusted no more."""
         try:
-            data = os.read(worker.fd, READ_BYTES)
-        except BlockingIOError:
-            return True
-        except ConnectionResetError:
+            answers = worker.channel.read()
+        except ChannelBroken:
             return False
-        if not data:
-            return False
-        if worker.buffer:
-            data = worker.buffer + data
-        missing = 4 + LENGTH.unpack_from(data)[0] - len(data) if len(data) >= 4 else 1
-        if missing > 0:
-            worker.buffer = data
-            return True
-        worker.buffer = b""
         # The framework's code can write into the stream, too: there is one answer to each call, and nothing else.
-        return (
-            missing == 0 and worker.task_id is not None and self._on_answer(worker, worker.task_id, data[4:])
-        )
+        return all(worker.tasks and self._on_answer(worker, answer) for answer in answers)
 
-    def _has_more(self, worker: Worker) -> bool:
-        """Whether a dead worker's stream held something, now taken in."""
-        before = len(worker.buffer)
-        return self._read(worker) and len(worker.buffer) != before
+    def _read_all(self, worker: Worker) -> None:
+        """Take in what a worker has answered so far; whole answers are written in one piece, so one read does."""
+        if worker.is_open and not worker.is_killed and not self._read(worker):
+            self._retire(worker)
 
     def _close(self, worker: Worker) -> None:
-        if worker.fd >= 0:
-            self.driver.remove_reader(worker.fd)
-            os.close(worker.fd)
-            worker.fd = -1
+        if worker.is_open:
+            self._take_back(worker)
+            worker.is_open = False
+            self.driver.remove_reader(worker.channel.fd)
+            worker.channel.close()
+        if worker in self._idle:
+            self._idle.remove(worker)
 
-    def _on_answer(self, worker: Worker, task_id: TaskID, packed: bytes) -> bool:
+    def _on_answer(self, worker: Worker, packed: bytes) -> bool:
         """Report the call's end, unless it was killed: then KILLED is its end, once the worker is gone."""
         if worker.is_killed:
             return True
@@ -315,8 +384,10 @@ class PythonExecutor(Executor):
             answer = decode_answer(packed)
         except (msgspec.MsgspecError, ValueError):
             return False
-        worker.task_id = None
+        task_id = worker.tasks.popleft().task_id
         del self._by_task[task_id]
+        self._call_s += (answer.wall_s - self._call_s) / 4
+        now = self._last_answer = time.monotonic()
         self.driver.send_status(
             task_id,
             TaskState.FAILED if answer.has_raised else TaskState.FINISHED,
@@ -325,28 +396,25 @@ class PythonExecutor(Executor):
             reason=Reason.CALL_RAISED if answer.has_raised else "",
             usage=TaskUsage(answer.cpu_s),
         )
-        if worker.tree.pid not in self._workers or worker.is_leaving:
-            return True  # its last words
-        worker.idle_since = time.monotonic()
-        self._idle.append(worker)
-        if self._queue:
-            self._dispatch()
+        if worker.tasks:
+            self._begin(worker, now)
+        elif worker.takes_more and worker.tree.pid in self._workers:
+            worker.idle_since = now
+            self._idle.append(worker)
         return True
 
     def _on_worker_gone(self, tree: Tree) -> None:
         worker = self._workers.pop(tree.pid)
         # It may have answered before it died: all that it wrote is there now.
-        while (
-            worker.task_id is not None and worker.fd >= 0 and not worker.is_killed and self._has_more(worker)
-        ):
-            pass
+        if worker.is_open:
+            self._take_back(worker)
+            while worker.tasks and not worker.is_killed and self._read(worker):
+                pass
         self._close(worker)
-        if worker in self._idle:
-            self._idle.remove(worker)
-        task_id = worker.task_id
-        if task_id is not None:
-            del self._by_task[task_id]
-            self._report_death(task_id, worker)
+        for queued in worker.tasks:
+            del self._by_task[queued.task_id]
+            worker.channel.forget_call(queued.task_id)
+            self._report_death(queued.task_id, worker)
         if self._is_shutting_down:
             self._stop_if_done()
             return

@@ -1,16 +1,18 @@
 """A worker of the python executor: a forked process that calls one function after another.
 
-It reads requests from its descriptor 3 and answers each before it reads the next; the end of that stream is
-its own. Only here is anything unpickled. The framework's code may do in it what any program may: print, fork,
-start threads, exit; the executor knows by the process's death what the answer does not say.
+It reads requests from its descriptor 3 and answers each, on descriptor 4, before it reads the next: the executor relies on
+that order (`offerd_executors.channel`). The end of the requests is its own. Only here is anything unpickled. The
+framework's code may do in it what any program may: print, fork, start threads, exit; the executor knows by the process's
+death what the answer does not say.
 
-    request:  length (4 bytes, of what follows), length of the id (1 byte), task id, call (`offerd.calls`)
+    request:  a packet: 0, or 1 if the call is the file calls/TASK_ID; length of the id (a byte each); task id; call
     answer:   length (4 bytes, of what follows), MessagePack of `Answer`
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import os
 import pickle
@@ -28,40 +30,46 @@ from offerd import calls
 from offerd.errors import BadMessage
 from offerd_executors.spawn import SECRETS
 
-CHANNEL_FD = 3
-"""Where a worker finds its end of the stream."""
+REQUESTS_FD, ANSWERS_FD = 3, 4
+"""Where a worker finds its ends."""
 LENGTH = struct.Struct("<I")
-READ_BYTES = 64 << 10
+REQUEST_BYTES = 64 << 10
+"""Largest packet."""
+INLINE_CALL_BYTES = 48 << 10
+"""A larger call travels as a file: a packet must fit into the socket's buffer, with others."""
+CALLS_DIRECTORY = "calls"
+"""In the sandbox: large calls, until their worker has read them."""
 MESSAGE_CHARACTERS = 500
 RESULTS_DIRECTORY = "results"
 """In the sandbox: large results, a file each, named by the task."""
 
 
 class Answer(msgspec.Struct, array_like=True, gc=False):
-    """How a call ended: packed result, one line if it raised, CPU seconds of the worker."""
+    """How a call ended: packed result, one line if it raised, CPU seconds of the worker and seconds by the clock."""
 
     has_raised: bool
     data: bytes
     message: str = ""
     cpu_s: float = 0.0
+    wall_s: float = 0.0
 
 
 _encode = msgspec.msgpack.Encoder().encode
 decode_answer: Callable[[bytes], Answer] = msgspec.msgpack.Decoder(Answer).decode
 
 
-def pack_request(task_id: str, call: bytes) -> bytes:
-    """A request's bytes."""
+def pack_request(task_id: str, call: bytes | None) -> bytes:
+    """A request's bytes; without a call for one that is stored."""
     name = task_id.encode()
-    return b"".join((LENGTH.pack(1 + len(name) + len(call)), bytes((len(name),)), name, call))
+    return b"".join((bytes((call is None, len(name))), name, call or b""))
 
 
-def run_worker(channel: int, sandbox: str, worker_id: str) -> NoReturn:
-    """The forked child's life. `channel` becomes descriptor 3; all others above it are closed."""
+def run_worker(requests: int, answers: int, sandbox: str, worker_id: str) -> NoReturn:
+    """The forked child's life. Its two ends become descriptors 3 and 4; all others above them are closed."""
     status = 1
     try:
-        _settle(channel, sandbox, worker_id)
-        serve(CHANNEL_FD, sandbox)
+        _settle(requests, answers, sandbox, worker_id)
+        serve(REQUESTS_FD, ANSWERS_FD, sandbox)
         status = 0
     except BrokenPipeError:
         status = 0  # the executor has gone
@@ -74,7 +82,7 @@ def run_worker(channel: int, sandbox: str, worker_id: str) -> NoReturn:
         os._exit(status)
 
 
-def _settle(channel: int, sandbox: str, worker_id: str) -> None:
+def _settle(requests: int, answers: int, sandbox: str, worker_id: str) -> None:
     """Shed what was inherited."""
     # The executor's garbage, its ZeroMQ sockets among it, must not be collected here: what a destructor
     # closes would by then be another file.
@@ -83,8 +91,11 @@ def _settle(channel: int, sandbox: str, worker_id: str) -> None:
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     os.setsid()
-    os.dup2(channel, CHANNEL_FD, inheritable=False)
-    os.closerange(CHANNEL_FD + 1, os.sysconf("SC_OPEN_MAX"))
+    # By way of copies above both: either number may be the other's place.
+    ends = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, ANSWERS_FD + 1) for fd in (requests, answers)]
+    for end, fd in zip(ends, (REQUESTS_FD, ANSWERS_FD), strict=True):
+        os.dup2(end, fd, inheritable=False)
+    os.closerange(ANSWERS_FD + 1, os.sysconf("SC_OPEN_MAX"))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -94,43 +105,34 @@ def _settle(channel: int, sandbox: str, worker_id: str) -> None:
     os.chdir(sandbox)
 
 
-def serve(channel: int, sandbox: str) -> None:
-    """Answer requests until the stream ends."""
+def serve(requests: int, answers: int, sandbox: str) -> None:
+    """Answer requests until there are no more."""
     functions = calls.FunctionCache()
     own_pid = os.getpid()
-    while True:
-        request = _read_request(channel)
-        if not request:
-            return
-        id_end = 1 + request[0]
-        task_id = request[1:id_end].decode()
-        started_s = time.process_time()
-        answer = answer_call(functions, request[id_end:], sandbox, task_id)
+    # Empty: the executor has gone. A packet is read whole or not at all.
+    while request := os.read(requests, REQUEST_BYTES):
+        is_stored, id_end = request[0], 2 + request[1]
+        task_id = request[2:id_end].decode()
+        call = _read_call(sandbox, task_id) if is_stored else request[id_end:]
+        started_s, started_cpu_s = time.perf_counter(), time.process_time()
+        answer = answer_call(functions, call, sandbox, task_id)
         _flush()
         if os.getpid() != own_pid:
             # The function has forked, and this is its child, come back from the call: it has no one to
             # answer.
             os._exit(0)
-        answer.cpu_s = time.process_time() - started_s
+        answer.cpu_s = time.process_time() - started_cpu_s
+        answer.wall_s = time.perf_counter() - started_s
         packed = _encode(answer)
-        _write(channel, LENGTH.pack(len(packed)) + packed)
+        _write(answers, LENGTH.pack(len(packed)) + packed)
 
 
-def _read_request(channel: int) -> bytes:
-    """What follows the length; empty at the end of the stream."""
-    data = os.read(channel, READ_BYTES)
-    while data:
-        if len(data) >= LENGTH.size:
-            missing = LENGTH.size + LENGTH.unpack_from(data)[0] - len(data)
-            if missing == 0:  # never less: the next request comes after the answer
-                return data[LENGTH.size :]
-        else:
-            missing = READ_BYTES
-        more = os.read(channel, missing)
-        if not more:
-            return b""
-        data += more
-    return b""
+def _read_call(sandbox: str, task_id: str) -> bytes:
+    path = os.path.join(sandbox, CALLS_DIRECTORY, task_id)
+    with open(path, "rb") as file:
+        call = file.read()
+    os.unlink(path)
+    return call
 
 
 def answer_call(functions: calls.FunctionCache, call: bytes, sandbox: str, task_id: str) -> Answer:

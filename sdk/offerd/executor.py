@@ -52,8 +52,6 @@ HELD_UPDATES = 64
 """Statuses that are sent together however long they may be held."""
 TURN_MESSAGES = 2000
 """Messages handled before what they caused is sent."""
-EXECUTOR_RAISED = "EXECUTOR_RAISED"
-"""Reason of a task's failure: the executor's own `launch_task` or `kill_task` raised."""
 
 
 class Executor:
@@ -473,7 +471,9 @@ class ExecutorDriver:
     def _fail(self, task_id: TaskID) -> None:
         text = traceback.format_exc()
         sys.stderr.write(text)
-        self.send_status(task_id, m.TaskState.FAILED, reason=EXECUTOR_RAISED, message=text[-(64 << 10) :])
+        self.send_status(
+            task_id, m.TaskState.FAILED, reason=m.Reason.EXECUTOR_RAISED, message=text[-(64 << 10) :]
+        )
 
     def _guarded(self, callback: Callable[[], None]) -> None:
         try:

@@ -47,6 +47,8 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
                 raise BadResources(f"a scalar must be a positive whole number, not {amount}")
         if self.ranges:
             for name, spans in self.ranges.items():
+                if len(spans) == 1 and 0 <= spans[0][0] <= spans[0][1]:
+                    continue  # what most slaves have; it travels in every offer
                 if not spans or spans != rng.union(spans):
                     raise BadResources(f"{name}: ranges must be sorted, apart and not empty")
         if self.sets:

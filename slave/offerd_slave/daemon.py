@@ -230,22 +230,28 @@ class SlaveDaemon:
     def _turn(self) -> None:
         """Handle what was read, then do what is due, then write and send. Actions may bring further events at once."""
         now = time.monotonic()
-        core, perform = self.core, self._perform
         self._containerizer.tick(now)
+        self._handle_events(now)
+        self._perform(self.core.tick(now))
+        if not self._write(now):
+            return
+        if self._events:
+            # A sync was done at once: what waited for it leaves in this turn. (It brings nothing new to write.)
+            self._handle_events(now)
+        if dropped := self._master.flush():
+            log.warning("dropped %d frames: the master does not read; they will be repeated", dropped)
+        for container_id in self._endpoint.flush():
+            log.warning("the executor of %s does not read, or is gone", container_id)
+        self._housekeeping(now)
+
+    def _handle_events(self, now: float) -> None:
+        core, perform = self.core, self._perform
         while self._events:
             # in place: the containerizer appends to this very list
             events = self._events[:]
             self._events.clear()
             for event in events:
                 perform(core.handle(event, now))
-        perform(core.tick(now))
-        if not self._write(now):
-            return
-        if dropped := self._master.flush():
-            log.warning("dropped %d frames: the master does not read; they will be repeated", dropped)
-        for container_id in self._endpoint.flush():
-            log.warning("the executor of %s does not read, or is gone", container_id)
-        self._housekeeping(now)
 
     def _perform(self, actions: list[act.Action]) -> None:
         for action in actions:
@@ -280,9 +286,18 @@ class SlaveDaemon:
             self._write_again_at = None
             log.info("writing to %s again", self.journal.path)
         for number in self._syncs:
-            self._storer.sync(number)
+            self._sync(number)
         self._syncs.clear()
         return True
+
+    def _sync(self, number: int) -> None:
+        try:
+            if self._storer.sync_now(len(self.core.state.tasks)):
+                self._events.append(ev.Stored(number))
+            else:
+                self._storer.sync(number)
+        except OSError as error:
+            self._give_up_disk(error)
 
     # -- what became readable -------------------------------------------------------------------------------------------
 
@@ -290,12 +305,13 @@ class SlaveDaemon:
         for number, error in self._storer.finished():
             if error is None:
                 self._events.append(ev.Stored(number))
-                continue
-            # The kernel may have dropped the pages: a disk that fails a sync cannot be trusted with the next one.
-            log.critical(
-                "the journal cannot be brought to the disk: %s; ending (tasks run on)", error.strerror
-            )
-            self._stop()
+            else:
+                self._give_up_disk(error)
+
+    def _give_up_disk(self, error: OSError) -> None:
+        """The kernel may have dropped the pages: a disk that fails a sync cannot be trusted with the next one."""
+        log.critical("the journal cannot be brought to the disk: %s; ending (tasks run on)", error.strerror)
+        self._stop()
 
     def _signalled(self) -> None:
         for number in self._wakeup.recv(64):

@@ -28,6 +28,7 @@ class SlaveSettings:
     update_retry_max_s: float = 600.0
     sync_pause_per_task_s: float = 20e-6  # between syncs of the journal, for each task that runs ...
     sync_pause_max_s: float = 0.002  # ... up to this
+    confirm_pause_s: float = 0.02  # how long an executor may wait to hear that its statuses are stored
     usage_interval_s: float = 5.0
     drain_ack_s: float = 5.0  # how long a drained slave waits for its last acknowledgements
     limits_containers: bool = (

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -110,21 +112,25 @@ def say(text: str) -> None:
 
 
 def close_stream() -> None:
+    os.close(4)
+
+
+def close_requests() -> None:
     os.close(3)
 
 
 def write_into_stream() -> None:
-    os.write(3, b"\x05\x00\x00\x00hello")
+    os.write(4, b"\x05\x00\x00\x00hello")
 
 
 def write_and_return() -> None:
-    os.write(3, b"\x05\x00\x00\x00hello")
+    os.write(4, b"\x05\x00\x00\x00hello")
     time.sleep(0.05)
 
 
 def write_later() -> None:
     """When the call is over and its worker idle."""
-    threading.Timer(0.1, os.write, (3, b"\x05\x00\x00\x00hello")).start()
+    threading.Timer(0.1, os.write, (4, b"\x05\x00\x00\x00hello")).start()
 
 
 def pool_of_processes(n: int) -> list[int]:
@@ -249,6 +255,11 @@ def test_a_call_that_spoils_its_workers_stream_costs_only_that_worker(
     assert [value(slave, double, n) for n in range(10)] == [2 * n for n in range(10)]
 
 
+def test_a_call_that_closes_its_workers_requests_costs_only_that_worker(slave: FakeSlave) -> None:
+    assert slave.run(call("a", close_requests)).state is TaskState.FINISHED
+    assert [value(slave, double, n) for n in range(10)] == [2 * n for n in range(10)]
+
+
 def test_an_idle_worker_that_dies_or_babbles_is_replaced_and_fails_nothing(slave: FakeSlave) -> None:
     first = slave.children()
     for worker in first:
@@ -330,7 +341,14 @@ def test_a_workers_surroundings_are_clean(slave: FakeSlave) -> None:
     assert isinstance(seen, dict)
     assert seen["cwd"] == str(slave.sandbox)
     assert seen["stdin"] == "/dev/null"
-    assert seen["descriptors"] == [0, 1, 2, 3, 4]  # 3 is the stream, 4 the directory that was read
+    assert seen["descriptors"] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]  # 3: requests, 4: answers, 5: the directory that was read
     assert seen["blocked"] == set()
     assert seen["chld"] is signal.SIG_DFL
     assert not {"OFFERD_TOKEN", "OFFERD_SLAVE_SOCKET"} & set(seen["environ"])
@@ -400,3 +418,59 @@ def test_five_hundred_calls_leave_nothing_behind(slave: FakeSlave) -> None:
     assert slave.shut_down() == 0
     assert sorted(os.listdir(slave.sandbox)) == ["stderr", "stdout"]
     assert slave.complaints() == ""
+
+
+# -- Calls sent ahead ---------------------------------------------------------------------------------------------------
+
+
+def sign(ledger: str, name: str, nap_s: float = 0.0, dies: bool = False) -> None:
+    """Leave one line, whatever happens then."""
+    fd = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, f"{name}\n".encode())
+    os.close(fd)
+    if dies:
+        os._exit(3)
+    time.sleep(nap_s)
+
+
+def test_short_calls_do_not_wait_behind_a_long_one(slave: FakeSlave, tmp_path: Path) -> None:
+    ledger = str(tmp_path / "ledger")
+    value(slave, double, 1)
+    names = [f"t{number}" for number in range(400)]
+    for number, name in enumerate(names):
+        slave.launch(call(name, sign, ledger, name, 3.0 if number == 200 else 0.0))
+    slave.wait_until(lambda: len(slave.ended) >= 400, "all the short ones to end")
+    assert TaskID("t200") not in slave.ended, "it sleeps on, and nobody sleeps with it"
+    slave.wait_until(lambda: TaskID("t200") in slave.ended, "the long one to end")
+    assert sorted(Path(ledger).read_text().split()) == sorted(names)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_in_a_stream_of_calls_every_one_is_run_once_and_kills_and_deaths_hit_only_their_own(
+    slave: FakeSlave, tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    ledger = str(tmp_path / "ledger")
+    value(slave, double, 1)
+    names = [f"t{number}" for number in range(1500)]
+    dying = set(chance.sample(names, 8))
+    slow = set(chance.sample(names, 20))
+    killed = chance.sample(names, 40)
+    for name in names:
+        slave.launch(call(name, sign, ledger, name, 0.05 if name in slow else 0.0, name in dying))
+    for name in killed:
+        slave.kill(TaskID(name), grace_s=1.0)
+        slave.turn(0.001)
+    slave.wait_until(lambda: all(TaskID(name) in slave.ended for name in names), "all to end")
+    ran = Counter(Path(ledger).read_text().split())
+    assert max(ran.values()) == 1, "a call was run twice"
+    for name in names:
+        state = slave.ended[TaskID(name)].state
+        if name in dying and state is not TaskState.KILLED:
+            assert (state, slave.ended[TaskID(name)].reason) == (TaskState.FAILED, Reason.WORKER_DIED)
+        elif name in killed:
+            assert state in (TaskState.KILLED, TaskState.FINISHED)
+        else:
+            assert state is TaskState.FINISHED, (name, slave.ended[TaskID(name)])
+        if state is TaskState.FINISHED:
+            assert ran[name] == 1

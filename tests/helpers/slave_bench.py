@@ -52,7 +52,7 @@ class Bench:
         self.exited = False
         self.crash_after: int | None = None  # actions performed before the power of `SimulatedCrash`
         self.core = SlaveCore(
-            settings or SlaveSettings(sync_pause_per_task_s=0.0),
+            settings or SlaveSettings(sync_pause_per_task_s=0.0, confirm_pause_s=0.0),
             info,
             f"run{int(now)}",
             recovered or Recovered(),

@@ -100,7 +100,8 @@ class SlaveCore:
             "escalate": lambda f, t, now: self.tasks.escalate(FrameworkID(f), TaskID(t), now),
             "abandon": lambda f, t, now: self.tasks.abandon(FrameworkID(f), TaskID(t), now),
             "register": lambda c, now: self.containers.registration_timed_out(ContainerID(c)),
-            "sync": lambda now: None,  # end_turn, which follows, does it
+            "sync": lambda now: None,  # end_turn, which follows, does these two
+            "confirm": lambda now: None,
             "leave": self._leave,
             "shutdown": lambda c, now: self.containers.shutdown_timed_out(ContainerID(c)),
         }
@@ -121,6 +122,7 @@ class SlaveCore:
             self._timer_handlers[name](*key, now)
         self.statuses.retry_due(now)
         self.statuses.end_turn(now)
+        self.state.told.clear()
         if self.state.draining:
             self._finish_drain(now)
         return self._taken()

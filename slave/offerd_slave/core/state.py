@@ -101,6 +101,7 @@ class State:
         self.long_used: dict[str, int] = {}
         self.timers: Timers[TimerKey] = Timers()
         self.out: list[Action] = []
+        self.told: set[ContainerID] = set()  # containers whose executor is sent something in this turn
         self._containers_made = 0
 
     # -- actions ------------------------------------------------------------------------------------------------------
@@ -112,6 +113,7 @@ class State:
         self.out.append(SendToMaster(message))
 
     def to_executor(self, container_id: ContainerID, message: Message) -> None:
+        self.told.add(container_id)
         self.out.append(SendToExecutor(container_id, message))
 
     def log(self, level: str, text: str) -> None:

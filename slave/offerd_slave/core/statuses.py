@@ -45,6 +45,8 @@ class Statuses:
         self._syncs = 0
         self._heard: dict[ContainerID, int] = {}  # newest update of each executor, not yet confirmed to it
         self._heard_syncing: dict[ContainerID, int] = {}
+        self._confirmable: dict[ContainerID, int] = {}
+        self._confirm_at: float | None = None
         self._retry_at = 0.0
         self._sync_at = 0.0
 
@@ -192,12 +194,18 @@ class Statuses:
             out = self._state.out
             for update in syncing:
                 out.append(SendToMaster(update))
-        heard, self._heard_syncing = self._heard_syncing, {}
-        self._confirm(heard)
+        self._confirmable |= self._heard_syncing
+        self._heard_syncing = {}
 
     def end_turn(self, now: float) -> None:
-        """One sync for all terminal statuses that came since the last one. The more tasks run, the longer a batch gathers:
-        a sync costs the kernel about as much as the whole rest of a task's life costs us.
+        """Call it when all else that the turn sends is known."""
+        self._sync(now)
+        if self._confirmable:
+            self._confirm(now)
+
+    def _sync(self, now: float) -> None:
+        """One sync for all terminal statuses that came since the last one. The more tasks run, the longer a batch gathers: a
+        sync costs the kernel about as much as the whole rest of a task's life costs us.
         """
         if self._syncing:
             return
@@ -213,8 +221,8 @@ class Statuses:
             self._syncs += 1
             self._state.do(Sync(self._syncs))
         elif self._heard:
-            heard, self._heard = self._heard, {}
-            self._confirm(heard)
+            self._confirmable |= self._heard
+            self._heard = {}
 
     def resend_all(self, now: float) -> None:
         """A (new) master has registered us: it hears everything that is not acknowledged. What waits for the disk follows."""
@@ -257,7 +265,21 @@ class Statuses:
             if not (without_terminal and status.state.terminal):
                 self._state.to_master(StatusUpdate(key[0], status))
 
-    def _confirm(self, heard: dict[ContainerID, int]) -> None:
-        for container_id, number in heard.items():
-            if container_id in self._state.containers:
-                self._state.to_executor(container_id, UpdatesStored(number))
+    def _confirm(self, now: float) -> None:
+        """An executor only has to know in time what it need not keep: a confirmation goes along with whatever else is sent to
+        it, or alone after a while.
+        """
+        state = self._state
+        if self._confirm_at is None:
+            self._confirm_at = now + state.settings.confirm_pause_s
+            state.timers.set(("confirm",), self._confirm_at)
+        is_late = now >= self._confirm_at
+        for container_id, number in list(self._confirmable.items()):
+            if container_id not in state.containers:
+                del self._confirmable[container_id]
+            elif is_late or container_id in state.told:
+                del self._confirmable[container_id]
+                state.to_executor(container_id, UpdatesStored(number))
+        if not self._confirmable:
+            self._confirm_at = None
+            state.timers.cancel(("confirm",))

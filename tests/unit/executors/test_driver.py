@@ -15,9 +15,9 @@ import pytest
 from helpers.fake_slave import DEADLINE_S, FakeSlave, task
 from offerd import messages as m
 from offerd.errors import BadInput
-from offerd.executor import EXECUTOR_RAISED, MAX_STATUS_BYTES, Executor, ExecutorDriver
+from offerd.executor import MAX_STATUS_BYTES, Executor, ExecutorDriver
 from offerd.ids import SlaveID, TaskID
-from offerd.messages import TaskState
+from offerd.messages import Reason, TaskState
 
 
 class Recorder(Executor):
@@ -207,7 +207,7 @@ def test_launch_task_that_raises_costs_that_task_only(
     stage.executor.on_launch = launch
     stage.start()
     bad, good = stage.slave.wait_ended([stage.slave.launch(task("bad")), stage.slave.launch(task("good"))])
-    assert (bad.state, bad.reason) == (TaskState.FAILED, EXECUTOR_RAISED)
+    assert (bad.state, bad.reason) == (TaskState.FAILED, Reason.EXECUTOR_RAISED)
     assert "ZeroDivisionError: in the executor" in bad.message
     assert good.state is TaskState.FINISHED
     assert "ZeroDivisionError" in capsys.readouterr().err
