@@ -19,6 +19,7 @@ from offerd_executors.worker import (
     LENGTH,
     REQUEST_BYTES,
     pack_request,
+    task_of,
 )
 
 READ_BYTES = 64 << 10
@@ -32,9 +33,15 @@ class Channel:
     """Sockets to one worker. `fd` becomes readable when there are answers, or the worker has died."""
 
     def __init__(self, sandbox: str) -> None:
+        """Raises `OSError` if there are no more descriptors."""
         self._sandbox = sandbox
         self._requests, self._unread = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._answers, self._answering = socket.socketpair()
+        try:
+            self._answers, self._answering = socket.socketpair()
+        except OSError:
+            self._requests.close()
+            self._unread.close()
+            raise
         self._answers.setblocking(False)
         self._buffer = b""
         self.fd = self._answers.fileno()
@@ -48,7 +55,8 @@ class Channel:
         self._answering.close()
 
     def send(self, task_id: str, call: bytes) -> bool:
-        """Send a request; False if as many are on their way as the kernel takes."""
+        """Send a request; False if as many are on their way as the kernel takes. Raises `OSError` if a large one cannot be
+        stored."""
         is_large = len(call) > INLINE_CALL_BYTES
         if is_large:
             self._store(task_id, call)
@@ -58,20 +66,24 @@ class Channel:
             return False
         return True
 
-    def take_back(self) -> int:
-        """Take back every request that the worker has not read: how many of the last ones sent that are."""
-        count = 0
-        with contextlib.suppress(BlockingIOError):
-            while self._unread.recv(REQUEST_BYTES, socket.MSG_DONTWAIT):
-                count += 1
-        return count
+    def take_back(self) -> list[str]:
+        """Take back every request that the worker has not read: their task ids, in order.
 
-    def read(self) -> list[bytes]:
-        """The answers that have come. Raises `ChannelBroken` at the stream's end."""
+        The worker may go on reading meanwhile, so these need not be the last ones sent: only the packets themselves tell.
+        """
+        taken: list[str] = []
+        with contextlib.suppress(BlockingIOError):
+            while packet := self._unread.recv(REQUEST_BYTES, socket.MSG_DONTWAIT):
+                taken.append(task_of(packet))
+        return taken
+
+    def read(self) -> list[bytes] | None:
+        """The answers that have come, none if only a part has; None if there is nothing to read. Raises `ChannelBroken` at
+        the stream's end."""
         try:
             data = self._answers.recv(READ_BYTES)
         except BlockingIOError:
-            return []
+            return None
         except ConnectionResetError:
             raise ChannelBroken from None
         if not data:

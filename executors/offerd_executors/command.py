@@ -12,7 +12,7 @@ import os
 import resource
 import sys
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 from offerd.errors import BadInput
 from offerd.executor import Executor, ExecutorDriver
@@ -27,8 +27,13 @@ SPAWNS_PER_TURN = 8
 """A spawn stops the loop for some 0.3 ms; between these the ends of others are reported and pipes emptied."""
 HOLD_RUNNING_S = 0.01
 """While tasks come faster than this, RUNNING waits as long: it is not sent for a task that is over by then."""
-HOLD_UPDATES_S = 0.001
-"""While tasks wait to be started, statuses are collected this long."""
+WATCH_AFTER_S = 0.01
+"""How long a command's output may wait in its pipes at first."""
+LONGEST_HOLD_S = 0.008
+FEW_TASKS = 8
+BUSY_TASKS_PER_S = 150.0
+RATE_WINDOW_S = 0.1
+"""Statuses of a busy executor are collected: see `_hold_updates_s`."""
 DESCRIPTORS = 16384
 """Open files wanted: three for each task that prints."""
 
@@ -59,10 +64,14 @@ class CommandExecutor(Executor):
         self._tasks_dir = os.path.join(self.driver.sandbox, "tasks")
         self._dirs = TaskDirs(self.driver, self._tasks_dir)
         self._last_start = 0.0
+        self._ended = self._ended_before = 0
+        self._ends_per_s = 0.0
+        self._rated_at = time.monotonic()
         self._log_bytes = _log_bytes()
         self._environ = {name: value for name, value in os.environ.items() if name not in SECRETS}
         self._waiting: OrderedDict[TaskID, TaskInfo] = OrderedDict()
         self._running: dict[TaskID, _Running] = {}
+        self._unwatched: deque[tuple[float, _Running]] = deque()
         self._is_starting = False
         self._is_shutting_down = False
         self._forest = Forest(self.driver, "OFFERD_TASK_ID", self._on_gone)
@@ -114,8 +123,21 @@ class CommandExecutor(Executor):
         now = time.monotonic()
         is_busy = bool(self._waiting) or now - self._last_start < HOLD_RUNNING_S
         self.driver.hold_running_s = HOLD_RUNNING_S if is_busy else 0.0
-        self.driver.hold_updates_s = HOLD_UPDATES_S if self._waiting else 0.0
+        self.driver.hold_updates_s = self._hold_updates_s(now)
         self._last_start = now
+
+    def _hold_updates_s(self, now: float) -> float:
+        """How long ends are collected: until half of what we have is likely to have ended. What leaves here together stays
+        together all the way to the scheduler and back, as tasks for the resources that became free.
+        """
+        elapsed_s = now - self._rated_at
+        if elapsed_s >= RATE_WINDOW_S:
+            self._ends_per_s = (self._ended - self._ended_before) / elapsed_s
+            self._rated_at, self._ended_before = now, self._ended
+        outstanding = len(self._running) + len(self._waiting)
+        if outstanding < FEW_TASKS or self._ends_per_s < BUSY_TASKS_PER_S:
+            return 0.0
+        return min(LONGEST_HOLD_S, outstanding / (2 * self._ends_per_s))
 
     def _start(self, task: TaskInfo) -> None:
         command = task.command
@@ -146,8 +168,9 @@ class CommandExecutor(Executor):
         tree = self._forest.add(task.task_id, pid, task.task_id)
         for output in outputs:
             output.close_write_fd()
-            self._watch(output)
-        self._running[task.task_id] = _Running(task.task_id, directory, outputs[0], outputs[1], held, tree)
+        running = _Running(task.task_id, directory, outputs[0], outputs[1], held, tree)
+        self._running[task.task_id] = running
+        self._watch_later(running)
         self.driver.send_status(task.task_id, TaskState.RUNNING)
 
     def _not_started(self, task_id: TaskID, why: str) -> None:
@@ -158,7 +181,26 @@ class CommandExecutor(Executor):
     # -- Output
     # -------------------------------------------------------------------------------------------------
 
+    def _watch_later(self, running: _Running) -> None:
+        """Most short commands are over before it is worth watching their pipes: what they wrote is read at their end."""
+        self._unwatched.append((time.monotonic() + WATCH_AFTER_S, running))
+        if len(self._unwatched) == 1:
+            self.driver.call_later(WATCH_AFTER_S, self._watch_due)
+
+    def _watch_due(self) -> None:
+        now = time.monotonic()
+        while self._unwatched:
+            due, running = self._unwatched[0]
+            if due > now:
+                self.driver.call_later(due - now, self._watch_due)
+                return
+            self._unwatched.popleft()
+            for output in (running.stdout, running.stderr):
+                if output.is_open:
+                    self._watch(output)
+
     def _watch(self, output: Output) -> None:
+        output.is_watched = True
         self.driver.add_reader(output.read_fd, lambda: self._on_output(output))
 
     def _on_output(self, output: Output) -> None:
@@ -168,7 +210,8 @@ class CommandExecutor(Executor):
 
     def _close(self, output: Output) -> None:
         if output.is_open:
-            self.driver.remove_reader(output.read_fd)
+            if output.is_watched:
+                self.driver.remove_reader(output.read_fd)
             output.close()
 
     # -- Ends
@@ -176,6 +219,7 @@ class CommandExecutor(Executor):
 
     def _on_gone(self, tree: Tree) -> None:
         running = self._running.pop(TaskID(str(tree.key)))
+        self._ended += 1
         for output in (running.stdout, running.stderr):
             # Whoever else holds the other end does not hold up the task: we stop at empty, not at the end.
             while output.is_open and output.read():

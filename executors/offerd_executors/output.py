@@ -68,6 +68,7 @@ class Output:
         "_path",
         "error",
         "is_open",
+        "is_watched",
         "read_fd",
         "write_fd",
     )
@@ -84,6 +85,8 @@ class Output:
         self._file_fd = -1
         self._file_bytes = 0
         self.is_open = True
+        self.is_watched = False
+        """Whoever reads it is told when there is something."""
         self.error = ""
         """The first reason why some of the output is lost."""
 

@@ -99,6 +99,8 @@ class PythonExecutor(Executor):
         self.driver = ExecutorDriver(self)
         self._forest = Forest(self.driver, "OFFERD_WORKER_ID", self._on_worker_gone)
         self._queue: deque[_Queued] = deque()
+        self._queued: set[TaskID] = set()
+        """The ids in the queue."""
         self._dropped: set[TaskID] = set()
         """Killed while queued: passed over when their turn comes."""
         self._workers: dict[int, Worker] = {}
@@ -141,6 +143,7 @@ class PythonExecutor(Executor):
             )
             return
         self._queue.append(_Queued(task.task_id, task.data, time.monotonic()))
+        self._queued.add(task.task_id)
         self._dispatch_soon()
 
     def kill_task(self, driver: ExecutorDriver, task_id: TaskID, grace_s: float) -> None:
@@ -155,7 +158,7 @@ class PythonExecutor(Executor):
         if worker is not None:
             worker.is_killed = True
             self._forest.terminate(worker.tree, grace_s)
-        elif task_id not in self._dropped and any(queued.task_id == task_id for queued in self._queue):
+        elif task_id in self._queued and task_id not in self._dropped:
             self._dropped.add(task_id)
             driver.send_status(task_id, TaskState.KILLED, message="killed before it was called")
 
@@ -193,7 +196,7 @@ class PythonExecutor(Executor):
             if self._give(worker, queued, now):
                 self._growth = 1
             else:
-                self._queue.appendleft(queued)
+                self._put_back(queued)
                 self._retire(worker)
         if self._queue and self._call_s < SHORT_CALL_S:
             for worker in self._workers.values():
@@ -208,6 +211,7 @@ class PythonExecutor(Executor):
         """The next task that nobody has killed."""
         while self._queue:
             queued = self._queue.popleft()
+            self._queued.discard(queued.task_id)
             if queued.task_id not in self._dropped:
                 return queued
             self._dropped.discard(queued.task_id)
@@ -216,13 +220,23 @@ class PythonExecutor(Executor):
     def _fill(self, worker: Worker, now: float) -> None:
         while len(worker.tasks) < AHEAD and (queued := self._next()) is not None:
             if not self._give(worker, queued, now):
-                self._queue.appendleft(queued)
+                self._put_back(queued)
                 return
+
+    def _put_back(self, queued: _Queued) -> None:
+        self._queue.appendleft(queued)
+        self._queued.add(queued.task_id)
 
     def _give(self, worker: Worker, queued: _Queued, now: float) -> bool:
         """Send the call to a worker. False if the kernel takes no more for it."""
-        if not worker.channel.send(queued.task_id, queued.call):
-            return False
+        try:
+            if not worker.channel.send(queued.task_id, queued.call):
+                return False
+        except OSError as error:
+            text = f"its call cannot be stored in the sandbox: {error.strerror}"
+            self.driver.send_status(queued.task_id, TaskState.FAILED, message=text)
+            self._rest_if_done(worker)
+            return True
         worker.tasks.append(queued)
         self._by_task[queued.task_id] = worker
         self._last_dispatch = now
@@ -259,13 +273,29 @@ class PythonExecutor(Executor):
 
     def _take_back(self, worker: Worker) -> None:
         """What a worker has not read is in the queue again, in its place."""
-        if not worker.is_open:
+        if not worker.is_open or not (taken := set(worker.channel.take_back())):
             return
-        for _ in range(min(worker.channel.take_back(), len(worker.tasks))):
-            queued = worker.tasks.pop()
-            worker.channel.forget_call(queued.task_id)
-            del self._by_task[queued.task_id]
-            self._queue.appendleft(queued)
+        kept: deque[_Queued] = deque()
+        for queued in reversed(worker.tasks):
+            if queued.task_id in taken:
+                worker.channel.forget_call(queued.task_id)
+                del self._by_task[queued.task_id]
+                self._put_back(queued)
+            else:
+                kept.appendleft(queued)
+        worker.tasks = kept
+        self._rest_if_done(worker)
+
+    def _rest_if_done(self, worker: Worker) -> None:
+        """A worker without tasks is idle, if it can be given some."""
+        if (
+            not worker.tasks
+            and worker.takes_more
+            and worker.tree.pid in self._workers
+            and worker not in self._idle
+        ):
+            worker.idle_since = time.monotonic()
+            self._idle.append(worker)
 
     # -- The pool
     # -----------------------------------------------------------------------------------------------
@@ -295,10 +325,20 @@ class PythonExecutor(Executor):
             self._last_dispatch = now
         growth = self._growth
         for _ in range(min(wanted, GROWTH_AT_ONCE, len(self._queue), MAX_WORKERS - len(self._workers))):
-            self._idle.append(self._new_worker())
+            if not self._add_worker():
+                break
         self._dispatch()
         self._growth = growth
         self._shrink_later()
+
+    def _add_worker(self) -> bool:
+        """One more idle worker. False if the host has no descriptors or processes left: it is tried again while tasks wait."""
+        try:
+            self._idle.append(self._new_worker())
+        except OSError as error:
+            sys.stderr.write(f"python executor: no further worker: {error}\n")
+            return False
+        return True
 
     def _new_worker(self) -> Worker:
         channel = Channel(self.driver.sandbox)
@@ -309,7 +349,11 @@ class PythonExecutor(Executor):
         with warnings.catch_warnings():
             # Python 3.12 warns of a fork beside threads: ZeroMQ's is one that the child has no business with.
             warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError:
+                channel.close()
+                raise
         if pid == 0:
             run_worker(*channel.worker_fds(), self.driver.sandbox, worker_id)
         channel.forked()
@@ -330,6 +374,8 @@ class PythonExecutor(Executor):
         for worker in [*self._idle]:
             if len(self._workers) - self._leaving() <= self._at_start or worker.idle_since > idle_before:
                 break
+            if worker not in self._idle:  # ended while another was asked to
+                continue
             self._idle.remove(worker)
             worker.is_leaving = True
             self._forest.terminate(worker.tree, 1.0)
@@ -343,7 +389,7 @@ class PythonExecutor(Executor):
 
     def _on_readable(self, worker: Worker) -> None:
         # At the stream's end it has died, or the framework's code has closed it: it is of no use any more.
-        if not self._read(worker):
+        if self._read(worker) is False:
             self._retire(worker)
         elif self._queue and len(worker.tasks) <= AHEAD // 2:
             self._dispatch()
@@ -351,20 +397,28 @@ class PythonExecutor(Executor):
     def _retire(self, worker: Worker) -> None:
         """End a worker whose channel can be trusted no more; what it was doing fails when it is gone."""
         self._close(worker)
-        self._forest.kill(worker.tree)
+        if (
+            not worker.is_killed and not worker.is_leaving
+        ):  # those have been asked to end, and have their grace
+            self._forest.kill(worker.tree)
 
-    def _read(self, worker: Worker) -> bool:
-        """Take in the answers that are there. False if the channel can be trusted no more."""
+    def _read(self, worker: Worker) -> bool | None:
+        """Take in the answers that are there. None if nothing was; False if the channel can be trusted no more."""
         try:
             answers = worker.channel.read()
         except ChannelBroken:
             return False
+        if answers is None:
+            return None
         # The framework's code can write into the stream, too: there is one answer to each call, and nothing else.
         return all(worker.tasks and self._on_answer(worker, answer) for answer in answers)
 
     def _read_all(self, worker: Worker) -> None:
-        """Take in what a worker has answered so far; whole answers are written in one piece, so one read does."""
-        if worker.is_open and not worker.is_killed and not self._read(worker):
+        """Take in all that a worker has answered so far."""
+        trusted: bool | None = True
+        while worker.is_open and not worker.is_killed and trusted:
+            trusted = self._read(worker)
+        if trusted is False:
             self._retire(worker)
 
     def _close(self, worker: Worker) -> None:
@@ -384,7 +438,10 @@ class PythonExecutor(Executor):
             answer = decode_answer(packed)
         except (msgspec.MsgspecError, ValueError):
             return False
-        task_id = worker.tasks.popleft().task_id
+        task_id = worker.tasks[0].task_id
+        if answer.task_id != task_id:
+            return False
+        worker.tasks.popleft()
         del self._by_task[task_id]
         self._call_s += (answer.wall_s - self._call_s) / 4
         now = self._last_answer = time.monotonic()
@@ -398,9 +455,8 @@ class PythonExecutor(Executor):
         )
         if worker.tasks:
             self._begin(worker, now)
-        elif worker.takes_more and worker.tree.pid in self._workers:
-            worker.idle_since = now
-            self._idle.append(worker)
+        else:
+            self._rest_if_done(worker)
         return True
 
     def _on_worker_gone(self, tree: Tree) -> None:
@@ -419,7 +475,7 @@ class PythonExecutor(Executor):
             self._stop_if_done()
             return
         if len(self._workers) < self._at_start:
-            self._idle.append(self._new_worker())
+            self._add_worker()
         self._dispatch_soon()
 
     def _report_death(self, task_id: TaskID, worker: Worker) -> None:

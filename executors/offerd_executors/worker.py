@@ -45,13 +45,15 @@ RESULTS_DIRECTORY = "results"
 
 
 class Answer(msgspec.Struct, array_like=True, gc=False):
-    """How a call ended: packed result, one line if it raised, CPU seconds of the worker and seconds by the clock."""
+    """How a call ended: packed result, one line if it raised, CPU seconds of the worker, seconds by the clock, and whose
+    it is."""
 
     has_raised: bool
     data: bytes
     message: str = ""
     cpu_s: float = 0.0
     wall_s: float = 0.0
+    task_id: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -62,6 +64,11 @@ def pack_request(task_id: str, call: bytes | None) -> bytes:
     """A request's bytes; without a call for one that is stored."""
     name = task_id.encode()
     return b"".join((bytes((call is None, len(name))), name, call or b""))
+
+
+def task_of(request: bytes) -> str:
+    """The task id in a request."""
+    return request[2 : 2 + request[1]].decode()
 
 
 def run_worker(requests: int, answers: int, sandbox: str, worker_id: str) -> NoReturn:
@@ -111,9 +118,8 @@ def serve(requests: int, answers: int, sandbox: str) -> None:
     own_pid = os.getpid()
     # Empty: the executor has gone. A packet is read whole or not at all.
     while request := os.read(requests, REQUEST_BYTES):
-        is_stored, id_end = request[0], 2 + request[1]
-        task_id = request[2:id_end].decode()
-        call = _read_call(sandbox, task_id) if is_stored else request[id_end:]
+        task_id = task_of(request)
+        call = _read_call(sandbox, task_id) if request[0] else request[2 + request[1] :]
         started_s, started_cpu_s = time.perf_counter(), time.process_time()
         answer = answer_call(functions, call, sandbox, task_id)
         _flush()
@@ -123,6 +129,7 @@ def serve(requests: int, answers: int, sandbox: str) -> None:
             os._exit(0)
         answer.cpu_s = time.process_time() - started_cpu_s
         answer.wall_s = time.perf_counter() - started_s
+        answer.task_id = task_id
         packed = _encode(answer)
         _write(answers, LENGTH.pack(len(packed)) + packed)
 

@@ -99,7 +99,7 @@ class Master:
         while not self._stopping:
             wait_s = self.core.next_deadline() - time.monotonic()
             self._poller.poll(max(0, math.ceil(wait_s * 1000)))
-            self._pacer.collect(self.core.cluster.tasks_running)
+            self._pacer.collect(self.core.cluster.tasks_running, self.core.cluster.tasks_ended)
             self._turn()
 
     def close(self) -> None:

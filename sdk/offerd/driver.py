@@ -248,7 +248,7 @@ class SchedulerDriver(Actions):
                     os.eventfd_read(self._wakeup)
                 elif readable is self._link.socket:
                     self._follow_link()
-            pacer.collect(self._core.in_flight)
+            pacer.collect(self._core.in_flight, self._core.tasks_ended)
         if not self._is_silent:
             self._carry_out_orders()
             self._flush()

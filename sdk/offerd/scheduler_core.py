@@ -118,6 +118,7 @@ class SchedulerCore:
         """Whether a master has ever answered: from then on silence is waited out, before it is an error."""
         self.offers: dict[OfferID, Offer] = {}
         """The offers that are open: neither answered nor rescinded."""
+        self.tasks_ended = 0
         self._reconcile_delay_s = reconcile_delay_s
         self._ping_interval_s = 5.0
         self._is_linked = True
@@ -414,6 +415,7 @@ class SchedulerCore:
             if self._kills:
                 self._kills.pop(task_id, None)
             self._ended[task_id] = None
+            self.tasks_ended += 1
         else:
             self._live[task_id] = sequence or last or 0
         return [Deliver(status)]

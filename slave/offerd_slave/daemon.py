@@ -175,7 +175,7 @@ class SlaveDaemon:
         log.info("work directory %s, resources %s", self.workdir.path, self._host.resources)
         while self._running:
             ready = dict(poller.poll(self._timeout_ms()))
-            self._pacer.collect(len(self.core.state.tasks))
+            self._pacer.collect(len(self.core.state.tasks), self.core.state.tasks_ended)
             self._read(ready)
             self._turn()
 

@@ -219,6 +219,7 @@ class Cluster:
         self.history = History(settings.max_ended_tasks, settings.max_ended_tasks_per_framework)
         self.ended_counts: dict[str, int] = {}
         self.tasks_running = 0
+        self.tasks_ended = 0
         self.dropped_peers = 0
         self.told_not_registered: set[PeerID] = set()
         self._numbers = {"F": 0, "S": 0, "O": 0}

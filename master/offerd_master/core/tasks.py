@@ -51,6 +51,7 @@ def end_task(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
     del framework.tasks[task.task_id]
     del slave.tasks[task]
     c.tasks_running -= 1
+    c.tasks_ended += 1
     if task.is_long:
         held = slave.long_used
         for name, amount in resources.quantities().items():

@@ -95,6 +95,7 @@ class State:
         self.containers: dict[ContainerID, Container] = {}
         self.by_executor: dict[tuple[FrameworkID, ExecutorID], Container] = {}
         self.tasks: dict[tuple[FrameworkID, TaskID], Task] = {}
+        self.tasks_ended = 0
         self.total = info.resources.quantities()
         self.long_total = long_quantities(info.resources, settings.long_fraction)
         self.used: dict[str, int] = {}
@@ -179,6 +180,7 @@ class State:
     def remove_task(self, task: Task) -> None:
         """The task has ended: out of its container, its timers and the accounts."""
         info = task.info
+        self.tasks_ended += 1
         del self.tasks[task.framework_id, info.task_id]
         container = self.containers[task.container_id]
         if container.tasks.pop(info.task_id, None) is None:
@@ -188,3 +190,4 @@ class State:
             self.timers.cancel(("limit", task.framework_id, info.task_id))
         if task.killing is not None:
             self.timers.cancel(("escalate", task.framework_id, info.task_id))
+            self.timers.cancel(("abandon", task.framework_id, info.task_id))
