@@ -125,6 +125,9 @@ def _launch(
             info.name[:MAX_TEXT],
             is_command=info.command is not None,
         )
+        if slave.reported_lost:
+            # The id is used again: what is said of it from now on may be of either, and this one must be heard.
+            slave.reported_lost.discard((framework.framework_id, info.task_id))
         add_task(c, task)
         run = runs.get(info.executor_id)
         if run is None:

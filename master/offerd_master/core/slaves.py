@@ -2,8 +2,8 @@
 
 A slave that comes back says what runs on it, and its word counts: the accounts are rebuilt from it. A task of ours that
 it does not name may have crossed its hello on the way, or its end may be on its way: it is lost only if nothing is
-heard of it for `missing_task_grace_s`. A task that was reported lost with its slave stays ended for its scheduler, so
-it is counted until it has ended, and killed.
+heard of it for `missing_task_grace_s`. A task that was reported lost with its slave stays ended for its scheduler: it is
+killed, counted until it has ended, and what its slave still says of it goes no further.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 from offerd import messages as m
 from offerd.codec import encode_message
-from offerd.ids import FrameworkID, PeerID, SlaveID, is_valid_id
+from offerd.ids import FrameworkID, PeerID, SlaveID, TaskID, is_valid_id
 from offerd.messages import FrameworkInfo, Reason, RunningTask, TaskState
 from offerd.slots import is_long
 from offerd_master.core import frameworks, offers
@@ -155,7 +155,10 @@ def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> No
             c.send(slave.peer, m.KillTask(described.framework_id, described.task_id, slave.slave_id, 0.0))
     for task in missing:
         c.timers.set(now + c.settings.missing_task_grace_s, _still_missing, (task, now))
-    slave.reported_lost.clear()
+    if slave.reported_lost:
+        named = {(described.framework_id, described.task_id) for described in message.tasks}
+        if unnamed := slave.reported_lost - named:
+            c.timers.set(now + c.settings.missing_task_grace_s, _forget_lost, (slave, now, unnamed))
     for framework_id in {*slave.executors, *(task.framework.framework_id for task in slave.tasks)}:
         if c.frameworks[framework_id].ended:
             c.send(slave.peer, m.ShutdownFramework(framework_id))
@@ -195,7 +198,7 @@ def _adopt_task(c: Cluster, framework: Framework, slave: Slave, described: Runni
     c.allocator.charge(framework.framework_id, task.resources)
     slave.free.take(task.resources)
     add_task(c, task)
-    if (framework.framework_id, task.task_id) in slave.reported_lost:
+    if task.is_reported_lost:
         kill(c, task, 0.0)
 
 
@@ -218,7 +221,17 @@ def _still_missing(c: Cluster, subject: tuple[Task, float], now: float) -> None:
     if task not in slave.tasks or slave.since != asked_at or task.heard_at > asked_at:
         return
     lose_task(c, task, Reason.SLAVE_RESTARTED, "its slave came back and does not know it", now)
+    slave.reported_lost.discard((task.framework.framework_id, task.task_id))
     forget_if_drained(c, task.framework)
+
+
+def _forget_lost(
+    c: Cluster, subject: tuple[Slave, float, set[tuple[FrameworkID, TaskID]]], now: float
+) -> None:
+    """Tasks reported lost that a returning slave did not name and has not spoken of since: it has no such tasks."""
+    slave, asked_at, unnamed = subject
+    if slave.since == asked_at:
+        slave.reported_lost -= unnamed - {(task.framework.framework_id, task.task_id) for task in slave.tasks}
 
 
 # -- Silence and goodbye ------------------------------------------------------------------------------------------------
@@ -245,8 +258,8 @@ def lose(c: Cluster, slave: Slave, text: str, now: float) -> None:
     touched = {framework_id: c.frameworks[framework_id] for framework_id in slave.executors}
     for task in list(slave.tasks):
         touched[task.framework.framework_id] = task.framework
-        slave.reported_lost.add((task.framework.framework_id, task.task_id))
         lose_task(c, task, Reason.SLAVE_LOST, text, now)
+        slave.reported_lost.add((task.framework.framework_id, task.task_id))
     for framework_id, mine in list(slave.executors.items()):
         for executor_id in list(mine):
             remove_executor(c, c.frameworks[framework_id], slave, executor_id)

@@ -52,6 +52,12 @@ class Task(msgspec.Struct, eq=False, gc=False):
     is_command: bool = True
     kill: KillTask | None = None
 
+    @property
+    def is_reported_lost(self) -> bool:
+        """Ended for its scheduler; counted because its slave has come back with it."""
+        lost = self.slave.reported_lost
+        return bool(lost) and (self.framework.framework_id, self.task_id) in lost
+
 
 class Executor(msgspec.Struct, eq=False, gc=False):
     """An executor and its own resources, from its first task to its end. `exited` while tasks of it are still open."""
@@ -107,6 +113,7 @@ class Slave:
         self.executors: dict[FrameworkID, dict[ExecutorID, Executor]] = {}
         self.offers: dict[OfferID, OutstandingOffer] = {}
         self.usage: SlaveUsage | None = None
+        # Tasks whose schedulers were told that they are lost with this slave, until each has really ended here.
         self.reported_lost: set[tuple[FrameworkID, TaskID]] = set()
         self.long_used: dict[str, int] = {}
         self.minimum_offer: tuple[tuple[str, int], ...] = ()

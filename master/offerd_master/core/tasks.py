@@ -66,7 +66,8 @@ def end_task(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
             remove_executor(c, framework, slave, task.executor_id)
     if status.reason == Reason.TASK_TIMEOUT:
         _count_wasted(task, now)
-    remember(c, task, status, now)
+    if not slave.reported_lost or not task.is_reported_lost:
+        remember(c, task, status, now)
 
 
 def _count_wasted(task: Task, now: float) -> None:
@@ -107,7 +108,8 @@ def remember(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
 
 
 def lose_task(c: Cluster, task: Task, reason: Reason, text: str, now: float) -> None:
-    """End a task that nobody will report on, and tell its scheduler."""
+    """End a task that nobody will report on, and tell its scheduler, unless that was told so before."""
+    is_news = not task.is_reported_lost
     status = TaskStatus(
         task.task_id,
         TaskState.LOST,
@@ -119,7 +121,8 @@ def lose_task(c: Cluster, task: Task, reason: Reason, text: str, now: float) -> 
         container_id=task.container_id,
     )
     end_task(c, task, status, now)
-    c.send(task.framework.peer, m.StatusUpdate(task.framework.framework_id, status))
+    if is_news:
+        c.send(task.framework.peer, m.StatusUpdate(task.framework.framework_id, status))
 
 
 def add_executor(
@@ -171,6 +174,9 @@ def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float)
         if message.framework_id in c.ended_frameworks or not c.may_return(message.framework_id, now):
             _acknowledge(c, slave, message)
         return
+    if slave.reported_lost and (message.framework_id, status.task_id) in slave.reported_lost:
+        _settle_lost_task(c, framework, slave, message, now)
+        return
     task = framework.tasks.get(status.task_id)
     if task is not None:
         if task.slave is not slave:
@@ -192,6 +198,25 @@ def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float)
         forget_if_drained(c, framework)
     elif framework.peer is not None:
         c.out.append(Send(framework.peer, message))
+
+
+def _settle_lost_task(
+    c: Cluster, framework: Framework, slave: Slave, message: m.StatusUpdate, now: float
+) -> None:
+    """A status of a task that was reported lost with its slave: the scheduler has had its one end of it. So the master
+    acknowledges, frees what the task held when it ends, and has it killed until then.
+    """
+    status = message.status
+    task = framework.tasks.get(status.task_id)
+    _acknowledge(c, slave, message)
+    if not status.state.terminal:
+        if task is None or task.slave is not slave:
+            c.send(slave.peer, m.KillTask(message.framework_id, status.task_id, slave.slave_id, 0.0))
+        return
+    if task is not None and task.slave is slave:
+        end_task(c, task, status, now)
+    slave.reported_lost.discard((message.framework_id, status.task_id))
+    forget_if_drained(c, framework)
 
 
 def _await_acknowledgement(framework: Framework, status: TaskStatus) -> None:
@@ -305,11 +330,13 @@ def reconcile_tasks(c: Cluster, framework: Framework, message: m.ReconcileTasks,
     """
     if not message.task_ids:
         for task in framework.tasks.values():
-            _report_state(c, framework, task)
+            if not task.is_reported_lost:
+                _report_state(c, framework, task)
         return
     ended = {record.task_id: record for record in framework.history.records}
     for task_id in message.task_ids:
-        if (open_task := framework.tasks.get(task_id)) is not None:
+        open_task = framework.tasks.get(task_id)
+        if open_task is not None and not open_task.is_reported_lost:
             _report_state(c, framework, open_task)
         elif task_id in framework.unacknowledged:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from helpers.master_harness import EXECUTOR, ClusterHarness, executor, running, task
+from helpers.master_harness import EXECUTOR, ClusterHarness, FrameworkPeer, SlavePeer, executor, running, task
 from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import Reason, TaskState
@@ -139,9 +139,99 @@ def test_a_lost_slave_that_returns_is_offered_and_its_lost_tasks_are_ended() -> 
     assert slave.take(m.KillTask).task_id == "t1"
     assert framework.offer().resources == Resources.parse("cpus=1,mem=1G"), "what it holds is counted"
     slave.status(framework, "t1", TaskState.KILLED)
-    framework.update(TaskState.KILLED)
+    assert slave.take(m.Acknowledge).updates == [("t1", 1)]
     assert framework.offer().resources == Resources.parse("cpus=1,mem=1G")
     cluster.assert_nothing_else_sent()
+
+
+def lost_and_back(
+    cluster: ClusterHarness, state: TaskState = TaskState.RUNNING
+) -> tuple[SlavePeer, FrameworkPeer]:
+    """A slave that was lost with its task `t1` and is back with it in this state, and the task's framework."""
+    slave = cluster.slave("cpus=2,mem=2G")
+    framework = cluster.framework()
+    info = task("t1")
+    framework.accept(framework.offer(), tasks=[info], refuse_seconds=600.0)
+    slave.answers_pings = False
+    cluster.advance(180.0)
+    assert framework.update(TaskState.LOST).task_id == "t1"
+    slave.answers_pings = True
+    slave.inbox.clear()
+    slave.hello([executor(framework)], [running(framework, info, state)])
+    framework.inbox.clear()
+    slave.inbox.clear()
+    return slave, framework
+
+
+@pytest.mark.parametrize("state", [TaskState.RUNNING, TaskState.FINISHED])
+def test_the_real_end_of_a_task_reported_lost_goes_no_further(state: TaskState) -> None:
+    """Its scheduler has had one end of it, perhaps long ago."""
+    cluster = ClusterHarness()
+    slave, framework = lost_and_back(cluster, state)
+    slave.status(framework, "t1", TaskState.RUNNING)
+    slave.status(framework, "t1", TaskState.FINISHED, 2)
+    acknowledged = [x.updates for x in slave.inbox if isinstance(x, m.Acknowledge)]
+    assert acknowledged == [[("t1", 1)], [("t1", 2)]]
+    assert not [x for x in framework.inbox if isinstance(x, m.StatusUpdate)]
+    assert framework_tasks(cluster) == []
+    assert cluster.core.cluster.slaves[slave.slave_id].reported_lost == set()
+    assert cluster.core.cluster.ended_counts == {"TASK_LOST": 1}
+
+
+def test_a_task_reported_lost_is_not_reported_again_when_its_slave_is_lost_again() -> None:
+    cluster = ClusterHarness()
+    slave, framework = lost_and_back(cluster)
+    slave.answers_pings = False
+    cluster.advance(60.0)
+    framework.take(m.SlaveLost)
+    framework.send(m.ReconcileTasks([]))
+    cluster.assert_nothing_else_sent()
+    assert cluster.core.cluster.ended_counts == {"TASK_LOST": 1}
+
+
+def test_reconciliation_says_of_a_task_reported_lost_that_it_is_lost() -> None:
+    cluster = ClusterHarness()
+    _, framework = lost_and_back(cluster)
+    framework.send(m.ReconcileTasks([]))
+    cluster.assert_nothing_else_sent()
+    framework.send(m.ReconcileTasks([TaskID("t1")]))
+    framework.update(TaskState.LOST)
+    cluster.assert_nothing_else_sent()
+
+
+def test_a_lost_task_that_its_slave_does_not_know_any_more_is_forgotten_after_a_while() -> None:
+    cluster = ClusterHarness()
+    slave, _ = lost_and_back(cluster)
+    slave.hello()
+    cluster.advance(60.0)
+    assert cluster.core.cluster.slaves[slave.slave_id].reported_lost == set()
+    assert framework_tasks(cluster) == []
+
+
+def test_a_lost_task_that_its_slave_names_late_is_killed_then() -> None:
+    cluster = ClusterHarness()
+    slave, framework = lost_and_back(cluster, TaskState.FINISHED)
+    slave.status(framework, "t1", TaskState.RUNNING)
+    slave.take(m.Acknowledge)
+    assert slave.take(m.KillTask).task_id == "t1"
+    cluster.assert_nothing_else_sent()
+
+
+def test_the_id_of_a_lost_task_used_again_on_its_slave_is_heard() -> None:
+    cluster = ClusterHarness()
+    slave = cluster.slave("cpus=1,mem=1G")
+    framework = cluster.framework()
+    framework.accept(framework.offer(), tasks=[task("t1")])
+    slave.answers_pings = False
+    cluster.advance(60.0)
+    slave.answers_pings = True
+    slave.inbox.clear()
+    framework.inbox.clear()
+    slave.hello()
+    framework.accept(framework.offer(), tasks=[task("t1")])
+    slave.take(m.RunTasks)
+    slave.status(framework, "t1", TaskState.FINISHED)
+    assert framework.update(TaskState.FINISHED).task_id == "t1"
 
 
 def test_a_broken_connection_loses_no_task() -> None:
