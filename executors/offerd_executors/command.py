@@ -29,11 +29,15 @@ HOLD_RUNNING_S = 0.01
 """While tasks come faster than this, RUNNING waits as long: it is not sent for a task that is over by then."""
 WATCH_AFTER_S = 0.01
 """How long a command's output may wait in its pipes at first."""
+LONGEST_HOLD_RUNNING_S = 0.05
+"""The same in a stream of short tasks that fill all cpus: each takes longer then than it would alone."""
 LONGEST_HOLD_S = 0.008
 FEW_TASKS = 8
 BUSY_TASKS_PER_S = 150.0
 RATE_WINDOW_S = 0.1
 """Statuses of a busy executor are collected: see `_hold_updates_s`."""
+READS_AT_END = 32
+"""What a full pipe holds, and more: somebody who goes on writing is not read for ever."""
 DESCRIPTORS = 16384
 """Open files wanted: three for each task that prints."""
 
@@ -122,8 +126,8 @@ class CommandExecutor(Executor):
             self._start_soon()
         now = time.monotonic()
         is_busy = bool(self._waiting) or now - self._last_start < HOLD_RUNNING_S
-        self.driver.hold_running_s = HOLD_RUNNING_S if is_busy else 0.0
-        self.driver.hold_updates_s = self._hold_updates_s(now)
+        self.driver.hold_updates_s = hold_s = self._hold_updates_s(now)
+        self.driver.hold_running_s = LONGEST_HOLD_RUNNING_S if hold_s else HOLD_RUNNING_S if is_busy else 0.0
         self._last_start = now
 
     def _hold_updates_s(self, now: float) -> float:
@@ -222,8 +226,9 @@ class CommandExecutor(Executor):
         self._ended += 1
         for output in (running.stdout, running.stderr):
             # Whoever else holds the other end does not hold up the task: we stop at empty, not at the end.
-            while output.is_open and output.read():
-                pass
+            for _ in range(READS_AT_END):
+                if not output.is_open or not output.read():
+                    break
             self._close(output)
         self._dirs.release(running.directory)
         assert tree.wait_status is not None
