@@ -20,13 +20,14 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import zmq
 
 from offerd import codec
 from offerd import messages as m
+from offerd.codec import MAX_MESSAGE_BYTES
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.executor_loop import Loop, Timer
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
@@ -45,9 +46,11 @@ RECONNECT_DELAY_S = 0.02
 MAX_STATUS_BYTES = 512 << 10
 """Largest `data` and `message` of a status together; it must fit into frames with other fields around it."""
 REGISTER_BYTES = 768 << 10
-"""Unacknowledged statuses travel in the hello up to this size; all are sent again after it, with their
-numbers.
+"""What task ids leave of this, unacknowledged statuses may fill in the hello; all are sent again after it, with
+their numbers.
 """
+REGISTER_IDS_BYTES = MAX_MESSAGE_BYTES - (16 << 10)
+"""Task ids take precedence over statuses, as a task that the hello does not name is lost; more than this fits nowhere."""
 HELD_UPDATES = 64
 """Statuses that are sent together however long they may be held."""
 TURN_MESSAGES = 2000
@@ -156,6 +159,7 @@ class ExecutorDriver:
             m.ExecutorRegistered: self._on_executor_registered,
             m.FrameworkMessage: self._on_framework_message,
             m.Shutdown: self._on_shutdown,
+            m.NotRegistered: self._on_not_registered,
         }
 
     # -- For the executor
@@ -281,7 +285,9 @@ class ExecutorDriver:
             return
         for _, messages in client.drain():
             for message in messages:
-                self._handlers[type(message)](message)
+                handler = self._handlers.get(type(message))
+                if handler is not None:
+                    handler(message)
             handled += len(messages)
             if handled >= TURN_MESSAGES:
                 return
@@ -345,33 +351,38 @@ class ExecutorDriver:
         # Frames are read in `_turn`; the descriptor only ends the wait.
         self._loop.add_reader(self._client.socket.fileno(), _wake)
         self._loop.add_reader(self._monitor.fileno(), self._on_monitor)
-        self._client.send(
-            m.RegisterExecutor(
-                self.container_id, self._token, self._statuses_for_hello(), self._known_tasks()
-            )
-        )
+        self._client.send(self._hello())
         self._client.flush()
         if self._recovery is None:
             self._recovery = self._loop.call_later(self._recovery_timeout_s, self._give_up)
         # A socket's descriptor stays silent until somebody has once looked and found nothing.
         self._on_monitor()
 
-    def _statuses_for_hello(self) -> list[m.TaskStatus]:
-        statuses: list[m.TaskStatus] = []
+    def _hello(self) -> m.RegisterExecutor:
+        task_ids: list[TaskID] = []
         size = 0
+        for task_id in self._known_tasks():
+            size += len(codec.encode_message(task_id))
+            if size > REGISTER_IDS_BYTES:
+                sys.stderr.write(f"more tasks than a hello can name: all after {len(task_ids)} may be lost\n")
+                break
+            task_ids.append(task_id)
+        statuses: list[m.TaskStatus] = []
         for update in self._unacknowledged:
             size += len(codec.encode_message(update.status))
             if size > REGISTER_BYTES:
                 break
             statuses.append(update.status)
-        return statuses
+        return m.RegisterExecutor(self.container_id, self._token, statuses, task_ids)
 
-    def _known_tasks(self) -> list[TaskID]:
+    def _known_tasks(self) -> Iterable[TaskID]:
         """Tasks that run, and those whose last status the slave may not have: no other is ours."""
         known = dict.fromkeys(self._tasks)
         for update in self._unacknowledged:
             known[update.status.task_id] = None
-        return list(known)
+        for status in self._pending:
+            known[status.task_id] = None
+        return known
 
     def _disconnect(self) -> None:
         client, monitor = self._client, self._monitor
@@ -460,6 +471,11 @@ class ExecutorDriver:
 
     def _on_framework_message(self, message: m.FrameworkMessage) -> None:
         self._guarded(lambda: self._executor.framework_message(self, message.data))
+
+    def _on_not_registered(self, message: m.NotRegistered) -> None:
+        # Not at once: the frames of this connection are being read, and going closes it.
+        client = self._client
+        self._loop.call_soon(lambda: self._lost_slave() if self._client is client else None)
 
     def _on_shutdown(self, message: m.Shutdown) -> None:
         self._shut_down(message.grace_s)

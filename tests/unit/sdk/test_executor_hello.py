@@ -1,0 +1,90 @@
+"""What an executor's driver says when it comes to a slave again, and what makes it come."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers.fake_slave import DEADLINE_S, FakeSlave, task
+from offerd import codec
+from offerd import messages as m
+from offerd.executor import MAX_STATUS_BYTES, Executor, ExecutorDriver
+from offerd.ids import TaskID
+from offerd.messages import TaskState
+
+
+class Stage(Executor):
+    """A fake slave, and a driver in a thread. Tasks with data end at once with that data; the others stay."""
+
+    def __init__(self, sandbox: Path) -> None:
+        self.slave = FakeSlave(sandbox)
+        self.slave.__enter__()
+        self.launched: list[TaskID] = []
+        self.driver = ExecutorDriver(self, self.slave.executor_environ())
+        self.thread = threading.Thread(target=self.driver.run, daemon=True)
+        self.thread.start()
+        self.slave.wait_until(lambda: self.slave.peer is not None, "the driver registers")
+
+    def launch_task(self, driver: ExecutorDriver, task: m.TaskInfo) -> None:
+        self.launched.append(task.task_id)
+        if task.data:
+            driver.send_status(task.task_id, TaskState.FINISHED, data=task.data)
+
+    def launch(self, *tasks: m.TaskInfo) -> None:
+        for info in tasks:
+            self.slave.launch(info)
+        self.slave.wait_until(lambda: len(self.launched) == len(tasks), "all are launched")
+
+    def next_hello(self) -> m.RegisterExecutor:
+        seen = len(self.slave.hellos)
+        self.slave.wait_until(lambda: len(self.slave.hellos) > seen, "the driver says hello again")
+        return self.slave.hellos[-1]
+
+    def close(self) -> None:
+        self.slave.stores = True
+        self.driver.stop()
+        self.slave.wait_until(lambda: not self.thread.is_alive(), "the driver stops")
+        self.thread.join(DEADLINE_S)
+        self.slave.__exit__(None, None, None)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(tmp_path / "sandbox")
+    yield made
+    made.close()
+
+
+def test_a_slave_that_does_not_know_the_executor_is_told_again_who_it_is(stage: Stage) -> None:
+    stage.launch(task("a"))
+    stage.slave.send(m.NotRegistered())
+    stage.slave.send(m.NotRegistered())
+    assert stage.next_hello().task_ids == ["a"]
+    stage.launched.clear()
+    stage.launch(task("b"))
+
+
+def test_a_hello_with_large_statuses_and_thousands_of_tasks_fits_a_message(stage: Stage) -> None:
+    stage.slave.stores = False
+    large = [task(f"large-{i}", data=bytes(MAX_STATUS_BYTES - 1024)) for i in range(3)]
+    many = [task(f"{i:0128d}") for i in range(5000)]
+    stage.launch(*large, *many)
+    stage.slave.wait_until(lambda: len(stage.slave.ended) == len(large), "their ends have come")
+    stage.slave.send(m.NotRegistered())
+    hello = stage.next_hello()
+    assert set(hello.task_ids) == set(stage.launched), (
+        "every task is named, also those whose ends did not fit"
+    )
+    assert len(codec.encode_message(hello)) <= codec.MAX_MESSAGE_BYTES
+    stage.slave.wait_until(lambda: len(stage.slave.updates) >= 2 * len(large), "the ends are sent again")
+
+
+def test_more_tasks_than_a_hello_can_name_cost_no_more_than_those(stage: Stage) -> None:
+    stage.launch(*[task(f"{i:0128d}") for i in range(9000)])
+    stage.slave.send(m.NotRegistered())
+    hello = stage.next_hello()
+    assert hello.task_ids == stage.launched[: len(hello.task_ids)]
+    assert len(hello.task_ids) > 7000
