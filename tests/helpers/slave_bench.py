@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 from offerd import codec
@@ -44,6 +45,9 @@ class Bench:
         self.sync_at_once = True
         self.disk: list[JournalRecord] = []
         self.unsynced: list[int] = []
+        self._appends: list[act.Append] = []
+        self._sends: list[act.SendToMaster | act.SendToExecutor] = []
+        self._forgets: list[act.ForgetContainer] = []
         self.checkpoints: dict[ContainerID, ContainerCheckpoint] = {}
         self.slave_id = SlaveID("")
         self.sent: list[m.Message] = []
@@ -69,13 +73,11 @@ class Bench:
     def turn(self, after_s: float = 0.0) -> None:
         self.now += after_s
         self._perform(self.core.tick(self.now))
-        while self.sync_at_once and self.unsynced:
-            self.synced()
+        self._end_turn()
 
     def synced(self) -> None:
         """The disk has it."""
-        self._perform(self.core.handle(ev.Stored(self.unsynced.pop(0)), self.now))
-        self._perform(self.core.tick(self.now))
+        self.event(ev.Stored(self.unsynced.pop(0)))
 
     def from_master(self, message: m.Message, epoch: int = 1) -> None:
         for frame in codec.frames([message], epoch):
@@ -87,21 +89,26 @@ class Bench:
             _, (decoded,) = codec.from_executor.decode(frame)
             self.event(ev.FromExecutor(container_id, decoded))
 
+    def _may_crash(self) -> None:
+        if self.crash_after is not None:
+            self.crash_after -= 1
+            if self.crash_after < 0:
+                raise SimulatedCrash
+
     def _perform(self, actions: list[act.Action]) -> None:
-        # As the shell does it: one write of all records, then everything else in order.
-        for action in sorted(actions, key=lambda action: not isinstance(action, act.Append)):
-            if self.crash_after is not None:
-                self.crash_after -= 1
-                if self.crash_after < 0:
-                    raise SimulatedCrash
+        """As the shell does it: what concerns the host at once, the rest when the turn ends."""
+        for action in actions:
             if isinstance(action, act.Append):
-                self.disk.append(action.record)
-            elif isinstance(action, act.SendToMaster):
-                self.sent += codec.to_master.decode(next(codec.frames([action.message])))[1]
-            elif isinstance(action, act.SendToExecutor):
-                decoded = codec.to_executor.decode(next(codec.frames([action.message])))[1][0]
-                self.to_executors.append((action.container_id, decoded))
-            elif isinstance(action, act.Sync):
+                self._appends.append(action)
+                continue
+            if isinstance(action, act.SendToMaster | act.SendToExecutor):
+                self._sends.append(action)
+                continue
+            if isinstance(action, act.ForgetContainer):
+                self._forgets.append(action)
+                continue
+            self._may_crash()
+            if isinstance(action, act.Sync):
                 self.unsynced.append(action.number)
             elif isinstance(action, act.SaveSlave):
                 self.slave_id = action.slave_id
@@ -112,10 +119,30 @@ class Bench:
                     self.checkpoints[action.container_id] = ContainerCheckpoint(
                         action.container_id, action.framework, action.executor, "token", "noop"
                     )
-                if isinstance(action, act.ForgetContainer):
-                    self.checkpoints.pop(action.container_id, None)
                 self.others.append(action)
         self.check()
+
+    def _end_turn(self) -> None:
+        """One write of all records, syncs in place, all sends, and only then what no restart needs any more."""
+        self._may_crash()
+        self.disk += [action.record for action in self._appends]
+        self._appends.clear()
+        while self.sync_at_once and self.unsynced:
+            self._perform(self.core.handle(ev.Stored(self.unsynced.pop(0)), self.now))
+            assert not self._appends, "a sync in place brings nothing new to write"
+        sends, self._sends = self._sends, []
+        for send in sends:
+            self._may_crash()
+            if isinstance(send, act.SendToMaster):
+                self.sent += codec.to_master.decode(next(codec.frames([send.message])))[1]
+            else:
+                decoded = codec.to_executor.decode(next(codec.frames([send.message])))[1][0]
+                self.to_executors.append((send.container_id, decoded))
+        forgets, self._forgets = self._forgets, []
+        for forget in forgets:
+            self._may_crash()
+            self.checkpoints.pop(forget.container_id, None)
+            self.others.append(forget)
 
     # -- short ways -----------------------------------------------------------------------------------------------------
 
@@ -173,12 +200,19 @@ class Bench:
     def asked_for(self, kind: type[act.Action]) -> list[Any]:
         return [action for action in self.others if isinstance(action, kind)]
 
-    def crash(self, *, shims_alive: bool = True, exit_record: ExitRecord | None = None, **more: Any) -> Bench:
-        """kill -9 and a new start on the same work directory."""
-        containers = [
-            RecoveredContainer(c, shims_alive, None if shims_alive else exit_record)
-            for c in self.checkpoints.values()
-        ]
+    def crash(
+        self,
+        *,
+        shims_alive: bool = True,
+        exit_record: ExitRecord | None = None,
+        ended: Set[ContainerID] = frozenset(),
+        **more: Any,
+    ) -> Bench:
+        """kill -9 and a new start on the same work directory. The shims of `ended` have written `exit_record`."""
+        containers = []
+        for checkpoint in self.checkpoints.values():
+            alive = shims_alive and checkpoint.container_id not in ended
+            containers.append(RecoveredContainer(checkpoint, alive, None if alive else exit_record))
         recovered = Recovered(self.slave_id, self.core.state.epoch, False, containers, list(self.disk))
         again = Bench(recovered=recovered, now=self.now + 1, **more)
         again.disk = list(self.disk)

@@ -89,6 +89,9 @@ class World:
         if key in self.heard:
             return
         self.heard.add(key)
+        # nothing is ever damaged here: what is written down in the right order is never missing
+        assert status.reason != m.Reason.CHECKPOINT_DAMAGED
+        assert status.reason != m.Reason.SLAVE_RESTARTED or status.task_id not in self.delivered
         if status.state.terminal:
             self.terminal.setdefault(status.task_id, []).append(status.state)
 
@@ -195,9 +198,9 @@ class World:
         for executor in self.executors.values():
             executor.connected = False
         self.settle()
-        alive = {e.container_id for e in self.executors.values() if e.alive}
-        again = bench.crash()
-        for container_id in [c for c in again.core.state.containers if c not in alive]:
+        ended = {e.container_id for e in self.executors.values() if not e.alive}
+        again = bench.crash(ended=ended, exit_record=ExitRecord(1))
+        for container_id in [c for c in again.core.state.containers if c in ended]:
             again.event(ev.ContainerDestroyed(container_id))
         again.sync_at_once = False
         self.bench = again

@@ -97,12 +97,15 @@ class Containers:
             self._statuses.end_task(task, End(TaskState.LOST, Reason.SLAVE_RESTARTED, message), now)
         for task_id in hello.task_ids:
             if task_id not in container.tasks and task_id not in ended:
-                self._state.log(
-                    "WARNING", f"executor has a task {task_id} that is in no record of ours; ending it"
-                )
                 self._state.to_executor(
                     container.container_id,
                     KillTask(container.framework_id, task_id, self._state.slave_id, 0.0),
+                )
+                stream = self._statuses.streams.get((container.framework_id, task_id))
+                if stream is not None and stream.statuses[-1].state.terminal:
+                    continue  # we have said how it ended, but its executor missed that it was to end it
+                self._state.log(
+                    "WARNING", f"executor has a task {task_id} that is in no record of ours; ending it"
                 )
                 end = End(
                     TaskState.LOST, Reason.CHECKPOINT_DAMAGED, "the slave's record of the task was damaged"

@@ -75,7 +75,7 @@ class SlaveCore:
                 event.container_id, event.exit
             ),
             ev.ContainerDestroyed: lambda event, now: self.containers.destroyed(event.container_id, now),
-            ev.Stored: lambda event, now: self.statuses.stored(event.number),
+            ev.Stored: self._stored,
             ev.TaskKillRefused: self._task_kill_refused,
             ev.IsolationFailed: lambda event, now: self.state.log("ERROR", event.message),
             ev.LimitHit: self._limit_hit,
@@ -193,9 +193,12 @@ class SlaveCore:
         state = self.state
         if message.slave_id != state.slave_id:
             state.slave_id = message.slave_id
+            state.registered = False  # all that waits is said again, as the new one
             state.do(SaveSlave(message.slave_id, state.epoch))
         if not state.registered:
             state.registered = True
+            # Also with the id that we had: the journal may hold statuses of the time before it.
+            self.statuses.adopt_slave_id()
             state.log("INFO", f"registered with master {message.master_id} as {message.slave_id}")
             self.statuses.resend_all(now)
         state.timers.set(("hello",), now + state.settings.master_silence_s)
@@ -317,6 +320,12 @@ class SlaveCore:
                 state.do(DestroyContainer(container.container_id))
             elif container.phase is not Phase.ENDING:
                 self.containers.shut_down(container, killing, now)
+
+    def _stored(self, event: ev.Stored, now: float) -> None:
+        """A sync done in place is stored after the turn's `tick`, so what depends on it cannot wait for that."""
+        self.statuses.stored(event.number, now)
+        if self.state.draining:
+            self._finish_drain(now)
 
     def _finish_drain(self, now: float) -> None:
         """Leave when nothing runs and every end has been heard; a master that is away is not waited for for ever."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from offerd.ids import ContainerID, ExecutorID, FrameworkID, TaskID
+import msgspec
+
+from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import (
     Acknowledge,
     ExecutorUpdate,
@@ -185,7 +187,15 @@ class Statuses:
         if heard:
             self._state.out.append(Append(StatusAcknowledged(message.framework_id, message.updates)))
 
-    def stored(self, number: int) -> None:
+    def adopt_slave_id(self) -> None:
+        """We have (another) slave id: acknowledgements find the way back by the id in the status, so all that wait bear it."""
+        slave_id = self._state.slave_id
+        for stream in self.streams.values():
+            stream.statuses = [_stamped(status, slave_id) for status in stream.statuses]
+        for updates in (self._unsynced, self._syncing):
+            updates[:] = [StatusUpdate(u.framework_id, _stamped(u.status, slave_id)) for u in updates]
+
+    def stored(self, number: int, now: float) -> None:
         """The sync is done: forward what waited for it, and confirm to the executors."""
         if number != self._syncs:
             return
@@ -196,6 +206,9 @@ class Statuses:
                 out.append(SendToMaster(update))
         self._confirmable |= self._heard_syncing
         self._heard_syncing = {}
+        if self._confirmable:
+            # A sync done in place is stored after the turn's end: the next may be far away.
+            self._confirm(now)
 
     def end_turn(self, now: float) -> None:
         """Call it when all else that the turn sends is known."""
@@ -283,3 +296,7 @@ class Statuses:
         if not self._confirmable:
             self._confirm_at = None
             state.timers.cancel(("confirm",))
+
+
+def _stamped(status: TaskStatus, slave_id: SlaveID) -> TaskStatus:
+    return status if status.slave_id == slave_id else msgspec.structs.replace(status, slave_id=slave_id)

@@ -480,3 +480,18 @@ def test_drain_does_not_wait_for_ever_for_a_master_that_is_away() -> None:
     assert not bench.exited
     bench.turn(0.2)
     assert bench.exited
+
+
+def test_a_sync_done_in_place_is_confirmed_in_time_though_nothing_else_happens() -> None:
+    settings = SlaveSettings(sync_pause_per_task_s=0.0, confirm_pause_s=0.02)
+    bench = Bench(settings=settings)
+    bench.running(task("a"))
+    bench.turn(1.0)
+    bench.clear()
+    bench.update("a", FINISHED, 2)
+    assert bench.statuses() == [("a", FINISHED, "")]
+    deadline = bench.core.next_deadline()
+    assert deadline is not None
+    assert deadline <= bench.now + 0.03
+    bench.turn(0.03)
+    assert [stored.number for stored in bench.told_executors(m.UpdatesStored)] == [2]

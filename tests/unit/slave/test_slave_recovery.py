@@ -133,3 +133,45 @@ def test_compacted_journal_says_the_same() -> None:
     assert set(again.core.state.tasks) == {(FRAMEWORK.framework_id, "a")}
     assert again.core.state.tasks[FRAMEWORK.framework_id, TaskID("a")].sequence == 1
     assert again.statuses() == [("b", FINISHED, "")]
+
+
+def test_statuses_of_another_slave_id_are_sent_with_the_new_one() -> None:
+    bench = Bench()
+    bench.sync_at_once = False
+    bench.running(task("t1"), task("t2"), task("t3"))
+    bench.update("t1", m.TaskState.FINISHED, 2, 4)
+    bench.synced()
+    bench.update("t2", m.TaskState.FINISHED, 2, 5)  # its sync is under way ...
+    bench.update("t3", m.TaskState.FINISHED, 2, 6)  # ... and this one waits for the next
+    bench.clear()
+    bench.from_master(m.SlaveRegistered(SlaveID("S-2"), "master"))
+    bench.synced()
+    bench.synced()
+    sent = [message.status for message in bench.sent if isinstance(message, m.StatusUpdate)]
+    ended = {status.task_id for status in sent if status.state.terminal}
+    assert ended == {"t1", "t2", "t3"}
+    assert {status.slave_id for status in sent} == {"S-2"}
+
+
+def test_statuses_from_before_a_lost_slave_id_bear_the_new_one_also_after_another_restart() -> None:
+    bench = Bench()
+    bench.running(task("t1"))
+    bench.update("t1", m.TaskState.FINISHED, 2)
+    bench.slave_id = SlaveID("S-2")  # we were killed just after the new id was saved
+    again = bench.crash()
+    again.clear()
+    again.from_master(m.SlaveRegistered(SlaveID("S-2"), "master"))
+    sent = [message.status for message in again.sent if isinstance(message, m.StatusUpdate)]
+    assert {status.slave_id for status in sent} == {"S-2"}
+
+
+def test_a_task_whose_end_we_have_told_is_ended_by_its_executor_and_not_told_again() -> None:
+    bench = Bench()
+    bench.running(task("t1"))
+    again = bench.crash()
+    again.register()
+    again.hello()  # without t1: lost
+    again.clear()
+    again.hello("t1")
+    assert again.statuses() == []
+    assert [kill.task_id for kill in again.told_executors(m.KillTask)] == ["t1"]
