@@ -83,4 +83,4 @@ class Naps(offerd.Scheduler):
 
 offerd.SchedulerDriver(Naps(), offerd.FrameworkInfo("naps", executors=[SLEEPER])).run()
 """
-    assert "FINISHED" in run(cluster, program, tmp_path)
+    assert run(cluster, program, tmp_path).splitlines() == ["RUNNING ", "FINISHED "]
