@@ -1,4 +1,4 @@
-"""The scheduler driver for asyncio: the same core and actions, in the event loop's own thread.
+"""The scheduler driver for asyncio: the same core and orders, in the event loop's own thread.
 
 It reads ZeroMQ's descriptor with `loop.add_reader` and drains the socket in batches; `zmq.asyncio`, which makes a future
 of every receive, is several times slower. Callbacks may be coroutines; the next one waits until they are done.
@@ -17,23 +17,23 @@ from typing import Any, Self
 import zmq
 
 from offerd import codec
-from offerd.actions import (
-    CALLBACK_RAISED,
-    CONNECT_TIMEOUT_S,
-    FLUSH_AFTER_MESSAGES,
-    STOP_LINGER_MS,
-    Actions,
-    MasterUnreachable,
-    Order,
-    master_address,
-    reason_of,
-    unreachable,
-)
 from offerd.errors import FrameworkError, OfferdError
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
 from offerd.link import LinkMonitor
 from offerd.messages import FrameworkInfo, GuaranteedShare, Offer, TaskStatus
 from offerd.operator_messages import Waiting
+from offerd.orders import (
+    CALLBACK_RAISED,
+    CONNECT_TIMEOUT_S,
+    FLUSH_AFTER_MESSAGES,
+    STOP_LINGER_MS,
+    MasterUnreachable,
+    Order,
+    Orders,
+    master_address,
+    reason_of,
+    unreachable,
+)
 from offerd.resources import Resources
 from offerd.scheduler_core import Action, Answer, Call, Deliver, End, Send
 from offerd.transport import Client, new_context
@@ -88,13 +88,13 @@ class AsyncScheduler:
         """The end of this driver; see `Scheduler.error`."""
 
 
-class AsyncSchedulerDriver(Actions):
+class AsyncSchedulerDriver(Orders):
     """Connects `scheduler` to the master, within a running event loop.
 
         async with AsyncSchedulerDriver(MyScheduler(), FrameworkInfo("my framework", executors=[...])) as driver:
             await driver.join()
 
-    Leaving the block stops it. Actions are plain functions, called from the loop's thread only. The arguments and errors
+    Leaving the block stops it. Orders are plain functions, called from the loop's thread only. The arguments and errors
     are those of `SchedulerDriver`.
     """
 

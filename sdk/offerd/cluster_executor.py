@@ -27,7 +27,6 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
 
-from offerd.actions import CONNECT_TIMEOUT_S
 from offerd.call_queue import ACCEPT_BYTES, CALL_OVERHEAD_BYTES, CallQueue, Shape
 from offerd.call_scheduler import EXECUTOR_ID, CallScheduler, TaskTimeoutError
 from offerd.calls import pack_call
@@ -36,6 +35,7 @@ from offerd.driver import SchedulerDriver
 from offerd.errors import BadInput, MessageTooLarge, OfferdError
 from offerd.ids import TaskID
 from offerd.messages import ExecutorInfo, FrameworkInfo
+from offerd.orders import CONNECT_TIMEOUT_S
 from offerd.resources import Resources
 
 __all__ = ["ClusterExecutor", "ClusterFuture", "TaskTimeoutError"]

@@ -1,6 +1,6 @@
 """The blocking scheduler driver: one background thread that polls the master's socket and calls the scheduler.
 
-Actions may be called from any thread, callbacks included: they are queued, and the loop is woken only if it sleeps. One
+Orders may be called from any thread, callbacks included: they are queued, and the loop is woken only if it sleeps. One
 turn of the loop reads what is there, calls back, and writes everything that came of it, so that a thousand statuses cost
 one acknowledgement and one frame.
 """
@@ -19,23 +19,23 @@ from typing import Any
 import zmq
 
 from offerd import codec
-from offerd.actions import (
-    CALLBACK_RAISED,
-    CONNECT_TIMEOUT_S,
-    FLUSH_AFTER_MESSAGES,
-    STOP_LINGER_MS,
-    Actions,
-    MasterUnreachable,
-    Order,
-    master_address,
-    reason_of,
-    unreachable,
-)
 from offerd.errors import FrameworkError, OfferdError
 from offerd.ids import FrameworkID
 from offerd.link import LinkMonitor
 from offerd.messages import FrameworkInfo, GuaranteedShare, Message
 from offerd.operator_messages import Waiting
+from offerd.orders import (
+    CALLBACK_RAISED,
+    CONNECT_TIMEOUT_S,
+    FLUSH_AFTER_MESSAGES,
+    STOP_LINGER_MS,
+    MasterUnreachable,
+    Order,
+    Orders,
+    master_address,
+    reason_of,
+    unreachable,
+)
 from offerd.pacing import Pacer
 from offerd.resources import Resources
 from offerd.scheduler import Scheduler
@@ -45,7 +45,7 @@ from offerd.transport import Client, new_context
 log = logging.getLogger("offerd.driver")
 
 
-class SchedulerDriver(Actions):
+class SchedulerDriver(Orders):
     """Connects `scheduler` to the master and runs until stopped, refused or broken.
 
         driver = SchedulerDriver(MyScheduler(), FrameworkInfo("my framework", executors=[...]))

@@ -11,7 +11,6 @@ import msgspec
 import zmq
 
 from offerd import codec
-from offerd.actions import master_address, unreachable
 from offerd.errors import OfferdError
 from offerd.ids import FrameworkID, SlaveID, TaskID
 from offerd.messages import Message
@@ -32,6 +31,7 @@ from offerd.operator_messages import (
     TaskSummary,
     Waiting,
 )
+from offerd.orders import master_address, unreachable
 from offerd.resources import Resources
 from offerd.transport import Client, new_context
 

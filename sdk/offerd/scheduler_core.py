@@ -194,7 +194,7 @@ class SchedulerCore:
             self._reconcile_at = None
             return _NOTHING
         self._reconcile_at = now + self._reconcile_delay_s
-        return self.reconcile(sorted(self._doubtful), now)
+        return self.reconcile_tasks(sorted(self._doubtful), now)
 
     def next_deadline(self) -> float:
         """When `tick` has something to do at the latest."""
@@ -237,7 +237,7 @@ class SchedulerCore:
 
     # -- what the user orders -----------------------------------------------------------------------------------------
 
-    def reply(
+    def reply_to_offer(
         self, offer_ids: list[OfferID], tasks: list[TaskInfo], refuse_seconds: float, now: float
     ) -> list[Action]:
         """Launch the tasks on these offers. Without a master they are lost at once: the offers went with it."""
@@ -254,7 +254,7 @@ class SchedulerCore:
             live[task.task_id] = 0
         return [Send(AcceptOffers(offer_ids, tasks, refuse_seconds))]
 
-    def decline(self, offer_ids: list[OfferID], refuse_seconds: float, now: float) -> list[Action]:
+    def decline_offer(self, offer_ids: list[OfferID], refuse_seconds: float, now: float) -> list[Action]:
         """Give offers back. Those that are open no more are passed over."""
         declined = [offer_id for offer_id in offer_ids if self.offers.pop(offer_id, None) is not None]
         return [Send(DeclineOffers(declined, refuse_seconds))] if declined else _NOTHING
@@ -269,11 +269,11 @@ class SchedulerCore:
         self._filters = filters
         return [Send(SetFilters(filters))] if self.is_registered else _NOTHING
 
-    def revive(self, now: float) -> list[Action]:
+    def revive_offers(self, now: float) -> list[Action]:
         """Take back all refusals; a new master knows none."""
         return [Send(ReviveOffers())] if self.is_registered else _NOTHING
 
-    def kill(self, task_id: TaskID, grace_s: float | None, now: float) -> list[Action]:
+    def kill_task(self, task_id: TaskID, grace_s: float | None, now: float) -> list[Action]:
         """Remembered until the task ends, and said again after a renewed registration: the order may have been lost."""
         order = KillTask(self.framework_id, task_id, grace_s=grace_s)
         if task_id in self._live:
@@ -281,7 +281,7 @@ class SchedulerCore:
             return [Send(order)] if self.is_registered else _NOTHING
         return self._send_or_hold([order])
 
-    def reconcile(self, task_ids: list[TaskID], now: float) -> list[Action]:
+    def reconcile_tasks(self, task_ids: list[TaskID], now: float) -> list[Action]:
         """Ask for the state of these tasks, or of all if there are none."""
         starts = range(0, max(len(task_ids), 1), IDS_PER_MESSAGE)
         return self._send_or_hold(

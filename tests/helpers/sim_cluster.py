@@ -413,5 +413,5 @@ class SchedulerNode:
                 taken.append(task)
                 self.waiting.remove(task)
         if not taken:
-            return self.core.decline([offer.offer_id], 1.0, self.world.now)
-        return self.core.reply([offer.offer_id], taken, 0.0, self.world.now)
+            return self.core.decline_offer([offer.offer_id], 1.0, self.world.now)
+        return self.core.reply_to_offer([offer.offer_id], taken, 0.0, self.world.now)

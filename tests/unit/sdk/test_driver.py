@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from helpers.fake_master import FakeMaster, InstantCluster
-from offerd import actions as driver_actions
+from offerd import orders
 from offerd.codec import MAX_MESSAGE_BYTES
 from offerd.driver import SchedulerDriver
 from offerd.errors import BadInput, FrameworkError, MessageTooLarge, OfferdError
@@ -257,7 +257,7 @@ def test_a_callback_that_raises_ends_the_driver_and_hides_nothing(
     scheduler = Recorder(status_update=fail)
     driver = start(scheduler)
     master.send(finished())
-    assert scheduler.expect("error") == (driver_actions.CALLBACK_RAISED, "in a callback")
+    assert scheduler.expect("error") == (orders.CALLBACK_RAISED, "in a callback")
     for _ in range(2):
         with pytest.raises(ZeroDivisionError, match="in a callback"):
             driver.join(WAIT_S)
@@ -305,7 +305,7 @@ def test_no_master_is_one_line_with_the_address_and_what_to_do() -> None:
     with pytest.raises(OfferdError, match=f"127.0.0.1:{port}.*offerd local") as caught:
         driver.run()
     assert len(str(caught.value).splitlines()) == 1
-    assert scheduler.expect("error")[0] == driver_actions.MASTER_UNREACHABLE
+    assert scheduler.expect("error")[0] == orders.MASTER_UNREACHABLE
     with pytest.raises(OfferdError):
         driver.wait_registered()
 

@@ -251,7 +251,7 @@ def test_what_was_set_before_is_said_after_the_registration_and_after_every_othe
 
 def test_questions_and_reconciliation_wait_for_a_master(fresh: Harness) -> None:
     fresh.take_sent()
-    fresh.perform(fresh.core.reconcile([TaskID("a")], fresh.now))
+    fresh.perform(fresh.core.reconcile_tasks([TaskID("a")], fresh.now))
     fresh.perform(fresh.core.ask_guaranteed_share(fresh.now))
     fresh.register()
     assert fresh.take_sent() == [ReconcileTasks([TaskID("a")]), GetGuaranteedShare()]
@@ -261,10 +261,10 @@ def test_questions_and_reconciliation_wait_for_a_master(fresh: Harness) -> None:
 
 def test_teardown_and_revive_need_a_master(fresh: Harness) -> None:
     fresh.take_sent()
-    fresh.perform(fresh.core.teardown(fresh.now) + fresh.core.revive(fresh.now))
+    fresh.perform(fresh.core.teardown(fresh.now) + fresh.core.revive_offers(fresh.now))
     assert fresh.take_sent() == []
     fresh.register()
-    fresh.perform(fresh.core.revive(fresh.now) + fresh.core.teardown(fresh.now))
+    fresh.perform(fresh.core.revive_offers(fresh.now) + fresh.core.teardown(fresh.now))
     assert fresh.take_sent() == [ReviveOffers(), TeardownFramework()]
 
 
@@ -274,8 +274,8 @@ def test_teardown_and_revive_need_a_master(fresh: Harness) -> None:
 def test_an_offer_is_open_until_it_is_answered(registered: Harness) -> None:
     registered.receive(ResourceOffers([offer(1), offer(2), offer(3)]))
     assert set(registered.core.offers) == {"O-1", "O-2", "O-3"}
-    registered.perform(registered.core.reply([OfferID("O-1")], [task()], 0.0, registered.now))
-    registered.perform(registered.core.decline([OfferID("O-2"), OfferID("O-9")], 5.0, registered.now))
+    registered.perform(registered.core.reply_to_offer([OfferID("O-1")], [task()], 0.0, registered.now))
+    registered.perform(registered.core.decline_offer([OfferID("O-2"), OfferID("O-9")], 5.0, registered.now))
     assert set(registered.core.offers) == {"O-3"}
     assert registered.take_sent() == [
         AcceptOffers([OfferID("O-1")], [task()], 0.0),
@@ -285,7 +285,7 @@ def test_an_offer_is_open_until_it_is_answered(registered: Harness) -> None:
 
 def test_a_rescinded_offer_is_told_once_and_only_while_it_is_open(registered: Harness) -> None:
     registered.receive(ResourceOffers([offer(1), offer(2)]))
-    registered.perform(registered.core.reply([OfferID("O-1")], [task()], 0.0, registered.now))
+    registered.perform(registered.core.reply_to_offer([OfferID("O-1")], [task()], 0.0, registered.now))
     registered.take_called()
     registered.receive(
         RescindOffer(OfferID("O-1")), RescindOffer(OfferID("O-2")), RescindOffer(OfferID("O-2"))
@@ -305,7 +305,9 @@ def test_tasks_for_an_offer_without_a_master_are_lost_at_once(registered: Harnes
     registered.receive(ResourceOffers([offer()]))
     registered.wait(16)
     registered.take_sent()
-    registered.perform(registered.core.reply([OfferID("O-1")], [task("a"), task("b")], 0.0, registered.now))
+    registered.perform(
+        registered.core.reply_to_offer([OfferID("O-1")], [task("a"), task("b")], 0.0, registered.now)
+    )
     assert [(s.task_id, s.state, s.reason) for s in registered.statuses] == [
         ("a", TaskState.LOST, Reason.OFFER_INVALID),
         ("b", TaskState.LOST, Reason.OFFER_INVALID),
@@ -379,7 +381,7 @@ def test_a_reconciliation_of_a_running_task_is_delivered_each_time(registered: H
 
 
 def test_a_duplicate_task_id_does_not_end_the_task_that_had_it_first(registered: Harness) -> None:
-    registered.perform(registered.core.reply([OfferID("O-1")], [task()], 0.0, registered.now))
+    registered.perform(registered.core.reply_to_offer([OfferID("O-1")], [task()], 0.0, registered.now))
     registered.receive(
         status(TaskState.ERROR, 0, reason=Reason.TASK_ID_DUPLICATE), status(TaskState.FINISHED, 1)
     )
@@ -388,7 +390,7 @@ def test_a_duplicate_task_id_does_not_end_the_task_that_had_it_first(registered:
 
 def test_a_task_id_used_again_after_its_end_is_a_task_of_its_own(registered: Harness) -> None:
     for _ in range(2):
-        registered.perform(registered.core.reply([OfferID("O-1")], [task()], 0.0, registered.now))
+        registered.perform(registered.core.reply_to_offer([OfferID("O-1")], [task()], 0.0, registered.now))
         registered.receive(status(TaskState.FINISHED, 1))
     assert len(registered.statuses) == 2
 
@@ -442,7 +444,7 @@ def test_acknowledgements_wait_for_a_master(registered: Harness) -> None:
 
 def test_tasks_in_doubt_are_reconciled_after_a_renewed_registration(registered: Harness) -> None:
     tasks = [task("launched"), task("running"), task("ended")]
-    registered.perform(registered.core.reply([OfferID("O-1")], tasks, 0.0, registered.now))
+    registered.perform(registered.core.reply_to_offer([OfferID("O-1")], tasks, 0.0, registered.now))
     registered.receive(status(TaskState.RUNNING, 1, "running"), status(TaskState.FINISHED, 1, "ended"))
     registered.receive(NotRegistered())
     registered.register("M-2")
@@ -455,9 +457,11 @@ def test_tasks_in_doubt_are_reconciled_after_a_renewed_registration(registered: 
 
 
 def test_a_kill_is_said_again_to_a_new_master_until_the_task_has_ended(registered: Harness) -> None:
-    registered.perform(registered.core.reply([OfferID("O-1")], [task("a"), task("b")], 0.0, registered.now))
-    registered.perform(registered.core.kill(TaskID("a"), 1.0, registered.now))
-    registered.perform(registered.core.kill(TaskID("b"), None, registered.now))
+    registered.perform(
+        registered.core.reply_to_offer([OfferID("O-1")], [task("a"), task("b")], 0.0, registered.now)
+    )
+    registered.perform(registered.core.kill_task(TaskID("a"), 1.0, registered.now))
+    registered.perform(registered.core.kill_task(TaskID("b"), None, registered.now))
     registered.receive(status(TaskState.KILLED, 1, "b"), NotRegistered())
     registered.take_sent()
     registered.register("M-2")

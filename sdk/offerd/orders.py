@@ -1,6 +1,6 @@
 """What a scheduler can order: the actions of the paper's Table 1 and their neighbours, the same for both drivers.
 
-An action is checked here, in the caller's thread, so that a mistake raises where it was made; the driver's loop carries
+An order is checked here, in the caller's thread, so that a mistake raises where it was made; the driver's loop carries
 it out soon after.
 """
 
@@ -66,8 +66,8 @@ def unreachable(address: str) -> str:
     )
 
 
-class Actions:
-    """The actions of a scheduler. `SchedulerDriver` and `AsyncSchedulerDriver` carry them out."""
+class Orders:
+    """What a scheduler orders: plain methods. `SchedulerDriver` and `AsyncSchedulerDriver` carry them out."""
 
     framework: FrameworkInfo
     _core: SchedulerCore
@@ -116,16 +116,16 @@ class Actions:
                 "launch fewer at once, or put their data into files"
             )
         ids = [offer_ids] if isinstance(offer_ids, str) else list(offer_ids)
-        self._order(self._core.reply, ids, list(tasks), refuse_seconds)
+        self._order(self._core.reply_to_offer, ids, list(tasks), refuse_seconds)
 
     def decline_offer(self, offer_ids: OfferID | Sequence[OfferID], refuse_seconds: float = 5.0) -> None:
         """Give offers back unused; those slaves are not offered to you for `refuse_seconds`."""
         ids = [offer_ids] if isinstance(offer_ids, str) else list(offer_ids)
-        self._order(self._core.decline, ids, refuse_seconds)
+        self._order(self._core.decline_offer, ids, refuse_seconds)
 
     def revive_offers(self) -> None:
         """Forget all refusals made with `refuse_seconds`."""
-        self._order(self._core.revive)
+        self._order(self._core.revive_offers)
 
     def set_needs_offers(self, needs_offers: bool) -> None:
         """Whether you want offers at all. Say False when there is no work: others get theirs sooner."""
@@ -138,11 +138,11 @@ class Actions:
 
     def kill_task(self, task_id: TaskID, grace_s: float | None = None) -> None:
         """End a task: TERM, and after `grace_s` (the task's own if None) KILL. Its end comes as a status."""
-        self._order(self._core.kill, task_id, grace_s)
+        self._order(self._core.kill_task, task_id, grace_s)
 
     def reconcile_tasks(self, task_ids: Sequence[TaskID] = ()) -> None:
         """Have the state of these tasks sent again; of all of yours that are not ended, if there are none here."""
-        self._order(self._core.reconcile, list(task_ids))
+        self._order(self._core.reconcile_tasks, list(task_ids))
 
     def send_framework_message(self, slave_id: SlaveID, executor_id: ExecutorID, data: bytes) -> None:
         """Bytes to one of your executors; best effort, may be lost. Raises `MessageTooLarge`."""
