@@ -48,7 +48,7 @@ for _state in TaskState:
 
 
 class Reason(StrEnum):
-    """Why a task is in its state or a framework was refused. On the wire a plain string: newer peers know more."""
+    """Why a task is in its state, or a framework or slave was refused. On the wire a plain string: newer peers know more."""
 
     # the command or call itself
     COMMAND_EXITED = "COMMAND_EXITED"  # exit status other than 0, or a signal of its own
@@ -83,6 +83,7 @@ class Reason(StrEnum):
     TASK_UNKNOWN = "TASK_UNKNOWN"
     FRAMEWORK_INVALID = "FRAMEWORK_INVALID"
     FRAMEWORK_FAILED_OVER = "FRAMEWORK_FAILED_OVER"
+    SLAVE_INVALID = "SLAVE_INVALID"  # its hello cannot be used: no resources, ids that are none
     PROTOCOL_TOO_OLD = "PROTOCOL_TOO_OLD"
     EPOCH_TOO_OLD = "EPOCH_TOO_OLD"
 
@@ -179,7 +180,7 @@ class TaskStatus(Value, frozen=True):
     state: TaskState
     sequence: int = 0
     reason: str = ""
-    source: str = ""  # executor | slave | master
+    source: str = ""  # executor | slave | master | driver
     message: str = ""
     data: bytes = b""
     exit_status: int | None = None  # exit code, or minus the signal
@@ -336,7 +337,7 @@ class RescindOffer(Message, frozen=True):
 
 
 class StatusUpdate(Message, frozen=True):
-    """Also executor -> slave -> master. To be acknowledged if its sequence is above 0."""
+    """Also slave -> master. To be acknowledged if its sequence is above 0."""
 
     framework_id: FrameworkID
     status: TaskStatus

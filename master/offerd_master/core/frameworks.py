@@ -15,7 +15,7 @@ from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
 from offerd_master.core import offers
 from offerd_master.core.state import Cluster, Framework, Slave
-from offerd_master.core.tasks import forget_if_drained
+from offerd_master.core.tasks import forget_if_empty
 
 MAX_INFO_BYTES = 64 << 10
 MAX_EXECUTOR_BYTES = 256 << 10
@@ -215,7 +215,7 @@ def end(c: Cluster, framework: Framework, now: float) -> None:
         }
     for slave in busy.values():
         c.send(slave.peer, m.ShutdownFramework(framework.framework_id))
-    forget_if_drained(c, framework)
+    forget_if_empty(c, framework)
 
 
 def teardown_framework(c: Cluster, framework: Framework, message: m.TeardownFramework, now: float) -> None:

@@ -13,7 +13,7 @@ from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import PeerID
 from offerd_master.allocation.base import Allocator
-from offerd_master.core import frameworks, launch, offers, queries, slaves, tasks, waiting
+from offerd_master.core import accept, frameworks, offers, queries, slaves, tasks, waiting
 from offerd_master.core.actions import Action
 from offerd_master.core.events import Event, PeerLost, Received
 from offerd_master.core.state import Cluster, Framework, Slave
@@ -29,7 +29,7 @@ HELLOS: dict[type, Callable[[Cluster, PeerID, Any, float], None]] = {
     m.RegisterSlave: slaves.register_slave,
 }
 FROM_SCHEDULER: dict[type, Callable[[Cluster, Framework, Any, float], None]] = {
-    m.AcceptOffers: launch.accept_offers,
+    m.AcceptOffers: accept.accept_offers,
     m.Acknowledge: tasks.acknowledge,
     m.DeclineOffers: offers.decline_offers,
     m.SetNeedsOffers: offers.set_needs_offers,

@@ -23,13 +23,12 @@ from offerd_master.core.state import Cluster, Executor, Framework, Slave, SlaveS
 from offerd_master.core.tasks import (
     add_executor,
     add_task,
-    forget_if_drained,
+    forget_if_empty,
     kill,
     lose_task,
     remove_executor,
 )
 
-SLAVE_INVALID = "SLAVE_INVALID"
 MAX_INFO_BYTES = 64 << 10
 MAX_AMOUNT = 1 << 50
 """Largest amount of one resource on one slave (a pebibyte), so that no sum over a cluster outgrows 63 bits."""
@@ -50,7 +49,7 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
         c.send(peer, m.SlaveRefused(Reason.PROTOCOL_TOO_OLD, text))
         return
     if fault := _fault(message):
-        c.send(peer, m.SlaveRefused(SLAVE_INVALID, fault))
+        c.send(peer, m.SlaveRefused(Reason.SLAVE_INVALID, fault))
         c.log(f"refused a slave: {fault}", "warning")
         return
     slave_id = message.slave.slave_id or (known.slave_id if known is not None else SlaveID(""))
@@ -72,7 +71,7 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
     c.send(peer, m.SlaveRegistered(slave.slave_id, c.master_id, c.settings.ping_interval_s))
     _adopt(c, slave, message, now)
     for framework_id in had_executors_of:
-        forget_if_drained(c, c.frameworks[framework_id])
+        forget_if_empty(c, c.frameworks[framework_id])
     c.mark_dirty(slave)
 
 
@@ -222,7 +221,7 @@ def _still_missing(c: Cluster, subject: tuple[Task, float], now: float) -> None:
         return
     lose_task(c, task, Reason.SLAVE_RESTARTED, "its slave came back and does not know it", now)
     slave.reported_lost.discard((task.framework.framework_id, task.task_id))
-    forget_if_drained(c, task.framework)
+    forget_if_empty(c, task.framework)
 
 
 def _forget_lost(
@@ -272,7 +271,7 @@ def lose(c: Cluster, slave: Slave, text: str, now: float) -> None:
         if not framework.ended:
             c.send(framework.peer, m.SlaveLost(slave.slave_id))
     for framework in touched.values():
-        forget_if_drained(c, framework)
+        forget_if_empty(c, framework)
 
 
 def ping_slaves(c: Cluster, now: float) -> None:

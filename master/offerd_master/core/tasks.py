@@ -149,7 +149,7 @@ def remove_executor(c: Cluster, framework: Framework, slave: Slave, executor_id:
         c.mark_dirty(slave)
 
 
-def forget_if_drained(c: Cluster, framework: Framework) -> None:
+def forget_if_empty(c: Cluster, framework: Framework) -> None:
     """An ended framework that holds nothing any more leaves the accounts; a bounded number is remembered."""
     if framework.tasks or framework.executors_running or not framework.ended:
         return
@@ -195,7 +195,7 @@ def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float)
                 task.running_since = now
     if framework.ended:
         _acknowledge(c, slave, message)
-        forget_if_drained(c, framework)
+        forget_if_empty(c, framework)
     elif framework.peer is not None:
         c.out.append(Send(framework.peer, message))
 
@@ -216,7 +216,7 @@ def _settle_lost_task(
     if task is not None and task.slave is slave:
         end_task(c, task, status, now)
     slave.reported_lost.discard((message.framework_id, status.task_id))
-    forget_if_drained(c, framework)
+    forget_if_empty(c, framework)
 
 
 def _await_acknowledgement(framework: Framework, status: TaskStatus) -> None:
@@ -249,7 +249,7 @@ def executor_exited(c: Cluster, slave: Slave, message: m.ExecutorExited, now: fl
         framework.peer,
         m.ExecutorLost(slave.slave_id, message.executor_id, message.exit_status, message.message),
     )
-    forget_if_drained(c, framework)
+    forget_if_empty(c, framework)
 
 
 def message_from_executor(c: Cluster, slave: Slave, message: m.FrameworkMessage, now: float) -> None:

@@ -55,7 +55,7 @@ def accept_offers(c: Cluster, framework: Framework, message: m.AcceptOffers, now
     pool = Pool(taken[0].resources)
     for offer in taken[1:]:
         pool.give(offer.resources)
-    launched = _launch(c, framework, slave, pool, message.tasks, now)
+    launched = _accept_tasks(c, framework, slave, pool, message.tasks, now)
     left = pool.freeze()
     if left:
         offers.give_back(c, framework, slave, left)
@@ -81,7 +81,7 @@ def _take_offers(
     return taken, (TaskState.LOST, Reason.OFFER_INVALID, text) if text else None
 
 
-def _launch(
+def _accept_tasks(
     c: Cluster, framework: Framework, slave: Slave, pool: Pool, tasks: list[TaskInfo], now: float
 ) -> bool:
     """Launch what is good, in the order given; the pool keeps what is left. Returns whether anything was launched."""
@@ -102,7 +102,7 @@ def _launch(
             _fail(c, framework, slave, info, _exceeded(wanted, pool))
             continue
         limit_s = info.time_limit_s
-        is_long = limit_s is None or limit_s > short_limit_s
+        is_long = slots.is_long(limit_s, short_limit_s)
         if is_long and not slots.fits(slave.long_used, slave.long_cap, resources.quantities()):
             _fail(c, framework, slave, info, _long_cap(slave, resources.quantities()))
             continue
@@ -135,11 +135,11 @@ def _launch(
         else:
             run.append(info)
     for executor_id, infos in runs.items():
-        _run(c, framework, slave, executors[executor_id], infos)
+        _send_run_tasks(c, framework, slave, executors[executor_id], infos)
     return bool(runs)
 
 
-def _run(
+def _send_run_tasks(
     c: Cluster, framework: Framework, slave: Slave, executor: LaunchableExecutor, infos: list[TaskInfo]
 ) -> None:
     """Send the tasks in one message, or in as few as fit into frames."""
