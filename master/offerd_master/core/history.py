@@ -36,16 +36,22 @@ class EndedTask(msgspec.Struct, frozen=True, gc=False):
 
 
 class FrameworkHistory:
-    """The ended tasks of one framework, oldest first.
+    """The ended tasks of one framework, oldest first, and the latest of each id.
 
     `gone` counts those that have left this list before they left the order of all (see `History`).
     """
 
-    __slots__ = ("gone", "records")
+    __slots__ = ("by_id", "gone", "records")
 
     def __init__(self) -> None:
         self.records: deque[EndedTask] = deque()
+        self.by_id: dict[TaskID, EndedTask] = {}
         self.gone = 0
+
+    def pop_oldest(self) -> None:
+        oldest = self.records.popleft()
+        if self.by_id[oldest.task_id] is oldest:  # else the id was used again
+            del self.by_id[oldest.task_id]
 
 
 class History:
@@ -62,18 +68,20 @@ class History:
         """Remember a task; the oldest of its framework, or of all, makes room."""
         records = history.records
         records.append(task)
+        history.by_id[task.task_id] = task
         self._order.append(history)
         if len(records) > self.max_per_framework:
-            records.popleft()
+            history.pop_oldest()
             history.gone += 1
         if len(self._order) > self.max_tasks:
             oldest = self._order.popleft()
             if oldest.gone:
                 oldest.gone -= 1
             else:
-                oldest.records.popleft()
+                oldest.pop_oldest()
 
     def forget(self, history: FrameworkHistory) -> None:
         """A framework falls out of memory, and its tasks with it."""
         history.gone += len(history.records)
         history.records.clear()
+        history.by_id.clear()

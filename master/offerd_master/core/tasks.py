@@ -312,7 +312,7 @@ def kill_task(c: Cluster, framework: Framework, message: m.KillTask, now: float)
         slave = c.slaves.get(message.slave_id)
         if slave is not None:
             c.send(slave.peer, message)
-    elif all(record.task_id != message.task_id for record in framework.history.records):
+    elif message.task_id not in framework.history.by_id:
         _report_unknown(c, framework, message.task_id)
 
 
@@ -333,7 +333,7 @@ def reconcile_tasks(c: Cluster, framework: Framework, message: m.ReconcileTasks,
             if not task.is_reported_lost:
                 _report_state(c, framework, task)
         return
-    ended = {record.task_id: record for record in framework.history.records}
+    ended = framework.history.by_id
     for task_id in message.task_ids:
         open_task = framework.tasks.get(task_id)
         if open_task is not None and not open_task.is_reported_lost:

@@ -221,6 +221,22 @@ def test_the_history_is_bounded_for_each_framework_and_in_all() -> None:
     histories = [f.history.records for f in cluster.core.cluster.frameworks.values()]
     assert [record.task_id for record in histories[1]] == [f"b{n}" for n in range(5, 25)]
     assert [record.task_id for record in histories[0]] == [f"a{n}" for n in range(20, 25)]
+    for framework_state in cluster.core.cluster.frameworks.values():
+        assert list(framework_state.history.by_id.values()) == list(framework_state.history.records)
+
+
+def test_an_id_used_again_is_remembered_with_its_latest_end() -> None:
+    cluster = ClusterHarness(max_ended_tasks_per_framework=2)
+    slave, framework = cluster.slave("cpus=1,mem=1G"), cluster.framework()
+    for task_id in ("a", "a", "b"):
+        framework.accept(framework.offer(), tasks=[task(task_id)])
+        slave.take(m.RunTasks)
+        slave.finish(framework, task_id)
+    framework.offer()
+    history = cluster.core.cluster.frameworks[framework.framework_id].history
+    assert [record.task_id for record in history.records] == ["a", "b"]
+    framework.send(m.KillTask(framework.framework_id, TaskID("a")))
+    cluster.assert_nothing_else_sent()
 
 
 def test_ends_that_are_never_acknowledged_are_remembered_only_so_far() -> None:
