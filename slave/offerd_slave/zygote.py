@@ -72,8 +72,13 @@ class Zygote:
         """Fork a shim. Returns something only in a fork of it that is to be the executor of a module."""
         try:
             files = ShimFiles(job)
+        except OSError as error:
+            self.answer(ShimFailed(job.container_id, f"no shim: {error}"))
+            return None
+        try:
             pid = os.fork()
         except OSError as error:
+            files.close()
             self.answer(ShimFailed(job.container_id, f"no shim: {error}"))
             return None
         if pid == 0:
