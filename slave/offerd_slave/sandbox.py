@@ -97,14 +97,20 @@ class SandboxCollector:
             self._wanted.clear()
             if self._closing:
                 return
-            disk = os.statvfs(self._containers)
-            free_fraction = disk.f_bavail / disk.f_blocks if disk.f_blocks else 1.0
-            for container_id in sandboxes_to_remove(
-                self._finished(), time.time(), free_fraction, self._gc_delay_s
-            ):
-                if self._closing:
-                    return
-                self._remove(container_id)
+            try:
+                self._collect()
+            except OSError as error:
+                log.warning("cannot look for old sandboxes in %s: %s", self._containers, error.strerror)
+
+    def _collect(self) -> None:
+        disk = os.statvfs(self._containers)
+        free_fraction = disk.f_bavail / disk.f_blocks if disk.f_blocks else 1.0
+        for container_id in sandboxes_to_remove(
+            self._finished(), time.time(), free_fraction, self._gc_delay_s
+        ):
+            if self._closing:
+                return
+            self._remove(container_id)
 
     def _finished(self) -> list[FinishedSandbox]:
         found = []
