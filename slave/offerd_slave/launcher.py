@@ -35,10 +35,6 @@ ZYGOTE = (sys.executable, "-E", "-s", "-c", "from offerd_slave.zygote import mai
 """-E -s: no PYTHON* variables and no packages of a user; who starts a slave may have anything there."""
 TITLE_ROOM = " " * 128
 """For `offerd-shim CONTAINER_ID` in the zygote's forks."""
-ZYGOTE = (sys.executable, "-E", "-s", "-c", "from offerd_slave.zygote import main; main()")
-"""-E -s: no PYTHON* variables and no packages of a user; who starts a slave may have anything there."""
-TITLE_ROOM = " " * 128
-"""For `offerd-shim CONTAINER_ID` in the zygote's forks."""
 CLOSE_TIMEOUT_S = 2.0
 
 _encode = msgspec.msgpack.Encoder().encode
