@@ -30,7 +30,9 @@ from offerd_slave.settings import SlaveOptions
 from offerd_slave.workdir import WorkDir, to_checkpoint
 
 DESTROY_AGAIN_S = 0.01
-"""Processes that were sent SIGKILL need a moment to be gone; nothing tells when those that are not our children are."""
+"""Processes that were sent SIGKILL need a moment to be gone; nothing tells when those that are not our children are. Each
+look that finds one still there doubles the time to the next, up to ..."""
+DESTROY_AGAIN_MAX_S = 1.0
 
 R = TypeVar("R")
 Emit = Callable[[ev.Event], None]
@@ -58,6 +60,7 @@ class Containerizer:
         self._checkpoints: dict[ContainerID, ContainerCheckpoint] = {}
         self._launching: set[ContainerID] = set()  # neither module nor launcher has answered yet
         self._destroy_again: dict[ContainerID, float] = {}
+        self._destroy_delay_s: dict[ContainerID, float] = {}
         self._cpu_before: dict[ContainerID, float] = {}
         self._measured_at: float | None = None
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -67,7 +70,7 @@ class Containerizer:
     # -- launching ------------------------------------------------------------------------------------------------------
 
     def launch(self, action: act.LaunchContainer, slave_id: str) -> None:
-        """Answered by ContainerLaunched or LaunchFailed."""
+        """Answered by LaunchFailed if nothing comes of it; else the executor registers, or ExecutorEnded."""
         container_id, executor, framework = action.container_id, action.executor, action.framework
         token = secrets.token_urlsafe(24)
         checkpoint = ContainerCheckpoint(container_id, framework, executor, token, self._isolation.name)
@@ -125,18 +128,28 @@ class Containerizer:
             to_checkpoint(shim),
         )
         self._checkpoints[container_id] = checkpoint
-        self._workdir.save_container(checkpoint)
+        trouble = ""
+        try:
+            self._workdir.save_container(checkpoint)
+        except OSError as error:
+            # A restart would take the executor for dead. It is still isolated, so that destroying finds all of it.
+            trouble = f"cannot write its checkpoint: {error}"
+
+        def isolated(_: None) -> None:
+            if trouble:
+                self._emit(ev.LaunchFailed(container_id, trouble))
+            else:
+                self._watch(container_id, shim)
+
         self._isolate(
             lambda: self._isolation.isolate(container_id, shim),
-            lambda _: self._watch(container_id, shim),
-            lambda error: self._emit(ev.LaunchFailed(container_id, str(error))),
+            isolated,
+            lambda error: self._emit(ev.LaunchFailed(container_id, trouble or str(error))),
         )
 
     def _watch(self, container_id: ContainerID, shim: ProcessID) -> None:
         directory = self._workdir.container(container_id)
-        if self.exits.watch(container_id, shim, directory):
-            self._emit(ev.ContainerLaunched(container_id))
-        else:
+        if not self.exits.watch(container_id, shim, directory):
             self._emit(ev.ExecutorEnded(container_id, self.exits.record(directory)))
 
     def executors_ended(self) -> None:
@@ -196,20 +209,30 @@ class Containerizer:
 
     def destroy(self, container_id: ContainerID, now: float) -> None:
         """Answered by ContainerDestroyed when nothing is left."""
+        self._destroy_delay_s.pop(container_id, None)
+        self._destroy(container_id, now)
+
+    def _destroy(self, container_id: ContainerID, now: float) -> None:
         self._destroy_again.pop(container_id, None)
         if container_id in self._launching:
             # Its shim may be about to start: what is not there yet cannot be found and killed.
-            self._destroy_again[container_id] = now + DESTROY_AGAIN_S
+            self._destroy_later(container_id, now)
             return
 
         def done(gone: bool) -> None:
             if gone:
+                self._destroy_delay_s.pop(container_id, None)
                 self.exits.forget(container_id)
                 self._emit(ev.ContainerDestroyed(container_id))
             else:
-                self._destroy_again[container_id] = now + DESTROY_AGAIN_S
+                self._destroy_later(container_id, now)
 
         self._isolate(lambda: self._isolation.destroy(container_id), done)
+
+    def _destroy_later(self, container_id: ContainerID, now: float) -> None:
+        delay_s = self._destroy_delay_s.get(container_id, DESTROY_AGAIN_S)
+        self._destroy_delay_s[container_id] = min(2 * delay_s, DESTROY_AGAIN_MAX_S)
+        self._destroy_again[container_id] = now + delay_s
 
     def forget(self, container_id: ContainerID) -> None:
         self._checkpoints.pop(container_id, None)
@@ -220,7 +243,7 @@ class Containerizer:
     def tick(self, now: float) -> None:
         """Look again at what was still dying."""
         for container_id in [c for c, when in self._destroy_again.items() if when <= now]:
-            self.destroy(container_id, now)
+            self._destroy(container_id, now)
 
     def next_deadline(self) -> float | None:
         return min(self._destroy_again.values(), default=None)

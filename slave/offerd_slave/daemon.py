@@ -1,7 +1,7 @@
 """The slave daemon: the shell around `SlaveCore`. It owns the sockets, files, processes and the clock, and decides nothing.
 
-One turn: wait -> read everything that is there -> the core handles each event -> `tick` -> write the journal -> send. What
-the core wrote down before it sent is written before it is sent, because the one write comes before the flush.
+One turn: wait -> read everything that is there -> the core handles each event -> `tick` -> write the journal -> send ->
+forget. What the core wrote down before it sent is written before it is sent, because the one write comes before the flush.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from typing import Any
 import zmq
 
 from offerd import codec
-from offerd.errors import BadInput
-from offerd.ids import SlaveID
-from offerd.messages import SlaveInfo
+from offerd.errors import BadInput, MessageTooLarge
+from offerd.ids import ContainerID, SlaveID
+from offerd.link import LinkMonitor
+from offerd.messages import Message, Pong, RegisterSlave, SlaveInfo, SlaveUsage
 from offerd.pacing import Pacer
 from offerd.transport import Client, new_context, tcp
 from offerd_isolation.choose import choose
@@ -48,7 +49,11 @@ MASTER_PORT = 5060
 COMPACT_BYTES = 8 << 20
 """A journal larger than this is rewritten with what still counts, which is little: acknowledged tasks are gone from it."""
 WRITE_AGAIN_S = 0.5
-"""After a write to the journal failed (disk full): nothing is sent meanwhile, tasks run on."""
+"""After a write to the journal failed (disk full): only signs of life are sent meanwhile, tasks run on."""
+KEEP_HOUSE_AGAIN_S = 60.0
+"""After a compaction or a checkpoint of our id failed: neither is urgent."""
+SIGNS_OF_LIFE = (Pong, SlaveUsage)
+"""What depends on no record: sent even while the journal cannot be written, or the master would call all tasks lost."""
 LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -74,6 +79,9 @@ class SlaveDaemon:
         self._context = new_context()
         self._endpoint = Endpoint(self._context, self.workdir.sockets / "executors.sock")
         self._master: Client[Any] = Client(self._context, tcp(options.master, MASTER_PORT), codec.to_slave)
+        self._link = LinkMonitor(self._master.socket)
+        self._is_linked = False
+        self._drops_told = False  # of this connection
         self._files = FileServer(options.ip, options.http_port, self.workdir.path)
         self._storer = Storer(self.journal)
         self._launcher = Launcher(log)
@@ -90,7 +98,14 @@ class SlaveDaemon:
         )
         self._records: list[JournalRecord] = []
         self._syncs: list[int] = []
+        self._stored: list[int] = []  # syncs done in place, in this turn
+        self._to_master: list[Message] = []
+        self._unwritten: list[Message] = []  # to the master, once the journal can be written again
+        self._to_forget: list[ContainerID] = []
         self._write_again_at: float | None = None
+        self._compact_above_bytes = COMPACT_BYTES
+        self._keep_house_at = 0.0
+        self._unsaved: act.SaveSlave | None = None
         self._running = True
         self._pacer = Pacer()
         self._wakeup, self._wakeup_write = socket.socketpair()
@@ -112,8 +127,8 @@ class SlaveDaemon:
             act.EndTask: self._containerizer.end_task,
             act.KillTaskProcesses: lambda a: self._containerizer.kill_task(a.container_id, a.task_id),
             act.DestroyContainer: lambda a: self._containerizer.destroy(a.container_id, time.monotonic()),
-            act.ForgetContainer: lambda a: self._containerizer.forget(a.container_id),
-            act.SaveSlave: lambda a: self.workdir.save_slave(a.slave_id, self._host.boot_id, a.epoch),
+            act.ForgetContainer: lambda a: self._to_forget.append(a.container_id),
+            act.SaveSlave: self._save_slave,
             act.MeasureUsage: lambda a: self._containerizer.measure(time.monotonic()),
             act.Sync: lambda a: self._syncs.append(a.number),
             act.Log: lambda a: log.log(getattr(logging, a.level), "%s", a.text),
@@ -180,10 +195,11 @@ class SlaveDaemon:
             self._turn()
 
     def _poller(self) -> zmq.Poller:
-        """The two ZeroMQ sockets, and one epoll for all else: shims come and go without the poller being rebuilt."""
+        """The ZeroMQ sockets, and one epoll for all else: shims come and go without the poller being rebuilt."""
         poller = zmq.Poller()
         poller.register(self._master.socket, zmq.POLLIN)
         poller.register(self._endpoint.socket, zmq.POLLIN)
+        poller.register(self._link.socket, zmq.POLLIN)
         self._others = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {
             self._wakeup.fileno(): self._signalled,
@@ -223,6 +239,12 @@ class SlaveDaemon:
                     events.append(ev.FromMaster(epoch, message))
             if self._master.bad_frames != bad_before and bad_before == 0:
                 log.warning("the master sent what is no message of ours: %s", self._master.last_bad)
+        if self._link.socket in ready:
+            for is_linked in self._link.changes():
+                self._is_linked = is_linked
+                if is_linked:
+                    self._drops_told = False
+                    events.append(ev.MasterConnected())
         if self._others.fileno() in ready:
             for fd, _ in self._others.poll(0):
                 self._readers[fd]()
@@ -234,15 +256,47 @@ class SlaveDaemon:
         self._handle_events(now)
         self._perform(self.core.tick(now))
         if not self._write(now):
+            self._show_life()
             return
-        if self._events:
-            # A sync was done at once: what waited for it leaves in this turn. (It brings nothing new to write.)
-            self._handle_events(now)
-        if dropped := self._master.flush():
-            log.warning("dropped %d frames: the master does not read; they will be repeated", dropped)
+        for number in self._stored:
+            # A sync was done in place: what waited for it leaves in this turn. It brings nothing new to write; what else
+            # has happened meanwhile may, and comes with the next turn, at once.
+            self._perform(self.core.handle(ev.Stored(number), now))
+        self._stored.clear()
+        self._flush_to_master()
         for container_id in self._endpoint.flush():
             log.warning("the executor of %s does not read, or is gone", container_id)
+        for container_id in self._to_forget:
+            # Not before its tasks' ends are written: until then the checkpoint is all that tells of it.
+            self._containerizer.forget(container_id)
+        self._to_forget.clear()
         self._housekeeping(now)
+
+    def _flush_to_master(self) -> None:
+        """Nothing is kept for a master that is away: it hears all of it once it is back and we have said hello."""
+        messages, self._to_master = self._to_master, []
+        if not self._is_linked:
+            return
+        for message in messages:
+            self._master.send(message)
+        try:
+            dropped = self._master.flush()
+        except MessageTooLarge as error:
+            log.error("cannot tell the master: %s", error)
+            return
+        if dropped and not self._drops_told:
+            self._drops_told = True
+            log.warning("the master does not read; what it misses will be repeated")
+
+    def _show_life(self) -> None:
+        """The journal cannot be written: everything else is kept back (but a hello, which is soon out of date)."""
+        waiting, self._to_master = self._to_master, []
+        for message in waiting:
+            if isinstance(message, SIGNS_OF_LIFE):
+                self._to_master.append(message)
+            elif not isinstance(message, RegisterSlave):
+                self._unwritten.append(message)
+        self._flush_to_master()
 
     def _handle_events(self, now: float) -> None:
         core, perform = self.core, self._perform
@@ -259,7 +313,7 @@ class SlaveDaemon:
             if kind is act.Append:
                 self._records.append(action.record)  # type: ignore[attr-defined]
             elif kind is act.SendToMaster:
-                self._master.send(action.message)  # type: ignore[attr-defined]
+                self._to_master.append(action.message)  # type: ignore[attr-defined]
             elif kind is act.SendToExecutor:
                 self._endpoint.send(action.container_id, action.message)  # type: ignore[attr-defined]
             else:
@@ -285,6 +339,8 @@ class SlaveDaemon:
         if self._write_again_at is not None:
             self._write_again_at = None
             log.info("writing to %s again", self.journal.path)
+            self._to_master[:0] = self._unwritten
+            self._unwritten.clear()
         for number in self._syncs:
             self._sync(number)
         self._syncs.clear()
@@ -293,7 +349,7 @@ class SlaveDaemon:
     def _sync(self, number: int) -> None:
         try:
             if self._storer.sync_now(len(self.core.state.tasks)):
-                self._events.append(ev.Stored(number))
+                self._stored.append(number)
             else:
                 self._storer.sync(number)
         except OSError as error:
@@ -327,9 +383,36 @@ class SlaveDaemon:
     # -- keeping the house, and leaving it ------------------------------------------------------------------------------
 
     def _housekeeping(self, now: float) -> None:
-        if self.journal.size_bytes > COMPACT_BYTES and self._storer.idle and not self._records:
-            self.journal.compact(live_records(self.core.state, self.core.statuses))
+        if now >= self._keep_house_at:
+            if self._unsaved is not None:
+                self._save_slave(self._unsaved)
+            if (
+                self.journal.size_bytes > self._compact_above_bytes
+                and self._storer.idle
+                and not self._records
+            ):
+                self._compact(now)
         self._collector.tick(now, self.core.state.containers)
+
+    def _compact(self, now: float) -> None:
+        try:
+            self.journal.compact(live_records(self.core.state, self.core.statuses))
+        except OSError as error:
+            self._keep_house_at = now + KEEP_HOUSE_AGAIN_S
+            log.error("cannot rewrite %s: %s; it grows on", self.journal.path, error.strerror)
+            return
+        # If most of it still counts, another rewriting would gain as little.
+        self._compact_above_bytes = max(COMPACT_BYTES, 2 * self.journal.size_bytes)
+
+    def _save_slave(self, action: act.SaveSlave) -> None:
+        """If it cannot be saved, a restart registers anew, or obeys an older leader; so we go on and try again."""
+        self._unsaved = None
+        try:
+            self.workdir.save_slave(action.slave_id, self._host.boot_id, action.epoch)
+        except OSError as error:
+            self._unsaved = action
+            self._keep_house_at = time.monotonic() + KEEP_HOUSE_AGAIN_S
+            log.error("cannot save our id: %s; trying again", error)
 
     def _stop(self) -> None:
         self._running = False
@@ -340,6 +423,7 @@ class SlaveDaemon:
         self._master.socket.setsockopt(
             zmq.LINGER, 500
         )  # the goodbye is to arrive, a dead master is not waited for
+        self._link.close()
         self._master.close()
         self._endpoint.close()
         self._files.close()

@@ -47,12 +47,11 @@ class TaskDelivered(Record, frozen=True):
 
 
 class StatusStored(Record, frozen=True):
-    """A status that the scheduler must hear. `number`: the executor's own numbering, 0 if the slave made the status."""
+    """A status that the scheduler must hear."""
 
     framework_id: FrameworkID
     container_id: ContainerID
     status: TaskStatus
-    number: int = 0
 
 
 class StatusAcknowledged(Record, frozen=True):

@@ -47,7 +47,7 @@ class SaveSlave(Action, frozen=True):
 
 
 class LaunchContainer(Action, frozen=True):
-    """Make sandbox, checkpoint, limits and processes of one executor run; answered by ContainerLaunched or LaunchFailed."""
+    """Make sandbox, checkpoint, limits and processes of one executor run; LaunchFailed if that cannot be."""
 
     container_id: ContainerID
     framework: FrameworkInfo

@@ -21,17 +21,15 @@ class FromMaster(Event, frozen=True):
     message: Message
 
 
+class MasterConnected(Event, frozen=True):
+    """The connection to the master stands (again). Who listens there may be a new one, which knows nothing of us."""
+
+
 class FromExecutor(Event, frozen=True):
     """An executor said something. The shell has checked its token: it speaks for this container and no other."""
 
     container_id: ContainerID
     message: Message
-
-
-class ContainerLaunched(Event, frozen=True):
-    """Its shim runs; the executor will register, or the container end."""
-
-    container_id: ContainerID
 
 
 class LaunchFailed(Event, frozen=True):

@@ -66,8 +66,8 @@ class SlaveCore:
         self._drained_at: float | None = None
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             ev.FromMaster: self._from_master,
+            ev.MasterConnected: lambda event, now: self._say_hello(now),
             ev.FromExecutor: self._from_executor,
-            ev.ContainerLaunched: lambda event, now: None,
             ev.LaunchFailed: lambda event, now: self.containers.launch_failed(
                 event.container_id, event.message
             ),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import ExecutorInfo, FrameworkInfo, Message, SlaveInfo, TaskInfo, TaskState
 from offerd.resources import NOTHING, Resources, total
-from offerd.slots import is_long, long_quantities
+from offerd.slots import fits, is_long, long_quantities
 from offerd.timers import Timers
 from offerd_slave.core.actions import Action, Log, SendToExecutor, SendToMaster
 from offerd_slave.settings import SlaveSettings
@@ -156,10 +156,7 @@ class State:
 
     def long_fits(self, resources: Resources) -> bool:
         """Whether long tasks may take this much more."""
-        used, cap = self.long_used, self.long_total
-        return all(
-            used.get(name, 0) + amount <= cap.get(name, 0) for name, amount in resources.quantities().items()
-        )
+        return fits(self.long_used, self.long_total, resources.quantities())
 
     def add_container(self, container: Container) -> None:
         self.containers[container.container_id] = container

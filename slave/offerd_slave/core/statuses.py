@@ -57,13 +57,13 @@ class Statuses:
     def from_executor(self, container: Container, update: ExecutorUpdate, now: float) -> None:
         """An executor reports. What is known already, or of a task that has ended, is only confirmed to it."""
         self._heard[container.container_id] = update.number
-        self.take(container, update.status, now, update.number)
+        self.take(container, update.status, now)
 
-    def take(self, container: Container, status: TaskStatus, now: float, number: int = 0) -> None:
-        """Store what is news. `number`: the executor's own, 0 if the status came with a hello."""
+    def take(self, container: Container, status: TaskStatus, now: float) -> None:
+        """Store what is news."""
         task = container.tasks.get(status.task_id)
         if task is not None and status.sequence > task.sequence:
-            self._store(task, self._completed(container, task, status), now, number)
+            self._store(task, self._completed(container, task, status), now)
 
     def end_task(self, task: Task, end: End, now: float) -> None:
         """The slave itself says how a task ended."""
@@ -84,7 +84,7 @@ class Statuses:
             executor_id=container.executor.executor_id,
             container_id=container.container_id,
         )
-        self._store(task, status, now, 0)
+        self._store(task, status, now)
 
     def refuse(
         self,
@@ -106,7 +106,7 @@ class Statuses:
             slave_id=self._state.slave_id,
             executor_id=executor_id,
         )
-        self._append(framework_id, status, ContainerID(""), 0, now)
+        self._append(framework_id, status, ContainerID(""), now)
 
     def _completed(self, container: Container, task: Task, status: TaskStatus) -> TaskStatus:
         """What an executor says, with what only we know: who we are, and why we were killing the task."""
@@ -131,24 +131,23 @@ class Statuses:
             container.container_id,
         )
 
-    def _store(self, task: Task, status: TaskStatus, now: float, number: int) -> None:
+    def _store(self, task: Task, status: TaskStatus, now: float) -> None:
         task.sequence = status.sequence
         task.state = status.state
         if status.state.terminal:
             self._state.remove_task(task)
             if self._state.settings.limits_tasks:
                 self._state.do(EndTask(task.container_id, task.info.task_id))
-        self._append(task.framework_id, status, task.container_id, number, now)
+        self._append(task.framework_id, status, task.container_id, now)
 
     def _append(
         self,
         framework_id: FrameworkID,
         status: TaskStatus,
         container_id: ContainerID,
-        number: int,
         now: float,
     ) -> None:
-        self._state.out.append(Append(StatusStored(framework_id, container_id, status, number)))
+        self._state.out.append(Append(StatusStored(framework_id, container_id, status)))
         key = (framework_id, status.task_id)
         stream = self.streams.get(key)
         if stream is None:

@@ -28,9 +28,7 @@ def delivered(number: int) -> TaskDelivered:
 
 
 def stored(number: int, data: bytes = b"") -> StatusStored:
-    return StatusStored(
-        FRAMEWORK, CONTAINER, TaskStatus(TaskID(f"t{number}"), TaskState.FINISHED, data=data), number
-    )
+    return StatusStored(FRAMEWORK, CONTAINER, TaskStatus(TaskID(f"t{number}"), TaskState.FINISHED, data=data))
 
 
 def mixture(count: int) -> list[JournalRecord]:
