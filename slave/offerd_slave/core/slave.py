@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from offerd.codec import encode_message
 from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import (
     Acknowledge,
@@ -25,7 +26,6 @@ from offerd.messages import (
     Reason,
     RegisterExecutor,
     RegisterSlave,
-    RunningExecutor,
     RunningTask,
     RunTasks,
     ShutdownFramework,
@@ -42,7 +42,7 @@ from offerd_slave.core import events as ev
 from offerd_slave.core.actions import Action, DestroyContainer, Exit, MeasureUsage, SaveSlave, UpdateContainer
 from offerd_slave.core.containers import Containers
 from offerd_slave.core.recovery import Recovered, restore
-from offerd_slave.core.state import End, Killing, Phase, State
+from offerd_slave.core.state import HELLO_MAX_BYTES, End, Killing, Phase, State
 from offerd_slave.core.statuses import Statuses
 from offerd_slave.core.tasks import Tasks
 from offerd_slave.settings import SlaveSettings
@@ -177,16 +177,13 @@ class SlaveCore:
             )
             for task in state.tasks.values()
         ]
-        executors = [
-            RunningExecutor(c.framework, c.executor.executor_id, c.container_id, c.executor.resources)
-            for c in state.containers.values()
-        ]
-        hello = RegisterSlave(
-            msgspec.structs.replace(state.info, slave_id=state.slave_id),
-            executors,
-            running + self.statuses.unheard(),
-        )
-        state.to_master(hello)
+        executors = [container.listed() for container in state.containers.values()]
+        info = msgspec.structs.replace(state.info, slave_id=state.slave_id)
+        room_bytes = HELLO_MAX_BYTES - len(encode_message(RegisterSlave(info, executors, running)))
+        unheard, left_out = self.statuses.unheard(room_bytes)
+        if left_out:
+            state.log("WARNING", f"{left_out} ended tasks are too many to be named to the master")
+        state.to_master(RegisterSlave(info, executors, running + unheard))
         state.timers.set(("hello",), now + state.settings.register_retry_s)
 
     def _slave_registered(self, message: SlaveRegistered, now: float) -> None:

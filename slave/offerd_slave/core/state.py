@@ -6,8 +6,18 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
+import msgspec
+
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
-from offerd.messages import ExecutorInfo, FrameworkInfo, Message, SlaveInfo, TaskInfo, TaskState
+from offerd.messages import (
+    ExecutorInfo,
+    FrameworkInfo,
+    Message,
+    RunningExecutor,
+    SlaveInfo,
+    TaskInfo,
+    TaskState,
+)
 from offerd.resources import NOTHING, Resources, total
 from offerd.slots import fits, is_long, long_quantities
 from offerd.timers import Timers
@@ -35,6 +45,7 @@ class Task:
     sequence: int = 0  # of its newest status
     state: TaskState = TaskState.STAGING
     killing: Killing | None = None
+    listed_bytes: int = 0  # how much of a hello it takes at most
 
 
 class Phase(Enum):
@@ -66,16 +77,32 @@ class Container:
     queue: dict[TaskID, Task] = field(default_factory=dict)
     tasks: dict[TaskID, Task] = field(default_factory=dict)
     end: End | None = None
+    listed_bytes: int = 0  # how much of a hello it takes
 
     @property
     def framework_id(self) -> FrameworkID:
         return self.framework.framework_id
+
+    def listed(self) -> RunningExecutor:
+        """As a hello names it."""
+        return RunningExecutor(
+            self.framework, self.executor.executor_id, self.container_id, self.executor.resources
+        )
 
     def resources(self) -> Resources:
         """What its limits must let through: the executor's own and its tasks'."""
         held = [task.info.resources for task in (*self.queue.values(), *self.tasks.values())]
         return total([self.executor.resources, *held])
 
+
+HELLO_MAX_BYTES = 900 << 10
+"""A hello is one message, which cannot hold a mebibyte: ..."""
+LISTED_MAX_BYTES = 720 << 10
+"""... containers and tasks are refused beyond this much of it. That is some 4,000 tasks with short names."""
+_LISTED_TASK_BYTES = 64
+"""Of a task, in a hello: a tag, lengths, state and time limit; without ids, name and resources."""
+
+_encode = msgspec.msgpack.Encoder().encode
 
 TimerKey = tuple[str, ...]
 """Names what is due: ("limit", framework, task), ("escalate", framework, task), ("register", container), ..."""
@@ -96,6 +123,7 @@ class State:
         self.by_executor: dict[tuple[FrameworkID, ExecutorID], Container] = {}
         self.tasks: dict[tuple[FrameworkID, TaskID], Task] = {}
         self.tasks_ended = 0
+        self.listed_bytes = 0  # of a hello: all containers and tasks
         self.total = info.resources.quantities()
         self.long_total = long_quantities(info.resources, settings.long_fraction)
         self.used: dict[str, int] = {}
@@ -158,26 +186,40 @@ class State:
         """Whether long tasks may take this much more."""
         return fits(self.long_used, self.long_total, resources.quantities())
 
+    def can_list(self, framework: FrameworkInfo, task: TaskInfo) -> bool:
+        """Whether a hello has room for one more task, and for its container if it has none yet."""
+        more = _listed_task_bytes(framework.framework_id, task, ContainerID(""))
+        if (framework.framework_id, task.executor_id) not in self.by_executor:
+            more += len(_encode(framework))
+        return self.listed_bytes + more <= LISTED_MAX_BYTES
+
     def add_container(self, container: Container) -> None:
         self.containers[container.container_id] = container
         self.by_executor[container.framework_id, container.executor.executor_id] = container
+        container.listed_bytes = len(_encode(container.listed()))
+        self.listed_bytes += container.listed_bytes
         self.hold(container.executor.resources or NOTHING, long=False)
 
     def remove_container(self, container: Container) -> None:
         del self.containers[container.container_id]
+        self.listed_bytes -= container.listed_bytes
         key = (container.framework_id, container.executor.executor_id)
         if self.by_executor.get(key) is container:
             del self.by_executor[key]
         self.release(container.executor.resources or NOTHING, long=False)
 
     def add_task(self, task: Task) -> None:
-        self.tasks[task.framework_id, task.info.task_id] = task
+        info = task.info
+        self.tasks[task.framework_id, info.task_id] = task
+        task.listed_bytes = _listed_task_bytes(task.framework_id, info, task.container_id)
+        self.listed_bytes += task.listed_bytes
         self.hold(task.info.resources, long=task.long)
 
     def remove_task(self, task: Task) -> None:
         """The task has ended: out of its container, its timers and the accounts."""
         info = task.info
         self.tasks_ended += 1
+        self.listed_bytes -= task.listed_bytes
         del self.tasks[task.framework_id, info.task_id]
         container = self.containers[task.container_id]
         if container.tasks.pop(info.task_id, None) is None:
@@ -188,3 +230,10 @@ class State:
         if task.killing is not None:
             self.timers.cancel(("escalate", task.framework_id, info.task_id))
             self.timers.cancel(("abandon", task.framework_id, info.task_id))
+
+
+def _listed_task_bytes(framework_id: FrameworkID, info: TaskInfo, container_id: ContainerID) -> int:
+    """An upper bound. The name is a person's and may have characters of four bytes; ids have one each."""
+    ids = len(framework_id) + len(info.executor_id) + len(info.task_id) + len(container_id)
+    name_bytes = len(info.name) if info.name.isascii() else 4 * len(info.name)
+    return _LISTED_TASK_BYTES + ids + name_bytes + len(_encode(info.resources))

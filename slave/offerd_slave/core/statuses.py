@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from offerd.codec import encode_message
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import (
     Acknowledge,
@@ -252,15 +253,27 @@ class Statuses:
                 stream.backoff_s = min(2 * stream.backoff_s, self._state.settings.update_retry_max_s)
                 self._resend(key, stream, now)
 
-    def unheard(self) -> list[RunningTask]:
-        """Tasks that have ended without the scheduler having acknowledged it, for a hello."""
-        return [
-            RunningTask(
+    def unheard(self, room_bytes: int) -> tuple[list[RunningTask], int]:
+        """Tasks that have ended without the scheduler having acknowledged it, for a hello; and how many more there are
+        than fit. A master that believes one of those to run calls it lost, and then passes on nothing else of it: some
+        thousands of ends must be unheard for that, so the framework has not read for long, and it is the newest ends
+        that are left out. A framework that hears "lost" may do such work twice; it never takes it for done when it is not.
+        """
+        listed: list[RunningTask] = []
+        left_out = 0
+        for (framework_id, task_id), stream in self.streams.items():
+            last = stream.statuses[-1]
+            if not last.state.terminal:
+                continue
+            ended = RunningTask(
                 framework_id, last.executor_id, task_id, NOTHING, last.state, container_id=last.container_id
             )
-            for (framework_id, task_id), stream in self.streams.items()
-            if (last := stream.statuses[-1]).state.terminal
-        ]
+            room_bytes -= len(encode_message(ended))
+            if room_bytes >= 0:
+                listed.append(ended)
+            else:
+                left_out += 1
+        return listed, left_out
 
     def waiting_for_disk(self) -> bool:
         return bool(self._unsynced or self._syncing)

@@ -38,6 +38,13 @@ class Tasks:
             return End(
                 TaskState.LOST, Reason.OFFER_EXCEEDED, f"{task.resources} is not free on this slave any more"
             )
+        if not state.can_list(framework, task):
+            return End(
+                TaskState.LOST,
+                Reason.OFFER_EXCEEDED,
+                f"this slave has {len(state.tasks)} tasks already: more could not be told to a new master; "
+                "run fewer at once, or with shorter names",
+            )
         if state.is_long(task) and not state.long_fits(task.resources):
             return End(
                 TaskState.LOST,

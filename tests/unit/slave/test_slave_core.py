@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
 from offerd import messages as m
+from offerd.codec import encode_message
 from offerd.ids import FrameworkID, SlaveID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
@@ -495,3 +496,44 @@ def test_a_sync_done_in_place_is_confirmed_in_time_though_nothing_else_happens()
     assert deadline <= bench.now + 0.03
     bench.turn(0.03)
     assert [stored.number for stored in bench.told_executors(m.UpdatesStored)] == [2]
+
+
+def test_more_tasks_than_a_hello_can_name_are_refused_and_all_that_run_are_named() -> None:
+    bench = Bench()
+    bench.register()
+    tiny = Resources.of(mem=1024)
+    for batch in range(12):
+        infos = [
+            m.TaskInfo(
+                TaskID(f"{batch}.{i}".ljust(120, "x")),
+                tiny,
+                COMMAND.executor_id,
+                time_limit_s=9.0,
+                name="n" * 60,
+            )
+            for i in range(400)
+        ]
+        bench.run(*infos)
+    running = {task_id for _, task_id in bench.core.state.tasks}
+    refused = {name: reason for name, state, reason in bench.statuses() if state is LOST}
+    assert len(running) + len(refused) == 4800
+    assert len(refused) > 1000
+    assert set(refused.values()) == {Reason.OFFER_EXCEEDED}
+    bench.clear()
+    bench.from_master(m.NotRegistered())
+    (hello,) = (message for message in bench.sent if isinstance(message, m.RegisterSlave))
+    listed = {named.task_id for named in hello.tasks}
+    assert running <= listed
+    assert listed - running  # as many of those that ended unheard as fit ...
+    assert listed - running < set(refused)  # ... which are not all
+    assert bench.core.state.listed_bytes >= len(encode_message(hello.executors)) + sum(
+        len(encode_message(named)) for named in hello.tasks if named.task_id in running
+    )
+
+
+def test_a_connection_that_stands_again_is_greeted_at_once() -> None:
+    bench = Bench()
+    bench.register()
+    bench.clear()
+    bench.event(ev.MasterConnected())
+    assert [type(message) for message in bench.sent] == [m.RegisterSlave]
