@@ -426,6 +426,8 @@ class SlaveDaemon:
         self._link.close()
         self._master.close()
         self._endpoint.close()
+        self._wakeup.close()
+        self._wakeup_write.close()
         self._files.close()
         self._launcher.close()
         self._containerizer.close()

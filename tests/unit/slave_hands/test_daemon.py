@@ -1,0 +1,166 @@
+"""The slave's shell, turn by turn: what it does when the disk refuses, and in which order."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.slave_bench import COMMAND, FRAMEWORK, task
+from offerd import messages as m
+from offerd.ids import ContainerID, SlaveID
+from offerd_isolation.base import ProcessID
+from offerd_slave.core import actions as act
+from offerd_slave.core import events as ev
+from offerd_slave.daemon import SlaveDaemon
+from offerd_slave.records import ContainerCheckpoint
+from offerd_slave.settings import SlaveOptions
+
+
+def disk_full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[SlaveDaemon]:
+    options = SlaveOptions(master="127.0.0.1:1", http_port=0, work_dir=tmp_path / "work", isolation="noop")
+    made = SlaveDaemon(options)
+    made._is_linked = True
+    made._storer._last_took_s = 0.0  # a disk that has been quick: the sync is done in place
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sent(daemon: SlaveDaemon, monkeypatch: pytest.MonkeyPatch) -> list[m.Message]:
+    messages: list[m.Message] = []
+    monkeypatch.setattr(daemon._master, "send", messages.append)
+    happen(daemon, ev.FromMaster(1, m.SlaveRegistered(SlaveID("S-1"), "master")))
+    messages.clear()
+    return messages
+
+
+def happen(daemon: SlaveDaemon, *events: ev.Event) -> None:
+    daemon._events += events
+    daemon._turn()
+
+
+def too_large() -> ev.FromMaster:
+    return ev.FromMaster(1, m.RunTasks(FRAMEWORK, COMMAND, [task("huge", cpus=100_000)]))
+
+
+def test_slave_whose_disk_is_full_still_shows_that_it_lives_and_says_the_rest_later(
+    daemon: SlaveDaemon, sent: list[m.Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon._storer, "write", disk_full)
+        gone = m.KillTask(FRAMEWORK.framework_id, task("gone").task_id)
+        happen(daemon, too_large(), ev.FromMaster(1, gone), ev.FromMaster(1, m.Ping()))
+        assert [type(message) for message in sent] == [m.Pong]
+        happen(daemon, ev.UsageMeasured(10, 20))
+        assert [type(message) for message in sent] == [m.Pong, m.SlaveUsage]
+    sent.clear()
+    daemon._write_again_at = 0.0
+    happen(daemon)
+    assert [message.status.reason for message in sent if isinstance(message, m.StatusUpdate)] == [
+        m.Reason.TASK_UNKNOWN,
+        m.Reason.OFFER_EXCEEDED,
+    ]
+
+
+def test_nothing_is_queued_for_a_master_that_is_away(daemon: SlaveDaemon, sent: list[m.Message]) -> None:
+    daemon._is_linked = False
+    for _ in range(3):
+        happen(daemon, ev.FromMaster(1, m.NotRegistered()))
+    assert sent == []
+    daemon._is_linked = True
+    happen(daemon, ev.MasterConnected())
+    assert [type(message) for message in sent] == [m.RegisterSlave]
+
+
+def test_what_happens_while_a_turn_ends_is_handled_by_the_next_one_at_once(
+    daemon: SlaveDaemon, sent: list[m.Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = ContainerID("nobody")
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon.core, "tick", lambda now: [act.DestroyContainer(unknown)])
+        happen(daemon)
+    assert daemon._events == [ev.ContainerDestroyed(unknown)]
+    assert daemon._timeout_ms() == 0
+
+
+def test_journal_that_cannot_be_rewritten_goes_on_and_is_left_alone_for_a_while(
+    daemon: SlaveDaemon, sent: list[m.Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[Any] = []
+
+    def fails(records: object) -> None:
+        tries.append(records)
+        disk_full()
+
+    monkeypatch.setattr(daemon.journal, "compact", fails)
+    daemon._compact_above_bytes = 0
+    happen(daemon, too_large())
+    happen(daemon)
+    happen(daemon)
+    assert len(tries) == 1
+
+
+def test_journal_of_live_records_is_not_rewritten_in_every_turn(
+    daemon: SlaveDaemon, sent: list[m.Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offerd_slave.daemon.COMPACT_BYTES", 10)
+    daemon._compact_above_bytes = 10
+    happen(daemon, too_large())
+    assert daemon._compact_above_bytes == 2 * daemon.journal.size_bytes > 20
+
+
+def test_id_that_cannot_be_saved_is_saved_later(
+    daemon: SlaveDaemon, sent: list[m.Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon.workdir, "save_slave", disk_full)
+        happen(daemon, ev.FromMaster(2, m.SlaveRegistered(SlaveID("S-2"), "master")))
+    daemon._keep_house_at = 0.0
+    happen(daemon)
+    found = daemon.workdir.read(daemon.journal).slave
+    assert found is not None
+    assert (found.slave_id, found.epoch) == ("S-2", 2)
+
+
+def test_launch_whose_checkpoint_cannot_be_written_fails(
+    daemon: SlaveDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon.workdir, "save_container", disk_full)
+    containerizer, container_id = daemon._containerizer, ContainerID("c")
+    containerizer._checkpoints[container_id] = ContainerCheckpoint(
+        container_id, FRAMEWORK, COMMAND, "token", "noop"
+    )
+    containerizer._launched(container_id, ProcessID("boot", 2**22 + 1, 1))
+    (event,) = daemon._events
+    assert isinstance(event, ev.LaunchFailed)
+    assert "No space left" in event.message
+
+
+def test_container_that_does_not_die_is_looked_at_less_and_less_often(
+    daemon: SlaveDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    containerizer, container_id = daemon._containerizer, ContainerID("c")
+    monkeypatch.setattr(daemon._isolation, "destroy", lambda container_id: False)
+    now, looks = 100.0, []
+    containerizer.destroy(container_id, now)
+    for _ in range(10):
+        next_at = containerizer.next_deadline()
+        assert next_at is not None
+        looks.append(round(next_at - now, 3))
+        now = next_at
+        containerizer.tick(now)
+    assert looks == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0, 1.0]
+    containerizer.destroy(container_id, now)
+    next_at = containerizer.next_deadline()
+    assert next_at is not None
+    assert next_at == pytest.approx(now + 0.01)
