@@ -140,3 +140,16 @@ def test_removal_of_odd_things(tmp_path: Path) -> None:
     (tree / "locked").chmod(0)
     remove_tree(tree)
     assert not tree.exists()
+
+
+def test_pass_that_fails_does_not_end_the_collector(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    collector = SandboxCollector(tmp_path, 10.0)  # no `containers` there
+    try:
+        collector.tick(0.0, ())
+        wait_until(lambda: "cannot look for old sandboxes" in caplog.text, "the complaint")
+        (tmp_path / "containers" / "old").mkdir(parents=True)
+        os.utime(tmp_path / "containers" / "old", (1.0, 1.0))
+        collector.tick(1e6, ())
+        wait_until(lambda: not (tmp_path / "containers" / "old").exists(), "the old sandbox to be gone")
+    finally:
+        collector.close()
