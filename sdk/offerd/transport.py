@@ -21,7 +21,7 @@ from offerd.messages import Message
 M = TypeVar("M")
 
 HIGH_WATER_FRAMES = 10_000
-"""Frames queued for one peer before it counts as too slow. At 256 KiB a frame memory would go first: see MAX_QUEUED."""
+"""Frames queued for one peer before it counts as too slow."""
 HEARTBEAT_INTERVAL_MS = 5_000
 HEARTBEAT_TIMEOUT_MS = 15_000
 RECONNECT_MS = 20
