@@ -16,6 +16,7 @@ import zmq
 from offerd.codec import MAX_FRAME_BYTES, Codec, frames
 from offerd.errors import BadInput, BadMessage, MessageTooLarge
 from offerd.ids import PeerID
+from offerd.link import LinkMonitor
 from offerd.messages import Message
 
 M = TypeVar("M")
@@ -55,15 +56,25 @@ class Client(Generic[M]):
     a client has one peer, which it chose.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, codec: Codec[M]) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        address: str,
+        codec: Codec[M],
+        *,
+        monitored: bool = False,
+    ) -> None:
+        """Connect. `monitored`: `link` tells of the connection, from the very first one on."""
         self._codec = codec
         self.address = address
         self.socket = context.socket(zmq.DEALER)
         _configure(self.socket)
+        # Before the connect: on loopback the connection may stand before this line's successor runs.
+        self.link = LinkMonitor(self.socket) if monitored else None
         try:
             self.socket.connect(address)
         except zmq.ZMQError as error:
-            self.socket.close()
+            self.close()
             raise BadInput(f"cannot connect to {address}: {error.strerror}; write it as HOST:PORT") from None
         self._outgoing: list[Message] = []
         self.bad_frames = 0
@@ -107,6 +118,8 @@ class Client(Generic[M]):
             yield decoded
 
     def close(self) -> None:
+        if self.link is not None:
+            self.link.close()
         self.socket.close()
 
 

@@ -22,7 +22,6 @@ import zmq
 from offerd import codec
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.ids import ContainerID, SlaveID
-from offerd.link import LinkMonitor
 from offerd.messages import Message, Pong, RegisterSlave, SlaveInfo, SlaveUsage
 from offerd.pacing import Pacer
 from offerd.transport import Client, new_context, tcp
@@ -78,8 +77,10 @@ class SlaveDaemon:
 
         self._context = new_context()
         self._endpoint = Endpoint(self._context, self.workdir.sockets / "executors.sock")
-        self._master: Client[Any] = Client(self._context, tcp(options.master, MASTER_PORT), codec.to_slave)
-        self._link = LinkMonitor(self._master.socket)
+        address = tcp(options.master, MASTER_PORT)
+        self._master: Client[Any] = Client(self._context, address, codec.to_slave, monitored=True)
+        assert self._master.link is not None
+        self._link = self._master.link
         self._is_linked = False
         self._drops_told = False  # of this connection
         self._files = FileServer(options.ip, options.http_port, self.workdir.path)
@@ -423,7 +424,6 @@ class SlaveDaemon:
         self._master.socket.setsockopt(
             zmq.LINGER, 500
         )  # the goodbye is to arrive, a dead master is not waited for
-        self._link.close()
         self._master.close()
         self._endpoint.close()
         self._wakeup.close()
