@@ -64,7 +64,9 @@ def test_command_gets_its_arguments_and_nothing_of_the_slave(bed: Bed) -> None:
     numbers = [line for line in lines if line.isdigit()]
     assert numbers == ["0", "1", "2", "3"]
     assert "SigBlk:\t0000000000000000" in lines
-    assert "SigIgn:\t0000000000000000" in lines
+    (ignored,) = [int(line.split()[1], 16) for line in lines if line.startswith("SigIgn")]
+    # Signals 32 and 33 are glibc's own: its posix_spawn, by which make starts us, has them ignored, and no program can undo it.
+    assert ignored & ~(0b11 << 31) == 0
     assert "NoNewPrivs:\t1" in lines
 
 
