@@ -212,7 +212,7 @@ def test_a_planted_fault_is_found(check: Check, source: str) -> None:
         (blanks, "x = 1\n\n    y\n"),
         (trailing_blanks, "all:\n\techo\n"),
         (unfinished, "todos = methodology\n"),
-        (machine_paths, "slave/work/x and ./tmp/y and a https://host/home/z\n"),
+        (machine_paths, "slave" + "/work" + "/x and ./tmp/y and a https://host/home/z\n"),
         (docstring, '"""What it is for."""\n'),
         (annotations_import, "from __future__ import annotations\n\ndef f() -> None: ...\n"),
         (annotations_import, "from offerd import ids\n"),
