@@ -1,4 +1,4 @@
-"""The table, on the terminal and in `results.md`, where each machine has a section of its own."""
+"""The table, on the terminal and in `results.md`, where each suite has a section for each machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parent / "results.md"
 _TITLE = """# Measurements
 
 Written by `make bench`. Figures are `median (least-most)` of the runs; ratios are taken pair by pair, between a run of
-offerd and a run of the baseline right beside it. MB are millions of bytes. Each machine has a section of its own.
+offerd and a run of the baseline right beside it. MB are millions of bytes. Each suite has a section for each machine.
 """
 _COLUMNS = ("measure", "offerd", "baseline", "ratio", "demanded", "met")
 
@@ -59,16 +59,18 @@ def print_table(console: Console, findings: Findings) -> None:
         console.print(Markdown(note))
 
 
-def write(machine: Machine, findings: Findings, failures: Iterable[str], path: Path = RESULTS) -> None:
-    """Replace this machine's section, or add it; those of others stay."""
+def write(
+    suite: str, machine: Machine, findings: Findings, failures: Iterable[str], path: Path = RESULTS
+) -> None:
+    """Replace this suite's section for this machine, or add it; all others stay."""
     sections = read_sections(path)
-    sections[machine.title] = section(machine, findings, failures)
+    sections[f"{suite} · {machine.title}"] = section(machine, findings, failures)
     parts = [f"## {title}\n\n{body}" for title, body in sections.items()]
     path.write_text("\n".join([_TITLE, *parts]))
 
 
 def read_sections(path: Path) -> dict[str, str]:
-    """The body of each machine's section, by its title."""
+    """The body of each section, by its title."""
     if not path.exists():
         return {}
     parts = re.split(r"^## (.+)\n+", path.read_text(), flags=re.MULTILINE)[1:]

@@ -1,37 +1,30 @@
-"""The whole suite of measurements: `make bench`, or `python bench/run.py --quick`.
+"""The measurements, in suites: `make bench` runs the first, `python bench/run.py --suite NAME --quick` any, roughly.
 
-Everything is measured on a real cluster on this host, beside baselines measured in the same run. A full run takes some
-minutes and wants the machine for itself; it writes `bench/results.md`.
+Everything is measured for real on this host, beside baselines measured in the same run. A full run takes some minutes
+and wants the machine for itself; it writes the suite's section of `bench/results.md`.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from types import FrameType
 
 from rich.console import Console
 
-import commands
-import core
-import latency
-import memory
 import report
-import throughput
 from figures import Findings
 from machine import this_machine
 from offerd.errors import OfferdError
 
-SUBJECTS: dict[str, Callable[[bool], Findings]] = {
-    "core": core.measure,
-    "throughput": throughput.measure,
-    "commands": commands.measure,
-    "latency": latency.measure,
-    "memory": memory.measure,
+# A suite is a `make` target (`bench`, `bench-NAME`) and a section of results.md; a subject is a module here with
+# `measure(quick: bool) -> Findings`, imported only when it is run.
+SUITES: dict[str, tuple[str, ...]] = {
+    "cluster": ("core", "throughput", "commands", "latency", "memory"),
 }
 
 
@@ -42,11 +35,11 @@ def main() -> int:
     console = Console()
     console.print(f"offerd on {machine.title}; kernel {machine.kernel}, Python {machine.python}")
     findings, failures = Findings(), []
-    for name in options.only or SUBJECTS:
+    for name in options.only or SUITES[options.suite]:
         print(f"measuring {name} ...", file=sys.stderr, end=" ", flush=True)
         started = time.monotonic()
         try:
-            found = SUBJECTS[name](options.quick)
+            found: Findings = importlib.import_module(name).measure(options.quick)
         except (
             OfferdError,
             OSError,
@@ -63,7 +56,7 @@ def main() -> int:
         findings.notes += found.notes
     report.print_table(console, findings)
     if options.write if options.write is not None else not (options.quick or options.only):
-        report.write(machine, findings, failures)
+        report.write(options.suite, machine, findings, failures)
         console.print(f"\nwritten to {report.RESULTS.name}")
     return 1 if failures else 0
 
@@ -73,13 +66,18 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs: a minute, and rough")
-    parser.add_argument("--only", nargs="+", choices=list(SUBJECTS), metavar="NAME", help=", ".join(SUBJECTS))
+    parser.add_argument("--suite", choices=list(SUITES), default="cluster", help="default: cluster")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="subjects of the suite")
     parser.add_argument(
         "--write",
         action=argparse.BooleanOptionalAction,
         help="write results.md (default: after a full run)",
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    for name in options.only or ():
+        if name not in SUITES[options.suite]:
+            parser.error(f"--only {name}: the suite {options.suite} has {', '.join(SUITES[options.suite])}")
+    return options
 
 
 def _end(number: int, frame: FrameType | None) -> None:
