@@ -18,15 +18,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import psutil
 
+from offerd.detector import find_leader
 from offerd.errors import BadInput, OfferdError
+from offerd.leader import parse_zookeeper
 from offerd.operator import OperatorClient
 from offerd.resources import Resources
+from offerd_cli import zookeeper
 from offerd_cli.sweep import MARK, sweep
 
 START_TIMEOUT_S = 30.0
@@ -37,12 +40,22 @@ FIRST_PORT, LAST_PORT = 31000, 31999
 
 
 class Daemon:
-    """One daemon of the cluster: how to start it, and the process if it runs. Its stderr goes to the file `log`."""
+    """One daemon of the cluster: how to start it, and the process if it runs. Its stderr goes to the file `log`.
+
+    `words` are those of our command line; `program` is what they are given to.
+    """
 
     def __init__(
-        self, name: str, words: list[str], log: Path, work_dir: Path | None, environment: Mapping[str, str]
+        self,
+        name: str,
+        words: list[str],
+        log: Path,
+        work_dir: Path | None,
+        environment: Mapping[str, str],
+        program: Sequence[str] = (sys.executable, "-m", "offerd_cli.main"),
     ) -> None:
         self.name = name
+        self.program = program
         self.log = log
         self.work_dir = work_dir
         self.words = words
@@ -69,7 +82,7 @@ class Daemon:
         """Start the process; its output is appended to the log."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "offerd_cli.main", *self.words],
+                [*self.program, *self.words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -113,6 +126,8 @@ class Daemon:
 class LocalCluster:
     """A master and `slaves` slaves. `cpus` and `mem` are each slave's ("" = a fair part of this host, but at least two
     cpus); `port` 0 is a free one. `master_options` and `slave_options` are further words for the daemons' command lines.
+
+    With `zk` the `masters` stand for election: "auto" starts a ZooKeeper, else it is one that runs (`HOST:PORT,.../path`).
     """
 
     def __init__(
@@ -127,9 +142,19 @@ class LocalCluster:
         long_fraction: float = 0.5,
         master_options: tuple[str, ...] = (),
         slave_options: tuple[str, ...] = (),
+        masters: int = 1,
+        zk: str = "",
     ) -> None:
         if slaves < 0:
             raise BadInput(f"--slaves {slaves}: a cluster cannot have fewer than none")
+        if masters < 1 or (masters > 1 and not zk):
+            raise BadInput(f"--masters {masters}: several need a ZooKeeper to elect one; say --zk auto")
+        if zk == "auto":
+            zookeeper.check_installed()
+        elif zk:
+            zk = str(parse_zookeeper(zk))
+        self._masters_wanted = masters
+        self._zk = zk
         self._number = slaves
         self._port = port
         self.slave_resources = Resources.parse(
@@ -143,7 +168,8 @@ class LocalCluster:
         self._master_words = ["--die-with-parent", *master_options]
         self.base = Path()
         self.address = ""
-        self.master: Daemon
+        self.masters: list[Daemon] = []
+        self.zookeeper: Daemon | None = None
         self.slaves: list[Daemon] = []
         self._janitor: subprocess.Popen[bytes] | None = None
 
@@ -160,7 +186,9 @@ class LocalCluster:
             # Tasks may run as other users, who must get to their sandboxes, but not list those of others.
             self.base.chmod(0o711)
             self._start_janitor()
-            self._start_master()
+            if self._zk == "auto":
+                self._zk = self._start_zookeeper()
+            self._start_masters()
             for number in range(1, self._number + 1):
                 daemon = self._slave(number)
                 daemon.start()
@@ -179,15 +207,36 @@ class LocalCluster:
             start_new_session=True,
         )
 
-    def _start_master(self) -> None:
-        file = self.base / "master.address"
-        words = ["master", "--port", str(self._port), "--address-file", str(file), *self._master_words]
-        self.master = Daemon("master", words, self.base / "master.log", None, self._environment())
-        self.master.start()
-        self._wait(lambda: file.exists() and file.read_text().strip() != "", "the master to listen")
-        self.address = file.read_text().strip().removeprefix("tcp://")
-        # One that is started again must be found where the slaves look for it.
-        self.master.words[2] = self.address.rpartition(":")[2]
+    def _start_zookeeper(self) -> str:
+        """Start one, and wait until it serves; returns where our masters' nodes are in it."""
+        ports = zookeeper.free_ports(1)
+        program = zookeeper.prepare_server(self.base / "zookeeper", 0, ports)
+        self.zookeeper = Daemon(
+            "zookeeper", [], self.base / "zookeeper.log", None, self._environment(), program
+        )
+        self.zookeeper.start()
+        self._wait(lambda: zookeeper.mode(ports[0].client) != "", "ZooKeeper to serve")
+        return str(parse_zookeeper(f"{zookeeper.hosts(ports)}/offerd"))
+
+    def _start_masters(self) -> None:
+        """The first gets the port that was asked for, others the next free ones."""
+        files = []
+        for number in range(1, self._masters_wanted + 1):
+            name = "master" if self._masters_wanted == 1 else f"master-{number}"
+            file = self.base / f"{name}.address"
+            port = self._port if number == 1 else 0
+            words = ["master", "--port", str(port), "--address-file", str(file), *self._master_words]
+            if self._zk:
+                words += ["--zk", self._zk]
+            daemon = Daemon(name, words, self.base / f"{name}.log", None, self._environment())
+            daemon.start()
+            self.masters.append(daemon)
+            files.append(file)
+        for daemon, file in zip(self.masters, files, strict=True):
+            self._wait(lambda: all(map(_is_written, files)), "the masters to listen")
+            # One that is started again must be found where the slaves look for it.
+            daemon.words[2] = file.read_text().strip().rpartition(":")[2]
+        self.address = self._zk or files[0].read_text().strip()
 
     def _slave(self, number: int) -> Daemon:
         name = f"slave-{number}"
@@ -206,8 +255,24 @@ class LocalCluster:
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
+    @property
+    def master(self) -> Daemon:
+        """The first, and mostly the only one."""
+        return self.masters[0]
+
+    def leader(self) -> Daemon:
+        """The master that leads. Raises `OfferdError` if none does yet."""
+        if not self._zk:
+            return self.master
+        address = find_leader(parse_zookeeper(self._zk), START_TIMEOUT_S)
+        for daemon in self.masters:
+            if address and daemon.words[2] == address.rpartition(":")[2]:
+                return daemon
+        raise OfferdError(f"none of our masters leads: {address or 'nobody does'}")
+
     def daemons(self) -> list[Daemon]:
-        return [self.master, *self.slaves]
+        zookeepers = [] if self.zookeeper is None else [self.zookeeper]
+        return [*zookeepers, *self.masters, *self.slaves]
 
     def ask(self) -> OperatorClient:
         """A client for questions to this cluster's master; close it (it is a context manager)."""
@@ -252,6 +317,12 @@ class LocalCluster:
         self._end(self.slaves[number], signal.SIGKILL)
         self.slaves[number].start()
 
+    def kill_leader(self) -> Daemon:
+        """`kill -9` the master that leads; returns it."""
+        leader = self.leader()
+        self._end(leader, signal.SIGKILL)
+        return leader
+
     def kill_master(self, with_signal: int = signal.SIGKILL) -> None:
         self._end(self.master, with_signal)
 
@@ -283,7 +354,7 @@ class LocalCluster:
         """End all tasks and daemons and remove everything. May be called again, and after a failed start."""
         give_up_at = time.monotonic() + STOP_TIMEOUT_S
         # Slaves first: they end their tasks and tell the master. Killed ones leave executors behind for the sweep.
-        for group in (self.slaves, [self.master] if hasattr(self, "master") else []):
+        for group in (self.slaves, self.masters, [] if self.zookeeper is None else [self.zookeeper]):
             for daemon in group:
                 daemon.signal(signal.SIGTERM)
             for daemon in group:
@@ -314,6 +385,10 @@ class LocalCluster:
 def _without_name(line: str) -> str:
     """A daemon's complaint without the command's name in front: it is ours to say now."""
     return line.removeprefix("offerd: ")
+
+
+def _is_written(file: Path) -> bool:
+    return file.exists() and file.read_text().strip() != ""
 
 
 def _fair_cpus(slaves: int) -> int:

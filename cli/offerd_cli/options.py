@@ -44,8 +44,8 @@ master_option: Callable[[F], F] = click.option(
     default=DEFAULT_MASTER,
     show_default=True,
     show_envvar=True,
-    metavar="HOST:PORT",
-    help="Where the master is.",
+    metavar="WHERE",
+    help="The master, as HOST:PORT, or the ZooKeeper that knows it: zk://HOST:PORT,.../path.",
 )
 json_option: Callable[[F], F] = click.option(
     "--json", "as_json", is_flag=True, help="One JSON document on stdout, for programs."

@@ -11,11 +11,12 @@ import ipaddress
 import logging
 import math
 import os
+import select
 import signal
 import socket
 import sys
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,21 +24,28 @@ from types import FrameType
 
 import zmq
 
-from offerd import codec
+from offerd import __version__, codec
+from offerd.detector import SESSION_TIMEOUT_S
 from offerd.errors import BadInput, BadMessage
 from offerd.ids import PeerID
+from offerd.leader import ZooKeeperAddress, describe_master
+from offerd.messages import NotLeading
 from offerd.pacing import Pacer
 from offerd.transport import Server, new_context
 from offerd_master.allocation.base import Allocator, load_allocator
-from offerd_master.core.actions import Action, Drop, Log, Send
+from offerd_master.core.actions import Action, Drop, LaterEpochSeen, Log, Send
 from offerd_master.core.events import PeerDropped, PeerLost, Received
 from offerd_master.core.master import MasterCore
+from offerd_master.election import Deposed, Election, Leading, Out, StandingBy
 from offerd_master.settings import Settings
 
 DEFAULT_PORT = 5060
 MAX_DROPPED_PEERS = 10_000
 """Routing ids not listened to. A peer that connects again has a new one, so old ones need not be kept for ever."""
 MAX_LINE = 500
+HOLD_S = 0.5
+"""How long a master that stands by keeps what comes before it sends the senders to the leader: it may come to lead."""
+MAX_HELD = 50_000
 
 log = logging.getLogger("offerd.master")
 
@@ -46,6 +54,8 @@ log = logging.getLogger("offerd.master")
 class MasterOptions:
     """How to run a master. `port` 0 takes a free one; `address_file` gets `HOST:PORT` once it listens.
 
+    `zookeeper`: stand for election there, and lead only when elected; others are told to come to `advertise_ip` ("" = `ip`,
+    or where that is every address, the host's own).
     `insecure` allows an `ip` other than a loopback one: there are no keys yet, so whoever reaches it may command it.
     """
 
@@ -53,6 +63,9 @@ class MasterOptions:
     port: int = DEFAULT_PORT
     insecure: bool = False
     address_file: str | os.PathLike[str] | None = None
+    zookeeper: ZooKeeperAddress | None = None
+    session_timeout_s: float = SESSION_TIMEOUT_S
+    advertise_ip: str = ""
     settings: Settings = field(default_factory=Settings)
 
 
@@ -70,9 +83,9 @@ class Master:
             self._context.term()
             raise
         self.address = self._server.address.removeprefix("tcp://")
-        # Later masters must have later epochs: milliseconds, as a restart takes longer than one.
-        self.epoch = int(time.time() * 1000)
-        self.core = MasterCore(settings, f"M-{self.epoch:x}", self.epoch, allocator, time.monotonic())
+        self._settings, self._allocator = settings, allocator
+        self._election: Election | None = None
+        self._lease_until = math.inf
         self._dropped: OrderedDict[PeerID, None] = OrderedDict()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -82,6 +95,12 @@ class Master:
         self._poller.register(self._wake_in, zmq.POLLIN)
         self._stopping = False
         self._pacer = Pacer()
+        if options.zookeeper is None:
+            # Later masters should have later epochs: milliseconds, as a restart takes longer than one. If the clock was
+            # set back meanwhile, the first slave or scheduler to come back tells (`LaterEpochSeen`).
+            self._lead(int(time.time() * 1000))
+        else:
+            self._election = self._stand(options, options.zookeeper)
 
     @property
     def wakeup_fd(self) -> int:
@@ -91,41 +110,133 @@ class Master:
     def stop(self) -> None:
         """End `run` after the turn it is in; may be called from a signal handler or another thread."""
         self._stopping = True
-        with contextlib.suppress(BlockingIOError):  # full: it wakes anyway
-            self._wake_out.send(b"\0")
+        self._wake()
 
     def run(self) -> None:
-        """Serve until `stop`."""
+        """Serve until `stop`; first stand by until elected, where that is to be. Raises `Deposed`: then nothing more was
+        said by us than what was said while we led.
+        """
+        if self._election is not None:
+            self._stand_by(self._election)
         while not self._stopping:
-            wait_s = self.core.next_deadline() - time.monotonic()
-            self._poller.poll(max(0, math.ceil(wait_s * 1000)))
+            wait_s = min(self.core.next_deadline(), self._lease_until) - time.monotonic()
+            ready = self._poller.poll(max(0, math.ceil(wait_s * 1000)))
+            if self._election is not None:
+                self._look_at_lease(self._election, ready)
             self._pacer.collect(self.core.cluster.tasks_running, self.core.cluster.tasks_ended)
             self._turn()
 
     def close(self) -> None:
+        if self._election is not None:
+            self._election.close()
         self._server.close()
         self._wake_in.close()
         self._wake_out.close()
         self._context.term()
 
+    # -- leading --------------------------------------------------------------------------------------------------------
+
+    def _lead(self, epoch: int) -> None:
+        self.epoch = epoch
+        master_id = f"M-{epoch:x}"
+        self.core = MasterCore(self._settings, master_id, epoch, self._allocator, time.monotonic())
+        if self._election is not None:
+            log.info("master %s leads", master_id)
+
+    def _stand(self, options: MasterOptions, zookeeper: ZooKeeperAddress) -> Election:
+        ip, _, port = self.address.rpartition(":")
+        ip = options.advertise_ip or (_own_ip() if ip == "0.0.0.0" else ip)
+        node = describe_master(
+            f"{ip}:{port}-{os.getpid()}", f"{ip}:{port}", socket.gethostname(), __version__
+        )
+        return Election(zookeeper, node, options.session_timeout_s, self._wake)
+
+    def _stand_by(self, election: Election) -> None:
+        """Until we lead (or are stopped): send whoever comes to the leader."""
+        log.info("standing for election at %s", election.address)
+        told = ""
+        # Slaves and schedulers may learn a little before us that we lead, and they come at once.
+        held: deque[tuple[float, PeerID, list[codec.ToMaster] | BadMessage]] = deque(maxlen=MAX_HELD)
+        while not self._stopping:
+            place = election.place
+            if isinstance(place, Leading):
+                self._lease_until = place.until
+                self._lead(place.epoch)
+                for _, peer, batch in held:
+                    self._receive(peer, batch)
+                return
+            assert isinstance(place, StandingBy)  # who never led cannot be out
+            if place.leader != told:
+                told = place.leader
+                log.info("standing by: %s leads", told.removeprefix("tcp://"))
+            if not told:
+                # Perhaps we are about to lead: whoever comes now has not come in vain.
+                select.select([self._wake_in], [], [])
+                self._sleep_off_wakes()
+                continue
+            self._poller.poll(int(HOLD_S * 1000) if held else None)
+            self._sleep_off_wakes()
+            now = time.monotonic()
+            held += ((now, peer, batch) for peer, batch in self._server.drain())
+            while held and now >= held[0][0] + HOLD_S:
+                self._server.send(held.popleft()[1], NotLeading(told))
+            self._server.flush()
+
+    def _look_at_lease(self, election: Election, ready: list[tuple[object, int]]) -> None:
+        """Raises `Deposed` unless we certainly lead. Before anything is read or sent: we may just have been asleep."""
+        if any(readable == self._wake_in.fileno() for readable, _ in ready):
+            self._sleep_off_wakes()
+        place = election.place
+        if isinstance(place, Leading):
+            self._lease_until = place.until
+            self.epoch = self.core.cluster.epoch = place.epoch
+        if isinstance(place, Out):
+            raise Deposed(f"this master leads no more: {place.why}; ending")
+        if time.monotonic() >= self._lease_until:
+            raise Deposed(
+                "this master cannot be sure to lead any more: ZooKeeper has not answered in time; ending"
+            )
+
+    def _later_epoch(self, seen: int) -> None:
+        if self._election is not None:
+            self._election.raise_epoch(seen)
+        else:
+            self.epoch = self.core.cluster.epoch = seen + 1
+            log.warning(
+                "a slave or scheduler has obeyed a later master (was the clock set back?): going on after that"
+            )
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full: it wakes anyway
+            self._wake_out.send(b"\0")
+
+    def _sleep_off_wakes(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_in.recv(4096)
+
+    # -- a turn ---------------------------------------------------------------------------------------------------------
+
     def _turn(self) -> None:
         core = self.core
         for peer, batch in self._server.drain():
-            if peer in self._dropped:
-                continue
-            if isinstance(batch, BadMessage):
-                self._drop(peer, str(batch))
-                continue
-            now = time.monotonic()
-            for message in batch:
-                self._perform(core.handle(Received(peer, message), now))
-                if peer in self._dropped:
-                    break
+            self._receive(peer, batch)
         self._perform(core.tick(time.monotonic()))
         while gone := self._server.flush(self.epoch):
             now = time.monotonic()
             for peer in gone:
                 self._perform(core.handle(PeerLost(peer), now))
+
+    def _receive(self, peer: PeerID, batch: list[codec.ToMaster] | BadMessage) -> None:
+        if peer in self._dropped:
+            return
+        if isinstance(batch, BadMessage):
+            self._drop(peer, str(batch))
+            return
+        core, now = self.core, time.monotonic()
+        for message in batch:
+            self._perform(core.handle(Received(peer, message), now))
+            if peer in self._dropped:
+                return
 
     def _perform(self, actions: Iterable[Action]) -> None:
         for action in actions:
@@ -139,6 +250,8 @@ class Master:
                     "%s",
                     one_line(action.text),
                 )
+            elif type(action) is LaterEpochSeen:
+                self._later_epoch(action.epoch)
 
     def _drop(self, peer: PeerID, why: str) -> None:
         """Listen to this peer no more. It is logged once, as nothing of it is read from now on."""
@@ -168,7 +281,7 @@ def run_master(options: MasterOptions) -> int:
     try:
         if options.address_file is not None:
             write_address(Path(options.address_file), master.address)
-        log.info("master %s listens on %s", master.core.cluster.master_id, master.address)
+        log.info("master listens on %s", master.address)
         master.run()
     finally:
         for number, handler in handlers_before.items():
@@ -201,6 +314,16 @@ def log_to_stderr() -> None:
 def one_line(text: str) -> str:
     """Text that peers had a part in, so that none of them writes lines of its own into our log."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:MAX_LINE])
+
+
+def _own_ip() -> str:
+    """The address by which this host reaches others; loopback if it reaches none. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address that documents use: what counts is the route there
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
 
 
 def _zmq_address(options: MasterOptions) -> str:

@@ -19,7 +19,8 @@ import zmq
 from offerd import codec
 from offerd.errors import FrameworkError, OfferdError
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
-from offerd.link import LinkMonitor
+from offerd.leader import SCHEME, master_address, unreachable
+from offerd.master_client import MasterClient
 from offerd.messages import FrameworkInfo, GuaranteedShare, Offer, TaskStatus
 from offerd.operator_messages import Waiting
 from offerd.orders import (
@@ -30,13 +31,11 @@ from offerd.orders import (
     MasterUnreachable,
     Order,
     Orders,
-    master_address,
     reason_of,
-    unreachable,
 )
 from offerd.resources import Resources
 from offerd.scheduler_core import Action, Answer, Call, Deliver, End, Send
-from offerd.transport import Client, new_context
+from offerd.transport import new_context
 
 log = logging.getLogger("offerd.driver")
 
@@ -109,6 +108,7 @@ class AsyncSchedulerDriver(Orders):
         self.scheduler = scheduler
         self.address = master_address(master)
         self._set_framework(framework)
+        self._core.finds_leader = self.address.startswith(SCHEME)
         self._connect_timeout_s = connect_timeout_s
         self._orders: deque[tuple[Order, tuple[Any, ...]]] = deque()
         self._questions: dict[type, deque[asyncio.Future[Any]]] = {GuaranteedShare: deque(), Waiting: deque()}
@@ -118,8 +118,7 @@ class AsyncSchedulerDriver(Orders):
         self._is_silent = False
         self._must_teardown = False
         self._task: asyncio.Task[None] | None = None
-        self._client: Client[codec.ToScheduler]
-        self._link: LinkMonitor
+        self._client: MasterClient[codec.ToScheduler]
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -223,10 +222,9 @@ class AsyncSchedulerDriver(Orders):
     async def _live(self) -> None:
         context = new_context()
         try:
-            self._client = Client(context, self.address, codec.to_scheduler)
+            self._client = MasterClient(context, self.address, codec.to_scheduler)
             try:
-                with LinkMonitor(self._client.socket) as self._link:
-                    await self._take_turns()
+                await self._take_turns()
             except BaseException:
                 self._is_silent = True
                 raise
@@ -252,7 +250,9 @@ class AsyncSchedulerDriver(Orders):
         while not self._is_ending:
             self._ready.clear()
             await self._turn()
-            for is_up in self._link.changes():
+            if self._client.follow():
+                await self._perform(self._core.link_changed(False, time.monotonic()))
+            for is_up in self._client.link.changes():
                 await self._perform(self._core.link_changed(is_up, time.monotonic()))
                 self._ready.set()
             if not self._core.was_registered and time.monotonic() >= give_up_at:
@@ -273,24 +273,29 @@ class AsyncSchedulerDriver(Orders):
         is asked after the last send. It is watched only while we sleep: during a slow callback it would stay readable and
         keep the loop spinning.
         """
-        sockets, loop = (self._client.socket, self._link.socket), asyncio.get_running_loop()
+        sockets, loop = (self._client.socket, self._client.link.socket), asyncio.get_running_loop()
         if self._ready.is_set() or any(socket.poll(0) for socket in sockets):
             await asyncio.sleep(0)
             return
+        fds = [socket.fileno() for socket in sockets]
+        if self._client.detector is not None:
+            fds.append(self._client.detector.fd)
         timer = loop.call_later(max(0.0, deadline - time.monotonic()), self._ready.set)
-        for socket in sockets:
-            loop.add_reader(socket.fileno(), self._ready.set)
+        for fd in fds:
+            loop.add_reader(fd, self._ready.set)
         try:
             await self._ready.wait()
         finally:
-            for socket in sockets:
-                loop.remove_reader(socket.fileno())
+            for fd in fds:
+                loop.remove_reader(fd)
             timer.cancel()
 
     async def _turn(self) -> None:
         core, handle, handled = self._core, self._core.handle, 0
         await self._carry_out_orders()
-        for _, messages in self._client.drain():
+        for epoch, messages in self._client.drain():
+            if not core.obeys(epoch):
+                continue
             now = time.monotonic()
             for message in messages:
                 await self._perform(handle(message, now))

@@ -31,12 +31,12 @@ ToMaster = Union[
 ]  # fmt: skip
 ToScheduler = Union[
     m.FrameworkRegistered, m.ResourceOffers, m.RescindOffer, m.StatusUpdate, m.SlaveLost, m.ExecutorLost,
-    m.FrameworkMessage, m.GuaranteedShare, m.FrameworkRefused, m.Ping, m.NotRegistered,
+    m.FrameworkMessage, m.GuaranteedShare, m.FrameworkRefused, m.Ping, m.NotRegistered, m.NotLeading,
     om.Waiting,
 ]  # fmt: skip
 ToSlave = Union[
     m.SlaveRegistered, m.SlaveRefused, m.RunTasks, m.KillTask, m.Acknowledge, m.FrameworkMessage, m.ShutdownFramework,
-    m.Ping, m.NotRegistered,
+    m.Ping, m.NotRegistered, m.NotLeading,
 ]  # fmt: skip
 FromExecutor = Union[m.RegisterExecutor, m.ExecutorUpdate, m.FrameworkMessage]
 ToExecutor = Union[
@@ -48,7 +48,7 @@ ToExecutor = Union[
     m.Shutdown,
     m.NotRegistered,
 ]
-ToOperator = Union[om.Cluster, om.Slaves, om.Frameworks, om.Tasks, om.Done, om.Waiting]
+ToOperator = Union[om.Cluster, om.Slaves, om.Frameworks, om.Tasks, om.Done, om.Waiting, m.NotLeading]
 
 M = TypeVar("M")
 

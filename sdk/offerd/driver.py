@@ -21,7 +21,8 @@ import zmq
 from offerd import codec
 from offerd.errors import FrameworkError, OfferdError
 from offerd.ids import FrameworkID
-from offerd.link import LinkMonitor
+from offerd.leader import SCHEME, master_address, unreachable
+from offerd.master_client import MasterClient
 from offerd.messages import FrameworkInfo, GuaranteedShare, Message
 from offerd.operator_messages import Waiting
 from offerd.orders import (
@@ -32,15 +33,13 @@ from offerd.orders import (
     MasterUnreachable,
     Order,
     Orders,
-    master_address,
     reason_of,
-    unreachable,
 )
 from offerd.pacing import Pacer
 from offerd.resources import Resources
 from offerd.scheduler import Scheduler
 from offerd.scheduler_core import Action, Answer, Call, Deliver, End, Send
-from offerd.transport import Client, new_context
+from offerd.transport import new_context
 
 log = logging.getLogger("offerd.driver")
 
@@ -68,6 +67,7 @@ class SchedulerDriver(Orders):
         self.scheduler = scheduler
         self.address = master_address(master)
         self._set_framework(framework)
+        self._core.finds_leader = self.address.startswith(SCHEME)
         self._connect_timeout_s = connect_timeout_s
         self._orders: deque[tuple[Order, tuple[Any, ...]]] = deque()
         self._questions: dict[type, deque[Future[Any]]] = {GuaranteedShare: deque(), Waiting: deque()}
@@ -80,8 +80,7 @@ class SchedulerDriver(Orders):
         self._failure: BaseException | None = None
         self._registered = threading.Event()
         self._thread: threading.Thread | None = None
-        self._client: Client[codec.ToScheduler]
-        self._link: LinkMonitor
+        self._client: MasterClient[codec.ToScheduler]
 
     def __del__(self) -> None:
         # Not at the loop's end: an action called after it must not write to what may be somebody else's file by then.
@@ -203,10 +202,9 @@ class SchedulerDriver(Orders):
     def _loop(self) -> None:
         context = new_context()
         try:
-            self._client = Client(context, self.address, codec.to_scheduler)
+            self._client = MasterClient(context, self.address, codec.to_scheduler)
             try:
-                with LinkMonitor(self._client.socket) as self._link:
-                    self._take_turns()
+                self._take_turns()
             except BaseException:
                 self._is_silent = True
                 raise
@@ -222,10 +220,7 @@ class SchedulerDriver(Orders):
             self._drop_questions("the driver has ended")
 
     def _take_turns(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self._client.socket, zmq.POLLIN)
-        poller.register(self._link.socket, zmq.POLLIN)
-        poller.register(self._wakeup, zmq.POLLIN)
+        poller = self._poller()
         give_up_at = time.monotonic() + self._connect_timeout_s
         pacer = Pacer()
         self._perform(self._core.start(time.monotonic()))
@@ -246,8 +241,11 @@ class SchedulerDriver(Orders):
             for readable, _ in ready:
                 if readable == self._wakeup:
                     os.eventfd_read(self._wakeup)
-                elif readable is self._link.socket:
+                elif readable is self._client.link.socket:
                     self._follow_link()
+                elif self._follow_leader():
+                    poller = self._poller()
+                    break
             pacer.collect(self._core.in_flight, self._core.tasks_ended)
         if not self._is_silent:
             self._carry_out_orders()
@@ -256,17 +254,36 @@ class SchedulerDriver(Orders):
                 self._perform(self._core.teardown(time.monotonic()))
                 self._flush()
 
+    def _poller(self) -> zmq.Poller:
+        poller = zmq.Poller()
+        poller.register(self._client.socket, zmq.POLLIN)
+        poller.register(self._client.link.socket, zmq.POLLIN)
+        poller.register(self._wakeup, zmq.POLLIN)
+        if self._client.detector is not None:
+            poller.register(self._client.detector.fd, zmq.POLLIN)
+        return poller
+
+    def _follow_leader(self) -> bool:
+        """Another master leads: what the one before still sent counts, nothing more reaches it."""
+        self._turn()
+        if self._is_ending or not self._client.follow():
+            return False
+        self._perform(self._core.link_changed(False, time.monotonic()))
+        return True
+
     def _follow_link(self) -> None:
         # First what the lost connection still brought: after it, nothing of that master's holds.
         self._turn()
-        for is_up in self._link.changes():
+        for is_up in self._client.link.changes():
             self._perform(self._core.link_changed(is_up, time.monotonic()))
 
     def _turn(self) -> None:
         """Read what is there, call back, carry out the orders that came of it, write."""
         core, handle, handled = self._core, self._core.handle, 0
         self._carry_out_orders()
-        for _, messages in self._client.drain():
+        for epoch, messages in self._client.drain():
+            if not core.obeys(epoch):
+                continue
             now = time.monotonic()
             for message in messages:
                 self._perform(handle(message, now))

@@ -86,6 +86,7 @@ class Reason(StrEnum):
     SLAVE_INVALID = "SLAVE_INVALID"  # its hello cannot be used: no resources, ids that are none
     PROTOCOL_TOO_OLD = "PROTOCOL_TOO_OLD"
     EPOCH_TOO_OLD = "EPOCH_TOO_OLD"
+    MASTER_STANDS_BY = "MASTER_STANDS_BY"
 
 
 class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -248,6 +249,7 @@ class RegisterFramework(Message, frozen=True):
 
     framework: FrameworkInfo
     protocol: int = PROTOCOL
+    epoch: int = 0  # of the newest leader that this scheduler has heard
 
 
 class AcceptOffers(Message, frozen=True):
@@ -376,6 +378,12 @@ class Pong(Message, frozen=True):
     pass
 
 
+class NotLeading(Message, frozen=True):
+    """I am a master that stands by. `leader`: who leads, as `tcp://HOST:PORT`."""
+
+    leader: str
+
+
 class NotRegistered(Message, frozen=True):
     """I do not know you (I may be new): say your hello again."""
 
@@ -390,6 +398,7 @@ class RegisterSlave(Message, frozen=True):
     executors: list[RunningExecutor] = []
     tasks: list[RunningTask] = []
     protocol: int = PROTOCOL
+    epoch: int = 0  # of the newest leader that this slave has obeyed
 
 
 class UnregisterSlave(Message, frozen=True):

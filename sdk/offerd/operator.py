@@ -11,9 +11,11 @@ import msgspec
 import zmq
 
 from offerd import codec
+from offerd.detector import find_leader
 from offerd.errors import OfferdError
 from offerd.ids import FrameworkID, SlaveID, TaskID
-from offerd.messages import Message
+from offerd.leader import SCHEME, master_address, parse_zookeeper, unreachable
+from offerd.messages import Message, NotLeading
 from offerd.operator_messages import (
     Cluster,
     Done,
@@ -31,7 +33,6 @@ from offerd.operator_messages import (
     TaskSummary,
     Waiting,
 )
-from offerd.orders import master_address, unreachable
 from offerd.resources import Resources
 from offerd.transport import Client, new_context
 
@@ -80,24 +81,39 @@ class OperatorClient:
     def ask(self, message: Message, timeout_s: float | None = None) -> Message:
         """Send a question of `offerd.operator_messages` and wait for its answer."""
         expected = _ANSWERS[type(message)]
-        if self._client is None:
-            self._client = Client(self._context, self.address, codec.to_operator)
-        client = self._client
+        deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
+        client = self._connected(deadline)
         client.send(message)
         client.flush()
-        deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
         while (left_s := deadline - time.monotonic()) > 0:
             client.socket.poll(int(left_s * 1000) + 1, zmq.POLLIN)
             for _, answers in client.drain():
                 for answer in answers:
                     if type(answer) is expected:
                         return answer
+                    if isinstance(answer, NotLeading):
+                        client.close()
+                        self._client = Client(self._context, answer.leader, codec.to_operator)
+                        return self.ask(message, deadline - time.monotonic())
             if client.bad_frames:
-                raise OfferdError(f"{self._where()} does not speak our protocol: {client.last_bad}")
+                raise OfferdError(
+                    f"what listens at {self._where()} does not speak our protocol: {client.last_bad}"
+                )
         # An answer that is still under way would be taken for that of the next question.
         client.close()
         self._client = None
         raise OfferdError(unreachable(self.address))
+
+    def _connected(self, deadline: float) -> Client[codec.ToOperator]:
+        """The connection to the leader; looks for it unless one stands."""
+        if self._client is None:
+            address = self.address
+            if address.startswith(SCHEME):
+                address = find_leader(parse_zookeeper(address), deadline - time.monotonic())
+                if not address:
+                    raise OfferdError(unreachable(self.address))
+            self._client = Client(self._context, address, codec.to_operator)
+        return self._client
 
     def cluster(self) -> Cluster:
         """The whole in one look."""
@@ -161,4 +177,5 @@ class OperatorClient:
         return answer
 
     def _where(self) -> str:
-        return f"what listens at {self.address.removeprefix('tcp://')}"
+        address = self.address if self._client is None else self._client.address
+        return address.removeprefix("tcp://")

@@ -6,7 +6,6 @@ it out soon after.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,10 +16,6 @@ from offerd.errors import BadInput, FrameworkError, MessageTooLarge, OfferdError
 from offerd.ids import ExecutorID, OfferID, SlaveID, TaskID
 from offerd.messages import Filters, FrameworkInfo, TaskInfo
 from offerd.scheduler_core import Action, SchedulerCore
-from offerd.transport import tcp
-
-DEFAULT_PORT = 5060
-DEFAULT_MASTER = f"127.0.0.1:{DEFAULT_PORT}"
 
 CONNECT_TIMEOUT_S = 10.0
 STOP_LINGER_MS = 2_000
@@ -41,11 +36,6 @@ _ENVELOPE_BYTES = 16 << 10
 """Room for offer ids, and for what the master puts around the tasks on their way to the slave beside the framework."""
 
 
-def master_address(master: str | None) -> str:
-    """The ZeroMQ address of `master`, or of `OFFERD_MASTER`, or of this host's. Raises `BadInput`."""
-    return tcp(master or os.environ.get("OFFERD_MASTER") or DEFAULT_MASTER, DEFAULT_PORT)
-
-
 class MasterUnreachable(OfferdError):
     """No master has answered in time."""
 
@@ -55,15 +45,6 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, FrameworkError):
         return error.reason
     return MASTER_UNREACHABLE if isinstance(error, MasterUnreachable) else CALLBACK_RAISED
-
-
-def unreachable(address: str) -> str:
-    """The one line for people when no master answers."""
-    where = address.removeprefix("tcp://")
-    return (
-        f"no offerd master answers at {where}; start one (`offerd local` starts a whole cluster on this host), "
-        "or say where it is with OFFERD_MASTER=HOST:PORT"
-    )
 
 
 class Orders:

@@ -30,6 +30,7 @@ from offerd.messages import (
     GuaranteedShare,
     KillTask,
     Message,
+    NotLeading,
     NotRegistered,
     Offer,
     Ping,
@@ -55,6 +56,8 @@ from offerd.resources import Resources
 
 HELLO_INTERVAL_S = 2.0
 """How long a hello may go unanswered before it is said again."""
+HELLO_AGAIN_S = 0.2
+"""After a master has said that it does not lead."""
 MISSED_PINGS = 3
 """Intervals without a word after which the master counts as gone."""
 BROKEN_LINK_HELLO_S = 60.0
@@ -112,7 +115,10 @@ class SchedulerCore:
     def __init__(self, framework: FrameworkInfo, *, reconcile_delay_s: float = RECONCILE_DELAY_S) -> None:
         self.framework = framework
         self.framework_id: FrameworkID = framework.framework_id
+        self.finds_leader = False
+        """Whether ZooKeeper says where the master is."""
         self.master_id = ""
+        self.epoch = 0
         self.is_registered = False
         self.was_registered = False
         """Whether a master has ever answered: from then on silence is waited out, before it is an error."""
@@ -146,6 +152,7 @@ class SchedulerCore:
             FrameworkRegistered: self._framework_registered,
             FrameworkRefused: self._framework_refused,
             NotRegistered: self._not_registered,
+            NotLeading: self._not_leading,
             SlaveLost: self._slave_lost,
             ExecutorLost: self._executor_lost,
             FrameworkMessage: self._framework_message,
@@ -165,6 +172,13 @@ class SchedulerCore:
         self._heard = now
         self._forget_at = now + REMEMBER_ENDED_S
         return self._hello(now)
+
+    def obeys(self, epoch: int) -> bool:
+        """Whether what a master of this epoch says counts: one older than a master heard before leads no more."""
+        if 0 < epoch < self.epoch:
+            return False
+        self.epoch = max(epoch, self.epoch)
+        return True
 
     def handle(self, message: object, now: float) -> list[Action]:
         """A message from the master."""
@@ -310,7 +324,7 @@ class SchedulerCore:
 
     def _hello(self, now: float) -> list[Action]:
         self._hello_at = now + HELLO_INTERVAL_S
-        return [Send(RegisterFramework(self.framework))]
+        return [Send(RegisterFramework(self.framework, epoch=self.epoch))]
 
     def _disconnect(self) -> list[Action]:
         if not self.is_registered:
@@ -359,6 +373,15 @@ class SchedulerCore:
         if not self.is_registered and now < self._hello_at:
             return _NOTHING
         return self.lose_master(now)
+
+    def _not_leading(self, message: NotLeading, now: float) -> list[Action]:
+        """One that was named by its address. One that ZooKeeper named is about to hear that it leads."""
+        if self.was_registered or self.finds_leader:
+            self._hello_at = now + HELLO_AGAIN_S
+            return _NOTHING
+        leader = message.leader.removeprefix("tcp://")
+        text = f"this master stands by; {leader} leads: name the masters by their ZooKeeper, as zk://HOST:PORT/path"
+        return [End(Reason.MASTER_STANDS_BY, text)]
 
     def _framework_refused(self, message: FrameworkRefused, now: float) -> list[Action]:
         return [End(message.reason, message.message)]

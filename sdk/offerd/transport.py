@@ -64,21 +64,42 @@ class Client(Generic[M]):
         *,
         monitored: bool = False,
     ) -> None:
-        """Connect. `monitored`: `link` tells of the connection, from the very first one on."""
+        """Connect; to nobody yet if the address is empty. `monitored`: `link` tells of the connection, from the very
+        first one on.
+        """
+        self._context = context
+        self._is_monitored = monitored
         self._codec = codec
-        self.address = address
-        self.socket = context.socket(zmq.DEALER)
-        _configure(self.socket)
-        # Before the connect: on loopback the connection may stand before this line's successor runs.
-        self.link = LinkMonitor(self.socket) if monitored else None
-        try:
-            self.socket.connect(address)
-        except zmq.ZMQError as error:
-            self.close()
-            raise BadInput(f"cannot connect to {address}: {error.strerror}; write it as HOST:PORT") from None
         self._outgoing: list[Message] = []
         self.bad_frames = 0
         self.last_bad = ""
+        self._open(address)
+
+    def _open(self, address: str) -> None:
+        self.address = address
+        self.socket = self._context.socket(zmq.DEALER)
+        _configure(self.socket)
+        # Before the connect: on loopback the connection may stand before this line's successor runs.
+        self._link = LinkMonitor(self.socket) if self._is_monitored else None
+        if not address:
+            return
+        try:
+            self.socket.connect(address)
+        except zmq.ZMQError as error:
+            self._shut()
+            raise BadInput(f"cannot connect to {address}: {error.strerror}; write it as HOST:PORT") from None
+
+    def move(self, address: str) -> None:
+        """Leave this server for another: `socket` and `link` are other ones, what was under way is lost."""
+        self._shut()
+        self._outgoing.clear()
+        self._open(address)
+
+    @property
+    def link(self) -> LinkMonitor:
+        """Of the present socket."""
+        assert self._link is not None, "this client was made without a monitor"
+        return self._link
 
     def send(self, message: Message) -> None:
         """Queue for the next `flush`."""
@@ -93,6 +114,8 @@ class Client(Generic[M]):
             return 0
         outgoing, self._outgoing = self._outgoing, []
         dropped = 0
+        if not self.address:
+            return 0
         for frame in frames(outgoing):
             try:
                 self.socket.send(frame, zmq.NOBLOCK)
@@ -118,8 +141,11 @@ class Client(Generic[M]):
             yield decoded
 
     def close(self) -> None:
-        if self.link is not None:
-            self.link.close()
+        self._shut()
+
+    def _shut(self) -> None:
+        if self._link is not None:
+            self._link.close()
         self.socket.close()
 
 

@@ -22,9 +22,11 @@ import zmq
 from offerd import codec
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.ids import ContainerID, SlaveID
+from offerd.leader import master_address
+from offerd.master_client import MasterClient
 from offerd.messages import Message, Pong, RegisterSlave, SlaveInfo, SlaveUsage
 from offerd.pacing import Pacer
-from offerd.transport import Client, new_context, tcp
+from offerd.transport import new_context
 from offerd_isolation.choose import choose
 from offerd_slave.containerizer import Containerizer
 from offerd_slave.core import actions as act
@@ -44,7 +46,6 @@ from offerd_slave.workdir import Found, WorkDir, from_checkpoint, new_incarnatio
 
 log = logging.getLogger("offerd.slave")
 
-MASTER_PORT = 5060
 COMPACT_BYTES = 8 << 20
 """A journal larger than this is rewritten with what still counts, which is little: acknowledged tasks are gone from it."""
 WRITE_AGAIN_S = 0.5
@@ -77,10 +78,8 @@ class SlaveDaemon:
 
         self._context = new_context()
         self._endpoint = Endpoint(self._context, self.workdir.sockets / "executors.sock")
-        address = tcp(options.master, MASTER_PORT)
-        self._master: Client[Any] = Client(self._context, address, codec.to_slave, monitored=True)
-        assert self._master.link is not None
-        self._link = self._master.link
+        master = master_address(options.master)
+        self._master: MasterClient[Any] = MasterClient(self._context, master, codec.to_slave)
         self._is_linked = False
         self._drops_told = False  # of this connection
         self._files = FileServer(options.ip, options.http_port, self.workdir.path)
@@ -187,6 +186,7 @@ class SlaveDaemon:
         self._wakeup.setblocking(False)
         self._wakeup_write.setblocking(False)
         signal.set_wakeup_fd(self._wakeup_write.fileno(), warn_on_full_buffer=False)
+        self._watch_others()
         poller = self._poller()
         log.info("work directory %s, resources %s", self.workdir.path, self._host.resources)
         while self._running:
@@ -194,13 +194,21 @@ class SlaveDaemon:
             self._pacer.collect(len(self.core.state.tasks), self.core.state.tasks_ended)
             self._read(ready)
             self._turn()
+            if self._master.follow():
+                log.info("master %s leads", self._master.address.removeprefix("tcp://"))
+                self._is_linked = False
+                poller = self._poller()
 
     def _poller(self) -> zmq.Poller:
         """The ZeroMQ sockets, and one epoll for all else: shims come and go without the poller being rebuilt."""
         poller = zmq.Poller()
         poller.register(self._master.socket, zmq.POLLIN)
         poller.register(self._endpoint.socket, zmq.POLLIN)
-        poller.register(self._link.socket, zmq.POLLIN)
+        poller.register(self._master.link.socket, zmq.POLLIN)
+        poller.register(self._others.fileno(), zmq.POLLIN)
+        return poller
+
+    def _watch_others(self) -> None:
         self._others = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {
             self._wakeup.fileno(): self._signalled,
@@ -210,10 +218,11 @@ class SlaveDaemon:
             self._containerizer.exits.fileno(): self._containerizer.executors_ended,
             **dict.fromkeys(self._isolation.watch_fds(), self._containerizer.watch_limits),
         }
+        if self._master.detector is not None:
+            # Level-triggered: the loop wakes, and follows at the end of its turn.
+            self._readers[self._master.detector.fd] = lambda: None
         for fd in self._readers:
             self._others.register(fd, select.EPOLLIN)
-        poller.register(self._others.fileno(), zmq.POLLIN)
-        return poller
 
     def _timeout_ms(self) -> int:
         if self._events:
@@ -240,8 +249,8 @@ class SlaveDaemon:
                     events.append(ev.FromMaster(epoch, message))
             if self._master.bad_frames != bad_before and bad_before == 0:
                 log.warning("the master sent what is no message of ours: %s", self._master.last_bad)
-        if self._link.socket in ready:
-            for is_linked in self._link.changes():
+        if self._master.link.socket in ready:
+            for is_linked in self._master.link.changes():
                 self._is_linked = is_linked
                 if is_linked:
                     self._drops_told = False

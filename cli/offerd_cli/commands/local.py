@@ -20,6 +20,15 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @click.command(short_help="A whole cluster on this host, until Ctrl-C.")
 @click.option("--slaves", type=click.IntRange(0, 500), default=1, show_default=True, help="How many.")
 @click.option(
+    "--masters", type=click.IntRange(1, 9), default=1, show_default=True, help="How many; several need --zk."
+)
+@click.option(
+    "--zk",
+    default="",
+    metavar="auto|WHERE",
+    help="The ZooKeeper in which masters elect one of them; auto starts one.",
+)
+@click.option(
     "--isolation",
     default="auto",
     show_default=True,
@@ -53,6 +62,8 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def command(
     *,
     slaves: int,
+    masters: int,
+    zk: str,
     isolation: str,
     cpus: str,
     mem: str,
@@ -63,10 +74,15 @@ def command(
 ) -> int:
     """Start a master and slaves on this host as real processes, and keep them until Ctrl-C.
 
+    \b
+    offerd local --slaves 3                           one master
+    offerd local --masters 2 --zk auto --slaves 3     two, one of which leads: kill -9 it and see
     Nothing stays behind: the tasks end, and the directory that held everything is removed.
     """
     cluster = LocalCluster(
         slaves,
+        masters=masters,
+        zk=zk,
         cpus=cpus,
         mem=mem,
         isolation=isolation,
@@ -125,12 +141,17 @@ def _watch(cluster: LocalCluster, wake_fd: int, *, quiet: bool) -> int:
 
 
 def _document(cluster: LocalCluster) -> dict[str, object]:
-    """What `--json` says: `master`, `pid`, `base` and for each of `slaves` its `name`, `pid`, `work_dir` and `log`."""
+    """What `--json` says: `master`, `pid`, `base`; of each of `masters` its `name`, `pid` and `log`, and of each of `slaves`
+    its `work_dir`, too.
+    """
     return {
         "master": cluster.address,
         "pid": cluster.master.pid,
         "base": str(cluster.base),
         "log": str(cluster.master.log),
+        "masters": [
+            {"name": master.name, "pid": master.pid, "log": str(master.log)} for master in cluster.masters
+        ],
         "slaves": [
             {"name": slave.name, "pid": slave.pid, "work_dir": str(slave.work_dir), "log": str(slave.log)}
             for slave in cluster.slaves
@@ -143,8 +164,11 @@ def _banner(cluster: LocalCluster) -> str:
     cpus = format_quantity("cpus", cluster.slave_resources.millicpus)
     mem = format_quantity("mem", cluster.slave_resources.mem_bytes)
     number = len(cluster.slaves)
+    who = "master on"
+    if len(cluster.masters) > 1:
+        who = f"{len(cluster.masters)} masters, of which pid {cluster.leader().pid} leads, in"
     lines = [
-        f"master on {cluster.address}, {number} slave{'s' * (number != 1)} of {cpus} cpus and {mem}; logs in {cluster.base}",
+        f"{who} {cluster.address}, {number} slave{'s' * (number != 1)} of {cpus} cpus and {mem}; logs in {cluster.base}",
         "",
     ]
     if cluster.address != "127.0.0.1:5060":

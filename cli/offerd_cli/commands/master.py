@@ -44,6 +44,22 @@ from offerd_cli.units import parse_pairs
     show_default=True,
     help="Pings unanswered until a peer is lost.",
 )
+@click.option(
+    "--zk",
+    default="",
+    metavar="HOST:PORT,.../PATH",
+    help="Stand for election in this ZooKeeper; lead only when elected.",
+)
+@click.option(
+    "--zk-session-timeout",
+    type=DURATION,
+    default="10s",
+    show_default=True,
+    help="How long after a leader's last word another is elected.",
+)
+@click.option(
+    "--advertise-ip", default="", metavar="IP", help="Where others reach this master.  [default: --ip]"
+)
 @click.option("--address-file", type=click.Path(path_type=Path), help="Write HOST:PORT here when it listens.")
 @click.option("--die-with-parent", is_flag=True, help="End (as by SIGTERM) when the parent process does.")
 def command(
@@ -56,18 +72,28 @@ def command(
     offer_timeout: float,
     ping_interval: float,
     missed_pings: int,
+    zk: str,
+    zk_session_timeout: float,
+    advertise_ip: str,
     address_file: Path | None,
     die_with_parent: bool,
 ) -> int:
     """Make the offers of a cluster.
 
     It keeps nothing on disk: one that is started again learns everything from the slaves and the schedulers.
+    With --zk several run, one leads, and the others take over when it dies:
+
+    \b
+    offerd master --zk zoo1:2181,zoo2:2181,zoo3:2181/offerd      on two or three hosts
+    offerd slave --master zk://zoo1:2181,zoo2:2181,zoo3:2181/offerd
+    A leader that cannot be sure to lead any more ends with status 1: have systemd start it again.
     """
     if die_with_parent:
         from offerd_cli import parent
 
         parent.die_with_parent()
 
+    from offerd.leader import parse_zookeeper
     from offerd_master.daemon import MasterOptions, run_master
     from offerd_master.settings import Settings
 
@@ -78,8 +104,19 @@ def command(
         allocator=allocator,
         role_weights=_weights(weights),
     )
+    if zk_session_timeout < 1:
+        raise BadInput("--zk-session-timeout must be a second or more")
     return run_master(
-        MasterOptions(ip=ip, port=port, insecure=insecure, address_file=address_file, settings=settings)
+        MasterOptions(
+            ip=ip,
+            port=port,
+            insecure=insecure,
+            address_file=address_file,
+            zookeeper=parse_zookeeper(zk) if zk else None,
+            session_timeout_s=zk_session_timeout,
+            advertise_ip=advertise_ip,
+            settings=settings,
+        )
     )
 
 

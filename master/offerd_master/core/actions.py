@@ -29,4 +29,12 @@ class Drop(msgspec.Struct, frozen=True, gc=False):
     why: str
 
 
-Action = Send | Log | Drop
+class LaterEpochSeen(msgspec.Struct, frozen=True, gc=False):
+    """Somebody has obeyed a master of this epoch, above ours: he will not listen to us unless we take a higher one,
+    which the daemon may do only if nobody has led after us.
+    """
+
+    epoch: int
+
+
+Action = Send | Log | Drop | LaterEpochSeen

@@ -35,6 +35,7 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
         text = f"this framework speaks protocol {message.protocol}, the master {m.OLDEST_PROTOCOL} and later; upgrade it"
         c.send(peer, m.FrameworkRefused(Reason.PROTOCOL_TOO_OLD, text))
         return
+    c.heed_epoch(message.epoch)
     info = message.framework
     framework_id = info.framework_id or (known.framework_id if known is not None else FrameworkID(""))
     fault = _fault(info) or _id_fault(c, framework_id)

@@ -52,6 +52,7 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
         c.send(peer, m.SlaveRefused(Reason.SLAVE_INVALID, fault))
         c.log(f"refused a slave: {fault}", "warning")
         return
+    c.heed_epoch(message.epoch)
     slave_id = message.slave.slave_id or (known.slave_id if known is not None else SlaveID(""))
     if known is not None and known.slave_id != slave_id:
         disconnect(c, known)

@@ -18,11 +18,14 @@ from offerd.messages import ExecutorInfo, Filters, FrameworkInfo, KillTask, Slav
 from offerd.resources import NOTHING, Resources
 from offerd.slots import long_quantities
 from offerd_master.allocation.base import Allocator
-from offerd_master.core.actions import Action, Drop, Log, Send
+from offerd_master.core.actions import Action, Drop, LaterEpochSeen, Log, Send
 from offerd_master.core.history import FrameworkHistory, History
 from offerd_master.core.pool import Pool
 from offerd_master.core.timers import Timer, Timers
 from offerd_master.settings import Settings
+
+MAX_EPOCH = 1 << 62
+"""Milliseconds since 1970 are far below for ever: more is nonsense."""
 
 
 class SlaveState(StrEnum):
@@ -210,6 +213,7 @@ class Cluster:
         self.settings = settings
         self.master_id = master_id
         self.epoch = epoch
+        self._id_epoch = epoch  # stays in ids, whatever epoch we come to speak in
         self.allocator = allocator
         self.started_at = now
         self.out: list[Action] = []
@@ -234,7 +238,7 @@ class Cluster:
     def new_id(self, kind: str) -> str:
         """The next id of a kind (F, S or O): unique also across masters, by the epoch in it."""
         self._numbers[kind] = number = self._numbers[kind] + 1
-        return f"{kind}-{self.epoch:x}-{number:04d}"
+        return f"{kind}-{self._id_epoch:x}-{number:04d}"
 
     def send(self, peer: PeerID | None, message: m.Message) -> None:
         """Send, if there is somebody to send to."""
@@ -246,6 +250,11 @@ class Cluster:
 
     def drop(self, peer: PeerID, why: str) -> None:
         self.out.append(Drop(peer, why))
+
+    def heed_epoch(self, seen: int) -> None:
+        """A slave or scheduler says hello, and whom it has obeyed."""
+        if self.epoch < seen < MAX_EPOCH:
+            self.out.append(LaterEpochSeen(seen))
 
     def mark_dirty(self, slave: Slave) -> None:
         """Something became free, or somebody may want it now."""
@@ -266,7 +275,7 @@ class Cluster:
 
     def is_own_id(self, framework_id: FrameworkID) -> bool:
         """Whether this master, and not one before it, gave the id."""
-        return framework_id.startswith(f"F-{self.epoch:x}-")
+        return framework_id.startswith(f"F-{self._id_epoch:x}-")
 
     def may_return(self, framework_id: FrameworkID, now: float) -> bool:
         """Whether a framework of a master before this one, or slaves with tasks of it, may still be on their way back."""

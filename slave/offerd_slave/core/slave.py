@@ -20,6 +20,7 @@ from offerd.messages import (
     ExecutorUpdate,
     FrameworkMessage,
     KillTask,
+    NotLeading,
     NotRegistered,
     Ping,
     Pong,
@@ -63,6 +64,8 @@ class SlaveCore:
         self.tasks = Tasks(self.state, self.statuses)
         self.containers = Containers(self.state, self.statuses, self.tasks)
         self._heard_master_at = now
+        self._ignored_epoch = -1
+        self._other_leader = ""
         self._drained_at: float | None = None
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             ev.FromMaster: self._from_master,
@@ -92,6 +95,7 @@ class SlaveCore:
             ShutdownFramework: self._shutdown_framework,
             Ping: lambda message, now: self.state.to_master(Pong()),
             NotRegistered: lambda message, now: self._say_hello(now),
+            NotLeading: self._not_leading,
         }
         self._timer_handlers: dict[str, Callable[..., None]] = {
             "hello": self._hello_due,
@@ -139,9 +143,14 @@ class SlaveCore:
     # -- the master ---------------------------------------------------------------------------------------------------
 
     def _from_master(self, event: ev.FromMaster, now: float) -> None:
-        """An older leader than the one we know may say what it likes: it does not lead any more."""
-        if event.epoch < self.state.epoch:
-            self.state.log("WARNING", f"ignoring a master of epoch {event.epoch}: {self.state.epoch} leads")
+        """An older leader than the one we know may say what it likes: it does not lead any more. Who never led speaks in
+        epoch 0, and says only that.
+        """
+        if 0 < event.epoch < self.state.epoch:
+            if event.epoch != self._ignored_epoch:
+                self._ignored_epoch = event.epoch
+                text = f"ignoring a master of epoch {event.epoch}: one of epoch {self.state.epoch} leads"
+                self.state.log("WARNING", text)
             return
         self._heard_master_at = now
         self._from_master_handlers[type(event.message)](event.message, now)
@@ -183,7 +192,7 @@ class SlaveCore:
         unheard, left_out = self.statuses.unheard(room_bytes)
         if left_out:
             state.log("WARNING", f"{left_out} ended tasks are too many to be named to the master")
-        state.to_master(RegisterSlave(info, executors, running + unheard))
+        state.to_master(RegisterSlave(info, executors, running + unheard, epoch=state.epoch))
         state.timers.set(("hello",), now + state.settings.register_retry_s)
 
     def _slave_registered(self, message: SlaveRegistered, now: float) -> None:
@@ -204,6 +213,16 @@ class SlaveCore:
         self.state.log("ERROR", f"the master refuses this slave: {message.message} ({message.reason})")
         self.state.registered = False
         self.state.timers.set(("hello",), now + self.state.settings.master_silence_s)
+
+    def _not_leading(self, message: NotLeading, now: float) -> None:
+        """One that was named by its address. One that ZooKeeper named is about to hear that it leads."""
+        if message.leader != self._other_leader:
+            self._other_leader = message.leader
+            text = f"the master stands by; {message.leader.removeprefix('tcp://')} leads"
+            self.state.log(
+                "WARNING", f"{text}: masters are best named by their ZooKeeper, as zk://HOST:PORT/path"
+            )
+        self.state.timers.set(("hello",), now + self.state.settings.register_retry_s)
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 

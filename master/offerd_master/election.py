@@ -1,0 +1,241 @@
+"""Standing for election in ZooKeeper, and leading only while that is certain.
+
+Each master has an ephemeral sequential node; the smallest leads. A leader takes an epoch above every one before it, by a
+versioned write, so that slaves and schedulers can tell its word from that of a leader deposed. And it holds a *lease*: its
+session cannot end before the session's time-out has passed since ZooKeeper last answered it, so until then no other
+master can have been elected. A master whose lease is over has to stop at once, whatever it knows: it may have been frozen
+for a minute, and its threads hear of that in any order.
+
+kazoo's threads and one of our own do all this; the daemon's loop is woken when `place` changes, and looks at the lease on
+its own clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from offerd.detector import new_client
+from offerd.errors import OfferdError
+from offerd.leader import EPOCH_NODE, NODE_PREFIX, ZooKeeperAddress, address_of, in_line
+
+if TYPE_CHECKING:
+    from kazoo.client import KazooClient
+
+log = logging.getLogger("offerd.master")
+
+CONFIRMATIONS = 5
+"""How often in a session's time-out a leader asks whether it still is one."""
+LEASE_FRACTION = 0.9
+"""Of the session's time-out: the rest is for clocks that do not run alike."""
+TRY_AGAIN_S = 0.5
+
+
+class Deposed(OfferdError):
+    """This master does not lead any more, or cannot be sure that it does: it has to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandingBy:
+    """Another leads, at `leader` (`tcp://IP:PORT`; empty if nobody is known to)."""
+
+    leader: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Leading:
+    """We lead, in this epoch, until `until` (monotonic) at least."""
+
+    epoch: int
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """We led, and do not any more."""
+
+    why: str
+
+
+Place = StandingBy | Leading | Out
+
+
+class Election:
+    """One master's candidacy, from its making to `close`."""
+
+    def __init__(
+        self,
+        address: ZooKeeperAddress,
+        description: bytes,
+        session_timeout_s: float,
+        changed: Callable[[], None],
+    ) -> None:
+        """`description` is what our node holds; `changed` is called, in a thread of ours, when `place` is another one."""
+        self.address = address
+        self.place: Place = StandingBy()
+        self._path = address.path
+        self._description = description
+        self._session_timeout_s = session_timeout_s
+        self._changed = changed
+        self._name = ""
+        self._epoch_version = -1
+        self._epoch_wanted = 0
+        self._look = threading.Event()
+        self._closing = False
+        self._client: KazooClient = new_client(address, session_timeout_s)
+        self._client.add_listener(self._state_changed)
+        self._note_what_is_agreed()
+        self._client.start_async()
+        self._thread = threading.Thread(target=self._work, name="election", daemon=True)
+        self._thread.start()
+
+    def raise_epoch(self, seen: int) -> None:
+        """Somebody has obeyed a leader of this epoch. If nobody has led after us all the same, take a higher one."""
+        self._epoch_wanted = max(self._epoch_wanted, seen + 1)
+        self._look.set()
+
+    def close(self) -> None:
+        """Give the place up: our node goes at once, the next master leads."""
+        self._closing = True
+        self._look.set()
+        self._client.stop()
+        self._thread.join()
+        self._client.close()
+
+    # -- kazoo's threads: they must not be kept -------------------------------------------------------------------------
+
+    def _state_changed(self, state: str) -> None:
+        if state == "LOST" and isinstance(self.place, Leading):
+            self._take(Out("the session with ZooKeeper has ended"))
+        self._look.set()
+
+    def _poke(self, _event: Any) -> None:
+        self._look.set()
+
+    def _note_what_is_agreed(self) -> None:
+        """ZooKeeper may grant less than was asked for (at most twenty of its ticks), and kazoo keeps that to itself."""
+        handler: Any = self._client._connection
+        connect = handler._connect
+
+        def noted(*arguments: Any) -> Any:
+            read_timeout_ms, connect_timeout_ms = connect(*arguments)
+            self._session_timeout_s = min(self._session_timeout_s, read_timeout_ms * 1.5 / 1000)
+            return read_timeout_ms, connect_timeout_ms
+
+        handler._connect = noted
+
+    # -- our thread -----------------------------------------------------------------------------------------------------
+
+    def _take(self, place: Place) -> None:
+        if isinstance(self.place, Out):
+            return  # for good
+        before, self.place = self.place, place
+        is_news = type(place) is not type(before) or (isinstance(place, StandingBy) and place != before)
+        if is_news or (
+            isinstance(place, Leading) and isinstance(before, Leading) and place.epoch != before.epoch
+        ):
+            self._changed()
+
+    def _work(self) -> None:
+        from kazoo.exceptions import KazooException
+
+        while not self._closing and not isinstance(self.place, Out):
+            self._look.clear()
+            try:
+                wait_s = self._confirm() if isinstance(self.place, Leading) else self._stand()
+            except (KazooException, TimeoutError) as error:
+                log.debug("zookeeper: %r", error)
+                wait_s = TRY_AGAIN_S
+            self._look.wait(wait_s)
+
+    def _stand(self) -> float | None:
+        """Be in line; lead if nobody is before us. Returns how long to wait if nothing is heard; None for as long as
+        it takes.
+        """
+        client = self._client
+        if not client.connected:
+            return TRY_AGAIN_S
+        client.ensure_path(self._path)
+        line = in_line(client.get_children(self._path, watch=self._poke))
+        name = self._own(line)
+        if not name:
+            self._enter()
+            return 0.0
+        self._name = name
+        if line[0] != name:
+            from kazoo.exceptions import NoNodeError
+
+            try:
+                data, _ = client.get(f"{self._path}/{line[0]}")
+            except NoNodeError:
+                return 0.0
+            self._take(StandingBy(address_of(data)))
+            return None
+        asked_at = time.monotonic()
+        if client.exists(f"{self._path}/{name}") is None:
+            return 0.0
+        epoch = self._claim(int(time.time() * 1000))
+        if epoch is not None:
+            self._take(Leading(epoch, asked_at + LEASE_FRACTION * self._session_timeout_s))
+        return 0.0
+
+    def _own(self, line: list[str]) -> str:
+        """Our node: of this session, found by what it holds, since the answer to its creation may have been lost."""
+        session, _ = self._client.client_id or (0, b"")
+        for name in line:
+            found = self._client.exists(f"{self._path}/{name}")
+            if found is not None and found.ephemeralOwner == session:
+                return name
+        return ""
+
+    def _enter(self) -> None:
+        self._client.create(
+            f"{self._path}/{NODE_PREFIX}", self._description, ephemeral=True, sequence=True, makepath=True
+        )
+
+    def _claim(self, at_least: int) -> int | None:
+        """Take an epoch above all before; None if somebody else was quicker. Wall-clock milliseconds are the least, so that
+        it is above those of masters that ran without ZooKeeper, or of one whose data were removed.
+        """
+        from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
+
+        path = f"{self._path}/{EPOCH_NODE}"
+        try:
+            data, stat = self._client.get(path)
+        except NoNodeError:
+            try:
+                self._client.create(path, b"0")
+            except NodeExistsError:
+                return None
+            return self._claim(at_least)
+        epoch = max(int(data) + 1 if data.isdigit() else 0, at_least)
+        try:
+            self._epoch_version = self._client.set(path, b"%d" % epoch, version=stat.version).version
+        except BadVersionError:
+            return None
+        return epoch
+
+    def _confirm(self) -> float:
+        """Lead on, if our node is still there; returns when to ask again."""
+        place = self.place
+        assert isinstance(place, Leading)
+        timeout_s = self._session_timeout_s
+        asked_at = time.monotonic()
+        if self._client.exists(f"{self._path}/{self._name}") is None:
+            self._take(Out("its node in ZooKeeper is gone"))
+            return 0.0
+        epoch = place.epoch
+        if self._epoch_wanted > epoch:
+            _, stat = self._client.get(f"{self._path}/{EPOCH_NODE}")
+            claimed = self._claim(self._epoch_wanted) if stat.version == self._epoch_version else None
+            if claimed is None:
+                self._take(Out("another master has led since"))
+                return 0.0
+            log.warning("a slave or scheduler has obeyed a later leader: leading on in epoch %d", claimed)
+            epoch = claimed
+        self._take(Leading(epoch, asked_at + LEASE_FRACTION * timeout_s))
+        return timeout_s / CONFIRMATIONS

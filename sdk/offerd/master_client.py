@@ -1,0 +1,40 @@
+"""The connection to the master that leads: one that was named, or whoever is found in ZooKeeper."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import zmq
+
+from offerd.codec import Codec
+from offerd.detector import LeaderDetector
+from offerd.leader import SCHEME, parse_zookeeper
+from offerd.transport import Client
+
+M = TypeVar("M")
+
+
+class MasterClient(Client[M]):
+    """A monitored client of `master` (see `master_address`). Where ZooKeeper says who leads, `detector` tells of a new
+    leader by its descriptor, and `follow` moves there.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], master: str, codec: Codec[M]) -> None:
+        in_zookeeper = master.startswith(SCHEME)
+        super().__init__(context, "" if in_zookeeper else master, codec, monitored=True)
+        self.detector = LeaderDetector(parse_zookeeper(master)) if in_zookeeper else None
+
+    def follow(self) -> bool:
+        """Go to the leader. True if that is another one: then `socket` and `link` are others, and nobody there knows us."""
+        if self.detector is None:
+            return False
+        leader = self.detector.taken()
+        if not leader or leader == self.address:
+            return False
+        self.move(leader)
+        return True
+
+    def close(self) -> None:
+        super().close()
+        if self.detector is not None:
+            self.detector.close()
