@@ -19,6 +19,7 @@ from offerd.ids import ExecutorID, FrameworkID, OfferID, PeerID, SlaveID, TaskID
 from offerd.messages import TaskState, TaskStatus
 from offerd.resources import Resources
 from offerd_master.allocation.drf import DrfAllocator
+from offerd_master.allocation.policy import Policy
 from offerd_master.core.actions import Send
 from offerd_master.core.events import Received
 from offerd_master.core.master import MasterCore
@@ -34,7 +35,7 @@ class Bench:
     def __init__(self, slaves: int, frameworks: int, slots: int, seed: int) -> None:
         self.random = random.Random(seed)
         self.slots = slots
-        self.core = MasterCore(Settings(batch_window_s=0.0), "M", 1, DrfAllocator({}))
+        self.core = MasterCore(Settings(batch_window_s=0.0), "M", 1, DrfAllocator(Policy()))
         self.now = 0.0
         self.core_s = 0.0
         self.actions = 0

@@ -75,7 +75,7 @@ class Master:
     def __init__(self, options: MasterOptions, allocator: Allocator | None = None) -> None:
         settings = options.settings
         if allocator is None:
-            allocator = load_allocator(settings.allocator, settings.role_weights)
+            allocator = load_allocator(settings.allocator, settings.policy)
         self._context = new_context()
         try:
             self._server = Server(self._context, _zmq_address(options), codec.to_master)

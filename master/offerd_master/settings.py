@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from offerd.errors import BadInput
 from offerd.resources import Resources
+from offerd_master.allocation.policy import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +18,9 @@ class Settings:
     offered together. `repeat_pace_s`: how soon what a framework declined for no time at all is offered to it again,
     unless more has become free. `reconnect_grace_s`: how long a framework may be silent whatever its failover time-out
     (a peer gets a new routing id with every connection, so a broken one looks like an end). `adoption_grace_s`: how
-    long a new master waits for the schedulers and slaves of the one before it to return.
+    long a new master waits for the schedulers and slaves of the one before it to return. `revoke_after_s`: how long a
+    framework that wants offers is under its guarantee before tasks of others are revoked for it; `revoke_grace_s`: from
+    the notice to the kill.
     """
 
     offer_timeout_s: float = 30.0
@@ -29,9 +31,11 @@ class Settings:
     reconnect_grace_s: float = 15.0
     adoption_grace_s: float = 60.0
     missing_task_grace_s: float = 10.0
+    revoke_after_s: float = 5.0
+    revoke_grace_s: float = 30.0
     minimum_offer: Resources = field(default_factory=lambda: Resources.of(cpus="0.001", mem="1M"))
     allocator: str = "drf"
-    role_weights: Mapping[str, float] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
     max_ended_tasks: int = 10_000
     max_ended_tasks_per_framework: int = 1_000
     max_ended_frameworks: int = 100
@@ -41,11 +45,15 @@ class Settings:
         for name in ("offer_timeout_s", "ping_interval_s", "repeat_pace_s"):
             if not getattr(self, name) > 0:
                 raise BadInput(f"{name} must be more than zero seconds")
-        for name in ("batch_window_s", "reconnect_grace_s", "adoption_grace_s", "missing_task_grace_s"):
+        for name in (
+            "batch_window_s",
+            "reconnect_grace_s",
+            "adoption_grace_s",
+            "missing_task_grace_s",
+            "revoke_after_s",
+            "revoke_grace_s",
+        ):
             if not getattr(self, name) >= 0:
                 raise BadInput(f"{name} must be zero seconds or more")
         if self.max_missed_pings < 1:
             raise BadInput("max_missed_pings must be 1 or more")
-        for role, weight in self.role_weights.items():
-            if not 0 < weight < float("inf"):
-                raise BadInput(f"the weight of role {role} must be a number above zero")

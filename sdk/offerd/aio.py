@@ -18,7 +18,7 @@ import zmq
 
 from offerd import codec
 from offerd.errors import FrameworkError, OfferdError
-from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
+from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
 from offerd.leader import SCHEME, master_address, unreachable
 from offerd.master_client import MasterClient
 from offerd.messages import FrameworkInfo, GuaranteedShare, Offer, TaskStatus
@@ -56,6 +56,11 @@ class AsyncScheduler:
 
     def slave_lost(self, driver: AsyncSchedulerDriver, slave_id: SlaveID) -> MaybeAwaitable:
         """A slave is gone."""
+
+    def revocation_notice(
+        self, driver: AsyncSchedulerDriver, task_ids: list[TaskID], grace_s: float
+    ) -> MaybeAwaitable:
+        """Give up as much as these tasks hold, or some of them are killed after the grace."""
 
     def registered(
         self, driver: AsyncSchedulerDriver, framework_id: FrameworkID, master_id: str

@@ -40,7 +40,7 @@ _LOST = frozenset(
     {
         Reason.EXECUTOR_NOT_LAUNCHED, Reason.EXECUTOR_REGISTRATION_TIMEOUT, Reason.EXECUTOR_EXITED, Reason.SHIM_DIED,
         Reason.SLAVE_LOST, Reason.SLAVE_RESTARTED, Reason.SLAVE_DRAINING, Reason.HOST_REBOOTED,
-        Reason.CHECKPOINT_DAMAGED,
+        Reason.CHECKPOINT_DAMAGED, Reason.REVOKED,
     }
 )  # fmt: skip
 """The cluster's doing, not the call's: it is worth another try."""

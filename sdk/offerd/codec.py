@@ -31,7 +31,8 @@ ToMaster = Union[
 ]  # fmt: skip
 ToScheduler = Union[
     m.FrameworkRegistered, m.ResourceOffers, m.RescindOffer, m.StatusUpdate, m.SlaveLost, m.ExecutorLost,
-    m.FrameworkMessage, m.GuaranteedShare, m.FrameworkRefused, m.Ping, m.NotRegistered, m.NotLeading,
+    m.FrameworkMessage, m.GuaranteedShare, m.RevocationNotice, m.FrameworkRefused, m.Ping, m.NotRegistered,
+    m.NotLeading,
     om.Waiting,
 ]  # fmt: skip
 ToSlave = Union[

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     FRAMEWORK_REMOVED = "FRAMEWORK_REMOVED"
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"  # of memory, processes, ...: the status' `limit` says which
     SLAVE_DRAINING = "SLAVE_DRAINING"
+    REVOKED = "REVOKED"  # another framework was under its guarantee, this one above its own
     # the accept was bad
     OFFER_INVALID = "OFFER_INVALID"  # unknown, answered already, rescinded, or offers of several slaves
     OFFER_EXCEEDED = "OFFER_EXCEEDED"  # asks for more than the offers hold
@@ -206,6 +207,7 @@ class SlaveInfo(Value, frozen=True):
     long_fraction: float = 0.5
     short_limit_s: float = 60.0
     facts: dict[str, str] = {}  # fingerprint: kernel, cgroup mode, numa, python, version
+    minimum_offer: Resources | None = None  # not offered while less is free; None: as the master says
 
 
 class RunningTask(Value, frozen=True):
@@ -236,6 +238,8 @@ class Filters(Value, frozen=True):
     slave_ids: list[SlaveID] = []  # only these
     minimum: Resources = NOTHING  # only slaves with at least this free
     attributes: dict[str, str] = {}  # only slaves with exactly these
+    attributes_exist: list[str] = []  # only slaves that have all of these, whatever their values
+    attributes_match: dict[str, str] = {}  # only slaves whose values match these patterns: *, ?, [ab], [!ab]
 
 
 UpdateID = tuple[TaskID, int]
@@ -286,6 +290,7 @@ class KillTask(Message, frozen=True):
     task_id: TaskID
     slave_id: SlaveID = SlaveID("")
     grace_s: float | None = None
+    reason: str = ""  # of the status; empty: KILLED_BY_FRAMEWORK
 
 
 class Acknowledge(Message, frozen=True):
@@ -358,6 +363,15 @@ class ExecutorLost(Message, frozen=True):
 
 class GuaranteedShare(Message, frozen=True):
     resources: Resources
+
+
+class RevocationNotice(Message, frozen=True):
+    """Others are under their guarantee, you are above yours: give up as much as these tasks hold, in any way you like. When
+    the grace is over, what is missing is taken, by killing of these.
+    """
+
+    task_ids: list[TaskID]
+    grace_s: float
 
 
 class FrameworkRefused(Message, frozen=True):

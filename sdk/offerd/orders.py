@@ -13,6 +13,7 @@ import msgspec
 
 from offerd.codec import MAX_MESSAGE_BYTES, encode_message
 from offerd.errors import BadInput, FrameworkError, MessageTooLarge, OfferdError
+from offerd.filters import fault as filters_fault
 from offerd.ids import ExecutorID, OfferID, SlaveID, TaskID
 from offerd.messages import Filters, FrameworkInfo, TaskInfo
 from offerd.scheduler_core import Action, SchedulerCore
@@ -105,7 +106,7 @@ class Orders:
         self._order(self._core.decline_offer, ids, refuse_seconds)
 
     def revive_offers(self) -> None:
-        """Forget all refusals made with `refuse_seconds`."""
+        """Forget all refusals made with `refuse_seconds`, and that you needed no offers. Filters stay."""
         self._order(self._core.revive_offers)
 
     def set_needs_offers(self, needs_offers: bool) -> None:
@@ -113,7 +114,12 @@ class Orders:
         self._order(self._core.set_needs_offers, needs_offers)
 
     def set_filters(self, filters: Filters) -> None:
-        """What you never want to be offered, evaluated by the master; `Filters()` lifts it. Raises `MessageTooLarge`."""
+        """What you never want to be offered, evaluated by the master; `Filters()` lifts it.
+
+        Raises `BadInput` on patterns too long or too many, `MessageTooLarge` on all too much.
+        """
+        if fault := filters_fault(filters):
+            raise BadInput(fault)
         _check_size(filters)
         self._order(self._core.set_filters, filters)
 

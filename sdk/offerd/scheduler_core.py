@@ -41,6 +41,7 @@ from offerd.messages import (
     RescindOffer,
     ResourceOffers,
     ReviveOffers,
+    RevocationNotice,
     SetFilters,
     SetNeedsOffers,
     SlaveLost,
@@ -157,6 +158,7 @@ class SchedulerCore:
             ExecutorLost: self._executor_lost,
             FrameworkMessage: self._framework_message,
             GuaranteedShare: self._answer,
+            RevocationNotice: self._revocation_notice,
             Waiting: self._answer,
         }
 
@@ -284,7 +286,8 @@ class SchedulerCore:
         return [Send(SetFilters(filters))] if self.is_registered else _NOTHING
 
     def revive_offers(self, now: float) -> list[Action]:
-        """Take back all refusals; a new master knows none."""
+        """Take back all refusals and an earlier `set_needs_offers(False)`; a new master knows of none."""
+        self._needs_offers = None
         return [Send(ReviveOffers())] if self.is_registered else _NOTHING
 
     def kill_task(self, task_id: TaskID, grace_s: float | None, now: float) -> list[Action]:
@@ -446,6 +449,9 @@ class SchedulerCore:
     def _forget(self, now: float) -> None:
         self._ended_before, self._ended = self._ended, {}
         self._forget_at = now + REMEMBER_ENDED_S
+
+    def _revocation_notice(self, message: RevocationNotice, now: float) -> list[Action]:
+        return [Call("revocation_notice", (message.task_ids, message.grace_s))]
 
     # -- the rest -----------------------------------------------------------------------------------------------------
 

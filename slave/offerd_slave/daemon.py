@@ -148,6 +148,7 @@ class SlaveDaemon:
             isolation=self._isolation.name,
             long_fraction=options.settings.long_fraction,
             short_limit_s=options.settings.short_limit_s,
+            minimum_offer=options.minimum_offer,
             facts=host.facts,
         )
 

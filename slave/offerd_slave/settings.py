@@ -48,6 +48,7 @@ class SlaveOptions:
     hostname: str = ""
     resources: Resources | None = None  # by name, over what the host has
     attributes: dict[str, str] = field(default_factory=dict)
+    minimum_offer: Resources | None = None  # the master does not offer less; None: as the master says
     isolation: str = "auto"
     insecure: bool = False  # may bind to other addresses than loopback
     ephemeral: bool = False  # SIGTERM ends all tasks and removes the work directory

@@ -16,6 +16,7 @@ from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, PeerID, SlaveID, TaskID
 from offerd.messages import TaskState, TaskStatus
 from offerd.resources import NOTHING, Resources
+from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.core.actions import Action, Drop, Log, Send
 from offerd_master.core.events import Event, PeerDropped, PeerLost, Received
@@ -122,13 +123,20 @@ class FrameworkPeer(Peer):
 class ClusterHarness:
     """A core, its clock, and everybody who talks to it."""
 
-    def __init__(self, now: float = 1000.0, *, checks_invariants: bool = True, **settings: Any) -> None:
+    def __init__(
+        self,
+        now: float = 1000.0,
+        *,
+        checks_invariants: bool = True,
+        module: type[Allocator] = DrfAllocator,
+        **settings: Any,
+    ) -> None:
         """The invariants hold while slaves tell the truth; a test in which one lies does not check them."""
         settings.setdefault("batch_window_s", 0.0)
         self.checks_invariants = checks_invariants
         self.now = now
         self.settings = Settings(**settings)
-        self.allocator = DrfAllocator(self.settings.role_weights)
+        self.allocator = module(self.settings.policy)
         self.core = MasterCore(self.settings, "M-test", EPOCH, self.allocator, now)
         self.peers: dict[PeerID, Peer] = {}
         self.logs: list[Log] = []

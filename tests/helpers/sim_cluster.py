@@ -22,6 +22,7 @@ from offerd.resources import Resources
 from offerd.scheduler_core import Call, Deliver, End, SchedulerCore
 from offerd.scheduler_core import Send as SchedulerSend
 from offerd_master.allocation.drf import DrfAllocator
+from offerd_master.allocation.policy import Policy
 from offerd_master.core.actions import Drop as MasterDrop
 from offerd_master.core.actions import Send as MasterSend
 from offerd_master.core.events import PeerLost, Received
@@ -134,7 +135,9 @@ class MasterNode:
     def restart(self) -> None:
         self.epoch += 1
         settings = Settings(adoption_grace_s=30.0)
-        self.core = MasterCore(settings, f"master{self.epoch}", self.epoch, DrfAllocator({}), self.world.now)
+        self.core = MasterCore(
+            settings, f"master{self.epoch}", self.epoch, DrfAllocator(Policy()), self.world.now
+        )
         for client in self.world.clients():
             client.link.generation += 1
         self._schedule_tick()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from offerd.errors import BadInput
+from offerd_cli.master_file import policy, take_file
 from offerd_cli.options import DURATION
-from offerd_cli.units import parse_pairs
 
 
 @click.command(short_help="The daemon that makes the offers.")
@@ -18,10 +19,48 @@ from offerd_cli.units import parse_pairs
 )
 @click.option("--insecure", is_flag=True, help="Allow an address that others can reach, without keys.")
 @click.option(
-    "--allocator", default="drf", show_default=True, metavar="NAME", help="An installed allocation module."
+    "--config",
+    type=click.Path(path_type=Path),
+    callback=take_file,
+    is_eager=True,
+    metavar="FILE",
+    help="TOML: these flags by name, and an [allocation] table.",
+)
+@click.option(
+    "--allocator",
+    default="drf",
+    show_default=True,
+    metavar="NAME",
+    help="drf, priority, lottery, or another installed allocation module.",
 )
 @click.option(
     "--weights", default="", metavar="ROLE=W,...", help="A role of weight 2 gets twice the share of one of 1."
+)
+@click.option("--priorities", default="", metavar="ROLE=N,...", help="Of roles; the highest goes first.")
+@click.option(
+    "--guarantee", "guarantees", multiple=True, metavar="ROLE=RESOURCES", help="As in prod=cpus=4,mem=8G."
+)
+@click.option("--limit", "limits", multiple=True, metavar="ROLE=RESOURCES", help="All that a role may hold.")
+@click.option(
+    "--revoke-after",
+    type=DURATION,
+    default="5s",
+    show_default=True,
+    help="A framework under its guarantee waits so long before others' tasks are killed for it.",
+)
+@click.option(
+    "--revoke-grace",
+    type=DURATION,
+    default="30s",
+    show_default=True,
+    help="From the notice to the kill.",
+)
+@click.option(
+    "--minimum-offer",
+    default="cpus=0.001,mem=1M",
+    show_default=True,
+    metavar="RESOURCES",
+    help="A slave with less free is not offered; slaves may say otherwise.",
 )
 @click.option(
     "--offer-timeout",
@@ -67,8 +106,15 @@ def command(
     ip: str,
     port: int,
     insecure: bool,
+    config: dict[str, Any],
     allocator: str,
     weights: str,
+    priorities: str,
+    guarantees: tuple[str, ...],
+    limits: tuple[str, ...],
+    revoke_after: float,
+    revoke_grace: float,
+    minimum_offer: str,
     offer_timeout: float,
     ping_interval: float,
     missed_pings: int,
@@ -94,6 +140,7 @@ def command(
         parent.die_with_parent()
 
     from offerd.leader import parse_zookeeper
+    from offerd.resources import Resources
     from offerd_master.daemon import MasterOptions, run_master
     from offerd_master.settings import Settings
 
@@ -102,7 +149,10 @@ def command(
         ping_interval_s=ping_interval,
         max_missed_pings=missed_pings,
         allocator=allocator,
-        role_weights=_weights(weights),
+        policy=policy(config, weights, priorities, guarantees, limits),
+        minimum_offer=Resources.parse(minimum_offer),
+        revoke_after_s=revoke_after,
+        revoke_grace_s=revoke_grace,
     )
     if zk_session_timeout < 1:
         raise BadInput("--zk-session-timeout must be a second or more")
@@ -118,14 +168,3 @@ def command(
             settings=settings,
         )
     )
-
-
-def _weights(text: str) -> dict[str, float]:
-    """`ROLE=W,...`. Raises `BadInput`; that a weight is above zero, `Settings` checks."""
-    weights = {}
-    for role, weight in parse_pairs([text] if text else [], "--weights", commas=True).items():
-        try:
-            weights[role] = float(weight)
-        except ValueError:
-            raise BadInput(f"--weights {role}={weight}: {weight!r} is no number") from None
-    return weights

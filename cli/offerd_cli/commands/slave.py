@@ -72,6 +72,12 @@ def _log_bytes(text: str) -> int:
     show_default=True,
     help="Tasks with a limit up to this are short.",
 )
+@click.option(
+    "--minimum-offer",
+    default="",
+    metavar="RESOURCES",
+    help="Not offered while less is free.  [default: as the master says]",
+)
 @click.option("--kill-grace", type=DURATION, default="5s", show_default=True, help="From TERM to KILL.")
 @click.option(
     "--executor-registration-timeout",
@@ -106,6 +112,7 @@ def command(
     isolation: str,
     long_fraction: float,
     short_limit: float,
+    minimum_offer: str,
     kill_grace: float,
     executor_registration_timeout: float,
     log_size: str,
@@ -142,6 +149,7 @@ def command(
         hostname=hostname,
         resources=Resources.parse(resources) if resources else None,
         attributes=parse_pairs([attributes] if attributes else [], "--attributes", commas=True),
+        minimum_offer=Resources.parse(minimum_offer) if minimum_offer else None,
         isolation=isolation,
         insecure=insecure,
         ephemeral=ephemeral,

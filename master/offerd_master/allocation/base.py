@@ -1,7 +1,8 @@
 """What the master asks of an allocation module, and how one is found.
 
 A module keeps what each framework holds (offers and tasks alike) and the cluster's total, and says in which order
-frameworks should be offered what became free. It sees no slave, offer or task and sends nothing.
+frameworks should be offered what became free. It sees no slave, offer or task and sends nothing. Filters, minimum offers,
+guarantees, limits and the part for long tasks are the master's, whatever the module.
 
 Modules grow by methods with do-nothing defaults, so that one written today runs under a later master.
 """
@@ -9,21 +10,22 @@ Modules grow by methods with do-nothing defaults, so that one written today runs
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 
 from offerd.errors import BadInput
 from offerd.ids import FrameworkID
-from offerd.resources import NOTHING, Resources
+from offerd.resources import Resources
+from offerd_master.allocation.policy import Policy
 
 GROUP = "offerd.allocators"
 
 
 class Allocator(ABC):
-    """Base of allocation modules. Made with the weight of each role that has one; others weigh 1."""
+    """Base of allocation modules. Raises `BadInput` on options (`policy.options`) that are none of its own."""
 
     @abstractmethod
-    def __init__(self, role_weights: Mapping[str, float]) -> None: ...
+    def __init__(self, policy: Policy) -> None: ...
 
     @abstractmethod
     def add_total(self, resources: Resources) -> None:
@@ -34,12 +36,16 @@ class Allocator(ABC):
         """A slave has gone."""
 
     @abstractmethod
-    def add_framework(self, framework_id: FrameworkID, role: str) -> None:
-        """From now on the framework may be charged and ranked."""
+    def add_framework(self, framework_id: FrameworkID, role: str, name: str = "") -> None:
+        """From now on the framework may be charged. It wants nothing yet."""
 
     @abstractmethod
     def remove_framework(self, framework_id: FrameworkID) -> None:
-        """It holds nothing any more and is forgotten."""
+        """It holds nothing any more, wants nothing, and is forgotten."""
+
+    @abstractmethod
+    def set_wanting(self, framework_id: FrameworkID, is_wanting: bool) -> None:
+        """Whether the framework is to be ranked. Said again, it changes nothing."""
 
     @abstractmethod
     def charge(self, framework_id: FrameworkID, resources: Resources) -> None:
@@ -50,33 +56,36 @@ class Allocator(ABC):
         """The framework no longer holds this."""
 
     @abstractmethod
-    def ranked(self, candidates: Container[FrameworkID]) -> Iterable[FrameworkID]:
-        """The candidates in the order in which what became free should be offered. Read before the next change."""
+    def ranked(self) -> Iterable[FrameworkID]:
+        """Those that want something, in the order in which what became free should be offered. Read before the next
+        change.
+        """
 
     @abstractmethod
     def held(self, framework_id: FrameworkID) -> Mapping[str, int]:
         """The quantities (see `Resources.quantities`) the framework is charged for; zeros may be missing."""
 
-    def offered(self, framework_id: FrameworkID) -> None:  # noqa: B027
-        """The framework has just been made an offer."""
+    def offer(self, framework_id: FrameworkID, resources: Resources) -> None:
+        """The framework is made an offer of this, and holds it from now on."""
+        self.charge(framework_id, resources)
 
     def share(self, framework_id: FrameworkID) -> float:
         """The framework's part of the cluster, 0 to 1, to show to people."""
         return 0.0
 
-    def guaranteed_share(self, framework_id: FrameworkID) -> Resources:
-        """What the framework may hold without ever losing a task."""
-        return NOTHING
+    def fair_shares(self) -> Mapping[FrameworkID, float]:
+        """The part that each framework would have if all that want or hold something had as much as they should."""
+        return {}
 
 
-def load_allocator(name: str, role_weights: Mapping[str, float]) -> Allocator:
+def load_allocator(name: str, policy: Policy) -> Allocator:
     """The installed module of this name. Raises `BadInput` naming those there are."""
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in found:
         raise BadInput(
             f"there is no allocation module {name!r}; installed: {', '.join(sorted(found)) or 'none'}"
         )
-    allocator = found[name].load()(role_weights)
+    allocator = found[name].load()(policy)
     if not isinstance(allocator, Allocator):
         raise BadInput(f"allocation module {name!r} is no offerd_master.allocation.base.Allocator")
     return allocator

@@ -1,8 +1,9 @@
-"""Weighted Dominant Resource Fairness (Ghodsi et al., NSDI 2011, algorithm 1 and section 4.3).
+"""Weighted Dominant Resource Fairness (Ghodsi et al., NSDI 2011, algorithm 1 and section 4.3), over a tree of roles.
 
-A framework's dominant share is the largest part it holds of any resource. What becomes free goes to the role with the
-lowest share over weight, and within it to the framework with the lowest share. Ties go to the least recently offered,
-then to the lower id, so that equals take turns and every run is repeatable.
+A framework's dominant share is the largest part it holds of any resource. What becomes free goes down the tree of roles,
+at each step to the lowest share over weight, and so to one framework. Ties go to the least recently offered, then to the
+lower name, so that equals take turns and every run is repeatable. A framework whose demand does not fit is passed over
+by the master and the next one asked: the paper's algorithm without its stop.
 
 Shares are computed when somebody asks, and only for frameworks that were charged or refunded since: a thousand tasks
 that end between two offers cost one computation.
@@ -11,130 +12,116 @@ that end between two offers cost one computation.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
+from typing import cast
 
 from offerd.ids import FrameworkID
 from offerd.resources import Resources
 from offerd_master.allocation.base import Allocator
+from offerd_master.allocation.policy import Policy
+from offerd_master.allocation.roles import Node, RoleTree
 
-Key = tuple[float, int, FrameworkID]
-"""Sorts frameworks: share, number of the last offer, id."""
-
-
-class _Client:
-    """A framework. `key` is its place in its role's order; `counted` what of `held` its role's sum contains."""
-
-    __slots__ = ("changed", "counted", "framework_id", "held", "key", "last_offer", "role")
-
-    def __init__(self, framework_id: FrameworkID, role: _Role) -> None:
-        self.framework_id = framework_id
-        self.role = role
-        self.held: dict[str, int] = {}
-        self.counted: dict[str, int] = {}
-        self.last_offer = 0
-        self.key: Key = (0.0, 0, framework_id)
-        self.changed = False
-
-
-class _Role:
-    __slots__ = ("held", "last_offer", "name", "order", "weight")
-
-    def __init__(self, name: str, weight: float) -> None:
-        self.name = name
-        self.weight = weight
-        self.held: dict[str, int] = {}
-        self.order: list[Key] = []
-        self.last_offer = 0
+_NAME = itemgetter(2)
+"""Of a key."""
 
 
 class DrfAllocator(Allocator):
-    """The allocation module `drf`."""
+    """The allocation module `drf`. Takes weights of roles and frameworks; has no options."""
 
-    def __init__(self, role_weights: Mapping[str, float]) -> None:
-        self._weights = dict(role_weights)
+    def __init__(self, policy: Policy) -> None:
+        policy.refuse_options(())
+        self._tree = RoleTree(policy)
         self._total: dict[str, int] = {}
-        self._clients: dict[FrameworkID, _Client] = {}
-        self._roles: dict[str, _Role] = {}
-        self._changed: list[_Client] = []
-        self._total_changed = False
+        self._leaves: dict[FrameworkID, Node] = {}
+        self._changed: list[Node] = []
+        self._all_changed = False
         self._offers = 0
 
     # -- accounts ---------------------------------------------------------------------------------------------------
 
     def add_total(self, resources: Resources) -> None:
         _add(self._total, resources.quantities(), 1)
-        self._total_changed = True
+        self._all_changed = True
 
     def remove_total(self, resources: Resources) -> None:
         _add(self._total, resources.quantities(), -1)
-        self._total_changed = True
+        self._all_changed = True
 
-    def add_framework(self, framework_id: FrameworkID, role: str) -> None:
-        group = self._roles.get(role)
-        if group is None:
-            group = self._roles[role] = _Role(role, self._weights.get(role, 1.0))
-            self._total_changed = True  # sums of roles are kept only while there are several: count everybody
-        client = self._clients[framework_id] = _Client(framework_id, group)
-        insort(group.order, client.key)
+    def add_framework(self, framework_id: FrameworkID, role: str, name: str = "") -> None:
+        ends = len(self._tree.ends)
+        self._leaves[framework_id] = self._tree.add(framework_id, role, name)
+        if len(self._tree.ends) != ends:
+            self._all_changed = True  # sums of roles are kept only while there are several: count everybody
 
     def remove_framework(self, framework_id: FrameworkID) -> None:
+        self.set_wanting(framework_id, False)
         self._settle()
-        client = self._clients.pop(framework_id)
-        role = client.role
-        del role.order[bisect_left(role.order, client.key)]
-        _add(role.held, client.counted, -1)
-        if not role.order:
-            del self._roles[role.name]
+        leaf = self._leaves.pop(framework_id)
+        self._tree.remove(leaf)
+
+    def set_wanting(self, framework_id: FrameworkID, is_wanting: bool) -> None:
+        leaf = self._leaves[framework_id]
+        if leaf.listed == is_wanting:
+            return
+        if is_wanting:
+            self._list(leaf)
+        else:
+            _unlist(leaf)
 
     def charge(self, framework_id: FrameworkID, resources: Resources) -> None:
-        client = self._clients[framework_id]
-        held = client.held
+        leaf = self._leaves[framework_id]
+        held = leaf.held
         for name, amount in resources.quantities().items():
             held[name] = held.get(name, 0) + amount
-        if not client.changed:
-            client.changed = True
-            self._changed.append(client)
+        if not leaf.changed:
+            leaf.changed = True
+            self._changed.append(leaf)
 
     def refund(self, framework_id: FrameworkID, resources: Resources) -> None:
-        client = self._clients[framework_id]
-        held = client.held
+        leaf = self._leaves[framework_id]
+        held = leaf.held
         for name, amount in resources.quantities().items():
             held[name] -= amount
-        if not client.changed:
-            client.changed = True
-            self._changed.append(client)
+        if not leaf.changed:
+            leaf.changed = True
+            self._changed.append(leaf)
 
-    def offered(self, framework_id: FrameworkID) -> None:
-        self._offers += 1
-        client = self._clients[framework_id]
-        client.last_offer = client.role.last_offer = self._offers
-        if not client.changed:
-            client.changed = True
-            self._changed.append(client)
+    def offer(self, framework_id: FrameworkID, resources: Resources) -> None:
+        leaf = self._leaves[framework_id]
+        self._offers = leaf.last_offer = self._offers + 1
+        held = leaf.held
+        for name, amount in resources.quantities().items():
+            held[name] = held.get(name, 0) + amount
+        if not leaf.changed:
+            leaf.changed = True
+            self._changed.append(leaf)
 
     # -- answers ----------------------------------------------------------------------------------------------------
 
-    def ranked(self, candidates: Container[FrameworkID]) -> Iterable[FrameworkID]:
+    def ranked(self) -> Iterable[FrameworkID]:
         self._settle()
-        if len(self._roles) == 1:
-            (only,) = self._roles.values()
-            return _among(only.order, candidates)
-        roles = sorted(
-            self._roles.values(),
-            key=lambda role: (self._dominant(role.held) / role.weight, role.last_offer, role.name),
-        )
-        return (framework_id for role in roles for framework_id in _among(role.order, candidates))
+        ends = self._tree.ends
+        if len(ends) == 1:
+            (only,) = ends.values()
+            return cast("Iterable[FrameworkID]", map(_NAME, only.order))
+        return _walk(self._tree.root)
 
     def held(self, framework_id: FrameworkID) -> Mapping[str, int]:
-        return self._clients[framework_id].held
+        return self._leaves[framework_id].held
 
     def share(self, framework_id: FrameworkID) -> float:
-        return self._dominant(self._clients[framework_id].held)
+        return self._dominant(self._leaves[framework_id].held)
+
+    def fair_shares(self) -> Mapping[FrameworkID, float]:
+        return self._tree.fair_shares()
 
     @property
     def total(self) -> Mapping[str, int]:
         """The quantities of all slaves together."""
         return self._total
+
+    # -- order --------------------------------------------------------------------------------------------------------
 
     def _dominant(self, held: Mapping[str, int]) -> float:
         """The largest part of any resource; of a resource that no slave has any more the part is 0."""
@@ -148,33 +135,96 @@ class DrfAllocator(Allocator):
 
     def _settle(self) -> None:
         """Put into order what changed since somebody asked."""
-        if self._total_changed:
-            self._total_changed = False
-            changed: Iterable[_Client] = self._clients.values()
+        if self._all_changed:
+            self._all_changed = False
+            for leaf in self._changed:
+                leaf.changed = False
+            self._changed = []
+            self._recount(self._tree.root)
         elif self._changed:
-            changed = self._changed
+            has_roles = len(self._tree.ends) > 1
+            for leaf in self._changed:
+                leaf.changed = False
+                if has_roles:
+                    _pass_on(leaf)
+                    node: Node | None = leaf
+                    while node is not None and node.parent is not None:
+                        self._place(node)
+                        node = node.parent
+                else:
+                    self._place(leaf)
+            self._changed = []
+
+    def _place(self, node: Node) -> None:
+        """Move it within its parent's order to where its share belongs."""
+        share = self._dominant(node.held)
+        weight = node.weight
+        key = (share if weight == 1.0 else share / weight, node.last_offer, node.name)
+        before = node.key
+        if key != before:
+            node.key = key
+            if node.listed and node.parent is not None:
+                order = node.parent.order
+                # Mostly it was the first, as it was just offered something, and often it is the last now.
+                del order[0 if order[0] is before else bisect_left(order, before)]
+                if not order or order[-1] < key:
+                    order.append(key)
+                else:
+                    insort(order, key)
+
+    def _list(self, node: Node) -> None:
+        """Somebody below wants something: it has a place in its parent's order, and the parent in its own."""
+        while node.parent is not None and not node.listed:
+            insort(node.parent.order, node.key)
+            node.listed = True
+            node = node.parent
+
+    def _recount(self, node: Node) -> None:
+        """All sums and places below a node anew."""
+        if node.children:
+            held: dict[str, int] = {}
+            last_offer = 0
+            for child in node.children.values():
+                self._recount(child)
+                _add(held, child.held, 1)
+                last_offer = max(last_offer, child.last_offer)
+            node.held, node.last_offer = held, last_offer
+            node.order = sorted(child.key for child in node.children.values() if child.listed)
         else:
-            return
-        for client in changed:
-            client.changed = False
-            role = client.role
-            if len(self._roles) > 1 or role.held or client.counted:
-                _add(role.held, client.counted, -1)
-                client.counted = dict(client.held)
-                _add(role.held, client.counted, 1)
-            key = (self._dominant(client.held), client.last_offer, client.framework_id)
-            if key != client.key:
-                order = role.order
-                del order[bisect_left(order, client.key)]
-                insort(order, key)
-                client.key = key
-        self._changed = []
+            node.counted = dict(node.held)
+        share = self._dominant(node.held) / node.weight
+        node.key = (share, node.last_offer, node.name)
 
 
-def _among(order: list[Key], candidates: Container[FrameworkID]) -> Iterator[FrameworkID]:
-    for key in order:
-        if key[2] in candidates:
-            yield key[2]
+def _pass_on(leaf: Node) -> None:
+    """Add what changed in a framework's account to the sums of the roles around it."""
+    counted = leaf.counted
+    difference = {name: d for name, amount in leaf.held.items() if (d := amount - counted.get(name, 0))}
+    counted.update(leaf.held)
+    node = leaf.parent
+    while node is not None:
+        node.last_offer = max(node.last_offer, leaf.last_offer)
+        if difference:
+            _add(node.held, difference, 1)
+        node = node.parent
+
+
+def _unlist(node: Node) -> None:
+    """Nobody below wants anything any more."""
+    while node.parent is not None and not node.order:
+        order = node.parent.order
+        del order[bisect_left(order, node.key)]
+        node.listed = False
+        node = node.parent
+
+
+def _walk(node: Node) -> Iterator[FrameworkID]:
+    for key in node.order:
+        child = node.children[key[2]]
+        if child.order:
+            yield from _walk(child)
+        else:
+            yield cast("FrameworkID", child.name)
 
 
 def _add(account: dict[str, int], amounts: Mapping[str, int], sign: int) -> None:

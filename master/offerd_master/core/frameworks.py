@@ -13,6 +13,7 @@ from offerd.codec import encode_message
 from offerd.ids import FrameworkID, PeerID, is_valid_id
 from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
+from offerd_master.allocation.policy import role_fault
 from offerd_master.core import offers
 from offerd_master.core.state import Cluster, Framework, Slave
 from offerd_master.core.tasks import forget_if_empty
@@ -57,7 +58,7 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
     c.send(
         peer, m.FrameworkRegistered(framework.framework_id, c.master_id, is_again, c.settings.ping_interval_s)
     )
-    c.mark_all_dirty()
+    c.mark_idle_dirty()
 
 
 def adopt(c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, now: float) -> Framework:
@@ -72,7 +73,7 @@ def _enter(
 ) -> Framework:
     framework = Framework(framework_id, info, peer, now)
     c.frameworks[framework_id] = framework
-    c.allocator.add_framework(framework_id, info.role)
+    c.allocator.add_framework(framework_id, info.role, info.name)
     return framework
 
 
@@ -87,8 +88,8 @@ def _take_over(c: Cluster, framework: Framework, info: FrameworkInfo, peer: Peer
     if framework.failover_timer is not None:
         c.timers.cancel(framework.failover_timer)
         framework.failover_timer = None
-    if framework.info.role != info.role:
-        _change_role(c, framework, info.role)
+    if (framework.info.role, framework.info.name) != (info.role, info.name):
+        _change_terms(c, framework, info)
     framework.describe(info)
     framework.set_filters(m.Filters())
     framework.needs_offers = True
@@ -97,14 +98,14 @@ def _take_over(c: Cluster, framework: Framework, info: FrameworkInfo, peer: Peer
     framework.unanswered = 0
 
 
-def _change_role(c: Cluster, framework: Framework, role: str) -> None:
-    """What the framework holds is counted for the other role."""
+def _change_terms(c: Cluster, framework: Framework, info: FrameworkInfo) -> None:
+    """What the framework holds is counted for the other role or name."""
     framework_id = framework.framework_id
     held = holdings(c, framework)
     for amount in held:
         c.allocator.refund(framework_id, amount)
     c.allocator.remove_framework(framework_id)
-    c.allocator.add_framework(framework_id, role)
+    c.allocator.add_framework(framework_id, info.role, info.name)
     for amount in held:
         c.allocator.charge(framework_id, amount)
 
@@ -129,8 +130,8 @@ def _fault(info: FrameworkInfo) -> str:
         return "executors must have ids of their own: 1 to 128 letters, digits and _.:@=+-"
     if not 0 <= info.failover_timeout_s <= MAX_FAILOVER_S:
         return f"the fail-over time-out must be 0 to {MAX_FAILOVER_S:.0f} seconds"
-    if not info.role:
-        return 'the role is empty; leave it out or give it a name, "*" for the common one'
+    if fault := role_fault(info.role):
+        return fault
     if len(encode_message(_without_executors(info))) > MAX_INFO_BYTES:
         return f"the description of the framework is longer than {MAX_INFO_BYTES} bytes; shorten its labels"
     for executor in info.executors:
@@ -238,4 +239,6 @@ def ping_frameworks(c: Cluster, now: float) -> None:
 
 
 def get_guaranteed_share(c: Cluster, framework: Framework, message: m.GetGuaranteedShare, now: float) -> None:
-    c.send(framework.peer, m.GuaranteedShare(c.allocator.guaranteed_share(framework.framework_id)))
+    """What it may hold without losing a task. It changes when slaves or other frameworks of its role come or go."""
+    share = c.entitlements.guaranteed(framework.framework_id) if c.entitlements is not None else {}
+    c.send(framework.peer, m.GuaranteedShare(Resources(dict(share))))

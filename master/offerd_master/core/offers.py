@@ -7,7 +7,7 @@ has not refused as much. What it does not use makes the slave dirty again.
 Refusals bind as long as no more is free than was refused. A decline for no time at all is paced: the same or less is
 offered again after `repeat_pace_s`, so that a scheduler and a master cannot keep each other busy with nothing. What
 an accept with tasks leaves is not paced: each round of that launches something. `SetNeedsOffers(True)` ends paces,
-`ReviveOffers` all refusals.
+`ReviveOffers` all refusals, and `SetNeedsOffers(False)`; filters stay until they are set anew.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterable
 
 from offerd import messages as m
 from offerd import slots
+from offerd.filters import fault as filters_fault
 from offerd.ids import FrameworkID, OfferID, SlaveID
 from offerd.resources import Resources
 from offerd_master.core.state import Cluster, Framework, OutstandingOffer, Refusal, Slave, SlaveState
@@ -37,12 +38,14 @@ def allocate(c: Cluster, now: float) -> None:
     if not c.dirty:
         return
     if not c.wanting:
+        c.idle.update(c.dirty)
         c.dirty.clear()
         return
     made: dict[FrameworkID, list[m.Offer]] = {}
     waiting: dict[SlaveID, Slave] = {}
+    active = SlaveState.ACTIVE
     for slave_id, slave in c.dirty.items():
-        if slave.state is not SlaveState.ACTIVE or slave.peer is None or not slave.is_worth_offering():
+        if slave.state is not active or slave.peer is None or not slave.is_worth_offering():
             continue
         if slave.tasks and now < slave.offer_again_at:
             waiting[slave_id] = slave
@@ -55,6 +58,8 @@ def allocate(c: Cluster, now: float) -> None:
                 made[framework.framework_id] = [offer]
             else:
                 batch.append(offer)
+        else:
+            c.idle[slave_id] = slave
     c.dirty = waiting
     for framework_id, offers in made.items():
         _send(c, c.frameworks[framework_id], offers)
@@ -68,12 +73,7 @@ def next_allocation(c: Cluster) -> float | None:
 def is_filtered(framework: Framework, slave: Slave, free: Resources) -> bool:
     """Whether the framework's filters exclude what is free on this slave."""
     filters = framework.filters
-    if filters.slave_ids and slave.slave_id not in framework.filter_slaves:
-        return True
-    attributes = slave.info.attributes
-    if any(attributes.get(name) != value for name, value in filters.attributes.items()):
-        return True
-    return not free.covers(filters.minimum)
+    return not (filters.pass_slave(slave.slave_id, slave.info.attributes) and filters.pass_free(free))
 
 
 def has_refused(framework: Framework, slave: Slave, free: Resources, now: float) -> bool:
@@ -85,7 +85,7 @@ def has_refused(framework: Framework, slave: Slave, free: Resources, now: float)
 def _taker(c: Cluster, slave: Slave, now: float) -> Framework | None:
     wanting = c.wanting
     free: Resources | None = None
-    for framework_id in c.allocator.ranked(wanting):
+    for framework_id in c.allocator.ranked():
         framework = wanting[framework_id]
         if slave.slave_id in framework.refusals or framework.has_filters:
             if free is None:
@@ -98,25 +98,28 @@ def _taker(c: Cluster, slave: Slave, now: float) -> Framework | None:
 
 def _make(c: Cluster, framework: Framework, slave: Slave, now: float) -> m.Offer:
     settings = c.settings
-    resources = slave.free.take_all()
-    offer = OutstandingOffer(
-        OfferID(c.new_id("O")), framework, slave, resources, now + settings.offer_timeout_s
-    )
-    c.offers[offer.offer_id] = slave.offers[offer.offer_id] = framework.offers[offer.offer_id] = offer
+    framework_id = framework.framework_id
+    total = slave.total
+    resources = slave.free.take_all(total)
+    offer_id = c.new_offer_id()
+    offer = OutstandingOffer(offer_id, framework, slave, resources, now + settings.offer_timeout_s)
+    c.offers[offer_id] = slave.offers[offer_id] = framework.offers[offer_id] = offer
     c.offer_order.append(offer)
     slave.offer_again_at = now + settings.batch_window_s
-    c.allocator.charge(framework.framework_id, resources)
-    c.allocator.offered(framework.framework_id)
+    c.allocator.offer(framework_id, resources)
     info = slave.info
+    long_left = slave.long_cap
+    if resources is not total:
+        long_left = slots.left(slave.long_used, long_left, resources.quantities())
     return m.Offer(
-        offer.offer_id,
+        offer_id,
         slave.slave_id,
         info.hostname,
         resources,
-        slots.left(slave.long_used, slave.long_cap, resources.quantities()),
+        long_left,
         info.short_limit_s,
         info.attributes,
-        list(slave.executors.get(framework.framework_id, ())),
+        list(slave.executors.get(framework_id, ())),
         info.files_address,
     )
 
@@ -130,8 +133,9 @@ def _send(c: Cluster, framework: Framework, offers: list[m.Offer]) -> None:
             _BYTES_PER_OFFER
             + c.slaves[offer.slave_id].info_bytes
             + _BYTES_PER_EXECUTOR_ID * len(offer.executor_ids)
-            + _BYTES_PER_RANGE * sum(map(len, offer.resources.ranges.values()))
         )
+        if ranges := offer.resources.ranges:
+            estimate += _BYTES_PER_RANGE * sum(map(len, ranges.values()))
         if batch and size + estimate > MAX_OFFERS_BYTES:
             c.send(framework.peer, m.ResourceOffers(batch))
             batch, size = [], 0
@@ -253,14 +257,20 @@ def set_needs_offers(c: Cluster, framework: Framework, message: m.SetNeedsOffers
     c.update_wanting(framework)
     if message.needs_offers:
         forget_refusals(c, framework, only_paced=True)
-        c.mark_all_dirty()
+        c.mark_idle_dirty()
 
 
 def set_filters(c: Cluster, framework: Framework, message: m.SetFilters, now: float) -> None:
-    framework.set_filters(message.filters)
-    c.mark_all_dirty()
+    fault = filters_fault(message.filters)
+    if not fault:
+        framework.set_filters(message.filters)
+    elif framework.peer is not None:
+        c.drop(framework.peer, fault)
+    c.mark_idle_dirty()
 
 
 def revive_offers(c: Cluster, framework: Framework, message: m.ReviveOffers, now: float) -> None:
     forget_refusals(c, framework)
-    c.mark_all_dirty()
+    framework.needs_offers = True
+    c.update_wanting(framework)
+    c.mark_idle_dirty()

@@ -56,8 +56,13 @@ class Pool:
         scalars = {name: min(amount, MAX_QUANTITY) for name, amount in self.scalars.items() if amount > 0}
         return Resources(scalars, self.rest.ranges, self.rest.sets)
 
-    def take_all(self) -> Resources:
-        """Remove everything that fits into a message (see `cut`) and return it; debts stay."""
+    def take_all(self, total: Resources = NOTHING) -> Resources:
+        """Remove everything that fits into a message (see `cut`) and return it; debts stay. `total`, if that is what is
+        here, is returned itself.
+        """
+        if self.scalars == total.scalars and not (total.ranges or total.sets or self.rest):
+            self.scalars = {}
+            return total
         everything = self.freeze()
         self.scalars = {name: amount for name, amount in self.scalars.items() if amount < 0}
         if self.rest:

@@ -119,7 +119,7 @@ def _framework(c: Cluster, framework: Framework, now: float) -> om.FrameworkSumm
         wasted_resource_s=framework.wasted_resource_s,
         hostname=info.hostname[:MAX_TEXT],
         since_s=now - framework.since,
-        filters=framework.filters if framework.filters_bytes <= MAX_FILTERS_BYTES else m.Filters(),
+        filters=framework.filters.filters if framework.filters_bytes <= MAX_FILTERS_BYTES else m.Filters(),
     )
 
 

@@ -115,6 +115,8 @@ def _fault(message: m.RegisterSlave) -> str:
         return f"a resource has more than {MAX_AMOUNT} units or a name of more than {MAX_RESOURCE_NAME} characters"
     if not 0 <= info.long_fraction <= 1 or not 0 <= info.short_limit_s < math.inf:
         return "the long fraction must be 0 to 1, and the short limit a number of seconds, zero or more"
+    if info.minimum_offer is not None and not resources.covers(info.minimum_offer):
+        return f"it has {resources}, less than its minimum offer of {info.minimum_offer}; it would never be offered"
     if not all(map(is_valid_id, ids)):
         return "a task, executor or framework of it has an id that is none"
     if len(encode_message(info)) > MAX_INFO_BYTES:
@@ -172,7 +174,7 @@ def _framework(c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, now: 
     ended = c.ended_frameworks.pop(framework_id, None)
     if ended is not None:
         c.frameworks[framework_id] = ended
-        c.allocator.add_framework(framework_id, ended.info.role)
+        c.allocator.add_framework(framework_id, ended.info.role, ended.info.name)
         return ended
     return frameworks.adopt(c, framework_id, info, now)
 
@@ -243,7 +245,7 @@ def disconnect(c: Cluster, slave: Slave) -> None:
         c.peers.pop(slave.peer, None)
     slave.peer = None
     offers.rescind(c, slave.offers.values())
-    c.dirty.pop(slave.slave_id, None)
+    c.unmark(slave)
 
 
 def lose(c: Cluster, slave: Slave, text: str, now: float) -> None:
@@ -296,7 +298,7 @@ def slave_usage(c: Cluster, slave: Slave, message: m.SlaveUsage, now: float) -> 
     if message.draining and slave.state is SlaveState.ACTIVE:
         slave.state = SlaveState.DRAINING
         offers.rescind(c, slave.offers.values())
-        c.dirty.pop(slave.slave_id, None)
+        c.unmark(slave)
     elif not message.draining and slave.state is SlaveState.DRAINING:
         slave.state = SlaveState.ACTIVE
         c.mark_dirty(slave)

@@ -13,11 +13,13 @@ from enum import StrEnum
 import msgspec
 
 from offerd import messages as m
+from offerd.filters import CompiledFilters
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, PeerID, SlaveID, TaskID
 from offerd.messages import ExecutorInfo, Filters, FrameworkInfo, KillTask, SlaveInfo, SlaveUsage, TaskState
 from offerd.resources import NOTHING, Resources
 from offerd.slots import long_quantities
 from offerd_master.allocation.base import Allocator
+from offerd_master.allocation.entitlements import Entitlements, with_entitlements
 from offerd_master.core.actions import Action, Drop, LaterEpochSeen, Log, Send
 from offerd_master.core.history import FrameworkHistory, History
 from offerd_master.core.pool import Pool
@@ -123,14 +125,18 @@ class Slave:
         self.describe(info, NOTHING)
 
     def describe(self, info: SlaveInfo, minimum_offer: Resources) -> None:
-        """Take over what the slave says of itself. What runs on it must be taken from `free` anew."""
+        """Take over what the slave says of itself; its own minimum offer goes before the master's. What runs on it must be
+        taken from `free` anew.
+        """
+        if info.minimum_offer is not None:
+            minimum_offer = info.minimum_offer
         self.info = info
         self.info_bytes = len(msgspec.msgpack.encode(info))
         self.total = info.resources
         self.free = Pool(info.resources)
         self.long_cap = long_quantities(info.resources, info.long_fraction)
         quantities = info.resources.quantities()
-        self.minimum_offer = tuple((n, a) for n, a in minimum_offer.scalars.items() if n in quantities)
+        self.minimum_offer = tuple((n, a) for n, a in minimum_offer.scalars.items() if a and n in quantities)
 
     def executor(self, framework_id: FrameworkID, executor_id: ExecutorID) -> Executor | None:
         mine = self.executors.get(framework_id)
@@ -149,14 +155,14 @@ class Slave:
         for name, amount in self.minimum_offer:
             if scalars.get(name, 0) < amount:
                 return False
-        return any(amount > 0 for amount in scalars.values()) or bool(free.rest)
+        return bool(self.minimum_offer) or any(amount > 0 for amount in scalars.values()) or bool(free.rest)
 
 
 class Framework:
     """A framework, with its scheduler (`peer`) or waiting for one. Once `ended` it only waits for its slaves to agree."""
 
     __slots__ = (
-        "ended", "ended_at", "ended_counts", "executors", "executors_running", "failover_timer", "filter_slaves", "filters",
+        "ended", "ended_at", "ended_counts", "executors", "executors_running", "failover_timer", "filters",
         "filters_bytes", "framework_id", "has_filters", "heard", "history", "info", "launch_info", "needs_offers", "offers",
         "peer", "refusals", "since", "tasks", "unacknowledged", "unanswered", "wasted_resource_s",
     )  # fmt: skip
@@ -198,10 +204,10 @@ class Framework:
             self.executors[executor.executor_id] = LaunchableExecutor(executor, size)
 
     def set_filters(self, filters: Filters) -> None:
-        self.filters = filters
-        self.has_filters = filters != Filters()
+        """They must be without fault (`offerd.filters`)."""
+        self.filters = CompiledFilters(filters)
+        self.has_filters = not self.filters.is_empty
         self.filters_bytes = len(msgspec.msgpack.encode(filters))
-        self.filter_slaves = frozenset(filters.slave_ids)
 
 
 class Cluster:
@@ -214,7 +220,8 @@ class Cluster:
         self.master_id = master_id
         self.epoch = epoch
         self._id_epoch = epoch  # stays in ids, whatever epoch we come to speak in
-        self.allocator = allocator
+        self.allocator = with_entitlements(allocator, settings.policy)
+        self.entitlements = self.allocator if isinstance(self.allocator, Entitlements) else None
         self.started_at = now
         self.out: list[Action] = []
         self.peers: dict[PeerID, Slave | Framework] = {}
@@ -226,6 +233,8 @@ class Cluster:
         self.offer_order: deque[OutstandingOffer] = deque()
         self.wanting: dict[FrameworkID, Framework] = {}
         self.dirty: dict[SlaveID, Slave] = {}
+        # Slaves with something free that nobody wanted when it was last offered around.
+        self.idle: dict[SlaveID, Slave] = {}
         self.timers = Timers()
         self.history = History(settings.max_ended_tasks, settings.max_ended_tasks_per_framework)
         self.ended_counts: dict[str, int] = {}
@@ -234,11 +243,20 @@ class Cluster:
         self.dropped_peers = 0
         self.told_not_registered: set[PeerID] = set()
         self._numbers = {"F": 0, "S": 0, "O": 0}
+        self._offer_prefix = f"O-{epoch:x}-"
 
     def new_id(self, kind: str) -> str:
         """The next id of a kind (F, S or O): unique also across masters, by the epoch in it."""
         self._numbers[kind] = number = self._numbers[kind] + 1
         return f"{kind}-{self._id_epoch:x}-{number:04d}"
+
+    def new_offer_id(self) -> OfferID:
+        """The same for the kind of which there are most."""
+        numbers = self._numbers
+        numbers["O"] = number = numbers["O"] + 1
+        return OfferID(
+            f"{self._offer_prefix}{number:04d}" if number < 1000 else f"{self._offer_prefix}{number}"
+        )
 
     def send(self, peer: PeerID | None, message: m.Message) -> None:
         """Send, if there is somebody to send to."""
@@ -260,18 +278,27 @@ class Cluster:
         """Something became free, or somebody may want it now."""
         if slave.state is SlaveState.ACTIVE and slave.peer is not None:
             self.dirty[slave.slave_id] = slave
+            if self.idle:
+                self.idle.pop(slave.slave_id, None)
 
-    def mark_all_dirty(self) -> None:
-        for slave in self.slaves.values():
-            if slave.is_worth_offering():
-                self.mark_dirty(slave)
+    def mark_idle_dirty(self) -> None:
+        """Somebody may want now what nobody wanted."""
+        self.dirty.update(self.idle)
+        self.idle.clear()
+
+    def unmark(self, slave: Slave) -> None:
+        """Nothing of it can be offered."""
+        self.dirty.pop(slave.slave_id, None)
+        self.idle.pop(slave.slave_id, None)
 
     def update_wanting(self, framework: Framework) -> None:
         """Keep `wanting`, the frameworks that may be offered something, in step."""
-        if framework.peer is not None and framework.needs_offers and not framework.ended:
+        is_wanting = framework.peer is not None and framework.needs_offers and not framework.ended
+        if is_wanting:
             self.wanting[framework.framework_id] = framework
         else:
             self.wanting.pop(framework.framework_id, None)
+        self.allocator.set_wanting(framework.framework_id, is_wanting)
 
     def is_own_id(self, framework_id: FrameworkID) -> bool:
         """Whether this master, and not one before it, gave the id."""

@@ -122,11 +122,15 @@ class Tasks:
                 )
 
     def kill_by_id(self, message: KillTask, now: float) -> bool:
-        """The framework wants it dead. False if there is no such task."""
+        """Its framework or the master wants it dead. False if there is no such task."""
         task = self._state.tasks.get((message.framework_id, message.task_id))
         if task is None:
             return False
-        self.kill(task, Killing(Reason.KILLED_BY_FRAMEWORK, "killed by its framework"), now, message.grace_s)
+        if message.reason == Reason.REVOKED:
+            killing = Killing(Reason.REVOKED, "killed: its framework held more than is guaranteed to it")
+        else:
+            killing = Killing(Reason.KILLED_BY_FRAMEWORK, "killed by its framework")
+        self.kill(task, killing, now, message.grace_s)
         return True
 
     def limit_reached(self, framework_id: FrameworkID, task_id: TaskID, now: float) -> None:

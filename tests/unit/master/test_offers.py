@@ -207,6 +207,74 @@ def test_filters_by_slave_minimum_and_attributes() -> None:
     assert framework.offer().slave_id == good.slave_id
 
 
+def test_revive_also_ends_a_silence_but_no_filter() -> None:
+    """Mesos: revive un-suppresses."""
+    cluster = ClusterHarness()
+    slave = cluster.slave()
+    framework = cluster.framework()
+    framework.decline(framework.offer(), refuse_seconds=60.0)
+    framework.send(m.SetFilters(m.Filters(slave_ids=[slave.slave_id], attributes_exist=["ssd"])))
+    framework.send(m.SetNeedsOffers(False))
+    framework.send(m.ReviveOffers())
+    cluster.assert_nothing_else_sent()
+    framework.send(m.SetFilters(m.Filters()))
+    framework.offer()
+
+
+@pytest.mark.parametrize(
+    ("filters", "count"),
+    [
+        (m.Filters(attributes_exist=["ssd"]), 1),
+        (m.Filters(attributes_exist=["ssd", "gpu"]), 0),
+        (m.Filters(attributes={"rack": "r12"}), 1),
+        (m.Filters(attributes_match={"rack": "r1?"}), 1),
+        (m.Filters(attributes_match={"rack": "r1"}), 0),
+        (m.Filters(attributes_match={"rack": "R*"}), 0),
+        (m.Filters(attributes_match={"rack": "*"}), 1),
+        (m.Filters(), 2),
+    ],
+)
+def test_filters_by_constraints_on_attributes(filters: m.Filters, count: int) -> None:
+    cluster = ClusterHarness()
+    cluster.slave()
+    cluster.slave(attributes={"rack": "r12", "ssd": ""})
+    framework = cluster.framework()
+    framework.decline(*framework.offers(), refuse_seconds=60.0)
+    framework.send(m.SetFilters(filters))
+    framework.send(m.ReviveOffers())
+    offers = [offer for message in framework.take_all(m.ResourceOffers) for offer in message.offers]
+    assert len(offers) == count
+    assert not count or {"rack": "r12", "ssd": ""} in [offer.attributes for offer in offers]
+
+
+def test_a_scheduler_whose_patterns_are_endless_is_dropped() -> None:
+    cluster = ClusterHarness()
+    framework = cluster.framework()
+    framework.send(m.SetFilters(m.Filters(attributes_match={"rack": "*" * 300})))
+    assert "longer than 256 letters" in cluster.drops[0].why
+
+
+def test_a_slaves_own_minimum_offer_goes_before_the_masters() -> None:
+    cluster = ClusterHarness(minimum_offer=Resources.of(cpus=8))
+    small = cluster.slave("cpus=4,mem=4G", minimum_offer=Resources.of(cpus=2))
+    cluster.slave("cpus=4,mem=4G")
+    framework = cluster.framework()
+    offer = framework.offer()
+    assert offer.slave_id == small.slave_id
+    framework.accept(offer, tasks=[task("t1"), task("t2"), task("t3")])
+    small.take(m.RunTasks)
+    cluster.assert_nothing_else_sent()
+    small.finish(framework, "t1")
+    assert framework.offer().resources.millicpus == 2000
+
+
+def test_a_slave_that_could_never_be_offered_is_refused() -> None:
+    cluster = ClusterHarness()
+    slave = cluster.slave("cpus=1,mem=1G", registers=False, minimum_offer=Resources.of(cpus=2))
+    slave.send(m.RegisterSlave(slave.info))
+    assert "would never be offered" in slave.take(m.SlaveRefused).message
+
+
 def test_what_one_framework_filters_goes_to_another() -> None:
     cluster = ClusterHarness()
     picky, other = cluster.framework("picky"), cluster.framework("other")

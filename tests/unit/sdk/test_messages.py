@@ -293,6 +293,7 @@ def test_messages_without_fields_are_their_name() -> None:
         "task_id",
         "",
         None,
+        "",
     ]
 
 

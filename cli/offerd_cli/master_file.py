@@ -1,0 +1,83 @@
+"""The master's file (TOML): every flag of `offerd master` under its name, and an `[allocation]` table.
+
+What a flag says goes before what the file says.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from offerd.errors import BadInput
+from offerd.resources import Resources
+from offerd_cli.units import parse_pairs
+from offerd_master.allocation.policy import NO_TERMS, Policy, parse_policy
+
+TABLE = "allocation"
+NOT_IN_THE_FILE = {"config", "die_with_parent", "help"}
+
+
+def take_file(context: click.Context, parameter: click.Parameter, path: Path | None) -> dict[str, Any]:
+    """Callback of `--config`, which must be eager: what the file says of flags becomes their default. Returns its
+    `[allocation]` table. Raises `BadInput` on a file that cannot be read, or names what is no flag.
+    """
+    if path is None:
+        return {}
+    try:
+        entries = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise BadInput(f"--config {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"--config {path}: {error}") from None
+    table = entries.pop(TABLE, {})
+    if not isinstance(table, dict):
+        raise BadInput(f"--config {path}: write {TABLE} as a table: [allocation]")
+    known = {p.name for p in context.command.params if p.name} - NOT_IN_THE_FILE
+    defaults = {name.replace("-", "_"): value for name, value in entries.items()}
+    if unknown := sorted(defaults.keys() - known):
+        flags = ", ".join(sorted(known))
+        raise BadInput(f"--config {path}: there is no {unknown[0]!r}; known: {flags}, [allocation]")
+    if isinstance(module := table.get("module"), str):
+        defaults.setdefault("allocator", module)
+    elif module is not None:
+        raise BadInput(f'--config {path}: [allocation]: write the module as text, as in module = "drf"')
+    context.default_map = {**(context.default_map or {}), **defaults}
+    return table
+
+
+def policy(
+    table: Mapping[str, Any],
+    weights: str,
+    priorities: str,
+    guarantees: Iterable[str],
+    limits: Iterable[str],
+) -> Policy:
+    """The file's table, and over it what flags say of roles. Raises `BadInput`."""
+    base = parse_policy(table)
+    roles = dict(base.roles)
+
+    def change(role: str, **terms: Any) -> None:
+        roles[role] = replace(roles.get(role, NO_TERMS), **terms)
+
+    for role, text in parse_pairs([weights] if weights else [], "--weights", commas=True).items():
+        change(role, weight=_number("--weights", role, text, float))
+    for role, text in parse_pairs([priorities] if priorities else [], "--priorities", commas=True).items():
+        change(role, priority=_number("--priorities", role, text, int))
+    for role, text in parse_pairs(guarantees, "--guarantee").items():
+        change(role, guarantee=Resources.parse(text))
+    for role, text in parse_pairs(limits, "--limit").items():
+        change(role, limit=Resources.parse(text))
+    return Policy(roles, base.frameworks, base.options)
+
+
+def _number(flag: str, role: str, text: str, kind: type[float] | type[int]) -> float | int:
+    try:
+        return kind(text)
+    except ValueError:
+        what = "number" if kind is float else "whole number"
+        raise BadInput(f"{flag} {role}={text}: {text!r} is no {what}") from None

@@ -1,0 +1,241 @@
+"""Guarantees and limits: what a framework may hold without losing a task, and what it may hold at all.
+
+They are laid around the allocation module, so that they are the same whatever the module: whoever is under its guarantee
+is ranked before all others, and a limit cuts what is offered.
+
+A guarantee belongs to one *claim*: that of the framework's name, or else of the nearest role around it that has one. The
+frameworks of a claim have equal parts of it; of a role's claim only what is not guaranteed to the roles in it. When the
+cluster has less of a resource than is guaranteed in all, every guarantee of it shrinks in proportion: so all of them can
+be met at the same time, always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from offerd.ids import FrameworkID
+from offerd.resources import Resources
+from offerd_master.allocation.base import Allocator
+from offerd_master.allocation.policy import Policy, parent_of, paths
+
+Quantities = dict[str, int]
+
+
+class _Claim:
+    """An amount guaranteed to its frameworks together."""
+
+    __slots__ = ("amount", "members")
+
+    def __init__(self, amount: Quantities) -> None:
+        self.amount = amount
+        self.members: dict[FrameworkID, None] = {}
+
+
+class _Ceiling:
+    """An amount that those under it may hold together, and what they do hold."""
+
+    __slots__ = ("held", "limit")
+
+    def __init__(self, limit: Mapping[str, int]) -> None:
+        self.limit = limit
+        self.held: Quantities = {}
+
+
+def with_entitlements(module: Allocator, policy: Policy) -> Allocator:
+    """The module itself where nothing is guaranteed or limited."""
+    terms = [*policy.roles.values(), *policy.frameworks.values()]
+    if any(t.guarantee or t.limit is not None for t in terms):
+        return Entitlements(module, policy)
+    return module
+
+
+class Entitlements(Allocator):
+    """Stands in the module's place: passes everything on to it, and keeps its own accounts of those concerned."""
+
+    def __init__(self, module: Allocator, policy: Policy) -> None:
+        self.module = module
+        self._total: Quantities = {}
+        self._claims: dict[str, _Claim] = {}
+        self._ceilings: dict[str, _Ceiling] = {}
+        for kind, entries in (("role ", policy.roles), ("framework ", policy.frameworks)):
+            for name, terms in entries.items():
+                if terms.guarantee:
+                    self._claims[kind + name] = _Claim(dict(terms.guarantee.scalars))
+                if terms.limit is not None:
+                    self._ceilings[kind + name] = _Ceiling(terms.limit.scalars)
+        self._keep_parts_apart(policy)
+        self._claim_of: dict[FrameworkID, _Claim] = {}
+        self._ceilings_of: dict[FrameworkID, list[_Ceiling]] = {}
+        self._wanting: set[FrameworkID] = set()
+        self._guaranteed: dict[FrameworkID, Quantities] = {}
+        self._under: set[FrameworkID] = set()
+        self._is_stale = False
+
+    def _keep_parts_apart(self, policy: Policy) -> None:
+        """Of what is guaranteed to a role, that of the roles in it is theirs alone."""
+        for role, terms in policy.roles.items():
+            around = parent_of(role, [name for name, other in policy.roles.items() if other.guarantee])
+            if around is not None:
+                left = self._claims[f"role {around}"].amount
+                for name, amount in terms.guarantee.scalars.items():
+                    if name in left:
+                        left[name] -= amount
+
+    # -- questions ----------------------------------------------------------------------------------------------------
+
+    @property
+    def has_guarantees(self) -> bool:
+        return bool(self._claims)
+
+    def guaranteed(self, framework_id: FrameworkID) -> Mapping[str, int]:
+        """What the framework may hold without losing a task; of what is not named, nothing is said. Empty: nothing."""
+        self._refresh()
+        return self._guaranteed.get(framework_id, {})
+
+    def is_under(self, framework_id: FrameworkID) -> bool:
+        """Whether it holds, offers included, less than is guaranteed to it of everything that is."""
+        self._refresh()
+        return framework_id in self._under
+
+    def under_and_wanting(self) -> list[FrameworkID]:
+        """Those under their guarantee that want offers, the one with the smallest part of it first."""
+        self._refresh()
+        if not self._under:
+            return []
+        return sorted(self._under & self._wanting, key=lambda fid: (self._fulfilled(fid), fid))
+
+    def shrunk(self) -> dict[str, tuple[int, int]]:
+        """Of each resource of which more is guaranteed than there is: (guaranteed, there)."""
+        return {
+            name: (amount, self._total.get(name, 0))
+            for name, amount in self._sum().items()
+            if amount > self._total.get(name, 0)
+        }
+
+    def room(self, framework_id: FrameworkID) -> Mapping[str, int] | None:
+        """How much more the framework may hold of each resource that is limited; None where nothing is."""
+        ceilings = self._ceilings_of.get(framework_id)
+        if not ceilings:
+            return None
+        room: Quantities = {}
+        for ceiling in ceilings:
+            for name, limit in ceiling.limit.items():
+                left = max(0, limit - ceiling.held.get(name, 0))
+                room[name] = min(left, room.get(name, left))
+        return room
+
+    def ranked(self) -> Iterable[FrameworkID]:
+        first = self.under_and_wanting()
+        return _and_then(first, self.module.ranked()) if first else self.module.ranked()
+
+    def held(self, framework_id: FrameworkID) -> Mapping[str, int]:
+        return self.module.held(framework_id)
+
+    def share(self, framework_id: FrameworkID) -> float:
+        return self.module.share(framework_id)
+
+    def fair_shares(self) -> Mapping[FrameworkID, float]:
+        return self.module.fair_shares()
+
+    # -- accounts -----------------------------------------------------------------------------------------------------
+
+    def add_total(self, resources: Resources) -> None:
+        self.module.add_total(resources)
+        _add(self._total, resources, 1)
+        self._is_stale = True
+
+    def remove_total(self, resources: Resources) -> None:
+        self.module.remove_total(resources)
+        _add(self._total, resources, -1)
+        self._is_stale = True
+
+    def add_framework(self, framework_id: FrameworkID, role: str, name: str = "") -> None:
+        self.module.add_framework(framework_id, role, name)
+        scopes = [f"framework {name}", *(f"role {path}" for path in reversed(list(paths(role))))]
+        claim = next((self._claims[scope] for scope in scopes if scope in self._claims), None)
+        if claim is not None:
+            claim.members[framework_id] = None
+            self._claim_of[framework_id] = claim
+            self._is_stale = True
+        if ceilings := [self._ceilings[scope] for scope in scopes if scope in self._ceilings]:
+            self._ceilings_of[framework_id] = ceilings
+
+    def remove_framework(self, framework_id: FrameworkID) -> None:
+        self.module.remove_framework(framework_id)
+        claim = self._claim_of.pop(framework_id, None)
+        if claim is not None:
+            del claim.members[framework_id]
+            self._is_stale = True
+        self._ceilings_of.pop(framework_id, None)
+        self._wanting.discard(framework_id)
+
+    def set_wanting(self, framework_id: FrameworkID, is_wanting: bool) -> None:
+        self.module.set_wanting(framework_id, is_wanting)
+        if is_wanting:
+            self._wanting.add(framework_id)
+        else:
+            self._wanting.discard(framework_id)
+
+    def charge(self, framework_id: FrameworkID, resources: Resources) -> None:
+        self.module.charge(framework_id, resources)
+        self._note(framework_id, resources, 1)
+
+    def offer(self, framework_id: FrameworkID, resources: Resources) -> None:
+        self.module.offer(framework_id, resources)
+        self._note(framework_id, resources, 1)
+
+    def refund(self, framework_id: FrameworkID, resources: Resources) -> None:
+        self.module.refund(framework_id, resources)
+        self._note(framework_id, resources, -1)
+
+    def _note(self, framework_id: FrameworkID, resources: Resources, sign: int) -> None:
+        for ceiling in self._ceilings_of.get(framework_id, ()):
+            _add(ceiling.held, resources, sign)
+        if framework_id in self._guaranteed:
+            self._compare(framework_id)
+
+    def _compare(self, framework_id: FrameworkID) -> None:
+        held = self.module.held(framework_id)
+        if all(held.get(name, 0) < amount for name, amount in self._guaranteed[framework_id].items()):
+            self._under.add(framework_id)
+        else:
+            self._under.discard(framework_id)
+
+    def _fulfilled(self, framework_id: FrameworkID) -> float:
+        held = self.module.held(framework_id)
+        return max(held.get(name, 0) / amount for name, amount in self._guaranteed[framework_id].items())
+
+    def _refresh(self) -> None:
+        """What each claim comes to, when slaves or frameworks have come or gone."""
+        if not self._is_stale:
+            return
+        self._is_stale = False
+        short = self.shrunk()
+        self._guaranteed = {}
+        self._under = set()
+        for claim in self._claims.values():
+            for framework_id in claim.members:
+                parts = {}
+                for name, amount in claim.amount.items():
+                    whole, there = short.get(name, (1, 1))
+                    parts[name] = amount * there // (whole * len(claim.members))
+                self._guaranteed[framework_id] = {name: amount for name, amount in parts.items() if amount}
+                if self._guaranteed[framework_id]:
+                    self._compare(framework_id)
+
+    def _sum(self) -> Quantities:
+        whole: Quantities = {}
+        for claim in self._claims.values():
+            for name, amount in claim.amount.items():
+                whole[name] = whole.get(name, 0) + amount
+        return whole
+
+
+def _and_then(first: list[FrameworkID], others: Iterable[FrameworkID]) -> Iterator[FrameworkID]:
+    yield from first
+    yield from (framework_id for framework_id in others if framework_id not in first)
+
+
+def _add(account: Quantities, resources: Resources, sign: int) -> None:
+    for name, amount in resources.quantities().items():
+        account[name] = account.get(name, 0) + sign * amount

@@ -1,0 +1,92 @@
+"""The lottery of the paper (Mesos, NSDI 2011, section 4.3): what became free is offered to framework i with probability
+s_i / sum of s_j over those that want something, where s_i is its intended allocation, the part that its weights give it.
+
+Where p slots are preferred by frameworks that together want more, each of them comes to hold p * s_i / sum of s_j.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+
+from offerd.errors import BadInput
+from offerd.ids import FrameworkID
+from offerd_master.allocation.drf import DrfAllocator
+from offerd_master.allocation.policy import Policy
+
+MAX_BLIND_DRAWS = 8
+"""Draws that hit somebody already drawn, before the rest is sorted out one by one."""
+
+
+class LotteryAllocator(DrfAllocator):
+    """The allocation module `lottery`. Takes weights; option `seed` (0): the same seed draws the same order.
+
+    `draw` gives numbers from 0 to 1, in place of a generator made from the seed.
+    """
+
+    def __init__(self, policy: Policy, draw: Callable[[], float] | None = None) -> None:
+        policy.refuse_options(("seed",))
+        seed = policy.options.get("seed", 0)
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise BadInput("[allocation.options]: the seed must be a whole number")
+        super().__init__(Policy(policy.roles, policy.frameworks))
+        self._draw = draw if draw is not None else random.Random(seed).random
+        self._tickets_changed = True
+        self._players: list[FrameworkID] = []
+        self._tickets: list[float] = []
+
+    def add_framework(self, framework_id: FrameworkID, role: str, name: str = "") -> None:
+        super().add_framework(framework_id, role, name)
+        self._tickets_changed = True
+
+    def remove_framework(self, framework_id: FrameworkID) -> None:
+        super().remove_framework(framework_id)
+        self._tickets_changed = True
+
+    def set_wanting(self, framework_id: FrameworkID, is_wanting: bool) -> None:
+        super().set_wanting(framework_id, is_wanting)
+        self._tickets_changed = True
+
+    def ranked(self) -> Iterable[FrameworkID]:
+        """A draw without replacement, made as far as it is read."""
+        if self._tickets_changed:
+            self._tickets_changed = False
+            self._settle()
+            parts = self._tree.fair_shares()
+            self._players = [framework_id for framework_id, leaf in self._leaves.items() if leaf.listed]
+            self._tickets = list(accumulate(parts[framework_id] for framework_id in self._players))
+        return self._lots()
+
+    def _lots(self) -> Iterator[FrameworkID]:
+        players, tickets, draw = self._players, self._tickets, self._draw
+        drawn: set[FrameworkID] = set()
+        blind = 0
+        while len(drawn) < len(players) and blind < MAX_BLIND_DRAWS:
+            winner = players[min(bisect_right(tickets, draw() * tickets[-1]), len(players) - 1)]
+            if winner in drawn:
+                blind += 1
+                continue
+            drawn.add(winner)
+            yield winner
+        yield from self._rest(drawn)
+
+    def _rest(self, drawn: set[FrameworkID]) -> Iterator[FrameworkID]:
+        """Those not drawn yet, each with the probability of its tickets among theirs."""
+        before = [0.0, *self._tickets]
+        left = {
+            player: self._tickets[number] - before[number]
+            for number, player in enumerate(self._players)
+            if player not in drawn
+        }
+        while left:
+            point = self._draw() * sum(left.values())
+            winner = next(iter(left))
+            for player, tickets in left.items():
+                winner = player
+                point -= tickets
+                if point < 0:
+                    break
+            del left[winner]
+            yield winner

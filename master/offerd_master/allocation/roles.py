@@ -1,0 +1,105 @@
+"""The tree of roles, with the frameworks as its leaves.
+
+The frameworks of role `a` hang together in one node of it, beside its parts `a/b` and `a/c`: they compete with these as
+one, and among themselves then.
+"""
+
+from __future__ import annotations
+
+from offerd.ids import FrameworkID
+from offerd_master.allocation.policy import Policy
+
+OWN = "."
+"""Name of the node that holds a role's own frameworks; no role can be named so."""
+
+Key = tuple[float, int, str]
+"""Sorts siblings: share over weight, number of the last offer, name."""
+
+
+class Node:
+    """A role, the own frameworks of one, or a framework (which has no children).
+
+    `order` are the keys of those children below which somebody wants something; `key` is this node's place in its
+    parent's order while it is `listed` there. `held` of a framework is its account; of others the sum, kept only while
+    the tree has several ends (see `DrfAllocator`).
+    """
+
+    __slots__ = (
+        "changed", "children", "counted", "held", "key", "last_offer", "listed", "name", "order", "parent", "weight",
+    )  # fmt: skip
+
+    def __init__(self, name: str, weight: float, parent: Node | None) -> None:
+        self.name = name
+        self.weight = weight
+        self.parent = parent
+        self.children: dict[str, Node] = {}
+        self.held: dict[str, int] = {}
+        self.counted: dict[str, int] = {}
+        self.order: list[Key] = []
+        self.last_offer = 0
+        self.key: Key = (0.0, 0, name)
+        self.listed = False
+        self.changed = False
+
+
+class RoleTree:
+    """Made of the roles that have frameworks; `ends` are the nodes that hold these."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.root = Node("", 1.0, None)
+        self.ends: dict[str, Node] = {}
+
+    def add(self, framework_id: FrameworkID, role: str, name: str) -> Node:
+        """A leaf, and what of its role is not there yet."""
+        end = self.ends.get(role)
+        if end is None:
+            node, path = self.root, ""
+            for part in role.split("/"):
+                path = f"{path}/{part}" if path else part
+                node = _child(node, part, self.policy.weight(path))
+            end = self.ends[role] = _child(node, OWN, 1.0)
+        return _child(end, framework_id, self.policy.framework_weight(name))
+
+    def remove(self, leaf: Node) -> None:
+        """The leaf, and what of its role is empty without it. It is listed nowhere any more."""
+        node = leaf
+        while node.parent is not None and not node.children:
+            del node.parent.children[node.name]
+            node = node.parent
+        self.ends = {role: end for role, end in self.ends.items() if end.children}
+
+    def fair_shares(self) -> dict[FrameworkID, float]:
+        """The part of the whole that is each framework's by weight, among those that want or hold something."""
+        parts: dict[FrameworkID, float] = {}
+        _divide(self.root, 1.0, _active(self.root, set()), parts)
+        return parts
+
+
+def _active(node: Node, found: set[Node]) -> set[Node]:
+    """The nodes below which something is wanted or held."""
+    for child in node.children.values():
+        _active(child, found)
+    # Sums of roles may be old, see there.
+    holds = any(c in found for c in node.children.values()) if node.children else any(node.held.values())
+    if node.listed or holds:
+        found.add(node)
+    return found
+
+
+def _divide(node: Node, part: float, active: set[Node], parts: dict[FrameworkID, float]) -> None:
+    """Split a node's part among its children. One that is not active gets what it would if it became so."""
+    if not node.children:
+        parts[FrameworkID(node.name)] = part
+        return
+    together = sum(child.weight for child in node.children.values() if child in active)
+    for child in node.children.values():
+        whole = together if child in active else together + child.weight
+        _divide(child, part * child.weight / whole, active, parts)
+
+
+def _child(parent: Node, name: str, weight: float) -> Node:
+    child = parent.children.get(name)
+    if child is None:
+        child = parent.children[name] = Node(name, weight, parent)
+    return child
