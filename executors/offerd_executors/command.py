@@ -3,7 +3,8 @@ its own.
 
 A task's command runs in `SANDBOX/tasks/TASK_ID/`, which is removed at its end if nothing lies in it; what it
 prints is in `stdout` and `stderr` there. It finds `OFFERD_TASK_ID` and `OFFERD_TASK_SANDBOX` in its
-environment. It is over when its first process and everything that this left behind have ended.
+environment, and the Python that offerd runs on as `OFFERD_PYTHON`. It is over when its first process and
+everything that this left behind have ended.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class CommandExecutor(Executor):
         self._rated_at = time.monotonic()
         self._log_bytes = _log_bytes()
         self._environ = {name: value for name, value in os.environ.items() if name not in SECRETS}
+        self._environ["OFFERD_PYTHON"] = sys.executable
         self._waiting: OrderedDict[TaskID, TaskInfo] = OrderedDict()
         self._running: dict[TaskID, _Running] = {}
         self._unwatched: deque[tuple[float, _Running]] = deque()

@@ -171,6 +171,7 @@ class Containerizer:
             "OFFERD_SLAVE_ID": slave_id,
             "OFFERD_SANDBOX": str(self._workdir.sandbox(action.container_id)),
             "OFFERD_LOG_BYTES": str(self._options.log_bytes),
+            "OFFERD_DATA_DIR": str(self._options.data_dir or self._workdir.path / "data"),
         }
         return environment | (command.environment if command is not None else {})
 

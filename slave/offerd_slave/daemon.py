@@ -33,6 +33,7 @@ from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.core.recovery import Recovered, RecoveredContainer, live_records
 from offerd_slave.core.slave import SlaveCore
+from offerd_slave.data_files import DataDirectory
 from offerd_slave.endpoint import Endpoint
 from offerd_slave.files import FileServer
 from offerd_slave.fingerprint import fingerprint
@@ -82,7 +83,8 @@ class SlaveDaemon:
         self._master: MasterClient[Any] = MasterClient(self._context, master, codec.to_slave)
         self._is_linked = False
         self._drops_told = False  # of this connection
-        self._files = FileServer(options.ip, options.http_port, self.workdir.path)
+        self._data = DataDirectory(options.data_dir or self.workdir.path / "data")
+        self._files = FileServer(options.ip, options.http_port, self.workdir.path, self._data)
         self._storer = Storer(self.journal)
         self._launcher = Launcher(log)
         self._launcher.start()
@@ -439,6 +441,7 @@ class SlaveDaemon:
         self._wakeup.close()
         self._wakeup_write.close()
         self._files.close()
+        self._data.close()
         self._launcher.close()
         self._containerizer.close()
         self._collector.close()

@@ -1,6 +1,7 @@
-"""The slave's file server: sandboxes, read-only, over HTTP.
+"""The slave's file server: sandboxes, read-only, over HTTP; and the data directory, which is written this way.
 
     GET /containers/CONTAINER_ID/PATH      a file (`Range`, or `?offset=&length=`), or a directory as JSON
+    GET, PUT, DELETE /data/SET/FILE        see `offerd_slave.data_files`
 
 The `ETag` of a file names its inode, not its content: whoever follows a log knows by it that the log was rotated.
 
@@ -23,11 +24,14 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 from offerd.errors import BadInput
 from offerd.ids import is_valid_id
+
+if TYPE_CHECKING:
+    from offerd_slave.data_files import DataDirectory
 
 MAX_CONNECTIONS = 64
 TIMEOUT_S = 30.0
@@ -52,10 +56,10 @@ class Refused(Exception):
 class FileServer:
     """Serves in threads of its own until `close`."""
 
-    def __init__(self, host: str, port: int, work_dir: Path) -> None:
+    def __init__(self, host: str, port: int, work_dir: Path, data: DataDirectory | None = None) -> None:
         """Bind and begin; port 0 takes a free one. Raises `BadInput` if the address cannot be had."""
         try:
-            self._server = _Server(host, port, work_dir / "containers")
+            self._server = _Server(host, port, work_dir / "containers", data)
         except (OSError, OverflowError) as error:
             raise BadInput(
                 f"cannot serve files at {host}:{port}: {error}; choose another --ip or --http-port"
@@ -83,9 +87,10 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, containers: Path) -> None:
+    def __init__(self, host: str, port: int, containers: Path, data: DataDirectory | None) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.containers = os.open(containers, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.data = data
         self.free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__((host, port), _Handler)  # closes all, by server_close, if it fails
         self.is_loopback = ipaddress.ip_address(str(self.server_address[0])).is_loopback
@@ -141,7 +146,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._check_host()
             url = urlsplit(self.path)
-            found, is_directory = open_beneath(self.server.containers, url.path)
+            if self.server.data is not None and url.path.split("/")[:2] == ["", "data"]:
+                found, is_directory = self.server.data.open(url.path)
+            else:
+                found, is_directory = open_beneath(self.server.containers, url.path)
         except Refused as refusal:
             self._send_line(refusal.status, str(refusal), with_body)
             return
@@ -156,6 +164,40 @@ class _Handler(BaseHTTPRequestHandler):
             return
         with open(found, "rb", buffering=0) as file:
             self._send_file(file, url.query, with_body)
+
+    def do_PUT(self) -> None:
+        """Store a file in the data directory."""
+        try:
+            data, path = self._writable()
+            if (length := self.headers.get("Content-Length", "")) and not _NUMBER.match(length):
+                raise Refused(HTTPStatus.BAD_REQUEST, "Content-Length is a whole number")
+            if not length or self.headers.get("Transfer-Encoding"):
+                raise Refused(HTTPStatus.LENGTH_REQUIRED, "say the Content-Length")
+            answer = data.put(path, cast(BinaryIO, self.rfile), int(length))
+        except Refused as refusal:
+            self.close_connection = True  # the body was not read, or not all of it
+            self._send_line(refusal.status, str(refusal))
+            return
+        self._send(HTTPStatus.CREATED, answer, "application/json", with_body=True)
+
+    def do_DELETE(self) -> None:
+        """Remove a file or a set from the data directory."""
+        try:
+            data, path = self._writable()
+            data.delete(path)
+        except Refused as refusal:
+            self.close_connection = True
+            self._send_line(refusal.status, str(refusal))
+            return
+        self._send_line(HTTPStatus.OK, "removed")
+
+    def _writable(self) -> tuple[DataDirectory, str]:
+        """The data directory, if that is what the request is for. Raises `Refused`."""
+        self._check_host()
+        path = urlsplit(self.path).path
+        if self.server.data is None or path.split("/")[:2] != ["", "data"]:
+            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "only files below /data can be written")
+        return self.server.data, path
 
     def _check_host(self) -> None:
         """A name of somebody else's that was made to lead to our loopback (DNS rebinding) is no name of ours."""
@@ -247,19 +289,19 @@ def open_beneath(containers: int, path: str) -> tuple[int, bool]:
         raise Refused(HTTPStatus.NOT_FOUND, "no such container")
     if any(part in (b"", b".", b"..") or b"/" in part or b"\0" in part for part in inner):
         raise Refused(HTTPStatus.FORBIDDEN, "a path has no empty parts, no dots and no slashes in a part")
-    walk = [_step(containers, container_id)]
+    walk = [step(containers, container_id)]
     try:
-        walk.append(_step(walk[-1], b"sandbox"))
+        walk.append(step(walk[-1], b"sandbox"))
         owner = os.fstat(walk[-1]).st_uid
         for part in inner:
-            walk.append(_step(walk[-1], part))
-        return _open_found(walk[-1], owner)
+            walk.append(step(walk[-1], part))
+        return open_found(walk[-1], owner)
     finally:
         for fd in walk:
             os.close(fd)
 
 
-def _step(directory: int, name: bytes) -> int:
+def step(directory: int, name: bytes) -> int:
     """A handle of one entry (O_PATH: whatever it is, it is not opened, and cannot be exchanged any more)."""
     try:
         return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
@@ -269,7 +311,7 @@ def _step(directory: int, name: bytes) -> int:
         raise Refused(HTTPStatus.FORBIDDEN, f"not served: {error.strerror}") from None
 
 
-def _open_found(handle: int, owner: int) -> tuple[int, bool]:
+def open_found(handle: int, owner: int) -> tuple[int, bool]:
     status = os.fstat(handle)
     is_directory = stat.S_ISDIR(status.st_mode)
     if not is_directory and not stat.S_ISREG(status.st_mode):

@@ -13,6 +13,7 @@ The work directory::
         sandbox/                    0700, the task user's: the executor's working directory
           stdout stderr             rotated to stdout.1 ...
           tasks/TASK_ID/            a command's working directory, with its own stdout and stderr
+      data/SET/FILE                 placed here over HTTP by frameworks, read in place by their tasks
       quarantine/                   what could not be read
 
 Checkpoints are whole files, replaced atomically; the journal is appended to, one write for all records of a loop's turn

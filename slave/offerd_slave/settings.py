@@ -45,6 +45,7 @@ class SlaveOptions:
     ip: str = "127.0.0.1"
     http_port: int = 5051
     work_dir: Path = Path("/var/lib/offerd/slave")
+    data_dir: Path | None = None  # files placed here over HTTP; None: in the work directory
     hostname: str = ""
     resources: Resources | None = None  # by name, over what the host has
     attributes: dict[str, str] = field(default_factory=dict)

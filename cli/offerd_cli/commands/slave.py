@@ -43,6 +43,11 @@ def _log_bytes(text: str) -> int:
     type=click.Path(path_type=Path),
     help="State and sandboxes.  [default: /var/lib/offerd/slave as root]",
 )
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Blocks of data sets (`offerd data`).  [default: in the work directory]",
+)
 @click.option("--hostname", default="", help="Name of this slave.  [default: the host's]")
 @click.option(
     "--resources",
@@ -106,6 +111,7 @@ def command(
     ip: str,
     http_port: int,
     work_dir: Path | None,
+    data_dir: Path | None,
     hostname: str,
     resources: str,
     attributes: str,
@@ -146,6 +152,7 @@ def command(
         ip=ip,
         http_port=http_port,
         work_dir=where,
+        data_dir=data_dir.absolute() if data_dir is not None else None,
         hostname=hostname,
         resources=Resources.parse(resources) if resources else None,
         attributes=parse_pairs([attributes] if attributes else [], "--attributes", commas=True),
