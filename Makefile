@@ -1,7 +1,7 @@
 # `make demo` and `make test` work as the very first command after `git clone`: they make .venv and install into it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fmt clean
+.PHONY: help demo test test-kernel check bench fmt clean
 
 BIN := .venv/bin
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */offerd*/__init__.py))
@@ -20,6 +20,11 @@ test: ## run every test (as root also installs the Debian packages they need)
 	@deploy/bootstrap.sh packages
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/pytest $(ARGS)
+
+test-kernel: ## run the tests of cgroup v2, here or in a guest booted for them (part of test)
+	@deploy/bootstrap.sh packages
+	@deploy/bootstrap.sh venv dev
+	@$(BIN)/pytest tests/kernel $(ARGS)
 
 check: ## format, lint, types, tidiness, layering, deploy scripts, Vagrantfile
 	@deploy/bootstrap.sh venv dev

@@ -1,0 +1,49 @@
+"""The kernel ring: tests that need cgroup v2 with controllers, and root. `helpers.guest_reports` says where they run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from helpers import guest
+from helpers.guest_reports import InGuest, OnHost
+
+HERE = Path(__file__).parent
+RUN_HERE = guest.host_has_v2()
+_on_host = pytest.StashKey[OnHost]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a guest: have reports written to its port. Where one is needed: it keeps the time limits, or is missing."""
+    port = os.environ.get("OFFERD_GUEST_PORT")
+    if port and not config.pluginmanager.has_plugin("in-guest"):
+        config.pluginmanager.register(InGuest(port, config), "in-guest")
+    if RUN_HERE:
+        return
+    reason = guest.missing()
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.skip(reason=reason) if reason else pytest.mark.timeout(0))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """Replay what the guest reports. (Pytest calls this one for the tests of every folder.)"""
+    if RUN_HERE or not item.path.is_relative_to(HERE) or guest.missing():
+        return None
+    config = item.config
+    on_host = config.stash.setdefault(_on_host, OnHost(config))
+    selected = [each for each in item.session.items if each.path.is_relative_to(HERE)]
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in on_host.run(item, selected):
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End the guest, whatever has become of it."""
+    if (on_host := session.config.stash.get(_on_host, None)) is not None:
+        on_host.close()
