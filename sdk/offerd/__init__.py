@@ -35,11 +35,13 @@ if TYPE_CHECKING:
     )
     from offerd.operator import OperatorClient
     from offerd.resources import Resources
+    from offerd.resubmission import AfterTimeout, resubmit
     from offerd.scheduler import Scheduler
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "AfterTimeout": "resubmission",
     "AsyncScheduler": "aio",
     "AsyncSchedulerDriver": "aio",
     "BadInput": "errors",
@@ -60,6 +62,7 @@ _HOME = {
     "OperatorClient": "operator",
     "Reason": "messages",
     "Resources": "resources",
+    "resubmit": "resubmission",
     "Scheduler": "scheduler",
     "SchedulerDriver": "driver",
     "TaskError": "errors",
@@ -69,6 +72,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AfterTimeout",
     "AsyncScheduler",
     "AsyncSchedulerDriver",
     "BadInput",
@@ -96,6 +100,7 @@ __all__ = [
     "TaskState",
     "TaskStatus",
     "__version__",
+    "resubmit",
 ]
 
 

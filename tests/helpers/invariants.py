@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from offerd import ranges as rng
+from offerd.ids import FrameworkID
+from offerd.messages import KillTask, Reason
 from offerd.resources import Resources
 from offerd_master.allocation.drf import DrfAllocator
+from offerd_master.core.actions import Action, Send
 from offerd_master.core.frameworks import holdings
 from offerd_master.core.master import MasterCore
-from offerd_master.core.state import Cluster, Framework, Slave, SlaveState
+from offerd_master.core.revocation import holds
+from offerd_master.core.state import Cluster, Framework, Slave, SlaveState, Task
 
 
 def check_invariants(core: MasterCore) -> None:
@@ -30,8 +34,33 @@ def check_invariants(core: MasterCore) -> None:
     for peer, known in c.peers.items():
         assert known.peer == peer, "a routing id stands for somebody who has another one"
     assert set(c.dirty) <= set(c.slaves)
+    assert set(c.idle) <= set(c.slaves) - set(c.dirty)
+    for slave_id, slave in c.slaves.items():
+        if slave.state is SlaveState.ACTIVE and slave.peer is not None and slave.is_worth_offering():
+            assert slave_id in c.dirty or slave_id in c.idle, f"what is free on {slave_id} was forgotten"
     if isinstance(c.allocator, DrfAllocator):
         assert c.allocator.total == _quantities(slave.total for slave in c.slaves.values())
+
+
+def check_revocations(core: MasterCore, actions: Iterable[Action]) -> None:
+    """Of a tick's actions: no task was revoked of a framework that had come down to its guarantee without it."""
+    c = core.cluster
+    revoked: dict[FrameworkID, list[Task]] = {}
+    for action in actions:
+        message = action.message if isinstance(action, Send) else None
+        if isinstance(message, KillTask) and message.reason == Reason.REVOKED:
+            task = c.frameworks[message.framework_id].tasks[message.task_id]
+            revoked.setdefault(message.framework_id, []).append(task)
+    for framework_id, tasks in revoked.items():
+        assert c.entitlements is not None
+        guaranteed = c.entitlements.guaranteed(framework_id)
+        held = holds(c, c.frameworks[framework_id])
+        for task in reversed(tasks):
+            for name, amount in task.resources.quantities().items():
+                held[name] = held.get(name, 0) + amount
+            assert not guaranteed or any(held.get(name, 0) > amount for name, amount in guaranteed.items()), (
+                f"{framework_id} lost {task.task_id} while it held {held} of its guaranteed {guaranteed}"
+            )
 
 
 def check_accounts(slave: Slave) -> None:

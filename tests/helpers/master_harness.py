@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from helpers.invariants import check_invariants
+from helpers.invariants import check_invariants, check_revocations
 from offerd import codec
 from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, PeerID, SlaveID, TaskID
@@ -193,7 +193,10 @@ class ClusterHarness:
         self.tick()
 
     def tick(self) -> None:
-        self._perform(self.core.tick(self.now))
+        actions = self.core.tick(self.now)
+        if self.checks_invariants:
+            check_revocations(self.core, actions)
+        self._perform(actions)
         self._check()
 
     def _check(self) -> None:

@@ -70,6 +70,7 @@ class Entitlements(Allocator):
         self._guaranteed: dict[FrameworkID, Quantities] = {}
         self._under: set[FrameworkID] = set()
         self._is_stale = False
+        self._room_grew = False
 
     def _keep_parts_apart(self, policy: Policy) -> None:
         """Of what is guaranteed to a role, that of the roles in it is theirs alone."""
@@ -123,6 +124,11 @@ class Entitlements(Allocator):
                 left = max(0, limit - ceiling.held.get(name, 0))
                 room[name] = min(left, room.get(name, left))
         return room
+
+    def pop_room_grew(self) -> bool:
+        """Whether somebody with a limit has given something up since the last time: it may take what it could not."""
+        grew, self._room_grew = self._room_grew, False
+        return grew
 
     def ranked(self) -> Iterable[FrameworkID]:
         first = self.under_and_wanting()
@@ -191,6 +197,7 @@ class Entitlements(Allocator):
     def _note(self, framework_id: FrameworkID, resources: Resources, sign: int) -> None:
         for ceiling in self._ceilings_of.get(framework_id, ()):
             _add(ceiling.held, resources, sign)
+            self._room_grew = self._room_grew or sign < 0
         if framework_id in self._guaranteed:
             self._compare(framework_id)
 
@@ -218,9 +225,10 @@ class Entitlements(Allocator):
                 parts = {}
                 for name, amount in claim.amount.items():
                     whole, there = short.get(name, (1, 1))
-                    parts[name] = amount * there // (whole * len(claim.members))
-                self._guaranteed[framework_id] = {name: amount for name, amount in parts.items() if amount}
-                if self._guaranteed[framework_id]:
+                    if self._total.get(name):  # nothing is guaranteed of what is nowhere
+                        parts[name] = amount * there // (whole * len(claim.members))
+                if any(parts.values()):
+                    self._guaranteed[framework_id] = parts
                     self._compare(framework_id)
 
     def _sum(self) -> Quantities:

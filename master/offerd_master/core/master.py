@@ -13,7 +13,7 @@ from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import PeerID
 from offerd_master.allocation.base import Allocator
-from offerd_master.core import accept, frameworks, offers, queries, slaves, tasks, waiting
+from offerd_master.core import accept, frameworks, offers, queries, revocation, slaves, tasks, waiting
 from offerd_master.core.actions import Action
 from offerd_master.core.events import Event, PeerLost, Received
 from offerd_master.core.state import Cluster, Framework, Slave
@@ -71,6 +71,7 @@ class MasterCore:
         self.settings = settings
         self.cluster = Cluster(settings, master_id, epoch, allocator, now)
         self._next_ping = now + settings.ping_interval_s
+        revocation.begin(self.cluster, now)
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take in what happened; returns what is to be done about it, in order."""

@@ -20,6 +20,7 @@ from offerd import slots
 from offerd.filters import fault as filters_fault
 from offerd.ids import FrameworkID, OfferID, SlaveID
 from offerd.resources import Resources
+from offerd_master.allocation.entitlements import Entitlements
 from offerd_master.core.state import Cluster, Framework, OutstandingOffer, Refusal, Slave, SlaveState
 
 MAX_REFUSE_S = 365 * 86_400.0
@@ -35,6 +36,9 @@ _BYTES_PER_OFFER = 256
 
 def allocate(c: Cluster, now: float) -> None:
     """One turn: offer what is free on dirty slaves. Slaves inside their batch window stay dirty."""
+    entitlements = c.entitlements
+    if entitlements is not None and entitlements.pop_room_grew():
+        c.mark_idle_dirty()
     if not c.dirty:
         return
     if not c.wanting:
@@ -51,13 +55,17 @@ def allocate(c: Cluster, now: float) -> None:
             waiting[slave_id] = slave
             continue
         framework = _taker(c, slave, now)
-        if framework is not None:
+        while framework is not None:
             offer = _make(c, framework, slave, now)
             batch = made.get(framework.framework_id)
             if batch is None:
                 made[framework.framework_id] = [offer]
             else:
                 batch.append(offer)
+            # Where a limit has cut the offer, the rest is for the next one.
+            if entitlements is None or not slave.is_worth_offering():
+                break
+            framework = _taker(c, slave, now)
         else:
             c.idle[slave_id] = slave
     c.dirty = waiting
@@ -84,6 +92,7 @@ def has_refused(framework: Framework, slave: Slave, free: Resources, now: float)
 
 def _taker(c: Cluster, slave: Slave, now: float) -> Framework | None:
     wanting = c.wanting
+    limits = c.entitlements
     free: Resources | None = None
     for framework_id in c.allocator.ranked():
         framework = wanting[framework_id]
@@ -92,15 +101,29 @@ def _taker(c: Cluster, slave: Slave, now: float) -> Framework | None:
                 free = slave.free.freeze()
             if has_refused(framework, slave, free, now) or is_filtered(framework, slave, free):
                 continue
+        if limits is not None and not _fits_limit(limits, framework, slave):
+            continue
         return framework
     return None
+
+
+def _fits_limit(entitlements: Entitlements, framework: Framework, slave: Slave) -> bool:
+    """Whether what the framework may still hold is worth an offer of this slave."""
+    room = entitlements.room(framework.framework_id)
+    if room is None:
+        return True
+    minimum = dict(slave.minimum_offer)
+    return all(
+        amount >= max(1, minimum.get(name, 0)) for name, amount in room.items() if name in slave.total.scalars
+    )
 
 
 def _make(c: Cluster, framework: Framework, slave: Slave, now: float) -> m.Offer:
     settings = c.settings
     framework_id = framework.framework_id
     total = slave.total
-    resources = slave.free.take_all(total)
+    room = c.entitlements.room(framework_id) if c.entitlements is not None else None
+    resources = slave.free.take_all(total) if room is None else slave.free.take_up_to(room)
     offer_id = c.new_offer_id()
     offer = OutstandingOffer(offer_id, framework, slave, resources, now + settings.offer_timeout_s)
     c.offers[offer_id] = slave.offers[offer_id] = framework.offers[offer_id] = offer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from offerd import ranges as rng
 from offerd.resources import MAX_QUANTITY, NOTHING, Resources
@@ -69,6 +69,17 @@ class Pool:
             whole, everything = everything, cut(everything)
             self.rest = NOTHING if everything is whole else _without(self.rest, everything)
         return everything
+
+    def take_up_to(self, room: Mapping[str, int]) -> Resources:
+        """Remove and return the same, but of each scalar that `room` names at most so much."""
+        everything = self.take_all()
+        over = {
+            name: amount - room[name]
+            for name, amount in everything.scalars.items()
+            if amount > room.get(name, amount)
+        }
+        self.give(Resources(over))
+        return everything - Resources(over)
 
 
 def pool_of(amounts: Iterable[Resources]) -> Pool:

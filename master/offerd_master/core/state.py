@@ -91,6 +91,18 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     timer: Timer
 
 
+class Revocation(msgspec.Struct, frozen=True, eq=False):
+    """A notice to `victim`, for the good of `framework`, whose grace is not over. `demanded` is what these tasks hold of what
+    is guaranteed; `held` what the victim's tasks and executors held when it was given.
+    """
+
+    framework: Framework
+    victim: Framework
+    tasks: list[Task]
+    demanded: dict[str, int]
+    held: dict[str, int]
+
+
 class LaunchableExecutor(msgspec.Struct, frozen=True, gc=False):
     """An executor that a framework has declared; `envelope_bytes` is a `RunTasks` for it without tasks."""
 
@@ -236,6 +248,9 @@ class Cluster:
         # Slaves with something free that nobody wanted when it was last offered around.
         self.idle: dict[SlaveID, Slave] = {}
         self.timers = Timers()
+        self.revocations: list[Revocation] = []
+        self.under_guarantee_since: dict[FrameworkID, float] = {}
+        self.shrunk_guarantees: frozenset[str] = frozenset()
         self.history = History(settings.max_ended_tasks, settings.max_ended_tasks_per_framework)
         self.ended_counts: dict[str, int] = {}
         self.tasks_running = 0

@@ -316,11 +316,11 @@ def kill_task(c: Cluster, framework: Framework, message: m.KillTask, now: float)
         _report_unknown(c, framework, message.task_id)
 
 
-def kill(c: Cluster, task: Task, grace_s: float | None) -> None:
+def kill(c: Cluster, task: Task, grace_s: float | None, reason: str = "") -> None:
     """Kept with the task, and sent again to a slave that was away. A grace that is no time is the task's own."""
     if grace_s is not None and not 0 <= grace_s < math.inf:
         grace_s = None
-    task.kill = m.KillTask(task.framework.framework_id, task.task_id, task.slave.slave_id, grace_s)
+    task.kill = m.KillTask(task.framework.framework_id, task.task_id, task.slave.slave_id, grace_s, reason)
     c.send(task.slave.peer, task.kill)
 
 

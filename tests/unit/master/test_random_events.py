@@ -11,11 +11,20 @@ from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import TaskState, TaskStatus
 from offerd.resources import Resources
+from offerd_master.allocation.policy import Policy, Terms
 
 HEAVY = m.ExecutorInfo(ExecutorID("heavy"), "m", resources=Resources({"cpus": 500}))
 LIGHT = m.ExecutorInfo(ExecutorID("default"), "m")
 index = st.integers(0, 1 << 16)
 rarely = st.sampled_from([False, False, False, True])
+
+
+POLICY = Policy(
+    {
+        "gold": Terms(guarantee=Resources.of(cpus=6), limit=Resources.of(cpus=12)),
+        "gold/inner": Terms(weight=2.0),
+    }
+)
 
 
 class World:
@@ -31,7 +40,14 @@ class World:
 class RandomEvents(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.cluster = ClusterHarness(reconnect_grace_s=7.0, missing_task_grace_s=3.0, max_ended_tasks=20)
+        self.cluster = ClusterHarness(
+            reconnect_grace_s=7.0,
+            missing_task_grace_s=3.0,
+            max_ended_tasks=20,
+            policy=POLICY,
+            revoke_after_s=0.5,
+            revoke_grace_s=1.0,
+        )
         self.slaves: list[World] = []
         self.frameworks: list[FrameworkPeer] = []
         self.known: dict[FrameworkID, FrameworkPeer] = {}
@@ -77,7 +93,7 @@ class RandomEvents(RuleBasedStateMachine):
         self.slaves.append(World(peer))
         self.settle()
 
-    @rule(role=st.sampled_from(["*", "gold"]))
+    @rule(role=st.sampled_from(["*", "gold", "gold/inner"]))
     @precondition(lambda self: len(self.frameworks) < 5)
     def register_framework(self, role: str) -> None:
         peer = self.cluster.framework(role=role, executors=[LIGHT, HEAVY], failover_timeout_s=10.0)

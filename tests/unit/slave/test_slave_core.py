@@ -367,6 +367,14 @@ def test_a_finish_that_overtakes_the_kill_stays_a_finish() -> None:
     assert not bench.asked_for(act.KillTaskProcesses)
 
 
+def test_a_revoked_task_says_that_it_was_revoked() -> None:
+    bench = Bench()
+    bench.running(task())
+    bench.from_master(m.KillTask(FRAMEWORK.framework_id, TaskID("t1"), SlaveID("S-1"), None, Reason.REVOKED))
+    bench.update("t1", KILLED, 2)
+    assert bench.statuses() == [("t1", KILLED, Reason.REVOKED)]
+
+
 def test_kill_reaches_the_executor_once_with_the_frameworks_grace() -> None:
     bench = Bench()
     bench.running(task())

@@ -1,0 +1,258 @@
+"""Revocation: tasks are taken from those above their guarantee for those under theirs (Mesos, NSDI 2011, section 3.3).
+
+*When*: a framework has wanted offers and been under its guarantee for `revoke_after_s`. First the offers that others are
+thinking about are taken back, as that costs nobody anything; only what is then still missing is taken from tasks.
+
+*Whose*: the most recently launched tasks first, of frameworks that hold more than is guaranteed to them, on slaves that the
+framework in need does not filter. Tasks that would free too little of a slave for its filters are left alone.
+
+*How*: each victim is told which tasks it may lose. What it gives up by itself, of whatever tasks, counts. When the grace is
+over the rest is killed, unless it is not needed any more. Before every kill the victim's holdings are looked at again: a
+framework at or under its guarantee loses nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+
+from offerd import messages as m
+from offerd.messages import Reason
+from offerd.resources import Resources
+from offerd_master.allocation.entitlements import Entitlements
+from offerd_master.core import offers
+from offerd_master.core.pool import Pool
+from offerd_master.core.state import Cluster, Framework, Revocation, Slave, SlaveState, Task
+from offerd_master.core.tasks import kill
+
+CHECK_INTERVAL_S = 1.0
+
+Quantities = dict[str, int]
+
+
+def begin(c: Cluster, now: float) -> None:
+    """Look after guarantees from now on, if there are any: without them this costs nothing."""
+    if c.entitlements is not None and c.entitlements.has_guarantees:
+        c.timers.set(now + CHECK_INTERVAL_S, _check, c.entitlements)
+
+
+def _check(c: Cluster, entitlements: Entitlements, now: float) -> None:
+    """Who is under its guarantee, and since when; revoke for those for whom it has been too long."""
+    c.timers.set(now + CHECK_INTERVAL_S, _check, entitlements)
+    _tell_if_shrunk(c, entitlements)
+    under = entitlements.under_and_wanting()
+    c.under_guarantee_since = {fid: c.under_guarantee_since.get(fid, now) for fid in under}
+    for framework_id in under:
+        if now - c.under_guarantee_since[framework_id] >= c.settings.revoke_after_s:
+            _revoke_for(c, entitlements, c.frameworks[framework_id], now)
+
+
+def _tell_if_shrunk(c: Cluster, entitlements: Entitlements) -> None:
+    shrunk = entitlements.shrunk()
+    if shrunk.keys() != c.shrunk_guarantees:
+        c.shrunk_guarantees = frozenset(shrunk)
+        for name, (guaranteed, there) in shrunk.items():
+            c.log(
+                f"more {name} is guaranteed ({guaranteed}) than the cluster has ({there}): all guarantees shrink with it",
+                "warning",
+            )
+
+
+# -- Choosing -----------------------------------------------------------------------------------------------------------
+
+
+def _revoke_for(c: Cluster, entitlements: Entitlements, framework: Framework, now: float) -> None:
+    missing = _missing(c, entitlements, framework)
+    if not missing:
+        return
+    if _take_back_offers(c, entitlements, framework, missing, now):
+        return  # what was taken back is offered in this turn; if that does not help, the next check sees it
+    chosen = _choose(c, entitlements, framework, missing, now)
+    for victim, tasks in chosen.items():
+        amount = _sum(task.resources for task in tasks)
+        demanded = {name: amount[name] for name in missing if amount.get(name, 0)}
+        grace_s = c.settings.revoke_grace_s
+        revocation = Revocation(framework, victim, tasks, demanded, holds(c, victim))
+        c.revocations.append(revocation)
+        c.timers.set(now + grace_s, _grace_over, revocation)
+        c.log(
+            f"framework {framework.framework_id} is under its guarantee: framework {victim.framework_id} is to give up "
+            f"{len(tasks)} tasks in {grace_s:g} s",
+            "warning",
+        )
+        c.send(victim.peer, m.RevocationNotice([task.task_id for task in tasks], grace_s))
+
+
+def _missing(c: Cluster, entitlements: Entitlements, framework: Framework) -> Quantities:
+    """What it holds, offers included, and what is on its way to it, is so much less than its guarantee."""
+    framework_id = framework.framework_id
+    held = c.allocator.held(framework_id)
+    coming: Quantities = {}
+    for revocation in c.revocations:
+        if revocation.framework is framework:
+            _add(coming, revocation.demanded, 1)
+    missing = {
+        name: amount - held.get(name, 0) - coming.get(name, 0)
+        for name, amount in entitlements.guaranteed(framework_id).items()
+    }
+    return missing if all(amount > 0 for amount in missing.values()) else {}
+
+
+def _take_back_offers(
+    c: Cluster, entitlements: Entitlements, framework: Framework, missing: Quantities, now: float
+) -> bool:
+    """Rescind offers of those above their guarantee until as much is free; returns whether there were any."""
+    left = dict(missing)
+    found = False
+    for offer in list(c.offers.values()):
+        other, slave = offer.framework, offer.slave
+        if other is framework or not _is_above(entitlements, other, c.allocator.held(other.framework_id)):
+            continue
+        after = Pool(slave.free.freeze())
+        after.give(offer.resources)
+        if not _would_take(framework, slave, after.freeze(), now):
+            continue
+        offers.rescind(c, [offer])
+        found = True
+        _add(left, offer.resources.quantities(), -1)
+        if all(left[name] <= 0 for name in missing):
+            break
+    return found
+
+
+def _choose(
+    c: Cluster, entitlements: Entitlements, framework: Framework, missing: Quantities, now: float
+) -> dict[Framework, list[Task]]:
+    """The tasks to go, by their frameworks: as few as make up what is missing, on slaves where they make enough room."""
+    doomed = {task for revocation in c.revocations for task in revocation.tasks}
+    left_to: dict[Framework, Quantities] = {}
+    chosen: dict[Slave, list[Task]] = {}
+    room: dict[Slave, Pool] = {}
+    gained: Quantities = {}
+    for task in _latest_first(c, framework):
+        victim, slave = task.framework, task.slave
+        if task in doomed or task.kill is not None or not _is_reachable(framework, slave):
+            continue
+        held = left_to.get(victim)
+        if held is None:
+            held = left_to[victim] = holds(c, victim)
+            for other in c.revocations:
+                if other.victim is victim:
+                    _add(held, other.demanded, -1)
+        amount = task.resources.quantities()
+        if not _is_above(entitlements, victim, held) or not any(amount.get(name) for name in missing):
+            continue
+        _add(held, amount, -1)
+        if slave not in room:
+            room[slave] = Pool(slave.free.freeze())
+        before = room[slave].freeze()
+        room[slave].give(task.resources)
+        chosen.setdefault(slave, []).append(task)
+        after = room[slave].freeze()
+        if _would_take(framework, slave, after, now):
+            was_enough = _would_take(framework, slave, before, now)
+            _add(gained, (task.resources if was_enough else after).quantities(), 1)
+        if all(gained.get(name, 0) >= amount for name, amount in missing.items()):
+            break
+    by_victim: dict[Framework, list[Task]] = {}
+    for slave, tasks in chosen.items():
+        if _would_take(framework, slave, room[slave].freeze(), now):
+            for task in tasks:
+                by_victim.setdefault(task.framework, []).append(task)
+    return by_victim
+
+
+def _latest_first(c: Cluster, framework: Framework) -> Iterable[Task]:
+    """The tasks of all others, the latest launched first. A framework's own stand in the order of their launch."""
+    others = [reversed(f.tasks.values()) for f in c.frameworks.values() if f is not framework]
+    return heapq.merge(*others, key=lambda task: -task.launched_at)
+
+
+def _is_reachable(framework: Framework, slave: Slave) -> bool:
+    return (
+        slave.state is SlaveState.ACTIVE
+        and slave.peer is not None
+        and framework.filters.pass_slave(slave.slave_id, slave.info.attributes)
+    )
+
+
+def _would_take(framework: Framework, slave: Slave, free: Resources, now: float) -> bool:
+    """Whether so much free on this slave would be offered to it."""
+    scalars = free.scalars
+    return (
+        _is_reachable(framework, slave)
+        and all(scalars.get(name, 0) >= amount for name, amount in slave.minimum_offer)
+        and framework.filters.pass_free(free)
+        and not offers.has_refused(framework, slave, free, now)
+    )
+
+
+# -- Taking -------------------------------------------------------------------------------------------------------------
+
+
+def _grace_over(c: Cluster, revocation: Revocation, now: float) -> None:
+    """Kill what was not given up, the latest launched first."""
+    c.revocations.remove(revocation)
+    framework, victim, entitlements = revocation.framework, revocation.victim, c.entitlements
+    if entitlements is None or not entitlements.is_under(framework.framework_id) or framework.ended:
+        c.log(f"framework {framework.framework_id} has its guarantee: no task is revoked")
+        return
+    if framework.framework_id not in c.wanting:
+        return
+    held = holds(c, victim)
+    left = {
+        name: amount - max(0, revocation.held.get(name, 0) - held.get(name, 0))
+        for name, amount in revocation.demanded.items()
+    }
+    killed = 0
+    for task in revocation.tasks:
+        amount = task.resources.quantities()
+        if victim.tasks.get(task.task_id) is not task or task.kill is not None:
+            continue
+        if not any(left[name] > 0 and amount.get(name) for name in left):
+            continue
+        if not _is_above(entitlements, victim, held):
+            break
+        kill(c, task, None, Reason.REVOKED)
+        killed += 1
+        _add(held, amount, -1)
+        _add(left, amount, -1)
+    c.log(f"framework {victim.framework_id} loses {killed} tasks to {framework.framework_id}", "warning")
+
+
+# -- Holdings -----------------------------------------------------------------------------------------------------------
+
+
+def holds(c: Cluster, framework: Framework) -> Quantities:
+    """What runs of a framework and is not being killed. Offers it thinks about do not count: they are no tasks to lose."""
+    held = dict(c.allocator.held(framework.framework_id))
+    for offer in framework.offers.values():
+        _add(held, offer.resources.quantities(), -1)
+    for task in framework.tasks.values():
+        if task.kill is not None:
+            _add(held, task.resources.quantities(), -1)
+    return held
+
+
+def is_above(c: Cluster, framework: Framework) -> bool:
+    """Whether the framework's tasks hold more than is guaranteed to it."""
+    return c.entitlements is not None and _is_above(c.entitlements, framework, holds(c, framework))
+
+
+def _is_above(entitlements: Entitlements, framework: Framework, held: Mapping[str, int]) -> bool:
+    guaranteed = entitlements.guaranteed(framework.framework_id)
+    if not guaranteed:
+        return any(amount > 0 for amount in held.values())
+    return any(held.get(name, 0) > amount for name, amount in guaranteed.items())
+
+
+def _sum(amounts: Iterable[Resources]) -> Quantities:
+    whole: Quantities = {}
+    for amount in amounts:
+        _add(whole, amount.quantities(), 1)
+    return whole
+
+
+def _add(account: Quantities, amounts: Mapping[str, int], sign: int) -> None:
+    for name, amount in amounts.items():
+        account[name] = account.get(name, 0) + sign * amount

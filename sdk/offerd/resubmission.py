@@ -1,0 +1,56 @@
+"""Tasks that were killed by the clock, sent again: as they were they would only be killed again."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+import msgspec
+
+from offerd.errors import BadInput
+from offerd.ids import TaskID
+from offerd.messages import Reason, TaskInfo, TaskStatus
+
+_TRY = re.compile(r"(.+)@(\d+)\Z")
+_MAX_ID_LETTERS = 128
+
+
+class AfterTimeout(Enum):
+    """What to make of a task whose time limit was too short."""
+
+    LONG = "long"
+    """No limit: it may take as long as it likes, but long tasks have only their part of a slave."""
+    DOUBLE = "double"
+    """Twice the limit: a task of unknown length costs at most four times its work, and stays short while it can be."""
+
+
+def resubmit(
+    task: TaskInfo,
+    status: TaskStatus,
+    how: AfterTimeout = AfterTimeout.DOUBLE,
+    *,
+    longest_s: float | None = None,
+) -> TaskInfo | None:
+    """The task to launch in place of one that ended with `status`; None unless that was its time limit.
+
+    Its id is new: `job` becomes `job@2`, then `job@3`. With `DOUBLE`, a limit that would be above `longest_s` (say, an
+    offer's `short_limit_s` times what you still call short) becomes none: the task goes on as long. Raises `BadInput` if
+    the status is of another task.
+    """
+    if status.task_id != task.task_id:
+        raise BadInput(f"the status is of task {status.task_id}, not of {task.task_id}")
+    if status.reason != Reason.TASK_TIMEOUT or task.time_limit_s is None:
+        return None
+    limit_s: float | None = None
+    if how is AfterTimeout.DOUBLE:
+        limit_s = 2 * task.time_limit_s
+        if longest_s is not None and limit_s > longest_s:
+            limit_s = None
+    return msgspec.structs.replace(task, task_id=_next_id(task.task_id), time_limit_s=limit_s)
+
+
+def _next_id(task_id: TaskID) -> TaskID:
+    found = _TRY.match(task_id)
+    name, number = (found[1], int(found[2])) if found else (task_id, 1)
+    suffix = f"@{number + 1}"
+    return TaskID(name[: _MAX_ID_LETTERS - len(suffix)] + suffix)
