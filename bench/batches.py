@@ -27,6 +27,7 @@ def running(address: str, name: str, count: int, resources: Resources) -> Iterat
         time_limit_s=60.0,
         labels=INLINE_OUTPUT,
         report_starts=False,
+        may_join=True,
     )
     driver = SchedulerDriver(batch, framework(name), address)
     driver.start()

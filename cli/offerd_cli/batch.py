@@ -1,4 +1,4 @@
-"""The scheduler behind `offerd run` and `offerd map`: so many commands of one size, one task each.
+"""The scheduler behind `offerd run` and `offerd map`: so many commands of one size, one task each, or a series of short ones.
 
 It lives in the driver's thread and touches nothing but itself and the `events` queue, from which the command's main
 thread learns what happened. Offers are filled as far as they go; when nothing waits any more it asks for no more offers.
@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import NamedTuple
 
+import msgspec
+
+from offerd import series
 from offerd.driver import SchedulerDriver
 from offerd.ids import ExecutorID, OfferID, TaskID
 from offerd.messages import (
@@ -28,12 +31,23 @@ from offerd.resources import Resources
 from offerd.scheduler import Scheduler
 
 COMMAND_EXECUTOR = ExecutorInfo(ExecutorID("command"), module="offerd_executors.command", name="commands")
-INLINE_OUTPUT = {"offerd.inline_output": "1"}
+INLINE_OUTPUT = {series.INLINE_LABEL: "1"}
 """Label: output of at most 4 KiB comes with the terminal status, and no file is kept."""
+SERIES_S = 0.2
+"""Commands that together take so long make one task: what a task costs the daemons is little against that."""
+LONGEST_SERIES = 64
+SEEN_BEFORE_SERIES = 16
+"""So many commands must have ended before anything is said of how long they take."""
+NEWEST_WEIGHT = 0.05
+SERIES_AT_THE_END = 2
+"""A series is at most this part of what each running task still has before it, so that all end at about the same time."""
 REFUSE_SMALL_S = 1.0
 """How long an offer that nothing fits into is not wanted again. Short: what a long task leaves may make it fit."""
 REFUSE_UNUSED_S = 60.0
 TASKS_PER_REPLY = 2_000
+
+IMPRECISE_LIMIT = 0.01
+"""A command of a series may have so much less time than its limit; else it gets a task of its own."""
 
 NEVER_RAN = frozenset({Reason.OFFER_INVALID, Reason.LONG_TASK_CAP, Reason.SLAVE_UNKNOWN})
 """LOST or ERROR for one of these: the offer was overtaken by something on its way. The task never ran and is launched again."""
@@ -48,7 +62,7 @@ class Place(NamedTuple):
 
 
 class Started(NamedTuple):
-    """A command runs. A very short one may end without having been seen running."""
+    """A command runs. A very short one may end without having been seen running, and the second of a series always does."""
 
     number: int
     status: TaskStatus
@@ -61,6 +75,8 @@ class Ended(NamedTuple):
     number: int
     status: TaskStatus
     place: Place
+    part: series.Part | None = None
+    """Its output, with `INLINE_OUTPUT`; None if it never ran, or nobody knows."""
 
 
 class Broken(NamedTuple):
@@ -73,7 +89,8 @@ Event = Started | Ended | Broken
 class Batch(Scheduler):
     """`count` commands, `command(index)` each, as tasks `PREFIX` (a single one) or `PREFIX.NUMBER`.
 
-    At most `max_running` at once. A task that ends otherwise than by finishing is run again up to `retries` times.
+    At most `max_running` at once. A command that ends otherwise than by finishing is run again up to `retries` times.
+    `may_join`: very short commands, which must be plain argument vectors then, run several in a task, one after another.
     """
 
     def __init__(
@@ -90,6 +107,7 @@ class Batch(Scheduler):
         labels: Mapping[str, str] | None = None,
         attributes: Mapping[str, str] | None = None,
         report_starts: bool = True,
+        may_join: bool = False,
     ) -> None:
         self.events: SimpleQueue[Event] = SimpleQueue()
         self.count = count
@@ -105,9 +123,12 @@ class Batch(Scheduler):
         self._report_starts = report_starts
         self._scalars = list(resources.scalars.items())
         self._waiting: deque[int] = deque(range(count))
-        self._running: dict[TaskID, tuple[int, Place]] = {}
+        self._running: dict[TaskID, tuple[list[int], Place]] = {}
         self._attempts: dict[int, int] = {}  # of those that were run more than once
         self._failures: dict[int, int] = {}
+        self._may_join = may_join
+        self._ended_parts = 0
+        self._mean_s = 0.0  # how long a command takes, recent ones before all
         self._wants_offers = True
         self._cancelled = False
 
@@ -168,17 +189,30 @@ class Batch(Scheduler):
                 and status.state is TaskState.RUNNING
                 and (known := self._running.get(status.task_id))
             ):
-                self.events.put(Started(known[0], status, known[1]))
+                self.events.put(Started(known[0][0], status, known[1]))
             return
         known = self._running.pop(status.task_id, None)
         if known is None:
             return
-        index, place = known
+        indices, place = known
+        parts = series.unpack(status.data) if status.data else []
+        for index, part in zip(indices, parts, strict=False):
+            self._note_duration(part)
+            its = status if len(indices) == 1 else status_of(part, status)
+            self._end(index, its, place, part)
+        never_ran = indices[len(parts) :]
+        if parts and not self._cancelled:
+            self._waiting.extend(never_ran)
+        else:
+            for index in never_ran:
+                self._end(index, status, place, None)
+        self._say_whether_offers_are_wanted(driver)
+
+    def _end(self, index: int, status: TaskStatus, place: Place, part: series.Part | None) -> None:
         if not self._cancelled and self._is_to_run_again(index, status):
             self._waiting.append(index)
         else:
-            self.events.put(Ended(index, status, place))
-        self._say_whether_offers_are_wanted(driver)
+            self.events.put(Ended(index, status, place, part))
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -196,30 +230,65 @@ class Batch(Scheduler):
 
     def _launch(self, driver: SchedulerDriver, offer: Offer, number: int) -> None:
         place = Place(offer.slave_id, offer.hostname, offer.files_address)
-        indices = [self._waiting.popleft() for _ in range(number)]
-        tasks = [self._task(index) for index in indices]
+        length = self._series_length(offer, number)
+        groups: list[list[int]] = []
+        while self._waiting and len(groups) < number:
+            groups.append([self._waiting.popleft() for _ in range(min(length, len(self._waiting)))])
+        tasks = [self._task(group, offer) for group in groups]
         while len(tasks) > 1 and not driver.fits_message(tasks):
             # What does not fit goes back to where it came from, in order; half at a time is soon small enough.
             half = len(tasks) // 2
-            self._waiting.extendleft(reversed(indices[half:]))
-            del tasks[half:], indices[half:]
-        for index, task in zip(indices, tasks, strict=True):
-            self._running[task.task_id] = (index, place)
+            for group in reversed(groups[half:]):
+                self._waiting.extendleft(reversed(group))
+            del tasks[half:], groups[half:]
+        for group, task in zip(groups, tasks, strict=True):
+            self._running[task.task_id] = (group, place)
         driver.reply_to_offer(offer.offer_id, tasks)
 
-    def _task(self, index: int) -> TaskInfo:
+    def _series_length(self, offer: Offer, number: int) -> int:
+        """How many commands go into each of `number` tasks."""
+        if not self._may_join or self._ended_parts < SEEN_BEFORE_SERIES:
+            return 1
+        limit_s, series_limit_s = self.time_limit_s, self._limit_of_series(offer)
+        if limit_s is not None and series_limit_s is not None:
+            missing_s = limit_s + SERIES_S - series_limit_s
+            if missing_s > IMPRECISE_LIMIT * limit_s:
+                return 1
+        before_each = len(self._waiting) // (len(self._running) + number)
+        wanted = int(SERIES_S / max(self._mean_s, 1e-6))
+        return max(1, min(wanted, LONGEST_SERIES, before_each // SERIES_AT_THE_END))
+
+    def _limit_of_series(self, offer: Offer) -> float | None:
+        """The limit is each command's: what comes before it in a series comes on top, unless the task were a long one then."""
+        limit_s = self.time_limit_s
+        if limit_s is None or limit_s > offer.short_limit_s:
+            return None if limit_s is None else limit_s + SERIES_S
+        return min(limit_s + SERIES_S, offer.short_limit_s)
+
+    def _task(self, indices: list[int], offer: Offer) -> TaskInfo:
+        index = indices[0]
         task_id = self._prefix if self.count == 1 else f"{self._prefix}.{index + 1}"
         if attempt := self._attempts.get(index, 0):
             task_id = f"{task_id}.again{attempt}"
+        command, time_limit_s = self._command(index), self.time_limit_s
+        if len(indices) > 1:
+            others = [self._command(other).argv for other in indices[1:]]
+            command = msgspec.structs.replace(command, series=others, series_s=SERIES_S)
+            time_limit_s = self._limit_of_series(offer)
         return TaskInfo(
             TaskID(task_id),
             self.resources,
             COMMAND_EXECUTOR.executor_id,
-            self._command(index),
-            time_limit_s=self.time_limit_s,
+            command,
+            time_limit_s=time_limit_s,
             name=self._name,
             labels=self._labels,
         )
+
+    def _note_duration(self, part: series.Part) -> None:
+        self._ended_parts += 1
+        weight = max(NEWEST_WEIGHT, 1 / self._ended_parts)
+        self._mean_s += weight * (part.elapsed_s - self._mean_s)
 
     def _is_to_run_again(self, index: int, status: TaskStatus) -> bool:
         if status.state in (TaskState.LOST, TaskState.ERROR) and status.reason in NEVER_RAN:
@@ -238,6 +307,20 @@ class Batch(Scheduler):
         if wants != self._wants_offers:
             self._wants_offers = wants
             driver.set_needs_offers(wants)
+
+
+def status_of(part: series.Part, status: TaskStatus) -> TaskStatus:
+    """What the last status of a task means for one of its commands, as if it had been a task of its own."""
+    if part.is_killed:
+        return status
+    state, reason = TaskState.FINISHED, ""
+    if not part.is_started:
+        state, reason = TaskState.FAILED, Reason.COMMAND_NOT_STARTED
+    elif part.exit_status != 0:
+        state, reason = TaskState.FAILED, Reason.COMMAND_EXITED
+    return msgspec.structs.replace(
+        status, state=state, reason=reason, message=part.message, exit_status=part.exit_status, data=b""
+    )
 
 
 def framework(name: str, user: str = "", hostname: str = "") -> FrameworkInfo:

@@ -1,4 +1,5 @@
-"""How `offerd map` works: one task for each argument, each output printed whole, in the order of the ends or of the arguments.
+"""How `offerd map` works: a process for each argument, a task for each or for several that are short. Each output is printed
+whole, in the order of the ends or of the arguments.
 
 Most outputs are small and come with the task's last status. Only larger ones are fetched from the slave, by a few threads.
 """
@@ -14,9 +15,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import IO, NamedTuple
 
-import msgspec
-
-from offerd.errors import BadInput, OfferdError
+from offerd.errors import BadInput
 from offerd.messages import CommandInfo, Reason, TaskStatus
 from offerd.resources import Resources
 from offerd_cli.batch import INLINE_OUTPUT, Batch, Ended, Place, Started
@@ -31,8 +30,6 @@ MAX_FAILURES = 100
 FETCHERS = 4
 SPOOL_BYTES = 1 << 20
 _COPY_BYTES = 1 << 20
-
-_decode_inline = msgspec.msgpack.Decoder(tuple[bytes, bytes]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +121,7 @@ class Map(Work):
             retries=job.retries,
             labels=INLINE_OUTPUT,
             report_starts=False,
+            may_join=True,
         )
         super().__init__("offerd map", batch, job.master, name=job.name)
         self._job = job
@@ -141,11 +139,11 @@ class Map(Work):
     def handle(self, event: Started | Ended) -> None:
         if not isinstance(event, Ended):
             return
-        index, status, place = event
+        index, status, place, part = event
         if exit_status(status) != 0:
             self._failure(index, status)
-        if status.data:
-            self._take(index, _inline(status.data))
+        if part is not None and not part.is_in_files:
+            self._take(index, Output(part.stdout, part.stderr))
         elif status.container_id and status.reason != Reason.COMMAND_NOT_STARTED:
             self._fetch(index, status, place)
         else:
@@ -261,12 +259,3 @@ def _commands(job: MapJob) -> Callable[[int], CommandInfo]:
         return CommandInfo(argv=argv)
 
     return fill if filled else append
-
-
-def _inline(data: bytes) -> Output:
-    try:
-        return Output(*_decode_inline(data))
-    except msgspec.MsgspecError:
-        raise OfferdError(
-            "a task's output cannot be read: the slave's executor speaks another version"
-        ) from None

@@ -1,10 +1,10 @@
-"""The command executor: a program for each task, many at once, each with a directory and a process tree of
-its own.
+"""The command executor: a program for each task (or a series of them), many at once, each task with a directory and each
+program with a process tree of its own.
 
 A task's command runs in `SANDBOX/tasks/TASK_ID/`, which is removed at its end if nothing lies in it; what it
 prints is in `stdout` and `stderr` there. It finds `OFFERD_TASK_ID` and `OFFERD_TASK_SANDBOX` in its
-environment, and the Python that offerd runs on as `OFFERD_PYTHON`. It is over when its first process and
-everything that this left behind have ended.
+environment, and the Python that offerd runs on as `OFFERD_PYTHON`. A program is over when its first process and everything
+that this left behind have ended.
 """
 
 from __future__ import annotations
@@ -14,50 +14,92 @@ import resource
 import sys
 import time
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 
+from offerd import series
 from offerd.errors import BadInput
 from offerd.executor import Executor, ExecutorDriver
 from offerd.ids import TaskID, is_valid_id
 from offerd.messages import Reason, TaskInfo, TaskState, TaskUsage
-from offerd_executors.output import DEFAULT_LOG_BYTES, INLINE_LABEL, Held, Output
+from offerd_executors.output import DEFAULT_LOG_BYTES, Held, Output
 from offerd_executors.spawn import SECRETS, spawn
 from offerd_executors.task_dirs import TaskDirs
 from offerd_executors.trees import Forest, Tree, describe_exit
 
-SPAWNS_PER_TURN = 8
-"""A spawn stops the loop for some 0.3 ms; between these the ends of others are reported and pipes emptied."""
+MOST_YOUNG = 4
+"""Programs started at most within `YOUNG_S` that still run. Most short ones are over by then, and few at a time find the
+processor's caches warm: 40 `/bin/true` at once take a third more time in all than 4.
+"""
+YOUNG_S = 0.004
 HOLD_RUNNING_S = 0.01
 """While tasks come faster than this, RUNNING waits as long: it is not sent for a task that is over by then."""
 WATCH_AFTER_S = 0.01
 """How long a command's output may wait in its pipes at first."""
 LONGEST_HOLD_RUNNING_S = 0.05
 """The same in a stream of short tasks that fill all cpus: each takes longer then than it would alone."""
-LONGEST_HOLD_S = 0.008
+LONGEST_HOLD_S = 0.02
+"""Statuses of a busy executor are collected: see `_hold_updates_s`."""
+LONGEST_HOLD_OF_SHORT_S = 0.008
+PART_OF_A_TASK = 0.05
 FEW_TASKS = 8
 BUSY_TASKS_PER_S = 150.0
 RATE_WINDOW_S = 0.1
-"""Statuses of a busy executor are collected: see `_hold_updates_s`."""
+SERIES_OUTPUT_BYTES = 64 << 10
+"""Output that the status of a series carries: what one program brings on top of that is the last."""
 READS_AT_END = 32
 """What a full pipe holds, and more: somebody who goes on writing is not read for ever."""
+NOT_STARTED_EXIT_STATUS = 127
+"""As a shell says it."""
 DESCRIPTORS = 16384
 """Open files wanted: three for each task that prints."""
 
 
 class _Running:
-    """A task whose command has been started."""
+    """A task that has been started: one of its programs runs, or is about to."""
 
-    __slots__ = ("directory", "held", "is_killed", "stderr", "stdout", "task_id", "tree")
+    __slots__ = (
+        "argv",
+        "cpu_s",
+        "directory",
+        "environ",
+        "held",
+        "inline_bytes",
+        "is_inline",
+        "is_killed",
+        "more",
+        "no_more_at",
+        "parts",
+        "peak_mem_bytes",
+        "stderr",
+        "stdout",
+        "task_id",
+        "tree",
+        "turn_at",
+    )
+
+    stdout: Output
+    stderr: Output
+    held: Held | None
 
     def __init__(
-        self, task_id: TaskID, directory: str, stdout: Output, stderr: Output, held: Held | None, tree: Tree
+        self, task: TaskInfo, argv: list[str], more: list[list[str]], directory: str, environ: dict[str, str]
     ) -> None:
-        self.task_id = task_id
+        self.task_id = task.task_id
+        self.argv = argv
+        self.more: Iterator[list[str]] = iter(more)
+        self.no_more_at = 0.0
         self.directory = directory
-        self.stdout = stdout
-        self.stderr = stderr
-        self.held = held
-        self.tree = tree
+        self.environ = environ
+        self.is_inline = _is_inline(task)
+        self.inline_bytes = 0
+        self.tree: Tree | None = None
+        """None between two programs."""
+        self.turn_at = time.monotonic()
+        """When the program that is next could be started."""
+        self.parts: list[series.Part] = []
         self.is_killed = False
+        self.cpu_s = 0.0
+        self.peak_mem_bytes = 0
 
 
 class CommandExecutor(Executor):
@@ -77,8 +119,11 @@ class CommandExecutor(Executor):
         self._environ["OFFERD_PYTHON"] = sys.executable
         self._waiting: OrderedDict[TaskID, TaskInfo] = OrderedDict()
         self._running: dict[TaskID, _Running] = {}
-        self._unwatched: deque[tuple[float, _Running]] = deque()
+        self._going_on: OrderedDict[TaskID, _Running] = OrderedDict()  # their next program is to be started
+        self._unwatched: deque[tuple[float, tuple[Output, ...]]] = deque()
+        self._young: deque[tuple[float, Tree]] = deque()  # until when
         self._is_starting = False
+        self._is_aging = False
         self._is_shutting_down = False
         self._forest = Forest(self.driver, "OFFERD_TASK_ID", self._on_gone)
 
@@ -101,7 +146,11 @@ class CommandExecutor(Executor):
         running = self._running.get(task_id)
         if running is not None:
             running.is_killed = True
-            self._forest.terminate(running.tree, grace_s)
+            if running.tree is not None:
+                self._forest.terminate(running.tree, grace_s)
+            else:
+                del self._going_on[task_id]
+                self._end(running)
         elif self._waiting.pop(task_id, None) is not None:
             driver.send_status(task_id, TaskState.KILLED, message="killed before it was started")
 
@@ -120,35 +169,59 @@ class CommandExecutor(Executor):
             self._is_starting = True
             self.driver.call_soon(self._start_some)
 
+    def _start_later(self) -> None:
+        """When the oldest of the young ones is no longer that; sooner if one ends."""
+        if not self._young:
+            self._start_soon()
+        elif not self._is_aging:
+            self._is_aging = True
+            self.driver.call_later(max(0.0, self._young[0][0] - time.monotonic()), self._on_aged)
+
+    def _on_aged(self) -> None:
+        self._is_aging = False
+        self._start_soon()
+
     def _start_some(self) -> None:
         self._is_starting = False
-        for _ in range(min(SPAWNS_PER_TURN, len(self._waiting))):
-            self._start(self._waiting.popitem(last=False)[1])
-        if self._waiting:
-            self._start_soon()
         now = time.monotonic()
+        while self._young and (self._young[0][0] <= now or self._young[0][1].wait_status is not None):
+            self._young.popleft()
+        for _ in range(MOST_YOUNG - sum(tree.wait_status is None for _, tree in self._young)):
+            if self._going_on:
+                self._go_on(self._going_on.popitem(last=False)[1])
+            elif self._waiting:
+                self._start(self._waiting.popitem(last=False)[1])
+            else:
+                break
+        if self._waiting or self._going_on:
+            self._start_later()
         is_busy = bool(self._waiting) or now - self._last_start < HOLD_RUNNING_S
         self.driver.hold_updates_s = hold_s = self._hold_updates_s(now)
         self.driver.hold_running_s = LONGEST_HOLD_RUNNING_S if hold_s else HOLD_RUNNING_S if is_busy else 0.0
         self._last_start = now
 
     def _hold_updates_s(self, now: float) -> float:
-        """How long ends are collected: until half of what we have is likely to have ended. What leaves here together stays
-        together all the way to the scheduler and back, as tasks for the resources that became free.
+        """How long ends are collected: a small part of the time that a task takes; where they come fast, until half of what
+        we have is likely to have ended. What leaves here together stays together all the way to the scheduler and back, as
+        tasks for the resources that became free.
         """
         elapsed_s = now - self._rated_at
         if elapsed_s >= RATE_WINDOW_S:
             self._ends_per_s = (self._ended - self._ended_before) / elapsed_s
             self._rated_at, self._ended_before = now, self._ended
         outstanding = len(self._running) + len(self._waiting)
-        if outstanding < FEW_TASKS or self._ends_per_s < BUSY_TASKS_PER_S:
+        if outstanding < FEW_TASKS or not self._ends_per_s:
             return 0.0
-        return min(LONGEST_HOLD_S, outstanding / (2 * self._ends_per_s))
+        task_s = outstanding / self._ends_per_s
+        hold_s = task_s * PART_OF_A_TASK
+        if self._ends_per_s >= BUSY_TASKS_PER_S:
+            hold_s = max(hold_s, min(LONGEST_HOLD_OF_SHORT_S, task_s / 2))
+        return min(LONGEST_HOLD_S, hold_s)
 
     def _start(self, task: TaskInfo) -> None:
         command = task.command
         if command is None or not (command.argv or command.shell) or not is_valid_id(task.task_id):
-            self._not_started(task.task_id, "a task that has no command")
+            self._not_started(task, "a task that has no command")
             return
         argv = command.argv or ["/bin/sh", "-c", command.shell]
         directory = f"{self._tasks_dir}/{task.task_id}"
@@ -158,50 +231,75 @@ class CommandExecutor(Executor):
             "OFFERD_TASK_ID": task.task_id,
             "OFFERD_TASK_SANDBOX": directory,
         }
-        outputs: list[Output] = []
-        held = Held() if task.labels.get(INLINE_LABEL) == "1" else None
+        running = _Running(task, argv, command.series, directory, environ)
         try:
             self._dirs.make(task.task_id)
-            outputs.append(Output(f"{directory}/stdout", self._log_bytes, held))
-            outputs.append(Output(f"{directory}/stderr", self._log_bytes, held))
-            pid = spawn(argv, environ, directory, outputs[0].write_fd, outputs[1].write_fd)
+            self._spawn(running)
         except (OSError, ValueError) as error:  # ValueError: a zero byte in an argument
-            for output in outputs:
-                output.close()
             self._dirs.release(directory)
-            self._not_started(task.task_id, _why(error, argv[0]))
+            self._not_started(task, _why(error, argv[0]))
             return
-        tree = self._forest.add(task.task_id, pid, task.task_id)
-        for output in outputs:
-            output.close_write_fd()
-        running = _Running(task.task_id, directory, outputs[0], outputs[1], held, tree)
+        running.no_more_at = time.monotonic() + command.series_s
         self._running[task.task_id] = running
-        self._watch_later(running)
         self.driver.send_status(task.task_id, TaskState.RUNNING)
 
-    def _not_started(self, task_id: TaskID, why: str) -> None:
+    def _spawn(self, running: _Running) -> None:
+        """Start the program that is next. Raises `OSError` or `ValueError`, and nothing of it is there then."""
+        held = Held() if running.is_inline else None
+        outputs: list[Output] = []
+        try:
+            for name in ("stdout", "stderr"):
+                outputs.append(Output(f"{running.directory}/{name}", self._log_bytes, held))
+            write_fds = [output.write_fd for output in outputs]
+            pid = spawn(running.argv, running.environ, running.directory, *write_fds)
+        except (OSError, ValueError):
+            for output in outputs:
+                output.close()
+            raise
+        running.tree = self._forest.add(running.task_id, pid, running.task_id)
+        self._young.append((time.monotonic() + YOUNG_S, running.tree))
+        for output in outputs:
+            output.close_write_fd()
+        running.stdout, running.stderr = outputs
+        running.held = held
+        self._watch_later(running.stdout, running.stderr)
+
+    def _go_on(self, running: _Running) -> None:
+        """With the next program of a series."""
+        try:
+            self._spawn(running)
+        except (OSError, ValueError) as error:
+            running.parts.append(_never_started(f"cannot start {_why(error, running.argv[0])}"))
+            self._next_or_end(running)
+
+    def _not_started(self, task: TaskInfo, why: str) -> None:
+        part = _never_started(f"cannot start {why}")
         self.driver.send_status(
-            task_id, TaskState.FAILED, reason=Reason.COMMAND_NOT_STARTED, message=f"cannot start {why}"
+            task.task_id,
+            TaskState.FAILED,
+            data=series.pack([part]) if _is_inline(task) else b"",
+            reason=Reason.COMMAND_NOT_STARTED,
+            message=part.message,
         )
 
     # -- Output
     # -------------------------------------------------------------------------------------------------
 
-    def _watch_later(self, running: _Running) -> None:
+    def _watch_later(self, *outputs: Output) -> None:
         """Most short commands are over before it is worth watching their pipes: what they wrote is read at their end."""
-        self._unwatched.append((time.monotonic() + WATCH_AFTER_S, running))
+        self._unwatched.append((time.monotonic() + WATCH_AFTER_S, outputs))
         if len(self._unwatched) == 1:
             self.driver.call_later(WATCH_AFTER_S, self._watch_due)
 
     def _watch_due(self) -> None:
         now = time.monotonic()
         while self._unwatched:
-            due, running = self._unwatched[0]
+            due, outputs = self._unwatched[0]
             if due > now:
                 self.driver.call_later(due - now, self._watch_due)
                 return
             self._unwatched.popleft()
-            for output in (running.stdout, running.stderr):
+            for output in outputs:
                 if output.is_open:
                     self._watch(output)
 
@@ -224,41 +322,91 @@ class CommandExecutor(Executor):
     # ---------------------------------------------------------------------------------------------------
 
     def _on_gone(self, tree: Tree) -> None:
-        running = self._running.pop(TaskID(str(tree.key)))
-        self._ended += 1
+        running = self._running[TaskID(str(tree.key))]
+        running.tree = None
         for output in (running.stdout, running.stderr):
             # Whoever else holds the other end does not hold up the task: we stop at empty, not at the end.
             for _ in range(READS_AT_END):
                 if not output.is_open or not output.read():
                     break
             self._close(output)
-        self._dirs.release(running.directory)
+        running.parts.append(self._part(running, tree))
+        self._next_or_end(running)
+
+    def _part(self, running: _Running, tree: Tree) -> series.Part:
+        """What became of the program that has just ended."""
         assert tree.wait_status is not None
         exit_status, text = describe_exit(tree.wait_status)
-        reason = ""
-        if running.is_killed:
-            state = TaskState.KILLED
-        elif exit_status == 0:
-            state, text = TaskState.FINISHED, ""
-        else:
-            state, reason = TaskState.FAILED, Reason.COMMAND_EXITED
-        lost = running.stdout.error or running.stderr.error
-        if lost:
+        if exit_status == 0:
+            text = ""
+        if lost := running.stdout.error or running.stderr.error:
             text = f"{text}; output lost: {lost}".lstrip("; ")
+        running.cpu_s += tree.usage.cpu_s
+        running.peak_mem_bytes = max(running.peak_mem_bytes, tree.usage.peak_mem_bytes)
+        held = running.held.outputs() if running.held is not None else None
+        stdout, stderr = held or (b"", b"")
+        running.inline_bytes += len(stdout) + len(stderr)
+        elapsed_s = time.monotonic() - running.turn_at
+        return series.Part(
+            exit_status, elapsed_s, stdout, stderr, held is None, running.is_killed, message=text
+        )
+
+    def _next_or_end(self, running: _Running) -> None:
+        following, now = next(running.more, None), time.monotonic()
+        if (
+            following is None
+            or running.is_killed
+            or now >= running.no_more_at
+            or running.inline_bytes > SERIES_OUTPUT_BYTES
+            # The next one is to begin in an empty directory, too; and output in files is one program's alone.
+            or not self._dirs.is_empty(running.directory)
+        ):
+            self._end(running)
+            return
+        running.argv = following
+        running.turn_at = now
+        self._going_on[running.task_id] = running
+        self._start_soon()
+
+    def _end(self, running: _Running) -> None:
+        del self._running[running.task_id]
+        self._ended += 1
+        self._dirs.release(running.directory)
+        bad = [part for part in running.parts if part.exit_status != 0]
+        exit_status = bad[0].exit_status if bad else 0
+        text = next((part.message for part in running.parts if part.message), "")
+        state, reason = TaskState.FINISHED, ""
+        if running.is_killed:
+            state, text = TaskState.KILLED, text or "killed between two programs"
+        elif bad:
+            state = TaskState.FAILED
+            reason = Reason.COMMAND_EXITED if bad[0].is_started else Reason.COMMAND_NOT_STARTED
+        if bad and len(running.parts) > 1:
+            text = f"{len(bad)} of {len(running.parts)} programs ended badly, the first: {text}"
         self.driver.send_status(
             running.task_id,
             state,
-            data=running.held.packed() if running.held is not None else b"",
+            data=series.pack(running.parts) if running.is_inline or len(running.parts) > 1 else b"",
             reason=reason,
             message=text,
             exit_status=exit_status,
-            usage=TaskUsage(tree.usage.cpu_s, tree.usage.peak_mem_bytes),
+            usage=TaskUsage(running.cpu_s, running.peak_mem_bytes),
         )
         self._stop_if_done()
+        if self._waiting or self._going_on:
+            self._start_soon()  # one young program less
 
     def _stop_if_done(self) -> None:
         if self._is_shutting_down and not self._running and not self._waiting:
             self.driver.stop()
+
+
+def _is_inline(task: TaskInfo) -> bool:
+    return task.labels.get(series.INLINE_LABEL) == "1"
+
+
+def _never_started(why: str) -> series.Part:
+    return series.Part(NOT_STARTED_EXIT_STATUS, 0.0, is_started=False, message=why)
 
 
 def _why(error: OSError | ValueError, program: str) -> str:

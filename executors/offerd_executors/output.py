@@ -1,20 +1,18 @@
 """What a task prints: read from a pipe, written to a file of its directory, rotated at a size.
 
-A task labelled `offerd.inline_output=1` whose output is small gets no file: the output comes with its last status.
+A task labelled `offerd.inline_output=1` whose output is small gets no file: the output comes with its last status
+(`offerd/series.py`).
 """
 
 from __future__ import annotations
 
 import os
 
-import msgspec
-
 READ_BYTES = 64 << 10
 """Read at once; a pipe holds as much."""
 DEFAULT_LOG_BYTES = 10 << 20
 INLINE_BYTES = 4 << 10
-"""Output of both streams together that a status may carry: a journal and three processes handle it."""
-INLINE_LABEL = "offerd.inline_output"
+"""Output of both streams of one program that a status may carry: a journal and three processes handle it."""
 
 
 class Held:
@@ -43,13 +41,12 @@ class Held:
             each.write(memoryview(part))
         return False
 
-    def packed(self) -> bytes:
-        """`[stdout, stderr]` for the status, also where both are empty; no bytes at all if the output is in files."""
-        return (
-            b""
-            if self._is_spilled
-            else msgspec.msgpack.encode([bytes(part) for part in self._parts.values()])
-        )
+    def outputs(self) -> tuple[bytes, bytes] | None:
+        """What went to stdout and to stderr; None if the output is in files."""
+        if self._is_spilled:
+            return None
+        stdout, stderr = self._parts.values()
+        return bytes(stdout), bytes(stderr)
 
 
 class Output:

@@ -42,6 +42,13 @@ class TaskDirs:
             os.mkdir(path, 0o700)
         return path
 
+    def is_empty(self, path: str) -> bool:
+        """False also if the task has removed it, or forbidden us to look."""
+        try:
+            return not os.listdir(path)
+        except OSError:
+            return False
+
     def release(self, path: str) -> None:
         """The task is over: the directory goes if it is empty. No process of the task may be left."""
         try:

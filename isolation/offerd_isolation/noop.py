@@ -16,7 +16,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from offerd.ids import ContainerID, TaskID
@@ -37,6 +37,7 @@ class _Container:
     shim: ProcessID | None = None
     peak_mem_bytes: int = 0
     alone_since: float | None = None  # monotonic
+    killed: dict[tuple[int, int], Process] = field(default_factory=dict)  # by pid and start time; perhaps not dead yet
 
 
 class NoopIsolation(Isolation):
@@ -99,25 +100,25 @@ class NoopIsolation(Isolation):
 
     def destroy(self, container_id: ContainerID) -> bool:
         """The executor first: its shim then writes the exit record and ends by itself, in `LONE_SHIM_S` at most."""
-        signalled: set[tuple[int, int]] = set()
+        container = self._containers.setdefault(container_id, _Container())
         for _ in range(KILL_ROUNDS):
             members = self._members(container_id)
-            fresh = [each for each in members if (each.pid, each.start_ticks) not in signalled]
+            fresh = [each for each in members if (each.pid, each.start_ticks) not in container.killed]
             if not fresh:
                 break
             self._kill(container_id, fresh)
-            signalled.update((each.pid, each.start_ticks) for each in fresh)
-        if members:
+            container.killed.update(((each.pid, each.start_ticks), each) for each in fresh)
+        # One in the middle of its exit shows no environment any more, and could not be told to be a member.
+        if members or any(_is_alive(each) for each in container.killed.values()):
             return False
-        container = self._containers.get(container_id)
-        if container is not None and (shim := self._living_shim(container)) is not None:
+        if (shim := self._living_shim(container)) is not None:
             now = time.monotonic()
             if container.alone_since is None:
                 container.alone_since = now
             if now - container.alone_since > LONE_SHIM_S:
                 self._kill(container_id, [shim])
             return False
-        self._containers.pop(container_id, None)
+        del self._containers[container_id]
         return True
 
     def recover(self, known: dict[ContainerID, ProcessID | None]) -> Iterable[ContainerID]:
@@ -182,6 +183,11 @@ class NoopIsolation(Isolation):
                 f"container {container_id}: a process of another user is left ({error}); "
                 "run the slave as root to end processes of other users"
             ) from None
+
+
+def _is_alive(process: Process) -> bool:
+    found = process_table.read(process.pid)
+    return found is not None and found.start_ticks == process.start_ticks and not found.is_dead
 
 
 def _with_descendants(roots: list[Process], everyone: list[Process]) -> list[Process]:

@@ -106,6 +106,10 @@ class _Task:
         self.grace_s = DEFAULT_GRACE_S if grace_s is None else grace_s
 
 
+WITH_OTHERS = 0.25
+"""Of the time that RUNNING is held: what it waits at least where others leave."""
+
+
 class ExecutorDriver:
     """Connects an `Executor` to its slave.
 
@@ -319,7 +323,10 @@ class ExecutorDriver:
 
     def _release_running(self) -> None:
         """Move every RUNNING that has waited long enough to what is sent next, in front of newer statuses."""
-        ripe_before = time.monotonic() - self.hold_running_s
+        hold_s = self.hold_running_s
+        if self._pending and self._is_time_to_send():
+            hold_s *= WITH_OTHERS  # a frame leaves anyway
+        ripe_before = time.monotonic() - hold_s
         ripe: list[m.TaskStatus] = []
         for queued_at, status in self._held_running.values():
             if queued_at > ripe_before:

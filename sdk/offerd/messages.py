@@ -99,11 +99,16 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
 
 
 class CommandInfo(Value, frozen=True):
-    """A program: `argv`, or one line for `/bin/sh -c`; `environment` is added to the slave's small clean one."""
+    """A program: `argv`, or one line for `/bin/sh -c`; `environment` is added to the slave's small clean one.
+
+    `series` are argument vectors of programs to run after it, one after another, in the same task: see `offerd/series.py`.
+    """
 
     argv: list[str] = []
     shell: str = ""
     environment: dict[str, str] = {}
+    series: list[list[str]] = []
+    series_s: float = 0.0
 
 
 class ExecutorInfo(Value, frozen=True):

@@ -10,7 +10,8 @@ from offerd.driver import SchedulerDriver
 from offerd.ids import OfferID, SlaveID, TaskID
 from offerd.messages import CommandInfo, Offer, Reason, TaskInfo, TaskState, TaskStatus
 from offerd.resources import Resources
-from offerd_cli.batch import Batch, Ended, Started
+from offerd.series import Part, pack
+from offerd_cli.batch import SEEN_BEFORE_SERIES, SERIES_S, Batch, Ended, Started
 
 GIB = 1 << 30
 
@@ -45,15 +46,19 @@ class NotingDriver:
 
 
 def offer(
-    name: str = "O-1", cpus: int = 4, long_cpus: int = 2, attributes: dict[str, str] | None = None
+    name: str = "O-1",
+    cpus: int = 4,
+    long_cpus: int = 2,
+    attributes: dict[str, str] | None = None,
+    short_limit_s: float = 60.0,
 ) -> Offer:
     return Offer(
         OfferID(name),
         SlaveID("S-1"),
         "host",
-        Resources({"cpus": cpus * 1000, "mem": 8 * GIB}),
-        long_quantities={"cpus": long_cpus * 1000, "mem": 4 * GIB},
-        short_limit_s=60.0,
+        Resources({"cpus": cpus * 1000, "mem": 64 * GIB}),
+        long_quantities={"cpus": long_cpus * 1000, "mem": 32 * GIB},
+        short_limit_s=short_limit_s,
         files_address="127.0.0.1:5051",
         attributes=attributes or {},
     )
@@ -66,6 +71,7 @@ def batch(
     max_running: int | None = None,
     retries: int = 0,
     attributes: dict[str, str] | None = None,
+    may_join: bool = False,
 ) -> Batch:
     return Batch(
         count,
@@ -76,6 +82,7 @@ def batch(
         max_running=max_running,
         retries=retries,
         attributes=attributes,
+        may_join=may_join,
     )
 
 
@@ -83,8 +90,36 @@ def give(of: Batch, driver: NotingDriver, *offers: Offer) -> None:
     of.resource_offers(cast(SchedulerDriver, driver), list(offers))
 
 
-def update(of: Batch, driver: NotingDriver, task_id: str, state: TaskState, reason: str = "") -> None:
-    of.status_update(cast(SchedulerDriver, driver), TaskStatus(TaskID(task_id), state, reason=reason))
+def update(
+    of: Batch, driver: NotingDriver, task_id: str, state: TaskState, reason: str = "", *parts: Part
+) -> None:
+    data = pack(list(parts)) if parts else b""
+    of.status_update(
+        cast(SchedulerDriver, driver), TaskStatus(TaskID(task_id), state, reason=reason, data=data)
+    )
+
+
+def known_to_be_short(
+    count: int, elapsed_s: float = 0.01, time_limit_s: float | None = 10.0, retries: int = 0
+) -> tuple[Batch, NotingDriver]:
+    """A batch whose first commands, each a task, have ended after so long."""
+    work, driver = batch(count, time_limit_s=time_limit_s, retries=retries, may_join=True), NotingDriver()
+    give(work, driver, offer(cpus=SEEN_BEFORE_SERIES, long_cpus=SEEN_BEFORE_SERIES))
+    for task_id in driver.ids():
+        update(work, driver, task_id, TaskState.FINISHED, "", Part(0, elapsed_s))
+    assert len(events(work)) == SEEN_BEFORE_SERIES
+    driver.launched.clear()
+    return work, driver
+
+
+def lengths(driver: NotingDriver) -> list[int]:
+    """Of the tasks launched: how many commands each runs."""
+    tasks = [task.command for _, tasks in driver.launched for task in tasks]
+    return [1 + len(command.series) for command in tasks if command]
+
+
+def numbers(happened: list[object]) -> list[int]:
+    return [event.number for event in happened if isinstance(event, Ended)]
 
 
 def events(of: Batch) -> list[object]:
@@ -211,3 +246,104 @@ def test_a_status_of_a_task_that_has_ended_changes_nothing() -> None:
 
 def test_the_filter_is_what_one_task_takes() -> None:
     assert batch(1).filters().minimum == Resources({"cpus": 1000, "mem": GIB})
+
+
+def test_short_commands_make_tasks_of_a_fifth_of_a_second() -> None:
+    work, driver = known_to_be_short(1000, elapsed_s=0.01)
+    give(work, driver, offer())
+    assert lengths(driver) == [20, 20, 20, 20]
+    first = driver.launched[0][1][0]
+    assert first.task_id == "echo-1.17"
+    assert first.command is not None
+    assert [first.command.argv, *first.command.series][:2] == [["echo", "16"], ["echo", "17"]]
+    assert (first.command.series_s, first.time_limit_s) == (SERIES_S, 10.0 + SERIES_S)
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "time_limit_s"),
+    [
+        (0.15, 10.0),  # long enough to be worth a task
+        (0.01, 8.0),  # the offer's short limit leaves no room for the time of others on top
+    ],
+)
+def test_others_have_tasks_of_their_own(elapsed_s: float, time_limit_s: float) -> None:
+    work, driver = known_to_be_short(1000, elapsed_s, time_limit_s)
+    give(work, driver, offer(short_limit_s=time_limit_s))
+    assert lengths(driver) == ([1] * 4)
+
+
+def test_a_limit_that_is_the_offers_may_be_a_hundredth_less_for_one_of_a_series() -> None:
+    work, driver = known_to_be_short(1000, time_limit_s=60.0)
+    give(work, driver, offer())
+    assert lengths(driver) == [20] * 4
+    assert {task.time_limit_s for task in driver.launched[0][1]} == {60.0}
+
+
+def test_the_last_series_are_shorter_so_that_all_end_together() -> None:
+    work, driver = known_to_be_short(SEEN_BEFORE_SERIES + 40)
+    give(work, driver, offer())
+    assert lengths(driver) == [5, 5, 5, 5]
+
+
+def test_each_command_of_a_series_ends_with_its_own_outcome() -> None:
+    work, driver = known_to_be_short(1000)
+    give(work, driver, offer(cpus=1))
+    bad = Part(3, 0.01, b"out", message="exited with status 3")
+    update(
+        work, driver, "echo-1.17", TaskState.FAILED, Reason.COMMAND_EXITED, Part(0, 0.01), bad,
+        Part(127, 0.0, is_started=False, message="cannot start"), *[Part(0, 0.01)] * 17,
+    )  # fmt: skip
+    ended = [event for event in events(work) if isinstance(event, Ended)]
+    assert numbers(list(ended)) == list(range(16, 36))
+    assert [event.status.state for event in ended[:3]] == [
+        TaskState.FINISHED,
+        TaskState.FAILED,
+        TaskState.FAILED,
+    ]
+    assert (ended[1].status.exit_status, ended[1].part) == (3, bad)
+    assert ended[2].status.reason == Reason.COMMAND_NOT_STARTED
+
+
+def test_commands_of_a_series_that_never_ran_wait_again() -> None:
+    work, driver = known_to_be_short(36)
+    give(work, driver, offer(cpus=1))
+    assert lengths(driver) == [10]
+    update(work, driver, "echo-1.17", TaskState.FINISHED, "", *[Part(0, 0.01)] * 4)
+    assert numbers(events(work)) == [16, 17, 18, 19]
+    assert work.waiting == 16
+
+
+def test_a_time_limit_is_that_of_the_command_that_ran_and_spares_those_before_and_after() -> None:
+    work, driver = known_to_be_short(36)
+    give(work, driver, offer(cpus=1))
+    killed = Part(-15, 10.0, is_killed=True)
+    update(work, driver, "echo-1.17", TaskState.KILLED, Reason.TASK_TIMEOUT, Part(0, 0.01), killed)
+    first, second = events(work)
+    assert isinstance(first, Ended)
+    assert first.status.state is TaskState.FINISHED
+    assert isinstance(second, Ended)
+    assert second.status.reason == Reason.TASK_TIMEOUT
+    assert work.waiting == 18
+
+
+def test_a_series_lost_with_its_slave_is_lost_for_every_command_of_it() -> None:
+    work, driver = known_to_be_short(36)
+    give(work, driver, offer(cpus=1))
+    update(work, driver, "echo-1.17", TaskState.LOST, Reason.SLAVE_LOST)
+    assert numbers(events(work)) == list(range(16, 26))
+
+
+def test_one_command_of_a_series_that_failed_runs_again_alone() -> None:
+    work, driver = known_to_be_short(36, retries=1)
+    give(work, driver, offer(cpus=1))
+    update(
+        work,
+        driver,
+        "echo-1.17",
+        TaskState.FAILED,
+        Reason.COMMAND_EXITED,
+        Part(1, 0.01),
+        *[Part(0, 0.01)] * 9,
+    )
+    assert numbers(events(work)) == list(range(17, 26))
+    assert work.waiting == 11

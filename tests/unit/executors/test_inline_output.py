@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from offerd_executors.output import INLINE_BYTES, Held, Output
@@ -37,7 +36,7 @@ def test_output_that_is_small_in_all_is_in_the_status_and_in_no_file(
     held, stdout, stderr = outputs(tmp_path)
     feed(stdout, out)
     feed(stderr, err)
-    assert msgspec.msgpack.decode(held.packed()) == [out, err]
+    assert held.outputs() == (out, err)
     assert list(tmp_path.iterdir()) == []
     close(stdout, stderr)
 
@@ -48,7 +47,7 @@ def test_one_byte_too_much_on_either_stream_puts_all_of_both_into_files(tmp_path
     feed(stdout, b"x" * (INLINE_BYTES - 5))
     feed(stdout, b"y")
     feed(stderr, b" last")
-    assert held.packed() == b""
+    assert held.outputs() is None
     close(stdout, stderr)
     assert (tmp_path / "stdout").read_bytes() == b"x" * (INLINE_BYTES - 5) + b"y"
     assert (tmp_path / "stderr").read_bytes() == b"first last"
@@ -57,6 +56,6 @@ def test_one_byte_too_much_on_either_stream_puts_all_of_both_into_files(tmp_path
 def test_a_stream_without_a_byte_gets_no_file_when_the_other_is_large(tmp_path: Path) -> None:
     held, stdout, stderr = outputs(tmp_path)
     feed(stdout, b"x" * 20_000)
-    assert held.packed() == b""
+    assert held.outputs() is None
     close(stdout, stderr)
     assert [path.name for path in tmp_path.iterdir()] == ["stdout"]
