@@ -37,7 +37,8 @@ class _Container:
     shim: ProcessID | None = None
     peak_mem_bytes: int = 0
     alone_since: float | None = None  # monotonic
-    killed: dict[tuple[int, int], Process] = field(default_factory=dict)  # by pid and start time; perhaps not dead yet
+    # By pid and start time; perhaps not dead yet.
+    killed: dict[tuple[int, int], Process] = field(default_factory=dict)
 
 
 class NoopIsolation(Isolation):
