@@ -105,6 +105,8 @@ class _Running:
 class CommandExecutor(Executor):
     """Runs each task's `CommandInfo`."""
 
+    places_tasks = True
+
     def __init__(self) -> None:
         """Raises `BadInput` on an environment that cannot be used."""
         self.driver = ExecutorDriver(self)

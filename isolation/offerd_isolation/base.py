@@ -12,13 +12,16 @@ is called in a thread of the module's own, never in the slave's loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import ExecutorInfo
 from offerd.resources import NOTHING, Resources
+
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 class IsolationError(Exception):
@@ -62,20 +65,46 @@ class Usage:
     """What a container has used so far and holds now."""
 
     cpu_s: float = 0.0
-    mem_bytes: int = 0
+    mem_bytes: int = (
+        0  # what nobody can take away from its processes: not the page cache, where a module can tell
+    )
     peak_mem_bytes: int = 0
     processes: int = 0
+    throttled_s: float = 0.0  # how long it had to stop because its cpu quota was used up
+    cpu_pressure: float = (
+        0.0  # percent of the last ten seconds in which some of its processes waited for a cpu
+    )
+    mem_pressure: float = 0.0  # ... for memory
+    io_pressure: float = 0.0  # ... for disks
 
 
 @dataclass(frozen=True, slots=True)
 class Limitation:
-    """A limit was hit: what `watch` reports. `task_id` is empty if it was the container's own."""
+    """A limit was hit. `task_id` is empty if it was the container's own. `fatal`: what hit it has been killed for it;
+    otherwise it goes on, and should it fail, this may be why."""
 
     container_id: ContainerID
-    limit: str
+    limit: str  # as "memory.max=67108864"
     message: str
     task_id: TaskID = TaskID("")
     usage: Usage = Usage()
+    fatal: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class IsolationOptions:
+    """What a slave's command line says about limits; a module does what it can of it."""
+
+    cpu_quota: bool = False  # cpus are also a cap, not only a share
+    pids_max: int | None = 1024  # processes and threads of one task; None = any number
+    io_weight: bool = False  # disks are shared as cpus are
+    io_max: tuple[
+        tuple[str, tuple[tuple[str, int], ...]], ...
+    ] = ()  # ("8:0", (("rbps", 1 << 20),)): of each task
+    cpuset: frozenset[int] = frozenset()  # the only processors that tasks run on; empty = all
+
+
+DEFAULT_OPTIONS = IsolationOptions()
 
 
 class Isolation:
@@ -89,8 +118,10 @@ class Isolation:
     limits_tasks = False
     """Whether `task_started` and `task_ended` do anything."""
 
-    def __init__(self, work_dir: Path) -> None:
+    def __init__(self, work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS) -> None:
+        """Changes nothing on the host: that begins with `recover` or the first `prepare`."""
         self.work_dir = work_dir
+        self.options = options
 
     @classmethod
     def available(cls) -> str:
@@ -107,11 +138,24 @@ class Isolation:
     def update(self, container_id: ContainerID, resources: Resources) -> None:
         """The sum of the executor's and its tasks' resources is now this: called before a task starts and after it ended."""
 
-    def task_started(self, container_id: ContainerID, task_id: TaskID, resources: Resources) -> None:
-        """A task is about to be delivered to the executor (a module with limits per task makes them here)."""
+    def task_started(
+        self,
+        container_id: ContainerID,
+        task_id: TaskID,
+        resources: Resources,
+        labels: Mapping[str, str] = NO_LABELS,
+    ) -> None:
+        """A task is about to be delivered to the executor, or is found running after a restart of the slave (a module with
+        limits per task makes them here). Only called for executors that put their tasks where these limits are."""
 
-    def task_ended(self, container_id: ContainerID, task_id: TaskID) -> None:
-        """The executor has reported the task's end, or the slave has given it up."""
+    def task_ended(self, container_id: ContainerID, task_id: TaskID) -> bool:
+        """The executor has reported the task's end, or the slave has given it up: kill what is left of it and remove its
+        limits. False if processes still have to die (asked again soon)."""
+        return True
+
+    def tasks(self, container_id: ContainerID) -> Iterable[TaskID]:
+        """Tasks that have limits of their own on this host."""
+        return ()
 
     def kill_task(self, container_id: ContainerID, task_id: TaskID) -> bool:
         """Kill one task's processes with no help of its executor. False if the module cannot tell them from others."""
@@ -120,6 +164,23 @@ class Isolation:
     def usage(self, container_id: ContainerID) -> Usage:
         """What the container used; zeros for one that is gone."""
         return Usage()
+
+    def task_usage(self, container_id: ContainerID, task_id: TaskID) -> Usage | None:
+        """The same of one task; None if the module cannot tell, or the task is gone. Called from any thread."""
+        return None
+
+    def limitation(self, container_id: ContainerID, task_id: TaskID) -> Limitation | None:
+        """The limit that a task had hit which has just failed, if any: asked before its end is made known."""
+        return None
+
+    def holdouts(self, container_id: ContainerID, task_id: TaskID = TaskID("")) -> str:
+        """What of a container, or of one task, has been killed and does not die, in words; empty if nothing is known."""
+        return ""
+
+    def verify(self) -> Iterable[str]:
+        """Look whether the limits are still as they were set, and set them again; a sentence for each that was not.
+        Called every few seconds: may look at a part each time."""
+        return ()
 
     def watch(self) -> Iterable[Limitation]:
         """Limits hit since the last call."""
@@ -138,3 +199,6 @@ class Isolation:
         """The slave has restarted and its checkpoints know these containers (with the shim, if it was started). Returns
         ids of containers that this module finds on the host and nobody knows: orphans, for the slave to destroy."""
         return ()
+
+    def close(self) -> None:
+        """The slave ends; containers go on."""

@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from offerd.errors import BadInput
-from offerd_isolation.base import Isolation
+from offerd_isolation.base import DEFAULT_OPTIONS, Isolation, IsolationOptions
 
 GROUP = "offerd.isolation"
 BEST_FIRST = ("cgroups", "docker", "noop")
@@ -18,7 +18,7 @@ def modules() -> dict[str, type[Isolation]]:
     return {point.name: point.load() for point in entry_points(group=GROUP)}
 
 
-def choose(name: str, work_dir: Path) -> tuple[Isolation, str]:
+def choose(name: str, work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS) -> tuple[Isolation, str]:
     """The module of this name, or for `auto` the first of `BEST_FIRST` that this host can do; and one sentence on why.
 
     Raises `BadInput` for a name that nobody provides, or a module that this host cannot do.
@@ -31,13 +31,13 @@ def choose(name: str, work_dir: Path) -> tuple[Isolation, str]:
             )
         if missing := known[name].available():
             raise BadInput(f"isolation {name} cannot be used here: {missing}")
-        return known[name](work_dir), "as asked for"
+        return known[name](work_dir, options), "as asked for"
     passed_over: list[str] = []
     for candidate in BEST_FIRST:
         if candidate not in known:
             continue
         missing = known[candidate].available()
         if not missing:
-            return known[candidate](work_dir), "; ".join(passed_over) or "the best there is"
+            return known[candidate](work_dir, options), "; ".join(passed_over) or "the best there is"
         passed_over.append(f"not {candidate}: {missing}")
     raise BadInput(f"no isolation module can be used here: {'; '.join(passed_over)}")

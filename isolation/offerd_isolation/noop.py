@@ -21,7 +21,16 @@ from pathlib import Path
 
 from offerd.ids import ContainerID, TaskID
 from offerd_isolation import process_table, procfs
-from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, ProcessID, Usage
+from offerd_isolation.base import (
+    DEFAULT_OPTIONS,
+    ContainerSpec,
+    Isolation,
+    IsolationError,
+    IsolationOptions,
+    Launch,
+    ProcessID,
+    Usage,
+)
 from offerd_isolation.process_table import CONTAINER_MARK, SHIM_MARK, TASK_MARK, Process
 
 KILL_ROUNDS = 20
@@ -46,8 +55,8 @@ class NoopIsolation(Isolation):
 
     name = "noop"
 
-    def __init__(self, work_dir: Path) -> None:
-        super().__init__(work_dir)
+    def __init__(self, work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS) -> None:
+        super().__init__(work_dir, options)
         self._containers: dict[ContainerID, _Container] = {}
         # Two slaves never share a work directory (it is locked), so its name and inode tell their containers apart.
         identity = f"{work_dir.resolve()}:{work_dir.stat().st_ino}"
@@ -92,7 +101,7 @@ class NoopIsolation(Isolation):
                 if process_table.variable(process_table.environment(each.pid), TASK_MARK) == task_id
             }
             targets = [each for each in members if each.pid in roots or each.session in roots]
-            targets = _with_descendants(targets, members)
+            targets = process_table.with_descendants(targets, members)
             if not targets:
                 break
             killed = True
@@ -174,7 +183,7 @@ class NoopIsolation(Isolation):
         sessions = {each.session for each in marked}
         pids = {each.pid for each in marked}
         members = [each for each in everyone if each.pid in pids or each.session in sessions]
-        return _with_descendants(members, everyone)
+        return process_table.with_descendants(members, everyone)
 
     def _kill(self, container_id: ContainerID, targets: list[Process]) -> None:
         try:
@@ -189,18 +198,3 @@ class NoopIsolation(Isolation):
 def _is_alive(process: Process) -> bool:
     found = process_table.read(process.pid)
     return found is not None and found.start_ticks == process.start_ticks and not found.is_dead
-
-
-def _with_descendants(roots: list[Process], everyone: list[Process]) -> list[Process]:
-    """`roots` and all below them, out of `everyone`."""
-    by_parent: dict[int, list[Process]] = {}
-    for each in everyone:
-        by_parent.setdefault(each.ppid, []).append(each)
-    found = {each.pid: each for each in roots}
-    waiting = list(roots)
-    while waiting:
-        for child in by_parent.get(waiting.pop().pid, ()):
-            if child.pid not in found:
-                found[child.pid] = child
-                waiting.append(child)
-    return list(found.values())

@@ -114,6 +114,21 @@ def descendants(pid: int) -> list[Process]:
     return found
 
 
+def with_descendants(roots: list[Process], everyone: list[Process]) -> list[Process]:
+    """`roots` and all below them, out of `everyone`."""
+    by_parent: dict[int, list[Process]] = {}
+    for each in everyone:
+        by_parent.setdefault(each.ppid, []).append(each)
+    found = {each.pid: each for each in roots}
+    waiting = list(roots)
+    while waiting:
+        for child in by_parent.get(waiting.pop().pid, ()):
+            if child.pid not in found:
+                found[child.pid] = child
+                waiting.append(child)
+    return list(found.values())
+
+
 def environment(pid: int) -> bytes:
     """The environment a process shows, `NAME=VALUE` each ended by a zero byte; empty if it is gone or not ours to read."""
     try:

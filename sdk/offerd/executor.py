@@ -21,7 +21,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import zmq
 
@@ -31,6 +31,7 @@ from offerd.codec import MAX_MESSAGE_BYTES
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.executor_loop import Loop, Timer
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
+from offerd.task_cgroups import TASK_CGROUPS
 from offerd.transport import Client, ipc, new_context
 
 DEFAULT_GRACE_S = 5.0
@@ -64,6 +65,9 @@ class Executor:
     process, a thread, or use the driver's `add_reader` and `call_later`. If `launch_task` or `kill_task`
     raises, that task fails with the traceback and the executor goes on.
     """
+
+    places_tasks: ClassVar[bool] = False
+    """Whether it puts each task's processes into the task's cgroup, where the slave has such: `offerd.task_cgroups`."""
 
     def registered(
         self,
@@ -136,6 +140,7 @@ class ExecutorDriver:
         self.hold_running_s = 0.0
         self.hold_updates_s = 0.0
         self._token = _variable(environ, "OFFERD_TOKEN")
+        self._places_tasks = executor.places_tasks and TASK_CGROUPS in environ
         self._recovery_timeout_s = _seconds(environ, "OFFERD_RECOVERY_TIMEOUT_S", DEFAULT_RECOVERY_TIMEOUT_S)
         self._tasks: dict[TaskID, _Task] = {}
         self._held_running: dict[TaskID, tuple[float, m.TaskStatus]] = {}
@@ -380,7 +385,9 @@ class ExecutorDriver:
             if size > REGISTER_BYTES:
                 break
             statuses.append(update.status)
-        return m.RegisterExecutor(self.container_id, self._token, statuses, task_ids)
+        return m.RegisterExecutor(
+            self.container_id, self._token, statuses, task_ids, places_tasks=self._places_tasks
+        )
 
     def _known_tasks(self) -> Iterable[TaskID]:
         """Tasks that run, and those whose last status the slave may not have: no other is ours."""

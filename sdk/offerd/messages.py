@@ -61,6 +61,7 @@ class Reason(StrEnum):
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"  # of memory, processes, ...: the status' `limit` says which
     SLAVE_DRAINING = "SLAVE_DRAINING"
     REVOKED = "REVOKED"  # another framework was under its guarantee, this one above its own
+    UNKILLABLE = "UNKILLABLE"  # killed, but the kernel does not let go of its processes: it runs on, and holds its resources
     # the accept was bad
     OFFER_INVALID = "OFFER_INVALID"  # unknown, answered already, rescinded, or offers of several slaves
     OFFER_EXCEEDED = "OFFER_EXCEEDED"  # asks for more than the offers hold
@@ -481,6 +482,7 @@ class RegisterExecutor(Message, frozen=True):
     unacknowledged: list[TaskStatus] = []
     task_ids: list[TaskID] = []
     protocol: int = PROTOCOL
+    places_tasks: bool = False  # it puts each task's processes into the task's cgroup (`offerd.task_cgroups`)
 
 
 class ExecutorRegistered(Message, frozen=True):

@@ -9,14 +9,17 @@ A module that may block (`Isolation.blocking`) works in a thread of its own; wha
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import secrets
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from offerd.ids import ContainerID, TaskID
+from offerd.messages import ExecutorUpdate, Message, Reason, TaskState
 from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, ProcessID
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
@@ -25,14 +28,18 @@ from offerd_slave.exits import ExitWatcher
 from offerd_slave.launcher import Launcher
 from offerd_slave.launching import Launched, LaunchSpec
 from offerd_slave.records import ContainerCheckpoint
+from offerd_slave.retries import Key, Retries
 from offerd_slave.sandbox import make_container
 from offerd_slave.settings import SlaveOptions
 from offerd_slave.workdir import WorkDir, to_checkpoint
 
-DESTROY_AGAIN_S = 0.01
-"""Processes that were sent SIGKILL need a moment to be gone; nothing tells when those that are not our children are. Each
-look that finds one still there doubles the time to the next, up to ..."""
-DESTROY_AGAIN_MAX_S = 1.0
+log = logging.getLogger("offerd.slave")
+
+FAILING = (TaskState.FAILED, TaskState.KILLED)
+KILLED_STATUS = -signal.SIGKILL
+
+WHOLE = TaskID("")
+"""In place of a task: the container itself."""
 
 R = TypeVar("R")
 Emit = Callable[[ev.Event], None]
@@ -59,8 +66,7 @@ class Containerizer:
         self._emit = emit
         self._checkpoints: dict[ContainerID, ContainerCheckpoint] = {}
         self._launching: set[ContainerID] = set()  # neither module nor launcher has answered yet
-        self._destroy_again: dict[ContainerID, float] = {}
-        self._destroy_delay_s: dict[ContainerID, float] = {}
+        self._again = Retries()
         self._cpu_before: dict[ContainerID, float] = {}
         self._measured_at: float | None = None
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -155,6 +161,8 @@ class Containerizer:
     def executors_ended(self) -> None:
         """Shims have ended: ExecutorEnded for each."""
         for container_id, record in self.exits.ended():
+            if record is None or record.exit_status == KILLED_STATUS:
+                self._look_at(container_id, WHOLE)
             self._emit(ev.ExecutorEnded(container_id, record))
 
     def _environment(self, action: act.LaunchContainer, token: str, slave_id: str) -> dict[str, str]:
@@ -193,11 +201,47 @@ class Containerizer:
 
     def start_task(self, action: act.StartTask) -> None:
         self._isolate(
-            lambda: self._isolation.task_started(action.container_id, action.task_id, action.resources)
+            lambda: self._isolation.task_started(
+                action.container_id, action.task_id, action.resources, action.labels
+            )
         )
 
-    def end_task(self, action: act.EndTask) -> None:
-        self._isolate(lambda: self._isolation.task_ended(action.container_id, action.task_id))
+    def end_task(self, container_id: ContainerID, task_id: TaskID, now: float) -> None:
+        """Answered by TaskCleared when nothing is left of the task."""
+        self._again.begin((container_id, task_id), now)
+        self._end_task(container_id, task_id, now)
+
+    def _end_task(self, container_id: ContainerID, task_id: TaskID, now: float) -> None:
+        def done(gone: bool) -> None:
+            if gone:
+                self._again.drop((container_id, task_id))
+                self._emit(ev.TaskCleared(container_id, task_id))
+            else:
+                self._look_again((container_id, task_id), now)
+
+        self._isolate(
+            lambda: self._isolation.task_ended(container_id, task_id),
+            done,
+            lambda error: self._look_again((container_id, task_id), now, str(error)),
+        )
+
+    def keep_tasks(self, action: act.KeepTasks, now: float) -> None:
+        """End what the module has of other tasks: left over by a slave that died between two steps."""
+        kept = set(action.task_ids)
+
+        def known(task_ids: list[TaskID]) -> None:
+            for task_id in task_ids:
+                if task_id not in kept:
+                    self.end_task(action.container_id, task_id, now)
+
+        self._isolate(lambda: list(self._isolation.tasks(action.container_id)), known)
+
+    def inspect_task(self, action: act.InspectTask) -> None:
+        container_id, task_id = action.container_id, action.task_id
+        self._isolate(
+            lambda: self._isolation.holdouts(container_id, task_id),
+            lambda holdouts: self._emit(ev.TaskInspected(container_id, task_id, holdouts)),
+        )
 
     def kill_task(self, container_id: ContainerID, task_id: TaskID) -> None:
         """With no help of its executor; TaskKillRefused if the module cannot."""
@@ -210,30 +254,41 @@ class Containerizer:
 
     def destroy(self, container_id: ContainerID, now: float) -> None:
         """Answered by ContainerDestroyed when nothing is left."""
-        self._destroy_delay_s.pop(container_id, None)
+        self._again.begin((container_id, WHOLE), now)
         self._destroy(container_id, now)
 
     def _destroy(self, container_id: ContainerID, now: float) -> None:
-        self._destroy_again.pop(container_id, None)
         if container_id in self._launching:
             # Its shim may be about to start: what is not there yet cannot be found and killed.
-            self._destroy_later(container_id, now)
+            self._again.later((container_id, WHOLE), now)
             return
 
         def done(gone: bool) -> None:
             if gone:
-                self._destroy_delay_s.pop(container_id, None)
+                self._again.drop_container(container_id)
                 self.exits.forget(container_id)
                 self._emit(ev.ContainerDestroyed(container_id))
             else:
-                self._destroy_later(container_id, now)
+                self._look_again((container_id, WHOLE), now)
 
-        self._isolate(lambda: self._isolation.destroy(container_id), done)
+        self._isolate(
+            lambda: self._isolation.destroy(container_id),
+            done,
+            lambda error: self._look_again((container_id, WHOLE), now, str(error)),
+        )
 
-    def _destroy_later(self, container_id: ContainerID, now: float) -> None:
-        delay_s = self._destroy_delay_s.get(container_id, DESTROY_AGAIN_S)
-        self._destroy_delay_s[container_id] = min(2 * delay_s, DESTROY_AGAIN_MAX_S)
-        self._destroy_again[container_id] = now + delay_s
+    def _look_again(self, key: Key, now: float, complaint: str = "") -> None:
+        """It is still there. What takes too long is told of."""
+        if complaint and self._again.is_news(key, complaint):
+            self._emit(ev.IsolationFailed(complaint))
+        self._again.later(key, now)
+        if self._again.is_overdue(key, now, self._options.settings.unkillable_s):
+
+            def found(holdouts: str) -> None:
+                if holdouts:
+                    self._emit(ev.Unkillable(*key, holdouts))
+
+            self._isolate(lambda: self._isolation.holdouts(*key), found)
 
     def forget(self, container_id: ContainerID) -> None:
         self._checkpoints.pop(container_id, None)
@@ -243,11 +298,41 @@ class Containerizer:
 
     def tick(self, now: float) -> None:
         """Look again at what was still dying."""
-        for container_id in [c for c, when in self._destroy_again.items() if when <= now]:
-            self._destroy(container_id, now)
+        for container_id, task_id in self._again.due(now):
+            if task_id:
+                self._end_task(container_id, task_id, now)
+            else:
+                self._destroy(container_id, now)
 
     def next_deadline(self) -> float | None:
-        return min(self._destroy_again.values(), default=None)
+        return self._again.next()
+
+    def failing(self, container_id: ContainerID, message: Message) -> None:
+        """An executor's message, before the core hears it: a task that has failed may have hit a limit. The kernel's notice of
+        that may come later than the executor's word of the end."""
+        if type(message) is not ExecutorUpdate or not self._isolation.limits_containers:
+            return
+        status = message.status
+        if status.state in FAILING and status.reason != Reason.CALL_RAISED:
+            self._look_at(container_id, status.task_id)
+
+    def _look_at(self, container_id: ContainerID, task_id: TaskID) -> None:
+        if self._thread is not None:
+            return  # what blocks cannot be asked in between: its `watch` tells
+        hit = _attempt(lambda: self._isolation.limitation(container_id, task_id))
+        if isinstance(hit, IsolationError):
+            self._emit(ev.IsolationFailed(str(hit)))
+        elif hit is not None:
+            self._emit(ev.LimitHit(hit))
+
+    def verify(self) -> None:
+        """Somebody else may have changed our limits."""
+
+        def found(complaints: list[str]) -> None:
+            for complaint in complaints:
+                log.warning("limits were changed from outside: %s", complaint)
+
+        self._isolate(lambda: list(self._isolation.verify()), found)
 
     def watch_limits(self) -> None:
         for limitation in self._isolation.watch():
@@ -316,6 +401,7 @@ class Containerizer:
             self._results.get()()
 
     def close(self) -> None:
+        self._isolation.close()
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
         self.exits.close()

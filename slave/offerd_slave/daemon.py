@@ -69,7 +69,7 @@ class SlaveDaemon:
             )
         self.options = options
         self.workdir = WorkDir(options.work_dir)
-        self._isolation, why = choose(options.isolation, self.workdir.path)
+        self._isolation, why = choose(options.isolation, self.workdir.path, options.limits)
         log.info("isolation %s (%s)", self._isolation.name, why)
         self._host = fingerprint(self.workdir.path, options.resources)
         self.journal = Journal(self.workdir.path / "tasks.journal")
@@ -126,12 +126,14 @@ class SlaveDaemon:
             act.LaunchContainer: lambda a: self._containerizer.launch(a, self.core.state.slave_id),
             act.UpdateContainer: self._containerizer.update,
             act.StartTask: self._containerizer.start_task,
-            act.EndTask: self._containerizer.end_task,
+            act.EndTask: lambda a: self._containerizer.end_task(a.container_id, a.task_id, time.monotonic()),
+            act.KeepTasks: lambda a: self._containerizer.keep_tasks(a, time.monotonic()),
+            act.InspectTask: self._containerizer.inspect_task,
             act.KillTaskProcesses: lambda a: self._containerizer.kill_task(a.container_id, a.task_id),
             act.DestroyContainer: lambda a: self._containerizer.destroy(a.container_id, time.monotonic()),
             act.ForgetContainer: lambda a: self._to_forget.append(a.container_id),
             act.SaveSlave: self._save_slave,
-            act.MeasureUsage: lambda a: self._containerizer.measure(time.monotonic()),
+            act.MeasureUsage: lambda a: self._measure(),
             act.Sync: lambda a: self._syncs.append(a.number),
             act.Log: lambda a: log.log(getattr(logging, a.level), "%s", a.text),
             act.Exit: lambda a: self._stop(),
@@ -244,6 +246,7 @@ class SlaveDaemon:
                 if complaint:
                     log.warning("%s", complaint)
                 else:
+                    self._containerizer.failing(container_id, message)
                     events.append(ev.FromExecutor(container_id, message))
         if self._master.socket in ready:
             bad_before = self._master.bad_frames
@@ -426,6 +429,10 @@ class SlaveDaemon:
             self._unsaved = action
             self._keep_house_at = time.monotonic() + KEEP_HOUSE_AGAIN_S
             log.error("cannot save our id: %s; trying again", error)
+
+    def _measure(self) -> None:
+        self._containerizer.measure(time.monotonic())
+        self._containerizer.verify()
 
     def _stop(self) -> None:
         self._running = False

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from offerd.resources import Resources
+from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class SlaveSettings:
     sync_pause_per_task_s: float = 20e-6  # between syncs of the journal, for each task that runs ...
     sync_pause_max_s: float = 0.002  # ... up to this
     confirm_pause_s: float = 0.02  # how long an executor may wait to hear that its statuses are stored
+    unkillable_s: float = 60.0  # killed, and not gone after so long: people and the framework are told
+    unkillable_look_s: float = 5.0  # how often such a task is looked at again
     usage_interval_s: float = 5.0
     drain_ack_s: float = 5.0  # how long a drained slave waits for its last acknowledgements
     limits_containers: bool = (
@@ -51,6 +54,7 @@ class SlaveOptions:
     attributes: dict[str, str] = field(default_factory=dict)
     minimum_offer: Resources | None = None  # the master does not offer less; None: as the master says
     isolation: str = "auto"
+    limits: IsolationOptions = DEFAULT_OPTIONS
     insecure: bool = False  # may bind to other addresses than loopback
     ephemeral: bool = False  # SIGTERM ends all tasks and removes the work directory
     die_with_parent: bool = False

@@ -152,11 +152,16 @@ class Bench:
     def run(self, *tasks: m.TaskInfo) -> None:
         self.from_master(m.RunTasks(FRAMEWORK, COMMAND, list(tasks)))
 
-    def hello(self, *task_ids: str, unacknowledged: tuple[m.TaskStatus, ...] = ()) -> ContainerID:
+    def hello(
+        self, *task_ids: str, unacknowledged: tuple[m.TaskStatus, ...] = (), places_tasks: bool = False
+    ) -> ContainerID:
         """The only container's executor registers."""
         container_id = self.container_id
         ids = [TaskID(name) for name in task_ids]
-        self.from_executor(container_id, m.RegisterExecutor(container_id, "token", list(unacknowledged), ids))
+        hello = m.RegisterExecutor(
+            container_id, "token", list(unacknowledged), ids, places_tasks=places_tasks
+        )
+        self.from_executor(container_id, hello)
         return container_id
 
     def update(self, name: str, state: m.TaskState, sequence: int, number: int = 0, **more: Any) -> None:
@@ -171,11 +176,11 @@ class Bench:
         (container_id,) = self.core.state.containers
         return container_id
 
-    def running(self, *tasks: m.TaskInfo) -> ContainerID:
+    def running(self, *tasks: m.TaskInfo, places_tasks: bool = False) -> ContainerID:
         """Registered, and these tasks run."""
         self.register()
         self.run(*tasks)
-        container_id = self.hello()
+        container_id = self.hello(places_tasks=places_tasks)
         for number, info in enumerate(tasks, 1):
             self.update(info.task_id, m.TaskState.RUNNING, 1, number)
         self.clear()

@@ -68,10 +68,25 @@ class StartTask(Action, frozen=True):
     container_id: ContainerID
     task_id: TaskID
     resources: Resources
+    labels: dict[str, str] = {}
 
 
 class EndTask(Action, frozen=True):
-    """Remove the task's own limits."""
+    """Kill what is left of the task and remove its own limits; answered by TaskCleared when nothing of it is left."""
+
+    container_id: ContainerID
+    task_id: TaskID
+
+
+class KeepTasks(Action, frozen=True):
+    """After a restart: these are all the tasks that the container has; limits of others are left over."""
+
+    container_id: ContainerID
+    task_ids: list[TaskID]
+
+
+class InspectTask(Action, frozen=True):
+    """Its processes have been killed and its end is not reported; answered by TaskInspected."""
 
     container_id: ContainerID
     task_id: TaskID

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from offerd.ids import ContainerID
 from offerd.messages import (
     ExecutorExited,
@@ -15,7 +17,7 @@ from offerd.messages import (
     TaskState,
 )
 from offerd_slave.core.actions import DestroyContainer, ForgetContainer, LaunchContainer
-from offerd_slave.core.state import Container, End, Killing, Phase, State
+from offerd_slave.core.state import Container, End, Killing, Phase, State, used
 from offerd_slave.core.statuses import Statuses
 from offerd_slave.core.tasks import Tasks
 from offerd_slave.records import ExitRecord
@@ -75,10 +77,13 @@ class Containers:
             state.to_executor(container.container_id, Shutdown(0.0))
             return
         state.timers.cancel(("register", container.container_id))
+        container.places_tasks = hello.places_tasks
         for status in hello.unacknowledged:
             self._statuses.take(container, status, now)
         self._settle(container, hello, now)
         container.phase = Phase.REGISTERED
+        if container.tasks:
+            self._tasks.limit_again(container)
         state.to_executor(
             container.container_id,
             ExecutorRegistered(
@@ -127,6 +132,11 @@ class Containers:
             how = exit_record.message or f"the executor {_exit_words(exit_record.exit_status)}"
             reason = Reason.EXECUTOR_NOT_LAUNCHED if exit_record.message else Reason.EXECUTOR_EXITED
             end = End(TaskState.FAILED, reason, how, exit_record.exit_status)
+        if container.hit is not None and (exit_record is None or exit_record.exit_status == -signal.SIGKILL):
+            hit = container.hit
+            end = End(
+                TaskState.FAILED, Reason.LIMIT_EXCEEDED, hit.message, end.exit_status, hit.limit, used(hit)
+            )
         self._end(container, end)
 
     def shut_down(self, container: Container, end: End, now: float) -> None:
@@ -143,6 +153,17 @@ class Containers:
             self._state.timers.set(("shutdown", container.container_id), when)
         else:
             self._end(container, end)
+
+    def unkillable(self, container_id: ContainerID, holdouts: str) -> None:
+        """It was killed long ago and is still there. What it holds stays taken."""
+        container = self._state.containers.get(container_id)
+        if container is None:
+            return
+        self._state.log(
+            "ERROR", f"container {container_id}: killed, but the kernel does not let go of {holdouts}"
+        )
+        for task in list(container.tasks.values()):
+            self._tasks.unkillable(task, holdouts)
 
     def shutdown_timed_out(self, container_id: ContainerID) -> None:
         """It did not end by itself."""

@@ -65,6 +65,29 @@ class TaskKillRefused(Event, frozen=True):
     task_id: TaskID
 
 
+class TaskCleared(Event, frozen=True):
+    """Nothing is left of the task's processes and limits."""
+
+    container_id: ContainerID
+    task_id: TaskID
+
+
+class TaskInspected(Event, frozen=True):
+    """What of a killed task does not die, in words; nothing if the module finds nothing of it."""
+
+    container_id: ContainerID
+    task_id: TaskID
+    holdouts: str
+
+
+class Unkillable(Event, frozen=True):
+    """What was killed long ago is still there: a container's processes, or those of one task."""
+
+    container_id: ContainerID
+    task_id: TaskID
+    holdouts: str
+
+
 class IsolationFailed(Event, frozen=True):
     """The isolation module could not do what nobody waits for (usage, a limit): people should know."""
 

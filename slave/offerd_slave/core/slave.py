@@ -43,7 +43,7 @@ from offerd_slave.core import events as ev
 from offerd_slave.core.actions import Action, DestroyContainer, Exit, MeasureUsage, SaveSlave, UpdateContainer
 from offerd_slave.core.containers import Containers
 from offerd_slave.core.recovery import Recovered, restore
-from offerd_slave.core.state import HELLO_MAX_BYTES, End, Killing, Phase, State
+from offerd_slave.core.state import HELLO_MAX_BYTES, End, Killing, Phase, State, used
 from offerd_slave.core.statuses import Statuses
 from offerd_slave.core.tasks import Tasks
 from offerd_slave.settings import SlaveSettings
@@ -80,6 +80,11 @@ class SlaveCore:
             ev.ContainerDestroyed: lambda event, now: self.containers.destroyed(event.container_id, now),
             ev.Stored: self._stored,
             ev.TaskKillRefused: self._task_kill_refused,
+            ev.TaskCleared: self._task_cleared,
+            ev.TaskInspected: lambda event, now: self.tasks.inspected(
+                event.container_id, event.task_id, event.holdouts, now
+            ),
+            ev.Unkillable: self._unkillable,
             ev.IsolationFailed: lambda event, now: self.state.log("ERROR", event.message),
             ev.LimitHit: self._limit_hit,
             ev.UsageMeasured: self._usage_measured,
@@ -102,7 +107,7 @@ class SlaveCore:
             "usage": self._measure_usage,
             "limit": lambda f, t, now: self.tasks.limit_reached(FrameworkID(f), TaskID(t), now),
             "escalate": lambda f, t, now: self.tasks.escalate(FrameworkID(f), TaskID(t), now),
-            "abandon": lambda f, t, now: self.tasks.abandon(FrameworkID(f), TaskID(t), now),
+            "abandon": lambda f, t, now: self.tasks.inspect(FrameworkID(f), TaskID(t), now),
             "register": lambda c, now: self.containers.registration_timed_out(ContainerID(c)),
             "sync": lambda now: None,  # end_turn, which follows, does these two
             "confirm": lambda now: None,
@@ -126,6 +131,8 @@ class SlaveCore:
             self._timer_handlers[name](*key, now)
         self.statuses.retry_due(now)
         self.statuses.end_turn(now)
+        if self.state.lowered:
+            self._lower()
         self.state.told.clear()
         if self.state.draining:
             self._finish_drain(now)
@@ -139,6 +146,14 @@ class SlaveCore:
     def _taken(self) -> list[Action]:
         out, self.state.out = self.state.out, []
         return out
+
+    def _lower(self) -> None:
+        """Containers whose tasks have ended: once per turn, after what was raised in it."""
+        for container_id in self.state.lowered:
+            container = self.state.containers.get(container_id)
+            if container is not None and container.phase is Phase.REGISTERED:
+                self.state.do(UpdateContainer(container_id, container.resources()))
+        self.state.lowered.clear()
 
     # -- the master ---------------------------------------------------------------------------------------------------
 
@@ -240,8 +255,6 @@ class SlaveCore:
         if container is None:
             return
         if container.phase is Phase.REGISTERED:
-            if self.state.settings.limits_containers:
-                self.state.do(UpdateContainer(container.container_id, container.resources()))
             self.tasks.deliver_queue(container, now)
         elif not container.launched:
             self.containers.launch(container, now)
@@ -267,18 +280,38 @@ class SlaveCore:
         if container is not None:
             self.tasks.abandon(container.framework_id, event.task_id, now)
 
+    def _task_cleared(self, event: ev.TaskCleared, now: float) -> None:
+        container = self.state.containers.get(event.container_id)
+        if container is not None:
+            self.statuses.cleared(container, event.task_id, now)
+
+    def _unkillable(self, event: ev.Unkillable, now: float) -> None:
+        if not event.task_id:
+            self.containers.unkillable(event.container_id, event.holdouts)
+            return
+        container = self.state.containers.get(event.container_id)
+        task = container.tasks.get(event.task_id) if container is not None else None
+        if task is not None:
+            self.tasks.unkillable(task, event.holdouts)
+
     def _limit_hit(self, event: ev.LimitHit, now: float) -> None:
         """The kernel or an engine has ended it, or is about to: its status will say which limit it was."""
         hit = event.limitation
         container = self.state.containers.get(hit.container_id)
         if container is None:
             return
-        killing = Killing(Reason.LIMIT_EXCEEDED, hit.message, hit.limit)
         task = container.tasks.get(hit.task_id)
-        if task is not None:
-            self.tasks.kill(task, killing, now, 0.0)
+        usage = used(hit)
+        if task is not None and hit.fatal:
+            self.tasks.kill(task, Killing(Reason.LIMIT_EXCEEDED, hit.message, hit.limit, usage), now, 0.0)
+        elif task is not None:
+            task.hit = hit
+            self.state.log("WARNING", f"task {hit.task_id}: {hit.message}")
+        elif not hit.task_id and hit.fatal:
+            container.end = End(TaskState.FAILED, Reason.LIMIT_EXCEEDED, hit.message, None, hit.limit, usage)
         elif not hit.task_id:
-            container.end = End(TaskState.FAILED, killing.reason, hit.message)
+            container.hit = hit
+            self.state.log("WARNING", f"container {hit.container_id}: {hit.message}")
 
     # -- executors ----------------------------------------------------------------------------------------------------
 

@@ -17,10 +17,13 @@ from offerd.messages import (
     SlaveInfo,
     TaskInfo,
     TaskState,
+    TaskStatus,
+    TaskUsage,
 )
 from offerd.resources import NOTHING, Resources, total
 from offerd.slots import fits, is_long, long_quantities
 from offerd.timers import Timers
+from offerd_isolation.base import Limitation
 from offerd_slave.core.actions import Action, Log, SendToExecutor, SendToMaster
 from offerd_slave.settings import SlaveSettings
 
@@ -31,6 +34,7 @@ class Killing(NamedTuple):
     reason: str
     message: str
     limit: str = ""
+    usage: TaskUsage | None = None  # as its limits' counters have it
 
 
 @dataclass(slots=True)
@@ -45,6 +49,9 @@ class Task:
     sequence: int = 0  # of its newest status
     state: TaskState = TaskState.STAGING
     killing: Killing | None = None
+    hit: Limitation | None = None  # a limit that did not kill it
+    ending: TaskStatus | None = None  # its last, told when nothing of the task is left
+    is_unkillable: bool = False
     listed_bytes: int = 0  # how much of a hello it takes at most
 
 
@@ -63,6 +70,8 @@ class End(NamedTuple):
     reason: str
     message: str
     exit_status: int | None = None
+    limit: str = ""
+    usage: TaskUsage | None = None
 
 
 @dataclass(slots=True)
@@ -77,6 +86,10 @@ class Container:
     queue: dict[TaskID, Task] = field(default_factory=dict)
     tasks: dict[TaskID, Task] = field(default_factory=dict)
     end: End | None = None
+    hit: Limitation | None = None  # a limit of the whole that did not end it
+    places_tasks: bool = False  # its tasks are in cgroups of their own
+    held: dict[TaskID, int] = field(default_factory=dict)  # numbers of updates whose tasks are still `ending`
+    heard: int = 0  # number of its newest update
     listed_bytes: int = 0  # how much of a hello it takes
 
     @property
@@ -108,6 +121,12 @@ TimerKey = tuple[str, ...]
 """Names what is due: ("limit", framework, task), ("escalate", framework, task), ("register", container), ..."""
 
 
+def used(hit: Limitation) -> TaskUsage | None:
+    """What whoever hit a limit had used by then; None if the module cannot tell."""
+    usage = hit.usage
+    return TaskUsage(usage.cpu_s, usage.peak_mem_bytes) if usage.cpu_s or usage.peak_mem_bytes else None
+
+
 class State:
     """Everything that the parts of the core share. `out` collects the actions of the current turn."""
 
@@ -130,6 +149,9 @@ class State:
         self.long_used: dict[str, int] = {}
         self.timers: Timers[TimerKey] = Timers()
         self.out: list[Action] = []
+        self.lowered: set[ContainerID] = (
+            set()
+        )  # containers whose tasks hold less than their limits let through
         self.told: set[ContainerID] = set()  # containers whose executor is sent something in this turn
         self._containers_made = 0
 

@@ -57,21 +57,64 @@ class Statuses:
 
     def from_executor(self, container: Container, update: ExecutorUpdate, now: float) -> None:
         """An executor reports. What is known already, or of a task that has ended, is only confirmed to it."""
-        self._heard[container.container_id] = update.number
-        self.take(container, update.status, now)
+        container.heard = update.number
+        self.take(container, update.status, now, update.number)
+        self._note_heard(container)
 
-    def take(self, container: Container, status: TaskStatus, now: float) -> None:
-        """Store what is news."""
+    def take(self, container: Container, status: TaskStatus, now: float, number: int = 0) -> None:
+        """Store what is news. The end of a task that has a cgroup waits until that is empty and removed."""
         task = container.tasks.get(status.task_id)
-        if task is not None and status.sequence > task.sequence:
+        if task is None or status.sequence <= task.sequence:
+            return
+        if not (container.places_tasks and status.state.terminal and self._state.settings.limits_tasks):
             self._store(task, self._completed(container, task, status), now)
+            return
+        if number:
+            # Until it is stored, the executor must keep it: we may be killed before.
+            container.held[status.task_id] = number
+        if task.ending is None:
+            task.ending = self._completed(container, task, status)
+            self._state.do(EndTask(container.container_id, status.task_id))
+
+    def cleared(self, container: Container, task_id: TaskID, now: float) -> None:
+        """Nothing is left of the task: what its executor has said of its end is true now."""
+        task = container.tasks.get(task_id)
+        if task is not None and task.ending is not None:
+            self._store(task, task.ending, now)
+            if container.held.pop(task_id, 0):
+                self._note_heard(container)
+
+    def _note_heard(self, container: Container) -> None:
+        """How far its executor's updates can be confirmed with the next sync."""
+        held = container.held
+        self._heard[container.container_id] = min(held.values()) - 1 if held else container.heard
+
+    def say(self, task: Task, reason: str, message: str) -> None:
+        """The slave itself has something to say of a task that goes on; best effort, as its executor counts the statuses."""
+        container = self._state.containers[task.container_id]
+        status = TaskStatus(
+            task_id=task.info.task_id,
+            state=TaskState.RUNNING,
+            reason=reason,
+            source="slave",
+            message=message,
+            slave_id=self._state.slave_id,
+            executor_id=container.executor.executor_id,
+            container_id=container.container_id,
+        )
+        if self._state.registered:
+            self._state.to_master(StatusUpdate(task.framework_id, status))
 
     def end_task(self, task: Task, end: End, now: float) -> None:
         """The slave itself says how a task ended."""
         container = self._state.containers[task.container_id]
+        if task.ending is not None:
+            self._store(task, task.ending, now)
+            return
         killing = task.killing
         if killing is not None:
-            end = End(TaskState.KILLED, killing.reason, killing.message, end.exit_status)
+            reason, message, limit, usage = killing
+            end = End(TaskState.KILLED, reason, message, end.exit_status, limit, usage or end.usage)
         status = TaskStatus(
             task_id=task.info.task_id,
             state=end.state,
@@ -80,7 +123,8 @@ class Statuses:
             source="slave",
             message=end.message,
             exit_status=end.exit_status,
-            limit=killing.limit if killing is not None else "",
+            limit=end.limit,
+            usage=end.usage,
             slave_id=self._state.slave_id,
             executor_id=container.executor.executor_id,
             container_id=container.container_id,
@@ -112,9 +156,13 @@ class Statuses:
     def _completed(self, container: Container, task: Task, status: TaskStatus) -> TaskStatus:
         """What an executor says, with what only we know: who we are, and why we were killing the task."""
         state, reason, message, limit = status.state, status.reason, status.message, status.limit
-        killing = task.killing
+        usage = status.usage
+        killing, hit = task.killing, task.hit
         if killing is not None and state in (TaskState.KILLED, TaskState.FAILED):
             state, reason, message, limit = TaskState.KILLED, killing.reason, killing.message, killing.limit
+            usage = killing.usage or usage
+        elif hit is not None and state is TaskState.FAILED:
+            message, limit = f"{message}; {hit.message}".removeprefix("; "), hit.limit
         return TaskStatus(
             status.task_id,
             state,
@@ -125,7 +173,7 @@ class Statuses:
             status.data,
             status.exit_status,
             limit,
-            status.usage,
+            usage,
             status.timestamp,
             self._state.slave_id,
             container.executor.executor_id,
@@ -136,9 +184,14 @@ class Statuses:
         task.sequence = status.sequence
         task.state = status.state
         if status.state.terminal:
-            self._state.remove_task(task)
-            if self._state.settings.limits_tasks:
-                self._state.do(EndTask(task.container_id, task.info.task_id))
+            state = self._state
+            if state.settings.limits_tasks and task.ending is None:
+                container = state.containers[task.container_id]
+                if container.places_tasks and task.info.task_id in container.tasks:
+                    state.do(EndTask(task.container_id, task.info.task_id))
+            state.remove_task(task)
+            if state.settings.limits_containers:
+                state.lowered.add(task.container_id)
         self._append(task.framework_id, status, task.container_id, now)
 
     def _append(

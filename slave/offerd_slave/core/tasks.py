@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from offerd.ids import FrameworkID, TaskID, is_valid_id
+from offerd.ids import ContainerID, FrameworkID, TaskID, is_valid_id
 from offerd.messages import FrameworkInfo, KillTask, LaunchTask, Reason, TaskInfo, TaskState
-from offerd_slave.core.actions import Append, DestroyContainer, KillTaskProcesses, StartTask
+from offerd_slave.core.actions import (
+    Append,
+    DestroyContainer,
+    InspectTask,
+    KeepTasks,
+    KillTaskProcesses,
+    StartTask,
+    UpdateContainer,
+)
 from offerd_slave.core.state import Container, End, Killing, Phase, State, Task
 from offerd_slave.core.statuses import Statuses
 from offerd_slave.records import TaskDelivered
@@ -64,7 +72,10 @@ class Tasks:
     def deliver_queue(self, container: Container, now: float) -> None:
         """Hand everything that waits to the executor. From here on the time limits count."""
         state, out = self._state, self._state.out
-        limits_tasks = state.settings.limits_tasks
+        limits_tasks = state.settings.limits_tasks and container.places_tasks
+        if container.queue and state.settings.limits_containers:
+            out.append(UpdateContainer(container.container_id, container.resources()))
+            state.lowered.discard(container.container_id)
         queue, container.queue = container.queue, {}
         container.tasks.update(queue)
         for task in queue.values():
@@ -79,20 +90,32 @@ class Tasks:
                 info.time_limit_s,
                 info.kill_grace_s,
                 info.name,
+                own_labels(info.labels) if info.labels else {},
             )
             task.delivered_s = now
             out.append(Append(TaskDelivered(task.framework_id, container.container_id, task.info, now)))
             if limits_tasks:
-                out.append(StartTask(container.container_id, info.task_id, info.resources))
+                out.append(StartTask(container.container_id, info.task_id, info.resources, task.info.labels))
             state.to_executor(container.container_id, LaunchTask(info))
             if info.time_limit_s is not None:
                 state.timers.set(("limit", task.framework_id, info.task_id), now + info.time_limit_s)
+
+    def limit_again(self, container: Container) -> None:
+        """We, or its executor's connection, were away: limits as they are to be, and none of tasks that have ended."""
+        state = self._state
+        if state.settings.limits_containers:
+            state.do(UpdateContainer(container.container_id, container.resources()))
+        if state.settings.limits_tasks and container.places_tasks:
+            state.do(KeepTasks(container.container_id, list(container.tasks)))
+            for task in container.tasks.values():
+                info = task.info
+                state.do(StartTask(container.container_id, info.task_id, info.resources, info.labels))
 
     # -- killing ------------------------------------------------------------------------------------------------------
 
     def kill(self, task: Task, killing: Killing, now: float, grace_s: float | None = None) -> None:
         """TERM, grace, KILL: by the executor; if it does not, by us. A task that still waits just ends."""
-        if task.killing is not None:
+        if task.killing is not None or task.ending is not None:
             return
         state = self._state
         info = task.info
@@ -160,6 +183,39 @@ class Tasks:
         state.do(KillTaskProcesses(container.container_id, task_id))
         state.timers.set(("abandon", framework_id, task_id), now + 2 * state.settings.kill_margin_s)
 
+    def inspect(self, framework_id: FrameworkID, task_id: TaskID, now: float) -> None:
+        """Its processes were killed, and its executor still does not report its end: who is it that hangs?"""
+        state = self._state
+        task = state.tasks.get((framework_id, task_id))
+        if task is not None:
+            if state.settings.limits_tasks and state.containers[task.container_id].places_tasks:
+                state.do(InspectTask(task.container_id, task_id))
+            else:
+                self.abandon(framework_id, task_id, now)
+
+    def inspected(self, container_id: ContainerID, task_id: TaskID, holdouts: str, now: float) -> None:
+        """Processes that the kernel does not let go of are not their executor's fault: it goes on, and they are looked at
+        again. If nothing is left of the task, the executor is."""
+        container = self._state.containers.get(container_id)
+        task = container.tasks.get(task_id) if container is not None else None
+        if task is None:
+            return
+        if holdouts:
+            self.unkillable(task, holdouts)
+            when = now + self._state.settings.unkillable_look_s
+            self._state.timers.set(("abandon", task.framework_id, task_id), when)
+        else:
+            self.abandon(task.framework_id, task_id, now)
+
+    def unkillable(self, task: Task, holdouts: str) -> None:
+        """Say so, once; its resources stay taken, and the slave goes on."""
+        if task.is_unkillable:
+            return
+        task.is_unkillable = True
+        text = f"killed, but the kernel does not let go of {holdouts}"
+        self._state.log("ERROR", f"task {task.info.task_id}: {text}")
+        self._statuses.say(task, Reason.UNKILLABLE, text)
+
     def abandon(self, framework_id: FrameworkID, task_id: TaskID, now: float) -> None:
         """Neither the executor nor the module could end this task alone."""
         task = self._state.tasks.get((framework_id, task_id))
@@ -175,3 +231,8 @@ class Tasks:
                 f"the executor was killed because it did not end task {task_id}",
             )
             self._state.do(DestroyContainer(container.container_id))
+
+
+def own_labels(labels: dict[str, str]) -> dict[str, str]:
+    """Those that mean something to a slave: the journal keeps no others."""
+    return {name: value for name, value in labels.items() if name.startswith("offerd.")}

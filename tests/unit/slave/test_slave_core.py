@@ -106,17 +106,6 @@ def test_a_delivery_is_written_down_before_it_is_sent_and_without_what_only_the_
     assert sent.task.data == b"x" * 1000
 
 
-def test_limits_are_raised_before_a_task_reaches_its_executor() -> None:
-    bench = Bench(settings=SlaveSettings(limits_containers=True, limits_tasks=True))
-    bench.running(task("a"))
-    bench.run(task("b"))
-    (update,) = bench.asked_for(act.UpdateContainer)
-    assert update.resources.millicpus == 2000
-    assert [start.task_id for start in bench.asked_for(act.StartTask)] == ["b"]
-    bench.update("b", FINISHED, 1, 2)
-    assert [end.task_id for end in bench.asked_for(act.EndTask)] == ["b"]
-
-
 def test_executor_that_never_registers_is_ended_and_its_tasks_fail() -> None:
     bench = Bench()
     bench.register()

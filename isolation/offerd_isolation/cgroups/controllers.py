@@ -1,0 +1,235 @@
+"""The controllers of cgroup v2, one small class each: its files, what limits make of them, what they tell.
+
+A controller is a view of one cgroup's directory and holds nothing. The kernel's Documentation/admin-guide/cgroup-v2.rst
+says what each file means.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar
+
+from offerd_isolation.base import IsolationError
+from offerd_isolation.cgroups.contents import (
+    DEFAULT_PERIOD_US,
+    CpuMax,
+    Cpus,
+    Flag,
+    FlatKeyed,
+    Integer,
+    MaxInteger,
+    NestedKeyed,
+    Numbers,
+    Pressure,
+    Words,
+)
+from offerd_isolation.cgroups.limits import Limits
+
+READ_BYTES = 64 << 10
+
+
+class FileMissing(IsolationError):
+    """A control file or its whole cgroup is not there: never made, removed, or its controller switched off."""
+
+
+class Controller:
+    """Base of all: the cgroup's directory, and how files are read and written. Both raise `IsolationError`, and
+    `FileMissing` where there is no such file."""
+
+    name: ClassVar[str] = ""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def get_property(self, filename: bytes) -> str:
+        """What stands in the file."""
+        try:
+            fd = os.open(f"{self.path}/{filename.decode()}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._trouble("read", filename, error) from None
+        try:
+            text = b""
+            while data := os.read(fd, READ_BYTES):
+                text += data
+        except OSError as error:  # ENODEV: the cgroup was removed after the open
+            raise self._trouble("read", filename, error) from None
+        finally:
+            os.close(fd)
+        return text.decode().strip()
+
+    def set_property(self, filename: bytes, value: object) -> None:
+        """One write for each line, as the kernel wants it."""
+        try:
+            fd = os.open(f"{self.path}/{filename.decode()}", os.O_WRONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._trouble("write", filename, error) from None
+        try:
+            for line in str(value).split("\n"):
+                os.write(fd, line.encode())
+        except OSError as error:
+            raise self._trouble(f"write {value!r} to", filename, error) from None
+        finally:
+            os.close(fd)
+
+    def _trouble(self, what: str, filename: bytes, error: OSError) -> IsolationError:
+        kind = FileMissing if isinstance(error, FileNotFoundError) or error.errno == 19 else IsolationError
+        return kind(f"cannot {what} {self.path}/{filename.decode()}: {error.strerror}")
+
+    def wanted(self, limits: Limits) -> dict[str, Any]:
+        """Attribute -> value, for what these limits set here."""
+        return {}
+
+    def apply(self, limits: Limits, before: Limits | None = None) -> None:
+        """Write what is different from `before` (None: everything)."""
+        known = self.wanted(before) if before is not None else {}
+        for attribute, value in self.wanted(limits).items():
+            if attribute not in known or known[attribute] != value:
+                setattr(self, attribute, value)
+
+    def drift(self, limits: Limits) -> list[str]:
+        """What stands otherwise than it was set, in words; empty if all is as it was. Raises `FileMissing`."""
+        found = []
+        for attribute, value in self.wanted(limits).items():
+            now = getattr(self, attribute)
+            if now != value and not self.is_same(value, now):
+                descriptor = vars(type(self))[attribute]
+                filename = descriptor.filename.decode()
+                set_to, is_now = (str(descriptor.sanitize_set(each)) or "nothing" for each in (value, now))
+                found.append(f"{filename} was {is_now} and is {set_to} again")
+        return found
+
+    def is_same(self, wanted: object, now: object) -> bool:
+        """Whether two different values mean the same to this kernel."""
+        return False
+
+
+class Core(Controller):
+    """The files that every cgroup has, also without any controller."""
+
+    controllers = Words("cgroup.controllers", readonly=True)
+    subtree_control = Words("cgroup.subtree_control")
+    procs = Numbers("cgroup.procs", readonly=True)
+    events = FlatKeyed("cgroup.events", readonly=True)
+    kill = Flag("cgroup.kill", writeonly=True)  # 5.14 and newer
+    max_depth = MaxInteger("cgroup.max.depth")
+    max_descendants = MaxInteger("cgroup.max.descendants")
+
+
+class Cpu(Controller):
+    """cpu.weight always; cpu.max, which also stops those whom nobody competes with, only if asked for."""
+
+    name = "cpu"
+    weight = Integer("cpu.weight")
+    max = CpuMax("cpu.max")
+    stat = FlatKeyed("cpu.stat", readonly=True)
+    pressure = Pressure("cpu.pressure")
+
+    def wanted(self, limits: Limits) -> dict[str, Any]:
+        wanted: dict[str, Any] = {"weight": limits.cpu_weight}
+        if limits.cpu_quota_us is not None:
+            wanted["max"] = (limits.cpu_quota_us, DEFAULT_PERIOD_US)
+        return wanted
+
+
+class Memory(Controller):
+    """memory.max, no swap (a task over its limit is to be known for it, not to be slow), and who dies with whom."""
+
+    name = "memory"
+    max = MaxInteger("memory.max")
+    swap_max = MaxInteger("memory.swap.max")
+    oom_group = Flag("memory.oom.group")
+    current = Integer("memory.current", readonly=True)
+    peak = Integer("memory.peak", readonly=True)  # 5.19 and newer
+    stat = FlatKeyed("memory.stat", readonly=True)
+    events = FlatKeyed("memory.events", readonly=True)  # with those below
+    events_local = FlatKeyed("memory.events.local", readonly=True)
+    pressure = Pressure("memory.pressure")
+
+    def wanted(self, limits: Limits) -> dict[str, Any]:
+        wanted: dict[str, Any] = {"max": limits.mem_bytes, "oom_group": limits.oom_group}
+        if limits.no_swap:
+            wanted["swap_max"] = 0
+        return wanted
+
+    def held_bytes(self, *, with_kernel: bool = False) -> int:
+        """What nobody can take away from its processes: anonymous and shared memory, without the page cache."""
+        stat = self.stat
+        return stat["anon"] + stat["shmem"] + (stat.get("kernel", 0) if with_kernel else 0)
+
+    def peak_bytes(self) -> int:
+        """The most there ever was, page cache included; 0 where the kernel does not say."""
+        try:
+            return self.peak
+        except FileMissing:
+            return 0
+
+
+class Pids(Controller):
+    """pids.max: processes and threads."""
+
+    name = "pids"
+    max = MaxInteger("pids.max")
+    current = Integer("pids.current", readonly=True)
+    events = FlatKeyed("pids.events", readonly=True)
+
+    def wanted(self, limits: Limits) -> dict[str, Any]:
+        return {"max": limits.pids}
+
+
+class Io(Controller):
+    """io.max for each device, and io.weight: only if asked for."""
+
+    name = "io"
+    max = NestedKeyed("io.max")
+    weight_lines = FlatKeyed("io.weight")  # `default 100`, then `MAJOR:MINOR 200`
+    pressure = Pressure("io.pressure")
+    stat = NestedKeyed("io.stat", readonly=True)
+
+    def wanted(self, limits: Limits) -> dict[str, Any]:
+        wanted: dict[str, Any] = {}
+        if limits.io_weight is not None:
+            wanted["weight_lines"] = {"default": limits.io_weight}
+        if limits.io_max:
+            wanted["max"] = {device: dict(pairs) for device, pairs in limits.io_max}
+        return wanted
+
+    def is_same(self, wanted: object, now: object) -> bool:
+        """The kernel also lists what we have not set."""
+        if not isinstance(wanted, dict) or not isinstance(now, dict):
+            return False
+        return all(
+            now.get(key) == value
+            or (isinstance(value, dict) and value.items() <= (now.get(key) or {}).items())
+            for key, value in wanted.items()
+        )
+
+
+class Cpuset(Controller):
+    """cpuset.cpus: on which processors, only if asked for."""
+
+    name = "cpuset"
+    cpus = Cpus("cpuset.cpus")
+    effective = Cpus("cpuset.cpus.effective", readonly=True)
+
+    def wanted(self, limits: Limits) -> dict[str, Any]:
+        return {} if limits.cpus is None else {"cpus": limits.cpus}
+
+
+CONTROLLERS: tuple[type[Controller], ...] = (Cpu, Memory, Pids, Io, Cpuset)
+
+
+def apply(path: str, limits: Limits, before: Limits | None = None) -> None:
+    """Set all files of a cgroup that these limits name; of those only what is different from `before`."""
+    for controller in CONTROLLERS:
+        controller(path).apply(limits, before)
+
+
+def mend(path: str, limits: Limits) -> list[str]:
+    """Set again what somebody else has changed; what that was, in words. Raises `FileMissing`."""
+    found: list[str] = []
+    for kind in CONTROLLERS:
+        controller = kind(path)
+        if drift := controller.drift(limits):
+            controller.apply(limits)
+            found += drift
+    return found

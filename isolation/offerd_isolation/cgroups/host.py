@@ -1,0 +1,161 @@
+"""Which cgroup of this host is ours to divide, or one sentence on why there is none.
+
+Looked for in this order:
+
+1. What `OFFERD_CGROUP` names: a cgroup that somebody else (a unit with `Delegate=yes` that only holds tasks) keeps for us.
+2. Our own cgroup, if it was delegated to us. A cgroup that is divided may hold no process, so ours move to a leaf of it,
+   `offerd.daemon`, and the containers' are beside that.
+3. As root, the root cgroup of the host, or of our cgroup namespace.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from offerd_isolation.base import IsolationError
+from offerd_isolation.cgroups import tree
+from offerd_isolation.cgroups.controllers import Core
+
+NEEDED = frozenset({"cpu", "memory", "pids"})
+DAEMON_LEAF = "offerd.daemon"
+ROOT_VARIABLE = "OFFERD_CGROUP"
+UNIFIED = "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line and reboot"
+DELEGATE = "systemd-run --user --scope -p Delegate=yes offerd slave"
+MOVE_ROUNDS = 100
+
+
+class Unusable(Exception):
+    """Limits cannot be had here; the text is one sentence that says why, and what to do."""
+
+
+class Mounts(NamedTuple):
+    """How cgroups are mounted: `mode` is v2, hybrid (v1 controllers beside a v2 tree), v1 or none."""
+
+    mode: str
+    v2_mount: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A cgroup that we may divide. `is_ours_to_leave`: processes are in it that must move to `offerd.daemon` first."""
+
+    path: str
+    controllers: frozenset[str]
+    is_ours_to_leave: bool = False
+
+
+def mounts(mountinfo: str) -> Mounts:
+    """From the text of /proc/self/mountinfo. Controllers of v1 beside a v2 tree make it hybrid."""
+    v1 = False
+    v2: Path | None = None
+    for line in mountinfo.splitlines():
+        mount, _, rest = line.partition(" - ")
+        kind, fields = rest.partition(" ")[0], mount.split(" ")
+        if kind == "cgroup":
+            v1 = True
+        elif kind == "cgroup2" and len(fields) > 4 and v2 is None:
+            v2 = Path(fields[4])
+    mode = "hybrid" if v1 and v2 else "v2" if v2 else "v1" if v1 else "none"
+    return Mounts(mode, v2)
+
+
+def find_root(proc: Path = Path("/proc"), environment: Mapping[str, str] = os.environ) -> Root:
+    """Where containers can be made. Changes nothing. Raises `Unusable`."""
+    found = mounts((proc / "self/mountinfo").read_text())
+    if found.mode == "none":
+        raise Unusable("cgroups are not mounted; mount them with: mount -t cgroup2 none /sys/fs/cgroup")
+    if found.mode != "v2" or found.v2_mount is None:
+        what = "this host mounts the controllers as cgroup v1, and limits need cgroup v2"
+        if found.mode == "hybrid":
+            what = "this host is hybrid: its controllers are mounted as cgroup v1, and the v2 tree beside them has none"
+        raise Unusable(f"{what}; {UNIFIED}")
+    root = _candidate(found.v2_mount, proc, environment)
+    missing = NEEDED - root.controllers
+    if missing:
+        raise Unusable(
+            f"{root.path} has no controller {', '.join(sorted(missing))}; have systemd delegate "
+            "`cpu cpuset io memory pids` (Delegate= of the unit, of user@.service for a user's own)"
+        )
+    return root
+
+
+def _candidate(mount: Path, proc: Path, environment: Mapping[str, str]) -> Root:
+    if named := environment.get(ROOT_VARIABLE, ""):
+        path = Path(named)
+        if not (path / "cgroup.controllers").exists():
+            raise Unusable(
+                f"{ROOT_VARIABLE} names {named}, which is no cgroup v2; start the unit that makes it"
+            )
+        return _checked(path, leave=False)
+    own = mount / own_cgroup((proc / "self/cgroup").read_text()).lstrip("/")
+    if own.name == DAEMON_LEAF:
+        return _checked(own.parent, leave=False)
+    if own != mount and (os.geteuid() != 0 or is_delegated(own)):
+        return _checked(own, leave=True)
+    # The host's root cgroup, which alone has no cgroup.type, may hold processes and be divided all the same.
+    return _checked(mount, leave=own == mount and (mount / "cgroup.type").exists())
+
+
+def _checked(path: Path, *, leave: bool) -> Root:
+    files = (path, path / "cgroup.procs", path / "cgroup.subtree_control")
+    if not all(os.access(each, os.W_OK) for each in files):
+        raise Unusable(f"the cgroup {path} is not ours to divide; run as root, or in one that is: {DELEGATE}")
+    return Root(str(path), frozenset((path / "cgroup.controllers").read_text().split()), leave)
+
+
+def own_cgroup(text: str) -> str:
+    """From /proc/self/cgroup: the line of v2."""
+    return next((line[3:] for line in text.splitlines() if line.startswith("0::")), "/")
+
+
+def is_delegated(path: Path) -> bool:
+    """Whether systemd says so: by an extended attribute since its version 249; before that only its user's can be."""
+    for name in ("trusted.delegate", "user.delegate"):
+        with suppress(OSError):
+            return os.getxattr(path, name) == b"1"
+    return False
+
+
+def take(root: Root, controllers: frozenset[str]) -> None:
+    """Divide it. Raises `IsolationError`."""
+    if missing := controllers - root.controllers:
+        raise IsolationError(
+            f"{root.path} has no controller {', '.join(sorted(missing))}, which an option of this slave needs"
+        )
+    if root.is_ours_to_leave:
+        _leave(root.path)
+    tree.enable(root.path, controllers)
+
+
+def _leave(path: str) -> None:
+    """Move every process of it to the leaf; those that are forked meanwhile, too."""
+    leaf = f"{path}/{DAEMON_LEAF}"
+    tree.make(leaf)
+    for _ in range(MOVE_ROUNDS):
+        pids = Core(path).procs
+        if not pids:
+            return
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                _move(leaf, pid)
+    raise IsolationError(
+        f"processes go on appearing in {path}: nothing else may run in a cgroup that is divided"
+    )
+
+
+def _move(leaf: str, pid: int) -> None:
+    try:
+        fd = os.open(f"{leaf}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, str(pid).encode())
+        finally:
+            os.close(fd)
+    except ProcessLookupError:
+        raise
+    except OSError as error:
+        raise IsolationError(f"cannot move process {pid} to {leaf}: {error.strerror}") from None

@@ -1,0 +1,117 @@
+"""What one cgroup is held to: from resources and the slave's options to the numbers in its files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from offerd.resources import Resources
+from offerd_isolation.base import IsolationOptions
+from offerd_isolation.cgroups.contents import DEFAULT_PERIOD_US
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+MIB = 1 << 20
+
+EXECUTOR_MEM_BYTES = 64 * MIB
+"""What a container gets beyond its resources, for the shim, the executor itself and its tasks' output in the page cache.
+The host keeps memory back for it (`fingerprint.reserve`)."""
+EXECUTOR_MILLICPUS = 100
+"""The same of a quota, where tasks have quotas of their own."""
+EXECUTOR_PIDS_FACTOR = 4
+"""Processes of an executor that keeps its tasks' in its own cgroup: so many times those of one task."""
+MIN_WEIGHT, MAX_WEIGHT = 1, 10_000
+MIN_QUOTA_US = 1000
+NESTED_DEPTH, NESTED_CGROUPS = 4, 64
+"""What the user of a task may make below its cgroup."""
+
+OOM_GROUP_LABEL = "offerd.oom_group"
+"""Label of a task: `0` has the kernel kill one process of it when memory is short, and not the task as a whole."""
+
+IoMax = tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
+"""`(("8:0", (("rbps", 1048576),)),)`: hashable and comparable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The defaults are what a new cgroup has. None is no limit; for quota, io and cpus also: never touched."""
+
+    cpu_weight: int = 100
+    cpu_quota_us: int | None = None  # in each DEFAULT_PERIOD_US
+    mem_bytes: int | None = None
+    no_swap: bool = False
+    oom_group: bool = False
+    pids: int | None = None
+    io_weight: int | None = None
+    io_max: IoMax = ()
+    cpus: frozenset[int] | None = None
+
+
+NEW_CGROUP = Limits()
+
+
+def weight(millicpus: int) -> int:
+    """cpu.weight and io.weight: 100, the kernel's default, for each cpu."""
+    return min(MAX_WEIGHT, max(MIN_WEIGHT, millicpus // 10))
+
+
+def quota_us(millicpus: int) -> int:
+    """cpu.max: exactly this much of the time."""
+    return max(MIN_QUOTA_US, millicpus * DEFAULT_PERIOD_US // 1000)
+
+
+def whole_pages(amount: int) -> int:
+    """As the kernel keeps it."""
+    return amount - amount % PAGE_BYTES
+
+
+def of_task(resources: Resources, labels: Mapping[str, str], options: IsolationOptions) -> Limits:
+    """Of a task's own cgroup. A task that declares no memory has no limit of it."""
+    millicpus, mem_bytes = resources.millicpus, resources.mem_bytes
+    return Limits(
+        cpu_weight=weight(millicpus),
+        cpu_quota_us=quota_us(millicpus) if options.cpu_quota and millicpus else None,
+        mem_bytes=whole_pages(mem_bytes) or None,
+        no_swap=True,
+        oom_group=labels.get(OOM_GROUP_LABEL) != "0",
+        pids=options.pids_max,
+        io_weight=weight(millicpus) if options.io_weight else None,
+        io_max=options.io_max,
+    )
+
+
+def of_container(
+    resources: Resources, options: IsolationOptions, *, places_tasks: bool, unlimited: bool
+) -> Limits:
+    """Of an executor and all its tasks. `places_tasks`: they are in cgroups of their own; `unlimited`: one of them declares
+    no memory, so that there is no sum."""
+    millicpus = resources.millicpus
+    mem_bytes = resources.mem_bytes
+    quota = None
+    if options.cpu_quota:
+        spare = EXECUTOR_MILLICPUS if places_tasks else 0
+        quota = quota_us(max(EXECUTOR_MILLICPUS, millicpus + spare))
+    return Limits(
+        cpu_weight=weight(millicpus),
+        cpu_quota_us=quota,
+        mem_bytes=None if unlimited or not mem_bytes else whole_pages(mem_bytes + EXECUTOR_MEM_BYTES),
+        no_swap=True,
+        io_weight=weight(millicpus) if options.io_weight else None,
+        cpus=options.cpuset or None,
+    )
+
+
+def of_executor(own: Resources, options: IsolationOptions) -> Limits:
+    """Of the executor's own leaf, beside its tasks: memory is held by the container. Half a cpu's weight at least: an
+    executor that comes late holds up all its tasks."""
+    return Limits(
+        cpu_weight=max(weight(own.millicpus), weight(500)),
+        no_swap=True,
+        pids=None if options.pids_max is None else EXECUTOR_PIDS_FACTOR * options.pids_max,
+        io_max=options.io_max,
+    )
+
+
+def of_tasks(resources: Resources) -> Limits:
+    """Of the node that holds the tasks' leaves."""
+    return Limits(cpu_weight=weight(resources.millicpus))

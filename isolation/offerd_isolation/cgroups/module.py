@@ -1,0 +1,477 @@
+"""`CgroupsIsolation`: every executor and every task held to its limits by cgroup v2.
+
+    ROOT/offerd.slice/                     what all containers of this host share
+      HASH-CONTAINER/                      memory, cpu: the executor's own and its tasks' together
+        executor/                          the shim and the executor, and tasks of executors that place none
+        tasks/task-ID/                     one task with its own limits
+
+HASH is the work directory's: several slaves of one host know their own. Processes are only in leaves, since the kernel
+lets no cgroup have both processes and children with controllers. Whatever is here can be found again after a restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from offerd.ids import ContainerID, TaskID
+from offerd.resources import NOTHING, Resources
+from offerd.task_cgroups import TASK_CGROUPS, leaf_name, task_of_leaf
+from offerd_isolation import process_table, procfs
+from offerd_isolation.base import (
+    DEFAULT_OPTIONS,
+    NO_LABELS,
+    ContainerSpec,
+    Isolation,
+    IsolationError,
+    IsolationOptions,
+    Launch,
+    Limitation,
+    ProcessID,
+    Usage,
+)
+from offerd_isolation.cgroups import controllers, delegation, host, limits, oom, statistics, tree
+from offerd_isolation.cgroups.controllers import FileMissing
+from offerd_isolation.cgroups.notices import Notices
+from offerd_isolation.cgroups.oom import Leaf, Tally
+from offerd_isolation.process_table import SHIM_MARK, TASK_MARK
+
+SLICE = "offerd.slice"
+KILL_ALL_AFTER_S = 2.0
+"""How long a shim may need to bury its executor and write the exit record, before it is killed with the rest."""
+VERIFIED_AT_ONCE = 200
+"""Cgroups that one `verify` looks at."""
+LOWERED_AT_ONCE_BYTES = 64 << 20
+"""By how much a limit is lowered into the page cache at once: the kernel frees it in that very write."""
+
+
+@dataclass(slots=True)
+class _Container:
+    """One container; all but the limits is found again on the host."""
+
+    container_id: ContainerID
+    path: str
+    all: Tally
+    executor: Leaf
+    own: Resources = NOTHING  # the executor's
+    resources: Resources = NOTHING  # with its tasks'
+    tasks: dict[TaskID, Leaf] = field(default_factory=dict)
+    tasks_limits: limits.Limits | None = limits.NEW_CGROUP  # of the node above the tasks' leaves
+    shim: ProcessID | None = None
+    owner: tuple[int, int] | None = None  # whom its tasks' cgroups are delegated to
+    destroyed_since: float | None = None  # monotonic
+
+    def is_unlimited(self) -> bool:
+        """Whether one of its tasks has declared no memory."""
+        return any(leaf.limits is not None and leaf.limits.mem_bytes is None for leaf in self.tasks.values())
+
+
+class CgroupsIsolation(Isolation):
+    """See the module. Methods may be called from one thread; `task_usage` from any."""
+
+    name = "cgroups"
+    limits_containers = True
+    limits_tasks = True
+
+    def __init__(self, work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS) -> None:
+        super().__init__(work_dir, options)
+        self._containers: dict[ContainerID, _Container] = {}
+        self._slice = ""
+        self._notices: Notices | None = None
+        self._verify_next = 0
+        # Two slaves never share a work directory (it is locked), so its name and inode tell their containers apart.
+        identity = f"{work_dir.resolve()}:{work_dir.stat().st_ino}"
+        self._prefix = hashlib.sha256(identity.encode()).hexdigest()[:12] + "-"
+        wanted = set(host.NEEDED)
+        if options.io_weight or options.io_max:
+            wanted.add("io")
+        if options.cpuset:
+            wanted.add("cpuset")
+        self._controllers = frozenset(wanted)
+
+    @classmethod
+    def available(cls) -> str:
+        try:
+            host.find_root()
+        except host.Unusable as reason:
+            return str(reason)
+        return ""
+
+    # -- containers ---------------------------------------------------------------------------------------------------
+
+    def prepare(self, spec: ContainerSpec) -> Launch:
+        self._take_host()
+        container = self._containers.get(spec.container_id)
+        if container is None:
+            container = self._containers[spec.container_id] = self._known(spec.container_id)
+        container.own = spec.executor.resources
+        container.resources = spec.resources
+        container.owner = delegation.owner(spec.user)
+        tree.make(container.path)
+        tree.enable(container.path, self._controllers - {"cpuset"})
+        for leaf in (container.executor.path, f"{container.path}/tasks"):
+            tree.make(leaf)
+        tree.enable(f"{container.path}/tasks", self._controllers - {"cpuset"})
+        self._limit_executor(container)
+        self._limit_container(container)
+        self._watch(container)
+        return Launch({TASK_CGROUPS: f"{container.path}/tasks"}, Path(container.executor.path))
+
+    def isolate(self, container_id: ContainerID, shim: ProcessID) -> None:
+        if container_id in self._containers:
+            self._containers[container_id].shim = shim
+
+    def update(self, container_id: ContainerID, resources: Resources) -> None:
+        container = self._containers.get(container_id)
+        if container is not None and tree.is_there(container.path):
+            container.resources = resources
+            self._limit_executor(container)
+            self._limit_container(container)
+
+    def destroy(self, container_id: ContainerID) -> bool:
+        """The executor first: its shim then writes the exit record and ends by itself, in `KILL_ALL_AFTER_S` at most."""
+        self._find_host()
+        container = self._containers.get(container_id) or self._known(container_id)
+        if not tree.is_there(container.path):
+            gone = self._destroy_without_cgroup(container)
+            if gone:
+                self._containers.pop(container_id, None)
+            return gone
+        now = time.monotonic()
+        self._containers.setdefault(container_id, container)
+        if container.destroyed_since is None:
+            container.destroyed_since = now
+        shim = container.shim
+        if now - container.destroyed_since > KILL_ALL_AFTER_S or shim is None or procfs.find(shim) is None:
+            tree.kill(container.path)
+        else:
+            self._kill_but_shim(container, shim)
+        if tree.populated(container.path) or not tree.remove(container.path):
+            return False
+        self._containers.pop(container_id, None)
+        return True
+
+    def recover(self, known: dict[ContainerID, ProcessID | None]) -> Iterable[ContainerID]:
+        self._take_host()
+        orphans = []
+        for path in tree.children(self._slice):
+            name = os.path.basename(path)
+            if not name.startswith(self._prefix):
+                continue
+            container_id = ContainerID(name.removeprefix(self._prefix))
+            container = self._known(container_id)
+            container.all.limits = container.executor.limits = container.tasks_limits = None
+            container.shim = known.get(container_id) or self._find_shim(container)
+            for leaf in tree.children(f"{path}/tasks"):
+                task_id = task_of_leaf(os.path.basename(leaf))
+                if task_id is not None:
+                    container.tasks[task_id] = Leaf(leaf, limits=None)
+            self._containers[container_id] = container
+            self._watch(container)
+            if container_id not in known:
+                orphans.append(container_id)
+        for container_id, shim in known.items():
+            # Made by another module, before this slave was started with ours: there is no cgroup, but a shim perhaps.
+            if container_id not in self._containers:
+                self._containers[container_id] = self._known(container_id)
+                self._containers[container_id].shim = shim
+        return sorted(orphans)
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    def task_started(
+        self,
+        container_id: ContainerID,
+        task_id: TaskID,
+        resources: Resources,
+        labels: Mapping[str, str] = NO_LABELS,
+    ) -> None:
+        container = self._containers.get(container_id)
+        if container is None or not tree.is_there(container.path):
+            return
+        leaf = container.tasks.get(task_id)
+        path = f"{container.path}/tasks/{leaf_name(task_id)}"
+        is_new = tree.make(path)
+        if leaf is None or is_new:
+            leaf = container.tasks[task_id] = Leaf(path, limits.NEW_CGROUP if is_new else None)
+        wanted = limits.of_task(resources, labels, self.options)
+        _apply(leaf, wanted)
+        if is_new and container.owner is not None:
+            delegation.give(path, container.owner)
+        if self.options.cpu_quota or wanted.mem_bytes is None:
+            self._limit_container(container)
+
+    def task_ended(self, container_id: ContainerID, task_id: TaskID) -> bool:
+        container = self._containers.get(container_id)
+        leaf = container.tasks.get(task_id) if container is not None else None
+        if container is None or leaf is None:
+            return True
+        if not tree.remove(leaf.path):
+            tree.kill(leaf.path)
+            if not tree.remove(leaf.path):
+                return False
+        del container.tasks[task_id]
+        return True
+
+    def tasks(self, container_id: ContainerID) -> Iterable[TaskID]:
+        container = self._containers.get(container_id)
+        return list(container.tasks) if container is not None else ()
+
+    def kill_task(self, container_id: ContainerID, task_id: TaskID) -> bool:
+        """All that is in its cgroup. For an executor that puts nothing there: what carries the task's mark."""
+        container = self._containers.get(container_id)
+        if container is None:
+            return False
+        leaf = container.tasks.get(task_id)
+        if leaf is not None and tree.populated(leaf.path):
+            tree.kill(leaf.path)
+            return True
+        members = tree.processes(container.executor.path)
+        roots = {
+            each.pid
+            for each in members
+            if process_table.variable(process_table.environment(each.pid), TASK_MARK) == task_id
+        }
+        targets = [each for each in members if each.pid in roots or each.session in roots]
+        process_table.kill_all(process_table.with_descendants(targets, members))
+        return bool(targets) or leaf is not None
+
+    # -- what is used, and what was hit -------------------------------------------------------------------------------
+
+    def usage(self, container_id: ContainerID) -> Usage:
+        container = self._containers.get(container_id)
+        usage = statistics.usage(container.path) if container is not None else None
+        if container is None or usage is None:
+            return Usage()
+        shims = 1 if container.shim is not None and procfs.find(container.shim) is not None else 0
+        return statistics.without_processes(usage, shims)
+
+    def task_usage(self, container_id: ContainerID, task_id: TaskID) -> Usage | None:
+        container = self._containers.get(container_id)
+        leaf = container.tasks.get(task_id) if container is not None else None
+        return statistics.usage(leaf.path) if leaf is not None else None
+
+    def limitation(self, container_id: ContainerID, task_id: TaskID) -> Limitation | None:
+        container = self._containers.get(container_id)
+        if container is None:
+            return None
+        leaf = container.tasks.get(task_id)
+        if leaf is None:
+            executor = container.executor
+            executor.kills_untold += oom.new_kills(executor)
+            if executor.kills_untold <= 0:
+                return None
+            executor.kills_untold -= 1
+            usage = statistics.usage(executor.path) or Usage()
+            hit = oom.limitation(container_id, task_id, executor, container.all, usage)
+            return replace(hit, fatal=True)  # it was the one
+        usage = statistics.usage(leaf.path) or Usage()
+        if oom.new_kills(leaf) or leaf.kills_seen:
+            return oom.limitation(container_id, task_id, leaf, container.all, usage)
+        return oom.pids_limitation(container_id, task_id, leaf, usage)
+
+    def watch(self) -> Iterable[Limitation]:
+        if self._notices is None:
+            return ()
+        found = []
+        for container_id in self._notices.read():
+            container = self._containers.get(ContainerID(container_id))
+            # memory.events also tells of reclaim, often: only kills are worth a look at each task.
+            if container is not None and oom.new_kills(container.all) > 0:
+                found += self._killed(container)
+        return found
+
+    def watch_fds(self) -> Iterable[int]:
+        if self._notices is None:
+            try:
+                self._notices = Notices()
+            except OSError as error:
+                raise IsolationError(
+                    f"cannot watch for memory that runs out: {error.strerror}; raise fs.inotify.max_user_instances"
+                ) from None
+            for container in self._containers.values():
+                self._watch(container)
+        return (self._notices.fd,)
+
+    def holdouts(self, container_id: ContainerID, task_id: TaskID = TaskID("")) -> str:
+        container = self._containers.get(container_id)
+        if container is None:
+            return ""
+        path = container.path
+        if task_id:
+            leaf = container.tasks.get(task_id)
+            if leaf is None:
+                return ""
+            path = leaf.path
+        return statistics.describe(tree.processes(path))
+
+    def verify(self) -> Iterable[str]:
+        """A part of all cgroups each time. An update that was kept back is done as far as it now can be."""
+        complaints: list[str] = []
+        known = list(self._containers.values())
+        cgroups: list[tuple[_Container, Leaf | Tally]] = []
+        for container in known:
+            if container.destroyed_since is None:
+                leaves: list[Leaf | Tally] = [container.all, container.executor, *container.tasks.values()]
+                cgroups += [(container, leaf) for leaf in leaves]
+        begin = self._verify_next if self._verify_next < len(cgroups) else 0
+        self._verify_next = begin + VERIFIED_AT_ONCE
+        for container, leaf in cgroups[begin : begin + VERIFIED_AT_ONCE]:
+            if leaf is container.all:
+                self._limit_container(container)
+            if leaf.limits is not None:
+                complaints += self._mended(container, leaf, leaf.limits)
+        return complaints
+
+    def close(self) -> None:
+        """Also the slice, if no slave has anything in it."""
+        if self._notices is not None:
+            self._notices.close()
+            self._notices = None
+        if self._slice:
+            tree.remove_empty(self._slice)
+
+    # -- the host -----------------------------------------------------------------------------------------------------
+
+    def _take_host(self) -> None:
+        """Make `offerd.slice`, once."""
+        if self._slice and tree.is_there(self._slice):
+            return
+        root = self._find_host()
+        host.take(root, self._controllers)
+        tree.make(self._slice)
+        # Against all else on the host: as much as its cpus, of which containers have 100 each.
+        controllers.Cpu(self._slice).weight = limits.weight(1000 * (os.cpu_count() or 1))
+        tree.enable(self._slice, self._controllers)
+
+    def _find_host(self) -> host.Root:
+        try:
+            root = host.find_root()
+        except host.Unusable as reason:
+            raise IsolationError(str(reason)) from None
+        self._slice = f"{root.path}/{SLICE}"
+        return root
+
+    def _known(self, container_id: ContainerID) -> _Container:
+        path = f"{self._slice}/{self._prefix}{container_id}"
+        return _Container(container_id, path, Tally(path), Leaf(f"{path}/executor"))
+
+    def _find_shim(self, container: _Container) -> ProcessID | None:
+        """By the mark that shims carry."""
+        for process in tree.processes(container.executor.path):
+            environ = process_table.environment(process.pid)
+            if process_table.variable(environ, SHIM_MARK) == str(process.pid):
+                return ProcessID(process_table.boot_id(), process.pid, process.start_ticks)
+        return None
+
+    def _watch(self, container: _Container) -> None:
+        """Without a notice the slave still learns of it, when it looks at a task that has failed."""
+        if self._notices is not None and tree.is_there(container.path):
+            try:
+                self._notices.watch(f"{container.path}/memory.events", container.container_id)
+            except OSError as error:
+                raise IsolationError(
+                    f"cannot watch for memory that runs out: {error.strerror}; raise fs.inotify.max_user_watches"
+                ) from None
+
+    # -- limits -------------------------------------------------------------------------------------------------------
+
+    def _limit_executor(self, container: _Container) -> None:
+        _apply(container.executor, limits.of_executor(container.own, self.options))
+        wanted = limits.of_tasks(container.resources)
+        if wanted != container.tasks_limits:
+            controllers.Cpu(f"{container.path}/tasks").weight = wanted.cpu_weight
+            container.tasks_limits = wanted
+
+    def _limit_container(self, container: _Container) -> None:
+        wanted = limits.of_container(
+            container.resources,
+            self.options,
+            places_tasks=bool(container.tasks),
+            unlimited=container.is_unlimited(),
+        )
+        if wanted != container.all.limits:
+            _apply(container.all, _as_far_as_safe(container.all, wanted))
+
+    def _mended(self, container: _Container, leaf: Leaf | Tally, wanted: limits.Limits) -> list[str]:
+        """Set again what was changed. A file that is gone was taken away with its controller, or the whole cgroup was."""
+        what = f"{os.path.relpath(leaf.path, self._slice)}"
+        try:
+            return [f"{what}: {each}" for each in controllers.mend(leaf.path, wanted)]
+        except FileMissing as error:
+            if not tree.is_there(container.path):
+                return []
+            for path in (os.path.dirname(self._slice), self._slice):
+                tree.enable(path, self._controllers)
+            for path in (container.path, f"{container.path}/tasks"):
+                tree.enable(path, self._controllers - {"cpuset"})
+            tree.make(leaf.path)
+            controllers.apply(leaf.path, wanted)
+            return [f"{what}: {error}; made and set again"]
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def _kill_but_shim(self, container: _Container, shim: ProcessID) -> None:
+        tree.kill(f"{container.path}/tasks")
+        signalled: set[tuple[int, int]] = set()
+        for _ in range(tree.KILL_ROUNDS):
+            members = [each for each in tree.processes(container.executor.path) if each.pid != shim.pid]
+            fresh = [each for each in members if (each.pid, each.start_ticks) not in signalled]
+            if not fresh:
+                return
+            process_table.kill_all(fresh)
+            signalled.update((each.pid, each.start_ticks) for each in fresh)
+
+    def _destroy_without_cgroup(self, container: _Container) -> bool:
+        """Of a module that was used before: what is below the shim, then the shim."""
+        shim = procfs.find(container.shim) if container.shim is not None else None
+        if shim is None or shim.is_dead:
+            return True
+        process_table.kill_all(process_table.descendants(shim.pid) or [shim])
+        return False
+
+    def _killed(self, container: _Container) -> list[Limitation]:
+        """Whom the kernel has just killed for memory."""
+        found = []
+        for task_id, leaf in list(container.tasks.items()):
+            if oom.new_kills(leaf) > 0:
+                usage = statistics.usage(leaf.path) or Usage()
+                found.append(oom.limitation(container.container_id, task_id, leaf, container.all, usage))
+        if (killed := oom.new_kills(container.executor)) > 0:
+            container.executor.kills_untold += killed
+            usage = statistics.usage(container.executor.path) or Usage()
+            found.append(
+                oom.limitation(container.container_id, TaskID(""), container.executor, container.all, usage)
+            )
+        return found
+
+
+def _apply(leaf: Leaf | Tally, wanted: limits.Limits) -> None:
+    if wanted != leaf.limits:
+        controllers.apply(leaf.path, wanted, leaf.limits)
+        leaf.limits = wanted
+
+
+def _as_far_as_safe(container: Tally, wanted: limits.Limits) -> limits.Limits:
+    """Raised at once. Lowered only so far that nobody is killed for it, and that the page cache which has to go for it goes
+    in small parts: the kernel frees it within the write. `verify` does the rest, step by step.
+    """
+    before = container.limits
+    if wanted.mem_bytes is None or (
+        before is not None and before.mem_bytes is not None and before.mem_bytes <= wanted.mem_bytes
+    ):
+        return wanted
+    memory = controllers.Memory(container.path)
+    try:
+        current = memory.current
+        if current <= wanted.mem_bytes:
+            return wanted
+        held = memory.held_bytes(with_kernel=True)
+    except FileMissing:
+        return wanted
+    lowest = max(wanted.mem_bytes, held + LOWERED_AT_ONCE_BYTES // 4, current - LOWERED_AT_ONCE_BYTES)
+    return replace(wanted, mem_bytes=limits.whole_pages(lowest))

@@ -1,0 +1,68 @@
+"""What a cgroup used and waited for, out of its files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+
+from offerd_isolation.base import Usage
+from offerd_isolation.cgroups.controllers import Controller, Cpu, FileMissing, Io, Memory, Pids
+from offerd_isolation.process_table import Process
+
+DESCRIBED = 5
+"""Processes that a sentence names."""
+
+
+def usage(path: str) -> Usage | None:
+    """Of all in it and below; None if it is gone."""
+    memory = Memory(path)
+    try:
+        cpu_stat = Cpu(path).stat
+        held = memory.held_bytes()
+        return Usage(
+            cpu_s=cpu_stat["usage_usec"] / 1e6,
+            mem_bytes=held,
+            peak_mem_bytes=max(held, memory.peak_bytes()),
+            processes=Pids(path).current,
+            throttled_s=cpu_stat.get("throttled_usec", 0) / 1e6,
+            cpu_pressure=_waiting(Cpu(path)),
+            mem_pressure=_waiting(memory),
+            io_pressure=_waiting(Io(path)),
+        )
+    except FileMissing:
+        return None
+
+
+def without_processes(usage: Usage, number: int) -> Usage:
+    """Some of them are ours."""
+    return replace(usage, processes=max(0, usage.processes - number))
+
+
+def _waiting(controller: Controller) -> float:
+    """Percent of the last ten seconds; 0 where the kernel does not measure it (psi=0)."""
+    assert isinstance(controller, Cpu | Memory | Io)
+    try:
+        return controller.pressure["some"].avg10
+    except (FileMissing, OSError):
+        return 0.0
+
+
+def describe(processes: Iterable[Process]) -> str:
+    """`process 17 (dd) in uninterruptible sleep (D), ...`; empty for none."""
+    found = sorted(processes)
+    words = []
+    for process in found[:DESCRIBED]:
+        state = {"D": "in uninterruptible sleep (D)"}.get(process.state, f"in state {process.state}")
+        words.append(f"process {process.pid} ({_name(process.pid)}) {state}")
+    if len(found) > DESCRIBED:
+        words.append(f"and {len(found) - DESCRIBED} more")
+    return ", ".join(words)
+
+
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return os.strerror(3)

@@ -1,0 +1,115 @@
+"""Cgroups as directories: made, divided, killed, removed. All take paths; what the kernel refuses is an `IsolationError`."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from offerd_isolation import process_table
+from offerd_isolation.base import IsolationError
+from offerd_isolation.cgroups.controllers import Core, FileMissing
+
+KILL_ROUNDS = 20
+"""Where the kernel has no cgroup.kill: looks in one call. A tree that forks faster than that is asked for again."""
+
+
+def make(path: str) -> bool:
+    """True if it was not there."""
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise IsolationError(f"cannot make the cgroup {path}: {error.strerror}") from None
+    return True
+
+
+def enable(path: str, controllers: frozenset[str]) -> None:
+    """Have these controllers in all cgroups directly below. `path` may hold no process then (but for the root cgroup)."""
+    core = Core(path)
+    missing = controllers - core.subtree_control
+    if missing:
+        core.subtree_control = missing
+
+
+def is_there(path: str) -> bool:
+    return os.path.isdir(path)
+
+
+def populated(path: str) -> bool:
+    """Whether any process lives in it or below; zombies are none. False for a cgroup that is gone."""
+    try:
+        return Core(path).events["populated"] == 1
+    except FileMissing:
+        return False
+
+
+def kill(path: str) -> None:
+    """SIGKILL to everything in it and below, at once: what forks meanwhile is killed, too."""
+    try:
+        Core(path).kill = True
+        return
+    except FileMissing:
+        if not is_there(path):
+            return
+    for _ in range(KILL_ROUNDS):  # before 5.14
+        if not (found := processes(path)):
+            return
+        process_table.kill_all(found)
+
+
+def processes(path: str) -> list[process_table.Process]:
+    """What lives in it and below. (A pid of 0 is a process of a pid namespace that we cannot see.)"""
+    found = []
+    for each in [*below(path), path]:
+        try:
+            pids = Core(each).procs
+        except FileMissing:
+            continue
+        read = (process_table.read(pid) for pid in pids if pid)
+        found += [process for process in read if process is not None and not process.is_dead]
+    return found
+
+
+def below(path: str) -> list[str]:
+    """All cgroups below this one, the deepest first."""
+    found: list[str] = []
+    for child in children(path):
+        found += [*below(child), child]
+    return found
+
+
+def children(path: str) -> list[str]:
+    """The cgroups directly below."""
+    try:
+        with os.scandir(path) as entries:
+            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+
+
+def remove(path: str) -> bool:
+    """Remove it with all below. False if something still lives there."""
+    if _rmdir(path):
+        return True
+    for each in below(path):
+        if not _rmdir(each):
+            return False
+    return _rmdir(path)
+
+
+def remove_empty(path: str) -> None:
+    """Remove it if nothing is in it or below."""
+    _rmdir(path)
+
+
+def _rmdir(path: str) -> bool:
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
+            return False
+        raise IsolationError(f"cannot remove the cgroup {path}: {error.strerror}") from None
+    return True

@@ -1,0 +1,224 @@
+"""The slave's core and the limits of containers and tasks: raised, lowered, hit; and what does not die."""
+
+from __future__ import annotations
+
+from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
+from offerd import messages as m
+from offerd.ids import TaskID
+from offerd.messages import Reason, TaskState
+from offerd_isolation.base import Limitation, Usage
+from offerd_slave.core import actions as act
+from offerd_slave.core import events as ev
+from offerd_slave.records import ExitRecord
+from offerd_slave.settings import SlaveSettings
+
+LIMITS = SlaveSettings(
+    limits_containers=True, limits_tasks=True, sync_pause_per_task_s=0.0, confirm_pause_s=0.0
+)
+
+
+def bench_running(*names: str) -> Bench:
+    bench = Bench(settings=LIMITS)
+    bench.running(*(task(name) for name in names), places_tasks=True)
+    return bench
+
+
+def clear_task(bench: Bench, name: str) -> None:
+    bench.event(ev.TaskCleared(bench.container_id, TaskID(name)))
+
+
+def hit(bench: Bench, name: str = "", *, fatal: bool = True) -> None:
+    usage = Usage(cpu_s=2.0, peak_mem_bytes=64 << 20)
+    limitation = Limitation(
+        bench.container_id, "memory.max=67108864", "needed more", TaskID(name), usage, fatal
+    )
+    bench.event(ev.LimitHit(limitation))
+
+
+def terminal(bench: Bench) -> m.TaskStatus:
+    """The only terminal status sent since the bench was cleared."""
+    found = [s.status for s in bench.sent if isinstance(s, m.StatusUpdate) and s.status.state.terminal]
+    (status,) = found
+    return status
+
+
+def test_limits_are_raised_before_a_task_reaches_its_executor() -> None:
+    bench = bench_running("a")
+    actions = bench.core.handle(ev.FromMaster(1, m.RunTasks(FRAMEWORK, COMMAND, [task("b")])), bench.now)
+    wanted = (act.UpdateContainer, act.StartTask, act.SendToExecutor)
+    assert [type(action) for action in actions if isinstance(action, wanted)] == list(wanted)
+    update, start = (action for action in actions if isinstance(action, wanted[:2]))
+    assert isinstance(update, act.UpdateContainer)
+    assert isinstance(start, act.StartTask)
+    assert update.resources.millicpus == 2000
+    assert start.task_id == "b"
+
+
+def test_limits_of_tasks_that_came_while_the_executor_was_launched_are_raised_when_it_registers() -> None:
+    bench = Bench(settings=LIMITS)
+    bench.register()
+    bench.run(task("a"))
+    bench.run(task("b"))
+    (launch,) = bench.asked_for(act.LaunchContainer)
+    assert launch.resources.millicpus == 1000
+    bench.hello(places_tasks=True)
+    assert [update.resources.millicpus for update in bench.asked_for(act.UpdateContainer)] == [2000]
+
+
+def test_limits_are_lowered_after_tasks_ended_once_per_turn() -> None:
+    bench = bench_running("a", "b", "c")
+    for number, name in enumerate("ab", 4):
+        bench.update(name, TaskState.FINISHED, 2, number)
+        clear_task(bench, name)
+    updates = bench.asked_for(act.UpdateContainer)
+    assert updates[-1].resources.millicpus == 1000
+    assert len(updates) == 2
+
+
+def test_tasks_of_an_executor_that_places_none_have_no_limits_of_their_own() -> None:
+    bench = Bench(settings=LIMITS)
+    bench.running(task("a"))
+    bench.run(task("b"))
+    bench.update("b", TaskState.FINISHED, 1, 2)
+    assert not bench.asked_for(act.StartTask)
+    assert not bench.asked_for(act.EndTask)
+    assert terminal(bench).task_id == "b"
+
+
+def test_an_end_is_told_and_confirmed_only_when_nothing_is_left_of_the_task() -> None:
+    bench = bench_running("a", "b")
+    bench.update("a", TaskState.FINISHED, 2, 3)
+    bench.update("b", TaskState.FINISHED, 2, 4)
+    assert [end.task_id for end in bench.asked_for(act.EndTask)] == ["a", "b"]
+    assert not bench.statuses()
+    clear_task(bench, "b")
+    bench.turn(1.0)
+    assert bench.statuses() == [("b", TaskState.FINISHED, "")]
+    assert max((c.number for c in bench.told_executors(m.UpdatesStored)), default=0) <= 2
+    clear_task(bench, "a")
+    bench.turn(1.0)
+    assert ("a", TaskState.FINISHED, "") in bench.statuses()
+    assert bench.told_executors(m.UpdatesStored)[-1].number == 4
+    assert not bench.core.state.tasks
+
+
+def test_a_slave_that_dies_with_an_end_untold_hears_it_again() -> None:
+    bench = bench_running("a")
+    bench.update("a", TaskState.FINISHED, 2, 2)
+    again = bench.crash(settings=LIMITS)
+    again.register()
+    again.hello("a", unacknowledged=(m.TaskStatus(TaskID("a"), TaskState.FINISHED, 2),), places_tasks=True)
+    again.update("a", TaskState.FINISHED, 2, 2)
+    clear_task(again, "a")
+    assert terminal(again).state is TaskState.FINISHED
+    again.turn(1.0)
+    assert again.told_executors(m.UpdatesStored)[-1].number == 2
+
+
+def test_a_container_that_goes_first_does_not_change_an_end_that_was_reported() -> None:
+    bench = bench_running("a")
+    bench.update("a", TaskState.FINISHED, 2, 2)
+    bench.event(ev.ExecutorEnded(bench.container_id, ExitRecord(0)))
+    bench.event(ev.ContainerDestroyed(bench.container_id))
+    assert terminal(bench).state is TaskState.FINISHED
+
+
+def test_after_a_restart_limits_are_made_again_and_those_of_ended_tasks_removed() -> None:
+    bench = bench_running("a", "b")
+    again = bench.crash(settings=LIMITS)
+    again.register()
+    again.clear()
+    again.hello("a", "b", places_tasks=True)
+    assert [u.resources.millicpus for u in again.asked_for(act.UpdateContainer)] == [2000]
+    (keep,) = again.asked_for(act.KeepTasks)
+    assert keep.task_ids == ["a", "b"]
+    assert [start.task_id for start in again.asked_for(act.StartTask)] == ["a", "b"]
+
+
+def test_labels_for_the_slave_reach_the_module_and_outlive_a_restart() -> None:
+    bench = Bench(settings=LIMITS)
+    labels = {"offerd.oom_group": "0", "color": "blue"}
+    bench.running(task("a", labels=labels), places_tasks=True)
+    again = bench.crash(settings=LIMITS)
+    again.register()
+    again.hello("a", places_tasks=True)
+    (start,) = again.asked_for(act.StartTask)
+    assert start.labels == {"offerd.oom_group": "0"}
+
+
+def test_a_task_that_was_killed_for_a_limit_says_reason_limit_and_peak() -> None:
+    bench = bench_running("a", "b")
+    hit(bench, "a")
+    bench.update("a", TaskState.FAILED, 2, 3, reason=Reason.COMMAND_EXITED, exit_status=-9)
+    clear_task(bench, "a")
+    status = terminal(bench)
+    assert (status.state, status.reason) == (TaskState.KILLED, Reason.LIMIT_EXCEEDED)
+    assert (status.limit, status.message, status.source) == ("memory.max=67108864", "needed more", "executor")
+    assert status.usage == m.TaskUsage(2.0, 64 << 20)
+    assert ("F-1", "b") in bench.core.state.tasks
+
+
+def test_a_limit_that_killed_nobody_is_named_if_the_task_fails() -> None:
+    bench = bench_running("a")
+    hit(bench, "a", fatal=False)
+    assert not bench.told_executors(m.KillTask)
+    bench.update("a", TaskState.FAILED, 2, 2, reason=Reason.COMMAND_EXITED, message="exited with status 2")
+    clear_task(bench, "a")
+    status = terminal(bench)
+    assert (status.state, status.reason) == (TaskState.FAILED, Reason.COMMAND_EXITED)
+    assert (status.limit, status.message) == ("memory.max=67108864", "exited with status 2; needed more")
+
+
+def test_an_executor_that_was_killed_for_memory_is_reported_so_and_one_that_goes_on_is_not() -> None:
+    bench = bench_running("a")
+    hit(bench, fatal=False)
+    assert not bench.asked_for(act.DestroyContainer)
+    bench.event(ev.ExecutorEnded(bench.container_id, ExitRecord(-9)))
+    bench.event(ev.ContainerDestroyed(bench.container_id))
+    status = terminal(bench)
+    assert (status.reason, status.limit) == (Reason.LIMIT_EXCEEDED, "memory.max=67108864")
+
+
+def test_a_task_that_does_not_die_is_unkillable_and_its_neighbours_go_on() -> None:
+    bench = bench_running("a", "b")
+    framework_id = bench.core.state.containers[bench.container_id].framework_id
+    bench.from_master(m.KillTask(framework_id, TaskID("a"), grace_s=0.0))
+    bench.turn(0.6)
+    assert [kill.task_id for kill in bench.asked_for(act.KillTaskProcesses)] == ["a"]
+    bench.turn(1.1)
+    assert [look.task_id for look in bench.asked_for(act.InspectTask)] == ["a"]
+    for _ in range(2):
+        bench.event(
+            ev.TaskInspected(bench.container_id, TaskID("a"), "process 7 (dd) in uninterruptible sleep (D)")
+        )
+        bench.turn(5.1)
+    assert len(bench.asked_for(act.InspectTask)) == 3
+    assert not bench.asked_for(act.DestroyContainer)
+    assert bench.statuses().count(("a", TaskState.RUNNING, Reason.UNKILLABLE)) == 1
+    assert bench.core.state.used["cpus"] == 2000
+    # It dies after all, and its executor reports it.
+    bench.update("a", TaskState.KILLED, 2, 3)
+    clear_task(bench, "a")
+    assert terminal(bench).reason == Reason.KILLED_BY_FRAMEWORK
+    assert bench.core.state.used["cpus"] == 1000
+
+
+def test_an_executor_that_does_not_report_what_is_dead_is_ended() -> None:
+    bench = bench_running("a")
+    framework_id = bench.core.state.containers[bench.container_id].framework_id
+    bench.from_master(m.KillTask(framework_id, TaskID("a"), grace_s=0.0))
+    bench.turn(0.6)
+    bench.turn(1.1)
+    bench.event(ev.TaskInspected(bench.container_id, TaskID("a"), ""))
+    assert bench.asked_for(act.DestroyContainer)
+
+
+def test_a_container_that_does_not_die_makes_its_tasks_unkillable_and_holds_what_it_has() -> None:
+    bench = bench_running("a")
+    bench.event(ev.ExecutorEnded(bench.container_id, ExitRecord(0)))
+    bench.event(ev.Unkillable(bench.container_id, TaskID(""), "process 7 (dd) in uninterruptible sleep (D)"))
+    assert bench.statuses().count(("a", TaskState.RUNNING, Reason.UNKILLABLE)) == 1
+    assert bench.core.state.used["cpus"] == 1000
+    bench.event(ev.ContainerDestroyed(bench.container_id))
+    assert terminal(bench).reason == Reason.EXECUTOR_EXITED
+    assert bench.core.state.used["cpus"] == 0
