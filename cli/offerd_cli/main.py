@@ -23,6 +23,8 @@ COMMANDS = {
     "local": "A whole cluster on this host, until Ctrl-C.",
     "run": "Run a command on the cluster and stream its output.",
     "map": "Run a command once per argument, as xargs does, on the cluster.",
+    "mapreduce": "Run a MapReduce job of any programs.",
+    "data": "Data sets: files in blocks on the slaves.",
     "status": "The cluster in one look.",
     "slaves": "List the slaves.",
     "frameworks": "List the frameworks.",
@@ -37,7 +39,7 @@ COMMANDS = {
 
 SECTIONS = {
     "Start here": ("demo", "local", "doctor"),
-    "Work": ("run", "map"),
+    "Work": ("run", "map", "mapreduce", "data"),
     "Look": ("status", "slaves", "frameworks", "tasks", "logs", "kill"),
     "Daemons": ("master", "slave"),
 }

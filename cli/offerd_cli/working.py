@@ -90,7 +90,7 @@ class Work:
 
     def to_the_end(self) -> int:
         """Returns the exit status. Raises `OfferdError` if there is no master, or if it refuses us."""
-        with _signals_interrupt():
+        with signals_interrupt():
             try:
                 self.driver.set_filters(self.batch.filters())
                 self.driver.start()
@@ -206,7 +206,7 @@ class Explainer:
 
 
 @contextmanager
-def _signals_interrupt() -> Iterator[None]:
+def signals_interrupt() -> Iterator[None]:
     """SIGTERM and SIGHUP interrupt as Ctrl-C does, so that no task is left running unseen."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:

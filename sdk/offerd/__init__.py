@@ -1,6 +1,8 @@
 """What a framework author imports: messages, resources, ids, codec, scheduler and executor drivers.
 
 The public names are imported when first used (PEP 562): a daemon that wants `offerd.messages` pays for no driver.
+Frameworks that are installed beside it are names here, too (`from offerd import mapreduce`), by their entry points in the
+group `offerd.frameworks`: the SDK itself knows none of them.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
         TaskError,
     )
     from offerd.executor import Executor, ExecutorDriver
+    from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
     from offerd.messages import (
         CommandInfo,
         ExecutorInfo,
@@ -50,14 +53,18 @@ _HOME = {
     "ClusterExecutor": "cluster_executor",
     "ClusterFuture": "cluster_executor",
     "CommandInfo": "messages",
+    "ContainerID": "ids",
     "Executor": "executor",
     "ExecutorDriver": "executor",
+    "ExecutorID": "ids",
     "ExecutorInfo": "messages",
     "Filters": "messages",
     "FrameworkError": "errors",
+    "FrameworkID": "ids",
     "FrameworkInfo": "messages",
     "MessageTooLarge": "errors",
     "Offer": "messages",
+    "OfferID": "ids",
     "OfferdError": "errors",
     "OperatorClient": "operator",
     "Reason": "messages",
@@ -65,7 +72,9 @@ _HOME = {
     "resubmit": "resubmission",
     "Scheduler": "scheduler",
     "SchedulerDriver": "driver",
+    "SlaveID": "ids",
     "TaskError": "errors",
+    "TaskID": "ids",
     "TaskInfo": "messages",
     "TaskState": "messages",
     "TaskStatus": "messages",
@@ -81,21 +90,27 @@ __all__ = [
     "ClusterExecutor",
     "ClusterFuture",
     "CommandInfo",
+    "ContainerID",
     "Executor",
     "ExecutorDriver",
+    "ExecutorID",
     "ExecutorInfo",
     "Filters",
     "FrameworkError",
+    "FrameworkID",
     "FrameworkInfo",
     "MessageTooLarge",
     "Offer",
+    "OfferID",
     "OfferdError",
     "OperatorClient",
     "Reason",
     "Resources",
     "Scheduler",
     "SchedulerDriver",
+    "SlaveID",
     "TaskError",
+    "TaskID",
     "TaskInfo",
     "TaskState",
     "TaskStatus",
@@ -107,11 +122,18 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import the module that a public name lives in."""
     home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name) if home else _framework(name)
     globals()[name] = value
     return value
+
+
+def _framework(name: str) -> Any:
+    """The installed framework of that name. Raises `AttributeError` if there is none."""
+    from importlib.metadata import entry_points
+
+    for point in () if name.startswith("_") else entry_points(group="offerd.frameworks", name=name):
+        return point.load()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,129 @@
+"""`offerd data`: put files on the slaves' disks in blocks, so that jobs find them near."""
+
+from __future__ import annotations
+
+import time
+
+import click
+from rich.table import Table
+
+from offerd.errors import BadInput
+from offerd_cli.options import master_option
+from offerd_cli.units import format_bytes, format_duration, parse_amount
+
+
+@click.group(short_help="Data sets: files in blocks on the slaves.")
+def command() -> None:
+    """Place files on the slaves, for jobs that read them as --input data:SET."""
+
+
+@command.command(short_help="Place files as a set.")
+@master_option
+@click.option(
+    "--replicas",
+    type=click.IntRange(1, 100),
+    default=2,
+    help="Of each block.  [default: 2, or 1 on one slave]",
+)
+@click.option("--block-size", default="32M", show_default=True, help="Blocks end where lines end.")
+@click.argument("name", metavar="SET")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.pass_context
+def put(
+    context: click.Context, *, master: str, replicas: int, block_size: str, name: str, paths: tuple[str, ...]
+) -> None:
+    """Cut the files (or all files of directories) into blocks and place each on some slaves."""
+    from offerd_cli.screen import Screen
+    from offerd_frameworks.mapreduce import blocks
+
+    screen = Screen("offerd data put")
+    on = blocks.hosts(master)
+    if context.get_parameter_source("replicas") is click.core.ParameterSource.DEFAULT:
+        replicas = min(replicas, len(on)) or 1
+    block_bytes = parse_amount("disk", block_size)
+    if not 0 < block_bytes <= 1 << 30:
+        raise BadInput(f"--block-size {block_size} cannot be; give 1K to 1G")
+    began = time.monotonic()
+    found = blocks.put(
+        name,
+        paths,
+        on,
+        replicas=replicas,
+        block_bytes=block_bytes,
+        progress=lambda done, total: screen.progress(done >> 20, max(total >> 20, 1), text="MiB"),
+    )
+    screen.end_progress()
+    click.echo(
+        f"{name}: {format_bytes(found.length)} in {len(found.blocks)} block{'s' * (len(found.blocks) != 1)}, "
+        f"{replicas} replica{'s' * (replicas != 1)} on {len(on)} slave{'s' * (len(on) != 1)}, "
+        f"in {format_duration(time.monotonic() - began)}"
+    )
+
+
+@command.command(short_help="List sets, or the blocks of one.")
+@master_option
+@click.option("-a", "--all", "shows_all", is_flag=True, help="Also what running jobs keep there.")
+@click.argument("name", required=False, metavar="[SET]")
+def ls(*, master: str, shows_all: bool, name: str | None) -> None:
+    """List all sets; of one set, its blocks and where their replicas are now."""
+    from offerd_cli import render
+    from offerd_frameworks.mapreduce import blocks
+
+    on = blocks.hosts(master)
+    if name is not None:
+        blocks.check_name(name)
+        found = blocks.find(name, on)
+        if found is None:
+            raise BadInput(f"there is no set {name}")
+        table = _table("BLOCK", "SIZE", "SLAVES")
+        for block in found.blocks:
+            where = ", ".join(host.hostname for host in block.places) or "nowhere: lost"
+            table.add_row(block.name, format_bytes(block.length), where)
+        render.print_table(render.console(), table)
+        return
+    table = _table("SET", "SIZE", "BLOCKS", "REPLICAS", "PLACED", "STATE")
+    for each in blocks.names(on):
+        if each.startswith(blocks.JOB_PREFIX) and not shows_all:
+            continue
+        found = blocks.find(each, on)
+        if found is None:
+            table.add_row(
+                each, "", "", "", "", "files of a job" if each.startswith(blocks.JOB_PREFIX) else "unfinished"
+            )
+            continue
+        state = (
+            f"{len(found.missing)} blocks lost"
+            if found.missing
+            else f"{found.short} replicas missing"
+            if found.short
+            else "whole"
+        )
+        placed = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.created_s))
+        table.add_row(
+            each, format_bytes(found.length), str(len(found.blocks)), str(found.replicas), placed, state
+        )
+    if table.row_count:
+        render.print_table(render.console(), table)
+    else:
+        click.echo("no sets; place one with `offerd data put SET PATH...`")
+
+
+@command.command(short_help="Remove sets.")
+@master_option
+@click.argument("names", nargs=-1, required=True, metavar="SET...")
+def rm(*, master: str, names: tuple[str, ...]) -> None:
+    """Remove sets from all slaves."""
+    from offerd_frameworks.mapreduce import blocks
+
+    on = blocks.hosts(master)
+    for name in names:
+        blocks.check_name(name)
+        if not blocks.remove(name, on):
+            raise BadInput(f"there is no set {name}")
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold dim", padding=(0, 3, 0, 0))
+    for title in titles:
+        table.add_column(title, justify="right" if title in ("SIZE", "BLOCKS", "REPLICAS") else "left")
+    return table

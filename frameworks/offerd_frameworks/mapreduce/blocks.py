@@ -1,0 +1,243 @@
+"""Data sets: files cut into blocks, replicas of which lie in the slaves' data directories, and the manifest that says where.
+
+On each slave that holds something of a set lie its blocks and a copy of the set's manifest, so that whoever can ask the
+master finds every set without a server of names:
+
+    DATA_DIR/SET/manifest.json
+    DATA_DIR/SET/block-00000 ...
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import offerd
+from offerd import BadInput, OfferdError
+from offerd_frameworks.mapreduce.splits import Piece, Place, Split, input_files, split_files
+from offerd_frameworks.mapreduce.transfer import Server, TransferError
+
+MANIFEST = "manifest.json"
+UPLOADS = 4
+JOB_PREFIX = "job-"
+"""Sets of this name hold the files of running jobs; `offerd data ls` shows them only if asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A slave as far as data goes."""
+
+    slave_id: str
+    hostname: str
+    address: str
+
+
+@dataclass(slots=True)
+class Block:
+    """One block of a set, and the slaves that hold a replica now."""
+
+    name: str
+    length: int
+    crc32: int
+    pieces: list[Piece]
+    places: list[Host] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class DataSet:
+    """A set as it is found."""
+
+    name: str
+    length: int
+    replicas: int
+    created_s: float
+    blocks: list[Block]
+
+    @property
+    def missing(self) -> list[Block]:
+        """Blocks of which no replica is to be had."""
+        return [block for block in self.blocks if not block.places]
+
+    @property
+    def short(self) -> int:
+        """How many replicas are missing in all."""
+        return sum(max(0, self.replicas - len(block.places)) for block in self.blocks)
+
+
+def hosts(master: str | None) -> list[Host]:
+    """The slaves that are at work, from the master. Raises `OfferdError`."""
+    with offerd.OperatorClient(master) as client:
+        return sorted(
+            (
+                Host(slave.info.slave_id, slave.info.hostname, slave.info.files_address)
+                for slave in client.slaves()
+                if slave.state == "active" and slave.info.files_address
+            ),
+            key=lambda host: host.hostname,
+        )
+
+
+def put(
+    name: str,
+    paths: Iterable[str],
+    on: Sequence[Host],
+    *,
+    replicas: int,
+    block_bytes: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> DataSet:
+    """Place the files' blocks on the slaves `on`, evenly, each on so many of them; the manifest last.
+
+    Raises `BadInput`, and `OfferdError` if a slave refuses; then nothing of the set stays.
+    """
+    check_name(name)
+    if not on:
+        raise OfferdError("no slave is there to place data on; start one")
+    if not 1 <= replicas <= len(on):
+        raise BadInput(f"{replicas} replicas on {len(on)} slaves cannot be; give 1 to {len(on)}")
+    if find(name, on) is not None:
+        raise BadInput(f"there is a set {name} already; remove it with `offerd data rm {name}`")
+    splits = split_files(input_files(paths), block_bytes)
+    total = sum(split.length for split in splits)
+    found = DataSet(name, total, replicas, time.time(), [])
+    done = 0
+    try:
+        with ThreadPoolExecutor(UPLOADS) as pool:
+            uploads = [
+                pool.submit(
+                    _put_block, name, index, split, [on[(index + n) % len(on)] for n in range(replicas)]
+                )
+                for index, split in enumerate(splits)
+            ]
+            for upload in uploads:
+                block = upload.result()
+                found.blocks.append(block)
+                done += block.length
+                progress(done, total)
+        manifest = _manifest(found)
+        holders = {host.slave_id: host for block in found.blocks for host in block.places}
+        for host in holders.values() or on[:1]:
+            with Server(host.address) as server:
+                server.put(f"/data/{name}/{MANIFEST}", manifest)
+    except BaseException as error:
+        remove(name, on)
+        if isinstance(error, TransferError | OSError):
+            raise OfferdError(f"the set {name} was not stored: {error}") from None
+        raise
+    return found
+
+
+def _put_block(name: str, index: int, split: Split, places: list[Host]) -> Block:
+    content = b"".join(_read(piece) for piece in split.pieces)
+    offset, pieces = 0, []
+    for piece in split.pieces:
+        pieces.append(piece._replace(offset=offset))
+        offset += piece.length
+    block = Block(f"block-{index:05d}", len(content), zlib.crc32(content), pieces, places)
+    for host in places:
+        with Server(host.address) as server:
+            server.put(f"/data/{name}/{block.name}", content)
+    return block
+
+
+def _read(piece: Piece) -> bytes:
+    with open(piece.name, "rb") as file:
+        file.seek(piece.offset)
+        return file.read(piece.length)
+
+
+def _manifest(data_set: DataSet) -> bytes:
+    document = {
+        "set": data_set.name,
+        "bytes": data_set.length,
+        "replicas": data_set.replicas,
+        "created_s": data_set.created_s,
+        "blocks": [
+            {
+                "name": block.name,
+                "bytes": block.length,
+                "crc32": block.crc32,
+                "pieces": block.pieces,
+                "slaves": [host.hostname for host in block.places],
+            }
+            for block in data_set.blocks
+        ],
+    }
+    return json.dumps(document, indent=1).encode()
+
+
+def find(name: str, on: Sequence[Host]) -> DataSet | None:
+    """The set of that name, with the places that hold its blocks now, whatever the manifest says of them."""
+    held: dict[str, list[Host]] = {}
+    document: dict[str, Any] | None = None
+    for host in on:
+        with suppress(TransferError), Server(host.address) as server:
+            names = {str(entry["name"]) for entry in server.listing(f"/data/{name}/")}
+            for block in names - {MANIFEST}:
+                held.setdefault(block, []).append(host)
+            if document is None and MANIFEST in names:
+                document = json.loads(server.read(f"/data/{name}/{MANIFEST}"))
+    if document is None:
+        return None
+    blocks = [
+        Block(
+            block["name"],
+            block["bytes"],
+            block["crc32"],
+            [Piece(*piece) for piece in block["pieces"]],
+            held.get(block["name"], []),
+        )
+        for block in document["blocks"]
+    ]
+    return DataSet(name, document["bytes"], document["replicas"], document["created_s"], blocks)
+
+
+def names(on: Sequence[Host]) -> list[str]:
+    """All sets, complete or not."""
+    found: set[str] = set()
+    for host in on:
+        with suppress(TransferError), Server(host.address) as server:
+            found.update(str(entry["name"]) for entry in server.listing("/data/"))
+    return sorted(found)
+
+
+def remove(name: str, on: Sequence[Host]) -> int:
+    """Remove a set from these slaves; how many had something of it. A slave that is silent keeps its part."""
+    had = 0
+    for host in on:
+        with suppress(TransferError), Server(host.address) as server:
+            had += server.delete(f"/data/{name}")
+    return had
+
+
+def check_name(name: str) -> None:
+    """Raise `BadInput` for a name that no set can have."""
+    letters = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:@=+-")
+    if not name or len(name) > 128 or not set(name) <= letters or not (name[0].isalnum() or name[0] == "_"):
+        raise BadInput(f"{name!r} cannot name a set; use letters, digits, `-`, `_` and dots")
+
+
+def splits_of(name: str, on: Sequence[Host]) -> list[Split]:
+    """A map's input for each block. Raises `BadInput` if there is no such set, `OfferdError` if a block is lost."""
+    found = find(name, on)
+    if found is None:
+        raise BadInput(f"there is no set {name}; see `offerd data ls`")
+    if found.missing:
+        raise OfferdError(
+            f"{len(found.missing)} of {len(found.blocks)} blocks of {name} are on no slave that answers; "
+            "bring their slaves back, or put the set again"
+        )
+    return [
+        Split(
+            tuple(block.pieces),
+            f"{name}/{block.name}",
+            tuple(Place(host.slave_id, host.address) for host in block.places),
+        )
+        for block in found.blocks
+    ]

@@ -1,0 +1,110 @@
+"""What a task on a slave is told: the description that `task` reads, and the variables that Hadoop's scripts know."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from offerd import CommandInfo, Resources, TaskInfo
+from offerd_frameworks.mapreduce.job import Job
+from offerd_frameworks.mapreduce.task import VARIABLE, pack
+from offerd_frameworks.mapreduce.work import Attempt, JobState, Kind
+
+EXECUTOR_ID = "mapreduce"
+LEAST_SORT_BYTES = 8 << 20
+MOST_SORT_BYTES = 64 << 20
+"""More does not sort faster: what fits into the processor's caches does."""
+RUN = 'exec "$OFFERD_PYTHON" -m offerd_frameworks.mapreduce.task'
+CLEAN = "rm -rf -- ../{job}.*/output ../{job}.*/index ../{job}.*/segment-* ../../files-job-{job}"
+CLEAN_RESOURCES = Resources.of(cpus="0.01", mem="4M")
+CLEAN_LIMIT_S = 20.0
+
+
+class Describer:
+    """Writes the tasks of one job. `shelves` are the file servers that hold the job's files."""
+
+    def __init__(self, job_id: str, job: Job, files: list[str], shelves: list[str]) -> None:
+        self._job = job
+        self._job_id = job_id
+        self._files = files
+        self._shelves = shelves
+        self._hadoop_id = f"{time.strftime('%Y%m%d%H%M')}_{os.getpid() % 10000:04d}"
+
+    def task(self, state: JobState, attempt: Attempt) -> TaskInfo:
+        """Ready to be launched."""
+        is_map = attempt.work.kind is Kind.MAP
+        description: dict[str, Any] = {
+            "id": attempt.task_id,
+            "kind": "map" if is_map else "reduce",
+            "set": f"job-{self._job_id}",
+            "files": self._files,
+            "shelves": self._shelves,
+            "reduces": len(state.reduces),
+            "job": self._variables(state, attempt),
+            "environment": dict(self._job.environment),
+            **(self._map(attempt) if is_map else self._reduce(state, attempt)),
+        }
+        return TaskInfo(
+            attempt.task_id,  # type: ignore[arg-type]
+            state.rules.resources,
+            EXECUTOR_ID,  # type: ignore[arg-type]
+            CommandInfo(shell=RUN, environment={VARIABLE: pack(description)}),
+            time_limit_s=attempt.time_limit_s,
+            name=f"{self._job.title} {'map' if is_map else 'reduce'} {attempt.work.index}",
+        )
+
+    def _map(self, attempt: Attempt) -> dict[str, Any]:
+        split = attempt.work.split
+        assert split is not None
+        return {
+            "mapper": self._job.mapper,
+            "combiner": self._job.combiner,
+            "pieces": split.pieces,
+            "block": split.block,
+            "places": split.places,
+            "sort_bytes": min(MOST_SORT_BYTES, max(LEAST_SORT_BYTES, self._job.resources().mem_bytes // 4)),
+        }
+
+    def _reduce(self, state: JobState, attempt: Attempt) -> dict[str, Any]:
+        bounds = [None, *(key.decode("latin-1") for key in state.boundaries or ()), None]
+        containers: dict[tuple[str, str], int] = {}
+        maps = []
+        for work in state.maps:
+            output = work.output
+            assert output is not None
+            container = containers.setdefault((output.address, output.container_id), len(containers))
+            maps.append((container, output.task_id, output.size))
+        return {
+            "reducer": self._job.reducer,
+            "low": bounds[attempt.work.index],
+            "high": bounds[attempt.work.index + 1],
+            "containers": list(containers),
+            "maps": maps,
+        }
+
+    def _variables(self, state: JobState, attempt: Attempt) -> dict[str, str]:
+        letter, index = attempt.work.kind.value, attempt.work.index
+        task = f"{self._hadoop_id}_{letter}_{index:06d}"
+        return {
+            "mapreduce_job_id": f"job_{self._hadoop_id}",
+            "mapreduce_job_name": self._job.title,
+            "mapreduce_job_maps": str(len(state.maps)),
+            "mapreduce_job_reduces": str(len(state.reduces)),
+            "mapreduce_task_id": f"task_{task}",
+            "mapreduce_task_attempt_id": f"attempt_{task}_{attempt.number}",
+            "mapreduce_task_ismap": "true" if attempt.work.kind is Kind.MAP else "false",
+            "mapreduce_task_partition": str(index),
+        }
+
+
+def cleaning(job_id: str, number: int) -> TaskInfo:
+    """A small task that removes what a job's tasks on a slave have left, but for their logs."""
+    return TaskInfo(
+        f"clean-{job_id}.{number}",  # type: ignore[arg-type]
+        CLEAN_RESOURCES,
+        EXECUTOR_ID,  # type: ignore[arg-type]
+        CommandInfo(shell=CLEAN.format(job=job_id)),
+        time_limit_s=CLEAN_LIMIT_S,
+        name="clean up",
+    )

@@ -1,0 +1,189 @@
+"""The framework as a program uses it: connect, submit jobs, wait for them.
+
+with MapReduce() as framework:
+    handles = [framework.submit(job) for job in jobs]
+    for handle in handles:
+        print(handle.result().elapsed_s)
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+import offerd
+from offerd_frameworks.mapreduce import blocks
+from offerd_frameworks.mapreduce.describe import EXECUTOR_ID, Describer
+from offerd_frameworks.mapreduce.job import DATA_PREFIX, Job
+from offerd_frameworks.mapreduce.output import OutputDirectory
+from offerd_frameworks.mapreduce.progress import Progress, Summary
+from offerd_frameworks.mapreduce.scheduler import MapReduceScheduler, Running
+from offerd_frameworks.mapreduce.splits import Split, input_files, split_files
+from offerd_frameworks.mapreduce.transfer import Server, TransferError
+
+BACKGROUND_THREADS = 8
+TICK_S = 0.2
+SHELVES = 3
+"""On so many slaves lie the files of a job."""
+CONNECT_TIMEOUT_S = 5.0
+LINGER_S = 6.0
+
+
+class JobHandle:
+    """A submitted job."""
+
+    def __init__(self, framework: MapReduce, running: Running) -> None:
+        self._framework = framework
+        self._running = running
+
+    @property
+    def job_id(self) -> str:
+        return self._running.job_id
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is; some times a second it is new."""
+        return self._running.progress
+
+    def done(self) -> bool:
+        return self._running.done.done()
+
+    def result(self, timeout_s: float | None = None) -> Summary:
+        """Wait for its end. Raises `OfferdError` with the reason if it failed, `TimeoutError` if it takes longer."""
+        return self._running.done.result(timeout_s)
+
+    def cancel(self) -> None:
+        """Kill its tasks; `result` raises then."""
+        self._framework.cancel(self)
+
+
+class MapReduce:
+    """One framework on the cluster; any number of jobs share what it gets. Without a job it holds nothing.
+
+    `master` as for `SchedulerDriver`. Raises `OfferdError` if there is none.
+    """
+
+    def __init__(
+        self, master: str | None = None, *, name: str = "mapreduce", user: str = "", role: str = "*"
+    ) -> None:
+        self._master = master
+        self._pool = ThreadPoolExecutor(BACKGROUND_THREADS, thread_name_prefix="mapreduce")
+        self._scheduler = MapReduceScheduler(self._pool)
+        info = offerd.FrameworkInfo(
+            name,
+            user=user,
+            role=role,
+            executors=[
+                offerd.ExecutorInfo(
+                    offerd.ExecutorID(EXECUTOR_ID), module="offerd_executors.command", name="mapreduce"
+                )
+            ],
+            hostname=socket.gethostname(),
+        )
+        self._driver = offerd.SchedulerDriver(
+            self._scheduler, info, master, connect_timeout_s=CONNECT_TIMEOUT_S
+        )
+        self._scheduler.driver = self._driver
+        self._driver.set_needs_offers(False)
+        self._closing = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="mapreduce-ticks", daemon=True)
+        self._driver.start()
+        self._driver.wait_registered()
+        self._ticker.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def submit(self, job: Job) -> JobHandle:
+        """Begin with a job; returns when its input is known and its files are placed. Raises `BadInput`, `OfferdError`."""
+        job.check()
+        hosts = blocks.hosts(self._master)
+        splits = _splits(job, hosts)
+        contents = job.read_files()
+        job_id = f"{job.title}-{secrets.token_hex(3)}".replace(".", "-")
+        output = OutputDirectory(job.output)
+        try:
+            shelves = _place(job_id, contents, hosts)
+            with offerd.OperatorClient(self._master) as client:
+                cpus = client.cluster().total.millicpus / 1000
+        except BaseException:
+            output.discard()
+            raise
+        name = f"{blocks.JOB_PREFIX}{job_id}"
+        running = Running(
+            job_id=job_id,
+            job=job,
+            splits=splits,
+            output=output,
+            describer=Describer(job_id, job, list(contents), [host.address for host in shelves]),
+            cluster_cpus=cpus,
+            forget_files=lambda: blocks.remove(name, shelves),
+        )
+        self._driver.call_soon(self._scheduler.add, self._driver, running)
+        return JobHandle(self, running)
+
+    def cancel(self, handle: JobHandle) -> None:
+        """As `JobHandle.cancel`."""
+        self._driver.call_soon(self._scheduler.cancel, self._driver, handle.job_id)
+
+    def close(self) -> None:
+        """End: jobs that still run are cancelled, what tasks have left on the slaves is removed where that is quick."""
+        for job_id in list(self._scheduler.job_ids()):
+            self._driver.call_soon(self._scheduler.cancel, self._driver, job_id)
+        give_up_at = time.monotonic() + LINGER_S
+        while not self._scheduler.is_idle and time.monotonic() < give_up_at and self._driver.is_registered:
+            time.sleep(TICK_S / 4)
+        self._closing.set()
+        self._ticker.join()
+        self._pool.shutdown()
+        self._driver.stop()
+        self._driver.join()
+
+    def _tick(self) -> None:
+        while not self._closing.wait(TICK_S):
+            if not self._scheduler.is_idle:
+                self._driver.call_soon(self._scheduler.tick, self._driver)
+
+
+def _splits(job: Job, hosts: Sequence[blocks.Host]) -> list[Split]:
+    """The maps' inputs: of data sets block by block, of paths cut here."""
+    sets = [text.removeprefix(DATA_PREFIX) for text in job.input if text.startswith(DATA_PREFIX)]
+    paths = [text for text in job.input if not text.startswith(DATA_PREFIX)]
+    splits = [split for name in sets for split in blocks.splits_of(name, hosts)]
+    if paths:
+        splits += split_files(input_files(paths), job.block_bytes)
+    return splits
+
+
+def _place(job_id: str, contents: dict[str, bytes], hosts: Sequence[blocks.Host]) -> list[blocks.Host]:
+    """Put the job's files on some slaves, from where its tasks fetch them; those slaves."""
+    if not contents:
+        return []
+    shelves: list[blocks.Host] = []
+    why = "there is no slave"
+    for host in hosts:
+        try:
+            with Server(host.address) as server:
+                for name, content in contents.items():
+                    blocks.check_name(name)
+                    server.put(f"/data/{blocks.JOB_PREFIX}{job_id}/{name}", content)
+        except (TransferError, OSError) as error:
+            why = str(error)
+            continue
+        shelves.append(host)
+        if len(shelves) == SHELVES:
+            break
+    if not shelves:
+        raise offerd.OfferdError(f"the job's files cannot be placed: {why}")
+    return shelves

@@ -1,0 +1,124 @@
+"""A job: what to run over which input, as its author said it, and checked."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import offerd
+from offerd import BadInput
+
+BLOCK_BYTES = 32 << 20
+"""One map task's input: some seconds of work, and its sort fits into a small task's memory."""
+DATA_PREFIX = "data:"
+MAX_FILE_BYTES = 64 << 20
+_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One MapReduce job.
+
+    `mapper`, `reducer` and `combiner` are shell commands with Hadoop Streaming's conventions: lines in, `KEY TAB VALUE`
+    lines out, the reducer's and combiner's input sorted by key. `input` names files and directories that every slave sees
+    under the same path, or data sets as `data:SET`. `output` is a directory that must not exist yet (or be empty).
+    `files` are copied into each task's working directory. `reduces=0`: the mappers' output is the job's.
+
+    `time_limit_s` is a task's; None lets the framework say what is honest. `delay_s` is how long the job waits for a slave
+    that holds a block before it reads the block from afar (delay scheduling).
+    """
+
+    input: tuple[str, ...]
+    output: str
+    mapper: str
+    reducer: str = ""
+    combiner: str = ""
+    reduces: int = 1
+    files: tuple[str, ...] = ()
+    name: str = ""
+    cpus: str = "1"
+    mem: str = "256M"
+    block_bytes: int = BLOCK_BYTES
+    time_limit_s: float | None = None
+    delay_s: float = 5.0
+    max_attempts: int = 4
+    speculate: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
+    staged: Mapping[str, bytes] = field(default_factory=dict)
+    """Further files for the tasks' directories, by name."""
+
+    def check(self) -> None:
+        """Raise `BadInput` on what cannot be, with one line."""
+        if not self.mapper.strip():
+            raise BadInput("the mapper is missing; give a command, or `cat` for none")
+        if self.reduces < 0:
+            raise BadInput(f"{self.reduces} reduces cannot be; give 0 for a job of maps alone, or more")
+        if self.reduces and not self.reducer.strip():
+            raise BadInput("the reducer is missing; give a command, or 0 reduces for a job of maps alone")
+        if self.combiner and not self.reduces:
+            raise BadInput("a combiner without reduces has nothing to combine for; leave it out")
+        if not self.input:
+            raise BadInput("the input is missing; name files, directories, or data:SET")
+        if self.block_bytes < 1:
+            raise BadInput("a block has at least one byte")
+        if self.max_attempts < 1:
+            raise BadInput("a task needs at least one attempt")
+        for what, seconds in (("time limit", self.time_limit_s), ("delay", self.delay_s)):
+            if seconds is not None and not 0 <= seconds < math.inf:
+                raise BadInput(f"a {what} of {seconds} seconds cannot be")
+        if self.time_limit_s == 0:
+            raise BadInput("a time limit must be more than nothing")
+        self.resources()
+        check_output(self.output)
+
+    def resources(self) -> offerd.Resources:
+        """What one task holds. Raises `BadInput`."""
+        found = offerd.Resources.of(cpus=self.cpus, mem=self.mem)
+        if not found.millicpus:
+            raise BadInput("a task needs some cpu; give it 0.1 or more")
+        if found.mem_bytes < 32 << 20:
+            raise BadInput(f"{self.mem} of memory are too few for a task; give it 32M or more")
+        return found
+
+    @property
+    def title(self) -> str:
+        """What listings show."""
+        return (
+            _NAME.sub("-", self.name or self.mapper.split()[0].rpartition("/")[2]).strip("-.")[:40] or "job"
+        )
+
+    def read_files(self) -> dict[str, bytes]:
+        """The content of `files` and `staged` by the name they have in a task's directory. Raises `BadInput`."""
+        found = dict(self.staged)
+        for text in self.files:
+            path = Path(text)
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise BadInput(f"cannot read the file {text}: {error.strerror}") from None
+            if len(content) > MAX_FILE_BYTES:
+                raise BadInput(
+                    f"{text} is larger than {MAX_FILE_BYTES >> 20} MiB; put it where every slave sees it"
+                )
+            if path.name in found:
+                raise BadInput(f"two files are called {path.name}; rename one of them")
+            found[path.name] = content
+        return found
+
+
+def check_output(output: str) -> None:
+    """Raise `BadInput` if there is something already."""
+    if not output:
+        raise BadInput("the output is missing; name a directory that is not there yet")
+    path = Path(output)
+    try:
+        if path.is_dir() and not os.listdir(path):
+            return
+    except OSError as error:
+        raise BadInput(f"cannot look into {output}: {error.strerror}") from None
+    if os.path.lexists(path):
+        raise BadInput(f"the output {output} is there already; remove it, or name another")

@@ -1,0 +1,103 @@
+"""Partitions of sorted map outputs: each reducer gets a range of keys, and the ranges are chosen when all maps are done.
+
+A map task's output is one file, sorted by key. Beside it lies an *index*: the key at every so many bytes. From samples of
+the indexes the framework chooses boundaries that cut the whole into even parts; a reducer finds its part of each file by a
+look into the index and one page of the file. So no line is touched to be partitioned, and the part files, one after the
+other, are sorted as a whole.
+"""
+
+from __future__ import annotations
+
+import bisect
+import io
+import json
+import os
+from collections.abc import Callable, Iterable
+from typing import BinaryIO
+
+TAB = b"\t"
+FINEST_STEP_BYTES = 512
+COARSEST_STEP_BYTES = 64 << 10
+ENTRIES = 128
+"""Steps are at most so coarse that a small file has as many entries."""
+MAX_KEY_BYTES = 1024
+"""Longer keys are not made boundaries."""
+
+Index = list[tuple[int, bytes]]
+"""`(offset of a line, its key)`, rising; the first line is always in it."""
+Read = Callable[[int, int], bytes]
+"""`read(offset, length)` of a map output."""
+
+
+def key_of(line: bytes) -> bytes:
+    """All before the first TAB; the whole line if there is none."""
+    return line.rstrip(b"\n").partition(TAB)[0]
+
+
+def make_index(file: BinaryIO) -> Index:
+    """The index of a sorted file, by a look at each step."""
+    size = os.fstat(file.fileno()).st_size
+    step = min(COARSEST_STEP_BYTES, max(FINEST_STEP_BYTES, size // ENTRIES))
+    index: Index = []
+    offset = 0
+    while offset < size:
+        file.seek(offset)
+        key = key_of(file.readline())
+        if not index or len(key) <= MAX_KEY_BYTES:
+            index.append((offset, key))
+        file.seek(max(offset, offset + step - 1))
+        file.readline()
+        offset = file.tell()
+    return index
+
+
+def samples(index: Index, size: int, number: int) -> list[tuple[bytes, int]]:
+    """At most `number` keys of an index, each with the bytes that follow it up to the next."""
+    stride = max(1, -(-len(index) // number))
+    chosen = [entry for entry in index[::stride] if len(entry[1]) <= MAX_KEY_BYTES]
+    ends = [*(offset for offset, _ in chosen[1:]), size]
+    return [(key, end - offset) for (offset, key), end in zip(chosen, ends, strict=False)]
+
+
+def choose_boundaries(sampled: Iterable[tuple[bytes, int]], parts: int) -> list[bytes]:
+    """`parts - 1` keys: partition i holds the keys from boundary i-1 on and below boundary i. Even parts, by the samples.
+
+    A key that holds more than a part makes some partitions empty; no key is ever in two.
+    """
+    ordered = sorted(sampled)
+    total = sum(weight for _, weight in ordered)
+    boundaries: list[bytes] = []
+    seen = 0
+    for key, weight in ordered:
+        while len(boundaries) < parts - 1 and seen + weight / 2 >= total * (len(boundaries) + 1) / parts:
+            boundaries.append(key)
+        seen += weight
+    last = ordered[-1][0] + b"\0" if ordered else b""
+    return boundaries + [last] * (parts - 1 - len(boundaries))
+
+
+def find(index: Index, size: int, boundary: bytes | None, read: Read) -> int:
+    """The offset of the first line whose key is not below `boundary` (None: `size`), in a sorted file with this index."""
+    if boundary is None:
+        return size
+    position = bisect.bisect_left(index, boundary, key=lambda entry: entry[1])
+    if position == 0:
+        return 0
+    # The line looked for is after the last entry below the boundary, and not after the next entry.
+    offset = index[position - 1][0]
+    end = index[position][0] if position < len(index) else size
+    for line in io.BytesIO(read(offset, end - offset)):  # not splitlines(): a CR ends no line
+        if key_of(line) >= boundary:
+            break
+        offset += len(line)
+    return offset
+
+
+def pack(index: Index) -> bytes:
+    """As a file."""
+    return json.dumps([[offset, key.decode("latin-1")] for offset, key in index]).encode()
+
+
+def unpack(content: bytes) -> Index:
+    """What `pack` made. Raises `ValueError`."""
+    return [(offset, key.encode("latin-1")) for offset, key in json.loads(content)]

@@ -1,0 +1,189 @@
+"""A reduce task: this partition's part of every map output, fetched, merged, and through the reducer."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from offerd_frameworks.mapreduce import ranges
+from offerd_frameworks.mapreduce.map_task import INDEX, OUTPUT
+from offerd_frameworks.mapreduce.streaming import (
+    Reporter,
+    Stage,
+    count_lines,
+    job_environment,
+    merge_words,
+    sort_environment,
+)
+from offerd_frameworks.mapreduce.transfer import Server, TransferError
+
+FETCHERS = 4
+
+
+class Unfetchable(Exception):
+    """These maps' outputs cannot be had any more: the maps are to be run again."""
+
+    def __init__(self, maps: list[int], why: str) -> None:
+        super().__init__(why)
+        self.maps = maps
+
+
+def run(task: dict[str, Any], reporter: Reporter, progress: Callable[..., None]) -> dict[str, Any]:
+    """Do it in the current directory. Raises `Unfetchable`."""
+    shuffle = Shuffle(task, progress)
+    segments = shuffle.fetch()
+    progress("reduce", shuffle.local_bytes + shuffle.remote_bytes)
+    with open(OUTPUT, "wb") as output:
+        reading, merged = os.pipe()
+        environment = job_environment(task["job"], task["environment"])
+        reducer = Stage("reducer", task["reducer"], environment, reporter, reading, output)
+        os.close(reading)
+        merge = Stage("merge", merge_words(segments), sort_environment(), reporter, _nothing(), merged)
+        os.close(merged)
+        reducer.wait()
+        merge.wait(may_be_cut_off=True)
+    for segment in segments:
+        os.unlink(segment)
+    return {
+        "output_bytes": os.stat(OUTPUT).st_size,
+        "output_records": count_lines(OUTPUT),
+        "shuffled_local_bytes": shuffle.local_bytes,
+        "shuffled_remote_bytes": shuffle.remote_bytes,
+    }
+
+
+def _nothing() -> int:
+    """Without a file named, sort reads its standard input: that of a partition without a segment is empty."""
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+
+class Shuffle:
+    """Brings the segments, from the same sandbox by a copy in the kernel, from elsewhere over HTTP, some at a time."""
+
+    def __init__(self, task: dict[str, Any], progress: Callable[..., None]) -> None:
+        self.local_bytes = 0
+        self.remote_bytes = 0
+        low, high = task["low"], task["high"]
+        self._low = None if low is None else low.encode("latin-1")
+        self._high = None if high is None else high.encode("latin-1")
+        self._containers: list[list[str]] = task["containers"]
+        self._maps: list[list[Any]] = task["maps"]
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._failed: dict[int, str] = {}
+
+    def fetch(self) -> list[str]:
+        """Names of the segments, sorted files in the order of the maps; empty ones left out. Raises `Unfetchable`."""
+        by_container: dict[int, list[int]] = {}
+        for number, (container, _, size) in enumerate(self._maps):
+            if size:
+                by_container.setdefault(container, []).append(number)
+        with ThreadPoolExecutor(FETCHERS) as pool:
+            for found in [pool.submit(self._from_container, *item) for item in by_container.items()]:
+                found.result()
+        if self._failed:
+            raise Unfetchable(sorted(self._failed), next(iter(self._failed.values())))
+        names = [_segment(number) for number in range(len(self._maps))]
+        return [name for name in names if os.path.exists(name) and os.stat(name).st_size]
+
+    def _from_container(self, container: int, numbers: list[int]) -> None:
+        address, container_id = self._containers[container]
+        is_here = container_id == os.environ["OFFERD_CONTAINER_ID"]
+        with Server(address) as server:
+            for number in numbers:
+                _, task_id, size = self._maps[number]
+                output: MapOutput = (
+                    LocalOutput(f"../{task_id}")
+                    if is_here and os.path.exists(f"../{task_id}/{OUTPUT}")
+                    else RemoteOutput(server, f"/containers/{container_id}/tasks/{task_id}")
+                )
+                try:
+                    count = self._bring(output, size, _segment(number))
+                except (TransferError, FileNotFoundError, ValueError) as error:
+                    with self._lock:
+                        # The rest of a server that is silent is not asked for: each question waits for seconds.
+                        lost = (
+                            numbers[numbers.index(number) :] if isinstance(error, TransferError) else [number]
+                        )
+                        self._failed.update(dict.fromkeys(lost, str(error)))
+                    if isinstance(error, TransferError):
+                        return
+                    continue
+                with self._lock:
+                    if is_here:
+                        self.local_bytes += count
+                    else:
+                        self.remote_bytes += count
+                    self._progress("shuffle", self.local_bytes + self.remote_bytes)
+
+    def _bring(self, output: MapOutput, size: int, target: str) -> int:
+        index = ranges.unpack(output.index())
+        start = ranges.find(index, size, self._low, output.read) if self._low is not None else 0
+        end = ranges.find(index, size, self._high, output.read)
+        if end <= start:
+            return 0
+        with open(target, "wb") as file:
+            output.copy(file.fileno(), start, end - start)
+        return end - start
+
+
+class MapOutput:
+    """One map's output, wherever it is."""
+
+    def index(self) -> bytes:
+        raise NotImplementedError
+
+    def read(self, offset: int, length: int) -> bytes:
+        raise NotImplementedError
+
+    def copy(self, target: int, offset: int, length: int) -> None:
+        raise NotImplementedError
+
+
+class LocalOutput(MapOutput):
+    """In a sibling of our own working directory."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def index(self) -> bytes:
+        with open(f"{self._directory}/{INDEX}", "rb") as file:
+            return file.read()
+
+    def read(self, offset: int, length: int) -> bytes:
+        with open(f"{self._directory}/{OUTPUT}", "rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def copy(self, target: int, offset: int, length: int) -> None:
+        with open(f"{self._directory}/{OUTPUT}", "rb") as file:
+            while length:
+                count = os.copy_file_range(file.fileno(), target, length, offset_src=offset)
+                if not count:
+                    raise ValueError(f"{self._directory}/{OUTPUT} is shorter than it was")
+                offset += count
+                length -= count
+
+
+class RemoteOutput(MapOutput):
+    """Behind a slave's file server."""
+
+    def __init__(self, server: Server, directory: str) -> None:
+        self._server = server
+        self._directory = directory
+
+    def index(self) -> bytes:
+        return self._server.read(f"{self._directory}/{INDEX}")
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self._server.read(f"{self._directory}/{OUTPUT}", offset, length)
+
+    def copy(self, target: int, offset: int, length: int) -> None:
+        self._server.copy(f"{self._directory}/{OUTPUT}", target, offset, length)
+
+
+def _segment(number: int) -> str:
+    return f"segment-{number:05d}"

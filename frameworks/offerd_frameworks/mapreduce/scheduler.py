@@ -1,0 +1,392 @@
+"""The framework's scheduler: between the planner, which decides, and the cluster, to which it is a thin shell.
+
+All callbacks and `call_soon`s run in the driver's thread, so the planner needs no lock. What waits for a network (reports,
+parts of the output) is done by a few threads that hand their result back by `call_soon`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import offerd
+from offerd import Offer, Reason, Resources, TaskState, TaskStatus
+from offerd_frameworks.mapreduce.describe import CLEAN_RESOURCES, Describer, cleaning
+from offerd_frameworks.mapreduce.job import Job
+from offerd_frameworks.mapreduce.output import OutputDirectory
+from offerd_frameworks.mapreduce.planner import Planner, Room
+from offerd_frameworks.mapreduce.progress import Progress, Summary, progress_of, summary_of
+from offerd_frameworks.mapreduce.splits import Split
+from offerd_frameworks.mapreduce.task import PROGRESS, REPORT
+from offerd_frameworks.mapreduce.transfer import Server, TransferError
+from offerd_frameworks.mapreduce.work import Attempt, JobState, Kind, Output, Phase, Rules
+
+log = logging.getLogger("offerd.mapreduce")
+
+POLL_S = 1.0
+"""How often running reduces are asked how far they are."""
+CLEAN_WITHIN_S = 5.0
+"""How long offers are wanted only to remove what a job has left; after that the slaves' own collection does it."""
+NOT_OURS = frozenset({Reason.KILLED_BY_FRAMEWORK, Reason.SLAVE_DRAINING})
+BAD_TASK = frozenset({Reason.TASK_INVALID, Reason.FRAMEWORK_INVALID})
+NOTHING = Resources()
+
+
+@dataclass(eq=False)
+class Running:
+    """A job with all that belongs to it. `done` gets its summary, or what made it fail."""
+
+    job_id: str
+    job: Job
+    splits: list[Split]
+    output: OutputDirectory
+    describer: Describer
+    cluster_cpus: float
+    forget_files: Callable[[], object]
+    done: Future[Summary] = field(default_factory=Future)
+    progress: Progress = field(default_factory=Progress)
+    state: JobState | None = None
+    shuffled: dict[str, int] = field(default_factory=dict)
+    status: str = ""
+    slaves: set[str] = field(default_factory=set)
+    asked_at_s: float = 0.0
+
+
+class MapReduceScheduler(offerd.Scheduler):
+    """Runs any number of jobs, fairly."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._planner = Planner()
+        self._jobs: dict[str, Running] = {}
+        self._pool = pool
+        self._needs_offers = False
+        self._minimum = NOTHING
+        self._to_clean: dict[str, dict[str, float]] = {}  # slave -> job -> until when
+        self._cleaned = 0
+        self._cleaning: set[str] = set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing runs, and nothing is left to be cleaned up."""
+        return not self._jobs and not self._to_clean and not self._cleaning
+
+    def job_ids(self) -> list[str]:
+        """Of all jobs that are not over."""
+        return list(self._jobs)
+
+    # -- from the framework, in the driver's thread -------------------------------------------------------------------
+
+    def add(self, driver: offerd.SchedulerDriver, running: Running) -> None:
+        """Begin with a job."""
+        job, now = running.job, time.monotonic()
+        rules = Rules(
+            resources=job.resources(),
+            reduces=job.reduces,
+            delay_s=job.delay_s,
+            max_attempts=job.max_attempts,
+            speculate=job.speculate,
+            time_limit_s=job.time_limit_s,
+        )
+        running.state = self._planner.submit(running.job_id, rules, running.splits, now)
+        self._jobs[running.job_id] = running
+        self._set_filters(driver)
+        driver.revive_offers()
+        self.tick(driver)
+
+    def cancel(self, driver: offerd.SchedulerDriver, job_id: str) -> None:
+        """End a job; its tasks are killed."""
+        if job_id in self._jobs:
+            self._kill(driver, self._planner.cancel(job_id, time.monotonic()))
+            self._look_at(driver, job_id)
+
+    def tick(self, driver: offerd.SchedulerDriver) -> None:
+        """Some times a second while there are jobs: what becomes due by the clock alone."""
+        now = time.monotonic()
+        for running in list(self._jobs.values()):
+            self._look_at(driver, running.job_id)
+            if running.state is not None and now - running.asked_at_s >= POLL_S:
+                running.asked_at_s = now
+                self._ask_reduces(driver, running)
+        for slave_id, jobs in list(self._to_clean.items()):
+            for job_id in [job_id for job_id, until in jobs.items() if until <= now]:
+                del jobs[job_id]
+            if not jobs:
+                del self._to_clean[slave_id]
+        self._say_whether_offers_are_wanted(driver, now)
+
+    # -- callbacks ------------------------------------------------------------------------------------------------------
+
+    def resource_offers(self, driver: offerd.SchedulerDriver, offers: list[Offer]) -> None:
+        now = time.monotonic()
+        for offer in offers:
+            room = Room(
+                offer.slave_id,
+                offer.hostname,
+                offer.files_address,
+                offer.resources,
+                dict(offer.long_quantities),
+                offer.short_limit_s,
+            )
+            tasks = self._cleanings(room)
+            for attempt in self._planner.fill(room, now):
+                job_id = attempt.task_id.partition(".")[0]
+                running = self._jobs[job_id]
+                assert running.state is not None
+                running.slaves.add(offer.slave_id)
+                tasks.append(running.describer.task(running.state, attempt))
+            refusal_s = self._planner.refusal_s(now)
+            if not tasks:
+                driver.decline_offer(offer.offer_id, refusal_s)
+            elif driver.fits_message(tasks):
+                driver.reply_to_offer(offer.offer_id, tasks, refusal_s)
+            else:
+                self._launch_in_parts(driver, offer, tasks, now)
+        self._say_whether_offers_are_wanted(driver, now)
+
+    def status_update(self, driver: offerd.SchedulerDriver, status: TaskStatus) -> None:
+        now = time.monotonic()
+        if status.state is TaskState.RUNNING:
+            self._planner.started(status.task_id, status.container_id, now)
+            return
+        if not status.state.terminal:
+            return
+        self._cleaning.discard(status.task_id)
+        found = self._planner.find(status.task_id)
+        if found is None:
+            return
+        state, attempt = found
+        why = status.message or status.reason or status.state.value
+        if status.state is TaskState.FINISHED or status.reason == Reason.COMMAND_EXITED:
+            container_id = status.container_id or attempt.container_id
+            self._in_background(
+                partial(_report, attempt.address, container_id, status.task_id),
+                partial(self._reported, driver, status, container_id),
+            )
+            return
+        if status.reason == Reason.TASK_TIMEOUT:
+            self._kill(driver, self._planner.failed(status.task_id, why, now, timed_out=True))
+        elif status.reason in BAD_TASK:
+            self._kill(driver, self._planner.fail(state.job_id, why, now))
+        elif status.state is TaskState.FAILED:
+            self._kill(driver, self._planner.failed(status.task_id, why, now))
+        else:
+            self._kill(driver, self._planner.lost(status.task_id, why, now))
+        self._look_at(driver, state.job_id)
+        self._say_whether_offers_are_wanted(driver, now)
+
+    def slave_lost(self, driver: offerd.SchedulerDriver, slave_id: str) -> None:
+        self._planner.slave_lost(slave_id)
+        self._to_clean.pop(slave_id, None)
+        self.tick(driver)
+
+    def error(self, driver: offerd.SchedulerDriver, reason: str, message: str) -> None:
+        for running in self._jobs.values():
+            if not running.done.done():
+                running.output.discard()
+                running.done.set_exception(offerd.OfferdError(message))
+
+    # -- what came back -------------------------------------------------------------------------------------------------
+
+    def _reported(
+        self,
+        driver: offerd.SchedulerDriver,
+        status: TaskStatus,
+        container_id: str,
+        fetched: Future[dict[str, Any]],
+    ) -> None:
+        """A task's report has come, or could not be had: then its output cannot be had either."""
+        now = time.monotonic()
+        found = self._planner.find(status.task_id)
+        if found is None:
+            return
+        state, attempt = found
+        try:
+            report = fetched.result()
+        except (TransferError, OSError, ValueError) as error:
+            report = {}
+            if status.state is TaskState.FINISHED:
+                self._kill(driver, self._planner.lost(status.task_id, str(error), now))
+                self._look_at(driver, state.job_id)
+                return
+        if status.state is TaskState.FINISHED:
+            report["ended_s"] = now
+            self._kill(driver, self._planner.succeeded(status.task_id, container_id, report, now))
+            if (output := attempt.work.output) is not None and output.task_id == status.task_id:
+                self._save_if_result(driver, state, attempt, output)
+        elif "unfetchable" in report:
+            log.info("%s: %s; those maps are run again", status.task_id, report.get("error"))
+            self._planner.unfetchable(status.task_id, report["unfetchable"], now)
+        else:
+            why = str(report.get("error") or status.message)
+            log.info("%s failed on %s: %s", status.task_id, attempt.hostname, why)
+            self._kill(driver, self._planner.failed(status.task_id, why, now))
+        self._look_at(driver, state.job_id)
+        self._say_whether_offers_are_wanted(driver, now)
+
+    def _save_if_result(
+        self, driver: offerd.SchedulerDriver, state: JobState, attempt: Attempt, output: Output
+    ) -> None:
+        """A reduce's output, or a map's in a job of maps alone, is a part of the job's."""
+        running = self._jobs.get(state.job_id)
+        if running is None or (state.reduces and attempt.work.kind is Kind.MAP):
+            return
+        path = f"/containers/{output.container_id}/tasks/{output.task_id}/output"
+        self._in_background(
+            partial(running.output.save, attempt.work.index, output.address, path),
+            partial(self._saved, driver, running, attempt),
+        )
+
+    def _saved(
+        self, driver: offerd.SchedulerDriver, running: Running, attempt: Attempt, saving: Future[int]
+    ) -> None:
+        now, work = time.monotonic(), attempt.work
+        try:
+            saving.result()
+        except (TransferError, FileNotFoundError) as error:
+            log.info("the output of %s is lost: %s", attempt.task_id, error)
+            self._planner.result_lost(running.job_id, work.kind, work.index)
+        except OSError as error:
+            why = f"cannot write the output: {error.strerror}"
+            self._kill(driver, self._planner.fail(running.job_id, why, now))
+        else:
+            self._planner.saved(running.job_id, work.kind, work.index, now)
+        self._look_at(driver, running.job_id)
+        self._say_whether_offers_are_wanted(driver, now)
+
+    def _ask_reduces(self, driver: offerd.SchedulerDriver, running: Running) -> None:
+        for attempt in self._planner.attempts():
+            if (
+                attempt.work.kind is Kind.REDUCE
+                and attempt.container_id
+                and attempt.task_id.startswith(f"{running.job_id}.")
+            ):
+                self._in_background(
+                    partial(_progress, attempt.address, attempt.container_id, attempt.task_id),
+                    partial(self._heard, running, attempt.task_id),
+                )
+
+    @staticmethod
+    def _heard(running: Running, task_id: str, asked: Future[dict[str, Any]]) -> None:
+        said = asked.result()
+        running.shuffled[task_id] = int(said.get("bytes", 0))
+        running.status = str(said.get("status") or running.status)
+
+    # -- the end of a job -----------------------------------------------------------------------------------------------
+
+    def _look_at(self, driver: offerd.SchedulerDriver, job_id: str) -> None:
+        """Tell the job's owner how far it is; finish it if it is over."""
+        running = self._jobs.get(job_id)
+        if running is None or running.state is None:
+            return
+        state, now = running.state, time.monotonic()
+        running.progress = progress_of(state, running.shuffled, running.status, now)
+        if not state.phase.is_over:
+            return
+        del self._jobs[job_id]
+        self._planner.forget(job_id)
+        self._kill(driver, [task_id for work in state.works() for task_id in work.running])
+        for slave_id in running.slaves:
+            self._to_clean.setdefault(slave_id, {})[job_id] = now + CLEAN_WITHIN_S
+        self._set_filters(driver)
+        driver.revive_offers()
+        self._in_background(partial(self._publish, running, state), lambda published: published.result())
+
+    @staticmethod
+    def _publish(running: Running, state: JobState) -> None:
+        try:
+            if state.phase is Phase.DONE:
+                running.output.publish()
+                running.done.set_result(summary_of(state, str(running.output.path), running.cluster_cpus))
+            else:
+                running.output.discard()
+                running.done.set_exception(offerd.OfferdError(state.why))
+        except offerd.OfferdError as error:
+            running.done.set_exception(error)
+        running.forget_files()
+
+    def _cleanings(self, room: Room) -> list[offerd.TaskInfo]:
+        """Tasks that remove what ended jobs have left on this slave, as far as the offer has room."""
+        tasks = []
+        jobs = self._to_clean.get(room.slave_id, {})
+        while jobs and room.free.covers(CLEAN_RESOURCES):
+            job_id = next(iter(jobs))
+            del jobs[job_id]
+            self._cleaned += 1
+            task = cleaning(job_id, self._cleaned)
+            self._cleaning.add(task.task_id)
+            tasks.append(task)
+            room.free = room.free - CLEAN_RESOURCES
+        if not jobs:
+            self._to_clean.pop(room.slave_id, None)
+        return tasks
+
+    # -- inside ---------------------------------------------------------------------------------------------------------
+
+    def _launch_in_parts(
+        self, driver: offerd.SchedulerDriver, offer: Offer, tasks: list[offerd.TaskInfo], now: float
+    ) -> None:
+        """More than one message holds: the first half is launched, the rest has its turn with the next offer."""
+        while len(tasks) > 1 and not driver.fits_message(tasks):
+            for task in tasks[len(tasks) // 2 :]:
+                self._planner.lost(task.task_id, "too many at once", now)
+            del tasks[len(tasks) // 2 :]
+        driver.reply_to_offer(offer.offer_id, tasks)
+
+    def _say_whether_offers_are_wanted(self, driver: offerd.SchedulerDriver, now: float) -> None:
+        wants = self._planner.wants_offers(now) or bool(self._to_clean)
+        if wants != self._needs_offers:
+            self._needs_offers = wants
+            driver.set_needs_offers(wants)
+
+    def _set_filters(self, driver: offerd.SchedulerDriver) -> None:
+        """Offers too small for any job never come."""
+        needs = [running.job.resources().scalars for running in self._jobs.values()]
+        if self._to_clean:
+            needs.append(CLEAN_RESOURCES.scalars)
+        names = set.intersection(*(set(need) for need in needs)) if needs else set()
+        minimum = Resources({name: min(need[name] for need in needs) for name in names})
+        if minimum != self._minimum:
+            self._minimum = minimum
+            driver.set_filters(offerd.Filters(minimum=minimum))
+
+    @staticmethod
+    def _kill(driver: offerd.SchedulerDriver, task_ids: list[str]) -> None:
+        for task_id in task_ids:
+            driver.kill_task(offerd.TaskID(task_id), 1.0)
+
+    def _in_background(self, work: Callable[[], Any], then: Callable[[Future[Any]], None]) -> None:
+        """Do `work` in a thread of the pool, and `then` in the driver's."""
+        self._pool.submit(work).add_done_callback(lambda done: self.driver.call_soon(then, done))
+
+    driver: offerd.SchedulerDriver
+    """Set by whoever makes the driver, which wants its scheduler first."""
+
+
+def _report(address: str, container_id: str, task_id: str) -> dict[str, Any]:
+    with Server(address) as server:
+        report: dict[str, Any] = json.loads(
+            server.read(f"/containers/{container_id}/tasks/{task_id}/{REPORT}")
+        )
+    return report
+
+
+def _progress(address: str, container_id: str, task_id: str) -> dict[str, Any]:
+    """What a reduce said last; nothing if it has said nothing yet, or its slave is busy."""
+    try:
+        with Server(address, sleep=_not_again) as server:
+            said: dict[str, Any] = json.loads(
+                server.read(f"/containers/{container_id}/tasks/{task_id}/{PROGRESS}")
+            )
+    except (OSError, ValueError, TransferError):
+        return {}
+    return said
+
+
+def _not_again(_seconds: float) -> None:
+    raise TransferError("asked once is enough")

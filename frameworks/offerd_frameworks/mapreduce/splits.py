@@ -1,0 +1,124 @@
+"""What one map task reads: pieces of files, cut where lines end.
+
+Large files are cut into blocks; small files share one, so that a thousand of them are not a thousand tasks. The mapper is
+run once for each piece, and so knows the name of the file that its lines are from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from offerd import BadInput
+
+MAX_PIECES = 256
+"""In one split: each is a process."""
+
+
+class Piece(NamedTuple):
+    """`length` bytes of the file `name` from byte `start`, whole lines; to be read at `offset` of their source.
+
+    The source is the file itself (then `offset` is `start`), or a block that holds a copy.
+    """
+
+    name: str
+    start: int
+    length: int
+    offset: int
+
+
+class Place(NamedTuple):
+    """A slave that holds a block, and the address of its file server."""
+
+    slave_id: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The input of one map task. `block` is `SET/FILE` in the data directories of `places`; "" for files by path."""
+
+    pieces: tuple[Piece, ...]
+    block: str = ""
+    places: tuple[Place, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """In bytes."""
+        return sum(piece.length for piece in self.pieces)
+
+    @property
+    def slave_ids(self) -> frozenset[str]:
+        """Where it is local; empty if it is as near everywhere."""
+        return frozenset(place.slave_id for place in self.places)
+
+
+def input_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """The files behind these paths, absolute; directories with all below them but what begins with `_` or `.`, as in Hadoop.
+
+    Raises `BadInput`.
+    """
+    found: list[str] = []
+    for text in paths:
+        path = Path(text).absolute()
+        if path.is_file():
+            found.append(str(path))
+        elif path.is_dir():
+            inside = sorted(entry for entry in path.rglob("*") if entry.is_file())
+            found += [
+                str(entry)
+                for entry in inside
+                if not any(part[0] in "._" for part in entry.relative_to(path).parts)
+            ]
+        else:
+            raise BadInput(f"there is no input {text}; name files, directories, or data:SET")
+    return found
+
+
+def split_files(files: Iterable[str], block_bytes: int) -> list[Split]:
+    """Cut and gather files into splits of about `block_bytes`. Raises `BadInput` for one that cannot be read."""
+    splits: list[Split] = []
+    gathered: list[Piece] = []
+    gathered_bytes = 0
+    for piece in _pieces(files, block_bytes):
+        if gathered and (gathered_bytes + piece.length > block_bytes or len(gathered) == MAX_PIECES):
+            splits.append(Split(tuple(gathered)))
+            gathered, gathered_bytes = [], 0
+        gathered.append(piece)
+        gathered_bytes += piece.length
+    if gathered:
+        splits.append(Split(tuple(gathered)))
+    return splits
+
+
+def _pieces(files: Iterable[str], block_bytes: int) -> Iterator[Piece]:
+    for name in files:
+        try:
+            with open(name, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                start = 0
+                for end in _cuts(file, size, block_bytes):
+                    yield Piece(name, start, end - start, start)
+                    start = end
+        except OSError as error:
+            raise BadInput(f"cannot read {name}: {error.strerror}") from None
+
+
+def _cuts(file: BinaryIO, size: int, block_bytes: int) -> Iterator[int]:
+    """Where pieces end: at the first line end at or after each multiple of an even block, and at the end."""
+    number = max(1, -(-size // block_bytes))
+    last = 0
+    for index in range(1, number):
+        nominal = size * index // number
+        if nominal <= last:
+            continue  # within a line longer than a block
+        file.seek(nominal - 1)
+        file.readline()
+        last = min(file.tell(), size)
+        if last < size:
+            yield last
+    if size:
+        yield size

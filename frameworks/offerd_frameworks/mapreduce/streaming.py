@@ -1,0 +1,176 @@
+"""Hadoop Streaming: shell commands as mapper, combiner and reducer, connected by pipes.
+
+Every byte of data goes from program to program by the kernel; this process only looks at their stderr, where lines
+`reporter:counter:GROUP,NAME,N` count and `reporter:status:TEXT` say what is going on. The rest of stderr is the task's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import IO
+
+SORT_ENVIRONMENT = {"LC_ALL": "C"}
+"""Bytes are compared, whatever the language: the order of keys is the same on every host."""
+BY_KEY = ["-s", "-t", "\t", "-k1,1"]
+MERGE_AT_ONCE = 512
+LAST_WORDS_BYTES = 400
+
+
+class CommandFailed(Exception):
+    """A command of the job ended badly; one line for people."""
+
+
+@dataclass
+class Reporter:
+    """What the commands said on their stderr."""
+
+    counters: Counter[str] = field(default_factory=Counter)
+    status: str = ""
+    last_line: str = ""
+
+    def hear(self, line: bytes) -> bool:
+        """Take one line of stderr; False if it was not for us."""
+        text = line.decode(errors="replace").strip()
+        if text.startswith("reporter:counter:"):
+            parts = text.removeprefix("reporter:counter:").split(",")
+            if len(parts) >= 3 and _is_number(parts[-1]):
+                group, name = parts[0].strip(), ",".join(parts[1:-1]).strip()
+                self.counters[f"{group}:{name}"] += int(parts[-1])
+            return True
+        if text.startswith("reporter:status:"):
+            self.status = text.removeprefix("reporter:status:").strip()[:LAST_WORDS_BYTES]
+            return True
+        if text:
+            self.last_line = text[:LAST_WORDS_BYTES]
+        return False
+
+
+def _is_number(text: str) -> bool:
+    try:
+        int(text)
+    except ValueError:
+        return False
+    return True
+
+
+class Stage:
+    """One running process of a pipeline: a command of the job (`heard`), or a tool of ours."""
+
+    def __init__(
+        self,
+        what: str,
+        words: str | list[str],
+        environment: dict[str, str],
+        reporter: Reporter,
+        stdin: int | IO[bytes],
+        stdout: int | IO[bytes],
+    ) -> None:
+        """A string is for the shell. The descriptors given are the child's alone: pipes are closed here."""
+        self.what = what
+        self._process = subprocess.Popen(
+            words,
+            shell=isinstance(words, str),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+        self._reporter = reporter
+        self._own_last = ""
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            if not self._reporter.hear(line):
+                self._own_last = line.decode(errors="replace").strip()[:LAST_WORDS_BYTES] or self._own_last
+                sys.stderr.buffer.write(line)
+                sys.stderr.buffer.flush()
+
+    def wait(self, *, may_be_cut_off: bool = False) -> None:
+        """Raises `CommandFailed`. `may_be_cut_off`: its reader may have had enough, and ended well before it."""
+        status = self._process.wait()
+        self._listener.join()
+        if status == 0 or (may_be_cut_off and status == -signal.SIGPIPE):
+            return
+        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        raise CommandFailed(f"the {self.what} {how}" + (f": {self._own_last}" if self._own_last else ""))
+
+
+def job_environment(job: dict[str, str], more: dict[str, str]) -> dict[str, str]:
+    """What the commands find: this process's own, the working directory first in PATH, and Hadoop's variables.
+
+    A property `mapreduce.job.name` is `mapreduce_job_name`; the names of before Hadoop 2 that scripts still use come with it.
+    """
+    environment = {**os.environ, **job, **more}
+    environment.pop("OFFERD_MAPREDUCE_TASK", None)
+    environment["PATH"] = f"{os.getcwd()}:{environment.get('PATH', os.defpath)}"
+    for old, new in OLD_NAMES.items():
+        if new in environment:
+            environment[old] = environment[new]
+    return environment
+
+
+OLD_NAMES = {
+    "map_input_file": "mapreduce_map_input_file",
+    "map_input_start": "mapreduce_map_input_start",
+    "map_input_length": "mapreduce_map_input_length",
+    "mapred_job_id": "mapreduce_job_id",
+    "mapred_job_name": "mapreduce_job_name",
+    "mapred_map_tasks": "mapreduce_job_maps",
+    "mapred_reduce_tasks": "mapreduce_job_reduces",
+    "mapred_task_id": "mapreduce_task_attempt_id",
+    "mapred_task_is_map": "mapreduce_task_ismap",
+    "mapred_task_partition": "mapreduce_task_partition",
+    "mapred_tip_id": "mapreduce_task_id",
+}
+
+
+def sort_words(buffer_bytes: int) -> list[str]:
+    """GNU sort of lines by key, within so much memory; it spills into the working directory by itself."""
+    return ["sort", *BY_KEY, "-S", f"{buffer_bytes // 1024}K", "--parallel=1", "-T", os.getcwd()]
+
+
+def merge_words(files: Iterable[str]) -> list[str]:
+    """GNU sort as a merge of sorted files."""
+    return ["sort", "-m", *BY_KEY, f"--batch-size={MERGE_AT_ONCE}", "-T", os.getcwd(), "--", *files]
+
+
+def sort_environment() -> dict[str, str]:
+    return {**os.environ, **SORT_ENVIRONMENT}
+
+
+def feed(source: int, target: int, offset: int, length: int) -> None:
+    """Move a part of a file into a pipe; a reader that has had enough is no error. Closes `target`."""
+    try:
+        while length:
+            moved = os.splice(source, target, min(length, 1 << 20), offset_src=offset)
+            if not moved:
+                raise CommandFailed("the input is shorter than it was when the job began")
+            offset += moved
+            length -= moved
+    except BrokenPipeError:
+        pass
+    finally:
+        os.close(target)
+
+
+def count_lines(path: str, offset: int = 0, length: int | None = None) -> int:
+    """Lines in a part of a file, also one that has no end."""
+    lines, last = 0, b"\n"
+    with open(path, "rb") as file:
+        left = os.fstat(file.fileno()).st_size - offset if length is None else length
+        file.seek(offset)
+        while left and (piece := file.read(min(left, 1 << 20))):
+            lines += piece.count(b"\n")
+            last = piece[-1:]
+            left -= len(piece)
+    return lines + (last != b"\n")

@@ -1,0 +1,106 @@
+"""What runs on a slave for one task of a job: `python -m offerd_frameworks.mapreduce.task`, by the command executor.
+
+The task's description is in `OFFERD_MAPREDUCE_TASK`. It works in its own directory of the sandbox, where `output`, `index`
+and `report.json` stay behind and are served by the slave's file server, also when this executor has long ended.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+import time
+import zlib
+from typing import Any
+
+from offerd_frameworks.mapreduce import map_task, reduce_task
+from offerd_frameworks.mapreduce.streaming import CommandFailed, Reporter
+from offerd_frameworks.mapreduce.task_input import fetch_first
+from offerd_frameworks.mapreduce.transfer import TransferError
+
+VARIABLE = "OFFERD_MAPREDUCE_TASK"
+REPORT = "report.json"
+PROGRESS = "progress.json"
+PROGRESS_EVERY_S = 0.5
+EXIT_FAILED = 1
+EXIT_UNFETCHABLE = 3
+
+
+def pack(task: dict[str, Any]) -> str:
+    """A description as one variable's value: a kernel takes no more than 128 KiB of it."""
+    return base64.b64encode(zlib.compress(json.dumps(task).encode())).decode()
+
+
+def unpack(text: str) -> dict[str, Any]:
+    """What `pack` made."""
+    task: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(text)))
+    return task
+
+
+class Progress:
+    """Says now and then how far a task is, in a file beside its output."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._said_s = 0.0
+
+    def __call__(self, phase: str, done_bytes: int) -> None:
+        now = time.monotonic()
+        if phase == "shuffle" and now - self._said_s < PROGRESS_EVERY_S:
+            return
+        self._said_s = now
+        _write(PROGRESS, {"phase": phase, "bytes": done_bytes, "status": self._reporter.status})
+
+
+def main() -> int:
+    """Run the task; returns the exit status."""
+    task = unpack(os.environ[VARIABLE])
+    reporter = Reporter()
+    report: dict[str, Any] = {}
+    status = EXIT_FAILED
+    began = time.monotonic()
+    try:
+        _place_files(task)
+        report = (
+            map_task.run(task, reporter)
+            if task["kind"] == "map"
+            else reduce_task.run(task, reporter, Progress(reporter))
+        )
+        status = 0
+    except reduce_task.Unfetchable as error:
+        report = {"error": str(error), "unfetchable": error.maps}
+        status = EXIT_UNFETCHABLE
+    except (CommandFailed, TransferError, OSError) as error:
+        report = {"error": str(error)}
+    report["counters"] = dict(reporter.counters)
+    report["seconds"] = round(time.monotonic() - began, 3)
+    _write(REPORT, report)
+    if "error" in report:
+        sys.stderr.write(f"{report['error']}\n")
+    return status
+
+
+def _place_files(task: dict[str, Any]) -> None:
+    """The job's files, fetched once for each slave, linked into this task's directory."""
+    if not task["files"]:
+        return
+    shelf = f"../../files-{task['set']}"
+    os.makedirs(shelf, mode=0o700, exist_ok=True)
+    for name in task["files"]:
+        if not os.path.exists(f"{shelf}/{name}"):
+            mine = f"{shelf}/.{task['id']}.{name}"
+            fetch_first(task["shelves"], f"/data/{task['set']}/{name}", mine)
+            os.chmod(mine, 0o755)
+            os.rename(mine, f"{shelf}/{name}")
+        os.symlink(f"{shelf}/{name}", name)
+
+
+def _write(name: str, content: dict[str, Any]) -> None:
+    with open(f".{name}", "w") as file:
+        json.dump(content, file)
+    os.rename(f".{name}", name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Where a map task's input lies: files by path, a block in this slave's data directory, or a copy of a block from afar."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from offerd_frameworks.mapreduce.transfer import Server, TransferError
+
+COPY = "input"
+
+
+@dataclass
+class Source:
+    """`how` the input is read: "path", "local" (in place) or "remote" (`block` is then a copy to be removed)."""
+
+    how: str
+    block: str = ""
+
+    def path_of(self, piece: list[Any]) -> str:
+        """The file in which a piece lies, at the piece's offset."""
+        return self.block or str(piece[0])
+
+    def close(self) -> None:
+        if self.how == "remote":
+            os.unlink(self.block)
+
+
+def open_source(task: dict[str, Any]) -> Source:
+    """Find the input of a map task; a block that is not here is copied. Raises `TransferError`."""
+    block = task["block"]
+    if not block:
+        for name, *_ in task["pieces"]:
+            if not os.access(name, os.R_OK):
+                raise TransferError(
+                    f"this slave cannot read {name}; put it on all hosts, or use `offerd data put`"
+                )
+        return Source("path")
+    here = os.path.join(os.environ["OFFERD_DATA_DIR"], block)
+    if os.environ["OFFERD_SLAVE_ID"] in [slave_id for slave_id, _ in task["places"]] and os.access(
+        here, os.R_OK
+    ):
+        return Source("local", here)
+    places = [address for _, address in task["places"]]
+    # Not every task at the same replica.
+    random.shuffle(places)
+    fetch_first(places, f"/data/{block}", COPY)
+    return Source("remote", COPY)
+
+
+def fetch_first(addresses: list[str], path: str, target: str) -> None:
+    """Copy a file from the first server that has it. Raises `TransferError`."""
+    why = f"nobody has {path}"
+    for address in addresses:
+        try:
+            with Server(address) as server, open(target, "wb") as file:
+                server.copy(path, file.fileno())
+            return
+        except (TransferError, FileNotFoundError) as error:
+            why = str(error)
+    raise TransferError(why)

@@ -1,0 +1,176 @@
+"""Files to and from the slaves' file servers, by plain HTTP: what tasks on slaves and the framework's own side both use.
+
+Nothing but the standard library is imported: a task starts with this.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+TIMEOUT_S = 20.0
+PAUSES_S = (0.1, 0.3, 0.6, 1.0, 2.0)
+"""Between the tries of one request: four seconds in all, long enough for a slave that is started again."""
+CHUNK_BYTES = 1 << 20
+
+
+class TransferError(Exception):
+    """A file cannot be had or placed, also after some tries. One line for people."""
+
+
+class Server:
+    """One connection to one slave's file server, opened when first used and kept. Not for several threads at once.
+
+    Every method tries a server that is silent or busy again, and raises `TransferError` in the end.
+    """
+
+    def __init__(self, address: str, *, sleep: Callable[[float], object] = time.sleep) -> None:
+        self.address = address
+        self._sleep = sleep
+        self._connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        """The file at `path` (from the root, as `/data/SET/FILE`), or a part of it."""
+        if length == 0:
+            return b""
+        return self._request("GET", path, headers=_range(offset, length))
+
+    def copy(self, path: str, target: int, offset: int = 0, length: int | None = None) -> int:
+        """Append a part of the file to the descriptor `target`; what a broken connection has brought is kept.
+
+        Returns how many bytes came.
+        """
+        done = 0
+        pauses = list(PAUSES_S)
+        while length is None or done < length:
+            left = None if length is None else length - done
+            before = done
+            try:
+                done += self._copy_once(path, target, offset + done, left)
+                if length is None:
+                    return done
+            except _Interrupted as interrupted:
+                done += interrupted.bytes_before
+                if done > before:
+                    pauses = list(PAUSES_S)
+                self._pause(pauses, interrupted.why)
+        return done
+
+    def listing(self, path: str) -> list[dict[str, Any]]:
+        """The entries of a directory, `[]` if there is none."""
+        try:
+            entries: list[dict[str, Any]] = json.loads(self._request("GET", path))["entries"]
+        except FileNotFoundError:
+            return []
+        return entries
+
+    def put(self, path: str, content: bytes) -> None:
+        """Store a file, and see that it arrived as it was sent."""
+        answer = json.loads(self._request("PUT", path, content))
+        if answer["crc32"] != zlib.crc32(content):
+            raise TransferError(f"{path} arrived at {self.address} as something else")
+
+    def delete(self, path: str) -> bool:
+        """Remove a file or set; whether it was there."""
+        try:
+            self._request("DELETE", path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _request(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> bytes:
+        """Raises `FileNotFoundError` for 404, else `TransferError`."""
+        pauses = list(PAUSES_S)
+        while True:
+            try:
+                self._connection.request(method, quote(path), body, headers or {})
+                response = self._connection.getresponse()
+                content = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                self._connection.close()
+                self._pause(pauses, self._silent(error))
+                continue
+            if response.status == http.client.SERVICE_UNAVAILABLE:
+                self._connection.close()
+                self._pause(pauses, f"{self.address} is busy")
+                continue
+            self._check(response.status, path, content)
+            return content
+
+    def _copy_once(self, path: str, target: int, offset: int, length: int | None) -> int:
+        done = 0
+        try:
+            self._connection.request("GET", quote(path), headers=_range(offset, length))
+            response = self._connection.getresponse()
+            if response.status == http.client.SERVICE_UNAVAILABLE:
+                raise OSError("busy")
+            if response.status not in (http.client.OK, http.client.PARTIAL_CONTENT):
+                self._check(response.status, path, response.read())
+            promised = int(response.headers["Content-Length"])
+            buffer = memoryview(bytearray(CHUNK_BYTES))
+            while count := response.readinto(buffer):
+                _write_all(target, buffer[:count])
+                done += count
+            if done < promised:
+                raise ConnectionResetError("the answer ended early")
+            return done
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise _Interrupted(done, self._silent(error)) from None
+
+    def _check(self, status: int, path: str, content: bytes) -> None:
+        if status == http.client.NOT_FOUND:
+            raise FileNotFoundError(f"{self.address} has no {path}")
+        if status >= 400:
+            line = content.decode(errors="replace").partition("\n")[0]
+            raise TransferError(f"{self.address}{path}: {line} ({status})")
+
+    def _silent(self, error: Exception) -> str:
+        return f"{self.address} does not answer: {getattr(error, 'strerror', None) or error or type(error).__name__}"
+
+    def _pause(self, pauses: list[float], why: str) -> None:
+        if not pauses:
+            raise TransferError(why)
+        self._sleep(pauses.pop(0))
+
+
+class _Interrupted(Exception):
+    def __init__(self, bytes_before: int, why: str) -> None:
+        super().__init__(why)
+        self.bytes_before = bytes_before
+        self.why = why
+
+
+def _range(offset: int, length: int | None) -> dict[str, str]:
+    if not offset and length is None:
+        return {}
+    return {"Range": f"bytes={offset}-{'' if length is None else offset + length - 1}"}
+
+
+def _write_all(target: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(target, data) :]

@@ -1,0 +1,371 @@
+"""MapReduce on real clusters: the same bytes as a single process, whatever dies on the way."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers.cli import begin, listing, offerd, wait_until
+from helpers.texts import generate, real_texts
+from offerd import BadInput
+from offerd_cli.local_cluster import LocalCluster
+from offerd_frameworks import mapreduce
+from offerd_frameworks.mapreduce import blocks
+
+SPLIT_WORDS = 'tr -s "[:space:]" "\\n"'
+# `$0 ""`: what looks like a number is compared as text, too.
+COUNT = r"""awk '
+    { if ($0 "" != last) { if (n) print last "\t" n; n = 0 } last = $0 ""; n++ }
+    END { if (n) print last "\t" n }'"""
+FIRST_ATTEMPT_FAILS = 'case "$mapreduce_task_attempt_id" in *_0) echo not yet >&2; exit 1;; esac; '
+INDEX_MAPPER = r"""f=${mapreduce_map_input_file##*/}
+    awk -v f="$f" '{ for (i = 1; i <= NF; i++) print $i "\t" f }' | sort -u"""
+INDEX_REDUCER = r"""awk -F '\t' '
+    $1 "" != k { if (NR > 1) print ""; printf "%s\t", $1; k = $1 ""; s = ""; split("", seen) }
+    !($2 in seen) { printf "%s%s", s, $2; s = ","; seen[$2] = 1 }
+    END { if (NR) print "" }'"""
+GENERATED_BYTES = 10 << 20
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated files and real ones."""
+    base = tmp_path_factory.mktemp("texts")
+    generate(base / "a.txt", GENERATED_BYTES, seed=1)
+    generate(base / "b.txt", GENERATED_BYTES // 2, seed=2)
+    for path in real_texts():
+        shutil.copy(path, base / f"{path.parent.name}-{path.name}")
+    return base
+
+
+@pytest.fixture(scope="module")
+def expected(texts: Path) -> list[bytes]:
+    """The word count by one process, sorted."""
+    counts: Counter[bytes] = Counter()
+    for path in sorted(texts.iterdir()):
+        counts.update(path.read_bytes().split())
+    return sorted(b"%s\t%d" % pair for pair in counts.items())
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(3, cpus="2", mem="1G", isolation="noop") as running:
+        yield running
+
+
+def lines_of(output: Path) -> list[bytes]:
+    """All lines of all parts, in the order of the parts."""
+    assert (output / "_SUCCESS").exists()
+    parts = sorted(path for path in output.iterdir() if path.name != "_SUCCESS")
+    assert [path.name for path in parts] == [f"part-{number:05d}" for number in range(len(parts))]
+    return [line for path in parts for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+def without_empty(lines: list[bytes]) -> list[bytes]:
+    """`tr` leaves an empty word where a text begins with a blank."""
+    return [line for line in lines if not line.startswith(b"\t")]
+
+
+def test_a_word_count_by_commands_equals_one_processs(
+    cluster: LocalCluster, texts: Path, expected: list[bytes], tmp_path: Path
+) -> None:
+    done = offerd(
+        cluster, "mapreduce", "--mapper", SPLIT_WORDS, "--reducer", COUNT, "--input", str(texts),
+        "--output", str(tmp_path / "out"), "--reduces", "3", "--block-size", "2M",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = lines_of(tmp_path / "out")
+    assert sorted(without_empty(lines)) == expected
+    keys = [line.partition(b"\t")[0] for line in lines]
+    assert keys == sorted(keys), "the parts are sorted one after the other"
+    assert b"3 parts" in done.stdout
+    assert b"shuffle" in done.stdout
+
+
+def test_an_inverted_index_knows_which_file_a_line_is_from(
+    cluster: LocalCluster, texts: Path, tmp_path: Path
+) -> None:
+    done = offerd(
+        cluster, "mapreduce", "--mapper", INDEX_MAPPER, "--reducer", INDEX_REDUCER, "--input", str(texts),
+        "--output", str(tmp_path / "out"), "--reduces", "2", "--block-size", "3M",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    index: dict[bytes, set[bytes]] = {}
+    for path in texts.iterdir():
+        for word in path.read_bytes().split():
+            index.setdefault(word, set()).add(path.name.encode())
+    found = {
+        word: files.split(b",")
+        for word, _, files in (line.partition(b"\t") for line in lines_of(tmp_path / "out"))
+    }
+    assert {word: sorted(files) for word, files in found.items()} == {
+        word: sorted(files) for word, files in index.items()
+    }
+
+
+def test_a_sort_is_one_over_all_parts_and_spills_when_memory_is_short(
+    cluster: LocalCluster, texts: Path, tmp_path: Path
+) -> None:
+    done = offerd(
+        cluster, "mapreduce", "--mapper", "cat", "--reducer", "cat", "--input", str(texts / "a.txt"),
+        "--output", str(tmp_path / "out"), "--reduces", "3", "--mem", "32M", "--block-size", "64M",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert lines_of(tmp_path / "out") == sorted((texts / "a.txt").read_bytes().split(b"\n")[:-1])
+
+
+def test_every_reducers_first_attempt_may_fail(
+    cluster: LocalCluster, texts: Path, expected: list[bytes], tmp_path: Path
+) -> None:
+    done = offerd(
+        cluster, "mapreduce", "--mapper", SPLIT_WORDS, "--combiner", "cat", "--reducer", FIRST_ATTEMPT_FAILS + COUNT,
+        "--input", str(texts), "--output", str(tmp_path / "out"), "--reduces", "3", "--block-size", "4M",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(without_empty(lines_of(tmp_path / "out"))) == expected
+    assert b"3 attempts failed" in done.stdout
+
+
+def test_a_job_that_cannot_succeed_says_why_and_leaves_no_output(
+    cluster: LocalCluster, texts: Path, tmp_path: Path
+) -> None:
+    done = offerd(
+        cluster, "mapreduce", "--mapper", "echo no such thing >&2; exit 3", "--reducer", "cat",
+        "--input", str(texts / "a.txt"), "--output", str(tmp_path / "out"), "--attempts", "2",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert b"map 0 failed 2 times" in done.stderr
+    assert b"the mapper ended with status 3: no such thing" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--reducer", "cat", "--input", "/no/such/file"], b"there is no input"),
+        (["--reducer", "cat", "--input", "data:nothing"], b"there is no set nothing"),
+        (["--input", "/etc/hostname"], b"the reducer is missing"),
+        (["--reducer", "cat", "--input", "/etc/hostname", "--file", "/no/such"], b"cannot read the file"),
+        (["--reducer", "cat", "--input", "/etc/hostname", "--mem", "1M"], b"too few"),
+    ],
+)
+def test_bad_input_is_told_in_one_line_and_nothing_is_begun(
+    cluster: LocalCluster, tmp_path: Path, words: list[str], complaint: bytes
+) -> None:
+    done = offerd(cluster, "mapreduce", "--mapper", "cat", "--output", str(tmp_path / "out"), *words)
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+    assert complaint in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_is_there_is_not_touched(cluster: LocalCluster, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    words = [
+        "--mapper",
+        "cat",
+        "--reducer",
+        "cat",
+        "--input",
+        "/etc/hostname",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    assert offerd(cluster, "mapreduce", *words).returncode == 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+def test_scripts_are_shipped_and_count_and_know_their_properties(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    script = tmp_path / "map.sh"
+    script.write_text(
+        "#!/bin/sh\necho reporter:counter:Lines,read,$(wc -l) >&2\n"
+        'echo "$my_property $mapreduce_task_ismap $mapreduce_job_reduces"\n'
+    )
+    (tmp_path / "in").write_text("a\nb\nc\n")
+    done = offerd(
+        cluster, "mapreduce", "--mapper", "map.sh", "--reducer", "cat", "--file", str(script), "-D", "my.property=x",
+        "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert lines_of(tmp_path / "out") == [b"x true 1"]
+    assert b"Lines / read = 3" in done.stdout
+    assert offerd(cluster, "data", "ls", "-a").stdout.startswith(b"no sets")
+
+
+def test_a_job_of_maps_alone_has_a_part_for_each_map(
+    cluster: LocalCluster, texts: Path, tmp_path: Path
+) -> None:
+    done = offerd(
+        cluster, "mapreduce", "--mapper", "tr a-z A-Z", "--reduces", "0", "--input", str(texts / "b.txt"),
+        "--output", str(tmp_path / "out"), "--block-size", "1M",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert lines_of(tmp_path / "out") == (texts / "b.txt").read_bytes().upper().split(b"\n")[:-1]
+
+
+def test_data_sets_are_read_where_they_lie(
+    cluster: LocalCluster, texts: Path, expected: list[bytes], tmp_path: Path
+) -> None:
+    put = offerd(cluster, "data", "put", "--block-size", "2M", "--replicas", "1", "texts", str(texts))
+    assert put.returncode == 0, put.stderr
+    assert offerd(cluster, "data", "put", "texts", str(texts)).returncode == 2
+    assert b"whole" in offerd(cluster, "data", "ls").stdout
+    blocks_listed = offerd(cluster, "data", "ls", "texts").stdout.decode().splitlines()[1:]
+    assert {line.split()[-1] for line in blocks_listed} == {"slave-1", "slave-2", "slave-3"}
+    done = offerd(
+        cluster, "mapreduce", "--mapper", SPLIT_WORDS, "--reducer", COUNT, "--input", "data:texts",
+        "--output", str(tmp_path / "out"), "--reduces", "2",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(without_empty(lines_of(tmp_path / "out"))) == expected
+    assert b"locality  100%" in done.stdout
+    assert offerd(cluster, "data", "rm", "texts").returncode == 0
+    assert offerd(cluster, "data", "rm", "texts").returncode == 2
+
+
+def test_a_block_is_read_from_afar_when_its_slave_has_no_room(cluster: LocalCluster, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("x\n" * 1000)
+    hosts = blocks.hosts(cluster.address)
+    blocks.put("far", [str(tmp_path / "in")], hosts[:1], replicas=1, block_bytes=400)
+    try:
+        with mapreduce.MapReduce(cluster.address) as framework:
+            job = mapreduce.Job(
+                ("data:far",), str(tmp_path / "out"), "sleep 0.2; cat", "wc -l", cpus="2", delay_s=0.3
+            )
+            summary = framework.submit(job).result(60)
+    finally:
+        blocks.remove("far", hosts)
+    assert summary.counters["remote maps"] > 0
+    assert lines_of(tmp_path / "out") == [b"1000"]
+
+
+def test_ctrl_c_ends_the_job_and_its_tasks(cluster: LocalCluster, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("x\n")
+    job = begin(
+        cluster, "mapreduce", "--mapper", "sleep 600", "--reducer", "cat", "--name", "sleepy",
+        "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"),
+    )  # fmt: skip
+
+    def runs() -> bool:
+        return any(
+            task["name"].startswith("sleepy") and task["state"] == "TASK_RUNNING"
+            for task in listing(cluster, "tasks")["tasks"]
+        )
+
+    wait_until(runs, "the map to run")
+    job.send_signal(signal.SIGINT)
+    assert job.wait(20) == 130
+    job.communicate()
+    wait_until(lambda: not runs(), "the map to end")
+    assert not (tmp_path / "out").exists()
+
+
+def count(line: str) -> Iterator[tuple[str, int]]:
+    mapreduce.count("Lines", "read")
+    for word in line.split():
+        yield word, 1
+
+
+def add(word: str, counts: Iterator[int]) -> Iterator[tuple[str, int]]:
+    yield word, sum(counts)
+
+
+def test_python_functions_count_words(cluster: LocalCluster, texts: Path, tmp_path: Path) -> None:
+    import sys
+
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    sources = [str(path) for path in texts.iterdir() if path.name.endswith(".py")]
+    summary = mapreduce.run(
+        count, add, combine=add, input=sources, output=tmp_path / "out", reduces=2, master=cluster.address
+    )
+    counts: Counter[str] = Counter()
+    lines = 0
+    for path in sources:
+        text = Path(path).read_text().split("\n")
+        lines += len(text) - 1
+        counts.update(word for line in text for word in line.split())
+    assert sorted(lines_of(tmp_path / "out")) == sorted(f"{word}\t{n}".encode() for word, n in counts.items())
+    assert summary.counters["Lines:read"] == lines
+
+
+def test_jobs_of_one_framework_share_and_an_idle_one_holds_nothing(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    (tmp_path / "in").write_text("x\n" * 40)
+    with mapreduce.MapReduce(cluster.address) as framework:
+        handles = [
+            framework.submit(
+                mapreduce.Job(
+                    (str(tmp_path / "in"),),
+                    str(tmp_path / f"out{n}"),
+                    "sleep 0.2; cat",
+                    "wc -l",
+                    block_bytes=4,
+                )
+            )
+            for n in (1, 2)
+        ]
+        wait_until(lambda: all(handle.progress.maps_running for handle in handles), "both jobs to run")
+        running = [handle.progress.maps_running for handle in handles]
+        assert max(running) <= 4, f"one of two jobs on 6 cpus runs {running}"
+        for n, handle in enumerate(handles, 1):
+            handle.result(60)
+            assert lines_of(tmp_path / f"out{n}") == [b"40"]
+
+        def held() -> object:
+            (found,) = [
+                one for one in listing(cluster, "frameworks")["frameworks"] if one["name"] == "mapreduce"
+            ]
+            return found["used"] or found["offered"]
+
+        wait_until(lambda: not held(), "the idle framework to hold nothing")
+        with pytest.raises(BadInput, match="is there already"):
+            framework.submit(mapreduce.Job((str(tmp_path / "in"),), str(tmp_path / "out1"), "cat", "cat"))
+
+
+def test_a_slow_task_is_overtaken_by_a_copy(cluster: LocalCluster, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("x\n" * 8)
+    mapper = 'case "$mapreduce_task_attempt_id" in *_m_000000_0) sleep 600;; esac; cat'
+    with mapreduce.MapReduce(cluster.address) as framework:
+        job = mapreduce.Job((str(tmp_path / "in"),), str(tmp_path / "out"), mapper, "wc -l", block_bytes=4)
+        summary = framework.submit(job).result(60)
+    assert lines_of(tmp_path / "out") == [b"8"]
+    assert summary.counters["copies"] == 1
+
+
+def test_a_slave_killed_in_the_middle_costs_no_line(
+    texts: Path, expected: list[bytes], tmp_path: Path
+) -> None:
+    """Its map outputs are gone when the reducers want them, and its running maps never come back."""
+    gate = tmp_path / "go"
+    waits = f'case "$mapreduce_task_partition" in 0) while [ ! -e {gate} ]; do sleep 0.05; done;; esac; '
+    job = mapreduce.Job(
+        input=(str(texts),),
+        output=str(tmp_path / "out"),
+        mapper=waits + SPLIT_WORDS,
+        reducer=COUNT,
+        reduces=3,
+        block_bytes=1 << 20,
+        speculate=False,
+    )
+    options = ("--ping-interval", "200ms")
+    with (
+        LocalCluster(3, cpus="2", mem="1G", isolation="noop", master_options=options) as cluster,
+        mapreduce.MapReduce(cluster.address) as framework,
+    ):
+        handle = framework.submit(job)
+        wait_until(lambda: handle.progress.maps_done >= 6, "some maps to be done")
+        cluster.kill_slave(1)
+        gate.touch()
+        summary = handle.result(90)
+    assert sorted(without_empty(lines_of(tmp_path / "out"))) == expected
+    assert summary.counters["outputs lost"] > 0

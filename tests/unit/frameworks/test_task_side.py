@@ -1,0 +1,150 @@
+"""What runs on a slave: reporter lines, files over HTTP with a server that fails, and Python functions as commands."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from offerd_frameworks.mapreduce.functions import Functions, run_map, run_reduce
+from offerd_frameworks.mapreduce.streaming import Reporter, count_lines, job_environment
+from offerd_frameworks.mapreduce.transfer import Server, TransferError
+
+
+def test_reporter_lines_count_and_everything_else_is_passed_on() -> None:
+    reporter = Reporter()
+    lines = [
+        b"reporter:counter:Words,long ones,3\n",
+        b"reporter:counter:Words,long ones,4\n",
+        b"reporter:counter:Words,with, comma,1\n",
+        b"reporter:counter:Words,bad,x\n",
+        b"reporter:status:half way\n",
+        b"a warning\n",
+    ]
+    assert [reporter.hear(line) for line in lines] == [True] * 5 + [False]
+    assert reporter.counters == {"Words:long ones": 7, "Words:with, comma": 1}
+    assert (reporter.status, reporter.last_line) == ("half way", "a warning")
+
+
+def test_commands_find_the_names_of_before_hadoop_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFERD_MAPREDUCE_TASK", "x")
+    found = job_environment({"mapreduce_task_partition": "3"}, {"mapreduce_map_input_file": "/f"})
+    assert (found["mapred_task_partition"], found["map_input_file"]) == ("3", "/f")
+    assert found["PATH"].startswith(os.getcwd())
+    assert "OFFERD_MAPREDUCE_TASK" not in found
+
+
+@pytest.mark.parametrize(("content", "lines"), [(b"", 0), (b"a\nb\n", 2), (b"a\nb", 2)])
+def test_lines_are_counted_also_without_an_end(tmp_path: Path, content: bytes, lines: int) -> None:
+    (tmp_path / "f").write_bytes(content)
+    assert count_lines(str(tmp_path / "f")) == lines
+
+
+class Flaky(BaseHTTPRequestHandler):
+    """Answers with what the test has laid out: bytes to send of the whole, or a status."""
+
+    script: list[int] = []
+    content = b""
+    asked: list[str] = []
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        part = self.headers.get("Range", "bytes=0-")
+        self.asked.append(part)
+        first, _, last = part.removeprefix("bytes=").partition("-")
+        body = self.content[int(first) : int(last) + 1 if last else None]
+        number = self.script.pop(0) if self.script else len(body)
+        if number in (404, 500, 503):
+            self.send_response(number)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:number])
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def flaky() -> Iterator[str]:
+    Flaky.script, Flaky.asked, Flaky.content = [], [], b"0123456789" * 1000
+    server = HTTPServer(("127.0.0.1", 0), Flaky)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def copied(address: str, target: Path, **part: int) -> bytes:
+    with Server(address, sleep=lambda _: None) as server, target.open("wb") as file:
+        server.copy("/f", file.fileno(), **part)
+    return target.read_bytes()
+
+
+def test_a_broken_copy_goes_on_where_it_broke(flaky: str, tmp_path: Path) -> None:
+    Flaky.script = [4000, 3000]
+    assert copied(flaky, tmp_path / "f", offset=100, length=9000) == Flaky.content[100:9100]
+    assert Flaky.asked == ["bytes=100-9099", "bytes=4100-9099", "bytes=7100-9099"]
+
+
+def test_a_busy_server_is_asked_again_and_one_without_the_file_is_not(flaky: str, tmp_path: Path) -> None:
+    Flaky.script = [503, 503]
+    assert copied(flaky, tmp_path / "f", offset=5, length=10) == Flaky.content[5:15]
+    Flaky.script, Flaky.asked[:] = [404], []
+    with pytest.raises(FileNotFoundError):
+        copied(flaky, tmp_path / "f")
+    assert len(Flaky.asked) == 1
+
+
+def test_a_server_that_stays_silent_is_given_up() -> None:
+    pauses: list[float] = []
+    with (
+        pytest.raises(TransferError, match="does not answer"),
+        Server("127.0.0.1:1", sleep=pauses.append) as server,
+    ):
+        server.read("/f")
+    assert 3.0 < sum(pauses) < 10.0
+
+
+def words(line: str) -> Iterable[tuple[str, int]]:
+    return ((word, 1) for word in line.split())
+
+
+def add(word: str, counts: Iterator[int]) -> Iterable[tuple[str, int]]:
+    yield word, sum(counts)
+
+
+def through(functions: Functions, lines: list[bytes]) -> bytes:
+    """Map, sort, reduce, as a job does it."""
+    mapped, reduced = io.BytesIO(), io.BytesIO()
+    run_map(functions, lines, mapped)
+    run_reduce(functions, sorted(mapped.getvalue().splitlines(keepends=True)), reduced)
+    return reduced.getvalue()
+
+
+@pytest.mark.parametrize("combine", [None, add])
+def test_functions_count_words(combine: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("offerd_frameworks.mapreduce.functions.COMBINE_AFTER", 3)
+    functions = Functions(words, add, combine)  # type: ignore[arg-type]
+    assert through(functions, [b"b a\n", b"a \xc3\xa9 b\n", b"a\tb"]) == "a\t3\nb\t3\né\t1\n".encode()
+
+
+def test_keys_may_be_tuples_and_come_back_as_such() -> None:
+    def pairs(line: str) -> Iterable[tuple[tuple[str, int], str]]:
+        yield (line, len(line)), line
+
+    def first(key: tuple[str, int], values: Iterator[str]) -> Iterable[tuple[str, list[str]]]:
+        yield f"{key[0]}/{key[1]}", list(values)
+
+    assert through(Functions(pairs, first), [b"x\n", b"x\n", b"yy\n"]) == b'x/1\t["x","x"]\nyy/2\t["yy"]\n'
