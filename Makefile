@@ -1,7 +1,7 @@
 # `make demo` and `make test` work as the very first command after `git clone`: they make .venv and install into it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernel check bench fmt clean
+.PHONY: help demo test test-kernel check bench bench-frameworks fmt clean
 
 BIN := .venv/bin
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */offerd*/__init__.py))
@@ -10,7 +10,7 @@ SCRIPTS := $(wildcard deploy/*.sh deploy/*/*.sh)
 ARGS ?=
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## start a cluster on this host, run a real job on it, stop it again
 	@deploy/bootstrap.sh venv
@@ -40,6 +40,10 @@ check: ## format, lint, types, tidiness, layering, deploy scripts, Vagrantfile
 bench: ## measure rates, latencies and memory beside their baselines (writes bench/results.md)
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py
+
+bench-frameworks: ## measure MapReduce and MPI beside plain tools
+	@deploy/bootstrap.sh venv dev
+	@$(BIN)/python bench/run.py --suite frameworks
 
 fmt: ## format the code and mend what the linter can
 	@deploy/bootstrap.sh venv dev

@@ -25,6 +25,7 @@ from offerd.errors import OfferdError
 # `measure(quick: bool) -> Findings`, imported only when it is run.
 SUITES: dict[str, tuple[str, ...]] = {
     "cluster": ("core", "throughput", "commands", "latency", "memory"),
+    "frameworks": ("mpi_ranks",),
 }
 
 

@@ -57,6 +57,7 @@ def examine() -> list[Finding]:
         check_docker,
         check_zookeeper,
         check_java,
+        check_mpich,
         check_vagrant,
         check_qemu,
         check_open_files,
@@ -192,6 +193,10 @@ def check_zookeeper() -> Finding:
 
 def check_java() -> Finding:
     return _tool("java", shutil.which("java"), "for ZooKeeper", "apt-get install default-jre-headless")
+
+
+def check_mpich() -> Finding:
+    return _tool("mpich", shutil.which("mpiexec.hydra"), "for `offerd mpi`", "apt-get install mpich")
 
 
 def check_vagrant() -> Finding:

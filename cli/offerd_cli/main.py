@@ -25,6 +25,7 @@ COMMANDS = {
     "map": "Run a command once per argument, as xargs does, on the cluster.",
     "mapreduce": "Run a MapReduce job of any programs.",
     "data": "Data sets: files in blocks on the slaves.",
+    "mpi": "Run an MPI program: all ranks at once.",
     "status": "The cluster in one look.",
     "slaves": "List the slaves.",
     "frameworks": "List the frameworks.",
@@ -39,7 +40,7 @@ COMMANDS = {
 
 SECTIONS = {
     "Start here": ("demo", "local", "doctor"),
-    "Work": ("run", "map", "mapreduce", "data"),
+    "Work": ("run", "map", "mapreduce", "mpi", "data"),
     "Look": ("status", "slaves", "frameworks", "tasks", "logs", "kill"),
     "Daemons": ("master", "slave"),
 }

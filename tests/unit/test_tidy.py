@@ -15,7 +15,7 @@ CEILING_LINES = 600
 TEXT_SUFFIXES = {".cfg", ".html", ".js", ".md", ".py", ".service", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 TEXT_NAMES = {"Makefile", "Vagrantfile", "run", ".gitignore"}
 # A service or a command may print; a library that does spoils its user's output.
-MAY_PRINT = ("cli/", "executors/", "tests/", "bench/")
+MAY_PRINT = ("cli/", "executors/", "tests/", "bench/", "examples/")
 
 # Spelled in two halves, or this file would find itself.
 UNFINISHED = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX)\b")
@@ -29,7 +29,7 @@ def top_folders() -> list[Path]:
     """The folders that hold our own files: one for each component, and what lies beside them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     components = project["tool"]["hatch"]["build"]["dev-mode-dirs"]
-    folders = [ROOT / name for name in (*components, "tests", "bench", "deploy", "docs", ".ci")]
+    folders = [ROOT / name for name in (*components, "tests", "bench", "deploy", "docs", "examples", ".ci")]
     return [folder for folder in folders if folder.is_dir()]
 
 

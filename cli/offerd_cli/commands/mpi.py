@@ -1,0 +1,128 @@
+"""`offerd mpi`: an MPI program on the cluster, all ranks at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from offerd.errors import BadInput
+from offerd_cli.options import DURATION, master_option
+from offerd_cli.units import parse_pairs, task_resources
+
+
+@click.command(
+    short_help="Run an MPI program on the cluster.",
+    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
+)
+@master_option
+@click.option("-n", "--ranks", type=click.IntRange(1, 100_000), help="How many processes.")
+@click.option("--cpus", default="1", show_default=True, help="Of each rank, as 0.5.")
+@click.option("--mem", default="64M", show_default=True, help="Of each rank, as 2G.")
+@click.option(
+    "--per-slave",
+    type=click.IntRange(1),
+    metavar="N",
+    help="At most so many ranks on one slave; 1 spreads them.  [default: as many as fit]",
+)
+@click.option(
+    "--timeout",
+    type=DURATION,
+    help="End the job after this time; up to a slave's short limit it may use whole slaves.",
+)
+@click.option(
+    "--resubmit",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Begin anew up to N times if a slave is lost.",
+)
+@click.option(
+    "--hold",
+    type=DURATION,
+    default="5s",
+    show_default=True,
+    help="How long a part of the slots is held before it is given back.",
+)
+@click.option("--no-label", is_flag=True, help="Without the rank in front of each line.")
+@click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Add to the ranks' environment.")
+@click.option("--role", default="*", show_default=True, help="Whose share it counts against.")
+@click.option("--user", default="", help="Run as this user.  [default: the slaves']")
+@click.option("--name", default="", help="What listings show.  [default: the program]")
+@click.option(
+    "--queue",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="With a program: put the job into this queue. Without: serve the queue until Ctrl-C.",
+)
+@click.option("--wait", is_flag=True, help="With --queue and a program: wait, print, end as the job ends.")
+@click.option("--drain", is_flag=True, help="With --queue and no program: end when the queue is empty.")
+@click.option(
+    "-C",
+    "--cwd",
+    default="",
+    metavar="DIR",
+    help="Run in this directory, which has to be there on the slaves, too.  [default: this one]",
+)
+@click.argument("words", nargs=-1, metavar="[--] PROGRAM...", type=click.UNPROCESSED)
+def command(
+    *,
+    master: str,
+    ranks: int | None,
+    cpus: str,
+    mem: str,
+    per_slave: int | None,
+    timeout: float | None,
+    resubmit: int,
+    hold: float,
+    no_label: bool,
+    env: tuple[str, ...],
+    role: str,
+    user: str,
+    name: str,
+    queue: Path | None,
+    wait: bool,
+    drain: bool,
+    cwd: str,
+    words: tuple[str, ...],
+) -> int:
+    """Run an MPI program (MPICH) on the cluster: all its ranks start together, or none.
+
+    \b
+    offerd mpi -n 4 -- ./hello
+    offerd mpi -n 8 --per-slave 2 --timeout 10m -- python3 heat.py
+    offerd mpi --queue jobs                       serves the queue in this directory
+    offerd mpi --queue jobs -n 4 -- ./hello       puts a job into it
+
+    The ranks run in this directory (or -C's), which has to be there on the slaves, too, as has the program. A rank that dies
+    ends the job. Exit status: its, 128 + signal; 124 when the time limit was over; 130 after Ctrl-C.
+    """
+    if timeout is not None and timeout <= 0:
+        raise BadInput("--timeout must be more than nothing")
+    if bool(words) != (ranks is not None):
+        raise BadInput("say how many ranks of which program: offerd mpi -n 4 -- ./hello")
+    if not words and queue is None:
+        raise BadInput("nothing to run; write offerd mpi -n 4 -- ./hello, or --queue DIR to serve a queue")
+    if (wait and (queue is None or not words)) or (drain and (queue is None or words)):
+        raise BadInput("--wait is for a job put into a --queue, --drain for serving one")
+    from offerd_cli import mpi_jobs
+
+    service = mpi_jobs.Service(master, role=role, user=user, name=name, hold_s=hold)
+    if not words:
+        assert queue is not None
+        return mpi_jobs.serve(service, queue, drains=drain)
+    job = mpi_jobs.make_job(
+        name=name,
+        words=words,
+        ranks=ranks or 1,
+        need=task_resources(cpus, mem),
+        per_slave=per_slave,
+        time_limit_s=timeout,
+        resubmits=resubmit,
+        environment=parse_pairs(env, "--env"),
+        directory=os.path.abspath(cwd or "."),
+    )
+    if queue is not None:
+        return mpi_jobs.put(job, queue, waits=wait, labels=not no_label)
+    return mpi_jobs.run(service, job, labels=not no_label)

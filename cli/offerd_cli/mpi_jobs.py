@@ -1,0 +1,247 @@
+"""How `offerd mpi` works: one job with its output on this terminal, or a queue of them in a directory."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+from offerd.errors import BadInput, OfferdError
+from offerd.resources import Resources
+from offerd_cli.screen import Screen
+from offerd_cli.units import format_duration
+from offerd_cli.working import (
+    EXIT_BROKEN_PIPE,
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    KILL_WAIT_S,
+    Terminated,
+    check_words,
+    signals_interrupt,
+    task_prefix,
+)
+from offerd_frameworks.mpi.core.job import Job, Outcome
+from offerd_frameworks.mpi.framework import MpiFramework, Watcher
+from offerd_frameworks.mpi.hydra import find_hydra
+from offerd_frameworks.mpi.output import Piece
+from offerd_frameworks.mpi.spool import Spool
+
+WHO = "offerd mpi"
+TURN_S = 0.1
+
+
+class Service(NamedTuple):
+    """How to register with which master."""
+
+    master: str
+    role: str
+    user: str
+    name: str
+    hold_s: float
+
+    def framework(self, watcher: Watcher, name: str, stdin: int | None = None) -> MpiFramework:
+        return MpiFramework(
+            watcher,
+            self.master,
+            name=self.name or name,
+            role=self.role,
+            user=self.user,
+            hold_s=self.hold_s,
+            stdin=stdin,
+        )
+
+
+def make_job(
+    *,
+    name: str,
+    words: tuple[str, ...],
+    ranks: int,
+    need: Resources,
+    per_slave: int | None,
+    time_limit_s: float | None,
+    resubmits: int,
+    environment: Mapping[str, str],
+    directory: str,
+) -> Job:
+    """Raises `BadInput` for a command or directory that cannot be used."""
+    check_words(list(words), dict(environment))
+    if not os.path.isdir(directory):
+        raise BadInput(f"{directory} is no directory; the ranks have to run somewhere")
+    job_id = task_prefix(name or words[0].rpartition("/")[2])
+    return Job(job_id, words, ranks, need, per_slave, time_limit_s, resubmits, directory, environment)
+
+
+def run(service: Service, job: Job, *, labels: bool) -> int:
+    """One job, from here to its end; returns the exit status."""
+    find_hydra()
+    watcher = _Terminal(Screen(WHO, progress=False), labels)
+    # A terminal's keys are not passed on: of its processes only one may read them, and that is the shell's choice.
+    stdin = None if sys.stdin is None or sys.stdin.isatty() else sys.stdin.fileno()
+    framework = service.framework(watcher, os.path.basename(job.argv[0]), stdin)
+    framework.submit(job)
+    with signals_interrupt():
+        try:
+            framework.start()
+            outcome = watcher.wait(None)
+        except KeyboardInterrupt as interrupt:
+            return _interrupted(framework, watcher, job, interrupt)
+        finally:
+            framework.close()
+    if watcher.is_pipe_broken:
+        return EXIT_BROKEN_PIPE
+    if outcome is None:
+        raise OfferdError("the connection to the master has ended")
+    if outcome.reason:
+        watcher.screen.note(outcome.reason)
+    return outcome.exit_status
+
+
+def _interrupted(framework: MpiFramework, watcher: _Terminal, job: Job, interrupt: KeyboardInterrupt) -> int:
+    """End the job and see it end; a second Ctrl-C does not wait for that (the master does it then)."""
+    status = EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
+    watcher.screen.leave_line()
+    framework.cancel(job.job_id, status)
+    try:
+        watcher.wait(KILL_WAIT_S)
+    except KeyboardInterrupt:
+        watcher.screen.note("not waiting for the ranks' ends")
+    return status
+
+
+class _Terminal:
+    """Hears of one job and writes what its ranks write."""
+
+    def __init__(self, screen: Screen, labels: bool) -> None:
+        self.screen = screen
+        self.is_pipe_broken = False
+        self._labels = labels
+        self._ended: SimpleQueue[Outcome | None] = SimpleQueue()
+
+    def wait(self, timeout_s: float | None) -> Outcome | None:
+        """The end of the job; None if it did not come in time, or never will."""
+        give_up_at = None if timeout_s is None else time.monotonic() + timeout_s
+        while give_up_at is None or time.monotonic() < give_up_at:
+            try:
+                # In turns: a signal's handler runs between two of them at the latest.
+                return self._ended.get(timeout=TURN_S)
+            except Empty:
+                continue
+        return None
+
+    def started(self, job_id: str, hosts: tuple[str, ...]) -> None:
+        if self.screen.shows_progress:
+            self.screen.note(f"{job_id} on {', '.join(hosts)}")
+
+    def wrote(self, job_id: str, piece: Piece, *, is_stderr: bool) -> None:
+        try:
+            self.screen.write(labelled(piece) if self._labels else piece.data, to_stderr=is_stderr)
+        except BrokenPipeError:
+            self.is_pipe_broken = True
+            self._ended.put(None)
+
+    def told(self, job_id: str, text: str) -> None:
+        self.screen.note(text)
+
+    def ended(self, job_id: str, outcome: Outcome) -> None:
+        self._ended.put(outcome)
+
+    def broken(self) -> None:
+        self._ended.put(None)
+
+
+def labelled(piece: Piece) -> bytes:
+    """The lines with their rank before them; one that does not end is ended."""
+    label = b"[%d] " % piece.rank if piece.rank is not None else b""
+    return b"".join(label + line + b"\n" for line in piece.data.splitlines())
+
+
+# -- queues -----------------------------------------------------------------------------------------------------------
+
+
+def put(job: Job, directory: Path, *, waits: bool, labels: bool) -> int:
+    """Put a job into a queue; with `waits`, print what it writes and end as it ends."""
+    screen = Screen(WHO, progress=False)
+    spool = Spool(directory)
+    spool.put(job)
+    if not spool.is_served():
+        screen.note(f"{directory} is not served yet; do so with `offerd mpi --queue {directory}`")
+    if not waits:
+        screen.write(f"{job.job_id}\n".encode())
+        return 0
+    with signals_interrupt():
+        try:
+            for is_stderr, data in spool.follow(job.job_id):
+                screen.write(data, to_stderr=is_stderr)
+        except KeyboardInterrupt as interrupt:
+            spool.cancel(job.job_id)
+            return EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
+        except BrokenPipeError:
+            return EXIT_BROKEN_PIPE
+    outcome = spool.outcome(job.job_id)
+    assert outcome is not None
+    if outcome.reason:
+        screen.note(outcome.reason)
+    return outcome.exit_status
+
+
+def serve(service: Service, directory: Path, *, drains: bool) -> int:
+    """Run the jobs of a queue, until Ctrl-C, or until there are none if `drains`."""
+    find_hydra()
+    spool = Spool(directory)
+    watcher = _Ledger(Screen(WHO, progress=False), spool)
+    with spool.served(), signals_interrupt():
+        framework = service.framework(watcher, "mpi queue")
+        try:
+            framework.start()
+            watcher.screen.note(f"serving {directory}")
+            while not (drains and spool.is_empty()) and not watcher.is_broken:
+                for job in spool.take():
+                    framework.submit(job)
+                for job_id in spool.cancelled():
+                    framework.cancel(job_id, EXIT_INTERRUPTED)
+                spool.wait()
+        except KeyboardInterrupt as interrupt:
+            # What runs is ended with the framework, and will be run again by whoever serves the queue next.
+            return EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
+        finally:
+            framework.close()
+            watcher.close()
+    if watcher.is_broken:
+        raise OfferdError("the connection to the master has ended")
+    return 0
+
+
+class _Ledger:
+    """Hears of a queue's jobs: a line for each step, the output into files."""
+
+    def __init__(self, screen: Screen, spool: Spool) -> None:
+        self.screen = screen
+        self.is_broken = False
+        self._spool = spool
+
+    def started(self, job_id: str, hosts: tuple[str, ...]) -> None:
+        self._spool.begin(job_id)
+        self.screen.note(f"{job_id} runs on {', '.join(hosts)}")
+
+    def wrote(self, job_id: str, piece: Piece, *, is_stderr: bool) -> None:
+        self._spool.write(job_id, labelled(piece), is_stderr=is_stderr)
+
+    def told(self, job_id: str, text: str) -> None:
+        self.screen.note(f"{job_id}: {text}")
+
+    def ended(self, job_id: str, outcome: Outcome) -> None:
+        self._spool.end(job_id, outcome)
+        how = outcome.reason or "done"
+        waited, ran = format_duration(outcome.waited_s), format_duration(outcome.ran_s)
+        self.screen.note(f"{job_id} ended: {how} (waited {waited}, ran {ran})")
+
+    def broken(self) -> None:
+        self.is_broken = True
+        self._spool.wake()
+
+    def close(self) -> None:
+        self._spool.close()

@@ -1,0 +1,85 @@
+"""What the core is told. Past facts, all of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import offerd
+from offerd import OfferID, SlaveID
+from offerd_frameworks.mpi.core.job import Job
+
+
+class Submitted(NamedTuple):
+    job: Job
+
+
+class Cancelled(NamedTuple):
+    """By a person; `exit_status` is what the job shall have ended with."""
+
+    job_id: str
+    exit_status: int
+
+
+class OffersCame(NamedTuple):
+    offers: list[offerd.Offer]
+
+
+class OfferRescinded(NamedTuple):
+    offer_id: OfferID
+
+
+class GuaranteeKnown(NamedTuple):
+    """Nothing (`Resources()`): none is configured."""
+
+    guarantee: offerd.Resources
+
+
+class StatusCame(NamedTuple):
+    status: offerd.TaskStatus
+
+
+class SlaveLost(NamedTuple):
+    slave_id: SlaveID
+
+
+class HydraReady(NamedTuple):
+    """The process manager of this attempt waits for its proxies."""
+
+    attempt_id: str
+
+
+class ProxiesArrived(NamedTuple):
+    """All of them are connected."""
+
+    attempt_id: str
+
+
+class RankDied(NamedTuple):
+    """A rank's program ended with a status other than 0 (a shell's: 128 + signal)."""
+
+    attempt_id: str
+    rank: int
+    exit_status: int
+
+
+class HydraEnded(NamedTuple):
+    """All that it had to say has been read. `words`: the last it said about itself, on one line."""
+
+    attempt_id: str
+    exit_status: int
+    words: str
+
+
+Event = (
+    Submitted
+    | Cancelled
+    | OffersCame
+    | OfferRescinded
+    | GuaranteeKnown
+    | StatusCame
+    | SlaveLost
+    | HydraReady
+    | ProxiesArrived
+    | RankDied
+    | HydraEnded
+)

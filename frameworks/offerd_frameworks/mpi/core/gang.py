@@ -1,0 +1,63 @@
+"""Whether the offers at hand hold a whole gang, and which slave gets how many ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import offerd
+from offerd import OfferID, SlaveID
+from offerd_frameworks.mpi.core.job import Job
+
+
+class Share(NamedTuple):
+    """A job's part on one slave. `address` is the slave's, `HOST:PORT` of its file server."""
+
+    slave_id: SlaveID
+    hostname: str
+    address: str
+    ranks: int
+    offer_ids: tuple[OfferID, ...]
+
+
+class Gang(NamedTuple):
+    """The best that the offers give: complete if `missing` is 0. Shares are those worth holding in any case."""
+
+    shares: tuple[Share, ...]
+    missing: int
+
+
+def room(job: Job, offers: list[offerd.Offer]) -> int:
+    """How many ranks of the job these offers, all of one slave, hold.
+
+    A task without a limit, or one above the slave's short limit, may only use the slave's part for long tasks. Of several
+    offers that part is what the largest says: each says what was left when it was made, and together they may not add up.
+    """
+    free = offers[0].resources
+    for offer in offers[1:]:
+        free = free + offer.resources
+    amounts = [(name, amount) for name, amount in job.need.scalars.items() if amount]
+    ranks = min(free.scalars.get(name, 0) // amount for name, amount in amounts)
+    if job.time_limit_s is None or job.time_limit_s > offers[0].short_limit_s:
+        for name, amount in amounts:
+            ranks = min(ranks, max(offer.long_quantities.get(name, 0) for offer in offers) // amount)
+    return ranks if job.per_slave is None else min(ranks, job.per_slave)
+
+
+def assemble(job: Job, offers: Iterable[offerd.Offer]) -> Gang:
+    """Fill the slaves with most room first: few slaves talk faster than many, and whole slaves are left for others."""
+    by_slave: dict[SlaveID, list[offerd.Offer]] = {}
+    for offer in offers:
+        by_slave.setdefault(offer.slave_id, []).append(offer)
+    rooms = [(room(job, group), group) for group in by_slave.values()]
+    rooms.sort(key=lambda pair: (-pair[0], pair[1][0].hostname, pair[1][0].slave_id))
+    missing = job.ranks
+    shares = []
+    for ranks, group in rooms:
+        taken = min(ranks, missing)
+        if taken > 0:
+            first = group[0]
+            offer_ids = tuple(offer.offer_id for offer in group)
+            shares.append(Share(first.slave_id, first.hostname, first.files_address, taken, offer_ids))
+            missing -= taken
+    return Gang(tuple(shares), missing)

@@ -1,0 +1,49 @@
+"""An MPI job as it was asked for, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import offerd
+
+
+@dataclass(frozen=True)
+class Job:
+    """`ranks` processes of `argv` that start together or not at all.
+
+    `need` is what each rank takes; `per_slave` the most ranks on one slave (None: as many as fit); `resubmits` how often the
+    job begins anew after it has lost a slave. `directory` is where the ranks run; it has to exist on the slaves.
+    """
+
+    job_id: str
+    argv: tuple[str, ...]
+    ranks: int
+    need: offerd.Resources
+    per_slave: int | None = None
+    time_limit_s: float | None = None
+    resubmits: int = 0
+    directory: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def times(self, ranks: int) -> offerd.Resources:
+        """What so many ranks take together."""
+        return offerd.Resources({name: amount * ranks for name, amount in self.need.scalars.items()})
+
+    @property
+    def total(self) -> offerd.Resources:
+        return self.times(self.ranks)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a job. `exit_status` is a shell's; `reason` is empty if all went well.
+
+    `waited_s`: from its submission to the gang; `ran_s`: from there to the end. `hosts`: slave and ranks, as `slave-1:2`.
+    """
+
+    exit_status: int
+    reason: str = ""
+    waited_s: float = 0.0
+    ran_s: float = 0.0
+    hosts: tuple[str, ...] = ()

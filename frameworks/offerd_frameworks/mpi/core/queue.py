@@ -1,0 +1,275 @@
+"""The queue of jobs: which offers are held, when they are given back, what starts and what comes again.
+
+Torque's habit (Mesos, NSDI 2011, section 5.1): offers are asked for while a job waits, none when the queue is empty, and the
+guaranteed share is never exceeded, so that no rank is ever revoked.
+
+A gang takes what it is offered until it is complete. If nothing more comes for `hold_s` it gives all back and waits for a
+time that doubles, times a random factor: of two gangs that each hold what the other lacks, one comes back first and finds all
+of it (section 4.3 names the danger; a rigid job has to live with it).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import offerd
+from offerd import OfferID, SlaveID
+from offerd_frameworks.mpi.core import actions as a
+from offerd_frameworks.mpi.core import events as e
+from offerd_frameworks.mpi.core.attempt import NEVER, Attempt, Cause
+from offerd_frameworks.mpi.core.gang import Share, assemble
+from offerd_frameworks.mpi.core.job import Job, Outcome
+
+MAX_HOLD_S = 20.0
+"""Progress or not, offers are given back before the master takes them (after 30 s)."""
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 16.0
+REFUSE_USELESS_S = 1.0
+"""An offer without room for one rank. Short: what a long task leaves may make it fit."""
+
+EXIT_BAD_INPUT = 2
+
+
+class _Waiting(NamedTuple):
+    job: Job
+    since: float
+    attempts: int = 0
+    losses: int = 0
+
+
+class GangQueue:
+    """Jobs in the order of their submission; several run at once as far as the offers go.
+
+    `jitter` gives a number from 0 to 1 each time; `hold_s` is how long a part of a gang is held without progress.
+    """
+
+    def __init__(self, jitter: Callable[[], float], hold_s: float = 5.0) -> None:
+        self._jitter = jitter
+        self._hold_s = hold_s
+        self._waiting: deque[_Waiting] = deque()
+        self._running: dict[str, Attempt] = {}
+        self._tickets: dict[str, _Waiting] = {}  # of running attempts
+        self._held: dict[OfferID, offerd.Offer] = {}
+        self._held_since = self._gained_at = NEVER
+        self._best = 0
+        self._failures = 0
+        self._pause_until = 0.0
+        self._guarantee: offerd.Resources | None = None  # not known yet: nothing is started
+        self._asked: offerd.Resources | None = None
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._waiting and not self._running
+
+    def next_deadline(self) -> float:
+        """When `tick` has something to do at the latest."""
+        times = [attempt.next_deadline() for attempt in self._running.values()]
+        if self._held:
+            times.append(self._give_back_at())
+        if self._waiting and self._asked is None and self._pause_until > 0:
+            times.append(self._pause_until)
+        return min(times, default=NEVER)
+
+    # -- what happens -----------------------------------------------------------------------------------------------
+
+    def handle(self, event: e.Event, now: float) -> list[a.Action]:
+        """Take note and say what follows."""
+        actions: list[a.Action] = []
+        match event:
+            case e.Submitted(job):
+                self._waiting.append(_Waiting(job, now))
+            case e.Cancelled():
+                actions = self._cancel(event, now)
+            case e.OffersCame(offers):
+                for offer in offers:
+                    self._held[offer.offer_id] = offer
+            case e.OfferRescinded(offer_id):
+                self._held.pop(offer_id, None)
+            case e.GuaranteeKnown(guarantee):
+                self._guarantee = guarantee
+            case e.StatusCame(status):
+                if status.state.terminal and (attempt := self._attempt_of(status.task_id)):
+                    actions = attempt.task_ended(status, now)
+            case e.SlaveLost(slave_id):
+                for attempt in self._running.values():
+                    actions += attempt.slave_lost(slave_id, now)
+            case e.HydraReady(attempt_id):
+                actions = self._launch(attempt_id, now)
+            case e.ProxiesArrived(attempt_id):
+                if attempt := self._running.get(attempt_id):
+                    attempt.proxies_arrived()
+            case e.RankDied(attempt_id, rank, exit_status):
+                if attempt := self._running.get(attempt_id):
+                    attempt.rank_died(rank, exit_status, now)
+            case e.HydraEnded():
+                actions = self._hydra_ended(event, now)
+        return [*actions, *self._conclude(now), *self._schedule(now)]
+
+    def tick(self, now: float) -> list[a.Action]:
+        """What time alone brings about."""
+        actions: list[a.Action] = []
+        for attempt in self._running.values():
+            actions += attempt.tick(now)
+        if self._held and now >= self._give_back_at():
+            actions += self._give_back(now)
+        return [*actions, *self._conclude(now), *self._schedule(now)]
+
+    def _attempt_of(self, task_id: str) -> Attempt | None:
+        return self._running.get(task_id.rpartition(".")[0])
+
+    def _cancel(self, event: e.Cancelled, now: float) -> list[a.Action]:
+        for waiting in self._waiting:
+            if waiting.job.job_id == event.job_id:
+                self._waiting.remove(waiting)
+                outcome = Outcome(event.exit_status, "cancelled", waited_s=now - waiting.since)
+                return [a.JobEnded(event.job_id, outcome)]
+        for attempt in self._running.values():
+            if attempt.job.job_id == event.job_id:
+                return attempt.end(Cause(event.exit_status, "cancelled"), now)
+        return []
+
+    def _launch(self, attempt_id: str, now: float) -> list[a.Action]:
+        attempt = self._running[attempt_id]
+        if attempt.cause is not None:
+            return []
+        attempt.launched(now)
+        return [
+            a.LaunchProxies(attempt_id, attempt.job, attempt.shares, attempt.task_ids),
+            a.JobStarted(attempt.job.job_id, attempt_id, attempt.hosts),
+        ]
+
+    def _hydra_ended(self, event: e.HydraEnded, now: float) -> list[a.Action]:
+        attempt = self._running[event.attempt_id]
+        actions = attempt.hydra_ended(event.exit_status, event.words, now)
+        if not attempt.is_launched:
+            offer_ids = tuple(offer_id for share in attempt.shares for offer_id in share.offer_ids)
+            actions.append(a.DeclineOffers(offer_ids, 0.0))
+        return actions
+
+    # -- ends -------------------------------------------------------------------------------------------------------
+
+    def _conclude(self, now: float) -> list[a.Action]:
+        actions: list[a.Action] = []
+        for attempt in [attempt for attempt in self._running.values() if attempt.is_over]:
+            del self._running[attempt.attempt_id]
+            ticket = self._tickets.pop(attempt.attempt_id)
+            cause = attempt.cause
+            if cause is not None and cause.never_ran:
+                self._failures += 1
+                self._pause_until = now + self._pause_s()
+                self._waiting.appendleft(ticket._replace(attempts=ticket.attempts + 1))
+            elif cause is not None and cause.of_slave and ticket.losses < attempt.job.resubmits:
+                losses = ticket.losses + 1
+                text = f"{cause.reason}; submitted again ({losses} of {attempt.job.resubmits})"
+                actions.append(a.Tell(attempt.job.job_id, text))
+                self._waiting.appendleft(ticket._replace(attempts=ticket.attempts + 1, losses=losses))
+            else:
+                status, reason = (0, "") if cause is None else (cause.exit_status, cause.reason)
+                waited_s, ran_s = attempt.began_at - ticket.since, now - attempt.began_at
+                actions.append(
+                    a.JobEnded(attempt.job.job_id, Outcome(status, reason, waited_s, ran_s, attempt.hosts))
+                )
+        return actions
+
+    # -- gangs ------------------------------------------------------------------------------------------------------
+
+    def _schedule(self, now: float) -> list[a.Action]:
+        """Start what can be started; hold or give back what is left; say what is wanted."""
+        actions = self._refuse_what_exceeds_the_guarantee(now)
+        if now >= self._pause_until and self._guarantee is not None:
+            while (job := self._next()) is not None:
+                gang = assemble(job, self._held.values())
+                if gang.missing:
+                    actions += self._hold(job, job.ranks - gang.missing, now)
+                    break
+                actions.append(self._begin(gang.shares, now))
+        wanted = self._next() if now >= self._pause_until else None
+        if wanted is None and self._held:
+            actions += self._decline(list(self._held), 0.0)
+        minimum = None if wanted is None else wanted.need
+        if minimum != self._asked:
+            self._asked = minimum
+            actions.append(a.AskForOffers(minimum))
+        return actions
+
+    def _next(self) -> Job | None:
+        """The job that offers are for now: the first, if the guarantee has room for it beside those that run."""
+        if not self._waiting:
+            return None
+        job = self._waiting[0].job
+        if self._guarantee is None:
+            return job  # its offers may come before the answer
+        used = job.total
+        for attempt in self._running.values():
+            used = used + attempt.job.total
+        return job if _within(used, self._guarantee) else None
+
+    def _refuse_what_exceeds_the_guarantee(self, now: float) -> list[a.Action]:
+        """Jobs that could only run with resources that may be revoked at any time."""
+        actions: list[a.Action] = []
+        while self._waiting and self._guarantee and not _within(self._waiting[0].job.total, self._guarantee):
+            ticket = self._waiting.popleft()
+            text = f"{ticket.job.ranks} ranks take {ticket.job.total}, and {self._guarantee} is guaranteed; ask for less"
+            outcome = Outcome(EXIT_BAD_INPUT, text, waited_s=now - ticket.since)
+            actions.append(a.JobEnded(ticket.job.job_id, outcome))
+        return actions
+
+    def _begin(self, shares: tuple[Share, ...], now: float) -> a.Action:
+        ticket = self._waiting.popleft()
+        for share in shares:
+            for offer_id in share.offer_ids:
+                del self._held[offer_id]
+        attempt_id = ticket.job.job_id + (f".again{ticket.attempts}" if ticket.attempts else "")
+        self._running[attempt_id] = Attempt(attempt_id, ticket.job, shares, now)
+        self._tickets[attempt_id] = ticket
+        self._failures, self._best = 0, 0
+        self._held_since = self._gained_at = NEVER
+        return a.StartHydra(attempt_id, ticket.job, shares)
+
+    def _hold(self, job: Job, ranks: int, now: float) -> list[a.Action]:
+        """Keep what has room for a rank; note whether that is more than before."""
+        if ranks > self._best:
+            self._held_since = min(self._held_since, now)
+            self._gained_at = now
+        self._best = ranks
+        useless = [
+            offer.offer_id
+            for offer in self._held.values()
+            if not assemble(job, self._of(offer.slave_id)).shares
+        ]
+        return self._decline(useless, REFUSE_USELESS_S) if useless else []
+
+    def _of(self, slave_id: SlaveID) -> list[offerd.Offer]:
+        return [offer for offer in self._held.values() if offer.slave_id == slave_id]
+
+    def _give_back_at(self) -> float:
+        return min(self._gained_at + self._hold_s, self._held_since + MAX_HOLD_S)
+
+    def _give_back(self, now: float) -> list[a.Action]:
+        job, ranks = self._waiting[0].job, self._best
+        pause_s = self._pause_s()
+        self._failures += 1
+        self._pause_until = now + pause_s
+        text = f"room for {ranks} of {job.ranks} ranks came in {now - self._held_since:.1f} s; trying again"
+        return [*self._decline(list(self._held), 0.0), a.Tell(job.job_id, text)]
+
+    def _decline(self, offer_ids: list[OfferID], refuse_s: float) -> list[a.Action]:
+        for offer_id in offer_ids:
+            del self._held[offer_id]
+        if not self._held:
+            self._best = 0
+            self._held_since = self._gained_at = NEVER
+        return [a.DeclineOffers(tuple(offer_ids), refuse_s)]
+
+    def _pause_s(self) -> float:
+        longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self._failures, 10))
+        return longest * (0.2 + 0.8 * self._jitter())
+
+
+def _within(used: offerd.Resources, guarantee: offerd.Resources) -> bool:
+    """Whether `used` keeps to a guarantee; of what it does not name it says nothing."""
+    return all(used.scalars.get(name, 0) <= amount for name, amount in guarantee.scalars.items())

@@ -1,0 +1,305 @@
+"""The MPI framework: the public SDK on one side, `mpiexec.hydra` on the other, the core between them.
+
+One thread owns the core and all children; what the driver's thread hears becomes an event for it. For each job one process
+manager runs here, and one task for each slave of its gang runs a proxy, which starts that slave's ranks. What ranks write comes
+back through the proxies, live.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Protocol
+
+import offerd
+from offerd import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
+from offerd_frameworks.mpi.core import actions as a
+from offerd_frameworks.mpi.core import events as e
+from offerd_frameworks.mpi.core.attempt import EXIT_FAILURE
+from offerd_frameworks.mpi.core.job import Job, Outcome
+from offerd_frameworks.mpi.core.queue import GangQueue
+from offerd_frameworks.mpi.hydra import Hydra, own_address
+from offerd_frameworks.mpi.output import Piece
+
+COMMAND_EXECUTOR = offerd.ExecutorInfo(ExecutorID("command"), module="offerd_executors.command", name="mpi")
+LOOK_FIRST_S, LOOK_AGAIN_S = 0.3, 0.5
+"""When it is looked whether the proxies have connected: not while they start."""
+CONNECT_TIMEOUT_S = 5.0
+NOT_FOR_RANKS = ("OFFERD_TASK_ID", "OFFERD_TASK_SANDBOX")
+"""Of our environment, where we are a task ourselves; the ranks' proxies have their own."""
+
+
+class Watcher(Protocol):
+    """Who hears of jobs. Called from the framework's thread: be quick."""
+
+    def started(self, job_id: str, hosts: tuple[str, ...]) -> None:
+        """The gang is complete; `hosts` as `slave-1:2`."""
+
+    def wrote(self, job_id: str, piece: Piece, *, is_stderr: bool) -> None:
+        """A line of a rank, or a part of a very long one."""
+
+    def told(self, job_id: str, text: str) -> None:
+        """A line for the person whose job it is."""
+
+    def ended(self, job_id: str, outcome: Outcome) -> None:
+        """For good."""
+
+    def broken(self) -> None:
+        """The driver has ended, and with it everything; `MpiFramework.close` raises why."""
+
+
+class MpiFramework(offerd.Scheduler):
+    """Runs MPI jobs until closed.
+
+        framework = MpiFramework(watcher)
+        framework.start()
+        framework.submit(Job("hello", ("./hello",), ranks=4, need=offerd.Resources.of(cpus=1, mem="64M")))
+
+    `stdin`: a descriptor that rank 0 of every job reads. `seed` makes pauses between attempts at a gang repeatable.
+    """
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        master: str | None = None,
+        *,
+        name: str = "mpi",
+        role: str = "*",
+        user: str = "",
+        hold_s: float = 5.0,
+        seed: int | None = None,
+        stdin: int | None = None,
+    ) -> None:
+        self._watcher = watcher
+        self._core = GangQueue(random.Random(seed).random, hold_s)
+        self._stdin = stdin
+        self._runs: dict[str, _Run] = {}
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wakeup, selectors.EVENT_READ)
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._loop, name="offerd-mpi", daemon=True)
+        info = offerd.FrameworkInfo(name, role=role, user=user, executors=[COMMAND_EXECUTOR])
+        self._driver = offerd.SchedulerDriver(self, info, master, connect_timeout_s=CONNECT_TIMEOUT_S)
+        self._driver.set_needs_offers(False)
+
+    # -- for the owner ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Register with the master and begin. Raises `OfferdError` if there is none."""
+        self._thread.start()
+        self._driver.start()
+        self._driver.wait_registered()
+
+    def submit(self, job: Job) -> None:
+        """Put a job at the end of the queue; the watcher hears of all else. May come before `start`."""
+        self._tell(e.Submitted(job))
+
+    def cancel(self, job_id: str, exit_status: int) -> None:
+        """End a job, waiting or running; it is over when the watcher hears so."""
+        self._tell(e.Cancelled(job_id, exit_status))
+
+    def close(self) -> None:
+        """Unregister, which ends all tasks; no child is left. Raises what ended the driver before, if it was not this."""
+        self._driver.stop()
+        try:
+            self._driver.join()
+        finally:
+            self._is_closing = True
+            self._wake()
+            self._thread.join()
+
+    # -- the driver's callbacks, in its thread ----------------------------------------------------------------------
+
+    def registered(self, driver: offerd.SchedulerDriver, framework_id: FrameworkID, master_id: str) -> None:
+        driver.ask_guaranteed_share().add_done_callback(self._on_guarantee)
+
+    def reregistered(self, driver: offerd.SchedulerDriver, master_id: str) -> None:
+        driver.ask_guaranteed_share().add_done_callback(self._on_guarantee)
+
+    def resource_offers(self, driver: offerd.SchedulerDriver, offers: list[offerd.Offer]) -> None:
+        self._tell(e.OffersCame(offers))
+
+    def offer_rescinded(self, driver: offerd.SchedulerDriver, offer_id: OfferID) -> None:
+        self._tell(e.OfferRescinded(offer_id))
+
+    def status_update(self, driver: offerd.SchedulerDriver, status: offerd.TaskStatus) -> None:
+        self._tell(e.StatusCame(status))
+
+    def slave_lost(self, driver: offerd.SchedulerDriver, slave_id: SlaveID) -> None:
+        self._tell(e.SlaveLost(slave_id))
+
+    def error(self, driver: offerd.SchedulerDriver, reason: str, message: str) -> None:
+        self._watcher.broken()
+
+    def _on_guarantee(self, answer: Future[offerd.Resources]) -> None:
+        if answer.exception() is None:
+            self._tell(e.GuaranteeKnown(answer.result()))
+
+    def _tell(self, event: e.Event) -> None:
+        self._inbox.append(lambda: self._perform(self._core.handle(event, time.monotonic())))
+        self._wake()
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._wakeup, 1)
+
+    # -- the framework's own thread ---------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        try:
+            while not self._is_closing:
+                now = time.monotonic()
+                due = min((run.look_at for run in self._runs.values()), default=self._core.next_deadline())
+                due = min(due, self._core.next_deadline())
+                timeout_s = None if due == float("inf") else max(due - now, 0.0)
+                for key, _ in self._selector.select(timeout_s):
+                    if key.fd == self._wakeup:
+                        os.eventfd_read(self._wakeup)
+                    else:
+                        key.data()
+                while self._inbox:
+                    self._inbox.popleft()()
+                self._look()
+                self._perform(self._core.tick(time.monotonic()))
+        finally:
+            for run in list(self._runs.values()):
+                run.hydra.kill()
+                run.hydra.wait()
+            self._selector.close()
+            os.close(self._wakeup)
+
+    def _perform(self, actions: list[a.Action]) -> None:
+        driver, watcher = self._driver, self._watcher
+        for action in actions:
+            match action:
+                case a.StartHydra():
+                    self._start(action)
+                case a.LaunchProxies():
+                    self._launch(action)
+                case a.DeclineOffers(offer_ids, refuse_s):
+                    driver.decline_offer(offer_ids, refuse_s)
+                case a.AskForOffers(minimum):
+                    if minimum is not None:
+                        driver.set_filters(offerd.Filters(minimum=minimum))
+                    driver.set_needs_offers(minimum is not None)
+                case a.KillTasks(task_ids, grace_s):
+                    for task_id in task_ids:
+                        driver.kill_task(task_id, grace_s)
+                case a.KillHydra(attempt_id):
+                    if run := self._runs.get(attempt_id):
+                        run.hydra.kill()
+                case a.Tell(job_id, text):
+                    watcher.told(job_id, text)
+                case a.JobStarted(job_id, _, hosts):
+                    watcher.started(job_id, hosts)
+                case a.JobEnded(job_id, outcome):
+                    watcher.ended(job_id, outcome)
+
+    def _start(self, action: a.StartHydra) -> None:
+        job = action.job
+        environment = {name: value for name, value in os.environ.items() if name not in NOT_FOR_RANKS}
+        # For the wheel of mpi4py, which cannot know that the library it finds is MPICH's.
+        environment.setdefault("MPI4PY_MPIABI", "mpich")
+        try:
+            hydra = Hydra(
+                job.argv,
+                [(share.hostname, share.ranks) for share in action.shares],
+                own_address([share.address for share in action.shares]),
+                directory=job.directory,
+                environment={**environment, **job.environment},
+                stdin=self._stdin,
+            )
+        except offerd.OfferdError as error:
+            self._tell(e.HydraEnded(action.attempt_id, EXIT_FAILURE, str(error)))
+            return
+        run = _Run(action.attempt_id, job.job_id, hydra, len(action.shares))
+        self._runs[action.attempt_id] = run
+        register = self._selector.register
+        register(hydra.stdout, selectors.EVENT_READ, lambda: self._read(run, is_stderr=False))
+        register(hydra.stderr, selectors.EVENT_READ, lambda: self._read(run, is_stderr=True))
+        register(hydra.pidfd, selectors.EVENT_READ, lambda: self._reap(run))
+
+    def _read(self, run: _Run, *, is_stderr: bool) -> bool:
+        """One read; False at the end of the stream."""
+        if run.attempt_id not in self._runs:  # reaped a moment ago, in the same turn
+            return False
+        was_ready = run.hydra.is_ready
+        try:
+            pieces = run.hydra.read(is_stderr=is_stderr)
+        except offerd.OfferdError as error:
+            run.failure = str(error)
+            run.hydra.kill()
+            pieces = None
+        if pieces is None:
+            stream = run.hydra.stderr if is_stderr else run.hydra.stdout
+            if stream in self._selector.get_map():
+                self._selector.unregister(stream)
+            return False
+        for piece in pieces:
+            self._watcher.wrote(run.job_id, piece, is_stderr=is_stderr)
+        if run.hydra.is_ready and not was_ready:
+            self._tell(e.HydraReady(run.attempt_id))
+        for rank, exit_status in run.hydra.deaths[run.deaths_told :]:
+            run.deaths_told += 1
+            self._tell(e.RankDied(run.attempt_id, rank, exit_status))
+        return True
+
+    def _reap(self, run: _Run) -> None:
+        """The process manager has ended: what it wrote before comes first."""
+        for is_stderr in (False, True):
+            while self._read(run, is_stderr=is_stderr):
+                pass
+        for is_stderr, piece in run.hydra.rest():
+            self._watcher.wrote(run.job_id, piece, is_stderr=is_stderr)
+        self._selector.unregister(run.hydra.pidfd)
+        del self._runs[run.attempt_id]
+        status = run.hydra.wait()
+        self._tell(e.HydraEnded(run.attempt_id, status, run.failure or run.hydra.words))
+
+    def _launch(self, action: a.LaunchProxies) -> None:
+        run, job = self._runs[action.attempt_id], action.job
+        for share, task_id, argv in zip(action.shares, action.task_ids, run.hydra.commands, strict=True):
+            task = offerd.TaskInfo(
+                TaskID(task_id),
+                job.times(share.ranks),
+                COMMAND_EXECUTOR.executor_id,
+                offerd.CommandInfo(argv=argv),
+                time_limit_s=job.time_limit_s,
+                name=os.path.basename(job.argv[0]),
+            )
+            self._driver.reply_to_offer(share.offer_ids, [task])
+        run.look_at = time.monotonic() + LOOK_FIRST_S
+
+    def _look(self) -> None:
+        """Whether proxies have connected, where that is not known yet."""
+        now = time.monotonic()
+        for run in self._runs.values():
+            if now < run.look_at:
+                continue
+            arrived = run.hydra.arrived()
+            # Where the kernel does not let us look, hydra has to do without our care for its links.
+            if arrived is None or arrived >= run.proxies:
+                run.look_at = float("inf")
+                self._tell(e.ProxiesArrived(run.attempt_id))
+            else:
+                run.look_at = now + LOOK_AGAIN_S
+
+
+class _Run:
+    """A process manager at work."""
+
+    def __init__(self, attempt_id: str, job_id: str, hydra: Hydra, proxies: int) -> None:
+        self.attempt_id = attempt_id
+        self.job_id = job_id
+        self.hydra = hydra
+        self.proxies = proxies
+        self.look_at = float("inf")
+        self.deaths_told = 0
+        self.failure = ""

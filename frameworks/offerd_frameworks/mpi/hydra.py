@@ -1,0 +1,252 @@
+"""`mpiexec.hydra` as a child process: it prints what to run on each host, waits for these proxies, and passes on what ranks
+write.
+
+With the launcher `manual` it starts nothing itself. Each rank's program is run by a small shell, which says on stderr how it
+ended, if badly: hydra itself names no rank, and sometimes waits for the peers of one that has exited.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+
+import offerd
+from offerd_frameworks.mpi.output import Lines, Piece, Splitter, pattern
+
+PROGRAM = "mpiexec.hydra"
+MEND = "apt-get install mpich"
+READ_BYTES = 256 << 10
+WORDS_KEPT = 12
+
+_LAUNCH, _LAUNCH_END = "HYDRA_LAUNCH:", "HYDRA_LAUNCH_END"
+_PROXY_ID = re.compile(r"--proxy-id (\d+)")
+_CONTROL_PORT = re.compile(r"--control-port \S+:(\d+)")
+_SYS_PIDFD_GETFD = 438  # the same on every architecture
+_libc = ctypes.CDLL(None, use_errno=True)
+_KEEP_IDLE_S, _KEEP_EVERY_S, _KEEP_PROBES = 10, 5, 4
+
+# $1 is the word by which we know our own mark; the program and its arguments follow. The pause lets the proxy pass the mark on
+# before it sees the rank's end, which may make it drop everything.
+_RANK = r"""word=$1; shift; "$@"; status=$?
+[ $status = 0 ] || { printf '\001%s!%d\002\n' $word $status >&2; sleep 0.1; }
+exit $status"""
+
+
+def find_hydra() -> str:
+    """The path of MPICH's process manager, by its own name: `mpiexec` may be Open MPI's. Raises `OfferdError`."""
+    found = shutil.which(PROGRAM)
+    if found is None:
+        raise offerd.OfferdError(f"{PROGRAM} is not installed here; MPI jobs need MPICH: {MEND}")
+    return found
+
+
+def own_address(peers: Sequence[str]) -> str:
+    """Our address as the first of the peers (`HOST:PORT`) that is not on this host sees it."""
+    address = "127.0.0.1"
+    for peer in peers:
+        host = peer.rpartition(":")[0].strip("[]")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((host, 9))  # sends nothing; the kernel picks the route
+            except OSError:
+                continue
+            address = str(probe.getsockname()[0])
+        if not address.startswith("127."):
+            return address
+    return address
+
+
+class Hydra:
+    """One process manager, for one attempt at a job. Not for several threads at once.
+
+    When `is_ready`, `commands` are the proxies' command lines, one for each host, in their order.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        hosts: Sequence[tuple[str, int]],
+        address: str,
+        *,
+        directory: str,
+        environment: Mapping[str, str],
+        stdin: int | None,
+    ) -> None:
+        """Start it. `hosts` are names and numbers of ranks, `address` is where the proxies find us.
+
+        Raises `OfferdError` if MPICH or the directory is not there.
+        """
+        word = secrets.token_hex(6)
+        names = _distinct([name for name, _ in hosts])
+        words = [
+            *("setpriv", "--pdeathsig", "KILL", find_hydra(), "-launcher", "manual", "-rmk", "user"),
+            *("-localhost", address, "-prepend-pattern", pattern(word)),
+            *("-hosts", ",".join(f"{name}:{n}" for name, (_, n) in zip(names, hosts, strict=True))),
+            *("-n", str(sum(n for _, n in hosts)), "/bin/sh", "-c", _RANK, "sh", word, *argv),
+        ]
+        try:
+            self._process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL if stdin is None else stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=directory or None,
+                env=environment,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is ours to handle
+            )
+        except OSError as error:
+            raise offerd.OfferdError(f"cannot start {error.filename or PROGRAM}: {error.strerror}") from None
+        self.pidfd = os.pidfd_open(self._process.pid)
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self.stdout, self.stderr = self._process.stdout, self._process.stderr
+        self.commands: list[list[str]] = []
+        self.is_ready = False
+        self._launch = b""
+        self._port = 0
+        self._splitters = {False: Splitter(word), True: Splitter(word)}
+        self._lines = {False: Lines(), True: Lines()}
+        self._death = re.compile(rb"\x01" + word.encode() + rb"!(\d+)\x02\n?")
+        self._is_death = b"\x01" + word.encode() + b"!"
+        self._own: list[str] = []
+        self.deaths: list[tuple[int, int]] = []
+        """Ranks whose programs ended badly and their exit statuses, in the order in which we heard of it."""
+
+    # -- output -----------------------------------------------------------------------------------------------------
+
+    def read(self, *, is_stderr: bool) -> list[Piece] | None:
+        """Whole lines of ranks that came by now; None at the end. What hydra says of itself is kept for `words`."""
+        data = (self.stderr if is_stderr else self.stdout).read(READ_BYTES)
+        if not data:
+            return None
+        if not is_stderr and not self.is_ready:
+            data = self._read_launch(data)
+        lines = self._lines[is_stderr]
+        return [
+            line
+            for piece in self._splitters[is_stderr].feed(data)
+            for whole in lines.add(piece)
+            for line in self._of_ranks(whole)
+        ]
+
+    def rest(self) -> Iterator[tuple[bool, Piece]]:
+        """Lines without an end, when all has been read: on stderr or not, and the piece."""
+        for is_stderr, lines in self._lines.items():
+            for piece in lines.rest():
+                yield from ((is_stderr, line) for line in self._of_ranks(piece))
+
+    @property
+    def words(self) -> str:
+        """What hydra said of itself that helps: how the first process ended, or its last line."""
+        text = "\n".join(self._own)
+        place = re.search(r"PID \d+ RUNNING AT (\S+)", text)
+        how = re.search(r"EXIT STRING: (.*)", text)
+        if place:
+            return f"a process on {place[1]} ended: {how[1] if how else 'see above'}"
+        return self._own[-1] if self._own else ""
+
+    def _read_launch(self, data: bytes) -> bytes:
+        """Lines to its end of launching are for us; what follows is output."""
+        *whole, rest = (self._launch + data).split(b"\n")
+        for number, line in enumerate(whole):
+            text = line.decode(errors="replace")
+            if text.startswith(_LAUNCH_END):
+                self.is_ready, self._launch = True, b""
+                return b"\n".join([*whole[number + 1 :], rest])
+            if text.startswith(_LAUNCH):
+                self._take_command(text.removeprefix(_LAUNCH))
+            else:
+                self._note(text)
+        self._launch = rest
+        return b""
+
+    def _take_command(self, text: str) -> None:
+        proxy, port = _PROXY_ID.search(text), _CONTROL_PORT.search(text)
+        if proxy is None or port is None or int(proxy[1]) != len(self.commands):
+            raise offerd.OfferdError(f"this {PROGRAM} speaks another way than MPICH 4's: {text.strip()}")
+        self._port = int(port[1])
+        self.commands.append(shlex.split(text))
+
+    def _of_ranks(self, piece: Piece) -> list[Piece]:
+        """Deaths and hydra's own words are taken out."""
+        if piece.rank is None:
+            for line in piece.data.decode(errors="replace").splitlines():
+                self._note(line)
+            return []
+        if self._is_death not in piece.data:
+            return [piece]
+        self.deaths += [(piece.rank, int(status)) for status in self._death.findall(piece.data)]
+        left = self._death.sub(b"", piece.data)
+        return [Piece(piece.rank, left)] if left else []
+
+    def _note(self, line: str) -> None:
+        if line.strip():
+            self._own.append(line.strip())
+            del self._own[:-WORDS_KEPT]
+
+    # -- the process ------------------------------------------------------------------------------------------------
+
+    def arrived(self) -> int | None:
+        """How many proxies are connected. From now on the kernel looks after those links: one that is down ends in an error
+        within half a minute, where hydra would wait for ever. None if the kernel does not let us look.
+        """
+        number = 0
+        for entry in os.scandir(f"/proc/{self._process.pid}/fd"):
+            try:
+                if not os.readlink(entry.path).startswith("socket:"):
+                    continue
+            except FileNotFoundError:  # closed meanwhile
+                continue
+            fd = _libc.syscall(_SYS_PIDFD_GETFD, self.pidfd, int(entry.name), 0)
+            if fd < 0:
+                return None
+            with socket.socket(fileno=fd) as link:
+                if _is_link(link, self._port):
+                    number += 1
+                    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_IDLE_S)
+                    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEP_EVERY_S)
+                    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEP_PROBES)
+        return number
+
+    def kill(self) -> None:
+        """SIGKILL: while it waits for a proxy it ignores everything else."""
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Its exit status, when `pidfd` is readable; a shell's for a signal."""
+        status = self._process.wait()
+        os.close(self.pidfd)
+        self.stdout.close()
+        self.stderr.close()
+        return 128 - status if status < 0 else status
+
+
+def _is_link(link: socket.socket, port: int) -> bool:
+    """Whether this is a proxy's connection to the control port."""
+    if link.family != socket.AF_INET or link.type != socket.SOCK_STREAM:
+        return False
+    try:
+        link.getpeername()
+    except OSError:
+        return False
+    return bool(link.getsockname()[1] == port)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Hydra takes hosts of one name for one host."""
+    seen: dict[str, int] = {}
+    distinct = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        distinct.append(name if seen[name] == 1 else f"{name}.{seen[name]}")
+    return distinct

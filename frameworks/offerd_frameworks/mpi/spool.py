@@ -1,0 +1,227 @@
+"""A queue of jobs in a directory, as Torque's server keeps one: whoever can write there submits, one process serves.
+
+ID.job        the job, as JSON; written under another name and renamed, so that it is whole
+ID.out ID.err what its ranks wrote, labelled
+ID.end        how it ended, as JSON: a job without one waits or runs, also after a restart of whoever serves
+ID.cancel     somebody wants it to end
+wake          a FIFO: a byte in it means that there is something new
+lock          held by whoever serves
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import select
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import offerd
+from offerd_frameworks.mpi.core.job import Job, Outcome
+
+LOOK_S = 0.5
+"""The directory is looked at this often even if nobody wakes us: it may lie on a file system that several hosts share."""
+FOLLOW_S = 0.1
+
+
+class Spool:
+    """One such directory; it is made if it is not there. Raises `BadInput` where that cannot be."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._taken: set[str] = set()
+        self._files: dict[tuple[str, bool], BinaryIO] = {}
+        self._wake_fd = -1
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if not (directory / "wake").exists():
+                os.mkfifo(directory / "wake")
+        except FileExistsError:  # somebody else was quicker
+            pass
+        except OSError as error:
+            raise offerd.BadInput(f"{directory} cannot be a queue: {error.strerror}") from None
+
+    # -- for whoever submits ----------------------------------------------------------------------------------------
+
+    def put(self, job: Job) -> None:
+        """Submit. The job begins when its turn comes."""
+        self._write(f"{job.job_id}.job", _job_to_json(job))
+        self.wake()
+
+    def cancel(self, job_id: str) -> None:
+        self._write(f"{job_id}.cancel", {})
+        self.wake()
+
+    def is_served(self) -> bool:
+        with self._path("lock").open("a") as lock:
+            return not _try_lock(lock.fileno())
+
+    def outcome(self, job_id: str) -> Outcome | None:
+        """None while it waits or runs."""
+        try:
+            values = json.loads(self._path(f"{job_id}.end").read_bytes())
+        except FileNotFoundError:
+            return None
+        return Outcome(**{**values, "hosts": tuple(values["hosts"])})
+
+    def follow(self, job_id: str) -> Iterator[tuple[bool, bytes]]:
+        """What the job writes, on stderr or not, until it has ended."""
+        offsets = {False: 0, True: 0}
+        is_over = False
+        while not is_over:
+            is_over = self.outcome(job_id) is not None  # before reading: what it wrote last is there by then
+            for is_stderr, offset in offsets.items():
+                data = self._read_from(self._output(job_id, is_stderr), offset)
+                if data:
+                    offsets[is_stderr] = offset + len(data)
+                    yield is_stderr, data
+            if not is_over:
+                time.sleep(FOLLOW_S)
+
+    def wake(self) -> None:
+        """Whoever serves looks again. Nothing happens if nobody does."""
+        try:
+            fd = os.open(self._path("wake"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nobody has it open for reading
+                return
+            raise
+        try:
+            os.write(fd, b"!")
+        except BlockingIOError:  # full of wake-ups
+            pass
+        finally:
+            os.close(fd)
+
+    # -- for whoever serves -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def served(self) -> Iterator[None]:
+        """While entered, this process serves the queue. Raises `BadInput` if another one does."""
+        with self._path("lock").open("a") as lock:
+            if not _try_lock(lock.fileno()):
+                raise offerd.BadInput(
+                    f"{self.directory} is served already; put jobs into it, or end that one"
+                )
+            # For writing, too: without a writer the reading end would always be ready.
+            self._wake_fd = os.open(self._path("wake"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                yield
+            finally:
+                os.close(self._wake_fd)
+                self._wake_fd = -1
+
+    def wait(self) -> None:
+        """Until there may be something new."""
+        if select.select([self._wake_fd], [], [], LOOK_S)[0]:
+            os.read(self._wake_fd, 4096)
+
+    def take(self) -> list[Job]:
+        """Jobs not taken yet, oldest first. One that cannot be read is ended with what is wrong with it."""
+        jobs = []
+        for path in sorted(
+            self.directory.glob("*.job"), key=lambda path: (path.stat().st_mtime_ns, path.name)
+        ):
+            if path.stem in self._taken or self._path(f"{path.stem}.end").exists():
+                continue
+            self._taken.add(path.stem)
+            try:
+                jobs.append(_job_from_json(path.stem, json.loads(path.read_bytes())))
+            except (ValueError, TypeError, KeyError, offerd.OfferdError) as error:
+                self.end(path.stem, Outcome(2, f"{path.name} cannot be read: {error}"))
+        return jobs
+
+    def cancelled(self) -> list[str]:
+        """Jobs that somebody wants to end, once each."""
+        found = []
+        for path in self.directory.glob("*.cancel"):
+            path.unlink()
+            found.append(path.stem)
+        return found
+
+    def is_empty(self) -> bool:
+        """Whether every job has ended."""
+        return all(self._path(f"{path.stem}.end").exists() for path in self.directory.glob("*.job"))
+
+    def begin(self, job_id: str) -> None:
+        """A job, or another attempt at it, starts: what an earlier one wrote goes."""
+        for is_stderr in (False, True):
+            if file := self._files.pop((job_id, is_stderr), None):
+                file.close()
+            self._files[job_id, is_stderr] = self._output(job_id, is_stderr).open("wb", buffering=0)
+
+    def write(self, job_id: str, data: bytes, *, is_stderr: bool) -> None:
+        self._files[job_id, is_stderr].write(data)
+
+    def end(self, job_id: str, outcome: Outcome) -> None:
+        for is_stderr in (False, True):
+            if file := self._files.pop((job_id, is_stderr), None):
+                file.close()
+        self._write(f"{job_id}.end", {**outcome.__dict__, "hosts": list(outcome.hosts)})
+        self.wake()
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _path(self, name: str) -> Path:
+        return self.directory / name
+
+    def _output(self, job_id: str, is_stderr: bool) -> Path:
+        return self._path(f"{job_id}.{'err' if is_stderr else 'out'}")
+
+    def _write(self, name: str, values: dict[str, Any]) -> None:
+        unfinished = self._path(f".{name}")
+        unfinished.write_text(json.dumps(values, indent=1) + "\n")
+        unfinished.rename(self._path(name))
+
+    def _read_from(self, path: Path, offset: int) -> bytes:
+        try:
+            with path.open("rb") as file:
+                file.seek(offset)
+                return file.read()
+        except FileNotFoundError:
+            return b""
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _job_to_json(job: Job) -> dict[str, Any]:
+    return {
+        "argv": list(job.argv),
+        "ranks": job.ranks,
+        "need": str(job.need),
+        "per_slave": job.per_slave,
+        "time_limit_s": job.time_limit_s,
+        "resubmits": job.resubmits,
+        "directory": job.directory,
+        "environment": dict(job.environment),
+    }
+
+
+def _job_from_json(job_id: str, values: dict[str, Any]) -> Job:
+    return Job(
+        job_id,
+        tuple(str(word) for word in values["argv"]),
+        int(values["ranks"]),
+        offerd.Resources.parse(values["need"]),
+        values.get("per_slave"),
+        values.get("time_limit_s"),
+        int(values.get("resubmits", 0)),
+        str(values.get("directory", "")),
+        {str(name): str(value) for name, value in values.get("environment", {}).items()},
+    )

@@ -1,0 +1,87 @@
+"""The queue in a directory: jobs survive their server, and each is served once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import offerd
+from offerd_frameworks.mpi.core.job import Job, Outcome
+from offerd_frameworks.mpi.spool import Spool
+
+JOB = Job(
+    "hello-1", ("./hello", "a b"), 4, offerd.Resources.of(cpus="0.5", mem="64M"), 2, 30.0, 1, "/", {"A": "b"}
+)
+
+
+def test_a_job_comes_out_as_it_was_put_in(tmp_path: Path) -> None:
+    Spool(tmp_path / "new" / "queue").put(JOB)
+    assert Spool(tmp_path / "new" / "queue").take() == [JOB]
+
+
+def test_a_job_is_taken_once_and_again_by_the_next_server_until_it_has_ended(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.put(JOB)
+    assert spool.take() == [JOB]
+    assert spool.take() == []
+    assert not spool.is_empty()
+    successor = Spool(tmp_path)
+    assert successor.take() == [JOB]
+    successor.end("hello-1", Outcome(3, "rank 1 exited with status 3", hosts=("slave-1:4",)))
+    assert Spool(tmp_path).take() == []
+    assert spool.is_empty()
+    assert spool.outcome("hello-1") == Outcome(3, "rank 1 exited with status 3", hosts=("slave-1:4",))
+
+
+def test_jobs_are_taken_in_the_order_in_which_they_came(tmp_path: Path) -> None:
+    names = ["c", "a", "b"]
+    for name in names:
+        Spool(tmp_path).put(Job(name, ("x",), 1, offerd.Resources.of(cpus=1)))
+    assert [job.job_id for job in Spool(tmp_path).take()] == names
+
+
+def test_one_that_cannot_be_read_is_ended_with_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "bad.job").write_text('{"argv": ["x"]}')
+    spool = Spool(tmp_path)
+    assert spool.take() == []
+    outcome = spool.outcome("bad")
+    assert outcome is not None
+    assert outcome.exit_status == 2
+    assert "bad.job" in outcome.reason
+
+
+def test_only_one_serves(tmp_path: Path) -> None:
+    first, second = Spool(tmp_path), Spool(tmp_path)
+    with first.served():
+        assert second.is_served()
+        with pytest.raises(offerd.BadInput, match="served already"), second.served():
+            pass
+    assert not second.is_served()
+
+
+def test_whoever_serves_is_woken(tmp_path: Path) -> None:
+    server = Spool(tmp_path)
+    Spool(tmp_path).wake()  # nobody serves: nothing happens
+    with server.served():
+        Spool(tmp_path).put(JOB)
+        server.wait()
+        assert server.take() == [JOB]
+
+
+def test_what_a_job_wrote_is_followed_to_its_end(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.begin("hello-1")
+    spool.write("hello-1", b"of an attempt that was lost", is_stderr=False)
+    spool.begin("hello-1")
+    spool.write("hello-1", b"out", is_stderr=False)
+    spool.write("hello-1", b"err", is_stderr=True)
+    spool.end("hello-1", Outcome(0))
+    assert list(Spool(tmp_path).follow("hello-1")) == [(False, b"out"), (True, b"err")]
+
+
+def test_a_cancellation_is_heard_once(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    Spool(tmp_path).cancel("hello-1")
+    assert spool.cancelled() == ["hello-1"]
+    assert spool.cancelled() == []
