@@ -1,7 +1,7 @@
 # `make demo` and `make test` work as the very first command after `git clone`: they make .venv and install into it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernel check bench bench-frameworks fmt clean
+.PHONY: help demo test test-kernel check bench bench-allocation bench-frameworks fmt clean
 
 BIN := .venv/bin
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */offerd*/__init__.py))
@@ -44,6 +44,10 @@ bench: ## measure rates, latencies and memory beside their baselines (writes ben
 bench-frameworks: ## measure MapReduce and MPI beside plain tools
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py --suite frameworks
+
+bench-allocation: ## measure the allocation modules and a probe among 50,000 simulated slaves
+	@deploy/bootstrap.sh venv dev
+	@$(BIN)/python bench/run.py --suite allocation
 
 fmt: ## format the code and mend what the linter can
 	@deploy/bootstrap.sh venv dev

@@ -26,6 +26,7 @@ from offerd.errors import OfferdError
 SUITES: dict[str, tuple[str, ...]] = {
     "cluster": ("core", "throughput", "commands", "latency", "memory"),
     "frameworks": ("mpi_ranks",),
+    "allocation": ("simulated_scale",),
 }
 
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "logs": "Print what a task has written.",
     "kill": "End tasks.",
     "doctor": "What this host can do, and what mends the rest.",
+    "simulate": "Put the master's core beside the paper's figures, in virtual time.",
     "master": "The daemon that makes the offers.",
     "slave": "The daemon that runs tasks on its host.",
 }
@@ -43,6 +44,7 @@ SECTIONS = {
     "Work": ("run", "map", "mapreduce", "mpi", "data"),
     "Look": ("status", "slaves", "frameworks", "tasks", "logs", "kill"),
     "Daemons": ("master", "slave"),
+    "Study": ("simulate",),
 }
 
 

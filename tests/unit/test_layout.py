@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "offerd_slave": {"offerd", "offerd_isolation"},
     "offerd_executors": {"offerd"},
     "offerd_frameworks": {"offerd"},
+    "offerd_simulator": {"offerd", "offerd_isolation", "offerd_master", "offerd_slave"},
     "offerd_cli": {
         "offerd",
         "offerd_isolation",
@@ -27,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "offerd_slave",
         "offerd_executors",
         "offerd_frameworks",
+        "offerd_simulator",
     },
 }
 

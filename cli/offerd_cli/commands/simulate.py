@@ -1,0 +1,88 @@
+"""`offerd simulate`: the master's core in virtual time, beside the paper's figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from offerd.errors import BadInput
+from offerd_cli.options import json_option
+
+
+def _experiments() -> dict[str, str]:
+    from offerd_simulator.experiments import EXPERIMENTS
+
+    return EXPERIMENTS
+
+
+class SimulateCommand(click.Command):
+    """Its help lists the experiments."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Experiments"):
+            formatter.write_dl(list(_experiments().items()))
+        super().format_options(ctx, formatter)
+
+
+@click.command(
+    cls=SimulateCommand, short_help="Put the master's core beside the paper's figures, in virtual time."
+)
+@click.argument("experiment", metavar="EXPERIMENT")
+@click.option(
+    "--seed",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Another seed, another run; the same seed, the same.",
+)
+@click.option(
+    "--plots",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Write the plots here, as PNG and SVG.",
+)
+@click.option(
+    "--slaves", default="", metavar="N,...", help="For scale: how many slaves.  [default: the paper's]"
+)
+@click.option("--quick", is_flag=True, help="Small and rough: some seconds.")
+@json_option
+def command(
+    *, experiment: str, seed: int, plots: Path | None, slaves: str, quick: bool, as_json: bool
+) -> None:
+    """Run EXPERIMENT: the allocation of production in virtual time, with tables beside the figures of the Mesos paper.
+
+    \b
+    offerd simulate table2
+    offerd simulate macro --seed 7 --plots plots
+    offerd simulate scale --slaves 1000,50000
+    """
+    from offerd_cli import documents, render, simulation
+    from offerd_simulator import experiments
+    from offerd_simulator.results import Options, document
+
+    if experiment not in _experiments():
+        raise BadInput(f"there is no experiment {experiment!r}; there are: {', '.join(_experiments())}")
+    if slaves and experiment != "scale":
+        raise BadInput(f"--slaves is for scale; {experiment} has the size of the paper's experiment")
+    options = Options(seed, quick, _numbers(slaves))
+    if plots is not None:
+        from offerd_simulator import plots as drawing
+
+        drawing.check()
+    with simulation.progress_bar(experiment) as progress:
+        result = experiments.run(experiment, options, progress)
+    written = drawing.write(result.figures, plots) if plots is not None else []
+    if as_json:
+        documents.print_document(document(result))
+    else:
+        simulation.print_result(render.console(), result, written)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """`1000,50000`. Raises `BadInput`."""
+    words = [word.strip().replace("_", "") for word in text.split(",")] if text else []
+    for word in words:
+        if not word.isdecimal() or not 0 < int(word) <= 1_000_000:
+            raise BadInput(f"--slaves {text}: {word!r} is no number from 1 to 1000000")
+    return tuple(map(int, words))

@@ -1,0 +1,137 @@
+"""A cluster in virtual time: the master's core, and whoever is connected to it.
+
+The core is the one that `offerd master` runs, with its allocation module; it is told what its peers say and the virtual time,
+and what it wants sent is handed to them. Messages are handed over as they are: bytes and sockets are left out.
+
+The master works in turns, as its daemon does: what has arrived is handled, then comes a tick. A turn takes no time unless the
+cluster has a `clock`: then the master is busy for as many virtual seconds as the core's work took on that clock, its answers
+leave when the turn is over, and what arrives meanwhile waits. Python's garbage collector is kept out of such turns: nearly all
+that it would look through is the simulator's, not the master's.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Protocol
+
+from offerd import messages as m
+from offerd.ids import PeerID
+from offerd.messages import SlaveInfo
+from offerd_master.allocation.base import Allocator
+from offerd_master.allocation.drf import DrfAllocator
+from offerd_master.core.actions import Action, Drop, Send
+from offerd_master.core.events import Event, Received
+from offerd_master.core.master import MasterCore
+from offerd_master.settings import Settings
+from offerd_simulator.engine import Engine, Timer
+from offerd_simulator.slaves import CoreSlave, ModelSlave
+
+NO_PINGS_S = 1e9
+"""Between pings where no peer can be lost: they would only cost computing time."""
+TURN_S = 0.001
+"""How long the master gathers messages before it looks at them."""
+EPOCH = 1
+
+
+class Client(Protocol):
+    """Who is connected to the master: a slave or a scheduler."""
+
+    def receive(self, message: m.Message) -> None: ...
+
+
+class Cluster:
+    """A master's core and its peers. `clock` (seconds) measures the core's computing; None: it computes in no time."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        allocator: Allocator | None = None,
+        settings: Settings | None = None,
+        turn_s: float = TURN_S,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.engine = engine
+        self.settings = settings or Settings(ping_interval_s=NO_PINGS_S)
+        self.core = MasterCore(
+            self.settings, "simulated", EPOCH, allocator or DrfAllocator(self.settings.policy), engine.now
+        )
+        self.clients: dict[PeerID, Client] = {}
+        self.turn_s = turn_s
+        self.busy_s = 0.0
+        self.longest_turn_s = 0.0
+        self.clock = clock
+        self._busy_until = 0.0
+        self._inbox: list[Event] = []
+        self._turn: Timer | None = None
+        self._turn_at = 0.0
+
+    # -- peers ------------------------------------------------------------------------------------------------------
+
+    def connect(self, name: str, client: Client) -> PeerID:
+        """Give somebody a connection; what is sent to it reaches its `receive`."""
+        peer = PeerID(name.encode())
+        self.clients[peer] = client
+        return peer
+
+    def disconnect(self, peer: PeerID) -> None:
+        """Nothing reaches it any more."""
+        self.clients.pop(peer, None)
+
+    def add_slaves(self, infos: list[SlaveInfo], *, real: bool = False) -> list[ModelSlave | CoreSlave]:
+        """Slaves that register at once. `real`: each is the slave's core of production, else a model of it."""
+        kind = CoreSlave if real else ModelSlave
+        return [kind(self, info) for info in infos]
+
+    def to_master(self, peer: PeerID, message: m.Message) -> None:
+        """The peer says something; the master hears it in its next turn."""
+        self._inbox.append(Received(peer, message))
+        self._wake(max(self.engine.now + self.turn_s, self._busy_until))
+
+    # -- the master's turns -----------------------------------------------------------------------------------------
+
+    def _wake(self, when: float) -> None:
+        if self._turn is not None:
+            if self._turn_at <= when:
+                return
+            self.engine.cancel(self._turn)
+        self._turn_at = when
+        self._turn = self.engine.at(when, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        now = self.engine.now
+        inbox, self._inbox = self._inbox, []
+        actions: list[Action] = []
+        if self.clock is None:
+            self._compute(inbox, now, actions)
+            self._perform(actions)
+        else:
+            gc.disable()
+            started = self.clock()
+            self._compute(inbox, now, actions)
+            cost_s = self.clock() - started
+            gc.enable()
+            self.busy_s += cost_s
+            self.longest_turn_s = max(self.longest_turn_s, cost_s)
+            self._busy_until = now + cost_s
+            self.engine.at(self._busy_until, self._perform, actions)
+        self._wake(max(self.core.next_deadline(), self._busy_until, now + self.turn_s))
+
+    def _compute(self, inbox: list[Event], now: float, actions: list[Action]) -> None:
+        """What the core does in one turn."""
+        handle = self.core.handle
+        for event in inbox:
+            actions += handle(event, now)
+        actions += self.core.tick(now)
+
+    def _perform(self, actions: list[Action]) -> None:
+        clients = self.clients
+        for action in actions:
+            if type(action) is Send:
+                client = clients.get(action.peer)
+                if client is not None:
+                    client.receive(action.message)
+            elif type(action) is Drop:
+                raise AssertionError(f"the master drops a simulated peer: {action.why}")
