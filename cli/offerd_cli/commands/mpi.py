@@ -13,7 +13,7 @@ from offerd_cli.units import parse_pairs, task_resources
 
 
 @click.command(
-    short_help="Run an MPI program on the cluster.",
+    short_help="Run an MPI program: all ranks at once.",
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
 )
 @master_option
