@@ -1,13 +1,16 @@
 """The scheduler behind `ClusterExecutor`: puts waiting calls into offers and turns statuses into results.
 
-Everything here runs in the driver's thread, but for `submit`, `cancel` and `close`. It holds nothing that it has no call
-for: offers that are of no use go back at once, and an empty queue says `set_needs_offers(False)`.
+Everything here runs in the driver's thread, but for `submit`, `cancel` and `close`. It holds next to nothing that it has no
+call for: offers that are of no use go back at once, and an empty queue says `set_needs_offers(False)`. Only for a tenth of a
+second after the last call it keeps one offer that such a call fits into: who has just had a result often has the next call
+soon, and that then need not wait for an offer first.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from concurrent.futures import InvalidStateError, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -32,6 +35,9 @@ FETCHES = 4
 """Large results fetched at the same time."""
 PLACINGS = 100
 """How often a call may miss its offer (rescinded, taken, capped meanwhile) before that is an error."""
+
+WARM_S = 0.1
+"""How long after a call an offer is kept for the next."""
 
 _NEVER_RAN = frozenset(
     {Reason.OFFER_INVALID, Reason.OFFER_EXCEEDED, Reason.LONG_TASK_CAP, Reason.SLAVE_UNKNOWN},
@@ -71,6 +77,10 @@ class CallScheduler(Scheduler):
         self._refused: set[Shape] | None = None
         """The shapes that waited when an offer was of no use; None: no offer was refused since the last revival."""
         self._minimum: dict[str, int] = {}
+        self._spare: Offer | None = None
+        self._last_shape: Shape | None = None
+        self._warm_until = 0.0
+        self._is_cooling = False
         self._fetcher: ThreadPoolExecutor | None = None
         self._fetching: set[ClusterFuture[Any]] = set()
 
@@ -104,17 +114,14 @@ class CallScheduler(Scheduler):
     # -- the driver's callbacks ---------------------------------------------------------------------------------------
 
     def resource_offers(self, driver: SchedulerDriver, offers: list[Offer]) -> None:
-        unused: list[OfferID] = []
-        for room in self.queue.fill_all(offers):
-            if room.calls:
-                self._launch(driver, room)
-            else:
-                unused.append(room.offer.offer_id)
-        if unused:
-            self._refuse(driver, unused)
+        self._use(driver, offers)
         if not self.queue.size:
             self._say_needs(False)
             self._stop_if_done()
+
+    def offer_rescinded(self, driver: SchedulerDriver, offer_id: OfferID) -> None:
+        if self._spare is not None and self._spare.offer_id == offer_id:
+            self._spare = None
 
     def status_update(self, driver: SchedulerDriver, status: TaskStatus) -> None:
         state = status.state
@@ -129,6 +136,8 @@ class CallScheduler(Scheduler):
             self._ended_badly(call, status)
         if self._is_closed:
             self._stop_if_done()
+        elif not (self._running or self.queue.size) and self._spare is None and self._is_warm():
+            self._say_needs(True)
 
     def error(self, driver: SchedulerDriver, reason: str, message: str) -> None:
         refused = reason in Reason.__members__
@@ -146,6 +155,9 @@ class CallScheduler(Scheduler):
         self._want_offers()
 
     def _want_offers(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            self._use(self.driver, [spare])
         if not self.queue.size:
             return
         shapes = self.queue.waiting_shapes()
@@ -156,6 +168,49 @@ class CallScheduler(Scheduler):
             # What was of no use may be now, and the master will not offer it again so soon by itself.
             self._refused = None
             self.driver.revive_offers()
+
+    def _use(self, driver: SchedulerDriver, offers: list[Offer]) -> None:
+        """Put calls into offers; what is of no use goes back, but for one to spare."""
+        unused: list[OfferID] = []
+        for room in self.queue.fill_all(offers):
+            if room.calls:
+                self._launch(driver, room)
+            elif self._may_spare(room.offer):
+                self._spare = room.offer
+            else:
+                unused.append(room.offer.offer_id)
+        if unused:
+            self._refuse(driver, unused)
+
+    def _may_spare(self, offer: Offer) -> bool:
+        if self._spare is not None or self.queue.size or self._last_shape is None or not self._is_warm():
+            return False
+        return Room(offer).holds(self._last_shape) > 0
+
+    def _is_warm(self) -> bool:
+        return not self._is_closed and time.monotonic() < self._warm_until
+
+    def _stay_warm(self, shape: Shape) -> None:
+        self._last_shape = shape
+        self._warm_until = time.monotonic() + WARM_S
+        if not self._is_cooling:
+            self._is_cooling = True
+            self.driver.call_later(WARM_S, self._cool)
+
+    def _cool(self) -> None:
+        left_s = self._warm_until - time.monotonic()
+        if left_s > 0:
+            self.driver.call_later(left_s, self._cool)
+            return
+        self._is_cooling = False
+        self._give_back_spare()
+        if not self.queue.size:
+            self._say_needs(False)
+
+    def _give_back_spare(self) -> None:
+        if self._spare is not None:
+            self.driver.decline_offer([self._spare.offer_id], 0.0)
+            self._spare = None
 
     def _say_needs(self, needs_offers: bool) -> None:
         if needs_offers is not self._needs_offers:
@@ -194,6 +249,7 @@ class CallScheduler(Scheduler):
                 )
             )
         driver.reply_to_offer(offer.offer_id, tasks)
+        self._stay_warm(room.calls[-1].options.shape)
 
     # -- results out --------------------------------------------------------------------------------------------------
 
@@ -278,6 +334,7 @@ class CallScheduler(Scheduler):
 
     def _close(self, cancel_futures: bool) -> None:
         self._take_in()
+        self._give_back_spare()
         if cancel_futures:
             for call in self.queue.clear():
                 call.cancel()

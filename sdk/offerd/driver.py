@@ -7,6 +7,7 @@ one acknowledgement and one frame.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import os
 import threading
@@ -14,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import zmq
@@ -71,6 +73,10 @@ class SchedulerDriver(Orders):
         self._connect_timeout_s = connect_timeout_s
         self._orders: deque[tuple[Order, tuple[Any, ...]]] = deque()
         self._questions: dict[type, deque[Future[Any]]] = {GuaranteedShare: deque(), Waiting: deque()}
+        self._timers: list[
+            tuple[float, int, Callable[[], object]]
+        ] = []  # a heap; the number keeps the order of setting
+        self._timers_set = 0
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_asleep = False
         self._is_ending = False
@@ -147,6 +153,11 @@ class SchedulerDriver(Orders):
     def call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
         """Run `function` in the driver's thread, between callbacks: what it touches needs no lock against them."""
         self._order(_run, function, arguments)
+
+    def call_later(self, delay_s: float, function: Callable[..., object], *arguments: Any) -> None:
+        """The same in `delay_s` seconds, if the driver has not ended by then. There is no way to take it back."""
+        due = time.monotonic() + delay_s
+        self._order(self._set_timer, due, partial(function, *arguments))
 
     # -- questions ----------------------------------------------------------------------------------------------------
 
@@ -234,6 +245,8 @@ class SchedulerDriver(Orders):
                 self._is_asleep = False
                 continue
             deadline = self._core.next_deadline()
+            if self._timers:
+                deadline = min(deadline, self._timers[0][0])
             if not self._core.was_registered:
                 deadline = min(deadline, give_up_at)
             ready = poller.poll(max(0, int((deadline - time.monotonic()) * 1000) + 1))
@@ -295,8 +308,19 @@ class SchedulerDriver(Orders):
                 self._carry_out_orders()
                 self._flush()
         self._perform(core.tick(time.monotonic()))
+        if self._timers:
+            self._run_timers()
         self._carry_out_orders()
         self._flush()
+
+    def _set_timer(self, due: float, function: Callable[[], object], now: float) -> list[Action]:
+        self._timers_set += 1
+        heapq.heappush(self._timers, (due, self._timers_set, function))
+        return []
+
+    def _run_timers(self) -> None:
+        while self._timers and self._timers[0][0] <= time.monotonic() and not self._is_ending:
+            heapq.heappop(self._timers)[2]()
 
     def _carry_out_orders(self) -> None:
         orders = self._orders
@@ -306,6 +330,8 @@ class SchedulerDriver(Orders):
             self._perform(method(*arguments, time.monotonic()))
 
     def _flush(self) -> None:
+        if self._is_silent:
+            return
         for message in self._core.acknowledgements():
             self._client.send(message)
         if self._client.flush():

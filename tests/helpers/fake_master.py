@@ -221,6 +221,14 @@ class InstantCluster(FakeMaster):
             self._finish(msgspec.structs.replace(status, sequence=9))
         os.eventfd_write(self._wakeup, 1)
 
+    @property
+    def offers_made(self) -> int:
+        return self._next_offer
+
+    def free_offers(self) -> int:
+        """Offers that have been neither accepted nor declined."""
+        return len(self._offered)
+
     def turn_done(self) -> None:
         """Offer each slave that is free, whole, as one offer."""
         if not self.needs_offers or not self.framework_peer:

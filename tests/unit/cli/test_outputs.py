@@ -83,7 +83,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def slave() -> Iterator[Slave]:
     with Slave() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield server
         server.shutdown()

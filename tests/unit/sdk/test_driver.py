@@ -8,6 +8,7 @@ import os
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -180,6 +181,20 @@ def test_callbacks_run_in_one_thread_that_is_not_ours(master: FakeMaster, start:
     threads.add(done.result(WAIT_S))
     assert len(threads) == 1
     assert threading.get_ident() not in threads
+
+
+def test_what_is_called_later_runs_in_the_order_of_its_time(master: FakeMaster, start: Start) -> None:
+    scheduler = Recorder()
+    driver = start(scheduler)
+    ran: list[str] = []
+    done: Future[int] = Future()
+    begin = time.monotonic()
+    driver.call_later(0.05, lambda: done.set_result(threading.get_ident()))
+    driver.call_later(0.02, ran.append, "second")
+    driver.call_later(0.0, ran.append, "first")
+    assert done.result(WAIT_S) != threading.get_ident()
+    assert time.monotonic() - begin >= 0.05
+    assert ran == ["first", "second"]
 
 
 def test_many_statuses_are_acknowledged_in_few_messages(master: FakeMaster, start: Start) -> None:

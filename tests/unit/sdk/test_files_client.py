@@ -66,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Files]:
     with Files() as files:
-        thread = threading.Thread(target=files.serve_forever, args=(0.01,))
+        thread = threading.Thread(target=files.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield files
         files.shutdown()
