@@ -116,29 +116,6 @@ def test_a_call_runs_and_its_result_comes_back() -> None:
         assert [info.module for info in hello.framework.executors] == ["offerd_executors.python"]
 
 
-def test_the_next_call_soon_after_a_result_needs_no_new_offer() -> None:
-    with cluster() as (fake, executor):
-        executor.submit(add, 1).result(WAIT_S)
-        fake.wait_for(lambda: fake.free_offers() == 1)
-        offers_so_far = fake.offers_made
-        before = len(fake.received)
-        assert executor.submit(add, 1).result(WAIT_S) == 1
-        fake.wait_for(lambda: any(isinstance(m, AcceptOffers) for m in fake.received[before:]))
-        accept = fake.received[before]
-        assert isinstance(accept, AcceptOffers)
-        assert accept.offer_ids == [f"O-{offers_so_far}"]
-
-
-def test_of_several_offers_one_is_kept_after_a_call_and_given_back_when_no_other_comes() -> None:
-    with cluster(slaves=5) as (fake, executor):
-        executor.submit(add, 1).result(WAIT_S)
-        assert fake.free_offers() <= 5
-        fake.wait_for(lambda: fake.free_offers() == 0 and not fake.needs_offers)
-        kept = [m for m in fake.received if isinstance(m, DeclineOffers)]
-        assert kept[-1].refuse_seconds == 0.0
-        assert len(kept[-1].offer_ids) == 1
-
-
 def test_an_exception_comes_back_with_the_traceback_of_the_far_side() -> None:
     with cluster() as (_, executor):
         with pytest.raises(LookupError, match="not here") as caught:
