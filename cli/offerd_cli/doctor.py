@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from offerd.errors import OfferdError
+from offerd_isolation.cgroups.host import NEEDED, UNIFIED, Mounts, Root, Unusable, find_root, mounts
 
-NEEDED_CONTROLLERS = ("cpu", "memory", "pids")
 DOCKER_TIMEOUT_S = 3
 PORTS = {5060: "master", 5050: "web page", 5051: "slave's files"}
 FILES_WANTED = 4096
@@ -36,13 +36,6 @@ class Finding(NamedTuple):
     ok: bool
     found: str
     mend: str = ""
-
-
-class Cgroups(NamedTuple):
-    """How cgroups are mounted: `mode` is v2, hybrid (v1 controllers beside a v2 tree), v1 or none."""
-
-    mode: str
-    v2_mount: Path | None = None
 
 
 def examine() -> list[Finding]:
@@ -91,29 +84,11 @@ def check_user() -> Finding:
     )
 
 
-def cgroups(mountinfo: str) -> Cgroups:
-    """From the text of `/proc/self/mountinfo`. Controllers of v1 beside a v2 tree make it hybrid."""
-    v1 = False
-    v2: Path | None = None
-    for line in mountinfo.splitlines():
-        mount, _, rest = line.partition(" - ")
-        kind, fields = rest.partition(" ")[0], mount.split(" ")
-        if kind == "cgroup":
-            v1 = True
-        elif kind == "cgroup2" and len(fields) > 4 and v2 is None:
-            v2 = Path(fields[4])
-    mode = "hybrid" if v1 and v2 else "v2" if v2 else "v1" if v1 else "none"
-    return Cgroups(mode, v2)
+def this_host() -> Mounts:
+    return mounts(Path("/proc/self/mountinfo").read_text())
 
 
-def this_host() -> Cgroups:
-    return cgroups(Path("/proc/self/mountinfo").read_text())
-
-
-UNIFIED = "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line, then reboot"
-
-
-def check_cgroups(found: Cgroups | None = None) -> Finding:
+def check_cgroups(found: Mounts | None = None) -> Finding:
     found = found or this_host()
     if found.mode != "v2" or found.v2_mount is None:
         what = {
@@ -123,25 +98,20 @@ def check_cgroups(found: Cgroups | None = None) -> Finding:
         }[found.mode]
         return Finding("cgroup v2", False, what, UNIFIED)
     there = _words(found.v2_mount / "cgroup.controllers")
-    missing = [name for name in NEEDED_CONTROLLERS if name not in there]
+    missing = sorted(NEEDED - set(there))
     if missing:
         return Finding("cgroup v2", False, f"mounted, without {', '.join(missing)}", UNIFIED)
     return Finding("cgroup v2", True, f"controllers {' '.join(there)}")
 
 
-def check_delegation(found: Cgroups | None = None, own: str | None = None) -> Finding:
-    """Whether we may make cgroups below our own."""
-    found = found or this_host()
-    if found.mode != "v2" or found.v2_mount is None:
-        return Finding("delegation", False, "nothing to delegate without cgroup v2", UNIFIED)
-    if own is None:
-        own = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
-    ours = found.v2_mount / own.lstrip("/")
-    if os.access(ours, os.W_OK) and os.access(ours / "cgroup.procs", os.W_OK):
-        return Finding("delegation", True, f"{ours} is ours to divide")
-    return Finding(
-        "delegation", False, f"{ours} is not ours", "systemd-run --user --scope -p Delegate=yes offerd slave"
-    )
+def check_delegation(look: Callable[[], Root] = find_root) -> Finding:
+    """Whether there is a cgroup that we may divide."""
+    try:
+        root = look()
+    except Unusable as reason:
+        what, _, mend = str(reason).rpartition("; ")
+        return Finding("delegation", False, what, mend)
+    return Finding("delegation", True, f"{root.path} is ours to divide")
 
 
 def check_isolation() -> Finding:

@@ -30,6 +30,7 @@ COMMANDS = {
     "slaves": "List the slaves.",
     "frameworks": "List the frameworks.",
     "tasks": "List tasks.",
+    "top": "What the tasks use, live.",
     "logs": "Print what a task has written.",
     "kill": "End tasks.",
     "doctor": "What this host can do, and what mends the rest.",
@@ -42,7 +43,7 @@ COMMANDS = {
 SECTIONS = {
     "Start here": ("demo", "local", "doctor"),
     "Work": ("run", "map", "mapreduce", "mpi", "data"),
-    "Look": ("status", "slaves", "frameworks", "tasks", "logs", "kill"),
+    "Look": ("status", "slaves", "frameworks", "tasks", "top", "logs", "kill"),
     "Daemons": ("master", "slave"),
     "Study": ("simulate",),
 }

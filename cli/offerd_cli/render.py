@@ -58,7 +58,7 @@ def state_text(state: TaskState) -> Text:
     return Text(state.value.removeprefix("TASK_").lower(), style=_STATE_STYLES[state])
 
 
-def _table(*columns: str | tuple[str, str]) -> Table:
+def table_of(*columns: str | tuple[str, str]) -> Table:
     """Columns are left-aligned, or `(title, "right")`. The last one may wrap, the others are never cut."""
     table = Table(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
     for number, column in enumerate(columns):
@@ -82,8 +82,8 @@ def resources_text(resources: Resources) -> str:
 
 
 def slaves_table(slaves: Iterable[SlaveSummary]) -> Table:
-    table = _table("SLAVE", "HOST", "STATE", ("CPUS", "right"), ("MEM", "right"), ("MEASURED", "right"), ("TASKS", "right"),
-                   "ISOLATION", ("SINCE", "right"), "ATTRIBUTES")  # fmt: skip
+    table = table_of("SLAVE", "HOST", "STATE", ("CPUS", "right"), ("MEM", "right"), ("MEASURED", "right"),
+                     ("TASKS", "right"), "ISOLATION", ("SINCE", "right"), "ATTRIBUTES")  # fmt: skip
     for slave in slaves:
         taken = slave.used + slave.offered
         table.add_row(
@@ -102,8 +102,8 @@ def slaves_table(slaves: Iterable[SlaveSummary]) -> Table:
 
 
 def frameworks_table(frameworks: Iterable[FrameworkSummary]) -> Table:
-    table = _table("FRAMEWORK", "NAME", "ROLE", "STATE", ("CPUS", "right"), ("MEM", "right"), ("SHARE", "right"),
-                   ("RUNNING", "right"), ("ENDED", "right"), ("WASTED", "right"), "SINCE")  # fmt: skip
+    table = table_of("FRAMEWORK", "NAME", "ROLE", "STATE", ("CPUS", "right"), ("MEM", "right"), ("SHARE", "right"),
+                     ("RUNNING", "right"), ("ENDED", "right"), ("WASTED", "right"), "SINCE")  # fmt: skip
     for framework in frameworks:
         active, ended = _active_and_ended(framework.tasks)
         wasted = framework.wasted_resource_s.get("cpus", 0.0)
@@ -124,8 +124,8 @@ def frameworks_table(frameworks: Iterable[FrameworkSummary]) -> Table:
 
 
 def tasks_table(tasks: Iterable[TaskSummary]) -> Table:
-    table = _table("TASK", "FRAMEWORK", "HOST", "STATE", ("CPUS", "right"), ("MEM", "right"), ("LIMIT", "right"),
-                   ("RAN", "right"), "WHY")  # fmt: skip
+    table = table_of("TASK", "FRAMEWORK", "HOST", "STATE", ("CPUS", "right"), ("MEM", "right"), ("LIMIT", "right"),
+                     ("RAN", "right"), "WHY")  # fmt: skip
     for task in tasks:
         table.add_row(
             task.task_id,

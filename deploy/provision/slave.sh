@@ -12,6 +12,7 @@ require_root
 install_packages
 install_offerd
 remember_master "$master"
+install -m 0644 "$checkout/deploy/systemd/offerd-tasks.service" "$unit_dir/offerd-tasks.service"
 # shellcheck disable=SC2086  # lists of words
 install_service offerd-slave --master "$master" --work-dir /var/lib/offerd/slave ${ip:+--ip "$ip"} \
     $insecure $daemon_options

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from offerd.ids import ContainerID, TaskID
 from offerd.messages import ExecutorUpdate, Message, Reason, TaskState
-from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, ProcessID
+from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, ProcessID, Usage
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.endpoint import Endpoint
@@ -67,7 +67,7 @@ class Containerizer:
         self._checkpoints: dict[ContainerID, ContainerCheckpoint] = {}
         self._launching: set[ContainerID] = set()  # neither module nor launcher has answered yet
         self._again = Retries()
-        self._cpu_before: dict[ContainerID, float] = {}
+        self.measured: dict[ContainerID, tuple[float, Usage]] = {}  # cpus used of late, and all else
         self._measured_at: float | None = None
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._results: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -292,7 +292,7 @@ class Containerizer:
 
     def forget(self, container_id: ContainerID) -> None:
         self._checkpoints.pop(container_id, None)
-        self._cpu_before.pop(container_id, None)
+        self.measured.pop(container_id, None)
         self._endpoint.forget(container_id)
         self._workdir.forget_container(container_id)
 
@@ -343,20 +343,18 @@ class Containerizer:
         containers = list(self._checkpoints)
         since, self._measured_at = self._measured_at, now
 
-        def measured(usages: list[tuple[ContainerID, float, int]]) -> None:
-            used_s, mem_bytes = 0.0, 0
-            for container_id, cpu_s, held_bytes in usages:
-                used_s += max(0.0, cpu_s - self._cpu_before.get(container_id, 0.0))
-                self._cpu_before[container_id] = cpu_s
-                mem_bytes += held_bytes
+        def measured(usages: list[tuple[ContainerID, Usage]]) -> None:
             elapsed_s = now - since if since is not None else 0.0
-            self._emit(ev.UsageMeasured(round(1000 * used_s / elapsed_s) if elapsed_s > 0 else 0, mem_bytes))
+            used_cpus, mem_bytes = 0.0, 0
+            for container_id, usage in usages:
+                before_s = self.measured[container_id][1].cpu_s if container_id in self.measured else 0.0
+                cpus = max(0.0, usage.cpu_s - before_s) / elapsed_s if elapsed_s > 0 else 0.0
+                self.measured[container_id] = (cpus, usage)
+                used_cpus += cpus
+                mem_bytes += usage.mem_bytes
+            self._emit(ev.UsageMeasured(round(1000 * used_cpus), mem_bytes))
 
-        def measure_all() -> list[tuple[ContainerID, float, int]]:
-            usages = [(c, self._isolation.usage(c)) for c in containers]
-            return [(c, usage.cpu_s, usage.mem_bytes) for c, usage in usages]
-
-        self._isolate(measure_all, measured)
+        self._isolate(lambda: [(c, self._isolation.usage(c)) for c in containers], measured)
 
     # -- the module, inline or in its thread ----------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from offerd.master_client import MasterClient
 from offerd.messages import Message, Pong, RegisterSlave, SlaveInfo, SlaveUsage
 from offerd.pacing import Pacer
 from offerd.transport import new_context
+from offerd_isolation.base import DEFAULT_OPTIONS
 from offerd_isolation.choose import choose
 from offerd_slave.containerizer import Containerizer
 from offerd_slave.core import actions as act
@@ -42,6 +43,7 @@ from offerd_slave.launcher import Launcher
 from offerd_slave.records import JournalRecord
 from offerd_slave.sandbox import SandboxCollector
 from offerd_slave.settings import SlaveOptions
+from offerd_slave.statistics import Statistics
 from offerd_slave.storer import Storer
 from offerd_slave.workdir import Found, WorkDir, from_checkpoint, new_incarnation
 
@@ -71,6 +73,10 @@ class SlaveDaemon:
         self.workdir = WorkDir(options.work_dir)
         self._isolation, why = choose(options.isolation, self.workdir.path, options.limits)
         log.info("isolation %s (%s)", self._isolation.name, why)
+        if options.limits != DEFAULT_OPTIONS and not self._isolation.limits_containers:
+            log.warning(
+                "isolation %s sets no limits: options for them are without effect", self._isolation.name
+            )
         self._host = fingerprint(self.workdir.path, options.resources)
         self.journal = Journal(self.workdir.path / "tasks.journal")
         found = self.workdir.read(self.journal)
@@ -122,6 +128,8 @@ class SlaveDaemon:
             self._recover(found),
             time.monotonic(),
         )
+        statistics = Statistics(self.core.state, self._isolation, self._containerizer.measured)
+        self._files.statistics = lambda: statistics.document(time.monotonic())
         self._performers: dict[type[act.Action], Callable[[Any], None]] = {
             act.LaunchContainer: lambda a: self._containerizer.launch(a, self.core.state.slave_id),
             act.UpdateContainer: self._containerizer.update,

@@ -2,6 +2,7 @@
 
     GET /containers/CONTAINER_ID/PATH      a file (`Range`, or `?offset=&length=`), or a directory as JSON
     GET, PUT, DELETE /data/SET/FILE        see `offerd_slave.data_files`
+    GET /statistics                        see `offerd_slave.statistics`
 
 The `ETag` of a file names its inode, not its content: whoever follows a log knows by it that the log was rotated.
 
@@ -20,6 +21,7 @@ import socket
 import stat
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -64,6 +66,8 @@ class FileServer:
             raise BadInput(
                 f"cannot serve files at {host}:{port}: {error}; choose another --ip or --http-port"
             ) from None
+        self.statistics: Callable[[], bytes] | None = None
+        self._server.statistics = lambda: self.statistics() if self.statistics is not None else None
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="files", daemon=True
         )
@@ -86,6 +90,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
+    statistics: Callable[[], bytes | None]
 
     def __init__(self, host: str, port: int, containers: Path, data: DataDirectory | None) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -146,6 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._check_host()
             url = urlsplit(self.path)
+            if url.path == "/statistics":
+                self._send_statistics(with_body)
+                return
             if self.server.data is not None and url.path.split("/")[:2] == ["", "data"]:
                 found, is_directory = self.server.data.open(url.path)
             else:
@@ -164,6 +172,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         with open(found, "rb", buffering=0) as file:
             self._send_file(file, url.query, with_body)
+
+    def _send_statistics(self, with_body: bool) -> None:
+        found = self.server.statistics()
+        if found is None:
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the slave is still starting")
+        self._send(HTTPStatus.OK, found, "application/json", with_body)
 
     def do_PUT(self) -> None:
         """Store a file in the data directory."""

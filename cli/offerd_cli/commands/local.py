@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from offerd_cli.limit_options import limit_options, words
 from offerd_cli.local_cluster import LocalCluster
 from offerd_cli.options import DURATION
 from offerd_cli.units import format_quantity
@@ -33,8 +34,9 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="auto, noop or another installed module.",
+    help="auto, cgroups, docker, noop or another installed module.",
 )
+@limit_options
 @click.option("--cpus", default="", help="Of each slave.  [default: a part of the host, two at least]")
 @click.option("--mem", default="", help="Of each slave, as 2G.  [default: a part of the host]")
 @click.option(
@@ -65,6 +67,11 @@ def command(
     masters: int,
     zk: str,
     isolation: str,
+    cpu_quota: bool,
+    pids_max: str,
+    io_weight: bool,
+    io_max: tuple[str, ...],
+    cpuset: str,
     cpus: str,
     mem: str,
     port: int,
@@ -89,6 +96,9 @@ def command(
         port=port,
         short_limit=f"{short_limit * 1000:.0f}ms",
         long_fraction=long_fraction,
+        slave_options=tuple(
+            words(cpu_quota=cpu_quota, pids_max=pids_max, io_weight=io_weight, io_max=io_max, cpuset=cpuset)
+        ),
     )
     with Ending() as ending, cluster:
         ending.only_noted()

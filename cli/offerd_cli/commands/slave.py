@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from offerd.errors import BadInput
+from offerd_cli.limit_options import isolation_options, limit_options
 from offerd_cli.options import DURATION, master_option
 from offerd_cli.units import parse_amount, parse_pairs
 
@@ -61,8 +62,9 @@ def _log_bytes(text: str) -> int:
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="auto, noop or another installed module.",
+    help="auto, cgroups, docker, noop or another installed module.",
 )
+@limit_options
 @click.option(
     "--long-fraction",
     type=click.FloatRange(0, 1),
@@ -116,6 +118,11 @@ def command(
     resources: str,
     attributes: str,
     isolation: str,
+    cpu_quota: bool,
+    pids_max: str,
+    io_weight: bool,
+    io_max: tuple[str, ...],
+    cpuset: str,
     long_fraction: float,
     short_limit: float,
     minimum_offer: str,
@@ -158,6 +165,9 @@ def command(
         attributes=parse_pairs([attributes] if attributes else [], "--attributes", commas=True),
         minimum_offer=Resources.parse(minimum_offer) if minimum_offer else None,
         isolation=isolation,
+        limits=isolation_options(
+            cpu_quota=cpu_quota, pids_max=pids_max, io_weight=io_weight, io_max=io_max, cpuset=cpuset
+        ),
         insecure=insecure,
         ephemeral=ephemeral,
         die_with_parent=die_with_parent,

@@ -111,6 +111,9 @@ class FlatKeyed(File["dict[str, int]"]):
         pairs = (line.split() for line in value.splitlines())
         return {key: int(number) for key, number in pairs}
 
+    def sanitize_set(self, value: dict[str, int]) -> str:
+        return "\n".join(f"{key} {number}" for key, number in value.items())
+
 
 class NestedKeyed(File["dict[str, dict[str, int | None]]"]):
     """`NAME KEY=NUMBER KEY=max ...` in each line: io.max, io.stat."""

@@ -1,0 +1,63 @@
+"""`offerd top`: what the tasks use, live."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from offerd_cli.options import DURATION, json_option, master_option
+
+
+@click.command(short_help="What the tasks use, live.")
+@master_option
+@click.option("--every", type=DURATION, default="2s", show_default=True, help="How often to look.")
+@click.option("--once", is_flag=True, help="One look over that long, then end (as in a pipe).")
+@json_option
+def command(*, master: str, every: float, once: bool, as_json: bool) -> None:
+    """Show what each task uses of what it holds: cpu, memory that it cannot give back (anonymous and shared, no page cache),
+    how long its quota stopped it, and how much of the time some of it waited for cpu, memory or disk. Ctrl-C ends it.
+
+    Tasks that share their executor's processes have one row together.
+    """
+    from rich.live import Live
+
+    from offerd.errors import BadInput
+    from offerd.operator import OperatorClient
+    from offerd_cli import documents, render, top
+
+    if every < 0.1:
+        raise BadInput("--every takes 100ms at least: slaves have other things to do")
+    out = render.console()
+    with OperatorClient(master) as client:
+        before = top.take_sample(client)
+        if once or as_json or not sys.stdout.isatty():
+            time.sleep(every)
+            now = top.take_sample(client)
+            found = top.rows(before, now)
+            if as_json:
+                rows = [top.row_document(row) for row in found]
+                documents.print_document({"rows": rows, "missing": now.missing})
+            else:
+                _complain(now)
+                if found:
+                    render.print_table(out, top.table(found))
+                else:
+                    click.echo("no tasks are running", err=True)
+            return
+        with Live(top.table([]), console=out, screen=True, auto_refresh=False) as live:
+            while True:
+                now = top.take_sample(client)
+                shown = top.rows(before, now)[: max(1, out.height - 2)]
+                live.update(top.table(shown), refresh=True)
+                before = now
+                time.sleep(every)
+
+
+def _complain(sample: object) -> None:
+    from offerd_cli.top import Sample
+
+    assert isinstance(sample, Sample)
+    for hostname, reason in sample.missing.items():
+        click.echo(f"offerd top: {hostname} does not answer: {reason}", err=True)

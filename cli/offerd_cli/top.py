@@ -1,0 +1,201 @@
+"""What tasks use: asked of each slave's HTTP server, two documents of which make a rate.
+
+Tasks with a cgroup of their own have a row each. Others share their executor's processes, and have one row together.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from offerd.ids import FrameworkID
+from offerd.operator import OperatorClient
+from offerd_cli.render import table_of
+from offerd_cli.units import format_bytes
+
+TIMEOUT_S = 3.0
+SLAVES_AT_ONCE = 16
+HOT, WARM = 50.0, 10.0
+"""Percent of the time waited for something: from when it is shown in red, and in yellow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One task, or all tasks of one executor (`tasks` says how many). Cpus are used per second of the interval."""
+
+    kind: str  # task | executor
+    name: str
+    framework: str
+    hostname: str
+    cpus: float
+    held_cpus: float
+    mem_bytes: int
+    held_mem_bytes: int
+    peak_mem_bytes: int
+    throttled: float  # part of the interval
+    cpu_pressure: float  # percent of the last ten seconds
+    mem_pressure: float
+    io_pressure: float
+    processes: int
+    tasks: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the slaves said; `missing` are those that did not, with the reason."""
+
+    frameworks: dict[FrameworkID, str]  # id -> name
+    documents: dict[str, dict[str, Any]]  # by the slave's id
+    missing: dict[str, str]  # by its host name
+
+
+def take_sample(client: OperatorClient) -> Sample:
+    """Ask the master who is there, and each slave for its numbers. Raises `OfferdError` if there is no master."""
+    frameworks = {framework.framework_id: framework.name for framework in client.frameworks()}
+    slaves = [slave for slave in client.slaves() if slave.state != "lost"]
+    documents: dict[str, dict[str, Any]] = {}
+    missing: dict[str, str] = {}
+    with ThreadPoolExecutor(SLAVES_AT_ONCE) as pool:
+        answers = pool.map(lambda slave: _ask(slave.info.files_address), slaves)
+        for slave, answer in zip(slaves, answers, strict=True):
+            if isinstance(answer, str):
+                missing[slave.info.hostname] = answer
+            else:
+                documents[slave.info.slave_id] = answer
+    return Sample(frameworks, documents, missing)
+
+
+def _ask(address: str) -> dict[str, Any] | str:
+    """The document, or why there is none."""
+    connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/statistics")
+        answer = connection.getresponse()
+        if answer.status != http.client.OK:
+            return f"{answer.status} {answer.reason}"
+        document: dict[str, Any] = json.loads(answer.read())
+        return document
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return str(error) or type(error).__name__
+    finally:
+        connection.close()
+
+
+def rows(before: Sample, now: Sample) -> list[Row]:
+    """The busiest first. What was not there before has used nothing yet."""
+    found: list[Row] = []
+    for slave_id, document in now.documents.items():
+        earlier = before.documents.get(slave_id, {})
+        elapsed_s = document["monotonic_s"] - earlier.get("monotonic_s", document["monotonic_s"])
+        used = {_key(task): task["usage"] for task in earlier.get("tasks", ()) if task["usage"] is not None}
+        measured_tasks = [task for task in document["tasks"] if task["usage"] is not None]
+        for task in measured_tasks:
+            found.append(
+                _task_row(task, used.get(_key(task)), elapsed_s, now.frameworks, document["hostname"])
+            )
+        for executor in document["executors"]:
+            others = [
+                task
+                for task in document["tasks"]
+                if task["usage"] is None and task["container_id"] == executor["container_id"]
+            ]
+            if others and executor["usage"] is not None:
+                found.append(_executor_row(executor, others, now.frameworks, document["hostname"]))
+    return sorted(found, key=lambda row: (-row.cpus, -row.mem_bytes, row.name))
+
+
+def _key(task: dict[str, Any]) -> tuple[str, str]:
+    return task["framework_id"], task["task_id"]
+
+
+def _task_row(
+    task: dict[str, Any],
+    before: dict[str, Any] | None,
+    elapsed_s: float,
+    frameworks: dict[FrameworkID, str],
+    hostname: str,
+) -> Row:
+    usage = task["usage"]
+    cpus = throttled = 0.0
+    if before is not None and elapsed_s > 0:
+        cpus = max(0.0, usage["cpu_s"] - before["cpu_s"]) / elapsed_s
+        throttled = max(0.0, usage["throttled_s"] - before["throttled_s"]) / elapsed_s
+    return Row(
+        "task", task["task_id"], frameworks.get(task["framework_id"], task["framework_id"]), hostname, cpus,
+        task["cpus"], usage["mem_bytes"], task["mem_bytes"], usage["peak_mem_bytes"], throttled, usage["cpu_pressure"],
+        usage["mem_pressure"], usage["io_pressure"], usage["processes"],
+    )  # fmt: skip
+
+
+def _executor_row(
+    executor: dict[str, Any], tasks: list[dict[str, Any]], frameworks: dict[FrameworkID, str], hostname: str
+) -> Row:
+    usage = executor["usage"]
+    held_cpus, held_mem = sum(task["cpus"] for task in tasks), sum(task["mem_bytes"] for task in tasks)
+    return Row(
+        "executor", executor["executor_id"], frameworks.get(executor["framework_id"], executor["framework_id"]),
+        hostname, executor["cpus"], held_cpus, usage["mem_bytes"], held_mem, usage["peak_mem_bytes"], 0.0,
+        usage["cpu_pressure"], usage["mem_pressure"], usage["io_pressure"], usage["processes"], len(tasks),
+    )  # fmt: skip
+
+
+def row_document(row: Row) -> dict[str, Any]:
+    """For programs."""
+    return {
+        "kind": row.kind,
+        "name": row.name,
+        "tasks": row.tasks,
+        "framework": row.framework,
+        "hostname": row.hostname,
+        "cpus": round(row.cpus, 3),
+        "held_cpus": row.held_cpus,
+        "mem_bytes": row.mem_bytes,
+        "held_mem_bytes": row.held_mem_bytes,
+        "peak_mem_bytes": row.peak_mem_bytes,
+        "throttled": round(row.throttled, 3),
+        "pressure": {"cpu": row.cpu_pressure, "memory": row.mem_pressure, "io": row.io_pressure},
+        "processes": row.processes,
+    }
+
+
+def table(found: Iterable[Row]) -> Table:
+    """CPU and MEM as used/held; THROTTLED and the pressures are parts of the time."""
+    made = table_of(
+        "TASK", "FRAMEWORK", "HOST", ("CPU", "right"), ("MEM", "right"), ("PEAK", "right"), ("THROTTLED", "right"),
+        ("CPU WAIT", "right"), ("MEM WAIT", "right"), ("IO WAIT", "right"), ("PROCS", "right"),
+    )  # fmt: skip
+    for row in found:
+        name = row.name if row.kind == "task" else f"{row.tasks} of executor {row.name}"
+        full = row.held_mem_bytes and row.mem_bytes > 0.9 * row.held_mem_bytes
+        made.add_row(
+            name,
+            row.framework,
+            row.hostname,
+            f"{row.cpus:.2f}/{row.held_cpus:g}",
+            Text(
+                f"{format_bytes(row.mem_bytes)}/{_held(row.held_mem_bytes)}", style="yellow" if full else ""
+            ),
+            format_bytes(row.peak_mem_bytes),
+            _percent(100 * row.throttled),
+            _percent(row.cpu_pressure),
+            _percent(row.mem_pressure),
+            _percent(row.io_pressure),
+            str(row.processes),
+        )
+    return made
+
+
+def _held(amount: int) -> str:
+    return format_bytes(amount) if amount else "-"
+
+
+def _percent(amount: float) -> Text:
+    style = "red" if amount >= HOT else "yellow" if amount >= WARM else ""
+    return Text(f"{amount:.0f}%" if amount >= 0.5 else "-", style=style)

@@ -1,0 +1,82 @@
+"""What the slave's HTTP server says of its tasks: `GET /statistics`, one JSON document, measured when it is asked for.
+
+    {"slave_id", "hostname", "isolation", "monotonic_s",
+     "executors": [{"container_id", "framework_id", "executor_id", "tasks", "cpus", "usage"}],
+     "tasks": [{"task_id", "framework_id", "container_id", "name", "state", "cpus", "mem_bytes", "usage"}]}
+
+`cpus` and `mem_bytes` are what is held; `usage` has the fields of `offerd_isolation.base.Usage`. It is null for a task whose
+isolation cannot tell it from its neighbours: then its executor's, which is some seconds old, is all there is. Rates are the
+reader's to make, of two documents: cpu seconds over `monotonic_s`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from offerd.ids import ContainerID
+from offerd_isolation.base import Isolation, IsolationError, Usage
+from offerd_slave.core.state import Container, State, Task
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Statistics:
+    """Reads the core's state and the isolation from the file server's threads: it changes nothing, and a task that ends
+    meanwhile is left out, or is in it once more."""
+
+    def __init__(
+        self, state: State, isolation: Isolation, measured: Mapping[ContainerID, tuple[float, Usage]]
+    ) -> None:
+        """`measured`: of each container the cpus used of late, and the rest; somebody else keeps it up to date."""
+        self._state = state
+        self._isolation = isolation
+        self._measured = measured
+
+    def document(self, now: float) -> bytes:
+        """The JSON text."""
+        state = self._state
+        # list() of a dictionary's values runs no code of ours in between: the slave's loop cannot change it meanwhile.
+        containers = list(state.containers.values())
+        return _encode(
+            {
+                "slave_id": state.slave_id,
+                "hostname": state.info.hostname,
+                "isolation": self._isolation.name,
+                "monotonic_s": now,
+                "executors": [self._executor(container) for container in containers],
+                "tasks": [
+                    self._task(task) for container in containers for task in list(container.tasks.values())
+                ],
+            }
+        )
+
+    def _executor(self, container: Container) -> dict[str, Any]:
+        cpus, usage = self._measured.get(container.container_id, (0.0, None))
+        return {
+            "container_id": container.container_id,
+            "framework_id": container.framework_id,
+            "executor_id": container.executor.executor_id,
+            "tasks": len(container.tasks),
+            "cpus": round(cpus, 3),
+            "usage": asdict(usage) if usage is not None else None,
+        }
+
+    def _task(self, task: Task) -> dict[str, Any]:
+        try:
+            usage = self._isolation.task_usage(task.container_id, task.info.task_id)
+        except IsolationError:
+            usage = None
+        return {
+            "task_id": task.info.task_id,
+            "framework_id": task.framework_id,
+            "container_id": task.container_id,
+            "name": task.info.name,
+            "state": task.state.value,
+            "cpus": task.info.resources.millicpus / 1000,
+            "mem_bytes": task.info.resources.mem_bytes,
+            "usage": asdict(usage) if usage is not None else None,
+        }

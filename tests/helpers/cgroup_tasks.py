@@ -1,0 +1,103 @@
+"""Tasks by hand for tests of the cgroups module: processes that a test itself puts into a task's cgroup, as executors do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from helpers.proc import Bed, Container, wait_until
+from offerd.ids import TaskID
+from offerd.resources import Resources, total
+from offerd.task_cgroups import leaf_name
+from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
+from offerd_isolation.cgroups.module import CgroupsIsolation
+
+MIB = 1 << 20
+
+
+class TaskBed(Bed):
+    """One container, `box`, whose executor does nothing."""
+
+    isolation: CgroupsIsolation
+
+    def __init__(self, work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS) -> None:
+        super().__init__(work_dir, CgroupsIsolation(work_dir, options))
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.resources: dict[str, Resources] = {}
+        self.box: Container | None = None
+
+    def start(self, user: str = "") -> Container:
+        """Launch the container."""
+        self.box = self.launch("forever", user=user)
+        return self.box
+
+    def cgroup(self, name: str = "") -> Path:
+        """Of the container, or of one of its tasks."""
+        assert self.box is not None
+        (found,) = Path("/sys/fs/cgroup").glob(f"**/offerd.slice/*-{self.box.container_id}")
+        return found / "tasks" / leaf_name(TaskID(name)) if name else found
+
+    def task(
+        self, name: str, *argv: str, user: int = 0, cpus: float = 0.5, mem: str | int = "64M"
+    ) -> subprocess.Popen[bytes] | None:
+        """Make its limits as the slave does, and run a command in it if there is one."""
+        if self.box is None:
+            self.start()
+        assert self.box is not None
+        container_id, task_id = self.box.container_id, TaskID(name)
+        self.resources[name] = Resources.of(cpus=cpus, mem=mem)
+        self.isolation.update(container_id, total(self.resources.values()))
+        self.isolation.task_started(container_id, task_id, self.resources[name])
+        return self.run(name, *argv, user=user) if argv else None
+
+    def run(self, name: str, *argv: str, user: int = 0) -> subprocess.Popen[bytes]:
+        """A command in a task's cgroup, as this user."""
+        procs = self.cgroup(name) / "cgroup.procs"
+        become = f"setpriv --reuid={user} --regid={user} --clear-groups" if user else ""
+        words = ["sh", "-c", f'echo $$ > {procs}; exec {become} "$@"', "sh", *argv]
+        process = subprocess.Popen(words, start_new_session=True)
+        self.processes.append(process)
+        wait_until(lambda: process.poll() is not None or has_execed(process.pid, argv[0]), f"{argv} runs")
+        return process
+
+    def end(self, name: str) -> None:
+        """As the slave does it when the executor has reported the end."""
+        assert self.box is not None
+        container_id = self.box.container_id
+        wait_until(lambda: self.isolation.task_ended(container_id, TaskID(name)), f"{name} is gone")
+        del self.resources[name]
+        self.isolation.update(container_id, total(self.resources.values()))
+
+    def close(self) -> None:
+        super().close()
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        self.isolation.close()
+
+
+@contextmanager
+def task_bed(work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS) -> Iterator[TaskBed]:
+    """A bed that is closed, whatever happens in it."""
+    made = TaskBed(work_dir, options)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def has_execed(pid: int, program: str) -> bool:
+    """Whether the process runs this program by now."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] == program.encode()
+    except OSError:
+        return True
+
+
+def eater(mib: int, *, then: str = "signal.pause()") -> list[str]:
+    """A command that holds so much memory."""
+    code = f"import os, signal, time; held = bytearray({mib} << 20); print('held', flush=True); {then}"
+    return [sys.executable, "-S", "-E", "-c", code]

@@ -1,0 +1,61 @@
+"""Options about limits, as people write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from offerd.errors import BadInput
+from offerd_cli import limit_options
+from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
+
+USUAL = {"cpu_quota": False, "pids_max": "1024", "io_weight": False, "io_max": (), "cpuset": ""}
+
+
+def options(**words: object) -> IsolationOptions:
+    found = limit_options.isolation_options(**(USUAL | words))  # type: ignore[arg-type]
+    assert isinstance(found, IsolationOptions)
+    return found
+
+
+def test_nothing_said_is_the_default() -> None:
+    assert options() == DEFAULT_OPTIONS
+
+
+def test_what_is_said_is_understood() -> None:
+    found = options(cpu_quota=True, pids_max="max", io_max=("8:16:rbps=50M,wiops=200",), cpuset="0")
+    assert found.cpu_quota
+    assert found.pids_max is None
+    assert found.io_max == (("8:16", (("rbps", 50 << 20), ("wiops", 200))),)
+    assert found.cpuset == {0}
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ({"pids_max": "1"}, "--pids-max '1' is no number from 2"),
+        ({"pids_max": "many"}, "--pids-max 'many'"),
+        ({"io_max": ("sda:rbps=1M",)}, "write /dev/sda:rbps=50M"),
+        ({"io_max": ("8:0:speed=1M",)}, "'speed' is none of rbps"),
+        ({"io_max": ("8:0:wiops=fast",)}, "wiops must be a number above 0"),
+        ({"io_max": ("/dev/no-such-disk:rbps=1M",)}, "No such file"),
+        ({"io_max": ("/etc/hostname:rbps=1M",)}, "is no device"),
+        ({"cpuset": "1-"}, "is no cpu"),
+        ({"cpuset": "100000"}, "has no processor 100000"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(words: dict[str, object], complaint: str) -> None:
+    with pytest.raises(BadInput, match=complaint):
+        options(**words)
+
+
+def test_a_local_clusters_slaves_are_told_the_same() -> None:
+    given = {
+        "cpu_quota": True,
+        "pids_max": "99",
+        "io_weight": True,
+        "io_max": ("8:0:rbps=1M",),
+        "cpuset": "0",
+    }
+    assert limit_options.words(**given) == [  # type: ignore[arg-type]
+        "--pids-max", "99", "--cpu-quota", "--io-weight", "--io-max", "8:0:rbps=1M", "--cpuset", "0",
+    ]  # fmt: skip
