@@ -61,6 +61,7 @@ class Reason(StrEnum):
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"  # of memory, processes, ...: the status' `limit` says which
     SLAVE_DRAINING = "SLAVE_DRAINING"
     REVOKED = "REVOKED"  # another framework was under its guarantee, this one above its own
+    LIMITS_NOT_SET = "LIMITS_NOT_SET"  # its isolation could not make them: it may not run without
     UNKILLABLE = "UNKILLABLE"  # killed, but the kernel does not let go of its processes: it runs on, and holds its resources
     # the accept was bad
     OFFER_INVALID = "OFFER_INVALID"  # unknown, answered already, rescinded, or offers of several slaves

@@ -203,7 +203,12 @@ class Containerizer:
         self._isolate(
             lambda: self._isolation.task_started(
                 action.container_id, action.task_id, action.resources, action.labels
-            )
+            ),
+            failed=lambda error: self._emit(
+                ev.TaskNotLimited(
+                    action.container_id, action.task_id, f"its limits could not be set: {error}"
+                )
+            ),
         )
 
     def end_task(self, container_id: ContainerID, task_id: TaskID, now: float) -> None:

@@ -27,7 +27,7 @@ from offerd.master_client import MasterClient
 from offerd.messages import Message, Pong, RegisterSlave, SlaveInfo, SlaveUsage
 from offerd.pacing import Pacer
 from offerd.transport import new_context
-from offerd_isolation.base import DEFAULT_OPTIONS
+from offerd_isolation.base import DEFAULT_OPTIONS, IsolationError, ProcessID
 from offerd_isolation.choose import choose
 from offerd_slave.containerizer import Containerizer
 from offerd_slave.core import actions as act
@@ -187,8 +187,14 @@ class SlaveDaemon:
             rebooted=rebooted,
             containers=containers,
             records=found.records,
-            orphans=list(self._isolation.recover(shims)),
+            orphans=self._orphans(shims),
         )
+
+    def _orphans(self, shims: dict[ContainerID, ProcessID | None]) -> list[ContainerID]:
+        try:
+            return list(self._isolation.recover(shims))
+        except IsolationError as error:
+            raise BadInput(f"isolation {self._isolation.name} cannot be used here: {error}") from None
 
     # -- the loop -------------------------------------------------------------------------------------------------------
 

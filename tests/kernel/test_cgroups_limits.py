@@ -79,7 +79,7 @@ def test_processes_are_only_in_leaves(bed: TaskBed) -> None:
     box = bed.cgroup()
     assert not (box / "cgroup.procs").read_text()
     assert not (box / "tasks/cgroup.procs").read_text()
-    assert len((box / "executor/cgroup.procs").read_text().split()) == 2
+    assert len((box / "executor/cgroup.procs").read_text().split()) >= 2
     assert len((bed.cgroup("a") / "cgroup.procs").read_text().split()) == 1
 
 

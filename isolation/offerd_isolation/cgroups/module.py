@@ -321,7 +321,7 @@ class CgroupsIsolation(Isolation):
         begin = self._verify_next if self._verify_next < len(cgroups) else 0
         self._verify_next = begin + VERIFIED_AT_ONCE
         for container, leaf in cgroups[begin : begin + VERIFIED_AT_ONCE]:
-            if leaf is container.all:
+            if leaf is container.all and tree.is_there(container.path):
                 self._limit_container(container)
             if leaf.limits is not None:
                 complaints += self._mended(container, leaf, leaf.limits)

@@ -65,6 +65,14 @@ class TaskKillRefused(Event, frozen=True):
     task_id: TaskID
 
 
+class TaskNotLimited(Event, frozen=True):
+    """The task's limits could not be made."""
+
+    container_id: ContainerID
+    task_id: TaskID
+    message: str
+
+
 class TaskCleared(Event, frozen=True):
     """Nothing is left of the task's processes and limits."""
 

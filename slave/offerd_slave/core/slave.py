@@ -80,6 +80,7 @@ class SlaveCore:
             ev.ContainerDestroyed: lambda event, now: self.containers.destroyed(event.container_id, now),
             ev.Stored: self._stored,
             ev.TaskKillRefused: self._task_kill_refused,
+            ev.TaskNotLimited: self._task_not_limited,
             ev.TaskCleared: self._task_cleared,
             ev.TaskInspected: lambda event, now: self.tasks.inspected(
                 event.container_id, event.task_id, event.holdouts, now
@@ -279,6 +280,14 @@ class SlaveCore:
         container = self.state.containers.get(event.container_id)
         if container is not None:
             self.tasks.abandon(container.framework_id, event.task_id, now)
+
+    def _task_not_limited(self, event: ev.TaskNotLimited, now: float) -> None:
+        """It has been sent to its executor in this very turn."""
+        self.state.log("ERROR", f"task {event.task_id}: {event.message}")
+        container = self.state.containers.get(event.container_id)
+        task = container.tasks.get(event.task_id) if container is not None else None
+        if task is not None:
+            self.tasks.kill(task, Killing(Reason.LIMITS_NOT_SET, event.message), now, 0.0)
 
     def _task_cleared(self, event: ev.TaskCleared, now: float) -> None:
         container = self.state.containers.get(event.container_id)

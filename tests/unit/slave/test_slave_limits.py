@@ -146,6 +146,21 @@ def test_labels_for_the_slave_reach_the_module_and_outlive_a_restart() -> None:
     assert start.labels == {"offerd.oom_group": "0"}
 
 
+def test_a_task_whose_limits_cannot_be_made_is_killed_with_the_reason() -> None:
+    bench = bench_running("a")
+    bench.event(
+        ev.TaskNotLimited(bench.container_id, TaskID("a"), "its limits could not be set: no such device")
+    )
+    assert [kill.grace_s for kill in bench.told_executors(m.KillTask)] == [0.0]
+    bench.update("a", TaskState.KILLED, 2, 2)
+    clear_task(bench, "a")
+    status = terminal(bench)
+    assert (status.reason, status.message) == (
+        Reason.LIMITS_NOT_SET,
+        "its limits could not be set: no such device",
+    )
+
+
 def test_a_task_that_was_killed_for_a_limit_says_reason_limit_and_peak() -> None:
     bench = bench_running("a", "b")
     hit(bench, "a")
