@@ -33,6 +33,8 @@ COMMANDS = {
     "top": "What the tasks use, live.",
     "logs": "Print what a task has written.",
     "kill": "End tasks.",
+    "drain": "End a slave's tasks politely, and the slave.",
+    "deactivate": "Offer a slave to nobody; what runs there goes on.",
     "doctor": "What this host can do, and what mends the rest.",
     "simulate": "Put the master's core beside the paper's figures, in virtual time.",
     "master": "The daemon that makes the offers.",
@@ -44,6 +46,7 @@ SECTIONS = {
     "Start here": ("demo", "local", "doctor"),
     "Work": ("run", "map", "mapreduce", "mpi", "data"),
     "Look": ("status", "slaves", "frameworks", "tasks", "top", "logs", "kill"),
+    "Operate": ("drain", "deactivate"),
     "Daemons": ("master", "slave"),
     "Study": ("simulate",),
 }

@@ -28,9 +28,11 @@ _STATE_STYLES = {
     TaskState.KILLED: "magenta",
     TaskState.ERROR: "red",
     TaskState.LOST: "red",
+    TaskState.UNREACHABLE: "yellow",
 }
 _PLACE_STYLES = {
     "active": "green",
+    "deactivated": "yellow",
     "draining": "yellow",
     "disconnected": "yellow",
     "lost": "red",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import uuid
 from collections import deque
 from collections.abc import Awaitable, Iterable
 from types import TracebackType
@@ -70,6 +71,11 @@ class AsyncScheduler:
     def reregistered(self, driver: AsyncSchedulerDriver, master_id: str) -> MaybeAwaitable:
         """The master, or a new one, is back."""
 
+    def standing_by(
+        self, driver: AsyncSchedulerDriver, framework_id: FrameworkID, master_id: str
+    ) -> MaybeAwaitable:
+        """Another scheduler of this framework is active; see `Scheduler.standing_by`."""
+
     def disconnected(self, driver: AsyncSchedulerDriver) -> MaybeAwaitable:
         """The master is silent; the driver keeps trying."""
 
@@ -109,11 +115,14 @@ class AsyncSchedulerDriver(Orders):
         master: str | None = None,
         *,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        stands_by: bool = False,
     ) -> None:
         self.scheduler = scheduler
         self.address = master_address(master)
         self._set_framework(framework)
         self._core.finds_leader = self.address.startswith(SCHEME)
+        self._core.stands_by = stands_by
+        self._core.scheduler_id = uuid.uuid4().hex
         self._connect_timeout_s = connect_timeout_s
         self._orders: deque[tuple[Order, tuple[Any, ...]]] = deque()
         self._questions: dict[type, deque[asyncio.Future[Any]]] = {GuaranteedShare: deque(), Waiting: deque()}
@@ -154,7 +163,9 @@ class AsyncSchedulerDriver(Orders):
         await self._task
 
     def stop(self, failover: bool = False) -> None:
-        """End. The framework's tasks are killed, unless `failover`: then they wait for a successor. `join` waits."""
+        """End. The framework's tasks are killed, unless `failover`: then the next scheduler that stands by takes over, or the
+        tasks wait for one. `join` waits.
+        """
         self._must_teardown = not failover
         self._is_ending = True
         self._ready.set()
@@ -267,9 +278,9 @@ class AsyncSchedulerDriver(Orders):
         if not self._is_silent:
             await self._carry_out_orders()
             await self._flush()
-            if self._must_teardown:
-                await self._perform(self._core.teardown(time.monotonic()))
-                await self._flush()
+            leave = self._core.teardown if self._must_teardown else self._core.fail_over
+            await self._perform(leave(time.monotonic()))
+            await self._flush()
 
     async def _sleep(self, deadline: float) -> None:
         """Until there is something to read or to do.

@@ -25,19 +25,19 @@ MAX_MESSAGE_BYTES = MAX_FRAME_BYTES - 64
 
 ToMaster = Union[
     m.RegisterFramework, m.AcceptOffers, m.DeclineOffers, m.SetNeedsOffers, m.SetFilters, m.ReviveOffers, m.KillTask,
-    m.Acknowledge, m.ReconcileTasks, m.FrameworkMessage, m.GetGuaranteedShare, m.TeardownFramework, m.Pong,
+    m.Acknowledge, m.ReconcileTasks, m.FrameworkMessage, m.GetGuaranteedShare, m.TeardownFramework, m.FailOver, m.Pong,
     m.RegisterSlave, m.UnregisterSlave, m.StatusUpdate, m.ExecutorExited, m.SlaveUsage,
-    om.GetCluster, om.GetSlaves, om.GetFrameworks, om.GetTasks, om.KillAnyTask, om.ExplainWaiting,
+    om.GetCluster, om.GetSlaves, om.GetFrameworks, om.GetTasks, om.KillAnyTask, om.ExplainWaiting, om.ChangeSlaveMode,
 ]  # fmt: skip
 ToScheduler = Union[
-    m.FrameworkRegistered, m.ResourceOffers, m.RescindOffer, m.StatusUpdate, m.SlaveLost, m.ExecutorLost,
+    m.FrameworkRegistered, m.FrameworkStandsBy, m.ResourceOffers, m.RescindOffer, m.StatusUpdate, m.SlaveLost, m.ExecutorLost,
     m.FrameworkMessage, m.GuaranteedShare, m.RevocationNotice, m.FrameworkRefused, m.Ping, m.NotRegistered,
     m.NotLeading,
     om.Waiting,
 ]  # fmt: skip
 ToSlave = Union[
     m.SlaveRegistered, m.SlaveRefused, m.RunTasks, m.KillTask, m.Acknowledge, m.FrameworkMessage, m.ShutdownFramework,
-    m.Ping, m.NotRegistered, m.NotLeading,
+    m.SetSlaveMode, m.Ping, m.NotRegistered, m.NotLeading,
 ]  # fmt: skip
 FromExecutor = Union[m.RegisterExecutor, m.ExecutorUpdate, m.FrameworkMessage]
 ToExecutor = Union[

@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -54,6 +55,9 @@ class SchedulerDriver(Orders):
 
     `master` is `HOST:PORT`; if None, the environment's `OFFERD_MASTER`, or this host's. Raises `BadInput` for an address
     that is none. If no master answers within `connect_timeout_s` the driver ends with an `OfferdError` that says so.
+
+    `stands_by`: where another scheduler of this framework id is active, wait until it is gone (`standing_by`, then
+    `registered` are called); without it a scheduler takes over from the active one.
     """
 
     _wakeup = -1
@@ -65,11 +69,14 @@ class SchedulerDriver(Orders):
         master: str | None = None,
         *,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        stands_by: bool = False,
     ) -> None:
         self.scheduler = scheduler
         self.address = master_address(master)
         self._set_framework(framework)
         self._core.finds_leader = self.address.startswith(SCHEME)
+        self._core.stands_by = stands_by
+        self._core.scheduler_id = uuid.uuid4().hex
         self._connect_timeout_s = connect_timeout_s
         self._orders: deque[tuple[Order, tuple[Any, ...]]] = deque()
         self._questions: dict[type, deque[Future[Any]]] = {GuaranteedShare: deque(), Waiting: deque()}
@@ -112,7 +119,9 @@ class SchedulerDriver(Orders):
         return self._core.framework_id
 
     def stop(self, failover: bool = False) -> None:
-        """End. The framework's tasks are killed, unless `failover`: then they wait for a successor. `join` waits."""
+        """End. The framework's tasks are killed, unless `failover`: then the next scheduler that stands by takes over, or the
+        tasks wait for one. `join` waits.
+        """
         self._must_teardown = not failover
         self._is_ending = True
         self._wake()
@@ -263,9 +272,9 @@ class SchedulerDriver(Orders):
         if not self._is_silent:
             self._carry_out_orders()
             self._flush()
-            if self._must_teardown:
-                self._perform(self._core.teardown(time.monotonic()))
-                self._flush()
+            leave = self._core.teardown if self._must_teardown else self._core.fail_over
+            self._perform(leave(time.monotonic()))
+            self._flush()
 
     def _poller(self) -> zmq.Poller:
         poller = zmq.Poller()

@@ -38,13 +38,16 @@ class TaskState(Enum):
     KILLED = "TASK_KILLED"  # ended by us: by request, time limit, drain
     ERROR = "TASK_ERROR"  # the description was bad: never launched, will not be better next time
     LOST = "TASK_LOST"  # it never ran, or nobody can say how it ended
+    UNREACHABLE = (
+        "TASK_UNREACHABLE"  # its slave is lost and may come back with it; only for frameworks that ask for it
+    )
 
     terminal: bool
     """Set below; an attribute and not a property because the hot path asks for every update."""
 
 
 for _state in TaskState:
-    _state.terminal = _state not in (TaskState.STAGING, TaskState.RUNNING)
+    _state.terminal = _state not in (TaskState.STAGING, TaskState.RUNNING, TaskState.UNREACHABLE)
 
 
 class Reason(StrEnum):
@@ -79,13 +82,16 @@ class Reason(StrEnum):
     WORKER_DIED = "WORKER_DIED"  # a worker process of the Python executor, by its own hand
     SLAVE_LOST = "SLAVE_LOST"
     SLAVE_RESTARTED = "SLAVE_RESTARTED"
+    SLAVE_RETURNED = "SLAVE_RETURNED"  # what was unreachable is back
     HOST_REBOOTED = "HOST_REBOOTED"
     CHECKPOINT_DAMAGED = "CHECKPOINT_DAMAGED"
     # answers to reconciliation and registration
     RECONCILIATION = "RECONCILIATION"
     TASK_UNKNOWN = "TASK_UNKNOWN"
     FRAMEWORK_INVALID = "FRAMEWORK_INVALID"
-    FRAMEWORK_FAILED_OVER = "FRAMEWORK_FAILED_OVER"
+    FRAMEWORK_FAILED_OVER = "FRAMEWORK_FAILED_OVER"  # another scheduler has taken over
+    FRAMEWORK_TORN_DOWN = "FRAMEWORK_TORN_DOWN"  # it has ended itself
+    FAILOVER_TIMEOUT = "FAILOVER_TIMEOUT"  # no scheduler of it came back in time
     SLAVE_INVALID = "SLAVE_INVALID"  # its hello cannot be used: no resources, ids that are none
     PROTOCOL_TOO_OLD = "PROTOCOL_TOO_OLD"
     EPOCH_TOO_OLD = "EPOCH_TOO_OLD"
@@ -129,7 +135,11 @@ class ExecutorInfo(Value, frozen=True):
 
 
 class FrameworkInfo(Value, frozen=True):
-    """Who asks for resources. `user` runs the executors ("" = the slave's own); `role` is what shares are counted by."""
+    """Who asks for resources. `user` runs the executors ("" = the slave's own); `role` is what shares are counted by.
+
+    `unreachable_timeout_s`: how long tasks of a lost slave are `UNREACHABLE`, and go on if it comes back, before they are
+    `LOST`; at zero they are so at once, and are ended should the slave come back.
+    """
 
     name: str
     framework_id: FrameworkID = FrameworkID("")
@@ -139,6 +149,7 @@ class FrameworkInfo(Value, frozen=True):
     failover_timeout_s: float = 0.0
     hostname: str = ""
     labels: dict[str, str] = {}
+    unreachable_timeout_s: float = 0.0
 
 
 class TaskInfo(Value, frozen=True):
@@ -256,11 +267,16 @@ UpdateID = tuple[TaskID, int]
 
 
 class RegisterFramework(Message, frozen=True):
-    """Hello. With a framework id: take over from the scheduler that had it."""
+    """Hello. With a framework id: take over from the scheduler that had it, or with `stands_by`, take over when that is gone.
+    `was_active`: the last master that answered us had us as the active one.
+    """
 
     framework: FrameworkInfo
     protocol: int = PROTOCOL
     epoch: int = 0  # of the newest leader that this scheduler has heard
+    stands_by: bool = False
+    was_active: bool = False
+    scheduler_id: str = ""  # of this one process' scheduler, to know it again behind another connection
 
 
 class AcceptOffers(Message, frozen=True):
@@ -331,6 +347,12 @@ class TeardownFramework(Message, frozen=True):
     """Done: kill what still runs and forget me."""
 
 
+class FailOver(Message, frozen=True):
+    """This scheduler goes, the framework stays: the next one that stands by is active, or one has the framework's fail-over
+    time-out to come.
+    """
+
+
 # -- Master -> scheduler ------------------------------------------------------------------------------------------------
 
 
@@ -338,6 +360,19 @@ class FrameworkRegistered(Message, frozen=True):
     framework_id: FrameworkID
     master_id: str
     reregistered: bool = False
+    ping_interval_s: float = 5.0
+    protocol: int = PROTOCOL
+    promoted: bool = False  # it stood by until now
+
+
+class FrameworkStandsBy(Message, frozen=True):
+    """Another scheduler of this framework is active; you are told by `FrameworkRegistered` when you are. `ahead`: how many
+    others are before you.
+    """
+
+    framework_id: FrameworkID
+    master_id: str
+    ahead: int = 0
     ping_interval_s: float = 5.0
     protocol: int = PROTOCOL
 
@@ -420,6 +455,7 @@ class RegisterSlave(Message, frozen=True):
     tasks: list[RunningTask] = []
     protocol: int = PROTOCOL
     epoch: int = 0  # of the newest leader that this slave has obeyed
+    mode: str = "active"  # see `SetSlaveMode`
 
 
 class UnregisterSlave(Message, frozen=True):
@@ -464,6 +500,14 @@ class RunTasks(Message, frozen=True):
     framework: FrameworkInfo
     executor: ExecutorInfo
     tasks: list[TaskInfo]
+
+
+class SetSlaveMode(Message, frozen=True):
+    """An operator's wish, which the slave writes down and tells every master. `mode`: active | deactivated (is offered to
+    nobody, its tasks run on) | draining (ends its tasks politely, and goes).
+    """
+
+    mode: str
 
 
 class ShutdownFramework(Message, frozen=True):

@@ -17,6 +17,7 @@ from offerd.ids import FrameworkID, SlaveID, TaskID
 from offerd.leader import SCHEME, master_address, parse_zookeeper, unreachable
 from offerd.messages import Message, NotLeading
 from offerd.operator_messages import (
+    ChangeSlaveMode,
     Cluster,
     Done,
     ExplainWaiting,
@@ -46,6 +47,7 @@ _ANSWERS: dict[type[Message], type[Message]] = {
     GetFrameworks: Frameworks,
     GetTasks: Tasks,
     KillAnyTask: Done,
+    ChangeSlaveMode: Done,
     ExplainWaiting: Waiting,
 }
 
@@ -162,6 +164,14 @@ class OperatorClient:
     def kill_task(self, task_id: TaskID, framework_id: FrameworkID = FrameworkID("")) -> None:
         """End a task, whoever's it is. Raises `OfferdError` with the master's reason if it cannot."""
         done = self._ask(KillAnyTask(task_id, framework_id), Done)
+        if not done.ok:
+            raise OfferdError(done.message)
+
+    def change_slave_mode(self, slave: str, mode: str) -> None:
+        """Drain (`draining`), deactivate (`deactivated`) or reactivate (`active`) a slave, named by id or hostname. Raises
+        `OfferdError` with the master's reason if it cannot.
+        """
+        done = self._ask(ChangeSlaveMode(slave, mode), Done)
         if not done.ok:
             raise OfferdError(done.message)
 

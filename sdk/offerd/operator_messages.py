@@ -14,7 +14,7 @@ from offerd.resources import NOTHING, Resources
 
 
 class SlaveSummary(Value, frozen=True):
-    """A slave, as listed. `state`: active | draining | lost."""
+    """A slave, as listed. `state`: active | deactivated | draining | lost."""
 
     info: SlaveInfo
     state: str
@@ -46,6 +46,7 @@ class FrameworkSummary(Value, frozen=True):
     hostname: str = ""
     since_s: float = 0.0
     filters: Filters = Filters()
+    schedulers: int = 1  # connected: the active one and those that stand by
 
 
 class TaskSummary(Value, frozen=True):
@@ -109,6 +110,14 @@ class KillAnyTask(Message, frozen=True):
 
     task_id: TaskID
     framework_id: FrameworkID = FrameworkID("")
+    protocol: int = PROTOCOL
+
+
+class ChangeSlaveMode(Message, frozen=True):
+    """An operator drains, deactivates or reactivates a slave (`offerd.messages.SetSlaveMode`), named by id or hostname."""
+
+    slave: str
+    mode: str
     protocol: int = PROTOCOL
 
 

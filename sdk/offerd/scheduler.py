@@ -60,6 +60,11 @@ class Scheduler:
         state is in doubt are reconciled by it; offers from before hold no more.
         """
 
+    def standing_by(self, driver: SchedulerDriver, framework_id: FrameworkID, master_id: str) -> None:
+        """Another scheduler of this framework is active. `registered` (or `reregistered`, if this one has been active before)
+        comes when this one is; `driver.reconcile_tasks()` then tells what runs.
+        """
+
     def disconnected(self, driver: SchedulerDriver) -> None:
         """The master is silent. Tasks go on; the driver keeps trying. All offers have been rescinded."""
 

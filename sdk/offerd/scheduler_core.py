@@ -21,11 +21,13 @@ from offerd.messages import (
     Acknowledge,
     DeclineOffers,
     ExecutorLost,
+    FailOver,
     Filters,
     FrameworkInfo,
     FrameworkMessage,
     FrameworkRefused,
     FrameworkRegistered,
+    FrameworkStandsBy,
     GetGuaranteedShare,
     GuaranteedShare,
     KillTask,
@@ -116,6 +118,13 @@ class SchedulerCore:
     def __init__(self, framework: FrameworkInfo, *, reconcile_delay_s: float = RECONCILE_DELAY_S) -> None:
         self.framework = framework
         self.framework_id: FrameworkID = framework.framework_id
+        self.scheduler_id = ""
+        """Of this scheduler alone: by it a master knows it again behind another connection."""
+        self.stands_by = False
+        """Whether to wait where another scheduler of the framework is active, and not to take over."""
+        self.is_standing_by = False
+        self._was_active = False
+        self._is_active_to_last_master = False
         self.finds_leader = False
         """Whether ZooKeeper says where the master is."""
         self.master_id = ""
@@ -152,6 +161,7 @@ class SchedulerCore:
             Ping: self._ping,
             FrameworkRegistered: self._framework_registered,
             FrameworkRefused: self._framework_refused,
+            FrameworkStandsBy: self._framework_stands_by,
             NotRegistered: self._not_registered,
             NotLeading: self._not_leading,
             SlaveLost: self._slave_lost,
@@ -321,15 +331,28 @@ class SchedulerCore:
         return self._send_or_hold([ExplainWaiting(self.framework_id, wanted, time_limit_s)])
 
     def teardown(self, now: float) -> list[Action]:
-        return [Send(TeardownFramework())] if self.is_registered else _NOTHING
+        """The framework ends; of one that stands by only its place in line."""
+        return [Send(TeardownFramework())] if self.is_registered else self.fail_over(now)
+
+    def fail_over(self, now: float) -> list[Action]:
+        """This scheduler goes, the framework stays."""
+        return [Send(FailOver())] if self.is_registered or self.is_standing_by else []
 
     # -- registration -------------------------------------------------------------------------------------------------
 
     def _hello(self, now: float) -> list[Action]:
         self._hello_at = now + HELLO_INTERVAL_S
-        return [Send(RegisterFramework(self.framework, epoch=self.epoch))]
+        hello = RegisterFramework(
+            self.framework,
+            epoch=self.epoch,
+            stands_by=self.stands_by,
+            was_active=self._is_active_to_last_master,
+            scheduler_id=self.scheduler_id,
+        )
+        return [Send(hello)]
 
     def _disconnect(self) -> list[Action]:
+        self.is_standing_by = False
         if not self.is_registered:
             return []
         self.is_registered = False
@@ -346,6 +369,8 @@ class SchedulerCore:
         self.master_id = message.master_id
         # The answer to a hello said twice: for the master a new beginning, which voids offers and forgets settings.
         is_repeated = self.is_registered and message.framework_id == self.framework_id
+        self.is_standing_by = False
+        self._is_active_to_last_master = True
         actions = self._rescind_all()
         self.framework_id = message.framework_id
         self.framework = msgspec.structs.replace(self.framework, framework_id=message.framework_id)
@@ -362,18 +387,37 @@ class SchedulerCore:
         self._held.clear()
         if is_repeated:
             return actions
-        if self.was_registered:
+        self.was_registered = True
+        if self._was_active:
             self._doubtful = set(self._live)
             self._reconcile_at = now + self._reconcile_delay_s
             actions.append(Call("reregistered", (message.master_id,)))
         else:
-            self.was_registered = True
+            self._was_active = True
             actions.append(Call("registered", (message.framework_id, message.master_id)))
+        return actions
+
+    def _framework_stands_by(self, message: FrameworkStandsBy, now: float) -> list[Action]:
+        """Another scheduler is active, perhaps where we were until now. We hear when we are, or that the master is gone."""
+        actions = self._disconnect()
+        is_news = (
+            self.master_id != message.master_id or self._is_active_to_last_master or not self.was_registered
+        )
+        self.master_id = message.master_id
+        self.was_registered = True
+        self.is_standing_by = True
+        self._is_active_to_last_master = False
+        self._ping_interval_s = message.ping_interval_s
+        self.framework_id = message.framework_id
+        self.framework = msgspec.structs.replace(self.framework, framework_id=message.framework_id)
+        self._hello_at = now + MISSED_PINGS * self._ping_interval_s
+        if is_news:
+            actions.append(Call("standing_by", (message.framework_id, message.master_id)))
         return actions
 
     def _not_registered(self, message: NotRegistered, now: float) -> list[Action]:
         # Every message to a master that does not know us is answered so; the hello under way settles them all.
-        if not self.is_registered and now < self._hello_at:
+        if not self.is_registered and not self.is_standing_by and now < self._hello_at:
             return _NOTHING
         return self.lose_master(now)
 
@@ -390,6 +434,8 @@ class SchedulerCore:
         return [End(message.reason, message.message)]
 
     def _ping(self, message: Ping, now: float) -> list[Action]:
+        if self.is_standing_by:
+            self._hello_at = now + MISSED_PINGS * self._ping_interval_s
         return [Send(Pong())]
 
     def _send_or_hold(self, messages: Iterable[Message]) -> list[Action]:

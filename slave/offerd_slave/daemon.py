@@ -184,6 +184,7 @@ class SlaveDaemon:
         return Recovered(
             slave_id=slave.slave_id if slave is not None and not rebooted else SlaveID(""),
             epoch=slave.epoch if slave is not None else 0,
+            mode=slave.mode if slave is not None else "active",
             rebooted=rebooted,
             containers=containers,
             records=found.records,
@@ -438,7 +439,7 @@ class SlaveDaemon:
         """If it cannot be saved, a restart registers anew, or obeys an older leader; so we go on and try again."""
         self._unsaved = None
         try:
-            self.workdir.save_slave(action.slave_id, self._host.boot_id, action.epoch)
+            self.workdir.save_slave(action.slave_id, self._host.boot_id, action.epoch, action.mode)
         except OSError as error:
             self._unsaved = action
             self._keep_house_at = time.monotonic() + KEEP_HOUSE_AGAIN_S

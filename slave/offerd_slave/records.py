@@ -71,6 +71,7 @@ class SlaveCheckpoint(msgspec.Struct, frozen=True, array_like=True):
     slave_id: SlaveID
     boot_id: str
     epoch: int = 0  # newest leader epoch obeyed
+    mode: str = "active"  # `offerd.messages.SetSlaveMode`
 
 
 class ProcessCheckpoint(msgspec.Struct, frozen=True, array_like=True):

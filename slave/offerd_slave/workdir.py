@@ -98,8 +98,8 @@ class WorkDir:
 
     # -- writing --------------------------------------------------------------------------------------------------------
 
-    def save_slave(self, slave_id: SlaveID, boot_id: str, epoch: int) -> None:
-        write_checkpoint(self.path / "slave.ckpt", SlaveCheckpoint(slave_id, boot_id, epoch))
+    def save_slave(self, slave_id: SlaveID, boot_id: str, epoch: int, mode: str) -> None:
+        write_checkpoint(self.path / "slave.ckpt", SlaveCheckpoint(slave_id, boot_id, epoch, mode))
 
     def save_container(self, checkpoint: ContainerCheckpoint) -> None:
         write_checkpoint(self.container(checkpoint.container_id) / "container.ckpt", checkpoint)

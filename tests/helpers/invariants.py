@@ -10,7 +10,7 @@ from offerd.messages import KillTask, Reason
 from offerd.resources import Resources
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.core.actions import Action, Send
-from offerd_master.core.frameworks import holdings
+from offerd_master.core.failover import holdings
 from offerd_master.core.master import MasterCore
 from offerd_master.core.revocation import holds
 from offerd_master.core.state import Cluster, Framework, Slave, SlaveState, Task
@@ -97,7 +97,7 @@ def check_slave(c: Cluster, slave: Slave) -> None:
         for executor_id, executor in mine.items():
             ours = [t for t in slave.tasks if t.framework is framework and t.executor_id == executor_id]
             assert executor.tasks == len(ours)
-    if slave.peer is None or slave.state is not SlaveState.ACTIVE:
+    if slave.peer is None or slave.state is not SlaveState.ACTIVE or slave.is_deaf:
         assert not slave.offers, "resources of a slave that nobody can reach or that drains are offered"
     else:
         assert c.peers[slave.peer] is slave
@@ -112,12 +112,18 @@ def check_framework(c: Cluster, framework: Framework) -> None:
     assert framework.executors_running == running
     charged = c.allocator.held(framework.framework_id)
     assert {n: a for n, a in charged.items() if a} == _quantities(holdings(c, framework))
-    wants = framework.peer is not None and framework.needs_offers and not framework.ended
+    is_there = framework.peer is not None and not framework.is_deaf
+    wants = is_there and framework.needs_offers and not framework.ended
     assert (framework.framework_id in c.wanting) == wants
     if framework.peer is None or framework.ended:
         assert not framework.offers
     if framework.peer is not None:
         assert c.peers[framework.peer] is framework
+    for standby in framework.standbys:
+        assert c.peers[standby.peer] is standby
+        assert standby.framework is framework
+    assert not framework.unreachable.keys() & framework.tasks.keys(), "held and unreachable at once"
+    assert not (framework.ended and (framework.standbys or framework.unreachable))
     if framework.ended:
         assert framework.tasks or framework.executors_running, (
             "an ended framework that holds nothing was kept"

@@ -133,6 +133,7 @@ class ClusterHarness:
     ) -> None:
         """The invariants hold while slaves tell the truth; a test in which one lies does not check them."""
         settings.setdefault("batch_window_s", 0.0)
+        settings.setdefault("recovery_quiet_s", 0.0)
         self.checks_invariants = checks_invariants
         self.now = now
         self.settings = Settings(**settings)

@@ -50,6 +50,7 @@ class Bench:
         self._forgets: list[act.ForgetContainer] = []
         self.checkpoints: dict[ContainerID, ContainerCheckpoint] = {}
         self.slave_id = SlaveID("")
+        self.mode = "active"
         self.sent: list[m.Message] = []
         self.to_executors: list[tuple[ContainerID, m.Message]] = []
         self.others: list[act.Action] = []
@@ -111,7 +112,7 @@ class Bench:
             if isinstance(action, act.Sync):
                 self.unsynced.append(action.number)
             elif isinstance(action, act.SaveSlave):
-                self.slave_id = action.slave_id
+                self.slave_id, self.mode = action.slave_id, action.mode
             elif isinstance(action, act.Exit):
                 self.exited = True
             elif not isinstance(action, act.Log | act.MeasureUsage):
@@ -218,11 +219,13 @@ class Bench:
         for checkpoint in self.checkpoints.values():
             alive = shims_alive and checkpoint.container_id not in ended
             containers.append(RecoveredContainer(checkpoint, alive, None if alive else exit_record))
-        recovered = Recovered(self.slave_id, self.core.state.epoch, False, containers, list(self.disk))
+        recovered = Recovered(
+            self.slave_id, self.core.state.epoch, False, containers, list(self.disk), mode=self.mode
+        )
         again = Bench(recovered=recovered, now=self.now + 1, **more)
         again.disk = list(self.disk)
         again.checkpoints = dict(self.checkpoints)
-        again.slave_id = self.slave_id
+        again.slave_id, again.mode = self.slave_id, self.mode
         return again
 
     # -- what always holds ----------------------------------------------------------------------------------------------

@@ -128,6 +128,8 @@ def _accept_tasks(
         if slave.reported_lost:
             # The id is used again: what is said of it from now on may be of either, and this one must be heard.
             slave.reported_lost.discard((framework.framework_id, info.task_id))
+        if framework.called_unknown:
+            framework.called_unknown.pop(info.task_id, None)
         add_task(c, task)
         run = runs.get(info.executor_id)
         if run is None:
@@ -184,7 +186,7 @@ def _fault(framework: Framework, executor: LaunchableExecutor | None, info: Task
     """What is wrong with the description itself."""
     text = ""
     limit_s, resources = info.time_limit_s, info.resources
-    if info.task_id in framework.tasks:
+    if info.task_id in framework.tasks or info.task_id in framework.unreachable:
         return (
             TaskState.ERROR,
             Reason.TASK_ID_DUPLICATE,

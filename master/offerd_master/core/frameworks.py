@@ -1,12 +1,6 @@
-"""Frameworks: registration, take-over by another scheduler, silence, fail-over time-out, end.
-
-A framework whose scheduler is silent keeps its tasks and loses its offers. When its fail-over time-out is over it ends:
-slaves are told to end its executors, and it stays in the accounts until they have.
-"""
+"""Frameworks: their hellos, and what can be wrong with those. What becomes of schedulers later stands in `failover`."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from offerd import messages as m
 from offerd.codec import encode_message
@@ -14,9 +8,8 @@ from offerd.ids import FrameworkID, PeerID, is_valid_id
 from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
 from offerd_master.allocation.policy import role_fault
-from offerd_master.core import offers
-from offerd_master.core.state import Cluster, Framework, Slave
-from offerd_master.core.tasks import forget_if_empty
+from offerd_master.core import failover, recovery
+from offerd_master.core.state import Cluster, Framework, Slave, Standby
 
 MAX_INFO_BYTES = 64 << 10
 MAX_EXECUTOR_BYTES = 256 << 10
@@ -39,18 +32,44 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
     c.heed_epoch(message.epoch)
     info = message.framework
     framework_id = info.framework_id or (known.framework_id if known is not None else FrameworkID(""))
-    fault = _fault(info) or _id_fault(c, framework_id)
+    reason, fault = _fault(info), ""
+    if reason:
+        reason, fault = Reason.FRAMEWORK_INVALID, reason
+    else:
+        reason, fault = _id_fault(c, framework_id)
     if fault:
-        c.send(peer, m.FrameworkRefused(Reason.FRAMEWORK_INVALID, fault))
+        c.send(peer, m.FrameworkRefused(reason, fault))
         c.log(f"refused framework {info.name[:64]!r}: {fault}", "warning")
         return
     if known is not None and known.framework_id != framework_id:
-        disconnect(c, known, now)
+        _part(c, known, now)
+        known = None
     framework = c.frameworks.get(framework_id)
+    if framework_id and framework is None and not c.is_own_id(framework_id):
+        recovery.note_return(c, now)
+    is_repeated = framework is not None and known is framework
+    if (
+        message.stands_by
+        and not is_repeated
+        and failover.has_to_wait(c, framework, framework_id, message, now)
+    ):
+        if framework is None:
+            framework = failover.adopt(c, framework_id, info, now)
+        if len(framework.standbys) < failover.MAX_STANDBYS:
+            failover.stand_by(c, framework, info, message.scheduler_id[:128], peer, now)
+        else:
+            text = f"{failover.MAX_STANDBYS} schedulers stand by already"
+            c.send(peer, m.FrameworkRefused(Reason.FRAMEWORK_INVALID, text))
+        return
+    if isinstance(known, Standby):
+        failover.leave_line(c, known)
     if framework is None:
-        framework = _enter(c, framework_id or FrameworkID(c.new_id("F")), info, peer, now)
+        framework = failover.enter(c, framework_id or FrameworkID(c.new_id("F")), info, peer, now)
     else:
-        _take_over(c, framework, info, peer)
+        failover.take_over(c, framework, info, peer)
+    framework.scheduler_id = message.scheduler_id[:128]
+    # Whoever says hello again over the same connection has not heard our answer, and may not hear offers either.
+    framework.is_deaf = is_repeated
     c.peers[peer] = framework
     c.update_wanting(framework)
     is_again = bool(framework_id)
@@ -58,69 +77,17 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
     c.send(
         peer, m.FrameworkRegistered(framework.framework_id, c.master_id, is_again, c.settings.ping_interval_s)
     )
+    if is_repeated:
+        c.send(peer, m.Ping())
     c.mark_idle_dirty()
 
 
-def adopt(c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, now: float) -> Framework:
-    """A framework met on a slave before its scheduler has said hello: it waits for one, as after a failure."""
-    framework = _enter(c, framework_id, info, None, now)
-    _await_scheduler(c, framework, max(_failover_s(c, info), c.settings.adoption_grace_s), now)
-    return framework
-
-
-def _enter(
-    c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, peer: PeerID | None, now: float
-) -> Framework:
-    framework = Framework(framework_id, info, peer, now)
-    c.frameworks[framework_id] = framework
-    c.allocator.add_framework(framework_id, info.role, info.name)
-    return framework
-
-
-def _take_over(c: Cluster, framework: Framework, info: FrameworkInfo, peer: PeerID) -> None:
-    """The scheduler at `peer` is the framework's from now on. It knows of no offers, filters or refusals."""
-    if framework.peer is not None and framework.peer != peer:
-        text = f"another scheduler has registered for framework {framework.framework_id}"
-        c.send(framework.peer, m.FrameworkRefused(Reason.FRAMEWORK_FAILED_OVER, text))
-        c.peers.pop(framework.peer, None)
-    offers.rescind(c, framework.offers.values(), tell=False)
-    offers.forget_refusals(c, framework)
-    if framework.failover_timer is not None:
-        c.timers.cancel(framework.failover_timer)
-        framework.failover_timer = None
-    if (framework.info.role, framework.info.name) != (info.role, info.name):
-        _change_terms(c, framework, info)
-    framework.describe(info)
-    framework.set_filters(m.Filters())
-    framework.needs_offers = True
-    framework.peer = peer
-    framework.heard = True
-    framework.unanswered = 0
-
-
-def _change_terms(c: Cluster, framework: Framework, info: FrameworkInfo) -> None:
-    """What the framework holds is counted for the other role or name."""
-    framework_id = framework.framework_id
-    held = holdings(c, framework)
-    for amount in held:
-        c.allocator.refund(framework_id, amount)
-    c.allocator.remove_framework(framework_id)
-    c.allocator.add_framework(framework_id, info.role, info.name)
-    for amount in held:
-        c.allocator.charge(framework_id, amount)
-
-
-def holdings(c: Cluster, framework: Framework) -> Sequence[Resources]:
-    """Everything a framework is charged for."""
-    return [
-        *(task.resources for task in framework.tasks.values()),
-        *(offer.resources for offer in framework.offers.values()),
-        *(
-            executor.resources
-            for slave in c.slaves.values()
-            for executor in slave.executors.get(framework.framework_id, {}).values()
-        ),
-    ]
+def _part(c: Cluster, known: Framework | Standby, now: float) -> None:
+    """This connection speaks for another framework from now on."""
+    if isinstance(known, Standby):
+        failover.leave_line(c, known)
+    else:
+        failover.disconnect(c, known, now)
 
 
 def _fault(info: FrameworkInfo) -> str:
@@ -130,6 +97,8 @@ def _fault(info: FrameworkInfo) -> str:
         return "executors must have ids of their own: 1 to 128 letters, digits and _.:@=+-"
     if not 0 <= info.failover_timeout_s <= MAX_FAILOVER_S:
         return f"the fail-over time-out must be 0 to {MAX_FAILOVER_S:.0f} seconds"
+    if not 0 <= info.unreachable_timeout_s <= MAX_FAILOVER_S:
+        return f"the time-out of unreachable tasks must be 0 to {MAX_FAILOVER_S:.0f} seconds"
     if fault := role_fault(info.role):
         return fault
     if len(encode_message(_without_executors(info))) > MAX_INFO_BYTES:
@@ -149,93 +118,29 @@ def _without_executors(info: FrameworkInfo) -> FrameworkInfo:
     )
 
 
-def _id_fault(c: Cluster, framework_id: FrameworkID) -> str:
-    """Whether a scheduler may come back under this id. One that we gave and do not know has ended."""
+def _id_fault(c: Cluster, framework_id: FrameworkID) -> tuple[str, str]:
+    """Whether a scheduler may come back under this id: reason and text, or two empty ones. One that we gave and do not know
+    has ended.
+    """
     if not framework_id:
-        return ""
+        return "", ""
     if not is_valid_id(framework_id):
-        return "its framework id is no id"
-    framework = c.frameworks.get(framework_id)
-    has_ended = framework.ended if framework is not None else c.is_own_id(framework_id)
-    if has_ended or framework_id in c.ended_frameworks:
-        return f"framework {framework_id} has ended; register without an id"
-    return ""
+        return Reason.FRAMEWORK_INVALID, "its framework id is no id"
+    framework = c.frameworks.get(framework_id) or c.ended_frameworks.get(framework_id)
+    if framework is not None and framework.ended:
+        reason, text = framework.ended_because
+        return reason, f"{text}; register without an id"
+    if framework is None and c.is_own_id(framework_id):
+        return Reason.FRAMEWORK_REMOVED, f"framework {framework_id} has ended; register without an id"
+    return "", ""
 
 
-# -- Silence and end ----------------------------------------------------------------------------------------------------
-
-
-def disconnect(c: Cluster, framework: Framework, now: float) -> None:
-    """Nothing reaches the scheduler. Its tasks go on until the fail-over time-out is over."""
-    if framework.peer is not None:
-        c.peers.pop(framework.peer, None)
-    framework.peer = None
-    c.update_wanting(framework)
-    offers.rescind(c, framework.offers.values(), tell=False)
-    offers.forget_refusals(c, framework)
-    failover_s = _failover_s(c, framework.info)
-    c.log(
-        f"framework {framework.framework_id} ({framework.info.name}) is silent; it has {failover_s:g} s to return"
-    )
-    _await_scheduler(c, framework, failover_s, now)
-
-
-def _failover_s(c: Cluster, info: FrameworkInfo) -> float:
-    return max(info.failover_timeout_s, c.settings.reconnect_grace_s)
-
-
-def _await_scheduler(c: Cluster, framework: Framework, seconds: float, now: float) -> None:
-    framework.failover_timer = c.timers.set(now + seconds, _failover_over, framework)
-
-
-def _failover_over(c: Cluster, framework: Framework, now: float) -> None:
-    framework.failover_timer = None
-    c.log(
-        f"framework {framework.framework_id} ({framework.info.name}) did not return: ending its tasks",
-        "warning",
-    )
-    end(c, framework, now)
-
-
-def end(c: Cluster, framework: Framework, now: float) -> None:
-    """The framework is over: it is offered nothing, and what runs of it is ended."""
-    if framework.peer is not None:
-        c.peers.pop(framework.peer, None)
-    if framework.failover_timer is not None:
-        c.timers.cancel(framework.failover_timer)
-        framework.failover_timer = None
-    framework.peer = None
-    framework.ended = True
-    framework.ended_at = now
-    c.update_wanting(framework)
-    offers.rescind(c, framework.offers.values(), tell=False)
-    offers.forget_refusals(c, framework)
-    busy = {task.slave.slave_id: task.slave for task in framework.tasks.values()}
-    if framework.executors_running:
-        busy |= {
-            slave.slave_id: slave for slave in c.slaves.values() if framework.framework_id in slave.executors
-        }
-    for slave in busy.values():
-        c.send(slave.peer, m.ShutdownFramework(framework.framework_id))
-    forget_if_empty(c, framework)
+# -- Messages ----------------------------------------------------------------------------------------------------------
 
 
 def teardown_framework(c: Cluster, framework: Framework, message: m.TeardownFramework, now: float) -> None:
     c.log(f"framework {framework.framework_id} ({framework.info.name}) is done")
-    end(c, framework, now)
-
-
-def ping_frameworks(c: Cluster, now: float) -> None:
-    """Ask each scheduler for a sign of life; any message since the last question is one."""
-    for framework in list(c.frameworks.values()):
-        if framework.peer is None:
-            continue
-        framework.unanswered = 0 if framework.heard else framework.unanswered + 1
-        framework.heard = False
-        if framework.unanswered >= c.settings.max_missed_pings:
-            disconnect(c, framework, now)
-        else:
-            c.send(framework.peer, m.Ping())
+    failover.end(c, framework, now, Reason.FRAMEWORK_TORN_DOWN, "its scheduler said so")
 
 
 def get_guaranteed_share(c: Cluster, framework: Framework, message: m.GetGuaranteedShare, now: float) -> None:

@@ -13,14 +13,25 @@ from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import PeerID
 from offerd_master.allocation.base import Allocator
-from offerd_master.core import accept, frameworks, offers, queries, revocation, slaves, tasks, waiting
+from offerd_master.core import (
+    accept,
+    failover,
+    frameworks,
+    modes,
+    offers,
+    queries,
+    revocation,
+    slaves,
+    tasks,
+    waiting,
+)
 from offerd_master.core.actions import Action
 from offerd_master.core.events import Event, PeerLost, Received
-from offerd_master.core.state import Cluster, Framework, Slave
+from offerd_master.core.state import Cluster, Framework, Slave, Standby
 from offerd_master.settings import Settings
 
 
-def pong(c: Cluster, sender: Slave | Framework, message: m.Pong, now: float) -> None:
+def pong(c: Cluster, sender: Slave | Framework | Standby, message: m.Pong, now: float) -> None:
     """A sign of life, and as such already noted."""
 
 
@@ -40,6 +51,11 @@ FROM_SCHEDULER: dict[type, Callable[[Cluster, Framework, Any, float], None]] = {
     m.FrameworkMessage: tasks.message_to_executor,
     m.GetGuaranteedShare: frameworks.get_guaranteed_share,
     m.TeardownFramework: frameworks.teardown_framework,
+    m.FailOver: failover.fail_over,
+    m.Pong: pong,
+}
+FROM_STANDBY: dict[type, Callable[[Cluster, Standby, Any, float], None]] = {
+    m.FailOver: failover.fail_over,
     m.Pong: pong,
 }
 FROM_SLAVE: dict[type, Callable[[Cluster, Slave, Any, float], None]] = {
@@ -50,6 +66,11 @@ FROM_SLAVE: dict[type, Callable[[Cluster, Slave, Any, float], None]] = {
     m.UnregisterSlave: slaves.unregister_slave,
     m.Pong: pong,
 }
+FROM: dict[type, dict[type, Callable[[Cluster, Any, Any, float], None]]] = {
+    Slave: FROM_SLAVE,
+    Framework: FROM_SCHEDULER,
+    Standby: FROM_STANDBY,
+}
 QUESTIONS: dict[type, Callable[[Cluster, PeerID, Any, float], None]] = {
     om.GetCluster: queries.get_cluster,
     om.GetSlaves: queries.get_slaves,
@@ -57,6 +78,7 @@ QUESTIONS: dict[type, Callable[[Cluster, PeerID, Any, float], None]] = {
     om.GetTasks: queries.get_tasks,
     om.KillAnyTask: queries.kill_any_task,
     om.ExplainWaiting: waiting.explain_waiting,
+    om.ChangeSlaveMode: modes.change_slave_mode,
 }
 
 
@@ -82,11 +104,12 @@ class MasterCore:
             sender = c.peers.get(event.peer)
             message = event.message
             if sender is not None:
-                sender.heard = True
-                handlers: dict[type, Callable[[Cluster, Any, Any, float], None]]
-                handlers = FROM_SLAVE if type(sender) is Slave else FROM_SCHEDULER
+                handlers: dict[type, Callable[[Cluster, Any, Any, float], None]] = FROM[type(sender)]
                 handler = handlers.get(type(message))
                 if handler is not None:
+                    sender.heard = True
+                    if sender.is_deaf:
+                        self._hear(sender)
                     handler(c, sender, message, now)
                     return out
             self._from_anyone(event.peer, message, now)
@@ -95,10 +118,20 @@ class MasterCore:
         if type(sender) is Slave:
             slaves.disconnect(c, sender)
         elif type(sender) is Framework:
-            frameworks.disconnect(c, sender, now)
+            failover.disconnect(c, sender, now)
+        elif type(sender) is Standby:
+            failover.leave_line(c, sender)
         if type(event) is not PeerLost:
             c.dropped_peers += 1
         return out
+
+    def _hear(self, sender: Slave | Framework | Standby) -> None:
+        if isinstance(sender, Slave):
+            slaves.hear(self.cluster, sender)
+        elif isinstance(sender, Framework):
+            sender.is_deaf = False
+            self.cluster.update_wanting(sender)
+            self.cluster.mark_idle_dirty()
 
     def _from_anyone(self, peer: PeerID, message: m.Message, now: float) -> None:
         """Hellos and operators' questions; of anything else from a stranger we say that we do not know him, once a turn
@@ -125,7 +158,7 @@ class MasterCore:
         if now >= self._next_ping:
             self._next_ping = now + self.settings.ping_interval_s
             slaves.ping_slaves(c, now)
-            frameworks.ping_frameworks(c, now)
+            failover.ping_schedulers(c, now)
         c.timers.run(c, now)
         offers.expire(c, now)
         offers.allocate(c, now)

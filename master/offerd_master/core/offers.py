@@ -36,6 +36,8 @@ _BYTES_PER_OFFER = 256
 
 def allocate(c: Cluster, now: float) -> None:
     """One turn: offer what is free on dirty slaves. Slaves inside their batch window stay dirty."""
+    if now < c.hold_until:
+        return
     entitlements = c.entitlements
     if entitlements is not None and entitlements.pop_room_grew():
         c.mark_idle_dirty()
@@ -74,8 +76,9 @@ def allocate(c: Cluster, now: float) -> None:
 
 
 def next_allocation(c: Cluster) -> float | None:
-    """When the first dirty slave leaves its batch window."""
-    return min((slave.offer_again_at for slave in c.dirty.values()), default=None)
+    """When the first dirty slave leaves its batch window; not before a new master has learnt enough (`recovery`)."""
+    first = min((slave.offer_again_at for slave in c.dirty.values()), default=None)
+    return first if first is None else max(first, c.hold_until)
 
 
 def is_filtered(framework: Framework, slave: Slave, free: Resources) -> bool:

@@ -120,6 +120,7 @@ def _framework(c: Cluster, framework: Framework, now: float) -> om.FrameworkSumm
         hostname=info.hostname[:MAX_TEXT],
         since_s=now - framework.since,
         filters=framework.filters.filters if framework.filters_bytes <= MAX_FILTERS_BYTES else m.Filters(),
+        schedulers=(framework.peer is not None) + len(framework.standbys),
     )
 
 
@@ -128,7 +129,7 @@ def _sum(amounts: Iterable[Resources]) -> Resources:
 
 
 def _count_open(counts: dict[str, int], framework: Framework) -> None:
-    for task in framework.tasks.values():
+    for task in (*framework.tasks.values(), *framework.unreachable.values()):
         state = task.state.value
         counts[state] = counts.get(state, 0) + 1
 
@@ -153,8 +154,12 @@ def _tasks(c: Cluster, message: om.GetTasks) -> Iterator[tuple[Framework, Task |
             continue
         if not wanted:
             yield from ((framework, task) for task in framework.tasks.values())
+            yield from ((framework, task) for task in framework.unreachable.values())
         elif wanted in framework.tasks:
             yield framework, framework.tasks[wanted]
+            continue
+        elif wanted in framework.unreachable:
+            yield framework, framework.unreachable[wanted]
             continue
         if message.ended:
             records: Iterable[EndedTask] = framework.history.records

@@ -17,9 +17,9 @@ from offerd.codec import encode_message
 from offerd.ids import FrameworkID, PeerID, SlaveID, TaskID, is_valid_id
 from offerd.messages import FrameworkInfo, Reason, RunningTask, TaskState
 from offerd.slots import is_long
-from offerd_master.core import frameworks, offers
+from offerd_master.core import failover, modes, offers, partition, recovery
 from offerd_master.core.history import MAX_TEXT
-from offerd_master.core.state import Cluster, Executor, Framework, Slave, SlaveState, Task
+from offerd_master.core.state import Cluster, Executor, Framework, Slave, SlaveState, Standby, Task
 from offerd_master.core.tasks import (
     add_executor,
     add_task,
@@ -41,7 +41,7 @@ MAX_RESOURCE_NAME = 40
 def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: float) -> None:
     """A new slave, a known one that returns (the peer may be new), or a hello repeated."""
     known = c.peers.get(peer)
-    if isinstance(known, Framework):
+    if isinstance(known, Framework | Standby):
         c.drop(peer, "registered as a framework, now says it is a slave")
         return
     if message.protocol < m.OLDEST_PROTOCOL:
@@ -57,29 +57,43 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
     if known is not None and known.slave_id != slave_id:
         disconnect(c, known)
     slave = c.slaves.get(slave_id) or c.lost_slaves.get(slave_id)
+    is_repeated = slave is not None and peer == slave.last_peer
     had_executors_of = [] if slave is None else list(slave.executors)
     if slave is None:
+        if slave_id:
+            recovery.note_return(c, now)
         slave = Slave(slave_id or SlaveID(c.new_id("S")), message.slave, peer, now)
         c.log(f"slave {slave.slave_id} on {message.slave.hostname} registered with {message.slave.resources}")
     else:
-        _return(c, slave, peer, now)
+        _return(c, slave, peer, is_repeated, now)
         c.log(f"slave {slave.slave_id} on {message.slave.hostname} is back with {len(message.tasks)} tasks")
     c.slaves[slave.slave_id] = slave
     c.peers[peer] = slave
+    slave.last_peer = peer
     info = msgspec.structs.replace(message.slave, slave_id=slave.slave_id)
     slave.describe(info, c.settings.minimum_offer)
     c.allocator.add_total(slave.total)
     c.send(peer, m.SlaveRegistered(slave.slave_id, c.master_id, c.settings.ping_interval_s))
+    if is_repeated:
+        c.send(peer, m.Ping())
     _adopt(c, slave, message, now)
+    modes.set_mode(c, slave, message.mode)
     for framework_id in had_executors_of:
         forget_if_empty(c, c.frameworks[framework_id])
     c.mark_dirty(slave)
 
 
-def _return(c: Cluster, slave: Slave, peer: PeerID, now: float) -> None:
-    """Make a slave that we know ready for its new description: only its tasks stay, and they stay charged."""
+def _return(c: Cluster, slave: Slave, peer: PeerID, is_repeated: bool, now: float) -> None:
+    """Make a slave that we know ready for its new description: only its tasks stay, and they stay charged.
+
+    Who says hello again over the same connection has not heard our answer, and may not hear what is launched there: that is
+    no sign of life, and it is offered to nobody before it has answered.
+    """
     if slave.peer is not None and slave.peer != peer:
         c.peers.pop(slave.peer, None)
+    slave.is_deaf = is_repeated
+    if is_repeated:
+        c.unmark(slave)
     offers.rescind(c, slave.offers.values())
     for framework_id, mine in list(slave.executors.items()):
         for executor_id in list(mine):
@@ -89,8 +103,9 @@ def _return(c: Cluster, slave: Slave, peer: PeerID, now: float) -> None:
     slave.peer = peer
     slave.state = SlaveState.ACTIVE
     slave.since = now
-    slave.heard = True
-    slave.unanswered = 0
+    if not is_repeated:
+        slave.heard = True
+        slave.unanswered = 0
     slave.offer_again_at = 0.0
 
 
@@ -149,6 +164,7 @@ def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> No
             _adopt_task(c, framework, slave, described, now)
         elif mine.slave is slave:
             missing.pop(mine, None)
+            mine.missing_since = None
             _refresh(c, mine, described, now)
         else:
             c.log(
@@ -156,7 +172,10 @@ def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> No
             )
             c.send(slave.peer, m.KillTask(described.framework_id, described.task_id, slave.slave_id, 0.0))
     for task in missing:
-        c.timers.set(now + c.settings.missing_task_grace_s, _still_missing, (task, now))
+        if task.missing_since is None:
+            task.missing_since = now
+            c.timers.set(now + c.settings.missing_task_grace_s, _still_missing, (task, now))
+    partition.missing_after_return(c, slave, message, now)
     if slave.reported_lost:
         named = {(described.framework_id, described.task_id) for described in message.tasks}
         if unnamed := slave.reported_lost - named:
@@ -176,14 +195,17 @@ def _framework(c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, now: 
         c.frameworks[framework_id] = ended
         c.allocator.add_framework(framework_id, ended.info.role, ended.info.name)
         return ended
-    return frameworks.adopt(c, framework_id, info, now)
+    return failover.adopt(c, framework_id, info, now)
 
 
 def _adopt_task(c: Cluster, framework: Framework, slave: Slave, described: RunningTask, now: float) -> None:
     """A task that we do not count. One that has ended holds nothing: its status is on its way."""
     if described.state.terminal:
         return
-    task = Task(
+    if described.task_id in framework.called_unknown:
+        slave.reported_lost.add((framework.framework_id, described.task_id))
+    awaited = partition.come_back(c, slave, described, framework) if framework.unreachable else None
+    task = awaited or Task(
         described.task_id,
         framework,
         slave,
@@ -202,6 +224,8 @@ def _adopt_task(c: Cluster, framework: Framework, slave: Slave, described: Runni
     add_task(c, task)
     if task.is_reported_lost:
         kill(c, task, 0.0)
+    elif task.kill is not None:
+        c.send(slave.peer, task.kill)
 
 
 def _refresh(c: Cluster, task: Task, described: RunningTask, now: float) -> None:
@@ -217,10 +241,13 @@ def _refresh(c: Cluster, task: Task, described: RunningTask, now: float) -> None
 
 
 def _still_missing(c: Cluster, subject: tuple[Task, float], now: float) -> None:
-    """A task its slave did not name, unless it has been heard of, has ended, or the slave has come again since."""
+    """A task its slave did not name, unless it has been heard of or named since, or has ended."""
     task, asked_at = subject
     slave = task.slave
-    if task not in slave.tasks or slave.since != asked_at or task.heard_at > asked_at:
+    if task not in slave.tasks or task.missing_since != asked_at:
+        return
+    task.missing_since = None
+    if task.heard_at > asked_at:
         return
     lose_task(c, task, Reason.SLAVE_RESTARTED, "its slave came back and does not know it", now)
     slave.reported_lost.discard((task.framework.framework_id, task.task_id))
@@ -248,7 +275,7 @@ def disconnect(c: Cluster, slave: Slave) -> None:
     c.unmark(slave)
 
 
-def lose(c: Cluster, slave: Slave, text: str, now: float) -> None:
+def lose(c: Cluster, slave: Slave, text: str, now: float, *, may_return: bool = True) -> None:
     """The slave is gone: its offers, its tasks, its part of the total."""
     c.log(
         f"slave {slave.slave_id} on {slave.info.hostname} is lost with {len(slave.tasks)} tasks: {text}",
@@ -257,9 +284,15 @@ def lose(c: Cluster, slave: Slave, text: str, now: float) -> None:
     disconnect(c, slave)
     slave.state = SlaveState.LOST
     slave.since = now
+    slave.is_deaf = False
     touched = {framework_id: c.frameworks[framework_id] for framework_id in slave.executors}
     for task in list(slave.tasks):
         touched[task.framework.framework_id] = task.framework
+        task.missing_since = None
+        if partition.is_awaited(task.framework) and may_return and not task.is_reported_lost:
+            slave.had_unreachable = True
+            partition.make_unreachable(c, task, text, now)
+            continue
         lose_task(c, task, Reason.SLAVE_LOST, text, now)
         slave.reported_lost.add((task.framework.framework_id, task.task_id))
     for framework_id, mine in list(slave.executors.items()):
@@ -289,16 +322,17 @@ def ping_slaves(c: Cluster, now: float) -> None:
 
 
 def unregister_slave(c: Cluster, slave: Slave, message: m.UnregisterSlave, now: float) -> None:
-    lose(c, slave, "it said goodbye", now)
+    lose(c, slave, "it said goodbye", now, may_return=False)
     del c.lost_slaves[slave.slave_id]
 
 
 def slave_usage(c: Cluster, slave: Slave, message: m.SlaveUsage, now: float) -> None:
     slave.usage = message
-    if message.draining and slave.state is SlaveState.ACTIVE:
-        slave.state = SlaveState.DRAINING
-        offers.rescind(c, slave.offers.values())
-        c.unmark(slave)
-    elif not message.draining and slave.state is SlaveState.DRAINING:
-        slave.state = SlaveState.ACTIVE
-        c.mark_dirty(slave)
+    if message.draining:
+        modes.set_mode(c, slave, "draining")
+
+
+def hear(c: Cluster, slave: Slave) -> None:
+    """It has answered: it does hear us."""
+    slave.is_deaf = False
+    c.mark_dirty(slave)

@@ -34,6 +34,7 @@ class SlaveState(StrEnum):
     """Only an active slave is offered. A lost one is remembered for people, and until it returns."""
 
     ACTIVE = "active"
+    DEACTIVATED = "deactivated"
     DRAINING = "draining"
     LOST = "lost"
 
@@ -54,6 +55,7 @@ class Task(msgspec.Struct, eq=False, gc=False):
     running_since: float | None = None
     container_id: ContainerID = ContainerID("")
     heard_at: float = 0.0
+    missing_since: float | None = None
     is_command: bool = True
     kill: KillTask | None = None
 
@@ -114,8 +116,9 @@ class Slave:
     """A slave daemon, connected (`peer`) or silent."""
 
     __slots__ = (
-        "executors", "free", "heard", "info", "info_bytes", "long_cap", "long_used", "minimum_offer", "offer_again_at",
-        "offers", "peer", "reported_lost", "since", "slave_id", "state", "tasks", "total", "unanswered", "usage",
+        "executors", "free", "had_unreachable", "heard", "info", "info_bytes", "is_deaf", "last_peer", "long_cap", "long_used",
+        "minimum_offer", "offer_again_at", "offers", "peer", "reported_lost", "since", "slave_id", "state", "tasks", "total",
+        "unanswered", "usage",
     )  # fmt: skip
 
     def __init__(self, slave_id: SlaveID, info: SlaveInfo, peer: PeerID | None, now: float) -> None:
@@ -132,6 +135,9 @@ class Slave:
         self.usage: SlaveUsage | None = None
         # Tasks whose schedulers were told that they are lost with this slave, until each has really ended here.
         self.reported_lost: set[tuple[FrameworkID, TaskID]] = set()
+        self.last_peer: PeerID | None = None  # also while it is lost
+        self.had_unreachable = False  # when it was lost, tasks that are waited for
+        self.is_deaf = False  # it has not heard our answer to its hello, perhaps
         self.long_used: dict[str, int] = {}
         self.minimum_offer: tuple[tuple[str, int], ...] = ()
         self.describe(info, NOTHING)
@@ -174,9 +180,10 @@ class Framework:
     """A framework, with its scheduler (`peer`) or waiting for one. Once `ended` it only waits for its slaves to agree."""
 
     __slots__ = (
-        "ended", "ended_at", "ended_counts", "executors", "executors_running", "failover_timer", "filters",
-        "filters_bytes", "framework_id", "has_filters", "heard", "history", "info", "launch_info", "needs_offers", "offers",
-        "peer", "refusals", "since", "tasks", "unacknowledged", "unanswered", "wasted_resource_s",
+        "called_unknown", "ended", "ended_at", "ended_because", "ended_counts", "executors", "executors_running",
+        "failover_timer", "filters", "filters_bytes", "framework_id", "has_filters", "heard", "history", "info",
+        "is_deaf", "launch_info", "needs_offers", "offers", "peer", "refusals", "scheduler_id", "since", "standbys",
+        "tasks", "unacknowledged", "unanswered", "unreachable", "wasted_resource_s",
     )  # fmt: skip
 
     def __init__(
@@ -188,12 +195,18 @@ class Framework:
         self.heard = True
         self.unanswered = 0
         self.failover_timer: Timer | None = None
+        self.scheduler_id = ""
+        self.is_deaf = False  # its scheduler has not heard our answer to its hello, perhaps
+        self.standbys: list[Standby] = []
         self.needs_offers = True
         self.ended = False
         self.ended_at = 0.0
+        self.ended_because = ("", "")
         self.set_filters(Filters())
         self.refusals: dict[SlaveID, Refusal] = {}
         self.tasks: dict[TaskID, Task] = {}
+        self.unreachable: dict[TaskID, Task] = {}
+        self.called_unknown: dict[TaskID, None] = {}
         self.executors_running = 0
         self.offers: dict[OfferID, OutstandingOffer] = {}
         # Ends that the scheduler may not have heard of: their slave repeats them, reconciliation must not overtake it.
@@ -222,6 +235,26 @@ class Framework:
         self.filters_bytes = len(msgspec.msgpack.encode(filters))
 
 
+class Standby:
+    """A scheduler that waits for the active one of its framework to go."""
+
+    is_deaf = False  # see the others' who say hello; it is offered nothing that it could miss
+
+    __slots__ = ("framework", "heard", "info", "peer", "scheduler_id", "unanswered")
+
+    def __init__(self, peer: PeerID, framework: Framework, info: FrameworkInfo, scheduler_id: str) -> None:
+        self.peer = peer
+        self.framework = framework
+        self.info = info
+        self.scheduler_id = scheduler_id
+        self.heard = True
+        self.unanswered = 0
+
+    @property
+    def framework_id(self) -> FrameworkID:
+        return self.framework.framework_id
+
+
 class Cluster:
     """Everything a master knows and the actions it has decided on. The handlers of each subject work on it."""
 
@@ -236,7 +269,8 @@ class Cluster:
         self.entitlements = self.allocator if isinstance(self.allocator, Entitlements) else None
         self.started_at = now
         self.out: list[Action] = []
-        self.peers: dict[PeerID, Slave | Framework] = {}
+        self.hold_until = 0.0  # no offers before: see `recovery`
+        self.peers: dict[PeerID, Slave | Framework | Standby] = {}
         self.slaves: dict[SlaveID, Slave] = {}
         self.lost_slaves: dict[SlaveID, Slave] = {}
         self.frameworks: dict[FrameworkID, Framework] = {}
@@ -291,7 +325,7 @@ class Cluster:
 
     def mark_dirty(self, slave: Slave) -> None:
         """Something became free, or somebody may want it now."""
-        if slave.state is SlaveState.ACTIVE and slave.peer is not None:
+        if slave.state is SlaveState.ACTIVE and slave.peer is not None and not slave.is_deaf:
             self.dirty[slave.slave_id] = slave
             if self.idle:
                 self.idle.pop(slave.slave_id, None)
@@ -308,7 +342,8 @@ class Cluster:
 
     def update_wanting(self, framework: Framework) -> None:
         """Keep `wanting`, the frameworks that may be offered something, in step."""
-        is_wanting = framework.peer is not None and framework.needs_offers and not framework.ended
+        is_there = framework.peer is not None and not framework.is_deaf
+        is_wanting = is_there and framework.needs_offers and not framework.ended
         if is_wanting:
             self.wanting[framework.framework_id] = framework
         else:

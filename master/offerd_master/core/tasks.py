@@ -17,6 +17,7 @@ from offerd.messages import Reason, TaskState, TaskStatus
 from offerd.resources import BYTE_SCALARS
 from offerd_master.core.actions import Send
 from offerd_master.core.history import MAX_TEXT, EndedTask
+from offerd_master.core.recovery import remember_unknown
 from offerd_master.core.state import Cluster, Executor, Framework, Slave, Task
 
 MASTER = "master"
@@ -46,12 +47,21 @@ def add_task(c: Cluster, task: Task) -> None:
 
 def end_task(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
     """Free what the task held and keep a small record of it."""
+    free_task(c, task)
+    c.tasks_ended += 1
+    if status.reason == Reason.TASK_TIMEOUT:
+        _count_wasted(task, now)
+    if not task.slave.reported_lost or not task.is_reported_lost:
+        remember(c, task, status, now)
+
+
+def free_task(c: Cluster, task: Task) -> None:
+    """Take the task out of the accounts of its framework, slave and executor."""
     framework, slave, resources = task.framework, task.slave, task.resources
     framework_id = framework.framework_id
     del framework.tasks[task.task_id]
     del slave.tasks[task]
     c.tasks_running -= 1
-    c.tasks_ended += 1
     if task.is_long:
         held = slave.long_used
         for name, amount in resources.quantities().items():
@@ -64,10 +74,6 @@ def end_task(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
         executor.tasks -= 1
         if executor.exited and executor.tasks == 0:
             remove_executor(c, framework, slave, task.executor_id)
-    if status.reason == Reason.TASK_TIMEOUT:
-        _count_wasted(task, now)
-    if not slave.reported_lost or not task.is_reported_lost:
-        remember(c, task, status, now)
 
 
 def _count_wasted(task: Task, now: float) -> None:
@@ -193,11 +199,21 @@ def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float)
             task.container_id = status.container_id
             if task.running_since is None and status.state is TaskState.RUNNING:
                 task.running_since = now
+    elif framework.unreachable and status.state.terminal:
+        _end_unreachable(c, framework, slave, status, now)
     if framework.ended:
         _acknowledge(c, slave, message)
         forget_if_empty(c, framework)
     elif framework.peer is not None:
         c.out.append(Send(framework.peer, message))
+
+
+def _end_unreachable(c: Cluster, framework: Framework, slave: Slave, status: TaskStatus, now: float) -> None:
+    """A task that was waited for has ended while its slave was away."""
+    task = framework.unreachable.get(status.task_id)
+    if task is not None and task.slave is slave:
+        del framework.unreachable[status.task_id]
+        remember(c, task, status, now)
 
 
 def _settle_lost_task(
@@ -305,7 +321,7 @@ def kill_task(c: Cluster, framework: Framework, message: m.KillTask, now: float)
         if framework.peer is not None:
             c.drop(framework.peer, "asked to kill a task whose id is no id")
         return
-    task = framework.tasks.get(message.task_id)
+    task = framework.tasks.get(message.task_id) or framework.unreachable.get(message.task_id)
     if task is not None:
         kill(c, task, message.grace_s)
     elif c.may_return(framework.framework_id, now):
@@ -329,15 +345,15 @@ def reconcile_tasks(c: Cluster, framework: Framework, message: m.ReconcileTasks,
     to it; and, while a new master waits for its slaves, about tasks it does not know.
     """
     if not message.task_ids:
-        for task in framework.tasks.values():
+        for task in (*framework.tasks.values(), *framework.unreachable.values()):
             if not task.is_reported_lost:
-                _report_state(c, framework, task)
+                report_state(c, framework, task)
         return
     ended = framework.history.by_id
     for task_id in message.task_ids:
-        open_task = framework.tasks.get(task_id)
+        open_task = framework.tasks.get(task_id) or framework.unreachable.get(task_id)
         if open_task is not None and not open_task.is_reported_lost:
-            _report_state(c, framework, open_task)
+            report_state(c, framework, open_task)
         elif task_id in framework.unacknowledged:
             continue
         elif (record := ended.get(task_id)) is not None:
@@ -361,11 +377,14 @@ def reconcile_tasks(c: Cluster, framework: Framework, message: m.ReconcileTasks,
             _report_unknown(c, framework, task_id)
 
 
-def _report_state(c: Cluster, framework: Framework, task: Task) -> None:
+def report_state(
+    c: Cluster, framework: Framework, task: Task, reason: Reason = Reason.RECONCILIATION
+) -> None:
+    """Tell the scheduler how the task is now."""
     status = TaskStatus(
         task.task_id,
         task.state,
-        reason=Reason.RECONCILIATION,
+        reason=reason,
         source=MASTER,
         slave_id=task.slave.slave_id,
         executor_id=task.executor_id,
@@ -375,6 +394,8 @@ def _report_state(c: Cluster, framework: Framework, task: Task) -> None:
 
 
 def _report_unknown(c: Cluster, framework: Framework, task_id: TaskID) -> None:
+    if not c.is_own_id(framework.framework_id):
+        remember_unknown(framework, task_id)
     status = TaskStatus(
         task_id,
         TaskState.LOST,

@@ -40,10 +40,11 @@ class Sync(Action, frozen=True):
 
 
 class SaveSlave(Action, frozen=True):
-    """Checkpoint who we are and whom we obey."""
+    """Checkpoint who we are, whom we obey and what operators want of us."""
 
     slave_id: SlaveID
     epoch: int
+    mode: str = "active"
 
 
 class LaunchContainer(Action, frozen=True):

@@ -39,6 +39,7 @@ class Recovered:
     containers: list[RecoveredContainer] = field(default_factory=list)
     records: list[JournalRecord] = field(default_factory=list)
     orphans: list[ContainerID] = field(default_factory=list)
+    mode: str = "active"
 
 
 @dataclass(slots=True)
@@ -56,6 +57,7 @@ def restore(state: State, statuses: Statuses, recovered: Recovered, now: float) 
     """Fill a new core from what was written down. Actions that follow from it are left in `state.out`."""
     state.slave_id = recovered.slave_id
     state.epoch = recovered.epoch
+    state.mode = recovered.mode
     for found in recovered.containers:
         checkpoint = found.checkpoint
         container = Container(

@@ -29,6 +29,7 @@ from offerd.messages import (
     RegisterSlave,
     RunningTask,
     RunTasks,
+    SetSlaveMode,
     ShutdownFramework,
     SlaveInfo,
     SlaveRefused,
@@ -40,13 +41,15 @@ from offerd.messages import (
     UnregisterSlave,
 )
 from offerd_slave.core import events as ev
-from offerd_slave.core.actions import Action, DestroyContainer, Exit, MeasureUsage, SaveSlave, UpdateContainer
+from offerd_slave.core.actions import Action, DestroyContainer, Exit, MeasureUsage, UpdateContainer
 from offerd_slave.core.containers import Containers
 from offerd_slave.core.recovery import Recovered, restore
 from offerd_slave.core.state import HELLO_MAX_BYTES, End, Killing, Phase, State, used
 from offerd_slave.core.statuses import Statuses
 from offerd_slave.core.tasks import Tasks
 from offerd_slave.settings import SlaveSettings
+
+_DRAINED = End(TaskState.KILLED, Reason.SLAVE_DRAINING, "the slave is being drained")
 
 
 class SlaveCore:
@@ -99,6 +102,7 @@ class SlaveCore:
             Acknowledge: lambda message, now: self.statuses.acknowledge(message),
             FrameworkMessage: self._message_to_executor,
             ShutdownFramework: self._shutdown_framework,
+            SetSlaveMode: self._set_mode,
             Ping: lambda message, now: self.state.to_master(Pong()),
             NotRegistered: lambda message, now: self._say_hello(now),
             NotLeading: self._not_leading,
@@ -116,6 +120,8 @@ class SlaveCore:
             "shutdown": lambda c, now: self.containers.shutdown_timed_out(ContainerID(c)),
         }
         restore(self.state, self.statuses, recovered, now)
+        self._resumes_drain = self.state.draining
+        """We were restarted while draining: executors are asked to end as they come back, and the master hears of us."""
         self.state.timers.set(("hello",), now)
         self.state.timers.set(("usage",), now + settings.usage_interval_s)
 
@@ -172,8 +178,7 @@ class SlaveCore:
         self._from_master_handlers[type(event.message)](event.message, now)
         if event.epoch > self.state.epoch:
             self.state.epoch = event.epoch
-            if self.state.slave_id:
-                self.state.do(SaveSlave(self.state.slave_id, event.epoch))
+            self.state.save()
 
     def _hello_due(self, now: float) -> None:
         """Register; again until answered, and again whenever the master has been silent for too long."""
@@ -208,7 +213,7 @@ class SlaveCore:
         unheard, left_out = self.statuses.unheard(room_bytes)
         if left_out:
             state.log("WARNING", f"{left_out} ended tasks are too many to be named to the master")
-        state.to_master(RegisterSlave(info, executors, running + unheard, epoch=state.epoch))
+        state.to_master(RegisterSlave(info, executors, running + unheard, epoch=state.epoch, mode=state.mode))
         state.timers.set(("hello",), now + state.settings.register_retry_s)
 
     def _slave_registered(self, message: SlaveRegistered, now: float) -> None:
@@ -216,7 +221,7 @@ class SlaveCore:
         if message.slave_id != state.slave_id:
             state.slave_id = message.slave_id
             state.registered = False  # all that waits is said again, as the new one
-            state.do(SaveSlave(message.slave_id, state.epoch))
+            state.save()
         if not state.registered:
             state.registered = True
             # Also with the id that we had: the journal may hold statuses of the time before it.
@@ -338,6 +343,8 @@ class SlaveCore:
             )
         elif type(message) is RegisterExecutor:
             self.containers.register(container, message, now)
+            if self.state.draining and container.phase is not Phase.ENDING:
+                self.containers.shut_down(container, _DRAINED, now)
 
     def _message_to_executor(self, message: FrameworkMessage, now: float) -> None:
         """Best effort: an executor that is not there misses it."""
@@ -367,17 +374,28 @@ class SlaveCore:
         """No new tasks; the ones we have are ended, politely or at once; then we go."""
         state = self.state
         if not state.draining:
-            state.draining = True
+            state.mode = "draining"
+            if not event.at_once:
+                state.save()
             state.log("INFO", f"draining: {len(state.tasks)} tasks to end")
             state.do(MeasureUsage())  # tells the master at once: no more offers of us
-        killing = End(TaskState.KILLED, Reason.SLAVE_DRAINING, "the slave is being drained")
         for container in list(state.containers.values()):
             if event.at_once:
                 container.phase = Phase.ENDING
-                container.end = killing
+                container.end = _DRAINED
                 state.do(DestroyContainer(container.container_id))
             elif container.phase is not Phase.ENDING:
-                self.containers.shut_down(container, killing, now)
+                self.containers.shut_down(container, _DRAINED, now)
+
+    def _set_mode(self, message: SetSlaveMode, now: float) -> None:
+        """An operator's wish. Draining cannot be undone: tasks have been ended for it."""
+        state = self.state
+        if message.mode == "draining":
+            self._drain(ev.DrainRequested(), now)
+        elif not state.draining and message.mode in ("active", "deactivated") and message.mode != state.mode:
+            state.mode = message.mode
+            state.save()
+            state.log("INFO", f"{message.mode}, by an operator's wish")
 
     def _stored(self, event: ev.Stored, now: float) -> None:
         """A sync done in place is stored after the turn's `tick`, so what depends on it cannot wait for that."""
@@ -392,11 +410,12 @@ class SlaveCore:
         if self._drained_at is None:
             self._drained_at = now
             self.state.timers.set(("leave",), now + self.state.settings.drain_ack_s)
-        if not self.statuses.streams:
+        if not self.statuses.streams and (self.state.registered or not self._resumes_drain):
             self._leave(now)
 
     def _leave(self, now: float) -> None:
-        self.state.draining = False
+        self.state.mode = "active"
+        self.state.save()  # who starts us again wants us to work
         if self.state.registered:
             self.state.to_master(UnregisterSlave())
         self.state.do(Exit())

@@ -24,7 +24,7 @@ from offerd.resources import NOTHING, Resources, total
 from offerd.slots import fits, is_long, long_quantities
 from offerd.timers import Timers
 from offerd_isolation.base import Limitation
-from offerd_slave.core.actions import Action, Log, SendToExecutor, SendToMaster
+from offerd_slave.core.actions import Action, Log, SaveSlave, SendToExecutor, SendToMaster
 from offerd_slave.settings import SlaveSettings
 
 
@@ -137,7 +137,7 @@ class State:
         self.slave_id: SlaveID = info.slave_id
         self.epoch = 0
         self.registered = False
-        self.draining = False
+        self.mode = "active"
         self.containers: dict[ContainerID, Container] = {}
         self.by_executor: dict[tuple[FrameworkID, ExecutorID], Container] = {}
         self.tasks: dict[tuple[FrameworkID, TaskID], Task] = {}
@@ -155,6 +155,11 @@ class State:
         self.told: set[ContainerID] = set()  # containers whose executor is sent something in this turn
         self._containers_made = 0
 
+    @property
+    def draining(self) -> bool:
+        """Whether nothing new is taken and what runs is being ended."""
+        return self.mode == "draining"
+
     # -- actions ------------------------------------------------------------------------------------------------------
 
     def do(self, action: Action) -> None:
@@ -166,6 +171,11 @@ class State:
     def to_executor(self, container_id: ContainerID, message: Message) -> None:
         self.told.add(container_id)
         self.out.append(SendToExecutor(container_id, message))
+
+    def save(self) -> None:
+        """Checkpoint who we are, once we are somebody."""
+        if self.slave_id:
+            self.do(SaveSlave(self.slave_id, self.epoch, self.mode))
 
     def log(self, level: str, text: str) -> None:
         self.out.append(Log(level, text))

@@ -177,7 +177,7 @@ def test_a_silent_master_is_told_and_greeted_again_with_the_framework_id(registe
     assert registered.take_called() == []
     registered.wait(0.2)
     assert registered.take_called() == ["offer_rescinded O-1", "offer_rescinded O-2", "disconnected"]
-    assert registered.take_sent() == [RegisterFramework(FrameworkInfo("test", F))]
+    assert registered.take_sent() == [RegisterFramework(FrameworkInfo("test", F), was_active=True)]
     registered.register("M-2")
     assert registered.take_called() == ["reregistered M-2"]
 
@@ -199,7 +199,7 @@ def test_the_ping_interval_is_the_masters() -> None:
 
 def test_a_master_that_does_not_know_us_gets_one_hello_for_many_refusals(registered: Harness) -> None:
     registered.receive(NotRegistered(), NotRegistered(), NotRegistered())
-    assert registered.take_sent() == [RegisterFramework(FrameworkInfo("test", F))]
+    assert registered.take_sent() == [RegisterFramework(FrameworkInfo("test", F), was_active=True)]
     assert registered.take_called() == ["disconnected"]
     registered.register()
     registered.receive(NotRegistered())
@@ -219,7 +219,7 @@ def test_a_lost_connection_is_a_lost_master_and_hello_waits_for_the_next(registe
     registered.wait(59)
     assert registered.take_sent() == []
     registered.perform(registered.core.link_changed(True, registered.now))
-    assert registered.take_sent() == [RegisterFramework(FrameworkInfo("test", F))]
+    assert registered.take_sent() == [RegisterFramework(FrameworkInfo("test", F), was_active=True)]
     registered.register()
     assert registered.take_called() == ["reregistered M-1"]
 
@@ -227,7 +227,7 @@ def test_a_lost_connection_is_a_lost_master_and_hello_waits_for_the_next(registe
 def test_a_connection_whose_making_we_missed_is_greeted_in_the_end(registered: Harness) -> None:
     registered.perform(registered.core.link_changed(False, registered.now))
     registered.wait(60.1)
-    assert registered.take_sent() == [RegisterFramework(FrameworkInfo("test", F))]
+    assert registered.take_sent() == [RegisterFramework(FrameworkInfo("test", F), was_active=True)]
 
 
 def test_a_refusal_is_the_end(registered: Harness) -> None:

@@ -1,0 +1,260 @@
+"""Schedulers that fail and those that follow: take-over, standing by, promotion, silence, fail-over time-out, end.
+
+A framework has one active scheduler (`peer`) and any number that stand by, in line. When the active one is gone the first in
+line is active at once. Without any, the framework keeps its tasks and loses its offers; when its fail-over time-out is over it
+ends: slaves are told to end its executors, and it stays in the accounts until they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from offerd import messages as m
+from offerd.ids import FrameworkID, PeerID
+from offerd.messages import FrameworkInfo, Reason
+from offerd.resources import Resources
+from offerd_master.core import offers
+from offerd_master.core.state import Cluster, Framework, Standby
+from offerd_master.core.tasks import forget_if_empty
+
+MAX_STANDBYS = 100
+"""Schedulers that may stand in one line."""
+
+
+# -- The active one -----------------------------------------------------------------------------------------------------
+
+
+def enter(
+    c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, peer: PeerID | None, now: float
+) -> Framework:
+    """A framework that was not known."""
+    framework = Framework(framework_id, info, peer, now)
+    c.frameworks[framework_id] = framework
+    c.allocator.add_framework(framework_id, info.role, info.name)
+    return framework
+
+
+def take_over(c: Cluster, framework: Framework, info: FrameworkInfo, peer: PeerID) -> None:
+    """The scheduler at `peer` is the framework's from now on. It knows of no offers, filters or refusals."""
+    if framework.peer is not None and framework.peer != peer:
+        text = f"another scheduler has registered for framework {framework.framework_id}"
+        c.send(framework.peer, m.FrameworkRefused(Reason.FRAMEWORK_FAILED_OVER, text))
+        c.peers.pop(framework.peer, None)
+    offers.rescind(c, framework.offers.values(), tell=False)
+    offers.forget_refusals(c, framework)
+    if framework.failover_timer is not None:
+        c.timers.cancel(framework.failover_timer)
+        framework.failover_timer = None
+    if (framework.info.role, framework.info.name) != (info.role, info.name):
+        _change_terms(c, framework, info)
+    framework.describe(info)
+    framework.set_filters(m.Filters())
+    framework.needs_offers = True
+    framework.peer = peer
+    framework.heard = True
+    framework.unanswered = 0
+
+
+def _change_terms(c: Cluster, framework: Framework, info: FrameworkInfo) -> None:
+    """What the framework holds is counted for the other role or name."""
+    framework_id = framework.framework_id
+    held = holdings(c, framework)
+    for amount in held:
+        c.allocator.refund(framework_id, amount)
+    c.allocator.remove_framework(framework_id)
+    c.allocator.add_framework(framework_id, info.role, info.name)
+    for amount in held:
+        c.allocator.charge(framework_id, amount)
+
+
+def holdings(c: Cluster, framework: Framework) -> Sequence[Resources]:
+    """Everything a framework is charged for."""
+    return [
+        *(task.resources for task in framework.tasks.values()),
+        *(offer.resources for offer in framework.offers.values()),
+        *(
+            executor.resources
+            for slave in c.slaves.values()
+            for executor in slave.executors.get(framework.framework_id, {}).values()
+        ),
+    ]
+
+
+# -- Those that stand by ------------------------------------------------------------------------------------------------
+
+
+def has_to_wait(
+    c: Cluster, framework: Framework | None, framework_id: FrameworkID, hello: m.RegisterFramework, now: float
+) -> bool:
+    """Whether a scheduler that is ready to stand by has to. An active one that lost its connection has not: it may be back
+    before we miss it. And a new master gives the one that was active under the last a moment to come first.
+    """
+    if framework is not None and framework.peer is not None:
+        return not hello.scheduler_id or hello.scheduler_id != framework.scheduler_id
+    return (
+        bool(framework_id)
+        and not hello.was_active
+        and c.may_return(framework_id, now)
+        and now < _line_opens_at(c)
+    )
+
+
+def _line_opens_at(c: Cluster) -> float:
+    return c.started_at + c.settings.recovery_window_s
+
+
+def stand_by(
+    c: Cluster, framework: Framework, info: FrameworkInfo, scheduler_id: str, peer: PeerID, now: float
+) -> None:
+    """Take a place in line; one who has a place keeps it."""
+    known = c.peers.get(peer)
+    if not isinstance(known, Standby):
+        known = Standby(peer, framework, info, scheduler_id)
+        c.peers[peer] = known
+        framework.standbys.append(known)
+        c.log(f"a scheduler stands by for framework {framework.framework_id} ({info.name})")
+    known.info = info
+    ahead = framework.standbys.index(known)
+    c.send(
+        peer,
+        m.FrameworkStandsBy(framework.framework_id, c.master_id, ahead, c.settings.ping_interval_s),
+    )
+    if framework.peer is None:
+        c.timers.set(max(now, _line_opens_at(c)), _open_line, framework)
+
+
+def _open_line(c: Cluster, framework: Framework, now: float) -> None:
+    if framework.peer is None and not framework.ended:
+        promote(c, framework, now)
+
+
+def promote(c: Cluster, framework: Framework, now: float) -> bool:
+    """The first in line is active, and is told so. False if nobody stands by."""
+    if not framework.standbys:
+        return False
+    standby = framework.standbys.pop(0)
+    take_over(c, framework, standby.info, standby.peer)
+    framework.scheduler_id = standby.scheduler_id
+    c.peers[standby.peer] = framework
+    c.update_wanting(framework)
+    c.log(
+        f"framework {framework.framework_id} ({framework.info.name}): the scheduler that stood by is active"
+    )
+    c.send(
+        standby.peer,
+        m.FrameworkRegistered(
+            framework.framework_id, c.master_id, True, c.settings.ping_interval_s, promoted=True
+        ),
+    )
+    c.mark_idle_dirty()
+    return True
+
+
+def leave_line(c: Cluster, standby: Standby) -> None:
+    """One that stood by is gone."""
+    c.peers.pop(standby.peer, None)
+    standby.framework.standbys.remove(standby)
+
+
+def fail_over(c: Cluster, sender: Framework | Standby, message: m.FailOver, now: float) -> None:
+    """A scheduler goes by its own will."""
+    if isinstance(sender, Standby):
+        leave_line(c, sender)
+    else:
+        disconnect(c, sender, now)
+
+
+# -- Silence and end ----------------------------------------------------------------------------------------------------
+
+
+def disconnect(c: Cluster, framework: Framework, now: float) -> None:
+    """Nothing reaches the active scheduler. If nobody stands by, tasks go on until the fail-over time-out is over."""
+    if framework.peer is not None:
+        c.peers.pop(framework.peer, None)
+    framework.peer = None
+    framework.scheduler_id = ""
+    framework.is_deaf = False
+    c.update_wanting(framework)
+    offers.rescind(c, framework.offers.values(), tell=False)
+    offers.forget_refusals(c, framework)
+    if promote(c, framework, now):
+        return
+    failover_s = _failover_s(c, framework.info)
+    c.log(
+        f"framework {framework.framework_id} ({framework.info.name}) is silent; it has {failover_s:g} s to return"
+    )
+    await_scheduler(c, framework, failover_s, now)
+
+
+def _failover_s(c: Cluster, info: FrameworkInfo) -> float:
+    return max(info.failover_timeout_s, c.settings.reconnect_grace_s)
+
+
+def adopt(c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, now: float) -> Framework:
+    """A framework met on a slave, or by one that stands by, before its scheduler has said hello: it waits for one, as after
+    a failure.
+    """
+    framework = enter(c, framework_id, info, None, now)
+    await_scheduler(c, framework, max(_failover_s(c, info), c.settings.adoption_grace_s), now)
+    return framework
+
+
+def await_scheduler(c: Cluster, framework: Framework, seconds: float, now: float) -> None:
+    """End the framework unless a scheduler comes in time."""
+    framework.failover_timer = c.timers.set(now + seconds, _failover_over, framework)
+
+
+def _failover_over(c: Cluster, framework: Framework, now: float) -> None:
+    framework.failover_timer = None
+    c.log(
+        f"framework {framework.framework_id} ({framework.info.name}) did not return: ending its tasks",
+        "warning",
+    )
+    end(c, framework, now, Reason.FAILOVER_TIMEOUT, "no scheduler of it returned in time")
+
+
+def end(c: Cluster, framework: Framework, now: float, reason: Reason, text: str) -> None:
+    """The framework is over: it is offered nothing, and what runs of it is ended. `reason` is what schedulers of it hear."""
+    framework.ended_because = (reason, f"framework {framework.framework_id} has ended: {text}")
+    if framework.peer is not None:
+        c.peers.pop(framework.peer, None)
+    for standby in list(framework.standbys):
+        c.send(standby.peer, m.FrameworkRefused(*framework.ended_because))
+        leave_line(c, standby)
+    if framework.failover_timer is not None:
+        c.timers.cancel(framework.failover_timer)
+        framework.failover_timer = None
+    framework.peer = None
+    framework.ended = True
+    framework.ended_at = now
+    framework.unreachable.clear()
+    c.update_wanting(framework)
+    offers.rescind(c, framework.offers.values(), tell=False)
+    offers.forget_refusals(c, framework)
+    busy = {task.slave.slave_id: task.slave for task in framework.tasks.values()}
+    if framework.executors_running:
+        busy |= {
+            slave.slave_id: slave for slave in c.slaves.values() if framework.framework_id in slave.executors
+        }
+    for slave in busy.values():
+        c.send(slave.peer, m.ShutdownFramework(framework.framework_id))
+    forget_if_empty(c, framework)
+
+
+def ping_schedulers(c: Cluster, now: float) -> None:
+    """Ask each scheduler for a sign of life; any message since the last question is one."""
+    for framework in list(c.frameworks.values()):
+        for standby in list(framework.standbys):
+            if _is_gone(c, standby):
+                leave_line(c, standby)
+        if framework.peer is not None and _is_gone(c, framework):
+            disconnect(c, framework, now)
+
+
+def _is_gone(c: Cluster, one: Framework | Standby) -> bool:
+    one.unanswered = 0 if one.heard else one.unanswered + 1
+    one.heard = False
+    if one.unanswered >= c.settings.max_missed_pings:
+        return True
+    c.send(one.peer, m.Ping())
+    return False

@@ -1,0 +1,63 @@
+"""What operators want of a slave: active, deactivated, draining.
+
+The slave itself writes the wish down and tells it with every hello, so that neither its restart nor a new master forgets it.
+"""
+
+from __future__ import annotations
+
+from offerd import messages as m
+from offerd import operator_messages as om
+from offerd.ids import PeerID, SlaveID
+from offerd_master.core import offers
+from offerd_master.core.state import Cluster, Slave, SlaveState
+
+_STATES = {
+    "active": SlaveState.ACTIVE,
+    "deactivated": SlaveState.DEACTIVATED,
+    "draining": SlaveState.DRAINING,
+}
+
+
+def change_slave_mode(c: Cluster, peer: PeerID, message: om.ChangeSlaveMode, now: float) -> None:
+    """An operator's wish: passed on to the slave, and obeyed here from now on."""
+    slaves = _named(c, message.slave)
+    name = message.slave[:128]
+    if message.mode not in _STATES:
+        answer = om.Done(False, f"{message.mode[:64]!r} is no mode; there are {', '.join(_STATES)}")
+    elif not slaves:
+        answer = om.Done(False, f"no slave {name} is registered; `offerd slaves` lists them")
+    elif len(slaves) > 1:
+        ids = ", ".join(slave.slave_id for slave in slaves[:10])
+        answer = om.Done(False, f"several slaves are called {name}; choose one of {ids}")
+    elif slaves[0].peer is None:
+        answer = om.Done(False, f"slave {name} is silent at the moment; ask again when it is back")
+    elif slaves[0].state is SlaveState.DRAINING and message.mode != "draining":
+        answer = om.Done(False, f"slave {name} is draining, and ends; start it again when it is gone")
+    else:
+        c.log(
+            f"slave {slaves[0].slave_id} on {slaves[0].info.hostname}: {message.mode}, by an operator's wish"
+        )
+        c.send(slaves[0].peer, m.SetSlaveMode(message.mode))
+        set_mode(c, slaves[0], message.mode)
+        answer = om.Done(True)
+    c.send(peer, answer)
+
+
+def _named(c: Cluster, name: str) -> list[Slave]:
+    by_id = c.slaves.get(SlaveID(name))
+    if by_id is not None:
+        return [by_id]
+    return [slave for slave in c.slaves.values() if slave.info.hostname == name]
+
+
+def set_mode(c: Cluster, slave: Slave, mode: str) -> None:
+    """What the slave says it is, or was just told to be. Modes that we do not know are as if deactivated."""
+    state = _STATES.get(mode, SlaveState.DEACTIVATED)
+    if state is slave.state:
+        return
+    slave.state = state
+    if state is SlaveState.ACTIVE:
+        c.mark_dirty(slave)
+    else:
+        offers.rescind(c, slave.offers.values())
+        c.unmark(slave)

@@ -1,0 +1,83 @@
+"""Tasks of lost slaves: lost with them, or unreachable until their framework's patience is over.
+
+A framework with an `unreachable_timeout_s` hears `UNREACHABLE`, which is no end. If the slave comes back in time with the
+task, it goes on, and its scheduler hears its state again; else it is `LOST`, and ended should it come back later.
+An unreachable task holds nothing: its slave is not in the accounts.
+"""
+
+from __future__ import annotations
+
+from offerd import messages as m
+from offerd.messages import Reason, TaskState, TaskStatus
+from offerd_master.core.state import Cluster, Framework, Slave, Task
+from offerd_master.core.tasks import MASTER, free_task, remember, report_state
+
+
+def is_awaited(framework: Framework) -> bool:
+    """Whether this framework's tasks outlive their slave's silence."""
+    return framework.info.unreachable_timeout_s > 0 and not framework.ended
+
+
+def make_unreachable(c: Cluster, task: Task, text: str, now: float) -> None:
+    """The task's slave is lost: its resources are given up, the task is not."""
+    framework = task.framework
+    free_task(c, task)
+    task.state = TaskState.UNREACHABLE
+    framework.unreachable[task.task_id] = task
+    _report(c, task, TaskState.UNREACHABLE, Reason.SLAVE_LOST, text)
+    c.timers.set(now + framework.info.unreachable_timeout_s, _patience_over, (task, task.slave.since))
+
+
+def _patience_over(c: Cluster, subject: tuple[Task, float], now: float) -> None:
+    task, lost_at = subject
+    if task.framework.unreachable.get(task.task_id) is task and task.slave.since == lost_at:
+        give_up(c, task, Reason.SLAVE_LOST, "its slave was lost and did not come back in time", now)
+
+
+def give_up(c: Cluster, task: Task, reason: Reason, text: str, now: float) -> None:
+    """The task is lost, for good: should it come back, it is ended."""
+    framework = task.framework
+    del framework.unreachable[task.task_id]
+    task.slave.reported_lost.add((framework.framework_id, task.task_id))
+    status = _report(c, task, TaskState.LOST, reason, text)
+    remember(c, task, status, now)
+
+
+def come_back(c: Cluster, slave: Slave, described: m.RunningTask, framework: Framework) -> Task | None:
+    """The task as it was before its slave was lost, if it is one that was waited for; its scheduler hears that it is back."""
+    task = framework.unreachable.get(described.task_id)
+    if task is None or task.slave is not slave:
+        return None
+    del framework.unreachable[described.task_id]
+    task.state = described.state
+    report_state(c, framework, task, Reason.SLAVE_RETURNED)
+    return task
+
+
+def missing_after_return(c: Cluster, slave: Slave, hello: m.RegisterSlave, now: float) -> None:
+    """What was waited for and the returning slave does not name at all is lost. What has ended there it names with its
+    terminal state: its status is on its way.
+    """
+    if not slave.had_unreachable:
+        return
+    slave.had_unreachable = False
+    named = {(described.framework_id, described.task_id) for described in hello.tasks}
+    for framework in list(c.frameworks.values()):
+        for task in [task for task in framework.unreachable.values() if task.slave is slave]:
+            if (framework.framework_id, task.task_id) not in named:
+                give_up(c, task, Reason.SLAVE_RESTARTED, "its slave came back and does not know it", now)
+
+
+def _report(c: Cluster, task: Task, state: TaskState, reason: Reason, text: str) -> TaskStatus:
+    status = TaskStatus(
+        task.task_id,
+        state,
+        reason=reason,
+        source=MASTER,
+        message=text,
+        slave_id=task.slave.slave_id,
+        executor_id=task.executor_id,
+        container_id=task.container_id,
+    )
+    c.send(task.framework.peer, m.StatusUpdate(task.framework.framework_id, status))
+    return status

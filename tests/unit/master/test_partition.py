@@ -1,0 +1,291 @@
+"""Slaves that cannot be reached, in one direction or both, and a new master's first moments."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.master_harness import ClusterHarness, FrameworkPeer, SlavePeer, executor, running, task
+from offerd import messages as m
+from offerd import operator_messages as om
+from offerd.ids import FrameworkID, SlaveID, TaskID
+from offerd.messages import Reason, TaskState
+from offerd.resources import Resources
+from offerd_master.core.actions import LaterEpochSeen
+from offerd_master.core.events import Received
+from offerd_master.core.state import SlaveState
+
+RUNNING, UNREACHABLE, LOST = TaskState.RUNNING, TaskState.UNREACHABLE, TaskState.LOST
+
+
+def with_patience(patience_s: float = 100.0) -> tuple[ClusterHarness, SlavePeer, FrameworkPeer]:
+    """A framework that waits for unreachable tasks, with `t1` running on a slave that is then lost."""
+    cluster = ClusterHarness()
+    slave = cluster.slave("cpus=1,mem=1G")
+    framework = cluster.framework(unreachable_timeout_s=patience_s)
+    framework.accept(framework.offer(), tasks=[task("t1")])
+    framework.send(m.SetNeedsOffers(False))
+    slave.take(m.RunTasks)
+    slave.status(framework, "t1", RUNNING)
+    slave.answers_pings = False
+    framework.inbox.clear()
+    cluster.advance(30)
+    return cluster, slave, framework
+
+
+def come_back(
+    cluster: ClusterHarness, slave: SlavePeer, framework: FrameworkPeer, *tasks: m.RunningTask
+) -> None:
+    slave.answers_pings = True
+    slave.hello([executor(framework)], tasks)
+
+
+def test_task_of_a_lost_slave_is_unreachable_and_goes_on_when_the_slave_is_back() -> None:
+    cluster, slave, framework = with_patience()
+    assert framework.update(UNREACHABLE).reason == Reason.SLAVE_LOST
+    framework.take(m.SlaveLost)
+    come_back(cluster, slave, framework, running(framework, task("t1")))
+    assert framework.update(RUNNING).reason == Reason.SLAVE_RETURNED
+    slave.status(framework, "t1", TaskState.FINISHED, 2)
+    framework.update(TaskState.FINISHED)
+    cluster.assert_nothing_else_sent()
+
+
+def test_unreachable_task_is_lost_when_patience_is_over_and_ended_if_it_returns_later() -> None:
+    cluster, slave, framework = with_patience(50.0)
+    framework.inbox.clear()
+    cluster.advance(50)
+    assert framework.update(LOST).reason == Reason.SLAVE_LOST
+    come_back(cluster, slave, framework, running(framework, task("t1")))
+    assert slave.take(m.KillTask).task_id == "t1"
+    slave.status(framework, "t1", TaskState.KILLED, 2)
+    slave.take(m.Acknowledge)
+    cluster.assert_nothing_else_sent()
+
+
+def test_unreachable_task_that_its_slave_does_not_know_any_more_is_lost() -> None:
+    cluster, slave, framework = with_patience()
+    framework.inbox.clear()
+    come_back(cluster, slave, framework)
+    assert framework.update(LOST).reason == Reason.SLAVE_RESTARTED
+    cluster.advance(200)
+    cluster.assert_nothing_else_sent()
+
+
+def test_unreachable_task_that_ended_meanwhile_is_reported_with_its_real_end() -> None:
+    cluster, slave, framework = with_patience()
+    framework.inbox.clear()
+    come_back(cluster, slave, framework, running(framework, task("t1"), TaskState.FINISHED))
+    cluster.assert_nothing_else_sent()
+    slave.status(framework, "t1", TaskState.FINISHED, 2)
+    framework.update(TaskState.FINISHED)
+    cluster.advance(200)
+    cluster.assert_nothing_else_sent()
+    assert cluster.core.cluster.ended_counts == {"TASK_FINISHED": 1}
+
+
+def test_unreachable_tasks_are_reconciled_killed_on_return_and_their_ids_taken() -> None:
+    cluster, slave, framework = with_patience()
+    framework.inbox.clear()
+    for asked in ([], [TaskID("t1")]):
+        framework.send(m.ReconcileTasks(asked))
+        framework.update(UNREACHABLE)
+    framework.send(m.KillTask(framework.framework_id, TaskID("t1")))
+    other = cluster.slave("cpus=1,mem=1G")
+    framework.send(m.SetNeedsOffers(True))
+    framework.accept(framework.offer(), tasks=[task("t1")])
+    assert framework.update(TaskState.ERROR).reason == Reason.TASK_ID_DUPLICATE
+    framework.send(m.SetNeedsOffers(False))
+    come_back(cluster, slave, framework, running(framework, task("t1")))
+    assert slave.take(m.KillTask).task_id == "t1"
+    assert other.inbox == []
+
+
+def test_slave_that_says_goodbye_takes_its_tasks_for_good() -> None:
+    cluster = ClusterHarness()
+    slave = cluster.slave("cpus=1,mem=1G")
+    framework = cluster.framework(unreachable_timeout_s=100.0)
+    framework.accept(framework.offer(), tasks=[task("t1")])
+    slave.send(m.UnregisterSlave())
+    framework.update(LOST)
+
+
+# -- one way only -------------------------------------------------------------------------------------------------------
+
+
+def deaf_slave() -> tuple[ClusterHarness, SlavePeer, FrameworkPeer]:
+    """It says hello again and again over one connection: our answers do not arrive."""
+    cluster = ClusterHarness()
+    slave = cluster.slave("cpus=2,mem=2G")
+    framework = cluster.framework()
+    framework.accept(framework.offer(), tasks=[task("t1")])
+    framework.inbox.clear()
+    slave.inbox.clear()
+    slave.answers_pings = False
+    return cluster, slave, framework
+
+
+def test_slave_that_does_not_hear_us_is_offered_to_nobody_and_lost_though_it_speaks() -> None:
+    cluster, slave, framework = deaf_slave()
+    for _ in range(30):
+        cluster.advance(1)
+        slave.send(m.RegisterSlave(slave.info))
+    assert not [message for message in framework.inbox if isinstance(message, m.ResourceOffers)]
+    lost = next(message for message in framework.inbox if isinstance(message, m.StatusUpdate))
+    assert lost.status.state is LOST
+
+
+def test_task_that_a_deaf_slave_never_got_is_lost_after_the_grace_whatever_hellos_come() -> None:
+    cluster, slave, framework = deaf_slave()
+    slave.send(m.RegisterSlave(slave.info))
+    for _ in range(9):
+        cluster.advance(1)
+        slave.send(m.RegisterSlave(slave.info))
+    framework.take(m.RescindOffer)
+    assert framework.inbox == []
+    cluster.advance(1.1)
+    assert framework.update(LOST).reason == Reason.SLAVE_RESTARTED
+
+
+def test_slave_that_answers_after_a_repeated_hello_is_offered_again() -> None:
+    _, slave, framework = deaf_slave()
+    slave.answers_pings = True
+    slave.hello([], [running(framework, task("t1"))])
+    framework.take(m.RescindOffer)
+    assert framework.offer().resources == Resources.parse("cpus=1,mem=1G")
+
+
+# -- a new master -------------------------------------------------------------------------------------------------------
+
+
+def test_new_master_makes_no_offers_before_its_slaves_and_schedulers_had_time_to_return() -> None:
+    cluster = ClusterHarness(recovery_quiet_s=1.0, recovery_window_s=5.0)
+    early = cluster.framework(registers=False)
+    early.info = m.FrameworkInfo("early", FrameworkID("F-9-0001"))
+    early.hello()
+    slave = cluster.slave(registers=False)
+    slave.info = m.SlaveInfo("host", Resources.parse("cpus=2,mem=2G"), SlaveID("S-9-0001"))
+    slave.hello()
+    cluster.advance(0.9)
+    assert early.inbox == []
+    late = cluster.framework(registers=False)
+    late.info = m.FrameworkInfo("late", FrameworkID("F-9-0002"))
+    late.hello()
+    cluster.advance(0.9)
+    assert (early.inbox, late.inbox) == ([], [])
+    cluster.advance(0.2)
+    assert len(early.inbox) + len(late.inbox) == 1
+
+
+def test_wait_of_a_new_master_is_bounded_however_many_return() -> None:
+    cluster = ClusterHarness(recovery_quiet_s=1.0, recovery_window_s=5.0)
+    first = cluster.framework(registers=False)
+    first.info = m.FrameworkInfo("first", FrameworkID("F-9-0001"))
+    first.hello()
+    cluster.slave()
+    for number in range(2, 12):
+        cluster.advance(0.5)
+        other = cluster.framework(registers=False)
+        other.info = m.FrameworkInfo("other", FrameworkID(f"F-9-{number:04}"))
+        other.hello()
+    cluster.advance(0.1)
+    assert sum(len(peer.inbox) for peer in cluster.peers.values()) == 1
+
+
+def test_fresh_cluster_waits_for_nothing() -> None:
+    cluster = ClusterHarness(recovery_quiet_s=1.0)
+    cluster.slave()
+    cluster.framework().offer()
+
+
+def test_task_called_unknown_by_a_new_master_is_ended_if_a_slave_brings_it_later() -> None:
+    cluster = ClusterHarness()
+    framework = cluster.framework(registers=False)
+    framework.info = m.FrameworkInfo("f", FrameworkID("F-9-0001"), failover_timeout_s=1000.0)
+    framework.hello()
+    framework.send(m.SetNeedsOffers(False))
+    cluster.advance(61)
+    framework.send(m.ReconcileTasks([TaskID("t1")]))
+    assert framework.update(LOST).reason == Reason.TASK_UNKNOWN
+    slave = cluster.slave(registers=False)
+    slave.info = m.SlaveInfo("host", Resources.parse("cpus=2,mem=2G"), SlaveID("S-9-0001"))
+    slave.hello([executor(framework)], [running(framework, task("t1"))])
+    assert slave.take(m.KillTask).task_id == "t1"
+    slave.status(framework, "t1", TaskState.FINISHED, 2)
+    slave.take(m.Acknowledge)
+    cluster.assert_nothing_else_sent()
+
+
+def test_hello_of_one_who_obeyed_a_later_master_is_told_to_the_daemon() -> None:
+    cluster = ClusterHarness()
+    info = m.SlaveInfo("host", Resources.parse("cpus=1"), SlaveID("S-9-0001"))
+    for peer, hello in (
+        (cluster.slave(registers=False), m.RegisterSlave(info, epoch=77)),
+        (cluster.framework(registers=False), m.RegisterFramework(m.FrameworkInfo("f"), epoch=77)),
+    ):
+        actions = cluster.core.handle(Received(peer.peer, hello), cluster.now)
+        assert LaterEpochSeen(77) in actions
+    older = cluster.core.handle(
+        Received(peer.peer, m.RegisterFramework(m.FrameworkInfo("f"), epoch=9)), cluster.now
+    )
+    nonsense = cluster.core.handle(
+        Received(peer.peer, m.RegisterFramework(m.FrameworkInfo("f"), epoch=1 << 63)), cluster.now
+    )
+    assert not [action for action in (*older, *nonsense) if isinstance(action, LaterEpochSeen)]
+
+
+# -- what operators want ------------------------------------------------------------------------------------------------
+
+
+def test_deactivated_slave_is_offered_to_nobody_until_it_is_active_again() -> None:
+    cluster = ClusterHarness()
+    slave = cluster.slave(hostname="host-a")
+    framework = cluster.framework()
+    offer = framework.offer()
+    operator = cluster.operator()
+    operator.send(om.ChangeSlaveMode("host-a", "deactivated"))
+    assert operator.take(om.Done).ok
+    assert slave.take(m.SetSlaveMode).mode == "deactivated"
+    assert framework.take(m.RescindOffer).offer_id == offer.offer_id
+    cluster.advance(60)
+    cluster.assert_nothing_else_sent()
+    operator.send(om.ChangeSlaveMode(slave.slave_id, "active"))
+    assert operator.take(om.Done).ok
+    framework.offer()
+
+
+def test_mode_comes_with_the_hello_so_that_a_new_master_knows_it() -> None:
+    cluster = ClusterHarness()
+    framework = cluster.framework()
+    slave = cluster.slave(registers=False)
+    slave.send(m.RegisterSlave(slave.info, mode="deactivated"))
+    slave.take(m.SlaveRegistered)
+    cluster.assert_nothing_else_sent()
+    slave.send(m.RegisterSlave(slave.info, mode="active"))
+    slave.take(m.SlaveRegistered)
+    framework.offer()
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("nobody", "draining"), ("host-a", "sleeping"), ("twin", "draining")]
+)
+def test_wish_that_cannot_be_is_answered_with_why(name: str, mode: str) -> None:
+    cluster = ClusterHarness()
+    cluster.slave(hostname="host-a")
+    cluster.slave(hostname="twin")
+    cluster.slave(hostname="twin")
+    operator = cluster.operator()
+    operator.send(om.ChangeSlaveMode(name, mode))
+    answer = operator.take(om.Done)
+    assert not answer.ok
+    assert answer.message
+    cluster.assert_nothing_else_sent()
+
+
+def test_draining_cannot_be_undone() -> None:
+    cluster = ClusterHarness()
+    slave = cluster.slave(hostname="host-a")
+    operator = cluster.operator()
+    operator.send(om.ChangeSlaveMode("host-a", "draining"))
+    operator.send(om.ChangeSlaveMode("host-a", "active"))
+    assert [answer.ok for answer in operator.take_all(om.Done)] == [True, False]
+    assert cluster.core.cluster.slaves[slave.slave_id].state is SlaveState.DRAINING
