@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, Union, get_args, get_origin
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,6 +86,8 @@ HELLOS = st.deferred(
 )
 
 
+# A message too large for a frame is drawn anew, and Hypothesis then notes the whole strategy's text, which is long.
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 @settings(max_examples=150)
 @given(
     st.lists(
