@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
+import urllib.request
 import uuid
 from collections.abc import Iterator
 
@@ -49,6 +51,29 @@ def running_task(cluster: LocalCluster) -> str:
     (task,) = listing(cluster, "tasks")["tasks"]
     assert isinstance(task["task_id"], str)
     return task["task_id"]
+
+
+def test_top_shows_what_tasks_use_and_each_slave_serves_it(
+    cluster: LocalCluster, sleeper: subprocess.Popen[bytes]
+) -> None:
+    def rows() -> list[dict[str, object]]:
+        found: list[dict[str, object]] = listing(cluster, "top", "--every", "200ms")["rows"]
+        return [row for row in found if row["processes"]]
+
+    wait_until(rows, "a row of the task's processes")
+    (row,) = rows()
+    assert (row["framework"], row["hostname"], row["tasks"], row["held_cpus"]) == (
+        "sleeper",
+        "slave-1",
+        1,
+        1.0,
+    )
+    done = offerd(cluster, "top", "--once", "--every", "100ms")
+    assert done.stdout.split()[:3] == [b"TASK", b"FRAMEWORK", b"HOST"]
+    (slave,) = listing(cluster, "slaves")["slaves"]
+    with urllib.request.urlopen(f"http://{slave['files_address']}/statistics") as answer:
+        document = json.load(answer)
+    assert [task["state"] for task in document["tasks"]] == ["TASK_RUNNING"]
 
 
 def test_the_slaves_are_listed_with_what_they_have(cluster: LocalCluster) -> None:

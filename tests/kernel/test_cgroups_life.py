@@ -134,12 +134,12 @@ def test_nothing_is_left_of_many_tasks_and_their_container(bed: TaskBed) -> None
     before = cgroups()
     descriptors = len(os.listdir("/proc/self/fd"))
     box = bed.start()
-    for number in range(200):
+    for number in range(60):
         bed.task(f"t{number}")
         if number % 2:
             bed.end(f"t{number}")
     bed.run("t0", "sleep", "1000")
-    assert len(cgroups() - before) == 3 + 100
+    assert len(cgroups() - before) == 3 + 30
     bed.destroy(box)
     assert cgroups() == before
     assert len(os.listdir("/proc/self/fd")) <= descriptors + 1  # the launcher's socket to its zygote

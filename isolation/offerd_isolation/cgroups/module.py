@@ -43,7 +43,7 @@ from offerd_isolation.process_table import SHIM_MARK, TASK_MARK
 SLICE = "offerd.slice"
 KILL_ALL_AFTER_S = 2.0
 """How long a shim may need to bury its executor and write the exit record, before it is killed with the rest."""
-VERIFIED_AT_ONCE = 200
+VERIFIED_AT_ONCE = 100
 """Cgroups that one `verify` looks at."""
 LOWERED_AT_ONCE_BYTES = 64 << 20
 """By how much a limit is lowered into the page cache at once: the kernel frees it in that very write."""
@@ -134,7 +134,8 @@ class CgroupsIsolation(Isolation):
 
     def destroy(self, container_id: ContainerID) -> bool:
         """The executor first: its shim then writes the exit record and ends by itself, in `KILL_ALL_AFTER_S` at most."""
-        self._find_host()
+        if not self._slice:
+            self._find_host()
         container = self._containers.get(container_id) or self._known(container_id)
         if not tree.is_there(container.path):
             gone = self._destroy_without_cgroup(container)
