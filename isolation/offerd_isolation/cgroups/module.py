@@ -261,7 +261,8 @@ class CgroupsIsolation(Isolation):
         if container is None:
             return None
         leaf = container.tasks.get(task_id)
-        if leaf is None:
+        usage = (statistics.usage(leaf.path) if leaf is not None else None) or Usage()
+        if leaf is None or usage.cpu_s == 0.0:  # nothing was ever put into it
             executor = container.executor
             executor.kills_untold += oom.new_kills(executor)
             if executor.kills_untold <= 0:
@@ -270,7 +271,6 @@ class CgroupsIsolation(Isolation):
             usage = statistics.usage(executor.path) or Usage()
             hit = oom.limitation(container_id, task_id, executor, container.all, usage)
             return replace(hit, fatal=True)  # it was the one
-        usage = statistics.usage(leaf.path) or Usage()
         if oom.new_kills(leaf) or leaf.kills_seen:
             return oom.limitation(container_id, task_id, leaf, container.all, usage)
         return oom.pids_limitation(container_id, task_id, leaf, usage)

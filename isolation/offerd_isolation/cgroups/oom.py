@@ -51,20 +51,15 @@ def limitation(
     container_id: ContainerID, task_id: TaskID, leaf: Leaf, container: Tally, usage: Usage
 ) -> Limitation:
     """Of a leaf in which processes were killed: by which limit."""
-    who = "it" if task_id else "the executor"
-    whole = leaf.limits is not None and leaf.limits.oom_group
-    what = (
-        f"the kernel killed {who}"
-        if whole
-        else f"the kernel killed a process of {'it' if task_id else 'the executor'}"
-    )
+    whole = Memory(leaf.path).oom_group
+    what = f"the kernel killed {'' if whole else 'a process of '}{'it' if task_id else 'the executor'}"
     peak = f" (peak {_size(usage.peak_mem_bytes)})" if usage.peak_mem_bytes else ""
     if _was_reached(leaf.path):
         limit = Memory(leaf.path).max
         text = f"{what}: it needed more than its {_size(limit or 0)} of memory{peak}"
     elif _was_reached(container.path):
         limit = Memory(container.path).max
-        text = f"{what}: its executor's tasks together needed more than the {_size(limit or 0)} of memory they have{peak}"
+        text = f"{what}: the executor and its tasks needed more than the {_size(limit or 0)} that they have together{peak}"
     else:
         return Limitation(
             container_id,
