@@ -75,10 +75,6 @@ class Cluster:
         self.clients[peer] = client
         return peer
 
-    def disconnect(self, peer: PeerID) -> None:
-        """Nothing reaches it any more."""
-        self.clients.pop(peer, None)
-
     def add_slaves(self, infos: list[SlaveInfo], *, real: bool = False) -> list[ModelSlave | CoreSlave]:
         """Slaves that register at once. `real`: each is the slave's core of production, else a model of it."""
         kind = CoreSlave if real else ModelSlave

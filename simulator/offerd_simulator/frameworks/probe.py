@@ -29,7 +29,6 @@ class Probe(Framework):
         self._task_s = task_s
         self._launched = False
         self.submitted_at = cluster.engine.now
-        self.started_s: float | None = None
         self.extra_s: float | None = None
         super().__init__(name, cluster)
 
