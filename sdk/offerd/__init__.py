@@ -8,6 +8,7 @@ group `offerd.frameworks`: the SDK itself knows none of them.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -129,10 +130,14 @@ def __getattr__(name: str) -> Any:
 
 def _framework(name: str) -> Any:
     """The installed framework of that name. Raises `AttributeError` if there is none."""
-    from importlib.metadata import entry_points
+    # `from offerd import ranges` asks here before it imports the module, in shims too: looking for installed
+    # frameworks would cost each 3 MB.
+    is_ours = any(os.path.exists(f"{folder}/{name}.py") for folder in __path__)
+    if not is_ours and not name.startswith("_"):
+        from importlib.metadata import entry_points
 
-    for point in () if name.startswith("_") else entry_points(group="offerd.frameworks", name=name):
-        return point.load()
+        for point in entry_points(group="offerd.frameworks", name=name):
+            return point.load()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
