@@ -22,9 +22,9 @@ from offerd.executor import Executor, ExecutorDriver
 from offerd.ids import TaskID, is_valid_id
 from offerd.messages import Reason, TaskInfo, TaskState, TaskUsage
 from offerd_executors.output import DEFAULT_LOG_BYTES, Held, Output
-from offerd_executors.spawn import SECRETS, spawn
+from offerd_executors.spawn import SECRETS, Spawner, SpawnerDied
 from offerd_executors.task_dirs import TaskDirs
-from offerd_executors.trees import Forest, Tree, describe_exit
+from offerd_executors.trees import Forest, Tree, describe_exit, make_opaque
 
 MOST_YOUNG = 4
 """Programs started at most within `YOUNG_S` that still run. Most short ones are over by then, and few at a time find the
@@ -66,6 +66,7 @@ class _Running:
         "inline_bytes",
         "is_inline",
         "is_killed",
+        "mem_bytes",
         "more",
         "no_more_at",
         "parts",
@@ -85,6 +86,7 @@ class _Running:
         self, task: TaskInfo, argv: list[str], more: list[list[str]], directory: str, environ: dict[str, str]
     ) -> None:
         self.task_id = task.task_id
+        self.mem_bytes = task.resources.mem_bytes or None
         self.argv = argv
         self.more: Iterator[list[str]] = iter(more)
         self.no_more_at = 0.0
@@ -109,6 +111,7 @@ class CommandExecutor(Executor):
 
     def __init__(self) -> None:
         """Raises `BadInput` on an environment that cannot be used."""
+        self._spawner = Spawner(os.environ)
         self.driver = ExecutorDriver(self)
         self._tasks_dir = os.path.join(self.driver.sandbox, "tasks")
         self._dirs = TaskDirs(self.driver, self._tasks_dir)
@@ -127,10 +130,13 @@ class CommandExecutor(Executor):
         self._is_starting = False
         self._is_aging = False
         self._is_shutting_down = False
-        self._forest = Forest(self.driver, "OFFERD_TASK_ID", self._on_gone)
+        self._forest = Forest(self.driver, "OFFERD_TASK_ID", self._on_gone, self._spawner.pid)
 
     def run(self) -> int:
         """Serve until the slave says to stop. Returns the exit status."""
+        if self._spawner.pid:
+            # The spawner does what we say: no task, which is the same user, may look into us or take us over.
+            make_opaque()
         os.makedirs(self._tasks_dir, mode=0o700, exist_ok=True)
         _raise_descriptor_limit()
         self._forest.start()
@@ -252,8 +258,20 @@ class CommandExecutor(Executor):
         try:
             for name in ("stdout", "stderr"):
                 outputs.append(Output(f"{running.directory}/{name}", self._log_bytes, held))
-            write_fds = [output.write_fd for output in outputs]
-            pid = spawn(running.argv, running.environ, running.directory, *write_fds)
+            stdout, stderr = (output.write_fd for output in outputs)
+            pid = self._spawner.spawn(
+                running.task_id,
+                running.argv,
+                running.environ,
+                running.directory,
+                stdout,
+                stderr,
+                running.mem_bytes,
+            )
+        except SpawnerDied as error:
+            # No task of ours can start any more; the slave starts another executor.
+            sys.stderr.write(f"command executor: {error}\n")
+            os._exit(1)
         except (OSError, ValueError):
             for output in outputs:
                 output.close()

@@ -24,6 +24,7 @@ from offerd.executor_loop import Timer
 from offerd.ids import TaskID, is_valid_id
 from offerd.messages import Reason, TaskInfo, TaskState, TaskUsage
 from offerd_executors.channel import Channel, ChannelBroken
+from offerd_executors.spawn import Spawner
 from offerd_executors.trees import Forest, Tree, describe_exit
 from offerd_executors.worker import RESULTS_DIRECTORY, decode_answer, run_worker
 
@@ -96,6 +97,7 @@ class PythonExecutor(Executor):
 
     def __init__(self) -> None:
         """Raises `BadInput` on an environment that cannot be used."""
+        Spawner(os.environ).close()  # calls run in workers, and these in the executor's cgroup
         self.driver = ExecutorDriver(self)
         self._forest = Forest(self.driver, "OFFERD_WORKER_ID", self._on_worker_gone)
         self._queue: deque[_Queued] = deque()

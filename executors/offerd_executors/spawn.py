@@ -1,39 +1,116 @@
-"""Start a program: the one seam between the command executor and the kernel's ways to make a process."""
+"""Start a program: the one seam between the command executor and the kernel's ways to make a process.
+
+Where tasks have cgroups of their own, a program is born in its task's by the spawner that the slave has given us
+(`offerd.spawning`); elsewhere by posix_spawn.
+"""
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-SECRETS = ("OFFERD_TOKEN", "OFFERD_SLAVE_SOCKET")
+import msgspec
+
+from offerd.ids import TaskID
+from offerd.spawning import SPAWNER, Born, NotBorn, Spawn, read_frame, write_frame
+from offerd.task_cgroups import TASK_CGROUPS, leaf_name
+
+SECRETS = ("OFFERD_TOKEN", "OFFERD_SLAVE_SOCKET", SPAWNER, TASK_CGROUPS)
 """Of the executor's environment, what its tasks do not get: the way to speak to the slave in its name."""
 # What is ignored here (by Python: SIGPIPE and SIGXFSZ; by a parent: perhaps more) would be ignored in the
 # child too; handlers are not inherited. Not simply all 62: that costs 10 us a spawn.
 _IGNORED_SIGNALS = [number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN]
+LITTLE_MEM_BYTES = 8 << 20
+"""An exec takes memory for the arguments and the environment, 2 MiB and more at most."""
 _found: dict[tuple[str, str], str] = {}
 _FOUND_KEPT = 1024
 
 
-def spawn(argv: list[str], env: Mapping[str, str], cwd: str, stdout: int, stderr: int) -> int:
-    """Start `argv` in a session of its own, in `cwd`, with nothing on its standard input. Returns its pid.
+class SpawnerDied(Exception):
+    """The process that makes our tasks has gone: this executor can start no more."""
 
-    Changes the caller's working directory to `cwd`: posix_spawn has no attribute for that (glibc's is newer
-    than Python's), and the caller is single-threaded. Raises `OSError` with the file's name: no such program,
-    no permission, no such directory.
-    """
-    os.chdir(cwd)
+
+class Spawner:
+    """Starts programs, each in a session of its own with nothing on its standard input."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.pid = 0
+        """The slave's spawner, a child of ours; 0 if there is none."""
+        self._socket: _socket.socket | None = None
+        self._decode = msgspec.msgpack.Decoder(Born | NotBorn).decode
+        if SPAWNER in environ:
+            fd, _, pid = environ[SPAWNER].partition(":")
+            self._socket, self.pid = _socket.socket(fileno=int(fd)), int(pid)
+
+    def close(self) -> None:
+        """Have no spawner: it ends."""
+        if self._socket is not None:
+            self._socket.close()
+            os.waitpid(self.pid, 0)
+            self._socket, self.pid = None, 0
+
+    def spawn(
+        self,
+        task_id: TaskID,
+        argv: list[str],
+        env: Mapping[str, str],
+        cwd: str,
+        stdout: int,
+        stderr: int,
+        mem_bytes: int | None = None,
+    ) -> int:
+        """Start `argv` in `cwd`, in the task's cgroup if it has one. `mem_bytes`: its limit there. Returns its pid.
+
+        Changes the caller's working directory to `cwd`: posix_spawn has no attribute for that (glibc's is newer than
+        Python's), and a PATH may hold relative directories. Raises `OSError` with the file's name (no such program, no
+        permission, no such directory), and `SpawnerDied`.
+        """
+        os.chdir(cwd)
+        if self._socket is None:
+            return _with_program(argv[0], env, lambda program: _spawn(program, argv, env, stdout, stderr))
+        environment = [os.fsencode(f"{name}={value}") for name, value in env.items()]
+        words = [os.fsencode(word) for word in argv]
+        leaf, directory = leaf_name(task_id), os.fsencode(cwd)
+        alone = mem_bytes is not None and mem_bytes < LITTLE_MEM_BYTES
+
+        def born(program: str) -> int:
+            request = Spawn(leaf, directory, os.fsencode(program), words, environment, alone)
+            return self._ask(request, program, (stdout, stderr))
+
+        return _with_program(argv[0], env, born)
+
+    def _ask(self, request: Spawn, program: str, fds: tuple[int, int]) -> int:
+        assert self._socket is not None
+        try:
+            write_frame(self._socket, msgspec.msgpack.encode(request), fds)
+            packet, _ = read_frame(self._socket)
+        except (BrokenPipeError, ConnectionResetError):
+            packet = None
+        if packet is None:
+            raise SpawnerDied("the process that starts tasks in their cgroups has ended")
+        answer = self._decode(packet)
+        if isinstance(answer, Born):
+            return answer.pid
+        if answer.pid:
+            os.waitpid(answer.pid, 0)
+        raise OSError(answer.errno, os.strerror(answer.errno), answer.what or program)
+
+
+def _with_program(name: str, env: Mapping[str, str], start: Callable[[str], int]) -> int:
+    """Start the program of this name, which is looked for once."""
     path = env.get("PATH", os.defpath)
-    key = (argv[0], path)
+    key = (name, path)
     program = _found.get(key)
     if program is not None:
         try:
-            return _spawn(program, argv, env, stdout, stderr)
+            return start(program)
         except FileNotFoundError:
             del _found[key]  # moved since: look again
-    program = find_program(argv[0], path)
-    pid = _spawn(program, argv, env, stdout, stderr)
+    program = find_program(name, path)
+    pid = start(program)
     if len(_found) >= _FOUND_KEPT:
         _found.clear()
     if program.startswith("/"):  # another task's working directory is another place

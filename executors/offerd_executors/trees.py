@@ -26,6 +26,7 @@ from typing import NamedTuple
 from offerd.executor import ExecutorDriver
 from offerd.executor_loop import Timer
 
+PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 KILL_AGAIN_S = 0.05
 """A tree under SIGKILL is looked at again this often; the deaths of its members do so earlier."""
@@ -65,10 +66,13 @@ class Tree:
 class Forest:
     """All trees of one executor. `on_gone(tree)` is called once for each, when nothing of it is left."""
 
-    def __init__(self, driver: ExecutorDriver, variable: str, on_gone: Callable[[Tree], None]) -> None:
-        """`variable`: the environment variable whose value marks a tree's processes. Call `start()` before
-        `add`.
+    def __init__(
+        self, driver: ExecutorDriver, variable: str, on_gone: Callable[[Tree], None], helper: int = 0
+    ) -> None:
+        """`variable`: the environment variable whose value marks a tree's processes. `helper`: the pid of a child that
+        belongs to no tree. Call `start()` before `add`.
         """
+        self._helper = helper
         self._driver = driver
         self._prefix = variable.encode() + b"="
         self._on_gone = on_gone
@@ -170,7 +174,7 @@ class Forest:
         # Orphans are our children before their parent's death is told: this list is complete for those reaped
         # above.
         for pid in child_pids():
-            if pid not in self._roots and pid not in self._strays:
+            if pid not in self._roots and pid not in self._strays and pid != self._helper:
                 self._adopt(pid)
         if self._candidates:
             self._settle_candidates()
@@ -434,10 +438,18 @@ def peak_kib() -> int:
 
 def become_subreaper() -> None:
     """Have orphans below this process come to it. Raises `OSError` where the kernel cannot."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    _prctl(PR_SET_CHILD_SUBREAPER, 1, "cannot become a subreaper")
+
+
+def make_opaque() -> None:
+    """Let no process of our user trace us, or read our memory and descriptors."""
+    _prctl(PR_SET_DUMPABLE, 0, "cannot hide from our own user")
+
+
+def _prctl(option: int, value: int, trouble: str) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
         code = ctypes.get_errno()
-        raise OSError(code, f"cannot become a subreaper: {os.strerror(code)}")
+        raise OSError(code, f"{trouble}: {os.strerror(code)}")
 
 
 def describe_exit(wait_status: int) -> tuple[int, str]:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from offerd_isolation.process_table import CONTAINER_MARK, TASK_MARK
 from offerd_slave import native
 from offerd_slave.shim_messages import Job
+from offerd_slave.spawner import start_spawner
 
 EXIT_NOT_STARTED = 127
 """Exit status of an executor that could not be started, as shells have it."""
@@ -28,14 +29,16 @@ def become_executor(job: Job, sandbox: int, outputs: Sequence[int], trouble: int
     """
     try:
         os.setsid()
-        drop_privileges(job)
-        os.fchdir(sandbox)
+        take_root(job)
+        expose_to_oom_killer()
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (outputs[0], 1), (outputs[1], 2)):
             os.dup2(source, target)
-        os.closerange(3, trouble)
-        os.closerange(trouble + 1, os.sysconf("SC_OPEN_MAX"))
-        reset_signals()
+        spawner = start_spawner(job) if job.module else None
+        drop_privileges(job)
+        os.fchdir(sandbox)
+        native.close_all_but({trouble, spawner})
+        native.reset_signals()
     except OSError as error:
         os.write(trouble, f"executor not set up: {error}".encode())
         os._exit(EXIT_NOT_STARTED)
@@ -49,29 +52,28 @@ def become_executor(job: Job, sandbox: int, outputs: Sequence[int], trouble: int
         os._exit(EXIT_NOT_STARTED)
 
 
-def drop_privileges(job: Job) -> None:
-    """For good: no uid, gid or group of the slave stays, and no setuid program gives one back."""
+def take_root(job: Job) -> None:
+    """The shim's effective user is the task's already."""
     if job.identity is not None:
-        os.seteuid(0)  # the shim's is the user's already
-    # A slave may be protected from the OOM killer; what it starts is not. Raising one's own score needs no right.
+        os.seteuid(0)
+        os.setegid(0)
+
+
+def expose_to_oom_killer() -> None:
+    """A slave may be protected from it; what it starts is not. Raising one's own score needs no right."""
     with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
         if int(file.read()) < 0:
             file.write(b"0")
+
+
+def drop_privileges(job: Job) -> None:
+    """For good: no uid, gid or group of the slave stays, and no setuid program gives one back."""
     if job.identity is not None:
         uid, gid, groups = job.identity
         os.setgroups(groups)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     native.prctl(native.PR_SET_NO_NEW_PRIVS, 1)
-
-
-def reset_signals() -> None:
-    """As after an exec by somebody who had touched no signal."""
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        if signal.getsignal(number) != signal.SIG_DFL:
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def run_module(job: Job, trouble: int, area: native.StartArea) -> None:

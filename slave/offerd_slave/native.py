@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
@@ -21,6 +22,24 @@ def prctl(option: int, value: int | bytes) -> None:
     if _libc.prctl(option, argument, zero, zero, zero) != 0:
         error = ctypes.get_errno()
         raise OSError(error, f"prctl({option}): {os.strerror(error)}")
+
+
+def close_all_but(kept: set[int | None]) -> None:
+    """Every descriptor above the first three that is not among these."""
+    start = 3
+    for fd in sorted(fd for fd in kept if fd is not None):
+        os.closerange(start, fd)
+        start = fd + 1
+    os.closerange(start, os.sysconf("SC_OPEN_MAX"))
+
+
+def reset_signals() -> None:
+    """As after an exec by somebody who had touched no signal."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) != signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def trim_heap() -> None:

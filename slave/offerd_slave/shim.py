@@ -7,7 +7,7 @@ With a user to run as, the shim keeps root as its real and saved uid and takes t
 makes in the sandbox are the user's, with the user's rights, and yet the task can neither kill nor trace it. Only the
 executor drops for good.
 
-    zygote ── fork ── shim: setsid, subreaper, mark, `shim` file, cgroup, user, logs ── answer to the launcher
+    zygote ── fork, into the cgroup ── shim: setsid, subreaper, mark, `shim` file, user, logs ── answer to the launcher
                         └─ fork ── executor: setsid, user for good, sandbox, pipes, clean signals ── exec or module
 """
 
@@ -56,7 +56,7 @@ class ShimFiles:
             self.container_dir = os.open(job.container_dir, flags)
             self.sandbox = os.open(job.sandbox, flags)
             if job.cgroup:
-                self.cgroup = os.open(f"{job.cgroup}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+                self.cgroup = os.open(job.cgroup, flags)
         except OSError:
             self.close()
             raise
@@ -162,8 +162,6 @@ class _Shim:
     def set_up(self) -> None:
         """All that can fail because of the host or of the launch; whatever it is, it is the answer to the launcher."""
         try:
-            if self.files.cgroup >= 0:
-                os.write(self.files.cgroup, b"0")
             self.draft = os.open(
                 _EXIT_DRAFT,
                 os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,

@@ -22,7 +22,7 @@ from contextlib import suppress
 import msgspec
 
 from offerd_isolation import process_table
-from offerd_slave import native
+from offerd_slave import births, native
 from offerd_slave.executor_start import run_module
 from offerd_slave.shim import ModuleToRun, ShimFiles, run_shim
 from offerd_slave.shim_messages import MAX_PACKET_BYTES, Answer, Job, ShimEnded, ShimFailed, ZygoteReady
@@ -76,7 +76,7 @@ class Zygote:
             self.answer(ShimFailed(job.container_id, f"no shim: {error}"))
             return None
         try:
-            pid = os.fork()
+            pid = births.fork_into(files.cgroup) if files.cgroup >= 0 else os.fork()
         except OSError as error:
             files.close()
             self.answer(ShimFailed(job.container_id, f"no shim: {error}"))

@@ -106,7 +106,7 @@ class Guest:
         self._console.touch()
         _write_initramfs(folder / "initramfs", _version(kernel))
         _make_disk(folder / "disk")
-        (folder / "command").write_text(f"cd {ROOT}\n{shlex.join(command)}\n")
+        (folder / "command").write_text(f"{_opened()}cd {ROOT}\n{shlex.join(command)}\n")
         words = _qemu_words(kernel, folder, cpus, mem, interactive)
         for name in ("port.in", "port.out"):
             os.mkfifo(folder / name)
@@ -194,6 +194,15 @@ def _qemu_words(kernel: Path, folder: Path, cpus: int, mem: str, interactive: bo
         "-device", "virtserialport,chardev=port,name=port",
         *terminal, "-serial", "chardev:terminal" if interactive else f"file:{folder / 'console'}",
     ]  # fmt: skip
+
+
+def _opened() -> str:
+    """What lets other users of the guest run this Python and this checkout, which may lie in somebody's home."""
+    places = (Path(sys.base_prefix).resolve(), ROOT)
+    return (
+        shlex.join(["chmod", "a+x", *sorted({str(parent) for place in places for parent in place.parents})])
+        + "\n"
+    )
 
 
 def _make_disk(path: Path) -> None:

@@ -18,6 +18,9 @@ COMMAND = ExecutorInfo(ExecutorID("command"), module="offerd_executors.command")
 class Recorder(offerd.Scheduler):
     """`with Recorder(address) as framework: framework.run("t1", "sleep 1")`; then wait for what should come."""
 
+    patience_s = 20.0
+    """How long what should come may take."""
+
     def __init__(
         self, master: str, *, executors: tuple[ExecutorInfo, ...] = (COMMAND,), **framework: Any
     ) -> None:
@@ -32,7 +35,7 @@ class Recorder(offerd.Scheduler):
 
     def __enter__(self) -> Recorder:
         self.driver.start()
-        self.driver.wait_registered(10)
+        self.driver.wait_registered(self.patience_s)
         return self
 
     def __exit__(
@@ -44,14 +47,21 @@ class Recorder(offerd.Scheduler):
     # -- orders ---------------------------------------------------------------------------------------------------------
 
     def run(
-        self, name: str, shell: str = "", *, cpus: float = 0.1, limit_s: float | None = 60.0, **more: Any
+        self,
+        name: str,
+        shell: str = "",
+        *,
+        cpus: float = 0.1,
+        mem: str = "16M",
+        limit_s: float | None = 60.0,
+        **more: Any,
     ) -> None:
         """Launch it as soon as it fits somewhere."""
         executor_id = more.pop("executor_id", COMMAND.executor_id)
-        command = CommandInfo(shell=shell) if shell else None
+        command = more.pop("command", None) or (CommandInfo(shell=shell) if shell else None)
         task = TaskInfo(
             TaskID(name),
-            Resources.of(cpus=cpus, mem="16M"),
+            Resources.of(cpus=cpus, mem=mem),
             executor_id,
             command,
             time_limit_s=limit_s,
@@ -66,14 +76,18 @@ class Recorder(offerd.Scheduler):
     def states(self, name: str) -> list[TaskState]:
         return [status.state for status in self.statuses.get(name, ())]
 
-    def wait(self, name: str, state: TaskState, timeout_s: float = 20.0) -> TaskStatus:
+    def wait(self, name: str, state: TaskState, timeout_s: float | None = None) -> TaskStatus:
         """Until the task has been in this state; that status."""
-        wait_until(lambda: state in self.states(name), f"{name} to be {state.value}", timeout_s)
+        wait_until(
+            lambda: state in self.states(name), f"{name} to be {state.value}", timeout_s or self.patience_s
+        )
         return next(status for status in self.statuses[name] if status.state is state)
 
-    def wait_end(self, name: str, timeout_s: float = 20.0) -> TaskStatus:
+    def wait_end(self, name: str, timeout_s: float | None = None) -> TaskStatus:
         """Until it has ended, however; its last status."""
-        wait_until(lambda: any(s.terminal for s in self.states(name)), f"{name} to end", timeout_s)
+        wait_until(
+            lambda: any(s.terminal for s in self.states(name)), f"{name} to end", timeout_s or self.patience_s
+        )
         return self.statuses[name][-1]
 
     # -- callbacks ------------------------------------------------------------------------------------------------------

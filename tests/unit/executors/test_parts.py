@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from offerd.executor_loop import Timer
+from offerd.ids import TaskID
 from offerd_executors import trees
 from offerd_executors.output import Output
-from offerd_executors.spawn import find_program, spawn
+from offerd_executors.spawn import Spawner, find_program
 from offerd_executors.task_dirs import SPARES, TaskDirs
 
 
@@ -153,7 +154,8 @@ def test_programs_are_found_as_a_shell_finds_them(tmp_path: Path) -> None:
 def test_spawn_starts_a_session_in_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # spawn leaves its caller where it was sent
     read_fd, write_fd = os.pipe()
-    pid = spawn(["sh", "-c", "pwd; ps -o sid= -p $$"], {"PATH": os.environ["PATH"]}, "/", write_fd, write_fd)
+    words = ["sh", "-c", "pwd; ps -o sid= -p $$"]
+    pid = Spawner({}).spawn(TaskID("t"), words, {"PATH": os.environ["PATH"]}, "/", write_fd, write_fd)
     os.close(write_fd)
     os.waitpid(pid, 0)
     assert os.read(read_fd, 1000).split() == [b"/", str(pid).encode()]

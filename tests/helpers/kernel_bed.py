@@ -1,0 +1,171 @@
+"""A whole cluster for the kernel ring: a real master and a real slave with the cgroups module, and a framework.
+
+In a guest the start of a Python costs seconds, so the daemons are forked from one process that has imported them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, TypeVar
+
+from helpers.recorder import Recorder
+from offerd.resources import Resources
+from offerd_isolation import process_table
+from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
+from offerd_master.daemon import MasterOptions, run_master
+from offerd_slave.daemon import run_slave
+from offerd_slave.settings import SlaveOptions, SlaveSettings
+
+T = TypeVar("T")
+SLICE = Path("/sys/fs/cgroup/offerd.slice")
+PATIENCE_S = 60.0
+"""How long anything may take in an emulated guest on a busy host."""
+SETTINGS = SlaveSettings()
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["helpers.kernel_bed", "helpers.recorder"])
+
+
+def wait_until(condition: Callable[[], T], what: str, limit_s: float = PATIENCE_S) -> T:
+    """The first true value of `condition`; an AssertionError that says `what` did not happen."""
+    deadline = time.monotonic() + limit_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"did not happen within {limit_s:.0f} s: {what}"
+        time.sleep(0.01)
+    return value
+
+
+def leaf(name: str) -> Path:
+    """The cgroup of a task, which may not be there any more."""
+    found = list(SLICE.glob(f"*/tasks/task-{name}"))
+    return found[0] if found else SLICE / "gone" / name
+
+
+def leaves() -> list[str]:
+    """The tasks that have a cgroup."""
+    return sorted(path.name.removeprefix("task-") for path in SLICE.glob("*/tasks/task-*"))
+
+
+def cpu_s(name: str) -> float:
+    """Cpu seconds that a task has used."""
+    fields = (leaf(name) / "cpu.stat").read_text().split()
+    return int(fields[fields.index("usage_usec") + 1]) / 1e6
+
+
+def shares(window_s: float, *names: str) -> list[float]:
+    """How many cpus each of these tasks uses, over a while."""
+    before, started = [cpu_s(name) for name in names], time.monotonic()
+    time.sleep(window_s)
+    used = [cpu_s(name) - then for name, then in zip(names, before, strict=True)]
+    elapsed_s = time.monotonic() - started
+    return [each / elapsed_s for each in used]
+
+
+def populated(name: str) -> bool:
+    """Whether a process of the task lives."""
+    try:
+        return "populated 1" in (leaf(name) / "cgroup.events").read_text()
+    except FileNotFoundError:
+        return False
+
+
+class KernelBed:
+    """Use it as a context; `framework` is a recorder. The slave has `cpus`, whatever the guest has: a share is a share."""
+
+    def __init__(
+        self,
+        *,
+        isolation: str = "cgroups",
+        limits: IsolationOptions = DEFAULT_OPTIONS,
+        cpus: float = 8,
+        mem: str = "4G",
+        user: str = "",
+        settings: SlaveSettings = SETTINGS,
+    ) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="offerd-kernel-"))
+        self._folder.chmod(0o711)  # pytest's own directories are closed to other users
+        self.work_dir = self._folder / "work"
+        self._address_file = self._folder / "master.address"
+        self._isolation, self._limits, self._settings = isolation, limits, settings
+        self._resources = Resources.of(cpus=cpus, mem=mem)
+        self._user = user
+        self.master = self._fork(run_master, MasterOptions(port=0, address_file=self._address_file))
+        self.address = wait_until(self._read_address, "the master listens")
+        self.slave = self._start_slave()
+        self.framework = self.new_framework()
+        self.framework.__enter__()
+
+    def _fork(self, run: Callable[[T], int], options: T) -> BaseProcess:
+        process = _forks.Process(target=run, args=(options,))
+        process.start()
+        return process
+
+    def _read_address(self) -> str:
+        return self._address_file.read_text().strip() if self._address_file.exists() else ""
+
+    def new_framework(self) -> Recorder:
+        made = Recorder(self.address, user=self._user)
+        made.patience_s = PATIENCE_S
+        return made
+
+    def _start_slave(self) -> BaseProcess:
+        options = SlaveOptions(
+            master=self.address,
+            http_port=0,
+            work_dir=self.work_dir,
+            resources=self._resources,
+            isolation=self._isolation,
+            limits=self._limits,
+            settings=self._settings,
+        )
+        return self._fork(run_slave, options)
+
+    def kill_slave(self) -> None:
+        """As by `kill -9`."""
+        assert self.slave.pid is not None
+        os.kill(self.slave.pid, signal.SIGKILL)
+        self.slave.join()
+
+    def restart_slave(self) -> None:
+        self.slave = self._start_slave()
+
+    def executor_pids(self) -> list[int]:
+        """Of executors, by the title that they show."""
+        return [
+            each.pid for each in process_table.processes() if _title(each.pid).startswith("offerd-executor")
+        ]
+
+    def close(self) -> None:
+        """The framework leaves, and with it all tasks and executors; then the daemons."""
+        self.framework.__exit__(None, None, None)
+        with suppress(AssertionError):
+            wait_until(lambda: not list(SLICE.glob("*/executor")), "no containers")
+        for daemon in (self.slave, self.master):
+            daemon.terminate()
+            daemon.join(PATIENCE_S)
+        shutil.rmtree(self._folder)
+
+
+def _title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+@contextmanager
+def kernel_bed(**more: Any) -> Iterator[KernelBed]:
+    """One that is closed, whatever happens in it."""
+    made = KernelBed(**more)
+    try:
+        yield made
+    finally:
+        made.close()
