@@ -91,7 +91,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def measure(quick: bool) -> Findings:
-    runs = 5 if quick else 15
+    runs = 5 if quick else 9
     hydra = find_hydra()
     with tempfile.TemporaryDirectory(prefix="offerd-bench-") as folder:
         init = _compile(Path(__file__).with_name("mpi_init.c"), folder)

@@ -1,0 +1,71 @@
+"""Hosts as network namespaces: a bridge on this host, and for each host a namespace with one link to it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+from types import TracebackType
+
+
+def _ip(*words: str) -> str:
+    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True, timeout=10).stdout
+
+
+class Hosts:
+    """`number` hosts while entered; `address` is ours on their network, `addresses` are theirs.
+
+    Needs root. What still runs in a namespace at the end is killed.
+    """
+
+    def __init__(self, number: int) -> None:
+        word = secrets.token_hex(2)
+        network = f"10.{77 + os.getpid() % 100}.{int(word[:2], 16)}"
+        self.names = [f"offerd-{word}-{host}" for host in range(1, number + 1)]
+        self.address = f"{network}.1"
+        self.addresses = [f"{network}.{host + 1}" for host in range(1, number + 1)]
+        self._bridge = f"ob-{word}"
+        self._links = [f"ov-{word}-{host}" for host in range(1, number + 1)]
+
+    def __enter__(self) -> Hosts:
+        try:
+            _ip("link", "add", self._bridge, "type", "bridge")
+            _ip("address", "add", f"{self.address}/24", "dev", self._bridge)
+            _ip("link", "set", self._bridge, "up")
+            for name, link, address in zip(self.names, self._links, self.addresses, strict=True):
+                _ip("netns", "add", name)
+                _ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
+                _ip("link", "set", link, "master", self._bridge, "up")
+                _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+                _ip("-n", name, "link", "set", "eth0", "up")
+                _ip("-n", name, "link", "set", "lo", "up")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name in self.names:
+            self.kill_all(name)
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "del", self._bridge], check=False, capture_output=True)
+
+    def inside(self, host: int) -> list[str]:
+        """The words before a command that is to run on this host (from 0)."""
+        return ["ip", "netns", "exec", self.names[host]]
+
+    def unplug(self, host: int) -> None:
+        """From now on nothing comes through to this host, and nothing says so."""
+        _ip("link", "set", self._links[host], "down")
+
+    def kill_all(self, name: str) -> None:
+        """End whatever runs in a namespace."""
+        found = subprocess.run(["ip", "netns", "pids", name], check=False, capture_output=True, text=True)
+        for pid in found.stdout.split():
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
