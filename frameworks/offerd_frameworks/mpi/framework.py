@@ -278,18 +278,19 @@ class MpiFramework(offerd.Scheduler):
         run.look_at = time.monotonic() + LOOK_FIRST_S
 
     def _look(self) -> None:
-        """Whether proxies have connected, where that is not known yet."""
+        """Which proxies have connected, until that is known of all."""
         now = time.monotonic()
         for run in self._runs.values():
             if now < run.look_at:
                 continue
-            arrived = run.hydra.arrived()
-            # Where the kernel does not let us look, hydra has to do without our care for its links.
-            if arrived is None or arrived >= run.proxies:
+            if not self._core.awaits_proxies(run.attempt_id):
                 run.look_at = float("inf")
-                self._tell(e.ProxiesArrived(run.attempt_id))
-            else:
-                run.look_at = now + LOOK_AGAIN_S
+                continue
+            run.look_at = now + LOOK_AGAIN_S
+            connected = run.hydra.arrived()
+            # Where the kernel does not let us look, hydra has to do without our care for its links.
+            number = run.proxies if connected is None else connected
+            self._tell(e.ProxiesConnected(run.attempt_id, number))
 
 
 class _Run:

@@ -41,11 +41,11 @@ def timers(port: int) -> list[str]:
 
 
 def test_it_says_what_to_run_on_each_host_and_waits_for_all_of_them() -> None:
-    with started("true") as hydra:
+    with started("sleep", "600") as hydra:
         assert len(hydra.commands) == 2
         assert [command[-2:] for command in hydra.commands] == [["--proxy-id", "0"], ["--proxy-id", "1"]]
         assert hydra.arrived() == 0
-        with subprocess.Popen(hydra.commands[0]) as proxy:
+        with subprocess.Popen(hydra.commands[0], start_new_session=True) as proxy:
             wait_until(lambda: hydra.arrived() == 1, "the first proxy")
             port = hydra.commands[0][hydra.commands[0].index("--control-port") + 1].rpartition(":")[2]
             assert timers(int(port)) == ["02"]
@@ -61,7 +61,7 @@ def test_hosts_of_one_name_are_kept_apart() -> None:
 def test_a_death_is_told_with_its_rank_and_not_shown_as_output() -> None:
     script = 'echo fine; printf "no end" >&2; [ $PMI_RANK = 0 ] || exit 7'
     with started("sh", "-c", script) as hydra:
-        proxies = [subprocess.Popen(command) for command in hydra.commands]
+        proxies = [subprocess.Popen(command, start_new_session=True) for command in hydra.commands]
         written = []
         for is_stderr in (False, True):
             while (pieces := hydra.read(is_stderr=is_stderr)) is not None:

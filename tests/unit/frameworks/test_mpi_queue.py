@@ -66,7 +66,7 @@ class Queue:
         self(e.Submitted(wanted), e.OffersCame([offer(1, slots)]))
         (start,) = of_kind(a.StartHydra, self.done[-10:])[-1:]
         launch = of_kind(a.LaunchProxies, self(e.HydraReady(start.attempt_id)))[0]
-        self(e.ProxiesArrived(start.attempt_id))
+        self(e.ProxiesConnected(start.attempt_id, len(launch.shares)))
         return list(launch.task_ids)
 
 
@@ -246,6 +246,14 @@ def test_a_proxy_that_never_arrives_ends_the_job_and_the_process_manager_is_kill
     queue(e.HydraEnded("job", 137, ""), e.StatusCame(status("job.1", offerd.TaskState.KILLED)))
     assert "slave-1" in outcome(queue).reason
     assert "60 s" in outcome(queue).reason
+
+
+def test_a_proxy_whose_ranks_were_quick_is_not_waited_for() -> None:
+    queue = Queue()
+    queue(e.Submitted(job()), e.OffersCame([offer(1, 2), offer(2, 2)]), e.HydraReady("job"))
+    queue(e.StatusCame(status("job.1", offerd.TaskState.FINISHED)), e.ProxiesConnected("job", 1))
+    assert not queue.core.awaits_proxies("job")
+    assert queue.tick(ARRIVE_S) == []
 
 
 @pytest.mark.parametrize("resubmits", [0, 1])

@@ -70,8 +70,9 @@ class Attempt:
     def hosts(self) -> tuple[str, ...]:
         return tuple(f"{share.hostname}:{share.ranks}" for share in self.shares)
 
-    def uses(self, slave_id: SlaveID) -> bool:
-        return any(share.slave_id == slave_id for share in self._live.values())
+    @property
+    def awaits_proxies(self) -> bool:
+        return self._arrive_by != NEVER
 
     def next_deadline(self) -> float:
         return min(self._arrive_by, self._end_by, self._kill_at)
@@ -84,8 +85,10 @@ class Attempt:
         self._live = dict(zip(self.task_ids, self.shares, strict=True))
         self._arrive_by = now + ARRIVE_S
 
-    def proxies_arrived(self) -> None:
-        self._arrive_by = NEVER
+    def proxies_connected(self, number: int) -> None:
+        """One whose ranks were quick has ended already: only those that still run are waited for."""
+        if number >= len(self._live):
+            self._arrive_by = NEVER
 
     def rank_died(self, rank: int, exit_status: int, now: float) -> None:
         """The first death is the cause; the others are its peers, who lost it or were cleaned up."""

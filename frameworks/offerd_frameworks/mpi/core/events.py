@@ -48,10 +48,11 @@ class HydraReady(NamedTuple):
     attempt_id: str
 
 
-class ProxiesArrived(NamedTuple):
-    """All of them are connected."""
+class ProxiesConnected(NamedTuple):
+    """So many are, now."""
 
     attempt_id: str
+    number: int
 
 
 class RankDied(NamedTuple):
@@ -79,7 +80,7 @@ Event = (
     | StatusCame
     | SlaveLost
     | HydraReady
-    | ProxiesArrived
+    | ProxiesConnected
     | RankDied
     | HydraEnded
 )

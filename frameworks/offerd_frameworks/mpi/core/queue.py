@@ -65,6 +65,10 @@ class GangQueue:
     def is_empty(self) -> bool:
         return not self._waiting and not self._running
 
+    def awaits_proxies(self, attempt_id: str) -> bool:
+        """Whether it is worth looking who is connected."""
+        return attempt_id in self._running and self._running[attempt_id].awaits_proxies
+
     def next_deadline(self) -> float:
         """When `tick` has something to do at the latest."""
         times = [attempt.next_deadline() for attempt in self._running.values()]
@@ -99,9 +103,9 @@ class GangQueue:
                     actions += attempt.slave_lost(slave_id, now)
             case e.HydraReady(attempt_id):
                 actions = self._launch(attempt_id, now)
-            case e.ProxiesArrived(attempt_id):
+            case e.ProxiesConnected(attempt_id, number):
                 if attempt := self._running.get(attempt_id):
-                    attempt.proxies_arrived()
+                    attempt.proxies_connected(number)
             case e.RankDied(attempt_id, rank, exit_status):
                 if attempt := self._running.get(attempt_id):
                     attempt.rank_died(rank, exit_status, now)
