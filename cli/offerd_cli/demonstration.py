@@ -1,37 +1,36 @@
-"""How `offerd demo` works: a real cluster, real work, a check against a count without any cluster, and nothing left."""
+"""How `offerd demo` works: frameworks side by side on a real cluster, checked against one process, and nothing left."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from concurrent.futures import as_completed
+from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from offerd.cluster_executor import ClusterExecutor
 from offerd.errors import OfferdError
 from offerd.messages import TaskState
-from offerd.operator import OperatorClient
 from offerd_cli import doctor, render
 from offerd_cli.local_cluster import LocalCluster
-from offerd_cli.plot import plot, resample
-from offerd_cli.screen import Screen
+from offerd_cli.shares import Shares
 from offerd_cli.sweep import members
 from offerd_cli.units import format_bytes, format_duration
-from offerd_cli.wordcount import SHELL_COUNT, chunks, count_words, library_sources, parse_counts
+from offerd_cli.wordcount import MAPPER, REDUCER, add, count_words, library_sources, read_counts, words
+from offerd_frameworks import mapreduce
 
-CHUNKS = 240
-SAMPLE_S = 0.1
-PLOT_COLUMNS, PLOT_ROWS = 64, 4
-CPUS_PER_TASK = "0.25"
+SET = "library"
+BLOCK_SIZE = "1M"
+COMMANDS, FUNCTIONS = "commands", "functions"
+CPUS_PER_TASK = "0.5"
+REDUCES = 3
 TOP_WORDS = 8
+DEADLINE_S = 120.0
 
 Counts = dict[bytes, int]
 
@@ -47,27 +46,22 @@ def demonstrate(slaves: int, isolation: str) -> int:
     """Run the demo; returns the exit status."""
     out = render.console()
     began = time.monotonic()
-    out.print(Text("offerd: a cluster on this host, and a real job on it\n", style="bold"))
+    out.print(Text("offerd: a cluster on this host, and two frameworks that share it\n", style="bold"))
     sources = library_sources()
-    lists = chunks(sources, CHUNKS)
     size = sum(path.stat().st_size for path in sources)
-    _step(
-        out,
-        "input",
-        f"Python's standard library: {len(sources)} files, {format_bytes(size)}, in {len(lists)} parts",
-    )
+    _step(out, "input", f"Python's standard library: {len(sources)} files, {format_bytes(size)}")
     cluster = LocalCluster(slaves, isolation=isolation)
     starting = time.monotonic()
     with cluster:
         _introduce(out, cluster, time.monotonic() - starting)
-        alone = _alone(out, lists)
-        with Utilization(cluster.address) as utilization:
-            by_map = _by_map(out, cluster, lists)
-            by_calls = _by_calls(out, cluster, lists)
+        alone = _alone(out, sources)
+        _put(out, cluster, sources)
+        with Shares(cluster.address) as shares:
+            counts = _side_by_side(out, cluster)
         out.print()
-        all_agree = _compare(out, alone, {"offerd map": by_map, "ClusterExecutor": by_calls})
+        all_agree = _compare(out, alone, counts)
         _where_tasks_ran(out, cluster)
-        utilization.draw(out)
+        shares.draw(out)
     stopping = time.monotonic()
     left = members(cluster.base)
     is_clean = not left and not cluster.base.exists()
@@ -120,10 +114,10 @@ def _explain_isolation(out: Console, module: str) -> None:
             _step(out, "", f"no {finding.check} here: {finding.found}", "dim")
 
 
-def _alone(out: Console, lists: list[list[str]]) -> Timed:
+def _alone(out: Console, sources: list[Path]) -> Timed:
     """The count that the others must agree with: this process, no cluster."""
     began = time.monotonic()
-    counts = count_words([path for part in lists for path in part])
+    counts = count_words(sources)
     seconds = time.monotonic() - began
     _step(
         out,
@@ -133,57 +127,63 @@ def _alone(out: Console, lists: list[list[str]]) -> Timed:
     return Timed(counts, seconds)
 
 
-def _by_map(out: Console, cluster: LocalCluster, lists: list[list[str]]) -> Timed:
-    """One shell pipeline for each part, by the very command that a person would type."""
-    folder = cluster.base / "lists"
-    folder.mkdir()
-    # Tasks may run as another user, and all of this is public.
-    folder.chmod(0o755)
-    files = []
-    for number, part in enumerate(lists):
-        file = folder / f"{number:03d}"
-        file.write_text("".join(f"{path}\n" for path in part))
-        files.append(str(file))
-    words = ["map", "--cpus", CPUS_PER_TASK, "--name", "count", "--", "sh", "-c", SHELL_COUNT, "count"]
-    shown = " ".join([*words[:6], "sh", "-c", f"'{SHELL_COUNT}'", "count", ":::", f"{folder.name}/*"])
-    _step(out, "offerd map", f"$ offerd {shown}", "dim")
-    began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "offerd_cli.main", *words, "::::", "-"],
-        input="\n".join(files).encode(),
-        stdout=subprocess.PIPE,
-        env={**os.environ, "OFFERD_MASTER": cluster.address},
-        check=False,
-    )
+def _put(out: Console, cluster: LocalCluster, sources: list[Path]) -> None:
+    """Blocks of the files onto the slaves' disks, by the command that a person would type."""
+    _step(out, "data", f"$ offerd data put --block-size {BLOCK_SIZE} {SET} FILES", "dim")
+    done = _offerd(cluster, "data", "put", "--block-size", BLOCK_SIZE, SET, *map(str, sources))
+    said, _ = done.communicate(timeout=DEADLINE_S)
     if done.returncode != 0:
-        raise OfferdError(f"offerd map ended with status {done.returncode}")
-    counts = parse_counts(done.stdout)
-    seconds = time.monotonic() - began
+        raise OfferdError(f"offerd data put ended with status {done.returncode}")
+    _step(out, "", said.decode().strip())
+
+
+def _side_by_side(out: Console, cluster: LocalCluster) -> dict[str, Timed]:
+    """The same count by two frameworks at the same time: shell commands, and Python functions."""
+    by_commands = cluster.base / COMMANDS
+    line = ["mapreduce", "--mapper", MAPPER, "--reducer", REDUCER, "--input", f"data:{SET}"]
+    line += ["--reduces", str(REDUCES), "--cpus", CPUS_PER_TASK, "--name", COMMANDS]
     _step(
         out,
-        "",
-        f"{len(files)} processes, {format_bytes(len(done.stdout))} of output, in {format_duration(seconds)}",
+        COMMANDS,
+        f"$ offerd mapreduce --mapper '{MAPPER}' --reducer '{REDUCER}' --input data:{SET} ...",
+        "dim",
     )
-    return Timed(counts, seconds)
-
-
-def _by_calls(out: Console, cluster: LocalCluster, lists: list[list[str]]) -> Timed:
-    """One Python call for each part, in the executors' long-lived workers."""
-    _step(out, "ClusterExecutor", ">>> [executor.submit(count_words, part) for part in parts]", "dim")
-    screen = Screen("offerd demo")
+    _step(out, FUNCTIONS, f">>> mapreduce.run(words, add, combine=add, input='data:{SET}', ...)", "dim")
     began = time.monotonic()
-    counts: Counter[bytes] = Counter()
-    with ClusterExecutor(
-        cluster.address, cpus=float(CPUS_PER_TASK), mem="32M", timeout=60, name="count"
-    ) as executor:
-        futures = [executor.submit(count_words, part) for part in lists]
-        for number, future in enumerate(as_completed(futures), 1):
-            counts.update(future.result())
-            screen.progress(number, len(futures))
-        screen.end_progress()
+    commands = _offerd(cluster, *line, "--output", str(by_commands))
+    summary = mapreduce.run(
+        words,
+        add,
+        combine=add,
+        input=f"data:{SET}",
+        output=cluster.base / FUNCTIONS,
+        reduces=REDUCES,
+        cpus=CPUS_PER_TASK,
+        name=FUNCTIONS,
+        master=cluster.address,
+    )
+    by_functions = Timed(read_counts(cluster.base / FUNCTIONS), time.monotonic() - began)
+    said, _ = commands.communicate(timeout=DEADLINE_S)
+    if commands.returncode != 0:
+        raise OfferdError(f"offerd mapreduce ended with status {commands.returncode}")
     seconds = time.monotonic() - began
-    _step(out, "", f"{len(lists)} calls in {format_duration(seconds)}")
-    return Timed(dict(counts), seconds)
+    for text in said.decode().splitlines():
+        if text.startswith(("map ", "locality", "shuffle")):
+            _step(out, "", text)
+    locality = f"{summary.locality:.0%} of the maps read in place" if summary.locality is not None else ""
+    _step(
+        out, "", f"functions: {summary.maps} maps, {locality}, cluster {summary.utilization:.0%} used by them"
+    )
+    return {COMMANDS: Timed(read_counts(by_commands), seconds), FUNCTIONS: by_functions}
+
+
+def _offerd(cluster: LocalCluster, *words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "offerd_cli.main", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OFFERD_MASTER": cluster.address},
+    )
 
 
 def _compare(out: Console, alone: Timed, others: dict[str, Timed]) -> bool:
@@ -221,59 +221,22 @@ def _where_tasks_ran(out: Console, cluster: LocalCluster) -> None:
     ran: Counter[tuple[str, str]] = Counter()
     seconds: dict[str, float] = {}
     with cluster.ask() as client:
-        kinds = {framework.framework_id: "" for framework in client.frameworks(ended=True)}
+        names = {framework.framework_id: framework.name for framework in client.frameworks(ended=True)}
         for task in client.tasks():
             if task.state is TaskState.FINISHED:
-                kinds[task.framework_id] = "calls" if task.executor_id == "python" else "processes"
-                ran[task.hostname, kinds[task.framework_id]] += 1
+                ran[task.hostname, names[task.framework_id]] += 1
                 seconds[task.hostname] = seconds.get(task.hostname, 0.0) + task.ran_s
+    kinds = sorted({name for _, name in ran})
     table = Table(box=None, pad_edge=False, header_style="bold dim", padding=(0, 3, 0, 0))
     table.add_column("WHERE TASKS RAN")
-    for title in ("PROCESSES", "CALLS", "TASK SECONDS"):
+    for title in (*map(str.upper, kinds), "TASK SECONDS"):
         table.add_column(title, justify="right")
     table.add_column("")
-    most = max((ran[host, "processes"] + ran[host, "calls"] for host in seconds), default=1)
+    in_all = {host: sum(ran[host, kind] for kind in kinds) for host in seconds}
+    most = max(in_all.values(), default=1)
     for host in sorted(seconds):
-        processes, calls = ran[host, "processes"], ran[host, "calls"]
-        share = render.bar((processes + calls) / most, 20)
-        table.add_row(host, str(processes), str(calls), f"{seconds[host]:.1f}", Text(share, style="cyan"))
+        cells = [str(ran[host, kind]) for kind in kinds]
+        share = Text(render.bar(in_all[host] / most, 20), style="cyan")
+        table.add_row(host, *cells, f"{seconds[host]:.1f}", share)
     out.print()
     render.print_table(out, table)
-
-
-class Utilization:
-    """Samples how much of the cluster's cpus is allocated, from a thread of its own, while it is entered."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._samples: list[tuple[float, float]] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="offerd-utilization", daemon=True)
-
-    def __enter__(self) -> Utilization:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        with OperatorClient(self._address) as client:
-            while not self._over.wait(SAMPLE_S):
-                cluster = client.cluster()
-                total = cluster.total.millicpus
-                self._samples.append((time.monotonic(), cluster.used.millicpus / total if total else 0.0))
-
-    def draw(self, out: Console) -> None:
-        """The samples as a plot, with axes."""
-        if not self._samples:
-            return
-        lines = plot(resample(self._samples, PLOT_COLUMNS), PLOT_ROWS)
-        out.print()
-        out.print(Text("CPUS ALLOCATED OVER TIME", style="bold dim"))
-        for number, line in enumerate(lines):
-            label = "100%" if number == 0 else "  0%" if number == len(lines) - 1 else "    "
-            out.print(Text.assemble((f"{label} ", "dim"), (line, "green")))
-        length = format_duration(self._samples[-1][0] - self._samples[0][0])
-        out.print(Text(f"     0s{length:>{PLOT_COLUMNS - 2}}", style="dim"))

@@ -1,16 +1,19 @@
-"""The demo's work: counting words, once for a shell and once for Python, by the same idea of a word."""
+"""The demo's work: counting words, by commands and by Python functions, by the same idea of a word."""
 
 from __future__ import annotations
 
 import re
 import sysconfig
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-_WORD = re.compile(rb"[A-Za-z_]+")
+_WORD = re.compile(r"[A-Za-z_]+")
+_WORD_BYTES = re.compile(rb"[A-Za-z_]+")
 
-SHELL_COUNT = 'export LC_ALL=C; xargs -d "\\n" grep -hoaE "[A-Za-z_]+" < "$1" | sort | uniq -c'
-"""`sh -c SHELL_COUNT count LIST`: how often each word stands in the files whose names are the lines of LIST."""
+MAPPER = 'LC_ALL=C grep -oaE "[A-Za-z_]+" || true'
+"""A file without a word is no failure, though grep thinks so."""
+REDUCER = "uniq -c"
 
 
 def library_sources() -> list[Path]:
@@ -23,29 +26,31 @@ def library_sources() -> list[Path]:
     )
 
 
-def chunks(paths: list[Path], number: int) -> list[list[str]]:
-    """The paths in at most `number` lists of about the same size in bytes, largest files first to the emptiest list."""
-    lists: list[list[str]] = [[] for _ in range(min(number, len(paths)))]
-    sizes = [0] * len(lists)
-    for size, path in sorted(((path.stat().st_size, path) for path in paths), reverse=True):
-        emptiest = sizes.index(min(sizes))
-        lists[emptiest].append(str(path))
-        sizes[emptiest] += size
-    return lists
-
-
-def count_words(paths: list[str]) -> dict[bytes, int]:
+def count_words(paths: Iterable[str | Path]) -> dict[bytes, int]:
     """How often each word stands in these files."""
     counts: Counter[bytes] = Counter()
     for path in paths:
-        counts.update(_WORD.findall(Path(path).read_bytes()))
+        counts.update(_WORD_BYTES.findall(Path(path).read_bytes()))
     return dict(counts)
 
 
-def parse_counts(output: bytes) -> dict[bytes, int]:
-    """The sum of what any number of `SHELL_COUNT` printed."""
+def words(line: str) -> Iterator[tuple[str, int]]:
+    """One for each word of a line."""
+    for word in _WORD.findall(line):
+        yield word, 1
+
+
+def add(word: str, counts: Iterator[int]) -> Iterator[tuple[str, int]]:
+    """The sum of a word's counts."""
+    yield word, sum(counts)
+
+
+def read_counts(output: Path) -> dict[bytes, int]:
+    """What a job has left in `output`: lines of `uniq -c`, or words and counts with a TAB between."""
     counts: dict[bytes, int] = {}
-    for line in output.splitlines():
-        number, word = line.split()
-        counts[word] = counts.get(word, 0) + int(number)
+    for part in sorted(output.glob("part-*")):
+        for line in part.read_bytes().splitlines():
+            first, second = line.split()
+            word, number = (first, second) if b"\t" in line else (second, first)
+            counts[word] = counts.get(word, 0) + int(number)
     return counts

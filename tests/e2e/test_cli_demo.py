@@ -15,7 +15,8 @@ def test_the_demo_counts_the_same_three_times_and_leaves_nothing() -> None:
     assert text.count("✓ the same count, word for word") == 2
     assert "isolation       " in text
     assert all(f"slave-{number} " in text for number in (1, 2, 3))
-    assert "CPUS ALLOCATED OVER TIME" in text
+    assert "CPUS HELD OVER TIME" in text
+    assert "maps read their block in place" in text
     assert "no process and no file is left" in text
     assert "\x1b" not in text
 

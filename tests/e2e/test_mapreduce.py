@@ -119,6 +119,22 @@ def test_a_sort_is_one_over_all_parts_and_spills_when_memory_is_short(
     assert lines_of(tmp_path / "out") == sorted((texts / "a.txt").read_bytes().split(b"\n")[:-1])
 
 
+def test_lines_are_sorted_by_key_also_when_values_come_late(cluster: LocalCluster, tmp_path: Path) -> None:
+    """The beginning looks as if no line had a value, and for such lines another order would do."""
+    keys = [b"b%05d" % number for number in range(20_000)]
+    lines = [*keys, *(b"a\x01\tx", b"a\ty", b"a", b"a\x01", b"a\tz"), *keys]
+    (tmp_path / "in").write_bytes(b"\n".join(lines) + b"\n")
+    done = offerd(
+        cluster, "mapreduce", "--mapper", "cat", "--reducer", "cat", "--input", str(tmp_path / "in"),
+        "--output", str(tmp_path / "out"), "--reduces", "2", "--block-size", "100M",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = lines_of(tmp_path / "out")
+    found_keys = [line.partition(b"\t")[0] for line in found]
+    assert sorted(found) == sorted(lines)
+    assert found_keys == sorted(found_keys)
+
+
 def test_every_reducers_first_attempt_may_fail(
     cluster: LocalCluster, texts: Path, expected: list[bytes], tmp_path: Path
 ) -> None:

@@ -42,7 +42,7 @@ from offerd_cli.units import parse_amount, parse_pairs
 @click.option("--cmdenv", multiple=True, metavar="NAME=VALUE", help="Add to the commands' environment.")
 @click.option("--cpus", default="1", show_default=True, help="Of each task.")
 @click.option("--mem", default="256M", show_default=True, help="Of each task.")
-@click.option("--block-size", default="32M", show_default=True, help="Of input for each map.")
+@click.option("--block-size", default="", metavar="SIZE", help="Of input for each map.  [default: up to 32M]")
 @click.option("--time-limit", type=DURATION, help="Of each task.  [default: an honest guess]")
 @click.option(
     "--locality-wait",
@@ -113,7 +113,7 @@ def command(
             name=name,
             cpus=cpus,
             mem=mem,
-            block_bytes=parse_amount("disk", block_size),
+            block_bytes=parse_amount("disk", block_size) if block_size else None,
             time_limit_s=time_limit,
             delay_s=locality_wait,
             max_attempts=attempts,

@@ -36,6 +36,7 @@ def python_job(
         reducer=f"exec {_RUN} reduce" if reduce is not None else "",
         reduces=reduces if reduce is not None else 0,
         name=name or getattr(map, "__name__", "job"),
+        reads_pieces=True,
         staged={PICKLE: cloudpickle.dumps(Functions(map, reduce, combine))},
         **options,
     )
@@ -63,5 +64,5 @@ def run(
     described = python_job(
         map, reduce, combine=combine, input=input, output=output, reduces=reduces, **options
     )
-    with MapReduce(master, name=described.title) as framework:
+    with MapReduce(master, name=f"mapreduce {described.title}") as framework:
         return framework.submit(described).result()

@@ -13,8 +13,8 @@ from offerd_frameworks.mapreduce.work import Attempt, JobState, Kind
 
 EXECUTOR_ID = "mapreduce"
 LEAST_SORT_BYTES = 8 << 20
-MOST_SORT_BYTES = 64 << 20
-"""More does not sort faster: what fits into the processor's caches does."""
+MOST_SORT_BYTES = 16 << 20
+"""More does not sort faster, but slower: what fits into the processor's caches is quick, and so is merging the rest."""
 RUN = 'exec "$OFFERD_PYTHON" -m offerd_frameworks.mapreduce.task'
 CLEAN = "rm -rf -- ../{job}.*/output ../{job}.*/index ../{job}.*/segment-* ../../files-job-{job}"
 CLEAN_RESOURCES = Resources.of(cpus="0.01", mem="4M")
@@ -60,6 +60,7 @@ class Describer:
         return {
             "mapper": self._job.mapper,
             "combiner": self._job.combiner,
+            "reads_pieces": self._job.reads_pieces,
             "pieces": split.pieces,
             "block": split.block,
             "places": split.places,
@@ -70,17 +71,21 @@ class Describer:
         bounds = [None, *(key.decode("latin-1") for key in state.boundaries or ()), None]
         containers: dict[tuple[str, str], int] = {}
         maps = []
+        by_key = False
         for work in state.maps:
             output = work.output
             assert output is not None
             container = containers.setdefault((output.address, output.container_id), len(containers))
             maps.append((container, output.task_id, output.size))
+            by_key = by_key or bool(output.report.get("tabs", True))
         return {
             "reducer": self._job.reducer,
             "low": bounds[attempt.work.index],
             "high": bounds[attempt.work.index + 1],
             "containers": list(containers),
             "maps": maps,
+            # A file sorted by whole lines, none of which has a TAB, is sorted by key as well.
+            "by_key": by_key,
         }
 
     def _variables(self, state: JobState, attempt: Attempt) -> dict[str, str]:

@@ -8,6 +8,7 @@ with MapReduce() as framework:
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import threading
@@ -109,14 +110,14 @@ class MapReduce:
         """Begin with a job; returns when its input is known and its files are placed. Raises `BadInput`, `OfferdError`."""
         job.check()
         hosts = blocks.hosts(self._master)
-        splits = _splits(job, hosts)
+        with offerd.OperatorClient(self._master) as client:
+            cpus = client.cluster().total.millicpus / 1000
+        splits = _splits(job, hosts, cpus)
         contents = job.read_files()
         job_id = f"{job.title}-{secrets.token_hex(3)}".replace(".", "-")
         output = OutputDirectory(job.output)
         try:
             shelves = _place(job_id, contents, hosts)
-            with offerd.OperatorClient(self._master) as client:
-                cpus = client.cluster().total.millicpus / 1000
         except BaseException:
             output.discard()
             raise
@@ -156,13 +157,15 @@ class MapReduce:
                 self._driver.call_soon(self._scheduler.tick, self._driver)
 
 
-def _splits(job: Job, hosts: Sequence[blocks.Host]) -> list[Split]:
+def _splits(job: Job, hosts: Sequence[blocks.Host], cpus: float) -> list[Split]:
     """The maps' inputs: of data sets block by block, of paths cut here."""
     sets = [text.removeprefix(DATA_PREFIX) for text in job.input if text.startswith(DATA_PREFIX)]
     paths = [text for text in job.input if not text.startswith(DATA_PREFIX)]
     splits = [split for name in sets for split in blocks.splits_of(name, hosts)]
     if paths:
-        splits += split_files(input_files(paths), job.block_bytes)
+        files = input_files(paths)
+        size = sum(os.stat(file).st_size for file in files)
+        splits += split_files(files, job.block_bytes_for(size, cpus))
     return splits
 
 

@@ -7,12 +7,16 @@ lists of them sorts and groups as itself. What a reducer yields is the job's out
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import msgspec
+
+from offerd_frameworks.mapreduce.map_task import PIECES
 
 PICKLE = "functions.pickle"
 COMBINE_AFTER = 200_000
@@ -47,6 +51,20 @@ def run_map(functions: Functions, lines: Iterable[bytes], output: BinaryIO) -> N
         _write(output, map(_json_line, pairs))
     else:
         _write(output, map(_json_line, _combined(functions.combine, pairs)))
+
+
+def read_pieces(pieces: Iterable[tuple[str, str, int, int, int]]) -> Iterator[bytes]:
+    """The lines of all pieces of a split; meanwhile the environment says which file they are from."""
+    for path, name, start, length, offset in pieces:
+        os.environ["mapreduce_map_input_file"] = name  # noqa: SIM112 (Hadoop's names are so)
+        os.environ["mapreduce_map_input_start"] = str(start)  # noqa: SIM112
+        os.environ["mapreduce_map_input_length"] = str(length)  # noqa: SIM112
+        with open(path, "rb") as file:
+            file.seek(offset)
+            left = length
+            while left and (line := file.readline(left)):
+                left -= len(line)
+                yield line
 
 
 def run_reduce(functions: Functions, lines: Iterable[bytes], output: BinaryIO) -> None:
@@ -126,8 +144,10 @@ def main() -> None:
 
     with open(PICKLE, "rb") as file:
         functions: Functions = cloudpickle.load(file)
-    run = run_map if sys.argv[1] == "map" else run_reduce
-    run(functions, sys.stdin.buffer, sys.stdout.buffer)
+    if sys.argv[1] == "map":
+        run_map(functions, read_pieces(json.loads(os.environ[PIECES])), sys.stdout.buffer)
+    else:
+        run_reduce(functions, sys.stdin.buffer, sys.stdout.buffer)
 
 
 if __name__ == "__main__":

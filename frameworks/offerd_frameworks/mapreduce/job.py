@@ -13,7 +13,11 @@ import offerd
 from offerd import BadInput
 
 BLOCK_BYTES = 32 << 20
-"""One map task's input: some seconds of work, and its sort fits into a small task's memory."""
+"""One map task's input at most, if nothing else is said: some seconds of work."""
+LEAST_BLOCK_BYTES = 2 << 20
+"""... and at least: less is hardly worth starting a process for."""
+MAPS_PER_CPU = 4
+"""Of a small input, so that the last map is not waited for long."""
 DATA_PREFIX = "data:"
 MAX_FILE_BYTES = 64 << 20
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -28,6 +32,7 @@ class Job:
     under the same path, or data sets as `data:SET`. `output` is a directory that must not exist yet (or be empty).
     `files` are copied into each task's working directory. `reduces=0`: the mappers' output is the job's.
 
+    A map reads about `block_bytes`; None: as suits the input and the cluster.
     `time_limit_s` is a task's; None lets the framework say what is honest. `delay_s` is how long the job waits for a slave
     that holds a block before it reads the block from afar (delay scheduling).
     """
@@ -42,7 +47,7 @@ class Job:
     name: str = ""
     cpus: str = "1"
     mem: str = "256M"
-    block_bytes: int = BLOCK_BYTES
+    block_bytes: int | None = None
     time_limit_s: float | None = None
     delay_s: float = 5.0
     max_attempts: int = 4
@@ -50,6 +55,8 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)
     staged: Mapping[str, bytes] = field(default_factory=dict)
     """Further files for the tasks' directories, by name."""
+    reads_pieces: bool = False
+    """The mapper reads all pieces of a split by itself, as Python functions do; it is started once, not once for each."""
 
     def check(self) -> None:
         """Raise `BadInput` on what cannot be, with one line."""
@@ -63,7 +70,7 @@ class Job:
             raise BadInput("a combiner without reduces has nothing to combine for; leave it out")
         if not self.input:
             raise BadInput("the input is missing; name files, directories, or data:SET")
-        if self.block_bytes < 1:
+        if self.block_bytes is not None and self.block_bytes < 1:
             raise BadInput("a block has at least one byte")
         if self.max_attempts < 1:
             raise BadInput("a task needs at least one attempt")
@@ -90,6 +97,13 @@ class Job:
         return (
             _NAME.sub("-", self.name or self.mapper.split()[0].rpartition("/")[2]).strip("-.")[:40] or "job"
         )
+
+    def block_bytes_for(self, input_bytes: int, cpus: float) -> int:
+        """How much each map reads, on a cluster of so many cpus."""
+        if self.block_bytes is not None:
+            return self.block_bytes
+        even = input_bytes / max(1.0, cpus * MAPS_PER_CPU)
+        return int(min(BLOCK_BYTES, max(LEAST_BLOCK_BYTES, even)))
 
     def read_files(self) -> dict[str, bytes]:
         """The content of `files` and `staged` by the name they have in a task's directory. Raises `BadInput`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from typing import Any
@@ -12,7 +13,10 @@ from offerd_frameworks.mapreduce.streaming import (
     Stage,
     count_lines,
     feed,
+    has_tabs,
     job_environment,
+    pass_on,
+    read_first,
     sort_environment,
     sort_words,
 )
@@ -20,18 +24,21 @@ from offerd_frameworks.mapreduce.task_input import Source, open_source
 
 OUTPUT = "output"
 INDEX = "index"
+PIECES = "OFFERD_MAPREDUCE_PIECES"
+"""For a mapper that reads them itself: `[[path, name, start, length, offset], ...]` as JSON."""
+UNSORTED = "unsorted"
 SAMPLES = 100
 
 
 def run(task: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Do it in the current directory; what the framework wants to know of it."""
     source = open_source(task)
-    with open(OUTPUT, "wb") as output:
-        if task["reduces"]:
-            _map_and_sort(task, reporter, source, output.fileno())
-        else:
-            for piece in task["pieces"]:
-                _run_mapper(task, reporter, source, piece, output.fileno())
+    with_tabs = False
+    if task["reduces"]:
+        with_tabs = _map_and_sort(task, reporter, source)
+    else:
+        with open(OUTPUT, "wb") as output:
+            _map(task, reporter, source, output.fileno())
     size = os.stat(OUTPUT).st_size
     report: dict[str, Any] = {
         "output_bytes": size,
@@ -41,6 +48,7 @@ def run(task: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
             count_lines(source.path_of(piece), piece[3], piece[2]) for piece in task["pieces"]
         ),
         "read": source.how,
+        "tabs": with_tabs,
     }
     source.close()
     if task["reduces"]:
@@ -48,30 +56,97 @@ def run(task: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     return report
 
 
-def _map_and_sort(task: dict[str, Any], reporter: Reporter, source: Source, output: int) -> None:
-    """`mapper | sort | combiner | sort`: a combiner is to keep keys and their order, but nobody has to trust it."""
-    plain = sort_environment()
-    stages: list[Stage] = []
-    into_sort, mapped = os.pipe()
-    if task["combiner"]:
-        into_combiner, sorted_once = os.pipe()
-        into_last, combined = os.pipe()
-        stages.append(Stage("sort", sort_words(task["sort_bytes"]), plain, reporter, into_sort, sorted_once))
-        environment = job_environment(task["job"], task["environment"])
-        stages.append(Stage("combiner", task["combiner"], environment, reporter, into_combiner, combined))
-        stages.append(Stage("sort", sort_words(task["sort_bytes"] // 2), plain, reporter, into_last, output))
-        for fd in (into_sort, sorted_once, into_combiner, combined, into_last):
-            os.close(fd)
-    else:
-        stages.append(Stage("sort", sort_words(task["sort_bytes"]), plain, reporter, into_sort, output))
-        os.close(into_sort)
+def _map_and_sort(task: dict[str, Any], reporter: Reporter, source: Source) -> bool:
+    """`mapper | sort`, or with a combiner `mapper | sort | combiner | sort`. Returns whether any line has a TAB."""
+    from_mapper, mapped = os.pipe()
+    sorting = Sorting(task, reporter, from_mapper)
+    thread = threading.Thread(target=sorting.run)
+    thread.start()
     try:
-        for piece in task["pieces"]:
-            _run_mapper(task, reporter, source, piece, mapped)
+        _map(task, reporter, source, mapped)
     finally:
         os.close(mapped)
-    for stage in reversed(stages):
-        stage.wait(may_be_cut_off=stage is not stages[-1])
+        thread.join()
+    sorting.finish()
+    with_tabs = has_tabs(OUTPUT)
+    if with_tabs and not sorting.by_key:
+        # The beginning did not look like it.
+        os.rename(OUTPUT, UNSORTED)
+        with open(UNSORTED, "rb") as lines, open(OUTPUT, "wb") as output:
+            words = sort_words(task["sort_bytes"], by_key=True)
+            Stage("sort", words, sort_environment(), reporter, lines, output).wait()
+        os.unlink(UNSORTED)
+    return with_tabs
+
+
+class Sorting:
+    """What comes after the mapper. How to sort is decided by the first pages of its output."""
+
+    def __init__(self, task: dict[str, Any], reporter: Reporter, source: int) -> None:
+        """Takes `source`, a pipe."""
+        self.by_key = False
+        self._task = task
+        self._reporter = reporter
+        self._source = source
+        self._stages: list[Stage] = []
+        self._error: OSError | None = None
+
+    def run(self) -> None:
+        """In a thread: start the programs and pass the mapper's output on to them, until it ends."""
+        try:
+            self._start_and_pass_on()
+        except OSError as error:
+            self._error = error
+            os.close(self._source)  # or the mapper would write and wait for ever
+
+    def _start_and_pass_on(self) -> None:
+        first = read_first(self._source)
+        self.by_key = b"\t" in first
+        into_sort, unsorted = os.pipe()
+        with open(OUTPUT, "wb") as output:
+            if self._task["combiner"]:
+                self._with_combiner(into_sort, output.fileno())
+            else:
+                self._sort(into_sort, output.fileno(), self.by_key)
+        os.close(into_sort)
+        pass_on(first, self._source, unsorted)
+
+    def finish(self) -> None:
+        """Wait for the end of all. Raises `CommandFailed`, `OSError`."""
+        if self._error is not None:
+            raise self._error
+        for stage in reversed(self._stages):
+            stage.wait(may_be_cut_off=stage is not self._stages[-1])
+
+    def _with_combiner(self, source: int, output: int) -> None:
+        """A combiner is to keep keys and their order, but nobody has to trust it."""
+        into_combiner, sorted_once = os.pipe()
+        into_last, combined = os.pipe()
+        environment = job_environment(self._task["job"], self._task["environment"])
+        self._sort(source, sorted_once, self.by_key)
+        self._stages.append(
+            Stage("combiner", self._task["combiner"], environment, self._reporter, into_combiner, combined)
+        )
+        self.by_key = True
+        self._sort(into_last, output, self.by_key)
+        for fd in (into_combiner, sorted_once, into_last, combined):
+            os.close(fd)
+
+    def _sort(self, source: int, target: int, by_key: bool) -> None:
+        words = sort_words(self._task["sort_bytes"], by_key=by_key)
+        self._stages.append(Stage("sort", words, sort_environment(), self._reporter, source, target))
+
+
+def _map(task: dict[str, Any], reporter: Reporter, source: Source, output: int) -> None:
+    """The mapper over each piece, a process each; or one that reads all pieces itself, since it knows how."""
+    if not task["reads_pieces"]:
+        for piece in task["pieces"]:
+            _run_mapper(task, reporter, source, piece, output)
+        return
+    pieces = [[source.path_of(piece), *piece] for piece in task["pieces"]]
+    environment = job_environment(task["job"], {**task["environment"], PIECES: json.dumps(pieces)})
+    with open(os.devnull, "rb") as nothing:
+        Stage("mapper", task["mapper"], environment, reporter, nothing, output).wait()
 
 
 def _run_mapper(

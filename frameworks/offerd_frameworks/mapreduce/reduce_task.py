@@ -41,7 +41,14 @@ def run(task: dict[str, Any], reporter: Reporter, progress: Callable[..., None])
         environment = job_environment(task["job"], task["environment"])
         reducer = Stage("reducer", task["reducer"], environment, reporter, reading, output)
         os.close(reading)
-        merge = Stage("merge", merge_words(segments), sort_environment(), reporter, _nothing(), merged)
+        merge = Stage(
+            "merge",
+            merge_words(segments, by_key=task["by_key"]),
+            sort_environment(),
+            reporter,
+            _nothing(),
+            merged,
+        )
         os.close(merged)
         reducer.wait()
         merge.wait(may_be_cut_off=True)

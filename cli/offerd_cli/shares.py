@@ -1,0 +1,70 @@
+"""Who holds how much of a cluster over time: sampled while something runs, drawn for a terminal afterwards."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.text import Text
+
+from offerd.operator import OperatorClient
+from offerd_cli.plot import plot, resample
+from offerd_cli.units import format_duration
+
+SAMPLE_S = 0.1
+COLUMNS, ROWS = 64, 3
+COLOURS = ("green", "magenta", "cyan", "yellow")
+
+
+class Shares:
+    """Samples which part of the cluster's cpus each framework holds, from a thread of its own, while it is entered."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._times: list[float] = []
+        self._samples: list[Mapping[str, float]] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="offerd-shares", daemon=True)
+
+    def __enter__(self) -> Shares:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        with OperatorClient(self._address) as client:
+            total = client.cluster().total.millicpus or 1
+            while not self._over.wait(SAMPLE_S):
+                held: dict[str, float] = {}
+                for framework in client.frameworks():
+                    part = framework.used.millicpus / total
+                    held[framework.name] = held.get(framework.name, 0.0) + part
+                self._times.append(time.monotonic())
+                self._samples.append(held)
+
+    @property
+    def names(self) -> list[str]:
+        """All frameworks that were seen, in the order in which they came."""
+        return list(dict.fromkeys(name for held in self._samples for name in held))
+
+    def draw(self, out: Console) -> None:
+        """One plot for each framework, one below the other, on one axis of time."""
+        if not self._samples:
+            return
+        out.print()
+        out.print(Text("CPUS HELD OVER TIME", style="bold dim"))
+        for number, name in enumerate(self.names):
+            values = [held.get(name, 0.0) for held in self._samples]
+            lines = plot(resample(list(zip(self._times, values, strict=True)), COLUMNS), ROWS)
+            colour = COLOURS[number % len(COLOURS)]
+            for row, line in enumerate(lines):
+                label = "100%" if row == 0 else "  0%" if row == ROWS - 1 else "    "
+                title = f"  {name}" if row == ROWS // 2 else ""
+                out.print(Text.assemble((f"{label} ", "dim"), (line, colour), (title, f"bold {colour}")))
+        length = format_duration(self._times[-1] - self._times[0])
+        out.print(Text(f"     0s{length:>{COLUMNS - 2}}", style="dim"))
