@@ -25,7 +25,7 @@ from offerd.errors import OfferdError
 # `measure(quick: bool) -> Findings`, imported only when it is run.
 SUITES: dict[str, tuple[str, ...]] = {
     "cluster": ("core", "throughput", "commands", "latency", "memory"),
-    "frameworks": ("mpi_ranks",),
+    "frameworks": ("wordcounts", "locality", "mpi_ranks"),
     "allocation": ("simulated_scale",),
 }
 

@@ -16,7 +16,7 @@ BLOCK_BYTES = 32 << 20
 """One map task's input at most, if nothing else is said: some seconds of work."""
 LEAST_BLOCK_BYTES = 2 << 20
 """... and at least: less is hardly worth starting a process for."""
-MAPS_PER_CPU = 4
+MAPS_PER_CPU = 2
 """Of a small input, so that the last map is not waited for long."""
 DATA_PREFIX = "data:"
 MAX_FILE_BYTES = 64 << 20
