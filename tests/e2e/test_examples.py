@@ -15,6 +15,7 @@ from offerd_cli.local_cluster import LocalCluster
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "mapreduce"
+TEXTS = ROOT / "docs" / "decisions"
 
 
 @pytest.fixture(scope="module")
@@ -42,23 +43,23 @@ def lines(output: Path) -> list[str]:
 
 def test_hadoops_scripts_count_what_one_process_counts(cluster: LocalCluster, tmp_path: Path) -> None:
     done = offerd(
-        cluster, "mapreduce", "--mapper", "map.py", "--reducer", "reduce.py", "--input", str(ROOT / "docs"),
+        cluster, "mapreduce", "--mapper", "map.py", "--reducer", "reduce.py", "--input", str(TEXTS),
         "--output", str(tmp_path / "out"), "--file", str(EXAMPLES / "map.py"), "--file", str(EXAMPLES / "reduce.py"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    counts = Counter(word for path in (ROOT / "docs").rglob("*.md") for word in path.read_text().split())
+    counts = Counter(word for path in TEXTS.iterdir() for word in path.read_text().split())
     assert sorted(lines(tmp_path / "out")) == sorted(f"{word}\t{number}" for word, number in counts.items())
     assert f"Words / seen = {counts.total():,}".encode() in done.stdout
 
 
 def test_functions_of_a_program_count_words(cluster: LocalCluster, tmp_path: Path) -> None:
-    said = python(cluster, str(EXAMPLES / "word_count.py"), str(ROOT / "docs"), str(tmp_path / "out"))
+    said = python(cluster, str(EXAMPLES / "word_count.py"), str(TEXTS), str(tmp_path / "out"))
     assert " words in " in said
     assert any(line.startswith("offerd\t") for line in lines(tmp_path / "out"))
 
 
 def test_an_index_names_the_files_of_a_word(cluster: LocalCluster, tmp_path: Path) -> None:
-    python(cluster, str(EXAMPLES / "inverted_index.py"), str(ROOT / "docs"), str(tmp_path / "out"))
+    python(cluster, str(EXAMPLES / "inverted_index.py"), str(TEXTS), str(tmp_path / "out"))
     index = dict(line.split("\t") for line in lines(tmp_path / "out"))
-    pages = {path.name for path in (ROOT / "docs").rglob("*.md") if "framework" in path.read_text().split()}
+    pages = {path.name for path in TEXTS.iterdir() if "framework" in path.read_text().split()}
     assert set(index["framework"].split(",")) == pages
