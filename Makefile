@@ -1,7 +1,7 @@
 # `make demo` and `make test` work as the very first command after `git clone`: they make .venv and install into it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernel check bench bench-allocation bench-frameworks fmt clean
+.PHONY: help demo test test-kernel check test-nightly bench bench-allocation bench-frameworks fmt clean
 
 BIN := .venv/bin
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */offerd*/__init__.py))
@@ -19,12 +19,16 @@ demo: ## start a cluster on this host, run a real job on it, stop it again
 test: ## run every test (as root also installs the Debian packages they need)
 	@deploy/bootstrap.sh packages
 	@deploy/bootstrap.sh venv dev
-	@$(BIN)/pytest $(ARGS)
+	@OFFERD_SIM_SEEDS=1000 $(BIN)/pytest $(ARGS)
 
 test-kernel: ## run the tests of cgroup v2, here or in a guest booted for them (part of test)
 	@deploy/bootstrap.sh packages
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/pytest tests/kernel $(ARGS)
+
+test-nightly: ## the simulated clusters under 20,000 seeds (half an hour)
+	@deploy/bootstrap.sh venv dev
+	@OFFERD_SIM_SEEDS=20000 $(BIN)/pytest -q tests/sim $(ARGS)
 
 check: ## format, lint, types, tidiness, layering, deploy scripts, Vagrantfile
 	@deploy/bootstrap.sh venv dev
@@ -45,7 +49,7 @@ bench-frameworks: ## measure MapReduce and MPI beside plain tools
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py --suite frameworks
 
-bench-allocation: ## measure the allocation modules and a probe among 50,000 simulated slaves
+bench-allocation: ## measure the master's core at 50,000 slaves, and a probe among as many simulated ones
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py --suite allocation
 

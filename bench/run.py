@@ -26,7 +26,7 @@ from offerd.errors import OfferdError
 SUITES: dict[str, tuple[str, ...]] = {
     "cluster": ("core", "throughput", "commands", "latency", "memory"),
     "frameworks": ("wordcounts", "locality", "mpi_ranks"),
-    "allocation": ("simulated_scale",),
+    "allocation": ("allocation", "simulated_scale"),
 }
 
 

@@ -47,6 +47,7 @@ def cluster_document(cluster: Cluster) -> Document:
         "offered": resources_document(cluster.offered),
         "tasks": dict(cluster.tasks),
         "dropped_peers": cluster.dropped_peers,
+        "wasted_resource_s": dict(cluster.wasted_resource_s),
     }
 
 
@@ -88,6 +89,8 @@ def framework_document(framework: FrameworkSummary) -> Document:
         "tasks": dict(framework.tasks),
         "wasted_resource_s": dict(framework.wasted_resource_s),
         "since_s": framework.since_s,
+        "guaranteed": resources_document(framework.guaranteed),
+        "under_share_s": framework.under_share_s,
     }
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "status": "The cluster in one look.",
     "slaves": "List the slaves.",
     "frameworks": "List the frameworks.",
+    "explain": "Why a framework has no more than it has.",
     "tasks": "List tasks.",
     "top": "What the tasks use, live.",
     "logs": "Print what a task has written.",
@@ -45,7 +46,7 @@ COMMANDS = {
 SECTIONS = {
     "Start here": ("demo", "local", "doctor"),
     "Work": ("run", "map", "mapreduce", "mpi", "data"),
-    "Look": ("status", "slaves", "frameworks", "tasks", "top", "logs", "kill"),
+    "Look": ("status", "slaves", "frameworks", "explain", "tasks", "top", "logs", "kill"),
     "Operate": ("drain", "deactivate"),
     "Daemons": ("master", "slave"),
     "Study": ("simulate",),

@@ -217,12 +217,23 @@ def print_status(
                     f"  {framework.name:<{widest}}  ", (bar(framework.dominant_share), "green"),
                     f" {framework.dominant_share:4.0%}  {resources_text(framework.used) or 'nothing'}",
                     (f"  {active} task{'s' * (active != 1)}", "dim"),
+                    (_shortage(framework), "yellow"),
                 )
             )  # fmt: skip
     else:
         out.print(Text("no frameworks are registered", style="dim"))
     out.print()
     _print_task_counts(out, cluster.tasks)
+    if wasted := cluster.wasted_resource_s.get("cpus", 0.0):
+        out.print(
+            Text.assemble(("wasted ", "bold"), f"{wasted:.0f} cpu s, by tasks killed by their time limit")
+        )
+
+
+def _shortage(framework: FrameworkSummary) -> str:
+    if framework.under_share_s is None:
+        return ""
+    return f"  under its share for {format_duration(framework.under_share_s)}"
 
 
 def _print_task_counts(out: Console, tasks: dict[str, int]) -> None:

@@ -28,6 +28,7 @@ ToMaster = Union[
     m.Acknowledge, m.ReconcileTasks, m.FrameworkMessage, m.GetGuaranteedShare, m.TeardownFramework, m.FailOver, m.Pong,
     m.RegisterSlave, m.UnregisterSlave, m.StatusUpdate, m.ExecutorExited, m.SlaveUsage,
     om.GetCluster, om.GetSlaves, om.GetFrameworks, om.GetTasks, om.KillAnyTask, om.ExplainWaiting, om.ChangeSlaveMode,
+    om.ExplainFramework,
 ]  # fmt: skip
 ToScheduler = Union[
     m.FrameworkRegistered, m.FrameworkStandsBy, m.ResourceOffers, m.RescindOffer, m.StatusUpdate, m.SlaveLost, m.ExecutorLost,
@@ -49,7 +50,9 @@ ToExecutor = Union[
     m.Shutdown,
     m.NotRegistered,
 ]
-ToOperator = Union[om.Cluster, om.Slaves, om.Frameworks, om.Tasks, om.Done, om.Waiting, m.NotLeading]
+ToOperator = Union[
+    om.Cluster, om.Slaves, om.Frameworks, om.Tasks, om.Done, om.Waiting, om.Explanation, m.NotLeading
+]
 
 M = TypeVar("M")
 

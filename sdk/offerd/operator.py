@@ -12,7 +12,7 @@ import zmq
 
 from offerd import codec
 from offerd.detector import find_leader
-from offerd.errors import OfferdError
+from offerd.errors import BadInput, OfferdError
 from offerd.ids import FrameworkID, SlaveID, TaskID
 from offerd.leader import SCHEME, master_address, parse_zookeeper, unreachable
 from offerd.messages import Message, NotLeading
@@ -20,7 +20,9 @@ from offerd.operator_messages import (
     ChangeSlaveMode,
     Cluster,
     Done,
+    ExplainFramework,
     ExplainWaiting,
+    Explanation,
     Frameworks,
     FrameworkSummary,
     GetCluster,
@@ -49,6 +51,7 @@ _ANSWERS: dict[type[Message], type[Message]] = {
     KillAnyTask: Done,
     ChangeSlaveMode: Done,
     ExplainWaiting: Waiting,
+    ExplainFramework: Explanation,
 }
 
 
@@ -180,6 +183,13 @@ class OperatorClient:
     ) -> Waiting:
         """Why this framework has no (more) resources for such a task."""
         return self._ask(ExplainWaiting(framework_id, wanted, time_limit_s), Waiting)
+
+    def explain_framework(self, framework: str) -> Explanation:
+        """How long a framework (id or name) has been under its share, and why. Raises `BadInput` if there is none."""
+        explanation = self._ask(ExplainFramework(framework), Explanation)
+        if explanation.problem:
+            raise BadInput(explanation.problem)
+        return explanation
 
     def _ask(self, question: Message, kind: type[A]) -> A:
         answer = self.ask(question)

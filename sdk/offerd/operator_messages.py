@@ -47,6 +47,8 @@ class FrameworkSummary(Value, frozen=True):
     since_s: float = 0.0
     filters: Filters = Filters()
     schedulers: int = 1  # connected: the active one and those that stand by
+    guaranteed: Resources = NOTHING
+    under_share_s: float | None = None  # None: it is not
 
 
 class TaskSummary(Value, frozen=True):
@@ -70,6 +72,14 @@ class TaskSummary(Value, frozen=True):
     ended_s: float | None = None  # ago
     files_address: str = ""  # where its sandbox is served
     sandbox: str = ""  # path of its sandbox there
+
+
+class Cause(Value, frozen=True):
+    """What keeps so many slaves from a framework: machine-readable `why`, and what it means."""
+
+    why: str
+    slaves: int
+    text: str
 
 
 # -- Questions ----------------------------------------------------------------------------------------------------------
@@ -130,6 +140,13 @@ class ExplainWaiting(Message, frozen=True):
     protocol: int = PROTOCOL
 
 
+class ExplainFramework(Message, frozen=True):
+    """How long has this framework (id or name) been under its share, and why? Answered by `Explanation`."""
+
+    framework: str
+    protocol: int = PROTOCOL
+
+
 # -- Answers ------------------------------------------------------------------------------------------------------------
 
 
@@ -148,6 +165,7 @@ class Cluster(Message, frozen=True):
     tasks: dict[str, int]  # state -> how many ever, for ended states; now, for others
     dropped_peers: int = 0
     allocator: str = ""
+    wasted_resource_s: dict[str, float] = {}  # resource name -> amount x seconds lost to time-outs
 
 
 class Slaves(Message, frozen=True):
@@ -180,3 +198,23 @@ class Waiting(Message, frozen=True):
 
     why: str
     message: str
+
+
+class Explanation(Message, frozen=True):
+    """Shares are 0 to 1. Each slave counts in one cause. `problem`: there is no such framework, and nothing else is said."""
+
+    framework_id: FrameworkID = FrameworkID("")
+    name: str = ""
+    role: str = ""
+    state: str = ""  # active | disconnected | ended
+    needs_offers: bool = True
+    share: float = 0.0
+    fair_share: float = 0.0
+    under_share_s: float | None = None  # None: it is not
+    guaranteed: Resources = NOTHING
+    under_guarantee_s: float | None = None  # None: it is not, or wants nothing
+    limit_room: dict[str, int] | None = None  # None: it has no limit
+    revoking: int = 0  # tasks of others that have notice for it
+    being_revoked: int = 0  # tasks of its own that have notice
+    causes: list[Cause] = []
+    problem: str = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
 
 from offerd.resources import Resources
 
@@ -22,8 +23,14 @@ def long_quantities(total: Resources, fraction: float) -> dict[str, int]:
 
     `fraction` is read as the decimal a person wrote: 0.29 of 100 is 29, not the 28 of binary floating point.
     """
-    exact = Fraction(str(fraction))
+    exact = _exactly(fraction)
     return {name: int(amount * exact) for name, amount in total.quantities().items()}
+
+
+@lru_cache(maxsize=64)
+def _exactly(fraction: float) -> Fraction:
+    """Slow to make, and mostly the same for a whole cluster."""
+    return Fraction(str(fraction))
 
 
 def fits(held: Mapping[str, int], cap: Mapping[str, int], wanted: Mapping[str, int]) -> bool:

@@ -45,10 +45,14 @@ def sleeper(cluster: LocalCluster) -> Iterator[subprocess.Popen[bytes]]:
 
 def running_task(cluster: LocalCluster) -> str:
     """The id of the one task that runs, once the master has heard of it."""
-    wait_until(
-        lambda: any(t["state"] == "TASK_RUNNING" for t in listing(cluster, "tasks")["tasks"]), "RUNNING"
-    )
-    (task,) = listing(cluster, "tasks")["tasks"]
+    seen: list[dict[str, object]] = []
+
+    def is_running() -> bool:
+        seen[:] = [task for task in listing(cluster, "tasks")["tasks"] if task["state"] == "TASK_RUNNING"]
+        return bool(seen)
+
+    wait_until(is_running, "RUNNING")
+    (task,) = seen  # of the look that found it: a short task may be over at the next
     assert isinstance(task["task_id"], str)
     return task["task_id"]
 
@@ -164,3 +168,15 @@ def test_kill_ends_a_task_of_somebody_else_who_hears_of_it(
 def test_kill_of_a_task_nobody_knows_fails_with_one_line(cluster: LocalCluster) -> None:
     done = offerd(cluster, "kill", "no-such-task")
     assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+
+
+def test_explain_says_what_keeps_the_slaves_from_a_framework(
+    cluster: LocalCluster, sleeper: subprocess.Popen[bytes]
+) -> None:
+    running_task(cluster)
+    document = listing(cluster, "explain", "sleeper")
+    assert document["share"] == pytest.approx(0.25)
+    assert [cause["slaves"] for cause in document["causes"]] == [1]
+    nobody = offerd(cluster, "explain", "nobody")
+    assert (nobody.returncode, nobody.stdout) == (2, b"")
+    assert nobody.stderr == b"offerd: no framework nobody is registered\n"

@@ -43,8 +43,10 @@ def check_invariants(core: MasterCore) -> None:
         assert c.allocator.total == _quantities(slave.total for slave in c.slaves.values())
 
 
-def check_revocations(core: MasterCore, actions: Iterable[Action]) -> None:
-    """Of a tick's actions: no task was revoked of a framework that had come down to its guarantee without it."""
+def check_revocations(core: MasterCore, actions: Iterable[Action]) -> int:
+    """Of a tick's actions: no task was revoked of a framework that had come down to its guarantee without it. Returns how
+    many were.
+    """
     c = core.cluster
     revoked: dict[FrameworkID, list[Task]] = {}
     for action in actions:
@@ -62,6 +64,7 @@ def check_revocations(core: MasterCore, actions: Iterable[Action]) -> None:
             assert not guaranteed or any(held.get(name, 0) > amount for name, amount in guaranteed.items()), (
                 f"{framework_id} lost {task.task_id} while it held {held} of its guaranteed {guaranteed}"
             )
+    return sum(map(len, revoked.values()))
 
 
 def check_accounts(slave: Slave) -> None:

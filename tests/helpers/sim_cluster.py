@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from helpers.invariants import check_invariants
+from helpers.invariants import check_invariants, check_revocations
 from offerd import codec
 from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, PeerID, SlaveID, TaskID
@@ -21,8 +21,8 @@ from offerd.messages import TaskState
 from offerd.resources import Resources
 from offerd.scheduler_core import Call, Deliver, End, SchedulerCore
 from offerd.scheduler_core import Send as SchedulerSend
+from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.drf import DrfAllocator
-from offerd_master.allocation.policy import Policy
 from offerd_master.core.actions import Drop as MasterDrop
 from offerd_master.core.actions import Send as MasterSend
 from offerd_master.core.events import PeerLost, Received
@@ -37,19 +37,47 @@ from offerd_slave.settings import SlaveSettings
 
 EXECUTOR = m.ExecutorInfo(ExecutorID("command"), module="offerd_executors.command")
 TURN_S = 0.001
+TURNS_A_CHECK = 5
+WHIMS_END_AT = 130.0
+
+
+@dataclass
+class Rules:
+    """How a world's master allocates, and what its frameworks want beside running their tasks."""
+
+    module: type[Allocator] = DrfAllocator
+    settings: Settings = field(default_factory=lambda: Settings(adoption_grace_s=30.0))
+    roles: tuple[str, ...] = ("*",)  # of the schedulers, in turn
+    minimum_offers: tuple[Resources | None, ...] = (None,)  # of the slaves, in turn
+    durations_s: tuple[float, ...] = (0.0, 0.01, 0.5, 3.0)
+    has_whims: bool = False
 
 
 class World:
-    """Virtual time, links and faults."""
+    """Virtual time, links and faults. The master's accounts are checked after all it does, or (three times as fast) after
+    one turn of `TURNS_A_CHECK`: what is wrong in them stays wrong.
+    """
 
-    def __init__(self, seed: int, slaves: int, schedulers: int, tasks: int) -> None:
+    def __init__(
+        self,
+        seed: int,
+        slaves: int,
+        schedulers: int,
+        tasks: int,
+        rules: Rules | None = None,
+        *,
+        checks_often: bool = True,
+    ) -> None:
         self.random = random.Random(seed)
+        self.rules = rules or Rules()
+        self.checks_often = checks_often
+        self.revoked = 0
         self.now = 100.0
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self.master = MasterNode(self)
-        self.slaves = [SlaveNode(self, f"host{i}") for i in range(slaves)]
-        self.schedulers = [SchedulerNode(self, f"framework{i}", tasks) for i in range(schedulers)]
+        self.slaves = [SlaveNode(self, i) for i in range(slaves)]
+        self.schedulers = [SchedulerNode(self, i, tasks) for i in range(schedulers)]
         for node in self.clients():
             node.start()
 
@@ -130,14 +158,15 @@ class MasterNode:
         self.world = world
         self.epoch = 0
         self._ticking = False
+        self._turns = 0
         self.restart()
 
     def restart(self) -> None:
         self.epoch += 1
-        settings = Settings(adoption_grace_s=30.0)
-        self.core = MasterCore(
-            settings, f"master{self.epoch}", self.epoch, DrfAllocator(Policy()), self.world.now
-        )
+        rules = self.world.rules
+        allocator = rules.module(rules.settings.policy)
+        name = f"master{self.epoch}"
+        self.core = MasterCore(rules.settings, name, self.epoch, allocator, self.world.now)
         for client in self.world.clients():
             client.link.generation += 1
         self._schedule_tick()
@@ -157,7 +186,12 @@ class MasterNode:
 
     def _tick(self) -> None:
         self._ticking = False
-        self._perform(self.core.tick(self.world.now))
+        actions = self.core.tick(self.world.now)
+        self.world.revoked += check_revocations(self.core, actions)
+        self._perform(actions)
+        self._turns += 1
+        if self.world.checks_often or not self._turns % TURNS_A_CHECK:
+            check_invariants(self.core)
         epoch, delay_s = self.epoch, max(TURN_S, self.core.next_deadline() - self.world.now)
         self.world.at(delay_s, lambda: self._schedule_tick() if epoch == self.epoch else None)
 
@@ -170,7 +204,8 @@ class MasterNode:
                     client.link.down(action.message, self.epoch)
             else:
                 assert not isinstance(action, MasterDrop), action
-        check_invariants(self.core)
+        if self.world.checks_often:
+            check_invariants(self.core)
 
 
 @dataclass
@@ -190,9 +225,16 @@ class SlaveNode:
 
     codec = codec.to_slave
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, number: int) -> None:
         self.world = world
-        self.name = name
+        self.name = f"host{number}"
+        minimum_offers = world.rules.minimum_offers
+        self.info = m.SlaveInfo(
+            self.name,
+            Resources.of(cpus=4, mem="4G"),
+            attributes={"rack": f"r{number % 2}"},
+            minimum_offer=minimum_offers[number % len(minimum_offers)],
+        )
         self.link = Link(world, self)
         self.disk: list[JournalRecord] = []
         self.checkpoints: dict[ContainerID, ContainerCheckpoint] = {}
@@ -207,13 +249,12 @@ class SlaveNode:
     def start(self) -> None:
         self.life += 1
         self.up = True
-        info = m.SlaveInfo(self.name, Resources.of(cpus=4, mem="4G"))
         containers = [
             RecoveredContainer(c, self.executors[i].alive, ExitRecord(1)) for i, c in self.checkpoints.items()
         ]
         recovered = Recovered(self.slave_id, self.saved_epoch, False, containers, list(self.disk))
         incarnation = f"{self.name}-{self.life}"
-        self.core = SlaveCore(SlaveSettings(), info, incarnation, recovered, self.world.now)
+        self.core = SlaveCore(SlaveSettings(), self.info, incarnation, recovered, self.world.now)
         for executor in self.executors.values():
             executor.connected = False
             if executor.alive and executor.container_id in self.checkpoints:
@@ -329,7 +370,7 @@ class SlaveNode:
             self.ran.append((self.name, task_id))
             executor.running[task_id] = 1
             self._report(executor, task_id, TaskState.RUNNING)
-            duration_s = self.world.random.choice([0.0, 0.01, 0.5, 3.0])
+            duration_s = self.world.random.choice(self.world.rules.durations_s)
             end = self.world.random.choice([TaskState.FINISHED, TaskState.FINISHED, TaskState.FAILED])
             self.world.at(duration_s, lambda: self._report(executor, task_id, end))
         elif isinstance(decoded, m.KillTask):
@@ -361,11 +402,12 @@ class SchedulerNode:
 
     codec = codec.to_scheduler
 
-    def __init__(self, world: World, name: str, tasks: int) -> None:
+    def __init__(self, world: World, number: int, tasks: int) -> None:
         self.world = world
-        self.name = name
+        self.name = name = f"framework{number}"
         self.link = Link(world, self)
-        info = m.FrameworkInfo(name, executors=[EXECUTOR], failover_timeout_s=600.0)
+        role = world.rules.roles[number % len(world.rules.roles)]
+        info = m.FrameworkInfo(name, role=role, executors=[EXECUTOR], failover_timeout_s=600.0)
         self.core = SchedulerCore(info)
         limits = [2.0, 30.0, 60.0, None]
         self.waiting = [
@@ -384,9 +426,39 @@ class SchedulerNode:
     def start(self) -> None:
         self._perform(self.core.start(self.world.now))
         self._tick()
+        if self.world.rules.has_whims:
+            self._have_whim()
 
     def receive(self, epoch: int, message: m.Message) -> None:
         self._perform(self.core.handle(message, self.world.now))
+
+    def _have_whim(self) -> None:
+        """Now and then it wants other slaves, more at once, or nothing; at last whatever it can get."""
+        chance, core, now = self.world.random, self.core, self.world.now
+        if now > WHIMS_END_AT:
+            self._perform([*core.set_filters(m.Filters(), now), *core.set_needs_offers(True, now)])
+            self._perform(core.revive_offers(now))
+            return
+        filters = [
+            m.Filters(),
+            m.Filters(minimum=Resources.of(cpus=2)),
+            m.Filters(attributes_match={"rack": "r[01]"}, minimum=Resources.of(cpus=1)),
+            m.Filters(attributes={"rack": "r1"}, attributes_exist=["rack"]),
+            m.Filters(attributes_exist=["gpu"]),
+        ]
+        self._perform(core.set_filters(chance.choice(filters), now))
+        self._perform(core.set_needs_offers(chance.random() < 0.8, now))
+        if chance.random() < 0.3:
+            self._perform(core.revive_offers(now))
+        self.world.at(chance.uniform(0.2, 4.0), self._have_whim)
+
+    def _give_up(self, task_ids: list[TaskID]) -> None:
+        """A notice of revocation: sometimes some of these, or of the others, are ended by the framework itself."""
+        chance = self.world.random
+        mine = [*task_ids, *(task_id for task_id in self.tasks if task_id not in self.ended)]
+        for task_id in chance.sample(mine, chance.randrange(len(task_ids) + 1)):
+            if all(task_id != task.task_id for task in self.waiting):
+                self._perform(self.core.kill_task(task_id, None, self.world.now))
 
     def _tick(self) -> None:
         self._perform(self.core.tick(self.world.now))
@@ -403,6 +475,8 @@ class SchedulerNode:
             elif isinstance(action, Call) and action.callback == "resource_offers":
                 for offer in action.arguments[0]:
                     self._perform(self._answer(offer))
+            elif isinstance(action, Call) and action.callback == "revocation_notice":
+                self._give_up(action.arguments[0])
             elif isinstance(action, End):
                 self.errors.append(f"{action.reason}: {action.message}")
         for message in self.core.acknowledgements():

@@ -100,10 +100,10 @@ class DrfAllocator(Allocator):
     # -- answers ----------------------------------------------------------------------------------------------------
 
     def ranked(self) -> Iterable[FrameworkID]:
-        self._settle()
-        ends = self._tree.ends
-        if len(ends) == 1:
-            (only,) = ends.values()
+        if self._changed or self._all_changed:
+            self._settle()
+        only = self._tree.only_end
+        if only is not None:
             return cast("Iterable[FrameworkID]", map(_NAME, only.order))
         return _walk(self._tree.root)
 
@@ -142,7 +142,7 @@ class DrfAllocator(Allocator):
             self._changed = []
             self._recount(self._tree.root)
         elif self._changed:
-            has_roles = len(self._tree.ends) > 1
+            has_roles = self._tree.only_end is None
             for leaf in self._changed:
                 leaf.changed = False
                 if has_roles:

@@ -71,6 +71,7 @@ class Entitlements(Allocator):
         self._under: set[FrameworkID] = set()
         self._is_stale = False
         self._room_grew = False
+        self._full: set[_Ceiling] = set()
 
     def _keep_parts_apart(self, policy: Policy) -> None:
         """Of what is guaranteed to a role, that of the roles in it is theirs alone."""
@@ -125,9 +126,15 @@ class Entitlements(Allocator):
                 room[name] = min(left, room.get(name, left))
         return room
 
+    def hold_back(self, framework_id: FrameworkID) -> None:
+        """The framework was not offered what was free, because of a limit: it is to be asked again when there is room."""
+        self._full.update(self._ceilings_of[framework_id])
+
     def pop_room_grew(self) -> bool:
-        """Whether somebody with a limit has given something up since the last time: it may take what it could not."""
+        """Whether there is room again, since the last time, under a limit that has held somebody back."""
         grew, self._room_grew = self._room_grew, False
+        if grew:
+            self._full.clear()
         return grew
 
     def ranked(self) -> Iterable[FrameworkID]:
@@ -197,7 +204,8 @@ class Entitlements(Allocator):
     def _note(self, framework_id: FrameworkID, resources: Resources, sign: int) -> None:
         for ceiling in self._ceilings_of.get(framework_id, ()):
             _add(ceiling.held, resources, sign)
-            self._room_grew = self._room_grew or sign < 0
+            if sign < 0 and ceiling in self._full:
+                self._room_grew = True
         if framework_id in self._guaranteed:
             self._compare(framework_id)
 

@@ -43,12 +43,13 @@ class Node:
 
 
 class RoleTree:
-    """Made of the roles that have frameworks; `ends` are the nodes that hold these."""
+    """Made of the roles that have frameworks; `ends` are the nodes that hold these, `only_end` the one if there is one."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.root = Node("", 1.0, None)
         self.ends: dict[str, Node] = {}
+        self.only_end: Node | None = None
 
     def add(self, framework_id: FrameworkID, role: str, name: str) -> Node:
         """A leaf, and what of its role is not there yet."""
@@ -59,6 +60,7 @@ class RoleTree:
                 path = f"{path}/{part}" if path else part
                 node = _child(node, part, self.policy.weight(path))
             end = self.ends[role] = _child(node, OWN, 1.0)
+            self._note_ends()
         return _child(end, framework_id, self.policy.framework_weight(name))
 
     def remove(self, leaf: Node) -> None:
@@ -68,6 +70,10 @@ class RoleTree:
             del node.parent.children[node.name]
             node = node.parent
         self.ends = {role: end for role, end in self.ends.items() if end.children}
+        self._note_ends()
+
+    def _note_ends(self) -> None:
+        self.only_end = next(iter(self.ends.values())) if len(self.ends) == 1 else None
 
     def fair_shares(self) -> dict[FrameworkID, float]:
         """The part of the whole that is each framework's by weight, among those that want or hold something."""

@@ -22,6 +22,7 @@ from offerd_master.core import (
     queries,
     revocation,
     slaves,
+    starvation,
     tasks,
     waiting,
 )
@@ -79,6 +80,7 @@ QUESTIONS: dict[type, Callable[[Cluster, PeerID, Any, float], None]] = {
     om.KillAnyTask: queries.kill_any_task,
     om.ExplainWaiting: waiting.explain_waiting,
     om.ChangeSlaveMode: modes.change_slave_mode,
+    om.ExplainFramework: starvation.explain_framework,
 }
 
 
@@ -159,6 +161,7 @@ class MasterCore:
             self._next_ping = now + self.settings.ping_interval_s
             slaves.ping_slaves(c, now)
             failover.ping_schedulers(c, now)
+            starvation.observe(c, now)
         c.timers.run(c, now)
         offers.expire(c, now)
         offers.allocate(c, now)

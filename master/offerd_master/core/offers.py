@@ -20,7 +20,6 @@ from offerd import slots
 from offerd.filters import fault as filters_fault
 from offerd.ids import FrameworkID, OfferID, SlaveID
 from offerd.resources import Resources
-from offerd_master.allocation.entitlements import Entitlements
 from offerd_master.core.state import Cluster, Framework, OutstandingOffer, Refusal, Slave, SlaveState
 
 MAX_REFUSE_S = 365 * 86_400.0
@@ -95,7 +94,7 @@ def has_refused(framework: Framework, slave: Slave, free: Resources, now: float)
 
 def _taker(c: Cluster, slave: Slave, now: float) -> Framework | None:
     wanting = c.wanting
-    limits = c.entitlements
+    entitlements = c.entitlements
     free: Resources | None = None
     for framework_id in c.allocator.ranked():
         framework = wanting[framework_id]
@@ -104,15 +103,16 @@ def _taker(c: Cluster, slave: Slave, now: float) -> Framework | None:
                 free = slave.free.freeze()
             if has_refused(framework, slave, free, now) or is_filtered(framework, slave, free):
                 continue
-        if limits is not None and not _fits_limit(limits, framework, slave):
+        if entitlements is not None and not fits_limit(c, framework, slave):
+            entitlements.hold_back(framework_id)
             continue
         return framework
     return None
 
 
-def _fits_limit(entitlements: Entitlements, framework: Framework, slave: Slave) -> bool:
+def fits_limit(c: Cluster, framework: Framework, slave: Slave) -> bool:
     """Whether what the framework may still hold is worth an offer of this slave."""
-    room = entitlements.room(framework.framework_id)
+    room = c.entitlements.room(framework.framework_id) if c.entitlements is not None else None
     if room is None:
         return True
     minimum = dict(slave.minimum_offer)
@@ -145,21 +145,20 @@ def _make(c: Cluster, framework: Framework, slave: Slave, now: float) -> m.Offer
         long_left,
         info.short_limit_s,
         info.attributes,
-        list(slave.executors.get(framework_id, ())),
+        list(slave.executors.get(framework_id, ())) if slave.executors else [],
         info.files_address,
     )
 
 
 def _send(c: Cluster, framework: Framework, offers: list[m.Offer]) -> None:
     """In one message, or in as few as fit into frames."""
+    slaves = c.slaves
     batch: list[m.Offer] = []
     size = 0
     for offer in offers:
-        estimate = (
-            _BYTES_PER_OFFER
-            + c.slaves[offer.slave_id].info_bytes
-            + _BYTES_PER_EXECUTOR_ID * len(offer.executor_ids)
-        )
+        estimate = _BYTES_PER_OFFER + slaves[offer.slave_id].info_bytes
+        if offer.executor_ids:
+            estimate += _BYTES_PER_EXECUTOR_ID * len(offer.executor_ids)
         if ranges := offer.resources.ranges:
             estimate += _BYTES_PER_RANGE * sum(map(len, ranges.values()))
         if batch and size + estimate > MAX_OFFERS_BYTES:

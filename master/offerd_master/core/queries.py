@@ -48,6 +48,7 @@ def get_cluster(c: Cluster, peer: PeerID, message: om.GetCluster, now: float) ->
         tasks=counts,
         dropped_peers=c.dropped_peers,
         allocator=c.settings.allocator,
+        wasted_resource_s=c.wasted_resource_s,
     )
     c.send(peer, answer)
 
@@ -104,6 +105,8 @@ def _framework(c: Cluster, framework: Framework, now: float) -> om.FrameworkSumm
     used = pool_of(task.resources for task in framework.tasks.values())
     for amount in executors:
         used.give(amount)
+    guaranteed = c.entitlements.guaranteed(framework_id) if c.entitlements is not None else {}
+    under_since = c.under_share_since.get(framework_id)
     open_state = "active" if framework.peer is not None else "disconnected"
     return om.FrameworkSummary(
         framework_id=framework_id,
@@ -121,6 +124,8 @@ def _framework(c: Cluster, framework: Framework, now: float) -> om.FrameworkSumm
         since_s=now - framework.since,
         filters=framework.filters.filters if framework.filters_bytes <= MAX_FILTERS_BYTES else m.Filters(),
         schedulers=(framework.peer is not None) + len(framework.standbys),
+        guaranteed=Resources(dict(guaranteed)),
+        under_share_s=now - under_since if under_since is not None else None,
     )
 
 

@@ -22,10 +22,12 @@ from offerd.resources import Resources
 from offerd_master.allocation.entitlements import Entitlements
 from offerd_master.core import offers
 from offerd_master.core.pool import Pool
-from offerd_master.core.state import Cluster, Framework, Revocation, Slave, SlaveState, Task
+from offerd_master.core.state import Cluster, Framework, Revocation, Shortage, Slave, SlaveState, Task
 from offerd_master.core.tasks import kill
 
 CHECK_INTERVAL_S = 1.0
+MAX_PAUSE_S = 60.0
+"""Longest time between two searches for victims in favour of one framework."""
 
 Quantities = dict[str, int]
 
@@ -40,10 +42,16 @@ def _check(c: Cluster, entitlements: Entitlements, now: float) -> None:
     """Who is under its guarantee, and since when; revoke for those for whom it has been too long."""
     c.timers.set(now + CHECK_INTERVAL_S, _check, entitlements)
     _tell_if_shrunk(c, entitlements)
-    under = entitlements.under_and_wanting()
-    c.under_guarantee_since = {fid: c.under_guarantee_since.get(fid, now) for fid in under}
-    for framework_id in under:
-        if now - c.under_guarantee_since[framework_id] >= c.settings.revoke_after_s:
+    before, after_s = c.shortages, c.settings.revoke_after_s
+    c.shortages = {
+        framework_id: before.get(framework_id) or Shortage(now, now + after_s, max(after_s, CHECK_INTERVAL_S))
+        for framework_id in entitlements.under_and_wanting()
+    }
+    for framework_id, shortage in c.shortages.items():
+        if now >= shortage.next_try_at:
+            # To look for victims is to look at all tasks: the longer in vain, the more seldom.
+            shortage.next_try_at = now + shortage.pause_s
+            shortage.pause_s = min(2 * shortage.pause_s, MAX_PAUSE_S)
             _revoke_for(c, entitlements, c.frameworks[framework_id], now)
 
 
@@ -172,6 +180,7 @@ def _is_reachable(framework: Framework, slave: Slave) -> bool:
     return (
         slave.state is SlaveState.ACTIVE
         and slave.peer is not None
+        and not slave.is_deaf
         and framework.filters.pass_slave(slave.slave_id, slave.info.attributes)
     )
 

@@ -105,6 +105,14 @@ class Revocation(msgspec.Struct, frozen=True, eq=False):
     held: dict[str, int]
 
 
+class Shortage(msgspec.Struct, gc=False):
+    """A framework wants offers and is under its guarantee. Nothing is revoked for it before `next_try_at`."""
+
+    since: float
+    next_try_at: float
+    pause_s: float
+
+
 class LaunchableExecutor(msgspec.Struct, frozen=True, gc=False):
     """An executor that a framework has declared; `envelope_bytes` is a `RunTasks` for it without tasks."""
 
@@ -283,7 +291,9 @@ class Cluster:
         self.idle: dict[SlaveID, Slave] = {}
         self.timers = Timers()
         self.revocations: list[Revocation] = []
-        self.under_guarantee_since: dict[FrameworkID, float] = {}
+        self.under_share_since: dict[FrameworkID, float] = {}
+        self.wasted_resource_s: dict[str, float] = {}
+        self.shortages: dict[FrameworkID, Shortage] = {}
         self.shrunk_guarantees: frozenset[str] = frozenset()
         self.history = History(settings.max_ended_tasks, settings.max_ended_tasks_per_framework)
         self.ended_counts: dict[str, int] = {}

@@ -50,7 +50,7 @@ def end_task(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
     free_task(c, task)
     c.tasks_ended += 1
     if status.reason == Reason.TASK_TIMEOUT:
-        _count_wasted(task, now)
+        _count_wasted(c, task, now)
     if not task.slave.reported_lost or not task.is_reported_lost:
         remember(c, task, status, now)
 
@@ -76,14 +76,15 @@ def free_task(c: Cluster, task: Task) -> None:
             remove_executor(c, framework, slave, task.executor_id)
 
 
-def _count_wasted(task: Task, now: float) -> None:
+def _count_wasted(c: Cluster, task: Task, now: float) -> None:
     """Work lost to a time limit, in units times seconds: cpus, bytes, numbers of ports."""
     ran_s = now - (task.launched_at if task.running_since is None else task.running_since)
-    wasted = task.framework.wasted_resource_s
+    accounts = (task.framework.wasted_resource_s, c.wasted_resource_s)
     scalars = task.resources.scalars
     for name, amount in task.resources.quantities().items():
         units = amount / 1000 if name in scalars and name not in BYTE_SCALARS else amount
-        wasted[name] = wasted.get(name, 0.0) + units * ran_s
+        for wasted in accounts:
+            wasted[name] = wasted.get(name, 0.0) + units * ran_s
 
 
 def remember(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:

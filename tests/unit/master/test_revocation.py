@@ -296,6 +296,39 @@ def _offers(framework: FrameworkPeer) -> list[m.Offer]:
     return offers
 
 
+@pytest.mark.usefixtures("long_slots")
+def test_decline_storms_of_others_do_not_keep_a_guarantee_from_its_framework() -> None:
+    """Mesos: QuotaAgainstStarvation; and an incapable framework does not stop the loop (MESOS-9554)."""
+    cluster = cluster_with(Policy({"prod": guarantee("cpus=4,mem=4G")}))
+    stormy = [cluster.framework(f"stormy{n}") for n in range(5)]
+    stormy[0].send(m.SetFilters(m.Filters(attributes_exist=["nowhere"])))
+    slave = cluster.slave("cpus=4,mem=4G")
+    prod = cluster.framework("prod", role="prod")
+    prod_offers = 0
+    for _ in range(10):
+        for framework in stormy:
+            framework.decline(*_offers(framework), refuse_seconds=0.0)
+        prod_offers += len(_offers(prod))
+        cluster.advance(1.0)
+    assert prod_offers == 1, "it was offered the slave as soon as somebody declined, and holds the offer"
+    assert not stormy[0].inbox
+    assert len(cluster.core.cluster.slaves[slave.slave_id].offers) == 1
+
+
+@pytest.mark.usefixtures("long_slots")
+def test_the_search_for_victims_becomes_seldom_while_there_are_none() -> None:
+    cluster, _, _, prod = greedy_and_prod()
+    prod.send(m.SetFilters(m.Filters(attributes_exist=["ssd"])))
+    tries = []
+    shortages = cluster.core.cluster.shortages
+    for _ in range(400):
+        cluster.advance(1.0)
+        shortages = cluster.core.cluster.shortages
+        tries.append(shortages[prod.framework_id].next_try_at)
+    assert len(set(tries)) <= 12
+    assert shortages[prod.framework_id].pause_s == 60.0
+
+
 # -- Limits -------------------------------------------------------------------------------------------------------------
 
 

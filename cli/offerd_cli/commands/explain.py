@@ -1,0 +1,27 @@
+"""`offerd explain`: why a framework has no more than it has."""
+
+from __future__ import annotations
+
+import click
+
+from offerd_cli.options import json_option, master_option
+
+
+@click.command(short_help="Why a framework has no more than it has.")
+@click.argument("framework")
+@master_option
+@json_option
+def command(*, framework: str, master: str, as_json: bool) -> None:
+    """FRAMEWORK (id or name): its share beside its fair one, for how long it has been under it, and what keeps each slave
+    from it: in use, filtered, declined, the part for long tasks full, less free than the minimum offer.
+    """
+    from offerd.operator import OperatorClient
+    from offerd_cli import explaining, render
+    from offerd_cli.documents import print_document
+
+    with OperatorClient(master) as client:
+        explanation = client.explain_framework(framework)
+    if as_json:
+        print_document(explaining.explanation_document(explanation))
+    else:
+        explaining.print_explanation(render.console(), explanation)

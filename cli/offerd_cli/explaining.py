@@ -1,0 +1,78 @@
+"""What `offerd explain` prints, for people and for programs."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from offerd.operator_messages import Explanation
+from offerd_cli.documents import Document, quantities_document, resources_document
+from offerd_cli.render import resources_text
+from offerd_cli.units import format_duration, format_quantity
+
+
+def explanation_document(found: Explanation) -> Document:
+    return {
+        "framework_id": found.framework_id,
+        "name": found.name,
+        "role": found.role,
+        "state": found.state,
+        "needs_offers": found.needs_offers,
+        "share": found.share,
+        "fair_share": found.fair_share,
+        "under_share_s": found.under_share_s,
+        "guaranteed": resources_document(found.guaranteed),
+        "under_guarantee_s": found.under_guarantee_s,
+        "limit_room": None if found.limit_room is None else quantities_document(found.limit_room),
+        "revoking": found.revoking,
+        "being_revoked": found.being_revoked,
+        "causes": [{"why": cause.why, "slaves": cause.slaves, "text": cause.text} for cause in found.causes],
+    }
+
+
+def print_explanation(console: Console, found: Explanation) -> None:
+    """A few lines on what is due to it, and a table of what keeps the slaves from it."""
+    console.print(Text.assemble((found.framework_id, "bold"), f" {found.name}, role {found.role}"))
+    for line in _lines(found):
+        console.print(line)
+    if not found.causes:
+        console.print("the cluster has no slaves; start one: offerd slave")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
+    table.add_column("SLAVES", justify="right")
+    table.add_column("WHY", overflow="fold")
+    for cause in found.causes:
+        table.add_row(str(cause.slaves), cause.text)
+    console.print(table)
+
+
+def _lines(found: Explanation) -> list[Text]:
+    share = f"it holds {found.share:.1%}; its fair share is {found.fair_share:.1%}"
+    if found.state != "active":
+        lines = [Text(f"{share}; it is {found.state}, so it is offered nothing")]
+    elif not found.needs_offers:
+        lines = [Text(f"{share}; it has said that it needs no offers")]
+    elif found.under_share_s is None:
+        lines = [Text(f"{share}: it has its part")]
+    else:
+        lines = [
+            Text.assemble(f"{share}: ", (f"under it for {format_duration(found.under_share_s)}", "yellow"))
+        ]
+    if found.guaranteed:
+        line = Text(f"guaranteed to it: {resources_text(found.guaranteed)}")
+        if found.under_guarantee_s is not None:
+            line.append(f"; under that for {format_duration(found.under_guarantee_s)}", "yellow")
+        lines.append(line)
+    if found.revoking:
+        lines.append(Text(f"{found.revoking} tasks of others have notice to make room for it"))
+    if found.being_revoked:
+        lines.append(
+            Text(f"{found.being_revoked} tasks of its own have notice to make room for others", "yellow")
+        )
+    if found.limit_room is not None:
+        room = ", ".join(
+            f"{format_quantity(name, amount)} {name}" for name, amount in found.limit_room.items()
+        )
+        lines.append(Text(f"its limit lets it hold {room} more"))
+    return lines

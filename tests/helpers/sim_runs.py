@@ -1,0 +1,40 @@
+"""How a simulated cluster is run to its end, and what must be true of it then."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from helpers.sim_cluster import World
+
+
+def settle(world: World) -> None:
+    """All tasks ended, and everything given back."""
+    world.run(lambda: all(len(s.ended) == len(s.tasks) for s in world.schedulers), limit_s=3_000)
+    world.run(lambda: not any(node.core.state.tasks for node in world.slaves if node.up), limit_s=3_000)
+
+
+@contextlib.contextmanager
+def under_faults(world: World, seed: int) -> Iterator[None]:
+    """Faults at random times first; what fails in them or in the block says which seed repeats it."""
+    try:
+        for _ in range(world.random.randrange(3, 12)):
+            until = world.now + world.random.uniform(0.05, 4.0)
+            world.at(until - world.now, lambda: None)
+            world.run(lambda until=until: world.now >= until, limit_s=10.0)  # type: ignore[misc]
+            world.fault()
+        yield
+    except AssertionError as error:
+        raise AssertionError(f"seed {seed}: {error}") from error
+
+
+def check(world: World, seed: int) -> None:
+    """Every task ended once for its scheduler, and began at most once."""
+    for scheduler in world.schedulers:
+        assert not scheduler.errors, f"seed {seed}"
+        for task_id, statuses in scheduler.ended.items():
+            assert len(statuses) == 1, (
+                f"seed {seed}: {task_id} ended {[(s.state, s.reason) for s in statuses]}"
+            )
+    starts = [task_id for node in world.slaves for _, task_id in node.ran]
+    assert len(starts) == len(set(starts)), f"seed {seed}: a task was started twice"

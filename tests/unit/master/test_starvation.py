@@ -1,0 +1,123 @@
+"""How long a framework has been under its share, and why: what `offerd explain` asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from helpers.master_harness import ClusterHarness, task
+from offerd import messages as m
+from offerd import operator_messages as om
+from offerd.resources import Resources
+from offerd_master.allocation.policy import Policy, Terms
+
+
+def explained(cluster: ClusterHarness, name: str = "poor") -> om.Explanation:
+    operator = cluster.operator()
+    operator.send(om.ExplainFramework(name))
+    return operator.take(om.Explanation)
+
+
+def causes(cluster: ClusterHarness, name: str = "poor") -> dict[str, int]:
+    return {cause.why: cause.slaves for cause in explained(cluster, name).causes}
+
+
+def with_a_rich_framework(**settings: Any) -> ClusterHarness:
+    """One slave, all of it in the hands of a framework called rich."""
+    cluster = ClusterHarness(**settings)
+    cluster.slave("cpus=4,mem=4G")
+    rich = cluster.framework("rich")
+    rich.accept(rich.offer(), tasks=[task("t1", "cpus=4,mem=4G")])
+    return cluster
+
+
+def test_how_long_it_has_been_under_its_share() -> None:
+    cluster = with_a_rich_framework()
+    poor = cluster.framework("poor")
+    cluster.advance(20.0)
+    found = explained(cluster)
+    assert (found.share, found.fair_share) == (0.0, 0.5)
+    assert found.under_share_s is not None
+    assert 15.0 <= found.under_share_s <= 20.0, "to within a round of pings"
+    assert [(cause.why, cause.slaves) for cause in found.causes] == [("in_use", 1)]
+    assert explained(cluster, "rich").under_share_s is None
+    poor.send(m.SetNeedsOffers(False))
+    cluster.advance(5.0)
+    found = explained(cluster)
+    assert (found.under_share_s, found.needs_offers) == (None, False)
+    poor.send(m.SetNeedsOffers(True))
+    assert explained(cluster).under_share_s == 0.0, "it begins anew"
+
+
+def test_status_says_who_is_under_its_share() -> None:
+    cluster = with_a_rich_framework()
+    cluster.framework("poor")
+    cluster.advance(11.0)
+    operator = cluster.operator()
+    operator.send(om.GetFrameworks())
+    under = {f.name: f.under_share_s is not None for f in operator.take(om.Frameworks).frameworks}
+    assert under == {"rich": False, "poor": True}
+
+
+def test_every_slave_stands_under_what_keeps_it_from_the_framework() -> None:
+    policy = Policy(frameworks={"poor": Terms(limit=Resources.of(cpus=100))})
+    cluster = ClusterHarness(policy=policy, minimum_offer=Resources.of(cpus=1))
+    poor = cluster.framework("poor")
+    other = cluster.framework("other")
+    other.send(m.SetNeedsOffers(False))
+    assert causes(cluster) == {}
+    cluster.slave("cpus=4,mem=4G")
+    assert causes(cluster) == {"offered": 1}
+    poor.decline(poor.offer(), refuse_seconds=1000.0)
+    assert causes(cluster) == {"no_offer_fits": 1}
+    other.send(m.SetNeedsOffers(True))
+    other.accept(other.offer(), tasks=[task("t1", "cpus=3.5,mem=1G")], refuse_seconds=0.0)
+    assert causes(cluster) == {"minimum_offer_not_free": 1}
+    cluster.slave("cpus=2,mem=2G", attributes={"old": "yes"})
+    poor.decline(poor.offer(), refuse_seconds=1000.0)
+    assert causes(cluster) == {"minimum_offer_not_free": 1, "offered_to_others": 1}
+    poor.send(m.SetFilters(m.Filters(attributes={"old": "no"})))
+    assert causes(cluster) == {"filtered": 2}
+
+
+def test_the_part_for_long_tasks_is_named_where_it_is_full() -> None:
+    cluster = ClusterHarness()
+    cluster.slave("cpus=4,mem=4G")
+    other = cluster.framework("other")
+    other.accept(other.offer(), tasks=[task("t1", "cpus=2,mem=2G", time_limit_s=None)])
+    other.send(m.SetNeedsOffers(False))
+    other.decline(*other.offers())
+    poor = cluster.framework("poor")
+    poor.decline(poor.offer(), refuse_seconds=1000.0)
+    assert causes(cluster) == {"long_task_cap_reached": 1}
+
+
+def test_a_limit_and_filters_that_ask_for_more_than_is_free_are_named() -> None:
+    cluster = ClusterHarness(policy=Policy({"small": Terms(limit=Resources.of(cpus=1))}))
+    poor = cluster.framework("poor", role="small")
+    cluster.slave("cpus=4,mem=4G")
+    poor.accept(poor.offer(), tasks=[task("t1", "cpus=1,mem=1G")])
+    assert causes(cluster) == {"limit_reached": 1}
+    assert explained(cluster).limit_room == {"cpus": 0}
+    poor.send(m.SetFilters(m.Filters(minimum=Resources.of(cpus=4))))
+    assert causes(cluster) == {"filters_ask_for_more": 1}
+
+
+def test_what_is_guaranteed_and_what_is_being_done_about_it() -> None:
+    policy = Policy(frameworks={"poor": Terms(guarantee=Resources.of(cpus=2))})
+    cluster = with_a_rich_framework(policy=policy)
+    cluster.framework("poor")
+    cluster.advance(8.0)
+    found = explained(cluster)
+    assert found.guaranteed == Resources.of(cpus=2)
+    assert found.under_guarantee_s is not None
+    assert found.under_guarantee_s >= 5.0
+    assert (found.revoking, explained(cluster, "rich").being_revoked) == (1, 1)
+
+
+def test_a_framework_is_asked_for_by_id_or_by_a_name_that_only_one_has() -> None:
+    cluster = ClusterHarness()
+    first = cluster.framework("poor")
+    assert explained(cluster, first.framework_id).name == "poor"
+    cluster.framework("poor")
+    assert explained(cluster).problem.startswith("several frameworks are called poor: F-a-0001, F-a-0002")
+    assert explained(cluster, "nobody").problem == "no framework nobody is registered"
