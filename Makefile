@@ -1,7 +1,7 @@
 # `make demo` and `make test` work as the very first command after `git clone`: they make .venv and install into it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernel check test-nightly bench bench-allocation bench-frameworks fmt clean
+.PHONY: help demo test test-kernel check test-nightly chaos bench bench-failover bench-allocation bench-frameworks fmt clean
 
 BIN := .venv/bin
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */offerd*/__init__.py))
@@ -52,6 +52,15 @@ bench-frameworks: ## measure MapReduce and MPI beside plain tools
 bench-allocation: ## measure the master's core at 50,000 slaves, and a probe among as many simulated ones
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py --suite allocation
+
+chaos: ## kill, freeze, cut, fill, flip and shift clocks for five minutes; a ledger of 10,000 tasks must balance
+	@deploy/bootstrap.sh packages
+	@deploy/bootstrap.sh venv dev
+	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
+
+bench-failover: ## measure fail-over of masters, slaves and schedulers, up to 4,000 slaves
+	@deploy/bootstrap.sh venv dev
+	@$(BIN)/python bench/run.py --suite failover
 
 fmt: ## format the code and mend what the linter can
 	@deploy/bootstrap.sh venv dev

@@ -27,6 +27,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "cluster": ("core", "throughput", "commands", "latency", "memory"),
     "frameworks": ("wordcounts", "locality", "mpi_ranks"),
     "allocation": ("allocation", "simulated_scale"),
+    "failover": ("failover", "readoption"),
 }
 
 

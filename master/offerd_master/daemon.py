@@ -55,7 +55,7 @@ class MasterOptions:
     """How to run a master. `port` 0 takes a free one; `address_file` gets `HOST:PORT` once it listens.
 
     `zookeeper`: stand for election there, and lead only when elected; others are told to come to `advertise_ip` ("" = `ip`,
-    or where that is every address, the host's own).
+    or where that is every address, the host's own) and `advertise_port` (0 = the port it listens on).
     `insecure` allows an `ip` other than a loopback one: there are no keys yet, so whoever reaches it may command it.
     """
 
@@ -66,6 +66,7 @@ class MasterOptions:
     zookeeper: ZooKeeperAddress | None = None
     session_timeout_s: float = SESSION_TIMEOUT_S
     advertise_ip: str = ""
+    advertise_port: int = 0
     settings: Settings = field(default_factory=Settings)
 
 
@@ -145,6 +146,7 @@ class Master:
 
     def _stand(self, options: MasterOptions, zookeeper: ZooKeeperAddress) -> Election:
         ip, _, port = self.address.rpartition(":")
+        port = str(options.advertise_port or port)
         ip = options.advertise_ip or (_own_ip() if ip == "0.0.0.0" else ip)
         node = describe_master(
             f"{ip}:{port}-{os.getpid()}", f"{ip}:{port}", socket.gethostname(), __version__

@@ -18,10 +18,11 @@ class Settings:
     offered together. `repeat_pace_s`: how soon what a framework declined for no time at all is offered to it again,
     unless more has become free. `reconnect_grace_s`: how long a framework may be silent whatever its failover time-out
     (a peer gets a new routing id with every connection, so a broken one looks like an end). `adoption_grace_s`: how
-    long a new master waits for the schedulers and slaves of the one before it to return. `recovery_quiet_s`: so long none of
-    them may have come before it makes offers, but for no longer than `recovery_window_s` after its start. `revoke_after_s`: how
-    long a framework that wants offers is under its guarantee before tasks of others are revoked for it; `revoke_grace_s`: from
-    the notice to the kill.
+    long a new master waits for the schedulers and slaves of the one before it to return.
+    `recovery_quiet_s`: so long none of them may have come before it makes offers, but for no longer than
+    `recovery_window_s` after its start. `staging_doubt_s`: how long a launched task may be silent before its slave is
+    asked to say hello again. `revoke_after_s`: how long a framework that wants offers is under its guarantee before tasks
+    of others are revoked for it; `revoke_grace_s`: from the notice to the kill.
     """
 
     offer_timeout_s: float = 30.0
@@ -34,6 +35,7 @@ class Settings:
     recovery_quiet_s: float = 1.0
     recovery_window_s: float = 10.0
     missing_task_grace_s: float = 10.0
+    staging_doubt_s: float = 30.0
     revoke_after_s: float = 5.0
     revoke_grace_s: float = 30.0
     minimum_offer: Resources = field(default_factory=lambda: Resources.of(cpus="0.001", mem="1M"))

@@ -153,6 +153,7 @@ class SchedulerCore:
         self._ended_before: dict[TaskID, None] = {}
         # Live tasks not heard of since the registration was renewed.
         self._doubtful: set[TaskID] = set()
+        self._silent: set[TaskID] = set()
         self._unacknowledged: dict[SlaveID, list[UpdateID]] = {}
         self._handlers: dict[type, Callable[[Any, float], list[Action]]] = {
             StatusUpdate: self._status_update,
@@ -495,6 +496,18 @@ class SchedulerCore:
     def _forget(self, now: float) -> None:
         self._ended_before, self._ended = self._ended, {}
         self._forget_at = now + REMEMBER_ENDED_S
+        self._doubt_silent(now)
+
+    def _doubt_silent(self, now: float) -> None:
+        """Tasks of which nothing was heard for one round at least: what launched them, or what was said of them, may have been
+        lost on a connection that never broke.
+        """
+        silent = {task_id for task_id, sequence in self._live.items() if not sequence}
+        if overdue := silent & self._silent:
+            self._doubtful |= overdue
+            if self._reconcile_at is None:
+                self._reconcile_at = now
+        self._silent = silent
 
     def _revocation_notice(self, message: RevocationNotice, now: float) -> list[Action]:
         return [Call("revocation_notice", (message.task_ids, message.grace_s))]

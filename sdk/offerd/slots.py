@@ -23,8 +23,8 @@ def long_quantities(total: Resources, fraction: float) -> dict[str, int]:
 
     `fraction` is read as the decimal a person wrote: 0.29 of 100 is 29, not the 28 of binary floating point.
     """
-    exact = _exactly(fraction)
-    return {name: int(amount * exact) for name, amount in total.quantities().items()}
+    numerator, denominator = _exactly(fraction).as_integer_ratio()
+    return {name: amount * numerator // denominator for name, amount in total.quantities().items()}
 
 
 @lru_cache(maxsize=64)

@@ -25,6 +25,8 @@ HIGH_WATER_FRAMES = 10_000
 """Frames queued for one peer before it counts as too slow."""
 HEARTBEAT_INTERVAL_MS = 5_000
 HEARTBEAT_TIMEOUT_MS = 15_000
+BACKLOG = 4096
+"""Connections not accepted yet: after a fail-over thousands come at once; one that finds no room tries again a second later."""
 RECONNECT_MS = 20
 RECONNECT_MAX_MS = 1_000
 DRAIN_LIMIT = 256
@@ -158,6 +160,7 @@ class Server(Generic[M]):
         self.socket = context.socket(zmq.ROUTER)
         _configure(self.socket)
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self.socket.setsockopt(zmq.BACKLOG, BACKLOG)
         try:
             self.socket.bind(address)
         except zmq.ZMQError as error:

@@ -1,8 +1,11 @@
 """A whole cluster in one process and one seed: the real cores of master, slaves and schedulers, and a world made of lists.
 
 Links are what ZeroMQ over TCP is: in order, delayed, and either whole or broken. A broken link loses what is under way in
-both directions and gives the client another routing id. Daemons die between their turns and come back: a slave with what
-it has written down, a master with nothing, one epoch later. Executors are modelled after the SDK's driver.
+both directions and gives the client another routing id. One direction may be cut alone: then what goes there is lost, until
+the heartbeat finds the link broken, or not at all. With `repeats`, messages that are sent until answered also arrive twice,
+and late. Daemons die between their turns and come back: a slave with what it has written down (or rebooted, with nothing
+running), a master with nothing, one epoch later. A master may also be deposed without knowing it: for a while it serves those
+who have not heard of the next one. Executors are modelled after the SDK's driver.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from helpers.invariants import check_invariants, check_revocations
+from helpers.sim_link import Link
 from offerd import codec
 from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, PeerID, SlaveID, TaskID
@@ -24,6 +28,7 @@ from offerd.scheduler_core import Send as SchedulerSend
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.core.actions import Drop as MasterDrop
+from offerd_master.core.actions import LaterEpochSeen
 from offerd_master.core.actions import Send as MasterSend
 from offerd_master.core.events import PeerLost, Received
 from offerd_master.core.master import MasterCore
@@ -67,14 +72,20 @@ class World:
         rules: Rules | None = None,
         *,
         checks_often: bool = True,
+        repeats: bool = False,
+        patience_s: float = 0.0,
     ) -> None:
         self.random = random.Random(seed)
         self.rules = rules or Rules()
         self.checks_often = checks_often
         self.revoked = 0
+        self.repeats = repeats
+        self.patience_s = patience_s
         self.now = 100.0
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
+        self.epoch = 0
+        self.deposed: list[MasterNode] = []
         self.master = MasterNode(self)
         self.slaves = [SlaveNode(self, i) for i in range(slaves)]
         self.schedulers = [SchedulerNode(self, i, tasks) for i in range(schedulers)]
@@ -115,40 +126,31 @@ class World:
         else:
             self.random.choice(self.slaves).kill_executor()
 
+    def worse_fault(self) -> None:
+        """Also what is rarer: one direction cut, a long silence, a reboot, two masters that both act."""
+        choice = self.random.random()
+        if choice < 0.25:
+            link = self.random.choice(self.clients()).link
+            link.cut(self.random.choice([True, False]), self.random.uniform(1.0, 60.0))
+        elif choice < 0.4:
+            link = self.random.choice(self.clients()).link
+            for upwards in (True, False):
+                link.cut(upwards, self.random.uniform(1.0, 60.0))
+        elif choice < 0.5:
+            self.random.choice(self.slaves).crash(reboots=True)
+        elif choice < 0.7:
+            self.depose()
+        else:
+            self.fault()
 
-class Link:
-    """A client's connection to the master."""
-
-    def __init__(self, world: World, client: SlaveNode | SchedulerNode) -> None:
-        self.world = world
-        self.client = client
-        self.generation = 0
-        self._last = {True: 0.0, False: 0.0}
-
-    @property
-    def peer(self) -> PeerID:
-        return PeerID(f"{self.client.name}#{self.generation}".encode())
-
-    def up(self, message: m.Message) -> None:
-        (decoded,) = codec.to_master.decode(next(codec.frames([message])))[1]
-        peer = self.peer
-        self._carry(True, lambda: self.world.master.receive(peer, decoded))
-
-    def down(self, message: m.Message, epoch: int) -> None:
-        reader = self.client.codec
-        _, (decoded,) = reader.decode(next(codec.frames([message], epoch)))
-        self._carry(False, lambda: self.client.receive(epoch, decoded))
-
-    def _carry(self, upwards: bool, arrive: Callable[[], None]) -> None:
-        generation = self.generation
-        when = max(self.world.now + self.world.random.uniform(0.0001, 0.01), self._last[upwards])
-        self._last[upwards] = when
-        self.world.at(when - self.world.now, lambda: arrive() if generation == self.generation else None)
-
-    def break_(self) -> None:
-        before = self.peer
-        self.generation += 1
-        self.world.at(0.01, lambda: self.world.master.peer_lost(before))
+    def depose(self) -> None:
+        """Another master leads. The old one does not know it yet, and neither do its peers, each for a time of its own."""
+        old = self.master
+        self.deposed.append(old)
+        self.master = MasterNode(self)
+        for client in self.clients():
+            self.at(self.random.uniform(0.0, 3.0), client.link.follow)
+        self.at(4.0, old.stop)
 
 
 class MasterNode:
@@ -159,19 +161,28 @@ class MasterNode:
         self.epoch = 0
         self._ticking = False
         self._turns = 0
+        self._stopped = False
         self.restart()
 
+    def stop(self) -> None:
+        """Its lease is over."""
+        self._stopped = True
+
     def restart(self) -> None:
-        self.epoch += 1
+        self.world.epoch += 1
+        self.epoch = self.world.epoch
         rules = self.world.rules
         allocator = rules.module(rules.settings.policy)
         name = f"master{self.epoch}"
         self.core = MasterCore(rules.settings, name, self.epoch, allocator, self.world.now)
-        for client in self.world.clients():
-            client.link.generation += 1
+        if getattr(self.world, "master", self) is self:
+            for client in self.world.clients():
+                client.link.generation += 1
         self._schedule_tick()
 
     def receive(self, peer: PeerID, message: m.Message) -> None:
+        if self._stopped:
+            return
         self._perform(self.core.handle(Received(peer, message), self.world.now))
         self._schedule_tick()
 
@@ -186,6 +197,8 @@ class MasterNode:
 
     def _tick(self) -> None:
         self._ticking = False
+        if self._stopped:
+            return
         actions = self.core.tick(self.world.now)
         self.world.revoked += check_revocations(self.core, actions)
         self._perform(actions)
@@ -201,7 +214,9 @@ class MasterNode:
             if isinstance(action, MasterSend):
                 client = clients.get(action.peer)
                 if client is not None:
-                    client.link.down(action.message, self.epoch)
+                    client.link.down(action.message, self.epoch, self)
+            elif isinstance(action, LaterEpochSeen):
+                self._stopped = True
             else:
                 assert not isinstance(action, MasterDrop), action
         if self.world.checks_often:
@@ -243,6 +258,7 @@ class SlaveNode:
         self.executors: dict[ContainerID, FakeExecutor] = {}
         self.life = 0
         self.up = False
+        self.rebooted = False
         self.ran: list[tuple[str, TaskID]] = []  # every start of a task on this host
         self._ticking = False
 
@@ -252,7 +268,9 @@ class SlaveNode:
         containers = [
             RecoveredContainer(c, self.executors[i].alive, ExitRecord(1)) for i, c in self.checkpoints.items()
         ]
-        recovered = Recovered(self.slave_id, self.saved_epoch, False, containers, list(self.disk))
+        slave_id = SlaveID("") if self.rebooted else self.slave_id
+        recovered = Recovered(slave_id, self.saved_epoch, self.rebooted, containers, list(self.disk))
+        self.rebooted = False
         incarnation = f"{self.name}-{self.life}"
         self.core = SlaveCore(SlaveSettings(), self.info, incarnation, recovered, self.world.now)
         for executor in self.executors.values():
@@ -261,8 +279,17 @@ class SlaveNode:
                 self._connect(executor)
         self._schedule_tick()
 
-    def crash(self) -> None:
-        """kill -9; somebody starts it again a little later."""
+    def connected(self) -> None:
+        """Its connection to another master stands."""
+        if self.up:
+            self._event(ev.MasterConnected())
+
+    def crash(self, *, reboots: bool = False) -> None:
+        """kill -9; somebody starts it again a little later. A reboot ends everything on its host."""
+        if reboots:
+            self.rebooted = True
+            for executor in self.executors.values():
+                executor.alive = False
         if self.up:
             self.up = False
             self.life += 1
@@ -407,7 +434,13 @@ class SchedulerNode:
         self.name = name = f"framework{number}"
         self.link = Link(world, self)
         role = world.rules.roles[number % len(world.rules.roles)]
-        info = m.FrameworkInfo(name, role=role, executors=[EXECUTOR], failover_timeout_s=600.0)
+        info = m.FrameworkInfo(
+            name,
+            role=role,
+            executors=[EXECUTOR],
+            failover_timeout_s=600.0,
+            unreachable_timeout_s=world.patience_s,
+        )
         self.core = SchedulerCore(info)
         limits = [2.0, 30.0, 60.0, None]
         self.waiting = [
@@ -430,7 +463,13 @@ class SchedulerNode:
             self._have_whim()
 
     def receive(self, epoch: int, message: m.Message) -> None:
-        self._perform(self.core.handle(message, self.world.now))
+        if self.core.obeys(epoch):
+            self._perform(self.core.handle(message, self.world.now))
+
+    def connected(self) -> None:
+        """Its connection to another master stands."""
+        self._perform(self.core.link_changed(False, self.world.now))
+        self._perform(self.core.link_changed(True, self.world.now))
 
     def _have_whim(self) -> None:
         """Now and then it wants other slaves, more at once, or nothing; at last whatever it can get."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from helpers.sim_cluster import World
 
@@ -15,14 +15,14 @@ def settle(world: World) -> None:
 
 
 @contextlib.contextmanager
-def under_faults(world: World, seed: int) -> Iterator[None]:
+def under_faults(world: World, seed: int, fault: Callable[[], None] | None = None) -> Iterator[None]:
     """Faults at random times first; what fails in them or in the block says which seed repeats it."""
     try:
         for _ in range(world.random.randrange(3, 12)):
             until = world.now + world.random.uniform(0.05, 4.0)
             world.at(until - world.now, lambda: None)
             world.run(lambda until=until: world.now >= until, limit_s=10.0)  # type: ignore[misc]
-            world.fault()
+            (fault or world.fault)()
         yield
     except AssertionError as error:
         raise AssertionError(f"seed {seed}: {error}") from error

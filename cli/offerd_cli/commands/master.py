@@ -99,6 +99,9 @@ from offerd_cli.options import DURATION
 @click.option(
     "--advertise-ip", default="", metavar="IP", help="Where others reach this master.  [default: --ip]"
 )
+@click.option(
+    "--advertise-port", type=click.IntRange(0, 65535), default=0, help="The same.  [default: --port]"
+)
 @click.option("--address-file", type=click.Path(path_type=Path), help="Write HOST:PORT here when it listens.")
 @click.option("--die-with-parent", is_flag=True, help="End (as by SIGTERM) when the parent process does.")
 def command(
@@ -121,6 +124,7 @@ def command(
     zk: str,
     zk_session_timeout: float,
     advertise_ip: str,
+    advertise_port: int,
     address_file: Path | None,
     die_with_parent: bool,
 ) -> int:
@@ -165,6 +169,7 @@ def command(
             zookeeper=parse_zookeeper(zk) if zk else None,
             session_timeout_s=zk_session_timeout,
             advertise_ip=advertise_ip,
+            advertise_port=advertise_port,
             settings=settings,
         )
     )

@@ -17,6 +17,8 @@ from offerd_master.core import offers
 from offerd_master.core.state import Cluster, Framework, Standby
 from offerd_master.core.tasks import forget_if_empty
 
+LINE_WAITS_S = 3.0
+"""How long a new master's first in line waits for the scheduler that was active under the last one."""
 MAX_STANDBYS = 100
 """Schedulers that may stand in one line."""
 
@@ -95,12 +97,8 @@ def has_to_wait(
         bool(framework_id)
         and not hello.was_active
         and c.may_return(framework_id, now)
-        and now < _line_opens_at(c)
+        and now < c.started_at + c.settings.recovery_window_s
     )
-
-
-def _line_opens_at(c: Cluster) -> float:
-    return c.started_at + c.settings.recovery_window_s
 
 
 def stand_by(
@@ -120,7 +118,7 @@ def stand_by(
         m.FrameworkStandsBy(framework.framework_id, c.master_id, ahead, c.settings.ping_interval_s),
     )
     if framework.peer is None:
-        c.timers.set(max(now, _line_opens_at(c)), _open_line, framework)
+        c.timers.set(now + LINE_WAITS_S, _open_line, framework)
 
 
 def _open_line(c: Cluster, framework: Framework, now: float) -> None:

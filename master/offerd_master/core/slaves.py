@@ -231,6 +231,7 @@ def _adopt_task(c: Cluster, framework: Framework, slave: Slave, described: Runni
 def _refresh(c: Cluster, task: Task, described: RunningTask, now: float) -> None:
     """A task that both know. A terminal state is not taken over: its status, with the reason, is on its way."""
     task.container_id = described.container_id or task.container_id
+    task.heard_at = now
     if described.state.terminal:
         return
     if described.state is TaskState.RUNNING and task.running_since is None:
@@ -319,6 +320,16 @@ def ping_slaves(c: Cluster, now: float) -> None:
             lose(c, slave, f"it missed {slave.unanswered} pings", now)
         else:
             c.send(slave.peer, m.Ping())
+            if any(_is_overdue(c, task, now) for task in slave.tasks):
+                # What launched it may have been lost on a connection that never broke: its hello will tell.
+                c.send(slave.peer, m.NotRegistered())
+
+
+def _is_overdue(c: Cluster, task: Task, now: float) -> bool:
+    """Whether nothing at all has been heard of a launched task for long."""
+    if task.state is not TaskState.STAGING:
+        return False
+    return now - max(task.launched_at, task.heard_at) > c.settings.staging_doubt_s
 
 
 def unregister_slave(c: Cluster, slave: Slave, message: m.UnregisterSlave, now: float) -> None:

@@ -171,7 +171,7 @@ def test_new_master_promotes_a_standby_when_the_active_one_does_not_come() -> No
     standby = old_scheduler(cluster)
     standby.send(m.RegisterFramework(standby.info, stands_by=True))
     standby.take(m.FrameworkStandsBy)
-    cluster.advance(9.9)
+    cluster.advance(2.9)
     assert standby.inbox == []
     cluster.advance(0.2)
     assert standby.take(m.FrameworkRegistered).promoted

@@ -1,0 +1,121 @@
+"""All that a slave writes down, cut off at every byte and changed at every byte: it costs one object, and the slave starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from offerd import messages as m
+from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
+from offerd.resources import Resources
+from offerd_slave.checkpoint import write_checkpoint
+from offerd_slave.core.recovery import Recovered, RecoveredContainer
+from offerd_slave.core.slave import SlaveCore
+from offerd_slave.journal import Journal
+from offerd_slave.records import ContainerCheckpoint, StatusStored, TaskDelivered
+from offerd_slave.settings import SlaveSettings
+from offerd_slave.workdir import Found, WorkDir
+
+FRAMEWORK = m.FrameworkInfo("f", FrameworkID("F-1"))
+EXECUTOR = m.ExecutorInfo(ExecutorID("e"), module="x")
+CONTAINERS = [ContainerID("c1"), ContainerID("c2")]
+Damage = Callable[[bytes, int], bytes]
+
+
+def cut(data: bytes, position: int) -> bytes:
+    return data[:position]
+
+
+def flip(data: bytes, position: int) -> bytes:
+    changed = bytearray(data)
+    changed[position] ^= 1 << position % 8
+    return bytes(changed)
+
+
+class Bench:
+    """A work directory with a slave's id, two containers and a task in each, one of which has ended unheard."""
+
+    def __init__(self, path: Path) -> None:
+        self.workdir = WorkDir(path)
+        self.journal = Journal(path / "tasks.journal")
+        self.workdir.save_slave(SlaveID("S-1"), "boot", 7, "active")
+        for container_id in CONTAINERS:
+            self.workdir.container(container_id).mkdir()
+            self.workdir.save_container(
+                ContainerCheckpoint(container_id, FRAMEWORK, EXECUTOR, "token", "noop")
+            )
+            task = m.TaskInfo(TaskID(f"t-{container_id}"), Resources.of(cpus=1), EXECUTOR.executor_id)
+            self.journal.append([TaskDelivered(FRAMEWORK.framework_id, container_id, task, 1.0)])
+        ended = m.TaskStatus(TaskID("t-c2"), m.TaskState.FINISHED, 2)
+        self.journal.append([StatusStored(FRAMEWORK.framework_id, CONTAINERS[1], ended)])
+        self.files = [path / "slave.ckpt", path / "tasks.journal"]
+        self.files += [self.workdir.container(container_id) / "container.ckpt" for container_id in CONTAINERS]
+        self.whole = {file: file.read_bytes() for file in self.files}
+
+    def start(self) -> Found:
+        """A slave starts on it: what it finds, of which its core must be able to begin."""
+        found = self.workdir.read(self.journal)
+        slave = found.slave
+        recovered = Recovered(
+            SlaveID("") if slave is None else slave.slave_id,
+            0 if slave is None else slave.epoch,
+            containers=[RecoveredContainer(checkpoint, True) for checkpoint in found.containers],
+            records=found.records,
+            orphans=[c for c in CONTAINERS if c not in {found.container_id for found in found.containers}],
+        )
+        core = SlaveCore(SlaveSettings(), m.SlaveInfo("h", Resources.of(cpus=4)), "run", recovered, 2.0)
+        core.tick(2.0)
+        return found
+
+    def mend(self, file: Path) -> None:
+        file.write_bytes(self.whole[file])
+        for quarantined in self.workdir.quarantine.iterdir():
+            quarantined.unlink()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.journal.close()
+    made.workdir.release()
+
+
+@pytest.mark.parametrize("damage", [cut, flip])
+def test_any_damage_to_a_checkpoint_sets_one_object_aside_and_the_slave_starts(
+    bench: Bench, damage: Damage
+) -> None:
+    for file in bench.files:
+        if file.suffix != ".ckpt":
+            continue
+        for position in range(len(bench.whole[file])):
+            file.write_bytes(damage(bench.whole[file], position))
+            found = bench.start()
+            assert len(found.complaints) == 1, (file, position)
+            assert (found.slave is None) + (2 - len(found.containers)) == 1, (file, position)
+            assert len(found.records) == 3
+            assert len(list(bench.workdir.quarantine.iterdir())) == 1
+            assert not file.exists()
+            bench.mend(file)
+
+
+@pytest.mark.parametrize("damage", [cut, flip])
+def test_any_damage_to_the_journal_costs_the_records_that_it_hits(bench: Bench, damage: Damage) -> None:
+    file = bench.workdir.path / "tasks.journal"
+    for position in range(len(bench.whole[file])):
+        file.write_bytes(damage(bench.whole[file], position))
+        found = bench.start()
+        assert found.slave is not None
+        assert len(found.containers) == 2
+        assert len(found.records) >= 2 or damage is cut
+        bench.mend(file)
+
+
+def test_checkpoint_of_a_newer_format_or_another_type_is_set_aside_like_a_damaged_one(bench: Bench) -> None:
+    file = bench.workdir.container(CONTAINERS[0]) / "container.ckpt"
+    write_checkpoint(file, FRAMEWORK)
+    found = bench.start()
+    assert [container.container_id for container in found.containers] == [CONTAINERS[1]]
+    assert len(found.complaints) == 1
