@@ -16,7 +16,7 @@ from rich.text import Text
 
 from offerd.errors import OfferdError
 from offerd.messages import TaskState
-from offerd_cli import doctor, render
+from offerd_cli import doctor, mpi_demo, render
 from offerd_cli.local_cluster import LocalCluster
 from offerd_cli.shares import Shares
 from offerd_cli.sweep import members
@@ -46,7 +46,7 @@ def demonstrate(slaves: int, isolation: str) -> int:
     """Run the demo; returns the exit status."""
     out = render.console()
     began = time.monotonic()
-    out.print(Text("offerd: a cluster on this host, and two frameworks that share it\n", style="bold"))
+    out.print(Text("offerd: a cluster on this host, and frameworks that share it\n", style="bold"))
     sources = library_sources()
     size = sum(path.stat().st_size for path in sources)
     _step(out, "input", f"Python's standard library: {len(sources)} files, {format_bytes(size)}")
@@ -57,9 +57,11 @@ def demonstrate(slaves: int, isolation: str) -> int:
         alone = _alone(out, sources)
         _put(out, cluster, sources)
         with Shares(cluster.address) as shares:
+            heat = _begin_heat(out, cluster)
             counts = _side_by_side(out, cluster)
+            heat_agrees = heat is None or _check_heat(out, heat)
         out.print()
-        all_agree = _compare(out, alone, counts)
+        all_agree = _compare(out, alone, counts) and heat_agrees
         _where_tasks_ran(out, cluster)
         shares.draw(out)
     stopping = time.monotonic()
@@ -175,6 +177,26 @@ def _side_by_side(out: Console, cluster: LocalCluster) -> dict[str, Timed]:
         out, "", f"functions: {summary.maps} maps, {locality}, cluster {summary.utilization:.0%} used by them"
     )
     return {COMMANDS: Timed(read_counts(by_commands), seconds), FUNCTIONS: by_functions}
+
+
+def _begin_heat(out: Console, cluster: LocalCluster) -> mpi_demo.Heat | None:
+    """A rigid job beside the elastic ones: all of its ranks, or none."""
+    if missing := mpi_demo.missing():
+        _step(out, "MPI", missing, "dim")
+        return None
+    _step(
+        out,
+        "MPI",
+        f"$ offerd mpi {' '.join(mpi_demo.options(cluster))} -- ./heat {mpi_demo.POINTS} {mpi_demo.STEPS}",
+        "dim",
+    )
+    return mpi_demo.begin(cluster)
+
+
+def _check_heat(out: Console, heat: mpi_demo.Heat) -> bool:
+    said, agrees = heat.check()
+    _step(out, "MPI", f"{'✓ the same' if agrees else '✗ NOT the same'} plate as by one process: {said}")
+    return agrees
 
 
 def _offerd(cluster: LocalCluster, *words: str) -> subprocess.Popen[bytes]:

@@ -19,7 +19,7 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 COMMANDS = {
-    "demo": "Two frameworks side by side on a cluster on this host, checked.",
+    "demo": "MapReduce and MPI side by side on a cluster on this host, checked.",
     "local": "A whole cluster on this host, until Ctrl-C.",
     "run": "Run a command on the cluster and stream its output.",
     "map": "Run a command once per argument, as xargs does, on the cluster.",

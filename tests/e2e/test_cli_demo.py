@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 
 from helpers.cli import offerd
+from helpers.mpi import need_mpich
 
 
 @pytest.mark.slow
 def test_the_demo_counts_the_same_three_times_and_leaves_nothing() -> None:
+    need_mpich()
     done = offerd(None, "demo")
     text = done.stdout.decode()
     assert done.returncode == 0, text + done.stderr.decode()
     assert text.count("✓ the same count, word for word") == 2
+    assert "✓ the same plate as by one process" in text
     assert "isolation       " in text
     assert all(f"slave-{number} " in text for number in (1, 2, 3))
     assert "CPUS HELD OVER TIME" in text

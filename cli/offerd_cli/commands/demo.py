@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.command(short_help="Two frameworks side by side on a cluster on this host, checked.")
+@click.command(short_help="MapReduce and MPI side by side on a cluster on this host, checked.")
 @click.option("--slaves", type=click.IntRange(1, 50), default=3, show_default=True, help="How many.")
 @click.option(
     "--isolation",
@@ -18,7 +18,8 @@ def command(*, slaves: int, isolation: str) -> int:
     """Start a cluster on this host, count the words of Python's standard library on it, stop it again.
 
     The same count three times: in this process, and by two MapReduce frameworks that share the cluster, one of shell commands,
-    one of Python functions. Exit status 1 if they differ, or if anything stays behind.
+    one of Python functions; beside them an MPI job, where MPICH is installed. Exit status 1 if results differ, or if anything
+    stays behind.
     """
     from offerd_cli.demonstration import demonstrate
 

@@ -185,10 +185,8 @@ class MpiFramework(offerd.Scheduler):
                     self._launch(action)
                 case a.DeclineOffers(offer_ids, refuse_s):
                     driver.decline_offer(offer_ids, refuse_s)
-                case a.AskForOffers(minimum):
-                    if minimum is not None:
-                        driver.set_filters(offerd.Filters(minimum=minimum))
-                    driver.set_needs_offers(minimum is not None)
+                case a.AskForOffers(wanted):
+                    driver.set_needs_offers(wanted)
                 case a.KillTasks(task_ids, grace_s):
                     for task_id in task_ids:
                         driver.kill_task(task_id, grace_s)

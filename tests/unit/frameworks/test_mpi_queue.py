@@ -110,10 +110,10 @@ def test_several_offers_of_one_slave_make_one_share() -> None:
 
 def test_offers_are_asked_for_while_a_job_waits_and_not_when_the_queue_is_empty() -> None:
     queue = Queue()
-    assert queue(e.Submitted(job(1))) == [a.AskForOffers(NEED)]
+    assert queue(e.Submitted(job(1))) == [a.AskForOffers(True)]
     actions = queue(e.OffersCame([offer(1, 1), offer(2, 1)]))
     assert of_kind(a.DeclineOffers, actions) == [a.DeclineOffers((OfferID("o2"),), 0.0)]
-    assert actions[-1] == a.AskForOffers(None)
+    assert actions[-1] == a.AskForOffers(False)
 
 
 def test_a_part_of_a_gang_is_held_and_completed() -> None:
@@ -133,10 +133,10 @@ def test_a_part_that_does_not_grow_is_given_back_after_the_hold_time_and_asked_f
     actions = queue.tick(HOLD_S)
     assert actions[0] == a.DeclineOffers((OfferID("o1"),), 0.0)
     assert "room for 2 of 4 ranks" in of_kind(a.Tell, actions)[0].text
-    assert actions[-1] == a.AskForOffers(None)
+    assert actions[-1] == a.AskForOffers(False)
     until = queue.core.next_deadline()
     assert HOLD_S < until <= HOLD_S + FIRST_PAUSE_S
-    assert queue.tick(until) == [a.AskForOffers(NEED)]
+    assert queue.tick(until) == [a.AskForOffers(True)]
 
 
 def test_progress_prolongs_the_hold() -> None:
@@ -161,11 +161,23 @@ def test_pauses_grow_while_a_gang_cannot_be_completed() -> None:
     assert pauses[-1] > 4 * pauses[0]
 
 
-def test_an_offer_without_room_for_a_rank_is_not_held() -> None:
+def test_an_offer_that_lacks_something_altogether_is_not_held() -> None:
     queue = Queue()
     queue(e.Submitted(job(2, time_limit_s=None)))
     actions = queue(e.OffersCame([offer(1, 4, long_slots=0), offer(2, 1)]))
     assert [action.offer_ids for action in of_kind(a.DeclineOffers, actions)] == [("o1",)]
+
+
+def test_parts_of_a_slave_that_become_free_one_after_another_make_room_for_a_rank() -> None:
+    queue = Queue()
+    half = offerd.Resources.of(cpus="0.5", mem="1G")
+    parts = [
+        offerd.Offer(OfferID(f"p{number}"), SlaveID("s1"), "slave-1", half, short_limit_s=60.0)
+        for number in range(2)
+    ]
+    assert queue(e.Submitted(job(1)), e.OffersCame(parts[:1])) == [a.AskForOffers(True)]
+    (start,) = of_kind(a.StartHydra, queue(e.OffersCame(parts[1:])))
+    assert start.shares[0].offer_ids == ("p0", "p1")
 
 
 def test_a_rescinded_offer_is_not_counted_on() -> None:
@@ -190,7 +202,7 @@ def test_nothing_starts_before_the_guarantee_is_known() -> None:
         *core.handle(e.Submitted(job(1)), 0.0),
         *core.handle(e.OffersCame([offer(1, 4)]), 0.0),
     ]
-    assert actions == [a.AskForOffers(NEED)]
+    assert actions == [a.AskForOffers(True)]
     assert of_kind(a.StartHydra, core.handle(e.GuaranteeKnown(offerd.Resources()), 0.1))
 
 
@@ -205,10 +217,10 @@ def test_a_job_beyond_the_guarantee_is_refused_with_both_amounts() -> None:
 def test_running_jobs_together_never_exceed_the_guarantee() -> None:
     queue = Queue(offerd.Resources.of(cpus=5))
     task_ids = queue.run(job(4, "first"))
-    assert a.AskForOffers(NEED) not in queue(e.Submitted(job(2, "second")))
+    assert a.AskForOffers(True) not in queue(e.Submitted(job(2, "second")))
     assert of_kind(a.StartHydra, queue(e.OffersCame([offer(2, 4)]))) == []
     queue(e.StatusCame(status(task_ids[0], offerd.TaskState.FINISHED)))
-    assert a.AskForOffers(NEED) in queue(e.HydraEnded("first", 0, ""))
+    assert a.AskForOffers(True) in queue(e.HydraEnded("first", 0, ""))
 
 
 # -- how jobs end -----------------------------------------------------------------------------------------------------
@@ -267,7 +279,7 @@ def test_a_lost_slave_ends_the_attempt_and_the_job_begins_anew_if_asked(resubmit
         assert "slave-1 was lost" in outcome(queue).reason
         return
     assert "submitted again (1 of 1)" in of_kind(a.Tell, actions)[0].text
-    assert a.AskForOffers(NEED) in actions
+    assert a.AskForOffers(True) in actions
     start = of_kind(a.StartHydra, queue(e.OffersCame([offer(2, 4)])))[0]
     assert start.attempt_id == "job.again1"
 

@@ -42,8 +42,8 @@ class World:
     def do(self, number: int, actions: list[a.Action]) -> None:
         for action in actions:
             match action:
-                case a.AskForOffers(minimum):
-                    self.asks[number] = minimum is not None
+                case a.AskForOffers(wanted):
+                    self.asks[number] = wanted
                 case a.DeclineOffers(offer_ids, _):
                     self.free.update(self.offered.pop(offer_id) for offer_id in offer_ids)
                 case a.StartHydra(attempt_id, _, _):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import offerd
 from offerd import OfferID, TaskID
 from offerd_frameworks.mpi.core.gang import Share
 from offerd_frameworks.mpi.core.job import Job, Outcome
@@ -33,9 +32,9 @@ class DeclineOffers(NamedTuple):
 
 
 class AskForOffers(NamedTuple):
-    """`minimum`: what one rank needs; slaves with less are not asked for. None: no offers at all."""
+    """Of any size: what is too small for a rank may grow with what becomes free beside it."""
 
-    minimum: offerd.Resources | None
+    wanted: bool
 
 
 class KillTasks(NamedTuple):

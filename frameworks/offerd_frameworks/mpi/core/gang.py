@@ -44,6 +44,15 @@ def room(job: Job, offers: list[offerd.Offer]) -> int:
     return ranks if job.per_slave is None else min(ranks, job.per_slave)
 
 
+def is_of_use(job: Job, offer: offerd.Offer) -> bool:
+    """Whether it has some of all that a rank needs. A part of a rank's cpus is held: another part may come."""
+    is_long = job.time_limit_s is None or job.time_limit_s > offer.short_limit_s
+    return all(
+        offer.resources.scalars.get(name, 0) > 0 and not (is_long and offer.long_quantities.get(name, 0) <= 0)
+        for name in job.need.scalars
+    )
+
+
 def assemble(job: Job, offers: Iterable[offerd.Offer]) -> Gang:
     """Fill the slaves with most room first: few slaves talk faster than many, and whole slaves are left for others."""
     by_slave: dict[SlaveID, list[offerd.Offer]] = {}

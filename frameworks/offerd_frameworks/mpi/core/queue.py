@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import offerd
-from offerd import OfferID, SlaveID
+from offerd import OfferID
 from offerd_frameworks.mpi.core import actions as a
 from offerd_frameworks.mpi.core import events as e
 from offerd_frameworks.mpi.core.attempt import NEVER, Attempt, Cause
-from offerd_frameworks.mpi.core.gang import Share, assemble
+from offerd_frameworks.mpi.core.gang import Share, assemble, is_of_use
 from offerd_frameworks.mpi.core.job import Job, Outcome
 
 MAX_HOLD_S = 20.0
@@ -27,7 +27,7 @@ MAX_HOLD_S = 20.0
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 16.0
 REFUSE_USELESS_S = 1.0
-"""An offer without room for one rank. Short: what a long task leaves may make it fit."""
+"""An offer that lacks something altogether. Short: what a task leaves may bring it."""
 
 EXIT_BAD_INPUT = 2
 
@@ -53,11 +53,11 @@ class GangQueue:
         self._tickets: dict[str, _Waiting] = {}  # of running attempts
         self._held: dict[OfferID, offerd.Offer] = {}
         self._held_since = self._gained_at = NEVER
-        self._best = 0
+        self._best = self._number_held = 0
         self._failures = 0
         self._pause_until = 0.0
         self._guarantee: offerd.Resources | None = None  # not known yet: nothing is started
-        self._asked: offerd.Resources | None = None
+        self._asks = False
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -74,7 +74,7 @@ class GangQueue:
         times = [attempt.next_deadline() for attempt in self._running.values()]
         if self._held:
             times.append(self._give_back_at())
-        if self._waiting and self._asked is None and self._pause_until > 0:
+        if self._waiting and not self._asks and self._pause_until > 0:
             times.append(self._pause_until)
         return min(times, default=NEVER)
 
@@ -194,10 +194,9 @@ class GangQueue:
         wanted = self._next() if now >= self._pause_until else None
         if wanted is None and self._held:
             actions += self._decline(list(self._held), 0.0)
-        minimum = None if wanted is None else wanted.need
-        if minimum != self._asked:
-            self._asked = minimum
-            actions.append(a.AskForOffers(minimum))
+        if (wanted is not None) != self._asks:
+            self._asks = wanted is not None
+            actions.append(a.AskForOffers(self._asks))
         return actions
 
     def _next(self) -> Job | None:
@@ -230,25 +229,21 @@ class GangQueue:
         attempt_id = ticket.job.job_id + (f".again{ticket.attempts}" if ticket.attempts else "")
         self._running[attempt_id] = Attempt(attempt_id, ticket.job, shares, now)
         self._tickets[attempt_id] = ticket
-        self._failures, self._best = 0, 0
+        self._failures = self._best = self._number_held = 0
         self._held_since = self._gained_at = NEVER
         return a.StartHydra(attempt_id, ticket.job, shares)
 
     def _hold(self, job: Job, ranks: int, now: float) -> list[a.Action]:
-        """Keep what has room for a rank; note whether that is more than before."""
-        if ranks > self._best:
+        """Keep what may become room for a rank; note whether that is more than before."""
+        useless = [offer.offer_id for offer in self._held.values() if not is_of_use(job, offer)]
+        actions = self._decline(useless, REFUSE_USELESS_S) if useless else []
+        if not self._held:  # rescinded, all of them
+            self._held_since = self._gained_at = NEVER
+        elif len(self._held) > self._number_held:
             self._held_since = min(self._held_since, now)
             self._gained_at = now
-        self._best = ranks
-        useless = [
-            offer.offer_id
-            for offer in self._held.values()
-            if not assemble(job, self._of(offer.slave_id)).shares
-        ]
-        return self._decline(useless, REFUSE_USELESS_S) if useless else []
-
-    def _of(self, slave_id: SlaveID) -> list[offerd.Offer]:
-        return [offer for offer in self._held.values() if offer.slave_id == slave_id]
+        self._number_held, self._best = len(self._held), ranks
+        return actions
 
     def _give_back_at(self) -> float:
         return min(self._gained_at + self._hold_s, self._held_since + MAX_HOLD_S)
@@ -265,7 +260,7 @@ class GangQueue:
         for offer_id in offer_ids:
             del self._held[offer_id]
         if not self._held:
-            self._best = 0
+            self._best = self._number_held = 0
             self._held_since = self._gained_at = NEVER
         return [a.DeclineOffers(tuple(offer_ids), refuse_s)]
 

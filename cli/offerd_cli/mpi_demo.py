@@ -1,0 +1,72 @@
+"""The demo's MPI job: heat in a plate, by ranks beside the other frameworks, checked against one process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from offerd.errors import OfferdError
+from offerd_cli.local_cluster import LocalCluster
+
+SOURCE = Path(__file__).resolve().parents[2] / "examples" / "mpi" / "heat.c"
+MOST_RANKS = 3
+POINTS, STEPS = "400", "300"
+NAME = "heat"
+DEADLINE_S = 60.0
+TURN_S = 0.02
+
+
+class Heat(NamedTuple):
+    """A job under way."""
+
+    program: str
+    job: subprocess.Popen[bytes]
+
+    def check(self) -> tuple[str, bool]:
+        """Wait for it: what it printed, and whether that is what one process prints. Raises `OfferdError`."""
+        said, _ = self.job.communicate(timeout=DEADLINE_S)
+        if self.job.returncode != 0:
+            raise OfferdError(f"offerd mpi ended with status {self.job.returncode}")
+        alone = subprocess.run(
+            [self.program, POINTS, STEPS], stdout=subprocess.PIPE, timeout=DEADLINE_S, check=True
+        )
+        return said.decode().strip(), said == alone.stdout
+
+
+def missing() -> str:
+    """What keeps this host from the job, with the command that mends it; empty if nothing does."""
+    if shutil.which("mpiexec.hydra") is None or shutil.which("mpicc") is None:
+        return "no MPICH here: apt-get install mpich libmpich-dev gcc"
+    return "" if SOURCE.exists() else "its program comes with a checkout"
+
+
+def options(cluster: LocalCluster) -> list[str]:
+    """Half of each of three slaves, or of as many as there are."""
+    return ["-n", str(min(MOST_RANKS, len(cluster.slaves))), "--per-slave", "1", "--timeout", "50s"]
+
+
+def begin(cluster: LocalCluster) -> Heat:
+    """Compile it and start it; returns when its gang is complete. Raises `OfferdError`."""
+    program = str(cluster.base / "heat")
+    try:
+        subprocess.run(["mpicc", "-O2", str(SOURCE), "-o", program], check=True, timeout=DEADLINE_S)
+    except subprocess.CalledProcessError as error:
+        raise OfferdError(f"mpicc ended with status {error.returncode}") from None
+    words = ["mpi", *options(cluster), "--no-label", "--name", NAME]
+    job = subprocess.Popen(
+        [sys.executable, "-m", "offerd_cli.main", *words, "--", program, POINTS, STEPS],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OFFERD_MASTER": cluster.address},
+    )
+    with cluster.ask() as client:
+        while job.poll() is None and not any(
+            each.name == NAME and each.used.millicpus for each in client.frameworks()
+        ):
+            time.sleep(TURN_S)
+    return Heat(program, job)
