@@ -108,7 +108,9 @@ class Batch(Scheduler):
         attributes: Mapping[str, str] | None = None,
         report_starts: bool = True,
         may_join: bool = False,
+        executor: ExecutorInfo = COMMAND_EXECUTOR,
     ) -> None:
+        self.executor = executor
         self.events: SimpleQueue[Event] = SimpleQueue()
         self.count = count
         self.resources = resources
@@ -278,7 +280,7 @@ class Batch(Scheduler):
         return TaskInfo(
             TaskID(task_id),
             self.resources,
-            COMMAND_EXECUTOR.executor_id,
+            self.executor.executor_id,
             command,
             time_limit_s=time_limit_s,
             name=self._name,
@@ -323,6 +325,8 @@ def status_of(part: series.Part, status: TaskStatus) -> TaskStatus:
     )
 
 
-def framework(name: str, user: str = "", hostname: str = "") -> FrameworkInfo:
+def framework(
+    name: str, user: str = "", hostname: str = "", executor: ExecutorInfo = COMMAND_EXECUTOR
+) -> FrameworkInfo:
     """The framework of one `offerd run` or `offerd map`: it ends with its process."""
-    return FrameworkInfo(name, user=user, executors=[COMMAND_EXECUTOR], hostname=hostname)
+    return FrameworkInfo(name, user=user, executors=[executor], hostname=hostname)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from offerd.messages import CommandInfo, TaskStatus
 from offerd.resources import Resources
-from offerd_cli.batch import Batch, Ended, Started
+from offerd_cli.batch import COMMAND_EXECUTOR, Batch, Ended, Started
 from offerd_cli.outcome import exit_status, sentence, speaks_for_itself
 from offerd_cli.outputs import Follower
 from offerd_cli.working import Work, check_words, task_prefix
 
 MAX_FAILURES_TOLD = 10
+RUNS_IMAGES = {"images": "yes"}
+"""Attribute of slaves whose isolation runs them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class Job:
     user: str = ""
     name: str = ""
     attributes: dict[str, str] = field(default_factory=dict)
+    image: str = ""
+    pull: str = ""
     streams: bool = True
 
     def command(self, index: int) -> CommandInfo:
@@ -52,7 +58,8 @@ class Run(Work):
             prefix=task_prefix(job.name),
             name=job.name,
             time_limit_s=job.time_limit_s,
-            attributes=job.attributes,
+            attributes=job.attributes | (RUNS_IMAGES if job.image else {}),
+            executor=replace(COMMAND_EXECUTOR, image=job.image, pull=job.pull),
         )
         super().__init__("offerd run", batch, job.master, name=job.name, user=job.user)
         self._follower = Follower(self.screen, instances=job.instances, streams=job.streams)

@@ -55,7 +55,10 @@ class Work:
         self.batch = batch
         self.screen = Screen(who, progress=batch.count > 1)
         self.driver = SchedulerDriver(
-            batch, framework(name, user, socket.gethostname()), master, connect_timeout_s=CONNECT_TIMEOUT_S
+            batch,
+            framework(name, user, socket.gethostname(), batch.executor),
+            master,
+            connect_timeout_s=CONNECT_TIMEOUT_S,
         )
         self.ended = 0
         self.failed = 0

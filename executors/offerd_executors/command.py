@@ -121,7 +121,8 @@ class CommandExecutor(Executor):
         self._rated_at = time.monotonic()
         self._log_bytes = _log_bytes()
         self._environ = {name: value for name, value in os.environ.items() if name not in SECRETS}
-        self._environ["OFFERD_PYTHON"] = sys.executable
+        if "OFFERD_IMAGE" not in os.environ:  # an image has its own, or none
+            self._environ["OFFERD_PYTHON"] = sys.executable
         self._waiting: OrderedDict[TaskID, TaskInfo] = OrderedDict()
         self._running: dict[TaskID, _Running] = {}
         self._going_on: OrderedDict[TaskID, _Running] = OrderedDict()  # their next program is to be started

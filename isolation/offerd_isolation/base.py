@@ -7,7 +7,8 @@ ends them. Modules are found by the entry-point group `offerd.isolation`; each p
 
 Contract: every method may be called again with the same arguments; `destroy` also for a container that was never
 prepared, and only one that is gone completely makes it return. Methods may block; one whose module has `blocking = True`
-is called in a thread of the module's own, never in the slave's loop.
+is called in a thread of the module's own, never in the slave's loop; `prepare`, which may take longest, in several. Only
+`limitation` and `watch` are asked in the loop of every module, and do not block.
 """
 
 from __future__ import annotations
@@ -50,14 +51,24 @@ class ContainerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Enter:
+    """Namespaces to enter: those of `process`; and cgroups to join, by their directories."""
+
+    process: ProcessID
+    cgroups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """What the launcher must do for a module when it makes the container's processes.
 
-    `environment` is added to the executor's; `cgroup` is the directory of the cgroup that the shim is to be born in.
+    `environment` is added to the executor's; `cgroup` is the directory of the cgroup that the shim is to be born in;
+    `enter` is where the executor goes before it drops its rights, while its shim stays outside.
     """
 
     environment: dict[str, str] = field(default_factory=dict)
     cgroup: Path | None = None
+    enter: Enter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +113,9 @@ class IsolationOptions:
         tuple[str, tuple[tuple[str, int], ...]], ...
     ] = ()  # ("8:0", (("rbps", 1 << 20),)): of each task
     cpuset: frozenset[int] = frozenset()  # the only processors that tasks run on; empty = all
+    image: str = ""  # of containers whose framework names none
+    pull: str = "if-absent"  # or never, or always, where the framework does not say
+    network: str = "host"  # of containers: what `docker run --network` takes
 
 
 DEFAULT_OPTIONS = IsolationOptions()
@@ -115,6 +129,8 @@ class Isolation:
     """Whether methods may take long (an engine to talk to): then they run outside of the slave's loop."""
     limits_containers = False
     """Whether `update` does anything: it is not called otherwise (it would be, for every batch of tasks)."""
+    runs_images = False
+    """Whether executors can run in an image."""
     limits_tasks = False
     """Whether `task_started` and `task_ended` do anything."""
 
@@ -127,6 +143,12 @@ class Isolation:
     def available(cls) -> str:
         """Empty if this host can do it; otherwise one sentence that says what is missing and what to do."""
         return ""
+
+    @classmethod
+    def can_resume(cls, work_dir: Path) -> bool:
+        """Whether a slave of before used this module on this work directory: then it starts, and keeps its containers, though
+        the module is not available now; new ones fail with a reason."""
+        return False
 
     def prepare(self, spec: ContainerSpec) -> Launch:
         """Make the container's limits before any process of it exists. Raises `IsolationError`."""

@@ -19,7 +19,8 @@ def modules() -> dict[str, type[Isolation]]:
 
 
 def choose(name: str, work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS) -> tuple[Isolation, str]:
-    """The module of this name, or for `auto` the first of `BEST_FIRST` that this host can do; and one sentence on why.
+    """The module of this name, or for `auto` the first of `BEST_FIRST` that this host can do (one with images
+    only if there is a default image); and one sentence on why.
 
     Raises `BadInput` for a name that nobody provides, or a module that this host cannot do.
     """
@@ -29,13 +30,15 @@ def choose(name: str, work_dir: Path, options: IsolationOptions = DEFAULT_OPTION
             raise BadInput(
                 f"no isolation module is called {name!r}; there are: {', '.join(sorted(known))}, auto"
             )
-        if missing := known[name].available():
+        if (missing := known[name].available()) and not known[name].can_resume(work_dir):
             raise BadInput(f"isolation {name} cannot be used here: {missing}")
-        return known[name](work_dir, options), "as asked for"
+        return known[name](work_dir, options), missing or "as asked for"
     passed_over: list[str] = []
     for candidate in BEST_FIRST:
         if candidate not in known:
             continue
+        if known[candidate].runs_images and not options.image:
+            continue  # most frameworks name no image, and their tasks would fail
         missing = known[candidate].available()
         if not missing:
             return known[candidate](work_dir, options), "; ".join(passed_over) or "the best there is"

@@ -132,6 +132,8 @@ class ExecutorInfo(Value, frozen=True):
     name: str = ""
     data: bytes = b""
     shutdown_grace_s: float = 5.0
+    image: str = ""  # of the container it runs in, where the slave runs images; "" = the slave's default
+    pull: str = ""  # never, if-absent or always; "" = as the slave says
 
 
 class FrameworkInfo(Value, frozen=True):

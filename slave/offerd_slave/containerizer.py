@@ -41,6 +41,7 @@ KILLED_STATUS = -signal.SIGKILL
 WHOLE = TaskID("")
 """In place of a task: the container itself."""
 
+PREPARED_AT_ONCE = 4
 R = TypeVar("R")
 Emit = Callable[[ev.Event], None]
 
@@ -72,6 +73,8 @@ class Containerizer:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._results: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread = ThreadPoolExecutor(1, "isolation") if isolation.blocking else None
+        # Nothing else is asked about a container while it is prepared; that may take as long as a pull.
+        self._preparers = ThreadPoolExecutor(PREPARED_AT_ONCE, "prepare") if isolation.blocking else None
 
     # -- launching ------------------------------------------------------------------------------------------------------
 
@@ -103,6 +106,7 @@ class Containerizer:
                     environment=self._environment(action, token, slave_id) | launch.environment,
                     user=framework.user,
                     cgroup=launch.cgroup,
+                    enter=launch.enter,
                     log_bytes=self._options.log_bytes,
                 )
             )
@@ -112,7 +116,10 @@ class Containerizer:
             self._emit(ev.LaunchFailed(container_id, str(error)))
 
         self._launching.add(container_id)
-        self._isolate(lambda: self._isolation.prepare(spec), prepared, refused)
+        if executor.image and not self._isolation.runs_images:
+            refused(IsolationError(f"isolation {self._isolation.name} runs no images ({executor.image})"))
+            return
+        self._isolate(lambda: self._isolation.prepare(spec), prepared, refused, self._preparers)
 
     def launcher_ready(self) -> None:
         """The launcher has answers."""
@@ -322,8 +329,6 @@ class Containerizer:
             self._look_at(container_id, status.task_id)
 
     def _look_at(self, container_id: ContainerID, task_id: TaskID) -> None:
-        if self._thread is not None:
-            return  # what blocks cannot be asked in between: its `watch` tells
         hit = _attempt(lambda: self._isolation.limitation(container_id, task_id))
         if isinstance(hit, IsolationError):
             self._emit(ev.IsolationFailed(str(hit)))
@@ -368,11 +373,12 @@ class Containerizer:
         work: Callable[[], R],
         then: Callable[[R], None] = lambda _: None,
         failed: Callable[[IsolationError], None] | None = None,
+        threads: ThreadPoolExecutor | None = None,
     ) -> None:
         if self._thread is None:
             self._finish(_attempt(work), then, failed)
             return
-        self._thread.submit(self._in_thread, work, then, failed)
+        (threads or self._thread).submit(self._in_thread, work, then, failed)
 
     def _in_thread(
         self,
@@ -407,6 +413,8 @@ class Containerizer:
         self._isolation.close()
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._preparers is not None:
+            self._preparers.shutdown(wait=False, cancel_futures=True)
         self.exits.close()
         os.close(self.fd)
 

@@ -154,7 +154,8 @@ class SlaveDaemon:
         return SlaveInfo(
             hostname=options.hostname or host.hostname,
             resources=host.resources,
-            attributes=options.attributes,
+            # So that frameworks with images can choose by it.
+            attributes=({"images": "yes"} if self._isolation.runs_images else {}) | options.attributes,
             files_address=self._files.address,
             boot_id=host.boot_id,
             isolation=self._isolation.name,

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from offerd_isolation.process_table import CONTAINER_MARK, TASK_MARK
 from offerd_slave import native
@@ -22,7 +23,15 @@ EXIT_NOT_STARTED = 127
 """Exit status of an executor that could not be started, as shells have it."""
 
 
-def become_executor(job: Job, sandbox: int, outputs: Sequence[int], trouble: int) -> None:
+class Place(NamedTuple):
+    """Where the executor is to be: its sandbox; or in a container, by a pidfd and the `cgroup.procs` that it joins."""
+
+    sandbox: int
+    container: int = -1
+    cgroups: Sequence[int] = ()
+
+
+def become_executor(job: Job, place: Place, outputs: Sequence[int], trouble: int) -> None:
     """Returns for a module (call `run_module` then, at the top of the stack); a command never comes back.
 
     What goes wrong is written to `trouble`, which is closed by a successful exec.
@@ -31,15 +40,21 @@ def become_executor(job: Job, sandbox: int, outputs: Sequence[int], trouble: int
         os.setsid()
         take_root(job)
         expose_to_oom_killer()
+        if place.container >= 0:
+            enter_container(job, place)
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (outputs[0], 1), (outputs[1], 2)):
             os.dup2(source, target)
-        spawner = start_spawner(job) if job.module else None
+        spawner = start_spawner(job) if job.module and job.enter is None else None
         drop_privileges(job)
-        os.fchdir(sandbox)
+        if place.container >= 0:
+            native.drop_capabilities()
+            os.chdir(job.sandbox)  # a descriptor from outside would leave the way back open
+        else:
+            os.fchdir(place.sandbox)
         native.close_all_but({trouble, spawner})
         native.reset_signals()
-    except OSError as error:
+    except (OSError, ImportError) as error:
         os.write(trouble, f"executor not set up: {error}".encode())
         os._exit(EXIT_NOT_STARTED)
     if job.module:
@@ -50,6 +65,27 @@ def become_executor(job: Job, sandbox: int, outputs: Sequence[int], trouble: int
         reason = error.strerror if isinstance(error, OSError) else error
         os.write(trouble, f"{job.argv[0]}: cannot be run: {reason}".encode(errors="replace"))
         os._exit(EXIT_NOT_STARTED)
+
+
+def enter_container(job: Job, place: Place) -> None:
+    """Its cgroups and all its namespaces. What our own module needs is imported before: the image has nothing of ours.
+
+    Not dumpable, we show those inside neither our memory nor /proc/PID/exe, which is a file of the host.
+    """
+    native.prctl(native.PR_SET_DUMPABLE, 0)
+    for fd in place.cgroups:
+        os.write(fd, b"0")
+    if job.module:
+        importlib.import_module(job.module)
+    native.setns(
+        place.container,
+        native.CLONE_NEWIPC
+        | native.CLONE_NEWUTS
+        | native.CLONE_NEWNET
+        | native.CLONE_NEWCGROUP
+        | native.CLONE_NEWNS,
+    )
+    native.forgo_capabilities()
 
 
 def take_root(job: Job) -> None:
@@ -84,7 +120,7 @@ def run_module(job: Job, trouble: int, area: native.StartArea) -> None:
     area.write(f"offerd-executor {job.module}", marks_of(job.environment))
     native.prctl(native.PR_SET_NAME, b"offerd-executor")
     # Changing uid made /proc/self root's; after an exec it would be ours again.
-    native.prctl(native.PR_SET_DUMPABLE, 1)
+    native.prctl(native.PR_SET_DUMPABLE, 1 if job.enter is None else 0)
     sys.argv = [job.module, *job.argv]
     sys.path[:0] = [entry for entry in job.environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -22,6 +22,7 @@ from offerd_slave.launching import Launched, LaunchFailed, LaunchSpec
 from offerd_slave.shim_messages import (
     MAX_PACKET_BYTES,
     Answers,
+    EnterContainer,
     Job,
     ShimEnded,
     ShimStarted,
@@ -33,6 +34,9 @@ KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH",
 slave may itself be a task of another."""
 ZYGOTE = (sys.executable, "-E", "-s", "-c", "from offerd_slave.zygote import main; main()")
 """-E -s: no PYTHON* variables and no packages of a user; who starts a slave may have anything there."""
+ENTERING_MODULES = ("offerd_executors.command",)
+"""Executors that enter a container with all that they need in memory. Another module is run by the image's own Python."""
+IMAGE_PYTHON = "import sys; from {0} import main; sys.exit(main())"
 TITLE_ROOM = " " * 128
 """For `offerd-shim CONTAINER_ID` in the zygote's forks."""
 CLOSE_TIMEOUT_S = 2.0
@@ -110,16 +114,20 @@ class Launcher:
         if not spec.module and not spec.argv:
             self._fail(spec.container_id, "the executor has neither a module nor a command; give it one")
             return
+        module, argv = spec.module, spec.argv
+        if spec.enter is not None and module and module not in ENTERING_MODULES:
+            module, argv = "", ["python3", "-c", IMAGE_PYTHON.format(module), *argv]
         job = Job(
             container_id=spec.container_id,
             container_dir=str(spec.container_dir),
             sandbox=str(spec.sandbox),
-            module=spec.module,
-            argv=spec.argv,
+            module=module,
+            argv=argv,
             environment=spec.environment,
             identity=identity,
             cgroup=str(spec.cgroup) if spec.cgroup is not None else "",
             log_bytes=spec.log_bytes,
+            enter=_enter(spec),
         )
         packet = _encode(job)
         if len(packet) > MAX_PACKET_BYTES:
@@ -240,3 +248,10 @@ class Launcher:
     def _fail(self, container_id: ContainerID, message: str) -> None:
         self._failed.append(LaunchFailed(container_id, message))
         os.eventfd_write(self._wake, 1)
+
+
+def _enter(spec: LaunchSpec) -> EnterContainer | None:
+    if spec.enter is None:
+        return None
+    process = spec.enter.process
+    return EnterContainer(process.pid, process.start_ticks, list(spec.enter.cgroups))

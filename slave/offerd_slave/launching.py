@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from offerd.ids import ContainerID
-from offerd_isolation.base import ProcessID
+from offerd_isolation.base import Enter, ProcessID
 
 DEFAULT_LOG_BYTES = 10 << 20
 
@@ -25,6 +25,7 @@ class LaunchSpec:
     environment: dict[str, str] = field(default_factory=dict)
     user: str = ""
     cgroup: Path | None = None
+    enter: Enter | None = None
     log_bytes: int = DEFAULT_LOG_BYTES
 
 

@@ -8,9 +8,19 @@ import signal
 
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 MADV_DONTNEED = 4
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+_CAPABILITY_VERSION_3 = 0x20080522
+_MOST_CAPABILITIES = 64
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,6 +50,30 @@ def reset_signals() -> None:
         if signal.getsignal(number) != signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def setns(pidfd: int, kinds: int) -> None:
+    """setns(2): enter namespaces of a process, by its pidfd (Linux 5.8). Raises `OSError`."""
+    if _libc.setns(pidfd, kinds) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"cannot enter the container: {os.strerror(error)}")
+
+
+def forgo_capabilities() -> None:
+    """None may come back, by no exec: the bounding set is emptied. Those held stay until `drop_capabilities`."""
+    for capability in range(_MOST_CAPABILITIES):
+        if _libc.prctl(PR_CAPBSET_READ, capability, 0, 0, 0) < 0:
+            return  # the kernel knows no more
+        prctl(PR_CAPBSET_DROP, capability)
+
+
+def drop_capabilities() -> None:
+    """capset(2) with nothing: also root's. Raises `OSError`."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    if _libc.capset(header, nothing) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"capset: {os.strerror(error)}")
 
 
 def trim_heap() -> None:

@@ -13,6 +13,7 @@ executor drops for good.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import select
@@ -26,7 +27,7 @@ import msgspec
 from offerd_isolation import process_table
 from offerd_isolation.process_table import SHIM_MARK
 from offerd_slave import native
-from offerd_slave.executor_start import become_executor, marks_of
+from offerd_slave.executor_start import Place, become_executor, marks_of
 from offerd_slave.logs import RotatedLog
 from offerd_slave.records import ExitRecord
 from offerd_slave.shim_messages import SHIM_FILE, Answer, Job, ShimFailed, ShimIdentity, ShimStarted
@@ -51,19 +52,29 @@ class ShimFiles:
 
     def __init__(self, job: Job) -> None:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        self.container_dir = self.sandbox = self.cgroup = -1
+        self.container_dir = self.sandbox = self.cgroup = self.enter = -1
+        self.enter_cgroups: list[int] = []
         try:
             self.container_dir = os.open(job.container_dir, flags)
             self.sandbox = os.open(job.sandbox, flags)
             if job.cgroup:
                 self.cgroup = os.open(job.cgroup, flags)
+            if job.enter is not None:
+                pidfd = process_table.open_pidfd(job.enter.pid, job.enter.start_ticks)
+                if pidfd is None:
+                    raise ProcessLookupError(errno.ESRCH, "its container has ended")
+                self.enter = pidfd
+                for directory in job.enter.cgroups:
+                    self.enter_cgroups.append(
+                        os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+                    )
         except OSError:
             self.close()
             raise
 
     def close(self) -> None:
         """Close what is open."""
-        for fd in (self.container_dir, self.sandbox, self.cgroup):
+        for fd in (self.container_dir, self.sandbox, self.cgroup, self.enter, *self.enter_cgroups):
             if fd >= 0:
                 os.close(fd)
 
@@ -169,6 +180,8 @@ class _Shim:
                 dir_fd=self.files.container_dir,
             )
             os.write(self.draft, b" " * EXIT_BYTES)
+            if self.files.enter >= 0:
+                native.setns(self.files.enter, native.CLONE_NEWPID)  # of our children; we stay
             os.umask(0o077)
             if self.job.identity is not None:
                 os.setgroups(self.job.identity.groups)
@@ -204,10 +217,14 @@ class _Shim:
         self.trouble, trouble = os.pipe()
         self.executor_pid = os.fork()
         if self.executor_pid == 0:
-            become_executor(self.job, self.files.sandbox, self.log_writers, trouble)
+            place = Place(self.files.sandbox, self.files.enter, self.files.enter_cgroups)
+            become_executor(self.job, place, self.log_writers, trouble)
             return ModuleToRun(self.job, trouble)
         for fd in (trouble, *self.log_writers):
             os.close(fd)
+        if self.files.enter >= 0:
+            for fd in (self.files.enter, *self.files.enter_cgroups):
+                os.close(fd)
         return None
 
     # -- serving ----------------------------------------------------------------------------------------------------

@@ -15,6 +15,14 @@ SHIM_FILE = "shim"
 """In the container's directory: `ShimIdentity`, JSON. Whoever makes it is the container's one shim."""
 
 
+class EnterContainer(msgspec.Struct, frozen=True, array_like=True):
+    """The container of this process (of this boot), and directories of its cgroups."""
+
+    pid: int
+    start_ticks: int
+    cgroups: list[str]
+
+
 class Job(msgspec.Struct, frozen=True, array_like=True):
     """The launcher's `LaunchSpec`, as the zygote reads it: paths as text, the user as numbers."""
 
@@ -27,6 +35,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     identity: Identity | None
     cgroup: str
     log_bytes: int
+    enter: EnterContainer | None = None
 
 
 class ShimIdentity(msgspec.Struct, frozen=True):

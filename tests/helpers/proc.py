@@ -7,7 +7,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +15,7 @@ from typing import TypeVar
 from offerd.ids import ContainerID, ExecutorID, FrameworkID
 from offerd.messages import ExecutorInfo
 from offerd_isolation import process_table
-from offerd_isolation.base import ContainerSpec, Isolation, ProcessID
+from offerd_isolation.base import ContainerSpec, Enter, Isolation, ProcessID
 from offerd_isolation.noop import NoopIsolation
 from offerd_slave.exits import ExitWatcher
 from offerd_slave.launcher import Launcher
@@ -53,18 +53,28 @@ class Container:
     directory: Path
     sandbox: Path
     shim: ProcessID
+    entered: Enter | None = None  # where its executor is, if its shim is elsewhere
 
     def output(self, name: str = "stdout") -> str:
         """What its executor has written so far."""
         return (self.sandbox / name).read_text()
 
     def pids(self) -> list[int]:
-        """Everything that runs below its shim."""
-        return [process.pid for process in process_table.descendants(self.shim.pid)]
+        """Everything that runs below its shim; or in its cgroups, since orphans in a container are its pid 1's."""
+        if self.entered is None:
+            return [process.pid for process in process_table.descendants(self.shim.pid)]
+        inside = {pid for pid in _cgroup_processes(self.entered) if is_running(pid)}
+        return sorted(inside - {self.entered.process.pid})
 
     def wait_for(self, text: str) -> None:
         """Until its stdout holds this."""
         wait_until(lambda: text in self.output(), f"{text!r} in stdout; stderr: {self.output('stderr')}")
+
+
+def _cgroup_processes(place: Enter) -> Iterator[int]:
+    directory = next(name for name in place.cgroups if "memory" in name or len(place.cgroups) == 1)
+    with suppress(FileNotFoundError):
+        yield from map(int, Path(directory, "cgroup.procs").read_text().split())
 
 
 class Bed:
@@ -106,6 +116,7 @@ class Bed:
             environment=given | launch.environment,
             user=user,
             cgroup=launch.cgroup,
+            enter=launch.enter,
             log_bytes=log_bytes,
         )
 
@@ -143,7 +154,7 @@ class Bed:
         assert isinstance(reply, Launched), reply
         self.isolation.isolate(reply.container_id, reply.shim)
         self.exits.watch(reply.container_id, reply.shim, spec.container_dir)
-        return Container(reply.container_id, spec.container_dir, spec.sandbox, reply.shim)
+        return Container(reply.container_id, spec.container_dir, spec.sandbox, reply.shim, spec.enter)
 
     def ended(self, container: Container) -> ExitRecord | None:
         """How it ended; waits for that."""

@@ -84,7 +84,7 @@ def tasks(*names: str) -> None:
     """A child for each name, marked as its task, with a child of its own in another session."""
     for name in names:
         environment = {**os.environ, "OFFERD_TASK_ID": name}
-        os.posix_spawn("/bin/sh", ["sh", "-c", "setsid sleep 1000 & sleep 1000"], environment)
+        os.posix_spawn("/bin/sh", ["sh", "-c", "setsid sleep 1000 & sleep 1000; true"], environment)
     forever()
 
 

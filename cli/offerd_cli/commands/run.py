@@ -33,6 +33,12 @@ from offerd_cli.units import in_directory, parse_pairs, task_resources
 @click.option("--user", default="", help="Run as this user.  [default: the slave's]")
 @click.option("--name", default="", help="What listings show.  [default: the command]")
 @click.option("--attributes", default="", metavar="K=V,...", help="Only on slaves with these.")
+@click.option("--image", default="", help="In a container of this image, on a slave that runs images.")
+@click.option(
+    "--pull",
+    type=click.Choice(["never", "if-absent", "always"]),
+    help="When the slave fetches the image from its registry.  [default: as the slave says]",
+)
 @click.option("--no-stream", is_flag=True, help="Print each instance's output when it has ended.")
 @cwd_option
 @click.argument("words", nargs=-1, required=True, metavar="[--] CMD...", type=click.UNPROCESSED)
@@ -48,6 +54,8 @@ def command(
     user: str,
     name: str,
     attributes: str,
+    image: str,
+    pull: str | None,
     no_stream: bool,
     cwd: str,
     words: tuple[str, ...],
@@ -56,6 +64,7 @@ def command(
 
     \b
     offerd run -- sh -c 'echo hello from $(hostname)'
+    offerd run --image debian:12 -- cat /etc/os-release
     offerd run --cpus 0.5 --timeout 30s -n 20 -C . -- ./simulate --seed 7
     It begins in an empty directory of its own; -C names another on the slave's host.
     An instance knows its number: OFFERD_INSTANCE is 1 to OFFERD_INSTANCES.
@@ -67,6 +76,8 @@ def command(
         raise BadInput("--long means no time limit, and --timeout gives one; choose one of them")
     if timeout is not None and timeout <= 0:
         raise BadInput("--timeout must be more than nothing")
+    if pull is not None and not image:
+        raise BadInput("--pull is about an image; name it with --image")
     from offerd_cli.running import Job, run_job
 
     return run_job(
@@ -80,6 +91,8 @@ def command(
             user=user,
             name=name or words[0].rpartition("/")[2],
             attributes=parse_pairs([attributes] if attributes else [], "--attributes", commas=True),
+            image=image,
+            pull=pull or "",
             streams=not no_stream,
         )
     )

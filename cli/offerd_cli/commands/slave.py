@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -65,6 +66,17 @@ def _log_bytes(text: str) -> int:
     help="auto, cgroups, docker, noop or another installed module.",
 )
 @limit_options
+@click.option("--image", default="", help="Of the containers of tasks that name none (isolation docker).")
+@click.option(
+    "--pull",
+    type=click.Choice(["never", "if-absent", "always"]),
+    default="if-absent",
+    show_default=True,
+    help="When images are fetched from their registries, where a task does not say.",
+)
+@click.option(
+    "--network", default="host", show_default=True, help="Of containers, as `docker run --network` takes it."
+)
 @click.option(
     "--long-fraction",
     type=click.FloatRange(0, 1),
@@ -123,6 +135,9 @@ def command(
     io_weight: bool,
     io_max: tuple[str, ...],
     cpuset: str,
+    image: str,
+    pull: str,
+    network: str,
     long_fraction: float,
     short_limit: float,
     minimum_offer: str,
@@ -165,8 +180,13 @@ def command(
         attributes=parse_pairs([attributes] if attributes else [], "--attributes", commas=True),
         minimum_offer=Resources.parse(minimum_offer) if minimum_offer else None,
         isolation=isolation,
-        limits=isolation_options(
-            cpu_quota=cpu_quota, pids_max=pids_max, io_weight=io_weight, io_max=io_max, cpuset=cpuset
+        limits=replace(
+            isolation_options(
+                cpu_quota=cpu_quota, pids_max=pids_max, io_weight=io_weight, io_max=io_max, cpuset=cpuset
+            ),
+            image=image,
+            pull=pull,
+            network=network,
         ),
         insecure=insecure,
         ephemeral=ephemeral,

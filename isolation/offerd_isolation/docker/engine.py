@@ -1,0 +1,123 @@
+"""Calls to the Docker engine. Daemons hang: each call has a thread of its own, and nobody waits longer than its time-out."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from offerd_isolation.base import IsolationError
+
+CALL_TIMEOUT_S = 30.0
+QUICK_TIMEOUT_S = 5.0
+"""Of what can be done again later."""
+PULL_TIMEOUT_S = 3600.0
+R = TypeVar("R")
+
+
+class EngineError(IsolationError):
+    """The engine refused."""
+
+
+class NotFound(EngineError):
+    """There is no such container or image."""
+
+
+class Conflict(EngineError):
+    """The name is taken, or it is being removed already."""
+
+
+class Unreachable(EngineError):
+    """Nobody answers, or not in time: what the engine has or does is unknown."""
+
+
+class Engine:
+    """One engine: what DOCKER_HOST names, or the local socket. Methods may be called from any thread."""
+
+    def __init__(self, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self.address = os.environ.get("DOCKER_HOST", "") or "unix:///var/run/docker.sock"
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._api: Any = None
+        self._stuck: threading.Thread | None = None
+
+    def call(self, what: str, function: Callable[[Any], R], timeout_s: float | None = None) -> R:
+        """`function(api)` with the SDK's `APIClient`, in a thread. Raises `EngineError`; `what` begins its text.
+
+        While a call that took too long is still not over, others fail at once: a queue of them would wait for each in turn.
+        """
+        limit_s = timeout_s or self._timeout_s
+        if self._stuck is not None and self._stuck.is_alive():
+            raise Unreachable(f"{what}: the Docker engine at {self.address} still does not answer")
+        outcome: list[R | BaseException] = []
+
+        def work() -> None:
+            try:
+                outcome.append(function(self._client()))
+            except BaseException as error:  # marked: it is raised again by the caller
+                outcome.append(error)
+
+        thread = threading.Thread(target=work, name=f"docker: {what}", daemon=True)
+        thread.start()
+        thread.join(limit_s)
+        if not outcome:
+            self._stuck = thread
+            raise Unreachable(f"{what}: the Docker engine at {self.address} did not answer in {limit_s:g} s")
+        if isinstance(result := outcome[0], BaseException):
+            raise self._translated(what, result) from None
+        return result
+
+    def ping(self) -> None:
+        """Raises `EngineError` unless it answers soon."""
+        self.call("ping", lambda api: api.ping(), QUICK_TIMEOUT_S)
+
+    def pull(self, image: str) -> None:
+        """Fetch an image from its registry; may take long. Raises `EngineError`."""
+
+        def work(api: Any) -> None:
+            # Without a tag the engine would fetch all of them.
+            name, tag = split_tag(image)
+            for line in api.pull(name, tag=tag, stream=True, decode=True):
+                if "error" in line:
+                    raise EngineError(str(line["error"]))
+
+        self.call(f"pull {image}", work, PULL_TIMEOUT_S)
+
+    def _client(self) -> Any:
+        """Made at the first call: importing the SDK takes 0.2 s, and asking for the version may hang."""
+        with self._lock:
+            if self._api is None:
+                import docker
+                import docker.utils
+
+                named = docker.utils.kwargs_from_env()
+                self._api = docker.APIClient(
+                    **{"base_url": self.address, **named}, version="auto", timeout=self._timeout_s
+                )
+                weakref.finalize(self, self._api.close)
+            return self._api
+
+    def _translated(self, what: str, error: BaseException) -> BaseException:
+        import docker.errors
+        import requests.exceptions
+
+        if isinstance(error, EngineError):
+            return EngineError(f"{what}: {error}")
+        if isinstance(error, docker.errors.APIError):
+            text = f"{what}: {error.explanation or error}"
+            kinds = {404: NotFound, 409: Conflict}
+            return kinds.get(error.status_code or 0, EngineError)(text)
+        if isinstance(error, (docker.errors.DockerException, requests.exceptions.RequestException, OSError)):
+            return Unreachable(f"{what}: no Docker engine answers at {self.address}; is dockerd running?")
+        return error
+
+
+def split_tag(image: str) -> tuple[str, str]:
+    """`registry:5000/name:1` is `registry:5000/name` and `1`; without a tag it is `latest`; a digest is a tag."""
+    if "@" in image:
+        name, _, digest = image.partition("@")
+        return name, digest
+    name, colon, tag = image.rpartition(":")
+    return (name, tag) if colon and "/" not in tag else (image, "latest")

@@ -1,0 +1,404 @@
+"""`DockerIsolation`: executors in containers of a Docker engine.
+
+The engine makes the container: image, mounts, namespaces, cgroups, limits. In it runs `pause` and nothing else; the
+executor is forked by its shim as everywhere, and enters the container before it drops its rights. So an image needs nothing
+for us, logs and exit records are the shim's, and tasks need no engine once they run: it may restart (with live-restore),
+hang or be killed. docs/decisions/0019 says what else was tried.
+
+A container belongs to its slave by label, and all its processes by the mark of the module `noop`, which this one extends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from offerd.ids import ContainerID, TaskID
+from offerd.resources import NOTHING, Resources, format_scalar
+from offerd_isolation import process_table, procfs
+from offerd_isolation.base import (
+    DEFAULT_OPTIONS,
+    ContainerSpec,
+    Enter,
+    IsolationError,
+    IsolationOptions,
+    Launch,
+    Limitation,
+    ProcessID,
+    Usage,
+)
+from offerd_isolation.docker import pause
+from offerd_isolation.docker.engine import (
+    QUICK_TIMEOUT_S,
+    Conflict,
+    Engine,
+    EngineError,
+    NotFound,
+    Unreachable,
+)
+from offerd_isolation.docker.group import PERIOD_US, Group, Limits
+from offerd_isolation.docker.images import obtain
+from offerd_isolation.noop import NoopIsolation
+from offerd_isolation.process_table import CONTAINER_MARK, Process
+
+LABEL = "org.offerd."
+PAUSE_MARK = "OFFERD_PAUSE"
+"""Variable that only the container's pause process carries."""
+EXECUTOR_MEM_BYTES = 64 << 20
+"""What a container gets beyond its tasks' memory, for the executor: as with cgroups."""
+EXECUTOR_PIDS = 64
+SETTLED_S = 2.0
+"""Limits that stay so long are told to the engine, for people who ask it."""
+SWEEP_S = 30.0
+NOBODY = "65534:65534"
+
+log = logging.getLogger("offerd.slave")
+
+
+@dataclass(slots=True)
+class _Running:
+    """A container of the engine, and what its limits are and are to be."""
+
+    pause: ProcessID
+    group: Group
+    wanted: Limits
+    applied: Limits | None = None
+    wanted_since: float = 0.0
+    told: Limits | None = None  # what the engine knows
+    kills_seen: int = 0
+    kills_untold: int = 0
+
+
+class DockerIsolation(NoopIsolation):
+    """See the module. `prepare` may be called by several threads; the others by one, but for `limitation`."""
+
+    name = "docker"
+    blocking = True
+    limits_containers = True
+    runs_images = True
+
+    def __init__(
+        self, work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS, engine: Engine | None = None
+    ) -> None:
+        super().__init__(work_dir, options)
+        self._engine = engine or Engine()
+        self._running: dict[ContainerID, _Running] = {}
+        self._early: dict[ContainerID, Resources] = {}  # limits of containers that are being made
+        self._lock = threading.Lock()  # of the pause program and of `_early`
+        self._unremoved: set[str] = set()  # names, where the engine did not answer
+        self._sweep_at = 0.0
+
+    @classmethod
+    def available(cls) -> str:
+        if missing := super().available():
+            return missing
+        if platform.machine() not in pause.PROGRAMS:
+            return f"the module docker is for {', '.join(pause.PROGRAMS)}, and this is {platform.machine()}"
+        if os.geteuid() != 0:
+            return "entering containers needs root; run the slave as root"
+        try:
+            Engine().ping()
+        except EngineError as error:
+            return f"{error}; start it, or name another in DOCKER_HOST"
+        return ""
+
+    @classmethod
+    def can_resume(cls, work_dir: Path) -> bool:
+        return (work_dir / "docker" / "pause").exists()
+
+    # -- containers -----------------------------------------------------------------------------------------------------
+
+    def prepare(self, spec: ContainerSpec) -> Launch:
+        name = spec.executor.image or self.options.image
+        if not name:
+            raise IsolationError(
+                "this slave runs tasks in containers, and no image is named; "
+                "use `offerd run --image IMG`, or start the slave with --image"
+            )
+        with self._lock:
+            self._early.setdefault(spec.container_id, spec.resources)
+            program = pause.install(self.work_dir / "docker")
+        launch = super().prepare(spec)
+        image = obtain(self._engine, name, spec.executor.pull or self.options.pull)
+        running = self._running.get(spec.container_id)
+        if running is None or procfs.find(running.pause) is None:
+            running = self._started(spec, self._configuration(spec, image.digest, program))
+        with self._lock:
+            resources = self._early.pop(spec.container_id)
+            self._running[spec.container_id] = running
+        if running.wanted != (wanted := self._limits(resources)):
+            self._want(running, wanted)
+        chosen = spec.executor.command.environment if spec.executor.command is not None else {}
+        environment = {key: value for key, value in image.environment.items() if key not in chosen}
+        return Launch(
+            environment | launch.environment | {"OFFERD_IMAGE": name},
+            enter=Enter(running.pause, tuple(running.group.directories())),
+        )
+
+    def _configuration(self, spec: ContainerSpec, image: str, program: Path) -> dict[str, Any]:
+        """Of the engine's API: POST /containers/create. The image's own program, user, volumes and checks play no part."""
+        limits = self._limits(spec.resources)
+        mounts = [(str(program), pause.PATH_INSIDE, True), (str(spec.sandbox), str(spec.sandbox), False)]
+        for name in ("sockets", "data"):
+            if (directory := self.work_dir / name).is_dir():
+                mounts.append((str(directory), str(directory), True))
+        return {
+            "Image": image,
+            "Entrypoint": [pause.PATH_INSIDE],
+            "Cmd": [],
+            "Env": [f"{CONTAINER_MARK}={self._prefix}{spec.container_id}", f"{PAUSE_MARK}=1"],
+            "User": NOBODY,
+            "WorkingDir": "/",
+            "StopSignal": "SIGKILL",
+            "Healthcheck": {"Test": ["NONE"]},
+            "Labels": {
+                f"{LABEL}slave": self._prefix.rstrip("/"),
+                f"{LABEL}container": spec.container_id,
+                f"{LABEL}framework": spec.framework_id,
+                f"{LABEL}executor": spec.executor.executor_id,
+            },
+            "HostConfig": {
+                "NetworkMode": self.options.network,
+                "CapDrop": ["ALL"],
+                "SecurityOpt": ["no-new-privileges"],
+                "LogConfig": {"Type": "none", "Config": {}},
+                "Mounts": [
+                    {"Type": "bind", "Source": source, "Target": target, "ReadOnly": readonly}
+                    for source, target, readonly in mounts
+                ],
+                "PidsLimit": self.options.pids_max + EXECUTOR_PIDS if self.options.pids_max else None,
+                **_engine_limits(limits),
+            },
+        }
+
+    def _started(self, spec: ContainerSpec, configuration: dict[str, Any]) -> _Running:
+        """Create it and start it; one that is there already (from a `prepare` that was cut off) is started."""
+        name = self._name(spec.container_id)
+
+        def work(api: Any) -> dict[str, Any]:
+            import docker.errors
+
+            try:
+                api.create_container_from_config(configuration, name)
+            except docker.errors.APIError as error:
+                if error.status_code != 409:
+                    raise
+            api.start(name)
+            found: dict[str, Any] = api.inspect_container(name)
+            return found
+
+        found = self._engine.call(f"container {spec.container_id}", work)
+        wanted = self._limits(spec.resources)
+        made = self._adopt_pause(int(found["State"]["Pid"]))
+        if made is None:
+            raise IsolationError(
+                f"container {spec.container_id} has ended at once: {found['State']['Error']}"
+            )
+        made.applied = made.wanted = made.told = wanted
+        return made
+
+    def _adopt_pause(self, pid: int) -> _Running | None:
+        identity = procfs.identify(pid) if pid else None
+        if identity is None:
+            return None
+        try:
+            return _Running(identity, Group.of(pid), self._limits(NOTHING))
+        except OSError:
+            return None
+
+    def update(self, container_id: ContainerID, resources: Resources) -> None:
+        with self._lock:
+            if container_id in self._early:
+                self._early[container_id] = resources
+                return
+        running = self._running.get(container_id)
+        if running is not None and procfs.find(running.pause) is not None:
+            self._want(running, self._limits(resources))
+
+    def destroy(self, container_id: ContainerID) -> bool:
+        """With its pid 1 the kernel ends all that is in it, whether the engine answers or not; the shim writes the record."""
+        running = self._running.get(container_id)
+        if running is not None:
+            procfs.send(running.pause)
+        if not super().destroy(container_id):
+            return False
+        self._running.pop(container_id, None)
+        self._early.pop(container_id, None)
+        try:
+            self._remove(self._name(container_id))
+        except Unreachable as error:
+            # Nothing of it runs. What the engine remembers of it is removed when it answers again.
+            log.warning("%s", error)
+            self._unremoved.add(self._name(container_id))
+        return True
+
+    def recover(self, known: dict[ContainerID, ProcessID | None]) -> Iterable[ContainerID]:
+        """By processes first: they are the truth, also while no engine answers. Then what it has under our label."""
+        for process in process_table.processes():
+            environ = process_table.environment(process.pid)
+            mark = process_table.variable(environ, CONTAINER_MARK) or ""
+            if not mark.startswith(self._prefix) or process_table.variable(environ, PAUSE_MARK) is None:
+                continue
+            if (found := self._adopt_pause(process.pid)) is not None:
+                found.kills_seen = found.group.kills()
+                self._running[ContainerID(mark.removeprefix(self._prefix))] = found
+        orphans = {*super().recover(known), *(set(self._running) - set(known))}
+        try:
+            orphans |= {each for each in self._labelled() if each not in known}
+        except EngineError as error:
+            log.warning("left-over containers are looked for later: %s", error)
+        return sorted(orphans)
+
+    def verify(self) -> Iterable[str]:
+        """Also what had to wait: limits kept back, what the engine is to know, containers to be removed."""
+        complaints = []
+        for container_id, running in list(self._running.items()):
+            if running.applied != running.wanted:
+                self._want(running, running.wanted, running.wanted_since)
+            limit = running.group.mem_limit()
+            if limit is None or running.applied is None or running.applied.mem_bytes is None:
+                continue
+            if limit != running.applied.mem_bytes and procfs.find(running.pause) is not None:
+                complaints.append(f"container {container_id}: memory was {limit} bytes")
+                running.group.apply(None, running.applied)
+        try:
+            self._tell_engine()
+        except EngineError as error:
+            log.warning("%s", error)
+        return complaints
+
+    def _tell_engine(self) -> None:
+        now = time.monotonic()
+        for container_id, running in list(self._running.items()):
+            settled = now - running.wanted_since > SETTLED_S and running.applied == running.wanted
+            if settled and running.told != running.wanted and procfs.find(running.pause) is not None:
+                limits, name = running.wanted, self._name(container_id)
+                self._engine.call(
+                    f"container {container_id}",
+                    lambda api, name=name, limits=limits: api._result(  # type: ignore[misc]
+                        # The SDK's own update_container leaves "no limit" out.
+                        api._post_json(api._url("/containers/{0}/update", name), data=_engine_limits(limits)),
+                        True,
+                    ),
+                    QUICK_TIMEOUT_S,
+                )
+                running.told = limits
+        if now < self._sweep_at:
+            return
+        self._sweep_at = now + SWEEP_S
+        for name in list(self._unremoved):
+            self._remove(name)
+            self._unremoved.discard(name)
+        for container_id in self._labelled():
+            if container_id not in self._containers:
+                self._remove(self._name(container_id))
+
+    def _labelled(self) -> list[ContainerID]:
+        """All containers of this slave that the engine has, whatever their state."""
+        filters = {"label": [f"{LABEL}slave={self._prefix.rstrip('/')}"]}
+        found = self._engine.call("list of containers", lambda api: api.containers(all=True, filters=filters))
+        return [ContainerID(each["Labels"][f"{LABEL}container"]) for each in found]
+
+    def _remove(self, name: str) -> None:
+        try:
+            self._engine.call(
+                name, lambda api: api.remove_container(name, v=True, force=True), QUICK_TIMEOUT_S
+            )
+        except (NotFound, Conflict):
+            pass  # gone, or on its way
+        except Unreachable:
+            raise
+        except EngineError as error:
+            log.warning("%s", error)
+            self._unremoved.add(name)
+
+    # -- limits ---------------------------------------------------------------------------------------------------------
+
+    def _limits(self, resources: Resources) -> Limits:
+        """A container whose tasks declare no memory has no limit of it."""
+        millicpus, mem_bytes = resources.millicpus, resources.mem_bytes
+        quota = max(1000, (millicpus + 100) * PERIOD_US // 1000) if self.options.cpu_quota else None
+        shares = min(262144, max(2, millicpus * 1024 // 1000))
+        page = mem_bytes - mem_bytes % process_table.PAGE_BYTES
+        return Limits(shares, quota, page + EXECUTOR_MEM_BYTES if page else None)
+
+    def _want(self, running: _Running, limits: Limits, since: float | None = None) -> None:
+        """Now as far as it goes: memory that is in use is not taken away, `verify` tries again."""
+        running.wanted = limits
+        running.wanted_since = time.monotonic() if since is None else since
+        possible = limits
+        if limits.mem_bytes is not None:
+            before = running.applied.mem_bytes if running.applied is not None else None
+            if before is None or limits.mem_bytes < before:
+                lowest = running.group.usage().mem_bytes + (EXECUTOR_MEM_BYTES >> 2)
+                lowest += -lowest % process_table.PAGE_BYTES
+                if lowest > limits.mem_bytes:
+                    possible = Limits(limits.shares, limits.quota_us, min(lowest, before or lowest))
+        if possible != running.applied:
+            running.group.apply(running.applied, possible)
+            running.applied = possible
+
+    # -- what is used, and what was hit -----------------------------------------------------------------------------------
+
+    def usage(self, container_id: ContainerID) -> Usage:
+        running = self._running.get(container_id)
+        return running.group.usage() if running is not None else Usage()
+
+    def limitation(self, container_id: ContainerID, task_id: TaskID) -> Limitation | None:
+        """The kernel's own count, never exit status 137; and it is there while the engine hangs."""
+        if (running := self._running.get(container_id)) is None:
+            return None
+        kills = running.group.kills()
+        running.kills_untold += max(0, kills - running.kills_seen)
+        running.kills_seen = kills
+        who = "it" if task_id else "the executor"
+        if running.kills_untold > 0:
+            running.kills_untold -= 1
+            usage, limit = running.group.usage(), running.group.mem_limit()
+            size = format_scalar("mem", limit) if limit else "no limit"
+            text = f"the kernel killed {who}: the tasks of its container needed more than the {size} of memory they have"
+            return Limitation(container_id, f"memory.max={limit}", text, task_id, usage)
+        if task_id and running.group.pids_refused() and self.options.pids_max:
+            most = self.options.pids_max + EXECUTOR_PIDS
+            text = f"its container hit its limit of {most} processes and threads"
+            return Limitation(container_id, f"pids.max={most}", text, task_id, fatal=False)
+        return None
+
+    def holdouts(self, container_id: ContainerID, task_id: TaskID = TaskID("")) -> str:
+        return ", ".join(str(each.pid) for each in self._members(container_id))
+
+    # -- who belongs to it ------------------------------------------------------------------------------------------------
+
+    def _name(self, container_id: ContainerID) -> str:
+        return f"offerd-{self._prefix[:12]}-{container_id}"
+
+    def _members(self, container_id: ContainerID) -> list[Process]:
+        """Who is in its cgroup or has come from its shim, without the pause process. (Orphans in a container are pid 1's.)"""
+        found = {each.pid: each for each in super()._members(container_id)}
+        if (running := self._running.get(container_id)) is not None:
+            for pid in running.group.processes():
+                process = process_table.read(pid)
+                if process is not None and not process.is_dead:
+                    found[pid] = process
+            if procfs.find(running.pause) is not None:
+                found.pop(running.pause.pid, None)
+        return list(found.values())
+
+
+def _engine_limits(limits: Limits) -> dict[str, Any]:
+    """As the engine's API names them. Swap: as much as memory in all, that is, none."""
+    wanted: dict[str, Any] = {
+        "CpuShares": limits.shares,
+        "Memory": limits.mem_bytes or 0,
+        "MemorySwap": limits.mem_bytes or -1,
+    }
+    if limits.quota_us is not None:
+        wanted |= {"CpuPeriod": PERIOD_US, "CpuQuota": limits.quota_us}
+    return wanted

@@ -1,0 +1,135 @@
+"""What dies while tasks run in containers: the slave, the shim, dockerd, containerd; and an engine that hangs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from helpers import docker_engine
+from helpers.cli import processes_with, wait_until
+from helpers.docker_engine import SMALL, DockerEngine
+from helpers.recorder import Recorder
+from offerd.messages import Reason, TaskState
+from offerd_cli.local_cluster import LocalCluster
+from offerd_isolation import process_table
+
+pytestmark = pytest.mark.docker
+RUNNING, FAILED = TaskState.RUNNING, TaskState.FAILED
+
+
+@pytest.fixture(params=[True, False], ids=["live_restore", "no_live_restore"])
+def own_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[DockerEngine]:
+    """One that this test may kill."""
+    with docker_engine.engine(live_restore=request.param) as made:
+        monkeypatch.setenv("DOCKER_HOST", made.address)
+        yield made
+
+
+def slave(engine: DockerEngine) -> LocalCluster:
+    assert os.environ["DOCKER_HOST"] == engine.address
+    options = ("--image", SMALL, "--pull", "never", "--network", "none")
+    return LocalCluster(1, cpus="4", mem="1G", isolation="docker", slave_options=options)
+
+
+def unique() -> str:
+    """A number of seconds that no other process sleeps for."""
+    return f"600.{uuid.uuid4().int % 10**12:012d}"
+
+
+def run(framework: Recorder, name: str, command: str) -> None:
+    framework.run(name, command, limit_s=None)
+    framework.wait(name, RUNNING)
+
+
+def test_slave_shim_and_engines_orphans(engine: DockerEngine) -> None:
+    """A killed slave's container is adopted; a killed shim's is ended; an unknown one of ours is swept, a stranger's stays."""
+    duration = unique()
+    with engine.api() as api:
+        stranger = api.containers.run(SMALL, ["sleep", "600"], detach=True, network_mode="none")
+    try:
+        with slave(engine) as cluster, Recorder(cluster.address) as framework:
+            run(framework, "stays", f"exec sleep {duration}")
+            (pid,) = processes_with(duration)
+            with engine.api() as api:
+                labels = next(each for each in api.containers.list() if each.id != stranger.id).labels
+            cluster.kill_slave(0)
+            with engine.api() as api:
+                lost = {**labels, "org.offerd.container": "left-over.1"}
+                orphan = api.containers.create(SMALL, ["sleep", "600"], labels=lost, network_mode="none")
+                orphan.rename(f"offerd-{labels['org.offerd.slave'][:12]}-left-over.1")
+            cluster.restart_slave(0)
+            cluster.wait_for_slaves(1)
+            assert processes_with(duration) == [pid], "the very process goes on"
+            assert framework.states("stays") == [RUNNING]
+            wait_until(lambda: len(engine.containers()) == 2, "the orphan swept, and no other")
+            shim = psutil.Process(pid)
+            while not shim.cmdline()[0].startswith("offerd-shim"):
+                shim = psutil.Process(shim.ppid())
+            shim.kill()
+            ended = framework.wait_end("stays")
+            assert (ended.state, ended.reason) == (FAILED, Reason.SHIM_DIED)
+            assert processes_with(duration) == []
+            wait_until(lambda: len(engine.containers()) == 1, "the stranger's alone")
+    finally:
+        with engine.api() as api:
+            api.containers.get(stranger.id).remove(force=True)
+
+
+def test_the_engine_is_killed_and_comes_back(own_engine: DockerEngine) -> None:
+    """While it is away tasks run on. When it is back: with live-restore as if nothing had been; without, it ends them."""
+    duration = unique()
+    with slave(own_engine) as cluster, Recorder(cluster.address) as framework:
+        run(framework, "stays", f"exec sleep {duration}")
+        (pid,) = processes_with(duration)
+        os.kill(own_engine.containerd_pid(), signal.SIGKILL)
+        own_engine.stop(signal.SIGKILL)
+        run(framework, "while_away", "echo a task needs no engine; sleep 0.1; exec sleep 600")
+        assert processes_with(duration) == [pid]
+        cluster.restart_slave(0)  # with no engine to ask
+        framework.driver.kill_task(framework.statuses["while_away"][0].task_id)
+        assert framework.wait_end("while_away").reason == Reason.KILLED_BY_FRAMEWORK
+        own_engine.start()
+        if own_engine.live_restore:
+            assert processes_with(duration) == [pid]
+            assert framework.states("stays") == [RUNNING]
+            framework.driver.kill_task(framework.statuses["stays"][0].task_id)
+            assert framework.wait_end("stays").reason == Reason.KILLED_BY_FRAMEWORK
+        else:
+            ended = framework.wait_end("stays")
+            assert (ended.state, ended.exit_status) == (FAILED, -signal.SIGKILL)
+        wait_until(lambda: processes_with(duration) == [], "the task gone")
+    assert own_engine.answers()
+
+
+def test_a_hung_engine_harms_no_running_task(engine: DockerEngine) -> None:
+    """It is stopped, so that it takes connections and answers none."""
+    with slave(engine) as cluster, Recorder(cluster.address) as framework:
+        run(framework, "one", "exec sleep 600")
+        os.kill(engine.pid, signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            run(framework, "two", "exec sleep 600")
+            framework.driver.kill_task(framework.statuses["one"][0].task_id)
+            assert framework.wait_end("one").reason == Reason.KILLED_BY_FRAMEWORK
+            assert time.monotonic() - started < 10
+            executor = next(each for each in process_table.processes() if each.pid == _executor(cluster))
+            process_table.kill(executor.pid, executor.start_ticks)
+            assert framework.wait_end("two").reason == Reason.EXECUTOR_EXITED
+        finally:
+            os.kill(engine.pid, signal.SIGCONT)
+    wait_until(lambda: not engine.containers(), "what it had been asked to remove")
+
+
+def _executor(cluster: LocalCluster) -> int:
+    daemon = psutil.Process(cluster.slaves[0].pid)
+    found = [
+        p for p in daemon.children(recursive=True) if p.cmdline()[:1] and "offerd-executor" in p.cmdline()[0]
+    ]
+    assert len(found) == 1
+    return found[0].pid

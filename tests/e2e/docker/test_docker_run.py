@@ -1,0 +1,136 @@
+"""`offerd run --image` against a real engine: what people see, and what a task in a container can and cannot do."""
+
+from __future__ import annotations
+
+import pwd
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from helpers.cli import begin, listing, offerd, wait_until
+from helpers.docker_engine import SMALL, DockerEngine
+from offerd_cli.local_cluster import LocalCluster
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(scope="module")
+def cluster(shared_engine: DockerEngine) -> Iterator[LocalCluster]:
+    """One slave whose tasks run in the small image unless they name another."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_HOST", shared_engine.address)
+        options = ("--image", SMALL, "--pull", "never", "--network", "none", "--pids-max", "64")
+        with LocalCluster(1, cpus="4", mem="2G", isolation="docker", slave_options=options) as running:
+            yield running
+
+
+def test_a_command_runs_in_the_image_it_names(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "run", "--image", SMALL, "--", "sh", "-c", "ls /; echo $MADE_BY; echo oops >&2")
+    assert done.stderr == b"oops\n"
+    assert done.returncode == 0
+    words = done.stdout.decode().split()
+    assert words[-1] == "us", "the image's environment"
+    assert "bin" in words
+    assert not {"home", "usr", "root"} & set(words), "the host's root"
+
+
+def test_without_an_image_it_is_the_slaves_default(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "run", "--", "sh", "-c", "test ! -e /usr && exit 7")
+    assert done.returncode == 7
+
+
+def test_a_program_that_the_image_lacks_cannot_be_started(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "run", "--image", SMALL, "--", "python3", "-V")
+    assert done.returncode == 127
+    assert b"python3" in done.stderr
+
+
+def test_a_missing_image_is_a_failure_with_a_reason(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "run", "--image", "nobody/has-this:1", "--", "true")
+    assert done.returncode != 0
+    assert b"image nobody/has-this:1 is not on this slave" in done.stderr
+    done = offerd(cluster, "run", "--image", "localhost:1/none:1", "--pull", "if-absent", "--", "true")
+    assert done.returncode != 0
+    assert b"image localhost:1/none:1 cannot be had" in done.stderr
+
+
+def test_a_task_has_no_capabilities_and_gets_none(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "run", "--", "grep", "-E", "^(Cap|NoNewPrivs|Uid)", "/proc/self/status")
+    lines = dict(line.split(":\t", 1) for line in done.stdout.decode().splitlines())
+    assert {name: int(lines[name], 16) for name in lines if name.startswith("Cap")} == dict.fromkeys(
+        ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), 0
+    )
+    assert lines["NoNewPrivs"] == "1"
+    assert offerd(cluster, "run", "--", "mount", "-t", "tmpfs", "none", "/tmp").returncode != 0
+
+
+def test_a_task_sees_its_container_alone(cluster: LocalCluster) -> None:
+    script = "ls /proc | grep -c '^[0-9]'; readlink /proc/1/exe; cat /proc/$PPID/environ /proc/1/environ"
+    done = offerd(cluster, "run", "--", "sh", "-c", script)
+    assert int(done.stdout.split()[0]) < 10
+    assert b"OFFERD_TOKEN" not in done.stdout
+    names = offerd(cluster, "run", "--", "sh", "-c", "readlink /proc/$PPID/exe")
+    assert names.returncode != 0, "the executor's program is a file of the host"
+
+
+def test_a_task_runs_as_the_user_it_names(cluster: LocalCluster) -> None:
+    uid = pwd.getpwnam("nobody").pw_uid
+    done = offerd(cluster, "run", "--user", "nobody", "--", "sh", "-c", "id -u; touch here; ls -n here")
+    words = done.stdout.decode().split()
+    assert words[0] == str(uid), done.stderr
+    assert words[3] == str(uid)
+
+
+def test_who_needs_too_much_memory_is_killed_for_that(cluster: LocalCluster) -> None:
+    hog = "x=$(head -c 300000000 /dev/zero | tr '\\0' x); echo ${#x}"
+    done = offerd(cluster, "run", "--mem", "64M", "--", "sh", "-c", hog)
+    assert done.returncode != 0
+    assert b"of memory" in done.stderr, done
+
+
+def test_an_exit_status_of_137_is_no_lack_of_memory(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "run", "--", "sh", "-c", "exit 137")
+    assert done.returncode == 137
+    assert b"memory" not in done.stderr
+
+
+def test_a_fork_bomb_ends_with_its_time_limit(cluster: LocalCluster, shared_engine: DockerEngine) -> None:
+    done = offerd(cluster, "run", "--timeout", "1s", "--", "sh", "-c", "b() { b | b & }; b; sleep 60")
+    assert done.returncode == 124
+    wait_until(lambda: not shared_engine.containers(), "the container gone")
+    assert offerd(cluster, "run", "--", "true").returncode == 0
+
+
+def test_limits_grow_and_shrink_with_the_tasks(cluster: LocalCluster, shared_engine: DockerEngine) -> None:
+    one = begin(cluster, "run", "-n", "2", "--cpus", "0.5", "--mem", "128M", "--", "sleep", "30.125")
+
+    def memory() -> list[int]:
+        with shared_engine.api() as api:
+            return [each.attrs["HostConfig"]["Memory"] >> 20 for each in api.containers.list()]
+
+    try:
+        wait_until(lambda: memory() == [2 * 128 + 64], "the limit of two tasks, as the engine knows it")
+    finally:
+        one.send_signal(signal.SIGINT)
+        one.communicate(timeout=30)
+
+
+def test_ctrl_c_ends_the_task_and_its_container(cluster: LocalCluster, shared_engine: DockerEngine) -> None:
+    running = begin(cluster, "run", "--", "sh", "-c", "echo ready; sleep 600")
+    assert running.stdout is not None
+    assert running.stdout.readline() == b"ready\n"
+    assert len(shared_engine.containers()) == 1
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=30)
+    assert running.returncode == 130
+    wait_until(lambda: not shared_engine.containers(), "the container gone")
+
+
+def test_containers_in_a_row_leave_nothing(cluster: LocalCluster, shared_engine: DockerEngine) -> None:
+    for _ in range(10):
+        assert offerd(cluster, "run", "--", "true").returncode == 0
+    wait_until(lambda: not shared_engine.containers(), "all gone")
+    with shared_engine.api() as api:
+        assert api.volumes.list() == []
+    assert listing(cluster, "tasks")["tasks"] == []
