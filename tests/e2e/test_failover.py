@@ -126,6 +126,7 @@ def test_tasks_run_on_while_there_is_no_zookeeper_and_the_leader_ends(cluster: L
     with Recorder(cluster.address, failover_timeout_s=60.0) as framework:
         framework.run("stays", f"exec sleep {duration}", limit_s=None)
         framework.wait("stays", RUNNING)
+        wait_until(lambda: processes_with(duration), "it has begun its program")
         pids = processes_with(duration)
         leader = cluster.leader()
         cluster.zookeeper.signal(signal.SIGKILL)

@@ -330,9 +330,10 @@ def test_jobs_of_one_framework_share_and_an_idle_one_holds_nothing(
             )
             for n in (1, 2)
         ]
-        wait_until(lambda: all(handle.progress.maps_running for handle in handles), "both jobs to run")
-        running = [handle.progress.maps_running for handle in handles]
-        assert max(running) <= 4, f"one of two jobs on 6 cpus runs {running}"
+        wait_until(
+            lambda: all(2 <= handle.progress.maps_running <= 4 for handle in handles),
+            "both jobs to run on their part of 6 cpus",
+        )
         for n, handle in enumerate(handles, 1):
             handle.result(60)
             assert lines_of(tmp_path / f"out{n}") == [b"40"]
@@ -379,7 +380,7 @@ def test_a_slave_killed_in_the_middle_costs_no_line(
         mapreduce.MapReduce(cluster.address) as framework,
     ):
         handle = framework.submit(job)
-        wait_until(lambda: handle.progress.maps_done >= 6, "some maps to be done")
+        wait_until(lambda: handle.progress.maps_done == handle.progress.maps - 1, "all other maps to be done")
         cluster.kill_slave(1)
         gate.touch()
         summary = handle.result(90)
