@@ -1,7 +1,7 @@
 # `make demo` and `make test` work as the very first command after `git clone`: they make .venv and install into it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernel check test-nightly chaos bench bench-failover bench-allocation bench-frameworks fmt clean
+.PHONY: help demo test test-kernel check test-nightly chaos bench bench-failover bench-allocation bench-frameworks bench-kernel fmt clean
 
 BIN := .venv/bin
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */offerd*/__init__.py))
@@ -61,6 +61,11 @@ chaos: ## kill, freeze, cut, fill, flip and shift clocks for five minutes; a led
 bench-failover: ## measure fail-over of masters, slaves and schedulers, up to 4,000 slaves
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py --suite failover
+
+bench-kernel: ## measure what a cgroup of its own costs a task (here or in a guest)
+	@deploy/bootstrap.sh packages
+	@deploy/bootstrap.sh venv dev
+	@$(BIN)/python bench/run.py --suite kernel
 
 fmt: ## format the code and mend what the linter can
 	@deploy/bootstrap.sh venv dev

@@ -28,6 +28,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "frameworks": ("wordcounts", "locality", "mpi_ranks"),
     "allocation": ("allocation", "simulated_scale"),
     "failover": ("failover", "readoption"),
+    "kernel": ("kernel",),
 }
 
 

@@ -56,15 +56,8 @@ class OnHost:
         return [_report(item, "skipped", (str(item.path), 0, f"Skipped: {self._failure}"))]
 
     def _start(self, selected: list[pytest.Item]) -> Guest:
-        words = [
-            "env",
-            f"CI={os.environ.get('CI', '')}",
-            ".venv/bin/python",
-            "-m",
-            "pytest",
-            "-v",
-            "--color=no",
-        ]
+        words = ["env", "CI=true"] if os.environ.get("CI") == "true" else []
+        words += [".venv/bin/python", "-m", "pytest", "-v", "--color=no"]
         words += ["-p", "no:cacheprovider", "-o", f"timeout={TEST_LIMIT_S}", "--basetemp=/run/tmp/pytest"]
         if seed := self._config.getoption("--hypothesis-seed", None):
             words.append(f"--hypothesis-seed={seed}")

@@ -29,7 +29,8 @@ T = TypeVar("T")
 SLICE = Path("/sys/fs/cgroup/offerd.slice")
 PATIENCE_S = 60.0
 """How long anything may take in an emulated guest on a busy host."""
-SETTINGS = SlaveSettings()
+SETTINGS = SlaveSettings(kill_margin_s=5.0)
+"""An emulated executor takes its time."""
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["helpers.kernel_bed", "helpers.recorder"])
 

@@ -1,0 +1,116 @@
+"""What cgroup v2 costs and gives, on a real kernel: here, or in a guest booted for it. Only ratios mean anything there.
+
+A task in its own cgroup beside the same task in none, through the same executor; the end of a task with 100 processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from figures import Bound, Findings, Row, Samples, beside  # noqa: E402
+from helpers.guest import Guest, GuestFailed, host_has_v2, missing  # noqa: E402
+from helpers.kernel_bed import KernelBed, kernel_bed, leaf, wait_until  # noqa: E402
+from offerd.ids import TaskID  # noqa: E402
+from offerd.messages import CommandInfo  # noqa: E402
+
+GUEST_LIMIT_S = 600.0
+PROCESSES = 100
+
+
+def measure(quick: bool) -> Findings:
+    """Raises `RuntimeError` if there is no such kernel to be had."""
+    found = _in_place(quick) if host_has_v2() else _in_guest(quick)
+    costs = beside(found["in_cgroup_ms"], found["bare_ms"])
+    rows = [
+        Row("/bin/true as a task, in its own cgroup", "ms", Samples.of(found["in_cgroup_ms"]),
+            Samples.of(found["bare_ms"]), "in none", costs, Bound(1.5, at_least=False, of_ratio=True)),
+        Row(f"kill of a task with {PROCESSES} processes until its cgroup is gone", "ms",
+            Samples.of(found["teardown_ms"]), Samples.of(found["spawn_ms"]), "one fork, exec and wait",
+            None, Bound(100, at_least=False)),
+    ]  # fmt: skip
+    note = (
+        ""
+        if host_has_v2()
+        else "In an emulated guest, some ten to forty times slower than this host: read the ratios."
+    )
+    return Findings(rows, [note] if note else [])
+
+
+def _in_guest(quick: bool) -> dict[str, list[float]]:
+    if reason := missing():
+        raise RuntimeError(reason)
+    try:
+        with Guest([".venv/bin/python", "bench/kernel.py", *(["--quick"] if quick else [])]) as guest:
+            guest.wait_booted()
+            line = guest.read(GUEST_LIMIT_S)
+            if line is None or not line.startswith("{"):
+                raise RuntimeError(f"nothing was measured in the guest\n{guest.console()}")
+            found: dict[str, list[float]] = json.loads(line)
+            return found
+    except GuestFailed as error:
+        raise RuntimeError(str(error)) from None
+
+
+def _in_place(quick: bool) -> dict[str, list[float]]:
+    count, pairs = (40, 2) if quick else (100, 4)
+    found: dict[str, list[float]] = {name: [] for name in ("in_cgroup_ms", "bare_ms")}
+    with kernel_bed() as own, kernel_bed(isolation="noop") as bare:
+        beds: tuple[tuple[str, KernelBed], ...] = (("in_cgroup_ms", own), ("bare_ms", bare))
+        for run in range(-1, pairs):  # the first starts executors, and counts for nothing
+            for name, bed in beds:
+                took_ms = _run_true(bed, f"{name}-{run}", 5 if run < 0 else count)
+                if run >= 0:
+                    found[name].append(took_ms)
+        found["spawn_ms"] = [_spawn_ms(30)]
+        found["teardown_ms"] = [_teardown_ms(own, f"many-{n}") for n in range(3)]
+    return found
+
+
+def _run_true(bed: KernelBed, name: str, count: int) -> float:
+    started = time.perf_counter()
+    for number in range(count):
+        bed.framework.run(f"{name}-{number}", "", command=_command("/bin/true"), cpus=0.4)
+    for number in range(count):
+        bed.framework.wait_end(f"{name}-{number}")
+    return 1000 * (time.perf_counter() - started) / count
+
+
+def _command(*argv: str) -> CommandInfo:
+    return CommandInfo(argv=list(argv))
+
+
+def _spawn_ms(count: int) -> float:
+    started = time.perf_counter()
+    for _ in range(count):
+        os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+    return 1000 * (time.perf_counter() - started) / count
+
+
+def _teardown_ms(bed: KernelBed, name: str) -> float:
+    bed.framework.run(name, f"for n in $(seq {PROCESSES - 1}); do sleep 1000 & done; wait", mem="256M")
+    wait_until(lambda: _holds(leaf(name)) >= PROCESSES, "its processes are there")
+    started = time.perf_counter()
+    bed.framework.driver.kill_task(TaskID(name))
+    wait_until(lambda: not leaf(name).exists(), "its cgroup is gone")
+    took_ms = 1000 * (time.perf_counter() - started)
+    bed.framework.wait_end(name)
+    return took_ms
+
+
+def _holds(cgroup: Path) -> int:
+    try:
+        return len((cgroup / "cgroup.procs").read_text().split())
+    except FileNotFoundError:
+        return 0
+
+
+if __name__ == "__main__":
+    with open(os.environ.get("OFFERD_GUEST_PORT", "/dev/stdout"), "w") as port:
+        port.write(json.dumps(_in_place("--quick" in sys.argv)) + "\n")
