@@ -1,7 +1,7 @@
 # `make demo` and `make test` work as the very first command after `git clone`: they make .venv and install into it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernel check test-nightly chaos bench bench-failover bench-allocation bench-frameworks bench-kernel fmt clean
+.PHONY: help demo test test-kernel check test-nightly chaos bench bench-failover bench-allocation bench-frameworks bench-kernel bench-docker fmt clean
 
 BIN := .venv/bin
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */offerd*/__init__.py))
@@ -66,6 +66,10 @@ bench-kernel: ## measure what a cgroup of its own costs a task (here or in a gue
 	@deploy/bootstrap.sh packages
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py --suite kernel
+
+bench-docker: ## measure containers of a Docker engine beside `docker run` and the module noop (as root)
+	@deploy/bootstrap.sh venv dev
+	@$(BIN)/python bench/run.py --suite docker
 
 fmt: ## format the code and mend what the linter can
 	@deploy/bootstrap.sh venv dev

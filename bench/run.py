@@ -29,6 +29,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "allocation": ("allocation", "simulated_scale"),
     "failover": ("failover", "readoption"),
     "kernel": ("kernel",),
+    "docker": ("containers",),
 }
 
 

@@ -260,8 +260,10 @@ class DockerIsolation(NoopIsolation):
         """Also what had to wait: limits kept back, what the engine is to know, containers to be removed."""
         complaints = []
         for container_id, running in list(self._running.items()):
-            if running.applied != running.wanted:
-                self._want(running, running.wanted, running.wanted_since)
+            if procfs.find(running.pause) is None:
+                continue
+            if running.applied != running.wanted and time.monotonic() - running.wanted_since > SETTLED_S:
+                self._lower(running)
             limit = running.group.mem_limit()
             if limit is None or running.applied is None or running.applied.mem_bytes is None:
                 continue
@@ -329,21 +331,30 @@ class DockerIsolation(NoopIsolation):
         page = mem_bytes - mem_bytes % process_table.PAGE_BYTES
         return Limits(shares, quota, page + EXECUTOR_MEM_BYTES if page else None)
 
-    def _want(self, running: _Running, limits: Limits, since: float | None = None) -> None:
-        """Now as far as it goes: memory that is in use is not taken away, `verify` tries again."""
+    def _want(self, running: _Running, limits: Limits) -> None:
+        """More at once; less when it has been less for a while (`_lower`): in a stream of tasks nothing is written then."""
         running.wanted = limits
-        running.wanted_since = time.monotonic() if since is None else since
-        possible = limits
+        running.wanted_since = time.monotonic()
+        if (applied := running.applied) is None:
+            self._apply(running, limits)
+        else:
+            self._apply(running, _larger(applied, limits))
+
+    def _lower(self, running: _Running) -> None:
+        """As far as it goes: memory that is in use is not taken away."""
+        limits, applied = running.wanted, running.applied
         if limits.mem_bytes is not None:
-            before = running.applied.mem_bytes if running.applied is not None else None
-            if before is None or limits.mem_bytes < before:
-                lowest = running.group.usage().mem_bytes + (EXECUTOR_MEM_BYTES >> 2)
-                lowest += -lowest % process_table.PAGE_BYTES
-                if lowest > limits.mem_bytes:
-                    possible = Limits(limits.shares, limits.quota_us, min(lowest, before or lowest))
-        if possible != running.applied:
-            running.group.apply(running.applied, possible)
-            running.applied = possible
+            lowest = running.group.usage().mem_bytes + (EXECUTOR_MEM_BYTES >> 2)
+            lowest += -lowest % process_table.PAGE_BYTES
+            if lowest > limits.mem_bytes:
+                before = applied.mem_bytes if applied is not None else None
+                limits = Limits(limits.shares, limits.quota_us, min(lowest, before or lowest))
+        self._apply(running, limits)
+
+    def _apply(self, running: _Running, limits: Limits) -> None:
+        if limits != running.applied:
+            running.group.apply(running.applied, limits)
+            running.applied = limits
 
     # -- what is used, and what was hit -----------------------------------------------------------------------------------
 
@@ -390,6 +401,16 @@ class DockerIsolation(NoopIsolation):
             if procfs.find(running.pause) is not None:
                 found.pop(running.pause.pid, None)
         return list(found.values())
+
+
+def _larger(one: Limits, other: Limits) -> Limits:
+    """Of each the larger; none is the largest."""
+    quotas, memories = (one.quota_us, other.quota_us), (one.mem_bytes, other.mem_bytes)
+    return Limits(
+        max(one.shares, other.shares),
+        None if None in quotas else max(each for each in quotas if each is not None),
+        None if None in memories else max(each for each in memories if each is not None),
+    )
 
 
 def _engine_limits(limits: Limits) -> dict[str, Any]:
