@@ -20,7 +20,7 @@ REST_S = 0.02
 """Between two tasks: who submits to an idle cluster has not just had a result from it."""
 
 
-def time_calls(address: str, count: int) -> list[Heard]:
+def time_calls(address: str, count: int, rest_s: float) -> list[Heard]:
     """Calls through `ClusterExecutor`, one at a time: until RUNNING, and until the future has its result."""
     with ClusterExecutor(address, cpus="0.1", mem="16M") as executor:
         heard_at: list[float] = []
@@ -35,7 +35,7 @@ def time_calls(address: str, count: int) -> list[Heard]:
         executor.submit(noop, 0).result(DEADLINE_S)
         times = []
         for number in range(count):
-            time.sleep(REST_S)
+            time.sleep(rest_s)
             heard_at.clear()
             started = time.perf_counter()
             executor.submit(noop, number).result(DEADLINE_S)
@@ -79,29 +79,33 @@ def measure(quick: bool) -> Findings:
     runs, count, fresh = (2, 100, 5) if quick else (3, 200, 20)
     bare: list[float] = []
     calls: list[list[Heard]] = []
+    rested: list[list[Heard]] = []
     processes: list[list[Heard]] = []
     with cluster() as local:
         for _ in range(runs):
             with Pipeline("one frame each") as pipeline:
                 pipeline.round_trips_ms(50)
                 bare.append(percentile(pipeline.round_trips_ms(count), 50))
-            calls.append(time_calls(local.address, count))
+            calls.append(time_calls(local.address, count, 0.0))
+            rested.append(time_calls(local.address, count, REST_S))
             processes.append(time_processes(local.address, count))
         first_commands = time_first_commands(local.address, fresh)
         first_calls = time_first_calls(local.address, fresh)
     trip = Samples.of(bare)
     findings = Findings()
     add = findings.rows.append
-    add(_row("Python call, submit to RUNNING, p50", calls, 50, "running_ms", trip, CALL_P50_MS))
-    add(_row("Python call, submit to RUNNING, p99", calls, 99, "running_ms", None, CALL_P99_MS))
-    add(_row("Python call, submit to result, p50", calls, 50, "ended_ms", trip))
-    add(_row("Python call, submit to result, p99", calls, 99, "ended_ms", None))
+    for when, times in (("one after another", calls), (f"each after {REST_S * 1e3:.0f} ms of rest", rested)):
+        name = f"Python call, {when}, submit to"
+        add(_row(f"{name} RUNNING, p50", times, 50, "running_ms", trip, CALL_P50_MS))
+        add(_row(f"{name} RUNNING, p99", times, 99, "running_ms", None, CALL_P99_MS))
+        add(_row(f"{name} result, p50", times, 50, "ended_ms", trip))
+        add(_row(f"{name} result, p99", times, 99, "ended_ms", None))
     add(_row("process, submit to RUNNING, p50", processes, 50, "running_ms", trip, PROCESS_P50_MS))
     add(_row("process, submit to RUNNING, p99", processes, 99, "running_ms", None))
     add(_row("process, submit to its end, p50", processes, 50, "ended_ms", trip))
     at_most = Bound(NEW_EXECUTOR_MS, at_least=False)
-    for what, times in (("command", first_commands), ("python", first_calls)):
-        samples = Samples.of(heard.running_ms for heard in times)
+    for what, firsts in (("command", first_commands), ("python", first_calls)):
+        samples = Samples.of(heard.running_ms for heard in firsts)
         add(Row(f"new {what} executor, submit to RUNNING", "ms", samples, bound=at_most))
     return findings
 

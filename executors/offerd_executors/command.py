@@ -26,9 +26,9 @@ from offerd_executors.spawn import SECRETS, Spawner, SpawnerDied
 from offerd_executors.task_dirs import TaskDirs
 from offerd_executors.trees import Forest, Tree, describe_exit, make_opaque
 
-MOST_YOUNG = 4
+MOST_YOUNG = 8
 """Programs started at most within `YOUNG_S` that still run. Most short ones are over by then, and few at a time find the
-processor's caches warm: 40 `/bin/true` at once take a third more time in all than 4.
+processor's caches warm.
 """
 YOUNG_S = 0.004
 HOLD_RUNNING_S = 0.01
