@@ -92,6 +92,8 @@ class Forest:
 
     def start(self) -> None:
         """Become a subreaper and begin to reap."""
+        peak_kib = _peak_kib()
+        self._peak_before_exec_kib = peak_kib if peak_kib > _peak_since_exec_kib() else 0
         become_subreaper()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
@@ -166,7 +168,9 @@ class Forest:
                 self._forget_stray(pid)
                 continue
             if own_peak_kib < 0:
-                own_peak_kib = peak_kib()
+                own_peak_kib = _peak_kib()
+                if own_peak_kib <= self._peak_before_exec_kib:
+                    own_peak_kib = _peak_since_exec_kib()
             tree.wait_status = status
             peak_bytes = used.ru_maxrss << 10 if used.ru_maxrss > own_peak_kib else 0
             tree.usage = Usage(used.ru_utime + used.ru_stime, peak_bytes)
@@ -431,9 +435,15 @@ def descendants(pids: Iterable[int]) -> list[tuple[int, Stat]]:
     return found
 
 
-def peak_kib() -> int:
-    """The executor's own peak of resident memory."""
+def _peak_kib() -> int:
+    """Of resident memory, as getrusage counts it: also what this process was before an exec."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _peak_since_exec_kib() -> int:
+    """The same without that. It takes longer."""
+    with open("/proc/self/status", "rb") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(b"VmHWM:"))
 
 
 def become_subreaper() -> None:

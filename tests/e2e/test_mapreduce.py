@@ -252,8 +252,9 @@ def test_a_block_is_read_from_afar_when_its_slave_has_no_room(cluster: LocalClus
     blocks.put("far", [str(tmp_path / "in")], hosts[:1], replicas=1, block_bytes=400)
     try:
         with mapreduce.MapReduce(cluster.address) as framework:
+            # Each map keeps its slave busy for longer than the others wait.
             job = mapreduce.Job(
-                ("data:far",), str(tmp_path / "out"), "sleep 0.2; cat", "wc -l", cpus="2", delay_s=0.3
+                ("data:far",), str(tmp_path / "out"), "sleep 1; cat", "wc -l", cpus="2", delay_s=0.3
             )
             summary = framework.submit(job).result(60)
     finally:
