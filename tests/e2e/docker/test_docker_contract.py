@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import docker_engine
+from helpers import docker_images
 from helpers.docker_engine import WITH_PYTHON, DockerEngine
 from helpers.isolation_contract import IsolationContract
 from offerd_isolation.base import Isolation, IsolationOptions
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.docker
 @pytest.fixture(scope="session")
 def python_engine(shared_engine: DockerEngine) -> DockerEngine:
     """The engine with the image that has Python."""
-    shared_engine.load(WITH_PYTHON, docker_engine.python_image(), {"PATH": "/usr/bin:/bin"})
+    shared_engine.load(WITH_PYTHON, docker_images.python_image(), {"PATH": "/usr/bin:/bin"})
     return shared_engine
 
 
