@@ -1,0 +1,97 @@
+"""Slaves that an operator takes out: deactivated, drained, and brought back."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers.cli import listing, offerd, processes_with, wait_until
+from helpers.recorder import Recorder, ended_once
+from offerd.messages import Reason, TaskState
+from offerd_cli.local_cluster import LocalCluster
+
+RUNNING, FINISHED, KILLED = TaskState.RUNNING, TaskState.FINISHED, TaskState.KILLED
+
+
+@pytest.fixture
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(slaves=1, cpus="4", mem="1G", isolation="noop") as cluster:
+        yield cluster
+
+
+def unique() -> str:
+    """A number of seconds that no other process sleeps for."""
+    return f"600.{uuid.uuid4().int % 10**12:012d}"
+
+
+def operate(cluster: LocalCluster, *words: str) -> None:
+    done = offerd(cluster, *words)
+    assert done.returncode == 0, done.stderr
+
+
+def states(cluster: LocalCluster) -> dict[str, str]:
+    return {slave["hostname"]: slave["state"] for slave in listing(cluster, "slaves")["slaves"]}
+
+
+def test_deactivated_slave_keeps_its_tasks_and_gets_none_whoever_is_restarted_until_it_is_active_again(
+    cluster: LocalCluster,
+) -> None:
+    duration = unique()
+    with Recorder(cluster.address, failover_timeout_s=60.0) as framework:
+        framework.run("stays", f"exec sleep {duration}", limit_s=None)
+        framework.wait("stays", RUNNING)
+        wait_until(lambda: processes_with(duration), "it to sleep")
+        pids = processes_with(duration)
+        operate(cluster, "deactivate", "slave-1")
+        framework.run("waits", "true")
+        cluster.restart_slave(0)
+        wait_until(lambda: "registered with" in cluster.slaves[0].last_line(), "the slave to be back")
+        assert states(cluster) == {"slave-1": "deactivated"}
+        cluster.restart_master()
+        wait_until(lambda: states(cluster) == {"slave-1": "deactivated"}, "the new master to know it")
+        wait_until(
+            lambda: [f["state"] for f in listing(cluster, "frameworks")["frameworks"]] == ["active"],
+            "the framework to be back",
+        )
+        assert framework.states("waits") == []
+        assert framework.states("stays")[-1] is RUNNING
+        assert processes_with(duration) == pids
+        operate(cluster, "deactivate", "slave-1", "--undo")
+        assert framework.wait_end("waits").state is FINISHED
+        assert ended_once(framework, "waits")
+
+
+def test_drained_slave_ends_its_tasks_politely_or_at_their_grace_and_goes_and_others_take_over(
+    tmp_path: Path,
+) -> None:
+    tmp_path.chmod(0o777)
+    goodbye, stubborn = tmp_path / "goodbye", unique()
+    polite = f"trap 'echo bye > {goodbye}; exit 0' TERM; while :; do sleep 0.05; done"
+    with (
+        LocalCluster(slaves=1, cpus="4", mem="1G", isolation="noop") as cluster,
+        Recorder(cluster.address, failover_timeout_s=60.0) as framework,
+    ):
+        framework.run("polite", polite, kill_grace_s=20.0)
+        framework.run("stubborn", f"trap '' TERM; sleep {stubborn}", kill_grace_s=3.0)
+        framework.wait("polite", RUNNING)
+        framework.wait("stubborn", RUNNING)
+        wait_until(lambda: processes_with(stubborn), "the stubborn one to sleep")
+        operate(cluster, "drain", "slave-1")
+        framework.run("waits", "true")
+        # The stubborn one has not ended: a new master learns of the drain from the slave.
+        cluster.restart_master()
+        for name in ("polite", "stubborn"):
+            ended = framework.wait_end(name)
+            assert ended.reason == Reason.SLAVE_DRAINING, ended
+        assert goodbye.read_text() == "bye\n"
+        assert processes_with(stubborn) == []
+        assert cluster.slaves[0].wait(30)
+        assert cluster.slaves[0].exit_status == 0
+        assert framework.states("waits") == []
+        wait_until(lambda: "active" not in states(cluster).values(), "the master to hear that it is gone")
+        cluster.slaves[0].start()
+        assert framework.wait_end("waits").state is FINISHED, "who starts it again wants it to work"
+        assert ended_once(framework, "polite", "stubborn", "waits")
