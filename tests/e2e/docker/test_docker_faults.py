@@ -12,10 +12,11 @@ import psutil
 import pytest
 
 from helpers import docker_engine
-from helpers.cli import processes_with, wait_until
+from helpers.cli import listing, processes_with, wait_until
 from helpers.docker_engine import SMALL, DockerEngine
-from helpers.recorder import Recorder
-from offerd.messages import Reason, TaskState
+from helpers.recorder import COMMAND, Recorder, ended_once
+from offerd.ids import ExecutorID
+from offerd.messages import ExecutorInfo, Reason, TaskState
 from offerd_cli.local_cluster import LocalCluster
 from offerd_isolation import process_table
 
@@ -123,6 +124,49 @@ def test_a_hung_engine_harms_no_running_task(engine: DockerEngine) -> None:
             assert framework.wait_end("two").reason == Reason.EXECUTOR_EXITED
         finally:
             os.kill(engine.pid, signal.SIGCONT)
+    wait_until(lambda: not engine.containers(), "what it had been asked to remove")
+
+
+def test_a_task_over_its_memory_says_limit_and_peak_while_the_engine_hangs_too(engine: DockerEngine) -> None:
+    """The count is the kernel's, not an event of the engine's."""
+    hog = "x=$(head -c 300000000 /dev/zero | tr '\\0' x); echo ${#x}"
+    limit_bytes = (32 + 64) << 20  # the task's and the executor's
+    with slave(engine) as cluster, Recorder(cluster.address) as framework:
+        run(framework, "calm", "exec sleep 600")
+        os.kill(engine.pid, signal.SIGSTOP)
+        try:
+            framework.run("greedy", hog, mem="16M")
+            ended = framework.wait_end("greedy")
+        finally:
+            os.kill(engine.pid, signal.SIGCONT)
+        assert ended.reason == Reason.LIMIT_EXCEEDED
+        assert ended.limit == f"memory.max={limit_bytes}"
+        assert ended.usage is not None
+        assert 0.9 * limit_bytes <= ended.usage.peak_mem_bytes <= limit_bytes
+        assert framework.states("calm") == [RUNNING]
+        assert ended_once(framework, "greedy")
+
+
+def test_a_frozen_engine_and_what_is_seen_of_it(engine: DockerEngine) -> None:
+    """Slave and tasks stay as they were in all listings; new containers wait, and fail with a reason, or run after it woke."""
+    other = ExecutorInfo(ExecutorID("other"), module="offerd_executors.command")
+    with slave(engine) as cluster, Recorder(cluster.address, executors=(COMMAND, other)) as framework:
+        run(framework, "stays", "exec sleep 600")
+        os.kill(engine.pid, signal.SIGSTOP)
+        try:
+            framework.run("new", "true", executor_id=other.executor_id)
+            wait_until(lambda: len(listing(cluster, "tasks")["tasks"]) == 2, "the new task accepted")
+            states = {task["task_id"]: task["state"] for task in listing(cluster, "tasks")["tasks"]}
+            assert states == {"stays": RUNNING.value, "new": TaskState.STAGING.value}
+            assert [each["state"] for each in listing(cluster, "slaves")["slaves"]] == ["active"]
+            assert framework.lost_slaves == []
+        finally:
+            os.kill(engine.pid, signal.SIGCONT)
+        assert framework.wait_end("new").state is TaskState.FINISHED
+        assert framework.states("stays") == [RUNNING]
+        framework.driver.kill_task(framework.statuses["stays"][0].task_id)
+        framework.wait_end("stays")
+        assert ended_once(framework, "stays", "new")
     wait_until(lambda: not engine.containers(), "what it had been asked to remove")
 
 

@@ -1,0 +1,236 @@
+"""The docker module's parts that need no engine: names of images, pull policies, the pause program, cgroup files."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offerd_isolation.base import IsolationError
+from offerd_isolation.docker import pause
+from offerd_isolation.docker.engine import Engine, NotFound, Unreachable, split_tag
+from offerd_isolation.docker.group import Group, Limits
+from offerd_isolation.docker.images import obtain
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "tag"),
+    [
+        ("debian", "debian", "latest"),
+        ("debian:12", "debian", "12"),
+        ("registry:5000/debian", "registry:5000/debian", "latest"),
+        ("registry:5000/a/b:1", "registry:5000/a/b", "1"),
+        ("debian@sha256:00ff", "debian", "sha256:00ff"),
+    ],
+)
+def test_an_image_without_a_tag_is_the_latest(image: str, name: str, tag: str) -> None:
+    assert split_tag(image) == (name, tag)
+
+
+class FakeApi:
+    """An engine with these images, whose registry has those."""
+
+    def __init__(self, here: set[str], registry: set[str]) -> None:
+        self.here, self.registry = here, registry
+        self.pulled: list[str] = []
+
+    def inspect_image(self, name: str) -> dict[str, Any]:
+        if name not in self.here:
+            raise NotFound(name)
+        return {"Id": "sha256:1", "Config": {"Env": ["PATH=/bin", "A=b=c", "nonsense"]}}
+
+    def pull(self, name: str, tag: str, **_: object) -> list[dict[str, str]]:
+        self.pulled.append(f"{name}:{tag}")
+        if f"{name}:{tag}" not in self.registry:
+            return [{"status": "Pulling"}, {"error": "manifest unknown"}]
+        self.here.add(f"{name}:{tag}")
+        return [{"status": "Downloading"}]
+
+
+class FakeEngine(Engine):
+    def __init__(self, api: FakeApi) -> None:
+        super().__init__(timeout_s=5)
+        self._api = api
+
+    def _translated(self, what: str, error: BaseException) -> BaseException:
+        return error if isinstance(error, NotFound) else super()._translated(what, error)
+
+
+@pytest.mark.parametrize(
+    ("policy", "here", "pulls"),
+    [("never", True, 0), ("if-absent", True, 0), ("if-absent", False, 1), ("always", True, 1)],
+)
+def test_the_policy_says_when_an_image_is_pulled(policy: str, here: bool, pulls: int) -> None:
+    api = FakeApi({"debian:12"} if here else set(), {"debian:12"})
+    image = obtain(FakeEngine(api), "debian:12", policy)
+    assert image.environment == {"PATH": "/bin", "A": "b=c"}
+    assert len(api.pulled) == pulls
+
+
+def test_an_image_that_is_absent_and_may_not_be_pulled_is_an_error_that_says_what_to_do() -> None:
+    api = FakeApi(set(), {"debian:12"})
+    with pytest.raises(IsolationError, match=r"not on this slave.*--pull if-absent"):
+        obtain(FakeEngine(api), "debian:12", "never")
+    assert api.pulled == []
+
+
+def test_a_failed_pull_says_why() -> None:
+    with pytest.raises(IsolationError, match=r"image debian:13 cannot be had: .*manifest unknown"):
+        obtain(FakeEngine(FakeApi(set(), set())), "debian:13", "if-absent")
+
+
+def test_an_unknown_policy_is_refused() -> None:
+    with pytest.raises(IsolationError, match=r"'sometimes' is none of never, if-absent, always"):
+        obtain(FakeEngine(FakeApi(set(), set())), "debian:12", "sometimes")
+
+
+def test_while_a_call_is_stuck_others_fail_at_once_and_then_work_again() -> None:
+    engine = FakeEngine(FakeApi(set(), set()))
+    free = threading.Event()
+    with pytest.raises(Unreachable, match=r"slow: .*did not answer"):
+        engine.call("slow", lambda _: free.wait(), timeout_s=0.01)
+    with pytest.raises(Unreachable, match=r"quick: .*still does not answer"):
+        engine.call("quick", lambda _: 1)
+    stuck = next(each for each in threading.enumerate() if each.name == "docker: slow")
+    free.set()
+    stuck.join()
+    assert engine.call("quick", lambda _: 1) == 1
+
+
+# -- the pause program ------------------------------------------------------------------------------------------------------
+
+
+def test_the_pause_program_is_one_small_static_elf_file() -> None:
+    program = pause.program("x86_64")
+    assert program is not None
+    assert program[:4] == b"\x7fELF"
+    assert len(program) < 256
+    (entry,) = struct.unpack_from("<Q", program, 24)
+    (size,) = struct.unpack_from("<Q", program, 64 + 32)
+    assert entry == 0x400000 + 120
+    assert size == len(program)
+    assert pause.program("m68k") is None
+
+
+@pytest.mark.skipif(pause.program() is None, reason="no pause program for this machine")
+def test_it_waits_with_sigchld_ignored(tmp_path: Path) -> None:
+    path = pause.install(tmp_path / "docker")
+    written = path.stat().st_ino
+    assert pause.install(tmp_path / "docker").stat().st_ino == written, "written once"
+    with subprocess.Popen([path]) as process:
+        try:
+            status = Path(f"/proc/{process.pid}/status")
+            ignored = 0
+            while not ignored:
+                assert process.poll() is None
+                lines = dict(
+                    line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line
+                )
+                ignored = int(lines["SigIgn"], 16) & 1 << 16  # SIGCHLD is 17
+        finally:
+            process.kill()
+
+
+# -- cgroups ----------------------------------------------------------------------------------------------------------------
+
+
+def proc(path: Path, mountinfo: str, cgroup: str) -> Path:
+    (path / "proc/self").mkdir(parents=True)
+    (path / "proc/7").mkdir()
+    (path / "proc/self/mountinfo").write_text(mountinfo)
+    (path / "proc/7/cgroup").write_text(cgroup)
+    return path / "proc"
+
+
+def v2(path: Path, **files: str) -> Group:
+    """A group with these files; `__` stands for a dot."""
+    mountinfo = f"30 24 0:26 / {path} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
+    return filled(Group.of(7, proc(path, mountinfo, "0::/docker/abc\n")), path / "docker/abc", files)
+
+
+def v1(path: Path, **files: str) -> Group:
+    names = ("cpu", "cpuacct", "memory", "pids")
+    mountinfo = "".join(f"3 2 0:2 /top {path}/all rw - cgroup cgroup rw,{name}\n" for name in names)
+    cgroup = "".join(f"{n}:{name}:/top/docker/abc\n" for n, name in enumerate(names))
+    return filled(Group.of(7, proc(path, mountinfo, cgroup)), path / "all/docker/abc", files)
+
+
+def filled(group: Group, directory: Path, files: dict[str, str]) -> Group:
+    assert group.directories() == [str(directory)]
+    directory.mkdir(parents=True)
+    for name, content in files.items():
+        (directory / name.replace("__", ".")).write_text(content)
+    return group
+
+
+def test_limits_are_written_as_v2_names_them(tmp_path: Path) -> None:
+    group = v2(tmp_path, cpu__weight="", cpu__max="", memory__max="")
+    assert group.is_v2
+    group.apply(None, Limits(1024, 50_000, 64 * MIB))
+    found = {path.name: path.read_text() for path in (tmp_path / "docker/abc").iterdir()}
+    assert found == {"cpu.weight": "39", "cpu.max": "50000 100000", "memory.max": str(64 * MIB)}
+    assert group.mem_limit() == 64 * MIB
+
+
+def test_no_limit_of_memory_is_max_in_v2(tmp_path: Path) -> None:
+    group = v2(tmp_path, memory__max="67108864")
+    group.apply(Limits(mem_bytes=64 * MIB), Limits())
+    assert (tmp_path / "docker/abc/memory.max").read_text().startswith("max")
+
+
+def test_limits_are_written_as_v1_names_them(tmp_path: Path) -> None:
+    group = v1(tmp_path, cpu__shares="", memory__limit_in_bytes="0", memory__memsw__limit_in_bytes="0")
+    assert not group.is_v2
+    group.apply(None, Limits(512, None, 64 * MIB))
+    found = {path.name: path.read_text() for path in (tmp_path / "all/docker/abc").iterdir()}
+    size = str(64 * MIB)
+    assert found == {
+        "cpu.shares": "512",
+        "memory.limit_in_bytes": size,
+        "memory.memsw.limit_in_bytes": size,
+    }
+
+
+def test_what_is_used_in_v2(tmp_path: Path) -> None:
+    group = v2(
+        tmp_path,
+        cgroup__procs="7\n8\n9\n",
+        cpu__stat="usage_usec 1500000\nthrottled_usec 250000\n",
+        memory__stat=f"anon {MIB}\nfile {9 * MIB}\nshmem {MIB}\nkernel_stack 4096\npagetables 4096\n",
+        memory__peak=str(5 * MIB),
+        memory__events="low 0\nmax 3\noom 1\noom_kill 2\n",
+        pids__events="max 4\n",
+    )
+    usage = group.usage()
+    assert (usage.cpu_s, usage.throttled_s, usage.processes) == (1.5, 0.25, 2)
+    assert (usage.mem_bytes, usage.peak_mem_bytes) == (2 * MIB + 8192, 5 * MIB)
+    assert (group.kills(), group.pids_refused()) == (2, 4)
+
+
+def test_what_is_used_in_v1(tmp_path: Path) -> None:
+    group = v1(
+        tmp_path,
+        cgroup__procs="7\n8\n",
+        cpuacct__usage="1500000000\n",
+        cpu__stat="nr_throttled 1\nthrottled_time 250000000\n",
+        memory__stat=f"rss 1\ntotal_rss {MIB}\ntotal_shmem {MIB}\n",
+        memory__max_usage_in_bytes=str(5 * MIB),
+        memory__oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+    )
+    usage = group.usage()
+    assert (usage.cpu_s, usage.throttled_s, usage.processes) == (1.5, 0.25, 1)
+    assert (usage.mem_bytes, usage.peak_mem_bytes) == (2 * MIB, 5 * MIB)
+    assert group.kills() == 2
+
+
+def test_a_container_that_is_gone_uses_nothing_and_takes_limits_in_silence(tmp_path: Path) -> None:
+    group = v2(tmp_path)
+    group.apply(None, Limits(mem_bytes=MIB))
+    assert group.usage().mem_bytes == 0
+    assert (group.kills(), group.processes(), group.mem_limit()) == (0, [], None)
