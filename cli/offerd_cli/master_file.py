@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,26 @@ TABLE = "allocation"
 NOT_IN_THE_FILE = {"config", "die_with_parent", "help"}
 
 
-def take_file(context: click.Context, parameter: click.Parameter, path: Path | None) -> dict[str, Any]:
-    """Callback of `--config`, which must be eager: what the file says of flags becomes their default. Returns its
-    `[allocation]` table. Raises `BadInput` on a file that cannot be read, or names what is no flag.
+@dataclass(frozen=True, slots=True)
+class MasterFile:
+    """Where it is, if there is one, and its `[allocation]` table."""
+
+    path: Path | None = None
+    table: Mapping[str, Any] = field(default_factory=dict)
+
+    def read_again(self) -> MasterFile:
+        """With the table as it is now. Raises `BadInput`."""
+        return self if self.path is None else MasterFile(self.path, _read(self.path)[1])
+
+
+def take_file(context: click.Context, parameter: click.Parameter, path: Path | None) -> MasterFile:
+    """Callback of `--config`, which must be eager: what the file says of flags becomes their default.
+
+    Raises `BadInput` on a file that cannot be read, or names what is no flag.
     """
     if path is None:
-        return {}
-    try:
-        entries = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise BadInput(f"--config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"--config {path}: {error}") from None
-    table = entries.pop(TABLE, {})
-    if not isinstance(table, dict):
-        raise BadInput(f"--config {path}: write {TABLE} as a table: [allocation]")
+        return MasterFile()
+    entries, table = _read(path)
     known = {p.name for p in context.command.params if p.name} - NOT_IN_THE_FILE
     defaults = {name.replace("-", "_"): value for name, value in entries.items()}
     if unknown := sorted(defaults.keys() - known):
@@ -47,7 +52,20 @@ def take_file(context: click.Context, parameter: click.Parameter, path: Path | N
     elif module is not None:
         raise BadInput(f'--config {path}: [allocation]: write the module as text, as in module = "drf"')
     context.default_map = {**(context.default_map or {}), **defaults}
-    return table
+    return MasterFile(path, table)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        entries = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise BadInput(f"--config {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"--config {path}: {error}") from None
+    table = entries.pop(TABLE, {})
+    if not isinstance(table, dict):
+        raise BadInput(f"--config {path}: write {TABLE} as a table: [allocation]")
+    return entries, table
 
 
 def policy(

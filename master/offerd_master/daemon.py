@@ -17,8 +17,8 @@ import socket
 import sys
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
@@ -33,8 +33,9 @@ from offerd.messages import NotLeading
 from offerd.pacing import Pacer
 from offerd.transport import Server, new_context
 from offerd_master.allocation.base import Allocator, load_allocator
+from offerd_master.allocation.policy import Policy
 from offerd_master.core.actions import Action, Drop, LaterEpochSeen, Log, Send
-from offerd_master.core.events import PeerDropped, PeerLost, Received
+from offerd_master.core.events import PeerDropped, PeerLost, Received, TermsChanged
 from offerd_master.core.master import MasterCore
 from offerd_master.election import Deposed, Election, Leading, Out, StandingBy
 from offerd_master.settings import Settings
@@ -56,6 +57,7 @@ class MasterOptions:
 
     `zookeeper`: stand for election there, and lead only when elected; others are told to come to `advertise_ip` ("" = `ip`,
     or where that is every address, the host's own) and `advertise_port` (0 = the port it listens on).
+    `read_policy`: gives the terms of roles and frameworks anew when SIGHUP asks for it; without, SIGHUP ends the process.
     `insecure` allows an `ip` other than a loopback one: there are no keys yet, so whoever reaches it may command it.
     """
 
@@ -68,6 +70,7 @@ class MasterOptions:
     advertise_ip: str = ""
     advertise_port: int = 0
     settings: Settings = field(default_factory=Settings)
+    read_policy: Callable[[], Policy] | None = None
 
 
 class Master:
@@ -85,6 +88,8 @@ class Master:
             raise
         self.address = self._server.address.removeprefix("tcp://")
         self._settings, self._allocator = settings, allocator
+        self._read_policy = options.read_policy
+        self._policy_is_old = False
         self._election: Election | None = None
         self._lease_until = math.inf
         self._dropped: OrderedDict[PeerID, None] = OrderedDict()
@@ -113,6 +118,11 @@ class Master:
         self._stopping = True
         self._wake()
 
+    def reread_policy(self) -> None:
+        """Do so after the turn it is in (or when it comes to lead); may be called from a signal handler."""
+        self._policy_is_old = True
+        self._wake()
+
     def run(self) -> None:
         """Serve until `stop`; first stand by until elected, where that is to be. Raises `Deposed`: then nothing more was
         said by us than what was said while we led.
@@ -122,8 +132,12 @@ class Master:
         while not self._stopping:
             wait_s = min(self.core.next_deadline(), self._lease_until) - time.monotonic()
             ready = self._poller.poll(max(0, math.ceil(wait_s * 1000)))
+            if any(readable == self._wake_in.fileno() for readable, _ in ready):
+                self._sleep_off_wakes()
             if self._election is not None:
-                self._look_at_lease(self._election, ready)
+                self._look_at_lease(self._election)
+            if self._policy_is_old:
+                self._change_terms()
             self._pacer.collect(self.core.cluster.tasks_running, self.core.cluster.tasks_ended)
             self._turn()
 
@@ -184,10 +198,8 @@ class Master:
                 self._server.send(held.popleft()[1], NotLeading(told))
             self._server.flush()
 
-    def _look_at_lease(self, election: Election, ready: list[tuple[object, int]]) -> None:
+    def _look_at_lease(self, election: Election) -> None:
         """Raises `Deposed` unless we certainly lead. Before anything is read or sent: we may just have been asleep."""
-        if any(readable == self._wake_in.fileno() for readable, _ in ready):
-            self._sleep_off_wakes()
         place = election.place
         if isinstance(place, Leading):
             self._lease_until = place.until
@@ -207,6 +219,19 @@ class Master:
             log.warning(
                 "a slave or scheduler has obeyed a later master (was the clock set back?): going on after that"
             )
+
+    def _change_terms(self) -> None:
+        """What cannot be read changes nothing."""
+        self._policy_is_old = False
+        assert self._read_policy is not None
+        try:
+            settings = replace(self._settings, policy=self._read_policy())
+            allocator = load_allocator(settings.allocator, settings.policy)
+        except BadInput as error:
+            log.warning("the old terms still hold: %s", one_line(str(error)))
+            return
+        self._settings = settings
+        self._perform(self.core.handle(TermsChanged(settings, allocator), time.monotonic()))
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full: it wakes anyway
@@ -277,9 +302,15 @@ def run_master(options: MasterOptions) -> int:
     def stop(number: int, frame: FrameType | None) -> None:
         master.stop()
 
+    def reread_policy(number: int, frame: FrameType | None) -> None:
+        master.reread_policy()
+
     # A signal must also end the wait inside zmq_poll, which the interpreter's handler alone would not.
     wakeup_before = signal.set_wakeup_fd(master.wakeup_fd, warn_on_full_buffer=False)
-    handlers_before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers: dict[int, Callable[[int, FrameType | None], None]] = {signal.SIGTERM: stop, signal.SIGINT: stop}
+    if options.read_policy is not None:
+        handlers[signal.SIGHUP] = reread_policy
+    handlers_before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         if options.address_file is not None:
             write_address(Path(options.address_file), master.address)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import queue
+import signal
 from pathlib import Path
 
 import offerd
-from helpers.cli import listing
+from helpers.cli import listing, wait_until
 from offerd.ids import ExecutorID, TaskID
 from offerd_cli.local_cluster import LocalCluster
 
@@ -83,3 +84,25 @@ def test_the_latest_task_of_a_greedy_framework_gives_way_to_a_guarantee(tmp_path
         for driver in (first, second):
             driver.stop()
             driver.join()
+
+
+def test_a_file_that_was_changed_is_read_again_on_sighup_and_a_wrong_one_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "master.toml"
+    path.write_text("[allocation.roles.prod]\nweight = 2\n")
+    with LocalCluster(1, cpus="2", mem="512M", master_options=("--config", str(path))) as cluster:
+        info = offerd.FrameworkInfo("prod", role="prod")
+        driver = offerd.SchedulerDriver(Runner(), info, cluster.address)
+        driver.start()
+        driver.wait_registered(30)
+        path.write_text("[allocation.roles.prod]\nweight = 'heavy'\n")
+        cluster.master.signal(signal.SIGHUP)
+        complaint = "the weight must be a number above zero"
+        wait_until(lambda: complaint in cluster.master.last_line(), "the master says what is wrong")
+        assert driver.get_guaranteed_share() == offerd.Resources.of()
+        path.write_text(FILE)
+        cluster.master.signal(signal.SIGHUP)
+        wait_until(lambda: driver.get_guaranteed_share() == NEED, "the guarantee holds")
+        driver.stop()
+        driver.join()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from helpers.invariants import check_invariants, check_revocations
@@ -18,8 +19,9 @@ from offerd.messages import TaskState, TaskStatus
 from offerd.resources import NOTHING, Resources
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.drf import DrfAllocator
+from offerd_master.allocation.policy import Policy
 from offerd_master.core.actions import Action, Drop, Log, Send
-from offerd_master.core.events import Event, PeerDropped, PeerLost, Received
+from offerd_master.core.events import Event, PeerDropped, PeerLost, Received, TermsChanged
 from offerd_master.core.master import MasterCore
 from offerd_master.settings import Settings
 
@@ -203,6 +205,12 @@ class ClusterHarness:
     def _check(self) -> None:
         if self.checks_invariants:
             check_invariants(self.core)
+
+    def change_terms(self, policy: Policy) -> None:
+        """The operator says anew who gets how much."""
+        self.settings = replace(self.settings, policy=policy)
+        self.allocator = type(self.allocator)(policy)
+        self.turn(TermsChanged(self.settings, self.allocator))
 
     def lose_peer(self, peer: Peer) -> None:
         """The connection breaks."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from offerd.errors import BadInput
-from offerd_cli.master_file import policy, take_file
+from offerd_cli.master_file import MasterFile, policy, take_file
 from offerd_cli.options import DURATION
 
 
@@ -109,7 +108,7 @@ def command(
     ip: str,
     port: int,
     insecure: bool,
-    config: dict[str, Any],
+    config: MasterFile,
     allocator: str,
     weights: str,
     priorities: str,
@@ -137,6 +136,8 @@ def command(
     offerd master --zk zoo1:2181,zoo2:2181,zoo3:2181/offerd      on two or three hosts
     offerd slave --master zk://zoo1:2181,zoo2:2181,zoo3:2181/offerd
     A leader that cannot be sure to lead any more ends with status 1: have systemd start it again.
+
+    With --config SIGHUP has the [allocation] table read anew: weights, priorities, guarantees and limits.
     """
     if die_with_parent:
         from offerd_cli import parent
@@ -145,6 +146,7 @@ def command(
 
     from offerd.leader import parse_zookeeper
     from offerd.resources import Resources
+    from offerd_master.allocation.policy import Policy
     from offerd_master.daemon import MasterOptions, run_master
     from offerd_master.settings import Settings
 
@@ -153,11 +155,15 @@ def command(
         ping_interval_s=ping_interval,
         max_missed_pings=missed_pings,
         allocator=allocator,
-        policy=policy(config, weights, priorities, guarantees, limits),
+        policy=policy(config.table, weights, priorities, guarantees, limits),
         minimum_offer=Resources.parse(minimum_offer),
         revoke_after_s=revoke_after,
         revoke_grace_s=revoke_grace,
     )
+
+    def read_policy() -> Policy:
+        return policy(config.read_again().table, weights, priorities, guarantees, limits)
+
     if zk_session_timeout < 1:
         raise BadInput("--zk-session-timeout must be a second or more")
     return run_master(
@@ -171,5 +177,6 @@ def command(
             advertise_ip=advertise_ip,
             advertise_port=advertise_port,
             settings=settings,
+            read_policy=read_policy if config.path is not None else None,
         )
     )

@@ -6,6 +6,8 @@ import msgspec
 
 from offerd.ids import PeerID
 from offerd.messages import Message
+from offerd_master.allocation.base import Allocator
+from offerd_master.settings import Settings
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -27,4 +29,13 @@ class PeerDropped(msgspec.Struct, frozen=True, gc=False):
     peer: PeerID
 
 
-Event = Received | PeerLost | PeerDropped
+class TermsChanged(msgspec.Struct, frozen=True, gc=False):
+    """The operator has said anew who gets how much: `settings` differ in `policy` and `allocator`, and `allocator` is a
+    module made for them that knows nobody yet.
+    """
+
+    settings: Settings
+    allocator: Allocator
+
+
+Event = Received | PeerLost | PeerDropped | TermsChanged

@@ -24,10 +24,11 @@ from offerd_master.core import (
     slaves,
     starvation,
     tasks,
+    terms,
     waiting,
 )
 from offerd_master.core.actions import Action
-from offerd_master.core.events import Event, PeerLost, Received
+from offerd_master.core.events import Event, PeerLost, Received, TermsChanged
 from offerd_master.core.state import Cluster, Framework, Slave, Standby
 from offerd_master.settings import Settings
 
@@ -92,7 +93,6 @@ class MasterCore:
     def __init__(
         self, settings: Settings, master_id: str, epoch: int, allocator: Allocator, now: float = 0.0
     ) -> None:
-        self.settings = settings
         self.cluster = Cluster(settings, master_id, epoch, allocator, now)
         self._next_ping = now + settings.ping_interval_s
         revocation.begin(self.cluster, now)
@@ -115,6 +115,9 @@ class MasterCore:
                     handler(c, sender, message, now)
                     return out
             self._from_anyone(event.peer, message, now)
+            return out
+        if type(event) is TermsChanged:
+            terms.change(c, event.settings, event.allocator, now)
             return out
         sender = c.peers.get(event.peer)
         if type(sender) is Slave:
@@ -158,7 +161,7 @@ class MasterCore:
         if c.told_not_registered:
             c.told_not_registered.clear()
         if now >= self._next_ping:
-            self._next_ping = now + self.settings.ping_interval_s
+            self._next_ping = now + c.settings.ping_interval_s
             slaves.ping_slaves(c, now)
             failover.ping_schedulers(c, now)
             starvation.observe(c, now)

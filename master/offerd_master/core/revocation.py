@@ -40,6 +40,8 @@ def begin(c: Cluster, now: float) -> None:
 
 def _check(c: Cluster, entitlements: Entitlements, now: float) -> None:
     """Who is under its guarantee, and since when; revoke for those for whom it has been too long."""
+    if entitlements is not c.entitlements:
+        return  # the operator has changed the terms
     c.timers.set(now + CHECK_INTERVAL_S, _check, entitlements)
     _tell_if_shrunk(c, entitlements)
     before, after_s = c.shortages, c.settings.revoke_after_s

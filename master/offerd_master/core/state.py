@@ -273,8 +273,7 @@ class Cluster:
         self.master_id = master_id
         self.epoch = epoch
         self._id_epoch = epoch  # stays in ids, whatever epoch we come to speak in
-        self.allocator = with_entitlements(allocator, settings.policy)
-        self.entitlements = self.allocator if isinstance(self.allocator, Entitlements) else None
+        self.use_allocator(allocator)
         self.started_at = now
         self.out: list[Action] = []
         self.hold_until = 0.0  # no offers before: see `recovery`
@@ -303,6 +302,11 @@ class Cluster:
         self.told_not_registered: set[PeerID] = set()
         self._numbers = {"F": 0, "S": 0, "O": 0}
         self._offer_prefix = f"O-{epoch:x}-"
+
+    def use_allocator(self, module: Allocator) -> None:
+        """From now on; it knows nobody yet. What the settings guarantee and limit is laid around it."""
+        self.allocator = with_entitlements(module, self.settings.policy)
+        self.entitlements = self.allocator if isinstance(self.allocator, Entitlements) else None
 
     def new_id(self, kind: str) -> str:
         """The next id of a kind (F, S or O): unique also across masters, by the epoch in it."""

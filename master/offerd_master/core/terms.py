@@ -1,0 +1,32 @@
+"""The operator says anew who gets how much, while the master runs: weights, priorities, guarantees and limits."""
+
+from __future__ import annotations
+
+from offerd_master.allocation.base import Allocator
+from offerd_master.core import revocation
+from offerd_master.core.state import Cluster
+from offerd_master.settings import Settings
+
+
+def change(c: Cluster, settings: Settings, allocator: Allocator, now: float) -> None:
+    """Go on with a fresh module, which knows the new terms. Nobody loses an offer or a task by this; what is offered from
+    now on goes by the new terms, and whoever is under a guarantee now begins to wait now.
+    """
+    c.settings = settings
+    c.use_allocator(allocator)
+    for slave in c.slaves.values():
+        c.allocator.add_total(slave.total)
+    for framework_id, framework in c.frameworks.items():
+        c.allocator.add_framework(framework_id, framework.info.role, framework.info.name)
+        for holding in (*framework.tasks.values(), *framework.offers.values()):
+            c.allocator.charge(framework_id, holding.resources)
+        c.update_wanting(framework)
+    for slave in c.slaves.values():
+        for framework_id, executors in slave.executors.items():
+            for executor in executors.values():
+                c.allocator.charge(framework_id, executor.resources)
+    c.shortages.clear()
+    c.under_share_since.clear()
+    revocation.begin(c, now)
+    c.mark_idle_dirty()  # a limit that was raised may have kept something free
+    c.log("terms of roles and frameworks read anew")
