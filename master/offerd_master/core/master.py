@@ -116,7 +116,7 @@ class MasterCore:
                     return out
             self._from_anyone(event.peer, message, now)
             return out
-        if type(event) is TermsChanged:
+        if isinstance(event, TermsChanged):
             terms.change(c, event.settings, event.allocator, now)
             return out
         sender = c.peers.get(event.peer)

@@ -18,8 +18,10 @@ def change(c: Cluster, settings: Settings, allocator: Allocator, now: float) -> 
         c.allocator.add_total(slave.total)
     for framework_id, framework in c.frameworks.items():
         c.allocator.add_framework(framework_id, framework.info.role, framework.info.name)
-        for holding in (*framework.tasks.values(), *framework.offers.values()):
-            c.allocator.charge(framework_id, holding.resources)
+        for task in framework.tasks.values():
+            c.allocator.charge(framework_id, task.resources)
+        for offer in framework.offers.values():
+            c.allocator.charge(framework_id, offer.resources)
         c.update_wanting(framework)
     for slave in c.slaves.values():
         for framework_id, executors in slave.executors.items():
