@@ -137,9 +137,10 @@ def check_docker(host: str | None = None) -> Finding:
             connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             connection.sock.settimeout(DOCKER_TIMEOUT_S)
             connection.sock.connect(place)
-        connection.request("GET", "/version")
+        connection.request("GET", "/info")
         about = json.loads(connection.getresponse().read())
-        engine = str(about["Version"])
+        engine = str(about["ServerVersion"])
+        cgroups = f"cgroup v{about['CgroupVersion']} by {about['CgroupDriver']}"
     except PermissionError:
         return Finding(
             "docker", False, f"{place} is not ours to use", "usermod -aG docker $USER  # and log in again"
@@ -152,7 +153,8 @@ def check_docker(host: str | None = None) -> Finding:
         return Finding("docker", False, "not installed", "apt-get install docker.io")
     finally:
         connection.close()
-    return Finding("docker", True, f"engine {engine}")
+    live = "with" if about.get("LiveRestoreEnabled") else "without"
+    return Finding("docker", True, f"engine {engine} at {host}, {cgroups}, {live} live-restore")
 
 
 def check_zookeeper() -> Finding:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import pwd
+import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 
 from helpers.cli import begin, listing, offerd, wait_until
 from helpers.docker_engine import SMALL, DockerEngine
+from helpers.docker_sweep import mounts, processes
+from offerd_cli import doctor
 from offerd_cli.local_cluster import LocalCluster
 
 pytestmark = pytest.mark.docker
@@ -127,10 +133,45 @@ def test_ctrl_c_ends_the_task_and_its_container(cluster: LocalCluster, shared_en
     wait_until(lambda: not shared_engine.containers(), "the container gone")
 
 
+def test_doctor_says_what_engine_there_is(shared_engine: DockerEngine) -> None:
+    with shared_engine.api() as api:
+        version = api.version()["Version"]
+    found = doctor.check_docker(shared_engine.address)
+    assert found.ok
+    assert re.fullmatch(
+        rf"engine {re.escape(version)} at {shared_engine.address}, cgroup v[12] by \w+, without live-restore",
+        found.found,
+    )
+    assert not doctor.check_docker(f"{shared_engine.address}.none").ok
+
+
 def test_containers_in_a_row_leave_nothing(cluster: LocalCluster, shared_engine: DockerEngine) -> None:
-    for _ in range(10):
-        assert offerd(cluster, "run", "--", "true").returncode == 0
-    wait_until(lambda: not shared_engine.containers(), "all gone")
+    """OFFERD_CONTAINERS=200 is for `make test-nightly`."""
+    daemon = psutil.Process(cluster.slaves[0].pid)
+
+    def traces() -> dict[str, object]:
+        cgroups = Path("/sys/fs/cgroup").glob(f"{shared_engine.root.name}/*")
+        v1 = Path("/sys/fs/cgroup").glob(f"*/{shared_engine.root.name}/*")
+        return {
+            "descriptors": daemon.num_fds(),
+            "threads": daemon.num_threads(),
+            "children": len(daemon.children(recursive=True)),
+            "engine's processes": len(processes(shared_engine.root)),
+            "mounts": mounts(shared_engine.root),
+            "cgroups": sorted(str(path) for path in (*cgroups, *v1) if path.is_dir()),
+            "containers": shared_engine.containers(),
+        }
+
+    def some(number: int) -> None:
+        for _ in range(number):
+            assert offerd(cluster, "run", "--", "true").returncode == 0
+        wait_until(lambda: not shared_engine.containers(), "all gone")
+
+    some(10)
+    before, rss_bytes = traces(), daemon.memory_info().rss
+    some(int(os.environ.get("OFFERD_CONTAINERS", "10")))
+    wait_until(lambda: traces() == before, f"as before: {before}")
+    assert daemon.memory_info().rss - rss_bytes < 4 << 20
     with shared_engine.api() as api:
         assert api.volumes.list() == []
     assert listing(cluster, "tasks")["tasks"] == []
