@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import statistics
 import threading
 import time
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
+
+import psutil
 
 from children import START_TIMEOUT_S, child
 from figures import Bound, Findings, Row, Samples
@@ -28,13 +32,22 @@ def measure(quick: bool) -> Findings:
     """Each size with a cluster of its own."""
     findings = Findings()
     for size in SIZES[:1] if quick else SIZES:
-        from_death, from_expiry = _measure_size(size, 1 if quick else RUNS)
+        from_death, from_expiry, master_cpu, peers_cpu = _measure_size(size, 1 if quick else RUNS)
         bound = Bound(DEMANDED_S, at_least=False) if size == max(SIZES) else None
         what = f"master fail-over, {size:,} slaves, {FRAMEWORKS} frameworks"
         findings.rows.append(
             Row(f"{what}: session's expiry to all back", "s", Samples.of(from_expiry), bound=bound)
         )
         findings.rows.append(Row(f"{what}: kill -9 to all back", "s", Samples.of(from_death)))
+        each_us = [1e6 * seconds / (size + FRAMEWORKS) for seconds in master_cpu]
+        findings.rows.append(Row(f"{what}: cpu time of the new master for each", "us", Samples.of(each_us)))
+        share = statistics.median(
+            peers / (peers + master) for peers, master in zip(peers_cpu, master_cpu, strict=True)
+        )
+        findings.notes.append(
+            f"With {size:,} slaves the simulated ones used {share:.0%} of the cpu time that they and the new master used from "
+            "the kill on."
+        )
     findings.notes.append(
         f"Fail-over: two masters, ZooKeeper with a session time-out of {SESSION_S:g} s, one running task a slave; slaves and "
         f"schedulers are their real cores over real sockets, {SLAVES_PER_PROCESS:,} in a process, on the cores of the masters. "
@@ -43,7 +56,8 @@ def measure(quick: bool) -> Findings:
     return findings
 
 
-def _measure_size(slaves: int, runs: int) -> tuple[list[float], list[float]]:
+def _measure_size(slaves: int, runs: int) -> tuple[list[float], list[float], list[float], list[float]]:
+    """For each run: seconds from death, from expiry; cpu seconds of the new master, of all simulated peers."""
     options = ("--zk-session-timeout", f"{SESSION_S:g}s")
     with (
         LocalCluster(slaves=0, masters=2, zk="auto", master_options=options) as cluster,
@@ -55,18 +69,29 @@ def _measure_size(slaves: int, runs: int) -> tuple[list[float], list[float]]:
             pipes.append(stack.enter_context(child(serve_slaves, cluster.address, first, count, FRAMEWORKS)))
         pipes.append(stack.enter_context(child(serve_schedulers, cluster.address, FRAMEWORKS)))
         _all_back(pipes)
-        from_death, from_expiry = [], []
+        from_death, from_expiry, master_cpu, peers_cpu = [], [], [], []
         for _ in range(runs):
             expiry = Expiry(cluster.address)
             killed = time.monotonic()
             old = cluster.kill_leader()
+            (new,) = (master.pid for master in cluster.masters if master is not old)
+            peers = [process.pid for process in multiprocessing.active_children() if process.pid is not None]
+            cpu_before = _cpu_s([new]), _cpu_s(peers)
             back = _all_back(pipes)
+            master_cpu.append(_cpu_s([new]) - cpu_before[0])
+            peers_cpu.append(_cpu_s(peers) - cpu_before[1])
             from_death.append(back - killed)
             from_expiry.append(back - expiry.wait())
             old.start()
             _wait_for_standby(cluster)
         _check(cluster, slaves)
-    return from_death, from_expiry
+    return from_death, from_expiry, master_cpu, peers_cpu
+
+
+def _cpu_s(pids: list[int]) -> float:
+    """What these processes have used so far."""
+    times = [psutil.Process(pid).cpu_times() for pid in pids]
+    return sum(each.user + each.system for each in times)
 
 
 def _all_back(pipes: list[Connection]) -> float:

@@ -90,9 +90,8 @@ def shim_was(cluster: LocalCluster, pid: int, *, same_start: bool) -> None:
     container = read_checkpoint(path, ContainerCheckpoint)
     assert container.shim is not None
     started = next(each.start_ticks for each in process_table.processes() if each.pid == pid)
-    if not same_start:
-        started = container.shim.start_ticks
-    shim = ProcessCheckpoint(container.shim.boot_id, pid, started)
+    # Not the real shim's start: both may have begun within one tick.
+    shim = ProcessCheckpoint(container.shim.boot_id, pid, started if same_start else started - 1)
     write_checkpoint(path, msgspec.structs.replace(container, shim=shim))
 
 

@@ -62,11 +62,17 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
     if slave is None:
         if slave_id:
             recovery.note_return(c, now)
-        slave = Slave(slave_id or SlaveID(c.new_id("S")), message.slave, peer, now)
-        c.log(f"slave {slave.slave_id} on {message.slave.hostname} registered with {message.slave.resources}")
+        slave = Slave(slave_id or SlaveID(c.new_id("S")), peer, now)
     else:
         _return(c, slave, peer, is_repeated, now)
-        c.log(f"slave {slave.slave_id} on {message.slave.hostname} is back with {len(message.tasks)} tasks")
+    # One of an earlier master's is back like one of ours. Thousands come at once then: their resources in words would cost as
+    # much as all else of their hellos.
+    did = (
+        f"is back with {len(message.tasks)} tasks"
+        if slave_id
+        else f"registered with {message.slave.resources}"
+    )
+    c.log(f"slave {slave.slave_id} on {message.slave.hostname} {did}")
     c.slaves[slave.slave_id] = slave
     c.peers[peer] = slave
     slave.last_peer = peer

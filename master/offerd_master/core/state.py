@@ -16,7 +16,7 @@ from offerd import messages as m
 from offerd.filters import CompiledFilters
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, PeerID, SlaveID, TaskID
 from offerd.messages import ExecutorInfo, Filters, FrameworkInfo, KillTask, SlaveInfo, SlaveUsage, TaskState
-from offerd.resources import NOTHING, Resources
+from offerd.resources import Resources
 from offerd.slots import long_quantities
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.entitlements import Entitlements, with_entitlements
@@ -129,9 +129,10 @@ class Slave:
         "unanswered", "usage",
     )  # fmt: skip
 
-    def __init__(self, slave_id: SlaveID, info: SlaveInfo, peer: PeerID | None, now: float) -> None:
+    def __init__(self, slave_id: SlaveID, peer: PeerID, now: float) -> None:
+        """It is yet to `describe` itself."""
         self.slave_id = slave_id
-        self.peer = peer
+        self.peer: PeerID | None = peer
         self.state = SlaveState.ACTIVE
         self.since = now
         self.heard = True
@@ -147,8 +148,6 @@ class Slave:
         self.had_unreachable = False  # when it was lost, tasks that are waited for
         self.is_deaf = False  # it has not heard our answer to its hello, perhaps
         self.long_used: dict[str, int] = {}
-        self.minimum_offer: tuple[tuple[str, int], ...] = ()
-        self.describe(info, NOTHING)
 
     def describe(self, info: SlaveInfo, minimum_offer: Resources) -> None:
         """Take over what the slave says of itself; its own minimum offer goes before the master's. What runs on it must be
