@@ -57,7 +57,6 @@ class SlaveOptions:
     limits: IsolationOptions = DEFAULT_OPTIONS
     insecure: bool = False  # may bind to other addresses than loopback
     ephemeral: bool = False  # SIGTERM ends all tasks and removes the work directory
-    die_with_parent: bool = False
     log_bytes: int = (
         10 << 20
     )  # of an executor's stdout and its rotated part together; its stderr the same; each task's, too

@@ -190,7 +190,6 @@ def command(
         ),
         insecure=insecure,
         ephemeral=ephemeral,
-        die_with_parent=die_with_parent,
         log_bytes=_log_bytes(log_size),
         settings=SlaveSettings(
             long_fraction=long_fraction,
