@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from helpers.cli import begin, listing, offerd, wait_until
+from helpers import cli
+from helpers.cli import begin, listing, wait_until
 from helpers.texts import generate, real_texts
 from offerd import BadInput
 from offerd_cli.local_cluster import LocalCluster
@@ -29,15 +32,18 @@ INDEX_REDUCER = r"""awk -F '\t' '
     $1 "" != k { if (NR > 1) print ""; printf "%s\t", $1; k = $1 ""; s = ""; split("", seen) }
     !($2 in seen) { printf "%s%s", s, $2; s = ","; seen[$2] = 1 }
     END { if (NR) print "" }'"""
-GENERATED_BYTES = 10 << 20
+GENERATED_MB = int(os.environ.get("OFFERD_MAPREDUCE_MB", "10"))
+"""Of generated text, and half of that once more: `make test-nightly` has more than 1 GB."""
+LIMIT_S = 60.0 + GENERATED_MB
+pytestmark = pytest.mark.timeout(120 + 3 * GENERATED_MB)
 
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Generated files and real ones."""
     base = tmp_path_factory.mktemp("texts")
-    generate(base / "a.txt", GENERATED_BYTES, seed=1)
-    generate(base / "b.txt", GENERATED_BYTES // 2, seed=2)
+    generate(base / "a.txt", GENERATED_MB << 20, seed=1)
+    generate(base / "b.txt", (GENERATED_MB << 20) // 2, seed=2)
     for path in real_texts():
         shutil.copy(path, base / f"{path.parent.name}-{path.name}")
     return base
@@ -48,7 +54,9 @@ def expected(texts: Path) -> list[bytes]:
     """The word count by one process, sorted."""
     counts: Counter[bytes] = Counter()
     for path in sorted(texts.iterdir()):
-        counts.update(path.read_bytes().split())
+        with path.open("rb") as lines:
+            for line in lines:
+                counts.update(line.split())
     return sorted(b"%s\t%d" % pair for pair in counts.items())
 
 
@@ -56,6 +64,15 @@ def expected(texts: Path) -> list[bytes]:
 def cluster() -> Iterator[LocalCluster]:
     with LocalCluster(3, cpus="2", mem="1G", isolation="noop") as running:
         yield running
+
+
+def offerd(cluster: LocalCluster, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return cli.offerd(cluster, *arguments, timeout_s=LIMIT_S)
+
+
+def block(mib: int) -> str:
+    """Of a block: so many MiB, and more for more text."""
+    return f"{mib * max(1, GENERATED_MB // 50)}M"
 
 
 def lines_of(output: Path) -> list[bytes]:
@@ -76,7 +93,7 @@ def test_a_word_count_by_commands_equals_one_processs(
 ) -> None:
     done = offerd(
         cluster, "mapreduce", "--mapper", SPLIT_WORDS, "--reducer", COUNT, "--input", str(texts),
-        "--output", str(tmp_path / "out"), "--reduces", "3", "--block-size", "2M",
+        "--output", str(tmp_path / "out"), "--reduces", "3", "--block-size", block(2),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = lines_of(tmp_path / "out")
@@ -92,13 +109,14 @@ def test_an_inverted_index_knows_which_file_a_line_is_from(
 ) -> None:
     done = offerd(
         cluster, "mapreduce", "--mapper", INDEX_MAPPER, "--reducer", INDEX_REDUCER, "--input", str(texts),
-        "--output", str(tmp_path / "out"), "--reduces", "2", "--block-size", "3M",
+        "--output", str(tmp_path / "out"), "--reduces", "2", "--block-size", block(3),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     index: dict[bytes, set[bytes]] = {}
     for path in texts.iterdir():
-        for word in path.read_bytes().split():
-            index.setdefault(word, set()).add(path.name.encode())
+        with path.open("rb") as lines:
+            for word in {word for line in lines for word in line.split()}:
+                index.setdefault(word, set()).add(path.name.encode())
     found = {
         word: files.split(b",")
         for word, _, files in (line.partition(b"\t") for line in lines_of(tmp_path / "out"))
@@ -140,7 +158,7 @@ def test_every_reducers_first_attempt_may_fail(
 ) -> None:
     done = offerd(
         cluster, "mapreduce", "--mapper", SPLIT_WORDS, "--combiner", "cat", "--reducer", FIRST_ATTEMPT_FAILS + COUNT,
-        "--input", str(texts), "--output", str(tmp_path / "out"), "--reduces", "3", "--block-size", "4M",
+        "--input", str(texts), "--output", str(tmp_path / "out"), "--reduces", "3", "--block-size", block(4),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert sorted(without_empty(lines_of(tmp_path / "out"))) == expected
@@ -229,7 +247,7 @@ def test_a_job_of_maps_alone_has_a_part_for_each_map(
 def test_data_sets_are_read_where_they_lie(
     cluster: LocalCluster, texts: Path, expected: list[bytes], tmp_path: Path
 ) -> None:
-    put = offerd(cluster, "data", "put", "--block-size", "2M", "--replicas", "1", "texts", str(texts))
+    put = offerd(cluster, "data", "put", "--block-size", block(2), "--replicas", "1", "texts", str(texts))
     assert put.returncode == 0, put.stderr
     assert offerd(cluster, "data", "put", "texts", str(texts)).returncode == 2
     assert b"whole" in offerd(cluster, "data", "ls").stdout
@@ -372,7 +390,7 @@ def test_a_slave_killed_in_the_middle_costs_no_line(
         mapper=waits + SPLIT_WORDS,
         reducer=COUNT,
         reduces=3,
-        block_bytes=1 << 20,
+        block_bytes=max(1, GENERATED_MB // 50) << 20,
         speculate=False,
     )
     options = ("--ping-interval", "200ms")
@@ -381,9 +399,13 @@ def test_a_slave_killed_in_the_middle_costs_no_line(
         mapreduce.MapReduce(cluster.address) as framework,
     ):
         handle = framework.submit(job)
-        wait_until(lambda: handle.progress.maps_done == handle.progress.maps - 1, "all other maps to be done")
+        wait_until(
+            lambda: handle.progress.maps_done == handle.progress.maps - 1,
+            "all other maps to be done",
+            LIMIT_S,
+        )
         cluster.kill_slave(1)
         gate.touch()
-        summary = handle.result(90)
+        summary = handle.result(2 * LIMIT_S)
     assert sorted(without_empty(lines_of(tmp_path / "out"))) == expected
     assert summary.counters["outputs lost"] > 0

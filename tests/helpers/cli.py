@@ -39,7 +39,11 @@ def words(*arguments: str) -> list[str]:
 
 
 def offerd(
-    cluster: LocalCluster | None, *arguments: str, stdin: bytes = b"", cwd: Path | None = None
+    cluster: LocalCluster | None,
+    *arguments: str,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    timeout_s: float = 60.0,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run to the end."""
     return subprocess.run(
@@ -47,7 +51,7 @@ def offerd(
         input=stdin,
         capture_output=True,
         env=environment(cluster),
-        timeout=60,
+        timeout=timeout_s,
         check=False,
         cwd=cwd,
     )
