@@ -131,7 +131,13 @@ class CommandExecutor(Executor):
         self._is_starting = False
         self._is_aging = False
         self._is_shutting_down = False
-        self._forest = Forest(self.driver, "OFFERD_TASK_ID", self._on_gone, self._spawner.pid)
+        self._forest = Forest(
+            self.driver,
+            "OFFERD_TASK_ID",
+            self._on_gone,
+            self._spawner.pid,
+            lambda tree: self._spawner.kill(TaskID(str(tree.key))),
+        )
 
     def run(self) -> int:
         """Serve until the slave says to stop. Returns the exit status."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from offerd.ids import TaskID
-from offerd.spawning import SPAWNER, Born, NotBorn, Spawn, read_frame, write_frame
+from offerd.spawning import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, read_frame, write_frame
 from offerd.task_cgroups import TASK_CGROUPS, leaf_name
 
 SECRETS = ("OFFERD_TOKEN", "OFFERD_SLAVE_SOCKET", SPAWNER, TASK_CGROUPS)
@@ -40,7 +40,7 @@ class Spawner:
         self.pid = 0
         """The slave's spawner, a child of ours; 0 if there is none."""
         self._socket: _socket.socket | None = None
-        self._decode = msgspec.msgpack.Decoder(Born | NotBorn).decode
+        self._decode = msgspec.msgpack.Decoder(Born | NotBorn | Killed).decode
         if SPAWNER in environ:
             fd, _, pid = environ[SPAWNER].partition(":")
             self._socket, self.pid = _socket.socket(fileno=int(fd)), int(pid)
@@ -82,6 +82,18 @@ class Spawner:
 
         return _with_program(argv[0], env, born)
 
+    def kill(self, task_id: TaskID) -> bool:
+        """SIGKILL to all that is in the task's cgroup, however fast it forks. False where that cannot be done."""
+        if self._socket is None:
+            return False
+        try:
+            write_frame(self._socket, msgspec.msgpack.encode(Kill(leaf_name(task_id))))
+            packet, _ = read_frame(self._socket)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        answer = self._decode(packet) if packet is not None else None
+        return isinstance(answer, Killed) and answer.could
+
     def _ask(self, request: Spawn, program: str, fds: tuple[int, int]) -> int:
         assert self._socket is not None
         try:
@@ -94,6 +106,7 @@ class Spawner:
         answer = self._decode(packet)
         if isinstance(answer, Born):
             return answer.pid
+        assert isinstance(answer, NotBorn)
         if answer.pid:
             os.waitpid(answer.pid, 0)
         raise OSError(answer.errno, os.strerror(answer.errno), answer.what or program)

@@ -67,11 +67,18 @@ class Forest:
     """All trees of one executor. `on_gone(tree)` is called once for each, when nothing of it is left."""
 
     def __init__(
-        self, driver: ExecutorDriver, variable: str, on_gone: Callable[[Tree], None], helper: int = 0
+        self,
+        driver: ExecutorDriver,
+        variable: str,
+        on_gone: Callable[[Tree], None],
+        helper: int = 0,
+        kill_whole: Callable[[Tree], bool] = lambda _: False,
     ) -> None:
         """`variable`: the environment variable whose value marks a tree's processes. `helper`: the pid of a child that
-        belongs to no tree. Call `start()` before `add`.
+        belongs to no tree. `kill_whole`: has the kernel kill a whole tree; False where it cannot. Call `start()` before
+        `add`.
         """
+        self._kill_whole = kill_whole
         self._helper = helper
         self._driver = driver
         self._prefix = variable.encode() + b"="
@@ -138,7 +145,6 @@ class Forest:
             tree.term_until.cancel()
             tree.term_until = None
         tree.is_killed = True
-        self._note_descendants(tree)
         self._kill_members(tree)
         self._kill_again()
 
@@ -291,7 +297,12 @@ class Forest:
     # ------------------------------------------------------------------------------------------------
 
     def _kill_members(self, tree: Tree) -> None:
-        """SIGKILL to those members that are our children. Theirs become ours by that, and are next."""
+        """SIGKILL to all of it at once; else to those members that are our children: theirs become ours by that, and
+        are next.
+        """
+        if self._kill_whole(tree):
+            return
+        self._note_descendants(tree)
         for pid in _children(tree):
             _signal_group(pid, signal.SIGKILL)
             _signal(pid, signal.SIGKILL)

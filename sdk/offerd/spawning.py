@@ -1,11 +1,12 @@
-"""How an executor has its tasks born in their cgroups: what it says to the spawner that the slave gives it.
+"""How an executor has its tasks born in their cgroups, and killed there: what it says to the spawner that the slave gives it.
 
 An executor may not do this by itself (`offerd_slave.spawner` says why). Where tasks have cgroups of their own its
 environment names, in `OFFERD_SPAWNER`, a socket and the process behind it, as `FD:PID`. That process is a child of the
 executor, and so is whatever it starts. It ends when the socket is closed: an executor that has no use for it closes that.
 
-    executor -> spawner    4 bytes length, MessagePack of `Spawn`; with the first of them two descriptors: stdout and stderr
-    spawner -> executor    4 bytes length, MessagePack of `Born` or `NotBorn`
+    executor -> spawner    4 bytes length, MessagePack of `Spawn` or `Kill`; with the first byte of a `Spawn` two descriptors:
+                           stdout and stderr
+    spawner -> executor    4 bytes length, MessagePack of `Born` or `NotBorn`; of `Killed`
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _TWO_FDS = struct.Struct("@ii")
 _ANCILLARY_BYTES = _socket.CMSG_SPACE(_TWO_FDS.size)
 
 
-class Spawn(msgspec.Struct, array_like=True):
+class Spawn(msgspec.Struct, array_like=True, tag=True):
     """One program to start in a session of its own, in the cgroup `leaf` of the container's tasks; `environment` as the
     kernel wants it, NAME=VALUE each.
 
@@ -36,6 +37,18 @@ class Spawn(msgspec.Struct, array_like=True):
     argv: list[bytes]
     environment: list[bytes]
     alone: bool = False
+
+
+class Kill(msgspec.Struct, array_like=True, tag=True):
+    """SIGKILL to everything in the cgroup `leaf` of the container's tasks, at once: nothing escapes by forking."""
+
+    leaf: str
+
+
+class Killed(msgspec.Struct, array_like=True, tag=True):
+    """Whether that could be done: not before Linux 5.14."""
+
+    could: bool
 
 
 class Born(msgspec.Struct, array_like=True, tag=True):

@@ -1,9 +1,10 @@
-"""The spawner: makes an executor's tasks, each born in its cgroup. A fork of what will be the executor, before it drops root.
+"""The spawner: makes an executor's tasks, each born in its cgroup, and kills them there.
 
-An executor cannot do this itself. It has threads (ZeroMQ's), and a fork of it by a raw system call would be unsound; and as
-an unprivileged user it may not put a process into a cgroup that is not its user's: whoever may do that may also leave. So
-the spawner stays small, single-threaded and root, and what it starts becomes the container's user, in a cgroup of the
-container's tasks, before the first of its instructions. Children are the executor's, not its own (CLONE_PARENT).
+A fork of what will be the executor, before it drops root. An executor cannot do this itself. It has threads (ZeroMQ's),
+and a fork of it by a raw system call would be unsound; and as an unprivileged user it may not put a process into a cgroup
+that is not its user's: whoever may do that may also leave. So the spawner stays small, single-threaded and root, and what
+it starts becomes the container's user, in a cgroup of the container's tasks, before the first of its instructions.
+Children are the executor's, not its own (CLONE_PARENT).
 
 It trusts no request: whoever has taken over the executor gets from it only what the executor's user may do, in a task's cgroup.
 """
@@ -19,13 +20,13 @@ from typing import NoReturn
 
 import msgspec
 
-from offerd.spawning import SPAWNER, Born, NotBorn, Spawn, read_frame, write_frame
+from offerd.spawning import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, read_frame, write_frame
 from offerd.task_cgroups import TASK_CGROUPS
 from offerd_slave import births, native, vfork
 from offerd_slave.shim_messages import Job
 from offerd_slave.users import Identity
 
-_decode = msgspec.msgpack.Decoder(Spawn).decode
+_decode = msgspec.msgpack.Decoder(Spawn | Kill).decode
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -66,7 +67,8 @@ def _serve(number: int, directory: int, identity: Identity | None) -> NoReturn:
         packet, fds = read_frame(socket)
         if packet is None:
             os._exit(0)
-        answer = spawner.spawn(_decode(packet), fds)
+        request = _decode(packet)
+        answer = spawner.kill(request) if isinstance(request, Kill) else spawner.spawn(request, fds)
         for fd in fds:
             os.close(fd)
         write_frame(socket, msgspec.msgpack.encode(answer))
@@ -81,7 +83,7 @@ class _Spawner:
 
     def spawn(self, request: Spawn, fds: list[int]) -> Born | NotBorn:
         """Start it, and say so."""
-        if "/" in request.leaf or request.leaf in ("", ".", "..") or len(fds) != 2:
+        if not _is_leaf(request.leaf) or len(fds) != 2:
             return NotBorn(errno.EINVAL, "a wrong request")
         try:
             leaf = os.open(request.leaf, DIRECTORY, dir_fd=self._directory)
@@ -98,6 +100,28 @@ class _Spawner:
         finally:
             os.close(leaf)
         return NotBorn(trouble, "", pid) if trouble else Born(pid)
+
+    def kill(self, request: Kill) -> Killed:
+        """The user of the tasks may not write `cgroup.kill`: then it could also do so to its neighbours."""
+        if not _is_leaf(request.leaf):
+            return Killed(could=False)
+        try:
+            leaf = os.open(request.leaf, DIRECTORY, dir_fd=self._directory)
+        except OSError:
+            return Killed(could=False)
+        try:
+            file = os.open("cgroup.kill", os.O_WRONLY | os.O_CLOEXEC, dir_fd=leaf)
+        except OSError:  # before 5.14
+            return Killed(could=False)
+        finally:
+            os.close(leaf)
+        try:
+            os.write(file, b"1")
+        except OSError:  # ENODEV: removed meanwhile
+            return Killed(could=False)
+        finally:
+            os.close(file)
+        return Killed(could=True)
 
     def _vfork(self, request: Spawn, fds: list[int], leaf: int) -> tuple[int, int]:
         """Its pid, less than 0 if that cannot be done here; and the errno of a start that failed."""
@@ -146,3 +170,7 @@ class _Spawner:
             self._trouble[:] = errno.EINVAL.to_bytes(4, sys.byteorder)
         finally:
             os._exit(127)
+
+
+def _is_leaf(name: str) -> bool:
+    return "/" not in name and name not in ("", ".", "..")
