@@ -34,7 +34,9 @@ class TaskState(Enum):
     STAGING = "TASK_STAGING"  # accepted by the master, not yet reported running
     RUNNING = "TASK_RUNNING"
     FINISHED = "TASK_FINISHED"  # ended by itself, well
-    FAILED = "TASK_FAILED"  # ended by itself, badly
+    FAILED = (
+        "TASK_FAILED"  # ended by itself, badly; also by the kernel, at its limit of memory (LIMIT_EXCEEDED)
+    )
     KILLED = "TASK_KILLED"  # ended by us: by request, time limit, drain
     ERROR = "TASK_ERROR"  # the description was bad: never launched, will not be better next time
     LOST = "TASK_LOST"  # it never ran, or nobody can say how it ended
@@ -57,11 +59,11 @@ class Reason(StrEnum):
     COMMAND_EXITED = "COMMAND_EXITED"  # exit status other than 0, or a signal of its own
     COMMAND_NOT_STARTED = "COMMAND_NOT_STARTED"  # no such program, no permission
     CALL_RAISED = "CALL_RAISED"  # a Python call ended with an exception
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"  # of memory, processes, ...: the status' `limit` says which
     # ended by us
     TASK_TIMEOUT = "TASK_TIMEOUT"  # its time limit was over
     KILLED_BY_FRAMEWORK = "KILLED_BY_FRAMEWORK"
     FRAMEWORK_REMOVED = "FRAMEWORK_REMOVED"
-    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"  # of memory, processes, ...: the status' `limit` says which
     SLAVE_DRAINING = "SLAVE_DRAINING"
     REVOKED = "REVOKED"  # another framework was under its guarantee, this one above its own
     LIMITS_NOT_SET = "LIMITS_NOT_SET"  # its isolation could not make them: it may not run without

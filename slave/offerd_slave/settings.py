@@ -32,6 +32,7 @@ class SlaveSettings:
     confirm_pause_s: float = 0.02  # how long an executor may wait to hear that its statuses are stored
     unkillable_s: float = 60.0  # killed, and not gone after so long: people and the framework are told
     unkillable_look_s: float = 5.0  # how often such a task is looked at again
+    executor_report_s: float = 5.0  # how long an executor may take to report a task that is dead and gone
     usage_interval_s: float = 5.0
     drain_ack_s: float = 5.0  # how long a drained slave waits for its last acknowledgements
     limits_containers: bool = (

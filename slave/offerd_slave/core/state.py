@@ -13,6 +13,7 @@ from offerd.messages import (
     ExecutorInfo,
     FrameworkInfo,
     Message,
+    Reason,
     RunningExecutor,
     SlaveInfo,
     TaskInfo,
@@ -36,6 +37,11 @@ class Killing(NamedTuple):
     limit: str = ""
     usage: TaskUsage | None = None  # as its limits' counters have it
 
+    @property
+    def state(self) -> TaskState:
+        """Killed is what somebody has asked for; who is over a limit of memory has failed, and the kernel ended it."""
+        return TaskState.FAILED if self.reason == Reason.LIMIT_EXCEEDED else TaskState.KILLED
+
 
 @dataclass(slots=True)
 class Task:
@@ -51,6 +57,7 @@ class Task:
     killing: Killing | None = None
     hit: Limitation | None = None  # a limit that did not kill it
     ending: TaskStatus | None = None  # its last, told when nothing of the task is left
+    is_gone: bool = False  # killed, and none of its processes is left; its executor has not said so
     is_unkillable: bool = False
     listed_bytes: int = 0  # how much of a hello it takes at most
 

@@ -114,7 +114,7 @@ class Statuses:
         killing = task.killing
         if killing is not None:
             reason, message, limit, usage = killing
-            end = End(TaskState.KILLED, reason, message, end.exit_status, limit, usage or end.usage)
+            end = End(killing.state, reason, message, end.exit_status, limit, usage or end.usage)
         status = TaskStatus(
             task_id=task.info.task_id,
             state=end.state,
@@ -159,7 +159,7 @@ class Statuses:
         usage = status.usage
         killing, hit = task.killing, task.hit
         if killing is not None and state in (TaskState.KILLED, TaskState.FAILED):
-            state, reason, message, limit = TaskState.KILLED, killing.reason, killing.message, killing.limit
+            state, reason, message, limit = killing.state, killing.reason, killing.message, killing.limit
             usage = killing.usage or usage
         elif hit is not None and state is TaskState.FAILED:
             message, limit = f"{message}; {hit.message}".removeprefix("; "), hit.limit

@@ -106,9 +106,10 @@ class Tasks:
         if state.settings.limits_containers:
             state.do(UpdateContainer(container.container_id, container.resources()))
         if state.settings.limits_tasks and container.places_tasks:
-            state.do(KeepTasks(container.container_id, list(container.tasks)))
-            for task in container.tasks.values():
-                info = task.info
+            # Not of one whose end has just been heard: its cgroup may be gone already, and would be made again for good.
+            running = [task.info for task in container.tasks.values() if task.ending is None]
+            state.do(KeepTasks(container.container_id, [info.task_id for info in running]))
+            for info in running:
                 state.do(StartTask(container.container_id, info.task_id, info.resources, info.labels))
 
     # -- killing ------------------------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ class Tasks:
         task.killing = killing
         container = state.containers[task.container_id]
         if info.task_id in container.queue:
-            self._statuses.end_task(task, End(TaskState.KILLED, killing.reason, killing.message), now)
+            self._statuses.end_task(task, End(killing.state, killing.reason, killing.message), now)
             return
         if grace_s is None:
             grace_s = info.kill_grace_s if info.kill_grace_s is not None else state.settings.kill_grace_s
@@ -195,14 +196,20 @@ class Tasks:
 
     def inspected(self, container_id: ContainerID, task_id: TaskID, holdouts: str, now: float) -> None:
         """Processes that the kernel does not let go of are not their executor's fault: it goes on, and they are looked at
-        again. If nothing is left of the task, the executor is."""
+        again. If nothing is left of the task, its executor has a while to say so, and is ended then."""
         container = self._state.containers.get(container_id)
         task = container.tasks.get(task_id) if container is not None else None
         if task is None:
             return
         if holdouts:
             self.unkillable(task, holdouts)
+            task.is_gone = False
             when = now + self._state.settings.unkillable_look_s
+            self._state.timers.set(("abandon", task.framework_id, task_id), when)
+        elif not task.is_gone:
+            # It may have a thousand dead to bury.
+            task.is_gone = True
+            when = now + self._state.settings.executor_report_s
             self._state.timers.set(("abandon", task.framework_id, task_id), when)
         else:
             self.abandon(task.framework_id, task_id, now)

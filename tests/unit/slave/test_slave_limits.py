@@ -135,6 +135,20 @@ def test_after_a_restart_limits_are_made_again_and_those_of_ended_tasks_removed(
     assert [start.task_id for start in again.asked_for(act.StartTask)] == ["a", "b"]
 
 
+def test_limits_of_a_task_whose_end_comes_with_the_hello_are_not_made_again() -> None:
+    """Its executor names it until it hears that its end is stored."""
+    bench = bench_running("a", "b")
+    again = bench.crash(settings=LIMITS)
+    again.register()
+    again.clear()
+    ended = m.TaskStatus(TaskID("a"), TaskState.FINISHED, 2)
+    again.hello("a", "b", unacknowledged=(ended,), places_tasks=True)
+    assert [end.task_id for end in again.asked_for(act.EndTask)] == ["a"]
+    assert [start.task_id for start in again.asked_for(act.StartTask)] == ["b"]
+    (keep,) = again.asked_for(act.KeepTasks)
+    assert keep.task_ids == ["b"]
+
+
 def test_labels_for_the_slave_reach_the_module_and_outlive_a_restart() -> None:
     bench = Bench(settings=LIMITS)
     labels = {"offerd.oom_group": "0", "color": "blue"}
@@ -167,7 +181,7 @@ def test_a_task_that_was_killed_for_a_limit_says_reason_limit_and_peak() -> None
     bench.update("a", TaskState.FAILED, 2, 3, reason=Reason.COMMAND_EXITED, exit_status=-9)
     clear_task(bench, "a")
     status = terminal(bench)
-    assert (status.state, status.reason) == (TaskState.KILLED, Reason.LIMIT_EXCEEDED)
+    assert (status.state, status.reason) == (TaskState.FAILED, Reason.LIMIT_EXCEEDED)
     assert (status.limit, status.message, status.source) == ("memory.max=67108864", "needed more", "executor")
     assert status.usage == m.TaskUsage(2.0, 64 << 20)
     assert ("F-1", "b") in bench.core.state.tasks
@@ -224,8 +238,22 @@ def test_an_executor_that_does_not_report_what_is_dead_is_ended() -> None:
     bench.from_master(m.KillTask(framework_id, TaskID("a"), grace_s=0.0))
     bench.turn(0.6)
     bench.turn(1.1)
-    bench.event(ev.TaskInspected(bench.container_id, TaskID("a"), ""))
+    for _ in range(2):  # it may still be busy with the dead of a fork bomb
+        assert not bench.asked_for(act.DestroyContainer)
+        bench.event(ev.TaskInspected(bench.container_id, TaskID("a"), ""))
+        bench.turn(5.1)
+    assert len(bench.asked_for(act.InspectTask)) == 2
     assert bench.asked_for(act.DestroyContainer)
+
+
+def test_a_task_that_was_being_killed_when_it_hit_its_limit_was_killed() -> None:
+    bench = bench_running("a")
+    framework_id = bench.core.state.containers[bench.container_id].framework_id
+    bench.from_master(m.KillTask(framework_id, TaskID("a"), grace_s=1.0))
+    hit(bench, "a")
+    bench.update("a", TaskState.FAILED, 2, 3, reason=Reason.COMMAND_EXITED, exit_status=-9)
+    clear_task(bench, "a")
+    assert (terminal(bench).state, terminal(bench).reason) == (TaskState.KILLED, Reason.KILLED_BY_FRAMEWORK)
 
 
 def test_a_container_that_does_not_die_makes_its_tasks_unkillable_and_holds_what_it_has() -> None:
