@@ -17,7 +17,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
-from helpers.recorder import Recorder
+from helpers.recorder import COMMAND, Recorder
+from offerd.messages import ExecutorInfo
 from offerd.resources import Resources
 from offerd_isolation import process_table
 from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
@@ -90,6 +91,8 @@ class KernelBed:
         mem: str = "4G",
         user: str = "",
         settings: SlaveSettings = SETTINGS,
+        slave: Callable[[SlaveOptions], int] = run_slave,
+        executors: tuple[ExecutorInfo, ...] = (COMMAND,),
     ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="offerd-kernel-"))
         self._folder.chmod(0o711)  # pytest's own directories are closed to other users
@@ -98,6 +101,7 @@ class KernelBed:
         self._isolation, self._limits, self._settings = isolation, limits, settings
         self._resources = Resources.of(cpus=cpus, mem=mem)
         self._user = user
+        self._run_slave, self._executors = slave, executors
         self.master = self._fork(run_master, MasterOptions(port=0, address_file=self._address_file))
         self.address = wait_until(self._read_address, "the master listens")
         self.slave = self._start_slave()
@@ -113,7 +117,7 @@ class KernelBed:
         return self._address_file.read_text().strip() if self._address_file.exists() else ""
 
     def new_framework(self) -> Recorder:
-        made = Recorder(self.address, user=self._user)
+        made = Recorder(self.address, user=self._user, executors=self._executors)
         made.patience_s = PATIENCE_S
         return made
 
@@ -127,7 +131,7 @@ class KernelBed:
             limits=self._limits,
             settings=self._settings,
         )
-        return self._fork(run_slave, options)
+        return self._fork(self._run_slave, options)
 
     def kill_slave(self) -> None:
         """As by `kill -9`."""

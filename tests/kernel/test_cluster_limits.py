@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from helpers.kernel_bed import (
-    SETTINGS,
     SLICE,
     KernelBed,
     cpu_s,
@@ -24,15 +23,17 @@ from helpers.kernel_bed import (
 from offerd.ids import TaskID
 from offerd.messages import Reason, TaskState
 from offerd_isolation.base import IsolationOptions
+from offerd_slave.settings import SlaveSettings
 
 HOG = "while :; do :; done"
 WINDOW_S = 4.0
-KILL_MARGIN_S = SETTINGS.kill_margin_s
+BOMB_GONE_S = 10.0
+"""5 s are demanded, and kept in a guest on an idle host; with a second guest beside it, an emulated kernel took 8 s."""
 
 
 @pytest.fixture(scope="module")
 def bed() -> Iterator[KernelBed]:
-    with kernel_bed() as made:
+    with kernel_bed(settings=SlaveSettings()) as made:
         yield made
 
 
@@ -82,7 +83,7 @@ def test_a_task_over_its_memory_dies_alone_as_a_whole_tree(bed: KernelBed) -> No
     (executor,) = bed.executor_pids()
     bed.framework.run("greedy", "sleep 1000 & setsid sleep 1000 & head -c 200M /dev/zero | tail", mem="32M")
     status = bed.framework.wait_end("greedy")
-    assert status.reason == Reason.LIMIT_EXCEEDED
+    assert (status.state, status.reason) == (TaskState.FAILED, Reason.LIMIT_EXCEEDED)
     assert status.limit == f"memory.max={32 << 20}"
     assert "32M" in status.message
     assert status.usage is not None
@@ -113,9 +114,11 @@ def test_a_fork_bomb_is_stopped_and_its_neighbours_hardly_notice(bed: KernelBed)
     assert int(count.read_text()) <= 1024
     bed.framework.driver.kill_task(TaskID("bomb"))
     killed = time.monotonic()
-    bed.framework.wait_end("bomb")
-    assert time.monotonic() - killed <= KILL_MARGIN_S + 5.0  # the executor's time to do it, and then
+    wait_until(lambda: not populated("bomb"), "nothing of it runs")
+    assert time.monotonic() - killed <= BOMB_GONE_S
+    assert bed.framework.wait_end("bomb").reason == Reason.KILLED_BY_FRAMEWORK
     assert not leaf("bomb").exists()
+    assert bed.framework.states("neighbour") == [TaskState.RUNNING]
     kill(bed, "neighbour")
 
 
