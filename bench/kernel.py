@@ -1,12 +1,15 @@
 """What cgroup v2 costs and gives, on a real kernel: here, or in a guest booted for it. Only ratios mean anything there.
 
-A task in its own cgroup beside the same task in none, through the same executor; the end of a task with 100 processes.
+A task in its own cgroup beside the same task in none, through the same executor; the end of a task with 100 processes, beside
+the kernel's part of it; and an HTTP server beside a task of 256 processes that spin, with isolation and without.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,10 +21,22 @@ from figures import Bound, Findings, Row, Samples, beside  # noqa: E402
 from helpers.guest import Guest, GuestFailed, host_has_v2, missing  # noqa: E402
 from helpers.kernel_bed import KernelBed, kernel_bed, leaf, wait_until  # noqa: E402
 from offerd.ids import TaskID  # noqa: E402
-from offerd.messages import CommandInfo  # noqa: E402
+from offerd.messages import CommandInfo, TaskState  # noqa: E402
 
 GUEST_LIMIT_S = 600.0
 PROCESSES = 100
+SPINNERS = 256
+SERVER = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"ok")
+    def log_message(self, *words):
+        pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
 
 
 def measure(quick: bool) -> Findings:
@@ -34,6 +49,14 @@ def measure(quick: bool) -> Findings:
         Row(f"kill of a task with {PROCESSES} processes until its cgroup is gone", "ms",
             Samples.of(found["teardown_ms"]), Samples.of(found["spawn_ms"]), "one fork, exec and wait",
             None, Bound(100, at_least=False)),
+        Row(f"the kernel's part of that: cgroup.kill of {PROCESSES}, until it is empty and removed", "ms",
+            Samples.of(found["bare_teardown_ms"])),
+        Row(f"an HTTP request, {SPINNERS} processes spinning beside the server, isolated", "ms",
+            Samples.of(found["isolated_http_ms"]), Samples.of(found["isolated_alone_ms"]), "alone",
+            beside(found["isolated_http_ms"], found["isolated_alone_ms"]),
+            Bound(1.10, at_least=False, of_ratio=True)),
+        Row("the same without isolation", "ms", Samples.of(found["noop_http_ms"]),
+            Samples.of(found["noop_alone_ms"]), "alone", beside(found["noop_http_ms"], found["noop_alone_ms"])),
     ]  # fmt: skip
     note = (
         ""
@@ -70,6 +93,9 @@ def _in_place(quick: bool) -> dict[str, list[float]]:
                     found[name].append(took_ms)
         found["spawn_ms"] = [_spawn_ms(30)]
         found["teardown_ms"] = [_teardown_ms(own, f"many-{n}") for n in range(3)]
+        found["bare_teardown_ms"] = [_bare_teardown_ms() for _ in range(3)]
+        for name, bed in (("isolated", own), ("noop", bare)):
+            found |= _http_ms(bed, name, 30 if quick else 200)
     return found
 
 
@@ -102,6 +128,62 @@ def _teardown_ms(bed: KernelBed, name: str) -> float:
     took_ms = 1000 * (time.perf_counter() - started)
     bed.framework.wait_end(name)
     return took_ms
+
+
+def _bare_teardown_ms() -> float:
+    """As many processes in a cgroup of ours, that nobody reports."""
+    cgroup = Path("/sys/fs/cgroup/offerd-bench")
+    cgroup.mkdir()
+    words = f"echo $$ > {cgroup}/cgroup.procs; for n in $(seq {PROCESSES - 1}); do sleep 1000 & done; wait"
+    with subprocess.Popen(["sh", "-c", words]):
+        wait_until(lambda: _holds(cgroup) >= PROCESSES, "its processes are there")
+        started = time.perf_counter()
+        (cgroup / "cgroup.kill").write_text("1")
+        wait_until(lambda: "populated 0" in (cgroup / "cgroup.events").read_text(), "it is empty")
+        cgroup.rmdir()
+        return 1000 * (time.perf_counter() - started)
+
+
+def _http_ms(bed: KernelBed, name: str, requests: int) -> dict[str, list[float]]:
+    """Means of many requests, one after another: alone, and beside those that spin."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = _command(sys.executable, "-S", "-E", "-c", SERVER, str(port))
+    bed.framework.run(f"{name}-server", command=server, cpus=1.0, mem="64M", limit_s=None)
+    wait_until(lambda: _answers(port), "the server answers")
+    alone = _mean_ms(port, requests)
+    spin = f"for n in $(seq {SPINNERS - 1}); do (while :; do :; done) & done; while :; do :; done"
+    bed.framework.run(f"{name}-spin", spin, cpus=1.0, mem="256M", limit_s=None, kill_grace_s=0.1)
+    bed.framework.wait(f"{name}-spin", TaskState.RUNNING)
+    time.sleep(3)  # for all of them to have begun
+    beside_spinners = _mean_ms(port, requests)
+    for each in (f"{name}-spin", f"{name}-server"):
+        bed.framework.driver.kill_task(TaskID(each))
+    for each in (f"{name}-spin", f"{name}-server"):
+        bed.framework.wait_end(each)
+    return {f"{name}_alone_ms": [alone], f"{name}_http_ms": [beside_spinners]}
+
+
+def _answers(port: int) -> bool:
+    try:
+        _request(port)
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def _mean_ms(port: int, requests: int) -> float:
+    started = time.perf_counter()
+    for _ in range(requests):
+        _request(port)
+    return 1000 * (time.perf_counter() - started) / requests
+
+
+def _request(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        while connection.recv(4096):
+            pass
 
 
 def _holds(cgroup: Path) -> int:
