@@ -79,11 +79,17 @@ class Ended(NamedTuple):
     """Its output, with `INLINE_OUTPUT`; None if it never ran, or nobody knows."""
 
 
+class Preparing(NamedTuple):
+    """One has a place, and what it is to run in is being made there: the message says how far it is."""
+
+    message: str
+
+
 class Broken(NamedTuple):
     """No more events will come: the driver has ended; `driver.join()` raises why."""
 
 
-Event = Started | Ended | Broken
+Event = Preparing | Started | Ended | Broken
 
 
 class Batch(Scheduler):
@@ -186,12 +192,13 @@ class Batch(Scheduler):
 
     def status_update(self, driver: SchedulerDriver, status: TaskStatus) -> None:
         if not status.state.terminal:
-            if (
-                self._report_starts
-                and status.state is TaskState.RUNNING
-                and (known := self._running.get(status.task_id))
-            ):
+            known = self._running.get(status.task_id)
+            if known is None:
+                return
+            if status.state is TaskState.RUNNING and self._report_starts:
                 self.events.put(Started(known[0][0], status, known[1]))
+            elif status.reason == Reason.CONTAINER_PREPARING:
+                self.events.put(Preparing(status.message))
             return
         known = self._running.pop(status.task_id, None)
         if known is None:

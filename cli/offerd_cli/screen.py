@@ -28,7 +28,8 @@ class Screen:
     def __init__(self, who: str, *, progress: bool = True) -> None:
         self._who = who
         self._lock = threading.Lock()
-        self._shows_progress = progress and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._is_terminal = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._shows_progress = progress and self._is_terminal
         self._has_colour = self._shows_progress and not os.environ.get("NO_COLOR")
         self._drawn = False
         self._at_line_start = True
@@ -65,6 +66,17 @@ class Screen:
             if sys.stderr.isatty():
                 _write_all(sys.stderr.buffer, b"\n")
             self._at_line_start = True
+
+    def waiting(self, text: str) -> bool:
+        """In place of the line of progress, until something else is written; there, it must be in the text of `progress`.
+        False: nothing can be wiped here, and a note must do."""
+        if not self._is_terminal or self._shows_progress:
+            return self._shows_progress
+        with self._lock:
+            line = f"{self._who}: {text}"[: max(shutil.get_terminal_size().columns - 1, 0)]
+            _write_all(sys.stderr.buffer, (_WIPE if self._at_line_start else b"\n") + line.encode())
+            self._drawn = self._at_line_start = True
+        return True
 
     def progress(
         self, done: int, total: int, *, running: int = 0, failed: int = 0, text: str = "", final: bool = False

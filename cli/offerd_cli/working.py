@@ -20,7 +20,7 @@ from types import FrameType
 from offerd.driver import SchedulerDriver
 from offerd.errors import BadInput, OfferdError
 from offerd.operator_messages import Waiting
-from offerd_cli.batch import Batch, Broken, Ended, Event, Started, framework
+from offerd_cli.batch import Batch, Broken, Ended, Event, Preparing, Started, framework
 from offerd_cli.screen import Screen
 
 EXIT_INTERRUPTED = 130
@@ -64,6 +64,8 @@ class Work:
         self.failed = 0
         self._expected = batch.count
         self._explainer = Explainer(self)
+        self._preparing = ""  # what was last said of a place that is being made
+        self._is_preparing_told = False
 
     # -- for subclasses ---------------------------------------------------------------------------------------------
 
@@ -129,17 +131,29 @@ class Work:
                 self.batch.count,
                 running=len(self.batch.running_ids()),
                 failed=self.failed,
-                text=self._explainer.text,
+                text=self._explainer.text or self._preparing,
             )
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Broken):
             self.driver.join()
             raise OfferdError("the connection to the master has ended")
+        if isinstance(event, Preparing):
+            self._prepare(event.message)
+            return
+        if self._preparing:
+            self._preparing = ""
+            self.screen.end_progress()
         if isinstance(event, Ended):
             self.ended += 1
         if isinstance(event, Started | Ended):
             self.handle(event)
+
+    def _prepare(self, message: str) -> None:
+        """Told again and again on a terminal; elsewhere once."""
+        if not self.screen.waiting(f"waiting: {message}") and not self._is_preparing_told:
+            self.screen.note(f"waiting: {message}")
+        self._preparing, self._is_preparing_told = message, True
 
     def _interrupted(self, interrupt: KeyboardInterrupt) -> int:
         """Kill everything and see it end; a second Ctrl-C does not wait for that (the master does it then)."""

@@ -13,7 +13,7 @@ is called in a thread of the module's own, never in the slave's loop; `prepare`,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +22,13 @@ from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import ExecutorInfo
 from offerd.resources import NOTHING, Resources
 
+Tell = Callable[[str], None]
+"""Takes a few words for people on what takes so long; may be called from any thread."""
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+def tell_nobody(_: str) -> None:
+    """Where nobody listens."""
 
 
 class IsolationError(Exception):
@@ -116,6 +122,7 @@ class IsolationOptions:
     image: str = ""  # of containers whose framework names none
     pull: str = "if-absent"  # or never, or always, where the framework does not say
     network: str = "host"  # of containers: what `docker run --network` takes
+    engine_timeout_s: float = 30.0  # of a call to the engine that makes containers; a pull may take longer
 
 
 DEFAULT_OPTIONS = IsolationOptions()
@@ -150,8 +157,9 @@ class Isolation:
         the module is not available now; new ones fail with a reason."""
         return False
 
-    def prepare(self, spec: ContainerSpec) -> Launch:
-        """Make the container's limits before any process of it exists. Raises `IsolationError`."""
+    def prepare(self, spec: ContainerSpec, tell: Tell = tell_nobody) -> Launch:
+        """Make the container's limits before any process of it exists; if that takes long, `tell` now and then how far it is.
+        Raises `IsolationError`."""
         return Launch()
 
     def isolate(self, container_id: ContainerID, shim: ProcessID) -> None:

@@ -29,7 +29,9 @@ from offerd_isolation.base import (
     IsolationOptions,
     Launch,
     ProcessID,
+    Tell,
     Usage,
+    tell_nobody,
 )
 from offerd_isolation.process_table import CONTAINER_MARK, SHIM_MARK, TASK_MARK, Process
 
@@ -68,7 +70,7 @@ class NoopIsolation(Isolation):
             return "noop isolation needs Linux with /proc mounted; mount it with: mount -t proc proc /proc"
         return ""
 
-    def prepare(self, spec: ContainerSpec) -> Launch:
+    def prepare(self, spec: ContainerSpec, tell: Tell = tell_nobody) -> Launch:
         self._containers.setdefault(spec.container_id, _Container())
         return Launch(environment={CONTAINER_MARK: self._prefix + spec.container_id})
 

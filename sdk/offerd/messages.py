@@ -76,6 +76,7 @@ class Reason(StrEnum):
     TASK_INVALID = "TASK_INVALID"  # nothing to run, no resources, negative time limit, unknown executor
     SLAVE_UNKNOWN = "SLAVE_UNKNOWN"
     # the executor, the slave, the network
+    CONTAINER_PREPARING = "CONTAINER_PREPARING"  # its image is being pulled: so far
     EXECUTOR_NOT_LAUNCHED = "EXECUTOR_NOT_LAUNCHED"
     EXECUTOR_REGISTRATION_TIMEOUT = "EXECUTOR_REGISTRATION_TIMEOUT"
     EXECUTOR_EXITED = "EXECUTOR_EXITED"

@@ -115,11 +115,14 @@ class Containerizer:
             self._launching.discard(container_id)
             self._emit(ev.LaunchFailed(container_id, str(error)))
 
+        def tell(text: str) -> None:
+            self._put(lambda: self._emit(ev.ContainerPreparing(container_id, text)))
+
         self._launching.add(container_id)
         if executor.image and not self._isolation.runs_images:
             refused(IsolationError(f"isolation {self._isolation.name} runs no images ({executor.image})"))
             return
-        self._isolate(lambda: self._isolation.prepare(spec), prepared, refused, self._preparers)
+        self._isolate(lambda: self._isolation.prepare(spec, tell), prepared, refused, self._preparers)
 
     def launcher_ready(self) -> None:
         """The launcher has answers."""
@@ -387,7 +390,11 @@ class Containerizer:
         failed: Callable[[IsolationError], None] | None,
     ) -> None:
         outcome = _attempt(work)
-        self._results.put(lambda: self._finish(outcome, then, failed))
+        self._put(lambda: self._finish(outcome, then, failed))
+
+    def _put(self, result: Callable[[], None]) -> None:
+        """From any thread, for the slave's loop."""
+        self._results.put(result)
         os.eventfd_write(self.fd, 1)
 
     def _finish(

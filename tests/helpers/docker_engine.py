@@ -58,6 +58,7 @@ class DockerEngine:
                 *("dockerd", "--data-root", str(root / "data"), "--exec-root", str(root / "exec")),
                 *("-H", self.address, "--pidfile", str(root / "pid"), "--cgroup-parent", self._folder.cgroup),
                 *("--iptables=false", "--ip6tables=false", "--bridge=none"),
+                "--max-download-attempts=2",  # the second one after five seconds
                 f"--live-restore={str(self.live_restore).lower()}",
             ],
             stdin=subprocess.DEVNULL,

@@ -78,6 +78,13 @@ def _log_bytes(text: str) -> int:
     "--network", default="host", show_default=True, help="Of containers, as `docker run --network` takes it."
 )
 @click.option(
+    "--engine-timeout",
+    type=DURATION,
+    default="30s",
+    show_default=True,
+    help="How long the Docker engine may take to make a container.",
+)
+@click.option(
     "--long-fraction",
     type=click.FloatRange(0, 1),
     default=0.5,
@@ -138,6 +145,7 @@ def command(
     image: str,
     pull: str,
     network: str,
+    engine_timeout: float,
     long_fraction: float,
     short_limit: float,
     minimum_offer: str,
@@ -187,6 +195,7 @@ def command(
             image=image,
             pull=pull,
             network=network,
+            engine_timeout_s=engine_timeout,
         ),
         insecure=insecure,
         ephemeral=ephemeral,

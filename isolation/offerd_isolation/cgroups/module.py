@@ -32,7 +32,9 @@ from offerd_isolation.base import (
     Launch,
     Limitation,
     ProcessID,
+    Tell,
     Usage,
+    tell_nobody,
 )
 from offerd_isolation.cgroups import controllers, delegation, host, limits, oom, statistics, tree
 from offerd_isolation.cgroups.controllers import FileMissing
@@ -103,7 +105,7 @@ class CgroupsIsolation(Isolation):
 
     # -- containers ---------------------------------------------------------------------------------------------------
 
-    def prepare(self, spec: ContainerSpec) -> Launch:
+    def prepare(self, spec: ContainerSpec, tell: Tell = tell_nobody) -> Launch:
         self._take_host()
         container = self._containers.get(spec.container_id)
         if container is None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from offerd_isolation.base import IsolationError
+from offerd_isolation.base import DEFAULT_OPTIONS, IsolationError
+from offerd_isolation.docker.progress import PullProgress
 
-CALL_TIMEOUT_S = 30.0
 QUICK_TIMEOUT_S = 5.0
 """Of what can be done again later."""
-PULL_TIMEOUT_S = 3600.0
+TELL_EVERY_S = 1.0
+"""How far a pull is. One that is over sooner is not worth a word."""
+PULL_SILENCE_S = 120.0
+"""A pull may take for ever, but not be silent so long: the engine tells of each percent, each step and each new try."""
 R = TypeVar("R")
 
 
@@ -36,9 +41,12 @@ class Unreachable(EngineError):
 class Engine:
     """One engine: what DOCKER_HOST names, or the local socket. Methods may be called from any thread."""
 
-    def __init__(self, timeout_s: float = CALL_TIMEOUT_S) -> None:
+    def __init__(
+        self, timeout_s: float = DEFAULT_OPTIONS.engine_timeout_s, pull_silence_s: float = PULL_SILENCE_S
+    ) -> None:
         self.address = os.environ.get("DOCKER_HOST", "") or "unix:///var/run/docker.sock"
         self._timeout_s = timeout_s
+        self._pull_silence_s = pull_silence_s
         self._lock = threading.Lock()
         self._api: Any = None
         self._stuck: threading.Thread | None = None
@@ -49,32 +57,23 @@ class Engine:
         While a call that took too long is still not over, others fail at once: a queue of them would wait for each in turn.
         """
         limit_s = timeout_s or self._timeout_s
-        if self._stuck is not None and self._stuck.is_alive():
-            raise Unreachable(f"{what}: the Docker engine at {self.address} still does not answer")
-        outcome: list[R | BaseException] = []
-
-        def work() -> None:
-            try:
-                outcome.append(function(self._client()))
-            except BaseException as error:  # marked: it is raised again by the caller
-                outcome.append(error)
-
-        thread = threading.Thread(target=work, name=f"docker: {what}", daemon=True)
-        thread.start()
+        self._raise_if_stuck(what)
+        thread, outcome = self._begin(what, function)
         thread.join(limit_s)
         if not outcome:
             self._stuck = thread
             raise Unreachable(f"{what}: the Docker engine at {self.address} did not answer in {limit_s:g} s")
-        if isinstance(result := outcome[0], BaseException):
-            raise self._translated(what, result) from None
-        return result
+        return self._result(what, outcome)
 
     def ping(self) -> None:
         """Raises `EngineError` unless it answers soon."""
         self.call("ping", lambda api: api.ping(), QUICK_TIMEOUT_S)
 
-    def pull(self, image: str) -> None:
-        """Fetch an image from its registry; may take long. Raises `EngineError`."""
+    def pull(self, image: str, tell: Callable[[str], None] = lambda _: None) -> None:
+        """Fetch an image from its registry, however long it takes as long as it goes on; `tell` hears how far it is.
+        Raises `EngineError`."""
+        what = f"pull {image}"
+        lines: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
 
         def work(api: Any) -> None:
             # Without a tag the engine would fetch all of them.
@@ -82,8 +81,67 @@ class Engine:
             for line in api.pull(name, tag=tag, stream=True, decode=True):
                 if "error" in line:
                     raise EngineError(str(line["error"]))
+                lines.put(line)
 
-        self.call(f"pull {image}", work, PULL_TIMEOUT_S)
+        self._raise_if_stuck(what)
+        _, outcome = self._begin(what, work, lambda: lines.put(None))
+        self._follow(what, PullProgress(image), lines, tell)
+        self._result(what, outcome)
+
+    def _follow(
+        self,
+        what: str,
+        progress: PullProgress,
+        lines: SimpleQueue[dict[str, Any] | None],
+        tell: Callable[[str], None],
+    ) -> None:
+        """Until the last line. Tells the news once a second. Raises `EngineError` when none came for too long."""
+        heard_at = time.monotonic()
+        tell_at = heard_at + TELL_EVERY_S
+        is_news = False
+        while True:
+            until = tell_at if is_news else heard_at + self._pull_silence_s
+            try:
+                line = lines.get(timeout=max(0.0, until - time.monotonic()))
+            except Empty:
+                if not is_news:
+                    # It may be the registry's fault, so other calls are tried nonetheless.
+                    silence = f"nothing was heard of it for {self._pull_silence_s:g} s"
+                    raise EngineError(f"{what}: {silence}; {progress.text()}") from None
+            else:
+                if line is None:
+                    return
+                heard_at, is_news = time.monotonic(), True
+                progress.note(line)
+            if is_news and time.monotonic() >= tell_at:
+                tell(progress.text())
+                tell_at, is_news = time.monotonic() + TELL_EVERY_S, False
+
+    def _raise_if_stuck(self, what: str) -> None:
+        if self._stuck is not None and self._stuck.is_alive():
+            raise Unreachable(f"{what}: the Docker engine at {self.address} still does not answer")
+
+    def _begin(
+        self, what: str, function: Callable[[Any], R], ended: Callable[[], None] = lambda: None
+    ) -> tuple[threading.Thread, list[R | BaseException]]:
+        """In a thread of its own, which ends with one thing in the list: the result, or what was raised."""
+        outcome: list[R | BaseException] = []
+
+        def work() -> None:
+            try:
+                outcome.append(function(self._client()))
+            except BaseException as error:  # marked: it is raised again by the caller
+                outcome.append(error)
+            ended()
+
+        thread = threading.Thread(target=work, name=f"docker: {what}", daemon=True)
+        thread.start()
+        return thread, outcome
+
+    def _result(self, what: str, outcome: list[R | BaseException]) -> R:
+        if isinstance(result := outcome[0], BaseException):
+            raise self._translated(what, result) from None
+        return result
 
     def _client(self) -> Any:
         """Made at the first call: importing the SDK takes 0.2 s, and asking for the version may hang."""

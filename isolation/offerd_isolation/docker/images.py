@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from offerd_isolation.base import IsolationError
+from offerd_isolation.base import IsolationError, Tell, tell_nobody
 from offerd_isolation.docker.engine import Engine, EngineError, NotFound, Unreachable
 
 POLICIES = ("never", "if-absent", "always")
@@ -18,12 +18,15 @@ class Image:
     environment: dict[str, str]
 
 
-def obtain(engine: Engine, name: str, policy: str) -> Image:
-    """The image, pulled if the policy says so. Raises `IsolationError` with the reason for a task's failure."""
+def obtain(engine: Engine, name: str, policy: str, tell: Tell = tell_nobody) -> Image:
+    """The image, pulled if the policy says so; `tell` hears how far that is.
+
+    Raises `IsolationError` with the reason for a task's failure.
+    """
     if policy not in POLICIES:
         raise IsolationError(f"pull policy {policy!r} is none of {', '.join(POLICIES)}")
     if policy == "always":
-        _pull(engine, name)
+        _pull(engine, name, tell)
     try:
         return _inspect(engine, name)
     except NotFound:
@@ -32,13 +35,13 @@ def obtain(engine: Engine, name: str, policy: str) -> Image:
                 f"image {name} is not on this slave, and may not be pulled (policy {policy}); "
                 f"load it with `docker load`, or allow --pull if-absent"
             ) from None
-    _pull(engine, name)
+    _pull(engine, name, tell)
     return _inspect(engine, name)
 
 
-def _pull(engine: Engine, name: str) -> None:
+def _pull(engine: Engine, name: str, tell: Tell) -> None:
     try:
-        engine.pull(name)
+        engine.pull(name, tell)
     except Unreachable:
         raise
     except EngineError as error:

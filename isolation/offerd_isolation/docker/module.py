@@ -32,7 +32,9 @@ from offerd_isolation.base import (
     Launch,
     Limitation,
     ProcessID,
+    Tell,
     Usage,
+    tell_nobody,
 )
 from offerd_isolation.docker import pause
 from offerd_isolation.docker.engine import (
@@ -88,7 +90,7 @@ class DockerIsolation(NoopIsolation):
         self, work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS, engine: Engine | None = None
     ) -> None:
         super().__init__(work_dir, options)
-        self._engine = engine or Engine()
+        self._engine = engine or Engine(options.engine_timeout_s)
         self._running: dict[ContainerID, _Running] = {}
         self._early: dict[ContainerID, Resources] = {}  # limits of containers that are being made
         self._lock = threading.Lock()  # of the pause program and of `_early`
@@ -115,7 +117,7 @@ class DockerIsolation(NoopIsolation):
 
     # -- containers -----------------------------------------------------------------------------------------------------
 
-    def prepare(self, spec: ContainerSpec) -> Launch:
+    def prepare(self, spec: ContainerSpec, tell: Tell = tell_nobody) -> Launch:
         name = spec.executor.image or self.options.image
         if not name:
             raise IsolationError(
@@ -126,7 +128,7 @@ class DockerIsolation(NoopIsolation):
             self._early.setdefault(spec.container_id, spec.resources)
             program = pause.install(self.work_dir / "docker")
         launch = super().prepare(spec)
-        image = obtain(self._engine, name, spec.executor.pull or self.options.pull)
+        image = obtain(self._engine, name, spec.executor.pull or self.options.pull, tell)
         running = self._running.get(spec.container_id)
         if running is None or procfs.find(running.pause) is None:
             running = self._started(spec, self._configuration(spec, image.digest, program))

@@ -52,8 +52,21 @@ class Containers:
                 container.container_id, container.framework, container.executor, container.resources()
             )
         )
-        timeout_s = state.settings.executor_registration_timeout_s
-        state.timers.set(("register", container.container_id), now + timeout_s)
+        self._await_registration(container, now)
+
+    def _await_registration(self, container: Container, now: float) -> None:
+        timeout_s = self._state.settings.executor_registration_timeout_s
+        self._state.timers.set(("register", container.container_id), now + timeout_s)
+
+    def preparing(self, container_id: ContainerID, message: str, now: float) -> None:
+        """It goes forward, so its executor's time to register begins anew. One task speaks for all that wait with it: there
+        may be thousands, and a word each second."""
+        container = self._state.containers.get(container_id)
+        if container is None or container.phase is not Phase.LAUNCHING:
+            return
+        self._await_registration(container, now)
+        if task := next(iter(container.queue.values()), None):
+            self._statuses.say(task, TaskState.STAGING, Reason.CONTAINER_PREPARING, message)
 
     def launch_failed(self, container_id: ContainerID, message: str) -> None:
         """No process was started; what was prepared must go."""

@@ -32,6 +32,13 @@ class FromExecutor(Event, frozen=True):
     message: Message
 
 
+class ContainerPreparing(Event, frozen=True):
+    """Making it takes long; `message` says what is done and how far it is, as `pulling debian:12: 3 of 5 layers, 8.1 MB`."""
+
+    container_id: ContainerID
+    message: str
+
+
 class LaunchFailed(Event, frozen=True):
     """No process of it was started."""
 

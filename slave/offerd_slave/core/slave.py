@@ -74,6 +74,9 @@ class SlaveCore:
             ev.FromMaster: self._from_master,
             ev.MasterConnected: lambda event, now: self._say_hello(now),
             ev.FromExecutor: self._from_executor,
+            ev.ContainerPreparing: lambda event, now: self.containers.preparing(
+                event.container_id, event.message, now
+            ),
             ev.LaunchFailed: lambda event, now: self.containers.launch_failed(
                 event.container_id, event.message
             ),

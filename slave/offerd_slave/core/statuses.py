@@ -89,12 +89,12 @@ class Statuses:
         held = container.held
         self._heard[container.container_id] = min(held.values()) - 1 if held else container.heard
 
-    def say(self, task: Task, reason: str, message: str) -> None:
+    def say(self, task: Task, state: TaskState, reason: str, message: str) -> None:
         """The slave itself has something to say of a task that goes on; best effort, as its executor counts the statuses."""
         container = self._state.containers[task.container_id]
         status = TaskStatus(
             task_id=task.info.task_id,
-            state=TaskState.RUNNING,
+            state=state,
             reason=reason,
             source="slave",
             message=message,

@@ -221,7 +221,7 @@ class Tasks:
         task.is_unkillable = True
         text = f"killed, but the kernel does not let go of {holdouts}"
         self._state.log("ERROR", f"task {task.info.task_id}: {text}")
-        self._statuses.say(task, Reason.UNKILLABLE, text)
+        self._statuses.say(task, TaskState.RUNNING, Reason.UNKILLABLE, text)
 
     def abandon(self, framework_id: FrameworkID, task_id: TaskID, now: float) -> None:
         """Neither the executor nor the module could end this task alone."""

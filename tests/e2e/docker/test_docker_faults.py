@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 import uuid
@@ -32,9 +33,9 @@ def own_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         yield made
 
 
-def slave(engine: DockerEngine) -> LocalCluster:
+def slave(engine: DockerEngine, *more: str) -> LocalCluster:
     assert os.environ["DOCKER_HOST"] == engine.address
-    options = ("--image", SMALL, "--pull", "never", "--network", "none")
+    options = ("--image", SMALL, "--pull", "never", "--network", "none", *more)
     return LocalCluster(1, cpus="4", mem="1G", isolation="docker", slave_options=options)
 
 
@@ -168,6 +169,35 @@ def test_a_frozen_engine_and_what_is_seen_of_it(engine: DockerEngine) -> None:
         framework.wait_end("stays")
         assert ended_once(framework, "stays", "new")
     wait_until(lambda: not engine.containers(), "what it had been asked to remove")
+
+
+def test_an_engine_frozen_for_longer_than_its_time_out_fails_new_containers_and_no_others(
+    engine: DockerEngine,
+) -> None:
+    """With a reason, again and again, until it wakes: then they run, and what it made of the failed ones is removed."""
+    others = [ExecutorInfo(ExecutorID(f"other{n}"), module="offerd_executors.command") for n in range(3)]
+    with (
+        slave(engine, "--engine-timeout", "1s") as cluster,
+        Recorder(cluster.address, executors=(COMMAND, *others)) as framework,
+    ):
+        run(framework, "stays", "exec sleep 600")
+        os.kill(engine.pid, signal.SIGSTOP)
+        try:
+            for number in range(2):
+                name = f"new{number}"
+                framework.run(name, "true", executor_id=others[number].executor_id)
+                ended = framework.wait_end(name)
+                assert (ended.state, ended.reason) == (FAILED, Reason.EXECUTOR_NOT_LAUNCHED)
+                assert re.search(r"Docker engine .*not answer", ended.message)
+            run(framework, "beside", "exec sleep 600")
+            assert framework.states("stays") == [RUNNING]
+        finally:
+            os.kill(engine.pid, signal.SIGCONT)
+        wait_until(lambda: len(engine.containers()) == 1, "what it made too late removed", 60)
+        framework.run("after", "true", executor_id=others[2].executor_id)
+        assert framework.wait_end("after").state is TaskState.FINISHED
+        assert framework.states("stays") == framework.states("beside") == [RUNNING]
+        assert ended_once(framework, "new0", "new1", "after")
 
 
 def _executor(cluster: LocalCluster) -> int:

@@ -150,6 +150,7 @@ def test_containers_in_a_row_leave_nothing(cluster: LocalCluster, shared_engine:
     daemon = psutil.Process(cluster.slaves[0].pid)
 
     def traces() -> dict[str, object]:
+        """All that is the same however many there were."""
         cgroups = Path("/sys/fs/cgroup").glob(f"{shared_engine.root.name}/*")
         v1 = Path("/sys/fs/cgroup").glob(f"*/{shared_engine.root.name}/*")
         return {

@@ -11,7 +11,7 @@ from offerd.ids import OfferID, SlaveID, TaskID
 from offerd.messages import CommandInfo, Offer, Reason, TaskInfo, TaskState, TaskStatus
 from offerd.resources import Resources
 from offerd.series import Part, pack
-from offerd_cli.batch import SEEN_BEFORE_SERIES, SERIES_S, Batch, Ended, Started
+from offerd_cli.batch import SEEN_BEFORE_SERIES, SERIES_S, Batch, Ended, Preparing, Started
 
 GIB = 1 << 30
 
@@ -124,6 +124,15 @@ def numbers(happened: list[object]) -> list[int]:
 
 def events(of: Batch) -> list[object]:
     return [of.events.get_nowait() for _ in range(of.events.qsize())]
+
+
+def test_what_is_made_ready_for_a_command_is_told_and_other_staging_is_not() -> None:
+    work, driver = batch(1), NotingDriver()
+    give(work, driver, offer())
+    update(work, driver, "echo-1", TaskState.STAGING)
+    update(work, driver, "echo-1", TaskState.STAGING, Reason.CONTAINER_PREPARING)
+    update(work, driver, "another", TaskState.STAGING, Reason.CONTAINER_PREPARING)
+    assert events(work) == [Preparing("")]
 
 
 def test_a_single_command_is_a_task_with_the_plain_name() -> None:

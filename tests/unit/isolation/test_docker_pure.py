@@ -12,9 +12,10 @@ import pytest
 
 from offerd_isolation.base import IsolationError
 from offerd_isolation.docker import pause
-from offerd_isolation.docker.engine import Engine, NotFound, Unreachable, split_tag
+from offerd_isolation.docker.engine import Engine, EngineError, NotFound, Unreachable, split_tag
 from offerd_isolation.docker.group import Group, Limits
 from offerd_isolation.docker.images import obtain
+from offerd_isolation.docker.progress import PullProgress
 
 MIB = 1 << 20
 
@@ -54,8 +55,8 @@ class FakeApi:
 
 
 class FakeEngine(Engine):
-    def __init__(self, api: FakeApi) -> None:
-        super().__init__(timeout_s=5)
+    def __init__(self, api: FakeApi, pull_silence_s: float = 5) -> None:
+        super().__init__(timeout_s=5, pull_silence_s=pull_silence_s)
         self._api = api
 
     def _translated(self, what: str, error: BaseException) -> BaseException:
@@ -101,6 +102,85 @@ def test_while_a_call_is_stuck_others_fail_at_once_and_then_work_again() -> None
     free.set()
     stuck.join()
     assert engine.call("quick", lambda _: 1) == 1
+
+
+def line(layer: str, status: str, current: int | None = None, total: int | None = None) -> dict[str, Any]:
+    """As the engine says it."""
+    detail = {"current": current, "total": total} if current is not None else {}
+    return {"id": layer, "status": status, "progressDetail": detail}
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        ([], "pulling debian:12"),
+        ([line("12", "Pulling from library/debian")], "pulling debian:12"),
+        (
+            [
+                line("a", "Pulling fs layer"),
+                line("b", "Waiting"),
+                line("a", "Downloading", 500_000, 2_000_000),
+            ],
+            "pulling debian:12: 0 of 2 layers, 0.5 MB",
+        ),
+        (
+            [
+                line("a", "Pulling fs layer"),
+                line("b", "Pulling fs layer"),
+                line("a", "Downloading", 500_000, 2_000_000),
+                line("b", "Downloading", 12_000_000, 38_100_000),
+                line("a", "Download complete"),
+                line("a", "Extracting", 1, 2_000_000),
+                line("c", "Already exists"),
+            ],
+            "pulling debian:12: 1 of 3 layers, 14.0 of 40.1 MB",
+        ),
+        (
+            [
+                line("a", "Pulling fs layer"),
+                line("a", "Downloading", 900_000, 1_000_000),
+                line("a", "Retrying in 5 seconds"),
+                line("a", "Downloading", 100_000, 1_000_000),
+            ],
+            "pulling debian:12: 0 of 1 layers, 0.1 of 1.0 MB",
+        ),
+        (
+            [line("a", "Pulling fs layer"), line("a", "Downloading", 900_000, -1)],
+            "pulling debian:12: 0 of 1 layers, 0.9 MB",
+        ),
+        (
+            [
+                line("a", "Pulling fs layer"),
+                line("a", "Download complete"),
+                line("a", "Pull complete"),
+                {"status": "Digest: sha256:00"},
+            ],
+            "pulling debian:12: 1 of 1 layers, 0.0 of 0.0 MB",
+        ),
+    ],
+)
+def test_how_far_a_pull_is_comes_from_the_engines_lines(lines: list[dict[str, Any]], text: str) -> None:
+    progress = PullProgress("debian:12")
+    for each in lines:
+        progress.note(each)
+    assert progress.text() == text
+
+
+def test_a_silent_pull_is_given_up_and_other_calls_go_on() -> None:
+    free = threading.Event()
+
+    class SilentApi(FakeApi):
+        def pull(self, name: str, tag: str, **_: object) -> list[dict[str, str]]:
+            free.wait()
+            return []
+
+    engine = FakeEngine(SilentApi(set(), set()), pull_silence_s=0.01)
+    try:
+        with pytest.raises(EngineError, match=r"pull debian: nothing was heard of it for 0\.01 s"):
+            engine.pull("debian")
+        assert engine.call("quick", lambda _: 1) == 1
+    finally:
+        free.set()
 
 
 # -- the pause program ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
 from offerd import messages as m
 from offerd.codec import encode_message
-from offerd.ids import FrameworkID, SlaveID, TaskID
+from offerd.ids import ContainerID, FrameworkID, SlaveID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
 from offerd_slave.core import actions as act
@@ -120,6 +120,30 @@ def test_executor_that_never_registers_is_ended_and_its_tasks_fail() -> None:
     bench.event(ev.ContainerDestroyed(destroy.container_id))
     assert bench.statuses() == [("t1", FAILED, Reason.EXECUTOR_REGISTRATION_TIMEOUT)]
     assert not bench.core.state.containers
+
+
+def test_container_that_goes_forward_gives_its_executor_time_and_the_first_task_that_waits_says_so() -> None:
+    bench = Bench()
+    bench.register()
+    bench.run(task("a"))
+    bench.run(task("b"))
+    container_id = bench.container_id
+    for number in range(3):
+        for _ in range(11):
+            bench.turn(5.0)
+            bench.from_master(m.Ping())
+        bench.event(ev.ContainerPreparing(container_id, f"{number} of 3 layers"))
+    assert bench.statuses() == 3 * [("a", TaskState.STAGING, Reason.CONTAINER_PREPARING)]
+    assert not bench.asked_for(act.DestroyContainer)
+    framework_id = bench.core.state.containers[container_id].framework_id
+    bench.from_master(m.KillTask(framework_id, TaskID("a")))
+    bench.event(ev.ContainerPreparing(container_id, "all layers"))
+    assert bench.statuses()[-1] == ("b", TaskState.STAGING, Reason.CONTAINER_PREPARING)
+    bench.hello()
+    said = len(bench.statuses())
+    bench.event(ev.ContainerPreparing(container_id, "late"))
+    bench.event(ev.ContainerPreparing(ContainerID("gone"), "later"))
+    assert len(bench.statuses()) == said
 
 
 def test_failed_launch_fails_the_tasks_with_the_reason() -> None:

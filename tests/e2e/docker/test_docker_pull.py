@@ -1,0 +1,131 @@
+"""Images pulled by a real engine from a registry on this host: what is seen of it, policies, and what goes wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+from msgspec.structs import replace
+
+from helpers.cli import begin, offerd, wait_until
+from helpers.docker_engine import SMALL, DockerEngine
+from helpers.docker_images import busybox_image
+from helpers.image_registry import PIECES, ImageRegistry, layer_of_noise, serving
+from helpers.recorder import COMMAND, Recorder
+from offerd.messages import Reason, TaskState
+from offerd_cli.local_cluster import LocalCluster
+
+pytestmark = pytest.mark.docker
+NOISE_BYTES = 3_000_000
+
+
+@pytest.fixture
+def registry() -> ImageRegistry:
+    """One image of two layers, new to the engine."""
+    layers = [busybox_image(), layer_of_noise("noise", NOISE_BYTES)]
+    return ImageRegistry(layers, {"PATH": "/bin", "FROM": "registry"})
+
+
+@pytest.fixture
+def image(registry: ImageRegistry, engine: DockerEngine) -> Iterator[str]:
+    """Its name while it is served."""
+    with serving(registry) as address:
+        name = f"{address}/made/slowly:1"
+        try:
+            yield name
+        finally:
+            with engine.api() as api:
+                if any(name in each.tags for each in api.images.list()):
+                    api.images.remove(name, force=True)
+
+
+def slave(*more: str) -> LocalCluster:
+    options = ("--image", SMALL, "--network", "none", *more)
+    return LocalCluster(1, cpus="4", mem="1G", isolation="docker", slave_options=options)
+
+
+def test_a_framework_hears_how_far_a_pull_is_and_it_may_take_its_time(
+    registry: ImageRegistry, image: str
+) -> None:
+    """Longer than an executor may take to register, as long as it goes forward."""
+    executor = replace(COMMAND, image=image)
+    with (
+        slave("--executor-registration-timeout", "3s") as cluster,
+        Recorder(cluster.address, executors=(executor,)) as framework,
+    ):
+        framework.run("one", "test $FROM = registry && test -s /noise")
+
+        def said() -> list[str]:
+            found = framework.statuses.get("one", [])
+            return [each.message for each in found if each.reason == Reason.CONTAINER_PREPARING]
+
+        def heard(number: int) -> bool:
+            return len(said()) >= number
+
+        for number in range(1, 6):
+            registry.may_send.release(2)
+            wait_until(partial(heard, number), f"word {number} of the pull")
+        registry.may_send.release(4 * PIECES)
+        assert framework.wait("one", TaskState.FINISHED)
+        states = framework.states("one")
+        assert states[-2:] == [TaskState.RUNNING, TaskState.FINISHED]
+        assert set(states[:-2]) == {TaskState.STAGING}
+    pattern = r"pulling 127\.0\.0\.1:\d+/made/slowly:1: (\d) of 2 layers, (\d+\.\d) of (\d+\.\d) MB"
+    found = [re.fullmatch(pattern, text) for text in said()]
+    done = [float(each[2]) for each in found if each is not None]
+    assert len(done) >= 2
+    assert done == sorted(done)
+    assert done[0] < done[-1] <= 4.5
+
+
+def test_run_says_once_that_it_waits_for_a_pull(registry: ImageRegistry, image: str) -> None:
+    with slave() as cluster:
+        running = begin(cluster, "run", "--image", image, "--", "sh", "-c", "echo $FROM")
+        assert running.stderr is not None
+        registry.may_send.release(8)
+        first = running.stderr.readline().decode()
+        assert re.fullmatch(r"offerd run: waiting: pulling 127\.0\.0\.1:\d+/made/slowly:1.*\n", first)
+        registry.may_send.release(4 * PIECES)
+        stdout, stderr = running.communicate(timeout=30)
+    assert (stdout, stderr, running.returncode) == (b"registry\n", b"", 0)
+
+
+def test_a_present_image_is_pulled_again_only_if_always(registry: ImageRegistry, image: str) -> None:
+    registry.is_slow = False
+    with slave() as cluster:
+
+        def manifests_for(policy: str) -> int:
+            before = registry.requests.count("manifests")
+            done = offerd(cluster, "run", "--image", image, "--pull", policy, "--", "test", "-s", "/noise")
+            assert (done.returncode, done.stderr) == (0, b"")
+            return registry.requests.count("manifests") - before
+
+        assert manifests_for("if-absent") > 0
+        assert manifests_for("if-absent") == 0
+        assert manifests_for("never") == 0
+        assert manifests_for("always") > 0
+
+
+def test_a_layer_that_breaks_off_again_and_again_fails_the_task_with_the_reason(
+    registry: ImageRegistry, image: str
+) -> None:
+    registry.is_slow, registry.is_broken = False, True
+    with slave() as cluster:
+        done = offerd(cluster, "run", "--image", image, "--", "true", timeout_s=120)
+        assert done.returncode != 0
+        assert f"image {image} cannot be had".encode() in done.stderr, done.stderr
+        registry.is_broken = False
+        assert offerd(cluster, "run", "--image", image, "--", "true").returncode == 0
+
+
+def test_a_task_that_waits_for_a_pull_can_be_killed(registry: ImageRegistry, image: str) -> None:
+    executor = replace(COMMAND, image=image)
+    with slave() as cluster, Recorder(cluster.address, executors=(executor,)) as framework:
+        framework.run("one", "true")
+        registry.may_send.release(4)
+        framework.wait("one", TaskState.STAGING)
+        framework.driver.kill_task(framework.statuses["one"][0].task_id)
+        assert framework.wait_end("one").reason == Reason.KILLED_BY_FRAMEWORK
+        registry.may_send.release(4 * PIECES)

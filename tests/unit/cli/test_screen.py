@@ -1,0 +1,47 @@
+"""What stands on a terminal while a single command waits."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+import pytest
+
+from offerd_cli.screen import Screen
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, TextIO]]:
+    """What a person sees, and a stderr that leads there."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as stderr:
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", "30")
+        yield ours, stderr
+    os.close(ours)
+
+
+def test_on_a_terminal_waiting_is_one_line_that_is_wiped_by_what_follows(
+    terminal: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, stderr = terminal
+    monkeypatch.setattr(sys, "stderr", stderr)
+    screen = Screen("offerd run", progress=False)
+    assert screen.waiting("waiting: one")
+    assert screen.waiting("waiting: two, and more than fits")
+    screen.note("over")
+    wipe = b"\r\x1b[K"
+    lines = [b"", b"offerd run: waiting: one", b"offerd run: waiting: two, and", b"offerd run: over\r\n"]
+    assert os.read(seen, 1000) == wipe.join(lines)
+
+
+def test_elsewhere_nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    stderr = io.TextIOWrapper(written)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    assert not Screen("offerd run", progress=False).waiting("waiting: one")
+    assert written.getvalue() == b""
