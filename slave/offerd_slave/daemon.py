@@ -183,7 +183,7 @@ class SlaveDaemon:
             alive_count = sum(container.alive for container in containers)
             log.info("found %d containers of before, %d of them alive", len(containers), alive_count)
         return Recovered(
-            slave_id=slave.slave_id if slave is not None and not rebooted else SlaveID(""),
+            slave_id=slave.slave_id if slave is not None else SlaveID(""),
             epoch=slave.epoch if slave is not None else 0,
             mode=slave.mode if slave is not None else "active",
             rebooted=rebooted,

@@ -268,8 +268,7 @@ class SlaveNode:
         containers = [
             RecoveredContainer(c, self.executors[i].alive, ExitRecord(1)) for i, c in self.checkpoints.items()
         ]
-        slave_id = SlaveID("") if self.rebooted else self.slave_id
-        recovered = Recovered(slave_id, self.saved_epoch, self.rebooted, containers, list(self.disk))
+        recovered = Recovered(self.slave_id, self.saved_epoch, self.rebooted, containers, list(self.disk))
         self.rebooted = False
         incarnation = f"{self.name}-{self.life}"
         self.core = SlaveCore(SlaveSettings(), self.info, incarnation, recovered, self.world.now)

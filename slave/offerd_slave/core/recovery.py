@@ -31,7 +31,9 @@ class RecoveredContainer:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """All that a restarted slave finds. `rebooted`: the host has been started since, so nothing of before can run."""
+    """All that a restarted slave finds. `rebooted`: the host has been started since, so nothing of before can run; the slave
+    keeps its id, so that the master believes it when it says that its tasks are lost.
+    """
 
     slave_id: SlaveID = SlaveID("")
     epoch: int = 0

@@ -103,6 +103,9 @@ def test_reboot_loses_every_task_and_signals_nobody() -> None:
     again = bench.crash()
     containers = [RecoveredContainer(c, alive=False) for c in bench.checkpoints.values()]
     again = Bench(recovered=Recovered(SlaveID("S-1"), 1, True, containers, list(bench.disk)), now=5.0)
+    (hello,) = again.sent
+    assert isinstance(hello, m.RegisterSlave)
+    assert hello.slave.slave_id == "S-1", "a master does not take another's word for its tasks"
     again.register()
     (destroy,) = again.asked_for(act.DestroyContainer)
     again.event(ev.ContainerDestroyed(destroy.container_id))
