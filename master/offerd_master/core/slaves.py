@@ -165,6 +165,9 @@ def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> No
         add_task(c, task)
     for described in message.tasks:
         framework = _framework(c, described.framework_id, FrameworkInfo(""), now)
+        if described.state.terminal and described.framework_id not in c.frameworks:
+            # It holds nothing, and nothing here says how long its framework's scheduler may be away.
+            continue
         mine = framework.tasks.get(described.task_id)
         if mine is None:
             _adopt_task(c, framework, slave, described, now)

@@ -388,6 +388,64 @@ def test_a_draining_slave_is_offered_no_more() -> None:
 
 
 def test_the_remembered_lost_slaves_are_bounded() -> None:
+def test_slave_with_a_full_disk_is_offered_to_nobody_until_there_is_room_and_keeps_its_tasks() -> None:
+    cluster = ClusterHarness()
+    slave = cluster.slave("cpus=2,mem=2G")
+    framework = cluster.framework()
+    framework.accept(framework.offer(), tasks=[task("t1", "cpus=1,mem=1G")])
+    slave.take(m.RunTasks)
+    slave.status(framework, "t1", TaskState.RUNNING)
+    offer = framework.offer()
+    framework.update(TaskState.RUNNING)
+    slave.send(m.SlaveUsage(0, 0, 1, disk_full=True))
+    assert framework.take(m.RescindOffer).offer_id == offer.offer_id
+    cluster.advance(10.0)
+    cluster.assert_nothing_else_sent()
+    slave.send(m.SlaveUsage(0, 0, 1))
+    assert framework.offer().resources == Resources.parse("cpus=1,mem=1G")
+
+
+def test_full_disk_is_told_to_a_new_master_with_the_hello_and_shown() -> None:
+    cluster = ClusterHarness()
+    full, roomy = cluster.slave(registers=False), cluster.slave()
+    full.send(m.RegisterSlave(full.info, disk_full=True))
+    framework = cluster.framework()
+    assert framework.offer().slave_id == roomy.slave_id
+    operator = cluster.operator()
+    operator.send(om.GetSlaves())
+    shown = {slave.info.slave_id: slave.disk_full for slave in operator.take(om.Slaves).slaves}
+    assert shown == {full.take(m.SlaveRegistered).slave_id: True, roomy.slave_id: False}
+
+
+@pytest.mark.parametrize("mode", ["deactivated", "draining"])
+def test_full_disk_and_operators_wishes_do_not_undo_each_other(mode: str) -> None:
+    cluster = ClusterHarness()
+    slave = cluster.slave(registers=False)
+    slave.send(m.RegisterSlave(slave.info, mode=mode, disk_full=True))
+    slave.take(m.SlaveRegistered)
+    framework = cluster.framework()
+    slave.send(m.SlaveUsage(0, 0, draining=mode == "draining"))
+    cluster.advance(10.0)
+    assert not framework.inbox, "there is room, but nobody has activated it"
+
+
+def test_framework_of_which_only_ended_tasks_are_named_is_not_ended_before_its_scheduler_comes() -> None:
+    cluster = ClusterHarness()
+    slave, framework = cluster.slave(registers=False), cluster.framework(registers=False)
+    slave.info = msgspec.structs.replace(slave.info, slave_id=SlaveID("S-9-0001"))
+    framework_id = FrameworkID("F-9-0001")
+    ended = m.RunningTask(
+        framework_id, EXECUTOR.executor_id, TaskID("t1"), Resources.of(cpus=1), TaskState.FINISHED
+    )
+    slave.hello(tasks=[ended])
+    cluster.advance(cluster.core.cluster.settings.adoption_grace_s + 1.0)
+    framework.info = msgspec.structs.replace(
+        framework.info, framework_id=framework_id, failover_timeout_s=600.0
+    )
+    framework.hello()
+    assert framework.framework_id == framework_id
+
+
     cluster = ClusterHarness(max_lost_slaves=3)
     for _ in range(5):
         cluster.slave().answers_pings = False
