@@ -56,6 +56,7 @@ def slave_document(slave: SlaveSummary) -> Document:
         "slave_id": slave.info.slave_id,
         "hostname": slave.info.hostname,
         "state": slave.state,
+        "disk_full": slave.disk_full,
         "isolation": slave.info.isolation,
         "attributes": dict(slave.info.attributes),
         "total": resources_document(slave.info.resources),

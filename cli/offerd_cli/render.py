@@ -83,6 +83,17 @@ def resources_text(resources: Resources) -> str:
     return ", ".join(f"{format_quantity(name, amount)} {name}" for name, amount in resources.scalars.items())
 
 
+def slave_words(slave: SlaveSummary) -> str:
+    """What it is to operators; that its disk is full, is said first of an active one, and beside any other state."""
+    if not slave.disk_full:
+        return slave.state
+    return "disk full" if slave.state == "active" else f"{slave.state}, disk full"
+
+
+def _slave_state(slave: SlaveSummary) -> Text:
+    return Text(slave_words(slave), style="red" if slave.disk_full else _PLACE_STYLES.get(slave.state, ""))
+
+
 def slaves_table(slaves: Iterable[SlaveSummary]) -> Table:
     table = table_of("SLAVE", "HOST", "STATE", ("CPUS", "right"), ("MEM", "right"), ("MEASURED", "right"),
                      ("TASKS", "right"), "ISOLATION", ("SINCE", "right"), "ATTRIBUTES")  # fmt: skip
@@ -91,7 +102,7 @@ def slaves_table(slaves: Iterable[SlaveSummary]) -> Table:
         table.add_row(
             slave.info.slave_id,
             slave.info.hostname,
-            Text(slave.state, style=_PLACE_STYLES.get(slave.state, "")),
+            _slave_state(slave),
             _used_of("cpus", taken, slave.info.resources),
             _used_of("mem", taken, slave.info.resources),
             f"{slave.used_millicpus / 1000:.2f} {format_quantity('mem', slave.used_mem_bytes)}",
@@ -188,7 +199,8 @@ def print_status(
     )  # fmt: skip
     states: dict[str, int] = {}
     for slave in slaves:
-        states[slave.state] = states.get(slave.state, 0) + 1
+        words = slave_words(slave)
+        states[words] = states.get(words, 0) + 1
     counted = (
         ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
         or "none; start one: offerd slave"

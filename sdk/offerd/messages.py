@@ -65,6 +65,7 @@ class Reason(StrEnum):
     KILLED_BY_FRAMEWORK = "KILLED_BY_FRAMEWORK"
     FRAMEWORK_REMOVED = "FRAMEWORK_REMOVED"
     SLAVE_DRAINING = "SLAVE_DRAINING"
+    DISK_PRESSURE = "DISK_PRESSURE"  # the slave has no room to write down what it would run
     REVOKED = "REVOKED"  # another framework was under its guarantee, this one above its own
     LIMITS_NOT_SET = "LIMITS_NOT_SET"  # its isolation could not make them: it may not run without
     UNKILLABLE = "UNKILLABLE"  # killed, but the kernel does not let go of its processes: it runs on, and holds its resources
@@ -461,6 +462,7 @@ class RegisterSlave(Message, frozen=True):
     protocol: int = PROTOCOL
     epoch: int = 0  # of the newest leader that this slave has obeyed
     mode: str = "active"  # see `SetSlaveMode`
+    disk_full: bool = False  # see `SlaveUsage`
 
 
 class UnregisterSlave(Message, frozen=True):
@@ -476,12 +478,15 @@ class ExecutorExited(Message, frozen=True):
 
 
 class SlaveUsage(Message, frozen=True):
-    """Every few seconds, for status and as a sign of life. Millicpus are used cpu time per wall time."""
+    """Every few seconds, for status and as a sign of life. Millicpus are used cpu time per wall time. `disk_full`: there is no
+    room in its work directory, or it cannot be written; such a slave is offered to nobody, and its tasks run on.
+    """
 
     millicpus: int
     mem_bytes: int
     tasks_running: int = 0
     draining: bool = False
+    disk_full: bool = False
 
 
 # -- Master -> slave ----------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ class SlaveSummary(Value, frozen=True):
     used_millicpus: int = 0  # measured by the slave
     used_mem_bytes: int = 0  # measured by the slave
     since_s: float = 0.0
+    disk_full: bool = False  # whatever its state: it is offered to nobody
 
 
 class FrameworkSummary(Value, frozen=True):

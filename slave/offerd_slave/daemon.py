@@ -55,8 +55,10 @@ WRITE_AGAIN_S = 0.5
 """After a write to the journal failed (disk full): only signs of life are sent meanwhile, tasks run on."""
 KEEP_HOUSE_AGAIN_S = 60.0
 """After a compaction or a checkpoint of our id failed: neither is urgent."""
-SIGNS_OF_LIFE = (Pong, SlaveUsage)
-"""What depends on no record: sent even while the journal cannot be written, or the master would call all tasks lost."""
+SIGNS_OF_LIFE = (Pong, RegisterSlave, SlaveUsage)
+"""What depends on no record: sent even while the journal cannot be written, or the master would call all tasks lost. A hello
+is one: of a task's end, which may not be on the disk, it says only that its status is yet to come.
+"""
 LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -111,6 +113,7 @@ class SlaveDaemon:
         self._unwritten: list[Message] = []  # to the master, once the journal can be written again
         self._to_forget: list[ContainerID] = []
         self._write_again_at: float | None = None
+        self._write_fault = ""
         self._compact_above_bytes = COMPACT_BYTES
         self._keep_house_at = 0.0
         self._unsaved: act.SaveSlave | None = None
@@ -142,6 +145,7 @@ class SlaveDaemon:
             act.ForgetContainer: lambda a: self._to_forget.append(a.container_id),
             act.SaveSlave: self._save_slave,
             act.MeasureUsage: lambda a: self._measure(),
+            act.LookAtDisk: lambda a: self._look_at_disk(),
             act.Sync: lambda a: self._syncs.append(a.number),
             act.Log: lambda a: log.log(getattr(logging, a.level), "%s", a.text),
             act.Exit: lambda a: self._stop(),
@@ -321,12 +325,12 @@ class SlaveDaemon:
             log.warning("the master does not read; what it misses will be repeated")
 
     def _show_life(self) -> None:
-        """The journal cannot be written: everything else is kept back (but a hello, which is soon out of date)."""
+        """The journal cannot be written: everything else is kept back."""
         waiting, self._to_master = self._to_master, []
         for message in waiting:
             if isinstance(message, SIGNS_OF_LIFE):
                 self._to_master.append(message)
-            elif not isinstance(message, RegisterSlave):
+            else:
                 self._unwritten.append(message)
         self._flush_to_master()
 
@@ -365,11 +369,14 @@ class SlaveDaemon:
                         self.journal.path,
                         error.strerror,
                     )
+                    self._write_fault = error.strerror or str(error)
+                    self._look_at_disk()
                 self._write_again_at = now + WRITE_AGAIN_S
                 return False
             self._records.clear()
         if self._write_again_at is not None:
             self._write_again_at = None
+            self._write_fault = ""
             log.info("writing to %s again", self.journal.path)
             self._to_master[:0] = self._unwritten
             self._unwritten.clear()
@@ -449,6 +456,12 @@ class SlaveDaemon:
     def _measure(self) -> None:
         self._containerizer.measure(time.monotonic())
         self._containerizer.verify()
+
+    def _look_at_disk(self) -> None:
+        looked = self.workdir.look_at_disk()
+        if self._write_fault:  # the journal's, though the look may have found room
+            looked = ev.DiskLooked(looked.free_bytes, looked.size_bytes, self._write_fault)
+        self._events.append(looked)
 
     def _stop(self) -> None:
         self._running = False

@@ -33,7 +33,8 @@ class SlaveSettings:
     unkillable_s: float = 60.0  # killed, and not gone after so long: people and the framework are told
     unkillable_look_s: float = 5.0  # how often such a task is looked at again
     executor_report_s: float = 5.0  # how long an executor may take to report a task that is dead and gone
-    usage_interval_s: float = 5.0
+    usage_interval_s: float = 5.0  # also how often the disk is looked at
+    disk_floor_bytes: int | None = None  # of free room; None: see `core.disk`
     drain_ack_s: float = 5.0  # how long a drained slave waits for its last acknowledgements
     limits_containers: bool = (
         False  # the isolation module wants to know what a container's tasks hold together

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -12,8 +13,12 @@ from offerd.errors import BadInput
 from offerd.ids import ContainerID, SlaveID
 from offerd_isolation.base import ProcessID
 from offerd_slave.checkpoint import DamagedCheckpoint, quarantine, read_checkpoint, write_checkpoint
+from offerd_slave.core.events import DiskLooked
 from offerd_slave.journal import Journal
 from offerd_slave.records import ContainerCheckpoint, JournalRecord, ProcessCheckpoint, SlaveCheckpoint
+
+PROBE_BYTES = 4096
+"""One page: no file system keeps it in its inode."""
 
 
 @dataclass(slots=True)
@@ -107,6 +112,20 @@ class WorkDir:
     def forget_container(self, container_id: ContainerID) -> None:
         """Its sandbox stays for a while; a restart need not know it."""
         (self.container(container_id) / "container.ckpt").unlink(missing_ok=True)
+
+    def look_at_disk(self) -> DiskLooked:
+        """What is free, and whether something can be written at all. Blocks no longer than a write to the page cache."""
+        probe = self.path / "probe"
+        fault, free_bytes, size_bytes = "", 0, 0
+        try:
+            found = os.statvfs(self.path)
+            free_bytes, size_bytes = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+            probe.write_bytes(bytes(PROBE_BYTES))
+        except OSError as error:
+            fault = error.strerror or str(error)
+        with contextlib.suppress(OSError):
+            probe.unlink()
+        return DiskLooked(free_bytes, size_bytes, fault)
 
     def release(self) -> None:
         """Let another slave take the directory."""

@@ -19,7 +19,7 @@ import msgspec
 import psutil
 import pytest
 
-from helpers.cli import WAIT_S, processes_with, wait_until
+from helpers.cli import WAIT_S, listing, offerd, processes_with, wait_until
 from helpers.recorder import Recorder, ended_once
 from offerd.ids import FrameworkID
 from offerd.messages import Reason, TaskState
@@ -168,6 +168,12 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(path)], check=True)
 
 
+def disk_state(cluster: LocalCluster) -> tuple[bool, dict[str, int]]:
+    """Whether the master knows the disk of its only slave as full, and what of it is offered."""
+    (slave,) = listing(cluster, "slaves")["slaves"]
+    return slave["disk_full"], slave["offered"]
+
+
 @pytest.mark.root
 def test_full_disk_starts_nothing_costs_nothing_and_heals_by_itself(disk: Path) -> None:
     duration = unique()
@@ -191,10 +197,20 @@ def test_full_disk_starts_nothing_costs_nothing_and_heals_by_itself(disk: Path) 
         )
         waiting = [name for name in names if not any(state.terminal for state in framework.states(name))]
         assert waiting, "what cannot be written down is not started"
+        wait_until(lambda: disk_state(cluster) == (True, {}), "offers of it to end", 10)
+        framework.run("late", "true")
+        assert b"disk full" in offerd(cluster, "slaves").stdout
+        assert b"1 disk full" in offerd(cluster, "status").stdout
+        assert b"their disks are full" in offerd(cluster, "explain", "recorder").stdout
+        assert "late" not in framework.statuses
         filler.unlink()
         for name in waiting:
-            assert framework.wait_end(name).state is FINISHED
-        assert ended_once(framework, *names)
+            ended = framework.wait_end(name)
+            assert ended.state is FINISHED or ended.reason == Reason.DISK_PRESSURE, ended
+            assert ended.state is FINISHED or RUNNING not in framework.states(name)
+        assert framework.wait_end("late").state is FINISHED, "it is offered again"
+        assert not disk_state(cluster)[0]
+        assert ended_once(framework, *names, "late")
         assert framework.states("stays") == [RUNNING]
         assert processes_with(duration) == pids
         assert not framework.lost_slaves

@@ -36,8 +36,8 @@ def check_invariants(core: MasterCore) -> None:
     assert set(c.dirty) <= set(c.slaves)
     assert set(c.idle) <= set(c.slaves) - set(c.dirty)
     for slave_id, slave in c.slaves.items():
-        is_there = slave.state is SlaveState.ACTIVE and slave.peer is not None and not slave.is_deaf
-        if is_there and slave.is_worth_offering():
+        assert not (slave.is_disk_full and slave.offers), "what cannot be written down is not offered"
+        if slave.may_be_offered and slave.is_worth_offering():
             assert slave_id in c.dirty or slave_id in c.idle, f"what is free on {slave_id} was forgotten"
     if isinstance(c.allocator, DrfAllocator):
         assert c.allocator.total == _quantities(slave.total for slave in c.slaves.values())

@@ -42,6 +42,7 @@ from offerd_slave.settings import SlaveSettings
 
 EXECUTOR = m.ExecutorInfo(ExecutorID("command"), module="offerd_executors.command")
 TURN_S = 0.001
+DISK_BYTES = 10 << 30
 TURNS_A_CHECK = 5
 WHIMS_END_AT = 130.0
 
@@ -127,7 +128,7 @@ class World:
             self.random.choice(self.slaves).kill_executor()
 
     def worse_fault(self) -> None:
-        """Also what is rarer: one direction cut, a long silence, a reboot, two masters that both act."""
+        """Also what is rarer: one direction cut, a long silence, a reboot, a full disk, two masters that both act."""
         choice = self.random.random()
         if choice < 0.25:
             link = self.random.choice(self.clients()).link
@@ -138,7 +139,9 @@ class World:
                 link.cut(upwards, self.random.uniform(1.0, 60.0))
         elif choice < 0.5:
             self.random.choice(self.slaves).crash(reboots=True)
-        elif choice < 0.7:
+        elif choice < 0.6:
+            self.random.choice(self.slaves).fill_disk()
+        elif choice < 0.75:
             self.depose()
         else:
             self.fault()
@@ -259,6 +262,7 @@ class SlaveNode:
         self.life = 0
         self.up = False
         self.rebooted = False
+        self.free_bytes = DISK_BYTES
         self.ran: list[tuple[str, TaskID]] = []  # every start of a task on this host
         self._ticking = False
 
@@ -294,6 +298,15 @@ class SlaveNode:
             self.life += 1
             self.link.break_()
             self.world.at(self.world.random.uniform(0.1, 8.0), self.start)
+
+    def fill_disk(self) -> None:
+        """For a while; what is written still finds room."""
+
+        def empty() -> None:
+            self.free_bytes = DISK_BYTES
+
+        self.free_bytes = 0
+        self.world.at(self.world.random.uniform(1.0, 60.0), empty)
 
     def kill_executor(self) -> None:
         alive = [e for e in self.executors.values() if e.alive]
@@ -341,6 +354,9 @@ class SlaveNode:
             elif isinstance(action, act.Sync):
                 number = action.number
                 self._later(self.world.random.uniform(0, 0.005), lambda n=number: self._event(ev.Stored(n)))  # type: ignore[misc]
+            elif isinstance(action, act.LookAtDisk):
+                looked = ev.DiskLooked(self.free_bytes, DISK_BYTES)
+                self._later(0.001, lambda e=looked: self._event(e))  # type: ignore[misc]
             elif isinstance(action, act.SaveSlave):
                 self.slave_id, self.saved_epoch = action.slave_id, action.epoch
             elif isinstance(action, act.LaunchContainer):

@@ -115,7 +115,7 @@ class Bench:
                 self.slave_id, self.mode = action.slave_id, action.mode
             elif isinstance(action, act.Exit):
                 self.exited = True
-            elif not isinstance(action, act.Log | act.MeasureUsage):
+            elif not isinstance(action, act.Log | act.LookAtDisk | act.MeasureUsage):
                 if isinstance(action, act.LaunchContainer):
                     self.checkpoints[action.container_id] = ContainerCheckpoint(
                         action.container_id, action.framework, action.executor, "token", "noop"

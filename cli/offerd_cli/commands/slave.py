@@ -30,6 +30,10 @@ def _log_bytes(text: str) -> int:
     return size
 
 
+def _disk_floor(text: str) -> int | None:
+    return parse_amount("disk", text) if text else None
+
+
 @click.command(short_help="The daemon that runs tasks on its host.")
 @master_option
 @click.option("--ip", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -118,6 +122,12 @@ def _log_bytes(text: str) -> int:
     show_default=True,
     help="Most that is kept of a task's or executor's stdout; of its stderr, too.",
 )
+@click.option(
+    "--disk-floor",
+    default="",
+    metavar="SIZE",
+    help="With less free in the work directory, no new tasks.  [default: 64M, at most 1% of the disk]",
+)
 @click.option("--insecure", is_flag=True, help="Allow an address that others can reach, without keys.")
 @click.option("--ephemeral", is_flag=True, help="On SIGTERM end all tasks and remove the work directory.")
 @click.option("--die-with-parent", is_flag=True, help="End (as by SIGTERM) when the parent process does.")
@@ -152,6 +162,7 @@ def command(
     kill_grace: float,
     executor_registration_timeout: float,
     log_size: str,
+    disk_floor: str,
     insecure: bool,
     ephemeral: bool,
     die_with_parent: bool,
@@ -205,6 +216,7 @@ def command(
             short_limit_s=short_limit,
             kill_grace_s=kill_grace,
             executor_registration_timeout_s=executor_registration_timeout,
+            disk_floor_bytes=_disk_floor(disk_floor),
         ),
     )
 

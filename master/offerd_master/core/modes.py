@@ -1,6 +1,7 @@
-"""What operators want of a slave: active, deactivated, draining.
+"""What operators want of a slave: active, deactivated, draining; and what its disk lets it.
 
 The slave itself writes the wish down and tells it with every hello, so that neither its restart nor a new master forgets it.
+A full disk is nobody's wish: it is told with hellos and usage, and leaves the mode alone.
 """
 
 from __future__ import annotations
@@ -56,7 +57,21 @@ def set_mode(c: Cluster, slave: Slave, mode: str) -> None:
     if state is slave.state:
         return
     slave.state = state
-    if state is SlaveState.ACTIVE:
+    _offer_or_not(c, slave)
+
+
+def set_disk(c: Cluster, slave: Slave, *, is_full: bool) -> None:
+    """What the slave says of its disk."""
+    if is_full == slave.is_disk_full:
+        return
+    slave.is_disk_full = is_full
+    what = "its disk is full: no offers of it" if is_full else "its disk has room again"
+    c.log(f"slave {slave.slave_id} on {slave.info.hostname}: {what}", "warning" if is_full else "info")
+    _offer_or_not(c, slave)
+
+
+def _offer_or_not(c: Cluster, slave: Slave) -> None:
+    if slave.may_be_offered:
         c.mark_dirty(slave)
     else:
         offers.rescind(c, slave.offers.values())

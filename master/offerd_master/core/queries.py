@@ -77,6 +77,7 @@ def _slave(slave: Slave, now: float) -> om.SlaveSummary:
         used_millicpus=usage.millicpus if usage is not None else 0,
         used_mem_bytes=usage.mem_bytes if usage is not None else 0,
         since_s=now - slave.since,
+        disk_full=slave.is_disk_full,
     )
 
 

@@ -22,7 +22,7 @@ from offerd.resources import Resources
 from offerd_master.allocation.entitlements import Entitlements
 from offerd_master.core import offers
 from offerd_master.core.pool import Pool
-from offerd_master.core.state import Cluster, Framework, Revocation, Shortage, Slave, SlaveState, Task
+from offerd_master.core.state import Cluster, Framework, Revocation, Shortage, Slave, Task
 from offerd_master.core.tasks import kill
 
 CHECK_INTERVAL_S = 1.0
@@ -179,12 +179,7 @@ def _latest_first(c: Cluster, framework: Framework) -> Iterable[Task]:
 
 
 def _is_reachable(framework: Framework, slave: Slave) -> bool:
-    return (
-        slave.state is SlaveState.ACTIVE
-        and slave.peer is not None
-        and not slave.is_deaf
-        and framework.filters.pass_slave(slave.slave_id, slave.info.attributes)
-    )
+    return slave.may_be_offered and framework.filters.pass_slave(slave.slave_id, slave.info.attributes)
 
 
 def _would_take(framework: Framework, slave: Slave, free: Resources, now: float) -> bool:

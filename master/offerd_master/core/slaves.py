@@ -84,6 +84,7 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
         c.send(peer, m.Ping())
     _adopt(c, slave, message, now)
     modes.set_mode(c, slave, message.mode)
+    modes.set_disk(c, slave, is_full=message.disk_full)
     for framework_id in had_executors_of:
         forget_if_empty(c, c.frameworks[framework_id])
     c.mark_dirty(slave)
@@ -164,10 +165,10 @@ def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> No
         slave.free.take(task.resources)
         add_task(c, task)
     for described in message.tasks:
-        framework = _framework(c, described.framework_id, FrameworkInfo(""), now)
         if described.state.terminal and described.framework_id not in c.frameworks:
             # It holds nothing, and nothing here says how long its framework's scheduler may be away.
             continue
+        framework = _framework(c, described.framework_id, FrameworkInfo(""), now)
         mine = framework.tasks.get(described.task_id)
         if mine is None:
             _adopt_task(c, framework, slave, described, now)
@@ -294,7 +295,7 @@ def lose(c: Cluster, slave: Slave, text: str, now: float, *, may_return: bool = 
     disconnect(c, slave)
     slave.state = SlaveState.LOST
     slave.since = now
-    slave.is_deaf = False
+    slave.is_deaf = slave.is_disk_full = False
     touched = {framework_id: c.frameworks[framework_id] for framework_id in slave.executors}
     for task in list(slave.tasks):
         touched[task.framework.framework_id] = task.framework
@@ -350,6 +351,7 @@ def slave_usage(c: Cluster, slave: Slave, message: m.SlaveUsage, now: float) -> 
     slave.usage = message
     if message.draining:
         modes.set_mode(c, slave, "draining")
+    modes.set_disk(c, slave, is_full=message.disk_full)
 
 
 def hear(c: Cluster, slave: Slave) -> None:

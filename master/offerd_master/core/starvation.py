@@ -22,6 +22,7 @@ _TOLERANCE = 1e-9
 
 CAUSES = {
     "unreachable": "they drain, are deactivated, or cannot be reached",
+    "disk_full": "their disks are full",
     "offered": "offered to it: it is thinking about them",
     "filtered": "its filters exclude them",
     "offered_to_others": "others are thinking about what is free there",
@@ -104,6 +105,8 @@ def _why(c: Cluster, framework: Framework, slave: Slave, now: float) -> str:
     """The first thing that stands between this slave and the framework."""
     if slave.state is not SlaveState.ACTIVE or slave.peer is None or slave.is_deaf:
         return "unreachable"
+    if slave.is_disk_full:
+        return "disk_full"
     offered_to = {offer.framework for offer in slave.offers.values()}
     if framework in offered_to:
         return "offered"

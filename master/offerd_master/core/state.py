@@ -124,9 +124,9 @@ class Slave:
     """A slave daemon, connected (`peer`) or silent."""
 
     __slots__ = (
-        "executors", "free", "had_unreachable", "heard", "info", "info_bytes", "is_deaf", "last_peer", "long_cap", "long_used",
-        "minimum_offer", "offer_again_at", "offers", "peer", "reported_lost", "since", "slave_id", "state", "tasks", "total",
-        "unanswered", "usage",
+        "executors", "free", "had_unreachable", "heard", "info", "info_bytes", "is_deaf", "is_disk_full", "last_peer",
+        "long_cap", "long_used", "minimum_offer", "offer_again_at", "offers", "peer", "reported_lost", "since", "slave_id",
+        "state", "tasks", "total", "unanswered", "usage",
     )  # fmt: skip
 
     def __init__(self, slave_id: SlaveID, peer: PeerID, now: float) -> None:
@@ -147,6 +147,7 @@ class Slave:
         self.last_peer: PeerID | None = None  # also while it is lost
         self.had_unreachable = False  # when it was lost, tasks that are waited for
         self.is_deaf = False  # it has not heard our answer to its hello, perhaps
+        self.is_disk_full = False  # as it says itself
         self.long_used: dict[str, int] = {}
 
     def describe(self, info: SlaveInfo, minimum_offer: Resources) -> None:
@@ -172,6 +173,12 @@ class Slave:
         yield from (task.resources for task in self.tasks)
         for mine in self.executors.values():
             yield from (executor.resources for executor in mine.values())
+
+    @property
+    def may_be_offered(self) -> bool:
+        """Whether operators, its connection and its disk let it take new tasks."""
+        is_there = self.peer is not None and not self.is_deaf
+        return is_there and self.state is SlaveState.ACTIVE and not self.is_disk_full
 
     def is_worth_offering(self) -> bool:
         """Whether at least the minimum is free."""
@@ -338,7 +345,7 @@ class Cluster:
 
     def mark_dirty(self, slave: Slave) -> None:
         """Something became free, or somebody may want it now."""
-        if slave.state is SlaveState.ACTIVE and slave.peer is not None and not slave.is_deaf:
+        if slave.may_be_offered:
             self.dirty[slave.slave_id] = slave
             if self.idle:
                 self.idle.pop(slave.slave_id, None)

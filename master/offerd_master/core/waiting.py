@@ -31,6 +31,9 @@ def explain(
     fitting = [s for s in large if not _is_long(s, time_limit_s) or slots.fits({}, s.long_cap, quantities)]
     if not fitting:
         return "long_task_cap", _cap_text(large[0], "no slave lets long tasks hold as much")
+    fitting = [slave for slave in fitting if not slave.is_disk_full]
+    if not fitting:
+        return "disk_full", "the disk of every slave that is large enough is full"
     if framework is not None:
         fitting = [slave for slave in fitting if not offers.is_filtered(framework, slave, slave.total)]
         if not fitting:

@@ -116,6 +116,10 @@ class MeasureUsage(Action, frozen=True):
     """Answered by UsageMeasured."""
 
 
+class LookAtDisk(Action, frozen=True):
+    """Answered by DiskLooked."""
+
+
 class Log(Action, frozen=True):
     """A line for people: `level` is one of logging's names."""
 

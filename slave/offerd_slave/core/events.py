@@ -122,6 +122,14 @@ class UsageMeasured(Event, frozen=True):
     mem_bytes: int
 
 
+class DiskLooked(Event, frozen=True):
+    """The work directory's disk: what is free for us, of how much; `fault` is why it cannot be written, if it cannot."""
+
+    free_bytes: int
+    size_bytes: int
+    fault: str = ""
+
+
 class DrainRequested(Event, frozen=True):
     """End everything politely and go (`at_once`: without grace), leaving the master's list."""
 

@@ -41,8 +41,16 @@ from offerd.messages import (
     UnregisterSlave,
 )
 from offerd_slave.core import events as ev
-from offerd_slave.core.actions import Action, DestroyContainer, Exit, MeasureUsage, UpdateContainer
+from offerd_slave.core.actions import (
+    Action,
+    DestroyContainer,
+    Exit,
+    LookAtDisk,
+    MeasureUsage,
+    UpdateContainer,
+)
 from offerd_slave.core.containers import Containers
+from offerd_slave.core.disk import is_full
 from offerd_slave.core.recovery import Recovered, restore
 from offerd_slave.core.state import HELLO_MAX_BYTES, End, Killing, Phase, State, used
 from offerd_slave.core.statuses import Statuses
@@ -70,6 +78,7 @@ class SlaveCore:
         self._ignored_epoch = -1
         self._other_leader = ""
         self._drained_at: float | None = None
+        self._usage = ev.UsageMeasured(0, 0)
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             ev.FromMaster: self._from_master,
             ev.MasterConnected: lambda event, now: self._say_hello(now),
@@ -77,9 +86,7 @@ class SlaveCore:
             ev.ContainerPreparing: lambda event, now: self.containers.preparing(
                 event.container_id, event.message, now
             ),
-            ev.LaunchFailed: lambda event, now: self.containers.launch_failed(
-                event.container_id, event.message
-            ),
+            ev.LaunchFailed: self._launch_failed,
             ev.ExecutorEnded: lambda event, now: self.containers.executor_ended(
                 event.container_id, event.exit
             ),
@@ -95,6 +102,7 @@ class SlaveCore:
             ev.IsolationFailed: lambda event, now: self.state.log("ERROR", event.message),
             ev.LimitHit: self._limit_hit,
             ev.UsageMeasured: self._usage_measured,
+            ev.DiskLooked: self._disk_looked,
             ev.DrainRequested: self._drain,
         }
         self._from_master_handlers: dict[type, Callable[[Any, float], None]] = {
@@ -127,6 +135,7 @@ class SlaveCore:
         """We were restarted while draining: executors are asked to end as they come back, and the master hears of us."""
         self.state.timers.set(("hello",), now)
         self.state.timers.set(("usage",), now + settings.usage_interval_s)
+        self.state.do(LookAtDisk())
 
     # -- the three entrances ------------------------------------------------------------------------------------------
 
@@ -216,7 +225,16 @@ class SlaveCore:
         unheard, left_out = self.statuses.unheard(room_bytes)
         if left_out:
             state.log("WARNING", f"{left_out} ended tasks are too many to be named to the master")
-        state.to_master(RegisterSlave(info, executors, running + unheard, epoch=state.epoch, mode=state.mode))
+        state.to_master(
+            RegisterSlave(
+                info,
+                executors,
+                running + unheard,
+                epoch=state.epoch,
+                mode=state.mode,
+                disk_full=state.is_disk_full,
+            )
+        )
         state.timers.set(("hello",), now + state.settings.register_retry_s)
 
     def _slave_registered(self, message: SlaveRegistered, now: float) -> None:
@@ -231,6 +249,8 @@ class SlaveCore:
             self.statuses.adopt_slave_id()
             state.log("INFO", f"registered with master {message.master_id} as {message.slave_id}")
             self.statuses.resend_all(now)
+            if state.is_disk_full:
+                self._tell_usage()  # it may have filled up since our hello
         state.timers.set(("hello",), now + state.settings.master_silence_s)
 
     def _slave_refused(self, message: SlaveRefused, now: float) -> None:
@@ -332,6 +352,11 @@ class SlaveCore:
 
     # -- executors ----------------------------------------------------------------------------------------------------
 
+    def _launch_failed(self, event: ev.LaunchFailed, now: float) -> None:
+        """The disk may be why: then no other is to be tried."""
+        self.containers.launch_failed(event.container_id, event.message)
+        self.state.do(LookAtDisk())
+
     def _from_executor(self, event: ev.FromExecutor, now: float) -> None:
         container = self.state.containers.get(event.container_id)
         if container is None:
@@ -364,14 +389,39 @@ class SlaveCore:
     # -- usage and the way out ----------------------------------------------------------------------------------------
 
     def _measure_usage(self, now: float) -> None:
+        self.state.do(LookAtDisk())
         self.state.do(MeasureUsage())
         self.state.timers.set(("usage",), now + self.state.settings.usage_interval_s)
 
     def _usage_measured(self, event: ev.UsageMeasured, now: float) -> None:
         """Also the sign of life that tells a new master of us: it answers NotRegistered."""
-        state = self.state
+        self._usage = event
+        self._tell_usage()
+
+    def _tell_usage(self) -> None:
+        state, usage = self.state, self._usage
         if state.registered:
-            state.to_master(SlaveUsage(event.millicpus, event.mem_bytes, len(state.tasks), state.draining))
+            state.to_master(
+                SlaveUsage(
+                    usage.millicpus, usage.mem_bytes, len(state.tasks), state.draining, state.is_disk_full
+                )
+            )
+
+    def _disk_looked(self, event: ev.DiskLooked, now: float) -> None:
+        """The master hears of a change at once, with what was used when that was last measured."""
+        state = self.state
+        was_full = state.is_disk_full
+        state.is_disk_full = is_full(event, state.settings.disk_floor_bytes, was_full=was_full)
+        if state.is_disk_full == was_full:
+            return
+        if state.is_disk_full:
+            why = event.fault or f"{event.free_bytes >> 10} KiB are free"
+            state.log(
+                "ERROR", f"the disk of the work directory is full ({why}): no new tasks; those we have run on"
+            )
+        else:
+            state.log("INFO", "the disk of the work directory has room again")
+        self._tell_usage()
 
     def _drain(self, event: ev.DrainRequested, now: float) -> None:
         """No new tasks; the ones we have are ended, politely or at once; then we go."""

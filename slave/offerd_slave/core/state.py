@@ -145,6 +145,7 @@ class State:
         self.epoch = 0
         self.registered = False
         self.mode = "active"
+        self.is_disk_full = False
         self.containers: dict[ContainerID, Container] = {}
         self.by_executor: dict[tuple[FrameworkID, ExecutorID], Container] = {}
         self.tasks: dict[tuple[FrameworkID, TaskID], Task] = {}

@@ -32,6 +32,8 @@ class Tasks:
         state = self._state
         if state.draining:
             return End(TaskState.LOST, Reason.SLAVE_DRAINING, "the slave is being drained")
+        if state.is_disk_full:
+            return End(TaskState.LOST, Reason.DISK_PRESSURE, "the slave's disk is full")
         if (framework.framework_id, task.task_id) in state.tasks:
             return End(
                 TaskState.ERROR, Reason.TASK_ID_DUPLICATE, f"a task {task.task_id} runs on this slave already"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 
+import msgspec
 import pytest
 from rich.console import Console
 from rich.table import Table
@@ -40,7 +41,7 @@ TASK = TaskSummary(
 KEYS = {
     "cluster": "allocator dropped_peers epoch frameworks master_id offered slaves tasks total up_s used version "
     "wasted_resource_s",
-    "slave": "attributes executors facts files_address free hostname isolation long_fraction measured_cpus "
+    "slave": "attributes disk_full executors facts files_address free hostname isolation long_fraction measured_cpus "
     "measured_mem_bytes offered short_limit_s since_s slave_id state tasks total used",
     "framework": "dominant_share framework_id guaranteed hostname name needs_offers offered role since_s state tasks "
     "under_share_s used user wasted_resource_s",
@@ -88,6 +89,17 @@ def test_status_shows_shares_states_and_brackets_as_they_are() -> None:
     assert "38%  1.5 of 4" in text
     assert "count [words]" in text
     assert "tasks  3 running 1 lost" in text
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"), [("active", "disk full"), ("deactivated", "deactivated, disk full")]
+)
+def test_full_disk_of_a_slave_is_shown_beside_what_operators_want_of_it(state: str, shown: str) -> None:
+    full = msgspec.structs.replace(SLAVE, state=state, disk_full=True)
+    table = render.slaves_table([full])
+    assert f" {shown} " in text_of(lambda out: render.print_table(out, table), render.PIPE_WIDTH)
+    whole = text_of(lambda out: render.print_status(out, CLUSTER, [full, SLAVE], [], "here"))
+    assert f"1 {shown}, 1 draining" in whole
 
 
 def test_a_table_in_a_pipe_is_as_wide_as_it_must_be_and_has_no_blanks_at_line_ends() -> None:

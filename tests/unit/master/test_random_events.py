@@ -208,6 +208,11 @@ class RandomEvents(RuleBasedStateMachine):
         self.pick(which).peer.send(m.SlaveUsage(1, 1, 0, draining))
         self.settle()
 
+    @rule(which=index, is_full=st.booleans())
+    def disk_fills_or_has_room_again(self, which: int, is_full: bool) -> None:
+        self.pick(which).peer.send(m.SlaveUsage(1, 1, 0, disk_full=is_full))
+        self.settle()
+
     @rule(which=index)
     def scheduler_takes_over(self, which: int) -> None:
         old = self.some_framework(which)

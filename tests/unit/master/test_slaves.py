@@ -7,6 +7,7 @@ import pytest
 
 from helpers.master_harness import EXECUTOR, ClusterHarness, FrameworkPeer, SlavePeer, executor, running, task
 from offerd import messages as m
+from offerd import operator_messages as om
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
@@ -387,7 +388,6 @@ def test_a_draining_slave_is_offered_no_more() -> None:
     assert cluster.core.cluster.slaves == cluster.core.cluster.lost_slaves == {}
 
 
-def test_the_remembered_lost_slaves_are_bounded() -> None:
 def test_slave_with_a_full_disk_is_offered_to_nobody_until_there_is_room_and_keeps_its_tasks() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave("cpus=2,mem=2G")
@@ -446,6 +446,7 @@ def test_framework_of_which_only_ended_tasks_are_named_is_not_ended_before_its_s
     assert framework.framework_id == framework_id
 
 
+def test_the_remembered_lost_slaves_are_bounded() -> None:
     cluster = ClusterHarness(max_lost_slaves=3)
     for _ in range(5):
         cluster.slave().answers_pings = False

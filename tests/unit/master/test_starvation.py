@@ -7,6 +7,7 @@ from typing import Any
 from helpers.master_harness import ClusterHarness, task
 from offerd import messages as m
 from offerd import operator_messages as om
+from offerd.ids import FrameworkID
 from offerd.resources import Resources
 from offerd_master.allocation.policy import Policy, Terms
 
@@ -46,6 +47,17 @@ def test_how_long_it_has_been_under_its_share() -> None:
     assert (found.under_share_s, found.needs_offers) == (None, False)
     poor.send(m.SetNeedsOffers(True))
     assert explained(cluster).under_share_s == 0.0, "it begins anew"
+
+
+def test_slaves_with_a_full_disk_are_counted_as_such() -> None:
+    cluster = ClusterHarness()
+    slave = cluster.slave()
+    slave.send(m.SlaveUsage(0, 0, disk_full=True))
+    cluster.framework("poor")
+    assert causes(cluster) == {"disk_full": 1}
+    operator = cluster.operator()
+    operator.send(om.ExplainWaiting(FrameworkID(""), Resources.parse("cpus=1,mem=1M")))
+    assert operator.take(om.Waiting).why == "disk_full"
 
 
 def test_status_says_who_is_under_its_share() -> None:

@@ -62,7 +62,12 @@ def test_slave_whose_disk_is_full_still_shows_that_it_lives_and_says_the_rest_la
         happen(daemon, too_large(), ev.FromMaster(1, gone), ev.FromMaster(1, m.Ping()))
         assert [type(message) for message in sent] == [m.Pong]
         happen(daemon, ev.UsageMeasured(10, 20))
-        assert [type(message) for message in sent] == [m.Pong, m.SlaveUsage]
+        usages = [message for message in sent if isinstance(message, m.SlaveUsage)]
+        assert len(sent) == 1 + len(usages)
+        assert [usage.disk_full for usage in usages] == [True, True], "at once, and with what is measured"
+        daemon._look_at_disk()
+        happen(daemon)
+        assert daemon.core.state.is_disk_full, "the journal counts, though there is room"
     sent.clear()
     daemon._write_again_at = 0.0
     happen(daemon)
@@ -70,6 +75,39 @@ def test_slave_whose_disk_is_full_still_shows_that_it_lives_and_says_the_rest_la
         m.Reason.TASK_UNKNOWN,
         m.Reason.OFFER_EXCEEDED,
     ]
+
+
+def test_slave_whose_disk_is_full_says_hello_to_a_new_master_with_its_tasks_and_its_trouble(
+    daemon: SlaveDaemon, sent: list[m.Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon._storer, "write", disk_full)
+    happen(daemon, ev.FromMaster(1, m.RunTasks(FRAMEWORK, COMMAND, [task("a")])), too_large())
+    happen(daemon)
+    sent.clear()
+    happen(daemon, ev.MasterConnected())
+    (hello,) = sent
+    assert isinstance(hello, m.RegisterSlave)
+    assert hello.disk_full
+    assert "a" in [described.task_id for described in hello.tasks]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_disk_that_cannot_be_written_is_found_by_looking_and_heals(
+    daemon: SlaveDaemon, sent: list[m.Message], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fails)
+        daemon._look_at_disk()
+        happen(daemon)
+    assert daemon.core.state.is_disk_full
+    daemon._look_at_disk()
+    happen(daemon)
+    assert not daemon.core.state.is_disk_full
+    assert [message.disk_full for message in sent if isinstance(message, m.SlaveUsage)] == [True, False]
+    assert not (daemon.workdir.path / "probe").exists()
 
 
 def test_nothing_is_queued_for_a_master_that_is_away(daemon: SlaveDaemon, sent: list[m.Message]) -> None:
