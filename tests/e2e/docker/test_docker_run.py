@@ -163,16 +163,30 @@ def test_containers_in_a_row_leave_nothing(cluster: LocalCluster, shared_engine:
             "containers": shared_engine.containers(),
         }
 
+    def sandboxes() -> dict[str, int]:
+        """How many files and folders are kept of each container that was."""
+        work_dir = cluster.slaves[0].work_dir
+        assert work_dir is not None
+        found = (work_dir / "containers").iterdir()
+        return {path.name: sum(1 for _ in path.rglob("*")) for path in found}
+
     def some(number: int) -> None:
         for _ in range(number):
             assert offerd(cluster, "run", "--", "true").returncode == 0
         wait_until(lambda: not shared_engine.containers(), "all gone")
 
+    others = set(sandboxes())
     some(10)
+    first = {name: size for name, size in sandboxes().items() if name not in others}
+    assert len(first) == 10
     before, rss_bytes = traces(), daemon.memory_info().rss
-    some(int(os.environ.get("OFFERD_CONTAINERS", "10")))
+    number = int(os.environ.get("OFFERD_CONTAINERS", "10"))
+    some(number)
     wait_until(lambda: traces() == before, f"as before: {before}")
     assert daemon.memory_info().rss - rss_bytes < 4 << 20
+    later = {name: size for name, size in sandboxes().items() if name not in others | set(first)}
+    assert len(later) == number, "one sandbox each, until it is old"
+    assert set(later.values()) == set(first.values()), "of the same few files"
     with shared_engine.api() as api:
         assert api.volumes.list() == []
     assert listing(cluster, "tasks")["tasks"] == []
