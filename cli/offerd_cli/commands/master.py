@@ -162,7 +162,10 @@ def command(
     )
 
     def read_policy() -> Policy:
-        return policy(config.read_again().table, weights, priorities, guarantees, limits)
+        table = config.read_again().table
+        if table.get("module", allocator) != allocator:
+            raise BadInput(f"[allocation]: the module is {allocator}; another one needs a restart")
+        return policy(table, weights, priorities, guarantees, limits)
 
     if zk_session_timeout < 1:
         raise BadInput("--zk-session-timeout must be a second or more")

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from offerd.ids import FrameworkID
 from offerd.resources import Resources
 from offerd_master.allocation.base import Allocator
-from offerd_master.allocation.policy import Policy, parent_of, paths
+from offerd_master.allocation.policy import Policy, paths
 
 Quantities = dict[str, int]
 
@@ -76,7 +76,7 @@ class Entitlements(Allocator):
     def _keep_parts_apart(self, policy: Policy) -> None:
         """Of what is guaranteed to a role, that of the roles in it is theirs alone."""
         for role, terms in policy.roles.items():
-            around = parent_of(role, [name for name, other in policy.roles.items() if other.guarantee])
+            around = policy.guarantor(role)
             if around is not None:
                 left = self._claims[f"role {around}"].amount
                 for name, amount in terms.guarantee.scalars.items():
@@ -126,6 +126,22 @@ class Entitlements(Allocator):
                 room[name] = min(left, room.get(name, left))
         return room
 
+    def too_low(self, framework_id: FrameworkID, wanted: Mapping[str, int]) -> list[_Ceiling]:
+        """The limits under which there is no room for so much more: only what others under them give up can help."""
+        return [
+            ceiling
+            for ceiling in self._ceilings_of.get(framework_id, ())
+            if any(
+                limit - ceiling.held.get(name, 0) < wanted.get(name, 0)
+                for name, limit in ceiling.limit.items()
+            )
+        ]
+
+    def is_under_all(self, framework_id: FrameworkID, ceilings: Iterable[_Ceiling]) -> bool:
+        """Whether what this framework gives up makes room under each of these limits."""
+        mine = self._ceilings_of.get(framework_id, ())
+        return all(ceiling in mine for ceiling in ceilings)
+
     def hold_back(self, framework_id: FrameworkID) -> None:
         """The framework was not offered what was free, because of a limit: it is to be asked again when there is room."""
         self._full.update(self._ceilings_of[framework_id])
@@ -173,12 +189,16 @@ class Entitlements(Allocator):
         if ceilings := [self._ceilings[scope] for scope in scopes if scope in self._ceilings]:
             self._ceilings_of[framework_id] = ceilings
 
-    def remove_framework(self, framework_id: FrameworkID) -> None:
-        self.module.remove_framework(framework_id)
+    def forgo_guarantee(self, framework_id: FrameworkID) -> None:
+        """The framework has ended, and what still runs of it is being killed: its part is the others' of its role."""
         claim = self._claim_of.pop(framework_id, None)
         if claim is not None:
             del claim.members[framework_id]
             self._is_stale = True
+
+    def remove_framework(self, framework_id: FrameworkID) -> None:
+        self.module.remove_framework(framework_id)
+        self.forgo_guarantee(framework_id)
         self._ceilings_of.pop(framework_id, None)
         self._wanting.discard(framework_id)
 

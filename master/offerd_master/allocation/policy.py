@@ -62,15 +62,30 @@ class Policy:
                     raise BadInput(f"{kind} {name!r}: {fault}")
         for role, terms in self.roles.items():
             self._check_parts(role, terms)
+            self._check_limits_around(role, terms)
+
+    def guarantor(self, role: str) -> str | None:
+        """The nearest role around this one to which something is guaranteed: the guarantee of this one is a part of that."""
+        return parent_of(role, [name for name, terms in self.roles.items() if terms.guarantee])
 
     def _check_parts(self, role: str, terms: Terms) -> None:
         """A role's guarantee contains those of the roles in it, and must be large enough for them all."""
-        parts = [self.roles[name].guarantee for name in self.roles if parent_of(name, self.roles) == role]
+        parts = [self.roles[name].guarantee for name in self.roles if self.guarantor(name) == role]
         for name, amount in terms.guarantee.scalars.items():
             if sum(part.scalars.get(name, 0) for part in parts) > amount:
                 raise BadInput(
                     f"role {role!r}: less {name} is guaranteed to it than to the roles in it together"
                 )
+
+    def _check_limits_around(self, role: str, terms: Terms) -> None:
+        """What is guaranteed may also be held."""
+        for around in paths(role):
+            limit = self.roles.get(around, NO_TERMS).limit
+            for name, amount in terms.guarantee.scalars.items():
+                if limit is not None and amount > limit.scalars.get(name, amount):
+                    raise BadInput(
+                        f"role {role!r}: more {name} is guaranteed to it than the limit of {around!r} allows"
+                    )
 
     @classmethod
     def of_weights(cls, weights: Mapping[str, float]) -> Policy:

@@ -224,6 +224,8 @@ def end(c: Cluster, framework: Framework, now: float, reason: Reason, text: str)
         framework.failover_timer = None
     framework.peer = None
     framework.ended = True
+    if c.entitlements is not None:
+        c.entitlements.forgo_guarantee(framework.framework_id)
     framework.ended_at = now
     framework.unreachable.clear()
     c.update_wanting(framework)

@@ -2,7 +2,8 @@
 
 It begins with nothing, and slaves and schedulers come back one by one. Whoever comes first would be offered everything,
 whatever its share was, and what belongs to frameworks that are a moment later. So when the first of an earlier master's peers
-comes, offers wait until none has come for a while, for a bounded time. A cluster that starts afresh waits for nothing.
+comes, offers wait until none has come for a while, for a bounded time; and no task is revoked before all have had their time:
+what is missing to a guarantee may be on a slave that is still to come. A cluster that starts afresh waits for nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ def note_return(c: Cluster, now: float) -> None:
     settings = c.settings
     window_ends_at = c.started_at + settings.recovery_window_s
     if now < window_ends_at:
+        c.revoke_not_before = c.started_at + settings.adoption_grace_s
         c.hold_until = min(now + settings.recovery_quiet_s, window_ends_at)
 
 

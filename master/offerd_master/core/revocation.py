@@ -43,6 +43,9 @@ def _check(c: Cluster, entitlements: Entitlements, now: float) -> None:
     if entitlements is not c.entitlements:
         return  # the operator has changed the terms
     c.timers.set(now + CHECK_INTERVAL_S, _check, entitlements)
+    _forget_ended(c)
+    if now < c.revoke_not_before:
+        return
     _tell_if_shrunk(c, entitlements)
     before, after_s = c.shortages, c.settings.revoke_after_s
     c.shortages = {
@@ -72,7 +75,7 @@ def _tell_if_shrunk(c: Cluster, entitlements: Entitlements) -> None:
 
 
 def _revoke_for(c: Cluster, entitlements: Entitlements, framework: Framework, now: float) -> None:
-    missing = _missing(c, entitlements, framework)
+    missing = _missing(c, entitlements, framework, now)
     if not missing:
         return
     if _take_back_offers(c, entitlements, framework, missing, now):
@@ -93,17 +96,21 @@ def _revoke_for(c: Cluster, entitlements: Entitlements, framework: Framework, no
         c.send(victim.peer, m.RevocationNotice([task.task_id for task in tasks], grace_s))
 
 
-def _missing(c: Cluster, entitlements: Entitlements, framework: Framework) -> Quantities:
-    """What it holds, offers included, and what is on its way to it, is so much less than its guarantee."""
+def _missing(c: Cluster, entitlements: Entitlements, framework: Framework, now: float) -> Quantities:
+    """So much less than its guarantee is what it holds, offers included, what is on its way to it, and what is free for it but
+    declined: tasks that fit nowhere where there is room would hardly fit where tasks of others were.
+    """
     framework_id = framework.framework_id
-    held = c.allocator.held(framework_id)
-    coming: Quantities = {}
+    there = dict(c.allocator.held(framework_id))
     for revocation in c.revocations:
         if revocation.framework is framework:
-            _add(coming, revocation.demanded, 1)
+            _add(there, revocation.demanded, 1)
+    for slave in c.slaves.values():
+        free = slave.free.freeze()
+        if offers.has_refused(framework, slave, free, now) and _is_enough(framework, slave, free):
+            _add(there, free.quantities(), 1)
     missing = {
-        name: amount - held.get(name, 0) - coming.get(name, 0)
-        for name, amount in entitlements.guaranteed(framework_id).items()
+        name: amount - there.get(name, 0) for name, amount in entitlements.guaranteed(framework_id).items()
     }
     return missing if all(amount > 0 for amount in missing.values()) else {}
 
@@ -114,9 +121,12 @@ def _take_back_offers(
     """Rescind offers of those above their guarantee until as much is free; returns whether there were any."""
     left = dict(missing)
     found = False
+    ceilings = entitlements.too_low(framework.framework_id, missing)
     for offer in list(c.offers.values()):
         other, slave = offer.framework, offer.slave
         if other is framework or not _is_above(entitlements, other, c.allocator.held(other.framework_id)):
+            continue
+        if not entitlements.is_under_all(other.framework_id, ceilings):
             continue
         after = Pool(slave.free.freeze())
         after.give(offer.resources)
@@ -139,15 +149,18 @@ def _choose(
     chosen: dict[Slave, list[Task]] = {}
     room: dict[Slave, Pool] = {}
     gained: Quantities = {}
+    ceilings = entitlements.too_low(framework.framework_id, missing)
     for task in _latest_first(c, framework):
         victim, slave = task.framework, task.slave
         if task in doomed or task.kill is not None or not _is_reachable(framework, slave):
+            continue
+        if not entitlements.is_under_all(victim.framework_id, ceilings):
             continue
         held = left_to.get(victim)
         if held is None:
             held = left_to[victim] = holds(c, victim)
             for other in c.revocations:
-                if other.victim is victim:
+                if other.victim is victim and not other.is_killing:
                     _add(held, other.demanded, -1)
         amount = task.resources.quantities()
         if not _is_above(entitlements, victim, held) or not any(amount.get(name) for name in missing):
@@ -184,12 +197,16 @@ def _is_reachable(framework: Framework, slave: Slave) -> bool:
 
 def _would_take(framework: Framework, slave: Slave, free: Resources, now: float) -> bool:
     """Whether so much free on this slave would be offered to it."""
+    return _is_enough(framework, slave, free) and not offers.has_refused(framework, slave, free, now)
+
+
+def _is_enough(framework: Framework, slave: Slave, free: Resources) -> bool:
+    """The same if it had declined nothing."""
     scalars = free.scalars
     return (
         _is_reachable(framework, slave)
         and all(scalars.get(name, 0) >= amount for name, amount in slave.minimum_offer)
         and framework.filters.pass_free(free)
-        and not offers.has_refused(framework, slave, free, now)
     )
 
 
@@ -197,20 +214,24 @@ def _would_take(framework: Framework, slave: Slave, free: Resources, now: float)
 
 
 def _grace_over(c: Cluster, revocation: Revocation, now: float) -> None:
-    """Kill what was not given up, the latest launched first."""
+    """Kill what was not given up, the latest launched first. The notice stands until those have ended: it is on its way."""
     c.revocations.remove(revocation)
     framework, victim, entitlements = revocation.framework, revocation.victim, c.entitlements
-    if entitlements is None or not entitlements.is_under(framework.framework_id) or framework.ended:
-        c.log(f"framework {framework.framework_id} has its guarantee: no task is revoked")
+    if entitlements is None or framework.ended:
+        return
+    held = holds(c, victim)
+    given_up = {
+        name: min(amount, max(0, revocation.held.get(name, 0) - held.get(name, 0)))
+        for name, amount in revocation.demanded.items()
+    }
+    _book(c, victim, given_up)
+    if not entitlements.is_under(framework.framework_id):
+        c.log(f"framework {framework.framework_id} is not under its guarantee any more: no task is revoked")
         return
     if framework.framework_id not in c.wanting:
         return
-    held = holds(c, victim)
-    left = {
-        name: amount - max(0, revocation.held.get(name, 0) - held.get(name, 0))
-        for name, amount in revocation.demanded.items()
-    }
-    killed = 0
+    left = {name: amount - given_up[name] for name, amount in revocation.demanded.items()}
+    killed: list[Task] = []
     for task in revocation.tasks:
         amount = task.resources.quantities()
         if victim.tasks.get(task.task_id) is not task or task.kill is not None:
@@ -220,10 +241,34 @@ def _grace_over(c: Cluster, revocation: Revocation, now: float) -> None:
         if not _is_above(entitlements, victim, held):
             break
         kill(c, task, None, Reason.REVOKED)
-        killed += 1
+        killed.append(task)
         _add(held, amount, -1)
         _add(left, amount, -1)
-    c.log(f"framework {victim.framework_id} loses {killed} tasks to {framework.framework_id}", "warning")
+        _book(c, victim, amount)
+    c.log(f"framework {victim.framework_id} loses {len(killed)} tasks to {framework.framework_id}", "warning")
+    if killed:
+        amount = _sum(task.resources for task in killed)
+        revocation.tasks, revocation.is_killing = killed, True
+        revocation.demanded = {name: amount.get(name, 0) for name in revocation.demanded}
+        c.revocations.append(revocation)
+
+
+def _book(c: Cluster, victim: Framework, amounts: Mapping[str, int]) -> None:
+    """The victim has given this up for one framework: it counts for no other."""
+    for other in c.revocations:
+        if other.victim is victim and not other.is_killing:
+            _add(other.held, amounts, -1)
+
+
+def _forget_ended(c: Cluster) -> None:
+    """Tasks that were killed for somebody and have ended: what they held is his now, or nobody's."""
+    for revocation in [each for each in c.revocations if each.is_killing]:
+        alive = revocation.victim.tasks
+        revocation.tasks = [task for task in revocation.tasks if alive.get(task.task_id) is task]
+        amount = _sum(task.resources for task in revocation.tasks)
+        revocation.demanded = {name: amount.get(name, 0) for name in revocation.demanded}
+        if not revocation.tasks:
+            c.revocations.remove(revocation)
 
 
 # -- Holdings -----------------------------------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ def _framework(c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, now: 
     ended = c.ended_frameworks.pop(framework_id, None)
     if ended is not None:
         c.frameworks[framework_id] = ended
-        c.allocator.add_framework(framework_id, ended.info.role, ended.info.name)
+        c.add_account(ended)
         return ended
     return failover.adopt(c, framework_id, info, now)
 

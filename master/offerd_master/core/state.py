@@ -93,9 +93,10 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     timer: Timer
 
 
-class Revocation(msgspec.Struct, frozen=True, eq=False):
-    """A notice to `victim`, for the good of `framework`, whose grace is not over. `demanded` is what these tasks hold of what
-    is guaranteed; `held` what the victim's tasks and executors held when it was given.
+class Revocation(msgspec.Struct, eq=False):
+    """A notice to `victim`, for the good of `framework`; when its grace is over it stands for those of its tasks that are
+    being killed, until they have ended. `demanded` is what these tasks hold of what is guaranteed; `held` what the victim's
+    tasks and executors held when it was given, less what it has given up since for others.
     """
 
     framework: Framework
@@ -103,6 +104,7 @@ class Revocation(msgspec.Struct, frozen=True, eq=False):
     tasks: list[Task]
     demanded: dict[str, int]
     held: dict[str, int]
+    is_killing: bool = False
 
 
 class Shortage(msgspec.Struct, gc=False):
@@ -283,6 +285,7 @@ class Cluster:
         self.started_at = now
         self.out: list[Action] = []
         self.hold_until = 0.0  # no offers before: see `recovery`
+        self.revoke_not_before = 0.0  # the same of revocations
         self.peers: dict[PeerID, Slave | Framework | Standby] = {}
         self.slaves: dict[SlaveID, Slave] = {}
         self.lost_slaves: dict[SlaveID, Slave] = {}
@@ -313,6 +316,12 @@ class Cluster:
         """From now on; it knows nobody yet. What the settings guarantee and limit is laid around it."""
         self.allocator = with_entitlements(module, self.settings.policy)
         self.entitlements = self.allocator if isinstance(self.allocator, Entitlements) else None
+
+    def add_account(self, framework: Framework) -> None:
+        """Have the framework charged from now on. One that has ended has no part of a guarantee any more."""
+        self.allocator.add_framework(framework.framework_id, framework.info.role, framework.info.name)
+        if framework.ended and self.entitlements is not None:
+            self.entitlements.forgo_guarantee(framework.framework_id)
 
     def new_id(self, kind: str) -> str:
         """The next id of a kind (F, S or O): unique also across masters, by the epoch in it."""

@@ -10,14 +10,14 @@ from offerd_master.settings import Settings
 
 def change(c: Cluster, settings: Settings, allocator: Allocator, now: float) -> None:
     """Go on with a fresh module, which knows the new terms. Nobody loses an offer or a task by this; what is offered from
-    now on goes by the new terms, and whoever is under a guarantee now begins to wait now.
+    now on goes by the new terms. Who was short before and still is has waited since then.
     """
     c.settings = settings
     c.use_allocator(allocator)
     for slave in c.slaves.values():
         c.allocator.add_total(slave.total)
     for framework_id, framework in c.frameworks.items():
-        c.allocator.add_framework(framework_id, framework.info.role, framework.info.name)
+        c.add_account(framework)
         for task in framework.tasks.values():
             c.allocator.charge(framework_id, task.resources)
         for offer in framework.offers.values():
@@ -27,8 +27,6 @@ def change(c: Cluster, settings: Settings, allocator: Allocator, now: float) -> 
         for framework_id, executors in slave.executors.items():
             for executor in executors.values():
                 c.allocator.charge(framework_id, executor.resources)
-    c.shortages.clear()
-    c.under_share_since.clear()
     revocation.begin(c, now)
     c.mark_idle_dirty()  # a limit that was raised may have kept something free
     c.log("terms of roles and frameworks read anew")

@@ -26,6 +26,8 @@ POLICY = Policy(
     }
 )
 
+OTHER_POLICY = Policy({"*": Terms(guarantee=Resources.of(cpus=2)), "gold": Terms(weight=3.0)})
+
 
 class World:
     """What a slave would know: its tasks and executors."""
@@ -265,6 +267,10 @@ class RandomEvents(RuleBasedStateMachine):
         framework = self.some_framework(which)
         framework.send(m.Acknowledge(framework.framework_id, SlaveID("S-a-0001"), [(TaskID("t1"), 1)]))
         self.settle()
+
+    @rule(policy=st.sampled_from([POLICY, OTHER_POLICY, Policy()]))
+    def the_operator_changes_terms(self, policy: Policy) -> None:
+        self.cluster.change_terms(policy)
 
     @rule(seconds=st.sampled_from([0.3, 1.0, 6.0, 31.0]))
     def time_passes(self, seconds: float) -> None:
