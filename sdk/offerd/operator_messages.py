@@ -194,8 +194,9 @@ class Done(Message, frozen=True):
 
 
 class Waiting(Message, frozen=True):
-    """Machine-readable `why` (no_slaves | no_slave_large_enough | long_task_cap | others_share | refused | filtered | not_yet)
-    and a line for people."""
+    """Machine-readable `why` (no_slaves | no_slave_large_enough | long_task_cap | others_share | refused | filtered |
+    limit_reached | minimum_offer_not_free | filters_ask_for_more | no_scheduler | wants_nothing | not_yet) and a line for
+    people."""
 
     why: str
     message: str

@@ -259,6 +259,9 @@ class ClusterHarness:
         for pong in pongs:
             self._perform(self.core.handle(pong, self.now))
 
+    def assert_nothing_sent_to(self, peer: Peer) -> None:
+        assert peer.inbox == []
+
     def assert_nothing_else_sent(self) -> None:
         assert {peer.peer: peer.inbox for peer in self.peers.values() if peer.inbox} == {}
 

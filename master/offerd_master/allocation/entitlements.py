@@ -12,6 +12,7 @@ be met at the same time, always.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 
 from offerd.ids import FrameworkID
 from offerd.resources import Resources
@@ -19,6 +20,8 @@ from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.policy import Policy, paths
 
 Quantities = dict[str, int]
+Needs = tuple[tuple[str, int], ...]
+"""How much room for each scalar an offer of a slave takes at least; slaves of one kind have the same."""
 
 
 class _Claim:
@@ -32,13 +35,28 @@ class _Claim:
 
 
 class _Ceiling:
-    """An amount that those under it may hold together, and what they do hold."""
+    """An amount that its frameworks may hold together, and what they do hold.
 
-    __slots__ = ("held", "limit")
+    `holds_back` are the needs for which it has no room and somebody has asked; `cut_to` is the least room to which what is
+    free was cut when somebody did not want that little.
+    """
+
+    __slots__ = ("cut_to", "held", "holds_back", "limit", "members")
 
     def __init__(self, limit: Mapping[str, int]) -> None:
         self.limit = limit
         self.held: Quantities = {}
+        self.members: set[FrameworkID] = set()
+        self.holds_back: set[Needs] = set()
+        self.cut_to: Quantities = {}
+
+    def room(self) -> Quantities:
+        held = self.held
+        return {name: max(0, limit - held.get(name, 0)) for name, limit in self.limit.items()}
+
+    def has_room(self, needs: Needs) -> bool:
+        limit, held = self.limit, self.held
+        return all(limit[name] - held.get(name, 0) >= amount for name, amount in needs if name in limit)
 
 
 def with_entitlements(module: Allocator, policy: Policy) -> Allocator:
@@ -70,8 +88,8 @@ class Entitlements(Allocator):
         self._guaranteed: dict[FrameworkID, Quantities] = {}
         self._under: set[FrameworkID] = set()
         self._is_stale = False
-        self._room_grew = False
-        self._full: set[_Ceiling] = set()
+        self._held_back: dict[Needs, set[FrameworkID]] = {}
+        self._reopened: dict[Needs, set[FrameworkID]] = {}
 
     def _keep_parts_apart(self, policy: Policy) -> None:
         """Of what is guaranteed to a role, that of the roles in it is theirs alone."""
@@ -121,8 +139,7 @@ class Entitlements(Allocator):
             return None
         room: Quantities = {}
         for ceiling in ceilings:
-            for name, limit in ceiling.limit.items():
-                left = max(0, limit - ceiling.held.get(name, 0))
+            for name, left in ceiling.room().items():
                 room[name] = min(left, room.get(name, left))
         return room
 
@@ -142,16 +159,40 @@ class Entitlements(Allocator):
         mine = self._ceilings_of.get(framework_id, ())
         return all(ceiling in mine for ceiling in ceilings)
 
-    def hold_back(self, framework_id: FrameworkID) -> None:
-        """The framework was not offered what was free, because of a limit: it is to be asked again when there is room."""
-        self._full.update(self._ceilings_of[framework_id])
+    def has_room(self, framework_id: FrameworkID, needs: Needs) -> bool:
+        """Whether limits leave the framework enough to be worth an offer of a slave with these needs."""
+        ceilings = self._ceilings_of.get(framework_id)
+        return ceilings is None or all(ceiling.has_room(needs) for ceiling in ceilings)
 
-    def pop_room_grew(self) -> bool:
-        """Whether there is room again, since the last time, under a limit that has held somebody back."""
-        grew, self._room_grew = self._room_grew, False
-        if grew:
-            self._full.clear()
-        return grew
+    def held_back(self, needs: Needs) -> AbstractSet[FrameworkID]:
+        """Those known to have no room for these needs. Others may have none either."""
+        found = self._held_back.get(needs)
+        if found is None:
+            found = self._held_back[needs] = set()
+        return found
+
+    def hold_back(self, framework_id: FrameworkID, needs: Needs) -> None:
+        """The framework was not offered what was free, for want of room: it is to be asked again when there is some."""
+        for ceiling in self._ceilings_of[framework_id]:
+            if not ceiling.has_room(needs):
+                ceiling.holds_back.add(needs)
+                self._held_back[needs] |= ceiling.members
+
+    def note_cut(self, framework_id: FrameworkID) -> None:
+        """The framework does not want as little as limits leave of a slave: it is to be asked again when they leave more."""
+        for ceiling in self._ceilings_of[framework_id]:
+            for name, left in ceiling.room().items():
+                ceiling.cut_to[name] = min(left, ceiling.cut_to.get(name, left))
+
+    @property
+    def has_reopened(self) -> bool:
+        """Whether there is room again under a limit that has held somebody back."""
+        return bool(self._reopened)
+
+    def pop_reopened(self) -> dict[Needs, set[FrameworkID]]:
+        """Those that are to be asked again, and for slaves with which needs. The caller's own."""
+        reopened, self._reopened = self._reopened, {}
+        return {needs: wanting for needs, members in reopened.items() if (wanting := members & self._wanting)}
 
     def ranked(self) -> Iterable[FrameworkID]:
         first = self.under_and_wanting()
@@ -188,6 +229,8 @@ class Entitlements(Allocator):
             self._is_stale = True
         if ceilings := [self._ceilings[scope] for scope in scopes if scope in self._ceilings]:
             self._ceilings_of[framework_id] = ceilings
+            for ceiling in ceilings:
+                ceiling.members.add(framework_id)
 
     def forgo_guarantee(self, framework_id: FrameworkID) -> None:
         """The framework has ended, and what still runs of it is being killed: its part is the others' of its role."""
@@ -199,7 +242,10 @@ class Entitlements(Allocator):
     def remove_framework(self, framework_id: FrameworkID) -> None:
         self.module.remove_framework(framework_id)
         self.forgo_guarantee(framework_id)
-        self._ceilings_of.pop(framework_id, None)
+        for ceiling in self._ceilings_of.pop(framework_id, ()):
+            ceiling.members.remove(framework_id)
+        for held_back in self._held_back.values():
+            held_back.discard(framework_id)
         self._wanting.discard(framework_id)
 
     def set_wanting(self, framework_id: FrameworkID, is_wanting: bool) -> None:
@@ -224,10 +270,22 @@ class Entitlements(Allocator):
     def _note(self, framework_id: FrameworkID, resources: Resources, sign: int) -> None:
         for ceiling in self._ceilings_of.get(framework_id, ()):
             _add(ceiling.held, resources, sign)
-            if sign < 0 and ceiling in self._full:
-                self._room_grew = True
+            if sign < 0 and (ceiling.holds_back or ceiling.cut_to):
+                self._reopen(ceiling)
         if framework_id in self._guaranteed:
             self._compare(framework_id)
+
+    def _reopen(self, ceiling: _Ceiling) -> None:
+        """There is more room under it: enough for some of those it has held back?"""
+        again = [needs for needs in ceiling.holds_back if ceiling.has_room(needs)]
+        ceiling.holds_back.difference_update(again)
+        for needs in again:
+            self._held_back[needs] -= ceiling.members
+        if any(left > ceiling.cut_to.get(name, left) for name, left in ceiling.room().items()):
+            ceiling.cut_to.clear()
+            again = list(self._held_back)
+        for needs in again:
+            self._reopened.setdefault(needs, set()).update(ceiling.members)
 
     def _compare(self, framework_id: FrameworkID) -> None:
         held = self.module.held(framework_id)

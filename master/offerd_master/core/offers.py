@@ -2,24 +2,29 @@
 
 A slave is *dirty* when something became free on it or somebody new may want it. A turn of allocation offers all that is
 free on each dirty slave to the first framework in the allocator's order that wants offers, does not filter the slave and
-has not refused as much. What it does not use makes the slave dirty again.
+has not refused as much. What it does not use makes the slave dirty again. What nobody takes is *idle*: it is looked at
+again when somebody's wishes change, or when there is room again under a limit, and then only for those it held back.
 
-Refusals bind as long as no more is free than was refused. A decline for no time at all is paced: the same or less is
-offered again after `repeat_pace_s`, so that a scheduler and a master cannot keep each other busy with nothing. What
-an accept with tasks leaves is not paced: each round of that launches something. `SetNeedsOffers(True)` ends paces,
-`ReviveOffers` all refusals, and `SetNeedsOffers(False)`; filters stay until they are set anew.
+Refusals bind as long as no more could be offered than was refused: what is free, cut to the framework's limit. A
+decline for no time at all is paced: the same or less is offered again after `repeat_pace_s`, so that a scheduler and a
+master cannot keep each other busy with nothing. What an accept with tasks leaves is not paced: each round of that
+launches something. `SetNeedsOffers(True)` ends paces, `ReviveOffers` all refusals, and `SetNeedsOffers(False)`; filters
+stay until they are set anew.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 from offerd import messages as m
 from offerd import slots
 from offerd.filters import fault as filters_fault
 from offerd.ids import FrameworkID, OfferID, SlaveID
 from offerd.resources import Resources
+from offerd_master.allocation.entitlements import Entitlements
+from offerd_master.core.pool import Pool
 from offerd_master.core.state import Cluster, Framework, OutstandingOffer, Refusal, Slave, SlaveState
 
 MAX_REFUSE_S = 365 * 86_400.0
@@ -38,15 +43,13 @@ def allocate(c: Cluster, now: float) -> None:
     if now < c.hold_until:
         return
     entitlements = c.entitlements
-    if entitlements is not None and entitlements.pop_room_grew():
-        c.mark_idle_dirty()
-    if not c.dirty:
+    if not c.dirty and (entitlements is None or not entitlements.has_reopened):
         return
     if not c.wanting:
         c.idle.update(c.dirty)
         c.dirty.clear()
         return
-    made: dict[FrameworkID, list[m.Offer]] = {}
+    made: dict[FrameworkID, list[m.Offer]] = defaultdict(list)
     waiting: dict[SlaveID, Slave] = {}
     active = SlaveState.ACTIVE
     for slave_id, slave in c.dirty.items():
@@ -57,12 +60,7 @@ def allocate(c: Cluster, now: float) -> None:
             continue
         framework = _taker(c, slave, now)
         while framework is not None:
-            offer = _make(c, framework, slave, now)
-            batch = made.get(framework.framework_id)
-            if batch is None:
-                made[framework.framework_id] = [offer]
-            else:
-                batch.append(offer)
+            made[framework.framework_id].append(_make(c, framework, slave, now))
             # Where a limit has cut the offer, the rest is for the next one.
             if entitlements is None or not slave.is_worth_offering():
                 break
@@ -70,8 +68,37 @@ def allocate(c: Cluster, now: float) -> None:
         else:
             c.idle[slave_id] = slave
     c.dirty = waiting
+    if entitlements is not None and entitlements.has_reopened:
+        _offer_idle(c, entitlements, made, now)
     for framework_id, offers in made.items():
         _send(c, c.frameworks[framework_id], offers)
+
+
+def _offer_idle(
+    c: Cluster, entitlements: Entitlements, made: dict[FrameworkID, list[m.Offer]], now: float
+) -> None:
+    """There is room again under limits: offer idle slaves to those these held back, until they hold them back again."""
+    reopened = entitlements.pop_reopened()
+    gone: list[Slave] = []
+    for slave in c.idle.values():
+        if not reopened:
+            break
+        among = reopened.get(slave.needs)
+        if among is None:
+            continue
+        if slave.tasks and now < slave.offer_again_at:
+            gone.append(slave)
+            c.dirty[slave.slave_id] = slave
+            continue
+        while slave.is_worth_offering() and (framework := _taker(c, slave, now, among)) is not None:
+            made[framework.framework_id].append(_make(c, framework, slave, now))
+        if not slave.is_worth_offering():
+            gone.append(slave)
+        among -= entitlements.held_back(slave.needs)
+        if not among:
+            del reopened[slave.needs]
+    for slave in gone:
+        del c.idle[slave.slave_id]
 
 
 def next_allocation(c: Cluster) -> float | None:
@@ -86,25 +113,42 @@ def is_filtered(framework: Framework, slave: Slave, free: Resources) -> bool:
     return not (filters.pass_slave(slave.slave_id, slave.info.attributes) and filters.pass_free(free))
 
 
-def has_refused(framework: Framework, slave: Slave, free: Resources, now: float) -> bool:
+def has_refused(framework: Framework, slave: Slave, offerable: Resources, now: float) -> bool:
     """Whether the framework has refused as much of this slave, not long ago."""
     refusal = framework.refusals.get(slave.slave_id)
-    return refusal is not None and refusal.until > now and refusal.resources.covers(free)
+    return refusal is not None and refusal.until > now and refusal.resources.covers(offerable)
 
 
-def _taker(c: Cluster, slave: Slave, now: float) -> Framework | None:
+def cut_to_limit(c: Cluster, framework: Framework, free: Resources) -> Resources:
+    """What of it an offer would hold: `free` itself, or less where the framework's limit leaves less."""
+    room = c.entitlements.room(framework.framework_id) if c.entitlements is not None else None
+    if room is None or all(amount <= room.get(name, amount) for name, amount in free.scalars.items()):
+        return free
+    return Pool(free).take_up_to(room)
+
+
+def _taker(
+    c: Cluster, slave: Slave, now: float, among: AbstractSet[FrameworkID] | None = None
+) -> Framework | None:
+    """The first that takes what is free there (of `among`, if given)."""
     wanting = c.wanting
     entitlements = c.entitlements
+    held_back = entitlements.held_back(slave.needs) if entitlements is not None else ()
     free: Resources | None = None
     for framework_id in c.allocator.ranked():
+        if framework_id in held_back or (among is not None and framework_id not in among):
+            continue
         framework = wanting[framework_id]
         if slave.slave_id in framework.refusals or framework.has_filters:
             if free is None:
                 free = slave.free.freeze()
-            if has_refused(framework, slave, free, now) or is_filtered(framework, slave, free):
+            offerable = cut_to_limit(c, framework, free)
+            if has_refused(framework, slave, offerable, now) or is_filtered(framework, slave, offerable):
+                if entitlements is not None and offerable is not free:
+                    entitlements.note_cut(framework_id)
                 continue
-        if entitlements is not None and not fits_limit(c, framework, slave):
-            entitlements.hold_back(framework_id)
+        if entitlements is not None and not entitlements.has_room(framework_id, slave.needs):
+            entitlements.hold_back(framework_id, slave.needs)
             continue
         return framework
     return None
@@ -112,13 +156,7 @@ def _taker(c: Cluster, slave: Slave, now: float) -> Framework | None:
 
 def fits_limit(c: Cluster, framework: Framework, slave: Slave) -> bool:
     """Whether what the framework may still hold is worth an offer of this slave."""
-    room = c.entitlements.room(framework.framework_id) if c.entitlements is not None else None
-    if room is None:
-        return True
-    minimum = dict(slave.minimum_offer)
-    return all(
-        amount >= max(1, minimum.get(name, 0)) for name, amount in room.items() if name in slave.total.scalars
-    )
+    return c.entitlements is None or c.entitlements.has_room(framework.framework_id, slave.needs)
 
 
 def _make(c: Cluster, framework: Framework, slave: Slave, now: float) -> m.Offer:

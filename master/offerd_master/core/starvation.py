@@ -30,7 +30,8 @@ CAUSES = {
     "minimum_offer_not_free": "less is free than the slave's minimum offer",
     "filters_ask_for_more": "less is free than its filters ask for",
     "limit_reached": "there is room, but it holds as much as its limit allows",
-    "long_task_cap_reached": "it declined what is free there, of which long tasks may take nothing more",
+    "no_scheduler": "there is room, but it has no scheduler that could be offered it",
+    "long_task_cap_reached": "it declined what is free there; of one resource or more long tasks may take nothing",
     "no_offer_fits": "it declined what is free there, so it fits none of its tasks",
     "wants_nothing": "there is room, but it has said that it needs no offers",
     "not_yet": "there is room; an offer is on its way",
@@ -81,7 +82,7 @@ def _explanation(c: Cluster, framework: Framework, now: float) -> om.Explanation
     shortage = c.shortages.get(framework_id)
     counts: dict[str, int] = {}
     for slave in c.slaves.values():
-        why = _why(c, framework, slave, now)
+        why = why_not(c, framework, slave, now)
         counts[why] = counts.get(why, 0) + 1
     return om.Explanation(
         framework_id=framework_id,
@@ -101,7 +102,7 @@ def _explanation(c: Cluster, framework: Framework, now: float) -> om.Explanation
     )
 
 
-def _why(c: Cluster, framework: Framework, slave: Slave, now: float) -> str:
+def why_not(c: Cluster, framework: Framework, slave: Slave, now: float) -> str:
     """The first thing that stands between this slave and the framework."""
     if slave.state is not SlaveState.ACTIVE or slave.peer is None or slave.is_deaf:
         return "unreachable"
@@ -119,9 +120,13 @@ def _why(c: Cluster, framework: Framework, slave: Slave, now: float) -> str:
     free = slave.free.freeze()
     if not framework.filters.pass_free(free):
         return "filters_ask_for_more"
-    if not offers.fits_limit(c, framework, slave):
+    offerable = offers.cut_to_limit(c, framework, free)
+    if not offers.fits_limit(c, framework, slave) or not framework.filters.pass_free(offerable):
         return "limit_reached"
-    if offers.has_refused(framework, slave, free, now):
-        left = slots.left(slave.long_used, slave.long_cap, free.quantities())
-        return "no_offer_fits" if any(left.values()) else "long_task_cap_reached"
+    if framework.peer is None:
+        return "no_scheduler"
+    if offers.has_refused(framework, slave, offerable, now):
+        left = slots.left(slave.long_used, slave.long_cap, offerable.quantities())
+        is_capped = any(slave.long_cap.get(name) and not amount for name, amount in left.items())
+        return "long_task_cap_reached" if is_capped else "no_offer_fits"
     return "not_yet" if framework.needs_offers else "wants_nothing"

@@ -127,8 +127,8 @@ class Slave:
 
     __slots__ = (
         "executors", "free", "had_unreachable", "heard", "info", "info_bytes", "is_deaf", "is_disk_full", "last_peer",
-        "long_cap", "long_used", "minimum_offer", "offer_again_at", "offers", "peer", "reported_lost", "since", "slave_id",
-        "state", "tasks", "total", "unanswered", "usage",
+        "long_cap", "long_used", "minimum_offer", "needs", "offer_again_at", "offers", "peer", "reported_lost", "since",
+        "slave_id", "state", "tasks", "total", "unanswered", "usage",
     )  # fmt: skip
 
     def __init__(self, slave_id: SlaveID, peer: PeerID, now: float) -> None:
@@ -165,6 +165,8 @@ class Slave:
         self.long_cap = long_quantities(info.resources, info.long_fraction)
         quantities = info.resources.quantities()
         self.minimum_offer = tuple((n, a) for n, a in minimum_offer.scalars.items() if a and n in quantities)
+        minimum = dict(self.minimum_offer)
+        self.needs = tuple((name, max(1, minimum.get(name, 0))) for name in sorted(info.resources.scalars))
 
     def executor(self, framework_id: FrameworkID, executor_id: ExecutorID) -> Executor | None:
         mine = self.executors.get(framework_id)

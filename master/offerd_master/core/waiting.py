@@ -6,9 +6,14 @@ from offerd import operator_messages as om
 from offerd import slots
 from offerd.ids import PeerID
 from offerd.resources import Resources, format_scalar
-from offerd_master.core import offers
+from offerd_master.core import offers, starvation
 from offerd_master.core.pool import Pool
+from offerd_master.core.starvation import CAUSES
 from offerd_master.core.state import Cluster, Framework, Slave, SlaveState
+
+_REFUSED = frozenset({"no_offer_fits", "long_task_cap_reached"})
+_SOONEST = ("not_yet", "offered", "no_scheduler", "wants_nothing")
+"""Of what keeps several slaves from the framework, that which says most of what will happen."""
 
 
 def explain_waiting(c: Cluster, peer: PeerID, message: om.ExplainWaiting, now: float) -> None:
@@ -48,12 +53,30 @@ def explain(
         return "long_task_cap", _cap_text(
             roomy[0], "the part for long tasks is full on every slave with room"
         )
-    if framework is not None and not any(slave.offers for slave in capped):
-        refused = [s for s in capped if offers.has_refused(framework, s, s.free.freeze(), now)]
-        if len(refused) == len(capped):
-            soonest_s = min(framework.refusals[slave.slave_id].until for slave in refused) - now
-            return "refused", f"the framework has refused the slaves with room, for {soonest_s:.1f} s more"
-    return "not_yet", "there is room; an offer is on its way"
+    if framework is None:
+        return "not_yet", CAUSES["not_yet"]
+    if not any(_limit_room(c, framework, slave).covers(wanted) for slave in capped):
+        return (
+            "limit_reached",
+            "its limit leaves less than that; it, or others under the limit, must give back",
+        )
+    found = [starvation.why_not(c, framework, slave, now) for slave in capped]
+    why = next((why for why in _SOONEST if why in found), "")
+    refused = [slave for slave, other in zip(capped, found, strict=True) if other in _REFUSED]
+    if refused and not why:
+        soonest_s = min(framework.refusals[slave.slave_id].until for slave in refused) - now
+        return "refused", f"the framework has refused the slaves with room, for {soonest_s:.1f} s more"
+    why = why or found[0]
+    return ("not_yet" if why == "offered" else why), CAUSES[why]
+
+
+def _limit_room(c: Cluster, framework: Framework, slave: Slave) -> Pool:
+    """What of the slave the framework's limit lets it have, with what it is offered there."""
+    room = Pool(offers.cut_to_limit(c, framework, slave.free.freeze()))
+    for offer in slave.offers.values():
+        if offer.framework is framework:
+            room.give(offer.resources)
+    return room
 
 
 def _is_long(slave: Slave, time_limit_s: float | None) -> bool:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from helpers.master_harness import ClusterHarness, FrameworkPeer, task
+from helpers.master_harness import ClusterHarness, FrameworkPeer, SlavePeer, task
 from offerd import messages as m
 from offerd.ids import OfferID, SlaveID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
+from offerd_master.allocation.entitlements import Entitlements
+from offerd_master.allocation.policy import Policy, Terms
 
 
 def two_cpu(slaves: int = 1) -> tuple[ClusterHarness, FrameworkPeer, list[m.Offer]]:
@@ -427,3 +431,99 @@ def test_a_scheduler_that_is_away_loses_its_offers_to_the_next() -> None:
     cluster.lose_peer(first)
     second.offer()
     cluster.assert_nothing_else_sent()
+
+
+# -- Limits ---------------------------------------------------------------------------------------------------------------
+
+
+def limited(cpus: float, slaves: int = 1) -> tuple[ClusterHarness, FrameworkPeer]:
+    """Idle slaves of four cpus, and a framework that may hold less than one of them."""
+    policy = Policy(frameworks={"small": Terms(limit=Resources.of(cpus=cpus))})
+    cluster = ClusterHarness(policy=policy)
+    for _ in range(slaves):
+        cluster.slave("cpus=4,mem=4G")
+    return cluster, cluster.framework("small")
+
+
+@pytest.mark.parametrize("refuse_seconds", [0.0, 1000.0])
+def test_a_refusal_of_what_a_limit_has_cut_binds(refuse_seconds: float) -> None:
+    cluster, small = limited(1.0)
+    offer = small.offer()
+    assert offer.resources == Resources.parse("cpus=1,mem=4G")
+    small.decline(offer, refuse_seconds=refuse_seconds)
+    cluster.assert_nothing_else_sent()
+    cluster.advance(max(refuse_seconds, 1.0) - 0.01)
+    cluster.assert_nothing_else_sent()
+    cluster.advance(0.02)
+    small.offer()
+
+
+def test_a_refusal_does_not_bind_once_the_limit_leaves_more() -> None:
+    cluster, small = limited(2.0)
+    small.accept(small.offer(), tasks=[task("t1")])
+    offer = small.offer()
+    assert offer.resources == Resources.parse("cpus=1,mem=3G")
+    small.decline(offer, refuse_seconds=1000.0)
+    slave = next(peer for peer in cluster.peers.values() if isinstance(peer, SlavePeer))
+    slave.take(m.RunTasks)
+    cluster.assert_nothing_else_sent()
+    other = cluster.slave("cpus=1,mem=1G")
+    small.accept(small.offer(), tasks=[task("t2")])
+    other.take(m.RunTasks)
+    slave.finish(small, "t1")
+    offers = small.offers()
+    assert [offer.resources for offer in offers] == [Resources.parse("cpus=1,mem=4G")], "more memory is free"
+    small.decline(*offers, refuse_seconds=1000.0)
+    other.finish(small, "t2")
+    assert [offer.resources for offer in small.offers()] == [Resources.parse("cpus=1,mem=1G")], (
+        "it is free again"
+    )
+    cluster.assert_nothing_else_sent()
+
+
+def test_an_idle_slave_that_was_refused_for_a_limits_sake_is_offered_when_there_is_more_room() -> None:
+    cluster, small = limited(2.0, slaves=2)
+    (first,) = small.offers()
+    small.accept(first, tasks=[task("t1", "cpus=1,mem=4G")])
+    second = small.offer()
+    assert (second.resources.millicpus, second.slave_id != first.slave_id) == (1000, True)
+    small.decline(second, refuse_seconds=1000.0)
+    cluster.assert_nothing_sent_to(small)
+    slave = next(
+        p for p in cluster.peers.values() if isinstance(p, SlavePeer) and p.slave_id == first.slave_id
+    )
+    slave.finish(small, "t1")
+    small.decline(*small.offers(), refuse_seconds=1000.0)
+    assert small.offer().slave_id == second.slave_id, "two cpus are more than the one that was refused"
+
+
+def test_a_filter_for_a_minimum_is_held_against_what_a_limit_leaves() -> None:
+    cluster, small = limited(1.0)
+    small.decline(small.offer())
+    small.send(m.SetFilters(m.Filters(minimum=Resources.of(cpus=2))))
+    small.send(m.ReviveOffers())
+    cluster.assert_nothing_else_sent()
+
+
+def test_room_under_a_limit_brings_idle_slaves_to_those_it_held_back_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many slaves are idle, the walk ends when the limit holds back everybody again."""
+    cluster, small = limited(1.0, slaves=50)
+    offer = small.offer()
+    small.accept(offer, tasks=[task("t1", "cpus=1,mem=4G")])
+    slave = next(
+        p for p in cluster.peers.values() if isinstance(p, SlavePeer) and p.slave_id == offer.slave_id
+    )
+    asked = 0
+    has_room = Entitlements.has_room
+
+    def counted(entitlements: Entitlements, *which: Any) -> bool:
+        nonlocal asked
+        asked += 1
+        return has_room(entitlements, *which)
+
+    monkeypatch.setattr(Entitlements, "has_room", counted)
+    slave.finish(small, "t1")
+    assert small.offer().resources.millicpus == 1000
+    assert asked < 10

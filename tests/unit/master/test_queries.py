@@ -12,6 +12,7 @@ from offerd import operator_messages as om
 from offerd.ids import ContainerID, FrameworkID, SlaveID, TaskID
 from offerd.messages import TaskState
 from offerd.resources import Resources
+from offerd_master.allocation.policy import Policy, Terms
 
 
 def busy(**settings: Any) -> tuple[ClusterHarness, SlavePeer, FrameworkPeer]:
@@ -300,6 +301,33 @@ def test_waiting_because_it_has_refused() -> None:
     reason, message = why(cluster, framework, "cpus=1")
     assert reason == "refused"
     assert "8.0 s" in message
+
+
+def test_waiting_because_of_a_limit() -> None:
+    policy = Policy(frameworks={"framework": Terms(limit=Resources.of(cpus=2))})
+    cluster = ClusterHarness(policy=policy)
+    cluster.slave("cpus=4,mem=4G")
+    framework = cluster.framework()
+    assert why(cluster, framework, "cpus=2")[0] == "not_yet", "it is offered as much"
+    assert why(cluster, framework, "cpus=3")[0] == "limit_reached"
+    framework.accept(framework.offer(), tasks=[task("t1", "cpus=2,mem=1G")])
+    assert why(cluster, framework, "cpus=1")[0] == "limit_reached"
+
+
+def test_waiting_for_a_minimum_offer() -> None:
+    cluster = ClusterHarness(minimum_offer=Resources.of(cpus=2))
+    cluster.slave("cpus=4,mem=4G")
+    framework = cluster.framework()
+    framework.accept(framework.offer(), tasks=[task("t1", "cpus=3,mem=1G")])
+    assert why(cluster, framework, "cpus=1")[0] == "minimum_offer_not_free"
+
+
+def test_waiting_for_a_scheduler() -> None:
+    cluster = ClusterHarness()
+    cluster.slave("cpus=4,mem=4G")
+    framework = cluster.framework(failover_timeout_s=600.0)
+    cluster.lose_peer(framework)
+    assert why(cluster, framework, "cpus=1")[0] == "no_scheduler"
 
 
 def test_waiting_for_the_offer_it_holds() -> None:

@@ -133,3 +133,33 @@ def test_a_framework_is_asked_for_by_id_or_by_a_name_that_only_one_has() -> None
     cluster.framework("poor")
     assert explained(cluster).problem.startswith("several frameworks are called poor: F-a-0001, F-a-0002")
     assert explained(cluster, "nobody").problem == "no framework nobody is registered"
+
+
+def test_the_part_for_long_tasks_is_full_where_one_resource_of_it_is() -> None:
+    cluster = ClusterHarness()
+    cluster.slave("cpus=4,mem=4G")
+    other = cluster.framework("other")
+    other.accept(other.offer(), tasks=[task("t1", "cpus=2,mem=1G", time_limit_s=None)])
+    other.send(m.SetNeedsOffers(False))
+    other.decline(*other.offers())
+    poor = cluster.framework("poor")
+    poor.decline(poor.offer(), refuse_seconds=1000.0)
+    assert causes(cluster) == {"long_task_cap_reached": 1}, "memory is left, but no cpu"
+
+
+def test_a_framework_without_a_scheduler_is_not_promised_an_offer() -> None:
+    cluster = ClusterHarness()
+    poor = cluster.framework("poor", failover_timeout_s=600.0)
+    cluster.slave("cpus=4,mem=4G")
+    cluster.lose_peer(poor)
+    assert causes(cluster) == {"no_scheduler": 1}
+
+
+def test_a_refused_offer_that_a_limit_had_cut_is_no_offer_on_its_way() -> None:
+    cluster = ClusterHarness(policy=Policy(frameworks={"poor": Terms(limit=Resources.of(cpus=1))}))
+    cluster.slave("cpus=4,mem=4G")
+    poor = cluster.framework("poor")
+    poor.decline(poor.offer(), refuse_seconds=1000.0)
+    assert causes(cluster) == {"no_offer_fits": 1}
+    poor.send(m.SetFilters(m.Filters(minimum=Resources.of(cpus=2))))
+    assert causes(cluster) == {"limit_reached": 1}
