@@ -32,6 +32,7 @@ COMMANDS = {
     "explain": "Why a framework has no more than it has.",
     "tasks": "List tasks.",
     "top": "What the tasks use, live.",
+    "metrics": "The cluster as metrics for Prometheus.",
     "logs": "Print what a task has written.",
     "kill": "End tasks.",
     "drain": "End a slave's tasks politely, and the slave.",
@@ -46,7 +47,7 @@ COMMANDS = {
 SECTIONS = {
     "Start here": ("demo", "local", "doctor"),
     "Work": ("run", "map", "mapreduce", "mpi", "data"),
-    "Look": ("status", "slaves", "frameworks", "explain", "tasks", "top", "logs", "kill"),
+    "Look": ("status", "slaves", "frameworks", "explain", "tasks", "top", "metrics", "logs", "kill"),
     "Operate": ("drain", "deactivate"),
     "Daemons": ("master", "slave"),
     "Study": ("simulate",),

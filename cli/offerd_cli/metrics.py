@@ -1,0 +1,96 @@
+"""What a master knows, as metrics in the text format of Prometheus. Names and labels are only ever added.
+
+Amounts are in people's units, as in `documents`: `cpus` in cpus, `mem` and `disk` in bytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary
+from offerd.resources import BYTE_SCALARS
+
+SLAVE_STATES = ("active", "deactivated", "draining", "lost")
+
+
+def exposition(
+    cluster: Cluster, slaves: Sequence[SlaveSummary], frameworks: Sequence[FrameworkSummary]
+) -> str:
+    """One scrape."""
+    registry = CollectorRegistry()
+    registry.register(_Once([*_of_cluster(cluster), *_of_slaves(slaves), *_of_frameworks(frameworks)]))
+    return generate_latest(registry).decode()
+
+
+class _Once(Collector):
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def _of_cluster(cluster: Cluster) -> Iterator[Metric]:
+    yield GaugeMetricFamily("offerd_master_epoch", "Epoch of the leading master.", cluster.epoch)
+    yield GaugeMetricFamily("offerd_master_up_seconds", "How long it has led.", cluster.up_s)
+    resources = GaugeMetricFamily("offerd_resources", "Of all slaves.", labels=["resource", "kind"])
+    for kind, amount in (("total", cluster.total), ("used", cluster.used), ("offered", cluster.offered)):
+        for name, quantity in amount.scalars.items():
+            resources.add_metric([name, kind], quantity if name in BYTE_SCALARS else quantity / 1000)
+    yield resources
+    tasks = GaugeMetricFamily("offerd_tasks", "Tasks now in a state, or ever ended in it.", labels=["state"])
+    for state, number in cluster.tasks.items():
+        tasks.add_metric([state], number)
+    yield tasks
+    wasted = CounterMetricFamily(
+        "offerd_wasted_resource_seconds",
+        "Amount x seconds lost to tasks killed by their time limit.",
+        labels=["resource"],
+    )
+    for name, value in cluster.wasted_resource_s.items():
+        wasted.add_metric([name], value)
+    yield wasted
+    yield CounterMetricFamily("offerd_dropped_peers", "Peers that sent nonsense.", cluster.dropped_peers)
+
+
+def _of_slaves(slaves: Sequence[SlaveSummary]) -> Iterator[Metric]:
+    states = Counter(slave.state for slave in slaves)
+    by_state = GaugeMetricFamily("offerd_slaves", "Slaves in a state.", labels=["state"])
+    for state in SLAVE_STATES:
+        by_state.add_metric([state], states[state])
+    yield by_state
+    yield GaugeMetricFamily(
+        "offerd_slaves_disk_full",
+        "Slaves offered to nobody for it.",
+        sum(slave.disk_full for slave in slaves),
+    )
+
+
+def _of_frameworks(frameworks: Sequence[FrameworkSummary]) -> Iterator[Metric]:
+    labels = ["framework_id", "name", "role"]
+    share = GaugeMetricFamily(
+        "offerd_framework_dominant_share", "Part of the cluster, 0 to 1.", labels=labels
+    )
+    under = GaugeMetricFamily(
+        "offerd_framework_under_share_seconds", "How long under its fair share.", labels=labels
+    )
+    tasks = GaugeMetricFamily("offerd_framework_tasks", "As offerd_tasks.", labels=[*labels, "state"])
+    wasted = CounterMetricFamily(
+        "offerd_framework_wasted_resource_seconds",
+        "As offerd_wasted_resource_seconds.",
+        labels=[*labels, "resource"],
+    )
+    for framework in frameworks:
+        values = [framework.framework_id, framework.name, framework.role]
+        share.add_metric(values, framework.dominant_share)
+        under.add_metric(values, framework.under_share_s or 0.0)
+        for state, number in framework.tasks.items():
+            tasks.add_metric([*values, state], number)
+        for name, value in framework.wasted_resource_s.items():
+            wasted.add_metric([*values, name], value)
+    yield from (share, under, tasks, wasted)
