@@ -21,6 +21,10 @@ SILENCE_LIMIT_S = TEST_LIMIT_S + 60.0
 """Longer than that a guest whose kernel lives is not silent."""
 
 
+PASSED_ON = ("CI", "OFFERD_ALL_STEPS")
+"""Variables of this host that change which tests there are, or what a skip means."""
+
+
 class InGuest:
     """Writes every report of a test to the port."""
 
@@ -56,7 +60,7 @@ class OnHost:
         return [_report(item, "skipped", (str(item.path), 0, f"Skipped: {self._failure}"))]
 
     def _start(self, selected: list[pytest.Item]) -> Guest:
-        words = ["env", "CI=true"] if os.environ.get("CI") == "true" else []
+        words = ["env", *(f"{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ)]
         words += [".venv/bin/python", "-m", "pytest", "-v", "--color=no"]
         words += ["-p", "no:cacheprovider", "-o", f"timeout={TEST_LIMIT_S}", "--basetemp=/run/tmp/pytest"]
         if seed := self._config.getoption("--hypothesis-seed", None):

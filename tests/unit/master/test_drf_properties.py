@@ -1,6 +1,8 @@
-"""What DRF promises (Ghodsi et al., section 4), for whole tasks: each promise within the two largest tasks there are.
+"""What DRF promises (Ghodsi et al., section 4), for whole tasks: each promise within what whole tasks can be off.
 
-Whole tasks stay within one largest task of the divisible ideal; a comparison of two allocations may be off by both.
+An allocation of whole tasks is within one largest task of the divisible ideal, so a comparison of two may be off by two: envy
+by 1.8 with demands (54, 1), (55, 1), (58, 2), (56, 2). A lie can decide whether another's last task still fits, and all that is
+then free of the scarce resource may go to the liar, in tasks of his: it is worth to him what two such tasks' amounts are.
 """
 
 from __future__ import annotations
@@ -73,8 +75,9 @@ def test_envy_freeness_nobody_would_rather_have_what_another_has(wanted: list[Ve
 def test_strategy_proofness_a_lie_gains_nothing(wanted: list[Vector], lie: Vector) -> None:
     honest, lying = allocate(wanted), allocate([lie, *wanted[1:]])
     bundle = (lying[0] * lie[0], lying[0] * lie[1])
-    slack = 2 * max(map(size, [lie, *wanted]))
-    assert use_of(bundle, wanted[0]) <= honest[0] * size(wanted[0]) + slack + 1e-9
+    largest = [max(vector[r] for vector in [lie, *wanted]) for r in (0, 1)]
+    worth = max(largest[r] / wanted[0][r] for r in (0, 1)) * size(wanted[0])
+    assert use_of(bundle, wanted[0]) <= honest[0] * size(wanted[0]) + 2 * worth + 1e-9
 
 
 @given(demand, st.integers(2, 6))
