@@ -27,7 +27,7 @@ class AfterTimeout(Enum):
 def resubmit(
     task: TaskInfo,
     status: TaskStatus,
-    how: AfterTimeout = AfterTimeout.DOUBLE,
+    how: AfterTimeout = AfterTimeout.LONG,
     *,
     longest_s: float | None = None,
 ) -> TaskInfo | None:

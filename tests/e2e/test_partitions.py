@@ -82,4 +82,5 @@ def test_line_that_is_dead_in_one_direction_loses_the_slave_and_runs_nothing_twi
         framework.run("after", "true")
         assert framework.wait_end("after").state is FINISHED
         assert ended_once(framework, "first", "into", "after")
-        assert not effects.exists() or effects.read_text() == "x\n"
+        # It may have been ended before its shell wrote, also between opening the file and writing.
+        assert not effects.exists() or effects.read_text() in ("", "x\n")

@@ -3,6 +3,10 @@
 They are laid around the allocation module, so that they are the same whatever the module: whoever is under its guarantee
 is ranked before all others, and a limit cuts what is offered.
 
+The words: an operator's *policy* says the *terms* of roles and frameworks: weight, priority, guarantee, limit. What follows
+from the last two for a framework are its *entitlements*; a *claim* is one guarantee with those who share it, a *ceiling* one
+limit with those under it.
+
 A guarantee belongs to one *claim*: that of the framework's name, or else of the nearest role around it that has one. The
 frameworks of a claim have equal parts of it; of a role's claim only what is not guaranteed to the roles in it. When the
 cluster has less of a resource than is guaranteed in all, every guarantee of it shrinks in proportion: so all of them can
@@ -11,6 +15,7 @@ be met at the same time, always.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
@@ -87,6 +92,10 @@ class Entitlements(Allocator):
         self._wanting: set[FrameworkID] = set()
         self._guaranteed: dict[FrameworkID, Quantities] = {}
         self._under: set[FrameworkID] = set()
+        self._order: list[
+            tuple[float, FrameworkID]
+        ] = []  # of those under it that want offers: how much they have of it
+        self._place: dict[FrameworkID, tuple[float, FrameworkID]] = {}
         self._is_stale = False
         self._held_back: dict[Needs, set[FrameworkID]] = {}
         self._reopened: dict[Needs, set[FrameworkID]] = {}
@@ -120,9 +129,7 @@ class Entitlements(Allocator):
     def under_and_wanting(self) -> list[FrameworkID]:
         """Those under their guarantee that want offers, the one with the smallest part of it first."""
         self._refresh()
-        if not self._under:
-            return []
-        return sorted(self._under & self._wanting, key=lambda fid: (self._fulfilled(fid), fid))
+        return [framework_id for _, framework_id in self._order]
 
     def shrunk(self) -> dict[str, tuple[int, int]]:
         """Of each resource of which more is guaranteed than there is: (guaranteed, there)."""
@@ -195,8 +202,15 @@ class Entitlements(Allocator):
         return {needs: wanting for needs, members in reopened.items() if (wanting := members & self._wanting)}
 
     def ranked(self) -> Iterable[FrameworkID]:
-        first = self.under_and_wanting()
-        return _and_then(first, self.module.ranked()) if first else self.module.ranked()
+        self._refresh()
+        return self._first_those_under() if self._order else self.module.ranked()
+
+    def _first_those_under(self) -> Iterator[FrameworkID]:
+        for _, framework_id in self._order:
+            yield framework_id
+        for framework_id in self.module.ranked():
+            if framework_id not in self._place:
+                yield framework_id
 
     def held(self, framework_id: FrameworkID) -> Mapping[str, int]:
         return self.module.held(framework_id)
@@ -254,6 +268,7 @@ class Entitlements(Allocator):
             self._wanting.add(framework_id)
         else:
             self._wanting.discard(framework_id)
+        self._put_in_order(framework_id)
 
     def charge(self, framework_id: FrameworkID, resources: Resources) -> None:
         self.module.charge(framework_id, resources)
@@ -293,6 +308,16 @@ class Entitlements(Allocator):
             self._under.add(framework_id)
         else:
             self._under.discard(framework_id)
+        self._put_in_order(framework_id)
+
+    def _put_in_order(self, framework_id: FrameworkID) -> None:
+        """Where it belongs among those under their guarantee that want offers, if it is one of them."""
+        place = self._place.pop(framework_id, None)
+        if place is not None:
+            del self._order[bisect_left(self._order, place)]
+        if framework_id in self._under and framework_id in self._wanting:
+            place = self._place[framework_id] = (self._fulfilled(framework_id), framework_id)
+            insort(self._order, place)
 
     def _fulfilled(self, framework_id: FrameworkID) -> float:
         held = self.module.held(framework_id)
@@ -306,6 +331,8 @@ class Entitlements(Allocator):
         short = self.shrunk()
         self._guaranteed = {}
         self._under = set()
+        self._order = []
+        self._place = {}
         for claim in self._claims.values():
             for framework_id in claim.members:
                 parts = {}
@@ -323,11 +350,6 @@ class Entitlements(Allocator):
             for name, amount in claim.amount.items():
                 whole[name] = whole.get(name, 0) + amount
         return whole
-
-
-def _and_then(first: list[FrameworkID], others: Iterable[FrameworkID]) -> Iterator[FrameworkID]:
-    yield from first
-    yield from (framework_id for framework_id in others if framework_id not in first)
 
 
 def _add(account: Quantities, resources: Resources, sign: int) -> None:

@@ -6,13 +6,17 @@ Where p slots are preferred by frameworks that together want more, each of them 
 
 from __future__ import annotations
 
+import heapq
+import math
 import random
+import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
 from offerd.errors import BadInput
 from offerd.ids import FrameworkID
+from offerd.resources import Resources
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.allocation.policy import Policy
 
@@ -35,7 +39,8 @@ class LotteryAllocator(DrfAllocator):
         self._draw = draw if draw is not None else random.Random(seed).random
         self._tickets_changed = True
         self._players: list[FrameworkID] = []
-        self._tickets: list[float] = []
+        self._parts: list[float] = []
+        self._tickets: list[float] = []  # their sums
 
     def add_framework(self, framework_id: FrameworkID, role: str, name: str = "") -> None:
         super().add_framework(framework_id, role, name)
@@ -49,6 +54,20 @@ class LotteryAllocator(DrfAllocator):
         super().set_wanting(framework_id, is_wanting)
         self._tickets_changed = True
 
+    def charge(self, framework_id: FrameworkID, resources: Resources) -> None:
+        self._note_if_idle(framework_id)
+        super().charge(framework_id, resources)
+
+    def refund(self, framework_id: FrameworkID, resources: Resources) -> None:
+        super().refund(framework_id, resources)
+        self._note_if_idle(framework_id)
+
+    def _note_if_idle(self, framework_id: FrameworkID) -> None:
+        """Who wants nothing has a part of the tickets' whole while it holds something: it begins to, or ends."""
+        leaf = self._leaves[framework_id]
+        if not leaf.listed and not any(leaf.held.values()):
+            self._tickets_changed = True
+
     def ranked(self) -> Iterable[FrameworkID]:
         """A draw without replacement, made as far as it is read."""
         if self._tickets_changed:
@@ -56,7 +75,8 @@ class LotteryAllocator(DrfAllocator):
             self._settle()
             parts = self._tree.fair_shares()
             self._players = [framework_id for framework_id, leaf in self._leaves.items() if leaf.listed]
-            self._tickets = list(accumulate(parts[framework_id] for framework_id in self._players))
+            self._parts = [parts[framework_id] for framework_id in self._players]
+            self._tickets = list(accumulate(self._parts))
         return self._lots()
 
     def _lots(self) -> Iterator[FrameworkID]:
@@ -73,20 +93,14 @@ class LotteryAllocator(DrfAllocator):
         yield from self._rest(drawn)
 
     def _rest(self, drawn: set[FrameworkID]) -> Iterator[FrameworkID]:
-        """Those not drawn yet, each with the probability of its tickets among theirs."""
-        before = [0.0, *self._tickets]
-        left = {
-            player: self._tickets[number] - before[number]
+        """Those not drawn yet, each with the probability of its tickets among theirs: in the order of exponential times at
+        the rate of their tickets (Efraimidis and Spirakis, 2006), which takes one number each.
+        """
+        times = [
+            (-math.log(1.0 - self._draw()) / max(self._parts[number], sys.float_info.min), number)
             for number, player in enumerate(self._players)
             if player not in drawn
-        }
-        while left:
-            point = self._draw() * sum(left.values())
-            winner = next(iter(left))
-            for player, tickets in left.items():
-                winner = player
-                point -= tickets
-                if point < 0:
-                    break
-            del left[winner]
-            yield winner
+        ]
+        heapq.heapify(times)
+        while times:
+            yield self._players[heapq.heappop(times)[1]]

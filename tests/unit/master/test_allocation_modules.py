@@ -17,7 +17,8 @@ from offerd_master.allocation.lottery import LotteryAllocator
 from offerd_master.allocation.policy import Policy, Terms, parse_policy
 from offerd_master.allocation.priority import PriorityAllocator
 
-A, B, C = FrameworkID("A"), FrameworkID("B"), FrameworkID("C")
+A, A2, B, C = FrameworkID("A"), FrameworkID("A2"), FrameworkID("B"), FrameworkID("C")
+ONE = pair(1, 1)
 THREE = Policy(roles={"high": Terms(priority=2), "low": Terms(priority=-1), "low/night": Terms(weight=2.0)})
 
 
@@ -125,6 +126,29 @@ def test_the_source_of_chance_may_be_given() -> None:
     module = LotteryAllocator(Policy(), iter([0.99, 0.0, 0.5]).__next__)
     join(module, A="*", B="*", C="*")
     assert list(module.ranked()) == [C, A, B]
+
+
+def test_who_wants_nothing_counts_among_the_lots_only_while_it_holds_something() -> None:
+    module = LotteryAllocator(Policy.of_weights({"a": 1.0, "b": 1.0}))
+    join(module, A="a", A2="a", B="b")
+    module.set_wanting(A2, False)
+    module.charge(A2, ONE)
+
+    def chance_of_a() -> float:
+        wins = Counter(next(iter(module.ranked())) for _ in range(2000))
+        return wins[A] / 2000
+
+    assert chance_of_a() == pytest.approx(1 / 3, abs=0.05)  # a quarter against a half
+    module.refund(A2, ONE)
+    assert chance_of_a() == pytest.approx(1 / 2, abs=0.05)
+
+
+def test_the_rest_of_a_draw_is_in_proportion_too() -> None:
+    """Whoever has nearly all tickets is drawn first; the others are sorted out after blind draws."""
+    module = LotteryAllocator(Policy.of_weights({"whale": 1e6, "two": 2.0}))
+    join(module, A="whale", B="two", C="one")
+    second = Counter(list(module.ranked())[1] for _ in range(2000))
+    assert second[B] / 2000 == pytest.approx(2 / 3, abs=0.05)
 
 
 # -- In a master --------------------------------------------------------------------------------------------------------

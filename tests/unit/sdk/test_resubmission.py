@@ -9,6 +9,8 @@ from offerd.ids import ExecutorID, TaskID, is_valid_id
 from offerd.messages import Reason, TaskInfo, TaskState, TaskStatus
 from offerd.resources import Resources
 
+DOUBLE = AfterTimeout.DOUBLE
+
 
 def task(task_id: str = "job", limit_s: float | None = 2.0) -> TaskInfo:
     return TaskInfo(TaskID(task_id), Resources.of(cpus=1), ExecutorID("e"), data=b"x", time_limit_s=limit_s)
@@ -19,22 +21,22 @@ def timed_out(task: TaskInfo) -> TaskStatus:
 
 
 def test_twice_the_limit_under_a_new_id() -> None:
-    again = resubmit(task(), timed_out(task()))
+    again = resubmit(task(), timed_out(task()), DOUBLE)
     assert again is not None
     assert (again.task_id, again.time_limit_s, again.data) == ("job@2", 4.0, b"x")
-    third = resubmit(again, timed_out(again))
+    third = resubmit(again, timed_out(again), DOUBLE)
     assert third is not None
     assert (third.task_id, third.time_limit_s) == ("job@3", 8.0)
 
 
 def test_as_a_long_one() -> None:
-    again = resubmit(task(), timed_out(task()), AfterTimeout.LONG)
+    again = resubmit(task(), timed_out(task()))
     assert again is not None
     assert again.time_limit_s is None
 
 
 def test_doubling_ends_where_short_ends() -> None:
-    again = resubmit(task(limit_s=40.0), timed_out(task()), longest_s=60.0)
+    again = resubmit(task(limit_s=40.0), timed_out(task()), DOUBLE, longest_s=60.0)
     assert again is not None
     assert again.time_limit_s is None
 
