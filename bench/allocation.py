@@ -19,8 +19,12 @@ from offerd import messages as m
 from offerd.ids import ExecutorID, OfferID, PeerID, TaskID
 from offerd.messages import TaskState, TaskStatus
 from offerd.resources import Resources
+from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.drf import DrfAllocator
-from offerd_master.allocation.policy import Policy
+from offerd_master.allocation.entitlements import with_entitlements
+from offerd_master.allocation.lottery import LotteryAllocator
+from offerd_master.allocation.policy import Policy, Terms
+from offerd_master.allocation.priority import PriorityAllocator
 from offerd_master.core.actions import Action, Send
 from offerd_master.core.events import Received
 from offerd_master.core.master import MasterCore
@@ -30,6 +34,20 @@ EXECUTOR = m.ExecutorInfo(ExecutorID("bench"), module="bench")
 BATCHES = ((10_000, 1_000, 0.1), (50_000, 200, 0.4))
 DECISION_SIZES = ((1_000, 200), (50_000, 200), (50_000, 1_000))
 DECISION_US = 50.0
+LOTS = Resources.of(cpus=1_000_000)
+TERMS: dict[str, tuple[type[Allocator], Policy]] = {
+    "each with a guarantee it is under": (
+        DrfAllocator,
+        Policy(frameworks={name: Terms(guarantee=LOTS) for name in map("framework{}".format, range(200))}),
+    ),
+    "each with a limit": (
+        DrfAllocator,
+        Policy(frameworks={name: Terms(limit=LOTS) for name in map("framework{}".format, range(200))}),
+    ),
+    "module priority": (PriorityAllocator, Policy()),
+    "module lottery": (LotteryAllocator, Policy()),
+}
+"""What an operator may ask for beside plain DRF: a decision must not cost more for it."""
 MEMORY_SLAVES, MEMORY_TASKS, MEMORY_MB = 50_000, 100_000, 600.0
 LOOP_ROUNDS = 20
 
@@ -62,6 +80,16 @@ def measure(quick: bool) -> Findings:
             )
         )
     slaves, frameworks, _ = BATCHES[-1]
+    for name, (module, policy) in TERMS.items():
+        decisions = Samples.of(decision(slaves, frameworks, module, policy) for _ in range(1 if quick else 3))
+        findings.rows.append(
+            Row(
+                f"one slave freed, next offer made, {slaves:,} slaves, {frameworks:,} frameworks, {name}",
+                "us",
+                decisions,
+                bound=Bound(DECISION_US, at_least=False),
+            )
+        )
     findings.rows.append(
         Row(f"an empty cycle, {slaves:,} slaves", "us", Samples.of([empty_cycle(slaves, frameworks)]))
     )
@@ -79,10 +107,15 @@ def measure(quick: bool) -> Findings:
 class Cluster:
     """A core with slaves of four cpus and frameworks that want whatever there is."""
 
-    def __init__(self, slaves: int, frameworks: int) -> None:
-        self.core = MasterCore(
-            Settings(batch_window_s=0.0, ping_interval_s=1e9), "M", 1, DrfAllocator(Policy())
-        )
+    def __init__(
+        self,
+        slaves: int,
+        frameworks: int,
+        module: type[Allocator] = DrfAllocator,
+        policy: Policy = Policy(),  # noqa: B008 (it is frozen)
+    ) -> None:
+        settings = Settings(batch_window_s=0.0, ping_interval_s=1e9)
+        self.core = MasterCore(settings, "M", 1, with_entitlements(module(policy), policy))
         self.slaves = [PeerID(b"s%d" % number) for number in range(slaves)]
         self.frameworks = [PeerID(b"f%d" % number) for number in range(frameworks)]
         for number, peer in enumerate(self.slaves):
@@ -149,9 +182,15 @@ def plain_loop(slaves: int) -> dict[int, int]:
     return account
 
 
-def decision(slaves: int, frameworks: int, ends: int = 2_000) -> float:
+def decision(
+    slaves: int,
+    frameworks: int,
+    module: type[Allocator] = DrfAllocator,
+    policy: Policy = Policy(),  # noqa: B008 (it is frozen)
+    ends: int = 2_000,
+) -> float:
     """Microseconds from a task's end to the offer of what it held, in a full cluster: handling its status included."""
-    cluster = Cluster(slaves, frameworks)
+    cluster = Cluster(slaves, frameworks, module, policy)
     placed = cluster.fill(1)[:ends]
     ids = {peer: cluster.core.cluster.peers[peer] for peer, _ in placed}
     events = []
