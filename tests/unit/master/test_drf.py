@@ -131,7 +131,7 @@ def test_roles_share_first_and_then_the_frameworks_within() -> None:
 
 
 def test_a_nested_role_shares_what_its_parent_has() -> None:
-    """`a/x` and `a/y` and the frameworks of `a` itself are three parts of a's half."""
+    """`a/x` and `a/y` and the frameworks of `a` itself are three parts of a's half (Mesos: NestedRoleDRF)."""
     drf = DrfAllocator(Policy.of_weights({"a/x": 2.0}))
     total = pair(800, 800)
     drf.add_total(total)
@@ -175,6 +175,7 @@ def test_the_order_in_which_slaves_and_frameworks_come_does_not_matter() -> None
 
 
 def test_equals_take_turns() -> None:
+    """Mesos: SameShareFairness."""
     drf = allocator(pair(10, 10), A, B)
     order = []
     for _ in range(4):

@@ -64,6 +64,7 @@ def test_offers_of_one_turn_to_one_framework_go_in_one_message() -> None:
 
 
 def test_all_that_is_free_goes_to_the_framework_with_the_lowest_share() -> None:
+    """Mesos: UnreservedDRF."""
     cluster = ClusterHarness()
     rich, poor = cluster.framework("rich"), cluster.framework("poor")
     cluster.slave("cpus=4,mem=4G")
@@ -108,6 +109,7 @@ def test_a_refused_slave_is_offered_again_when_the_refusal_expires() -> None:
 
 
 def test_a_tiny_refusal_still_binds_in_the_same_turn() -> None:
+    """Mesos: SmallOfferFilterTimeout."""
     cluster, framework, (offer,) = two_cpu()
     framework.decline(offer, refuse_seconds=0.001)
     cluster.assert_nothing_else_sent()

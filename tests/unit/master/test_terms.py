@@ -38,6 +38,7 @@ def take_one_cpu_at_a_time(cluster: ClusterHarness, *frameworks: FrameworkPeer, 
 
 
 def test_a_weight_that_was_changed_decides_what_is_offered_from_then_on() -> None:
+    """Mesos: UpdateWeight."""
     cluster = cluster_with()
     cluster.slave("cpus=30,mem=1G")
     one, two = cluster.framework("one", role="one"), cluster.framework("two", role="two")
