@@ -62,7 +62,7 @@ def measure(quick: bool) -> Findings:
         base = Path(folder)
         text = generate(base / "text", size)
         ours, pipelines = [], []
-        for _ in range(2 if quick else 1):
+        for _ in range(2 if quick else 3):
             pipelines.append(_rate(text, lambda: pipeline(text, base)))
             ours.append(_rate(text, lambda: offerd(cluster.address, text, base)))
             _compare(base)
