@@ -20,8 +20,9 @@ from typing import Any
 
 import offerd
 from offerd import BadInput, OfferdError
+from offerd_frameworks.mapreduce.failures import TransferError
 from offerd_frameworks.mapreduce.splits import Piece, Place, Split, input_files, split_files
-from offerd_frameworks.mapreduce.transfer import Server, TransferError
+from offerd_frameworks.mapreduce.transfer import Server
 
 MANIFEST = "manifest.json"
 UPLOADS = 4

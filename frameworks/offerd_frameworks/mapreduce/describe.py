@@ -12,8 +12,8 @@ from offerd_frameworks.mapreduce.task import VARIABLE, pack
 from offerd_frameworks.mapreduce.work import Attempt, JobState, Kind
 
 EXECUTOR_ID = "mapreduce"
-LEAST_SORT_BYTES = 8 << 20
-MOST_SORT_BYTES = 16 << 20
+LEAST_SORT_BYTES = 4 << 20
+MOST_SORT_BYTES = 8 << 20
 """More does not sort faster, but slower: what fits into the processor's caches is quick, and so is merging the rest."""
 RUN = 'exec "$OFFERD_PYTHON" -m offerd_frameworks.mapreduce.task'
 CLEAN = "rm -rf -- ../{job}.*/output ../{job}.*/index ../{job}.*/segment-* ../../files-job-{job}"

@@ -21,12 +21,13 @@ from typing import Self
 import offerd
 from offerd_frameworks.mapreduce import blocks
 from offerd_frameworks.mapreduce.describe import EXECUTOR_ID, Describer
+from offerd_frameworks.mapreduce.failures import TransferError
 from offerd_frameworks.mapreduce.job import DATA_PREFIX, Job
 from offerd_frameworks.mapreduce.output import OutputDirectory
 from offerd_frameworks.mapreduce.progress import Progress, Summary
 from offerd_frameworks.mapreduce.scheduler import MapReduceScheduler, Running
 from offerd_frameworks.mapreduce.splits import Split, input_files, split_files
-from offerd_frameworks.mapreduce.transfer import Server, TransferError
+from offerd_frameworks.mapreduce.transfer import Server
 
 BACKGROUND_THREADS = 8
 TICK_S = 0.2

@@ -10,13 +10,14 @@ from typing import Any
 from offerd_frameworks.mapreduce import ranges
 from offerd_frameworks.mapreduce.streaming import (
     Reporter,
+    Scan,
     Stage,
-    count_lines,
     feed,
-    has_tabs,
     job_environment,
     pass_on,
+    pipe,
     read_first,
+    scan,
     sort_environment,
     sort_words,
 )
@@ -33,22 +34,22 @@ SAMPLES = 100
 def run(task: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Do it in the current directory; what the framework wants to know of it."""
     source = open_source(task)
-    with_tabs = False
     if task["reduces"]:
-        with_tabs = _map_and_sort(task, reporter, source)
+        output = _map_and_sort(task, reporter, source)
     else:
-        with open(OUTPUT, "wb") as output:
-            _map(task, reporter, source, output.fileno())
+        with open(OUTPUT, "wb") as file:
+            _map(task, reporter, source, file.fileno())
+        output = scan(OUTPUT)
     size = os.stat(OUTPUT).st_size
     report: dict[str, Any] = {
         "output_bytes": size,
-        "output_records": count_lines(OUTPUT),
+        "output_records": output.lines,
         "input_bytes": sum(length for _, _, length, _ in task["pieces"]),
         "input_records": sum(
-            count_lines(source.path_of(piece), piece[3], piece[2]) for piece in task["pieces"]
+            scan(source.path_of(piece), piece[3], piece[2]).lines for piece in task["pieces"]
         ),
         "read": source.how,
-        "tabs": with_tabs,
+        "tabs": output.has_tabs,
     }
     source.close()
     if task["reduces"]:
@@ -56,9 +57,9 @@ def run(task: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     return report
 
 
-def _map_and_sort(task: dict[str, Any], reporter: Reporter, source: Source) -> bool:
-    """`mapper | sort`, or with a combiner `mapper | sort | combiner | sort`. Returns whether any line has a TAB."""
-    from_mapper, mapped = os.pipe()
+def _map_and_sort(task: dict[str, Any], reporter: Reporter, source: Source) -> Scan:
+    """`mapper | sort`, or with a combiner `mapper | sort | combiner | sort`. Returns what there is now."""
+    from_mapper, mapped = pipe()
     sorting = Sorting(task, reporter, from_mapper)
     thread = threading.Thread(target=sorting.run)
     thread.start()
@@ -68,15 +69,15 @@ def _map_and_sort(task: dict[str, Any], reporter: Reporter, source: Source) -> b
         os.close(mapped)
         thread.join()
     sorting.finish()
-    with_tabs = has_tabs(OUTPUT)
-    if with_tabs and not sorting.by_key:
+    found = scan(OUTPUT)
+    if found.has_tabs and not sorting.by_key:
         # The beginning did not look like it.
         os.rename(OUTPUT, UNSORTED)
         with open(UNSORTED, "rb") as lines, open(OUTPUT, "wb") as output:
             words = sort_words(task["sort_bytes"], by_key=True)
             Stage("sort", words, sort_environment(), reporter, lines, output).wait()
         os.unlink(UNSORTED)
-    return with_tabs
+    return found
 
 
 class Sorting:
@@ -102,7 +103,7 @@ class Sorting:
     def _start_and_pass_on(self) -> None:
         first = read_first(self._source)
         self.by_key = b"\t" in first
-        into_sort, unsorted = os.pipe()
+        into_sort, unsorted = pipe()
         with open(OUTPUT, "wb") as output:
             if self._task["combiner"]:
                 self._with_combiner(into_sort, output.fileno())
@@ -120,8 +121,8 @@ class Sorting:
 
     def _with_combiner(self, source: int, output: int) -> None:
         """A combiner is to keep keys and their order, but nobody has to trust it."""
-        into_combiner, sorted_once = os.pipe()
-        into_last, combined = os.pipe()
+        into_combiner, sorted_once = pipe()
+        into_last, combined = pipe()
         environment = job_environment(self._task["job"], self._task["environment"])
         self._sort(source, sorted_once, self.by_key)
         self._stages.append(
@@ -167,7 +168,7 @@ def _run_mapper(
             os.lseek(file.fileno(), offset, os.SEEK_SET)  # to the end of the file: the mapper reads it itself
             Stage("mapper", task["mapper"], environment, reporter, file.fileno(), output).wait()
             return
-        reading, writing = os.pipe()
+        reading, writing = pipe()
         mapper = Stage("mapper", task["mapper"], environment, reporter, reading, output)
         os.close(reading)
         feeder = threading.Thread(target=feed, args=(file.fileno(), writing, offset, length))

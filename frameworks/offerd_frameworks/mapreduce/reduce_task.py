@@ -9,26 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from offerd_frameworks.mapreduce import ranges
+from offerd_frameworks.mapreduce.failures import TransferError, Unfetchable
 from offerd_frameworks.mapreduce.map_task import INDEX, OUTPUT
 from offerd_frameworks.mapreduce.streaming import (
     Reporter,
     Stage,
-    count_lines,
     job_environment,
     merge_words,
+    pipe,
+    scan,
     sort_environment,
 )
-from offerd_frameworks.mapreduce.transfer import Server, TransferError
+from offerd_frameworks.mapreduce.transfer import Server
 
 FETCHERS = 4
-
-
-class Unfetchable(Exception):
-    """These maps' outputs cannot be had any more: the maps are to be run again."""
-
-    def __init__(self, maps: list[int], why: str) -> None:
-        super().__init__(why)
-        self.maps = maps
 
 
 def run(task: dict[str, Any], reporter: Reporter, progress: Callable[..., None]) -> dict[str, Any]:
@@ -37,7 +31,7 @@ def run(task: dict[str, Any], reporter: Reporter, progress: Callable[..., None])
     segments = shuffle.fetch()
     progress("reduce", shuffle.local_bytes + shuffle.remote_bytes)
     with open(OUTPUT, "wb") as output:
-        reading, merged = os.pipe()
+        reading, merged = pipe()
         environment = job_environment(task["job"], task["environment"])
         reducer = Stage("reducer", task["reducer"], environment, reporter, reading, output)
         os.close(reading)
@@ -56,7 +50,7 @@ def run(task: dict[str, Any], reporter: Reporter, progress: Callable[..., None])
         os.unlink(segment)
     return {
         "output_bytes": os.stat(OUTPUT).st_size,
-        "output_records": count_lines(OUTPUT),
+        "output_records": scan(OUTPUT).lines,
         "shuffled_local_bytes": shuffle.local_bytes,
         "shuffled_remote_bytes": shuffle.remote_bytes,
     }

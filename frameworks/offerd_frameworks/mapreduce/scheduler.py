@@ -18,13 +18,14 @@ from typing import Any
 import offerd
 from offerd import Offer, Reason, Resources, TaskState, TaskStatus
 from offerd_frameworks.mapreduce.describe import CLEAN_RESOURCES, Describer, cleaning
+from offerd_frameworks.mapreduce.failures import TransferError
 from offerd_frameworks.mapreduce.job import Job
 from offerd_frameworks.mapreduce.output import OutputDirectory
 from offerd_frameworks.mapreduce.planner import Planner, Room
 from offerd_frameworks.mapreduce.progress import Progress, Summary, progress_of, summary_of
 from offerd_frameworks.mapreduce.splits import Split
 from offerd_frameworks.mapreduce.task import PROGRESS, REPORT
-from offerd_frameworks.mapreduce.transfer import Server, TransferError
+from offerd_frameworks.mapreduce.transfer import Server
 from offerd_frameworks.mapreduce.work import Attempt, JobState, Kind, Output, Phase, Rules
 
 log = logging.getLogger("offerd.mapreduce")

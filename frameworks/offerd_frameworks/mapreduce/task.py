@@ -14,10 +14,10 @@ import time
 import zlib
 from typing import Any
 
-from offerd_frameworks.mapreduce import map_task, reduce_task
-from offerd_frameworks.mapreduce.streaming import CommandFailed, Reporter
+from offerd_frameworks.mapreduce import map_task
+from offerd_frameworks.mapreduce.failures import CommandFailed, TransferError, Unfetchable
+from offerd_frameworks.mapreduce.streaming import Reporter
 from offerd_frameworks.mapreduce.task_input import fetch_first
-from offerd_frameworks.mapreduce.transfer import TransferError
 
 VARIABLE = "OFFERD_MAPREDUCE_TASK"
 REPORT = "report.json"
@@ -62,13 +62,14 @@ def main() -> int:
     began = time.monotonic()
     try:
         _place_files(task)
-        report = (
-            map_task.run(task, reporter)
-            if task["kind"] == "map"
-            else reduce_task.run(task, reporter, Progress(reporter))
-        )
+        if task["kind"] == "map":
+            report = map_task.run(task, reporter)
+        else:
+            from offerd_frameworks.mapreduce import reduce_task  # a map does without
+
+            report = reduce_task.run(task, reporter, Progress(reporter))
         status = 0
-    except reduce_task.Unfetchable as error:
+    except Unfetchable as error:
         report = {"error": str(error), "unfetchable": error.maps}
         status = EXIT_UNFETCHABLE
     except (CommandFailed, TransferError, OSError) as error:

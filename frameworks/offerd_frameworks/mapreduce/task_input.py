@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from offerd_frameworks.mapreduce.transfer import Server, TransferError
+from offerd_frameworks.mapreduce.failures import TransferError
 
 COPY = "input"
 
@@ -52,6 +52,9 @@ def open_source(task: dict[str, Any]) -> Source:
 
 def fetch_first(addresses: list[str], path: str, target: str) -> None:
     """Copy a file from the first server that has it. Raises `TransferError`."""
+    # Not before it is needed: Python's HTTP takes a good part of a short task's time to import.
+    from offerd_frameworks.mapreduce.transfer import Server
+
     why = f"nobody has {path}"
     for address in addresses:
         try:

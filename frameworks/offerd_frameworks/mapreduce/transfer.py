@@ -1,6 +1,6 @@
 """Files to and from the slaves' file servers, by plain HTTP: what tasks on slaves and the framework's own side both use.
 
-Nothing but the standard library is imported: a task starts with this.
+Only imported by a task that has to ask another host: Python's HTTP takes a good part of a short task's time to import.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
+from offerd_frameworks.mapreduce.failures import TransferError
+
 TIMEOUT_S = 20.0
 PAUSES_S = (0.1, 0.3, 0.6, 1.0, 2.0)
 """Between the tries of one request: four seconds in all, long enough for a slave that is started again."""
 CHUNK_BYTES = 1 << 20
-
-
-class TransferError(Exception):
-    """A file cannot be had or placed, also after some tries. One line for people."""
 
 
 class Server:

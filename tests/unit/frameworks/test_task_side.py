@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from offerd_frameworks.mapreduce.failures import TransferError
 from offerd_frameworks.mapreduce.functions import Functions, run_map, run_reduce
-from offerd_frameworks.mapreduce.streaming import Reporter, count_lines, job_environment
-from offerd_frameworks.mapreduce.transfer import Server, TransferError
+from offerd_frameworks.mapreduce.streaming import Reporter, job_environment, scan
+from offerd_frameworks.mapreduce.transfer import Server
 
 
 def test_reporter_lines_count_and_everything_else_is_passed_on() -> None:
@@ -42,7 +43,7 @@ def test_commands_find_the_names_of_before_hadoop_2(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(("content", "lines"), [(b"", 0), (b"a\nb\n", 2), (b"a\nb", 2)])
 def test_lines_are_counted_also_without_an_end(tmp_path: Path, content: bytes, lines: int) -> None:
     (tmp_path / "f").write_bytes(content)
-    assert count_lines(str(tmp_path / "f")) == lines
+    assert scan(str(tmp_path / "f")).lines == lines
 
 
 class Flaky(BaseHTTPRequestHandler):

@@ -1,0 +1,19 @@
+"""How a task of a job fails."""
+
+from __future__ import annotations
+
+
+class CommandFailed(Exception):
+    """A command of the job ended badly; one line for people."""
+
+
+class TransferError(Exception):
+    """A file cannot be had or placed, also after some tries. One line for people."""
+
+
+class Unfetchable(Exception):
+    """These maps' outputs cannot be had any more: the maps are to be run again."""
+
+    def __init__(self, maps: list[int], why: str) -> None:
+        super().__init__(why)
+        self.maps = maps
