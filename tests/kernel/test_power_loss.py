@@ -60,8 +60,11 @@ def record(number: int) -> StatusAcknowledged:
     return StatusAcknowledged(FrameworkID(f"F-{number}"), padding)
 
 
-def run(*words: str | Path) -> None:
-    subprocess.run(words, check=True, timeout=60, capture_output=True)
+def run(*words: str | Path) -> str:
+    """What it prints."""
+    done = subprocess.run(words, timeout=60, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{words}: {done.stderr}"
+    return done.stdout.strip()
 
 
 class Disk:
@@ -75,12 +78,18 @@ class Disk:
         return f"0 {SECTORS} flakey {self.loop} 0 {up_s} {down_s}"
 
     def create(self) -> None:
-        run("dmsetup", "create", NAME, "--noudevsync", "--noudevrules", "--table", self._table(False))
-        run("mkfs.ext4", "-q", f"/dev/mapper/{NAME}")
+        run("dmsetup", "create", NAME, "--table", self._table(False))
+        run("mkfs.ext4", "-q", self._device)
         self.mount()
 
+    @property
+    def _device(self) -> str:
+        # The kernel's own name for it: one in /dev/mapper is udev's to make, if there is one.
+        minor = run("dmsetup", "info", "-c", "--noheadings", "-o", "minor", NAME)
+        return f"/dev/dm-{minor}"
+
     def mount(self) -> None:
-        run("mount", f"/dev/mapper/{NAME}", self.mount_point)
+        run("mount", self._device, self.mount_point)
 
     def cut(self) -> None:
         """From now on nothing reaches the device. (`--nolockfs`: the file system is not brought to the disk before.)"""
@@ -95,7 +104,7 @@ class Disk:
     def _load(self, drops_writes: bool) -> None:
         run("dmsetup", "load", NAME, "--table", self._table(drops_writes))
         run("dmsetup", "suspend", "--nolockfs", NAME)
-        run("dmsetup", "resume", "--noudevsync", "--noudevrules", NAME)
+        run("dmsetup", "resume", NAME)
 
 
 @contextmanager
@@ -107,10 +116,8 @@ def disk() -> Iterator[Disk]:
         mount_point.mkdir()
         with image.open("wb") as file:
             file.truncate(SECTORS * 512)
-        found = subprocess.run(
-            ["losetup", "--find", "--show", image], check=True, capture_output=True, text=True
-        )
-        made = Disk(found.stdout.strip(), mount_point)
+        loop = run("losetup", "--find", "--show", image)
+        made = Disk(loop, mount_point)
         try:
             made.create()
             yield made
