@@ -6,6 +6,7 @@ the kernel's part of it; and an HTTP server beside a task of 256 processes that 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -21,11 +22,12 @@ from figures import Bound, Findings, Row, Samples, beside  # noqa: E402
 from helpers.guest import Guest, GuestFailed, host_has_v2, missing  # noqa: E402
 from helpers.kernel_bed import KernelBed, kernel_bed, leaf, wait_until  # noqa: E402
 from offerd.ids import TaskID  # noqa: E402
-from offerd.messages import CommandInfo, TaskState  # noqa: E402
+from offerd.messages import CommandInfo  # noqa: E402
 
 GUEST_LIMIT_S = 600.0
 PROCESSES = 100
 SPINNERS = 256
+HTTP_RUNS = 3
 SERVER = """
 import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -55,8 +57,11 @@ def measure(quick: bool) -> Findings:
             Samples.of(found["isolated_http_ms"]), Samples.of(found["isolated_alone_ms"]), "alone",
             beside(found["isolated_http_ms"], found["isolated_alone_ms"]),
             Bound(1.10, at_least=False, of_ratio=True)),
+        Row("... of which server and client wait for a processor", "ms",
+            Samples.of(found["isolated_waited_ms"])),
         Row("the same without isolation", "ms", Samples.of(found["noop_http_ms"]),
             Samples.of(found["noop_alone_ms"]), "alone", beside(found["noop_http_ms"], found["noop_alone_ms"])),
+        Row("... of which server and client wait for a processor", "ms", Samples.of(found["noop_waited_ms"])),
     ]  # fmt: skip
     note = (
         ""
@@ -95,7 +100,7 @@ def _in_place(quick: bool) -> dict[str, list[float]]:
         found["teardown_ms"] = [_teardown_ms(own, f"many-{n}") for n in range(3)]
         found["bare_teardown_ms"] = [_bare_teardown_ms() for _ in range(3)]
         for name, bed in (("isolated", own), ("noop", bare)):
-            found |= _http_ms(bed, name, 30 if quick else 200)
+            found |= _http_ms(bed, name, 30 if quick else 100)
     return found
 
 
@@ -145,23 +150,31 @@ def _bare_teardown_ms() -> float:
 
 
 def _http_ms(bed: KernelBed, name: str, requests: int) -> dict[str, list[float]]:
-    """Means of many requests, one after another: alone, and beside those that spin."""
+    """Means of many requests, one after another: alone, and beside those that spin. And how long, of a request, the server
+    and we had to wait for a processor then: what the kernel's scheduler answers for, whatever the processor is.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = _command(sys.executable, "-S", "-E", "-c", SERVER, str(port))
     bed.framework.run(f"{name}-server", command=server, cpus=1.0, mem="64M", limit_s=None)
     wait_until(lambda: _answers(port), "the server answers")
-    alone = _mean_ms(port, requests)
-    spin = f"for n in $(seq {SPINNERS - 1}); do (while :; do :; done) & done; while :; do :; done"
+    alone = [_mean_ms(port, requests)[0] for _ in range(HTTP_RUNS)]
+    spin = (
+        f"for n in $(seq {SPINNERS - 1}); do (while :; do :; done) & done; echo > ready; while :; do :; done"
+    )
     bed.framework.run(f"{name}-spin", spin, cpus=1.0, mem="256M", limit_s=None, kill_grace_s=0.1)
-    bed.framework.wait(f"{name}-spin", TaskState.RUNNING)
-    time.sleep(3)  # for all of them to have begun
-    beside_spinners = _mean_ms(port, requests)
+    ready = f"containers/*/sandbox/tasks/{name}-spin/ready"
+    wait_until(lambda: list(bed.work_dir.glob(ready)), "all of them have begun", 120.0)
+    found = [_mean_ms(port, requests) for _ in range(HTTP_RUNS)]
     for each in (f"{name}-spin", f"{name}-server"):
         bed.framework.driver.kill_task(TaskID(each))
     for each in (f"{name}-spin", f"{name}-server"):
         bed.framework.wait_end(each)
-    return {f"{name}_alone_ms": [alone], f"{name}_http_ms": [beside_spinners]}
+    return {
+        f"{name}_alone_ms": alone,
+        f"{name}_http_ms": [took_ms for took_ms, _ in found],
+        f"{name}_waited_ms": [waited_ms for _, waited_ms in found],
+    }
 
 
 def _answers(port: int) -> bool:
@@ -172,11 +185,32 @@ def _answers(port: int) -> bool:
     return True
 
 
-def _mean_ms(port: int, requests: int) -> float:
-    started = time.perf_counter()
+def _mean_ms(port: int, requests: int) -> tuple[float, float]:
+    """How long a request takes, and how long server and client wait for a processor in it."""
+    processes = (_listener(port), os.getpid())
+    started, waited_ms = time.perf_counter(), sum(map(_waited_ms, processes))
     for _ in range(requests):
         _request(port)
-    return 1000 * (time.perf_counter() - started) / requests
+    took_ms = 1000 * (time.perf_counter() - started)
+    return took_ms / requests, (sum(map(_waited_ms, processes)) - waited_ms) / requests
+
+
+def _listener(port: int) -> int:
+    """The server's pid: the only process that was told of this port."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(
+            FileNotFoundError, ProcessLookupError, NotADirectoryError
+        ):  # it has just ended
+            if process.joinpath("cmdline").read_bytes().endswith(b"\0%d\0" % port):
+                found.append(int(process.name))
+    (pid,) = found
+    return pid
+
+
+def _waited_ms(pid: int) -> float:
+    """Documentation/scheduler/sched-stats.rst: the second of schedstat's numbers, in nanoseconds."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e6
 
 
 def _request(port: int) -> None:
