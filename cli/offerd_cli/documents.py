@@ -47,6 +47,7 @@ def cluster_document(cluster: Cluster) -> Document:
         "offered": resources_document(cluster.offered),
         "tasks": dict(cluster.tasks),
         "dropped_peers": cluster.dropped_peers,
+        "refused": cluster.refused,
         "wasted_resource_s": dict(cluster.wasted_resource_s),
     }
 

@@ -37,6 +37,7 @@ COMMANDS = {
     "kill": "End tasks.",
     "drain": "End a slave's tasks politely, and the slave.",
     "deactivate": "Offer a slave to nobody; what runs there goes on.",
+    "keys": "Keys for daemons and people.",
     "doctor": "What this host can do, and what mends the rest.",
     "simulate": "Put the master's core beside the paper's figures, in virtual time.",
     "master": "The daemon that makes the offers.",
@@ -48,7 +49,7 @@ SECTIONS = {
     "Start here": ("demo", "local", "doctor"),
     "Work": ("run", "map", "mapreduce", "mpi", "data"),
     "Look": ("status", "slaves", "frameworks", "explain", "tasks", "top", "metrics", "logs", "kill"),
-    "Operate": ("drain", "deactivate"),
+    "Operate": ("drain", "deactivate", "keys"),
     "Daemons": ("master", "slave"),
     "Study": ("simulate",),
 }

@@ -56,6 +56,9 @@ def _of_cluster(cluster: Cluster) -> Iterator[Metric]:
         wasted.add_metric([name], value)
     yield wasted
     yield CounterMetricFamily("offerd_dropped_peers", "Peers that sent nonsense.", cluster.dropped_peers)
+    yield CounterMetricFamily(
+        "offerd_refused", "Handshakes and messages that keys do not allow.", cluster.refused
+    )
 
 
 def _of_slaves(slaves: Sequence[SlaveSummary]) -> Iterator[Metric]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,7 +39,15 @@ class Duration(_FloatParam):
 
 DURATION = Duration()
 
-master_option: Callable[[F], F] = click.option(
+
+def _set_variable(_context: click.Context, option: click.Parameter, value: str | None) -> None:
+    """What connects looks for its keys in the environment: a flag is another way to set it."""
+    if value:
+        assert isinstance(option.envvar, str)
+        os.environ[option.envvar] = value
+
+
+_where_option: Callable[[F], F] = click.option(
     "--master",
     envvar="OFFERD_MASTER",
     default=DEFAULT_MASTER,
@@ -47,6 +56,31 @@ master_option: Callable[[F], F] = click.option(
     metavar="WHERE",
     help="The master, as HOST:PORT, or the ZooKeeper that knows it: zk://HOST:PORT,.../path.",
 )
+_key_option: Callable[[F], F] = click.option(
+    "--key",
+    envvar="OFFERD_KEY",
+    show_envvar=True,
+    expose_value=False,
+    callback=_set_variable,
+    metavar="FILE",
+    help="Our secret key, where the master wants keys.",
+)
+_master_key_option: Callable[[F], F] = click.option(
+    "--master-key",
+    envvar="OFFERD_MASTER_KEY",
+    show_envvar=True,
+    expose_value=False,
+    callback=_set_variable,
+    metavar="KEY",
+    help="The master's public key, or the file of it.",
+)
+
+
+def master_option(command: F) -> F:
+    """Where the master is, and with which keys it is spoken to."""
+    return _where_option(_key_option(_master_key_option(command)))
+
+
 json_option: Callable[[F], F] = click.option(
     "--json", "as_json", is_flag=True, help="One JSON document on stdout, for programs."
 )

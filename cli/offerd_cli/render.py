@@ -206,6 +206,8 @@ def print_status(
         or "none; start one: offerd slave"
     )
     out.print(Text.assemble(("slaves ", "bold"), counted))
+    if cluster.refused:
+        out.print(Text(f"refused {cluster.refused} handshakes and messages by their keys", style="yellow"))
     out.print()
     for name in ("cpus", "mem"):
         total = cluster.total.scalars.get(name, 0)

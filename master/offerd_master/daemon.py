@@ -35,9 +35,18 @@ from offerd.transport import Server, new_context
 from offerd_master.allocation.base import Allocator, load_allocator
 from offerd_master.allocation.policy import Policy
 from offerd_master.core.actions import Action, Drop, LaterEpochSeen, Log, Send
-from offerd_master.core.events import PeerDropped, PeerLost, Received, TermsChanged
+from offerd_master.core.events import (
+    HandshakeRefused,
+    PeerDropped,
+    PeerLost,
+    Received,
+    Signed,
+    TermsChanged,
+)
 from offerd_master.core.master import MasterCore
 from offerd_master.election import Deposed, Election, Leading, Out, StandingBy
+from offerd_master.gate import Gate
+from offerd_master.principals import Principals
 from offerd_master.settings import Settings
 
 DEFAULT_PORT = 5060
@@ -57,8 +66,10 @@ class MasterOptions:
 
     `zookeeper`: stand for election there, and lead only when elected; others are told to come to `advertise_ip` ("" = `ip`,
     or where that is every address, the host's own) and `advertise_port` (0 = the port it listens on).
-    `read_policy`: gives the terms of roles and frameworks anew when SIGHUP asks for it; without, SIGHUP ends the process.
-    `insecure` allows an `ip` other than a loopback one: there are no keys yet, so whoever reaches it may command it.
+    `read_policy`: gives the terms of roles and frameworks anew when SIGHUP asks for it; without (and without `secret`) it ends
+    the process.
+    `secret`: the master's secret key; then only peers whose keys `read_principals` gives are heard, and SIGHUP has these read
+    anew, too. Without, whoever reaches it may command it, and `insecure` allows an `ip` other than a loopback one.
     """
 
     ip: str = "127.0.0.1"
@@ -71,6 +82,8 @@ class MasterOptions:
     advertise_port: int = 0
     settings: Settings = field(default_factory=Settings)
     read_policy: Callable[[], Policy] | None = None
+    secret: str = ""
+    read_principals: Callable[[], Principals] = dict
 
 
 class Master:
@@ -81,15 +94,21 @@ class Master:
         if allocator is None:
             allocator = load_allocator(settings.allocator, settings.policy)
         self._context = new_context()
+        self._gate: Gate | None = None
         try:
-            self._server = Server(self._context, _zmq_address(options), codec.to_master)
+            address = _zmq_address(options)
+            if options.secret:
+                self._gate = Gate(self._context, options.read_principals())
+            self._server = Server(self._context, address, codec.to_master, options.secret)
         except BadInput:
+            if self._gate is not None:
+                self._gate.close()
             self._context.term()
             raise
         self.address = self._server.address.removeprefix("tcp://")
         self._settings, self._allocator = settings, allocator
-        self._read_policy = options.read_policy
-        self._policy_is_old = False
+        self._read_policy, self._read_principals = options.read_policy, options.read_principals
+        self._terms_are_old = False
         self._election: Election | None = None
         self._lease_until = math.inf
         self._dropped: OrderedDict[PeerID, None] = OrderedDict()
@@ -99,6 +118,10 @@ class Master:
         self._poller = zmq.Poller()
         self._poller.register(self._server.socket, zmq.POLLIN)
         self._poller.register(self._wake_in, zmq.POLLIN)
+        if self._gate is not None:
+            self._gate.watch(self._server.socket)
+            for asked in self._gate.sockets():
+                self._poller.register(asked, zmq.POLLIN)
         self._stopping = False
         self._pacer = Pacer()
         if options.zookeeper is None:
@@ -118,9 +141,9 @@ class Master:
         self._stopping = True
         self._wake()
 
-    def reread_policy(self) -> None:
+    def reread_terms(self) -> None:
         """Do so after the turn it is in (or when it comes to lead); may be called from a signal handler."""
-        self._policy_is_old = True
+        self._terms_are_old = True
         self._wake()
 
     def run(self) -> None:
@@ -136,7 +159,7 @@ class Master:
                 self._sleep_off_wakes()
             if self._election is not None:
                 self._look_at_lease(self._election)
-            if self._policy_is_old:
+            if self._terms_are_old:
                 self._change_terms()
             self._pacer.collect(self.core.cluster.tasks_running, self.core.cluster.tasks_ended)
             self._turn()
@@ -144,6 +167,8 @@ class Master:
     def close(self) -> None:
         if self._election is not None:
             self._election.close()
+        if self._gate is not None:
+            self._gate.close()
         self._server.close()
         self._wake_in.close()
         self._wake_out.close()
@@ -172,14 +197,14 @@ class Master:
         log.info("standing for election at %s", election.address)
         told = ""
         # Slaves and schedulers may learn a little before us that we lead, and they come at once.
-        held: deque[tuple[float, PeerID, list[codec.ToMaster] | BadMessage]] = deque(maxlen=MAX_HELD)
+        held: deque[tuple[float, PeerID, list[codec.ToMaster] | BadMessage, str]] = deque(maxlen=MAX_HELD)
         while not self._stopping:
             place = election.place
             if isinstance(place, Leading):
                 self._lease_until = place.until
                 self._lead(place.epoch)
-                for _, peer, batch in held:
-                    self._receive(peer, batch)
+                for _, peer, batch, key in held:
+                    self._receive(peer, batch, key)
                 return
             assert isinstance(place, StandingBy)  # who never led cannot be out
             if place.leader != told:
@@ -192,8 +217,11 @@ class Master:
                 continue
             self._poller.poll(int(HOLD_S * 1000) if held else None)
             self._sleep_off_wakes()
+            if self._gate is not None:
+                for who in filter(None, self._gate.turn()):
+                    log.warning("refused %s", one_line(who))
             now = time.monotonic()
-            held += ((now, peer, batch) for peer, batch in self._server.drain())
+            held += ((now, peer, batch, self._server.key) for peer, batch in self._server.drain())
             while held and now >= held[0][0] + HOLD_S:
                 self._server.send(held.popleft()[1], NotLeading(told))
             self._server.flush()
@@ -222,8 +250,14 @@ class Master:
 
     def _change_terms(self) -> None:
         """What cannot be read changes nothing."""
-        self._policy_is_old = False
-        assert self._read_policy is not None
+        self._terms_are_old = False
+        if self._gate is not None:
+            try:
+                self._gate.change(self._read_principals())
+            except BadInput as error:
+                log.warning("the old keys are still authorized: %s", one_line(str(error)))
+        if self._read_policy is None:
+            return
         try:
             settings = replace(self._settings, policy=self._read_policy())
             allocator = load_allocator(settings.allocator, settings.policy)
@@ -245,23 +279,41 @@ class Master:
 
     def _turn(self) -> None:
         core = self.core
+        if self._gate is not None:
+            for who in self._gate.turn():
+                self._perform(core.handle(HandshakeRefused(who), time.monotonic()))
         for peer, batch in self._server.drain():
-            self._receive(peer, batch)
+            self._receive(peer, batch, self._server.key)
         self._perform(core.tick(time.monotonic()))
         while gone := self._server.flush(self.epoch):
             now = time.monotonic()
             for peer in gone:
                 self._perform(core.handle(PeerLost(peer), now))
 
-    def _receive(self, peer: PeerID, batch: list[codec.ToMaster] | BadMessage) -> None:
+    def _receive(self, peer: PeerID, batch: list[codec.ToMaster] | BadMessage, key: str) -> None:
         if peer in self._dropped:
             return
         if isinstance(batch, BadMessage):
             self._drop(peer, str(batch))
             return
         core, now = self.core, time.monotonic()
+        if self._gate is not None:
+            self._receive_signed(peer, batch, key, self._gate)
+            return
         for message in batch:
             self._perform(core.handle(Received(peer, message), now))
+            if peer in self._dropped:
+                return
+
+    def _receive_signed(self, peer: PeerID, batch: list[codec.ToMaster], key: str, gate: Gate) -> None:
+        who = gate.principals.get(key)
+        if who is None:
+            self._perform(self.core.handle(HandshakeRefused(""), time.monotonic()))
+            self._drop(peer, f"its key {key} is not authorized any more")
+            return
+        now = time.monotonic()
+        for message in batch:
+            self._perform(self.core.handle(Signed(peer, message, who), now))
             if peer in self._dropped:
                 return
 
@@ -302,14 +354,14 @@ def run_master(options: MasterOptions) -> int:
     def stop(number: int, frame: FrameType | None) -> None:
         master.stop()
 
-    def reread_policy(number: int, frame: FrameType | None) -> None:
-        master.reread_policy()
+    def reread_terms(number: int, frame: FrameType | None) -> None:
+        master.reread_terms()
 
     # A signal must also end the wait inside zmq_poll, which the interpreter's handler alone would not.
     wakeup_before = signal.set_wakeup_fd(master.wakeup_fd, warn_on_full_buffer=False)
     handlers: dict[int, Callable[[int, FrameType | None], None]] = {signal.SIGTERM: stop, signal.SIGINT: stop}
-    if options.read_policy is not None:
-        handlers[signal.SIGHUP] = reread_policy
+    if options.read_policy is not None or options.secret:
+        handlers[signal.SIGHUP] = reread_terms
     handlers_before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         if options.address_file is not None:
@@ -367,10 +419,10 @@ def _zmq_address(options: MasterOptions) -> str:
         raise BadInput(
             f"{options.ip!r} is no IPv4 address; write one of this host's, as in 127.0.0.1"
         ) from None
-    if not address.is_loopback and not options.insecure:
+    if not address.is_loopback and not options.insecure and not options.secret:
         raise BadInput(
             f"refusing to listen on {ip} without keys: whoever reaches it may run commands on every slave; "
-            "stay on 127.0.0.1, or say --insecure"
+            "stay on 127.0.0.1, give it keys (--key, --authorized), or say --insecure"
         )
     if not 0 <= options.port < 65536:
         raise BadInput(f"{options.port} is no port; choose one from 0 to 65535")

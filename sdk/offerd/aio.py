@@ -20,6 +20,7 @@ import zmq
 from offerd import codec
 from offerd.errors import FrameworkError, OfferdError
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
+from offerd.keys import keys_of_environment
 from offerd.leader import SCHEME, master_address, unreachable
 from offerd.master_client import MasterClient
 from offerd.messages import FrameworkInfo, GuaranteedShare, Offer, TaskStatus
@@ -119,6 +120,7 @@ class AsyncSchedulerDriver(Orders):
     ) -> None:
         self.scheduler = scheduler
         self.address = master_address(master)
+        self._keys = keys_of_environment()
         self._set_framework(framework)
         self._core.finds_leader = self.address.startswith(SCHEME)
         self._core.stands_by = stands_by
@@ -238,7 +240,7 @@ class AsyncSchedulerDriver(Orders):
     async def _live(self) -> None:
         context = new_context()
         try:
-            self._client = MasterClient(context, self.address, codec.to_scheduler)
+            self._client = MasterClient(context, self.address, codec.to_scheduler, self._keys)
             try:
                 await self._take_turns()
             except BaseException:

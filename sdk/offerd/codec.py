@@ -51,7 +51,15 @@ ToExecutor = Union[
     m.NotRegistered,
 ]
 ToOperator = Union[
-    om.Cluster, om.Slaves, om.Frameworks, om.Tasks, om.Done, om.Waiting, om.Explanation, m.NotLeading
+    om.Cluster,
+    om.Slaves,
+    om.Frameworks,
+    om.Tasks,
+    om.Done,
+    om.Waiting,
+    om.Explanation,
+    om.NotAuthorized,
+    m.NotLeading,
 ]
 
 M = TypeVar("M")

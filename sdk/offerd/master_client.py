@@ -8,6 +8,7 @@ import zmq
 
 from offerd.codec import Codec
 from offerd.detector import LeaderDetector
+from offerd.keys import Keys
 from offerd.leader import SCHEME, parse_zookeeper
 from offerd.transport import Client
 
@@ -19,9 +20,15 @@ class MasterClient(Client[M]):
     leader by its descriptor, and `follow` moves there.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], master: str, codec: Codec[M]) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        master: str,
+        codec: Codec[M],
+        keys: Keys | None = None,
+    ) -> None:
         in_zookeeper = master.startswith(SCHEME)
-        super().__init__(context, "" if in_zookeeper else master, codec, monitored=True)
+        super().__init__(context, "" if in_zookeeper else master, codec, monitored=True, keys=keys)
         self.detector = LeaderDetector(parse_zookeeper(master)) if in_zookeeper else None
 
     def follow(self) -> bool:

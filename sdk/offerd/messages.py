@@ -98,6 +98,7 @@ class Reason(StrEnum):
     FAILOVER_TIMEOUT = "FAILOVER_TIMEOUT"  # no scheduler of it came back in time
     SLAVE_INVALID = "SLAVE_INVALID"  # its hello cannot be used: no resources, ids that are none
     PROTOCOL_TOO_OLD = "PROTOCOL_TOO_OLD"
+    NOT_AUTHORIZED = "NOT_AUTHORIZED"  # the owner of this key may not be or do this
     EPOCH_TOO_OLD = "EPOCH_TOO_OLD"
     MASTER_STANDS_BY = "MASTER_STANDS_BY"
 

@@ -14,6 +14,7 @@ from offerd import codec
 from offerd.detector import find_leader
 from offerd.errors import BadInput, OfferdError
 from offerd.ids import FrameworkID, SlaveID, TaskID
+from offerd.keys import keys_of_environment
 from offerd.leader import SCHEME, master_address, parse_zookeeper, unreachable
 from offerd.messages import Message, NotLeading
 from offerd.operator_messages import (
@@ -30,6 +31,7 @@ from offerd.operator_messages import (
     GetSlaves,
     GetTasks,
     KillAnyTask,
+    NotAuthorized,
     Slaves,
     SlaveSummary,
     Tasks,
@@ -65,6 +67,7 @@ class OperatorClient:
     def __init__(self, master: str | None = None, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self.address = master_address(master)
         self.timeout_s = timeout_s
+        self._keys = keys_of_environment()
         self._context = new_context()
         self._client: Client[codec.ToOperator] | None = None
 
@@ -96,9 +99,13 @@ class OperatorClient:
                 for answer in answers:
                     if type(answer) is expected:
                         return answer
+                    if isinstance(answer, NotAuthorized):
+                        raise OfferdError(f"the master refuses: {answer.message}")
                     if isinstance(answer, NotLeading):
                         client.close()
-                        self._client = Client(self._context, answer.leader, codec.to_operator)
+                        self._client = Client(
+                            self._context, answer.leader, codec.to_operator, keys=self._keys
+                        )
                         return self.ask(message, deadline - time.monotonic())
             if client.bad_frames:
                 raise OfferdError(
@@ -117,7 +124,7 @@ class OperatorClient:
                 address = find_leader(parse_zookeeper(address), deadline - time.monotonic())
                 if not address:
                     raise OfferdError(unreachable(self.address))
-            self._client = Client(self._context, address, codec.to_operator)
+            self._client = Client(self._context, address, codec.to_operator, keys=self._keys)
         return self._client
 
     def cluster(self) -> Cluster:

@@ -167,6 +167,7 @@ class Cluster(Message, frozen=True):
     dropped_peers: int = 0
     allocator: str = ""
     wasted_resource_s: dict[str, float] = {}  # resource name -> amount x seconds lost to time-outs
+    refused: int = 0  # handshakes and messages that keys do not allow
 
 
 class Slaves(Message, frozen=True):
@@ -220,3 +221,9 @@ class Explanation(Message, frozen=True):
     being_revoked: int = 0  # tasks of its own that have notice
     causes: list[Cause] = []
     problem: str = ""
+
+
+class NotAuthorized(Message, frozen=True):
+    """The owner of this key may not ask or order this; `message` says why."""
+
+    message: str

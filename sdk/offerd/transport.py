@@ -16,6 +16,7 @@ import zmq
 from offerd.codec import MAX_FRAME_BYTES, Codec, frames
 from offerd.errors import BadInput, BadMessage, MessageTooLarge
 from offerd.ids import PeerID
+from offerd.keys import Keys, public_of
 from offerd.link import LinkMonitor
 from offerd.messages import Message
 
@@ -65,11 +66,13 @@ class Client(Generic[M]):
         codec: Codec[M],
         *,
         monitored: bool = False,
+        keys: Keys | None = None,
     ) -> None:
         """Connect; to nobody yet if the address is empty. `monitored`: `link` tells of the connection, from the very
-        first one on.
+        first one on. With `keys` only to who has the secret to their `master`.
         """
         self._context = context
+        self._keys = keys
         self._is_monitored = monitored
         self._codec = codec
         self._outgoing: list[Message] = []
@@ -81,6 +84,11 @@ class Client(Generic[M]):
         self.address = address
         self.socket = self._context.socket(zmq.DEALER)
         _configure(self.socket)
+        if self._keys is not None:
+            secret, server = self._keys
+            self.socket.setsockopt(zmq.CURVE_SECRETKEY, secret.encode())
+            self.socket.setsockopt(zmq.CURVE_PUBLICKEY, public_of(secret).encode())
+            self.socket.setsockopt(zmq.CURVE_SERVERKEY, server.encode())
         # Before the connect: on loopback the connection may stand before this line's successor runs.
         self._link = LinkMonitor(self.socket) if self._is_monitored else None
         if not address:
@@ -154,13 +162,24 @@ class Client(Generic[M]):
 class Server(Generic[M]):
     """A ROUTER that peers connect to: the master's, and each slave's for its executors."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, codec: Codec[M]) -> None:
-        """Bind. Raises `BadInput` with one line if the address is taken or cannot be."""
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], address: str, codec: Codec[M], secret: str = ""
+    ) -> None:
+        """Bind. With a `secret` key only peers with keys are heard; which, whoever answers ZAP in `context` decides: be there
+        before. Raises `BadInput` with one line if the address is taken or cannot be.
+        """
         self._codec = codec
+        self._has_key = bool(secret)
+        self.key = ""
+        """Proven public key of who sent what `drain` gave last; empty if this server has none."""
         self.socket = context.socket(zmq.ROUTER)
         _configure(self.socket)
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self.socket.setsockopt(zmq.BACKLOG, BACKLOG)
+        if secret:
+            self.socket.setsockopt(zmq.CURVE_SERVER, 1)
+            self.socket.setsockopt(zmq.CURVE_SECRETKEY, secret.encode())
+            self.socket.setsockopt(zmq.ZAP_DOMAIN, b"offerd")
         try:
             self.socket.bind(address)
         except zmq.ZMQError as error:
@@ -206,7 +225,7 @@ class Server(Generic[M]):
 
     def drain(self) -> Iterator[tuple[PeerID, list[M] | BadMessage]]:
         """Every frame that is there now: its sender, and its messages or what is wrong with it."""
-        recv, decode = self.socket.recv, self._codec.decode
+        recv, decode, has_key = self.socket.recv, self._codec.decode, self._has_key
         for _ in range(DRAIN_LIMIT):
             try:
                 peer = PeerID(recv(zmq.NOBLOCK))
@@ -214,6 +233,8 @@ class Server(Generic[M]):
                 return
             # The parts of one message come together. Not recv_multipart: it asks the socket four times as much.
             frame = recv(zmq.NOBLOCK, copy=False)
+            if has_key:
+                self.key = str(frame.get("User-Id"))
             if frame.more:
                 parts = 1 + len(self.socket.recv_multipart(zmq.NOBLOCK))
                 yield peer, BadMessage(f"{parts} parts where there should be one frame")

@@ -22,6 +22,7 @@ import zmq
 from offerd import codec
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.ids import ContainerID, SlaveID
+from offerd.keys import keys_of_environment
 from offerd.leader import master_address
 from offerd.master_client import MasterClient
 from offerd.messages import Message, Pong, RegisterSlave, SlaveInfo, SlaveUsage
@@ -69,8 +70,10 @@ class SlaveDaemon:
         """Take the work directory, read what is there, bind and connect. Raises `BadInput` with one line."""
         if not options.insecure and not options.ip.startswith(LOOPBACK):
             raise BadInput(
-                f"refusing to listen on {options.ip} without keys; use loopback, or --insecure on a safe network"
+                f"refusing to serve files on {options.ip}: whoever reaches it may read sandboxes and place "
+                "data, as files know no keys; use loopback, or --insecure on a safe network"
             )
+        keys = keys_of_environment()
         self.options = options
         self.workdir = WorkDir(options.work_dir)
         self._isolation, why = choose(options.isolation, self.workdir.path, options.limits)
@@ -88,7 +91,7 @@ class SlaveDaemon:
         self._context = new_context()
         self._endpoint = Endpoint(self._context, self.workdir.sockets / "executors.sock")
         master = master_address(options.master)
-        self._master: MasterClient[Any] = MasterClient(self._context, master, codec.to_slave)
+        self._master: MasterClient[Any] = MasterClient(self._context, master, codec.to_slave, keys)
         self._is_linked = False
         self._drops_told = False  # of this connection
         self._data = DataDirectory(options.data_dir or self.workdir.path / "data")

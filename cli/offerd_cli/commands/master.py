@@ -16,6 +16,18 @@ from offerd_cli.options import DURATION
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=5060, show_default=True, help="0 = a free one."
 )
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The master's secret key: hear only peers with keys (`offerd keys`).",
+)
+@click.option(
+    "--authorized",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML: whose keys these are, and what each may do.",
+)
 @click.option("--insecure", is_flag=True, help="Allow an address that others can reach, without keys.")
 @click.option(
     "--config",
@@ -107,6 +119,8 @@ def command(
     *,
     ip: str,
     port: int,
+    key: Path | None,
+    authorized: Path | None,
     insecure: bool,
     config: MasterFile,
     allocator: str,
@@ -137,19 +151,25 @@ def command(
     offerd slave --master zk://zoo1:2181,zoo2:2181,zoo3:2181/offerd
     A leader that cannot be sure to lead any more ends with status 1: have systemd start it again.
 
-    With --config SIGHUP has the [allocation] table read anew: weights, priorities, guarantees and limits.
+    With --config SIGHUP has the [allocation] table read anew: weights, priorities, guarantees and limits; with --key, the file
+    of the authorized, too.
     """
     if die_with_parent:
         from offerd_cli import parent
 
         parent.die_with_parent()
 
+    from offerd.keys import read_secret
     from offerd.leader import parse_zookeeper
     from offerd.resources import Resources
     from offerd_master.allocation.policy import Policy
     from offerd_master.daemon import MasterOptions, run_master
+    from offerd_master.gate import read_principals
+    from offerd_master.principals import Principals
     from offerd_master.settings import Settings
 
+    if (key is None) != (authorized is None):
+        raise BadInput("--key and --authorized go together: the master's own key, and whose others are heard")
     settings = Settings(
         offer_timeout_s=offer_timeout,
         ping_interval_s=ping_interval,
@@ -167,6 +187,9 @@ def command(
             raise BadInput(f"[allocation]: the module is {allocator}; another one needs a restart")
         return policy(table, weights, priorities, guarantees, limits)
 
+    def principals() -> Principals:
+        return read_principals(authorized) if authorized is not None else {}
+
     if zk_session_timeout < 1:
         raise BadInput("--zk-session-timeout must be a second or more")
     return run_master(
@@ -181,5 +204,7 @@ def command(
             advertise_port=advertise_port,
             settings=settings,
             read_policy=read_policy if config.path is not None else None,
+            secret=read_secret(key) if key is not None else "",
+            read_principals=principals,
         )
     )

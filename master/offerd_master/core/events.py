@@ -7,6 +7,7 @@ import msgspec
 from offerd.ids import PeerID
 from offerd.messages import Message
 from offerd_master.allocation.base import Allocator
+from offerd_master.principals import Principal
 from offerd_master.settings import Settings
 
 
@@ -15,6 +16,20 @@ class Received(msgspec.Struct, frozen=True, gc=False):
 
     peer: PeerID
     message: Message
+
+
+class Signed(msgspec.Struct, frozen=True, gc=False):
+    """The same where peers have keys: the message of a peer that has proved to be `principal`."""
+
+    peer: PeerID
+    message: Message
+    principal: Principal
+
+
+class HandshakeRefused(msgspec.Struct, frozen=True, gc=False):
+    """Somebody wanted a connection and has no key that lets him in. `who`: one line; empty if the log has it already."""
+
+    who: str
 
 
 class PeerLost(msgspec.Struct, frozen=True, gc=False):
@@ -38,4 +53,4 @@ class TermsChanged(msgspec.Struct, frozen=True, gc=False):
     allocator: Allocator
 
 
-Event = Received | PeerLost | PeerDropped | TermsChanged
+Event = Received | Signed | HandshakeRefused | PeerLost | PeerDropped | TermsChanged

@@ -15,6 +15,7 @@ from offerd.ids import PeerID
 from offerd_master.allocation.base import Allocator
 from offerd_master.core import (
     accept,
+    authorization,
     failover,
     frameworks,
     modes,
@@ -28,7 +29,7 @@ from offerd_master.core import (
     waiting,
 )
 from offerd_master.core.actions import Action
-from offerd_master.core.events import Event, PeerLost, Received, TermsChanged
+from offerd_master.core.events import Event, HandshakeRefused, PeerLost, Received, Signed, TermsChanged
 from offerd_master.core.state import Cluster, Framework, Slave, Standby
 from offerd_master.settings import Settings
 
@@ -116,6 +117,13 @@ class MasterCore:
                     return out
             self._from_anyone(event.peer, message, now)
             return out
+        if isinstance(event, Signed):
+            return self._take_signed(event, now)
+        if isinstance(event, HandshakeRefused):
+            c.refused += 1
+            if event.who:
+                c.log(f"refused {event.who}", "warning")
+            return out
         if isinstance(event, TermsChanged):
             terms.change(c, event.settings, event.allocator, now)
             return out
@@ -129,6 +137,14 @@ class MasterCore:
         if type(event) is not PeerLost:
             c.dropped_peers += 1
         return out
+
+    def _take_signed(self, event: Signed, now: float) -> list[Action]:
+        c, who = self.cluster, event.principal
+        if why := authorization.refusal(who, c.peers.get(event.peer), event.message):
+            authorization.refuse(c, event.peer, event.message, who.name, why)
+            return c.out
+        c.principal = who.name
+        return self.handle(Received(event.peer, authorization.with_user(who, event.message)), now)
 
     def _hear(self, sender: Slave | Framework | Standby) -> None:
         if isinstance(sender, Slave):

@@ -49,6 +49,7 @@ def get_cluster(c: Cluster, peer: PeerID, message: om.GetCluster, now: float) ->
         dropped_peers=c.dropped_peers,
         allocator=c.settings.allocator,
         wasted_resource_s=c.wasted_resource_s,
+        refused=c.refused,
     )
     c.send(peer, answer)
 

@@ -310,6 +310,8 @@ class Cluster:
         self.tasks_running = 0
         self.tasks_ended = 0
         self.dropped_peers = 0
+        self.refused = 0  # handshakes and messages that keys do not allow
+        self.principal = ""  # whose the message in hand is, where peers have keys
         self.told_not_registered: set[PeerID] = set()
         self._numbers = {"F": 0, "S": 0, "O": 0}
         self._offer_prefix = f"O-{epoch:x}-"
@@ -326,9 +328,12 @@ class Cluster:
             self.entitlements.forgo_guarantee(framework.framework_id)
 
     def new_id(self, kind: str) -> str:
-        """The next id of a kind (F, S or O): unique also across masters, by the epoch in it."""
+        """The next id of a kind (F or S): unique also across masters, by the epoch in it. Where peers have keys it ends with
+        the name of whoever is being served.
+        """
         self._numbers[kind] = number = self._numbers[kind] + 1
-        return f"{kind}-{self._id_epoch:x}-{number:04d}"
+        owner = f"@{self.principal}" if self.principal else ""
+        return f"{kind}-{self._id_epoch:x}-{number:04d}{owner}"
 
     def new_offer_id(self) -> OfferID:
         """The same for the kind of which there are most."""

@@ -1,0 +1,98 @@
+"""Which messages of which principal are refused, where peers have keys.
+
+The connection has proved the key. What is left to ask: may its owner be this (slave, role, user, operator), and is the id his
+under which he speaks? Ids end with their owner's name (`offerd_master.principals`), so nothing need be remembered.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from offerd import messages as m
+from offerd import operator_messages as om
+from offerd.ids import PeerID
+from offerd.messages import Reason
+from offerd_master.core.state import Cluster, Framework, Slave, Standby
+from offerd_master.principals import Principal
+
+OPEN_TO_FRAMEWORKS = (om.GetCluster, om.GetSlaves)
+"""What whoever has frameworks may ask: offers tell the same."""
+ABOUT_A_FRAMEWORK = (om.GetTasks, om.KillAnyTask, om.ExplainWaiting)
+"""What operators may ask and order of any framework, and its owner of his."""
+OPERATORS_ONLY = (om.GetFrameworks, om.ChangeSlaveMode, om.ExplainFramework)
+
+
+def refusal(who: Principal, sender: Slave | Framework | Standby | None, message: m.Message) -> str:
+    """Why this message is refused, as a line; empty if it is not. `sender`: what its connection is registered as."""
+    kind = type(message)
+    # A hello without an id may speak for the id that its connection has.
+    if sender is not None and not who.owns(_id_of(sender)):
+        return f"this connection is that of {_id_of(sender)}, which was not given to {who.name}"
+    if isinstance(message, m.RegisterSlave):
+        return _slave_refusal(who, message.slave.slave_id)
+    if isinstance(message, m.RegisterFramework):
+        info = message.framework
+        return _framework_refusal(who, info.framework_id, info.role, info.user)
+    if kind in OPEN_TO_FRAMEWORKS:
+        return "" if who.operator or who.roles else _no_operator(kind)
+    if isinstance(message, ABOUT_A_FRAMEWORK):
+        return "" if who.operator or who.owns(message.framework_id) else _no_operator(kind)
+    if kind in OPERATORS_ONLY:
+        return "" if who.operator else _no_operator(kind)
+    # Again with each message: what somebody may be can be taken away.
+    if isinstance(sender, Slave):
+        return _slave_refusal(who, sender.slave_id)
+    if sender is not None:
+        return _framework_refusal(who, sender.framework_id, sender.info.role, sender.info.user)
+    return ""
+
+
+def _id_of(sender: Slave | Framework | Standby) -> str:
+    return sender.slave_id if isinstance(sender, Slave) else sender.framework_id
+
+
+def _slave_refusal(who: Principal, slave_id: str) -> str:
+    if not who.slave:
+        return f"{who.name} may not be a slave"
+    if slave_id and not who.owns(slave_id):
+        return f"slave id {slave_id[:128]} was not given to {who.name}"
+    return ""
+
+
+def _framework_refusal(who: Principal, framework_id: str, role: str, user: str) -> str:
+    if not who.may_have_role(role):
+        return f"{who.name} may not have frameworks of role {role[:64]}"
+    if (user or who.users[0]) not in who.users:
+        return f"{who.name} may not run tasks as user {user[:64]}"
+    if framework_id and not who.owns(framework_id):
+        return f"framework id {framework_id[:128]} was not given to {who.name}"
+    return ""
+
+
+def _no_operator(kind: type) -> str:
+    return f"{kind.__name__} is for operators, or it is about a framework of another's"
+
+
+def with_user(who: Principal, message: m.Message) -> m.Message:
+    """A framework that names no user runs as the first that its principal may."""
+    if isinstance(message, m.RegisterFramework) and not message.framework.user and who.users[0]:
+        info = msgspec.structs.replace(message.framework, user=who.users[0])
+        return msgspec.structs.replace(message, framework=info)
+    return message
+
+
+def refuse(c: Cluster, peer: PeerID, message: m.Message, name: str, why: str) -> None:
+    """Say so, write it down, count it. Who speaks as what he may not be is not listened to any more."""
+    c.refused += 1
+    c.log(f"refused {name}: {why} ({type(message).__name__})", "warning")
+    if isinstance(message, m.RegisterSlave):
+        c.send(peer, m.SlaveRefused(Reason.NOT_AUTHORIZED, why))
+    elif isinstance(message, m.RegisterFramework):
+        c.send(peer, m.FrameworkRefused(Reason.NOT_AUTHORIZED, why))
+    elif isinstance(message, (*OPEN_TO_FRAMEWORKS, *ABOUT_A_FRAMEWORK, *OPERATORS_ONLY)):
+        c.send(peer, om.NotAuthorized(why))
+    else:
+        sender = c.peers.get(peer)
+        said = m.SlaveRefused if isinstance(sender, Slave) else m.FrameworkRefused
+        c.send(peer, said(Reason.NOT_AUTHORIZED, why))
+        c.drop(peer, why)

@@ -1,0 +1,91 @@
+"""The gate of a master with keys: who gets a connection, by the key that he proves to have (ZeroMQ's ZAP, RFC 27).
+
+It is asked by libzmq over a socket of its own, in the master's loop. What it lets in carries the public key with every frame
+(`Server.key`), and what the owner of that key may say is the core's business (`offerd_master.core.authorization`).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import zmq
+from zmq.utils import z85
+
+from offerd.errors import BadInput
+from offerd_master.principals import Principals, parse_principals
+
+MAX_NAMED = 10_000
+"""Strangers that are remembered as named in the log. Others are counted, and named again."""
+
+
+def read_principals(path: Path) -> Principals:
+    """The `--authorized` file. Raises `BadInput` with one line."""
+    try:
+        return parse_principals(tomllib.loads(path.read_text()))
+    except OSError as error:
+        raise BadInput(f"--authorized {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, BadInput) as error:
+        raise BadInput(f"--authorized {path}: {error}") from None
+
+
+class Gate:
+    """Open it before the server it is for, in the same context: without one libzmq lets any key in."""
+
+    def __init__(self, context: zmq.Context[Any], principals: Principals) -> None:
+        self.principals = principals
+        self.socket = context.socket(zmq.REP)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.bind("inproc://zeromq.zap.01")
+        self._monitor: zmq.Socket[Any] | None = None
+        self._watched: zmq.Socket[Any] | None = None
+        self._named: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def watch(self, server: zmq.Socket[Any]) -> None:
+        """Notice also who comes to this socket without any key, or with another master's: of them libzmq asks nobody."""
+        self._watched = server
+        self._monitor = server.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+
+    def sockets(self) -> Iterator[zmq.Socket[Any]]:
+        """To be polled for reading, for `turn`."""
+        yield self.socket
+        if self._monitor is not None:
+            yield self._monitor
+
+    def turn(self) -> Iterator[str]:
+        """Answer what libzmq asks. Yields a line for each handshake refused; an empty one if it was told before."""
+        while self.socket.poll(0):
+            version, request, _, address, _, mechanism, *credentials = self.socket.recv_multipart()
+            key = z85.encode(credentials[0]).decode() if mechanism == b"CURVE" else ""
+            is_known = key in self.principals
+            answer = [b"200", b"", key.encode()] if is_known else [b"400", b"not authorized", b""]
+            self.socket.send_multipart([version, request, *answer, b""])
+            if not is_known:
+                yield self._once(address.decode("ascii", "replace"), key)
+        while self._monitor is not None and self._monitor.poll(0):
+            self._monitor.recv_multipart()
+            yield self._once("", "")
+
+    def _once(self, address: str, key: str) -> str:
+        if (address, key) in self._named:
+            return ""
+        self._named[address, key] = None
+        if len(self._named) > MAX_NAMED:
+            self._named.popitem(last=False)
+        if not key:
+            return "peers without a key, or with the key of another master"
+        return f"a peer at {address}: nobody here has its key {key}"
+
+    def change(self, principals: Principals) -> None:
+        """From now on, also for connections that stand."""
+        self.principals = principals
+        self._named.clear()
+
+    def close(self) -> None:
+        if self._monitor is not None and self._watched is not None:
+            self._watched.disable_monitor()
+            self._monitor.close()
+        self.socket.close()

@@ -1,0 +1,102 @@
+"""Who may do what: the principals of a master's `--authorized` file, one table for each.
+
+    [host7]                      # a slave
+    key = "40 characters"
+    slave = true
+
+    [alice]                      # a person or program with frameworks
+    key = "40 characters"
+    roles = ["science"]          # and all within; "*" is the common one
+    users = ["alice"]            # as whom tasks run; the first where none is named; "" is the slave's own
+
+    [ops]
+    key = "40 characters"
+    operator = true
+
+Ids that a master gives under keys end with `@` and the principal's name. So whose an id is can be told by it alone, also by a
+new master.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from offerd.errors import BadInput
+from offerd.keys import is_public_key, name_fault
+from offerd_master.allocation.policy import paths, role_fault
+
+_KINDS: dict[str, type] = {"key": str, "slave": bool, "operator": bool, "roles": list, "users": list}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """The owner of a key, and what he may be. Roles include those within; `users` may hold "", the slave's own."""
+
+    name: str
+    slave: bool = False
+    operator: bool = False
+    roles: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+
+    def may_have_role(self, role: str) -> bool:
+        return any(path in self.roles for path in paths(role))
+
+    def owns(self, some_id: str) -> bool:
+        """Whether a slave or framework id was given to this principal."""
+        return owner_of(some_id) == self.name
+
+
+Principals = Mapping[str, Principal]
+"""By public key."""
+
+
+def owner_of(some_id: str) -> str:
+    """The name at the end of a slave or framework id; empty if it was given without keys."""
+    return some_id.rpartition("@")[2] if "@" in some_id else ""
+
+
+def parse_principals(tables: Mapping[str, Any]) -> Principals:
+    """The tables of the file. Raises `BadInput` naming what is wrong."""
+    found: dict[str, Principal] = {}
+    for name, table in tables.items():
+        key, principal = _principal(name, table)
+        if key in found:
+            raise BadInput(f"[{name}] and [{found[key].name}] have the same key; give each its own")
+        found[key] = principal
+    return found
+
+
+def _principal(name: str, table: object) -> tuple[str, Principal]:
+    if fault := name_fault(name):
+        raise BadInput(f"[{name[:64]}]: {fault}")
+    if not isinstance(table, dict):
+        raise BadInput(f"{name} must be a table: [{name}]")
+    for entry, value in table.items():
+        if entry not in _KINDS:
+            raise BadInput(f"[{name}]: there is no {entry[:64]!r}; known: {', '.join(_KINDS)}")
+        is_fit = isinstance(value, _KINDS[entry])
+        if not is_fit or (isinstance(value, list) and not all(isinstance(text, str) for text in value)):
+            what = {str: "text", bool: "true or false", list: "a list of texts"}[_KINDS[entry]]
+            raise BadInput(f"[{name}]: {entry} must be {what}")
+    key = table.get("key", "")
+    if not is_public_key(key):
+        raise BadInput(
+            f"[{name}]: the key must be a public one, 40 characters, as `offerd keys new` prints it"
+        )
+    roles, users = table.get("roles", []), table.get("users", [])
+    for role in roles:
+        if fault := role_fault(role):
+            raise BadInput(f"[{name}]: {fault}")
+    if bool(roles) != bool(users):
+        raise BadInput(
+            f'[{name}]: say both roles and users (as whom its tasks run; "" is the slave\'s own), or neither'
+        )
+    return key, Principal(
+        name=name,
+        slave=table.get("slave", False),
+        operator=table.get("operator", False),
+        roles=tuple(roles),
+        users=tuple(users),
+    )
