@@ -46,7 +46,7 @@ from offerd_master.core.events import (
 from offerd_master.core.master import MasterCore
 from offerd_master.election import Deposed, Election, Leading, Out, StandingBy
 from offerd_master.gate import Gate
-from offerd_master.principals import Principals
+from offerd_master.principals import NOBODY, Principals
 from offerd_master.settings import Settings
 
 DEFAULT_PORT = 5060
@@ -306,12 +306,7 @@ class Master:
                 return
 
     def _receive_signed(self, peer: PeerID, batch: list[codec.ToMaster], key: str, gate: Gate) -> None:
-        who = gate.principals.get(key)
-        if who is None:
-            self._perform(self.core.handle(HandshakeRefused(""), time.monotonic()))
-            self._drop(peer, f"its key {key} is not authorized any more")
-            return
-        now = time.monotonic()
+        who, now = gate.principals.get(key, NOBODY), time.monotonic()
         for message in batch:
             self._perform(self.core.handle(Signed(peer, message, who), now))
             if peer in self._dropped:

@@ -48,6 +48,8 @@ class Principal:
         return owner_of(some_id) == self.name
 
 
+NOBODY = Principal(name="(a key taken away)")
+"""Whose connection stands though his key is authorized no more."""
 Principals = Mapping[str, Principal]
 """By public key."""
 

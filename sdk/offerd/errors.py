@@ -5,6 +5,7 @@ OfferdError
 |   +-- BadResources   ... in a resource string or a quantity
 +-- BadMessage         a peer sent something that is no message of ours: the peer is dropped, we go on
 +-- MessageTooLarge    a message of ours would not fit into one frame
++-- KeyRefused         the master does not know our key
 +-- FrameworkError     the master ended this framework, with a machine-readable reason
 +-- TaskError          a task of ClusterExecutor did not finish: state, reason and message of its last status
 """
@@ -35,6 +36,10 @@ class BadMessage(OfferdError):
 
 class MessageTooLarge(OfferdError, ValueError):
     """One message of ours is larger than a frame may be."""
+
+
+class KeyRefused(OfferdError):
+    """The master does not know the key that we speak with, or does not want it."""
 
 
 class FrameworkError(OfferdError):

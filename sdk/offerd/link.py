@@ -13,7 +13,9 @@ from typing import Self
 
 import zmq
 
-_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+from offerd.errors import KeyRefused
+
+_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
 
 class LinkMonitor:
@@ -39,11 +41,19 @@ class LinkMonitor:
         self.socket.close()  # or the context waits for it for ever
 
     def changes(self) -> Iterator[bool]:
-        """What happened since the last look: True for each connection made, False for each lost."""
+        """What happened since the last look: True for each connection made, False for each lost.
+
+        Raises `KeyRefused` if the server does not authorize our key: ZeroMQ does not try again then.
+        """
         while True:
             try:
                 parts = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
             # 16 bits of event number come first. `zmq.utils.monitor` would import asyncio for them.
-            yield int.from_bytes(parts[0][:2], sys.byteorder) == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            event = int.from_bytes(parts[0][:2], sys.byteorder)
+            if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                raise KeyRefused(
+                    "the master does not know our key; an operator writes it into its --authorized file"
+                )
+            yield event == zmq.EVENT_HANDSHAKE_SUCCEEDED

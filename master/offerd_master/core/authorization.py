@@ -82,7 +82,7 @@ def with_user(who: Principal, message: m.Message) -> m.Message:
 
 
 def refuse(c: Cluster, peer: PeerID, message: m.Message, name: str, why: str) -> None:
-    """Say so, write it down, count it. Who speaks as what he may not be is not listened to any more."""
+    """Say so, write it down, count it."""
     c.refused += 1
     c.log(f"refused {name}: {why} ({type(message).__name__})", "warning")
     if isinstance(message, m.RegisterSlave):
@@ -95,4 +95,3 @@ def refuse(c: Cluster, peer: PeerID, message: m.Message, name: str, why: str) ->
         sender = c.peers.get(peer)
         said = m.SlaveRefused if isinstance(sender, Slave) else m.FrameworkRefused
         c.send(peer, said(Reason.NOT_AUTHORIZED, why))
-        c.drop(peer, why)

@@ -127,13 +127,7 @@ class MasterCore:
         if isinstance(event, TermsChanged):
             terms.change(c, event.settings, event.allocator, now)
             return out
-        sender = c.peers.get(event.peer)
-        if type(sender) is Slave:
-            slaves.disconnect(c, sender)
-        elif type(sender) is Framework:
-            failover.disconnect(c, sender, now)
-        elif type(sender) is Standby:
-            failover.leave_line(c, sender)
+        self._disconnect(event.peer, now)
         if type(event) is not PeerLost:
             c.dropped_peers += 1
         return out
@@ -142,9 +136,21 @@ class MasterCore:
         c, who = self.cluster, event.principal
         if why := authorization.refusal(who, c.peers.get(event.peer), event.message):
             authorization.refuse(c, event.peer, event.message, who.name, why)
+            if type(event.message) not in HELLOS and type(event.message) not in QUESTIONS:
+                # He speaks as what he is not any more, or never was: who does is gone.
+                self._disconnect(event.peer, now)
             return c.out
         c.principal = who.name
         return self.handle(Received(event.peer, authorization.with_user(who, event.message)), now)
+
+    def _disconnect(self, peer: PeerID, now: float) -> None:
+        sender = self.cluster.peers.get(peer)
+        if type(sender) is Slave:
+            slaves.disconnect(self.cluster, sender)
+        elif type(sender) is Framework:
+            failover.disconnect(self.cluster, sender, now)
+        elif type(sender) is Standby:
+            failover.leave_line(self.cluster, sender)
 
     def _hear(self, sender: Slave | Framework | Standby) -> None:
         if isinstance(sender, Slave):

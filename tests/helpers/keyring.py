@@ -1,0 +1,52 @@
+"""Keys for tests: those of a master and of the principals of its `--authorized` file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from offerd.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE, Keys, new_key, read_public, read_secret
+
+TABLES = {
+    "ops": "operator = true",
+    "host": "slave = true",
+    "rack": "slave = true",
+    "alice": 'roles = ["science"]\nusers = [""]',
+    "bob": 'roles = ["*"]\nusers = ["nobody"]',
+}
+
+
+class Keyring:
+    """`master`, the principals of `TABLES`, and `stranger`, of whom the file does not know."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.authorized = directory / "authorized.toml"
+        for name in ("master", "stranger", *TABLES):
+            new_key(name, directory)
+        self.authorize(TABLES)
+
+    def authorize(self, tables: dict[str, str]) -> None:
+        """Write the file anew."""
+        self.authorized.write_text(
+            "".join(f'[{name}]\nkey = "{self.public(name)}"\n{table}\n' for name, table in tables.items())
+        )
+
+    def file(self, name: str) -> str:
+        return str(self.directory / f"{name}.key")
+
+    def public(self, name: str) -> str:
+        return read_public(str(self.directory / f"{name}.pub"))
+
+    def keys(self, name: str) -> Keys:
+        """To speak to the master as this one."""
+        return Keys(read_secret(self.file(name)), self.public("master"))
+
+    def environment(self, name: str) -> dict[str, str]:
+        """The same, for a process."""
+        return {
+            KEY_VARIABLE: self.file(name),
+            MASTER_KEY_VARIABLE: str(self.directory / "master.pub"),
+        }
+
+    def master_words(self) -> list[str]:
+        return ["--key", self.file("master"), "--authorized", str(self.authorized)]
