@@ -21,8 +21,9 @@ from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.allocation.policy import Policy
 from offerd_master.core.actions import Action, Drop, Log, Send
-from offerd_master.core.events import Event, PeerDropped, PeerLost, Received, TermsChanged
+from offerd_master.core.events import Event, PeerDropped, PeerLost, Received, Signed, TermsChanged
 from offerd_master.core.master import MasterCore
+from offerd_master.principals import Principal
 from offerd_master.settings import Settings
 
 EXECUTOR = m.ExecutorInfo(ExecutorID("default"), module="executor")
@@ -40,10 +41,15 @@ class Peer:
         self.inbox: list[m.Message] = []
         self.answers_pings = True
         self.pings = 0
+        self.principal: Principal | None = None
 
     def send(self, message: m.Message) -> None:
-        """One message in a turn of its own."""
-        self.cluster.turn(Received(self.peer, self.cluster.through_codec(message)))
+        """One message in a turn of its own, signed if there is a principal."""
+        arrived = self.cluster.through_codec(message)
+        if self.principal is None:
+            self.cluster.turn(Received(self.peer, arrived))
+        else:
+            self.cluster.turn(Signed(self.peer, arrived, self.principal))
 
     def take(self, kind: type[M]) -> M:
         """The oldest message, which must be of this kind."""

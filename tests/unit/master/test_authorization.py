@@ -1,0 +1,309 @@
+"""Who may be and ask what, where peers have keys; and what becomes of those who may not."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import pytest
+
+from helpers.master_harness import ClusterHarness, FrameworkPeer, SlavePeer
+from offerd import messages as m
+from offerd import operator_messages as om
+from offerd.errors import BadInput
+from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID, is_valid_id
+from offerd.messages import Reason
+from offerd.resources import Resources
+from offerd_master.core.authorization import ABOUT_A_FRAMEWORK, OPEN_TO_FRAMEWORKS, OPERATORS_ONLY
+from offerd_master.core.events import HandshakeRefused
+from offerd_master.core.master import FROM_SCHEDULER, FROM_SLAVE, HELLOS, QUESTIONS
+from offerd_master.principals import NOBODY, Principal, owner_of, parse_principals
+
+HOST = Principal(name="host", slave=True)
+RACK = Principal(name="rack", slave=True)
+ALICE = Principal(name="alice", roles=("science",), users=("alice", "guest"))
+BOB = Principal(name="bob", roles=("*", "science"), users=("",))
+OPS = Principal(name="ops", operator=True)
+KEY = "x" * 40
+
+
+def slave_of(cluster: ClusterHarness, who: Principal) -> SlavePeer:
+    peer = cluster.slave(registers=False)
+    peer.principal = who
+    return peer
+
+
+def framework_of(cluster: ClusterHarness, who: Principal, **info: Any) -> FrameworkPeer:
+    peer = cluster.framework(registers=False, **info)
+    peer.principal = who
+    return peer
+
+
+def audit(cluster: ClusterHarness) -> str:
+    """What was written down last, as a warning."""
+    assert cluster.logs[-1].level == "warning"
+    return cluster.logs[-1].text
+
+
+# -- hellos -------------------------------------------------------------------------------------------------------------
+
+
+def test_ids_given_under_keys_tell_whose_they_are_and_others_do_not() -> None:
+    cluster = ClusterHarness()
+    slave, alice = slave_of(cluster, HOST), framework_of(cluster, ALICE, role="science")
+    slave.hello()
+    alice.hello()
+    assert (owner_of(slave.slave_id), owner_of(alice.framework_id)) == ("host", "alice")
+    assert is_valid_id(slave.slave_id)
+    assert is_valid_id(alice.framework_id)
+    assert owner_of(ClusterHarness().slave().slave_id) == ""
+    assert cluster.core.cluster.is_own_id(alice.framework_id)
+
+
+def test_the_longest_name_still_makes_an_id() -> None:
+    cluster = ClusterHarness()
+    slave = slave_of(cluster, Principal(name="n" * 40, slave=True))
+    slave.hello()
+    assert is_valid_id(slave.slave_id)
+
+
+@pytest.mark.parametrize("who", [ALICE, OPS, NOBODY])
+def test_who_may_not_be_a_slave_is_refused_written_down_and_counted(who: Principal) -> None:
+    cluster = ClusterHarness()
+    slave = slave_of(cluster, who)
+    slave.send(m.RegisterSlave(slave.info))
+    assert slave.take(m.SlaveRefused).reason == Reason.NOT_AUTHORIZED
+    assert who.name in audit(cluster)
+    assert (cluster.core.cluster.refused, cluster.core.cluster.slaves) == (1, {})
+
+
+@pytest.mark.parametrize(
+    "slave_id", ["S-a-0001@rack", "S-a-0001", "S-a-0001@host@rack", "S-a-0001@hos", "@", "host"]
+)
+def test_a_foreign_slave_id_is_refused_also_by_a_master_that_never_heard_of_it(slave_id: str) -> None:
+    cluster = ClusterHarness()
+    slave = slave_of(cluster, HOST)
+    slave.info = m.SlaveInfo("h", Resources.parse("cpus=1"), SlaveID(slave_id))
+    slave.send(m.RegisterSlave(slave.info))
+    assert slave_id in slave.take(m.SlaveRefused).message
+    assert slave_id in audit(cluster)
+    assert not cluster.core.cluster.slaves
+
+
+def test_own_slave_id_holds_at_another_master() -> None:
+    cluster = ClusterHarness()
+    slave = slave_of(cluster, HOST)
+    slave.info = m.SlaveInfo("h", Resources.parse("cpus=1"), SlaveID("S-7-0001@host"))
+    slave.hello()
+    assert slave.slave_id == "S-7-0001@host"
+
+
+@pytest.mark.parametrize(
+    ("who", "role", "user", "word"),
+    [
+        (ALICE, "*", "", "role"),
+        (ALICE, "scienc", "", "role"),
+        (ALICE, "sciences", "", "role"),
+        (ALICE, "prod/science", "", "role"),
+        (ALICE, "science", "root", "user"),
+        (BOB, "science", "alice", "user"),
+        (HOST, "*", "", "role"),
+        (OPS, "*", "", "role"),
+        (NOBODY, "*", "", "role"),
+    ],
+)
+def test_a_framework_of_a_foreign_role_or_user_is_refused_and_offered_nothing(
+    who: Principal, role: str, user: str, word: str
+) -> None:
+    cluster = ClusterHarness()
+    cluster.slave()
+    framework = framework_of(cluster, who, role=role, user=user)
+    framework.send(m.RegisterFramework(framework.info))
+    refused = framework.take(m.FrameworkRefused)
+    assert refused.reason == Reason.NOT_AUTHORIZED
+    assert word in refused.message
+    assert word in audit(cluster)
+    cluster.advance(60.0)
+    assert framework.inbox == []
+    assert cluster.core.cluster.refused == 1
+
+
+@pytest.mark.parametrize(
+    ("who", "role", "user", "runs_as"),
+    [
+        (ALICE, "science", "alice", "alice"),
+        (ALICE, "science", "guest", "guest"),
+        (ALICE, "science/physics", "", "alice"),
+        (BOB, "*", "", ""),
+    ],
+)
+def test_a_framework_of_an_allowed_role_and_user_is_offered_what_there_is(
+    who: Principal, role: str, user: str, runs_as: str
+) -> None:
+    cluster = ClusterHarness()
+    cluster.slave()
+    framework = framework_of(cluster, who, role=role, user=user)
+    framework.hello()
+    framework.offer()
+    (known,) = cluster.core.cluster.frameworks.values()
+    assert known.launch_info.user == runs_as
+
+
+@pytest.mark.parametrize("framework_id", ["F-7-0001@bob", "F-7-0001", "F-7-0001@alic"])
+@pytest.mark.parametrize("stands_by", [False, True])
+def test_a_foreign_framework_id_is_refused_active_or_standing_by(framework_id: str, stands_by: bool) -> None:
+    cluster = ClusterHarness()
+    cluster.slave()
+    framework = framework_of(cluster, ALICE, role="science", framework_id=FrameworkID(framework_id))
+    framework.send(m.RegisterFramework(framework.info, stands_by=stands_by))
+    assert framework_id in framework.take(m.FrameworkRefused).message
+    assert framework_id in audit(cluster)
+    assert not cluster.core.cluster.frameworks
+
+
+def test_a_taken_over_framework_stays_with_its_owner() -> None:
+    cluster = ClusterHarness()
+    mine = framework_of(cluster, ALICE, role="science")
+    mine.hello()
+    thief = cluster.again(mine)
+    thief.principal = BOB
+    thief.send(m.RegisterFramework(thief.info))
+    thief.take(m.FrameworkRefused)
+    assert mine.inbox == []
+    assert cluster.core.cluster.frameworks[mine.framework_id].peer == mine.peer
+
+
+# -- what comes over a connection ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", [m.Pong(), m.UnregisterSlave(), m.SlaveUsage(1, 1)])
+def test_who_takes_over_a_slaves_routing_id_speaks_not_for_it(message: m.Message) -> None:
+    cluster = ClusterHarness()
+    slave = slave_of(cluster, HOST)
+    slave.hello()
+    slave.principal = RACK
+    slave.send(message)
+    assert "not given to rack" in slave.take(m.SlaveRefused).message
+    assert cluster.core.cluster.slaves[slave.slave_id].peer is None
+    assert "rack" in audit(cluster)
+
+
+def test_a_hello_without_an_id_does_not_take_that_of_the_connection() -> None:
+    cluster = ClusterHarness()
+    slave = slave_of(cluster, HOST)
+    slave.hello()
+    slave.principal = RACK
+    slave.send(m.RegisterSlave(m.SlaveInfo("rack", Resources.parse("cpus=1"))))
+    slave.take(m.SlaveRefused)
+    assert [known.info.hostname for known in cluster.core.cluster.slaves.values()] == [slave.info.hostname]
+
+
+def test_rights_taken_away_end_a_framework_with_its_next_word() -> None:
+    cluster = ClusterHarness()
+    cluster.slave()
+    framework = framework_of(cluster, ALICE, role="science")
+    framework.hello()
+    offer = framework.offer()
+    framework.principal = NOBODY
+    framework.accept(offer, tasks=[m.TaskInfo(TaskID("t"), Resources.parse("cpus=1"), ExecutorID("default"))])
+    assert framework.take(m.FrameworkRefused).reason == Reason.NOT_AUTHORIZED
+    cluster.advance(60.0)
+    assert framework.inbox == []
+    assert not cluster.core.cluster.offers
+
+
+# -- questions ----------------------------------------------------------------------------------------------------------
+
+MINE, THEIRS = FrameworkID("F-a-0001@alice"), FrameworkID("F-a-0002@bob")
+
+
+@pytest.mark.parametrize(
+    ("question", "allowed"),
+    [
+        (om.GetCluster(), {"ops", "alice", "bob"}),
+        (om.GetSlaves(), {"ops", "alice", "bob"}),
+        (om.GetFrameworks(), {"ops"}),
+        (om.GetTasks(), {"ops"}),
+        (om.GetTasks(framework_id=MINE), {"ops", "alice"}),
+        (om.GetTasks(framework_id=THEIRS), {"ops", "bob"}),
+        (om.KillAnyTask(TaskID("t")), {"ops"}),
+        (om.KillAnyTask(TaskID("t"), MINE), {"ops", "alice"}),
+        (om.ChangeSlaveMode("host", "draining"), {"ops"}),
+        (om.ExplainWaiting(MINE, Resources()), {"ops", "alice"}),
+        (om.ExplainFramework(MINE), {"ops"}),
+    ],
+)
+def test_each_question_is_answered_to_whom_it_concerns(question: m.Message, allowed: set[str]) -> None:
+    for who in (OPS, ALICE, BOB, HOST, NOBODY):
+        cluster = ClusterHarness()
+        peer = cluster.operator()
+        peer.principal = who
+        peer.send(question)
+        (answer,) = peer.inbox
+        assert isinstance(answer, om.NotAuthorized) is (who.name not in allowed), (who, answer)
+        assert cluster.core.cluster.refused == (who.name not in allowed)
+        assert bool([log for log in cluster.logs if "refused" in log.text]) is (who.name not in allowed)
+
+
+def test_every_message_that_a_stranger_may_send_is_judged() -> None:
+    judged = {*HELLOS, *OPEN_TO_FRAMEWORKS, *ABOUT_A_FRAMEWORK, *OPERATORS_ONLY}
+    assert judged == {*HELLOS, *QUESTIONS}
+    assert not judged & {*FROM_SCHEDULER, *FROM_SLAVE}
+
+
+def test_a_stranger_with_a_key_is_still_told_that_he_is_none_of_ours() -> None:
+    cluster = ClusterHarness()
+    peer = framework_of(cluster, ALICE)
+    peer.send(m.AcceptOffers([OfferID("O-1")], []))
+    peer.take(m.NotRegistered)
+
+
+def test_handshakes_refused_are_counted_and_each_stranger_is_written_down_once() -> None:
+    cluster = ClusterHarness()
+    cluster.turn(HandshakeRefused("a peer at 10.0.0.1"), HandshakeRefused(""), HandshakeRefused(""))
+    assert cluster.core.cluster.refused == 3
+    assert [log.text for log in cluster.logs] == ["refused a peer at 10.0.0.1"]
+
+
+# -- the file -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_file_says_what_each_may_be() -> None:
+    text = f"""
+        [host7]
+        key = "{KEY}"
+        slave = true
+        [alice]
+        key = "{"y" * 40}"
+        operator = true
+        roles = ["science", "*"]
+        users = ["alice", ""]
+    """
+    assert parse_principals(tomllib.loads(text)) == {
+        KEY: Principal(name="host7", slave=True),
+        "y" * 40: Principal(name="alice", operator=True, roles=("science", "*"), users=("alice", "")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("x = 5", "table"),
+        ("[a]", "key"),
+        ('[a]\nkey = "short"', "40 characters"),
+        ("[a]\nkey = 5", "text"),
+        (f'[a]\nkey = "{KEY}"\nslave = 1', "true or false"),
+        (f'[a]\nkey = "{KEY}"\nroles = "x"', "list"),
+        (f'[a]\nkey = "{KEY}"\nroles = [5]', "list"),
+        (f'[a]\nkey = "{KEY}"\nroles = ["a//b"]\nusers = ["u"]', "path of names"),
+        (f'[a]\nkey = "{KEY}"\nroles = ["a"]', "both roles and users"),
+        (f'[a]\nkey = "{KEY}"\nusers = ["a"]', "both roles and users"),
+        (f'[a]\nkey = "{KEY}"\nslvae = true', "slvae"),
+        (f'["a@b"]\nkey = "{KEY}"', "is no name"),
+        (f'[a]\nkey = "{KEY}"\n[b]\nkey = "{KEY}"', "same key"),
+    ],
+)
+def test_a_file_that_is_wrong_says_where(text: str, word: str) -> None:
+    with pytest.raises(BadInput, match=word) as caught:
+        parse_principals(tomllib.loads(text))
+    assert "\n" not in str(caught.value)
