@@ -28,8 +28,9 @@ parse_options() {
             *) refuse "unknown option $1" ;;
         esac
     done
+    case " $daemon_options " in *" --authorized "*) return ;; esac
     [ -z "$ip" ] || [ -n "$insecure" ] \
-        || refuse "--ip binds beyond loopback, where anyone who reaches the port may run tasks: say --insecure too"
+        || refuse "--ip binds beyond loopback, where anyone who reaches the port may do much: say --insecure too, or give a master keys"
 }
 
 require_root() { [ "$(id -u)" -eq 0 ] || die "this installs services: run it as root (sudo $0 ...)"; }
@@ -43,8 +44,6 @@ install_offerd() {
     "$prefix/venv/bin/pip" install --quiet --disable-pip-version-check --use-pep517 "$checkout" </dev/null
     ln -sf "$prefix/venv/bin/offerd" /usr/local/bin/offerd
 }
-
-# KEYS: a later release makes a key pair for each host here, in /etc/offerd, and the daemons then need no --insecure.
 
 # remember_master HOST:PORT: where `offerd` looks for the master in every login shell of this host.
 remember_master() { printf 'export OFFERD_MASTER=%s\n' "$1" >/etc/profile.d/offerd.sh; }

@@ -75,7 +75,8 @@ def answer_to(cluster: LocalCluster, keys: Keys, message: m.Message, decoder: An
         client.send(message)
         client.flush()
         assert client.socket.poll(WAIT_MS), "the master is silent"
-        return next(answers[0] for _, answers in client.drain())
+        answer: m.Message = next(answers[0] for _, answers in client.drain())
+        return answer
 
 
 def refused(cluster: LocalCluster) -> int:
@@ -272,7 +273,8 @@ def test_on_sighup_a_key_taken_away_is_refused_over_the_standing_connection_and_
             client.send(message)
             client.flush()
             assert client.socket.poll(WAIT_MS)
-            return next(answers[-1] for _, answers in client.drain())
+            answer: m.Message = next(answers[-1] for _, answers in client.drain())
+            return answer
 
         registered = say(m.RegisterSlave(m.SlaveInfo("second", LITTLE)))
         assert isinstance(registered, m.SlaveRegistered)
@@ -330,6 +332,14 @@ def test_a_peer_whose_keys_are_wrong_says_so_in_one_line(
     monkeypatch.setenv(MASTER_KEY_VARIABLE, "nonsense")
     with pytest.raises(OfferdError, match="is no public key"):
         OperatorClient(cluster.address)
+
+
+def test_a_cluster_without_keys_is_not_started_by_who_would_speak_to_it_with_some(
+    cluster: LocalCluster, keyring: Keyring
+) -> None:
+    started = offerd_as(keyring, "ops", cluster, "local", "--slaves", "0")
+    assert (started.returncode, started.stderr.count("\n")) == (2, 1)
+    assert "unset OFFERD_KEY and OFFERD_MASTER_KEY" in started.stderr
 
 
 def test_the_master_of_a_key_that_is_not_the_named_one_is_not_spoken_to(

@@ -20,6 +20,7 @@ from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.errors import BadInput
 from offerd.ids import ExecutorID, TaskID
+from offerd.keys import new_key, read_secret
 from offerd.resources import Resources
 from offerd.transport import Client, new_context, tcp
 from offerd_master.daemon import Master, MasterOptions, one_line, write_address
@@ -168,6 +169,13 @@ def test_binding_elsewhere_without_keys_is_refused_unless_insecure() -> None:
     with pytest.raises(BadInput, match="--insecure"):
         Master(MasterOptions(ip="0.0.0.0", port=0))
     master = Master(MasterOptions(ip="0.0.0.0", port=0, insecure=True))
+    assert master.address.startswith("0.0.0.0:")
+    master.close()
+
+
+def test_with_keys_no_insecure_is_needed(tmp_path: Path) -> None:
+    secret, _ = new_key("master", tmp_path)
+    master = Master(MasterOptions(ip="0.0.0.0", port=0, secret=read_secret(secret)))
     assert master.address.startswith("0.0.0.0:")
     master.close()
 
