@@ -34,12 +34,19 @@ DISK_BYTES = 2 << 30
 BOOT_LIMIT_S = 240.0
 """Some 10 s on an idle machine of two cores, without KVM."""
 LONGEST_S = 86400.0
-CONSOLE_LINES = 50
+LOCKUP_WORDS = "watchdog_thresh=30 softlockup_panic=1 softlockup_all_cpu_backtrace=1"
+"""A kernel that has not switched tasks for 60 s panics, with the stacks of its processors on the console."""
+CONSOLE_LINES = 120
 """Of the console, shown when a guest dies."""
 
 
 class GuestFailed(Exception):
     """It did not boot, hung or broke down; the text ends with the last lines of its console."""
+
+    @property
+    def locked_up(self) -> bool:
+        """Whether its processors spun in the kernel until the watchdog ended it; QEMU's emulation does that at times."""
+        return "soft lockup" in str(self)
 
 
 def host_has_v2() -> bool:
@@ -178,7 +185,8 @@ class Guest:
 
 def _qemu_words(kernel: Path, folder: Path, cpus: int, mem: str, interactive: bool) -> list[str]:
     kernel_words = (
-        f"console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr offerd.command={folder / 'command'}"
+        f"console=ttyS0 loglevel={4 if interactive else 5} panic=-1 mitigations=off nokaslr "
+        f"{LOCKUP_WORDS} offerd.command={folder / 'command'}"
     )
     accelerator = ["kvm", "-cpu", "host"] if _has_kvm() else ["tcg,thread=multi", "-cpu", "max"]
     terminal = ["-chardev", "stdio,id=terminal,signal=off"] if interactive else []

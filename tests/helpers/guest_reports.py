@@ -19,8 +19,8 @@ TEST_LIMIT_S = 300.0
 """For one test in the guest, by pytest-timeout there; five times the slowest on an idle machine."""
 SILENCE_LIMIT_S = TEST_LIMIT_S + 60.0
 """Longer than that a guest whose kernel lives is not silent."""
-
-
+MOST_GUESTS = 3
+"""In one run. A guest whose emulated processors lock up is replaced: no program's doing, and no test's verdict."""
 PASSED_ON = ("CI", "OFFERD_ALL_STEPS")
 """Variables of this host that change which tests there are, or what a skip means."""
 
@@ -44,18 +44,24 @@ class OnHost:
         self._config = config
         self._guest: Guest | None = None
         self._failure = ""
+        self.lockups: list[str] = []
+        """In which tests a guest locked up and was replaced."""
         self._reports: dict[str, list[pytest.TestReport]] = {}
 
     def run(self, item: pytest.Item, selected: list[pytest.Item]) -> list[pytest.TestReport]:
         """The reports of a test: of its setup, of itself, of its teardown."""
-        if not self._failure:
+        while not self._failure:
             try:
                 if self._guest is None:
-                    self._guest = self._start(selected)
+                    self._guest = self._start(selected[selected.index(item) :])
                 return self._wait_for(item)
             except GuestFailed as error:
-                self._failure = f"the guest broke down in or before {item.nodeid}"
                 self.close()
+                self._reports.clear()
+                if error.locked_up and len(self.lockups) < MOST_GUESTS - 1:
+                    self.lockups.append(f"{item.nodeid}\n{error}")
+                    continue
+                self._failure = f"the guest broke down in or before {item.nodeid}"
                 return [_report(item, "failed", str(error))]
         return [_report(item, "skipped", (str(item.path), 0, f"Skipped: {self._failure}"))]
 

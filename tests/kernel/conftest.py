@@ -43,6 +43,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     return True
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which guests were replaced, and show where their kernels spun."""
+    for lockup in on_host.lockups if (on_host := config.stash.get(_on_host, None)) else []:
+        terminalreporter.section("a guest locked up and was replaced", sep="-")
+        terminalreporter.line(lockup)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End the guest, whatever has become of it."""
     if (on_host := session.config.stash.get(_on_host, None)) is not None:
