@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from offerd.errors import BadInput, OfferdError
+from offerd.pidfds import open_pidfd
 
 
 def drain_slave(work_dir: Path) -> int:
@@ -21,10 +22,9 @@ def drain_slave(work_dir: Path) -> int:
     the pidfd opened then stays its own whatever comes.
     """
     pid = _holder(work_dir)
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        raise BadInput(f"no slave runs on {work_dir}") from None
+    pidfd = open_pidfd(pid)
+    if pidfd is None:
+        raise BadInput(f"no slave runs on {work_dir}")
     try:
         if _holder(work_dir) != pid:
             raise OfferdError(f"the slave of {work_dir} was replaced meanwhile; ask again")

@@ -12,6 +12,8 @@ import signal
 import time
 from pathlib import Path
 
+from offerd.pidfds import open_pidfd
+
 MARK = "OFFERD_LOCAL_CLUSTER"
 _BENEATH = (b"OFFERD_SANDBOX=", b"OFFERD_TASK_SANDBOX=", b"OFFERD_SLAVE_SOCKET=")
 _TURN_S = 0.02
@@ -80,10 +82,8 @@ def _kill(pids: set[int], base: Path) -> None:
     pidfds: dict[int, int] = {}
     try:
         for pid in pids:
-            try:
-                pidfds[pid] = os.pidfd_open(pid)
-            except ProcessLookupError:
-                continue
+            if (pidfd := open_pidfd(pid)) is not None:
+                pidfds[pid] = pidfd
         # Looked at again with the pidfds in hand: whoever has these pids now is who the signals reach.
         for pid in members(base) & pidfds.keys():
             try:

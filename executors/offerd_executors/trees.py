@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from offerd.executor import ExecutorDriver
 from offerd.executor_loop import Timer
+from offerd.pidfds import open_pidfd
 
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
@@ -351,9 +352,8 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 def _signal_descendant(pid: int, seen: Stat, number: signal.Signals) -> None:
     """To a process that was seen in the tree, if it still is the one that has the number."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
+    pidfd = open_pidfd(pid)
+    if pidfd is None:
         return
     try:
         # The pidfd holds whoever has the number now; the time of its start says whether that is the one seen.

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
+from offerd import pidfds
+
 CONTAINER_MARK = "OFFERD_CONTAINER_MARK"
 """Variable that every process of a container carries: `WORK_DIR_HASH/CONTAINER_ID`. Not OFFERD_CONTAINER_ID, which is
 for the executor to read: two slaves of one host, or of one test run, may use the same container ids."""
@@ -150,9 +152,8 @@ def variable(environ: bytes, name: str) -> str | None:
 
 def open_pidfd(pid: int, start_ticks: int) -> int | None:
     """A pidfd of exactly this process of this boot (a zombie too); None if it is gone. The caller closes it."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
+    pidfd = pidfds.open_pidfd(pid)
+    if pidfd is None:
         return None
     # While we hold the pidfd its pid is nobody else's: what stands under it in /proc now is what the pidfd means. The
     # other way round (look, then open) a stranger could slip in.
