@@ -6,6 +6,7 @@ Sources: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst.
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -136,7 +137,8 @@ class Group:
         return self._paths.get(controller) or self._paths.get(V2, "")
 
     def _read(self, controller: str, name: str) -> str:
-        with suppress(FileNotFoundError, OSError), open(f"{self._path(controller)}/{name}") as file:
+        # Not of this kernel, or of a container that is gone, also since the open (ENODEV): both read as nothing.
+        with suppress(OSError), open(f"{self._path(controller)}/{name}") as file:
             return file.read().strip()
         return ""
 
@@ -149,6 +151,8 @@ class Group:
         try:
             os.write(fd, str(value).encode())
         except OSError as error:
+            if error.errno == errno.ENODEV:
+                return  # gone since the open
             raise IsolationError(f"cannot write {value} to {path}: {error.strerror}") from None
         finally:
             os.close(fd)

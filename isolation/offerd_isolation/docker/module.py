@@ -75,6 +75,7 @@ class _Running:
     wanted_since: float = 0.0
     told: Limits | None = None  # what the engine knows
     kills_seen: int = 0
+    refused_seen: int = 0
     kills_untold: int = 0
 
 
@@ -249,7 +250,7 @@ class DockerIsolation(NoopIsolation):
             if not mark.startswith(self._prefix) or process_table.variable(environ, PAUSE_MARK) is None:
                 continue
             if (found := self._adopt_pause(process.pid)) is not None:
-                found.kills_seen = found.group.kills()
+                found.kills_seen, found.refused_seen = found.group.kills(), found.group.pids_refused()
                 self._running[ContainerID(mark.removeprefix(self._prefix))] = found
         orphans = {*super().recover(known), *(set(self._running) - set(known))}
         try:
@@ -307,7 +308,10 @@ class DockerIsolation(NoopIsolation):
     def _labelled(self) -> list[ContainerID]:
         """All containers of this slave that the engine has, whatever their state."""
         filters = {"label": [f"{LABEL}slave={self._prefix.rstrip('/')}"]}
-        found = self._engine.call("list of containers", lambda api: api.containers(all=True, filters=filters))
+        # Quick or later again: behind it waits, in the module's only thread, whatever has to be killed.
+        found = self._engine.call(
+            "list of containers", lambda api: api.containers(all=True, filters=filters), QUICK_TIMEOUT_S
+        )
         return [ContainerID(each["Labels"][f"{LABEL}container"]) for each in found]
 
     def _remove(self, name: str) -> None:
@@ -378,7 +382,9 @@ class DockerIsolation(NoopIsolation):
             size = format_scalar("mem", limit) if limit else "no limit"
             text = f"the kernel killed {who}: the tasks of its container needed more than the {size} of memory they have"
             return Limitation(container_id, f"memory.max={limit}", text, task_id, usage)
-        if task_id and running.group.pids_refused() and self.options.pids_max:
+        # Told once: to the first of its tasks that ends afterwards, not to all that ever come after.
+        refused, running.refused_seen = running.refused_seen, running.group.pids_refused()
+        if task_id and running.refused_seen > refused and self.options.pids_max:
             most = self.options.pids_max + EXECUTOR_PIDS
             text = f"its container hit its limit of {most} processes and threads"
             return Limitation(container_id, f"pids.max={most}", text, task_id, fatal=False)

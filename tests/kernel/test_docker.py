@@ -1,0 +1,139 @@
+"""Containers of a Docker engine on cgroup v2, which is what most hosts have; the rest of the module is `tests/e2e/docker`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from helpers import docker_engine
+from helpers.docker_engine import SMALL, DockerEngine
+from helpers.kernel_bed import KernelBed, kernel_bed, wait_until
+from offerd.ids import TaskID
+from offerd.messages import Reason, TaskState
+from offerd_isolation.base import IsolationOptions
+from offerd_isolation.docker.module import EXECUTOR_MEM_BYTES, EXECUTOR_PIDS
+from offerd_slave.daemon import run_slave
+from offerd_slave.settings import SlaveOptions
+
+pytestmark = pytest.mark.skipif(bool(docker_engine.missing()), reason=docker_engine.missing())
+
+CGROUPS = Path("/sys/fs/cgroup")
+LIMITS = IsolationOptions(image=SMALL, pull="never", network="none", pids_max=64)
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[DockerEngine]:
+    with docker_engine.engine() as made:
+        yield made
+
+
+def run_slave_of(address: str, options: SlaveOptions) -> int:
+    """Of this engine: in a process that was forked before there was one."""
+    os.environ["DOCKER_HOST"] = address
+    return run_slave(options)
+
+
+@pytest.fixture(scope="module")
+def bed(engine: DockerEngine) -> Iterator[KernelBed]:
+    with kernel_bed(isolation="docker", limits=LIMITS, slave=partial(run_slave_of, engine.address)) as made:
+        yield made
+
+
+def groups(engine: DockerEngine) -> list[Path]:
+    """The cgroups of its containers, as the kernel has them."""
+    return sorted(CGROUPS.joinpath(engine.root.name).glob("*"))
+
+
+def containers(engine: DockerEngine) -> list[Path]:
+    return [group for group in groups(engine) if group.is_dir()]
+
+
+def start(bed: KernelBed, name: str, shell: str, **more: object) -> None:
+    bed.framework.run(name, shell, **more)  # type: ignore[arg-type]
+    bed.framework.wait(name, TaskState.RUNNING)
+
+
+def kill(bed: KernelBed, *names: str) -> None:
+    for name in names:
+        bed.framework.driver.kill_task(TaskID(name))
+    for name in names:
+        bed.framework.wait_end(name)
+
+
+def value(group: Path, name: str) -> int | str:
+    text = group.joinpath(name).read_text().strip()
+    return int(text) if text.isdigit() else text
+
+
+def test_limits_of_the_kernel_follow_the_tasks(bed: KernelBed, engine: DockerEngine) -> None:
+    start(bed, "one", "sleep 1000", cpus=0.5, mem="128M")
+    (group,) = containers(engine)
+    start(bed, "two", "sleep 1000", cpus=0.5, mem="128M")
+    assert value(group, "memory.max") == 256 * MIB + EXECUTOR_MEM_BYTES
+    assert value(group, "memory.swap.max") in (0, "max")  # "max": the kernel has no swap to count
+    assert value(group, "pids.max") == 64 + EXECUTOR_PIDS
+    share = value(group, "cpu.weight")
+    kill(bed, "two")
+    wait_until(
+        lambda: value(group, "memory.max") == 128 * MIB + EXECUTOR_MEM_BYTES, "the limit of one task alone"
+    )
+    assert isinstance(share, int)
+    assert isinstance(left := value(group, "cpu.weight"), int)
+    assert 0 < left < share
+    kill(bed, "one")
+
+
+def test_a_memory_hog_fails_with_the_limit_and_its_peak(bed: KernelBed) -> None:
+    bed.framework.run("hog", "x=$(head -c 300000000 /dev/zero | tr '\\0' x); echo ${#x}", mem="64M")
+    status = bed.framework.wait_end("hog")
+    assert (status.state, status.reason) == (TaskState.FAILED, Reason.LIMIT_EXCEEDED)
+    assert "memory" in status.message
+
+
+def programs(group: Path) -> set[str]:
+    """What runs in a container."""
+    found = set()
+    for pid in (group / "cgroup.procs").read_text().split():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            found.add(Path(f"/proc/{pid}/comm").read_text().strip())
+    return found
+
+
+def test_a_fork_bomb_stays_below_pids_max_and_ends_with_its_time_limit(
+    bed: KernelBed, engine: DockerEngine
+) -> None:
+    bed.framework.run("bomb", "b() { b | b & }; b; sleep 60", limit_s=3.0, kill_grace_s=0.1)
+    bed.framework.wait("bomb", TaskState.RUNNING)
+    (group,) = containers(engine)
+    wait_until(lambda: (group / "pids.events").read_text() != "max 0\n", "the bomb to be refused processes")
+    assert int((group / "pids.current").read_text()) <= 64 + EXECUTOR_PIDS
+    assert bed.framework.wait_end("bomb").reason == Reason.TASK_TIMEOUT
+    assert not programs(group) & {"sh", "sleep"}
+
+
+def test_what_ignores_signals_and_has_left_its_session_is_killed_with_its_task_and_nobody_elses(
+    bed: KernelBed, engine: DockerEngine
+) -> None:
+    start(bed, "calm", "exec sleep 1000")
+    stubborn = "trap '' TERM; setsid sh -c \"trap '' TERM; tail -f /dev/null\" & tail -f /dev/null"
+    start(bed, "stubborn", stubborn, kill_grace_s=0.1)
+    (group,) = containers(engine)
+    kill(bed, "stubborn")
+    assert programs(group) & {"tail", "sleep"} == {"sleep"}
+    kill(bed, "calm")
+    assert "sleep" not in programs(group)
+
+
+def test_who_fails_for_too_many_processes_hears_of_the_limit_and_the_next_one_does_not(
+    bed: KernelBed,
+) -> None:
+    bed.framework.run("many", "for n in $(seq 200); do sleep 1000 & done; exit 1")
+    assert "128 processes and threads" in bed.framework.wait_end("many").message
+    bed.framework.run("plain", "exit 1")
+    assert "processes and threads" not in bed.framework.wait_end("plain").message
