@@ -44,7 +44,7 @@ from offerd_master.core.events import (
     TermsChanged,
 )
 from offerd_master.core.master import MasterCore
-from offerd_master.election import Deposed, Election, Leading, Out, StandingBy
+from offerd_master.election import Deposed, Election, Leading, Out, StandingBy, lease_clock
 from offerd_master.gate import Gate
 from offerd_master.principals import NOBODY, Principals
 from offerd_master.settings import Settings
@@ -153,7 +153,7 @@ class Master:
         if self._election is not None:
             self._stand_by(self._election)
         while not self._stopping:
-            wait_s = min(self.core.next_deadline(), self._lease_until) - time.monotonic()
+            wait_s = min(self.core.next_deadline() - time.monotonic(), self._lease_until - lease_clock())
             ready = self._poller.poll(max(0, math.ceil(wait_s * 1000)))
             if any(readable == self._wake_in.fileno() for readable, _ in ready):
                 self._sleep_off_wakes()
@@ -234,7 +234,7 @@ class Master:
             self.epoch = self.core.cluster.epoch = place.epoch
         if isinstance(place, Out):
             raise Deposed(f"this master leads no more: {place.why}; ending")
-        if time.monotonic() >= self._lease_until:
+        if lease_clock() >= self._lease_until:
             raise Deposed(
                 "this master cannot be sure to lead any more: ZooKeeper has not answered in time; ending"
             )

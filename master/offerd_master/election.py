@@ -6,8 +6,8 @@ session cannot end before the session's time-out has passed since ZooKeeper last
 master can have been elected. A master whose lease is over has to stop at once, whatever it knows: it may have been frozen
 for a minute, and its threads hear of that in any order.
 
-kazoo's threads and one of our own do all this; the daemon's loop is woken when `place` changes, and looks at the lease on
-its own clock.
+kazoo's threads and one of our own do all this; the daemon's loop is woken when `place` changes, and looks at the lease
+itself, on `lease_clock`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,13 @@ LEASE_FRACTION = 0.9
 TRY_AGAIN_S = 0.5
 
 
+def lease_clock() -> float:
+    """Seconds on CLOCK_BOOTTIME (man clock_gettime): unlike the monotonic one it goes on while the host is suspended, as
+    ZooKeeper's does, and nobody can set it.
+    """
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Deposed(OfferdError):
     """This master does not lead any more, or cannot be sure that it does: it has to end."""
 
@@ -48,7 +55,7 @@ class StandingBy:
 
 @dataclass(frozen=True, slots=True)
 class Leading:
-    """We lead, in this epoch, until `until` (monotonic) at least."""
+    """We lead, in this epoch, until `until` (on `lease_clock`) at least."""
 
     epoch: int
     until: float
@@ -175,7 +182,7 @@ class Election:
                 return 0.0
             self._take(StandingBy(address_of(data)))
             return None
-        asked_at = time.monotonic()
+        asked_at = lease_clock()
         if client.exists(f"{self._path}/{name}") is None:
             return 0.0
         epoch = self._claim(int(time.time() * 1000))
@@ -224,7 +231,7 @@ class Election:
         place = self.place
         assert isinstance(place, Leading)
         timeout_s = self._session_timeout_s
-        asked_at = time.monotonic()
+        asked_at = lease_clock()
         if self._client.exists(f"{self._path}/{self._name}") is None:
             self._take(Out("its node in ZooKeeper is gone"))
             return 0.0
