@@ -1,0 +1,76 @@
+"""Keys and hot standbys together: one pair for all masters, and whose an id is outlives the leader that gave it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from helpers.cli import listing, offerd, wait_until
+from helpers.ensemble import needs_zookeeper
+from helpers.keyring import Keyring
+from helpers.recorder import Recorder
+from offerd.errors import FrameworkError
+from offerd.messages import Reason, TaskState
+from offerd_cli.local_cluster import LocalCluster
+from offerd_master.principals import owner_of
+
+pytestmark = needs_zookeeper
+
+
+@pytest.fixture
+def keyring(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Keyring:
+    """We are `ops`, unless a test says otherwise."""
+    made = Keyring(tmp_path_factory.mktemp("keys"))
+    for name, value in made.environment("ops").items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+@pytest.fixture
+def cluster(keyring: Keyring) -> Iterator[LocalCluster]:
+    with LocalCluster(
+        slaves=1,
+        masters=2,
+        zk="auto",
+        cpus="2",
+        mem="512M",
+        isolation="noop",
+        master_options=(*keyring.master_words(), "--zk-session-timeout", "2s"),
+        slave_options=("--key", keyring.file("host"), "--master-key", keyring.public("master")),
+    ) as running:
+        yield running
+
+
+def _recorder(cluster: LocalCluster, keyring: Keyring, name: str) -> Recorder:
+    """A scheduler with this one's key."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in keyring.environment(name).items():
+            patch.setenv(variable, value)
+        return Recorder(cluster.address, role="science", failover_timeout_s=60.0)
+
+
+def test_tasks_ids_and_refusals_are_the_same_under_the_next_leader(
+    cluster: LocalCluster, keyring: Keyring
+) -> None:
+    (slave,) = listing(cluster, "slaves")["slaves"]
+    with _recorder(cluster, keyring, "alice") as framework:
+        framework.run("stays", "sleep 60")
+        framework.wait("stays", TaskState.RUNNING)
+        mine = framework.driver.framework_id
+        assert (owner_of(slave["slave_id"]), owner_of(mine)) == ("host", "alice")
+
+        old = cluster.kill_leader()
+        wait_until(lambda: cluster.leader() is not old, "the other master to lead")
+        cluster.wait_for_slaves(1)
+        framework.run("after", "true")
+        assert framework.wait_end("after").state is TaskState.FINISHED
+
+        assert [each["slave_id"] for each in listing(cluster, "slaves")["slaves"]] == [slave["slave_id"]]
+        assert framework.driver.framework_id == mine
+        assert framework.states("stays") == [TaskState.RUNNING]
+        with pytest.raises(FrameworkError) as caught:
+            _recorder(cluster, keyring, "bob").driver.run()
+        assert caught.value.reason == Reason.NOT_AUTHORIZED
+        assert offerd(cluster, "kill", "stays").returncode == 0
+        assert framework.wait_end("stays").state is TaskState.KILLED
