@@ -5,6 +5,7 @@ In a guest the start of a Python costs seconds, so the daemons are forked from o
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -23,6 +24,7 @@ from offerd.resources import Resources
 from offerd_isolation import process_table
 from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
 from offerd_master.daemon import MasterOptions, run_master
+from offerd_master.settings import Settings as MasterSettings
 from offerd_slave.daemon import run_slave
 from offerd_slave.settings import SlaveOptions, SlaveSettings
 
@@ -32,6 +34,7 @@ PATIENCE_S = 60.0
 """How long anything may take in an emulated guest on a busy host."""
 SETTINGS = SlaveSettings(kill_margin_s=5.0)
 """An emulated executor takes its time."""
+MASTER_SETTINGS = MasterSettings()
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["helpers.kernel_bed", "helpers.recorder"])
 
@@ -75,8 +78,11 @@ def populated(name: str) -> bool:
     """Whether a process of the task lives."""
     try:
         return "populated 1" in (leaf(name) / "cgroup.events").read_text()
-    except FileNotFoundError:
-        return False
+    except OSError as error:
+        # ENODEV: the cgroup was removed between the opening of the file and the reading of it.
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return False
+        raise
 
 
 class KernelBed:
@@ -91,6 +97,7 @@ class KernelBed:
         mem: str = "4G",
         user: str = "",
         settings: SlaveSettings = SETTINGS,
+        master_settings: MasterSettings = MASTER_SETTINGS,
         slave: Callable[[SlaveOptions], int] = run_slave,
         executors: tuple[ExecutorInfo, ...] = (COMMAND,),
     ) -> None:
@@ -102,7 +109,8 @@ class KernelBed:
         self._resources = Resources.of(cpus=cpus, mem=mem)
         self._user = user
         self._run_slave, self._executors = slave, executors
-        self.master = self._fork(run_master, MasterOptions(port=0, address_file=self._address_file))
+        master_options = MasterOptions(port=0, address_file=self._address_file, settings=master_settings)
+        self.master = self._fork(run_master, master_options)
         self.address = wait_until(self._read_address, "the master listens")
         self.slave = self._start_slave()
         self.framework = self.new_framework()
