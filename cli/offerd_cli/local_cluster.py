@@ -60,6 +60,8 @@ class Daemon:
         self.log = log
         self.work_dir = work_dir
         self.words = words
+        self.is_wanted = False
+        """Started, and not ended on purpose since: its end is a failure of the cluster."""
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -81,6 +83,7 @@ class Daemon:
 
     def start(self) -> None:
         """Start the process; its output is appended to the log."""
+        self.is_wanted = True
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self.program, *self.words],
@@ -284,7 +287,9 @@ class LocalCluster:
         return OperatorClient(self.address)
 
     def wait_for_slaves(self, number: int, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Wait until the master counts that many active slaves. Raises `OfferdError` if a daemon ends or time is over."""
+        """Wait until the master counts that many active slaves. Raises `OfferdError` if time is over, or if a daemon ends
+        that nobody has ended here.
+        """
         with self.ask() as client:
             self._wait(
                 lambda: sum(slave.state == "active" for slave in client.slaves()) >= number,
@@ -302,7 +307,7 @@ class LocalCluster:
         give_up_at = time.monotonic() + timeout_s
         while not condition():
             for daemon in self.daemons():
-                if daemon.exit_status is not None:
+                if daemon.is_wanted and daemon.exit_status is not None:
                     error = BadInput if daemon.exit_status == 2 else OfferdError
                     raise error(
                         _without_name(daemon.last_line()) or f"the {daemon.name} {daemon.how_it_ended()}"
@@ -337,6 +342,7 @@ class LocalCluster:
         self.master.start()
 
     def _end(self, daemon: Daemon, with_signal: int) -> None:
+        daemon.is_wanted = False
         daemon.signal(with_signal)
         if not daemon.wait(STOP_TIMEOUT_S):
             raise OfferdError(
