@@ -1,34 +1,31 @@
 """How `offerd map` works: a process for each argument, a task for each or for several that are short. Each output is printed
 whole, in the order of the ends or of the arguments.
 
-Most outputs are small and come with the task's last status. Only larger ones are fetched from the slave, by a few threads.
+Most outputs are small and come with the task's last status. Only larger ones are fetched from the slave
+(`offerd_cli.large_outputs`).
 """
 
 from __future__ import annotations
 
 import sys
-import tempfile
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from offerd.errors import BadInput
 from offerd.messages import CommandInfo, Reason, TaskStatus
 from offerd.resources import Resources
 from offerd_cli.batch import INLINE_OUTPUT, Batch, Ended, Place, Started
 from offerd_cli.outcome import exit_status, sentence, speaks_for_itself
-from offerd_cli.sandbox_files import LogReader, SandboxFiles, Unreachable
 from offerd_cli.working import Work, check_words, task_prefix
+
+if TYPE_CHECKING:
+    from offerd_cli.large_outputs import LargeOutputs
 
 PLACE_FOR_ARGUMENT = "{}"
 MAX_FAILURES_TOLD = 10
 MAX_FAILURES = 100
 """The largest exit status that is a count; 101 means more (as GNU parallel does)."""
-FETCHERS = 4
-SPOOL_BYTES = 1 << 20
 _COPY_BYTES = 1 << 20
 
 
@@ -125,10 +122,7 @@ class Map(Work):
         )
         super().__init__("offerd map", batch, job.master, name=job.name)
         self._job = job
-        self._pool: ThreadPoolExecutor | None = None
-        self._own = threading.local()
-        self._fetched: SimpleQueue[tuple[int, Future[Output]]] = SimpleQueue()
-        self._fetching = 0
+        self._large: LargeOutputs | None = None
         self._held: dict[int, Output] = {}  # by index, with --keep-order: ended before its turn
         self._next = 0
         self._out = bytearray()
@@ -150,20 +144,20 @@ class Map(Work):
             self._take(index, Output())
 
     def turn(self) -> None:
-        while not self._fetched.empty():
-            self._collect()
+        while self._large is not None and self._large.is_ready:
+            self._collect(self._large)
         self._flush()
 
     def finish(self) -> None:
-        while self._fetching:
-            self._collect()
+        while self._large is not None and self._large.outstanding:
+            self._collect(self._large)
         for index in sorted(self._held):  # after a halt there are gaps
             self._print(self._held.pop(index))
         self._flush()
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        if self._large is not None:
+            self._large.close()
 
     def verdict(self) -> int:
         if self.failed > self._told or self.failed > 1:
@@ -213,35 +207,17 @@ class Map(Work):
                 self.screen.write(content, to_stderr=to_stderr)
 
     def _fetch(self, index: int, status: TaskStatus, place: Place) -> None:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="offerd-fetch")
-        self._fetching += 1
-        future = self._pool.submit(self._fetch_output, status, place)
-        future.add_done_callback(lambda done: self._fetched.put((index, done)))
+        if self._large is None:
+            from offerd_cli.large_outputs import LargeOutputs
 
-    def _collect(self) -> None:
-        index, future = self._fetched.get()
-        self._fetching -= 1
-        try:
-            self._take(index, future.result())
-        except Unreachable as error:
-            self.screen.note(f"{self._job.arguments[index]}: its output is lost: {error}")
-            self._take(index, Output())
+            self._large = LargeOutputs()
+        self._large.fetch(index, status, place)
 
-    def _fetch_output(self, status: TaskStatus, place: Place) -> Output:
-        """In a thread of the pool, with a connection of its own."""
-        files = getattr(self._own, "files", None)
-        if files is None:
-            files = self._own.files = SandboxFiles()
-        parts: list[IO[bytes]] = []
-        for name in ("stdout", "stderr"):
-            part: IO[bytes] = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 (closed when printed)
-            log = LogReader(files, place.files_address, status.container_id, f"tasks/{status.task_id}/{name}")
-            while content := log.read():
-                part.write(content)
-            part.seek(0)
-            parts.append(part)
-        return Output(parts[0], parts[1])
+    def _collect(self, large: LargeOutputs) -> None:
+        index, stdout, stderr, lost = large.take()
+        if lost:
+            self.screen.note(f"{self._job.arguments[index]}: its output is lost: {lost}")
+        self._take(index, Output(stdout or b"", stderr or b""))
 
 
 def _commands(job: MapJob) -> Callable[[int], CommandInfo]:
