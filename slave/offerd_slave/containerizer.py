@@ -389,7 +389,12 @@ class Containerizer:
         then: Callable[[R], None],
         failed: Callable[[IsolationError], None] | None,
     ) -> None:
-        outcome = _attempt(work)
+        outcome: R | IsolationError
+        try:
+            outcome = _attempt(work)
+        except Exception as error:  # marked: silent, it would leave a container waiting for ever
+            log.exception("isolation %s has a bug", self._isolation.name)
+            outcome = IsolationError(f"isolation {self._isolation.name} has a bug: {error!r}")
         self._put(lambda: self._finish(outcome, then, failed))
 
     def _put(self, result: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from http.client import HTTPException
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -160,6 +161,7 @@ class Engine:
     def _translated(self, what: str, error: BaseException) -> BaseException:
         import docker.errors
         import requests.exceptions
+        import urllib3.exceptions
 
         if isinstance(error, EngineError):
             return EngineError(f"{what}: {error}")
@@ -167,7 +169,17 @@ class Engine:
             text = f"{what}: {error.explanation or error}"
             kinds = {404: NotFound, 409: Conflict}
             return kinds.get(error.status_code or 0, EngineError)(text)
-        if isinstance(error, (docker.errors.DockerException, requests.exceptions.RequestException, OSError)):
+        # A streamed answer is read past requests: what breaks off there is urllib3's, or half a line of JSON.
+        away = (
+            docker.errors.DockerException,
+            docker.errors.StreamParseError,
+            requests.exceptions.RequestException,
+            urllib3.exceptions.HTTPError,
+            HTTPException,
+            ValueError,
+            OSError,
+        )
+        if isinstance(error, away):
             return Unreachable(f"{what}: no Docker engine answers at {self.address}; is dockerd running?")
         return error
 

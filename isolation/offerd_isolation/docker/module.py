@@ -127,7 +127,7 @@ class DockerIsolation(NoopIsolation):
             )
         with self._lock:
             self._early.setdefault(spec.container_id, spec.resources)
-            program = pause.install(self.work_dir / "docker")
+            program = self._program()
         launch = super().prepare(spec)
         image = obtain(self._engine, name, spec.executor.pull or self.options.pull, tell)
         running = self._running.get(spec.container_id)
@@ -144,6 +144,13 @@ class DockerIsolation(NoopIsolation):
             environment | launch.environment | {"OFFERD_IMAGE": name},
             enter=Enter(running.pause, tuple(running.group.directories())),
         )
+
+    def _program(self) -> Path:
+        directory = self.work_dir / "docker"
+        try:
+            return pause.install(directory)
+        except OSError as error:
+            raise IsolationError(f"cannot write the pause program in {directory}: {error.strerror}") from None
 
     def _configuration(self, spec: ContainerSpec, image: str, program: Path) -> dict[str, Any]:
         """Of the engine's API: POST /containers/create. The image's own program, user, volumes and checks play no part."""

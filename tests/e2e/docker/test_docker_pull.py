@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
 from msgspec.structs import replace
 
+from helpers import docker_engine
 from helpers.cli import begin, offerd, wait_until
 from helpers.docker_engine import SMALL, DockerEngine
 from helpers.docker_images import busybox_image
@@ -129,3 +131,19 @@ def test_a_task_that_waits_for_a_pull_can_be_killed(registry: ImageRegistry, ima
         framework.driver.kill_task(framework.statuses["one"][0].task_id)
         assert framework.wait_end("one").reason == Reason.KILLED_BY_FRAMEWORK
         registry.may_send.release(4 * PIECES)
+
+
+def test_an_engine_that_is_killed_during_a_pull_fails_the_task_with_the_reason(
+    registry: ImageRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with docker_engine.engine() as own, serving(registry) as address:
+        monkeypatch.setenv("DOCKER_HOST", own.address)
+        executor = replace(COMMAND, image=f"{address}/made/slowly:1")
+        with slave() as cluster, Recorder(cluster.address, executors=(executor,)) as framework:
+            framework.run("one", "true")
+            registry.may_send.release(4)
+            framework.wait("one", TaskState.STAGING)
+            own.stop(signal.SIGKILL)
+            ended = framework.wait_end("one")
+        assert (ended.state, ended.reason) == (TaskState.FAILED, Reason.EXECUTOR_NOT_LAUNCHED)
+        assert "no Docker engine answers" in ended.message

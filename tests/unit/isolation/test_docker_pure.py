@@ -5,10 +5,13 @@ from __future__ import annotations
 import struct
 import subprocess
 import threading
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3.exceptions
+from docker.errors import StreamParseError
 
 from offerd_isolation.base import IsolationError
 from offerd_isolation.docker import pause
@@ -102,6 +105,27 @@ def test_while_a_call_is_stuck_others_fail_at_once_and_then_work_again() -> None
     free.set()
     stuck.join()
     assert engine.call("quick", lambda _: 1) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        urllib3.exceptions.ProtocolError("Connection broken: IncompleteRead"),
+        StreamParseError(ValueError("half a line")),
+        ValueError("half a line"),
+        IncompleteRead(b""),
+        ConnectionResetError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_engine_that_dies_during_a_pull_does_not_answer(error: Exception) -> None:
+    class DyingApi(FakeApi):
+        def pull(self, name: str, tag: str, **_: object) -> Any:
+            yield {"status": "Downloading"}
+            raise error
+
+    with pytest.raises(Unreachable, match="no Docker engine answers"):
+        obtain(FakeEngine(DyingApi(set(), set())), "debian:12", "if-absent")
 
 
 def line(layer: str, status: str, current: int | None = None, total: int | None = None) -> dict[str, Any]:

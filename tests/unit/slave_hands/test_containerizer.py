@@ -1,0 +1,107 @@
+"""Containers of a module that may block: what its threads say and do not say, and what waits for what."""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.slave_bench import COMMAND, FRAMEWORK
+from offerd.ids import ContainerID
+from offerd.resources import NOTHING
+from offerd_isolation.base import ContainerSpec, Isolation, Launch, Tell, tell_nobody
+from offerd_slave.containerizer import Containerizer
+from offerd_slave.core import actions as act
+from offerd_slave.core import events as ev
+from offerd_slave.launching import LaunchSpec
+from offerd_slave.settings import SlaveOptions
+from offerd_slave.workdir import WorkDir
+
+PATIENCE_S = 10.0
+
+
+class Slow(Isolation):
+    """Prepares nothing before it may; what is in `error` is raised then."""
+
+    name = "slow"
+    blocking = True
+
+    def __init__(self, work_dir: Path) -> None:
+        super().__init__(work_dir)
+        self.may_prepare = threading.Semaphore(0)
+        self.error: Exception | None = None
+        self.specs: list[ContainerSpec] = []
+
+    def prepare(self, spec: ContainerSpec, tell: Tell = tell_nobody) -> Launch:
+        self.specs.append(spec)
+        assert self.may_prepare.acquire(timeout=PATIENCE_S)
+        if self.error is not None:
+            raise self.error
+        return Launch()
+
+
+class NoLauncher:
+    """Only remembers."""
+
+    def __init__(self) -> None:
+        self.launched: list[LaunchSpec] = []
+
+    def launch(self, spec: LaunchSpec) -> None:
+        self.launched.append(spec)
+
+
+class NoEndpoint:
+    def expect(self, container_id: ContainerID, token: str) -> None:
+        pass
+
+
+class Hands:
+    """A containerizer, the module below it and the events above it."""
+
+    def __init__(self, work_dir: Path) -> None:
+        self.workdir = WorkDir(work_dir)
+        self.isolation = Slow(work_dir)
+        self.launcher = NoLauncher()
+        self.events: list[ev.Event] = []
+        parts: list[Any] = [self.isolation, self.launcher, NoEndpoint(), self.events.append]
+        self.containerizer = Containerizer(SlaveOptions(work_dir=work_dir), self.workdir, *parts)
+
+    def launch(self, name: str) -> ContainerID:
+        container_id = ContainerID(name)
+        self.containerizer.launch(act.LaunchContainer(container_id, FRAMEWORK, COMMAND, NOTHING), "S-1")
+        return container_id
+
+    def hear(self, kind: type[ev.Event], number: int = 1) -> list[Any]:
+        """Until so many of this kind have come: all of them."""
+        while len(found := [each for each in self.events if type(each) is kind]) < number:
+            self.next_result()
+        return found
+
+    def next_result(self) -> None:
+        assert select.select([self.containerizer.fd], [], [], PATIENCE_S)[0], self.events
+        self.containerizer.results_ready()
+
+
+@pytest.fixture
+def hands(tmp_path: Path) -> Iterator[Hands]:
+    made = Hands(tmp_path / "work")
+    yield made
+    made.isolation.may_prepare.release(100)
+    made.containerizer.close()
+    made.workdir.release()
+
+
+def test_a_bug_of_a_module_is_a_failed_launch_and_a_log_line(
+    hands: Hands, caplog: pytest.LogCaptureFixture
+) -> None:
+    hands.isolation.error = KeyError("State")
+    hands.isolation.may_prepare.release()
+    container_id = hands.launch("c")
+    (failed,) = hands.hear(ev.LaunchFailed)
+    assert failed.container_id == container_id
+    assert "KeyError('State')" in failed.message
+    assert "Traceback" in caplog.text
