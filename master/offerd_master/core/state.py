@@ -227,8 +227,9 @@ class Framework:
         self.called_unknown: dict[TaskID, None] = {}
         self.executors_running = 0
         self.offers: dict[OfferID, OutstandingOffer] = {}
-        # Ends that the scheduler may not have heard of: their slave repeats them, reconciliation must not overtake it.
-        self.unacknowledged: dict[TaskID, int] = {}
+        # Ends that the scheduler may not have heard of, by sequence and slave. That slave repeats them while it is there:
+        # reconciliation must not overtake it.
+        self.unacknowledged: dict[TaskID, tuple[int, SlaveID]] = {}
         self.history = FrameworkHistory()
         self.ended_counts: dict[str, int] = {}
         self.wasted_resource_s: dict[str, float] = {}

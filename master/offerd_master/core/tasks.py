@@ -22,7 +22,9 @@ from offerd_master.core.state import Cluster, Executor, Framework, Slave, Task
 
 MASTER = "master"
 MAX_UNACKNOWLEDGED = 10_000
-"""Ends remembered per framework for its acknowledgement; a scheduler that never acknowledges loses only this memory."""
+"""Ends remembered per framework for its acknowledgement, or as many as its history holds if that is more; a scheduler that
+never acknowledges loses only this memory.
+"""
 
 
 # -- The life of a task -------------------------------------------------------------------------------------------------
@@ -193,7 +195,7 @@ def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float)
         task.heard_at = now
         if status.state.terminal:
             if status.sequence:
-                _await_acknowledgement(framework, status)
+                _await_acknowledgement(c, framework, slave, status)
             end_task(c, task, status, now)
         elif task.state is not status.state or not task.container_id:
             task.state = status.state
@@ -214,6 +216,8 @@ def _end_unreachable(c: Cluster, framework: Framework, slave: Slave, status: Tas
     task = framework.unreachable.get(status.task_id)
     if task is not None and task.slave is slave:
         del framework.unreachable[status.task_id]
+        if status.sequence:
+            _await_acknowledgement(c, framework, slave, status)
         remember(c, task, status, now)
 
 
@@ -236,10 +240,11 @@ def _settle_lost_task(
     forget_if_empty(c, framework)
 
 
-def _await_acknowledgement(framework: Framework, status: TaskStatus) -> None:
+def _await_acknowledgement(c: Cluster, framework: Framework, slave: Slave, status: TaskStatus) -> None:
     waiting = framework.unacknowledged
-    waiting[status.task_id] = status.sequence
-    if len(waiting) > MAX_UNACKNOWLEDGED:
+    waiting.pop(status.task_id, None)  # an id used again is the newest
+    waiting[status.task_id] = (status.sequence, slave.slave_id)
+    if len(waiting) > max(MAX_UNACKNOWLEDGED, c.settings.max_ended_tasks_per_framework):
         del waiting[next(iter(waiting))]
 
 
@@ -301,7 +306,7 @@ def own(
 def acknowledge(c: Cluster, framework: Framework, message: m.Acknowledge, now: float) -> None:
     waiting = framework.unacknowledged
     for task_id, sequence in message.updates:
-        if waiting.get(task_id) == sequence:
+        if task_id in waiting and waiting[task_id][0] == sequence:
             del waiting[task_id]
     slave = c.slaves.get(message.slave_id)
     if slave is not None:
@@ -342,8 +347,8 @@ def kill(c: Cluster, task: Task, grace_s: float | None, reason: str = "") -> Non
 
 
 def reconcile_tasks(c: Cluster, framework: Framework, message: m.ReconcileTasks, now: float) -> None:
-    """Silent about tasks whose end the scheduler has not acknowledged, as their slave repeats that with all that belongs
-    to it; and, while a new master waits for its slaves, about tasks it does not know.
+    """Silent about tasks whose end the scheduler has not acknowledged while their slave is here, as it repeats that with all
+    that belongs to it; and, while a new master waits for its slaves, about tasks it does not know.
     """
     if not message.task_ids:
         for task in (*framework.tasks.values(), *framework.unreachable.values()):
@@ -355,7 +360,7 @@ def reconcile_tasks(c: Cluster, framework: Framework, message: m.ReconcileTasks,
         open_task = framework.tasks.get(task_id) or framework.unreachable.get(task_id)
         if open_task is not None and not open_task.is_reported_lost:
             report_state(c, framework, open_task)
-        elif task_id in framework.unacknowledged:
+        elif (waiting := framework.unacknowledged.get(task_id)) is not None and waiting[1] in c.slaves:
             continue
         elif (record := ended.get(task_id)) is not None:
             status = TaskStatus(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from helpers.master_harness import ClusterHarness, FrameworkPeer, SlavePeer, executor, running, task
 from offerd import messages as m
 from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
@@ -243,6 +245,39 @@ def test_ends_that_are_never_acknowledged_are_remembered_only_so_far() -> None:
     cluster, slave, framework = with_tasks(3)
     slave.finish(framework, "t0", "t1", "t2")
     known = cluster.core.cluster.frameworks[framework.framework_id]
-    assert known.unacknowledged == {"t0": 1, "t1": 1, "t2": 1}
+    assert list(known.unacknowledged) == ["t0", "t1", "t2"]
     framework.send(m.Acknowledge(framework.framework_id, slave.slave_id, [(TaskID("t1"), 1)]))
-    assert known.unacknowledged == {"t0": 1, "t2": 1}
+    assert list(known.unacknowledged) == ["t0", "t2"]
+
+
+@pytest.mark.parametrize("is_drained", [True, False])
+def test_the_end_that_a_slave_can_repeat_no_more_is_told_by_reconciliation(is_drained: bool) -> None:
+    """Nobody acknowledged it in time, and its slave is gone."""
+    cluster, slave, framework = with_tasks()
+    cluster.lose_peer(framework)
+    slave.status(framework, "t0", TaskState.FAILED, 2, reason="COMMAND_EXITED", exit_status=3)
+    again = cluster.again(framework)
+    again.hello()
+    again.send(m.ReconcileTasks([TaskID("t0")]))
+    assert [x for x in again.inbox if isinstance(x, m.StatusUpdate)] == []
+    if is_drained:
+        slave.send(m.UnregisterSlave())
+    else:
+        slave.answers_pings = False
+        cluster.advance(31.0)
+    again.inbox.clear()
+    again.send(m.ReconcileTasks([TaskID("t0")]))
+    status = again.update(TaskState.FAILED)
+    assert (status.reason, status.exit_status, status.slave_id) == ("COMMAND_EXITED", 3, slave.slave_id)
+    cluster.assert_nothing_else_sent()
+
+
+def test_an_unacknowledged_end_that_is_not_remembered_either_is_lost_once_its_slave_is_gone() -> None:
+    cluster, slave, framework = with_tasks(2, max_ended_tasks_per_framework=1)
+    slave.finish(framework, "t0", "t1")
+    slave.send(m.UnregisterSlave())
+    framework.take(m.SlaveLost)
+    framework.send(m.ReconcileTasks([TaskID("t0"), TaskID("t1")]))
+    assert framework.update(TaskState.LOST).reason == Reason.TASK_UNKNOWN
+    framework.update(TaskState.FINISHED)
+    cluster.assert_nothing_else_sent()
