@@ -138,7 +138,7 @@ class _Terminal:
 
     def wrote(self, job_id: str, piece: Piece, *, is_stderr: bool) -> None:
         try:
-            self.screen.write(labelled(piece) if self._labels else piece.data, to_stderr=is_stderr)
+            _show(self.screen, labelled(piece) if self._labels else piece.data, is_stderr=is_stderr)
         except BrokenPipeError:
             self.is_pipe_broken = True
             self._ended.put(None)
@@ -151,6 +151,20 @@ class _Terminal:
 
     def broken(self) -> None:
         self._ended.put(None)
+
+
+def _show(screen: Screen, data: bytes, *, is_stderr: bool) -> None:
+    """Raises `BrokenPipeError` when nobody reads any more, and `OfferdError` where there is no room for it."""
+    try:
+        screen.write(data, to_stderr=is_stderr)
+    except OSError as error:
+        # What was not taken is in Python's buffer: at our end it would be tried again, and its failure be our exit status.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, (sys.stderr if is_stderr else sys.stdout).fileno())
+        os.close(nowhere)
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OfferdError(f"the ranks' output cannot be written: {error.strerror}") from None
 
 
 def labelled(piece: Piece) -> bytes:
@@ -175,7 +189,7 @@ def put(job: Job, directory: Path, *, waits: bool, labels: bool) -> int:
     with signals_interrupt():
         try:
             for is_stderr, data in spool.follow(job.job_id):
-                screen.write(data, to_stderr=is_stderr)
+                _show(screen, data, is_stderr=is_stderr)
         except KeyboardInterrupt as interrupt:
             spool.cancel(job.job_id)
             return EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED

@@ -219,6 +219,24 @@ def test_a_job_whose_slave_freezes_begins_anew_on_others_if_asked(duration: str)
         wait_until(lambda: processes_with(duration) == [], "all ranks to end")
 
 
+def test_output_that_cannot_be_written_is_one_line_and_status_1_and_all_ranks_are_gone(
+    cluster: LocalCluster, duration: str
+) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            words("mpi", "-n", "2", *SMALL, "--", "sh", "-c", f"echo out; exec sleep {duration}"),
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(cluster, PYTHONUNBUFFERED=""),
+            timeout=40,
+            check=False,
+        )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == b"offerd: the ranks' output cannot be written: No space left on device\n"
+    wait_until(lambda: processes_with(duration) == [], "the ranks to end")
+
+
 # -- gangs ------------------------------------------------------------------------------------------------------------
 
 
@@ -311,6 +329,17 @@ def test_a_drained_queue_ends_when_its_jobs_have(
     assert b"not served yet" in put.stderr
     assert offerd(cluster, "mpi", "--queue", str(tmp_path), "--drain").returncode == 0
     assert (tmp_path / f"{put.stdout.decode().strip()}.end").exists()
+
+
+def test_a_queue_that_cannot_be_written_is_served_no_more(
+    cluster: LocalCluster, programs: dict[str, str], tmp_path: Path
+) -> None:
+    put = offerd(cluster, "mpi", "--queue", str(tmp_path), "-n", "2", *SMALL, "--", programs["hello"])
+    output = tmp_path / f"{put.stdout.decode().strip()}.out"
+    output.mkdir()
+    served = offerd(cluster, "mpi", "--queue", str(tmp_path))
+    assert served.returncode == 1
+    assert served.stderr.splitlines()[1:] == [f"offerd: {output} cannot be written: Is a directory".encode()]
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ NOT_FOR_RANKS = ("OFFERD_TASK_ID", "OFFERD_TASK_SANDBOX")
 
 
 class Watcher(Protocol):
-    """Who hears of jobs. Called from the framework's thread: be quick."""
+    """Who hears of jobs. Called from the framework's thread: be quick. What it raises there ends the framework."""
 
     def started(self, job_id: str, hosts: tuple[str, ...]) -> None:
         """The gang is complete; `hosts` as `slave-1:2`."""
@@ -51,7 +51,7 @@ class Watcher(Protocol):
         """For good."""
 
     def broken(self) -> None:
-        """The driver has ended, and with it everything; `MpiFramework.close` raises why."""
+        """The driver or the framework's thread has ended, and with it everything; `MpiFramework.close` raises why."""
 
 
 class MpiFramework(offerd.Scheduler):
@@ -85,10 +85,16 @@ class MpiFramework(offerd.Scheduler):
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wakeup, selectors.EVENT_READ)
         self._is_closing = False
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._loop, name="offerd-mpi", daemon=True)
         info = offerd.FrameworkInfo(name, role=role, user=user, executors=[COMMAND_EXECUTOR])
         self._driver = offerd.SchedulerDriver(self, info, master, connect_timeout_s=CONNECT_TIMEOUT_S)
         self._driver.set_needs_offers(False)
+
+    def __del__(self) -> None:
+        # Not at the loop's end: what is told to it afterwards must not be written to what may be somebody else's file by then.
+        if self._wakeup >= 0:
+            os.close(self._wakeup)
 
     # -- for the owner ----------------------------------------------------------------------------------------------
 
@@ -107,7 +113,9 @@ class MpiFramework(offerd.Scheduler):
         self._tell(e.Cancelled(job_id, exit_status))
 
     def close(self) -> None:
-        """Unregister, which ends all tasks; no child is left. Raises what ended the driver before, if it was not this."""
+        """Unregister, which ends all tasks; no child is left. Raises what ended the driver or our thread before, if it was not
+        this.
+        """
         self._driver.stop()
         try:
             self._driver.join()
@@ -115,6 +123,8 @@ class MpiFramework(offerd.Scheduler):
             self._is_closing = True
             self._wake()
             self._thread.join()
+        if self._failure is not None:
+            raise self._failure
 
     # -- the driver's callbacks, in its thread ----------------------------------------------------------------------
 
@@ -154,26 +164,32 @@ class MpiFramework(offerd.Scheduler):
 
     def _loop(self) -> None:
         try:
-            while not self._is_closing:
-                now = time.monotonic()
-                due = min((run.look_at for run in self._runs.values()), default=self._core.next_deadline())
-                due = min(due, self._core.next_deadline())
-                timeout_s = None if due == float("inf") else max(due - now, 0.0)
-                for key, _ in self._selector.select(timeout_s):
-                    if key.fd == self._wakeup:
-                        os.eventfd_read(self._wakeup)
-                    else:
-                        key.data()
-                while self._inbox:
-                    self._inbox.popleft()()
-                self._look()
-                self._perform(self._core.tick(time.monotonic()))
+            self._take_turns()
+        except BaseException as error:  # marked: the watcher is its owner's code; close() raises it
+            self._failure = error
         finally:
             for run in list(self._runs.values()):
                 run.hydra.kill()
                 run.hydra.wait()
             self._selector.close()
-            os.close(self._wakeup)
+        if self._failure is not None:
+            self._watcher.broken()
+
+    def _take_turns(self) -> None:
+        while not self._is_closing:
+            now = time.monotonic()
+            due = min((run.look_at for run in self._runs.values()), default=self._core.next_deadline())
+            due = min(due, self._core.next_deadline())
+            timeout_s = None if due == float("inf") else max(due - now, 0.0)
+            for key, _ in self._selector.select(timeout_s):
+                if key.fd == self._wakeup:
+                    os.eventfd_read(self._wakeup)
+                else:
+                    key.data()
+            while self._inbox:
+                self._inbox.popleft()()
+            self._look()
+            self._perform(self._core.tick(time.monotonic()))
 
     def _perform(self, actions: list[a.Action]) -> None:
         driver, watcher = self._driver, self._watcher

@@ -30,7 +30,9 @@ FOLLOW_S = 0.1
 
 
 class Spool:
-    """One such directory; it is made if it is not there. Raises `BadInput` where that cannot be."""
+    """One such directory; it is made if it is not there. Raises `BadInput` where that cannot be, and `OfferdError` for what
+    cannot be written later.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -88,7 +90,7 @@ class Spool:
         try:
             fd = os.open(self._path("wake"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno == errno.ENXIO:  # nobody has it open for reading
+            if error.errno in (errno.ENXIO, errno.ENOENT):  # nobody has it open for reading, or it is gone
                 return
             raise
         try:
@@ -151,12 +153,21 @@ class Spool:
     def begin(self, job_id: str) -> None:
         """A job, or another attempt at it, starts: what an earlier one wrote goes."""
         for is_stderr in (False, True):
-            if file := self._files.pop((job_id, is_stderr), None):
-                file.close()
-            self._files[job_id, is_stderr] = self._output(job_id, is_stderr).open("wb", buffering=0)
+            path = self._output(job_id, is_stderr)
+            with _writing(path):
+                # Another file, not the same one emptied: whoever follows sees by that that all begins anew.
+                unfinished = self._path(f".{path.name}")
+                file = unfinished.open("wb", buffering=0)
+                unfinished.rename(path)
+            if before := self._files.pop((job_id, is_stderr), None):
+                before.close()
+            self._files[job_id, is_stderr] = file
 
     def write(self, job_id: str, data: bytes, *, is_stderr: bool) -> None:
-        self._files[job_id, is_stderr].write(data)
+        rest = memoryview(data)
+        with _writing(self._output(job_id, is_stderr)):
+            while rest:  # a disk that fills up takes a part first
+                rest = rest[self._files[job_id, is_stderr].write(rest) :]
 
     def end(self, job_id: str, outcome: Outcome) -> None:
         for is_stderr in (False, True):
@@ -180,8 +191,9 @@ class Spool:
 
     def _write(self, name: str, values: dict[str, Any]) -> None:
         unfinished = self._path(f".{name}")
-        unfinished.write_text(json.dumps(values, indent=1) + "\n")
-        unfinished.rename(self._path(name))
+        with _writing(self._path(name)):
+            unfinished.write_text(json.dumps(values, indent=1) + "\n")
+            unfinished.rename(self._path(name))
 
     def _read_from(self, path: Path, offset: int) -> bytes:
         try:
@@ -190,6 +202,15 @@ class Spool:
                 return file.read()
         except FileNotFoundError:
             return b""
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What the system says of it, as an error of ours: one line for whoever submits or serves."""
+    try:
+        yield
+    except OSError as error:
+        raise offerd.OfferdError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _try_lock(fd: int) -> bool:
