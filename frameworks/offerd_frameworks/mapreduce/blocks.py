@@ -239,6 +239,7 @@ def splits_of(name: str, on: Sequence[Host]) -> list[Split]:
             tuple(block.pieces),
             f"{name}/{block.name}",
             tuple(Place(host.slave_id, host.address) for host in block.places),
+            block.crc32,
         )
         for block in found.blocks
     ]

@@ -63,6 +63,7 @@ class Describer:
             "reads_pieces": self._job.reads_pieces,
             "pieces": split.pieces,
             "block": split.block,
+            "crc32": split.crc32,
             "places": split.places,
             "sort_bytes": min(MOST_SORT_BYTES, max(LEAST_SORT_BYTES, self._job.resources().mem_bytes // 4)),
         }

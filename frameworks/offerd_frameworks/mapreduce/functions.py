@@ -16,7 +16,9 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from offerd_frameworks.mapreduce.failures import CommandFailed
 from offerd_frameworks.mapreduce.map_task import PIECES
+from offerd_frameworks.mapreduce.streaming import SHORTER
 
 PICKLE = "functions.pickle"
 COMBINE_AFTER = 200_000
@@ -54,7 +56,10 @@ def run_map(functions: Functions, lines: Iterable[bytes], output: BinaryIO) -> N
 
 
 def read_pieces(pieces: Iterable[tuple[str, str, int, int, int]]) -> Iterator[bytes]:
-    """The lines of all pieces of a split; meanwhile the environment says which file they are from."""
+    """The lines of all pieces of a split; meanwhile the environment says which file they are from.
+
+    Raises `CommandFailed` where a piece is not all there.
+    """
     for path, name, start, length, offset in pieces:
         os.environ["mapreduce_map_input_file"] = name  # noqa: SIM112 (Hadoop's names are so)
         os.environ["mapreduce_map_input_start"] = str(start)  # noqa: SIM112
@@ -65,6 +70,8 @@ def read_pieces(pieces: Iterable[tuple[str, str, int, int, int]]) -> Iterator[by
             while left and (line := file.readline(left)):
                 left -= len(line)
                 yield line
+            if left:
+                raise CommandFailed(SHORTER)
 
 
 def run_reduce(functions: Functions, lines: Iterable[bytes], output: BinaryIO) -> None:

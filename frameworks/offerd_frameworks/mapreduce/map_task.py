@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import threading
+from functools import partial
 from typing import Any
 
 from offerd_frameworks.mapreduce import ranges
+from offerd_frameworks.mapreduce.failures import CommandFailed
 from offerd_frameworks.mapreduce.streaming import (
+    Pump,
     Reporter,
     Scan,
     Stage,
+    end_last_line,
     feed,
     job_environment,
     pass_on,
     pipe,
     read_first,
+    relay,
     scan,
     sort_environment,
     sort_words,
@@ -37,7 +43,7 @@ def run(task: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     if task["reduces"]:
         output = _map_and_sort(task, reporter, source)
     else:
-        with open(OUTPUT, "wb") as file:
+        with open(OUTPUT, "w+b") as file:
             _map(task, reporter, source, file.fileno())
         output = scan(OUTPUT)
     size = os.stat(OUTPUT).st_size
@@ -45,9 +51,7 @@ def run(task: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
         "output_bytes": size,
         "output_records": output.lines,
         "input_bytes": sum(length for _, _, length, _ in task["pieces"]),
-        "input_records": sum(
-            scan(source.path_of(piece), piece[3], piece[2]).lines for piece in task["pieces"]
-        ),
+        "input_records": _count_input(task, source),
         "read": source.how,
         "tabs": output.has_tabs,
     }
@@ -55,6 +59,19 @@ def run(task: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     if task["reduces"]:
         report["samples"] = _index(size)
     return report
+
+
+def _count_input(task: dict[str, Any], source: Source) -> int:
+    """The lines of the input. Raises `CommandFailed` if it was not all there, or a block is not what was stored."""
+    records, crc32 = 0, 0
+    for piece in task["pieces"]:
+        found = scan(source.path_of(piece), piece[3], piece[2], crc32 if task["block"] else None)
+        records, crc32 = records + found.lines, found.crc32
+    if task["block"] and crc32 != task["crc32"]:
+        raise CommandFailed(
+            f"{task['block']} ({source.how}) is damaged: its checksum is not what it was when it was stored"
+        )
+    return records
 
 
 def _map_and_sort(task: dict[str, Any], reporter: Reporter, source: Source) -> Scan:
@@ -68,6 +85,7 @@ def _map_and_sort(task: dict[str, Any], reporter: Reporter, source: Source) -> S
     finally:
         os.close(mapped)
         thread.join()
+        sorting.reap()
     sorting.finish()
     found = scan(OUTPUT)
     if found.has_tabs and not sorting.by_key:
@@ -112,8 +130,13 @@ class Sorting:
         os.close(into_sort)
         pass_on(first, self._source, unsorted)
 
+    def reap(self) -> None:
+        """Wait for the end of all, also where the mapper has failed."""
+        for stage in self._stages:
+            stage.reap()
+
     def finish(self) -> None:
-        """Wait for the end of all. Raises `CommandFailed`, `OSError`."""
+        """See how they have ended. Raises `CommandFailed`, `OSError`."""
         if self._error is not None:
             raise self._error
         for stage in reversed(self._stages):
@@ -141,13 +164,33 @@ class Sorting:
 def _map(task: dict[str, Any], reporter: Reporter, source: Source, output: int) -> None:
     """The mapper over each piece, a process each; or one that reads all pieces itself, since it knows how."""
     if not task["reads_pieces"]:
-        for piece in task["pieces"]:
-            _run_mapper(task, reporter, source, piece, output)
+        is_file = stat.S_ISREG(os.fstat(output).st_mode)
+        for number, piece in enumerate(task["pieces"], 1):
+            if is_file:
+                _run_mapper(task, reporter, source, piece, output)
+                end_last_line(output)
+            elif number < len(task["pieces"]):
+                _run_mapper_ended(task, reporter, source, piece, output)
+            else:
+                _run_mapper(task, reporter, source, piece, output)  # sort ends the last line by itself
         return
     pieces = [[source.path_of(piece), *piece] for piece in task["pieces"]]
     environment = job_environment(task["job"], {**task["environment"], PIECES: json.dumps(pieces)})
     with open(os.devnull, "rb") as nothing:
         Stage("mapper", task["mapper"], environment, reporter, nothing, output).wait()
+
+
+def _run_mapper_ended(
+    task: dict[str, Any], reporter: Reporter, source: Source, piece: list[Any], output: int
+) -> None:
+    """One whose last line must not become the beginning of the next one's first."""
+    reading, writing = pipe()
+    pump = Pump(partial(relay, reading, output))
+    try:
+        _run_mapper(task, reporter, source, piece, writing)
+    finally:
+        os.close(writing)
+        pump.join()
 
 
 def _run_mapper(
@@ -164,19 +207,20 @@ def _run_mapper(
         },
     )
     with open(source.path_of(piece), "rb") as file:
-        if offset + length == os.fstat(file.fileno()).st_size:
+        is_ended = os.pread(file.fileno(), 1, offset + length - 1) == b"\n"
+        if is_ended and offset + length == os.fstat(file.fileno()).st_size:
             os.lseek(file.fileno(), offset, os.SEEK_SET)  # to the end of the file: the mapper reads it itself
             Stage("mapper", task["mapper"], environment, reporter, file.fileno(), output).wait()
             return
         reading, writing = pipe()
         mapper = Stage("mapper", task["mapper"], environment, reporter, reading, output)
         os.close(reading)
-        feeder = threading.Thread(target=feed, args=(file.fileno(), writing, offset, length))
-        feeder.start()
+        ending = b"" if is_ended else b"\n"  # as in Hadoop, each line that a mapper gets has an end
+        feeder = Pump(partial(feed, file.fileno(), writing, offset, length, ending))
         try:
             mapper.wait()
         finally:
-            feeder.join()
+            feeder.join()  # raises: with less input, what the mapper says of it is no news
 
 
 def _index(size: int) -> list[list[Any]]:

@@ -14,6 +14,7 @@ from offerd_frameworks.mapreduce.map_task import INDEX, OUTPUT
 from offerd_frameworks.mapreduce.streaming import (
     Reporter,
     Stage,
+    end_last_line,
     job_environment,
     merge_words,
     pipe,
@@ -30,22 +31,22 @@ def run(task: dict[str, Any], reporter: Reporter, progress: Callable[..., None])
     shuffle = Shuffle(task, progress)
     segments = shuffle.fetch()
     progress("reduce", shuffle.local_bytes + shuffle.remote_bytes)
-    with open(OUTPUT, "wb") as output:
+    with open(OUTPUT, "w+b") as output:
         reading, merged = pipe()
         environment = job_environment(task["job"], task["environment"])
         reducer = Stage("reducer", task["reducer"], environment, reporter, reading, output)
         os.close(reading)
-        merge = Stage(
-            "merge",
-            merge_words(segments, by_key=task["by_key"]),
-            sort_environment(),
-            reporter,
-            _nothing(),
-            merged,
-        )
+        # Without a file named, sort reads its standard input: that of a partition without a segment is empty.
+        with open(os.devnull, "rb") as nothing:
+            words = merge_words(segments, by_key=task["by_key"])
+            merge = Stage("merge", words, sort_environment(), reporter, nothing, merged)
         os.close(merged)
-        reducer.wait()
+        try:
+            reducer.wait()
+        finally:
+            merge.reap()
         merge.wait(may_be_cut_off=True)
+        end_last_line(output.fileno())
     for segment in segments:
         os.unlink(segment)
     return {
@@ -54,11 +55,6 @@ def run(task: dict[str, Any], reporter: Reporter, progress: Callable[..., None])
         "shuffled_local_bytes": shuffle.local_bytes,
         "shuffled_remote_bytes": shuffle.remote_bytes,
     }
-
-
-def _nothing() -> int:
-    """Without a file named, sort reads its standard input: that of a partition without a segment is empty."""
-    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
 class Shuffle:

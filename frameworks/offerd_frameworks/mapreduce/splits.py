@@ -39,11 +39,15 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The input of one map task. `block` is `SET/FILE` in the data directories of `places`; "" for files by path."""
+    """The input of one map task. `block` is `SET/FILE` in the data directories of `places`; "" for files by path.
+
+    The pieces are all of a block, one after the other, and `crc32` is its checksum.
+    """
 
     pieces: tuple[Piece, ...]
     block: str = ""
     places: tuple[Place, ...] = ()
+    crc32: int = 0
 
     @property
     def length(self) -> int:

@@ -13,8 +13,9 @@ import signal
 import subprocess
 import sys
 import threading
+import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
@@ -28,6 +29,7 @@ LAST_WORDS_BYTES = 400
 FIRST_BYTES = 64 << 10
 SCAN_BYTES = 256 << 10
 PIPE_BYTES = 1 << 20
+SHORTER = "the input is shorter than it was when the job began"
 
 
 @dataclass
@@ -92,16 +94,24 @@ class Stage:
 
     def _listen(self) -> None:
         assert self._process.stderr is not None
-        for line in self._process.stderr:
-            if not self._reporter.hear(line):
-                self._own_last = line.decode(errors="replace").strip()[:LAST_WORDS_BYTES] or self._own_last
-                sys.stderr.buffer.write(line)
-                sys.stderr.buffer.flush()
+        with self._process.stderr as lines:
+            for line in lines:
+                if not self._reporter.hear(line):
+                    self._own_last = (
+                        line.decode(errors="replace").strip()[:LAST_WORDS_BYTES] or self._own_last
+                    )
+                    sys.stderr.buffer.write(line)
+                    sys.stderr.buffer.flush()
+
+    def reap(self) -> int:
+        """Wait for its end, whatever that is like; the status."""
+        status = self._process.wait()
+        self._listener.join()
+        return status
 
     def wait(self, *, may_be_cut_off: bool = False) -> None:
         """Raises `CommandFailed`. `may_be_cut_off`: its reader may have had enough, and ended well before it."""
-        status = self._process.wait()
-        self._listener.join()
+        status = self.reap()
         if status == 0 or (may_be_cut_off and status == -signal.SIGPIPE):
             return
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
@@ -174,19 +184,71 @@ def pipe() -> tuple[int, int]:
     return ends
 
 
-def feed(source: int, target: int, offset: int, length: int) -> None:
-    """Move a part of a file into a pipe; a reader that has had enough is no error. Closes `target`."""
+class Pump:
+    """Moves bytes in a thread of its own; what stops it is raised by `join`, in the thread that waits for it."""
+
+    def __init__(self, move: Callable[[], None]) -> None:
+        self._move = move
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._move()
+        except (OSError, CommandFailed) as error:
+            self._error = error
+
+    def join(self) -> None:
+        """Wait for its end. Raises `CommandFailed`, `OSError`."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+
+def feed(source: int, target: int, offset: int, length: int, ending: bytes = b"") -> None:
+    """Move a part of a file into a pipe, and write `ending`; a reader that has had enough is no error. Closes `target`."""
     try:
         while length:
             moved = os.splice(source, target, min(length, 1 << 20), offset_src=offset)
             if not moved:
-                raise CommandFailed("the input is shorter than it was when the job began")
+                raise CommandFailed(SHORTER)
             offset += moved
             length -= moved
+        os.write(target, ending)
     except BrokenPipeError:
         pass
     finally:
         os.close(target)
+
+
+def relay(source: int, target: int) -> None:
+    """Copy one pipe into another until its end, and end the last line where nobody did. Closes `source`.
+
+    The kernel could move the bytes, but would not show us the last of them.
+    """
+    buffer = memoryview(bytearray(SCAN_BYTES))
+    last = b"\n"
+    try:
+        while count := os.readv(source, [buffer]):
+            left = buffer[:count]
+            while left:
+                left = left[os.write(target, left) :]
+            last = bytes(buffer[count - 1 : count])
+        if last != b"\n":
+            os.write(target, b"\n")
+    except BrokenPipeError:
+        pass  # whoever reads there says why it ended
+    finally:
+        os.close(source)
+
+
+def end_last_line(file: int) -> None:
+    """Where a command has left the last line of its output, this file, without an end."""
+    size = os.fstat(file).st_size
+    if size and os.pread(file, 1, size - 1) != b"\n":
+        os.lseek(file, 0, os.SEEK_END)
+        os.write(file, b"\n")
 
 
 def read_first(source: int) -> bytes:
@@ -217,10 +279,14 @@ class Scan(NamedTuple):
 
     lines: int
     has_tabs: bool
+    crc32: int = 0
 
 
-def scan(path: str, offset: int = 0, length: int | None = None) -> Scan:
-    """Look at every byte once, in a buffer that stays in the processor's cache."""
+def scan(path: str, offset: int = 0, length: int | None = None, crc32: int | None = None) -> Scan:
+    """Look at every byte once, in a buffer that stays in the processor's cache.
+
+    `crc32`, that of what was before, is gone on with. Raises `CommandFailed` if bytes are missing.
+    """
     lines, has_tabs, last = 0, False, b"\n"
     buffer = bytearray(SCAN_BYTES)
     view = memoryview(buffer)
@@ -230,6 +296,10 @@ def scan(path: str, offset: int = 0, length: int | None = None) -> Scan:
         while left and (count := file.readinto(view[: min(left, SCAN_BYTES)])):
             lines += buffer.count(b"\n", 0, count)
             has_tabs = has_tabs or buffer.find(b"\t", 0, count) >= 0
+            if crc32 is not None:
+                crc32 = zlib.crc32(view[:count], crc32)
             last = bytes(view[count - 1 : count])
             left -= count
-    return Scan(lines + (last != b"\n"), has_tabs)
+    if left:
+        raise CommandFailed(SHORTER)
+    return Scan(lines + (last != b"\n"), has_tabs, crc32 or 0)

@@ -38,20 +38,25 @@ def open_source(task: dict[str, Any]) -> Source:
                     f"this slave cannot read {name}; put it on all hosts, or use `offerd data put`"
                 )
         return Source("path")
+    size = sum(length for _, _, length, _ in task["pieces"])
     here = os.path.join(os.environ["OFFERD_DATA_DIR"], block)
-    if os.environ["OFFERD_SLAVE_ID"] in [slave_id for slave_id, _ in task["places"]] and os.access(
-        here, os.R_OK
+    if os.environ["OFFERD_SLAVE_ID"] in [slave_id for slave_id, _ in task["places"]] and _is_whole(
+        here, size
     ):
         return Source("local", here)
     places = [address for _, address in task["places"]]
     # Not every task at the same replica.
     random.shuffle(places)
-    fetch_first(places, f"/data/{block}", COPY)
+    fetch_first(places, f"/data/{block}", COPY, size)
     return Source("remote", COPY)
 
 
-def fetch_first(addresses: list[str], path: str, target: str) -> None:
-    """Copy a file from the first server that has it. Raises `TransferError`."""
+def _is_whole(path: str, size: int) -> bool:
+    return os.access(path, os.R_OK) and os.stat(path).st_size == size
+
+
+def fetch_first(addresses: list[str], path: str, target: str, size: int | None = None) -> None:
+    """Copy a file, of this size if one is said, from the first server that has it. Raises `TransferError`."""
     # Not before it is needed: Python's HTTP takes a good part of a short task's time to import.
     from offerd_frameworks.mapreduce.transfer import Server
 
@@ -59,8 +64,11 @@ def fetch_first(addresses: list[str], path: str, target: str) -> None:
     for address in addresses:
         try:
             with Server(address) as server, open(target, "wb") as file:
-                server.copy(path, file.fileno())
-            return
+                found = server.copy(path, file.fileno())
         except (TransferError, FileNotFoundError) as error:
             why = str(error)
+            continue
+        if size is None or found == size:
+            return
+        why = f"{path} at {address} has {found} bytes in place of {size}"
     raise TransferError(why)

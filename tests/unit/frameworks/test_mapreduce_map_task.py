@@ -1,0 +1,140 @@
+"""A map or reduce task run in a directory of the test's: whole lines from one command to the next, and all of the input."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offerd_frameworks.mapreduce import map_task, reduce_task
+from offerd_frameworks.mapreduce.failures import CommandFailed, TransferError
+from offerd_frameworks.mapreduce.functions import read_pieces
+from offerd_frameworks.mapreduce.streaming import Reporter, Scan, scan
+
+
+@pytest.fixture(autouse=True)
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of the task; its input lies above it."""
+    directory = tmp_path / "task"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    for name, value in (("OFFERD_DATA_DIR", str(tmp_path / "data")), ("OFFERD_SLAVE_ID", "s1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OFFERD_CONTAINER_ID", "c1")
+    return directory
+
+
+def piece(path: Path, content: bytes, start: int = 0, length: int | None = None) -> list[Any]:
+    """A piece of a file that has this content now."""
+    path.write_bytes(content)
+    return [str(path), start, len(content) - start if length is None else length, start]
+
+
+def description(pieces: list[list[Any]], mapper: str = "cat", **more: Any) -> dict[str, Any]:
+    return {
+        "mapper": mapper, "combiner": "", "reads_pieces": False, "pieces": pieces, "block": "", "places": [],
+        "sort_bytes": 4 << 20, "reduces": 1, "job": {}, "environment": {}, **more,
+    }  # fmt: skip
+
+
+def mapped(task: dict[str, Any], sandbox: Path) -> list[bytes]:
+    map_task.run(task, Reporter())
+    return (sandbox / "output").read_bytes().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize("reduces", [0, 1])
+def test_the_last_line_of_a_file_ends_also_where_nobody_ended_it(
+    tmp_path: Path, sandbox: Path, reduces: int
+) -> None:
+    pieces = [
+        piece(tmp_path / "f1", b"a b"),
+        piece(tmp_path / "f2", b"c d"),
+        piece(tmp_path / "f3", b"e\n"),
+        piece(tmp_path / "f4", b"x\nf\n", 2),
+    ]
+    assert mapped(description(pieces, reduces=reduces), sandbox) == [b"a b\n", b"c d\n", b"e\n", b"f\n"]
+
+
+@pytest.mark.parametrize("reduces", [0, 1])
+def test_the_last_line_of_a_mapper_does_not_run_into_the_next_ones_first(
+    tmp_path: Path, sandbox: Path, reduces: int
+) -> None:
+    pieces = [piece(tmp_path / name, b"\n") for name in ("f1", "f2", "f3")]
+    task = description(pieces, 'printf "%s\t1" ${mapreduce_map_input_file##*/}', reduces=reduces)
+    assert mapped(task, sandbox) == [b"f1\t1\n", b"f2\t1\n", b"f3\t1\n"]
+
+
+def test_a_mapper_that_writes_much_for_each_piece_is_passed_on_whole(tmp_path: Path, sandbox: Path) -> None:
+    pieces = [piece(tmp_path / name, b"x\n") for name in ("f1", "f2")]
+    lines = mapped(description(pieces, "cat >&2; seq -w 400000"), sandbox)
+    assert lines == sorted([b"%06d\n" % number for number in range(1, 400_001)] * 2)
+
+
+def test_the_last_line_of_a_reducer_ends(sandbox: Path) -> None:
+    task: dict[str, Any] = {
+        "low": None, "high": None, "containers": [], "maps": [], "by_key": True,
+        "reducer": "printf 'the end'", "job": {}, "environment": {},
+    }  # fmt: skip
+    assert reduce_task.run(task, Reporter(), lambda *_: None)["output_records"] == 1
+    assert (sandbox / "output").read_bytes() == b"the end\n"
+
+
+@pytest.mark.parametrize("mapper", ["cat", "cat; exit 1", "head -n 1"])
+def test_a_file_that_has_become_shorter_fails_the_task(tmp_path: Path, mapper: str) -> None:
+    pieces = [piece(tmp_path / "f", b"a\nb\n", length=1000)]
+    with pytest.raises(CommandFailed, match="the input is shorter than it was"):
+        map_task.run(description(pieces, mapper), Reporter())
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_fails_the_task(tmp_path: Path) -> None:
+    pieces = [piece(tmp_path / "f", b"a\nb\n")]
+    task = description(pieces, ': > "$mapreduce_map_input_file"; cat')
+    with pytest.raises(CommandFailed, match="the input is shorter than it was"):
+        map_task.run(task, Reporter())
+
+
+def test_functions_are_not_given_less_than_their_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("file", "start", "length"):
+        monkeypatch.setenv(f"mapreduce_map_input_{name}", "")
+    (tmp_path / "f").write_bytes(b"a\nb\n")
+    lines = read_pieces([(str(tmp_path / "f"), "f", 0, 5, 0)])
+    assert [next(lines), next(lines)] == [b"a\n", b"b\n"]
+    with pytest.raises(CommandFailed, match="the input is shorter than it was"):
+        next(lines)
+
+
+def block_task(tmp_path: Path, content: bytes, stored: bytes) -> dict[str, Any]:
+    """The task of a block that was stored as something, and is something now."""
+    (tmp_path / "data").mkdir()
+    half = len(stored) // 2
+    (tmp_path / "data" / "block").write_bytes(content)
+    pieces = [["f", 0, half, 0], ["g", 0, len(stored) - half, half]]
+    return description(pieces, block="block", places=[["s1", "127.0.0.1:1"]], crc32=zlib.crc32(stored))
+
+
+def test_a_block_is_read_in_place_if_it_is_what_was_stored(tmp_path: Path, sandbox: Path) -> None:
+    task = block_task(tmp_path, b"b\na\n", b"b\na\n")
+    report = map_task.run(task, Reporter())
+    assert (report["read"], report["input_records"]) == ("local", 2)
+    assert (sandbox / "output").read_bytes() == b"a\nb\n"
+
+
+def test_a_damaged_block_fails_the_task(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match=r"block .* is damaged"):
+        map_task.run(block_task(tmp_path, b"b\nc\n", b"b\na\n"), Reporter())
+
+
+def test_a_block_of_another_size_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("offerd_frameworks.mapreduce.transfer.PAUSES_S", ())
+    with pytest.raises(TransferError, match="does not answer"):
+        map_task.run(block_task(tmp_path, b"b\na\nb\n", b"b\na\n"), Reporter())
+
+
+def test_a_scan_knows_the_checksum_if_asked(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"a\nb\n")
+    found = scan(str(tmp_path / "f"), 2, 2, zlib.crc32(b"a\n"))
+    assert found == Scan(1, False, zlib.crc32(b"a\nb\n"))
