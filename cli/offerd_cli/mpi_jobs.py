@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 from collections.abc import Mapping
@@ -77,10 +78,12 @@ def make_job(
 
 def run(service: Service, job: Job, *, labels: bool) -> int:
     """One job, from here to its end; returns the exit status."""
-    find_hydra()
-    watcher = _Terminal(Screen(WHO, progress=False), labels)
     # A terminal's keys are not passed on: of its processes only one may read them, and that is the shell's choice.
     stdin = None if sys.stdin is None or sys.stdin.isatty() else sys.stdin.fileno()
+    if job.resubmits and stdin is not None and _is_read_once(stdin):
+        raise BadInput("--resubmit cannot read a pipe a second time; give it a file, or < /dev/null")
+    find_hydra()
+    watcher = _Terminal(Screen(WHO, progress=False), labels)
     framework = service.framework(watcher, os.path.basename(job.argv[0]), stdin)
     framework.submit(job)
     with signals_interrupt():
@@ -98,6 +101,11 @@ def run(service: Service, job: Job, *, labels: bool) -> int:
     if outcome.reason:
         watcher.screen.note(outcome.reason)
     return outcome.exit_status
+
+
+def _is_read_once(fd: int) -> bool:
+    mode = os.fstat(fd).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _interrupted(framework: MpiFramework, watcher: _Terminal, job: Job, interrupt: KeyboardInterrupt) -> int:

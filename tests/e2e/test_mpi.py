@@ -198,20 +198,43 @@ def test_a_client_that_is_killed_outright_takes_its_ranks_and_its_process_manage
     wait_until(lambda: processes_with(duration) == [], "ranks and process manager to end")
 
 
-def test_a_job_whose_slave_freezes_begins_anew_on_others_if_asked(duration: str) -> None:
+def test_a_job_whose_slave_freezes_begins_anew_on_others_if_asked_with_all_of_its_input(
+    duration: str, tmp_path: Path
+) -> None:
     need_mpich()
+    (tmp_path / "input").write_bytes(b"input\n")
     patience = ("--ping-interval", "0.3s", "--missed-pings", "3")
     with LocalCluster(3, cpus="2", mem="1G", isolation="noop", master_options=patience) as cluster:
-        process = begin(
-            cluster, "mpi", "-n", "2", "--timeout", "50s", "--per-slave", "1", "--cpus", "2", "--resubmit", "1",
-            "--", "sh", "-c", f"exec sleep {duration}",
-        )  # fmt: skip
+        arguments = (
+            "mpi",
+            "-n",
+            "2",
+            "--timeout",
+            "50s",
+            "--per-slave",
+            "1",
+            "--cpus",
+            "2",
+            "--resubmit",
+            "1",
+        )
+        with (tmp_path / "input").open("rb") as file:
+            process = subprocess.Popen(
+                words(*arguments, "--", "sh", "-c", f"[ $PMI_RANK = 1 ] || cat; exec sleep {duration}"),
+                stdin=file,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment(cluster),
+            )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"[0] input\n"
         wait_until(lambda: len(processes_with(duration)) == 2, "both ranks to run")
         (host, *_) = [task["hostname"] for task in listing(cluster, "tasks")["tasks"]]
         frozen = next(slave for slave in cluster.slaves if slave.name == host)
         frozen.signal(signal.SIGSTOP)
         assert process.stderr is not None
         assert b"submitted again (1 of 1)" in process.stderr.readline()
+        assert process.stdout.readline() == b"[0] input\n"
         wait_until(lambda: len(running_on(cluster) - {host}) == 2, "the job to run elsewhere")
         frozen.signal(signal.SIGCONT)
         wait_until(lambda: len(processes_with(duration)) == 2, "the lost rank to be ended")
@@ -352,6 +375,7 @@ def test_a_queue_that_cannot_be_written_is_served_no_more(
         (("-n", "4"), b"which program"),
         ((), b"nothing to run"),
         (("-n", "2", "--wait", "--", "true"), b"--queue"),
+        (("-n", "2", "--resubmit", "1", "--", "true"), b"pipe"),
         (("-n", "2", "-C", "no/such/place", "--", "true"), b"no directory"),
         (("-n", "2", "--cpus", "0", "--mem", "0M", "--", "true"), b"must take something"),
     ],

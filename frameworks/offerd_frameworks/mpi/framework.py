@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import selectors
+import stat
 import threading
 import time
 from collections import deque
@@ -61,7 +62,8 @@ class MpiFramework(offerd.Scheduler):
         framework.start()
         framework.submit(Job("hello", ("./hello",), ranks=4, need=offerd.Resources.of(cpus=1, mem="64M")))
 
-    `stdin`: a descriptor that rank 0 of every job reads. `seed` makes pauses between attempts at a gang repeatable.
+    `stdin`: a descriptor that rank 0 of every job and attempt reads: a file from where it stands now, a pipe from where the one
+    before stopped. `seed` makes pauses between attempts at a gang repeatable.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class MpiFramework(offerd.Scheduler):
         self._watcher = watcher
         self._core = GangQueue(random.Random(seed).random, hold_s)
         self._stdin = stdin
+        self._stdin_at = None if stdin is None else _position(stdin)
         self._runs: dict[str, _Run] = {}
         self._inbox: deque[Callable[[], None]] = deque()
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -221,6 +224,8 @@ class MpiFramework(offerd.Scheduler):
         environment = {name: value for name, value in os.environ.items() if name not in NOT_FOR_RANKS}
         # For the wheel of mpi4py, which cannot know that the library it finds is MPICH's.
         environment.setdefault("MPI4PY_MPIABI", "mpich")
+        if self._stdin is not None and self._stdin_at is not None:
+            os.lseek(self._stdin, self._stdin_at, os.SEEK_SET)
         try:
             hydra = Hydra(
                 job.argv,
@@ -305,6 +310,11 @@ class MpiFramework(offerd.Scheduler):
             # Where the kernel does not let us look, hydra has to do without our care for its links.
             number = run.proxies if connected is None else connected
             self._tell(e.ProxiesConnected(run.attempt_id, number))
+
+
+def _position(fd: int) -> int | None:
+    """Where the next read of a file begins; None of what is no file."""
+    return os.lseek(fd, 0, os.SEEK_CUR) if stat.S_ISREG(os.fstat(fd).st_mode) else None
 
 
 class _Run:

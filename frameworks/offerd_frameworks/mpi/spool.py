@@ -17,7 +17,7 @@ import os
 import select
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -72,18 +72,22 @@ class Spool:
         return Outcome(**{**values, "hosts": tuple(values["hosts"])})
 
     def follow(self, job_id: str) -> Iterator[tuple[bool, bytes]]:
-        """What the job writes, on stderr or not, until it has ended."""
-        offsets = {False: 0, True: 0}
+        """What the job writes, on stderr or not, until it has ended. Another attempt at it is followed from its beginning."""
         is_over = False
-        while not is_over:
-            is_over = self.outcome(job_id) is not None  # before reading: what it wrote last is there by then
-            for is_stderr, offset in offsets.items():
-                data = self._read_from(self._output(job_id, is_stderr), offset)
-                if data:
-                    offsets[is_stderr] = offset + len(data)
-                    yield is_stderr, data
-            if not is_over:
-                time.sleep(FOLLOW_S)
+        with ExitStack() as stack:
+            tails = {
+                is_stderr: stack.enter_context(_Tail(self._output(job_id, is_stderr)))
+                for is_stderr in (False, True)
+            }
+            while not is_over:
+                is_over = (
+                    self.outcome(job_id) is not None
+                )  # before reading: what it wrote last is there by then
+                for is_stderr, tail in tails.items():
+                    if data := tail.read():
+                        yield is_stderr, data
+                if not is_over:
+                    time.sleep(FOLLOW_S)
 
     def wake(self) -> None:
         """Whoever serves looks again. Nothing happens if nobody does."""
@@ -195,13 +199,43 @@ class Spool:
             unfinished.write_text(json.dumps(values, indent=1) + "\n")
             unfinished.rename(self._path(name))
 
-    def _read_from(self, path: Path, offset: int) -> bytes:
+
+class _Tail:
+    """What is new in a file that grows, is emptied, or gives way to another of its name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._offset = 0
+
+    def __enter__(self) -> _Tail:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def read(self) -> bytes:
         try:
-            with path.open("rb") as file:
-                file.seek(offset)
-                return file.read()
+            # Opened each time: on a file system that hosts share, only that brings what another one has written.
+            file = self._path.open("rb")
         except FileNotFoundError:
             return b""
+        now, before = os.fstat(file.fileno()), self._file
+        # The one before is open until here: so the new one cannot have got its number.
+        if (
+            before is None
+            or not os.path.samestat(now, os.fstat(before.fileno()))
+            or now.st_size < self._offset
+        ):
+            self._offset = 0
+        if before is not None:
+            before.close()
+        self._file = file
+        file.seek(self._offset)
+        data = file.read()
+        self._offset += len(data)
+        return data
 
 
 @contextmanager

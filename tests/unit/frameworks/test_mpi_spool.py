@@ -80,6 +80,31 @@ def test_what_a_job_wrote_is_followed_to_its_end(tmp_path: Path) -> None:
     assert list(Spool(tmp_path).follow("hello-1")) == [(False, b"out"), (True, b"err")]
 
 
+def test_another_attempt_is_followed_from_its_beginning_however_much_the_first_one_wrote(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(tmp_path)
+    followed = Spool(tmp_path).follow("hello-1")
+    for written in (b"first, and long", b"second", b"third, and longer still"):
+        spool.begin("hello-1")
+        spool.write("hello-1", written, is_stderr=False)
+        assert next(followed) == (False, written)
+    spool.end("hello-1", Outcome(0))
+    assert list(followed) == []
+
+
+def test_an_output_that_was_emptied_is_followed_from_its_beginning(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.begin("hello-1")
+    spool.write("hello-1", b"before", is_stderr=False)
+    followed = Spool(tmp_path).follow("hello-1")
+    assert next(followed) == (False, b"before")
+    (tmp_path / "hello-1.out").write_bytes(b"now")
+    assert next(followed) == (False, b"now")
+    spool.end("hello-1", Outcome(0))
+    assert list(followed) == []
+
+
 def test_a_cancellation_is_heard_once(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     Spool(tmp_path).cancel("hello-1")
