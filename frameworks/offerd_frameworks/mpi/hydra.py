@@ -7,7 +7,9 @@ ended, if badly: hydra itself names no rank, and sometimes waits for the peers o
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import os
 import re
 import secrets
@@ -31,6 +33,8 @@ _PROXY_ID = re.compile(r"--proxy-id (\d+)")
 _CONTROL_PORT = re.compile(r"--control-port \S+:(\d+)")
 _SYS_PIDFD_GETFD = 438  # the same on every architecture
 _libc = ctypes.CDLL(None, use_errno=True)
+_MAY_NOT_LOOK = (errno.EPERM, errno.EACCES, errno.ENOSYS)
+"""An older kernel, a sandbox, a rule against looking into other processes."""
 _KEEP_IDLE_S, _KEEP_EVERY_S, _KEEP_PROBES = 10, 5, 4
 
 # $1 is the word by which we know our own mark; the program and its arguments follow. The pause lets the proxy pass the mark on
@@ -200,15 +204,16 @@ class Hydra:
         within half a minute, where hydra would wait for ever. None if the kernel does not let us look.
         """
         number = 0
-        for entry in os.scandir(f"/proc/{self._process.pid}/fd"):
-            try:
-                if not os.readlink(entry.path).startswith("socket:"):
-                    continue
-            except FileNotFoundError:  # closed meanwhile
-                continue
-            fd = _libc.syscall(_SYS_PIDFD_GETFD, self.pidfd, int(entry.name), 0)
-            if fd < 0:
+        try:
+            sockets = self._sockets()
+        except PermissionError:  # also of a process that has just ended, where we are not root
+            return None
+        for name in sockets:
+            fd = _libc.syscall(_SYS_PIDFD_GETFD, self.pidfd, name, 0)
+            if fd < 0 and ctypes.get_errno() in _MAY_NOT_LOOK:
                 return None
+            if fd < 0:  # closed meanwhile: nobody is connected there
+                continue
             with socket.socket(fileno=fd) as link:
                 if _is_link(link, self._port):
                     number += 1
@@ -217,6 +222,15 @@ class Hydra:
                     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEP_EVERY_S)
                     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEP_PROBES)
         return number
+
+    def _sockets(self) -> list[int]:
+        """The numbers of its descriptors that are sockets."""
+        found = []
+        for entry in os.scandir(f"/proc/{self._process.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                if os.readlink(entry.path).startswith("socket:"):
+                    found.append(int(entry.name))
+        return found
 
     def kill(self) -> None:
         """SIGKILL: while it waits for a proxy it ignores everything else."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import select
 import socket
@@ -51,6 +53,20 @@ def test_it_says_what_to_run_on_each_host_and_waits_for_all_of_them() -> None:
             assert timers(int(port)) == ["02"]
             hydra.kill()
             proxy.wait(DEADLINE_S)
+
+
+@pytest.mark.parametrize(("error", "arrived"), [(errno.EBADF, 0), (errno.EPERM, None), (errno.ENOSYS, None)])
+def test_a_socket_that_was_just_closed_is_no_proxy_and_one_that_we_may_not_look_at_is_not_known(
+    error: int, arrived: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Kernel:
+        def syscall(self, *_: int) -> int:
+            ctypes.set_errno(error)
+            return -1
+
+    with started("sleep", "600") as hydra:
+        monkeypatch.setattr("offerd_frameworks.mpi.hydra._libc", Kernel())
+        assert hydra.arrived() == arrived
 
 
 def test_hosts_of_one_name_are_kept_apart() -> None:
