@@ -124,6 +124,8 @@ class Shuffle:
             return 0
         with open(target, "wb") as file:
             output.copy(file.fileno(), start, end - start)
+            if (found := os.fstat(file.fileno()).st_size) != end - start:
+                raise ValueError(f"{found} bytes came in place of {end - start}")
         return end - start
 
 

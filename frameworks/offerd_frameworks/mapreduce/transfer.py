@@ -17,10 +17,13 @@ from urllib.parse import quote
 
 from offerd_frameworks.mapreduce.failures import TransferError
 
+CONNECT_TIMEOUT_S = 3.0
+"""A host that is there answers in milliseconds; one that is not is not to be waited for with each try."""
 TIMEOUT_S = 20.0
 PAUSES_S = (0.1, 0.3, 0.6, 1.0, 2.0)
 """Between the tries of one request: four seconds in all, long enough for a slave that is started again."""
 CHUNK_BYTES = 1 << 20
+COPIED = (http.client.OK, http.client.PARTIAL_CONTENT)
 
 
 class Server:
@@ -29,10 +32,16 @@ class Server:
     Every method tries a server that is silent or busy again, and raises `TransferError` in the end.
     """
 
-    def __init__(self, address: str, *, sleep: Callable[[float], object] = time.sleep) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
         self.address = address
         self._sleep = sleep
-        self._connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
+        self._connection = _Connection(address, timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -54,7 +63,7 @@ class Server:
     def copy(self, path: str, target: int, offset: int = 0, length: int | None = None) -> int:
         """Append a part of the file to the descriptor `target`; what a broken connection has brought is kept.
 
-        Returns how many bytes came.
+        Returns how many bytes came. An `OSError` is of `target`: asking the server again would not help.
         """
         done = 0
         pauses = list(PAUSES_S)
@@ -70,6 +79,9 @@ class Server:
                 if done > before:
                     pauses = list(PAUSES_S)
                 self._pause(pauses, interrupted.why)
+            except OSError:
+                self._connection.close()  # it is in the middle of an answer
+                raise
         return done
 
     def listing(self, path: str) -> list[dict[str, Any]]:
@@ -103,8 +115,7 @@ class Server:
         pauses = list(PAUSES_S)
         while True:
             try:
-                self._connection.request(method, quote(path), body, headers or {})
-                response = self._connection.getresponse()
+                response = self._ask(method, path, body, headers)
                 content = response.read()
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()
@@ -117,28 +128,42 @@ class Server:
             self._check(response.status, path, content)
             return content
 
+    def _ask(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> http.client.HTTPResponse:
+        self._connection.request(method, quote(path), body, headers or {})
+        return self._connection.getresponse()
+
     def _copy_once(self, path: str, target: int, offset: int, length: int | None) -> int:
-        done = 0
+        """Raises `_Interrupted` for what the server did, `OSError` for what `target` did."""
+        done, headers = 0, _range(offset, length)
+        buffer = memoryview(bytearray(CHUNK_BYTES))
         try:
-            self._connection.request("GET", quote(path), headers=_range(offset, length))
-            response = self._connection.getresponse()
+            response = self._ask("GET", path, headers=headers)
             if response.status == http.client.SERVICE_UNAVAILABLE:
                 raise OSError("busy")
-            if response.status not in (http.client.OK, http.client.PARTIAL_CONTENT):
-                self._check(response.status, path, response.read())
+            content = b"" if response.status in COPIED else response.read()
             promised = int(response.headers["Content-Length"])
-            buffer = memoryview(bytearray(CHUNK_BYTES))
-            while count := response.readinto(buffer):
-                _write_all(target, buffer[:count])
-                done += count
-            if done < promised:
-                raise ConnectionResetError("the answer ended early")
-            return done
         except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            if isinstance(error, FileNotFoundError):
-                raise
-            raise _Interrupted(done, self._silent(error)) from None
+            raise self._interrupted(done, error) from None
+        self._check(response.status, path, content)
+        if headers and response.status != http.client.PARTIAL_CONTENT:
+            raise TransferError(f"{self.address} has sent all of {path} in place of a part")
+        while True:
+            try:
+                count = response.readinto(buffer)
+                if not count and done < promised:
+                    raise ConnectionResetError("the answer ended early")
+            except (OSError, http.client.HTTPException) as error:
+                raise self._interrupted(done, error) from None
+            if not count:
+                return done
+            _write_all(target, buffer[:count])
+            done += count
+
+    def _interrupted(self, done: int, error: Exception) -> _Interrupted:
+        self._connection.close()
+        return _Interrupted(done, self._silent(error))
 
     def _check(self, status: int, path: str, content: bytes) -> None:
         if status == http.client.NOT_FOUND:
@@ -154,6 +179,18 @@ class Server:
         if not pauses:
             raise TransferError(why)
         self._sleep(pauses.pop(0))
+
+
+class _Connection(http.client.HTTPConnection):
+    """Made in a short time or not at all; after that the other side may take longer."""
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        super().__init__(address, timeout=min(CONNECT_TIMEOUT_S, timeout_s))
+        self._answer_timeout_s = timeout_s
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(self._answer_timeout_s)
 
 
 class _Interrupted(Exception):

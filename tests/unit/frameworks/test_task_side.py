@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import resource
+import signal
 import threading
 from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -52,6 +54,7 @@ class Flaky(BaseHTTPRequestHandler):
     script: list[int] = []
     content = b""
     asked: list[str] = []
+    status = 206
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -65,7 +68,7 @@ class Flaky(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        self.send_response(206)
+        self.send_response(self.status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[:number])
@@ -77,7 +80,7 @@ class Flaky(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def flaky() -> Iterator[str]:
-    Flaky.script, Flaky.asked, Flaky.content = [], [], b"0123456789" * 1000
+    Flaky.status, Flaky.script, Flaky.asked, Flaky.content = 206, [], [], b"0123456789" * 1000
     server = HTTPServer(("127.0.0.1", 0), Flaky)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -106,6 +109,40 @@ def test_a_busy_server_is_asked_again_and_one_without_the_file_is_not(flaky: str
     with pytest.raises(FileNotFoundError):
         copied(flaky, tmp_path / "f")
     assert len(Flaky.asked) == 1
+
+
+def test_a_full_disk_is_said_as_such_and_the_server_is_not_asked_again(flaky: str) -> None:
+    with (
+        Server(flaky, sleep=lambda _: None) as server,
+        open("/dev/full", "wb", buffering=0) as full,
+        pytest.raises(OSError, match="No space left"),
+    ):
+        server.copy("/f", full.fileno())
+    assert len(Flaky.asked) == 1
+
+
+def test_bytes_that_were_written_before_the_disk_was_full_are_not_written_again(
+    flaky: str, tmp_path: Path
+) -> None:
+    """The limit on a file's size takes a part of what came, and refuses the rest, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handled = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            copied(flaky, tmp_path / "f")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handled)
+    assert (tmp_path / "f").read_bytes() == Flaky.content[:4000]
+    assert len(Flaky.asked) == 1
+
+
+def test_a_whole_file_in_place_of_a_part_is_refused(flaky: str, tmp_path: Path) -> None:
+    Flaky.status = 200
+    with pytest.raises(TransferError, match="in place of a part"):
+        copied(flaky, tmp_path / "f", offset=5, length=10)
+    assert (tmp_path / "f").read_bytes() == b""
 
 
 def test_a_server_that_stays_silent_is_given_up() -> None:
