@@ -67,10 +67,12 @@ BROKEN_LINK_HELLO_S = 60.0
 """The same while there is no connection: the connection made says when, this is for one that we were not told of."""
 RECONCILE_DELAY_S = 15.0
 """From a registration renewed to asking after tasks in doubt: a new master first has to hear from its slaves."""
-REMEMBER_ENDED_S = 60.0
-"""How long, at least, an ended task is remembered, so that a terminal status repeated is known. Twice that at most."""
+SILENCE_ROUND_S = 60.0
+"""A task that is silent for this long at least, and twice that at most, is asked after."""
 REMEMBER_ENDED = 250_000
-"""More ended tasks than this are forgotten sooner: about 40 MB."""
+"""So many ended tasks at least, and twice as many at most, are remembered, so that a terminal status repeated is known however
+long its slave was away: about 40 MB.
+"""
 IDS_PER_MESSAGE = 4_000
 """Ids of at most 128 bytes in one message: half a frame."""
 
@@ -141,14 +143,14 @@ class SchedulerCore:
         self._heard = 0.0
         self._hello_at = 0.0
         self._reconcile_at: float | None = None
-        self._forget_at = 0.0
+        self._doubt_at = 0.0
         self._needs_offers: bool | None = None
         self._filters: Filters | None = None
         self._kills: dict[TaskID, KillTask] = {}
         self._held: list[Message] = []
         # Last sequence of each task that is launched and not ended (0: no status yet) ...
         self._live: dict[TaskID, int] = {}
-        # ... and those that are, by time of their end: two generations, so that forgetting costs nothing per task.
+        # ... and those that are, by order of their end: two generations, so that forgetting costs nothing per task.
         self._ended: dict[TaskID, None] = {}
         self._ended_before: dict[TaskID, None] = {}
         # Live tasks not heard of since the registration was renewed.
@@ -183,7 +185,7 @@ class SchedulerCore:
     def start(self, now: float) -> list[Action]:
         """Say the first hello."""
         self._heard = now
-        self._forget_at = now + REMEMBER_ENDED_S
+        self._doubt_at = now + SILENCE_ROUND_S
         return self._hello(now)
 
     def obeys(self, epoch: int) -> bool:
@@ -201,15 +203,15 @@ class SchedulerCore:
     def tick(self, now: float) -> list[Action]:
         """What time alone brings about. Cheap when that is nothing."""
         if len(self._ended) > REMEMBER_ENDED:
-            self._forget(now)
+            self._ended_before, self._ended = self._ended, {}
         if now < self.next_deadline():
             return _NOTHING
         if not self.is_registered:
             return self._hello(now) if now >= self._hello_at else _NOTHING
         if now >= self._heard + MISSED_PINGS * self._ping_interval_s:
             return self.lose_master(now)
-        if now >= self._forget_at:
-            self._forget(now)
+        if now >= self._doubt_at:
+            self._doubt_silent(now)
         if self._reconcile_at is not None and now >= self._reconcile_at:
             return self._ask_after_doubtful(now)
         return _NOTHING
@@ -227,7 +229,7 @@ class SchedulerCore:
         """When `tick` has something to do at the latest."""
         if not self.is_registered:
             return self._hello_at
-        deadline = min(self._heard + MISSED_PINGS * self._ping_interval_s, self._forget_at)
+        deadline = min(self._heard + MISSED_PINGS * self._ping_interval_s, self._doubt_at)
         return deadline if self._reconcile_at is None else min(deadline, self._reconcile_at)
 
     def lose_master(self, now: float) -> list[Action]:
@@ -493,15 +495,11 @@ class SchedulerCore:
             self._live[task_id] = sequence or last or 0
         return [Deliver(status)]
 
-    def _forget(self, now: float) -> None:
-        self._ended_before, self._ended = self._ended, {}
-        self._forget_at = now + REMEMBER_ENDED_S
-        self._doubt_silent(now)
-
     def _doubt_silent(self, now: float) -> None:
         """Tasks of which nothing was heard for one round at least: what launched them, or what was said of them, may have been
         lost on a connection that never broke.
         """
+        self._doubt_at = now + SILENCE_ROUND_S
         silent = {task_id for task_id, sequence in self._live.items() if not sequence}
         if overdue := silent & self._silent:
             self._doubtful |= overdue

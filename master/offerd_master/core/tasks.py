@@ -2,7 +2,8 @@
 
 A task's resources are held until its terminal status arrives, not until that is acknowledged. Statuses that a slave
 sends are passed on whatever we think of the task: the scheduler tells doubles apart, and its acknowledgement is what ends
-the slave's repeating. Where there is no scheduler any more, the master acknowledges in its place.
+the slave's repeating. Where there is no scheduler any more, or it has had the end that we remember, the master acknowledges in
+its place.
 """
 
 from __future__ import annotations
@@ -202,6 +203,10 @@ def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float)
             task.container_id = status.container_id
             if task.running_since is None and status.state is TaskState.RUNNING:
                 task.running_since = now
+    elif _was_heard(framework, status.task_id):
+        # The slave stopped before the acknowledgement reached it. A scheduler's memory may be shorter than its absence.
+        _acknowledge(c, slave, message)
+        return
     elif framework.unreachable and status.state.terminal:
         _end_unreachable(c, framework, slave, status, now)
     if framework.ended:
@@ -209,6 +214,13 @@ def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float)
         forget_if_empty(c, framework)
     elif framework.peer is not None:
         c.out.append(Send(framework.peer, message))
+
+
+def _was_heard(framework: Framework, task_id: TaskID) -> bool:
+    """Whether the task has ended for its scheduler. Valid as `unacknowledged` forgets no end before the history does."""
+    if task_id not in framework.history.by_id or task_id in framework.unacknowledged:
+        return False
+    return task_id not in framework.unreachable
 
 
 def _end_unreachable(c: Cluster, framework: Framework, slave: Slave, status: TaskStatus, now: float) -> None:

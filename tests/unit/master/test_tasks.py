@@ -281,3 +281,46 @@ def test_an_unacknowledged_end_that_is_not_remembered_either_is_lost_once_its_sl
     assert framework.update(TaskState.LOST).reason == Reason.TASK_UNKNOWN
     framework.update(TaskState.FINISHED)
     cluster.assert_nothing_else_sent()
+
+
+def test_what_a_slave_repeats_after_its_acknowledgement_was_lost_goes_no_further() -> None:
+    """It stopped before it heard; minutes later it is back, and a scheduler may have forgotten the task by then."""
+    cluster, slave, framework = with_tasks()
+    slave.status(framework, "t0", TaskState.RUNNING)
+    slave.status(framework, "t0", TaskState.FINISHED, 2)
+    framework.take_all(m.StatusUpdate)
+    cluster.lose_peer(slave)
+    framework.send(m.Acknowledge(framework.framework_id, slave.slave_id, [(TaskID("t0"), 2)]))
+    slave.hello([executor(framework)], [running(framework, task("t0"), TaskState.FINISHED)])
+    for sequence, state in ((1, TaskState.RUNNING), (2, TaskState.FINISHED)):
+        slave.status(framework, "t0", state, sequence)
+        assert slave.take(m.Acknowledge).updates == [("t0", sequence)]
+    cluster.assert_nothing_else_sent()
+
+
+def test_an_end_is_passed_on_for_as_long_as_it_is_not_acknowledged_however_many_ends_follow() -> None:
+    _cluster, slave, framework = with_tasks(2, max_ended_tasks_per_framework=20_000)
+    slave.finish(framework, "t1")
+    for number in range(10_001):
+        other = task(f"u{number}")
+        if not number:
+            framework.send(m.SetNeedsOffers(True))
+        framework.accept(framework.offer(), tasks=[other])
+        slave.take(m.RunTasks)
+        slave.finish(framework, other.task_id)
+    framework.inbox.clear()
+    slave.status(framework, "t1", TaskState.FINISHED)
+    framework.update(TaskState.FINISHED)
+    assert slave.inbox == []
+
+
+def test_the_next_task_of_an_id_is_heard_though_the_last_one_was_acknowledged() -> None:
+    _, slave, framework = with_tasks()
+    for sequence in (1, 2):
+        slave.status(framework, "t0", TaskState.FINISHED, sequence)
+        assert framework.update(TaskState.FINISHED).sequence == sequence
+        framework.send(m.Acknowledge(framework.framework_id, slave.slave_id, [(TaskID("t0"), sequence)]))
+        slave.take(m.Acknowledge)
+        framework.send(m.SetNeedsOffers(True))
+        framework.accept(framework.offer(), tasks=[task("t0")])
+        slave.take(m.RunTasks)
