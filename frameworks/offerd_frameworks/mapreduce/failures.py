@@ -11,6 +11,10 @@ class TransferError(Exception):
     """A file cannot be had or placed, also after some tries. One line for people."""
 
 
+class ServerBusy(TransferError):
+    """The server is there and has its hands full, for longer than anybody waits. What it holds is not lost."""
+
+
 class Unfetchable(Exception):
     """These maps' outputs cannot be had any more: the maps are to be run again."""
 

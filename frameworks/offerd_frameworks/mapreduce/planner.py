@@ -18,6 +18,8 @@ from offerd_frameworks.mapreduce.work import Attempt, JobState, Kind, Output, Ph
 
 MAX_LOSSES = 20
 """Of one map or reduce. A loss is nobody's fault and counts as no failure; so many are no accident any more."""
+MAX_UNFETCHED = 8
+"""Of one reduce, or of one part of the output. Slaves die now and then; a port that nobody can reach is no accident."""
 AVOID_S = 3.0
 """How long what failed on a slave is not tried there again: another one may do better, and there may be no other."""
 SLOW_FACTOR = 2.0
@@ -276,19 +278,30 @@ class Planner:
             return self._end(job, Phase.FAILED, f"{task_id} was lost {work.losses} times, last: {why}", now)
         return []
 
-    def unfetchable(self, task_id: str, maps: list[int], now: float) -> None:
-        """A reduce could not fetch the outputs of these maps: they are run again, and then the reduce."""
+    def unfetchable(self, task_id: str, maps: list[int], why: str, now: float) -> list[str]:
+        """A reduce could not fetch the outputs of these maps: they are run again, and then the reduce.
+
+        Returns the tasks to kill, if this was too much.
+        """
         found = self._drop(task_id, now)
         if found is None:
-            return
+            return []
         job, attempt = found
+        work = attempt.work
+        if work.output is not None or job.phase.is_over:
+            return []
         self._waste(job, attempt, now)
+        work.unfetched += 1
         job.counters["lost"] += 1
+        if work.unfetched >= MAX_UNFETCHED:
+            what = f"reduce {work.index} could not fetch its input {work.unfetched} times"
+            return self._end(job, Phase.FAILED, f"{what}, last on {attempt.hostname}: {why}", now)
         # What has been run again since this reduce was launched is not in doubt.
         for index in maps:
             output = job.maps[index].output
             if output is not None and output.report.get("ended_s", 0.0) <= attempt.launched_s:
                 self._lose_output(job, job.maps[index])
+        return []
 
     def slave_lost(self, slave_id: str) -> None:
         """What lay on this slave is gone: maps that reduces still need, and results that were not saved."""
@@ -301,12 +314,21 @@ class Planner:
             for work in job.works():
                 work.failed_on.pop(slave_id, None)
 
-    def result_lost(self, job_id: str, kind: Kind, index: int) -> None:
-        """A part of the job's output could not be fetched from its slave: to be made again."""
+    def result_lost(self, job_id: str, kind: Kind, index: int, why: str, now: float) -> list[str]:
+        """A part of the job's output could not be fetched from its slave: to be made again.
+
+        Returns the tasks to kill, if this was too much.
+        """
         job = self.jobs[job_id]
         work = (job.reduces if kind is Kind.REDUCE else job.maps)[index]
-        if not job.phase.is_over and not work.is_saved:
-            self._lose_output(job, work)
+        if job.phase.is_over or work.is_saved:
+            return []
+        self._lose_output(job, work)
+        work.unfetched += 1
+        if work.unfetched >= MAX_UNFETCHED:
+            what = f"part {index} of the output could not be fetched {work.unfetched} times"
+            return self._end(job, Phase.FAILED, f"{what}, last: {why}", now)
+        return []
 
     def saved(self, job_id: str, kind: Kind, index: int, now: float) -> bool:
         """A part of the job's output is where it belongs. Whether that was the last one: then the job is done."""

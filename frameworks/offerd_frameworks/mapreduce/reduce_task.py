@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from offerd_frameworks.mapreduce import ranges
-from offerd_frameworks.mapreduce.failures import TransferError, Unfetchable
+from offerd_frameworks.mapreduce.failures import ServerBusy, TransferError, Unfetchable
 from offerd_frameworks.mapreduce.map_task import INDEX, OUTPUT
 from offerd_frameworks.mapreduce.streaming import (
     Reporter,
@@ -73,13 +74,18 @@ class Shuffle:
         self._failed: dict[int, str] = {}
 
     def fetch(self) -> list[str]:
-        """Names of the segments, sorted files in the order of the maps; empty ones left out. Raises `Unfetchable`."""
+        """Names of the segments, sorted files in the order of the maps; empty ones left out.
+
+        Raises `Unfetchable`, `ServerBusy`, and `OSError` of this host's disk.
+        """
         by_container: dict[int, list[int]] = {}
         for number, (container, _, size) in enumerate(self._maps):
             if size:
                 by_container.setdefault(container, []).append(number)
+        # Each reduce in an order of its own: they begin at the same time, and would all be at one server.
+        visits = random.sample(list(by_container.items()), len(by_container))
         with ThreadPoolExecutor(FETCHERS) as pool:
-            for found in [pool.submit(self._from_container, *item) for item in by_container.items()]:
+            for found in [pool.submit(self._from_container, *visit) for visit in visits]:
                 found.result()
         if self._failed:
             raise Unfetchable(sorted(self._failed), next(iter(self._failed.values())))
@@ -99,6 +105,8 @@ class Shuffle:
                 )
                 try:
                     count = self._bring(output, size, _segment(number))
+                except ServerBusy:
+                    raise  # what it holds is not lost: this task may be tried again, the maps need not
                 except (TransferError, FileNotFoundError, ValueError) as error:
                     with self._lock:
                         # The rest of a server that is silent is not asked for: each question waits for seconds.

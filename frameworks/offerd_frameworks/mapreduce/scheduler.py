@@ -221,8 +221,9 @@ class MapReduceScheduler(offerd.Scheduler):
             if (output := attempt.work.output) is not None and output.task_id == status.task_id:
                 self._save_if_result(driver, state, attempt, output)
         elif "unfetchable" in report:
-            log.info("%s: %s; those maps are run again", status.task_id, report.get("error"))
-            self._planner.unfetchable(status.task_id, report["unfetchable"], now)
+            why = str(report.get("error"))
+            log.info("%s: %s; those maps are run again", status.task_id, why)
+            self._kill(driver, self._planner.unfetchable(status.task_id, report["unfetchable"], why, now))
         else:
             why = str(report.get("error") or status.message)
             log.info("%s failed on %s: %s", status.task_id, attempt.hostname, why)
@@ -251,7 +252,8 @@ class MapReduceScheduler(offerd.Scheduler):
             saving.result()
         except (TransferError, FileNotFoundError) as error:
             log.info("the output of %s is lost: %s", attempt.task_id, error)
-            self._planner.result_lost(running.job_id, work.kind, work.index)
+            lost = self._planner.result_lost(running.job_id, work.kind, work.index, str(error), now)
+            self._kill(driver, lost)
         except OSError as error:
             why = f"cannot write the output: {error.strerror}"
             self._kill(driver, self._planner.fail(running.job_id, why, now))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import time
 import zlib
 from collections.abc import Callable
@@ -15,13 +16,16 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-from offerd_frameworks.mapreduce.failures import TransferError
+from offerd_frameworks.mapreduce.failures import ServerBusy, TransferError
 
 CONNECT_TIMEOUT_S = 3.0
 """A host that is there answers in milliseconds; one that is not is not to be waited for with each try."""
 TIMEOUT_S = 20.0
 PAUSES_S = (0.1, 0.3, 0.6, 1.0, 2.0)
 """Between the tries of one request: four seconds in all, long enough for a slave that is started again."""
+BUSY_PAUSE_S = 0.5
+BUSY_LIMIT_S = 60.0
+"""A server that says that it is busy is there: others have their turn before us, and then we."""
 CHUNK_BYTES = 1 << 20
 COPIED = (http.client.OK, http.client.PARTIAL_CONTENT)
 
@@ -66,7 +70,7 @@ class Server:
         Returns how many bytes came. An `OSError` is of `target`: asking the server again would not help.
         """
         done = 0
-        pauses = list(PAUSES_S)
+        patience = _Patience(self._sleep)
         while length is None or done < length:
             left = None if length is None else length - done
             before = done
@@ -77,8 +81,8 @@ class Server:
             except _Interrupted as interrupted:
                 done += interrupted.bytes_before
                 if done > before:
-                    pauses = list(PAUSES_S)
-                self._pause(pauses, interrupted.why)
+                    patience = _Patience(self._sleep)
+                patience.spend(interrupted.why, is_busy=interrupted.is_busy)
             except OSError:
                 self._connection.close()  # it is in the middle of an answer
                 raise
@@ -112,18 +116,18 @@ class Server:
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> bytes:
         """Raises `FileNotFoundError` for 404, else `TransferError`."""
-        pauses = list(PAUSES_S)
+        patience = _Patience(self._sleep)
         while True:
             try:
                 response = self._ask(method, path, body, headers)
                 content = response.read()
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()
-                self._pause(pauses, self._silent(error))
+                patience.spend(self._silent(error))
                 continue
             if response.status == http.client.SERVICE_UNAVAILABLE:
                 self._connection.close()
-                self._pause(pauses, f"{self.address} is busy")
+                patience.spend(self._busy(), is_busy=True)
                 continue
             self._check(response.status, path, content)
             return content
@@ -141,7 +145,8 @@ class Server:
         try:
             response = self._ask("GET", path, headers=headers)
             if response.status == http.client.SERVICE_UNAVAILABLE:
-                raise OSError("busy")
+                self._connection.close()
+                raise _Interrupted(done, self._busy(), is_busy=True)
             content = b"" if response.status in COPIED else response.read()
             promised = int(response.headers["Content-Length"])
         except (OSError, http.client.HTTPException) as error:
@@ -175,10 +180,30 @@ class Server:
     def _silent(self, error: Exception) -> str:
         return f"{self.address} does not answer: {getattr(error, 'strerror', None) or error or type(error).__name__}"
 
-    def _pause(self, pauses: list[float], why: str) -> None:
-        if not pauses:
-            raise TransferError(why)
-        self._sleep(pauses.pop(0))
+    def _busy(self) -> str:
+        return f"{self.address} is busy"
+
+
+class _Patience:
+    """How long one request is tried again: a server that is silent for some seconds, a busy one for longer."""
+
+    def __init__(self, sleep: Callable[[float], object]) -> None:
+        self._sleep = sleep
+        self._pauses = list(PAUSES_S)
+        self._busy_left_s = BUSY_LIMIT_S
+
+    def spend(self, why: str, *, is_busy: bool = False) -> None:
+        """Sleep before the next try. Raises `TransferError` when there has been enough."""
+        if not is_busy:
+            if not self._pauses:
+                raise TransferError(why)
+            self._sleep(self._pauses.pop(0))
+            return
+        if self._busy_left_s <= 0:
+            raise ServerBusy(why)
+        pause_s = random.uniform(0.5, 1.5) * BUSY_PAUSE_S  # not all who were sent away come back at once
+        self._busy_left_s -= pause_s
+        self._sleep(pause_s)
 
 
 class _Connection(http.client.HTTPConnection):
@@ -194,8 +219,9 @@ class _Connection(http.client.HTTPConnection):
 
 
 class _Interrupted(Exception):
-    def __init__(self, bytes_before: int, why: str) -> None:
+    def __init__(self, bytes_before: int, why: str, *, is_busy: bool = False) -> None:
         super().__init__(why)
+        self.is_busy = is_busy
         self.bytes_before = bytes_before
         self.why = why
 

@@ -81,6 +81,7 @@ class Work:
     failures: int = 0
     losses: int = 0
     timeouts: int = 0
+    unfetched: int = 0  # times that its input, or its part of the output, could not be fetched
     failed_on: dict[str, float] = field(default_factory=dict)  # slave, when
     output: Output | None = None
     is_saved: bool = False  # its output has been brought to where the job's output goes

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from offerd_frameworks.mapreduce import map_task, reduce_task
-from offerd_frameworks.mapreduce.failures import CommandFailed, TransferError
+from offerd_frameworks.mapreduce.failures import CommandFailed, ServerBusy, TransferError, Unfetchable
 from offerd_frameworks.mapreduce.functions import read_pieces
 from offerd_frameworks.mapreduce.streaming import Reporter, Scan, scan
+from offerd_frameworks.mapreduce.transfer import Server
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +80,43 @@ def test_the_last_line_of_a_reducer_ends(sandbox: Path) -> None:
     }  # fmt: skip
     assert reduce_task.run(task, Reporter(), lambda *_: None)["output_records"] == 1
     assert (sandbox / "output").read_bytes() == b"the end\n"
+
+
+def fetching(maps: int) -> reduce_task.Shuffle:
+    """Of a reduce that wants something from as many slaves as there are maps."""
+    containers = [[f"127.0.0.1:{number + 1}", f"c{number}"] for number in range(maps)]
+    task = {
+        "low": None, "high": None, "containers": containers,
+        "maps": [[number, f"j.m0000{number}.0", 10] for number in range(maps)],
+    }  # fmt: skip
+    return reduce_task.Shuffle(task, lambda *_: None)
+
+
+def test_what_a_busy_server_holds_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_busy(self: Server, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        raise ServerBusy(f"{self.address} is busy")
+
+    monkeypatch.setattr(Server, "read", is_busy)
+    with pytest.raises(ServerBusy, match="is busy"):
+        fetching(1).fetch()
+
+
+def test_each_reduce_visits_the_slaves_in_an_order_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    visited: list[str] = []
+
+    def is_asked(self: Server, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        visited.append(self.address)
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Server, "read", is_asked)
+    monkeypatch.setattr(reduce_task, "FETCHERS", 1)
+    orders = set()
+    for _ in range(20):
+        visited.clear()
+        with pytest.raises(Unfetchable):
+            fetching(8).fetch()
+        orders.add(tuple(visited))
+    assert len(orders) > 1
 
 
 @pytest.mark.parametrize("mapper", ["cat", "cat; exit 1", "head -n 1"])

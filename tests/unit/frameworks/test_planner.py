@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from offerd import Resources
-from offerd_frameworks.mapreduce.planner import AVOID_S, MAX_LOSSES, Planner, Room
+from offerd_frameworks.mapreduce.planner import AVOID_S, MAX_LOSSES, MAX_UNFETCHED, Planner, Room
 from offerd_frameworks.mapreduce.splits import Piece, Place, Split
 from offerd_frameworks.mapreduce.work import Attempt, Kind, Phase, Rules
 
@@ -194,7 +194,7 @@ def test_a_reduce_that_cannot_fetch_has_the_maps_run_again_and_is_no_failure() -
     site.now += 1
     (reduce,) = site.offer("s2")
     site.now += 1
-    site.planner.unfetchable(reduce.task_id, [1], site.now)
+    site.planner.unfetchable(reduce.task_id, [1], "no route", site.now)
     (again,) = site.offer("s2")
     assert again.task_id == "j.m00001.1"
     site.succeed(again)
@@ -207,12 +207,47 @@ def test_a_map_that_was_run_again_since_is_not_run_a_third_time() -> None:
     site.succeed(site.offer("s1")[0])
     site.now += 1
     one, two = site.offer("s2", 2)
-    site.planner.unfetchable(one.task_id, [0], site.now)
+    site.planner.unfetchable(one.task_id, [0], "no route", site.now)
     (again,) = site.offer("s2")
     site.now += 1
     site.succeed(again)
-    site.planner.unfetchable(two.task_id, [0], site.now)
+    site.planner.unfetchable(two.task_id, [0], "no route", site.now)
     assert names(site.offer("s2", 4)) == ["j.r00000.1", "j.r00001.1"]
+
+
+def test_a_reduce_that_can_never_fetch_ends_the_job_with_the_reason() -> None:
+    site = Site()
+    site.submit("j", [split()], rules(reduces=2))
+    site.succeed(site.offer("s1")[0])
+    job = site.planner.jobs["j"]
+    for _ in range(MAX_UNFETCHED):
+        assert not job.phase.is_over
+        site.now += 1
+        for again in site.offer("s1", 2):  # the map, where this is not the first time, and the reduces
+            if again.work.kind is Kind.MAP:
+                site.succeed(again)
+        site.now += 1
+        site.offer("s2", 2)
+        unlucky = next(iter(job.reduces[0].running))
+        killed = site.planner.unfetchable(unlucky, [0], "s1:5051 does not answer", site.now)
+    assert (
+        job.why
+        == f"reduce 0 could not fetch its input {MAX_UNFETCHED} times, last on s2: s1:5051 does not answer"
+    )
+    assert killed == list(job.reduces[1].running)
+
+
+def test_a_part_of_the_output_that_can_never_be_fetched_ends_the_job_with_the_reason() -> None:
+    site = Site()
+    site.submit("j", [split()], rules(reduces=1))
+    site.succeed(site.offer("s1")[0])
+    for _ in range(MAX_UNFETCHED):
+        assert not site.planner.jobs["j"].phase.is_over
+        site.succeed(site.offer("s1")[0])
+        site.planner.result_lost("j", Kind.REDUCE, 0, "s1:5051 does not answer", site.now)
+    assert site.planner.jobs["j"].why == (
+        f"part 0 of the output could not be fetched {MAX_UNFETCHED} times, last: s1:5051 does not answer"
+    )
 
 
 def test_a_part_that_was_saved_is_safe_from_its_slave() -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from offerd_frameworks.mapreduce.failures import TransferError
+from offerd_frameworks.mapreduce.failures import ServerBusy, TransferError
 from offerd_frameworks.mapreduce.functions import Functions, run_map, run_reduce
 from offerd_frameworks.mapreduce.streaming import Reporter, job_environment, scan
-from offerd_frameworks.mapreduce.transfer import Server
+from offerd_frameworks.mapreduce.transfer import BUSY_LIMIT_S, Server
 
 
 def test_reporter_lines_count_and_everything_else_is_passed_on() -> None:
@@ -109,6 +109,16 @@ def test_a_busy_server_is_asked_again_and_one_without_the_file_is_not(flaky: str
     with pytest.raises(FileNotFoundError):
         copied(flaky, tmp_path / "f")
     assert len(Flaky.asked) == 1
+
+
+def test_a_busy_server_is_waited_for_longer_than_a_silent_one(flaky: str, tmp_path: Path) -> None:
+    Flaky.script = [503] * 30
+    assert copied(flaky, tmp_path / "f", offset=5, length=10) == Flaky.content[5:15]
+    pauses: list[float] = []
+    Flaky.script = [503] * 1000
+    with pytest.raises(ServerBusy), Server(flaky, sleep=pauses.append) as server:
+        server.read("/f")
+    assert BUSY_LIMIT_S <= sum(pauses) < BUSY_LIMIT_S + 1
 
 
 def test_a_full_disk_is_said_as_such_and_the_server_is_not_asked_again(flaky: str) -> None:
