@@ -16,7 +16,9 @@ LEAST_SORT_BYTES = 4 << 20
 MOST_SORT_BYTES = 8 << 20
 """More does not sort faster, but slower: what fits into the processor's caches is quick, and so is merging the rest."""
 RUN = 'exec "$OFFERD_PYTHON" -m offerd_frameworks.mapreduce.task'
-CLEAN = "rm -rf -- ../{job}.*/output ../{job}.*/index ../{job}.*/segment-* ../../files-job-{job}"
+LEFT = ("output", "index", "segment-*", "input", "unsorted", "sort*", "commands")
+"""What a task may have left in its directory, also one that was killed in the middle of its work."""
+CLEAN = "rm -rf -- ../../files-job-{job} " + " ".join(f"../{{job}}.*/{name}" for name in LEFT)
 CLEAN_RESOURCES = Resources.of(cpus="0.01", mem="4M")
 CLEAN_LIMIT_S = 20.0
 

@@ -21,6 +21,8 @@ from typing import IO, NamedTuple
 
 from offerd_frameworks.mapreduce.failures import CommandFailed
 
+COMMANDS = "commands"
+"""In the task's directory, the one that the job's commands work in: no file of theirs, of whatever name, is one of ours."""
 SORT_ENVIRONMENT = {"LC_ALL": "C"}
 """Bytes are compared, whatever the language: the order of keys is the same on every host."""
 BY_KEY = ["-s", "-t", "\t", "-k1,1"]
@@ -77,7 +79,7 @@ class Stage:
         stdin: int | IO[bytes],
         stdout: int | IO[bytes],
     ) -> None:
-        """A string is for the shell. The descriptors given are the child's alone: pipes are closed here."""
+        """A string is for the shell, in `COMMANDS`. The descriptors given are the child's alone: pipes are closed here."""
         self.what = what
         self._process = subprocess.Popen(
             words,
@@ -86,6 +88,7 @@ class Stage:
             stdout=stdout,
             stderr=subprocess.PIPE,
             env=environment,
+            cwd=COMMANDS if isinstance(words, str) else None,
         )
         self._reporter = reporter
         self._own_last = ""
@@ -119,13 +122,13 @@ class Stage:
 
 
 def job_environment(job: dict[str, str], more: dict[str, str]) -> dict[str, str]:
-    """What the commands find: this process's own, the working directory first in PATH, and Hadoop's variables.
+    """What the commands find: this process's own, their working directory first in PATH, and Hadoop's variables.
 
     A property `mapreduce.job.name` is `mapreduce_job_name`; the names of before Hadoop 2 that scripts still use come with it.
     """
     environment = {**os.environ, **job, **more}
     environment.pop("OFFERD_MAPREDUCE_TASK", None)
-    environment["PATH"] = f"{os.getcwd()}:{environment.get('PATH', os.defpath)}"
+    environment["PATH"] = f"{os.getcwd()}/{COMMANDS}:{environment.get('PATH', os.defpath)}"
     for old, new in OLD_NAMES.items():
         if new in environment:
             environment[old] = environment[new]

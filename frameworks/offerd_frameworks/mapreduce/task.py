@@ -1,7 +1,8 @@
 """What runs on a slave for one task of a job: `python -m offerd_frameworks.mapreduce.task`, by the command executor.
 
 The task's description is in `OFFERD_MAPREDUCE_TASK`. It works in its own directory of the sandbox, where `output`, `index`
-and `report.json` stay behind and are served by the slave's file server, also when this executor has long ended.
+and `report.json` stay behind and are served by the slave's file server, also when this executor has long ended. The job's
+commands work in a directory below.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from offerd_frameworks.mapreduce import map_task
 from offerd_frameworks.mapreduce.failures import CommandFailed, TransferError, Unfetchable
-from offerd_frameworks.mapreduce.streaming import Reporter
+from offerd_frameworks.mapreduce.streaming import COMMANDS, Reporter
 from offerd_frameworks.mapreduce.task_input import fetch_first
 
 VARIABLE = "OFFERD_MAPREDUCE_TASK"
@@ -83,7 +84,8 @@ def main() -> int:
 
 
 def _place_files(task: dict[str, Any]) -> None:
-    """The job's files, fetched once for each slave, linked into this task's directory."""
+    """The job's files, fetched once for each slave, linked into the directory of this task's commands."""
+    os.mkdir(COMMANDS)
     if not task["files"]:
         return
     shelf = f"../../files-{task['set']}"
@@ -94,7 +96,7 @@ def _place_files(task: dict[str, Any]) -> None:
             fetch_first(task["shelves"], f"/data/{task['set']}/{name}", mine)
             os.chmod(mine, 0o755)
             os.rename(mine, f"{shelf}/{name}")
-        os.symlink(f"{shelf}/{name}", name)
+        os.symlink(f"../{shelf}/{name}", f"{COMMANDS}/{name}")
 
 
 def _write(name: str, content: dict[str, Any]) -> None:

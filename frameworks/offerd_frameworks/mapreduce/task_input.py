@@ -48,7 +48,7 @@ def open_source(task: dict[str, Any]) -> Source:
     # Not every task at the same replica.
     random.shuffle(places)
     fetch_first(places, f"/data/{block}", COPY, size)
-    return Source("remote", COPY)
+    return Source("remote", os.path.abspath(COPY))  # the commands work in another directory
 
 
 def _is_whole(path: str, size: int) -> bool:

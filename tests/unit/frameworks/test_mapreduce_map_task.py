@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from offerd_frameworks.mapreduce import map_task, reduce_task
+from offerd_frameworks.mapreduce import map_task, reduce_task, task
+from offerd_frameworks.mapreduce.describe import cleaning
 from offerd_frameworks.mapreduce.failures import CommandFailed, ServerBusy, TransferError, Unfetchable
 from offerd_frameworks.mapreduce.functions import read_pieces
-from offerd_frameworks.mapreduce.streaming import Reporter, Scan, scan
+from offerd_frameworks.mapreduce.streaming import COMMANDS, Reporter, Scan, scan
 from offerd_frameworks.mapreduce.transfer import Server
 
 
 @pytest.fixture(autouse=True)
 def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory of the task; its input lies above it."""
-    directory = tmp_path / "task"
-    directory.mkdir()
+    directory = tmp_path / "box" / "tasks" / "task"
+    (directory / COMMANDS).mkdir(parents=True)
     monkeypatch.chdir(directory)
     for name, value in (("OFFERD_DATA_DIR", str(tmp_path / "data")), ("OFFERD_SLAVE_ID", "s1")):
         monkeypatch.setenv(name, value)
@@ -40,8 +43,8 @@ def description(pieces: list[list[Any]], mapper: str = "cat", **more: Any) -> di
     }  # fmt: skip
 
 
-def mapped(task: dict[str, Any], sandbox: Path) -> list[bytes]:
-    map_task.run(task, Reporter())
+def mapped(what: dict[str, Any], sandbox: Path) -> list[bytes]:
+    map_task.run(what, Reporter())
     return (sandbox / "output").read_bytes().splitlines(keepends=True)
 
 
@@ -58,13 +61,55 @@ def test_the_last_line_of_a_file_ends_also_where_nobody_ended_it(
     assert mapped(description(pieces, reduces=reduces), sandbox) == [b"a b\n", b"c d\n", b"e\n", b"f\n"]
 
 
+def test_files_of_a_command_are_never_taken_for_the_tasks_own(tmp_path: Path, sandbox: Path) -> None:
+    pieces = [piece(tmp_path / "f", b"a\n")]
+    names = "output index unsorted report.json input"
+    lines = mapped(description(pieces, f"for f in {names}; do echo mine > $f; done; cat"), sandbox)
+    assert lines == [b"a\n"]
+    assert (sandbox / COMMANDS / "output").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("name", ["output", "index", "report.json", "mapper"])
+def test_a_file_of_the_job_may_have_any_name(
+    tmp_path: Path, sandbox: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (sandbox / COMMANDS).rmdir()
+    shelf = tmp_path / "box" / "files-job-j"
+    shelf.mkdir()
+    (shelf / name).write_text("#!/bin/sh\ncat\n")
+    (shelf / name).chmod(0o755)
+    what = description(
+        [piece(tmp_path / "f", b"a\n")],
+        f"{name} | ./{name}",
+        kind="map",
+        set="job-j",
+        files=[name],
+        shelves=[],
+    )
+    monkeypatch.setenv(task.VARIABLE, task.pack(what))
+    assert task.main() == 0
+    assert (sandbox / "output").read_bytes() == b"a\n"
+    assert (shelf / name).read_text() == "#!/bin/sh\ncat\n"
+
+
+def test_what_killed_tasks_have_left_is_removed_and_their_logs_are_not(sandbox: Path) -> None:
+    for name in ("output", "input", "unsorted", "segment-00001", "sortX8dp1c", "commands/core", "stderr"):
+        path = sandbox.parent / "j-1.m00000.0" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    command = cleaning("j-1", 1).command
+    assert command is not None
+    subprocess.run(command.shell, shell=True, check=True)
+    assert os.listdir(sandbox.parent / "j-1.m00000.0") == ["stderr"]
+
+
 @pytest.mark.parametrize("reduces", [0, 1])
 def test_the_last_line_of_a_mapper_does_not_run_into_the_next_ones_first(
     tmp_path: Path, sandbox: Path, reduces: int
 ) -> None:
     pieces = [piece(tmp_path / name, b"\n") for name in ("f1", "f2", "f3")]
-    task = description(pieces, 'printf "%s\t1" ${mapreduce_map_input_file##*/}', reduces=reduces)
-    assert mapped(task, sandbox) == [b"f1\t1\n", b"f2\t1\n", b"f3\t1\n"]
+    what = description(pieces, 'printf "%s\t1" ${mapreduce_map_input_file##*/}', reduces=reduces)
+    assert mapped(what, sandbox) == [b"f1\t1\n", b"f2\t1\n", b"f3\t1\n"]
 
 
 def test_a_mapper_that_writes_much_for_each_piece_is_passed_on_whole(tmp_path: Path, sandbox: Path) -> None:
@@ -74,22 +119,22 @@ def test_a_mapper_that_writes_much_for_each_piece_is_passed_on_whole(tmp_path: P
 
 
 def test_the_last_line_of_a_reducer_ends(sandbox: Path) -> None:
-    task: dict[str, Any] = {
+    what: dict[str, Any] = {
         "low": None, "high": None, "containers": [], "maps": [], "by_key": True,
         "reducer": "printf 'the end'", "job": {}, "environment": {},
     }  # fmt: skip
-    assert reduce_task.run(task, Reporter(), lambda *_: None)["output_records"] == 1
+    assert reduce_task.run(what, Reporter(), lambda *_: None)["output_records"] == 1
     assert (sandbox / "output").read_bytes() == b"the end\n"
 
 
 def fetching(maps: int) -> reduce_task.Shuffle:
     """Of a reduce that wants something from as many slaves as there are maps."""
     containers = [[f"127.0.0.1:{number + 1}", f"c{number}"] for number in range(maps)]
-    task = {
+    what = {
         "low": None, "high": None, "containers": containers,
         "maps": [[number, f"j.m0000{number}.0", 10] for number in range(maps)],
     }  # fmt: skip
-    return reduce_task.Shuffle(task, lambda *_: None)
+    return reduce_task.Shuffle(what, lambda *_: None)
 
 
 def test_what_a_busy_server_holds_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,9 +173,9 @@ def test_a_file_that_has_become_shorter_fails_the_task(tmp_path: Path, mapper: s
 
 def test_a_file_that_becomes_shorter_while_it_is_read_fails_the_task(tmp_path: Path) -> None:
     pieces = [piece(tmp_path / "f", b"a\nb\n")]
-    task = description(pieces, ': > "$mapreduce_map_input_file"; cat')
+    what = description(pieces, ': > "$mapreduce_map_input_file"; cat')
     with pytest.raises(CommandFailed, match="the input is shorter than it was"):
-        map_task.run(task, Reporter())
+        map_task.run(what, Reporter())
 
 
 def test_functions_are_not_given_less_than_their_piece(
@@ -155,8 +200,7 @@ def block_task(tmp_path: Path, content: bytes, stored: bytes) -> dict[str, Any]:
 
 
 def test_a_block_is_read_in_place_if_it_is_what_was_stored(tmp_path: Path, sandbox: Path) -> None:
-    task = block_task(tmp_path, b"b\na\n", b"b\na\n")
-    report = map_task.run(task, Reporter())
+    report = map_task.run(block_task(tmp_path, b"b\na\n", b"b\na\n"), Reporter())
     assert (report["read"], report["input_records"]) == ("local", 2)
     assert (sandbox / "output").read_bytes() == b"a\nb\n"
 
