@@ -2,9 +2,10 @@
 
 Each master has an ephemeral sequential node; the smallest leads. A leader takes an epoch above every one before it, by a
 versioned write, so that slaves and schedulers can tell its word from that of a leader deposed. And it holds a *lease*: its
-session cannot end before the session's time-out has passed since ZooKeeper last answered it, so until then no other
-master can have been elected. A master whose lease is over has to stop at once, whatever it knows: it may have been frozen
-for a minute, and its threads hear of that in any order.
+session cannot end before the session's time-out has passed since it last asked for a write that ZooKeeper then made, so
+until then no other master can have been elected. A read would not do: a server answers it from memory, also one that was
+cut off from the others, who may have ended the session meanwhile. A master whose lease is over has to stop at once,
+whatever it knows: it may have been frozen for a minute, and its threads hear of that in any order.
 
 kazoo's threads and one of our own do all this; the daemon's loop is woken when `place` changes, and looks at the lease
 itself, on `lease_clock`.
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("offerd.master")
 
 CONFIRMATIONS = 5
-"""How often in a session's time-out a leader asks whether it still is one."""
+"""How often in a session's time-out a leader has it confirmed that it still is one."""
 LEASE_FRACTION = 0.9
 """Of the session's time-out: the rest is for clocks that do not run alike."""
 TRY_AGAIN_S = 0.5
@@ -192,12 +193,15 @@ class Election:
 
     def _own(self, line: list[str]) -> str:
         """Our node: of this session, found by what it holds, since the answer to its creation may have been lost."""
-        session, _ = self._client.client_id or (0, b"")
         for name in line:
             found = self._client.exists(f"{self._path}/{name}")
-            if found is not None and found.ephemeralOwner == session:
+            if found is not None and found.ephemeralOwner == self._session():
                 return name
         return ""
+
+    def _session(self) -> int:
+        session, _ = self._client.client_id or (0, b"")
+        return session
 
     def _enter(self) -> None:
         self._client.create(
@@ -228,13 +232,22 @@ class Election:
 
     def _confirm(self) -> float:
         """Lead on, if our node is still there; returns when to ask again."""
+        from kazoo.exceptions import BadVersionError, NoNodeError
+
         place = self.place
         assert isinstance(place, Leading)
         timeout_s = self._session_timeout_s
-        asked_at = lease_clock()
-        if self._client.exists(f"{self._path}/{self._name}") is None:
+        path = f"{self._path}/{self._name}"
+        found = self._client.exists(path)
+        if found is None or found.ephemeralOwner != self._session():
             self._take(Out("its node in ZooKeeper is gone"))
             return 0.0
+        asked_at = lease_clock()
+        try:
+            # The same bytes again: whoever watches who is in line hears nothing of it, and a majority has to agree.
+            self._client.set(path, self._description, version=found.version)
+        except (NoNodeError, BadVersionError):
+            return 0.0  # what was read was old: look again
         epoch = place.epoch
         if self._epoch_wanted > epoch:
             _, stat = self._client.get(f"{self._path}/{EPOCH_NODE}")

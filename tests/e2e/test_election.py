@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -31,6 +32,12 @@ def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
 def address(ensemble: Ensemble, request: pytest.FixtureRequest) -> ZooKeeperAddress:
     """A path of the test's own."""
     return ensemble.address._replace(path=f"/{request.node.name}")
+
+
+class Freezable(Ensemble):
+    def freeze(self, number: int) -> None:
+        """It keeps its connections and does nothing."""
+        self._processes[number].send_signal(signal.SIGSTOP)
 
 
 class Candidate(Election):
@@ -118,6 +125,48 @@ def test_lease_is_renewed_and_never_reaches_beyond_the_session(address: ZooKeepe
         candidate.close()
 
 
+def test_a_renewal_is_a_write_that_tells_those_who_watch_the_line_nothing(address: ZooKeeperAddress) -> None:
+    candidate = Candidate(address, 1001)
+    client = new_client(address)
+    client.start()
+    try:
+        first = candidate.wait_to_lead()
+        heard: list[object] = []
+        (name,) = (
+            child for child in client.get_children(address.path, watch=heard.append) if child != "epoch"
+        )
+        before, stat = client.get(f"{address.path}/{name}")
+        wait_until(lambda: candidate.wait_to_lead().until > first.until + SESSION_S, "several renewals")
+        after, later = client.get(f"{address.path}/{name}")
+        assert after == before
+        assert later.version > stat.version
+        assert not heard
+    finally:
+        client.stop()
+        client.close()
+        candidate.close()
+
+
+def test_leader_whose_node_is_anothers_now_leaves_that_one_as_it_is(address: ZooKeeperAddress) -> None:
+    """Names come again when somebody has removed the path whole."""
+    candidate = Candidate(address, 1001)
+    client = new_client(address)
+    client.start()
+    try:
+        candidate.wait_to_lead()
+        path = f"{address.path}/json.info_0000000000"
+        swap = client.transaction()
+        swap.delete(path)
+        swap.create(path, b"another", ephemeral=True)
+        swap.commit()
+        wait_until(lambda: isinstance(candidate.place, Out), "the leader to notice")
+        assert client.get(path)[0] == b"another"
+    finally:
+        client.stop()
+        client.close()
+        candidate.close()
+
+
 def test_leader_told_of_a_later_epoch_takes_a_higher_one_if_nobody_has_led_since(
     address: ZooKeeperAddress,
 ) -> None:
@@ -175,6 +224,29 @@ def test_ends_soon_while_no_zookeeper_can_be_reached() -> None:
     assert not [
         thread.name for thread in threading.enumerate() if thread.name in ("election", "leader-detector")
     ]
+
+
+def test_a_server_that_is_alone_renews_no_lease_though_it_still_answers(tmp_path: Path) -> None:
+    """Until it notices (syncLimit, longer than the session) it answers reads, while the others may end the session."""
+    with Freezable(tmp_path, servers=3) as ensemble:
+        alone = ensemble.modes().index("follower")
+        only = ensemble.address._replace(hosts=ensemble.address.hosts.split(",")[alone])
+        candidate = Candidate(only, 1001)
+        client = new_client(only)
+        client.start()
+        try:
+            candidate.wait_to_lead()
+            for number in {0, 1, 2} - {alone}:
+                ensemble.freeze(number)
+            frozen_at = lease_clock()
+            assert client.exists(only.path), "reads are answered"
+            wait_until(lambda: lease_clock() > frozen_at + SESSION_S, "the session to be over for the others")
+            place = candidate.place
+            assert not isinstance(place, Leading) or place.until < frozen_at + SESSION_S
+        finally:
+            client.stop()
+            client.close()
+            candidate.close()
 
 
 def test_without_a_majority_nobody_leads_and_afterwards_one_does(tmp_path: Path) -> None:
