@@ -45,9 +45,14 @@ class Gate:
         self._named: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def watch(self, server: zmq.Socket[Any]) -> None:
-        """Notice also who comes to this socket without any key, or with another master's: of them libzmq asks nobody."""
+        """Notice also who comes to this socket without any key, or with another master's: of them libzmq asks nobody.
+
+        Both ends notice that. Where the peer is first it hangs up, and to us its handshake has just broken off.
+        """
         self._watched = server
-        self._monitor = server.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+        self._monitor = server.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+        )
 
     def sockets(self) -> Iterator[zmq.Socket[Any]]:
         """To be polled for reading, for `turn`."""
