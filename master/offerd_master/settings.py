@@ -22,7 +22,8 @@ class Settings:
     `recovery_quiet_s`: so long none of them may have come before it makes offers, but for no longer than
     `recovery_window_s` after its start. `staging_doubt_s`: how long a launched task may be silent before its slave is
     asked to say hello again. `revoke_after_s`: how long a framework that wants offers is under its guarantee before tasks
-    of others are revoked for it; `revoke_grace_s`: from the notice to the kill.
+    of others are revoked for it; `revoke_grace_s`: from the notice to the kill. `max_lost_slaves`: more than a cluster has,
+    as one outage may take all.
     """
 
     offer_timeout_s: float = 30.0
@@ -44,7 +45,7 @@ class Settings:
     max_ended_tasks: int = 10_000
     max_ended_tasks_per_framework: int = 1_000
     max_ended_frameworks: int = 100
-    max_lost_slaves: int = 1_000
+    max_lost_slaves: int = 10_000
 
     def __post_init__(self) -> None:
         for name in ("offer_timeout_s", "ping_interval_s", "repeat_pace_s"):

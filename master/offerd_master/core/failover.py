@@ -15,7 +15,7 @@ from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
 from offerd_master.core import offers
 from offerd_master.core.state import Cluster, Framework, Standby
-from offerd_master.core.tasks import forget_if_empty
+from offerd_master.core.tasks import end_wait, forget_if_empty
 
 LINE_WAITS_S = 3.0
 """How long a new master's first in line waits for the scheduler that was active under the last one."""
@@ -227,7 +227,8 @@ def end(c: Cluster, framework: Framework, now: float, reason: Reason, text: str)
     if c.entitlements is not None:
         c.entitlements.forgo_guarantee(framework.framework_id)
     framework.ended_at = now
-    framework.unreachable.clear()
+    for task in list(framework.unreachable.values()):
+        end_wait(task)
     c.update_wanting(framework)
     offers.rescind(c, framework.offers.values(), tell=False)
     offers.forget_refusals(c, framework)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from offerd import messages as m
 from offerd.messages import Reason, TaskState, TaskStatus
 from offerd_master.core.state import Cluster, Framework, Slave, Task
-from offerd_master.core.tasks import MASTER, free_task, remember, report_state
+from offerd_master.core.tasks import MASTER, end_wait, free_task, remember, report_state
 
 
 def is_awaited(framework: Framework) -> bool:
@@ -24,6 +24,7 @@ def make_unreachable(c: Cluster, task: Task, text: str, now: float) -> None:
     free_task(c, task)
     task.state = TaskState.UNREACHABLE
     framework.unreachable[task.task_id] = task
+    task.slave.unreachable += 1
     _report(c, task, TaskState.UNREACHABLE, Reason.SLAVE_LOST, text)
     c.timers.set(now + framework.info.unreachable_timeout_s, _patience_over, (task, task.slave.since))
 
@@ -37,7 +38,7 @@ def _patience_over(c: Cluster, subject: tuple[Task, float], now: float) -> None:
 def give_up(c: Cluster, task: Task, reason: Reason, text: str, now: float) -> None:
     """The task is lost, for good: should it come back, it is ended."""
     framework = task.framework
-    del framework.unreachable[task.task_id]
+    end_wait(task)
     task.slave.reported_lost.add((framework.framework_id, task.task_id))
     status = _report(c, task, TaskState.LOST, reason, text)
     remember(c, task, status, now)
@@ -48,7 +49,7 @@ def come_back(c: Cluster, slave: Slave, described: m.RunningTask, framework: Fra
     task = framework.unreachable.get(described.task_id)
     if task is None or task.slave is not slave:
         return None
-    del framework.unreachable[described.task_id]
+    end_wait(task)
     task.state = described.state
     report_state(c, framework, task, Reason.SLAVE_RETURNED)
     return task
@@ -58,9 +59,8 @@ def missing_after_return(c: Cluster, slave: Slave, hello: m.RegisterSlave, now: 
     """What was waited for and the returning slave does not name at all is lost. What has ended there it names with its
     terminal state: its status is on its way.
     """
-    if not slave.had_unreachable:
+    if not slave.unreachable:
         return
-    slave.had_unreachable = False
     named = {(described.framework_id, described.task_id) for described in hello.tasks}
     for framework in list(c.frameworks.values()):
         for task in [task for task in framework.unreachable.values() if task.slave is slave]:

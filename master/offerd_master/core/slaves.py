@@ -33,6 +33,8 @@ MAX_INFO_BYTES = 64 << 10
 MAX_AMOUNT = 1 << 50
 """Largest amount of one resource on one slave (a pebibyte), so that no sum over a cluster outgrows 63 bits."""
 MAX_RESOURCE_NAME = 40
+MAX_OWED = 200_000
+"""Tasks reported lost that are remembered of slaves that are not: about 40 MB."""
 
 
 # -- Hello --------------------------------------------------------------------------------------------------------------
@@ -63,6 +65,7 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
         if slave_id:
             recovery.note_return(c, now)
         slave = Slave(slave_id or SlaveID(c.new_id("S")), peer, now)
+        slave.reported_lost = _take_owed(c, slave.slave_id)
     else:
         _return(c, slave, peer, is_repeated, now)
     # One of an earlier master's is back like one of ours. Thousands come at once then: their resources in words would cost as
@@ -301,7 +304,6 @@ def lose(c: Cluster, slave: Slave, text: str, now: float, *, may_return: bool = 
         touched[task.framework.framework_id] = task.framework
         task.missing_since = None
         if partition.is_awaited(task.framework) and may_return and not task.is_reported_lost:
-            slave.had_unreachable = True
             partition.make_unreachable(c, task, text, now)
             continue
         lose_task(c, task, Reason.SLAVE_LOST, text, now)
@@ -313,12 +315,33 @@ def lose(c: Cluster, slave: Slave, text: str, now: float, *, may_return: bool = 
     del c.slaves[slave.slave_id]
     c.lost_slaves[slave.slave_id] = slave
     if len(c.lost_slaves) > c.settings.max_lost_slaves:
-        del c.lost_slaves[next(iter(c.lost_slaves))]
+        _forget_oldest(c)
     for framework in c.frameworks.values():
         if not framework.ended:
             c.send(framework.peer, m.SlaveLost(slave.slave_id))
     for framework in touched.values():
         forget_if_empty(c, framework)
+
+
+def _forget_oldest(c: Cluster) -> None:
+    """One lost slave less. What it would have to end, should it return, is remembered longer; and one whose tasks are waited
+    for stays, as they do.
+    """
+    oldest = next((slave for slave in c.lost_slaves.values() if not slave.unreachable), None)
+    if oldest is None:
+        return
+    del c.lost_slaves[oldest.slave_id]
+    if oldest.reported_lost:
+        c.owed[oldest.slave_id] = oldest.reported_lost
+        c.tasks_owed += len(oldest.reported_lost)
+        while c.tasks_owed > MAX_OWED:
+            _take_owed(c, next(iter(c.owed)))
+
+
+def _take_owed(c: Cluster, slave_id: SlaveID) -> set[tuple[FrameworkID, TaskID]]:
+    owed = c.owed.pop(slave_id, set())
+    c.tasks_owed -= len(owed)
+    return owed
 
 
 def ping_slaves(c: Cluster, now: float) -> None:
@@ -344,7 +367,8 @@ def _is_overdue(c: Cluster, task: Task, now: float) -> bool:
 
 def unregister_slave(c: Cluster, slave: Slave, message: m.UnregisterSlave, now: float) -> None:
     lose(c, slave, "it said goodbye", now, may_return=False)
-    del c.lost_slaves[slave.slave_id]
+    c.lost_slaves.pop(slave.slave_id, None)
+    _take_owed(c, slave.slave_id)
 
 
 def slave_usage(c: Cluster, slave: Slave, message: m.SlaveUsage, now: float) -> None:

@@ -126,9 +126,9 @@ class Slave:
     """A slave daemon, connected (`peer`) or silent."""
 
     __slots__ = (
-        "executors", "free", "had_unreachable", "heard", "info", "info_bytes", "is_deaf", "is_disk_full", "last_peer",
+        "executors", "free", "heard", "info", "info_bytes", "is_deaf", "is_disk_full", "last_peer",
         "long_cap", "long_used", "minimum_offer", "needs", "offer_again_at", "offers", "peer", "reported_lost", "since",
-        "slave_id", "state", "tasks", "total", "unanswered", "usage",
+        "slave_id", "state", "tasks", "total", "unanswered", "unreachable", "usage",
     )  # fmt: skip
 
     def __init__(self, slave_id: SlaveID, peer: PeerID, now: float) -> None:
@@ -147,7 +147,7 @@ class Slave:
         # Tasks whose schedulers were told that they are lost with this slave, until each has really ended here.
         self.reported_lost: set[tuple[FrameworkID, TaskID]] = set()
         self.last_peer: PeerID | None = None  # also while it is lost
-        self.had_unreachable = False  # when it was lost, tasks that are waited for
+        self.unreachable = 0  # of its tasks: as many stand with their frameworks as this
         self.is_deaf = False  # it has not heard our answer to its hello, perhaps
         self.is_disk_full = False  # as it says itself
         self.long_used: dict[str, int] = {}
@@ -292,6 +292,9 @@ class Cluster:
         self.peers: dict[PeerID, Slave | Framework | Standby] = {}
         self.slaves: dict[SlaveID, Slave] = {}
         self.lost_slaves: dict[SlaveID, Slave] = {}
+        # What was `reported_lost` with slaves that are remembered no more.
+        self.owed: dict[SlaveID, set[tuple[FrameworkID, TaskID]]] = {}
+        self.tasks_owed = 0
         self.frameworks: dict[FrameworkID, Framework] = {}
         self.ended_frameworks: dict[FrameworkID, Framework] = {}
         self.offers: dict[OfferID, OutstandingOffer] = {}

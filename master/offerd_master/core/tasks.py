@@ -117,6 +117,12 @@ def remember(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
     c.history.add(framework.history, record)
 
 
+def end_wait(task: Task) -> None:
+    """An unreachable task is waited for no more: it is back, has ended, or is given up."""
+    del task.framework.unreachable[task.task_id]
+    task.slave.unreachable -= 1
+
+
 def lose_task(c: Cluster, task: Task, reason: Reason, text: str, now: float) -> None:
     """End a task that nobody will report on, and tell its scheduler, unless that was told so before."""
     is_news = not task.is_reported_lost
@@ -227,7 +233,7 @@ def _end_unreachable(c: Cluster, framework: Framework, slave: Slave, status: Tas
     """A task that was waited for has ended while its slave was away."""
     task = framework.unreachable.get(status.task_id)
     if task is not None and task.slave is slave:
-        del framework.unreachable[status.task_id]
+        end_wait(task)
         if status.sequence:
             _await_acknowledgement(c, framework, slave, status)
         remember(c, task, status, now)

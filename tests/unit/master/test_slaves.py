@@ -11,6 +11,8 @@ from offerd import operator_messages as om
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
+from offerd_master.core import slaves
+from offerd_master.settings import Settings
 
 
 def test_a_slave_gets_an_id_that_names_the_epoch() -> None:
@@ -452,6 +454,80 @@ def test_the_remembered_lost_slaves_are_bounded() -> None:
         cluster.slave().answers_pings = False
     cluster.advance(31.0)
     assert len(cluster.core.cluster.lost_slaves) == 3
+
+
+def test_more_slaves_than_a_cluster_has_are_remembered_when_all_are_lost_at_once() -> None:
+    assert Settings().max_lost_slaves > 4_000
+
+
+def lost_with_a_task_then_another(
+    cluster: ClusterHarness, patience_s: float = 0.0
+) -> tuple[SlavePeer, FrameworkPeer]:
+    """A slave that was lost with its task `t1`, and after it as many others as are remembered."""
+    slave = cluster.slave("cpus=1,mem=1G")
+    owner = cluster.framework(unreachable_timeout_s=patience_s)
+    owner.accept(owner.offer(), tasks=[task("t1")])
+    owner.send(m.SetNeedsOffers(False))
+    slave.answers_pings = False
+    cluster.advance(31.0)
+    cluster.slave().answers_pings = False
+    cluster.advance(31.0)
+    for peer in (owner, slave):
+        peer.inbox.clear()
+    slave.answers_pings = True
+    return slave, owner
+
+
+def test_a_task_reported_lost_is_ended_though_its_slave_is_remembered_no_more() -> None:
+    cluster = ClusterHarness(max_lost_slaves=1)
+    slave, owner = lost_with_a_task_then_another(cluster)
+    assert slave.slave_id not in cluster.core.cluster.lost_slaves
+    slave.hello([executor(owner)], [running(owner, task("t1"))])
+    assert slave.take(m.KillTask).task_id == "t1"
+    slave.status(owner, "t1", TaskState.KILLED)
+    slave.take(m.Acknowledge)
+    cluster.assert_nothing_else_sent()
+    assert (cluster.core.cluster.owed, cluster.core.cluster.tasks_owed) == ({}, 0)
+
+
+def test_a_slave_whose_tasks_are_waited_for_is_remembered_as_long_as_they() -> None:
+    cluster = ClusterHarness(max_lost_slaves=1)
+    slave, owner = lost_with_a_task_then_another(cluster, patience_s=100.0)
+    slave.hello([executor(owner)], [running(owner, task("t1"))])
+    assert owner.update(TaskState.RUNNING).reason == Reason.SLAVE_RETURNED
+    slave.answers_pings = False
+    cluster.advance(200.0)
+    cluster.slave().answers_pings = False
+    cluster.advance(31.0)
+    assert slave.slave_id not in cluster.core.cluster.lost_slaves
+    assert list(cluster.core.cluster.owed) == [slave.slave_id]
+
+
+def test_a_slave_that_says_goodbye_is_forgotten_whatever_others_are_waited_for() -> None:
+    cluster = ClusterHarness(max_lost_slaves=1)
+    lost_with_a_task_then_another(cluster, patience_s=1000.0)
+    leaving = cluster.slave()
+    leaving.send(m.UnregisterSlave())
+    known = cluster.core.cluster
+    assert leaving.slave_id not in {**known.slaves, **known.lost_slaves}
+    assert known.owed == {}
+
+
+def test_what_slaves_that_are_remembered_no_more_owe_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slaves, "MAX_OWED", 2)
+    cluster = ClusterHarness(max_lost_slaves=1)
+    owner = cluster.framework()
+    for number in range(5):
+        slave = cluster.slave("cpus=1,mem=1G")
+        owner.accept(owner.offer(), tasks=[task(f"t{number}")])
+        slave.answers_pings = False
+        cluster.advance(31.0)
+        owner.inbox.clear()
+    assert [tasks for (tasks,) in cluster.core.cluster.owed.values()] == [
+        (owner.framework_id, "t2"),
+        (owner.framework_id, "t3"),
+    ]
+    assert cluster.core.cluster.tasks_owed == 2
 
 
 def test_a_peer_is_a_slave_or_a_framework_not_both() -> None:
