@@ -91,6 +91,7 @@ class Election:
         self._changed = changed
         self._name = ""
         self._epoch_version = -1
+        self._epoch_tried = 0
         self._epoch_wanted = 0
         self._look = threading.Event()
         self._closing = False
@@ -223,7 +224,7 @@ class Election:
             except NodeExistsError:
                 return None
             return self._claim(at_least)
-        epoch = max(int(data) + 1 if data.isdigit() else 0, at_least)
+        epoch = self._epoch_tried = max(int(data) + 1 if data.isdigit() else 0, at_least)
         try:
             self._epoch_version = self._client.set(path, b"%d" % epoch, version=stat.version).version
         except BadVersionError:
@@ -250,12 +251,22 @@ class Election:
             return 0.0  # what was read was old: look again
         epoch = place.epoch
         if self._epoch_wanted > epoch:
-            _, stat = self._client.get(f"{self._path}/{EPOCH_NODE}")
-            claimed = self._claim(self._epoch_wanted) if stat.version == self._epoch_version else None
+            claimed = self._raise()
             if claimed is None:
-                self._take(Out("another master has led since"))
                 return 0.0
             log.warning("a slave or scheduler has obeyed a later leader: leading on in epoch %d", claimed)
             epoch = claimed
         self._take(Leading(epoch, asked_at + LEASE_FRACTION * timeout_s))
         return timeout_s / CONFIRMATIONS
+
+    def _raise(self) -> int | None:
+        """Take the higher epoch that is wanted. None if it cannot be told yet whether we have it, or if we are out."""
+        data, stat = self._client.get(f"{self._path}/{EPOCH_NODE}")
+        if stat.version == self._epoch_version:
+            return self._claim(self._epoch_wanted)
+        if stat.version == self._epoch_version + 1 and data == b"%d" % self._epoch_tried:
+            # We wrote that: the connection was lost before we heard of it.
+            self._epoch_version = stat.version
+            return self._epoch_tried
+        self._take(Out("another master has led since"))
+        return None

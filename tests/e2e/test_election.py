@@ -228,7 +228,8 @@ def test_ends_soon_while_no_zookeeper_can_be_reached() -> None:
 
 def test_a_server_that_is_alone_renews_no_lease_though_it_still_answers(tmp_path: Path) -> None:
     """Until it notices (syncLimit, longer than the session) it answers reads, while the others may end the session."""
-    with Freezable(tmp_path, servers=3) as ensemble:
+    ensemble = Freezable(tmp_path, servers=3)
+    with ensemble:
         alone = ensemble.modes().index("follower")
         only = ensemble.address._replace(hosts=ensemble.address.hosts.split(",")[alone])
         candidate = Candidate(only, 1001)
