@@ -9,7 +9,7 @@ from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
 from offerd_master.allocation.policy import role_fault
 from offerd_master.core import failover, recovery
-from offerd_master.core.state import Cluster, Framework, Slave, Standby
+from offerd_master.core.state import FRAMEWORK_AHEAD, Cluster, Framework, Slave, Standby
 
 MAX_INFO_BYTES = 64 << 10
 MAX_EXECUTOR_BYTES = 256 << 10
@@ -29,7 +29,6 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
         text = f"this framework speaks protocol {message.protocol}, the master {m.OLDEST_PROTOCOL} and later; upgrade it"
         c.send(peer, m.FrameworkRefused(Reason.PROTOCOL_TOO_OLD, text))
         return
-    c.heed_epoch(message.epoch)
     info = message.framework
     framework_id = info.framework_id or (known.framework_id if known is not None else FrameworkID(""))
     reason, fault = _fault(info), ""
@@ -41,6 +40,7 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
         c.send(peer, m.FrameworkRefused(reason, fault))
         c.log(f"refused framework {info.name[:64]!r}: {fault}", "warning")
         return
+    c.heed_epoch(message.epoch, FRAMEWORK_AHEAD)
     if known is not None and known.framework_id != framework_id:
         _part(c, known, now)
         known = None

@@ -19,7 +19,16 @@ from offerd.messages import FrameworkInfo, Reason, RunningTask, TaskState
 from offerd.slots import is_long
 from offerd_master.core import failover, modes, offers, partition, recovery
 from offerd_master.core.history import MAX_TEXT
-from offerd_master.core.state import Cluster, Executor, Framework, Slave, SlaveState, Standby, Task
+from offerd_master.core.state import (
+    SLAVE_AHEAD,
+    Cluster,
+    Executor,
+    Framework,
+    Slave,
+    SlaveState,
+    Standby,
+    Task,
+)
 from offerd_master.core.tasks import (
     add_executor,
     add_task,
@@ -54,7 +63,7 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
         c.send(peer, m.SlaveRefused(Reason.SLAVE_INVALID, fault))
         c.log(f"refused a slave: {fault}", "warning")
         return
-    c.heed_epoch(message.epoch)
+    c.heed_epoch(message.epoch, SLAVE_AHEAD)
     slave_id = message.slave.slave_id or (known.slave_id if known is not None else SlaveID(""))
     if known is not None and known.slave_id != slave_id:
         disconnect(c, known)

@@ -26,8 +26,15 @@ from offerd_master.core.pool import Pool
 from offerd_master.core.timers import Timer, Timers
 from offerd_master.settings import Settings
 
-MAX_EPOCH = 1 << 62
-"""Milliseconds since 1970 are far below for ever: more is nonsense."""
+EPOCHS_A_YEAR = 366 * 86_400_000
+"""Epochs are milliseconds since 1970, or as many more as was needed to be above one heard of."""
+LEAST_NOW = 1_767_225_600_000
+"""When this was written: a host without a clock of its own begins in 1970."""
+FRAMEWORK_AHEAD, SLAVE_AHEAD = 10 * EPOCHS_A_YEAR, 20 * EPOCHS_A_YEAR
+"""How far above the epoch we began with others may have heard one: a clock may have been wrong by years. Who could name any
+number could name the last, which none is above, and whoever heard us speak in it would listen to no master ever after. Slaves
+write down what we then speak in, so theirs may be higher, should the clock be set back after a scheduler named the highest.
+"""
 
 
 class SlaveState(StrEnum):
@@ -358,9 +365,9 @@ class Cluster:
     def drop(self, peer: PeerID, why: str) -> None:
         self.out.append(Drop(peer, why))
 
-    def heed_epoch(self, seen: int) -> None:
-        """A slave or scheduler says hello, and whom it has obeyed."""
-        if self.epoch < seen < MAX_EPOCH:
+    def heed_epoch(self, seen: int, ahead: int) -> None:
+        """A slave or scheduler with a good hello says whom it has obeyed."""
+        if self.epoch < seen < max(self._id_epoch, LEAST_NOW) + ahead:
             self.out.append(LaterEpochSeen(seen))
 
     def mark_dirty(self, slave: Slave) -> None:

@@ -7,12 +7,17 @@ import pytest
 from helpers.master_harness import ClusterHarness, FrameworkPeer, SlavePeer, executor, running, task
 from offerd import messages as m
 from offerd import operator_messages as om
-from offerd.ids import FrameworkID, SlaveID, TaskID
+from offerd.ids import FrameworkID, PeerID, SlaveID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
+from offerd_master.allocation.drf import DrfAllocator
+from offerd_master.allocation.policy import Policy
 from offerd_master.core.actions import LaterEpochSeen
-from offerd_master.core.events import Received
-from offerd_master.core.state import SlaveState
+from offerd_master.core.events import Received, Signed
+from offerd_master.core.master import MasterCore
+from offerd_master.core.state import EPOCHS_A_YEAR, FRAMEWORK_AHEAD, LEAST_NOW, SlaveState
+from offerd_master.principals import Principal
+from offerd_master.settings import Settings
 
 RUNNING, UNREACHABLE, LOST = TaskState.RUNNING, TaskState.UNREACHABLE, TaskState.LOST
 
@@ -227,10 +232,51 @@ def test_hello_of_one_who_obeyed_a_later_master_is_told_to_the_daemon() -> None:
     older = cluster.core.handle(
         Received(peer.peer, m.RegisterFramework(m.FrameworkInfo("f"), epoch=9)), cluster.now
     )
-    nonsense = cluster.core.handle(
-        Received(peer.peer, m.RegisterFramework(m.FrameworkInfo("f"), epoch=1 << 63)), cluster.now
+    assert not [action for action in older if isinstance(action, LaterEpochSeen)]
+
+
+NOW = LEAST_NOW + EPOCHS_A_YEAR
+
+
+def heeds(hello: m.Message, *, epoch: int = NOW, principal: Principal | None = None) -> bool:
+    """Whether a master of this epoch lets itself be told by this hello that another leads."""
+    core = MasterCore(Settings(), "M", epoch, DrfAllocator(Policy()), 1000.0)
+    peer = PeerID(b"peer")
+    said = Received(peer, hello) if principal is None else Signed(peer, hello, principal)
+    return any(isinstance(action, LaterEpochSeen) for action in core.handle(said, 1000.0))
+
+
+def scheduler_that_heard(epoch: int, failover_timeout_s: float = 0.0) -> m.RegisterFramework:
+    return m.RegisterFramework(m.FrameworkInfo("f", failover_timeout_s=failover_timeout_s), epoch=epoch)
+
+
+def slave_that_heard(epoch: int) -> m.RegisterSlave:
+    return m.RegisterSlave(m.SlaveInfo("host", Resources.parse("cpus=1")), epoch=epoch)
+
+
+@pytest.mark.parametrize("epoch", [NOW + 11 * EPOCHS_A_YEAR, (1 << 62) - 1, 1 << 63])
+def test_epoch_that_no_clock_of_a_master_can_have_shown_is_not_heeded(epoch: int) -> None:
+    assert not heeds(scheduler_that_heard(epoch))
+
+
+def test_epoch_of_a_master_whose_clock_was_years_ahead_is_heeded() -> None:
+    assert heeds(scheduler_that_heard(NOW + 9 * EPOCHS_A_YEAR))
+    assert heeds(slave_that_heard(NOW), epoch=5_000), (
+        "and that of one with a clock, by one that began in 1970"
     )
-    assert not [action for action in (*older, *nonsense) if isinstance(action, LaterEpochSeen)]
+
+
+def test_slaves_of_the_highest_epoch_are_heeded_by_the_next_master_though_its_clock_was_set_back() -> None:
+    """Else whoever named it would have locked every later master out."""
+    highest = NOW + FRAMEWORK_AHEAD - 1
+    assert heeds(scheduler_that_heard(highest))
+    assert heeds(slave_that_heard(highest + 1), epoch=NOW - 5 * EPOCHS_A_YEAR)
+
+
+def test_later_epoch_in_a_hello_that_is_refused_is_not_heeded() -> None:
+    assert heeds(scheduler_that_heard(NOW + 1))
+    assert not heeds(scheduler_that_heard(NOW + 1, failover_timeout_s=-1.0))
+    assert not heeds(scheduler_that_heard(NOW + 1), principal=Principal(name="nobody", users=("nobody",)))
 
 
 # -- what operators want ------------------------------------------------------------------------------------------------
