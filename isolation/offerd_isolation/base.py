@@ -8,7 +8,7 @@ ends them. Modules are found by the entry-point group `offerd.isolation`; each p
 Contract: every method may be called again with the same arguments; `destroy` also for a container that was never
 prepared, and only one that is gone completely makes it return. Methods may block; one whose module has `blocking = True`
 is called in a thread of the module's own, never in the slave's loop; `prepare`, which may take longest, in several. Only
-`limitation` and `watch` are asked in the loop of every module, and do not block.
+`cancel`, `limitation` and `watch` are called in the loop of every module, and do not block.
 """
 
 from __future__ import annotations
@@ -161,6 +161,10 @@ class Isolation:
         """Make the container's limits before any process of it exists; if that takes long, `tell` now and then how far it is.
         Raises `IsolationError`."""
         return Launch()
+
+    def cancel(self, container_id: ContainerID) -> None:
+        """Nobody waits for this container any more: a `prepare` of it that takes long ends soon, with `IsolationError`.
+        Called in the slave's loop; does not block. `destroy` follows, unless the slave ends."""
 
     def isolate(self, container_id: ContainerID, shim: ProcessID) -> None:
         """The shim lives: note it, put it where it belongs."""

@@ -14,8 +14,9 @@ import os
 import queue
 import secrets
 import signal
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from offerd.ids import ContainerID, TaskID
@@ -41,7 +42,8 @@ KILLED_STATUS = -signal.SIGKILL
 WHOLE = TaskID("")
 """In place of a task: the container itself."""
 
-PREPARED_AT_ONCE = 4
+PREPARED_AT_ONCE = 64
+"""So many that those whose image is here do not wait for those that pull one."""
 R = TypeVar("R")
 Emit = Callable[[ev.Event], None]
 
@@ -72,9 +74,11 @@ class Containerizer:
         self._measured_at: float | None = None
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._results: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._thread = ThreadPoolExecutor(1, "isolation") if isolation.blocking else None
+        self._is_closed = False
+        self._closing = threading.Lock()
+        self._thread = _Threads(1, "isolation") if isolation.blocking else None
         # Nothing else is asked about a container while it is prepared; that may take as long as a pull.
-        self._preparers = ThreadPoolExecutor(PREPARED_AT_ONCE, "prepare") if isolation.blocking else None
+        self._preparers = _Threads(PREPARED_AT_ONCE, "prepare") if isolation.blocking else None
 
     # -- launching ------------------------------------------------------------------------------------------------------
 
@@ -96,6 +100,8 @@ class Containerizer:
         )
 
         def prepared(launch: Launch) -> None:
+            if self._preparers is not None:
+                self._emit(ev.ContainerPreparing(container_id, ""))
             self._launcher.launch(
                 LaunchSpec(
                     container_id=container_id,
@@ -122,6 +128,8 @@ class Containerizer:
         if executor.image and not self._isolation.runs_images:
             refused(IsolationError(f"isolation {self._isolation.name} runs no images ({executor.image})"))
             return
+        if self._preparers is not None:
+            self._emit(ev.ContainerPreparing(container_id, None))
         self._isolate(lambda: self._isolation.prepare(spec, tell), prepared, refused, self._preparers)
 
     def launcher_ready(self) -> None:
@@ -275,6 +283,7 @@ class Containerizer:
     def _destroy(self, container_id: ContainerID, now: float) -> None:
         if container_id in self._launching:
             # Its shim may be about to start: what is not there yet cannot be found and killed.
+            self._isolation.cancel(container_id)
             self._again.later((container_id, WHOLE), now)
             return
 
@@ -376,12 +385,12 @@ class Containerizer:
         work: Callable[[], R],
         then: Callable[[R], None] = lambda _: None,
         failed: Callable[[IsolationError], None] | None = None,
-        threads: ThreadPoolExecutor | None = None,
+        threads: _Threads | None = None,
     ) -> None:
         if self._thread is None:
             self._finish(_attempt(work), then, failed)
             return
-        (threads or self._thread).submit(self._in_thread, work, then, failed)
+        (threads or self._thread).submit(lambda: self._in_thread(work, then, failed))
 
     def _in_thread(
         self,
@@ -398,9 +407,11 @@ class Containerizer:
         self._put(lambda: self._finish(outcome, then, failed))
 
     def _put(self, result: Callable[[], None]) -> None:
-        """From any thread, for the slave's loop."""
-        self._results.put(result)
-        os.eventfd_write(self.fd, 1)
+        """From any thread, for the slave's loop; for nobody once that has ended."""
+        with self._closing:
+            if not self._is_closed:
+                self._results.put(result)
+                os.eventfd_write(self.fd, 1)
 
     def _finish(
         self,
@@ -422,13 +433,54 @@ class Containerizer:
             self._results.get()()
 
     def close(self) -> None:
+        """Nothing is waited for: what a thread still does is done, or found, by the next slave."""
+        for threads in (self._thread, self._preparers):
+            if threads is not None:
+                threads.close()
+        for container_id in self._launching:
+            self._isolation.cancel(container_id)
         self._isolation.close()
-        if self._thread is not None:
-            self._thread.shutdown(wait=False, cancel_futures=True)
-        if self._preparers is not None:
-            self._preparers.shutdown(wait=False, cancel_futures=True)
         self.exits.close()
-        os.close(self.fd)
+        with self._closing:
+            self._is_closed = True
+            os.close(self.fd)
+
+
+class _Threads:
+    """So many threads at most, made when they are needed. They are daemons, unlike those of a `ThreadPoolExecutor`: the end of
+    the slave does not wait for an engine that hangs."""
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most, self._name = most, name
+        self._made = 0
+        self._idle = threading.Semaphore(0)
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """To be done in the order of asking. By one thread only, the slave's loop; the work raises nothing."""
+        self._work.put(work)
+        if not self._idle.acquire(blocking=False) and self._made < self._most:
+            self._made += 1
+            threading.Thread(target=self._run, name=f"{self._name}-{self._made}", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                work = self._work.get_nowait()
+            except queue.Empty:
+                self._idle.release()
+                work = self._work.get()
+            if work is None:
+                return
+            work()
+
+    def close(self) -> None:
+        """What has not begun is not done."""
+        with suppress(queue.Empty):
+            while True:
+                self._work.get_nowait()
+        for _ in range(self._made):
+            self._work.put(None)
 
 
 def _attempt(work: Callable[[], R]) -> R | IsolationError:

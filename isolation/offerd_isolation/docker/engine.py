@@ -20,6 +20,10 @@ TELL_EVERY_S = 1.0
 """How far a pull is. One that is over sooner is not worth a word."""
 PULL_SILENCE_S = 120.0
 """A pull may take for ever, but not be silent so long: the engine tells of each percent, each step and each new try."""
+PULLS_AT_ONCE = 4
+"""Others wait for their turn: the engine fetches few layers at a time, and would be silent about those that have to wait."""
+LOOK_S = 0.25
+"""How soon a pull that nobody waits for any more is given up."""
 R = TypeVar("R")
 
 
@@ -51,6 +55,7 @@ class Engine:
         self._lock = threading.Lock()
         self._api: Any = None
         self._stuck: threading.Thread | None = None
+        self._pulls = threading.Semaphore(PULLS_AT_ONCE)
 
     def call(self, what: str, function: Callable[[Any], R], timeout_s: float | None = None) -> R:
         """`function(api)` with the SDK's `APIClient`, in a thread. Raises `EngineError`; `what` begins its text.
@@ -70,23 +75,42 @@ class Engine:
         """Raises `EngineError` unless it answers soon."""
         self.call("ping", lambda api: api.ping(), QUICK_TIMEOUT_S)
 
-    def pull(self, image: str, tell: Callable[[str], None] = lambda _: None) -> None:
-        """Fetch an image from its registry, however long it takes as long as it goes on; `tell` hears how far it is.
-        Raises `EngineError`."""
+    def pull(
+        self,
+        image: str,
+        tell: Callable[[str], None] = lambda _: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Fetch an image from its registry, however long it takes as long as it goes on; `tell` hears how far it is. Given up
+        once it is `cancelled`. Raises `EngineError`."""
+        while not self._pulls.acquire(timeout=LOOK_S):
+            _raise_if(cancelled, image)
+        try:
+            self._pull(image, tell, cancelled)
+        finally:
+            self._pulls.release()
+
+    def _pull(self, image: str, tell: Callable[[str], None], cancelled: Callable[[], bool]) -> None:
         what = f"pull {image}"
+        over = threading.Event()
         lines: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
 
         def work(api: Any) -> None:
             # Without a tag the engine would fetch all of them.
             name, tag = split_tag(image)
             for line in api.pull(name, tag=tag, stream=True, decode=True):
+                if over.is_set():
+                    return  # the engine, too, gives up what nobody reads
                 if "error" in line:
                     raise EngineError(str(line["error"]))
                 lines.put(line)
 
         self._raise_if_stuck(what)
         _, outcome = self._begin(what, work, lambda: lines.put(None))
-        self._follow(what, PullProgress(image), lines, tell)
+        try:
+            self._follow(what, PullProgress(image), lines, tell, cancelled)
+        finally:
+            over.set()
         self._result(what, outcome)
 
     def _follow(
@@ -95,17 +119,19 @@ class Engine:
         progress: PullProgress,
         lines: SimpleQueue[dict[str, Any] | None],
         tell: Callable[[str], None],
+        cancelled: Callable[[], bool],
     ) -> None:
         """Until the last line. Tells the news once a second. Raises `EngineError` when none came for too long."""
         heard_at = time.monotonic()
         tell_at = heard_at + TELL_EVERY_S
         is_news = False
         while True:
+            _raise_if(cancelled, what)
             until = tell_at if is_news else heard_at + self._pull_silence_s
             try:
-                line = lines.get(timeout=max(0.0, until - time.monotonic()))
+                line = lines.get(timeout=min(LOOK_S, max(0.0, until - time.monotonic())))
             except Empty:
-                if not is_news:
+                if not is_news and time.monotonic() >= until:
                     # It may be the registry's fault, so other calls are tried nonetheless.
                     silence = f"nothing was heard of it for {self._pull_silence_s:g} s"
                     raise EngineError(f"{what}: {silence}; {progress.text()}") from None
@@ -182,6 +208,11 @@ class Engine:
         if isinstance(error, away):
             return Unreachable(f"{what}: no Docker engine answers at {self.address}; is dockerd running?")
         return error
+
+
+def _raise_if(cancelled: Callable[[], bool], what: str) -> None:
+    if cancelled():
+        raise EngineError(f"{what}: given up, as nobody waits for it any more")
 
 
 def split_tag(image: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from offerd_isolation.base import IsolationError, Tell, tell_nobody
@@ -18,15 +19,21 @@ class Image:
     environment: dict[str, str]
 
 
-def obtain(engine: Engine, name: str, policy: str, tell: Tell = tell_nobody) -> Image:
-    """The image, pulled if the policy says so; `tell` hears how far that is.
+def obtain(
+    engine: Engine,
+    name: str,
+    policy: str,
+    tell: Tell = tell_nobody,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Image:
+    """The image, pulled if the policy says so; `tell` hears how far that is, and it is given up once it is `cancelled`.
 
     Raises `IsolationError` with the reason for a task's failure.
     """
     if policy not in POLICIES:
         raise IsolationError(f"pull policy {policy!r} is none of {', '.join(POLICIES)}")
     if policy == "always":
-        _pull(engine, name, tell)
+        _pull(engine, name, tell, cancelled)
     try:
         return _inspect(engine, name)
     except NotFound:
@@ -35,13 +42,13 @@ def obtain(engine: Engine, name: str, policy: str, tell: Tell = tell_nobody) -> 
                 f"image {name} is not on this slave, and may not be pulled (policy {policy}); "
                 f"load it with `docker load`, or allow --pull if-absent"
             ) from None
-    _pull(engine, name, tell)
+    _pull(engine, name, tell, cancelled)
     return _inspect(engine, name)
 
 
-def _pull(engine: Engine, name: str, tell: Tell) -> None:
+def _pull(engine: Engine, name: str, tell: Tell, cancelled: Callable[[], bool]) -> None:
     try:
-        engine.pull(name, tell)
+        engine.pull(name, tell, cancelled)
     except Unreachable:
         raise
     except EngineError as error:

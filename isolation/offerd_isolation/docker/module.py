@@ -95,6 +95,7 @@ class DockerIsolation(NoopIsolation):
         self._running: dict[ContainerID, _Running] = {}
         self._early: dict[ContainerID, Resources] = {}  # limits of containers that are being made
         self._lock = threading.Lock()  # of the pause program and of `_early`
+        self._cancelled: set[ContainerID] = set()
         self._unremoved: set[str] = set()  # names, where the engine did not answer
         self._sweep_at = 0.0
 
@@ -129,7 +130,10 @@ class DockerIsolation(NoopIsolation):
             self._early.setdefault(spec.container_id, spec.resources)
             program = self._program()
         launch = super().prepare(spec)
-        image = obtain(self._engine, name, spec.executor.pull or self.options.pull, tell)
+        policy = spec.executor.pull or self.options.pull
+        image = obtain(self._engine, name, policy, tell, lambda: spec.container_id in self._cancelled)
+        if spec.container_id in self._cancelled:
+            raise IsolationError(f"container {spec.container_id}: given up before it was made")
         running = self._running.get(spec.container_id)
         if running is None or procfs.find(running.pause) is None:
             running = self._started(spec, self._configuration(spec, image.digest, program))
@@ -144,6 +148,9 @@ class DockerIsolation(NoopIsolation):
             environment | launch.environment | {"OFFERD_IMAGE": name},
             enter=Enter(running.pause, tuple(running.group.directories())),
         )
+
+    def cancel(self, container_id: ContainerID) -> None:
+        self._cancelled.add(container_id)
 
     def _program(self) -> Path:
         directory = self.work_dir / "docker"
@@ -241,6 +248,7 @@ class DockerIsolation(NoopIsolation):
             return False
         self._running.pop(container_id, None)
         self._early.pop(container_id, None)
+        self._cancelled.discard(container_id)
         try:
             self._remove(self._name(container_id))
         except Unreachable as error:

@@ -30,6 +30,7 @@ class Containers:
         self._state = state
         self._statuses = statuses
         self._tasks = tasks
+        self._making: set[ContainerID] = set()  # their executors' time to register has not begun
 
     def obtain(self, framework: FrameworkInfo, executor: ExecutorInfo) -> Container:
         """The container that runs this executor of this framework; a new one if there is none (or it is ending).
@@ -58,13 +59,22 @@ class Containers:
         timeout_s = self._state.settings.executor_registration_timeout_s
         self._state.timers.set(("register", container.container_id), now + timeout_s)
 
-    def preparing(self, container_id: ContainerID, message: str, now: float) -> None:
-        """It goes forward, so its executor's time to register begins anew. One task speaks for all that wait with it: there
-        may be thousands, and a word each second."""
+    def preparing(self, container_id: ContainerID, message: str | None, now: float) -> None:
+        """Its executor's time to register begins when it is made: it may have to wait for others, or for an image. One task
+        speaks for all that wait with it: there may be thousands, and a word each second."""
         container = self._state.containers.get(container_id)
         if container is None or container.phase is not Phase.LAUNCHING:
             return
-        self._await_registration(container, now)
+        if message is None:
+            self._making.add(container_id)
+            self._state.timers.cancel(("register", container_id))
+            return
+        if not message:
+            self._making.discard(container_id)
+        if container_id not in self._making:
+            self._await_registration(container, now)
+        if not message:
+            return
         if task := next(iter(container.queue.values()), None):
             self._statuses.say(task, TaskState.STAGING, Reason.CONTAINER_PREPARING, message)
 
@@ -186,6 +196,7 @@ class Containers:
     def _end(self, container: Container, end: End) -> None:
         container.phase = Phase.ENDING
         container.end = container.end or end
+        self._making.discard(container.container_id)
         self._state.timers.cancel(("register", container.container_id))
         self._state.timers.cancel(("shutdown", container.container_id))
         self._state.do(DestroyContainer(container.container_id))

@@ -33,10 +33,11 @@ class FromExecutor(Event, frozen=True):
 
 
 class ContainerPreparing(Event, frozen=True):
-    """Making it takes long; `message` says what is done and how far it is, as `pulling debian:12: 3 of 5 layers, 8.1 MB`."""
+    """It is being made; `message` says what is done and how far it is, as `pulling debian:12: 3 of 5 layers, 8.1 MB`. None:
+    that has begun, or waits for its turn; empty: it is made, and its processes are next."""
 
     container_id: ContainerID
-    message: str
+    message: str | None
 
 
 class LaunchFailed(Event, frozen=True):

@@ -15,7 +15,14 @@ from docker.errors import StreamParseError
 
 from offerd_isolation.base import IsolationError
 from offerd_isolation.docker import pause
-from offerd_isolation.docker.engine import Engine, EngineError, NotFound, Unreachable, split_tag
+from offerd_isolation.docker.engine import (
+    PULLS_AT_ONCE,
+    Engine,
+    EngineError,
+    NotFound,
+    Unreachable,
+    split_tag,
+)
 from offerd_isolation.docker.group import Group, Limits
 from offerd_isolation.docker.images import obtain
 from offerd_isolation.docker.progress import PullProgress
@@ -105,6 +112,35 @@ def test_while_a_call_is_stuck_others_fail_at_once_and_then_work_again() -> None
     free.set()
     stuck.join()
     assert engine.call("quick", lambda _: 1) == 1
+
+
+def test_a_pull_that_nobody_waits_for_is_given_up_and_so_is_one_that_waits_for_its_turn() -> None:
+    free, over = threading.Event(), threading.Event()
+
+    class SilentApi(FakeApi):
+        def pull(self, name: str, tag: str, **_: object) -> list[dict[str, str]]:
+            free.wait()
+            return []
+
+    engine = FakeEngine(SilentApi(set(), set()), pull_silence_s=60)
+    errors: list[str] = []
+
+    def pull() -> None:
+        with pytest.raises(EngineError) as raised:
+            engine.pull("debian", cancelled=over.is_set)
+        errors.append(str(raised.value))
+
+    threads = [threading.Thread(target=pull) for _ in range(PULLS_AT_ONCE + 1)]
+    try:
+        for each in threads:
+            each.start()
+        over.set()
+        for each in threads:
+            each.join(10)
+    finally:
+        free.set()
+    assert len(errors) == PULLS_AT_ONCE + 1
+    assert all("nobody waits for it" in error for error in errors)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from helpers.slave_bench import COMMAND, FRAMEWORK
+from helpers.proc import wait_until
+from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
+from offerd import messages as m
 from offerd.ids import ContainerID
 from offerd.resources import NOTHING
 from offerd_isolation.base import ContainerSpec, Isolation, Launch, Tell, tell_nobody
@@ -35,10 +37,15 @@ class Slow(Isolation):
         self.may_prepare = threading.Semaphore(0)
         self.error: Exception | None = None
         self.specs: list[ContainerSpec] = []
+        self.cancelled: list[ContainerID] = []
+
+    def cancel(self, container_id: ContainerID) -> None:
+        self.cancelled.append(container_id)
 
     def prepare(self, spec: ContainerSpec, tell: Tell = tell_nobody) -> Launch:
         self.specs.append(spec)
-        assert self.may_prepare.acquire(timeout=PATIENCE_S)
+        if spec.container_id.startswith("slow"):
+            assert self.may_prepare.acquire(timeout=PATIENCE_S)
         if self.error is not None:
             raise self.error
         return Launch()
@@ -91,7 +98,8 @@ def hands(tmp_path: Path) -> Iterator[Hands]:
     made = Hands(tmp_path / "work")
     yield made
     made.isolation.may_prepare.release(100)
-    made.containerizer.close()
+    if not made.containerizer._is_closed:
+        made.containerizer.close()
     made.workdir.release()
 
 
@@ -99,9 +107,62 @@ def test_a_bug_of_a_module_is_a_failed_launch_and_a_log_line(
     hands: Hands, caplog: pytest.LogCaptureFixture
 ) -> None:
     hands.isolation.error = KeyError("State")
-    hands.isolation.may_prepare.release()
     container_id = hands.launch("c")
     (failed,) = hands.hear(ev.LaunchFailed)
     assert failed.container_id == container_id
     assert "KeyError('State')" in failed.message
     assert "Traceback" in caplog.text
+
+
+def test_who_is_quick_does_not_wait_for_those_that_are_slow(hands: Hands) -> None:
+    for number in range(8):
+        hands.launch(f"slow{number}")
+    quick = hands.launch("quick")
+    while not hands.launcher.launched:
+        hands.next_result()
+    assert [spec.container_id for spec in hands.launcher.launched] == [quick]
+    words = [(each.container_id, each.message) for each in hands.hear(ev.ContainerPreparing, 10)]
+    assert words == [*((f"slow{number}", None) for number in range(8)), (quick, None), (quick, "")]
+
+
+def test_an_executors_time_to_register_begins_when_its_container_is_made() -> None:
+    bench = Bench()
+    bench.register()
+    bench.run(task("a"))
+    container_id = bench.container_id
+
+    def pass_s(seconds: int) -> None:
+        for _ in range(seconds // 5):
+            bench.turn(5.0)
+            bench.from_master(m.Ping())
+
+    bench.event(ev.ContainerPreparing(container_id, None))
+    pass_s(180)
+    bench.event(ev.ContainerPreparing(container_id, "1 of 3 layers"))
+    pass_s(180)
+    assert not bench.asked_for(act.DestroyContainer)
+    bench.event(ev.ContainerPreparing(container_id, ""))
+    assert len(bench.statuses()) == 1, "no word of what is only for the clock"
+    pass_s(55)
+    assert not bench.asked_for(act.DestroyContainer)
+    bench.turn(5.1)
+    assert bench.asked_for(act.DestroyContainer)
+
+
+def test_what_is_to_be_destroyed_need_not_be_made(hands: Hands) -> None:
+    container_id = hands.launch("slow")
+    hands.containerizer.destroy(container_id, 1.0)
+    assert hands.isolation.cancelled == [container_id]
+
+
+def test_the_end_of_a_slave_waits_for_nothing_and_hears_nothing(hands: Hands) -> None:
+    container_id = hands.launch("slow")
+    wait_until(lambda: hands.isolation.specs, "it to be prepared")
+    preparing = [each for each in threading.enumerate() if each.name.startswith("prepare")]
+    assert all(each.daemon for each in preparing)
+    hands.containerizer.close()
+    assert hands.isolation.cancelled == [container_id]
+    hands.isolation.may_prepare.release()
+    for each in preparing:
+        each.join(PATIENCE_S)  # what it raised would fail the test
+    assert hands.containerizer._results.empty()
