@@ -292,19 +292,24 @@ class Statuses:
 
     def resend_all(self, now: float) -> None:
         """A (new) master has registered us: it hears everything that is not acknowledged. What waits for the disk follows."""
-        waiting = {(u.framework_id, u.status.task_id) for u in (*self._unsynced, *self._syncing)}
+        waiting = self._awaiting_disk()
         for key, stream in self.streams.items():
             self._resend(key, stream, now, without_terminal=key in waiting)
 
     def retry_due(self, now: float) -> None:
-        """Repeat what was not acknowledged in time."""
+        """Repeat what was not acknowledged in time. A sync may take longer: what waits for the disk goes on waiting for it."""
         if not self._state.registered or now < self._retry_at:
             return
+        waiting = self._awaiting_disk()
         self._retry_at = now + self._state.settings.update_retry_s / 4
         for key, stream in self.streams.items():
             if stream.retry_at <= now:
                 stream.backoff_s = min(2 * stream.backoff_s, self._state.settings.update_retry_max_s)
-                self._resend(key, stream, now)
+                self._resend(key, stream, now, without_terminal=key in waiting)
+
+    def _awaiting_disk(self) -> set[tuple[FrameworkID, TaskID]]:
+        """Tasks whose end must not be told yet: a power loss could still take it back."""
+        return {(u.framework_id, u.status.task_id) for u in (*self._unsynced, *self._syncing)}
 
     def unheard(self, room_bytes: int) -> tuple[list[RunningTask], int]:
         """Tasks that have ended without the scheduler having acknowledged it, for a hello; and how many more there are

@@ -226,6 +226,22 @@ def test_terminal_status_is_forwarded_only_when_it_is_on_the_disk() -> None:
     assert bench.told_executors(m.UpdatesStored) == [m.UpdatesStored(2)]
 
 
+def test_terminal_status_is_not_repeated_either_before_it_is_on_the_disk() -> None:
+    bench = Bench()
+    bench.running(task("a"), task("b"))
+    bench.sync_at_once = False
+    bench.update("a", FINISHED, 2, 3)
+    bench.update("b", FINISHED, 2, 4)
+    bench.turn(11.0)
+    assert {state for _, state, _ in bench.statuses()} == {m.TaskState.RUNNING}, (
+        "what came before is repeated"
+    )
+    bench.clear()
+    bench.synced()
+    bench.synced()
+    assert bench.statuses() == [("a", FINISHED, ""), ("b", FINISHED, "")]
+
+
 def test_terminal_statuses_during_a_sync_share_the_next_one() -> None:
     bench = Bench()
     bench.running(task("a"), task("b"), task("c"))
