@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from offerd import BadInput, OfferdError
+from offerd_frameworks.mapreduce.failures import TransferError
 from offerd_frameworks.mapreduce.job import check_output
 from offerd_frameworks.mapreduce.transfer import Server
 
@@ -15,40 +17,58 @@ SUCCESS = "_SUCCESS"
 
 
 class OutputDirectory:
-    """Parts are gathered beside the directory to be, and become it by one rename."""
+    """Parts are gathered beside the directory to be, and become it by one rename.
+
+    What is being saved lies apart from the parts, a file for each attempt: an attempt that was overtaken spoils nothing.
+    """
 
     def __init__(self, output: str) -> None:
         """Make the place for the parts. Raises `BadInput` where that cannot be."""
         check_output(output)
         self.path = Path(output).absolute()
-        self._gathering = self.path.parent / f".{self.path.name}.{secrets.token_hex(4)}"
+        self._base = self.path.parent / f".{self.path.name}.{secrets.token_hex(4)}"
+        self._parts = self._base / "parts"
+        self._saving = self._base / "saving"
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._gathering.mkdir()
+            self._parts.mkdir(parents=True)
+            self._saving.mkdir()
         except OSError as error:
             raise BadInput(f"cannot write into {self.path.parent}: {error.strerror}") from None
 
-    def save(self, part: int, address: str, path: str) -> int:
-        """Bring one part from a slave's file server; its size. Raises `TransferError`, `FileNotFoundError`, `OSError`."""
-        target = self._gathering / part_name(part)
-        with open(target, "wb") as file, Server(address) as server:
-            size = server.copy(path, file.fileno())
+    def save(self, attempt: str, address: str, path: str, size: int) -> None:
+        """Bring an attempt's output from a slave's file server. Raises `TransferError`, and `OSError` of this host's disk."""
+        with open(self._saving / attempt, "wb") as file, Server(address) as server:
+            try:
+                found = server.copy(path, file.fileno())
+            except FileNotFoundError as error:
+                raise TransferError(str(error)) from None
+            if found != size:
+                raise TransferError(f"{address}{path} has {found} bytes in place of {size}")
             os.fsync(file.fileno())
-        return size
+
+    def keep(self, part: int, attempt: str) -> None:
+        """What was saved of this attempt is the part. Raises `OSError`."""
+        os.rename(self._saving / attempt, self._parts / part_name(part))
+
+    def drop(self, attempt: str) -> None:
+        """What was saved of this attempt is not wanted."""
+        with suppress(OSError):  # it goes with the rest in the end
+            os.unlink(self._saving / attempt)
 
     def publish(self) -> None:
-        """All parts are there: give them their name. Raises `OfferdError` if somebody else has taken it meanwhile."""
-        (self._gathering / SUCCESS).touch()
+        """All parts are there: give them their name. Raises `OfferdError` if that cannot be, and leaves them where they are."""
         try:
-            os.rename(self._gathering, self.path)
+            (self._parts / SUCCESS).touch()
+            os.rename(self._parts, self.path)
         except OSError as error:
             raise OfferdError(
-                f"the output is complete in {self._gathering}, but cannot be called {self.path}: {error.strerror}"
+                f"the output is complete in {self._parts}, but cannot be called {self.path}: {error.strerror}"
             ) from None
+        self.discard()
 
     def discard(self) -> None:
-        """The job came to nothing."""
-        shutil.rmtree(self._gathering, ignore_errors=True)
+        """Remove what is not published."""
+        shutil.rmtree(self._base, ignore_errors=True)
 
 
 def part_name(part: int) -> str:

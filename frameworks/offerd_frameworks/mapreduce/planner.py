@@ -81,8 +81,9 @@ class Planner:
         return job
 
     def cancel(self, job_id: str, now: float) -> list[str]:
-        """End it; the tasks to kill."""
-        return self._end(self.jobs[job_id], Phase.CANCELLED, "cancelled", now)
+        """End it, if it is not over; the tasks to kill."""
+        job = self.jobs.get(job_id)
+        return self._end(job, Phase.CANCELLED, "cancelled", now) if job is not None else []
 
     def forget(self, job_id: str) -> None:
         """Of an ended job nothing more is wanted."""
@@ -314,35 +315,44 @@ class Planner:
             for work in job.works():
                 work.failed_on.pop(slave_id, None)
 
-    def result_lost(self, job_id: str, kind: Kind, index: int, why: str, now: float) -> list[str]:
-        """A part of the job's output could not be fetched from its slave: to be made again.
+    def result_lost(self, job_id: str, work: Work, task_id: str, why: str, now: float) -> list[str]:
+        """The output of this attempt, a part of the job's, could not be fetched from its slave: to be made again.
 
-        Returns the tasks to kill, if this was too much.
+        Returns the tasks to kill, if this was too much. What has been lost before, or saved from another attempt, is no
+        loss now.
         """
-        job = self.jobs[job_id]
-        work = (job.reduces if kind is Kind.REDUCE else job.maps)[index]
-        if job.phase.is_over or work.is_saved:
+        job = self.jobs.get(job_id)
+        if job is None or job.phase.is_over or work.is_saved:
+            return []
+        if work.output is None or work.output.task_id != task_id:
             return []
         self._lose_output(job, work)
         work.unfetched += 1
         if work.unfetched >= MAX_UNFETCHED:
-            what = f"part {index} of the output could not be fetched {work.unfetched} times"
+            what = f"part {work.index} of the output could not be fetched {work.unfetched} times"
             return self._end(job, Phase.FAILED, f"{what}, last: {why}", now)
         return []
 
-    def saved(self, job_id: str, kind: Kind, index: int, now: float) -> bool:
-        """A part of the job's output is where it belongs. Whether that was the last one: then the job is done."""
-        job = self.jobs[job_id]
-        results = job.reduces or job.maps
-        results[index].is_saved = True
-        if job.phase.is_over or not all(work.is_saved for work in results):
-            return False
-        self._end(job, Phase.DONE, "", now)
-        return True
+    def saved(self, job_id: str, work: Work, output: Output, now: float) -> list[str]:
+        """This output, a part of the job's, is where it belongs; with the last one the job is done.
+
+        Returns the tasks to kill: the slave may have been lost meanwhile, and the part be in the making once more.
+        """
+        job = self.jobs.get(job_id)
+        if job is None:
+            return []
+        work.is_saved = True
+        if work.output is None:
+            work.output = output
+            self._count_report(job, work.kind, output.report)
+        if all(work.is_saved for work in job.reduces or job.maps):
+            self._end(job, Phase.DONE, "", now)
+        return list(work.running)
 
     def fail(self, job_id: str, why: str, now: float) -> list[str]:
-        """End a job for a reason from outside; the tasks to kill."""
-        return self._end(self.jobs[job_id], Phase.FAILED, why, now)
+        """End a job for a reason from outside, if it is not over; the tasks to kill."""
+        job = self.jobs.get(job_id)
+        return self._end(job, Phase.FAILED, why, now) if job is not None else []
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -373,7 +383,10 @@ class Planner:
         if attempt.work.kind is Kind.MAP and attempt.is_local is not None:
             # What was read counts, not what was planned: a replica may have gone meanwhile.
             job.counters["local maps" if report.get("read") == "local" else "remote maps"] += 1
-        for name, amount in self._counts(attempt.work.kind, report).items():
+        self._count_report(job, attempt.work.kind, report)
+
+    def _count_report(self, job: JobState, kind: Kind, report: Mapping[str, Any]) -> None:
+        for name, amount in self._counts(kind, report).items():
             job.counters[name] += amount
 
     @staticmethod

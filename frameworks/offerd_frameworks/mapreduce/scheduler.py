@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ from offerd_frameworks.mapreduce.progress import Progress, Summary, progress_of,
 from offerd_frameworks.mapreduce.splits import Split
 from offerd_frameworks.mapreduce.task import PROGRESS, REPORT
 from offerd_frameworks.mapreduce.transfer import Server
-from offerd_frameworks.mapreduce.work import Attempt, JobState, Kind, Output, Phase, Rules
+from offerd_frameworks.mapreduce.work import Attempt, JobState, Kind, Output, Phase, Rules, Work
 
 log = logging.getLogger("offerd.mapreduce")
 
@@ -62,7 +62,7 @@ class Running:
 class MapReduceScheduler(offerd.Scheduler):
     """Runs any number of jobs, fairly."""
 
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, pool: Executor) -> None:
         self._planner = Planner()
         self._jobs: dict[str, Running] = {}
         self._pool = pool
@@ -236,30 +236,40 @@ class MapReduceScheduler(offerd.Scheduler):
     ) -> None:
         """A reduce's output, or a map's in a job of maps alone, is a part of the job's."""
         running = self._jobs.get(state.job_id)
-        if running is None or (state.reduces and attempt.work.kind is Kind.MAP):
+        if running is None or attempt.work.is_saved or (state.reduces and attempt.work.kind is Kind.MAP):
             return
         path = f"/containers/{output.container_id}/tasks/{output.task_id}/output"
         self._in_background(
-            partial(running.output.save, attempt.work.index, output.address, path),
-            partial(self._saved, driver, running, attempt),
+            partial(running.output.save, output.task_id, output.address, path, output.size),
+            partial(self._saved, driver, running, attempt.work, output),
         )
 
     def _saved(
-        self, driver: offerd.SchedulerDriver, running: Running, attempt: Attempt, saving: Future[int]
+        self,
+        driver: offerd.SchedulerDriver,
+        running: Running,
+        work: Work,
+        output: Output,
+        saving: Future[None],
     ) -> None:
-        now, work = time.monotonic(), attempt.work
+        """A part has come, or not. Meanwhile the job may be over, or the part another's: the first whole one counts."""
+        now, task_id, job_id = time.monotonic(), output.task_id, running.job_id
+        if job_id not in self._jobs or work.is_saved:
+            running.output.drop(task_id)
+            return
         try:
             saving.result()
-        except (TransferError, FileNotFoundError) as error:
-            log.info("the output of %s is lost: %s", attempt.task_id, error)
-            lost = self._planner.result_lost(running.job_id, work.kind, work.index, str(error), now)
-            self._kill(driver, lost)
+            running.output.keep(work.index, task_id)
+        except TransferError as error:
+            log.info("the output of %s is lost: %s", task_id, error)
+            running.output.drop(task_id)
+            self._kill(driver, self._planner.result_lost(job_id, work, task_id, str(error), now))
         except OSError as error:
             why = f"cannot write the output: {error.strerror}"
-            self._kill(driver, self._planner.fail(running.job_id, why, now))
+            self._kill(driver, self._planner.fail(job_id, why, now))
         else:
-            self._planner.saved(running.job_id, work.kind, work.index, now)
-        self._look_at(driver, running.job_id)
+            self._kill(driver, self._planner.saved(job_id, work, output, now))
+        self._look_at(driver, job_id)
         self._say_whether_offers_are_wanted(driver, now)
 
     def _ask_reduces(self, driver: offerd.SchedulerDriver, running: Running) -> None:

@@ -88,7 +88,7 @@ class Work:
 
     @property
     def is_waiting(self) -> bool:
-        return self.output is None and not self.running
+        return self.output is None and not self.running and not self.is_saved
 
     @property
     def local_to(self) -> frozenset[str]:

@@ -47,6 +47,17 @@ class Site:
         content = {"output_bytes": 10, "samples": [["k", 10]], "ended_s": self.now, **report}
         return self.planner.succeeded(attempt.task_id, f"c-{attempt.slave_id}", content, self.now)
 
+    def save(self, job: str, part: int) -> list[str]:
+        work = self.planner.jobs[job].reduces[part]
+        assert work.output is not None
+        return self.planner.saved(job, work, work.output, self.now)
+
+    def lose_result(self, job: str, part: int) -> list[str]:
+        work = self.planner.jobs[job].reduces[part]
+        assert work.output is not None
+        why = "s1:5051 does not answer"
+        return self.planner.result_lost(job, work, work.output.task_id, why, self.now)
+
 
 def names(attempts: list[Attempt]) -> list[str]:
     return [attempt.task_id for attempt in attempts]
@@ -118,7 +129,7 @@ def test_a_job_is_done_when_its_last_part_is_saved() -> None:
     site.succeed(site.offer("s1")[0])
     job = site.planner.jobs["j"]
     phases = [job.phase]
-    assert site.planner.saved("j", Kind.REDUCE, 0, site.now)
+    site.save("j", 0)
     assert [*phases, job.phase] == [Phase.REDUCE, Phase.DONE]
 
 
@@ -244,7 +255,7 @@ def test_a_part_of_the_output_that_can_never_be_fetched_ends_the_job_with_the_re
     for _ in range(MAX_UNFETCHED):
         assert not site.planner.jobs["j"].phase.is_over
         site.succeed(site.offer("s1")[0])
-        site.planner.result_lost("j", Kind.REDUCE, 0, "s1:5051 does not answer", site.now)
+        site.lose_result("j", 0)
     assert site.planner.jobs["j"].why == (
         f"part 0 of the output could not be fetched {MAX_UNFETCHED} times, last: s1:5051 does not answer"
     )
@@ -256,9 +267,59 @@ def test_a_part_that_was_saved_is_safe_from_its_slave() -> None:
     site.succeed(site.offer("s1")[0])
     for attempt in site.offer("s1", 2):
         site.succeed(attempt)
-    site.planner.saved("j", Kind.REDUCE, 0, site.now)
+    site.save("j", 0)
     site.planner.slave_lost("s1")
     assert names(site.offer("s2", 4)) == ["j.m00000.1"]  # for the other part
+
+
+def test_a_part_that_is_saved_although_its_slave_was_lost_meanwhile_is_not_made_again() -> None:
+    site = Site()
+    site.submit("j", [split()], rules(reduces=2))
+    site.succeed(site.offer("s1")[0])
+    (reduce,) = site.offer("s2")
+    site.succeed(reduce, counters={"g:n": 5})
+    output = reduce.work.output
+    assert output is not None
+    site.planner.slave_lost("s2")
+    again, other = site.offer("s3", 2)
+    assert again.work is reduce.work
+    assert site.planner.saved("j", reduce.work, output, site.now) == [again.task_id]
+    site.planner.lost(again.task_id, "killed", site.now)
+    assert site.offer("s3") == []
+    assert site.planner.jobs["j"].counters["g:n"] == 5
+    site.succeed(other)
+    site.save("j", 1)
+    assert site.planner.jobs["j"].phase is Phase.DONE
+
+
+def test_an_output_that_is_another_attempts_by_now_is_not_lost() -> None:
+    site = Site()
+    site.submit("j", [split()], rules(reduces=1))
+    site.succeed(site.offer("s1")[0])
+    (reduce,) = site.offer("s2")
+    site.succeed(reduce)
+    site.planner.slave_lost("s2")
+    (again,) = site.offer("s3")
+    site.succeed(again)
+    site.planner.result_lost("j", reduce.work, reduce.task_id, "no route", site.now)
+    assert site.offer("s3") == []
+    assert reduce.work.unfetched == 0
+
+
+def test_a_job_that_is_over_and_forgotten_can_be_told_anything() -> None:
+    site = Site()
+    site.submit("j", [split()], rules(reduces=1))
+    site.succeed(site.offer("s1")[0])
+    (reduce,) = site.offer("s1")
+    site.succeed(reduce)
+    output = reduce.work.output
+    assert output is not None
+    site.planner.cancel("j", site.now)
+    site.planner.forget("j")
+    assert site.planner.saved("j", reduce.work, output, site.now) == []
+    assert site.planner.result_lost("j", reduce.work, reduce.task_id, "no route", site.now) == []
+    assert site.planner.fail("j", "it broke", site.now) == []
+    assert site.planner.cancel("j", site.now) == []
 
 
 def test_a_slow_task_gets_a_copy_elsewhere_and_the_second_to_end_is_killed() -> None:

@@ -1,0 +1,249 @@
+"""The scheduler between a driver and file servers of the test's: parts that are saved while jobs end and slaves die."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+import offerd
+from offerd import TaskState
+from offerd.ids import OfferID, SlaveID, TaskID
+from offerd_frameworks.mapreduce import scheduler as scheduling
+from offerd_frameworks.mapreduce.describe import Describer
+from offerd_frameworks.mapreduce.failures import TransferError
+from offerd_frameworks.mapreduce.job import Job
+from offerd_frameworks.mapreduce.output import SUCCESS, OutputDirectory
+from offerd_frameworks.mapreduce.scheduler import MapReduceScheduler, Running
+from offerd_frameworks.mapreduce.splits import Piece, Split
+from offerd_frameworks.mapreduce.transfer import Server
+
+
+class LaterPool(Executor):
+    """Does what it is given when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def submit(self, work: Callable[..., Any], /, *_: Any, **__: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                result = work()
+            except (OSError, TransferError) as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self.waiting.append(run)
+        return future
+
+    def run(self) -> None:
+        """All that waits now, and all that this leads to."""
+        while self.waiting:
+            self.waiting.pop(0)()
+
+
+class FakeDriver:
+    """Answers like the driver's thread, at once."""
+
+    def __init__(self) -> None:
+        self.launched: list[str] = []
+        self.killed: list[str] = []
+
+    def call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
+        function(*arguments)
+
+    def reply_to_offer(self, _offer: str, tasks: list[offerd.TaskInfo], _refusal_s: float = 0.0) -> None:
+        self.launched += [task.task_id for task in tasks if not task.task_id.startswith("clean-")]
+
+    def kill_task(self, task_id: str, _grace_s: float) -> None:
+        self.killed.append(task_id)
+
+    def fits_message(self, _tasks: object) -> bool:
+        return True
+
+    def decline_offer(self, *_: object) -> None: ...
+    def revive_offers(self) -> None: ...
+    def set_filters(self, _filters: object) -> None: ...
+    def set_needs_offers(self, _wanted: bool) -> None: ...
+
+
+class Site:
+    """A job of one map and one reduce, as far as the reduce's output, which nobody has fetched yet."""
+
+    def __init__(self, base: Path) -> None:
+        self.pool, self.fake = LaterPool(), FakeDriver()
+        self.driver = cast(offerd.SchedulerDriver, self.fake)
+        self.scheduler = MapReduceScheduler(self.pool)
+        self.scheduler.driver = self.driver
+        self.base, self.jobs = base, 0
+        self.offers = 0
+
+    def submit(self, name: str) -> Running:
+        job = Job(("f",), str(self.base / name), "cat", "cat", speculate=False)
+        running = Running(
+            job_id=name,
+            job=job,
+            splits=[Split((Piece("f", 0, 4, 0),))],
+            output=OutputDirectory(job.output),
+            describer=Describer(name, job, [], []),
+            cluster_cpus=1.0,
+            forget_files=lambda: None,
+        )
+        self.scheduler.add(self.driver, running)
+        return running
+
+    def offer(self, slave: str) -> str:
+        """The one task that is launched on it."""
+        before = len(self.fake.launched)
+        self.offers += 1
+        offer = offerd.Offer(
+            OfferID(f"o{self.offers}"),
+            SlaveID(slave),
+            slave,
+            offerd.Resources.of(cpus="1.5", mem="1G"),
+            {"cpus": 1500, "mem": 1 << 30},
+            60.0,
+            files_address=f"{slave}:5051",
+        )
+        self.scheduler.resource_offers(self.driver, [offer])
+        return "".join(self.fake.launched[before:])
+
+    def finish(self, task_id: str) -> None:
+        self.status(task_id, TaskState.FINISHED)
+        self.pool.waiting.pop(0)()  # the report
+
+    def status(self, task_id: str, state: TaskState) -> None:
+        self.scheduler.status_update(self.driver, offerd.TaskStatus(TaskID(task_id), state))
+
+    def until_the_reduce_has_ended(self, name: str, slave: str = "s1") -> Running:
+        running = self.submit(name)
+        self.finish(self.offer("s1"))
+        self.finish(self.offer(slave))
+        return running
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    def copy(_server: Server, _path: str, target: int) -> int:
+        return os.write(target, b"k\tv\n")
+
+    monkeypatch.setattr(scheduling, "_report", lambda *_: {"output_bytes": 4, "samples": [["k", 4]]})
+    monkeypatch.setattr(Server, "copy", copy)
+    return Site(tmp_path)
+
+
+def test_an_output_is_whole_and_nothing_else_is_left(site: Site, tmp_path: Path) -> None:
+    running = site.until_the_reduce_has_ended("out")
+    site.pool.run()
+    running.done.result(0)
+    assert os.listdir(tmp_path) == ["out"]
+    assert sorted(os.listdir(tmp_path / "out")) == [SUCCESS, "part-00000"]
+    assert (tmp_path / "out" / "part-00000").read_bytes() == b"k\tv\n"
+
+
+@pytest.mark.parametrize("outcome", ["saved", "lost", "full"])
+def test_a_job_that_is_cancelled_while_a_part_is_saved_does_not_touch_the_others(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    running = site.until_the_reduce_has_ended("out")
+    other = site.submit("other")
+    saving = site.pool.waiting.pop(0)
+    site.scheduler.cancel(site.driver, "out")
+
+    def copy(_server: Server, _path: str, target: int) -> int:
+        if outcome != "saved":
+            raise TransferError("no route") if outcome == "lost" else OSError(28, "No space left on device")
+        return 4
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Server, "copy", copy)
+        saving()
+    site.pool.run()
+    with pytest.raises(offerd.OfferdError, match="cancelled"):
+        running.done.result(0)
+    site.finish(site.offer("s1"))
+    site.finish(site.offer("s1"))
+    site.pool.run()
+    other.done.result(0)
+    assert os.listdir(tmp_path) == ["other"]
+
+
+def test_a_part_that_was_saved_although_its_slave_died_is_not_made_again(site: Site, tmp_path: Path) -> None:
+    running = site.until_the_reduce_has_ended("out", "s2")
+    site.scheduler.slave_lost(site.driver, "s2")
+    again = site.offer("s1")
+    assert again == "out.r00000.1"
+    site.pool.run()
+    running.done.result(0)
+    assert again in site.fake.killed
+    site.status(again, TaskState.FINISHED)
+    site.pool.run()
+    assert (tmp_path / "out" / "part-00000").read_bytes() == b"k\tv\n"
+
+
+def test_an_attempt_that_was_overtaken_while_it_was_saved_spoils_nothing(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = site.until_the_reduce_has_ended("out", "s2")
+    first = site.pool.waiting.pop(0)
+    site.scheduler.slave_lost(site.driver, "s2")
+    site.finish(site.offer("s1"))
+    site.pool.waiting.pop(0)()  # the second attempt's part is there
+
+    def cut_off(_server: Server, _path: str, target: int) -> int:
+        os.write(target, b"k")
+        raise TransferError("no route")
+
+    monkeypatch.setattr(Server, "copy", cut_off)
+    first()
+    site.pool.run()
+    running.done.result(0)
+    assert (tmp_path / "out" / "part-00000").read_bytes() == b"k\tv\n"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_part_of_another_size_than_its_task_reported_is_made_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = site.until_the_reduce_has_ended("out")
+    with monkeypatch.context() as patched:
+        patched.setattr(Server, "copy", lambda *_: 3)
+        site.pool.run()
+    assert not running.done.done()
+    assert site.offer("s1") == "out.r00000.1"
+
+
+def test_a_disk_that_is_full_ends_the_job_with_the_reason(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    running = site.until_the_reduce_has_ended("out")
+    monkeypatch.setattr(Server, "copy", is_full)
+    site.pool.run()
+    with pytest.raises(offerd.OfferdError, match="cannot write the output: No space left"):
+        running.done.result(0)
+
+
+@pytest.mark.parametrize("step", ["touch", "rename"])
+def test_an_output_that_cannot_be_published_ends_the_job_with_the_reason_and_is_kept(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def is_full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    running = site.until_the_reduce_has_ended("out")
+    site.pool.waiting.pop(0)()  # the part
+    monkeypatch.setattr(*((Path, "touch", is_full) if step == "touch" else (os, "rename", is_full)))
+    site.pool.run()
+    with pytest.raises(offerd.OfferdError, match=r"is complete in .*/parts, but .*No space left"):
+        running.done.result(0)
+    assert len(list(tmp_path.glob(".out.*/parts/part-00000"))) == 1
