@@ -136,7 +136,6 @@ class Planner:
         waiting = [work for work in able if work.is_waiting]
         for work in waiting:
             if room.slave_id in work.local_to:
-                job.delay.launched_locally()
                 return work, True
         for work in waiting:
             if not work.local_to:
@@ -161,7 +160,9 @@ class Planner:
         return [
             work
             for work in works
-            if len(work.running) == 1
+            if work.output is None
+            and not work.is_saved
+            and len(work.running) == 1
             and all(
                 attempt.started_s is not None
                 and now - attempt.started_s > max(SLOW_LEAST_S, SLOW_FACTOR * median_s)
@@ -198,6 +199,8 @@ class Planner:
             is_local=is_local,
             is_copy=bool(work.running),
         )
+        if is_local and not attempt.is_copy:
+            job.delay.launched_locally()  # not before: an offer that has no room for it ends no wait
         work.launches += 1
         work.running[attempt.task_id] = attempt
         self._attempts[attempt.task_id] = (job, attempt)

@@ -89,6 +89,16 @@ def test_a_local_launch_begins_the_wait_anew_and_one_elsewhere_does_not() -> Non
     assert site.planner.refusal_s(site.now) == 0.5
 
 
+def test_a_local_offer_without_room_for_so_long_a_task_does_not_begin_the_wait_anew() -> None:
+    site = Site()
+    site.submit("j", [split("s1")], rules(delay_s=5.0, time_limit_s=100.0))
+    assert site.offer("s2") == []
+    for _ in range(5):
+        site.now += 1.0
+        assert site.planner.fill(room("s1", long_cpus=0), site.now) == []
+    assert names(site.offer("s2")) == ["j.m00000.0"]
+
+
 def test_without_a_wait_any_slave_does() -> None:
     site = Site()
     site.submit("j", [split("s1")], rules(delay_s=0.0))
@@ -338,6 +348,21 @@ def test_a_slow_task_gets_a_copy_elsewhere_and_the_second_to_end_is_killed() -> 
     assert site.succeed(copy) == [slow.task_id]
     site.planner.lost(slow.task_id, "killed", site.now)
     assert slow.work.losses == 0
+
+
+def test_what_has_its_output_gets_no_copy_while_its_other_attempt_is_being_killed() -> None:
+    site = Site()
+    site.submit("j", [split() for _ in range(4)], rules(speculate=True))
+    slow, slower, *others = site.offer("s1", 4)
+    site.now += 2
+    for attempt in others:
+        site.succeed(attempt)
+    site.now += 5
+    copies = site.offer("s2", 4)
+    assert [copy.work for copy in copies] == [slow.work, slower.work]
+    site.succeed(copies[0])  # the other map keeps the phase open
+    site.planner.lost(copies[1].task_id, "killed", site.now)
+    assert [copy.work for copy in site.offer("s3", 4)] == [slower.work]
 
 
 def test_an_idle_framework_wants_nothing() -> None:
