@@ -15,6 +15,8 @@ from pathlib import Path
 from offerd_isolation.base import IsolationError, Usage
 
 PERIOD_US = 100_000
+_V1_UNLIMITED = 1 << 62
+"""v1 shows no limit as the largest number of pages that there can be."""
 V2 = ""
 """In place of a controller: the v2 hierarchy."""
 
@@ -86,6 +88,8 @@ class Group:
     def _limit_memory(self, mem_bytes: int | None) -> None:
         if self.is_v2:
             self._write("memory", "memory.max", "max" if mem_bytes is None else mem_bytes)
+            # Not every kernel counts swap; the file is missing then.
+            self._write("memory", "memory.swap.max", "max" if mem_bytes is None else 0)
             return
         value = -1 if mem_bytes is None else mem_bytes
         # v1 wants the one with swap never below the one without: which comes first depends on the direction.
@@ -129,7 +133,7 @@ class Group:
     def mem_limit(self) -> int | None:
         """As the kernel has it."""
         text = self._read("memory", "memory.max" if self.is_v2 else "memory.limit_in_bytes")
-        return int(text) if text.isdigit() else None
+        return int(text) if text.isdigit() and int(text) < _V1_UNLIMITED else None
 
     # -- files ----------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import platform
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,10 @@ class _Running:
 
     pause: ProcessID
     group: Group
-    wanted: Limits
+    wanted: Limits | None = None  # not known yet, after a restart
     applied: Limits | None = None
     wanted_since: float = 0.0
-    told: Limits | None = None  # what the engine knows
+    told: Limits | None = None  # what the engine knows, if we know that
     kills_seen: int = 0
     refused_seen: int = 0
     kills_untold: int = 0
@@ -219,6 +219,7 @@ class DockerIsolation(NoopIsolation):
                 f"container {spec.container_id} has ended at once: {found['State']['Error']}"
             )
         made.applied = made.wanted = made.told = wanted
+        made.group.apply(None, wanted)  # swap, which some engines leave as it is
         return made
 
     def _adopt_pause(self, pid: int) -> _Running | None:
@@ -226,7 +227,7 @@ class DockerIsolation(NoopIsolation):
         if identity is None:
             return None
         try:
-            return _Running(identity, Group.of(pid), self._limits(NOTHING))
+            return _Running(identity, Group.of(pid))
         except OSError:
             return None
 
@@ -237,7 +238,11 @@ class DockerIsolation(NoopIsolation):
                 return
         running = self._running.get(container_id)
         if running is not None and procfs.find(running.pause) is not None:
-            self._want(running, self._limits(resources))
+            limits = self._limits(resources)
+            if resources == NOTHING and running.applied is not None:
+                # Nobody is left who needs more than there was; the next task is not to begin with no limit at all.
+                limits = replace(limits, mem_bytes=running.applied.mem_bytes)
+            self._want(running, limits)
 
     def destroy(self, container_id: ContainerID) -> bool:
         """With its pid 1 the kernel ends all that is in it, whether the engine answers or not; the shim writes the record."""
@@ -278,38 +283,66 @@ class DockerIsolation(NoopIsolation):
         """Also what had to wait: limits kept back, what the engine is to know, containers to be removed."""
         complaints = []
         for container_id, running in list(self._running.items()):
-            if procfs.find(running.pause) is None:
-                continue
-            if running.applied != running.wanted and time.monotonic() - running.wanted_since > SETTLED_S:
-                self._lower(running)
-            limit = running.group.mem_limit()
-            if limit is None or running.applied is None or running.applied.mem_bytes is None:
-                continue
-            if limit != running.applied.mem_bytes and procfs.find(running.pause) is not None:
-                complaints.append(f"container {container_id}: memory was {limit} bytes")
-                running.group.apply(None, running.applied)
+            try:
+                complaints += self._corrected(container_id, running)
+            except IsolationError as error:
+                log.warning("%s", error)
         try:
-            self._tell_engine()
+            for container_id, running in list(self._running.items()):
+                self._tell_engine(container_id, running)
+            self._sweep()
         except EngineError as error:
             log.warning("%s", error)
         return complaints
 
-    def _tell_engine(self) -> None:
+    def _corrected(self, container_id: ContainerID, running: _Running) -> list[str]:
+        """Lower what was kept back; write again what is not as it was written."""
+        if running.wanted is None or procfs.find(running.pause) is None:
+            return []
+        if running.applied != running.wanted and time.monotonic() - running.wanted_since > SETTLED_S:
+            self._lower(running)
+        limit, applied = running.group.mem_limit(), running.applied
+        if applied is None or limit == applied.mem_bytes or procfs.find(running.pause) is None:
+            return []
+        running.group.apply(None, applied)
+        return [
+            f"container {container_id}: memory was {'not limited' if limit is None else f'{limit} bytes'}"
+        ]
+
+    def _tell_engine(self, container_id: ContainerID, running: _Running) -> None:
+        """What has stayed for a while. Raises `Unreachable`."""
+        limits, told, applied = running.wanted, running.told, running.applied
+        if limits is None or applied is None or applied != limits or told == limits:
+            return
+        if time.monotonic() - running.wanted_since <= SETTLED_S or procfs.find(running.pause) is None:
+            return
+        if limits.mem_bytes is None and (told is None or told.mem_bytes is not None):
+            return  # "none" cannot be said; saying anything, it would write the limit that it remembers
+        name = self._name(container_id)
+        try:
+            self._engine.call(
+                f"container {container_id}",
+                lambda api: api.update_container(
+                    name,
+                    cpu_shares=limits.shares,
+                    cpu_period=PERIOD_US if limits.quota_us is not None else None,
+                    cpu_quota=limits.quota_us,
+                    mem_limit=limits.mem_bytes,
+                    memswap_limit=limits.mem_bytes,
+                ),
+                QUICK_TIMEOUT_S,
+            )
+        except Unreachable:
+            raise
+        except EngineError as error:
+            log.warning("%s", error)  # once: it hears of the next change
+        finally:
+            running.group.apply(None, applied)  # whatever it has made of it
+        running.told = limits
+
+    def _sweep(self) -> None:
+        """Now and then: what the engine has of ours that is to be removed."""
         now = time.monotonic()
-        for container_id, running in list(self._running.items()):
-            settled = now - running.wanted_since > SETTLED_S and running.applied == running.wanted
-            if settled and running.told != running.wanted and procfs.find(running.pause) is not None:
-                limits, name = running.wanted, self._name(container_id)
-                self._engine.call(
-                    f"container {container_id}",
-                    lambda api, name=name, limits=limits: api._result(  # type: ignore[misc]
-                        # The SDK's own update_container leaves "no limit" out.
-                        api._post_json(api._url("/containers/{0}/update", name), data=_engine_limits(limits)),
-                        True,
-                    ),
-                    QUICK_TIMEOUT_S,
-                )
-                running.told = limits
         if now < self._sweep_at:
             return
         self._sweep_at = now + SWEEP_S
@@ -364,6 +397,8 @@ class DockerIsolation(NoopIsolation):
     def _lower(self, running: _Running) -> None:
         """As far as it goes: memory that is in use is not taken away."""
         limits, applied = running.wanted, running.applied
+        if limits is None:
+            return
         if limits.mem_bytes is not None:
             lowest = running.group.usage().mem_bytes + (EXECUTOR_MEM_BYTES >> 2)
             lowest += -lowest % process_table.PAGE_BYTES
@@ -437,12 +472,11 @@ def _larger(one: Limits, other: Limits) -> Limits:
 
 
 def _engine_limits(limits: Limits) -> dict[str, Any]:
-    """As the engine's API names them. Swap: as much as memory in all, that is, none."""
-    wanted: dict[str, Any] = {
-        "CpuShares": limits.shares,
-        "Memory": limits.mem_bytes or 0,
-        "MemorySwap": limits.mem_bytes or -1,
-    }
+    """As the engine's API names them. Swap: as much as memory in all, that is, none. What is not limited is not named: the
+    engine takes 0 as no word of it."""
+    wanted: dict[str, Any] = {"CpuShares": limits.shares}
+    if limits.mem_bytes is not None:
+        wanted |= {"Memory": limits.mem_bytes, "MemorySwap": limits.mem_bytes}
     if limits.quota_us is not None:
         wanted |= {"CpuPeriod": PERIOD_US, "CpuQuota": limits.quota_us}
     return wanted

@@ -9,7 +9,10 @@ import pytest
 from helpers import docker_images
 from helpers.docker_engine import WITH_PYTHON, DockerEngine
 from helpers.isolation_contract import IsolationContract
+from helpers.proc import Bed
+from offerd.resources import Resources
 from offerd_isolation.base import Isolation, IsolationOptions
+from offerd_isolation.docker import module
 from offerd_isolation.docker.module import DockerIsolation
 
 pytestmark = pytest.mark.docker
@@ -28,3 +31,17 @@ class TestDockerContract(IsolationContract):
 
     def make(self, work_dir: Path) -> Isolation:
         return DockerIsolation(work_dir, IsolationOptions(image=WITH_PYTHON, pull="never"))
+
+    def test_what_the_engine_hears_of_limits_brings_no_old_one_back(
+        self, bed: Bed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It knows no word for "none any more", and writes all limits that it remembers whatever it is told."""
+        monkeypatch.setattr(module, "SETTLED_S", -1.0)
+        container = bed.launch("forever")
+        assert isinstance(bed.isolation, DockerIsolation)
+        group = bed.isolation._running[container.container_id].group
+        for mem, limit_bytes in (("64M", (64 << 20) + module.EXECUTOR_MEM_BYTES), ("0M", None)):
+            bed.isolation.update(container.container_id, Resources.of(cpus=1, mem=mem))
+            for _ in range(3):
+                assert list(bed.isolation.verify()) == []
+                assert group.mem_limit() == limit_bytes
