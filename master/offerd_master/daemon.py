@@ -142,7 +142,7 @@ class Master:
         self._wake()
 
     def reread_terms(self) -> None:
-        """Do so after the turn it is in (or when it comes to lead); may be called from a signal handler."""
+        """Do so after the turn it is in, also while it stands by; may be called from a signal handler."""
         self._terms_are_old = True
         self._wake()
 
@@ -158,9 +158,10 @@ class Master:
             if any(readable == self._wake_in.fileno() for readable, _ in ready):
                 self._sleep_off_wakes()
             if self._election is not None:
-                self._look_at_lease(self._election)
-            if self._terms_are_old:
-                self._change_terms()
+                self._look_at_place(self._election)
+            if self._terms_are_old and self._reread():
+                changed = TermsChanged(self._settings, self._allocator)
+                self._perform(self.core.handle(changed, time.monotonic()))
             self._pacer.collect(self.core.cluster.tasks_running, self.core.cluster.tasks_ended)
             self._turn()
 
@@ -199,6 +200,9 @@ class Master:
         # Slaves and schedulers may learn a little before us that we lead, and they come at once.
         held: deque[tuple[float, PeerID, list[codec.ToMaster] | BadMessage, str]] = deque(maxlen=MAX_HELD)
         while not self._stopping:
+            if self._terms_are_old:
+                # Not only once we lead: who comes then is let in by the keys that are read now.
+                self._reread()
             place = election.place
             if isinstance(place, Leading):
                 self._lease_until = place.until
@@ -226,12 +230,18 @@ class Master:
                 self._server.send(held.popleft()[1], NotLeading(told))
             self._server.flush()
 
+    def _look_at_place(self, election: Election) -> None:
+        """Raises `Deposed` unless we certainly lead. Before anything is read: we may just have been asleep."""
+        self._look_at_lease(election)
+        place = election.place
+        if isinstance(place, Leading):
+            self.epoch = self.core.cluster.epoch = place.epoch
+
     def _look_at_lease(self, election: Election) -> None:
-        """Raises `Deposed` unless we certainly lead. Before anything is read or sent: we may just have been asleep."""
+        """Raises `Deposed` if it is over."""
         place = election.place
         if isinstance(place, Leading):
             self._lease_until = place.until
-            self.epoch = self.core.cluster.epoch = place.epoch
         if isinstance(place, Out):
             raise Deposed(f"this master leads no more: {place.why}; ending")
         if lease_clock() >= self._lease_until:
@@ -248,8 +258,8 @@ class Master:
                 "a slave or scheduler has obeyed a later master (was the clock set back?): going on after that"
             )
 
-    def _change_terms(self) -> None:
-        """What cannot be read changes nothing."""
+    def _reread(self) -> bool:
+        """Keys, and terms: True if there are new terms. What cannot be read changes nothing."""
         self._terms_are_old = False
         if self._gate is not None:
             try:
@@ -257,15 +267,15 @@ class Master:
             except BadInput as error:
                 log.warning("the old keys are still authorized: %s", one_line(str(error)))
         if self._read_policy is None:
-            return
+            return False
         try:
             settings = replace(self._settings, policy=self._read_policy())
             allocator = load_allocator(settings.allocator, settings.policy)
         except BadInput as error:
             log.warning("the old terms still hold: %s", one_line(str(error)))
-            return
-        self._settings = settings
-        self._perform(self.core.handle(TermsChanged(settings, allocator), time.monotonic()))
+            return False
+        self._settings, self._allocator = settings, allocator
+        return True
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full: it wakes anyway
@@ -285,10 +295,16 @@ class Master:
         for peer, batch in self._server.drain():
             self._receive(peer, batch, self._server.key)
         self._perform(core.tick(time.monotonic()))
-        while gone := self._server.flush(self.epoch):
+        while gone := self._flush():
             now = time.monotonic()
             for peer in gone:
                 self._perform(core.handle(PeerLost(peer), now))
+
+    def _flush(self) -> list[PeerID]:
+        """Say what is to be said, to whom it reaches; returns the others. We may have slept through much of this turn."""
+        if self._election is not None:
+            self._look_at_lease(self._election)
+        return self._server.flush(self.epoch)
 
     def _receive(self, peer: PeerID, batch: list[codec.ToMaster] | BadMessage, key: str) -> None:
         if peer in self._dropped:

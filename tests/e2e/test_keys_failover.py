@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from helpers.cli import listing, offerd, wait_until
 from helpers.ensemble import needs_zookeeper
-from helpers.keyring import Keyring
+from helpers.keyring import TABLES, Keyring
 from helpers.recorder import Recorder
-from offerd.errors import FrameworkError
+from offerd import codec
+from offerd.errors import FrameworkError, KeyRefused
 from offerd.messages import Reason, TaskState
-from offerd_cli.local_cluster import LocalCluster
+from offerd.operator import OperatorClient
+from offerd.transport import Client, new_context, tcp
+from offerd_cli.local_cluster import Daemon, LocalCluster
 from offerd_master.principals import owner_of
 
 pytestmark = needs_zookeeper
@@ -74,3 +78,38 @@ def test_tasks_ids_and_refusals_are_the_same_under_the_next_leader(
         assert caught.value.reason == Reason.NOT_AUTHORIZED
         assert offerd(cluster, "kill", "stays").returncode == 0
         assert framework.wait_end("stays").state is TaskState.KILLED
+
+
+def _lets_in(master: Daemon, keyring: Keyring, name: str) -> bool:
+    """Whether this master, leading or not, takes a connection under this key."""
+    context = new_context()
+    port = master.words[master.words.index("--port") + 1]
+    client = Client(
+        context, tcp(f"127.0.0.1:{port}", 0), codec.to_operator, monitored=True, keys=keyring.keys(name)
+    )
+    try:
+        wait_until(lambda: client.link.socket.poll(0), "the handshake")
+        return list(client.link.changes()) == [True]
+    except KeyRefused:
+        return False
+    finally:
+        client.close()
+        context.term()
+
+
+def test_a_standby_lets_in_by_the_keys_that_sighup_had_it_read_and_so_it_does_once_it_leads(
+    cluster: LocalCluster, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (standby,) = (master for master in cluster.masters if master is not cluster.leader())
+    tables = {name: table for name, table in TABLES.items() if name != "bob"}
+    keyring.authorize({**tables, "stranger": TABLES["ops"]})
+    assert (_lets_in(standby, keyring, "bob"), _lets_in(standby, keyring, "stranger")) == (True, False)
+    standby.signal(signal.SIGHUP)
+    wait_until(lambda: not _lets_in(standby, keyring, "bob"), "the key taken away to be refused")
+    assert _lets_in(standby, keyring, "stranger")
+    for name, value in keyring.environment("stranger").items():
+        monkeypatch.setenv(name, value)
+    cluster.kill_leader()
+    wait_until(lambda: cluster.leader() is standby, "it to lead")
+    with OperatorClient(cluster.address, timeout_s=30) as asked:
+        assert asked.cluster()

@@ -13,6 +13,9 @@ from offerd import operator_messages as om
 from offerd.leader import ZooKeeperAddress
 from offerd.transport import Client, new_context, tcp
 from offerd_master import daemon
+from offerd_master.core.actions import Action
+from offerd_master.core.events import Event
+from offerd_master.core.master import MasterCore
 from offerd_master.daemon import Master, MasterOptions
 from offerd_master.election import Deposed, Leading, Place, lease_clock
 
@@ -87,6 +90,23 @@ def test_a_leader_whose_host_was_suspended_beyond_its_lease_ends_before_it_says_
     leader.thread.join(10)
     assert isinstance(leader.end, Deposed)
     assert not leader.answers(wait_ms=0)
+
+
+def test_a_leader_that_was_frozen_within_a_turn_ends_before_it_says_what_it_decided(
+    leader: Leader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen_s, handle = [0.0], MasterCore.handle
+
+    def frozen(core: MasterCore, event: Event, now: float) -> list[Action]:
+        frozen_s[0] = 300.0
+        return handle(core, event, now)
+
+    monkeypatch.setattr(daemon, "lease_clock", lambda: lease_clock() + frozen_s[0])
+    monkeypatch.setattr(MasterCore, "handle", frozen)
+    leader.ask()
+    leader.thread.join(10)
+    assert isinstance(leader.end, Deposed)
+    assert not leader.answers(wait_ms=500)
 
 
 def test_a_wall_clock_that_is_set_moves_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
