@@ -30,6 +30,7 @@ from offerd_frameworks.mapreduce.splits import Split, input_files, split_files
 from offerd_frameworks.mapreduce.transfer import Server
 
 BACKGROUND_THREADS = 8
+QUESTION_THREADS = 4
 TICK_S = 0.2
 SHELVES = 3
 """On so many slaves lie the files of a job."""
@@ -76,7 +77,8 @@ class MapReduce:
     ) -> None:
         self._master = master
         self._pool = ThreadPoolExecutor(BACKGROUND_THREADS, thread_name_prefix="mapreduce")
-        self._scheduler = MapReduceScheduler(self._pool)
+        self._questions = ThreadPoolExecutor(QUESTION_THREADS, thread_name_prefix="mapreduce-questions")
+        self._scheduler = MapReduceScheduler(self._pool, self._questions)
         info = offerd.FrameworkInfo(
             name,
             user=user,
@@ -148,6 +150,7 @@ class MapReduce:
             time.sleep(TICK_S / 4)
         self._closing.set()
         self._ticker.join()
+        self._questions.shutdown(cancel_futures=True)
         self._pool.shutdown()
         self._driver.stop()
         self._driver.join()

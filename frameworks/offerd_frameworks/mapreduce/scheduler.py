@@ -32,6 +32,7 @@ log = logging.getLogger("offerd.mapreduce")
 
 POLL_S = 1.0
 """How often running reduces are asked how far they are."""
+POLL_TIMEOUT_S = 2.0
 CLEAN_WITHIN_S = 5.0
 """How long offers are wanted only to remove what a job has left; after that the slaves' own collection does it."""
 NOT_OURS = frozenset({Reason.KILLED_BY_FRAMEWORK, Reason.SLAVE_DRAINING})
@@ -57,15 +58,20 @@ class Running:
     status: str = ""
     slaves: set[str] = field(default_factory=set)
     asked_at_s: float = 0.0
+    asking: set[str] = field(default_factory=set)  # reduces that have not answered yet
 
 
 class MapReduceScheduler(offerd.Scheduler):
-    """Runs any number of jobs, fairly."""
+    """Runs any number of jobs, fairly.
 
-    def __init__(self, pool: Executor) -> None:
+    `pool` does what jobs wait for, `questions` only asks how far tasks are: no report waits behind a slave that is silent.
+    """
+
+    def __init__(self, pool: Executor, questions: Executor) -> None:
         self._planner = Planner()
         self._jobs: dict[str, Running] = {}
         self._pool = pool
+        self._questions = questions
         self._needs_offers = False
         self._minimum = NOTHING
         self._to_clean: dict[str, dict[str, float]] = {}  # slave -> job -> until when
@@ -113,7 +119,7 @@ class MapReduceScheduler(offerd.Scheduler):
             self._look_at(driver, running.job_id)
             if running.state is not None and now - running.asked_at_s >= POLL_S:
                 running.asked_at_s = now
-                self._ask_reduces(driver, running)
+                self._ask_reduces(running)
         for slave_id, jobs in list(self._to_clean.items()):
             for job_id in [job_id for job_id, until in jobs.items() if until <= now]:
                 del jobs[job_id]
@@ -272,20 +278,25 @@ class MapReduceScheduler(offerd.Scheduler):
         self._look_at(driver, job_id)
         self._say_whether_offers_are_wanted(driver, now)
 
-    def _ask_reduces(self, driver: offerd.SchedulerDriver, running: Running) -> None:
+    def _ask_reduces(self, running: Running) -> None:
+        """Each reduce that has answered the last question is asked again."""
         for attempt in self._planner.attempts():
+            task_id = attempt.task_id
             if (
                 attempt.work.kind is Kind.REDUCE
                 and attempt.container_id
-                and attempt.task_id.startswith(f"{running.job_id}.")
+                and task_id.startswith(f"{running.job_id}.")
+                and task_id not in running.asking
             ):
-                self._in_background(
-                    partial(_progress, attempt.address, attempt.container_id, attempt.task_id),
-                    partial(self._heard, running, attempt.task_id),
-                )
+                running.asking.add(task_id)
+                question = partial(_progress, attempt.address, attempt.container_id, task_id)
+                self._in_background(question, partial(self._heard, running, task_id), self._questions)
 
     @staticmethod
     def _heard(running: Running, task_id: str, asked: Future[dict[str, Any]]) -> None:
+        running.asking.discard(task_id)
+        if asked.cancelled():
+            return  # the framework is being closed
         said = asked.result()
         running.shuffled[task_id] = int(said.get("bytes", 0))
         running.status = str(said.get("status") or running.status)
@@ -373,9 +384,11 @@ class MapReduceScheduler(offerd.Scheduler):
         for task_id in task_ids:
             driver.kill_task(offerd.TaskID(task_id), 1.0)
 
-    def _in_background(self, work: Callable[[], Any], then: Callable[[Future[Any]], None]) -> None:
-        """Do `work` in a thread of the pool, and `then` in the driver's."""
-        self._pool.submit(work).add_done_callback(lambda done: self.driver.call_soon(then, done))
+    def _in_background(
+        self, work: Callable[[], Any], then: Callable[[Future[Any]], None], pool: Executor | None = None
+    ) -> None:
+        """Do `work` in a thread of a pool, and `then` in the driver's."""
+        (pool or self._pool).submit(work).add_done_callback(lambda done: self.driver.call_soon(then, done))
 
     driver: offerd.SchedulerDriver
     """Set by whoever makes the driver, which wants its scheduler first."""
@@ -392,7 +405,7 @@ def _report(address: str, container_id: str, task_id: str) -> dict[str, Any]:
 def _progress(address: str, container_id: str, task_id: str) -> dict[str, Any]:
     """What a reduce said last; nothing if it has said nothing yet, or its slave is busy."""
     try:
-        with Server(address, sleep=_not_again) as server:
+        with Server(address, timeout_s=POLL_TIMEOUT_S, sleep=_not_again) as server:
             said: dict[str, Any] = json.loads(
                 server.read(f"/containers/{container_id}/tasks/{task_id}/{PROGRESS}")
             )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +15,7 @@ import pytest
 
 import offerd
 from offerd import TaskState
-from offerd.ids import OfferID, SlaveID, TaskID
+from offerd.ids import ContainerID, OfferID, SlaveID, TaskID
 from offerd_frameworks.mapreduce import scheduler as scheduling
 from offerd_frameworks.mapreduce.describe import Describer
 from offerd_frameworks.mapreduce.failures import TransferError
@@ -43,21 +46,17 @@ class LaterPool(Executor):
         self.waiting.append(run)
         return future
 
-    def run(self) -> None:
-        """All that waits now, and all that this leads to."""
-        while self.waiting:
-            self.waiting.pop(0)()
-
 
 class FakeDriver:
-    """Answers like the driver's thread, at once."""
+    """Notes what it is told."""
 
     def __init__(self) -> None:
+        self.soon: list[Callable[[], object]] = []
         self.launched: list[str] = []
         self.killed: list[str] = []
 
     def call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
-        function(*arguments)
+        self.soon.append(partial(function, *arguments))
 
     def reply_to_offer(self, _offer: str, tasks: list[offerd.TaskInfo], _refusal_s: float = 0.0) -> None:
         self.launched += [task.task_id for task in tasks if not task.task_id.startswith("clean-")]
@@ -80,7 +79,8 @@ class Site:
     def __init__(self, base: Path) -> None:
         self.pool, self.fake = LaterPool(), FakeDriver()
         self.driver = cast(offerd.SchedulerDriver, self.fake)
-        self.scheduler = MapReduceScheduler(self.pool)
+        self.questions = LaterPool()
+        self.scheduler = MapReduceScheduler(self.pool, self.questions)
         self.scheduler.driver = self.driver
         self.base, self.jobs = base, 0
         self.offers = 0
@@ -117,10 +117,25 @@ class Site:
 
     def finish(self, task_id: str) -> None:
         self.status(task_id, TaskState.FINISHED)
-        self.pool.waiting.pop(0)()  # the report
+        self.do(self.pool.waiting.pop(0))  # the report
 
     def status(self, task_id: str, state: TaskState) -> None:
         self.scheduler.status_update(self.driver, offerd.TaskStatus(TaskID(task_id), state))
+
+    def do(self, work: Callable[[], None]) -> None:
+        """In the pool, and then in the driver's thread: what is raised there ends all jobs."""
+        work()
+        while self.fake.soon:
+            self.fake.soon.pop(0)()
+
+    def run(self) -> None:
+        """All that waits now, and all that this leads to."""
+        while self.pool.waiting:
+            self.do(self.pool.waiting.pop(0))
+
+    def start(self, task_id: str) -> None:
+        status = offerd.TaskStatus(TaskID(task_id), TaskState.RUNNING, container_id=ContainerID("c1"))
+        self.scheduler.status_update(self.driver, status)
 
     def until_the_reduce_has_ended(self, name: str, slave: str = "s1") -> Running:
         running = self.submit(name)
@@ -141,7 +156,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 def test_an_output_is_whole_and_nothing_else_is_left(site: Site, tmp_path: Path) -> None:
     running = site.until_the_reduce_has_ended("out")
-    site.pool.run()
+    site.run()
     running.done.result(0)
     assert os.listdir(tmp_path) == ["out"]
     assert sorted(os.listdir(tmp_path / "out")) == [SUCCESS, "part-00000"]
@@ -164,13 +179,13 @@ def test_a_job_that_is_cancelled_while_a_part_is_saved_does_not_touch_the_others
 
     with monkeypatch.context() as patched:
         patched.setattr(Server, "copy", copy)
-        saving()
-    site.pool.run()
+        site.do(saving)
+    site.run()
     with pytest.raises(offerd.OfferdError, match="cancelled"):
         running.done.result(0)
     site.finish(site.offer("s1"))
     site.finish(site.offer("s1"))
-    site.pool.run()
+    site.run()
     other.done.result(0)
     assert os.listdir(tmp_path) == ["other"]
 
@@ -180,11 +195,11 @@ def test_a_part_that_was_saved_although_its_slave_died_is_not_made_again(site: S
     site.scheduler.slave_lost(site.driver, "s2")
     again = site.offer("s1")
     assert again == "out.r00000.1"
-    site.pool.run()
+    site.run()
     running.done.result(0)
     assert again in site.fake.killed
     site.status(again, TaskState.FINISHED)
-    site.pool.run()
+    site.run()
     assert (tmp_path / "out" / "part-00000").read_bytes() == b"k\tv\n"
 
 
@@ -195,15 +210,15 @@ def test_an_attempt_that_was_overtaken_while_it_was_saved_spoils_nothing(
     first = site.pool.waiting.pop(0)
     site.scheduler.slave_lost(site.driver, "s2")
     site.finish(site.offer("s1"))
-    site.pool.waiting.pop(0)()  # the second attempt's part is there
+    site.do(site.pool.waiting.pop(0))  # the second attempt's part is there
 
     def cut_off(_server: Server, _path: str, target: int) -> int:
         os.write(target, b"k")
         raise TransferError("no route")
 
     monkeypatch.setattr(Server, "copy", cut_off)
-    first()
-    site.pool.run()
+    site.do(first)
+    site.run()
     running.done.result(0)
     assert (tmp_path / "out" / "part-00000").read_bytes() == b"k\tv\n"
     assert os.listdir(tmp_path) == ["out"]
@@ -215,7 +230,7 @@ def test_a_part_of_another_size_than_its_task_reported_is_made_again(
     running = site.until_the_reduce_has_ended("out")
     with monkeypatch.context() as patched:
         patched.setattr(Server, "copy", lambda *_: 3)
-        site.pool.run()
+        site.run()
     assert not running.done.done()
     assert site.offer("s1") == "out.r00000.1"
 
@@ -228,7 +243,7 @@ def test_a_disk_that_is_full_ends_the_job_with_the_reason(
 
     running = site.until_the_reduce_has_ended("out")
     monkeypatch.setattr(Server, "copy", is_full)
-    site.pool.run()
+    site.run()
     with pytest.raises(offerd.OfferdError, match="cannot write the output: No space left"):
         running.done.result(0)
 
@@ -241,9 +256,36 @@ def test_an_output_that_cannot_be_published_ends_the_job_with_the_reason_and_is_
         raise OSError(28, "No space left on device")
 
     running = site.until_the_reduce_has_ended("out")
-    site.pool.waiting.pop(0)()  # the part
+    site.do(site.pool.waiting.pop(0))  # the part
     monkeypatch.setattr(*((Path, "touch", is_full) if step == "touch" else (os, "rename", is_full)))
-    site.pool.run()
+    site.run()
     with pytest.raises(offerd.OfferdError, match=r"is complete in .*/parts, but .*No space left"):
         running.done.result(0)
     assert len(list(tmp_path.glob(".out.*/parts/part-00000"))) == 1
+
+
+def test_a_reduce_is_asked_again_when_it_has_answered_and_no_report_waits_for_that(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduling, "POLL_S", 0.0)
+    monkeypatch.setattr(scheduling, "_progress", lambda *_: {"bytes": 7, "status": "half way"})
+    running = site.submit("out")
+    site.finish(site.offer("s1"))
+    site.start(site.offer("s1"))
+    for _ in range(3):
+        site.scheduler.tick(site.driver)
+    assert (len(site.questions.waiting), len(site.pool.waiting)) == (1, 0)
+    site.do(site.questions.waiting.pop())
+    site.scheduler.tick(site.driver)
+    assert len(site.questions.waiting) == 1
+    assert running.progress.shuffled_bytes == 7
+
+
+def test_a_slave_that_is_silent_is_asked_how_far_a_reduce_is_for_a_short_time_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scheduling, "POLL_TIMEOUT_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        assert scheduling._progress(f"127.0.0.1:{silent.getsockname()[1]}", "c1", "out.r00000.0") == {}
+    assert time.monotonic() - began < scheduling.POLL_S
