@@ -275,7 +275,8 @@ UpdateID = tuple[TaskID, int]
 
 class RegisterFramework(Message, frozen=True):
     """Hello. With a framework id: take over from the scheduler that had it, or with `stands_by`, take over when that is gone.
-    `was_active`: the last master that answered us had us as the active one.
+    `was_active`: the last master that answered us had us as the active one. `called_lost`: tasks that ended for us on the word
+    of a master alone; where a slave has one of them all the same, it must not be taken for running.
     """
 
     framework: FrameworkInfo
@@ -284,6 +285,7 @@ class RegisterFramework(Message, frozen=True):
     stands_by: bool = False
     was_active: bool = False
     scheduler_id: str = ""  # of this one process' scheduler, to know it again behind another connection
+    called_lost: list[TaskID] = []
 
 
 class AcceptOffers(Message, frozen=True):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from offerd.codec import MAX_MESSAGE_BYTES, encode_message
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
 from offerd.messages import (
     AcceptOffers,
@@ -73,6 +74,10 @@ REMEMBER_ENDED = 250_000
 """So many ended tasks at least, and twice as many at most, are remembered, so that a terminal status repeated is known however
 long its slave was away: about 40 MB.
 """
+REMEMBER_LOST = 10_000
+"""So many of the tasks that a master called lost are named to the next one; their slaves may still have them."""
+NEVER_LAUNCHED = (Reason.OFFER_INVALID, Reason.LONG_TASK_CAP)
+"""What a master calls lost for one of these, no slave has."""
 IDS_PER_MESSAGE = 4_000
 """Ids of at most 128 bytes in one message: half a frame."""
 
@@ -112,6 +117,7 @@ class End(NamedTuple):
 Action = Send | Deliver | Call | Answer | End
 
 _NOTHING: list[Action] = []
+_ID_HEAD_BYTES = 5  # MessagePack's, at most
 
 
 class SchedulerCore:
@@ -153,6 +159,8 @@ class SchedulerCore:
         # ... and those that are, by order of their end: two generations, so that forgetting costs nothing per task.
         self._ended: dict[TaskID, None] = {}
         self._ended_before: dict[TaskID, None] = {}
+        # Of those, what a master has called lost and no slave has said to have ended.
+        self._called_lost: dict[TaskID, None] = {}
         # Live tasks not heard of since the registration was renewed.
         self._doubtful: set[TaskID] = set()
         self._silent: set[TaskID] = set()
@@ -281,6 +289,9 @@ class SchedulerCore:
             self.offers.pop(offer_id, None)
         for task in tasks:
             live[task.task_id] = 0
+        if self._called_lost:
+            for task in tasks:
+                self._called_lost.pop(task.task_id, None)
         return [Send(AcceptOffers(offer_ids, tasks, refuse_seconds))]
 
     def decline_offer(self, offer_ids: list[OfferID], refuse_seconds: float, now: float) -> list[Action]:
@@ -352,7 +363,19 @@ class SchedulerCore:
             was_active=self._is_active_to_last_master,
             scheduler_id=self.scheduler_id,
         )
-        return [Send(hello)]
+        return [Send(self._with_called_lost(hello) if self._called_lost else hello)]
+
+    def _with_called_lost(self, hello: RegisterFramework) -> RegisterFramework:
+        """The newest of them, as many as fit: what one master called lost, the next must not take for running."""
+        room_bytes = MAX_MESSAGE_BYTES - len(encode_message(hello)) - _ID_HEAD_BYTES
+        named: list[TaskID] = []
+        for task_id in reversed(self._called_lost):
+            room_bytes -= len(task_id.encode()) + _ID_HEAD_BYTES
+            if room_bytes < 0:
+                break
+            named.append(task_id)
+        named.reverse()
+        return msgspec.structs.replace(hello, called_lost=named)
 
     def _disconnect(self) -> list[Action]:
         self.is_standing_by = False
@@ -479,6 +502,8 @@ class SchedulerCore:
             return [Deliver(status)]  # about a second task of this id, which never was; the first goes on
         if last is None:
             if task_id in self._ended or task_id in self._ended_before:
+                if self._called_lost and sequence and status.state.terminal:
+                    self._called_lost.pop(task_id, None)
                 self.delivered(status)
                 return _NOTHING
         elif sequence and sequence <= last:
@@ -491,6 +516,10 @@ class SchedulerCore:
                 self._kills.pop(task_id, None)
             self._ended[task_id] = None
             self.tasks_ended += 1
+            if not sequence and status.state is TaskState.LOST and status.reason not in NEVER_LAUNCHED:
+                self._called_lost[task_id] = None
+                if len(self._called_lost) > REMEMBER_LOST:
+                    del self._called_lost[next(iter(self._called_lost))]
         else:
             self._live[task_id] = sequence or last or 0
         return [Deliver(status)]

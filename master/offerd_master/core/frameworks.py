@@ -10,6 +10,7 @@ from offerd.resources import Resources
 from offerd_master.allocation.policy import role_fault
 from offerd_master.core import failover, recovery
 from offerd_master.core.state import FRAMEWORK_AHEAD, Cluster, Framework, Slave, Standby
+from offerd_master.core.tasks import take_as_lost
 
 MAX_INFO_BYTES = 64 << 10
 MAX_EXECUTOR_BYTES = 256 << 10
@@ -68,6 +69,7 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
     else:
         failover.take_over(c, framework, info, peer)
     framework.scheduler_id = message.scheduler_id[:128]
+    take_as_lost(c, framework, message.called_lost)
     # Whoever says hello again over the same connection has not heard our answer, and may not hear offers either.
     framework.is_deaf = is_repeated
     c.peers[peer] = framework

@@ -12,7 +12,7 @@ from offerd.ids import TaskID
 from offerd_master.core.state import Cluster, Framework
 
 MAX_REMEMBERED = 10_000
-"""Tasks called unknown that are remembered for a framework."""
+"""Tasks called lost without a slave to ask that are remembered for a framework."""
 
 
 def note_return(c: Cluster, now: float) -> None:
@@ -25,8 +25,8 @@ def note_return(c: Cluster, now: float) -> None:
 
 
 def remember_unknown(framework: Framework, task_id: TaskID) -> None:
-    """A scheduler was told that a task is lost because no slave had it in all the time that slaves have to return. If one
-    comes later with it all the same, the task is ended: its scheduler has had its one end of it.
+    """A scheduler was told that a task is lost, because no slave had it in all the time that slaves have to return, or by an
+    earlier master. If one comes later with it all the same, the task is ended: its scheduler has had its one end of it.
     """
     called = framework.called_unknown
     called[task_id] = None

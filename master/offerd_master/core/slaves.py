@@ -240,6 +240,7 @@ def _adopt_task(c: Cluster, framework: Framework, slave: Slave, described: Runni
         described.name[:MAX_TEXT],
         now if described.state is TaskState.RUNNING else None,
         described.container_id,
+        is_adopted=True,
     )
     c.allocator.charge(framework.framework_id, task.resources)
     slave.free.take(task.resources)

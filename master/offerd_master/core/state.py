@@ -65,6 +65,8 @@ class Task(msgspec.Struct, eq=False, gc=False):
     missing_since: float | None = None
     is_command: bool = True
     kill: KillTask | None = None
+    is_adopted: bool = False
+    """Met on a slave, and not launched by this master."""
 
     @property
     def is_reported_lost(self) -> bool:
@@ -231,7 +233,7 @@ class Framework:
         self.refusals: dict[SlaveID, Refusal] = {}
         self.tasks: dict[TaskID, Task] = {}
         self.unreachable: dict[TaskID, Task] = {}
-        self.called_unknown: dict[TaskID, None] = {}
+        self.called_unknown: dict[TaskID, None] = {}  # see `recovery.remember_unknown`
         self.executors_running = 0
         self.offers: dict[OfferID, OutstandingOffer] = {}
         # Ends that the scheduler may not have heard of, by sequence and slave. That slave repeats them while it is there:

@@ -18,7 +18,7 @@ from offerd.messages import Reason, TaskState, TaskStatus
 from offerd.resources import BYTE_SCALARS
 from offerd_master.core.actions import Send
 from offerd_master.core.history import MAX_TEXT, EndedTask
-from offerd_master.core.recovery import remember_unknown
+from offerd_master.core.recovery import MAX_REMEMBERED, remember_unknown
 from offerd_master.core.state import Cluster, Executor, Framework, Slave, Task
 
 MASTER = "master"
@@ -399,6 +399,23 @@ def reconcile_tasks(c: Cluster, framework: Framework, message: m.ReconcileTasks,
             return
         elif not c.may_return(framework.framework_id, now):
             _report_unknown(c, framework, task_id)
+
+
+def take_as_lost(c: Cluster, framework: Framework, task_ids: list[TaskID]) -> None:
+    """Tasks that masters before us have called lost, as their scheduler tells. It may have started the work anew: a slave that
+    has one of them is to end it, whether it has come already or comes later. What was launched by us is another of the id.
+    """
+    for task_id in task_ids[-MAX_REMEMBERED:]:
+        task = framework.tasks.get(task_id) or framework.unreachable.get(task_id)
+        if task is None:
+            if is_valid_id(task_id):
+                remember_unknown(framework, task_id)
+        elif task.is_adopted and not task.is_reported_lost:
+            task.slave.reported_lost.add((framework.framework_id, task_id))
+            if task_id in framework.unreachable:
+                end_wait(task)
+            else:
+                kill(c, task, 0.0)
 
 
 def report_state(

@@ -1,0 +1,210 @@
+"""What a master has called lost stays lost under the next one: a scheduler's core and two masters, one after the other."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.master_harness import EXECUTOR, ClusterHarness, FrameworkPeer, SlavePeer, executor, running, task
+from offerd import codec, scheduler_core
+from offerd import messages as m
+from offerd.ids import FrameworkID, SlaveID, TaskID
+from offerd.messages import TaskState, TaskStatus
+from offerd.scheduler_core import Action, Call, Deliver, SchedulerCore, Send
+
+FINISHED, KILLED, LOST, RUNNING = TaskState.FINISHED, TaskState.KILLED, TaskState.LOST, TaskState.RUNNING
+INFO = m.FrameworkInfo("f", FrameworkID("F-9-0001"), executors=[EXECUTOR], failover_timeout_s=1000.0)
+
+
+class Scheduler:
+    """A core that speaks to one master, then to another, and launches what it is told to on whatever it is offered."""
+
+    def __init__(self, info: m.FrameworkInfo = INFO) -> None:
+        self.core = SchedulerCore(info)
+        self.statuses: list[TaskStatus] = []
+        self.to_launch: list[m.TaskInfo] = []
+        self.peer: FrameworkPeer
+        self.hello: m.RegisterFramework
+
+    def follow(self, cluster: ClusterHarness) -> None:
+        """This master leads from now on."""
+        self.peer = cluster.framework(registers=False)
+        self.peer.info = self.core.framework
+        self.peer.framework_id = self.core.framework.framework_id
+        actions = self.core.lose_master(cluster.now)
+        self._perform(actions)
+        self.turn()
+
+    def turn(self) -> None:
+        """Take in what has come, until nothing more comes of it."""
+        while self.peer.inbox:
+            self._perform(self.core.handle(self.peer.inbox.pop(0), self.peer.cluster.now))
+            for acknowledgement in self.core.acknowledgements():
+                self.peer.send(acknowledgement)
+
+    def ended(self) -> list[tuple[str, TaskState]]:
+        return [(status.task_id, status.state) for status in self.statuses if status.state.terminal]
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Send):
+                if isinstance(action.message, m.RegisterFramework):
+                    self.hello = action.message
+                self.peer.send(action.message)
+            elif isinstance(action, Deliver):
+                self.statuses.append(action.status)
+                self.core.delivered(action.status)
+            elif isinstance(action, Call) and action.callback == "resource_offers":
+                offer_ids = [offer.offer_id for offer in action.arguments[0]]
+                tasks, self.to_launch = self.to_launch, []
+                self._perform(self.core.reply_to_offer(offer_ids, tasks, 600.0, self.peer.cluster.now))
+
+
+def launched(cluster: ClusterHarness, scheduler: Scheduler, *task_ids: str) -> SlavePeer:
+    """Tasks that run on a slave of their own."""
+    scheduler.to_launch = [task(task_id) for task_id in task_ids]
+    slave = cluster.slave("cpus=4,mem=4G", hostname="far")
+    scheduler.turn()
+    slave.take(m.RunTasks)
+    for task_id in task_ids:
+        slave.status(scheduler.peer, task_id, RUNNING)
+    scheduler.turn()
+    slave.inbox.clear()
+    return slave
+
+
+def lost_under_the_first_master(*task_ids: str) -> tuple[Scheduler, m.SlaveInfo]:
+    """A scheduler that has heard these to be lost, and the slave that was cut off with them, as it will say hello."""
+    first, scheduler = ClusterHarness(), Scheduler()
+    scheduler.follow(first)
+    far = launched(first, scheduler, *task_ids)
+    far.answers_pings = False
+    first.advance(31.0)
+    scheduler.turn()
+    assert scheduler.ended() == [(task_id, LOST) for task_id in task_ids]
+    return scheduler, far.info
+
+
+def returned(cluster: ClusterHarness, scheduler: Scheduler, info: m.SlaveInfo, *tasks: str) -> SlavePeer:
+    """The slave comes to this master, and these run there."""
+    slave = cluster.slave(registers=False)
+    slave.info = info
+    framework = scheduler.peer
+    slave.hello([executor(framework)], [running(framework, task(name)) for name in tasks])
+    return slave
+
+
+@pytest.mark.parametrize("scheduler_is_first", [True, False])
+def test_task_that_a_master_called_lost_is_ended_under_the_next_and_not_heard_of_again(
+    scheduler_is_first: bool,
+) -> None:
+    scheduler, info = lost_under_the_first_master("t1")
+    second = ClusterHarness()
+    if scheduler_is_first:
+        scheduler.follow(second)
+    slave = returned(second, scheduler, info, "t1")
+    if not scheduler_is_first:
+        scheduler.follow(second)
+    assert slave.take(m.KillTask).task_id == "t1"
+    heard = len(scheduler.statuses)
+    for sequence, state in ((1, RUNNING), (2, KILLED)):
+        slave.status(scheduler.peer, "t1", state, sequence)
+        assert slave.take(m.Acknowledge).updates == [("t1", sequence)]
+    scheduler.turn()
+    second.advance(60.0)
+    assert len(scheduler.statuses) == heard
+    assert second.core.cluster.tasks_running == 0
+    second.assert_nothing_else_sent()
+
+
+def test_task_called_lost_that_the_next_master_took_up_and_waits_for_is_waited_for_no_longer() -> None:
+    scheduler, info = lost_under_the_first_master("t1")
+    second = ClusterHarness()
+    framework_info = m.FrameworkInfo(
+        "f", INFO.framework_id, executors=[EXECUTOR], unreachable_timeout_s=900.0
+    )
+    other = second.framework(registers=False)
+    other.info = framework_info
+    other.hello()
+    other.send(m.SetNeedsOffers(False))
+    slave = returned(second, scheduler, info, "t1")
+    slave.answers_pings = False
+    second.advance(31.0)
+    scheduler.follow(second)
+    slave.answers_pings = True
+    slave.inbox.clear()
+    slave.hello([executor(scheduler.peer)], [running(scheduler.peer, task("t1"))])
+    assert slave.take(m.KillTask).task_id == "t1"
+
+
+def test_end_that_the_slave_tells_the_next_master_is_acknowledged_and_the_task_named_no_more() -> None:
+    scheduler, info = lost_under_the_first_master("t1", "t2")
+    second = ClusterHarness()
+    scheduler.follow(second)
+    assert scheduler.hello.called_lost == ["t1", "t2"]
+    slave = second.slave(registers=False)
+    slave.info = info
+    slave.hello([], [running(scheduler.peer, task("t1"), FINISHED)])
+    slave.status(scheduler.peer, "t1", FINISHED, 2)
+    scheduler.turn()
+    assert slave.take(m.Acknowledge).updates == [("t1", 2)]
+    assert len(scheduler.ended()) == 2
+    scheduler.follow(ClusterHarness())
+    assert scheduler.hello.called_lost == ["t2"]
+
+
+def test_task_of_an_id_used_again_runs_on_though_the_first_of_the_id_was_lost() -> None:
+    scheduler, _ = lost_under_the_first_master("t1")
+    second = ClusterHarness()
+    scheduler.follow(second)
+    named = scheduler.hello
+    slave = launched(second, scheduler, "t1")
+    scheduler.peer.send(named)  # said again, and late
+    scheduler.turn()
+    assert slave.inbox == []
+    third = ClusterHarness()
+    scheduler.follow(third)
+    assert scheduler.hello.called_lost == []
+    again = returned(third, scheduler, slave.info, "t1")
+    assert again.inbox == []
+    again.status(scheduler.peer, "t1", FINISHED, 2)
+    scheduler.turn()
+    assert scheduler.ended() == [("t1", LOST), ("t1", FINISHED)]
+
+
+def test_tasks_that_no_slave_ever_had_are_not_named() -> None:
+    scheduler = Scheduler()
+    scheduler.follow(ClusterHarness())
+    for number, reason in enumerate(scheduler_core.NEVER_LAUNCHED):
+        status = TaskStatus(TaskID(f"t{number}"), LOST, reason=reason, source="master")
+        scheduler.core.handle(m.StatusUpdate(INFO.framework_id, status), 1000.0)
+    scheduler.follow(ClusterHarness())
+    assert scheduler.hello.called_lost == []
+
+
+@pytest.mark.parametrize(("id_bytes", "data_bytes"), [(20, 0), (128, 0), (128, 900_000)])
+def test_hello_names_the_newest_that_fit_a_message_beside_the_framework(
+    id_bytes: int, data_bytes: int
+) -> None:
+    big = m.ExecutorInfo(EXECUTOR.executor_id, "executor", data=bytes(data_bytes))
+    core = SchedulerCore(m.FrameworkInfo("f", executors=[big]))
+    for number in range(12_000):
+        status = TaskStatus(TaskID(f"{number:0{id_bytes}}"), LOST, reason="SLAVE_LOST", slave_id=SlaveID("S"))
+        core.handle(m.StatusUpdate(INFO.framework_id, status), 0.0)
+    (said,) = core.lose_master(0.0)
+    assert isinstance(said, Send)
+    (frame,) = codec.frames([said.message])
+    _, (hello,) = codec.to_master.decode(frame)
+    assert isinstance(hello, m.RegisterFramework)
+    named = [int(task_id) for task_id in hello.called_lost]
+    assert named == list(range(12_000 - len(named), 12_000))
+    room = codec.MAX_MESSAGE_BYTES - data_bytes - 1_000
+    assert len(named) >= min(scheduler_core.REMEMBER_LOST, room // (id_bytes + 5))
+    assert len(named) <= scheduler_core.REMEMBER_LOST
+
+
+def test_names_that_are_no_ids_are_passed_over() -> None:
+    cluster = ClusterHarness()
+    peer = cluster.framework(registers=False)
+    peer.send(m.RegisterFramework(INFO, called_lost=[TaskID("../x"), TaskID("x" * 1000), TaskID("good")]))
+    (framework,) = cluster.core.cluster.frameworks.values()
+    assert list(framework.called_unknown) == ["good"]
