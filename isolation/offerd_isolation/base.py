@@ -8,7 +8,7 @@ ends them. Modules are found by the entry-point group `offerd.isolation`; each p
 Contract: every method may be called again with the same arguments; `destroy` also for a container that was never
 prepared, and only one that is gone completely makes it return. Methods may block; one whose module has `blocking = True`
 is called in a thread of the module's own, never in the slave's loop; `prepare`, which may take longest, in several. Only
-`cancel`, `limitation` and `watch` are called in the loop of every module, and do not block.
+`cancel`, `limitation`, `why_failed` and `watch` are called in the loop of every module, and do not block.
 """
 
 from __future__ import annotations
@@ -206,6 +206,13 @@ class Isolation:
     def limitation(self, container_id: ContainerID, task_id: TaskID) -> Limitation | None:
         """The limit that a task had hit which has just failed, if any: asked before its end is made known."""
         return None
+
+    def why_failed(
+        self, container_id: ContainerID, task_id: TaskID, exit_status: int | None
+    ) -> Limitation | None:
+        """The same, with how it ended: for modules whose limits are of whole containers, so that they have to tell who of its
+        tasks it was that was killed."""
+        return self.limitation(container_id, task_id)
 
     def holdouts(self, container_id: ContainerID, task_id: TaskID = TaskID("")) -> str:
         """What of a container, or of one task, has been killed and does not die, in words; empty if nothing is known."""

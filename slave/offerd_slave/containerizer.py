@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from offerd.ids import ContainerID, TaskID
-from offerd.messages import ExecutorUpdate, Message, Reason, TaskState
+from offerd.messages import ExecutorUpdate, Message, Reason, RegisterExecutor, TaskState, TaskStatus
 from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, ProcessID, Usage
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
@@ -180,7 +180,7 @@ class Containerizer:
         """Shims have ended: ExecutorEnded for each."""
         for container_id, record in self.exits.ended():
             if record is None or record.exit_status == KILLED_STATUS:
-                self._look_at(container_id, WHOLE)
+                self._look_at(container_id, WHOLE, KILLED_STATUS)
             self._emit(ev.ExecutorEnded(container_id, record))
 
     def _environment(self, action: act.LaunchContainer, token: str, slave_id: str) -> dict[str, str]:
@@ -332,16 +332,21 @@ class Containerizer:
         return self._again.next()
 
     def failing(self, container_id: ContainerID, message: Message) -> None:
-        """An executor's message, before the core hears it: a task that has failed may have hit a limit. The kernel's notice of
-        that may come later than the executor's word of the end."""
-        if type(message) is not ExecutorUpdate or not self._isolation.limits_containers:
+        """An executor's message, before the core hears it: a task that has failed may have hit a limit, also while no slave
+        ran. The kernel's notice of that may come later than the executor's word of the end."""
+        if not self._isolation.limits_containers:
             return
-        status = message.status
-        if status.state in FAILING and status.reason != Reason.CALL_RAISED:
-            self._look_at(container_id, status.task_id)
+        statuses: list[TaskStatus] = []
+        if type(message) is ExecutorUpdate:
+            statuses = [message.status]
+        elif type(message) is RegisterExecutor:
+            statuses = message.unacknowledged
+        for status in statuses:
+            if status.state in FAILING and status.reason != Reason.CALL_RAISED:
+                self._look_at(container_id, status.task_id, status.exit_status)
 
-    def _look_at(self, container_id: ContainerID, task_id: TaskID) -> None:
-        hit = _attempt(lambda: self._isolation.limitation(container_id, task_id))
+    def _look_at(self, container_id: ContainerID, task_id: TaskID, exit_status: int | None) -> None:
+        hit = _attempt(lambda: self._isolation.why_failed(container_id, task_id, exit_status))
         if isinstance(hit, IsolationError):
             self._emit(ev.IsolationFailed(str(hit)))
         elif hit is not None:

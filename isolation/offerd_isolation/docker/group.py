@@ -17,6 +17,8 @@ from offerd_isolation.base import IsolationError, Usage
 PERIOD_US = 100_000
 _V1_UNLIMITED = 1 << 62
 """v1 shows no limit as the largest number of pages that there can be."""
+_V1_NEAR_BYTES = 1 << 20
+"""Memory is charged in batches, one for each cpu."""
 V2 = ""
 """In place of a controller: the v2 hierarchy."""
 
@@ -125,6 +127,14 @@ class Group:
         """How many processes the kernel has killed here because memory was short."""
         name = "memory.events" if self.is_v2 else "memory.oom_control"
         return _pairs(self._read("memory", name)).get("oom_kill", 0)
+
+    def times_at_limit(self) -> int:
+        """How often memory ran out at a limit of its own. v1 counts that for no limit with swap: once it has been near its
+        limit, all kills are for it."""
+        if self.is_v2:
+            return _pairs(self._read("memory", "memory.events.local")).get("oom", 0)
+        limit, peak = self.mem_limit(), int(self._read("memory", "memory.max_usage_in_bytes") or 0)
+        return self.kills() if limit is not None and peak >= limit - _V1_NEAR_BYTES else 0
 
     def pids_refused(self) -> int:
         """How often a process or thread was one too many."""

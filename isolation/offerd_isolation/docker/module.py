@@ -47,6 +47,7 @@ from offerd_isolation.docker.engine import (
 )
 from offerd_isolation.docker.group import PERIOD_US, Group, Limits
 from offerd_isolation.docker.images import obtain
+from offerd_isolation.docker.kills import Kills
 from offerd_isolation.noop import NoopIsolation
 from offerd_isolation.process_table import CONTAINER_MARK, Process
 
@@ -70,13 +71,11 @@ class _Running:
 
     pause: ProcessID
     group: Group
+    kills: Kills
     wanted: Limits | None = None  # not known yet, after a restart
     applied: Limits | None = None
     wanted_since: float = 0.0
     told: Limits | None = None  # what the engine knows, if we know that
-    kills_seen: int = 0
-    refused_seen: int = 0
-    kills_untold: int = 0
 
 
 class DockerIsolation(NoopIsolation):
@@ -213,7 +212,7 @@ class DockerIsolation(NoopIsolation):
 
         found = self._engine.call(f"container {spec.container_id}", work)
         wanted = self._limits(spec.resources)
-        made = self._adopt_pause(int(found["State"]["Pid"]))
+        made = self._adopt_pause(spec.container_id, int(found["State"]["Pid"]))
         if made is None:
             raise IsolationError(
                 f"container {spec.container_id} has ended at once: {found['State']['Error']}"
@@ -222,14 +221,15 @@ class DockerIsolation(NoopIsolation):
         made.group.apply(None, wanted)  # swap, which some engines leave as it is
         return made
 
-    def _adopt_pause(self, pid: int) -> _Running | None:
+    def _adopt_pause(self, container_id: ContainerID, pid: int) -> _Running | None:
         identity = procfs.identify(pid) if pid else None
         if identity is None:
             return None
         try:
-            return _Running(identity, Group.of(pid))
+            group = Group.of(pid)
         except OSError:
             return None
+        return _Running(identity, group, Kills(group, self.work_dir / "containers" / container_id))
 
     def update(self, container_id: ContainerID, resources: Resources) -> None:
         with self._lock:
@@ -269,9 +269,9 @@ class DockerIsolation(NoopIsolation):
             mark = process_table.variable(environ, CONTAINER_MARK) or ""
             if not mark.startswith(self._prefix) or process_table.variable(environ, PAUSE_MARK) is None:
                 continue
-            if (found := self._adopt_pause(process.pid)) is not None:
-                found.kills_seen, found.refused_seen = found.group.kills(), found.group.pids_refused()
-                self._running[ContainerID(mark.removeprefix(self._prefix))] = found
+            container_id = ContainerID(mark.removeprefix(self._prefix))
+            if (found := self._adopt_pause(container_id, process.pid)) is not None:
+                self._running[container_id] = found
         orphans = {*super().recover(known), *(set(self._running) - set(known))}
         try:
             orphans |= {each for each in self._labelled() if each not in known}
@@ -284,6 +284,7 @@ class DockerIsolation(NoopIsolation):
         complaints = []
         for container_id, running in list(self._running.items()):
             try:
+                running.kills.keep()
                 complaints += self._corrected(container_id, running)
             except IsolationError as error:
                 log.warning("%s", error)
@@ -418,23 +419,25 @@ class DockerIsolation(NoopIsolation):
         running = self._running.get(container_id)
         return running.group.usage() if running is not None else Usage()
 
-    def limitation(self, container_id: ContainerID, task_id: TaskID) -> Limitation | None:
-        """The kernel's own count, never exit status 137; and it is there while the engine hangs."""
+    def why_failed(
+        self, container_id: ContainerID, task_id: TaskID, exit_status: int | None
+    ) -> Limitation | None:
+        """By the kernel's own count, which is there while the engine hangs; and only of one that a signal 9 has ended. Neither
+        alone says it."""
         if (running := self._running.get(container_id)) is None:
             return None
-        kills = running.group.kills()
-        running.kills_untold += max(0, kills - running.kills_seen)
-        running.kills_seen = kills
         who = "it" if task_id else "the executor"
-        if running.kills_untold > 0:
-            running.kills_untold -= 1
+        by = running.kills.take(exit_status)
+        if by == "host":
+            text = f"the kernel killed {who}: the host was short of memory"
+            return Limitation(container_id, "memory of the host", text, task_id, running.group.usage())
+        if by == "limit":
             usage, limit = running.group.usage(), running.group.mem_limit()
             size = format_scalar("mem", limit) if limit else "no limit"
             text = f"the kernel killed {who}: the tasks of its container needed more than the {size} of memory they have"
             return Limitation(container_id, f"memory.max={limit}", text, task_id, usage)
         # Told once: to the first of its tasks that ends afterwards, not to all that ever come after.
-        refused, running.refused_seen = running.refused_seen, running.group.pids_refused()
-        if task_id and running.refused_seen > refused and self.options.pids_max:
+        if task_id and running.kills.take_refused() and self.options.pids_max:
             most = self.options.pids_max + EXECUTOR_PIDS
             text = f"its container hit its limit of {most} processes and threads"
             return Limitation(container_id, f"pids.max={most}", text, task_id, fatal=False)

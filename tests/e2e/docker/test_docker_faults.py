@@ -20,6 +20,7 @@ from offerd.ids import ExecutorID
 from offerd.messages import ExecutorInfo, Reason, TaskState
 from offerd_cli.local_cluster import LocalCluster
 from offerd_isolation import process_table
+from offerd_isolation.docker.group import Group
 
 pytestmark = pytest.mark.docker
 RUNNING, FAILED = TaskState.RUNNING, TaskState.FAILED
@@ -146,6 +147,30 @@ def test_a_task_over_its_memory_says_limit_and_peak_while_the_engine_hangs_too(e
         assert 0.9 * limit_bytes <= ended.usage.peak_mem_bytes <= limit_bytes
         assert framework.states("calm") == [RUNNING]
         assert ended_once(framework, "greedy")
+
+
+def test_a_task_over_its_memory_says_so_though_no_slave_ran_then(engine: DockerEngine) -> None:
+    hog = "until test -e go; do sleep 0.1; done; x=$(head -c 300000000 /dev/zero | tr '\\0' x); echo ${#x}"
+    with slave(engine) as cluster, Recorder(cluster.address) as framework:
+        framework.run("greedy", hog, mem="16M")
+        framework.wait("greedy", RUNNING)
+        work_dir = cluster.slaves[0].work_dir
+        assert work_dir is not None
+        (task,) = work_dir.glob("containers/*/sandbox/tasks/greedy")
+        (container,) = _containers(engine)
+        cluster.kill_slave(0)
+        (task / "go").touch()
+        wait_until(lambda: container.kills() > 0, "the kernel's kill")
+        cluster.restart_slave(0)
+        ended = framework.wait_end("greedy")
+        assert ended.reason == Reason.LIMIT_EXCEEDED
+        framework.run("killed", "kill -9 $$")
+        assert framework.wait_end("killed").reason != Reason.LIMIT_EXCEEDED
+
+
+def _containers(engine: DockerEngine) -> list[Group]:
+    with engine.api() as api:
+        return [Group.of(each.attrs["State"]["Pid"]) for each in api.containers.list()]
 
 
 def test_a_frozen_engine_and_what_is_seen_of_it(engine: DockerEngine) -> None:

@@ -15,6 +15,7 @@ from offerd_isolation import procfs
 from offerd_isolation.docker import module
 from offerd_isolation.docker.engine import Engine, EngineError
 from offerd_isolation.docker.group import Group
+from offerd_isolation.docker.kills import Kills
 from offerd_isolation.docker.module import EXECUTOR_MEM_BYTES, DockerIsolation, _Running
 
 MIB = 1 << 20
@@ -63,7 +64,8 @@ class Bed:
             (directory / file).write_text("")
         own = procfs.identify(os.getpid())
         assert own is not None
-        running = _Running(own, Group({"": str(directory)}))
+        group = Group({"": str(directory)})
+        running = _Running(own, group, Kills(group, directory))
         if is_known:
             running.wanted = running.applied = running.told = self.isolation._limits(NOTHING)
         self.isolation._running[ContainerID(name)] = running

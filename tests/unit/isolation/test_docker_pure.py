@@ -345,12 +345,13 @@ def test_what_is_used_in_v2(tmp_path: Path) -> None:
         memory__stat=f"anon {MIB}\nfile {9 * MIB}\nshmem {MIB}\nkernel_stack 4096\npagetables 4096\n",
         memory__peak=str(5 * MIB),
         memory__events="low 0\nmax 3\noom 1\noom_kill 2\n",
+        memory__events__local="low 0\nmax 3\noom 1\noom_kill 0\n",
         pids__events="max 4\n",
     )
     usage = group.usage()
     assert (usage.cpu_s, usage.throttled_s, usage.processes) == (1.5, 0.25, 2)
     assert (usage.mem_bytes, usage.peak_mem_bytes) == (2 * MIB + 8192, 5 * MIB)
-    assert (group.kills(), group.pids_refused()) == (2, 4)
+    assert (group.kills(), group.times_at_limit(), group.pids_refused()) == (2, 1, 4)
 
 
 def test_what_is_used_in_v1(tmp_path: Path) -> None:
@@ -367,6 +368,19 @@ def test_what_is_used_in_v1(tmp_path: Path) -> None:
     assert (usage.cpu_s, usage.throttled_s, usage.processes) == (1.5, 0.25, 1)
     assert (usage.mem_bytes, usage.peak_mem_bytes) == (2 * MIB, 5 * MIB)
     assert group.kills() == 2
+
+
+@pytest.mark.parametrize(("limit", "times"), [(64 * MIB, 2), (65 * MIB + 1, 0), (1 << 63, 0)])
+def test_in_v1_a_container_that_was_near_its_limit_was_killed_for_it(
+    tmp_path: Path, limit: int, times: int
+) -> None:
+    group = v1(
+        tmp_path,
+        memory__limit_in_bytes=str(limit),
+        memory__max_usage_in_bytes=str(64 * MIB),
+        memory__oom_control="oom_kill 2\n",
+    )
+    assert group.times_at_limit() == times
 
 
 def test_a_container_that_is_gone_uses_nothing_and_takes_limits_in_silence(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from helpers.proc import wait_until
 from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
 from offerd import messages as m
-from offerd.ids import ContainerID
+from offerd.ids import ContainerID, TaskID
 from offerd.resources import NOTHING
 from offerd_isolation.base import ContainerSpec, Isolation, Launch, Tell, tell_nobody
 from offerd_slave.containerizer import Containerizer
@@ -31,6 +31,7 @@ class Slow(Isolation):
 
     name = "slow"
     blocking = True
+    limits_containers = True
 
     def __init__(self, work_dir: Path) -> None:
         super().__init__(work_dir)
@@ -38,6 +39,10 @@ class Slow(Isolation):
         self.error: Exception | None = None
         self.specs: list[ContainerSpec] = []
         self.cancelled: list[ContainerID] = []
+        self.failed: list[tuple[TaskID, int | None]] = []
+
+    def why_failed(self, container_id: ContainerID, task_id: TaskID, exit_status: int | None) -> None:
+        self.failed.append((task_id, exit_status))
 
     def cancel(self, container_id: ContainerID) -> None:
         self.cancelled.append(container_id)
@@ -166,3 +171,14 @@ def test_the_end_of_a_slave_waits_for_nothing_and_hears_nothing(hands: Hands) ->
     for each in preparing:
         each.join(PATIENCE_S)  # what it raised would fail the test
     assert hands.containerizer._results.empty()
+
+
+def test_a_module_is_asked_why_tasks_have_failed_also_by_those_that_failed_while_no_slave_ran(
+    hands: Hands,
+) -> None:
+    container_id = ContainerID("c")
+    failed = m.TaskStatus(TaskID("a"), m.TaskState.FAILED, 2, exit_status=-9)
+    done = m.TaskStatus(TaskID("b"), m.TaskState.FINISHED, 2, exit_status=0)
+    hands.containerizer.failing(container_id, m.ExecutorUpdate(1, failed))
+    hands.containerizer.failing(container_id, m.RegisterExecutor(container_id, "token", [done, failed]))
+    assert hands.isolation.failed == 2 * [(TaskID("a"), -9)]
