@@ -186,6 +186,11 @@ def test_a_job_that_cannot_succeed_says_why_and_leaves_no_output(
         (["--input", "/etc/hostname"], b"the reducer is missing"),
         (["--reducer", "cat", "--input", "/etc/hostname", "--file", "/no/such"], b"cannot read the file"),
         (["--reducer", "cat", "--input", "/etc/hostname", "--mem", "1M"], b"too few"),
+        (
+            ["--reducer", "cat", "--input", "/etc/hostname", "-D", "stream.num.map.output.key.fields=2"],
+            b"TAB",
+        ),
+        (["--input", "/etc/hostname", "-D", "mapreduce.job.reduces=2"], b"the reducer is missing"),
     ],
 )
 def test_bad_input_is_told_in_one_line_and_nothing_is_begun(

@@ -2,11 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 
 from offerd.errors import BadInput
 from offerd_cli.options import DURATION, master_option
 from offerd_cli.units import parse_amount, parse_pairs
+
+MAX_REDUCES = 10_000
+REDUCES = ("mapreduce.job.reduces", "mapred.reduce.tasks")
+OTHER_KEYS = (
+    "stream.",
+    "map.output.key.field.separator",
+    "mapreduce.map.output.key.field.separator",
+    "mapreduce.partition.",
+    "mapreduce.job.partitioner.",
+    "mapreduce.job.output.key.comparator.",
+    "mapreduce.job.output.group.comparator.",
+    "mapred.output.key.comparator.",
+    "mapred.text.key.",
+)
+"""What begins so tells Hadoop where a key ends and how keys are compared; a job that relies on it would give something else."""
+USUAL = {
+    "stream.num.map.output.key.fields": "1",
+    "stream.num.reduce.output.key.fields": "1",
+    **{f"stream.{end}.field.separator": "\t" for end in ("map.output", "reduce.input", "reduce.output")},
+}
+"""... but for what is so here."""
+
+
+def check_properties(properties: Mapping[str, str]) -> None:
+    """Raise `BadInput` for what is no property, or one that asks for what is not done."""
+    for name, value in properties.items():
+        if not name.replace(".", "").replace("_", "").replace("-", "").isalnum():
+            raise BadInput(f"--define {name!r} is no property; write NAME=VALUE")
+        if name.startswith(OTHER_KEYS) and USUAL.get(name) != value:
+            raise BadInput(
+                f"--define {name}: keys end at the first TAB and are compared as bytes; leave it out"
+            )
+
+
+def number_of_reduces(option: int | None, properties: Mapping[str, str]) -> int:
+    """As `--reduces` says, or the property that Hadoop has for it. Raises `BadInput`."""
+    said = {} if option is None else {"--reduces": option}
+    for name in REDUCES:
+        if (text := properties.get(name)) is not None:
+            if not text.isdecimal() or int(text) > MAX_REDUCES:
+                raise BadInput(f"--define {name}={text} is no number from 0 to {MAX_REDUCES}")
+            said[name] = int(text)
+    if len(set(said.values())) > 1:
+        raise BadInput(f"{' and '.join(said)} do not agree; give one of them")
+    return next(iter(said.values()), 1)
 
 
 @click.command(short_help="Run a MapReduce job of any programs.")
@@ -25,10 +72,8 @@ from offerd_cli.units import parse_amount, parse_pairs
 @click.option("--output", required=True, metavar="DIR", help="Must not be there yet, or be empty.")
 @click.option(
     "--reduces",
-    type=click.IntRange(0, 10_000),
-    default=1,
-    show_default=True,
-    help="Part files; 0: no reducer.",
+    type=click.IntRange(0, MAX_REDUCES),
+    help="Part files; 0: no reducer.  [default: 1]",
 )
 @click.option("--file", "files", multiple=True, metavar="PATH", help="Copy into each task's directory.")
 @click.option(
@@ -68,7 +113,7 @@ def command(
     combiner: str,
     inputs: tuple[str, ...],
     output: str,
-    reduces: int,
+    reduces: int | None,
     files: tuple[str, ...],
     defines: tuple[str, ...],
     cmdenv: tuple[str, ...],
@@ -95,11 +140,7 @@ def command(
     from offerd_frameworks import mapreduce
 
     properties = parse_pairs(defines, "--define")
-    if bad := next(
-        (key for key in properties if not key.replace(".", "").replace("_", "").replace("-", "").isalnum()),
-        None,
-    ):
-        raise BadInput(f"--define {bad!r} is no property; write NAME=VALUE")
+    check_properties(properties)
     environment = {key.replace(".", "_").replace("-", "_"): value for key, value in properties.items()}
     return run_job(
         mapreduce.Job(
@@ -108,7 +149,7 @@ def command(
             mapper=mapper,
             reducer=reducer,
             combiner=combiner,
-            reduces=reduces,
+            reduces=number_of_reduces(reduces, properties),
             files=files,
             name=name,
             cpus=cpus,

@@ -12,20 +12,22 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import offerd
 from offerd import BadInput, OfferdError
-from offerd_frameworks.mapreduce.failures import TransferError
+from offerd_frameworks.mapreduce.failures import Incomplete, TransferError
 from offerd_frameworks.mapreduce.splits import Piece, Place, Split, input_files, split_files
 from offerd_frameworks.mapreduce.transfer import Server
 
 MANIFEST = "manifest.json"
 UPLOADS = 4
+MAX_BLOCKS = 9_999
+"""Of one set: with its manifest, as much as a slave's file server lists."""
 JOB_PREFIX = "job-"
 """Sets of this name hold the files of running jobs; `offerd data ls` shows them only if asked."""
 
@@ -105,6 +107,10 @@ def put(
     if find(name, on) is not None:
         raise BadInput(f"there is a set {name} already; remove it with `offerd data rm {name}`")
     splits = split_files(input_files(paths), block_bytes)
+    if len(splits) > MAX_BLOCKS:
+        raise BadInput(
+            f"{len(splits)} blocks are too many, {MAX_BLOCKS} are possible; take a larger --block-size"
+        )
     total = sum(split.length for split in splits)
     found = DataSet(name, total, replicas, time.time(), [])
     done = 0
@@ -116,11 +122,14 @@ def put(
                 )
                 for index, split in enumerate(splits)
             ]
-            for upload in uploads:
-                block = upload.result()
-                found.blocks.append(block)
-                done += block.length
-                progress(done, total)
+            try:
+                for upload in uploads:
+                    block = upload.result()
+                    found.blocks.append(block)
+                    done += block.length
+                    progress(done, total)
+            finally:
+                pool.shutdown(cancel_futures=True)  # who is interrupted uploads no more
         manifest = _manifest(found)
         holders = {host.slave_id: host for block in found.blocks for host in block.places}
         for host in holders.values() or on[:1]:
@@ -174,11 +183,14 @@ def _manifest(data_set: DataSet) -> bytes:
 
 
 def find(name: str, on: Sequence[Host]) -> DataSet | None:
-    """The set of that name, with the places that hold its blocks now, whatever the manifest says of them."""
+    """The set of that name, with the places that hold its blocks now, whatever the manifest says of them.
+
+    Raises `OfferdError` if a slave does not show all that it holds: blocks would be taken for lost.
+    """
     held: dict[str, list[Host]] = {}
     document: dict[str, Any] | None = None
     for host in on:
-        with suppress(TransferError), Server(host.address) as server:
+        with _answering(host) as server:
             names = {str(entry["name"]) for entry in server.listing(f"/data/{name}/")}
             for block in names - {MANIFEST}:
                 held.setdefault(block, []).append(host)
@@ -199,11 +211,23 @@ def find(name: str, on: Sequence[Host]) -> DataSet | None:
     return DataSet(name, document["bytes"], document["replicas"], document["created_s"], blocks)
 
 
+@contextmanager
+def _answering(host: Host) -> Iterator[Server]:
+    """A slave's file server; the block ends at once where that is silent."""
+    try:
+        with Server(host.address) as server:
+            yield server
+    except Incomplete as error:
+        raise OfferdError(str(error)) from None
+    except TransferError:
+        pass
+
+
 def names(on: Sequence[Host]) -> list[str]:
-    """All sets, complete or not."""
+    """All sets, complete or not. Raises `OfferdError` if a slave does not show all of them."""
     found: set[str] = set()
     for host in on:
-        with suppress(TransferError), Server(host.address) as server:
+        with _answering(host) as server:
             found.update(str(entry["name"]) for entry in server.listing("/data/"))
     return sorted(found)
 
@@ -212,7 +236,7 @@ def remove(name: str, on: Sequence[Host]) -> int:
     """Remove a set from these slaves; how many had something of it. A slave that is silent keeps its part."""
     had = 0
     for host in on:
-        with suppress(TransferError), Server(host.address) as server:
+        with _answering(host) as server:
             had += server.delete(f"/data/{name}")
     return had
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 import time
 from typing import Any
 
@@ -31,7 +31,7 @@ class Describer:
         self._job_id = job_id
         self._files = files
         self._shelves = shelves
-        self._hadoop_id = f"{time.strftime('%Y%m%d%H%M')}_{os.getpid() % 10000:04d}"
+        self._hadoop_id = f"{time.strftime('%Y%m%d%H%M')}_{secrets.randbelow(10**9):09d}"
 
     def task(self, state: JobState, attempt: Attempt) -> TaskInfo:
         """Ready to be launched."""

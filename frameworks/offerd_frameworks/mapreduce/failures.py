@@ -15,6 +15,10 @@ class ServerBusy(TransferError):
     """The server is there and has its hands full, for longer than anybody waits. What it holds is not lost."""
 
 
+class Incomplete(TransferError):
+    """A directory has more entries than its server lists."""
+
+
 class Unfetchable(Exception):
     """These maps' outputs cannot be had any more: the maps are to be run again."""
 

@@ -7,10 +7,11 @@ run once for each piece, and so knows the name of the file that its lines are fr
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, NoReturn
 
 from offerd import BadInput
 
@@ -63,7 +64,7 @@ class Split:
 def input_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     """The files behind these paths, absolute; directories with all below them but what begins with `_` or `.`, as in Hadoop.
 
-    Raises `BadInput`.
+    Raises `BadInput`, also for a directory that cannot be looked into.
     """
     found: list[str] = []
     for text in paths:
@@ -71,15 +72,33 @@ def input_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
         if path.is_file():
             found.append(str(path))
         elif path.is_dir():
-            inside = sorted(entry for entry in path.rglob("*") if entry.is_file())
-            found += [
-                str(entry)
-                for entry in inside
-                if not any(part[0] in "._" for part in entry.relative_to(path).parts)
-            ]
+            found += sorted(_below(path), key=Path)
         else:
             raise BadInput(f"there is no input {text}; name files, directories, or data:SET")
     return found
+
+
+def _below(directory: Path) -> Iterator[str]:
+    for base, directories, names in os.walk(directory, onerror=_unreadable):
+        directories[:] = [name for name in directories if name[0] not in "._"]
+        for name in names:
+            path = os.path.join(base, name)
+            if name[0] not in "._" and _is_file(path):
+                yield path
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False  # a link to nothing
+    except OSError as error:
+        _unreadable(error)
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    """What cannot be looked into is not left out: the job would succeed with less than was asked for."""
+    raise BadInput(f"cannot look into {error.filename}: {error.strerror}") from None
 
 
 def split_files(files: Iterable[str], block_bytes: int) -> list[Split]:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-from offerd_frameworks.mapreduce.failures import ServerBusy, TransferError
+from offerd_frameworks.mapreduce.failures import Incomplete, ServerBusy, TransferError
 
 CONNECT_TIMEOUT_S = 3.0
 """A host that is there answers in milliseconds; one that is not is not to be waited for with each try."""
@@ -89,11 +89,14 @@ class Server:
         return done
 
     def listing(self, path: str) -> list[dict[str, Any]]:
-        """The entries of a directory, `[]` if there is none."""
+        """The entries of a directory, `[]` if there is none. Raises `Incomplete` where some are not shown."""
         try:
-            entries: list[dict[str, Any]] = json.loads(self._request("GET", path))["entries"]
+            answer = json.loads(self._request("GET", path))
         except FileNotFoundError:
             return []
+        if answer["truncated"]:
+            raise Incomplete(f"{self.address} holds more in {path} than it lists")
+        entries: list[dict[str, Any]] = answer["entries"]
         return entries
 
     def put(self, path: str, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,32 @@ def test_directories_are_read_without_what_hadoop_leaves_out(tmp_path: Path) -> 
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x\n")
     assert [Path(name).relative_to(tmp_path).as_posix() for name in input_files([tmp_path])] == ["a", "sub/b"]
+
+
+def test_a_directory_that_cannot_be_looked_into_is_bad_input_and_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may look into everything, so the refusal is the test's."""
+    for name in ("a", "closed/b", "_logs/c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x\n")
+    look = os.scandir
+
+    def refuse(path: str) -> object:
+        if os.path.basename(path) in ("closed", "_logs"):
+            raise PermissionError(13, "Permission denied", path)
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(BadInput, match=r"cannot look into .*/closed: Permission denied"):
+        input_files([tmp_path])
+
+
+def test_links_to_nothing_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x\n")
+    (tmp_path / "b").symlink_to(tmp_path / "none")
+    (tmp_path / "c").symlink_to(tmp_path / "a")
+    assert [Path(name).name for name in input_files([tmp_path])] == ["a", "c"]
 
 
 def test_input_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
