@@ -60,6 +60,8 @@ EXECUTOR_PIDS = 64
 SETTLED_S = 2.0
 """Limits that stay so long are told to the engine, for people who ask it."""
 SWEEP_S = 30.0
+EXEC_S = 2.0
+"""How long a container that was started may take to become the pause process."""
 NOBODY = "65534:65534"
 
 log = logging.getLogger("offerd.slave")
@@ -210,20 +212,35 @@ class DockerIsolation(NoopIsolation):
             found: dict[str, Any] = api.inspect_container(name)
             return found
 
-        found = self._engine.call(f"container {spec.container_id}", work)
+        what = f"container {spec.container_id}"
+        found = self._engine.call(what, work)
         wanted = self._limits(spec.resources)
-        made = self._adopt_pause(spec.container_id, int(found["State"]["Pid"]))
-        if made is None:
-            raise IsolationError(
-                f"container {spec.container_id} has ended at once: {found['State']['Error']}"
-            )
+        deadline = time.monotonic() + EXEC_S
+        while (made := self._adopt_pause(spec.container_id, int(found["State"]["Pid"]))) is None:
+            # The engine answers a moment before its process executes the program.
+            if time.monotonic() > deadline:
+                raise IsolationError(
+                    f"{what}: what the engine at {self._engine.address} calls process {found['State']['Pid']} is another one here: "
+                    "the engine is not in this slave's pid namespace; run both in the same one"
+                )
+            time.sleep(0.01)
+            found = self._engine.call(what, lambda api: api.inspect_container(name))
+            if not found["State"]["Running"]:
+                raise IsolationError(f"{what} has ended at once: {found['State']['Error']}")
         made.applied = made.wanted = made.told = wanted
         made.group.apply(None, wanted)  # swap, which some engines leave as it is
         return made
 
     def _adopt_pause(self, container_id: ContainerID, pid: int) -> _Running | None:
+        """It has this pid, if the pid means to us what it means to the engine."""
         identity = procfs.identify(pid) if pid else None
-        if identity is None:
+        environ = process_table.environment(pid)
+        if (
+            identity is None
+            or process_table.variable(environ, CONTAINER_MARK) != self._prefix + container_id
+            or process_table.variable(environ, PAUSE_MARK) is None
+            or not pause.is_of_a_container(pid, self.work_dir / "docker")
+        ):
             return None
         try:
             group = Group.of(pid)

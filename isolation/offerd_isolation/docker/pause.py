@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 PATH_INSIDE = "/.offerd-pause"
@@ -52,5 +53,25 @@ def install(directory: Path) -> Path:
         draft = directory / f".pause.{os.getpid()}"
         draft.write_bytes(content)
         draft.chmod(0o555)
-        draft.rename(path)  # a container may run the old one
+        if path.exists():  # containers may run it, and are known by it
+            with suppress(FileExistsError):
+                os.link(path, directory / f"pause.{path.stat().st_ino}")
+        draft.rename(path)
     return path
+
+
+def is_of_a_container(pid: int, directory: Path) -> bool:
+    """Whether this is pid 1 of a pid namespace below ours, and runs the program in `directory`, or one that was there before.
+    What a process says of itself in its environment, anybody can say."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+        program = os.stat(f"/proc/{pid}/exe")
+        ours = [each.stat() for each in directory.iterdir()]
+    except OSError:
+        return False
+    pids = next((line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:")), [])
+    return (
+        len(pids) > 1
+        and pids[-1] == "1"
+        and any((each.st_dev, each.st_ino) == (program.st_dev, program.st_ino) for each in ours)
+    )

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from offerd.ids import ContainerID
+from offerd.ids import ContainerID, ExecutorID, FrameworkID
+from offerd.messages import ExecutorInfo
 from offerd.resources import NOTHING, Resources
 from offerd_isolation import procfs
-from offerd_isolation.docker import module
+from offerd_isolation.base import ContainerSpec, IsolationError
+from offerd_isolation.docker import module, pause
 from offerd_isolation.docker.engine import Engine, EngineError
 from offerd_isolation.docker.group import Group
 from offerd_isolation.docker.kills import Kills
-from offerd_isolation.docker.module import EXECUTOR_MEM_BYTES, DockerIsolation, _Running
+from offerd_isolation.docker.module import EXECUTOR_MEM_BYTES, PAUSE_MARK, DockerIsolation, _Running
+from offerd_isolation.process_table import CONTAINER_MARK
 
 MIB = 1 << 20
 R = TypeVar("R")
@@ -35,6 +39,18 @@ class FakeApi:
             raise EngineError(f"{name} is unknown")
         self.told.append((name.rpartition("-")[2], limits["mem_limit"]))
         (self.groups[name.rpartition("-")[2]] / "memory.max").write_text("12345")
+
+    def create_container_from_config(self, configuration: dict[str, Any], name: str) -> None:
+        pass
+
+    def start(self, name: str) -> None:
+        pass
+
+    def inspect_image(self, name: str) -> dict[str, Any]:
+        return {"Id": "sha256:1"}
+
+    def inspect_container(self, name: str) -> dict[str, Any]:
+        return {"State": {"Pid": os.getpid(), "Running": True, "Error": ""}}
 
     def containers(self, **_: Any) -> list[Any]:
         return []
@@ -146,3 +162,35 @@ def test_a_container_that_the_engine_does_not_know_keeps_no_other_from_being_tol
         bed.limit(name, "64M")
     bed.verify()
     assert [name for name, _ in bed.engine.fake.told] == ["other"]
+
+
+def test_a_process_of_the_host_that_bears_the_marks_of_a_container_is_none(bed: Bed) -> None:
+    """Not even one that runs the very program."""
+    marks = {CONTAINER_MARK: bed.isolation._prefix + "one", PAUSE_MARK: "1"}
+    program = pause.install(bed.path / "docker")
+    with subprocess.Popen(["sleep", "600"], env=marks) as one, subprocess.Popen([program], env=marks) as two:
+        try:
+            assert list(bed.isolation.recover({})) == ["one"], "it is ended all the same"
+            assert bed.isolation._running == {}
+        finally:
+            one.kill()
+            two.kill()
+
+
+def test_a_program_that_was_replaced_is_still_known(tmp_path: Path) -> None:
+    program = pause.install(tmp_path)
+    old = program.stat().st_ino
+    program.chmod(0o755)
+    program.write_bytes(b"of another version")
+    assert pause.install(tmp_path).stat().st_ino != old
+    assert old in [each.stat().st_ino for each in tmp_path.iterdir()]
+
+
+def test_an_engine_in_another_pid_namespace_names_strangers(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EXEC_S", 0.0)
+    executor = ExecutorInfo(ExecutorID("e"), image="small")
+    spec = ContainerSpec(ContainerID("one"), FrameworkID("f"), executor, bed.path)
+    with pytest.raises(IsolationError, match="not in this slave's pid namespace"):
+        bed.isolation.prepare(spec)
