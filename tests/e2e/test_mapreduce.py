@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,57 @@ def expected(texts: Path) -> list[bytes]:
     return sorted(b"%s\t%d" % pair for pair in counts.items())
 
 
+@dataclass(frozen=True)
+class Example:
+    """A job by commands. What lines of its output may differ in is taken away by `plain`."""
+
+    mapper: str
+    reducer: str
+    plain: Callable[[list[bytes]], list[bytes]]
+
+
+def without_empty(lines: list[bytes]) -> list[bytes]:
+    """`tr` leaves an empty word where a text begins with a blank."""
+    return sorted(line for line in lines if not line.startswith(b"\t"))
+
+
+def with_files_in_order(lines: list[bytes]) -> list[bytes]:
+    """The files of a word come in the order of the maps."""
+    pairs = (line.partition(b"\t") for line in lines)
+    return sorted(word + b"\t" + b",".join(sorted(files.split(b","))) for word, _, files in pairs)
+
+
+def by_key(lines: list[bytes]) -> list[bytes]:
+    """Lines of one key come in the order of the maps."""
+    keys = [line.partition(b"\t")[0] for line in lines]
+    assert keys == sorted(keys), "the parts are sorted one after the other"
+    return sorted(lines)
+
+
+EXAMPLES = {
+    "word count": Example(SPLIT_WORDS, COUNT, without_empty),
+    "inverted index": Example(INDEX_MAPPER, INDEX_REDUCER, with_files_in_order),
+    "sort": Example("cat", "cat", by_key),
+}
+
+
+@pytest.fixture(scope="module")
+def answers(texts: Path, expected: list[bytes]) -> dict[str, list[bytes]]:
+    """What one process makes of the texts."""
+    index: dict[bytes, set[bytes]] = {}
+    every_line: list[bytes] = []
+    for path in texts.iterdir():
+        lines = path.read_bytes().split(b"\n")[:-1]
+        every_line += lines
+        for word in {word for line in lines for word in line.split()}:
+            index.setdefault(word, set()).add(path.name.encode())
+    return {
+        "word count": expected,
+        "inverted index": with_files_in_order([b"%s\t%s" % (w, b",".join(f)) for w, f in index.items()]),
+        "sort": sorted(every_line),
+    }
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     with LocalCluster(3, cpus="2", mem="1G", isolation="noop") as running:
@@ -83,11 +135,6 @@ def lines_of(output: Path) -> list[bytes]:
     return [line for path in parts for line in path.read_bytes().split(b"\n")[:-1]]
 
 
-def without_empty(lines: list[bytes]) -> list[bytes]:
-    """`tr` leaves an empty word where a text begins with a blank."""
-    return [line for line in lines if not line.startswith(b"\t")]
-
-
 def test_a_word_count_by_commands_equals_one_processs(
     cluster: LocalCluster, texts: Path, expected: list[bytes], tmp_path: Path
 ) -> None:
@@ -97,7 +144,7 @@ def test_a_word_count_by_commands_equals_one_processs(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = lines_of(tmp_path / "out")
-    assert sorted(without_empty(lines)) == expected
+    assert without_empty(lines) == expected
     keys = [line.partition(b"\t")[0] for line in lines]
     assert keys == sorted(keys), "the parts are sorted one after the other"
     assert b"3 parts" in done.stdout
@@ -105,25 +152,14 @@ def test_a_word_count_by_commands_equals_one_processs(
 
 
 def test_an_inverted_index_knows_which_file_a_line_is_from(
-    cluster: LocalCluster, texts: Path, tmp_path: Path
+    cluster: LocalCluster, texts: Path, answers: dict[str, list[bytes]], tmp_path: Path
 ) -> None:
     done = offerd(
         cluster, "mapreduce", "--mapper", INDEX_MAPPER, "--reducer", INDEX_REDUCER, "--input", str(texts),
         "--output", str(tmp_path / "out"), "--reduces", "2", "--block-size", block(3),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    index: dict[bytes, set[bytes]] = {}
-    for path in texts.iterdir():
-        with path.open("rb") as lines:
-            for word in {word for line in lines for word in line.split()}:
-                index.setdefault(word, set()).add(path.name.encode())
-    found = {
-        word: files.split(b",")
-        for word, _, files in (line.partition(b"\t") for line in lines_of(tmp_path / "out"))
-    }
-    assert {word: sorted(files) for word, files in found.items()} == {
-        word: sorted(files) for word, files in index.items()
-    }
+    assert with_files_in_order(lines_of(tmp_path / "out")) == answers["inverted index"]
 
 
 def test_a_sort_is_one_over_all_parts_and_spills_when_memory_is_short(
@@ -153,15 +189,18 @@ def test_lines_are_sorted_by_key_also_when_values_come_late(cluster: LocalCluste
     assert found_keys == sorted(found_keys)
 
 
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_every_reducers_first_attempt_may_fail(
-    cluster: LocalCluster, texts: Path, expected: list[bytes], tmp_path: Path
+    cluster: LocalCluster, texts: Path, answers: dict[str, list[bytes]], tmp_path: Path, name: str
 ) -> None:
+    example = EXAMPLES[name]
     done = offerd(
-        cluster, "mapreduce", "--mapper", SPLIT_WORDS, "--combiner", "cat", "--reducer", FIRST_ATTEMPT_FAILS + COUNT,
+        cluster, "mapreduce", "--mapper", example.mapper, "--combiner", "cat",
+        "--reducer", FIRST_ATTEMPT_FAILS + example.reducer,
         "--input", str(texts), "--output", str(tmp_path / "out"), "--reduces", "3", "--block-size", block(4),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert sorted(without_empty(lines_of(tmp_path / "out"))) == expected
+    assert example.plain(lines_of(tmp_path / "out")) == answers[name]
     assert b"3 attempts failed" in done.stdout
 
 
@@ -263,7 +302,7 @@ def test_data_sets_are_read_where_they_lie(
         "--output", str(tmp_path / "out"), "--reduces", "2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert sorted(without_empty(lines_of(tmp_path / "out"))) == expected
+    assert without_empty(lines_of(tmp_path / "out")) == expected
     assert b"locality  100%" in done.stdout
     assert offerd(cluster, "data", "rm", "texts").returncode == 0
     assert offerd(cluster, "data", "rm", "texts").returncode == 2
@@ -383,17 +422,18 @@ def test_a_slow_task_is_overtaken_by_a_copy(cluster: LocalCluster, tmp_path: Pat
     assert summary.counters["copies"] == 1
 
 
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_a_slave_killed_in_the_middle_costs_no_line(
-    texts: Path, expected: list[bytes], tmp_path: Path
+    texts: Path, answers: dict[str, list[bytes]], tmp_path: Path, name: str
 ) -> None:
     """Its map outputs are gone when the reducers want them, and its running maps never come back."""
-    gate = tmp_path / "go"
+    example, gate = EXAMPLES[name], tmp_path / "go"
     waits = f'case "$mapreduce_task_partition" in 0) while [ ! -e {gate} ]; do sleep 0.05; done;; esac; '
     job = mapreduce.Job(
         input=(str(texts),),
         output=str(tmp_path / "out"),
-        mapper=waits + SPLIT_WORDS,
-        reducer=COUNT,
+        mapper=waits + example.mapper,
+        reducer=example.reducer,
         reduces=3,
         block_bytes=max(1, GENERATED_MB // 50) << 20,
         speculate=False,
@@ -412,5 +452,5 @@ def test_a_slave_killed_in_the_middle_costs_no_line(
         cluster.kill_slave(1)
         gate.touch()
         summary = handle.result(2 * LIMIT_S)
-    assert sorted(without_empty(lines_of(tmp_path / "out"))) == expected
+    assert example.plain(lines_of(tmp_path / "out")) == answers[name]
     assert summary.counters["outputs lost"] > 0
