@@ -168,6 +168,15 @@ def test_an_offer_that_lacks_something_altogether_is_not_held() -> None:
     assert [action.offer_ids for action in of_kind(a.DeclineOffers, actions)] == [("o1",)]
 
 
+def test_more_of_a_slave_than_its_ranks_take_is_not_held() -> None:
+    queue = Queue()
+    queue(e.Submitted(job(3, per_slave=1)))
+    actions = queue(e.OffersCame([offer(1, 1, "first"), offer(1, 1, "second"), offer(2, 1)]))
+    assert [action.offer_ids for action in of_kind(a.DeclineOffers, actions)] == [("second",)]
+    (start,) = of_kind(a.StartHydra, queue(e.OffersCame([offer(3, 1)])))
+    assert [share.offer_ids for share in start.shares] == [("first",), ("o2",), ("o3",)]
+
+
 def test_parts_of_a_slave_that_become_free_one_after_another_make_room_for_a_rank() -> None:
     queue = Queue()
     half = offerd.Resources.of(cpus="0.5", mem="1G")

@@ -53,12 +53,24 @@ def is_of_use(job: Job, offer: offerd.Offer) -> bool:
     )
 
 
+def superfluous(job: Job, offers: Iterable[offerd.Offer]) -> list[OfferID]:
+    """Offers of slaves that have room for all the ranks they may get without them. They count as ours while we hold them, and
+    who has his share is not offered the slave that is missing.
+    """
+    found = []
+    for group in _by_slave(offers):
+        kept: list[offerd.Offer] = []
+        for offer in group:
+            if kept and job.per_slave is not None and room(job, kept) >= job.per_slave:
+                found.append(offer.offer_id)
+            else:
+                kept.append(offer)
+    return found
+
+
 def assemble(job: Job, offers: Iterable[offerd.Offer]) -> Gang:
     """Fill the slaves with most room first: few slaves talk faster than many, and whole slaves are left for others."""
-    by_slave: dict[SlaveID, list[offerd.Offer]] = {}
-    for offer in offers:
-        by_slave.setdefault(offer.slave_id, []).append(offer)
-    rooms = [(room(job, group), group) for group in by_slave.values()]
+    rooms = [(room(job, group), group) for group in _by_slave(offers)]
     rooms.sort(key=lambda pair: (-pair[0], pair[1][0].hostname, pair[1][0].slave_id))
     missing = job.ranks
     shares = []
@@ -70,3 +82,10 @@ def assemble(job: Job, offers: Iterable[offerd.Offer]) -> Gang:
             shares.append(Share(first.slave_id, first.hostname, first.files_address, taken, offer_ids))
             missing -= taken
     return Gang(tuple(shares), missing)
+
+
+def _by_slave(offers: Iterable[offerd.Offer]) -> list[list[offerd.Offer]]:
+    groups: dict[SlaveID, list[offerd.Offer]] = {}
+    for offer in offers:
+        groups.setdefault(offer.slave_id, []).append(offer)
+    return list(groups.values())

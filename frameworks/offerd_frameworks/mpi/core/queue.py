@@ -19,7 +19,7 @@ from offerd import OfferID
 from offerd_frameworks.mpi.core import actions as a
 from offerd_frameworks.mpi.core import events as e
 from offerd_frameworks.mpi.core.attempt import NEVER, Attempt, Cause
-from offerd_frameworks.mpi.core.gang import Share, assemble, is_of_use
+from offerd_frameworks.mpi.core.gang import Share, assemble, is_of_use, superfluous
 from offerd_frameworks.mpi.core.job import Job, Outcome
 
 MAX_HOLD_S = 20.0
@@ -236,6 +236,7 @@ class GangQueue:
     def _hold(self, job: Job, ranks: int, now: float) -> list[a.Action]:
         """Keep what may become room for a rank; note whether that is more than before."""
         useless = [offer.offer_id for offer in self._held.values() if not is_of_use(job, offer)]
+        useless += superfluous(job, [offer for offer in self._held.values() if is_of_use(job, offer)])
         actions = self._decline(useless, REFUSE_USELESS_S) if useless else []
         if not self._held:  # rescinded, all of them
             self._held_since = self._gained_at = NEVER
