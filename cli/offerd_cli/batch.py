@@ -33,7 +33,7 @@ from offerd.scheduler import Scheduler
 COMMAND_EXECUTOR = ExecutorInfo(ExecutorID("command"), module="offerd_executors.command", name="commands")
 INLINE_OUTPUT = {series.INLINE_LABEL: "1"}
 """Label: output of at most 4 KiB comes with the terminal status, and no file is kept."""
-SERIES_S = 0.2
+SERIES_S = 0.5
 """Commands that together take so long make one task: what a task costs the daemons is little against that."""
 LONGEST_SERIES = 64
 SEEN_BEFORE_SERIES = 16

@@ -14,7 +14,6 @@ import resource
 import sys
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
 
 from offerd import series
 from offerd.errors import BadInput
@@ -69,17 +68,16 @@ class _Running:
         "mem_bytes",
         "more",
         "no_more_at",
+        "outputs",
         "parts",
         "peak_mem_bytes",
-        "stderr",
-        "stdout",
         "task_id",
         "tree",
         "turn_at",
     )
 
-    stdout: Output
-    stderr: Output
+    outputs: tuple[Output, ...]
+    """Of stdout and stderr: the same two pipes for all programs of a series."""
     held: Held | None
 
     def __init__(
@@ -88,12 +86,13 @@ class _Running:
         self.task_id = task.task_id
         self.mem_bytes = task.resources.mem_bytes or None
         self.argv = argv
-        self.more: Iterator[list[str]] = iter(more)
+        self.more = deque(more)
         self.no_more_at = 0.0
         self.directory = directory
         self.environ = environ
         self.is_inline = _is_inline(task)
         self.inline_bytes = 0
+        self.outputs = ()
         self.tree: Tree | None = None
         """None between two programs."""
         self.turn_at = time.monotonic()
@@ -126,7 +125,7 @@ class CommandExecutor(Executor):
         self._waiting: OrderedDict[TaskID, TaskInfo] = OrderedDict()
         self._running: dict[TaskID, _Running] = {}
         self._going_on: OrderedDict[TaskID, _Running] = OrderedDict()  # their next program is to be started
-        self._unwatched: deque[tuple[float, tuple[Output, ...]]] = deque()
+        self._unwatched: deque[tuple[float, _Running, Tree]] = deque()
         self._young: deque[tuple[float, Tree]] = deque()  # until when
         self._is_starting = False
         self._is_aging = False
@@ -251,6 +250,7 @@ class CommandExecutor(Executor):
             self._dirs.make(task.task_id)
             self._spawn(running)
         except (OSError, ValueError) as error:  # ValueError: a zero byte in an argument
+            self._close(running)
             self._dirs.release(directory)
             self._not_started(task, _why(error, argv[0]))
             return
@@ -260,36 +260,45 @@ class CommandExecutor(Executor):
 
     def _spawn(self, running: _Running) -> None:
         """Start the program that is next. Raises `OSError` or `ValueError`, and nothing of it is there then."""
-        held = Held() if running.is_inline else None
-        outputs: list[Output] = []
+        held = running.held = Held() if running.is_inline else None
+        if running.outputs:
+            for output in running.outputs:
+                output.go_on(held)
+        else:
+            running.outputs = self._outputs(running, held)
+        stdout, stderr = running.outputs
         try:
-            for name in ("stdout", "stderr"):
-                outputs.append(Output(f"{running.directory}/{name}", self._log_bytes, held))
-            stdout, stderr = (output.write_fd for output in outputs)
             pid = self._spawner.spawn(
                 running.task_id,
                 running.argv,
                 running.environ,
                 running.directory,
-                stdout,
-                stderr,
+                stdout.write_fd,
+                stderr.write_fd,
                 running.mem_bytes,
             )
         except SpawnerDied as error:
             # No task of ours can start any more; the slave starts another executor.
             sys.stderr.write(f"command executor: {error}\n")
             os._exit(1)
-        except (OSError, ValueError):
+        tree = running.tree = self._forest.add(running.task_id, pid, running.task_id)
+        self._young.append((time.monotonic() + YOUNG_S, tree))
+        if not running.more:
+            for output in running.outputs:
+                output.close_write_fd()
+        self._watch_later(running, tree)
+
+    def _outputs(self, running: _Running, held: Held | None) -> tuple[Output, ...]:
+        """Raises `OSError`, and nothing is open then."""
+        outputs: list[Output] = []
+        try:
+            for name in ("stdout", "stderr"):
+                outputs.append(Output(f"{running.directory}/{name}", self._log_bytes, held))
+        except OSError:
             for output in outputs:
                 output.close()
             raise
-        running.tree = self._forest.add(running.task_id, pid, running.task_id)
-        self._young.append((time.monotonic() + YOUNG_S, running.tree))
-        for output in outputs:
-            output.close_write_fd()
-        running.stdout, running.stderr = outputs
-        running.held = held
-        self._watch_later(running.stdout, running.stderr)
+        return tuple(outputs)
 
     def _go_on(self, running: _Running) -> None:
         """With the next program of a series."""
@@ -312,37 +321,42 @@ class CommandExecutor(Executor):
     # -- Output
     # -------------------------------------------------------------------------------------------------
 
-    def _watch_later(self, *outputs: Output) -> None:
+    def _watch_later(self, running: _Running, tree: Tree) -> None:
         """Most short commands are over before it is worth watching their pipes: what they wrote is read at their end."""
-        self._unwatched.append((time.monotonic() + WATCH_AFTER_S, outputs))
+        self._unwatched.append((time.monotonic() + WATCH_AFTER_S, running, tree))
         if len(self._unwatched) == 1:
             self.driver.call_later(WATCH_AFTER_S, self._watch_due)
 
     def _watch_due(self) -> None:
         now = time.monotonic()
         while self._unwatched:
-            due, outputs = self._unwatched[0]
+            due, running, tree = self._unwatched[0]
             if due > now:
                 self.driver.call_later(due - now, self._watch_due)
                 return
             self._unwatched.popleft()
-            for output in outputs:
-                if output.is_open:
+            if running.tree is tree:
+                for output in running.outputs:
                     self._watch(output)
 
     def _watch(self, output: Output) -> None:
         output.is_watched = True
         self.driver.add_reader(output.read_fd, lambda: self._on_output(output))
 
+    def _unwatch(self, output: Output) -> None:
+        if output.is_watched:
+            output.is_watched = False
+            self.driver.remove_reader(output.read_fd)
+
     def _on_output(self, output: Output) -> None:
         # Nothing read from a pipe that epoll calls ready is its end; one read a turn is fair to the others.
         if not output.read():
-            self._close(output)
+            self._unwatch(output)
+            output.close()
 
-    def _close(self, output: Output) -> None:
-        if output.is_open:
-            if output.is_watched:
-                self.driver.remove_reader(output.read_fd)
+    def _close(self, running: _Running) -> None:
+        for output in running.outputs:
+            self._unwatch(output)
             output.close()
 
     # -- Ends
@@ -351,12 +365,12 @@ class CommandExecutor(Executor):
     def _on_gone(self, tree: Tree) -> None:
         running = self._running[TaskID(str(tree.key))]
         running.tree = None
-        for output in (running.stdout, running.stderr):
+        for output in running.outputs:
             # Whoever else holds the other end does not hold up the task: we stop at empty, not at the end.
             for _ in range(READS_AT_END):
                 if not output.is_open or not output.read():
                     break
-            self._close(output)
+            self._unwatch(output)
         running.parts.append(self._part(running, tree))
         self._next_or_end(running)
 
@@ -366,7 +380,7 @@ class CommandExecutor(Executor):
         exit_status, text = describe_exit(tree.wait_status)
         if exit_status == 0:
             text = ""
-        if lost := running.stdout.error or running.stderr.error:
+        if lost := next((output.error for output in running.outputs if output.error), ""):
             text = f"{text}; output lost: {lost}".lstrip("; ")
         running.cpu_s += tree.usage.cpu_s
         running.peak_mem_bytes = max(running.peak_mem_bytes, tree.usage.peak_mem_bytes)
@@ -379,9 +393,9 @@ class CommandExecutor(Executor):
         )
 
     def _next_or_end(self, running: _Running) -> None:
-        following, now = next(running.more, None), time.monotonic()
+        now = time.monotonic()
         if (
-            following is None
+            not running.more
             or running.is_killed
             or now >= running.no_more_at
             or running.inline_bytes > SERIES_OUTPUT_BYTES
@@ -390,7 +404,7 @@ class CommandExecutor(Executor):
         ):
             self._end(running)
             return
-        running.argv = following
+        running.argv = running.more.popleft()
         running.turn_at = now
         self._going_on[running.task_id] = running
         self._start_soon()
@@ -398,6 +412,7 @@ class CommandExecutor(Executor):
     def _end(self, running: _Running) -> None:
         del self._running[running.task_id]
         self._ended += 1
+        self._close(running)
         self._dirs.release(running.directory)
         bad = [part for part in running.parts if part.exit_status != 0]
         exit_status = bad[0].exit_status if bad else 0

@@ -52,7 +52,7 @@ class Held:
 class Output:
     """The reading end of one pipe and the file behind it, which is made when the first byte comes.
 
-    `write_fd` is for the child; close it with `close_write_fd` once the child has it. At `limit_bytes` the
+    `write_fd` is for the child; close it with `close_write_fd` once the last child has it. At `limit_bytes` the
     file is renamed to `NAME.1`, over an older one: together they never hold more than twice the limit.
     `held`, if given, gets what comes first.
     """
@@ -86,6 +86,14 @@ class Output:
         """Whoever reads it is told when there is something."""
         self.error = ""
         """The first reason why some of the output is lost."""
+
+    def go_on(self, held: Held | None) -> None:
+        """The same pipe for the next program, after one that has written nothing into the file."""
+        self._held = held
+        if held is not None:
+            held.add(self)
+        self.error = ""
+        os.set_blocking(self.write_fd, True)  # whoever had it may have changed that, for all who have it
 
     def close_write_fd(self) -> None:
         if self.write_fd >= 0:
@@ -134,7 +142,9 @@ class Output:
         os.replace(self._path, self._path + ".1")
 
     def close(self) -> None:
-        """Give the descriptors back. What is still in the pipe is lost."""
+        """Give the descriptors back. What is still in the pipe is lost. A second time does nothing."""
+        if not self.is_open:
+            return
         self.is_open = False
         self.close_write_fd()
         os.close(self.read_fd)

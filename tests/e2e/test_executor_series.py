@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,14 @@ def test_programs_of_a_series_run_one_after_another_and_each_has_its_own_outcome
     assert (status.state, status.reason, status.exit_status) == (TaskState.FAILED, Reason.COMMAND_EXITED, 3)
     assert status.message == "2 of 3 programs ended badly, the first: exited with status 3"
     slave.wait_until(lambda: not (slave.sandbox / "tasks" / "a").exists(), "the empty directory is gone")
+
+
+def test_what_a_program_does_to_its_pipes_is_undone_before_the_next_begins(slave: FakeSlave) -> None:
+    spoil = [sys.executable, "-c", "import os; os.set_blocking(1, False); print('spoilt')"]
+    look = [sys.executable, "-c", "import os; print(os.get_blocking(1))"]
+    status = slave.run(several("a", spoil, look, shell("sleep 0.1; echo late"), look))
+    outputs = [part.stdout for part in series.unpack(status.data)]
+    assert outputs == [b"spoilt\n", b"True\n", b"late\n", b"True\n"]
 
 
 def test_what_a_program_leaves_behind_is_gone_before_the_next_begins(

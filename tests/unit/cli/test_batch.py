@@ -257,10 +257,10 @@ def test_the_filter_is_what_one_task_takes() -> None:
     assert batch(1).filters().minimum == Resources({"cpus": 1000, "mem": GIB})
 
 
-def test_short_commands_make_tasks_of_a_fifth_of_a_second() -> None:
+def test_short_commands_make_tasks_of_half_a_second() -> None:
     work, driver = known_to_be_short(1000, elapsed_s=0.01)
     give(work, driver, offer())
-    assert lengths(driver) == [20, 20, 20, 20]
+    assert lengths(driver) == [50] * 4
     first = driver.launched[0][1][0]
     assert first.task_id == "echo-1.17"
     assert first.command is not None
@@ -271,7 +271,7 @@ def test_short_commands_make_tasks_of_a_fifth_of_a_second() -> None:
 @pytest.mark.parametrize(
     ("elapsed_s", "time_limit_s"),
     [
-        (0.15, 10.0),  # long enough to be worth a task
+        (0.3, 10.0),  # long enough to be worth a task
         (0.01, 8.0),  # the offer's short limit leaves no room for the time of others on top
     ],
 )
@@ -284,7 +284,7 @@ def test_others_have_tasks_of_their_own(elapsed_s: float, time_limit_s: float) -
 def test_a_limit_that_is_the_offers_may_be_a_hundredth_less_for_one_of_a_series() -> None:
     work, driver = known_to_be_short(1000, time_limit_s=60.0)
     give(work, driver, offer())
-    assert lengths(driver) == [20] * 4
+    assert lengths(driver) == [50] * 4
     assert {task.time_limit_s for task in driver.launched[0][1]} == {60.0}
 
 
