@@ -54,6 +54,7 @@ class ContainerSpec:
     sandbox: Path
     user: str = ""
     resources: Resources = NOTHING  # limits to begin with: the executor's own and its first tasks'
+    data_dir: Path | None = None  # what tasks find files in that frameworks have placed on this host
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ class Containerizer:
     ) -> None:
         self._options = options
         self._workdir = workdir
+        self._data_dir = options.data_dir or workdir.path / "data"
         self._isolation = isolation
         self._launcher = launcher
         self.exits = ExitWatcher()
@@ -96,7 +97,13 @@ class Containerizer:
         self._checkpoints[container_id] = checkpoint
         self._endpoint.expect(container_id, token)
         spec = ContainerSpec(
-            container_id, framework.framework_id, executor, sandbox, framework.user, action.resources
+            container_id,
+            framework.framework_id,
+            executor,
+            sandbox,
+            framework.user,
+            action.resources,
+            self._data_dir,
         )
 
         def prepared(launch: Launch) -> None:
@@ -197,7 +204,7 @@ class Containerizer:
             "OFFERD_SLAVE_ID": slave_id,
             "OFFERD_SANDBOX": str(self._workdir.sandbox(action.container_id)),
             "OFFERD_LOG_BYTES": str(self._options.log_bytes),
-            "OFFERD_DATA_DIR": str(self._options.data_dir or self._workdir.path / "data"),
+            "OFFERD_DATA_DIR": str(self._data_dir),
         }
         return environment | (command.environment if command is not None else {})
 

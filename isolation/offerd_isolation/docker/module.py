@@ -164,8 +164,8 @@ class DockerIsolation(NoopIsolation):
         """Of the engine's API: POST /containers/create. The image's own program, user, volumes and checks play no part."""
         limits = self._limits(spec.resources)
         mounts = [(str(program), pause.PATH_INSIDE, True), (str(spec.sandbox), str(spec.sandbox), False)]
-        for name in ("sockets", "data"):
-            if (directory := self.work_dir / name).is_dir():
+        for directory in (self.work_dir / "sockets", spec.data_dir):
+            if directory is not None and directory.is_dir():
                 mounts.append((str(directory), str(directory), True))
         return {
             "Image": image,
@@ -220,8 +220,8 @@ class DockerIsolation(NoopIsolation):
             # The engine answers a moment before its process executes the program.
             if time.monotonic() > deadline:
                 raise IsolationError(
-                    f"{what}: what the engine at {self._engine.address} calls process {found['State']['Pid']} is another one here: "
-                    "the engine is not in this slave's pid namespace; run both in the same one"
+                    f"{what}: what the engine at {self._engine.address} calls process {found['State']['Pid']} is "
+                    "another one here: the engine is not in this slave's pid namespace; run both in the same one"
                 )
             time.sleep(0.01)
             found = self._engine.call(what, lambda api: api.inspect_container(name))

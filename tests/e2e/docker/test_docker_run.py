@@ -22,11 +22,15 @@ pytestmark = pytest.mark.docker
 
 
 @pytest.fixture(scope="module")
-def cluster(shared_engine: DockerEngine) -> Iterator[LocalCluster]:
+def cluster(shared_engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """One slave whose tasks run in the small image unless they name another."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_HOST", shared_engine.address)
-        options = ("--image", SMALL, "--pull", "never", "--network", "none", "--pids-max", "64")
+        data_dir = tmp_path_factory.mktemp("elsewhere")
+        (data_dir / "set").mkdir()
+        (data_dir / "set" / "file").write_text("placed here\n")
+        limits = ("--network", "none", "--pids-max", "64")
+        options = ("--image", SMALL, "--pull", "never", "--data-dir", str(data_dir), *limits)
         with LocalCluster(1, cpus="4", mem="2G", isolation="docker", slave_options=options) as running:
             yield running
 
@@ -78,6 +82,12 @@ def test_a_task_sees_its_container_alone(cluster: LocalCluster) -> None:
     assert b"OFFERD_TOKEN" not in done.stdout
     names = offerd(cluster, "run", "--", "sh", "-c", "readlink /proc/$PPID/exe")
     assert names.returncode != 0, "the executor's program is a file of the host"
+
+
+def test_a_task_finds_the_slaves_data_wherever_that_is(cluster: LocalCluster) -> None:
+    script = "cat $OFFERD_DATA_DIR/set/file; ! touch $OFFERD_DATA_DIR/set/mine"
+    done = offerd(cluster, "run", "--", "sh", "-c", script)
+    assert (done.returncode, done.stdout) == (0, b"placed here\n"), done.stderr
 
 
 def test_a_task_runs_as_the_user_it_names(cluster: LocalCluster) -> None:
