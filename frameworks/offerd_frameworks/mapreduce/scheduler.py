@@ -190,6 +190,8 @@ class MapReduceScheduler(offerd.Scheduler):
     def slave_lost(self, driver: offerd.SchedulerDriver, slave_id: str) -> None:
         self._planner.slave_lost(slave_id)
         self._to_clean.pop(slave_id, None)
+        for running in self._jobs.values():
+            running.slaves.discard(slave_id)  # no offer for cleaning will come from there
         self.tick(driver)
 
     def error(self, driver: offerd.SchedulerDriver, reason: str, message: str) -> None:

@@ -52,6 +52,7 @@ class FakeDriver:
 
     def __init__(self) -> None:
         self.soon: list[Callable[[], object]] = []
+        self.all_launched: list[str] = []
         self.launched: list[str] = []
         self.killed: list[str] = []
 
@@ -59,6 +60,7 @@ class FakeDriver:
         self.soon.append(partial(function, *arguments))
 
     def reply_to_offer(self, _offer: str, tasks: list[offerd.TaskInfo], _refusal_s: float = 0.0) -> None:
+        self.all_launched += [task.task_id for task in tasks]
         self.launched += [task.task_id for task in tasks if not task.task_id.startswith("clean-")]
 
     def kill_task(self, task_id: str, _grace_s: float) -> None:
@@ -201,6 +203,16 @@ def test_a_part_that_was_saved_although_its_slave_died_is_not_made_again(site: S
     site.status(again, TaskState.FINISHED)
     site.run()
     assert (tmp_path / "out" / "part-00000").read_bytes() == b"k\tv\n"
+
+
+def test_a_slave_that_was_lost_is_not_waited_for_to_be_cleaned(site: Site) -> None:
+    site.until_the_reduce_has_ended("out", "s2")
+    site.scheduler.slave_lost(site.driver, "s2")
+    site.run()
+    assert site.offer("s1") == ""  # where there is only something to remove
+    for task_id in [task_id for task_id in site.fake.all_launched if task_id.startswith("clean-")]:
+        site.status(task_id, TaskState.FINISHED)
+    assert site.scheduler.is_idle
 
 
 def test_an_attempt_that_was_overtaken_while_it_was_saved_spoils_nothing(
