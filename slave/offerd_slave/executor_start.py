@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from offerd_isolation.process_table import CONTAINER_MARK, TASK_MARK
-from offerd_slave import native
+from offerd_slave import native, syscall_filter
 from offerd_slave.shim_messages import Job
 from offerd_slave.spawner import start_spawner
 
@@ -48,6 +48,7 @@ def become_executor(job: Job, place: Place, outputs: Sequence[int], trouble: int
         spawner = start_spawner(job) if job.module and job.enter is None else None
         drop_privileges(job)
         if place.container >= 0:
+            syscall_filter.install()
             native.drop_capabilities()
             os.chdir(job.sandbox)  # a descriptor from outside would leave the way back open
         else:

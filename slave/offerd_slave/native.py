@@ -11,7 +11,9 @@ PR_SET_NAME = 15
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_SECCOMP = 22
 PR_SET_NO_NEW_PRIVS = 38
+SECCOMP_MODE_FILTER = 2
 MADV_DONTNEED = 4
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -25,11 +27,11 @@ _MOST_CAPABILITIES = 64
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def prctl(option: int, value: int | bytes) -> None:
-    """prctl(2) with one argument. Raises `OSError`."""
+def prctl(option: int, value: int | bytes, more: bytes | None = None) -> None:
+    """prctl(2) with one argument, or two. Raises `OSError`."""
     argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
     zero = ctypes.c_ulong(0)
-    if _libc.prctl(option, argument, zero, zero, zero) != 0:
+    if _libc.prctl(option, argument, ctypes.c_char_p(more), zero, zero) != 0:
         error = ctypes.get_errno()
         raise OSError(error, f"prctl({option}): {os.strerror(error)}")
 

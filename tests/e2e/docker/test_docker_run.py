@@ -75,6 +75,15 @@ def test_a_task_has_no_capabilities_and_gets_none(cluster: LocalCluster) -> None
     assert offerd(cluster, "run", "--", "mount", "-t", "tmpfs", "none", "/tmp").returncode != 0
 
 
+def test_a_task_cannot_make_itself_root_of_a_namespace(cluster: LocalCluster) -> None:
+    """There it would have all capabilities again."""
+    done = offerd(cluster, "run", "--", "unshare", "-U", "-r", "true")
+    assert done.returncode != 0
+    assert b"Operation not permitted" in done.stderr
+    filtered = offerd(cluster, "run", "--", "grep", "Seccomp:", "/proc/self/status")
+    assert filtered.stdout.split() == [b"Seccomp:", b"2"]
+
+
 def test_a_task_sees_its_container_alone(cluster: LocalCluster) -> None:
     script = "ls /proc | grep -c '^[0-9]'; readlink /proc/1/exe; cat /proc/$PPID/environ /proc/1/environ"
     done = offerd(cluster, "run", "--", "sh", "-c", script)
