@@ -2,8 +2,8 @@
 
 Each master has an ephemeral sequential node; the smallest leads. A leader takes an epoch above every one before it, by a
 versioned write, so that slaves and schedulers can tell its word from that of a leader deposed. And it holds a *lease*: its
-session cannot end before the session's time-out has passed since it last asked for a write that ZooKeeper then made, so
-until then no other master can have been elected. A read would not do: a server answers it from memory, also one that was
+session cannot end before most of the session's time-out has passed since it last asked for a write that ZooKeeper then made,
+so until then no other master can have been elected. A read would not do: a server answers it from memory, also one that was
 cut off from the others, who may have ended the session meanwhile. A master whose lease is over has to stop at once,
 whatever it knows: it may have been frozen for a minute, and its threads hear of that in any order.
 
@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("offerd.master")
 
 CONFIRMATIONS = 5
-"""How often in a session's time-out a leader has it confirmed that it still is one."""
-LEASE_FRACTION = 0.9
-"""Of the session's time-out: the rest is for clocks that do not run alike."""
+"""How often in a session's time-out a leader has it confirmed that it still is one, and a standby looks who leads."""
+LEASE_FRACTION = 0.7
+"""Of the session's time-out. A session is counted from the last ping in which our server told ZooKeeper's leader of us: up to
+half a tick before the question, a quarter of the time-out, as that is at least two ticks. The rest is for clocks that do not
+run alike.
+"""
 TRY_AGAIN_S = 0.5
 
 
@@ -161,10 +164,8 @@ class Election:
                 wait_s = TRY_AGAIN_S
             self._look.wait(wait_s)
 
-    def _stand(self) -> float | None:
-        """Be in line; lead if nobody is before us. Returns how long to wait if nothing is heard; None for as long as
-        it takes.
-        """
+    def _stand(self) -> float:
+        """Be in line; lead if nobody is before us. Returns how long to wait if nothing is heard."""
         client = self._client
         if not client.connected:
             return TRY_AGAIN_S
@@ -183,7 +184,8 @@ class Election:
             except NoNodeError:
                 return 0.0
             self._take(StandingBy(address_of(data)))
-            return None
+            # Not for the news, which the watch brings: a lease counts on a session that is heard of as often as a leader's.
+            return self._session_timeout_s / CONFIRMATIONS
         asked_at = lease_clock()
         if client.exists(f"{self._path}/{name}") is None:
             return 0.0
