@@ -68,6 +68,19 @@ def missing_after_return(c: Cluster, slave: Slave, hello: m.RegisterSlave, now: 
                 give_up(c, task, Reason.SLAVE_RESTARTED, "its slave came back and does not know it", now)
 
 
+def lost_again(c: Cluster, slave: Slave, now: float, *, may_return: bool) -> None:
+    """What was waited for, and whose end the slave did not get to say while it was back, is waited for anew."""
+    if not slave.unreachable:
+        return
+    for framework in list(c.frameworks.values()):
+        for task in [task for task in framework.unreachable.values() if task.slave is slave]:
+            if may_return:
+                patience_s = framework.info.unreachable_timeout_s
+                c.timers.set(now + patience_s, _patience_over, (task, slave.since))
+            else:
+                give_up(c, task, Reason.SLAVE_LOST, "its slave has gone for good", now)
+
+
 def _report(c: Cluster, task: Task, state: TaskState, reason: Reason, text: str) -> TaskStatus:
     status = TaskStatus(
         task.task_id,

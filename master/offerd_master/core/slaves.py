@@ -309,6 +309,7 @@ def lose(c: Cluster, slave: Slave, text: str, now: float, *, may_return: bool = 
     slave.state = SlaveState.LOST
     slave.since = now
     slave.is_deaf = slave.is_disk_full = False
+    partition.lost_again(c, slave, now, may_return=may_return)
     touched = {framework_id: c.frameworks[framework_id] for framework_id in slave.executors}
     for task in list(slave.tasks):
         touched[task.framework.framework_id] = task.framework

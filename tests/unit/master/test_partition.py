@@ -88,6 +88,29 @@ def test_unreachable_task_that_ended_meanwhile_is_reported_with_its_real_end() -
     assert cluster.core.cluster.ended_counts == {"TASK_FINISHED": 1}
 
 
+def test_unreachable_task_whose_end_its_slave_did_not_get_to_say_is_lost_when_patience_is_over_again() -> (
+    None
+):
+    cluster, slave, framework = with_patience(50.0)
+    framework.inbox.clear()
+    come_back(cluster, slave, framework, running(framework, task("t1"), TaskState.FINISHED))
+    slave.answers_pings = False
+    cluster.advance(30)
+    framework.take(m.SlaveLost)
+    cluster.assert_nothing_else_sent()
+    cluster.advance(50)
+    assert framework.update(LOST).reason == Reason.SLAVE_LOST
+    cluster.assert_nothing_else_sent()
+
+
+def test_unreachable_task_whose_slave_says_goodbye_before_its_end_is_lost_at_once() -> None:
+    cluster, slave, framework = with_patience(50.0)
+    framework.inbox.clear()
+    come_back(cluster, slave, framework, running(framework, task("t1"), TaskState.FINISHED))
+    slave.send(m.UnregisterSlave())
+    assert framework.update(LOST).message == "its slave has gone for good"
+
+
 def test_unreachable_tasks_are_reconciled_killed_on_return_and_their_ids_taken() -> None:
     cluster, slave, framework = with_patience()
     framework.inbox.clear()
