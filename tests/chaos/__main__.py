@@ -2,7 +2,8 @@
 
     python -m chaos [--seed N] [--seconds S] [--tasks N]
 
-Ends with 0 if the ledger balances. The seed repeats the faults; when they hit, the machine decides.
+Ends with 0 if the ledger balances and no daemon has ended by itself. The seed repeats the faults; when they hit, the machine
+decides.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from pathlib import Path
 from chaos.cluster import ChaosCluster
 from chaos.faults import Faults
 from chaos.ledger import Ledger
+from offerd_slave.settings import SlaveSettings
 
 SETTLE_S = 90.0
 """After the last fault: how long the cluster has to bring every task to its end."""
+RECOUNT_S = SlaveSettings().update_retry_s + 2.0
+"""After the last task's end: until slaves have repeated what they still have to say, a second end among it."""
 PAUSE_S = (0.3, 3.0)
 
 
@@ -36,7 +40,7 @@ def main() -> int:
 
 
 def run(seed: int, seconds: float, tasks: int, *, quiet: bool = False) -> bool:
-    """Whether the ledger balanced. Everything is told on stdout, the seed first."""
+    """Whether the ledger balanced and no daemon ended by itself. Everything is told on stdout, the seed first."""
     say(f"chaos: seed {seed}, {tasks:,} tasks, faults for {seconds:g} s", quiet=False)
     with tempfile.TemporaryDirectory(prefix="offerd-effects-") as directory, ChaosCluster() as cluster:
         Path(directory).chmod(0o777)
@@ -50,14 +54,14 @@ def run(seed: int, seconds: float, tasks: int, *, quiet: bool = False) -> bool:
         settle(faults, ledger, quiet)
         ledger.driver.stop()
         ledger.driver.join(10)
-        complaints = ledger.complaints()
+        complaints = [*faults.complaints, *ledger.complaints()]
     struck = ", ".join(f"{number} {name}" for name, number in faults.counts.most_common())
     say(f"faults: {sum(faults.counts.values())}: {struck}", quiet=False)
     say(f"registered {ledger.registrations} times; ends: {ledger.summary()}", quiet=False)
     for complaint in complaints[:20]:
         say(f"  {complaint}", quiet=False)
     balanced = not complaints
-    verdict = "the ledger balances" if balanced else f"{len(complaints)} entries do not balance"
+    verdict = "the ledger balances" if balanced else f"{len(complaints)} things are wrong"
     say(f"chaos: {verdict}: {ledger.ended:,} of {tasks:,} tasks ended; seed {seed}", quiet=False)
     return balanced
 
@@ -77,11 +81,15 @@ def disturb(faults: Faults, ledger: Ledger, seconds: float, quiet: bool) -> None
 
 
 def settle(faults: Faults, ledger: Ledger, quiet: bool) -> None:
-    """All is mended; every task comes to its end."""
+    """All is mended; every task comes to its end, and a while later none has come to a second one."""
     faults.mend(everything=True)
     say("        all is mended", quiet=quiet)
     give_up_at = time.monotonic() + SETTLE_S
     while ledger.ended < ledger.count and time.monotonic() < give_up_at:
+        faults.mend()
+        time.sleep(0.1)
+    look_until = time.monotonic() + RECOUNT_S
+    while time.monotonic() < look_until:
         faults.mend()
         time.sleep(0.1)
 

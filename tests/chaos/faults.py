@@ -21,13 +21,20 @@ from offerd_cli.local_cluster import Daemon
 Fault = Callable[[], str]
 
 
+DEPOSED = ("leads no more", "cannot be sure to lead")
+"""The last words of a master that ended because another one leads, or may; with status 1."""
+
+
 class Faults:
-    """Faults from one seed. `strike` does one of them; `mend` does the repairs that are due."""
+    """Faults from one seed. `strike` does one of them; `mend` does the repairs that are due. A daemon that ended by itself is
+    in `complaints`.
+    """
 
     def __init__(self, cluster: ChaosCluster, seed: int) -> None:
         self.cluster = cluster
         self.random = random.Random(seed)
         self.counts: Counter[str] = Counter()
+        self.complaints: list[str] = []
         self._repairs: list[tuple[float, int, Callable[[], None]]] = []
         self._frozen: set[str] = set()
         self._down: set[str] = set()
@@ -63,8 +70,10 @@ class Faults:
         while self._repairs and (everything or self._repairs[0][0] <= now):
             heapq.heappop(self._repairs)[2]()
         for daemon in self.cluster.mortals():
-            # A leader that was deposed has ended by itself; systemd would start it again.
             if not daemon.running and daemon.name not in self._down:
+                if not _was_deposed(daemon):
+                    self.complaints.append(f"{daemon.name} {daemon.how_it_ended()}")
+                # As systemd would.
                 daemon.start()
 
     def _later(self, seconds: float, repair: Callable[[], None]) -> None:
@@ -228,6 +237,11 @@ class Faults:
         offset = self.random.choice(["+2y", "-1h", "+0", "+300s"])
         self.cluster.clock.write_text(f"{offset}\n")
         return f"set the wall clock of master-1 and slave-1 to {offset}"
+
+
+def _was_deposed(daemon: Daemon) -> bool:
+    last = daemon.last_line()
+    return daemon.exit_status == 1 and any(words in last for words in DEPOSED)
 
 
 def _fill(path: Path) -> None:
