@@ -83,8 +83,10 @@ class Engine:
     ) -> None:
         """Fetch an image from its registry, however long it takes as long as it goes on; `tell` hears how far it is. Given up
         once it is `cancelled`. Raises `EngineError`."""
-        while not self._pulls.acquire(timeout=LOOK_S):
-            _raise_if(cancelled, image)
+        if not self._pulls.acquire(timeout=LOOK_S):
+            tell(f"pulling {image}: waits for other pulls")
+            while not self._pulls.acquire(timeout=LOOK_S):
+                _raise_if(cancelled, f"pull {image}")
         try:
             self._pull(image, tell, cancelled)
         finally:

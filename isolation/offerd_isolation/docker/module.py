@@ -60,6 +60,8 @@ EXECUTOR_PIDS = 64
 SETTLED_S = 2.0
 """Limits that stay so long are told to the engine, for people who ask it."""
 SWEEP_S = 30.0
+CREATED_AT_ONCE = 4
+"""A call that waits behind many others in the engine would take it for hung."""
 EXEC_S = 2.0
 """How long a container that was started may take to become the pause process."""
 NOBODY = "65534:65534"
@@ -96,6 +98,7 @@ class DockerIsolation(NoopIsolation):
         self._running: dict[ContainerID, _Running] = {}
         self._early: dict[ContainerID, Resources] = {}  # limits of containers that are being made
         self._lock = threading.Lock()  # of the pause program and of `_early`
+        self._creating = threading.Semaphore(CREATED_AT_ONCE)
         self._cancelled: set[ContainerID] = set()
         self._unremoved: set[str] = set()  # names, where the engine did not answer
         self._sweep_at = 0.0
@@ -137,7 +140,8 @@ class DockerIsolation(NoopIsolation):
             raise IsolationError(f"container {spec.container_id}: given up before it was made")
         running = self._running.get(spec.container_id)
         if running is None or procfs.find(running.pause) is None:
-            running = self._started(spec, self._configuration(spec, image.digest, program))
+            with self._creating:
+                running = self._started(spec, self._configuration(spec, image.digest, program))
         with self._lock:
             resources = self._early.pop(spec.container_id)
             self._running[spec.container_id] = running
@@ -408,7 +412,7 @@ class DockerIsolation(NoopIsolation):
         running.wanted = limits
         running.wanted_since = time.monotonic()
         if (applied := running.applied) is None:
-            self._apply(running, limits)
+            self._lower(running)  # after a restart: it may have more
         else:
             self._apply(running, _larger(applied, limits))
 

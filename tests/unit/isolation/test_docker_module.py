@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,13 @@ from offerd_isolation.docker import module, pause
 from offerd_isolation.docker.engine import Engine, EngineError
 from offerd_isolation.docker.group import Group
 from offerd_isolation.docker.kills import Kills
-from offerd_isolation.docker.module import EXECUTOR_MEM_BYTES, PAUSE_MARK, DockerIsolation, _Running
+from offerd_isolation.docker.module import (
+    CREATED_AT_ONCE,
+    EXECUTOR_MEM_BYTES,
+    PAUSE_MARK,
+    DockerIsolation,
+    _Running,
+)
 from offerd_isolation.process_table import CONTAINER_MARK
 
 MIB = 1 << 20
@@ -194,3 +201,40 @@ def test_an_engine_in_another_pid_namespace_names_strangers(
     spec = ContainerSpec(ContainerID("one"), FrameworkID("f"), executor, bed.path)
     with pytest.raises(IsolationError, match="not in this slave's pid namespace"):
         bed.isolation.prepare(spec)
+
+
+def test_a_container_of_before_a_restart_keeps_the_memory_that_it_uses(bed: Bed) -> None:
+    group = bed.add("one", is_known=False)
+    (group / "memory.stat").write_text(f"anon {500 * MIB}\n")
+    bed.limit("one", "64M")
+    assert int(memory(group)) >= 500 * MIB
+    (group / "memory.stat").write_text("anon 0\n")
+    bed.verify()
+    assert memory(group) == str(64 * MIB + EXECUTOR_MEM_BYTES)
+
+
+def test_an_engine_makes_few_containers_at_once(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EXEC_S", 0.0)
+    may_create, begun = threading.Semaphore(0), threading.Semaphore(0)
+
+    def create(*_: Any) -> None:
+        begun.release()
+        assert may_create.acquire(timeout=10)
+
+    monkeypatch.setattr(bed.engine.fake, "create_container_from_config", create)
+    executor = ExecutorInfo(ExecutorID("e"), image="small")
+
+    def prepare(number: int) -> None:
+        spec = ContainerSpec(ContainerID(f"c{number}"), FrameworkID("f"), executor, bed.path)
+        with pytest.raises(IsolationError):
+            bed.isolation.prepare(spec)
+
+    threads = [threading.Thread(target=prepare, args=(number,)) for number in range(3 * CREATED_AT_ONCE)]
+    for each in threads:
+        each.start()
+    for _ in range(CREATED_AT_ONCE):
+        assert begun.acquire(timeout=10)
+    assert not begun.acquire(timeout=0.2)
+    may_create.release(len(threads))
+    for each in threads:
+        each.join(10)
