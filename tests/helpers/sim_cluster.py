@@ -258,6 +258,7 @@ class SlaveNode:
         self.checkpoints: dict[ContainerID, ContainerCheckpoint] = {}
         self.slave_id = SlaveID("")
         self.saved_epoch = 0
+        self.saved_mode = "active"
         self.executors: dict[ContainerID, FakeExecutor] = {}
         self.life = 0
         self.up = False
@@ -272,7 +273,9 @@ class SlaveNode:
         containers = [
             RecoveredContainer(c, self.executors[i].alive, ExitRecord(1)) for i, c in self.checkpoints.items()
         ]
-        recovered = Recovered(self.slave_id, self.saved_epoch, self.rebooted, containers, list(self.disk))
+        recovered = Recovered(
+            self.slave_id, self.saved_epoch, self.rebooted, containers, list(self.disk), mode=self.saved_mode
+        )
         self.rebooted = False
         incarnation = f"{self.name}-{self.life}"
         self.core = SlaveCore(SlaveSettings(), self.info, incarnation, recovered, self.world.now)
@@ -287,7 +290,7 @@ class SlaveNode:
         if self.up:
             self._event(ev.MasterConnected())
 
-    def crash(self, *, reboots: bool = False) -> None:
+    def crash(self, *, reboots: bool = False, longest_s: float = 8.0) -> None:
         """kill -9; somebody starts it again a little later. A reboot ends everything on its host."""
         if reboots:
             self.rebooted = True
@@ -297,7 +300,9 @@ class SlaveNode:
             self.up = False
             self.life += 1
             self.link.break_()
-            self.world.at(self.world.random.uniform(0.1, 8.0), self.start)
+            life = self.life
+            delay_s = self.world.random.uniform(0.1, longest_s)
+            self.world.at(delay_s, lambda: self.start() if life == self.life else None)
 
     def fill_disk(self) -> None:
         """For a while; what is written still finds room."""
@@ -359,12 +364,17 @@ class SlaveNode:
                 self._later(0.001, lambda e=looked: self._event(e))  # type: ignore[misc]
             elif isinstance(action, act.SaveSlave):
                 self.slave_id, self.saved_epoch = action.slave_id, action.epoch
+                self.saved_mode = action.mode
             elif isinstance(action, act.LaunchContainer):
                 self._launch(action)
             elif isinstance(action, act.DestroyContainer):
                 self._destroy(action.container_id)
             elif isinstance(action, act.ForgetContainer):
                 self.checkpoints.pop(action.container_id, None)
+            elif isinstance(action, act.Exit):
+                self._later(
+                    0.05, self.crash
+                )  # drained: its goodbye leaves first, and somebody starts it again
             elif isinstance(action, act.KillTaskProcesses):
                 refused = ev.TaskKillRefused(action.container_id, action.task_id)
                 self._later(0.001, lambda e=refused: self._event(e))  # type: ignore[misc]
@@ -524,7 +534,7 @@ class SchedulerNode:
                 self.link.up(action.message)
             elif isinstance(action, Deliver):
                 if action.status.state.terminal:
-                    self.ended.setdefault(action.status.task_id, []).append(action.status)
+                    self.heard_end(action.status)
                 self.core.delivered(action.status)
             elif isinstance(action, Call) and action.callback == "resource_offers":
                 for offer in action.arguments[0]:
@@ -535,6 +545,9 @@ class SchedulerNode:
                 self.errors.append(f"{action.reason}: {action.message}")
         for message in self.core.acknowledgements():
             self.link.up(message)
+
+    def heard_end(self, status: m.TaskStatus) -> None:
+        self.ended.setdefault(status.task_id, []).append(status)
 
     def _answer(self, offer: m.Offer) -> list[Any]:
         free, taken = offer.resources, []

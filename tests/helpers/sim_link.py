@@ -62,6 +62,10 @@ class Link:
             generation = self.generation
             self.world.at(HEARTBEAT_S, lambda: self.break_() if generation == self.generation else None)
 
+    def mend(self) -> None:
+        """What is cut carries again."""
+        self._cut_until = {True: 0.0, False: 0.0}
+
     def follow(self) -> None:
         """The client has heard who leads now."""
         if self.master is not None and self.master is not self.world.master:
