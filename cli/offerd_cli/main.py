@@ -1,22 +1,27 @@
 """The `offerd` command: the table of its commands, each imported only when it is run, and how it ends.
 
 Commands return their exit status (None = 0). What goes wrong is one line on stderr: exit status 2 for input that cannot
-be used, 1 for a failure, 130 after Ctrl-C. A traceback is a defect of ours.
+be used, 1 for a failure, 130 after Ctrl-C, 141 (and no line) when nobody reads what we write. A traceback is a defect of ours.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, TextIO
 
 import click
 
 from offerd.errors import BadInput, OfferdError
+from offerd_cli.screen import CannotWrite
 
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 COMMANDS = {
     "demo": "MapReduce and MPI side by side on a cluster on this host, checked.",
@@ -68,6 +73,13 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, but a broken pipe has the exit status that it has for a shell, not 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return EXIT_BROKEN_PIPE
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Straight from the table, so that `offerd --help` imports no command."""
         for title, names in SECTIONS.items():
@@ -105,7 +117,17 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    status = _run(list(sys.argv[1:] if arguments is None else arguments))
+    failures = [_flush(stream) for stream in (sys.stdout, sys.stderr)]
+    failure = next((error for error in failures if error is not None), None)
+    if status or failure is None:
+        return status
+    if isinstance(failure, BrokenPipeError):
+        return EXIT_BROKEN_PIPE
+    return _complain(f"cannot write the output: {failure.strerror}", EXIT_FAILURE)
+
+
+def _run(words: list[str]) -> int:
     try:
         status = cli.main(args=words or ["--help"], prog_name="offerd", standalone_mode=False)
     except click.UsageError as error:
@@ -115,6 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error.format_message(), EXIT_FAILURE)
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
+    except CannotWrite as error:
+        return _complain(f"cannot write the output: {error.strerror}", EXIT_FAILURE, error.who)
     except BadInput as error:
         return _complain(str(error), EXIT_BAD_INPUT)
     except OfferdError as error:
@@ -124,8 +148,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _complain(text: str, status: int, who: str = "offerd") -> int:
     """One line on stderr, whatever line ends a peer or a file name brought in."""
-    click.echo(f"{who}: {' '.join(text.split())}", err=True)
+    with suppress(OSError):  # where stderr is what cannot be written, nobody can be told
+        click.echo(f"{who}: {' '.join(text.split())}", err=True)
     return status
+
+
+def _flush(stream: TextIO | None) -> OSError | None:
+    """Now, not at Python's end, where its failure would be our exit status (120). What is not taken is given up.
+
+    The stream leads nowhere afterwards: Python flushes what is left in it once more.
+    """
+    if stream is None:  # closed before we began
+        return None
+    try:
+        stream.flush()
+    except OSError as error:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        return error
+    return None
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from offerd.messages import TaskStatus
 from offerd_cli.batch import Place
 from offerd_cli.sandbox_files import LogReader, SandboxFiles, Unreachable
-from offerd_cli.screen import Screen
+from offerd_cli.screen import CannotWrite, Screen
 
 FAST_S = 0.03
 SLOW_S = 0.25
@@ -35,10 +35,10 @@ class _Stream:
 
 
 class Follower:
-    """Follows the stdout and stderr of instances. `broken` says that nobody reads our output any more."""
+    """Follows the stdout and stderr of instances. What keeps us from writing ends that; `check` raises it."""
 
     def __init__(self, screen: Screen, *, instances: int = 1, streams: bool = True) -> None:
-        self.broken = False
+        self._failure: BrokenPipeError | CannotWrite | None = None
         self._screen = screen
         self._prefixes = instances > 1
         self._streams_while_running = streams
@@ -71,12 +71,16 @@ class Follower:
             self._hurry = True
             self._news.notify_all()
 
+    def check(self) -> None:
+        """Raises `BrokenPipeError` if nobody reads our output any more, and `CannotWrite` if there is no room for it."""
+        if self._failure is not None:
+            raise self._failure
+
     def finish_all(self) -> None:
-        """Wait until the output of all ended instances is written. Raises `BrokenPipeError`."""
+        """Wait until the output of all ended instances is written. Raises what `check` does."""
         with self._news:
-            self._news.wait_for(lambda: self.broken or not self._unfinished())
-        if self.broken:
-            raise BrokenPipeError
+            self._news.wait_for(lambda: self._failure is not None or not self._unfinished())
+        self.check()
 
     def close(self) -> None:
         """Stop; what has not been read is left."""
@@ -113,9 +117,9 @@ class Follower:
                 ]
             try:
                 moved = sum(self._advance(stream) for stream in streams if self._is_due(stream))
-            except BrokenPipeError:
+            except (BrokenPipeError, CannotWrite) as error:
                 with self._news:
-                    self.broken = True
+                    self._failure = error
                     self._news.notify_all()
                 return
             pause_s = FAST_S if moved else min(pause_s * 1.5, SLOW_S)

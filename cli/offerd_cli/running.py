@@ -74,8 +74,7 @@ class Run(Work):
             self._follower.finish(event.number)
 
     def turn(self) -> None:
-        if self._follower.broken:
-            raise BrokenPipeError
+        self._follower.check()
 
     def finish(self) -> None:
         self._follower.finish_all()

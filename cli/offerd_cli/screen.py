@@ -14,16 +14,22 @@ import threading
 import time
 from typing import BinaryIO
 
-from offerd_cli.units import format_duration
-
 _REDRAW_S = 0.1
 _WIPE = b"\r\x1b[K"
 _BAR_WIDTH = 28
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
+class CannotWrite(OSError):
+    """Our stdout or stderr takes no more, for another reason than that nobody reads it: a full disk. `who` wrote."""
+
+    def __init__(self, who: str, error: OSError) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.who = who
+
+
 class Screen:
-    """Writes to this process's stdout and stderr. `who` stands before notes."""
+    """Writes to this process's stdout and stderr. `who` stands before notes. Methods that write raise `CannotWrite`."""
 
     def __init__(self, who: str, *, progress: bool = True) -> None:
         self._who = who
@@ -47,7 +53,7 @@ class Screen:
         stream = sys.stderr.buffer if to_stderr else sys.stdout.buffer
         with self._lock:
             self._wipe()
-            _write_all(stream, data)
+            self._write_all(stream, data)
             if stream.isatty():
                 self._at_line_start = data.endswith(b"\n")
 
@@ -56,7 +62,7 @@ class Screen:
         with self._lock:
             self._wipe()
             start = b"" if self._at_line_start else b"\n"
-            _write_all(sys.stderr.buffer, start + f"{self._who}: {' '.join(text.split())}\n".encode())
+            self._write_all(sys.stderr.buffer, start + f"{self._who}: {' '.join(text.split())}\n".encode())
             self._at_line_start = True
 
     def leave_line(self) -> None:
@@ -64,7 +70,7 @@ class Screen:
         with self._lock:
             self._wipe()
             if sys.stderr.isatty():
-                _write_all(sys.stderr.buffer, b"\n")
+                self._write_all(sys.stderr.buffer, b"\n")
             self._at_line_start = True
 
     def waiting(self, text: str) -> bool:
@@ -74,7 +80,7 @@ class Screen:
             return self._shows_progress
         with self._lock:
             line = f"{self._who}: {text}"[: max(shutil.get_terminal_size().columns - 1, 0)]
-            _write_all(sys.stderr.buffer, (_WIPE if self._at_line_start else b"\n") + line.encode())
+            self._write_all(sys.stderr.buffer, (_WIPE if self._at_line_start else b"\n") + line.encode())
             self._drawn = self._at_line_start = True
         return True
 
@@ -90,23 +96,34 @@ class Screen:
                 return
             self._drawn_at = now
             line = self._line(done, total, running, failed, text, now - self._started_at)
-            _write_all(sys.stderr.buffer, _WIPE + line.encode())
+            self._write_all(sys.stderr.buffer, _WIPE + line.encode())
             self._drawn = True
 
     def end_progress(self, *, keep: bool = False) -> None:
         """Take the line of progress away, or leave it standing as the last line."""
         with self._lock:
             if keep and self._drawn:
-                _write_all(sys.stderr.buffer, b"\n")
+                self._write_all(sys.stderr.buffer, b"\n")
                 self._drawn = False
             self._wipe()
 
+    def _write_all(self, stream: BinaryIO, data: bytes) -> None:
+        try:
+            stream.write(data)
+            stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise CannotWrite(self._who, error) from None
+
     def _wipe(self) -> None:
         if self._drawn:
-            _write_all(sys.stderr.buffer, _WIPE)
+            self._write_all(sys.stderr.buffer, _WIPE)
             self._drawn = False
 
     def _line(self, done: int, total: int, running: int, failed: int, text: str, elapsed_s: float) -> str:
+        from offerd_cli.units import format_duration  # here: main imports us, and `offerd --help` no library
+
         eighths = round(done / total * _BAR_WIDTH * 8) if total else 0
         full, part = divmod(eighths, 8)
         bar = ("█" * full + (_EIGHTHS[part] if part else "")).ljust(_BAR_WIDTH, "·")
@@ -125,8 +142,3 @@ class Screen:
         width = shutil.get_terminal_size().columns - _BAR_WIDTH - 2
         rest = "  ".join(words)[: max(width, 0)]
         return f"\x1b[36m{bar}\x1b[0m {rest}" if self._has_colour else f"{bar} {rest}"
-
-
-def _write_all(stream: BinaryIO, data: bytes) -> None:
-    stream.write(data)
-    stream.flush()

@@ -1,7 +1,7 @@
 """What `offerd run` and `offerd map` have in common: a batch of tasks, from the first launch to the exit status.
 
 Three threads: the driver's fills `batch.events`, the main thread handles them and talks to the person, and the command's
-own threads bring output. Ctrl-C, SIGTERM and a closed stdout all end the tasks before they end us.
+own threads bring output. Ctrl-C, SIGTERM and a stdout that is closed or full all end the tasks before they end us.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Work:
         raise NotImplementedError
 
     def turn(self) -> None:
-        """Once after each batch of events: write what they brought. Raises `BrokenPipeError`."""
+        """Once after each batch of events: write what they brought. Raises `BrokenPipeError` and `CannotWrite`."""
 
     def finish(self) -> None:
         """All have ended: write the last output."""
@@ -94,7 +94,7 @@ class Work:
     # -- the way through --------------------------------------------------------------------------------------------
 
     def to_the_end(self) -> int:
-        """Returns the exit status. Raises `OfferdError` if there is no master, or if it refuses us."""
+        """Returns the exit status. Raises `OfferdError` if there is no master, or if it refuses us, and `CannotWrite`."""
         with signals_interrupt():
             try:
                 self.driver.set_filters(self.batch.filters())

@@ -8,10 +8,11 @@ import sysconfig
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from helpers.cli import begin, listing, offerd, processes_with, wait_until, words
+from helpers.cli import begin, environment, listing, offerd, processes_with, wait_until, words
 from offerd_cli.local_cluster import LocalCluster
 
 LIMIT_S = 2.0
@@ -40,6 +41,16 @@ def read_until(process: subprocess.Popen[bytes], text: bytes) -> bytes:
         assert line, f"{text!r} never came; there was {read!r}"
         read += line
     return read
+
+
+def begin_into(stdout: BinaryIO, cluster: LocalCluster, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        words(*arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env=environment(cluster),
+    )
 
 
 def everybody_can_enter(path: str) -> bool:
@@ -147,7 +158,10 @@ def test_a_client_that_is_killed_takes_its_task_with_it(cluster: LocalCluster, d
     assert processes_with(duration) == []
 
 
-def test_nobody_reading_our_output_any_more_ends_the_task(cluster: LocalCluster, duration: str) -> None:
+def test_nobody_reading_our_output_any_more_ends_the_task(
+    cluster: LocalCluster, duration: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what cannot be written stays in Python's buffer
     process = begin(
         cluster, "run", "--", "sh", "-c", f"echo a; sleep 1; echo b; echo c; exec sleep {duration}"
     )
@@ -159,6 +173,34 @@ def test_nobody_reading_our_output_any_more_ends_the_task(cluster: LocalCluster,
     assert process.stderr is not None
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+@pytest.mark.parametrize("command", ["run", "map"])
+def test_no_room_for_the_output_ends_the_tasks_with_one_line_and_status_1(
+    command: str, cluster: LocalCluster, duration: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    script = f'echo out; [ "$0" = brief ] || exec sleep {duration}'
+    arguments = {"run": ["--", "sh", "-c", script], "map": ["sh", "-c", script, ":::", "brief", "long"]}
+    with open("/dev/full", "wb") as full:
+        process = begin_into(full, cluster, command, *arguments[command])
+        try:
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == 1, said
+    assert said == f"offerd {command}: cannot write the output: No space left on device\n".encode()
+    wait_until(lambda: not processes_with(duration), "the tasks to end")
+
+
+def test_no_room_for_a_log_is_one_line_and_status_1(cluster: LocalCluster) -> None:
+    assert offerd(cluster, "run", "--name", "logged", "--", "echo", "x").returncode == 0
+    (task,) = [t for t in listing(cluster, "tasks", "--all")["tasks"] if t["name"] == "logged"]
+    with open("/dev/full", "wb") as full:
+        process = begin_into(full, cluster, "logs", task["task_id"])
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert said == b"offerd logs: cannot write the output: No space left on device\n"
 
 
 def test_of_three_untimed_tasks_on_four_cpus_two_run_and_the_third_waits_for_the_long_cap(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -136,3 +138,54 @@ def test_doctor_names_every_check_for_people(capsys: pytest.CaptureFixture[str])
     assert status == 0
     assert "cgroup v2" in out
     assert "\x1b" not in out
+
+
+def ended(script: str, stdout: int, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[bytes]:
+    """`offerd drain` with `script` in its place, as a process that holds back what it writes."""
+    program = (
+        "import sys, click; from offerd_cli import main\n"
+        "@click.command()\n"
+        f"def command(): {script}\n"
+        "main.LazyGroup.get_command = lambda *_: command\n"
+        "sys.exit(main.main(['drain']))"
+    )
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        stdout=stdout,
+        stderr=stderr,
+        env=environment,
+        check=False,
+        timeout=20,
+    )
+
+
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """The end for writing of a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+@pytest.mark.parametrize(
+    "script", ["sys.stdout.write('held back')", "click.echo('at once')", "sys.stdout.write('x'); return 141"]
+)
+def test_nobody_reading_what_a_command_writes_is_exit_status_141_without_a_line(
+    script: str, unread: int
+) -> None:
+    done = ended(script, unread)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_no_room_for_what_a_command_writes_is_one_line_and_exit_status_1() -> None:
+    with open("/dev/full", "wb") as full:
+        done = ended("sys.stdout.write('held back')", full.fileno())
+    assert done.returncode == 1
+    assert done.stderr == b"offerd: cannot write the output: No space left on device\n"
+
+
+def test_what_a_command_held_back_is_written_though_nobody_reads_its_stderr(unread: int) -> None:
+    done = ended("sys.stderr.write('lost'); sys.stdout.write('held back'); return 3", subprocess.PIPE, unread)
+    assert (done.returncode, done.stdout) == (3, b"held back")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
+import io
 import itertools
 import threading
 from collections.abc import Iterator
+from queue import SimpleQueue
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,7 +18,7 @@ from offerd.messages import TaskState, TaskStatus
 from offerd_cli.batch import Place
 from offerd_cli.outputs import Follower
 from offerd_cli.sandbox_files import LogReader, SandboxFiles, Unreachable
-from offerd_cli.screen import Screen
+from offerd_cli.screen import CannotWrite, Screen
 
 STATUS = TaskStatus(TaskID("t"), TaskState.RUNNING, container_id=ContainerID("c"))
 
@@ -233,4 +236,27 @@ def test_an_instance_that_never_began_has_no_output_to_wait_for() -> None:
     follower.finish(0)
     follower.finish_all()
     follower.close()
-    assert not follower.broken
+    follower.check()
+
+
+def test_output_that_there_is_no_room_for_ends_the_waiting_for_it(
+    slave: Slave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slave.files["tasks/t/stdout"] = File(b"more than there is room for")
+    follower = Follower(Screen("test", progress=False))
+    caught: SimpleQueue[CannotWrite] = SimpleQueue()
+
+    def wait() -> None:
+        try:
+            follower.finish_all()
+        except CannotWrite as error:
+            caught.put(error)
+
+    with open("/dev/full", "wb", buffering=0) as full:
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(full))
+        follower.follow(0, slave.place, STATUS)
+        follower.finish(0)
+        threading.Thread(target=wait, daemon=True).start()
+        error = caught.get(timeout=5.0)
+        follower.close()
+    assert (error.errno, error.who) == (errno.ENOSPC, "test")
