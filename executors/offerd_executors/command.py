@@ -136,6 +136,7 @@ class CommandExecutor(Executor):
             self._on_gone,
             self._spawner.pid,
             lambda tree: self._spawner.kill(TaskID(str(tree.key))),
+            lambda tree: self._spawner.members(TaskID(str(tree.key))),
         )
 
     def run(self) -> int:

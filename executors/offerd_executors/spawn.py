@@ -41,6 +41,7 @@ class Spawner:
         """The slave's spawner, a child of ours; 0 if there is none."""
         self._socket: _socket.socket | None = None
         self._decode = msgspec.msgpack.Decoder(Born | NotBorn | Killed).decode
+        self._cgroups = environ.get(TASK_CGROUPS, "")
         if SPAWNER in environ:
             fd, _, pid = environ[SPAWNER].partition(":")
             self._socket, self.pid = _socket.socket(fileno=int(fd)), int(pid)
@@ -93,6 +94,22 @@ class Spawner:
             return False
         answer = self._decode(packet) if packet is not None else None
         return isinstance(answer, Killed) and answer.could
+
+    def members(self, task_id: TaskID) -> list[int] | None:
+        """The processes in the task's cgroup; None if it has none, or has divided it."""
+        if self._socket is None:
+            return None
+        cgroup = f"{self._cgroups}/{leaf_name(task_id)}"
+        try:
+            with os.scandir(cgroup) as entries:
+                if any(entry.is_dir(follow_symlinks=False) for entry in entries):
+                    return None
+            with open(f"{cgroup}/cgroup.procs", "rb") as file:
+                return [int(line) for line in file]
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
+            return None  # it was removed meanwhile
 
     def _ask(self, request: Spawn, program: str, fds: tuple[int, int]) -> int:
         assert self._socket is not None

@@ -74,12 +74,14 @@ class Forest:
         on_gone: Callable[[Tree], None],
         helper: int = 0,
         kill_whole: Callable[[Tree], bool] = lambda _: False,
+        members: Callable[[Tree], list[int] | None] = lambda _: None,
     ) -> None:
         """`variable`: the environment variable whose value marks a tree's processes. `helper`: the pid of a child that
-        belongs to no tree. `kill_whole`: has the kernel kill a whole tree; False where it cannot. Call `start()` before
-        `add`.
+        belongs to no tree. `kill_whole`: has the kernel kill a whole tree; False where it cannot. `members`: what the kernel
+        says is in a tree now; None where it does not know. Call `start()` before `add`.
         """
         self._kill_whole = kill_whole
+        self._members = members
         self._helper = helper
         self._driver = driver
         self._prefix = variable.encode() + b"="
@@ -314,7 +316,7 @@ class Forest:
         children = _children(tree)
         groups = set(children)
         # Before any signal: with a member's death its children pass to us, and could not be found below it.
-        deeper = descendants(children)
+        deeper = self._outside(tree, groups)
         for pid in children:
             _signal_group(pid, number)
         for pid in children:
@@ -322,15 +324,36 @@ class Forest:
                 _signal(pid, number)
                 _signal(pid, signal.SIGCONT)
         for pid, stat in deeper:
-            if stat.group not in groups:
-                _signal_descendant(pid, stat, number)
+            _signal_descendant(pid, stat, number)
         for pid in children:
             _signal_group(pid, signal.SIGCONT)
+
+    def _outside(self, tree: Tree, groups: set[int]) -> list[tuple[int, Stat]]:
+        """Members that are no children of ours and in none of these process groups."""
+        members = self._members(tree)
+        if members is None:
+            found = descendants(_children(tree))
+        else:
+            # Most are in the group of the root, and a look at the group costs a hundredth of one into /proc.
+            strangers = [pid for pid in members if pid not in groups and _group(pid) not in groups]
+            seen = [(pid, stat) for pid in strangers if (stat := process_stat(pid)) is not None]
+            # Who has a number still is who had it when its time of start was read, or a member as well.
+            still = set(self._members(tree) or ()) if seen else set()
+            found = [(pid, stat) for pid, stat in seen if pid in still]
+        return [(pid, stat) for pid, stat in found if stat.group not in groups]
 
 
 def _children(tree: Tree) -> list[int]:
     """Those members that are children of ours and not reaped."""
     return [tree.pid, *tree.strays] if tree.wait_status is None else [*tree.strays]
+
+
+def _group(pid: int) -> int:
+    """Its process group; 0 if it is gone."""
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
 
 
 def _ignore(number: int, frame: object) -> None:

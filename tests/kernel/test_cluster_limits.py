@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.kernel_bed import (
+    PATIENCE_S,
     SLICE,
     KernelBed,
     cpu_s,
@@ -131,6 +132,16 @@ def test_a_task_that_ignores_everything_ends_at_its_limit_and_grace(bed: KernelB
     assert time.monotonic() - began == pytest.approx(4.0, abs=0.5)
     status = bed.framework.wait_end("stubborn")
     assert status.reason == Reason.TASK_TIMEOUT
+
+
+def test_those_that_have_left_their_session_are_asked_to_end_too(bed: KernelBed) -> None:
+    leaver = "trap 'echo bye > said; exit' TERM; echo > ready; while :; do sleep 0.1; done"
+    bed.framework.run("polite", f'setsid sh -c "{leaver}" & wait', kill_grace_s=10 * PATIENCE_S)
+    files = "containers/*/sandbox/tasks/polite"
+    wait_until(lambda: list(bed.work_dir.glob(f"{files}/ready")), "it listens")
+    bed.framework.driver.kill_task(TaskID("polite"))
+    assert bed.framework.wait_end("polite").state is TaskState.KILLED
+    assert list(bed.work_dir.glob(f"{files}/said"))
 
 
 def test_long_tasks_hold_half_of_the_slave_at_most_also_after_its_restart(bed: KernelBed) -> None:

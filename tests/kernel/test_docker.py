@@ -109,7 +109,7 @@ def programs(group: Path) -> set[str]:
 def test_a_fork_bomb_stays_below_pids_max_and_ends_with_its_time_limit(
     bed: KernelBed, engine: DockerEngine
 ) -> None:
-    bed.framework.run("bomb", "b() { b | b & }; b; sleep 60", limit_s=3.0, kill_grace_s=0.1)
+    bed.framework.run("bomb", "(b() { b | b & }; b) & exec sleep 60", limit_s=3.0, kill_grace_s=0.1)
     bed.framework.wait("bomb", TaskState.RUNNING)
     (group,) = containers(engine)
     wait_until(lambda: (group / "pids.events").read_text() != "max 0\n", "the bomb to be refused processes")
