@@ -6,6 +6,7 @@ be used, 1 for a failure, 130 after Ctrl-C, 141 (and no line) when nobody reads 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -143,6 +144,11 @@ def _run(words: list[str]) -> int:
         return _complain(str(error), EXIT_BAD_INPUT)
     except OfferdError as error:
         return _complain(str(error), EXIT_FAILURE)
+    except OSError as error:
+        # A listing could not be written. Of a file with a name the command itself speaks.
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        return _complain(f"cannot write the output: {error.strerror}", EXIT_FAILURE)
     return status if isinstance(status, int) else 0
 
 

@@ -179,9 +179,10 @@ def test_nobody_reading_what_a_command_writes_is_exit_status_141_without_a_line(
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_no_room_for_what_a_command_writes_is_one_line_and_exit_status_1() -> None:
+@pytest.mark.parametrize("script", ["sys.stdout.write('held back')", "click.echo('at once')"])
+def test_no_room_for_what_a_command_writes_is_one_line_and_exit_status_1(script: str) -> None:
     with open("/dev/full", "wb") as full:
-        done = ended("sys.stdout.write('held back')", full.fileno())
+        done = ended(script, full.fileno())
     assert done.returncode == 1
     assert done.stderr == b"offerd: cannot write the output: No space left on device\n"
 
