@@ -40,7 +40,9 @@ SEEN_BEFORE_SERIES = 16
 """So many commands must have ended before anything is said of how long they take."""
 NEWEST_WEIGHT = 0.05
 SERIES_AT_THE_END = 2
-"""A series is at most this part of what each running task still has before it, so that all end at about the same time."""
+"""A series is at most this part of what each running task still has before it, so that all end at about the same time..."""
+UNEVEN_S = 0.05
+"""... or takes less than this, or all of that: the last tasks would hold one command each, and cost more than they do."""
 REFUSE_SMALL_S = 1.0
 """How long an offer that nothing fits into is not wanted again. Short: what a long task leaves may make it fit."""
 REFUSE_UNUSED_S = 60.0
@@ -265,7 +267,10 @@ class Batch(Scheduler):
                 return 1
         before_each = len(self._waiting) // (len(self._running) + number)
         wanted = int(SERIES_S / max(self._mean_s, 1e-6))
-        return max(1, min(wanted, LONGEST_SERIES, before_each // SERIES_AT_THE_END))
+        even = max(
+            before_each // SERIES_AT_THE_END, min(before_each, int(UNEVEN_S / max(self._mean_s, 1e-6)))
+        )
+        return max(1, min(wanted, LONGEST_SERIES, even))
 
     def _limit_of_series(self, offer: Offer) -> float | None:
         """The limit is each command's: what comes before it in a series comes on top, unless the task were a long one then."""

@@ -25,7 +25,7 @@ from offerd_executors.spawn import SECRETS, Spawner, SpawnerDied
 from offerd_executors.task_dirs import TaskDirs
 from offerd_executors.trees import Forest, Tree, describe_exit, make_opaque
 
-MOST_YOUNG = 8
+MOST_YOUNG = 24
 """Programs started at most within `YOUNG_S` that still run. Most short ones are over by then, and few at a time find the
 processor's caches warm.
 """
