@@ -20,6 +20,8 @@ from offerd_cli.local_cluster import LocalCluster
 
 pytestmark = pytest.mark.docker
 
+IN_A_ROW = int(os.environ.get("OFFERD_CONTAINERS", "10"))
+
 
 @pytest.fixture(scope="module")
 def cluster(shared_engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
@@ -166,6 +168,7 @@ def test_doctor_says_what_engine_there_is(shared_engine: DockerEngine) -> None:
     assert not doctor.check_docker(f"{shared_engine.address}.none").ok
 
 
+@pytest.mark.timeout(120 + 2 * IN_A_ROW)
 def test_containers_in_a_row_leave_nothing(cluster: LocalCluster, shared_engine: DockerEngine) -> None:
     """OFFERD_CONTAINERS=200 is for `make test-nightly`."""
     daemon = psutil.Process(cluster.slaves[0].pid)
@@ -201,12 +204,11 @@ def test_containers_in_a_row_leave_nothing(cluster: LocalCluster, shared_engine:
     first = {name: size for name, size in sandboxes().items() if name not in others}
     assert len(first) == 10
     before, rss_bytes = traces(), daemon.memory_info().rss
-    number = int(os.environ.get("OFFERD_CONTAINERS", "10"))
-    some(number)
+    some(IN_A_ROW)
     wait_until(lambda: traces() == before, f"as before: {before}")
     assert daemon.memory_info().rss - rss_bytes < 4 << 20
     later = {name: size for name, size in sandboxes().items() if name not in others | set(first)}
-    assert len(later) == number, "one sandbox each, until it is old"
+    assert len(later) == IN_A_ROW, "one sandbox each, until it is old"
     assert set(later.values()) == set(first.values()), "of the same few files"
     with shared_engine.api() as api:
         assert api.volumes.list() == []
