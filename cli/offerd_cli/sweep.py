@@ -1,7 +1,8 @@
 """Finds and ends every process of one local cluster, by marks that it cannot lose by accident. Standard library only.
 
 A process belongs to the cluster of base directory B when its environment says so (the daemons and what they fork carry
-`OFFERD_LOCAL_CLUSTER=B`; executors and tasks carry sandboxes beneath B) or when an ancestor of it does. Processes are
+`OFFERD_LOCAL_CLUSTER=B`; executors and tasks carry sandboxes beneath B; whom a zygote has forked shows nothing but the mark
+of a container of a slave whose work directory lies in B) or when an ancestor of it does. Processes are
 killed through a pidfd opened before the last look at them, so that a pid used again is never hit.
 """
 
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 from offerd.pidfds import open_pidfd
+from offerd_isolation.process_table import CONTAINER_MARK, mark_prefix
 
 MARK = "OFFERD_LOCAL_CLUSTER"
 _BENEATH = (b"OFFERD_SANDBOX=", b"OFFERD_TASK_SANDBOX=", b"OFFERD_SLAVE_SOCKET=")
@@ -22,6 +24,7 @@ _TURN_S = 0.02
 def members(base: Path, *, proc: Path = Path("/proc")) -> set[int]:
     """The pids of the cluster's processes now; never our own. Processes of other users that we may not read are not seen."""
     me = os.getpid()
+    marks = _container_marks(base)
     parents: dict[int, int] = {}
     found: set[int] = set()
     for entry in os.listdir(proc):
@@ -35,7 +38,7 @@ def members(base: Path, *, proc: Path = Path("/proc")) -> set[int]:
         pid = int(entry)
         state, parent = stat[stat.rindex(b")") + 2 :].split(b" ", 2)[:2]
         parents[pid] = int(parent)
-        if state not in (b"Z", b"X") and _is_marked(environment, os.fsencode(base)):
+        if state not in (b"Z", b"X") and _is_marked(environment, os.fsencode(base), marks):
             found.add(pid)
     for pid in parents:
         if _has_ancestor(pid, parents, found):
@@ -44,7 +47,18 @@ def members(base: Path, *, proc: Path = Path("/proc")) -> set[int]:
     return found
 
 
-def _is_marked(environment: bytes, base: bytes) -> bool:
+def _container_marks(base: Path) -> tuple[bytes, ...]:
+    """What the environment of a container's process begins a line with, for each slave that has a work directory here."""
+    try:
+        directories = [entry.path for entry in os.scandir(base) if entry.is_dir(follow_symlinks=False)]
+        return tuple(f"{CONTAINER_MARK}={mark_prefix(path)}".encode() for path in directories)
+    except FileNotFoundError:  # a cluster of which nothing is left
+        return ()
+
+
+def _is_marked(environment: bytes, base: bytes, marks: tuple[bytes, ...]) -> bool:
+    if any(mark in environment for mark in marks):
+        return True
     if base not in environment:
         return False
     for variable in environment.split(b"\0"):

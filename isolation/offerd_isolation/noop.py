@@ -12,7 +12,6 @@ What belongs to a container is found in two ways:
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Iterable
@@ -60,9 +59,7 @@ class NoopIsolation(Isolation):
     def __init__(self, work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS) -> None:
         super().__init__(work_dir, options)
         self._containers: dict[ContainerID, _Container] = {}
-        # Two slaves never share a work directory (it is locked), so its name and inode tell their containers apart.
-        identity = f"{work_dir.resolve()}:{work_dir.stat().st_ino}"
-        self._prefix = hashlib.sha256(identity.encode()).hexdigest()[:16] + "/"
+        self._prefix = process_table.mark_prefix(work_dir)
 
     @classmethod
     def available(cls) -> str:

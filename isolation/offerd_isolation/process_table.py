@@ -46,6 +46,16 @@ class Process(NamedTuple):
         return self.state in "ZX" and self.threads <= 1
 
 
+def mark_prefix(work_dir: str | os.PathLike[str]) -> str:
+    """How the marks of all containers of one slave begin. Two slaves never share a work directory (it is locked), so its name
+    and inode tell their containers apart.
+    """
+    import hashlib  # not for every shim
+
+    identity = f"{os.path.realpath(work_dir)}:{os.stat(work_dir).st_ino}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:16] + "/"
+
+
 @cache
 def boot_id(proc: str = PROC) -> str:
     """The kernel's name for this boot."""

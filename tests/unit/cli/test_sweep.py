@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from offerd_cli.sweep import MARK, members, sweep
+from offerd_isolation.process_table import CONTAINER_MARK, mark_prefix
 
 SLEEP = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(600)"]
 
@@ -91,3 +92,14 @@ def test_what_ends_by_itself_within_the_grace_is_not_killed(tmp_path: Path, star
 
 def test_sweeping_where_nothing_is_left_says_so_at_once(tmp_path: Path) -> None:
     assert sweep(tmp_path, grace_s=60)
+
+
+def test_who_shows_nothing_but_the_mark_of_a_slaves_container_is_found(tmp_path: Path, start: Start) -> None:
+    """As those that a zygote has forked do, when their slave is killed and never started again."""
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    for base in (mine, other):
+        base.joinpath("slave-1").mkdir(parents=True)
+    mark = mark_prefix(mine / "slave-1") + "m1.1"
+    process = start({CONTAINER_MARK: mark}, SLEEP)
+    assert process.pid in members(mine)
+    assert process.pid not in members(other)
