@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from helpers.recorder import COMMAND, Recorder
-from offerd.messages import ExecutorInfo
+from offerd.ids import TaskID
+from offerd.messages import ExecutorInfo, TaskState
 from offerd.resources import Resources
 from offerd_isolation import process_table
 from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
@@ -182,3 +183,17 @@ def kernel_bed(**more: Any) -> Iterator[KernelBed]:
         yield made
     finally:
         made.close()
+
+
+def start(bed: KernelBed, name: str, shell: str, **more: object) -> None:
+    """A task, which runs when this returns."""
+    bed.framework.run(name, shell, **more)  # type: ignore[arg-type]
+    bed.framework.wait(name, TaskState.RUNNING)
+
+
+def kill(bed: KernelBed, *names: str) -> None:
+    """These tasks; they have ended when this returns."""
+    for name in names:
+        bed.framework.driver.kill_task(TaskID(name))
+    for name in names:
+        bed.framework.wait_end(name)

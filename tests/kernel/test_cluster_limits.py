@@ -15,10 +15,12 @@ from helpers.kernel_bed import (
     KernelBed,
     cpu_s,
     kernel_bed,
+    kill,
     leaf,
     leaves,
     populated,
     shares,
+    start,
     wait_until,
 )
 from offerd.ids import TaskID
@@ -46,18 +48,6 @@ def nothing_is_left(bed: KernelBed) -> Iterator[None]:
         if not statuses[-1].state.terminal:
             bed.framework.driver.kill_task(TaskID(name))
     wait_until(lambda: leaves() == [], "no task is left")
-
-
-def start(bed: KernelBed, name: str, shell: str, **more: object) -> None:
-    bed.framework.run(name, shell, **more)  # type: ignore[arg-type]
-    bed.framework.wait(name, TaskState.RUNNING)
-
-
-def kill(bed: KernelBed, *names: str) -> None:
-    for name in names:
-        bed.framework.driver.kill_task(TaskID(name))
-    for name in names:
-        bed.framework.wait_end(name)
 
 
 def test_a_hog_with_a_quota_gets_its_cpus_and_no_more() -> None:

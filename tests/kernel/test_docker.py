@@ -12,8 +12,7 @@ import pytest
 
 from helpers import docker_engine
 from helpers.docker_engine import SMALL, DockerEngine
-from helpers.kernel_bed import KernelBed, kernel_bed, wait_until
-from offerd.ids import TaskID
+from helpers.kernel_bed import KernelBed, kernel_bed, kill, start, wait_until
 from offerd.messages import Reason, TaskState
 from offerd_isolation.base import IsolationOptions
 from offerd_isolation.docker.module import EXECUTOR_MEM_BYTES, EXECUTOR_PIDS
@@ -52,18 +51,6 @@ def groups(engine: DockerEngine) -> list[Path]:
 
 def containers(engine: DockerEngine) -> list[Path]:
     return [group for group in groups(engine) if group.is_dir()]
-
-
-def start(bed: KernelBed, name: str, shell: str, **more: object) -> None:
-    bed.framework.run(name, shell, **more)  # type: ignore[arg-type]
-    bed.framework.wait(name, TaskState.RUNNING)
-
-
-def kill(bed: KernelBed, *names: str) -> None:
-    for name in names:
-        bed.framework.driver.kill_task(TaskID(name))
-    for name in names:
-        bed.framework.wait_end(name)
 
 
 def value(group: Path, name: str) -> int | str:
