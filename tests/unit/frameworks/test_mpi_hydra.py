@@ -48,11 +48,15 @@ def test_it_says_what_to_run_on_each_host_and_waits_for_all_of_them() -> None:
         assert [command[-2:] for command in hydra.commands] == [["--proxy-id", "0"], ["--proxy-id", "1"]]
         assert hydra.arrived() == 0
         with subprocess.Popen(hydra.commands[0], start_new_session=True) as proxy:
-            wait_until(lambda: hydra.arrived() == 1, "the first proxy")
-            port = hydra.commands[0][hydra.commands[0].index("--control-port") + 1].rpartition(":")[2]
-            assert timers(int(port)) == ["02"]
-            hydra.kill()
-            proxy.wait(DEADLINE_S)
+            try:
+                wait_until(lambda: hydra.arrived() == 1, "the first proxy")
+                port = hydra.commands[0][hydra.commands[0].index("--control-port") + 1].rpartition(":")[2]
+                # Until the proxy's host has acknowledged what it was told, the timer for sending again runs there.
+                wait_until(lambda: timers(int(port)) == ["02"], "the timer of keep-alive probes")
+                hydra.kill()
+                proxy.wait(DEADLINE_S)
+            finally:
+                proxy.kill()
 
 
 @pytest.mark.parametrize(("error", "arrived"), [(errno.EBADF, 0), (errno.EPERM, None), (errno.ENOSYS, None)])
