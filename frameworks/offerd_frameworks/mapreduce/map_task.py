@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any
 
 from offerd_frameworks.mapreduce import ranges
-from offerd_frameworks.mapreduce.failures import CommandFailed
+from offerd_frameworks.mapreduce.failures import CommandFailed, CutOff
+from offerd_frameworks.mapreduce.sorting import Sorting
 from offerd_frameworks.mapreduce.streaming import (
     Pump,
     Reporter,
@@ -19,9 +20,7 @@ from offerd_frameworks.mapreduce.streaming import (
     end_last_line,
     feed,
     job_environment,
-    pass_on,
     pipe,
-    read_first,
     relay,
     scan,
     sort_environment,
@@ -77,16 +76,21 @@ def _count_input(task: dict[str, Any], source: Source) -> int:
 def _map_and_sort(task: dict[str, Any], reporter: Reporter, source: Source) -> Scan:
     """`mapper | sort`, or with a combiner `mapper | sort | combiner | sort`. Returns what there is now."""
     from_mapper, mapped = pipe()
-    sorting = Sorting(task, reporter, from_mapper)
+    sorting = Sorting(task, reporter, from_mapper, OUTPUT)
     thread = threading.Thread(target=sorting.run)
     thread.start()
+    cut_off: CutOff | None = None
     try:
         _map(task, reporter, source, mapped)
+    except CutOff as error:
+        cut_off = error
     finally:
         os.close(mapped)
         thread.join()
         sorting.reap()
-    sorting.finish()
+    sorting.finish()  # raises what has cut off the mapper
+    if cut_off:
+        raise cut_off
     found = scan(OUTPUT)
     if found.has_tabs and not sorting.by_key:
         # The beginning did not look like it.
@@ -96,69 +100,6 @@ def _map_and_sort(task: dict[str, Any], reporter: Reporter, source: Source) -> S
             Stage("sort", words, sort_environment(), reporter, lines, output).wait()
         os.unlink(UNSORTED)
     return found
-
-
-class Sorting:
-    """What comes after the mapper. How to sort is decided by the first pages of its output."""
-
-    def __init__(self, task: dict[str, Any], reporter: Reporter, source: int) -> None:
-        """Takes `source`, a pipe."""
-        self.by_key = False
-        self._task = task
-        self._reporter = reporter
-        self._source = source
-        self._stages: list[Stage] = []
-        self._error: OSError | None = None
-
-    def run(self) -> None:
-        """In a thread: start the programs and pass the mapper's output on to them, until it ends."""
-        try:
-            self._start_and_pass_on()
-        except OSError as error:
-            self._error = error
-            os.close(self._source)  # or the mapper would write and wait for ever
-
-    def _start_and_pass_on(self) -> None:
-        first = read_first(self._source)
-        self.by_key = b"\t" in first
-        into_sort, unsorted = pipe()
-        with open(OUTPUT, "wb") as output:
-            if self._task["combiner"]:
-                self._with_combiner(into_sort, output.fileno())
-            else:
-                self._sort(into_sort, output.fileno(), self.by_key)
-        os.close(into_sort)
-        pass_on(first, self._source, unsorted)
-
-    def reap(self) -> None:
-        """Wait for the end of all, also where the mapper has failed."""
-        for stage in self._stages:
-            stage.reap()
-
-    def finish(self) -> None:
-        """See how they have ended. Raises `CommandFailed`, `OSError`."""
-        if self._error is not None:
-            raise self._error
-        for stage in reversed(self._stages):
-            stage.wait(may_be_cut_off=stage is not self._stages[-1])
-
-    def _with_combiner(self, source: int, output: int) -> None:
-        """A combiner is to keep keys and their order, but nobody has to trust it."""
-        into_combiner, sorted_once = pipe()
-        into_last, combined = pipe()
-        environment = job_environment(self._task["job"], self._task["environment"])
-        self._sort(source, sorted_once, self.by_key)
-        self._stages.append(
-            Stage("combiner", self._task["combiner"], environment, self._reporter, into_combiner, combined)
-        )
-        self.by_key = True
-        self._sort(into_last, output, self.by_key)
-        for fd in (into_combiner, sorted_once, into_last, combined):
-            os.close(fd)
-
-    def _sort(self, source: int, target: int, by_key: bool) -> None:
-        words = sort_words(self._task["sort_bytes"], by_key=by_key)
-        self._stages.append(Stage("sort", words, sort_environment(), self._reporter, source, target))
 
 
 def _map(task: dict[str, Any], reporter: Reporter, source: Source, output: int) -> None:

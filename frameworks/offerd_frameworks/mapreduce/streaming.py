@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
-from offerd_frameworks.mapreduce.failures import CommandFailed
+from offerd_frameworks.mapreduce.failures import CommandFailed, CutOff
 
 COMMANDS = "commands"
 """In the task's directory, the one that the job's commands work in: no file of theirs, of whatever name, is one of ours."""
@@ -28,9 +28,11 @@ SORT_ENVIRONMENT = {"LC_ALL": "C"}
 BY_KEY = ["-s", "-t", "\t", "-k1,1"]
 MERGE_AT_ONCE = 512
 LAST_WORDS_BYTES = 400
-FIRST_BYTES = 64 << 10
+BLOCK_BYTES = 64 << 10
 SCAN_BYTES = 256 << 10
 PIPE_BYTES = 1 << 20
+CUT_OFF = (-signal.SIGPIPE, 128 + signal.SIGPIPE)
+"""The second is what a shell says of the last command of a pipeline."""
 SHORTER = "the input is shorter than it was when the job began"
 
 
@@ -91,7 +93,9 @@ class Stage:
             cwd=COMMANDS if isinstance(words, str) else None,
         )
         self._reporter = reporter
-        self._own_last = ""
+        self._is_tool = not isinstance(words, str)
+        self._telling = ""
+        """Of its stderr: a tool's first line says why, and the last one of a program that ends with a traceback."""
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
@@ -100,9 +104,10 @@ class Stage:
         with self._process.stderr as lines:
             for line in lines:
                 if not self._reporter.hear(line):
-                    self._own_last = (
-                        line.decode(errors="replace").strip()[:LAST_WORDS_BYTES] or self._own_last
-                    )
+                    if not (self._is_tool and self._telling):
+                        self._telling = (
+                            line.decode(errors="replace").strip()[:LAST_WORDS_BYTES] or self._telling
+                        )
                     sys.stderr.buffer.write(line)
                     sys.stderr.buffer.flush()
 
@@ -113,12 +118,13 @@ class Stage:
         return status
 
     def wait(self, *, may_be_cut_off: bool = False) -> None:
-        """Raises `CommandFailed`. `may_be_cut_off`: its reader may have had enough, and ended well before it."""
+        """Raises `CommandFailed`, `CutOff`. `may_be_cut_off`: its reader may have had enough, and ended well before it."""
         status = self.reap()
         if status == 0 or (may_be_cut_off and status == -signal.SIGPIPE):
             return
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        raise CommandFailed(f"the {self.what} {how}" + (f": {self._own_last}" if self._own_last else ""))
+        failure = CutOff if status in CUT_OFF else CommandFailed
+        raise failure(f"the {self.what} {how}" + (f": {self._telling}" if self._telling else ""))
 
 
 def job_environment(job: dict[str, str], more: dict[str, str]) -> dict[str, str]:
@@ -254,26 +260,36 @@ def end_last_line(file: int) -> None:
         os.write(file, b"\n")
 
 
-def read_first(source: int) -> bytes:
-    """What comes first out of a pipe, some pages of it; less only if there is not more."""
-    first = b""
-    while len(first) < FIRST_BYTES and (piece := os.read(source, FIRST_BYTES - len(first))):
-        first += piece
-    return first
+def read_block(source: int) -> bytes:
+    """What comes next out of a pipe, some pages of it; less only at its end."""
+    block = os.read(source, BLOCK_BYTES)
+    while 0 < len(block) < BLOCK_BYTES and (more := os.read(source, BLOCK_BYTES - len(block))):
+        block += more
+    return block
 
 
-def pass_on(first: bytes, source: int, target: int) -> None:
-    """Write `first`, then move what comes out of one pipe into another within the kernel. Closes both in the end."""
+def write_all(pieces: Iterable[bytes], target: int) -> None:
+    """Write, until a reader has had enough. Closes `target`."""
     try:
-        view = memoryview(first)
-        while view:
-            view = view[os.write(target, view) :]
-        while os.splice(source, target, 1 << 20):
-            pass
+        for piece in pieces:
+            left = memoryview(piece)
+            while left:
+                left = left[os.write(target, left) :]
     except BrokenPipeError:
         pass  # whoever reads there says why it ended
     finally:
-        os.close(source)
+        os.close(target)
+
+
+def pass_on(first: Iterable[bytes], source: int, target: int) -> None:
+    """Write what is `first`, then move what comes out of one pipe into another within the kernel. Closes `target`."""
+    write_all(first, os.dup(target))
+    try:
+        while os.splice(source, target, 1 << 20):
+            pass
+    except BrokenPipeError:
+        pass
+    finally:
         os.close(target)
 
 

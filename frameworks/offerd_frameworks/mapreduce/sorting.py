@@ -1,0 +1,192 @@
+"""What comes after a mapper: its lines, sorted by key.
+
+Where the same ones come again and again they are counted, else GNU sort sorts. Both give the same bytes. Words of a language
+are counted in a third of the time that comparing them takes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import Any
+
+from offerd_frameworks.mapreduce.streaming import (
+    Reporter,
+    Stage,
+    job_environment,
+    pass_on,
+    pipe,
+    read_block,
+    sort_environment,
+    sort_words,
+    write_all,
+)
+
+LEAST_REPEATS = 2
+"""Lines that come less often than this, all in all, are not worth counting."""
+LINE_BYTES = 250
+"""What a line takes beside its bytes: its object and its key's, an entry in a dict, one in a set, a number."""
+LONGEST_BYTES = 64 << 10
+PIECE_BYTES = 256 << 10
+
+
+class EqualLines:
+    """Lines and how often each has come, within a memory of so many bytes.
+
+    Lines of one key stay in the order in which they came. So a key with two different lines cannot be kept here.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self.has_tabs = False
+        self._left_bytes = most_bytes
+        self._total = 0
+        self._counts: Counter[bytes] = Counter()
+        self._keys: set[bytes] = set()
+        """Where a line has a TAB; before, each line is its own key."""
+
+    def take(self, block: bytes) -> bool:
+        """Count these lines, which all have an end. False if they had better be sorted: then none of them is counted."""
+        lines = block.split(b"\n")
+        lines.pop()
+        known = len(self._counts)
+        self._counts.update(lines)
+        added = list(islice(reversed(self._counts), len(self._counts) - known))
+        if self._can_be_kept(added, len(lines)) and self._are_keys_new(added, b"\t" in block):
+            self._total += len(lines)
+            return True
+        self._counts.subtract(lines)
+        for line in added:
+            del self._counts[line]
+        return False
+
+    def _can_be_kept(self, added: list[bytes], number: int) -> bool:
+        self._left_bytes -= len(added) * LINE_BYTES + 2 * sum(map(len, added))
+        is_worth_it = len(self._counts) * LEAST_REPEATS <= self._total + number
+        return is_worth_it and self._left_bytes >= 0
+
+    def _are_keys_new(self, added: list[bytes], has_tabs: bool) -> bool:
+        if not (has_tabs or self.has_tabs):
+            return True
+        if not self.has_tabs:
+            self._keys = set(self._counts).difference(added)
+        number = len(self._keys)
+        self._keys.update(map(_key, added))
+        if len(self._keys) != number + len(added):
+            return False
+        self.has_tabs = True
+        return True
+
+    def in_order(self) -> Iterator[bytes]:
+        """All lines, sorted by key, in pieces."""
+        return self._pieces(sorted(self._counts, key=_key if self.has_tabs else None))
+
+    def as_they_came(self) -> Iterator[bytes]:
+        """All lines, each where it came first, in pieces."""
+        return self._pieces(self._counts)
+
+    def _pieces(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        piece: list[bytes] = []
+        size = 0
+        for line in lines:
+            ended = line + b"\n"
+            left = self._counts[line]
+            while left:
+                number = min(left, max(1, PIECE_BYTES // len(ended)))
+                piece.append(ended * number)
+                size += len(ended) * number
+                left -= number
+                if size >= PIECE_BYTES:
+                    yield b"".join(piece)
+                    piece, size = [], 0
+        yield b"".join(piece)
+
+
+def _key(line: bytes) -> bytes:
+    return line.partition(b"\t")[0]
+
+
+class Sorting:
+    """Takes what a mapper writes. How to sort is decided by what comes."""
+
+    def __init__(self, task: dict[str, Any], reporter: Reporter, source: int, output: str) -> None:
+        """Takes `source`, a pipe; `output` is the name of the file."""
+        self.by_key = False
+        self._task = task
+        self._reporter = reporter
+        self._source = source
+        self._output = output
+        self._stages: list[Stage] = []
+        self._error: OSError | None = None
+
+    def run(self) -> None:
+        """In a thread: take the mapper's output, until it ends, and sort it into the file."""
+        try:
+            self._sort_all()
+        except OSError as error:
+            self._error = error
+        finally:
+            os.close(self._source)  # where not all was read, the mapper would write and wait for ever
+
+    def reap(self) -> None:
+        """Wait for the end of all, also where the mapper has failed."""
+        for stage in self._stages:
+            stage.reap()
+
+    def finish(self) -> None:
+        """See how they have ended. Raises `CommandFailed`, `OSError`."""
+        if self._error is not None:
+            raise self._error
+        for stage in reversed(self._stages):
+            stage.wait(may_be_cut_off=stage is not self._stages[-1])
+
+    def _sort_all(self) -> None:
+        counted = EqualLines(self._task["sort_bytes"])
+        rest = self._count(counted)
+        with open(self._output, "wb") as output:
+            target = self._combine(output.fileno()) if self._task["combiner"] else os.dup(output.fileno())
+        if rest is None:
+            self.by_key = self.by_key or counted.has_tabs
+            write_all(counted.in_order(), target)
+            return
+        by_key = counted.has_tabs or b"\t" in rest
+        self.by_key = self.by_key or by_key
+        into_sort, unsorted = pipe()
+        self._stages.insert(0, self._sort(into_sort, target, by_key))
+        os.close(into_sort)
+        os.close(target)
+        pass_on(chain(counted.as_they_came(), [rest]), self._source, unsorted)
+
+    def _count(self, counted: EqualLines) -> bytes | None:
+        """Count lines until all have come: None. Or else what has come, and is to be sorted."""
+        line = b""
+        while block := read_block(self._source):
+            block = line + block
+            end = block.rfind(b"\n") + 1
+            line = block[end:]
+            if len(line) > LONGEST_BYTES or not counted.take(block[:end]):
+                return block
+        if line and not counted.take(line + b"\n"):
+            return line
+        return None
+
+    def _combine(self, output: int) -> int:
+        """Start a combiner; returns what it is to be written to.
+
+        A combiner is to keep keys and their order, but nobody has to trust it: what it writes is sorted, too.
+        """
+        into_combiner, sorted_once = pipe()
+        into_last, combined = pipe()
+        environment = job_environment(self._task["job"], self._task["environment"])
+        combiner = self._task["combiner"]
+        self._stages.append(Stage("combiner", combiner, environment, self._reporter, into_combiner, combined))
+        self.by_key = True
+        self._stages.append(self._sort(into_last, output, by_key=True))
+        for fd in (into_combiner, into_last, combined):
+            os.close(fd)
+        return sorted_once
+
+    def _sort(self, source: int, target: int, by_key: bool) -> Stage:
+        words = sort_words(self._task["sort_bytes"], by_key=by_key)
+        return Stage("sort", words, sort_environment(), self._reporter, source, target)
