@@ -68,10 +68,14 @@ class FileServer:
             ) from None
         self.statistics: Callable[[], bytes] | None = None
         self._server.statistics = lambda: self.statistics() if self.statistics is not None else None
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="files", daemon=True
-        )
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._serve, name="files", daemon=True)
         self._thread.start()
+
+    def _serve(self) -> None:
+        # Not `serve_forever`, which looks many times a second whether it is to end.
+        while not self._is_closing:
+            self._server.handle_request()
 
     @property
     def address(self) -> str:
@@ -81,9 +85,10 @@ class FileServer:
 
     def close(self) -> None:
         """Take no connection any more; those that are served end with the process or their timeout."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._is_closing = True
+        self._server.socket.shutdown(socket.SHUT_RDWR)  # wakes who waits there for a connection
         self._thread.join()
+        self._server.server_close()
 
 
 class _Server(ThreadingHTTPServer):
