@@ -6,22 +6,24 @@ own threads bring output. Ctrl-C, SIGTERM and a stdout that is closed or full al
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import signal
-import socket
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from queue import Empty
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from offerd.driver import SchedulerDriver
 from offerd.errors import BadInput, OfferdError
 from offerd.operator_messages import Waiting
 from offerd_cli.batch import Batch, Broken, Ended, Event, Preparing, Started, framework
 from offerd_cli.screen import Screen
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
@@ -56,7 +58,7 @@ class Work:
         self.screen = Screen(who, progress=batch.count > 1)
         self.driver = SchedulerDriver(
             batch,
-            framework(name, user, socket.gethostname(), batch.executor),
+            framework(name, user, os.uname().nodename, batch.executor),
             master,
             connect_timeout_s=CONNECT_TIMEOUT_S,
         )
@@ -239,7 +241,7 @@ def signals_interrupt() -> Iterator[None]:
 
 def task_prefix(name: str) -> str:
     """A task id that people recognise and no other run has: `sleep-3f9a2c`."""
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', name)[:40].lstrip('-') or 'task'}-{secrets.token_hex(3)}"
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', name)[:40].lstrip('-') or 'task'}-{os.urandom(3).hex()}"
 
 
 def check_words(words: list[str], environment: dict[str, str]) -> None:

@@ -145,6 +145,7 @@ class CommandExecutor(Executor):
             # The spawner does what we say: no task, which is the same user, may look into us or take us over.
             make_opaque()
         os.makedirs(self._tasks_dir, mode=0o700, exist_ok=True)
+        self._spawner.interrupt_no_task()
         _raise_descriptor_limit()
         self._forest.start()
         exit_status = self.driver.run()

@@ -18,7 +18,6 @@ import errno
 import os
 import resource
 import signal
-import socket
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple
@@ -97,7 +96,7 @@ class Forest:
         """Descendants seen before a kill, by pid and start time: when orphaned some could not be told any
         more.
         """
-        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._again: Timer | None = None
 
     def start(self) -> None:
@@ -105,20 +104,18 @@ class Forest:
         peak_kib = _peak_kib()
         self._peak_before_exec_kib = peak_kib if peak_kib > _peak_since_exec_kib() else 0
         become_subreaper()
-        self._wake_read.setblocking(False)
-        self._wake_write.setblocking(False)
         # The handler does nothing: the byte that Python writes for it wakes the loop.
         signal.signal(signal.SIGCHLD, _ignore)
-        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
-        self._driver.add_reader(self._wake_read.fileno(), self._on_sigchld)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        self._driver.add_reader(self._wake_read, self._on_sigchld)
 
     def close(self) -> None:
         """Stop reaping."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self._driver.remove_reader(self._wake_read.fileno())
-        self._wake_read.close()
-        self._wake_write.close()
+        self._driver.remove_reader(self._wake_read)
+        os.close(self._wake_read)
+        os.close(self._wake_write)
 
     def __len__(self) -> int:
         return len(self._roots) + len(self._ended)
@@ -156,7 +153,7 @@ class Forest:
 
     def _on_sigchld(self) -> None:
         try:
-            while len(self._wake_read.recv(4096)) == 4096:
+            while len(os.read(self._wake_read, 4096)) == 4096:
                 pass
         except BlockingIOError:
             pass

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
 
 from offerd.errors import BadInput
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEY_VARIABLE = "OFFERD_KEY"
 MASTER_KEY_VARIABLE = "OFFERD_MASTER_KEY"
@@ -98,6 +99,8 @@ def read_public(text: str) -> str:
 
 
 def _entry(path: str | os.PathLike[str], text: bytes, name: str) -> str:
+    import tomllib  # most processes have no key
+
     try:
         key = tomllib.loads(text.decode()).get(name)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):

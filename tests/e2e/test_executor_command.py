@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,12 @@ def test_a_program_begins_with_default_signals(slave: FakeSlave) -> None:
     glibcs_own = 1 << 31 | 1 << 32  # 32 and 33: its posix_spawn ignores them, its threads take them back
     assert int(fields["SigBlk"], 16) == 0
     assert int(fields["SigIgn"], 16) & ~glibcs_own == 0
+
+
+def test_the_executor_interrupts_no_task_and_tasks_have_the_usual_policy(slave: FakeSlave) -> None:
+    script = "import os; print(os.sched_getscheduler(0), os.sched_getscheduler(os.getppid()))"
+    slave.run(task("a", sys.executable, "-c", script))
+    assert output(slave, "a") == f"{os.SCHED_OTHER} {os.SCHED_BATCH}\n"
 
 
 @pytest.mark.parametrize(
