@@ -22,9 +22,6 @@ from offerd.task_cgroups import TASK_CGROUPS, leaf_name
 
 SECRETS = ("OFFERD_TOKEN", "OFFERD_SLAVE_SOCKET", SPAWNER, TASK_CGROUPS)
 """Of the executor's environment, what its tasks do not get: the way to speak to the slave in its name."""
-# What is ignored here (by Python: SIGPIPE and SIGXFSZ; by a parent: perhaps more) would be ignored in the
-# child too; handlers are not inherited. Not simply all 62: that costs 10 us a spawn.
-_IGNORED_SIGNALS = [number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN]
 LITTLE_MEM_BYTES = 8 << 20
 """An exec takes memory for the arguments and the environment, 2 MiB and more at most."""
 _found: dict[tuple[str, str], str] = {}
@@ -42,7 +39,9 @@ class Spawner:
         self.pid = 0
         """The slave's spawner, a child of ours; 0 if there is none."""
         self._socket: _socket.socket | None = None
-        self._options: dict[str, Any] = {}
+        # What is ignored here (by Python: SIGPIPE and SIGXFSZ; by a parent: perhaps more) would be ignored in the
+        # child too; handlers are not inherited. Not simply all 62: that costs 10 us a spawn.
+        self._options: dict[str, Any] = {"setsigdef": _ignored_signals()}
         """For posix_spawn."""
         self._decode = msgspec.msgpack.Decoder(Born | NotBorn | Killed).decode
         self._cgroups = environ.get(TASK_CGROUPS, "")
@@ -59,7 +58,7 @@ class Spawner:
         usual = os.sched_param(0)
         with contextlib.suppress(PermissionError):  # a filter of system calls
             os.sched_setscheduler(0, os.SCHED_BATCH, usual)
-            self._options = {"scheduler": (os.SCHED_OTHER, usual)}
+            self._options["scheduler"] = (os.SCHED_OTHER, usual)
 
     def close(self) -> None:
         """Have no spawner: it ends."""
@@ -165,6 +164,10 @@ def _with_program(name: str, env: Mapping[str, str], start: Callable[[str], int]
     return pid
 
 
+def _ignored_signals() -> list[int]:
+    return [number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN]
+
+
 def _spawn(
     program: str, argv: list[str], env: Mapping[str, str], stdout: int, stderr: int, options: dict[str, Any]
 ) -> int:
@@ -181,7 +184,6 @@ def _spawn(
         ),
         setsid=True,
         setsigmask=(),
-        setsigdef=_IGNORED_SIGNALS,
         **options,
     )
 

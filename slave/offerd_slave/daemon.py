@@ -97,7 +97,7 @@ class SlaveDaemon:
         self._data = DataDirectory(options.data_dir or self.workdir.path / "data")
         self._files = FileServer(options.ip, options.http_port, self.workdir.path, self._data)
         self._storer = Storer(self.journal)
-        self._launcher = Launcher(log)
+        self._launcher = Launcher(log, are_images_run=self._isolation.runs_images)
         self._launcher.start()
         self._collector = SandboxCollector(self.workdir.path, options.gc_delay_s)
         self._events: list[ev.Event] = []

@@ -61,14 +61,18 @@ class Launcher:
     whichever shim comes second finds the first one's `shim` file in the container's directory.
     """
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: logging.Logger, *, are_images_run: bool = False) -> None:
+        """`are_images_run`: then the zygote has what executors need that enter a container, so that none has to import it
+        while somebody waits. Where there are no images, each shim would have that much more memory for nothing.
+        """
         self._log = log
+        self._preloaded = ENTERING_MODULES if are_images_run else ()
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake, select.EPOLLIN)
         self._zygote: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        self._was_ready = False
+        self._is_ready = False
         self._launches: dict[str, _Launch] = {}  # in the order they came
         self._unsent: deque[_Launch] = deque()
         self._failed: list[LaunchFailed] = []
@@ -82,7 +86,7 @@ class Launcher:
         environment[name] = padding
         with theirs:
             self._zygote = subprocess.Popen(
-                [*ZYGOTE, str(theirs.fileno()), TITLE_ROOM],
+                [*ZYGOTE, str(theirs.fileno()), *self._preloaded, TITLE_ROOM],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 env=environment,
@@ -92,12 +96,17 @@ class Launcher:
             )
         ours.setblocking(False)
         self._socket = ours
-        self._was_ready = False
+        self._is_ready = False
         self._epoll.register(ours, select.EPOLLIN)
 
     def fileno(self) -> int:
         """Readable when `replies` has news. The same number also after a new zygote."""
         return self._epoll.fileno()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the zygote has said that it takes launches."""
+        return self._is_ready
 
     @property
     def zygote_pid(self) -> int | None:
@@ -199,7 +208,7 @@ class Launcher:
                 return False
             answer = _decode(packet)
             if isinstance(answer, ZygoteReady):
-                self._was_ready = True
+                self._is_ready = True
                 continue
             launch = self._launches.pop(answer.container_id, None)
             if launch is None:
@@ -229,7 +238,7 @@ class Launcher:
                 self._fail(
                     launch.container_id, f"the zygote died twice while it was launched (status {status})"
                 )
-        if self._unsent or self._was_ready:
+        if self._unsent or self._is_ready:
             self.start()
             self._send()
 

@@ -121,13 +121,13 @@ class Zygote:
 
 
 def main() -> None:
-    """`sys.argv[1]` is the number of the inherited socket."""
+    """`sys.argv` is the number of the inherited socket, modules to import, and room for a title."""
     launcher = int(sys.argv[1])
     os.set_inheritable(launcher, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     native.prctl(native.PR_SET_CHILD_SUBREAPER, 1)
     native.prctl(native.PR_SET_NAME, b"offerd-zygote")
-    for name in PRELOADED:
+    for name in (*PRELOADED, *sys.argv[2:-1]):
         importlib.import_module(name)
     # What is collected, or only looked at by the collector, is copied in every fork.
     gc.collect()

@@ -85,7 +85,7 @@ class Bed:
         self.work_dir = work_dir
         self.isolation = isolation
         self.exits = ExitWatcher()
-        self.launcher = Launcher(logging.getLogger("test"))
+        self.launcher = Launcher(logging.getLogger("test"), are_images_run=isolation.runs_images)
         self.launcher.start()
         self.containers: list[ContainerID] = []
         self.answers: dict[ContainerID, Launched | LaunchFailed] = {}

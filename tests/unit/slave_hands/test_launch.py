@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from helpers import proc
 from helpers.proc import Bed, is_running, wait_until
 from offerd_isolation.process_table import CONTAINER_MARK
+from offerd_slave.launcher import Launcher
 from offerd_slave.launching import LaunchFailed
 
 
@@ -201,6 +203,20 @@ def test_launch_of_a_module_costs_a_small_part_of_starting_python(bed: Bed) -> N
         subprocess.run([sys.executable, "-E", "-s", "-c", "import offerd.messages"], check=True)
         starts_s.append(time.perf_counter() - began)
     assert min(launches_s) < min(starts_s) / 3
+
+
+@pytest.mark.parametrize("are_images_run", [True, False])
+def test_the_zygote_has_what_executors_in_containers_import_and_nobody_else_pays_for_it(
+    are_images_run: bool,
+) -> None:
+    launcher = Launcher(logging.getLogger("test"), are_images_run=are_images_run)
+    launcher.start()
+    try:
+        wait_until(lambda: launcher.replies() == [] and launcher.is_ready, "the zygote is ready")
+        maps = Path(f"/proc/{launcher.zygote_pid}/maps").read_text()
+        assert ("zmq" in maps) == are_images_run
+    finally:
+        launcher.close()
 
 
 def test_closing_the_launcher_leaves_executors_alone(bed: Bed) -> None:
