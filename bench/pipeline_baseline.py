@@ -207,10 +207,11 @@ class Pipeline:
             flying -= sum(len(statuses) for _, statuses in wire.read())
         return tasks / (time.perf_counter() - started)
 
-    def round_trips_ms(self, count: int) -> list[float]:
-        """One task at a time."""
+    def round_trips_ms(self, count: int, rest_s: float = 0.0) -> list[float]:
+        """One task at a time, each so long after the one before."""
         times = []
         for _ in range(count):
+            time.sleep(rest_s)
             started = time.perf_counter()
             self._wire.write(b"", list(self._tasks(1)))
             if not self._wire.socket.poll(int(DEADLINE_S * 1000)):
