@@ -9,6 +9,7 @@ The work directory::
       sockets/executors.sock        where executors connect
       containers/CONTAINER_ID/
         container.ckpt              ContainerCheckpoint
+        shim                        written by the shim when it begins: who it is
         exit                        written by the shim when the executor has ended: ExitRecord
         sandbox/                    0700, the task user's: the executor's working directory
           stdout stderr             rotated to stdout.1 ...

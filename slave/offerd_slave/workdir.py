@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from offerd.errors import BadInput
 from offerd.ids import ContainerID, SlaveID
 from offerd_isolation.base import ProcessID
@@ -16,6 +18,7 @@ from offerd_slave.checkpoint import DamagedCheckpoint, quarantine, read_checkpoi
 from offerd_slave.core.events import DiskLooked
 from offerd_slave.journal import Journal
 from offerd_slave.records import ContainerCheckpoint, JournalRecord, ProcessCheckpoint, SlaveCheckpoint
+from offerd_slave.shim_messages import SHIM_FILE, ShimIdentity
 
 PROBE_BYTES = 4096
 """One page: no file system keeps it in its inode."""
@@ -92,6 +95,8 @@ class WorkDir:
                 found.complaints.append(f"container {directory.name} cannot be recovered: {damage}")
                 quarantine(checkpoint, self.quarantine)
                 continue
+            if container.shim is None:  # the slave died while it was launched
+                container = msgspec.structs.replace(container, shim=_shim_by_its_own_word(directory))
             found.containers.append(container)
         found.records, damages = journal.replay()
         found.complaints += [
@@ -130,6 +135,15 @@ class WorkDir:
     def release(self) -> None:
         """Let another slave take the directory."""
         os.close(self._lock)
+
+
+def _shim_by_its_own_word(container: Path) -> ProcessCheckpoint | None:
+    """None if it was not started, or the file was not on the disk when the host lost power."""
+    try:
+        said = msgspec.json.decode((container / SHIM_FILE).read_bytes(), type=ShimIdentity)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+    return ProcessCheckpoint(said.boot_id, said.pid, said.start_ticks)
 
 
 def to_checkpoint(process: ProcessID) -> ProcessCheckpoint:

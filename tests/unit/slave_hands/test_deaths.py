@@ -12,10 +12,15 @@ import pytest
 
 from helpers import proc
 from helpers.proc import Bed, Container, is_running, wait_until
+from offerd.ids import ExecutorID
+from offerd.messages import ExecutorInfo, FrameworkInfo
 from offerd_isolation import process_table, procfs
 from offerd_isolation.base import ProcessID
+from offerd_slave.journal import Journal
 from offerd_slave.launching import Launched, LaunchFailed
+from offerd_slave.records import ContainerCheckpoint
 from offerd_slave.shim_messages import SHIM_FILE
+from offerd_slave.workdir import WorkDir, from_checkpoint
 
 
 @pytest.fixture
@@ -123,6 +128,21 @@ def test_shim_file_names_the_shim(bed: Bed) -> None:
     container = bed.launch("forever")
     said = json.loads((container.directory / SHIM_FILE).read_bytes())
     assert ProcessID(**said) == container.shim
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{"])
+def test_a_shim_that_the_slave_could_not_write_down_is_known_by_its_own_word(
+    bed: Bed, content: bytes | None
+) -> None:
+    container = bed.launch("forever")
+    if content is not None:
+        (container.directory / SHIM_FILE).write_bytes(content)
+    workdir = WorkDir(bed.work_dir)
+    framework, executor = FrameworkInfo("f"), ExecutorInfo(ExecutorID("e"))
+    workdir.save_container(ContainerCheckpoint(container.container_id, framework, executor, "token", "noop"))
+    (found,) = workdir.read(Journal(bed.work_dir / "tasks.journal")).containers
+    workdir.release()
+    assert from_checkpoint(found.shim) == (container.shim if content is None else None)
 
 
 def test_output_written_just_before_the_end_is_kept(bed: Bed) -> None:
