@@ -26,11 +26,13 @@ test-kernel: ## run the tests of cgroup v2, here or in a guest booted for them (
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/pytest tests/kernel $(ARGS)
 
-test-nightly: ## the simulated clusters under 20,000 seeds (half an hour), 200 containers in a row, slaves killed at every step, MapReduce over 1 GB
+test-nightly: ## the simulated clusters under 20,000 seeds (half an hour), 200 containers in a row, slaves killed at every step, systemd's units, MapReduce over 1 GB
 	@deploy/bootstrap.sh venv dev
 	@OFFERD_SIM_SEEDS=20000 OFFERD_CONTAINERS=200 $(BIN)/pytest -q tests/sim \
 		tests/e2e/docker/test_docker_run.py::test_containers_in_a_row_leave_nothing $(ARGS)
 	@OFFERD_ALL_STEPS=1 $(BIN)/pytest -q tests/kernel/test_cluster_deaths.py $(ARGS)
+	@deploy/bootstrap.sh packages systemd dbus-user-session
+	@OFFERD_SYSTEMD=1 $(BIN)/pytest -q tests/kernel/test_systemd.py $(ARGS)
 	@OFFERD_MAPREDUCE_MB=700 $(BIN)/pytest -q tests/e2e/test_mapreduce.py $(ARGS)
 
 check: ## format, lint, types, tidiness, layering, deploy scripts, Vagrantfile

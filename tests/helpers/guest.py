@@ -1,11 +1,11 @@
 """A machine with a kernel of its own, booted for what needs cgroup v2 on a host that has none: QEMU and Debian's kernel.
 
 The guest sees this host's files (through 9p, read-only; what it writes stays in its memory) at their places, so the
-checkout and its virtual environment are just there. Pid 1 is `guest_init.sh`. It runs one command; what the command
-writes to `$OFFERD_GUEST_PORT` arrives here line by line. Without KVM the guest is emulated: some ten times slower than
-the host, and its clock is the host's, so only ratios within it mean anything.
+checkout and its virtual environment are just there. Pid 1 is `guest_init.sh`, or systemd where that is wanted. It runs one
+command; what the command writes to `$OFFERD_GUEST_PORT` arrives here line by line. Without KVM the guest is emulated: some
+ten times slower than the host, and its clock is the host's, so only ratios within it mean anything.
 
-    python tests/helpers/guest.py [COMMAND...]     a shell, or one command, in a guest
+    python tests/helpers/guest.py [--systemd] [COMMAND...]     a shell, or one command, in a guest
 """
 
 from __future__ import annotations
@@ -28,6 +28,12 @@ QEMU = "qemu-system-x86_64"
 MODULES = ("virtio_pci", "virtio_console", "virtio_blk", "9pnet_virtio", "9p", "overlay", "ext4")
 PROGRAMS = {QEMU: "qemu-system-x86", "busybox": "busybox-static", "modprobe": "kmod", "mke2fs": "e2fsprogs"}
 """Programs, and the Debian packages that have them."""
+SYSTEMD_FILES = {
+    "/lib/systemd/systemd": "systemd",
+    "/usr/lib/systemd/user/dbus.socket": "dbus-user-session",
+    "/lib/systemd/system/dbus.socket": "dbus",
+}
+"""What a guest needs besides, in which systemd is pid 1."""
 CONTROLLERS = {"cpu", "memory", "pids"}
 DISK_BYTES = 2 << 30
 """Of the scratch disk; a file with holes."""
@@ -58,9 +64,11 @@ def host_has_v2() -> bool:
     return os.geteuid() == 0 and set(controllers) >= CONTROLLERS
 
 
-def missing() -> str:
+def missing(*, systemd: bool = False) -> str:
     """Empty if a guest can be booted; otherwise what is missing and what to do."""
     packages = [package for program, package in PROGRAMS.items() if _find(program) is None]
+    if systemd:
+        packages += [package for path, package in SYSTEMD_FILES.items() if not Path(path).exists()]
     if _kernel() is None:
         packages.append("linux-image-amd64")
     return (
@@ -100,10 +108,19 @@ class Guest:
     """A guest that runs one command. `read` gives what it says; leaving the context ends it."""
 
     def __init__(
-        self, command: list[str], *, cpus: int = 2, mem: str = "2G", interactive: bool = False
+        self,
+        command: list[str],
+        *,
+        cpus: int = 2,
+        mem: str = "2G",
+        interactive: bool = False,
+        systemd: bool = False,
     ) -> None:
-        """Starts to boot. `interactive`: its serial line is our terminal. Raises `GuestFailed` if it cannot."""
-        if reason := missing():
+        """Starts to boot. `interactive`: its serial line is our terminal. `systemd`: that is pid 1, the command a service.
+
+        Raises `GuestFailed` if it cannot.
+        """
+        if reason := missing(systemd=systemd):
             raise GuestFailed(reason)
         kernel = _kernel()
         assert kernel is not None
@@ -114,7 +131,7 @@ class Guest:
         _write_initramfs(folder / "initramfs", _version(kernel))
         _make_disk(folder / "disk")
         (folder / "command").write_text(f"{_opened()}cd {ROOT}\n{shlex.join(command)}\n")
-        words = _qemu_words(kernel, folder, cpus, mem, interactive)
+        words = _qemu_words(kernel, folder, cpus, mem, interactive, "offerd.systemd" if systemd else "")
         for name in ("port.in", "port.out"):
             os.mkfifo(folder / name)
         # Opened for both, so that nobody waits for the other end.
@@ -183,10 +200,10 @@ class Guest:
         self._folder.cleanup()
 
 
-def _qemu_words(kernel: Path, folder: Path, cpus: int, mem: str, interactive: bool) -> list[str]:
+def _qemu_words(kernel: Path, folder: Path, cpus: int, mem: str, interactive: bool, more: str) -> list[str]:
     kernel_words = (
         f"console=ttyS0 loglevel={4 if interactive else 5} panic=-1 mitigations=off nokaslr "
-        f"{LOCKUP_WORDS} offerd.command={folder / 'command'}"
+        f"{LOCKUP_WORDS} offerd.command={folder / 'command'} {more}"
     )
     accelerator = ["kvm", "-cpu", "host"] if _has_kvm() else ["tcg,thread=multi", "-cpu", "max"]
     terminal = ["-chardev", "stdio,id=terminal,signal=off"] if interactive else []
@@ -251,10 +268,11 @@ def _padded(data: bytes) -> bytes:
 
 def main() -> int:
     """One command in a guest, or a shell on this terminal."""
-    words = sys.argv[1:]
+    systemd = sys.argv[1:2] == ["--systemd"]
+    words = sys.argv[2:] if systemd else sys.argv[1:]
     command = words or ["setsid", "-c", "bash", "-l"]
     try:
-        with Guest(command, interactive=True) as guest:
+        with Guest(command, interactive=True, systemd=systemd) as guest:
             return guest.wait()
     except GuestFailed as error:
         sys.stderr.write(f"{error}\n")

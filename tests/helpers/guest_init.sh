@@ -26,19 +26,49 @@ first_part() {
 }
 
 second_part() {
-    export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=${TERM:-linux}
     mount -t tmpfs run /run
-    mkdir -p /dev/pts /dev/shm /run/tmp /run/disk
+    mkdir -p /run/tmp /run/disk
     chmod 1777 /run/tmp
-    mount -t devpts devpts /dev/pts
-    mount -t tmpfs shm /dev/shm
-    mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
     mount -t ext4 /dev/vda /run/disk
     chmod 1777 /run/disk
     for number in 0 1 2; do
         ln -s "/proc/self/fd/$number" "/dev/$(set -- stdin stdout stderr; shift $number; echo "$1")"
     done
     ln -s /proc/self/fd /dev/fd
+    if grep -q offerd.systemd /proc/cmdline; then become_systemd; fi
+    mkdir -p /dev/pts /dev/shm
+    mount -t devpts devpts /dev/pts
+    mount -t tmpfs shm /dev/shm
+    mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
+    run_command
+}
+
+# systemd is pid 1 and runs the command as a service of its own, after as little else as possible: of the host's services none
+# is enabled, of the system's own those that something asks for.
+become_systemd() {
+    # Where this host is a container, the guest is none.
+    rm -f /.dockerenv
+    for unwanted in system-generators system/sysinit.target.wants system/multi-user.target.wants system/timers.target.wants; do
+        mount -t tmpfs none "/lib/systemd/$unwanted"
+    done
+    mount -t tmpfs none /etc/systemd/system
+    mkdir -p /run/systemd/system/multi-user.target.wants
+    cat >/run/systemd/system/offerd-guest.service <<END
+[Unit]
+Description=command of the guest
+[Service]
+Type=exec
+ExecStart=/bin/sh /init-of-guest run_command
+StandardInput=tty-force
+StandardOutput=inherit
+StandardError=inherit
+END
+    ln -s ../offerd-guest.service /run/systemd/system/multi-user.target.wants/
+    exec /lib/systemd/systemd --unit=multi-user.target --show-status=no
+}
+
+run_command() {
+    export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=${TERM:-linux}
     OFFERD_GUEST_PORT=$(echo /dev/vport*)
     export TMPDIR=/run/tmp OFFERD_GUEST_DISK=/run/disk OFFERD_GUEST_PORT PYTHONDONTWRITEBYTECODE=1
     echo booted >"$OFFERD_GUEST_PORT"
@@ -51,4 +81,4 @@ second_part() {
 }
 
 # The kernel gives its first program words of its own.
-if [ "$1" = second_part ]; then second_part; else first_part; fi
+case $1 in second_part | run_command) "$1" ;; *) first_part ;; esac

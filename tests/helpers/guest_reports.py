@@ -21,7 +21,7 @@ SILENCE_LIMIT_S = TEST_LIMIT_S + 60.0
 """Longer than that a guest whose kernel lives is not silent."""
 MOST_GUESTS = 3
 """In one run. A guest whose emulated processors lock up is replaced: no program's doing, and no test's verdict."""
-PASSED_ON = ("CI", "OFFERD_ALL_STEPS")
+PASSED_ON = ("CI", "OFFERD_ALL_STEPS", "OFFERD_SYSTEMD")
 """Variables of this host that change which tests there are, or what a skip means."""
 
 
@@ -40,8 +40,9 @@ class InGuest:
 class OnHost:
     """Has the tests run in a guest, and replays what it reports."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, *, systemd: bool = False) -> None:
         self._config = config
+        self._systemd = systemd
         self._guest: Guest | None = None
         self._failure = ""
         self.lockups: list[str] = []
@@ -73,7 +74,7 @@ class OnHost:
             words.append(f"--hypothesis-seed={seed}")
         capturing = self._config.pluginmanager.getplugin("capturemanager")
         with capturing.global_and_fixture_disabled():
-            guest = Guest([*words, *(item.nodeid for item in selected)])
+            guest = Guest([*words, *(item.nodeid for item in selected)], systemd=self._systemd)
             try:
                 guest.wait_booted()
             except GuestFailed:

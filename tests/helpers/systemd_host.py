@@ -1,0 +1,180 @@
+"""A host whose pid 1 is systemd, and offerd on it as `deploy/provision` installs it. For a guest that is thrown away."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from pathlib import Path
+
+from helpers.guest import ROOT
+from helpers.kernel_bed import wait_until
+from offerd_isolation.cgroups.module import SLICE
+
+PREFIX = Path("/opt/offerd")
+MASTER = "127.0.0.1:5060"
+V2 = Path("/sys/fs/cgroup")
+TASKS_UNIT = V2 / "system.slice/offerd-tasks.service"
+SLAVE_UNIT = V2 / "system.slice/offerd-slave.service"
+PATIENCE_S = 120.0
+"""How long anything may take in an emulated guest on a busy host: the start of a Python takes up to 15 s of it."""
+
+
+def run(*words: str | Path) -> str:
+    """What it prints, where it must not fail."""
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 0, f"{words} ended with {done.returncode}: {done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+def provision() -> None:
+    """A master and a slave of it, by the scripts for that."""
+    _install_offerd()
+    run(ROOT / "deploy/provision/master.sh")
+    run(ROOT / "deploy/provision/slave.sh", "--master", MASTER)
+
+
+def _install_offerd() -> None:
+    """What `pip install` would make at that place, which wants a network: this Python, its packages and this checkout.
+
+    They are bound there, since the master's unit sees no homes. A `pip` that does nothing then finds all installed.
+    """
+    places = {"python": sys.base_prefix, "packages": sys.prefix, "checkout": str(ROOT)}
+    for name, place in places.items():
+        (PREFIX / name).mkdir(parents=True)
+        run("mount", "--bind", place, PREFIX / name)
+    for library in Path(sys.base_prefix, "lib").glob("libpython*.so*"):
+        if sys.base_prefix != "/usr":
+            Path("/usr/lib", library.name).symlink_to(PREFIX / "python/lib" / library.name)
+    packages = Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    components = project["tool"]["hatch"]["build"]["dev-mode-dirs"]
+    venv = PREFIX / "venv"
+    for folder in (venv / "bin", venv / packages):
+        folder.mkdir(parents=True)
+    python = venv / "bin/python"
+    python.symlink_to(PREFIX / "python/bin" / Path(sys.executable).resolve().name)
+    (venv / "pyvenv.cfg").write_text(f"home = {PREFIX}/python/bin\n")
+    paths = [PREFIX / "packages" / packages, *(PREFIX / "checkout" / name for name in components)]
+    (venv / packages / "offerd.pth").write_text("".join(f"{path}\n" for path in paths))
+    main = f"#!{python}\nimport sys\nfrom offerd_cli.main import main\nsys.exit(main())\n"
+    for name, text in (("offerd", main), ("pip", "#!/bin/sh\n")):
+        program = venv / "bin" / name
+        program.write_text(text)
+        program.chmod(0o755)
+
+
+# -- units ----------------------------------------------------------------------------------------------------------------
+
+
+def systemctl(*words: str) -> str:
+    return run("systemctl", *words)
+
+
+def prop(unit: str, name: str) -> str:
+    return systemctl("show", "--value", "-p", name, unit)
+
+
+def main_pid(unit: str) -> int:
+    """0 while there is none."""
+    return int(prop(unit, "MainPID"))
+
+
+def wait_new_slave(old_pid: int) -> None:
+    """Until another slave than this one has told the master what it has found."""
+
+    def is_registered() -> bool:
+        pid = main_pid("offerd-slave")
+        if pid in (0, old_pid):
+            return False
+        return "registered with master" in run("journalctl", "--no-pager", "-o", "cat", f"_PID={pid}")
+
+    wait_until(is_registered, "a new slave is registered", PATIENCE_S)
+
+
+# -- cgroups --------------------------------------------------------------------------------------------------------------
+
+
+def leaf(divided: Path, name: str) -> Path:
+    """The cgroup of a task below one that is divided; it may not be there any more."""
+    found = list(divided.glob(f"{SLICE}/*/tasks/task-{name}"))
+    return found[0] if found else divided / "gone" / name
+
+
+def pids(cgroup: Path) -> list[int]:
+    """The processes in a cgroup, none if it is gone."""
+    try:
+        return [int(pid) for pid in (cgroup / "cgroup.procs").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def own_cgroup(pid: int) -> Path:
+    return V2 / Path(f"/proc/{pid}/cgroup").read_text().strip().removeprefix("0::/")
+
+
+# -- a user of the host ---------------------------------------------------------------------------------------------------
+
+
+class User:
+    """Somebody without root, whose systemd runs whether she has logged in or not."""
+
+    def __init__(self, name: str) -> None:
+        run("useradd", "--create-home", name)
+        entry = pwd.getpwnam(name)
+        self.uid, self.home = entry.pw_uid, Path(entry.pw_dir)
+        self.manager = f"user@{self.uid}.service"
+        self._enter = [
+            "setpriv",
+            f"--reuid={name}",
+            f"--regid={name}",
+            "--init-groups",
+            "env",
+            "-C",
+            str(self.home),
+            f"HOME={self.home}",
+        ]
+        self._enter += [
+            f"XDG_RUNTIME_DIR=/run/user/{self.uid}",
+            f"PATH={PREFIX}/venv/bin:{os.environ['PATH']}",
+        ]
+        run("loginctl", "enable-linger", name)
+        self._wait_manager()
+
+    def _wait_manager(self) -> None:
+        wait_until(
+            lambda: prop(self.manager, "ActiveState") == "active", f"{self.manager} is active", PATIENCE_S
+        )
+
+    def delegate(self, controllers: str) -> None:
+        """What her systemd has to give on, and no more: by the file that docs/isolation.md names."""
+        path = Path("/etc/systemd/system/user@.service.d/delegate.conf")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"[Service]\nDelegate=\nDelegate={controllers}\n")
+        systemctl("daemon-reload")
+        systemctl("restart", self.manager)
+        self._wait_manager()
+
+    def scope(self, name: str) -> Path:
+        return V2 / f"user.slice/user-{self.uid}.slice/{self.manager}/app.slice/{name}.scope"
+
+    def processes(self) -> list[int]:
+        """All of hers below a scope."""
+        found = V2.glob(f"user.slice/user-{self.uid}.slice/{self.manager}/app.slice/**/cgroup.procs")
+        return [pid for path in found for pid in pids(path.parent)]
+
+    def in_scope(self, name: str, *words: str) -> list[str]:
+        return ["systemd-run", "--user", "--scope", "--quiet", "-p", "Delegate=yes", "--unit", name, *words]
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """To its end."""
+        return subprocess.run(
+            [*self._enter, *words], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+
+    def begin(self, *words: str) -> subprocess.Popen[bytes]:
+        """What she has begun is this process, without another between."""
+        return subprocess.Popen([*self._enter, *words])

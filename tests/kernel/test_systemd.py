@@ -1,0 +1,216 @@
+"""Under systemd: the slave by its units, and the slave of a user without root in a scope of her own.
+
+For `make test-nightly` (OFFERD_SYSTEMD=1), in a guest whose pid 1 is systemd.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from helpers.kernel_bed import wait_until
+from helpers.recorder import Recorder, ended_once
+from helpers.systemd_host import (
+    MASTER,
+    PATIENCE_S,
+    PREFIX,
+    SLAVE_UNIT,
+    TASKS_UNIT,
+    User,
+    leaf,
+    main_pid,
+    own_cgroup,
+    pids,
+    prop,
+    provision,
+    run,
+    systemctl,
+    wait_new_slave,
+)
+from offerd.ids import TaskID
+from offerd.messages import Reason, TaskState
+
+HOG = "head -c 200M /dev/zero | tail"
+FOR_EVER = "sleep 1000 & wait"
+
+
+@pytest.fixture(scope="module")
+def framework() -> Iterator[Recorder]:
+    """Of a master and a slave that were installed."""
+    provision()
+    with recorder() as made:
+        yield made
+
+
+@contextmanager
+def recorder() -> Iterator[Recorder]:
+    made = Recorder(MASTER)
+    made.patience_s = PATIENCE_S
+    with made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def journal() -> Iterator[None]:
+    """Shown with a test that fails."""
+    yield
+    print(run("journalctl", "--no-pager", "-o", "short-monotonic", "-n", "60"))
+
+
+def start(framework: Recorder, name: str, shell: str, divided: Path) -> list[int]:
+    """A task, and its processes once all of them are there."""
+    framework.run(name, shell, limit_s=None)
+    framework.wait(name, TaskState.RUNNING)
+    return wait_until(lambda: _all_of(shell, pids(leaf(divided, name))), f"{name} runs", PATIENCE_S)
+
+
+def _all_of(shell: str, found: list[int]) -> list[int]:
+    return found if len(found) == shell.count("&") + 1 else []
+
+
+def finishes(framework: Recorder, name: str) -> bool:
+    """Whether a task does that has nothing to do."""
+    framework.run(name, "true")
+    return framework.wait_end(name).state is TaskState.FINISHED
+
+
+def test_a_task_is_below_the_unit_of_tasks_and_its_slave_in_its_own(framework: Recorder) -> None:
+    said = run(PREFIX / "venv/bin/offerd", "run", "--", "cat", "/proc/self/cgroup")
+    assert said.startswith("0::/system.slice/offerd-tasks.service/offerd.slice/")
+    assert own_cgroup(main_pid("offerd-slave")) == SLAVE_UNIT
+    assert own_cgroup(main_pid("offerd-tasks")) == TASKS_UNIT / "keeper"
+
+
+def test_a_task_over_its_memory_ends_alone(framework: Recorder) -> None:
+    units = ("offerd-slave", "offerd-tasks")
+    before = [main_pid(unit) for unit in units]
+    (calm,) = start(framework, "calm", "exec sleep 1000", TASKS_UNIT)
+    framework.run("greedy", HOG, mem="32M")
+    status = framework.wait_end("greedy")
+    assert (status.state, status.reason) == (TaskState.FAILED, Reason.LIMIT_EXCEEDED)
+    assert status.limit == f"memory.max={32 << 20}"
+    assert [main_pid(unit) for unit in units] == before
+    assert pids(leaf(TASKS_UNIT, "calm")) == [calm]
+    framework.driver.kill_task(TaskID("calm"))
+    assert framework.wait_end("calm").state is TaskState.KILLED
+
+
+@pytest.mark.parametrize("how", ["restart", "kill"])
+def test_a_task_outlives_its_slave_and_has_one_end(framework: Recorder, how: str, tmp_path: Path) -> None:
+    name, gate, slave = f"through-{how}", tmp_path / "gate", main_pid("offerd-slave")
+    os.mkfifo(gate)
+    running = start(framework, name, f"read word <{gate}", TASKS_UNIT)
+    if how == "restart":
+        systemctl("restart", "offerd-slave")
+    else:
+        systemctl("kill", "-s", "KILL", "offerd-slave")
+    wait_new_slave(slave)
+    assert pids(leaf(TASKS_UNIT, name)) == running
+    assert framework.states(name) == [TaskState.RUNNING]
+    gate.write_text("go\n")
+    assert framework.wait_end(name).state is TaskState.FINISHED
+    assert finishes(framework, f"after-{how}")
+    assert ended_once(framework, name)
+
+
+def test_stopping_the_unit_of_tasks_ends_them_and_the_slave_brings_it_back(framework: Recorder) -> None:
+    slave = main_pid("offerd-slave")
+    start(framework, "doomed", FOR_EVER, TASKS_UNIT)
+    systemctl("stop", "offerd-tasks")
+    assert not TASKS_UNIT.exists()
+    # Where no task can run no slave offers anything.
+    assert prop("offerd-slave", "ActiveState") == "inactive"
+    systemctl("start", "offerd-slave")
+    wait_new_slave(slave)
+    assert framework.wait_end("doomed").state in (TaskState.FAILED, TaskState.LOST)
+    assert finishes(framework, "after-stop")
+    assert ended_once(framework, "doomed")
+
+
+def test_a_keeper_that_is_killed_is_replaced_and_tasks_run_again(framework: Recorder) -> None:
+    slave, keeper = main_pid("offerd-slave"), main_pid("offerd-tasks")
+    start(framework, "lost", FOR_EVER, TASKS_UNIT)
+    os.kill(keeper, signal.SIGKILL)
+    wait_new_slave(slave)
+    assert main_pid("offerd-tasks") not in (0, keeper)
+    assert framework.wait_end("lost").state in (TaskState.FAILED, TaskState.LOST)
+    assert finishes(framework, "after-keeper")
+    assert ended_once(framework, "lost")
+
+
+# -- without root ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ada(framework: Recorder) -> User:
+    """A user; the host's own slave makes room for hers."""
+    systemctl("stop", "offerd-slave")
+    return User("ada")
+
+
+SLAVE = ("offerd", "slave", "--master", MASTER, "--http-port", "0", "--isolation", "cgroups")
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """The last line of a slave's that does not start."""
+    assert done.returncode not in (0, 124)
+    return done.stderr.splitlines()[-1]
+
+
+def test_a_user_is_told_in_a_sentence_what_her_slave_needs(ada: User) -> None:
+    assert "systemd-run --user --scope -p Delegate=yes offerd slave" in refusal(ada.run(*SLAVE))
+    # Of systemd's own accord she has cpu, memory and pids.
+    line = refusal(ada.run(*ada.in_scope("no-io", *SLAVE, "--io-weight")))
+    assert "has no controller io, which an option of this slave needs" in line
+    ada.delegate("memory pids")
+    line = refusal(ada.run(*ada.in_scope("no-cpu", *SLAVE)))
+    assert "has no controller cpu" in line
+    assert "have systemd delegate `cpu cpuset io memory pids`" in line
+    findings = json.loads(ada.run(*ada.in_scope("doctor", "offerd", "doctor", "--json")).stdout)
+    (delegation,) = (each for each in findings["checks"] if each["check"] == "delegation")
+    assert not delegation["ok"]
+    assert "has no controller cpu" in delegation["found"]
+    assert "Delegate=" in delegation["mend"]
+
+
+def test_a_users_slave_holds_her_tasks_to_their_limits_and_leaves_nothing(ada: User) -> None:
+    ada.delegate("cpu cpuset io memory pids")
+    scope = ada.scope("offerd")
+    slave = ada.begin(*ada.in_scope("offerd", *SLAVE, "--cpu-quota", "--io-weight"))
+    try:
+        with recorder() as framework:
+            framework.run("held", FOR_EVER, cpus=0.5, mem="40M", limit_s=None)
+            framework.wait("held", TaskState.RUNNING)
+            cgroup = leaf(scope, "held")
+            limits = {
+                name: (cgroup / name).read_text().strip()
+                for name in ("memory.max", "memory.swap.max", "cpu.weight", "cpu.max", "pids.max")
+            }
+            assert limits == {
+                "memory.max": str(40 << 20),
+                "memory.swap.max": "0",
+                "cpu.weight": "50",
+                "cpu.max": "50000 100000",
+                "pids.max": "1024",
+            }
+            assert {Path(f"/proc/{pid}").stat().st_uid for pid in pids(cgroup)} == {ada.uid}
+            framework.run("greedy", HOG, mem="32M")
+            status = framework.wait_end("greedy")
+            assert (status.reason, status.limit) == (Reason.LIMIT_EXCEEDED, f"memory.max={32 << 20}")
+            assert framework.states("held") == [TaskState.RUNNING]
+            framework.driver.kill_task(TaskID("held"))
+            assert framework.wait_end("held").state is TaskState.KILLED
+            assert not cgroup.exists()
+        wait_until(lambda: not list(scope.glob("offerd.slice/*/executor")), "no containers", PATIENCE_S)
+    finally:
+        slave.terminate()
+        slave.wait(PATIENCE_S)
+    wait_until(lambda: not scope.exists(), "nothing is left of the scope", PATIENCE_S)
+    assert ada.processes() == []
