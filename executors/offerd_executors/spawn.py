@@ -53,10 +53,12 @@ class Spawner:
         """Have the calling process wait where a task runs. What wakes it is mostly the end of one task, and another then goes
         on and finds its caches as it left them: of many short ones each costs less. Tasks have the usual policy (sched(7)).
         """
-        if os.sched_getscheduler(0) != os.SCHED_OTHER:
-            return  # somebody has chosen, for the tasks, too
         usual = os.sched_param(0)
-        with contextlib.suppress(PermissionError):  # a filter of system calls
+        with contextlib.suppress(
+            OSError
+        ):  # a filter of system calls, or a kernel or libc that knows no policies
+            if os.sched_getscheduler(0) != os.SCHED_OTHER:
+                return  # somebody has chosen, for the tasks, too
             os.sched_setscheduler(0, os.SCHED_BATCH, usual)
             self._options["scheduler"] = (os.SCHED_OTHER, usual)
 
@@ -86,7 +88,7 @@ class Spawner:
         os.chdir(cwd)
         if self._socket is None:
             return _with_program(
-                argv[0], env, lambda program: _spawn(program, argv, env, stdout, stderr, self._options)
+                argv[0], env, lambda program: self._spawn(program, argv, env, stdout, stderr)
             )
         environment = [os.fsencode(f"{name}={value}") for name, value in env.items()]
         words = [os.fsencode(word) for word in argv]
@@ -98,6 +100,16 @@ class Spawner:
             return self._ask(request, program, (stdout, stderr))
 
         return _with_program(argv[0], env, born)
+
+    def _spawn(self, program: str, argv: list[str], env: Mapping[str, str], stdout: int, stderr: int) -> int:
+        try:
+            return _posix_spawn(program, argv, env, stdout, stderr, self._options)
+        except PermissionError:
+            if "scheduler" not in self._options:
+                raise
+            # The file's fault, and then it is so again; or somebody has given us a policy that only root may leave.
+            options = {name: value for name, value in self._options.items() if name != "scheduler"}
+            return _posix_spawn(program, argv, env, stdout, stderr, options)
 
     def kill(self, task_id: TaskID) -> bool:
         """SIGKILL to all that is in the task's cgroup, however fast it forks. False where that cannot be done."""
@@ -168,7 +180,7 @@ def _ignored_signals() -> list[int]:
     return [number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN]
 
 
-def _spawn(
+def _posix_spawn(
     program: str, argv: list[str], env: Mapping[str, str], stdout: int, stderr: int, options: dict[str, Any]
 ) -> int:
     # glibc makes the child with CLONE_VFORK: its cost does not grow with the executor's memory. Every other

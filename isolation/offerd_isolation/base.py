@@ -168,7 +168,7 @@ class Isolation:
         Called in the slave's loop; does not block. `destroy` follows, unless the slave ends."""
 
     def isolate(self, container_id: ContainerID, shim: ProcessID) -> None:
-        """The shim lives: note it, put it where it belongs."""
+        """The shim lives: note it, put it where it belongs. Not called if the slave died before; then `recover` does it."""
 
     def update(self, container_id: ContainerID, resources: Resources) -> None:
         """The sum of the executor's and its tasks' resources is now this: called before a task starts and after it ended."""
@@ -236,6 +236,10 @@ class Isolation:
         """Kill everything in the container and remove its traces. True when nothing of it is left; False if processes
         still have to die (asked again soon). Raises `IsolationError` if they cannot be killed."""
         return True
+
+    def adopt(self, spec: ContainerSpec) -> None:
+        """This container of before goes on: what `prepare` was told of it then. Called after `recover`, for each that lives.
+        Raises `IsolationError`."""
 
     def recover(self, known: dict[ContainerID, ProcessID | None]) -> Iterable[ContainerID]:
         """The slave has restarted and its checkpoints know these containers (with the shim, if it was started). Returns

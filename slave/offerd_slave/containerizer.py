@@ -163,7 +163,7 @@ class Containerizer:
         try:
             self._workdir.save_container(checkpoint)
         except OSError as error:
-            # A restart would take the executor for dead. It is still isolated, so that destroying finds all of it.
+            # It is still isolated, so that destroying finds all of it.
             trouble = f"cannot write its checkpoint: {error}"
 
         def isolated(_: None) -> None:
@@ -218,6 +218,15 @@ class Containerizer:
         return shim is not None and self.exits.watch(
             container_id, shim, self._workdir.container(container_id)
         )
+
+    def adopt_limits(self, checkpoint: ContainerCheckpoint) -> None:
+        """The same for the isolation module, once it has recovered. Raises `IsolationError`."""
+        container_id, framework = checkpoint.container_id, checkpoint.framework
+        sandbox = self._workdir.sandbox(container_id)
+        spec = ContainerSpec(
+            container_id, framework.framework_id, checkpoint.executor, sandbox, framework.user
+        )
+        self._isolation.adopt(spec)
 
     # -- limits and ends ------------------------------------------------------------------------------------------------
 

@@ -196,14 +196,24 @@ class SlaveDaemon:
             rebooted=rebooted,
             containers=containers,
             records=found.records,
-            orphans=self._orphans(shims),
+            orphans=self._adopt(containers, shims),
         )
 
-    def _orphans(self, shims: dict[ContainerID, ProcessID | None]) -> list[ContainerID]:
+    def _adopt(
+        self, containers: list[RecoveredContainer], shims: dict[ContainerID, ProcessID | None]
+    ) -> list[ContainerID]:
+        """Have the isolation module find them; returns those that are in no record of ours."""
         try:
-            return list(self._isolation.recover(shims))
+            orphans = list(self._isolation.recover(shims))
         except IsolationError as error:
             raise BadInput(f"isolation {self._isolation.name} cannot be used here: {error}") from None
+        for found in containers:
+            if found.alive:
+                try:
+                    self._containerizer.adopt_limits(found.checkpoint)
+                except IsolationError as error:
+                    log.warning("container %s: %s", found.checkpoint.container_id, error)
+        return orphans
 
     # -- the loop -------------------------------------------------------------------------------------------------------
 

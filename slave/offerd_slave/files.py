@@ -13,6 +13,7 @@ and directories ever is.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 import os
@@ -21,6 +22,7 @@ import socket
 import stat
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -40,6 +42,8 @@ TIMEOUT_S = 30.0
 """Without a byte going either way, a connection is closed."""
 MAX_LISTED = 10_000
 """Entries of one directory that are shown."""
+ACCEPT_AGAIN_S = 0.1
+"""When no descriptor was left for a connection."""
 
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5\r\nConnection: close\r\n\r\nbusy\n"
 
@@ -119,7 +123,19 @@ class _Server(ThreadingHTTPServer):
                 request.send(BUSY)
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no more threads
+            self.free.release()
+            raise
+
+    def get_request(self) -> tuple[Any, Any]:
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(ACCEPT_AGAIN_S)  # who waits to be accepted keeps the socket readable
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:

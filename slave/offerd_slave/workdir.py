@@ -138,10 +138,10 @@ class WorkDir:
 
 
 def _shim_by_its_own_word(container: Path) -> ProcessCheckpoint | None:
-    """None if it was not started, or the file was not on the disk when the host lost power."""
+    """None if it was not started, or the file was not on the disk when the host lost power: anything may be in it."""
     try:
         said = msgspec.json.decode((container / SHIM_FILE).read_bytes(), type=ShimIdentity)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return ProcessCheckpoint(said.boot_id, said.pid, said.start_ticks)
 

@@ -1,7 +1,8 @@
 """The zygote: a Python that has imported what executors need, and forks. Run by the launcher, never by people.
 
 Single-threaded; its only socket is the launcher's, and when the slave's end of that closes it ends, and shims go on. It
-imports no zmq: a fork with it is 2.7 MB larger, in every shim; an executor that wants it pays 22 ms.
+imports no zmq, except where executors enter containers: a fork with it is 2.7 MB larger, in every shim; an executor that wants
+it pays 22 ms.
 
 It is a subreaper: when a shim is killed, what it leaves becomes ours. A shim that ends by itself leaves nothing, so a
 child of ours that we have not forked is an orphan whose shim nobody can ask any more: it is killed at once, whatever its

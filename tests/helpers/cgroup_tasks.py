@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from helpers.proc import Bed, Container, wait_until
-from offerd.ids import TaskID
+from offerd.ids import ExecutorID, FrameworkID, TaskID
+from offerd.messages import ExecutorInfo
 from offerd.resources import Resources, total
 from offerd.task_cgroups import leaf_name
-from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
+from offerd_isolation.base import DEFAULT_OPTIONS, ContainerSpec, IsolationOptions
 from offerd_isolation.cgroups.module import CgroupsIsolation
 
 MIB = 1 << 20
@@ -33,6 +34,17 @@ class TaskBed(Bed):
         """Launch the container."""
         self.box = self.launch("forever", user=user)
         return self.box
+
+    def restart(self, user: str = "") -> None:
+        """Another module adopts the container, as after a restart of the slave."""
+        assert self.box is not None
+        self.isolation.close()
+        self.isolation = CgroupsIsolation(self.work_dir)
+        assert list(self.isolation.recover({self.box.container_id: self.box.shim})) == []
+        executor = ExecutorInfo(ExecutorID("e"))
+        self.isolation.adopt(
+            ContainerSpec(self.box.container_id, FrameworkID("f"), executor, self.box.sandbox, user)
+        )
 
     def cgroup(self, name: str = "") -> Path:
         """Of the container, or of one of its tasks."""

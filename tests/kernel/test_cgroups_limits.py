@@ -255,10 +255,13 @@ def test_a_quota_caps_and_its_throttling_is_counted(tmp_path: Path) -> None:
 # -- users --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_adopted", [False, True])
 def test_an_unprivileged_task_cannot_raise_its_limits_or_leave_and_may_divide_its_own_cgroup(
-    bed: TaskBed,
+    bed: TaskBed, is_adopted: bool
 ) -> None:
     bed.start(user="nobody")
+    if is_adopted:
+        bed.restart(user="nobody")
     bed.task("a")
     bed.task("b")
     a, b, box = bed.cgroup("a"), bed.cgroup("b"), bed.cgroup()

@@ -7,10 +7,6 @@ class CommandFailed(Exception):
     """A command of the job ended badly; one line for people."""
 
 
-class CutOff(CommandFailed):
-    """A command whose reader had gone before it was done: mostly it is the reader that has failed."""
-
-
 class TransferError(Exception):
     """A file cannot be had or placed, also after some tries. One line for people."""
 

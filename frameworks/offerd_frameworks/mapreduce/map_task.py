@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import stat
-import threading
 from functools import partial
 from typing import Any
 
 from offerd_frameworks.mapreduce import ranges
-from offerd_frameworks.mapreduce.failures import CommandFailed, CutOff
+from offerd_frameworks.mapreduce.failures import CommandFailed
 from offerd_frameworks.mapreduce.sorting import Sorting
 from offerd_frameworks.mapreduce.streaming import (
     Pump,
@@ -77,20 +76,22 @@ def _map_and_sort(task: dict[str, Any], reporter: Reporter, source: Source) -> S
     """`mapper | sort`, or with a combiner `mapper | sort | combiner | sort`. Returns what there is now."""
     from_mapper, mapped = pipe()
     sorting = Sorting(task, reporter, from_mapper, OUTPUT)
-    thread = threading.Thread(target=sorting.run)
-    thread.start()
-    cut_off: CutOff | None = None
+    pump = Pump(sorting.run)
+    failure: CommandFailed | None = None
     try:
         _map(task, reporter, source, mapped)
-    except CutOff as error:
-        cut_off = error
+    except CommandFailed as error:
+        failure = error
     finally:
         os.close(mapped)
-        thread.join()
+        pump.wait()
         sorting.reap()
-    sorting.finish()  # raises what has cut off the mapper
-    if cut_off:
-        raise cut_off
+    if failure and sorting.has_read_all:
+        raise failure
+    pump.join()  # where not all was read, what stopped that has cut off the mapper, and is what went wrong
+    sorting.finish()
+    if failure:
+        raise failure
     found = scan(OUTPUT)
     if found.has_tabs and not sorting.by_key:
         # The beginning did not look like it.

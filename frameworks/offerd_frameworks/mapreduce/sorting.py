@@ -1,7 +1,8 @@
 """What comes after a mapper: its lines, sorted by key.
 
-Where the same ones come again and again they are counted, else GNU sort sorts. Both give the same bytes. Words of a language
-are counted in a third of the time that comparing them takes.
+Where the same ones come again and again they are counted, else GNU sort sorts. Words of a language are counted in a third of
+the time that comparing them takes. The bytes are the same: those of a stable sort by key. (Of lines that GNU sort has sorted
+as a whole, since none had a TAB until then, those of one key stand in the order of their values.)
 """
 
 from __future__ import annotations
@@ -113,21 +114,22 @@ class Sorting:
     def __init__(self, task: dict[str, Any], reporter: Reporter, source: int, output: str) -> None:
         """Takes `source`, a pipe; `output` is the name of the file."""
         self.by_key = False
+        self.has_read_all = False
+        """False where it ended before the mapper did: then the mapper may have been cut off."""
         self._task = task
         self._reporter = reporter
         self._source = source
         self._output = output
+        self._fds = {source}
         self._stages: list[Stage] = []
-        self._error: OSError | None = None
 
     def run(self) -> None:
-        """In a thread: take the mapper's output, until it ends, and sort it into the file."""
+        """In a thread: take the mapper's output, until it ends, and sort it into the file. Raises `OSError`."""
         try:
             self._sort_all()
-        except OSError as error:
-            self._error = error
         finally:
-            os.close(self._source)  # where not all was read, the mapper would write and wait for ever
+            # Or whoever is at the other end of one of them, if something went wrong, would wait for ever.
+            self._close(*self._fds)
 
     def reap(self) -> None:
         """Wait for the end of all, also where the mapper has failed."""
@@ -135,28 +137,37 @@ class Sorting:
             stage.reap()
 
     def finish(self) -> None:
-        """See how they have ended. Raises `CommandFailed`, `OSError`."""
-        if self._error is not None:
-            raise self._error
+        """See how they have ended. Raises `CommandFailed`."""
         for stage in reversed(self._stages):
             stage.wait(may_be_cut_off=stage is not self._stages[-1])
 
     def _sort_all(self) -> None:
         counted = EqualLines(self._task["sort_bytes"])
         rest = self._count(counted)
-        with open(self._output, "wb") as output:
-            target = self._combine(output.fileno()) if self._task["combiner"] else os.dup(output.fileno())
+        target = os.open(self._output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        self._fds.add(target)
+        if self._task["combiner"]:
+            target = self._combine(target)
         if rest is None:
+            self.has_read_all = True
             self.by_key = self.by_key or counted.has_tabs
-            write_all(counted.in_order(), target)
+            self._write(counted.in_order(), target)
             return
         by_key = counted.has_tabs or b"\t" in rest
         self.by_key = self.by_key or by_key
-        into_sort, unsorted = pipe()
+        into_sort, unsorted = self._pipe()
         self._stages.insert(0, self._sort(into_sort, target, by_key))
-        os.close(into_sort)
-        os.close(target)
-        pass_on(chain(counted.as_they_came(), [rest]), self._source, unsorted)
+        self._close(into_sort, target)
+        if write_all(chain(counted.as_they_came(), [rest]), unsorted):
+            del counted  # its memory is the sort's now
+            self.has_read_all = pass_on(self._source, unsorted)
+
+    def _write(self, pieces: Iterable[bytes], target: int) -> None:
+        try:
+            write_all(pieces, target)
+        except OSError as error:
+            error.filename = self._output
+            raise
 
     def _count(self, counted: EqualLines) -> bytes | None:
         """Count lines until all have come: None. Or else what has come, and is to be sorted."""
@@ -176,17 +187,27 @@ class Sorting:
 
         A combiner is to keep keys and their order, but nobody has to trust it: what it writes is sorted, too.
         """
-        into_combiner, sorted_once = pipe()
-        into_last, combined = pipe()
+        into_combiner, sorted_once = self._pipe()
+        into_last, combined = self._pipe()
         environment = job_environment(self._task["job"], self._task["environment"])
         combiner = self._task["combiner"]
         self._stages.append(Stage("combiner", combiner, environment, self._reporter, into_combiner, combined))
+        self._close(into_combiner, combined)
         self.by_key = True
         self._stages.append(self._sort(into_last, output, by_key=True))
-        for fd in (into_combiner, into_last, combined):
-            os.close(fd)
+        self._close(into_last, output)
         return sorted_once
 
     def _sort(self, source: int, target: int, by_key: bool) -> Stage:
         words = sort_words(self._task["sort_bytes"], by_key=by_key)
         return Stage("sort", words, sort_environment(), self._reporter, source, target)
+
+    def _pipe(self) -> tuple[int, int]:
+        ends = pipe()
+        self._fds.update(ends)
+        return ends
+
+    def _close(self, *fds: int) -> None:
+        for fd in fds:
+            self._fds.discard(fd)
+            os.close(fd)

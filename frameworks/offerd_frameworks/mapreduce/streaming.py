@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
-from offerd_frameworks.mapreduce.failures import CommandFailed, CutOff
+from offerd_frameworks.mapreduce.failures import CommandFailed
 
 COMMANDS = "commands"
 """In the task's directory, the one that the job's commands work in: no file of theirs, of whatever name, is one of ours."""
@@ -31,8 +31,6 @@ LAST_WORDS_BYTES = 400
 BLOCK_BYTES = 64 << 10
 SCAN_BYTES = 256 << 10
 PIPE_BYTES = 1 << 20
-CUT_OFF = (-signal.SIGPIPE, 128 + signal.SIGPIPE)
-"""The second is what a shell says of the last command of a pipeline."""
 SHORTER = "the input is shorter than it was when the job began"
 
 
@@ -97,7 +95,12 @@ class Stage:
         self._telling = ""
         """Of its stderr: a tool's first line says why, and the last one of a program that ends with a traceback."""
         self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        try:
+            self._listener.start()
+        except RuntimeError:  # no more threads
+            self._process.kill()
+            self._process.communicate()
+            raise
 
     def _listen(self) -> None:
         assert self._process.stderr is not None
@@ -118,13 +121,12 @@ class Stage:
         return status
 
     def wait(self, *, may_be_cut_off: bool = False) -> None:
-        """Raises `CommandFailed`, `CutOff`. `may_be_cut_off`: its reader may have had enough, and ended well before it."""
+        """Raises `CommandFailed`. `may_be_cut_off`: its reader may have had enough, and ended well before it."""
         status = self.reap()
         if status == 0 or (may_be_cut_off and status == -signal.SIGPIPE):
             return
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        failure = CutOff if status in CUT_OFF else CommandFailed
-        raise failure(f"the {self.what} {how}" + (f": {self._telling}" if self._telling else ""))
+        raise CommandFailed(f"the {self.what} {how}" + (f": {self._telling}" if self._telling else ""))
 
 
 def job_environment(job: dict[str, str], more: dict[str, str]) -> dict[str, str]:
@@ -194,22 +196,26 @@ def pipe() -> tuple[int, int]:
 
 
 class Pump:
-    """Moves bytes in a thread of its own; what stops it is raised by `join`, in the thread that waits for it."""
+    """Does something in a thread of its own; what goes wrong is raised by `join`, in the thread that waits for it."""
 
     def __init__(self, move: Callable[[], None]) -> None:
         self._move = move
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self) -> None:
         try:
             self._move()
-        except (OSError, CommandFailed) as error:
+        except BaseException as error:  # marked: whatever it is, `join` raises it
             self._error = error
 
+    def wait(self) -> None:
+        """Wait for its end, whatever that is like."""
+        self._thread.join()
+
     def join(self) -> None:
-        """Wait for its end. Raises `CommandFailed`, `OSError`."""
+        """Wait for its end. Raises whatever has stopped it."""
         self._thread.join()
         if self._error is not None:
             raise self._error
@@ -268,29 +274,26 @@ def read_block(source: int) -> bytes:
     return block
 
 
-def write_all(pieces: Iterable[bytes], target: int) -> None:
-    """Write, until a reader has had enough. Closes `target`."""
+def write_all(pieces: Iterable[bytes], target: int) -> bool:
+    """Write all; False if the reader has had enough before. Whoever reads there says why it ended."""
     try:
         for piece in pieces:
             left = memoryview(piece)
             while left:
                 left = left[os.write(target, left) :]
     except BrokenPipeError:
-        pass  # whoever reads there says why it ended
-    finally:
-        os.close(target)
+        return False
+    return True
 
 
-def pass_on(first: Iterable[bytes], source: int, target: int) -> None:
-    """Write what is `first`, then move what comes out of one pipe into another within the kernel. Closes `target`."""
-    write_all(first, os.dup(target))
+def pass_on(source: int, target: int) -> bool:
+    """Move what comes out of one pipe into another within the kernel; False if the reader has had enough before the end."""
     try:
         while os.splice(source, target, 1 << 20):
             pass
     except BrokenPipeError:
-        pass
-    finally:
-        os.close(target)
+        return False
+    return True
 
 
 class Scan(NamedTuple):

@@ -184,6 +184,11 @@ class CgroupsIsolation(Isolation):
                 self._containers[container_id].shim = shim
         return sorted(orphans)
 
+    def adopt(self, spec: ContainerSpec) -> None:
+        container = self._containers[spec.container_id]
+        container.own = spec.executor.resources
+        container.owner = delegation.owner(spec.user)
+
     # -- tasks --------------------------------------------------------------------------------------------------------
 
     def task_started(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import threading
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from offerd_frameworks.mapreduce import map_task
 from offerd_frameworks.mapreduce.failures import CommandFailed
 from offerd_frameworks.mapreduce.sorting import EqualLines, Sorting
-from offerd_frameworks.mapreduce.streaming import COMMANDS, Reporter, pipe
+from offerd_frameworks.mapreduce.streaming import COMMANDS, Pump, Reporter, Stage, pipe
 
 MUCH_BYTES = 1 << 20
 LINES = st.lists(
@@ -79,11 +80,11 @@ def sorted_by_us(data: bytes, **more: Any) -> bytes:
     assert writer.stdin is not None
     writer.stdin.write(data[: 1 << 15])  # no more than a pipe holds, before anybody reads
     writer.stdin.flush()
-    thread = threading.Thread(target=sorting.run)
-    thread.start()
+    pump = Pump(sorting.run)
     writer.communicate(data[1 << 15 :])
-    thread.join()
+    pump.wait()
     sorting.reap()
+    pump.join()
     sorting.finish()
     return Path("output").read_bytes()
 
@@ -125,14 +126,75 @@ def test_a_combiner_gets_them_sorted_and_what_it_writes_is_sorted_too(data: byte
     assert sorted_by_us(data, combiner="uniq | tac") == block(sorted(set(data.split(b"\n")) - {b""}))
 
 
-@pytest.mark.parametrize("mapper", ["seq 900000", "yes | head -n 900000"])
-def test_of_a_full_disk_and_a_mapper_that_it_cuts_off_the_disk_is_told(mapper: str, sandbox: Path) -> None:
+def map_all(sandbox: Path, mapper: str, **more: Any) -> None:
     (sandbox / "in").write_bytes(b"x\n")
-    (sandbox / "output").symlink_to("/dev/full")
     what = task(
-        mapper=mapper, reads_pieces=False, pieces=[[str(sandbox / "in"), 0, 2, 0]],
-        block="", places=[], reduces=1,
+        mapper=mapper, reads_pieces=False, pieces=[[str(sandbox / "in"), 0, 2, 0]], block="", places=[], reduces=1,
+        **more,
     )  # fmt: skip
+    map_task.run(what, Reporter())
+
+
+@pytest.mark.parametrize(
+    "mapper",
+    [
+        "seq 900000",
+        "yes | head -n 900000",
+        "$OFFERD_PYTHON -c 'for number in range(900000): print(number)'",  # hears of a broken pipe, and ends with status 1
+        "trap '' PIPE; seq 900000",
+    ],
+)
+def test_of_a_full_disk_and_a_mapper_that_it_cuts_off_the_disk_is_told(
+    mapper: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFFERD_PYTHON", sys.executable)
+    (sandbox / "output").symlink_to("/dev/full")
+    # Its spills have no place either, so it ends before it has read all.
+    monkeypatch.setattr(
+        "offerd_frameworks.mapreduce.sorting.sort_words",
+        lambda *_, **__: ["sh", "-c", "head -c 100000 > output; echo more >&2; exit 2"],
+    )
     with pytest.raises((CommandFailed, OSError)) as told:
-        map_task.run(what, Reporter())
+        map_all(sandbox, mapper)
     assert os.strerror(errno.ENOSPC) in str(told.value)
+
+
+@pytest.mark.parametrize("combiner", ["", "uniq"])
+@pytest.mark.parametrize("data", ["yes | head -n 1000", "seq 100000"])
+def test_an_error_of_ours_is_never_an_empty_output(
+    data: str, combiner: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: EqualLines) -> Iterator[bytes]:
+        raise MemoryError
+        yield b""
+
+    monkeypatch.setattr(EqualLines, "in_order", fails)
+    monkeypatch.setattr(EqualLines, "as_they_came", fails)
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(MemoryError):
+        map_all(sandbox, data, combiner=combiner)
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("data", ["yes | head -n 1000", "seq 100000"])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_program_that_cannot_be_started_ends_all_that_were(
+    data: str, number: int, sandbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    class Failing(Stage):
+        def __init__(self, what: str, *more: Any) -> None:
+            if len(started) == number:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            super().__init__(what, *more)
+            started.append(what)
+
+    monkeypatch.setattr("offerd_frameworks.mapreduce.sorting.Stage", Failing)
+    before = set(os.listdir("/proc/self/fd"))
+    if number == 3 or (number == 2 and data.startswith("yes")):  # there are no more than these
+        map_all(sandbox, data, combiner="uniq")
+    else:
+        with pytest.raises(BlockingIOError):
+            map_all(sandbox, data, combiner="uniq")
+    assert set(os.listdir("/proc/self/fd")) == before

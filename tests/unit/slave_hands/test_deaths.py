@@ -130,7 +130,7 @@ def test_shim_file_names_the_shim(bed: Bed) -> None:
     assert ProcessID(**said) == container.shim
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{"])
+@pytest.mark.parametrize("content", [None, b"", b"{", b'{"boot_id":"\xff","pid":1,"start_ticks":1}'])
 def test_a_shim_that_the_slave_could_not_write_down_is_known_by_its_own_word(
     bed: Bed, content: bytes | None
 ) -> None:

@@ -255,6 +255,22 @@ def test_connections_are_bounded_and_come_free_again(site: Site) -> None:
     wait_until(lambda: site.get("f")[0] == 200, "served again")
 
 
+def test_a_connection_that_no_thread_can_serve_holds_no_place(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (site.sandbox / "f").write_text("file")
+
+    def fails(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fails)
+        for _ in range(files.MAX_CONNECTIONS + 1):
+            with pytest.raises((http.client.HTTPException, ConnectionError)):
+                site.get("f")
+    assert site.get("f") == (200, b"file")
+
+
 def test_silent_client_is_dropped(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files._Handler, "timeout", 0.05)
     host, port = site.server.address.split(":")
