@@ -58,6 +58,31 @@ def test_a_restarted_module_finds_tasks_and_sets_their_limits_again(bed: TaskBed
     assert process.wait() == -9
 
 
+def test_a_container_below_another_cgroup_is_found_and_goes_on(
+    bed: TaskBed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a user starts the slave again, in another scope."""
+    process = bed.task("a", "sleep", "1000")
+    assert process is not None
+    assert bed.box is not None
+    other = ROOT / "another-scope"
+    other.mkdir()
+    monkeypatch.setenv("OFFERD_CGROUP", str(other))
+    try:
+        bed.restart()
+        assert list(bed.isolation.tasks(bed.box.container_id)) == ["a"]
+        bed.task("b")
+        assert (bed.cgroup("b") / "memory.max").read_text() == f"{64 * MIB}\n"
+        assert process.poll() is None
+        bed.end("a")
+        bed.end("b")
+        bed.destroy(bed.box)
+        bed.isolation.close()
+    finally:
+        other.rmdir()
+    assert not cgroups()
+
+
 def test_a_container_of_another_module_is_ended_without_a_cgroup(bed: TaskBed, tmp_path: Path) -> None:
     """The slave ran with `--isolation noop` before: no cgroup tells of what it started."""
     with task_bed(tmp_path) as other:

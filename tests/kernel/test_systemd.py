@@ -168,7 +168,7 @@ def test_a_user_is_told_in_a_sentence_what_her_slave_needs(ada: User) -> None:
     assert "systemd-run --user --scope -p Delegate=yes offerd slave" in refusal(ada.run(*SLAVE))
     # Of systemd's own accord she has cpu, memory and pids.
     line = refusal(ada.run(*ada.in_scope("no-io", *SLAVE, "--io-weight")))
-    assert "has no controller io, which an option of this slave needs" in line
+    assert "has no controller io, which an option of this slave needs; have systemd delegate" in line
     ada.delegate("memory pids")
     line = refusal(ada.run(*ada.in_scope("no-cpu", *SLAVE)))
     assert "has no controller cpu" in line
@@ -214,3 +214,39 @@ def test_a_users_slave_holds_her_tasks_to_their_limits_and_leaves_nothing(ada: U
         slave.wait(PATIENCE_S)
     wait_until(lambda: not scope.exists(), "nothing is left of the scope", PATIENCE_S)
     assert ada.processes() == []
+
+
+def times_back() -> int:
+    """How often a slave has come back to the master with a task."""
+    said = run("journalctl", "--no-pager", "-o", "cat", "-u", "offerd-master")
+    return said.count("is back with 1 tasks")
+
+
+def test_a_users_slave_in_another_scope_has_its_tasks_back(ada: User) -> None:
+    ada.delegate("cpu memory pids")
+    gate, scope = ada.home / "gate", ada.scope("first")
+    os.mkfifo(gate)
+    os.chown(gate, ada.uid, ada.uid)
+    first = ada.begin(*ada.in_scope("first", *SLAVE))
+    with recorder() as framework:
+        running = start(framework, "kept", f"read word <{gate}", scope)
+        before = times_back()
+        first.terminate()
+        assert first.wait(PATIENCE_S) == 0
+        second = ada.begin(*ada.in_scope("second", *SLAVE))
+        try:
+            wait_until(lambda: times_back() > before, "her slave is back", PATIENCE_S)
+            # It runs where the executor of before is.
+            framework.run("greedy", HOG, mem="32M")
+            status = framework.wait_end("greedy")
+            assert (status.reason, status.limit) == (Reason.LIMIT_EXCEEDED, f"memory.max={32 << 20}")
+            assert pids(leaf(scope, "kept")) == running
+            gate.write_text("go\n")
+            assert framework.wait_end("kept").state is TaskState.FINISHED
+            assert ended_once(framework, "kept", "greedy")
+        finally:
+            framework.driver.stop()
+            wait_until(lambda: not scope.exists(), "nothing is left of the first scope", PATIENCE_S)
+            second.terminate()
+            second.wait(PATIENCE_S)
+    wait_until(lambda: not ada.processes(), "nothing is left", PATIENCE_S)

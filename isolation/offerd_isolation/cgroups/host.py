@@ -26,6 +26,7 @@ DAEMON_LEAF = "offerd.daemon"
 ROOT_VARIABLE = "OFFERD_CGROUP"
 UNIFIED = "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line and reboot"
 DELEGATE = "systemd-run --user --scope -p Delegate=yes offerd slave"
+GIVE = "have systemd delegate `cpu cpuset io memory pids` (Delegate= of the unit, of user@.service for a user's own)"
 MOVE_ROUNDS = 100
 
 
@@ -77,10 +78,7 @@ def find_root(proc: Path = Path("/proc"), environment: Mapping[str, str] = os.en
     root = _candidate(found.v2_mount, proc, environment)
     missing = NEEDED - root.controllers
     if missing:
-        raise Unusable(
-            f"{root.path} has no controller {', '.join(sorted(missing))}; have systemd delegate "
-            "`cpu cpuset io memory pids` (Delegate= of the unit, of user@.service for a user's own)"
-        )
+        raise Unusable(f"{root.path} has no controller {', '.join(sorted(missing))}; {GIVE}")
     return root
 
 
@@ -113,6 +111,16 @@ def own_cgroup(text: str) -> str:
     return next((line[3:] for line in text.splitlines() if line.startswith("0::")), "/")
 
 
+def cgroup_of(pid: int, proc: Path = Path("/proc")) -> Path | None:
+    """The directory of the v2 cgroup that a process is in; None if it is gone, or there is no v2."""
+    mount = mounts((proc / "self/mountinfo").read_text()).v2_mount
+    try:
+        text = (proc / str(pid) / "cgroup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return mount / own_cgroup(text).lstrip("/") if mount is not None else None
+
+
 def is_delegated(path: Path) -> bool:
     """Whether systemd says so: by an extended attribute since its version 249; before that only its user's can be."""
     for name in ("trusted.delegate", "user.delegate"):
@@ -125,7 +133,7 @@ def take(root: Root, controllers: frozenset[str]) -> None:
     """Divide it. Raises `IsolationError`."""
     if missing := controllers - root.controllers:
         raise IsolationError(
-            f"{root.path} has no controller {', '.join(sorted(missing))}, which an option of this slave needs"
+            f"{root.path} has no controller {', '.join(sorted(missing))}, which an option of this slave needs; {GIVE}"
         )
     if root.is_ours_to_leave:
         _leave(root.path)

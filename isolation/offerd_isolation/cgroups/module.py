@@ -160,13 +160,16 @@ class CgroupsIsolation(Isolation):
 
     def recover(self, known: dict[ContainerID, ProcessID | None]) -> Iterable[ContainerID]:
         self._take_host()
-        orphans = []
-        for path in tree.children(self._slice):
-            name = os.path.basename(path)
-            if not name.startswith(self._prefix):
-                continue
-            container_id = ContainerID(name.removeprefix(self._prefix))
-            container = self._known(container_id)
+        paths = {
+            ContainerID(os.path.basename(path).removeprefix(self._prefix)): path
+            for path in tree.children(self._slice)
+            if os.path.basename(path).startswith(self._prefix)
+        }
+        for container_id, shim in known.items():
+            if container_id not in paths and (path := self._elsewhere(container_id, shim)):
+                paths[container_id] = path
+        for container_id, path in paths.items():
+            container = self._known(container_id, path)
             container.all.limits = container.executor.limits = container.tasks_limits = None
             container.shim = known.get(container_id) or self._find_shim(container)
             for leaf in tree.children(f"{path}/tasks"):
@@ -175,14 +178,21 @@ class CgroupsIsolation(Isolation):
                     container.tasks[task_id] = Leaf(leaf, limits=None)
             self._containers[container_id] = container
             self._watch(container)
-            if container_id not in known:
-                orphans.append(container_id)
         for container_id, shim in known.items():
             # Made by another module, before this slave was started with ours: there is no cgroup, but a shim perhaps.
-            if container_id not in self._containers:
+            if container_id not in paths:
                 self._containers[container_id] = self._known(container_id)
                 self._containers[container_id].shim = shim
-        return sorted(orphans)
+        return sorted(paths.keys() - known.keys())
+
+    def _elsewhere(self, container_id: ContainerID, shim: ProcessID | None) -> str:
+        """Where a slave made it that divided another cgroup: of another scope, of another unit. Empty if nowhere."""
+        if shim is None or procfs.find(shim) is None:
+            return ""
+        executor = host.cgroup_of(shim.pid)
+        if executor is None or executor.parent.name != f"{self._prefix}{container_id}":
+            return ""
+        return str(executor.parent)
 
     def adopt(self, spec: ContainerSpec) -> None:
         container = self._containers[spec.container_id]
@@ -364,8 +374,8 @@ class CgroupsIsolation(Isolation):
         self._slice = f"{root.path}/{SLICE}"
         return root
 
-    def _known(self, container_id: ContainerID) -> _Container:
-        path = f"{self._slice}/{self._prefix}{container_id}"
+    def _known(self, container_id: ContainerID, path: str = "") -> _Container:
+        path = path or f"{self._slice}/{self._prefix}{container_id}"
         return _Container(container_id, path, Tally(path), Leaf(f"{path}/executor"))
 
     def _find_shim(self, container: _Container) -> ProcessID | None:
@@ -407,13 +417,14 @@ class CgroupsIsolation(Isolation):
 
     def _mended(self, container: _Container, leaf: Leaf | Tally, wanted: limits.Limits) -> list[str]:
         """Set again what was changed. A file that is gone was taken away with its controller, or the whole cgroup was."""
-        what = f"{os.path.relpath(leaf.path, self._slice)}"
+        slice_ = os.path.dirname(container.path)
+        what = f"{os.path.relpath(leaf.path, slice_)}"
         try:
             return [f"{what}: {each}" for each in controllers.mend(leaf.path, wanted)]
         except FileMissing as error:
             if not tree.is_there(container.path):
                 return []
-            for path in (os.path.dirname(self._slice), self._slice):
+            for path in (os.path.dirname(slice_), slice_):
                 tree.enable(path, self._controllers)
             for path in (container.path, f"{container.path}/tasks"):
                 tree.enable(path, self._controllers - {"cpuset"})
