@@ -80,7 +80,7 @@ def check_user() -> Finding:
         return Finding("user", True, "root: tasks can run as any user")
     name = os.environ.get("USER", str(os.geteuid()))
     return Finding(
-        "user", False, f"{name}: all tasks run as {name}", "sudo offerd slave  # for --user and cgroups"
+        "user", False, f"{name}: all tasks run as {name}", "sudo offerd slave  # for --user"
     )
 
 
