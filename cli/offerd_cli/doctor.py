@@ -79,9 +79,7 @@ def check_user() -> Finding:
     if os.geteuid() == 0:
         return Finding("user", True, "root: tasks can run as any user")
     name = os.environ.get("USER", str(os.geteuid()))
-    return Finding(
-        "user", False, f"{name}: all tasks run as {name}", "sudo offerd slave  # for --user"
-    )
+    return Finding("user", False, f"{name}: all tasks run as {name}", "sudo offerd slave  # for --user")
 
 
 def this_host() -> Mounts:
