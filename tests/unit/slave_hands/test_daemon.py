@@ -13,6 +13,7 @@ import pytest
 from helpers.slave_bench import COMMAND, FRAMEWORK, task
 from offerd import messages as m
 from offerd.ids import ContainerID, SlaveID
+from offerd_cli.sweep import sweep
 from offerd_isolation.base import ProcessID
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
@@ -33,6 +34,7 @@ def daemon(tmp_path: Path) -> Iterator[SlaveDaemon]:
     made._storer._last_took_s = 0.0  # a disk that has been quick: the sync is done in place
     yield made
     made.close()
+    assert sweep(tmp_path), "executors go on without their slave"
 
 
 @pytest.fixture
