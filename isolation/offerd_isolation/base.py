@@ -238,8 +238,8 @@ class Isolation:
         return True
 
     def adopt(self, spec: ContainerSpec) -> None:
-        """This container of before goes on: what `prepare` was told of it then. Called after `recover`, for each that lives.
-        Raises `IsolationError`."""
+        """This container of before goes on: what `prepare` was told of it then, but for its resources, which `update` tells
+        when its executor is back. Called after `recover`, for each that lives. Raises `IsolationError`."""
 
     def recover(self, known: dict[ContainerID, ProcessID | None]) -> Iterable[ContainerID]:
         """The slave has restarted and its checkpoints know these containers (with the shim, if it was started). Returns

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from offerd.ids import ContainerID, TaskID
 from offerd.messages import ExecutorUpdate, Message, Reason, RegisterExecutor, TaskState, TaskStatus
+from offerd.resources import NOTHING, Resources
 from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, ProcessID, Usage
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
@@ -96,15 +97,7 @@ class Containerizer:
             return
         self._checkpoints[container_id] = checkpoint
         self._endpoint.expect(container_id, token)
-        spec = ContainerSpec(
-            container_id,
-            framework.framework_id,
-            executor,
-            sandbox,
-            framework.user,
-            action.resources,
-            self._data_dir,
-        )
+        spec = self._spec(checkpoint, action.resources)
 
         def prepared(launch: Launch) -> None:
             if self._preparers is not None:
@@ -208,6 +201,17 @@ class Containerizer:
         }
         return environment | (command.environment if command is not None else {})
 
+    def _spec(self, of: ContainerCheckpoint, resources: Resources = NOTHING) -> ContainerSpec:
+        return ContainerSpec(
+            of.container_id,
+            of.framework.framework_id,
+            of.executor,
+            self._workdir.sandbox(of.container_id),
+            of.framework.user,
+            resources,
+            self._data_dir,
+        )
+
     # -- recovery -------------------------------------------------------------------------------------------------------
 
     def adopt(self, checkpoint: ContainerCheckpoint, shim: ProcessID | None) -> bool:
@@ -221,12 +225,7 @@ class Containerizer:
 
     def adopt_limits(self, checkpoint: ContainerCheckpoint) -> None:
         """The same for the isolation module, once it has recovered. Raises `IsolationError`."""
-        container_id, framework = checkpoint.container_id, checkpoint.framework
-        sandbox = self._workdir.sandbox(container_id)
-        spec = ContainerSpec(
-            container_id, framework.framework_id, checkpoint.executor, sandbox, framework.user
-        )
-        self._isolation.adopt(spec)
+        self._isolation.adopt(self._spec(checkpoint))
 
     # -- limits and ends ------------------------------------------------------------------------------------------------
 

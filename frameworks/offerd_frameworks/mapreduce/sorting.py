@@ -1,7 +1,7 @@
 """What comes after a mapper: its lines, sorted by key.
 
-Where the same ones come again and again they are counted, else GNU sort sorts. Words of a language are counted in a third of
-the time that comparing them takes. The bytes are the same: those of a stable sort by key. (Of lines that GNU sort has sorted
+Where the same ones come again and again they are counted, else GNU sort sorts. Words of a language are counted in two fifths
+of the time that comparing them takes. The bytes are the same: those of a stable sort by key. (Of lines that GNU sort has sorted
 as a whole, since none had a TAB until then, those of one key stand in the order of their values.)
 """
 
@@ -144,17 +144,16 @@ class Sorting:
     def _sort_all(self) -> None:
         counted = EqualLines(self._task["sort_bytes"])
         rest = self._count(counted)
+        by_key = counted.has_tabs or (rest is not None and b"\t" in rest)
+        self.by_key = by_key or bool(self._task["combiner"])
         target = os.open(self._output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         self._fds.add(target)
         if self._task["combiner"]:
             target = self._combine(target)
         if rest is None:
             self.has_read_all = True
-            self.by_key = self.by_key or counted.has_tabs
             self._write(counted.in_order(), target)
             return
-        by_key = counted.has_tabs or b"\t" in rest
-        self.by_key = self.by_key or by_key
         into_sort, unsorted = self._pipe()
         self._stages.insert(0, self._sort(into_sort, target, by_key))
         self._close(into_sort, target)
@@ -193,7 +192,6 @@ class Sorting:
         combiner = self._task["combiner"]
         self._stages.append(Stage("combiner", combiner, environment, self._reporter, into_combiner, combined))
         self._close(into_combiner, combined)
-        self.by_key = True
         self._stages.append(self._sort(into_last, output, by_key=True))
         self._close(into_last, output)
         return sorted_once
