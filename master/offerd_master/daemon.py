@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -29,8 +29,10 @@ from offerd.detector import SESSION_TIMEOUT_S
 from offerd.errors import BadInput, BadMessage
 from offerd.ids import PeerID
 from offerd.leader import ZooKeeperAddress, describe_master
+from offerd.log_limits import LogLimits
 from offerd.messages import NotLeading
 from offerd.pacing import Pacer
+from offerd.screen_text import printable
 from offerd.transport import Server, new_context
 from offerd_master.allocation.base import Allocator, load_allocator
 from offerd_master.allocation.policy import Policy
@@ -56,6 +58,9 @@ MAX_LINE = 500
 HOLD_S = 0.5
 """How long a master that stands by keeps what comes before it sends the senders to the leader: it may come to lead."""
 MAX_HELD = 50_000
+
+STRANGERS = "peers without a key of ours"
+"""Whom lines of the log are counted for that nobody of a name has caused."""
 
 log = logging.getLogger("offerd.master")
 
@@ -112,6 +117,7 @@ class Master:
         self._election: Election | None = None
         self._lease_until = math.inf
         self._dropped: OrderedDict[PeerID, None] = OrderedDict()
+        self._lines = LogLimits(log.log)
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
@@ -223,12 +229,13 @@ class Master:
             self._sleep_off_wakes()
             if self._gate is not None:
                 for who in filter(None, self._gate.turn()):
-                    log.warning("refused %s", one_line(who))
+                    self._write(STRANGERS, logging.WARNING, f"refused {who}")
             now = time.monotonic()
             held += ((now, peer, batch, self._server.key) for peer, batch in self._server.drain())
             while held and now >= held[0][0] + HOLD_S:
                 self._server.send(held.popleft()[1], NotLeading(told))
             self._server.flush()
+            self._lines.tell(now)
 
     def _look_at_place(self, election: Election) -> None:
         """Raises `Deposed` unless we certainly lead. Before anything is read: we may just have been asleep."""
@@ -265,14 +272,14 @@ class Master:
             try:
                 self._gate.change(self._read_principals())
             except BadInput as error:
-                log.warning("the old keys are still authorized: %s", one_line(str(error)))
+                log.warning("the old keys are still authorized: %s", printable(str(error), MAX_LINE))
         if self._read_policy is None:
             return False
         try:
             settings = replace(self._settings, policy=self._read_policy())
             allocator = load_allocator(settings.allocator, settings.policy)
         except BadInput as error:
-            log.warning("the old terms still hold: %s", one_line(str(error)))
+            log.warning("the old terms still hold: %s", printable(str(error), MAX_LINE))
             return False
         self._settings, self._allocator = settings, allocator
         return True
@@ -291,10 +298,12 @@ class Master:
         core = self.core
         if self._gate is not None:
             for who in self._gate.turn():
-                self._perform(core.handle(HandshakeRefused(who), time.monotonic()))
+                self._perform(core.handle(HandshakeRefused(who), time.monotonic()), STRANGERS)
         for peer, batch in self._server.drain():
             self._receive(peer, batch, self._server.key)
-        self._perform(core.tick(time.monotonic()))
+        now = time.monotonic()
+        self._perform(core.tick(now))
+        self._lines.tell(now)
         while gone := self._flush():
             now = time.monotonic()
             for peer in gone:
@@ -304,54 +313,59 @@ class Master:
         """Say what is to be said, to whom it reaches; returns the others. We may have slept through much of this turn."""
         if self._election is not None:
             self._look_at_lease(self._election)
-        return self._server.flush(self.epoch)
+        gone = self._server.flush(self.epoch)
+        for peer, fault in self._server.pop_faults():
+            self._write(peer, logging.ERROR, f"not sent to peer {peer.hex()}: {fault}")
+        return gone
 
     def _receive(self, peer: PeerID, batch: list[codec.ToMaster] | BadMessage, key: str) -> None:
         if peer in self._dropped:
             return
         if isinstance(batch, BadMessage):
-            self._drop(peer, str(batch))
+            self._drop(peer, str(batch), peer)
             return
         core, now = self.core, time.monotonic()
         if self._gate is not None:
             self._receive_signed(peer, batch, key, self._gate)
             return
         for message in batch:
-            self._perform(core.handle(Received(peer, message), now))
+            self._perform(core.handle(Received(peer, message), now), peer)
             if peer in self._dropped:
                 return
 
     def _receive_signed(self, peer: PeerID, batch: list[codec.ToMaster], key: str, gate: Gate) -> None:
         who, now = gate.principals.get(key, NOBODY), time.monotonic()
         for message in batch:
-            self._perform(self.core.handle(Signed(peer, message, who), now))
+            self._perform(self.core.handle(Signed(peer, message, who), now), who.name or peer)
             if peer in self._dropped:
                 return
 
-    def _perform(self, actions: Iterable[Action]) -> None:
+    def _perform(self, actions: Iterable[Action], source: Hashable = None) -> None:
+        """`source`: who has caused them, for whom lines of the log are counted; None is time."""
         for action in actions:
             if type(action) is Send:
                 self._server.send(action.peer, action.message)
             elif type(action) is Drop:
-                self._drop(action.peer, action.why)
+                self._drop(action.peer, action.why, source)
             elif type(action) is Log:
-                log.log(
-                    logging.WARNING if action.level == "warning" else logging.INFO,
-                    "%s",
-                    one_line(action.text),
-                )
+                level = logging.WARNING if action.level == "warning" else logging.INFO
+                self._write(source, level, action.text)
             elif type(action) is LaterEpochSeen:
                 self._later_epoch(action.epoch)
 
-    def _drop(self, peer: PeerID, why: str) -> None:
+    def _write(self, source: Hashable, level: int, text: str) -> None:
+        """A line in the log that somebody else had a part in."""
+        self._lines.log(source, level, printable(text, MAX_LINE), time.monotonic())
+
+    def _drop(self, peer: PeerID, why: str, source: Hashable) -> None:
         """Listen to this peer no more. It is logged once, as nothing of it is read from now on."""
         if peer in self._dropped:
             return
-        log.warning("dropped peer %s: %s", peer.hex(), one_line(why))
+        self._write(source, logging.WARNING, f"dropped peer {peer.hex()}: {why}")
         self._dropped[peer] = None
         if len(self._dropped) > MAX_DROPPED_PEERS:
             self._dropped.popitem(last=False)
-        self._perform(self.core.handle(PeerDropped(peer), time.monotonic()))
+        self._perform(self.core.handle(PeerDropped(peer), time.monotonic()), source)
 
 
 def run_master(options: MasterOptions) -> int:
@@ -405,11 +419,6 @@ def log_to_stderr() -> None:
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False
-
-
-def one_line(text: str) -> str:
-    """Text that peers had a part in, so that none of them writes lines of its own into our log."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:MAX_LINE])
 
 
 def _own_ip() -> str:

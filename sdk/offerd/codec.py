@@ -7,7 +7,7 @@ encoding anything twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeVar, Union, get_args
 
 import msgspec
@@ -22,6 +22,8 @@ FRAME_TARGET_BYTES = 256 << 10
 """Frames are cut at about this size: large enough to make the cost per frame vanish, small enough to keep flowing."""
 MAX_MESSAGE_BYTES = MAX_FRAME_BYTES - 64
 """Largest single message."""
+UNENCODABLE = (MessageTooLarge, msgspec.MsgspecError, OverflowError, TypeError, ValueError, RecursionError)
+"""What encoding a message of ours may raise: numbers beyond 64 bits, texts that are no UTF-8, nesting without end."""
 
 ToMaster = Union[
     m.RegisterFramework, m.AcceptOffers, m.DeclineOffers, m.SetNeedsOffers, m.SetFilters, m.ReviveOffers, m.KillTask,
@@ -112,23 +114,38 @@ def __getattr__(name: str) -> Codec[object]:
     return codec
 
 
-def frames(messages: Iterable[m.Message], epoch: int = 0) -> Iterator[bytes]:
+def frames(
+    messages: Iterable[m.Message], epoch: int = 0, leave_out: Callable[[str], None] | None = None
+) -> Iterator[bytes]:
     """The messages, in order, as few frames as the sizes allow.
 
-    Raises `MessageTooLarge` for a message that no frame could hold; nothing after it is encoded.
+    Raises `MessageTooLarge` for a message that no frame could hold, and what the encoder does for a value that it cannot
+    write; nothing after it is encoded. With `leave_out` such a message is left out, and it is called with a line that says why.
     """
     parts: list[bytes] = []
     size = 0
     for message in messages:
-        part = _encoder.encode(message)
+        try:
+            part = _encoder.encode(message)
+            if len(part) > MAX_MESSAGE_BYTES:
+                raise MessageTooLarge(
+                    f"a {type(message).__name__} of {len(part)} bytes does not fit into a message of "
+                    f"{MAX_MESSAGE_BYTES} bytes; send less at once, or put the data into a file"
+                )
+        except UNENCODABLE as error:
+            if leave_out is not None:
+                leave_out(
+                    str(error)
+                    if isinstance(error, MessageTooLarge)
+                    else f"a {type(message).__name__}: {error}"
+                )
+                continue
+            if parts:
+                yield _join(parts, epoch)
+            raise
         if parts and size + len(part) > FRAME_TARGET_BYTES:
             yield _join(parts, epoch)
             parts, size = [], 0
-        if len(part) > MAX_MESSAGE_BYTES:
-            raise MessageTooLarge(
-                f"a {type(message).__name__} of {len(part)} bytes does not fit into a message of "
-                f"{MAX_MESSAGE_BYTES} bytes; send less at once, or put the data into a file"
-            )
         parts.append(part)
         size += len(part)
     if parts:

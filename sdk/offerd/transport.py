@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Generic, TypeVar
 
 import zmq
@@ -32,6 +33,10 @@ RECONNECT_MS = 20
 RECONNECT_MAX_MS = 1_000
 DRAIN_LIMIT = 256
 """Frames read from a socket in one turn, so that one busy socket starves neither the others nor the timers."""
+MAX_FAULTS_TOLD = 100
+"""Messages left out that one flush tells of one by one; all are counted."""
+HANDSHAKE_MS = 10_000
+"""What a server gives a connection to say who it is. Thousands come at once after a fail-over, so not much less."""
 
 
 def _configure(socket: zmq.Socket[bytes]) -> None:
@@ -50,6 +55,15 @@ def new_context() -> zmq.Context[zmq.Socket[bytes]]:
     context = zmq.Context()
     context.set(zmq.MAX_SOCKETS, 8192)
     return context
+
+
+def scatter_routing_ids() -> None:
+    """libzmq counts the routing ids that a ROUTER gives up from `rand()` and never seeds it: they would be the same in every
+    process. A peer may name itself by any of them, and libzmq aborts the process when it comes to give a name that is taken.
+    """
+    import ctypes  # not above: executors never get here, and would pay for it in time and memory
+
+    ctypes.CDLL(None).srand(int.from_bytes(os.urandom(4), "little"))
 
 
 class Client(Generic[M]):
@@ -118,7 +132,7 @@ class Client(Generic[M]):
     def flush(self) -> int:
         """Write what is queued; returns the number of frames dropped because the server reads too slowly.
 
-        Raises `MessageTooLarge` before anything after the message in question is sent.
+        Raises `MessageTooLarge` for a message that no frame could hold, or that is none, when all others have been sent.
         """
         if not self._outgoing:
             return 0
@@ -126,11 +140,14 @@ class Client(Generic[M]):
         dropped = 0
         if not self.address:
             return 0
-        for frame in frames(outgoing):
+        faults: list[str] = []
+        for frame in frames(outgoing, leave_out=faults.append):
             try:
                 self.socket.send(frame, zmq.NOBLOCK)
             except zmq.Again:
                 dropped += 1
+        if faults:
+            raise MessageTooLarge(faults[0])
         return dropped
 
     def drain(self) -> Iterator[tuple[int, list[M]]]:
@@ -172,8 +189,10 @@ class Server(Generic[M]):
         self._has_key = bool(secret)
         self.key = ""
         """Proven public key of who sent what `drain` gave last; empty if this server has none."""
+        scatter_routing_ids()
         self.socket = context.socket(zmq.ROUTER)
         _configure(self.socket)
+        self.socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self.socket.setsockopt(zmq.BACKLOG, BACKLOG)
         if secret:
@@ -189,6 +208,9 @@ class Server(Generic[M]):
             ) from None
         self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._outgoing: dict[PeerID, list[Message]] = {}
+        self.unsent = 0
+        """Messages of ours that no frame could hold or that could not be encoded: left out, and all others sent."""
+        self._faults: list[tuple[PeerID, str]] = []
 
     def send(self, peer: PeerID, message: Message) -> None:
         """Queue for the next `flush`."""
@@ -201,27 +223,32 @@ class Server(Generic[M]):
     def flush(self, epoch: int = 0) -> list[PeerID]:
         """Write what is queued. Returns the peers that are gone or read too slowly: nothing more will reach them.
 
-        Raises `MessageTooLarge` after all other peers have got theirs.
+        A message that cannot be sent is left out: `pop_faults` tells of it.
         """
         if not self._outgoing:
             return []
         outgoing, self._outgoing = self._outgoing, {}
         lost: list[PeerID] = []
-        too_large: MessageTooLarge | None = None
         for peer, queue in outgoing.items():
             try:
-                for frame in frames(queue, epoch):
+                for frame in frames(queue, epoch, partial(self._note, peer)):
                     self.socket.send(peer, zmq.SNDMORE | zmq.NOBLOCK)
                     self.socket.send(frame, zmq.NOBLOCK)
             except zmq.ZMQError as error:
                 if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                     raise
                 lost.append(peer)
-            except MessageTooLarge as error:
-                too_large = error
-        if too_large is not None:
-            raise too_large
         return lost
+
+    def _note(self, peer: PeerID, fault: str) -> None:
+        self.unsent += 1
+        if len(self._faults) < MAX_FAULTS_TOLD:
+            self._faults.append((peer, fault))
+
+    def pop_faults(self) -> list[tuple[PeerID, str]]:
+        """What was left out since the last call: for whom, and a line on why."""
+        faults, self._faults = self._faults, []
+        return faults
 
     def drain(self) -> Iterator[tuple[PeerID, list[M] | BadMessage]]:
         """Every frame that is there now: its sender, and its messages or what is wrong with it."""

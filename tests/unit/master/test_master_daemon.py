@@ -6,15 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import zmq
 
+from helpers.running_master import Running, ask_cluster
 from offerd import codec
 from offerd import messages as m
 from offerd import operator_messages as om
@@ -22,60 +20,7 @@ from offerd.errors import BadInput
 from offerd.ids import ExecutorID, TaskID
 from offerd.keys import new_key, read_secret
 from offerd.resources import Resources
-from offerd.transport import Client, new_context, tcp
-from offerd_master.daemon import Master, MasterOptions, one_line, write_address
-from offerd_master.settings import Settings
-
-WAIT_MS = 10_000
-
-
-class Connection:
-    """A client and what has come for it."""
-
-    def __init__(self, context: zmq.Context[Any], address: str, decoder: Any) -> None:
-        self.client: Client[Any] = Client(context, tcp(address, 0), decoder)
-        self.inbox: list[m.Message] = []
-
-    def send(self, *messages: m.Message) -> None:
-        for message in messages:
-            self.client.send(message)
-        self.client.flush()
-
-    def receive(self, kind: type[m.Message]) -> Any:
-        """The next message of this kind; others before it are passed over."""
-        while True:
-            while self.inbox:
-                message = self.inbox.pop(0)
-                if isinstance(message, kind):
-                    return message
-            assert self.client.socket.poll(WAIT_MS), f"no {kind.__name__} came"
-            for _, messages in self.client.drain():
-                self.inbox += messages
-
-
-class Running:
-    """A master in a thread, and connections to it."""
-
-    def __init__(self) -> None:
-        self.master = Master(MasterOptions(port=0, settings=Settings(ping_interval_s=0.2)))
-        self.context = new_context()
-        self.connections: list[Connection] = []
-        self.thread = threading.Thread(target=self.master.run)
-        self.thread.start()
-
-    def connect(self, decoder: Any) -> Connection:
-        connection = Connection(self.context, self.master.address, decoder)
-        self.connections.append(connection)
-        return connection
-
-    def end(self) -> None:
-        self.master.stop()
-        self.thread.join(10)
-        assert not self.thread.is_alive()
-        for connection in self.connections:
-            connection.client.close()
-        self.context.term()
-        self.master.close()
+from offerd_master.daemon import Master, MasterOptions, write_address
 
 
 @pytest.fixture
@@ -83,13 +28,6 @@ def running() -> Iterator[Running]:
     master = Running()
     yield master
     master.end()
-
-
-def ask_cluster(operator: Connection) -> om.Cluster:
-    operator.send(om.GetCluster())
-    answer = operator.receive(om.Cluster)
-    assert isinstance(answer, om.Cluster)
-    return answer
 
 
 def test_a_task_goes_to_its_slave_and_its_end_comes_back(running: Running) -> None:
@@ -196,11 +134,6 @@ def test_a_port_in_use_is_one_line(running: Running) -> None:
 def test_an_address_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot write the address file"):
         write_address(tmp_path / "missing" / "address", "127.0.0.1:1")
-
-
-def test_names_of_peers_write_no_lines_of_their_own() -> None:
-    assert one_line("a\nINFO all is well\x1b[2J") == "a?INFO all is well?[2J"
-    assert len(one_line("x" * 10_000)) == 500
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -11,7 +11,7 @@ from offerd import codec, transport
 from offerd.codec import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES
 from offerd.errors import BadInput, BadMessage, MessageTooLarge
 from offerd.ids import ExecutorID, FrameworkID, OfferID, PeerID, SlaveID
-from offerd.messages import FrameworkMessage, Message, Ping, Pong, RescindOffer
+from offerd.messages import FrameworkMessage, Message, Ping, Pong, RescindOffer, SlaveUsage
 from offerd.transport import Client, Server, ipc, new_context, tcp
 
 ToMaster = Server[codec.ToMaster]
@@ -144,6 +144,39 @@ def test_a_message_too_large_raises_at_its_sender(sockets: Sockets, server: ToMa
     with pytest.raises(MessageTooLarge):
         peer.flush()
     hello(server, peer)
+
+
+def test_a_message_too_large_costs_its_client_nothing_of_what_stands_around_it(
+    sockets: Sockets, server: ToMaster
+) -> None:
+    peer = sockets.client(server.address)
+    for message in (Pong(), bulk(MAX_MESSAGE_BYTES), Pong()):
+        peer.send(message)
+    with pytest.raises(MessageTooLarge):
+        peer.flush()
+    assert read_one(server)[1] == [Pong(), Pong()]
+
+
+@pytest.mark.parametrize(
+    "message", [bulk(MAX_MESSAGE_BYTES), SlaveUsage(1 << 64, 0), RescindOffer(OfferID("\ud800"))]
+)
+def test_a_message_that_cannot_be_sent_is_left_out_and_counted_and_all_others_go(
+    sockets: Sockets, server: ToMaster, message: Message
+) -> None:
+    first, second = sockets.client(server.address), sockets.client(server.address)
+    names = [hello(server, peer) for peer in (first, second)]
+    for name in names:
+        for each in (Ping(), message, Ping()):
+            server.send(name, each)
+    assert server.flush() == []
+    assert server.unsent == 2
+    faults = server.pop_faults()
+    assert [name for name, _ in faults] == names
+    assert all(type(message).__name__ in fault and len(fault.splitlines()) == 1 for _, fault in faults)
+    assert server.pop_faults() == []
+    for peer in (first, second):
+        assert peer.socket.poll(10_000)
+        assert next(peer.drain()) == (0, [Ping(), Ping()])
 
 
 def test_a_peer_that_is_gone_is_reported_once(sockets: Sockets, server: ToMaster) -> None:
