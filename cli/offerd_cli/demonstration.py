@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from offerd.errors import OfferdError
@@ -46,7 +45,8 @@ def demonstrate(slaves: int, isolation: str) -> int:
     """Run the demo; returns the exit status."""
     out = render.console()
     began = time.monotonic()
-    out.print(Text("offerd: a cluster on this host, and frameworks that share it\n", style="bold"))
+    out.print(Text("offerd: a cluster on this host, and frameworks that share it", style="bold"))
+    out.print()
     sources = library_sources()
     size = sum(path.stat().st_size for path in sources)
     _step(out, "input", f"Python's standard library: {len(sources)} files, {format_bytes(size)}")
@@ -79,7 +79,7 @@ def demonstrate(slaves: int, isolation: str) -> int:
 
 def _step(out: Console, what: str, text: str, style: str = "") -> None:
     """A line with its subject in front; long text goes on below itself."""
-    line = Table.grid(padding=0)
+    line = render.ScreenTable.grid(padding=0)
     line.add_column(width=16, style="bold cyan")
     line.add_column(style=style, overflow="fold")
     line.add_row(what, text)
@@ -249,7 +249,7 @@ def _where_tasks_ran(out: Console, cluster: LocalCluster) -> None:
                 ran[task.hostname, names[task.framework_id]] += 1
                 seconds[task.hostname] = seconds.get(task.hostname, 0.0) + task.ran_s
     kinds = sorted({name for _, name in ran})
-    table = Table(box=None, pad_edge=False, header_style="bold dim", padding=(0, 3, 0, 0))
+    table = render.ScreenTable(box=None, pad_edge=False, header_style="bold dim", padding=(0, 3, 0, 0))
     table.add_column("WHERE TASKS RAN")
     for title in (*map(str.upper, kinds), "TASK SECONDS"):
         table.add_column(title, justify="right")

@@ -9,10 +9,9 @@ import select
 import signal
 from pathlib import Path
 
-import click
-
 from offerd.errors import BadInput, OfferdError
 from offerd.pidfds import open_pidfd
+from offerd_cli.screen import say
 
 
 def drain_slave(work_dir: Path) -> int:
@@ -32,7 +31,7 @@ def drain_slave(work_dir: Path) -> int:
             signal.pidfd_send_signal(pidfd, signal.SIGUSR1)
         except PermissionError:
             raise OfferdError(f"slave {pid} belongs to another user; ask as that user or as root") from None
-        click.echo(f"slave {pid} drains", err=True)
+        say(f"slave {pid} drains")
         select.select([pidfd], [], [])
     finally:
         os.close(pidfd)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from offerd.operator_messages import Explanation
 from offerd_cli.documents import Document, quantities_document, resources_document
-from offerd_cli.render import resources_text
+from offerd_cli.render import ScreenTable, resources_text
 from offerd_cli.units import format_duration, format_quantity
 
 
@@ -39,7 +38,7 @@ def print_explanation(console: Console, found: Explanation) -> None:
     if not found.causes:
         console.print("the cluster has no slaves; start one: offerd slave")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
+    table = ScreenTable(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
     table.add_column("SLAVES", justify="right")
     table.add_column("WHY", overflow="fold")
     for cause in found.causes:

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import click
 
 from offerd.errors import BadInput, OfferdError
-from offerd_cli.screen import CannotWrite
+from offerd_cli.screen import CannotWrite, say
 
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
@@ -72,6 +72,9 @@ class LazyGroup(click.Group):
             return None
         command = importlib.import_module(f"offerd_cli.commands.{cmd_name}").command
         assert isinstance(command, click.Command)
+        from offerd.daemon_log import warn_on_stderr
+
+        warn_on_stderr()
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -155,7 +158,7 @@ def _run(words: list[str]) -> int:
 def _complain(text: str, status: int, who: str = "offerd") -> int:
     """One line on stderr, whatever line ends a peer or a file name brought in."""
     with suppress(OSError):  # where stderr is what cannot be written, nobody can be told
-        click.echo(f"{who}: {' '.join(text.split())}", err=True)
+        say(f"{who}: {text}")
     return status
 
 

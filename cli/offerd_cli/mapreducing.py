@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.table import Table
 from rich.text import Text
 
 from offerd.errors import OfferdError
@@ -88,7 +87,7 @@ def _tasks(done: int, total: int, running: int) -> str:
 def print_summary(out: Console, summary: mapreduce.Summary) -> None:
     """What was done, how near the data was, how well the cluster was used, and the commands' own counters."""
     counters = summary.counters
-    table = Table.grid(padding=(0, 2, 0, 0))
+    table = render.ScreenTable.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold cyan")
     table.add_column(overflow="fold")
     table.add_row("output", f"{summary.output}: {_parts(summary)}, {_amount(counters, _last_side(summary))}")

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary
 from offerd.resources import BYTE_SCALARS
+from offerd.screen_text import printable
 
 SLAVE_STATES = ("active", "deactivated", "draining", "lost")
 
@@ -41,7 +42,9 @@ def _of_cluster(cluster: Cluster) -> Iterator[Metric]:
     resources = GaugeMetricFamily("offerd_resources", "Of all slaves.", labels=["resource", "kind"])
     for kind, amount in (("total", cluster.total), ("used", cluster.used), ("offered", cluster.offered)):
         for name, quantity in amount.scalars.items():
-            resources.add_metric([name, kind], quantity if name in BYTE_SCALARS else quantity / 1000)
+            resources.add_metric(
+                [printable(name), kind], quantity if name in BYTE_SCALARS else quantity / 1000
+            )
     yield resources
     tasks = GaugeMetricFamily("offerd_tasks", "Tasks now in a state, or ever ended in it.", labels=["state"])
     for state, number in cluster.tasks.items():
@@ -53,7 +56,7 @@ def _of_cluster(cluster: Cluster) -> Iterator[Metric]:
         labels=["resource"],
     )
     for name, value in cluster.wasted_resource_s.items():
-        wasted.add_metric([name], value)
+        wasted.add_metric([printable(name)], value)
     yield wasted
     yield CounterMetricFamily("offerd_dropped_peers", "Peers that sent nonsense.", cluster.dropped_peers)
     yield CounterMetricFamily(
@@ -89,11 +92,12 @@ def _of_frameworks(frameworks: Sequence[FrameworkSummary]) -> Iterator[Metric]:
         labels=[*labels, "resource"],
     )
     for framework in frameworks:
-        values = [framework.framework_id, framework.name, framework.role]
+        names = (framework.framework_id, framework.name, framework.role)
+        values = [printable(name, limit=None) for name in names]  # Prometheus would escape line ends alone
         share.add_metric(values, framework.dominant_share)
         under.add_metric(values, framework.under_share_s or 0.0)
         for state, number in framework.tasks.items():
             tasks.add_metric([*values, state], number)
         for name, value in framework.wasted_resource_s.items():
-            wasted.add_metric([*values, name], value)
+            wasted.add_metric([*values, printable(name)], value)
     yield from (share, under, tasks, wasted)

@@ -1,18 +1,25 @@
-"""Tables and bars for people. Colours only on a terminal that wants them; in a pipe plain columns, never cut."""
+"""Tables and bars for people. Colours only on a terminal that wants them; in a pipe plain columns, never cut.
+
+Most of what they show was written by peers, so all of it is escaped (`offerd.screen_text`): `ScreenTable` and `ScreenConsole`
+do that, and everything is printed through them.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
-from rich.text import Text
+from rich.text import Span, Text
 
 from offerd.messages import TaskState
 from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary, TaskSummary
 from offerd.resources import Resources
+from offerd.screen_text import printable
 from offerd_cli.doctor import Finding
 from offerd_cli.units import format_duration, format_quantity
 
@@ -40,11 +47,48 @@ _PLACE_STYLES = {
 }
 
 
+class ScreenTable(Table):
+    """A table whose cells are each one line of signs."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*map(escaped, cells), **options)
+
+
+class ScreenConsole(Console):
+    """What is printed is one line of signs for each text; no renderable brings control characters of its own along."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*map(escaped, objects), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            if control is None and not text.isprintable() and text != "\n":
+                lines = "\n".join(printable(line, limit=None) for line in text.split("\n"))
+                segment = Segment(lines, style)
+            yield segment
+
+
+def escaped(thing: Any) -> Any:
+    """A text with what is no sign escaped, in its styles; what else rich can show is left as it is."""
+    if isinstance(thing, str):
+        return printable(thing, limit=None)
+    if not isinstance(thing, Text) or thing.plain.isprintable():
+        return thing
+    signs = [printable(letter, limit=None) for letter in thing.plain]
+    places = [0]
+    for sign in signs:
+        places.append(places[-1] + len(sign))
+    shown = thing.blank_copy("".join(signs))
+    shown.spans = [Span(places[span.start], places[span.end], span.style) for span in thing.spans]
+    return shown
+
+
 def console(*, stderr: bool = False) -> Console:
     """Where people read. NO_COLOR and `TERM=dumb` are rich's to obey."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else int(os.environ.get("COLUMNS", "0") or 0) or PIPE_WIDTH
-    return Console(file=stream, width=width, highlight=False, emoji=False, markup=False)
+    return ScreenConsole(file=stream, width=width, highlight=False, emoji=False, markup=False)
 
 
 def bar(fraction: float, width: int = BAR_WIDTH) -> str:
@@ -62,7 +106,7 @@ def state_text(state: TaskState) -> Text:
 
 def table_of(*columns: str | tuple[str, str]) -> Table:
     """Columns are left-aligned, or `(title, "right")`. The last one may wrap, the others are never cut."""
-    table = Table(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
+    table = ScreenTable(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
     for number, column in enumerate(columns):
         title, side = (column, "left") if isinstance(column, str) else column
         table.add_column(
@@ -223,12 +267,13 @@ def print_status(
     out.print()
     if frameworks:
         out.print(Text("shares", style="bold"))
-        widest = max(len(framework.name) for framework in frameworks)
+        shown = {framework.name: printable(framework.name, limit=None) for framework in frameworks}
+        widest = max(map(len, shown.values()))
         for framework in sorted(frameworks, key=lambda f: (-f.dominant_share, f.name)):
             active, _ = _active_and_ended(framework.tasks)
             out.print(
                 Text.assemble(
-                    f"  {framework.name:<{widest}}  ", (bar(framework.dominant_share), "green"),
+                    f"  {shown[framework.name]:<{widest}}  ", (bar(framework.dominant_share), "green"),
                     f" {framework.dominant_share:4.0%}  {resources_text(framework.used) or 'nothing'}",
                     (f"  {active} task{'s' * (active != 1)}", "dim"),
                     (_shortage(framework), "yellow"),

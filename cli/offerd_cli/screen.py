@@ -14,10 +14,24 @@ import threading
 import time
 from typing import BinaryIO
 
+from offerd.screen_text import printable
+
+LINE_LIMIT = 2000
+"""Characters of one line for people; a peer may have had a part in it."""
 _REDRAW_S = 0.1
 _WIPE = b"\r\x1b[K"
 _BAR_WIDTH = 28
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def one_line(text: str) -> str:
+    """What may be written as a line: whatever line ends and control characters a peer or a file name brought in."""
+    return printable(" ".join(text.split()), LINE_LIMIT)
+
+
+def say(text: str, *, to_stdout: bool = False) -> None:
+    """One line for people."""
+    print(one_line(text), file=sys.stdout if to_stdout else sys.stderr)
 
 
 class CannotWrite(OSError):
@@ -47,7 +61,8 @@ class Screen:
         return self._shows_progress
 
     def write(self, data: bytes, *, to_stderr: bool = False) -> None:
-        """A task's output, as it is. Raises `BrokenPipeError` when nobody reads any more."""
+        """A task's output, as it is: what it holds is between the task and who asked for it. Raises `BrokenPipeError` when
+        nobody reads any more."""
         if not data:
             return
         stream = sys.stderr.buffer if to_stderr else sys.stdout.buffer
@@ -62,7 +77,7 @@ class Screen:
         with self._lock:
             self._wipe()
             start = b"" if self._at_line_start else b"\n"
-            self._write_all(sys.stderr.buffer, start + f"{self._who}: {' '.join(text.split())}\n".encode())
+            self._write_all(sys.stderr.buffer, start + f"{self._who}: {one_line(text)}\n".encode())
             self._at_line_start = True
 
     def leave_line(self) -> None:
@@ -79,7 +94,7 @@ class Screen:
         if not self._is_terminal or self._shows_progress:
             return self._shows_progress
         with self._lock:
-            line = f"{self._who}: {text}"[: max(shutil.get_terminal_size().columns - 1, 0)]
+            line = f"{self._who}: {one_line(text)}"[: max(shutil.get_terminal_size().columns - 1, 0)]
             self._write_all(sys.stderr.buffer, (_WIPE if self._at_line_start else b"\n") + line.encode())
             self._drawn = self._at_line_start = True
         return True
@@ -138,7 +153,7 @@ class Screen:
                 f"{done / elapsed_s:.0f}/s, {format_duration(elapsed_s / done * (total - done))} left"
             )
         if text:
-            words.append(text)
+            words.append(one_line(text))
         width = shutil.get_terminal_size().columns - _BAR_WIDTH - 2
         rest = "  ".join(words)[: max(width, 0)]
         return f"\x1b[36m{bar}\x1b[0m {rest}" if self._has_colour else f"{bar} {rest}"

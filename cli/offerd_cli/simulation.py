@@ -10,7 +10,6 @@ from pathlib import Path
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from offerd_cli import render
@@ -57,9 +56,9 @@ def print_result(console: Console, result: Result, written: Sequence[Path]) -> N
         console.print(f"plots in {folder}: {names} (.png, .svg)")
 
 
-def rendered(table: Table) -> RichTable:
+def rendered(table: Table) -> render.ScreenTable:
     """Numbers to the right, a rule below the titles."""
-    out = RichTable(
+    out = render.ScreenTable(
         title=table.title,
         title_justify="left",
         title_style="bold",
@@ -78,4 +77,5 @@ def rendered(table: Table) -> RichTable:
 
 def _print_prose(console: Console, text: str, *, style: str = "", hang: str = "") -> None:
     width = min(console.width, _PROSE_WIDTH)
-    console.print(textwrap.fill(text, width, subsequent_indent=hang, break_long_words=False), style=style)
+    for line in textwrap.wrap(text, width, subsequent_indent=hang, break_long_words=False):
+        console.print(line, style=style)

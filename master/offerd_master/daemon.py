@@ -14,7 +14,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable
@@ -25,6 +24,7 @@ from types import FrameType
 import zmq
 
 from offerd import __version__, codec
+from offerd.daemon_log import log_to_stderr
 from offerd.detector import SESSION_TIMEOUT_S
 from offerd.errors import BadInput, BadMessage
 from offerd.ids import PeerID
@@ -373,7 +373,7 @@ def run_master(options: MasterOptions) -> int:
 
     Raises `BadInput` with one line if it cannot start: address taken, not ours, or not safe; no such allocation module.
     """
-    log_to_stderr()
+    log_to_stderr("offerd.master", "offerd.zookeeper")
     master = Master(options)
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -410,15 +410,6 @@ def write_address(path: Path, address: str) -> None:
         new.rename(path)
     except OSError as error:
         raise BadInput(f"cannot write the address file {path}: {error.strerror}") from None
-
-
-def log_to_stderr() -> None:
-    """One line for each event: time, level, text."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log.handlers[:] = [handler]
-    log.setLevel(logging.INFO)
-    log.propagate = False
 
 
 def _own_ip() -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 import click
-from rich.table import Table
 
 from offerd.errors import BadInput
 from offerd_cli.options import master_option
+from offerd_cli.render import ScreenTable
+from offerd_cli.screen import say
 from offerd_cli.units import format_bytes, format_duration, parse_amount
 
 
@@ -53,10 +54,11 @@ def put(
         progress=lambda done, total: screen.progress(done >> 20, max(total >> 20, 1), text="MiB"),
     )
     screen.end_progress()
-    click.echo(
+    say(
         f"{name}: {format_bytes(found.length)} in {len(found.blocks)} block{'s' * (len(found.blocks) != 1)}, "
         f"{replicas} replica{'s' * (replicas != 1)} on {len(on)} slave{'s' * (len(on) != 1)}, "
-        f"in {format_duration(time.monotonic() - began)}"
+        f"in {format_duration(time.monotonic() - began)}",
+        to_stdout=True,
     )
 
 
@@ -105,7 +107,7 @@ def ls(*, master: str, shows_all: bool, name: str | None) -> None:
     if table.row_count:
         render.print_table(render.console(), table)
     else:
-        click.echo("no sets; place one with `offerd data put SET PATH...`")
+        say("no sets; place one with `offerd data put SET PATH...`", to_stdout=True)
 
 
 @command.command(short_help="Remove sets.")
@@ -122,8 +124,8 @@ def rm(*, master: str, names: tuple[str, ...]) -> None:
             raise BadInput(f"there is no set {name}")
 
 
-def _table(*titles: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold dim", padding=(0, 3, 0, 0))
+def _table(*titles: str) -> ScreenTable:
+    table = ScreenTable(box=None, pad_edge=False, header_style="bold dim", padding=(0, 3, 0, 0))
     for title in titles:
         table.add_column(title, justify="right" if title in ("SIZE", "BLOCKS", "REPLICAS") else "left")
     return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from offerd_cli.options import master_option
+from offerd_cli.screen import say
 
 
 @click.command(short_help="Offer a slave to nobody; what runs there goes on.")
@@ -25,6 +26,6 @@ def command(*, master: str, undo: bool, slaves: tuple[str, ...]) -> int:
             try:
                 client.change_slave_mode(name, "active" if undo else "deactivated")
             except OfferdError as error:
-                click.echo(f"offerd: {name}: {error}", err=True)
+                say(f"offerd: {name}: {error}")
                 status = 1
     return status

@@ -7,6 +7,7 @@ import time
 import click
 
 from offerd_cli.options import master_option
+from offerd_cli.screen import say
 
 LOOK_AGAIN_S = 0.2
 
@@ -33,10 +34,10 @@ def command(*, master: str, no_wait: bool, slaves: tuple[str, ...]) -> int:
                 client.change_slave_mode(name, "draining")
                 waiting.add(name)
             except OfferdError as error:
-                click.echo(f"offerd: {name}: {error}", err=True)
+                say(f"offerd: {name}: {error}")
                 status = 1
         if waiting and not no_wait:
-            click.echo(f"draining {', '.join(sorted(waiting))}", err=True)
+            say(f"draining {', '.join(sorted(waiting))}")
         while waiting and not no_wait:
             time.sleep(LOOK_AGAIN_S)
             there = {name for slave in client.slaves() for name in (slave.info.slave_id, slave.info.hostname)}

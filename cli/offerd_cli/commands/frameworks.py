@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from offerd_cli.options import json_option, master_option
+from offerd_cli.screen import say
 
 
 @click.command(short_help="List the frameworks.")
@@ -25,6 +26,4 @@ def command(*, master: str, ended: bool, as_json: bool) -> None:
     elif frameworks:
         render.print_table(render.console(), render.frameworks_table(frameworks))
     else:
-        click.echo(
-            "no frameworks are registered" + ("" if ended else "; --all lists those that are gone"), err=True
-        )
+        say("no frameworks are registered" + ("" if ended else "; --all lists those that are gone"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from offerd_cli.options import master_option
+from offerd_cli.screen import say
 
 
 @click.command(short_help="End tasks.")
@@ -26,6 +27,6 @@ def command(*, master: str, framework: str, tasks: tuple[str, ...]) -> int:
             try:
                 client.kill_task(TaskID(task), FrameworkID(framework))
             except OfferdError as error:
-                click.echo(f"offerd: {task}: {error}", err=True)
+                say(f"offerd: {task}: {error}")
                 status = 1
     return status

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from types import FrameType
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 from offerd_cli.limit_options import limit_options, words
 from offerd_cli.local_cluster import LocalCluster
 from offerd_cli.options import DURATION
+from offerd_cli.screen import say
 from offerd_cli.units import format_quantity
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -143,10 +145,10 @@ def _watch(cluster: LocalCluster, wake_fd: int, *, quiet: bool) -> int:
         ended = cluster.wait_for_an_end(wake_fd)
         if ended is None:
             if not quiet:
-                click.echo("\nstopping: ending all tasks", err=True)
+                print("\nstopping: ending all tasks", file=sys.stderr)
             return 0
-        click.echo(f"offerd: {ended.name} {ended.how_it_ended()}; the rest goes on", err=True)
-    click.echo("offerd: every daemon has ended", err=True)
+        say(f"offerd: {ended.name} {ended.how_it_ended()}; the rest goes on")
+    say("offerd: every daemon has ended")
     return 1
 
 

@@ -220,8 +220,8 @@ def command(
         ),
     )
 
-    from offerd_cli.daemon_log import log_to_stderr
+    from offerd.daemon_log import log_to_stderr
     from offerd_slave.daemon import run_slave
 
-    log_to_stderr("offerd.slave")
+    log_to_stderr("offerd.slave", "offerd.zookeeper")
     return run_slave(options)

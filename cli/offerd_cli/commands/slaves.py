@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from offerd_cli.options import json_option, master_option
+from offerd_cli.screen import say
 
 
 @click.command(short_help="List the slaves.")
@@ -22,4 +23,4 @@ def command(*, master: str, as_json: bool) -> None:
     elif slaves:
         render.print_table(render.console(), render.slaves_table(slaves))
     else:
-        click.echo(f"no slaves; start one: offerd slave --master {master}", err=True)
+        say(f"no slaves; start one: offerd slave --master {master}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from offerd_cli.options import json_option, master_option
+from offerd_cli.screen import say
 
 
 @click.command(short_help="List tasks.")
@@ -30,6 +31,4 @@ def command(*, master: str, ended: bool, framework: str, as_json: bool) -> None:
     elif tasks:
         render.print_table(render.console(), render.tasks_table(tasks))
     else:
-        click.echo(
-            "no tasks" + ("" if ended else " are running; --all lists those that have ended"), err=True
-        )
+        say("no tasks" + ("" if ended else " are running; --all lists those that have ended"))

@@ -8,6 +8,7 @@ import time
 import click
 
 from offerd_cli.options import DURATION, json_option, master_option
+from offerd_cli.screen import say
 
 
 @click.command(short_help="What the tasks use, live.")
@@ -44,7 +45,7 @@ def command(*, master: str, every: float, once: bool, as_json: bool) -> None:
                 if found:
                     render.print_table(out, top.table(found))
                 else:
-                    click.echo("no tasks are running", err=True)
+                    say("no tasks are running")
             return
         with Live(top.table([]), console=out, screen=True, auto_refresh=False) as live:
             while True:
@@ -60,4 +61,4 @@ def _complain(sample: object) -> None:
 
     assert isinstance(sample, Sample)
     for hostname, reason in sample.missing.items():
-        click.echo(f"offerd top: {hostname} does not answer: {reason}", err=True)
+        say(f"offerd top: {hostname} does not answer: {reason}")
