@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Generator
 
 import pytest
@@ -12,12 +14,23 @@ from hypothesis import settings
 # Whoever runs the tests in the background may have SIGINT ignored, and all that they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Whoever connects looks for keys in the store of credentials: never in that of the account which runs the tests.
+CONFIG = tempfile.mkdtemp(prefix="offerd-config-")
+os.environ["OFFERD_CONFIG"] = CONFIG
+for name in ("OFFERD_MASTER", "OFFERD_KEY", "OFFERD_MASTER_KEY"):
+    os.environ.pop(name, None)
+
 UNDER_CI = os.environ.get("CI") == "true"
 
 # A deadline measures what else the machine does, not the code. Under CI the same examples run every time, so
 # that a failure there is one that the change made.
 settings.register_profile("offerd", deadline=None, print_blob=True, derandomize=UNDER_CI)
 settings.load_profile("offerd")
+
+
+def pytest_unconfigure() -> None:
+    """Remove the store of credentials of this run."""
+    shutil.rmtree(CONFIG, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -26,7 +26,7 @@ import psutil
 
 from offerd.detector import find_leader
 from offerd.errors import BadInput, OfferdError
-from offerd.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE, keys_of_environment
+from offerd.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
 from offerd.leader import parse_zookeeper
 from offerd.operator import OperatorClient
 from offerd.resources import Resources
@@ -185,7 +185,7 @@ class LocalCluster:
         Raises `OfferdError` (`BadInput` for a port in use and the like) with the words of the daemon that failed;
         nothing is left behind then.
         """
-        if keys_of_environment() is not None and "--key" not in self._master_words:
+        if os.environ.get(KEY_VARIABLE) and "--key" not in self._master_words:
             raise BadInput(
                 f"a cluster on this host has no keys: unset {KEY_VARIABLE} and {MASTER_KEY_VARIABLE}"
             )

@@ -15,6 +15,7 @@ import click
 
 from offerd.errors import BadInput
 from offerd.resources import Resources
+from offerd.trusted_files import read_trusted
 from offerd_cli.units import parse_pairs
 from offerd_master.allocation.policy import NO_TERMS, Policy, parse_policy
 
@@ -57,10 +58,10 @@ def take_file(context: click.Context, parameter: click.Parameter, path: Path | N
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        entries = tomllib.loads(path.read_text())
+        entries = tomllib.loads(read_trusted(path, "the file").decode())
     except OSError as error:
         raise BadInput(f"--config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, BadInput) as error:
         raise BadInput(f"--config {path}: {error}") from None
     table = entries.pop(TABLE, {})
     if not isinstance(table, dict):

@@ -13,9 +13,6 @@ from offerd_cli.units import parse_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DEFAULT_MASTER = "127.0.0.1:5060"
-
-
 # Generic to the type checker only: click before 8.4 has no `ParamType[...]`.
 if TYPE_CHECKING:
     _FloatParam = click.ParamType[float]
@@ -50,11 +47,11 @@ def _set_variable(_context: click.Context, option: click.Parameter, value: str |
 _where_option: Callable[[F], F] = click.option(
     "--master",
     envvar="OFFERD_MASTER",
-    default=DEFAULT_MASTER,
-    show_default=True,
+    default="",
+    show_default="the current one of `offerd cluster`, else 127.0.0.1:5060",
     show_envvar=True,
     metavar="WHERE",
-    help="The master, as HOST:PORT, or the ZooKeeper that knows it: zk://HOST:PORT,.../path.",
+    help="A name of `offerd cluster`, the master as HOST:PORT, or the ZooKeeper that knows it: zk://HOST:PORT,.../path.",
 )
 _key_option: Callable[[F], F] = click.option(
     "--key",
@@ -63,7 +60,7 @@ _key_option: Callable[[F], F] = click.option(
     expose_value=False,
     callback=_set_variable,
     metavar="FILE",
-    help="Our secret key, where the master wants keys.",
+    help="Our secret key.  [default: that of `offerd cluster`]",
 )
 _master_key_option: Callable[[F], F] = click.option(
     "--master-key",
@@ -72,7 +69,7 @@ _master_key_option: Callable[[F], F] = click.option(
     expose_value=False,
     callback=_set_variable,
     metavar="KEY",
-    help="The master's public key, or the file of it.",
+    help="The master's public key, or the file of it.  [default: the same]",
 )
 
 

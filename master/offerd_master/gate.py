@@ -16,6 +16,7 @@ import zmq
 from zmq.utils import z85
 
 from offerd.errors import BadInput
+from offerd.trusted_files import read_trusted
 from offerd_master.principals import Principals, parse_principals
 
 MAX_NAMED = 10_000
@@ -25,7 +26,7 @@ MAX_NAMED = 10_000
 def read_principals(path: Path) -> Principals:
     """The `--authorized` file. Raises `BadInput` with one line."""
     try:
-        return parse_principals(tomllib.loads(path.read_text()))
+        return parse_principals(tomllib.loads(read_trusted(path, "the file").decode()))
     except OSError as error:
         raise BadInput(f"--authorized {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, BadInput) as error:

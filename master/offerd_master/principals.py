@@ -9,6 +9,11 @@
     roles = ["science"]          # and all within; "*" is the common one
     users = ["alice"]            # as whom tasks run; the first where none is named; "" is the slave's own
 
+    [science-portal]
+    key = "40 characters"
+    every_role = true
+    every_user = true            # but root, which only `users` can name
+
     [ops]
     key = "40 characters"
     operator = true
@@ -27,21 +32,45 @@ from offerd.errors import BadInput
 from offerd.keys import is_public_key, name_fault
 from offerd_master.allocation.policy import paths, role_fault
 
-_KINDS: dict[str, type] = {"key": str, "slave": bool, "operator": bool, "roles": list, "users": list}
+_KINDS: dict[str, type] = {
+    "key": str,
+    "slave": bool,
+    "operator": bool,
+    "roles": list,
+    "users": list,
+    "every_role": bool,
+    "every_user": bool,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """The owner of a key, and what he may be. Roles include those within; `users` may hold "", the slave's own."""
+    """The owner of a key, and what he may be. Roles include those within; `users` may hold "", the slave's own. Neither that
+    nor root is among `every_user`.
+    """
 
     name: str
     slave: bool = False
     operator: bool = False
     roles: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
+    every_role: bool = False
+    every_user: bool = False
+
+    @property
+    def has_frameworks(self) -> bool:
+        return self.every_role or bool(self.roles)
+
+    @property
+    def default_user(self) -> str:
+        """As whom tasks run where nobody is named."""
+        return self.users[0] if self.users else ""
 
     def may_have_role(self, role: str) -> bool:
-        return any(path in self.roles for path in paths(role))
+        return self.every_role or any(path in self.roles for path in paths(role))
+
+    def may_run_as(self, user: str) -> bool:
+        return user in self.users or (self.every_user and user not in ("", "root"))
 
     def owns(self, some_id: str) -> bool:
         """Whether a slave or framework id was given to this principal."""
@@ -91,7 +120,7 @@ def _principal(name: str, table: object) -> tuple[str, Principal]:
     for role in roles:
         if fault := role_fault(role):
             raise BadInput(f"[{name}]: {fault}")
-    if bool(roles) != bool(users):
+    if bool(roles or table.get("every_role")) != bool(users or table.get("every_user")):
         raise BadInput(
             f'[{name}]: say both roles and users (as whom its tasks run; "" is the slave\'s own), or neither'
         )
@@ -101,4 +130,6 @@ def _principal(name: str, table: object) -> tuple[str, Principal]:
         operator=table.get("operator", False),
         roles=tuple(roles),
         users=tuple(users),
+        every_role=table.get("every_role", False),
+        every_user=table.get("every_user", False),
     )

@@ -18,10 +18,10 @@ from typing import Any, Self
 import zmq
 
 from offerd import codec
+from offerd.clusters import Where, resolve
 from offerd.errors import FrameworkError, OfferdError
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
-from offerd.keys import keys_of_environment
-from offerd.leader import SCHEME, master_address, unreachable
+from offerd.leader import SCHEME, unreachable
 from offerd.master_client import MasterClient
 from offerd.messages import FrameworkInfo, GuaranteedShare, Offer, TaskStatus
 from offerd.operator_messages import Waiting
@@ -113,14 +113,13 @@ class AsyncSchedulerDriver(Orders):
         self,
         scheduler: AsyncScheduler,
         framework: FrameworkInfo,
-        master: str | None = None,
+        master: Where = None,
         *,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         stands_by: bool = False,
     ) -> None:
         self.scheduler = scheduler
-        self.address = master_address(master)
-        self._keys = keys_of_environment()
+        self.address, self._keys, _ = resolve(master)
         self._set_framework(framework)
         self._core.finds_leader = self.address.startswith(SCHEME)
         self._core.stands_by = stands_by

@@ -31,6 +31,7 @@ from offerd.call_queue import ACCEPT_BYTES, CALL_OVERHEAD_BYTES, CallQueue, Shap
 from offerd.call_scheduler import EXECUTOR_ID, CallScheduler, TaskTimeoutError
 from offerd.calls import pack_call
 from offerd.chunks import call_each
+from offerd.clusters import Where
 from offerd.driver import SchedulerDriver
 from offerd.errors import BadInput, MessageTooLarge, OfferdError
 from offerd.ids import TaskID
@@ -225,16 +226,16 @@ class ExecutorView(_Submitter):
 class ClusterExecutor(_Submitter):
     """A framework of its own whose tasks are Python calls.
 
-    `master` is `HOST:PORT` (None: the environment's `OFFERD_MASTER`, or this host). `cpus`, `mem`, `timeout` and the others
-    of `options` hold for every call that says nothing else; a `timeout` under the slaves' short limit (60 s) opens all
-    of a slave to the calls, None only its part for long tasks. `name`, `user` and `role` are the framework's.
+    `master` as for `SchedulerDriver`. `cpus`, `mem`, `timeout` and the others of `options` hold for every call that says
+    nothing else; a `timeout` under the slaves' short limit (60 s) opens all of a slave to the calls, None only its part for
+    long tasks. `name`, `user` and `role` are the framework's.
 
     Raises `OfferdError` if no master answers within `connect_timeout_s`, and `BadInput` on values that cannot be.
     """
 
     def __init__(
         self,
-        master: str | None = None,
+        master: Where = None,
         *,
         cpus: Amount = 1,
         mem: int | str = "128M",

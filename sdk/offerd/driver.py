@@ -22,10 +22,10 @@ from typing import Any
 import zmq
 
 from offerd import codec
+from offerd.clusters import Where, resolve
 from offerd.errors import FrameworkError, OfferdError
 from offerd.ids import FrameworkID
-from offerd.keys import keys_of_environment
-from offerd.leader import SCHEME, master_address, unreachable
+from offerd.leader import SCHEME, unreachable
 from offerd.master_client import MasterClient
 from offerd.messages import FrameworkInfo, GuaranteedShare, Message
 from offerd.operator_messages import Waiting
@@ -54,8 +54,9 @@ class SchedulerDriver(Orders):
         driver = SchedulerDriver(MyScheduler(), FrameworkInfo("my framework", executors=[...]))
         driver.run()
 
-    `master` is `HOST:PORT`; if None, the environment's `OFFERD_MASTER`, or this host's. Raises `BadInput` for an address
-    that is none. If no master answers within `connect_timeout_s` the driver ends with an `OfferdError` that says so.
+    `master` as for `offerd.clusters.resolve`: `HOST:PORT`, `zk://...`, or None for what the environment or the store of
+    credentials says; the keys come from there, too. Raises `BadInput` for an address that is none. If no master answers
+    within `connect_timeout_s` the driver ends with an `OfferdError` that says so.
 
     `stands_by`: where another scheduler of this framework id is active, wait until it is gone (`standing_by`, then
     `registered` are called); without it a scheduler takes over from the active one.
@@ -67,14 +68,13 @@ class SchedulerDriver(Orders):
         self,
         scheduler: Scheduler,
         framework: FrameworkInfo,
-        master: str | None = None,
+        master: Where = None,
         *,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         stands_by: bool = False,
     ) -> None:
         self.scheduler = scheduler
-        self.address = master_address(master)
-        self._keys = keys_of_environment()
+        self.address, self._keys, _ = resolve(master)
         self._set_framework(framework)
         self._core.finds_leader = self.address.startswith(SCHEME)
         self._core.stands_by = stands_by

@@ -6,6 +6,7 @@ OfferdError
 +-- BadMessage         a peer sent something that is no message of ours: the peer is dropped, we go on
 +-- MessageTooLarge    a message of ours would not fit into one frame
 +-- KeyRefused         the master does not know our key
+|   +-- NoKey          ... or wants one, and we have none for it
 +-- FrameworkError     the master ended this framework, with a machine-readable reason
 +-- TaskError          a task of ClusterExecutor did not finish: state, reason and message of its last status
 """
@@ -40,6 +41,10 @@ class MessageTooLarge(OfferdError, ValueError):
 
 class KeyRefused(OfferdError):
     """The master does not know the key that we speak with, or does not want it."""
+
+
+class NoKey(KeyRefused):
+    """The master wants a key, and this account has none for it."""
 
 
 class FrameworkError(OfferdError):

@@ -2,7 +2,7 @@
 
 A pair of keys is made by `offerd keys new NAME`: `NAME.key` holds the secret one (mode 0600) and `NAME.pub` the public one,
 40 characters of Z85, each as one line of TOML. Peers say where theirs is with `OFFERD_KEY`, and the master's public key with
-`OFFERD_MASTER_KEY`. All masters of a cluster share one pair.
+`OFFERD_MASTER_KEY`, or they find both in the store of credentials (`offerd.clusters`). All masters of a cluster share one pair.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import zmq
 
 from offerd.errors import BadInput
+from offerd.trusted_files import read_trusted, replace_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,9 +58,18 @@ def new_key(name: str, directory: Path) -> tuple[Path, Path]:
         raise BadInput(fault)
     public, secret = (key.decode() for key in zmq.curve_keypair())
     secret_file, public_file = directory / f"{name}.key", directory / f"{name}.pub"
-    _write(secret_file, f'# secret key of {name}: for nobody else\nsecret = "{secret}"\n', 0o600)
+    _write(secret_file, _secret_text(name, secret), 0o600)
     _write(public_file, f'# public key of {name}\npublic = "{public}"\n', 0o644)
     return secret_file, public_file
+
+
+def write_secret(path: str | os.PathLike[str], name: str, secret: str) -> None:
+    """Write a key file anew, whole. Raises `OSError`."""
+    replace_file(path, _secret_text(name, secret), 0o600)
+
+
+def _secret_text(name: str, secret: str) -> str:
+    return f'# secret key of {name}: for nobody else\nsecret = "{secret}"\n'
 
 
 def _write(path: Path, text: str, mode: int) -> None:
@@ -71,15 +81,11 @@ def _write(path: Path, text: str, mode: int) -> None:
 
 
 def read_secret(path: str | os.PathLike[str]) -> str:
-    """The secret key of a key file. Raises `BadInput` if there is none, or others may read the file."""
+    """The secret key of a key file. Raises `BadInput` if there is none, or others may read or replace the file."""
     try:
-        with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode & 0o777
-            text = file.read(4096)
+        text = read_trusted(path, "the key file", secret=True)
     except OSError as error:
         raise BadInput(f"cannot read the key file {path}: {error.strerror}") from None
-    if mode & 0o077:
-        raise BadInput(f"others may read the key file {path} (mode {mode:04o}): chmod 600 {path}")
     return _entry(path, text, "secret")
 
 
@@ -88,8 +94,7 @@ def read_public(text: str) -> str:
     if is_public_key(text):
         return text
     try:
-        with open(text, "rb") as file:
-            content = file.read(4096)
+        content = read_trusted(text, "the key file")
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise BadInput(
@@ -108,16 +113,3 @@ def _entry(path: str | os.PathLike[str], text: bytes, name: str) -> str:
     if not isinstance(key, str) or not is_public_key(key):
         raise BadInput(f"{path} holds no {name} key; `offerd keys new NAME` makes one")
     return key
-
-
-def keys_of_environment() -> Keys | None:
-    """What `OFFERD_KEY` and `OFFERD_MASTER_KEY` name; None if neither is set. Raises `BadInput` if one is missing or bad."""
-    key, master = os.environ.get(KEY_VARIABLE, ""), os.environ.get(MASTER_KEY_VARIABLE, "")
-    if not key and not master:
-        return None
-    if not key or not master:
-        raise BadInput(
-            f"a key needs the master's beside it: set both {KEY_VARIABLE} (file of our secret key) and "
-            f"{MASTER_KEY_VARIABLE} (the master's public key), or neither"
-        )
-    return Keys(read_secret(key), read_public(master))

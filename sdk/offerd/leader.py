@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import os
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -60,11 +59,8 @@ def _host_and_port(text: str, host: str) -> str:
     return f"{name}:{port}"
 
 
-def master_address(master: str | None) -> str:
-    """`tcp://HOST:PORT` or `zk://HOST:PORT,.../path` of `master`, or of `OFFERD_MASTER`, or of this host's. Raises
-    `BadInput`.
-    """
-    text = master or os.environ.get("OFFERD_MASTER") or DEFAULT_MASTER
+def master_address(text: str) -> str:
+    """`tcp://HOST:PORT` or `zk://HOST:PORT,.../path`, where no port is said the usual one. Raises `BadInput`."""
     return str(parse_zookeeper(text)) if text.startswith(SCHEME) else tcp(text, DEFAULT_PORT)
 
 

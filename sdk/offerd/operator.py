@@ -11,11 +11,11 @@ import msgspec
 import zmq
 
 from offerd import codec
+from offerd.clusters import Where, resolve
 from offerd.detector import find_leader
 from offerd.errors import BadInput, OfferdError
 from offerd.ids import FrameworkID, SlaveID, TaskID
-from offerd.keys import keys_of_environment
-from offerd.leader import SCHEME, master_address, parse_zookeeper, unreachable
+from offerd.leader import SCHEME, parse_zookeeper, unreachable
 from offerd.messages import Message, NotLeading
 from offerd.operator_messages import (
     ChangeSlaveMode,
@@ -64,10 +64,9 @@ class OperatorClient:
     within `timeout_s`, and `BadInput` for an address that is none.
     """
 
-    def __init__(self, master: str | None = None, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
-        self.address = master_address(master)
+    def __init__(self, master: Where = None, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        self.address, self._keys, _ = resolve(master)
         self.timeout_s = timeout_s
-        self._keys = keys_of_environment()
         self._context = new_context()
         self._client: Client[codec.ToOperator] | None = None
 

@@ -20,10 +20,9 @@ from typing import Any
 import zmq
 
 from offerd import codec
+from offerd.clusters import resolve
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.ids import ContainerID, SlaveID
-from offerd.keys import keys_of_environment
-from offerd.leader import master_address
 from offerd.master_client import MasterClient
 from offerd.messages import Message, Pong, RegisterSlave, SlaveInfo, SlaveUsage
 from offerd.pacing import Pacer
@@ -73,7 +72,7 @@ class SlaveDaemon:
                 f"refusing to serve files on {options.ip}: whoever reaches it may read sandboxes and place "
                 "data, as files know no keys; use loopback, or --insecure on a safe network"
             )
-        keys = keys_of_environment()
+        master = resolve(options.master or None)
         self.options = options
         self.workdir = WorkDir(options.work_dir)
         self._isolation, why = choose(options.isolation, self.workdir.path, options.limits)
@@ -90,8 +89,9 @@ class SlaveDaemon:
 
         self._context = new_context()
         self._endpoint = Endpoint(self._context, self.workdir.sockets / "executors.sock")
-        master = master_address(options.master)
-        self._master: MasterClient[Any] = MasterClient(self._context, master, codec.to_slave, keys)
+        self._master: MasterClient[Any] = MasterClient(
+            self._context, master.address, codec.to_slave, master.keys
+        )
         self._is_linked = False
         self._drops_told = False  # of this connection
         self._data = DataDirectory(options.data_dir or self.workdir.path / "data")

@@ -17,10 +17,10 @@ def command(*, master: str, as_json: bool) -> None:
     from offerd_cli import documents, render
 
     with OperatorClient(master) as client:
-        slaves = list(client.slaves())
+        slaves, where = list(client.slaves()), client.address.removeprefix("tcp://")
     if as_json:
         documents.print_document({"slaves": [documents.slave_document(slave) for slave in slaves]})
     elif slaves:
         render.print_table(render.console(), render.slaves_table(slaves))
     else:
-        say(f"no slaves; start one: offerd slave --master {master}")
+        say(f"no slaves; start one: offerd slave --master {where}")

@@ -16,15 +16,16 @@ def command(*, master: str, as_json: bool) -> None:
     from offerd_cli import documents, render
 
     with OperatorClient(master) as client:
+        where = client.address.removeprefix("tcp://")
         cluster, slaves, frameworks = client.cluster(), list(client.slaves()), list(client.frameworks())
     if as_json:
         documents.print_document(
             {
-                "master": master,
+                "master": where,
                 "cluster": documents.cluster_document(cluster),
                 "slaves": [documents.slave_document(slave) for slave in slaves],
                 "frameworks": [documents.framework_document(framework) for framework in frameworks],
             }
         )
     else:
-        render.print_status(render.console(), cluster, slaves, frameworks, master)
+        render.print_status(render.console(), cluster, slaves, frameworks, where)

@@ -34,7 +34,7 @@ def refusal(who: Principal, sender: Slave | Framework | Standby | None, message:
         info = message.framework
         return _framework_refusal(who, info.framework_id, info.role, info.user)
     if kind in OPEN_TO_FRAMEWORKS:
-        return "" if who.operator or who.roles else _no_operator(kind)
+        return "" if who.operator or who.has_frameworks else _no_operator(kind)
     if isinstance(message, ABOUT_A_FRAMEWORK):
         return "" if who.operator or who.owns(message.framework_id) else _no_operator(kind)
     if kind in OPERATORS_ONLY:
@@ -62,8 +62,8 @@ def _slave_refusal(who: Principal, slave_id: str) -> str:
 def _framework_refusal(who: Principal, framework_id: str, role: str, user: str) -> str:
     if not who.may_have_role(role):
         return f"{who.name} may not have frameworks of role {role[:64]}"
-    if (user or who.users[0]) not in who.users:
-        return f"{who.name} may not run tasks as user {user[:64]}"
+    if not who.may_run_as(user or who.default_user):
+        return f"{who.name} may not run tasks as user {user[:64] or '(none named)'}"
     if framework_id and not who.owns(framework_id):
         return f"framework id {framework_id[:128]} was not given to {who.name}"
     return ""
@@ -75,8 +75,8 @@ def _no_operator(kind: type) -> str:
 
 def with_user(who: Principal, message: m.Message) -> m.Message:
     """A framework that names no user runs as the first that its principal may."""
-    if isinstance(message, m.RegisterFramework) and not message.framework.user and who.users[0]:
-        info = msgspec.structs.replace(message.framework, user=who.users[0])
+    if isinstance(message, m.RegisterFramework) and not message.framework.user and who.default_user:
+        info = msgspec.structs.replace(message.framework, user=who.default_user)
         return msgspec.structs.replace(message, framework=info)
     return message
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from offerd.resources import Resources
 from offerd_master.core.authorization import ABOUT_A_FRAMEWORK, OPEN_TO_FRAMEWORKS, OPERATORS_ONLY
 from offerd_master.core.events import HandshakeRefused
 from offerd_master.core.master import FROM_SCHEDULER, FROM_SLAVE, HELLOS, QUESTIONS
+from offerd_master.gate import read_principals
 from offerd_master.principals import NOBODY, Principal, owner_of, parse_principals
 
 HOST = Principal(name="host", slave=True)
@@ -24,6 +26,8 @@ RACK = Principal(name="rack", slave=True)
 ALICE = Principal(name="alice", roles=("science",), users=("alice", "guest"))
 BOB = Principal(name="bob", roles=("*", "science"), users=("",))
 OPS = Principal(name="ops", operator=True)
+PORTAL = Principal(name="portal", every_role=True, every_user=True)
+LOCAL = Principal(name="local", every_role=True, every_user=True, users=("root",))
 KEY = "x" * 40
 
 
@@ -110,6 +114,8 @@ def test_own_slave_id_holds_at_another_master() -> None:
         (HOST, "*", "", "role"),
         (OPS, "*", "", "role"),
         (NOBODY, "*", "", "role"),
+        (PORTAL, "science", "root", "user root"),
+        (PORTAL, "science", "", "user"),
     ],
 )
 def test_a_framework_of_a_foreign_role_or_user_is_refused_and_offered_nothing(
@@ -135,6 +141,9 @@ def test_a_framework_of_a_foreign_role_or_user_is_refused_and_offered_nothing(
         (ALICE, "science", "guest", "guest"),
         (ALICE, "science/physics", "", "alice"),
         (BOB, "*", "", ""),
+        (PORTAL, "science/physics", "alice", "alice"),
+        (LOCAL, "*", "", "root"),
+        (LOCAL, "*", "nobody", "nobody"),
     ],
 )
 def test_a_framework_of_an_allowed_role_and_user_is_offered_what_there_is(
@@ -278,10 +287,15 @@ def test_the_file_says_what_each_may_be() -> None:
         operator = true
         roles = ["science", "*"]
         users = ["alice", ""]
+        [portal]
+        key = "{"z" * 40}"
+        every_role = true
+        every_user = true
     """
     assert parse_principals(tomllib.loads(text)) == {
         KEY: Principal(name="host7", slave=True),
         "y" * 40: Principal(name="alice", operator=True, roles=("science", "*"), users=("alice", "")),
+        "z" * 40: PORTAL,
     }
 
 
@@ -298,6 +312,8 @@ def test_the_file_says_what_each_may_be() -> None:
         (f'[a]\nkey = "{KEY}"\nroles = ["a//b"]\nusers = ["u"]', "path of names"),
         (f'[a]\nkey = "{KEY}"\nroles = ["a"]', "both roles and users"),
         (f'[a]\nkey = "{KEY}"\nusers = ["a"]', "both roles and users"),
+        (f'[a]\nkey = "{KEY}"\nevery_user = true', "both roles and users"),
+        (f'[a]\nkey = "{KEY}"\nevery_role = "yes"', "true or false"),
         (f'[a]\nkey = "{KEY}"\nslvae = true', "slvae"),
         (f'["a@b"]\nkey = "{KEY}"', "is no name"),
         (f'[a]\nkey = "{KEY}"\n[b]\nkey = "{KEY}"', "same key"),
@@ -307,3 +323,18 @@ def test_a_file_that_is_wrong_says_where(text: str, word: str) -> None:
     with pytest.raises(BadInput, match=word) as caught:
         parse_principals(tomllib.loads(text))
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "authorized.toml"
+    file.write_text(f'[ops]\nkey = "{KEY}"\noperator = true\n')
+    assert list(read_principals(file)) == [KEY]
+    file.chmod(0o666)
+    with pytest.raises(
+        BadInput, match=f"--authorized {file}: others may write the file .*mode 0666.*chmod go-w"
+    ):
+        read_principals(file)
+    file.chmod(0o644)
+    tmp_path.chmod(0o775)
+    with pytest.raises(BadInput, match=f"--authorized {file}: others may write the directory of the file"):
+        read_principals(file)

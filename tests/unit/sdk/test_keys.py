@@ -1,23 +1,14 @@
-"""Keys on disk and in the environment: what is refused, and with which words."""
+"""Keys on disk: what is refused, and with which words."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from offerd.errors import BadInput
-from offerd.keys import (
-    KEY_VARIABLE,
-    MASTER_KEY_VARIABLE,
-    Keys,
-    is_public_key,
-    keys_of_environment,
-    new_key,
-    public_of,
-    read_public,
-    read_secret,
-)
+from offerd.keys import is_public_key, new_key, public_of, read_public, read_secret
 
 
 def test_a_new_pair_belongs_together_and_only_its_owner_may_read_the_secret(tmp_path: Path) -> None:
@@ -87,16 +78,40 @@ def test_what_is_neither_a_key_nor_a_file_is_refused(text: str) -> None:
         read_public(text)
 
 
-def test_the_environment_names_both_keys_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(KEY_VARIABLE, raising=False)
-    monkeypatch.delenv(MASTER_KEY_VARIABLE, raising=False)
-    assert keys_of_environment() is None
+def test_a_key_in_a_file_or_directory_that_others_may_write_is_refused(tmp_path: Path) -> None:
     secret, public = new_key("alice", tmp_path)
-    monkeypatch.setenv(KEY_VARIABLE, str(secret))
-    with pytest.raises(BadInput, match=MASTER_KEY_VARIABLE):
-        keys_of_environment()
-    monkeypatch.setenv(MASTER_KEY_VARIABLE, str(public))
-    assert keys_of_environment() == Keys(read_secret(secret), read_public(str(public)))
-    monkeypatch.delenv(KEY_VARIABLE)
-    with pytest.raises(BadInput, match=KEY_VARIABLE):
-        keys_of_environment()
+    public.chmod(0o664)
+    with pytest.raises(BadInput, match=f"others may write the key file {public} .*chmod go-w {public}"):
+        read_public(str(public))
+    public.chmod(0o644)
+    tmp_path.chmod(0o770)
+    refused = f"others may write the directory of the key file: {tmp_path} "
+    with pytest.raises(BadInput, match=refused):
+        read_secret(secret)
+    with pytest.raises(BadInput, match=refused):
+        read_public(str(public))
+    tmp_path.chmod(0o1777)  # as /tmp is: nobody can replace what is ours
+    assert public_of(read_secret(secret)) == read_public(str(public))
+
+
+def test_the_directory_that_a_link_leads_to_counts_too(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    secret, _ = new_key("alice", tmp_path / "open")
+    (tmp_path / "alice.key").symlink_to(secret)
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(
+        BadInput, match=f"others may write the directory of the key file: {tmp_path / 'open'} "
+    ):
+        read_secret(tmp_path / "alice.key")
+
+
+@pytest.mark.root
+def test_a_key_of_somebody_elses_is_refused(tmp_path: Path) -> None:
+    secret, _ = new_key("alice", tmp_path)
+    os.chown(secret, 65534, -1)
+    with pytest.raises(BadInput, match=f"the key file {secret} belongs to nobody; it must be root's"):
+        read_secret(secret)
+    os.chown(secret, 0, -1)
+    os.chown(tmp_path, 65534, -1)
+    with pytest.raises(BadInput, match=f"the directory of the key file: {tmp_path} belongs to nobody"):
+        read_secret(secret)

@@ -34,13 +34,9 @@ def test_what_names_no_zookeeper_is_refused_in_one_line(text: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_master_is_an_address_or_a_zookeeper(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OFFERD_MASTER", raising=False)
-    assert master_address(None) == "tcp://127.0.0.1:5060"
+def test_master_is_an_address_or_a_zookeeper() -> None:
     assert master_address("host") == "tcp://host:5060"
     assert master_address("zk://a/p") == "zk://a:2181/p"
-    monkeypatch.setenv("OFFERD_MASTER", "zk://b/q")
-    assert master_address(None) == "zk://b:2181/q"
 
 
 def test_unreachable_zookeeper_is_told_with_what_to_look_at() -> None:

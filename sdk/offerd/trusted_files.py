@@ -1,0 +1,74 @@
+"""Files that say who may do what: keys, credentials, the authorized. Whoever may write one, or its directory, decides that.
+
+So each is believed only if it and the directory it lies in belong to us or to root, and nobody else may write there.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+
+from offerd.errors import BadInput
+
+MAX_BYTES = 16 << 20
+
+
+def read_trusted(path: str | os.PathLike[str], what: str, *, secret: bool = False) -> bytes:
+    """What the file holds. `secret`: others may not even read it.
+
+    Raises `BadInput` with one line if it is not to be believed, and `OSError` if it cannot be read.
+    """
+    name = os.fspath(path)
+    with open(name, "rb") as file:
+        _check(os.fstat(file.fileno()), name, what, secret=secret)
+        for directory in {os.path.dirname(name), os.path.dirname(os.path.realpath(name))}:
+            check_directory(directory or ".", what)
+        return file.read(MAX_BYTES)
+
+
+def check_directory(path: str | os.PathLike[str], what: str) -> None:
+    """Raises `BadInput` if others could put a file of their own into this directory in place of `what`."""
+    name = os.fspath(path)
+    _check(os.stat(name), name, f"the directory of {what}:")
+
+
+def _check(status: os.stat_result, path: str, what: str, *, secret: bool = False) -> None:
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid not in (0, os.geteuid()):
+        raise BadInput(
+            f"{what} {path} belongs to {_name_of(status.st_uid)}; it must be {_name_of(os.geteuid())}'s or root's"
+        )
+    if secret and mode & 0o077:
+        raise BadInput(f"others may read {what} {path} (mode {mode:04o}): chmod 600 {path}")
+    # In a directory with the sticky bit, as /tmp, others cannot replace what is ours.
+    if mode & 0o022 and not (stat.S_ISDIR(status.st_mode) and mode & stat.S_ISVTX):
+        raise BadInput(f"others may write {what} {path} (mode {mode:04o}): chmod go-w {path}")
+
+
+def _name_of(uid: int) -> str:
+    import pwd  # only for a complaint
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def replace_file(path: str | os.PathLike[str], text: str, mode: int) -> None:
+    """Write a file whole: readers see the one before or this one, also after a loss of power. Raises `OSError`."""
+    new = f"{os.fspath(path)}.{os.getpid()}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(FileNotFoundError):
+        os.unlink(new)  # of a process of this pid that was killed here
+    try:
+        with open(os.open(new, flags, mode), "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(new, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(new)
+        raise
