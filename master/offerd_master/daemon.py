@@ -30,7 +30,7 @@ from offerd.errors import BadInput, BadMessage
 from offerd.ids import PeerID
 from offerd.leader import ZooKeeperAddress, describe_master
 from offerd.log_limits import LogLimits
-from offerd.messages import NotLeading
+from offerd.messages import NotLeading, RegisterSlave
 from offerd.pacing import Pacer
 from offerd.screen_text import printable
 from offerd.transport import Server, new_context
@@ -204,7 +204,9 @@ class Master:
         log.info("standing for election at %s", election.address)
         told = ""
         # Slaves and schedulers may learn a little before us that we lead, and they come at once.
-        held: deque[tuple[float, PeerID, list[codec.ToMaster] | BadMessage, str]] = deque(maxlen=MAX_HELD)
+        held: deque[tuple[float, PeerID, list[codec.ToMaster] | BadMessage, str, str]] = deque(
+            maxlen=MAX_HELD
+        )
         while not self._stopping:
             if self._terms_are_old:
                 # Not only once we lead: who comes then is let in by the keys that are read now.
@@ -213,8 +215,8 @@ class Master:
             if isinstance(place, Leading):
                 self._lease_until = place.until
                 self._lead(place.epoch)
-                for _, peer, batch, key in held:
-                    self._receive(peer, batch, key)
+                for _, peer, batch, key, ip in held:
+                    self._receive(peer, batch, key, ip)
                 return
             assert isinstance(place, StandingBy)  # who never led cannot be out
             if place.leader != told:
@@ -231,7 +233,10 @@ class Master:
                 for who in filter(None, self._gate.turn()):
                     self._write(STRANGERS, logging.WARNING, f"refused {who}")
             now = time.monotonic()
-            held += ((now, peer, batch, self._server.key) for peer, batch in self._server.drain())
+            held += (
+                (now, peer, batch, self._server.key, self._ip_of(batch))
+                for peer, batch in self._server.drain()
+            )
             while held and now >= held[0][0] + HOLD_S:
                 self._server.send(held.popleft()[1], NotLeading(told))
             self._server.flush()
@@ -300,7 +305,7 @@ class Master:
             for who in self._gate.turn():
                 self._perform(core.handle(HandshakeRefused(who), time.monotonic()), STRANGERS)
         for peer, batch in self._server.drain():
-            self._receive(peer, batch, self._server.key)
+            self._receive(peer, batch, self._server.key, self._ip_of(batch))
         now = time.monotonic()
         self._perform(core.tick(now))
         self._lines.tell(now)
@@ -318,7 +323,14 @@ class Master:
             self._write(peer, logging.ERROR, f"not sent to peer {peer.hex()}: {fault}")
         return gone
 
-    def _receive(self, peer: PeerID, batch: list[codec.ToMaster] | BadMessage, key: str) -> None:
+    def _ip_of(self, batch: list[codec.ToMaster] | BadMessage) -> str:
+        """From where the batch that was read last came, if the core wants to know."""
+        is_wanted = not isinstance(batch, BadMessage) and any(
+            type(message) is RegisterSlave for message in batch
+        )
+        return self._server.ip if is_wanted else ""
+
+    def _receive(self, peer: PeerID, batch: list[codec.ToMaster] | BadMessage, key: str, ip: str) -> None:
         if peer in self._dropped:
             return
         if isinstance(batch, BadMessage):
@@ -326,17 +338,19 @@ class Master:
             return
         core, now = self.core, time.monotonic()
         if self._gate is not None:
-            self._receive_signed(peer, batch, key, self._gate)
+            self._receive_signed(peer, batch, key, ip, self._gate)
             return
         for message in batch:
-            self._perform(core.handle(Received(peer, message), now), peer)
+            self._perform(core.handle(Received(peer, message, ip), now), peer)
             if peer in self._dropped:
                 return
 
-    def _receive_signed(self, peer: PeerID, batch: list[codec.ToMaster], key: str, gate: Gate) -> None:
+    def _receive_signed(
+        self, peer: PeerID, batch: list[codec.ToMaster], key: str, ip: str, gate: Gate
+    ) -> None:
         who, now = gate.principals.get(key, NOBODY), time.monotonic()
         for message in batch:
-            self._perform(self.core.handle(Signed(peer, message, who), now), who.name or peer)
+            self._perform(self.core.handle(Signed(peer, message, who, ip), now), who.name or peer)
             if peer in self._dropped:
                 return
 

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from offerd.errors import BadInput
+from offerd.ids import owner_of as owner_of
 from offerd.keys import is_public_key, name_fault
 from offerd_master.allocation.policy import paths, role_fault
 
@@ -81,11 +82,6 @@ NOBODY = Principal(name="(a key taken away)")
 """Whose connection stands though his key is authorized no more."""
 Principals = Mapping[str, Principal]
 """By public key."""
-
-
-def owner_of(some_id: str) -> str:
-    """The name at the end of a slave or framework id; empty if it was given without keys."""
-    return some_id.rpartition("@")[2] if "@" in some_id else ""
 
 
 def parse_principals(tables: Mapping[str, Any]) -> Principals:

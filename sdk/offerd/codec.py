@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, Union, get_args
 
 import msgspec
 
+from offerd import files_messages as fm
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.errors import BadMessage, MessageTooLarge
@@ -28,7 +29,7 @@ UNENCODABLE = (MessageTooLarge, msgspec.MsgspecError, OverflowError, TypeError, 
 ToMaster = Union[
     m.RegisterFramework, m.AcceptOffers, m.DeclineOffers, m.SetNeedsOffers, m.SetFilters, m.ReviveOffers, m.KillTask,
     m.Acknowledge, m.ReconcileTasks, m.FrameworkMessage, m.GetGuaranteedShare, m.TeardownFramework, m.FailOver, m.Pong,
-    m.RegisterSlave, m.UnregisterSlave, m.StatusUpdate, m.ExecutorExited, m.SlaveUsage,
+    m.RegisterSlave, m.UnregisterSlave, m.StatusUpdate, m.ExecutorExited, m.SlaveUsage, fm.FilesSecretChanged,
     om.GetCluster, om.GetSlaves, om.GetFrameworks, om.GetTasks, om.KillAnyTask, om.ExplainWaiting, om.ChangeSlaveMode,
     om.ExplainFramework,
 ]  # fmt: skip
@@ -40,7 +41,7 @@ ToScheduler = Union[
 ]  # fmt: skip
 ToSlave = Union[
     m.SlaveRegistered, m.SlaveRefused, m.RunTasks, m.KillTask, m.Acknowledge, m.FrameworkMessage, m.ShutdownFramework,
-    m.SetSlaveMode, m.Ping, m.NotRegistered, m.NotLeading,
+    m.SetSlaveMode, fm.RefuseOwners, m.Ping, m.NotRegistered, m.NotLeading,
 ]  # fmt: skip
 FromExecutor = Union[m.RegisterExecutor, m.ExecutorUpdate, m.FrameworkMessage]
 ToExecutor = Union[

@@ -25,3 +25,8 @@ _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@=+-]{0,127}\Z")
 def is_valid_id(text: str) -> bool:
     """Whether an id may name a directory and stand in a URL: 1 to 128 letters, digits and `_.:@=+-`, no leading dot."""
     return _ID.match(text) is not None
+
+
+def owner_of(some_id: str) -> str:
+    """The name at the end of a slave or framework id, whose it is; empty if it was given without keys."""
+    return some_id.rpartition("@")[2] if "@" in some_id else ""

@@ -18,6 +18,7 @@ from enum import Enum, StrEnum
 
 import msgspec
 
+from offerd.files_access import NO_ACCESS, FilesAccess, FilesSecret
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
 from offerd.resources import NOTHING, Resources
 
@@ -189,6 +190,7 @@ class Offer(Value, frozen=True):
     attributes: dict[str, str] = {}
     executor_ids: list[ExecutorID] = []
     files_address: str = ""
+    files: FilesAccess = NO_ACCESS  # to what the framework's owner has on this slave
 
 
 class TaskUsage(Value, frozen=True):
@@ -466,6 +468,7 @@ class RegisterSlave(Message, frozen=True):
     epoch: int = 0  # of the newest leader that this slave has obeyed
     mode: str = "active"  # see `SetSlaveMode`
     disk_full: bool = False  # see `SlaveUsage`
+    files: FilesSecret | None = None  # never part of `SlaveInfo`, which is listed
 
 
 class UnregisterSlave(Message, frozen=True):

@@ -6,6 +6,7 @@ outgrows a frame however large the cluster is. Times are seconds before the answ
 
 from __future__ import annotations
 
+from offerd.files_access import NO_ACCESS, FilesAccess
 from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import PROTOCOL, Filters, Message, SlaveInfo, TaskState, Value
 from offerd.resources import NOTHING, Resources
@@ -28,6 +29,7 @@ class SlaveSummary(Value, frozen=True):
     used_mem_bytes: int = 0  # measured by the slave
     since_s: float = 0.0
     disk_full: bool = False  # whatever its state: it is offered to nobody
+    files: FilesAccess = NO_ACCESS  # for whoever asked
 
 
 class FrameworkSummary(Value, frozen=True):
@@ -185,6 +187,7 @@ class Tasks(Message, frozen=True):
 
     tasks: list[TaskSummary]
     next_after: str = ""
+    files: dict[SlaveID, FilesAccess] = {}  # of the slaves that are there, for whoever asked
 
 
 class Done(Message, frozen=True):

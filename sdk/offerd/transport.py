@@ -211,6 +211,12 @@ class Server(Generic[M]):
         self.unsent = 0
         """Messages of ours that no frame could hold or that could not be encoded: left out, and all others sent."""
         self._faults: list[tuple[PeerID, str]] = []
+        self._frame: zmq.Frame | None = None
+
+    @property
+    def ip(self) -> str:
+        """The other end's address, of the connection over which what `drain` gave last has come."""
+        return str(self._frame.get("Peer-Address")) if self._frame is not None else ""
 
     def send(self, peer: PeerID, message: Message) -> None:
         """Queue for the next `flush`."""
@@ -259,7 +265,7 @@ class Server(Generic[M]):
             except zmq.Again:
                 return
             # The parts of one message come together. Not recv_multipart: it asks the socket four times as much.
-            frame = recv(zmq.NOBLOCK, copy=False)
+            frame = self._frame = recv(zmq.NOBLOCK, copy=False)
             if has_key:
                 self.key = str(frame.get("User-Id"))
             if frame.more:

@@ -22,6 +22,7 @@ import zmq
 from offerd import codec
 from offerd.clusters import resolve
 from offerd.errors import BadInput, MessageTooLarge
+from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID, SlaveID
 from offerd.master_client import MasterClient
 from offerd.messages import Message, Pong, RegisterSlave, SlaveInfo, SlaveUsage
@@ -34,9 +35,8 @@ from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.core.recovery import Recovered, RecoveredContainer, live_records
 from offerd_slave.core.slave import SlaveCore
-from offerd_slave.data_files import DataDirectory
 from offerd_slave.endpoint import Endpoint
-from offerd_slave.files import FileServer
+from offerd_slave.files_service import FilesService
 from offerd_slave.fingerprint import fingerprint
 from offerd_slave.journal import Journal
 from offerd_slave.launcher import Launcher
@@ -94,8 +94,7 @@ class SlaveDaemon:
         )
         self._is_linked = False
         self._drops_told = False  # of this connection
-        self._data = DataDirectory(options.data_dir or self.workdir.path / "data")
-        self._files = FileServer(options.ip, options.http_port, self.workdir.path, self._data)
+        self._files = FilesService(options, self.workdir.path, self._host.boot_id)
         self._storer = Storer(self.journal)
         self._launcher = Launcher(log, are_images_run=self._isolation.runs_images)
         self._launcher.start()
@@ -134,8 +133,9 @@ class SlaveDaemon:
             self._recover(found),
             time.monotonic(),
         )
+        self.core.state.files = self._files.secret
         statistics = Statistics(self.core.state, self._isolation, self._containerizer.measured)
-        self._files.statistics = lambda: statistics.document(time.monotonic())
+        self._files.show(lambda: statistics.document(time.monotonic()))
         self._performers: dict[type[act.Action], Callable[[Any], None]] = {
             act.LaunchContainer: lambda a: self._containerizer.launch(a, self.core.state.slave_id),
             act.UpdateContainer: self._containerizer.update,
@@ -148,6 +148,7 @@ class SlaveDaemon:
             act.ForgetContainer: lambda a: self._to_forget.append(a.container_id),
             act.SaveSlave: self._save_slave,
             act.MeasureUsage: lambda a: self._measure(),
+            act.RefuseOwners: lambda a: self._tell_files_secret(self._files.refuse(a.numbers)),
             act.LookAtDisk: lambda a: self._look_at_disk(),
             act.Sync: lambda a: self._syncs.append(a.number),
             act.Log: lambda a: log.log(getattr(logging, a.level), "%s", a.text),
@@ -444,6 +445,7 @@ class SlaveDaemon:
                 and not self._records
             ):
                 self._compact(now)
+        self._tell_files_secret(self._files.tick())
         self._collector.tick(now, self.core.state.containers)
 
     def _compact(self, now: float) -> None:
@@ -465,6 +467,10 @@ class SlaveDaemon:
             self._unsaved = action
             self._keep_house_at = time.monotonic() + KEEP_HOUSE_AGAIN_S
             log.error("cannot save our id: %s; trying again", error)
+
+    def _tell_files_secret(self, renewed: FilesSecret | None) -> None:
+        if renewed is not None:
+            self._events.append(ev.FilesSecretRenewed(renewed))
 
     def _measure(self) -> None:
         self._containerizer.measure(time.monotonic())
@@ -490,7 +496,6 @@ class SlaveDaemon:
         self._wakeup.close()
         self._wakeup_write.close()
         self._files.close()
-        self._data.close()
         self._launcher.close()
         self._containerizer.close()
         self._collector.close()

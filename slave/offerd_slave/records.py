@@ -14,7 +14,9 @@ The work directory::
         sandbox/                    0700, the task user's: the executor's working directory
           stdout stderr             rotated to stdout.1 ...
           tasks/TASK_ID/            a command's working directory, with its own stdout and stderr
-      data/SET/FILE                 placed here over HTTP by frameworks, read in place by their tasks
+      data/@OWNER/SET/FILE          placed here over HTTP by frameworks, read in place by their tasks
+      files.ckpt                    FilesCheckpoint: what tokens for the file server are made with
+      files.pem                     the file server's certificate and its key, where it is not on loopback
       quarantine/                   what could not be read
 
 Checkpoints are whole files, replaced atomically; the journal is appended to, one write for all records of a loop's turn
@@ -101,3 +103,29 @@ class ExitRecord(msgspec.Struct, frozen=True):
     message: str = ""  # why it could not even be started
     cpu_s: float = 0.0
     peak_mem_bytes: int = 0
+
+
+# -- the file server's secrets ------------------------------------------------------------------------------------------
+
+
+class Generation(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One secret, and when it began, in seconds since the boot."""
+
+    number: int
+    secret: bytes
+    born_s: float
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Of an owner: what of his was made with this generation or one before. `number`: see `files_messages.RefuseOwners`."""
+
+    number: int
+    generation: int
+
+
+class FilesCheckpoint(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Generations, the newest last; times are those of this boot."""
+
+    boot_id: str
+    generations: list[Generation]
+    refusals: dict[str, Refusal] = {}

@@ -13,11 +13,11 @@ from helpers.keyring import TABLES, Keyring
 from helpers.recorder import Recorder
 from offerd import codec
 from offerd.errors import FrameworkError, KeyRefused
+from offerd.ids import owner_of
 from offerd.messages import Reason, TaskState
 from offerd.operator import OperatorClient
 from offerd.transport import Client, new_context, tcp
 from offerd_cli.local_cluster import Daemon, LocalCluster
-from offerd_master.principals import owner_of
 
 pytestmark = needs_zookeeper
 

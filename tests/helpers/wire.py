@@ -18,7 +18,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from offerd import messages, operator_messages
+from offerd import files_messages, messages, operator_messages
+from offerd.files_access import FilesAccess, FilesSecret
 from offerd.messages import Message, Value
 from offerd.resources import Resources
 
@@ -27,8 +28,12 @@ RECORD = Path(__file__).resolve().parents[1] / "unit" / "sdk" / "wire.json"
 
 def structs() -> dict[str, type[msgspec.Struct]]:
     """Every message and value of the protocol, by name."""
-    found: dict[str, type[msgspec.Struct]] = {"Resources": Resources}
-    for module in (messages, operator_messages):
+    found: dict[str, type[msgspec.Struct]] = {
+        "Resources": Resources,
+        "FilesAccess": FilesAccess,
+        "FilesSecret": FilesSecret,
+    }
+    for module in (messages, operator_messages, files_messages):
         for name, member in vars(module).items():
             if (
                 inspect.isclass(member)

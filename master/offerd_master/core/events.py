@@ -12,10 +12,11 @@ from offerd_master.settings import Settings
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
-    """A peer has sent a message."""
+    """A peer has sent a message. `ip`: from where, for a slave's hello."""
 
     peer: PeerID
     message: Message
+    ip: str = ""
 
 
 class Signed(msgspec.Struct, frozen=True, gc=False):
@@ -24,6 +25,7 @@ class Signed(msgspec.Struct, frozen=True, gc=False):
     peer: PeerID
     message: Message
     principal: Principal
+    ip: str = ""
 
 
 class HandshakeRefused(msgspec.Struct, frozen=True, gc=False):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from offerd import files_messages as fm
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import PeerID
@@ -17,6 +18,7 @@ from offerd_master.core import (
     accept,
     authorization,
     failover,
+    files,
     frameworks,
     modes,
     offers,
@@ -65,6 +67,7 @@ FROM_SLAVE: dict[type, Callable[[Cluster, Slave, Any, float], None]] = {
     m.StatusUpdate: tasks.status_update,
     m.ExecutorExited: tasks.executor_exited,
     m.SlaveUsage: slaves.slave_usage,
+    fm.FilesSecretChanged: files.files_secret_changed,
     m.FrameworkMessage: tasks.message_from_executor,
     m.UnregisterSlave: slaves.unregister_slave,
     m.Pong: pong,
@@ -106,6 +109,7 @@ class MasterCore:
         if type(event) is Received:
             sender = c.peers.get(event.peer)
             message = event.message
+            c.sender_ip = event.ip
             if sender is not None:
                 handlers: dict[type, Callable[[Cluster, Any, Any, float], None]] = FROM[type(sender)]
                 handler = handlers.get(type(message))
@@ -140,8 +144,8 @@ class MasterCore:
                 # He speaks as what he is not any more, or never was: who does is gone.
                 self._disconnect(event.peer, now)
             return c.out
-        c.principal = who.name
-        return self.handle(Received(event.peer, authorization.with_user(who, event.message)), now)
+        c.principal, c.is_operator = who.name, who.operator
+        return self.handle(Received(event.peer, authorization.with_user(who, event.message), event.ip), now)
 
     def _disconnect(self, peer: PeerID, now: float) -> None:
         sender = self.cluster.peers.get(peer)

@@ -24,6 +24,7 @@ from offerd.filters import fault as filters_fault
 from offerd.ids import FrameworkID, OfferID, SlaveID
 from offerd.resources import Resources
 from offerd_master.allocation.entitlements import Entitlements
+from offerd_master.core import files
 from offerd_master.core.pool import Pool
 from offerd_master.core.state import Cluster, Framework, OutstandingOffer, Refusal, Slave, SlaveState
 
@@ -32,7 +33,7 @@ MAX_OFFERS_BYTES = 512 << 10
 """About how much one `ResourceOffers` may hold; a frame takes twice that."""
 _BYTES_PER_EXECUTOR_ID = 132
 _BYTES_PER_RANGE = 20
-_BYTES_PER_OFFER = 256
+_BYTES_PER_OFFER = 512
 
 
 # -- Making offers ------------------------------------------------------------------------------------------------------
@@ -185,6 +186,7 @@ def _make(c: Cluster, framework: Framework, slave: Slave, now: float) -> m.Offer
         info.attributes,
         list(slave.executors.get(framework_id, ())) if slave.executors else [],
         info.files_address,
+        files.access_of_framework(slave, framework_id),
     )
 
 

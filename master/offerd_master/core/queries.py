@@ -16,6 +16,7 @@ from offerd import operator_messages as om
 from offerd.codec import encode_message
 from offerd.ids import ContainerID, PeerID, TaskID
 from offerd.resources import Resources
+from offerd_master.core import files
 from offerd_master.core.history import MAX_TEXT, EndedTask
 from offerd_master.core.pool import cut, pool_of
 from offerd_master.core.state import Cluster, Framework, Slave, Task
@@ -60,11 +61,11 @@ def get_cluster(c: Cluster, peer: PeerID, message: om.GetCluster, now: float) ->
 def get_slaves(c: Cluster, peer: PeerID, message: om.GetSlaves, now: float) -> None:
     everyone = {**c.lost_slaves, **c.slaves}
     ids = _next(everyone, message.after, message.limit)
-    page, more = _page((_slave(everyone[slave_id], now) for slave_id in ids), message.limit)
+    page, more = _page((_slave(c, everyone[slave_id], now) for slave_id in ids), message.limit)
     c.send(peer, om.Slaves(page, more))
 
 
-def _slave(slave: Slave, now: float) -> om.SlaveSummary:
+def _slave(c: Cluster, slave: Slave, now: float) -> om.SlaveSummary:
     usage = slave.usage
     return om.SlaveSummary(
         info=slave.info,
@@ -79,6 +80,7 @@ def _slave(slave: Slave, now: float) -> om.SlaveSummary:
         used_mem_bytes=usage.mem_bytes if usage is not None else 0,
         since_s=now - slave.since,
         disk_full=slave.is_disk_full,
+        files=files.access_of_asker(c, slave),
     )
 
 
@@ -151,7 +153,12 @@ def get_tasks(c: Cluster, peer: PeerID, message: om.GetTasks, now: float) -> Non
         limit + 1, (entry for entry in keyed if entry[0] > message.after), key=lambda entry: entry[0]
     )
     page, more = _page((_task(c, framework, task, now) for _, framework, task in found), limit)
-    c.send(peer, om.Tasks(page, found[len(page) - 1][0] if more else ""))
+    accesses = {
+        slave_id: files.access_of_asker(c, slave)
+        for slave_id in {task.slave_id for task in page}
+        if (slave := c.slaves.get(slave_id)) is not None
+    }
+    c.send(peer, om.Tasks(page, found[len(page) - 1][0] if more else "", accesses))
 
 
 def _tasks(c: Cluster, message: om.GetTasks) -> Iterator[tuple[Framework, Task | EndedTask]]:

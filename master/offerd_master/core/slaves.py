@@ -17,7 +17,7 @@ from offerd.codec import encode_message
 from offerd.ids import FrameworkID, PeerID, SlaveID, TaskID, is_valid_id
 from offerd.messages import FrameworkInfo, Reason, RunningTask, TaskState
 from offerd.slots import is_long
-from offerd_master.core import failover, modes, offers, partition, recovery
+from offerd_master.core import failover, files, modes, offers, partition, recovery
 from offerd_master.core.history import MAX_TEXT
 from offerd_master.core.state import (
     SLAVE_AHEAD,
@@ -88,12 +88,16 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
     c.slaves[slave.slave_id] = slave
     c.peers[peer] = slave
     slave.last_peer = peer
-    info = msgspec.structs.replace(message.slave, slave_id=slave.slave_id)
+    info = msgspec.structs.replace(
+        message.slave, slave_id=slave.slave_id, files_address=files.address_of(c, slave.slave_id, message)
+    )
+    files.take_secret(slave, message.files)
     slave.describe(info, c.settings.minimum_offer)
     c.allocator.add_total(slave.total)
     c.send(peer, m.SlaveRegistered(slave.slave_id, c.master_id, c.settings.ping_interval_s))
     if is_repeated:
         c.send(peer, m.Ping())
+    files.tell_refused(c, slave)
     _adopt(c, slave, message, now)
     modes.set_mode(c, slave, message.mode)
     modes.set_disk(c, slave, is_full=message.disk_full)

@@ -13,9 +13,18 @@ from enum import StrEnum
 import msgspec
 
 from offerd import messages as m
+from offerd.files_access import FilesAccess, FilesSecret
 from offerd.filters import CompiledFilters
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, PeerID, SlaveID, TaskID
-from offerd.messages import ExecutorInfo, Filters, FrameworkInfo, KillTask, SlaveInfo, SlaveUsage, TaskState
+from offerd.messages import (
+    ExecutorInfo,
+    Filters,
+    FrameworkInfo,
+    KillTask,
+    SlaveInfo,
+    SlaveUsage,
+    TaskState,
+)
 from offerd.resources import Resources
 from offerd.slots import long_quantities
 from offerd_master.allocation.base import Allocator
@@ -135,7 +144,7 @@ class Slave:
     """A slave daemon, connected (`peer`) or silent."""
 
     __slots__ = (
-        "executors", "free", "heard", "info", "info_bytes", "is_deaf", "is_disk_full", "last_peer",
+        "executors", "files", "files_accesses", "free", "heard", "info", "info_bytes", "is_deaf", "is_disk_full", "last_peer",
         "long_cap", "long_used", "minimum_offer", "needs", "offer_again_at", "offers", "peer", "reported_lost", "since",
         "slave_id", "state", "tasks", "total", "unanswered", "unreachable", "usage",
     )  # fmt: skip
@@ -159,6 +168,10 @@ class Slave:
         self.unreachable = 0  # of its tasks: as many stand with their frameworks as this
         self.is_deaf = False  # it has not heard our answer to its hello, perhaps
         self.is_disk_full = False  # as it says itself
+        self.files: FilesSecret | None = (
+            None  # None: it hands out none, or from where others would look for it
+        )
+        self.files_accesses: dict[str, FilesAccess] = {}  # derived of late, by identity
         self.long_used: dict[str, int] = {}
 
     def describe(self, info: SlaveInfo, minimum_offer: Resources) -> None:
@@ -325,6 +338,9 @@ class Cluster:
         self.dropped_peers = 0
         self.refused = 0  # handshakes and messages that keys do not allow
         self.principal = ""  # whose the message in hand is, where peers have keys
+        self.is_operator = True  # whether that one is an operator: everybody is, where peers have none
+        self.sender_ip = ""  # from where a hello of a slave came
+        self.refused_owners: dict[str, int] = {}  # see `files.refuse_owners`
         self.told_not_registered: set[PeerID] = set()
         self._numbers = {"F": 0, "S": 0, "O": 0}
         self._offer_prefix = f"O-{epoch:x}-"

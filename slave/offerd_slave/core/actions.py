@@ -112,6 +112,12 @@ class ForgetContainer(Action, frozen=True):
     container_id: ContainerID
 
 
+class RefuseOwners(Action, frozen=True):
+    """Take no files token of these any more; answered by FilesSecretRenewed if that was news."""
+
+    numbers: dict[str, int]
+
+
 class MeasureUsage(Action, frozen=True):
     """Answered by UsageMeasured."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID, TaskID
 from offerd.messages import Message
 from offerd_isolation.base import Limitation
@@ -129,6 +130,12 @@ class DiskLooked(Event, frozen=True):
     free_bytes: int
     size_bytes: int
     fault: str = ""
+
+
+class FilesSecretRenewed(Event, frozen=True):
+    """The master is to hand out access to our files by this one."""
+
+    files: FilesSecret
 
 
 class DrainRequested(Event, frozen=True):

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from offerd import files_messages
 from offerd.codec import encode_message
 from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import (
@@ -47,6 +48,7 @@ from offerd_slave.core.actions import (
     Exit,
     LookAtDisk,
     MeasureUsage,
+    RefuseOwners,
     UpdateContainer,
 )
 from offerd_slave.core.containers import Containers
@@ -104,6 +106,7 @@ class SlaveCore:
             ev.UsageMeasured: self._usage_measured,
             ev.DiskLooked: self._disk_looked,
             ev.DrainRequested: self._drain,
+            ev.FilesSecretRenewed: self._files_secret_renewed,
         }
         self._from_master_handlers: dict[type, Callable[[Any, float], None]] = {
             SlaveRegistered: self._slave_registered,
@@ -114,6 +117,7 @@ class SlaveCore:
             FrameworkMessage: self._message_to_executor,
             ShutdownFramework: self._shutdown_framework,
             SetSlaveMode: self._set_mode,
+            files_messages.RefuseOwners: lambda message, now: self.state.do(RefuseOwners(message.numbers)),
             Ping: lambda message, now: self.state.to_master(Pong()),
             NotRegistered: lambda message, now: self._say_hello(now),
             NotLeading: self._not_leading,
@@ -233,6 +237,7 @@ class SlaveCore:
                 epoch=state.epoch,
                 mode=state.mode,
                 disk_full=state.is_disk_full,
+                files=state.files,
             )
         )
         state.timers.set(("hello",), now + state.settings.register_retry_s)
@@ -267,6 +272,11 @@ class SlaveCore:
                 "WARNING", f"{text}: masters are best named by their ZooKeeper, as zk://HOST:PORT/path"
             )
         self.state.timers.set(("hello",), now + self.state.settings.register_retry_s)
+
+    def _files_secret_renewed(self, event: ev.FilesSecretRenewed, now: float) -> None:
+        self.state.files = event.files
+        if self.state.registered:
+            self.state.to_master(files_messages.FilesSecretChanged(event.files))
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 

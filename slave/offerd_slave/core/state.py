@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import (
     ExecutorInfo,
@@ -146,6 +147,7 @@ class State:
         self.registered = False
         self.mode = "active"
         self.is_disk_full = False
+        self.files: FilesSecret | None = None
         self.containers: dict[ContainerID, Container] = {}
         self.by_executor: dict[tuple[FrameworkID, ExecutorID], Container] = {}
         self.tasks: dict[tuple[FrameworkID, TaskID], Task] = {}

@@ -12,14 +12,14 @@ from helpers.master_harness import ClusterHarness, FrameworkPeer, SlavePeer
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.errors import BadInput
-from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID, is_valid_id
+from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID, is_valid_id, owner_of
 from offerd.messages import Reason
 from offerd.resources import Resources
 from offerd_master.core.authorization import ABOUT_A_FRAMEWORK, OPEN_TO_FRAMEWORKS, OPERATORS_ONLY
 from offerd_master.core.events import HandshakeRefused
 from offerd_master.core.master import FROM_SCHEDULER, FROM_SLAVE, HELLOS, QUESTIONS
 from offerd_master.gate import read_principals
-from offerd_master.principals import NOBODY, Principal, owner_of, parse_principals
+from offerd_master.principals import NOBODY, Principal, parse_principals
 
 HOST = Principal(name="host", slave=True)
 RACK = Principal(name="rack", slave=True)

@@ -1,0 +1,192 @@
+"""Who may read and write the files that slaves serve: what the master hands out, and the tokens made of it.
+
+Each slave has a *files secret*, which it tells the master alone. From it the master derives a key for each owner of
+frameworks (the name after `@` in their ids; empty where peers have no keys) and for each operator, and hands it to him over
+his own connection as a `FilesAccess`. Whoever holds that makes tokens by himself, each for one scope and for reading or
+for writing, and sends one with every request:
+
+    Authorization: Offerd GENERATION r|w owner:NAME|operator:NAME MAC
+
+    key = HMAC-SHA256(secret of that generation, "owner:NAME")
+    MAC = first 16 bytes of HMAC-SHA256(key, "r SCOPE"), in base64
+
+A scope is one sandbox, one data set, the list of an owner's sets, or the slave's statistics (`scope_of`). So a token that
+is seen by the wrong eyes opens nothing else, on no other slave. Nothing here looks at a clock: a token dies with its
+generation, which the slave replaces now and then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple, Protocol
+
+import msgspec
+from msgspec import Meta
+
+SCHEME = "Offerd"
+READ, WRITE = "r", "w"
+SECRET_BYTES = 32
+MAC_BYTES = 16
+OWNER, OPERATOR = "owner:", "operator:"
+MAX_HEADER = 512
+"""Of an `Authorization`: ours are far shorter."""
+
+Text = Annotated[str, Meta(max_length=300)]
+Generation = Annotated[int, Meta(ge=0, le=1 << 53)]
+Secret = Annotated[bytes, Meta(max_length=SECRET_BYTES)]
+
+
+class FilesDoor(Protocol):
+    """Where a slave's files are, and how to ask for them."""
+
+    @property
+    def address(self) -> str:
+        """`HOST:PORT`; empty where there is no way in."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the server's certificate, in hexadecimal; empty for one on loopback, which speaks plainly."""
+
+    def authorization(self, method: str, path: str) -> str:
+        """The `Authorization` of a request for this path (not quoted)."""
+
+
+class FilesAccess(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Reads the sandboxes of the owner's frameworks, and reads and writes his data sets, on one slave. With `operator` it
+    reads everything there and removes any set. Carried in messages, never in a task.
+    """
+
+    address: Text = ""
+    fingerprint: Text = ""
+    name: Text = ""
+    generation: Generation = 0
+    key: Secret = b""
+    operator: bool = False
+
+    @property
+    def identity(self) -> str:
+        return f"{OPERATOR if self.operator else OWNER}{self.name}"
+
+    def authorization(self, method: str, path: str) -> str:
+        """As `FilesDoor`."""
+        if not self.key:
+            return ""
+        access = access_of(method)
+        mac = _mac(self.key, access, scope_of(split_path(path)))
+        return f"{SCHEME} {self.generation} {access} {self.identity} {mac}"
+
+    def data_path(self, name: str = "", file: str = "") -> str:
+        """Where the server has the owner's data set of this name, a file of it, or all of his sets."""
+        return data_path(self.name, name, file)
+
+    def narrowed(self, path: str) -> FilesPass:
+        """What a task is given to read this one sandbox or set."""
+        return FilesPass(self.address, self.fingerprint, self.authorization("GET", path))
+
+
+class FilesPass(NamedTuple):
+    """One token and where to go with it: reads one sandbox or data set, and is all that a task needs."""
+
+    address: str
+    fingerprint: str
+    token: str
+
+    def authorization(self, method: str, path: str) -> str:
+        """As `FilesDoor`: whatever the request is for."""
+        return self.token
+
+
+NO_ACCESS = FilesAccess()
+
+
+class FilesSecret(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a slave tells its master: what access to its files is derived from, and its certificate's fingerprint."""
+
+    secret: Secret
+    generation: Generation
+    fingerprint: Text = ""
+
+
+class Claim(NamedTuple):
+    """What an `Authorization` says; not yet whether it is true."""
+
+    generation: int
+    access: str
+    identity: str
+    mac: str
+
+    @property
+    def name(self) -> str:
+        return self.identity.partition(":")[2]
+
+    @property
+    def is_operator(self) -> bool:
+        return self.identity.startswith(OPERATOR)
+
+
+def key_of(secret: bytes, identity: str) -> bytes:
+    """The key that the holder of this identity makes tokens with."""
+    import hmac  # as below: what only carries a FilesAccess, as shims do, need not hold OpenSSL in memory
+
+    return hmac.digest(secret, identity.encode(), "sha256")
+
+
+def access_to(
+    secret: bytes, generation: int, address: str, fingerprint: str, name: str, *, operator: bool
+) -> FilesAccess:
+    """What a master hands out."""
+    key = key_of(secret, f"{OPERATOR if operator else OWNER}{name}")
+    return FilesAccess(address, fingerprint, name, generation, key, operator)
+
+
+def parse_claim(header: str) -> Claim | None:
+    """None if this is no `Authorization` of ours."""
+    words = header.split(" ") if len(header) <= MAX_HEADER else []
+    if len(words) != 5 or words[0] != SCHEME or words[2] not in (READ, WRITE):
+        return None
+    _, generation, access, identity, mac = words
+    if not (generation.isascii() and generation.isdigit() and len(generation) <= 16):
+        return None
+    if not identity.startswith((OWNER, OPERATOR)) or not mac.isascii():
+        return None
+    return Claim(int(generation), access, identity, mac)
+
+
+def is_true(claim: Claim, secret: bytes, scope: str) -> bool:
+    """Whether who made it held the key; takes as long for a wrong one as for the right one."""
+    import hmac
+
+    return hmac.compare_digest(claim.mac, _mac(key_of(secret, claim.identity), claim.access, scope))
+
+
+def _mac(key: bytes, access: str, scope: str) -> str:
+    import base64
+    import hmac
+
+    digest = hmac.digest(key, f"{access} {scope}".encode(errors="surrogateescape"), "sha256")
+    return base64.urlsafe_b64encode(digest[:MAC_BYTES]).rstrip(b"=").decode()
+
+
+def access_of(method: str) -> str:
+    """Whether a request of this method reads or writes."""
+    return READ if method in ("GET", "HEAD") else WRITE
+
+
+def split_path(path: str) -> list[str]:
+    """The parts of a path as it is before it is quoted; a slash at the end says nothing."""
+    return path.strip("/").split("/") if path.strip("/") else []
+
+
+def scope_of(parts: Sequence[str]) -> str:
+    """What a token for this path is for: `containers/ID`, `data/@OWNER/SET`, `data/@OWNER`, `data`, `statistics`."""
+    return "/".join(parts[: {"containers": 2, "data": 3}.get(parts[0], 1)]) if parts else ""
+
+
+def owner_directory(name: str) -> str:
+    """In which an owner's data sets lie: no set and no other owner can have this name."""
+    return f"@{name}"
+
+
+def data_path(owner: str, name: str = "", file: str = "") -> str:
+    """The server's path of an owner's sets, of one, or of a file in it."""
+    return "/".join(part for part in ("/data", owner_directory(owner), name, file) if part)

@@ -1,0 +1,29 @@
+"""The part of the protocol that is about the slaves' files: see `offerd.files_access`. Same rules as `offerd.messages`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from offerd.files_access import FilesSecret, Generation, Text
+from offerd.messages import Message
+
+# -- Slave -> master ------------------------------------------------------------------------------------------------
+
+
+class FilesSecretChanged(Message, frozen=True):
+    """The slave makes and takes files tokens of another generation from now on; those of the last one are good for a while."""
+
+    files: FilesSecret
+
+
+# -- Master -> slave ------------------------------------------------------------------------------------------------
+
+
+class RefuseOwners(Message, frozen=True):
+    """Take no files token any more that was made with what these owners and operators have had until now. Numbers rise with
+    each revocation: one that the slave has obeyed already is no news.
+    """
+
+    numbers: Annotated[dict[Text, Generation], Meta(max_length=10_000)]

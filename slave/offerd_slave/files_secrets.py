@@ -1,0 +1,120 @@
+"""The secrets behind the tokens of the file server: one in use, those before it good for a while, kept through a restart.
+
+A new one is made every `ROTATE_S`, and whenever the master has owners refused: these are refused what was made with any
+secret until then, all others keep what they have. Only this host's own clock counts, that since its boot; after a boot
+nobody is left who holds a token, and only the number of the generation goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from offerd.files_access import SECRET_BYTES, Claim, FilesSecret, is_true
+from offerd_slave.checkpoint import DamagedCheckpoint, quarantine, read_checkpoint, write_checkpoint
+from offerd_slave.records import FilesCheckpoint, Generation, Refusal
+
+ROTATE_S = 12 * 3600.0
+MAX_GENERATIONS = 64
+"""At once; only where many owners are refused within hours are there more than two."""
+MAX_REFUSALS = 10_000
+FILE = "files.ckpt"
+
+
+def boot_clock() -> float:
+    """Seconds since the boot, those of a suspended host too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class FilesSecrets:
+    """Changed by the slave's loop, asked by the threads of the file server: what they read is replaced, never changed."""
+
+    def __init__(self, path: Path, boot_id: str, now: float, fingerprint: str = "") -> None:
+        """Take up what is in the work directory `path`, or begin; what goes wrong is in `complaint`."""
+        self._file = path / FILE
+        self._boot_id = boot_id
+        self._fingerprint = fingerprint
+        self._generations: tuple[Generation, ...] = ()
+        self._refusals: dict[str, Refusal] = {}
+        self.complaint = ""
+        last = 0
+        try:
+            found = read_checkpoint(self._file, FilesCheckpoint)
+        except FileNotFoundError:
+            pass
+        except DamagedCheckpoint as damage:
+            self.complaint = (
+                f"secrets of files are lost, what was handed out opens nothing any more: {damage}"
+            )
+            quarantine(self._file, path / "quarantine")
+        else:
+            last = max(generation.number for generation in found.generations)
+            self._refusals = found.refusals
+            if found.boot_id == boot_id:
+                self._generations = tuple(found.generations)
+        if not self._generations:
+            try:
+                self._begin(last + 1, now, self._refusals)
+            except OSError as error:
+                self.complaint = (
+                    f"{self._file} cannot be written, a restart will need a new one: {error.strerror}"
+                )
+
+    @property
+    def current(self) -> FilesSecret:
+        """For the master."""
+        newest = self._generations[-1]
+        return FilesSecret(newest.secret, newest.number, self._fingerprint)
+
+    @property
+    def rotate_at(self) -> float:
+        return self._generations[-1].born_s + ROTATE_S
+
+    def rotate(self, now: float) -> None:
+        """Begin with a new one. Raises `OSError`, and goes on with the old one then."""
+        self._begin(self._generations[-1].number + 1, now, self._refusals)
+
+    def refuse(self, numbers: Mapping[str, int], now: float) -> bool:
+        """Refuse these owners and operators what they have; whether any of it is news. Raises `OSError`."""
+        last = self._generations[-1].number
+        known = self._refusals
+        news = {
+            name: Refusal(number, last)
+            for name, number in numbers.items()
+            if name not in known or number > known[name].number
+        }
+        if not news:
+            return False
+        kept = {name: refusal for name, refusal in known.items() if name not in news} | news
+        for name in list(kept)[: max(0, len(kept) - MAX_REFUSALS)]:
+            del kept[name]
+        self._refusals = kept  # whatever becomes of the file
+        self._begin(last + 1, now, kept)
+        return True
+
+    def is_good(self, claim: Claim, scope: str) -> bool:
+        """Whether who made this token held a key that still counts."""
+        refusal = self._refusals.get(claim.name)
+        if refusal is not None and claim.generation <= refusal.generation:
+            return False
+        return any(
+            is_true(claim, generation.secret, scope)
+            for generation in self._generations
+            if generation.number == claim.generation
+        )
+
+    def _begin(self, number: int, now: float, refusals: dict[str, Refusal]) -> None:
+        new = Generation(number, os.urandom(SECRET_BYTES), now)
+        successors = [*self._generations[1:], new]
+        kept = [
+            generation
+            for generation, successor in zip(self._generations, successors, strict=False)
+            if now - successor.born_s < ROTATE_S
+        ]
+        generations = (*kept, new)[-MAX_GENERATIONS:]
+        if not self._generations:
+            self._generations = generations  # there has to be one
+        write_checkpoint(self._file, FilesCheckpoint(self._boot_id, list(generations), refusals))
+        self._generations = generations

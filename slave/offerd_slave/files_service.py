@@ -1,0 +1,73 @@
+"""All that a slave has to do with files that it serves: the directory, the server and the secrets, as the daemon wants them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from offerd.files_access import FilesSecret
+from offerd_slave.data_files import DataDirectory
+from offerd_slave.files import FileServer
+from offerd_slave.files_secrets import FilesSecrets, boot_clock
+from offerd_slave.settings import SlaveOptions
+
+log = logging.getLogger("offerd.slave")
+
+AGAIN_S = 60.0
+"""After a new secret could not be written."""
+
+
+class FilesService:
+    """One slave's. Serves in threads of its own until `close`; everything else is for the daemon's thread."""
+
+    def __init__(self, options: SlaveOptions, work_dir: Path, boot_id: str) -> None:
+        """Bind and begin. Raises `BadInput`."""
+        self._secrets = FilesSecrets(work_dir, boot_id, boot_clock())
+        if self._secrets.complaint:
+            log.error("%s", self._secrets.complaint)
+        self._again_at = 0.0
+        self._data = DataDirectory(options.data_dir or work_dir / "data")
+        self._server = FileServer(options.ip, options.http_port, work_dir, self._data)
+
+    @property
+    def address(self) -> str:
+        """`HOST:PORT` for clients."""
+        return self._server.address
+
+    @property
+    def secret(self) -> FilesSecret:
+        """For the master."""
+        return self._secrets.current
+
+    def show(self, statistics: Callable[[], bytes]) -> None:
+        """What `/statistics` answers with from now on."""
+        self._server.statistics = statistics
+
+    def refuse(self, owners: Mapping[str, int]) -> FilesSecret | None:
+        """Have these refused, at once; the new secret for all others, if that was news."""
+        try:
+            return self._secrets.current if self._secrets.refuse(owners, boot_clock()) else None
+        except OSError as error:
+            log.error(
+                "cannot write down whose files tokens are refused: %s; they are refused", error.strerror
+            )
+            return None
+
+    def tick(self) -> FilesSecret | None:
+        """A new secret when it is time for one."""
+        now = boot_clock()
+        if now < max(self._secrets.rotate_at, self._again_at):
+            return None
+        try:
+            self._secrets.rotate(now)
+        except OSError as error:
+            self._again_at = now + AGAIN_S
+            log.error("cannot write a new secret for files: %s; the old one stays in use", error.strerror)
+            return None
+        return self._secrets.current
+
+    def close(self) -> None:
+        """Take no connection any more."""
+        self._server.close()
+        self._data.close()
