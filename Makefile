@@ -1,7 +1,7 @@
 # `make demo` and `make test` work as the very first command after `git clone`: they make .venv and install into it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernel check test-nightly chaos bench bench-failover bench-allocation bench-frameworks bench-kernel bench-docker fmt clean
+.PHONY: help demo test test-kernel check test-nightly chaos bench bench-failover bench-allocation bench-frameworks bench-kernel bench-docker bench-keys fmt clean
 
 BIN := .venv/bin
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */offerd*/__init__.py))
@@ -26,10 +26,11 @@ test-kernel: ## run the tests of cgroup v2, here or in a guest booted for them (
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/pytest tests/kernel $(ARGS)
 
-test-nightly: ## the simulated clusters under 20,000 seeds (half an hour), 200 containers in a row, slaves killed at every step, systemd's units, MapReduce over 1 GB
+test-nightly: ## the simulated clusters under 20,000 seeds (half an hour), a million hostile messages, 200 containers in a row, slaves killed at every step, systemd's units, MapReduce over 1 GB
 	@deploy/bootstrap.sh venv dev
 	@OFFERD_SIM_SEEDS=20000 OFFERD_CONTAINERS=200 $(BIN)/pytest -q tests/sim \
 		tests/e2e/docker/test_docker_run.py::test_containers_in_a_row_leave_nothing $(ARGS)
+	@OFFERD_FUZZ_MESSAGES=1000000 $(BIN)/pytest -q tests/e2e/test_fuzz.py tests/unit/test_fuzz.py $(ARGS)
 	@OFFERD_ALL_STEPS=1 $(BIN)/pytest -q tests/kernel/test_cluster_deaths.py $(ARGS)
 	@deploy/bootstrap.sh packages systemd dbus-user-session
 	@OFFERD_SYSTEMD=1 $(BIN)/pytest -q tests/kernel/test_systemd.py $(ARGS)
@@ -75,6 +76,10 @@ bench-kernel: ## measure what a cgroup of its own costs a task (here or in a gue
 bench-docker: ## measure containers of a Docker engine beside `docker run` and the module noop (as root)
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py --suite docker
+
+bench-keys: ## measure what keys cost, beside a cluster without
+	@deploy/bootstrap.sh venv dev
+	@$(BIN)/python bench/run.py --suite keys
 
 fmt: ## format the code and mend what the linter can
 	@deploy/bootstrap.sh venv dev

@@ -30,6 +30,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "failover": ("failover", "readoption"),
     "kernel": ("kernel",),
     "docker": ("containers",),
+    "keys": ("keys",),
 }
 
 

@@ -1,0 +1,70 @@
+"""What keys cost: a cluster with keys beside one without, on the same host, run by run: rate, latency, and one command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from figures import Bound, Findings, Row, Samples, beside, percentile
+from latency import time_calls
+from offerd import ClusterExecutor
+from offerd_cli.local_cluster import LocalCluster
+from throughput import CPUS_EACH, SLAVES, call_all
+
+RATE_RATIO = 0.85
+LATENCY_RATIO = 1.15
+
+
+def cluster(*, insecure: bool) -> LocalCluster:
+    """Both run their executors as who measures: another user's would have to be able to read this Python."""
+    user = ("--default-user", "root") if insecure and not os.geteuid() else ()
+    return LocalCluster(SLAVES, cpus=str(CPUS_EACH), isolation="noop", insecure=insecure, slave_options=user)
+
+
+def time_run_s(local: LocalCluster) -> float:
+    """`offerd run -- true`, the whole command, which finds its key as any other does."""
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "offerd_cli.main", "run", "--", "true"],
+        env={**os.environ, "OFFERD_MASTER": local.address},
+        check=True,
+    )
+    return time.perf_counter() - started
+
+
+def measure(quick: bool) -> Findings:
+    """Pairs: the one without keys right beside the one with."""
+    runs, calls, trips, commands = (2, 10_000, 100, 3) if quick else (7, 40_000, 300, 20)
+    rates: dict[bool, list[float]] = {True: [], False: []}
+    running: dict[bool, list[float]] = {True: [], False: []}
+    ended: dict[bool, list[float]] = {True: [], False: []}
+    command_s: dict[bool, list[float]] = {True: [], False: []}
+    with cluster(insecure=False) as keyed, cluster(insecure=True) as bare:
+        both = {True: keyed, False: bare}
+        for _ in range(runs):
+            for has_keys, local in both.items():
+                with ClusterExecutor(local.address, cpus="0.02", mem="1M") as executor:
+                    call_all(executor, calls // 10)
+                    rates[has_keys].append(calls / call_all(executor, calls))
+                times = time_calls(local.address, trips, 0.0)
+                running[has_keys].append(percentile([heard.running_ms for heard in times], 50))
+                ended[has_keys].append(percentile([heard.ended_ms for heard in times], 50))
+        for _ in range(commands):
+            for has_keys, local in both.items():
+                command_s[has_keys].append(time_run_s(local) * 1e3)
+    at_most = Bound(LATENCY_RATIO, at_least=False, of_ratio=True)
+    return Findings(
+        [
+            _row("no-op Python calls with keys", "tasks/s", rates, Bound(RATE_RATIO, of_ratio=True)),
+            _row("Python call with keys, submit to RUNNING, p50", "ms", running, at_most),
+            _row("the same, submit to result, p50", "ms", ended, at_most),
+            _row("`offerd run -- true` with keys", "ms", command_s, None),
+        ]
+    )
+
+
+def _row(name: str, unit: str, values: dict[bool, list[float]], bound: Bound | None) -> Row:
+    ratios = beside(values[True], values[False])
+    return Row(name, unit, Samples.of(values[True]), Samples.of(values[False]), "without keys", ratios, bound)
