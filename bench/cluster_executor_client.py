@@ -16,12 +16,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from offerd import ClusterExecutor
-from offerd.calls import Inline, pack_result, pickle_value
+from offerd.calls import Inline, pack_result, pickle_value, unpack_call
 from offerd.messages import TaskInfo, TaskState, TaskStatus
 from offerd.resources import Resources
 
 BUDGET_US = 35.0
-_RESULT = pack_result(Inline(pickle_value(7)))
+_RESULT = Inline(pickle_value(7))
 
 
 def add(left: int, right: int) -> int:
@@ -30,7 +30,9 @@ def add(left: int, right: int) -> int:
 
 
 def outcome(task: TaskInfo) -> TaskStatus:
-    return TaskStatus(task.task_id, TaskState.FINISHED, sequence=1, data=_RESULT)
+    return TaskStatus(
+        task.task_id, TaskState.FINISHED, sequence=1, data=pack_result(_RESULT, unpack_call(task.data).key)
+    )
 
 
 def serve(pipe: Connection) -> None:

@@ -143,21 +143,23 @@ def _read_call(sandbox: str, task_id: str) -> bytes:
 
 
 def answer_call(functions: calls.FunctionCache, call: bytes, sandbox: str, task_id: str) -> Answer:
-    """Unpickle, call, pickle. Whatever raises, `SystemExit` too, becomes the answer."""
+    """Unpickle, call, pickle. Whatever raises, `SystemExit` too, becomes the answer, sealed with the call's key."""
+    key = b""
     try:
-        function, arguments, _ = calls.unpack_call(call)
-        args, kwargs = pickle.loads(arguments)
-        value = functions.load(function)(*args, **kwargs)
+        what = calls.unpack_call(call)
+        key = what.key
+        args, kwargs = pickle.loads(what.arguments)
+        value = functions.load(what.function)(*args, **kwargs)
         pickled = calls.pickle_value(value)
         if len(pickled) <= calls.INLINE_RESULT_BYTES:
-            return Answer(False, calls.pack_result(calls.Inline(pickled)))
-        return Answer(False, calls.pack_result(store_result(pickled, sandbox, task_id)))
+            return Answer(False, calls.pack_result(calls.Inline(pickled), key))
+        return Answer(False, calls.pack_result(store_result(pickled, sandbox, task_id), key))
     except BadMessage as error:
-        return Answer(True, calls.pack_result(calls.raised(error)), str(error))
+        return Answer(True, calls.pack_result(calls.raised(error), key), str(error))
     except BaseException as error:  # marked: the framework's own code may raise anything
         line = f"{type(error).__qualname__}: {_text(error)}".rstrip(": ")
         return Answer(
-            True, calls.pack_result(calls.raised(error, hidden_frames=1)), line[:MESSAGE_CHARACTERS]
+            True, calls.pack_result(calls.raised(error, hidden_frames=1), key), line[:MESSAGE_CHARACTERS]
         )
 
 
@@ -176,7 +178,7 @@ def store_result(pickled: bytes, sandbox: str, task_id: str) -> calls.File:
         raise
     finally:
         os.close(fd)
-    return calls.File(f"{RESULTS_DIRECTORY}/{task_id}", len(pickled))
+    return calls.file_result(f"{RESULTS_DIRECTORY}/{task_id}", pickled)
 
 
 def _text(error: BaseException) -> str:

@@ -25,8 +25,7 @@ import zmq
 
 from offerd import __version__, codec
 from offerd.daemon_log import log_to_stderr
-from offerd.detector import SESSION_TIMEOUT_S
-from offerd.errors import BadInput, BadMessage
+from offerd.errors import BadInput, BadMessage, OfferdError
 from offerd.ids import PeerID
 from offerd.leader import ZooKeeperAddress, describe_master
 from offerd.log_limits import LogLimits
@@ -34,6 +33,7 @@ from offerd.messages import NotLeading, RegisterSlave
 from offerd.pacing import Pacer
 from offerd.screen_text import printable
 from offerd.transport import Server, new_context
+from offerd.zookeeper_access import SESSION_TIMEOUT_S, Access, derived_access
 from offerd_master.allocation.base import Allocator, load_allocator
 from offerd_master.allocation.policy import Policy
 from offerd_master.core.actions import Action, Drop, LaterEpochSeen, Log, Send
@@ -46,7 +46,7 @@ from offerd_master.core.events import (
     TermsChanged,
 )
 from offerd_master.core.master import MasterCore
-from offerd_master.election import Deposed, Election, Leading, Out, StandingBy, lease_clock
+from offerd_master.election import Deposed, Election, Leading, Out, lease_clock
 from offerd_master.gate import Gate
 from offerd_master.principals import NOBODY, Principals
 from offerd_master.settings import Settings
@@ -70,7 +70,8 @@ class MasterOptions:
     """How to run a master. `port` 0 takes a free one; `address_file` gets `HOST:PORT` once it listens.
 
     `zookeeper`: stand for election there, and lead only when elected; others are told to come to `advertise_ip` ("" = `ip`,
-    or where that is every address, the host's own) and `advertise_port` (0 = the port it listens on).
+    or where that is every address, the host's own) and `advertise_port` (0 = the port it listens on). Who masters are there
+    is `zookeeper_access`, else it is derived from `secret`.
     `read_policy`: gives the terms of roles and frameworks anew when SIGHUP asks for it; without (and without `secret`) it ends
     the process.
     `secret`: the master's secret key; then only peers whose keys `read_principals` gives are heard, and SIGHUP has these read
@@ -82,6 +83,7 @@ class MasterOptions:
     insecure: bool = False
     address_file: str | os.PathLike[str] | None = None
     zookeeper: ZooKeeperAddress | None = None
+    zookeeper_access: Access | None = None
     session_timeout_s: float = SESSION_TIMEOUT_S
     advertise_ip: str = ""
     advertise_port: int = 0
@@ -197,7 +199,12 @@ class Master:
         node = describe_master(
             f"{ip}:{port}-{os.getpid()}", f"{ip}:{port}", socket.gethostname(), __version__
         )
-        return Election(zookeeper, node, options.session_timeout_s, self._wake)
+        access = options.zookeeper_access or (derived_access(options.secret) if options.secret else None)
+        if access is None:
+            log.warning(
+                "without keys whoever reaches ZooKeeper may write at %s, and say who leads", zookeeper
+            )
+        return Election(zookeeper, node, options.session_timeout_s, self._wake, access)
 
     def _stand_by(self, election: Election) -> None:
         """Until we lead (or are stopped): send whoever comes to the leader."""
@@ -218,7 +225,8 @@ class Master:
                 for _, peer, batch, key, ip in held:
                     self._receive(peer, batch, key, ip)
                 return
-            assert isinstance(place, StandingBy)  # who never led cannot be out
+            if isinstance(place, Out):
+                raise OfferdError(place.why)
             if place.leader != told:
                 told = place.leader
                 log.info("standing by: %s leads", told.removeprefix("tcp://"))

@@ -20,12 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from offerd.detector import new_client
 from offerd.errors import OfferdError
-from offerd.leader import EPOCH_NODE, NODE_PREFIX, ZooKeeperAddress, address_of, in_line
+from offerd.leader import EPOCH_NODE, NODE_PREFIX, ZooKeeperAddress, address_of, epoch_of, in_line
+from offerd.zookeeper_access import Access, new_client, note_nonsense
 
 if TYPE_CHECKING:
     from kazoo.client import KazooClient
+    from kazoo.security import ACL
 
 log = logging.getLogger("offerd.master")
 
@@ -67,7 +68,7 @@ class Leading:
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """We led, and do not any more."""
+    """We led and do not any more, or never may."""
 
     why: str
 
@@ -84,8 +85,11 @@ class Election:
         description: bytes,
         session_timeout_s: float,
         changed: Callable[[], None],
+        access: Access | None = None,
     ) -> None:
-        """`description` is what our node holds; `changed` is called, in a thread of ours, when `place` is another one."""
+        """`description` is what our node holds; `changed` is called, in a thread of ours, when `place` is another one. With
+        `access` only masters may write what we write, and only where nobody else could before; without, everybody may.
+        """
         self.address = address
         self.place: Place = StandingBy()
         self._path = address.path
@@ -98,7 +102,9 @@ class Election:
         self._epoch_wanted = 0
         self._look = threading.Event()
         self._closing = False
-        self._client: KazooClient = new_client(address, session_timeout_s)
+        self._access = access
+        self._is_guarded = access is None
+        self._client: KazooClient = new_client(address, session_timeout_s, access)
         self._client.add_listener(self._state_changed)
         self._note_what_is_agreed()
         self._client.start_async()
@@ -153,14 +159,20 @@ class Election:
             self._changed()
 
     def _work(self) -> None:
-        from kazoo.exceptions import KazooException
+        from kazoo.exceptions import KazooException, NoAuthError
 
         while not self._closing and not isinstance(self.place, Out):
             self._look.clear()
             try:
                 wait_s = self._confirm() if isinstance(self.place, Leading) else self._stand()
+            except NoAuthError:
+                self._take(Out(self._not_let()))
+                return
             except (KazooException, TimeoutError) as error:
                 log.debug("zookeeper: %r", error)
+                wait_s = TRY_AGAIN_S
+            except Exception as error:  # marked: what was read may be anybody's
+                note_nonsense(error)
                 wait_s = TRY_AGAIN_S
             self._look.wait(wait_s)
 
@@ -169,12 +181,20 @@ class Election:
         client = self._client
         if not client.connected:
             return TRY_AGAIN_S
-        client.ensure_path(self._path)
+        client.ensure_path(self._path, acl=self._acl())
+        if not self._is_guarded and not self._only_masters_write(self._path):
+            return 0.0
         line = in_line(client.get_children(self._path, watch=self._poke))
         name = self._own(line)
         if not name:
             self._enter()
             return 0.0
+        if not self._is_guarded:
+            # Again, as whoever may write above an empty path can make it anew; one that holds our node stays as it is.
+            nodes = (f"{self._path}/{name}" for name in (EPOCH_NODE, *line))
+            if not self._only_masters_write(self._path, *nodes):
+                return 0.0
+            self._is_guarded = True
         self._name = name
         if line[0] != name:
             from kazoo.exceptions import NoNodeError
@@ -208,7 +228,42 @@ class Election:
 
     def _enter(self) -> None:
         self._client.create(
-            f"{self._path}/{NODE_PREFIX}", self._description, ephemeral=True, sequence=True, makepath=True
+            f"{self._path}/{NODE_PREFIX}", self._description, acl=self._acl(), ephemeral=True, sequence=True
+        )
+
+    def _acl(self) -> list[ACL] | None:
+        """Of what others must read to find the leader; all else is made for masters alone (`new_client`)."""
+        return None if self._access is None else self._access.acl(world_may_read=True)
+
+    def _only_masters_write(self, *nodes: str) -> bool:
+        """Whether nobody else can write there, where there is such a node; if somebody can, we are out."""
+        from kazoo.exceptions import NoNodeError
+        from kazoo.security import READ_ACL_UNSAFE
+
+        assert self._access is not None
+        for node in nodes:
+            try:
+                acl, _ = self._client.get_acls(node)
+            except NoNodeError:
+                continue
+            if not self._access.guards(acl):
+                is_open = any(entry.id.scheme == "world" and entry not in READ_ACL_UNSAFE for entry in acl)
+                self._take(Out(self._open(node) if is_open else self._not_let()))
+                return False
+        return True
+
+    def _open(self, node: str) -> str:
+        return (
+            f"others may write at {node} in ZooKeeper (an earlier release made it, or a stranger): end all masters, remove it "
+            f"with `zkCli.sh -server {self.address.hosts} deleteall {self._path}`, and start them again"
+        )
+
+    def _not_let(self) -> str:
+        if self._access is None:
+            return f"{self.address} in ZooKeeper belongs to masters with a key: give this one theirs, or take another path"
+        return (
+            f"{self.address} in ZooKeeper belongs to somebody else (masters with another key?): give all masters one key "
+            "(--key) or one file of credentials (--zk-credentials), or take another path"
         )
 
     def _claim(self, at_least: int) -> int | None:
@@ -226,7 +281,7 @@ class Election:
             except NodeExistsError:
                 return None
             return self._claim(at_least)
-        epoch = self._epoch_tried = max(int(data) + 1 if data.isdigit() else 0, at_least)
+        epoch = self._epoch_tried = max(epoch_of(data) + 1, at_least)
         try:
             self._epoch_version = self._client.set(path, b"%d" % epoch, version=stat.version).version
         except BadVersionError:

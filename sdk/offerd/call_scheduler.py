@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from offerd import calls
 from offerd.call_queue import CallQueue, Room, Shape, smallest
 from offerd.driver import SchedulerDriver
-from offerd.errors import BadMessage, FrameworkError, OfferdError, TaskError
+from offerd.errors import BadMessage, ForgedResult, FrameworkError, OfferdError, TaskError
 from offerd.files_client import FilesClient
 from offerd.ids import ExecutorID, OfferID, TaskID
 from offerd.messages import Filters, Offer, Reason, TaskInfo, TaskState, TaskStatus
@@ -68,6 +68,9 @@ class CallScheduler(Scheduler):
     def __init__(self) -> None:
         self.queue = CallQueue()
         self.failure: OfferdError | None = None
+        self.forged = 0
+        """Results that were not from the executor that was given the call."""
+        self._keys = calls.Keys()
         self._lock = threading.RLock()  # reentrant: the garbage collector may call `close` within `submit`
         self._inbox: deque[ClusterFuture[Any]] = deque()
         self._is_noted = False
@@ -235,6 +238,7 @@ class CallScheduler(Scheduler):
         for call in room.calls:
             options, task_id = call.options, call.task_id
             call.files_address = offer.files_address
+            call.key = key = self._keys.new()
             running[task_id] = call
             tasks.append(
                 TaskInfo(
@@ -242,7 +246,7 @@ class CallScheduler(Scheduler):
                     options.shape.resources,
                     EXECUTOR_ID,
                     None,
-                    call.data,
+                    calls.with_key(call.data, key),
                     options.shape.time_limit_s,
                     options.kill_grace_s,
                     call.name,
@@ -255,9 +259,14 @@ class CallScheduler(Scheduler):
 
     def _settle(self, call: ClusterFuture[Any], status: TaskStatus) -> None:
         try:
-            outcome = calls.unpack_result(status.data, _defer)
+            outcome = calls.unpack_result(status.data, _defer, call.key)
         except _InFile:
             self._fetch_later(call, status)
+            return
+        except ForgedResult as error:
+            self.forged += 1
+            log.warning("%s fails: %s", status.task_id, error)
+            _resolve(call, None, error)
             return
         except BadMessage as error:
             _resolve(call, None, error)
@@ -296,14 +305,11 @@ class CallScheduler(Scheduler):
 
         def read_file(file: calls.File) -> bytes:
             with FilesClient(call.files_address) as client:
-                data = client.read(status.container_id, file.path)
-            if len(data) != file.size_bytes:
-                raise OfferdError(f"{file.path} has {len(data)} bytes instead of {file.size_bytes}")
-            return data
+                return client.read(status.container_id, file.path)
 
         lost: OfferdError | None = None
         try:
-            outcome = calls.unpack_result(status.data, read_file)
+            outcome = calls.unpack_result(status.data, read_file, call.key)
             _resolve(call, outcome.value, outcome.exception)
         except OfferdError as error:
             lost = error

@@ -1,9 +1,13 @@
 """How a Python call travels to the python executor, and how its result comes back.
 
-A call is the MessagePack array `[function, arguments, options]` in `TaskInfo.data`: two pickles, so that many
-calls of one function carry the same first bytes, which the executor's workers unpickle once. A result is one
-of `Inline`, `File` and `Raised` in the `data` of the terminal status. The executor passes both on as bytes;
-only its workers and the framework unpickle.
+A call is the MessagePack array `[function, arguments, options, key]` in `TaskInfo.data`: two pickles, so that
+many calls of one function carry the same first bytes, which the executor's workers unpickle once. A result is one
+of `Inline`, `File` and `Raised` in the `data` of the terminal status, behind its *seal*. The executor passes both
+on as bytes; only its workers and the framework unpickle.
+
+To unpickle is to run code. So each call has a key of its own, which nobody sees but the slave that was given the
+call (and the master), and a result is sealed with it: a keyed BLAKE2 of its bytes. The framework looks at nothing
+that is not sealed. What is in a file is known by its SHA-256, which the seal covers.
 
 Functions of importable modules travel by name, others (of `__main__`, lambdas, closures) by value: see
 cloudpickle. A module that the slaves do not have is shipped after
@@ -13,19 +17,22 @@ writes to its own globals outlives the call, as in any pool of processes.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import os
 import pickle
 import sys
 import traceback
 import types
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import cloudpickle
 import msgspec
 
-from offerd.errors import BadMessage
+from offerd.errors import BadMessage, ForgedResult, OfferdError
 
 INLINE_RESULT_BYTES = 256 << 10
 """A result whose pickle is larger goes into a file of the sandbox: a status is checkpointed."""
@@ -38,8 +45,22 @@ FUNCTION_BYTES_KEPT = 64 << 20
 PICKLES_KEPT = 4096
 """Functions whose pickles a framework remembers; bounded, as a recursive closure holds itself for ever."""
 
+SEAL_BYTES = 16
+KEY_BYTES = 16
+_WITH_KEY = b"\x94"
+_KEY_FOLLOWS = bytes((0xC4, KEY_BYTES))
+
 Options = dict[str, object]
 """Reserved for what a call may ask of its worker; readers pass over names they do not know."""
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A call as it travels; `arguments` is the pickle of `(args, kwargs)`."""
+
+    function: bytes
+    arguments: bytes
+    options: Options
+    key: bytes = b""
 
 
 class Inline(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
@@ -53,6 +74,7 @@ class File(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
 
     path: str
     size_bytes: int
+    sha256: bytes
 
 
 class Raised(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
@@ -84,7 +106,7 @@ class RemoteTraceback(Exception):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_call = msgspec.msgpack.Decoder(tuple[bytes, bytes, Options]).decode
+_decode_call: Callable[[bytes], Call] = msgspec.msgpack.Decoder(Call).decode
 _decode_result: Callable[[bytes], Result] = msgspec.msgpack.Decoder(Result).decode
 
 # Exact types that plain pickle writes as cloudpickle would, at a seventh of the cost.
@@ -101,11 +123,35 @@ def pack_call(
     return _encode((pickle_function(function), _pickle_arguments(tuple(args), kwargs), {}))
 
 
-def unpack_call(data: bytes) -> tuple[bytes, bytes, Options]:
-    """Pickled function, pickled `(args, kwargs)`, options; nothing is unpickled. Raises `BadMessage`."""
+def with_key(call: bytes, key: bytes) -> bytes:
+    """What `pack_call` made, with a key. By hand (array of 4, bytes of 16), as the rest is encoded already."""
+    return _WITH_KEY + call[1:] + _KEY_FOLLOWS + key
+
+
+class Keys:
+    """A random key for each call, from some randomness fetched at once: the kernel takes as long for much as for little."""
+
+    def __init__(self) -> None:
+        self._next = self._refill()
+
+    def new(self) -> bytes:
+        """A key that nobody has had."""
+        try:
+            return next(self._next)
+        except StopIteration:
+            self._next = self._refill()
+            return next(self._next)
+
+    def _refill(self) -> Iterator[bytes]:
+        pool = os.urandom(256 * KEY_BYTES)
+        return (pool[at : at + KEY_BYTES] for at in range(0, len(pool), KEY_BYTES))
+
+
+def unpack_call(data: bytes) -> Call:
+    """Nothing is unpickled. Raises `BadMessage`."""
     try:
         return _decode_call(data)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadMessage(f"no call of ours: {error}") from None
 
 
@@ -264,9 +310,19 @@ def pickle_value(value: object) -> bytes:
     return pickled
 
 
-def pack_result(result: Result) -> bytes:
-    """The result as bytes for the `data` of a terminal status."""
-    return _encode(result)
+def pack_result(result: Result, key: bytes = b"") -> bytes:
+    """The result as bytes for the `data` of a terminal status, sealed with its call's key."""
+    packed = _encode(result)
+    return _seal(packed, key) + packed
+
+
+def _seal(packed: bytes, key: bytes) -> bytes:
+    return hashlib.blake2b(packed, key=key, digest_size=SEAL_BYTES).digest()
+
+
+def file_result(path: str, pickled: bytes) -> File:
+    """The result whose pickle has been put there."""
+    return File(path, len(pickled), hashlib.sha256(pickled).digest())
 
 
 def raised(error: BaseException, hidden_frames: int = 0) -> Raised:
@@ -297,18 +353,25 @@ def _repr(error: BaseException) -> str:
         return f"{type(error).__qualname__}, whose repr raises"
 
 
-def unpack_result(data: bytes, read_file: Callable[[File], bytes]) -> Outcome:
+def unpack_result(data: bytes, read_file: Callable[[File], bytes], key: bytes = b"") -> Outcome:
     """What became of the call, unpickled; `read_file` fetches the bytes of a `File` from the executor's
     sandbox.
 
     A value that cannot be unpickled here is an exception too: a `RuntimeError` caused by what was raised
-    meanwhile. Raises `BadMessage` if the data is no result, and what `read_file` raises.
+    meanwhile. Raises, before anything is unpickled, `ForgedResult` if the data is not sealed with this key,
+    `OfferdError` if a file is not what was sealed, `BadMessage` if the data is no result, and what `read_file`
+    raises.
     """
+    packed = data[SEAL_BYTES:]
+    if not hmac.compare_digest(data[:SEAL_BYTES], _seal(packed, key)):
+        raise ForgedResult(
+            "what came as the call's result was not made by the executor that was given the call"
+        )
     try:
-        result = _decode_result(data)
-    except (msgspec.MsgspecError, ValueError) as error:
+        result = _decode_result(packed)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadMessage(f"no result of a call: {error}") from None
-    pickled = read_file(result) if isinstance(result, File) else result.pickled
+    pickled = _read_checked(result, read_file) if isinstance(result, File) else result.pickled
     try:
         value = pickle.loads(pickled)
     except Exception as error:  # marked: unpickling runs code of the framework, which may raise anything
@@ -321,3 +384,12 @@ def unpack_result(data: bytes, read_file: Callable[[File], bytes]) -> Outcome:
         raise BadMessage("no result of a call: raised something that is no exception")
     value.__cause__ = RemoteTraceback(result.traceback)
     return Outcome(None, value)
+
+
+def _read_checked(file: File, read_file: Callable[[File], bytes]) -> bytes:
+    pickled = read_file(file)
+    if len(pickled) != file.size_bytes:
+        raise OfferdError(f"{file.path} has {len(pickled)} bytes instead of {file.size_bytes}")
+    if not hmac.compare_digest(hashlib.sha256(pickled).digest(), file.sha256):
+        raise OfferdError(f"{file.path} does not hold what the call's result was (its SHA-256 is another)")
+    return pickled

@@ -104,7 +104,7 @@ class ClusterFuture(Future[T]):
     """A call's result to be. `cancel` also ends a call that runs; its task is killed on the cluster."""
 
     __slots__ = (
-        "_scheduler", "data", "files_address", "lost", "misses", "name", "number", "options", "task_id", "tries"
+        "_scheduler", "data", "files_address", "key", "lost", "misses", "name", "number", "options", "task_id", "tries"
     )  # fmt: skip
 
     def __init__(self, scheduler: CallScheduler, options: Options, name: str, data: bytes) -> None:
@@ -120,6 +120,7 @@ class ClusterFuture(Future[T]):
         self.misses = 0
         self.lost = 0
         self.files_address = ""
+        self.key = b""
 
     def running(self) -> bool:
         """Whether its task has been launched and not ended."""
@@ -280,6 +281,11 @@ class ClusterExecutor(_Submitter):
     def framework_id(self) -> str:
         """The master's name for this executor, as in `offerd frameworks`."""
         return self._driver.framework_id
+
+    @property
+    def forged_results(self) -> int:
+        """How many calls failed with `ForgedResult`: somebody else than who was given the call answered it."""
+        return self._scheduler.forged
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls. With `wait`, return when all have ended; `cancel_futures` drops those that have not started."""

@@ -8,32 +8,16 @@ does not, it has ended by itself. Nothing here imports kazoo before a ZooKeeper 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from offerd.leader import ZooKeeperAddress, address_of, in_line
+from offerd.zookeeper_access import CONNECT_AGAIN_MAX_S, new_client, note_nonsense
 
 if TYPE_CHECKING:
     from kazoo.client import KazooClient
-
-log = logging.getLogger("offerd.zookeeper")
-
-SESSION_TIMEOUT_S = 10.0
-CONNECT_AGAIN_MAX_S = 1.0
-
-
-def new_client(address: ZooKeeperAddress, session_timeout_s: float = SESSION_TIMEOUT_S) -> KazooClient:
-    """A client, not started, that tries for ever to connect, soon again, to any of the servers."""
-    from kazoo.client import KazooClient
-    from kazoo.retry import KazooRetry
-
-    again = KazooRetry(max_tries=-1, delay=0.05, max_delay=CONNECT_AGAIN_MAX_S)
-    quiet = logging.getLogger("offerd.zookeeper.kazoo")
-    quiet.setLevel(logging.CRITICAL)  # what matters of a connection's ups and downs, we say ourselves
-    return KazooClient(address.hosts, timeout=session_timeout_s, connection_retry=again, logger=quiet)
 
 
 class LeaderDetector:
@@ -82,6 +66,10 @@ class LeaderDetector:
                 # The connection broke under the question; the listener tells of its return, or the next try finds it.
                 self._look.wait(CONNECT_AGAIN_MAX_S)
                 continue
+            except Exception as error:  # marked: what was read may be anybody's
+                note_nonsense(error)
+                self._look.wait(CONNECT_AGAIN_MAX_S)
+                continue
             if found and found != self.leader:
                 self.leader = found
                 os.eventfd_write(self.fd, 1)
@@ -128,6 +116,9 @@ def find_leader(address: ZooKeeperAddress, timeout_s: float) -> str:
                     return leader
                 changed.wait(left_s)
             except KazooException:
+                changed.wait(min(left_s, 0.1))
+            except Exception as error:  # marked: what was read may be anybody's
+                note_nonsense(error)
                 changed.wait(min(left_s, 0.1))
         return ""
     finally:

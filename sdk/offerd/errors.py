@@ -8,6 +8,7 @@ OfferdError
 +-- KeyRefused         the master does not know our key
 |   +-- NoKey          ... or wants one, and we have none for it
 +-- FrameworkError     the master ended this framework, with a machine-readable reason
++-- ForgedResult       the result of a call of ClusterExecutor is not from the executor that was given the call
 +-- TaskError          a task of ClusterExecutor did not finish: state, reason and message of its last status
 """
 
@@ -56,6 +57,10 @@ class FrameworkError(OfferdError):
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
         self.reason = reason
+
+
+class ForgedResult(OfferdError):
+    """What came as a call's result does not bear the seal of the executor that was given the call. Nothing of it was used."""
 
 
 class TaskError(OfferdError):

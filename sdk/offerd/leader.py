@@ -11,7 +11,9 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import msgspec
 
 from offerd.errors import BadInput
 from offerd.transport import tcp
@@ -23,8 +25,14 @@ SCHEME = "zk://"
 NODE_PREFIX = "json.info_"
 EPOCH_NODE = "epoch"
 """Beside the masters' nodes, and lasting: the epoch of the newest leader, in digits."""
+MAX_EPOCH = 2**63 - 2
+"""The highest that is believed, so that one above it still fits into a message."""
+MAX_NODE_BYTES = 4096
 
 _PATH = re.compile(r"(/[A-Za-z0-9_.:@=+-]+)+")
+_PORT = re.compile(r"[0-9]{1,5}")
+_IN_LINE = re.compile(re.escape(NODE_PREFIX) + r"([0-9]{1,10})")
+_EPOCH = re.compile(rb"[0-9]{1,19}")
 
 
 class ZooKeeperAddress(NamedTuple):
@@ -54,7 +62,7 @@ def _host_and_port(text: str, host: str) -> str:
     name, colon, port = host.rpartition(":")
     if not colon:
         name, port = host, str(ZOOKEEPER_PORT)
-    if not name or "@" in name or not port.isdigit() or not 0 < int(port) < 65536:
+    if not name or "@" in name or not _PORT.fullmatch(port) or not 0 < int(port) < 65536:
         raise BadInput(f"{text!r}: {host!r} is no ZooKeeper server; write zk://HOST:PORT,HOST:PORT/path")
     return f"{name}:{port}"
 
@@ -97,23 +105,36 @@ def describe_master(master_id: str, address: str, hostname: str, version: str) -
     return json.dumps(info).encode()
 
 
+class _Address(msgspec.Struct):
+    ip: Annotated[str, msgspec.Meta(max_length=15)]
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class _Node(msgspec.Struct):
+    address: _Address
+
+
+_read_node = msgspec.json.Decoder(_Node).decode
+
+
 def address_of(node: bytes) -> str:
     """`tcp://IP:PORT` of a master's node; empty if it is not one that can be read."""
+    if len(node) > MAX_NODE_BYTES:
+        return ""
     try:
-        address = json.loads(node)["address"]
-        return tcp(f"{ipaddress.IPv4Address(address['ip'])}:{int(address['port'])}", DEFAULT_PORT)
-    except (ValueError, TypeError, KeyError, BadInput):
+        address = _read_node(node).address
+        return f"tcp://{ipaddress.IPv4Address(address.ip)}:{address.port}"
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return ""
 
 
-def sequence_of(name: str) -> int:
-    """The number that ZooKeeper gave a node: the order in which masters stand in line."""
-    return int(name[len(NODE_PREFIX) :])
+def epoch_of(node: bytes) -> int:
+    """The epoch that its node holds; 0 if that is none."""
+    epoch = int(node) if _EPOCH.fullmatch(node) else 0
+    return epoch if epoch <= MAX_EPOCH else 0
 
 
 def in_line(children: Iterable[str]) -> list[str]:
-    """The masters' nodes among all, the leader's first."""
-    masters = (
-        name for name in children if name.startswith(NODE_PREFIX) and name[len(NODE_PREFIX) :].isdigit()
-    )
-    return sorted(masters, key=sequence_of)
+    """The masters' nodes among all, the leader's first: in the order of the numbers that ZooKeeper gave them."""
+    masters = [(int(found[1]), name) for name in children if (found := _IN_LINE.fullmatch(name))]
+    return [name for _, name in sorted(masters)]

@@ -8,6 +8,7 @@ loop's turn puts each peer's messages into as few frames as fit.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Generic, TypeVar
@@ -32,6 +33,7 @@ BACKLOG = 4096
 RECONNECT_MS = 20
 RECONNECT_MAX_MS = 1_000
 DRAIN_LIMIT = 256
+_PORT = re.compile(r"[0-9]{1,5}")
 """Frames read from a socket in one turn, so that one busy socket starves neither the others nor the timers."""
 MAX_FAULTS_TOLD = 100
 """Messages left out that one flush tells of one by one; all are counted."""
@@ -286,7 +288,7 @@ def tcp(address: str, default_port: int) -> str:
     host, colon, port = address.removeprefix("tcp://").rpartition(":")
     if not colon:
         host, port = port, str(default_port)
-    if not host or not port.isdigit() or not 0 <= int(port) < 65536:
+    if not host or not _PORT.fullmatch(port) or not 0 <= int(port) < 65536:
         raise BadInput(f"{address!r} is no address; write HOST:PORT, as in 127.0.0.1:{default_port}")
     return f"tcp://{host}:{port}"
 

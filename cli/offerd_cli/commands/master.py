@@ -101,6 +101,12 @@ from offerd_cli.options import DURATION
     help="Stand for election in this ZooKeeper; lead only when elected.",
 )
 @click.option(
+    "--zk-credentials",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="NAME:PASSWORD of masters in ZooKeeper.  [default: made from --key]",
+)
+@click.option(
     "--zk-session-timeout",
     type=DURATION,
     default="10s",
@@ -135,6 +141,7 @@ def command(
     ping_interval: float,
     missed_pings: int,
     zk: str,
+    zk_credentials: Path | None,
     zk_session_timeout: float,
     advertise_ip: str,
     advertise_port: int,
@@ -162,6 +169,7 @@ def command(
     from offerd.keys import read_secret
     from offerd.leader import parse_zookeeper
     from offerd.resources import Resources
+    from offerd.zookeeper_access import read_access
     from offerd_master.allocation.policy import Policy
     from offerd_master.daemon import MasterOptions, run_master
     from offerd_master.gate import read_principals
@@ -190,6 +198,8 @@ def command(
     def principals() -> Principals:
         return read_principals(authorized) if authorized is not None else {}
 
+    if zk_credentials is not None and not zk:
+        raise BadInput("--zk-credentials are for a master in a ZooKeeper: name it with --zk")
     if zk_session_timeout < 1:
         raise BadInput("--zk-session-timeout must be a second or more")
     return run_master(
@@ -199,6 +209,7 @@ def command(
             insecure=insecure,
             address_file=address_file,
             zookeeper=parse_zookeeper(zk) if zk else None,
+            zookeeper_access=read_access(zk_credentials) if zk_credentials is not None else None,
             session_timeout_s=zk_session_timeout,
             advertise_ip=advertise_ip,
             advertise_port=advertise_port,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import pickle
 import threading
@@ -13,14 +14,14 @@ import cloudpickle
 import pytest
 
 from offerd import calls
-from offerd.errors import BadMessage
+from offerd.errors import BadMessage, ForgedResult, OfferdError
 
 
 def call_there(data: bytes) -> object:
     """Unpickle and call, as a worker does."""
-    function, arguments, _ = calls.unpack_call(data)
-    args, kwargs = pickle.loads(arguments)
-    return pickle.loads(function)(*args, **kwargs)
+    call = calls.unpack_call(data)
+    args, kwargs = pickle.loads(call.arguments)
+    return pickle.loads(call.function)(*args, **kwargs)
 
 
 def script(source: str) -> Any:
@@ -28,6 +29,11 @@ def script(source: str) -> Any:
     module = types.ModuleType("__main__")
     exec(source, module.__dict__)
     return module
+
+
+def sealed(packed: bytes) -> bytes:
+    """Without a key."""
+    return hashlib.blake2b(packed, digest_size=calls.SEAL_BYTES).digest() + packed
 
 
 def no_file(file: calls.File) -> bytes:
@@ -76,7 +82,7 @@ def test_a_call_arrives_with_its_arguments(args: tuple[object, ...], kwargs: dic
 def test_calls_of_one_function_share_its_bytes() -> None:
     scale = 3
     function = lambda x: x * scale  # noqa: E731
-    packed = [calls.unpack_call(calls.pack_call(function, (n,)))[0] for n in (1, 2)]
+    packed = [calls.unpack_call(calls.pack_call(function, (n,))).function for n in (1, 2)]
     assert packed[0] is packed[1] or packed[0] == packed[1]
     assert calls.pickle_function(function) is calls.pickle_function(function)
 
@@ -166,15 +172,61 @@ def test_a_value_comes_back(value: object) -> None:
 
 
 def test_a_value_in_a_file_is_fetched() -> None:
-    data = calls.pack_result(calls.File("results/t", 4))
+    pickled = pickle.dumps("from a file")
+    file = calls.file_result("results/t", pickled)
+    data = calls.pack_result(file)
     asked: list[calls.File] = []
 
     def read(file: calls.File) -> bytes:
         asked.append(file)
-        return pickle.dumps("from a file")
+        return pickled
 
     assert calls.unpack_result(data, read).value == "from a file"
-    assert asked == [calls.File("results/t", 4)]
+    assert asked == [file]
+
+
+class RunsCode:
+    """Unpickled, it says so."""
+
+    ran: list[str] = []
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return RunsCode.ran.append, ("ran",)
+
+
+@pytest.mark.parametrize("is_raised", [False, True])
+def test_a_result_that_is_not_sealed_with_the_calls_key_is_not_unpickled(is_raised: bool) -> None:
+    pickled = pickle.dumps(RunsCode())
+    result = calls.Raised(pickled, "") if is_raised else calls.Inline(pickled)
+    keys = calls.Keys()
+    ours, others = keys.new(), keys.new()
+    good = calls.pack_result(result, ours)
+    tampered = [good[:-1] + bytes([good[-1] ^ 1]), bytes([good[0] ^ 1]) + good[1:], good[1:], good[:15], b""]
+    for data in (calls.pack_result(result, others), calls.pack_result(result), *tampered):
+        with pytest.raises(ForgedResult):
+            calls.unpack_result(data, no_file, ours)
+    assert RunsCode.ran == []
+
+
+@pytest.mark.parametrize("held", [b"other", b"", pickle.dumps(RunsCode()) + b"."])
+def test_a_file_that_does_not_hold_what_was_sealed_is_not_unpickled(held: bytes) -> None:
+    data = calls.pack_result(calls.file_result("results/t", pickle.dumps(RunsCode())))
+    with pytest.raises(OfferdError, match=r"SHA-256|instead of"):
+        calls.unpack_result(data, lambda _: held)
+    same_length = pickle.dumps(RunsCode()).replace(b"ran", b"RAN", 1)
+    with pytest.raises(OfferdError, match="SHA-256"):
+        calls.unpack_result(data, lambda _: same_length)
+    assert RunsCode.ran == []
+
+
+def test_each_call_has_a_key_of_its_own_and_it_travels_with_the_call() -> None:
+    keys = [each for made in (calls.Keys(), calls.Keys()) for each in (made.new() for _ in range(1000))]
+    assert len(set(keys)) == 2000
+    assert {len(key) for key in keys} == {calls.KEY_BYTES}
+    packed = calls.pack_call(max, (1, 2))
+    call, bare = calls.unpack_call(calls.with_key(packed, keys[0])), calls.unpack_call(packed)
+    assert (call.function, call.arguments, call.key) == (bare.function, bare.arguments, keys[0])
+    assert bare.key == b""
 
 
 def test_an_exception_comes_back_with_the_traceback_of_the_far_side() -> None:
@@ -216,7 +268,13 @@ def test_a_value_that_cannot_be_unpickled_here_is_an_exception() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x92\xa6Strange\x00", calls.pack_result(calls.Raised(pickle.dumps(1), ""))]
+    "data",
+    [
+        sealed(b""),
+        sealed(b"\x92\xa6Strange\x00"),
+        sealed(b"\x91" * 5000),
+        calls.pack_result(calls.Raised(pickle.dumps(1), "")),
+    ],
 )
 def test_bytes_that_are_no_result_are_a_bad_message(data: bytes) -> None:
     with pytest.raises(BadMessage):

@@ -46,7 +46,7 @@ class ScriptedClient:
 
     def close(self) -> None: ...
 
-    def ensure_path(self, _path: str) -> None: ...
+    def ensure_path(self, _path: str, acl: object) -> None: ...
 
     def get_children(self, path: str, watch: object = None) -> list[str]:
         return [name.removeprefix(f"{path}/") for name in self.nodes]
@@ -64,9 +64,9 @@ class ScriptedClient:
         path: str,
         data: bytes,
         *,
+        acl: object = None,
         ephemeral: bool = False,
         sequence: bool = False,
-        makepath: bool = False,
     ) -> None:
         self.nodes[f"{path}{0:010}" if sequence else path] = (data, Stat(0, SESSION if ephemeral else 0))
 

@@ -27,7 +27,12 @@ class Elected:
     """In place of an `Election`: it leads, for a minute."""
 
     def __init__(
-        self, address: object, description: bytes, session_s: float, changed: Callable[[], None]
+        self,
+        address: object,
+        description: bytes,
+        session_s: float,
+        changed: Callable[[], None],
+        access: object,
     ) -> None:
         self.address = address
         self.place: Place = Leading(1, lease_clock() + LEASE_S)

@@ -34,7 +34,12 @@ class Candidacy:
     newest: Candidacy
 
     def __init__(
-        self, address: object, description: bytes, session_s: float, changed: Callable[[], None]
+        self,
+        address: object,
+        description: bytes,
+        session_s: float,
+        changed: Callable[[], None],
+        access: object,
     ) -> None:
         self.address = address
         self.place: Place = StandingBy("tcp://127.0.0.1:9")

@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -45,16 +44,20 @@ SLAVE = Resources.of(cpus=4, mem="4G")
 
 def call_here(task: TaskInfo) -> TaskStatus:
     """Does what the python executor does, in the fake master's thread."""
-    function, arguments, _ = calls.unpack_call(task.data)
-    args, kwargs = pickle.loads(arguments)
+    call = calls.unpack_call(task.data)
+    args, kwargs = pickle.loads(call.arguments)
     try:
-        value = calls.FunctionCache().load(function)(*args, **kwargs)
+        value = calls.FunctionCache().load(call.function)(*args, **kwargs)
     except Exception as error:  # marked: the call's own code, as in a worker
-        data = calls.pack_result(calls.raised(error))
+        data = calls.pack_result(calls.raised(error), call.key)
         return TaskStatus(task.task_id, TaskState.FAILED, 1, Reason.CALL_RAISED, data=data)
-    return TaskStatus(
-        task.task_id, TaskState.FINISHED, 1, data=calls.pack_result(calls.Inline(calls.pickle_value(value)))
-    )
+    return finished(task, calls.Inline(calls.pickle_value(value)))
+
+
+def finished(task: TaskInfo, result: calls.Result) -> TaskStatus:
+    """With this result, sealed as the executor does that was given the call."""
+    data = calls.pack_result(result, calls.unpack_call(task.data).key)
+    return TaskStatus(task.task_id, TaskState.FINISHED, 1, data=data)
 
 
 def runs_on(task: TaskInfo) -> None:
@@ -194,62 +197,6 @@ def test_a_result_that_is_none_of_ours_is_an_error_of_that_call() -> None:
     with cluster(outcome) as (_, executor):
         assert isinstance(executor.submit(add, 1).exception(WAIT_S), OfferdError)
         assert executor.submit(add, 1).result(WAIT_S) == 1
-
-
-class Results(BaseHTTPRequestHandler):
-    """A slave's file server with one file."""
-
-    content = b""
-    requested: list[str]
-
-    def do_GET(self) -> None:
-        type(self).requested.append(self.path)
-        self.send_response(200 if self.content else 404)
-        self.send_header("Content-Length", str(len(self.content)))
-        self.end_headers()
-        self.wfile.write(self.content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@contextmanager
-def file_server(content: bytes) -> Iterator[tuple[str, list[str]]]:
-    handler = type("Handler", (Results,), {"content": content, "requested": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield f"127.0.0.1:{server.server_address[1]}", handler.requested  # type: ignore[attr-defined]
-        server.shutdown()
-        thread.join()
-
-
-def in_file(size: int) -> Outcome:
-    data = calls.pack_result(calls.File("results/t", size))
-    return lambda task: TaskStatus(task.task_id, TaskState.FINISHED, 1, data=data)
-
-
-def test_a_result_larger_than_a_message_is_fetched_from_the_slave() -> None:
-    def letters(number: int) -> str:
-        return "x" * number
-
-    pickled = calls.pickle_value("x" * 3_000_000)
-    with (
-        file_server(pickled) as (address, requested),
-        cluster(in_file(len(pickled)), files_address=address) as (_, executor),
-    ):
-        assert executor.submit(letters, 3_000_000).result(WAIT_S) == letters(3_000_000)
-        assert requested == ["/containers/C-1/results/t"]
-
-
-def test_a_result_whose_file_is_gone_is_computed_again() -> None:
-    with file_server(b"") as (address, _):
-        with cluster(first(1, in_file(5)), files_address=address) as (_, executor):
-            assert executor.submit(add, 1, 1).result(WAIT_S) == 2
-        with cluster(in_file(5), files_address=address, retries=1) as (fake, executor):
-            with pytest.raises(OfferdError, match="no file results/t"):
-                executor.submit(add, 1, 1).result(WAIT_S)
-            assert fake.launched == 2
 
 
 # -- what the cluster does to a call ------------------------------------------------------------------------------------
@@ -560,8 +507,7 @@ def test_an_executor_that_is_forgotten_still_makes_its_calls(forgotten: str) -> 
 
 
 def quiet(task: TaskInfo) -> TaskStatus:
-    data = calls.pack_result(calls.Inline(calls.pickle_value(None)))
-    return TaskStatus(task.task_id, TaskState.FINISHED, 1, data=data)
+    return finished(task, calls.Inline(calls.pickle_value(None)))
 
 
 def test_callbacks_of_futures_may_use_the_executor() -> None:

@@ -7,7 +7,16 @@ import json
 import pytest
 
 from offerd.errors import BadInput
-from offerd.leader import address_of, describe_master, in_line, master_address, parse_zookeeper, unreachable
+from offerd.leader import (
+    MAX_EPOCH,
+    address_of,
+    describe_master,
+    epoch_of,
+    in_line,
+    master_address,
+    parse_zookeeper,
+    unreachable,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +34,7 @@ def test_zookeeper_is_named_with_its_servers_and_a_path(text: str, normal: str) 
 @pytest.mark.parametrize(
     "text",
     ["", "zk://", "zk://a:1", "zk://a:1/", "zk:///offerd", "a:x/offerd", "a:0/p", "a:70000/p", "a:1,,b:1/p",
-     "user:secret@a:1/p", "a:1//p", "a:1/p//q", "a:1/p q"],
+     "user:secret@a:1/p", "a:1//p", "a:1/p//q", "a:1/p q", "a:²/p", "a:" + "1" * 5000 + "/p"],
 )  # fmt: skip
 def test_what_names_no_zookeeper_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(BadInput) as error:
@@ -52,6 +61,10 @@ def test_line_is_ordered_by_number_and_holds_nothing_else() -> None:
         "log_replicas",
         "json.info_0000000009",
         "json.info_x",
+        "json.info_²",
+        "json.info_-000000001",
+        "json.info_" + "1" * 5000,
+        "json.info_1\n",
     ]
     assert in_line(children) == ["json.info_0000000009", "json.info_0000000010", "json.info_9999999999"]
 
@@ -63,7 +76,28 @@ def test_node_tells_the_address() -> None:
 @pytest.mark.parametrize(
     "node",
     [b"", b"\xff", b"null", b"[]", b"{}", b'{"address": 1}', b'{"address": {"ip": "a", "port": 1}}',
-     json.dumps({"address": {"ip": "1.2.3.4", "port": 99999}}).encode()],
+     json.dumps({"address": {"ip": "1.2.3.4", "port": 99999}}).encode(), b"[" * 4000, b"[" * 400_000,
+     b'{"address": {"ip": "1.2.3.4", "port": 1e999}}', b'{"address": {"ip": "1.2.3.4", "port": "1"}}',
+     b'{"address": {"ip": "1.2.3.4", "port": true}}', b'{"address": {"ip": 16909060, "port": 1}}',
+     b'{"address": {"ip": "1.2.3.4", "port": ' + b"1" * 4010 + b"}}",
+     b'{"address": {"ip": "1.2.3.4", "port": 1}, "x": "' + b"x" * 5000 + b'"}'],
 )  # fmt: skip
 def test_node_that_cannot_be_read_names_nobody(node: bytes) -> None:
     assert address_of(node) == ""
+
+
+def test_epoch_is_a_number_that_one_above_still_fits_into_a_message() -> None:
+    assert epoch_of(b"1767225600000") == 1767225600000
+    assert epoch_of(b"%d" % MAX_EPOCH) == MAX_EPOCH == 2**63 - 2
+    for node in (
+        b"",
+        b"-1",
+        b"1.5",
+        b"1\n",
+        "²".encode(),
+        b"%d" % (2**63 - 1),
+        b"9" * 30,
+        b"9" * 5000,
+        b"\xff",
+    ):
+        assert epoch_of(node) == 0

@@ -17,7 +17,7 @@ SLAVE = Resources.of(cpus=4, mem="4G")
 
 def one(task: TaskInfo) -> TaskStatus:
     """Every call's result."""
-    data = calls.pack_result(calls.Inline(calls.pickle_value(1)))
+    data = calls.pack_result(calls.Inline(calls.pickle_value(1)), calls.unpack_call(task.data).key)
     return TaskStatus(task.task_id, TaskState.FINISHED, 1, data=data)
 
 

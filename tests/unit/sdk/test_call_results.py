@@ -1,0 +1,150 @@
+"""Results of calls: fetched where they are large, and looked at only if they are from who was given the call."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from helpers.fake_master import InstantCluster, Outcome
+from offerd import calls
+from offerd.cluster_executor import ClusterExecutor
+from offerd.errors import ForgedResult, OfferdError
+from offerd.messages import Reason, TaskInfo, TaskState, TaskStatus
+from offerd.resources import Resources
+
+WAIT_S = 10.0
+SLAVE = Resources.of(cpus=4, mem="4G")
+
+
+def two(task: TaskInfo) -> TaskStatus:
+    """The result of every call that ends well."""
+    return finished(task, calls.Inline(calls.pickle_value(2)))
+
+
+def finished(task: TaskInfo, result: calls.Result) -> TaskStatus:
+    """With this result, sealed as the executor does that was given the call."""
+    data = calls.pack_result(result, calls.unpack_call(task.data).key)
+    return TaskStatus(task.task_id, TaskState.FINISHED, 1, data=data)
+
+
+def first(times: int, before: Outcome) -> Outcome:
+    """The first so many tasks end as `before` says."""
+    count = itertools.count(1)
+    return lambda task: before(task) if next(count) <= times else two(task)
+
+
+@contextmanager
+def cluster(
+    outcome: Outcome = two, *, resources: Resources = SLAVE, slaves: int = 1, **more: Any
+) -> Iterator[tuple[InstantCluster, ClusterExecutor]]:
+    options = {name: more.pop(name) for name in ("long_quantities", "files_address") if name in more}
+    with (
+        InstantCluster(resources, slaves=slaves, outcome=outcome, **options) as fake,
+        ClusterExecutor(fake.address, **more) as executor,
+    ):
+        yield fake, executor
+
+
+class Results(BaseHTTPRequestHandler):
+    """A slave's file server with one file."""
+
+    content = b""
+    requested: list[str]
+
+    def do_GET(self) -> None:
+        type(self).requested.append(self.path)
+        self.send_response(200 if self.content else 404)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def file_server(content: bytes) -> Iterator[tuple[str, list[str]]]:
+    handler = type("Handler", (Results,), {"content": content, "requested": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{server.server_address[1]}", handler.requested  # type: ignore[attr-defined]
+        server.shutdown()
+        thread.join()
+
+
+def in_file(pickled: bytes) -> Outcome:
+    return lambda task: finished(task, calls.file_result("results/t", pickled))
+
+
+def test_a_result_larger_than_a_message_is_fetched_from_the_slave() -> None:
+    def letters(number: int) -> str:
+        return "x" * number
+
+    pickled = calls.pickle_value("x" * 3_000_000)
+    with (
+        file_server(pickled) as (address, requested),
+        cluster(in_file(pickled), files_address=address) as (_, executor),
+    ):
+        assert executor.submit(letters, 3_000_000).result(WAIT_S) == letters(3_000_000)
+        assert requested == ["/containers/C-1/results/t"]
+
+
+def test_a_result_whose_file_is_gone_is_computed_again() -> None:
+    with file_server(b"") as (address, _):
+        with cluster(first(1, in_file(b"12345")), files_address=address) as (_, executor):
+            assert executor.submit(len, [1, 1]).result(WAIT_S) == 2
+        with cluster(in_file(b"12345"), files_address=address, retries=1) as (fake, executor):
+            with pytest.raises(OfferdError, match="no file results/t"):
+                executor.submit(len, [1, 1]).result(WAIT_S)
+            assert fake.launched == 2
+
+
+ran: list[str] = []
+
+
+class RunsCode:
+    """Unpickled, it says so."""
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return ran.append, ("ran",)
+
+
+@pytest.mark.parametrize("reason", ["", Reason.CALL_RAISED])
+def test_a_result_of_who_was_not_given_the_call_fails_it_and_runs_nothing(reason: str) -> None:
+    pickled = pickle.dumps(RunsCode())
+    result = calls.Raised(pickled, "") if reason else calls.Inline(pickled)
+    state = TaskState.FAILED if reason else TaskState.FINISHED
+    seen: list[bytes] = []
+
+    def forge(task: TaskInfo) -> TaskStatus:
+        """With the key of another call, and once without any."""
+        seen.append(calls.unpack_call(task.data).key)
+        key = seen[-2] if len(seen) > 1 else b""
+        return TaskStatus(task.task_id, state, 1, reason, data=calls.pack_result(result, key))
+
+    with cluster(first(3, forge), retries=9) as (fake, executor):
+        for _ in range(3):
+            with pytest.raises(ForgedResult, match="not made by"):
+                executor.submit(len, [1, 1]).result(WAIT_S)
+        assert (executor.forged_results, fake.launched, ran) == (3, 3, [])
+        assert executor.submit(len, [1, 1]).result(WAIT_S) == 2
+
+
+def test_a_file_that_holds_something_else_is_not_unpickled_and_the_call_is_tried_again() -> None:
+    good, evil = calls.pickle_value("x" * 40), pickle.dumps(RunsCode())
+    with file_server(evil.ljust(len(good), b".")[: len(good)]) as (address, _):
+        with cluster(first(1, in_file(good)), files_address=address) as (_, executor):
+            assert executor.submit(len, [1, 1]).result(WAIT_S) == 2
+        with cluster(in_file(good), files_address=address, retries=1) as (fake, executor):
+            with pytest.raises(OfferdError, match="SHA-256"):
+                executor.submit(len, [1, 1]).result(WAIT_S)
+            assert fake.launched == 2
+    assert ran == []
