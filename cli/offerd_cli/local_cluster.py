@@ -167,6 +167,8 @@ class LocalCluster:
         self._slave_words = [
             *("--isolation", isolation, "--short-limit", short_limit, "--long-fraction", str(long_fraction)),
             *("--http-port", "0", "--ephemeral", "--die-with-parent"),
+            # A cluster of root's own, where nobody names a user: its tasks are root's.
+            *(("--default-user", "root") if os.geteuid() == 0 else ()),
             *slave_options,
         ]
         self._master_words = ["--die-with-parent", *master_options]

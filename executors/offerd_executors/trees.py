@@ -18,6 +18,7 @@ import errno
 import os
 import resource
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple
@@ -133,10 +134,12 @@ class Forest:
         """
         if tree.is_killed or (tree.wait_status is not None and not tree.strays):
             return
-        if tree.term_until is not None:
-            tree.term_until.cancel()
-        else:
+        if tree.term_until is None:
             self._signal_all(tree, signal.SIGTERM)
+        elif tree.term_until.due <= time.monotonic() + grace_s:
+            return
+        else:
+            tree.term_until.cancel()
         tree.term_until = self._driver.call_later(grace_s, lambda: self.kill(tree))
 
     def kill(self, tree: Tree) -> None:

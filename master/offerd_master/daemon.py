@@ -41,6 +41,7 @@ from offerd_master.core.events import (
     HandshakeRefused,
     PeerDropped,
     PeerLost,
+    PrincipalsChanged,
     Received,
     Signed,
     TermsChanged,
@@ -131,6 +132,7 @@ class Master:
             for asked in self._gate.sockets():
                 self._poller.register(asked, zmq.POLLIN)
         self._stopping = False
+        self._leads = False
         self._pacer = Pacer()
         if options.zookeeper is None:
             # Later masters should have later epochs: milliseconds, as a restart takes longer than one. If the clock was
@@ -189,6 +191,9 @@ class Master:
         self.epoch = epoch
         master_id = f"M-{epoch:x}"
         self.core = MasterCore(self._settings, master_id, epoch, self._allocator, time.monotonic())
+        self._leads = True
+        if self._gate is not None:
+            self.authorize(self._gate.principals)
         if self._election is not None:
             log.info("master %s leads", master_id)
 
@@ -283,7 +288,7 @@ class Master:
         self._terms_are_old = False
         if self._gate is not None:
             try:
-                self._gate.change(self._read_principals())
+                self.authorize(self._read_principals())
             except BadInput as error:
                 log.warning("the old keys are still authorized: %s", printable(str(error), MAX_LINE))
         if self._read_policy is None:
@@ -296,6 +301,13 @@ class Master:
             return False
         self._settings, self._allocator = settings, allocator
         return True
+
+    def authorize(self, principals: Principals) -> None:
+        """These are authorized from now on, and nobody else: what runs by a right that is gone ends. In the loop's thread."""
+        if self._gate is not None:
+            self._gate.change(principals)
+            if self._leads:
+                self._perform(self.core.handle(PrincipalsChanged(principals), time.monotonic()))
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full: it wakes anyway

@@ -60,6 +60,7 @@ class Principal:
 
     @property
     def has_frameworks(self) -> bool:
+        """Whether it may have any."""
         return self.every_role or bool(self.roles)
 
     @property
@@ -71,6 +72,7 @@ class Principal:
         return self.every_role or any(path in self.roles for path in paths(role))
 
     def may_run_as(self, user: str) -> bool:
+        """Whether its frameworks may run as this user; "": as whom each slave says."""
         return user in self.users or (self.every_user and user not in ("", "root"))
 
     def owns(self, some_id: str) -> bool:

@@ -22,7 +22,10 @@ class Settings:
     `recovery_quiet_s`: so long none of them may have come before it makes offers, but for no longer than
     `recovery_window_s` after its start. `staging_doubt_s`: how long a launched task may be silent before its slave is
     asked to say hello again. `revoke_after_s`: how long a framework that wants offers is under its guarantee before tasks
-    of others are revoked for it; `revoke_grace_s`: from the notice to the kill. `max_lost_slaves`: more than a cluster has,
+    of others are revoked for it; `revoke_grace_s`: from the notice to the kill. `operator_grace_s`: what tasks have for their
+    end where an operator, another framework's guarantee or a right taken away ends them, whatever they ask for themselves.
+    `max_failover_timeout_s`: longest time that a framework may be without a scheduler, or its tasks without their slave.
+    `max_lost_slaves`: more than a cluster has,
     as one outage may take all.
     """
 
@@ -39,6 +42,8 @@ class Settings:
     staging_doubt_s: float = 30.0
     revoke_after_s: float = 5.0
     revoke_grace_s: float = 30.0
+    operator_grace_s: float = 5.0
+    max_failover_timeout_s: float = 7 * 86_400.0
     minimum_offer: Resources = field(default_factory=lambda: Resources.of(cpus="0.001", mem="1M"))
     allocator: str = "drf"
     policy: Policy = field(default_factory=Policy)
@@ -60,6 +65,8 @@ class Settings:
             "missing_task_grace_s",
             "revoke_after_s",
             "revoke_grace_s",
+            "operator_grace_s",
+            "max_failover_timeout_s",
         ):
             if not getattr(self, name) >= 0:
                 raise BadInput(f"{name} must be zero seconds or more")

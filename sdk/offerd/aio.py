@@ -364,6 +364,8 @@ class AsyncSchedulerDriver(Orders):
     async def _call(self, call: Call) -> None:
         if call.callback in ("registered", "reregistered"):
             self._registered.set()
+            if (cut_s := self._cut_s()) is not None:
+                log.warning("the master cuts this framework's time-outs to %g s", cut_s)
         elif call.callback == "disconnected":
             self._drop_questions("the master is gone; ask again later")
         result = getattr(self.scheduler, call.callback)(self, *call.arguments)

@@ -29,11 +29,14 @@ CALL_OVERHEAD_BYTES = 256
 class Shape:
     """What a call asks for. One object for each distinct one (see `CallQueue.shape`), and its calls that wait."""
 
-    __slots__ = ("__weakref__", "needs", "resources", "time_limit_s", "waiting")
+    __slots__ = ("__weakref__", "kill_grace_s", "needs", "resources", "time_limit_s", "waiting")
 
-    def __init__(self, resources: Resources, time_limit_s: float | None) -> None:
+    def __init__(
+        self, resources: Resources, time_limit_s: float | None, kill_grace_s: float | None = None
+    ) -> None:
         self.resources = resources
         self.time_limit_s = time_limit_s
+        self.kill_grace_s = kill_grace_s
         self.needs = tuple(resources.scalars.items())
         self.waiting: deque[ClusterFuture[Any]] = deque()
 
@@ -54,14 +57,14 @@ class Room:
         """How many more calls of this shape fit."""
         free = self.free
         count = min(free.get(name, 0) // need for name, need in shape.needs)
-        if is_long(shape.time_limit_s, self.offer.short_limit_s):
+        if is_long(shape.time_limit_s, self.offer.short_limit_s, shape.kill_grace_s):
             count = min(count, *(self.long_free.get(name, 0) // need for name, need in shape.needs))
         return count
 
     def take(self, shape: Shape, count: int) -> None:
         for name, need in shape.needs:
             self.free[name] -= need * count
-        if is_long(shape.time_limit_s, self.offer.short_limit_s):
+        if is_long(shape.time_limit_s, self.offer.short_limit_s, shape.kill_grace_s):
             for name, need in shape.needs:
                 self.long_free[name] -= need * count
 
@@ -75,10 +78,12 @@ class CallQueue:
         self._waiting: dict[Shape, None] = {}
         self._numbers = itertools.count(1)
 
-    def shape(self, resources: Resources, time_limit_s: float | None) -> Shape:
+    def shape(
+        self, resources: Resources, time_limit_s: float | None, kill_grace_s: float | None = None
+    ) -> Shape:
         """The one object for calls that ask for this."""
-        key = (tuple(sorted(resources.scalars.items())), time_limit_s)
-        return self._shapes.setdefault(key, Shape(resources, time_limit_s))
+        key = (tuple(sorted(resources.scalars.items())), time_limit_s, kill_grace_s)
+        return self._shapes.setdefault(key, Shape(resources, time_limit_s, kill_grace_s))
 
     def put(self, call: ClusterFuture[Any]) -> None:
         """At the end of its line."""

@@ -86,7 +86,13 @@ class Options:
             raise BadInput(f"resources={resources}: a call can ask for amounts only, as in gpus=1,disk=1G")
         if not wanted:
             raise BadInput("a call must ask for some resource, if only for cpus=0.001")
-        shape = queue.shape(wanted, None if timeout is None else float(timeout))
+        if kill_grace_s is not None and not 0 <= kill_grace_s < math.inf:
+            raise BadInput(f"kill_grace_s={kill_grace_s} must be a number of seconds, 0 or more")
+        shape = queue.shape(
+            wanted,
+            None if timeout is None else float(timeout),
+            None if kill_grace_s is None else float(kill_grace_s),
+        )
         return cls(cpus, mem, timeout, retries, kill_grace_s, resources, name, shape)
 
     def but(self, queue: CallQueue, changes: Mapping[str, Any]) -> Options:

@@ -47,6 +47,9 @@ from offerd.transport import new_context
 
 log = logging.getLogger("offerd.driver")
 
+MAX_WAIT_S = 3600.0
+"""Longest wait in the kernel, which counts milliseconds in 31 bits."""
+
 
 class SchedulerDriver(Orders):
     """Connects `scheduler` to the master and runs until stopped, refused or broken.
@@ -260,7 +263,8 @@ class SchedulerDriver(Orders):
                 deadline = min(deadline, self._timers[0][0])
             if not self._core.was_registered:
                 deadline = min(deadline, give_up_at)
-            ready = poller.poll(max(0, int((deadline - time.monotonic()) * 1000) + 1))
+            wait_s = min(MAX_WAIT_S, max(0.0, deadline - time.monotonic()))
+            ready = poller.poll(int(wait_s * 1000) + 1)
             self._is_asleep = False
             for readable, _ in ready:
                 if readable == self._wakeup:
@@ -370,6 +374,8 @@ class SchedulerDriver(Orders):
     def _call(self, call: Call) -> None:
         if call.callback in ("registered", "reregistered"):
             self._registered.set()
+            if (cut_s := self._cut_s()) is not None:
+                log.warning("the master cuts this framework's time-outs to %g s", cut_s)
         elif call.callback == "disconnected":
             self._drop_questions("the master is gone; ask again later")
         getattr(self.scheduler, call.callback)(self, *call.arguments)

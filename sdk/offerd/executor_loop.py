@@ -16,6 +16,8 @@ Callback = Callable[[], None]
 
 MAX_EVENTS = 256
 """Descriptors served in one turn."""
+MAX_WAIT_S = 3600.0
+"""Longest wait in the kernel, which counts milliseconds in 31 bits. What is due later is waited for again."""
 
 
 class Timer:
@@ -61,7 +63,9 @@ class Loop:
         self._epoll.unregister(fd)
 
     def call_later(self, delay_s: float, callback: Callback) -> Timer:
-        """Call `callback()` once, `delay_s` from now."""
+        """Call `callback()` once, `delay_s` from now; in no time if that is no number of seconds."""
+        if not delay_s >= 0:
+            delay_s = 0.0
         timer = Timer(time.monotonic() + delay_s, callback)
         self._timers_made += 1
         heapq.heappush(self._timers, (timer.due, self._timers_made, timer))
@@ -105,7 +109,7 @@ class Loop:
             heapq.heappop(self._timers)
         if not self._timers:
             return max_wait_s
-        wait_s = max(0.0, self._timers[0][0] - time.monotonic())
+        wait_s = min(max(0.0, self._timers[0][0] - time.monotonic()), MAX_WAIT_S)
         return wait_s if max_wait_s is None else min(wait_s, max_wait_s)
 
     def _run_timers(self) -> None:

@@ -68,6 +68,7 @@ class Reason(StrEnum):
     SLAVE_DRAINING = "SLAVE_DRAINING"
     DISK_PRESSURE = "DISK_PRESSURE"  # the slave has no room to write down what it would run
     REVOKED = "REVOKED"  # another framework was under its guarantee, this one above its own
+    USER_CHANGED = "USER_CHANGED"  # its framework runs as another user now
     LIMITS_NOT_SET = "LIMITS_NOT_SET"  # its isolation could not make them: it may not run without
     UNKILLABLE = "UNKILLABLE"  # killed, but the kernel does not let go of its processes: it runs on, and holds its resources
     # the accept was bad
@@ -143,7 +144,8 @@ class ExecutorInfo(Value, frozen=True):
 
 
 class FrameworkInfo(Value, frozen=True):
-    """Who asks for resources. `user` runs the executors ("" = the slave's own); `role` is what shares are counted by.
+    """Who asks for resources. `user` runs the executors; "": the account that asks, where its key allows that, else the first
+    that it allows, else whom the slave says. `role` is what shares are counted by. `account`: who started the scheduler.
 
     `unreachable_timeout_s`: how long tasks of a lost slave are `UNREACHABLE`, and go on if it comes back, before they are
     `LOST`; at zero they are so at once, and are ended should the slave come back.
@@ -158,11 +160,13 @@ class FrameworkInfo(Value, frozen=True):
     hostname: str = ""
     labels: dict[str, str] = {}
     unreachable_timeout_s: float = 0.0
+    account: str = ""
 
 
 class TaskInfo(Value, frozen=True):
     """One task. `time_limit_s=None` makes it long; a limit is counted from its delivery to the executor and enforced by
-    killing. `kill_grace_s`: from TERM to KILL. `data` is the executor's business; the master never keeps it.
+    killing. `kill_grace_s`: from TERM to KILL, as far as the slave allows it; it is part of the limit when long and short are
+    told apart. `data` is the executor's business; the master never keeps it.
     """
 
     task_id: TaskID
@@ -235,6 +239,8 @@ class SlaveInfo(Value, frozen=True):
     short_limit_s: float = 60.0
     facts: dict[str, str] = {}  # fingerprint: kernel, cgroup mode, numa, python, version
     minimum_offer: Resources | None = None  # not offered while less is free; None: as the master says
+    max_kill_grace_s: float = 30.0  # longer graces are cut to it
+    default_user: str = ""  # who runs what names no user
 
 
 class RunningTask(Value, frozen=True):
@@ -248,10 +254,11 @@ class RunningTask(Value, frozen=True):
     time_limit_s: float | None = None
     name: str = ""
     container_id: ContainerID = ContainerID("")
+    kill_grace_s: float | None = None
 
 
 class RunningExecutor(Value, frozen=True):
-    """An executor that a re-registering slave still has."""
+    """An executor that a re-registering slave still has. Its framework's `user` is who runs it, never empty."""
 
     framework: FrameworkInfo
     executor_id: ExecutorID
@@ -374,6 +381,9 @@ class FrameworkRegistered(Message, frozen=True):
     ping_interval_s: float = 5.0
     protocol: int = PROTOCOL
     promoted: bool = False  # it stood by until now
+    max_failover_s: float = (
+        0.0  # longer fail-over time-outs, and those of unreachable tasks, are cut to it; 0: it does not say
+    )
 
 
 class FrameworkStandsBy(Message, frozen=True):
@@ -520,16 +530,22 @@ class RunTasks(Message, frozen=True):
 
 class SetSlaveMode(Message, frozen=True):
     """An operator's wish, which the slave writes down and tells every master. `mode`: active | deactivated (is offered to
-    nobody, its tasks run on) | draining (ends its tasks politely, and goes).
+    nobody, its tasks run on) | draining (ends its tasks politely, and goes). `grace_s`: how long these have for their end.
     """
 
     mode: str
+    grace_s: float | None = None
 
 
 class ShutdownFramework(Message, frozen=True):
-    """End every executor and task of this framework on this slave."""
+    """End every executor and task of this framework on this slave, or only those that run as `user`. `grace_s`: how long they
+    have; None: as long as they say themselves. `reason` is that of the statuses; empty: FRAMEWORK_REMOVED.
+    """
 
     framework_id: FrameworkID
+    grace_s: float | None = None
+    user: str | None = None
+    reason: str = ""
 
 
 # -- Executor <-> slave -------------------------------------------------------------------------------------------------

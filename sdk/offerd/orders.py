@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from offerd.account import account_name
 from offerd.codec import MAX_MESSAGE_BYTES, encode_message
 from offerd.errors import BadInput, FrameworkError, MessageTooLarge, OfferdError
 from offerd.filters import fault as filters_fault
@@ -55,12 +56,21 @@ class Orders:
     _core: SchedulerCore
     _room_bytes: int
 
+    def _cut_s(self) -> float | None:
+        """How long this framework may be without a scheduler, or its tasks without their slave, where that is less than it asks
+        for; else None.
+        """
+        most_s, info = self._core.max_failover_s, self.framework
+        return most_s if 0 < most_s < max(info.failover_timeout_s, info.unreachable_timeout_s) else None
+
     def _order(self, method: Order, *arguments: Any) -> None:
         """Have the loop call this method of the core."""
         raise NotImplementedError
 
     def _set_framework(self, framework: FrameworkInfo) -> None:
         """Raises `BadInput` if the framework's executors leave no room for tasks beside them."""
+        if not framework.account:
+            framework = msgspec.structs.replace(framework, account=account_name())
         self.framework = framework
         self._core = SchedulerCore(framework)
         # RunTasks carries the framework, and one of its executors once more.

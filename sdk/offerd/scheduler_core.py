@@ -136,6 +136,8 @@ class SchedulerCore:
         self.finds_leader = False
         """Whether ZooKeeper says where the master is."""
         self.master_id = ""
+        self.max_failover_s = 0.0
+        """Longest fail-over time-out that the master grants; 0 if it has not said."""
         self.epoch = 0
         self.is_registered = False
         self.was_registered = False
@@ -392,6 +394,7 @@ class SchedulerCore:
 
     def _framework_registered(self, message: FrameworkRegistered, now: float) -> list[Action]:
         self._ping_interval_s = message.ping_interval_s
+        self.max_failover_s = message.max_failover_s
         self.master_id = message.master_id
         # The answer to a hello said twice: for the master a new beginning, which voids offers and forgets settings.
         is_repeated = self.is_registered and message.framework_id == self.framework_id

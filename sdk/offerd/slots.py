@@ -6,6 +6,7 @@ Quantities are those of `Resources.quantities`: millicpus, bytes, numbers of por
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
@@ -13,9 +14,27 @@ from functools import lru_cache
 from offerd.resources import Resources
 
 
-def is_long(time_limit_s: float | None, short_limit_s: float) -> bool:
-    """Whether a task counts against the long part: it has no time limit, or one above what is short on that slave."""
-    return time_limit_s is None or time_limit_s > short_limit_s
+def clip_grace(grace_s: float, max_grace_s: float) -> float:
+    """A grace that somebody asks for, as a slave grants it. What is no number of seconds is none at all."""
+    if 0 <= grace_s <= max_grace_s:
+        return grace_s
+    return max_grace_s if grace_s > 0 else 0.0
+
+
+def is_long(
+    time_limit_s: float | None,
+    short_limit_s: float,
+    kill_grace_s: float | None = None,
+    max_grace_s: float = math.inf,
+) -> bool:
+    """Whether a task counts against the long part: it has no time limit, or one above what is short on that slave. A grace that
+    it asks for is time that it may take, and so part of its limit; the slave's own, of who asks for none, is not.
+    """
+    if time_limit_s is None:
+        return True
+    if kill_grace_s is None:
+        return time_limit_s > short_limit_s
+    return time_limit_s + clip_grace(kill_grace_s, max_grace_s) > short_limit_s
 
 
 def long_quantities(total: Resources, fraction: float) -> dict[str, int]:

@@ -32,6 +32,10 @@ class Timers(Generic[K]):
         if len(self._heap) > 64 + 2 * len(self._when):
             self._compact()
 
+    def when(self, key: K) -> float | None:
+        """When the key is due, or None if it is not set."""
+        return self._when.get(key)
+
     def cancel(self, key: K) -> None:
         """Never mind; fine if it is not set."""
         self._when.pop(key, None)

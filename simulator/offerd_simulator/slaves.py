@@ -88,7 +88,9 @@ class ModelSlave:
                     self._kill(framework_id, task_id, Reason.FRAMEWORK_REMOVED)
 
     def _run(self, framework_id: FrameworkID, info: TaskInfo) -> None:
-        is_long = slots.is_long(info.time_limit_s, self.info.short_limit_s)
+        is_long = slots.is_long(
+            info.time_limit_s, self.info.short_limit_s, info.kill_grace_s, self.info.max_kill_grace_s
+        )
         amounts = info.resources.quantities()
         if not self.free.covers(info.resources):
             self._report(framework_id, info.task_id, TaskState.LOST, 1, Reason.OFFER_EXCEEDED)

@@ -30,6 +30,7 @@ from offerd.pacing import Pacer
 from offerd.transport import new_context
 from offerd_isolation.base import DEFAULT_OPTIONS, IsolationError, ProcessID
 from offerd_isolation.choose import choose
+from offerd_slave import users
 from offerd_slave.containerizer import Containerizer
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
@@ -72,6 +73,7 @@ class SlaveDaemon:
                 f"refusing to serve files on {options.ip}: whoever reaches it may read sandboxes and place "
                 "data, as files know no keys; use loopback, or --insecure on a safe network"
             )
+        self._default_user = users.default(options.default_user)
         master = resolve(options.master or None)
         self.options = options
         self.workdir = WorkDir(options.work_dir)
@@ -127,6 +129,7 @@ class SlaveDaemon:
                 options.settings,
                 limits_containers=self._isolation.limits_containers,
                 limits_tasks=self._isolation.limits_tasks,
+                default_user=self._default_user,
             ),
             self._info(),
             new_incarnation(),
@@ -171,6 +174,8 @@ class SlaveDaemon:
             short_limit_s=options.settings.short_limit_s,
             minimum_offer=options.minimum_offer,
             facts=host.facts,
+            max_kill_grace_s=options.settings.max_kill_grace_s,
+            default_user=self._default_user,
         )
 
     def _recover(self, found: Found) -> Recovered:

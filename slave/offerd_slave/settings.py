@@ -18,6 +18,8 @@ class SlaveSettings:
     )
     short_limit_s: float = 60.0
     kill_grace_s: float = 5.0  # TERM to KILL, where the task says nothing else
+    max_kill_grace_s: float = 30.0  # no grace is longer, whoever asks for it
+    default_user: str = ""  # who runs what names no user; "" = the slave's own
     kill_margin_s: float = (
         0.5  # how long after the grace an executor may take before the slave kills by itself
     )
@@ -57,6 +59,9 @@ class SlaveOptions:
     minimum_offer: Resources | None = None  # the master does not offer less; None: as the master says
     isolation: str = "auto"
     limits: IsolationOptions = DEFAULT_OPTIONS
+    default_user: str = (
+        ""  # who runs what names no user; "" = nobody for a slave that runs as root, else its own user
+    )
     insecure: bool = False  # may bind to other addresses than loopback
     ephemeral: bool = False  # SIGTERM ends all tasks and removes the work directory
     log_bytes: int = (

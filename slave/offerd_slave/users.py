@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 from offerd.errors import BadInput
 
+DEFAULT_USER = "nobody"
+"""Runs what names no user, at a slave that runs as root and says nothing else."""
+
 
 class WrongUser(BadInput, ValueError):
     """Nobody of this name, or nobody this slave may become."""
@@ -24,8 +27,24 @@ class Identity(NamedTuple):
     groups: list[int]
 
 
+def default(user: str) -> str:
+    """Who runs what names no user, by name; "" for a slave whose own user has none. Raises `WrongUser`."""
+    if user or os.geteuid() == 0:
+        user = user or DEFAULT_USER
+        try:
+            look_up(user)
+        except WrongUser as error:
+            raise WrongUser(f"--default-user: {error}") from None
+        return user
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return ""
+
+
 def look_up(user: str) -> Identity | None:
-    """The identity to drop to; None to stay what the slave is ("" or the slave's own user).
+    """The identity to drop to; None to stay what the slave is ("" or the slave's own user). Who has root's rights is named
+    root: a key that allows every user but that one allows none by another name.
 
     Raises `WrongUser` for a user that does not exist, or whom this slave may not become.
     """
@@ -37,6 +56,10 @@ def look_up(user: str) -> Identity | None:
         raise WrongUser(
             f"user {user!r} does not exist on this host; create it or name another in the framework"
         ) from None
+    if entry.pw_uid == 0 and user != "root":
+        raise WrongUser(
+            f"user {user!r} is root by another name; executors run as root only where root is named"
+        )
     if entry.pw_uid == os.geteuid():
         return None
     if os.geteuid() != 0:

@@ -139,6 +139,7 @@ class KernelBed:
             isolation=self._isolation,
             limits=self._limits,
             settings=self._settings,
+            default_user="root" if os.geteuid() == 0 else "",
         )
         return self._fork(self._run_slave, options)
 

@@ -16,14 +16,14 @@ TABLES = {
 
 
 class Keyring:
-    """`master`, the principals of `TABLES`, and `stranger`, of whom the file does not know."""
+    """`master`, the principals of the tables, and `stranger`, of whom the file does not know."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, tables: dict[str, str] = TABLES) -> None:
         self.directory = directory
         self.authorized = directory / "authorized.toml"
-        for name in ("master", "stranger", *TABLES):
+        for name in ("master", "stranger", *tables):
             new_key(name, directory)
-        self.authorize(TABLES)
+        self.authorize(tables)
 
     def authorize(self, tables: dict[str, str]) -> None:
         """Write the file anew."""

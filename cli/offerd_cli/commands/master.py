@@ -67,6 +67,20 @@ from offerd_cli.options import DURATION
     help="From the notice to the kill.",
 )
 @click.option(
+    "--operator-grace",
+    type=DURATION,
+    default="5s",
+    show_default=True,
+    help="From TERM to KILL where tasks are ended by operators, or for others.",
+)
+@click.option(
+    "--max-failover-timeout",
+    type=DURATION,
+    default="7d",
+    show_default=True,
+    help="Longest that the tasks of a framework wait for a scheduler, or for their slave.",
+)
+@click.option(
     "--minimum-offer",
     default="cpus=0.001,mem=1M",
     show_default=True,
@@ -136,6 +150,8 @@ def command(
     limits: tuple[str, ...],
     revoke_after: float,
     revoke_grace: float,
+    operator_grace: float,
+    max_failover_timeout: float,
     minimum_offer: str,
     offer_timeout: float,
     ping_interval: float,
@@ -187,6 +203,8 @@ def command(
         minimum_offer=Resources.parse(minimum_offer),
         revoke_after_s=revoke_after,
         revoke_grace_s=revoke_grace,
+        operator_grace_s=operator_grace,
+        max_failover_timeout_s=max_failover_timeout,
     )
 
     def read_policy() -> Policy:

@@ -110,6 +110,19 @@ def _disk_floor(text: str) -> int | None:
 )
 @click.option("--kill-grace", type=DURATION, default="5s", show_default=True, help="From TERM to KILL.")
 @click.option(
+    "--max-kill-grace",
+    type=DURATION,
+    default="30s",
+    show_default=True,
+    help="Longest that anybody may ask for between the two.",
+)
+@click.option(
+    "--default-user",
+    default="",
+    metavar="NAME",
+    help="Who runs the tasks of frameworks without a user.  [default: nobody as root, else the slave's own]",
+)
+@click.option(
     "--executor-registration-timeout",
     type=DURATION,
     default="60s",
@@ -160,6 +173,8 @@ def command(
     short_limit: float,
     minimum_offer: str,
     kill_grace: float,
+    max_kill_grace: float,
+    default_user: str,
     executor_registration_timeout: float,
     log_size: str,
     disk_floor: str,
@@ -188,6 +203,8 @@ def command(
 
     if long_fraction != long_fraction:
         raise BadInput("--long-fraction must be a number from 0 to 1")
+    if kill_grace > max_kill_grace:
+        raise BadInput(f"--kill-grace {kill_grace:g}s is longer than --max-kill-grace {max_kill_grace:g}s")
     options = SlaveOptions(
         master=master,
         ip=ip,
@@ -208,6 +225,7 @@ def command(
             network=network,
             engine_timeout_s=engine_timeout,
         ),
+        default_user=default_user,
         insecure=insecure,
         ephemeral=ephemeral,
         log_bytes=_log_bytes(log_size),
@@ -215,6 +233,7 @@ def command(
             long_fraction=long_fraction,
             short_limit_s=short_limit,
             kill_grace_s=kill_grace,
+            max_kill_grace_s=max_kill_grace,
             executor_registration_timeout_s=executor_registration_timeout,
             disk_floor_bytes=_disk_floor(disk_floor),
         ),

@@ -86,7 +86,7 @@ def _accept_tasks(
 ) -> bool:
     """Launch what is good, in the order given; the pool keeps what is left. Returns whether anything was launched."""
     runs: dict[ExecutorID, list[TaskInfo]] = {}
-    short_limit_s = slave.info.short_limit_s
+    user = slave.runs_as(framework.info.user)
     executors = framework.executors
     mine = slave.executors.get(framework.framework_id, {})
     for info in tasks:
@@ -102,16 +102,17 @@ def _accept_tasks(
             _fail(c, framework, slave, info, _exceeded(wanted, pool))
             continue
         limit_s = info.time_limit_s
-        is_long = slots.is_long(limit_s, short_limit_s)
+        is_long = slave.is_long(limit_s, info.kill_grace_s)
         if is_long and not slots.fits(slave.long_used, slave.long_cap, resources.quantities()):
             _fail(c, framework, slave, info, _long_cap(slave, resources.quantities()))
             continue
         pool.take(wanted)
         if executor is None:
-            add_executor(c, framework, slave, info.executor_id, Executor(launchable.info.resources))
+            add_executor(c, framework, slave, info.executor_id, Executor(launchable.info.resources, user))
             mine = slave.executors[framework.framework_id]
         else:
             executor.exited = False
+            executor.user = user
         task = Task(
             info.task_id,
             framework,
@@ -124,6 +125,7 @@ def _accept_tasks(
             limit_s,
             info.name[:MAX_TEXT],
             is_command=info.command is not None,
+            kill_grace_s=info.kill_grace_s,
         )
         if slave.reported_lost:
             # The id is used again: what is said of it from now on may be of either, and this one must be heard.
@@ -224,7 +226,8 @@ def _long_cap(slave: Slave, wanted: dict[str, int]) -> Fault:
     over = next(n for n, a in wanted.items() if slave.long_used.get(n, 0) + a > slave.long_cap.get(n, 0))
     text = (
         f"long tasks hold {slave.long_used.get(over, 0)} of the {slave.long_cap.get(over, 0)} {over} they may hold together "
-        f"on {slave.slave_id}; a time limit of at most {slave.info.short_limit_s:g} s makes a task short"
+        f"on {slave.slave_id}; a time limit of at most {slave.info.short_limit_s:g} s, with the grace that a task asks for, "
+        "makes it short"
     )
     return TaskState.LOST, Reason.LONG_TASK_CAP, text
 

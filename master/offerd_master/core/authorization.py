@@ -12,6 +12,7 @@ from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import PeerID
 from offerd.messages import Reason
+from offerd_master.core.rights import fault
 from offerd_master.core.state import Cluster, Framework, Slave, Standby
 from offerd_master.principals import Principal
 
@@ -32,7 +33,7 @@ def refusal(who: Principal, sender: Slave | Framework | Standby | None, message:
         return _slave_refusal(who, message.slave.slave_id)
     if isinstance(message, m.RegisterFramework):
         info = message.framework
-        return _framework_refusal(who, info.framework_id, info.role, info.user)
+        return _framework_refusal(who, info.framework_id, info.role, user_of(who, info))
     if kind in OPEN_TO_FRAMEWORKS:
         return "" if who.operator or who.has_frameworks else _no_operator(kind)
     if isinstance(message, ABOUT_A_FRAMEWORK):
@@ -60,10 +61,8 @@ def _slave_refusal(who: Principal, slave_id: str) -> str:
 
 
 def _framework_refusal(who: Principal, framework_id: str, role: str, user: str) -> str:
-    if not who.may_have_role(role):
-        return f"{who.name} may not have frameworks of role {role[:64]}"
-    if not who.may_run_as(user or who.default_user):
-        return f"{who.name} may not run tasks as user {user[:64] or '(none named)'}"
+    if why := fault(who, role, user):
+        return why
     if framework_id and not who.owns(framework_id):
         return f"framework id {framework_id[:128]} was not given to {who.name}"
     return ""
@@ -74,11 +73,22 @@ def _no_operator(kind: type) -> str:
 
 
 def with_user(who: Principal, message: m.Message) -> m.Message:
-    """A framework that names no user runs as the first that its principal may."""
-    if isinstance(message, m.RegisterFramework) and not message.framework.user and who.default_user:
-        info = msgspec.structs.replace(message.framework, user=who.default_user)
-        return msgspec.structs.replace(message, framework=info)
-    return message
+    """The hello of a framework, with the user as whom it will run."""
+    if not isinstance(message, m.RegisterFramework):
+        return message
+    info = msgspec.structs.replace(message.framework, user=user_of(who, message.framework))
+    return msgspec.structs.replace(message, framework=info)
+
+
+def user_of(who: Principal, info: m.FrameworkInfo) -> str:
+    """As whom a framework runs. One that names nobody: as the account that submits it, where its key allows that; else as the
+    first that the key names; "" is whom each slave says.
+    """
+    if info.user:
+        return info.user
+    if info.account and who.may_run_as(info.account):
+        return info.account
+    return who.default_user
 
 
 def refuse(c: Cluster, peer: PeerID, message: m.Message, name: str, why: str) -> None:

@@ -7,7 +7,7 @@ import msgspec
 from offerd.ids import PeerID
 from offerd.messages import Message
 from offerd_master.allocation.base import Allocator
-from offerd_master.principals import Principal
+from offerd_master.principals import Principal, Principals
 from offerd_master.settings import Settings
 
 
@@ -55,4 +55,10 @@ class TermsChanged(msgspec.Struct, frozen=True, gc=False):
     allocator: Allocator
 
 
-Event = Received | Signed | HandshakeRefused | PeerLost | PeerDropped | TermsChanged
+class PrincipalsChanged(msgspec.Struct, frozen=True, gc=False):
+    """Where peers have keys: whose these are and what each may do, from now on; by public key."""
+
+    principals: Principals
+
+
+Event = Received | Signed | HandshakeRefused | PeerLost | PeerDropped | TermsChanged | PrincipalsChanged

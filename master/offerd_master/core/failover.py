@@ -14,6 +14,7 @@ from offerd.ids import FrameworkID, PeerID
 from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
 from offerd_master.core import offers
+from offerd_master.core.endings import shut_down_everywhere, user_changed
 from offerd_master.core.state import Cluster, Framework, Standby
 from offerd_master.core.tasks import end_wait, forget_if_empty
 
@@ -50,6 +51,8 @@ def take_over(c: Cluster, framework: Framework, info: FrameworkInfo, peer: PeerI
     if (framework.info.role, framework.info.name) != (info.role, info.name):
         _change_terms(c, framework, info)
     framework.describe(info)
+    framework.met_on = None
+    user_changed(c, framework)
     framework.set_filters(m.Filters())
     framework.needs_offers = True
     framework.peer = peer
@@ -141,7 +144,12 @@ def promote(c: Cluster, framework: Framework, now: float) -> bool:
     c.send(
         standby.peer,
         m.FrameworkRegistered(
-            framework.framework_id, c.master_id, True, c.settings.ping_interval_s, promoted=True
+            framework.framework_id,
+            c.master_id,
+            True,
+            c.settings.ping_interval_s,
+            promoted=True,
+            max_failover_s=c.settings.max_failover_timeout_s,
         ),
     )
     c.mark_idle_dirty()
@@ -185,7 +193,7 @@ def disconnect(c: Cluster, framework: Framework, now: float) -> None:
 
 
 def _failover_s(c: Cluster, info: FrameworkInfo) -> float:
-    return max(info.failover_timeout_s, c.settings.reconnect_grace_s)
+    return max(min(info.failover_timeout_s, c.settings.max_failover_timeout_s), c.settings.reconnect_grace_s)
 
 
 def adopt(c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, now: float) -> Framework:
@@ -232,13 +240,7 @@ def end(c: Cluster, framework: Framework, now: float, reason: Reason, text: str)
     c.update_wanting(framework)
     offers.rescind(c, framework.offers.values(), tell=False)
     offers.forget_refusals(c, framework)
-    busy = {task.slave.slave_id: task.slave for task in framework.tasks.values()}
-    if framework.executors_running:
-        busy |= {
-            slave.slave_id: slave for slave in c.slaves.values() if framework.framework_id in slave.executors
-        }
-    for slave in busy.values():
-        c.send(slave.peer, m.ShutdownFramework(framework.framework_id))
+    shut_down_everywhere(c, framework)
     forget_if_empty(c, framework)
 
 

@@ -67,7 +67,8 @@ def access_of_framework(slave: Slave, framework_id: FrameworkID) -> FilesAccess:
 
 def access_of_asker(c: Cluster, slave: Slave) -> FilesAccess:
     """For whoever has sent the message in hand: an operator's reads everything."""
-    return _access(slave, c.principal, operator=c.is_operator)
+    asker = c.asker
+    return _access(slave, "" if asker is None else asker.name, operator=asker is None or asker.operator)
 
 
 def _access(slave: Slave, name: str, *, operator: bool) -> FilesAccess:

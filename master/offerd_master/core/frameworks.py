@@ -76,12 +76,23 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
     c.update_wanting(framework)
     is_again = bool(framework_id)
     c.log(f"framework {framework.framework_id} ({info.name}) {'is back' if is_again else 'registered'}")
-    c.send(
-        peer, m.FrameworkRegistered(framework.framework_id, c.master_id, is_again, c.settings.ping_interval_s)
-    )
+    _tell_registered(c, framework, is_again=is_again)
     if is_repeated:
         c.send(peer, m.Ping())
     c.mark_idle_dirty()
+
+
+def _tell_registered(c: Cluster, framework: Framework, *, is_again: bool) -> None:
+    settings, info = c.settings, framework.info
+    most_s = settings.max_failover_timeout_s
+    if max(info.failover_timeout_s, info.unreachable_timeout_s) > most_s:
+        c.log(
+            f"framework {framework.framework_id}: its time-outs are cut to {most_s:g} s (--max-failover-timeout)"
+        )
+    registered = m.FrameworkRegistered(
+        framework.framework_id, c.master_id, is_again, settings.ping_interval_s, max_failover_s=most_s
+    )
+    c.send(framework.peer, registered)
 
 
 def _part(c: Cluster, known: Framework | Standby, now: float) -> None:

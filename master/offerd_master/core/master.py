@@ -12,7 +12,7 @@ from typing import Any
 from offerd import files_messages as fm
 from offerd import messages as m
 from offerd import operator_messages as om
-from offerd.ids import PeerID
+from offerd.ids import FrameworkID, PeerID
 from offerd_master.allocation.base import Allocator
 from offerd_master.core import (
     accept,
@@ -24,6 +24,7 @@ from offerd_master.core import (
     offers,
     queries,
     revocation,
+    rights,
     slaves,
     starvation,
     tasks,
@@ -31,7 +32,15 @@ from offerd_master.core import (
     waiting,
 )
 from offerd_master.core.actions import Action
-from offerd_master.core.events import Event, HandshakeRefused, PeerLost, Received, Signed, TermsChanged
+from offerd_master.core.events import (
+    Event,
+    HandshakeRefused,
+    PeerLost,
+    PrincipalsChanged,
+    Received,
+    Signed,
+    TermsChanged,
+)
 from offerd_master.core.state import Cluster, Framework, Slave, Standby
 from offerd_master.settings import Settings
 
@@ -131,6 +140,9 @@ class MasterCore:
         if isinstance(event, TermsChanged):
             terms.change(c, event.settings, event.allocator, now)
             return out
+        if isinstance(event, PrincipalsChanged):
+            terms.authorize(c, event.principals, now)
+            return out
         self._disconnect(event.peer, now)
         if type(event) is not PeerLost:
             c.dropped_peers += 1
@@ -140,12 +152,20 @@ class MasterCore:
         c, who = self.cluster, event.principal
         if why := authorization.refusal(who, c.peers.get(event.peer), event.message):
             authorization.refuse(c, event.peer, event.message, who.name, why)
+            if isinstance(event.message, m.RegisterFramework):
+                self._look_at(event.message.framework.framework_id, now)
             if type(event.message) not in HELLOS and type(event.message) not in QUESTIONS:
                 # He speaks as what he is not any more, or never was: who does is gone.
                 self._disconnect(event.peer, now)
             return c.out
-        c.principal, c.is_operator = who.name, who.operator
+        c.asker = who
         return self.handle(Received(event.peer, authorization.with_user(who, event.message), event.ip), now)
+
+    def _look_at(self, framework_id: FrameworkID, now: float) -> None:
+        """Somebody asked for too much under this id: perhaps for what he had before."""
+        framework = self.cluster.frameworks.get(framework_id)
+        if framework is not None:
+            rights.look_at(self.cluster, framework, now)
 
     def _disconnect(self, peer: PeerID, now: float) -> None:
         sender = self.cluster.peers.get(peer)

@@ -38,7 +38,7 @@ def change_slave_mode(c: Cluster, peer: PeerID, message: om.ChangeSlaveMode, now
         c.log(
             f"slave {slaves[0].slave_id} on {slaves[0].info.hostname}: {message.mode}, by an operator's wish"
         )
-        c.send(slaves[0].peer, m.SetSlaveMode(message.mode))
+        c.send(slaves[0].peer, m.SetSlaveMode(message.mode, c.settings.operator_grace_s))
         set_mode(c, slaves[0], message.mode)
         answer = om.Done(True)
     c.send(peer, answer)

@@ -18,6 +18,10 @@ def is_awaited(framework: Framework) -> bool:
     return framework.info.unreachable_timeout_s > 0 and not framework.ended
 
 
+def _patience_s(c: Cluster, framework: Framework) -> float:
+    return min(framework.info.unreachable_timeout_s, c.settings.max_failover_timeout_s)
+
+
 def make_unreachable(c: Cluster, task: Task, text: str, now: float) -> None:
     """The task's slave is lost: its resources are given up, the task is not."""
     framework = task.framework
@@ -26,7 +30,7 @@ def make_unreachable(c: Cluster, task: Task, text: str, now: float) -> None:
     framework.unreachable[task.task_id] = task
     task.slave.unreachable += 1
     _report(c, task, TaskState.UNREACHABLE, Reason.SLAVE_LOST, text)
-    c.timers.set(now + framework.info.unreachable_timeout_s, _patience_over, (task, task.slave.since))
+    c.timers.set(now + _patience_s(c, framework), _patience_over, (task, task.slave.since))
 
 
 def _patience_over(c: Cluster, subject: tuple[Task, float], now: float) -> None:
@@ -75,8 +79,7 @@ def lost_again(c: Cluster, slave: Slave, now: float, *, may_return: bool) -> Non
     for framework in list(c.frameworks.values()):
         for task in [task for task in framework.unreachable.values() if task.slave is slave]:
             if may_return:
-                patience_s = framework.info.unreachable_timeout_s
-                c.timers.set(now + patience_s, _patience_over, (task, slave.since))
+                c.timers.set(now + _patience_s(c, framework), _patience_over, (task, slave.since))
             else:
                 give_up(c, task, Reason.SLAVE_LOST, "its slave has gone for good", now)
 

@@ -237,7 +237,7 @@ def kill_any_task(c: Cluster, peer: PeerID, message: om.KillAnyTask, now: float)
         owners = ", ".join(task.framework.framework_id for task in found[:10])
         c.send(peer, om.Done(False, f"several frameworks have a task {name}; choose one of {owners}"))
     else:
-        kill(c, found[0], None)
+        kill(c, found[0], c.settings.operator_grace_s)
         c.send(peer, om.Done(True))
 
 

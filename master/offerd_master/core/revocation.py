@@ -240,7 +240,7 @@ def _grace_over(c: Cluster, revocation: Revocation, now: float) -> None:
             continue
         if not _is_above(entitlements, victim, held):
             break
-        kill(c, task, None, Reason.REVOKED)
+        kill(c, task, c.settings.operator_grace_s, Reason.REVOKED)
         killed.append(task)
         _add(held, amount, -1)
         _add(left, amount, -1)

@@ -16,8 +16,8 @@ from offerd import messages as m
 from offerd.codec import encode_message
 from offerd.ids import FrameworkID, PeerID, SlaveID, TaskID, is_valid_id
 from offerd.messages import FrameworkInfo, Reason, RunningTask, TaskState
-from offerd.slots import is_long
-from offerd_master.core import failover, files, modes, offers, partition, recovery
+from offerd_master.core import failover, files, modes, offers, partition, recovery, rights
+from offerd_master.core.endings import end_other_users, shut_down
 from offerd_master.core.history import MAX_TEXT
 from offerd_master.core.state import (
     SLAVE_AHEAD,
@@ -153,6 +153,8 @@ def _fault(message: m.RegisterSlave) -> str:
         return f"a resource has more than {MAX_AMOUNT} units or a name of more than {MAX_RESOURCE_NAME} characters"
     if not 0 <= info.long_fraction <= 1 or not 0 <= info.short_limit_s < math.inf:
         return "the long fraction must be 0 to 1, and the short limit a number of seconds, zero or more"
+    if not 0 <= info.max_kill_grace_s < math.inf:
+        return "the longest kill grace must be a number of seconds, zero or more"
     if info.minimum_offer is not None and not resources.covers(info.minimum_offer):
         return f"it has {resources}, less than its minimum offer of {info.minimum_offer}; it would never be offered"
     if not all(map(is_valid_id, ids)):
@@ -171,20 +173,21 @@ def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> No
     slave.tasks.clear()
     slave.long_used = {}
     for running in message.executors:
-        framework = _framework(c, running.framework.framework_id, running.framework, now)
+        framework = _framework(c, slave, running.framework.framework_id, running.framework, now)
         if slave.executor(framework.framework_id, running.executor_id) is None:
-            add_executor(c, framework, slave, running.executor_id, Executor(running.resources))
+            executor = Executor(running.resources, running.framework.user)
+            add_executor(c, framework, slave, running.executor_id, executor)
             c.allocator.charge(framework.framework_id, running.resources)
             slave.free.take(running.resources)
     for task in missing:
-        task.is_long = is_long(task.time_limit_s, slave.info.short_limit_s)
+        task.is_long = slave.is_long(task.time_limit_s, task.kill_grace_s)
         slave.free.take(task.resources)
         add_task(c, task)
     for described in message.tasks:
         if described.state.terminal and described.framework_id not in c.frameworks:
             # It holds nothing, and nothing here says how long its framework's scheduler may be away.
             continue
-        framework = _framework(c, described.framework_id, FrameworkInfo(""), now)
+        framework = _framework(c, slave, described.framework_id, FrameworkInfo(""), now)
         mine = framework.tasks.get(described.task_id)
         if mine is None:
             _adopt_task(c, framework, slave, described, now)
@@ -208,10 +211,14 @@ def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> No
             c.timers.set(now + c.settings.missing_task_grace_s, _forget_lost, (slave, now, unnamed))
     for framework_id in {*slave.executors, *(task.framework.framework_id for task in slave.tasks)}:
         if c.frameworks[framework_id].ended:
-            c.send(slave.peer, m.ShutdownFramework(framework_id))
+            shut_down(c, slave, framework_id)
+    end_other_users(c, slave, message.executors)
+    rights.look_at_slave(c, slave, message.executors)
 
 
-def _framework(c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, now: float) -> Framework:
+def _framework(
+    c: Cluster, slave: Slave, framework_id: FrameworkID, info: FrameworkInfo, now: float
+) -> Framework:
     """The framework of something that runs, whether or not we have met it."""
     framework = c.frameworks.get(framework_id)
     if framework is not None:
@@ -221,7 +228,9 @@ def _framework(c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, now: 
         c.frameworks[framework_id] = ended
         c.add_account(ended)
         return ended
-    return failover.adopt(c, framework_id, info, now)
+    framework = failover.adopt(c, framework_id, info, now)
+    framework.met_on = slave
+    return framework
 
 
 def _adopt_task(c: Cluster, framework: Framework, slave: Slave, described: RunningTask, now: float) -> None:
@@ -237,7 +246,7 @@ def _adopt_task(c: Cluster, framework: Framework, slave: Slave, described: Runni
         slave,
         described.executor_id,
         described.resources,
-        is_long(described.time_limit_s, slave.info.short_limit_s),
+        slave.is_long(described.time_limit_s, described.kill_grace_s),
         described.state,
         now,
         described.time_limit_s,
@@ -245,6 +254,7 @@ def _adopt_task(c: Cluster, framework: Framework, slave: Slave, described: Runni
         now if described.state is TaskState.RUNNING else None,
         described.container_id,
         is_adopted=True,
+        kill_grace_s=described.kill_grace_s,
     )
     c.allocator.charge(framework.framework_id, task.resources)
     slave.free.take(task.resources)
@@ -378,6 +388,14 @@ def _is_overdue(c: Cluster, task: Task, now: float) -> bool:
     if task.state is not TaskState.STAGING:
         return False
     return now - max(task.launched_at, task.heard_at) > c.settings.staging_doubt_s
+
+
+def expel(c: Cluster, slave: Slave, why: str, now: float) -> None:
+    """It is no slave of ours any more: what it runs ends, as far as it still obeys, and is lost for its schedulers."""
+    for framework_id in {*slave.executors, *(task.framework.framework_id for task in slave.tasks)}:
+        shut_down(c, slave, framework_id, reason=Reason.NOT_AUTHORIZED)
+    c.send(slave.peer, m.SlaveRefused(Reason.NOT_AUTHORIZED, why))
+    lose(c, slave, why, now)
 
 
 def unregister_slave(c: Cluster, slave: Slave, message: m.UnregisterSlave, now: float) -> None:

@@ -26,13 +26,14 @@ from offerd.messages import (
     TaskState,
 )
 from offerd.resources import Resources
-from offerd.slots import long_quantities
+from offerd.slots import is_long, long_quantities
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.entitlements import Entitlements, with_entitlements
 from offerd_master.core.actions import Action, Drop, LaterEpochSeen, Log, Send
 from offerd_master.core.history import FrameworkHistory, History
 from offerd_master.core.pool import Pool
 from offerd_master.core.timers import Timer, Timers
+from offerd_master.principals import Principal
 from offerd_master.settings import Settings
 
 EPOCHS_A_YEAR = 366 * 86_400_000
@@ -76,6 +77,7 @@ class Task(msgspec.Struct, eq=False, gc=False):
     kill: KillTask | None = None
     is_adopted: bool = False
     """Met on a slave, and not launched by this master."""
+    kill_grace_s: float | None = None
 
     @property
     def is_reported_lost(self) -> bool:
@@ -88,6 +90,8 @@ class Executor(msgspec.Struct, eq=False, gc=False):
     """An executor and its own resources, from its first task to its end. `exited` while tasks of it are still open."""
 
     resources: Resources
+    user: str = ""
+    """Who runs it."""
     tasks: int = 0
     exited: bool = False
 
@@ -190,6 +194,15 @@ class Slave:
         minimum = dict(self.minimum_offer)
         self.needs = tuple((name, max(1, minimum.get(name, 0))) for name in sorted(info.resources.scalars))
 
+    def is_long(self, time_limit_s: float | None, kill_grace_s: float | None) -> bool:
+        """Whether a task of such a limit and grace counts against the part for long ones here."""
+        info = self.info
+        return is_long(time_limit_s, info.short_limit_s, kill_grace_s, info.max_kill_grace_s)
+
+    def runs_as(self, user: str) -> str:
+        """Who runs what names this user."""
+        return user or self.info.default_user
+
     def executor(self, framework_id: FrameworkID, executor_id: ExecutorID) -> Executor | None:
         mine = self.executors.get(framework_id)
         return mine.get(executor_id) if mine is not None else None
@@ -222,7 +235,7 @@ class Framework:
     __slots__ = (
         "called_unknown", "ended", "ended_at", "ended_because", "ended_counts", "executors", "executors_running",
         "failover_timer", "filters", "filters_bytes", "framework_id", "has_filters", "heard", "history", "info",
-        "is_deaf", "launch_info", "needs_offers", "offers", "peer", "refusals", "scheduler_id", "since", "standbys",
+        "is_deaf", "launch_info", "met_on", "needs_offers", "offers", "peer", "refusals", "scheduler_id", "since", "standbys",
         "tasks", "unacknowledged", "unanswered", "unreachable", "wasted_resource_s",
     )  # fmt: skip
 
@@ -236,6 +249,9 @@ class Framework:
         self.unanswered = 0
         self.failover_timer: Timer | None = None
         self.scheduler_id = ""
+        self.met_on: Slave | None = (
+            None  # who told of it, while no scheduler of it has come: its role and user are hearsay
+        )
         self.is_deaf = False  # its scheduler has not heard our answer to its hello, perhaps
         self.standbys: list[Standby] = []
         self.needs_offers = True
@@ -337,8 +353,9 @@ class Cluster:
         self.tasks_ended = 0
         self.dropped_peers = 0
         self.refused = 0  # handshakes and messages that keys do not allow
-        self.principal = ""  # whose the message in hand is, where peers have keys
-        self.is_operator = True  # whether that one is an operator: everybody is, where peers have none
+        self.asker: Principal | None = None  # whose the message in hand is, where peers have keys
+        self.principals: dict[str, Principal] | None = None  # by name; None where peers have none
+        self.authorized: dict[str, Principal] = {}  # the same by key
         self.sender_ip = ""  # from where a hello of a slave came
         self.refused_owners: dict[str, int] = {}  # see `files.refuse_owners`
         self.told_not_registered: set[PeerID] = set()
@@ -361,7 +378,7 @@ class Cluster:
         the name of whoever is being served.
         """
         self._numbers[kind] = number = self._numbers[kind] + 1
-        owner = f"@{self.principal}" if self.principal else ""
+        owner = f"@{self.asker.name}" if self.asker is not None else ""
         return f"{kind}-{self._id_epoch:x}-{number:04d}{owner}"
 
     def new_offer_id(self) -> OfferID:

@@ -357,11 +357,17 @@ def kill_task(c: Cluster, framework: Framework, message: m.KillTask, now: float)
 
 
 def kill(c: Cluster, task: Task, grace_s: float | None, reason: str = "") -> None:
-    """Kept with the task, and sent again to a slave that was away. A grace that is no time is the task's own."""
+    """Kept with the task, and sent again to a slave that was away. A grace that is no time is the task's own. What is being
+    killed already is given no more time by another kill.
+    """
     if grace_s is not None and not 0 <= grace_s < math.inf:
         grace_s = None
-    task.kill = m.KillTask(task.framework.framework_id, task.task_id, task.slave.slave_id, grace_s, reason)
-    c.send(task.slave.peer, task.kill)
+    before = task.kill
+    if before is None or before.grace_s is None or (grace_s is not None and grace_s < before.grace_s):
+        reason = reason if before is None else before.reason
+        before = m.KillTask(task.framework.framework_id, task.task_id, task.slave.slave_id, grace_s, reason)
+        task.kill = before
+    c.send(task.slave.peer, before)
 
 
 def reconcile_tasks(c: Cluster, framework: Framework, message: m.ReconcileTasks, now: float) -> None:

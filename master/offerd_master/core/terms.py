@@ -1,10 +1,13 @@
-"""The operator says anew who gets how much, while the master runs: weights, priorities, guarantees and limits."""
+"""The operator says anew who gets how much, and who may what, while the master runs: weights, priorities, guarantees and
+limits; keys and what each may be.
+"""
 
 from __future__ import annotations
 
 from offerd_master.allocation.base import Allocator
-from offerd_master.core import revocation
+from offerd_master.core import files, revocation, rights, slaves
 from offerd_master.core.state import Cluster
+from offerd_master.principals import Principals, owner_of
 from offerd_master.settings import Settings
 
 
@@ -30,3 +33,21 @@ def change(c: Cluster, settings: Settings, allocator: Allocator, now: float) -> 
     revocation.begin(c, now)
     c.mark_idle_dirty()  # a limit that was raised may have kept something free
     c.log("terms of roles and frameworks read anew")
+
+
+def authorize(c: Cluster, principals: Principals, now: float) -> None:
+    """Nobody but these may be anything from now on: what runs by a right that is gone ends."""
+    before = c.authorized
+    c.authorized = dict(principals)
+    c.principals = {principal.name: principal for principal in principals.values()}
+    # What they were handed to read files with is no good any more, either.
+    kept = {(key, who.name, who.operator) for key, who in principals.items()}
+    files.refuse_owners(
+        c, [who.name for key, who in before.items() if (key, who.name, who.operator) not in kept]
+    )
+    for slave in list(c.slaves.values()):
+        owner = c.principals.get(owner_of(slave.slave_id))
+        if owner is None or not owner.slave:
+            slaves.expel(c, slave, "its key has been taken away", now)
+    for framework in list(c.frameworks.values()):
+        rights.look_at(c, framework, now)

@@ -22,6 +22,8 @@ from offerd_slave.core.statuses import Statuses
 from offerd_slave.core.tasks import Tasks
 from offerd_slave.records import ExitRecord
 
+OTHER_USER = End(TaskState.KILLED, Reason.USER_CHANGED, "its framework runs as another user now")
+
 
 class Containers:
     """The life of containers. A task's terminal status never comes before its container is gone, if it went with it."""
@@ -32,13 +34,16 @@ class Containers:
         self._tasks = tasks
         self._making: set[ContainerID] = set()  # their executors' time to register has not begun
 
-    def obtain(self, framework: FrameworkInfo, executor: ExecutorInfo) -> Container:
-        """The container that runs this executor of this framework; a new one if there is none (or it is ending).
+    def obtain(self, framework: FrameworkInfo, executor: ExecutorInfo, now: float) -> Container:
+        """The container that runs this executor of this framework as this user; a new one if there is none (or it is ending).
+        One that runs as another user is ended: it is not the framework's any more.
 
         A new one is launched by `launch`, once its first tasks are in its queue and its limits known.
         """
         state = self._state
         container = state.by_executor.get((framework.framework_id, executor.executor_id))
+        if container is not None and container.user != framework.user:
+            self.shut_down(container, OTHER_USER, now)
         if container is None or container.phase is Phase.ENDING:
             container = Container(state.new_container_id(), framework, executor)
             state.add_container(container)
@@ -113,7 +118,7 @@ class Containers:
                 container.framework, container.executor, state.slave_id, state.info.hostname, ""
             ),
         )
-        self._tasks.repeat_kills(container)
+        self._tasks.repeat_kills(container, now)
         self._tasks.deliver_queue(container, now)
 
     def _settle(self, container: Container, hello: RegisterExecutor, now: float) -> None:
@@ -162,18 +167,24 @@ class Containers:
             )
         self._end(container, end)
 
-    def shut_down(self, container: Container, end: End, now: float) -> None:
-        """End it politely: message, grace, then kill."""
-        if container.phase is Phase.REGISTERED:
-            grace_s = container.executor.shutdown_grace_s
+    def shut_down(self, container: Container, end: End, now: float, grace_s: float | None = None) -> None:
+        """End it politely: message, grace (its own, if None), then kill. One that is ending may only be given less time."""
+        state = self._state
+        grace_s = state.grace_s(grace_s, container.executor.shutdown_grace_s)
+        when = now + grace_s + state.settings.kill_margin_s
+        if container.phase is Phase.ENDING:
+            due = state.timers.when(("shutdown", container.container_id))
+            if due is not None and when < due:
+                state.to_executor(container.container_id, Shutdown(grace_s))
+                state.timers.set(("shutdown", container.container_id), when)
+        elif container.phase is Phase.REGISTERED:
             container.phase = Phase.ENDING
             container.end = end
             # The executor will say that they were killed; why, only we know.
             for task in container.tasks.values():
                 task.killing = task.killing or Killing(end.reason, end.message)
-            self._state.to_executor(container.container_id, Shutdown(grace_s))
-            when = now + grace_s + self._state.settings.kill_margin_s
-            self._state.timers.set(("shutdown", container.container_id), when)
+            state.to_executor(container.container_id, Shutdown(grace_s))
+            state.timers.set(("shutdown", container.container_id), when)
         else:
             self._end(container, end)
 

@@ -139,6 +139,9 @@ class FilesSecretRenewed(Event, frozen=True):
 
 
 class DrainRequested(Event, frozen=True):
-    """End everything politely and go (`at_once`: without grace), leaving the master's list."""
+    """End everything politely and go (`at_once`: without grace), leaving the master's list. `grace_s`: what executors have;
+    None: what each says itself.
+    """
 
     at_once: bool = False
+    grace_s: float | None = None

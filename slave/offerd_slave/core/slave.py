@@ -19,6 +19,7 @@ from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import (
     Acknowledge,
     ExecutorUpdate,
+    FrameworkInfo,
     FrameworkMessage,
     KillTask,
     NotLeading,
@@ -51,7 +52,7 @@ from offerd_slave.core.actions import (
     RefuseOwners,
     UpdateContainer,
 )
-from offerd_slave.core.containers import Containers
+from offerd_slave.core.containers import OTHER_USER, Containers
 from offerd_slave.core.disk import is_full
 from offerd_slave.core.recovery import Recovered, restore
 from offerd_slave.core.state import HELLO_MAX_BYTES, End, Killing, Phase, State, used
@@ -60,6 +61,12 @@ from offerd_slave.core.tasks import Tasks
 from offerd_slave.settings import SlaveSettings
 
 _DRAINED = End(TaskState.KILLED, Reason.SLAVE_DRAINING, "the slave is being drained")
+_WHY_ENDED: dict[str, str] = {
+    Reason.FRAMEWORK_REMOVED: "its framework was removed",
+    Reason.USER_CHANGED: OTHER_USER.message,
+    Reason.NOT_AUTHORIZED: "its framework may not run as this user, or not at all, any more",
+}
+"""What tasks hear of the reasons for which a master ends executors."""
 
 
 class SlaveCore:
@@ -220,6 +227,7 @@ class SlaveCore:
                 task.info.time_limit_s,
                 task.info.name,
                 task.container_id,
+                task.info.kill_grace_s,
             )
             for task in state.tasks.values()
         ]
@@ -281,7 +289,7 @@ class SlaveCore:
     # -- tasks --------------------------------------------------------------------------------------------------------
 
     def _run_tasks(self, message: RunTasks, now: float) -> None:
-        framework, executor_id = message.framework, message.executor.executor_id
+        framework, executor_id = self._with_user(message.framework), message.executor.executor_id
         container = None
         for task in message.tasks:
             refusal = self.tasks.refusal(framework, task)
@@ -289,7 +297,7 @@ class SlaveCore:
                 self.statuses.refuse(framework.framework_id, task.task_id, executor_id, refusal, now)
                 continue
             if container is None:
-                container = self.containers.obtain(framework, message.executor)
+                container = self.containers.obtain(framework, message.executor, now)
             self.tasks.add(container, task)
         if container is None:
             return
@@ -297,6 +305,12 @@ class SlaveCore:
             self.tasks.deliver_queue(container, now)
         elif not container.launched:
             self.containers.launch(container, now)
+
+    def _with_user(self, framework: FrameworkInfo) -> FrameworkInfo:
+        """Who names no user runs as the one that is said here."""
+        if framework.user or not self.state.settings.default_user:
+            return framework
+        return msgspec.structs.replace(framework, user=self.state.settings.default_user)
 
     def _kill_task(self, message: KillTask, now: float) -> None:
         if self.tasks.kill_by_id(message, now):
@@ -391,10 +405,12 @@ class SlaveCore:
             self.state.to_executor(container.container_id, message)
 
     def _shutdown_framework(self, message: ShutdownFramework, now: float) -> None:
-        end = End(TaskState.KILLED, Reason.FRAMEWORK_REMOVED, "its framework was removed")
+        reason = message.reason or Reason.FRAMEWORK_REMOVED
+        end = End(TaskState.KILLED, reason, _WHY_ENDED.get(reason, "the master has ended it"))
+        user = message.user or self.state.settings.default_user if message.user is not None else None
         for container in list(self.state.containers.values()):
-            if container.framework_id == message.framework_id and container.phase is not Phase.ENDING:
-                self.containers.shut_down(container, end, now)
+            if container.framework_id == message.framework_id and user in (None, container.user):
+                self.containers.shut_down(container, end, now, message.grace_s)
 
     # -- usage and the way out ----------------------------------------------------------------------------------------
 
@@ -447,14 +463,14 @@ class SlaveCore:
                 container.phase = Phase.ENDING
                 container.end = _DRAINED
                 state.do(DestroyContainer(container.container_id))
-            elif container.phase is not Phase.ENDING:
-                self.containers.shut_down(container, _DRAINED, now)
+            else:
+                self.containers.shut_down(container, _DRAINED, now, event.grace_s)
 
     def _set_mode(self, message: SetSlaveMode, now: float) -> None:
         """An operator's wish. Draining cannot be undone: tasks have been ended for it."""
         state = self.state
         if message.mode == "draining":
-            self._drain(ev.DrainRequested(), now)
+            self._drain(ev.DrainRequested(grace_s=message.grace_s), now)
         elif not state.draining and message.mode in ("active", "deactivated") and message.mode != state.mode:
             state.mode = message.mode
             state.save()

@@ -23,7 +23,7 @@ from offerd.messages import (
     TaskUsage,
 )
 from offerd.resources import NOTHING, Resources, total
-from offerd.slots import fits, is_long, long_quantities
+from offerd.slots import clip_grace, fits, is_long, long_quantities
 from offerd.timers import Timers
 from offerd_isolation.base import Limitation
 from offerd_slave.core.actions import Action, Log, SaveSlave, SendToExecutor, SendToMaster
@@ -104,6 +104,11 @@ class Container:
     def framework_id(self) -> FrameworkID:
         return self.framework.framework_id
 
+    @property
+    def user(self) -> str:
+        """Who runs it."""
+        return self.framework.user
+
     def listed(self) -> RunningExecutor:
         """As a hello names it."""
         return RunningExecutor(
@@ -120,8 +125,8 @@ HELLO_MAX_BYTES = 900 << 10
 """A hello is one message, which cannot hold a mebibyte: ..."""
 LISTED_MAX_BYTES = 720 << 10
 """... containers and tasks are refused beyond this much of it. That is some 4,000 tasks with short names."""
-_LISTED_TASK_BYTES = 64
-"""Of a task, in a hello: a tag, lengths, state and time limit; without ids, name and resources."""
+_LISTED_TASK_BYTES = 72
+"""Of a task, in a hello: a tag, lengths, state, time limit and grace; without ids, name and resources."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -198,7 +203,14 @@ class State:
         return ContainerID(f"{self.incarnation}.{self._containers_made}")
 
     def is_long(self, task: TaskInfo) -> bool:
-        return is_long(task.time_limit_s, self.settings.short_limit_s)
+        settings = self.settings
+        return is_long(
+            task.time_limit_s, settings.short_limit_s, task.kill_grace_s, settings.max_kill_grace_s
+        )
+
+    def grace_s(self, asked_s: float | None, otherwise_s: float) -> float:
+        """A grace as it is granted: also what an older slave wrote down may be longer than is allowed."""
+        return clip_grace(otherwise_s if asked_s is None else asked_s, self.settings.max_kill_grace_s)
 
     def hold(self, resources: Resources, *, long: bool) -> None:
         """Count as taken."""

@@ -117,18 +117,20 @@ class Tasks:
     # -- killing ------------------------------------------------------------------------------------------------------
 
     def kill(self, task: Task, killing: Killing, now: float, grace_s: float | None = None) -> None:
-        """TERM, grace, KILL: by the executor; if it does not, by us. A task that still waits just ends."""
-        if task.killing is not None or task.ending is not None:
-            return
+        """TERM, grace, KILL: by the executor; if it does not, by us. A task that still waits just ends. One that is being
+        killed already may only be given less time: then it is said again.
+        """
         state = self._state
         info = task.info
-        task.killing = killing
+        own_s = info.kill_grace_s if info.kill_grace_s is not None else state.settings.kill_grace_s
+        grace_s = state.grace_s(grace_s, own_s)
+        if task.ending is not None or (task.killing is not None and not self._hurries(task, grace_s, now)):
+            return
+        task.killing = task.killing or killing
         container = state.containers[task.container_id]
         if info.task_id in container.queue:
             self._statuses.end_task(task, End(killing.state, killing.reason, killing.message), now)
             return
-        if grace_s is None:
-            grace_s = info.kill_grace_s if info.kill_grace_s is not None else state.settings.kill_grace_s
         state.timers.set(
             ("escalate", task.framework_id, info.task_id), now + grace_s + state.settings.kill_margin_s
         )
@@ -137,14 +139,22 @@ class Tasks:
                 container.container_id, KillTask(task.framework_id, info.task_id, state.slave_id, grace_s)
             )
 
-    def repeat_kills(self, container: Container) -> None:
-        """Its executor has come back (after our restart): kills that it may not have heard are said again."""
+    def _hurries(self, task: Task, grace_s: float, now: float) -> bool:
+        """Whether a task that is being killed would have to end earlier than by the kill before."""
+        due = self._state.timers.when(("escalate", task.framework_id, task.info.task_id))
+        return due is not None and now + grace_s + self._state.settings.kill_margin_s < due
+
+    def repeat_kills(self, container: Container, now: float) -> None:
+        """Its executor has come back: kills that it may not have heard are said again, with what is left of the grace."""
+        state = self._state
         for task in container.tasks.values():
             if task.killing is not None:
-                grace_s = task.info.kill_grace_s
-                self._state.to_executor(
+                due = state.timers.when(("escalate", task.framework_id, task.info.task_id))
+                left_s = 0.0 if due is None else due - state.settings.kill_margin_s - now
+                grace_s = state.grace_s(left_s, 0.0)
+                state.to_executor(
                     container.container_id,
-                    KillTask(task.framework_id, task.info.task_id, self._state.slave_id, grace_s),
+                    KillTask(task.framework_id, task.info.task_id, state.slave_id, grace_s),
                 )
 
     def kill_by_id(self, message: KillTask, now: float) -> bool:

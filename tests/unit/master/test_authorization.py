@@ -158,6 +158,28 @@ def test_a_framework_of_an_allowed_role_and_user_is_offered_what_there_is(
     assert known.launch_info.user == runs_as
 
 
+@pytest.mark.parametrize(
+    ("users", "user", "account", "runs_as"),
+    [
+        (("alice", "guest"), "", "guest", "guest"),
+        (("alice", "guest"), "", "root", "alice"),
+        (("alice", "guest"), "alice", "guest", "alice"),
+        (("", "alice"), "", "root", ""),
+        (("", "alice"), "", "alice", "alice"),
+        (("alice",), "", "", "alice"),
+        (("alice", "root"), "", "root", "root"),
+    ],
+)
+def test_a_framework_runs_as_whom_it_names_else_as_who_submits_it_else_as_its_keys_first(
+    users: tuple[str, ...], user: str, account: str, runs_as: str
+) -> None:
+    cluster = ClusterHarness()
+    who = Principal(name="alice", roles=("*",), users=users)
+    framework_of(cluster, who, user=user, account=account).hello()
+    (known,) = cluster.core.cluster.frameworks.values()
+    assert known.launch_info.user == runs_as
+
+
 @pytest.mark.parametrize("framework_id", ["F-7-0001@bob", "F-7-0001", "F-7-0001@alic"])
 @pytest.mark.parametrize("stands_by", [False, True])
 def test_a_foreign_framework_id_is_refused_active_or_standing_by(framework_id: str, stands_by: bool) -> None:

@@ -1,0 +1,189 @@
+"""Rights and graces with real daemons: nobody runs longer, or as somebody else, than the operator allows."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.cli import offerd, wait_until
+from helpers.keyring import TABLES, Keyring
+from helpers.recorder import COMMAND, Recorder
+from offerd.errors import FrameworkError
+from offerd.ids import TaskID
+from offerd.messages import ExecutorInfo, Reason, TaskState
+from offerd_cli.local_cluster import LocalCluster
+
+
+def is_for_others(path: Path) -> bool:
+    """Whether every account of this host may read what lies there."""
+    return all(directory.stat().st_mode & 0o5 == 0o5 for directory in (path, *path.parents))
+
+
+SECONDS = 15.0
+"""Longest that what is ended by an operator may still run, on a busy machine."""
+NOBODY = pwd.getpwnam("nobody").pw_uid
+DEAF = "trap '' TERM; while :; do sleep 0.1; done"
+FOREVER_S = 2e6
+AUTHORIZED = TABLES | {"mallory": 'roles = ["*"]\nusers = ["nobody", "root"]'}
+NO_ROOT = TABLES | {"mallory": 'roles = ["*"]\nusers = ["nobody"]'}
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0 or not is_for_others(Path(sys.base_prefix)),
+    reason="only a slave that runs as root may become others, who must be able to read its Python",
+)
+
+
+@pytest.fixture(scope="module")
+def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
+    return Keyring(tmp_path_factory.mktemp("keys"), AUTHORIZED)
+
+
+@pytest.fixture
+def cluster(keyring: Keyring, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCluster]:
+    """One slave with the key of `host`, whose longest grace is short; the tests themselves ask as `ops`."""
+    keyring.authorize(AUTHORIZED)
+    for name, value in keyring.environment("ops").items():
+        monkeypatch.setenv(name, value)
+    slave_words = ("--key", keyring.file("host"), "--master-key", keyring.public("master"))
+    running = LocalCluster(
+        1, cpus="2", mem="1G", isolation="noop",
+        master_options=(*keyring.master_words(), "--operator-grace", "1s"),
+        slave_options=(*slave_words, "--max-kill-grace", "2s", "--kill-grace", "1s"),
+    )  # fmt: skip
+    with running:
+        yield running
+
+
+def framework_of(cluster: LocalCluster, keyring: Keyring, name: str, **info: Any) -> Recorder:
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in keyring.environment(name).items():
+            patch.setenv(variable, value)
+        return Recorder(cluster.address, **info)
+
+
+def authorize(cluster: LocalCluster, keyring: Keyring, tables: dict[str, str]) -> None:
+    keyring.authorize(tables)
+    cluster.master.signal(signal.SIGHUP)
+
+
+def as_root(cluster: LocalCluster, keyring: Keyring) -> Recorder:
+    """Mallory's framework, a task of which runs as root."""
+    framework = framework_of(cluster, keyring, "mallory", user="root", failover_timeout_s=60.0)
+    framework.driver.start()
+    framework.run("as-root", DEAF)
+    framework.wait("as-root", TaskState.RUNNING)
+    assert owners_of_executors(cluster) == {0}
+    return framework
+
+
+def owners_of_executors(cluster: LocalCluster) -> set[int]:
+    """The uids of what runs for tasks."""
+    mark = f"OFFERD_SANDBOX={cluster.base}".encode()
+    found = set()
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                if mark in (process / "environ").read_bytes():
+                    found.add(process.stat().st_uid)
+            except OSError:
+                continue
+    return found
+
+
+def test_a_time_limit_an_operators_kill_and_a_drain_end_what_asks_for_a_grace_of_weeks(
+    cluster: LocalCluster, keyring: Keyring
+) -> None:
+    patient = ExecutorInfo(COMMAND.executor_id, module=COMMAND.module, shutdown_grace_s=FOREVER_S)
+    with framework_of(cluster, keyring, "mallory", executors=(patient,)) as framework:
+        framework.run("limited", DEAF, limit_s=1.0, kill_grace_s=FOREVER_S)
+        framework.run("killed", DEAF, kill_grace_s=FOREVER_S)
+        framework.wait("killed", TaskState.RUNNING)
+        framework.driver.kill_task(TaskID("killed"), FOREVER_S)
+        assert framework.wait_end("limited", SECONDS).reason == Reason.TASK_TIMEOUT
+        assert framework.wait_end("killed", SECONDS).state is TaskState.KILLED
+        framework.run("by-an-operator", DEAF, kill_grace_s=FOREVER_S)
+        framework.wait("by-an-operator", TaskState.RUNNING)
+        assert offerd(cluster, "kill", "by-an-operator").returncode == 0
+        framework.wait_end("by-an-operator", SECONDS)
+        framework.run("drained", DEAF)
+        framework.wait("drained", TaskState.RUNNING)
+        assert offerd(cluster, "drain", "slave-1").returncode == 0
+        assert framework.wait_end("drained", SECONDS).reason == Reason.SLAVE_DRAINING
+
+
+def test_a_grace_of_weeks_makes_no_short_task_of_a_long_one(cluster: LocalCluster, keyring: Keyring) -> None:
+    with framework_of(cluster, keyring, "mallory") as framework:
+        framework.run("long", "true", cpus=2, limit_s=59.5, kill_grace_s=FOREVER_S)
+        assert framework.wait_end("long").reason == Reason.LONG_TASK_CAP
+
+
+def test_a_grace_that_overflows_a_wait_of_the_kernel_ends_no_executor(
+    cluster: LocalCluster, keyring: Keyring
+) -> None:
+    with framework_of(cluster, keyring, "mallory") as framework:
+        framework.run("t", DEAF, kill_grace_s=1e9)
+        framework.run("neighbour", "sleep 60")
+        framework.wait("neighbour", TaskState.RUNNING)
+        framework.wait("t", TaskState.RUNNING)
+        framework.driver.kill_task(TaskID("t"), 1e300)
+        assert framework.wait_end("t", SECONDS).state is TaskState.KILLED
+        assert framework.states("neighbour") == [TaskState.RUNNING]
+        assert framework.lost_executors == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only a slave that runs as root runs tasks as root")
+def test_a_user_taken_away_ends_its_executors_and_their_scheduler_at_once(
+    cluster: LocalCluster, keyring: Keyring
+) -> None:
+    framework = as_root(cluster, keyring)
+    authorize(cluster, keyring, NO_ROOT)
+    wait_until(lambda: owners_of_executors(cluster) == set(), "the executor of root's to end", SECONDS)
+    with pytest.raises(FrameworkError, match="user root"):
+        framework.driver.join(SECONDS)
+
+
+@needs_root
+def test_a_framework_whose_user_was_taken_away_comes_back_as_another_and_runs_as_that(
+    cluster: LocalCluster, keyring: Keyring
+) -> None:
+    framework = as_root(cluster, keyring)
+    authorize(cluster, keyring, NO_ROOT)
+    with pytest.raises(FrameworkError, match="user root"):
+        framework.driver.join(SECONDS)
+    framework_id = framework.driver.framework_id
+    with framework_of(cluster, keyring, "mallory", user="nobody", framework_id=framework_id) as again:
+        again.run("as-nobody", "sleep 60")
+        again.wait("as-nobody", TaskState.RUNNING)
+        wait_until(lambda: owners_of_executors(cluster) == {NOBODY}, "only nobody's to be left", SECONDS)
+
+
+@needs_root
+def test_a_hello_of_another_user_ends_what_runs_as_the_old_one(
+    cluster: LocalCluster, keyring: Keyring
+) -> None:
+    first = as_root(cluster, keyring)
+    framework_id = first.driver.framework_id
+    with framework_of(cluster, keyring, "mallory", user="nobody", framework_id=framework_id) as second:
+        second.run("as-nobody", "sleep 60")
+        second.wait("as-nobody", TaskState.RUNNING)
+        wait_until(lambda: owners_of_executors(cluster) == {NOBODY}, "the old executor to end", SECONDS)
+    with pytest.raises(FrameworkError, match="another scheduler"):
+        first.driver.join(SECONDS)
+
+
+def test_a_key_taken_away_ends_tasks_within_seconds_though_its_scheduler_has_gone(
+    cluster: LocalCluster, keyring: Keyring
+) -> None:
+    with framework_of(cluster, keyring, "mallory", failover_timeout_s=30 * 86_400.0) as framework:
+        framework.run("t", DEAF)
+        framework.wait("t", TaskState.RUNNING)
+        framework.driver.abort()
+        authorize(cluster, keyring, TABLES)
+        wait_until(lambda: owners_of_executors(cluster) == set(), "its executor to end", SECONDS)

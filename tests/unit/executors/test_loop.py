@@ -1,0 +1,32 @@
+"""The executors' loop: times that no kernel can wait for are waited for all the same, or not at all."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from offerd.executor_loop import Loop
+
+
+@pytest.mark.parametrize("delay_s", [1e9, 1e300, math.inf])
+def test_a_delay_beyond_what_the_kernel_counts_keeps_nothing_from_being_done(delay_s: float) -> None:
+    loop, done = Loop(), []
+    loop.call_later(delay_s, lambda: done.append("late"))
+    loop.call_later(0.01, lambda: done.append("soon"))
+    loop.turn(None)
+    assert done == ["soon"]
+    loop.call_from_thread(lambda: done.append("woken"))
+    loop.turn(None)
+    assert done == ["soon", "woken"]
+    loop.close()
+
+
+@pytest.mark.parametrize("delay_s", [math.nan, -1.0, -math.inf])
+def test_a_delay_that_is_no_time_is_none(delay_s: float) -> None:
+    loop, done = Loop(), []
+    loop.call_later(3600.0, lambda: done.append("late"))
+    loop.call_later(delay_s, lambda: done.append("now"))
+    loop.turn(None)
+    assert done == ["now"]
+    loop.close()
