@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from offerd.errors import OfferdError
+from offerd.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
 from offerd.messages import TaskState
 from offerd_cli import doctor, mpi_demo, render
 from offerd_cli.local_cluster import LocalCluster
@@ -43,6 +44,8 @@ class Timed(NamedTuple):
 
 def demonstrate(slaves: int, isolation: str) -> int:
     """Run the demo; returns the exit status."""
+    for name in (KEY_VARIABLE, MASTER_KEY_VARIABLE):
+        os.environ.pop(name, None)  # keys to another cluster: this one has its own
     out = render.console()
     began = time.monotonic()
     out.print(Text("offerd: a cluster on this host, and frameworks that share it", style="bold"))

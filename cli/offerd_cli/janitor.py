@@ -1,9 +1,9 @@
-"""Cleans up after a local cluster whose owner was killed: `python -m offerd_cli.janitor BASE`, reading a pipe.
+"""Cleans up after a local cluster whose owner was killed: `python -m offerd_cli.janitor BASE [STORE]`, reading a pipe.
 
 The owner holds the other end of stdin. At its end of file the owner is gone: its daemons end by themselves (they asked
-the kernel for a signal at their parent's death); what is left after a grace is killed, and the directory removed. If the
-owner cleaned up itself there is no directory any more, and nothing to do. Standard library only: it lives as long as
-the cluster.
+the kernel for a signal at their parent's death); what is left after a grace is killed, the directory removed, and the cluster's
+name with it from the store of credentials in the directory STORE. If the owner cleaned up itself there is no directory any
+more, and nothing to do. While it waits it has the standard library only: it lives as long as the cluster.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ def main() -> int:
         return 0
     swept = sweep(base, grace_s=GRACE_S)
     shutil.rmtree(base, ignore_errors=True)
+    for store in sys.argv[2:]:
+        from offerd.clusters import Store
+
+        Store(store).forget_local(str(base))
     return 0 if swept else 1
 
 

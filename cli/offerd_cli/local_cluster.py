@@ -3,8 +3,10 @@
     with LocalCluster(slaves=3) as cluster:
         executor = offerd.ClusterExecutor(cluster.address)
 
-One temporary directory holds everything: addresses, work directories, the daemons' logs. Nothing stays when the cluster
-stops, nor when its owner is killed (see `offerd_cli.janitor`). Start it from a thread that lives as long as the cluster
+One temporary directory holds everything: keys, addresses, work directories, the daemons' logs. The keys are good for nothing
+but this cluster, and the account's store of credentials names it as long as it runs: so whoever is of this account finds it
+with nothing set, and nobody else is heard. Nothing stays when the cluster stops, nor when its owner is killed (see
+`offerd_cli.janitor`). Start it from a thread that lives as long as the cluster
 is wanted: the kernel takes the end of the *thread* that started a daemon for the parent's death.
 """
 
@@ -19,23 +21,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 import psutil
 
+from offerd.clusters import MASTER_VARIABLE, Cluster, Connection, Store, is_found_unasked, own_store, resolve
 from offerd.detector import find_leader
 from offerd.errors import BadInput, OfferdError
 from offerd.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
-from offerd.leader import parse_zookeeper
+from offerd.leader import master_address, parse_zookeeper
 from offerd.operator import OperatorClient
 from offerd.resources import Resources
 from offerd_cli import zookeeper
+from offerd_cli.local_keys import LocalKeys
 from offerd_cli.sweep import MARK, sweep
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 _TURN_S = 0.005
+_OF_OTHERS = {MASTER_VARIABLE, KEY_VARIABLE, MASTER_KEY_VARIABLE}
+"""What an account may have set for another cluster, and no daemon of ours may see."""
 FIRST_PORT, LAST_PORT = 31000, 31999
 """Ports for tasks; each slave gets its own part, as all of them are on one host."""
 
@@ -84,7 +91,9 @@ class Daemon:
     def start(self) -> None:
         """Start the process; its output is appended to the log."""
         self.is_wanted = True
-        with self.log.open("ab") as log:
+        with open(
+            os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab"
+        ) as log:
             self._process = subprocess.Popen(
                 [*self.program, *self.words],
                 stdin=subprocess.DEVNULL,
@@ -132,6 +141,9 @@ class LocalCluster:
     cpus); `port` 0 is a free one. `master_options` and `slave_options` are further words for the daemons' command lines.
 
     With `zk` the `masters` stand for election: "auto" starts a ZooKeeper, else it is one that runs (`HOST:PORT,.../path`).
+
+    It has keys of its own unless `master_options` say others (`--key`; then `slave_options` must, too); with `insecure` it has
+    none, and every account of this host may command it.
     """
 
     def __init__(
@@ -148,6 +160,7 @@ class LocalCluster:
         slave_options: tuple[str, ...] = (),
         masters: int = 1,
         zk: str = "",
+        insecure: bool = False,
     ) -> None:
         if slaves < 0:
             raise BadInput(f"--slaves {slaves}: a cluster cannot have fewer than none")
@@ -172,6 +185,15 @@ class LocalCluster:
             *slave_options,
         ]
         self._master_words = ["--die-with-parent", *master_options]
+        self._has_foreign_keys = "--key" in master_options
+        self._is_insecure = insecure
+        if insecure:
+            self._master_words.append("--insecure")
+            self._slave_words.append("--insecure")
+        self._keys: LocalKeys | None = None
+        self._store: Store | None = None
+        self.name = ""
+        """In the account's store of credentials."""
         self.base = Path()
         self.address = ""
         self.masters: list[Daemon] = []
@@ -187,18 +209,18 @@ class LocalCluster:
         Raises `OfferdError` (`BadInput` for a port in use and the like) with the words of the daemon that failed;
         nothing is left behind then.
         """
-        if os.environ.get(KEY_VARIABLE) and "--key" not in self._master_words:
-            raise BadInput(
-                f"a cluster on this host has no keys: unset {KEY_VARIABLE} and {MASTER_KEY_VARIABLE}"
-            )
+        if not self._has_foreign_keys:
+            self._store = own_store()
         self.base = Path(tempfile.mkdtemp(prefix="offerd-"))
         try:
             # Tasks may run as other users, who must get to their sandboxes, but not list those of others.
             self.base.chmod(0o711)
             self._start_janitor()
+            self._make_keys()
             if self._zk == "auto":
                 self._zk = self._start_zookeeper()
             self._start_masters()
+            self._register()
             for number in range(1, self._number + 1):
                 daemon = self._slave(number)
                 daemon.start()
@@ -208,9 +230,25 @@ class LocalCluster:
             self.stop()
             raise
 
+    def _make_keys(self) -> None:
+        if self._has_foreign_keys or self._is_insecure:
+            return
+        self._keys = LocalKeys(self.base, self._number)
+        self._master_words += self._keys.master_words()
+
+    def _register(self) -> None:
+        """Have this account find us."""
+        if self._store is None:
+            return
+        cluster = Cluster("local", self.address, base=str(self.base))
+        if self._keys is not None:
+            cluster = replace(cluster, master_key=self._keys.master_key, key=str(self._keys.key_file))
+        self.name = self._store.add_local(cluster)
+
     def _start_janitor(self) -> None:
+        store = [] if self._store is None else [self._store.directory]
         self._janitor = subprocess.Popen(
-            [sys.executable, "-m", "offerd_cli.janitor", str(self.base)],
+            [sys.executable, "-m", "offerd_cli.janitor", str(self.base), *store],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -253,6 +291,8 @@ class LocalCluster:
         work_dir = self.base / name
         words = ["slave", "--master", self.address, "--work-dir", str(work_dir), "--hostname", name]
         words += ["--resources", f"{self.slave_resources},{self._ports(number)}", *self._slave_words]
+        if self._keys is not None:
+            words += self._keys.slave_words(number)
         return Daemon(name, words, self.base / f"{name}.log", work_dir, self._environment())
 
     def _ports(self, number: int) -> str:
@@ -261,7 +301,9 @@ class LocalCluster:
         return f"ports=[{first}-{first + max(each, 1) - 1}]"
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, MARK: str(self.base)}
+        return {name: value for name, value in os.environ.items() if name not in _OF_OTHERS} | {
+            MARK: str(self.base)
+        }
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -284,9 +326,20 @@ class LocalCluster:
         zookeepers = [] if self.zookeeper is None else [self.zookeeper]
         return [*zookeepers, *self.masters, *self.slaves]
 
+    def connection(self) -> Connection:
+        """For whatever connects to this cluster, whatever the environment says of others."""
+        if self._has_foreign_keys:
+            return resolve(self.address)
+        keys = None if self._keys is None else self._keys.keys
+        return Connection(master_address(self.address), keys, self.name)
+
+    def is_found_unasked(self) -> bool:
+        """Whether a command of this account that says nothing finds this cluster, so far as the environment says nothing."""
+        return self._store is not None and is_found_unasked(self._store, self.name)
+
     def ask(self) -> OperatorClient:
         """A client for questions to this cluster's master; close it (it is a context manager)."""
-        return OperatorClient(self.address)
+        return OperatorClient(self.connection())
 
     def wait_for_slaves(self, number: int, timeout_s: float = START_TIMEOUT_S) -> None:
         """Wait until the master counts that many active slaves. Raises `OfferdError` if time is over, or if a daemon ends
@@ -382,6 +435,8 @@ class LocalCluster:
         self._janitor.stdin.close()
         self._janitor.wait()
         self._janitor = None
+        if self._store is not None:
+            self._store.forget_local(str(self.base))
         if not swept:
             raise OfferdError(f"some processes of the cluster in {self.base} cannot be killed; see ps -e")
 

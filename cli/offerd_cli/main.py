@@ -43,6 +43,7 @@ COMMANDS = {
     "kill": "End tasks.",
     "drain": "End a slave's tasks politely, and the slave.",
     "deactivate": "Offer a slave to nobody; what runs there goes on.",
+    "cluster": "Which clusters this account knows, with the keys to them.",
     "keys": "Keys for daemons and people.",
     "doctor": "What this host can do, and what mends the rest.",
     "simulate": "Put the master's core beside the paper's figures, in virtual time.",
@@ -55,7 +56,7 @@ SECTIONS = {
     "Start here": ("demo", "local", "doctor"),
     "Work": ("run", "map", "mapreduce", "mpi", "data"),
     "Look": ("status", "slaves", "frameworks", "explain", "tasks", "top", "metrics", "logs", "kill"),
-    "Operate": ("drain", "deactivate", "keys"),
+    "Operate": ("drain", "deactivate", "cluster", "keys"),
     "Daemons": ("master", "slave"),
     "Study": ("simulate",),
 }

@@ -28,9 +28,14 @@ parse_options() {
             *) refuse "unknown option $1" ;;
         esac
     done
-    case " $daemon_options " in *" --authorized "*) return ;; esac
-    [ -z "$ip" ] || [ -n "$insecure" ] \
+    [ -z "$insecure" ] || return 0
+    case " $daemon_options " in *" --authorized "*) return 0 ;; esac
+    [ -z "$ip" ] \
         || refuse "--ip binds beyond loopback, where anyone who reaches the port may do much: say --insecure too, or give a master keys"
+    # A slave finds its key there, too.
+    case " $daemon_options " in *" --key "*) return 0 ;; esac
+    [ -e /etc/offerd/clusters.toml ] && [ -n "$master" ] \
+        || refuse "without keys every account of this host may run programs as root: give keys (after --), or say --insecure"
 }
 
 require_root() { [ "$(id -u)" -eq 0 ] || die "this installs services: run it as root (sudo $0 ...)"; }

@@ -4,7 +4,7 @@ set -eu
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
-usage() { printf 'usage: master.sh [--ip ADDRESS --insecure] [-- OPTION...]\n'; }
+usage() { printf 'usage: master.sh [--ip ADDRESS] [--insecure] [-- OPTION...]\n'; }
 
 parse_options "$@"
 [ -z "$master" ] || refuse "--master is for slave.sh"

@@ -4,7 +4,7 @@ set -eu
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
-usage() { printf 'usage: slave.sh --master HOST:PORT [--ip ADDRESS --insecure] [-- OPTION...]\n'; }
+usage() { printf 'usage: slave.sh --master HOST:PORT [--ip ADDRESS] [--insecure] [-- OPTION...]\n'; }
 
 parse_options "$@"
 [ -n "$master" ] || refuse "--master is missing"

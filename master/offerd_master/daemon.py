@@ -76,7 +76,7 @@ class MasterOptions:
     `read_policy`: gives the terms of roles and frameworks anew when SIGHUP asks for it; without (and without `secret`) it ends
     the process.
     `secret`: the master's secret key; then only peers whose keys `read_principals` gives are heard, and SIGHUP has these read
-    anew, too. Without, whoever reaches it may command it, and `insecure` allows an `ip` other than a loopback one.
+    anew, too. Without, whoever reaches it may command it, which takes `insecure`.
     """
 
     ip: str = "127.0.0.1"
@@ -426,6 +426,8 @@ def run_master(options: MasterOptions) -> int:
         if options.address_file is not None:
             write_address(Path(options.address_file), master.address)
         log.info("master listens on %s", master.address)
+        if not options.secret:
+            log.warning("without keys: whoever reaches %s may run commands on every slave", master.address)
         master.run()
     finally:
         for number, handler in handlers_before.items():
@@ -464,10 +466,10 @@ def _zmq_address(options: MasterOptions) -> str:
         raise BadInput(
             f"{options.ip!r} is no IPv4 address; write one of this host's, as in 127.0.0.1"
         ) from None
-    if not address.is_loopback and not options.insecure and not options.secret:
+    if not options.insecure and not options.secret:
         raise BadInput(
-            f"refusing to listen on {ip} without keys: whoever reaches it may run commands on every slave; "
-            "stay on 127.0.0.1, give it keys (--key, --authorized), or say --insecure"
+            f"refusing to listen on {ip} without keys: whoever reaches it, any account of this host at least, may run commands "
+            "on every slave; give it keys (--key, --authorized), or say --insecure"
         )
     if not 0 <= options.port < 65536:
         raise BadInput(f"{options.port} is no port; choose one from 0 to 65535")

@@ -273,7 +273,7 @@ class AsyncSchedulerDriver(Orders):
                 await self._perform(self._core.link_changed(is_up, time.monotonic()))
                 self._ready.set()
             if not self._core.was_registered and time.monotonic() >= give_up_at:
-                raise MasterUnreachable(unreachable(self.address))
+                raise MasterUnreachable(self._client.link.fault() or unreachable(self.address))
             deadline = self._core.next_deadline()
             await self._sleep(deadline if self._core.was_registered else min(deadline, give_up_at))
         if not self._is_silent:

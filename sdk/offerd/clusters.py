@@ -29,6 +29,7 @@ from offerd.keys import (
     Keys,
     is_public_key,
     name_fault,
+    no_key,
     read_public,
     read_secret,
     write_secret,
@@ -95,9 +96,11 @@ class Clusters:
     known: Mapping[str, Cluster] = field(default_factory=dict)
 
     def at(self, address: str) -> Cluster | None:
-        """The cluster whose masters are found there: the current one before others, a later one before an earlier."""
-        found = [each for each in self.known.values() if _same_place(each.master, address)]
-        return next((each for each in found if each.name == self.current), found[-1] if found else None)
+        """The cluster whose masters are found there. Of several: one on this host, which holds the port; else the current one;
+        else the last.
+        """
+        found = [each for each in reversed(list(self.known.values())) if _same_place(each.master, address)]
+        return max(found, key=lambda each: (bool(each.base), each.name == self.current), default=None)
 
 
 def _same_place(text: str, address: str) -> bool:
@@ -164,6 +167,10 @@ class Store:
 
         def change(now: Clusters) -> Clusters:
             nonlocal name
+            for each in [
+                each for each in now.known.values() if each.base and _same_place(each.master, cluster.address)
+            ]:
+                now = _without(now, each.name)  # its port is ours now: it has ended without a word
             name, number = cluster.name, 2
             while name in now.known:
                 name, number = f"{cluster.name}-{number}", number + 1
@@ -357,11 +364,18 @@ def resolve(master: Where = None) -> Connection:
     return Connection(cluster.address, Keys(_own_secret(store, cluster), cluster.master_key), cluster.name)
 
 
+def is_found_unasked(store: Store, name: str) -> bool:
+    """Whether whoever says nothing at all finds this cluster."""
+    found = _find("", read_stores())
+    return found is not None and (found[0].directory, found[1].name) == (store.directory, name)
+
+
 def _find(text: str, stores: list[tuple[Store, Clusters]]) -> tuple[Store, Cluster] | None:
     if not text:
         for store, clusters in stores:
             if clusters.current:
-                return store, clusters.known[clusters.current]
+                current = clusters.known[clusters.current]
+                return store, clusters.at(current.address) or current
     for store, clusters in stores:
         if text in clusters.known:
             return store, clusters.known[text]
@@ -394,11 +408,3 @@ def _own_secret(store: Store, cluster: Cluster) -> str:
         )
         raise NoKey(no_key(f"{cluster.name} at {cluster.master}", f"{why}; "))
     return read_secret(file)
-
-
-def no_key(cluster: str, why: str = "") -> str:
-    """The one line for people who have none."""
-    return (
-        f"no key for the cluster {cluster}: {why}ask its operator for one, and say it with `offerd cluster add NAME "
-        "HOST:PORT --master-key KEY --key FILE`"
-    )

@@ -252,7 +252,7 @@ class SchedulerDriver(Orders):
         while not self._is_ending:
             self._turn()
             if not self._core.was_registered and time.monotonic() >= give_up_at:
-                raise MasterUnreachable(unreachable(self.address))
+                raise MasterUnreachable(self._client.link.fault() or unreachable(self.address))
             self._is_asleep = True
             # Whoever adds to the queue from now on wakes us; what was added before, we see here.
             if self._orders or self._is_ending:

@@ -50,6 +50,11 @@ def public_of(secret: str) -> str:
     return zmq.curve_public(secret.encode()).decode()
 
 
+def new_secret() -> str:
+    """A secret key that nobody has yet."""
+    return zmq.curve_keypair()[1].decode()
+
+
 def new_key(name: str, directory: Path) -> tuple[Path, Path]:
     """Make a pair of keys; returns the files of the secret and of the public one. Raises `BadInput` if the name is none, a
     file is there already or cannot be written.
@@ -113,3 +118,11 @@ def _entry(path: str | os.PathLike[str], text: bytes, name: str) -> str:
     if not isinstance(key, str) or not is_public_key(key):
         raise BadInput(f"{path} holds no {name} key; `offerd keys new NAME` makes one")
     return key
+
+
+def no_key(cluster: str, why: str = "") -> str:
+    """The one line for people who have none. `cluster`: which, as in `at HOST:PORT`."""
+    return (
+        f"no key for the cluster {cluster} here: {why}ask its operator for one and say it with `offerd cluster add NAME "
+        "HOST:PORT --master-key KEY --key FILE`"
+    )

@@ -82,7 +82,7 @@ def unreachable(address: str) -> str:
     where = address.removeprefix("tcp://")
     return (
         f"no offerd master answers at {where}; start one (`offerd local` starts a whole cluster on this host), "
-        "or say where it is with OFFERD_MASTER=HOST:PORT (one that wants keys does not answer without)"
+        "or say where it is with OFFERD_MASTER=HOST:PORT"
     )
 
 

@@ -69,6 +69,7 @@ class OperatorClient:
         self.timeout_s = timeout_s
         self._context = new_context()
         self._client: Client[codec.ToOperator] | None = None
+        self._poller = zmq.Poller()
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +94,9 @@ class OperatorClient:
         client.send(message)
         client.flush()
         while (left_s := deadline - time.monotonic()) > 0:
-            client.socket.poll(int(left_s * 1000) + 1, zmq.POLLIN)
+            self._poller.poll(int(left_s * 1000) + 1)
+            for _ in client.link.changes():
+                pass  # what counts is what it raises: that we are not heard
             for _, answers in client.drain():
                 for answer in answers:
                     if type(answer) is expected:
@@ -102,18 +105,17 @@ class OperatorClient:
                         raise OfferdError(f"the master refuses: {answer.message}")
                     if isinstance(answer, NotLeading):
                         client.close()
-                        self._client = Client(
-                            self._context, answer.leader, codec.to_operator, keys=self._keys
-                        )
+                        self._connect(answer.leader)
                         return self.ask(message, deadline - time.monotonic())
             if client.bad_frames:
                 raise OfferdError(
                     f"what listens at {self._where()} does not speak our protocol: {client.last_bad}"
                 )
         # An answer that is still under way would be taken for that of the next question.
+        fault = client.link.fault()
         client.close()
         self._client = None
-        raise OfferdError(unreachable(self.address))
+        raise OfferdError(fault or unreachable(self.address))
 
     def _connected(self, deadline: float) -> Client[codec.ToOperator]:
         """The connection to the leader; looks for it unless one stands."""
@@ -123,8 +125,17 @@ class OperatorClient:
                 address = find_leader(parse_zookeeper(address), deadline - time.monotonic())
                 if not address:
                     raise OfferdError(unreachable(self.address))
-            self._client = Client(self._context, address, codec.to_operator, keys=self._keys)
+            return self._connect(address)
         return self._client
+
+    def _connect(self, address: str) -> Client[codec.ToOperator]:
+        client = self._client = Client(
+            self._context, address, codec.to_operator, monitored=True, keys=self._keys
+        )
+        self._poller = zmq.Poller()
+        self._poller.register(client.socket, zmq.POLLIN)
+        self._poller.register(client.link.socket, zmq.POLLIN)
+        return client
 
     def cluster(self) -> Cluster:
         """The whole in one look."""

@@ -13,10 +13,10 @@ import msgspec
 
 from offerd.account import account_name
 from offerd.codec import MAX_MESSAGE_BYTES, encode_message
-from offerd.errors import BadInput, FrameworkError, MessageTooLarge, OfferdError
+from offerd.errors import BadInput, FrameworkError, KeyRefused, MessageTooLarge, OfferdError
 from offerd.filters import fault as filters_fault
 from offerd.ids import ExecutorID, OfferID, SlaveID, TaskID
-from offerd.messages import Filters, FrameworkInfo, TaskInfo
+from offerd.messages import Filters, FrameworkInfo, Reason, TaskInfo
 from offerd.scheduler_core import Action, SchedulerCore
 
 CONNECT_TIMEOUT_S = 10.0
@@ -46,6 +46,8 @@ def reason_of(error: BaseException) -> str:
     """What `Scheduler.error` is told about what ended a driver."""
     if isinstance(error, FrameworkError):
         return error.reason
+    if isinstance(error, KeyRefused):
+        return Reason.NOT_AUTHORIZED
     return MASTER_UNREACHABLE if isinstance(error, MasterUnreachable) else CALLBACK_RAISED
 
 

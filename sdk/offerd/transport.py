@@ -106,7 +106,8 @@ class Client(Generic[M]):
             self.socket.setsockopt(zmq.CURVE_PUBLICKEY, public_of(secret).encode())
             self.socket.setsockopt(zmq.CURVE_SERVERKEY, server.encode())
         # Before the connect: on loopback the connection may stand before this line's successor runs.
-        self._link = LinkMonitor(self.socket) if self._is_monitored else None
+        has_keys = self._keys is not None
+        self._link = LinkMonitor(self.socket, address, has_keys) if self._is_monitored else None
         if not address:
             return
         try:
@@ -142,6 +143,8 @@ class Client(Generic[M]):
         dropped = 0
         if not self.address:
             return 0
+        if self._link is not None and self._link.is_given_up:
+            self._connect_anew(self._link)
         faults: list[str] = []
         for frame in frames(outgoing, leave_out=faults.append):
             try:
@@ -151,6 +154,12 @@ class Client(Generic[M]):
         if faults:
             raise MessageTooLarge(faults[0])
         return dropped
+
+    def _connect_anew(self, link: LinkMonitor) -> None:
+        """Where something else listened for a while, perhaps our server does again. As often as there is something to say."""
+        link.is_given_up = False
+        self.socket.disconnect(self.address)
+        self.socket.connect(self.address)
 
     def drain(self) -> Iterator[tuple[int, list[M]]]:
         """`(epoch, messages)` of every frame that is there now."""

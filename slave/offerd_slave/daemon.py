@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import select
 import shutil
 import signal
@@ -20,7 +21,7 @@ from typing import Any
 import zmq
 
 from offerd import codec
-from offerd.clusters import resolve
+from offerd.clusters import Connection, resolve
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID, SlaveID
@@ -74,7 +75,7 @@ class SlaveDaemon:
                 "data, as files know no keys; use loopback, or --insecure on a safe network"
             )
         self._default_user = users.default(options.default_user)
-        master = resolve(options.master or None)
+        master = _master(options)
         self.options = options
         self.workdir = WorkDir(options.work_dir)
         self._isolation, why = choose(options.isolation, self.workdir.path, options.limits)
@@ -94,6 +95,12 @@ class SlaveDaemon:
         self._master: MasterClient[Any] = MasterClient(
             self._context, master.address, codec.to_slave, master.keys
         )
+        if master.keys is None:
+            log.warning(
+                "without keys: whoever listens at %s may run commands on this host as %s",
+                master.address.removeprefix("tcp://"),
+                _as_whom(),
+            )
         self._is_linked = False
         self._drops_told = False  # of this connection
         self._files = FilesService(options, self.workdir.path, self._host.boot_id)
@@ -514,6 +521,22 @@ class SlaveDaemon:
 
 def _noted_by_wakeup_fd(number: int, frame: object) -> None:
     """The signal's number arrives in the loop through the wake-up socket; here there is nothing to do."""
+
+
+def _master(options: SlaveOptions) -> Connection:
+    """Whom to obey. Raises `BadInput` where that could be anybody and nobody has said that it may."""
+    master = resolve(options.master or None)
+    if master.keys is None and not options.insecure:
+        where = master.address.removeprefix("tcp://")
+        raise BadInput(
+            f"no key for the master at {where}: without one whoever listens there may run commands on this host as "
+            f"{_as_whom()}; say --key and --master-key (or `offerd cluster add`), or --insecure"
+        )
+    return master
+
+
+def _as_whom() -> str:
+    return "any user" if os.geteuid() == 0 else "this account"
 
 
 def run_slave(options: SlaveOptions) -> int:

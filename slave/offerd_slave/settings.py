@@ -62,7 +62,7 @@ class SlaveOptions:
     default_user: str = (
         ""  # who runs what names no user; "" = nobody for a slave that runs as root, else its own user
     )
-    insecure: bool = False  # may bind to other addresses than loopback
+    insecure: bool = False  # may obey a master without keys, and serve files elsewhere than on loopback
     ephemeral: bool = False  # SIGTERM ends all tasks and removes the work directory
     log_bytes: int = (
         10 << 20

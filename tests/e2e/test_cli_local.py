@@ -91,9 +91,12 @@ def test_the_banner_says_what_to_type_next() -> None:
     process = begin(None, "local", "--slaves", "0", "--port", "0")
     assert process.stdout is not None
     said = b"".join(iter(process.stdout.readline, b"Ctrl-C ends everything and leaves nothing behind.\n"))
+    assert b"  in another terminal:\n  offerd run -- sh -c 'echo hello'" in said
+    second = begin(None, "local", "--slaves", "0", "--port", "0")
+    assert second.stdout is not None
+    said = b"".join(iter(second.stdout.readline, b"Ctrl-C ends everything and leaves nothing behind.\n"))
     assert b"export OFFERD_MASTER=127.0.0.1:" in said
-    assert b"offerd run -- sh -c 'echo hello'" in said
-    assert end(process, signal.SIGINT) == 0
+    assert [end(each, signal.SIGINT) for each in (process, second)] == [0, 0]
 
 
 def test_a_port_in_use_is_one_line_and_exit_status_2() -> None:
@@ -101,7 +104,7 @@ def test_a_port_in_use_is_one_line_and_exit_status_2() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        for words in (("local", "--port", port), ("master", "--port", port)):
+        for words in (("local", "--port", port), ("master", "--insecure", "--port", port)):
             done = offerd(None, *words)
             assert done.returncode == 2
             assert b"in use" in done.stderr
@@ -117,9 +120,8 @@ def test_an_unknown_isolation_is_one_line_and_exit_status_2() -> None:
 
 def test_a_work_directory_that_is_a_file_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = offerd(
-        None, "slave", "--master", "127.0.0.1:1", "--work-dir", str(tmp_path / "file"), "--http-port", "0"
-    )
+    options = ("--master", "127.0.0.1:1", "--insecure", "--http-port", "0")
+    done = offerd(None, "slave", *options, "--work-dir", str(tmp_path / "file"))
     assert done.returncode == 2
     assert str(tmp_path / "file").encode() in done.stderr
     assert done.stderr.count(b"\n") == 1

@@ -110,7 +110,9 @@ class KernelBed:
         self._resources = Resources.of(cpus=cpus, mem=mem)
         self._user = user
         self._run_slave, self._executors = slave, executors
-        master_options = MasterOptions(port=0, address_file=self._address_file, settings=master_settings)
+        master_options = MasterOptions(
+            port=0, insecure=True, address_file=self._address_file, settings=master_settings
+        )
         self.master = self._fork(run_master, master_options)
         self.address = wait_until(self._read_address, "the master listens")
         self.slave = self._start_slave()
@@ -132,6 +134,7 @@ class KernelBed:
 
     def _start_slave(self) -> BaseProcess:
         options = SlaveOptions(
+            insecure=True,
             master=self.address,
             http_port=0,
             work_dir=self.work_dir,

@@ -44,7 +44,7 @@ class Running:
     """A master in a thread, and connections to it."""
 
     def __init__(self) -> None:
-        self.master = Master(MasterOptions(port=0, settings=Settings(ping_interval_s=0.2)))
+        self.master = Master(MasterOptions(port=0, insecure=True, settings=Settings(ping_interval_s=0.2)))
         self.context = new_context()
         self.connections: list[Connection] = []
         self.thread = threading.Thread(target=self.master.run)

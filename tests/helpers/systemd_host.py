@@ -33,8 +33,8 @@ def run(*words: str | Path) -> str:
 def provision() -> None:
     """A master and a slave of it, by the scripts for that."""
     _install_offerd()
-    run(ROOT / "deploy/provision/master.sh")
-    run(ROOT / "deploy/provision/slave.sh", "--master", MASTER)
+    run(ROOT / "deploy/provision/master.sh", "--insecure")
+    run(ROOT / "deploy/provision/slave.sh", "--master", MASTER, "--insecure")
 
 
 def _install_offerd() -> None:

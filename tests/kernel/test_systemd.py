@@ -155,7 +155,7 @@ def ada(framework: Recorder) -> User:
     return User("ada")
 
 
-SLAVE = ("offerd", "slave", "--master", MASTER, "--http-port", "0", "--isolation", "cgroups")
+SLAVE = ("offerd", "slave", "--master", MASTER, "--insecure", "--http-port", "0", "--isolation", "cgroups")
 
 
 def refusal(done: subprocess.CompletedProcess[str]) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from offerd.clusters import MASTER_VARIABLE
+from offerd.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
 from offerd_cli.limit_options import limit_options, words
 from offerd_cli.local_cluster import LocalCluster
 from offerd_cli.options import DURATION
@@ -62,6 +64,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     show_default=True,
     help="Part that long tasks may hold.",
 )
+@click.option("--insecure", is_flag=True, help="Without keys: every account of this host may command it.")
 @click.option("--json", "as_json", is_flag=True, help="Say where everything is as one JSON document.")
 def command(
     *,
@@ -79,6 +82,7 @@ def command(
     port: int,
     short_limit: float,
     long_fraction: float,
+    insecure: bool,
     as_json: bool,
 ) -> int:
     """Start a master and slaves on this host as real processes, and keep them until Ctrl-C.
@@ -86,6 +90,7 @@ def command(
     \b
     offerd local --slaves 3                           one master
     offerd local --masters 2 --zk auto --slaves 3     two, one of which leads: kill -9 it and see
+    It is yours alone: `offerd cluster` lists it as long as it runs, with the key to it, and other accounts have none.
     Nothing stays behind: the tasks end, and the directory that held everything is removed.
     """
     cluster = LocalCluster(
@@ -98,6 +103,7 @@ def command(
         port=port,
         short_limit=f"{short_limit * 1000:.0f}ms",
         long_fraction=long_fraction,
+        insecure=insecure,
         slave_options=tuple(
             words(cpu_quota=cpu_quota, pids_max=pids_max, io_weight=io_weight, io_max=io_max, cpuset=cpuset)
         ),
@@ -153,11 +159,12 @@ def _watch(cluster: LocalCluster, wake_fd: int, *, quiet: bool) -> int:
 
 
 def _document(cluster: LocalCluster) -> dict[str, object]:
-    """What `--json` says: `master`, `pid`, `base`; of each of `masters` its `name`, `pid` and `log`, and of each of `slaves`
-    its `work_dir`, too.
+    """What `--json` says: `master`, its `name` in the store of credentials, `pid`, `base`; of each of `masters` its `name`,
+    `pid` and `log`, and of each of `slaves` its `work_dir`, too.
     """
     return {
         "master": cluster.address,
+        "name": cluster.name,
         "pid": cluster.master.pid,
         "base": str(cluster.base),
         "log": str(cluster.master.log),
@@ -183,10 +190,11 @@ def _banner(cluster: LocalCluster) -> str:
         f"{who} {cluster.address}, {number} slave{'s' * (number != 1)} of {cpus} cpus and {mem}; logs in {cluster.base}",
         "",
     ]
-    if cluster.address != "127.0.0.1:5060":
-        lines += ["  in another terminal:", f"  export OFFERD_MASTER={cluster.address}"]
-    else:
-        lines += ["  in another terminal:"]
+    lines += ["  in another terminal:"]
+    if set_here := [name for name in (KEY_VARIABLE, MASTER_KEY_VARIABLE) if os.environ.get(name)]:
+        lines.append(f"  unset {' '.join(set_here)}")
+    if os.environ.get(MASTER_VARIABLE) or not cluster.is_found_unasked():
+        lines.append(f"  export OFFERD_MASTER={cluster.address}")
     lines += [
         "  offerd run -- sh -c 'echo hello'",
         "  offerd map -- wc -l {} ::: /etc/*.conf",

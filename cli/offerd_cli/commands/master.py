@@ -28,7 +28,9 @@ from offerd_cli.options import DURATION
     metavar="FILE",
     help="TOML: whose keys these are, and what each may do.",
 )
-@click.option("--insecure", is_flag=True, help="Allow an address that others can reach, without keys.")
+@click.option(
+    "--insecure", is_flag=True, help="Run without keys: whoever reaches it may command every slave."
+)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),

@@ -141,7 +141,11 @@ def _disk_floor(text: str) -> int | None:
     metavar="SIZE",
     help="With less free in the work directory, no new tasks.  [default: 64M, at most 1% of the disk]",
 )
-@click.option("--insecure", is_flag=True, help="Allow an address that others can reach, without keys.")
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Obey a master without keys, and serve files where others can reach them.",
+)
 @click.option("--ephemeral", is_flag=True, help="On SIGTERM end all tasks and remove the work directory.")
 @click.option("--die-with-parent", is_flag=True, help="End (as by SIGTERM) when the parent process does.")
 @click.option(

@@ -45,7 +45,9 @@ class Leader:
     """A master that leads, in a thread, and an operator's connection to it."""
 
     def __init__(self) -> None:
-        self.master = Master(MasterOptions(port=0, zookeeper=ZooKeeperAddress("nowhere:2181", "/offerd")))
+        self.master = Master(
+            MasterOptions(port=0, insecure=True, zookeeper=ZooKeeperAddress("nowhere:2181", "/offerd"))
+        )
         self.context = new_context()
         self.client: Client[Any] = Client(self.context, tcp(self.master.address, 0), codec.to_operator)
         self.end: BaseException | None = None

@@ -103,11 +103,12 @@ def test_a_scheduler_that_is_gone_is_noticed_at_the_next_ping(running: Running) 
         assert time.monotonic() < deadline
 
 
-def test_binding_elsewhere_without_keys_is_refused_unless_insecure() -> None:
-    with pytest.raises(BadInput, match="--insecure"):
-        Master(MasterOptions(ip="0.0.0.0", port=0))
-    master = Master(MasterOptions(ip="0.0.0.0", port=0, insecure=True))
-    assert master.address.startswith("0.0.0.0:")
+@pytest.mark.parametrize("ip", ["0.0.0.0", "127.0.0.1"])
+def test_without_keys_a_master_starts_nowhere_unless_insecure(ip: str) -> None:
+    with pytest.raises(BadInput, match=f"refusing to listen on {ip} without keys: .*--insecure"):
+        Master(MasterOptions(ip=ip, port=0))
+    master = Master(MasterOptions(ip=ip, port=0, insecure=True))
+    assert master.address.startswith(f"{ip}:")
     master.close()
 
 
@@ -118,7 +119,9 @@ def test_with_keys_no_insecure_is_needed(tmp_path: Path) -> None:
     master.close()
 
 
-@pytest.mark.parametrize("options", [MasterOptions(ip="nonsense", port=0), MasterOptions(port=70000)])
+@pytest.mark.parametrize(
+    "options", [MasterOptions(ip="nonsense", port=0, insecure=True), MasterOptions(port=70000, insecure=True)]
+)
 def test_an_address_that_cannot_be_is_one_line(options: MasterOptions) -> None:
     with pytest.raises(BadInput) as caught:
         Master(options)
@@ -128,7 +131,7 @@ def test_an_address_that_cannot_be_is_one_line(options: MasterOptions) -> None:
 def test_a_port_in_use_is_one_line(running: Running) -> None:
     port = int(running.master.address.rpartition(":")[2])
     with pytest.raises(BadInput, match="cannot listen on"):
-        Master(MasterOptions(port=port))
+        Master(MasterOptions(port=port, insecure=True))
 
 
 def test_an_address_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
@@ -141,7 +144,7 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> Non
     file = tmp_path / "address"
     program = (
         "import sys; from offerd_master.daemon import MasterOptions, run_master; "
-        "sys.exit(run_master(MasterOptions(port=0, address_file=sys.argv[1])))"
+        "sys.exit(run_master(MasterOptions(port=0, insecure=True, address_file=sys.argv[1])))"
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(file)], stderr=subprocess.PIPE, text=True)
     try:

@@ -12,6 +12,7 @@ import pytest
 
 from helpers.slave_bench import COMMAND, FRAMEWORK, task
 from offerd import messages as m
+from offerd.errors import BadInput
 from offerd.ids import ContainerID, SlaveID
 from offerd_cli.sweep import sweep
 from offerd_isolation.base import ProcessID
@@ -28,7 +29,9 @@ def disk_full(*_: object) -> None:
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[SlaveDaemon]:
-    options = SlaveOptions(master="127.0.0.1:1", http_port=0, work_dir=tmp_path / "work", isolation="noop")
+    options = SlaveOptions(
+        master="127.0.0.1:1", insecure=True, http_port=0, work_dir=tmp_path / "work", isolation="noop"
+    )
     made = SlaveDaemon(options)
     made._is_linked = True
     made._storer._last_took_s = 0.0  # a disk that has been quick: the sync is done in place
@@ -53,6 +56,13 @@ def happen(daemon: SlaveDaemon, *events: ev.Event) -> None:
 
 def too_large() -> ev.FromMaster:
     return ev.FromMaster(1, m.RunTasks(FRAMEWORK, COMMAND, [task("huge", cpus=100_000)]))
+
+
+def test_a_slave_without_a_key_starts_only_where_it_is_told_to_obey_anybody(tmp_path: Path) -> None:
+    options = SlaveOptions(master="127.0.0.1:1", http_port=0, work_dir=tmp_path / "work", isolation="noop")
+    with pytest.raises(BadInput, match=r"no key for the master at 127.0.0.1:1: .*--insecure"):
+        SlaveDaemon(options)
+    assert not options.work_dir.exists()
 
 
 def test_slave_whose_disk_is_full_still_shows_that_it_lives_and_says_the_rest_later(
