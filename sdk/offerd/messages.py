@@ -84,6 +84,7 @@ class Reason(StrEnum):
     EXECUTOR_REGISTRATION_TIMEOUT = "EXECUTOR_REGISTRATION_TIMEOUT"
     EXECUTOR_EXITED = "EXECUTOR_EXITED"
     EXECUTOR_RAISED = "EXECUTOR_RAISED"  # its launch_task or kill_task did
+    EXECUTOR_INVALID = "EXECUTOR_INVALID"  # it told the slave what no executor would, and was ended
     SHIM_DIED = "SHIM_DIED"
     WORKER_DIED = "WORKER_DIED"  # a worker process of the Python executor, by its own hand
     SLAVE_LOST = "SLAVE_LOST"

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from offerd_slave.records import FORMAT
+from offerd_slave.records import FORMAT, UnwritableRecord
 
 MAGIC = b"OFFERD1"
 # The checksum begins with the format, so that a changed digit there is noticed too.
@@ -33,9 +34,12 @@ class DamagedCheckpoint(Exception):
 def write_checkpoint(path: Path, struct: msgspec.Struct) -> None:
     """Put `struct` under this name, on the disk when this returns; a crash leaves the old file or the new one.
 
-    Mode 0600. Raises `OSError`; the old file is then untouched.
+    Mode 0600. Raises `OSError` and `UnwritableRecord`; the old file is then untouched.
     """
-    payload = _encode(struct)
+    try:
+        payload = _encode(struct)
+    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise UnwritableRecord(f"{type(struct).__name__}: {error}") from None
     header = b"%s %d %d %08x\n" % (MAGIC, FORMAT, len(payload), zlib.crc32(payload, FORMAT))
     draft = path.with_name(f".{path.name}.new")
     try:
@@ -82,7 +86,7 @@ def read_checkpoint(path: Path, type_: type[T]) -> T:
         raise DamagedCheckpoint(f"{path}: {len(payload)} bytes of {length}, or changed ones")
     try:
         return msgspec.msgpack.decode(payload, type=type_)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DamagedCheckpoint(f"{path}: no {type_.__name__}: {error}") from None
 
 
@@ -102,6 +106,18 @@ def quarantine(path: Path, quarantine_dir: Path) -> Path:
             continue
         path.unlink()
         return target
+
+
+def keep_aside(quarantine_dir: Path, name: str, data: bytes) -> None:
+    """For a person to look at. What the disk does not take is lost: it is of no use to us."""
+    with suppress(OSError):
+        quarantine_dir.mkdir(mode=0o700, exist_ok=True)
+        number = 0
+        while (path := quarantine_dir / f"{name}.{number}").exists():
+            number += 1
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
 
 
 def fsync_directory(path: Path) -> None:

@@ -19,17 +19,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from offerd.ids import ContainerID, TaskID
+import msgspec
+
+from offerd.errors import BadInput
+from offerd.ids import ContainerID, TaskID, is_valid_id
 from offerd.messages import ExecutorUpdate, Message, Reason, RegisterExecutor, TaskState, TaskStatus
 from offerd.resources import NOTHING, Resources
 from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, ProcessID, Usage
+from offerd_slave import users
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
-from offerd_slave.endpoint import Endpoint
+from offerd_slave.endpoint import Endpoint, Heard
 from offerd_slave.exits import ExitWatcher
 from offerd_slave.launcher import Launcher
 from offerd_slave.launching import Launched, LaunchSpec
-from offerd_slave.records import ContainerCheckpoint
+from offerd_slave.records import ContainerCheckpoint, UnwritableRecord
 from offerd_slave.retries import Key, Retries
 from offerd_slave.sandbox import make_container
 from offerd_slave.settings import SlaveOptions
@@ -88,15 +92,18 @@ class Containerizer:
         """Answered by LaunchFailed if nothing comes of it; else the executor registers, or ExecutorEnded."""
         container_id, executor, framework = action.container_id, action.executor, action.framework
         token = secrets.token_urlsafe(24)
-        checkpoint = ContainerCheckpoint(container_id, framework, executor, token, self._isolation.name)
         try:
             sandbox = make_container(self._workdir.container(container_id), framework.user)
+            uid, gid = users.ids_of(framework.user)
+            checkpoint = ContainerCheckpoint(
+                container_id, framework, executor, token, self._isolation.name, uid=uid, gid=gid
+            )
             self._workdir.save_container(checkpoint)
+            self._endpoint.expect(container_id, token, uid, gid)
         except (OSError, ValueError) as error:
             self._emit(ev.LaunchFailed(container_id, f"cannot make its sandbox: {error}"))
             return
         self._checkpoints[container_id] = checkpoint
-        self._endpoint.expect(container_id, token)
         spec = self._spec(checkpoint, action.resources)
 
         def prepared(launch: Launch) -> None:
@@ -142,20 +149,12 @@ class Containerizer:
                 self._emit(ev.LaunchFailed(reply.container_id, reply.message))
 
     def _launched(self, container_id: ContainerID, shim: ProcessID) -> None:
-        checkpoint = self._checkpoints[container_id]
-        checkpoint = ContainerCheckpoint(
-            container_id,
-            checkpoint.framework,
-            checkpoint.executor,
-            checkpoint.token,
-            checkpoint.isolation,
-            to_checkpoint(shim),
-        )
+        checkpoint = msgspec.structs.replace(self._checkpoints[container_id], shim=to_checkpoint(shim))
         self._checkpoints[container_id] = checkpoint
         trouble = ""
         try:
             self._workdir.save_container(checkpoint)
-        except OSError as error:
+        except (OSError, UnwritableRecord) as error:
             # It is still isolated, so that destroying finds all of it.
             trouble = f"cannot write its checkpoint: {error}"
 
@@ -179,6 +178,8 @@ class Containerizer:
     def executors_ended(self) -> None:
         """Shims have ended: ExecutorEnded for each."""
         for container_id, record in self.exits.ended():
+            for heard in self._endpoint.last_words(container_id):
+                self.heard(heard)
             if record is None or record.exit_status == KILLED_STATUS:
                 self._look_at(container_id, WHOLE, KILLED_STATUS)
             self._emit(ev.ExecutorEnded(container_id, record))
@@ -189,7 +190,7 @@ class Containerizer:
         environment = {
             "PATH": os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"),
             "LANG": os.environ.get("LANG", "C.UTF-8"),
-            "OFFERD_SLAVE_SOCKET": f"ipc://{self._workdir.sockets / 'executors.sock'}",
+            "OFFERD_SLAVE_SOCKET": self._endpoint.address(action.container_id),
             "OFFERD_CONTAINER_ID": action.container_id,
             "OFFERD_TOKEN": token,
             "OFFERD_FRAMEWORK_ID": action.framework.framework_id,
@@ -218,10 +219,18 @@ class Containerizer:
         """A container of before our restart. False if its shim does not run any more."""
         container_id = checkpoint.container_id
         self._checkpoints[container_id] = checkpoint
-        self._endpoint.expect(container_id, checkpoint.token)
-        return shim is not None and self.exits.watch(
-            container_id, shim, self._workdir.container(container_id)
-        )
+        directory = self._workdir.container(container_id)
+        if shim is None or not self.exits.watch(container_id, shim, directory):
+            return False
+        try:
+            if checkpoint.uid >= 0:
+                self._endpoint.expect(container_id, checkpoint.token, checkpoint.uid, checkpoint.gid)
+            else:
+                uid, _ = users.ids_of(checkpoint.framework.user)
+                self._endpoint.expect_at_shared(container_id, checkpoint.token, uid)
+        except (OSError, BadInput) as error:
+            log.warning("the executor of %s cannot find us, and will be ended: %s", container_id, error)
+        return True
 
     def adopt_limits(self, checkpoint: ContainerCheckpoint) -> None:
         """The same for the isolation module, once it has recovered. Raises `IsolationError`."""
@@ -346,7 +355,16 @@ class Containerizer:
     def next_deadline(self) -> float | None:
         return self._again.next()
 
-    def failing(self, container_id: ContainerID, message: Message) -> None:
+    def heard(self, heard: Heard) -> None:
+        """An executor said something: FromExecutor, or ExecutorFaulty if it was nonsense."""
+        container_id, message, fault = heard
+        if fault:
+            self._emit(ev.ExecutorFaulty(container_id, fault))
+            return
+        self._failing(container_id, message)
+        self._emit(ev.FromExecutor(container_id, message))
+
+    def _failing(self, container_id: ContainerID, message: Message) -> None:
         """An executor's message, before the core hears it: a task that has failed may have hit a limit, also while no slave
         ran. The kernel's notice of that may come later than the executor's word of the end."""
         if not self._isolation.limits_containers:
@@ -357,7 +375,11 @@ class Containerizer:
         elif type(message) is RegisterExecutor:
             statuses = message.unacknowledged
         for status in statuses:
-            if status.state in FAILING and status.reason != Reason.CALL_RAISED:
+            if (
+                status.state in FAILING
+                and status.reason != Reason.CALL_RAISED
+                and is_valid_id(status.task_id)
+            ):
                 self._look_at(container_id, status.task_id, status.exit_status)
 
     def _look_at(self, container_id: ContainerID, task_id: TaskID, exit_status: int | None) -> None:

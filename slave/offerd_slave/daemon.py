@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -25,13 +26,16 @@ from offerd.clusters import Connection, resolve
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID, SlaveID
+from offerd.log_limits import LogLimits
 from offerd.master_client import MasterClient
 from offerd.messages import Message, Pong, RegisterSlave, SlaveInfo, SlaveUsage
 from offerd.pacing import Pacer
+from offerd.screen_text import printable
 from offerd.transport import new_context
 from offerd_isolation.base import DEFAULT_OPTIONS, IsolationError, ProcessID
 from offerd_isolation.choose import choose
 from offerd_slave import users
+from offerd_slave.checkpoint import keep_aside
 from offerd_slave.containerizer import Containerizer
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
@@ -42,9 +46,10 @@ from offerd_slave.files_service import FilesService
 from offerd_slave.fingerprint import fingerprint
 from offerd_slave.journal import Journal
 from offerd_slave.launcher import Launcher
-from offerd_slave.records import JournalRecord
+from offerd_slave.records import JournalRecord, UnwritableRecord
 from offerd_slave.sandbox import SandboxCollector
 from offerd_slave.settings import SlaveOptions
+from offerd_slave.sifting import as_journal, sift
 from offerd_slave.statistics import Statistics
 from offerd_slave.storer import Storer
 from offerd_slave.workdir import Found, WorkDir, from_checkpoint, new_incarnation
@@ -90,8 +95,10 @@ class SlaveDaemon:
         for complaint in found.complaints:
             log.error("%s", complaint)
 
+        self._lines = LogLimits(log.log)
+        self._speaker: str | None = None  # whose message is being handled
         self._context = new_context()
-        self._endpoint = Endpoint(self._context, self.workdir.sockets / "executors.sock")
+        self._endpoint = Endpoint(self.workdir.sockets, self._lines)
         self._master: MasterClient[Any] = MasterClient(
             self._context, master.address, codec.to_slave, master.keys
         )
@@ -131,39 +138,13 @@ class SlaveDaemon:
         self._running = True
         self._pacer = Pacer()
         self._wakeup, self._wakeup_write = socket.socketpair()
-        self.core = SlaveCore(
-            replace(
-                options.settings,
-                limits_containers=self._isolation.limits_containers,
-                limits_tasks=self._isolation.limits_tasks,
-                default_user=self._default_user,
-            ),
-            self._info(),
-            new_incarnation(),
-            self._recover(found),
-            time.monotonic(),
-        )
+        self._faults_told: Counter[tuple[type, type]] = Counter()  # messages that could not be handled
+        self.core = self._digest(self._recover(found))
         self.core.state.files = self._files.secret
+        self._endpoint.sweep()
         statistics = Statistics(self.core.state, self._isolation, self._containerizer.measured)
         self._files.show(lambda: statistics.document(time.monotonic()))
-        self._performers: dict[type[act.Action], Callable[[Any], None]] = {
-            act.LaunchContainer: lambda a: self._containerizer.launch(a, self.core.state.slave_id),
-            act.UpdateContainer: self._containerizer.update,
-            act.StartTask: self._containerizer.start_task,
-            act.EndTask: lambda a: self._containerizer.end_task(a.container_id, a.task_id, time.monotonic()),
-            act.KeepTasks: lambda a: self._containerizer.keep_tasks(a, time.monotonic()),
-            act.InspectTask: self._containerizer.inspect_task,
-            act.KillTaskProcesses: lambda a: self._containerizer.kill_task(a.container_id, a.task_id),
-            act.DestroyContainer: lambda a: self._containerizer.destroy(a.container_id, time.monotonic()),
-            act.ForgetContainer: lambda a: self._to_forget.append(a.container_id),
-            act.SaveSlave: self._save_slave,
-            act.MeasureUsage: lambda a: self._measure(),
-            act.RefuseOwners: lambda a: self._tell_files_secret(self._files.refuse(a.numbers)),
-            act.LookAtDisk: lambda a: self._look_at_disk(),
-            act.Sync: lambda a: self._syncs.append(a.number),
-            act.Log: lambda a: log.log(getattr(logging, a.level), "%s", a.text),
-            act.Exit: lambda a: self._stop(),
-        }
+        self._performers = self._make_performers()
 
     # -- the start ------------------------------------------------------------------------------------------------------
 
@@ -210,7 +191,30 @@ class SlaveDaemon:
             containers=containers,
             records=found.records,
             orphans=self._adopt(containers, shims),
+            is_damaged=found.is_damaged,
         )
+
+    def _digest(self, recovered: Recovered) -> SlaveCore:
+        """The core that goes on from there; what it cannot go on from is set aside."""
+        settings = replace(
+            self.options.settings,
+            limits_containers=self._isolation.limits_containers,
+            limits_tasks=self._isolation.limits_tasks,
+            default_user=self._default_user,
+        )
+        info, incarnation = self._info(), new_incarnation()
+        sifted = sift(lambda what: SlaveCore(settings, info, incarnation, what, time.monotonic()), recovered)
+        for complaint in sifted.complaints:
+            log.error("%s", printable(complaint))
+        for container_id in sifted.containers:
+            self.workdir.set_aside(self.workdir.container(container_id) / "container.ckpt")
+            self._containerizer.destroy(container_id, time.monotonic())
+        if sifted.records:
+            keep_aside(self.workdir.quarantine, self.journal.path.name, as_journal(sifted.records))
+        if recovered.is_damaged or sifted.records:
+            # Or the next start would stumble over the same.
+            self._compact(time.monotonic(), sifted.core)
+        return sifted.core
 
     def _adopt(
         self, containers: list[RecoveredContainer], shims: dict[ContainerID, ProcessID | None]
@@ -227,6 +231,28 @@ class SlaveDaemon:
                 except IsolationError as error:
                     log.warning("container %s: %s", found.checkpoint.container_id, error)
         return orphans
+
+    def _make_performers(self) -> dict[type[act.Action], Callable[[Any], None]]:
+        """What is done for each action, but for those that only wait for the turn's end."""
+        return {
+            act.LaunchContainer: lambda a: self._containerizer.launch(a, self.core.state.slave_id),
+            act.UpdateContainer: self._containerizer.update,
+            act.StartTask: self._containerizer.start_task,
+            act.EndTask: lambda a: self._containerizer.end_task(a.container_id, a.task_id, time.monotonic()),
+            act.KeepTasks: lambda a: self._containerizer.keep_tasks(a, time.monotonic()),
+            act.InspectTask: self._containerizer.inspect_task,
+            act.KillTaskProcesses: lambda a: self._containerizer.kill_task(a.container_id, a.task_id),
+            act.DestroyContainer: lambda a: self._containerizer.destroy(a.container_id, time.monotonic()),
+            act.ForgetContainer: lambda a: self._to_forget.append(a.container_id),
+            act.SaveSlave: self._save_slave,
+            act.MeasureUsage: lambda a: self._measure(),
+            act.RefuseOwners: lambda a: self._tell_files_secret(self._files.refuse(a.numbers)),
+            act.LookAtDisk: lambda a: self._look_at_disk(),
+            act.Sync: lambda a: self._syncs.append(a.number),
+            act.HearExecutor: lambda a: self._endpoint.hear(a.container_id, a.is_heard),
+            act.Log: lambda a: self._log(getattr(logging, a.level), a.text),
+            act.Exit: lambda a: self._stop(),
+        }
 
     # -- the loop -------------------------------------------------------------------------------------------------------
 
@@ -254,7 +280,7 @@ class SlaveDaemon:
         """The ZeroMQ sockets, and one epoll for all else: shims come and go without the poller being rebuilt."""
         poller = zmq.Poller()
         poller.register(self._master.socket, zmq.POLLIN)
-        poller.register(self._endpoint.socket, zmq.POLLIN)
+        poller.register(self._endpoint.fileno(), zmq.POLLIN)
         poller.register(self._master.link.socket, zmq.POLLIN)
         poller.register(self._others.fileno(), zmq.POLLIN)
         return poller
@@ -276,24 +302,23 @@ class SlaveDaemon:
             self._others.register(fd, select.EPOLLIN)
 
     def _timeout_ms(self) -> int:
-        if self._events:
+        if self._events or self._endpoint.has_more:
             return 0
-        deadlines = (self.core.next_deadline(), self._containerizer.next_deadline(), self._write_again_at)
-        next_at = min((when for when in deadlines if when is not None), default=None)
-        if next_at is None:
-            return 60_000
-        return max(0, min(60_000, math.ceil(1000 * (next_at - time.monotonic()))))
+        deadlines = (
+            self.core.next_deadline(),
+            self._containerizer.next_deadline(),
+            self._endpoint.next_deadline(),
+            self._write_again_at,
+        )
+        wait_s = min((when for when in deadlines if when is not None), default=math.inf) - time.monotonic()
+        return max(0, math.ceil(1000 * min(60.0, wait_s)))
 
     def _read(self, ready: dict[Any, int]) -> None:
         """Everything that is there now becomes events. Executors first: what one said before it ended must count."""
         events = self._events
-        if self._endpoint.socket in ready:
-            for container_id, message, complaint in self._endpoint.drain():
-                if complaint:
-                    log.warning("%s", complaint)
-                else:
-                    self._containerizer.failing(container_id, message)
-                    events.append(ev.FromExecutor(container_id, message))
+        if self._endpoint.has_more or self._endpoint.fileno() in ready:
+            for heard in self._endpoint.drain():
+                self._containerizer.heard(heard)
         if self._master.socket in ready:
             bad_before = self._master.bad_frames
             for epoch, messages in self._master.drain():
@@ -314,6 +339,7 @@ class SlaveDaemon:
     def _turn(self) -> None:
         """Handle what was read, then do what is due, then write and send. Actions may bring further events at once."""
         now = time.monotonic()
+        self._endpoint.tick(now)
         self._containerizer.tick(now)
         self._handle_events(now)
         self._perform(self.core.tick(now))
@@ -327,7 +353,12 @@ class SlaveDaemon:
         self._stored.clear()
         self._flush_to_master()
         for container_id in self._endpoint.flush():
-            log.warning("the executor of %s does not read, or is gone", container_id)
+            self._lines.log(
+                container_id,
+                logging.WARNING,
+                f"the executor of {container_id} does not read, or is gone",
+                now,
+            )
         for container_id in self._to_forget:
             # Not before its tasks' ends are written: until then the checkpoint is all that tells of it.
             self._containerizer.forget(container_id)
@@ -344,7 +375,7 @@ class SlaveDaemon:
         try:
             dropped = self._master.flush()
         except MessageTooLarge as error:
-            log.error("cannot tell the master: %s", error)
+            self._log(logging.ERROR, f"cannot tell the master: {printable(str(error))}")
             return
         if dropped and not self._drops_told:
             self._drops_told = True
@@ -367,7 +398,31 @@ class SlaveDaemon:
             events = self._events[:]
             self._events.clear()
             for event in events:
-                perform(core.handle(event, now))
+                self._speaker = event.container_id if isinstance(event, ev.FromExecutor) else None
+                try:
+                    actions = core.handle(event, now)
+                except Exception as error:  # marked: one peer's message ends no daemon
+                    if not isinstance(event, ev.FromMaster | ev.FromExecutor):
+                        raise
+                    self._not_digested(event, error)
+                    continue
+                perform(actions)
+            self._speaker = None
+
+    def _log(self, level: int, line: str) -> None:
+        """So many lines a minute of one executor, and of all."""
+        self._lines.log(self._speaker, level, line, time.monotonic())
+
+    def _not_digested(self, event: ev.FromMaster | ev.FromExecutor, error: Exception) -> None:
+        """A message that our checks let through and that we cannot handle. What is the master's is passed over; an executor
+        that said it is ended."""
+        kind = type(event.message)
+        self._faults_told[kind, type(error)] += 1
+        if self._faults_told[kind, type(error)] == 1:
+            log.error("cannot handle a %s: %s", kind.__name__, printable(f"{type(error).__name__}: {error}"))
+        if isinstance(event, ev.FromExecutor):
+            fault = f"sent a {kind.__name__} that cannot be handled"
+            self._events.append(ev.ExecutorFaulty(event.container_id, fault))
 
     def _perform(self, actions: list[act.Action]) -> None:
         for action in actions:
@@ -387,7 +442,7 @@ class SlaveDaemon:
             return False
         if self._records:
             try:
-                self._storer.write(self._records)
+                refused = self._storer.write(self._records)
             except OSError as error:
                 if self._write_again_at is None:
                     log.error(
@@ -400,6 +455,9 @@ class SlaveDaemon:
                 self._write_again_at = now + WRITE_AGAIN_S
                 return False
             self._records.clear()
+            for record, why in refused:
+                self._log(logging.ERROR, f"cannot write down something of a task: {printable(why)}")
+                self._events.append(ev.RecordRefused(record, printable(why)))
         if self._write_again_at is not None:
             self._write_again_at = None
             self._write_fault = ""
@@ -456,13 +514,14 @@ class SlaveDaemon:
                 and self._storer.idle
                 and not self._records
             ):
-                self._compact(now)
+                self._compact(now, self.core)
         self._tell_files_secret(self._files.tick())
+        self._lines.tell(now)
         self._collector.tick(now, self.core.state.containers)
 
-    def _compact(self, now: float) -> None:
+    def _compact(self, now: float, core: SlaveCore) -> None:
         try:
-            self.journal.compact(live_records(self.core.state, self.core.statuses))
+            self.journal.compact(live_records(core.state, core.statuses))
         except OSError as error:
             self._keep_house_at = now + KEEP_HOUSE_AGAIN_S
             log.error("cannot rewrite %s: %s; it grows on", self.journal.path, error.strerror)
@@ -475,7 +534,7 @@ class SlaveDaemon:
         self._unsaved = None
         try:
             self.workdir.save_slave(action.slave_id, self._host.boot_id, action.epoch, action.mode)
-        except OSError as error:
+        except (OSError, UnwritableRecord) as error:
             self._unsaved = action
             self._keep_house_at = time.monotonic() + KEEP_HOUSE_AGAIN_S
             log.error("cannot save our id: %s; trying again", error)

@@ -12,19 +12,21 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from offerd_slave.checkpoint import fsync_directory
-from offerd_slave.records import JournalRecord
+from offerd_slave.records import MAX_SEQUENCE, JournalRecord, StatusStored, UnwritableRecord
 
 MAGIC = b"\xf5J"
 """0xf5 is in no UTF-8 text, so texts in payloads hold no magic."""
 MAX_RECORD_BYTES = 16 << 20
 """No record is longer: statuses come in messages of 1 MiB at most."""
+SOUND = MAX_SEQUENCE + 1
+"""Highest number of a status that everybody can count with."""
 
 _FIELDS = struct.Struct("<2sII")
 _CHECK = struct.Struct("<I")
@@ -56,14 +58,20 @@ class Journal:
         """How long the file is."""
         return self._size_bytes
 
-    def append(self, records: Iterable[JournalRecord]) -> None:
+    def append(self, records: Sequence[JournalRecord]) -> list[tuple[JournalRecord, str]]:
         """Write the records, all with one write; a kill of this process loses nothing of them, `sync` saves from power loss.
+        Returns those that cannot be written whatever the disk does, each with the reason.
 
         Raises `OSError` (disk full, read-only, broken), and then the file is as before: no part of a record stays in it.
         """
-        data = frame(records)
+        refused: list[tuple[JournalRecord, str]] = []
+        try:
+            data = frame(records)
+        except UnwritableRecord:
+            records, refused = writable(records)
+            data = frame(records)
         if not data:
-            return
+            return refused
         try:
             written = os.write(self._fd, data)
             if written < len(data):
@@ -75,6 +83,7 @@ class Journal:
             os.ftruncate(self._fd, self._size_bytes)
             raise
         self._size_bytes += len(data)
+        return refused
 
     def sync(self) -> None:
         """Bring what is written to the disk. Raises `OSError`: then nobody knows what is there, so do not go on."""
@@ -83,6 +92,10 @@ class Journal:
     def replay(self) -> tuple[list[JournalRecord], list[Damage]]:
         """Everything that can be read, in the order it was written, and where something could not."""
         return parse(self.path.read_bytes())
+
+    def damaged(self, damage: Damage) -> bytes:
+        """What stands there."""
+        return os.pread(self._fd, min(damage.length, MAX_RECORD_BYTES), damage.offset)
 
     def compact(self, records: Iterable[JournalRecord]) -> None:
         """Replace the file by one with only these. A crash leaves the old file or the new one. Not beside a `sync`.
@@ -113,15 +126,35 @@ class Journal:
 
 
 def frame(records: Iterable[JournalRecord]) -> bytes:
-    """The bytes that stand for these records."""
+    """The bytes that stand for these records. Raises `UnwritableRecord`; so also for one that could be written and would not be
+    believed when it is read."""
     parts: list[bytes] = []
     for record in records:
-        payload = _encode(record)
+        try:
+            payload = _encode(record)
+        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise UnwritableRecord(f"{type(record).__name__}: {error}") from None
         if len(payload) > MAX_RECORD_BYTES:
-            raise ValueError(f"a record of {len(payload)} bytes; {MAX_RECORD_BYTES} are possible")
+            raise UnwritableRecord(f"a record of {len(payload)} bytes; {MAX_RECORD_BYTES} are possible")
+        if type(record) is StatusStored and not 0 <= record.status.sequence <= SOUND:
+            raise UnwritableRecord(f"a status numbered {record.status.sequence}")
         fields = _FIELDS.pack(MAGIC, len(payload), zlib.crc32(payload))
         parts += (fields, _CHECK.pack(zlib.crc32(fields)), payload)
     return b"".join(parts)
+
+
+def writable(records: Iterable[JournalRecord]) -> tuple[list[JournalRecord], list[tuple[JournalRecord, str]]]:
+    """Those that bytes can stand for, and the others, each with the reason."""
+    good: list[JournalRecord] = []
+    refused: list[tuple[JournalRecord, str]] = []
+    for record in records:
+        try:
+            frame([record])
+        except UnwritableRecord as error:
+            refused.append((record, str(error)))
+        else:
+            good.append(record)
+    return good, refused
 
 
 def parse(data: bytes) -> tuple[list[JournalRecord], list[Damage]]:
@@ -160,9 +193,12 @@ def _record_at(data: bytes, offset: int) -> tuple[JournalRecord, int] | None:
     if len(payload) < length or zlib.crc32(payload) != checksum:
         return None
     try:
-        return _decode(payload), begin + length
-    except (msgspec.MsgspecError, ValueError):
-        return None  # whole, but not of ours: of a newer version
+        record = _decode(payload)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None  # whole, but not of ours: of a newer version, or poisoned by an executor of an older one
+    if type(record) is StatusStored and not 0 <= record.status.sequence <= SOUND:
+        return None
+    return record, begin + length
 
 
 def _open(path: Path) -> int:

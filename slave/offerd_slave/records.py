@@ -6,7 +6,8 @@ The work directory::
       lock                          flock: one slave at a time
       slave.ckpt                    SlaveCheckpoint: our slave id
       tasks.journal                 TaskDelivered, StatusStored, StatusAcknowledged, in the order they happened
-      sockets/executors.sock        where executors connect
+      sockets/CONTAINER_ID/s        where its executor connects; only its user may
+      sockets/executors.sock        the same for executors that an older slave has left, while there are some
       containers/CONTAINER_ID/
         container.ckpt              ContainerCheckpoint
         shim                        written by the shim when it begins: who it is
@@ -33,6 +34,14 @@ from offerd.messages import ExecutorInfo, FrameworkInfo, TaskInfo, TaskStatus, U
 
 FORMAT = 1
 """Version of everything here. A checkpoint of a newer format is quarantined, not guessed at."""
+
+MAX_SEQUENCE = (1 << 53) - 2
+"""Of a status that an executor reports, and of its updates' numbers. The slave goes on counting where an executor stopped, and
+the next number is still one that every encoder and every reader of JSON can take."""
+
+
+class UnwritableRecord(ValueError):
+    """It is in no form that can be written down: a number beyond 64 bits, a text that is none, too long."""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
@@ -94,6 +103,8 @@ class ContainerCheckpoint(msgspec.Struct, frozen=True, array_like=True):
     token: str
     isolation: str
     shim: ProcessCheckpoint | None = None
+    uid: int = -1  # whom its processes run as; -1: of an older slave, which had one socket for all executors
+    gid: int = -1
 
 
 class ExitRecord(msgspec.Struct, frozen=True):

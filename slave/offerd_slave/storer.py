@@ -34,9 +34,10 @@ class Storer:
         self._thread = threading.Thread(target=self._work, name="journal-sync", daemon=True)
         self._thread.start()
 
-    def write(self, records: list[JournalRecord]) -> None:
-        """One write for all. Raises OSError (disk full, read-only); then nothing of them stands in the journal."""
-        self.journal.append(records)
+    def write(self, records: list[JournalRecord]) -> list[tuple[JournalRecord, str]]:
+        """One write for all; returns those that cannot be written at all, and why. Raises OSError (disk full, read-only); then
+        nothing of them stands in the journal."""
+        return self.journal.append(records)
 
     def sync(self, number: int) -> None:
         """Bring what is written to the disk, then report this number."""

@@ -66,3 +66,9 @@ def look_up(user: str) -> Identity | None:
         own = pwd.getpwuid(os.geteuid()).pw_name
         raise WrongUser(f"executors cannot run as {user!r}: this slave runs as {own!r}; run it as root")
     return Identity(entry.pw_uid, entry.pw_gid, os.getgrouplist(user, entry.pw_gid))
+
+
+def ids_of(user: str) -> tuple[int, int]:
+    """Uid and gid of who runs as this user. Raises `WrongUser`."""
+    identity = look_up(user)
+    return (os.geteuid(), os.getegid()) if identity is None else (identity.uid, identity.gid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import time
 from dataclasses import dataclass, field
@@ -14,11 +15,19 @@ import msgspec
 from offerd.errors import BadInput
 from offerd.ids import ContainerID, SlaveID
 from offerd_isolation.base import ProcessID
-from offerd_slave.checkpoint import DamagedCheckpoint, quarantine, read_checkpoint, write_checkpoint
+from offerd_slave.checkpoint import (
+    DamagedCheckpoint,
+    keep_aside,
+    quarantine,
+    read_checkpoint,
+    write_checkpoint,
+)
 from offerd_slave.core.events import DiskLooked
 from offerd_slave.journal import Journal
 from offerd_slave.records import ContainerCheckpoint, JournalRecord, ProcessCheckpoint, SlaveCheckpoint
 from offerd_slave.shim_messages import SHIM_FILE, ShimIdentity
+
+log = logging.getLogger("offerd.slave")
 
 PROBE_BYTES = 4096
 """One page: no file system keeps it in its inode."""
@@ -32,6 +41,7 @@ class Found:
     containers: list[ContainerCheckpoint] = field(default_factory=list)
     records: list[JournalRecord] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)  # one line for each thing that could not be read
+    is_damaged: bool = False  # the journal is: what it says is not all that was written
 
 
 class WorkDir:
@@ -84,7 +94,7 @@ class WorkDir:
             pass
         except DamagedCheckpoint as damage:
             found.complaints.append(f"our own id is lost, registering anew: {damage}")
-            quarantine(self.path / "slave.ckpt", self.quarantine)
+            self.set_aside(self.path / "slave.ckpt")
         for directory in sorted(self.containers.iterdir()):
             checkpoint = directory / "container.ckpt"
             try:
@@ -93,18 +103,28 @@ class WorkDir:
                 continue
             except DamagedCheckpoint as damage:
                 found.complaints.append(f"container {directory.name} cannot be recovered: {damage}")
-                quarantine(checkpoint, self.quarantine)
+                self.set_aside(checkpoint)
                 continue
             if container.shim is None:  # the slave died while it was launched
                 container = msgspec.structs.replace(container, shim=_shim_by_its_own_word(directory))
             found.containers.append(container)
         found.records, damages = journal.replay()
+        found.is_damaged = bool(damages)
+        for each in damages:
+            keep_aside(self.quarantine, f"{journal.path.name}.{each.offset}", journal.damaged(each))
         found.complaints += [
             f"{damage.length} bytes of the journal at {damage.offset} cannot be read; the tasks concerned are settled "
             "with their executors"
             for damage in damages
         ]
         return found
+
+    def set_aside(self, checkpoint: Path) -> None:
+        """So that the next start does not stumble over it."""
+        try:
+            quarantine(checkpoint, self.quarantine)
+        except OSError as error:
+            log.error("cannot set %s aside: %s", checkpoint, error.strerror)
 
     # -- writing --------------------------------------------------------------------------------------------------------
 

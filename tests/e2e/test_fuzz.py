@@ -317,7 +317,7 @@ def test_no_executor_ends_its_slave(target: Target) -> None:
     rounds = 4
     frames = max(1, int(MESSAGES * share) // rounds)
     for seed in range(rounds):
-        program = [sys.executable, str(HELPERS / "hostile_executor.py"), str(seed), str(frames)]
+        program = [sys.executable, str(HELPERS / "fuzz_executor.py"), str(seed), str(frames)]
         own = ExecutorInfo(
             ExecutorID(f"hostile-{seed}"), command=CommandInfo(argv=program), shutdown_grace_s=0.1
         )

@@ -132,10 +132,10 @@ def test_slave_drops_nonsense_on_the_executors_socket_and_believes_no_forged_hel
 ) -> None:
     path = cluster.slaves[0].work_dir
     assert path is not None
-    address = f"ipc://{path}/sockets/executors.sock"
     with Recorder(cluster.address) as framework:
         framework.run("victim", "sleep 1; exit 6")
         running = framework.wait("victim", TaskState.RUNNING)
+        address = f"ipc://{path}/sockets/{running.container_id}/s"
         for frame in nonsense(7):
             with peer(address) as client:
                 client.send(frame)
@@ -149,7 +149,7 @@ def test_slave_drops_nonsense_on_the_executors_socket_and_believes_no_forged_hel
         ended = framework.wait_end("victim")
         assert (ended.state, ended.exit_status) == (TaskState.FAILED, 6)
     log = cluster.slaves[0].log.read_text()
-    assert "dropped a peer of the executors' socket" in log
+    assert "dropped a peer: it claims to be container" in log
     assert "Traceback" not in log
 
 

@@ -396,8 +396,6 @@ class SlaveNode:
                 statuses = [update.status for update in executor.unstored]
                 hello = m.RegisterExecutor(executor.container_id, "token", statuses, list(executor.running))
                 self._from_executor(executor, hello)
-                for update in list(executor.unstored):
-                    self._from_executor(executor, update)
 
         self._later(self.world.random.uniform(0.001, 0.5), hello)
 
@@ -425,6 +423,9 @@ class SlaveNode:
             duration_s = self.world.random.choice(self.world.rules.durations_s)
             end = self.world.random.choice([TaskState.FINISHED, TaskState.FINISHED, TaskState.FAILED])
             self.world.at(duration_s, lambda: self._report(executor, task_id, end))
+        elif isinstance(decoded, m.ExecutorRegistered):
+            for update in list(executor.unstored):
+                self._from_executor(executor, update)
         elif isinstance(decoded, m.KillTask):
             self._report(executor, decoded.task_id, TaskState.KILLED)
         elif isinstance(decoded, m.UpdatesStored):

@@ -212,6 +212,7 @@ class Bench:
         shims_alive: bool = True,
         exit_record: ExitRecord | None = None,
         ended: Set[ContainerID] = frozenset(),
+        is_damaged: bool = False,
         **more: Any,
     ) -> Bench:
         """kill -9 and a new start on the same work directory. The shims of `ended` have written `exit_record`."""
@@ -220,7 +221,13 @@ class Bench:
             alive = shims_alive and checkpoint.container_id not in ended
             containers.append(RecoveredContainer(checkpoint, alive, None if alive else exit_record))
         recovered = Recovered(
-            self.slave_id, self.core.state.epoch, False, containers, list(self.disk), mode=self.mode
+            self.slave_id,
+            self.core.state.epoch,
+            False,
+            containers,
+            list(self.disk),
+            mode=self.mode,
+            is_damaged=is_damaged,
         )
         again = Bench(recovered=recovered, now=self.now + 1, **more)
         again.disk = list(self.disk)

@@ -168,7 +168,7 @@ class DockerIsolation(NoopIsolation):
         """Of the engine's API: POST /containers/create. The image's own program, user, volumes and checks play no part."""
         limits = self._limits(spec.resources)
         mounts = [(str(program), pause.PATH_INSIDE, True), (str(spec.sandbox), str(spec.sandbox), False)]
-        for directory in (self.work_dir / "sockets", spec.data_dir):
+        for directory in (self.work_dir / "sockets" / spec.container_id, spec.data_dir):
             if directory is not None and directory.is_dir():
                 mounts.append((str(directory), str(directory), True))
         return {

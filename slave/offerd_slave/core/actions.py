@@ -126,6 +126,13 @@ class LookAtDisk(Action, frozen=True):
     """Answered by DiskLooked."""
 
 
+class HearExecutor(Action, frozen=True):
+    """Read what it says; or do not, until told to: its framework is behind with hearing what it has said."""
+
+    container_id: ContainerID
+    is_heard: bool
+
+
 class Log(Action, frozen=True):
     """A line for people: `level` is one of logging's names."""
 

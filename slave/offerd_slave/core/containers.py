@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from offerd.ids import ContainerID
+from offerd.ids import ContainerID, TaskID, is_valid_id
 from offerd.messages import (
     ExecutorExited,
     ExecutorInfo,
@@ -16,13 +16,16 @@ from offerd.messages import (
     Shutdown,
     TaskState,
 )
-from offerd_slave.core.actions import DestroyContainer, ForgetContainer, LaunchContainer
+from offerd.screen_text import printable
+from offerd_slave.core.actions import DestroyContainer, ForgetContainer, HearExecutor, LaunchContainer
 from offerd_slave.core.state import Container, End, Killing, Phase, State, used
 from offerd_slave.core.statuses import Statuses
 from offerd_slave.core.tasks import Tasks
 from offerd_slave.records import ExitRecord
 
 OTHER_USER = End(TaskState.KILLED, Reason.USER_CHANGED, "its framework runs as another user now")
+MOST_STRANGERS = 12_000
+"""Tasks of one executor that are in no record of ours and are told of all the same: more than a slave ever gives out."""
 
 
 class Containers:
@@ -106,8 +109,13 @@ class Containers:
             return
         state.timers.cancel(("register", container.container_id))
         container.places_tasks = hello.places_tasks
-        for status in hello.unacknowledged:
-            self._statuses.take(container, status, now)
+        container.heard = 0
+        if self._statuses.backlog.is_over(container.framework_id):
+            # They come again, as updates, when it is heard again.
+            state.do(HearExecutor(container.container_id, False))
+        else:
+            for status in hello.unacknowledged:
+                self._statuses.take(container, status, now)
         self._settle(container, hello, now)
         container.phase = Phase.REGISTERED
         if container.tasks:
@@ -124,28 +132,50 @@ class Containers:
     def _settle(self, container: Container, hello: RegisterExecutor, now: float) -> None:
         """After our restart: what we delivered and it does not have is lost; what it has and we do not know is ended."""
         ended = {status.task_id for status in hello.unacknowledged if status.state.terminal}
-        theirs = set(hello.task_ids)
+        theirs = dict.fromkeys(hello.task_ids)
         for task in [task for task_id, task in container.tasks.items() if task_id not in theirs]:
             message = "the slave was restarted before its executor had the task"
             self._statuses.end_task(task, End(TaskState.LOST, Reason.SLAVE_RESTARTED, message), now)
-        for task_id in hello.task_ids:
-            if task_id not in container.tasks and task_id not in ended:
-                self._state.to_executor(
-                    container.container_id,
-                    KillTask(container.framework_id, task_id, self._state.slave_id, 0.0),
-                )
-                stream = self._statuses.streams.get((container.framework_id, task_id))
-                if stream is not None and stream.statuses[-1].state.terminal:
-                    continue  # we have said how it ended, but its executor missed that it was to end it
-                self._state.log(
-                    "WARNING", f"executor has a task {task_id} that is in no record of ours; ending it"
-                )
-                end = End(
-                    TaskState.LOST, Reason.CHECKPOINT_DAMAGED, "the slave's record of the task was damaged"
-                )
+        strangers = [each for each in theirs if each not in container.tasks and each not in ended]
+        for task_id in strangers[:MOST_STRANGERS]:
+            self._state.to_executor(
+                container.container_id,
+                KillTask(container.framework_id, task_id, self._state.slave_id, 0.0),
+            )
+        # We may have said how one ended, and its executor missed that it was to end it.
+        unrecorded = [
+            each for each in strangers if not self._statuses.has_ended(container.framework_id, each)
+        ]
+        if unrecorded:
+            self._strangers(container, unrecorded, now)
+
+    def _strangers(self, container: Container, task_ids: list[TaskID], now: float) -> None:
+        """Tasks that only their executor knows of. Our journal may have been damaged, and then they are lost; otherwise we
+        never gave it such tasks, and nobody waits to hear of them."""
+        self._state.log(
+            "WARNING",
+            f"the executor of {container.container_id} has {len(task_ids)} tasks that are in no record of ours, as "
+            f"{printable(task_ids[0], 40)}; ending them",
+        )
+        if not self._state.is_journal_damaged or not container.is_adopted:
+            return
+        end = End(TaskState.LOST, Reason.CHECKPOINT_DAMAGED, "the slave's record of the task was damaged")
+        for task_id in task_ids[: max(0, MOST_STRANGERS - container.strangers)]:
+            if is_valid_id(task_id):
                 self._statuses.refuse(
                     container.framework_id, task_id, container.executor.executor_id, end, now
                 )
+        container.strangers += len(task_ids)
+
+    def faulty(self, container_id: ContainerID, fault: str) -> None:
+        """It says what no executor would: nothing that it says can be believed any more."""
+        container = self._state.containers.get(container_id)
+        if container is None:
+            return
+        if container.phase is not Phase.ENDING or container.end is None:
+            self._state.log("WARNING", f"ending the executor of {container_id}: it {printable(fault)}")
+        message = f"its executor was ended: it {printable(fault)}"
+        self._end(container, End(TaskState.FAILED, Reason.EXECUTOR_INVALID, message))
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID, TaskID
 from offerd.messages import Message
 from offerd_isolation.base import Limitation
-from offerd_slave.records import ExitRecord
+from offerd_slave.records import ExitRecord, JournalRecord
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -31,6 +31,20 @@ class FromExecutor(Event, frozen=True):
 
     container_id: ContainerID
     message: Message
+
+
+class ExecutorFaulty(Event, frozen=True):
+    """It said what cannot be understood or handled: `fault` goes on after "the executor"."""
+
+    container_id: ContainerID
+    fault: str
+
+
+class RecordRefused(Event, frozen=True):
+    """This was to be written down and cannot be: it is in no form that the journal takes."""
+
+    record: JournalRecord
+    why: str
 
 
 class ContainerPreparing(Event, frozen=True):

@@ -42,6 +42,7 @@ class Recovered:
     records: list[JournalRecord] = field(default_factory=list)
     orphans: list[ContainerID] = field(default_factory=list)
     mode: str = "active"
+    is_damaged: bool = False  # some of the records could not be read
 
 
 @dataclass(slots=True)
@@ -60,10 +61,11 @@ def restore(state: State, statuses: Statuses, recovered: Recovered, now: float) 
     state.slave_id = recovered.slave_id
     state.epoch = recovered.epoch
     state.mode = recovered.mode
+    state.is_journal_damaged = recovered.is_damaged
     for found in recovered.containers:
         checkpoint = found.checkpoint
         container = Container(
-            checkpoint.container_id, checkpoint.framework, checkpoint.executor, launched=True
+            checkpoint.container_id, checkpoint.framework, checkpoint.executor, launched=True, is_adopted=True
         )
         state.add_container(container)
     for (framework_id, task_id), remembered in _replay(recovered.records).items():

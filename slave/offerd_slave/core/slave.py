@@ -52,12 +52,14 @@ from offerd_slave.core.actions import (
     RefuseOwners,
     UpdateContainer,
 )
+from offerd_slave.core.claims import fault_of
 from offerd_slave.core.containers import OTHER_USER, Containers
 from offerd_slave.core.disk import is_full
 from offerd_slave.core.recovery import Recovered, restore
 from offerd_slave.core.state import HELLO_MAX_BYTES, End, Killing, Phase, State, used
 from offerd_slave.core.statuses import Statuses
 from offerd_slave.core.tasks import Tasks
+from offerd_slave.records import StatusStored, TaskDelivered
 from offerd_slave.settings import SlaveSettings
 
 _DRAINED = End(TaskState.KILLED, Reason.SLAVE_DRAINING, "the slave is being drained")
@@ -92,6 +94,8 @@ class SlaveCore:
             ev.FromMaster: self._from_master,
             ev.MasterConnected: lambda event, now: self._say_hello(now),
             ev.FromExecutor: self._from_executor,
+            ev.ExecutorFaulty: lambda event, now: self.containers.faulty(event.container_id, event.fault),
+            ev.RecordRefused: self._record_refused,
             ev.ContainerPreparing: lambda event, now: self.containers.preparing(
                 event.container_id, event.message, now
             ),
@@ -161,6 +165,7 @@ class SlaveCore:
             self._timer_handlers[name](*key, now)
         self.statuses.retry_due(now)
         self.statuses.end_turn(now)
+        self.statuses.backlog.end_turn()
         if self.state.lowered:
             self._lower()
         self.state.told.clear()
@@ -292,7 +297,7 @@ class SlaveCore:
         framework, executor_id = self._with_user(message.framework), message.executor.executor_id
         container = None
         for task in message.tasks:
-            refusal = self.tasks.refusal(framework, task)
+            refusal = self.tasks.refusal(framework, message.executor, task)
             if refusal is not None:
                 self.statuses.refuse(framework.framework_id, task.task_id, executor_id, refusal, now)
                 continue
@@ -386,7 +391,9 @@ class SlaveCore:
         if container is None:
             return
         message = event.message
-        if type(message) is ExecutorUpdate:
+        if fault := fault_of(container, message):
+            self.containers.faulty(event.container_id, fault)
+        elif type(message) is ExecutorUpdate:
             self.statuses.from_executor(container, message, now)
         elif type(message) is FrameworkMessage:
             executor_id = container.executor.executor_id
@@ -397,6 +404,17 @@ class SlaveCore:
             self.containers.register(container, message, now)
             if self.state.draining and container.phase is not Phase.ENDING:
                 self.containers.shut_down(container, _DRAINED, now)
+
+    def _record_refused(self, event: ev.RecordRefused, now: float) -> None:
+        """It costs the task that it is about."""
+        record = event.record
+        if isinstance(record, StatusStored):
+            self.statuses.unrecorded(record, event.why, now)
+        elif isinstance(record, TaskDelivered):
+            task = self.state.tasks.get((record.framework_id, record.task.task_id))
+            if task is not None:
+                text = f"killed: the slave cannot write it down ({event.why})"
+                self.tasks.kill(task, Killing(Reason.CHECKPOINT_DAMAGED, text), now, 0.0)
 
     def _message_to_executor(self, message: FrameworkMessage, now: float) -> None:
         """Best effort: an executor that is not there misses it."""

@@ -97,8 +97,10 @@ class Container:
     hit: Limitation | None = None  # a limit of the whole that did not end it
     places_tasks: bool = False  # its tasks are in cgroups of their own
     held: dict[TaskID, int] = field(default_factory=dict)  # numbers of updates whose tasks are still `ending`
-    heard: int = 0  # number of its newest update
+    heard: int = 0  # number of its newest update since its last hello
     listed_bytes: int = 0  # how much of a hello it takes
+    is_adopted: bool = False  # of before our start
+    strangers: int = 0  # how many tasks it has named that are in no record of ours
 
     @property
     def framework_id(self) -> FrameworkID:
@@ -153,6 +155,7 @@ class State:
         self.mode = "active"
         self.is_disk_full = False
         self.files: FilesSecret | None = None
+        self.is_journal_damaged = False  # at our start: executors may have tasks that we do not know of
         self.containers: dict[ContainerID, Container] = {}
         self.by_executor: dict[tuple[FrameworkID, ExecutorID], Container] = {}
         self.tasks: dict[tuple[FrameworkID, TaskID], Task] = {}
@@ -235,6 +238,10 @@ class State:
             used.get(name, 0) + amount <= all_of_it.get(name, 0)
             for name, amount in resources.quantities().items()
         )
+
+    def has(self, resources: Resources) -> bool:
+        """Whether all of the slave would do for this."""
+        return all(amount <= self.total.get(name, 0) for name, amount in resources.quantities().items())
 
     def long_fits(self, resources: Resources) -> bool:
         """Whether long tasks may take this much more."""

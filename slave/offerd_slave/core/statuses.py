@@ -16,6 +16,7 @@ from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import (
     Acknowledge,
     ExecutorUpdate,
+    Reason,
     RunningTask,
     StatusUpdate,
     TaskState,
@@ -24,6 +25,7 @@ from offerd.messages import (
 )
 from offerd.resources import NOTHING
 from offerd_slave.core.actions import Append, EndTask, SendToMaster, Sync
+from offerd_slave.core.backlog import Backlog
 from offerd_slave.core.state import Container, End, State, Task
 from offerd_slave.records import StatusAcknowledged, StatusStored
 
@@ -43,6 +45,7 @@ class Statuses:
     def __init__(self, state: State) -> None:
         self._state = state
         self.streams: dict[tuple[FrameworkID, TaskID], Stream] = {}
+        self.backlog = Backlog(state)
         self._unsynced: list[StatusUpdate] = []
         self._syncing: list[StatusUpdate] = []
         self._syncs = 0
@@ -202,6 +205,7 @@ class Statuses:
         now: float,
     ) -> None:
         self._state.out.append(Append(StatusStored(framework_id, container_id, status)))
+        self.backlog.add(framework_id, status)
         key = (framework_id, status.task_id)
         stream = self.streams.get(key)
         if stream is None:
@@ -221,6 +225,8 @@ class Statuses:
         """From the journal: written down before a restart, to be sent once a master has registered us."""
         backoff_s = self._state.settings.update_retry_s
         self.streams[framework_id, task_id] = Stream(unheard, now + backoff_s, backoff_s)
+        for status in unheard:
+            self.backlog.add(framework_id, status)
 
     # -- out ----------------------------------------------------------------------------------------------------------
 
@@ -234,11 +240,36 @@ class Statuses:
                 continue
             heard = True
             if stream.statuses[-1].sequence <= sequence:
+                self.backlog.remove(message.framework_id, stream.statuses)
                 del self.streams[key]
             else:
+                done = [status for status in stream.statuses if status.sequence <= sequence]
+                self.backlog.remove(message.framework_id, done)
                 stream.statuses = [status for status in stream.statuses if status.sequence > sequence]
         if heard:
             self._state.out.append(Append(StatusAcknowledged(message.framework_id, message.updates)))
+
+    def has_ended(self, framework_id: FrameworkID, task_id: TaskID) -> bool:
+        """Whether we have said how this task ended, and nobody has acknowledged it yet."""
+        stream = self.streams.get((framework_id, task_id))
+        return stream is not None and stream.statuses[-1].state.terminal
+
+    def unrecorded(self, refused: StatusStored, why: str, now: float) -> None:
+        """It cannot be written down, so it cannot be sent either. If it was the task's end, nobody can say how it ended."""
+        key = (refused.framework_id, refused.status.task_id)
+        for updates in (self._unsynced, self._syncing):
+            updates[:] = [update for update in updates if update.status is not refused.status]
+        stream = self.streams.get(key)
+        if stream is None or refused.status not in stream.statuses:
+            return
+        stream.statuses = [status for status in stream.statuses if status is not refused.status]
+        self.backlog.remove(refused.framework_id, [refused.status])
+        sequence = stream.statuses[-1].sequence + 1 if stream.statuses else 1
+        if not stream.statuses:
+            del self.streams[key]
+        if refused.status.state.terminal and refused.status.reason != Reason.CHECKPOINT_DAMAGED:
+            end = End(TaskState.LOST, Reason.CHECKPOINT_DAMAGED, f"its end cannot be written down: {why}")
+            self.refuse(*key, refused.status.executor_id, end, now, sequence)
 
     def adopt_slave_id(self) -> None:
         """We have (another) slave id: acknowledgements find the way back by the id in the status, so all that wait bear it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from offerd.ids import ContainerID, FrameworkID, TaskID, is_valid_id
-from offerd.messages import FrameworkInfo, KillTask, LaunchTask, Reason, TaskInfo, TaskState
+from offerd.messages import ExecutorInfo, FrameworkInfo, KillTask, LaunchTask, Reason, TaskInfo, TaskState
 from offerd_slave.core.actions import (
     Append,
     DestroyContainer,
@@ -25,7 +25,7 @@ class Tasks:
         self._state = state
         self._statuses = statuses
 
-    def refusal(self, framework: FrameworkInfo, task: TaskInfo) -> End | None:
+    def refusal(self, framework: FrameworkInfo, executor: ExecutorInfo, task: TaskInfo) -> End | None:
         """Why this slave will not run the task, or None. The master has checked it, too; but its view may be stale, and
         the cap on long tasks holds at every instant here.
         """
@@ -43,6 +43,12 @@ class Tasks:
                 TaskState.ERROR,
                 Reason.TASK_INVALID,
                 "a task's or executor's id has characters it may not have",
+            )
+        if not state.has(executor.resources):
+            return End(
+                TaskState.ERROR,
+                Reason.TASK_INVALID,
+                "its executor needs more than the whole slave has",
             )
         if not state.fits(task.resources):
             return End(

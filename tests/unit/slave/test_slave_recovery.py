@@ -69,7 +69,7 @@ def test_task_that_only_its_executor_knows_is_ended() -> None:
     bench = Bench()
     bench.running(task("a"))
     bench.disk = [record for record in bench.disk if not isinstance(record, TaskDelivered)]
-    again = bench.crash()
+    again = bench.crash(is_damaged=True)
     again.register()
     again.clear()
     again.hello("a")

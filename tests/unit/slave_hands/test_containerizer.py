@@ -19,6 +19,7 @@ from offerd_isolation.base import ContainerSpec, Isolation, Launch, Tell, tell_n
 from offerd_slave.containerizer import Containerizer
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
+from offerd_slave.endpoint import Heard
 from offerd_slave.launching import LaunchSpec
 from offerd_slave.settings import SlaveOptions
 from offerd_slave.workdir import WorkDir
@@ -67,8 +68,11 @@ class NoLauncher:
 
 
 class NoEndpoint:
-    def expect(self, container_id: ContainerID, token: str) -> None:
+    def expect(self, container_id: ContainerID, token: str, uid: int, gid: int) -> None:
         pass
+
+    def address(self, container_id: ContainerID) -> str:
+        return f"ipc:///{container_id}"
 
 
 class Hands:
@@ -179,6 +183,7 @@ def test_a_module_is_asked_why_tasks_have_failed_also_by_those_that_failed_while
     container_id = ContainerID("c")
     failed = m.TaskStatus(TaskID("a"), m.TaskState.FAILED, 2, exit_status=-9)
     done = m.TaskStatus(TaskID("b"), m.TaskState.FINISHED, 2, exit_status=0)
-    hands.containerizer.failing(container_id, m.ExecutorUpdate(1, failed))
-    hands.containerizer.failing(container_id, m.RegisterExecutor(container_id, "token", [done, failed]))
+    hands.containerizer.heard(Heard(container_id, m.ExecutorUpdate(1, failed)))
+    hello = m.RegisterExecutor(container_id, "token", [done, failed])
+    hands.containerizer.heard(Heard(container_id, hello))
     assert hands.isolation.failed == 2 * [(TaskID("a"), -9)]

@@ -1,0 +1,166 @@
+"""What an executor claims is checked before it counts: what no executor would say ends it, with the reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
+from offerd import messages as m
+from offerd.ids import ContainerID, SlaveID, TaskID
+from offerd.messages import Reason, TaskState
+from offerd.resources import Resources
+from offerd_slave.core import actions as act
+from offerd_slave.core import events as ev
+from offerd_slave.core.backlog import MOST_BYTES
+from offerd_slave.core.claims import MAX_STATUS_BYTES
+from offerd_slave.journal import frame
+from offerd_slave.records import MAX_SEQUENCE, StatusStored
+
+RUNNING, FINISHED, FAILED, LOST = TaskState.RUNNING, TaskState.FINISHED, TaskState.FAILED, TaskState.LOST
+
+
+def status(sequence: int = 2, **more: object) -> m.TaskStatus:
+    return m.TaskStatus(TaskID("a"), RUNNING, sequence, **more)  # type: ignore[arg-type]
+
+
+FAULTS: dict[str, m.Message] = {
+    "a sequence that nobody can count on from": m.ExecutorUpdate(2, status(2**64 - 1)),
+    "the first sequence that is too high": m.ExecutorUpdate(2, status(MAX_SEQUENCE + 1)),
+    "a negative sequence": m.ExecutorUpdate(2, status(-1)),
+    "the lowest number there is": m.ExecutorUpdate(-(2**63), status()),
+    "a number too high": m.ExecutorUpdate(2**64 - 1, status()),
+    "a number that was there": m.ExecutorUpdate(1, status()),
+    "a status too large": m.ExecutorUpdate(2, status(data=bytes(MAX_STATUS_BYTES + 1))),
+    "a text too large": m.ExecutorUpdate(2, status(message="x" * (MAX_STATUS_BYTES // 4 + 1))),
+    "a reason that is a text": m.ExecutorUpdate(2, status(reason="x" * 5000)),
+    "too much for its framework": m.FrameworkMessage(
+        FRAMEWORK.framework_id, SlaveID("S-1"), COMMAND.executor_id, bytes(MAX_STATUS_BYTES + 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_an_executor_that_says_what_none_would_is_ended_and_its_task_says_why(what: str) -> None:
+    bench = Bench()
+    container_id = bench.running(task("a"))
+    bench.from_executor(container_id, FAULTS[what])
+    assert [each.container_id for each in bench.asked_for(act.DestroyContainer)] == [container_id]
+    bench.event(ev.ContainerDestroyed(container_id))
+    assert bench.statuses() == [("a", FAILED, Reason.EXECUTOR_INVALID)]
+    assert frame(bench.disk)
+
+
+def test_a_hello_with_such_a_status_ends_its_executor_too() -> None:
+    bench = Bench()
+    bench.running(task("a"))
+    again = bench.crash()
+    again.register()
+    again.hello("a", unacknowledged=(status(2**64 - 1),))
+    assert again.asked_for(act.DestroyContainer)
+
+
+def test_the_highest_number_is_taken_and_the_slave_counts_on_from_it() -> None:
+    bench = Bench()
+    container_id = bench.running(task("a"))
+    bench.update("a", RUNNING, MAX_SEQUENCE, number=MAX_SEQUENCE)
+    bench.event(ev.ExecutorEnded(container_id, None))
+    bench.event(ev.ContainerDestroyed(container_id))
+    assert bench.statuses()[-1] == ("a", FAILED, Reason.SHIM_DIED)
+    assert frame(bench.disk)
+
+
+def test_after_a_new_hello_an_executor_repeats_its_numbers() -> None:
+    bench = Bench()
+    container_id = bench.running(task("a"))
+    bench.update("a", RUNNING, 2, number=2)
+    bench.hello("a")
+    bench.update("a", RUNNING, 2, number=2)
+    bench.update("a", FINISHED, 3, number=3)
+    assert not bench.asked_for(act.DestroyContainer)
+    assert [each.number for each in bench.told_executors(m.UpdatesStored)][-1] == 3
+    assert bench.core.state.containers[container_id].heard == 3
+
+
+def test_tasks_that_never_were_are_ended_and_leave_one_line_and_no_record() -> None:
+    bench = Bench()
+    bench.running(task("a"))
+    bench.disk.clear()
+    bench.hello("a", *(f"never-{number}" for number in range(20_000)))
+    assert bench.disk == []
+    assert bench.statuses() == []
+    assert len(bench.told_executors(m.KillTask)) <= 12_000
+
+
+def test_even_after_damage_an_executor_names_no_more_tasks_than_a_slave_gives_out() -> None:
+    bench = Bench()
+    bench.running(task("a"))
+    again = bench.crash(is_damaged=True)
+    again.register()
+    for hello in range(3):
+        again.hello("a", *(f"never-{hello}-{number}" for number in range(20_000)))
+    assert sum(isinstance(record, StatusStored) for record in again.disk) < 12_100
+
+
+def test_a_framework_that_acknowledges_nothing_has_its_executors_wait_until_it_does() -> None:
+    bench = Bench()
+    container_id = bench.running(task("a"))
+    sequence = 1
+    while not (heard := bench.asked_for(act.HearExecutor)):
+        sequence += 1
+        bench.update("a", RUNNING, sequence, data=bytes(MAX_STATUS_BYTES))
+        assert sequence * MAX_STATUS_BYTES < 2 * MOST_BYTES, "it is never made to wait"
+    assert [(each.container_id, each.is_heard) for each in heard] == [(container_id, False)]
+    bench.clear()
+    bench.hello("a", unacknowledged=(status(sequence + 1, data=bytes(MAX_STATUS_BYTES)),))
+    assert bench.statuses() == [], "what comes with a hello waits, too"
+    bench.clear()
+    bench.acknowledge("a", sequence)
+    assert [(each.container_id, each.is_heard) for each in bench.asked_for(act.HearExecutor)] == [
+        (container_id, True)
+    ]
+    bench.update("a", FINISHED, sequence + 1)
+    assert bench.statuses() == [("a", FINISHED, "")]
+
+
+def test_what_waited_before_a_restart_counts_after_it() -> None:
+    bench = Bench()
+    bench.running(task("a"))
+    for sequence in range(2, 2 + MOST_BYTES // MAX_STATUS_BYTES):
+        bench.update("a", RUNNING, sequence, data=bytes(MAX_STATUS_BYTES))
+    again = bench.crash()
+    again.register()
+    container_id = again.hello("a")
+    assert act.HearExecutor(container_id, False) in again.asked_for(act.HearExecutor)
+
+
+def test_an_executor_that_needs_more_than_the_slave_has_is_never_begun() -> None:
+    bench = Bench()
+    bench.register()
+    huge = m.ExecutorInfo(COMMAND.executor_id, module=COMMAND.module, resources=Resources.of(cpus=2**50))
+    bench.from_master(m.RunTasks(FRAMEWORK, huge, [task("a")]))
+    assert bench.statuses() == [("a", TaskState.ERROR, Reason.TASK_INVALID)]
+    assert not bench.core.state.containers
+
+
+def test_a_record_that_cannot_be_written_costs_its_task_and_no_other() -> None:
+    bench = Bench()
+    bench.running(task("a"), task("b"))
+    bench.sync_at_once = False
+    bench.update("a", FINISHED, 2, number=3)
+    (stored,) = [r for r in bench.disk if isinstance(r, StatusStored) and r.status.state is FINISHED]
+    bench.event(ev.RecordRefused(stored, "for a test"))
+    bench.synced()
+    bench.update("b", FINISHED, 2, number=4)
+    while bench.unsynced:
+        bench.synced()
+    assert bench.statuses() == [("a", LOST, Reason.CHECKPOINT_DAMAGED), ("b", FINISHED, "")]
+
+
+def test_a_task_that_cannot_be_written_down_is_killed() -> None:
+    bench = Bench()
+    bench.running(task("a"))
+    delivered = bench.disk[0]
+    bench.event(ev.RecordRefused(delivered, "for a test"))
+    assert [kill.task_id for kill in bench.told_executors(m.KillTask)] == ["a"]
+    bench.event(ev.RecordRefused(delivered, "again, and then of one that is gone"))
+    bench.event(ev.ExecutorFaulty(ContainerID("unknown"), "for a test"))
