@@ -15,14 +15,20 @@ import msgspec
 from offerd import files_messages as fm
 from offerd import messages as m
 from offerd import operator_messages as om
+from offerd.bounds import Epoch
 from offerd.errors import BadMessage, MessageTooLarge
+from offerd.screen_text import printable
 
 MAX_FRAME_BYTES = 1 << 20
 """Largest frame any socket takes (`ZMQ_MAXMSGSIZE`)."""
 FRAME_TARGET_BYTES = 256 << 10
 """Frames are cut at about this size: large enough to make the cost per frame vanish, small enough to keep flowing."""
-MAX_MESSAGE_BYTES = MAX_FRAME_BYTES - 64
-"""Largest single message."""
+MAX_SENT_BYTES = MAX_FRAME_BYTES - 64
+"""Largest message that a frame holds."""
+MAX_MESSAGE_BYTES = MAX_FRAME_BYTES - (8 << 10)
+"""Largest that a master takes from anybody: what it passes on, with names and defaults around it, fits into a frame again."""
+MAX_EXECUTOR_BYTES = MAX_FRAME_BYTES - (16 << 10)
+"""Largest that a slave takes from an executor: a master takes it from the slave."""
 UNENCODABLE = (MessageTooLarge, msgspec.MsgspecError, OverflowError, TypeError, ValueError, RecursionError)
 """What encoding a message of ours may raise: numbers beyond 64 bits, texts that are no UTF-8, nesting without end."""
 
@@ -73,19 +79,25 @@ encode_message = _encoder.encode
 
 
 class Codec(Generic[M]):
-    """Decodes the frames of one direction; anything else raises `BadMessage`."""
+    """Decodes the frames of one direction; anything else, and frames of more than `max_bytes`, raises `BadMessage`.
 
-    def __init__(self, union: object) -> None:
+    What we make of several messages is no larger than `FRAME_TARGET_BYTES`, so the limit is one of single messages.
+    """
+
+    def __init__(self, union: object, max_bytes: int = MAX_FRAME_BYTES) -> None:
         self.types: tuple[type, ...] = get_args(union)
-        self._decode = msgspec.msgpack.Decoder(tuple[int, list[union]]).decode  # type: ignore[valid-type]
+        self._max_bytes = max_bytes
+        self._decode = msgspec.msgpack.Decoder(tuple[Epoch, list[union]]).decode  # type: ignore[valid-type]
 
     def decode(self, frame: bytes) -> tuple[int, list[M]]:
         """`(epoch, messages)`. Raises `BadMessage` with one line on what is wrong."""
+        if len(frame) > self._max_bytes:
+            raise BadMessage(f"{len(frame)} bytes: more than {self._max_bytes}, so it could not be passed on")
         try:
             return self._decode(frame)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             # ValueError: bad UTF-8; RecursionError: nesting made to be deep
-            raise BadMessage(f"{len(frame)} bytes: {error}") from None
+            raise BadMessage(f"{len(frame)} bytes: {printable(str(error))}") from None
 
 
 if TYPE_CHECKING:
@@ -104,21 +116,25 @@ _LAZY = {
     "to_executor": ToExecutor,
     "to_operator": ToOperator,
 }
+_MAX_BYTES = {"to_master": MAX_MESSAGE_BYTES + 64, "from_executor": MAX_EXECUTOR_BYTES + 64}
 
 
 def __getattr__(name: str) -> Codec[object]:
     """Codecs are built when first asked for: a process builds the one or two directions it reads, no more."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    codec: Codec[object] = Codec(_LAZY[name])
+    codec: Codec[object] = Codec(_LAZY[name], _MAX_BYTES.get(name, MAX_FRAME_BYTES))
     globals()[name] = codec
     return codec
 
 
 def frames(
-    messages: Iterable[m.Message], epoch: int = 0, leave_out: Callable[[str], None] | None = None
+    messages: Iterable[m.Message],
+    epoch: int = 0,
+    leave_out: Callable[[str], None] | None = None,
+    max_bytes: int = MAX_SENT_BYTES,
 ) -> Iterator[bytes]:
-    """The messages, in order, as few frames as the sizes allow.
+    """The messages, in order, as few frames as the sizes allow. No message may have more than `max_bytes`.
 
     Raises `MessageTooLarge` for a message that no frame could hold, and what the encoder does for a value that it cannot
     write; nothing after it is encoded. With `leave_out` such a message is left out, and it is called with a line that says why.
@@ -128,10 +144,10 @@ def frames(
     for message in messages:
         try:
             part = _encoder.encode(message)
-            if len(part) > MAX_MESSAGE_BYTES:
+            if len(part) > max_bytes:
                 raise MessageTooLarge(
                     f"a {type(message).__name__} of {len(part)} bytes does not fit into a message of "
-                    f"{MAX_MESSAGE_BYTES} bytes; send less at once, or put the data into a file"
+                    f"{max_bytes} bytes; send less at once, or put the data into a file"
                 )
         except UNENCODABLE as error:
             if leave_out is not None:

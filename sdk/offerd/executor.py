@@ -27,7 +27,7 @@ import zmq
 
 from offerd import codec
 from offerd import messages as m
-from offerd.codec import MAX_MESSAGE_BYTES
+from offerd.codec import MAX_EXECUTOR_BYTES
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.executor_loop import Loop, Timer
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
@@ -50,7 +50,7 @@ REGISTER_BYTES = 768 << 10
 """What task ids leave of this, unacknowledged statuses may fill in the hello; all are sent again after it, with
 their numbers.
 """
-REGISTER_IDS_BYTES = MAX_MESSAGE_BYTES - (16 << 10)
+REGISTER_IDS_BYTES = MAX_EXECUTOR_BYTES - (16 << 10)
 """Task ids take precedence over statuses, as a task that the hello does not name is lost; more than this fits nowhere."""
 HELD_UPDATES = 64
 """Statuses that are sent together however long they may be held."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from offerd.ids import SlaveID
 from offerd.messages import Filters
 from offerd.resources import Resources
+from offerd.screen_text import printable
 
 MAX_PATTERNS = 64
 MAX_PATTERN_LETTERS = 256
@@ -25,7 +26,7 @@ def fault(filters: Filters) -> str:
         return f"filters with {len(patterns)} patterns; at most {MAX_PATTERNS} are evaluated"
     for name, pattern in patterns.items():
         if len(pattern) > MAX_PATTERN_LETTERS:
-            return f"the pattern for attribute {name[:64]!r} is longer than {MAX_PATTERN_LETTERS} letters"
+            return f"the pattern for attribute {printable(name, 64)} is longer than {MAX_PATTERN_LETTERS} letters"
     return ""
 
 

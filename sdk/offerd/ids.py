@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from typing import NewType
 
-FrameworkID = NewType("FrameworkID", str)
-SlaveID = NewType("SlaveID", str)
-OfferID = NewType("OfferID", str)
-TaskID = NewType("TaskID", str)
-ExecutorID = NewType("ExecutorID", str)
-ContainerID = NewType("ContainerID", str)
+from offerd.bounds import Id
+
+FrameworkID = NewType("FrameworkID", Id)
+SlaveID = NewType("SlaveID", Id)
+OfferID = NewType("OfferID", Id)
+TaskID = NewType("TaskID", Id)
+ExecutorID = NewType("ExecutorID", Id)
+ContainerID = NewType("ContainerID", Id)
 
 PeerID = NewType("PeerID", bytes)
 """The routing id of a ROUTER's peer. It says where to send, never who somebody is: peers choose it themselves."""

@@ -4,7 +4,8 @@ Every message is a frozen msgspec struct, travels as a MessagePack array `[name,
 (see `offerd.codec`), and is handled by the method of the same name in snake case.
 
 Compatibility: a reader ignores fields it does not know and fills in missing ones with their defaults. So a field is
-only ever **added at the end, with a default**; none is renamed, moved or removed (a test holds the wire to that).
+only ever **added at the end, with a default**; none is renamed, moved or removed (a test holds the wire to that). Every
+number, text and list has a bound (`offerd.bounds`, another test); what is beyond is no message.
 A message a reader does not know is a `BadMessage` of that one peer. Every hello carries `protocol`.
 
 Who talks to whom::
@@ -14,96 +15,45 @@ Who talks to whom::
 
 from __future__ import annotations
 
-from enum import Enum, StrEnum
+from typing import Annotated
 
 import msgspec
 
+from offerd.bounds import (
+    A_QUESTION,
+    FEW,
+    MANY,
+    Amount,
+    Argument,
+    ArgumentLists,
+    Arguments,
+    Count,
+    Data,
+    Environment,
+    Epoch,
+    ExitStatus,
+    Interval,
+    Labels,
+    Name,
+    Protocol,
+    Quantities,
+    Seconds,
+    Text,
+    WallClock,
+    WishedFraction,
+    WishedSeconds,
+)  # fmt: skip
 from offerd.files_access import NO_ACCESS, FilesAccess, FilesSecret
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
 from offerd.resources import NOTHING, Resources
+from offerd.states import Reason as Reason
+from offerd.states import TaskState as TaskState
 
 PROTOCOL = 1
 """Version of this page. Readers accept any hello with `protocol >= OLDEST_PROTOCOL`."""
 OLDEST_PROTOCOL = 1
 
 # -- Values carried by messages -----------------------------------------------------------------------------------------
-
-
-class TaskState(Enum):
-    """Where a task is. Terminal states are final: one of them reaches the scheduler's code, once."""
-
-    STAGING = "TASK_STAGING"  # accepted by the master, not yet reported running
-    RUNNING = "TASK_RUNNING"
-    FINISHED = "TASK_FINISHED"  # ended by itself, well
-    FAILED = (
-        "TASK_FAILED"  # ended by itself, badly; also by the kernel, at its limit of memory (LIMIT_EXCEEDED)
-    )
-    KILLED = "TASK_KILLED"  # ended by us: by request, time limit, drain
-    ERROR = "TASK_ERROR"  # the description was bad: never launched, will not be better next time
-    LOST = "TASK_LOST"  # it never ran, or nobody can say how it ended
-    UNREACHABLE = (
-        "TASK_UNREACHABLE"  # its slave is lost and may come back with it; only for frameworks that ask for it
-    )
-
-    terminal: bool
-    """Set below; an attribute and not a property because the hot path asks for every update."""
-
-
-for _state in TaskState:
-    _state.terminal = _state not in (TaskState.STAGING, TaskState.RUNNING, TaskState.UNREACHABLE)
-
-
-class Reason(StrEnum):
-    """Why a task is in its state, or a framework or slave was refused. On the wire a plain string: newer peers know more."""
-
-    # the command or call itself
-    COMMAND_EXITED = "COMMAND_EXITED"  # exit status other than 0, or a signal of its own
-    COMMAND_NOT_STARTED = "COMMAND_NOT_STARTED"  # no such program, no permission
-    CALL_RAISED = "CALL_RAISED"  # a Python call ended with an exception
-    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"  # of memory, processes, ...: the status' `limit` says which
-    # ended by us
-    TASK_TIMEOUT = "TASK_TIMEOUT"  # its time limit was over
-    KILLED_BY_FRAMEWORK = "KILLED_BY_FRAMEWORK"
-    FRAMEWORK_REMOVED = "FRAMEWORK_REMOVED"
-    SLAVE_DRAINING = "SLAVE_DRAINING"
-    DISK_PRESSURE = "DISK_PRESSURE"  # the slave has no room to write down what it would run
-    REVOKED = "REVOKED"  # another framework was under its guarantee, this one above its own
-    USER_CHANGED = "USER_CHANGED"  # its framework runs as another user now
-    LIMITS_NOT_SET = "LIMITS_NOT_SET"  # its isolation could not make them: it may not run without
-    UNKILLABLE = "UNKILLABLE"  # killed, but the kernel does not let go of its processes: it runs on, and holds its resources
-    # the accept was bad
-    OFFER_INVALID = "OFFER_INVALID"  # unknown, answered already, rescinded, or offers of several slaves
-    OFFER_EXCEEDED = "OFFER_EXCEEDED"  # asks for more than the offers hold
-    LONG_TASK_CAP = "LONG_TASK_CAP"  # long tasks would hold more than their part of the slave
-    TASK_ID_DUPLICATE = "TASK_ID_DUPLICATE"
-    TASK_INVALID = "TASK_INVALID"  # nothing to run, no resources, negative time limit, unknown executor
-    SLAVE_UNKNOWN = "SLAVE_UNKNOWN"
-    # the executor, the slave, the network
-    CONTAINER_PREPARING = "CONTAINER_PREPARING"  # its image is being pulled: so far
-    EXECUTOR_NOT_LAUNCHED = "EXECUTOR_NOT_LAUNCHED"
-    EXECUTOR_REGISTRATION_TIMEOUT = "EXECUTOR_REGISTRATION_TIMEOUT"
-    EXECUTOR_EXITED = "EXECUTOR_EXITED"
-    EXECUTOR_RAISED = "EXECUTOR_RAISED"  # its launch_task or kill_task did
-    EXECUTOR_INVALID = "EXECUTOR_INVALID"  # it told the slave what no executor would, and was ended
-    SHIM_DIED = "SHIM_DIED"
-    WORKER_DIED = "WORKER_DIED"  # a worker process of the Python executor, by its own hand
-    SLAVE_LOST = "SLAVE_LOST"
-    SLAVE_RESTARTED = "SLAVE_RESTARTED"
-    SLAVE_RETURNED = "SLAVE_RETURNED"  # what was unreachable is back
-    HOST_REBOOTED = "HOST_REBOOTED"
-    CHECKPOINT_DAMAGED = "CHECKPOINT_DAMAGED"
-    # answers to reconciliation and registration
-    RECONCILIATION = "RECONCILIATION"
-    TASK_UNKNOWN = "TASK_UNKNOWN"
-    FRAMEWORK_INVALID = "FRAMEWORK_INVALID"
-    FRAMEWORK_FAILED_OVER = "FRAMEWORK_FAILED_OVER"  # another scheduler has taken over
-    FRAMEWORK_TORN_DOWN = "FRAMEWORK_TORN_DOWN"  # it has ended itself
-    FAILOVER_TIMEOUT = "FAILOVER_TIMEOUT"  # no scheduler of it came back in time
-    SLAVE_INVALID = "SLAVE_INVALID"  # its hello cannot be used: no resources, ids that are none
-    PROTOCOL_TOO_OLD = "PROTOCOL_TOO_OLD"
-    NOT_AUTHORIZED = "NOT_AUTHORIZED"  # the owner of this key may not be or do this
-    EPOCH_TOO_OLD = "EPOCH_TOO_OLD"
-    MASTER_STANDS_BY = "MASTER_STANDS_BY"
 
 
 class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -120,11 +70,11 @@ class CommandInfo(Value, frozen=True):
     `series` are argument vectors of programs to run after it, one after another, in the same task: see `offerd/series.py`.
     """
 
-    argv: list[str] = []
-    shell: str = ""
-    environment: dict[str, str] = {}
-    series: list[list[str]] = []
-    series_s: float = 0.0
+    argv: Arguments = []
+    shell: Argument = ""
+    environment: Environment = {}
+    series: ArgumentLists = []
+    series_s: Seconds = 0.0
 
 
 class ExecutorInfo(Value, frozen=True):
@@ -134,14 +84,14 @@ class ExecutorInfo(Value, frozen=True):
     """
 
     executor_id: ExecutorID
-    module: str = ""
+    module: Name = ""
     command: CommandInfo | None = None
     resources: Resources = NOTHING
-    name: str = ""
-    data: bytes = b""
-    shutdown_grace_s: float = 5.0
-    image: str = ""  # of the container it runs in, where the slave runs images; "" = the slave's default
-    pull: str = ""  # never, if-absent or always; "" = as the slave says
+    name: Name = ""
+    data: Data = b""
+    shutdown_grace_s: WishedSeconds = 5.0
+    image: Name = ""  # of the container it runs in, where the slave runs images; "" = the slave's default
+    pull: Name = ""  # never, if-absent or always; "" = as the slave says
 
 
 class FrameworkInfo(Value, frozen=True):
@@ -152,16 +102,16 @@ class FrameworkInfo(Value, frozen=True):
     `LOST`; at zero they are so at once, and are ended should the slave come back.
     """
 
-    name: str
+    name: Name
     framework_id: FrameworkID = FrameworkID("")
-    user: str = ""
-    role: str = "*"
-    executors: list[ExecutorInfo] = []
-    failover_timeout_s: float = 0.0
-    hostname: str = ""
-    labels: dict[str, str] = {}
-    unreachable_timeout_s: float = 0.0
-    account: str = ""
+    user: Name = ""
+    role: Name = "*"
+    executors: Annotated[list[ExecutorInfo], FEW] = []
+    failover_timeout_s: WishedSeconds = 0.0
+    hostname: Name = ""
+    labels: Labels = {}
+    unreachable_timeout_s: WishedSeconds = 0.0
+    account: Name = ""
 
 
 class TaskInfo(Value, frozen=True):
@@ -174,11 +124,11 @@ class TaskInfo(Value, frozen=True):
     resources: Resources
     executor_id: ExecutorID
     command: CommandInfo | None = None
-    data: bytes = b""
-    time_limit_s: float | None = None
-    kill_grace_s: float | None = None
-    name: str = ""
-    labels: dict[str, str] = {}
+    data: Data = b""
+    time_limit_s: WishedSeconds | None = None
+    kill_grace_s: WishedSeconds | None = None
+    name: Name = ""
+    labels: Labels = {}
 
 
 class Offer(Value, frozen=True):
@@ -188,21 +138,21 @@ class Offer(Value, frozen=True):
 
     offer_id: OfferID
     slave_id: SlaveID
-    hostname: str
+    hostname: Name
     resources: Resources
-    long_quantities: dict[str, int] = {}
-    short_limit_s: float = 0.0
-    attributes: dict[str, str] = {}
-    executor_ids: list[ExecutorID] = []
-    files_address: str = ""
+    long_quantities: Quantities = {}
+    short_limit_s: Seconds = 0.0
+    attributes: Labels = {}
+    executor_ids: Annotated[list[ExecutorID], MANY] = []
+    files_address: Name = ""
     files: FilesAccess = NO_ACCESS  # to what the framework's owner has on this slave
 
 
 class TaskUsage(Value, frozen=True):
     """What a task used, as far as its isolation can tell."""
 
-    cpu_s: float = 0.0
-    peak_mem_bytes: int = 0
+    cpu_s: Seconds = 0.0
+    peak_mem_bytes: Amount = 0
 
 
 class TaskStatus(Value, frozen=True):
@@ -212,15 +162,15 @@ class TaskStatus(Value, frozen=True):
 
     task_id: TaskID
     state: TaskState
-    sequence: int = 0
-    reason: str = ""
-    source: str = ""  # executor | slave | master | driver
-    message: str = ""
-    data: bytes = b""
-    exit_status: int | None = None  # exit code, or minus the signal
-    limit: str = ""  # the limit that was hit, as "time_limit_s=2"
+    sequence: Count = 0
+    reason: Name = ""
+    source: Name = ""  # executor | slave | master | driver
+    message: Text = ""
+    data: Data = b""
+    exit_status: ExitStatus | None = None  # exit code, or minus the signal
+    limit: Name = ""  # the limit that was hit, as "time_limit_s=2"
     usage: TaskUsage | None = None
-    timestamp: float = 0.0
+    timestamp: WallClock = 0.0
     slave_id: SlaveID = SlaveID("")
     executor_id: ExecutorID = ExecutorID("")
     container_id: ContainerID = ContainerID("")
@@ -229,19 +179,19 @@ class TaskStatus(Value, frozen=True):
 class SlaveInfo(Value, frozen=True):
     """A slave as it registers. `long_fraction` and `short_limit_s` split it between long and short tasks."""
 
-    hostname: str
+    hostname: Name
     resources: Resources
     slave_id: SlaveID = SlaveID("")
-    attributes: dict[str, str] = {}
-    files_address: str = ""  # host:port of its HTTP file server
-    boot_id: str = ""
-    isolation: str = "noop"
-    long_fraction: float = 0.5
-    short_limit_s: float = 60.0
-    facts: dict[str, str] = {}  # fingerprint: kernel, cgroup mode, numa, python, version
+    attributes: Labels = {}
+    files_address: Name = ""  # host:port of its HTTP file server
+    boot_id: Name = ""
+    isolation: Name = "noop"
+    long_fraction: WishedFraction = 0.5
+    short_limit_s: WishedSeconds = 60.0
+    facts: Labels = {}  # fingerprint: kernel, cgroup mode, numa, python, version
     minimum_offer: Resources | None = None  # not offered while less is free; None: as the master says
-    max_kill_grace_s: float = 30.0  # longer graces are cut to it
-    default_user: str = ""  # who runs what names no user
+    max_kill_grace_s: WishedSeconds = 30.0  # longer graces are cut to it
+    default_user: Name = ""  # who runs what names no user
 
 
 class RunningTask(Value, frozen=True):
@@ -252,10 +202,10 @@ class RunningTask(Value, frozen=True):
     task_id: TaskID
     resources: Resources
     state: TaskState
-    time_limit_s: float | None = None
-    name: str = ""
+    time_limit_s: WishedSeconds | None = None
+    name: Name = ""
     container_id: ContainerID = ContainerID("")
-    kill_grace_s: float | None = None
+    kill_grace_s: WishedSeconds | None = None
 
 
 class RunningExecutor(Value, frozen=True):
@@ -270,14 +220,18 @@ class RunningExecutor(Value, frozen=True):
 class Filters(Value, frozen=True):
     """What a framework never wants to be offered; evaluated at the master (paper, section 3.5). Empty = no filter."""
 
-    slave_ids: list[SlaveID] = []  # only these
+    slave_ids: Annotated[list[SlaveID], MANY] = []  # only these
     minimum: Resources = NOTHING  # only slaves with at least this free
-    attributes: dict[str, str] = {}  # only slaves with exactly these
-    attributes_exist: list[str] = []  # only slaves that have all of these, whatever their values
-    attributes_match: dict[str, str] = {}  # only slaves whose values match these patterns: *, ?, [ab], [!ab]
+    attributes: Annotated[dict[Name, Name], FEW] = {}  # only slaves with exactly these
+    attributes_exist: Annotated[
+        list[Name], FEW
+    ] = []  # only slaves that have all of these, whatever their values
+    attributes_match: Annotated[
+        dict[Name, Name], FEW
+    ] = {}  # only slaves whose values match these patterns: *, ?, [ab], [!ab]
 
 
-UpdateID = tuple[TaskID, int]
+UpdateID = tuple[TaskID, Count]
 """Which status is acknowledged: task id and sequence."""
 
 # -- Scheduler -> master ------------------------------------------------------------------------------------------------
@@ -290,12 +244,12 @@ class RegisterFramework(Message, frozen=True):
     """
 
     framework: FrameworkInfo
-    protocol: int = PROTOCOL
-    epoch: int = 0  # of the newest leader that this scheduler has heard
+    protocol: Protocol = PROTOCOL
+    epoch: Epoch = 0  # of the newest leader that this scheduler has heard
     stands_by: bool = False
     was_active: bool = False
-    scheduler_id: str = ""  # of this one process' scheduler, to know it again behind another connection
-    called_lost: list[TaskID] = []
+    scheduler_id: Name = ""  # of this one process' scheduler, to know it again behind another connection
+    called_lost: Annotated[list[TaskID], MANY] = []
 
 
 class AcceptOffers(Message, frozen=True):
@@ -303,14 +257,14 @@ class AcceptOffers(Message, frozen=True):
     again for `refuse_seconds`. An empty list of tasks declines.
     """
 
-    offer_ids: list[OfferID]
-    tasks: list[TaskInfo]
-    refuse_seconds: float = 0.0
+    offer_ids: Annotated[list[OfferID], MANY]
+    tasks: Annotated[list[TaskInfo], MANY]
+    refuse_seconds: WishedSeconds = 0.0
 
 
 class DeclineOffers(Message, frozen=True):
-    offer_ids: list[OfferID]
-    refuse_seconds: float = 5.0
+    offer_ids: Annotated[list[OfferID], MANY]
+    refuse_seconds: WishedSeconds = 5.0
 
 
 class SetNeedsOffers(Message, frozen=True):
@@ -331,8 +285,8 @@ class KillTask(Message, frozen=True):
     framework_id: FrameworkID
     task_id: TaskID
     slave_id: SlaveID = SlaveID("")
-    grace_s: float | None = None
-    reason: str = ""  # of the status; empty: KILLED_BY_FRAMEWORK
+    grace_s: WishedSeconds | None = None
+    reason: Name = ""  # of the status; empty: KILLED_BY_FRAMEWORK
 
 
 class Acknowledge(Message, frozen=True):
@@ -340,13 +294,13 @@ class Acknowledge(Message, frozen=True):
 
     framework_id: FrameworkID
     slave_id: SlaveID
-    updates: list[UpdateID]
+    updates: Annotated[list[UpdateID], MANY]
 
 
 class ReconcileTasks(Message, frozen=True):
     """Send me the state of these tasks; of all that are not ended if the list is empty."""
 
-    task_ids: list[TaskID]
+    task_ids: Annotated[list[TaskID], A_QUESTION]
 
 
 class FrameworkMessage(Message, frozen=True):
@@ -355,7 +309,7 @@ class FrameworkMessage(Message, frozen=True):
     framework_id: FrameworkID
     slave_id: SlaveID
     executor_id: ExecutorID
-    data: bytes
+    data: Data
 
 
 class GetGuaranteedShare(Message, frozen=True):
@@ -377,12 +331,12 @@ class FailOver(Message, frozen=True):
 
 class FrameworkRegistered(Message, frozen=True):
     framework_id: FrameworkID
-    master_id: str
+    master_id: Name
     reregistered: bool = False
-    ping_interval_s: float = 5.0
-    protocol: int = PROTOCOL
+    ping_interval_s: Interval = 5.0
+    protocol: Protocol = PROTOCOL
     promoted: bool = False  # it stood by until now
-    max_failover_s: float = (
+    max_failover_s: Seconds = (
         0.0  # longer fail-over time-outs, and those of unreachable tasks, are cut to it; 0: it does not say
     )
 
@@ -393,14 +347,14 @@ class FrameworkStandsBy(Message, frozen=True):
     """
 
     framework_id: FrameworkID
-    master_id: str
-    ahead: int = 0
-    ping_interval_s: float = 5.0
-    protocol: int = PROTOCOL
+    master_id: Name
+    ahead: Count = 0
+    ping_interval_s: Interval = 5.0
+    protocol: Protocol = PROTOCOL
 
 
 class ResourceOffers(Message, frozen=True):
-    offers: list[Offer]
+    offers: Annotated[list[Offer], MANY]
 
 
 class RescindOffer(Message, frozen=True):
@@ -421,8 +375,8 @@ class SlaveLost(Message, frozen=True):
 class ExecutorLost(Message, frozen=True):
     slave_id: SlaveID
     executor_id: ExecutorID
-    exit_status: int | None = None
-    message: str = ""
+    exit_status: ExitStatus | None = None
+    message: Text = ""
 
 
 class GuaranteedShare(Message, frozen=True):
@@ -434,15 +388,15 @@ class RevocationNotice(Message, frozen=True):
     the grace is over, what is missing is taken, by killing of these.
     """
 
-    task_ids: list[TaskID]
-    grace_s: float
+    task_ids: Annotated[list[TaskID], MANY]
+    grace_s: Seconds
 
 
 class FrameworkRefused(Message, frozen=True):
     """The end: this framework or this scheduler is not, or no longer, registered; `reason` is one of `Reason`."""
 
-    reason: str
-    message: str
+    reason: Name
+    message: Text
 
 
 # -- Both ways between master and its peers -----------------------------------------------------------------------------
@@ -459,7 +413,7 @@ class Pong(Message, frozen=True):
 class NotLeading(Message, frozen=True):
     """I am a master that stands by. `leader`: who leads, as `tcp://HOST:PORT`."""
 
-    leader: str
+    leader: Name
 
 
 class NotRegistered(Message, frozen=True):
@@ -473,11 +427,11 @@ class RegisterSlave(Message, frozen=True):
     """Hello. With a slave id: I am back, with these executors and tasks, and nothing else of mine runs."""
 
     slave: SlaveInfo
-    executors: list[RunningExecutor] = []
-    tasks: list[RunningTask] = []
-    protocol: int = PROTOCOL
-    epoch: int = 0  # of the newest leader that this slave has obeyed
-    mode: str = "active"  # see `SetSlaveMode`
+    executors: Annotated[list[RunningExecutor], MANY] = []
+    tasks: Annotated[list[RunningTask], MANY] = []
+    protocol: Protocol = PROTOCOL
+    epoch: Epoch = 0  # of the newest leader that this slave has obeyed
+    mode: Name = "active"  # see `SetSlaveMode`
     disk_full: bool = False  # see `SlaveUsage`
     files: FilesSecret | None = None  # never part of `SlaveInfo`, which is listed
 
@@ -490,8 +444,8 @@ class ExecutorExited(Message, frozen=True):
     framework_id: FrameworkID
     executor_id: ExecutorID
     container_id: ContainerID
-    exit_status: int | None = None
-    message: str = ""
+    exit_status: ExitStatus | None = None
+    message: Text = ""
 
 
 class SlaveUsage(Message, frozen=True):
@@ -499,9 +453,9 @@ class SlaveUsage(Message, frozen=True):
     room in its work directory, or it cannot be written; such a slave is offered to nobody, and its tasks run on.
     """
 
-    millicpus: int
-    mem_bytes: int
-    tasks_running: int = 0
+    millicpus: Amount
+    mem_bytes: Amount
+    tasks_running: Count = 0
     draining: bool = False
     disk_full: bool = False
 
@@ -511,14 +465,14 @@ class SlaveUsage(Message, frozen=True):
 
 class SlaveRegistered(Message, frozen=True):
     slave_id: SlaveID
-    master_id: str
-    ping_interval_s: float = 5.0
-    protocol: int = PROTOCOL
+    master_id: Name
+    ping_interval_s: Interval = 5.0
+    protocol: Protocol = PROTOCOL
 
 
 class SlaveRefused(Message, frozen=True):
-    reason: str
-    message: str
+    reason: Name
+    message: Text
 
 
 class RunTasks(Message, frozen=True):
@@ -526,7 +480,7 @@ class RunTasks(Message, frozen=True):
 
     framework: FrameworkInfo
     executor: ExecutorInfo
-    tasks: list[TaskInfo]
+    tasks: Annotated[list[TaskInfo], MANY]
 
 
 class SetSlaveMode(Message, frozen=True):
@@ -534,8 +488,8 @@ class SetSlaveMode(Message, frozen=True):
     nobody, its tasks run on) | draining (ends its tasks politely, and goes). `grace_s`: how long these have for their end.
     """
 
-    mode: str
-    grace_s: float | None = None
+    mode: Name
+    grace_s: WishedSeconds | None = None
 
 
 class ShutdownFramework(Message, frozen=True):
@@ -544,9 +498,9 @@ class ShutdownFramework(Message, frozen=True):
     """
 
     framework_id: FrameworkID
-    grace_s: float | None = None
-    user: str | None = None
-    reason: str = ""
+    grace_s: WishedSeconds | None = None
+    user: Name | None = None
+    reason: Name = ""
 
 
 # -- Executor <-> slave -------------------------------------------------------------------------------------------------
@@ -556,10 +510,10 @@ class RegisterExecutor(Message, frozen=True):
     """Hello; the token proves which container speaks. After a slave's restart: with what it may not have seen."""
 
     container_id: ContainerID
-    token: str
-    unacknowledged: list[TaskStatus] = []
-    task_ids: list[TaskID] = []
-    protocol: int = PROTOCOL
+    token: Name
+    unacknowledged: Annotated[list[TaskStatus], MANY] = []
+    task_ids: Annotated[list[TaskID], MANY] = []
+    protocol: Protocol = PROTOCOL
     places_tasks: bool = False  # it puts each task's processes into the task's cgroup (`offerd.task_cgroups`)
 
 
@@ -567,9 +521,9 @@ class ExecutorRegistered(Message, frozen=True):
     framework: FrameworkInfo
     executor: ExecutorInfo
     slave_id: SlaveID
-    hostname: str
-    sandbox: str
-    protocol: int = PROTOCOL
+    hostname: Name
+    sandbox: Argument
+    protocol: Protocol = PROTOCOL
 
 
 class LaunchTask(Message, frozen=True):
@@ -579,20 +533,20 @@ class LaunchTask(Message, frozen=True):
 class ExecutorUpdate(Message, frozen=True):
     """A status from an executor, numbered through within its container: 1, 2, 3, ..."""
 
-    number: int
+    number: Count
     status: TaskStatus
 
 
 class UpdatesStored(Message, frozen=True):
     """All updates of this container up to this number are safe with the slave."""
 
-    number: int
+    number: Count
 
 
 class Shutdown(Message, frozen=True):
     """End your tasks, then yourself."""
 
-    grace_s: float = 5.0
+    grace_s: Seconds = 5.0
 
 
 # -- Operators (CLI, web) <-> master: `offerd.operator_messages` ---------------------------------------------------------

@@ -12,12 +12,14 @@ from typing import Any
 import msgspec
 
 from offerd.account import account_name
+from offerd.bounds import MAX_ID, MAX_SECONDS
 from offerd.codec import MAX_MESSAGE_BYTES, encode_message
 from offerd.errors import BadInput, FrameworkError, KeyRefused, MessageTooLarge, OfferdError
 from offerd.filters import fault as filters_fault
-from offerd.ids import ExecutorID, OfferID, SlaveID, TaskID
-from offerd.messages import Filters, FrameworkInfo, Reason, TaskInfo
+from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
+from offerd.messages import Filters, FrameworkInfo, KillTask, Reason, TaskInfo
 from offerd.scheduler_core import Action, SchedulerCore
+from offerd.screen_text import printable
 
 CONNECT_TIMEOUT_S = 10.0
 STOP_LINGER_MS = 2_000
@@ -70,9 +72,10 @@ class Orders:
         raise NotImplementedError
 
     def _set_framework(self, framework: FrameworkInfo) -> None:
-        """Raises `BadInput` if the framework's executors leave no room for tasks beside them."""
+        """Raises `BadInput` if the framework's executors leave no room for tasks beside them, or of what no message holds."""
         if not framework.account:
             framework = msgspec.structs.replace(framework, account=account_name())
+        _check(framework)
         self.framework = framework
         self._core = SchedulerCore(framework)
         # RunTasks carries the framework, and one of its executors once more.
@@ -101,8 +104,11 @@ class Orders:
         """Run `tasks` on one offer, or on several of one slave. What they leave is free again, and not offered to you for
         `refuse_seconds`. A task that cannot be launched comes back as a status with the reason.
 
-        Raises `MessageTooLarge`, and sends nothing, if the tasks do not fit into a message (see `fits_message`).
+        Raises `MessageTooLarge`, and sends nothing, if the tasks do not fit into a message (see `fits_message`), and
+        `BadInput` for a number, text or list that no message holds (see `offerd.bounds`).
         """
+        for task in tasks:
+            _check_task(task)
         if not self.fits_message(tasks):
             size = sum(len(encode_message(task)) for task in tasks)
             raise MessageTooLarge(
@@ -110,12 +116,12 @@ class Orders:
                 "launch fewer at once, or put their data into files"
             )
         ids = [offer_ids] if isinstance(offer_ids, str) else list(offer_ids)
-        self._order(self._core.reply_to_offer, ids, list(tasks), refuse_seconds)
+        self._order(self._core.reply_to_offer, ids, list(tasks), _seconds(refuse_seconds))
 
     def decline_offer(self, offer_ids: OfferID | Sequence[OfferID], refuse_seconds: float = 5.0) -> None:
         """Give offers back unused; those slaves are not offered to you for `refuse_seconds`."""
         ids = [offer_ids] if isinstance(offer_ids, str) else list(offer_ids)
-        self._order(self._core.decline_offer, ids, refuse_seconds)
+        self._order(self._core.decline_offer, ids, _seconds(refuse_seconds))
 
     def revive_offers(self) -> None:
         """Forget all refusals made with `refuse_seconds`, and that you needed no offers. Filters stay."""
@@ -132,15 +138,19 @@ class Orders:
         """
         if fault := filters_fault(filters):
             raise BadInput(fault)
+        _check(filters)
         _check_size(filters)
         self._order(self._core.set_filters, filters)
 
     def kill_task(self, task_id: TaskID, grace_s: float | None = None) -> None:
         """End a task: TERM, and after `grace_s` (the task's own if None) KILL. Its end comes as a status."""
+        _check(KillTask(FrameworkID(""), task_id, grace_s=grace_s))
         self._order(self._core.kill_task, task_id, grace_s)
 
     def reconcile_tasks(self, task_ids: Sequence[TaskID] = ()) -> None:
         """Have the state of these tasks sent again; of all of yours that are not ended, if there are none here."""
+        for task_id in task_ids:
+            _check_id(task_id)
         self._order(self._core.reconcile_tasks, list(task_ids))
 
     def send_framework_message(self, slave_id: SlaveID, executor_id: ExecutorID, data: bytes) -> None:
@@ -168,6 +178,37 @@ def _most_bytes(task: TaskInfo) -> int:
         words += 2 * len(labels)
     # UTF-8 takes four bytes a letter at most, MessagePack five for a length.
     return len(task.data) + 4 * (letters + len(task.name)) + 5 * words + _TASK_OVERHEAD_BYTES
+
+
+def _check(value: msgspec.Struct) -> None:
+    """Raises `BadInput` if the master would not take this for a message of ours."""
+    try:
+        msgspec.msgpack.decode(encode_message(value), type=type(value))
+    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
+        raise BadInput(f"a {type(value).__name__} like this is no message: {printable(str(error))}") from None
+
+
+def _check_task(task: TaskInfo) -> None:
+    """The same, for a tenth of what that costs where the task is a plain one."""
+    if task.command is not None or task.labels or task.name or task.resources.ranges or task.resources.sets:
+        _check(task)
+        return
+    _check_id(task.task_id)
+    for seconds in (task.time_limit_s, task.kill_grace_s):
+        if seconds is not None and not -MAX_SECONDS <= seconds <= MAX_SECONDS:
+            raise BadInput(f"task {task.task_id}: {seconds} is no number of seconds up to {MAX_SECONDS:.0f}")
+
+
+def _check_id(task_id: TaskID) -> None:
+    if len(task_id) > MAX_ID:
+        raise BadInput(f"task id {printable(task_id, 64)} has more than {MAX_ID} characters")
+
+
+def _seconds(wished: float) -> float:
+    """For ever is as long as a message can say. Raises `BadInput` for what is no number."""
+    if wished != wished:
+        raise BadInput("refuse_seconds is no number")
+    return max(-MAX_SECONDS, min(wished, MAX_SECONDS))
 
 
 def _check_size(value: msgspec.Struct) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from offerd.bounds import MAX_AMOUNT, Amount
 from offerd.errors import BadResources
 
-Range = tuple[int, int]
+Range = tuple[Amount, Amount]
 
 _SPAN = re.compile(r"\s*([0-9]{1,18})\s*(?:-\s*([0-9]{1,18})\s*)?\Z")
 
@@ -18,11 +19,23 @@ def union(spans: Iterable[Range]) -> list[Range]:
     for first, last in sorted(tuple(span) for span in spans):
         if last < first or first < 0:
             raise BadResources(f"{first}-{last} is no range; write the smaller number first")
+        if last > MAX_AMOUNT:
+            raise BadResources(f"{first}-{last} is too far to count")
         if joined and first <= joined[-1][1] + 1:
             joined[-1] = (joined[-1][0], max(joined[-1][1], last))
         else:
             joined.append((first, last))
     return joined
+
+
+def is_normal(spans: Iterable[Range]) -> bool:
+    """Whether these pairs, at least one, are in the form that `union` gives."""
+    before = -2
+    for first, last in spans:
+        if last < first or first <= before + 1:
+            return False
+        before = last
+    return 0 <= before <= MAX_AMOUNT
 
 
 def size(spans: Iterable[Range]) -> int:
@@ -31,24 +44,35 @@ def size(spans: Iterable[Range]) -> int:
 
 
 def covers(spans: list[Range], wanted: list[Range]) -> bool:
-    """Whether every number of `wanted` is in `spans`."""
-    return all(any(first <= a and b <= last for first, last in spans) for a, b in wanted)
+    """Whether every number of `wanted` is in `spans`. Both are in normal form, so one pass over them will do."""
+    place = 0
+    for a, b in wanted:
+        while place < len(spans) and spans[place][1] < a:
+            place += 1
+        if place == len(spans) or spans[place][0] > a or spans[place][1] < b:
+            return False
+    return True
 
 
 def subtract(spans: list[Range], taken: list[Range]) -> list[Range]:
-    """The numbers of `spans` that are not in `taken`."""
-    left = spans
-    for a, b in taken:
-        pieces: list[Range] = []
-        for first, last in left:
-            if b < first or last < a:
-                pieces.append((first, last))
-                continue
+    """The numbers of `spans` that are not in `taken`, both in normal form."""
+    if not taken:
+        return spans
+    left: list[Range] = []
+    place = 0
+    for first, last in spans:
+        while place < len(taken) and taken[place][1] < first:
+            place += 1
+        at = place
+        while at < len(taken) and taken[at][0] <= last:
+            a, b = taken[at]
             if first < a:
-                pieces.append((first, a - 1))
-            if b < last:
-                pieces.append((b + 1, last))
-        left = pieces
+                left.append((first, a - 1))
+            first = b + 1
+            at += 1
+        if first <= last:
+            left.append((first, last))
+        place = max(place, at - 1)  # the last one taken may reach into the next span
     return left
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from offerd import ranges as rng
+from offerd.bounds import MAX_AMOUNT, MAX_LISTS, MAX_NAMES, MAX_PIECES, MAX_WORDS, Amount, ResourceName, Word
 from offerd.errors import BadResources
 from offerd.ranges import Range
 
@@ -22,7 +24,11 @@ BYTE_SCALARS = frozenset({"mem", "disk"})
 """Scalars counted in bytes. Every other scalar is counted in thousandths (`cpus`: millicpus)."""
 
 UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
-MAX_QUANTITY = (1 << 63) - 1
+MAX_QUANTITY = MAX_AMOUNT
+"""What one amount may be, and where sums stop: nobody has an exbibyte, and who says so ends no arithmetic."""
+
+Ranges = Annotated[list[Range], Meta(max_length=MAX_PIECES)]
+Words = Annotated[list[Word], Meta(max_length=MAX_WORDS)]
 
 T = TypeVar("T")
 
@@ -37,9 +43,9 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sorted lists of words. Values that break this, also from the wire, raise `BadResources`; use `of` or `parse`.
     """
 
-    scalars: dict[str, int] = {}
-    ranges: dict[str, list[Range]] = {}
-    sets: dict[str, list[str]] = {}
+    scalars: Annotated[dict[ResourceName, Amount], Meta(max_length=MAX_NAMES)] = {}
+    ranges: Annotated[dict[ResourceName, Ranges], Meta(max_length=MAX_LISTS)] = {}
+    sets: Annotated[dict[ResourceName, Words], Meta(max_length=MAX_LISTS)] = {}
 
     def __post_init__(self) -> None:
         for amount in self.scalars.values():
@@ -49,7 +55,7 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
             for name, spans in self.ranges.items():
                 if len(spans) == 1 and 0 <= spans[0][0] <= spans[0][1]:
                     continue  # what most slaves have; it travels in every offer
-                if not spans or spans != rng.union(spans):
+                if not rng.is_normal(spans):
                     raise BadResources(f"{name}: ranges must be sorted, apart and not empty")
         if self.sets:
             for name, words in self.sets.items():
@@ -145,7 +151,7 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
             return self
         scalars = self.scalars.copy()
         for name, amount in other.scalars.items():
-            scalars[name] = scalars.get(name, 0) + amount
+            scalars[name] = min(scalars.get(name, 0) + amount, MAX_QUANTITY)
         if not (self.ranges or other.ranges or self.sets or other.sets):
             return Resources(scalars)
         return Resources(
@@ -172,9 +178,7 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
         if not self.covers(other):
             raise BadResources(f"cannot take {other} from {self}")
         spans = {name: rng.subtract(mine, other.ranges.get(name, [])) for name, mine in self.ranges.items()}
-        sets = {
-            name: [w for w in mine if w not in other.sets.get(name, ())] for name, mine in self.sets.items()
-        }
+        sets = {name: sorted(set(mine) - set(other.sets.get(name, ()))) for name, mine in self.sets.items()}
         return Resources(
             scalars,
             {name: left for name, left in spans.items() if left},
@@ -199,7 +203,7 @@ def total(amounts: Iterable[Resources]) -> Resources:
     rest = NOTHING
     for amount in amounts:
         for name, quantity in amount.scalars.items():
-            scalars[name] = scalars.get(name, 0) + quantity
+            scalars[name] = min(scalars.get(name, 0) + quantity, MAX_QUANTITY)
         if amount.ranges or amount.sets:
             rest = rest + Resources({}, amount.ranges, amount.sets)
     return Resources(scalars, rest.ranges, rest.sets)

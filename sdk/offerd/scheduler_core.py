@@ -299,7 +299,10 @@ class SchedulerCore:
     def decline_offer(self, offer_ids: list[OfferID], refuse_seconds: float, now: float) -> list[Action]:
         """Give offers back. Those that are open no more are passed over."""
         declined = [offer_id for offer_id in offer_ids if self.offers.pop(offer_id, None) is not None]
-        return [Send(DeclineOffers(declined, refuse_seconds))] if declined else _NOTHING
+        return [
+            Send(DeclineOffers(declined[start : start + IDS_PER_MESSAGE], refuse_seconds))
+            for start in range(0, len(declined), IDS_PER_MESSAGE)
+        ]
 
     def set_needs_offers(self, needs_offers: bool, now: float) -> list[Action]:
         """Remembered, and said again to every new master."""

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 import zmq
 
-from offerd.codec import MAX_FRAME_BYTES, Codec, frames
+from offerd.codec import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, Codec, frames
 from offerd.errors import BadInput, BadMessage, MessageTooLarge
 from offerd.ids import PeerID
 from offerd.keys import Keys, public_of
@@ -146,7 +146,7 @@ class Client(Generic[M]):
         if self._link is not None and self._link.is_given_up:
             self._connect_anew(self._link)
         faults: list[str] = []
-        for frame in frames(outgoing, leave_out=faults.append):
+        for frame in frames(outgoing, leave_out=faults.append, max_bytes=MAX_MESSAGE_BYTES):
             try:
                 self.socket.send(frame, zmq.NOBLOCK)
             except zmq.Again:

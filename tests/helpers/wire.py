@@ -62,6 +62,7 @@ def sample(kind: Any, name: str = "") -> Any:
     if origin in (Union, types.UnionType):
         return sample(arguments[0], name)
     kind = getattr(kind, "__supertype__", kind)
+    kind = getattr(kind, "__origin__", kind)  # of what has a bound
     return {str: name, int: 7, float: 1.5, bool: True, bytes: name.encode()}[kind]
 
 

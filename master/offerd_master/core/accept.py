@@ -13,9 +13,11 @@ import msgspec
 
 from offerd import messages as m
 from offerd import slots
-from offerd.codec import MAX_MESSAGE_BYTES
+from offerd.codec import MAX_SENT_BYTES
 from offerd.ids import ExecutorID, SlaveID, TaskID, is_valid_id
 from offerd.messages import Reason, TaskInfo, TaskState, TaskStatus
+from offerd.resources import Resources
+from offerd.screen_text import printable
 from offerd_master.core import offers
 from offerd_master.core.history import MAX_TEXT
 from offerd_master.core.pool import Pool
@@ -33,6 +35,8 @@ from offerd_master.core.tasks import MASTER, add_executor, add_task
 _TASK_BYTES = 768
 """More than a task takes on the wire beside its data, name, labels and command: ids, numbers, a few scalars."""
 _MAX_PLAIN_SCALARS = 4
+_MAX_PLAIN_LETTERS = 64
+"""Of their names together."""
 
 MAX_RANGES = 256
 """Separate ranges that one task may ask for."""
@@ -72,7 +76,7 @@ def _take_offers(
     for offer_id in message.offer_ids:
         offer = framework.offers.get(offer_id)
         if offer is None:
-            text = f"offer {offer_id[:64]} is not open: answered already, rescinded, or never made to this framework"
+            text = f"offer {printable(offer_id, 64)} is not open: answered already, rescinded, or never made to this framework"
             continue
         if taken and offer.slave is not taken[0].slave:
             text = f"the offers are of several slaves: {taken[0].slave.slave_id} and {offer.slave.slave_id}"
@@ -148,7 +152,7 @@ def _send_run_tasks(
 ) -> None:
     """Send the tasks in one message, or in as few as fit into frames."""
     batch: list[TaskInfo] = []
-    budget = MAX_MESSAGE_BYTES - executor.envelope_bytes
+    budget = MAX_SENT_BYTES - executor.envelope_bytes
     size = 0
     for info in infos:
         task_bytes = _size(info)
@@ -170,6 +174,7 @@ def _size(info: TaskInfo) -> int:
         or resources.ranges
         or resources.sets
         or len(resources.scalars) > _MAX_PLAIN_SCALARS
+        or sum(map(len, resources.scalars)) > _MAX_PLAIN_LETTERS
     ):
         return len(msgspec.msgpack.encode(info))
     return _TASK_BYTES + len(info.data)
@@ -208,16 +213,17 @@ def _fault(framework: Framework, executor: LaunchableExecutor | None, info: Task
         text = f"the task asks for more than {MAX_RANGES} separate ranges"
     elif not executor.info.module and executor.info.command is None:
         text = f"executor {info.executor_id} has neither a module nor a command: there is nothing to run"
-    elif executor.envelope_bytes + len(info.data) + _TASK_BYTES > MAX_MESSAGE_BYTES or (
-        executor.envelope_bytes + _size(info) > MAX_MESSAGE_BYTES
+    elif executor.envelope_bytes + len(info.data) + _TASK_BYTES > MAX_SENT_BYTES or (
+        executor.envelope_bytes + _size(info) > MAX_SENT_BYTES
     ):
         text = "the task with its executor does not fit into one message; put the data into a file"
     return (TaskState.ERROR, Reason.TASK_INVALID, text) if text else None
 
 
-def _exceeded(wanted: object, pool: Pool) -> Fault:
+def _exceeded(wanted: Resources, pool: Pool) -> Fault:
     text = (
-        f"the task (with its executor, if that is new there) takes {wanted}, the offers hold {pool.freeze()}"
+        f"the task (with its executor, if that is new there) takes {printable(str(wanted))}, "
+        f"the offers hold {printable(str(pool.freeze()))}"
     )
     return TaskState.ERROR, Reason.OFFER_EXCEEDED, text
 
@@ -225,7 +231,7 @@ def _exceeded(wanted: object, pool: Pool) -> Fault:
 def _long_cap(slave: Slave, wanted: dict[str, int]) -> Fault:
     over = next(n for n, a in wanted.items() if slave.long_used.get(n, 0) + a > slave.long_cap.get(n, 0))
     text = (
-        f"long tasks hold {slave.long_used.get(over, 0)} of the {slave.long_cap.get(over, 0)} {over} they may hold together "
+        f"long tasks hold {slave.long_used.get(over, 0)} of the {slave.long_cap.get(over, 0)} {printable(over)} they may hold together "
         f"on {slave.slave_id}; a time limit of at most {slave.info.short_limit_s:g} s, with the grace that a task asks for, "
         "makes it short"
     )

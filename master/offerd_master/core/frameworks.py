@@ -7,6 +7,7 @@ from offerd.codec import encode_message
 from offerd.ids import FrameworkID, PeerID, is_valid_id
 from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
+from offerd.screen_text import printable
 from offerd_master.allocation.policy import role_fault
 from offerd_master.core import failover, recovery
 from offerd_master.core.state import FRAMEWORK_AHEAD, Cluster, Framework, Slave, Standby
@@ -39,7 +40,7 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
         reason, fault = _id_fault(c, framework_id)
     if fault:
         c.send(peer, m.FrameworkRefused(reason, fault))
-        c.log(f"refused framework {info.name[:64]!r}: {fault}", "warning")
+        c.log(f"refused framework {printable(info.name, 64)}: {fault}", "warning")
         return
     c.heed_epoch(message.epoch, FRAMEWORK_AHEAD)
     if known is not None and known.framework_id != framework_id:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import PeerID, SlaveID
+from offerd.screen_text import printable
 from offerd_master.core import offers
 from offerd_master.core.state import Cluster, Slave, SlaveState
 
@@ -22,9 +23,9 @@ _STATES = {
 def change_slave_mode(c: Cluster, peer: PeerID, message: om.ChangeSlaveMode, now: float) -> None:
     """An operator's wish: passed on to the slave, and obeyed here from now on."""
     slaves = _named(c, message.slave)
-    name = message.slave[:128]
+    name = printable(message.slave)
     if message.mode not in _STATES:
-        answer = om.Done(False, f"{message.mode[:64]!r} is no mode; there are {', '.join(_STATES)}")
+        answer = om.Done(False, f"{printable(message.mode, 64)} is no mode; there are {', '.join(_STATES)}")
     elif not slaves:
         answer = om.Done(False, f"no slave {name} is registered; `offerd slaves` lists them")
     elif len(slaves) > 1:

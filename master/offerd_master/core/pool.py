@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from offerd import ranges as rng
+from offerd.bounds import MAX_LISTS, MAX_NAMES, MAX_PIECES, MAX_WORDS
 from offerd.resources import MAX_QUANTITY, NOTHING, Resources
 
-MAX_PIECES = 4096
-"""Ranges and words in what is offered or shown at once; about 80 KB of ranges."""
+WELL_KNOWN = frozenset({"cpus", "mem", "disk", "gpus", "ports"})
+
+T = TypeVar("T")
 
 
 class Pool:
@@ -91,28 +94,43 @@ def pool_of(amounts: Iterable[Resources]) -> Pool:
 
 
 def cut(amount: Resources) -> Resources:
-    """The same, or its first ranges and words if it has too many to be sent: tasks that take every other port leave
-    a slave in as many pieces as they please.
+    """The same, or what of it a message may hold: tasks that take every other port leave a slave in as many pieces as they
+    please, and slaves may invent names. Those that all know go before others.
     """
-    if sum(map(len, amount.ranges.values())) + sum(map(len, amount.sets.values())) <= MAX_PIECES:
+    pieces = sum(map(len, amount.ranges.values())) + sum(map(len, amount.sets.values()))
+    names = max(len(amount.ranges), len(amount.sets))
+    if pieces <= MAX_WORDS and len(amount.scalars) <= MAX_NAMES and names <= MAX_LISTS:
         return amount
-    room = MAX_PIECES
-    spans, sets = {}, {}
-    for name, pieces in amount.ranges.items():
-        if kept := pieces[:room]:
-            spans[name] = kept
-            room -= len(kept)
-    for name, words in amount.sets.items():
-        if kept_words := words[:room]:
-            sets[name] = kept_words
-            room -= len(kept_words)
-    return Resources(amount.scalars, spans, sets)
+    return Resources(
+        {name: amount.scalars[name] for name in _first(amount.scalars, MAX_NAMES)},
+        _cut_lists(amount.ranges, MAX_PIECES),
+        _cut_lists(amount.sets, MAX_WORDS),
+    )
+
+
+def _cut_lists(lists: Mapping[str, list[T]], room: int) -> dict[str, list[T]]:
+    kept: dict[str, list[T]] = {}
+    for name in _first(lists, MAX_LISTS):
+        if part := lists[name][:room]:
+            kept[name] = part
+            room -= len(part)
+    return kept
+
+
+def _first(names: Iterable[str], count: int) -> list[str]:
+    return sorted(names, key=lambda name: name not in WELL_KNOWN)[:count]
+
+
+def cut_quantities(amounts: Mapping[str, int]) -> dict[str, int]:
+    """What of these amounts a message may hold; zeros and debts are left out."""
+    first = _first((name for name, amount in amounts.items() if amount > 0), MAX_NAMES)
+    return {name: min(amounts[name], MAX_QUANTITY) for name in first}
 
 
 def _without(whole: Resources, taken: Resources) -> Resources:
     """The ranges and sets of `whole` without those of `taken`, whether or not all of these are in it."""
     spans = {name: rng.subtract(mine, taken.ranges.get(name, [])) for name, mine in whole.ranges.items()}
-    sets = {name: [w for w in mine if w not in taken.sets.get(name, ())] for name, mine in whole.sets.items()}
+    sets = {name: sorted(set(mine) - set(taken.sets.get(name, ()))) for name, mine in whole.sets.items()}
     return Resources(
         {},
         {name: left for name, left in spans.items() if left},

@@ -16,9 +16,10 @@ from offerd import operator_messages as om
 from offerd.codec import encode_message
 from offerd.ids import ContainerID, PeerID, TaskID
 from offerd.resources import Resources
+from offerd.screen_text import printable
 from offerd_master.core import files
 from offerd_master.core.history import MAX_TEXT, EndedTask
-from offerd_master.core.pool import cut, pool_of
+from offerd_master.core.pool import cut, cut_quantities, pool_of
 from offerd_master.core.state import Cluster, Framework, Slave, Task
 from offerd_master.core.tasks import kill
 
@@ -73,7 +74,7 @@ def _slave(c: Cluster, slave: Slave, now: float) -> om.SlaveSummary:
         used=_sum(slave.holdings()),
         offered=_sum(offer.resources for offer in slave.offers.values()),
         free=cut(slave.free.freeze()),
-        long_used={name: amount for name, amount in slave.long_used.items() if amount},
+        long_used=cut_quantities(slave.long_used),
         tasks=len(slave.tasks),
         executors=sum(map(len, slave.executors.values())),
         used_millicpus=usage.millicpus if usage is not None else 0,
@@ -202,7 +203,7 @@ def _task(c: Cluster, framework: Framework, task: Task | EndedTask, now: float) 
         executor_id=task.executor_id,
         state=task.state,
         name=task.name,
-        resources=task.resources,
+        resources=cut(task.resources),
         time_limit_s=task.time_limit_s,
         reason=task.reason if isinstance(task, EndedTask) else "",
         message=task.message if isinstance(task, EndedTask) else "",
@@ -230,7 +231,7 @@ def kill_any_task(c: Cluster, peer: PeerID, message: om.KillAnyTask, now: float)
         for framework in c.frameworks.values()
         if message.task_id in framework.tasks and (not wanted or framework.framework_id == wanted)
     ]
-    name = message.task_id[:128]
+    name = printable(message.task_id)
     if not found:
         c.send(peer, om.Done(False, f"no task {name} runs"))
     elif len(found) > 1:

@@ -29,6 +29,9 @@ CHECK_INTERVAL_S = 1.0
 MAX_PAUSE_S = 60.0
 """Longest time between two searches for victims in favour of one framework."""
 
+TASKS_PER_NOTICE = 4_000
+"""Ids of at most 128 bytes in one message: half a frame."""
+
 Quantities = dict[str, int]
 
 
@@ -93,7 +96,9 @@ def _revoke_for(c: Cluster, entitlements: Entitlements, framework: Framework, no
             f"{len(tasks)} tasks in {grace_s:g} s",
             "warning",
         )
-        c.send(victim.peer, m.RevocationNotice([task.task_id for task in tasks], grace_s))
+        for start in range(0, len(tasks), TASKS_PER_NOTICE):
+            part = tasks[start : start + TASKS_PER_NOTICE]
+            c.send(victim.peer, m.RevocationNotice([task.task_id for task in part], grace_s))
 
 
 def _missing(c: Cluster, entitlements: Entitlements, framework: Framework, now: float) -> Quantities:

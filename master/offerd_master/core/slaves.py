@@ -16,6 +16,7 @@ from offerd import messages as m
 from offerd.codec import encode_message
 from offerd.ids import FrameworkID, PeerID, SlaveID, TaskID, is_valid_id
 from offerd.messages import FrameworkInfo, Reason, RunningTask, TaskState
+from offerd.screen_text import printable
 from offerd_master.core import failover, files, modes, offers, partition, recovery, rights
 from offerd_master.core.endings import end_other_users, shut_down
 from offerd_master.core.history import MAX_TEXT
@@ -82,7 +83,7 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
     did = (
         f"is back with {len(message.tasks)} tasks"
         if slave_id
-        else f"registered with {message.slave.resources}"
+        else f"registered with {printable(str(message.slave.resources))}"
     )
     c.log(f"slave {slave.slave_id} on {message.slave.hostname} {did}")
     c.slaves[slave.slave_id] = slave
@@ -156,7 +157,10 @@ def _fault(message: m.RegisterSlave) -> str:
     if not 0 <= info.max_kill_grace_s < math.inf:
         return "the longest kill grace must be a number of seconds, zero or more"
     if info.minimum_offer is not None and not resources.covers(info.minimum_offer):
-        return f"it has {resources}, less than its minimum offer of {info.minimum_offer}; it would never be offered"
+        return (
+            f"it has {printable(str(resources))}, less than its minimum offer of {printable(str(info.minimum_offer))}; "
+            "it would never be offered"
+        )
     if not all(map(is_valid_id, ids)):
         return "a task, executor or framework of it has an id that is none"
     if len(encode_message(info)) > MAX_INFO_BYTES:

@@ -14,6 +14,7 @@ from offerd import operator_messages as om
 from offerd import slots
 from offerd.ids import FrameworkID, PeerID
 from offerd.resources import Resources
+from offerd.screen_text import printable
 from offerd_master.core import offers
 from offerd_master.core.history import MAX_TEXT
 from offerd_master.core.state import Cluster, Framework, Slave, SlaveState
@@ -63,7 +64,7 @@ def explain_framework(c: Cluster, peer: PeerID, message: om.ExplainFramework, no
     if len(found) == 1:
         c.send(peer, _explanation(c, found[0], now))
         return
-    shown = wanted[:128]
+    shown = printable(wanted)
     ids = ", ".join(framework.framework_id for framework in found[:10])
     problem = (
         f"several frameworks are called {shown}: {ids}" if found else f"no framework {shown} is registered"

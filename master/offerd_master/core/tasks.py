@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from offerd import messages as m
+from offerd.bounds import MAX_NAMES
 from offerd.ids import ExecutorID, TaskID, is_valid_id
 from offerd.messages import Reason, TaskState, TaskStatus
 from offerd.resources import BYTE_SCALARS
+from offerd.screen_text import printable
 from offerd_master.core.actions import Send
 from offerd_master.core.history import MAX_TEXT, EndedTask
 from offerd_master.core.recovery import MAX_REMEMBERED, remember_unknown
@@ -87,7 +89,8 @@ def _count_wasted(c: Cluster, task: Task, now: float) -> None:
     for name, amount in task.resources.quantities().items():
         units = amount / 1000 if name in scalars and name not in BYTE_SCALARS else amount
         for wasted in accounts:
-            wasted[name] = wasted.get(name, 0.0) + units * ran_s
+            if name in wasted or len(wasted) < MAX_NAMES:
+                wasted[name] = wasted.get(name, 0.0) + units * ran_s
 
 
 def remember(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
@@ -314,7 +317,7 @@ def own(
         elif framework.peer is not None:
             c.drop(
                 framework.peer,
-                f"framework {framework.framework_id} spoke for framework {message.framework_id[:64]}",
+                f"framework {framework.framework_id} spoke for framework {printable(message.framework_id, 64)}",
             )
 
     return checked

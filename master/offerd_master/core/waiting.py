@@ -6,6 +6,7 @@ from offerd import operator_messages as om
 from offerd import slots
 from offerd.ids import PeerID
 from offerd.resources import Resources, format_scalar
+from offerd.screen_text import printable
 from offerd_master.core import offers, starvation
 from offerd_master.core.pool import Pool
 from offerd_master.core.starvation import CAUSES
@@ -31,7 +32,10 @@ def explain(
     large = [slave for slave in slaves if slave.total.covers(wanted)]
     if not large:
         largest = max(slaves, key=lambda slave: (slave.total.millicpus, slave.total.mem_bytes))
-        return "no_slave_large_enough", f"no slave has {wanted}; the largest has {_scalars(largest.total)}"
+        return (
+            "no_slave_large_enough",
+            f"no slave has {printable(str(wanted))}; the largest has {printable(_scalars(largest.total))}",
+        )
     quantities = wanted.quantities()
     fitting = [s for s in large if not _is_long(s, time_limit_s) or slots.fits({}, s.long_cap, quantities)]
     if not fitting:

@@ -68,14 +68,13 @@ GOOD = m.FrameworkInfo("f", executors=[EXECUTOR])
         msgspec.structs.replace(GOOD, executors=[m.ExecutorInfo(ExecutorID("a/b"), "m")]),
         msgspec.structs.replace(GOOD, executors=[m.ExecutorInfo(ExecutorID("e"), "m", data=b"x" * 300_000)]),
         msgspec.structs.replace(
-            GOOD, executors=[m.ExecutorInfo(ExecutorID("e"), "m", shutdown_grace_s=float("nan"))]
+            GOOD, executors=[m.ExecutorInfo(ExecutorID("e"), "m", shutdown_grace_s=-1.0)]
         ),
         msgspec.structs.replace(GOOD, failover_timeout_s=-1.0),
-        msgspec.structs.replace(GOOD, failover_timeout_s=float("nan")),
         msgspec.structs.replace(GOOD, role=""),
         msgspec.structs.replace(GOOD, labels={"a": "x" * 100_000}),
         msgspec.structs.replace(GOOD, framework_id=FrameworkID("no id!")),
-        msgspec.structs.replace(GOOD, unreachable_timeout_s=float("nan")),
+        msgspec.structs.replace(GOOD, unreachable_timeout_s=-1.0),
     ],
 )
 def test_a_description_that_cannot_be_is_refused(info: m.FrameworkInfo) -> None:

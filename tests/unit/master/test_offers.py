@@ -117,7 +117,7 @@ def test_a_tiny_refusal_still_binds_in_the_same_turn() -> None:
     framework.offer()
 
 
-@pytest.mark.parametrize("refuse_seconds", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("refuse_seconds", [0.0, -1.0])
 def test_a_decline_for_no_time_is_paced_to_one_offer_a_second(refuse_seconds: float) -> None:
     cluster, framework, (offer,) = two_cpu()
     for _ in range(3):

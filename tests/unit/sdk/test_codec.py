@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offerd import codec
-from offerd.codec import FRAME_TARGET_BYTES, MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, encode_message, frames
+from offerd.codec import FRAME_TARGET_BYTES, MAX_FRAME_BYTES, MAX_SENT_BYTES, encode_message, frames
 from offerd.errors import MessageTooLarge
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
 from offerd.messages import FrameworkMessage, Message, Ping, RescindOffer
@@ -33,8 +33,8 @@ def test_no_messages_make_no_frame() -> None:
 
 def test_small_messages_travel_together_in_their_order_under_the_epoch() -> None:
     messages = [RescindOffer(OfferID(f"o-{number}")) for number in range(1000)]
-    (frame,) = frames(messages, epoch=(1 << 64) - 1)
-    assert read(frame) == ((1 << 64) - 1, messages)
+    (frame,) = frames(messages, epoch=(1 << 63) - 1)
+    assert read(frame) == ((1 << 63) - 1, messages)
 
 
 @given(st.lists(st.integers(70_100, 400_000), min_size=1, max_size=6))
@@ -51,16 +51,16 @@ def test_frames_are_cut_at_the_target_and_lose_nothing(sizes: list[int]) -> None
 
 
 def test_the_largest_message_fits_into_a_frame_and_one_byte_more_is_refused() -> None:
-    largest = sized(MAX_MESSAGE_BYTES)
-    (frame,) = frames([largest], epoch=(1 << 64) - 1)
+    largest = sized(MAX_SENT_BYTES)
+    (frame,) = frames([largest], epoch=(1 << 63) - 1)
     assert len(frame) <= MAX_FRAME_BYTES
     assert read(frame)[1] == [largest]
     with pytest.raises(MessageTooLarge, match="FrameworkMessage"):
-        list(frames([sized(MAX_MESSAGE_BYTES + 1)]))
+        list(frames([sized(MAX_SENT_BYTES + 1)]))
 
 
 def test_what_comes_before_a_message_too_large_is_sent() -> None:
-    cut = frames([Ping(), sized(MAX_MESSAGE_BYTES + 1), Ping()])
+    cut = frames([Ping(), sized(MAX_SENT_BYTES + 1), Ping()])
     assert read(next(cut))[1] == [Ping()]
     with pytest.raises(MessageTooLarge):
         next(cut)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from offerd import codec, transport
-from offerd.codec import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES
+from offerd.codec import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_SENT_BYTES
 from offerd.errors import BadInput, BadMessage, MessageTooLarge
 from offerd.ids import ExecutorID, FrameworkID, OfferID, PeerID, SlaveID
 from offerd.messages import FrameworkMessage, Message, Ping, Pong, RescindOffer, SlaveUsage
@@ -158,7 +158,7 @@ def test_a_message_too_large_costs_its_client_nothing_of_what_stands_around_it(
 
 
 @pytest.mark.parametrize(
-    "message", [bulk(MAX_MESSAGE_BYTES), SlaveUsage(1 << 64, 0), RescindOffer(OfferID("\ud800"))]
+    "message", [bulk(MAX_SENT_BYTES), SlaveUsage(1 << 64, 0), RescindOffer(OfferID("\ud800"))]
 )
 def test_a_message_that_cannot_be_sent_is_left_out_and_counted_and_all_others_go(
     sockets: Sockets, server: ToMaster, message: Message
