@@ -35,7 +35,7 @@ def measure(quick: bool) -> Findings:
         raise OfferdError(reason)
     with docker_engine.engine() as engine:
         os.environ["DOCKER_HOST"] = engine.address
-        options = ("--image", SMALL, "--pull", "never", "--network", "none")
+        options = ("--image", SMALL, "--pull", "never")
         with (
             LocalCluster(1, cpus="4", mem="2G", isolation="docker", slave_options=options) as inside,
             LocalCluster(1, cpus="4", mem="2G", isolation="noop") as outside,

@@ -25,12 +25,16 @@ from offerd_isolation.cgroups.host import NEEDED, UNIFIED, Mounts, Root, Unusabl
 DOCKER_TIMEOUT_S = 3
 PORTS = {5060: "master", 5050: "web page", 5051: "slave's files"}
 FILES_WANTED = 4096
+OLDEST_ENGINE = (24, 0, 9)
+"""BuildKit's CVE-2024-23651 to 23653."""
+OLDEST_RUNC = (1, 2, 8)
+"""CVE-2025-31133, 52565 and 52881 (masked paths, /dev/console, writes to /proc), and CVE-2024-21626 (descriptors left open)."""
 OLDEST_KERNEL = (5, 3)
 """pidfd_open: a process is known by more than a number that may be used again."""
 
 
 class Finding(NamedTuple):
-    """`found` says what is there; `mend` is the command that brings what is not (empty if `ok`)."""
+    """`found` says what is there; `mend` is the command that brings what is not, or better (empty if nothing is to do)."""
 
     check: str
     ok: bool
@@ -138,6 +142,9 @@ def check_docker(host: str | None = None) -> Finding:
         connection.request("GET", "/info")
         about = json.loads(connection.getresponse().read())
         engine = str(about["ServerVersion"])
+        connection.request("GET", "/version")
+        parts = json.loads(connection.getresponse().read()).get("Components") or []
+        runc = next((str(part["Version"]) for part in parts if part["Name"] == "runc"), "")
         cgroups = f"cgroup v{about['CgroupVersion']} by {about['CgroupDriver']}"
     except PermissionError:
         return Finding(
@@ -152,7 +159,26 @@ def check_docker(host: str | None = None) -> Finding:
     finally:
         connection.close()
     live = "with" if about.get("LiveRestoreEnabled") else "without"
-    return Finding("docker", True, f"engine {engine} at {host}, {cgroups}, {live} live-restore")
+    found = f"engine {engine} at {host}, runc {runc or '?'}, {cgroups}, {live} live-restore"
+    return Finding("docker", True, found, _escapes(engine, runc))
+
+
+def _escapes(engine: str, runc: str) -> str:
+    """What to do about versions that containers are known to have escaped from; distributions mend them under old numbers."""
+    old = [
+        f"{name} {there}, {'.'.join(map(str, oldest))} has"
+        for name, there, oldest in (("engine", engine, OLDEST_ENGINE), ("runc", runc, OLDEST_RUNC))
+        if _numbers(there) < oldest
+    ]
+    return (
+        f"apt-get install --only-upgrade docker.io runc  # for known escapes mended: {'; '.join(old)}"
+        if old
+        else ""
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 def check_zookeeper() -> Finding:

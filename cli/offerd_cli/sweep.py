@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from offerd.pidfds import open_pidfd
+from offerd_isolation.mounts import release_below
 from offerd_isolation.process_table import CONTAINER_MARK, mark_prefix
 
 MARK = "OFFERD_LOCAL_CLUSTER"
@@ -79,7 +80,8 @@ def _has_ancestor(pid: int, parents: dict[int, int], wanted: set[int]) -> bool:
 
 
 def sweep(base: Path, *, grace_s: float = 0.0, limit_s: float = 10.0) -> bool:
-    """End what is left of the cluster: wait `grace_s` for it to end by itself, then SIGKILL. True when nothing is left."""
+    """End what is left of the cluster: wait `grace_s` for it to end by itself, then SIGKILL. True when nothing is left,
+    and nothing mounted below the base directory."""
     killing_from = time.monotonic() + grace_s
     give_up_at = killing_from + limit_s
     while left := members(base):
@@ -89,6 +91,7 @@ def sweep(base: Path, *, grace_s: float = 0.0, limit_s: float = 10.0) -> bool:
         if now >= killing_from:
             _kill(left, base)
         time.sleep(_TURN_S)
+    release_below(base)
     return True
 
 

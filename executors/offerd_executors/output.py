@@ -133,7 +133,7 @@ class Output:
     def _open(self) -> None:
         # No link is followed: the directory belongs to the task.
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        self._file_fd = os.open(self._path, flags, 0o644)
+        self._file_fd = os.open(self._path, flags, 0o600)
         self._file_bytes = os.fstat(self._file_fd).st_size
 
     def _rotate(self) -> None:

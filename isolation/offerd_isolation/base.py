@@ -121,8 +121,9 @@ class IsolationOptions:
     ] = ()  # ("8:0", (("rbps", 1 << 20),)): of each task
     cpuset: frozenset[int] = frozenset()  # the only processors that tasks run on; empty = all
     image: str = ""  # of containers whose framework names none
+    images: tuple[str, ...] = ()  # patterns of what else may be run
     pull: str = "if-absent"  # or never, or always, where the framework does not say
-    network: str = "host"  # of containers: what `docker run --network` takes
+    network: str = "none"  # of containers: what `docker run --network` takes
     engine_timeout_s: float = 30.0  # of a call to the engine that makes containers; a pull may take longer
 
 
@@ -203,6 +204,10 @@ class Isolation:
     def task_usage(self, container_id: ContainerID, task_id: TaskID) -> Usage | None:
         """The same of one task; None if the module cannot tell, or the task is gone. Called from any thread."""
         return None
+
+    def disk_places(self, container_id: ContainerID) -> Iterable[str]:
+        """Directories of the host into which what a container writes beside its sandbox goes. Called from any thread."""
+        return ()
 
     def limitation(self, container_id: ContainerID, task_id: TaskID) -> Limitation | None:
         """The limit that a task had hit which has just failed, if any: asked before its end is made known."""

@@ -39,8 +39,10 @@ from offerd_slave.checkpoint import keep_aside
 from offerd_slave.containerizer import Containerizer
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
+from offerd_slave.core import shares
 from offerd_slave.core.recovery import Recovered, RecoveredContainer, live_records
 from offerd_slave.core.slave import SlaveCore
+from offerd_slave.disk_watch import DiskWatch, Job
 from offerd_slave.endpoint import Endpoint
 from offerd_slave.files_service import FilesService
 from offerd_slave.fingerprint import fingerprint
@@ -114,6 +116,11 @@ class SlaveDaemon:
         self._storer = Storer(self.journal)
         self._launcher = Launcher(log, are_images_run=self._isolation.runs_images)
         self._launcher.start()
+        self._disk_watch = DiskWatch(self._isolation.disk_places)
+        disk = os.statvfs(self.workdir.path)
+        self._usual_share = shares.usual_share(
+            options.disk_per_task_bytes, disk.f_blocks * disk.f_frsize, disk.f_files
+        )
         self._collector = SandboxCollector(self.workdir.path, options.gc_delay_s)
         self._events: list[ev.Event] = []
         self._containerizer = Containerizer(
@@ -290,6 +297,7 @@ class SlaveDaemon:
         self._readers: dict[int, Callable[[], None]] = {
             self._wakeup.fileno(): self._signalled,
             self._storer.fd: self._synced,
+            self._disk_watch.fd: self._over_disk,
             self._launcher.fileno(): self._containerizer.launcher_ready,
             self._containerizer.fd: self._containerizer.results_ready,
             self._containerizer.exits.fileno(): self._containerizer.executors_ended,
@@ -546,6 +554,14 @@ class SlaveDaemon:
     def _measure(self) -> None:
         self._containerizer.measure(time.monotonic())
         self._containerizer.verify()
+        if self._usual_share is not None and self._disk_watch.is_idle:
+            self._disk_watch.look(
+                Job(each, str(self.workdir.sandbox(each.container_id)))
+                for each in shares.shares(self.core.state, self._usual_share)
+            )
+
+    def _over_disk(self) -> None:
+        self._events.extend(map(ev.OverDisk, self._disk_watch.found()))
 
     def _look_at_disk(self) -> None:
         looked = self.workdir.look_at_disk()
@@ -570,6 +586,7 @@ class SlaveDaemon:
         self._launcher.close()
         self._containerizer.close()
         self._collector.close()
+        self._disk_watch.close()
         self._storer.close()
         self.journal.close()
         self._context.term()

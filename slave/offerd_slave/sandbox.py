@@ -6,9 +6,11 @@ a deep tree, or touches anything by a path that goes through a sandbox.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
+import struct
 import threading
 import time
 from collections.abc import Container, Iterable
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from offerd.ids import ContainerID
+from offerd_isolation import mounts
 from offerd_slave import users
 
 DISK_HEADROOM = 0.1
@@ -24,23 +27,51 @@ COLLECT_INTERVAL_S = 60.0
 LEAST_AGE_S = 30.0
 """A directory younger than this may belong to a container that is just being made."""
 
+_ACCESS_LIST = "system.posix_acl_access"
+
 log = logging.getLogger("offerd.slave")
 
 
 def make_container(container_dir: Path, user: str) -> Path:
-    """Make a container's directory and its sandbox, which is `user`'s ("": the slave's own); the sandbox's path.
+    """Make a container's directory, which is the slave's, and in it the sandbox, which is `user`'s ("": the slave's own); the
+    sandbox's path.
 
     Raises `OSError`, and `ValueError` (one line for people) for a user that cannot be.
     """
     identity = users.look_up(user)
-    # Others pass through to their sandbox by name; what else is in there is only the slave's.
-    container_dir.mkdir(mode=0o711)
-    container_dir.chmod(0o711)
+    container_dir.mkdir(mode=0o700)
     sandbox = container_dir / "sandbox"
     sandbox.mkdir(mode=0o700)
     if identity is not None:
+        _let_through(container_dir, identity)
         os.chown(sandbox, identity.uid, identity.gid)
     return sandbox
+
+
+def _let_through(container_dir: Path, identity: users.Identity) -> None:
+    """Its user passes through to the sandbox by name, and nobody else does, whatever rights the user gives away there: a
+    setuid file in a sandbox would lend others its owner's.
+    """
+    try:
+        os.setxattr(container_dir, _ACCESS_LIST, _passable_by(identity.uid))
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        os.chown(container_dir, -1, identity.gid)
+        container_dir.chmod(0o710)
+
+
+def _passable_by(uid: int) -> bytes:
+    """An access list as the kernel reads it (linux/posix_acl_xattr.h): the owner may all, this user may enter."""
+    undefined = 0xFFFFFFFF
+    entries = (
+        (0x01, 7, undefined),
+        (0x02, 1, uid),
+        (0x04, 0, undefined),
+        (0x10, 1, undefined),
+        (0x20, 0, undefined),
+    )
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +157,9 @@ class SandboxCollector:
         return found
 
     def _remove(self, container_id: ContainerID) -> None:
+        mounts.release(
+            self._containers / container_id / "sandbox"
+        )  # a slave may have ended before it came to that
         try:
             remove_tree(self._containers / container_id)
         except FileNotFoundError:

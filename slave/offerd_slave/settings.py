@@ -38,6 +38,9 @@ class SlaveSettings:
     usage_interval_s: float = 5.0  # also how often the disk is looked at
     disk_floor_bytes: int | None = None  # of free room; None: see `core.disk`
     drain_ack_s: float = 5.0  # how long a drained slave waits for its last acknowledgements
+    default_task_mem_bytes: int = (
+        256 << 20
+    )  # of a task that declares none, where memory is limited; 0: no limit
     limits_containers: bool = (
         False  # the isolation module wants to know what a container's tasks hold together
     )
@@ -68,4 +71,5 @@ class SlaveOptions:
         10 << 20
     )  # of an executor's stdout and its rotated part together; its stderr the same; each task's, too
     gc_delay_s: float = 7 * 86400.0
+    disk_per_task_bytes: int | None = None  # of one that declares none; None: see `core.shares`, 0: no limit
     settings: SlaveSettings = SlaveSettings()

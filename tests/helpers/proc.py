@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from offerd.ids import ContainerID, ExecutorID, FrameworkID
 from offerd.messages import ExecutorInfo
-from offerd_isolation import process_table
+from offerd_isolation import mounts, process_table
 from offerd_isolation.base import ContainerSpec, Enter, Isolation, ProcessID
 from offerd_isolation.noop import NoopIsolation
 from offerd_slave.exits import ExitWatcher
@@ -175,6 +175,7 @@ class Bed:
             wait_until(lambda name=name: self.isolation.destroy(name), f"container {name} destroyed")  # type: ignore[misc]
         self.launcher.close()
         self.exits.close()
+        mounts.release_below(self.work_dir)  # of a container whose directory a test has moved
 
 
 @contextmanager

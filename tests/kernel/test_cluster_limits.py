@@ -85,6 +85,14 @@ def test_a_task_over_its_memory_dies_alone_as_a_whole_tree(bed: KernelBed) -> No
     kill(bed, "calm")
 
 
+def test_a_task_that_declares_no_memory_is_limited_and_so_is_its_container(bed: KernelBed) -> None:
+    start(bed, "silent", "while :; do sleep 0.2; done", mem="0M")
+    limit = (leaf("silent") / "memory.max").read_text().strip()
+    assert limit == str(SlaveSettings().default_task_mem_bytes)
+    assert (leaf("silent").parents[1] / "memory.max").read_text().strip().isdigit()
+    kill(bed, "silent")
+
+
 def test_a_task_that_writes_ten_times_its_memory_into_files_is_not_killed(
     bed: KernelBed, tmp_path: Path
 ) -> None:

@@ -30,6 +30,15 @@ def _log_bytes(text: str) -> int:
     return size
 
 
+def _amount_or_max(name: str, text: str, option: str) -> int:
+    """Bytes; 0 for any number of them."""
+    if text == "max":
+        return 0
+    if (size := parse_amount(name, text)) < 1 << 20:
+        raise BadInput(f"{option} {text} is less than 1M; give tasks some room, or max for no limit")
+    return size
+
+
 def _disk_floor(text: str) -> int | None:
     return parse_amount("disk", text) if text else None
 
@@ -79,7 +88,13 @@ def _disk_floor(text: str) -> int | None:
     help="When images are fetched from their registries, where a task does not say.",
 )
 @click.option(
-    "--network", default="host", show_default=True, help="Of containers, as `docker run --network` takes it."
+    "--images",
+    default="",
+    metavar="PATTERN,...",
+    help="What else tasks may name, as debian:12,registry.example/team/*; * = any.  [default: only --image]",
+)
+@click.option(
+    "--network", default="none", show_default=True, help="Of containers, as `docker run --network` takes it."
 )
 @click.option(
     "--engine-timeout",
@@ -142,6 +157,19 @@ def _disk_floor(text: str) -> int | None:
     help="With less free in the work directory, no new tasks.  [default: 64M, at most 1% of the disk]",
 )
 @click.option(
+    "--default-task-mem",
+    default="256M",
+    show_default=True,
+    metavar="SIZE",
+    help="Limit of a task that declares no memory; max = none.",
+)
+@click.option(
+    "--disk-per-task",
+    default="",
+    metavar="SIZE",
+    help="Most that a task which asks for no disk may have there; max = any.  [default: 10G, at most a tenth of the disk]",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     help="Obey a master without keys, and serve files where others can reach them.",
@@ -171,6 +199,7 @@ def command(
     cpuset: str,
     image: str,
     pull: str,
+    images: str,
     network: str,
     engine_timeout: float,
     long_fraction: float,
@@ -182,6 +211,8 @@ def command(
     executor_registration_timeout: float,
     log_size: str,
     disk_floor: str,
+    default_task_mem: str,
+    disk_per_task: str,
     insecure: bool,
     ephemeral: bool,
     die_with_parent: bool,
@@ -225,6 +256,7 @@ def command(
                 cpu_quota=cpu_quota, pids_max=pids_max, io_weight=io_weight, io_max=io_max, cpuset=cpuset
             ),
             image=image,
+            images=tuple(word for word in images.split(",") if word),
             pull=pull,
             network=network,
             engine_timeout_s=engine_timeout,
@@ -233,6 +265,9 @@ def command(
         insecure=insecure,
         ephemeral=ephemeral,
         log_bytes=_log_bytes(log_size),
+        disk_per_task_bytes=(
+            _amount_or_max("disk", disk_per_task, "--disk-per-task") if disk_per_task else None
+        ),
         settings=SlaveSettings(
             long_fraction=long_fraction,
             short_limit_s=short_limit,
@@ -240,6 +275,7 @@ def command(
             max_kill_grace_s=max_kill_grace,
             executor_registration_timeout_s=executor_registration_timeout,
             disk_floor_bytes=_disk_floor(disk_floor),
+            default_task_mem_bytes=_amount_or_max("mem", default_task_mem, "--default-task-mem"),
         ),
     )
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from offerd_isolation.base import DEFAULT_OPTIONS, IsolationError
 from offerd_isolation.docker.progress import PullProgress
+from offerd_isolation.docker.references import complete
 
 QUICK_TIMEOUT_S = 5.0
 """Of what can be done again later."""
@@ -99,7 +100,7 @@ class Engine:
 
         def work(api: Any) -> None:
             # Without a tag the engine would fetch all of them.
-            name, tag = split_tag(image)
+            name, tag = split_tag(complete(image))
             for line in api.pull(name, tag=tag, stream=True, decode=True):
                 if over.is_set():
                     return  # the engine, too, gives up what nobody reads

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from offerd_isolation.base import IsolationError, Tell, tell_nobody
 from offerd_isolation.docker.engine import Engine, EngineError, NotFound, Unreachable
+from offerd_isolation.docker.references import complete
 
 POLICIES = ("never", "if-absent", "always")
 
@@ -56,6 +57,6 @@ def _pull(engine: Engine, name: str, tell: Tell, cancelled: Callable[[], bool]) 
 
 
 def _inspect(engine: Engine, name: str) -> Image:
-    found = engine.call(f"image {name}", lambda api: api.inspect_image(name))
+    found = engine.call(f"image {name}", lambda api: api.inspect_image(complete(name)))
     words = (found.get("Config") or {}).get("Env") or []
     return Image(found["Id"], dict(word.split("=", 1) for word in words if "=" in word))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import pwd
 import threading
 import time
 from collections.abc import Iterable
@@ -22,7 +23,8 @@ from typing import Any
 
 from offerd.ids import ContainerID, TaskID
 from offerd.resources import NOTHING, Resources, format_scalar
-from offerd_isolation import process_table, procfs
+from offerd.screen_text import printable
+from offerd_isolation import mounts, process_table, procfs
 from offerd_isolation.base import (
     DEFAULT_OPTIONS,
     ContainerSpec,
@@ -48,6 +50,7 @@ from offerd_isolation.docker.engine import (
 from offerd_isolation.docker.group import PERIOD_US, Group, Limits
 from offerd_isolation.docker.images import obtain
 from offerd_isolation.docker.kills import Kills
+from offerd_isolation.docker.references import is_allowed
 from offerd_isolation.noop import NoopIsolation
 from offerd_isolation.process_table import CONTAINER_MARK, Process
 
@@ -102,6 +105,8 @@ class DockerIsolation(NoopIsolation):
         self._cancelled: set[ContainerID] = set()
         self._unremoved: set[str] = set()  # names, where the engine did not answer
         self._sweep_at = 0.0
+        self._has_complained = False
+        self._sandboxes: dict[ContainerID, Path] = {}  # mounted by us, in this run
 
     @classmethod
     def available(cls) -> str:
@@ -130,10 +135,12 @@ class DockerIsolation(NoopIsolation):
                 "this slave runs tasks in containers, and no image is named; "
                 "use `offerd run --image IMG`, or start the slave with --image"
             )
+        self._check_image(name)
         with self._lock:
             self._early.setdefault(spec.container_id, spec.resources)
             program = self._program()
         launch = super().prepare(spec)
+        self._guard(spec)
         policy = spec.executor.pull or self.options.pull
         image = obtain(self._engine, name, policy, tell, lambda: spec.container_id in self._cancelled)
         if spec.container_id in self._cancelled:
@@ -153,6 +160,30 @@ class DockerIsolation(NoopIsolation):
             environment | launch.environment | {"OFFERD_IMAGE": name},
             enter=Enter(running.pause, tuple(running.group.directories())),
         )
+
+    def _check_image(self, name: str) -> None:
+        """Images are programs of others: which ones may run here, the slave's operator says."""
+        if is_allowed(name, self.options.image, self.options.images):
+            return
+        allowed = [each for each in (self.options.image, *self.options.images) if each]
+        those = f" allows {', '.join(allowed)}" if allowed else " allows none"
+        raise IsolationError(
+            f"image {printable(name)} is not allowed on this slave, which{those}; its option --images says which are"
+        )
+
+    def _guard(self, spec: ContainerSpec) -> None:
+        """What a task writes into its sandbox lends nobody on the host its rights."""
+        try:
+            mounts.make_harmless(spec.sandbox)
+            self._sandboxes[spec.container_id] = spec.sandbox
+        except OSError as error:
+            if _is_root(spec.user):
+                raise IsolationError(f"{error.strerror}; without that no task runs as root here") from None
+            if not self._has_complained:
+                self._has_complained = True
+                log.warning(
+                    "%s; setuid files of tasks are kept from others by directory rights alone", error.strerror
+                )
 
     def cancel(self, container_id: ContainerID) -> None:
         self._cancelled.add(container_id)
@@ -272,6 +303,7 @@ class DockerIsolation(NoopIsolation):
             procfs.send(running.pause)
         if not super().destroy(container_id):
             return False
+        mounts.release(self._sandboxes.pop(container_id, self._usual_sandbox(container_id)))
         self._running.pop(container_id, None)
         self._early.pop(container_id, None)
         self._cancelled.discard(container_id)
@@ -285,6 +317,10 @@ class DockerIsolation(NoopIsolation):
 
     def recover(self, known: dict[ContainerID, ProcessID | None]) -> Iterable[ContainerID]:
         """By processes first: they are the truth, also while no engine answers. Then what it has under our label."""
+        if self.options.network == "host":
+            log.warning(
+                "containers share the host's network: tasks in them reach all that listens on loopback here"
+            )
         for process in process_table.processes():
             environ = process_table.environment(process.pid)
             mark = process_table.variable(environ, CONTAINER_MARK) or ""
@@ -440,6 +476,11 @@ class DockerIsolation(NoopIsolation):
         running = self._running.get(container_id)
         return running.group.usage() if running is not None else Usage()
 
+    def disk_places(self, container_id: ContainerID) -> Iterable[str]:
+        """The upper layer of its root, as the kernel has it mounted: what is not the image's."""
+        running = self._running.get(container_id)
+        return mounts.upper_layers(running.pause.pid) if running is not None else ()
+
     def why_failed(
         self, container_id: ContainerID, task_id: TaskID, exit_status: int | None
     ) -> Limitation | None:
@@ -469,6 +510,9 @@ class DockerIsolation(NoopIsolation):
 
     # -- who belongs to it ------------------------------------------------------------------------------------------------
 
+    def _usual_sandbox(self, container_id: ContainerID) -> Path:
+        return self.work_dir / "containers" / container_id / "sandbox"
+
     def _name(self, container_id: ContainerID) -> str:
         return f"offerd-{self._prefix[:12]}-{container_id}"
 
@@ -483,6 +527,16 @@ class DockerIsolation(NoopIsolation):
             if procfs.find(running.pause) is not None:
                 found.pop(running.pause.pid, None)
         return list(found.values())
+
+
+def _is_root(user: str) -> bool:
+    """Whether this is uid 0, by whatever name; "" is the slave's own user."""
+    if not user:
+        return os.geteuid() == 0
+    try:
+        return pwd.getpwnam(user).pw_uid == 0
+    except KeyError:
+        return False
 
 
 def _larger(one: Limits, other: Limits) -> Limits:

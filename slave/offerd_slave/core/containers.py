@@ -17,6 +17,7 @@ from offerd.messages import (
     TaskState,
 )
 from offerd.screen_text import printable
+from offerd_isolation.base import Limitation
 from offerd_slave.core.actions import DestroyContainer, ForgetContainer, HearExecutor, LaunchContainer
 from offerd_slave.core.state import Container, End, Killing, Phase, State, used
 from offerd_slave.core.statuses import Statuses
@@ -58,7 +59,7 @@ class Containers:
         state = self._state
         state.do(
             LaunchContainer(
-                container.container_id, container.framework, container.executor, container.resources()
+                container.container_id, container.framework, container.executor, state.limits(container)
             )
         )
         self._await_registration(container, now)
@@ -228,6 +229,13 @@ class Containers:
         )
         for task in list(container.tasks.values()):
             self._tasks.unkillable(task, holdouts)
+
+    def over_limit(self, hit: Limitation) -> None:
+        """The whole of it has more than it may have: it is ended, and its tasks with it."""
+        container = self._state.containers.get(hit.container_id)
+        if container is not None and container.phase is not Phase.ENDING:
+            self._state.log("WARNING", f"container {hit.container_id}: {hit.message}; ending it")
+            self._end(container, End(TaskState.FAILED, Reason.LIMIT_EXCEEDED, hit.message, None, hit.limit))
 
     def shutdown_timed_out(self, container_id: ContainerID) -> None:
         """It did not end by itself."""

@@ -131,6 +131,12 @@ class LimitHit(Event, frozen=True):
     limitation: Limitation
 
 
+class OverDisk(Event, frozen=True):
+    """A task, or a container as a whole, has more on the disk than it may have. It still runs."""
+
+    limitation: Limitation
+
+
 class UsageMeasured(Event, frozen=True):
     """What the slave's containers use now."""
 

@@ -114,6 +114,7 @@ class SlaveCore:
             ev.Unkillable: self._unkillable,
             ev.IsolationFailed: lambda event, now: self.state.log("ERROR", event.message),
             ev.LimitHit: self._limit_hit,
+            ev.OverDisk: self._over_disk,
             ev.UsageMeasured: self._usage_measured,
             ev.DiskLooked: self._disk_looked,
             ev.DrainRequested: self._drain,
@@ -187,7 +188,7 @@ class SlaveCore:
         for container_id in self.state.lowered:
             container = self.state.containers.get(container_id)
             if container is not None and container.phase is Phase.REGISTERED:
-                self.state.do(UpdateContainer(container_id, container.resources()))
+                self.state.do(UpdateContainer(container_id, self.state.limits(container)))
         self.state.lowered.clear()
 
     # -- the master ---------------------------------------------------------------------------------------------------
@@ -378,6 +379,17 @@ class SlaveCore:
         elif not hit.task_id:
             container.hit = hit
             self.state.log("WARNING", f"container {hit.container_id}: {hit.message}")
+
+    def _over_disk(self, event: ev.OverDisk, now: float) -> None:
+        """Nobody has ended it yet: we do, a task as by its time limit, but at once."""
+        hit = event.limitation
+        if not hit.task_id:
+            self.containers.over_limit(hit)
+            return
+        container = self.state.containers.get(hit.container_id)
+        task = container.tasks.get(hit.task_id) if container is not None else None
+        if task is not None:
+            self.tasks.kill(task, Killing(Reason.LIMIT_EXCEEDED, hit.message, hit.limit), now, 0.0)
 
     # -- executors ----------------------------------------------------------------------------------------------------
 

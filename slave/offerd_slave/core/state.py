@@ -117,11 +117,6 @@ class Container:
             self.framework, self.executor.executor_id, self.container_id, self.executor.resources
         )
 
-    def resources(self) -> Resources:
-        """What its limits must let through: the executor's own and its tasks'."""
-        held = [task.info.resources for task in (*self.queue.values(), *self.tasks.values())]
-        return total([self.executor.resources, *held])
-
 
 HELLO_MAX_BYTES = 900 << 10
 """A hello is one message, which cannot hold a mebibyte: ..."""
@@ -204,6 +199,22 @@ class State:
         """Never used before: the incarnation is the shell's, one for each start of the slave."""
         self._containers_made += 1
         return ContainerID(f"{self.incarnation}.{self._containers_made}")
+
+    def task_limits(self, resources: Resources) -> Resources:
+        """What a task of these resources may use. Who declares no memory is limited like everybody else."""
+        mem_bytes = self.settings.default_task_mem_bytes
+        if resources.mem_bytes or not mem_bytes:
+            return resources
+        return resources + Resources({"mem": mem_bytes})
+
+    def limits(self, container: Container) -> Resources:
+        """What the limits of a container must let through: the executor's own and its tasks'."""
+        held = [
+            self.task_limits(task.info.resources)
+            for task in (*container.queue.values(), *container.tasks.values())
+        ]
+        found = total([container.executor.resources, *held])
+        return found if held else self.task_limits(found)
 
     def is_long(self, task: TaskInfo) -> bool:
         settings = self.settings

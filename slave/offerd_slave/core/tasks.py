@@ -82,7 +82,7 @@ class Tasks:
         state, out = self._state, self._state.out
         limits_tasks = state.settings.limits_tasks and container.places_tasks
         if container.queue and state.settings.limits_containers:
-            out.append(UpdateContainer(container.container_id, container.resources()))
+            out.append(UpdateContainer(container.container_id, state.limits(container)))
             state.lowered.discard(container.container_id)
         queue, container.queue = container.queue, {}
         container.tasks.update(queue)
@@ -103,7 +103,8 @@ class Tasks:
             task.delivered_s = now
             out.append(Append(TaskDelivered(task.framework_id, container.container_id, task.info, now)))
             if limits_tasks:
-                out.append(StartTask(container.container_id, info.task_id, info.resources, task.info.labels))
+                limits = state.task_limits(info.resources)
+                out.append(StartTask(container.container_id, info.task_id, limits, task.info.labels))
             state.to_executor(container.container_id, LaunchTask(info))
             if info.time_limit_s is not None:
                 state.timers.set(("limit", task.framework_id, info.task_id), now + info.time_limit_s)
@@ -112,13 +113,14 @@ class Tasks:
         """We, or its executor's connection, were away: limits as they are to be, and none of tasks that have ended."""
         state = self._state
         if state.settings.limits_containers:
-            state.do(UpdateContainer(container.container_id, container.resources()))
+            state.do(UpdateContainer(container.container_id, state.limits(container)))
         if state.settings.limits_tasks and container.places_tasks:
             # Not of one whose end has just been heard: its cgroup may be gone already, and would be made again for good.
             running = [task.info for task in container.tasks.values() if task.ending is None]
             state.do(KeepTasks(container.container_id, [info.task_id for info in running]))
             for info in running:
-                state.do(StartTask(container.container_id, info.task_id, info.resources, info.labels))
+                limits = state.task_limits(info.resources)
+                state.do(StartTask(container.container_id, info.task_id, limits, info.labels))
 
     # -- killing ------------------------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ def own_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 def slave(engine: DockerEngine, *more: str) -> LocalCluster:
     assert os.environ["DOCKER_HOST"] == engine.address
-    options = ("--image", SMALL, "--pull", "never", "--network", "none", *more)
+    options = ("--image", SMALL, "--pull", "never", "--images", "*", *more)
     return LocalCluster(1, cpus="4", mem="1G", isolation="docker", slave_options=options)
 
 

@@ -46,7 +46,7 @@ def image(registry: ImageRegistry, engine: DockerEngine) -> Iterator[str]:
 
 
 def slave(*more: str) -> LocalCluster:
-    options = ("--image", SMALL, "--network", "none", *more)
+    options = ("--image", SMALL, "--images", "*", *more)
     return LocalCluster(1, cpus="4", mem="1G", isolation="docker", slave_options=options)
 
 

@@ -6,6 +6,8 @@ import os
 import pwd
 import re
 import signal
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +19,11 @@ from helpers.docker_engine import SMALL, DockerEngine
 from helpers.docker_sweep import mounts, processes
 from offerd_cli import doctor
 from offerd_cli.local_cluster import LocalCluster
+from offerd_isolation.mounts import is_harmless
 
 pytestmark = pytest.mark.docker
 
+ACCESS_LIST = "system.posix_acl_access"
 IN_A_ROW = int(os.environ.get("OFFERD_CONTAINERS", "10"))
 
 
@@ -31,7 +35,7 @@ def cluster(shared_engine: DockerEngine, tmp_path_factory: pytest.TempPathFactor
         data_dir = tmp_path_factory.mktemp("elsewhere")
         (data_dir / "set").mkdir()
         (data_dir / "set" / "file").write_text("placed here\n")
-        limits = ("--network", "none", "--pids-max", "64")
+        limits = ("--images", "nobody/*,localhost:1/*", "--pids-max", "64", "--disk-per-task", "8M")
         options = ("--image", SMALL, "--pull", "never", "--data-dir", str(data_dir), *limits)
         with LocalCluster(1, cpus="4", mem="2G", isolation="docker", slave_options=options) as running:
             yield running
@@ -65,6 +69,61 @@ def test_a_missing_image_is_a_failure_with_a_reason(cluster: LocalCluster) -> No
     done = offerd(cluster, "run", "--image", "localhost:1/none:1", "--pull", "if-absent", "--", "true")
     assert done.returncode != 0
     assert b"image localhost:1/none:1 cannot be had" in done.stderr
+
+
+def test_an_image_that_the_slave_does_not_allow_is_refused_with_the_option_that_would(
+    cluster: LocalCluster,
+) -> None:
+    done = offerd(cluster, "run", "--image", "somebody/else:1", "--pull", "if-absent", "--", "true")
+    assert done.returncode != 0
+    assert b"image somebody/else:1 is not allowed on this slave" in done.stderr
+    assert b"--images" in done.stderr
+    same = offerd(cluster, "run", "--image", f"docker.io/{SMALL}", "--", "true")
+    assert same.returncode == 0, "the slave's own image by its full name"
+
+
+def test_a_task_has_no_network_and_does_not_reach_what_listens_on_the_host(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "run", "--", "sh", "-c", "ls /sys/class/net; cat /proc/net/route")
+    assert done.stdout.decode().split()[0] == "lo"
+    assert len(done.stdout.splitlines()) == 2, "no other device, and a table of routes without a route"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        reached = offerd(cluster, "run", "--", "nc", "-w", "2", "127.0.0.1", port)
+        assert reached.returncode != 0
+        assert b"Connection refused" in reached.stderr, "from the container's own loopback"
+
+
+def run_as_nobody(program: Path) -> str | None:
+    """Whom the program takes nobody for; None if nobody may not run it."""
+    words = [str(program), "-u"]
+    try:
+        done = subprocess.run(
+            words, capture_output=True, user=65534, group=65534, extra_groups=[], check=True, cwd="/"
+        )
+    except PermissionError:
+        return None
+    return done.stdout.decode().strip()
+
+
+def test_a_setuid_file_of_a_task_lends_its_rights_to_nobody_on_the_host(cluster: LocalCluster) -> None:
+    """A copy of the shell, of whatever user the task is, in a sandbox that it opens for all."""
+    script = "cp /bin/busybox id; chmod 4755 id; chmod 777 . .. ../..; pwd; exec sleep 600.5"
+    running = begin(cluster, "run", "--user", "root", "--", "sh", "-c", script)
+    try:
+        assert running.stdout is not None
+        sandbox = Path(running.stdout.readline().decode().strip())
+        program = sandbox / "id"
+        assert program.stat().st_mode & 0o4777 == 0o4755
+        assert run_as_nobody(program) is None, "the container's directory lets nobody else through"
+        container = sandbox.parents[2]
+        if ACCESS_LIST in os.listxattr(container):
+            os.removexattr(container, ACCESS_LIST)
+        container.chmod(0o711)
+        assert run_as_nobody(program) == "65534", "and if it did: the sandbox is mounted nosuid"
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=30)
+    wait_until(lambda: not is_harmless(sandbox), "the sandbox unmounted")
 
 
 def test_a_task_has_no_capabilities_and_gets_none(cluster: LocalCluster) -> None:
@@ -116,6 +175,28 @@ def test_who_needs_too_much_memory_is_killed_for_that(cluster: LocalCluster) -> 
     assert b"of memory" in done.stderr, done
 
 
+def test_a_task_that_declares_no_memory_is_limited_too(
+    cluster: LocalCluster, shared_engine: DockerEngine
+) -> None:
+    running = begin(cluster, "run", "--mem", "0M", "--", "sh", "-c", "echo here; exec sleep 600.25")
+    try:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"here\n"
+        with shared_engine.api() as api:
+            (memory,) = [each.attrs["HostConfig"]["Memory"] >> 20 for each in api.containers.list()]
+        assert memory == 256 + 64
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=30)
+
+
+def test_what_a_task_writes_beside_its_sandbox_counts_as_its_containers(cluster: LocalCluster) -> None:
+    fill = "head -c 64M /dev/zero > /large; exec sleep 600"
+    done = offerd(cluster, "run", "--user", "root", "--", "sh", "-c", fill)
+    assert done.returncode == 1
+    assert b"failed, LIMIT_EXCEEDED: the files of its executor and tasks take more of the disk" in done.stderr
+
+
 def test_an_exit_status_of_137_is_no_lack_of_memory(cluster: LocalCluster) -> None:
     done = offerd(cluster, "run", "--", "sh", "-c", "exit 137")
     assert done.returncode == 137
@@ -162,7 +243,7 @@ def test_doctor_says_what_engine_there_is(shared_engine: DockerEngine) -> None:
     found = doctor.check_docker(shared_engine.address)
     assert found.ok
     assert re.fullmatch(
-        rf"engine {re.escape(version)} at {shared_engine.address}, cgroup v[12] by \w+, without live-restore",
+        rf"engine {re.escape(version)} at {shared_engine.address}, runc [0-9].*, cgroup v[12] by \w+, without live-restore",
         found.found,
     )
     assert not doctor.check_docker(f"{shared_engine.address}.none").ok

@@ -66,3 +66,21 @@ def test_every_check_that_is_not_ok_says_what_mends_it() -> None:
     findings = doctor.examine()
     assert [finding.check for finding in findings if not finding.ok and not finding.mend] == []
     assert [finding.check for finding in findings if finding.ok and finding.mend] == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "runc", "warns"),
+    [
+        ("20.10.24+dfsg1", "1.1.5+ds1", ["engine 20.10.24+dfsg1", "runc 1.1.5+ds1", "1.2.8"]),
+        ("28.5.2", "1.2.7", ["runc 1.2.7"]),
+        ("28.5.2", "", ["runc"]),
+        ("28.5.2", "1.3.3", []),
+        ("24.0.9", "1.2.8", []),
+    ],
+)
+def test_an_engine_or_runc_that_containers_have_escaped_from_is_told(
+    engine: str, runc: str, warns: list[str]
+) -> None:
+    told = doctor._escapes(engine, runc)
+    assert bool(told) == bool(warns)
+    assert all(each in told for each in warns)

@@ -14,8 +14,8 @@ import pytest
 from offerd.ids import ContainerID, ExecutorID, FrameworkID
 from offerd.messages import ExecutorInfo
 from offerd.resources import NOTHING, Resources
-from offerd_isolation import procfs
-from offerd_isolation.base import ContainerSpec, IsolationError
+from offerd_isolation import mounts, procfs
+from offerd_isolation.base import ContainerSpec, IsolationError, IsolationOptions
 from offerd_isolation.docker import module, pause
 from offerd_isolation.docker.engine import Engine, EngineError
 from offerd_isolation.docker.group import Group
@@ -78,7 +78,7 @@ class Bed:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.engine = FakeEngine()
-        self.isolation = DockerIsolation(path, engine=self.engine)
+        self.isolation = DockerIsolation(path, IsolationOptions(images=("*",)), engine=self.engine)
 
     def add(self, name: str, *, is_known: bool = True) -> Path:
         directory = self.path / name
@@ -105,6 +105,7 @@ class Bed:
 @pytest.fixture
 def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bed:
     monkeypatch.setattr(module, "SETTLED_S", -1.0)
+    monkeypatch.setattr(mounts, "make_harmless", lambda path: None)
     return Bed(tmp_path)
 
 
@@ -238,3 +239,55 @@ def test_an_engine_makes_few_containers_at_once(bed: Bed, monkeypatch: pytest.Mo
     may_create.release(len(threads))
     for each in threads:
         each.join(10)
+
+
+def spec_of(image: str, path: Path, user: str = "nobody") -> ContainerSpec:
+    executor = ExecutorInfo(ExecutorID("e"), image=image)
+    return ContainerSpec(ContainerID("one"), FrameworkID("f"), executor, path, user=user)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (IsolationOptions(), "which allows none"),
+        (IsolationOptions(image="debian:12"), "which allows debian:12"),
+        (
+            IsolationOptions(image="debian:12", images=("team/*", "a:1")),
+            r"which allows debian:12, team/\*, a:1",
+        ),
+    ],
+)
+def test_an_image_that_the_operator_has_not_allowed_is_refused_and_the_reason_names_the_option(
+    tmp_path: Path, options: IsolationOptions, says: str
+) -> None:
+    isolation = DockerIsolation(tmp_path, options, engine=FakeEngine())
+    with pytest.raises(
+        IsolationError, match=rf"image evil\\x1b:1 is not allowed on this slave, {says}.*--images"
+    ):
+        isolation.prepare(spec_of("evil\x1b:1", tmp_path))
+
+
+def test_a_container_has_no_network_unless_the_operator_gives_it_one(tmp_path: Path) -> None:
+    def network_of(options: IsolationOptions) -> str:
+        isolation = DockerIsolation(tmp_path, options, engine=FakeEngine())
+        made = isolation._configuration(spec_of("a", tmp_path), "sha256:1", tmp_path)
+        return str(made["HostConfig"]["NetworkMode"])
+
+    assert network_of(IsolationOptions()) == "none"
+    assert network_of(IsolationOptions(network="bridge")) == "bridge"
+
+
+@pytest.mark.parametrize(("user", "is_refused"), [("root", True), ("", os.geteuid() == 0), ("nobody", False)])
+def test_where_a_sandbox_cannot_be_mounted_nosuid_nobody_is_root(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, user: str, is_refused: bool
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(1, f"cannot mount {path} nosuid: Operation not permitted")
+
+    monkeypatch.setattr(mounts, "make_harmless", refuse)
+    spec = spec_of("a", bed.path, user)
+    if is_refused:
+        with pytest.raises(IsolationError, match=r"nosuid.* no task runs as root here"):
+            bed.isolation._guard(spec)
+    else:
+        bed.isolation._guard(spec)

@@ -28,6 +28,7 @@ from offerd_isolation.docker.images import obtain
 from offerd_isolation.docker.progress import PullProgress
 
 MIB = 1 << 20
+DEBIAN = "docker.io/library/debian:12"
 
 
 @pytest.mark.parametrize(
@@ -78,14 +79,14 @@ class FakeEngine(Engine):
     [("never", True, 0), ("if-absent", True, 0), ("if-absent", False, 1), ("always", True, 1)],
 )
 def test_the_policy_says_when_an_image_is_pulled(policy: str, here: bool, pulls: int) -> None:
-    api = FakeApi({"debian:12"} if here else set(), {"debian:12"})
+    api = FakeApi({DEBIAN} if here else set(), {DEBIAN})
     image = obtain(FakeEngine(api), "debian:12", policy)
     assert image.environment == {"PATH": "/bin", "A": "b=c"}
     assert len(api.pulled) == pulls
 
 
 def test_an_image_that_is_absent_and_may_not_be_pulled_is_an_error_that_says_what_to_do() -> None:
-    api = FakeApi(set(), {"debian:12"})
+    api = FakeApi(set(), {DEBIAN})
     with pytest.raises(IsolationError, match=r"not on this slave.*--pull if-absent"):
         obtain(FakeEngine(api), "debian:12", "never")
     assert api.pulled == []

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import msgspec
+
 from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
 from offerd import messages as m
 from offerd.ids import TaskID
 from offerd.messages import Reason, TaskState
+from offerd.resources import Resources
 from offerd_isolation.base import Limitation, Usage
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
+from offerd_slave.core.shares import FOR_THE_REST, Share, shares
 from offerd_slave.records import ExitRecord
 from offerd_slave.settings import SlaveSettings
 
@@ -265,3 +271,90 @@ def test_a_container_that_does_not_die_makes_its_tasks_unkillable_and_holds_what
     bench.event(ev.ContainerDestroyed(bench.container_id))
     assert terminal(bench).reason == Reason.EXECUTOR_EXITED
     assert bench.core.state.used["cpus"] == 0
+
+
+def sized(name: str, resources: Resources) -> m.TaskInfo:
+    return msgspec.structs.replace(task(name), resources=resources)
+
+
+def delivered(bench: Bench, *tasks: m.TaskInfo) -> None:
+    bench.register()
+    bench.run(*tasks)
+    bench.hello(places_tasks=True)
+
+
+def over_disk(bench: Bench, name: str = "") -> None:
+    hit = Limitation(bench.container_id, "disk=1048576", "its files take too much", TaskID(name))
+    bench.event(ev.OverDisk(hit))
+
+
+def kills(bench: Bench) -> list[m.KillTask]:
+    return [message for _, message in bench.to_executors if isinstance(message, m.KillTask)]
+
+
+def test_a_task_over_its_share_of_the_disk_is_ended_at_once_and_fails_for_it() -> None:
+    bench = bench_running("a", "b")
+    over_disk(bench, "a")
+    (kill,) = bench.told_executors(m.KillTask)
+    assert (kill.task_id, kill.grace_s) == ("a", 0.0)
+    over_disk(bench, "a")
+    assert len(bench.told_executors(m.KillTask)) == 1, "it is being ended"
+    bench.update("a", TaskState.KILLED, 2, 3)
+    clear_task(bench, "a")
+    status = terminal(bench)
+    assert (status.state, status.reason, status.limit) == (
+        TaskState.FAILED,
+        Reason.LIMIT_EXCEEDED,
+        "disk=1048576",
+    )
+    assert status.message == "its files take too much"
+
+
+def test_a_container_over_its_share_of_the_disk_is_ended_with_its_tasks() -> None:
+    bench = bench_running("a", "b")
+    over_disk(bench)
+    assert [each.container_id for each in bench.asked_for(act.DestroyContainer)] == [bench.container_id]
+    bench.event(ev.ContainerDestroyed(bench.container_id))
+    ends = [s.status for s in bench.sent if isinstance(s, m.StatusUpdate) and s.status.state.terminal]
+    assert {(each.task_id, each.state, each.limit) for each in ends} == {
+        ("a", TaskState.FAILED, "disk=1048576"),
+        ("b", TaskState.FAILED, "disk=1048576"),
+    }
+
+
+def test_a_task_that_declares_no_memory_is_limited_like_all_others() -> None:
+    bench = Bench(settings=LIMITS)
+    bare = sized("bare", Resources.of(cpus=1))
+    roomy = sized("roomy", Resources.of(cpus=1, mem="1G"))
+    delivered(bench, bare, roomy)
+    limits = {each.task_id: each.resources.mem_bytes for each in bench.asked_for(act.StartTask)}
+    assert limits == {"bare": 256 << 20, "roomy": 1 << 30}
+    (update,) = bench.asked_for(act.UpdateContainer)
+    assert update.resources.mem_bytes == (256 << 20) + (1 << 30)
+    assert bench.core.state.tasks[FRAMEWORK.framework_id, TaskID("bare")].info.resources.mem_bytes == 0
+
+
+def test_an_executor_without_tasks_is_limited_too_and_the_operator_may_want_no_limit() -> None:
+    bench = bench_running("a")
+    container = next(iter(bench.core.state.containers.values()))
+    bench.update("a", TaskState.FINISHED, 2, 3)
+    clear_task(bench, "a")
+    assert bench.core.state.limits(container).mem_bytes == 256 << 20
+    unlimited = Bench(settings=replace(LIMITS, default_task_mem_bytes=0))
+    delivered(unlimited, sized("a", Resources.of(cpus=1)))
+    (start,) = unlimited.asked_for(act.StartTask)
+    assert start.resources.mem_bytes == 0
+
+
+def test_what_a_task_asks_of_the_disk_is_its_share() -> None:
+    usual = Share(100, 10)
+    bench = Bench(settings=LIMITS)
+    bench.running(task("asks"), task("silent"), places_tasks=True)
+    asking = bench.core.state.tasks[FRAMEWORK.framework_id, TaskID("asks")]
+    asking.info = sized("asks", Resources.of(cpus=1, disk=1 << 30))
+    (found,) = shares(bench.core.state, usual)
+    assert found.tasks == {"asks": Share(1 << 30, 10), "silent": usual}
+    assert found.whole == Share((1 << 30) + 100 + FOR_THE_REST * 100, 20 + FOR_THE_REST * 10)
+    asking.info = task("asks")
+    over_disk(bench)
+    assert shares(bench.core.state, usual) == [], "it is being ended"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,11 +25,41 @@ from offerd_slave.sandbox import (
 DAY_S = 86400.0
 
 
-def test_container_is_passable_and_its_sandbox_private(tmp_path: Path) -> None:
+def test_a_container_and_its_sandbox_are_the_slaves_alone(tmp_path: Path) -> None:
     made = make_container(tmp_path / "c1", "")
     assert made == tmp_path / "c1" / "sandbox"
     assert made.stat().st_mode & 0o777 == 0o700
-    assert made.parent.stat().st_mode & 0o777 == 0o711
+    assert made.parent.stat().st_mode & 0o777 == 0o700
+
+
+def can_read(user: str, path: Path) -> bool:
+    entry = pwd.getpwnam(user)
+    words = ["cat", str(path)]
+    found = subprocess.run(
+        words, capture_output=True, user=entry.pw_uid, group=entry.pw_gid, extra_groups=[], check=False
+    )
+    return found.returncode == 0
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("has_access_lists", [True, False])
+def test_nobody_but_its_user_gets_to_a_sandbox_whatever_rights_that_user_gives_away(
+    has_access_lists: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "no access lists here")
+
+    if not has_access_lists:
+        monkeypatch.setattr(os, "setxattr", refuse)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        made = make_container(Path(folder) / "c1", "nobody")
+        file = made / "file"
+        file.write_text("x")
+        for path in (made, file):
+            path.chmod(0o777)
+        assert can_read("nobody", file)
+        assert not can_read("daemon", file)
 
 
 @pytest.mark.root

@@ -1,0 +1,230 @@
+"""Counts what containers have on the disk, in a thread of its own, and tells who is over its share.
+
+What is counted was made by somebody who may wish us ill: no link is followed, no other file system is entered, and a walk holds
+two descriptors for each level of directories and ends at the first file that is too much. It rests ten times as long as it
+worked: a container with a million files is looked at seldom, one with few every time. Not seen are files that are deleted and
+still open, and what a task writes elsewhere on the host.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from offerd.ids import ContainerID, TaskID
+from offerd_isolation.base import Limitation
+from offerd_slave.core.shares import MOST_DEEP, Held, Share, Shares, over
+
+ENTRIES_AT_ONCE = 500
+PAUSE_S = 0.005
+"""Between so many entries: the slave's loop shares the interpreter with us."""
+REST = 10.0
+"""A container is not looked at again before so many times the time that it took."""
+TASKS = "tasks"
+"""Directory of a sandbox in which each task has one of its own."""
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_BLOCK_BYTES = 512
+"""Unit of `st_blocks`, whatever the file system's blocks are (stat(2))."""
+
+
+@dataclass(slots=True)
+class Count:
+    """Of one container; `tasks` by the names of their directories."""
+
+    whole: Held = field(default_factory=Held)
+    tasks: dict[str, Held] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Level:
+    """A directory that is being read."""
+
+    fd: int
+    entries: Any  # os.scandir's iterator
+    task: Held | None
+    holds_tasks: bool
+
+
+class Walk:
+    """Through one or several directories of a container. Of several names of one file the first counts."""
+
+    def __init__(self, most: Share, pause: Callable[[], object] = lambda: None) -> None:
+        self.count = Count()
+        self._most = most
+        self._pause = pause
+        self._entries = 0
+        self._linked: set[tuple[int, int]] = set()
+        self._levels: list[_Level] = []
+
+    def through(self, top: str | Path, *, is_sandbox: bool = True) -> Count:
+        """What is below it. What vanishes meanwhile, or cannot be entered, is not counted."""
+        with suppress(OSError):
+            self._enter(os.open(top, _DIRECTORY), None, holds_tasks=False)
+        if not self._levels:
+            return self.count
+        device = os.fstat(self._levels[0].fd).st_dev
+        try:
+            while self._levels and not self._is_over():
+                entry = next(self._levels[-1].entries, None)
+                if entry is None:
+                    self._leave()
+                else:
+                    with suppress(OSError):
+                        self._take(entry, device, is_sandbox)
+        finally:
+            while self._levels:
+                self._leave()
+        return self.count
+
+    def _is_over(self) -> bool:
+        whole = self.count.whole
+        return whole.size_bytes > self._most.size_bytes or whole.inodes > self._most.inodes
+
+    def _take(self, entry: os.DirEntry[str], device: int, is_sandbox: bool) -> None:
+        self._entries += 1
+        if self._entries % ENTRIES_AT_ONCE == 0:
+            self._pause()
+        found = entry.stat(follow_symlinks=False)
+        if found.st_dev != device:
+            return
+        is_directory = stat.S_ISDIR(found.st_mode)
+        if found.st_nlink > 1 and not is_directory:
+            if (device, found.st_ino) in self._linked:
+                return
+            self._linked.add((device, found.st_ino))
+        level, depth = self._levels[-1], len(self._levels)
+        task = level.task
+        if is_directory and level.holds_tasks:
+            task = self.count.tasks.setdefault(entry.name, Held())
+        for held in (self.count.whole, task):
+            if held is not None:
+                held.add(found.st_blocks * _BLOCK_BYTES)
+        if not is_directory:
+            return
+        if depth > MOST_DEEP:
+            for held in (self.count.whole, task):
+                if held is not None:
+                    held.is_too_deep = True
+            return
+        holds_tasks = is_sandbox and depth == 1 and entry.name == TASKS
+        self._enter(os.open(entry.name, _DIRECTORY, dir_fd=level.fd), task, holds_tasks=holds_tasks)
+
+    def _enter(self, fd: int, task: Held | None, *, holds_tasks: bool) -> None:
+        try:
+            entries = os.scandir(fd)
+        except OSError:
+            os.close(fd)
+            raise
+        self._levels.append(_Level(fd, entries, task, holds_tasks))
+
+    def _leave(self) -> None:
+        level = self._levels.pop()
+        level.entries.close()
+        os.close(level.fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A container to be looked at."""
+
+    shares: Shares
+    sandbox: str
+
+
+class DiskWatch:
+    """`fd` is readable when `found` has news. `more_places` says where a container writes beside its sandbox."""
+
+    def __init__(self, more_places: Callable[[ContainerID], Iterable[str]] = lambda _: ()) -> None:
+        self._more_places = more_places
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        self._found: queue.SimpleQueue[Limitation] = queue.SimpleQueue()
+        self._not_before: dict[ContainerID, float] = {}  # monotonic
+        self._closing = threading.Event()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._thread = threading.Thread(target=self._work, name="disk-watch", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is through with what it was given last."""
+        return self._idle.is_set()
+
+    def look(self, jobs: Iterable[Job]) -> None:
+        """Count these, in so far as they are not to rest."""
+        self._idle.clear()
+        self._jobs.put(list(jobs))
+
+    def found(self) -> list[Limitation]:
+        """Who is over its share, since the last call."""
+        with suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
+        news = []
+        with suppress(queue.Empty):
+            while True:
+                news.append(self._found.get_nowait())
+        return news
+
+    def close(self) -> None:
+        """End the thread, in the middle of a walk if need be."""
+        self._closing.set()
+        self._jobs.put(None)
+        self._thread.join()
+        os.close(self.fd)
+
+    def _work(self) -> None:
+        while (jobs := self._jobs.get()) is not None:
+            known = {job.shares.container_id for job in jobs}
+            self._not_before = {each: when for each, when in self._not_before.items() if each in known}
+            for job in jobs:
+                if self._closing.is_set():
+                    return
+                began = time.monotonic()
+                if began < self._not_before.get(job.shares.container_id, began):
+                    continue
+                for limitation in self._look(job):
+                    self._found.put(limitation)
+                    os.eventfd_write(self.fd, 1)
+                ended = time.monotonic()
+                self._not_before[job.shares.container_id] = ended + REST * (ended - began)
+            self._idle.set()
+
+    def _pause(self) -> None:
+        if self._closing.wait(PAUSE_S):
+            raise _Closing
+
+    def _look(self, job: Job) -> list[Limitation]:
+        shares = job.shares
+        walk = Walk(shares.whole, self._pause)
+        with suppress(_Closing):
+            walk.through(job.sandbox)
+            for place in self._more_places(shares.container_id):
+                walk.through(place, is_sandbox=False)
+            return judge(shares, walk.count)
+        return []
+
+
+class _Closing(Exception):
+    """The slave ends."""
+
+
+def judge(shares: Shares, count: Count) -> list[Limitation]:
+    """The tasks that are over their shares; if none is, the container, if that is."""
+    found = []
+    for name, held in count.tasks.items():
+        share = shares.tasks.get(TaskID(name))
+        if share is not None and (hit := over(shares.container_id, TaskID(name), held, share)) is not None:
+            found.append(hit)
+    if found:
+        return found
+    hit = over(shares.container_id, TaskID(""), count.whole, shares.whole)
+    return [hit] if hit is not None else []
