@@ -15,6 +15,7 @@ import msgspec
 
 from offerd import series
 from offerd.driver import SchedulerDriver
+from offerd.files_access import FilesAccess
 from offerd.ids import ExecutorID, OfferID, TaskID
 from offerd.messages import (
     CommandInfo,
@@ -60,7 +61,7 @@ class Place(NamedTuple):
 
     slave_id: str
     hostname: str
-    files_address: str
+    files: FilesAccess
 
 
 class Started(NamedTuple):
@@ -240,7 +241,7 @@ class Batch(Scheduler):
         return number
 
     def _launch(self, driver: SchedulerDriver, offer: Offer, number: int) -> None:
-        place = Place(offer.slave_id, offer.hostname, offer.files_address)
+        place = Place(offer.slave_id, offer.hostname, offer.files)
         length = self._series_length(offer, number)
         groups: list[list[int]] = []
         while self._waiting and len(groups) < number:

@@ -69,7 +69,7 @@ class LargeOutputs:
         parts: list[IO[bytes]] = []
         for name in ("stdout", "stderr"):
             part: IO[bytes] = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 (closed when printed)
-            log = LogReader(files, place.files_address, status.container_id, f"tasks/{status.task_id}/{name}")
+            log = LogReader(files, place.files, status.container_id, f"tasks/{status.task_id}/{name}")
             while content := log.read():
                 part.write(content)
             part.seek(0)

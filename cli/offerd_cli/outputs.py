@@ -91,9 +91,7 @@ class Follower:
         self._files.close()
 
     def _log(self, place: Place, status: TaskStatus, name: str) -> LogReader:
-        return LogReader(
-            self._files, place.files_address, status.container_id, f"tasks/{status.task_id}/{name}"
-        )
+        return LogReader(self._files, place.files, status.container_id, f"tasks/{status.task_id}/{name}")
 
     def _unfinished(self) -> bool:
         return any(

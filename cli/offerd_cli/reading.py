@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from offerd.errors import OfferdError
+from offerd.files_access import NO_ACCESS
 from offerd.ids import TaskID
 from offerd.operator import OperatorClient
 from offerd.operator_messages import TaskSummary
@@ -43,7 +44,7 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
             while True:
                 # Known before the last look: what was written before the end is read after it.
                 is_over = not follow or found.state.terminal
-                log = log or _log_of(found, name, files)
+                log = log or _log_of(client, found, name, files)
                 while log is not None and (content := log.read()):
                     screen.write(content)
                 if is_over:
@@ -51,17 +52,21 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
                 time.sleep(POLL_S)
                 if time.monotonic() - asked_at >= ASK_S:
                     found, asked_at = find_task(client, task, found.framework_id), time.monotonic()
+                    if log is not None:
+                        log.renew(client.files.get(found.slave_id, NO_ACCESS))
     except BrokenPipeError:
         return EXIT_BROKEN_PIPE
     finally:
         files.close()
 
 
-def _log_of(task: TaskSummary, name: str, files: SandboxFiles) -> LogReader | None:
+def _log_of(client: OperatorClient, task: TaskSummary, name: str, files: SandboxFiles) -> LogReader | None:
     """None while the task has no container. Raises `OfferdError` if it never had one."""
     container_id, path = _sandbox(task)
     if container_id:
-        return LogReader(files, task.files_address, container_id, f"{path}/{name}".lstrip("/"))
+        return LogReader(
+            files, client.files.get(task.slave_id, NO_ACCESS), container_id, f"{path}/{name}".lstrip("/")
+        )
     if task.state.terminal:
         raise OfferdError(
             f"task {task.task_id} never ran: it ended {task.state.value} {task.reason}".rstrip()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import http.client
 import sys
 from typing import NamedTuple
-from urllib.parse import quote
 
 from offerd.errors import OfferdError
+from offerd.files_connection import FilesConnection
+from offerd.files_door import FilesDoor
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 10.0
@@ -32,17 +33,17 @@ class SandboxFiles:
     """Connections to file servers. Not for several threads at once."""
 
     def __init__(self) -> None:
-        self._connections: dict[str, http.client.HTTPConnection] = {}
+        self._connections: dict[str, FilesConnection] = {}
 
     def close(self) -> None:
         for connection in self._connections.values():
             connection.close()
         self._connections.clear()
 
-    def get(self, address: str, container_id: str, path: str, offset: int) -> Answer:
+    def get(self, files: FilesDoor, container_id: str, path: str, offset: int) -> Answer:
         """At most `CHUNK_BYTES` of the file from `offset`. Raises `Unreachable` with one line."""
-        url = f"/containers/{quote(container_id)}/{quote(path)}"
-        response, content = self._request(address, url, f"bytes={offset}-{offset + CHUNK_BYTES - 1}")
+        url = f"/containers/{container_id}/{path}"
+        response, content = self._request(files, url, f"bytes={offset}-{offset + CHUNK_BYTES - 1}")
         match response.status:
             case http.client.OK | http.client.PARTIAL_CONTENT:
                 return Answer(response.getheader("ETag") or "", content)
@@ -52,38 +53,45 @@ class SandboxFiles:
                 return Answer("another" if is_another else response.getheader("ETag") or "")
             case http.client.NOT_FOUND:
                 return Answer(None)
-        raise Unreachable(f"{address}{url}: {response.status} {content.decode(errors='replace').strip()}")
+        raise Unreachable(
+            f"{files.address}{url}: {response.status} {content.decode(errors='replace').strip()}"
+        )
 
-    def _request(self, address: str, url: str, part: str) -> tuple[http.client.HTTPResponse, bytes]:
+    def _request(self, files: FilesDoor, url: str, part: str) -> tuple[http.client.HTTPResponse, bytes]:
         """A kept connection may have been closed by the server as idle: then a new one is tried, once."""
-        kept = self._connections.pop(address, None)
-        for connection in (kept, http.client.HTTPConnection(address, timeout=TIMEOUT_S)):
+        kept = self._connections.pop(files.address, None)
+        for connection in (kept, FilesConnection(files, timeout_s=TIMEOUT_S)):
             if connection is None:
                 continue
+            connection.door = files
             try:
-                connection.request("GET", url, headers={"Range": part})
-                response = connection.getresponse()
+                response = connection.ask("GET", url, headers={"Range": part})
                 content = response.read()
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 failure = error
                 continue
-            self._connections[address] = connection
+            self._connections[files.address] = connection
             return response, content
-        raise Unreachable(f"the slave's files at {address} cannot be read: {failure}")
+        raise Unreachable(f"the slave's files at {files.address} cannot be read: {failure}")
 
 
 class LogReader:
     """Reads one log from its beginning, through rotations. `has_gaps` when a part was gone before it was read."""
 
-    def __init__(self, files: SandboxFiles, address: str, container_id: str, path: str) -> None:
+    def __init__(self, files: SandboxFiles, door: FilesDoor, container_id: str, path: str) -> None:
         self._files = files
-        self._where = (address, container_id)
+        self._door = door
+        self._container_id = container_id
         self._path = path
         self._tag: str | None = None  # of the file that we are in; None before the first byte
         self._offset = 0
         self._is_in_old = False
         self.has_gaps = False
+
+    def renew(self, door: FilesDoor) -> None:
+        """Go on with newer access to the same file."""
+        self._door = door
 
     def read(self) -> bytes:
         """What is new, a piece at a time; empty if nothing is for now. Raises `Unreachable`."""
@@ -130,7 +138,7 @@ class LogReader:
         return content
 
     def _get(self, path: str, offset: int) -> Answer:
-        return self._files.get(*self._where, path, offset)
+        return self._files.get(self._door, self._container_id, path, offset)
 
 
 def _size(response: http.client.HTTPResponse) -> int:

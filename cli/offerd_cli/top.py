@@ -15,6 +15,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from offerd.files_access import FilesAccess
+from offerd.files_connection import FilesConnection
 from offerd.ids import FrameworkID
 from offerd.operator import OperatorClient
 from offerd_cli.render import table_of
@@ -63,7 +65,7 @@ def take_sample(client: OperatorClient) -> Sample:
     documents: dict[str, dict[str, Any]] = {}
     missing: dict[str, str] = {}
     with ThreadPoolExecutor(SLAVES_AT_ONCE) as pool:
-        answers = pool.map(lambda slave: _ask(slave.info.files_address), slaves)
+        answers = pool.map(lambda slave: _ask(slave.files), slaves)
         for slave, answer in zip(slaves, answers, strict=True):
             if isinstance(answer, str):
                 missing[slave.info.hostname] = answer
@@ -72,12 +74,11 @@ def take_sample(client: OperatorClient) -> Sample:
     return Sample(frameworks, documents, missing)
 
 
-def _ask(address: str) -> dict[str, Any] | str:
+def _ask(files: FilesAccess) -> dict[str, Any] | str:
     """The document, or why there is none."""
-    connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
+    connection = FilesConnection(files, timeout_s=TIMEOUT_S)
     try:
-        connection.request("GET", "/statistics")
-        answer = connection.getresponse()
+        answer = connection.ask("GET", "/statistics")
         if answer.status != http.client.OK:
             return f"{answer.status} {answer.reason}"
         document: dict[str, Any] = json.loads(answer.read())

@@ -29,7 +29,7 @@ parse_options() {
         esac
     done
     [ -z "$insecure" ] || return 0
-    case " $daemon_options " in *" --authorized "*) return 0 ;; esac
+    case " $daemon_options " in *" --authorized "* | *" --master-key "*) return 0 ;; esac
     [ -z "$ip" ] \
         || refuse "--ip binds beyond loopback, where anyone who reaches the port may do much: say --insecure too, or give a master keys"
     # A slave finds its key there, too.

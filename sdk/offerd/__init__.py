@@ -26,6 +26,9 @@ if TYPE_CHECKING:
         TaskError,
     )
     from offerd.executor import Executor, ExecutorDriver
+    from offerd.files_access import FilesAccess
+    from offerd.files_connection import FilesConnection
+    from offerd.files_door import FilesDoor, FilesPass
     from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
     from offerd.messages import (
         CommandInfo,
@@ -60,6 +63,10 @@ _HOME = {
     "ExecutorDriver": "executor",
     "ExecutorID": "ids",
     "ExecutorInfo": "messages",
+    "FilesAccess": "files_access",
+    "FilesConnection": "files_connection",
+    "FilesDoor": "files_door",
+    "FilesPass": "files_door",
     "Filters": "messages",
     "ForgedResult": "errors",
     "FrameworkError": "errors",
@@ -98,6 +105,10 @@ __all__ = [
     "ExecutorDriver",
     "ExecutorID",
     "ExecutorInfo",
+    "FilesAccess",
+    "FilesConnection",
+    "FilesDoor",
+    "FilesPass",
     "Filters",
     "ForgedResult",
     "FrameworkError",

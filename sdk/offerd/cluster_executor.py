@@ -34,6 +34,7 @@ from offerd.chunks import call_each
 from offerd.clusters import Where
 from offerd.driver import SchedulerDriver
 from offerd.errors import BadInput, MessageTooLarge, OfferdError
+from offerd.files_access import NO_ACCESS
 from offerd.ids import TaskID
 from offerd.messages import ExecutorInfo, FrameworkInfo
 from offerd.orders import CONNECT_TIMEOUT_S
@@ -110,7 +111,7 @@ class ClusterFuture(Future[T]):
     """A call's result to be. `cancel` also ends a call that runs; its task is killed on the cluster."""
 
     __slots__ = (
-        "_scheduler", "data", "files_address", "key", "lost", "misses", "name", "number", "options", "task_id", "tries"
+        "_scheduler", "data", "files", "key", "lost", "misses", "name", "number", "options", "task_id", "tries"
     )  # fmt: skip
 
     def __init__(self, scheduler: CallScheduler, options: Options, name: str, data: bytes) -> None:
@@ -125,7 +126,7 @@ class ClusterFuture(Future[T]):
         self.tries = 0
         self.misses = 0
         self.lost = 0
-        self.files_address = ""
+        self.files = NO_ACCESS
         self.key = b""
 
     def running(self) -> bool:

@@ -18,10 +18,12 @@ generation, which the slave replaces now and then.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple, Protocol
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
+
+from offerd.files_door import FilesPass
 
 SCHEME = "Offerd"
 READ, WRITE = "r", "w"
@@ -34,21 +36,6 @@ MAX_HEADER = 512
 Text = Annotated[str, Meta(max_length=300)]
 Generation = Annotated[int, Meta(ge=0, le=1 << 53)]
 Secret = Annotated[bytes, Meta(max_length=SECRET_BYTES)]
-
-
-class FilesDoor(Protocol):
-    """Where a slave's files are, and how to ask for them."""
-
-    @property
-    def address(self) -> str:
-        """`HOST:PORT`; empty where there is no way in."""
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the server's certificate, in hexadecimal; empty for one on loopback, which speaks plainly."""
-
-    def authorization(self, method: str, path: str) -> str:
-        """The `Authorization` of a request for this path (not quoted)."""
 
 
 class FilesAccess(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -82,18 +69,6 @@ class FilesAccess(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def narrowed(self, path: str) -> FilesPass:
         """What a task is given to read this one sandbox or set."""
         return FilesPass(self.address, self.fingerprint, self.authorization("GET", path))
-
-
-class FilesPass(NamedTuple):
-    """One token and where to go with it: reads one sandbox or data set, and is all that a task needs."""
-
-    address: str
-    fingerprint: str
-    token: str
-
-    def authorization(self, method: str, path: str) -> str:
-        """As `FilesDoor`: whatever the request is for."""
-        return self.token
 
 
 NO_ACCESS = FilesAccess()

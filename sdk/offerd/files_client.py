@@ -1,7 +1,7 @@
 """Reads files from a slave's file server: sandboxes, output of tasks, large results.
 
-A file is `http://<files_address>/containers/<container_id>/<path in the sandbox>`; the address stands in the offer, the
-container id in the task's status.
+A file is `/containers/<container_id>/<path in the sandbox>` there; the access stands in the offer (`files`) and in the
+operators' listings, the container id in the task's status.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
 from offerd.errors import OfferdError
+from offerd.files_connection import FilesConnection, WrongServer
+from offerd.files_door import FilesDoor
 from offerd.ids import ContainerID
 
 CHUNK_BYTES = 1 << 20
@@ -33,9 +34,9 @@ class FilesClient:
     within `timeout_s` or answers with an error.
     """
 
-    def __init__(self, files_address: str, *, timeout_s: float = 10.0) -> None:
-        self.files_address = files_address
-        self._connection = http.client.HTTPConnection(files_address, timeout=timeout_s)
+    def __init__(self, files: FilesDoor, *, timeout_s: float = 10.0) -> None:
+        self.files_address = files.address
+        self._connection = FilesConnection(files, timeout_s=timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -111,12 +112,12 @@ class FilesClient:
             raise OfferdError(f"{path} of {container_id} is a file, not a directory") from None
 
     def _get(self, container_id: ContainerID, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
-        url = f"/containers/{quote(container_id, safe='')}/{quote(path)}"
         for is_fresh in (self._connection.sock is None, True):
             try:
-                self._connection.request("GET", url, headers=headers)
-                response = self._connection.getresponse()
+                response = self._connection.ask("GET", f"/containers/{container_id}/{path}", headers=headers)
                 return response.status, response.read()
+            except WrongServer:
+                raise
             except (http.client.BadStatusLine, BrokenPipeError, ConnectionResetError) as error:
                 # A kept connection that the server closed meanwhile shows only now; a fresh one is tried once.
                 self._connection.close()

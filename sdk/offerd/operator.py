@@ -14,6 +14,7 @@ from offerd import codec
 from offerd.clusters import Where, resolve
 from offerd.detector import find_leader
 from offerd.errors import BadInput, OfferdError
+from offerd.files_access import FilesAccess
 from offerd.ids import FrameworkID, SlaveID, TaskID
 from offerd.leader import SCHEME, parse_zookeeper, unreachable
 from offerd.messages import Message, NotLeading
@@ -70,6 +71,8 @@ class OperatorClient:
         self._context = new_context()
         self._client: Client[codec.ToOperator] | None = None
         self._poller = zmq.Poller()
+        self.files: dict[SlaveID, FilesAccess] = {}
+        """Access to the files of slaves that listings of tasks have named, the newest."""
 
     def __enter__(self) -> Self:
         return self
@@ -172,6 +175,7 @@ class OperatorClient:
         question = GetTasks(framework_id=framework_id, ended=ended)
         while True:
             page = self._ask(question, Tasks)
+            self.files.update(page.files)
             yield from page.tasks
             if not page.next_after:
                 return
@@ -179,7 +183,9 @@ class OperatorClient:
 
     def find_task(self, task_id: TaskID) -> list[TaskSummary]:
         """The tasks of this id: none, or one of each framework that has one."""
-        return list(self._ask(GetTasks(task_id=task_id), Tasks).tasks)
+        page = self._ask(GetTasks(task_id=task_id), Tasks)
+        self.files.update(page.files)
+        return list(page.tasks)
 
     def kill_task(self, task_id: TaskID, framework_id: FrameworkID = FrameworkID("")) -> None:
         """End a task, whoever's it is. Raises `OfferdError` with the master's reason if it cannot."""

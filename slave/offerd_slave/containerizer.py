@@ -22,13 +22,14 @@ from typing import TypeVar
 import msgspec
 
 from offerd.errors import BadInput
-from offerd.ids import ContainerID, TaskID, is_valid_id
+from offerd.ids import ContainerID, TaskID, is_valid_id, owner_of
 from offerd.messages import ExecutorUpdate, Message, Reason, RegisterExecutor, TaskState, TaskStatus
 from offerd.resources import NOTHING, Resources
 from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, ProcessID, Usage
 from offerd_slave import users
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
+from offerd_slave.data_files import DataDirectory
 from offerd_slave.endpoint import Endpoint, Heard
 from offerd_slave.exits import ExitWatcher
 from offerd_slave.launcher import Launcher
@@ -64,10 +65,11 @@ class Containerizer:
         launcher: Launcher,
         endpoint: Endpoint,
         emit: Emit,
+        data: DataDirectory,
     ) -> None:
         self._options = options
         self._workdir = workdir
-        self._data_dir = options.data_dir or workdir.path / "data"
+        self._data = data
         self._isolation = isolation
         self._launcher = launcher
         self.exits = ExitWatcher()
@@ -93,11 +95,13 @@ class Containerizer:
         container_id, executor, framework = action.container_id, action.executor, action.framework
         token = secrets.token_urlsafe(24)
         try:
-            sandbox = make_container(self._workdir.container(container_id), framework.user)
+            owner = owner_of(framework.framework_id)
+            sandbox = make_container(self._workdir.container(container_id), framework.user, owner)
             uid, gid = users.ids_of(framework.user)
             checkpoint = ContainerCheckpoint(
                 container_id, framework, executor, token, self._isolation.name, uid=uid, gid=gid
             )
+            self._data.let_in(owner, uid)
             self._workdir.save_container(checkpoint)
             self._endpoint.expect(container_id, token, uid, gid)
         except (OSError, ValueError) as error:
@@ -198,7 +202,7 @@ class Containerizer:
             "OFFERD_SLAVE_ID": slave_id,
             "OFFERD_SANDBOX": str(self._workdir.sandbox(action.container_id)),
             "OFFERD_LOG_BYTES": str(self._options.log_bytes),
-            "OFFERD_DATA_DIR": str(self._data_dir),
+            "OFFERD_DATA_DIR": str(self._data.of_framework(action.framework.framework_id)),
         }
         return environment | (command.environment if command is not None else {})
 
@@ -210,7 +214,7 @@ class Containerizer:
             self._workdir.sandbox(of.container_id),
             of.framework.user,
             resources,
-            self._data_dir,
+            self._data.of_framework(of.framework.framework_id),
         )
 
     # -- recovery -------------------------------------------------------------------------------------------------------

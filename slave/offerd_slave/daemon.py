@@ -76,11 +76,6 @@ class SlaveDaemon:
 
     def __init__(self, options: SlaveOptions) -> None:
         """Take the work directory, read what is there, bind and connect. Raises `BadInput` with one line."""
-        if not options.insecure and not options.ip.startswith(LOOPBACK):
-            raise BadInput(
-                f"refusing to serve files on {options.ip}: whoever reaches it may read sandboxes and place "
-                "data, as files know no keys; use loopback, or --insecure on a safe network"
-            )
         self._default_user = users.default(options.default_user)
         master = _master(options)
         self.options = options
@@ -130,6 +125,7 @@ class SlaveDaemon:
             self._launcher,
             self._endpoint,
             self._events.append,
+            self._files.data,
         )
         self._records: list[JournalRecord] = []
         self._syncs: list[int] = []
@@ -150,7 +146,7 @@ class SlaveDaemon:
         self.core.state.files = self._files.secret
         self._endpoint.sweep()
         statistics = Statistics(self.core.state, self._isolation, self._containerizer.measured)
-        self._files.show(lambda: statistics.document(time.monotonic()))
+        self._files.show(lambda owner: statistics.document(time.monotonic(), owner, self._files.refused))
         self._performers = self._make_performers()
 
     # -- the start ------------------------------------------------------------------------------------------------------

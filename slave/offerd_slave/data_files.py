@@ -1,52 +1,72 @@
 """The data directory: files that frameworks place on this host, so that their tasks find them near (MapReduce's blocks).
 
-    GET     /data/  /data/SET/  /data/SET/FILE    as the file server serves sandboxes
-    PUT     /data/SET/FILE                        Content-Length bytes; answered with their CRC-32
-    DELETE  /data/SET/FILE  /data/SET             one file; a whole set
+    GET     /data/@OWNER/  /data/@OWNER/SET/  /data/@OWNER/SET/FILE    as the file server serves sandboxes
+    PUT     /data/@OWNER/SET/FILE                                      Content-Length bytes; answered with their CRC-32
+    DELETE  /data/@OWNER/SET/FILE  /data/@OWNER/SET                    one file; a whole set
 
-A file appears under its name when it is complete and on the disk, in place of an older one of that name. Tasks may run as
-other users and read in place what lies here, so everything is readable by all; only the slave writes.
+Each owner of frameworks has a directory of his own: names of one collide with nobody else's, and nobody else reads, replaces
+or removes what is there; but for operators, who read everything (`/data/` lists the owners) and remove any set.
+
+A file appears under its name when it is complete and on the disk, in place of an older one of that name; in a set of a
+running job (`job-*`), whose files are executed, none is ever replaced. Only the slave writes. Tasks read in place what their
+own owner has placed: the way into his directory is open to the users that his tasks run as (`let_in`), and to nobody else.
 """
 
 from __future__ import annotations
 
+import filecmp
 import itertools
 import json
 import os
 import shutil
 import stat
+import threading
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO
-from urllib.parse import unquote_to_bytes
+from typing import Protocol
 
 from offerd.errors import BadInput
-from offerd.ids import is_valid_id
-from offerd_slave.files import Refused, open_found, step
+from offerd.files_access import owner_directory
+from offerd.ids import FrameworkID, is_valid_id, owner_of
+from offerd_slave.access_lists import allow_search
+from offerd_slave.file_front import Visitor
+from offerd_slave.file_requests import Refused
+from offerd_slave.served_paths import open_found, step
 
-PREFIX = "/data"
 MAX_FILE_BYTES = 1 << 30
 """A block is read by one task: a larger one is a mistake."""
-MAX_FILES = 100_000
+MAX_SETS = 1_000
+"""Of one owner."""
+MAX_FILES = 10_000
 """Of one set: a listing has to name them."""
+MAX_FILES_OF_OWNER = 200_000
 DISK_HEADROOM = 0.1
-"""Part of the disk that uploads leave free; the sandboxes need it."""
+"""Part of the disk, and of its inodes, that uploads leave free; the sandboxes need it."""
+KEPT = "job-"
+"""Sets of this name hold what running jobs execute."""
 _CHUNK_BYTES = 1 << 20
+_LOOK_BYTES = 16 << 20
+"""After so much the room is looked at again: others write, too."""
 _INCOMING = ".incoming-"
 
 
+class Stream(Protocol):
+    def read(self, count: int, /) -> bytes: ...
+
+
 class DataDirectory:
-    """One slave's data directory. Its methods may be called from any thread; all raise `Refused`."""
+    """One slave's data directory. Its methods may be called from any thread; those for clients raise `Refused`."""
 
     def __init__(self, path: Path) -> None:
         """Make it if it is missing, and remove what uploads of before left unfinished. Raises `BadInput`."""
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            path.chmod(0o755)
-            for left in path.glob(f"*/{_INCOMING}*"):
+            path.chmod(0o711)
+            for left in path.glob(f"@*/*/{_INCOMING}*"):
                 left.unlink()
             self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -54,122 +74,257 @@ class DataDirectory:
                 f"cannot use {path} for data: {error.strerror}; choose another with --data-dir"
             ) from None
         self._numbers = itertools.count()
+        self._lock = threading.Lock()  # for what follows
+        self._coming_bytes = 0  # of uploads that have begun: room that is free no more
+        self._files: dict[str, dict[str, int]] = {}  # owner -> set -> how many, of owners that have written
+        self._let_in: set[tuple[str, int]] = set()
 
     def close(self) -> None:
         os.close(self._fd)
 
-    def open(self, url_path: str) -> tuple[int, bool]:
-        """The descriptor of what a URL's path names, and whether it is a directory."""
-        walk = [os.dup(self._fd)]
-        try:
-            owner = os.fstat(self._fd).st_uid
-            for part in _parts(url_path):
-                walk.append(step(walk[-1], part.encode()))
-            return open_found(walk[-1], owner)
-        finally:
-            for fd in walk:
+    # -- for the slave ------------------------------------------------------------------------------------------------
+
+    def let_in(self, owner: str, uid: int) -> None:
+        """Processes of this user may read in place what the owner has here. Where the file system knows no access lists they
+        may not, and read over HTTP.
+        """
+        if (owner, uid) in self._let_in:
+            return
+        self._let_in.add((owner, uid))
+        with suppress(OSError):
+            fd = self._owner(owner_directory(owner))
+            try:
+                if uid != os.geteuid():
+                    allow_search(fd, uid)
+            finally:
                 os.close(fd)
 
-    def put(self, url_path: str, stream: BinaryIO, length: int) -> bytes:
+    def of_framework(self, framework_id: FrameworkID) -> Path:
+        """Where its tasks find what its owner has placed."""
+        return self.path / owner_directory(owner_of(framework_id))
+
+    # -- for clients --------------------------------------------------------------------------------------------------
+
+    def open(self, parts: Sequence[bytes], visitor: Visitor) -> tuple[int, bool]:
+        """The descriptor of what the parts of a path after `/data` name, and whether it is a directory."""
+        names = _names(parts)
+        if not visitor.is_operator and names[:1] != [owner_directory(visitor.name)]:
+            raise Refused(HTTPStatus.NOT_FOUND, "no such file")
+        handle = os.dup(self._fd)
+        for name in names:
+            above = handle
+            try:
+                handle = step(above, name.encode())
+            finally:
+                os.close(above)
+        try:
+            return open_found(handle, os.fstat(self._fd).st_uid)
+        finally:
+            os.close(handle)
+
+    def put(self, parts: Sequence[bytes], visitor: Visitor, stream: Stream, length: int) -> bytes:
         """Store `length` bytes of `stream`; the answer for the client, with their CRC-32."""
-        parts = _parts(url_path)
-        if len(parts) != 2:
-            raise Refused(HTTPStatus.FORBIDDEN, "a file is stored as /data/SET/FILE")
+        names = _names(parts)
+        if len(names) != 3:
+            raise Refused(HTTPStatus.FORBIDDEN, "a file is stored as /data/@OWNER/SET/FILE")
+        owner, name, file = names
+        if owner != owner_directory(visitor.name):
+            raise Refused(HTTPStatus.FORBIDDEN, "these sets are another owner's")
         if length > MAX_FILE_BYTES:
             raise Refused(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a file here has at most {MAX_FILE_BYTES} bytes"
             )
-        self._check_room(length)
-        directory = self._directory(parts[0])
+        with self._lock:
+            self._check_room(length)
+            self._count(owner, name)
+            self._coming_bytes += length
+        upload = _Upload(self, stream, length)
         try:
-            if len(os.listdir(directory)) >= MAX_FILES:
-                raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, f"a set has at most {MAX_FILES} files")
-            crc = self._store(directory, parts[1], stream, length)
+            crc = self._put(owner, name, file, upload)
         except OSError as error:
+            self._files.pop(owner, None)  # counted anew
             raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, f"not stored: {error.strerror}") from None
+        except Refused:
+            self._files.pop(owner, None)
+            raise
         finally:
-            os.close(directory)
+            self.came(upload.left)
         return json.dumps({"size_bytes": length, "crc32": crc}).encode()
 
-    def delete(self, url_path: str) -> None:
+    def delete(self, parts: Sequence[bytes], visitor: Visitor) -> None:
         """Remove a file, or a set with all its files."""
-        parts = _parts(url_path)
-        if not parts:
-            raise Refused(HTTPStatus.FORBIDDEN, "the data directory itself is not removed")
-        set_fd = step(self._fd, parts[0].encode())
+        names = _names(parts)
+        if len(names) < 2:
+            raise Refused(HTTPStatus.FORBIDDEN, "only sets and files of sets are removed")
+        if not visitor.is_operator and names[0] != owner_directory(visitor.name):
+            raise Refused(HTTPStatus.NOT_FOUND, "no such set")
+        owner_fd = step(self._fd, names[0].encode())
+        set_fd = -1
         try:
+            set_fd = step(owner_fd, names[1].encode())
             if not stat.S_ISDIR(os.fstat(set_fd).st_mode):
                 raise Refused(HTTPStatus.NOT_FOUND, "no such set")
-            if len(parts) == 2:
-                _unlink(parts[1], set_fd)
+            if len(names) == 3:
+                _unlink(names[2], set_fd)
                 return
             with os.scandir(f"/proc/self/fd/{set_fd}") as entries:
                 for name in [entry.name for entry in entries]:
                     _unlink(name, set_fd)
-            os.rmdir(parts[0], dir_fd=self._fd)
+            os.rmdir(names[1], dir_fd=owner_fd)
         except OSError as error:
             raise Refused(HTTPStatus.CONFLICT, f"not removed: {error.strerror}") from None
         finally:
-            os.close(set_fd)
+            self._files.pop(names[0], None)
+            os.close(owner_fd)
+            if set_fd >= 0:
+                os.close(set_fd)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
+    def came(self, count: int) -> None:
+        """So much of what is coming is written, or will not come."""
+        with self._lock:
+            self._coming_bytes -= count
+
+    def check_room(self) -> None:
+        """Whether what is still coming has room."""
+        with self._lock:
+            self._check_room(0)
+
     def _check_room(self, length: int) -> None:
         usage = shutil.disk_usage(self._fd)
-        if usage.free - length < usage.total * DISK_HEADROOM:
+        if usage.free - self._coming_bytes - length < usage.total * DISK_HEADROOM:
             raise Refused(
                 HTTPStatus.INSUFFICIENT_STORAGE,
                 f"{usage.free >> 20} MiB are free on this slave's disk, and a tenth of it stays so; "
                 "remove data, or place it elsewhere",
             )
+        inodes = os.fstatvfs(self._fd)
+        if inodes.f_files and inodes.f_favail < inodes.f_files * DISK_HEADROOM:
+            raise Refused(
+                HTTPStatus.INSUFFICIENT_STORAGE, "this slave's disk has hardly any inodes left; remove files"
+            )
 
-    def _directory(self, name: str) -> int:
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o755, dir_fd=self._fd)
+    def _count(self, owner: str, name: str) -> None:
+        """One file more, of which it is not known yet whether it replaces another: at most too many are counted."""
+        sets = self._files.get(owner)
+        if sets is None:
+            sets = self._files[owner] = _count_files(self.path / owner)
+        if name not in sets and len(sets) >= MAX_SETS:
+            raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, f"an owner has at most {MAX_SETS} sets on a slave")
+        if sets.get(name, 0) >= MAX_FILES:
+            sets[name] = _count_set(self.path / owner / name)
+        if sets.get(name, 0) >= MAX_FILES:
+            raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, f"a set has at most {MAX_FILES} files")
+        if sum(sets.values()) >= MAX_FILES_OF_OWNER:
+            raise Refused(
+                HTTPStatus.INSUFFICIENT_STORAGE, f"an owner has at most {MAX_FILES_OF_OWNER} files on a slave"
+            )
+        sets[name] = sets.get(name, 0) + 1
+
+    def _put(self, owner: str, name: str, file: str, upload: _Upload) -> int:
+        owner_fd = self._owner(owner)
         try:
-            # Not what somebody put in its place: a link would lead out of here.
-            return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)
-        except OSError as error:
-            raise Refused(HTTPStatus.CONFLICT, f"no place for this set: {error.strerror}") from None
+            set_fd = _directory(owner_fd, name, 0o755)
+        finally:
+            os.close(owner_fd)
+        try:
+            return self._store(set_fd, file, upload, replaces=not name.startswith(KEPT))
+        finally:
+            os.close(set_fd)
 
-    def _store(self, directory: int, name: str, stream: BinaryIO, length: int) -> int:
+    def _owner(self, directory: str) -> int:
+        return _directory(self._fd, directory, 0o700)
+
+    def _store(self, directory: int, name: str, upload: _Upload, *, replaces: bool) -> int:
         incoming = f"{_INCOMING}{next(self._numbers)}"
         fd = os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=directory)
         try:
             with open(fd, "wb", buffering=0) as file:
-                crc = _copy(stream, file, length)
-                os.fchmod(fd, 0o644)  # whatever our umask is
+                crc = upload.copy(file.fileno())
+                os.fchmod(fd, 0o644)  # whatever our umask is; the owner's directory keeps others out
                 os.fsync(fd)
-            os.rename(incoming, name, src_dir_fd=directory, dst_dir_fd=directory)
+            if replaces:
+                os.rename(incoming, name, src_dir_fd=directory, dst_dir_fd=directory)
+                return crc
+            with suppress(FileExistsError):
+                os.link(incoming, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+            here = f"/proc/self/fd/{directory}"
+            # Who did not hear our answer may send it again.
+            if not filecmp.cmp(f"{here}/{incoming}", f"{here}/{name}", shallow=False):
+                raise Refused(HTTPStatus.CONFLICT, f"{name} is there already, and stays as it is")
         except BaseException:
             os.unlink(incoming, dir_fd=directory)
             raise
+        os.unlink(incoming, dir_fd=directory)
         return crc
 
 
-def _parts(url_path: str) -> list[str]:
-    """`[]`, `[SET]` or `[SET, FILE]`, each a valid id: no dots in front, no slashes, nothing to walk out by."""
-    rest = url_path.removeprefix(PREFIX).strip("/")
-    parts = [unquote_to_bytes(part).decode(errors="replace") for part in rest.split("/")] if rest else []
-    if len(parts) > 2 or not all(is_valid_id(part) for part in parts):
+class _Upload:
+    """A body on its way to the disk. `left`: bytes that are still to come."""
+
+    def __init__(self, data: DataDirectory, stream: Stream, length: int) -> None:
+        self._data = data
+        self._stream = stream
+        self.left = length
+
+    def copy(self, target: int) -> int:
+        """All of it; its CRC-32. Raises `Refused` if it ends early, or the room does."""
+        crc, looked_at = 0, self.left
+        while self.left:
+            piece = self._stream.read(min(_CHUNK_BYTES, self.left))
+            if not piece:
+                raise Refused(HTTPStatus.BAD_REQUEST, f"the body ended {self.left} bytes early")
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(target, view) :]
+            crc = zlib.crc32(piece, crc)
+            self.left -= len(piece)
+            self._data.came(len(piece))
+            if looked_at - self.left >= _LOOK_BYTES:
+                looked_at = self.left
+                self._data.check_room()
+        return crc
+
+
+def _directory(parent: int, name: str, mode: int) -> int:
+    with suppress(FileExistsError):
+        os.mkdir(name, mode, dir_fd=parent)
+    try:
+        # Not what somebody put in its place: a link would lead out of here.
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except OSError as error:
+        raise Refused(HTTPStatus.CONFLICT, f"no place for this set: {error.strerror}") from None
+
+
+def _names(parts: Sequence[bytes]) -> list[str]:
+    """`[]`, `[@OWNER]`, `[@OWNER, SET]` or `[@OWNER, SET, FILE]`, the last two valid ids: no dots in front, no slashes,
+    nothing to walk out by.
+    """
+    names = [part.decode(errors="replace") for part in parts]
+    is_good = len(names) <= 3 and all(map(is_valid_id, names[1:]))
+    if names and not (names[0] == "@" or (names[0][:1] == "@" and is_valid_id(names[0][1:]))):
+        is_good = False
+    if not is_good:
         raise Refused(
-            HTTPStatus.NOT_FOUND, "data is at /data/SET/FILE; names are letters, digits and _.:@=+-"
+            HTTPStatus.NOT_FOUND, "data is at /data/@OWNER/SET/FILE; names are letters, digits and _.:@=+-"
         )
-    return parts
+    return names
 
 
-def _copy(stream: BinaryIO, file: BinaryIO, length: int) -> int:
-    crc, left = 0, length
-    while left:
-        piece = stream.read(min(_CHUNK_BYTES, left))
-        if not piece:
-            raise Refused(HTTPStatus.BAD_REQUEST, f"the body ended {left} bytes early")
-        view = memoryview(piece)
-        while view:
-            view = view[file.write(view) :]
-        crc = zlib.crc32(piece, crc)
-        left -= len(piece)
-    return crc
+def _count_files(owner: Path) -> dict[str, int]:
+    try:
+        names = os.listdir(owner)
+    except FileNotFoundError:
+        return {}
+    return {name: _count_set(owner / name) for name in names}
+
+
+def _count_set(path: Path) -> int:
+    try:
+        return len(os.listdir(path))
+    except OSError:
+        return 0
 
 
 def _unlink(name: str, directory: int) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from offerd.files_access import FilesSecret
+from offerd_slave.certificate import server_context
 from offerd_slave.data_files import DataDirectory
 from offerd_slave.files import FileServer
 from offerd_slave.files_secrets import FilesSecrets, boot_clock
@@ -23,12 +25,13 @@ class FilesService:
 
     def __init__(self, options: SlaveOptions, work_dir: Path, boot_id: str) -> None:
         """Bind and begin. Raises `BadInput`."""
-        self._secrets = FilesSecrets(work_dir, boot_id, boot_clock())
+        tls, fingerprint = (None, "") if _is_loopback(options.ip) else server_context(work_dir)
+        self._secrets = FilesSecrets(work_dir, boot_id, boot_clock(), fingerprint)
         if self._secrets.complaint:
             log.error("%s", self._secrets.complaint)
         self._again_at = 0.0
-        self._data = DataDirectory(options.data_dir or work_dir / "data")
-        self._server = FileServer(options.ip, options.http_port, work_dir, self._data)
+        self.data = DataDirectory(options.data_dir or work_dir / "data")
+        self._server = FileServer(options.ip, options.http_port, work_dir, self.data, self._secrets, tls)
 
     @property
     def address(self) -> str:
@@ -40,8 +43,13 @@ class FilesService:
         """For the master."""
         return self._secrets.current
 
-    def show(self, statistics: Callable[[], bytes]) -> None:
-        """What `/statistics` answers with from now on."""
+    @property
+    def refused(self) -> int:
+        """How many requests came without a good token."""
+        return self._server.refused
+
+    def show(self, statistics: Callable[[str | None], bytes]) -> None:
+        """What `/statistics` answers an owner, or an operator (None), with from now on."""
         self._server.statistics = statistics
 
     def refuse(self, owners: Mapping[str, int]) -> FilesSecret | None:
@@ -70,4 +78,12 @@ class FilesService:
     def close(self) -> None:
         """Take no connection any more."""
         self._server.close()
-        self._data.close()
+        self.data.close()
+
+
+def _is_loopback(ip: str) -> bool:
+    """An address that is none is for the server to refuse."""
+    try:
+        return ip == "localhost" or ipaddress.ip_address(ip).is_loopback
+    except ValueError:
+        return True

@@ -20,6 +20,7 @@ from pathlib import Path
 from offerd.ids import ContainerID
 from offerd_isolation import mounts
 from offerd_slave import users
+from offerd_slave.served_paths import OWNER
 
 DISK_HEADROOM = 0.1
 """Part of the disk that is to stay free: with that much left, every finished container's sandbox is old enough."""
@@ -32,14 +33,15 @@ _ACCESS_LIST = "system.posix_acl_access"
 log = logging.getLogger("offerd.slave")
 
 
-def make_container(container_dir: Path, user: str) -> Path:
+def make_container(container_dir: Path, user: str, owner: str = "") -> Path:
     """Make a container's directory, which is the slave's, and in it the sandbox, which is `user`'s ("": the slave's own); the
-    sandbox's path.
+    sandbox's path. `owner`, of the framework, may read it over HTTP.
 
     Raises `OSError`, and `ValueError` (one line for people) for a user that cannot be.
     """
     identity = users.look_up(user)
     container_dir.mkdir(mode=0o700)
+    (container_dir / OWNER).write_text(owner)
     sandbox = container_dir / "sandbox"
     sandbox.mkdir(mode=0o700)
     if identity is not None:

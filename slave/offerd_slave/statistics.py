@@ -1,6 +1,8 @@
 """What the slave's HTTP server says of its tasks: `GET /statistics`, one JSON document, measured when it is asked for.
+An owner of frameworks sees his own, an operator all.
 
     {"slave_id", "hostname", "isolation", "monotonic_s",
+     "refused_requests",
      "executors": [{"container_id", "framework_id", "executor_id", "tasks", "cpus", "usage"}],
      "tasks": [{"task_id", "framework_id", "container_id", "name", "state", "cpus", "mem_bytes", "usage"}]}
 
@@ -17,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from offerd.ids import ContainerID
+from offerd.ids import ContainerID, owner_of
 from offerd_isolation.base import Isolation, IsolationError, Usage
 from offerd_slave.core.state import Container, State, Task
 
@@ -36,17 +38,22 @@ class Statistics:
         self._isolation = isolation
         self._measured = measured
 
-    def document(self, now: float) -> bytes:
-        """The JSON text."""
+    def document(self, now: float, owner: str | None = None, refused: int = 0) -> bytes:
+        """The JSON text: of one owner's executors and tasks, or (None) of all."""
         state = self._state
         # list() of a dictionary's values runs no code of ours in between: the slave's loop cannot change it meanwhile.
-        containers = list(state.containers.values())
+        containers = [
+            container
+            for container in list(state.containers.values())
+            if owner is None or owner_of(container.framework_id) == owner
+        ]
         return _encode(
             {
                 "slave_id": state.slave_id,
                 "hostname": state.info.hostname,
                 "isolation": self._isolation.name,
                 "monotonic_s": now,
+                "refused_requests": refused,
                 "executors": [self._executor(container) for container in containers],
                 "tasks": [
                     self._task(task) for container in containers for task in list(container.tasks.values())

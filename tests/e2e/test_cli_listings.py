@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import urllib.request
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 from helpers.cli import begin, listing, offerd, processes_with, wait_until
+from offerd.files_connection import FilesConnection
 from offerd_cli.local_cluster import LocalCluster
 
 
@@ -74,9 +75,10 @@ def test_top_shows_what_tasks_use_and_each_slave_serves_it(
     )
     done = offerd(cluster, "top", "--once", "--every", "100ms")
     assert done.stdout.split()[:3] == [b"TASK", b"FRAMEWORK", b"HOST"]
-    (slave,) = listing(cluster, "slaves")["slaves"]
-    with urllib.request.urlopen(f"http://{slave['files_address']}/statistics") as answer:
-        document = json.load(answer)
+    with cluster.ask() as client:
+        (slave,) = client.slaves()
+    with closing(FilesConnection(slave.files, timeout_s=5)) as connection:
+        document = json.load(connection.ask("GET", "/statistics"))
     assert [task["state"] for task in document["tasks"]] == ["TASK_RUNNING"]
 
 

@@ -19,6 +19,7 @@ import zmq
 
 from offerd import codec
 from offerd.errors import BadMessage
+from offerd.files_access import FilesAccess
 from offerd.ids import ContainerID, FrameworkID, OfferID, PeerID, SlaveID, TaskID
 from offerd.messages import (
     AcceptOffers,
@@ -242,7 +243,14 @@ class InstantCluster(FakeMaster):
             self._next_offer += 1
             offer_id = OfferID(f"O-{self._next_offer}")
             offer = Offer(
-                offer_id, slave_id, "host", free, self.long_quantities, 60.0, files_address=self.files_address
+                offer_id,
+                slave_id,
+                "host",
+                free,
+                self.long_quantities,
+                60.0,
+                files_address=self.files_address,
+                files=FilesAccess(self.files_address),
             )
             self._offered[offer_id] = offer
             offers.append(offer)

@@ -3,8 +3,8 @@
 On each slave that holds something of a set lie its blocks and a copy of the set's manifest, so that whoever can ask the
 master finds every set without a server of names:
 
-    DATA_DIR/SET/manifest.json
-    DATA_DIR/SET/block-00000 ...
+    DATA_DIR/@OWNER/SET/manifest.json
+    DATA_DIR/@OWNER/SET/block-00000 ...
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import offerd
-from offerd import BadInput, OfferdError
+from offerd import BadInput, FilesAccess, OfferdError
 from offerd_frameworks.mapreduce.failures import Incomplete, TransferError
 from offerd_frameworks.mapreduce.splits import Piece, Place, Split, input_files, split_files
 from offerd_frameworks.mapreduce.transfer import Server
@@ -38,7 +38,11 @@ class Host:
 
     slave_id: str
     hostname: str
-    address: str
+    files: FilesAccess
+
+    def path(self, name: str = "", file: str = "") -> str:
+        """On its file server, of one of our sets, a file in it, or (without a name) all of them."""
+        return self.files.data_path(name, file)
 
 
 @dataclass(slots=True)
@@ -78,9 +82,9 @@ def hosts(master: str | None) -> list[Host]:
     with offerd.OperatorClient(master) as client:
         return sorted(
             (
-                Host(slave.info.slave_id, slave.info.hostname, slave.info.files_address)
+                Host(slave.info.slave_id, slave.info.hostname, slave.files)
                 for slave in client.slaves()
-                if slave.state == "active" and slave.info.files_address
+                if slave.state == "active" and slave.files.address
             ),
             key=lambda host: host.hostname,
         )
@@ -133,8 +137,8 @@ def put(
         manifest = _manifest(found)
         holders = {host.slave_id: host for block in found.blocks for host in block.places}
         for host in holders.values() or on[:1]:
-            with Server(host.address) as server:
-                server.put(f"/data/{name}/{MANIFEST}", manifest)
+            with Server(host.files) as server:
+                server.put(host.path(name, MANIFEST), manifest)
     except BaseException as error:
         remove(name, on)
         if isinstance(error, TransferError | OSError):
@@ -151,8 +155,8 @@ def _put_block(name: str, index: int, split: Split, places: list[Host]) -> Block
         offset += piece.length
     block = Block(f"block-{index:05d}", len(content), zlib.crc32(content), pieces, places)
     for host in places:
-        with Server(host.address) as server:
-            server.put(f"/data/{name}/{block.name}", content)
+        with Server(host.files) as server:
+            server.put(host.path(name, block.name), content)
     return block
 
 
@@ -191,11 +195,11 @@ def find(name: str, on: Sequence[Host]) -> DataSet | None:
     document: dict[str, Any] | None = None
     for host in on:
         with _answering(host) as server:
-            names = {str(entry["name"]) for entry in server.listing(f"/data/{name}/")}
+            names = {str(entry["name"]) for entry in server.listing(host.path(name))}
             for block in names - {MANIFEST}:
                 held.setdefault(block, []).append(host)
             if document is None and MANIFEST in names:
-                document = json.loads(server.read(f"/data/{name}/{MANIFEST}"))
+                document = json.loads(server.read(host.path(name, MANIFEST)))
     if document is None:
         return None
     blocks = [
@@ -215,7 +219,7 @@ def find(name: str, on: Sequence[Host]) -> DataSet | None:
 def _answering(host: Host) -> Iterator[Server]:
     """A slave's file server; the block ends at once where that is silent."""
     try:
-        with Server(host.address) as server:
+        with Server(host.files) as server:
             yield server
     except Incomplete as error:
         raise OfferdError(str(error)) from None
@@ -228,7 +232,7 @@ def names(on: Sequence[Host]) -> list[str]:
     found: set[str] = set()
     for host in on:
         with _answering(host) as server:
-            found.update(str(entry["name"]) for entry in server.listing("/data/"))
+            found.update(str(entry["name"]) for entry in server.listing(host.path()))
     return sorted(found)
 
 
@@ -237,7 +241,7 @@ def remove(name: str, on: Sequence[Host]) -> int:
     had = 0
     for host in on:
         with _answering(host) as server:
-            had += server.delete(f"/data/{name}")
+            had += server.delete(host.path(name))
     return had
 
 
@@ -262,7 +266,7 @@ def splits_of(name: str, on: Sequence[Host]) -> list[Split]:
         Split(
             tuple(block.pieces),
             f"{name}/{block.name}",
-            tuple(Place(host.slave_id, host.address) for host in block.places),
+            tuple(Place(host.slave_id, host.files.address) for host in block.places),
             block.crc32,
         )
         for block in found.blocks

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from offerd import CommandInfo, Resources, TaskInfo
+from offerd import CommandInfo, FilesAccess, FilesPass, Resources, TaskInfo
 from offerd_frameworks.mapreduce.job import Job
 from offerd_frameworks.mapreduce.task import VARIABLE, pack
 from offerd_frameworks.mapreduce.work import Attempt, JobState, Kind
@@ -24,9 +25,19 @@ CLEAN_LIMIT_S = 20.0
 
 
 class Describer:
-    """Writes the tasks of one job. `shelves` are the file servers that hold the job's files."""
+    """Writes the tasks of one job. `shelves` are the slaves that hold the job's files; `accesses` has all slaves', the newest:
+    a task is given a token for each sandbox and set that it reads, and nothing else of them.
+    """
 
-    def __init__(self, job_id: str, job: Job, files: list[str], shelves: list[str]) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        job: Job,
+        files: list[str],
+        shelves: list[str],
+        accesses: Mapping[str, FilesAccess],
+    ) -> None:
+        self._accesses = accesses
         self._job = job
         self._job_id = job_id
         self._files = files
@@ -40,8 +51,11 @@ class Describer:
             "id": attempt.task_id,
             "kind": "map" if is_map else "reduce",
             "set": f"job-{self._job_id}",
+            "data": self._data,
             "files": self._files,
-            "shelves": self._shelves,
+            "shelves": [
+                self._pass(slave_id, f"{self._data}/job-{self._job_id}") for slave_id in self._shelves
+            ],
             "reduces": len(state.reduces),
             "job": self._variables(state, attempt),
             "environment": dict(self._job.environment),
@@ -66,30 +80,45 @@ class Describer:
             "pieces": split.pieces,
             "block": split.block,
             "crc32": split.crc32,
-            "places": split.places,
+            "places": [
+                (slave_id, self._pass(slave_id, f"{self._data}/{split.block}"))
+                for slave_id, _ in split.places
+            ],
             "sort_bytes": min(MOST_SORT_BYTES, max(LEAST_SORT_BYTES, self._job.resources().mem_bytes // 4)),
         }
 
     def _reduce(self, state: JobState, attempt: Attempt) -> dict[str, Any]:
         bounds = [None, *(key.decode("latin-1") for key in state.boundaries or ()), None]
-        containers: dict[tuple[str, str], int] = {}
+        containers: dict[str, int] = {}
+        doors: list[tuple[FilesPass, str]] = []
         maps = []
         by_key = False
         for work in state.maps:
             output = work.output
             assert output is not None
-            container = containers.setdefault((output.address, output.container_id), len(containers))
+            container = containers.setdefault(output.container_id, len(containers))
+            if container == len(doors):
+                path = f"/containers/{output.container_id}"
+                doors.append((self._pass(output.slave_id, path), output.container_id))
             maps.append((container, output.task_id, output.size))
             by_key = by_key or bool(output.report.get("tabs", True))
         return {
             "reducer": self._job.reducer,
             "low": bounds[attempt.work.index],
             "high": bounds[attempt.work.index + 1],
-            "containers": list(containers),
+            "containers": doors,
             "maps": maps,
             # A file sorted by whole lines, none of which has a TAB, is sorted by key as well.
             "by_key": by_key,
         }
+
+    @property
+    def _data(self) -> str:
+        """Where our data sets are on each file server."""
+        return next((access for access in self._accesses.values() if access.key), FilesAccess()).data_path()
+
+    def _pass(self, slave_id: str, path: str) -> FilesPass:
+        return self._accesses.get(slave_id, FilesAccess()).narrowed(path)
 
     def _variables(self, state: JobState, attempt: Attempt) -> dict[str, str]:
         letter, index = attempt.work.kind.value, attempt.work.index

@@ -15,6 +15,10 @@ class ServerBusy(TransferError):
     """The server is there and has its hands full, for longer than anybody waits. What it holds is not lost."""
 
 
+class TokenRefused(TransferError):
+    """The token has died, as it does after some hours: whoever is launched anew is given another."""
+
+
 class Incomplete(TransferError):
     """A directory has more entries than its server lists."""
 

@@ -130,7 +130,10 @@ class MapReduce:
             job=job,
             splits=splits,
             output=output,
-            describer=Describer(job_id, job, list(contents), [host.address for host in shelves]),
+            describer=Describer(
+                job_id, job, list(contents), [host.slave_id for host in shelves], self._scheduler.accesses
+            ),
+            accesses={host.slave_id: host.files for host in hosts},
             cluster_cpus=cpus,
             forget_files=lambda: blocks.remove(name, shelves),
         )
@@ -181,10 +184,10 @@ def _place(job_id: str, contents: dict[str, bytes], hosts: Sequence[blocks.Host]
     why = "there is no slave"
     for host in hosts:
         try:
-            with Server(host.address) as server:
+            with Server(host.files) as server:
                 for name, content in contents.items():
                     blocks.check_name(name)
-                    server.put(f"/data/{blocks.JOB_PREFIX}{job_id}/{name}", content)
+                    server.put(host.path(f"{blocks.JOB_PREFIX}{job_id}", name), content)
         except (TransferError, OSError) as error:
             why = str(error)
             continue

@@ -8,7 +8,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from offerd import BadInput, OfferdError
+from offerd import BadInput, FilesDoor, OfferdError
 from offerd_frameworks.mapreduce.failures import TransferError
 from offerd_frameworks.mapreduce.job import check_output
 from offerd_frameworks.mapreduce.transfer import Server
@@ -35,15 +35,15 @@ class OutputDirectory:
         except OSError as error:
             raise BadInput(f"cannot write into {self.path.parent}: {error.strerror}") from None
 
-    def save(self, attempt: str, address: str, path: str, size: int) -> None:
+    def save(self, attempt: str, files: FilesDoor, path: str, size: int) -> None:
         """Bring an attempt's output from a slave's file server. Raises `TransferError`, and `OSError` of this host's disk."""
-        with open(self._saving / attempt, "wb") as file, Server(address) as server:
+        with open(self._saving / attempt, "wb") as file, Server(files) as server:
             try:
                 found = server.copy(path, file.fileno())
             except FileNotFoundError as error:
                 raise TransferError(str(error)) from None
             if found != size:
-                raise TransferError(f"{address}{path} has {found} bytes in place of {size}")
+                raise TransferError(f"{files.address}{path} has {found} bytes in place of {size}")
             os.fsync(file.fileno())
 
     def keep(self, part: int, attempt: str) -> None:

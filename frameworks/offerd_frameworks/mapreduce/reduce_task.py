@@ -9,8 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from offerd import FilesPass
 from offerd_frameworks.mapreduce import ranges
-from offerd_frameworks.mapreduce.failures import ServerBusy, TransferError, Unfetchable
+from offerd_frameworks.mapreduce.failures import ServerBusy, TokenRefused, TransferError, Unfetchable
 from offerd_frameworks.mapreduce.map_task import INDEX, OUTPUT
 from offerd_frameworks.mapreduce.streaming import (
     Reporter,
@@ -67,7 +68,7 @@ class Shuffle:
         low, high = task["low"], task["high"]
         self._low = None if low is None else low.encode("latin-1")
         self._high = None if high is None else high.encode("latin-1")
-        self._containers: list[list[str]] = task["containers"]
+        self._containers: list[tuple[list[str], str]] = task["containers"]
         self._maps: list[list[Any]] = task["maps"]
         self._progress = progress
         self._lock = threading.Lock()
@@ -93,9 +94,9 @@ class Shuffle:
         return [name for name in names if os.path.exists(name) and os.stat(name).st_size]
 
     def _from_container(self, container: int, numbers: list[int]) -> None:
-        address, container_id = self._containers[container]
+        door, container_id = self._containers[container]
         is_here = container_id == os.environ["OFFERD_CONTAINER_ID"]
-        with Server(address) as server:
+        with Server(FilesPass(*door)) as server:
             for number in numbers:
                 _, task_id, size = self._maps[number]
                 output: MapOutput = (
@@ -105,7 +106,7 @@ class Shuffle:
                 )
                 try:
                     count = self._bring(output, size, _segment(number))
-                except ServerBusy:
+                except (ServerBusy, TokenRefused):
                     raise  # what it holds is not lost: this task may be tried again, the maps need not
                 except (TransferError, FileNotFoundError, ValueError) as error:
                     with self._lock:

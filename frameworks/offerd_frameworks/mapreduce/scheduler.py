@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import offerd
-from offerd import Offer, Reason, Resources, TaskState, TaskStatus
+from offerd import FilesAccess, Offer, Reason, Resources, TaskState, TaskStatus
 from offerd_frameworks.mapreduce.describe import CLEAN_RESOURCES, Describer, cleaning
 from offerd_frameworks.mapreduce.failures import TransferError
 from offerd_frameworks.mapreduce.job import Job
@@ -51,6 +51,7 @@ class Running:
     describer: Describer
     cluster_cpus: float
     forget_files: Callable[[], object]
+    accesses: Mapping[str, FilesAccess] = field(default_factory=dict)  # as it began
     done: Future[Summary] = field(default_factory=Future)
     progress: Progress = field(default_factory=Progress)
     state: JobState | None = None
@@ -69,6 +70,8 @@ class MapReduceScheduler(offerd.Scheduler):
 
     def __init__(self, pool: Executor, questions: Executor) -> None:
         self._planner = Planner()
+        self.accesses: dict[str, FilesAccess] = {}
+        """To the files of each slave, the newest: offers bring it, and a slave that was restarted has another."""
         self._jobs: dict[str, Running] = {}
         self._pool = pool
         self._questions = questions
@@ -92,6 +95,8 @@ class MapReduceScheduler(offerd.Scheduler):
     def add(self, driver: offerd.SchedulerDriver, running: Running) -> None:
         """Begin with a job."""
         job, now = running.job, time.monotonic()
+        for slave_id, access in running.accesses.items():
+            self.accesses.setdefault(slave_id, access)
         rules = Rules(
             resources=job.resources(),
             reduces=job.reduces,
@@ -132,6 +137,8 @@ class MapReduceScheduler(offerd.Scheduler):
     def resource_offers(self, driver: offerd.SchedulerDriver, offers: list[Offer]) -> None:
         now = time.monotonic()
         for offer in offers:
+            if offer.files.key:
+                self.accesses[offer.slave_id] = offer.files
             room = Room(
                 offer.slave_id,
                 offer.hostname,
@@ -172,7 +179,7 @@ class MapReduceScheduler(offerd.Scheduler):
         if status.state is TaskState.FINISHED or status.reason == Reason.COMMAND_EXITED:
             container_id = status.container_id or attempt.container_id
             self._in_background(
-                partial(_report, attempt.address, container_id, status.task_id),
+                partial(_report, self._access(attempt.slave_id), container_id, status.task_id),
                 partial(self._reported, driver, status, container_id),
             )
             return
@@ -248,7 +255,7 @@ class MapReduceScheduler(offerd.Scheduler):
             return
         path = f"/containers/{output.container_id}/tasks/{output.task_id}/output"
         self._in_background(
-            partial(running.output.save, output.task_id, output.address, path, output.size),
+            partial(running.output.save, output.task_id, self._access(output.slave_id), path, output.size),
             partial(self._saved, driver, running, attempt.work, output),
         )
 
@@ -291,7 +298,7 @@ class MapReduceScheduler(offerd.Scheduler):
                 and task_id not in running.asking
             ):
                 running.asking.add(task_id)
-                question = partial(_progress, attempt.address, attempt.container_id, task_id)
+                question = partial(_progress, self._access(attempt.slave_id), attempt.container_id, task_id)
                 self._in_background(question, partial(self._heard, running, task_id), self._questions)
 
     @staticmethod
@@ -354,6 +361,9 @@ class MapReduceScheduler(offerd.Scheduler):
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
+    def _access(self, slave_id: str) -> FilesAccess:
+        return self.accesses.get(slave_id, FilesAccess())
+
     def _launch_in_parts(
         self, driver: offerd.SchedulerDriver, offer: Offer, tasks: list[offerd.TaskInfo], now: float
     ) -> None:
@@ -396,18 +406,18 @@ class MapReduceScheduler(offerd.Scheduler):
     """Set by whoever makes the driver, which wants its scheduler first."""
 
 
-def _report(address: str, container_id: str, task_id: str) -> dict[str, Any]:
-    with Server(address) as server:
+def _report(files: FilesAccess, container_id: str, task_id: str) -> dict[str, Any]:
+    with Server(files) as server:
         report: dict[str, Any] = json.loads(
             server.read(f"/containers/{container_id}/tasks/{task_id}/{REPORT}")
         )
     return report
 
 
-def _progress(address: str, container_id: str, task_id: str) -> dict[str, Any]:
+def _progress(files: FilesAccess, container_id: str, task_id: str) -> dict[str, Any]:
     """What a reduce said last; nothing if it has said nothing yet, or its slave is busy."""
     try:
-        with Server(address, timeout_s=POLL_TIMEOUT_S, sleep=_not_again) as server:
+        with Server(files, timeout_s=POLL_TIMEOUT_S, sleep=_not_again) as server:
             said: dict[str, Any] = json.loads(
                 server.read(f"/containers/{container_id}/tasks/{task_id}/{PROGRESS}")
             )

@@ -93,7 +93,7 @@ def _place_files(task: dict[str, Any]) -> None:
     for name in task["files"]:
         if not os.path.exists(f"{shelf}/{name}"):
             mine = f"{shelf}/.{task['id']}.{name}"
-            fetch_first(task["shelves"], f"/data/{task['set']}/{name}", mine)
+            fetch_first(task["shelves"], f"{task['data']}/{task['set']}/{name}", mine)
             os.chmod(mine, 0o755)
             os.rename(mine, f"{shelf}/{name}")
         os.symlink(f"../{shelf}/{name}", f"{COMMANDS}/{name}")

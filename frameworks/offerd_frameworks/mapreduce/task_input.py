@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from offerd import FilesPass
 from offerd_frameworks.mapreduce.failures import TransferError
 
 COPY = "input"
@@ -44,10 +45,10 @@ def open_source(task: dict[str, Any]) -> Source:
         here, size
     ):
         return Source("local", here)
-    places = [address for _, address in task["places"]]
+    places = [files for _, files in task["places"]]
     # Not every task at the same replica.
     random.shuffle(places)
-    fetch_first(places, f"/data/{block}", COPY, size)
+    fetch_first(places, f"{task['data']}/{block}", COPY, size)
     return Source("remote", os.path.abspath(COPY))  # the commands work in another directory
 
 
@@ -55,20 +56,22 @@ def _is_whole(path: str, size: int) -> bool:
     return os.access(path, os.R_OK) and os.stat(path).st_size == size
 
 
-def fetch_first(addresses: list[str], path: str, target: str, size: int | None = None) -> None:
-    """Copy a file, of this size if one is said, from the first server that has it. Raises `TransferError`."""
+def fetch_first(doors: list[list[str]], path: str, target: str, size: int | None = None) -> None:
+    """Copy a file, of this size if one is said, from the first server that has it. A door is a `FilesPass` as JSON has it.
+    Raises `TransferError`.
+    """
     # Not before it is needed: Python's HTTP takes a good part of a short task's time to import.
     from offerd_frameworks.mapreduce.transfer import Server
 
     why = f"nobody has {path}"
-    for address in addresses:
+    for door in doors:
         try:
-            with Server(address) as server, open(target, "wb") as file:
+            with Server(FilesPass(*door)) as server, open(target, "wb") as file:
                 found = server.copy(path, file.fileno())
         except (TransferError, FileNotFoundError) as error:
             why = str(error)
             continue
         if size is None or found == size:
             return
-        why = f"{path} at {address} has {found} bytes in place of {size}"
+        why = f"{path} at {door[0]} has {found} bytes in place of {size}"
     raise TransferError(why)

@@ -1,4 +1,4 @@
-"""Files to and from the slaves' file servers, by plain HTTP: what tasks on slaves and the framework's own side both use.
+"""Files to and from the slaves' file servers, over HTTP: what tasks on slaves and the framework's own side both use.
 
 Only imported by a task that has to ask another host: Python's HTTP takes a good part of a short task's time to import.
 """
@@ -14,12 +14,10 @@ import zlib
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
-from offerd_frameworks.mapreduce.failures import Incomplete, ServerBusy, TransferError
+from offerd import FilesConnection, FilesDoor
+from offerd_frameworks.mapreduce.failures import Incomplete, ServerBusy, TokenRefused, TransferError
 
-CONNECT_TIMEOUT_S = 3.0
-"""A host that is there answers in milliseconds; one that is not is not to be waited for with each try."""
 TIMEOUT_S = 20.0
 PAUSES_S = (0.1, 0.3, 0.6, 1.0, 2.0)
 """Between the tries of one request: four seconds in all, long enough for a slave that is started again."""
@@ -38,14 +36,14 @@ class Server:
 
     def __init__(
         self,
-        address: str,
+        files: FilesDoor,
         *,
         timeout_s: float = TIMEOUT_S,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self.address = address
+        self.address = files.address
         self._sleep = sleep
-        self._connection = _Connection(address, timeout_s)
+        self._connection = FilesConnection(files, timeout_s=timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -138,8 +136,7 @@ class Server:
     def _ask(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> http.client.HTTPResponse:
-        self._connection.request(method, quote(path), body, headers or {})
-        return self._connection.getresponse()
+        return self._connection.ask(method, path, body, headers)
 
     def _copy_once(self, path: str, target: int, offset: int, length: int | None) -> int:
         """Raises `_Interrupted` for what the server did, `OSError` for what `target` did."""
@@ -176,6 +173,10 @@ class Server:
     def _check(self, status: int, path: str, content: bytes) -> None:
         if status == http.client.NOT_FOUND:
             raise FileNotFoundError(f"{self.address} has no {path}")
+        if status == http.client.UNAUTHORIZED:
+            raise TokenRefused(
+                f"{self.address} does not take our token (any more): it has been given out too long ago"
+            )
         if status >= 400:
             line = content.decode(errors="replace").partition("\n")[0]
             raise TransferError(f"{self.address}{path}: {line} ({status})")
@@ -207,18 +208,6 @@ class _Patience:
         pause_s = random.uniform(0.5, 1.5) * BUSY_PAUSE_S  # not all who were sent away come back at once
         self._busy_left_s -= pause_s
         self._sleep(pause_s)
-
-
-class _Connection(http.client.HTTPConnection):
-    """Made in a short time or not at all; after that the other side may take longer."""
-
-    def __init__(self, address: str, timeout_s: float) -> None:
-        super().__init__(address, timeout=min(CONNECT_TIMEOUT_S, timeout_s))
-        self._answer_timeout_s = timeout_s
-
-    def connect(self) -> None:
-        super().connect()
-        self.sock.settimeout(self._answer_timeout_s)
 
 
 class _Interrupted(Exception):

@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 
 from offerd.driver import SchedulerDriver
+from offerd.files_access import FilesAccess
 from offerd.ids import OfferID, SlaveID, TaskID
 from offerd.messages import CommandInfo, Offer, Reason, TaskInfo, TaskState, TaskStatus
 from offerd.resources import Resources
@@ -60,6 +61,7 @@ def offer(
         long_quantities={"cpus": long_cpus * 1000, "mem": 32 * GIB},
         short_limit_s=short_limit_s,
         files_address="127.0.0.1:5051",
+        files=FilesAccess("127.0.0.1:5051"),
         attributes=attributes or {},
     )
 
@@ -205,7 +207,7 @@ def test_starts_and_ends_are_reported_with_the_place() -> None:
     started, ended = events(work)
     assert isinstance(started, Started)
     assert isinstance(ended, Ended)
-    assert ended.place.files_address == "127.0.0.1:5051"
+    assert ended.place.files == FilesAccess("127.0.0.1:5051")
 
 
 def test_a_command_that_failed_runs_again_as_often_as_asked_under_another_id() -> None:

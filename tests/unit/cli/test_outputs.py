@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from offerd.files_access import FilesAccess
 from offerd.ids import ContainerID, TaskID
 from offerd.messages import TaskState, TaskStatus
 from offerd_cli.batch import Place
@@ -43,7 +44,7 @@ class Slave(http.server.ThreadingHTTPServer):
         self.files: dict[str, File] = {}
         self.broken = False
         self.at_once = 1 << 20
-        self.place = Place("S-1", "host", f"127.0.0.1:{self.server_address[1]}")
+        self.place = Place("S-1", "host", FilesAccess(f"127.0.0.1:{self.server_address[1]}"))
 
     def rotate(self, content: bytes, *, inode: int | None = None) -> None:
         """Rename `stdout` and begin it anew."""
@@ -102,7 +103,7 @@ def files() -> Iterator[SandboxFiles]:
 
 @pytest.fixture
 def log(slave: Slave, files: SandboxFiles) -> LogReader:
-    return LogReader(files, slave.place.files_address, "c", "stdout")
+    return LogReader(files, slave.place.files, "c", "stdout")
 
 
 def read_all(log: LogReader) -> bytes:
@@ -177,7 +178,7 @@ def test_a_kept_connection_that_was_closed_is_made_anew(
 ) -> None:
     slave.files["stdout"] = File(b"abc")
     assert log.read() == b"abc"
-    connection = files._connections[slave.place.files_address]
+    connection = files._connections[slave.place.files.address]
     assert connection.sock is not None
     connection.sock.shutdown(2)
     slave.files["stdout"].content += b"d"
@@ -187,12 +188,12 @@ def test_a_kept_connection_that_was_closed_is_made_anew(
 def test_a_server_in_trouble_is_one_line(slave: Slave, files: SandboxFiles) -> None:
     slave.broken = True
     with pytest.raises(Unreachable, match="500 disk on fire"):
-        files.get(slave.place.files_address, "c", "stdout", 0)
+        files.get(slave.place.files, "c", "stdout", 0)
 
 
 def test_no_server_at_all_is_one_line(files: SandboxFiles) -> None:
     with pytest.raises(Unreachable, match=r"cannot be read: .*refused"):
-        files.get("127.0.0.1:1", "c", "stdout", 0)
+        files.get(FilesAccess("127.0.0.1:1"), "c", "stdout", 0)
 
 
 def follow_to_the_end(slave: Slave, *, instances: int = 1, streams: bool = True) -> None:

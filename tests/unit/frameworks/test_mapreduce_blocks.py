@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from offerd import BadInput, OfferdError, Resources
+from offerd.files_access import FilesAccess
 from offerd_frameworks.mapreduce import blocks
 from offerd_frameworks.mapreduce.describe import Describer
 from offerd_frameworks.mapreduce.job import Job
@@ -18,7 +19,7 @@ from offerd_frameworks.mapreduce.splits import Piece, Split
 from offerd_frameworks.mapreduce.transfer import Server
 from offerd_frameworks.mapreduce.work import Attempt, Kind, Rules, Work
 
-HOSTS = [blocks.Host("s1", "slave-1", "s1:5051")]
+HOSTS = [blocks.Host("s1", "slave-1", FilesAccess("s1:5051"))]
 
 
 def test_a_listing_that_does_not_show_all_is_not_taken_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +66,7 @@ def test_who_is_interrupted_uploads_no_more(tmp_path: Path, monkeypatch: pytest.
 
 def test_two_jobs_of_one_program_and_minute_have_different_ids() -> None:
     def variables() -> dict[str, Any]:
-        describer = Describer("j", Job(("f",), "out", "cat"), [], [])
+        describer = Describer("j", Job(("f",), "out", "cat"), [], [], {})
         work = Work(Kind.MAP, 0, Split((Piece("f", 0, 4, 0),)))
         attempt = Attempt("j.m00000.0", 0, work, "s1", "slave-1", "s1:5051", 60.0, 0.0, None)
         planner = Planner()

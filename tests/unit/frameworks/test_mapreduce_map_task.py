@@ -85,6 +85,7 @@ def test_a_file_of_the_job_may_have_any_name(
         set="job-j",
         files=[name],
         shelves=[],
+        data="/data/@",
     )
     monkeypatch.setenv(task.VARIABLE, task.pack(what))
     assert task.main() == 0
@@ -129,7 +130,7 @@ def test_the_last_line_of_a_reducer_ends(sandbox: Path) -> None:
 
 def fetching(maps: int) -> reduce_task.Shuffle:
     """Of a reduce that wants something from as many slaves as there are maps."""
-    containers = [[f"127.0.0.1:{number + 1}", f"c{number}"] for number in range(maps)]
+    containers = [[[f"127.0.0.1:{number + 1}", "", "token"], f"c{number}"] for number in range(maps)]
     what = {
         "low": None, "high": None, "containers": containers,
         "maps": [[number, f"j.m0000{number}.0", 10] for number in range(maps)],
@@ -196,7 +197,8 @@ def block_task(tmp_path: Path, content: bytes, stored: bytes) -> dict[str, Any]:
     half = len(stored) // 2
     (tmp_path / "data" / "block").write_bytes(content)
     pieces = [["f", 0, half, 0], ["g", 0, len(stored) - half, half]]
-    return description(pieces, block="block", places=[["s1", "127.0.0.1:1"]], crc32=zlib.crc32(stored))
+    places = [["s1", ["127.0.0.1:1", "", "token"]]]
+    return description(pieces, block="block", data="/data/@", places=places, crc32=zlib.crc32(stored))
 
 
 def test_a_block_is_read_in_place_if_it_is_what_was_stored(tmp_path: Path, sandbox: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 import offerd
 from offerd import TaskState
+from offerd.files_access import FilesAccess
 from offerd.ids import ContainerID, OfferID, SlaveID, TaskID
 from offerd_frameworks.mapreduce import scheduler as scheduling
 from offerd_frameworks.mapreduce.describe import Describer
@@ -94,7 +95,7 @@ class Site:
             job=job,
             splits=[Split((Piece("f", 0, 4, 0),))],
             output=OutputDirectory(job.output),
-            describer=Describer(name, job, [], []),
+            describer=Describer(name, job, [], [], self.scheduler.accesses),
             cluster_cpus=1.0,
             forget_files=lambda: None,
         )
@@ -299,5 +300,8 @@ def test_a_slave_that_is_silent_is_asked_how_far_a_reduce_is_for_a_short_time_on
     monkeypatch.setattr(scheduling, "POLL_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
-        assert scheduling._progress(f"127.0.0.1:{silent.getsockname()[1]}", "c1", "out.r00000.0") == {}
+        assert (
+            scheduling._progress(FilesAccess(f"127.0.0.1:{silent.getsockname()[1]}"), "c1", "out.r00000.0")
+            == {}
+        )
     assert time.monotonic() - began < scheduling.POLL_S

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from offerd.files_access import FilesAccess
 from offerd_frameworks.mapreduce.failures import ServerBusy, TransferError
 from offerd_frameworks.mapreduce.functions import Functions, run_map, run_reduce
 from offerd_frameworks.mapreduce.streaming import Reporter, job_environment, scan
@@ -91,7 +92,7 @@ def flaky() -> Iterator[str]:
 
 
 def copied(address: str, target: Path, **part: int) -> bytes:
-    with Server(address, sleep=lambda _: None) as server, target.open("wb") as file:
+    with Server(FilesAccess(address), sleep=lambda _: None) as server, target.open("wb") as file:
         server.copy("/f", file.fileno(), **part)
     return target.read_bytes()
 
@@ -116,14 +117,14 @@ def test_a_busy_server_is_waited_for_longer_than_a_silent_one(flaky: str, tmp_pa
     assert copied(flaky, tmp_path / "f", offset=5, length=10) == Flaky.content[5:15]
     pauses: list[float] = []
     Flaky.script = [503] * 1000
-    with pytest.raises(ServerBusy), Server(flaky, sleep=pauses.append) as server:
+    with pytest.raises(ServerBusy), Server(FilesAccess(flaky), sleep=pauses.append) as server:
         server.read("/f")
     assert BUSY_LIMIT_S <= sum(pauses) < BUSY_LIMIT_S + 1
 
 
 def test_a_full_disk_is_said_as_such_and_the_server_is_not_asked_again(flaky: str) -> None:
     with (
-        Server(flaky, sleep=lambda _: None) as server,
+        Server(FilesAccess(flaky), sleep=lambda _: None) as server,
         open("/dev/full", "wb", buffering=0) as full,
         pytest.raises(OSError, match="No space left"),
     ):
@@ -159,7 +160,7 @@ def test_a_server_that_stays_silent_is_given_up() -> None:
     pauses: list[float] = []
     with (
         pytest.raises(TransferError, match="does not answer"),
-        Server("127.0.0.1:1", sleep=pauses.append) as server,
+        Server(FilesAccess("127.0.0.1:1"), sleep=pauses.append) as server,
     ):
         server.read("/f")
     assert 3.0 < sum(pauses) < 10.0

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from offerd.errors import OfferdError
+from offerd.files_access import FilesAccess
 from offerd.files_client import FileNotServed, FilesClient
 from offerd.ids import ContainerID
 
@@ -75,7 +76,7 @@ def server() -> Iterator[Files]:
 
 @pytest.fixture
 def client(server: Files) -> Iterator[FilesClient]:
-    with FilesClient(server.address, timeout_s=5) as made:
+    with FilesClient(FilesAccess(server.address), timeout_s=5) as made:
         yield made
 
 
@@ -93,8 +94,8 @@ def test_any_part_of_a_file_can_be_read(server: Files, client: FilesClient, know
 
 
 def test_names_are_quoted(server: Files, client: FilesClient) -> None:
-    server.content["/containers/C%2F1/a%20b/%3F%23"] = b"x"
-    assert client.read(ContainerID("C/1"), "a b/?#") == b"x"
+    server.content["/containers/C-1/a%20b/%3F%23"] = b"x"
+    assert client.read(C, "a b/?#") == b"x"
 
 
 def test_a_missing_file_and_a_silent_server_are_told_apart(server: Files, client: FilesClient) -> None:
@@ -103,7 +104,10 @@ def test_a_missing_file_and_a_silent_server_are_told_apart(server: Files, client
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with FilesClient(f"127.0.0.1:{port}") as nobody, pytest.raises(OfferdError, match="does not answer"):
+    with (
+        FilesClient(FilesAccess(f"127.0.0.1:{port}")) as nobody,
+        pytest.raises(OfferdError, match="does not answer"),
+    ):
         nobody.read(C, "stdout")
 
 
@@ -126,7 +130,7 @@ def test_an_answer_cut_short_is_an_error(client: FilesClient, server: Files) -> 
         thread = threading.Thread(target=answer)
         thread.start()
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        with FilesClient(address) as cut, pytest.raises(OfferdError, match="does not answer"):
+        with FilesClient(FilesAccess(address)) as cut, pytest.raises(OfferdError, match="does not answer"):
             cut.read(C, "stdout")
         thread.join()
 

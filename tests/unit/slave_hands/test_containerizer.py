@@ -19,6 +19,7 @@ from offerd_isolation.base import ContainerSpec, Isolation, Launch, Tell, tell_n
 from offerd_slave.containerizer import Containerizer
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
+from offerd_slave.data_files import DataDirectory
 from offerd_slave.endpoint import Heard
 from offerd_slave.launching import LaunchSpec
 from offerd_slave.settings import SlaveOptions
@@ -83,7 +84,8 @@ class Hands:
         self.isolation = Slow(work_dir)
         self.launcher = NoLauncher()
         self.events: list[ev.Event] = []
-        parts: list[Any] = [self.isolation, self.launcher, NoEndpoint(), self.events.append]
+        self.data = DataDirectory(work_dir / "data")
+        parts: list[Any] = [self.isolation, self.launcher, NoEndpoint(), self.events.append, self.data]
         self.containerizer = Containerizer(SlaveOptions(work_dir=work_dir), self.workdir, *parts)
 
     def launch(self, name: str) -> ContainerID:
@@ -109,6 +111,7 @@ def hands(tmp_path: Path) -> Iterator[Hands]:
     made.isolation.may_prepare.release(100)
     if not made.containerizer._is_closed:
         made.containerizer.close()
+    made.data.close()
     made.workdir.release()
 
 

@@ -12,54 +12,30 @@ from pathlib import Path
 
 import pytest
 
+from helpers.files_site import FilesSite
+from helpers.proc import wait_until
 from offerd.errors import BadInput
-from offerd_slave import files
+from offerd_slave import file_front
 from offerd_slave.files import FileServer
 
 
-class Site:
-    """A served sandbox of one container, `c1`."""
-
-    def __init__(self, work_dir: Path) -> None:
-        self.sandbox = work_dir / "containers" / "c1" / "sandbox"
-        self.sandbox.mkdir(parents=True)
-        (self.sandbox.parent / "container.ckpt").write_text("secret")
-        (work_dir / "secret").write_text("secret")
-        self.server = FileServer("127.0.0.1", 0, work_dir)
-
-    def ask(
-        self, path: str, method: str = "GET", headers: dict[str, str] | None = None
-    ) -> tuple[int, bytes, http.client.HTTPMessage]:
-        connection = http.client.HTTPConnection(self.server.address, timeout=10)
-        try:
-            connection.request(method, path, headers=headers or {})
-            response = connection.getresponse()
-            return response.status, response.read(), response.headers
-        finally:
-            connection.close()
-
-    def get(self, path: str, **headers: str) -> tuple[int, bytes]:
-        status, body, _ = self.ask(f"/containers/c1/{path}", headers=headers)
-        return status, body
-
-
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
+def site(tmp_path: Path) -> Iterator[FilesSite]:
+    made = FilesSite(tmp_path)
     yield made
-    made.server.close()
+    made.close()
 
 
-def test_file_is_served_as_plain_text_that_no_browser_runs(site: Site) -> None:
+def test_file_is_served_as_plain_text_that_no_browser_runs(site: FilesSite) -> None:
     (site.sandbox / "page.html").write_text("<script>alert(1)</script>")
-    status, body, headers = site.ask("/containers/c1/page.html")
+    status, body, headers = site.ask("GET", "/containers/c1/page.html")
     assert (status, body) == (200, b"<script>alert(1)</script>")
     assert headers["Content-Type"] == "text/plain; charset=utf-8"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert "sandbox" in headers["Content-Security-Policy"]
 
 
-def test_file_below_and_with_odd_names(site: Site) -> None:
+def test_file_below_and_with_odd_names(site: FilesSite) -> None:
     (site.sandbox / "tasks" / "t 1").mkdir(parents=True)
     (site.sandbox / "tasks" / "t 1" / "ä?#").write_bytes(b"here")
     (site.sandbox / os.fsdecode(b"\xff")).write_bytes(b"there")
@@ -67,23 +43,24 @@ def test_file_below_and_with_odd_names(site: Site) -> None:
     assert site.get("%FF") == (200, b"there")
 
 
-def test_large_file_is_whole(site: Site) -> None:
+def test_large_file_is_whole(site: FilesSite) -> None:
     data = os.urandom(5 << 20)
     (site.sandbox / "large").write_bytes(data)
     assert site.get("large") == (200, data)
 
 
-def test_head_says_the_length_and_sends_nothing(site: Site) -> None:
+def test_head_says_the_length_and_sends_nothing(site: FilesSite) -> None:
     (site.sandbox / "f").write_bytes(b"12345")
-    status, body, headers = site.ask("/containers/c1/f", method="HEAD")
+    status, body, headers = site.ask("HEAD", "/containers/c1/f")
     assert (status, body, headers["Content-Length"]) == (200, b"", "5")
 
 
-def test_one_connection_serves_many_requests(site: Site) -> None:
+def test_one_connection_serves_many_requests(site: FilesSite) -> None:
     (site.sandbox / "f").write_bytes(b"12345")
     connection = http.client.HTTPConnection(site.server.address, timeout=10)
     for path in ("f", "none", "f"):
-        connection.request("GET", f"/containers/c1/{path}")
+        token = site.token("GET", "/containers/c1")
+        connection.request("GET", f"/containers/c1/{path}", headers={"Authorization": token})
         response = connection.getresponse()
         response.read()
         assert connection.sock is not None
@@ -107,9 +84,9 @@ def test_one_connection_serves_many_requests(site: Site) -> None:
         ("lines=0-1", 200, b"0123456789", None),
     ],
 )
-def test_ranges(site: Site, asked: str, status: int, body: bytes, content_range: str | None) -> None:
+def test_ranges(site: FilesSite, asked: str, status: int, body: bytes, content_range: str | None) -> None:
     (site.sandbox / "f").write_bytes(b"0123456789")
-    got, data, headers = site.ask("/containers/c1/f", headers={"Range": asked})
+    got, data, headers = site.ask("GET", "/containers/c1/f", headers={"Range": asked})
     assert (got, data, headers["Content-Range"]) == (status, body, content_range)
 
 
@@ -126,17 +103,17 @@ def test_ranges(site: Site, asked: str, status: int, body: bytes, content_range:
         ("&".join(f"a{n}=1" for n in range(20)), 400, b"only offset and length are known\n"),
     ],
 )
-def test_offset_and_length(site: Site, query: str, status: int, body: bytes) -> None:
+def test_offset_and_length(site: FilesSite, query: str, status: int, body: bytes) -> None:
     (site.sandbox / "f").write_bytes(b"0123456789")
     assert site.get(f"f?{query}") == (status, body)
 
 
-def test_directory_is_json(site: Site) -> None:
+def test_directory_is_json(site: FilesSite) -> None:
     (site.sandbox / "b").write_bytes(b"123")
     (site.sandbox / "a").mkdir()
     (site.sandbox / "c").symlink_to("/etc/passwd")
     for path in ("/containers/c1", "/containers/c1/"):
-        status, body, headers = site.ask(path)
+        status, body, headers = site.ask("GET", path)
         assert status == 200
         assert headers["Content-Type"] == "application/json"
         entries = json.loads(body)["entries"]
@@ -178,7 +155,7 @@ def test_directory_is_json(site: Site) -> None:
         "http://[/containers/c1/f",
     ],
 )
-def test_nothing_else_is_served(site: Site, path: str) -> None:
+def test_nothing_else_is_served(site: FilesSite, path: str) -> None:
     (site.sandbox / "f").write_text("file")
     (site.sandbox / "a").mkdir()
     (site.sandbox / "link").symlink_to(site.sandbox.parents[2] / "secret")
@@ -186,42 +163,31 @@ def test_nothing_else_is_served(site: Site, path: str) -> None:
     os.mkfifo(site.sandbox / "fifo")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(os.path.relpath(site.sandbox / "socket"))
-        status, body = raw(
-            site, f"GET {path or '*'} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        )
-    assert status in (400, 403, 404)
+        status, body = site.raw(site.head("GET", path or "*", "Connection: close"))
+    assert status in (400, 401, 403, 404, 414)
     assert b"secret" not in body
     assert body.count(b"\n") == 1
 
 
-def raw(site: Site, request: str) -> tuple[int, bytes]:
-    """The answer to bytes that a client library would not send."""
-    host, port = site.server.address.split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(request.encode())
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        return response.status, response.read()
-
-
 @pytest.mark.root
-def test_hard_link_to_another_users_file_is_not_served(site: Site) -> None:
+def test_hard_link_to_another_users_file_is_not_served(site: FilesSite) -> None:
     os.chown(site.sandbox, 65534, 65534)
     os.link(site.sandbox.parents[2] / "secret", site.sandbox / "hard")
     assert site.get("hard")[0] == 403
 
 
 @pytest.mark.root
-def test_device_is_not_opened(site: Site) -> None:
+def test_device_is_not_opened(site: FilesSite) -> None:
     os.mknod(site.sandbox / "null", 0o666 | 0o020000, os.makedev(1, 3))
     assert site.get("null") == (403, b"not a regular file\n")
 
 
 @pytest.mark.parametrize(
-    ("method", "expected"), [("POST", 501), ("PUT", 405), ("DELETE", 405), ("NONSENSE", 501)]
+    ("method", "expected"),
+    [("POST", 501), ("PUT", 405), ("DELETE", 405), ("OPTIONS", 501), ("NONSENSE", 501)],
 )
-def test_other_methods_are_refused_in_one_line(site: Site, method: str, expected: int) -> None:
-    status, body, _ = site.ask("/containers/c1/f", method=method)
+def test_other_methods_are_refused_in_one_line(site: FilesSite, method: str, expected: int) -> None:
+    status, body, _ = site.ask(method, "/containers/c1/f")
     assert status == expected
     assert body.count(b"\n") == 1
 
@@ -229,34 +195,35 @@ def test_other_methods_are_refused_in_one_line(site: Site, method: str, expected
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:5051", "127.0.0.1.evil.example", "", "10.0.0.1"]
 )
-def test_loopback_server_answers_to_no_foreign_name(site: Site, host: str) -> None:
+def test_loopback_server_answers_to_no_foreign_name(site: FilesSite, host: str) -> None:
     (site.sandbox / "f").write_text("file")
     assert site.get("f", Host=host)[0] == 403
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:5051", "127.0.0.1", "127.3.2.1:80", "[::1]:5051"])
-def test_loopback_server_answers_to_its_own_names(site: Site, host: str) -> None:
+def test_loopback_server_answers_to_its_own_names(site: FilesSite, host: str) -> None:
     (site.sandbox / "f").write_text("file")
     assert site.get("f", Host=host) == (200, b"file")
 
 
-def test_connections_are_bounded_and_come_free_again(site: Site) -> None:
-    (site.sandbox / "f").write_text("file")
-    host, port = site.server.address.split(":")
-    held = [socket.create_connection((host, int(port))) for _ in range(files.MAX_CONNECTIONS)]
-    for connection in held:  # each is being served when it has an answer
-        connection.sendall(b"GET /containers/c1/f HTTP/1.1\r\nHost: localhost\r\n\r\n")
+def test_requests_served_at_once_are_bounded_and_come_free_again(site: FilesSite) -> None:
+    (site.sandbox / "large").write_bytes(b"x" * (32 << 20))
+    other = site.container("c2", "bob")
+    (other / "f").write_text("file")
+    held = [site.connect() for _ in range(file_front.MAX_SERVED_OF_OWNER)]
+    for connection in held:  # each is being served, and reads no further
+        connection.sendall(site.head("GET", "/containers/c1/large").encode())
         assert connection.recv(12) == b"HTTP/1.1 200"
-    assert raw(site, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") == (503, b"busy\n")
+    assert site.raw(site.head("GET", "/containers/c1/large")) == (503, b"busy\n")
+    of_bob = site.token("GET", "/containers/c2/f", "bob")
+    assert site.ask("GET", "/containers/c2/f", token=of_bob)[:2] == (200, b"file"), "others have room left"
     for connection in held:
         connection.close()
-    from helpers.proc import wait_until
-
-    wait_until(lambda: site.get("f")[0] == 200, "served again")
+    wait_until(lambda: site.get("large")[0] == 200, "served again")
 
 
 def test_a_connection_that_no_thread_can_serve_holds_no_place(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: FilesSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (site.sandbox / "f").write_text("file")
 
@@ -265,42 +232,34 @@ def test_a_connection_that_no_thread_can_serve_holds_no_place(
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", fails)
-        for _ in range(files.MAX_CONNECTIONS + 1):
+        for _ in range(file_front.MAX_SERVED + 1):
             with pytest.raises((http.client.HTTPException, ConnectionError)):
                 site.get("f")
     assert site.get("f") == (200, b"file")
 
 
-def test_silent_client_is_dropped(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files._Handler, "timeout", 0.05)
-    host, port = site.server.address.split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        assert connection.recv(1) == b""
-
-
 def test_client_that_leaves_in_the_middle_disturbs_nobody(
-    site: Site, capfd: pytest.CaptureFixture[str]
+    site: FilesSite, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (site.sandbox / "large").write_bytes(b"x" * (20 << 20))
-    host, port = site.server.address.split(":")
-    with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(b"GET /containers/c1/large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with site.connect() as connection:
+        connection.sendall(site.head("GET", "/containers/c1/large").encode())
         connection.recv(100)
     assert site.get("large")[0] == 200
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_port_in_use_is_one_clear_line(site: Site, tmp_path: Path) -> None:
+def test_port_in_use_is_one_clear_line(site: FilesSite, tmp_path: Path) -> None:
     port = int(site.server.address.split(":")[1])
     with pytest.raises(BadInput, match=f"cannot serve files at 127.0.0.1:{port}: .*--http-port"):
-        FileServer("127.0.0.1", port, tmp_path)
+        FileServer("127.0.0.1", port, tmp_path, site.data, site.secrets)
 
 
 def test_closing_ends_the_server_thread_and_frees_the_port(tmp_path: Path) -> None:
     before = threading.active_count()
-    made = Site(tmp_path)
+    made = FilesSite(tmp_path)
     address = made.server.address
-    made.server.close()
+    made.close()
     assert threading.active_count() == before
     host, port = address.split(":")
     with pytest.raises(ConnectionRefusedError):

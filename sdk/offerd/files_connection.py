@@ -1,0 +1,75 @@
+"""A connection to a slave's file server: plain on loopback, TLS elsewhere, and then with nobody but the slave.
+
+Nobody vouches for the server's certificate; the master has said what its SHA-256 is. Nothing is sent before that is seen to
+be so. So wherever an address leads, whoever listens there hears no request of ours unless it is that slave.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import ipaddress
+import ssl
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from offerd.errors import OfferdError
+from offerd.files_door import FilesDoor
+
+CONNECT_TIMEOUT_S = 3.0
+"""A host that is there answers in milliseconds."""
+
+
+class WrongServer(OfferdError, ConnectionError):
+    """What listens there is not the slave that was meant, or the master has not said how to know it."""
+
+
+class FilesConnection(http.client.HTTPConnection):
+    """Opened by the first `ask`. Raises what http.client raises, and `WrongServer`, which is an `OSError`, too."""
+
+    def __init__(self, door: FilesDoor, *, timeout_s: float) -> None:
+        self.door = door
+        self._answer_timeout_s = timeout_s
+        super().__init__(door.address or "nowhere", timeout=min(CONNECT_TIMEOUT_S, timeout_s))
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> http.client.HTTPResponse:
+        """Send a request for this path (not quoted) with the token for it."""
+        token = self.door.authorization(method, path)
+        sent = {**(headers or {}), **({"Authorization": token} if token else {})}
+        self.request(method, quote(path), body, sent)
+        return self.getresponse()
+
+    def connect(self) -> None:
+        door = self.door
+        if not door.address:
+            raise WrongServer("the master gives no access to this slave's files; its log says why")
+        if not door.fingerprint and not _is_loopback(self.host):
+            raise WrongServer(f"the files at {door.address} are served without TLS: not asked")
+        super().connect()
+        self.sock.settimeout(self._answer_timeout_s)
+        if not door.fingerprint:
+            return
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.check_hostname = False
+        context.verify_mode = (
+            ssl.CERT_NONE
+        )  # of signatures; that the server has the certificate's key is always proved
+        try:
+            self.sock = context.wrap_socket(self.sock)
+            shown = self.sock.getpeercert(binary_form=True) or b""
+        except ssl.SSLError as error:
+            self.close()
+            raise WrongServer(f"what listens at {door.address} is not that slave: {error.reason}") from None
+        if hashlib.sha256(shown).hexdigest() != door.fingerprint:
+            self.close()
+            raise WrongServer(f"what listens at {door.address} is not that slave: it has another certificate")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

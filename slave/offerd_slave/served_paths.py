@@ -1,0 +1,115 @@
+"""Files found below a directory that somebody may write who wishes us ill, and the slave may be root.
+
+A path is walked one component at a time from a directory that is held open, no link is followed, and what is found is looked
+at before it is opened, so that nothing but regular files and directories ever is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+
+from offerd.ids import is_valid_id
+from offerd_slave.file_requests import Refused
+
+MAX_LISTED = 10_000
+"""Entries of one directory that are shown."""
+MAX_OWNER_BYTES = 128
+OWNER = "owner"
+"""In a container's directory: the name of its framework's owner, who may read the sandbox."""
+
+
+def open_beneath(
+    containers: int, parts: Sequence[bytes], may_read: Callable[[str | None], bool]
+) -> tuple[int, bool]:
+    """The descriptor of what the parts of a URL's path name in a sandbox, and whether it is a directory. `may_read` is asked
+    with the owner's name; None: nobody knows any more. Raises `Refused`.
+    """
+    if len(parts) < 2 or parts[0] != b"containers":
+        raise Refused(HTTPStatus.NOT_FOUND, "files are at /containers/CONTAINER_ID/PATH")
+    container_id, *inner = parts[1:]
+    if not is_valid_id(container_id.decode(errors="replace")):
+        raise Refused(HTTPStatus.NOT_FOUND, "no such container")
+    if any(part in (b"", b".", b"..") or b"/" in part or b"\0" in part for part in inner):
+        raise Refused(HTTPStatus.FORBIDDEN, "a path has no empty parts, no dots and no slashes in a part")
+    container = step(containers, container_id)
+    try:
+        # Whoever asks for what is another's learns no more than that there is nothing of his.
+        if not may_read(_owner_of(container)):
+            raise Refused(HTTPStatus.NOT_FOUND, "no such file")
+        handle = step(container, b"sandbox")
+    finally:
+        os.close(container)
+    owner = os.fstat(handle).st_uid
+    for part in inner:
+        above, handle = handle, -1
+        try:
+            handle = step(above, part)
+        finally:
+            os.close(above)
+    try:
+        return open_found(handle, owner)
+    finally:
+        os.close(handle)
+
+
+def _owner_of(container: int) -> str | None:
+    try:
+        fd = os.open(OWNER, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=container)
+    except OSError:
+        return None
+    with open(fd, "rb", buffering=0) as file:
+        return file.read(MAX_OWNER_BYTES).decode(errors="replace")
+
+
+def step(directory: int, name: bytes) -> int:
+    """A handle of one entry (O_PATH: whatever it is, it is not opened, and cannot be exchanged any more)."""
+    try:
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except (FileNotFoundError, NotADirectoryError):
+        raise Refused(HTTPStatus.NOT_FOUND, "no such file") from None
+    except OSError as error:
+        raise Refused(HTTPStatus.FORBIDDEN, f"not served: {error.strerror}") from None
+
+
+def open_found(handle: int, owner: int) -> tuple[int, bool]:
+    status = os.fstat(handle)
+    is_directory = stat.S_ISDIR(status.st_mode)
+    if not is_directory and not stat.S_ISREG(status.st_mode):
+        raise Refused(HTTPStatus.FORBIDDEN, "not a regular file")
+    if not is_directory and status.st_nlink > 1 and status.st_uid != owner:
+        raise Refused(HTTPStatus.FORBIDDEN, "a link to another user's file")
+    try:
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), is_directory
+    except PermissionError:
+        raise Refused(HTTPStatus.FORBIDDEN, "not readable by the slave") from None
+
+
+def listing(directory: int) -> bytes:
+    """JSON: `{"entries": [{"name", "kind", "size_bytes", "modified_s"}], "truncated": bool}`, by name."""
+    names = sorted(os.listdir(directory))
+    entries = []
+    for name in names[:MAX_LISTED]:
+        try:
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            continue  # removed meanwhile
+        kind = (
+            "file"
+            if stat.S_ISREG(status.st_mode)
+            else "directory"
+            if stat.S_ISDIR(status.st_mode)
+            else "other"
+        )
+        entries.append(
+            {
+                "name": name.encode(errors="surrogateescape").decode(errors="replace"),
+                "kind": kind,
+                "size_bytes": status.st_size,
+                "modified_s": round(status.st_mtime, 3),
+            }
+        )
+    return json.dumps({"entries": entries, "truncated": len(names) > MAX_LISTED}).encode()
