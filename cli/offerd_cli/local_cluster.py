@@ -333,6 +333,12 @@ class LocalCluster:
         keys = None if self._keys is None else self._keys.keys
         return Connection(master_address(self.address), keys, self.name)
 
+    def key_words(self) -> list[str]:
+        """For the command line of who comes by an address that the store does not know: one of several masters, a proxy."""
+        if self._keys is None:
+            return []
+        return ["--key", str(self._keys.key_file), "--master-key", self._keys.master_key]
+
     def is_found_unasked(self) -> bool:
         """Whether a command of this account that says nothing finds this cluster, so far as the environment says nothing."""
         return self._store is not None and is_found_unasked(self._store, self.name)

@@ -107,7 +107,7 @@ def test_frozen_leader_is_replaced_and_ends_as_soon_as_it_wakes(cluster: LocalCl
 
 def test_standby_sends_an_operator_to_the_leader(cluster: LocalCluster) -> None:
     (standby,) = (master for master in cluster.masters if master is not cluster.leader())
-    done = offerd(cluster, "slaves", "--master", f"127.0.0.1:{standby.words[2]}")
+    done = offerd(cluster, "slaves", "--master", f"127.0.0.1:{standby.words[2]}", *cluster.key_words())
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(b"active") == 2
 
