@@ -25,22 +25,23 @@ from offerd import codec
 from offerd.clusters import Connection, resolve
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.files_access import FilesSecret
-from offerd.ids import ContainerID, SlaveID
+from offerd.ids import ContainerID
 from offerd.log_limits import LogLimits
 from offerd.master_client import MasterClient
 from offerd.messages import Message, Pong, RegisterSlave, SlaveInfo, SlaveUsage
 from offerd.pacing import Pacer
 from offerd.screen_text import printable
 from offerd.transport import new_context
-from offerd_isolation.base import DEFAULT_OPTIONS, IsolationError, ProcessID
+from offerd_isolation.base import DEFAULT_OPTIONS
 from offerd_isolation.choose import choose
 from offerd_slave import users
+from offerd_slave.adoption import recover
 from offerd_slave.checkpoint import keep_aside
 from offerd_slave.containerizer import Containerizer
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.core import shares
-from offerd_slave.core.recovery import Recovered, RecoveredContainer, live_records
+from offerd_slave.core.recovery import Recovered, live_records
 from offerd_slave.core.slave import SlaveCore
 from offerd_slave.disk_watch import DiskWatch, Job
 from offerd_slave.endpoint import Endpoint
@@ -54,7 +55,7 @@ from offerd_slave.settings import SlaveOptions
 from offerd_slave.sifting import as_journal, sift
 from offerd_slave.statistics import Statistics
 from offerd_slave.storer import Storer
-from offerd_slave.workdir import Found, WorkDir, from_checkpoint, new_incarnation
+from offerd_slave.workdir import WorkDir, new_incarnation
 
 log = logging.getLogger("offerd.slave")
 
@@ -68,7 +69,6 @@ SIGNS_OF_LIFE = (Pong, RegisterSlave, SlaveUsage)
 """What depends on no record: sent even while the journal cannot be written, or the master would call all tasks lost. A hello
 is one: of a task's end, which may not be on the disk, it says only that its status is yet to come.
 """
-LOOPBACK = ("127.", "::1", "localhost")
 
 
 class SlaveDaemon:
@@ -96,15 +96,7 @@ class SlaveDaemon:
         self._speaker: str | None = None  # whose message is being handled
         self._context = new_context()
         self._endpoint = Endpoint(self.workdir.sockets, self._lines)
-        self._master: MasterClient[Any] = MasterClient(
-            self._context, master.address, codec.to_slave, master.keys
-        )
-        if master.keys is None:
-            log.warning(
-                "without keys: whoever listens at %s may run commands on this host as %s",
-                master.address.removeprefix("tcp://"),
-                _as_whom(),
-            )
+        self._master = self._client_of(master)
         self._is_linked = False
         self._drops_told = False  # of this connection
         self._files = FilesService(options, self.workdir.path, self._host.boot_id)
@@ -112,10 +104,7 @@ class SlaveDaemon:
         self._launcher = Launcher(log, are_images_run=self._isolation.runs_images)
         self._launcher.start()
         self._disk_watch = DiskWatch(self._isolation.disk_places)
-        disk = os.statvfs(self.workdir.path)
-        self._usual_share = shares.usual_share(
-            options.disk_per_task_bytes, disk.f_blocks * disk.f_frsize, disk.f_files
-        )
+        self._usual_share = self._share_of_disk()
         self._collector = SandboxCollector(self.workdir.path, options.gc_delay_s)
         self._events: list[ev.Event] = []
         self._containerizer = Containerizer(
@@ -142,7 +131,9 @@ class SlaveDaemon:
         self._pacer = Pacer()
         self._wakeup, self._wakeup_write = socket.socketpair()
         self._faults_told: Counter[tuple[type, type]] = Counter()  # messages that could not be handled
-        self.core = self._digest(self._recover(found))
+        self.core = self._digest(
+            recover(found, self._host.boot_id, self.workdir, self._isolation, self._containerizer)
+        )
         self.core.state.files = self._files.secret
         self._endpoint.sweep()
         statistics = Statistics(self.core.state, self._isolation, self._containerizer.measured)
@@ -150,6 +141,21 @@ class SlaveDaemon:
         self._performers = self._make_performers()
 
     # -- the start ------------------------------------------------------------------------------------------------------
+
+    def _share_of_disk(self) -> shares.Share | None:
+        disk = os.statvfs(self.workdir.path)
+        return shares.usual_share(
+            self.options.disk_per_task_bytes, disk.f_blocks * disk.f_frsize, disk.f_files
+        )
+
+    def _client_of(self, master: Connection) -> MasterClient[Any]:
+        if master.keys is None:
+            log.warning(
+                "without keys: whoever listens at %s may run commands on this host as %s",
+                master.address.removeprefix("tcp://"),
+                _as_whom(),
+            )
+        return MasterClient(self._context, master.address, codec.to_slave, master.keys)
 
     def _info(self) -> SlaveInfo:
         options, host = self.options, self._host
@@ -167,34 +173,6 @@ class SlaveDaemon:
             facts=host.facts,
             max_kill_grace_s=options.settings.max_kill_grace_s,
             default_user=self._default_user,
-        )
-
-    def _recover(self, found: Found) -> Recovered:
-        """What of before still lives is watched again; what does not is for the core to end."""
-        slave = found.slave
-        rebooted = slave is not None and slave.boot_id != self._host.boot_id
-        shims = {checkpoint.container_id: from_checkpoint(checkpoint.shim) for checkpoint in found.containers}
-        containers = []
-        for checkpoint in found.containers:
-            alive = self._containerizer.adopt(checkpoint, shims[checkpoint.container_id])
-            record = (
-                None
-                if alive
-                else self._containerizer.exits.record(self.workdir.container(checkpoint.container_id))
-            )
-            containers.append(RecoveredContainer(checkpoint, alive, record))
-        if containers:
-            alive_count = sum(container.alive for container in containers)
-            log.info("found %d containers of before, %d of them alive", len(containers), alive_count)
-        return Recovered(
-            slave_id=slave.slave_id if slave is not None else SlaveID(""),
-            epoch=slave.epoch if slave is not None else 0,
-            mode=slave.mode if slave is not None else "active",
-            rebooted=rebooted,
-            containers=containers,
-            records=found.records,
-            orphans=self._adopt(containers, shims),
-            is_damaged=found.is_damaged,
         )
 
     def _digest(self, recovered: Recovered) -> SlaveCore:
@@ -218,22 +196,6 @@ class SlaveDaemon:
             # Or the next start would stumble over the same.
             self._compact(time.monotonic(), sifted.core)
         return sifted.core
-
-    def _adopt(
-        self, containers: list[RecoveredContainer], shims: dict[ContainerID, ProcessID | None]
-    ) -> list[ContainerID]:
-        """Have the isolation module find them; returns those that are in no record of ours."""
-        try:
-            orphans = list(self._isolation.recover(shims))
-        except IsolationError as error:
-            raise BadInput(f"isolation {self._isolation.name} cannot be used here: {error}") from None
-        for found in containers:
-            if found.alive:
-                try:
-                    self._containerizer.adopt_limits(found.checkpoint)
-                except IsolationError as error:
-                    log.warning("container %s: %s", found.checkpoint.container_id, error)
-        return orphans
 
     def _make_performers(self) -> dict[type[act.Action], Callable[[Any], None]]:
         """What is done for each action, but for those that only wait for the turn's end."""

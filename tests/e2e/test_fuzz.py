@@ -108,7 +108,7 @@ class WellBehaved:
         began = time.monotonic()
         try:
             what()
-        except Exception as error:  # told by `check`, in the test's own thread
+        except Exception as error:  # marked: told by `check`, in the test's own thread
             self.faults.append(repr(error))
         took_s = time.monotonic() - began
         self.served += 1

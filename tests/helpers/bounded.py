@@ -25,7 +25,7 @@ NAMES = st.sampled_from(["cpus", "mem", "gpus", "ports", "disks", "x" * 40, "ü"
 
 def _spans(start: int, length: int, count: int) -> list[tuple[int, int]]:
     """So many ranges with a number between each two, as far as numbers go."""
-    found = []
+    found: list[tuple[int, int]] = []
     while len(found) < count and start + length <= MAX_AMOUNT:
         found.append((start, start + length))
         start += length + 2
@@ -50,15 +50,15 @@ RESOURCES = st.one_of(
 def of_type(kind: Any) -> st.SearchStrategy[Any]:
     """Any value of a type as `msgspec.inspect` describes it."""
     match kind:
-        case inspect.IntType():
-            ends = [number for number in (kind.ge, kind.le, 0, 1) if kind.ge <= number <= kind.le]
-            return st.one_of(st.sampled_from(ends), st.integers(kind.ge, kind.le))
-        case inspect.FloatType():
-            ends = [float(number) for number in (kind.ge, kind.le, 0, 1) if kind.ge <= number <= kind.le]
-            return st.one_of(st.sampled_from(ends), st.floats(kind.ge, kind.le))
-        case inspect.StrType():
-            longest = st.sampled_from([letter * min(kind.max_length, 2_000) for letter in "xü"])
-            words = st.sampled_from([word[: kind.max_length] for word in WORDS])
+        case inspect.IntType(ge=int(least), le=int(most)):
+            ends = [number for number in (least, most, 0, 1) if least <= number <= most]
+            return st.one_of(st.sampled_from(ends), st.integers(least, most))
+        case inspect.FloatType(ge=(float() | int()) as low, le=(float() | int()) as high):
+            marks = [float(number) for number in (low, high, 0, 1) if low <= number <= high]
+            return st.one_of(st.sampled_from(marks), st.floats(low, high))
+        case inspect.StrType(max_length=int(length)):
+            longest = st.sampled_from([letter * min(length, 2_000) for letter in "xü"])
+            words = st.sampled_from([word[:length] for word in WORDS])
             return st.one_of(words, words, words, st.text(max_size=10), longest)
         case inspect.BytesType():
             return st.one_of(st.binary(max_size=20), st.just(b"\0" * 30_000))

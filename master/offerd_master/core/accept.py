@@ -231,9 +231,9 @@ def _exceeded(wanted: Resources, pool: Pool) -> Fault:
 def _long_cap(slave: Slave, wanted: dict[str, int]) -> Fault:
     over = next(n for n, a in wanted.items() if slave.long_used.get(n, 0) + a > slave.long_cap.get(n, 0))
     text = (
-        f"long tasks hold {slave.long_used.get(over, 0)} of the {slave.long_cap.get(over, 0)} {printable(over)} they may hold together "
-        f"on {slave.slave_id}; a time limit of at most {slave.info.short_limit_s:g} s, with the grace that a task asks for, "
-        "makes it short"
+        f"long tasks hold {slave.long_used.get(over, 0)} of the {slave.long_cap.get(over, 0)} {printable(over)} "
+        f"they may hold together on {slave.slave_id}; a time limit of at most {slave.info.short_limit_s:g} s, "
+        "with the grace that a task asks for, makes it short"
     )
     return TaskState.LOST, Reason.LONG_TASK_CAP, text
 

@@ -34,11 +34,12 @@ MARKS = "\x1b\x07\r\x9b\u202e\u2066\u200b\x7f"
 def hostile(kind: type[Any], **known: Any) -> Any:
     """Every text in it is hostile."""
     for field in msgspec.structs.fields(kind):
-        if field.name not in known and (
-            field.type is str or getattr(field.type, "__supertype__", None) is str
-        ):
+        # Of an id what it is made of, and of what has a bound what is bounded.
+        plain = getattr(field.type, "__supertype__", field.type)
+        plain = getattr(plain, "__origin__", plain)
+        if field.name not in known and plain is str:
             known[field.name] = f"{HOSTILE}{field.name}"
-        elif field.name not in known and field.default is msgspec.NODEFAULT and field.type in (int, float):
+        elif field.name not in known and field.default is msgspec.NODEFAULT and plain in (int, float):
             known[field.name] = 3
     return kind(**known)
 

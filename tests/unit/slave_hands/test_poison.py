@@ -164,7 +164,7 @@ def test_an_executor_whose_message_cannot_be_handled_is_ended_and_no_other(
     monkeypatch.setattr(Containers, "register", fails)
     for container_id in (CONTAINER, ContainerID("c.2")):
         framework = msgspec.structs.replace(FRAMEWORK, framework_id=f"F-{container_id}")
-        container = daemon.core.containers.obtain(framework, COMMAND)
+        container = daemon.core.containers.obtain(framework, COMMAND, 0.0)
         daemon.core.state.containers[container_id] = daemon.core.state.containers.pop(container.container_id)
         container.container_id = container_id
     happen(daemon, ev.FromExecutor(CONTAINER, m.RegisterExecutor(CONTAINER, "token")))
