@@ -138,8 +138,8 @@ class Orders:
         """
         if fault := filters_fault(filters):
             raise BadInput(fault)
-        _check(filters)
         _check_size(filters)
+        _check(filters)
         self._order(self._core.set_filters, filters)
 
     def kill_task(self, task_id: TaskID, grace_s: float | None = None) -> None:
