@@ -48,6 +48,8 @@ def cluster_document(cluster: Cluster) -> Document:
         "tasks": dict(cluster.tasks),
         "dropped_peers": cluster.dropped_peers,
         "refused": cluster.refused,
+        "failed_messages": cluster.failed_messages,
+        "unsent_messages": cluster.unsent_messages,
         "wasted_resource_s": dict(cluster.wasted_resource_s),
     }
 

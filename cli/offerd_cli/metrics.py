@@ -62,6 +62,12 @@ def _of_cluster(cluster: Cluster) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "offerd_refused", "Handshakes and messages that keys do not allow.", cluster.refused
     )
+    yield CounterMetricFamily(
+        "offerd_failed_messages", "Messages that cost their sender the connection.", cluster.failed_messages
+    )
+    yield CounterMetricFamily(
+        "offerd_unsent_messages", "Messages that no frame could hold.", cluster.unsent_messages
+    )
 
 
 def _of_slaves(slaves: Sequence[SlaveSummary]) -> Iterator[Metric]:

@@ -252,6 +252,9 @@ def print_status(
     out.print(Text.assemble(("slaves ", "bold"), counted))
     if cluster.refused:
         out.print(Text(f"refused {cluster.refused} handshakes and messages by their keys", style="yellow"))
+    if cluster.failed_messages:
+        text = f"{cluster.failed_messages} messages of peers failed by a fault of the master's; its log has where"
+        out.print(Text(text, style="red"))
     out.print()
     for name in ("cpus", "mem"):
         total = cluster.total.scalars.get(name, 0)

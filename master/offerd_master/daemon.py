@@ -26,10 +26,11 @@ import zmq
 from offerd import __version__, codec
 from offerd.daemon_log import log_to_stderr
 from offerd.errors import BadInput, BadMessage, OfferdError
+from offerd.failures import describe
 from offerd.ids import PeerID
 from offerd.leader import ZooKeeperAddress, describe_master
 from offerd.log_limits import LogLimits
-from offerd.messages import NotLeading, RegisterSlave
+from offerd.messages import Message, NotLeading, RegisterSlave
 from offerd.pacing import Pacer
 from offerd.screen_text import printable
 from offerd.transport import Server, new_context
@@ -49,6 +50,7 @@ from offerd_master.core.events import (
 from offerd_master.core.master import MasterCore
 from offerd_master.election import Deposed, Election, Leading, Out, lease_clock
 from offerd_master.gate import Gate
+from offerd_master.inbox import Frame, Inbox
 from offerd_master.principals import NOBODY, Principals
 from offerd_master.settings import Settings
 
@@ -58,7 +60,10 @@ MAX_DROPPED_PEERS = 10_000
 MAX_LINE = 500
 HOLD_S = 0.5
 """How long a master that stands by keeps what comes before it sends the senders to the leader: it may come to lead."""
-MAX_HELD = 50_000
+MAX_HELD = 1_000
+"""Frames. Those of a hello are small; who sends others before it is answered is no slave or scheduler of ours."""
+BACKLOG_AGAIN_S = 0.005
+"""How soon a peer that took no more is sent to again."""
 
 STRANGERS = "peers without a key of ours"
 """Whom lines of the log are counted for that nobody of a name has caused."""
@@ -120,6 +125,8 @@ class Master:
         self._election: Election | None = None
         self._lease_until = math.inf
         self._dropped: OrderedDict[PeerID, None] = OrderedDict()
+        self._hang_up: list[PeerID] = []
+        self._inbox = Inbox(codec.to_master.decode, self._receive, self._refuse)
         self._lines = LogLimits(log.log)
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -164,6 +171,10 @@ class Master:
             self._stand_by(self._election)
         while not self._stopping:
             wait_s = min(self.core.next_deadline() - time.monotonic(), self._lease_until - lease_clock())
+            if self._inbox:
+                wait_s = 0.0
+            elif self._server.has_backlog:
+                wait_s = min(wait_s, BACKLOG_AGAIN_S)
             ready = self._poller.poll(max(0, math.ceil(wait_s * 1000)))
             if any(readable == self._wake_in.fileno() for readable, _ in ready):
                 self._sleep_off_wakes()
@@ -216,9 +227,7 @@ class Master:
         log.info("standing for election at %s", election.address)
         told = ""
         # Slaves and schedulers may learn a little before us that we lead, and they come at once.
-        held: deque[tuple[float, PeerID, list[codec.ToMaster] | BadMessage, str, str]] = deque(
-            maxlen=MAX_HELD
-        )
+        held: deque[tuple[float, PeerID, Frame, str]] = deque()
         while not self._stopping:
             if self._terms_are_old:
                 # Not only once we lead: who comes then is let in by the keys that are read now.
@@ -227,8 +236,8 @@ class Master:
             if isinstance(place, Leading):
                 self._lease_until = place.until
                 self._lead(place.epoch)
-                for _, peer, batch, key, ip in held:
-                    self._receive(peer, batch, key, ip)
+                for _, peer, frame, key in held:
+                    self._take(peer, frame, key)
                 return
             if isinstance(place, Out):
                 raise OfferdError(place.why)
@@ -246,11 +255,8 @@ class Master:
                 for who in filter(None, self._gate.turn()):
                     self._write(STRANGERS, logging.WARNING, f"refused {who}")
             now = time.monotonic()
-            held += (
-                (now, peer, batch, self._server.key, self._ip_of(batch))
-                for peer, batch in self._server.drain()
-            )
-            while held and now >= held[0][0] + HOLD_S:
+            held += ((now, peer, frame, self._server.key) for peer, frame in self._server.receive())
+            while held and (len(held) > MAX_HELD or now >= held[0][0] + HOLD_S):
                 self._server.send(held.popleft()[1], NotLeading(told))
             self._server.flush()
             self._lines.tell(now)
@@ -324,14 +330,17 @@ class Master:
         if self._gate is not None:
             for who in self._gate.turn():
                 self._perform(core.handle(HandshakeRefused(who), time.monotonic()), STRANGERS)
-        for peer, batch in self._server.drain():
-            self._receive(peer, batch, self._server.key, self._ip_of(batch))
+        for peer, frame in self._server.receive():
+            self._take(peer, frame, self._server.key)
+        self._inbox.turn()
         now = time.monotonic()
         self._perform(core.tick(now))
         self._lines.tell(now)
         while gone := self._flush():
             now = time.monotonic()
             for peer in gone:
+                self._inbox.forget(peer)
+                self._hang_up.append(peer)
                 self._perform(core.handle(PeerLost(peer), now))
 
     def _flush(self) -> list[PeerID]:
@@ -339,40 +348,51 @@ class Master:
         if self._election is not None:
             self._look_at_lease(self._election)
         gone = self._server.flush(self.epoch)
+        while self._hang_up:
+            # After what there was to say to it.
+            self._server.disconnect(self._hang_up.pop())
+        self.core.cluster.unsent_messages = self._server.unsent
         for peer, fault in self._server.pop_faults():
             self._write(peer, logging.ERROR, f"not sent to peer {peer.hex()}: {fault}")
         return gone
 
-    def _ip_of(self, batch: list[codec.ToMaster] | BadMessage) -> str:
-        """From where the batch that was read last came, if the core wants to know."""
-        is_wanted = not isinstance(batch, BadMessage) and any(
-            type(message) is RegisterSlave for message in batch
-        )
-        return self._server.ip if is_wanted else ""
+    def _take(self, peer: PeerID, frame: Frame, key: str) -> None:
+        """A frame has come: it waits for its sender's turn."""
+        if peer not in self._dropped and not self._inbox.put(peer, frame, key):
+            self._drop(peer, "it sends faster than it is served", self._name(peer, key))
 
-    def _receive(self, peer: PeerID, batch: list[codec.ToMaster] | BadMessage, key: str, ip: str) -> None:
-        if peer in self._dropped:
-            return
-        if isinstance(batch, BadMessage):
-            self._drop(peer, str(batch), peer)
-            return
+    def _receive(self, peer: PeerID, message: Message, key: str) -> bool:
+        """Handle one message; returns whether its sender is to be heard further. What goes wrong with it costs him alone."""
         core, now = self.core, time.monotonic()
+        ip = self._server.ip_of(peer) if type(message) is RegisterSlave else ""
+        event: Received | Signed = Received(peer, message, ip)
         if self._gate is not None:
-            self._receive_signed(peer, batch, key, ip, self._gate)
-            return
-        for message in batch:
-            self._perform(core.handle(Received(peer, message, ip), now), peer)
-            if peer in self._dropped:
-                return
+            event = Signed(peer, message, self._gate.principals.get(key, NOBODY), ip)
+        source = self._name(peer, key)
+        try:
+            self._perform(core.handle(event, now), source)
+        except Exception as error:  # marked: an error out of one peer's message ends that peer alone
+            self._failed(message, error, source)
+            self._drop(peer, f"its {type(message).__name__} could not be handled", source)
+        return peer not in self._dropped
 
-    def _receive_signed(
-        self, peer: PeerID, batch: list[codec.ToMaster], key: str, ip: str, gate: Gate
-    ) -> None:
-        who, now = gate.principals.get(key, NOBODY), time.monotonic()
-        for message in batch:
-            self._perform(self.core.handle(Signed(peer, message, who, ip), now), who.name or peer)
-            if peer in self._dropped:
-                return
+    def _failed(self, cause: object, error: Exception, source: Hashable) -> None:
+        """Count an error that nobody foresaw, and log it. What was decided before it belongs to what was done before it."""
+        cluster = self.core.cluster
+        cluster.failed_messages += 1
+        decided, cluster.out = cluster.out, []
+        self._perform(decided, source)
+        self._write(source, logging.ERROR, f"a fault of the master's: {describe(cause, error)}")
+
+    def _refuse(self, peer: PeerID, fault: BadMessage, key: str) -> bool:
+        self._drop(peer, str(fault), self._name(peer, key))
+        return False
+
+    def _name(self, peer: PeerID, key: str) -> Hashable:
+        """Whom the log's limits are counted for."""
+        if self._gate is not None and key in self._gate.principals:
+            return self._gate.principals[key].name
+        return peer
 
     def _perform(self, actions: Iterable[Action], source: Hashable = None) -> None:
         """`source`: who has caused them, for whom lines of the log are counted; None is time."""
@@ -399,7 +419,13 @@ class Master:
         self._dropped[peer] = None
         if len(self._dropped) > MAX_DROPPED_PEERS:
             self._dropped.popitem(last=False)
-        self._perform(self.core.handle(PeerDropped(peer), time.monotonic()), source)
+        self._inbox.forget(peer)
+        self._hang_up.append(peer)
+        gone = PeerDropped(peer)
+        try:
+            self._perform(self.core.handle(gone, time.monotonic()), source)
+        except Exception as error:  # marked: what an error has left of the peer may bring another
+            self._failed(gone, error, source)
 
 
 def run_master(options: MasterOptions) -> int:

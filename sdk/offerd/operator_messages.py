@@ -190,6 +190,10 @@ class Cluster(Message, frozen=True):
     allocator: Name = ""
     wasted_resource_s: ResourceSeconds = {}  # resource name -> amount x seconds lost to time-outs
     refused: Count = 0  # handshakes and messages that keys do not allow
+    failed_messages: Count = (
+        0  # of peers, which raised an error that nobody foresaw: each cost its sender the connection
+    )
+    unsent_messages: Count = 0  # of the master, which no frame could hold
 
 
 class Slaves(Message, frozen=True):

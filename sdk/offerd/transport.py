@@ -7,11 +7,14 @@ loop's turn puts each peer's messages into as few frames as fit.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Iterator
+import socket
+from collections import deque
+from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import zmq
 
@@ -33,12 +36,22 @@ BACKLOG = 4096
 RECONNECT_MS = 20
 RECONNECT_MAX_MS = 1_000
 DRAIN_LIMIT = 256
-_PORT = re.compile(r"[0-9]{1,5}")
 """Frames read from a socket in one turn, so that one busy socket starves neither the others nor the timers."""
+DRAIN_BYTES = 8 << 20
+"""The same in bytes, more or less a frame."""
+SERVER_FRAMES = 32
+"""Frames of up to a mebibyte that libzmq holds of each peer of a server, and for it. More waits in the kernel and there."""
+MAX_BACKLOG_BYTES = 16 << 20
+"""What waits for one peer to read, beyond that: then it reads too slowly."""
+MAX_BACKLOG_BYTES_IN_ALL = 128 << 20
+MAX_CONNECTIONS_NOTED = 20_000
+"""Peers whose connections are known by their descriptors, to be hung up."""
 MAX_FAULTS_TOLD = 100
 """Messages left out that one flush tells of one by one; all are counted."""
 HANDSHAKE_MS = 10_000
 """What a server gives a connection to say who it is. Thousands come at once after a fail-over, so not much less."""
+
+_PORT = re.compile(r"[0-9]{1,5}")
 
 
 def _configure(socket: zmq.Socket[bytes]) -> None:
@@ -187,6 +200,27 @@ class Client(Generic[M]):
         self.socket.close()
 
 
+class _Connection(NamedTuple):
+    """A peer's, as the kernel knows it."""
+
+    descriptor: int
+    name: Any
+
+
+def _borrowed(descriptor: int) -> socket.socket:
+    """A socket that libzmq owns, under a number of ours."""
+    return socket.socket(fileno=os.dup(descriptor))
+
+
+def _other_end(descriptor: int) -> Any:
+    """Its address; None if there is no connection any more."""
+    try:
+        with _borrowed(descriptor) as held:
+            return held.getpeername()
+    except OSError:
+        return None
+
+
 class Server(Generic[M]):
     """A ROUTER that peers connect to: the master's, and each slave's for its executors."""
 
@@ -204,6 +238,8 @@ class Server(Generic[M]):
         self.socket = context.socket(zmq.ROUTER)
         _configure(self.socket)
         self.socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        self.socket.setsockopt(zmq.SNDHWM, SERVER_FRAMES)
+        self.socket.setsockopt(zmq.RCVHWM, SERVER_FRAMES)
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self.socket.setsockopt(zmq.BACKLOG, BACKLOG)
         if secret:
@@ -222,12 +258,14 @@ class Server(Generic[M]):
         self.unsent = 0
         """Messages of ours that no frame could hold or that could not be encoded: left out, and all others sent."""
         self._faults: list[tuple[PeerID, str]] = []
-        self._frame: zmq.Frame | None = None
+        self._backlog: dict[PeerID, deque[bytes]] = {}
+        self._backlog_bytes: dict[PeerID, int] = {}
+        self._connections: dict[PeerID, _Connection] = {}
 
-    @property
-    def ip(self) -> str:
-        """The other end's address, of the connection over which what `drain` gave last has come."""
-        return str(self._frame.get("Peer-Address")) if self._frame is not None else ""
+    def ip_of(self, peer: PeerID) -> str:
+        """The address of the other end of this peer's connection; empty if it is a path socket, or was not noted."""
+        connection = self._connections.get(peer)
+        return str(connection.name[0]) if connection is not None and connection.name else ""
 
     def send(self, peer: PeerID, message: Message) -> None:
         """Queue for the next `flush`."""
@@ -240,22 +278,74 @@ class Server(Generic[M]):
     def flush(self, epoch: int = 0) -> list[PeerID]:
         """Write what is queued. Returns the peers that are gone or read too slowly: nothing more will reach them.
 
-        A message that cannot be sent is left out: `pop_faults` tells of it.
+        What a peer does not take now waits here, up to `MAX_BACKLOG_BYTES`; be here again soon if `has_backlog`. A message that
+        cannot be sent is left out: `pop_faults` tells of it.
         """
-        if not self._outgoing:
+        if not self._outgoing and not self._backlog:
             return []
         outgoing, self._outgoing = self._outgoing, {}
-        lost: list[PeerID] = []
+        lost = dict.fromkeys(peer for peer in list(self._backlog) if not self._send_backlog(peer))
         for peer, queue in outgoing.items():
+            made = frames(queue, epoch, partial(self._note, peer))
             try:
-                for frame in frames(queue, epoch, partial(self._note, peer)):
-                    self.socket.send(peer, zmq.SNDMORE | zmq.NOBLOCK)
-                    self.socket.send(frame, zmq.NOBLOCK)
+                if peer not in self._backlog:
+                    for frame in made:
+                        self.socket.send(peer, zmq.SNDMORE | zmq.NOBLOCK)
+                        self.socket.send(frame, zmq.NOBLOCK)
+            except zmq.Again:
+                self._backlog[peer] = deque([frame])
+                self._backlog_bytes[peer] = len(frame)
             except zmq.ZMQError as error:
-                if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                if error.errno != zmq.EHOSTUNREACH:
                     raise
-                lost.append(peer)
-        return lost
+                lost[peer] = None
+                continue
+            if peer in self._backlog and not self._keep(peer, made):
+                lost[peer] = None
+        return list(lost)
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether something waits for a peer to read."""
+        return bool(self._backlog)
+
+    def _keep(self, peer: PeerID, made: Iterable[bytes]) -> bool:
+        """Have these wait behind what waits already; False, and nothing waits, if that is too much."""
+        for frame in made:
+            self._backlog[peer].append(frame)
+            self._backlog_bytes[peer] += len(frame)
+            if self._backlog_bytes[peer] > MAX_BACKLOG_BYTES:
+                self._forget_backlog(peer)
+                return False
+        if sum(self._backlog_bytes.values()) > MAX_BACKLOG_BYTES_IN_ALL:
+            # Whoever has the most goes; if it is another one, it is found lost when it is next sent to.
+            worst = max(self._backlog_bytes, key=self._backlog_bytes.__getitem__)
+            self._forget_backlog(worst)
+            self.disconnect(worst)
+            return worst != peer
+        return True
+
+    def _send_backlog(self, peer: PeerID) -> bool:
+        """False if the peer is gone."""
+        waiting = self._backlog[peer]
+        try:
+            while waiting:
+                self.socket.send(peer, zmq.SNDMORE | zmq.NOBLOCK)
+                self.socket.send(waiting[0], zmq.NOBLOCK)
+                self._backlog_bytes[peer] -= len(waiting.popleft())
+        except zmq.Again:
+            return True
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._forget_backlog(peer)
+            return False
+        self._forget_backlog(peer)
+        return True
+
+    def _forget_backlog(self, peer: PeerID) -> None:
+        self._backlog.pop(peer, None)
+        self._backlog_bytes.pop(peer, None)
 
     def _note(self, peer: PeerID, fault: str) -> None:
         self.unsent += 1
@@ -269,24 +359,56 @@ class Server(Generic[M]):
 
     def drain(self) -> Iterator[tuple[PeerID, list[M] | BadMessage]]:
         """Every frame that is there now: its sender, and its messages or what is wrong with it."""
-        recv, decode, has_key = self.socket.recv, self._codec.decode, self._has_key
+        decode = self._codec.decode
+        for peer, frame in self.receive():
+            if isinstance(frame, BadMessage):
+                yield peer, frame
+                continue
+            try:
+                yield peer, decode(frame)[1]
+            except BadMessage as error:
+                yield peer, error
+
+    def receive(self) -> Iterator[tuple[PeerID, bytes | BadMessage]]:
+        """The same, not decoded yet. Peers come in turn, as many frames and bytes as one turn may have."""
+        recv, has_key = self.socket.recv, self._has_key
+        left_bytes = DRAIN_BYTES
         for _ in range(DRAIN_LIMIT):
             try:
                 peer = PeerID(recv(zmq.NOBLOCK))
             except zmq.Again:
                 return
             # The parts of one message come together. Not recv_multipart: it asks the socket four times as much.
-            frame = self._frame = recv(zmq.NOBLOCK, copy=False)
+            frame = recv(zmq.NOBLOCK, copy=False)
             if has_key:
                 self.key = str(frame.get("User-Id"))
+            if peer not in self._connections:
+                self._note_connection(peer, frame)
             if frame.more:
                 parts = 1 + len(self.socket.recv_multipart(zmq.NOBLOCK))
                 yield peer, BadMessage(f"{parts} parts where there should be one frame")
                 continue
-            try:
-                yield peer, decode(frame.bytes)[1]
-            except BadMessage as error:
-                yield peer, error
+            whole = frame.bytes
+            yield peer, whole
+            left_bytes -= len(whole)
+            if left_bytes <= 0:
+                return
+
+    def _note_connection(self, peer: PeerID, frame: zmq.Frame) -> None:
+        descriptor = int(frame.get(zmq.SRCFD))
+        self._connections[peer] = _Connection(descriptor, _other_end(descriptor))
+        if len(self._connections) > MAX_CONNECTIONS_NOTED:
+            del self._connections[next(iter(self._connections))]
+
+    def disconnect(self, peer: PeerID) -> None:
+        """Hang up. One that is well-behaved connects anew, and says hello as another peer."""
+        self._outgoing.pop(peer, None)
+        self._forget_backlog(peer)
+        connection = self._connections.pop(peer, None)
+        # libzmq closes it itself when it sees the end; if it has done so already, the number may be another one's by now.
+        if connection is not None and _other_end(connection.descriptor) == connection.name:
+            with contextlib.suppress(OSError), _borrowed(connection.descriptor) as held:
+                held.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self.socket.close()

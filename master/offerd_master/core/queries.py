@@ -52,6 +52,8 @@ def get_cluster(c: Cluster, peer: PeerID, message: om.GetCluster, now: float) ->
         allocator=c.settings.allocator,
         wasted_resource_s=c.wasted_resource_s,
         refused=c.refused,
+        failed_messages=c.failed_messages,
+        unsent_messages=c.unsent_messages,
     )
     c.send(peer, answer)
 

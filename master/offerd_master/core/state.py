@@ -352,6 +352,8 @@ class Cluster:
         self.tasks_running = 0
         self.tasks_ended = 0
         self.dropped_peers = 0
+        self.failed_messages = 0  # of peers: what they brought about was an error of ours
+        self.unsent_messages = 0  # of ours: no frame could hold them
         self.refused = 0  # handshakes and messages that keys do not allow
         self.asker: Principal | None = None  # whose the message in hand is, where peers have keys
         self.principals: dict[str, Principal] | None = None  # by name; None where peers have none

@@ -39,7 +39,8 @@ TASK = TaskSummary(
 )  # fmt: skip
 
 KEYS = {
-    "cluster": "allocator dropped_peers epoch frameworks master_id offered refused slaves tasks total up_s used version "
+    "cluster": "allocator dropped_peers epoch failed_messages frameworks master_id offered refused slaves tasks total "
+    "unsent_messages up_s used version "
     "wasted_resource_s",
     "slave": "attributes disk_full executors facts files_address free hostname isolation long_fraction measured_cpus "
     "measured_mem_bytes offered short_limit_s since_s slave_id state tasks total used",

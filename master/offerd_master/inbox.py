@@ -1,0 +1,115 @@
+"""What peers have sent and the master has not handled yet: each peer's in order, and each peer in turn.
+
+A frame may hold a hundred thousand messages, and a peer may send as many frames as it likes. So frames wait here as they came,
+are decoded when it is their sender's turn, and are handled for a slice of time; then it is the next one's turn. A peer for
+which too much waits is told of by `put`: it sends faster than it is served, or more than anybody should.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+
+from offerd.errors import BadMessage
+from offerd.ids import PeerID
+from offerd.messages import Message
+
+SLICE_S = 0.005
+"""Of one peer, before the others'. A message that takes longer takes longer."""
+TURN_S = 0.05
+"""Of all peers, before what time alone brings about is looked after (pings, offers), and answers are written."""
+MAX_WAITING_BYTES = 16 << 20
+"""Of one peer. What slaves and schedulers send at once after a fail-over is less than a quarter of that."""
+_LOOKS_AT_CLOCK = 32
+"""Messages between two looks at the clock."""
+
+Frame = bytes | BadMessage
+Decode = Callable[[bytes], tuple[int, Sequence[Message]]]
+
+
+class _Waiting:
+    """Of one peer: the messages of the frame in hand from `place` on, and the frames after it, with their senders' keys."""
+
+    __slots__ = ("frames", "key", "messages", "place", "size_bytes")
+
+    def __init__(self) -> None:
+        self.frames: deque[tuple[Frame, str]] = deque()
+        self.messages: Sequence[Message] = ()
+        self.place = 0
+        self.key = ""
+        self.size_bytes = 0
+
+
+class Inbox:
+    """`handle(peer, message, key)` is called for each message and `refuse(peer, fault, key)` for a frame that is none; either
+    returns whether the peer is to be heard further.
+    """
+
+    def __init__(
+        self,
+        decode: Decode,
+        handle: Callable[[PeerID, Message, str], bool],
+        refuse: Callable[[PeerID, BadMessage, str], bool],
+    ) -> None:
+        self._decode = decode
+        self._handle = handle
+        self._refuse = refuse
+        self._waiting: OrderedDict[PeerID, _Waiting] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def put(self, peer: PeerID, frame: Frame, key: str) -> bool:
+        """A frame has come. False if more waits of this peer than should."""
+        waiting = self._waiting.get(peer)
+        if waiting is None:
+            waiting = self._waiting[peer] = _Waiting()
+        waiting.frames.append((frame, key))
+        if not isinstance(frame, BadMessage):
+            waiting.size_bytes += len(frame)
+        return waiting.size_bytes <= MAX_WAITING_BYTES
+
+    def forget(self, peer: PeerID) -> None:
+        """Nothing of it is to be handled any more."""
+        self._waiting.pop(peer, None)
+
+    def turn(self) -> None:
+        """Handle what waits, peer after peer, for a bounded time."""
+        ends_at = time.monotonic() + TURN_S
+        while self._waiting:
+            now = time.monotonic()
+            if now >= ends_at:
+                return
+            peer, waiting = self._waiting.popitem(last=False)
+            if self._slice(peer, waiting, now + SLICE_S):
+                self._waiting[peer] = waiting  # the last in line now
+
+    def _slice(self, peer: PeerID, waiting: _Waiting, ends_at: float) -> bool:
+        """Handle what one peer has sent, until its time is over; returns whether there is more."""
+        while waiting.messages or waiting.frames:
+            if not waiting.messages and not self._open(peer, waiting):
+                return False
+            handle, messages, key = self._handle, waiting.messages, waiting.key
+            for number in range(waiting.place, len(messages)):
+                if not handle(peer, messages[number], key):
+                    return False
+                if number % _LOOKS_AT_CLOCK == _LOOKS_AT_CLOCK - 1 and time.monotonic() >= ends_at:
+                    waiting.place = number + 1
+                    return True
+            waiting.messages, waiting.place = (), 0
+            if time.monotonic() >= ends_at:
+                return bool(waiting.frames)
+        return False
+
+    def _open(self, peer: PeerID, waiting: _Waiting) -> bool:
+        """The next frame's messages; False if the peer is to be heard no more."""
+        frame, waiting.key = waiting.frames.popleft()
+        try:
+            if isinstance(frame, BadMessage):
+                raise frame
+            waiting.size_bytes -= len(frame)
+            waiting.messages = self._decode(frame)[1]
+        except BadMessage as fault:
+            return self._refuse(peer, fault, waiting.key)
+        return True

@@ -1,0 +1,19 @@
+"""What becomes of an error that a peer's message has brought about, and that nobody foresaw: that peer's message, and no more.
+
+Each loop that handles peers' messages has one `except Exception` around one message. It logs this line, counts, drops the peer,
+and goes on; what the message had brought about so far stays, and is said to whom it concerns.
+"""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from offerd.screen_text import printable
+
+
+def describe(message: object, error: Exception) -> str:
+    """One line: which message, which error, and where it arose."""
+    places = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(places[-1].filename).name}:{places[-1].lineno}" if places else ""
+    return f"a {type(message).__name__} raised {type(error).__name__}{where}: {printable(str(error))}"
