@@ -1,7 +1,7 @@
 # `make demo` and `make test` work as the very first command after `git clone`: they make .venv and install into it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernel check test-nightly chaos bench bench-failover bench-allocation bench-frameworks bench-kernel bench-docker bench-keys fmt clean
+.PHONY: help demo test test-kernel check test-nightly chaos bench bench-failover bench-allocation bench-frameworks bench-kernel bench-docker bench-keys fmt lock clean
 
 BIN := .venv/bin
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */offerd*/__init__.py))
@@ -85,6 +85,16 @@ fmt: ## format the code and mend what the linter can
 	@deploy/bootstrap.sh venv dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+lock: ## renew the versions and hashes that are installed on hosts (deploy/*.lock)
+	@deploy/bootstrap.sh venv dev
+	@$(BIN)/pip install --quiet uv
+	@for name in build requirements; do \
+		case $$name in build) from=deploy/build.in ;; *) from="-c deploy/build.lock pyproject.toml" ;; esac; \
+		sed '/^[^#]/,$$d' deploy/$$name.lock >deploy/$$name.lock.new && \
+		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header \
+			$$from >>deploy/$$name.lock.new && mv deploy/$$name.lock.new deploy/$$name.lock || exit 1; \
+	done
 
 clean: ## remove .venv, caches and build results
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .vagrant

@@ -9,6 +9,7 @@ import zmq
 
 from offerd import codec
 from offerd import messages as m
+from offerd.clusters import resolve
 from offerd.ids import ContainerID, SlaveID
 from offerd.resources import Resources
 from offerd.transport import Client, new_context
@@ -20,7 +21,9 @@ class FakeSlave:
     """One of them."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, number: int) -> None:
-        self.client: Client[codec.ToSlave] = Client(context, address, codec.to_slave)
+        self.client: Client[codec.ToSlave] = Client(
+            context, address, codec.to_slave, keys=resolve(address).keys
+        )
         self.slave_id = SlaveID("")
         self._info = m.SlaveInfo(
             hostname=f"host-{number:03}",

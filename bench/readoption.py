@@ -162,7 +162,9 @@ def _promotion(findings: Findings, runs: int) -> None:
     detected, left = [], []
     for run in range(2 * runs):
         with (
-            LocalCluster(slaves=0, master_options=("--ping-interval", f"{PING_S:g}s")) as cluster,
+            LocalCluster(
+                slaves=0, master_options=("--ping-interval", f"{PING_S:g}s"), insecure=True
+            ) as cluster,
             ExitStack() as first_one,
         ):
             first = first_one.enter_context(child(be_candidate, cluster.address))

@@ -43,12 +43,18 @@ require_root() { [ "$(id -u)" -eq 0 ] || die "this installs services: run it as 
 install_packages() { "$checkout/deploy/bootstrap.sh" packages python3-venv; }
 
 # A copy, not an editable installation: the host must not change when the checkout does. pip installs a folder anew each
-# time, also when its version is the same.
+# time, also when its version is the same. Whatever comes from an index is of the versions and hashes of the lock files: it runs as root.
 install_offerd() {
     [ -x "$prefix/venv/bin/pip" ] || python3 -m venv --clear "$prefix/venv"
-    "$prefix/venv/bin/pip" install --quiet --disable-pip-version-check --use-pep517 "$checkout" </dev/null
+    pip_install --require-hashes --only-binary :all: --requirement "$checkout/deploy/build.lock"
+    # cgroupspy comes as source.
+    pip_install --require-hashes --only-binary :all: --no-binary cgroupspy --no-build-isolation --use-pep517 \
+        --requirement "$checkout/deploy/requirements.lock"
+    pip_install --no-deps --no-build-isolation --use-pep517 "$checkout"
     ln -sf "$prefix/venv/bin/offerd" /usr/local/bin/offerd
 }
+
+pip_install() { "$prefix/venv/bin/pip" install --quiet --disable-pip-version-check "$@" </dev/null; }
 
 # remember_master HOST:PORT: where `offerd` looks for the master in every login shell of this host.
 remember_master() { printf 'export OFFERD_MASTER=%s\n' "$1" >/etc/profile.d/offerd.sh; }

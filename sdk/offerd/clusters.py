@@ -406,5 +406,5 @@ def _own_secret(store: Store, cluster: Cluster) -> str:
             if cluster.key and os.path.exists(file)
             else "the store has none"
         )
-        raise NoKey(no_key(f"{cluster.name} at {cluster.master}", f"{why}; "))
+        raise NoKey(no_key(cluster.master, cluster.name, f"{why}; "))
     return read_secret(file)

@@ -120,9 +120,9 @@ def _entry(path: str | os.PathLike[str], text: bytes, name: str) -> str:
     return key
 
 
-def no_key(cluster: str, why: str = "") -> str:
-    """The one line for people who have none. `cluster`: which, as in `at HOST:PORT`."""
+def no_key(address: str, name: str = "", why: str = "") -> str:
+    """The one line for people who have none for the cluster at `HOST:PORT` or `zk://...`; `name`: that of the store."""
     return (
-        f"no key for the cluster {cluster} here: {why}ask its operator for one and say it with `offerd cluster add NAME "
-        "HOST:PORT --master-key KEY --key FILE`"
+        f"no key for the cluster {name}{' ' if name else ''}at {address} here: {why}ask its operator for one and say it with "
+        f"`offerd cluster add {name or 'NAME'} {address} --master-key KEY --key FILE`"
     )

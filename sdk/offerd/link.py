@@ -87,7 +87,7 @@ class LinkMonitor:
         self._failures += 1
         self.is_given_up |= is_final
         if not self._has_keys and mechanism_at(self._address) == "CURVE":
-            raise NoKey(no_key(self._at().strip()))
+            raise NoKey(no_key(self._address.removeprefix("tcp://")))
 
     def fault(self) -> str:
         """For people: why whoever listens there could not be spoken to; empty if that is not what failed."""

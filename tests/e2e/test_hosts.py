@@ -24,6 +24,7 @@ from helpers.recorder import Recorder, ended_once
 from offerd.ids import FrameworkID
 from offerd.messages import Reason, TaskState
 from offerd_cli.local_cluster import Daemon, LocalCluster
+from offerd_cli.local_keys import account_name
 from offerd_isolation import process_table
 from offerd_slave.checkpoint import read_checkpoint, write_checkpoint
 from offerd_slave.records import ContainerCheckpoint, ProcessCheckpoint
@@ -246,6 +247,7 @@ class MovedClock(LocalCluster):
 
     def is_off_by(self, least: datetime.timedelta, most: datetime.timedelta) -> bool:
         """Whether the master's clock is, when it next has something to log."""
+        time.sleep(1)  # the clock is read once a second; and of one peer a master writes sixty lines a minute
         with Recorder(self.address):
             words = self.master.last_line().split(",")[0]
         try:
@@ -291,12 +293,11 @@ def killed_scheduler(cluster: LocalCluster, name: str, failover_timeout_s: float
 
 def test_killed_scheduler_finds_its_task_if_it_returns_in_time(cluster: LocalCluster) -> None:
     duration = unique()
-    killed_scheduler(cluster, "returns", 120.0, duration)
+    mine = FrameworkID(f"returns@{account_name()}")
+    killed_scheduler(cluster, mine, 120.0, duration)
     pids = processes_with(duration)
     assert pids
-    with Recorder(
-        cluster.address, framework_id=FrameworkID("returns"), failover_timeout_s=120.0
-    ) as framework:
+    with Recorder(cluster.address, framework_id=mine, failover_timeout_s=120.0) as framework:
         framework.driver.reconcile_tasks()
         framework.wait("stays", RUNNING)
         assert processes_with(duration) == pids
@@ -307,6 +308,6 @@ def test_killed_scheduler_finds_its_task_if_it_returns_in_time(cluster: LocalClu
 
 def test_tasks_of_a_killed_scheduler_are_ended_when_its_time_to_return_is_over(cluster: LocalCluster) -> None:
     duration = unique()
-    killed_scheduler(cluster, "gone", 1.0, duration)
+    killed_scheduler(cluster, f"gone@{account_name()}", 1.0, duration)
     assert processes_with(duration), "not before"
     wait_until(lambda: not processes_with(duration), "its task to be ended", 60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -10,16 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helpers import cli
 from helpers.cli import begin, listing, wait_until
 from helpers.texts import generate, real_texts
-from offerd import BadInput
+from offerd import BadInput, OfferdError
 from offerd_cli.local_cluster import LocalCluster
 from offerd_frameworks import mapreduce
-from offerd_frameworks.mapreduce import blocks
+from offerd_frameworks.mapreduce import blocks, framework
 
 SPLIT_WORDS = 'tr -s "[:space:]" "\\n"'
 # `$0 ""`: what looks like a number is compared as text, too.
@@ -374,6 +376,39 @@ def test_python_functions_count_words(cluster: LocalCluster, texts: Path, tmp_pa
         counts.update(word for line in text for word in line.split())
     assert sorted(lines_of(tmp_path / "out")) == sorted(f"{word}\t{n}".encode() for word, n in counts.items())
     assert summary.counters["Lines:read"] == lines
+
+
+class RunsCode:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_functions_that_were_changed_where_slaves_hold_them_are_not_run(
+    cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a slave could, or whoever may write to its files."""
+    place, evil = framework._place, pickle.dumps(RunsCode(tmp_path / "ran"))
+
+    def place_another(job_id: str, contents: dict[str, bytes], *rest: Any) -> Any:
+        longer = {name: evil.ljust(len(content), b".") for name, content in contents.items()}
+        return place(job_id, longer, *rest)
+
+    monkeypatch.setattr(framework, "_place", place_another)
+    (tmp_path / "f").write_text("a b\n")
+    with pytest.raises(OfferdError, match="SHA-256"):
+        mapreduce.run(
+            lambda line: ((word, 1) for word in line.split()),
+            input=tmp_path / "f",
+            output=tmp_path / "out",
+            master=cluster.address,
+        )
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_jobs_of_one_framework_share_and_an_idle_one_holds_nothing(

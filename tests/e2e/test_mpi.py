@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from helpers.cli import begin, environment, listing, offerd, processes_with, wait_until, words
@@ -240,6 +241,49 @@ def test_a_job_whose_slave_freezes_begins_anew_on_others_if_asked_with_all_of_it
         wait_until(lambda: len(processes_with(duration)) == 2, "the lost rank to be ended")
         assert finish(process)[0] == 130
         wait_until(lambda: processes_with(duration) == [], "all ranks to end")
+
+
+def test_nothing_of_a_job_listens_elsewhere_or_is_given_what_the_job_did_not_name(
+    cluster: LocalCluster, programs: dict[str, str]
+) -> None:
+    """Neither the process manager, nor the proxies, nor the ranks, on all of whose hosts' interfaces MPICH would listen."""
+    steps = str(10**9)
+    options = ("-n", "4", *SMALL, "--per-slave", "2", "-e", "NAMED=1", "-e", "UCX_TLS=tcp,self")
+    process = subprocess.Popen(
+        words("mpi", *options, "--", programs["heat"], "24", steps),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(cluster, MY_SECRET="s3cr3t"),
+    )
+    with process:
+        wait_until(lambda: len(ranks_of(programs["heat"], steps)) == 4, "the ranks to run")
+        ranks = ranks_of(programs["heat"], steps)
+        children = psutil.Process(process.pid).children()
+        (hydra,) = (child for child in children if child.name().startswith("mpiexec.hydra"))
+        wait_until(lambda: all(listening(rank) for rank in ranks), "the ranks to listen")
+        parents = [parent for rank in ranks for parent in rank.parents()[:2]]
+        assert any(parent.name().startswith("hydra_pmi_proxy") for parent in parents)
+        assert {address for each in (hydra, *parents, *ranks) for address in listening(each)} == {"127.0.0.1"}
+        for each in (hydra, *ranks):
+            assert each.environ().get("NAMED") == "1"
+            assert "MY_SECRET" not in each.environ()
+        assert finish(process)[0] == 130
+    wait_until(lambda: ranks_of(programs["heat"], steps) == [], "the ranks to end")
+
+
+def ranks_of(program: str, argument: str) -> list[psutil.Process]:
+    """The processes of this program with this last argument."""
+    found = []
+    for process in psutil.process_iter(["exe", "cmdline"]):
+        if process.info["exe"] == program and (process.info["cmdline"] or [""])[-1] == argument:
+            found.append(process)
+    return found
+
+
+def listening(process: psutil.Process) -> set[str]:
+    """The addresses on which it waits for connections."""
+    return {each.laddr[0] for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN}
 
 
 def test_output_that_cannot_be_written_is_one_line_and_status_1_and_all_ranks_are_gone(

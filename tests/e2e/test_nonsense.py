@@ -16,6 +16,7 @@ from helpers.recorder import COMMAND, Recorder
 from offerd import codec
 from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
+from offerd.keys import Keys, public_of
 from offerd.messages import TaskState
 from offerd.resources import Resources
 from offerd_cli.local_cluster import LocalCluster
@@ -30,10 +31,13 @@ def cluster() -> Iterator[LocalCluster]:
 
 
 @contextlib.contextmanager
-def peer(address: str) -> Iterator[zmq.Socket[bytes]]:
+def peer(address: str, keys: Keys | None = None) -> Iterator[zmq.Socket[bytes]]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = context.socket(zmq.DEALER)
     client.setsockopt(zmq.LINGER, 1000)
+    if keys is not None:
+        client.curve_secretkey, client.curve_serverkey = keys.secret.encode(), keys.master.encode()
+        client.curve_publickey = public_of(keys.secret).encode()
     client.connect(address)
     try:
         yield client
@@ -84,7 +88,7 @@ def test_master_drops_each_peer_that_sends_nonsense_and_serves_the_others(
     before = dropped(cluster)
     frames = nonsense(seed)
     for frame in frames:
-        with peer(f"tcp://{cluster.address}") as client:
+        with peer(*cluster.connection()[:2]) as client:
             client.send(frame)
             client.send(next(codec.frames([m.RegisterFramework(m.FrameworkInfo("too late"))])))
     wait_until(lambda: dropped(cluster) >= before + len(frames), "all of them to be dropped and counted")
@@ -93,7 +97,7 @@ def test_master_drops_each_peer_that_sends_nonsense_and_serves_the_others(
 
 
 def test_master_takes_no_frame_that_is_too_large_and_no_second_part(cluster: LocalCluster) -> None:
-    with peer(f"tcp://{cluster.address}") as client:
+    with peer(*cluster.connection()[:2]) as client:
         client.send(b"x" * (codec.MAX_FRAME_BYTES + 1))
         client.send_multipart([b"\x92\x00\x90", b"\x92\x00\x90", b"\x92\x00\x90"])
     assert_works(cluster)
@@ -115,11 +119,11 @@ def test_well_formed_but_wrong_messages_change_nothing(cluster: LocalCluster) ->
         framework.run("victim", "sleep 1; exit 5")
         running = framework.wait("victim", TaskState.RUNNING)
         for message in wrong:
-            with peer(f"tcp://{cluster.address}") as stranger:
+            with peer(*cluster.connection()[:2]) as stranger:
                 stranger.send(next(codec.frames([message])))
                 assert isinstance(codec.to_scheduler.decode(stranger.recv())[1][0], m.NotRegistered)
         forged = m.KillTask(framework.driver.framework_id, TaskID("victim"), running.slave_id)
-        with peer(f"tcp://{cluster.address}") as rogue:
+        with peer(*cluster.connection()[:2]) as rogue:
             rogue.send(next(codec.frames([m.RegisterFramework(m.FrameworkInfo("rogue"))])))
             assert isinstance(codec.to_scheduler.decode(rogue.recv())[1][0], m.FrameworkRegistered)
             rogue.send(next(codec.frames([forged])))

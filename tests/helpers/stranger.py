@@ -7,6 +7,7 @@ not answered; one that answers a question has, and so has a file server that giv
 
 from __future__ import annotations
 
+import encodings.idna  # what names of hosts are looked up with: later we may not be able to read it
 import json
 import os
 import socket
@@ -24,8 +25,7 @@ REQUESTS = ("/", "/statistics", "/containers/", "/data/", "/v1/", "/metrics")
 
 
 def main() -> None:
-    for spoken in (codec.to_master, codec.to_operator):
-        assert spoken.types
+    assert encodings.idna
     os.chdir("/")
     os.setgroups([])
     os.setgid(int(sys.argv[1]))

@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import json
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
 
 import offerd
 from offerd import BadInput, FilesAccess, OfferdError
+from offerd_frameworks.mapreduce import digests
 from offerd_frameworks.mapreduce.failures import Incomplete, TransferError
+from offerd_frameworks.mapreduce.report import Amount, Digest
 from offerd_frameworks.mapreduce.splits import Piece, Place, Split, input_files, split_files
 from offerd_frameworks.mapreduce.transfer import Server
 
@@ -51,9 +55,25 @@ class Block:
 
     name: str
     length: int
-    crc32: int
+    sha256: str
     pieces: list[Piece]
     places: list[Host] = field(default_factory=list)
+
+
+class _Block(msgspec.Struct):
+    """As a manifest has it."""
+
+    name: Annotated[str, Meta(pattern=r"\Ablock-[0-9]{5}\Z")]
+    bytes: Amount
+    sha256: Digest
+    pieces: list[tuple[str, Amount, Amount, Amount]]
+
+
+class _Manifest(msgspec.Struct):
+    bytes: Amount
+    replicas: Amount
+    created_s: float
+    blocks: list[_Block]
 
 
 @dataclass(slots=True)
@@ -153,7 +173,7 @@ def _put_block(name: str, index: int, split: Split, places: list[Host]) -> Block
     for piece in split.pieces:
         pieces.append(piece._replace(offset=offset))
         offset += piece.length
-    block = Block(f"block-{index:05d}", len(content), zlib.crc32(content), pieces, places)
+    block = Block(f"block-{index:05d}", len(content), digests.of_bytes(content), pieces, places)
     for host in places:
         with Server(host.files) as server:
             server.put(host.path(name, block.name), content)
@@ -176,7 +196,7 @@ def _manifest(data_set: DataSet) -> bytes:
             {
                 "name": block.name,
                 "bytes": block.length,
-                "crc32": block.crc32,
+                "sha256": block.sha256,
                 "pieces": block.pieces,
                 "slaves": [host.hostname for host in block.places],
             }
@@ -189,30 +209,47 @@ def _manifest(data_set: DataSet) -> bytes:
 def find(name: str, on: Sequence[Host]) -> DataSet | None:
     """The set of that name, with the places that hold its blocks now, whatever the manifest says of them.
 
-    Raises `OfferdError` if a slave does not show all that it holds: blocks would be taken for lost.
+    Raises `OfferdError` if a slave does not show all that it holds (blocks would be taken for lost), or if slaves do not
+    agree on what the set is: digests are of no use if one slave alone could say them.
     """
     held: dict[str, list[Host]] = {}
-    document: dict[str, Any] | None = None
+    said: dict[bytes, str] = {}
     for host in on:
         with _answering(host) as server:
             names = {str(entry["name"]) for entry in server.listing(host.path(name))}
             for block in names - {MANIFEST}:
                 held.setdefault(block, []).append(host)
-            if document is None and MANIFEST in names:
-                document = json.loads(server.read(host.path(name, MANIFEST)))
-    if document is None:
+            if MANIFEST in names:
+                said.setdefault(server.read(host.path(name, MANIFEST)), host.hostname)
+    if not said:
         return None
+    if len(said) > 1:
+        raise OfferdError(
+            f"{' and '.join([*said.values()][:2])} do not agree on what is in the set {name}: one of them was changed; "
+            f"remove it (offerd data rm {name}) and put it again"
+        )
+    manifest = _read_manifest(name, next(iter(said)))
     blocks = [
         Block(
-            block["name"],
-            block["bytes"],
-            block["crc32"],
-            [Piece(*piece) for piece in block["pieces"]],
-            held.get(block["name"], []),
+            block.name,
+            block.bytes,
+            block.sha256,
+            [Piece(*piece) for piece in block.pieces],
+            held.get(block.name, []),
         )
-        for block in document["blocks"]
+        for block in manifest.blocks
     ]
-    return DataSet(name, document["bytes"], document["replicas"], document["created_s"], blocks)
+    return DataSet(name, manifest.bytes, manifest.replicas, manifest.created_s, blocks)
+
+
+def _read_manifest(name: str, content: bytes) -> _Manifest:
+    try:
+        return msgspec.json.decode(content, type=_Manifest)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise OfferdError(
+            f"the manifest of the set {name} cannot be read (an earlier release wrote it, or it was changed); remove the set "
+            f"(offerd data rm {name}) and put it again"
+        ) from None
 
 
 @contextmanager
@@ -267,7 +304,7 @@ def splits_of(name: str, on: Sequence[Host]) -> list[Split]:
             tuple(block.pieces),
             f"{name}/{block.name}",
             tuple(Place(host.slave_id, host.files.address) for host in block.places),
-            block.crc32,
+            block.sha256,
         )
         for block in found.blocks
     ]

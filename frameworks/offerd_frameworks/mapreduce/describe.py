@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from offerd import CommandInfo, FilesAccess, FilesPass, Resources, TaskInfo
+from offerd_frameworks.mapreduce.digests import DIGEST_BYTES
 from offerd_frameworks.mapreduce.job import Job
-from offerd_frameworks.mapreduce.task import VARIABLE, pack
+from offerd_frameworks.mapreduce.task import pack
 from offerd_frameworks.mapreduce.work import Attempt, JobState, Kind
 
 EXECUTOR_ID = "mapreduce"
@@ -25,15 +27,16 @@ CLEAN_LIMIT_S = 20.0
 
 
 class Describer:
-    """Writes the tasks of one job. `shelves` are the slaves that hold the job's files; `accesses` has all slaves', the newest:
-    a task is given a token for each sandbox and set that it reads, and nothing else of them.
+    """Writes the tasks of one job. `files` are the job's, each with its size and SHA-256; `shelves` are the slaves that hold
+    them; `accesses` has all slaves', the newest: a task is given a token for each sandbox and set that it reads, and nothing
+    else of them.
     """
 
     def __init__(
         self,
         job_id: str,
         job: Job,
-        files: list[str],
+        files: dict[str, tuple[int, str]],
         shelves: list[str],
         accesses: Mapping[str, FilesAccess],
     ) -> None:
@@ -45,10 +48,12 @@ class Describer:
         self._hadoop_id = f"{time.strftime('%Y%m%d%H%M')}_{secrets.randbelow(10**9):09d}"
 
     def task(self, state: JobState, attempt: Attempt) -> TaskInfo:
-        """Ready to be launched."""
+        """Ready to be launched. The attempt gets the key that its report will be sealed with."""
+        attempt.key = secrets.token_hex()
         is_map = attempt.work.kind is Kind.MAP
         description: dict[str, Any] = {
             "id": attempt.task_id,
+            "key": attempt.key,
             "kind": "map" if is_map else "reduce",
             "set": f"job-{self._job_id}",
             "data": self._data,
@@ -65,7 +70,7 @@ class Describer:
             attempt.task_id,  # type: ignore[arg-type]
             state.rules.resources,
             EXECUTOR_ID,  # type: ignore[arg-type]
-            CommandInfo(shell=RUN, environment={VARIABLE: pack(description)}),
+            CommandInfo(shell=RUN, environment=pack(description)),
             time_limit_s=attempt.time_limit_s,
             name=f"{self._job.title} {'map' if is_map else 'reduce'} {attempt.work.index}",
         )
@@ -79,7 +84,7 @@ class Describer:
             "reads_pieces": self._job.reads_pieces,
             "pieces": split.pieces,
             "block": split.block,
-            "crc32": split.crc32,
+            "sha256": split.sha256,
             "places": [
                 (slave_id, self._pass(slave_id, f"{self._data}/{split.block}"))
                 for slave_id, _ in split.places
@@ -91,7 +96,7 @@ class Describer:
         bounds = [None, *(key.decode("latin-1") for key in state.boundaries or ()), None]
         containers: dict[str, int] = {}
         doors: list[tuple[FilesPass, str]] = []
-        maps = []
+        maps, index_digests = [], b""
         by_key = False
         for work in state.maps:
             output = work.output
@@ -101,6 +106,7 @@ class Describer:
                 path = f"/containers/{output.container_id}"
                 doors.append((self._pass(output.slave_id, path), output.container_id))
             maps.append((container, output.task_id, output.size))
+            index_digests += bytes.fromhex(output.report.get("index_sha256", "00" * DIGEST_BYTES))
             by_key = by_key or bool(output.report.get("tabs", True))
         return {
             "reducer": self._job.reducer,
@@ -108,6 +114,7 @@ class Describer:
             "high": bounds[attempt.work.index + 1],
             "containers": doors,
             "maps": maps,
+            "index_digests": base64.b64encode(index_digests).decode(),
             # A file sorted by whole lines, none of which has a TAB, is sorted by key as well.
             "by_key": by_key,
         }

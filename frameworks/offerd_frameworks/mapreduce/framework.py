@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 import offerd
-from offerd_frameworks.mapreduce import blocks
+from offerd_frameworks.mapreduce import blocks, digests
 from offerd_frameworks.mapreduce.describe import EXECUTOR_ID, Describer
 from offerd_frameworks.mapreduce.failures import TransferError
 from offerd_frameworks.mapreduce.job import DATA_PREFIX, Job
@@ -117,6 +117,7 @@ class MapReduce:
             cpus = client.cluster().total.millicpus / 1000
         splits = _splits(job, hosts, cpus)
         contents = job.read_files()
+        known = {name: (len(content), digests.of_bytes(content)) for name, content in contents.items()}
         job_id = f"{job.title}-{secrets.token_hex(3)}".replace(".", "-")
         output = OutputDirectory(job.output)
         try:
@@ -131,7 +132,7 @@ class MapReduce:
             splits=splits,
             output=output,
             describer=Describer(
-                job_id, job, list(contents), [host.slave_id for host in shelves], self._scheduler.accesses
+                job_id, job, known, [host.slave_id for host in shelves], self._scheduler.accesses
             ),
             accesses={host.slave_id: host.files for host in hosts},
             cluster_cpus=cpus,

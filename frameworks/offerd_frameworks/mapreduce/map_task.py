@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
 from functools import partial
 from typing import Any
 
-from offerd_frameworks.mapreduce import ranges
+from offerd_frameworks.mapreduce import digests, ranges
 from offerd_frameworks.mapreduce.failures import CommandFailed
 from offerd_frameworks.mapreduce.sorting import Sorting
 from offerd_frameworks.mapreduce.streaming import (
@@ -56,18 +57,21 @@ def run(task: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     source.close()
     if task["reduces"]:
         report["samples"] = _index(size)
+        report["index_sha256"] = digests.of_file(INDEX)
+    else:
+        report["output_sha256"] = digests.of_file(OUTPUT)
     return report
 
 
 def _count_input(task: dict[str, Any], source: Source) -> int:
     """The lines of the input. Raises `CommandFailed` if it was not all there, or a block is not what was stored."""
-    records, crc32 = 0, 0
+    records = 0
+    digest = hashlib.sha256() if task["block"] else None
     for piece in task["pieces"]:
-        found = scan(source.path_of(piece), piece[3], piece[2], crc32 if task["block"] else None)
-        records, crc32 = records + found.lines, found.crc32
-    if task["block"] and crc32 != task["crc32"]:
+        records += scan(source.path_of(piece), piece[3], piece[2], digest).lines
+    if digest is not None and digest.hexdigest() != task["sha256"]:
         raise CommandFailed(
-            f"{task['block']} ({source.how}) is damaged: its checksum is not what it was when it was stored"
+            f"{task['block']} ({source.how}) is damaged: its SHA-256 is not what it was when it was stored"
         )
     return records
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from offerd import BadInput, FilesDoor, OfferdError
+from offerd_frameworks.mapreduce import digests
 from offerd_frameworks.mapreduce.failures import TransferError
 from offerd_frameworks.mapreduce.job import check_output
 from offerd_frameworks.mapreduce.transfer import Server
@@ -35,15 +36,18 @@ class OutputDirectory:
         except OSError as error:
             raise BadInput(f"cannot write into {self.path.parent}: {error.strerror}") from None
 
-    def save(self, attempt: str, files: FilesDoor, path: str, size: int) -> None:
-        """Bring an attempt's output from a slave's file server. Raises `TransferError`, and `OSError` of this host's disk."""
+    def save(self, attempt: str, files: FilesDoor, path: str, size: int, sha256: str) -> None:
+        """Bring an attempt's output from a slave's file server, if it is what the attempt said of it. Raises `TransferError`,
+        and `OSError` of this host's disk.
+        """
         with open(self._saving / attempt, "wb") as file, Server(files) as server:
             try:
-                found = server.copy(path, file.fileno())
+                found = server.copy(path, file.fileno(), 0, size)
             except FileNotFoundError as error:
                 raise TransferError(str(error)) from None
             if found != size:
                 raise TransferError(f"{files.address}{path} has {found} bytes in place of {size}")
+            digests.check(digests.of_file(self._saving / attempt), sha256, f"{files.address}{path}")
             os.fsync(file.fileno())
 
     def keep(self, part: int, attempt: str) -> None:

@@ -302,7 +302,7 @@ class Planner:
             return self._end(job, Phase.FAILED, f"{what}, last on {attempt.hostname}: {why}", now)
         # What has been run again since this reduce was launched is not in doubt.
         for index in maps:
-            output = job.maps[index].output
+            output = job.maps[index].output if index < len(job.maps) else None
             if output is not None and output.report.get("ended_s", 0.0) <= attempt.launched_s:
                 self._lose_output(job, job.maps[index])
         return []

@@ -9,11 +9,12 @@ other, are sorted as a whole.
 from __future__ import annotations
 
 import bisect
+import hashlib
 import io
 import json
 import os
 from collections.abc import Callable, Iterable
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 TAB = b"\t"
 FINEST_STEP_BYTES = 512
@@ -23,8 +24,17 @@ ENTRIES = 128
 MAX_KEY_BYTES = 1024
 """Longer keys are not made boundaries."""
 
-Index = list[tuple[int, bytes]]
-"""`(offset of a line, its key)`, rising; the first line is always in it."""
+
+class Entry(NamedTuple):
+    """A line's offset and key, and the SHA-256 of the *step*: of all from there up to the next entry."""
+
+    offset: int
+    key: bytes
+    sha256: str = ""
+
+
+Index = list[Entry]
+"""Rising; the first line is always in it."""
 Read = Callable[[int, int], bytes]
 """`read(offset, length)` of a map output."""
 
@@ -35,28 +45,48 @@ def key_of(line: bytes) -> bytes:
 
 
 def make_index(file: BinaryIO) -> Index:
-    """The index of a sorted file, by a look at each step."""
+    """The index of a sorted file."""
     size = os.fstat(file.fileno()).st_size
     step = min(COARSEST_STEP_BYTES, max(FINEST_STEP_BYTES, size // ENTRIES))
-    index: Index = []
+    found: list[tuple[int, bytes]] = []
     offset = 0
     while offset < size:
         file.seek(offset)
         key = key_of(file.readline())
-        if not index or len(key) <= MAX_KEY_BYTES:
-            index.append((offset, key))
+        if not found or len(key) <= MAX_KEY_BYTES:
+            found.append((offset, key))
         file.seek(max(offset, offset + step - 1))
         file.readline()
         offset = file.tell()
-    return index
+    ends = [*(offset for offset, _ in found[1:]), size]
+    file.seek(0)
+    return [
+        Entry(offset, key, _digest_of_next(file, end - offset))
+        for (offset, key), end in zip(found, ends, strict=False)
+    ]
+
+
+def _digest_of_next(file: BinaryIO, length: int) -> str:
+    digest = hashlib.sha256()
+    while length and (part := file.read(min(length, 1 << 20))):
+        digest.update(part)
+        length -= len(part)
+    return digest.hexdigest()
+
+
+def step_at(index: Index, size: int, offset: int) -> tuple[int, int, str]:
+    """The step that holds the byte at `offset`: where it begins and ends, and its digest."""
+    position = bisect.bisect_right(index, offset, key=lambda entry: entry.offset) - 1
+    end = index[position + 1].offset if position + 1 < len(index) else size
+    return index[position].offset, end, index[position].sha256
 
 
 def samples(index: Index, size: int, number: int) -> list[tuple[bytes, int]]:
     """At most `number` keys of an index, each with the bytes that follow it up to the next."""
     stride = max(1, -(-len(index) // number))
-    chosen = [entry for entry in index[::stride] if len(entry[1]) <= MAX_KEY_BYTES]
-    ends = [*(offset for offset, _ in chosen[1:]), size]
-    return [(key, end - offset) for (offset, key), end in zip(chosen, ends, strict=False)]
+    chosen = [entry for entry in index[::stride] if len(entry.key) <= MAX_KEY_BYTES]
+    ends = [*(entry.offset for entry in chosen[1:]), size]
+    return [(entry.key, end - entry.offset) for entry, end in zip(chosen, ends, strict=False)]
 
 
 def choose_boundaries(sampled: Iterable[tuple[bytes, int]], parts: int) -> list[bytes]:
@@ -80,12 +110,12 @@ def find(index: Index, size: int, boundary: bytes | None, read: Read) -> int:
     """The offset of the first line whose key is not below `boundary` (None: `size`), in a sorted file with this index."""
     if boundary is None:
         return size
-    position = bisect.bisect_left(index, boundary, key=lambda entry: entry[1])
+    position = bisect.bisect_left(index, boundary, key=lambda entry: entry.key)
     if position == 0:
         return 0
-    # The line looked for is after the last entry below the boundary, and not after the next entry.
-    offset = index[position - 1][0]
-    end = index[position][0] if position < len(index) else size
+    # The line looked for is after the last entry below the boundary, and not after the next entry: in one step.
+    offset = index[position - 1].offset
+    end = index[position].offset if position < len(index) else size
     for line in io.BytesIO(read(offset, end - offset)):  # not splitlines(): a CR ends no line
         if key_of(line) >= boundary:
             break
@@ -95,9 +125,9 @@ def find(index: Index, size: int, boundary: bytes | None, read: Read) -> int:
 
 def pack(index: Index) -> bytes:
     """As a file."""
-    return json.dumps([[offset, key.decode("latin-1")] for offset, key in index]).encode()
+    return json.dumps([[offset, key.decode("latin-1"), sha256] for offset, key, sha256 in index]).encode()
 
 
 def unpack(content: bytes) -> Index:
     """What `pack` made. Raises `ValueError`."""
-    return [(offset, key.encode("latin-1")) for offset, key in json.loads(content)]
+    return [Entry(offset, key.encode("latin-1"), sha256) for offset, key, sha256 in json.loads(content)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import random
 import threading
@@ -10,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from offerd import FilesPass
-from offerd_frameworks.mapreduce import ranges
+from offerd_frameworks.mapreduce import digests, ranges
+from offerd_frameworks.mapreduce.digests import WrongDigest
 from offerd_frameworks.mapreduce.failures import ServerBusy, TokenRefused, TransferError, Unfetchable
 from offerd_frameworks.mapreduce.map_task import INDEX, OUTPUT
 from offerd_frameworks.mapreduce.streaming import (
@@ -22,6 +24,7 @@ from offerd_frameworks.mapreduce.streaming import (
     pipe,
     scan,
     sort_environment,
+    write_all,
 )
 from offerd_frameworks.mapreduce.transfer import Server
 
@@ -54,6 +57,7 @@ def run(task: dict[str, Any], reporter: Reporter, progress: Callable[..., None])
     return {
         "output_bytes": os.stat(OUTPUT).st_size,
         "output_records": scan(OUTPUT).lines,
+        "output_sha256": digests.of_file(OUTPUT),
         "shuffled_local_bytes": shuffle.local_bytes,
         "shuffled_remote_bytes": shuffle.remote_bytes,
     }
@@ -70,6 +74,7 @@ class Shuffle:
         self._high = None if high is None else high.encode("latin-1")
         self._containers: list[tuple[list[str], str]] = task["containers"]
         self._maps: list[list[Any]] = task["maps"]
+        self._digests = base64.b64decode(task["index_digests"])
         self._progress = progress
         self._lock = threading.Lock()
         self._failed: dict[int, str] = {}
@@ -102,20 +107,24 @@ class Shuffle:
                 output: MapOutput = (
                     LocalOutput(f"../{task_id}")
                     if is_here and os.path.exists(f"../{task_id}/{OUTPUT}")
-                    else RemoteOutput(server, f"/containers/{container_id}/tasks/{task_id}")
+                    else RemoteOutput(
+                        server,
+                        f"/containers/{container_id}/tasks/{task_id}",
+                        size,
+                        self._index_digest(number),
+                    )
                 )
                 try:
                     count = self._bring(output, size, _segment(number))
                 except (ServerBusy, TokenRefused):
                     raise  # what it holds is not lost: this task may be tried again, the maps need not
                 except (TransferError, FileNotFoundError, ValueError) as error:
+                    # The rest of a server that is silent is not asked for: each question waits for seconds.
+                    is_silent = isinstance(error, TransferError) and not isinstance(error, WrongDigest)
+                    lost = numbers[numbers.index(number) :] if is_silent else [number]
                     with self._lock:
-                        # The rest of a server that is silent is not asked for: each question waits for seconds.
-                        lost = (
-                            numbers[numbers.index(number) :] if isinstance(error, TransferError) else [number]
-                        )
                         self._failed.update(dict.fromkeys(lost, str(error)))
-                    if isinstance(error, TransferError):
+                    if is_silent:
                         return
                     continue
                 with self._lock:
@@ -125,13 +134,16 @@ class Shuffle:
                         self.remote_bytes += count
                     self._progress("shuffle", self.local_bytes + self.remote_bytes)
 
+    def _index_digest(self, number: int) -> str:
+        return self._digests[number * digests.DIGEST_BYTES : (number + 1) * digests.DIGEST_BYTES].hex()
+
     def _bring(self, output: MapOutput, size: int, target: str) -> int:
-        index = ranges.unpack(output.index())
+        index = output.index()
         start = ranges.find(index, size, self._low, output.read) if self._low is not None else 0
         end = ranges.find(index, size, self._high, output.read)
         if end <= start:
             return 0
-        with open(target, "wb") as file:
+        with open(target, "w+b") as file:
             output.copy(file.fileno(), start, end - start)
             if (found := os.fstat(file.fileno()).st_size) != end - start:
                 raise ValueError(f"{found} bytes came in place of {end - start}")
@@ -141,7 +153,7 @@ class Shuffle:
 class MapOutput:
     """One map's output, wherever it is."""
 
-    def index(self) -> bytes:
+    def index(self) -> ranges.Index:
         raise NotImplementedError
 
     def read(self, offset: int, length: int) -> bytes:
@@ -157,9 +169,9 @@ class LocalOutput(MapOutput):
     def __init__(self, directory: str) -> None:
         self._directory = directory
 
-    def index(self) -> bytes:
+    def index(self) -> ranges.Index:
         with open(f"{self._directory}/{INDEX}", "rb") as file:
-            return file.read()
+            return ranges.unpack(file.read())
 
     def read(self, offset: int, length: int) -> bytes:
         with open(f"{self._directory}/{OUTPUT}", "rb") as file:
@@ -177,20 +189,61 @@ class LocalOutput(MapOutput):
 
 
 class RemoteOutput(MapOutput):
-    """Behind a slave's file server."""
+    """Behind a slave's file server. The index is known by its digest, and each step of the output by that in the index: a
+    part is used when the steps that it is of are what the map wrote.
+    """
 
-    def __init__(self, server: Server, directory: str) -> None:
+    def __init__(self, server: Server, directory: str, size: int, index_digest: str) -> None:
         self._server = server
         self._directory = directory
+        self._size = size
+        self._index_digest = index_digest
+        self._index: ranges.Index = []
+        self._steps: dict[int, bytes] = {}
 
-    def index(self) -> bytes:
-        return self._server.read(f"{self._directory}/{INDEX}")
+    def index(self) -> ranges.Index:
+        content = self._server.read(f"{self._directory}/{INDEX}")
+        digests.check(digests.of_bytes(content), self._index_digest, f"the index of {self._directory}")
+        self._index = ranges.unpack(content)
+        return self._index
 
     def read(self, offset: int, length: int) -> bytes:
-        return self._server.read(f"{self._directory}/{OUTPUT}", offset, length)
+        """A whole step; it is kept, as the part that is copied ends or begins in it."""
+        if offset not in self._steps:
+            content = self._server.read(f"{self._directory}/{OUTPUT}", offset, length)
+            digests.check(digests.of_bytes(content), self._step(offset)[2], self._part(offset))
+            self._steps[offset] = content
+        return self._steps[offset]
 
     def copy(self, target: int, offset: int, length: int) -> None:
-        self._server.copy(f"{self._directory}/{OUTPUT}", target, offset, length)
+        end = offset + length
+        while offset < end:
+            start, stop, _ = self._step(offset)
+            if start == offset and stop <= end:
+                last = end if end == self._size else self._step(end)[0]
+                self._copy_steps(target, offset, last)
+                offset = last
+            else:
+                piece = self.read(start, stop - start)[offset - start : end - start]
+                write_all([piece], target)
+                offset += len(piece)
+
+    def _copy_steps(self, target: int, offset: int, end: int) -> None:
+        written = os.lseek(target, 0, os.SEEK_CUR)
+        self._server.copy(f"{self._directory}/{OUTPUT}", target, offset, end - offset)
+        shift = written - offset
+        while offset < end:
+            _, stop, expected = self._step(offset)
+            digests.check(
+                digests.of_part(target, offset + shift, stop - offset), expected, self._part(offset)
+            )
+            offset = stop
+
+    def _step(self, offset: int) -> tuple[int, int, str]:
+        return ranges.step_at(self._index, self._size, offset)
+
+    def _part(self, offset: int) -> str:
+        return f"{self._server.address}{self._directory}/{OUTPUT} from byte {offset} on"
 
 
 def _segment(number: int) -> str:

@@ -6,7 +6,6 @@ parts of the output) is done by a few threads that hand their result back by `ca
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -17,12 +16,14 @@ from typing import Any
 
 import offerd
 from offerd import FilesAccess, Offer, Reason, Resources, TaskState, TaskStatus
+from offerd_frameworks.mapreduce import digests
 from offerd_frameworks.mapreduce.describe import CLEAN_RESOURCES, Describer, cleaning
 from offerd_frameworks.mapreduce.failures import TransferError
 from offerd_frameworks.mapreduce.job import Job
 from offerd_frameworks.mapreduce.output import OutputDirectory
 from offerd_frameworks.mapreduce.planner import Planner, Room
 from offerd_frameworks.mapreduce.progress import Progress, Summary, progress_of, summary_of
+from offerd_frameworks.mapreduce.report import Said, read_report, read_said
 from offerd_frameworks.mapreduce.splits import Split
 from offerd_frameworks.mapreduce.task import PROGRESS, REPORT
 from offerd_frameworks.mapreduce.transfer import Server
@@ -179,7 +180,7 @@ class MapReduceScheduler(offerd.Scheduler):
         if status.state is TaskState.FINISHED or status.reason == Reason.COMMAND_EXITED:
             container_id = status.container_id or attempt.container_id
             self._in_background(
-                partial(_report, self._access(attempt.slave_id), container_id, status.task_id),
+                partial(_report, self._access(attempt.slave_id), container_id, status.task_id, attempt.key),
                 partial(self._reported, driver, status, container_id),
             )
             return
@@ -255,7 +256,14 @@ class MapReduceScheduler(offerd.Scheduler):
             return
         path = f"/containers/{output.container_id}/tasks/{output.task_id}/output"
         self._in_background(
-            partial(running.output.save, output.task_id, self._access(output.slave_id), path, output.size),
+            partial(
+                running.output.save,
+                output.task_id,
+                self._access(output.slave_id),
+                path,
+                output.size,
+                output.sha256,
+            ),
             partial(self._saved, driver, running, attempt.work, output),
         )
 
@@ -302,13 +310,13 @@ class MapReduceScheduler(offerd.Scheduler):
                 self._in_background(question, partial(self._heard, running, task_id), self._questions)
 
     @staticmethod
-    def _heard(running: Running, task_id: str, asked: Future[dict[str, Any]]) -> None:
+    def _heard(running: Running, task_id: str, asked: Future[Said]) -> None:
         running.asking.discard(task_id)
         if asked.cancelled():
             return  # the framework is being closed
         said = asked.result()
-        running.shuffled[task_id] = int(said.get("bytes", 0))
-        running.status = str(said.get("status") or running.status)
+        running.shuffled[task_id] = said.bytes
+        running.status = said.status or running.status
 
     # -- the end of a job -----------------------------------------------------------------------------------------------
 
@@ -406,24 +414,20 @@ class MapReduceScheduler(offerd.Scheduler):
     """Set by whoever makes the driver, which wants its scheduler first."""
 
 
-def _report(files: FilesAccess, container_id: str, task_id: str) -> dict[str, Any]:
+def _report(files: FilesAccess, container_id: str, task_id: str, key: str) -> dict[str, Any]:
+    """Raises `TransferError`, `ValueError` and `OSError`."""
     with Server(files) as server:
-        report: dict[str, Any] = json.loads(
-            server.read(f"/containers/{container_id}/tasks/{task_id}/{REPORT}")
-        )
-    return report
+        sealed = server.read(f"/containers/{container_id}/tasks/{task_id}/{REPORT}")
+    return read_report(digests.unseal(sealed, key, f"the report of {task_id}"))
 
 
-def _progress(files: FilesAccess, container_id: str, task_id: str) -> dict[str, Any]:
+def _progress(files: FilesAccess, container_id: str, task_id: str) -> Said:
     """What a reduce said last; nothing if it has said nothing yet, or its slave is busy."""
     try:
         with Server(files, timeout_s=POLL_TIMEOUT_S, sleep=_not_again) as server:
-            said: dict[str, Any] = json.loads(
-                server.read(f"/containers/{container_id}/tasks/{task_id}/{PROGRESS}")
-            )
+            return read_said(server.read(f"/containers/{container_id}/tasks/{task_id}/{PROGRESS}"))
     except (OSError, ValueError, TransferError):
-        return {}
-    return said
+        return Said()
 
 
 def _not_again(_seconds: float) -> None:

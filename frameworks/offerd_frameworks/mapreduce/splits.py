@@ -42,13 +42,13 @@ class Place(NamedTuple):
 class Split:
     """The input of one map task. `block` is `SET/FILE` in the data directories of `places`; "" for files by path.
 
-    The pieces are all of a block, one after the other, and `crc32` is its checksum.
+    The pieces are all of a block, one after the other, and `sha256` is its digest.
     """
 
     pieces: tuple[Piece, ...]
     block: str = ""
     places: tuple[Place, ...] = ()
-    crc32: int = 0
+    sha256: str = ""
 
     @property
     def length(self) -> int:

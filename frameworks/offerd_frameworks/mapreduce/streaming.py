@@ -13,11 +13,10 @@ import signal
 import subprocess
 import sys
 import threading
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Protocol
 
 from offerd_frameworks.mapreduce.failures import CommandFailed
 
@@ -135,7 +134,8 @@ def job_environment(job: dict[str, str], more: dict[str, str]) -> dict[str, str]
     A property `mapreduce.job.name` is `mapreduce_job_name`; the names of before Hadoop 2 that scripts still use come with it.
     """
     environment = {**os.environ, **job, **more}
-    environment.pop("OFFERD_MAPREDUCE_TASK", None)
+    for name in [name for name in environment if name.startswith("OFFERD_MAPREDUCE_TASK")]:
+        del environment[name]
     environment["PATH"] = f"{os.getcwd()}/{COMMANDS}:{environment.get('PATH', os.defpath)}"
     for old, new in OLD_NAMES.items():
         if new in environment:
@@ -301,13 +301,18 @@ class Scan(NamedTuple):
 
     lines: int
     has_tabs: bool
-    crc32: int = 0
 
 
-def scan(path: str, offset: int = 0, length: int | None = None, crc32: int | None = None) -> Scan:
-    """Look at every byte once, in a buffer that stays in the processor's cache.
+class Digest(Protocol):
+    """As `hashlib` makes them."""
 
-    `crc32`, that of what was before, is gone on with. Raises `CommandFailed` if bytes are missing.
+    def update(self, data: memoryview, /) -> None: ...
+
+
+def scan(path: str, offset: int = 0, length: int | None = None, digest: Digest | None = None) -> Scan:
+    """Look at every byte once, in a buffer that stays in the processor's cache. They go into `digest`, too.
+
+    Raises `CommandFailed` if bytes are missing.
     """
     lines, has_tabs, last = 0, False, b"\n"
     buffer = bytearray(SCAN_BYTES)
@@ -318,10 +323,10 @@ def scan(path: str, offset: int = 0, length: int | None = None, crc32: int | Non
         while left and (count := file.readinto(view[: min(left, SCAN_BYTES)])):
             lines += buffer.count(b"\n", 0, count)
             has_tabs = has_tabs or buffer.find(b"\t", 0, count) >= 0
-            if crc32 is not None:
-                crc32 = zlib.crc32(view[:count], crc32)
+            if digest is not None:
+                digest.update(view[:count])
             last = bytes(view[count - 1 : count])
             left -= count
     if left:
         raise CommandFailed(SHORTER)
-    return Scan(lines + (last != b"\n"), has_tabs, crc32 or 0)
+    return Scan(lines + (last != b"\n"), has_tabs)

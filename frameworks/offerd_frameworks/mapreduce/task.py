@@ -13,14 +13,17 @@ import os
 import sys
 import time
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
-from offerd_frameworks.mapreduce import map_task
+from offerd_frameworks.mapreduce import digests, map_task
 from offerd_frameworks.mapreduce.failures import CommandFailed, TransferError, Unfetchable
 from offerd_frameworks.mapreduce.streaming import COMMANDS, Reporter
 from offerd_frameworks.mapreduce.task_input import fetch_first
 
 VARIABLE = "OFFERD_MAPREDUCE_TASK"
+"""What one variable cannot hold goes on in others, `OFFERD_MAPREDUCE_TASK_1` and so on."""
+VARIABLE_BYTES = 120_000
 REPORT = "report.json"
 PROGRESS = "progress.json"
 PROGRESS_EVERY_S = 0.5
@@ -28,13 +31,18 @@ EXIT_FAILED = 1
 EXIT_UNFETCHABLE = 3
 
 
-def pack(task: dict[str, Any]) -> str:
-    """A description as one variable's value: a kernel takes no more than 128 KiB of it."""
-    return base64.b64encode(zlib.compress(json.dumps(task).encode())).decode()
+def pack(task: dict[str, Any]) -> dict[str, str]:
+    """A description as variables: a kernel takes no more than 128 KiB in one (MAX_ARG_STRLEN, execve(2))."""
+    text = base64.b64encode(zlib.compress(json.dumps(task).encode())).decode()
+    parts = [text[at : at + VARIABLE_BYTES] for at in range(0, len(text), VARIABLE_BYTES)]
+    return {f"{VARIABLE}_{number}" if number else VARIABLE: part for number, part in enumerate(parts)}
 
 
-def unpack(text: str) -> dict[str, Any]:
+def unpack(environment: Mapping[str, str]) -> dict[str, Any]:
     """What `pack` made."""
+    text, number = environment[VARIABLE], 1
+    while part := environment.get(f"{VARIABLE}_{number}"):
+        text, number = text + part, number + 1
     task: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(text)))
     return task
 
@@ -51,12 +59,13 @@ class Progress:
         if phase == "shuffle" and now - self._said_s < PROGRESS_EVERY_S:
             return
         self._said_s = now
-        _write(PROGRESS, {"phase": phase, "bytes": done_bytes, "status": self._reporter.status})
+        said = {"phase": phase, "bytes": done_bytes, "status": self._reporter.status}
+        _write(PROGRESS, json.dumps(said).encode())
 
 
 def main() -> int:
     """Run the task; returns the exit status."""
-    task = unpack(os.environ[VARIABLE])
+    task = unpack(os.environ)
     reporter = Reporter()
     report: dict[str, Any] = {}
     status = EXIT_FAILED
@@ -77,31 +86,34 @@ def main() -> int:
         report = {"error": str(error)}
     report["counters"] = dict(reporter.counters)
     report["seconds"] = round(time.monotonic() - began, 3)
-    _write(REPORT, report)
+    _write(REPORT, digests.seal(json.dumps(report).encode(), task["key"]))
     if "error" in report:
         sys.stderr.write(f"{report['error']}\n")
     return status
 
 
 def _place_files(task: dict[str, Any]) -> None:
-    """The job's files, fetched once for each slave, linked into the directory of this task's commands."""
+    """The job's files, fetched once for each slave, linked into the directory of this task's commands.
+
+    They are programs, or pickles: each is what the job's description says, or is not there under its name.
+    """
     os.mkdir(COMMANDS)
     if not task["files"]:
         return
     shelf = f"../../files-{task['set']}"
     os.makedirs(shelf, mode=0o700, exist_ok=True)
-    for name in task["files"]:
+    for name, (size, sha256) in task["files"].items():
         if not os.path.exists(f"{shelf}/{name}"):
             mine = f"{shelf}/.{task['id']}.{name}"
-            fetch_first(task["shelves"], f"{task['data']}/{task['set']}/{name}", mine)
+            fetch_first(task["shelves"], f"{task['data']}/{task['set']}/{name}", mine, size, sha256)
             os.chmod(mine, 0o755)
             os.rename(mine, f"{shelf}/{name}")
         os.symlink(f"../{shelf}/{name}", f"{COMMANDS}/{name}")
 
 
-def _write(name: str, content: dict[str, Any]) -> None:
-    with open(f".{name}", "w") as file:
-        json.dump(content, file)
+def _write(name: str, content: bytes) -> None:
+    with open(f".{name}", "wb") as file:
+        file.write(content)
     os.rename(f".{name}", name)
 
 

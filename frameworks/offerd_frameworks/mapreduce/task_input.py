@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from offerd import FilesPass
+from offerd_frameworks.mapreduce import digests
 from offerd_frameworks.mapreduce.failures import TransferError
 
 COPY = "input"
@@ -48,7 +50,7 @@ def open_source(task: dict[str, Any]) -> Source:
     places = [files for _, files in task["places"]]
     # Not every task at the same replica.
     random.shuffle(places)
-    fetch_first(places, f"{task['data']}/{block}", COPY, size)
+    fetch_first(places, f"{task['data']}/{block}", COPY, size, task["sha256"])
     return Source("remote", os.path.abspath(COPY))  # the commands work in another directory
 
 
@@ -56,9 +58,9 @@ def _is_whole(path: str, size: int) -> bool:
     return os.access(path, os.R_OK) and os.stat(path).st_size == size
 
 
-def fetch_first(doors: list[list[str]], path: str, target: str, size: int | None = None) -> None:
-    """Copy a file, of this size if one is said, from the first server that has it. A door is a `FilesPass` as JSON has it.
-    Raises `TransferError`.
+def fetch_first(doors: list[list[str]], path: str, target: str, size: int, sha256: str) -> None:
+    """Copy a file from the first server that has it as it was: of this size and digest. A door is a `FilesPass` as JSON has
+    it. Raises `TransferError`.
     """
     # Not before it is needed: Python's HTTP takes a good part of a short task's time to import.
     from offerd_frameworks.mapreduce.transfer import Server
@@ -67,11 +69,16 @@ def fetch_first(doors: list[list[str]], path: str, target: str, size: int | None
     for door in doors:
         try:
             with Server(FilesPass(*door)) as server, open(target, "wb") as file:
-                found = server.copy(path, file.fileno())
+                found = server.copy(path, file.fileno(), 0, size)
         except (TransferError, FileNotFoundError) as error:
             why = str(error)
             continue
-        if size is None or found == size:
+        if found != size:
+            why = f"{path} at {door[0]} has {found} bytes in place of {size}"
+        elif digests.of_file(target) != sha256:
+            why = f"{path} at {door[0]} is not what it was (its SHA-256 is another)"
+        else:
             return
-        why = f"{path} at {door[0]} has {found} bytes in place of {size}"
+    with suppress(FileNotFoundError):
+        os.unlink(target)
     raise TransferError(why)

@@ -25,6 +25,8 @@ BUSY_PAUSE_S = 0.5
 BUSY_LIMIT_S = 60.0
 """A server that says that it is busy is there: others have their turn before us, and then we."""
 CHUNK_BYTES = 1 << 20
+MAX_CONTENT_BYTES = 64 << 20
+"""Of an answer that is read into memory, where no length was asked for."""
 COPIED = (http.client.OK, http.client.PARTIAL_CONTENT)
 
 
@@ -60,7 +62,7 @@ class Server:
         """The file at `path` (from the root, as `/data/SET/FILE`), or a part of it."""
         if length == 0:
             return b""
-        return self._request("GET", path, headers=_range(offset, length))
+        return self._request("GET", path, headers=_range(offset, length), most=length or MAX_CONTENT_BYTES)
 
     def copy(self, path: str, target: int, offset: int = 0, length: int | None = None) -> int:
         """Append a part of the file to the descriptor `target`; what a broken connection has brought is kept.
@@ -73,9 +75,12 @@ class Server:
             left = None if length is None else length - done
             before = done
             try:
-                done += self._copy_once(path, target, offset + done, left)
+                came = self._copy_once(path, target, offset + done, left)
+                done += came
                 if length is None:
                     return done
+                if not came:
+                    raise TransferError(f"{self.address} has only {offset + done} bytes of {path}")
             except _Interrupted as interrupted:
                 done += interrupted.bytes_before
                 if done > before:
@@ -114,18 +119,26 @@ class Server:
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _request(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        most: int = MAX_CONTENT_BYTES,
     ) -> bytes:
         """Raises `FileNotFoundError` for 404, else `TransferError`."""
         patience = _Patience(self._sleep)
         while True:
             try:
                 response = self._ask(method, path, body, headers)
-                content = response.read()
+                content = response.read(most + 1)
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()
                 patience.spend(self._silent(error))
                 continue
+            if len(content) > most and response.status in COPIED:
+                self._connection.close()
+                raise TransferError(f"{self.address} sends more of {path} than can be read: {most} bytes")
             if response.status == http.client.SERVICE_UNAVAILABLE:
                 self._connection.close()
                 patience.spend(self._busy(), is_busy=True)
@@ -147,11 +160,14 @@ class Server:
             if response.status == http.client.SERVICE_UNAVAILABLE:
                 self._connection.close()
                 raise _Interrupted(done, self._busy(), is_busy=True)
-            content = b"" if response.status in COPIED else response.read()
+            content = b"" if response.status in COPIED else response.read(MAX_CONTENT_BYTES)
             promised = int(response.headers["Content-Length"])
         except (OSError, http.client.HTTPException) as error:
             raise self._interrupted(done, error) from None
         self._check(response.status, path, content)
+        if length is not None and promised > length:
+            self._connection.close()
+            raise TransferError(f"{self.address} sends more of {path} than it was asked for")
         if headers and response.status != http.client.PARTIAL_CONTENT:
             raise TransferError(f"{self.address} has sent all of {path} in place of a part")
         while True:

@@ -50,6 +50,11 @@ class Output:
         """In bytes."""
         return int(self.report.get("output_bytes", 0))
 
+    @property
+    def sha256(self) -> str:
+        """Of a result; of what reduces fetch the index has those of the steps."""
+        return str(self.report.get("output_sha256", ""))
+
 
 @dataclass(slots=True)
 class Attempt:
@@ -67,6 +72,7 @@ class Attempt:
     is_copy: bool = False  # of one that is slow
     started_s: float | None = None
     container_id: str = ""
+    key: str = ""  # of its report's seal
 
 
 @dataclass(slots=True, eq=False)

@@ -25,15 +25,17 @@ from offerd_frameworks.mpi.core import events as e
 from offerd_frameworks.mpi.core.attempt import EXIT_FAILURE
 from offerd_frameworks.mpi.core.job import Job, Outcome
 from offerd_frameworks.mpi.core.queue import GangQueue
-from offerd_frameworks.mpi.hydra import Hydra, own_address
+from offerd_frameworks.mpi.hydra import ADDRESS_VARIABLE, Hydra, own_address, passed_on
 from offerd_frameworks.mpi.output import Piece
 
 COMMAND_EXECUTOR = offerd.ExecutorInfo(ExecutorID("command"), module="offerd_executors.command", name="mpi")
 LOOK_FIRST_S, LOOK_AGAIN_S = 0.3, 0.5
 """When it is looked whether the proxies have connected: not while they start."""
 CONNECT_TIMEOUT_S = 5.0
-NOT_FOR_RANKS = ("OFFERD_TASK_ID", "OFFERD_TASK_SANDBOX")
-"""Of our environment, where we are a task ourselves; the ranks' proxies have their own."""
+NOT_BOUND = (
+    "this kernel does not let us look into mpiexec.hydra (pidfd_getfd): it listens on all addresses of this host, and whoever "
+    "connects first gets the job's environment"
+)
 
 
 class Watcher(Protocol):
@@ -221,7 +223,7 @@ class MpiFramework(offerd.Scheduler):
 
     def _start(self, action: a.StartHydra) -> None:
         job = action.job
-        environment = {name: value for name, value in os.environ.items() if name not in NOT_FOR_RANKS}
+        environment = passed_on(os.environ)
         # For the wheel of mpi4py, which cannot know that the library it finds is MPICH's.
         environment.setdefault("MPI4PY_MPIABI", "mpich")
         if self._stdin is not None and self._stdin_at is not None:
@@ -264,6 +266,8 @@ class MpiFramework(offerd.Scheduler):
         for piece in pieces:
             self._watcher.wrote(run.job_id, piece, is_stderr=is_stderr)
         if run.hydra.is_ready and not was_ready:
+            if not run.hydra.is_bound:
+                self._watcher.told(run.job_id, NOT_BOUND)
             self._tell(e.HydraReady(run.attempt_id))
         for rank, exit_status in run.hydra.deaths[run.deaths_told :]:
             run.deaths_told += 1
@@ -289,7 +293,7 @@ class MpiFramework(offerd.Scheduler):
                 TaskID(task_id),
                 job.times(share.ranks),
                 COMMAND_EXECUTOR.executor_id,
-                offerd.CommandInfo(argv=argv),
+                offerd.CommandInfo(argv=argv, environment={ADDRESS_VARIABLE: _host_of(share.address)}),
                 time_limit_s=job.time_limit_s,
                 name=os.path.basename(job.argv[0]),
             )
@@ -309,7 +313,16 @@ class MpiFramework(offerd.Scheduler):
             connected = run.hydra.arrived()
             # Where the kernel does not let us look, hydra has to do without our care for its links.
             number = run.proxies if connected is None else connected
+            if number > run.proxies:
+                run.failure = "somebody else has connected to the job's process manager"
+                run.hydra.kill()
+                continue
             self._tell(e.ProxiesConnected(run.attempt_id, number))
+
+
+def _host_of(address: str) -> str:
+    """Of `HOST:PORT`."""
+    return address.rpartition(":")[0]
 
 
 def _position(fd: int) -> int | None:

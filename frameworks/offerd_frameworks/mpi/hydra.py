@@ -3,6 +3,10 @@ write.
 
 With the launcher `manual` it starts nothing itself. Each rank's program is run by a small shell, which says on stderr how it
 ended, if badly: hydra itself names no rank, and sometimes waits for the peers of one that has exited.
+
+Hydra asks nobody who he is: whoever connects first is the proxy that he says he is, and is told the job's program, arguments
+and environment. And it listens on all addresses, whatever option it is given. So it gets no more of our environment than what
+is needed, and while it is stopped its listening socket is bound anew, to the job's own address.
 """
 
 from __future__ import annotations
@@ -36,10 +40,29 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _MAY_NOT_LOOK = (errno.EPERM, errno.EACCES, errno.ENOSYS)
 """An older kernel, a sandbox, a rule against looking into other processes."""
 _KEEP_IDLE_S, _KEEP_EVERY_S, _KEEP_PROBES = 10, 5, 4
+_BACKLOG = 4096
+
+ADDRESS_VARIABLE = "OFFERD_MPI_ADDRESS"
+"""For each proxy: where its slave is reached, and so may its ranks be."""
+_PASSED_ON = re.compile(
+    r"PATH|LANG|LANGUAGE|LC_\w+|TZ|TERM|LD_LIBRARY_PATH|PYTHON\w+|(OMP|UCX|FI|MPI4PY|MPICH|MPIR|MPIEXEC|HYDRA)_\w+"
+)
+"""Of our own environment: what programs need to be found and to run, and what tunes MPI. All else the job has to name."""
+_PORT_RANGE = re.compile(r"\w+_PORT_?RANGE")
+PORT_RANGE = "MPIEXEC_PORT_RANGE"
 
 # $1 is the word by which we know our own mark; the program and its arguments follow. The pause lets the proxy pass the mark on
-# before it sees the rank's end, which may make it drop everything.
-_RANK = r"""word=$1; shift; "$@"; status=$?
+# before it sees the rank's end, which may make it drop everything. Ranks listen on every interface unless told otherwise; where
+# there is InfiniBand we do not, as its devices are named there, too.
+_RANK = r"""word=$1; shift
+if [ -z "${UCX_NET_DEVICES+set}" ] && [ ! -d /sys/class/infiniband ]; then
+    case $OFFERD_MPI_ADDRESS in
+    127.*) device=lo ;;
+    *) device=$(ip -o -4 addr show to "$OFFERD_MPI_ADDRESS" 2>/dev/null | { read -r _ name _; echo "${name%@*}"; }) ;;
+    esac
+    [ -z "$device" ] || export UCX_NET_DEVICES="$device" FI_TCP_IFACE="${FI_TCP_IFACE:-$device}"
+fi
+"$@"; status=$?
 [ $status = 0 ] || { printf '\001%s!%d\002\n' $word $status >&2; sleep 0.1; }
 exit $status"""
 
@@ -68,6 +91,11 @@ def own_address(peers: Sequence[str]) -> str:
     return address
 
 
+def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a job gets of this environment without naming it."""
+    return {name: value for name, value in environment.items() if _PASSED_ON.fullmatch(name)}
+
+
 class Hydra:
     """One process manager, for one attempt at a job. Not for several threads at once.
 
@@ -84,16 +112,21 @@ class Hydra:
         environment: Mapping[str, str],
         stdin: int | None,
     ) -> None:
-        """Start it. `hosts` are names and numbers of ranks, `address` is where the proxies find us.
+        """Start it. `hosts` are names and numbers of ranks, `address` is where the proxies find us, `environment` the ranks'.
 
         Raises `OfferdError` if MPICH or the directory is not there.
         """
+        # A port of such a range is bound for good: then we could not bind it to an address. So that is for us to do.
+        ranges = {name: value for name, value in environment.items() if _PORT_RANGE.fullmatch(name)}
+        self._address = address
+        self._ports = _ports(ranges.get(PORT_RANGE, ""))
         word = secrets.token_hex(6)
         names = _distinct([name for name, _ in hosts])
         words = [
             *("setpriv", "--pdeathsig", "KILL", find_hydra(), "-launcher", "manual", "-rmk", "user"),
             *("-localhost", address, "-prepend-pattern", pattern(word)),
             *("-hosts", ",".join(f"{name}:{n}" for name, (_, n) in zip(names, hosts, strict=True))),
+            *(word for name, value in ranges.items() for word in ("-genv", name, value)),
             *("-n", str(sum(n for _, n in hosts)), "/bin/sh", "-c", _RANK, "sh", word, *argv),
         ]
         try:
@@ -103,7 +136,7 @@ class Hydra:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=directory or None,
-                env=environment,
+                env={name: value for name, value in environment.items() if name not in ranges},
                 bufsize=0,
                 start_new_session=True,  # Ctrl-C is ours to handle
             )
@@ -115,6 +148,8 @@ class Hydra:
         self.stdout, self.stderr = self._process.stdout, self._process.stderr
         self.commands: list[list[str]] = []
         self.is_ready = False
+        self.is_bound = False
+        """It listens on its own address alone."""
         self._launch = b""
         self._port = 0
         self._splitters = {False: Splitter(word), True: Splitter(word)}
@@ -164,6 +199,7 @@ class Hydra:
         for number, line in enumerate(whole):
             text = line.decode(errors="replace")
             if text.startswith(_LAUNCH_END):
+                self.is_bound = self._bind()
                 self.is_ready, self._launch = True, b""
                 return b"\n".join([*whole[number + 1 :], rest])
             if text.startswith(_LAUNCH):
@@ -197,24 +233,84 @@ class Hydra:
             self._own.append(line.strip())
             del self._own[:-WORDS_KEPT]
 
+    # -- where it listens -------------------------------------------------------------------------------------------
+
+    def _bind(self) -> bool:
+        """Have it listen on the job's address alone. False if the kernel does not let us; raises `OfferdError` if somebody
+        else was quicker than we.
+
+        A listening socket that is shut down is an unbound one again. Meanwhile hydra is stopped: it would see it as broken.
+        """
+        self._signal(signal.SIGSTOP)
+        try:
+            os.waitid(os.P_PIDFD, self.pidfd, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            links = self._open_sockets()
+            if links is None:
+                return False
+            try:
+                if any(_is_link(link, self._port) for link in links):
+                    raise offerd.OfferdError(
+                        f"somebody else has connected to {PROGRAM} at its port {self._port}"
+                    )
+                for link in links:
+                    if _is_listener(link, self._port):
+                        self._bind_anew(link)
+            finally:
+                for link in links:
+                    link.close()
+        finally:
+            self._signal(signal.SIGCONT)
+        return True
+
+    def _bind_anew(self, listener: socket.socket) -> None:
+        listener.shutdown(socket.SHUT_RDWR)
+        for port in self._ports or (self._port,):
+            try:
+                listener.bind((self._address, port))
+            except OSError as error:
+                why = error
+                continue
+            listener.listen(_BACKLOG)
+            for command in self.commands:
+                at = command.index("--control-port") + 1
+                command[at] = f"{self._address}:{port}"
+            self._port = port
+            return
+        raise offerd.OfferdError(f"{PROGRAM} cannot listen on {self._address}: {why.strerror}")
+
+    def _open_sockets(self) -> list[socket.socket] | None:
+        """Copies of its sockets; None if the kernel does not let us have them."""
+        found: list[socket.socket] = []
+        try:
+            names = self._sockets()
+        except PermissionError:  # also of a process that has just ended, where we are not root
+            return None
+        for name in names:
+            fd = _libc.syscall(_SYS_PIDFD_GETFD, self.pidfd, name, 0)
+            if fd >= 0:
+                found.append(socket.socket(fileno=fd))
+            elif ctypes.get_errno() in _MAY_NOT_LOOK:
+                for link in found:
+                    link.close()
+                return None
+        return found  # one that is missing was closed meanwhile: nobody is connected there
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
     # -- the process ------------------------------------------------------------------------------------------------
 
     def arrived(self) -> int | None:
         """How many proxies are connected. From now on the kernel looks after those links: one that is down ends in an error
         within half a minute, where hydra would wait for ever. None if the kernel does not let us look.
         """
-        number = 0
-        try:
-            sockets = self._sockets()
-        except PermissionError:  # also of a process that has just ended, where we are not root
+        links = self._open_sockets()
+        if links is None:
             return None
-        for name in sockets:
-            fd = _libc.syscall(_SYS_PIDFD_GETFD, self.pidfd, name, 0)
-            if fd < 0 and ctypes.get_errno() in _MAY_NOT_LOOK:
-                return None
-            if fd < 0:  # closed meanwhile: nobody is connected there
-                continue
-            with socket.socket(fileno=fd) as link:
+        number = 0
+        for link in links:
+            with link:
                 if _is_link(link, self._port):
                     number += 1
                     link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -243,6 +339,20 @@ class Hydra:
         self.stdout.close()
         self.stderr.close()
         return 128 - status if status < 0 else status
+
+
+def _is_listener(link: socket.socket, port: int) -> bool:
+    """Whether this is where proxies connect."""
+    if link.family != socket.AF_INET or link.type != socket.SOCK_STREAM:
+        return False
+    is_listening = link.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    return bool(is_listening and link.getsockname()[1] == port)
+
+
+def _ports(text: str) -> range:
+    """Those of `FIRST:LAST`, as MPICH writes a range of ports; empty for what is none."""
+    found = re.fullmatch(r"([0-9]{1,5}):([0-9]{1,5})", text)
+    return range(int(found[1]), min(int(found[2]), 65535) + 1) if found else range(0)
 
 
 def _is_link(link: socket.socket, port: int) -> bool:

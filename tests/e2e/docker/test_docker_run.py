@@ -123,7 +123,8 @@ def test_a_setuid_file_of_a_task_lends_its_rights_to_nobody_on_the_host(cluster:
     finally:
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=30)
-    wait_until(lambda: not is_harmless(sandbox), "the sandbox unmounted")
+    if not is_harmless(container.parent):
+        wait_until(lambda: not is_harmless(sandbox), "the sandbox unmounted")
 
 
 def test_a_task_has_no_capabilities_and_gets_none(cluster: LocalCluster) -> None:
@@ -191,7 +192,7 @@ def test_a_task_that_declares_no_memory_is_limited_too(
 
 
 def test_what_a_task_writes_beside_its_sandbox_counts_as_its_containers(cluster: LocalCluster) -> None:
-    fill = "head -c 64M /dev/zero > /large; exec sleep 600"
+    fill = "head -c 64000000 /dev/zero > /large; exec sleep 600"
     done = offerd(cluster, "run", "--user", "root", "--", "sh", "-c", fill)
     assert done.returncode == 1
     assert b"failed, LIMIT_EXCEEDED: the files of its executor and tasks take more of the disk" in done.stderr

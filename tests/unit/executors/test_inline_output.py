@@ -59,3 +59,18 @@ def test_a_stream_without_a_byte_gets_no_file_when_the_other_is_large(tmp_path: 
     assert held.outputs() is None
     close(stdout, stderr)
     assert [path.name for path in tmp_path.iterdir()] == ["stdout"]
+
+
+def test_files_of_output_are_their_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        _, stdout, stderr = outputs(tmp_path)
+        feed(stdout, b"x" * 20_000)
+        feed(stderr, b"y")
+    finally:
+        os.umask(before)
+    close(stdout, stderr)
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+        "stdout": 0o600,
+        "stderr": 0o600,
+    }

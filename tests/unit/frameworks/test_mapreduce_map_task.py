@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import subprocess
-import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from offerd_frameworks.mapreduce import map_task, reduce_task, task
+from offerd_frameworks.mapreduce import digests, map_task, reduce_task, task
 from offerd_frameworks.mapreduce.describe import cleaning
 from offerd_frameworks.mapreduce.failures import CommandFailed, ServerBusy, TransferError, Unfetchable
 from offerd_frameworks.mapreduce.functions import read_pieces
@@ -78,16 +79,19 @@ def test_a_file_of_the_job_may_have_any_name(
     shelf.mkdir()
     (shelf / name).write_text("#!/bin/sh\ncat\n")
     (shelf / name).chmod(0o755)
+    size, sha256 = 14, digests.of_file(shelf / name)
     what = description(
         [piece(tmp_path / "f", b"a\n")],
         f"{name} | ./{name}",
         kind="map",
         set="job-j",
-        files=[name],
+        key="k",
+        files={name: (size, sha256)},
         shelves=[],
         data="/data/@",
     )
-    monkeypatch.setenv(task.VARIABLE, task.pack(what))
+    for variable, value in task.pack(what).items():
+        monkeypatch.setenv(variable, value)
     assert task.main() == 0
     assert (sandbox / "output").read_bytes() == b"a\n"
     assert (shelf / name).read_text() == "#!/bin/sh\ncat\n"
@@ -121,7 +125,7 @@ def test_a_mapper_that_writes_much_for_each_piece_is_passed_on_whole(tmp_path: P
 
 def test_the_last_line_of_a_reducer_ends(sandbox: Path) -> None:
     what: dict[str, Any] = {
-        "low": None, "high": None, "containers": [], "maps": [], "by_key": True,
+        "low": None, "high": None, "containers": [], "maps": [], "index_digests": "", "by_key": True,
         "reducer": "printf 'the end'", "job": {}, "environment": {},
     }  # fmt: skip
     assert reduce_task.run(what, Reporter(), lambda *_: None)["output_records"] == 1
@@ -134,6 +138,7 @@ def fetching(maps: int) -> reduce_task.Shuffle:
     what = {
         "low": None, "high": None, "containers": containers,
         "maps": [[number, f"j.m0000{number}.0", 10] for number in range(maps)],
+        "index_digests": base64.b64encode(bytes(32 * maps)).decode(),
     }  # fmt: skip
     return reduce_task.Shuffle(what, lambda *_: None)
 
@@ -198,7 +203,7 @@ def block_task(tmp_path: Path, content: bytes, stored: bytes) -> dict[str, Any]:
     (tmp_path / "data" / "block").write_bytes(content)
     pieces = [["f", 0, half, 0], ["g", 0, len(stored) - half, half]]
     places = [["s1", ["127.0.0.1:1", "", "token"]]]
-    return description(pieces, block="block", data="/data/@", places=places, crc32=zlib.crc32(stored))
+    return description(pieces, block="block", data="/data/@", places=places, sha256=digests.of_bytes(stored))
 
 
 def test_a_block_is_read_in_place_if_it_is_what_was_stored(tmp_path: Path, sandbox: Path) -> None:
@@ -218,7 +223,8 @@ def test_a_block_of_another_size_is_not_read(tmp_path: Path, monkeypatch: pytest
         map_task.run(block_task(tmp_path, b"b\na\nb\n", b"b\na\n"), Reporter())
 
 
-def test_a_scan_knows_the_checksum_if_asked(tmp_path: Path) -> None:
+def test_a_scan_goes_into_a_digest_if_asked(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"a\nb\n")
-    found = scan(str(tmp_path / "f"), 2, 2, zlib.crc32(b"a\n"))
-    assert found == Scan(1, False, zlib.crc32(b"a\nb\n"))
+    digest = hashlib.sha256(b"a\n")
+    assert scan(str(tmp_path / "f"), 2, 2, digest) == Scan(1, False)
+    assert digest.hexdigest() == digests.of_bytes(b"a\nb\n")

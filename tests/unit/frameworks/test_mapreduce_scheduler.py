@@ -17,14 +17,23 @@ import offerd
 from offerd import TaskState
 from offerd.files_access import FilesAccess
 from offerd.ids import ContainerID, OfferID, SlaveID, TaskID
+from offerd_frameworks.mapreduce import digests
 from offerd_frameworks.mapreduce import scheduler as scheduling
 from offerd_frameworks.mapreduce.describe import Describer
 from offerd_frameworks.mapreduce.failures import TransferError
 from offerd_frameworks.mapreduce.job import Job
 from offerd_frameworks.mapreduce.output import SUCCESS, OutputDirectory
+from offerd_frameworks.mapreduce.report import Said
 from offerd_frameworks.mapreduce.scheduler import MapReduceScheduler, Running
 from offerd_frameworks.mapreduce.splits import Piece, Split
 from offerd_frameworks.mapreduce.transfer import Server
+
+REPORT: dict[str, Any] = {
+    "output_bytes": 4,
+    "samples": [["k", 4]],
+    "output_sha256": digests.of_bytes(b"k\tv\n"),
+    "index_sha256": digests.of_bytes(b""),
+}
 
 
 class LaterPool(Executor):
@@ -95,7 +104,7 @@ class Site:
             job=job,
             splits=[Split((Piece("f", 0, 4, 0),))],
             output=OutputDirectory(job.output),
-            describer=Describer(name, job, [], [], self.scheduler.accesses),
+            describer=Describer(name, job, {}, [], self.scheduler.accesses),
             cluster_cpus=1.0,
             forget_files=lambda: None,
         )
@@ -149,10 +158,10 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    def copy(_server: Server, _path: str, target: int) -> int:
+    def copy(_server: Server, _path: str, target: int, *_: int) -> int:
         return os.write(target, b"k\tv\n")
 
-    monkeypatch.setattr(scheduling, "_report", lambda *_: {"output_bytes": 4, "samples": [["k", 4]]})
+    monkeypatch.setattr(scheduling, "_report", lambda *_: dict(REPORT))
     monkeypatch.setattr(Server, "copy", copy)
     return Site(tmp_path)
 
@@ -175,7 +184,7 @@ def test_a_job_that_is_cancelled_while_a_part_is_saved_does_not_touch_the_others
     saving = site.pool.waiting.pop(0)
     site.scheduler.cancel(site.driver, "out")
 
-    def copy(_server: Server, _path: str, target: int) -> int:
+    def copy(_server: Server, _path: str, target: int, *_: int) -> int:
         if outcome != "saved":
             raise TransferError("no route") if outcome == "lost" else OSError(28, "No space left on device")
         return 4
@@ -225,7 +234,7 @@ def test_an_attempt_that_was_overtaken_while_it_was_saved_spoils_nothing(
     site.finish(site.offer("s1"))
     site.do(site.pool.waiting.pop(0))  # the second attempt's part is there
 
-    def cut_off(_server: Server, _path: str, target: int) -> int:
+    def cut_off(_server: Server, _path: str, target: int, *_: int) -> int:
         os.write(target, b"k")
         raise TransferError("no route")
 
@@ -281,7 +290,7 @@ def test_a_reduce_is_asked_again_when_it_has_answered_and_no_report_waits_for_th
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scheduling, "POLL_S", 0.0)
-    monkeypatch.setattr(scheduling, "_progress", lambda *_: {"bytes": 7, "status": "half way"})
+    monkeypatch.setattr(scheduling, "_progress", lambda *_: Said("reduce", 7, "half way"))
     running = site.submit("out")
     site.finish(site.offer("s1"))
     site.start(site.offer("s1"))
@@ -300,8 +309,6 @@ def test_a_slave_that_is_silent_is_asked_how_far_a_reduce_is_for_a_short_time_on
     monkeypatch.setattr(scheduling, "POLL_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
-        assert (
-            scheduling._progress(FilesAccess(f"127.0.0.1:{silent.getsockname()[1]}"), "c1", "out.r00000.0")
-            == {}
-        )
+        files = FilesAccess(f"127.0.0.1:{silent.getsockname()[1]}")
+        assert scheduling._progress(files, "c1", "out.r00000.0") == Said()
     assert time.monotonic() - began < scheduling.POLL_S

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import select
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 import offerd
 from helpers.cli import wait_until
 from helpers.mpi import need_mpich
-from offerd_frameworks.mpi.hydra import Hydra, find_hydra, own_address
+from offerd_frameworks.mpi.hydra import Hydra, find_hydra, own_address, passed_on
 
 DEADLINE_S = 20.0
 
 
 @contextmanager
-def started(*argv: str, hosts: tuple[tuple[str, int], ...] = (("a", 1), ("b", 1))) -> Iterator[Hydra]:
+def started(
+    *argv: str,
+    hosts: tuple[tuple[str, int], ...] = (("a", 1), ("b", 1)),
+    address: str = "127.0.0.1",
+    **more: str,
+) -> Iterator[Hydra]:
     """One that has said what to run on each host."""
     need_mpich()
-    hydra = Hydra(argv, hosts, "127.0.0.1", directory="", environment=dict(os.environ), stdin=None)
+    environment = {**passed_on(os.environ), **more}
+    hydra = Hydra(argv, hosts, address, directory="", environment=environment, stdin=None)
     try:
         wait_until(lambda: hydra.read(is_stderr=False) is None or hydra.is_ready, "the proxies' commands")
         yield hydra
@@ -71,6 +80,101 @@ def test_a_socket_that_was_just_closed_is_no_proxy_and_one_that_we_may_not_look_
     with started("sleep", "600") as hydra:
         monkeypatch.setattr("offerd_frameworks.mpi.hydra._libc", Kernel())
         assert hydra.arrived() == arrived
+
+
+def listeners(pid: int) -> list[tuple[str, int]]:
+    """Where a process waits for connections."""
+    links = psutil.Process(pid).net_connections("inet")
+    return [(each.laddr[0], each.laddr[1]) for each in links if each.status == "LISTEN"]
+
+
+def control(hydra: Hydra) -> tuple[str, int]:
+    """Where the proxies are told to connect."""
+    (where,) = {command[command.index("--control-port") + 1] for command in hydra.commands}
+    address, _, port = where.rpartition(":")
+    return address, int(port)
+
+
+def test_it_listens_on_the_jobs_own_address_alone() -> None:
+    with started("sleep", "600", address="127.0.0.2") as hydra:
+        assert hydra.is_bound
+        assert listeners(hydra._process.pid) == [control(hydra)]
+        assert control(hydra)[0] == "127.0.0.2"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", control(hydra)[1]))
+
+
+def test_it_listens_on_a_port_of_the_range_that_was_asked_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        first = taken.getsockname()[1]
+        with started("sleep", "600", MPIEXEC_PORT_RANGE=f"{first}:{first + 20}") as hydra:
+            assert listeners(hydra._process.pid) == [control(hydra)]
+            assert first < control(hydra)[1] <= first + 20
+
+
+def test_a_range_of_ports_that_are_all_taken_is_an_error() -> None:
+    need_mpich()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(offerd.OfferdError, match=r"cannot listen on 127\.0\.0\.1"),
+            started("true", MPIEXEC_PORT_RANGE=f"{port}:{port}"),
+        ):
+            pass
+
+
+def test_who_connects_before_it_is_bound_ends_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    bind, strangers = Hydra._bind, []
+
+    def is_late(self: Hydra) -> bool:
+        port = control(self)[1]
+        strangers.append(socket.create_connection(("127.0.0.1", port)))
+        wait_until(lambda: self.arrived() == 1, "hydra to take the connection")
+        return bind(self)
+
+    monkeypatch.setattr(Hydra, "_bind", is_late)
+    with pytest.raises(offerd.OfferdError, match="somebody else has connected"), started("true"):
+        pass
+    strangers[0].close()
+
+
+def test_a_kernel_that_does_not_let_us_look_leaves_it_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Kernel:
+        def syscall(self, *_: int) -> int:
+            ctypes.set_errno(errno.EPERM)
+            return -1
+
+    monkeypatch.setattr("offerd_frameworks.mpi.hydra._libc", Kernel())
+    with started("true") as hydra:
+        assert not hydra.is_bound
+        proxies = [subprocess.Popen(command, start_new_session=True) for command in hydra.commands]
+        assert [proxy.wait(DEADLINE_S) for proxy in proxies] == [0, 0]
+
+
+def test_a_stranger_who_connects_is_not_told_what_the_job_did_not_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first who says that he is proxy 0 is told everything; so there must be nothing to tell."""
+    monkeypatch.setenv("MY_SECRET", "s3cr3t")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with (
+        started("sleep", "600", NAMED="by the job") as hydra,
+        socket.create_connection(control(hydra)) as stranger,
+    ):
+        stranger.settimeout(DEADLINE_S)
+        stranger.sendall(struct.pack("<i", 0))
+        told = b""
+        while b"NAMED" not in told:
+            told += stranger.recv(65536)
+        stranger.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            while more := stranger.recv(65536):
+                told += more
+        assert b"by the job" in told
+        assert b"OMP_NUM_THREADS" in told
+        assert b"SECRET" not in told
+        assert b"s3cr3t" not in told
+        assert b"s3cr3t" not in Path(f"/proc/{hydra._process.pid}/environ").read_bytes()
 
 
 def test_hosts_of_one_name_are_kept_apart() -> None:

@@ -69,3 +69,23 @@ def test_what_cannot_be_mounted_is_told_and_nothing_is_left_half_done(
     with pytest.raises(OSError, match="nosuid"):
         mounts.make_harmless(folder / "inner")
     assert "offerd\\040mounts" not in Path("/proc/self/mountinfo").read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (
+            "114 88 0:54 / / rw - overlay overlay rw,lowerdir=/a:/b,upperdir=/var/x\\040y/diff,workdir=/w",
+            ["/var/x y/diff"],
+        ),
+        ("114 88 0:54 / /tmp rw - overlay overlay rw,upperdir=/other", []),
+        ("114 88 254:0 / / rw,relatime master:5 - ext4 /dev/vda rw", []),
+    ],
+)
+def test_the_upper_layer_of_a_root_is_found_where_the_kernel_has_it(
+    tmp_path: Path, line: str, found: list[str]
+) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/mountinfo").write_text(f"{line}\n")
+    assert mounts.upper_layers(7, tmp_path) == found
+    assert mounts.upper_layers(8, tmp_path) == []
