@@ -44,7 +44,7 @@ class Bars:
     """Three bars on stderr, if that is a terminal: map, shuffle, reduce."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True)
+        console = render.console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description:8}", style="bold cyan"),
             BarColumn(36),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -251,3 +253,17 @@ def test_a_console_of_richs_own_would_pass_it_on() -> None:
     out = io.StringIO()
     Console(file=out, width=200, markup=False).print(HOSTILE)
     assert "\x1b" in out.getvalue()
+
+
+def test_every_command_prints_through_the_one_place() -> None:
+    """Else the next command that shows a name forgets to escape it."""
+    package = Path(render.__file__).parent
+    direct = re.compile(r"click\.echo\([^\n]*err=True|\bConsole\(|(?<!Screen)\bTable(?:\.grid)?\(")
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in sorted(package.rglob("*.py"))
+        if path.name != "render.py"
+        for line in path.read_text().splitlines()
+        if direct.search(line)
+    ]
+    assert found == []
