@@ -11,6 +11,7 @@ import ipaddress
 import logging
 import math
 import os
+import resource
 import select
 import signal
 import socket
@@ -433,6 +434,7 @@ def run_master(options: MasterOptions) -> int:
 
     Raises `BadInput` with one line if it cannot start: address taken, not ours, or not safe; no such allocation module.
     """
+    raise_descriptor_limit()
     log_to_stderr("offerd.master", "offerd.zookeeper")
     master = Master(options)
 
@@ -462,6 +464,12 @@ def run_master(options: MasterOptions) -> int:
         master.close()
     log.info("master stopped")
     return 0
+
+
+def raise_descriptor_limit() -> None:
+    """As many connections as the system allows: a login shell's soft limit of 1,024 is used up by whoever connects so often."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def write_address(path: Path, address: str) -> None:

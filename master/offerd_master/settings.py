@@ -26,7 +26,8 @@ class Settings:
     end where an operator, another framework's guarantee or a right taken away ends them, whatever they ask for themselves.
     `max_failover_timeout_s`: longest time that a framework may be without a scheduler, or its tasks without their slave.
     `max_lost_slaves`: more than a cluster has,
-    as one outage may take all.
+    as one outage may take all. `max_frameworks_per_owner`, `max_framework_bytes_per_owner`: frameworks that are there or wait
+    for a scheduler, and what they say of themselves; five times as much where peers have no keys, and so no owners.
     """
 
     offer_timeout_s: float = 30.0
@@ -51,6 +52,8 @@ class Settings:
     max_ended_tasks_per_framework: int = 1_000
     max_ended_frameworks: int = 100
     max_lost_slaves: int = 10_000
+    max_frameworks_per_owner: int = 2_000
+    max_framework_bytes_per_owner: int = 64 << 20
 
     def __post_init__(self) -> None:
         for name in ("offer_timeout_s", "ping_interval_s", "repeat_pace_s"):

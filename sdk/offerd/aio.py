@@ -33,6 +33,7 @@ from offerd.orders import (
     MasterUnreachable,
     Order,
     Orders,
+    handled_or_lost,
     reason_of,
 )
 from offerd.resources import Resources
@@ -308,14 +309,14 @@ class AsyncSchedulerDriver(Orders):
             timer.cancel()
 
     async def _turn(self) -> None:
-        core, handle, handled = self._core, self._core.handle, 0
+        core, handled = self._core, 0
         await self._carry_out_orders()
         for epoch, messages in self._client.drain():
             if not core.obeys(epoch):
                 continue
             now = time.monotonic()
             for message in messages:
-                await self._perform(handle(message, now))
+                await self._perform(handled_or_lost(core, message, now))
                 if self._is_ending:
                     return
             handled += len(messages)

@@ -37,6 +37,7 @@ from offerd.orders import (
     MasterUnreachable,
     Order,
     Orders,
+    handled_or_lost,
     reason_of,
 )
 from offerd.pacing import Pacer
@@ -307,14 +308,14 @@ class SchedulerDriver(Orders):
 
     def _turn(self) -> None:
         """Read what is there, call back, carry out the orders that came of it, write."""
-        core, handle, handled = self._core, self._core.handle, 0
+        core, handled = self._core, 0
         self._carry_out_orders()
         for epoch, messages in self._client.drain():
             if not core.obeys(epoch):
                 continue
             now = time.monotonic()
             for message in messages:
-                self._perform(handle(message, now))
+                self._perform(handled_or_lost(core, message, now))
                 if self._is_ending:
                     return
             handled += len(messages)

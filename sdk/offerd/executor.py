@@ -30,6 +30,7 @@ from offerd import messages as m
 from offerd.codec import MAX_EXECUTOR_BYTES
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.executor_loop import Loop, Timer
+from offerd.failures import describe
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.task_cgroups import TASK_CGROUPS
 from offerd.transport import Client, ipc, new_context
@@ -296,10 +297,18 @@ class ExecutorDriver:
             for message in messages:
                 handler = self._handlers.get(type(message))
                 if handler is not None:
-                    handler(message)
+                    self._survive(handler, message)
             handled += len(messages)
             if handled >= TURN_MESSAGES:
                 return
+
+    def _survive(self, handler: Callable[[Any], None], message: Any) -> None:
+        """Handle a message of the slave's. If it finds a fault in us, that costs the connection and no more."""
+        try:
+            handler(message)
+        except Exception as error:  # marked: an error out of one message ends no executor
+            sys.stderr.write(f"a message of the slave's could not be handled: {describe(message, error)}\n")
+            self.call_soon(self._lost_slave)
 
     def _flush(self) -> None:
         if self._held_running:

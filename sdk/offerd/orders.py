@@ -6,6 +6,7 @@ it out soon after.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,11 +16,14 @@ from offerd.account import account_name
 from offerd.bounds import MAX_ID, MAX_SECONDS
 from offerd.codec import MAX_MESSAGE_BYTES, encode_message
 from offerd.errors import BadInput, FrameworkError, KeyRefused, MessageTooLarge, OfferdError
+from offerd.failures import describe
 from offerd.filters import fault as filters_fault
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
-from offerd.messages import Filters, FrameworkInfo, KillTask, Reason, TaskInfo
+from offerd.messages import Filters, FrameworkInfo, KillTask, Message, Reason, TaskInfo
 from offerd.scheduler_core import Action, SchedulerCore
 from offerd.screen_text import printable
+
+log = logging.getLogger("offerd.driver")
 
 CONNECT_TIMEOUT_S = 10.0
 STOP_LINGER_MS = 2_000
@@ -51,6 +55,16 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, KeyRefused):
         return Reason.NOT_AUTHORIZED
     return MASTER_UNREACHABLE if isinstance(error, MasterUnreachable) else CALLBACK_RAISED
+
+
+def handled_or_lost(core: SchedulerCore, message: Message, now: float) -> list[Action]:
+    """What a message of the master's brings about. If it finds a fault in us, that costs the registration and no more."""
+    try:
+        return core.handle(message, now)
+    except Exception as error:  # marked: an error out of one message ends no scheduler; callbacks come later
+        log.error("a message of the master's could not be handled: %s", describe(message, error))
+        core.failed_messages += 1
+        return core.lose_master(now)
 
 
 class Orders:

@@ -145,6 +145,8 @@ class SchedulerCore:
         self.offers: dict[OfferID, Offer] = {}
         """The offers that are open: neither answered nor rescinded."""
         self.tasks_ended = 0
+        self.failed_messages = 0
+        """Of masters: what they brought about was an error of ours."""
         self._reconcile_delay_s = reconcile_delay_s
         self._ping_interval_s = 5.0
         self._is_linked = True

@@ -33,6 +33,7 @@ def enter(
     """A framework that was not known."""
     framework = Framework(framework_id, info, peer, now)
     c.frameworks[framework_id] = framework
+    c.budgets.enter(framework_id, framework.info)
     c.allocator.add_framework(framework_id, info.role, info.name)
     return framework
 
@@ -50,7 +51,9 @@ def take_over(c: Cluster, framework: Framework, info: FrameworkInfo, peer: PeerI
         framework.failover_timer = None
     if (framework.info.role, framework.info.name) != (info.role, info.name):
         _change_terms(c, framework, info)
+    c.budgets.leave(framework.framework_id, framework.info, is_last=False)
     framework.describe(info)
+    c.budgets.enter(framework.framework_id, framework.info, is_new=False)
     framework.met_on = None
     user_changed(c, framework)
     framework.set_filters(m.Filters())
@@ -111,9 +114,13 @@ def stand_by(
     known = c.peers.get(peer)
     if not isinstance(known, Standby):
         known = Standby(peer, framework, info, scheduler_id)
+        c.budgets.enter(framework.framework_id, info, is_new=False)
         c.peers[peer] = known
         framework.standbys.append(known)
         c.log(f"a scheduler stands by for framework {framework.framework_id} ({info.name})")
+    else:
+        c.budgets.leave(framework.framework_id, known.info, is_last=False)
+        c.budgets.enter(framework.framework_id, info, is_new=False)
     known.info = info
     ahead = framework.standbys.index(known)
     c.send(
@@ -134,6 +141,7 @@ def promote(c: Cluster, framework: Framework, now: float) -> bool:
     if not framework.standbys:
         return False
     standby = framework.standbys.pop(0)
+    c.budgets.leave(framework.framework_id, standby.info, is_last=False)
     take_over(c, framework, standby.info, standby.peer)
     framework.scheduler_id = standby.scheduler_id
     c.peers[standby.peer] = framework
@@ -160,6 +168,7 @@ def leave_line(c: Cluster, standby: Standby) -> None:
     """One that stood by is gone."""
     c.peers.pop(standby.peer, None)
     standby.framework.standbys.remove(standby)
+    c.budgets.leave(standby.framework_id, standby.info, is_last=False)
 
 
 def fail_over(c: Cluster, sender: Framework | Standby, message: m.FailOver, now: float) -> None:

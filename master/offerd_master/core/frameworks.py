@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from offerd import messages as m
 from offerd.codec import encode_message
-from offerd.ids import FrameworkID, PeerID, is_valid_id
+from offerd.ids import FrameworkID, PeerID, is_valid_id, owner_of
 from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
 from offerd.screen_text import printable
@@ -33,11 +33,7 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
         return
     info = message.framework
     framework_id = info.framework_id or (known.framework_id if known is not None else FrameworkID(""))
-    reason, fault = _fault(info), ""
-    if reason:
-        reason, fault = Reason.FRAMEWORK_INVALID, reason
-    else:
-        reason, fault = _id_fault(c, framework_id)
+    reason, fault = _hello_fault(c, framework_id, message)
     if fault:
         c.send(peer, m.FrameworkRefused(reason, fault))
         c.log(f"refused framework {printable(info.name, 64)}: {fault}", "warning")
@@ -81,6 +77,21 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
     if is_repeated:
         c.send(peer, m.Ping())
     c.mark_idle_dirty()
+
+
+def _hello_fault(c: Cluster, framework_id: FrameworkID, hello: m.RegisterFramework) -> tuple[str, str]:
+    """Whether this hello can be used: reason and text, or two empty ones."""
+    if fault := _fault(hello.framework):
+        return Reason.FRAMEWORK_INVALID, fault
+    reason, fault = _id_fault(c, framework_id)
+    if fault:
+        return reason, fault
+    if framework_id not in c.frameworks or hello.stands_by:
+        asker = c.asker.name if c.asker is not None else ""
+        owner = owner_of(framework_id) if framework_id else asker
+        if fault := c.budgets.fault(c.settings, owner, hello.framework):
+            return Reason.FRAMEWORK_INVALID, fault
+    return "", ""
 
 
 def _tell_registered(c: Cluster, framework: Framework, *, is_again: bool) -> None:

@@ -230,6 +230,7 @@ def _framework(
     ended = c.ended_frameworks.pop(framework_id, None)
     if ended is not None:
         c.frameworks[framework_id] = ended
+        c.budgets.enter(framework_id, ended.info)
         c.add_account(ended)
         return ended
     framework = failover.adopt(c, framework_id, info, now)

@@ -30,6 +30,7 @@ from offerd.slots import is_long, long_quantities
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.entitlements import Entitlements, with_entitlements
 from offerd_master.core.actions import Action, Drop, LaterEpochSeen, Log, Send
+from offerd_master.core.budgets import Budgets
 from offerd_master.core.history import FrameworkHistory, History
 from offerd_master.core.pool import Pool
 from offerd_master.core.timers import Timer, Timers
@@ -334,6 +335,7 @@ class Cluster:
         self.owed: dict[SlaveID, set[tuple[FrameworkID, TaskID]]] = {}
         self.tasks_owed = 0
         self.frameworks: dict[FrameworkID, Framework] = {}
+        self.budgets = Budgets()
         self.ended_frameworks: dict[FrameworkID, Framework] = {}
         self.offers: dict[OfferID, OutstandingOffer] = {}
         self.offer_order: deque[OutstandingOffer] = deque()

@@ -174,6 +174,7 @@ def forget_if_empty(c: Cluster, framework: Framework) -> None:
         return
     framework_id = framework.framework_id
     del c.frameworks[framework_id]
+    c.budgets.leave(framework_id, framework.info)
     c.allocator.remove_framework(framework_id)
     framework.unacknowledged.clear()
     c.ended_frameworks[framework_id] = framework

@@ -12,6 +12,7 @@ from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
+from offerd_master.core.budgets import NOBODY_IN_PARTICULAR
 
 
 def with_a_task(**info: Any) -> tuple[ClusterHarness, SlavePeer, FrameworkPeer]:
@@ -213,3 +214,44 @@ def test_nothing_is_guaranteed_by_drf() -> None:
     framework = cluster.framework()
     framework.send(m.GetGuaranteedShare())
     assert framework.take(m.GuaranteedShare).resources == Resources()
+
+
+def test_one_owner_has_so_many_frameworks_and_the_next_is_refused_until_one_ends() -> None:
+    cluster = ClusterHarness(max_frameworks_per_owner=3)
+    crowd = [cluster.framework(f"f{number}") for number in range(3 * NOBODY_IN_PARTICULAR)]
+    late = cluster.framework(registers=False)
+    late.send(m.RegisterFramework(late.info))
+    refused = late.take(m.FrameworkRefused)
+    assert refused.reason == Reason.FRAMEWORK_INVALID
+    assert "15 frameworks" in refused.message
+    crowd[0].send(m.TeardownFramework())
+    late.hello()
+
+
+def test_one_connection_that_says_hello_with_ever_new_ids_is_bounded() -> None:
+    cluster = ClusterHarness(max_frameworks_per_owner=3)
+    peer = cluster.framework(registers=False)
+    for number in range(100):
+        info = msgspec.structs.replace(
+            GOOD, framework_id=FrameworkID(f"F-1-{number}"), failover_timeout_s=1e6
+        )
+        peer.send(m.RegisterFramework(info))
+    assert len(cluster.core.cluster.frameworks) == 3 * NOBODY_IN_PARTICULAR
+
+
+def test_what_the_frameworks_of_one_owner_say_of_themselves_is_bounded_and_forgotten_with_them() -> None:
+    cluster = ClusterHarness(max_framework_bytes_per_owner=100_000)
+    fat = [m.ExecutorInfo(ExecutorID("e"), "m", data=b"x" * 200_000)]
+    first, second = (cluster.framework(str(number), executors=fat) for number in range(2))
+    late = cluster.framework(registers=False, executors=fat)
+    late.send(m.RegisterFramework(late.info))
+    assert "bytes already" in late.take(m.FrameworkRefused).message
+    # Said again, and by the next scheduler of it, it counts once.
+    first.hello()
+    standby = cluster.again(second)
+    standby.hello()
+    for framework in (first, standby):
+        framework.send(m.TeardownFramework())
+    late.hello()
+    late.send(m.TeardownFramework())
+    assert not cluster.core.cluster.budgets._size_bytes

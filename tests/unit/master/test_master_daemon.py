@@ -159,3 +159,24 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> Non
         process.wait()
     assert process.returncode == 0
     assert rest.rstrip().endswith("INFO master stopped")
+
+
+def test_a_master_takes_as_many_descriptors_as_the_system_allows(tmp_path: Path) -> None:
+    address_file = tmp_path / "address"
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+        "from offerd_master.daemon import MasterOptions, run_master\n"
+        f"run_master(MasterOptions(port=0, insecure=True, address_file={str(address_file)!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        while not address_file.exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        limits = Path(f"/proc/{process.pid}/limits").read_text()
+    finally:
+        process.terminate()
+        process.wait()
+    (line,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
+    soft, hard = line.split()[3:5]
+    assert soft == hard

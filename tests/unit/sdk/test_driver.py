@@ -44,6 +44,7 @@ from offerd.messages import (
     ReviveOffers,
     SetFilters,
     SetNeedsOffers,
+    SlaveLost,
     StatusUpdate,
     TaskInfo,
     TaskState,
@@ -529,3 +530,23 @@ def test_an_order_that_no_message_holds_is_an_error_to_its_caller(
 def test_a_framework_that_no_message_holds_is_an_error_to_its_maker() -> None:
     with pytest.raises(BadInput):
         SchedulerDriver(Scheduler(), FrameworkInfo("f", failover_timeout_s=float("inf")), "127.0.0.1:9")
+
+
+def test_a_message_of_the_masters_that_finds_a_fault_costs_the_registration_and_not_the_scheduler(
+    master: FakeMaster, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    driver = start(recorder)
+    master.expect(RegisterFramework)
+    driver.wait_registered(WAIT_S)
+
+    def fail(message: object, now: float) -> None:
+        monkeypatch.undo()
+        raise KeyError("x")
+
+    monkeypatch.setitem(driver._core._handlers, SlaveLost, fail)
+    master.send(SlaveLost(SlaveID("s")))
+    master.expect(RegisterFramework)
+    assert driver._core.failed_messages == 1
+    assert driver._thread is not None
+    assert driver._thread.is_alive()

@@ -1,0 +1,53 @@
+"""How much of the master's memory the frameworks of one owner may take: their number, and what they say of themselves.
+
+A framework stays while its fail-over time-out runs, whether or not a scheduler is there: so they are counted by their owner,
+the name after `@` in their ids, and not by connection. Where peers have no keys all have one owner, who may have several times
+as much.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from offerd.codec import encode_message
+from offerd.ids import owner_of
+from offerd.messages import FrameworkInfo
+from offerd_master.settings import Settings
+
+NOBODY_IN_PARTICULAR = 5
+"""Times what one owner may have, where nobody has a key."""
+
+
+class Budgets:
+    """The accounts. Whatever enters is to leave, with the same description."""
+
+    def __init__(self) -> None:
+        self._frameworks: Counter[str] = Counter()
+        self._size_bytes: Counter[str] = Counter()
+
+    def fault(self, settings: Settings, owner: str, info: FrameworkInfo) -> str:
+        """Why there is no room for one framework or scheduler more, as a line; empty if there is."""
+        times = 1 if owner else NOBODY_IN_PARTICULAR
+        who = f"{owner} has" if owner else "there are"
+        if self._frameworks[owner] >= times * settings.max_frameworks_per_owner:
+            return f"{who} {self._frameworks[owner]} frameworks already, with those that wait for a scheduler; end some"
+        room_bytes = times * settings.max_framework_bytes_per_owner - self._size_bytes[owner]
+        if len(encode_message(info)) > room_bytes:
+            return (
+                f"{who} frameworks whose descriptions take {self._size_bytes[owner]} bytes already; end some"
+            )
+        return ""
+
+    def enter(self, some_id: str, info: FrameworkInfo, *, is_new: bool = True) -> None:
+        """A framework has come, or with `is_new` False another scheduler of one."""
+        owner = owner_of(some_id)
+        self._frameworks[owner] += is_new
+        self._size_bytes[owner] += len(encode_message(info))
+
+    def leave(self, some_id: str, info: FrameworkInfo, *, is_last: bool = True) -> None:
+        """It is gone, or with `is_last` False what one scheduler has said of it."""
+        owner = owner_of(some_id)
+        self._frameworks[owner] -= is_last
+        self._size_bytes[owner] -= len(encode_message(info))
+        if not self._frameworks[owner] and not self._size_bytes[owner]:
+            del self._frameworks[owner], self._size_bytes[owner]
