@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,7 +16,7 @@ from offerd.errors import OfferdError
 from offerd.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
 from offerd.messages import TaskState
 from offerd_cli import doctor, mpi_demo, render
-from offerd_cli.local_cluster import LocalCluster
+from offerd_cli.local_cluster import OFFERD, LocalCluster
 from offerd_cli.shares import Shares
 from offerd_cli.sweep import members
 from offerd_cli.units import format_bytes, format_duration
@@ -204,7 +203,7 @@ def _check_heat(out: Console, heat: mpi_demo.Heat) -> bool:
 
 def _offerd(cluster: LocalCluster, *words: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "offerd_cli.main", *words],
+        [*OFFERD, *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         env={**os.environ, "OFFERD_MASTER": cluster.address},

@@ -41,6 +41,8 @@ from offerd_cli.sweep import MARK, sweep
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 _TURN_S = 0.005
+OFFERD = (sys.executable, "-P", "-m", "offerd_cli.main")
+"""Our command. -P: nothing is imported from the directory in which we happen to be, where others may have put something."""
 _OF_OTHERS = {MASTER_VARIABLE, KEY_VARIABLE, MASTER_KEY_VARIABLE}
 """What an account may have set for another cluster, and no daemon of ours may see."""
 FIRST_PORT, LAST_PORT = 31000, 31999
@@ -60,7 +62,7 @@ class Daemon:
         log: Path,
         work_dir: Path | None,
         environment: Mapping[str, str],
-        program: Sequence[str] = (sys.executable, "-m", "offerd_cli.main"),
+        program: Sequence[str] = OFFERD,
     ) -> None:
         self.name = name
         self.program = program
@@ -248,7 +250,7 @@ class LocalCluster:
     def _start_janitor(self) -> None:
         store = [] if self._store is None else [self._store.directory]
         self._janitor = subprocess.Popen(
-            [sys.executable, "-m", "offerd_cli.janitor", str(self.base), *store],
+            [sys.executable, "-P", "-m", "offerd_cli.janitor", str(self.base), *store],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from offerd.errors import OfferdError
-from offerd_cli.local_cluster import LocalCluster
+from offerd_cli.local_cluster import OFFERD, LocalCluster
 
 SOURCE = Path(__file__).resolve().parents[2] / "examples" / "mpi" / "heat.c"
 MOST_RANKS = 3
@@ -59,7 +58,7 @@ def begin(cluster: LocalCluster) -> Heat:
         raise OfferdError(f"mpicc ended with status {error.returncode}") from None
     words = ["mpi", *options(cluster), "--no-label", "--name", NAME]
     job = subprocess.Popen(
-        [sys.executable, "-m", "offerd_cli.main", *words, "--", program, POINTS, STEPS],
+        [*OFFERD, *words, "--", program, POINTS, STEPS],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         env={**os.environ, "OFFERD_MASTER": cluster.address},

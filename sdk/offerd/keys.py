@@ -96,7 +96,8 @@ def read_secret(path: str | os.PathLike[str]) -> str:
 
 def read_public(text: str) -> str:
     """A public key: written out, or that of a `.pub` file. Raises `BadInput`."""
-    if is_public_key(text):
+    # A path may have 40 characters, too, and all of Z85's.
+    if is_public_key(text) and not os.path.exists(text):
         return text
     try:
         content = read_trusted(text, "the key file")

@@ -46,7 +46,7 @@ def fingerprint_of(pem: str) -> str:
 
 
 def _have_made(file: Path) -> None:
-    words = [sys.executable, "-m", __name__, str(file)]
+    words = [sys.executable, "-P", "-m", __name__, str(file)]
     made = subprocess.run(
         words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=MAKE_TIMEOUT_S, check=False
     )

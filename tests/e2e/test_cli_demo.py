@@ -11,7 +11,7 @@ from helpers.mpi import need_mpich
 @pytest.mark.slow
 def test_the_demo_counts_the_same_three_times_and_leaves_nothing() -> None:
     need_mpich()
-    done = offerd(None, "demo")
+    done = offerd(None, "demo", timeout_s=180)
     text = done.stdout.decode()
     assert done.returncode == 0, text + done.stderr.decode()
     assert text.count("✓ the same count, word for word") == 2

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import offerd
-from helpers.cli import begin, listing, wait_until
+from helpers.cli import begin, listing, wait_until, words
 from helpers.cli import offerd as run_offerd
 from helpers.ensemble import needs_zookeeper
 from helpers.keyring import Keyring
@@ -131,3 +132,31 @@ def test_a_cluster_that_cannot_be_written_down_is_not_started(
         done = run_offerd(None, "local", "--slaves", "0", "--port", "0")
     assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
     assert b"cannot write the store of credentials" in done.stderr
+
+
+MODULES = ("tomllib", "zmq", "msgspec", "offerd", "offerd_cli", "offerd_slave", "offerd_isolation", "offerd_executors", "pwd",
+           "fcntl", "array", "cloudpickle", "psutil", "cryptography", "http", "selectors")  # fmt: skip
+
+
+def test_nothing_is_imported_from_the_directory_in_which_a_cluster_is_started(tmp_path: Path) -> None:
+    """As root in a directory where everybody may write, another account's module would run as root."""
+    found = tmp_path / "found"
+    place = tmp_path / "place"
+    place.mkdir()
+    for module in MODULES:
+        (place / f"{module}.py").write_text(
+            f"open({str(found)!r}, 'a').write('{module}, ')\nraise ImportError\n"
+        )
+    process = subprocess.Popen(
+        words("local", "--cpus", "2", "--mem", "256M", "--port", "0", "--isolation", "noop", "--json"),
+        cwd=place, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        done = run_offerd(None, "run", "--", "true", cwd=place)
+        assert done.returncode == 0, done.stderr
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert not found.exists(), found.read_text()

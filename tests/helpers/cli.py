@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from offerd_cli.local_cluster import LocalCluster
+from offerd_cli.local_cluster import OFFERD, LocalCluster
 
 WAIT_S = 20.0
 
@@ -35,7 +34,7 @@ def environment(cluster: LocalCluster | None, **more: str) -> dict[str, str]:
 
 
 def words(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "offerd_cli.main", *arguments]
+    return [*OFFERD, *arguments]
 
 
 def offerd(

@@ -33,8 +33,9 @@ def cluster(shared_engine: DockerEngine, tmp_path_factory: pytest.TempPathFactor
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_HOST", shared_engine.address)
         data_dir = tmp_path_factory.mktemp("elsewhere")
-        (data_dir / "@" / "set").mkdir(parents=True)
-        (data_dir / "@" / "set" / "file").write_text("placed here\n")
+        owner = f"@{pwd.getpwuid(os.geteuid()).pw_name}"
+        (data_dir / owner / "set").mkdir(parents=True)
+        (data_dir / owner / "set" / "file").write_text("placed here\n")
         limits = ("--images", "nobody/*,localhost:1/*", "--pids-max", "64", "--disk-per-task", "8M")
         options = ("--image", SMALL, "--pull", "never", "--data-dir", str(data_dir), *limits)
         with LocalCluster(1, cpus="4", mem="2G", isolation="docker", slave_options=options) as running:

@@ -71,6 +71,19 @@ def test_the_public_file_is_no_secret_and_the_secret_one_no_public(tmp_path: Pat
         read_public(str(secret))
 
 
+def test_a_path_that_looks_like_a_key_is_the_file_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, public = new_key("alice", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    path = "x" * 36 + ".pub"
+    public.rename(path)
+    assert is_public_key(path)
+    assert read_public(path) in Path(path).read_text()
+    Path(path).unlink()
+    assert read_public(path) == path
+
+
 @pytest.mark.parametrize("text", ["", "nothing here", "x" * 39, "x" * 41, "x" * 39 + '"', "a\0b"])
 def test_what_is_neither_a_key_nor_a_file_is_refused(text: str) -> None:
     assert not is_public_key(text)
