@@ -15,8 +15,8 @@ import msgspec
 
 from offerd import series
 from offerd.driver import SchedulerDriver
-from offerd.files_access import FilesAccess
-from offerd.ids import ExecutorID, OfferID, TaskID
+from offerd.files_door import FilesDoor
+from offerd.ids import ExecutorID, OfferID, SlaveID, TaskID
 from offerd.messages import (
     CommandInfo,
     ExecutorInfo,
@@ -61,7 +61,26 @@ class Place(NamedTuple):
 
     slave_id: str
     hostname: str
-    files: FilesAccess
+    files: FilesDoor
+
+
+class NewestFiles(NamedTuple):
+    """A task may run for days, and outlive the access that came with its offer."""
+
+    driver: SchedulerDriver
+    slave_id: SlaveID
+
+    @property
+    def address(self) -> str:
+        return self.driver.files(self.slave_id).address
+
+    @property
+    def fingerprint(self) -> str:
+        return self.driver.files(self.slave_id).fingerprint
+
+    def authorization(self, method: str, path: str) -> str:
+        """As `FilesDoor`."""
+        return self.driver.files(self.slave_id).authorization(method, path)
 
 
 class Started(NamedTuple):
@@ -241,7 +260,7 @@ class Batch(Scheduler):
         return number
 
     def _launch(self, driver: SchedulerDriver, offer: Offer, number: int) -> None:
-        place = Place(offer.slave_id, offer.hostname, offer.files)
+        place = Place(offer.slave_id, offer.hostname, NewestFiles(driver, offer.slave_id))
         length = self._series_length(offer, number)
         groups: list[list[int]] = []
         while self._waiting and len(groups) < number:

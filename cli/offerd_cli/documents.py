@@ -113,6 +113,7 @@ def task_document(task: TaskSummary) -> Document:
         "exit_status": task.exit_status,
         "resources": resources_document(task.resources),
         "time_limit_s": task.time_limit_s,
+        "user": task.user,
         "launched_s": task.launched_s,
         "ran_s": task.ran_s,
         "ended_s": task.ended_s,

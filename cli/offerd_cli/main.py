@@ -40,7 +40,7 @@ COMMANDS = {
     "top": "What the tasks use, live.",
     "metrics": "The cluster as metrics for Prometheus.",
     "logs": "Print what a task has written.",
-    "kill": "End tasks.",
+    "kill": "End tasks, or a framework.",
     "drain": "End a slave's tasks politely, and the slave.",
     "deactivate": "Offer a slave to nobody; what runs there goes on.",
     "cluster": "Which clusters this account knows, with the keys to them.",

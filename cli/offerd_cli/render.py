@@ -21,6 +21,7 @@ from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary, Ta
 from offerd.resources import Resources
 from offerd.screen_text import printable
 from offerd_cli.doctor import Finding
+from offerd_cli.screen import say
 from offerd_cli.units import format_duration, format_quantity
 
 PIPE_WIDTH = 400
@@ -206,6 +207,12 @@ def print_table(out: Console, table: Table) -> None:
     with out.capture() as captured:
         out.print(table)
     out.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def print_owner(owner: str) -> None:
+    """Below a listing: that there may be more, of others; for people, and so not on stdout."""
+    if owner:
+        say(f"only frameworks of {owner}: this key is no operator's")
 
 
 def print_findings(out: Console, findings: Sequence[Finding]) -> None:

@@ -24,6 +24,7 @@ from offerd_cli.units import format_bytes
 
 TIMEOUT_S = 3.0
 SLAVES_AT_ONCE = 16
+MAX_DOCUMENT_BYTES = 32 << 20
 HOT, WARM = 50.0, 10.0
 """Percent of the time waited for something: from when it is shown in red, and in yellow."""
 
@@ -81,7 +82,7 @@ def _ask(files: FilesAccess) -> dict[str, Any] | str:
         answer = connection.ask("GET", "/statistics")
         if answer.status != http.client.OK:
             return f"{answer.status} {answer.reason}"
-        document: dict[str, Any] = json.loads(answer.read())
+        document: dict[str, Any] = json.loads(answer.read(MAX_DOCUMENT_BYTES))
         return document
     except (OSError, http.client.HTTPException, ValueError) as error:
         return str(error) or type(error).__name__

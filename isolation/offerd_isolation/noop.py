@@ -5,8 +5,9 @@ What belongs to a container is found in two ways:
 - While its shim lives, the container is exactly the shim's descendants: the shim is a subreaper, so that whatever calls
   setsid, forks twice or clears its environment stays below it.
 - When the shim is gone (killed, or ended after it had killed the rest), what is left is found by the mark that `prepare`
-  put into the environment, and below and in the sessions of what carries it. A process that leaves its session, clears
-  its environment and loses both its shim and the zygote (which kills what it inherits) escapes; cgroups close that gap.
+  put into the environment, and below what carries it, as far as it is of the container's user. A process that clears its
+  environment and loses its parents, its shim and the zygote (which kills what it inherits) escapes; cgroups close that gap.
+- A shim is known by what it has written into its container's directory, never by what a process says of itself.
   On a host with a writable cgroup v2 mount without controllers, `cgroup.kill` would too: not used here.
 """
 
@@ -32,10 +33,12 @@ from offerd_isolation.base import (
     Usage,
     tell_nobody,
 )
-from offerd_isolation.process_table import CONTAINER_MARK, SHIM_MARK, TASK_MARK, Process
+from offerd_isolation.process_table import CONTAINER_MARK, TASK_MARK, Process, TooManyProcesses
 
-KILL_ROUNDS = 20
-"""Looks in one call. New processes may appear while we kill; each look that finds none new ends the call."""
+TURN_S = 0.05
+"""New processes may appear while we kill: each look that finds none new ends a call, and so does this time, as others wait."""
+MOST_LOOKED_AT = 4000
+"""Processes in one look, dead ones that nobody has buried among them: some 60 ms."""
 LONE_SHIM_S = 5.0
 """How long a shim may need for its exit record after everything below it has died, before it is killed too."""
 
@@ -81,7 +84,10 @@ class NoopIsolation(Isolation):
         shim = self._living_shim(container)
         if shim is None:
             return Usage()
-        tree = process_table.descendants(shim.pid)
+        try:
+            tree = process_table.few_descendants(shim.pid, MOST_LOOKED_AT)
+        except TooManyProcesses:
+            return Usage(peak_mem_bytes=container.peak_mem_bytes, processes=MOST_LOOKED_AT)
         # The shim has waited for the executor, and for orphans: their time is counted with the shim's children.
         ticks = shim.reaped_cpu_ticks + sum(each.cpu_ticks + each.reaped_cpu_ticks for each in tree)
         mem_bytes = sum(each.rss_bytes for each in tree)
@@ -91,9 +97,13 @@ class NoopIsolation(Isolation):
     def kill_task(self, container_id: ContainerID, task_id: TaskID) -> bool:
         """Kill what carries the task's mark, what is below it and in sessions it leads. False if nothing carries it: the
         executor does not mark its tasks' processes, or the task has ended."""
+        give_up_at = time.monotonic() + TURN_S
         killed = False
-        for _ in range(KILL_ROUNDS):
-            members = self._members(container_id)
+        while True:
+            try:
+                members = self._members(container_id)
+            except TooManyProcesses:
+                return False  # its executor buries nobody: with it, all of them end
             roots = {
                 each.pid
                 for each in members
@@ -102,21 +112,34 @@ class NoopIsolation(Isolation):
             targets = [each for each in members if each.pid in roots or each.session in roots]
             targets = process_table.with_descendants(targets, members)
             if not targets:
-                break
+                return killed
             killed = True
-            self._kill(container_id, targets)
-        return killed
+            hit = {each.pid for each in targets}
+            spared = {each.session for each in members if each.pid not in hit}
+            self._kill(container_id, targets, spared)
+            if time.monotonic() > give_up_at:
+                return True
 
     def destroy(self, container_id: ContainerID) -> bool:
         """The executor first: its shim then writes the exit record and ends by itself, in `LONE_SHIM_S` at most."""
         container = self._containers.setdefault(container_id, _Container())
-        for _ in range(KILL_ROUNDS):
-            members = self._members(container_id)
+        give_up_at = time.monotonic() + TURN_S
+        shim = self._shim(container_id)
+        spared = set() if shim is None else {shim.session}
+        while True:
+            try:
+                members = self._members(container_id)
+            except TooManyProcesses:
+                self._kill_executor(container_id, shim)
+                return False
             fresh = [each for each in members if (each.pid, each.start_ticks) not in container.killed]
             if not fresh:
                 break
-            self._kill(container_id, fresh)
+            self._kill(container_id, fresh, spared if shim is not None else None)
             container.killed.update(((each.pid, each.start_ticks), each) for each in fresh)
+            if time.monotonic() > give_up_at:
+                container.killed = {key: each for key, each in container.killed.items() if _is_alive(each)}
+                return False
         # One in the middle of its exit shows no environment any more, and could not be told to be a member.
         if members or any(_is_alive(each) for each in container.killed.values()):
             return False
@@ -131,20 +154,23 @@ class NoopIsolation(Isolation):
         return True
 
     def recover(self, known: dict[ContainerID, ProcessID | None]) -> Iterable[ContainerID]:
-        orphans = set()
+        """By what shims have written into their containers' directories, where nobody else can write: what a process says of
+        itself in its environment, anybody can say."""
         for container_id, shim in known.items():
             self._containers.setdefault(container_id, _Container()).shim = shim
-        for process in process_table.processes():
-            environ = process_table.environment(process.pid)
-            mark = process_table.variable(environ, CONTAINER_MARK)
-            if process.is_dead or mark is None or not mark.startswith(self._prefix):
+        orphans = []
+        for directory in sorted((self.work_dir / "containers").glob("*")):
+            container_id = ContainerID(directory.name)
+            container = self._containers.get(container_id)
+            if container is not None and self._living_shim(container) is not None:
                 continue
-            container_id = ContainerID(mark.removeprefix(self._prefix))
+            shim = procfs.recorded_shim(directory)
+            if shim is None or (found := procfs.find(shim)) is None or found.is_dead:
+                continue
+            self._containers.setdefault(container_id, _Container()).shim = shim
             if container_id not in known:
-                orphans.add(container_id)
-            if process_table.variable(environ, SHIM_MARK) == str(process.pid):
-                self._adopt(container_id, process)
-        return sorted(orphans)
+                orphans.append(container_id)
+        return orphans
 
     # -- who belongs to a container ---------------------------------------------------------------------------------
 
@@ -152,46 +178,67 @@ class NoopIsolation(Isolation):
         found = procfs.find(container.shim) if container.shim is not None else None
         return None if found is None or found.is_dead else found
 
-    def _adopt(self, container_id: ContainerID, shim: Process) -> None:
-        identity = ProcessID(process_table.boot_id(), shim.pid, shim.start_ticks)
-        self._containers.setdefault(container_id, _Container()).shim = identity
-
     def _members(self, container_id: ContainerID) -> list[Process]:
-        """The living processes of a container, without its shim."""
-        container = self._containers.get(container_id)
-        shim = self._living_shim(container) if container is not None else None
-        return process_table.descendants(shim.pid) if shim is not None else self._marked_members(container_id)
+        """The living processes of a container, without its shim. Raises `TooManyProcesses`."""
+        shim = self._shim(container_id)
+        if shim is None:
+            return self._marked_members(container_id)
+        return process_table.few_descendants(shim.pid, MOST_LOOKED_AT)
+
+    def _shim(self, container_id: ContainerID) -> Process | None:
+        """As we were told, or as it has written down by itself."""
+        container = self._containers.setdefault(container_id, _Container())
+        if container.shim is None:
+            container.shim = procfs.recorded_shim(self.work_dir / "containers" / container_id)
+        return self._living_shim(container)
 
     def _marked_members(self, container_id: ContainerID) -> list[Process]:
-        """The same by marks, for a container whose shim is gone or unknown (a shim that is found is adopted)."""
+        """What a shim that is gone has left: processes that say that they are the container's, and whose user could be. A
+        stranger that says so of itself is of another user, or harms nobody but its own."""
+        if (uid := self._uid(container_id)) is None:
+            return []
         mark = self._prefix + container_id
         everyone = [each for each in process_table.processes() if not each.is_dead]
-        marked = []
-        for each in everyone:
-            environ = process_table.environment(each.pid)
-            if process_table.variable(environ, CONTAINER_MARK) != mark:
-                continue
-            if process_table.variable(environ, SHIM_MARK) == str(each.pid):
-                self._adopt(container_id, each)
-                return process_table.descendants(each.pid)
-            marked.append(each)
-        if not marked:
-            return []
-        # A session outlives its leader, and its number is not given away before its last process has ended; so with a
-        # marked process in it, it is the container's own.
-        sessions = {each.session for each in marked}
-        pids = {each.pid for each in marked}
-        members = [each for each in everyone if each.pid in pids or each.session in sessions]
-        return process_table.with_descendants(members, everyone)
+        marked = [
+            each
+            for each in everyone
+            if process_table.variable(process_table.environment(each.pid), CONTAINER_MARK) == mark
+            and _could_be(each, uid)
+        ]
+        return [each for each in process_table.with_descendants(marked, everyone) if _could_be(each, uid)]
 
-    def _kill(self, container_id: ContainerID, targets: list[Process]) -> None:
+    def _uid(self, container_id: ContainerID) -> int | None:
+        """Whose its processes are: the sandbox was made theirs when the container was."""
         try:
+            return os.lstat(self.work_dir / "containers" / container_id / "sandbox").st_uid
+        except OSError:
+            return None
+
+    def _kill_executor(self, container_id: ContainerID, shim: Process | None) -> None:
+        """What a shim has started itself, not all that is below: the shim buries those, so that soon there are fewer."""
+        if shim is not None:
+            found = [process_table.read(pid) for pid in process_table.children(shim.pid)[:MOST_LOOKED_AT]]
+            self._kill(container_id, [each for each in found if each is not None and not each.is_dead])
+
+    def _kill(
+        self, container_id: ContainerID, targets: list[Process], spared_sessions: set[int] | None = None
+    ) -> None:
+        """With their process groups, but for those of `spared_sessions`; None: without them."""
+        try:
+            if spared_sessions is not None:
+                process_table.kill_groups(targets, spared_sessions)
             process_table.kill_all(targets)
         except PermissionError as error:
             raise IsolationError(
                 f"container {container_id}: a process of another user is left ({error}); "
                 "run the slave as root to end processes of other users"
             ) from None
+
+
+def _could_be(process: Process, uid: int) -> bool:
+    """Whether the kernel lets a process of this user become this one: root's may become anybody's, others' only stay what they
+    are (executors run with no_new_privs)."""
+    return uid == 0 or process_table.uids(process.pid) == (uid, uid, uid)
 
 
 def _is_alive(process: Process) -> bool:

@@ -21,6 +21,8 @@ TASK_MARK = "OFFERD_TASK_ID"
 SHIM_MARK = "OFFERD_SHIM"
 """Variable that shims carry, with their own pid (a child shows its parent's until it has one of its own). Shims end by
 themselves when all else in their container has ended."""
+SHIM_FILE = "shim"
+"""In a container's directory: who its one shim is, JSON. Whoever makes it is that."""
 
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -39,6 +41,7 @@ class Process(NamedTuple):
     cpu_ticks: int  # user and system, its own
     reaped_cpu_ticks: int  # ... and of the children it has waited for, with theirs
     rss_bytes: int
+    group: int = 0
 
     @property
     def is_dead(self) -> bool:
@@ -82,6 +85,7 @@ def read(pid: int) -> Process | None:
         threads=int(fields[17]),
         start_ticks=int(fields[19]),
         rss_bytes=int(fields[21]) * PAGE_BYTES,
+        group=int(fields[2]),
     )
 
 
@@ -126,6 +130,27 @@ def descendants(pid: int) -> list[Process]:
     return found
 
 
+class TooManyProcesses(Exception):
+    """More than can be looked at while others wait."""
+
+
+def few_descendants(pid: int, most: int) -> list[Process]:
+    """The same, dead ones counted; raises `TooManyProcesses` before it looks at more than `most`."""
+    found: list[Process] = []
+    waiting, seen = [pid], 0
+    for parent in waiting:  # grows while we go
+        below = children(parent)
+        seen += len(below)
+        if seen > most:
+            raise TooManyProcesses
+        for child in below:
+            if (process := read(child)) is not None:
+                waiting.append(child)
+                if not process.is_dead:
+                    found.append(process)
+    return found
+
+
 def with_descendants(roots: list[Process], everyone: list[Process]) -> list[Process]:
     """`roots` and all below them, out of `everyone`."""
     by_parent: dict[int, list[Process]] = {}
@@ -160,6 +185,17 @@ def variable(environ: bytes, name: str) -> str | None:
     return value.decode(errors="replace")
 
 
+def uids(pid: int) -> tuple[int, int, int] | None:
+    """Real, effective and saved uid; None if it is gone."""
+    try:
+        with open(f"{PROC}/{pid}/status", "rb", buffering=0) as file:
+            text = file.read(4096)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    real, effective, saved = text.partition(b"\nUid:")[2].split(None, 3)[:3]
+    return int(real), int(effective), int(saved)
+
+
 def open_pidfd(pid: int, start_ticks: int) -> int | None:
     """A pidfd of exactly this process of this boot (a zombie too); None if it is gone. The caller closes it."""
     pidfd = pidfds.open_pidfd(pid)
@@ -186,6 +222,19 @@ def kill(pid: int, start_ticks: int, number: int = signal.SIGKILL) -> bool:
     finally:
         os.close(pidfd)
     return True
+
+
+def kill_groups(targets: Iterable[Process], spared_sessions: set[int]) -> None:
+    """SIGKILL to the process groups of these, each group at one moment: who forks and ends faster than we can look is hit all
+    the same, as long as it stays in its group. Groups never reach beyond their session; those of `spared_sessions` are left
+    alone. Raises `PermissionError`.
+    """
+    for group in {each.group for each in targets if each.session not in spared_sessions and each.group > 1}:
+        try:
+            # A number is not given away while a process of the group lives; one did, a moment ago.
+            os.killpg(group, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
 
 
 def kill_all(targets: Iterable[Process]) -> None:

@@ -5,11 +5,13 @@ Everything here takes a `ProcessID` (boot, pid, start time) and asks about, or s
 
 from __future__ import annotations
 
+import json
 import signal
+from pathlib import Path
 
 from offerd_isolation import process_table
 from offerd_isolation.base import ProcessID
-from offerd_isolation.process_table import Process
+from offerd_isolation.process_table import SHIM_FILE, Process
 
 
 def identify(pid: int) -> ProcessID | None:
@@ -31,6 +33,17 @@ def open_pidfd(process: ProcessID) -> int | None:
     if process.boot_id != process_table.boot_id():
         return None
     return process_table.open_pidfd(process.pid, process.start_ticks)
+
+
+def recorded_shim(container_dir: Path) -> ProcessID | None:
+    """The shim that has written down who it is, in a directory where only the slave and its shims can write. None if there is
+    no such file, or the host lost power before it was on the disk: anything may be in it then."""
+    try:
+        with open(container_dir / SHIM_FILE, "rb") as file:
+            said = json.loads(file.read(4096))
+        return ProcessID(str(said["boot_id"]), int(said["pid"]), int(said["start_ticks"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def send(process: ProcessID, number: int = signal.SIGKILL) -> bool:

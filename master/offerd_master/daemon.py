@@ -11,7 +11,6 @@ import ipaddress
 import logging
 import math
 import os
-import resource
 import select
 import signal
 import socket
@@ -26,6 +25,7 @@ import zmq
 
 from offerd import __version__, codec
 from offerd.daemon_log import log_to_stderr
+from offerd.descriptors import raise_limit
 from offerd.errors import BadInput, BadMessage, OfferdError
 from offerd.failures import describe
 from offerd.ids import PeerID
@@ -434,7 +434,7 @@ def run_master(options: MasterOptions) -> int:
 
     Raises `BadInput` with one line if it cannot start: address taken, not ours, or not safe; no such allocation module.
     """
-    raise_descriptor_limit()
+    raise_limit()
     log_to_stderr("offerd.master", "offerd.zookeeper")
     master = Master(options)
 
@@ -464,12 +464,6 @@ def run_master(options: MasterOptions) -> int:
         master.close()
     log.info("master stopped")
     return 0
-
-
-def raise_descriptor_limit() -> None:
-    """As many connections as the system allows: a login shell's soft limit of 1,024 is used up by whoever connects so often."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def write_address(path: Path, address: str) -> None:

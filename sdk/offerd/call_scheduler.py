@@ -237,7 +237,7 @@ class CallScheduler(Scheduler):
         tasks: list[TaskInfo] = []
         for call in room.calls:
             options, task_id = call.options, call.task_id
-            call.files = offer.files
+            call.slave_id = offer.slave_id
             call.key = key = self._keys.new()
             running[task_id] = call
             tasks.append(
@@ -304,7 +304,7 @@ class CallScheduler(Scheduler):
         """In a thread of the fetcher's."""
 
         def read_file(file: calls.File) -> bytes:
-            with FilesClient(call.files) as client:
+            with FilesClient(self.driver.files(call.slave_id)) as client:
                 return client.read(status.container_id, file.path)
 
         lost: OfferdError | None = None

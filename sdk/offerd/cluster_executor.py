@@ -34,8 +34,7 @@ from offerd.chunks import call_each
 from offerd.clusters import Where
 from offerd.driver import SchedulerDriver
 from offerd.errors import BadInput, MessageTooLarge, OfferdError
-from offerd.files_access import NO_ACCESS
-from offerd.ids import TaskID
+from offerd.ids import SlaveID, TaskID
 from offerd.messages import ExecutorInfo, FrameworkInfo
 from offerd.orders import CONNECT_TIMEOUT_S
 from offerd.resources import Resources
@@ -111,7 +110,7 @@ class ClusterFuture(Future[T]):
     """A call's result to be. `cancel` also ends a call that runs; its task is killed on the cluster."""
 
     __slots__ = (
-        "_scheduler", "data", "files", "key", "lost", "misses", "name", "number", "options", "task_id", "tries"
+        "_scheduler", "data", "key", "lost", "misses", "name", "number", "options", "slave_id", "task_id", "tries"
     )  # fmt: skip
 
     def __init__(self, scheduler: CallScheduler, options: Options, name: str, data: bytes) -> None:
@@ -126,7 +125,7 @@ class ClusterFuture(Future[T]):
         self.tries = 0
         self.misses = 0
         self.lost = 0
-        self.files = NO_ACCESS
+        self.slave_id = SlaveID("")
         self.key = b""
 
     def running(self) -> bool:

@@ -37,13 +37,14 @@ ToMaster = Union[
     m.Acknowledge, m.ReconcileTasks, m.FrameworkMessage, m.GetGuaranteedShare, m.TeardownFramework, m.FailOver, m.Pong,
     m.RegisterSlave, m.UnregisterSlave, m.StatusUpdate, m.ExecutorExited, m.SlaveUsage, fm.FilesSecretChanged,
     om.GetCluster, om.GetSlaves, om.GetFrameworks, om.GetTasks, om.KillAnyTask, om.ExplainWaiting, om.ChangeSlaveMode,
-    om.ExplainFramework,
+    om.ExplainFramework, om.EndFramework,
 ]  # fmt: skip
 ToScheduler = Union[
     m.FrameworkRegistered, m.FrameworkStandsBy, m.ResourceOffers, m.RescindOffer, m.StatusUpdate, m.SlaveLost, m.ExecutorLost,
     m.FrameworkMessage, m.GuaranteedShare, m.RevocationNotice, m.FrameworkRefused, m.Ping, m.NotRegistered,
     m.NotLeading,
     om.Waiting,
+    fm.FilesRenewed,
 ]  # fmt: skip
 ToSlave = Union[
     m.SlaveRegistered, m.SlaveRefused, m.RunTasks, m.KillTask, m.Acknowledge, m.FrameworkMessage, m.ShutdownFramework,

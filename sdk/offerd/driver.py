@@ -24,7 +24,8 @@ import zmq
 from offerd import codec
 from offerd.clusters import Where, resolve
 from offerd.errors import FrameworkError, OfferdError
-from offerd.ids import FrameworkID
+from offerd.files_access import NO_ACCESS, FilesAccess
+from offerd.ids import FrameworkID, SlaveID
 from offerd.leader import SCHEME, unreachable
 from offerd.master_client import MasterClient
 from offerd.messages import FrameworkInfo, GuaranteedShare, Message
@@ -164,6 +165,10 @@ class SchedulerDriver(Orders):
     @property
     def is_registered(self) -> bool:
         return self._core.is_registered
+
+    def files(self, slave_id: SlaveID) -> FilesAccess:
+        """Access to what the framework has on a slave, the newest that the master has handed out. From any thread."""
+        return self._core.files.get(slave_id, NO_ACCESS)
 
     def call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
         """Run `function` in the driver's thread, between callbacks: what it touches needs no lock against them."""

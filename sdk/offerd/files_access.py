@@ -62,9 +62,9 @@ class FilesAccess(msgspec.Struct, frozen=True, array_like=True, gc=False):
         mac = _mac(self.key, access, scope_of(split_path(path)))
         return f"{SCHEME} {self.generation} {access} {self.identity} {mac}"
 
-    def data_path(self, name: str = "", file: str = "") -> str:
-        """Where the server has the owner's data set of this name, a file of it, or all of his sets."""
-        return data_path(self.name, name, file)
+    def data_path(self, name: str = "", file: str = "", *, owner: str | None = None) -> str:
+        """Where the server has our data set of this name (or that of another `owner`), a file of it, or all sets."""
+        return data_path(self.name if owner is None else owner, name, file)
 
     def narrowed(self, path: str) -> FilesPass:
         """What a task is given to read this one sandbox or set."""

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from offerd.files_access import FilesSecret, Generation, Text
+from offerd.files_access import FilesAccess, FilesSecret, Generation, Text
+from offerd.ids import SlaveID
 from offerd.messages import Message
 
 # -- Slave -> master ------------------------------------------------------------------------------------------------
@@ -16,6 +17,15 @@ class FilesSecretChanged(Message, frozen=True):
     """The slave makes and takes files tokens of another generation from now on; those of the last one are good for a while."""
 
     files: FilesSecret
+
+
+# -- Master -> scheduler ----------------------------------------------------------------------------------------------
+
+
+class FilesRenewed(Message, frozen=True):
+    """Newer access to the files of slaves on which the framework has executors: what came with offers dies some hours later."""
+
+    files: Annotated[dict[SlaveID, FilesAccess], Meta(max_length=10_000)]
 
 
 # -- Master -> slave ------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from offerd.operator_messages import (
     ChangeSlaveMode,
     Cluster,
     Done,
+    EndFramework,
     ExplainFramework,
     ExplainWaiting,
     Explanation,
@@ -52,6 +53,7 @@ _ANSWERS: dict[type[Message], type[Message]] = {
     GetFrameworks: Frameworks,
     GetTasks: Tasks,
     KillAnyTask: Done,
+    EndFramework: Done,
     ChangeSlaveMode: Done,
     ExplainWaiting: Waiting,
     ExplainFramework: Explanation,
@@ -59,7 +61,8 @@ _ANSWERS: dict[type[Message], type[Message]] = {
 
 
 class OperatorClient:
-    """Asks one master, one question at a time. Not for several threads at once.
+    """Asks one master, one question at a time. Not for several threads at once. After a listing of frameworks or tasks,
+    `shown_owner` says whose alone they were, for a key that is no operator's; "": all.
 
     `master` as for `SchedulerDriver`. Everything here raises `OfferdError` with one line if the master does not answer
     within `timeout_s`, and `BadInput` for an address that is none.
@@ -68,6 +71,7 @@ class OperatorClient:
     def __init__(self, master: Where = None, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self.address, self._keys, _ = resolve(master)
         self.timeout_s = timeout_s
+        self.shown_owner = ""
         self._context = new_context()
         self._client: Client[codec.ToOperator] | None = None
         self._poller = zmq.Poller()
@@ -163,6 +167,7 @@ class OperatorClient:
         question = GetFrameworks(ended=ended)
         while True:
             page = self._ask(question, Frameworks)
+            self.shown_owner = page.owner
             yield from page.frameworks
             if not page.more or not page.frameworks:
                 return
@@ -175,6 +180,7 @@ class OperatorClient:
         question = GetTasks(framework_id=framework_id, ended=ended)
         while True:
             page = self._ask(question, Tasks)
+            self.shown_owner = page.owner
             self.files.update(page.files)
             yield from page.tasks
             if not page.next_after:
@@ -190,6 +196,14 @@ class OperatorClient:
     def kill_task(self, task_id: TaskID, framework_id: FrameworkID = FrameworkID("")) -> None:
         """End a task, whoever's it is. Raises `OfferdError` with the master's reason if it cannot."""
         done = self._ask(KillAnyTask(task_id, framework_id), Done)
+        if not done.ok:
+            raise OfferdError(done.message)
+
+    def end_framework(self, framework: str) -> None:
+        """End a framework (id or name) with all its tasks and executors, whether or not it has a scheduler. Raises
+        `OfferdError` with the master's reason if it cannot.
+        """
+        done = self._ask(EndFramework(framework), Done)
         if not done.ok:
             raise OfferdError(done.message)
 

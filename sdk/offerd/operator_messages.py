@@ -95,6 +95,7 @@ class TaskSummary(Value, frozen=True):
     ended_s: Seconds | None = None  # ago
     files_address: Name = ""  # where its sandbox is served
     sandbox: Name = ""  # path of its sandbox there
+    user: Name = ""  # who runs it; "" if it has ended
 
 
 class Cause(Value, frozen=True):
@@ -143,6 +144,13 @@ class KillAnyTask(Message, frozen=True):
 
     task_id: TaskID
     framework_id: FrameworkID = FrameworkID("")
+    protocol: Protocol = PROTOCOL
+
+
+class EndFramework(Message, frozen=True):
+    """A framework (id or name) is over: its schedulers are refused, and its executors and tasks end. Answered by `Done`."""
+
+    framework: Name
     protocol: Protocol = PROTOCOL
 
 
@@ -204,6 +212,7 @@ class Slaves(Message, frozen=True):
 class Frameworks(Message, frozen=True):
     frameworks: Annotated[list[FrameworkSummary], A_PAGE]
     more: bool = False
+    owner: Name = ""  # of whom alone they are; "": all are shown
 
 
 class Tasks(Message, frozen=True):
@@ -214,6 +223,7 @@ class Tasks(Message, frozen=True):
     files: Annotated[
         dict[SlaveID, FilesAccess], A_PAGE
     ] = {}  # of the slaves that are there, for whoever asked
+    owner: Name = ""  # of whose frameworks alone they are; "": all are shown
 
 
 class Done(Message, frozen=True):

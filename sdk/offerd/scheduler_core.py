@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from offerd.codec import MAX_MESSAGE_BYTES, encode_message
+from offerd.files_access import FilesAccess
+from offerd.files_messages import FilesRenewed
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
 from offerd.messages import (
     AcceptOffers,
@@ -144,6 +146,8 @@ class SchedulerCore:
         """Whether a master has ever answered: from then on silence is waited out, before it is an error."""
         self.offers: dict[OfferID, Offer] = {}
         """The offers that are open: neither answered nor rescinded."""
+        self.files: dict[SlaveID, FilesAccess] = {}
+        """The newest access to each slave's files."""
         self.tasks_ended = 0
         self.failed_messages = 0
         """Of masters: what they brought about was an error of ours."""
@@ -160,6 +164,8 @@ class SchedulerCore:
         self._held: list[Message] = []
         # Last sequence of each task that is launched and not ended (0: no status yet) ...
         self._live: dict[TaskID, int] = {}
+        # ... where each was launched: no other slave is heard of it ...
+        self._placed: dict[TaskID, SlaveID] = {}
         # ... and those that are, by order of their end: two generations, so that forgetting costs nothing per task.
         self._ended: dict[TaskID, None] = {}
         self._ended_before: dict[TaskID, None] = {}
@@ -185,6 +191,7 @@ class SchedulerCore:
             GuaranteedShare: self._answer,
             RevocationNotice: self._revocation_notice,
             Waiting: self._answer,
+            FilesRenewed: self._files_renewed,
         }
 
     @property
@@ -289,10 +296,19 @@ class SchedulerCore:
                 ended[task.task_id] = None
                 lost.append(Deliver(_lost_without_master(task.task_id)))
             return lost
+        slave_id = SlaveID("")
         for offer_id in offer_ids:
-            self.offers.pop(offer_id, None)
+            offer = self.offers.pop(offer_id, None)
+            if offer is not None:
+                slave_id = offer.slave_id
         for task in tasks:
             live[task.task_id] = 0
+        if slave_id:
+            placed = self._placed
+            for task in tasks:
+                placed.setdefault(
+                    task.task_id, slave_id
+                )  # a second task of an id is refused: the first goes on
         if self._called_lost:
             for task in tasks:
                 self._called_lost.pop(task.task_id, None)
@@ -483,6 +499,8 @@ class SchedulerCore:
     def _resource_offers(self, message: ResourceOffers, now: float) -> list[Action]:
         for offer in message.offers:
             self.offers[offer.offer_id] = offer
+            if offer.files.address:
+                self.files[offer.slave_id] = offer.files
         return [Call("resource_offers", (message.offers,))]
 
     def _rescind_offer(self, message: RescindOffer, now: float) -> list[Action]:
@@ -490,6 +508,10 @@ class SchedulerCore:
         if self.offers.pop(message.offer_id, None) is None:
             return _NOTHING
         return [Call("offer_rescinded", (message.offer_id,))]
+
+    def _files_renewed(self, message: FilesRenewed, now: float) -> list[Action]:
+        self.files.update(message.files)
+        return _NOTHING
 
     def _slave_lost(self, message: SlaveLost, now: float) -> list[Action]:
         void = [offer_id for offer_id, offer in self.offers.items() if offer.slave_id == message.slave_id]
@@ -504,10 +526,13 @@ class SchedulerCore:
         status = message.status
         task_id, sequence = status.task_id, status.sequence
         last = self._live.get(task_id)
-        if self._doubtful:
-            self._doubtful.discard(task_id)
         if not sequence and status.reason == Reason.TASK_ID_DUPLICATE:
             return [Deliver(status)]  # about a second task of this id, which never was; the first goes on
+        if status.slave_id and self._placed.get(task_id, status.slave_id) != status.slave_id:
+            self.delivered(status)
+            return _NOTHING
+        if self._doubtful:
+            self._doubtful.discard(task_id)
         if last is None:
             if task_id in self._ended or task_id in self._ended_before:
                 if self._called_lost and sequence and status.state.terminal:
@@ -520,6 +545,7 @@ class SchedulerCore:
         if status.state.terminal:
             if last is not None:
                 del self._live[task_id]
+                self._placed.pop(task_id, None)
             if self._kills:
                 self._kills.pop(task_id, None)
             self._ended[task_id] = None

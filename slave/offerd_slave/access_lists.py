@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from pathlib import Path
 
 ATTRIBUTE = "system.posix_acl_access"
 VERSION = 2
@@ -18,7 +19,7 @@ ALL, SEARCH = 7, 1
 _HEADER, _ENTRY = struct.Struct("<I"), struct.Struct("<HHI")
 
 
-def allow_search(directory: int, uid: int) -> None:
+def allow_search(directory: int | Path, uid: int) -> None:
     """Let this user pass through by name, in addition to those who may: nobody lists or writes there but the owner.
 
     Raises `OSError`, `ENOTSUP` among others where the file system has no such lists.
@@ -32,12 +33,12 @@ def allow_search(directory: int, uid: int) -> None:
         (OTHER, 0, NO_ID),
     ]
     packed = _HEADER.pack(VERSION) + b"".join(_ENTRY.pack(*entry) for entry in entries)
-    os.setxattr(f"/proc/self/fd/{directory}", ATTRIBUTE, packed)
+    os.setxattr(directory, ATTRIBUTE, packed)
 
 
-def _users(directory: int) -> set[int]:
+def _users(directory: int | Path) -> set[int]:
     try:
-        found = os.getxattr(f"/proc/self/fd/{directory}", ATTRIBUTE)
+        found = os.getxattr(directory, ATTRIBUTE)
     except OSError as error:
         if error.errno == errno.ENODATA:
             return set()

@@ -23,6 +23,7 @@ import zmq
 
 from offerd import codec
 from offerd.clusters import Connection, resolve
+from offerd.descriptors import descriptors, raise_limit
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID
@@ -69,6 +70,10 @@ SIGNS_OF_LIFE = (Pong, RegisterSlave, SlaveUsage)
 """What depends on no record: sent even while the journal cannot be written, or the master would call all tasks lost. A hello
 is one: of a task's end, which may not be on the disk, it says only that its status is yet to come.
 """
+OWN_DESCRIPTORS = 384
+"""Of the slave itself, with what its file server has open at most; each container takes at most ..."""
+DESCRIPTORS_OF_A_CONTAINER = 8
+"""... a listener, its executor, four strangers at the door, the shim, and one for what is read now and then."""
 
 
 class SlaveDaemon:
@@ -182,6 +187,7 @@ class SlaveDaemon:
             limits_containers=self._isolation.limits_containers,
             limits_tasks=self._isolation.limits_tasks,
             default_user=self._default_user,
+            max_containers=max(16, (descriptors() - OWN_DESCRIPTORS) // DESCRIPTORS_OF_A_CONTAINER),
         )
         info, incarnation = self._info(), new_incarnation()
         sifted = sift(lambda what: SlaveCore(settings, info, incarnation, what, time.monotonic()), recovered)
@@ -575,6 +581,7 @@ def _as_whom() -> str:
 
 def run_slave(options: SlaveOptions) -> int:
     """What `offerd slave` runs; returns its exit status. Raises `BadInput` before anything is started."""
+    raise_limit()
     daemon = SlaveDaemon(options)
     try:
         daemon.run()

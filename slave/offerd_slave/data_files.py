@@ -90,12 +90,12 @@ class DataDirectory:
         """
         if (owner, uid) in self._let_in:
             return
-        self._let_in.add((owner, uid))
-        with suppress(OSError):
+        with suppress(OSError, Refused):
             fd = self._owner(owner_directory(owner))
             try:
                 if uid != os.geteuid():
                     allow_search(fd, uid)
+                self._let_in.add((owner, uid))
             finally:
                 os.close(fd)
 
@@ -134,6 +134,9 @@ class DataDirectory:
             raise Refused(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a file here has at most {MAX_FILE_BYTES} bytes"
             )
+        if owner not in self._files:
+            counted = _count_files(self.path / owner)  # not while all others wait
+            self._files.setdefault(owner, counted)
         with self._lock:
             self._check_room(length)
             self._count(owner, name)
@@ -207,9 +210,7 @@ class DataDirectory:
 
     def _count(self, owner: str, name: str) -> None:
         """One file more, of which it is not known yet whether it replaces another: at most too many are counted."""
-        sets = self._files.get(owner)
-        if sets is None:
-            sets = self._files[owner] = _count_files(self.path / owner)
+        sets = self._files.setdefault(owner, {})
         if name not in sets and len(sets) >= MAX_SETS:
             raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, f"an owner has at most {MAX_SETS} sets on a slave")
         if sets.get(name, 0) >= MAX_FILES:

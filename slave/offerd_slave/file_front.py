@@ -10,21 +10,24 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import selectors
 import socket
-import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from offerd.log_limits import LogLimits
 from offerd.screen_text import printable
 from offerd_slave.file_requests import HeadReader, Refused, Request, line_answer
+
+if TYPE_CHECKING:
+    import ssl  # two megabytes, which a slave on loopback does without
 
 MAX_WAITING = 256
 """Connections that have not said yet what they want, or have had their answer and may ask again."""
@@ -37,13 +40,16 @@ HEAD_S = 5.0
 IDLE_S = 30.0
 """Between two requests."""
 PIECE_S, PIECE_BYTES = 20.0, 1 << 20
-"""A mebibyte of a body has to have come or gone within this time: 52 KB/s."""
+"""So long we wait for a client with each mebibyte of a body: 52 KB/s. What our own disk takes is not its fault."""
+NEVER = math.inf
+LOOK_S = 1.0
+"""How often it is looked whether those that are served are late."""
 LINGER_S = 0.05
 """How long a thread waits for the next request of its connection."""
 GOODBYE_S = 1.0
 """How long a refused client's further bytes are thrown away: closing at once would cost it the answer."""
 ACCEPT_AGAIN_S = 0.1
-"""When no descriptor was left for a connection."""
+"""When no descriptor was left for a connection, or the unforeseen has happened."""
 READ_BYTES = 16 << 10
 REFUSALS_PER_MINUTE = 6
 """Lines in the log."""
@@ -61,20 +67,23 @@ class Visitor(NamedTuple):
 class Connection:
     """One client's. While a thread serves it, it is that thread's; but for `deadline`, at which the loop cuts it off."""
 
-    __slots__ = ("deadline", "ip", "is_leaving", "is_shaking", "reader", "sock", "visitor")
+    __slots__ = ("deadline", "ip", "is_leaving", "is_secret", "is_shaking", "reader", "sock", "visitor")
 
-    def __init__(self, sock: socket.socket, ip: str, deadline: float, *, is_shaking: bool) -> None:
+    def __init__(self, sock: socket.socket, ip: str, *, is_secret: bool) -> None:
         self.sock = sock
         self.ip = ip
-        self.deadline = deadline
-        self.is_shaking = is_shaking  # the TLS handshake is not over
+        self.deadline = 0.0
+        self.is_secret = is_secret  # it speaks TLS ...
+        self.is_shaking = is_secret  # ... and the handshake is not over
         self.is_leaving = False  # it has had its last answer
         self.reader: HeadReader | None = None
         self.visitor: Visitor | None = None  # of the last request
 
-    def renew(self) -> None:
-        """Another piece has been moved."""
+    def send(self, data: bytes) -> None:
+        """All of it, which is not much, within its time."""
         self.deadline = time.monotonic() + PIECE_S
+        self.sock.sendall(data)
+        self.deadline = NEVER
 
     def cut(self) -> None:
         """From any thread: whoever waits for this connection wakes."""
@@ -96,6 +105,7 @@ class Front:
         self._tls = tls
         self._judge = judge
         self._serve = serve
+        self._would_wait = _would_wait(tls)
         self.refused = 0
         """Requests that a token was missing for, or of which it was not true."""
         self._lines = LogLimits(lambda level, line: log.log(level, "%s", line), REFUSALS_PER_MINUTE, 60)
@@ -118,6 +128,11 @@ class Front:
         self._is_closing = True
         os.eventfd_write(self._wake, 1)
         self._thread.join()
+        with self._lock:  # a thread that is done just now may be about to write there
+            os.close(self._wake)
+            self._wake = -1
+        while self._returned:
+            self._returned.popleft().sock.close()
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -126,12 +141,12 @@ class Front:
             try:
                 self._turn()
             except Exception as error:  # marked: one client's doing must not be the end for all
-                log.error("the file server stumbled over %s: %s", type(error).__name__, printable(str(error)))
+                self._tell("the server", f"stopped short by {type(error).__name__}: {error}")
+                time.sleep(ACCEPT_AGAIN_S)  # what comes again and again is not to take all of a processor
         for connection in list(self._waiting):
             self._drop(connection)
         self._selector.close()
         self._listener.close()
-        os.close(self._wake)
 
     def _turn(self) -> None:
         for key, _ in self._selector.select(self._timeout_s()):
@@ -146,9 +161,9 @@ class Front:
         self._cut_late(time.monotonic())
 
     def _timeout_s(self) -> float | None:
-        with self._lock:
-            served = list(self._served)
-        deadlines = [connection.deadline for connection in (*self._waiting, *served)]
+        deadlines = [connection.deadline for connection in self._waiting]
+        if self._served:
+            deadlines.append(time.monotonic() + LOOK_S)
         if self._accept_again_at is not None:
             deadlines.append(self._accept_again_at)
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
@@ -159,7 +174,7 @@ class Front:
         with self._lock:
             late = [connection for connection in self._served if connection.deadline <= now]
         for connection in late:
-            connection.deadline = now + PIECE_S  # its thread is about to see
+            connection.deadline = NEVER  # its thread is about to see
             connection.cut()
         if self._accept_again_at is not None and now >= self._accept_again_at:
             self._accept_again_at = None
@@ -192,7 +207,7 @@ class Front:
         of_address = [] if ip.startswith("127.") else [other for other in self._waiting if other.ip == ip]
         if len(of_address) >= MAX_WAITING_OF_ADDRESS:
             self._drop(of_address[0])
-        connection = Connection(sock, ip, 0.0, is_shaking=self._tls is not None)
+        connection = Connection(sock, ip, is_secret=self._tls is not None)
         self._wait_for(connection, HEAD_S)
         if connection in self._waiting:
             self._guarded(connection)  # what it wants has often come with it
@@ -223,7 +238,7 @@ class Front:
     def _guarded(self, connection: Connection) -> None:
         try:
             self._advance(connection)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
+        except self._would_wait:
             pass
         except OSError:
             self._drop(connection)
@@ -234,8 +249,7 @@ class Front:
     def _advance(self, connection: Connection) -> None:
         """Take in what has come of a handshake or a head."""
         if connection.is_shaking:
-            assert isinstance(connection.sock, ssl.SSLSocket)
-            connection.sock.do_handshake()
+            cast("ssl.SSLSocket", connection.sock).do_handshake()
             connection.is_shaking = False
         request = None
         while request is None:
@@ -269,7 +283,7 @@ class Front:
             return
         self._forget(connection)
         connection.visitor = visitor
-        connection.renew()
+        connection.deadline = NEVER
         connection.sock.setblocking(True)
         with self._lock:
             self._served[connection] = None
@@ -326,7 +340,7 @@ class Front:
             if refusal.status == HTTPStatus.UNAUTHORIZED:
                 self._note_refusal(connection.ip, refusal)
             with suppress(OSError):
-                connection.sock.sendall(line_answer(refusal))
+                connection.send(line_answer(refusal))
                 socket.socket.shutdown(connection.sock, socket.SHUT_WR)
         except OSError:  # it has gone in the middle, or was cut off
             is_kept = False
@@ -336,17 +350,17 @@ class Front:
         finally:
             with self._lock:
                 del self._served[connection]
+                is_kept = is_kept and self._wake >= 0
                 if is_kept:
                     self._returned.append(connection)
-            if is_kept and not self._is_closing:
-                os.eventfd_write(self._wake, 1)
-            else:
+                    os.eventfd_write(self._wake, 1)
+            if not is_kept:
                 connection.sock.close()
 
     def _next(self, connection: Connection) -> tuple[Request, Visitor] | None:
         """The request that follows at once; None if none does. Raises `Refused`, and `OSError` if the client has gone."""
         sock = connection.sock
-        if not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+        if not (connection.is_secret and cast("ssl.SSLSocket", sock).pending()):
             linger_s = LINGER_S if len(self._served) < MAX_SERVED // 2 else 0.0
             if not _is_readable(sock, linger_s):
                 return None
@@ -362,11 +376,20 @@ class Front:
         if visitor != connection.visitor:
             # Of another's: it is counted with his.
             connection.visitor = visitor
-        connection.renew()
+        connection.deadline = NEVER
         return request, visitor
 
 
 BUSY = Refused(HTTPStatus.SERVICE_UNAVAILABLE, "busy")
+
+
+def _would_wait(tls: ssl.SSLContext | None) -> tuple[type[OSError], ...]:
+    """What a socket that does not block raises where it would."""
+    if tls is None:
+        return (BlockingIOError,)
+    from ssl import SSLWantReadError, SSLWantWriteError
+
+    return BlockingIOError, SSLWantReadError, SSLWantWriteError
 
 
 def _is_readable(sock: socket.socket, timeout_s: float) -> bool:

@@ -16,20 +16,23 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-import ssl
 import time
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from offerd.errors import BadInput
 from offerd.files_access import READ, parse_claim
 from offerd_slave.data_files import DataDirectory
-from offerd_slave.file_front import GOODBYE_S, PIECE_BYTES, Connection, Front, Visitor
+from offerd_slave.file_front import GOODBYE_S, NEVER, PIECE_BYTES, PIECE_S, Connection, Front, Visitor
 from offerd_slave.file_requests import Refused, Request, head, line_answer, wanted_part
 from offerd_slave.files_secrets import FilesSecrets
 from offerd_slave.served_paths import listing, open_beneath
+
+if TYPE_CHECKING:
+    import ssl
 
 BACKLOG = 128
 TEXT, JSON = "text/plain; charset=utf-8", "application/json"
@@ -133,7 +136,7 @@ class FileServer:
             # Of what would be stored the body was not read, or not all of it.
             keeps_open = request.keeps_open and request.access == READ
             with_body = request.method != "HEAD"
-            connection.sock.sendall(line_answer(refusal, keeps_open=keeps_open, with_body=with_body))
+            connection.send(line_answer(refusal, keeps_open=keeps_open, with_body=with_body))
             if not keeps_open:
                 _say_goodbye(connection)
             return keeps_open
@@ -166,7 +169,7 @@ class FileServer:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
         headers |= {"Accept-Ranges": "bytes", "ETag": tag}
         answer = HTTPStatus.PARTIAL_CONTENT if is_partial else HTTPStatus.OK
-        connection.sock.sendall(head(answer, headers, keeps_open=request.keeps_open))
+        connection.send(head(answer, headers, keeps_open=request.keeps_open))
         if request.method != "HEAD":
             _send_part(connection, file, start, end)
 
@@ -175,7 +178,7 @@ class FileServer:
     ) -> None:
         headers = {"Content-Type": kind, "Content-Length": len(body)}
         sent = head(status, headers, keeps_open=request.keeps_open)
-        connection.sock.sendall(sent if request.method == "HEAD" else sent + body)
+        connection.send(sent if request.method == "HEAD" else sent + body)
 
 
 class _Body:
@@ -185,7 +188,8 @@ class _Body:
         self._connection = connection
         self._rest = request.rest
         self._is_waited_for = request.waits_for_continue
-        self._since_renewed = 0
+        self._left_s = PIECE_S  # of waiting for the client, and after so many bytes anew
+        self._left_bytes = PIECE_BYTES
 
     def read(self, count: int) -> bytes:
         if self._rest:
@@ -193,12 +197,15 @@ class _Body:
             return piece
         if self._is_waited_for:
             self._is_waited_for = False
-            self._connection.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        began = time.monotonic()
+        self._connection.deadline = began + self._left_s
         piece = self._connection.sock.recv(count)
-        self._since_renewed += len(piece)
-        if self._since_renewed >= PIECE_BYTES:
-            self._since_renewed = 0
-            self._connection.renew()
+        self._connection.deadline = NEVER
+        self._left_s -= time.monotonic() - began
+        self._left_bytes -= len(piece)
+        if self._left_bytes <= 0:
+            self._left_s, self._left_bytes = PIECE_S, PIECE_BYTES
         return piece
 
 
@@ -207,12 +214,11 @@ def _send_part(connection: Connection, file: int, start: int, end: int) -> None:
     be had.
     """
     sock = connection.sock
-    is_plain = not isinstance(sock, ssl.SSLSocket)
     while start < end:
-        connection.renew()
+        connection.deadline = time.monotonic() + PIECE_S
         piece_end = min(end, start + PIECE_BYTES)
         while start < piece_end:
-            if is_plain:
+            if not connection.is_secret:
                 count = os.sendfile(sock.fileno(), file, start, piece_end - start)
             else:
                 piece = os.pread(file, piece_end - start, start)
@@ -221,11 +227,12 @@ def _send_part(connection: Connection, file: int, start: int, end: int) -> None:
             if not count:
                 raise ConnectionAbortedError
             start += count
+    connection.deadline = NEVER
 
 
 def _say_goodbye(connection: Connection) -> None:
     """Closing with bytes unread would cost the client our answer."""
-    connection.deadline = min(connection.deadline, time.monotonic() + GOODBYE_S)
+    connection.deadline = time.monotonic() + GOODBYE_S
     socket.socket.shutdown(connection.sock, socket.SHUT_WR)
     while connection.sock.recv(PIECE_BYTES):
         pass

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from offerd.files_access import FilesSecret
-from offerd_slave.certificate import server_context
 from offerd_slave.data_files import DataDirectory
 from offerd_slave.files import FileServer
 from offerd_slave.files_secrets import FilesSecrets, boot_clock
@@ -25,7 +24,11 @@ class FilesService:
 
     def __init__(self, options: SlaveOptions, work_dir: Path, boot_id: str) -> None:
         """Bind and begin. Raises `BadInput`."""
-        tls, fingerprint = (None, "") if _is_loopback(options.ip) else server_context(work_dir)
+        tls, fingerprint = None, ""
+        if not _is_loopback(options.ip):
+            from offerd_slave.certificate import server_context  # it speaks for OpenSSL
+
+            tls, fingerprint = server_context(work_dir)
         self._secrets = FilesSecrets(work_dir, boot_id, boot_clock(), fingerprint)
         if self._secrets.complaint:
             log.error("%s", self._secrets.complaint)

@@ -13,6 +13,7 @@ from collections import deque
 
 import msgspec
 
+from offerd.descriptors import restore_limit
 from offerd.errors import BadInput
 from offerd.ids import ContainerID
 from offerd_isolation.base import ProcessID
@@ -94,6 +95,7 @@ class Launcher:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # a Ctrl-C at the slave's terminal is the slave's business
             )
+        restore_limit(self._zygote.pid)
         ours.setblocking(False)
         self._socket = ours
         self._is_ready = False

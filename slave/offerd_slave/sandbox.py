@@ -10,7 +10,6 @@ import errno
 import logging
 import os
 import stat
-import struct
 import threading
 import time
 from collections.abc import Container, Iterable
@@ -20,6 +19,7 @@ from pathlib import Path
 from offerd.ids import ContainerID
 from offerd_isolation import mounts
 from offerd_slave import users
+from offerd_slave.access_lists import allow_search
 from offerd_slave.served_paths import OWNER
 
 DISK_HEADROOM = 0.1
@@ -27,8 +27,6 @@ DISK_HEADROOM = 0.1
 COLLECT_INTERVAL_S = 60.0
 LEAST_AGE_S = 30.0
 """A directory younger than this may belong to a container that is just being made."""
-
-_ACCESS_LIST = "system.posix_acl_access"
 
 log = logging.getLogger("offerd.slave")
 
@@ -55,25 +53,12 @@ def _let_through(container_dir: Path, identity: users.Identity) -> None:
     setuid file in a sandbox would lend others its owner's.
     """
     try:
-        os.setxattr(container_dir, _ACCESS_LIST, _passable_by(identity.uid))
+        allow_search(container_dir, identity.uid)
     except OSError as error:
         if error.errno != errno.ENOTSUP:
             raise
         os.chown(container_dir, -1, identity.gid)
         container_dir.chmod(0o710)
-
-
-def _passable_by(uid: int) -> bytes:
-    """An access list as the kernel reads it (linux/posix_acl_xattr.h): the owner may all, this user may enter."""
-    undefined = 0xFFFFFFFF
-    entries = (
-        (0x01, 7, undefined),
-        (0x02, 1, uid),
-        (0x04, 0, undefined),
-        (0x10, 1, undefined),
-        (0x20, 0, undefined),
-    )
-    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ class SlaveSettings:
     default_task_mem_bytes: int = (
         256 << 20
     )  # of a task that declares none, where memory is limited; 0: no limit
+    max_containers: int = 1 << 20  # as many as there are descriptors for
     limits_containers: bool = (
         False  # the isolation module wants to know what a container's tasks hold together
     )

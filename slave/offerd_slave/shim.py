@@ -25,12 +25,12 @@ from typing import NamedTuple
 import msgspec
 
 from offerd_isolation import process_table
-from offerd_isolation.process_table import SHIM_MARK
+from offerd_isolation.process_table import SHIM_FILE, SHIM_MARK
 from offerd_slave import native
 from offerd_slave.executor_start import Place, become_executor, marks_of
 from offerd_slave.logs import RotatedLog
 from offerd_slave.records import ExitRecord
-from offerd_slave.shim_messages import SHIM_FILE, Answer, Job, ShimFailed, ShimIdentity, ShimStarted
+from offerd_slave.shim_messages import Answer, Job, ShimFailed, ShimIdentity, ShimStarted
 
 EXIT_FILE = "exit"
 _EXIT_DRAFT = ".exit"

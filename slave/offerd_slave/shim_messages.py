@@ -11,9 +11,6 @@ import msgspec
 
 from offerd_slave.users import Identity
 
-SHIM_FILE = "shim"
-"""In the container's directory: `ShimIdentity`, JSON. Whoever makes it is the container's one shim."""
-
 
 class EnterContainer(msgspec.Struct, frozen=True, array_like=True):
     """The container of this process (of this boot), and directories of its cgroups."""

@@ -15,6 +15,7 @@ import msgspec
 from offerd.errors import BadInput
 from offerd.ids import ContainerID, SlaveID
 from offerd_isolation.base import ProcessID
+from offerd_isolation.procfs import recorded_shim
 from offerd_slave.checkpoint import (
     DamagedCheckpoint,
     keep_aside,
@@ -25,7 +26,6 @@ from offerd_slave.checkpoint import (
 from offerd_slave.core.events import DiskLooked
 from offerd_slave.journal import Journal
 from offerd_slave.records import ContainerCheckpoint, JournalRecord, ProcessCheckpoint, SlaveCheckpoint
-from offerd_slave.shim_messages import SHIM_FILE, ShimIdentity
 
 log = logging.getLogger("offerd.slave")
 
@@ -106,7 +106,8 @@ class WorkDir:
                 self.set_aside(checkpoint)
                 continue
             if container.shim is None:  # the slave died while it was launched
-                container = msgspec.structs.replace(container, shim=_shim_by_its_own_word(directory))
+                said = recorded_shim(directory)
+                container = msgspec.structs.replace(container, shim=said and to_checkpoint(said))
             found.containers.append(container)
         found.records, damages = journal.replay()
         found.is_damaged = bool(damages)
@@ -155,15 +156,6 @@ class WorkDir:
     def release(self) -> None:
         """Let another slave take the directory."""
         os.close(self._lock)
-
-
-def _shim_by_its_own_word(container: Path) -> ProcessCheckpoint | None:
-    """None if it was not started, or the file was not on the disk when the host lost power: anything may be in it."""
-    try:
-        said = msgspec.json.decode((container / SHIM_FILE).read_bytes(), type=ShimIdentity)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return ProcessCheckpoint(said.boot_id, said.pid, said.start_ticks)
 
 
 def to_checkpoint(process: ProcessID) -> ProcessCheckpoint:

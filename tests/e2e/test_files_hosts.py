@@ -71,7 +71,15 @@ def master(hosts: Hosts, keyring: Keyring, base: Path) -> Iterator[str]:
         for number, host in enumerate(hosts.addresses):
             slave = words("slave", "--master", address, "--ip", host, "--http-port", "0")
             slave += ["--work-dir", str(base / f"slave-{number}"), "--hostname", f"host-{number}"]
-            slave += ["--resources", "cpus=2,mem=1G", "--isolation", "noop", "--ephemeral"]
+            slave += [
+                "--resources",
+                "cpus=2,mem=1G",
+                "--isolation",
+                "noop",
+                "--ephemeral",
+                "--default-user",
+                "root",
+            ]
             log = base / f"slave-{number}.log"
             stack.enter_context(process(*hosts.inside(number), *slave, log=log, env=env))
         wait_until(lambda: len(slaves(keyring, "ops", address)) == 2, "the slaves to register")

@@ -185,6 +185,9 @@ def test_mapreduce_over_data_sets_across_slaves_with_keys(
     assert "words" in listed.stdout
     assert "words" not in offerd_as(keyring, "bob", cluster, "data", "ls").stdout
     assert offerd_as(keyring, "bob", cluster, "data", "rm", "words").returncode == 2
+    assert offerd_as(keyring, "bob", cluster, "data", "rm", "--owner", "alice", "words").returncode == 2
+    assert "words" not in offerd_as(keyring, "bob", cluster, "data", "ls", "--owner", "alice").stdout
+    assert "words" in offerd_as(keyring, "ops", cluster, "data", "ls", "--owner", "alice").stdout
 
     def count(line: str) -> Iterator[tuple[str, int]]:
         yield line.split()[0], 1
@@ -210,7 +213,8 @@ def test_mapreduce_over_data_sets_across_slaves_with_keys(
         wait_until(
             lambda: blocks.names(blocks.hosts(cluster.address)) == ["words"], "the job's files to be gone"
         )
-    assert offerd_as(keyring, "alice", cluster, "data", "rm", "words").returncode == 0
+    assert offerd_as(keyring, "ops", cluster, "data", "rm", "--owner", "alice", "words").returncode == 0
+    assert "words" not in offerd_as(keyring, "alice", cluster, "data", "ls").stdout
 
 
 def test_what_was_handed_out_by_one_slave_opens_nothing_on_another(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from helpers.cli import offerd, wait_until
+from helpers.cli import environment, offerd, wait_until, words
 from helpers.keyring import TABLES, Keyring
 from helpers.recorder import COMMAND, Recorder
 from offerd.errors import FrameworkError
@@ -187,3 +189,72 @@ def test_a_key_taken_away_ends_tasks_within_seconds_though_its_scheduler_has_gon
         framework.driver.abort()
         authorize(cluster, keyring, TABLES)
         wait_until(lambda: owners_of_executors(cluster) == set(), "its executor to end", SECONDS)
+
+
+# -- what is one's own --------------------------------------------------------------------------------------------------
+
+
+def offerd_as(
+    keyring: Keyring, name: str, cluster: LocalCluster, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words(*arguments),
+        env=environment(cluster, **keyring.environment(name)),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_who_is_no_operator_lists_explains_and_kills_what_is_his_and_hears_of_nothing_else(
+    cluster: LocalCluster, keyring: Keyring
+) -> None:
+    with (
+        framework_of(cluster, keyring, "mallory") as his,
+        framework_of(cluster, keyring, "alice", role="science") as hers,
+    ):
+        for framework, task in ((his, "his"), (hers, "hers"), (hers, "hers-too")):
+            framework.run(task, "sleep 60")
+            framework.wait(task, TaskState.RUNNING)
+        theirs = str(his.driver.framework_id)
+        for command in ("status", "tasks", "frameworks"):
+            shown = offerd_as(keyring, "alice", cluster, command)
+            assert shown.returncode == 0, shown.stderr
+            assert "only frameworks of alice" in shown.stderr
+            exact = offerd_as(keyring, "alice", cluster, command, "--json")
+            assert json.loads(exact.stdout)["only_of"] == "alice"
+            assert hers.driver.framework_id in exact.stdout or command == "status"
+            assert theirs not in exact.stdout + shown.stdout
+        explained = offerd_as(keyring, "alice", cluster, "explain", str(hers.driver.framework_id))
+        assert (explained.returncode, "fair share" in explained.stdout) == (0, True), explained.stderr
+        assert offerd_as(keyring, "alice", cluster, "explain", theirs).returncode != 0
+        for more in ((), ("--framework", theirs)):
+            refused = offerd_as(keyring, "alice", cluster, "kill", "his", *more)
+            assert refused.returncode == 1, refused.stdout
+        assert offerd_as(keyring, "alice", cluster, "kill", "--framework", theirs).returncode == 1
+        assert offerd_as(keyring, "alice", cluster, "kill", "hers").returncode == 0
+        assert hers.wait_end("hers", SECONDS).state is TaskState.KILLED
+        assert his.states("his") == [TaskState.RUNNING]
+        everything = offerd(cluster, "tasks", "--json")
+        assert json.loads(everything.stdout)["only_of"] == ""
+        assert theirs.encode() in everything.stdout
+
+
+def test_a_framework_that_is_gone_is_ended_by_hand_within_seconds(
+    cluster: LocalCluster, keyring: Keyring
+) -> None:
+    patient = ExecutorInfo(COMMAND.executor_id, module=COMMAND.module, shutdown_grace_s=FOREVER_S)
+    with framework_of(
+        cluster, keyring, "alice", role="science", executors=(patient,), failover_timeout_s=30 * 86_400.0
+    ) as framework:
+        framework.run("t", DEAF, kill_grace_s=FOREVER_S)
+        framework.wait("t", TaskState.RUNNING)
+        framework.driver.abort()
+    assert owners_of_executors(cluster) != set()
+    ended = offerd_as(keyring, "alice", cluster, "kill", "--framework", "recorder")
+    assert ended.returncode == 0, ended.stderr
+    wait_until(lambda: owners_of_executors(cluster) == set(), "its executor to end", SECONDS)
+    again = offerd_as(keyring, "alice", cluster, "kill", "--framework", "recorder")
+    assert (again.returncode, again.stderr.count("\n")) == (1, 1)

@@ -99,7 +99,7 @@ def names(slave: Slave) -> None:
     for hello in range(4):
         slave.socket.close()
         slave.connect()
-        slave.hello([TaskID(f"never-{hello}-{number}") for number in range(60_000)])
+        slave.hello([TaskID(f"never-{hello}-{number}") for number in range(16_000)])
         slave.socket.recv()
     time.sleep(600)
 

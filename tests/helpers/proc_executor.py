@@ -8,6 +8,7 @@ import sys
 import time
 
 from offerd.spawning import SPAWNER
+from offerd_slave import native
 
 
 def main() -> int:
@@ -117,3 +118,16 @@ def _litter(kind: str) -> None:
         os.waitpid(child, 0)  # the one between has ended
     os.close(ready)
     os.close(told)
+
+
+def comets(count: str) -> None:
+    """So many lines of processes, each of which forks the next and ends, below an executor that is stopped and buries none."""
+    native.prctl(native.PR_SET_CHILD_SUBREAPER, 1)
+    for _ in range(int(count)):
+        if os.fork() == 0:
+            while os.fork() == 0:
+                os.setsid()
+            os._exit(0)
+    print("ready", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(600)

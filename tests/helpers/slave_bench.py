@@ -85,6 +85,10 @@ class Bench:
             _, (decoded,) = codec.to_slave.decode(frame)
             self.event(ev.FromMaster(epoch, decoded))
 
+    def as_it_is(self, container_id: ContainerID, message: m.Message) -> None:
+        """As if no codec had looked at it before."""
+        self.event(ev.FromExecutor(container_id, message))
+
     def from_executor(self, container_id: ContainerID, message: m.Message) -> None:
         for frame in codec.frames([message]):
             _, (decoded,) = codec.from_executor.decode(frame)
@@ -247,7 +251,11 @@ class Bench:
                 used[name] = used.get(name, 0) + amount
                 if held.long:
                     long_used[name] = long_used.get(name, 0) + amount
-        assert used == {name: amount for name, amount in state.used.items() if amount}
+        with_executors = dict(used)
+        for container in state.containers.values():
+            for name, amount in container.executor.resources.quantities().items():
+                with_executors[name] = with_executors.get(name, 0) + amount
+        assert with_executors == {name: amount for name, amount in state.used.items() if amount}
         assert long_used == {name: amount for name, amount in state.long_used.items() if amount}
         assert all(amount <= state.total[name] for name, amount in used.items())
         assert all(amount <= state.long_total[name] for name, amount in long_used.items())

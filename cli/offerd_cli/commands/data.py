@@ -12,6 +12,8 @@ from offerd_cli.render import ScreenTable
 from offerd_cli.screen import say
 from offerd_cli.units import format_bytes, format_duration, parse_amount
 
+owner_option = click.option("--owner", help="Whose sets, for operators.  [default: your own]")
+
 
 @click.group(short_help="Data sets: files in blocks on the slaves.")
 def command() -> None:
@@ -65,13 +67,14 @@ def put(
 @command.command(short_help="List sets, or the blocks of one.")
 @master_option
 @click.option("-a", "--all", "shows_all", is_flag=True, help="Also what running jobs keep there.")
+@owner_option
 @click.argument("name", required=False, metavar="[SET]")
-def ls(*, master: str, shows_all: bool, name: str | None) -> None:
+def ls(*, master: str, shows_all: bool, owner: str | None, name: str | None) -> None:
     """List all sets; of one set, its blocks and where their replicas are now."""
     from offerd_cli import render
     from offerd_frameworks.mapreduce import blocks
 
-    on = blocks.hosts(master)
+    on = blocks.hosts(master, owner)
     if name is not None:
         blocks.check_name(name)
         found = blocks.find(name, on)
@@ -112,12 +115,13 @@ def ls(*, master: str, shows_all: bool, name: str | None) -> None:
 
 @command.command(short_help="Remove sets.")
 @master_option
+@owner_option
 @click.argument("names", nargs=-1, required=True, metavar="SET...")
-def rm(*, master: str, names: tuple[str, ...]) -> None:
+def rm(*, master: str, owner: str | None, names: tuple[str, ...]) -> None:
     """Remove sets from all slaves."""
     from offerd_frameworks.mapreduce import blocks
 
-    on = blocks.hosts(master)
+    on = blocks.hosts(master, owner)
     for name in names:
         blocks.check_name(name)
         if not blocks.remove(name, on):

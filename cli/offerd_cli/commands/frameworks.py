@@ -21,9 +21,14 @@ def command(*, master: str, ended: bool, as_json: bool) -> None:
         frameworks = list(client.frameworks(ended=ended))
     if as_json:
         documents.print_document(
-            {"frameworks": [documents.framework_document(framework) for framework in frameworks]}
+            {
+                "frameworks": [documents.framework_document(framework) for framework in frameworks],
+                "only_of": client.shown_owner,
+            }
         )
-    elif frameworks:
+        return
+    if frameworks:
         render.print_table(render.console(), render.frameworks_table(frameworks))
     else:
         say("no frameworks are registered" + ("" if ended else "; --all lists those that are gone"))
+    render.print_owner(client.shown_owner)

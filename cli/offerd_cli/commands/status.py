@@ -25,7 +25,9 @@ def command(*, master: str, as_json: bool) -> None:
                 "cluster": documents.cluster_document(cluster),
                 "slaves": [documents.slave_document(slave) for slave in slaves],
                 "frameworks": [documents.framework_document(framework) for framework in frameworks],
+                "only_of": client.shown_owner,
             }
         )
     else:
         render.print_status(render.console(), cluster, slaves, frameworks, where)
+        render.print_owner(client.shown_owner)

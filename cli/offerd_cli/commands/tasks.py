@@ -27,8 +27,12 @@ def command(*, master: str, ended: bool, framework: str, as_json: bool) -> None:
             if not framework or framework in (task.framework_id, task.framework_name)
         ]
     if as_json:
-        documents.print_document({"tasks": [documents.task_document(task) for task in tasks]})
-    elif tasks:
+        documents.print_document(
+            {"tasks": [documents.task_document(task) for task in tasks], "only_of": client.shown_owner}
+        )
+        return
+    if tasks:
         render.print_table(render.console(), render.tasks_table(tasks))
     else:
         say("no tasks" + ("" if ended else " are running; --all lists those that have ended"))
+    render.print_owner(client.shown_owner)

@@ -43,10 +43,11 @@ class Host:
     slave_id: str
     hostname: str
     files: FilesAccess
+    owner: str | None = None  # whose sets are meant; None: our own
 
     def path(self, name: str = "", file: str = "") -> str:
-        """On its file server, of one of our sets, a file in it, or (without a name) all of them."""
-        return self.files.data_path(name, file)
+        """On its file server, of a set, a file in it, or (without a name) all sets."""
+        return self.files.data_path(name, file, owner=self.owner)
 
 
 @dataclass(slots=True)
@@ -97,12 +98,14 @@ class DataSet:
         return sum(max(0, self.replicas - len(block.places)) for block in self.blocks)
 
 
-def hosts(master: str | None) -> list[Host]:
-    """The slaves that are at work, from the master. Raises `OfferdError`."""
+def hosts(master: str | None, owner: str | None = None) -> list[Host]:
+    """The slaves that are at work, from the master; an operator may name the `owner` of the sets that are meant. Raises
+    `OfferdError`.
+    """
     with offerd.OperatorClient(master) as client:
         return sorted(
             (
-                Host(slave.info.slave_id, slave.info.hostname, slave.files)
+                Host(slave.info.slave_id, slave.info.hostname, slave.files, owner)
                 for slave in client.slaves()
                 if slave.state == "active" and slave.files.address
             ),

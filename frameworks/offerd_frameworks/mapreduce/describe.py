@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 from offerd import CommandInfo, FilesAccess, FilesPass, Resources, TaskInfo
@@ -28,8 +28,8 @@ CLEAN_LIMIT_S = 20.0
 
 class Describer:
     """Writes the tasks of one job. `files` are the job's, each with its size and SHA-256; `shelves` are the slaves that hold
-    them; `accesses` has all slaves', the newest: a task is given a token for each sandbox and set that it reads, and nothing
-    else of them.
+    them; `data` is where file servers have our sets. Of the newest `access` to a slave a task is given a token for each
+    sandbox and set that it reads, and nothing else of them.
     """
 
     def __init__(
@@ -38,9 +38,11 @@ class Describer:
         job: Job,
         files: dict[str, tuple[int, str]],
         shelves: list[str],
-        accesses: Mapping[str, FilesAccess],
+        data: str,
+        access: Callable[[str], FilesAccess],
     ) -> None:
-        self._accesses = accesses
+        self._data = data
+        self._access = access
         self._job = job
         self._job_id = job_id
         self._files = files
@@ -119,13 +121,8 @@ class Describer:
             "by_key": by_key,
         }
 
-    @property
-    def _data(self) -> str:
-        """Where our data sets are on each file server."""
-        return next((access for access in self._accesses.values() if access.key), FilesAccess()).data_path()
-
     def _pass(self, slave_id: str, path: str) -> FilesPass:
-        return self._accesses.get(slave_id, FilesAccess()).narrowed(path)
+        return self._access(slave_id).narrowed(path)
 
     def _variables(self, state: JobState, attempt: Attempt) -> dict[str, str]:
         letter, index = attempt.work.kind.value, attempt.work.index

@@ -132,7 +132,12 @@ class MapReduce:
             splits=splits,
             output=output,
             describer=Describer(
-                job_id, job, known, [host.slave_id for host in shelves], self._scheduler.accesses
+                job_id,
+                job,
+                known,
+                [host.slave_id for host in shelves],
+                hosts[0].path() if hosts else "",
+                self._scheduler.access,
             ),
             accesses={host.slave_id: host.files for host in hosts},
             cluster_cpus=cpus,

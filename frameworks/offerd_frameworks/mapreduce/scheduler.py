@@ -71,8 +71,7 @@ class MapReduceScheduler(offerd.Scheduler):
 
     def __init__(self, pool: Executor, questions: Executor) -> None:
         self._planner = Planner()
-        self.accesses: dict[str, FilesAccess] = {}
-        """To the files of each slave, the newest: offers bring it, and a slave that was restarted has another."""
+        self._accesses: dict[str, FilesAccess] = {}  # to the files of slaves that have not been offered yet
         self._jobs: dict[str, Running] = {}
         self._pool = pool
         self._questions = questions
@@ -97,7 +96,7 @@ class MapReduceScheduler(offerd.Scheduler):
         """Begin with a job."""
         job, now = running.job, time.monotonic()
         for slave_id, access in running.accesses.items():
-            self.accesses.setdefault(slave_id, access)
+            self._accesses[slave_id] = access
         rules = Rules(
             resources=job.resources(),
             reduces=job.reduces,
@@ -138,8 +137,6 @@ class MapReduceScheduler(offerd.Scheduler):
     def resource_offers(self, driver: offerd.SchedulerDriver, offers: list[Offer]) -> None:
         now = time.monotonic()
         for offer in offers:
-            if offer.files.key:
-                self.accesses[offer.slave_id] = offer.files
             room = Room(
                 offer.slave_id,
                 offer.hostname,
@@ -180,7 +177,7 @@ class MapReduceScheduler(offerd.Scheduler):
         if status.state is TaskState.FINISHED or status.reason == Reason.COMMAND_EXITED:
             container_id = status.container_id or attempt.container_id
             self._in_background(
-                partial(_report, self._access(attempt.slave_id), container_id, status.task_id, attempt.key),
+                partial(_report, self.access(attempt.slave_id), container_id, status.task_id, attempt.key),
                 partial(self._reported, driver, status, container_id),
             )
             return
@@ -259,7 +256,7 @@ class MapReduceScheduler(offerd.Scheduler):
             partial(
                 running.output.save,
                 output.task_id,
-                self._access(output.slave_id),
+                self.access(output.slave_id),
                 path,
                 output.size,
                 output.sha256,
@@ -306,7 +303,7 @@ class MapReduceScheduler(offerd.Scheduler):
                 and task_id not in running.asking
             ):
                 running.asking.add(task_id)
-                question = partial(_progress, self._access(attempt.slave_id), attempt.container_id, task_id)
+                question = partial(_progress, self.access(attempt.slave_id), attempt.container_id, task_id)
                 self._in_background(question, partial(self._heard, running, task_id), self._questions)
 
     @staticmethod
@@ -369,8 +366,10 @@ class MapReduceScheduler(offerd.Scheduler):
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
-    def _access(self, slave_id: str) -> FilesAccess:
-        return self.accesses.get(slave_id, FilesAccess())
+    def access(self, slave_id: str) -> FilesAccess:
+        """To the files of a slave, the newest."""
+        newest = self.driver.files(offerd.SlaveID(slave_id))
+        return newest if newest.address else self._accesses.get(slave_id, newest)
 
     def _launch_in_parts(
         self, driver: offerd.SchedulerDriver, offer: Offer, tasks: list[offerd.TaskInfo], now: float

@@ -506,7 +506,10 @@ class DockerIsolation(NoopIsolation):
         return None
 
     def holdouts(self, container_id: ContainerID, task_id: TaskID = TaskID("")) -> str:
-        return ", ".join(str(each.pid) for each in self._members(container_id))
+        try:
+            return ", ".join(str(each.pid) for each in self._members(container_id))
+        except process_table.TooManyProcesses:
+            return "thousands of processes"
 
     # -- who belongs to it ------------------------------------------------------------------------------------------------
 

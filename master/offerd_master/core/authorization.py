@@ -16,11 +16,22 @@ from offerd_master.core.rights import fault
 from offerd_master.core.state import Cluster, Framework, Slave, Standby
 from offerd_master.principals import Principal
 
-OPEN_TO_FRAMEWORKS = (om.GetCluster, om.GetSlaves)
-"""What whoever has frameworks may ask: offers tell the same."""
-ABOUT_A_FRAMEWORK = (om.GetTasks, om.KillAnyTask, om.ExplainWaiting)
-"""What operators may ask and order of any framework, and its owner of his."""
-OPERATORS_ONLY = (om.GetFrameworks, om.ChangeSlaveMode, om.ExplainFramework)
+OPEN_TO_FRAMEWORKS = (
+    om.GetCluster,
+    om.GetSlaves,
+    om.GetFrameworks,
+    om.GetTasks,
+    om.KillAnyTask,
+    om.EndFramework,
+    om.ExplainWaiting,
+    om.ExplainFramework,
+)
+"""What whoever has frameworks may ask and order. Of frameworks each sees, finds and ends only his own: the handlers ask
+`Cluster.shows`. Of slaves offers tell the same.
+"""
+NAMES_A_FRAMEWORK = (om.GetTasks, om.KillAnyTask, om.ExplainWaiting)
+"""Of these, what names one by its id: to name another's is refused."""
+OPERATORS_ONLY = (om.ChangeSlaveMode,)
 
 
 def refusal(who: Principal, sender: Slave | Framework | Standby | None, message: m.Message) -> str:
@@ -35,9 +46,10 @@ def refusal(who: Principal, sender: Slave | Framework | Standby | None, message:
         info = message.framework
         return _framework_refusal(who, info.framework_id, info.role, user_of(who, info))
     if kind in OPEN_TO_FRAMEWORKS:
-        return "" if who.operator or who.has_frameworks else _no_operator(kind)
-    if isinstance(message, ABOUT_A_FRAMEWORK):
-        return "" if who.operator or who.owns(message.framework_id) else _no_operator(kind)
+        if who.operator:
+            return ""
+        named = message.framework_id if isinstance(message, NAMES_A_FRAMEWORK) else ""
+        return "" if who.has_frameworks and (not named or who.owns(named)) else _no_operator(kind)
     if kind in OPERATORS_ONLY:
         return "" if who.operator else _no_operator(kind)
     # Again with each message: what somebody may be can be taken away.
@@ -99,7 +111,7 @@ def refuse(c: Cluster, peer: PeerID, message: m.Message, name: str, why: str) ->
         c.send(peer, m.SlaveRefused(Reason.NOT_AUTHORIZED, why))
     elif isinstance(message, m.RegisterFramework):
         c.send(peer, m.FrameworkRefused(Reason.NOT_AUTHORIZED, why))
-    elif isinstance(message, (*OPEN_TO_FRAMEWORKS, *ABOUT_A_FRAMEWORK, *OPERATORS_ONLY)):
+    elif isinstance(message, (*OPEN_TO_FRAMEWORKS, *OPERATORS_ONLY)):
         c.send(peer, om.NotAuthorized(why))
     else:
         sender = c.peers.get(peer)

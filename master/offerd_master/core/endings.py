@@ -49,6 +49,6 @@ def user_changed(c: Cluster, framework: Framework) -> None:
 def end_other_users(c: Cluster, slave: Slave, running: Iterable[m.RunningExecutor]) -> None:
     """The same of a slave that has come with these executors: it may have been away when the user changed."""
     for framework_id, user in {(one.framework.framework_id, one.framework.user) for one in running}:
-        framework = c.frameworks[framework_id]
-        if framework.met_on is None and user != slave.runs_as(framework.info.user):
+        framework = c.frameworks.get(framework_id)
+        if framework is not None and framework.met_on is None and user != slave.runs_as(framework.info.user):
             shut_down(c, slave, framework_id, user, Reason.USER_CHANGED)

@@ -13,9 +13,9 @@ from offerd import messages as m
 from offerd.ids import FrameworkID, PeerID
 from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
-from offerd_master.core import offers
+from offerd_master.core import files, offers
 from offerd_master.core.endings import shut_down_everywhere, user_changed
-from offerd_master.core.state import Cluster, Framework, Standby
+from offerd_master.core.state import Cluster, Framework, Slave, Standby
 from offerd_master.core.tasks import end_wait, forget_if_empty
 
 LINE_WAITS_S = 3.0
@@ -54,7 +54,7 @@ def take_over(c: Cluster, framework: Framework, info: FrameworkInfo, peer: PeerI
     c.budgets.leave(framework.framework_id, framework.info, is_last=False)
     framework.describe(info)
     c.budgets.enter(framework.framework_id, framework.info, is_new=False)
-    framework.met_on = None
+    _is_no_hearsay(framework)
     user_changed(c, framework)
     framework.set_filters(m.Filters())
     framework.needs_offers = True
@@ -160,6 +160,7 @@ def promote(c: Cluster, framework: Framework, now: float) -> bool:
             max_failover_s=c.settings.max_failover_timeout_s,
         ),
     )
+    files.hand_out_again(c, framework)
     c.mark_idle_dirty()
     return True
 
@@ -214,6 +215,28 @@ def adopt(c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, now: float
     return framework
 
 
+def take_as_hearsay(c: Cluster, framework: Framework, slave: Slave, now: float) -> None:
+    """This slave alone has told of it. When nothing of it is held any more, and no scheduler has come, it is forgotten."""
+    framework.met_on = slave
+    slave.met.add(framework.framework_id)
+    c.timers.set(now + c.settings.adoption_grace_s, _look_at_hearsay, framework)
+
+
+def _look_at_hearsay(c: Cluster, framework: Framework, now: float) -> None:
+    if framework.met_on is None:
+        return
+    if framework.tasks or framework.executors_running or framework.standbys:
+        c.timers.set(now + c.settings.adoption_grace_s, _look_at_hearsay, framework)
+    else:
+        end(c, framework, now, Reason.FRAMEWORK_REMOVED, "nothing of it runs, and no scheduler came")
+
+
+def _is_no_hearsay(framework: Framework) -> None:
+    if framework.met_on is not None:
+        framework.met_on.met.discard(framework.framework_id)
+        framework.met_on = None
+
+
 def await_scheduler(c: Cluster, framework: Framework, seconds: float, now: float) -> None:
     """End the framework unless a scheduler comes in time."""
     framework.failover_timer = c.timers.set(now + seconds, _failover_over, framework)
@@ -241,6 +264,7 @@ def end(c: Cluster, framework: Framework, now: float, reason: Reason, text: str)
         framework.failover_timer = None
     framework.peer = None
     framework.ended = True
+    _is_no_hearsay(framework)
     if c.entitlements is not None:
         c.entitlements.forgo_guarantee(framework.framework_id)
     framework.ended_at = now

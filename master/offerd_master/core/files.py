@@ -1,7 +1,9 @@
 """Access to the slaves' files: derived from each slave's secret and handed to the owners of frameworks and to operators.
 
 A slave says where its files are; only the port is believed as it stands. The host must be the one that the slave speaks
-from: else a slave could have others ask, in its place, a server that is not its own.
+from: else a slave could have others ask, in its place, a server that is not its own. One on the master's own host speaks from
+loopback, and may name the address that others reach that host by, as long as it speaks TLS there: then no other server hears
+a request.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from offerd import files_messages as fm
 from offerd import messages as m
 from offerd.files_access import NO_ACCESS, OPERATOR, OWNER, FilesAccess, FilesSecret, access_to
 from offerd.ids import FrameworkID, SlaveID, owner_of
-from offerd_master.core.state import Cluster, Slave
+from offerd_master.core.state import Cluster, Framework, Slave
 
 MAX_DERIVED = 16
 """Accesses of one slave that are kept; one more costs some microseconds."""
@@ -39,6 +41,8 @@ def address_of(c: Cluster, slave_id: SlaveID, message: m.RegisterSlave) -> str:
         return f"{c.sender_ip}:{port}"
     if said == seen or (said.is_loopback and seen.is_loopback):
         return address
+    if seen.is_loopback and message.files is not None and message.files.fingerprint:
+        return address
     c.log(
         f"the files of slave {slave_id} are out of reach: it serves them on {said}, and speaks from {seen}; start it with "
         f"--ip {seen}",
@@ -55,6 +59,7 @@ def take_secret(slave: Slave, secret: FilesSecret | None) -> None:
 
 def files_secret_changed(c: Cluster, slave: Slave, message: fm.FilesSecretChanged, now: float) -> None:
     take_secret(slave, message.files)
+    renew(c, slave)
 
 
 # -- Handing out --------------------------------------------------------------------------------------------------------
@@ -83,6 +88,27 @@ def _access(slave: Slave, name: str, *, operator: bool) -> FilesAccess:
     found = access_to(files.secret, files.generation, address, files.fingerprint, name, operator=operator)
     slave.files_accesses[identity] = found
     return found
+
+
+def renew(c: Cluster, slave: Slave) -> None:
+    """Those who have executors there were handed what dies some hours from now, or is dead already."""
+    if slave.files is None:
+        return
+    for framework_id in slave.executors:
+        access = access_of_framework(slave, framework_id)
+        c.send(c.frameworks[framework_id].peer, fm.FilesRenewed({slave.slave_id: access}))
+
+
+def hand_out_again(c: Cluster, framework: Framework) -> None:
+    """To a scheduler that comes back, for all slaves that its tasks are on: it may have missed a renewal."""
+    slaves = {task.slave.slave_id: task.slave for task in framework.tasks.values()}
+    found = {
+        slave_id: access_of_framework(slave, framework.framework_id)
+        for slave_id, slave in slaves.items()
+        if slave.files is not None
+    }
+    if found:
+        c.send(framework.peer, fm.FilesRenewed(found))
 
 
 # -- Taking back --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
 from offerd.screen_text import printable
 from offerd_master.allocation.policy import role_fault
-from offerd_master.core import failover, recovery
+from offerd_master.core import failover, files, recovery
 from offerd_master.core.state import FRAMEWORK_AHEAD, Cluster, Framework, Slave, Standby
 from offerd_master.core.tasks import take_as_lost
 
@@ -105,6 +105,7 @@ def _tell_registered(c: Cluster, framework: Framework, *, is_again: bool) -> Non
         framework.framework_id, c.master_id, is_again, settings.ping_interval_s, max_failover_s=most_s
     )
     c.send(framework.peer, registered)
+    files.hand_out_again(c, framework)
 
 
 def _part(c: Cluster, known: Framework | Standby, now: float) -> None:

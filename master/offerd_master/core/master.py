@@ -92,6 +92,7 @@ QUESTIONS: dict[type, Callable[[Cluster, PeerID, Any, float], None]] = {
     om.GetFrameworks: queries.get_frameworks,
     om.GetTasks: queries.get_tasks,
     om.KillAnyTask: queries.kill_any_task,
+    om.EndFramework: queries.end_framework,
     om.ExplainWaiting: waiting.explain_waiting,
     om.ChangeSlaveMode: modes.change_slave_mode,
     om.ExplainFramework: starvation.explain_framework,
@@ -110,12 +111,14 @@ class MasterCore:
         self._next_ping = now + settings.ping_interval_s
         revocation.begin(self.cluster, now)
 
-    def handle(self, event: Event, now: float) -> list[Action]:
+    def handle(self, event: Event, now: float, *, is_signed: bool = False) -> list[Action]:
         """Take in what happened; returns what is to be done about it, in order."""
         c = self.cluster
         out: list[Action] = []
         c.out = out
         if type(event) is Received:
+            if not is_signed:
+                c.asker = None
             sender = c.peers.get(event.peer)
             message = event.message
             c.sender_ip = event.ip
@@ -159,7 +162,8 @@ class MasterCore:
                 self._disconnect(event.peer, now)
             return c.out
         c.asker = who
-        return self.handle(Received(event.peer, authorization.with_user(who, event.message), event.ip), now)
+        message = authorization.with_user(who, event.message)
+        return self.handle(Received(event.peer, message, event.ip), now, is_signed=True)
 
     def _look_at(self, framework_id: FrameworkID, now: float) -> None:
         """Somebody asked for too much under this id: perhaps for what he had before."""

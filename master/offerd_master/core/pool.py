@@ -37,6 +37,17 @@ class Pool:
             return self.rest.covers(Resources({}, wanted.ranges, wanted.sets))
         return True
 
+    def part_of(self, amount: Resources) -> Resources:
+        """As much of `amount` as is here."""
+        if self.covers(amount):
+            return amount
+        mine = self.scalars
+        scalars = {
+            name: least for name, a in amount.scalars.items() if (least := min(a, mine.get(name, 0))) > 0
+        }
+        rest = _without(amount, _without(amount, self.rest))
+        return Resources(scalars, rest.ranges, rest.sets)
+
     def take(self, amount: Resources) -> None:
         """Remove it; scalars may become a debt, members of ranges and sets that are not here are passed over."""
         mine = self.scalars

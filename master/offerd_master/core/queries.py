@@ -1,7 +1,7 @@
 """Operators' questions: the command line and the web page look at the cluster here.
 
-Nothing here changes anything but `kill_any_task`. Listings go in pages that fit into a frame: a page ends early where its
-entries are long.
+Nothing here changes anything but `kill_any_task` and `end_framework`. Who is no operator sees, finds and ends only what is of
+his own frameworks. Listings go in pages that fit into a frame: a page ends early where its entries are long.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.codec import encode_message
 from offerd.ids import ContainerID, PeerID, TaskID
+from offerd.messages import Reason
 from offerd.resources import Resources
 from offerd.screen_text import printable
-from offerd_master.core import files
+from offerd_master.core import failover, files
+from offerd_master.core.endings import shut_down_everywhere
 from offerd_master.core.history import MAX_TEXT, EndedTask
 from offerd_master.core.pool import cut, cut_quantities, pool_of
 from offerd_master.core.state import Cluster, Framework, Slave, Task
@@ -94,9 +96,10 @@ def get_frameworks(c: Cluster, peer: PeerID, message: om.GetFrameworks, now: flo
     everyone = {**c.ended_frameworks, **c.frameworks}
     if not message.ended:
         everyone = {fid: framework for fid, framework in c.frameworks.items() if not framework.ended}
+    everyone = {fid: framework for fid, framework in everyone.items() if c.shows(fid)}
     ids = _next(everyone, message.after, message.limit)
     page, more = _page((_framework(c, everyone[fid], now) for fid in ids), message.limit)
-    c.send(peer, om.Frameworks(page, more))
+    c.send(peer, om.Frameworks(page, more, c.shown_owner))
 
 
 def _framework(c: Cluster, framework: Framework, now: float) -> om.FrameworkSummary:
@@ -104,14 +107,12 @@ def _framework(c: Cluster, framework: Framework, now: float) -> om.FrameworkSumm
     framework_id = framework.framework_id
     counts = dict(framework.ended_counts)
     _count_open(counts, framework)
-    executors = (
-        executor.resources
-        for slave in c.slaves.values()
-        for executor in slave.executors.get(framework_id, {}).values()
-    )
     used = pool_of(task.resources for task in framework.tasks.values())
-    for amount in executors:
-        used.give(amount)
+    users = set()
+    for slave in c.slaves.values():
+        for executor in slave.executors.get(framework_id, {}).values():
+            used.give(executor.resources)
+            users.add(executor.user)
     guaranteed = c.entitlements.guaranteed(framework_id) if c.entitlements is not None else {}
     under_since = c.under_share_since.get(framework_id)
     open_state = "active" if framework.peer is not None else "disconnected"
@@ -119,7 +120,7 @@ def _framework(c: Cluster, framework: Framework, now: float) -> om.FrameworkSumm
         framework_id=framework_id,
         name=info.name[:MAX_TEXT],
         role=info.role[:MAX_TEXT],
-        user=info.user[:MAX_TEXT],
+        user=", ".join(sorted(users))[:MAX_TEXT] or info.user[:MAX_TEXT],
         state="ended" if framework.ended else open_state,
         used=cut(used.freeze()),
         offered=_sum(offer.resources for offer in framework.offers.values()),
@@ -161,13 +162,15 @@ def get_tasks(c: Cluster, peer: PeerID, message: om.GetTasks, now: float) -> Non
         for slave_id in {task.slave_id for task in page}
         if (slave := c.slaves.get(slave_id)) is not None
     }
-    c.send(peer, om.Tasks(page, found[len(page) - 1][0] if more else "", accesses))
+    c.send(peer, om.Tasks(page, found[len(page) - 1][0] if more else "", accesses, c.shown_owner))
 
 
 def _tasks(c: Cluster, message: om.GetTasks) -> Iterator[tuple[Framework, Task | EndedTask]]:
     wanted = message.task_id
     for framework in (*c.frameworks.values(), *c.ended_frameworks.values()):
         if message.framework_id and framework.framework_id != message.framework_id:
+            continue
+        if not c.shows(framework.framework_id):
             continue
         if not wanted:
             yield from ((framework, task) for task in framework.tasks.values())
@@ -214,8 +217,15 @@ def _task(c: Cluster, framework: Framework, task: Task | EndedTask, now: float) 
         ran_s=0.0 if task.running_since is None else ended_at - task.running_since,
         ended_s=now - ended_at if is_over else None,
         files_address=slave.info.files_address if slave is not None else "",
+        user=_user(framework, slave, task),
         sandbox=_sandbox(task.container_id, task.task_id, has_own_dir=task.is_command),
     )
+
+
+def _user(framework: Framework, slave: Slave | None, task: Task | EndedTask) -> str:
+    """Who runs it; "" of one that has ended, or whose slave is away."""
+    executor = slave.executor(framework.framework_id, task.executor_id) if slave is not None else None
+    return executor.user if executor is not None and isinstance(task, Task) else ""
 
 
 def _sandbox(container_id: ContainerID, task_id: TaskID, *, has_own_dir: bool) -> str:
@@ -226,12 +236,14 @@ def _sandbox(container_id: ContainerID, task_id: TaskID, *, has_own_dir: bool) -
 
 
 def kill_any_task(c: Cluster, peer: PeerID, message: om.KillAnyTask, now: float) -> None:
-    """An operator ends a task, whoever's it is."""
+    """An operator ends a task, whoever's it is; others end theirs."""
     wanted = message.framework_id
     found = [
         framework.tasks[message.task_id]
         for framework in c.frameworks.values()
-        if message.task_id in framework.tasks and (not wanted or framework.framework_id == wanted)
+        if message.task_id in framework.tasks
+        and (not wanted or framework.framework_id == wanted)
+        and c.shows(framework.framework_id)
     ]
     name = printable(message.task_id)
     if not found:
@@ -241,6 +253,29 @@ def kill_any_task(c: Cluster, peer: PeerID, message: om.KillAnyTask, now: float)
         c.send(peer, om.Done(False, f"several frameworks have a task {name}; choose one of {owners}"))
     else:
         kill(c, found[0], c.settings.operator_grace_s)
+        c.send(peer, om.Done(True))
+
+
+def end_framework(c: Cluster, peer: PeerID, message: om.EndFramework, now: float) -> None:
+    """The same of a whole framework, whether or not it has a scheduler; one that has ended and holds something still is told
+    again.
+    """
+    found = c.named(message.framework)
+    name = printable(message.framework)
+    if not found:
+        c.send(peer, om.Done(False, f"no framework {name} is registered"))
+    elif len(found) > 1:
+        ids = ", ".join(framework.framework_id for framework in found[:10])
+        c.send(peer, om.Done(False, f"several frameworks are called {name}; choose one of {ids}"))
+    elif found[0].ended:
+        shut_down_everywhere(c, found[0])
+        c.send(peer, om.Done(True))
+    else:
+        framework, why = found[0], "it was ended by hand"
+        by = f" by {c.asker.name}" if c.asker is not None else ""
+        c.log(f"framework {framework.framework_id} ({framework.info.name}) is ended{by}, by hand", "warning")
+        c.send(framework.peer, m.FrameworkRefused(Reason.FRAMEWORK_REMOVED, why))
+        failover.end(c, framework, now, Reason.FRAMEWORK_REMOVED, why)
         c.send(peer, om.Done(True))
 
 

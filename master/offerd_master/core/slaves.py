@@ -20,6 +20,7 @@ from offerd.screen_text import printable
 from offerd_master.core import failover, files, modes, offers, partition, recovery, rights
 from offerd_master.core.endings import end_other_users, shut_down
 from offerd_master.core.history import MAX_TEXT
+from offerd_master.core.pool import Pool
 from offerd_master.core.state import (
     SLAVE_AHEAD,
     Cluster,
@@ -43,6 +44,8 @@ MAX_INFO_BYTES = 64 << 10
 MAX_AMOUNT = 1 << 50
 """Largest amount of one resource on one slave (a pebibyte), so that no sum over a cluster outgrows 63 bits."""
 MAX_RESOURCE_NAME = 40
+MAX_MET = 1000
+"""Frameworks that one slave may be the first to tell of, while their schedulers have not come. It may invent as many."""
 MAX_OWED = 200_000
 """Tasks reported lost that are remembered of slaves that are not: about 40 MB."""
 
@@ -100,6 +103,7 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
         c.send(peer, m.Ping())
     files.tell_refused(c, slave)
     _adopt(c, slave, message, now)
+    files.renew(c, slave)
     modes.set_mode(c, slave, message.mode)
     modes.set_disk(c, slave, is_full=message.disk_full)
     for framework_id in had_executors_of:
@@ -172,17 +176,24 @@ def _fault(message: m.RegisterSlave) -> str:
 
 
 def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> None:
-    """Make the accounts of a slave just described say what it says of its executors and tasks."""
+    """Make the accounts of a slave just described say what it says of its executors and tasks. What we have not heard of
+    before counts only as far as the slave has room for it: its word must not move the shares of others further than that.
+    """
     missing = dict(slave.tasks)
+    room = Pool(slave.total)
+    for task in missing:
+        room.take(task.resources)
     slave.tasks.clear()
     slave.long_used = {}
     for running in message.executors:
         framework = _framework(c, slave, running.framework.framework_id, running.framework, now)
-        if slave.executor(framework.framework_id, running.executor_id) is None:
-            executor = Executor(running.resources, running.framework.user)
+        if framework is not None and slave.executor(framework.framework_id, running.executor_id) is None:
+            counted = room.part_of(running.resources)
+            room.take(counted)
+            executor = Executor(counted, running.framework.user)
             add_executor(c, framework, slave, running.executor_id, executor)
-            c.allocator.charge(framework.framework_id, running.resources)
-            slave.free.take(running.resources)
+            c.allocator.charge(framework.framework_id, counted)
+            slave.free.take(counted)
     for task in missing:
         task.is_long = slave.is_long(task.time_limit_s, task.kill_grace_s)
         slave.free.take(task.resources)
@@ -192,9 +203,11 @@ def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> No
             # It holds nothing, and nothing here says how long its framework's scheduler may be away.
             continue
         framework = _framework(c, slave, described.framework_id, FrameworkInfo(""), now)
+        if framework is None:
+            continue
         mine = framework.tasks.get(described.task_id)
         if mine is None:
-            _adopt_task(c, framework, slave, described, now)
+            _adopt_task(c, framework, slave, described, room, now)
         elif mine.slave is slave:
             missing.pop(mine, None)
             mine.missing_since = None
@@ -222,8 +235,10 @@ def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> No
 
 def _framework(
     c: Cluster, slave: Slave, framework_id: FrameworkID, info: FrameworkInfo, now: float
-) -> Framework:
-    """The framework of something that runs, whether or not we have met it."""
+) -> Framework | None:
+    """The framework of something that runs, whether or not we have met it. None if it cannot be one, and is told to end: we
+    began it and do not know it any more, or this slave has told of too many.
+    """
     framework = c.frameworks.get(framework_id)
     if framework is not None:
         return framework
@@ -233,24 +248,32 @@ def _framework(
         c.budgets.enter(framework_id, ended.info)
         c.add_account(ended)
         return ended
+    if c.is_own_id(framework_id) or len(slave.met) >= MAX_MET:
+        shut_down(c, slave, framework_id)
+        return None
     framework = failover.adopt(c, framework_id, info, now)
-    framework.met_on = slave
+    failover.take_as_hearsay(c, framework, slave, now)
     return framework
 
 
-def _adopt_task(c: Cluster, framework: Framework, slave: Slave, described: RunningTask, now: float) -> None:
+def _adopt_task(
+    c: Cluster, framework: Framework, slave: Slave, described: RunningTask, room: Pool, now: float
+) -> None:
     """A task that we do not count. One that has ended holds nothing: its status is on its way."""
     if described.state.terminal:
         return
     if described.task_id in framework.called_unknown:
         slave.reported_lost.add((framework.framework_id, described.task_id))
     awaited = partition.come_back(c, slave, described, framework) if framework.unreachable else None
+    if awaited is None and _is_none_of_ours(c, framework, slave, described):
+        c.send(slave.peer, m.KillTask(framework.framework_id, described.task_id, slave.slave_id, 0.0))
+        return
     task = awaited or Task(
         described.task_id,
         framework,
         slave,
         described.executor_id,
-        described.resources,
+        room.part_of(described.resources),
         slave.is_long(described.time_limit_s, described.kill_grace_s),
         described.state,
         now,
@@ -261,6 +284,7 @@ def _adopt_task(c: Cluster, framework: Framework, slave: Slave, described: Runni
         is_adopted=True,
         kill_grace_s=described.kill_grace_s,
     )
+    room.take(task.resources)
     c.allocator.charge(framework.framework_id, task.resources)
     slave.free.take(task.resources)
     add_task(c, task)
@@ -268,6 +292,13 @@ def _adopt_task(c: Cluster, framework: Framework, slave: Slave, described: Runni
         kill(c, task, 0.0)
     elif task.kill is not None:
         c.send(slave.peer, task.kill)
+
+
+def _is_none_of_ours(c: Cluster, framework: Framework, slave: Slave, described: RunningTask) -> bool:
+    """Whether a task that is not known here cannot be one: all tasks of a framework that began with us were launched by us."""
+    if framework.ended or not c.is_own_id(framework.framework_id):
+        return False
+    return (framework.framework_id, described.task_id) not in slave.reported_lost
 
 
 def _refresh(c: Cluster, task: Task, described: RunningTask, now: float) -> None:

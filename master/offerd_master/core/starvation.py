@@ -56,11 +56,7 @@ def _under_share(c: Cluster) -> Iterable[FrameworkID]:
 def explain_framework(c: Cluster, peer: PeerID, message: om.ExplainFramework, now: float) -> None:
     """Answered by `Explanation`, of the framework with this id, or the one with this name."""
     wanted = message.framework
-    found = [
-        f
-        for f in c.frameworks.values()
-        if wanted == f.framework_id or (f.info.name == wanted and not f.ended)
-    ]
+    found = c.named(wanted)
     if len(found) == 1:
         c.send(peer, _explanation(c, found[0], now))
         return

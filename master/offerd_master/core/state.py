@@ -150,7 +150,7 @@ class Slave:
 
     __slots__ = (
         "executors", "files", "files_accesses", "free", "heard", "info", "info_bytes", "is_deaf", "is_disk_full", "last_peer",
-        "long_cap", "long_used", "minimum_offer", "needs", "offer_again_at", "offers", "peer", "reported_lost", "since",
+        "long_cap", "long_used", "met", "minimum_offer", "needs", "offer_again_at", "offers", "peer", "reported_lost", "since",
         "slave_id", "state", "tasks", "total", "unanswered", "unreachable", "usage",
     )  # fmt: skip
 
@@ -171,6 +171,9 @@ class Slave:
         self.reported_lost: set[tuple[FrameworkID, TaskID]] = set()
         self.last_peer: PeerID | None = None  # also while it is lost
         self.unreachable = 0  # of its tasks: as many stand with their frameworks as this
+        self.met: set[FrameworkID] = (
+            set()
+        )  # frameworks that it was the first to tell of, and no scheduler has come of
         self.is_deaf = False  # it has not heard our answer to its hello, perhaps
         self.is_disk_full = False  # as it says itself
         self.files: FilesSecret | None = (
@@ -435,6 +438,25 @@ class Cluster:
         else:
             self.wanting.pop(framework.framework_id, None)
         self.allocator.set_wanting(framework.framework_id, is_wanting)
+
+    def shows(self, framework_id: FrameworkID) -> bool:
+        """Whether whoever sent the message in hand may hear of this framework and end what is its."""
+        asker = self.asker
+        return asker is None or asker.operator or asker.owns(framework_id)
+
+    @property
+    def shown_owner(self) -> str:
+        """Whose frameworks alone he is shown; "": all."""
+        return "" if self.asker is None or self.asker.operator else self.asker.name
+
+    def named(self, wanted: str) -> list[Framework]:
+        """The frameworks that he means by an id or a name: of a name those that have not ended."""
+        return [
+            framework
+            for framework in self.frameworks.values()
+            if self.shows(framework.framework_id)
+            and (wanted == framework.framework_id or (wanted == framework.info.name and not framework.ended))
+        ]
 
     def is_own_id(self, framework_id: FrameworkID) -> bool:
         """Whether this master, and not one before it, gave the id."""

@@ -1,9 +1,9 @@
 """Running tasks: status updates, acknowledgements, kills, reconciliation, messages between schedulers and executors.
 
 A task's resources are held until its terminal status arrives, not until that is acknowledged. Statuses that a slave
-sends are passed on whatever we think of the task: the scheduler tells doubles apart, and its acknowledgement is what ends
-the slave's repeating. Where there is no scheduler any more, or it has had the end that we remember, the master acknowledges in
-its place.
+sends of its tasks are passed on whatever we think of them: the scheduler tells doubles apart, and its acknowledgement is what
+ends the slave's repeating. Of the tasks and executors of others a slave is not heard. Where there is no scheduler any more, or
+it has had the end that we remember, the master acknowledges in its place.
 """
 
 from __future__ import annotations
@@ -189,6 +189,8 @@ def forget_if_empty(c: Cluster, framework: Framework) -> None:
 def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float) -> None:
     framework = c.frameworks.get(message.framework_id)
     status = message.status
+    if status.slave_id != slave.slave_id and status.slave_id:
+        return  # nobody speaks for another slave
     if framework is None:
         # A new master may meet an update before the scheduler that must see it: then the slave goes on repeating.
         if message.framework_id in c.ended_frameworks or not c.may_return(message.framework_id, now):
@@ -217,8 +219,13 @@ def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float)
         # The slave stopped before the acknowledgement reached it. A scheduler's memory may be shorter than its absence.
         _acknowledge(c, slave, message)
         return
-    elif framework.unreachable and status.state.terminal:
-        _end_unreachable(c, framework, slave, status, now)
+    elif (
+        framework.unreachable and status.state.terminal and _end_unreachable(c, framework, slave, status, now)
+    ):
+        pass  # passed on, as it has been waited for
+    elif not _may_be_its(c, framework, slave, status.task_id):
+        _acknowledge(c, slave, message)
+        return
     if framework.ended:
         _acknowledge(c, slave, message)
         forget_if_empty(c, framework)
@@ -233,14 +240,27 @@ def _was_heard(framework: Framework, task_id: TaskID) -> bool:
     return task_id not in framework.unreachable
 
 
-def _end_unreachable(c: Cluster, framework: Framework, slave: Slave, status: TaskStatus, now: float) -> None:
-    """A task that was waited for has ended while its slave was away."""
+def _may_be_its(c: Cluster, framework: Framework, slave: Slave, task_id: TaskID) -> bool:
+    """Whether a task that runs nowhere, as far as we know, may have been this slave's: of a framework that began with us only
+    one whose end it may still repeat. Of an earlier master's frameworks we cannot know: their schedulers hear what the slave
+    says, and do know where they have launched what.
+    """
+    waiting = framework.unacknowledged.get(task_id)
+    if waiting is not None:
+        return waiting[1] == slave.slave_id
+    return not c.is_own_id(framework.framework_id)
+
+
+def _end_unreachable(c: Cluster, framework: Framework, slave: Slave, status: TaskStatus, now: float) -> bool:
+    """A task that was waited for has ended while its slave was away. False if it is none."""
     task = framework.unreachable.get(status.task_id)
-    if task is not None and task.slave is slave:
-        end_wait(task)
-        if status.sequence:
-            _await_acknowledgement(c, framework, slave, status)
-        remember(c, task, status, now)
+    if task is None or task.slave is not slave:
+        return False
+    end_wait(task)
+    if status.sequence:
+        _await_acknowledgement(c, framework, slave, status)
+    remember(c, task, status, now)
+    return True
 
 
 def _settle_lost_task(
@@ -282,13 +302,12 @@ def executor_exited(c: Cluster, slave: Slave, message: m.ExecutorExited, now: fl
     way and start it again.
     """
     framework = c.frameworks.get(message.framework_id)
-    if framework is None:
-        return
     executor = slave.executor(message.framework_id, message.executor_id)
-    if executor is not None:
-        executor.exited = True
-        if executor.tasks == 0:
-            remove_executor(c, framework, slave, message.executor_id)
+    if framework is None or executor is None:
+        return  # there is none such, of this slave's
+    executor.exited = True
+    if executor.tasks == 0:
+        remove_executor(c, framework, slave, message.executor_id)
     c.send(
         framework.peer,
         m.ExecutorLost(slave.slave_id, message.executor_id, message.exit_status, message.message),
@@ -298,7 +317,8 @@ def executor_exited(c: Cluster, slave: Slave, message: m.ExecutorExited, now: fl
 
 def message_from_executor(c: Cluster, slave: Slave, message: m.FrameworkMessage, now: float) -> None:
     framework = c.frameworks.get(message.framework_id)
-    if framework is not None and message.slave_id == slave.slave_id:
+    is_its = slave.executor(message.framework_id, message.executor_id) is not None
+    if framework is not None and is_its and message.slave_id == slave.slave_id:
         c.send(framework.peer, message)
 
 

@@ -50,6 +50,13 @@ class Tasks:
                 Reason.TASK_INVALID,
                 "its executor needs more than the whole slave has",
             )
+        known = state.by_executor.get((framework.framework_id, task.executor_id))
+        if known is None and len(state.containers) >= state.settings.max_containers:
+            return End(
+                TaskState.LOST,
+                Reason.OFFER_EXCEEDED,
+                f"this slave has {len(state.containers)} executors already, for more it has too few file descriptors",
+            )
         if not state.fits(task.resources):
             return End(
                 TaskState.LOST, Reason.OFFER_EXCEEDED, f"{task.resources} is not free on this slave any more"

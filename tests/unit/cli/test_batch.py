@@ -27,6 +27,9 @@ class NotingDriver:
         self.killed: list[str] = []
         self._largest = largest
 
+    def files(self, slave_id: str) -> FilesAccess:
+        return FilesAccess("127.0.0.1:5051")
+
     def fits_message(self, tasks: list[TaskInfo]) -> bool:
         return len(tasks) <= self._largest
 
@@ -61,7 +64,6 @@ def offer(
         long_quantities={"cpus": long_cpus * 1000, "mem": 32 * GIB},
         short_limit_s=short_limit_s,
         files_address="127.0.0.1:5051",
-        files=FilesAccess("127.0.0.1:5051"),
         attributes=attributes or {},
     )
 
@@ -207,7 +209,7 @@ def test_starts_and_ends_are_reported_with_the_place() -> None:
     started, ended = events(work)
     assert isinstance(started, Started)
     assert isinstance(ended, Ended)
-    assert ended.place.files == FilesAccess("127.0.0.1:5051")
+    assert ended.place.files.address == "127.0.0.1:5051"
 
 
 def test_a_command_that_failed_runs_again_as_often_as_asked_under_another_id() -> None:

@@ -95,6 +95,8 @@ class FakeOperator:
     def slaves(self) -> list[SlaveSummary]:
         return [SLAVE]
 
+    shown_owner = "\x1b]0;owner"
+
     def frameworks(self, **_: object) -> list[FrameworkSummary]:
         return [FRAMEWORK]
 

@@ -98,7 +98,7 @@ def test_the_help_imports_no_command_and_no_library_of_theirs() -> None:
         (["slave", "--long-fraction", "2"], "long-fraction"),
         (["slave", "--long-fraction", "nan"], "long-fraction"),
         (["slave", "--drain", "--work-dir", "no/such/directory"], "no slave's work directory"),
-        (["kill"], "Missing argument"),
+        (["kill"], "name the tasks to end"),
         (["logs"], "Missing argument"),
         (["demo", "--slaves", "0"], "slaves"),
     ],

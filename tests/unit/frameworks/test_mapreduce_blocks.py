@@ -66,7 +66,7 @@ def test_who_is_interrupted_uploads_no_more(tmp_path: Path, monkeypatch: pytest.
 
 def test_two_jobs_of_one_program_and_minute_have_different_ids() -> None:
     def variables() -> dict[str, Any]:
-        describer = Describer("j", Job(("f",), "out", "cat"), {}, [], {})
+        describer = Describer("j", Job(("f",), "out", "cat"), {}, [], "", lambda _: FilesAccess())
         work = Work(Kind.MAP, 0, Split((Piece("f", 0, 4, 0),)))
         attempt = Attempt("j.m00000.0", 0, work, "s1", "slave-1", "s1:5051", 60.0, 0.0, None)
         planner = Planner()

@@ -13,7 +13,13 @@ import pytest
 
 from offerd_frameworks.mapreduce import digests, map_task, reduce_task, task
 from offerd_frameworks.mapreduce.describe import cleaning
-from offerd_frameworks.mapreduce.failures import CommandFailed, ServerBusy, TransferError, Unfetchable
+from offerd_frameworks.mapreduce.failures import (
+    CommandFailed,
+    ServerBusy,
+    TokenRefused,
+    TransferError,
+    Unfetchable,
+)
 from offerd_frameworks.mapreduce.functions import read_pieces
 from offerd_frameworks.mapreduce.streaming import COMMANDS, Reporter, Scan, scan
 from offerd_frameworks.mapreduce.transfer import Server
@@ -149,6 +155,16 @@ def test_what_a_busy_server_holds_is_not_lost(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Server, "read", is_busy)
     with pytest.raises(ServerBusy, match="is busy"):
+        fetching(1).fetch()
+
+
+def test_what_is_behind_a_dead_token_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_dead(self: Server, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        self._check(401, path, b"this token is not good for this, or not any more")
+        raise AssertionError
+
+    monkeypatch.setattr(Server, "read", is_dead)
+    with pytest.raises(TokenRefused, match="given out too long ago"):
         fetching(1).fetch()
 
 

@@ -66,6 +66,9 @@ class FakeDriver:
         self.launched: list[str] = []
         self.killed: list[str] = []
 
+    def files(self, slave_id: SlaveID) -> FilesAccess:
+        return FilesAccess(f"{slave_id}:5051")
+
     def call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
         self.soon.append(partial(function, *arguments))
 
@@ -104,7 +107,7 @@ class Site:
             job=job,
             splits=[Split((Piece("f", 0, 4, 0),))],
             output=OutputDirectory(job.output),
-            describer=Describer(name, job, {}, [], self.scheduler.accesses),
+            describer=Describer(name, job, {}, [], "/data/@", self.scheduler.access),
             cluster_cpus=1.0,
             forget_files=lambda: None,
         )

@@ -15,7 +15,7 @@ from offerd.errors import BadInput
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID, is_valid_id, owner_of
 from offerd.messages import Reason
 from offerd.resources import Resources
-from offerd_master.core.authorization import ABOUT_A_FRAMEWORK, OPEN_TO_FRAMEWORKS, OPERATORS_ONLY
+from offerd_master.core.authorization import OPEN_TO_FRAMEWORKS, OPERATORS_ONLY
 from offerd_master.core.events import HandshakeRefused
 from offerd_master.core.master import FROM_SCHEDULER, FROM_SLAVE, HELLOS, QUESTIONS
 from offerd_master.gate import read_principals
@@ -253,15 +253,17 @@ MINE, THEIRS = FrameworkID("F-a-0001@alice"), FrameworkID("F-a-0002@bob")
     [
         (om.GetCluster(), {"ops", "alice", "bob"}),
         (om.GetSlaves(), {"ops", "alice", "bob"}),
-        (om.GetFrameworks(), {"ops"}),
-        (om.GetTasks(), {"ops"}),
+        (om.GetFrameworks(), {"ops", "alice", "bob"}),
+        (om.GetTasks(), {"ops", "alice", "bob"}),
         (om.GetTasks(framework_id=MINE), {"ops", "alice"}),
         (om.GetTasks(framework_id=THEIRS), {"ops", "bob"}),
-        (om.KillAnyTask(TaskID("t")), {"ops"}),
+        (om.KillAnyTask(TaskID("t")), {"ops", "alice", "bob"}),
+        (om.EndFramework("f"), {"ops", "alice", "bob"}),
         (om.KillAnyTask(TaskID("t"), MINE), {"ops", "alice"}),
         (om.ChangeSlaveMode("host", "draining"), {"ops"}),
         (om.ExplainWaiting(MINE, Resources()), {"ops", "alice"}),
-        (om.ExplainFramework(MINE), {"ops"}),
+        (om.ExplainWaiting(THEIRS, Resources()), {"ops", "bob"}),
+        (om.ExplainFramework(MINE), {"ops", "alice", "bob"}),
     ],
 )
 def test_each_question_is_answered_to_whom_it_concerns(question: m.Message, allowed: set[str]) -> None:
@@ -277,7 +279,7 @@ def test_each_question_is_answered_to_whom_it_concerns(question: m.Message, allo
 
 
 def test_every_message_that_a_stranger_may_send_is_judged() -> None:
-    judged = {*HELLOS, *OPEN_TO_FRAMEWORKS, *ABOUT_A_FRAMEWORK, *OPERATORS_ONLY}
+    judged = {*HELLOS, *OPEN_TO_FRAMEWORKS, *OPERATORS_ONLY}
     assert judged == {*HELLOS, *QUESTIONS}
     assert not judged & {*FROM_SCHEDULER, *FROM_SLAVE}
 

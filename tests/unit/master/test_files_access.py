@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from helpers.master_harness import ClusterHarness, FrameworkPeer, SlavePeer
+from helpers.master_harness import ClusterHarness, FrameworkPeer, SlavePeer, task
 from offerd import files_messages as fm
 from offerd import messages as m
 from offerd import operator_messages as om
@@ -104,8 +104,6 @@ def test_a_slave_without_a_secret_gives_access_to_nothing() -> None:
 
 
 def test_a_page_of_tasks_brings_access_to_each_slave_once() -> None:
-    from helpers.master_harness import task
-
     cluster = ClusterHarness()
     slave = slave_at(cluster, f"{HERE}:5051")
     framework = cluster.framework()
@@ -119,12 +117,36 @@ def test_a_page_of_tasks_brings_access_to_each_slave_once() -> None:
     assert answer.files[slave.slave_id].operator
 
 
+def test_a_framework_with_executors_on_a_slave_is_handed_the_new_access_at_once() -> None:
+    cluster = ClusterHarness()
+    slave = slave_at(cluster, f"{HERE}:5051")
+    framework, other = cluster.framework(), cluster.framework()
+    framework.accept(framework.offer(), tasks=[task("t", "cpus=4,mem=4G")])
+    slave.take(m.RunTasks)
+    slave.send(fm.FilesSecretChanged(LATER))
+    renewed = framework.take(fm.FilesRenewed).files[slave.slave_id]
+    assert renewed == access_to(LATER.secret, 2, f"{HERE}:5051", "ab" * 32, "", operator=False)
+    cluster.assert_nothing_sent_to(other)
+
+
+def test_a_scheduler_that_comes_back_is_handed_access_again() -> None:
+    cluster = ClusterHarness()
+    slave = slave_at(cluster, f"{HERE}:5051")
+    framework = cluster.framework(failover_timeout_s=60.0)
+    framework.accept(framework.offer(), tasks=[task("t", "cpus=4,mem=4G")])
+    slave.take(m.RunTasks)
+    again = cluster.again(framework)
+    again.hello()
+    assert list(again.take(fm.FilesRenewed).files) == [slave.slave_id]
+
+
 @pytest.mark.parametrize(
     ("said", "seen", "handed_out"),
     [
         ("10.0.0.1:5051", "10.0.0.1", "10.0.0.1:5051"),
         ("0.0.0.0:5051", "10.0.0.1", "10.0.0.1:5051"),
         ("127.0.0.1:5051", "127.0.0.5", "127.0.0.1:5051"),
+        ("10.0.0.9:5051", "127.0.0.1", "10.0.0.9:5051"),
         ("127.0.0.1:80", "10.0.0.1", ""),
         ("10.0.0.9:5051", "10.0.0.1", ""),
         ("169.254.169.254:80", "10.0.0.1", ""),
@@ -140,6 +162,12 @@ def test_files_are_looked_for_only_where_the_slave_speaks_from(said: str, seen: 
     assert (summary.info.files_address, summary.files.address) == (handed_out, handed_out)
     if said and not handed_out:
         assert any("are out of reach" in line.text for line in cluster.logs)
+
+
+def test_a_slave_on_the_masters_host_without_tls_is_looked_for_on_loopback_alone() -> None:
+    cluster = ClusterHarness()
+    slave_at(cluster, "10.0.0.9:80", HOST, ip="127.0.0.1", secret=FilesSecret(b"s" * 32, 1))
+    assert listed(cluster, OPS).files == NO_ACCESS
 
 
 def refuse(cluster: ClusterHarness, *names: str) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import struct
 
 import msgspec
 import pytest
 
 from helpers.master_harness import EXECUTOR, ClusterHarness, task
+from offerd import codec
 from offerd import messages as m
 from offerd import operator_messages as om
-from offerd.errors import BadInput
-from offerd.ids import ContainerID, TaskID
+from offerd.errors import BadInput, BadMessage
+from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd_master.settings import Settings
 
 YEAR_S = 365 * 86_400.0
+SOME_S = 12345.678
 
 
 def test_an_operators_kill_brings_its_own_grace_and_a_later_one_of_the_framework_does_not_lengthen_it() -> (
@@ -79,7 +82,7 @@ def test_the_patience_with_unreachable_tasks_is_cut_as_well() -> None:
     assert framework.update(TaskState.LOST).reason == Reason.SLAVE_LOST
 
 
-@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])
+@pytest.mark.parametrize("seconds", [1e9, -1.0])
 @pytest.mark.parametrize("name", ["failover_timeout_s", "unreachable_timeout_s"])
 def test_a_time_out_that_is_no_time_is_refused(name: str, seconds: float) -> None:
     cluster = ClusterHarness()
@@ -89,7 +92,27 @@ def test_a_time_out_that_is_no_time_is_refused(name: str, seconds: float) -> Non
     assert framework.take(m.FrameworkRefused).reason == Reason.FRAMEWORK_INVALID
 
 
-@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf, 1e300])
+@pytest.mark.parametrize(
+    "message",
+    [
+        m.RegisterFramework(m.FrameworkInfo("f", failover_timeout_s=SOME_S)),
+        m.RegisterFramework(m.FrameworkInfo("f", unreachable_timeout_s=SOME_S)),
+        m.RegisterFramework(
+            m.FrameworkInfo("f", executors=[m.ExecutorInfo(EXECUTOR.executor_id, shutdown_grace_s=SOME_S)])
+        ),
+        m.AcceptOffers([], [task("t", kill_grace_s=SOME_S)]),
+        m.KillTask(FrameworkID("f"), TaskID("t"), grace_s=SOME_S),
+    ],
+)
+def test_graces_and_time_outs_that_are_no_times_are_no_messages(message: m.Message, seconds: float) -> None:
+    (frame,) = codec.frames([message])
+    codec.to_master.decode(frame)
+    with pytest.raises(BadMessage):
+        codec.to_master.decode(frame.replace(struct.pack(">d", SOME_S), struct.pack(">d", seconds)))
+
+
+@pytest.mark.parametrize("seconds", [-1.0])
 def test_a_grace_that_is_no_time_is_refused_of_tasks_and_executors(seconds: float) -> None:
     cluster = ClusterHarness()
     cluster.slave()
@@ -121,7 +144,7 @@ def test_a_grace_that_a_task_asks_for_is_part_of_its_limit_up_to_the_slaves_long
     later = ClusterHarness()
     returned = later.slave(registers=False, max_kill_grace_s=30.0)
     told = m.RunningTask(
-        framework.framework_id, asked.executor_id, asked.task_id, asked.resources, TaskState.RUNNING,
+        FrameworkID("F-7-0001"), asked.executor_id, asked.task_id, asked.resources, TaskState.RUNNING,
         limit_s, kill_grace_s=grace_s,
     )  # fmt: skip
     returned.hello(tasks=[told])

@@ -51,10 +51,10 @@ def test_a_terminal_status_repeated_is_passed_on_and_counted_once() -> None:
     assert cluster.core.cluster.ended_counts == {"TASK_FINISHED": 1}
 
 
-def test_an_update_for_a_task_nobody_knows_is_passed_on_so_that_it_is_acknowledged() -> None:
+def test_an_update_for_a_task_that_was_never_launched_goes_no_further_and_is_acknowledged() -> None:
     cluster, slave, framework = with_tasks()
     slave.status(framework, "stranger", TaskState.FINISHED)
-    framework.update(TaskState.FINISHED)
+    assert slave.take(m.Acknowledge).updates == [("stranger", 1)]
     cluster.assert_nothing_else_sent()
 
 

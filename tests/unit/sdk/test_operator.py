@@ -159,6 +159,8 @@ def test_a_bad_address_is_bad_input() -> None:
 
 def test_every_question_of_the_protocol_has_its_answer() -> None:
     questions = {
-        kind for name, kind in wire.structs().items() if name.startswith(("Get", "Kill", "Explain", "Change"))
+        kind
+        for name, kind in wire.structs().items()
+        if name.startswith(("Get", "Kill", "End", "Explain", "Change"))
     }
     assert {kind for kind in questions if kind.__module__ == "offerd.operator_messages"} == set(_ANSWERS)

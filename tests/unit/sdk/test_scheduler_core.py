@@ -362,6 +362,19 @@ def test_the_masters_own_statuses_are_not_acknowledged(registered: Harness) -> N
     assert registered.take_sent() == []
 
 
+def test_a_task_is_heard_of_only_from_the_slave_that_it_was_launched_on(registered: Harness) -> None:
+    registered.receive(ResourceOffers([offer(1, "S-1"), offer(2, "S-2")]))
+    registered.perform(registered.core.reply_to_offer([OfferID("O-1")], [task()], 0.0, registered.now))
+    registered.take_sent()
+    registered.receive(status(TaskState.FINISHED, 7, slave=SlaveID("S-2")))
+    assert registered.statuses == []
+    # Acknowledged all the same: else it would be repeated for ever.
+    assert registered.take_sent() == [Acknowledge(F, SlaveID("S-2"), [(TaskID("t"), 7)])]
+    registered.receive(status(TaskState.FINISHED, 1))
+    assert [each.sequence for each in registered.statuses] == [1]
+    assert not registered.core._placed
+
+
 def test_one_terminal_status_of_a_task_is_delivered_whoever_else_sends_one(registered: Harness) -> None:
     registered.receive(
         status(TaskState.LOST, 0, reason=Reason.SLAVE_LOST),

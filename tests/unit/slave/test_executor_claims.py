@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
 from offerd import messages as m
-from offerd.ids import ContainerID, SlaveID, TaskID
+from offerd.ids import ContainerID, ExecutorID, SlaveID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
 from offerd_slave.core import actions as act
@@ -15,6 +16,7 @@ from offerd_slave.core.backlog import MOST_BYTES
 from offerd_slave.core.claims import MAX_STATUS_BYTES
 from offerd_slave.journal import frame
 from offerd_slave.records import MAX_SEQUENCE, StatusStored
+from offerd_slave.settings import SlaveSettings
 
 RUNNING, FINISHED, FAILED, LOST = TaskState.RUNNING, TaskState.FINISHED, TaskState.FAILED, TaskState.LOST
 
@@ -43,7 +45,7 @@ FAULTS: dict[str, m.Message] = {
 def test_an_executor_that_says_what_none_would_is_ended_and_its_task_says_why(what: str) -> None:
     bench = Bench()
     container_id = bench.running(task("a"))
-    bench.from_executor(container_id, FAULTS[what])
+    bench.as_it_is(container_id, FAULTS[what])
     assert [each.container_id for each in bench.asked_for(act.DestroyContainer)] == [container_id]
     bench.event(ev.ContainerDestroyed(container_id))
     assert bench.statuses() == [("a", FAILED, Reason.EXECUTOR_INVALID)]
@@ -55,7 +57,8 @@ def test_a_hello_with_such_a_status_ends_its_executor_too() -> None:
     bench.running(task("a"))
     again = bench.crash()
     again.register()
-    again.hello("a", unacknowledged=(status(2**64 - 1),))
+    hello = m.RegisterExecutor(again.container_id, "token", [status(2**64 - 1)], [TaskID("a")])
+    again.as_it_is(again.container_id, hello)
     assert again.asked_for(act.DestroyContainer)
 
 
@@ -85,7 +88,7 @@ def test_tasks_that_never_were_are_ended_and_leave_one_line_and_no_record() -> N
     bench = Bench()
     bench.running(task("a"))
     bench.disk.clear()
-    bench.hello("a", *(f"never-{number}" for number in range(20_000)))
+    bench.hello("a", *(f"never-{number}" for number in range(16_000)))
     assert bench.disk == []
     assert bench.statuses() == []
     assert len(bench.told_executors(m.KillTask)) <= 12_000
@@ -97,7 +100,7 @@ def test_even_after_damage_an_executor_names_no_more_tasks_than_a_slave_gives_ou
     again = bench.crash(is_damaged=True)
     again.register()
     for hello in range(3):
-        again.hello("a", *(f"never-{hello}-{number}" for number in range(20_000)))
+        again.hello("a", *(f"never-{hello}-{number}" for number in range(16_000)))
     assert sum(isinstance(record, StatusStored) for record in again.disk) < 12_100
 
 
@@ -164,3 +167,15 @@ def test_a_task_that_cannot_be_written_down_is_killed() -> None:
     assert [kill.task_id for kill in bench.told_executors(m.KillTask)] == ["a"]
     bench.event(ev.RecordRefused(delivered, "again, and then of one that is gone"))
     bench.event(ev.ExecutorFaulty(ContainerID("unknown"), "for a test"))
+
+
+def test_no_more_executors_are_begun_than_there_are_descriptors_for() -> None:
+    bench = Bench(settings=SlaveSettings(max_containers=1))
+    bench.running(task("a"))
+    other = m.ExecutorInfo(ExecutorID("other"), module=COMMAND.module)
+    bench.from_master(
+        m.RunTasks(FRAMEWORK, other, [msgspec.structs.replace(task("b"), executor_id=other.executor_id)])
+    )
+    bench.run(task("c"))
+    assert bench.statuses() == [("b", LOST, Reason.OFFER_EXCEEDED)]
+    assert len(bench.core.state.containers) == 1

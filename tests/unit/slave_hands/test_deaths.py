@@ -16,10 +16,10 @@ from offerd.ids import ExecutorID
 from offerd.messages import ExecutorInfo, FrameworkInfo
 from offerd_isolation import process_table, procfs
 from offerd_isolation.base import ProcessID
+from offerd_isolation.process_table import SHIM_FILE
 from offerd_slave.journal import Journal
 from offerd_slave.launching import Launched, LaunchFailed
 from offerd_slave.records import ContainerCheckpoint
-from offerd_slave.shim_messages import SHIM_FILE
 from offerd_slave.workdir import WorkDir, from_checkpoint
 
 

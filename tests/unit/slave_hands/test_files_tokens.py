@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import os
 import socket
 import threading
 import time
@@ -13,11 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from helpers.files_site import FilesSite
 from helpers.proc import wait_until
 from offerd.files_access import access_to
-from offerd_slave import file_front
+from offerd_slave import file_front, files
 from offerd_slave.file_requests import MAX_HEAD_BYTES, HeadReader, Refused
 
 PATHS = ("/", "/containers/c1/", "/containers/c1/f", "/data/", "/data/@alice/", "/statistics")
@@ -200,6 +203,18 @@ def test_heads_that_are_none_or_too_large_are_refused_in_one_line(
         HeadReader().take(head)
 
 
+@given(st.lists(st.binary(max_size=400), max_size=5), st.binary(max_size=60))
+@settings(max_examples=500, deadline=None)
+def test_whatever_comes_is_a_request_or_refused(pieces: list[bytes], target: bytes) -> None:
+    for given_pieces in (pieces, [b"GET ", target, b" HTTP/1.1\r\nHost: a\r\n", *pieces, b"\r\n\r\n"]):
+        reader = HeadReader()
+        with suppress(Refused):
+            for piece in given_pieces:
+                if piece and (request := reader.take(piece)) is not None:
+                    assert isinstance(request.scope, str)
+                    break
+
+
 def test_a_body_that_was_not_asked_for_is_no_second_request(site: FilesSite) -> None:
     smuggled = site.head("GET", "/containers/c1/f")
     head = site.head("GET", "/containers/c1/f", f"Content-Length: {len(smuggled)}")
@@ -258,6 +273,7 @@ def test_a_body_that_comes_or_is_read_too_slowly_is_cut_off(
     site: FilesSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_front, "PIECE_S", 0.3)
+    monkeypatch.setattr(files, "PIECE_S", 0.3)
     (site.sandbox / "large").write_bytes(b"x" * (64 << 20))
     with site.connect() as writer, site.connect() as reader:
         writer.sendall(site.head("PUT", "/data/@alice/set/a", "Content-Length: 1000").encode() + b"few")
@@ -268,6 +284,20 @@ def test_a_body_that_comes_or_is_read_too_slowly_is_cut_off(
                 pass
         wait_until(lambda: not site.server._front._served, "both to be given up")
     assert site.names() in (["set"], [])
+
+
+def test_a_slow_disk_of_ours_is_not_the_clients_fault(
+    site: FilesSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_front, "PIECE_S", 0.2)
+    monkeypatch.setattr(files, "PIECE_S", 0.2)
+    monkeypatch.setattr(file_front, "LOOK_S", 0.05)
+
+    def slow(fd: int) -> None:
+        time.sleep(0.7)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    assert site.ask("PUT", "/data/@alice/set/a", b"x" * 100)[0] == 201
 
 
 def test_an_idle_connection_is_closed_and_one_in_use_is_not(

@@ -232,3 +232,29 @@ def test_closing_the_launcher_leaves_executors_alone(bed: Bed) -> None:
     assert record is not None
     assert record.exit_status == -signal.SIGTERM
     bed.launcher = type(bed.launcher)(bed.launcher._log)
+
+
+def test_what_a_slave_starts_has_the_limit_of_descriptors_that_the_slave_was_started_with(
+    tmp_path: Path,
+) -> None:
+    script = """
+import logging, os, resource, sys
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+from helpers.proc import bed
+from offerd.descriptors import descriptors, raise_limit
+raise_limit()
+assert descriptors() > 200, descriptors()
+with bed(Path(sys.argv[1])) as it:
+    container = it.launch("/bin/sh", "-c", "ulimit -n", module="", environment={"PATH": "/usr/bin:/bin"})
+    it.ended(container)
+    print(container.output())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(proc.TESTS)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["200"], done.stderr

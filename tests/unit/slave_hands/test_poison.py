@@ -54,7 +54,10 @@ def write_journal(path: Path, records: list[JournalRecord]) -> None:
 
 
 def start(work_dir: Path) -> SlaveDaemon:
-    return SlaveDaemon(SlaveOptions(master="127.0.0.1:1", http_port=0, work_dir=work_dir, isolation="noop"))
+    options = SlaveOptions(
+        master="127.0.0.1:1", http_port=0, work_dir=work_dir, isolation="noop", insecure=True
+    )
+    return SlaveDaemon(options)
 
 
 def quarantined(work_dir: Path) -> list[str]:

@@ -1,0 +1,192 @@
+"""Who is no operator sees, finds and ends what is his own, and learns of nothing else: not its name, not that it is there."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import pytest
+
+from helpers.master_harness import EXECUTOR, ClusterHarness, FrameworkPeer, Peer, SlavePeer, task
+from offerd import codec
+from offerd import messages as m
+from offerd import operator_messages as om
+from offerd.ids import ContainerID, FrameworkID, TaskID
+from offerd.messages import Reason, TaskState
+from offerd.resources import Resources
+from offerd_master.principals import Principal
+
+HOST = Principal(name="host", slave=True)
+ALICE = Principal(name="alice", roles=("*",), users=("alice",))
+BOB = Principal(name="bob", roles=("*",), users=("bob",))
+OPS = Principal(name="ops", operator=True)
+A = TypeVar("A", bound=m.Message)
+
+
+class World:
+    """A framework each of alice's and bob's, both with a task `t`; bob's has ended one called `secret`, too."""
+
+    def __init__(self) -> None:
+        self.cluster = ClusterHarness()
+        self.slave = self._slave()
+        self.alice = self._framework(ALICE, "hers")
+        self.bob = self._framework(BOB, "his-secret-name", "secret")
+        self.slave.status(self.bob, "secret", TaskState.FAILED)
+
+    def _slave(self) -> SlavePeer:
+        slave = self.cluster.slave("cpus=40,mem=40G", registers=False)
+        slave.principal = HOST
+        slave.hello()
+        return slave
+
+    def _framework(self, who: Principal, name: str, *more: str) -> FrameworkPeer:
+        framework = self.join(who, name)
+        framework.accept(framework.offer(), tasks=[task(each) for each in ("t", *more)], refuse_seconds=600.0)
+        self.slave.inbox.clear()
+        return framework
+
+    def join(self, who: Principal, name: str) -> FrameworkPeer:
+        """One without tasks."""
+        framework = self.cluster.framework(name, registers=False, failover_timeout_s=600.0)
+        framework.principal = who
+        framework.hello()
+        return framework
+
+    def ask(self, who: Principal | None, question: m.Message, kind: type[A]) -> A:
+        peer: Peer = self.cluster.operator()
+        peer.principal = who
+        peer.send(question)
+        return peer.take(kind)
+
+
+ANSWERED: list[tuple[m.Message, type[m.Message]]] = [
+    (om.GetFrameworks(ended=True), om.Frameworks),
+    (om.GetTasks(), om.Tasks),
+    (om.GetTasks(task_id=TaskID("secret")), om.Tasks),
+    (om.GetTasks(task_id=TaskID("t")), om.Tasks),
+    (om.ExplainFramework("his-secret-name"), om.Explanation),
+    (om.KillAnyTask(TaskID("secret")), om.Done),
+    (om.EndFramework("his-secret-name"), om.Done),
+    (om.GetCluster(), om.Cluster),
+]
+
+
+@pytest.mark.parametrize(("question", "kind"), ANSWERED)
+def test_no_answer_tells_of_anothers_framework_what_was_not_in_the_question(
+    question: m.Message, kind: type[m.Message]
+) -> None:
+    world = World()
+    told = codec.encode_message(world.ask(ALICE, question, kind))
+    asked = codec.encode_message(question)
+    for secret in (b"his-secret-name", b"secret", world.bob.framework_id.encode()):
+        assert secret in asked or secret not in told
+
+
+def test_listings_have_ones_own_and_say_so_and_operators_have_all() -> None:
+    world = World()
+    mine = world.ask(ALICE, om.GetFrameworks(), om.Frameworks)
+    assert ([each.framework_id for each in mine.frameworks], mine.owner) == (
+        [world.alice.framework_id],
+        "alice",
+    )
+    tasks = world.ask(ALICE, om.GetTasks(), om.Tasks)
+    assert ([each.framework_id for each in tasks.tasks], tasks.owner) == ([world.alice.framework_id], "alice")
+    for who in (OPS, None):
+        assert len(world.ask(who, om.GetFrameworks(), om.Frameworks).frameworks) == 2
+        every = world.ask(who, om.GetTasks(), om.Tasks)
+        assert (len(every.tasks), every.owner) == (3, "")
+
+
+def test_pages_of_ones_own_are_whole_though_others_stand_between() -> None:
+    world = World()
+    for name in ("a", "b"):
+        world.join(ALICE, name)
+    first = world.ask(ALICE, om.GetFrameworks(limit=2), om.Frameworks)
+    after = first.frameworks[-1].framework_id
+    second = world.ask(ALICE, om.GetFrameworks(after=after, limit=2), om.Frameworks)
+    assert [each.name for each in (*first.frameworks, *second.frameworks)] == ["hers", "a", "b"]
+    assert (first.more, second.more) == (True, False)
+
+
+def test_a_kill_by_id_finds_ones_own_task_though_others_have_one_of_the_id() -> None:
+    world = World()
+    assert world.ask(ALICE, om.KillAnyTask(TaskID("t")), om.Done).ok
+    assert world.slave.take(m.KillTask).framework_id == world.alice.framework_id
+    assert "several frameworks" in world.ask(OPS, om.KillAnyTask(TaskID("t")), om.Done).message
+    world.cluster.assert_nothing_sent_to(world.slave)
+
+
+@pytest.mark.parametrize(
+    "question", [om.KillAnyTask(TaskID("t")), om.ExplainWaiting(FrameworkID("x"), Resources())]
+)
+def test_to_name_anothers_framework_is_refused_and_ends_nothing(question: m.Message) -> None:
+    world = World()
+    named = type(question)
+    asked = (
+        om.KillAnyTask(TaskID("t"), world.bob.framework_id)
+        if named is om.KillAnyTask
+        else om.ExplainWaiting(world.bob.framework_id, Resources())
+    )
+    world.ask(ALICE, asked, om.NotAuthorized)
+    world.cluster.assert_nothing_sent_to(world.slave)
+
+
+# -- the end of a framework ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+@pytest.mark.parametrize("who", [OPS, BOB])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_framework_is_ended_by_hand_with_all_that_runs_of_it(
+    who: Principal, by_name: bool, is_there: bool
+) -> None:
+    world = World()
+    if not is_there:
+        world.cluster.lose_peer(world.bob)
+    world.bob.inbox.clear()
+    named = "his-secret-name" if by_name else world.bob.framework_id
+    assert world.ask(who, om.EndFramework(named), om.Done).ok
+    assert world.slave.take(m.ShutdownFramework) == m.ShutdownFramework(world.bob.framework_id, 5.0)
+    if is_there:
+        assert world.bob.take(m.FrameworkRefused).reason == Reason.FRAMEWORK_REMOVED
+    assert f"by {who.name}" in next(log.text for log in world.cluster.logs if "by hand" in log.text)
+    # Again, should the slave not have heard of it.
+    assert world.ask(who, om.EndFramework(world.bob.framework_id), om.Done).ok
+    world.slave.take(m.ShutdownFramework)
+    world.slave.status(world.bob, "t", TaskState.KILLED)
+    world.slave.send(m.ExecutorExited(world.bob.framework_id, EXECUTOR.executor_id, ContainerID("c")))
+    assert not world.ask(who, om.EndFramework(named), om.Done).ok
+    assert list(world.cluster.core.cluster.frameworks) == [world.alice.framework_id]
+
+
+def test_schedulers_that_stand_by_end_with_their_framework() -> None:
+    world = World()
+    standby = world.cluster.again(world.bob)
+    standby.principal = BOB
+    standby.send(m.RegisterFramework(standby.info, stands_by=True, scheduler_id="second"))
+    standby.take(m.FrameworkStandsBy)
+    assert world.ask(OPS, om.EndFramework(world.bob.framework_id), om.Done).ok
+    assert standby.take(m.FrameworkRefused).reason == Reason.FRAMEWORK_REMOVED
+
+
+def test_a_framework_that_several_are_called_is_not_ended_by_that_name() -> None:
+    world = World()
+    world.join(BOB, "his-secret-name")
+    done = world.ask(OPS, om.EndFramework("his-secret-name"), om.Done)
+    assert not done.ok
+    assert world.bob.framework_id in done.message
+
+
+# -- as whom ------------------------------------------------------------------------------------------------------------
+
+
+def test_listings_show_as_whom_tasks_really_run() -> None:
+    cluster = ClusterHarness()
+    slave = cluster.slave(default_user="nobody")
+    framework = cluster.framework()
+    framework.accept(framework.offer(), tasks=[task("t")])
+    slave.take(m.RunTasks)
+    operator = cluster.operator()
+    operator.send(om.GetTasks())
+    assert [each.user for each in operator.take(om.Tasks).tasks] == ["nobody"]
+    operator.send(om.GetFrameworks())
+    assert [each.user for each in operator.take(om.Frameworks).frameworks] == ["nobody"]
