@@ -45,7 +45,10 @@ class LocalKeys:
 
     def master_words(self) -> list[str]:
         """For the command line of a master."""
-        return ["--key", str(self._directory / "master.key"), "--authorized", str(self._authorized)]
+        return [
+            *("--key", str(self._directory / "master.key"), "--authorized", str(self._authorized)),
+            *("--state-dir", str(self._directory)),  # keys that join go with the cluster
+        ]
 
     def slave_words(self, number: int) -> list[str]:
         """For that of slave `number`, from 1."""

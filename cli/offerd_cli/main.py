@@ -43,6 +43,7 @@ COMMANDS = {
     "kill": "End tasks, or a framework.",
     "drain": "End a slave's tasks politely, and the slave.",
     "deactivate": "Offer a slave to nobody; what runs there goes on.",
+    "token": "Words by which hosts and people join.",
     "cluster": "Which clusters this account knows, with the keys to them.",
     "keys": "Keys for daemons and people.",
     "doctor": "What this host can do, and what mends the rest.",
@@ -56,7 +57,7 @@ SECTIONS = {
     "Start here": ("demo", "local", "doctor"),
     "Work": ("run", "map", "mapreduce", "mpi", "data"),
     "Look": ("status", "slaves", "frameworks", "explain", "tasks", "top", "metrics", "logs", "kill"),
-    "Operate": ("drain", "deactivate", "cluster", "keys"),
+    "Operate": ("drain", "deactivate", "token", "keys", "cluster"),
     "Daemons": ("master", "slave"),
     "Study": ("simulate",),
 }

@@ -5,7 +5,6 @@ What a flag says goes before what the file says.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,12 +14,11 @@ import click
 
 from offerd.errors import BadInput
 from offerd.resources import Resources
-from offerd.trusted_files import read_trusted
+from offerd_cli.config_file import read_config, use_as_defaults
 from offerd_cli.units import parse_pairs
 from offerd_master.allocation.policy import NO_TERMS, Policy, parse_policy
 
 TABLE = "allocation"
-NOT_IN_THE_FILE = {"config", "die_with_parent", "help"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +41,17 @@ def take_file(context: click.Context, parameter: click.Parameter, path: Path | N
     if path is None:
         return MasterFile()
     entries, table = _read(path)
-    known = {p.name for p in context.command.params if p.name} - NOT_IN_THE_FILE
-    defaults = {name.replace("-", "_"): value for name, value in entries.items()}
-    if unknown := sorted(defaults.keys() - known):
-        flags = ", ".join(sorted(known))
-        raise BadInput(f"--config {path}: there is no {unknown[0]!r}; known: {flags}, [allocation]")
-    if isinstance(module := table.get("module"), str):
-        defaults.setdefault("allocator", module)
+    module = table.get("module")
+    if isinstance(module, str):
+        entries.setdefault("allocator", module)
     elif module is not None:
         raise BadInput(f'--config {path}: [allocation]: write the module as text, as in module = "drf"')
-    context.default_map = {**(context.default_map or {}), **defaults}
+    use_as_defaults(context, path, entries, "[allocation]")
     return MasterFile(path, table)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    try:
-        entries = tomllib.loads(read_trusted(path, "the file").decode())
-    except OSError as error:
-        raise BadInput(f"--config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, BadInput) as error:
-        raise BadInput(f"--config {path}: {error}") from None
+    entries = read_config(path)
     table = entries.pop(TABLE, {})
     if not isinstance(table, dict):
         raise BadInput(f"--config {path}: write {TABLE} as a table: [allocation]")

@@ -13,9 +13,9 @@ say() { printf 'offerd: %s\n' "$*" >&2; }
 die() { say "$@"; exit 1; }
 refuse() { say "$@"; usage >&2; exit 2; }
 
-# Takes the options that both scripts know, and sets ip, insecure, master and, after --, the words for the daemon.
+# Takes the options that both scripts know, and sets ip, insecure, master, no_start and, after --, the words for the daemon.
 parse_options() {
-    ip='' insecure='' master='' daemon_options=''
+    ip='' insecure='' master='' no_start='' daemon_options=''
     while [ $# -gt 0 ]; do
         case $1 in
             --ip | --master)
@@ -24,6 +24,7 @@ parse_options() {
                 shift 2
                 ;;
             --insecure) insecure=--insecure; shift ;;
+            --no-start) no_start=yes; shift ;;
             --) shift; daemon_options=$*; break ;;
             *) refuse "unknown option $1" ;;
         esac
@@ -59,18 +60,23 @@ pip_install() { "$prefix/venv/bin/pip" install --quiet --disable-pip-version-che
 # remember_master HOST:PORT: where `offerd` looks for the master in every login shell of this host.
 remember_master() { printf 'export OFFERD_MASTER=%s\n' "$1" >/etc/profile.d/offerd.sh; }
 
+# install_unit NAME: for `offerd master init` or `offerd slave join` to start.
+install_unit() {
+    install -m 0644 "$checkout/deploy/systemd/$1.service" "$unit_dir/$1.service"
+    [ ! -d /run/systemd/system ] || systemctl daemon-reload
+}
+
 # install_service NAME OPTIONS...: the unit and the words its daemon is started with, which OFFERD_OPTIONS holds.
 install_service() {
     name=$1
     shift
-    install -m 0644 "$checkout/deploy/systemd/$name.service" "$unit_dir/$name.service"
+    install_unit "$name"
     printf '# Written by deploy/provision; it is written anew when that runs again.\nOFFERD_OPTIONS="%s"\n' "$*" \
         >"$options_dir/$name"
     if [ ! -d /run/systemd/system ]; then
         say "systemd does not run here: $name is installed, but neither enabled nor started"
         return 0
     fi
-    systemctl daemon-reload
     systemctl enable --quiet "$name"
     systemctl restart "$name"
     say "$name runs; see: systemctl status $name"

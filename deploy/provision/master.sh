@@ -4,7 +4,7 @@ set -eu
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
-usage() { printf 'usage: master.sh [--ip ADDRESS] [--insecure] [-- OPTION...]\n'; }
+usage() { printf 'usage: master.sh --no-start | [--ip ADDRESS] [--insecure] [-- OPTION...]\n'; }
 
 parse_options "$@"
 [ -z "$master" ] || refuse "--master is for slave.sh"
@@ -13,6 +13,11 @@ install_packages
 install_offerd
 if ! id offerd >/dev/null 2>&1; then
     useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin offerd
+fi
+if [ -n "$no_start" ]; then
+    install_unit offerd-master
+    say "installed; make the cluster's keys and start it: offerd master init"
+    exit 0
 fi
 remember_master "${ip:-127.0.0.1}:5060"
 # shellcheck disable=SC2086  # lists of words

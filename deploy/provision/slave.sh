@@ -4,15 +4,20 @@ set -eu
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
-usage() { printf 'usage: slave.sh --master HOST:PORT [--ip ADDRESS] [--insecure] [-- OPTION...]\n'; }
+usage() { printf 'usage: slave.sh --no-start | --master HOST:PORT [--ip ADDRESS] [--insecure] [-- OPTION...]\n'; }
 
 parse_options "$@"
-[ -n "$master" ] || refuse "--master is missing"
+[ -n "$master$no_start" ] || refuse "--master is missing"
 require_root
 install_packages
 install_offerd
+install_unit offerd-tasks
+if [ -n "$no_start" ]; then
+    install_unit offerd-slave
+    say "installed; have it join: offerd slave join HOST:5060 WORD (offerd token new --slave prints the word there)"
+    exit 0
+fi
 remember_master "$master"
-install -m 0644 "$checkout/deploy/systemd/offerd-tasks.service" "$unit_dir/offerd-tasks.service"
 # shellcheck disable=SC2086  # lists of words
 install_service offerd-slave --master "$master" --work-dir /var/lib/offerd/slave ${ip:+--ip "$ip"} \
     $insecure $daemon_options

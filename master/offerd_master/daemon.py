@@ -29,6 +29,7 @@ from offerd.descriptors import raise_limit
 from offerd.errors import BadInput, BadMessage, OfferdError
 from offerd.failures import describe
 from offerd.ids import PeerID
+from offerd.keys import public_of
 from offerd.leader import ZooKeeperAddress, describe_master
 from offerd.log_limits import LogLimits
 from offerd.messages import Message, NotLeading, RegisterSlave
@@ -38,7 +39,7 @@ from offerd.transport import Server, new_context
 from offerd.zookeeper_access import SESSION_TIMEOUT_S, Access, derived_access
 from offerd_master.allocation.base import Allocator, load_allocator
 from offerd_master.allocation.policy import Policy
-from offerd_master.core.actions import Action, Drop, LaterEpochSeen, Log, Send
+from offerd_master.core.actions import Action, CutOff, Drop, KeepChange, LaterEpochSeen, Log, Send
 from offerd_master.core.events import (
     HandshakeRefused,
     PeerDropped,
@@ -49,11 +50,15 @@ from offerd_master.core.events import (
     TermsChanged,
 )
 from offerd_master.core.master import MasterCore
+from offerd_master.core.registry import Registry
 from offerd_master.election import Deposed, Election, Leading, Out, lease_clock
 from offerd_master.gate import Gate
 from offerd_master.inbox import Frame, Inbox
+from offerd_master.key_file import KeyFile, default_state_dir
+from offerd_master.key_records import EnrolmentRead, KeyStore
 from offerd_master.principals import NOBODY, Principals
 from offerd_master.settings import Settings
+from offerd_master.zookeeper_keys import ZooKeeperKeys
 
 DEFAULT_PORT = 5060
 MAX_DROPPED_PEERS = 10_000
@@ -65,6 +70,8 @@ MAX_HELD = 1_000
 """Frames. Those of a hello are small; who sends others before it is answered is no slave or scheduler of ours."""
 BACKLOG_AGAIN_S = 0.005
 """How soon a peer that took no more is sent to again."""
+CUT_AFTER_S = 1.0
+"""A peer whose key was taken back is told so, and has this long to go by itself before its connection is ended."""
 
 STRANGERS = "peers without a key of ours"
 """Whom lines of the log are counted for that nobody of a name has caused."""
@@ -82,7 +89,8 @@ class MasterOptions:
     `read_policy`: gives the terms of roles and frameworks anew when SIGHUP asks for it; without (and without `secret`) it ends
     the process.
     `secret`: the master's secret key; then only peers whose keys `read_principals` gives are heard, and SIGHUP has these read
-    anew, too. Without, whoever reaches it may command it, which takes `insecure`.
+    anew, too; keys that join later (`offerd token`) are kept in `state_dir`, or in ZooKeeper. Without, whoever reaches it may
+    command it, which takes `insecure`.
     """
 
     ip: str = "127.0.0.1"
@@ -98,6 +106,7 @@ class MasterOptions:
     read_policy: Callable[[], Policy] | None = None
     secret: str = ""
     read_principals: Callable[[], Principals] = dict
+    state_dir: Path | None = None
 
 
 class Master:
@@ -108,15 +117,27 @@ class Master:
         if allocator is None:
             allocator = load_allocator(settings.allocator, settings.policy)
         self._context = new_context()
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
         self._gate: Gate | None = None
+        self._keys: KeyStore | None = None
+        self._registry: Registry | None = None
+        self._cuts: deque[tuple[float, frozenset[str]]] = deque()
+        self._leads = False
         try:
             address = _zmq_address(options)
             if options.secret:
-                self._gate = Gate(self._context, options.read_principals())
+                self._keys, self._registry = self._open_keys(options)
+                self._gate = Gate(self._context, self._registry)
             self._server = Server(self._context, address, codec.to_master, options.secret)
         except BadInput:
             if self._gate is not None:
                 self._gate.close()
+            if self._keys is not None:
+                self._keys.close()
+            self._wake_in.close()
+            self._wake_out.close()
             self._context.term()
             raise
         self.address = self._server.address.removeprefix("tcp://")
@@ -129,9 +150,6 @@ class Master:
         self._hang_up: list[PeerID] = []
         self._inbox = Inbox(codec.to_master.decode, self._receive, self._refuse)
         self._lines = LogLimits(log.log)
-        self._wake_in, self._wake_out = socket.socketpair()
-        self._wake_in.setblocking(False)
-        self._wake_out.setblocking(False)
         self._poller = zmq.Poller()
         self._poller.register(self._server.socket, zmq.POLLIN)
         self._poller.register(self._wake_in, zmq.POLLIN)
@@ -140,7 +158,6 @@ class Master:
             for asked in self._gate.sockets():
                 self._poller.register(asked, zmq.POLLIN)
         self._stopping = False
-        self._leads = False
         self._pacer = Pacer()
         if options.zookeeper is None:
             # Later masters should have later epochs: milliseconds, as a restart takes longer than one. If the clock was
@@ -171,7 +188,8 @@ class Master:
         if self._election is not None:
             self._stand_by(self._election)
         while not self._stopping:
-            wait_s = min(self.core.next_deadline() - time.monotonic(), self._lease_until - lease_clock())
+            deadline = min(self.core.next_deadline(), self._cuts[0][0] if self._cuts else math.inf)
+            wait_s = min(deadline - time.monotonic(), self._lease_until - lease_clock())
             if self._inbox:
                 wait_s = 0.0
             elif self._server.has_backlog:
@@ -192,6 +210,8 @@ class Master:
             self._election.close()
         if self._gate is not None:
             self._gate.close()
+        if self._keys is not None:
+            self._keys.close()
         self._server.close()
         self._wake_in.close()
         self._wake_out.close()
@@ -199,13 +219,31 @@ class Master:
 
     # -- leading --------------------------------------------------------------------------------------------------------
 
+    def _open_keys(self, options: MasterOptions) -> tuple[KeyStore, Registry]:
+        keys: KeyStore
+        if options.zookeeper is None:
+            keys = KeyFile(options.state_dir or default_state_dir(), public_of(options.secret))
+        else:
+            access = options.zookeeper_access or derived_access(options.secret)
+            timeout_s = options.session_timeout_s
+            keys = ZooKeeperKeys(options.zookeeper, options.secret, access, timeout_s, self._wake)
+        registry = Registry(options.read_principals(), keys.contents)
+        for text in filter(None, (*keys.complaints, registry.shadows())):
+            log.warning("%s", printable(text, MAX_LINE))
+        return keys, registry
+
+    def _knows_keys(self) -> bool:
+        """Whether all is known that a leader before us has promised of keys."""
+        return self._keys is None or self._keys.read_before_leading()
+
     def _lead(self, epoch: int) -> None:
         self.epoch = epoch
-        master_id = f"M-{epoch:x}"
-        self.core = MasterCore(self._settings, master_id, epoch, self._allocator, time.monotonic())
         self._leads = True
-        if self._gate is not None:
-            self.authorize(self._gate.principals)
+        master_id = f"M-{epoch:x}"
+        self.core = MasterCore(
+            self._settings, master_id, epoch, self._allocator, time.monotonic(), self._registry
+        )
+        self._authorize(frozenset())
         if self._election is not None:
             log.info("master %s leads", master_id)
 
@@ -233,8 +271,14 @@ class Master:
             if self._terms_are_old:
                 # Not only once we lead: who comes then is let in by the keys that are read now.
                 self._reread()
+            self._take_news_of_keys()
             place = election.place
             if isinstance(place, Leading):
+                if not self._knows_keys():
+                    select.select([self._wake_in], [], [])
+                    self._sleep_off_wakes()
+                    continue
+                self._take_news_of_keys()
                 self._lease_until = place.until
                 self._lead(place.epoch)
                 for _, peer, frame, key in held:
@@ -245,16 +289,18 @@ class Master:
             if place.leader != told:
                 told = place.leader
                 log.info("standing by: %s leads", told.removeprefix("tcp://"))
-            if not told:
-                # Perhaps we are about to lead: whoever comes now has not come in vain.
+            if not told or (self._keys is not None and not self._keys.is_read):
+                # Perhaps we are about to lead: whoever comes now has not come in vain. And nobody is refused for being
+                # unknown as long as we know nobody: he would not try again.
                 select.select([self._wake_in], [], [])
                 self._sleep_off_wakes()
                 continue
-            self._poller.poll(int(HOLD_S * 1000) if held else None)
+            self._poller.poll(int(HOLD_S * 1000) if held or self._cuts else None)
             self._sleep_off_wakes()
             if self._gate is not None:
                 for who in filter(None, self._gate.turn()):
                     self._write(STRANGERS, logging.WARNING, f"refused {who}")
+            self._cut_what_is_due()
             now = time.monotonic()
             held += ((now, peer, frame, self._server.key) for peer, frame in self._server.receive())
             while held and (len(held) > MAX_HELD or now >= held[0][0] + HOLD_S):
@@ -295,7 +341,9 @@ class Master:
         self._terms_are_old = False
         if self._gate is not None:
             try:
-                self.authorize(self._read_principals())
+                self._authorize(self._gate.registry.set_file(self._read_principals()))
+                if text := self._gate.registry.shadows():
+                    log.warning("%s", printable(text, MAX_LINE))
             except BadInput as error:
                 log.warning("the old keys are still authorized: %s", printable(str(error), MAX_LINE))
         if self._read_policy is None:
@@ -309,12 +357,39 @@ class Master:
         self._settings, self._allocator = settings, allocator
         return True
 
-    def authorize(self, principals: Principals) -> None:
-        """These are authorized from now on, and nobody else: what runs by a right that is gone ends. In the loop's thread."""
-        if self._gate is not None:
-            self._gate.change(principals)
-            if self._leads:
-                self._perform(self.core.handle(PrincipalsChanged(principals), time.monotonic()))
+    def _authorize(self, gone: frozenset[str]) -> None:
+        """The registry has changed, and these keys are nobody's any more: what runs by a right that is gone ends."""
+        if self._gate is None:
+            return
+        self._gate.name_again()
+        if self._leads:
+            changed = PrincipalsChanged(self._gate.registry.authorized)
+            self._perform(self.core.handle(changed, time.monotonic()))
+        self._cut_off(gone)
+
+    def _take_news_of_keys(self) -> None:
+        if self._keys is None or self._registry is None:
+            return
+        for news in self._keys.news():
+            if isinstance(news, EnrolmentRead):
+                self._authorize(self._registry.take(news.contents))
+            elif self._leads:
+                self._perform(self.core.handle(news, time.monotonic()))
+
+    def _cut_off(self, keys: frozenset[str]) -> None:
+        if keys:
+            self._cuts.append((time.monotonic() + CUT_AFTER_S, keys))
+
+    def _cut_what_is_due(self) -> None:
+        while self._cuts and self._gate is not None and time.monotonic() >= self._cuts[0][0]:
+            # Some may have been let in again meanwhile.
+            keys = self._cuts.popleft()[1] - self._gate.registry.principals.keys()
+            cut = self._server.peers_of(keys)
+            for peer in cut:
+                self._inbox.forget(peer)
+                self._server.disconnect(peer)
+            if cut:
+                log.info("ended %d connections of keys that are authorized no more", len(cut))
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full: it wakes anyway
@@ -331,9 +406,12 @@ class Master:
         if self._gate is not None:
             for who in self._gate.turn():
                 self._perform(core.handle(HandshakeRefused(who), time.monotonic()), STRANGERS)
+            self._take_news_of_keys()
+            self._cut_what_is_due()
         for peer, frame in self._server.receive():
             self._take(peer, frame, self._server.key)
         self._inbox.turn()
+        self._take_news_of_keys()
         now = time.monotonic()
         self._perform(core.tick(now))
         self._lines.tell(now)
@@ -368,7 +446,7 @@ class Master:
         ip = self._server.ip_of(peer) if type(message) is RegisterSlave else ""
         event: Received | Signed = Received(peer, message, ip)
         if self._gate is not None:
-            event = Signed(peer, message, self._gate.principals.get(key, NOBODY), ip)
+            event = Signed(peer, message, self._gate.registry.principals.get(key, NOBODY), ip)
         source = self._name(peer, key)
         try:
             self._perform(core.handle(event, now), source)
@@ -391,9 +469,8 @@ class Master:
 
     def _name(self, peer: PeerID, key: str) -> Hashable:
         """Whom the log's limits are counted for."""
-        if self._gate is not None and key in self._gate.principals:
-            return self._gate.principals[key].name
-        return peer
+        who = self._gate.registry.principals.get(key) if self._gate is not None else None
+        return peer if who is None else who.name
 
     def _perform(self, actions: Iterable[Action], source: Hashable = None) -> None:
         """`source`: who has caused them, for whom lines of the log are counted; None is time."""
@@ -407,6 +484,11 @@ class Master:
                 self._write(source, level, action.text)
             elif type(action) is LaterEpochSeen:
                 self._later_epoch(action.epoch)
+            elif type(action) is KeepChange:
+                assert self._keys is not None, "a master without keys keeps none"
+                self._keys.keep(action.change, self.epoch)
+            elif type(action) is CutOff:
+                self._cut_off(action.keys)
 
     def _write(self, source: Hashable, level: int, text: str) -> None:
         """A line in the log that somebody else had a part in."""

@@ -6,6 +6,7 @@ It is asked by libzmq over a socket of its own, in the master's loop. What it le
 
 from __future__ import annotations
 
+import time
 import tomllib
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from zmq.utils import z85
 
 from offerd.errors import BadInput
 from offerd.trusted_files import read_trusted
+from offerd_master.core.registry import Registry
 from offerd_master.principals import Principals, parse_principals
 
 MAX_NAMED = 10_000
@@ -36,8 +38,8 @@ def read_principals(path: Path) -> Principals:
 class Gate:
     """Open it before the server it is for, in the same context: without one libzmq lets any key in."""
 
-    def __init__(self, context: zmq.Context[Any], principals: Principals) -> None:
-        self.principals = principals
+    def __init__(self, context: zmq.Context[Any], registry: Registry) -> None:
+        self.registry = registry
         self.socket = context.socket(zmq.REP)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.bind("inproc://zeromq.zap.01")
@@ -66,28 +68,25 @@ class Gate:
         while self.socket.poll(0):
             version, request, _, address, _, mechanism, *credentials = self.socket.recv_multipart()
             key = z85.encode(credentials[0]).decode() if mechanism == b"CURVE" else ""
-            is_known = key in self.principals
-            answer = [b"200", b"", key.encode()] if is_known else [b"400", b"not authorized", b""]
+            why = self.registry.admits(key, time.monotonic())
+            answer = [b"400", b"not authorized", b""] if why else [b"200", b"", key.encode()]
             self.socket.send_multipart([version, request, *answer, b""])
-            if not is_known:
-                yield self._once(address.decode("ascii", "replace"), key)
+            if why:
+                yield self._once(address.decode("ascii", "replace"), key, why)
         while self._monitor is not None and self._monitor.poll(0):
             self._monitor.recv_multipart()
-            yield self._once("", "")
+            yield self._once("", "", "peers without a key, or with the key of another master")
 
-    def _once(self, address: str, key: str) -> str:
+    def _once(self, address: str, key: str, why: str) -> str:
         if (address, key) in self._named:
             return ""
         self._named[address, key] = None
         if len(self._named) > MAX_NAMED:
             self._named.popitem(last=False)
-        if not key:
-            return "peers without a key, or with the key of another master"
-        return f"a peer at {address}: nobody here has its key {key}"
+        return f"a peer at {address}: {why}" if key else why
 
-    def change(self, principals: Principals) -> None:
-        """From now on, also for connections that stand."""
-        self.principals = principals
+    def name_again(self) -> None:
+        """Who is let in has changed: whoever is refused from now on is news."""
         self._named.clear()
 
     def close(self) -> None:

@@ -24,13 +24,16 @@ new master.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from offerd.errors import BadInput
 from offerd.ids import owner_of as owner_of
 from offerd.keys import is_public_key, name_fault
+from offerd.operator_messages import Rights
 from offerd_master.allocation.policy import paths, role_fault
 
 _KINDS: dict[str, type] = {
@@ -47,7 +50,7 @@ _KINDS: dict[str, type] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """The owner of a key, and what he may be. Roles include those within; `users` may hold "", the slave's own. Neither that
-    nor root is among `every_user`.
+    nor root is among `every_user`. With a `token` it is one that may join, and do nothing else.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Principal:
     users: tuple[str, ...] = ()
     every_role: bool = False
     every_user: bool = False
+    token: str = ""
 
     @property
     def has_frameworks(self) -> bool:
@@ -84,6 +88,36 @@ NOBODY = Principal(name="(a key taken away)")
 """Whose connection stands though his key is authorized no more."""
 Principals = Mapping[str, Principal]
 """By public key."""
+
+
+def principal_of(rights: Rights, name: str = "") -> Principal:
+    """Raises `BadInput` on rights that the file could not name either."""
+    return _checked(
+        name,
+        slave=rights.slave,
+        operator=rights.operator,
+        roles=rights.roles,
+        users=rights.users,
+        every_role=rights.every_role,
+        every_user=rights.every_user,
+    )
+
+
+def table_of(principal: Principal) -> dict[str, Any]:
+    """As the file would say it, but for the key."""
+    return {entry: value for entry, value in msgspec.structs.asdict(rights_of(principal)).items() if value}
+
+
+def rights_of(principal: Principal) -> Rights:
+    """For listings."""
+    return Rights(
+        slave=principal.slave,
+        operator=principal.operator,
+        roles=list(principal.roles),
+        users=list(principal.users),
+        every_role=principal.every_role,
+        every_user=principal.every_user,
+    )
 
 
 def parse_principals(tables: Mapping[str, Any]) -> Principals:
@@ -114,20 +148,34 @@ def _principal(name: str, table: object) -> tuple[str, Principal]:
         raise BadInput(
             f"[{name}]: the key must be a public one, 40 characters, as `offerd keys new` prints it"
         )
-    roles, users = table.get("roles", []), table.get("users", [])
+    rest = {entry: value for entry, value in table.items() if entry != "key"}
+    return key, _checked(name, **rest)
+
+
+def _checked(
+    name: str,
+    *,
+    slave: bool = False,
+    operator: bool = False,
+    roles: Iterable[str] = (),
+    users: Iterable[str] = (),
+    every_role: bool = False,
+    every_user: bool = False,
+) -> Principal:
+    roles, users = tuple(roles), tuple(users)
     for role in roles:
         if fault := role_fault(role):
             raise BadInput(f"[{name}]: {fault}")
-    if bool(roles or table.get("every_role")) != bool(users or table.get("every_user")):
+    if bool(roles or every_role) != bool(users or every_user):
         raise BadInput(
             f'[{name}]: say both roles and users (as whom its tasks run; "" is the slave\'s own), or neither'
         )
-    return key, Principal(
+    return Principal(
         name=name,
-        slave=table.get("slave", False),
-        operator=table.get("operator", False),
-        roles=tuple(roles),
-        users=tuple(users),
-        every_role=table.get("every_role", False),
-        every_user=table.get("every_user", False),
+        slave=slave,
+        operator=operator,
+        roles=roles,
+        users=users,
+        every_role=every_role,
+        every_user=every_user,
     )

@@ -38,6 +38,7 @@ ToMaster = Union[
     m.RegisterSlave, m.UnregisterSlave, m.StatusUpdate, m.ExecutorExited, m.SlaveUsage, fm.FilesSecretChanged,
     om.GetCluster, om.GetSlaves, om.GetFrameworks, om.GetTasks, om.KillAnyTask, om.ExplainWaiting, om.ChangeSlaveMode,
     om.ExplainFramework, om.EndFramework,
+    om.NewToken, om.GetTokens, om.RevokeToken, om.Enrol, om.GetKeys, om.RevokeKey,
 ]  # fmt: skip
 ToScheduler = Union[
     m.FrameworkRegistered, m.FrameworkStandsBy, m.ResourceOffers, m.RescindOffer, m.StatusUpdate, m.SlaveLost, m.ExecutorLost,
@@ -69,6 +70,10 @@ ToOperator = Union[
     om.Waiting,
     om.Explanation,
     om.NotAuthorized,
+    om.Token,
+    om.Tokens,
+    om.Enrolled,
+    om.Keys,
     m.NotLeading,
 ]
 

@@ -473,6 +473,7 @@ class SlaveRegistered(Message, frozen=True):
 class SlaveRefused(Message, frozen=True):
     reason: Name
     message: Text
+    grace_s: Seconds | None = None  # of its tasks, which it ends where its key was revoked
 
 
 class RunTasks(Message, frozen=True):

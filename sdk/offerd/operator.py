@@ -23,6 +23,8 @@ from offerd.operator_messages import (
     Cluster,
     Done,
     EndFramework,
+    Enrol,
+    Enrolled,
     ExplainFramework,
     ExplainWaiting,
     Explanation,
@@ -30,14 +32,24 @@ from offerd.operator_messages import (
     FrameworkSummary,
     GetCluster,
     GetFrameworks,
+    GetKeys,
     GetSlaves,
     GetTasks,
+    GetTokens,
+    Keys,
+    KeySummary,
     KillAnyTask,
+    NewToken,
     NotAuthorized,
+    RevokeKey,
+    RevokeToken,
+    Rights,
     Slaves,
     SlaveSummary,
     Tasks,
     TaskSummary,
+    Token,
+    Tokens,
     Waiting,
 )
 from offerd.resources import Resources
@@ -57,6 +69,12 @@ _ANSWERS: dict[type[Message], type[Message]] = {
     ChangeSlaveMode: Done,
     ExplainWaiting: Waiting,
     ExplainFramework: Explanation,
+    NewToken: Token,
+    GetTokens: Tokens,
+    RevokeToken: Done,
+    Enrol: Enrolled,
+    GetKeys: Keys,
+    RevokeKey: Done,
 }
 
 
@@ -85,6 +103,11 @@ class OperatorClient:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def master_key(self) -> str:
+        """The public key by which we know the master; empty where peers have none."""
+        return "" if self._keys is None else self._keys.master
 
     def close(self) -> None:
         """Let go of the socket. May be called twice."""
@@ -195,9 +218,7 @@ class OperatorClient:
 
     def kill_task(self, task_id: TaskID, framework_id: FrameworkID = FrameworkID("")) -> None:
         """End a task, whoever's it is. Raises `OfferdError` with the master's reason if it cannot."""
-        done = self._ask(KillAnyTask(task_id, framework_id), Done)
-        if not done.ok:
-            raise OfferdError(done.message)
+        self._order(KillAnyTask(task_id, framework_id))
 
     def end_framework(self, framework: str) -> None:
         """End a framework (id or name) with all its tasks and executors, whether or not it has a scheduler. Raises
@@ -211,9 +232,7 @@ class OperatorClient:
         """Drain (`draining`), deactivate (`deactivated`) or reactivate (`active`) a slave, named by id or hostname. Raises
         `OfferdError` with the master's reason if it cannot.
         """
-        done = self._ask(ChangeSlaveMode(slave, mode), Done)
-        if not done.ok:
-            raise OfferdError(done.message)
+        self._order(ChangeSlaveMode(slave, mode))
 
     def explain_waiting(
         self, framework_id: FrameworkID, wanted: Resources, time_limit_s: float | None = None
@@ -227,6 +246,41 @@ class OperatorClient:
         if explanation.problem:
             raise BadInput(explanation.problem)
         return explanation
+
+    def new_token(self, public_key: str, rights: Rights, *, ttl_s: float = 3600.0, uses: int = 1) -> Token:
+        """Let whoever has the secret to this public key enrol so many keys of his own."""
+        return self._ask(NewToken(public_key, rights, ttl_s, uses), Token)
+
+    def tokens(self) -> Tokens:
+        """Those that are still good, and how often others were refused."""
+        return self._ask(GetTokens(), Tokens)
+
+    def revoke_token(self, token_id: str) -> None:
+        """Raises `OfferdError` with the master's reason if it cannot."""
+        self._order(RevokeToken(token_id))
+
+    def enrol(self, name: str, public_key: str) -> Enrolled:
+        """Over a connection with a word's keys: this public key is `name`'s from now on."""
+        return self._ask(Enrol(name, public_key), Enrolled)
+
+    def known_keys(self) -> Iterator[KeySummary]:
+        """All keys that the master knows, by their owners' names."""
+        question = GetKeys()
+        while True:
+            page = self._ask(question, Keys)
+            yield from page.keys
+            if not page.more or not page.keys:
+                return
+            question = msgspec.structs.replace(question, after=page.keys[-1].name)
+
+    def revoke_key(self, name: str) -> None:
+        """Raises `OfferdError` with the master's reason if it cannot."""
+        self._order(RevokeKey(name))
+
+    def _order(self, message: Message) -> None:
+        done = self._ask(message, Done)
+        if not done.ok:
+            raise OfferdError(done.message)
 
     def _ask(self, question: Message, kind: type[A]) -> A:
         answer = self.ask(question)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from msgspec import Meta
+
 from offerd.bounds import (
     A_PAGE,
     FEW,
@@ -30,6 +32,10 @@ from offerd.files_access import NO_ACCESS, FilesAccess
 from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import PROTOCOL, Filters, Message, SlaveInfo, TaskState, Value
 from offerd.resources import NOTHING, Resources
+
+KeyName = Annotated[str, Meta(max_length=64)]
+"""Of a key's owner, or of a token; and a public key (40 characters of Z85)."""
+RolesOrUsers = Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=100)]
 
 # -- Values -------------------------------------------------------------------------------------------------------------
 
@@ -106,6 +112,37 @@ class Cause(Value, frozen=True):
     text: Text
 
 
+class Rights(Value, frozen=True):
+    """What the owner of a key may be and do: as a table of the master's `--authorized` file says it."""
+
+    slave: bool = False
+    operator: bool = False
+    roles: RolesOrUsers = []
+    users: RolesOrUsers = []
+    every_role: bool = False
+    every_user: bool = False  # but root
+
+
+class TokenSummary(Value, frozen=True):
+    """A word to join with that is still good, as listed."""
+
+    token_id: KeyName
+    rights: Rights
+    uses_left: Count
+    left_s: Seconds
+    by: Name = ""  # who made it
+
+
+class KeySummary(Value, frozen=True):
+    """A key that the master knows, as listed. One that is not enrolled stands in the `--authorized` file."""
+
+    name: KeyName
+    key: KeyName
+    rights: Rights
+    is_enrolled: bool
+    by: Name = ""  # who made the word that it was enrolled with
+
+
 # -- Questions ----------------------------------------------------------------------------------------------------------
 
 
@@ -175,6 +212,48 @@ class ExplainFramework(Message, frozen=True):
     """How long has this framework (id or name) been under its share, and why? Answered by `Explanation`."""
 
     framework: Name
+    protocol: Protocol = PROTOCOL
+
+
+class NewToken(Message, frozen=True):
+    """An operator lets others join: whoever has the secret to this public key may enrol `uses` keys of his own, within
+    `ttl_s`. Answered by `Token`.
+    """
+
+    key: KeyName
+    rights: Rights
+    ttl_s: WishedSeconds = 3600.0
+    uses: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    protocol: Protocol = PROTOCOL
+
+
+class GetTokens(Message, frozen=True):
+    protocol: Protocol = PROTOCOL
+
+
+class RevokeToken(Message, frozen=True):
+    token_id: KeyName
+    protocol: Protocol = PROTOCOL
+
+
+class Enrol(Message, frozen=True):
+    """Said over a connection with a token's key: this public key is `name`'s from now on. Answered by `Enrolled`."""
+
+    name: KeyName
+    key: KeyName
+    protocol: Protocol = PROTOCOL
+
+
+class GetKeys(Message, frozen=True):
+    after: KeyName = ""
+    limit: PageSize = 500
+    protocol: Protocol = PROTOCOL
+
+
+class RevokeKey(Message, frozen=True):
+    """From now on nobody knows the key of this name. Answered by `Done`."""
+
+    name: KeyName
     protocol: Protocol = PROTOCOL
 
 
@@ -266,3 +345,31 @@ class NotAuthorized(Message, frozen=True):
     """The owner of this key may not ask or order this; `message` says why."""
 
     message: Text
+
+
+class Token(Message, frozen=True):
+    """The master knows the token now; `token_id` is its name in listings."""
+
+    token_id: KeyName
+    ttl_s: Seconds
+
+
+class Tokens(Message, frozen=True):
+    """Those that are still good, and how often somebody was refused, by cause: used | late | revoked | unknown_key |
+    name_taken | not_valid.
+    """
+
+    tokens: Annotated[list[TokenSummary], A_PAGE]
+    refused: Tallies = {}
+
+
+class Enrolled(Message, frozen=True):
+    """The key is written down, and `name` may be this from now on."""
+
+    name: KeyName
+    rights: Rights
+
+
+class Keys(Message, frozen=True):
+    keys: Annotated[list[KeySummary], A_PAGE]
+    more: bool = False

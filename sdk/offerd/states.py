@@ -78,5 +78,6 @@ class Reason(StrEnum):
     SLAVE_INVALID = "SLAVE_INVALID"  # its hello cannot be used: no resources, ids that are none
     PROTOCOL_TOO_OLD = "PROTOCOL_TOO_OLD"
     NOT_AUTHORIZED = "NOT_AUTHORIZED"  # the owner of this key may not be or do this
+    KEY_REVOKED = "KEY_REVOKED"  # the owner of this key was authorized, and is not any more
     EPOCH_TOO_OLD = "EPOCH_TOO_OLD"
     MASTER_STANDS_BY = "MASTER_STANDS_BY"

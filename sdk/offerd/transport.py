@@ -205,6 +205,8 @@ class _Connection(NamedTuple):
 
     descriptor: int
     name: Any
+    key: str
+    """Proven public one; empty where the server has none."""
 
 
 def _borrowed(descriptor: int) -> socket.socket:
@@ -396,9 +398,13 @@ class Server(Generic[M]):
 
     def _note_connection(self, peer: PeerID, frame: zmq.Frame) -> None:
         descriptor = int(frame.get(zmq.SRCFD))
-        self._connections[peer] = _Connection(descriptor, _other_end(descriptor))
+        self._connections[peer] = _Connection(descriptor, _other_end(descriptor), self.key)
         if len(self._connections) > MAX_CONNECTIONS_NOTED:
             del self._connections[next(iter(self._connections))]
+
+    def peers_of(self, keys: frozenset[str]) -> list[PeerID]:
+        """Who has said something over a connection with one of these public keys."""
+        return [peer for peer, connection in self._connections.items() if connection.key in keys]
 
     def disconnect(self, peer: PeerID) -> None:
         """Hang up. One that is well-behaved connects anew, and says hello as another peer."""

@@ -24,7 +24,7 @@ import zmq
 from offerd import codec
 from offerd.clusters import Connection, resolve
 from offerd.descriptors import descriptors, raise_limit
-from offerd.errors import BadInput, MessageTooLarge
+from offerd.errors import BadInput, KeyRefused, MessageTooLarge
 from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID
 from offerd.log_limits import LogLimits
@@ -78,6 +78,9 @@ DESCRIPTORS_OF_A_CONTAINER = 8
 
 class SlaveDaemon:
     """One slave, from its command line to its end."""
+
+    fault = ""
+    """Why it has ended, if that is a failure."""
 
     def __init__(self, options: SlaveOptions) -> None:
         """Take the work directory, read what is there, bind and connect. Raises `BadInput` with one line."""
@@ -222,7 +225,7 @@ class SlaveDaemon:
             act.Sync: lambda a: self._syncs.append(a.number),
             act.HearExecutor: lambda a: self._endpoint.hear(a.container_id, a.is_heard),
             act.Log: lambda a: self._log(getattr(logging, a.level), a.text),
-            act.Exit: lambda a: self._stop(),
+            act.Exit: self._exit,
         }
 
     # -- the loop -------------------------------------------------------------------------------------------------------
@@ -299,11 +302,16 @@ class SlaveDaemon:
             if self._master.bad_frames != bad_before and bad_before == 0:
                 log.warning("the master sent what is no message of ours: %s", self._master.last_bad)
         if self._master.link.socket in ready:
-            for is_linked in self._master.link.changes():
-                self._is_linked = is_linked
-                if is_linked:
-                    self._drops_told = False
-                    events.append(ev.MasterConnected())
+            try:
+                for is_linked in self._master.link.changes():
+                    self._is_linked = is_linked
+                    if is_linked:
+                        self._drops_told = False
+                        events.append(ev.MasterConnected())
+            except KeyRefused:
+                self._is_linked = False
+                if not self.core.expelled:
+                    raise
         if self._others.fileno() in ready:
             for fd, _ in self._others.poll(0):
                 self._readers[fd]()
@@ -533,6 +541,10 @@ class SlaveDaemon:
             looked = ev.DiskLooked(looked.free_bytes, looked.size_bytes, self._write_fault)
         self._events.append(looked)
 
+    def _exit(self, action: act.Exit) -> None:
+        self.fault = action.why
+        self._stop()
+
     def _stop(self) -> None:
         self._running = False
 
@@ -580,11 +592,15 @@ def _as_whom() -> str:
 
 
 def run_slave(options: SlaveOptions) -> int:
-    """What `offerd slave` runs; returns its exit status. Raises `BadInput` before anything is started."""
+    """What `offerd slave` runs; returns its exit status. Raises `BadInput` before anything is started, and `KeyRefused` if the
+    master does not know our key (any more).
+    """
     raise_limit()
     daemon = SlaveDaemon(options)
     try:
         daemon.run()
     finally:
         daemon.close()
+    if daemon.fault:
+        raise KeyRefused(daemon.fault)
     return 0

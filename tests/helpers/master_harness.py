@@ -20,9 +20,10 @@ from offerd.resources import NOTHING, Resources
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.allocation.policy import Policy
-from offerd_master.core.actions import Action, Drop, Log, Send
-from offerd_master.core.events import Event, PeerDropped, PeerLost, Received, Signed, TermsChanged
+from offerd_master.core.actions import Action, CutOff, Drop, KeepChange, Log, Send
+from offerd_master.core.events import ChangeKept, Event, PeerDropped, PeerLost, Received, Signed, TermsChanged
 from offerd_master.core.master import MasterCore
+from offerd_master.core.registry import Change, Registry
 from offerd_master.principals import Principal
 from offerd_master.settings import Settings
 
@@ -137,19 +138,26 @@ class ClusterHarness:
         *,
         checks_invariants: bool = True,
         module: type[Allocator] = DrfAllocator,
+        registry: Registry | None = None,
         **settings: Any,
     ) -> None:
-        """The invariants hold while slaves tell the truth; a test in which one lies does not check them."""
+        """`registry` where peers have keys; what is kept of it is in `kept`, unless `keep_fault` says why it cannot be, or
+        `keeps_at_once` is off. The invariants hold while slaves tell the truth; a test in which one lies does not check them.
+        """
         settings.setdefault("batch_window_s", 0.0)
         settings.setdefault("recovery_quiet_s", 0.0)
         self.checks_invariants = checks_invariants
         self.now = now
         self.settings = Settings(**settings)
         self.allocator = module(self.settings.policy)
-        self.core = MasterCore(self.settings, "M-test", EPOCH, self.allocator, now)
+        self.core = MasterCore(self.settings, "M-test", EPOCH, self.allocator, now, registry)
         self.peers: dict[PeerID, Peer] = {}
         self.logs: list[Log] = []
         self.drops: list[Drop] = []
+        self.kept: list[Change] = []
+        self.keep_fault = ""
+        self.keeps_at_once = True
+        self.cut_off: set[str] = set()
         self._numbers = itertools.count(1)
 
     # -- peers --------------------------------------------------------------------------------------------------------
@@ -218,6 +226,10 @@ class ClusterHarness:
         self.allocator = type(self.allocator)(policy)
         self.turn(TermsChanged(self.settings, self.allocator))
 
+    def is_kept(self, fault: str = "") -> None:
+        """What was to be kept is, or cannot be."""
+        self.turn(ChangeKept(fault))
+
     def lose_peer(self, peer: Peer) -> None:
         """The connection breaks."""
         self.turn(PeerLost(peer.peer))
@@ -252,6 +264,12 @@ class ClusterHarness:
             elif isinstance(action, Drop):
                 self.drops.append(action)
                 self._perform(self.core.handle(PeerDropped(action.peer), self.now))
+            elif isinstance(action, KeepChange):
+                self.kept.append(action.change)
+                if self.keeps_at_once:
+                    self._perform(self.core.handle(ChangeKept(self.keep_fault), self.now))
+            elif isinstance(action, CutOff):
+                self.cut_off |= action.keys
             elif isinstance(action, Send) and (peer := self.peers.get(action.peer)) is not None:
                 (frame,) = codec.frames([action.message], EPOCH)
                 epoch, (arrived,) = peer.decoder.decode(frame)

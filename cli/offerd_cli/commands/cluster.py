@@ -131,3 +131,25 @@ def remove(*, name: str) -> None:
     from offerd.clusters import own_store
 
     own_store().remove(name)
+
+
+@command.command(short_help="Join one, with a word of its operator's.")
+@click.argument("name")
+@click.argument("where", metavar="HOST[:PORT]")
+@click.argument("word")
+@click.option(
+    "--as",
+    "own_name",
+    default="",
+    metavar="NAME",
+    help="As whom we are known there.  [default: this account]",
+)
+def join(*, name: str, where: str, word: str, own_name: str) -> None:
+    """Join the cluster whose master is at HOST (port 5060 unless said; or zk://...), with a WORD of its operator's
+    (`offerd token new`), and call it NAME here. Our key is made here, and only its public part goes anywhere.
+    """
+    from offerd_cli.enrolling import join_as_person
+    from offerd_cli.founding import account_name
+    from offerd_cli.screen import say
+
+    join_as_person(name, where, word, own_name or account_name(), say)

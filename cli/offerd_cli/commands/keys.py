@@ -6,16 +6,18 @@ from pathlib import Path
 
 import click
 
+from offerd_cli.options import json_option, master_option
+
 
 @click.group(short_help="Keys for daemons and people.")
 def command() -> None:
     """Keys for daemons and people: who has one that the master knows is heard, and nobody else.
 
     \b
-    offerd keys new master                                        the masters' own, one for all
-    offerd keys new alice                                         one for each slave and person
-    offerd master --key master.key --authorized cluster.toml      what the file says: docs/security.md
-    offerd run --key alice.key --master-key master.pub -- date
+    offerd token new, offerd slave join, offerd cluster join      the short way: docs/security.md
+    offerd keys list                                              whose keys the master knows
+    offerd keys revoke host7                                      its connections and tasks end
+    offerd keys new alice                                         a pair, for the master's file by hand
     """
 
 
@@ -35,3 +37,32 @@ def new(*, name: str, directory: Path) -> None:
     secret, public = new_key(name, directory)
     click.echo(f"{secret}: secret, for the owner alone")
     click.echo(f"{public}: {read_public(str(public))}")
+
+
+@command.command("list", short_help="Whose keys the master knows.")
+@master_option
+@json_option
+def list_keys(*, master: str, as_json: bool) -> None:
+    """List whose keys the master knows and what each may be: those that have joined, and those of its --authorized file."""
+    from offerd.operator import OperatorClient
+    from offerd_cli import documents, key_listings, render
+
+    with OperatorClient(master) as client:
+        keys = list(client.known_keys())
+    if as_json:
+        documents.print_document(key_listings.keys_document(keys))
+    else:
+        render.print_table(render.console(), key_listings.keys_table(keys))
+
+
+@command.command(short_help="Take a key back.")
+@master_option
+@click.argument("name")
+def revoke(*, master: str, name: str) -> None:
+    """Take back the key that has joined as NAME: from now on nobody is let in with it. Its connections are ended; a slave ends
+    its tasks, which are lost for their frameworks; frameworks are ended with their tasks. All that takes seconds.
+    """
+    from offerd.operator import OperatorClient
+
+    with OperatorClient(master) as client:
+        client.revoke_key(name)

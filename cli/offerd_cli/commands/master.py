@@ -11,7 +11,7 @@ from offerd_cli.master_file import MasterFile, policy, take_file
 from offerd_cli.options import DURATION
 
 
-@click.command(short_help="The daemon that makes the offers.")
+@click.group(invoke_without_command=True, short_help="The daemon that makes the offers.")
 @click.option("--ip", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=5060, show_default=True, help="0 = a free one."
@@ -135,9 +135,17 @@ from offerd_cli.options import DURATION
 @click.option(
     "--advertise-port", type=click.IntRange(0, 65535), default=0, help="The same.  [default: --port]"
 )
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where keys that have joined are kept.  [default: /var/lib/offerd/master as root]",
+)
 @click.option("--address-file", type=click.Path(path_type=Path), help="Write HOST:PORT here when it listens.")
 @click.option("--die-with-parent", is_flag=True, help="End (as by SIGTERM) when the parent process does.")
+@click.pass_context
 def command(
+    context: click.Context,
     *,
     ip: str,
     port: int,
@@ -163,12 +171,14 @@ def command(
     zk_session_timeout: float,
     advertise_ip: str,
     advertise_port: int,
+    state_dir: Path | None,
     address_file: Path | None,
     die_with_parent: bool,
 ) -> int:
-    """Make the offers of a cluster.
+    """Make the offers of a cluster. `offerd master init` makes the keys and the configuration of a new one.
 
-    It keeps nothing on disk: one that is started again learns everything from the slaves and the schedulers.
+    It keeps nothing on disk but whose keys have joined (--state-dir, or ZooKeeper): one that is started again learns everything
+    else from the slaves and the schedulers.
     With --zk several run, one leads, and the others take over when it dies:
 
     \b
@@ -179,6 +189,8 @@ def command(
     With --config SIGHUP has the [allocation] table read anew: weights, priorities, guarantees and limits; with --key, the file
     of the authorized, too.
     """
+    if context.invoked_subcommand is not None:
+        return 0
     if die_with_parent:
         from offerd_cli import parent
 
@@ -237,5 +249,49 @@ def command(
             read_policy=read_policy if config.path is not None else None,
             secret=read_secret(key) if key is not None else "",
             read_principals=principals,
+            state_dir=state_dir,
         )
+    )
+
+
+@command.command("init", short_help="Make keys and configuration, and start it.")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where to put them.  [default: /etc/offerd as root]",
+)
+@click.option("--name", default="", help="Of the cluster, for `offerd cluster`.  [default: this host's]")
+@click.option("--ip", default="", help="Address to listen on.  [default: by which others reach this host]")
+@click.option("--port", type=click.IntRange(1, 65535), default=5060, show_default=True)
+@click.option(
+    "--advertise", default="", metavar="HOST[:PORT]", help="Where others reach it.  [default: --ip, --port]"
+)
+@click.option(
+    "--zk",
+    default="",
+    metavar="HOST:PORT,.../PATH",
+    help="The ZooKeeper in which masters elect their leader.",
+)
+@click.option("--no-start", is_flag=True, help="Only make them.")
+def init(
+    *, directory: Path | None, name: str, ip: str, port: int, advertise: str, zk: str, no_start: bool
+) -> None:
+    """Make this host the master of a new cluster: its keys, a file of the authorized in which this account is an operator,
+    and its configuration. It ends when the master runs and answers.
+
+    \b
+    offerd master init                                here
+    offerd token new --slave                          here; it prints a word
+    offerd slave join HOST:5060 WORD                  on each host that shall run tasks
+    A second master of the same cluster (with --zk) gets a copy of the files, and is started with `offerd master --config`.
+    """
+    from offerd_cli.founding import Founding, announce, found
+
+    found(
+        Founding(
+            directory=directory, name=name, ip=ip, port=port, advertise=advertise, zk=zk, starts=not no_start
+        ),
+        announce,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from offerd.errors import BadInput
+from offerd_cli.config_file import take_config
 from offerd_cli.limit_options import isolation_options, limit_options
 from offerd_cli.options import DURATION, master_option
 from offerd_cli.units import parse_amount, parse_pairs
@@ -43,8 +44,17 @@ def _disk_floor(text: str) -> int | None:
     return parse_amount("disk", text) if text else None
 
 
-@click.command(short_help="The daemon that runs tasks on its host.")
+@click.group(invoke_without_command=True, short_help="The daemon that runs tasks on its host.")
 @master_option
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    callback=take_config,
+    is_eager=True,
+    expose_value=False,
+    metavar="FILE",
+    help="TOML: these flags by name.",
+)
 @click.option("--ip", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--http-port",
@@ -181,7 +191,9 @@ def _disk_floor(text: str) -> int | None:
     is_flag=True,
     help="Ask the slave that runs on the work directory to end its tasks and go; wait for it.",
 )
+@click.pass_context
 def command(
+    context: click.Context,
     *,
     master: str,
     ip: str,
@@ -218,11 +230,13 @@ def command(
     die_with_parent: bool,
     drain: bool,
 ) -> int:
-    """Run tasks on this host for a master.
+    """Run tasks on this host for a master. `offerd slave join` makes a host one of a cluster's.
 
     SIGTERM ends the slave alone: its tasks go on, and the next slave on the same work directory adopts them.
     `offerd slave --drain` ends the tasks politely and then the slave.
     """
+    if context.invoked_subcommand is not None:
+        return 0
     where = work_dir if work_dir is not None else default_work_dir()
     if drain:
         from offerd_cli.drain import drain_slave
@@ -284,3 +298,49 @@ def command(
 
     log_to_stderr("offerd.slave", "offerd.zookeeper")
     return run_slave(options)
+
+
+@command.command("join", short_help="Make this host a slave of a cluster.")
+@click.option("--name", default="", help="Under which it is known.  [default: the host's]")
+@click.option("--ip", default="", help="Address to listen on.  [default: that on the way to the master]")
+@click.option(
+    "--cluster", default="", metavar="NAME", help="For `offerd cluster`.  [default: the master's host]"
+)
+@click.option("--http-port", type=click.IntRange(0, 65535), help="Sandbox files.  [default: 5051]")
+@click.option("--work-dir", type=click.Path(path_type=Path), help="[default: /var/lib/offerd/slave as root]")
+@click.option("--no-start", is_flag=True, help="Only make keys and configuration.")
+@click.argument("where", metavar="HOST[:PORT]")
+@click.argument("word")
+def join_cluster(
+    *,
+    where: str,
+    word: str,
+    name: str,
+    ip: str,
+    cluster: str,
+    http_port: int | None,
+    work_dir: Path | None,
+    no_start: bool,
+) -> None:
+    """Make this host a slave of the cluster whose master is at HOST (port 5060 unless said; or zk://...), with a WORD that an
+    operator has made there (`offerd token new --slave`).
+
+    The host's own secret key is made here and stays here. It ends when the slave runs and is registered; what it has
+    written stands in /etc/offerd (as root), and is all that the slave needs from then on.
+    """
+    from offerd_cli.founding import announce
+    from offerd_cli.slave_joining import SlaveJoining, join
+
+    join(
+        SlaveJoining(
+            master=where,
+            word=word,
+            name=name,
+            ip=ip,
+            cluster=cluster,
+            http_port=http_port,
+            work_dir=work_dir,
+            starts=not no_start,
+        ),
+        announce,
+    )

@@ -6,6 +6,7 @@ import msgspec
 
 from offerd.ids import PeerID
 from offerd.messages import Message
+from offerd_master.core.registry import Change
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):
@@ -37,4 +38,16 @@ class LaterEpochSeen(msgspec.Struct, frozen=True, gc=False):
     epoch: int
 
 
-Action = Send | Log | Drop | LaterEpochSeen
+class KeepChange(msgspec.Struct, frozen=True):
+    """Write this down where the next master finds it, and answer with `ChangeKept`. One at a time."""
+
+    change: Change
+
+
+class CutOff(msgspec.Struct, frozen=True):
+    """End the connections of these public keys, once what was just said to them may have arrived."""
+
+    keys: frozenset[str]
+
+
+Action = Send | Log | Drop | LaterEpochSeen | KeepChange | CutOff

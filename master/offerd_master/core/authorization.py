@@ -31,12 +31,25 @@ OPEN_TO_FRAMEWORKS = (
 """
 NAMES_A_FRAMEWORK = (om.GetTasks, om.KillAnyTask, om.ExplainWaiting)
 """Of these, what names one by its id: to name another's is refused."""
-OPERATORS_ONLY = (om.ChangeSlaveMode,)
+OPERATORS_ONLY = (
+    om.ChangeSlaveMode,
+    om.NewToken,
+    om.GetTokens,
+    om.RevokeToken,
+    om.GetKeys,
+    om.RevokeKey,
+)
+FOR_JOINING = (om.Enrol,)
+"""What tokens are for. Nobody else says it, and they say nothing else."""
 
 
 def refusal(who: Principal, sender: Slave | Framework | Standby | None, message: m.Message) -> str:
     """Why this message is refused, as a line; empty if it is not. `sender`: what its connection is registered as."""
     kind = type(message)
+    if who.token:
+        return "" if kind in FOR_JOINING else "a word to join with is good for joining only"
+    if kind in FOR_JOINING:
+        return "joining takes a word of `offerd token new`; this key is known already"
     # A hello without an id may speak for the id that its connection has.
     if sender is not None and not who.owns(_id_of(sender)):
         return f"this connection is that of {_id_of(sender)}, which was not given to {who.name}"
@@ -45,6 +58,8 @@ def refusal(who: Principal, sender: Slave | Framework | Standby | None, message:
     if isinstance(message, m.RegisterFramework):
         info = message.framework
         return _framework_refusal(who, info.framework_id, info.role, user_of(who, info))
+    if kind is om.GetSlaves and who.slave:
+        return ""  # it hears of its own (`queries.get_slaves`)
     if kind in OPEN_TO_FRAMEWORKS:
         if who.operator:
             return ""
@@ -111,7 +126,7 @@ def refuse(c: Cluster, peer: PeerID, message: m.Message, name: str, why: str) ->
         c.send(peer, m.SlaveRefused(Reason.NOT_AUTHORIZED, why))
     elif isinstance(message, m.RegisterFramework):
         c.send(peer, m.FrameworkRefused(Reason.NOT_AUTHORIZED, why))
-    elif isinstance(message, (*OPEN_TO_FRAMEWORKS, *OPERATORS_ONLY)):
+    elif isinstance(message, (*OPEN_TO_FRAMEWORKS, *OPERATORS_ONLY, *FOR_JOINING)):
         c.send(peer, om.NotAuthorized(why))
     else:
         sender = c.peers.get(peer)

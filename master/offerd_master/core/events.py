@@ -61,4 +61,19 @@ class PrincipalsChanged(msgspec.Struct, frozen=True, gc=False):
     principals: Principals
 
 
-Event = Received | Signed | HandshakeRefused | PeerLost | PeerDropped | TermsChanged | PrincipalsChanged
+class ChangeKept(msgspec.Struct, frozen=True):
+    """The change that `KeepChange` asked to write down is safe; or it is not, and `fault` says why, in a line."""
+
+    fault: str = ""
+
+
+Event = (
+    Received
+    | Signed
+    | HandshakeRefused
+    | PeerLost
+    | PeerDropped
+    | TermsChanged
+    | PrincipalsChanged
+    | ChangeKept
+)

@@ -17,6 +17,7 @@ from offerd_master.allocation.base import Allocator
 from offerd_master.core import (
     accept,
     authorization,
+    enrolment,
     failover,
     files,
     frameworks,
@@ -33,6 +34,7 @@ from offerd_master.core import (
 )
 from offerd_master.core.actions import Action
 from offerd_master.core.events import (
+    ChangeKept,
     Event,
     HandshakeRefused,
     PeerLost,
@@ -41,6 +43,7 @@ from offerd_master.core.events import (
     Signed,
     TermsChanged,
 )
+from offerd_master.core.registry import Registry
 from offerd_master.core.state import Cluster, Framework, Slave, Standby
 from offerd_master.settings import Settings
 
@@ -96,6 +99,12 @@ QUESTIONS: dict[type, Callable[[Cluster, PeerID, Any, float], None]] = {
     om.ExplainWaiting: waiting.explain_waiting,
     om.ChangeSlaveMode: modes.change_slave_mode,
     om.ExplainFramework: starvation.explain_framework,
+    om.NewToken: enrolment.order,
+    om.RevokeToken: enrolment.order,
+    om.RevokeKey: enrolment.order,
+    om.Enrol: enrolment.order,
+    om.GetTokens: enrolment.get_tokens,
+    om.GetKeys: enrolment.get_keys,
 }
 
 
@@ -105,9 +114,17 @@ class MasterCore:
     """
 
     def __init__(
-        self, settings: Settings, master_id: str, epoch: int, allocator: Allocator, now: float = 0.0
+        self,
+        settings: Settings,
+        master_id: str,
+        epoch: int,
+        allocator: Allocator,
+        now: float = 0.0,
+        registry: Registry | None = None,
     ) -> None:
+        """`registry` where peers have keys: whose they are, and what each may do."""
         self.cluster = Cluster(settings, master_id, epoch, allocator, now)
+        self.cluster.registry = registry
         self._next_ping = now + settings.ping_interval_s
         revocation.begin(self.cluster, now)
 
@@ -145,6 +162,9 @@ class MasterCore:
             return out
         if isinstance(event, PrincipalsChanged):
             terms.authorize(c, event.principals, now)
+            return out
+        if isinstance(event, ChangeKept):
+            enrolment.change_kept(c, event.fault, now)
             return out
         self._disconnect(event.peer, now)
         if type(event) is not PeerLost:

@@ -65,8 +65,11 @@ def get_cluster(c: Cluster, peer: PeerID, message: om.GetCluster, now: float) ->
 
 def get_slaves(c: Cluster, peer: PeerID, message: om.GetSlaves, now: float) -> None:
     everyone = {**c.lost_slaves, **c.slaves}
-    ids = _next(everyone, message.after, message.limit)
-    page, more = _page((_slave(c, everyone[slave_id], now) for slave_id in ids), message.limit)
+    who = c.asker
+    if who is not None and who.slave and not who.operator and not who.has_frameworks:
+        everyone = {slave_id: slave for slave_id, slave in everyone.items() if who.owns(slave_id)}
+    ids = following(everyone, message.after, message.limit)
+    page, more = page_of((_slave(c, everyone[slave_id], now) for slave_id in ids), message.limit)
     c.send(peer, om.Slaves(page, more))
 
 
@@ -97,8 +100,8 @@ def get_frameworks(c: Cluster, peer: PeerID, message: om.GetFrameworks, now: flo
     if not message.ended:
         everyone = {fid: framework for fid, framework in c.frameworks.items() if not framework.ended}
     everyone = {fid: framework for fid, framework in everyone.items() if c.shows(fid)}
-    ids = _next(everyone, message.after, message.limit)
-    page, more = _page((_framework(c, everyone[fid], now) for fid in ids), message.limit)
+    ids = following(everyone, message.after, message.limit)
+    page, more = page_of((_framework(c, everyone[fid], now) for fid in ids), message.limit)
     c.send(peer, om.Frameworks(page, more, c.shown_owner))
 
 
@@ -156,7 +159,7 @@ def get_tasks(c: Cluster, peer: PeerID, message: om.GetTasks, now: float) -> Non
     found = heapq.nsmallest(
         limit + 1, (entry for entry in keyed if entry[0] > message.after), key=lambda entry: entry[0]
     )
-    page, more = _page((_task(c, framework, task, now) for _, framework, task in found), limit)
+    page, more = page_of((_task(c, framework, task, now) for _, framework, task in found), limit)
     accesses = {
         slave_id: files.access_of_asker(c, slave)
         for slave_id in {task.slave_id for task in page}
@@ -284,12 +287,12 @@ def end_framework(c: Cluster, peer: PeerID, message: om.EndFramework, now: float
 Key = TypeVar("Key", bound=str)
 
 
-def _next(keys: Iterable[Key], after: str, limit: int) -> Sequence[Key]:
+def following(keys: Iterable[Key], after: str, limit: int) -> Sequence[Key]:
     """The keys after `after`, in order, and one more than a page holds."""
     return heapq.nsmallest(max(1, min(limit, MAX_PAGE)) + 1, (key for key in keys if key > after))
 
 
-def _page(values: Iterable[V], limit: int) -> tuple[list[V], bool]:
+def page_of(values: Iterable[V], limit: int) -> tuple[list[V], bool]:
     """As many as the limit and a frame allow, at least one if there is one; and whether there are more."""
     page: list[V] = []
     size = 0

@@ -430,12 +430,18 @@ def expel(c: Cluster, slave: Slave, why: str, now: float) -> None:
     """It is no slave of ours any more: what it runs ends, as far as it still obeys, and is lost for its schedulers."""
     for framework_id in {*slave.executors, *(task.framework.framework_id for task in slave.tasks)}:
         shut_down(c, slave, framework_id, reason=Reason.NOT_AUTHORIZED)
-    c.send(slave.peer, m.SlaveRefused(Reason.NOT_AUTHORIZED, why))
-    lose(c, slave, why, now)
+    c.send(slave.peer, m.SlaveRefused(Reason.KEY_REVOKED, why, c.settings.operator_grace_s))
+    lose(c, slave, why, now, may_return=False)
+    forget(c, slave)
 
 
 def unregister_slave(c: Cluster, slave: Slave, message: m.UnregisterSlave, now: float) -> None:
     lose(c, slave, "it said goodbye", now, may_return=False)
+    forget(c, slave)
+
+
+def forget(c: Cluster, slave: Slave) -> None:
+    """One that is lost and does not come back."""
     c.lost_slaves.pop(slave.slave_id, None)
     _take_owed(c, slave.slave_id)
 

@@ -33,6 +33,7 @@ from offerd_master.core.actions import Action, Drop, LaterEpochSeen, Log, Send
 from offerd_master.core.budgets import Budgets
 from offerd_master.core.history import FrameworkHistory, History
 from offerd_master.core.pool import Pool
+from offerd_master.core.registry import InHand, Order, Registry
 from offerd_master.core.timers import Timer, Timers
 from offerd_master.principals import Principal
 from offerd_master.settings import Settings
@@ -365,6 +366,9 @@ class Cluster:
         self.authorized: dict[str, Principal] = {}  # the same by key
         self.sender_ip = ""  # from where a hello of a slave came
         self.refused_owners: dict[str, int] = {}  # see `files.refuse_owners`
+        self.registry: Registry | None = None  # None: peers have no keys
+        self.orders: deque[Order] = deque()  # see `enrolment`
+        self.in_hand: InHand | None = None
         self.told_not_registered: set[PeerID] = set()
         self._numbers = {"F": 0, "S": 0, "O": 0}
         self._offer_prefix = f"O-{epoch:x}-"

@@ -40,14 +40,14 @@ def authorize(c: Cluster, principals: Principals, now: float) -> None:
     before = c.authorized
     c.authorized = dict(principals)
     c.principals = {principal.name: principal for principal in principals.values()}
+    for slave in list(c.slaves.values()):
+        owner = c.principals.get(owner_of(slave.slave_id))
+        if owner is None or not owner.slave:
+            slaves.expel(c, slave, "its key has been taken away", now)
     # What they were handed to read files with is no good any more, either.
     kept = {(key, who.name, who.operator) for key, who in principals.items()}
     files.refuse_owners(
         c, [who.name for key, who in before.items() if (key, who.name, who.operator) not in kept]
     )
-    for slave in list(c.slaves.values()):
-        owner = c.principals.get(owner_of(slave.slave_id))
-        if owner is None or not owner.slave:
-            slaves.expel(c, slave, "its key has been taken away", now)
     for framework in list(c.frameworks.values()):
         rights.look_at(c, framework, now)

@@ -141,4 +141,6 @@ class Log(Action, frozen=True):
 
 
 class Exit(Action, frozen=True):
-    """Drained: stop the daemon."""
+    """Drained: stop the daemon. `why`, if it is a failure."""
+
+    why: str = ""

@@ -15,7 +15,7 @@ import msgspec
 
 from offerd import files_messages
 from offerd.codec import encode_message
-from offerd.ids import ContainerID, FrameworkID, TaskID
+from offerd.ids import ContainerID, FrameworkID, SlaveID, TaskID
 from offerd.messages import (
     Acknowledge,
     ExecutorUpdate,
@@ -50,6 +50,7 @@ from offerd_slave.core.actions import (
     LookAtDisk,
     MeasureUsage,
     RefuseOwners,
+    SaveSlave,
     UpdateContainer,
 )
 from offerd_slave.core.claims import fault_of
@@ -89,6 +90,8 @@ class SlaveCore:
         self._ignored_epoch = -1
         self._other_leader = ""
         self._drained_at: float | None = None
+        self.expelled = ""
+        """Why no master hears us any more: our key was revoked. What we have is ended, and so are we."""
         self._usage = ev.UsageMeasured(0, 0)
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             ev.FromMaster: self._from_master,
@@ -218,6 +221,10 @@ class SlaveCore:
             self._say_hello(now)
 
     def _say_hello(self, now: float) -> None:
+        if not self.expelled:
+            self._register(now)
+
+    def _register(self, now: float) -> None:
         """Who we are and what we still have. Tasks that ended unheard are listed with their terminal state: the master
         must not take them for lost; their statuses follow once it has registered us.
         """
@@ -275,7 +282,11 @@ class SlaveCore:
     def _slave_refused(self, message: SlaveRefused, now: float) -> None:
         self.state.log("ERROR", f"the master refuses this slave: {message.message} ({message.reason})")
         self.state.registered = False
-        self.state.timers.set(("hello",), now + self.state.settings.master_silence_s)
+        if message.reason == Reason.KEY_REVOKED:
+            self.expelled = self.expelled or f"this slave was taken out of the cluster: {message.message}"
+            self._drain(ev.DrainRequested(grace_s=message.grace_s), now)
+        else:
+            self.state.timers.set(("hello",), now + self.state.settings.master_silence_s)
 
     def _not_leading(self, message: NotLeading, now: float) -> None:
         """One that was named by its address. One that ZooKeeper named is about to hear that it leads."""
@@ -516,6 +527,9 @@ class SlaveCore:
         """Leave when nothing runs and every end has been heard; a master that is away is not waited for for ever."""
         if self.state.containers or self.statuses.waiting_for_disk():
             return
+        if self.expelled:
+            self._leave(now)  # nobody acknowledges anything
+            return
         if self._drained_at is None:
             self._drained_at = now
             self.state.timers.set(("leave",), now + self.state.settings.drain_ack_s)
@@ -523,8 +537,12 @@ class SlaveCore:
             self._leave(now)
 
     def _leave(self, now: float) -> None:
-        self.state.mode = "active"
-        self.state.save()  # who starts us again wants us to work
+        self.state.mode = "active"  # who starts us again wants us to work
+        if self.expelled:
+            # Who joins again may do so under another name, to which our id was not given.
+            self.state.slave_id = SlaveID("")
+            self.state.do(SaveSlave(self.state.slave_id, self.state.epoch, self.state.mode))
+        self.state.save()
         if self.state.registered:
             self.state.to_master(UnregisterSlave())
-        self.state.do(Exit())
+        self.state.do(Exit(self.expelled))

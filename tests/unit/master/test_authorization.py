@@ -15,7 +15,7 @@ from offerd.errors import BadInput
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID, is_valid_id, owner_of
 from offerd.messages import Reason
 from offerd.resources import Resources
-from offerd_master.core.authorization import OPEN_TO_FRAMEWORKS, OPERATORS_ONLY
+from offerd_master.core.authorization import FOR_JOINING, OPEN_TO_FRAMEWORKS, OPERATORS_ONLY
 from offerd_master.core.events import HandshakeRefused
 from offerd_master.core.master import FROM_SCHEDULER, FROM_SLAVE, HELLOS, QUESTIONS
 from offerd_master.gate import read_principals
@@ -252,7 +252,7 @@ MINE, THEIRS = FrameworkID("F-a-0001@alice"), FrameworkID("F-a-0002@bob")
     ("question", "allowed"),
     [
         (om.GetCluster(), {"ops", "alice", "bob"}),
-        (om.GetSlaves(), {"ops", "alice", "bob"}),
+        (om.GetSlaves(), {"ops", "alice", "bob", "host"}),
         (om.GetFrameworks(), {"ops", "alice", "bob"}),
         (om.GetTasks(), {"ops", "alice", "bob"}),
         (om.GetTasks(framework_id=MINE), {"ops", "alice"}),
@@ -279,7 +279,7 @@ def test_each_question_is_answered_to_whom_it_concerns(question: m.Message, allo
 
 
 def test_every_message_that_a_stranger_may_send_is_judged() -> None:
-    judged = {*HELLOS, *OPEN_TO_FRAMEWORKS, *OPERATORS_ONLY}
+    judged = {*HELLOS, *OPEN_TO_FRAMEWORKS, *OPERATORS_ONLY, *FOR_JOINING}
     assert judged == {*HELLOS, *QUESTIONS}
     assert not judged & {*FROM_SCHEDULER, *FROM_SLAVE}
 
@@ -362,3 +362,13 @@ def test_a_file_that_others_may_write_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o775)
     with pytest.raises(BadInput, match=f"--authorized {file}: others may write the directory of the file"):
         read_principals(file)
+
+
+def test_a_slave_sees_itself_in_the_list_of_slaves_and_nobody_else() -> None:
+    cluster = ClusterHarness()
+    for who in (HOST, RACK):
+        slave_of(cluster, who).hello()
+    peer = cluster.operator()
+    peer.principal = HOST
+    peer.send(om.GetSlaves())
+    assert [owner_of(slave.info.slave_id) for slave in peer.take(om.Slaves).slaves] == ["host"]

@@ -232,7 +232,7 @@ def test_a_slave_whose_key_is_taken_away_ends_what_it_runs_and_is_lost() -> None
     slave, framework = running_as("nobody", cluster)
     cluster.authorize(MALLORY, ALICE)
     assert slave.take(m.ShutdownFramework).reason == Reason.NOT_AUTHORIZED
-    assert slave.take(m.SlaveRefused).reason == Reason.NOT_AUTHORIZED
+    assert slave.take(m.SlaveRefused).reason == Reason.KEY_REVOKED
     assert framework.take(m.StatusUpdate).status.state is TaskState.LOST
     assert not cluster.core.cluster.slaves
 

@@ -21,9 +21,12 @@ from offerd.messages import NotLeading
 from offerd.transport import Client, new_context, tcp
 from offerd_master import daemon
 from offerd_master.allocation.policy import Policy
+from offerd_master.core.events import ChangeKept
+from offerd_master.core.registry import Contents
 from offerd_master.daemon import Master, MasterOptions
 from offerd_master.election import Leading, Place, StandingBy, lease_clock
 from offerd_master.gate import read_principals
+from offerd_master.key_records import EnrolmentRead
 
 WAIT_MS = 10_000
 
@@ -49,6 +52,36 @@ class Candidacy:
     def win(self) -> None:
         self.place = Leading(1, lease_clock() + 60.0)
         self._changed()
+
+    def close(self) -> None:
+        pass
+
+
+class Kept:
+    """In place of `ZooKeeperKeys`: nobody has joined, and that is known at once unless a test says otherwise."""
+
+    knows_at_once = True
+    newest: Kept
+
+    def __init__(
+        self, address: object, secret: str, access: object, session_s: float, wake: Callable[[], None]
+    ) -> None:
+        self.contents = Contents()
+        self.complaints: list[str] = []
+        self.is_read = Kept.knows_at_once
+        self._wake = wake
+        Kept.newest = self
+
+    def is_found(self) -> None:
+        """ZooKeeper has answered."""
+        self.is_read = True
+        self._wake()
+
+    def read_before_leading(self) -> bool:
+        return self.is_read
+
+    def news(self) -> Iterator[ChangeKept | EnrolmentRead]:
+        return iter(())
 
     def close(self) -> None:
         pass
@@ -125,6 +158,7 @@ class StandBy:
 @pytest.fixture
 def standby(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandBy]:
     monkeypatch.setattr(daemon, "Election", Candidacy)
+    monkeypatch.setattr(daemon, "ZooKeeperKeys", Kept)
     standby = StandBy(Keyring(tmp_path))
     yield standby
     standby.close()
@@ -182,3 +216,23 @@ def test_files_that_cannot_be_read_change_nothing(standby: StandBy, monkeypatch:
     standby.reread()
     standby.election.win()
     assert isinstance(standby.answer_to("ops"), om.Cluster)
+
+
+def test_a_master_that_has_not_read_the_enrolled_keys_yet_refuses_nobody_and_does_not_lead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "Election", Candidacy)
+    monkeypatch.setattr(daemon, "ZooKeeperKeys", Kept)
+    monkeypatch.setattr(Kept, "knows_at_once", False)
+    standby = StandBy(Keyring(tmp_path))
+    try:
+        standby.election.win()
+        with standby.asked_by("ops") as client:
+            # Whoever is refused does not try again: that has to wait.
+            assert client.socket.poll(500) == 0
+            assert list(client.link.changes()) == []
+            Kept.newest.is_found()
+            assert client.socket.poll(WAIT_MS)
+            assert isinstance(next(answers[0] for _, answers in client.drain()), om.Cluster)
+    finally:
+        standby.close()

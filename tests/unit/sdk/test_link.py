@@ -25,6 +25,7 @@ from offerd.messages import FrameworkInfo, Reason
 from offerd.operator import OperatorClient
 from offerd.scheduler import Scheduler
 from offerd.transport import Client, Server, new_context
+from offerd_master.core.registry import Registry
 from offerd_master.gate import Gate, read_principals
 
 WAIT_S = 10.0
@@ -37,7 +38,7 @@ class Listener:
         self._context = new_context()
         self._gate = None
         if keyring is not None:
-            self._gate = Gate(self._context, read_principals(keyring.authorized))
+            self._gate = Gate(self._context, Registry(read_principals(keyring.authorized)))
         secret = "" if keyring is None else keyring.keys("master").secret
         self._server = Server(self._context, f"tcp://127.0.0.1:{port}", codec.to_master, secret)
         self.address = self._server.address

@@ -75,3 +75,32 @@ def test_master_that_stands_by_is_asked_again_and_not_obeyed() -> None:
     bench.from_master(m.NotLeading("tcp://10.0.0.1:5060"), epoch=0)
     bench.turn(1.1)
     assert isinstance(bench.sent[-1], m.RegisterSlave)
+
+
+def test_a_slave_whose_key_was_revoked_ends_its_tasks_says_hello_to_nobody_and_fails() -> None:
+    bench = Bench()
+    container_id = bench.running(task("a"))
+    bench.clear()
+    bench.from_master(m.SlaveRefused(Reason.KEY_REVOKED, "host7 may not be a slave"))
+    assert bench.told_executors(m.Shutdown)
+    bench.from_master(m.NotRegistered())
+    bench.event(ev.MasterConnected())
+    bench.turn(60.0)
+    assert not [message for message in bench.sent if isinstance(message, m.RegisterSlave)]
+    assert not bench.exited
+    bench.event(ev.ExecutorEnded(container_id, None))
+    bench.event(ev.ContainerDestroyed(container_id))
+    assert bench.exited
+    assert "this slave was taken out of the cluster: host7 may not be a slave" in bench.core.expelled
+    again = hello(bench.crash())
+    assert (again.slave.slave_id, again.mode) == ("", "active"), "its old id was given to its old name"
+
+
+def test_a_slave_that_is_refused_for_any_other_reason_keeps_its_tasks() -> None:
+    bench = Bench()
+    bench.running(task("a"))
+    bench.clear()
+    bench.from_master(m.SlaveRefused(Reason.NOT_AUTHORIZED, "slave id S-1 was not given to host7"))
+    assert not bench.told_executors(m.Shutdown)
+    bench.turn(60.0)
+    assert [message for message in bench.sent if isinstance(message, m.RegisterSlave)]

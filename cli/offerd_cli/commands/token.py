@@ -1,0 +1,102 @@
+"""`offerd token`: words by which other hosts and people join the cluster."""
+
+from __future__ import annotations
+
+import click
+
+from offerd.errors import OfferdError
+from offerd_cli.options import DURATION, json_option, master_option
+
+
+@click.group(short_help="Words by which hosts and people join.")
+def command() -> None:
+    """Words by which other hosts and people join the cluster. Whoever has one makes his own key, and has it enrolled.
+
+    \b
+    offerd token new --slave                          on this host; it prints the word
+    offerd slave join 10.0.0.1:5060 WORD              on the new one, as root
+    offerd token new --framework science,alice        for a person who runs jobs
+    offerd cluster join prod 10.0.0.1:5060 WORD       what that person types
+    """
+
+
+@command.command(short_help="Make a word.")
+@master_option
+@click.option("--slave", is_flag=True, help="For a host that runs tasks.")
+@click.option("--operator", is_flag=True, help="For a person who may see, kill, drain, and let others join.")
+@click.option(
+    "--framework",
+    "frameworks",
+    multiple=True,
+    metavar="ROLE,USER[,USER...]",
+    help="For jobs of this role, as these users; may be repeated.",
+)
+@click.option("--ttl", type=DURATION, default="1h", show_default=True, help="How long it is good.")
+@click.option(
+    "--uses",
+    type=click.IntRange(1, 1_000_000),
+    default=1,
+    show_default=True,
+    help="How many may join by it.",
+)
+def new(
+    *, master: str, slave: bool, operator: bool, frameworks: tuple[str, ...], ttl: float, uses: int
+) -> None:
+    """Make a word, alone on stdout. Whoever has it may join; it says nothing of who he is, so hand it on in private."""
+    import zmq
+
+    from offerd.operator import OperatorClient
+    from offerd.words import make_word
+    from offerd_cli.key_listings import parse_rights, rights_text
+    from offerd_cli.units import format_duration
+
+    rights = parse_rights(slave=slave, operator=operator, frameworks=frameworks)
+    public, secret = (key.decode() for key in zmq.curve_keypair())
+    with OperatorClient(master) as client:
+        if not client.master_key:
+            raise OfferdError(
+                "this cluster has no keys, so nobody needs a word; `offerd master init` makes one that has"
+            )
+        # The secret stays here: the master hears the public key alone.
+        token = client.new_token(public, rights, ttl_s=ttl, uses=uses)
+        where = client.address.removeprefix("tcp://")
+        click.echo(make_word(client.master_key, secret))
+    joins = f"offerd slave join {where} WORD" if slave else f"offerd cluster join NAME {where} WORD"
+    number = "once" if uses == 1 else f"{uses} times"
+    click.echo(
+        f"good {number} within {format_duration(ttl)} ({rights_text(rights)}); there: {joins}\n"
+        f"to take it back: offerd token revoke {token.token_id}",
+        err=True,
+    )
+
+
+@command.command("list", short_help="Words that are still good.")
+@master_option
+@json_option
+def list_tokens(*, master: str, as_json: bool) -> None:
+    """List the words that are still good (not the words themselves, which nobody has but who made them)."""
+    from offerd.operator import OperatorClient
+    from offerd_cli import documents, key_listings, render
+
+    with OperatorClient(master) as client:
+        tokens = client.tokens()
+    if as_json:
+        documents.print_document(key_listings.tokens_document(tokens))
+        return
+    if tokens.tokens:
+        render.print_table(render.console(), key_listings.tokens_table(tokens.tokens))
+    else:
+        click.echo("no word is good; make one: offerd token new", err=True)
+    if text := key_listings.refused_text(tokens.refused):
+        click.echo(text, err=True)
+
+
+@command.command(short_help="Take a word back.")
+@master_option
+@click.argument("token")
+def revoke(*, master: str, token: str) -> None:
+    """Take back the word that `offerd token list` calls TOKEN. Who has joined by it stays; see `offerd keys revoke`."""
+    from offerd.operator import OperatorClient
+
+    with OperatorClient(master) as client:
+        client.revoke_token(token)

@@ -1,0 +1,61 @@
+"""A daemon's file (TOML): its flags by name. What a flag says goes before what the file says."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from offerd.errors import BadInput
+from offerd.trusted_files import read_trusted
+
+NOT_IN_A_FILE = {"config", "die_with_parent", "drain", "help"}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Raises `BadInput` on a file that cannot be read, or that others may write."""
+    try:
+        return tomllib.loads(read_trusted(path, "the file").decode())
+    except OSError as error:
+        raise BadInput(f"--config {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, BadInput) as error:
+        raise BadInput(f"--config {path}: {error}") from None
+
+
+def use_as_defaults(context: click.Context, path: Path, entries: Mapping[str, Any], also: str = "") -> None:
+    """From an eager option's callback: what the file says of flags becomes their default. Raises `BadInput` on what is no
+    flag; `also`: what else may stand there, for people.
+    """
+    known = {p.name for p in context.command.params if p.name} - NOT_IN_A_FILE
+    defaults = {name.replace("-", "_"): value for name, value in entries.items()}
+    if unknown := sorted(defaults.keys() - known):
+        flags = ", ".join([*sorted(known), *([also] if also else [])])
+        raise BadInput(f"--config {path}: there is no {unknown[0]!r}; known: {flags}")
+    context.default_map = {**(context.default_map or {}), **defaults}
+
+
+def take_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Callback of a `--config` that holds flags alone; it must be eager."""
+    if path is not None:
+        use_as_defaults(context, path, read_config(path))
+    return path
+
+
+def quoted(value: str | int | bool) -> str:
+    """As TOML writes it. Raises `BadInput` on text with control characters."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if not value.isprintable():
+        raise BadInput(f"{value!r} cannot stand in a file: it has control characters")
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def config_text(comment: str, entries: Mapping[str, str | int | bool]) -> str:
+    """The text of a file of flags."""
+    lines = [f"# {comment}", *(f"{name} = {quoted(value)}" for name, value in entries.items())]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,213 @@
+"""`offerd master init`: makes the keys and the configuration of a new cluster's master, and starts it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import zmq
+
+from offerd.clusters import SYSTEM_DIRECTORY, Cluster, Connection, Store, own_store
+from offerd.errors import BadInput, OfferdError
+from offerd.keys import Keys, name_fault, new_key, read_public
+from offerd.leader import master_address, parse_zookeeper
+from offerd.operator import OperatorClient
+from offerd.trusted_files import replace_file
+from offerd_cli import local_keys
+from offerd_cli.addresses import LOOPBACK, own_address
+from offerd_cli.config_file import config_text, quoted
+from offerd_cli.services import Service, state_directory
+
+START_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Founding:
+    """What `offerd master init` was told. Empty: what seems best."""
+
+    directory: Path | None
+    name: str
+    ip: str
+    port: int
+    advertise: str
+    zk: str
+    starts: bool
+
+
+def store_of_this_account() -> Store:
+    """Root's is the system's, which every account of the host may read (not the keys in it); else the account's own."""
+    is_system = os.geteuid() == 0 and not os.environ.get("OFFERD_CONFIG")
+    return Store(SYSTEM_DIRECTORY) if is_system else own_store()
+
+
+def account_name() -> str:
+    """Of who runs this. Raises `BadInput` if it is none that an id can end with."""
+    account = local_keys.account_name() or f"uid-{os.geteuid()}"
+    if fault := name_fault(account):
+        raise BadInput(f"the name of this account cannot be that of a key: {fault}")
+    return account
+
+
+def found(options: Founding, say: Callable[[str], None]) -> None:
+    """Raises `OfferdError` with one line; what was made by then stays, and says so when it is in the way."""
+    store = store_of_this_account()
+    directory = options.directory.absolute() if options.directory is not None else Path(store.directory)
+    files = {
+        name: directory / name for name in ("master.key", "master.pub", "authorized.toml", "master.toml")
+    }
+    if there := next((path for path in files.values() if path.exists()), None):
+        raise BadInput(
+            f"{there} is there already: this host is a master's; to begin anew remove {directory}/master.key, master.pub, "
+            "authorized.toml and master.toml, and everybody has to join again"
+        )
+    name = options.name or _cluster_name()
+    if fault := name_fault(name):
+        raise BadInput(fault)
+    if name in store.read().known:
+        raise BadInput(f"{store.directory} knows a cluster {name} already; choose another --name")
+    account = account_name()
+    ip, others = _addresses(options)
+    _check_port(ip, options.port)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o755 if os.geteuid() == 0 else 0o700)
+    new_key("master", directory)
+    public, own_secret = (key.decode() for key in zmq.curve_keypair())
+    master_key = read_public(str(files["master.pub"]))
+    _write(files["authorized.toml"], _authorized(account, public), 0o644)
+    _write(files["master.toml"], _configuration(options, files, ip, others), 0o644)
+    where = f"zk://{options.zk.removeprefix('zk://')}" if options.zk else others
+    store.add(Cluster(name, where, master_key), own_secret)
+    say(f"made {directory}: master.key (secret), master.pub, authorized.toml, master.toml")
+    say(f"cluster {name}: others reach the master at {others}{_loopback_hint(others)}")
+    service = Service("master", files["master.toml"])
+    if service.user:
+        _give_to(files["master.key"], service.user)
+    if not options.starts:
+        say(f"to start it: offerd master --config {files['master.toml']}")
+        return
+    service.start()
+    keys = Keys(own_secret, master_key)
+    service.wait_for(lambda: _answers(where, keys), "does not answer", START_S)
+    say(f"the master runs ({service.hint}; to end it: {service.ending})")
+    if store_is_overruled(store, name):
+        say(f"to speak to it: offerd ... --master {name}, or once and for all: offerd cluster use {name}")
+    say("next: offerd token new --slave")
+
+
+def _check_port(ip: str, port: int) -> None:
+    """Before anything is made: raises `BadInput` if nothing can listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ip, port))
+        except OSError as error:
+            raise BadInput(
+                f"no master can listen on {ip}:{port}: {error.strerror}; stop what listens there, or say --ip, --port"
+            ) from None
+
+
+def _give_to(path: Path, user: str) -> None:
+    try:
+        shutil.chown(path, user, user)
+    except LookupError:
+        raise OfferdError(
+            f"the unit offerd-master runs as {user}, and there is no such account here"
+        ) from None
+
+
+def store_is_overruled(store: Store, name: str) -> bool:
+    """Whether commands that name no cluster speak to another one than that which was just made."""
+    from offerd.clusters import read_stores
+
+    for each, clusters in read_stores():
+        if clusters.current:
+            return (each.directory, clusters.current) != (store.directory, name)
+    return False
+
+
+def _cluster_name() -> str:
+    host = socket.gethostname().partition(".")[0]
+    return "cluster" if name_fault(host) else host
+
+
+def _addresses(options: Founding) -> tuple[str, str]:
+    """Where to listen, and what others are told: `HOST:PORT`."""
+    ip = options.ip or own_address()
+    host, _, port = options.advertise.partition(":")
+    if port and not (port.isdigit() and 0 < int(port) < 65536):
+        raise BadInput(f"--advertise {options.advertise!r}: write HOST or HOST:PORT")
+    reached = host or (own_address() if ip == "0.0.0.0" else ip)
+    others = f"{reached}:{port or options.port}"
+    master_address(others)
+    if options.zk:
+        parse_zookeeper(options.zk)
+        try:
+            ipaddress.IPv4Address(reached)
+        except ValueError:
+            raise BadInput(
+                f"--advertise {reached}: in ZooKeeper a master stands with its IPv4 address"
+            ) from None
+    return ip, others
+
+
+def _loopback_hint(others: str) -> str:
+    if not others.startswith(LOOPBACK):
+        return ""
+    return " (this host alone: it has no other address; give --ip or --advertise once it has)"
+
+
+def _authorized(account: str, public: str) -> str:
+    everyone = "every_user = true           # and as every other user, as root may become anybody\n"
+    return (
+        "# Who may do what: docs/security.md. `offerd token new` lets others join without a line here.\n"
+        "# After a change: SIGHUP to the master (systemctl reload does that, or kill -HUP).\n\n"
+        f"[{account}]\n"
+        f'key = "{public}"\n'
+        "operator = true\n"
+        "every_role = true\n"
+        f"users = [{quoted(account)}]\n" + (everyone if os.geteuid() == 0 else "")
+    )
+
+
+def _configuration(options: Founding, files: dict[str, Path], ip: str, others: str) -> str:
+    host, _, port = others.rpartition(":")
+    entries: dict[str, str | int | bool] = {
+        "ip": ip,
+        "port": options.port,
+        "key": str(files["master.key"]),
+        "authorized": str(files["authorized.toml"]),
+        "state-dir": str(state_directory() / "master"),
+    }
+    if options.zk:
+        entries["zk"] = options.zk.removeprefix("zk://")
+        # Other masters and all that look for the leader find it under this.
+        entries |= {"advertise-ip": host, "advertise-port": int(port)}
+    return config_text(
+        "For `offerd master --config`: its flags by name; made by `offerd master init`.", entries
+    )
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    try:
+        replace_file(path, text, mode)
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror}") from None
+
+
+def _answers(where: str, keys: Keys) -> bool:
+    try:
+        with OperatorClient(Connection(master_address(where), keys), timeout_s=1.0) as client:
+            client.cluster()
+    except OfferdError:
+        return False
+    return True
+
+
+def announce(text: str) -> None:
+    """A line for people: stdout is for what programs read."""
+    click.echo(text, err=True)

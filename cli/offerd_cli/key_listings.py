@@ -1,0 +1,129 @@
+"""Keys and words to join with, as `offerd keys list` and `offerd token list` show them; and what people write for rights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from offerd.errors import BadInput
+from offerd.operator_messages import KeySummary, Rights, Tokens, TokenSummary
+from offerd_cli.documents import Document
+from offerd_cli.units import format_duration
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def parse_rights(*, slave: bool, operator: bool, frameworks: Iterable[str]) -> Rights:
+    """What a word is for. `frameworks`: `ROLE,USER[,USER...]`, each. Raises `BadInput` with one line."""
+    roles: list[str] = []
+    users: list[str] = []
+    for text in frameworks:
+        role, comma, rest = text.partition(",")
+        if not role or not comma:
+            raise BadInput(
+                f"--framework {text!r}: write ROLE,USER[,USER...], as in science,alice; an empty USER is "
+                "the slave's default one"
+            )
+        roles += [role] if role not in roles else []
+        users += [user for user in rest.split(",") if user not in users]
+    if slave and (operator or roles):
+        raise BadInput("a slave's word is for a slave alone: leave out --operator and --framework")
+    if not (slave or operator or roles):
+        raise BadInput(
+            "say what the word is for: --slave for another host; --operator, --framework ROLE,USER or both for a person"
+        )
+    return Rights(slave=slave, operator=operator, roles=roles, users=users)
+
+
+def rights_text(rights: Rights) -> str:
+    """For people, as `offerd token new` takes it."""
+    words = [word for word, has in (("slave", rights.slave), ("operator", rights.operator)) if has]
+    if rights.roles or rights.every_role:
+        words.append("every role" if rights.every_role else f"roles {','.join(rights.roles)}")
+    if rights.users:
+        words.append(f"users {','.join(user or '(default)' for user in rights.users)}")
+    if rights.every_user:
+        words.append("every user but root")
+    return "; ".join(words)
+
+
+def tokens_table(tokens: Iterable[TokenSummary]) -> Table:
+    from offerd_cli.render import table_of
+
+    table = table_of("TOKEN", "FOR", ("USES LEFT", "right"), ("ENDS IN", "right"), "BY")
+    for token in tokens:
+        table.add_row(
+            token.token_id,
+            rights_text(token.rights),
+            str(token.uses_left),
+            format_duration(token.left_s),
+            token.by,
+        )
+    return table
+
+
+def keys_table(keys: Iterable[KeySummary]) -> Table:
+    from offerd_cli.render import table_of
+
+    table = table_of("NAME", "MAY BE", "KNOWN BY", "KEY")
+    for key in keys:
+        known_by = f"word of {key.by}" if key.is_enrolled else "--authorized file"
+        table.add_row(key.name, rights_text(key.rights), known_by, key.key)
+    return table
+
+
+def refused_text(refused: dict[str, int]) -> str:
+    """A line on who was not let in; empty if nobody was refused."""
+    what = {
+        "used": "with a word used before",
+        "late": "with a word too old",
+        "revoked": "with a key or word that was revoked",
+        "unknown_key": "with a key or word that nobody knows",
+        "name_taken": "for a name that is taken",
+        "not_valid": "for a name or key that is none",
+    }
+    parts = [f"{number} {what.get(cause, cause)}" for cause, number in refused.items() if number]
+    return f"refused since the master's start: {', '.join(parts)}" if parts else ""
+
+
+def rights_document(rights: Rights) -> Document:
+    return {
+        "slave": rights.slave,
+        "operator": rights.operator,
+        "roles": list(rights.roles),
+        "users": list(rights.users),
+        "every_role": rights.every_role,
+        "every_user": rights.every_user,
+    }
+
+
+def tokens_document(tokens: Tokens) -> Document:
+    return {
+        "tokens": [
+            {
+                "token_id": token.token_id,
+                **rights_document(token.rights),
+                "uses_left": token.uses_left,
+                "left_s": token.left_s,
+                "by": token.by,
+            }
+            for token in tokens.tokens
+        ],
+        "refused": dict(tokens.refused),
+    }
+
+
+def keys_document(keys: Iterable[KeySummary]) -> Document:
+    return {
+        "keys": [
+            {
+                "name": key.name,
+                "key": key.key,
+                **rights_document(key.rights),
+                "enrolled": key.is_enrolled,
+                "by": key.by,
+            }
+            for key in keys
+        ]
+    }

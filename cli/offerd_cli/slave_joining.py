@@ -1,0 +1,149 @@
+"""`offerd slave join`: makes this host its own keys, has them enrolled by a word, and starts the slave."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from offerd.clusters import KEYS, Cluster, Connection, Store
+from offerd.errors import BadInput, OfferdError
+from offerd.keys import Keys, name_fault
+from offerd.leader import SCHEME, master_address, parse_zookeeper
+from offerd.operator import OperatorClient
+from offerd.trusted_files import replace_file
+from offerd.words import read_word
+from offerd_cli.addresses import LOOPBACK, address_towards
+from offerd_cli.config_file import config_text, read_config
+from offerd_cli.enrolling import have_enrolled, own_secret, written
+from offerd_cli.founding import store_of_this_account
+from offerd_cli.services import Service
+
+START_S = 30.0
+CONFIG = "slave.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlaveJoining:
+    """What `offerd slave join` was told. Empty: what seems best."""
+
+    master: str
+    word: str
+    name: str
+    ip: str
+    cluster: str
+    http_port: int | None
+    work_dir: Path | None
+    starts: bool
+
+
+def join(options: SlaveJoining, say: Callable[[str], None]) -> None:
+    """Raises `OfferdError` with one line. It may be run again: what was done by then is not done twice."""
+    word = read_word(options.word)
+    address = master_address(options.master)
+    name = options.name or _host_name()
+    if fault := name_fault(name):
+        raise BadInput(f"{fault}; say another with --name")
+    if options.cluster and (fault := name_fault(options.cluster)):
+        raise BadInput(f"--cluster: {fault}")
+    store = store_of_this_account()
+    config = Path(store.directory) / CONFIG
+    if config.exists():
+        say(_joined_already(config, word.master))
+        return
+    ip = options.ip or _address_towards(address)
+    keys = Keys(own_secret(store, name), word.master)
+    where = written(address)
+    _enrol(where, word, name, keys)
+    cluster = options.cluster or _cluster_name(where)
+    _write_configuration(store, config, options, where, name, ip, word.master)
+    if store.read().at(address) is None:
+        # A master's own host has an operator's key to it there, which is worth more.
+        store.add(Cluster(cluster, where, word.master, f"{name}.key"))
+    say(f"joined {where} as {name}: {config}, {store.directory}/{KEYS}/{name}.key (secret)")
+    service = Service("slave", config)
+    if not options.starts:
+        say(f"to start it: offerd slave --config {config}")
+        return
+    service.start()
+    slave_id = ""
+
+    def is_registered() -> bool:
+        nonlocal slave_id
+        slave_id = _registered(where, keys)
+        return bool(slave_id)
+
+    service.wait_for(is_registered, "has not registered", START_S)
+    say(f"the slave runs and is registered as {slave_id} ({service.hint}; to end it: {service.ending})")
+
+
+def _host_name() -> str:
+    return socket.gethostname().partition(".")[0]
+
+
+def _cluster_name(where: str) -> str:
+    host = (parse_zookeeper(where).hosts if where.startswith(SCHEME) else where).partition(":")[0]
+    return "cluster" if name_fault(host) else host
+
+
+def _joined_already(config: Path, master_key: str) -> str:
+    """A line for who runs it again. Raises `BadInput` if this host is another cluster's slave."""
+    entries = read_config(config)
+    where = f"{entries.get('master', '?')} as {Path(str(entries.get('key', '?'))).stem}"
+    if entries.get("master-key") == master_key:
+        return f"this host has joined {where} already ({config}); nothing was changed"
+    raise BadInput(
+        f"this host is a slave of another cluster, {where}: end that slave and remove {config} to have it join this one"
+    )
+
+
+def _address_towards(address: str) -> str:
+    """Where the slave's files are served: on the way to the master others reach this host, too."""
+    hosts = parse_zookeeper(address).hosts if address.startswith(SCHEME) else written(address)
+    host = hosts.partition(",")[0].rpartition(":")[0]
+    found = address_towards(host)
+    if not found:
+        raise OfferdError(f"this host has no way to {host}: look at its name and at this host's network")
+    return LOOPBACK if found.startswith("127.") else found
+
+
+def _enrol(where: str, word: Keys, name: str, keys: Keys) -> None:
+    rights = have_enrolled(where, word, name, keys)
+    if rights is not None and not rights.slave:
+        raise OfferdError(
+            f"this word makes nobody a slave; {name} is enrolled all the same: `offerd keys revoke {name}`, and "
+            "`offerd token new --slave` for another word"
+        )
+
+
+def _write_configuration(
+    store: Store, config: Path, options: SlaveJoining, where: str, name: str, ip: str, master_key: str
+) -> None:
+    entries: dict[str, str | int | bool] = {
+        "master": where,
+        "key": str(Path(store.directory) / KEYS / f"{name}.key"),
+        "master-key": master_key,
+        "ip": ip,
+        "hostname": options.name or socket.gethostname(),
+    }
+    if options.http_port is not None:
+        entries["http-port"] = options.http_port
+    if options.work_dir is not None:
+        entries["work-dir"] = str(options.work_dir.absolute())
+    text = config_text(
+        "For `offerd slave --config`: its flags by name; made by `offerd slave join`.", entries
+    )
+    try:
+        replace_file(config, text, 0o644)
+    except OSError as error:
+        raise BadInput(f"cannot write {config}: {error.strerror}") from None
+
+
+def _registered(where: str, keys: Keys) -> str:
+    """The id of our slave, once the master has one."""
+    try:
+        with OperatorClient(Connection(master_address(where), keys), timeout_s=2.0) as client:
+            return next((slave.info.slave_id for slave in client.slaves() if slave.state != "lost"), "")
+    except OfferdError:
+        return ""

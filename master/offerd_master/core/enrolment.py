@@ -1,0 +1,184 @@
+"""Operators' words on keys: tokens by which others join, who joins by them, and keys that are taken back.
+
+What changes something is written down before it is answered: one order after another, each decided
+(`offerd_master.core.registry`) when the one before it is safe. So nobody is told of what a master that ends then forgets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from offerd import messages as m
+from offerd import operator_messages as om
+from offerd.errors import BadInput
+from offerd.ids import PeerID
+from offerd_master.core import terms
+from offerd_master.core.actions import CutOff, KeepChange
+from offerd_master.core.queries import following, page_of
+from offerd_master.core.registry import Change, InHand, Order, Refused, Registry
+from offerd_master.core.state import Cluster
+from offerd_master.principals import Principal, principal_of, rights_of
+
+MAX_WAITING = 200
+MAX_OF_A_WORD = 20
+"""Of these from who join by one word, so that he who was given one keeps nobody from an operator's."""
+NO_KEYS = "this master has no keys; start it with --key and --authorized (`offerd master init` makes them)"
+
+
+# -- What changes something ---------------------------------------------------------------------------------------------
+
+
+def order(c: Cluster, peer: PeerID, message: m.Message, now: float) -> None:
+    """Decide it, in its turn."""
+    if c.registry is None or c.asker is None:
+        c.send(peer, om.NotAuthorized(NO_KEYS))
+    elif _is_crowded(c, peer, c.asker.token):
+        c.send(peer, _no(message, "others wait for their keys; try again"))
+    else:
+        c.orders.append(Order(peer, message, c.asker))
+        _go_on(c, c.registry, now)
+
+
+def _is_crowded(c: Cluster, peer: PeerID, token: str) -> bool:
+    if not token:
+        return len(c.orders) >= MAX_WAITING
+    own = [order.peer for order in c.orders if order.who.token == token]
+    return len(own) >= MAX_OF_A_WORD or peer in own
+
+
+def change_kept(c: Cluster, fault: str, now: float) -> None:
+    """The change in hand is safe, or cannot be made so: then nothing has changed."""
+    in_hand, registry = c.in_hand, c.registry
+    c.in_hand = None
+    if in_hand is None or registry is None:
+        return
+    order = in_hand.order
+    if fault:
+        c.log(f"not written down: {in_hand.done}: {fault}", "warning")
+        c.send(order.peer, _no(order.message, f"the master cannot write it down: {fault}"))
+    else:
+        gone = registry.apply(in_hand.change)
+        c.log(in_hand.done)
+        c.send(order.peer, in_hand.answer)
+        terms.authorize(c, registry.authorized, now)
+        if gone:
+            c.out.append(CutOff(gone))
+    _go_on(c, registry, now)
+
+
+def _go_on(c: Cluster, registry: Registry, now: float) -> None:
+    while c.in_hand is None and c.orders:
+        order = c.orders.popleft()
+        try:
+            change, answer, done = _DECIDE[type(order.message)](registry, order, now)
+        except Refused as refused:
+            if refused.cause:
+                registry.refused[refused.cause] += 1
+                c.refused += 1
+            c.log(f"refused {order.who.name}: {refused} ({type(order.message).__name__})", "warning")
+            c.send(order.peer, _no(order.message, str(refused)))
+            continue
+        if change is None:
+            c.send(order.peer, answer)
+        else:
+            c.in_hand = InHand(order, change, answer, done)
+            c.out.append(KeepChange(change))
+
+
+Decision = tuple[Change | None, m.Message, str]
+
+
+def _new_token(registry: Registry, order: Order, now: float) -> Decision:
+    message = order.message
+    assert isinstance(message, om.NewToken)
+    rights = _rights(message.rights)
+    token, change = registry.new_token(message.key, rights, message.ttl_s, message.uses, order.who, now)
+    done = f"{order.who.name} has made the word {token.token_id}: {described(rights)}, {message.ttl_s:g} s, {message.uses} uses"
+    return change, om.Token(token.token_id, token.ttl_s), done
+
+
+def _rights(said: om.Rights) -> Principal:
+    try:
+        return principal_of(said)
+    except BadInput as error:
+        raise Refused(str(error)) from None
+
+
+def _enrol(registry: Registry, order: Order, now: float) -> Decision:
+    message = order.message
+    assert isinstance(message, om.Enrol)
+    enrolled, change = registry.enrol(order.who.token, message.name, message.key, now)
+    rights = enrolled.principal
+    done = f"{message.name} has joined by {order.who.name} of {enrolled.by}: {described(rights)}, key {message.key}"
+    return change, om.Enrolled(message.name, rights_of(rights)), done
+
+
+def _revoke_key(registry: Registry, order: Order, now: float) -> Decision:
+    message = order.message
+    assert isinstance(message, om.RevokeKey)
+    change = registry.revoke_key(message.name)
+    return change, om.Done(True), f"{order.who.name} has revoked the key of {message.name}"
+
+
+def _revoke_token(registry: Registry, order: Order, now: float) -> Decision:
+    message = order.message
+    assert isinstance(message, om.RevokeToken)
+    change = registry.revoke_token(message.token_id)
+    return change, om.Done(True), f"{order.who.name} has revoked the word {message.token_id}"
+
+
+_DECIDE: dict[type, Callable[[Registry, Order, float], Any]] = {
+    om.NewToken: _new_token,
+    om.Enrol: _enrol,
+    om.RevokeKey: _revoke_key,
+    om.RevokeToken: _revoke_token,
+}
+
+
+def _no(message: m.Message, text: str) -> m.Message:
+    return (
+        om.Done(False, text) if isinstance(message, om.RevokeKey | om.RevokeToken) else om.NotAuthorized(text)
+    )
+
+
+# -- What asks ----------------------------------------------------------------------------------------------------------
+
+
+def get_tokens(c: Cluster, peer: PeerID, message: om.GetTokens, now: float) -> None:
+    if c.registry is None:
+        c.send(peer, om.NotAuthorized(NO_KEYS))
+        return
+    good = sorted(c.registry.good_tokens(now), key=lambda token: token.until)
+    page = [
+        om.TokenSummary(token.token_id, rights_of(token.rights), token.uses_left, token.until - now, token.by)
+        for token in good
+    ]
+    c.send(peer, om.Tokens(page, dict(c.registry.refused)))
+
+
+def get_keys(c: Cluster, peer: PeerID, message: om.GetKeys, now: float) -> None:
+    registry = c.registry
+    if registry is None:
+        c.send(peer, om.NotAuthorized(NO_KEYS))
+        return
+    key_of = {who.name: key for key, who in registry.principals.items() if not who.token}
+    names = following(key_of, message.after, message.limit)
+
+    def summary(name: str) -> om.KeySummary:
+        enrolled = registry.enrolled.get(name)
+        is_enrolled = enrolled is not None and enrolled.key == key_of[name]
+        by = enrolled.by if enrolled is not None and is_enrolled else ""
+        return om.KeySummary(name, key_of[name], rights_of(registry.by_name[name]), is_enrolled, by)
+
+    page, more = page_of(map(summary, names), message.limit)
+    c.send(peer, om.Keys(page, more))
+
+
+def described(who: Principal) -> str:
+    """What somebody may be, for people."""
+    parts = [word for word, has in (("slave", who.slave), ("operator", who.operator)) if has]
+    if who.has_frameworks:
+        roles, users = "(all)" if who.every_role else ",".join(who.roles), ",".join(who.users)
+        parts.append(f"roles {roles}, users {users}{' and all but root' if who.every_user else ''}")
+    return " ".join(parts)

@@ -1,0 +1,283 @@
+"""Who has keys here: the principals of the `--authorized` file, those enrolled since, and the words by which others may join.
+
+A *token* is what a word of `offerd token new` proves: its public key is let in to enrol another one, and for nothing else,
+while it is good. Where a name or a key stands in the file as well, the file counts.
+
+It decides and remembers. What it decides is a `Change`, which the daemon writes down before it is `apply`-ed and answered.
+`now` is seconds on a clock that does not go back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from offerd.ids import PeerID
+from offerd.keys import is_public_key, name_fault
+from offerd.messages import Message
+from offerd_master.principals import Principal, Principals
+
+V = TypeVar("V")
+
+MAX_TOKENS = 1000
+MAX_ENROLLED = 100_000
+MAX_SPENT = 10_000
+"""Tokens that are remembered as used, late or revoked, so that the log can say which it was."""
+MAX_TTL_S = 366 * 86_400.0
+
+
+class Refused(Exception):
+    """This cannot be; the text is one line for whoever asked. `cause` is what it is counted as; empty: it is not."""
+
+    def __init__(self, text: str, cause: str = "") -> None:
+        super().__init__(text)
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """`key` is the public key that the word proves; `rights`, those of who joins by it, lack only the name."""
+
+    token_id: str
+    key: str
+    rights: Principal
+    uses_left: int
+    until: float
+    ttl_s: float
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A key that has joined. `by`: who made the word."""
+
+    key: str
+    principal: Principal
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All that is written down: keys by their owners' names, tokens by their ids."""
+
+    keys: Mapping[str, Enrolled] = field(default_factory=dict)
+    tokens: Mapping[str, Token] = field(default_factory=dict)
+
+    def after(self, change: Change) -> Contents:
+        return Contents(_changed(self.keys, change.keys), _changed(self.tokens, change.tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to be written down, whole or not at all. None: is removed."""
+
+    keys: Mapping[str, Enrolled | None] = field(default_factory=dict)
+    tokens: Mapping[str, Token | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What somebody asked for, and who he has proved to be."""
+
+    peer: PeerID
+    message: Message
+    who: Principal
+
+
+@dataclass(frozen=True, slots=True)
+class InHand:
+    """An order that is being written down, and what is said and logged when it is safe."""
+
+    order: Order
+    change: Change
+    answer: Message
+    done: str
+
+
+class Registry:
+    """What one master knows of keys; a master that stands by has one, too."""
+
+    def __init__(self, file: Principals | None = None, contents: Contents | None = None) -> None:
+        self._file: Principals = file or {}
+        self._contents = contents or Contents()
+        self._spent: OrderedDict[str, str] = OrderedDict()
+        self.refused: Counter[str] = Counter()
+        self.principals: dict[str, Principal] = {}
+        """By public key: whom a connection's messages are from. A token's says so (`Principal.token`)."""
+        self.by_name: dict[str, Principal] = {}
+        self.shadowed: tuple[str, ...] = ()
+        """Names that are enrolled and stand in the file, or whose enrolled keys do: the file counts."""
+        self._arrange()
+
+    # -- what is known ----------------------------------------------------------------------------------------------------
+
+    @property
+    def enrolled(self) -> Mapping[str, Enrolled]:
+        return self._contents.keys
+
+    @property
+    def file(self) -> Principals:
+        return self._file
+
+    @property
+    def authorized(self) -> Principals:
+        """Who may be more than one who joins, by public key."""
+        return {key: who for key, who in self.principals.items() if not who.token}
+
+    def good_tokens(self, now: float) -> list[Token]:
+        return [token for token in self._contents.tokens.values() if now < token.until]
+
+    def admits(self, key: str, now: float) -> str:
+        """Why this public key gets no connection, as a line; empty if it does."""
+        who = self.principals.get(key)
+        if who is None:
+            cause = self._spent.get(key, "unknown_key")
+            self.refused[cause] += 1
+            return {
+                "unknown_key": f"nobody here has its key {key}",
+                "used": "the word that it joins with has been used",
+                "late": "the word that it joins with is too old",
+                "revoked": "its key, or the word that it joins with, is good no more",
+            }[cause]
+        if who.token and now >= self._contents.tokens[who.token].until:
+            self.refused["late"] += 1
+            return "the word that it joins with is too old"
+        return ""
+
+    def shadows(self) -> str:
+        """A line on names of which the file and enrolment say different things; empty if there are none."""
+        if not self.shadowed:
+            return ""
+        names = ", ".join(self.shadowed[:10])
+        return f"the --authorized file counts for {names}, whose names or keys are enrolled, too"
+
+    # -- decisions --------------------------------------------------------------------------------------------------------
+
+    def new_token(
+        self, key: str, rights: Principal, ttl_s: float, uses: int, by: Principal, now: float
+    ) -> tuple[Token, Change]:
+        """Raises `Refused`."""
+        if not is_public_key(key) or key in self.principals:
+            raise Refused("a token needs a public key that nobody has yet")
+        if not (rights.slave or rights.operator or rights.has_frameworks):
+            raise Refused("a token is for a slave, an operator or frameworks")
+        if "root" in rights.users and "root" not in by.users:
+            raise Refused("a word that lets tasks run as root is made by who may run as root himself")
+        if not 0 < ttl_s <= MAX_TTL_S:
+            raise Refused(f"a token is good for up to {MAX_TTL_S / 86_400:g} days")
+        late: dict[str, Token | None] = {}
+        for token in self._contents.tokens.values():
+            if now >= token.until:
+                late[token.token_id] = None
+                self._spend(token.key, "late")
+        if len(self._contents.tokens) - len(late) >= MAX_TOKENS:
+            raise Refused(
+                f"there are {MAX_TOKENS} tokens already; `offerd token revoke` those that are not needed"
+            )
+        token_id = hashlib.sha256(key.encode()).hexdigest()[:10]
+        token = Token(token_id, key, rights, uses, now + ttl_s, ttl_s, by.name)
+        return token, Change(tokens={**late, token_id: token})
+
+    def enrol(self, token_id: str, name: str, key: str, now: float) -> tuple[Enrolled, Change | None]:
+        """Raises `Refused`. Who says the same again, as the answer was lost, is told the same again: nothing changes."""
+        token = self._contents.tokens.get(token_id)
+        if token is None:
+            raise Refused("this word has been used; ask for a new one (`offerd token new`)", "used")
+        if now >= token.until:
+            raise Refused("this word is too old; ask for a new one (`offerd token new`)", "late")
+        if fault := name_fault(name):
+            raise Refused(fault, "not_valid")
+        if not is_public_key(key):
+            raise Refused("the key to enrol is none: 40 characters of Z85", "not_valid")
+        known = self._contents.keys.get(name)
+        if known is not None and known.key == key:
+            return known, None
+        if name in self.by_name or known is not None:
+            raise Refused(
+                f"the name {name} is taken; choose another (--name), or have it revoked first (`offerd keys revoke {name}`)",
+                "name_taken",
+            )
+        if key in self.principals:
+            raise Refused("this key is another's already; make a new one", "not_valid")
+        if len(self._contents.keys) >= MAX_ENROLLED:
+            raise Refused(
+                f"there are {MAX_ENROLLED} keys already; `offerd keys revoke` those that are not needed"
+            )
+        enrolled = Enrolled(key, replace(token.rights, name=name), token.by)
+        left = replace(token, uses_left=token.uses_left - 1) if token.uses_left > 1 else None
+        return enrolled, Change({name: enrolled}, {token_id: left})
+
+    def revoke_key(self, name: str) -> Change:
+        """Raises `Refused`."""
+        if name in self._contents.keys:
+            return Change(keys={name: None})
+        if name in self.by_name:
+            raise Refused(
+                f"{name} stands in the master's --authorized file: take it out there and send the master SIGHUP"
+            )
+        raise Refused(f"no key of the name {name[:64]} is enrolled; see `offerd keys list`")
+
+    def revoke_token(self, token_id: str) -> Change:
+        """Raises `Refused`."""
+        if token_id not in self._contents.tokens:
+            raise Refused(f"there is no token {token_id[:64]}; see `offerd token list`")
+        return Change(tokens={token_id: None})
+
+    # -- what has been written down, or read ----------------------------------------------------------------------------
+
+    def apply(self, change: Change) -> frozenset[str]:
+        """It is written down. Returns the public keys that are authorized no more."""
+        for token_id, left in change.tokens.items():
+            before = self._contents.tokens.get(token_id)
+            if left is None and before is not None and before.key not in self._spent:
+                self._spend(before.key, "used" if change.keys else "revoked")
+        return self.take(self._contents.after(change))
+
+    def take(self, contents: Contents) -> frozenset[str]:
+        """The same for all that is written down, whoever wrote it."""
+        self._contents = contents
+        return self._arrange()
+
+    def set_file(self, file: Principals) -> frozenset[str]:
+        """The same for the `--authorized` file, read anew."""
+        self._file = file
+        return self._arrange()
+
+    def _spend(self, key: str, cause: str) -> None:
+        self._spent[key] = cause
+        if len(self._spent) > MAX_SPENT:
+            self._spent.popitem(last=False)
+
+    def _arrange(self) -> frozenset[str]:
+        before = self.principals
+        found: dict[str, Principal] = dict(self._file)
+        in_file = {principal.name for principal in self._file.values()}
+        shadowed = []
+        for name, enrolled in self._contents.keys.items():
+            if name in in_file or enrolled.key in found:
+                shadowed.append(name)
+            else:
+                found[enrolled.key] = enrolled.principal
+        self.by_name = {principal.name: principal for principal in found.values()}
+        for token in self._contents.tokens.values():
+            if token.key not in found:
+                found[token.key] = Principal(name=f"the word {token.token_id}", token=token.token_id)
+        self.principals, self.shadowed = found, tuple(shadowed)
+        gone = frozenset(before.keys() - found.keys())
+        for key in gone:
+            if key not in self._spent:
+                self._spend(key, "revoked")
+        for key in found.keys() & self._spent.keys():
+            del self._spent[key]
+        return gone
+
+
+def _changed(before: Mapping[str, V], change: Mapping[str, V | None]) -> dict[str, V]:
+    after = {**before, **{name: value for name, value in change.items() if value is not None}}
+    for name, value in change.items():
+        if value is None:
+            after.pop(name, None)
+    return after

@@ -1,0 +1,129 @@
+"""How enrolled keys and tokens are written down, in a file or in ZooKeeper: as tables like those of the `--authorized` file.
+
+What is read is judged as a peer's message is: an entry that is none is passed over, and a line says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
+
+from offerd.errors import BadInput
+from offerd.keys import is_public_key
+from offerd_master.core.events import ChangeKept
+from offerd_master.core.registry import MAX_TTL_S, Change, Contents, Enrolled, Token
+from offerd_master.principals import Principal, parse_principals, table_of
+
+Table = dict[str, Any]
+MAX_TEXT = 64
+
+
+class EnrolmentRead(NamedTuple):
+    """What is written down is this now; another master may have written it."""
+
+    contents: Contents
+
+
+class KeyStore(Protocol):
+    """Where what is enrolled is kept, and found by the next master."""
+
+    contents: Contents
+    """What was read at first."""
+    complaints: list[str]
+    """A line for each entry that was passed over then."""
+    is_read: bool
+    """Whether anything has been read yet: before, nobody can be refused for being unknown."""
+
+    def read_before_leading(self) -> bool:
+        """Whether all is known that any master before us has promised; asked again until it is."""
+
+    def keep(self, change: Change, epoch: int) -> None:
+        """Write it down, as the leader of this epoch; `news` tells of the end."""
+
+    def news(self) -> Iterator[ChangeKept | EnrolmentRead]:
+        """What has come of it, and what others have written."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+class Records:
+    """Tables of what is enrolled, and back. Tokens count on a monotonic clock here and on the wall clock in a table: what is
+    left of one is never more than it began with, however clocks are set meanwhile.
+    """
+
+    def __init__(self, now: Callable[[], float], wall: Callable[[], float]) -> None:
+        self._now, self._wall = now, wall
+
+    def of_key(self, enrolled: Enrolled) -> Table:
+        return {"key": enrolled.key, **table_of(enrolled.principal), "by": enrolled.by}
+
+    def of_token(self, token: Token) -> Table:
+        return {
+            "key": token.key,
+            **table_of(token.rights),
+            "by": token.by,
+            "uses_left": token.uses_left,
+            "ttl_s": token.ttl_s,
+            "expires_at": self._wall() + token.until - self._now(),
+        }
+
+    def key(self, name: str, table: object) -> Enrolled:
+        """Raises `BadInput`."""
+        if not isinstance(table, dict):
+            raise BadInput(f"{name[:MAX_TEXT]} is no table")
+        rest = dict(table)
+        by = _text(rest.pop("by", ""))
+        ((key, principal),) = parse_principals({name: rest}).items()
+        return Enrolled(key, principal, by)
+
+    def token(self, token_id: str, table: object) -> Token:
+        """Raises `BadInput`."""
+        if not isinstance(table, dict) or not token_id.isalnum():
+            raise BadInput(f"{token_id[:MAX_TEXT]} is no token")
+        rest = dict(table)
+        uses_left = rest.pop("uses_left", 0)
+        ttl_s, expires_at = _number(rest.pop("ttl_s", 0.0)), _number(rest.pop("expires_at", 0.0))
+        if type(uses_left) is not int or uses_left < 1:
+            raise BadInput(f"{token_id[:MAX_TEXT]}: uses_left must be 1 or more")
+        enrolled = self.key(token_id, rest)
+        until = self._now() + max(0.0, min(ttl_s, MAX_TTL_S, expires_at - self._wall()))
+        rights: Principal = replace(enrolled.principal, name="")
+        return Token(token_id, enrolled.key, rights, uses_left, until, ttl_s, enrolled.by)
+
+    def contents(self, keys: Table, tokens: Table) -> tuple[Contents, list[str]]:
+        """What is good of these tables, and a line for each that is not."""
+        good_keys: dict[str, Enrolled] = {}
+        good_tokens: dict[str, Token] = {}
+        complaints: list[str] = []
+        for name, table in keys.items():
+            try:
+                good_keys[name] = self.key(name, table)
+            except BadInput as error:
+                complaints.append(f"enrolled key passed over: {error}")
+        for token_id, table in tokens.items():
+            try:
+                good_tokens[token_id] = self.token(token_id, table)
+            except BadInput as error:
+                complaints.append(f"token passed over: {error}")
+        return Contents(good_keys, good_tokens), complaints
+
+
+def _text(value: object) -> str:
+    return value[:MAX_TEXT] if isinstance(value, str) else ""
+
+
+def _number(value: object) -> float:
+    is_fit = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_fit and isinstance(value, int | float) else 0.0
+
+
+def identity(public_key: str) -> str:
+    """A short name for a cluster's key that can stand in a file's name. Raises `BadInput` if it is no key."""
+    import hashlib
+
+    if not is_public_key(public_key):
+        raise BadInput(f"{public_key!r} is no public key")
+    return hashlib.sha256(public_key.encode()).hexdigest()[:12]

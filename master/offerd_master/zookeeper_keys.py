@@ -1,0 +1,328 @@
+"""Enrolled keys and tokens in ZooKeeper, for all masters of a cluster: the leader writes, those that stand by watch.
+
+Beneath the masters' path: `keys/NAME` and `tokens/ID` hold one table each. The data of `keys` itself are a number that rises
+with every change, a digest of all tables, and a MAC over both by the masters' secret key. So a reader knows that what he has
+is one state, whole, and that a master wrote it, whoever may write in ZooKeeper or speak in its stead. One that makes no such
+sense is not taken, and what was known before still counts. A change is one transaction, and none of a master that has been
+deposed: it holds only while the epoch is the writer's.
+
+A thread of our own does this; the daemon's loop is woken when there is `news`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import zmq.utils.z85
+
+from offerd.leader import EPOCH_NODE, ZooKeeperAddress
+from offerd.zookeeper_access import Access, new_client, note_nonsense
+from offerd_master.core.events import ChangeKept
+from offerd_master.core.registry import Change, Contents
+from offerd_master.key_records import EnrolmentRead, Records
+
+if TYPE_CHECKING:
+    from kazoo.client import KazooClient
+
+log = logging.getLogger("offerd.master")
+
+TRY_AGAIN_S = 0.5
+ANSWER_S = 10.0
+TRIES = 5
+KEYS, TOKENS = "keys", "tokens"
+
+Tables = dict[str, bytes]
+"""`keys/NAME` or `tokens/ID` -> its table as JSON."""
+
+
+class ZooKeeperKeys:
+    """A `KeyStore` in ZooKeeper. Nothing is known (`is_read`) before ZooKeeper has answered."""
+
+    def __init__(
+        self,
+        address: ZooKeeperAddress,
+        secret: str,
+        access: Access,
+        session_timeout_s: float,
+        wake: Callable[[], None],
+    ) -> None:
+        """`wake` is called, in a thread of ours, when there is news."""
+        self.contents = Contents()
+        self.complaints: list[str] = []
+        self.is_read = False
+        self._path = address.path
+        self._mac_key = hmac.digest(zmq.utils.z85.decode(secret), b"offerd: enrolled keys", "sha256")
+        self._records = Records(time.monotonic, time.time)
+        self._wake = wake
+        self._tables: Tables = {}
+        self._number = 0
+        self._version = -1
+        self._orders: deque[tuple[Change, int]] = deque()
+        self._news: deque[ChangeKept | EnrolmentRead] = deque()
+        self._is_old = True
+        self._sync_wanted = self._is_synced = False
+        self._told = ""
+        self._look = threading.Event()
+        self._closing = False
+        self._client: KazooClient = new_client(address, session_timeout_s, access)
+        self._client.add_listener(self._poke)
+        self._client.start_async()
+        self._thread = threading.Thread(target=self._work, name="enrolled-keys", daemon=True)
+        self._thread.start()
+
+    # -- the daemon's loop ------------------------------------------------------------------------------------------------
+
+    def read_before_leading(self) -> bool:
+        """A watch may come late: asked first, have a server catch up with ZooKeeper's leader, and read again."""
+        if not self._sync_wanted:
+            self._sync_wanted = True
+            self._look.set()
+        return self._is_synced
+
+    def keep(self, change: Change, epoch: int) -> None:
+        self._orders.append((change, epoch))
+        self._look.set()
+
+    def news(self) -> Iterator[ChangeKept | EnrolmentRead]:
+        while self._news:
+            yield self._news.popleft()
+
+    def close(self) -> None:
+        self._closing = True
+        self._look.set()
+        self._client.stop()
+        self._thread.join()
+        self._client.close()
+
+    # -- kazoo's threads --------------------------------------------------------------------------------------------------
+
+    def _poke(self, _event: Any) -> None:
+        """The connection or something that we watch is another one."""
+        self._is_old = True
+        self._look.set()
+
+    # -- our thread -------------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        from kazoo.exceptions import KazooException
+
+        while not self._closing:
+            self._look.clear()
+            try:
+                wait_s = self._turn()
+            except (KazooException, TimeoutError) as error:
+                log.debug("zookeeper: %r", error)
+                wait_s = TRY_AGAIN_S
+            except Exception as error:  # marked: what was read may be anybody's
+                note_nonsense(error)
+                wait_s = TRY_AGAIN_S
+            self._look.wait(wait_s)
+
+    def _turn(self) -> float | None:
+        """Returns how long to wait if nothing is heard."""
+        if not self._client.connected:
+            return TRY_AGAIN_S
+        is_last_read = self._sync_wanted and not self._is_synced
+        if is_last_read:
+            self._client.sync(self._path)
+        if self._is_old or is_last_read:
+            self._is_old = False
+            try:
+                is_taken = self._read()
+            except BaseException:
+                self._is_old = True
+                raise
+            if not is_taken:
+                self._is_old = True
+                return TRY_AGAIN_S
+            if is_last_read:
+                self._is_synced = True
+                self._wake()
+        while self._orders:
+            fault = self._write(*self._orders[0])
+            self._orders.popleft()
+            self._news.append(ChangeKept(fault))
+            self._wake()
+        return None
+
+    # -- reading ----------------------------------------------------------------------------------------------------------
+
+    def _read(self) -> bool:
+        """Take what is there, and watch it. False if it is no state that a master wrote."""
+        for _ in range(TRIES):
+            head = self._head()
+            if head is None:
+                self._take({}, 0, -1)
+                return True
+            data, version = head
+            tables = self._fetch()
+            number = self._number_of(data, tables)
+            # Not so if somebody writes meanwhile: then it is another number already.
+            if number is not None and number >= self._number:
+                self._take(tables, number, version)
+                return True
+        self._complain(
+            f"what {self._path}/{KEYS} in ZooKeeper holds was not written by a master of this cluster: "
+            "what was known of keys before still counts"
+        )
+        return False
+
+    def _head(self) -> tuple[bytes, int] | None:
+        from kazoo.exceptions import NoNodeError
+
+        path = f"{self._path}/{KEYS}"
+        try:
+            data, stat = self._client.get(path, watch=self._poke)
+        except NoNodeError:
+            if self._client.exists(path, watch=self._poke) is None:
+                return None
+            return b"", -1
+        return data, stat.version
+
+    def _fetch(self) -> Tables:
+        from kazoo.exceptions import NoNodeError
+
+        asked = []
+        for kind in (KEYS, TOKENS):
+            try:
+                names = self._client.get_children(f"{self._path}/{kind}")
+            except NoNodeError:
+                continue
+            asked += [
+                (f"{kind}/{name}", self._client.get_async(f"{self._path}/{kind}/{name}")) for name in names
+            ]
+        found: Tables = {}
+        for name, answer in asked:
+            try:
+                found[name] = answer.get(timeout=ANSWER_S)[0]
+            except NoNodeError:
+                continue  # gone meanwhile: the digest will tell
+        return found
+
+    def _take(self, tables: Tables, number: int, version: int) -> None:
+        self._tables, self._number, self._version = tables, number, version
+        of_kind: dict[str, dict[str, Any]] = {KEYS: {}, TOKENS: {}}
+        for name, table in tables.items():
+            kind, _, own = name.partition("/")
+            of_kind[kind][own] = _loaded(table)
+        contents, complaints = self._records.contents(of_kind[KEYS], of_kind[TOKENS])
+        for complaint in complaints:
+            self._complain(complaint)
+        self.is_read = True
+        self._news.append(EnrolmentRead(contents))
+        self._wake()
+
+    def _complain(self, text: str) -> None:
+        if text != self._told:
+            self._told = text
+            log.error("%s", text)
+
+    # -- what makes them one state ------------------------------------------------------------------------------------------
+
+    def _signed(self, number: int, tables: Mapping[str, bytes]) -> bytes:
+        digest = hashlib.sha256()
+        for name in sorted(tables):
+            digest.update(b"%d %s %d " % (len(name), name.encode(), len(tables[name])))
+            digest.update(tables[name])
+        text = f"{number} {digest.hexdigest()}"
+        return f"{text} {hmac.digest(self._mac_key, text.encode(), 'sha256').hex()}".encode()
+
+    def _number_of(self, data: bytes, tables: Tables) -> int | None:
+        """The number of this state, if these data were written for these tables by a master."""
+        text = data.partition(b" ")[0]
+        if not text.isdigit() or len(text) > 18:
+            return None
+        number = int(text)
+        return number if hmac.compare_digest(data, self._signed(number, tables)) else None
+
+    # -- writing ----------------------------------------------------------------------------------------------------------
+
+    def _write(self, change: Change, epoch: int) -> str:
+        """Make the change, and take it. Returns why that cannot be, or an empty text."""
+        from kazoo.exceptions import KazooException
+
+        wanted = self._after(change)
+        fault = "ZooKeeper does not take it"
+        for attempt in range(TRIES):
+            try:
+                if attempt:
+                    self._client.sync(self._path)
+                    if not self._read():
+                        return self._told
+                    if all(self._tables.get(name) == table for name, table in wanted.items()):
+                        return ""  # it was made, and the answer lost
+                fault = self._transact(wanted, epoch)
+                if not fault:
+                    return ""
+            except (KazooException, TimeoutError) as error:
+                fault = f"ZooKeeper does not answer ({type(error).__name__})"
+                if self._closing:
+                    return fault
+                time.sleep(TRY_AGAIN_S)  # in a thread of its own; kazoo connects again meanwhile
+        return fault
+
+    def _after(self, change: Change) -> dict[str, bytes | None]:
+        records = self._records
+        wanted: dict[str, bytes | None] = {}
+        for name, enrolled in change.keys.items():
+            wanted[f"{KEYS}/{name}"] = None if enrolled is None else _dumped(records.of_key(enrolled))
+        for token_id, token in change.tokens.items():
+            wanted[f"{TOKENS}/{token_id}"] = None if token is None else _dumped(records.of_token(token))
+        return wanted
+
+    def _transact(self, wanted: Mapping[str, bytes | None], epoch: int) -> str:
+        if self._version < 0:
+            self._begin()
+        data, stat = self._client.get(f"{self._path}/{EPOCH_NODE}")
+        if data != b"%d" % epoch:
+            return "this master leads no more"
+        kept = {name: table for name, table in self._tables.items() if name not in wanted}
+        tables = kept | {name: table for name, table in wanted.items() if table is not None}
+        request = self._client.transaction()
+        request.check(f"{self._path}/{EPOCH_NODE}", stat.version)
+        request.set_data(f"{self._path}/{KEYS}", self._signed(self._number + 1, tables), self._version)
+        for name, table in wanted.items():
+            path = f"{self._path}/{name}"
+            if table is None:
+                if name in self._tables:
+                    request.delete(path)
+            elif name in self._tables:
+                request.set_data(path, table)
+            else:
+                request.create(path, table)
+        answers = request.commit()
+        if fault := next((answer for answer in answers if isinstance(answer, Exception)), None):
+            return f"ZooKeeper does not take it ({type(fault).__name__})"
+        self._tables, self._number, self._version = tables, self._number + 1, answers[1].version
+        return ""
+
+    def _begin(self) -> None:
+        """The nodes that all others lie in. They, and all, are made for masters alone (`new_client`)."""
+        from kazoo.exceptions import NodeExistsError
+
+        for kind, data in ((TOKENS, b""), (KEYS, self._signed(0, {}))):
+            try:
+                self._client.create(f"{self._path}/{kind}", data)
+            except NodeExistsError:
+                continue
+        if not self._read():
+            raise TimeoutError(self._told)
+
+
+def _dumped(table: Mapping[str, Any]) -> bytes:
+    return json.dumps(table, sort_keys=True).encode()
+
+
+def _loaded(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,300 @@
+"""Words and enrolled keys in ZooKeeper: known to all masters, good after a fail-over, believed only if a master wrote them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import zmq
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoAuthError
+
+from helpers.cli import wait_until
+from helpers.ensemble import Ensemble, needs_zookeeper
+from helpers.keyring import Keyring
+from offerd import operator_messages as om
+from offerd.clusters import Connection
+from offerd.errors import KeyRefused, OfferdError
+from offerd.joining import enrol, is_known
+from offerd.keys import Keys, public_of
+from offerd.leader import ZooKeeperAddress, master_address
+from offerd.operator import OperatorClient
+from offerd.zookeeper_access import Access, derived_access, new_client
+from offerd_cli.local_cluster import Daemon, LocalCluster
+from offerd_master.core.events import ChangeKept
+from offerd_master.core.registry import Change, Contents, Enrolled, Token
+from offerd_master.key_records import EnrolmentRead
+from offerd_master.principals import Principal
+from offerd_master.zookeeper_keys import ZooKeeperKeys
+
+pytestmark = needs_zookeeper
+
+SESSION_S = 2.0
+PUBLIC, SECRET = (key.decode() for key in zmq.curve_keypair())
+ACCESS = derived_access(SECRET)
+
+
+def enrolled(name: str) -> Enrolled:
+    return Enrolled(zmq.curve_keypair()[0].decode(), Principal(name=name, slave=True), "ops")
+
+
+# -- the nodes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
+    with Ensemble(tmp_path_factory.mktemp("zookeeper")) as ensemble:
+        yield ensemble
+
+
+@pytest.fixture
+def address(ensemble: Ensemble, request: pytest.FixtureRequest) -> ZooKeeperAddress:
+    """A path of the test's own, as the masters' election leaves it: in epoch 5."""
+    name = "".join(letter if letter.isalnum() else "_" for letter in request.node.name)
+    found = ensemble.address._replace(path=f"/{name}")
+    client = new_client(found, access=ACCESS)
+    client.start()
+    client.ensure_path(found.path, acl=ACCESS.acl(world_may_read=True))
+    client.create(f"{found.path}/epoch", b"5")
+    client.stop()
+    client.close()
+    return found
+
+
+@pytest.fixture
+def opened(address: ZooKeeperAddress) -> Iterator[Callable[..., Kept]]:
+    made: list[Kept] = []
+
+    def open_one(secret: str = SECRET, access: Access = ACCESS) -> Kept:
+        made.append(Kept(address, secret, access))
+        return made[-1]
+
+    yield open_one
+    for each in made:
+        each.keys.close()
+
+
+@pytest.fixture
+def masters_client(address: ZooKeeperAddress) -> Iterator[KazooClient]:
+    """Somebody who has the masters' password, which goes over the wire, but not their key."""
+    client = new_client(address, access=ACCESS)
+    client.start()
+    yield client
+    client.stop()
+    client.close()
+
+
+class Kept:
+    """One master's view of what is kept."""
+
+    def __init__(self, address: ZooKeeperAddress, secret: str, access: Access) -> None:
+        self.contents = Contents()
+        self.reads = 0
+        self.keys = ZooKeeperKeys(address, secret, access, SESSION_S, lambda: None)
+
+    def look(self) -> list[ChangeKept]:
+        kept = []
+        for news in self.keys.news():
+            if isinstance(news, EnrolmentRead):
+                self.contents = news.contents
+                self.reads += 1
+            else:
+                kept.append(news)
+        return kept
+
+    def keep(self, change: Change, epoch: int = 5) -> str:
+        """What came of it."""
+        self.keys.keep(change, epoch)
+        done: list[ChangeKept] = []
+        wait_until(lambda: done.extend(self.look()) or done, "the change to be written down")  # type: ignore[func-returns-value]
+        return done[0].fault
+
+    def wait_for(self, *names: str) -> None:
+        wait_until(lambda: self.look() or set(self.contents.keys) == set(names), f"{names} to be known")
+
+
+def test_what_the_leader_writes_the_others_know_and_so_does_one_that_starts_later(
+    opened: Callable[..., Kept],
+) -> None:
+    leader, standby = opened(), opened()
+    wait_until(lambda: standby.keys.is_read, "nothing to be found")
+    host7 = enrolled("host7")
+    token = Token(
+        "abc", enrolled("x").key, Principal(name="", slave=True), 2, time.monotonic() + 60, 60.0, "ops"
+    )
+    assert leader.keep(Change({"host7": host7}, {"abc": token})) == ""
+    standby.wait_for("host7")
+    assert standby.contents.keys == {"host7": host7}
+    found = standby.contents.tokens["abc"]
+    assert (found.key, found.uses_left) == (token.key, 2)
+    assert found.until == pytest.approx(token.until, abs=0.5)
+    assert leader.keep(Change({"host7": None, "host8": enrolled("host8")}, {"abc": None})) == ""
+    standby.wait_for("host8")
+    late = opened()
+    wait_until(late.keys.read_before_leading, "one that starts later to be up to date")
+    late.look()
+    assert (set(late.contents.keys), late.contents.tokens) == ({"host8"}, {})
+
+
+def test_a_master_that_leads_no_more_writes_nothing(opened: Callable[..., Kept]) -> None:
+    deposed, other = opened(), opened()
+    assert "leads no more" in deposed.keep(Change({"host7": enrolled("host7")}), epoch=4)
+    assert other.keep(Change({"host8": enrolled("host8")})) == ""
+    other.wait_for("host8")
+
+
+def test_two_who_write_at_once_lose_nothing(opened: Callable[..., Kept]) -> None:
+    one, two = opened(), opened()
+    for number in range(5):
+        name_one, name_two = f"one{number}", f"two{number}"
+        one.keys.keep(Change({name_one: enrolled(name_one)}), 5)
+        assert two.keep(Change({name_two: enrolled(name_two)})) == ""
+    everything = {f"{who}{number}" for who in ("one", "two") for number in range(5)}
+    one.wait_for(*everything)
+    two.wait_for(*everything)
+
+
+def test_nobody_without_the_masters_credentials_reads_or_writes_them(
+    opened: Callable[..., Kept], address: ZooKeeperAddress
+) -> None:
+    leader = opened()
+    leader.keep(Change({"host7": enrolled("host7")}))
+    stranger = new_client(address)
+    stranger.start()
+    try:
+        asked: list[tuple[Callable[..., Any], str, tuple[bytes, ...]]] = [
+            (stranger.get, "keys/host7", ()),
+            (stranger.get_children, "keys", ()),
+            (stranger.create, "keys/mallory", (b"{}",)),
+            (stranger.set, "keys", (b"",)),
+            (stranger.delete, "keys/host7", ()),
+        ]
+        for ask, node, data in asked:
+            with pytest.raises(NoAuthError):
+                ask(f"{address.path}/{node}", *data)
+    finally:
+        stranger.stop()
+        stranger.close()
+
+
+@pytest.mark.parametrize("what", ["another key", "an altered table", "a key less", "garbage", "an old state"])
+def test_what_no_master_has_written_is_not_taken_and_what_was_known_still_counts(
+    opened: Callable[..., Kept], address: ZooKeeperAddress, masters_client: KazooClient, what: str
+) -> None:
+    leader, standby = opened(), opened()
+    leader.keep(Change({"host7": enrolled("host7"), "host8": enrolled("host8")}))
+    path = f"{address.path}/keys"
+    old, _ = masters_client.get(path)
+    old_table, _ = masters_client.get(f"{path}/host8")
+    leader.keep(Change({"host8": None}))
+    standby.wait_for("host7")
+    table, _ = masters_client.get(f"{path}/host7")
+    head, _ = masters_client.get(path)
+    if what == "another key":
+        masters_client.create(f"{path}/mallory", table)
+        head = b"9" + head
+    elif what == "an altered table":
+        masters_client.set(f"{path}/host7", table.replace(b'"slave"', b'"operator"'))
+    elif what == "a key less":
+        masters_client.delete(f"{path}/host7")
+    elif what == "an old state":
+        masters_client.create(f"{path}/host8", old_table)
+        head = old
+    masters_client.set(path, b"\xff garbage" if what == "garbage" else head)
+    time.sleep(1.0)  # long enough for a watch, and for all tries
+    for each in (leader, standby):
+        each.look()
+        assert set(each.contents.keys) == {"host7"}
+        assert not each.contents.keys["host7"].principal.operator
+    # One that knows nothing yet lets in nobody rather than anybody.
+    if what != "an old state":
+        late = opened()
+        time.sleep(1.0)
+        late.look()
+        assert (late.reads, late.keys.is_read) == (0, False)
+
+
+def test_masters_of_another_key_take_none_of_it(opened: Callable[..., Kept]) -> None:
+    opened().keep(Change({"host7": enrolled("host7")}))
+    other = opened(secret=zmq.curve_keypair()[1].decode())
+    time.sleep(1.0)
+    other.look()
+    assert (other.reads, other.keys.is_read) == (0, False)
+
+
+# -- two masters ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keyring(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Keyring:
+    """We are `ops`."""
+    made = Keyring(tmp_path_factory.mktemp("keys"))
+    for name, value in made.environment("ops").items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+@pytest.fixture
+def cluster(keyring: Keyring) -> Iterator[LocalCluster]:
+    with LocalCluster(
+        slaves=0,
+        masters=2,
+        zk="auto",
+        master_options=(*keyring.master_words(), "--zk-session-timeout", "2s"),
+    ) as running:
+        yield running
+
+
+def new_word(cluster: LocalCluster, keyring: Keyring, **more: Any) -> Keys:
+    word = Keys(zmq.curve_keypair()[1].decode(), keyring.public("master"))
+    with OperatorClient(cluster.address, timeout_s=30) as ops:
+        ops.new_token(public_of(word.secret), om.Rights(operator=True), **more)
+    return word
+
+
+def new_keys(keyring: Keyring) -> Keys:
+    return Keys(zmq.curve_keypair()[1].decode(), keyring.public("master"))
+
+
+def address_of(master: Daemon) -> str:
+    return f"127.0.0.1:{master.words[master.words.index('--port') + 1]}"
+
+
+def kill_leader(cluster: LocalCluster) -> Daemon:
+    old = cluster.kill_leader()
+    wait_until(lambda: cluster.leader() is not old, "the other master to lead")
+    return old
+
+
+def test_words_keys_and_revocations_are_the_same_under_the_next_leader(
+    cluster: LocalCluster, keyring: Keyring
+) -> None:
+    word, mine, other = new_word(cluster, keyring, uses=2), new_keys(keyring), new_keys(keyring)
+    enrol(cluster.address, word, "carol", public_of(mine.secret))
+    (standby,) = (master for master in cluster.masters if master is not cluster.leader())
+    wait_until(lambda: is_known(address_of(standby), mine), "the one that stands by to know the key")
+
+    old = kill_leader(cluster)
+    with OperatorClient(Connection(master_address(cluster.address), mine), timeout_s=30) as carol:
+        assert carol.cluster()
+        assert {key.name for key in carol.known_keys()} >= {"carol", "ops"}
+    enrol(cluster.address, word, "dave", public_of(other.secret), timeout_s=30)
+    with pytest.raises(KeyRefused):
+        enrol(cluster.address, word, "eve", public_of(new_keys(keyring).secret))
+    with OperatorClient(cluster.address, timeout_s=30) as ops:
+        ops.revoke_key("carol")
+
+    old.start()
+    wait_until(lambda: is_answering(address_of(old), keyring.keys("ops")), "the old leader to stand by")
+    assert not is_known(address_of(old), mine)
+    assert not is_known(address_of(old), word)
+    assert is_known(address_of(old), other)
+
+
+def is_answering(master: str, keys: Keys) -> bool:
+    try:
+        return is_known(master, keys, 1.0)
+    except OfferdError:
+        return False

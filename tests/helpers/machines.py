@@ -1,0 +1,122 @@
+"""Hosts with a network, a host name and system directories of their own, so that two of them can be told apart on one kernel.
+
+Each is a network namespace (`helpers.netns`) and, for as long as it is entered, a mount namespace in which what is written to
+/etc and /var/lib is seen by that host alone.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from helpers.netns import Hosts
+
+NOTHING: Mapping[str, str] = {}
+
+_SETUP = """
+set -e
+mount --make-rprivate /
+mount -t tmpfs -o mode=0755 none "$1"
+mkdir "$1/etc" "$1/etc.work" "$1/lib" "$1/lib.work" "$1/home"
+mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/etc,workdir=$1/etc.work" /etc
+mount -t overlay overlay -o "lowerdir=/var/lib,upperdir=$1/lib,workdir=$1/lib.work" /var/lib
+hostname "$2"
+echo ready
+exec sleep infinity
+"""
+
+
+class Machine:
+    """One of `hosts` (from 0), called `name`, while it is entered. Needs root. Its processes end with its network's."""
+
+    def __init__(self, hosts: Hosts, number: int, name: str, place: Path) -> None:
+        self.address = hosts.addresses[number]
+        self.name = name
+        self._inside = hosts.inside(number)
+        self._place = place
+        self._keeper: subprocess.Popen[str] | None = None
+        self._begun: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> Machine:
+        self._place.mkdir(parents=True)
+        self._keeper = subprocess.Popen(
+            [*self._inside, "unshare", "-m", "-u", "sh", "-c", _SETUP, "sh", str(self._place), self.name],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._keeper.stdout is not None
+        assert self._keeper.stdout.readline() == "ready\n", "the host cannot be made"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in [*self._begun, *([self._keeper] if self._keeper is not None else [])]:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+    def words(self, *arguments: str) -> list[str]:
+        """A command line that runs there."""
+        assert self._keeper is not None
+        return ["nsenter", "-t", str(self._keeper.pid), "-m", "-u", "-n", "--", *arguments]
+
+    def environment(self) -> dict[str, str]:
+        """What somebody has there who has just logged in."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("OFFERD_", "XDG_"))}
+        return {**kept, "HOME": str(self._place / "home"), "NO_COLOR": "1"}
+
+    @property
+    def pid(self) -> int:
+        """Of a process that is there as long as the host is."""
+        assert self._keeper is not None
+        return self._keeper.pid
+
+    def run(
+        self, *arguments: str, timeout_s: float = 60.0, variables: Mapping[str, str] = NOTHING
+    ) -> subprocess.CompletedProcess[str]:
+        """To its end."""
+        return subprocess.run(
+            self.words(*arguments),
+            env=self.environment() | dict(variables),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            cwd="/",
+        )
+
+    def offerd(
+        self, *arguments: str, timeout_s: float = 60.0, variables: Mapping[str, str] = NOTHING
+    ) -> subprocess.CompletedProcess[str]:
+        """The command as people type it there."""
+        return self.run(
+            sys.executable, "-m", "offerd_cli.main", *arguments, timeout_s=timeout_s, variables=variables
+        )
+
+    def begin(self, *arguments: str, variables: Mapping[str, str] = NOTHING) -> subprocess.Popen[str]:
+        """The command, which goes on."""
+        process = subprocess.Popen(
+            self.words(sys.executable, "-m", "offerd_cli.main", *arguments),
+            env=self.environment() | dict(variables),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd="/",
+            start_new_session=True,
+        )
+        self._begun.append(process)
+        return process
+
+    def read(self, path: str) -> str:
+        """A file of that host's."""
+        done = self.run("cat", path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout

@@ -1,0 +1,93 @@
+"""What people write for rights, and what they read of keys and words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from offerd.errors import BadInput
+from offerd.operator_messages import KeySummary, Rights, Tokens, TokenSummary
+from offerd_cli import key_listings as listings
+from offerd_cli import render
+from offerd_cli.main import cli
+
+
+@pytest.mark.parametrize(
+    ("said", "rights"),
+    [
+        ({"slave": True}, Rights(slave=True)),
+        ({"operator": True}, Rights(operator=True)),
+        ({"frameworks": ["science,alice"]}, Rights(roles=["science"], users=["alice"])),
+        (
+            {"operator": True, "frameworks": ["science,alice,guest", "prod/web,alice"]},
+            Rights(operator=True, roles=["science", "prod/web"], users=["alice", "guest"]),
+        ),
+        ({"frameworks": ["*,"]}, Rights(roles=["*"], users=[""])),
+    ],
+)
+def test_what_a_word_is_for(said: dict[str, object], rights: Rights) -> None:
+    arguments: dict[str, object] = {"slave": False, "operator": False, "frameworks": []} | said
+    assert listings.parse_rights(**arguments) == rights  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ({}, "say what the word is for"),
+        ({"slave": True, "operator": True}, "for a slave alone"),
+        ({"slave": True, "frameworks": ["a,b"]}, "for a slave alone"),
+        ({"frameworks": ["science"]}, "write ROLE,USER"),
+        ({"frameworks": [",alice"]}, "write ROLE,USER"),
+    ],
+)
+def test_what_it_cannot_be_for_is_one_line(said: dict[str, object], word: str) -> None:
+    arguments: dict[str, object] = {"slave": False, "operator": False, "frameworks": []} | said
+    with pytest.raises(BadInput, match=word):
+        listings.parse_rights(**arguments)  # type: ignore[arg-type]
+
+
+def test_listings_say_who_may_what_and_who_let_him_in() -> None:
+    out = render.console()
+    with out.capture() as captured:
+        out.print(
+            listings.keys_table(
+                [
+                    KeySummary("host7", "k" * 40, Rights(slave=True), True, "ops"),
+                    KeySummary(
+                        "root", "l" * 40, Rights(operator=True, every_role=True, users=["root"]), False
+                    ),
+                ]
+            )
+        )
+        out.print(listings.tokens_table([TokenSummary("abc", Rights(slave=True), 2, 60.0, "ops")]))
+    lines = [line.split() for line in captured.get().splitlines()]
+    assert lines[1] == ["host7", "slave", "word", "of", "ops", "k" * 40]
+    assert lines[2][:3] == ["root", "operator;", "every"]
+    assert lines[4] == ["abc", "slave", "2", "1m", "ops"]
+
+
+def test_documents_hold_the_same() -> None:
+    tokens = Tokens([TokenSummary("abc", Rights(slave=True), 2, 60.0, "ops")], {"used": 3})
+    document: Any = listings.tokens_document(tokens)
+    assert document["refused"] == {"used": 3}
+    (token,) = document["tokens"]
+    assert (token["token_id"], token["slave"], token["uses_left"]) == ("abc", True, 2)
+    keys: Any = listings.keys_document([KeySummary("host7", "k" * 40, Rights(slave=True), True, "ops")])
+    (key,) = keys["keys"]
+    assert (key["name"], key["enrolled"], key["by"]) == ("host7", True, "ops")
+
+
+def test_who_was_refused_is_a_line() -> None:
+    assert listings.refused_text({}) == ""
+    assert listings.refused_text({"used": 2, "late": 1}) == (
+        "refused since the master's start: 2 with a word used before, 1 with a word too old"
+    )
+
+
+@pytest.mark.parametrize("words", [["master", "--help"], ["slave", "--help"], ["master", "init", "--help"]])
+def test_daemons_and_what_makes_them_have_their_help(words: list[str]) -> None:
+    shown = CliRunner().invoke(cli, words)
+    assert shown.exit_code == 0
+    assert "init" in shown.output or "join" in shown.output

@@ -1,0 +1,241 @@
+"""Tokens and enrolled keys as one master decides on them: each refusal, and who counts where the file says something else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import zmq
+
+from offerd_master.core.registry import (
+    MAX_TOKENS,
+    MAX_TTL_S,
+    Change,
+    Contents,
+    Enrolled,
+    Refused,
+    Registry,
+)
+from offerd_master.principals import Principal
+
+OPS = Principal(name="ops", operator=True)
+ROOT = Principal(name="root", operator=True, roles=("*",), users=("root",))
+SLAVE = Principal(name="", slave=True)
+NOW = 1000.0
+
+
+def new_key() -> str:
+    return zmq.curve_keypair()[0].decode()
+
+
+def token_of(registry: Registry, rights: Principal = SLAVE, **more: Any) -> str:
+    """Make a token; returns its public key."""
+    key = new_key()
+    arguments: dict[str, Any] = {"ttl_s": 60.0, "uses": 1, "by": OPS, "now": NOW} | more
+    _, change = registry.new_token(key, rights, **arguments)
+    registry.apply(change)
+    return key
+
+
+def join(registry: Registry, token_key: str, name: str, key: str = "", now: float = NOW) -> str:
+    """Enrol a key by this token; returns the key."""
+    key = key or new_key()
+    _, change = registry.enrol(registry.principals[token_key].token, name, key, now)
+    if change is not None:
+        registry.apply(change)
+    return key
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry({new_key(): OPS, new_key(): ROOT})
+
+
+def test_a_token_lets_in_for_joining_and_for_nothing_else(registry: Registry) -> None:
+    word = token_of(registry)
+    assert registry.admits(word, NOW) == ""
+    who = registry.principals[word]
+    assert (who.token != "", who.slave, who.operator, who.roles) == (True, False, False, ())
+    assert who.name not in registry.by_name
+
+
+def test_who_joins_has_the_tokens_rights_under_his_own_name(registry: Registry) -> None:
+    key = join(registry, token_of(registry), "host7")
+    assert registry.principals[key] == Principal(name="host7", slave=True)
+    assert registry.admits(key, NOW) == ""
+    assert registry.enrolled["host7"].by == "ops"
+
+
+def test_a_used_word_is_refused_and_counted(registry: Registry) -> None:
+    word = token_of(registry)
+    join(registry, word, "host7")
+    assert "has been used" in registry.admits(word, NOW)
+    assert registry.refused == {"used": 1}
+    # Whoever had a connection already is refused by what he says.
+    with pytest.raises(Refused, match="has been used") as caught:
+        registry.enrol("gone", "host8", new_key(), NOW)
+    assert caught.value.cause == "used"
+
+
+def test_a_late_word_is_refused_and_counted(registry: Registry) -> None:
+    word = token_of(registry)
+    assert registry.admits(word, NOW + 59.9) == ""
+    assert "too old" in registry.admits(word, NOW + 60)
+    with pytest.raises(Refused, match="too old") as caught:
+        registry.enrol(registry.principals[word].token, "host7", new_key(), NOW + 60)
+    assert caught.value.cause == "late"
+    token_of(registry, now=NOW + 61)  # has the late ones forgotten
+    assert "too old" in registry.admits(word, NOW + 62)
+    assert registry.refused == {"late": 2}
+    assert [token.key for token in registry.good_tokens(NOW + 62)] != [word]
+
+
+def test_an_altered_word_is_refused_and_counted(registry: Registry) -> None:
+    token_of(registry)
+    other = new_key()
+    assert registry.admits(other, NOW) == f"nobody here has its key {other}"
+    assert registry.refused == {"unknown_key": 1}
+
+
+def test_a_revoked_word_is_refused_and_counted(registry: Registry) -> None:
+    word = token_of(registry)
+    registry.apply(registry.revoke_token(registry.principals[word].token))
+    assert "good no more" in registry.admits(word, NOW)
+    assert registry.refused == {"revoked": 1}
+    with pytest.raises(Refused, match="no token"):
+        registry.revoke_token("nonsense")
+
+
+@pytest.mark.parametrize("name", ["ops", "host7"])
+def test_a_name_that_is_taken_is_refused(registry: Registry, name: str) -> None:
+    word = token_of(registry, uses=3)
+    join(registry, word, "host7")
+    with pytest.raises(Refused, match=f"the name {name} is taken") as caught:
+        join(registry, word, name)
+    assert caught.value.cause == "name_taken"
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a b", "x" * 41, "a@b", "../x", "a\n"])
+def test_a_name_that_is_none_is_refused(registry: Registry, name: str) -> None:
+    with pytest.raises(Refused, match="is no name"):
+        join(registry, token_of(registry), name)
+
+
+@pytest.mark.parametrize("key", ["", "x", "x" * 41, '"' * 40, "\n" * 40])
+def test_a_key_that_is_none_is_refused(registry: Registry, key: str) -> None:
+    word = token_of(registry)
+    with pytest.raises(Refused, match="is none"):
+        registry.enrol(registry.principals[word].token, "host7", key, NOW)
+
+
+def test_the_key_of_another_or_of_a_word_is_refused(registry: Registry) -> None:
+    word = token_of(registry, uses=5)
+    mine = join(registry, word, "host7")
+    for key in (mine, word, next(iter(registry.file))):
+        with pytest.raises(Refused, match="another's already"):
+            join(registry, word, "host8", key)
+
+
+def test_who_lost_the_answer_may_say_it_again_and_that_is_no_other_use(registry: Registry) -> None:
+    word = token_of(registry, uses=2)
+    key = join(registry, word, "host7")
+    assert join(registry, word, "host7", key) == key
+    (token,) = registry.good_tokens(NOW)
+    assert token.uses_left == 1
+
+
+def test_a_word_of_several_uses_is_good_for_as_many(registry: Registry) -> None:
+    word = token_of(registry, uses=2)
+    first = join(registry, word, "host1")
+    second = join(registry, word, "host2")
+    assert {registry.principals[first].name, registry.principals[second].name} == {"host1", "host2"}
+    assert "has been used" in registry.admits(word, NOW)
+
+
+@pytest.mark.parametrize(
+    ("rights", "more", "word"),
+    [
+        (Principal(name=""), {}, "for a slave, an operator or frameworks"),
+        (SLAVE, {"ttl_s": 0.0}, "good for up to"),
+        (SLAVE, {"ttl_s": MAX_TTL_S + 1}, "good for up to"),
+        (SLAVE, {"ttl_s": float("nan")}, "good for up to"),
+        (Principal(name="", roles=("*",), users=("root",)), {}, "may run as root himself"),
+        (Principal(name="", roles=("*",), users=("alice", "root")), {}, "may run as root himself"),
+    ],
+)
+def test_what_cannot_be_granted_is_refused(
+    registry: Registry, rights: Principal, more: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(Refused, match=word):
+        token_of(registry, rights, **more)
+
+
+def test_root_is_granted_by_who_may_run_as_root(registry: Registry) -> None:
+    word = token_of(registry, Principal(name="", roles=("*",), users=("root",)), by=ROOT)
+    assert registry.admits(word, NOW) == ""
+
+
+def test_a_tokens_key_must_be_one_that_nobody_has(registry: Registry) -> None:
+    taken = next(iter(registry.file))
+    for key in (taken, "nonsense"):
+        with pytest.raises(Refused, match="nobody has yet"):
+            registry.new_token(key, SLAVE, 60.0, 1, OPS, NOW)
+
+
+def test_there_are_so_many_tokens_and_no_more_until_some_are_late(registry: Registry) -> None:
+    for _ in range(MAX_TOKENS):
+        token_of(registry)
+    with pytest.raises(Refused, match="tokens already"):
+        token_of(registry)
+    token_of(registry, now=NOW + 100)
+    assert len(registry.good_tokens(NOW + 100)) == 1
+
+
+def test_a_revoked_key_is_gone_and_its_name_may_be_had_again(registry: Registry) -> None:
+    key = join(registry, token_of(registry), "host7")
+    assert registry.apply(registry.revoke_key("host7")) == {key}
+    assert registry.admits(key, NOW) != ""
+    assert "host7" not in registry.by_name
+    assert join(registry, token_of(registry), "host7") != key
+
+
+def test_a_key_of_the_file_is_not_revoked_here(registry: Registry) -> None:
+    with pytest.raises(Refused, match="take it out there and send the master SIGHUP"):
+        registry.revoke_key("ops")
+    with pytest.raises(Refused, match="no key of the name nonsense is enrolled"):
+        registry.revoke_key("nonsense")
+
+
+def test_where_the_file_says_something_else_the_file_counts(registry: Registry) -> None:
+    key = join(registry, token_of(registry), "host7")
+    in_file = {new_key(): Principal(name="host7", operator=True)}
+    assert registry.set_file(in_file) >= {key}
+    assert registry.by_name["host7"].operator
+    assert "the --authorized file counts for host7" in registry.shadows()
+    registry.apply(registry.revoke_key("host7"))  # the enrolled one: then the file alone speaks of it
+    assert registry.shadows() == ""
+    assert registry.by_name["host7"].operator
+
+
+def test_the_same_key_under_another_name_in_the_file_counts(registry: Registry) -> None:
+    key = join(registry, token_of(registry), "host7")
+    assert key not in registry.set_file({key: Principal(name="other", slave=True)})
+    assert registry.principals[key].name == "other"
+    assert "host7" in registry.shadows()
+
+
+def test_what_another_master_has_written_counts_at_once(registry: Registry) -> None:
+    key = new_key()
+    enrolled = Enrolled(key, Principal(name="host9", slave=True), "ops")
+    assert registry.take(Contents({"host9": enrolled})) == frozenset()
+    assert registry.admits(key, NOW) == ""
+    assert registry.take(Contents()) == {key}
+    assert registry.admits(key, NOW) != ""
+
+
+def test_a_key_that_comes_back_is_let_in_again(registry: Registry) -> None:
+    key = join(registry, token_of(registry), "host7")
+    enrolled = registry.enrolled["host7"]
+    registry.apply(Change(keys={"host7": None}))
+    registry.apply(Change(keys={"host7": enrolled}))
+    assert registry.admits(key, NOW) == ""
