@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.running_master import Running, ask_cluster
+from helpers.running_master import Connection, Running, ask_cluster
 from offerd import codec
 from offerd import messages as m
 from offerd import operator_messages as om
@@ -20,6 +22,7 @@ from offerd.errors import BadInput
 from offerd.ids import ExecutorID, TaskID
 from offerd.keys import new_key, read_secret
 from offerd.resources import Resources
+from offerd.transport import new_context
 from offerd_master.daemon import Master, MasterOptions, write_address
 
 
@@ -161,7 +164,7 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> Non
     assert rest.rstrip().endswith("INFO master stopped")
 
 
-def test_a_master_takes_as_many_descriptors_as_the_system_allows(tmp_path: Path) -> None:
+def test_idle_connections_beyond_the_soft_limit_keep_nobody_out(tmp_path: Path) -> None:
     address_file = tmp_path / "address"
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
@@ -169,14 +172,20 @@ def test_a_master_takes_as_many_descriptors_as_the_system_allows(tmp_path: Path)
         f"run_master(MasterOptions(port=0, insecure=True, address_file={str(address_file)!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", script])
-    try:
-        while not address_file.exists():
-            assert process.poll() is None
-            time.sleep(0.02)
-        limits = Path(f"/proc/{process.pid}/limits").read_text()
-    finally:
-        process.terminate()
-        process.wait()
-    (line,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
-    soft, hard = line.split()[3:5]
-    assert soft == hard
+    context = new_context()
+    with contextlib.ExitStack() as idle:
+        try:
+            while not address_file.exists():
+                assert process.poll() is None
+                time.sleep(0.02)
+            address = address_file.read_text().strip()
+            host, _, port = address.rpartition(":")
+            for _ in range(200):
+                idle.enter_context(socket.create_connection((host, int(port))))
+            operator = Connection(context, address, codec.to_operator)
+            idle.callback(context.term)
+            idle.callback(operator.client.close)
+            assert ask_cluster(operator).slaves == 0
+        finally:
+            process.terminate()
+            process.wait()
