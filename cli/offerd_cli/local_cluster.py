@@ -21,11 +21,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 import psutil
+from msgspec.structs import replace
 
 from offerd.clusters import MASTER_VARIABLE, Cluster, Connection, Store, is_found_unasked, own_store, resolve
 from offerd.detector import find_leader
@@ -182,8 +182,6 @@ class LocalCluster:
         self._slave_words = [
             *("--isolation", isolation, "--short-limit", short_limit, "--long-fraction", str(long_fraction)),
             *("--http-port", "0", "--ephemeral", "--die-with-parent"),
-            # A cluster of root's own, where nobody names a user: its tasks are root's.
-            *(("--default-user", "root") if os.geteuid() == 0 else ()),
             *slave_options,
         ]
         self._master_words = ["--die-with-parent", *master_options]

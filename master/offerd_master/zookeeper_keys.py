@@ -38,6 +38,7 @@ TRY_AGAIN_S = 0.5
 ANSWER_S = 10.0
 TRIES = 5
 KEYS, TOKENS = "keys", "tokens"
+LEADS_NO_MORE = "this master leads no more"
 
 Tables = dict[str, bytes]
 """`keys/NAME` or `tokens/ID` -> its table as JSON."""
@@ -250,22 +251,23 @@ class ZooKeeperKeys:
         from kazoo.exceptions import KazooException
 
         wanted = self._after(change)
-        fault = "ZooKeeper does not take it"
-        for attempt in range(TRIES):
+        fault, is_first = "", True
+        give_up_at = time.monotonic() + ANSWER_S
+        while is_first or (time.monotonic() < give_up_at and not self._closing):
             try:
-                if attempt:
+                if not is_first:
+                    # Somebody else was quicker, or the answer was lost: then it is there.
                     self._client.sync(self._path)
                     if not self._read():
                         return self._told
                     if all(self._tables.get(name) == table for name, table in wanted.items()):
-                        return ""  # it was made, and the answer lost
+                        return ""
+                is_first = False
                 fault = self._transact(wanted, epoch)
-                if not fault:
-                    return ""
+                if not fault or fault == LEADS_NO_MORE:
+                    return fault
             except (KazooException, TimeoutError) as error:
                 fault = f"ZooKeeper does not answer ({type(error).__name__})"
-                if self._closing:
-                    return fault
                 time.sleep(TRY_AGAIN_S)  # in a thread of its own; kazoo connects again meanwhile
         return fault
 
@@ -283,7 +285,7 @@ class ZooKeeperKeys:
             self._begin()
         data, stat = self._client.get(f"{self._path}/{EPOCH_NODE}")
         if data != b"%d" % epoch:
-            return "this master leads no more"
+            return LEADS_NO_MORE
         kept = {name: table for name, table in self._tables.items() if name not in wanted}
         tables = kept | {name: table for name, table in wanted.items() if table is not None}
         request = self._client.transaction()

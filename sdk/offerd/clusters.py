@@ -19,8 +19,10 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from offerd.errors import BadInput, NoKey
 from offerd.keys import (
@@ -60,8 +62,7 @@ Where = str | Connection | None
 """What `resolve` takes, and with it whatever connects to a master."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
+class Cluster(msgspec.Struct, frozen=True):
     """An entry of a store. `key` is a file in the store's `keys/`, or anywhere by its whole path."""
 
     name: str
@@ -88,12 +89,11 @@ class Cluster:
         return not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid()
 
 
-@dataclass(frozen=True, slots=True)
-class Clusters:
+class Clusters(msgspec.Struct, frozen=True):
     """What a store holds: clusters by name, in the order in which they were added."""
 
     current: str = ""
-    known: Mapping[str, Cluster] = field(default_factory=dict)
+    known: Mapping[str, Cluster] = msgspec.field(default_factory=dict)
 
     def at(self, address: str) -> Cluster | None:
         """The cluster whose masters are found there. Of several: one on this host, which holds the port; else the current one;

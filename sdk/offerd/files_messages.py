@@ -10,6 +10,9 @@ from offerd.files_access import FilesAccess, FilesSecret, Generation, Text
 from offerd.ids import SlaveID
 from offerd.messages import Message
 
+MAX_RENEWED = 1_000
+"""Slaves in one message."""
+
 # -- Slave -> master ------------------------------------------------------------------------------------------------
 
 
@@ -25,7 +28,7 @@ class FilesSecretChanged(Message, frozen=True):
 class FilesRenewed(Message, frozen=True):
     """Newer access to the files of slaves on which the framework has executors: what came with offers dies some hours later."""
 
-    files: Annotated[dict[SlaveID, FilesAccess], Meta(max_length=10_000)]
+    files: Annotated[dict[SlaveID, FilesAccess], Meta(max_length=MAX_RENEWED)]
 
 
 # -- Master -> slave ------------------------------------------------------------------------------------------------

@@ -365,14 +365,13 @@ class Containerizer:
         if fault:
             self._emit(ev.ExecutorFaulty(container_id, fault))
             return
-        self._failing(container_id, message)
+        if self._isolation.limits_containers:
+            self._failing(container_id, message)
         self._emit(ev.FromExecutor(container_id, message))
 
     def _failing(self, container_id: ContainerID, message: Message) -> None:
         """An executor's message, before the core hears it: a task that has failed may have hit a limit, also while no slave
         ran. The kernel's notice of that may come later than the executor's word of the end."""
-        if not self._isolation.limits_containers:
-            return
         statuses: list[TaskStatus] = []
         if type(message) is ExecutorUpdate:
             statuses = [message.status]

@@ -21,14 +21,11 @@ from typing import Any
 
 import zmq
 
-from offerd import codec
-from offerd.clusters import Connection, resolve
 from offerd.descriptors import descriptors, raise_limit
-from offerd.errors import BadInput, KeyRefused, MessageTooLarge
+from offerd.errors import KeyRefused, MessageTooLarge
 from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID
 from offerd.log_limits import LogLimits
-from offerd.master_client import MasterClient
 from offerd.messages import Message, Pong, RegisterSlave, SlaveInfo, SlaveUsage
 from offerd.pacing import Pacer
 from offerd.screen_text import printable
@@ -50,6 +47,7 @@ from offerd_slave.files_service import FilesService
 from offerd_slave.fingerprint import fingerprint
 from offerd_slave.journal import Journal
 from offerd_slave.launcher import Launcher
+from offerd_slave.masters import client_of, master_of
 from offerd_slave.records import JournalRecord, UnwritableRecord
 from offerd_slave.sandbox import SandboxCollector
 from offerd_slave.settings import SlaveOptions
@@ -85,7 +83,7 @@ class SlaveDaemon:
     def __init__(self, options: SlaveOptions) -> None:
         """Take the work directory, read what is there, bind and connect. Raises `BadInput` with one line."""
         self._default_user = users.default(options.default_user)
-        master = _master(options)
+        master = master_of(options)
         self.options = options
         self.workdir = WorkDir(options.work_dir)
         self._isolation, why = choose(options.isolation, self.workdir.path, options.limits)
@@ -104,7 +102,7 @@ class SlaveDaemon:
         self._speaker: str | None = None  # whose message is being handled
         self._context = new_context()
         self._endpoint = Endpoint(self.workdir.sockets, self._lines)
-        self._master = self._client_of(master)
+        self._master = client_of(self._context, master)
         self._is_linked = False
         self._drops_told = False  # of this connection
         self._files = FilesService(options, self.workdir.path, self._host.boot_id)
@@ -155,15 +153,6 @@ class SlaveDaemon:
         return shares.usual_share(
             self.options.disk_per_task_bytes, disk.f_blocks * disk.f_frsize, disk.f_files
         )
-
-    def _client_of(self, master: Connection) -> MasterClient[Any]:
-        if master.keys is None:
-            log.warning(
-                "without keys: whoever listens at %s may run commands on this host as %s",
-                master.address.removeprefix("tcp://"),
-                _as_whom(),
-            )
-        return MasterClient(self._context, master.address, codec.to_slave, master.keys)
 
     def _info(self) -> SlaveInfo:
         options, host = self.options, self._host
@@ -225,7 +214,7 @@ class SlaveDaemon:
             act.Sync: lambda a: self._syncs.append(a.number),
             act.HearExecutor: lambda a: self._endpoint.hear(a.container_id, a.is_heard),
             act.Log: lambda a: self._log(getattr(logging, a.level), a.text),
-            act.Exit: self._exit,
+            act.Exit: lambda a: self._stop(a.why),
         }
 
     # -- the loop -------------------------------------------------------------------------------------------------------
@@ -541,12 +530,8 @@ class SlaveDaemon:
             looked = ev.DiskLooked(looked.free_bytes, looked.size_bytes, self._write_fault)
         self._events.append(looked)
 
-    def _exit(self, action: act.Exit) -> None:
-        self.fault = action.why
-        self._stop()
-
-    def _stop(self) -> None:
-        self._running = False
+    def _stop(self, why: str = "") -> None:
+        self._running, self.fault = False, why
 
     def close(self) -> None:
         """Leave: sockets, threads, lock; for an ephemeral slave the work directory, too."""
@@ -575,26 +560,8 @@ def _noted_by_wakeup_fd(number: int, frame: object) -> None:
     """The signal's number arrives in the loop through the wake-up socket; here there is nothing to do."""
 
 
-def _master(options: SlaveOptions) -> Connection:
-    """Whom to obey. Raises `BadInput` where that could be anybody and nobody has said that it may."""
-    master = resolve(options.master or None)
-    if master.keys is None and not options.insecure:
-        where = master.address.removeprefix("tcp://")
-        raise BadInput(
-            f"no key for the master at {where}: without one whoever listens there may run commands on this host as "
-            f"{_as_whom()}; say --key and --master-key (or `offerd cluster add`), or --insecure"
-        )
-    return master
-
-
-def _as_whom() -> str:
-    return "any user" if os.geteuid() == 0 else "this account"
-
-
 def run_slave(options: SlaveOptions) -> int:
-    """What `offerd slave` runs; returns its exit status. Raises `BadInput` before anything is started, and `KeyRefused` if the
-    master does not know our key (any more).
-    """
+    """What `offerd slave` runs; returns its exit status. Raises `BadInput`, and `KeyRefused` if no master knows us."""
     raise_limit()
     daemon = SlaveDaemon(options)
     try:

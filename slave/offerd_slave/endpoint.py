@@ -14,8 +14,9 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from offerd import codec
 from offerd.errors import BadMessage
@@ -42,13 +43,10 @@ LAST_READS = 4
 ACCEPT_AGAIN_S = 1.0
 """After the kernel had no descriptor for us."""
 
-
-class Heard(NamedTuple):
-    """A message of a container's executor; or, with a `fault`, what was wrong with one: that connection is closed."""
-
-    container_id: ContainerID
-    message: Any
-    fault: str = ""
+Heard = tuple[ContainerID, Any, str]
+"""A message of a container's executor; or, in words, what was wrong with one: that connection is closed. (A class of its own
+would cost more than all else that is done for a message here.)
+"""
 
 
 @dataclass(slots=True)
@@ -170,7 +168,7 @@ class Endpoint:
             try:
                 written = connection.send(codec.frames(messages))
             except codec.UNENCODABLE as error:
-                self._faults.append(Heard(container_id, None, f"cannot be told something: {error}"))
+                self._faults.append((container_id, None, f"cannot be told something: {error}"))
                 written = False
             if not written:
                 lost.append(container_id)
@@ -280,26 +278,32 @@ class Endpoint:
     def _heard(self, connection: Connection, most: int | None = MESSAGES_A_TURN) -> Iterator[Heard]:
         """Its messages, `most` of them; the rest later."""
         inbox = connection.inbox
-        count = len(inbox) if most is None else min(most, len(inbox))
-        while count and connection.fd in self._by_fd:
-            count -= 1
-            message = inbox.popleft()
-            container_id = self._ids.get(connection.fd)
-            is_hello = type(message) is RegisterExecutor
-            if container_id is None:
-                if not is_hello:
-                    # It may think that it is still connected to the slave before us, or the last that it knew.
-                    inbox.clear()
-                    connection.send(codec.frames([NotRegistered()]))
-                    return
-                if complaint := self._admit(connection, message):
-                    yield from self._fault(connection, complaint)
-                    return
-                container_id = message.container_id
-            elif is_hello:
+        container_id = self._ids.get(connection.fd)
+        if container_id is None and inbox:
+            hello = inbox.popleft()
+            if type(hello) is not RegisterExecutor:
+                # It may think that it is still connected to the slave before us, or the last that it knew.
+                inbox.clear()
+                connection.send(codec.frames([NotRegistered()]))
+                return
+            if complaint := self._admit(connection, hello):
+                yield from self._fault(connection, complaint)
+                return
+            container_id = hello.container_id
+            yield container_id, hello, ""
+        if container_id is None:
+            return
+        batch = list(inbox) if most is None or len(inbox) <= most else list(islice(inbox, most))
+        if len(batch) == len(inbox):
+            inbox.clear()
+        else:
+            for _ in batch:
+                inbox.popleft()
+        for message in batch:
+            if type(message) is RegisterExecutor:
                 yield from self._fault(connection, "said hello twice")
                 return
-            yield Heard(container_id, message)
+            yield container_id, message, ""
         if inbox and connection.is_heard and connection.fd in self._by_fd:
             self._busy[connection.fd] = connection
         else:
@@ -328,7 +332,7 @@ class Endpoint:
         door = self._at_door.get(connection.fd)
         self._close(connection)
         if container_id is not None:
-            yield Heard(container_id, None, complaint)
+            yield container_id, None, complaint
         elif door is not None:
             self._complain(door, f"dropped a peer: it {complaint}")
 

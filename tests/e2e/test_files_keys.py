@@ -15,6 +15,7 @@ from helpers.cli import environment, wait_until, words
 from helpers.keyring import TABLES, Keyring
 from helpers.recorder import Recorder
 from offerd import ClusterExecutor
+from offerd.account import account_name
 from offerd.files_access import FilesAccess, data_path
 from offerd.files_client import FileNotServed, FilesClient
 from offerd.files_connection import FilesConnection
@@ -30,7 +31,7 @@ from offerd_frameworks.mapreduce import blocks
 def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
     """Two owners whose tasks run as one user: only their tokens keep them apart."""
     made = Keyring(tmp_path_factory.mktemp("keys"))
-    owner = 'roles = ["*"]\nusers = [""]'
+    owner = f'roles = ["*"]\nusers = ["{account_name()}"]'
     made.authorize(TABLES | {"alice": owner, "bob": owner})
     return made
 

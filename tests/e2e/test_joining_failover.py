@@ -112,7 +112,11 @@ class Kept:
         return done[0].fault
 
     def wait_for(self, *names: str) -> None:
-        wait_until(lambda: self.look() or set(self.contents.keys) == set(names), f"{names} to be known")
+        def is_known() -> bool:
+            self.look()
+            return set(self.contents.keys) == set(names)
+
+        wait_until(is_known, f"{names} to be known")
 
 
 def test_what_the_leader_writes_the_others_know_and_so_does_one_that_starts_later(
@@ -147,10 +151,13 @@ def test_a_master_that_leads_no_more_writes_nothing(opened: Callable[..., Kept])
 
 def test_two_who_write_at_once_lose_nothing(opened: Callable[..., Kept]) -> None:
     one, two = opened(), opened()
+    kept: list[ChangeKept] = []
     for number in range(5):
         name_one, name_two = f"one{number}", f"two{number}"
         one.keys.keep(Change({name_one: enrolled(name_one)}), 5)
         assert two.keep(Change({name_two: enrolled(name_two)})) == ""
+    wait_until(lambda: kept.extend(one.look()) or len(kept) == 5, "the other's to be written, too")  # type: ignore[func-returns-value]
+    assert {each.fault for each in kept} == {""}
     everything = {f"{who}{number}" for who in ("one", "two") for number in range(5)}
     one.wait_for(*everything)
     two.wait_for(*everything)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from helpers.cli import wait_until, words
@@ -46,7 +48,15 @@ def cluster(hosts: Hosts, tmp_path: Path) -> Iterator[str]:
         for number, host in enumerate(hosts.addresses):
             slave = words("slave", "--master", address, "--ip", host, "--insecure", "--http-port", "0")
             slave += ["--work-dir", str(tmp_path / f"slave-{number}"), "--hostname", f"host-{number}"]
-            slave += ["--resources", "cpus=2,mem=1G", "--isolation", "noop", "--ephemeral"]
+            slave += [
+                "--resources",
+                "cpus=2,mem=1G",
+                "--isolation",
+                "noop",
+                "--ephemeral",
+                "--default-user",
+                "root",
+            ]
             log = tmp_path / f"slave-{number}.log"
             stack.enter_context(process(*hosts.inside(number), *slave, log=log))
         with OperatorClient(address) as client:
@@ -64,6 +74,29 @@ def mpi(address: str, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
+def listening(program: str) -> set[str]:
+    """The addresses on which processes of this program wait for connections; empty while one of them does not yet."""
+    found: set[str] = set()
+    for process in psutil.process_iter(["exe"]):
+        if process.info["exe"] == program:
+            addresses = listeners(process.pid)
+            if not addresses:
+                return set()
+            found |= addresses
+    return found
+
+
+def listeners(pid: int) -> set[str]:
+    """Of one process, in its own network: rows of Linux's proc_net_tcp.rst, 0A is LISTEN."""
+    sockets = {os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")}
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    return {
+        socket.inet_ntoa(bytes.fromhex(row[1].partition(":")[0])[::-1])
+        for row in rows
+        if row[3] == "0A" and f"socket:[{row[9]}]" in sockets
+    }
+
+
 def test_ranks_on_hosts_of_their_own_solve_it_together_and_a_link_that_goes_down_ends_a_job(
     tmp_path: Path,
 ) -> None:
@@ -77,6 +110,13 @@ def test_ranks_on_hosts_of_their_own_solve_it_together_and_a_link_that_goes_down
         # MPICH 4.0's finalize over TCP is known to hang now and then, under plain mpiexec, too: its end proves nothing here.
         together.send_signal(signal.SIGINT)
         together.communicate(timeout=30)
+
+        long = mpi(address, "-n", "4", *SMALL, "--", heat, "24", str(10**9))
+        wait_until(
+            lambda: listening(heat) == set(hosts.addresses), "each rank to listen at its slave's address"
+        )
+        long.send_signal(signal.SIGINT)
+        long.communicate(timeout=30)
 
         waits = mpi(address, "-n", "4", *SMALL, "--", "sh", "-c", "echo up; sleep 600")
         assert waits.stdout is not None

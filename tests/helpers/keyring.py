@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from offerd.account import account_name
 from offerd.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE, Keys, new_key, read_public, read_secret
 
 TABLES = {
     "ops": "operator = true",
     "host": "slave = true",
     "rack": "slave = true",
-    "alice": 'roles = ["science"]\nusers = [""]',
+    "alice": f'roles = ["science"]\nusers = ["{account_name()}"]',
     "bob": 'roles = ["*"]\nusers = ["nobody"]',
 }
 

@@ -1,4 +1,4 @@
-"""The list of faults in `docs/faults.md` names tests: each must exist, and each fault must have one."""
+"""The lists of faults and threats in `docs/` name tests: each must exist, and each fault and threat must have one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/faults.md"
+THREATS = ROOT / "docs/security.md"
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
-FAULTS = {*(f"F{number}" for number in range(1, 16)), "F23", "F28"}
+FAULTS = {
+    *(f"F{number}" for number in range(1, 16)),
+    "F23",
+    "F28",
+    *(f"S{number}" for number in range(1, 22)),
+}
 
 
 def rows() -> dict[str, list[tuple[str, str]]]:
@@ -23,7 +29,7 @@ def test_every_fault_has_a_row_with_a_test() -> None:
 
 
 def test_every_test_that_is_named_exists() -> None:
-    named = {one for tests in rows().values() for one in tests}
+    named = set(NAMED.findall(PAGE.read_text() + THREATS.read_text()))
     defined = {
         (path, node.name)
         for path in {path for path, _ in named}
@@ -31,3 +37,12 @@ def test_every_test_that_is_named_exists() -> None:
         if isinstance(node, ast.FunctionDef)
     }
     assert named - defined == set()
+
+
+def test_every_threat_has_a_line_and_every_line_a_test() -> None:
+    text = THREATS.read_text()
+    lines = [line for line in text[text.index("## Threats") :].splitlines() if line.startswith("|")][2:]
+    assert {f"T{number}" for number in range(1, 11)} == set(re.findall(r"\*\*(T\d+) ", "\n".join(lines)))
+    named = [re.findall(r"`(tests/[\w/]+\.py)(?:::\w+)?` \|$", line) for line in lines]
+    assert all(named), [line for line, tests in zip(lines, named, strict=True) if not tests]
+    assert all((ROOT / path).exists() for (path,) in named)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from itertools import islice
 
 from offerd import files_messages as fm
 from offerd import messages as m
@@ -102,13 +103,15 @@ def renew(c: Cluster, slave: Slave) -> None:
 def hand_out_again(c: Cluster, framework: Framework) -> None:
     """To a scheduler that comes back, for all slaves that its tasks are on: it may have missed a renewal."""
     slaves = {task.slave.slave_id: task.slave for task in framework.tasks.values()}
-    found = {
-        slave_id: access_of_framework(slave, framework.framework_id)
-        for slave_id, slave in slaves.items()
-        if slave.files is not None
-    }
-    if found:
-        c.send(framework.peer, fm.FilesRenewed(found))
+    found = iter(
+        [
+            (slave_id, access_of_framework(slave, framework.framework_id))
+            for slave_id, slave in slaves.items()
+            if slave.files is not None
+        ]
+    )
+    while part := dict(islice(found, fm.MAX_RENEWED)):
+        c.send(framework.peer, fm.FilesRenewed(part))
 
 
 # -- Taking back --------------------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from offerd_slave.containerizer import Containerizer
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.data_files import DataDirectory
-from offerd_slave.endpoint import Heard
 from offerd_slave.launching import LaunchSpec
 from offerd_slave.settings import SlaveOptions
 from offerd_slave.workdir import WorkDir
@@ -186,7 +185,7 @@ def test_a_module_is_asked_why_tasks_have_failed_also_by_those_that_failed_while
     container_id = ContainerID("c")
     failed = m.TaskStatus(TaskID("a"), m.TaskState.FAILED, 2, exit_status=-9)
     done = m.TaskStatus(TaskID("b"), m.TaskState.FINISHED, 2, exit_status=0)
-    hands.containerizer.heard(Heard(container_id, m.ExecutorUpdate(1, failed)))
+    hands.containerizer.heard((container_id, m.ExecutorUpdate(1, failed), ""))
     hello = m.RegisterExecutor(container_id, "token", [done, failed])
-    hands.containerizer.heard(Heard(container_id, hello))
+    hands.containerizer.heard((container_id, hello, ""))
     assert hands.isolation.failed == 2 * [(TaskID("a"), -9)]

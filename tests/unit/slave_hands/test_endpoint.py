@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -26,13 +26,21 @@ from offerd.errors import BadInput
 from offerd.ids import ContainerID, ExecutorID, TaskID
 from offerd.log_limits import LogLimits
 from offerd.resources import NOTHING
-from offerd_slave.endpoint import HELLO_WITHIN_S, MESSAGES_A_TURN, MOST_STRANGERS, Endpoint, Heard
+from offerd_slave.endpoint import HELLO_WITHIN_S, MESSAGES_A_TURN, MOST_STRANGERS, Endpoint
 from offerd_slave.zmtp import HELLO, NotZMTP, Parser, frame
 
 ID = ContainerID("c.1")
 DEALER = HELLO.replace(b"ROUTER", b"DEALER")
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes a process of another user")
+
+
+class Heard(NamedTuple):
+    """What comes out of an endpoint."""
+
+    container_id: ContainerID
+    message: Any
+    fault: str
 
 
 class Slave:
@@ -44,7 +52,7 @@ class Slave:
         self.heard: list[Heard] = []
 
     def turn(self) -> list[Heard]:
-        now = [*self.endpoint.drain()]
+        now = [Heard(*each) for each in self.endpoint.drain()]
         self.heard += now
         return now
 
@@ -247,7 +255,7 @@ def test_what_an_executor_said_before_it_ended_is_heard_also_what_waits(slave: S
     many = [update(number) for number in range(1, MESSAGES_A_TURN + 1500)]
     with raw(slave, DEALER, hello_frame(), *map(frame, codec.frames(many))):
         slave.until(lambda: slave.heard)
-    slave.heard += slave.endpoint.last_words(ID)
+    slave.heard += [Heard(*each) for each in slave.endpoint.last_words(ID)]
     assert slave.messages(m.ExecutorUpdate) == many
     assert list(slave.endpoint.last_words(ID)) == []
 
