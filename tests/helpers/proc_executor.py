@@ -8,7 +8,6 @@ import sys
 import time
 
 from offerd.spawning import SPAWNER
-from offerd_slave import native
 
 
 def main() -> int:
@@ -122,6 +121,8 @@ def _litter(kind: str) -> None:
 
 def comets(count: str) -> None:
     """So many lines of processes, each of which forks the next and ends, below an executor that is stopped and buries none."""
+    from offerd_slave import native  # an image with Python has no slave
+
     native.prctl(native.PR_SET_CHILD_SUBREAPER, 1)
     for _ in range(int(count)):
         if os.fork() == 0:
