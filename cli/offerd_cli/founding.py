@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import zmq
 
 from offerd.clusters import SYSTEM_DIRECTORY, Cluster, Connection, Store, own_store
@@ -210,4 +209,7 @@ def _answers(where: str, keys: Keys) -> bool:
 
 def announce(text: str) -> None:
     """A line for people: stdout is for what programs read."""
-    click.echo(text, err=True)
+    from offerd_cli.screen import say
+
+    for line in text.splitlines():
+        say(line)

@@ -111,7 +111,7 @@ class FilesSecrets:
         kept = [
             generation
             for generation, successor in zip(self._generations, successors, strict=False)
-            if now - successor.born_s < ROTATE_S
+            if now < successor.born_s + ROTATE_S  # as `rotate_at` has it, to the last bit
         ]
         generations = (*kept, new)[-MAX_GENERATIONS:]
         if not self._generations:

@@ -48,6 +48,7 @@ def new(
     from offerd.operator import OperatorClient
     from offerd.words import make_word
     from offerd_cli.key_listings import parse_rights, rights_text
+    from offerd_cli.screen import say
     from offerd_cli.units import format_duration
 
     rights = parse_rights(slave=slave, operator=operator, frameworks=frameworks)
@@ -63,11 +64,8 @@ def new(
         click.echo(make_word(client.master_key, secret))
     joins = f"offerd slave join {where} WORD" if slave else f"offerd cluster join NAME {where} WORD"
     number = "once" if uses == 1 else f"{uses} times"
-    click.echo(
-        f"good {number} within {format_duration(ttl)} ({rights_text(rights)}); there: {joins}\n"
-        f"to take it back: offerd token revoke {token.token_id}",
-        err=True,
-    )
+    say(f"good {number} within {format_duration(ttl)} ({rights_text(rights)}); there: {joins}")
+    say(f"to take it back: offerd token revoke {token.token_id}")
 
 
 @command.command("list", short_help="Words that are still good.")
@@ -77,6 +75,7 @@ def list_tokens(*, master: str, as_json: bool) -> None:
     """List the words that are still good (not the words themselves, which nobody has but who made them)."""
     from offerd.operator import OperatorClient
     from offerd_cli import documents, key_listings, render
+    from offerd_cli.screen import say
 
     with OperatorClient(master) as client:
         tokens = client.tokens()
@@ -86,9 +85,9 @@ def list_tokens(*, master: str, as_json: bool) -> None:
     if tokens.tokens:
         render.print_table(render.console(), key_listings.tokens_table(tokens.tokens))
     else:
-        click.echo("no word is good; make one: offerd token new", err=True)
+        say("no word is good; make one: offerd token new")
     if text := key_listings.refused_text(tokens.refused):
-        click.echo(text, err=True)
+        say(text)
 
 
 @command.command(short_help="Take a word back.")
