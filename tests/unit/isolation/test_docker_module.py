@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any, TypeVar
 
 import pytest
 
+from helpers.proc import wait_until
 from offerd.ids import ContainerID, ExecutorID, FrameworkID
 from offerd.messages import ExecutorInfo
 from offerd.resources import NOTHING, Resources
-from offerd_isolation import mounts, procfs
+from offerd_isolation import mounts, process_table, procfs
 from offerd_isolation.base import ContainerSpec, IsolationError, IsolationOptions
 from offerd_isolation.docker import module, pause
 from offerd_isolation.docker.engine import Engine, EngineError
@@ -180,10 +182,34 @@ def test_a_process_of_the_host_that_bears_the_marks_of_a_container_is_none(bed: 
         try:
             assert list(bed.isolation.recover({})) == []
             assert bed.isolation._running == {}
-            assert (one.poll(), two.poll()) == (None, None), "whoever marked it, it is nobody's to end"
+            assert (one.poll(), two.poll()) == (None, None)
         finally:
             one.kill()
             two.kill()
+
+
+@pytest.mark.parametrize(
+    ("drop", "is_ours"), [((), True), (("setpriv", "--reuid=65534", "--clear-groups"), False)]
+)
+def test_the_pause_program_as_pid_1_of_a_strangers_own_namespaces_is_no_container(
+    tmp_path: Path, drop: tuple[str, ...], is_ours: bool
+) -> None:
+    """Anybody may have a user namespace, and in it be root and make a pid namespace."""
+    with tempfile.TemporaryDirectory(prefix="offerd-") as name:
+        Path(name).chmod(0o755)
+        program = pause.install(Path(name) / "docker")
+        namespaces = ["unshare", *(() if is_ours else ("-Ur",)), "-pf", "--kill-child"]
+        with subprocess.Popen([*drop, *namespaces, program]) as started:
+            try:
+                (pid,) = wait_until(lambda: process_table.children(started.pid), "pid 1")
+                wait_until(lambda: _runs(pid, program), "the program")
+                assert pause.is_of_a_container(pid, Path(name) / "docker") is is_ours
+            finally:
+                started.kill()
+
+
+def _runs(pid: int, program: Path) -> bool:
+    return os.stat(f"/proc/{pid}/exe").st_ino == program.stat().st_ino
 
 
 def test_a_program_that_was_replaced_is_still_known(tmp_path: Path) -> None:
