@@ -140,6 +140,7 @@ class Master:
             self._wake_out.close()
             self._context.term()
             raise
+        self._server.guard()
         self.address = self._server.address.removeprefix("tcp://")
         self._settings, self._allocator = settings, allocator
         self._read_policy, self._read_principals = options.read_policy, options.read_principals

@@ -23,6 +23,11 @@ from offerd_master.principals import Principals, parse_principals
 
 MAX_NAMED = 10_000
 """Strangers that are remembered as named in the log. Others are counted, and named again."""
+CONNECTIONS_AT_ONCE = 1_000
+"""Of one key, before it has to wait; then `CONNECTIONS_A_SECOND`. libzmq gives each connection a name by counting, peers may
+give themselves one, and it aborts when both are the same: what one key can try is bounded.
+"""
+CONNECTIONS_A_SECOND = 50.0
 
 
 def read_principals(path: Path) -> Principals:
@@ -33,6 +38,24 @@ def read_principals(path: Path) -> Principals:
         raise BadInput(f"--authorized {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, BadInput) as error:
         raise BadInput(f"--authorized {path}: {error}") from None
+
+
+class Paces:
+    """How often each key may connect. `takes(key, now)`: whether it may now, and then that is counted."""
+
+    def __init__(self) -> None:
+        self._left: OrderedDict[str, tuple[float, float]] = (
+            OrderedDict()
+        )  # how many at once, as of when; the latest last
+
+    def takes(self, key: str, now: float) -> bool:
+        left, since = self._left.pop(key, (float(CONNECTIONS_AT_ONCE), now))
+        left = min(left + (now - since) * CONNECTIONS_A_SECOND, CONNECTIONS_AT_ONCE)
+        may = left >= 1.0
+        self._left[key] = (left - may, now)
+        if len(self._left) > MAX_NAMED:
+            self._left.popitem(last=False)
+        return may
 
 
 class Gate:
@@ -46,6 +69,7 @@ class Gate:
         self._monitor: zmq.Socket[Any] | None = None
         self._watched: zmq.Socket[Any] | None = None
         self._named: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._paces = Paces()
 
     def watch(self, server: zmq.Socket[Any]) -> None:
         """Notice also who comes to this socket without any key, or with another master's: of them libzmq asks nobody.
@@ -68,8 +92,12 @@ class Gate:
         while self.socket.poll(0):
             version, request, _, address, _, mechanism, *credentials = self.socket.recv_multipart()
             key = z85.encode(credentials[0]).decode() if mechanism == b"CURVE" else ""
-            why = self.registry.admits(key, time.monotonic())
+            now = time.monotonic()
+            why = self.registry.admits(key, now)
             answer = [b"400", b"not authorized", b""] if why else [b"200", b"", key.encode()]
+            if not why and not self._paces.takes(key, now):
+                why = "its key connects too often"
+                answer = [b"300", b"too often", b""]  # RFC 27: for now; it tries again by itself
             self.socket.send_multipart([version, request, *answer, b""])
             if why:
                 yield self._once(address.decode("ascii", "replace"), key, why)

@@ -7,18 +7,17 @@ loop's turn puts each peer's messages into as few frames as fit.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import socket
 from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 import zmq
 
 from offerd.codec import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, Codec, frames
+from offerd.connections import Connection, ConnectionGuard, hang_up, other_end
 from offerd.errors import BadInput, BadMessage, MessageTooLarge
 from offerd.ids import PeerID
 from offerd.keys import Keys, public_of
@@ -200,29 +199,6 @@ class Client(Generic[M]):
         self.socket.close()
 
 
-class _Connection(NamedTuple):
-    """A peer's, as the kernel knows it."""
-
-    descriptor: int
-    name: Any
-    key: str
-    """Proven public one; empty where the server has none."""
-
-
-def _borrowed(descriptor: int) -> socket.socket:
-    """A socket that libzmq owns, under a number of ours."""
-    return socket.socket(fileno=os.dup(descriptor))
-
-
-def _other_end(descriptor: int) -> Any:
-    """Its address; None if there is no connection any more."""
-    try:
-        with _borrowed(descriptor) as held:
-            return held.getpeername()
-    except OSError:
-        return None
-
-
 class Server(Generic[M]):
     """A ROUTER that peers connect to: the master's, and each slave's for its executors."""
 
@@ -262,7 +238,15 @@ class Server(Generic[M]):
         self._faults: list[tuple[PeerID, str]] = []
         self._backlog: dict[PeerID, deque[bytes]] = {}
         self._backlog_bytes: dict[PeerID, int] = {}
-        self._connections: dict[PeerID, _Connection] = {}
+        self._connections: dict[PeerID, Connection] = {}
+        self._by_descriptor: dict[int, Connection] = {}
+        self._guard: ConnectionGuard | None = None
+
+    def guard(self) -> ConnectionGuard:
+        """From now on end connections whose messages never end, and the oldest of many that never say anything."""
+        if self._guard is None:
+            self._guard = ConnectionGuard(int(self.address.rpartition(":")[2]), self._by_descriptor)
+        return self._guard
 
     def ip_of(self, peer: PeerID) -> str:
         """The address of the other end of this peer's connection; empty if it is a path socket, or was not noted."""
@@ -384,8 +368,10 @@ class Server(Generic[M]):
             frame = recv(zmq.NOBLOCK, copy=False)
             if has_key:
                 self.key = str(frame.get("User-Id"))
-            if peer not in self._connections:
-                self._note_connection(peer, frame)
+            connection = self._connections.get(peer)
+            if connection is None:
+                connection = self._note_connection(peer, frame)
+            connection.frames += 1
             if frame.more:
                 parts = 1 + len(self.socket.recv_multipart(zmq.NOBLOCK))
                 yield peer, BadMessage(f"{parts} parts where there should be one frame")
@@ -396,11 +382,13 @@ class Server(Generic[M]):
             if left_bytes <= 0:
                 return
 
-    def _note_connection(self, peer: PeerID, frame: zmq.Frame) -> None:
+    def _note_connection(self, peer: PeerID, frame: zmq.Frame) -> Connection:
         descriptor = int(frame.get(zmq.SRCFD))
-        self._connections[peer] = _Connection(descriptor, _other_end(descriptor), self.key)
+        connection = Connection(descriptor, other_end(descriptor), self.key)
+        self._connections[peer] = self._by_descriptor[descriptor] = connection
         if len(self._connections) > MAX_CONNECTIONS_NOTED:
             del self._connections[next(iter(self._connections))]
+        return connection
 
     def peers_of(self, keys: frozenset[str]) -> list[PeerID]:
         """Who has said something over a connection with one of these public keys."""
@@ -411,12 +399,12 @@ class Server(Generic[M]):
         self._outgoing.pop(peer, None)
         self._forget_backlog(peer)
         connection = self._connections.pop(peer, None)
-        # libzmq closes it itself when it sees the end; if it has done so already, the number may be another one's by now.
-        if connection is not None and _other_end(connection.descriptor) == connection.name:
-            with contextlib.suppress(OSError), _borrowed(connection.descriptor) as held:
-                held.shutdown(socket.SHUT_RDWR)
+        if connection is not None:
+            hang_up(connection.descriptor, connection.name)
 
     def close(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
         self.socket.close()
 
 

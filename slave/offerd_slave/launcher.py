@@ -33,8 +33,10 @@ from offerd_slave.shim_messages import (
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", CONTAINER_MARK)
 """What the zygote gets of the slave's environment. Executors get none of it, only what their launch says. The mark: a
 slave may itself be a task of another."""
-ZYGOTE = (sys.executable, "-E", "-s", "-c", "from offerd_slave.zygote import main; main()")
-"""-E -s: no PYTHON* variables and no packages of a user; who starts a slave may have anything there."""
+ZYGOTE = (sys.executable, "-I", "-c", "from offerd_slave.zygote import main; main()")
+"""-I: no PYTHON* variables, no packages of a user, nothing from the directory in which the slave was started. Who starts a
+slave may have anything there, and frameworks name the modules of their executors.
+"""
 ENTERING_MODULES = ("offerd_executors.command",)
 """Executors that enter a container with all that they need in memory. Another module is run by the image's own Python."""
 IMAGE_PYTHON = "import sys; from {0} import main; sys.exit(main())"

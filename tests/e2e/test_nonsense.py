@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -172,4 +173,28 @@ def test_file_server_answers_nonsense_with_one_line_and_goes_on(cluster: LocalCl
             answer = client.recv(4096)
             assert b"root:" not in answer
             assert b" 200 " not in answer.split(b"\r\n")[0]
+    assert_works(cluster)
+
+
+def test_a_message_of_parts_without_number_costs_the_master_little_memory(cluster: LocalCluster) -> None:
+    """libzmq hands nothing on before the last part is there: six hundred megabytes, if nobody counted."""
+    status = Path(f"/proc/{cluster.master.pid}/status")
+
+    def bytes_of(name: str) -> int:
+        return (
+            int(next(line for line in status.read_text().splitlines() if line.startswith(name)).split()[1])
+            << 10
+        )
+
+    before = bytes_of("VmRSS")
+    Path(f"/proc/{cluster.master.pid}/clear_refs").write_text("5")  # VmHWM, the most it had, begins anew
+    with peer(*cluster.connection()[:2]) as client:
+        link = client.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        for _ in range(600):
+            client.send(b"x" * 1_000_000, zmq.SNDMORE)
+        client.send(b"the end")
+        assert link.poll(20_000), "the master hangs up"
+        client.disable_monitor()
+        link.close()
+    assert bytes_of("VmHWM") - before < 50 << 20
     assert_works(cluster)
