@@ -22,7 +22,7 @@ from helpers.recorder import COMMAND, Recorder
 from offerd.ids import TaskID
 from offerd.messages import ExecutorInfo, TaskState
 from offerd.resources import Resources
-from offerd_isolation import process_table
+from offerd_isolation import mounts, process_table
 from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
 from offerd_master.daemon import MasterOptions, run_master
 from offerd_master.settings import Settings as MasterSettings
@@ -169,6 +169,7 @@ class KernelBed:
         for daemon in (self.slave, self.master):
             daemon.terminate()
             daemon.join(PATIENCE_S)
+        mounts.release_below(Path(self._folder))  # of a container that the slave had no time to destroy
         shutil.rmtree(self._folder)
 
 
