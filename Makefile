@@ -5,7 +5,7 @@
 
 BIN := .venv/bin
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */offerd*/__init__.py))
-SCRIPTS := $(wildcard deploy/*.sh deploy/*/*.sh)
+SCRIPTS := $(wildcard deploy/*.sh deploy/*/*.sh tests/*.sh)
 # More words for pytest: make test ARGS='-k drf -x'
 ARGS ?=
 
@@ -19,7 +19,7 @@ demo: ## start a cluster on this host, run a real job on it, stop it again
 test: ## run every test (as root also installs the Debian packages they need)
 	@deploy/bootstrap.sh packages
 	@deploy/bootstrap.sh venv dev
-	@OFFERD_SIM_SEEDS=1000 $(BIN)/pytest $(ARGS)
+	@OFFERD_SIM_SEEDS=1000 $(if $(ARGS),$(BIN)/pytest $(ARGS),tests/halves.sh $(BIN)/python)
 
 test-kernel: ## run the tests of cgroup v2, here or in a guest booted for them (part of test)
 	@deploy/bootstrap.sh packages

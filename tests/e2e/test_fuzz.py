@@ -201,7 +201,8 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 def peer(address: str, keys: Keys | None) -> Iterator[zmq.Socket[bytes]]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = context.socket(zmq.DEALER)
-    client.setsockopt(zmq.LINGER, 1000)
+    # Of a stranger nothing is ever taken.
+    client.setsockopt(zmq.LINGER, 0 if keys is None else 1000)
     client.setsockopt(zmq.SNDTIMEO, 2000)
     if keys is not None:
         client.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.encode())

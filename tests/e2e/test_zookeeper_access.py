@@ -88,8 +88,9 @@ def candidates() -> Iterator[Callable[..., Candidate]]:
 def test_a_stranger_can_create_set_and_delete_no_node_of_the_masters_and_read_only_who_leads(
     address: ZooKeeperAddress, stranger: KazooClient, candidates: Callable[..., Candidate]
 ) -> None:
-    first, second = candidates(address, 1001), candidates(address, 1002)
+    first = candidates(address, 1001)
     epoch = first.wait_to_lead().epoch
+    second = candidates(address, 1002)
     wait_until(lambda: second.place == StandingBy(f"tcp://{first.at}"), "the second to follow")
     path, leads = address.path, f"{address.path}/json.info_0000000000"
 
