@@ -185,7 +185,8 @@ def test_output_streams_while_ranks_run_and_ctrl_c_ends_them_all(
     assert process.stdout is not None
     lines = sorted(process.stdout.readline() for _ in range(4))
     assert lines == [b"[%d] up\n" % rank for rank in range(4)]
-    assert len(processes_with(duration)) == 4
+    # A shell that has written its line may not have started its program yet.
+    wait_until(lambda: len(processes_with(duration)) == 4, "the ranks to run")
     assert finish(process)[0] == 130
     assert processes_with(duration) == []
 
@@ -325,7 +326,8 @@ def test_a_gang_that_the_cluster_cannot_hold_says_so_and_gives_back_what_it_held
 ) -> None:
     process = begin(cluster, "mpi", "-n", "20", *SMALL, "--hold", "500ms", "--", "sleep", duration)
     assert process.stderr is not None
-    assert b"room for 12 of 20 ranks" in process.stderr.readline()
+    # A first attempt may hold less: offers of slaves that have just registered, or are busy, come later than others.
+    assert any(b"room for 12 of 20 ranks" in line for line in process.stderr)
     assert offerd(cluster, "run", "--cpus", "2", "--timeout", "20s", "--", "true").returncode == 0
     assert finish(process)[0] == 130
 
