@@ -207,12 +207,28 @@ class Election:
             # Not for the news, which the watch brings: a lease counts on a session that is heard of as often as a leader's.
             return self._session_timeout_s / CONFIRMATIONS
         asked_at = lease_clock()
-        if client.exists(f"{self._path}/{name}") is None:
+        if not self._write_own_once():
             return 0.0
         epoch = self._claim(int(time.time() * 1000))
         if epoch is not None:
             self._take(Leading(epoch, asked_at + LEASE_FRACTION * self._session_timeout_s))
         return 0.0
+
+    def _write_own_once(self) -> bool:
+        """Whether our node is there still; its version is above 0 then. A renewal (`_confirm`) is refused by its version if the
+        node has become another's, and a new node's is 0.
+        """
+        from kazoo.exceptions import BadVersionError, NoNodeError
+
+        path = f"{self._path}/{self._name}"
+        found = self._client.exists(path)
+        if found is None or found.ephemeralOwner != self._session():
+            return False
+        try:
+            self._client.set(path, self._description, version=found.version)
+        except (NoNodeError, BadVersionError):
+            return False
+        return True
 
     def _own(self, line: list[str]) -> str:
         """Our node: of this session, found by what it holds, since the answer to its creation may have been lost."""

@@ -148,23 +148,39 @@ def test_a_renewal_is_a_write_that_tells_those_who_watch_the_line_nothing(addres
         candidate.close()
 
 
-def test_leader_whose_node_is_anothers_now_leaves_that_one_as_it_is(address: ZooKeeperAddress) -> None:
-    """Names come again when somebody has removed the path whole."""
-    candidate = Candidate(address, 1001)
-    client = new_client(address)
-    client.start()
-    try:
-        candidate.wait_to_lead()
-        path = f"{address.path}/json.info_0000000000"
-        swap = client.transaction()
+class Replaced(Candidate):
+    """A leader whose node somebody removes and makes again between its first look at it and its renewal."""
+
+    def _confirm(self) -> float:
+        if not self.is_replaced:
+            self._client.exists = self._look_and_replace
+        return super()._confirm()
+
+    is_replaced = False
+
+    def _look_and_replace(self, path: str) -> object:
+        del self._client.exists
+        found = self._client.exists(path)
+        self.other = new_client(self.address)
+        self.other.start()
+        swap = self.other.transaction()
         swap.delete(path)
         swap.create(path, b"another", ephemeral=True)
         swap.commit()
+        self.is_replaced = True
+        return found
+
+
+def test_leader_whose_node_is_anothers_now_leaves_that_one_as_it_is(address: ZooKeeperAddress) -> None:
+    """Names come again when somebody has removed the path whole."""
+    candidate = Replaced(address, 1001)
+    try:
         wait_until(lambda: isinstance(candidate.place, Out), "the leader to notice")
-        assert client.get(path)[0] == b"another"
+        assert candidate.is_replaced
+        assert candidate.other.get(f"{address.path}/json.info_0000000000")[0] == b"another"
+        candidate.other.stop()
+        candidate.other.close()
     finally:
-        client.stop()
-        client.close()
         candidate.close()
 
 
