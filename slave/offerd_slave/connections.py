@@ -121,7 +121,9 @@ class Connection:
             except NotZMTP as error:
                 self._decode(codec, error.messages)
                 raise
-            if answer:
+            if (
+                answer and not self._unsent
+            ):  # what waits for it to read will tell it as well that we are there
                 self.send_bytes([answer])
             self._decode(codec, messages)
             if self.inbox:

@@ -14,6 +14,8 @@ GREETING = b"\xff" + bytes(7) + b"\x01\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"
 GREETING_BYTES = 64
 MAX_COMMAND_BYTES = 1024
 """READY with what a peer says of itself; heartbeats are smaller."""
+MAX_COMMANDS = 1000
+"""In what comes at once: a heartbeat is due every few seconds, so there are more after hours of silence only."""
 
 MORE, LARGE, COMMAND = 1, 2, 4
 _SMALL_BYTES = 255
@@ -58,7 +60,8 @@ class Parser:
         self._is_ready = False
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
-        """The messages that are whole with this, and what is to be answered. Raises `NotZMTP`."""
+        """The messages that are whole with this, and what is to be answered: however many heartbeats came, one answer says that
+        we are there. Raises `NotZMTP`."""
         messages: list[bytes] = []
         try:
             return messages, self._parse(data, messages)
@@ -69,7 +72,7 @@ class Parser:
     def _parse(self, data: bytes, messages: list[bytes]) -> bytes:
         buffer = self._buffer
         buffer += data
-        at, answer = 0, b""
+        at, answer, commands = 0, b"", 0
         if not self._is_greeted:
             if not self._greeted():
                 return b""
@@ -95,7 +98,10 @@ class Parser:
             at = begin + size
             body = bytes(buffer[begin:at])
             if flags & COMMAND:
-                answer += self._commanded(body)
+                commands += 1
+                if commands > MAX_COMMANDS:
+                    raise NotZMTP(f"more than {MAX_COMMANDS} commands at once")
+                answer = self._commanded(body) or answer
             elif self._is_ready:
                 messages.append(body)
             else:

@@ -27,7 +27,7 @@ from offerd.ids import ContainerID, ExecutorID, TaskID
 from offerd.log_limits import LogLimits
 from offerd.resources import NOTHING
 from offerd_slave.endpoint import HELLO_WITHIN_S, MESSAGES_A_TURN, MOST_STRANGERS, Endpoint
-from offerd_slave.zmtp import HELLO, NotZMTP, Parser, frame
+from offerd_slave.zmtp import HELLO, MAX_COMMANDS, NotZMTP, Parser, command, frame
 
 ID = ContainerID("c.1")
 DEALER = HELLO.replace(b"ROUTER", b"DEALER")
@@ -338,6 +338,42 @@ def test_a_peer_that_never_ends_its_message_makes_the_slave_keep_no_more_than_a_
                 except OSError:
                     break
     assert psutil.Process().memory_info().rss - before < 20 << 20
+
+
+PING, PONG = command(b"PING", bytes(2) + b"context"), command(b"PONG", b"context")
+
+
+def test_heartbeats_however_many_cost_the_slave_one_answer(slave: Slave) -> None:
+    with raw(slave, DEALER, hello_frame(), PING * (MAX_COMMANDS - 1)) as peer:
+        slave.until(lambda: slave.heard)
+        peer.settimeout(10)
+        answered = b""
+        while PONG not in answered:
+            slave.turn()
+            answered += peer.recv(1 << 20)
+        assert answered.count(PONG) < 10
+        peer.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                peer.sendall(PING * 10_000)
+        slave.until(lambda: any(each.fault for each in slave.heard))
+    assert f"more than {MAX_COMMANDS} commands at once" in slave.heard[-1].fault
+
+
+def test_who_sends_heartbeats_and_reads_no_answer_makes_the_slave_keep_one(slave: Slave) -> None:
+    with raw(slave, DEALER, hello_frame()) as peer:
+        slave.until(lambda: slave.heard)
+        connection = slave.endpoint._executors[ID]
+        slave.endpoint.send(
+            ID, m.LaunchTask(m.TaskInfo(TaskID("t"), NOTHING, ExecutorID("e"), data=bytes(900_000)))
+        )
+        slave.endpoint.flush()
+        before = connection._unsent_bytes
+        assert before
+        for _ in range(50):
+            peer.sendall(PING)
+            slave.turn()
+        assert connection._unsent_bytes == before
 
 
 def test_those_that_connect_and_say_nothing_do_not_keep_the_executor_out(
