@@ -61,6 +61,7 @@ class Task:
     is_gone: bool = False  # killed, and none of its processes is left; its executor has not said so
     is_unkillable: bool = False
     listed_bytes: int = 0  # how much of a hello it takes at most
+    queued_bytes: int = 0  # of memory, while it waits for its executor
 
 
 class Phase(Enum):
@@ -122,8 +123,16 @@ HELLO_MAX_BYTES = 900 << 10
 """A hello is one message, which cannot hold a mebibyte: ..."""
 LISTED_MAX_BYTES = 720 << 10
 """... containers and tasks are refused beyond this much of it. That is some 4,000 tasks with short names."""
+QUEUED_MAX_BYTES = 48 << 20
+"""Of one framework's tasks that wait for their executors to register: all of it is handed over at once, and an executor's
+connection holds no more than 64 MiB ..."""
+QUEUED_TOTAL_BYTES = 192 << 20
+"""... and of all frameworks' together."""
 _LISTED_TASK_BYTES = 72
 """Of a task, in a hello: a tag, lengths, state, time limit and grace; without ids, name and resources."""
+
+_QUEUED_TASK_BYTES = 1024
+"""Of a task that waits, beside its data, command and labels."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -156,6 +165,7 @@ class State:
         self.tasks: dict[tuple[FrameworkID, TaskID], Task] = {}
         self.tasks_ended = 0
         self.listed_bytes = 0  # of a hello: all containers and tasks
+        self.queued_bytes: dict[FrameworkID, int] = {}  # of tasks that wait for their executors
         self.total = info.resources.quantities()
         self.long_total = long_quantities(info.resources, settings.long_fraction)
         self.used: dict[str, int] = {}
@@ -265,6 +275,32 @@ class State:
             more += len(_encode(framework))
         return self.listed_bytes + more <= LISTED_MAX_BYTES
 
+    def can_queue(self, framework_id: FrameworkID, task: TaskInfo) -> bool:
+        """Whether the task may wait here until its executor has registered. That may be long: with images, minutes."""
+        container = self.by_executor.get((framework_id, task.executor_id))
+        if container is not None and container.phase is Phase.REGISTERED:
+            return True
+        more = _queued_task_bytes(task)
+        return (
+            self.queued_bytes.get(framework_id, 0) + more <= QUEUED_MAX_BYTES
+            and sum(self.queued_bytes.values()) + more <= QUEUED_TOTAL_BYTES
+        )
+
+    def enqueue(self, container: Container, task: Task) -> None:
+        """It waits for its container's executor."""
+        task.queued_bytes = _queued_task_bytes(task.info)
+        waiting = self.queued_bytes.get(task.framework_id, 0)
+        self.queued_bytes[task.framework_id] = waiting + task.queued_bytes
+        container.queue[task.info.task_id] = task
+
+    def dequeue(self, task: Task) -> None:
+        """It waits no longer: it is delivered, or has ended."""
+        left = self.queued_bytes[task.framework_id] - task.queued_bytes
+        if left:
+            self.queued_bytes[task.framework_id] = left
+        else:
+            del self.queued_bytes[task.framework_id]
+
     def add_container(self, container: Container) -> None:
         self.containers[container.container_id] = container
         self.by_executor[container.framework_id, container.executor.executor_id] = container
@@ -294,8 +330,11 @@ class State:
         self.listed_bytes -= task.listed_bytes
         del self.tasks[task.framework_id, info.task_id]
         container = self.containers[task.container_id]
-        if container.tasks.pop(info.task_id, None) is None:
-            container.queue.pop(info.task_id, None)
+        if (
+            container.tasks.pop(info.task_id, None) is None
+            and container.queue.pop(info.task_id, None) is not None
+        ):
+            self.dequeue(task)
         self.release(info.resources, long=task.long)
         if info.time_limit_s is not None:
             self.timers.cancel(("limit", task.framework_id, info.task_id))
@@ -309,3 +348,10 @@ def _listed_task_bytes(framework_id: FrameworkID, info: TaskInfo, container_id: 
     ids = len(framework_id) + len(info.executor_id) + len(info.task_id) + len(container_id)
     name_bytes = len(info.name) if info.name.isascii() else 4 * len(info.name)
     return _LISTED_TASK_BYTES + ids + name_bytes + len(_encode(info.resources))
+
+
+def _queued_task_bytes(info: TaskInfo) -> int:
+    """About how much memory it takes; exact where it would be long to add up."""
+    if info.command is None and not info.labels:
+        return _QUEUED_TASK_BYTES + len(info.data)
+    return _QUEUED_TASK_BYTES + len(_encode(info))

@@ -68,6 +68,12 @@ class Tasks:
                 f"this slave has {len(state.tasks)} tasks already: more could not be told to a new master; "
                 "run fewer at once, or with shorter names",
             )
+        if not state.can_queue(framework.framework_id, task):
+            return End(
+                TaskState.LOST,
+                Reason.OFFER_EXCEEDED,
+                "too much data of tasks waits on this slave for its executor to start; send less at once, or put it into files",
+            )
         if state.is_long(task) and not state.long_fits(task.resources):
             return End(
                 TaskState.LOST,
@@ -80,7 +86,7 @@ class Tasks:
     def add(self, container: Container, info: TaskInfo) -> Task:
         """Take it in; it waits in the container's queue."""
         task = Task(container.framework_id, container.container_id, info, self._state.is_long(info))
-        container.queue[info.task_id] = task
+        self._state.enqueue(container, task)
         self._state.add_task(task)
         return task
 
@@ -95,6 +101,7 @@ class Tasks:
         container.tasks.update(queue)
         for task in queue.values():
             info = task.info
+            state.dequeue(task)
             # What only the executor needs is dropped here: neither memory nor the journal keeps a megabyte of arguments.
             task.info = TaskInfo(
                 info.task_id,

@@ -14,10 +14,12 @@ from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.core.backlog import MOST_BYTES
 from offerd_slave.core.claims import MAX_STATUS_BYTES
+from offerd_slave.core.state import QUEUED_MAX_BYTES
 from offerd_slave.journal import frame
 from offerd_slave.records import MAX_SEQUENCE, StatusStored
 from offerd_slave.settings import SlaveSettings
 
+MIB = 1 << 20
 RUNNING, FINISHED, FAILED, LOST = TaskState.RUNNING, TaskState.FINISHED, TaskState.FAILED, TaskState.LOST
 
 
@@ -179,3 +181,20 @@ def test_no_more_executors_are_begun_than_there_are_descriptors_for() -> None:
     bench.run(task("c"))
     assert bench.statuses() == [("b", LOST, Reason.OFFER_EXCEEDED)]
     assert len(bench.core.state.containers) == 1
+
+
+def test_tasks_that_wait_for_an_executor_take_so_much_memory_and_no_more() -> None:
+    bench = Bench()
+    bench.register()
+    most = QUEUED_MAX_BYTES // MIB
+    for number in range(most + 20):
+        bench.run(task(f"t{number}", cpus=0.001, data=bytes(MIB - 16 * 1024)))
+    assert len(bench.core.state.tasks) == most
+    assert bench.statuses() == [(f"t{most + n}", LOST, Reason.OFFER_EXCEEDED) for n in range(20)]
+    bench.run(task("small", cpus=0.001))
+    bench.from_master(m.KillTask(FRAMEWORK.framework_id, TaskID("t0")))
+    bench.hello()
+    assert len(bench.told_executors(m.LaunchTask)) == most
+    assert not bench.core.state.queued_bytes
+    bench.run(*(task(f"more-{number}", cpus=0.001, data=bytes(MIB // 3)) for number in range(2)))
+    assert len(bench.told_executors(m.LaunchTask)) == most + 2, "who has registered is told at once"
