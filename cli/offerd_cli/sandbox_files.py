@@ -16,6 +16,8 @@ from offerd.files_door import FilesDoor
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 10.0
+MAX_DIGITS = 20
+"""Of a file's size."""
 
 
 class Unreachable(OfferdError):
@@ -66,7 +68,7 @@ class SandboxFiles:
             connection.door = files
             try:
                 response = connection.ask("GET", url, headers={"Range": part})
-                content = response.read()
+                content = connection.content(response, CHUNK_BYTES)
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 failure = error
@@ -144,4 +146,4 @@ class LogReader:
 def _size(response: http.client.HTTPResponse) -> int:
     """Of the file, from `Content-Range: bytes */SIZE`; where it is not said, as large as can be."""
     size = (response.getheader("Content-Range") or "").rpartition("/")[2]
-    return int(size) if size.isdigit() else sys.maxsize
+    return int(size) if size.isascii() and size.isdigit() and len(size) < MAX_DIGITS else sys.maxsize

@@ -21,6 +21,9 @@ from offerd.ids import ContainerID
 CHUNK_BYTES = 1 << 20
 """Read at once at most when following: memory stays bounded however large the file is."""
 POLL_S = 0.1
+MAX_LISTING_BYTES = 64 << 20
+MAX_ERROR_BYTES = 64 << 10
+"""Of an answer that is not what was asked for: a line for people."""
 
 
 class FileNotServed(OfferdError):
@@ -56,7 +59,7 @@ class FilesClient:
             return b""
         last = "" if length is None else str(offset + length - 1)
         headers = {"Range": f"bytes={offset}-{last}"} if offset or length is not None else {}
-        status, body = self._get(container_id, path, headers)
+        status, body = self._get(container_id, path, headers, length, offset)
         match status:
             case http.client.OK:
                 # A server that knows no ranges, or an empty file, of which there is none.
@@ -101,21 +104,33 @@ class FilesClient:
 
     def listing(self, container_id: ContainerID, path: str = "") -> Any:
         """A directory of the sandbox, as the server's JSON."""
-        status, body = self._get(container_id, path, {})
+        status, body = self._get(container_id, path, {}, MAX_LISTING_BYTES)
         if status == http.client.NOT_FOUND:
             raise FileNotServed(f"{self.files_address} has no directory {path or '/'} of {container_id}")
         if status != http.client.OK:
             raise OfferdError(f"the file server at {self.files_address}: {status} {_first_line(body)}")
         try:
             return json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise OfferdError(f"{path} of {container_id} is a file, not a directory") from None
 
-    def _get(self, container_id: ContainerID, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+    def _get(
+        self, container_id: ContainerID, path: str, headers: dict[str, str], most: int | None, offset: int = 0
+    ) -> tuple[int, bytes]:
+        """Status and body. Where `most` is None the caller has asked for all of a file, however large."""
         for is_fresh in (self._connection.sock is None, True):
             try:
                 response = self._connection.ask("GET", f"/containers/{container_id}/{path}", headers=headers)
-                return response.status, response.read()
+                if response.status not in (http.client.OK, http.client.PARTIAL_CONTENT):
+                    most = MAX_ERROR_BYTES
+                if most is None:
+                    return response.status, response.read()
+                if headers and response.status == http.client.OK and offset + most < (response.length or 0):
+                    # One that knows no ranges sends all of the file: the rest is left there.
+                    body = response.read(offset + most)
+                    self._connection.close()
+                    return response.status, body
+                return response.status, self._connection.content(response, offset + most)
             except WrongServer:
                 raise
             except (http.client.BadStatusLine, BrokenPipeError, ConnectionResetError) as error:

@@ -21,7 +21,7 @@ CONNECT_TIMEOUT_S = 3.0
 
 
 class WrongServer(OfferdError, ConnectionError):
-    """What listens there is not the slave that was meant, or the master has not said how to know it."""
+    """What listens there is not the slave that was meant, or none that behaves, or the master has not said how to know it."""
 
 
 class FilesConnection(http.client.HTTPConnection):
@@ -40,6 +40,16 @@ class FilesConnection(http.client.HTTPConnection):
         sent = {**(headers or {}), **({"Authorization": token} if token else {})}
         self.request(method, quote(path), body, sent)
         return self.getresponse()
+
+    def content(self, response: http.client.HTTPResponse, most: int) -> bytes:
+        """The answer's body. Raises `WrongServer` for one of more than `most` bytes, which no server of ours sends."""
+        content = response.read(most + 1)
+        if len(content) > most:
+            self.close()
+            raise WrongServer(f"what answers at {self.door.address} sends more than it was asked for")
+        if response.length:
+            raise http.client.IncompleteRead(content, response.length)
+        return content
 
     def connect(self) -> None:
         door = self.door

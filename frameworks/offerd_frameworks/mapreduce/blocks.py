@@ -219,7 +219,7 @@ def find(name: str, on: Sequence[Host]) -> DataSet | None:
     said: dict[bytes, str] = {}
     for host in on:
         with _answering(host) as server:
-            names = {str(entry["name"]) for entry in server.listing(host.path(name))}
+            names = set(server.listing(host.path(name)))
             for block in names - {MANIFEST}:
                 held.setdefault(block, []).append(host)
             if MANIFEST in names:
@@ -272,7 +272,7 @@ def names(on: Sequence[Host]) -> list[str]:
     found: set[str] = set()
     for host in on:
         with _answering(host) as server:
-            found.update(str(entry["name"]) for entry in server.listing(host.path()))
+            found.update(filter(is_name, server.listing(host.path())))
     return sorted(found)
 
 
@@ -285,10 +285,15 @@ def remove(name: str, on: Sequence[Host]) -> int:
     return had
 
 
+def is_name(name: str) -> bool:
+    """Whether a set can have this name."""
+    letters = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:@=+-")
+    return 0 < len(name) <= 128 and set(name) <= letters and (name[0].isalnum() or name[0] == "_")
+
+
 def check_name(name: str) -> None:
     """Raise `BadInput` for a name that no set can have."""
-    letters = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:@=+-")
-    if not name or len(name) > 128 or not set(name) <= letters or not (name[0].isalnum() or name[0] == "_"):
+    if not is_name(name):
         raise BadInput(f"{name!r} cannot name a set; use letters, digits, `-`, `_` and dots")
 
 

@@ -6,14 +6,16 @@ Only imported by a task that has to ask another host: Python's HTTP takes a good
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import random
 import time
 import zlib
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Annotated, Self, TypeVar
+
+import msgspec
+from msgspec import Meta
 
 from offerd import FilesConnection, FilesDoor
 from offerd_frameworks.mapreduce.failures import Incomplete, ServerBusy, TokenRefused, TransferError
@@ -27,7 +29,25 @@ BUSY_LIMIT_S = 60.0
 CHUNK_BYTES = 1 << 20
 MAX_CONTENT_BYTES = 64 << 20
 """Of an answer that is read into memory, where no length was asked for."""
+MAX_LISTED = 100_000
+"""Entries of a directory: ten times what a server shows."""
 COPIED = (http.client.OK, http.client.PARTIAL_CONTENT)
+
+
+class _Entry(msgspec.Struct):
+    name: Annotated[str, Meta(max_length=1024)]
+
+
+class _Listing(msgspec.Struct):
+    entries: Annotated[list[_Entry], Meta(max_length=MAX_LISTED)]
+    truncated: bool
+
+
+class _Stored(msgspec.Struct):
+    crc32: int
+
+
+T = TypeVar("T", _Listing, _Stored)
 
 
 class Server:
@@ -91,21 +111,20 @@ class Server:
                 raise
         return done
 
-    def listing(self, path: str) -> list[dict[str, Any]]:
-        """The entries of a directory, `[]` if there is none. Raises `Incomplete` where some are not shown."""
+    def listing(self, path: str) -> list[str]:
+        """The names in a directory, `[]` if there is none. Raises `Incomplete` where some are not shown."""
         try:
-            answer = json.loads(self._request("GET", path))
+            answer = self._answer(path, self._request("GET", path), _Listing)
         except FileNotFoundError:
             return []
-        if answer["truncated"]:
+        if answer.truncated:
             raise Incomplete(f"{self.address} holds more in {path} than it lists")
-        entries: list[dict[str, Any]] = answer["entries"]
-        return entries
+        return [entry.name for entry in answer.entries]
 
     def put(self, path: str, content: bytes) -> None:
         """Store a file, and see that it arrived as it was sent."""
-        answer = json.loads(self._request("PUT", path, content))
-        if answer["crc32"] != zlib.crc32(content):
+        answer = self._answer(path, self._request("PUT", path, content), _Stored)
+        if answer.crc32 != zlib.crc32(content):
             raise TransferError(f"{path} arrived at {self.address} as something else")
 
     def delete(self, path: str) -> bool:
@@ -117,6 +136,13 @@ class Server:
         return True
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _answer(self, path: str, content: bytes, kind: type[T]) -> T:
+        """Raises `TransferError` for what no server of ours says."""
+        try:
+            return msgspec.json.decode(content, type=kind)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise TransferError(f"{self.address}{path}: an answer that makes no sense: {error}") from None
 
     def _request(
         self,
@@ -164,6 +190,9 @@ class Server:
             promised = int(response.headers["Content-Length"])
         except (OSError, http.client.HTTPException) as error:
             raise self._interrupted(done, error) from None
+        except (TypeError, ValueError):
+            self._connection.close()
+            raise TransferError(f"{self.address} does not say how long {path} is") from None
         self._check(response.status, path, content)
         if length is not None and promised > length:
             self._connection.close()

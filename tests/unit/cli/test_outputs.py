@@ -18,7 +18,7 @@ from offerd.ids import ContainerID, TaskID
 from offerd.messages import TaskState, TaskStatus
 from offerd_cli.batch import Place
 from offerd_cli.outputs import Follower
-from offerd_cli.sandbox_files import LogReader, SandboxFiles, Unreachable
+from offerd_cli.sandbox_files import CHUNK_BYTES, LogReader, SandboxFiles, Unreachable
 from offerd_cli.screen import CannotWrite, Screen
 
 STATUS = TaskStatus(TaskID("t"), TaskState.RUNNING, container_id=ContainerID("c"))
@@ -261,3 +261,28 @@ def test_output_that_there_is_no_room_for_ends_the_waiting_for_it(
         error = caught.get(timeout=5.0)
         follower.close()
     assert (error.errno, error.who) == (errno.ENOSPC, "test")
+
+
+@pytest.mark.parametrize("size", ["²", "9" * 5000, "-1", ""])
+def test_a_size_that_is_none_ends_no_reader(slave: Slave, monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    slave.files["stdout"] = File(b"text")
+    answer = Handler.answer
+
+    def answer_with(self: Handler, status: int, body: bytes, tag: str = "", content_range: str = "") -> None:
+        answer(self, status, body, tag, content_range and f"bytes */{size}")
+
+    monkeypatch.setattr(Handler, "answer", answer_with)
+    files = SandboxFiles()
+    log = LogReader(files, slave.place.files, "c", "stdout")
+    assert [log.read(), log.read()] == [b"text", b""]
+    files.close()
+
+
+def test_a_server_that_sends_more_than_was_asked_for_is_not_read_to_its_end(
+    slave: Slave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "do_GET", lambda self: self.answer(206, bytes(CHUNK_BYTES + 1), "x"))
+    files = SandboxFiles()
+    with pytest.raises(Unreachable, match="more than it was asked for"):
+        files.get(slave.place.files, "c", "stdout", 0)
+    files.close()

@@ -314,6 +314,49 @@ def test_slaves_that_do_not_agree_on_a_set_are_named_and_it_is_not_read(slave: S
         blocks.find("s", on)
 
 
+LISTINGS = [
+    b"", b"[" * 100_000, b"[]", b"{}", b'{"entries": 1, "truncated": false}', b'{"entries": [], "truncated": 1}',
+    b'{"entries": [1], "truncated": false}', b'{"entries": [{}], "truncated": false}',
+    b'{"entries": [{"name": 7}], "truncated": false}', b'{"entries": [{"name": "\\ud800"}], "truncated": false}',
+    b'{"entries": [{"name": "%s"}], "truncated": false}' % (b"x" * 5000),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", LISTINGS)
+def test_a_slave_whose_listing_makes_no_sense_is_as_one_that_is_silent(
+    slave: Slave, other: Slave, content: bytes
+) -> None:
+    on = hosts(slave, other)
+    slave.held["/data/@/s/manifest.json"] = manifest()
+    other.held["/data/@/s"] = other.held["/data/@"] = content
+    found = blocks.find("s", on)
+    assert found is not None
+    assert [[place.hostname for place in block.places] for block in found.blocks] == [["slave-0"]]
+    slave.held["/data/@"] = json.dumps(
+        {"entries": [{"name": name} for name in ("s", "../s", "a\nb", "")], "truncated": False}
+    ).encode()
+    assert blocks.names(on) == ["s"], "names that no set has are none"
+
+
+@pytest.mark.parametrize("said", ["", "²", "-", "9" * 5000])
+def test_a_server_that_does_not_say_how_long_a_file_is_fails_the_transfer(
+    slave: Slave, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    slave.held["/f"] = b"x"
+    send_header = Files.send_header
+    monkeypatch.setattr(
+        Files,
+        "send_header",
+        lambda self, name, value: send_header(self, name, said if name == "Content-Length" else value),
+    )
+    with (
+        Server(slave.files) as server,
+        (tmp_path / "f").open("wb") as file,
+        pytest.raises(TransferError, match="how long"),
+    ):
+        server.copy("/f", file.fileno())
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"[" * 100_000, manifest(name="../../etc/passwd"), manifest(bytes=-1), manifest(sha256=1)],

@@ -8,8 +8,10 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import psutil
 import pytest
 
+from offerd import files_client
 from offerd.errors import OfferdError
 from offerd.files_access import FilesAccess
 from offerd.files_client import FileNotServed, FilesClient
@@ -161,3 +163,23 @@ def test_a_directory_is_listed_as_what_the_server_says(server: Files, client: Fi
         client.listing(C, "stdout")
     with pytest.raises(FileNotServed):
         client.listing(C, "gone")
+
+
+def test_a_server_that_sends_more_than_was_asked_for_is_not_read_to_its_end(
+    server: Files, client: FilesClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.content["/containers/C-1/"] = bytes(200)
+    monkeypatch.setattr(files_client, "MAX_LISTING_BYTES", 100)
+    with pytest.raises(OfferdError, match="more than it was asked for"):
+        client.listing(C)
+    server.knows_ranges = False
+    server.content["/containers/C-1/stdout"] = b"x" * (64 << 20)
+    before = psutil.Process().memory_info().rss
+    assert client.read(C, "stdout", 5, 5) == b"x" * 5
+    assert psutil.Process().memory_info().rss - before < 16 << 20
+
+
+def test_a_listing_that_makes_no_sense_is_an_error_of_one_line(server: Files, client: FilesClient) -> None:
+    server.content["/containers/C-1/"] = b"[" * 100_000
+    with pytest.raises(OfferdError, match="is a file"):
+        client.listing(C)
