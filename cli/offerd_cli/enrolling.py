@@ -8,7 +8,7 @@ from pathlib import Path
 
 import zmq
 
-from offerd.clusters import KEYS, Cluster, Store, own_store
+from offerd.clusters import KEYS, Cluster, own_store
 from offerd.errors import BadInput, OfferdError
 from offerd.joining import enrol, is_known
 from offerd.keys import Keys, name_fault, public_of, read_secret, write_secret
@@ -20,34 +20,44 @@ from offerd_cli.key_listings import rights_text
 TRY_OWN_KEY_S = 2.0
 
 
-def own_secret(store: Store, name: str) -> str:
-    """The secret key in the store's file of this name, made unless an earlier try has left it. Raises `BadInput`."""
-    path = Path(store.directory) / KEYS / f"{name}.key"
-    if path.exists():
-        return read_secret(path)
-    secret: str = zmq.curve_keypair()[1].decode()
+def enrol_own_key(path: Path, where: str, word: Keys, name: str) -> tuple[Keys, Rights | None]:
+    """Our keys, of which the secret one lies in `path` from now on, and what `name` may be with them; None if that was done
+    by an earlier try, of which only the answer was lost: then the word may be used up, but the key is known.
+
+    A key that the master does not know is never enrolled later: it may have been taken back because somebody else has it. It
+    stays until the new one counts. Raises `OfferdError` with one line.
+    """
+    pending = path.with_suffix(".joining")
+    for earlier in (pending, path):
+        if earlier.exists() and is_known(where, keys := Keys(read_secret(earlier), word.master)):
+            os.replace(earlier, path)
+            return keys, None
+    keys = Keys(zmq.curve_keypair()[1].decode(), word.master)
     try:
-        os.makedirs(store.directory, exist_ok=True, mode=0o755 if os.geteuid() == 0 else 0o700)
+        os.makedirs(path.parent.parent, exist_ok=True, mode=0o755 if os.geteuid() == 0 else 0o700)
         os.makedirs(path.parent, exist_ok=True, mode=0o700)
-        write_secret(path, name, secret)
+        write_secret(pending, name, keys.secret)
     except OSError as error:
         raise BadInput(f"cannot write the key file {path}: {error.strerror}") from None
-    return secret
-
-
-def have_enrolled(where: str, word: Keys, name: str, keys: Keys) -> Rights | None:
-    """What `name` may be with our key from now on; None if that was done before, and only its answer lost: then the word may be
-    used up, but our key is known. Raises `OfferdError` with one line.
-    """
     try:
-        return enrol(where, word, name, public_of(keys.secret)).rights
+        rights: Rights | None = enrol(where, word, name, public_of(keys.secret)).rights
     except OfferdError:
-        try:
-            if is_known(where, keys, TRY_OWN_KEY_S):
-                return None
-        except OfferdError:
-            pass
-        raise
+        if not _is_known_after_all(where, keys, pending):
+            raise
+        rights = None
+    os.replace(pending, path)
+    return keys, rights
+
+
+def _is_known_after_all(where: str, keys: Keys, pending: Path) -> bool:
+    """Where no good answer came. What nobody knows is removed; where nobody can be asked the next try finds it."""
+    try:
+        if is_known(where, keys, TRY_OWN_KEY_S):
+            return True
+    except OfferdError:
+        return False
+    pending.unlink()
+    return False
 
 
 def written(address: str) -> str:
@@ -71,11 +81,10 @@ def join_as_person(cluster: str, master: str, word_text: str, name: str, say: Ca
             f"{store.directory} knows another cluster {cluster}: choose another name, or first "
             f"`offerd cluster remove {cluster}`"
         )
-    keys = Keys(own_secret(store, cluster), word.master)
-    if known is not None and is_known(where, keys):
+    if known is not None and is_known(where, Keys(read_secret(store.key_file(known)), word.master)):
         say(f"this account has joined {cluster} at {known.master} already; nothing was changed")
         return
-    rights = have_enrolled(where, word, name, keys)
+    keys, rights = enrol_own_key(Path(store.directory) / KEYS / f"{cluster}.key", where, word, name)
     clusters = store.add(Cluster(cluster, where, word.master), keys.secret)
     say(f"joined {cluster} as {name}{f' ({rights_text(rights)})' if rights is not None else ''}")
     if clusters.current != cluster:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from offerd.clusters import KEYS, Cluster, Connection, Store
+from offerd.clusters import Cluster, Connection
 from offerd.errors import BadInput, OfferdError
 from offerd.keys import Keys, name_fault
 from offerd.leader import SCHEME, master_address, parse_zookeeper
@@ -16,12 +16,13 @@ from offerd.trusted_files import replace_file
 from offerd.words import read_word
 from offerd_cli.addresses import LOOPBACK, address_towards
 from offerd_cli.config_file import config_text, read_config
-from offerd_cli.enrolling import have_enrolled, own_secret, written
+from offerd_cli.enrolling import enrol_own_key, written
 from offerd_cli.founding import store_of_this_account
 from offerd_cli.services import Service
 
 START_S = 30.0
 CONFIG = "slave.toml"
+KEYS_DIRECTORY = "slave"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +54,16 @@ def join(options: SlaveJoining, say: Callable[[str], None]) -> None:
         say(_joined_already(config, word.master))
         return
     ip = options.ip or _address_towards(address)
-    keys = Keys(own_secret(store, name), word.master)
     where = written(address)
-    _enrol(where, word, name, keys)
+    # Apart from the store's: its keys are called after clusters, and a host may well be called as its cluster.
+    key_file = Path(store.directory) / KEYS_DIRECTORY / f"{name}.key"
+    keys = _enrol(where, word, name, key_file)
     cluster = options.cluster or _cluster_name(where)
-    _write_configuration(store, config, options, where, name, ip, word.master)
+    _write_configuration(config, key_file, options, where, ip, word.master)
     if store.read().at(address) is None:
         # A master's own host has an operator's key to it there, which is worth more.
-        store.add(Cluster(cluster, where, word.master, f"{name}.key"))
-    say(f"joined {where} as {name}: {config}, {store.directory}/{KEYS}/{name}.key (secret)")
+        store.add(Cluster(cluster, where, word.master, str(key_file)))
+    say(f"joined {where} as {name}: {config}, {key_file} (secret)")
     service = Service("slave", config)
     if not options.starts:
         say(f"to start it: offerd slave --config {config}")
@@ -71,7 +73,7 @@ def join(options: SlaveJoining, say: Callable[[str], None]) -> None:
 
     def is_registered() -> bool:
         nonlocal slave_id
-        slave_id = _registered(where, keys)
+        slave_id = _registered(where, keys, name)
         return bool(slave_id)
 
     service.wait_for(is_registered, "has not registered", START_S)
@@ -108,21 +110,23 @@ def _address_towards(address: str) -> str:
     return LOOPBACK if found.startswith("127.") else found
 
 
-def _enrol(where: str, word: Keys, name: str, keys: Keys) -> None:
-    rights = have_enrolled(where, word, name, keys)
+def _enrol(where: str, word: Keys, name: str, key_file: Path) -> Keys:
+    keys, rights = enrol_own_key(key_file, where, word, name)
     if rights is not None and not rights.slave:
+        key_file.unlink()
         raise OfferdError(
             f"this word makes nobody a slave; {name} is enrolled all the same: `offerd keys revoke {name}`, and "
             "`offerd token new --slave` for another word"
         )
+    return keys
 
 
 def _write_configuration(
-    store: Store, config: Path, options: SlaveJoining, where: str, name: str, ip: str, master_key: str
+    config: Path, key_file: Path, options: SlaveJoining, where: str, ip: str, master_key: str
 ) -> None:
     entries: dict[str, str | int | bool] = {
         "master": where,
-        "key": str(Path(store.directory) / KEYS / f"{name}.key"),
+        "key": str(key_file),
         "master-key": master_key,
         "ip": ip,
         "hostname": options.name or socket.gethostname(),
@@ -140,10 +144,11 @@ def _write_configuration(
         raise BadInput(f"cannot write {config}: {error.strerror}") from None
 
 
-def _registered(where: str, keys: Keys) -> str:
-    """The id of our slave, once the master has one."""
+def _registered(where: str, keys: Keys, name: str) -> str:
+    """The id of our slave, once the master has one; there may be others."""
     try:
         with OperatorClient(Connection(master_address(where), keys), timeout_s=2.0) as client:
-            return next((slave.info.slave_id for slave in client.slaves() if slave.state != "lost"), "")
+            alive = (slave.info.slave_id for slave in client.slaves() if slave.state != "lost")
+            return next((slave_id for slave_id in alive if slave_id.endswith(f"@{name}")), "")
     except OfferdError:
         return ""

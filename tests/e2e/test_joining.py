@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,25 +114,25 @@ def test_from_the_word_to_the_first_task_it_takes_less_than_ten_seconds(two: Two
 
 
 def test_the_secret_key_of_the_new_host_is_for_its_root_alone_and_is_nowhere_else(two: Two) -> None:
-    secret = two.other.read("/etc/offerd/keys/beta.key").partition('secret = "')[2][:40]
+    secret = two.other.read("/etc/offerd/slave/beta.key").partition('secret = "')[2][:40]
     assert len(secret) == 40
-    mode = two.other.run("stat", "-c", "%a %U", "/etc/offerd/keys/beta.key").stdout
+    mode = two.other.run("stat", "-c", "%a %U", "/etc/offerd/slave/beta.key").stdout
     assert mode == "600 root\n"
     for machine in (two.master, two.other):
         found = machine.run("grep", "-rlF", "--", secret, "/etc/offerd", "/var/lib/offerd").stdout.split()
-        assert found == (["/etc/offerd/keys/beta.key"] if machine is two.other else [])
+        assert found == (["/etc/offerd/slave/beta.key"] if machine is two.other else [])
 
 
 def test_who_types_it_again_is_told_and_nothing_is_changed(two: Two) -> None:
     before = two.other.run(
-        "sh", "-c", "cd /etc/offerd && sha256sum *.toml keys/* && stat -c %Y *.toml"
+        "sh", "-c", "cd /etc/offerd && sha256sum *.toml slave/* && stat -c %Y *.toml"
     ).stdout
     again = two.other.offerd("slave", "join", two.master.address, word_of(two.master, "--slave"))
     assert (again.returncode, again.stderr.count("\n")) == (0, 1)
     assert "has joined" in again.stderr
     assert "nothing was changed" in again.stderr
     assert (
-        two.other.run("sh", "-c", "cd /etc/offerd && sha256sum *.toml keys/* && stat -c %Y *.toml").stdout
+        two.other.run("sh", "-c", "cd /etc/offerd && sha256sum *.toml slave/* && stat -c %Y *.toml").stdout
         == before
     )
 
@@ -190,7 +191,7 @@ def test_a_word_that_is_not_good_is_refused_in_one_line_and_counted_and_leaves_n
     )
     assert says in done.stderr
     assert refused(two.master) > before or what == "cut"
-    assert two.other.run("test", "-e", "/etc/offerd-gamma/slave.toml").returncode != 0
+    assert two.other.run("find", "/etc/offerd-gamma", "-name", "*.key").stdout == ""
     assert [each["hostname"] for each in slaves(two.master)] == ["beta"]
 
 
@@ -259,11 +260,35 @@ def test_a_revoked_slaves_connection_executors_and_tasks_end_within_seconds(two:
     refusal = two.other.offerd("slave", "--config", "/etc/offerd/slave.toml")
     assert refusal.returncode == 1
     assert "the master does not know our key" in refusal.stderr
-    # With another word it is a slave again.
+    # With another word it is a slave again, and with another key: somebody else may have the one that was taken back.
+    revoked = two.other.read("/etc/offerd/slave/beta.key")
     two.other.run("rm", "/etc/offerd/slave.toml")
     joined = two.other.offerd("slave", "join", two.master.address, word_of(two.master, "--slave"))
     assert joined.returncode == 0, joined.stderr
+    assert two.other.read("/etc/offerd/slave/beta.key") != revoked
     assert two.master.offerd("run", "--", "hostname").stdout == "beta\n"
+
+
+def test_the_masters_host_becomes_a_slave_too_and_its_operator_stays_one(two: Two) -> None:
+    joined = two.master.offerd("slave", "join", two.master.address, word_of(two.master, "--slave"))
+    assert joined.returncode == 0, joined.stderr
+    try:
+        assert sorted(each["hostname"] for each in slaves(two.master)) == ["alpha", "beta"]
+        assert re.search(r"is registered as S-\S+@alpha ", joined.stderr)
+        assert two.master.offerd("keys", "list").returncode == 0
+    finally:
+        two.master.offerd("keys", "revoke", "alpha")
+        wait_until(lambda: len(slaves(two.master)) == 1, "the slave to end", timeout_s=ENDS_S)
+
+
+def test_a_key_of_a_slave_outlives_what_is_removed_from_the_store(two: Two) -> None:
+    place = {"OFFERD_CONFIG": "/etc/offerd-removed"}
+    words = ("slave", "join", "--no-start", "--name", "removed", "--cluster", "lab", two.master.address)
+    joined = two.other.offerd(*words, word_of(two.master, "--slave"), variables=place)
+    assert joined.returncode == 0, joined.stderr
+    assert two.other.offerd("cluster", "remove", "lab", variables=place).returncode == 0
+    assert two.other.run("test", "-s", "/etc/offerd-removed/slave/removed.key").returncode == 0
+    assert two.master.offerd("keys", "revoke", "removed").returncode == 0
 
 
 def test_a_person_joins_in_one_line_and_what_runs_ends_with_the_key(two: Two) -> None:
@@ -298,4 +323,11 @@ def test_a_person_joins_in_one_line_and_what_runs_ends_with_the_key(two: Two) ->
     refusal = two.other.offerd("run", "--", "true", variables=person)
     assert refusal.returncode == 1
     assert "does not know" in refusal.stderr
+    revoked = two.other.read("/etc/offerd-carol/keys/prod.key")
+    anew = two.other.offerd(
+        *joins[:4], word_of(two.master, "--framework", "*,root"), *joins[5:], variables=person
+    )
+    assert anew.returncode == 0, anew.stderr
+    assert two.other.read("/etc/offerd-carol/keys/prod.key") != revoked
+    assert two.master.offerd("keys", "revoke", "carol").returncode == 0
     assert [each["state"] for each in slaves(two.master)] == ["active"]
