@@ -23,7 +23,7 @@ from offerd_cli.addresses import LOOPBACK, own_address
 from offerd_cli.config_file import config_text, quoted
 from offerd_cli.services import Service, state_directory
 
-START_S = 20.0
+START_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from offerd_cli.enrolling import enrol_own_key, written
 from offerd_cli.founding import store_of_this_account
 from offerd_cli.services import Service
 
-START_S = 30.0
+START_S = 60.0
 CONFIG = "slave.toml"
 KEYS_DIRECTORY = "slave"
 
