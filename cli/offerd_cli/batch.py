@@ -358,7 +358,11 @@ def status_of(part: series.Part, status: TaskStatus) -> TaskStatus:
 
 
 def framework(
-    name: str, user: str = "", hostname: str = "", executor: ExecutorInfo = COMMAND_EXECUTOR
+    name: str,
+    user: str = "",
+    hostname: str = "",
+    executor: ExecutorInfo = COMMAND_EXECUTOR,
+    role: str = "*",
 ) -> FrameworkInfo:
     """The framework of one `offerd run` or `offerd map`: it ends with its process."""
-    return FrameworkInfo(name, user=user, executors=[executor], hostname=hostname)
+    return FrameworkInfo(name, user=user, role=role, executors=[executor], hostname=hostname)

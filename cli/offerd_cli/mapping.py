@@ -43,6 +43,7 @@ class MapJob:
     retries: int = 0
     halt: bool = False
     name: str = ""
+    role: str = "*"
 
 
 class Output(NamedTuple):
@@ -120,7 +121,7 @@ class Map(Work):
             report_starts=False,
             may_join=True,
         )
-        super().__init__("offerd map", batch, job.master, name=job.name)
+        super().__init__("offerd map", batch, job.master, name=job.name, role=job.role)
         self._job = job
         self._large: LargeOutputs | None = None
         self._held: dict[int, Output] = {}  # by index, with --keep-order: ended before its turn

@@ -20,10 +20,13 @@ TURN_S = 0.1
 CANCEL_WAIT_S = 10.0
 
 
-def run_job(job: mapreduce.Job, master: str) -> int:
+def run_job(job: mapreduce.Job, master: str, role: str) -> int:
     """Run it to its end; returns the exit status. Raises `OfferdError`."""
     job.check()
-    with signals_interrupt(), mapreduce.MapReduce(master, name=f"mapreduce {job.title}") as framework:
+    with (
+        signals_interrupt(),
+        mapreduce.MapReduce(master, name=f"mapreduce {job.title}", role=role) as framework,
+    ):
         handle = framework.submit(job)
         try:
             with Bars() as bars:

@@ -78,6 +78,14 @@ def master_option(command: F) -> F:
     return _where_option(_key_option(_master_key_option(command)))
 
 
+role_option: Callable[[F], F] = click.option(
+    "--role",
+    envvar="OFFERD_ROLE",
+    default="*",
+    show_default=True,
+    show_envvar=True,
+    help="Whose share it counts against; one that the key allows.",
+)
 json_option: Callable[[F], F] = click.option(
     "--json", "as_json", is_flag=True, help="One JSON document on stdout, for programs."
 )

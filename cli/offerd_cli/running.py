@@ -30,6 +30,7 @@ class Job:
     environment: dict[str, str] = field(default_factory=dict)
     user: str = ""
     name: str = ""
+    role: str = "*"
     attributes: dict[str, str] = field(default_factory=dict)
     image: str = ""
     pull: str = ""
@@ -61,7 +62,7 @@ class Run(Work):
             attributes=job.attributes | (RUNS_IMAGES if job.image else {}),
             executor=replace(COMMAND_EXECUTOR, image=job.image, pull=job.pull),
         )
-        super().__init__("offerd run", batch, job.master, name=job.name, user=job.user)
+        super().__init__("offerd run", batch, job.master, name=job.name, user=job.user, role=job.role)
         self._follower = Follower(self.screen, instances=job.instances, streams=job.streams)
         self._statuses: dict[int, TaskStatus] = {}
 

@@ -53,12 +53,14 @@ class Work:
 
     explains_while_running = True
 
-    def __init__(self, who: str, batch: Batch, master: str, *, name: str, user: str = "") -> None:
+    def __init__(
+        self, who: str, batch: Batch, master: str, *, name: str, user: str = "", role: str = "*"
+    ) -> None:
         self.batch = batch
         self.screen = Screen(who, progress=batch.count > 1)
         self.driver = SchedulerDriver(
             batch,
-            framework(name, user, os.uname().nodename, batch.executor),
+            framework(name, user, os.uname().nodename, batch.executor, role),
             master,
             connect_timeout_s=CONNECT_TIMEOUT_S,
         )

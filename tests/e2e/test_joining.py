@@ -293,12 +293,20 @@ def test_a_key_of_a_slave_outlives_what_is_removed_from_the_store(two: Two) -> N
 
 def test_a_person_joins_in_one_line_and_what_runs_ends_with_the_key(two: Two) -> None:
     person = {"OFFERD_CONFIG": "/etc/offerd-carol"}
-    word = word_of(two.master, "--framework", "*,root")
+    word = word_of(two.master, "--framework", "science,root")
     joins = ("cluster", "join", "prod", two.master.address, word, "--as", "carol")
     joined = two.other.offerd(*joins, variables=person)
     assert (joined.returncode, joined.stderr.count("\n")) == (0, 1), joined.stderr
-    ran = two.other.offerd("run", "--", "id", "-un", variables=person)
-    assert (ran.returncode, ran.stdout) == (0, "root\n"), ran.stderr
+    bare = two.other.offerd("run", "--", "true", variables=person)
+    assert (bare.returncode, bare.stderr.count("\n")) == (1, 1)
+    assert "carol may not have frameworks of role *, only of science" in bare.stderr
+    for words in (
+        ("run", "--role", "science", "--", "id", "-un"),
+        ("map", "--role", "science", "--", "id", "-un", ":::", "root"),
+    ):
+        ran = two.other.offerd(*words, variables=person)
+        assert (ran.returncode, ran.stdout) == (0, "root\n"), ran.stderr
+    person["OFFERD_ROLE"] = "science"
     again = two.other.offerd(*joins, variables=person)
     assert (again.returncode, "nothing was changed" in again.stderr) == (0, True), again.stderr
     other_word = word_of(two.master, "--operator")
@@ -325,7 +333,7 @@ def test_a_person_joins_in_one_line_and_what_runs_ends_with_the_key(two: Two) ->
     assert "does not know" in refusal.stderr
     revoked = two.other.read("/etc/offerd-carol/keys/prod.key")
     anew = two.other.offerd(
-        *joins[:4], word_of(two.master, "--framework", "*,root"), *joins[5:], variables=person
+        *joins[:4], word_of(two.master, "--framework", "science,root"), *joins[5:], variables=person
     )
     assert anew.returncode == 0, anew.stderr
     assert two.other.read("/etc/offerd-carol/keys/prod.key") != revoked

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from offerd.errors import BadInput
-from offerd_cli.options import DURATION, cwd_option, master_option
+from offerd_cli.options import DURATION, cwd_option, master_option, role_option
 from offerd_cli.units import in_directory, task_resources
 
 
@@ -35,6 +35,7 @@ from offerd_cli.units import in_directory, task_resources
 )
 @click.option("--halt", is_flag=True, help="At the first failure kill the rest and end with status 1.")
 @click.option("-0", "--null", is_flag=True, help="Arguments in FILE end with a zero byte, not with the line.")
+@role_option
 @click.option("--name", default="", help="What listings show.  [default: the command]")
 @cwd_option
 @click.argument("words", nargs=-1, required=True, metavar="[--] CMD... ::: ARG...", type=click.UNPROCESSED)
@@ -50,6 +51,7 @@ def command(
     halt: bool,
     null: bool,
     name: str,
+    role: str,
     cwd: str,
     words: tuple[str, ...],
 ) -> int:
@@ -81,5 +83,6 @@ def command(
             retries=retries,
             halt=halt,
             name=name or command_words[0].rpartition("/")[2],
+            role=role,
         )
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import click
 
 from offerd.errors import BadInput
-from offerd_cli.options import DURATION, master_option
+from offerd_cli.options import DURATION, master_option, role_option
 from offerd_cli.units import parse_amount, parse_pairs
 
 MAX_REDUCES = 10_000
@@ -104,6 +104,7 @@ def number_of_reduces(option: int | None, properties: Mapping[str, str]) -> int:
     help="Of a task, before the job fails.",
 )
 @click.option("--no-speculation", is_flag=True, help="Never start a copy of a slow task.")
+@role_option
 @click.option("--name", default="", help="What listings show.  [default: the mapper]")
 def command(
     *,
@@ -125,6 +126,7 @@ def command(
     attempts: int,
     no_speculation: bool,
     name: str,
+    role: str,
 ) -> int:
     """Run a job: the mapper over the input, its output sorted by key, the reducer over that.
 
@@ -162,4 +164,5 @@ def command(
             environment={**environment, **parse_pairs(cmdenv, "--cmdenv")},
         ),
         master,
+        role,
     )

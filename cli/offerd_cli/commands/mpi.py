@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from offerd.errors import BadInput
-from offerd_cli.options import DURATION, master_option
+from offerd_cli.options import DURATION, master_option, role_option
 from offerd_cli.units import parse_pairs, task_resources
 
 
@@ -47,7 +47,7 @@ from offerd_cli.units import parse_pairs, task_resources
 )
 @click.option("--no-label", is_flag=True, help="Without the rank in front of each line.")
 @click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Add to the ranks' environment.")
-@click.option("--role", default="*", show_default=True, help="Whose share it counts against.")
+@role_option
 @click.option("--user", default="", help="Run as this user.  [default: the slaves']")
 @click.option("--name", default="", help="What listings show.  [default: the program]")
 @click.option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from offerd.errors import BadInput
-from offerd_cli.options import DURATION, cwd_option, master_option
+from offerd_cli.options import DURATION, cwd_option, master_option, role_option
 from offerd_cli.units import in_directory, parse_pairs, task_resources
 
 
@@ -31,6 +31,7 @@ from offerd_cli.units import in_directory, parse_pairs, task_resources
 )
 @click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Add to its environment.")
 @click.option("--user", default="", help="Run as this user.  [default: the slave's]")
+@role_option
 @click.option("--name", default="", help="What listings show.  [default: the command]")
 @click.option("--attributes", default="", metavar="K=V,...", help="Only on slaves with these.")
 @click.option("--image", default="", help="In a container of this image, on a slave that runs images.")
@@ -53,6 +54,7 @@ def command(
     env: tuple[str, ...],
     user: str,
     name: str,
+    role: str,
     attributes: str,
     image: str,
     pull: str | None,
@@ -90,6 +92,7 @@ def command(
             environment=parse_pairs(env, "--env"),
             user=user,
             name=name or words[0].rpartition("/")[2],
+            role=role,
             attributes=parse_pairs([attributes] if attributes else [], "--attributes", commas=True),
             image=image,
             pull=pull or "",

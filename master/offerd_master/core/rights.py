@@ -54,7 +54,8 @@ def look_at_slave(c: Cluster, slave: Slave, running: Iterable[m.RunningExecutor]
 def fault(who: Principal, role: str, user: str) -> str:
     """Why a framework of this principal may not have this role, or run as this user; empty if it may."""
     if not who.may_have_role(role):
-        return f"{who.name} may not have frameworks of role {role[:64]}"
+        others = f", only of {', '.join(who.roles)[:128]}" if who.roles else ""
+        return f"{who.name} may not have frameworks of role {role[:64]}{others}"
     if not who.may_run_as(user):
         return f"{who.name} may not run tasks as user {user[:64]}"
     return ""
