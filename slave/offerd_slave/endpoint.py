@@ -304,7 +304,8 @@ class Endpoint:
                 yield from self._fault(connection, "said hello twice")
                 return
             yield container_id, message, ""
-        if inbox and connection.is_heard and connection.fd in self._by_fd:
+        # By now it may be closed, and its number another one's.
+        if inbox and connection.is_heard and self._by_fd.get(connection.fd) is connection:
             self._busy[connection.fd] = connection
         else:
             self._busy.pop(connection.fd, None)

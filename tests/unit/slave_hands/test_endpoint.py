@@ -395,6 +395,25 @@ def test_those_that_connect_and_say_nothing_do_not_keep_the_executor_out(
         each.close()
 
 
+def test_a_connection_that_is_closed_in_the_middle_of_what_it_says_keeps_the_slave_from_no_rest(
+    slave: Slave,
+) -> None:
+    endpoint = slave.endpoint
+    many = [update(number) for number in range(1, MESSAGES_A_TURN + 100)]
+    with raw(slave, DEALER, hello_frame(), *map(frame, codec.frames(many))):
+        wait_until(lambda: list(endpoint.drain()) or endpoint._at_door, "it to connect")
+        turn = endpoint.drain()
+        assert isinstance(next(turn)[1], m.RegisterExecutor)
+        number = endpoint._executors[ID].fd
+        endpoint.forget(ID)
+        others = (ContainerID(f"c.{number}") for number in range(2, 100))
+        while number not in endpoint._by_fd:  # until another socket has its number
+            endpoint.expect(next(others), "token", os.geteuid(), os.getegid())
+        list(turn)
+        slave.turn()
+    assert not endpoint.has_more
+
+
 def test_an_executor_that_does_not_read_is_given_up_before_it_costs_much(slave: Slave) -> None:
     with raw(slave, DEALER, hello_frame()):
         slave.until(lambda: slave.heard)
