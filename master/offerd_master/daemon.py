@@ -41,6 +41,7 @@ from offerd_master.allocation.base import Allocator, load_allocator
 from offerd_master.allocation.policy import Policy
 from offerd_master.core.actions import Action, CutOff, Drop, KeepChange, LaterEpochSeen, Log, Send
 from offerd_master.core.events import (
+    Event,
     HandshakeRefused,
     PeerDropped,
     PeerLost,
@@ -53,7 +54,7 @@ from offerd_master.core.master import MasterCore
 from offerd_master.core.registry import Registry
 from offerd_master.election import Deposed, Election, Leading, Out, lease_clock
 from offerd_master.gate import Gate
-from offerd_master.inbox import Frame, Inbox
+from offerd_master.inbox import HOLD_S, Frame, Held, Inbox
 from offerd_master.key_file import KeyFile, default_state_dir
 from offerd_master.key_records import EnrolmentRead, KeyStore
 from offerd_master.principals import NOBODY, Principals
@@ -64,10 +65,6 @@ DEFAULT_PORT = 5060
 MAX_DROPPED_PEERS = 10_000
 """Routing ids not listened to. A peer that connects again has a new one, so old ones need not be kept for ever."""
 MAX_LINE = 500
-HOLD_S = 0.5
-"""How long a master that stands by keeps what comes before it sends the senders to the leader: it may come to lead."""
-MAX_HELD = 1_000
-"""Frames. Those of a hello are small; who sends others before it is answered is no slave or scheduler of ours."""
 BACKLOG_AGAIN_S = 0.005
 """How soon a peer that took no more is sent to again."""
 CUT_AFTER_S = 1.0
@@ -201,8 +198,7 @@ class Master:
             if self._election is not None:
                 self._look_at_place(self._election)
             if self._terms_are_old and self._reread():
-                changed = TermsChanged(self._settings, self._allocator)
-                self._perform(self.core.handle(changed, time.monotonic()))
+                self._handle(TermsChanged(self._settings, self._allocator))
             self._pacer.collect(self.core.cluster.tasks_running, self.core.cluster.tasks_ended)
             self._turn()
 
@@ -267,7 +263,7 @@ class Master:
         log.info("standing for election at %s", election.address)
         told = ""
         # Slaves and schedulers may learn a little before us that we lead, and they come at once.
-        held: deque[tuple[float, PeerID, Frame, str]] = deque()
+        held = Held()
         while not self._stopping:
             if self._terms_are_old:
                 # Not only once we lead: who comes then is let in by the keys that are read now.
@@ -282,7 +278,7 @@ class Master:
                 self._take_news_of_keys()
                 self._lease_until = place.until
                 self._lead(place.epoch)
-                for _, peer, frame, key in held:
+                for peer, frame, key in held:
                     self._take(peer, frame, key)
                 return
             if isinstance(place, Out):
@@ -303,9 +299,10 @@ class Master:
                     self._write(STRANGERS, logging.WARNING, f"refused {who}")
             self._cut_what_is_due()
             now = time.monotonic()
-            held += ((now, peer, frame, self._server.key) for peer, frame in self._server.receive())
-            while held and (len(held) > MAX_HELD or now >= held[0][0] + HOLD_S):
-                self._server.send(held.popleft()[1], NotLeading(told))
+            for peer, frame in self._server.receive():
+                held.put(now, peer, frame, self._server.key)
+            for peer in held.overdue(now):
+                self._server.send(peer, NotLeading(told))
             self._server.flush()
             self._lines.tell(now)
 
@@ -364,8 +361,7 @@ class Master:
             return
         self._gate.name_again()
         if self._leads:
-            changed = PrincipalsChanged(self._gate.registry.authorized)
-            self._perform(self.core.handle(changed, time.monotonic()))
+            self._handle(PrincipalsChanged(self._gate.registry.authorized))
         self._cut_off(gone)
 
     def _take_news_of_keys(self) -> None:
@@ -375,7 +371,7 @@ class Master:
             if isinstance(news, EnrolmentRead):
                 self._authorize(self._registry.take(news.contents))
             elif self._leads:
-                self._perform(self.core.handle(news, time.monotonic()))
+                self._handle(news)
 
     def _cut_off(self, keys: frozenset[str]) -> None:
         if keys:
@@ -403,25 +399,32 @@ class Master:
     # -- a turn ---------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        core = self.core
         if self._gate is not None:
             for who in self._gate.turn():
-                self._perform(core.handle(HandshakeRefused(who), time.monotonic()), STRANGERS)
+                self._handle(HandshakeRefused(who), STRANGERS)
             self._take_news_of_keys()
             self._cut_what_is_due()
         for peer, frame in self._server.receive():
             self._take(peer, frame, self._server.key)
         self._inbox.turn()
         self._take_news_of_keys()
-        now = time.monotonic()
-        self._perform(core.tick(now))
-        self._lines.tell(now)
+        self._tick()
+        self._lines.tell(time.monotonic())
         while gone := self._flush():
-            now = time.monotonic()
             for peer in gone:
                 self._inbox.forget(peer)
                 self._hang_up.append(peer)
-                self._perform(core.handle(PeerLost(peer), now))
+                self._handle(PeerLost(peer))
+
+    def _tick(self) -> None:
+        """What time alone brings about. An error is not the end: what a peer has left in us would end each master after us."""
+        try:
+            actions = self.core.tick(time.monotonic())
+        except Exception as error:  # marked: see above
+            self._failed("a turn", error, None)
+            self.core.put_off_offers(time.monotonic())
+            return
+        self._perform(actions)
 
     def _flush(self) -> list[PeerID]:
         """Say what is to be said, to whom it reaches; returns the others. We may have slept through much of this turn."""
@@ -443,18 +446,24 @@ class Master:
 
     def _receive(self, peer: PeerID, message: Message, key: str) -> bool:
         """Handle one message; returns whether its sender is to be heard further. What goes wrong with it costs him alone."""
-        core, now = self.core, time.monotonic()
         ip = self._server.ip_of(peer) if type(message) is RegisterSlave else ""
         event: Received | Signed = Received(peer, message, ip)
         if self._gate is not None:
             event = Signed(peer, message, self._gate.registry.principals.get(key, NOBODY), ip)
         source = self._name(peer, key)
-        try:
-            self._perform(core.handle(event, now), source)
-        except Exception as error:  # marked: an error out of one peer's message ends that peer alone
-            self._failed(message, error, source)
+        if not self._handle(event, source, message):
             self._drop(peer, f"its {type(message).__name__} could not be handled", source)
         return peer not in self._dropped
+
+    def _handle(self, event: Event, source: Hashable = None, message: Message | None = None) -> bool:
+        """Have the core handle it. False if that found an error of ours: it costs this event alone, and who said it."""
+        try:
+            actions = self.core.handle(event, time.monotonic())
+        except Exception as error:  # marked: no peer is to end the master, by what it says or by its going
+            self._failed(event if message is None else message, error, source)
+            return False
+        self._perform(actions, source)
+        return True
 
     def _failed(self, cause: object, error: Exception, source: Hashable) -> None:
         """Count an error that nobody foresaw, and log it. What was decided before it belongs to what was done before it."""
@@ -505,11 +514,7 @@ class Master:
             self._dropped.popitem(last=False)
         self._inbox.forget(peer)
         self._hang_up.append(peer)
-        gone = PeerDropped(peer)
-        try:
-            self._perform(self.core.handle(gone, time.monotonic()), source)
-        except Exception as error:  # marked: what an error has left of the peer may bring another
-            self._failed(gone, error, source)
+        self._handle(PeerDropped(peer), source)
 
 
 def run_master(options: MasterOptions) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from offerd.errors import BadMessage
 from offerd.ids import PeerID
@@ -21,6 +21,12 @@ TURN_S = 0.05
 """Of all peers, before what time alone brings about is looked after (pings, offers), and answers are written."""
 MAX_WAITING_BYTES = 16 << 20
 """Of one peer. What slaves and schedulers send at once after a fail-over is less than a quarter of that."""
+HOLD_S = 0.5
+"""How long a master that stands by keeps what comes before it sends the senders to the leader: it may come to lead."""
+MAX_HELD = 1_000
+"""Frames that it keeps, of ..."""
+MAX_HELD_BYTES = 16 << 20
+"""... so much in all. Those of a hello are small; who sends others before it is answered is no slave or scheduler of ours."""
 _LOOKS_AT_CLOCK = 32
 """Messages between two looks at the clock."""
 
@@ -66,8 +72,7 @@ class Inbox:
         if waiting is None:
             waiting = self._waiting[peer] = _Waiting()
         waiting.frames.append((frame, key))
-        if not isinstance(frame, BadMessage):
-            waiting.size_bytes += len(frame)
+        waiting.size_bytes += _size_of(frame)
         return waiting.size_bytes <= MAX_WAITING_BYTES
 
     def forget(self, peer: PeerID) -> None:
@@ -113,3 +118,35 @@ class Inbox:
         except BadMessage as fault:
             return self._refuse(peer, fault, waiting.key)
         return True
+
+
+class Held:
+    """What has come to a master that stands by, the oldest first: `(peer, frame, key)`."""
+
+    def __init__(self) -> None:
+        self._held: deque[tuple[float, PeerID, Frame, str]] = deque()
+        self._size_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[tuple[PeerID, Frame, str]]:
+        return ((peer, frame, key) for _, peer, frame, key in self._held)
+
+    def put(self, now: float, peer: PeerID, frame: Frame, key: str) -> None:
+        self._held.append((now, peer, frame, key))
+        self._size_bytes += _size_of(frame)
+
+    def overdue(self, now: float) -> Iterator[PeerID]:
+        """Who has waited for long enough, or has to go as there is too much; what they sent is gone."""
+        held = self._held
+        while held and (
+            len(held) > MAX_HELD or self._size_bytes > MAX_HELD_BYTES or now >= held[0][0] + HOLD_S
+        ):
+            _, peer, frame, _ = held.popleft()
+            self._size_bytes -= _size_of(frame)
+            yield peer
+
+
+def _size_of(frame: Frame) -> int:
+    return 0 if isinstance(frame, BadMessage) else len(frame)

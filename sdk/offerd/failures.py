@@ -13,7 +13,8 @@ from offerd.screen_text import printable
 
 
 def describe(message: object, error: Exception) -> str:
-    """One line: which message, which error, and where it arose."""
+    """One line: which message (or a text that says what else), which error, and where it arose."""
     places = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(places[-1].filename).name}:{places[-1].lineno}" if places else ""
-    return f"a {type(message).__name__} raised {type(error).__name__}{where}: {printable(str(error))}"
+    what = message if isinstance(message, str) else f"a {type(message).__name__}"
+    return f"{what} raised {type(error).__name__}{where}: {printable(str(error))}"

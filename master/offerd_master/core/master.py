@@ -47,6 +47,9 @@ from offerd_master.core.registry import Registry
 from offerd_master.core.state import Cluster, Framework, Slave, Standby
 from offerd_master.settings import Settings
 
+OFFER_AGAIN_S = 1.0
+"""After a tick that has failed. Nothing else that a tick does is done again before it is due again."""
+
 
 def pong(c: Cluster, sender: Slave | Framework | Standby, message: m.Pong, now: float) -> None:
     """A sign of life, and as such already noted."""
@@ -239,6 +242,10 @@ class MasterCore:
         offers.expire(c, now)
         offers.allocate(c, now)
         return out
+
+    def put_off_offers(self, now: float) -> None:
+        """The last tick has failed: if it was for what there is to offer, the next one would, too, at once and for ever."""
+        self.cluster.hold_until = max(self.cluster.hold_until, now + OFFER_AGAIN_S)
 
     def next_deadline(self) -> float:
         """When `tick` has something to do even if nothing happens."""
