@@ -14,8 +14,10 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+from offerd.descriptors import descriptors
 
 LOOK_S = 0.02
 """Between two looks at our memory."""
@@ -55,14 +57,14 @@ class Connection:
         self.frames = 0
 
 
-def borrowed(descriptor: int) -> socket.socket:
-    """A socket that libzmq owns, under a number of ours. Raises `OSError` if it is none."""
-    ours = os.dup(descriptor)
+@contextlib.contextmanager
+def borrowed(descriptor: int) -> Iterator[socket.socket]:
+    """A socket that libzmq owns, to be asked. Takes no descriptor: there may be none. Raises `OSError` if it is no socket."""
+    held = socket.socket(fileno=descriptor)
     try:
-        return socket.socket(fileno=ours)
-    except OSError:
-        os.close(ours)
-        raise
+        yield held
+    finally:
+        held.detach()
 
 
 def other_end(descriptor: int) -> Any:
@@ -78,9 +80,17 @@ def hang_up(descriptor: int, name: Any) -> None:
     """End the connection with this other end. libzmq closes it when it sees that; if it has done so already, the number may be
     another one's by now, and nothing happens.
     """
-    with contextlib.suppress(OSError), borrowed(descriptor) as held:
-        if held.getpeername() == name:
-            held.shutdown(socket.SHUT_RDWR)
+    try:
+        ours = os.dup(descriptor)  # so that libzmq does not close it between a look and the end
+    except OSError:
+        ours = -1  # no descriptor is left, or it is closed already
+    try:
+        with contextlib.suppress(OSError), borrowed(descriptor if ours < 0 else ours) as held:
+            if held.getpeername() == name:
+                held.shutdown(socket.SHUT_RDWR)
+    finally:
+        if ours >= 0:
+            os.close(ours)
 
 
 class _Seen:
@@ -106,7 +116,9 @@ class ConnectionGuard:
         self._seen: dict[int, _Seen] = {}
         self.ended = 0
         """Connections, since the beginning."""
-        self._usual_bytes = _resident_bytes()
+        # Open all the time, as is nothing else that the guard needs: it is there for when descriptors have run out.
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._usual_bytes = self._resident_bytes()
         self._tight_looks = 0
         self._sweep_at = 0.0
         self._closing = threading.Event()
@@ -117,10 +129,16 @@ class ConnectionGuard:
         """End the thread."""
         self._closing.set()
         self._thread.join()
+        if self._statm >= 0:
+            os.close(self._statm)
+            self._statm = -1
 
     def _work(self) -> None:
         while not self._closing.wait(LOOK_S):
-            self.look(_resident_bytes(), time.monotonic())
+            self.look(self._resident_bytes(), time.monotonic())
+
+    def _resident_bytes(self) -> int:
+        return int(os.pread(self._statm, 200, 0).split()[1]) * _PAGE_BYTES
 
     def look(self, resident_bytes: int, now: float) -> None:
         """What the thread does again and again."""
@@ -187,22 +205,16 @@ class ConnectionGuard:
 
     def _accepted(self) -> Iterator[tuple[int, socket.socket]]:
         """The connections at our port, each by the number that it has with libzmq."""
-        for entry in os.listdir("/proc/self/fd"):
-            descriptor = int(entry)
+        for descriptor in _descriptors_in_use():
             try:
                 if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                     continue
-                held = borrowed(descriptor)
-            except OSError:
-                continue  # closed meanwhile
-            with held:
-                if held.family == socket.AF_INET and held.type == socket.SOCK_STREAM:
-                    try:
-                        is_ours = held.getsockname()[1] == self._port and held.getpeername() is not None
-                    except OSError:
-                        continue  # the one that listens
-                    if is_ours:
+                with borrowed(descriptor) as held:
+                    is_stream = held.family == socket.AF_INET and held.type == socket.SOCK_STREAM
+                    if is_stream and held.getsockname()[1] == self._port and held.getpeername() is not None:
                         yield descriptor, held
+            except OSError:
+                continue  # closed meanwhile, or the one that listens
 
     def _end(self, descriptor: int) -> None:
         seen = self._seen.pop(descriptor, None)
@@ -211,14 +223,17 @@ class ConnectionGuard:
             hang_up(descriptor, seen.name)
 
 
+def _descriptors_in_use() -> Iterable[int]:
+    """More, if there is none left to look with: then they are all in use."""
+    try:
+        return map(int, os.listdir("/proc/self/fd"))
+    except OSError:
+        return range(descriptors())
+
+
 def _bytes_received(held: socket.socket) -> int:
     try:
         info = held.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_RECEIVED + 8)
     except OSError:
         return 0
     return int.from_bytes(info[_BYTES_RECEIVED:], "little") if len(info) == _BYTES_RECEIVED + 8 else 0
-
-
-def _resident_bytes() -> int:
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) * _PAGE_BYTES

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 import zmq
@@ -142,3 +144,26 @@ def test_of_too_many_that_say_nothing_the_oldest_go(site: Site, monkeypatch: pyt
     wait_until(lambda: all(map(is_ended, first)), "the older two to be ended")
     assert not any(map(is_ended, later))
     assert site.guard.ended == 2
+
+
+def test_it_guards_also_when_no_descriptor_is_left(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_SILENT", 2)
+    monkeypatch.setattr(connections, "SILENT_S", 0.1)
+    monkeypatch.setattr(connections, "SWEEP_S", 0.05)
+    clients = [site.raw() for _ in range(5)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held: list[int] = []
+    guard = None
+    try:
+        guard = ConnectionGuard(site.port, site.server._by_descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 8, hard))
+        with suppress(OSError):
+            while True:
+                held.append(os.dup(0))
+        wait_until(lambda: sum(map(is_ended, clients)) == 3, "all but two to be ended")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in held:
+            os.close(fd)
+        if guard is not None:
+            guard.close()
