@@ -57,7 +57,8 @@ def run(
 
     `map(line)` yields `(key, value)` pairs; `reduce(key, values)` gets all values of one key, and yields pairs, which are
     the lines of the output; `combine`, of the same kind as `reduce`, may be applied to some values of a key before. Without
-    `reduce` the maps' pairs are the output. Keys are strings, numbers, or tuples of them.
+    `reduce` the maps' pairs are the output. Keys and values come to `reduce` as they were yielded; which types do is told by
+    `codec`, and others fail the job.
 
     Raises `BadInput` before anything has begun, `OfferdError` with the reason if the job fails.
     """

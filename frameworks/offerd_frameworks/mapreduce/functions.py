@@ -1,7 +1,8 @@
 """Python functions as mapper, combiner and reducer: what runs on a slave, `python -m offerd_frameworks.mapreduce.functions`.
 
-It speaks the streaming protocol: keys and values travel as JSON, one pair a line, so that any key of numbers, strings and
-lists of them sorts and groups as itself. What a reducer yields is the job's output: strings as they are, the rest as JSON.
+It speaks the streaming protocol: one pair a line, key and value as `codec` writes them. What a reducer yields is the job's
+output: strings and bytes as they are, the rest as JSON. Bytes of a line that are no UTF-8 are surrogates in its string, as PEP
+383 has them, and bytes again in the output.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from offerd_frameworks.mapreduce.codec import carried, decode, encode_key, encode_value
 from offerd_frameworks.mapreduce.failures import CommandFailed
 from offerd_frameworks.mapreduce.map_task import PIECES
 from offerd_frameworks.mapreduce.streaming import SHORTER
@@ -29,8 +31,8 @@ BATCH = 10_000
 
 Pair = tuple[Any, Any]
 
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=msgspec.to_builtins).encode
+TEXT = ("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +46,13 @@ class Functions:
 
 def run_map(functions: Functions, lines: Iterable[bytes], output: BinaryIO) -> None:
     """All pairs of all lines, combined as far as memory holds them."""
-    pairs = itertools.chain.from_iterable(
-        functions.map(line.decode(errors="replace").rstrip("\n")) for line in lines
-    )
+    pairs = itertools.chain.from_iterable(functions.map(line.decode(*TEXT).rstrip("\n")) for line in lines)
     if functions.reduce is None:
         _write(output, map(_text_line, pairs))
     elif functions.combine is None:
-        _write(output, map(_json_line, pairs))
+        _write(output, map(_pair_line, pairs))
     else:
-        _write(output, map(_json_line, _combined(functions.combine, pairs)))
+        _write(output, map(_pair_line, _combined(functions.combine, pairs)))
 
 
 def read_pieces(pieces: Iterable[tuple[str, str, int, int, int]]) -> Iterator[bytes]:
@@ -83,25 +83,29 @@ def run_reduce(functions: Functions, lines: Iterable[bytes], output: BinaryIO) -
 def _combined(
     combine: Callable[[Any, Iterator[Any]], Iterable[Pair]], pairs: Iterable[Pair]
 ) -> Iterator[Pair]:
-    groups: dict[Any, list[Any]] = {}
+    groups: dict[bytes, tuple[Any, list[Any]]] = {}  # by what keys are written as: 1, 1.0 and True are three
     held = 0
     for key, value in pairs:
-        if (values := groups.get(key)) is None:
-            groups[key] = [value]
-        else:
-            values.append(value)
+        _hold(groups, key, value)
         held += 1
         if held >= COMBINE_AFTER:
-            combined = [pair for group in groups.items() for pair in combine(group[0], iter(group[1]))]
+            combined = [pair for same, values in groups.values() for pair in combine(same, iter(values))]
             groups = {}
             if len(combined) > MOST_KEYS:
                 yield from combined
             else:
                 for combined_key, combined_value in combined:
-                    groups.setdefault(combined_key, []).append(combined_value)
+                    _hold(groups, combined_key, combined_value)
             held = 0
-    for key, values in groups.items():
-        yield from combine(key, iter(values))
+    for same, values in groups.values():
+        yield from combine(same, iter(values))
+
+
+def _hold(groups: dict[bytes, tuple[Any, list[Any]]], key: Any, value: Any) -> None:
+    written = encode_key(key)
+    if (group := groups.get(written)) is None:
+        group = groups[written] = (carried(key), [])
+    group[1].append(carried(value))
 
 
 def _reduced(
@@ -109,24 +113,23 @@ def _reduced(
 ) -> Iterator[Pair]:
     pairs = (line.rstrip(b"\n").partition(b"\t") for line in lines)
     for key, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
-        yield from reduce(_hashable(_decode(key)), (_decode(value) for _, _, value in group))
+        yield from reduce(decode(key), (decode(value) for _, _, value in group))
 
 
-def _hashable(key: Any) -> Any:
-    """Tuples travel as JSON's lists."""
-    return tuple(map(_hashable, key)) if isinstance(key, list) else key
-
-
-def _json_line(pair: Pair) -> bytes:
-    return _encode(pair[0]) + b"\t" + _encode(pair[1]) + b"\n"
+def _pair_line(pair: Pair) -> bytes:
+    key, value = pair
+    return encode_key(key) + b"\t" + encode_value(value) + b"\n"
 
 
 def _text_line(pair: Pair) -> bytes:
-    return _text(pair[0]) + b"\t" + _text(pair[1]) + b"\n"
+    key, value = pair
+    return _text(key) + b"\t" + _text(value) + b"\n"
 
 
 def _text(value: Any) -> bytes:
-    return value.encode() if isinstance(value, str) else _encode(value)
+    if isinstance(value, bytes):
+        return value
+    return (value if isinstance(value, str) else _json(value)).encode(*TEXT)
 
 
 def _write(output: BinaryIO, lines: Iterator[bytes]) -> None:
@@ -146,15 +149,17 @@ def status(text: str) -> None:
 
 
 def main() -> None:
-    """`map` or `reduce`, from standard input to standard output."""
+    """`map` or `reduce`, from standard input to standard output. What the functions print goes to the task's log."""
     import cloudpickle
 
-    with open(PICKLE, "rb") as file:
-        functions: Functions = cloudpickle.load(file)
-    if sys.argv[1] == "map":
-        run_map(functions, read_pieces(json.loads(os.environ[PIECES])), sys.stdout.buffer)
-    else:
-        run_reduce(functions, sys.stdin.buffer, sys.stdout.buffer)
+    with os.fdopen(os.dup(1), "wb") as output:
+        os.dup2(2, 1)
+        with open(PICKLE, "rb") as file:
+            functions: Functions = cloudpickle.load(file)
+        if sys.argv[1] == "map":
+            run_map(functions, read_pieces(json.loads(os.environ[PIECES])), output)
+        else:
+            run_reduce(functions, sys.stdin.buffer, output)
 
 
 if __name__ == "__main__":

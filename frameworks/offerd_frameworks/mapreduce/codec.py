@@ -1,0 +1,156 @@
+"""Keys and values of Python functions on their way from map to reduce: text without TAB or line end, and back exactly.
+
+What comes back is equal and of the same type. JSON alone does not give that: of it is what it tells apart (null, booleans,
+floats, whole numbers of 64 bits, strings); all else is an array that begins with a tag. Other types are refused by name, also
+subclasses of these. Equal things of one type are written alike, but for dicts, whose order stays: they, and sets, are no keys.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+LEAST_INT, MOST_INT = -(2**63), 2**63 - 1
+"""A decoder of JSON makes floats of larger ones."""
+KEYS = "None, bool, int, float, str, bytes, or tuples, lists or frozensets of them"
+VALUES = "None, bool, int, float, str, bytes, or tuples, lists, dicts, sets or frozensets of them"
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class NotCarried(TypeError):
+    """A key or value of a type that would not come back as it was."""
+
+
+def encode_value(value: Any) -> bytes:
+    """Raises `NotCarried`."""
+    try:
+        if type(value) in _AS_THEY_ARE:
+            return _encode(value)
+        return _encode(_plain(value))
+    except UnicodeEncodeError:  # lone surrogates
+        return _encode(_plain(value))
+    except RecursionError:
+        raise NotCarried("a value is nested too deeply to go from map to reduce") from None
+
+
+def encode_key(key: Any) -> bytes:
+    """Raises `NotCarried`."""
+    try:
+        if type(key) is str:
+            return _encode(key)
+        _check_key(key)
+        return encode_value(key)
+    except UnicodeEncodeError:
+        return _encode(_plain(key))
+    except RecursionError:
+        raise NotCarried("a key is nested too deeply to go from map to reduce") from None
+
+
+def carried(value: Any) -> Any:
+    """What the other end would get; of what nobody can change, the thing itself. Raises `NotCarried`."""
+    return value if type(value) in _UNCHANGING else decode(encode_value(value))
+
+
+def decode(text: bytes) -> Any:
+    """What either of them was given."""
+    found = _decode(text)
+    return _original(found) if type(found) is list else found
+
+
+def _check_key(key: Any) -> None:
+    kind = type(key)
+    if kind in (dict, set):
+        raise NotCarried(f"a {kind.__name__} cannot be a key, or be in one; take {KEYS}")
+    if kind in (tuple, list, frozenset):
+        for each in key:
+            _check_key(each)
+
+
+# -- What JSON has not --------------------------------------------------------------------------------------------
+
+
+def _plain(value: Any) -> Any:
+    """Of what JSON tells apart."""
+    if (make := _MAKERS.get(type(value))) is None:
+        kind = type(value)
+        name = (
+            kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        )
+        raise NotCarried(f"a {name} would not come from map to reduce as it is; yield {VALUES}")
+    return make(value)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _int(value: int) -> Any:
+    return value if LEAST_INT <= value <= MOST_INT else ["i", hex(value)]
+
+
+def _float(value: float) -> Any:
+    return value if math.isfinite(value) else ["f", repr(value)]
+
+
+def _str(value: str) -> Any:
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return ["s", base64.b85encode(value.encode("utf-32-le", "surrogatepass")).decode()]
+    return value
+
+
+def _bytes(value: bytes) -> Any:
+    return ["b", base64.b85encode(value).decode()]
+
+
+def _items(tag: str) -> Callable[[Any], Any]:
+    return lambda value: [tag, *map(_plain, value)]
+
+
+def _unordered(tag: str) -> Callable[[Any], Any]:
+    return lambda value: [tag, *sorted(map(_plain, value), key=_encode)]
+
+
+def _dict(value: dict[Any, Any]) -> Any:
+    return ["d", *([_plain(key), _plain(each)] for key, each in value.items())]
+
+
+_UNCHANGING = frozenset({str, int, float, bool, bytes, type(None)})
+_AS_THEY_ARE = frozenset({str, bool, type(None)})
+_MAKERS: dict[type, Callable[[Any], Any]] = {
+    str: _str,
+    int: _int,
+    float: _float,
+    bool: _same,
+    type(None): _same,
+    bytes: _bytes,
+    tuple: _items("t"),
+    list: _items("l"),
+    dict: _dict,
+    set: _unordered("e"),
+    frozenset: _unordered("z"),
+}
+_READERS: dict[str, Callable[[list[Any]], Any]] = {
+    "i": lambda rest: int(rest[0], 16),
+    "f": lambda rest: float(rest[0]),
+    "s": lambda rest: base64.b85decode(rest[0]).decode("utf-32-le", "surrogatepass"),
+    "b": lambda rest: base64.b85decode(rest[0]),
+    "t": lambda rest: tuple(map(_original, rest)),
+    "l": lambda rest: list(map(_original, rest)),
+    "d": lambda rest: {_original(key): _original(each) for key, each in rest},
+    "e": lambda rest: set(map(_original, rest)),
+    "z": lambda rest: frozenset(map(_original, rest)),
+}
+
+
+def _original(found: Any) -> Any:
+    return _READERS[found[0]](found[1:]) if type(found) is list else found

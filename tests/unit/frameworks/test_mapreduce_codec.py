@@ -1,0 +1,172 @@
+"""Keys and values of Python functions: what a reduce gets is equal to what a map has yielded, and of the same type."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from offerd_frameworks.mapreduce.codec import NotCarried, decode, encode_key, encode_value
+from offerd_frameworks.mapreduce.functions import Functions, run_map, run_reduce
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()))  # with lone surrogates
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), ANY_TEXT, st.binary(max_size=20)
+)
+HASHABLE = st.recursive(
+    SCALARS, lambda one: st.lists(one, max_size=4).map(tuple) | st.frozensets(one, max_size=4), max_leaves=8
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda one: (
+        st.lists(one, max_size=4)
+        | st.dictionaries(HASHABLE, one, max_size=4)
+        | st.sets(HASHABLE, max_size=4)
+        | st.lists(one, max_size=4).map(tuple)
+    ),
+    max_leaves=8,
+)
+
+
+def types(value: Any) -> Any:
+    """The types of all that is in there, and the sign of a zero; what has no order is told by its parts."""
+    if isinstance(value, tuple | list):
+        return type(value), [types(each) for each in value]
+    if isinstance(value, set | frozenset):
+        return type(value), Counter(
+            repr((types(each), each)) for each in value if not isinstance(each, frozenset)
+        )
+    if isinstance(value, dict):
+        return dict, [(types(key), types(each)) for key, each in value.items()]
+    return type(value), math.copysign(1, value) if isinstance(value, float) else 0
+
+
+@given(VALUES)
+def test_a_value_comes_back_equal_and_of_its_type_in_one_line_without_a_tab(value: Any) -> None:
+    written = encode_value(value)
+    assert not set(written) & set(b"\t\n")
+    assert decode(written) == value
+    assert types(decode(written)) == types(value)
+
+
+@given(HASHABLE, HASHABLE)
+def test_two_keys_are_one_where_they_are_equal_and_of_one_type(one: Any, other: Any) -> None:
+    assert decode(encode_key(one)) == one
+    assert (encode_key(one) == encode_key(other)) == (one == other and types(one) == types(other))
+
+
+@pytest.mark.parametrize(
+    "value", [math.inf, -math.inf, 2**63, 2**64, -(2**70), -0.0, "\ud83d\ude00", "\udce9"]
+)
+def test_what_json_has_not_comes_back_too(value: Any) -> None:
+    assert (decode(encode_value(value)), types(decode(encode_value(value)))) == (value, types(value))
+
+
+class Colour(IntEnum):
+    RED = 1
+
+
+class Point(NamedTuple):
+    x: int
+
+
+@dataclass
+class Thing:
+    x: int
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Colour.RED, Point(1), Thing(1), Counter("a"), Decimal(1), bytearray(b"x"), 1j, range(3), object()],
+)
+def test_what_would_come_back_as_something_else_is_refused_by_the_name_of_its_type(value: Any) -> None:
+    for content in (value, [value], {"a": value}):
+        with pytest.raises(NotCarried, match=type(value).__qualname__):
+            encode_value(content)
+    with pytest.raises(NotCarried, match=type(value).__qualname__):
+        encode_key((value,))
+
+
+@pytest.mark.parametrize("key", [{}, set(), ({1: 2},), [{1}]])
+def test_what_has_no_order_of_its_own_is_no_key(key: Any) -> None:
+    with pytest.raises(NotCarried, match="cannot be a key"):
+        encode_key(key)
+
+
+def keep(key: Any, values: Iterator[Any]) -> Iterable[tuple[Any, Any]]:
+    """A combiner that combines nothing."""
+    for value in values:
+        yield key, value
+
+
+SEEN = [None, True, 1, 1.0, math.inf, "a", "\udce9", b"a", (1, "a"), [1, [2]], {"a": 1, 2: ()}, {1, 2}, 2**70]
+
+
+@pytest.mark.parametrize("combine", [None, keep])
+def test_a_reduce_gets_what_the_map_yielded_also_through_a_combiner(
+    combine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offerd_frameworks.mapreduce.functions.COMBINE_AFTER", 5)
+    got: list[tuple[Any, Any]] = []
+
+    def everything(line: str) -> Iterable[tuple[Any, Any]]:
+        changing: list[Any] = []
+        for value in SEEN:
+            yield ("value", value)
+            changing.append(value)
+            yield ("list", changing)
+        for key in (True, 1, 1.0, "1", b"1", (1,), (1.0,), frozenset({1})):
+            yield (key, "key")
+
+    def note(key: Any, values: Iterator[Any]) -> Iterable[tuple[Any, Any]]:
+        got.extend((key, value) for value in values)
+        return ()
+
+    mapped = io.BytesIO()
+    run_map(Functions(everything, note, combine), [b"x\n"], mapped)
+    run_reduce(Functions(everything, note), sorted(mapped.getvalue().splitlines(True)), io.BytesIO())
+    values = [value for key, value in got if key == "value"]
+    assert sorted(map(repr, values)) == sorted(map(repr, SEEN))
+    lists = [value for key, value in got if key == "list"]
+    assert sorted(map(len, lists)) == list(range(1, len(SEEN) + 1))
+    assert len([key for key, value in got if value == "key"]) == 8
+    assert len({(type(key), repr(key)) for key, value in got if value == "key"}) == 8
+
+
+@pytest.mark.parametrize("reduces", [True, False])
+def test_lines_keep_their_bytes(reduces: bool) -> None:
+    def pairs(line: str) -> Iterable[tuple[str, str]]:
+        yield line, line
+
+    def pass_on(key: str, values: Iterator[str]) -> Iterable[tuple[str, str]]:
+        yield key, "".join(values)
+
+    every_byte = bytes(byte for byte in range(256) if byte not in b"\t\n")
+    lines = [b"caf\xe8", b"caf\xe9", "é".encode(), b"\r", every_byte]
+    functions = Functions(pairs, pass_on if reduces else None)
+    mapped, reduced = io.BytesIO(), io.BytesIO()
+    run_map(functions, [line + b"\n" for line in lines], mapped)
+    if reduces:
+        run_reduce(functions, sorted(mapped.getvalue().split(b"\n")[:-1]), reduced)
+    found = (reduced if reduces else mapped).getvalue()
+    assert sorted(found.split(b"\n")[:-1]) == sorted(line + b"\t" + line for line in lines)
+
+
+def test_what_a_reducer_yields_is_text_that_loses_nothing() -> None:
+    def pairs(line: str) -> Iterable[tuple[int, Any]]:
+        yield from enumerate([math.inf, -math.inf, b"\xff", "\udcff", (1, "\udcff"), 2**70])
+
+    mapped = io.BytesIO()
+    run_map(Functions(pairs), [b"x\n"], mapped)
+    assert [line.split(b"\t")[1] for line in mapped.getvalue().split(b"\n")[:-1]] == [
+        b"Infinity", b"-Infinity", b"\xff", b"\xff", b'[1,"\xff"]', b"1180591620717411303424",
+    ]  # fmt: skip
