@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import shutil
@@ -376,6 +377,41 @@ def test_python_functions_count_words(cluster: LocalCluster, texts: Path, tmp_pa
         counts.update(word for line in text for word in line.split())
     assert sorted(lines_of(tmp_path / "out")) == sorted(f"{word}\t{n}".encode() for word, n in counts.items())
     assert summary.counters["Lines:read"] == lines
+
+
+def test_lines_of_any_bytes_and_values_of_any_kind_come_to_a_reduce_as_they_were(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    def pairs(line: str) -> Iterator[tuple[str, object]]:
+        yield line, math.inf
+        yield line, (1, b"x")
+
+    def tell(key: str, values: Iterator[object]) -> Iterator[tuple[str, str]]:
+        yield key, repr(sorted(values, key=repr))
+
+    def count_letters(line: str) -> Iterator[tuple[str, object]]:
+        yield "letters", Counter(line)
+
+    (tmp_path / "f").write_bytes(b"caf\xe9\ncaf\xe8\n")
+    where: dict[str, Any] = {"input": tmp_path / "f", "master": cluster.address}
+    mapreduce.run(pairs, tell, output=tmp_path / "out", **where)
+    told = b"\t[(1, b'x'), inf]"
+    assert sorted(lines_of(tmp_path / "out")) == [b"caf\xe8" + told, b"caf\xe9" + told]
+    with pytest.raises(
+        OfferdError, match=r"a collections\.Counter would not come from map to reduce as it is"
+    ):
+        mapreduce.run(count_letters, tell, output=tmp_path / "none", max_attempts=1, **where)
+
+
+def test_a_mapper_that_leaves_a_process_behind_has_ended_with_its_program(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    done = offerd(
+        cluster, "mapreduce", "--mapper", "cat; sleep 200 >/dev/null &", "--reducer", "cat; sleep 200 &",
+        "--input", "/etc/hostname", "--output", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert (done.returncode, b"trouble" in done.stdout) == (0, False)
+    assert lines_of(tmp_path / "out") == Path("/etc/hostname").read_bytes().splitlines()
 
 
 class RunsCode:

@@ -14,11 +14,13 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, NamedTuple, Protocol
 
 from offerd_frameworks.mapreduce.failures import CommandFailed
+from offerd_frameworks.mapreduce.leftovers import Leftovers
 
 COMMANDS = "commands"
 """In the task's directory, the one that the job's commands work in: no file of theirs, of whatever name, is one of ours."""
@@ -30,6 +32,7 @@ LAST_WORDS_BYTES = 400
 BLOCK_BYTES = 64 << 10
 SCAN_BYTES = 256 << 10
 PIPE_BYTES = 1 << 20
+leftovers = Leftovers()
 SHORTER = "the input is shorter than it was when the job began"
 
 
@@ -80,22 +83,28 @@ class Stage:
     ) -> None:
         """A string is for the shell, in `COMMANDS`. The descriptors given are the child's alone: pipes are closed here."""
         self.what = what
-        self._process = subprocess.Popen(
-            words,
-            shell=isinstance(words, str),
-            stdin=stdin,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            env=environment,
-            cwd=COMMANDS if isinstance(words, str) else None,
-        )
-        self._reporter = reporter
         self._is_tool = not isinstance(words, str)
+
+        def start(marked: Mapping[str, str]) -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                words,
+                shell=not self._is_tool,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                env=marked,
+                cwd=None if self._is_tool else COMMANDS,
+            )
+
+        self._process = leftovers.start(start, environment, is_tool=self._is_tool)
+        self._reporter = reporter
         self._telling = ""
         """Of its stderr: a tool's first line says why, and the last one of a program that ends with a traceback."""
         self._listener = threading.Thread(target=self._listen, daemon=True)
         try:
             self._listener.start()
+            # Not only when somebody waits for it: whoever writes to what it has left would wait before.
+            self._ending = Pump(partial(leftovers.reap, self._process))
         except RuntimeError:  # no more threads
             self._process.kill()
             self._process.communicate()
@@ -115,9 +124,9 @@ class Stage:
 
     def reap(self) -> int:
         """Wait for its end, whatever that is like; the status."""
-        status = self._process.wait()
+        self._ending.join()
         self._listener.join()
-        return status
+        return self._process.wait()
 
     def wait(self, *, may_be_cut_off: bool = False) -> None:
         """Raises `CommandFailed`. `may_be_cut_off`: its reader may have had enough, and ended well before it."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from offerd_frameworks.mapreduce import digests, map_task
 from offerd_frameworks.mapreduce.failures import CommandFailed, TransferError, Unfetchable
-from offerd_frameworks.mapreduce.streaming import COMMANDS, Reporter
+from offerd_frameworks.mapreduce.streaming import COMMANDS, Reporter, leftovers
 from offerd_frameworks.mapreduce.task_input import fetch_first
 
 VARIABLE = "OFFERD_MAPREDUCE_TASK"
@@ -118,4 +118,5 @@ def _write(name: str, content: bytes) -> None:
 
 
 if __name__ == "__main__":
+    leftovers.begin()
     sys.exit(main())

@@ -1,0 +1,117 @@
+"""What a command of a job leaves behind when it ends: nobody waits for it, and it ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offerd_frameworks.mapreduce import task
+from offerd_frameworks.mapreduce.streaming import COMMANDS
+
+SLEEPS = "exec sleep 300"
+KEEPS = "exec 3<&0; "  # what runs behind has /dev/null as its standard input
+LIMIT_S = 60.0
+HOLDERS = {
+    "stderr alone": f"sh -c '{SLEEPS}' >&- &",
+    "all": f"sh -c '{SLEEPS}' <&3 &",
+    "another session": f"setsid sh -c '{SLEEPS}' <&3 &",
+    "no environment and no parent": f"(env -i setsid sh -c '{SLEEPS}' <&3 & ) &",
+    "a child": f"(sh -c '{SLEEPS}; :' <&3 & exec sleep 300 <&3) &",
+}
+SOME = ("all", "no environment and no parent")
+
+
+def run_task(directory: Path, what: dict[str, Any]) -> list[bytes]:
+    """As on a slave: a process of its own, in a directory of its own; the lines of its output."""
+    common = {"id": "t", "key": "k", "set": "job-j", "files": {}, "shelves": [], "data": "/data/@", "job": {}}
+    packed = task.pack({**common, "environment": {}, **what})
+    done = subprocess.run(
+        [sys.executable, "-m", "offerd_frameworks.mapreduce.task"],
+        cwd=directory,
+        env={
+            **os.environ,
+            **packed,
+            "OFFERD_SLAVE_ID": "s",
+            "OFFERD_CONTAINER_ID": "c",
+            "OFFERD_DATA_DIR": "/",
+        },
+        capture_output=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return (directory / "output").read_bytes().splitlines()
+
+
+def map_of(directory: Path, mapper: str, **more: Any) -> dict[str, Any]:
+    """Over two pieces, of two lines each."""
+    pieces = []
+    for name in ("a", "b"):
+        path = directory.parent / name
+        path.write_text(f"{name}1\n{name}2\n")
+        pieces.append([str(path), 0, 6, 0])
+    return {
+        "kind": "map", "mapper": mapper, "combiner": "", "reads_pieces": False, "pieces": pieces, "block": "",
+        "places": [], "sort_bytes": 4 << 20, "reduces": 1, **more,
+    }  # fmt: skip
+
+
+def sleepers(directory: Path) -> list[int]:
+    """Processes that work below this directory."""
+    found = []
+    for pid in os.listdir("/proc"):
+        try:
+            if pid.isdecimal() and os.readlink(f"/proc/{pid}/cwd").startswith(str(directory)):
+                found.append(int(pid))
+        except OSError:
+            continue  # it has ended
+    return found
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    path = tmp_path / "task"
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_a_mapper_is_over_when_its_program_has_ended(directory: Path, holder: str) -> None:
+    lines = run_task(directory, map_of(directory, f"{KEEPS} cat; {HOLDERS[holder]}", reduces=len(holder) % 2))
+    assert lines == [b"a1", b"a2", b"b1", b"b2"]
+    assert sleepers(directory) == []
+
+
+@pytest.mark.parametrize("holder", SOME)
+def test_a_combiner_is_over_that_has_not_read_all(directory: Path, holder: str) -> None:
+    lots, combiner = "cat; seq 300000", f"{KEEPS} head -n 1; {HOLDERS[holder]}"
+    assert run_task(directory, map_of(directory, lots, combiner=combiner)) == [b"1"]
+    assert sleepers(directory) == []
+
+
+@pytest.mark.parametrize("holder", SOME)
+def test_a_reducer_is_over_when_its_program_has_ended(directory: Path, holder: str) -> None:
+    what: dict[str, Any] = {
+        "kind": "reduce", "reducer": f"{KEEPS} echo done; {HOLDERS[holder]}", "low": None, "high": None,
+        "containers": [], "maps": [], "index_digests": "", "by_key": True,
+    }  # fmt: skip
+    assert run_task(directory, what) == [b"done"]
+    assert sleepers(directory) == []
+
+
+def test_what_a_command_has_started_goes_on_while_the_command_runs(directory: Path) -> None:
+    """Also while the mappers before it end: a combiner's own helper, whose parent has gone, is none of theirs."""
+    helper = f"{KEEPS} mkfifo back; (setsid sh -c 'wc -l <&3 >back' &); cat back"
+    assert run_task(directory, map_of(directory, "seq 200000; sleep 0.3", combiner=helper)) == [b"400000"]
+
+
+def test_a_program_that_has_ended_badly_fails_at_once(directory: Path) -> None:
+    with pytest.raises(AssertionError, match="ended with status 3"):
+        run_task(directory, map_of(directory, "sleep 300 & exit 3"))
+    assert sleepers(directory) == []
+    assert (directory / COMMANDS).is_dir()
