@@ -6,7 +6,6 @@ be used, 1 for a failure, 130 after Ctrl-C, 141 (and no line) when nobody reads 
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -16,6 +15,7 @@ from typing import Any, TextIO
 
 import click
 
+from offerd import standard_streams
 from offerd.errors import BadInput, OfferdError
 from offerd_cli.screen import CannotWrite, say
 
@@ -123,6 +123,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    standard_streams.settle()
     status = _run(list(sys.argv[1:] if arguments is None else arguments))
     failures = [_flush(stream) for stream in (sys.stdout, sys.stderr)]
     failure = next((error for error in failures if error is not None), None)
@@ -149,10 +150,7 @@ def _run(words: list[str]) -> int:
         return _complain(str(error), EXIT_BAD_INPUT)
     except OfferdError as error:
         return _complain(str(error), EXIT_FAILURE)
-    except OSError as error:
-        # A listing could not be written. Of a file with a name the command itself speaks.
-        if error.errno != errno.ENOSPC or error.filename is not None:
-            raise
+    except standard_streams.OutputFailed as error:
         return _complain(f"cannot write the output: {error.strerror}", EXIT_FAILURE)
     return status if isinstance(status, int) else 0
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from offerd.messages import TaskStatus
 from offerd_cli.batch import Place
 from offerd_cli.sandbox_files import LogReader, SandboxFiles, Unreachable
-from offerd_cli.screen import CannotWrite, Screen
+from offerd_cli.screen import Screen
 
 FAST_S = 0.03
 SLOW_S = 0.25
@@ -35,10 +35,10 @@ class _Stream:
 
 
 class Follower:
-    """Follows the stdout and stderr of instances. What keeps us from writing ends that; `check` raises it."""
+    """Follows the stdout and stderr of instances. Whatever keeps us from doing so ends it; `check` raises that."""
 
     def __init__(self, screen: Screen, *, instances: int = 1, streams: bool = True) -> None:
-        self._failure: BrokenPipeError | CannotWrite | None = None
+        self._failure: BaseException | None = None
         self._screen = screen
         self._prefixes = instances > 1
         self._streams_while_running = streams
@@ -115,7 +115,7 @@ class Follower:
                 ]
             try:
                 moved = sum(self._advance(stream) for stream in streams if self._is_due(stream))
-            except (BrokenPipeError, CannotWrite) as error:
+            except BaseException as error:  # marked: whatever ends this thread, `check` raises it
                 with self._news:
                     self._failure = error
                     self._news.notify_all()

@@ -29,6 +29,11 @@ def one_line(text: str) -> str:
     return printable(" ".join(text.split()), LINE_LIMIT)
 
 
+def _encoded(text: str) -> bytes:
+    """For stderr, as far as its encoding goes."""
+    return text.encode(sys.stderr.encoding, sys.stderr.errors or "strict")
+
+
 def say(text: str, *, to_stdout: bool = False) -> None:
     """One line for people."""
     print(one_line(text), file=sys.stdout if to_stdout else sys.stderr)
@@ -77,7 +82,7 @@ class Screen:
         with self._lock:
             self._wipe()
             start = b"" if self._at_line_start else b"\n"
-            self._write_all(sys.stderr.buffer, start + f"{self._who}: {one_line(text)}\n".encode())
+            self._write_all(sys.stderr.buffer, start + _encoded(f"{self._who}: {one_line(text)}\n"))
             self._at_line_start = True
 
     def leave_line(self) -> None:
@@ -95,7 +100,7 @@ class Screen:
             return self._shows_progress
         with self._lock:
             line = f"{self._who}: {one_line(text)}"[: max(shutil.get_terminal_size().columns - 1, 0)]
-            self._write_all(sys.stderr.buffer, (_WIPE if self._at_line_start else b"\n") + line.encode())
+            self._write_all(sys.stderr.buffer, (_WIPE if self._at_line_start else b"\n") + _encoded(line))
             self._drawn = self._at_line_start = True
         return True
 
@@ -111,7 +116,7 @@ class Screen:
                 return
             self._drawn_at = now
             line = self._line(done, total, running, failed, text, now - self._started_at)
-            self._write_all(sys.stderr.buffer, _WIPE + line.encode())
+            self._write_all(sys.stderr.buffer, _WIPE + _encoded(line))
             self._drawn = True
 
     def end_progress(self, *, keep: bool = False) -> None:

@@ -26,15 +26,25 @@ class Shares:
         self._times: list[float] = []
         self._samples: list[Mapping[str, float]] = []
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="offerd-shares", daemon=True)
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="offerd-shares", daemon=True)
 
     def __enter__(self) -> Shares:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Raises what has ended the thread, unless something else is on its way."""
         self._over.set()
         self._thread.join()
+        if self._failure is not None and kind is None:
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            self._sample()
+        except BaseException as error:  # marked: whatever it is, who waits for the thread raises it
+            self._failure = error
 
     def _sample(self) -> None:
         with OperatorClient(self._address) as client:

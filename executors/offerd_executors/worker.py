@@ -28,6 +28,7 @@ import msgspec
 
 from offerd import calls
 from offerd.errors import BadMessage
+from offerd.standard_streams import write_all
 from offerd_executors.spawn import SECRETS
 
 REQUESTS_FD, ANSWERS_FD = 3, 4
@@ -131,7 +132,7 @@ def serve(requests: int, answers: int, sandbox: str) -> None:
         answer.wall_s = time.perf_counter() - started_s
         answer.task_id = task_id
         packed = _encode(answer)
-        _write(answers, LENGTH.pack(len(packed)) + packed)
+        write_all(answers, LENGTH.pack(len(packed)) + packed)
 
 
 def _read_call(sandbox: str, task_id: str) -> bytes:
@@ -172,7 +173,7 @@ def store_result(pickled: bytes, sandbox: str, task_id: str) -> calls.File:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path, flags, 0o600)
     try:
-        _write(fd, pickled)
+        write_all(fd, pickled)
     except OSError:
         os.unlink(path)
         raise
@@ -194,11 +195,3 @@ def _flush() -> None:
         # The call may have closed or replaced it, or nobody reads it any more.
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.flush()
-
-
-def _write(fd: int, data: bytes) -> None:
-    written = os.write(fd, data)
-    if written < len(data):
-        rest = memoryview(data)[written:]
-        while rest:
-            rest = rest[os.write(fd, rest) :]

@@ -127,19 +127,43 @@ def run_module(job: Job, trouble: int, area: native.StartArea) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    # The zygote's own say nothing about these descriptors.
-    sys.stdin = os.fdopen(0, closefd=False)
-    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, errors="backslashreplace")
     gc.enable()
     try:
+        use_standard_streams()
         main = importlib.import_module(job.module).main
-    except (ImportError, AttributeError) as error:
-        os.write(trouble, f"{job.module}: cannot be run: {error}".encode(errors="replace"))
+    except (ImportError, AttributeError, OSError) as error:
+        why = unreadable_python() or error
+        os.write(trouble, f"{job.module}: cannot be run: {why}".encode(errors="replace"))
         raise
     finally:
         os.close(trouble)
     sys.exit(main())
+
+
+def use_standard_streams() -> None:
+    """In place of the zygote's own, which say nothing about these descriptors. Raises `ImportError`."""
+    from offerd.standard_streams import text_stream  # here: it is no part of a shim
+
+    encoding = sys.stdout.encoding
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = text_stream(1, "<stdout>", encoding=encoding, errors="surrogateescape", line_buffering=True)
+    sys.stderr = text_stream(2, "<stderr>", encoding=encoding, errors="backslashreplace", line_buffering=True)
+
+
+def unreadable_python() -> str:
+    """In a line, if this user, who has no more rights by now, cannot reach the Python that the slave runs on; else empty."""
+    for file in (__file__, os.__file__, str(sys.modules["msgspec"].__file__)):
+        if path := first_closed(file):
+            user = os.environ.get("LOGNAME") or f"uid {os.getuid()}"
+            return f"{user} cannot read {path}, where this slave's Python is; install offerd where every account can"
+    return ""
+
+
+def first_closed(file: str) -> str:
+    """The first directory on the way to this file that we may not enter, or the file that we may not read; else empty."""
+    parts = os.path.realpath(file).split("/")
+    ways = ["/".join(parts[:number]) for number in range(2, len(parts) + 1)]
+    return next((way for way in ways if not os.access(way, os.R_OK if way == ways[-1] else os.X_OK)), "")
 
 
 def marks_of(environment: dict[str, str]) -> dict[str, str]:

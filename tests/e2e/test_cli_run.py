@@ -69,6 +69,67 @@ def test_a_command_runs_and_its_output_comes_here(cluster: LocalCluster) -> None
 
 
 @pytest.mark.parametrize(
+    ("command", "redirection", "out"),
+    [
+        ("run", "<&-", b"hi\n"),
+        ("run", ">&-", b""),
+        ("run", "2>&-", b"hi\n"),
+        ("map", ">&-", b""),
+        ("status", ">&- 2>&-", b""),
+    ],
+)
+def test_a_standard_stream_that_is_closed_is_dev_null(
+    command: str, redirection: str, out: bytes, cluster: LocalCluster
+) -> None:
+    more = {"run": ["--", "echo", "hi"], "map": ["echo", ":::", "hi"], "status": []}
+    done = subprocess.run(
+        ["bash", "-c", f'"$@" {redirection}', "bash", *words(command, *more[command])],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=environment(cluster),
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, out, b"")
+
+
+@pytest.mark.parametrize("command", ["run", "map"])
+def test_output_of_which_an_unbuffered_stdout_takes_only_a_part_is_an_error(
+    command: str, cluster: LocalCluster, tmp_path: Path
+) -> None:
+    more = {"run": ["--", "seq", "30000"], "map": ["seq", ":::", "30000"]}
+    done = subprocess.run(
+        ["bash", "-c", f'ulimit -f 100; "$@" > "{tmp_path}/out"', "bash", *words(command, *more[command])],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(cluster, PYTHONUNBUFFERED="1"),
+        timeout=30,
+        check=False,
+    )
+    assert done.stderr == f"offerd {command}: cannot write the output: File too large\n".encode()
+    assert (done.returncode, (tmp_path / "out").stat().st_size) == (1, 102_400)
+
+
+def test_standard_input_that_would_be_lost_is_refused(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "run", "--", "cat", stdin=b"hello")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"standard input is not carried" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(("encoding", "bar"), [("ascii", "."), ("latin-1", "\xb7")])
+def test_a_locale_without_our_signs_is_shown_others(
+    encoding: str, bar: str, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    done = offerd(cluster, "status")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert bar * 20 in done.stdout.decode(encoding)
+    tasks = offerd(cluster, "tasks", "--all")
+    assert (tasks.returncode, tasks.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
     ("script", "status"), [("exit 3", 3), ("kill -SEGV $$", 139), ("exit 0", 0), ("exit 255", 255)]
 )
 def test_the_exit_status_is_the_commands(script: str, status: int, cluster: LocalCluster) -> None:
@@ -260,6 +321,7 @@ def test_a_task_runs_as_the_user_asked_for_if_that_user_can_reach_python(cluster
     else:  # as when root's own Python runs the slave: refused with the reason, not run as somebody else
         assert (done.returncode, done.stdout) == (1, b"")
         assert b"EXECUTOR_NOT_LAUNCHED" in done.stderr
+        assert b"cannot read /" in done.stderr
         assert done.stderr.count(b"\n") == 1
 
 

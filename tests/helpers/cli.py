@@ -15,6 +15,7 @@ import psutil
 from offerd_cli.local_cluster import OFFERD, LocalCluster
 
 WAIT_S = 20.0
+_NOTHING: dict[str, Any] = {"stdin": subprocess.DEVNULL}
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = WAIT_S) -> None:
@@ -47,7 +48,8 @@ def offerd(
     """Run to the end."""
     return subprocess.run(
         words(*arguments),
-        input=stdin,
+        # A pipe that will be empty is no empty one yet.
+        **({"input": stdin} if stdin else _NOTHING),
         capture_output=True,
         env=environment(cluster),
         timeout=timeout_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from offerd import standard_streams
 from offerd.errors import BadInput
 from offerd_cli.options import DURATION, cwd_option, master_option, role_option
 from offerd_cli.units import in_directory, parse_pairs, task_resources
@@ -71,6 +72,8 @@ def command(
     It begins in an empty directory of its own; -C names another on the slave's host.
     An instance knows its number: OFFERD_INSTANCE is 1 to OFFERD_INSTANCES.
 
+    Its standard input is empty: one that holds something is refused, as it would be lost.
+
     Exit status: the command's; 124 when its time limit was over, 127 when it could not be started, 128 + signal. With several
     instances 1 if any failed. 130 after Ctrl-C, when all are killed.
     """
@@ -80,6 +83,8 @@ def command(
         raise BadInput("--timeout must be more than nothing")
     if pull is not None and not image:
         raise BadInput("--pull is about an image; name it with --image")
+    if standard_streams.holds_input():
+        raise BadInput("standard input is not carried to the command: give it a file, and write </dev/null")
     from offerd_cli.running import Job, run_job
 
     return run_job(

@@ -240,6 +240,21 @@ def test_an_instance_that_never_began_has_no_output_to_wait_for() -> None:
     follower.check()
 
 
+def test_whatever_ends_the_thread_that_brings_output_reaches_who_waits_for_it(
+    slave: Slave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_: LogReader) -> bytes:
+        raise AttributeError("nobody has foreseen this")
+
+    monkeypatch.setattr(LogReader, "read", read)
+    follower = Follower(Screen("test", progress=False))
+    follower.follow(0, slave.place, STATUS)
+    follower.finish(0)
+    with pytest.raises(AttributeError, match="foreseen"):
+        follower.finish_all()
+    follower.close()
+
+
 def test_output_that_there_is_no_room_for_ends_the_waiting_for_it(
     slave: Slave, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from helpers import proc
+from helpers.accounts import NOBODY
 from helpers.proc import Bed, is_running, wait_until
 from offerd_isolation.process_table import CONTAINER_MARK
+from offerd_slave.executor_start import first_closed
 from offerd_slave.launcher import Launcher
 from offerd_slave.launching import LaunchFailed
 
@@ -100,6 +102,27 @@ def test_module_that_does_not_exist_is_recorded_with_its_name(bed: Bed) -> None:
     assert record is not None
     assert record.exit_status == 1
     assert "no_such_module: cannot be run: No module named" in record.message
+
+
+@pytest.mark.root
+def test_a_python_that_a_user_cannot_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o700)
+    (tmp_path / "closed/python").touch()
+    reading, writing = os.pipe()
+    if (pid := os.fork()) == 0:
+        os.chmod(tmp_path, 0o755)
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        os.write(writing, first_closed(f"{tmp_path}/closed/python").encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        closed = said.read()
+    os.waitpid(pid, 0)
+    # Above it there is what pytest keeps for its own user.
+    assert closed in [str(path) for path in (tmp_path / "closed", *tmp_path.parents)]
+    assert first_closed(f"{tmp_path}/closed/python") == ""
 
 
 def test_program_that_does_not_exist_is_recorded_with_its_name(bed: Bed) -> None:
