@@ -311,7 +311,7 @@ class SlaveCore:
         for task in message.tasks:
             refusal = self.tasks.refusal(framework, message.executor, task)
             if refusal is not None:
-                self.statuses.refuse(framework.framework_id, task.task_id, executor_id, refusal, now)
+                self.statuses.turn_away(framework.framework_id, task.task_id, executor_id, refusal, now)
                 continue
             if container is None:
                 container = self.containers.obtain(framework, message.executor, now)

@@ -144,7 +144,22 @@ class Statuses:
         sequence: int = 1,
     ) -> None:
         """The end of a task that this slave never took, or has no record of."""
-        status = TaskStatus(
+        self._append(framework_id, self._made(task_id, executor_id, end, sequence), ContainerID(""), now)
+
+    def turn_away(
+        self, framework_id: FrameworkID, task_id: TaskID, executor_id: ExecutorID, end: End, now: float
+    ) -> None:
+        """The end of a task that this slave does not take. A framework that hears nothing could have us keep these without end:
+        of it they are told once, and kept nowhere. A master that misses one finds that we do not have the task.
+        """
+        if not self.backlog.is_over(framework_id):
+            self.refuse(framework_id, task_id, executor_id, end, now)
+        elif self._state.registered:
+            status = self._made(task_id, executor_id, end, 0)
+            self._state.to_master(StatusUpdate(framework_id, status))
+
+    def _made(self, task_id: TaskID, executor_id: ExecutorID, end: End, sequence: int) -> TaskStatus:
+        return TaskStatus(
             task_id=task_id,
             state=end.state,
             sequence=sequence,
@@ -154,7 +169,6 @@ class Statuses:
             slave_id=self._state.slave_id,
             executor_id=executor_id,
         )
-        self._append(framework_id, status, ContainerID(""), now)
 
     def _completed(self, container: Container, task: Task, status: TaskStatus) -> TaskStatus:
         """What an executor says, with what only we know: who we are, and why we were killing the task."""

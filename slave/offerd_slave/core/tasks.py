@@ -34,6 +34,12 @@ class Tasks:
             return End(TaskState.LOST, Reason.SLAVE_DRAINING, "the slave is being drained")
         if state.is_disk_full:
             return End(TaskState.LOST, Reason.DISK_PRESSURE, "the slave's disk is full")
+        if self._statuses.backlog.is_over(framework.framework_id):
+            return End(
+                TaskState.LOST,
+                Reason.OFFER_EXCEEDED,
+                "its framework has to acknowledge the statuses that wait on this slave before it is given more tasks there",
+            )
         if (framework.framework_id, task.task_id) in state.tasks:
             return End(
                 TaskState.ERROR, Reason.TASK_ID_DUPLICATE, f"a task {task.task_id} runs on this slave already"

@@ -11,6 +11,7 @@ from offerd.ids import ContainerID, ExecutorID, SlaveID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
 from offerd_slave.core import actions as act
+from offerd_slave.core import backlog
 from offerd_slave.core import events as ev
 from offerd_slave.core.backlog import MOST_BYTES
 from offerd_slave.core.claims import MAX_STATUS_BYTES
@@ -198,3 +199,30 @@ def test_tasks_that_wait_for_an_executor_take_so_much_memory_and_no_more() -> No
     assert not bench.core.state.queued_bytes
     bench.run(*(task(f"more-{number}", cpus=0.001, data=bytes(MIB // 3)) for number in range(2)))
     assert len(bench.told_executors(m.LaunchTask)) == most + 2, "who has registered is told at once"
+
+
+@pytest.mark.parametrize("how", ["refused", "killed before they begin"])
+def test_a_framework_that_acknowledges_nothing_cannot_go_on_launching_either(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "LEAST_BYTES", 1 << 14)
+    monkeypatch.setattr(backlog, "MOST_BYTES", 1 << 14)
+    bench = Bench()
+    bench.register()
+    for number in range(1000):
+        bench.run(task(f"t{number}", cpus=100 if how == "refused" else 1))
+        bench.from_master(m.KillTask(FRAMEWORK.framework_id, TaskID(f"t{number}")))
+    assert len([record for record in bench.disk if isinstance(record, StatusStored)]) < 100
+    assert len(bench.core.statuses.streams) < 100
+    last, *_ = [
+        each.status
+        for each in bench.sent
+        if isinstance(each, m.StatusUpdate) and each.status.task_id == "t999"
+    ]
+    assert (last.state, last.sequence) == (LOST, 0), "it is told, and need not be acknowledged"
+    assert "has to acknowledge" in last.message
+    for _, task_id in list(bench.core.statuses.streams):
+        bench.acknowledge(task_id, 1)
+    bench.clear()
+    bench.run(task("then"))
+    assert TaskID("then") in [task_id for _, task_id in bench.core.state.tasks]
