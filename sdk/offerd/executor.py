@@ -228,7 +228,9 @@ class ExecutorDriver:
             self._pending.append(status)
 
     def send_framework_message(self, data: bytes) -> None:
-        """Send bytes to the framework's scheduler, best effort; from any thread. Raises `MessageTooLarge`."""
+        """Send bytes to the framework's scheduler, best effort; from any thread. A slave passes on 8 MiB of one framework at
+        once, and then one a second. Raises `MessageTooLarge`.
+        """
         if len(data) > MAX_STATUS_BYTES:
             raise MessageTooLarge(
                 f"a framework message of {len(data)} bytes; {MAX_STATUS_BYTES} are the most"

@@ -56,8 +56,9 @@ from offerd_slave.core.actions import (
 from offerd_slave.core.claims import fault_of
 from offerd_slave.core.containers import OTHER_USER, Containers
 from offerd_slave.core.disk import is_full
+from offerd_slave.core.messages_out import MESSAGE_BYTES, Allowances
 from offerd_slave.core.recovery import Recovered, restore
-from offerd_slave.core.state import HELLO_MAX_BYTES, End, Killing, Phase, State, used
+from offerd_slave.core.state import HELLO_MAX_BYTES, Container, End, Killing, Phase, State, used
 from offerd_slave.core.statuses import Statuses
 from offerd_slave.core.tasks import Tasks
 from offerd_slave.records import StatusStored, TaskDelivered
@@ -93,6 +94,7 @@ class SlaveCore:
         self.expelled = ""
         """Why no master hears us any more: our key was revoked. What we have is ended, and so are we."""
         self._usage = ev.UsageMeasured(0, 0)
+        self._allowances = Allowances()
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             ev.FromMaster: self._from_master,
             ev.MasterConnected: lambda event, now: self._say_hello(now),
@@ -419,14 +421,23 @@ class SlaveCore:
         elif type(message) is ExecutorUpdate:
             self.statuses.from_executor(container, message, now)
         elif type(message) is FrameworkMessage:
-            executor_id = container.executor.executor_id
-            self.state.to_master(
-                FrameworkMessage(container.framework_id, self.state.slave_id, executor_id, message.data)
-            )
+            self._message_from_executor(container, message.data, now)
         elif type(message) is RegisterExecutor:
             self.containers.register(container, message, now)
             if self.state.draining and container.phase is not Phase.ENDING:
                 self.containers.shut_down(container, _DRAINED, now)
+
+    def _message_from_executor(self, container: Container, data: bytes, now: float) -> None:
+        """Best effort; so much and no more of it waits for the master to read."""
+        framework_id = container.framework_id
+        if self._allowances.takes(framework_id, len(data) + MESSAGE_BYTES, now):
+            executor_id = container.executor.executor_id
+            self.state.to_master(FrameworkMessage(framework_id, self.state.slave_id, executor_id, data))
+        elif self._allowances.is_news(framework_id):
+            text = (
+                f"framework {framework_id}: its executors send more than it may hear; messages are left out"
+            )
+            self.state.log("WARNING", text)
 
     def _record_refused(self, event: ev.RecordRefused, now: float) -> None:
         """It costs the task that it is about."""

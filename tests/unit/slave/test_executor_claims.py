@@ -15,6 +15,7 @@ from offerd_slave.core import backlog
 from offerd_slave.core import events as ev
 from offerd_slave.core.backlog import MOST_BYTES
 from offerd_slave.core.claims import MAX_STATUS_BYTES
+from offerd_slave.core.messages_out import AT_ONCE_BYTES, BYTES_A_SECOND, MESSAGE_BYTES
 from offerd_slave.core.state import QUEUED_MAX_BYTES
 from offerd_slave.journal import frame
 from offerd_slave.records import MAX_SEQUENCE, StatusStored
@@ -226,3 +227,26 @@ def test_a_framework_that_acknowledges_nothing_cannot_go_on_launching_either(
     bench.clear()
     bench.run(task("then"))
     assert TaskID("then") in [task_id for _, task_id in bench.core.state.tasks]
+
+
+@pytest.mark.parametrize("size", [0, 400_000])
+def test_executors_that_talk_without_end_are_passed_on_so_far_and_no_further(size: int) -> None:
+    bench = Bench()
+    container_id = bench.running(task("a"))
+    message = m.FrameworkMessage(FRAMEWORK.framework_id, SlaveID("S-1"), COMMAND.executor_id, bytes(size))
+
+    def passed_on() -> int:
+        bench.clear()
+        for _ in range(20_000 if not size else 40):
+            bench.as_it_is(container_id, message)
+        return sum(isinstance(each, m.FrameworkMessage) for each in bench.sent)
+
+    at_once = AT_ONCE_BYTES // (size + MESSAGE_BYTES)
+    assert passed_on() == at_once
+    assert not passed_on()
+    bench.now += 2
+    assert passed_on() - 2 * BYTES_A_SECOND // (size + MESSAGE_BYTES) in (0, 1)
+    bench.now += 9
+    assert passed_on() == at_once
+    bench.update("a", FINISHED, 2)
+    assert ("a", FINISHED, "") in bench.statuses(), "statuses are not held up"
