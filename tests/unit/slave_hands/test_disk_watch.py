@@ -157,14 +157,25 @@ def test_a_large_container_rests_longer_than_it_was_looked_at(tmp_path: Path, wa
     assert ONE not in watch._not_before, "a container that is gone is forgotten"
 
 
-def test_the_end_of_the_slave_does_not_wait_for_a_walk(tmp_path: Path) -> None:
-    for number in range(20_000):
+def test_the_end_of_the_slave_does_not_wait_for_a_walk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2 * disk_watch.ENTRIES_AT_ONCE):
         (tmp_path / f"f{number}").touch()
-    watch = DiskWatch()
+    monkeypatch.setattr(disk_watch, "PAUSE_S", 60.0)
+    is_walking = threading.Event()
+
+    class Watched(DiskWatch):
+        def _pause(self) -> None:
+            is_walking.set()
+            super()._pause()
+
+    watch = Watched()
     watch.look([Job(Shares(ONE, ROOMY), str(tmp_path))])
+    assert is_walking.wait(30)
     began = time.monotonic()
     watch.close()
-    assert time.monotonic() - began < 0.15, "the walk alone pauses 0.2 s"
+    assert time.monotonic() - began < 30, "the walk alone pauses two minutes"
     assert "disk-watch" not in [thread.name for thread in threading.enumerate() if thread is watch._thread]
 
 

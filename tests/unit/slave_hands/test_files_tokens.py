@@ -255,7 +255,7 @@ def test_a_byte_now_and_then_does_not_hold_a_connection_beyond_its_time(
                 continue
             except OSError:
                 break
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 25, "all of it takes 50 s"
 
 
 def test_slow_strangers_however_many_keep_nobody_out(site: FilesSite) -> None:
@@ -289,12 +289,12 @@ def test_a_body_that_comes_or_is_read_too_slowly_is_cut_off(
 def test_a_slow_disk_of_ours_is_not_the_clients_fault(
     site: FilesSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_front, "PIECE_S", 0.2)
-    monkeypatch.setattr(files, "PIECE_S", 0.2)
+    monkeypatch.setattr(file_front, "PIECE_S", 1.0)
+    monkeypatch.setattr(files, "PIECE_S", 1.0)
     monkeypatch.setattr(file_front, "LOOK_S", 0.05)
 
     def slow(fd: int) -> None:
-        time.sleep(0.7)
+        time.sleep(1.5)
 
     monkeypatch.setattr(os, "fsync", slow)
     assert site.ask("PUT", "/data/@alice/set/a", b"x" * 100)[0] == 201
@@ -303,7 +303,7 @@ def test_a_slow_disk_of_ours_is_not_the_clients_fault(
 def test_an_idle_connection_is_closed_and_one_in_use_is_not(
     site: FilesSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_front, "IDLE_S", 0.5)
+    monkeypatch.setattr(file_front, "IDLE_S", 2.0)
     token = site.token("GET", "/containers/c1/f")
     connection = http.client.HTTPConnection(site.server.address, timeout=10)
     connection.connect()
@@ -311,7 +311,7 @@ def test_an_idle_connection_is_closed_and_one_in_use_is_not(
     for _ in range(4):
         connection.request("GET", "/containers/c1/f", headers={"Authorization": token})
         assert connection.getresponse().read() == b"file"
-        time.sleep(0.2)  # longer than a thread waits, and less than is idle
+        time.sleep(0.6)  # longer than a thread waits, and less than is idle; all of them are more
         assert connection.sock is first
     assert first is not None
     assert first.recv(1) == b""
