@@ -26,6 +26,8 @@ from offerd_slave.core.shares import MOST_DEEP, Held, Share, Shares, over
 ENTRIES_AT_ONCE = 500
 PAUSE_S = 0.005
 """Between so many entries: the slave's loop shares the interpreter with us."""
+MOST_LINKED = 200_000
+"""Files of several names that are remembered as counted, at about 130 bytes each; of more each name counts."""
 REST = 10.0
 """A container is not looked at again before so many times the time that it took."""
 TASKS = "tasks"
@@ -99,7 +101,8 @@ class Walk:
         if found.st_nlink > 1 and not is_directory:
             if (device, found.st_ino) in self._linked:
                 return
-            self._linked.add((device, found.st_ino))
+            if len(self._linked) < MOST_LINKED:
+                self._linked.add((device, found.st_ino))
         level, depth = self._levels[-1], len(self._levels)
         task = level.task
         if is_directory and level.holds_tasks:

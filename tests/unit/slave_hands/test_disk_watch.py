@@ -157,6 +157,19 @@ def test_a_large_container_rests_longer_than_it_was_looked_at(tmp_path: Path, wa
     assert ONE not in watch._not_before, "a container that is gone is forgotten"
 
 
+def test_files_of_several_names_without_number_cost_the_slave_little_memory_and_count_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_watch, "MOST_LINKED", 2)
+    for number in range(5):
+        (tmp_path / f"f{number}").touch()
+        os.link(tmp_path / f"f{number}", tmp_path / f"g{number}")
+    walk = Walk(ROOMY)
+    walk.through(tmp_path)
+    assert len(walk._linked) == 2
+    assert walk.count.whole.inodes == 2 + 2 * 3
+
+
 def test_the_end_of_the_slave_does_not_wait_for_a_walk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
