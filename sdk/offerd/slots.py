@@ -13,6 +13,9 @@ from functools import lru_cache
 
 from offerd.resources import Resources
 
+ONE_CPU = 1000
+"""In millicpus: the smallest unit that people ask for unasked, and what `offerd run` and `offerd mpi` give a task."""
+
 
 def clip_grace(grace_s: float, max_grace_s: float) -> float:
     """A grace that somebody asks for, as a slave grants it. What is no number of seconds is none at all."""
@@ -40,9 +43,13 @@ def is_long(
 def long_quantities(total: Resources, fraction: float) -> dict[str, int]:
     """How much of each resource long tasks may hold together on a slave with `total`, rounded down.
 
-    `fraction` is read as the decimal a person wrote: 0.29 of 100 is 29, not the 28 of binary floating point.
+    `fraction` is read as the decimal a person wrote: 0.29 of 100 is 29, not the 28 of binary floating point. Unless it is 0, it
+    is at least the part that one cpu is of the slave (all of a slave of one cpu): else no task of one cpu could be long there.
     """
-    numerator, denominator = _exactly(fraction).as_integer_ratio()
+    part = _exactly(fraction)
+    if part and total.millicpus:
+        part = max(part, min(Fraction(1), Fraction(ONE_CPU, total.millicpus)))
+    numerator, denominator = part.as_integer_ratio()
     return {name: amount * numerator // denominator for name, amount in total.quantities().items()}
 
 

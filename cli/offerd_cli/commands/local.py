@@ -62,7 +62,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Part that long tasks may hold.",
+    help="Part that long tasks may hold; at least one cpu, unless 0.",
 )
 @click.option("--insecure", is_flag=True, help="Without keys: every account of this host may command it.")
 @click.option("--json", "as_json", is_flag=True, help="Say where everything is as one JSON document.")

@@ -118,7 +118,7 @@ def _disk_floor(text: str) -> int | None:
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Part that long tasks may hold.",
+    help="Part that long tasks may hold; at least one cpu, unless 0.",
 )
 @click.option(
     "--short-limit",

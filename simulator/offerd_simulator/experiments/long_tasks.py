@@ -6,18 +6,21 @@
 2. The question that the paper leaves open. A batch framework always has work, does not know how long it takes, and declares it
    by a policy; people run short jobs beside it, with a fair share. What is killed at its limit starts again from nothing.
    Swept: the limit of short tasks, the part of a slave that long ones may hold, the distribution of durations.
+3. Slaves of few cpus. Half of one cpu holds no task of one cpu: with that rule alone long tasks run nowhere on such a cluster.
+   What it gives, and costs, that the part for long tasks is one cpu at least.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
 from offerd import messages as m
 from offerd.resources import Resources
+from offerd.slots import ONE_CPU, long_quantities
 from offerd_simulator.cluster import Cluster
 from offerd_simulator.durations import KINDS, Durations, Exponential
 from offerd_simulator.engine import Engine
@@ -43,13 +46,14 @@ class Size:
     slots_per_slave: int = 8
     limits_s: tuple[float, ...] = (15.0, 30.0, 60.0, 120.0, 240.0)
     fractions: tuple[float, ...] = (0.25, 0.5, 0.75)
+    cpus: tuple[int, ...] = (1, 2, 4)
     warm_up_s: float = 600.0
     measured_s: float = 2400.0
 
 
 QUICK = Size(
     nodes=60, looks=6, phis=(0.5,), slots=(2, 4), slaves=3, slots_per_slave=4, limits_s=(30.0, 60.0), fractions=(0.5,),
-    warm_up_s=120.0, measured_s=900.0,
+    cpus=(1, 4), warm_up_s=120.0, measured_s=900.0,
 )  # fmt: skip
 
 
@@ -143,6 +147,58 @@ def work(
     )
 
 
+# -- 3: slaves of few cpus ----------------------------------------------------------------------------------------------
+
+
+def of_few_cpus(cpus: int, size: Size, seed: int) -> tuple[Point, Point, Point]:
+    """As many cpus in slaves of so many; all batch tasks long, of one cpu each: by half of a slave alone, with one cpu at
+    least, and with no cap at all.
+    """
+    capacity = size.slaves * size.slots_per_slave
+    cut = replace(size, slaves=capacity // cpus, slots_per_slave=cpus)
+    half, whole = (work(Exponential(MEAN_S), Policy.LONG, MEAN_S, part, cut, seed) for part in (0.5, 1.0))
+    # Half of one cpu holds no task: as if long ones might hold nothing.
+    alone = work(Exponential(MEAN_S), Policy.LONG, MEAN_S, 0.0, cut, seed) if cpus == 1 else half
+    return alone, half, whole
+
+
+def _few_cpus_table(size: Size, seed: int, done: Callable[[float], None]) -> Table:
+    columns = [
+        Column("cpus", "cpus of a slave"),
+        Column("tasks", "long tasks of one cpu at once, by half alone"),
+        Column("tasks_now", "now"),
+        Column("useful", "useful, %: by half alone", 0),
+        Column("useful_now", "now", 0),
+        Column("useful_uncapped", "no cap", 0),
+        Column("p95", "short jobs' p95, s: by half alone", 1),
+        Column("p95_now", "now", 1),
+        Column("p95_uncapped", "no cap", 1),
+    ]
+    rows: list[Row] = []
+    for i, cpus in enumerate(size.cpus):
+        points = of_few_cpus(cpus, size, seed)
+        row: Row = [
+            cpus,
+            cpus // 2,
+            long_quantities(Resources.of(cpus=cpus), 0.5)["cpus"] // ONE_CPU,
+        ]
+        row += [100 * point.useful for point in points]
+        row += [point.p95_s for point in points]
+        rows.append(row)
+        done((i + 1) / len(size.cpus))
+    note = (
+        "All batch tasks are long and of one cpu, exponential, 60 s on average; as many cpus in all, in larger or smaller "
+        "slaves."
+    )
+    return Table(
+        "few_cpus",
+        "Slaves of few cpus, half of each for long tasks, but one cpu at least",
+        columns,
+        rows,
+        note,
+    )
+
+
 # -- The experiment -----------------------------------------------------------------------------------------------------
 
 
@@ -159,7 +215,8 @@ def run(options: Options, progress: Progress) -> Result:
             "interactive_load": INTERACTIVE_LOAD,
         },
     )
-    fill = _fill_table(size, options.seed, lambda done: progress(0.35 * done, "nodes full of long tasks"))
+    fill = _fill_table(size, options.seed, lambda done: progress(0.3 * done, "nodes full of long tasks"))
+    few = _few_cpus_table(size, options.seed, lambda done: progress(0.3 + 0.05 * done, "slaves of few cpus"))
     kinds = [kind(MEAN_S) for kind in KINDS]
     points: dict[str, list[Point]] = {}
     settings: list[tuple[Durations, Policy, float, float]] = []
@@ -172,7 +229,7 @@ def run(options: Options, progress: Progress) -> Result:
     for i, (kind, policy, limit, part) in enumerate(settings):
         points.setdefault(kind.name, []).append(work(kind, policy, limit, part, size, options.seed))
         progress(0.35 + 0.65 * (i + 1) / len(settings), f"{kind.name}: {policy}")
-    result.tables = [fill, _waste_table(kinds, points, size), _policy_table(points)]
+    result.tables = [fill, _waste_table(kinds, points, size), _policy_table(points), few]
     result.figures = [_waste_figure(kinds, points, size), _latency_figure(points, size)]
     result.findings = _findings(kinds, points)
     return result

@@ -183,6 +183,15 @@ def test_one_seed_gives_one_result_and_another_another(simulation: Callable[[int
     assert simulation(2) != first
 
 
+def test_on_slaves_of_one_cpu_long_tasks_run_only_because_the_part_for_them_is_one_cpu_at_least() -> None:
+    size = long_tasks.Size(slaves=2, slots_per_slave=4, warm_up_s=120.0, measured_s=600.0)
+    by_half_alone, now, uncapped = long_tasks.of_few_cpus(1, size, 1)
+    assert by_half_alone.useful < 0.25 < 0.9 < now.useful == uncapped.useful
+    by_half_alone, now, uncapped = long_tasks.of_few_cpus(2, size, 1)
+    assert by_half_alone == now, "from two cpus on nothing is different"
+    assert now.useful < uncapped.useful
+
+
 @pytest.mark.parametrize("name", ["table2", "long-tasks", "locality"])
 def test_results_are_plain_documents(name: str) -> None:
     result = run(name)

@@ -1,0 +1,39 @@
+"""The part of a slave for long tasks."""
+
+from __future__ import annotations
+
+import pytest
+
+from offerd.resources import Resources
+from offerd.slots import long_quantities
+
+
+@pytest.mark.parametrize(
+    ("cpus", "fraction", "millicpus"),
+    [
+        ("8", 0.5, 4000),
+        ("3", 0.5, 1500),
+        ("2", 0.5, 1000),
+        ("1.5", 0.5, 1000),
+        ("1", 0.5, 1000),
+        ("0.5", 0.5, 500),
+        ("4", 0.1, 1000),
+        ("1", 0.0, 0),
+        ("4", 1.0, 4000),
+    ],
+)
+def test_the_long_part_is_the_fraction_and_one_cpu_at_least(
+    cpus: str, fraction: float, millicpus: int
+) -> None:
+    assert long_quantities(Resources.of(cpus=cpus), fraction)["cpus"] == millicpus
+
+
+def test_with_the_one_cpu_goes_its_part_of_all_else() -> None:
+    total = Resources.parse("cpus=1,mem=100M,ports=[1-10]")
+    assert long_quantities(total, 0.5) == {"cpus": 1000, "mem": 100 << 20, "ports": 10}
+    total = Resources.parse("cpus=1.5,mem=300M")
+    assert long_quantities(total, 0.5) == {"cpus": 1000, "mem": 200 << 20}
+
+
+def test_a_slave_without_cpus_has_the_fraction_alone() -> None:
+    assert long_quantities(Resources.of(mem=100), 0.29) == {"mem": 29}
