@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from figures import Bound, Findings, Row, Samples, beside
 from machine import ROOT
 from offerd.errors import OfferdError
+from offerd.operator_messages import Waiting
 from offerd.resources import Resources
 from offerd_cli.local_cluster import LocalCluster
 from offerd_frameworks.mpi.core.job import Job, Outcome
@@ -44,6 +45,9 @@ class Heard:
 
     def told(self, job_id: str, text: str) -> None:
         """Nobody is asked."""
+
+    def waits(self, job_id: str, waiting: Waiting) -> None:
+        """The same."""
 
     def ended(self, job_id: str, outcome: Outcome) -> None:
         self.ends.put(outcome)

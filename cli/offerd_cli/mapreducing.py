@@ -12,7 +12,9 @@ from rich.text import Text
 
 from offerd.errors import OfferdError
 from offerd_cli import render
+from offerd_cli.screen import one_line
 from offerd_cli.units import format_bytes, format_duration
+from offerd_cli.waits import TRANSIENT, Reasons, sentence
 from offerd_cli.working import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, signals_interrupt
 from offerd_frameworks import mapreduce
 
@@ -30,8 +32,10 @@ def run_job(job: mapreduce.Job, master: str, role: str) -> int:
         handle = framework.submit(job)
         try:
             with Bars() as bars:
+                waits = Waits(framework, job, bars)
                 while not handle.done():
                     bars.show(handle.progress)
+                    waits.turn(handle.progress)
                     time.sleep(TURN_S)
                 bars.show(handle.progress)
             print_summary(render.console(), handle.result())
@@ -41,6 +45,30 @@ def run_job(job: mapreduce.Job, master: str, role: str) -> int:
                 handle.result(CANCEL_WAIT_S)
             return EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
     return 0
+
+
+class Waits:
+    """Says why nothing of a job runs, once for each reason."""
+
+    def __init__(self, framework: mapreduce.MapReduce, job: mapreduce.Job, bars: Bars) -> None:
+        self._framework = framework
+        self._job = job
+        self._reasons = Reasons()
+        self._told = ""
+        self._bars = bars
+
+    def turn(self, now: mapreduce.Progress) -> None:
+        if now.maps_running or now.reduces_running or not _has_open(now):
+            self._reasons.rest()
+            return
+        answer = self._reasons.turn(lambda: self._framework.explain_waiting(self._job))
+        if answer is not None and answer.why not in (*TRANSIENT, self._told):
+            self._told = answer.why
+            self._bars.note(f"waiting: {sentence(answer)}")
+
+
+def _has_open(now: mapreduce.Progress) -> bool:
+    return now.maps_done < now.maps or now.reduces_done < now.reduces
 
 
 class Bars:
@@ -66,6 +94,10 @@ class Bars:
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
+
+    def note(self, text: str) -> None:
+        """One line for the person, above the bars where there are any."""
+        self._bars.console.print(Text(one_line(f"offerd mapreduce: {text}")), soft_wrap=True)
 
     def show(self, now: mapreduce.Progress) -> None:
         self._set("map", now.maps_done, now.maps, _tasks(now.maps_done, now.maps, now.maps_running))

@@ -12,9 +12,11 @@ from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from offerd.errors import BadInput, OfferdError
+from offerd.operator_messages import Waiting
 from offerd.resources import Resources
 from offerd_cli.screen import Screen
 from offerd_cli.units import format_duration
+from offerd_cli.waits import sentence
 from offerd_cli.working import (
     EXIT_BROKEN_PIPE,
     EXIT_INTERRUPTED,
@@ -154,6 +156,9 @@ class _Terminal:
     def told(self, job_id: str, text: str) -> None:
         self.screen.note(text)
 
+    def waits(self, job_id: str, waiting: Waiting) -> None:
+        self.screen.note(f"waiting: {sentence(waiting)}")
+
     def ended(self, job_id: str, outcome: Outcome) -> None:
         self._ended.put(outcome)
 
@@ -254,6 +259,9 @@ class _Ledger:
 
     def told(self, job_id: str, text: str) -> None:
         self.screen.note(f"{job_id}: {text}")
+
+    def waits(self, job_id: str, waiting: Waiting) -> None:
+        self.screen.note(f"{job_id} waits: {sentence(waiting)}")
 
     def ended(self, job_id: str, outcome: Outcome) -> None:
         self._spool.end(job_id, outcome)

@@ -14,22 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import Empty
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from offerd.driver import SchedulerDriver
 from offerd.errors import BadInput, OfferdError
 from offerd.operator_messages import Waiting
 from offerd_cli.batch import Batch, Broken, Ended, Event, Preparing, Started, framework
 from offerd_cli.screen import Screen
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from offerd_cli.waits import Reasons, sentence
 
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 EXIT_BROKEN_PIPE = 141
-EXPLAIN_AFTER_S = 1.0
-EXPLAIN_EVERY_S = 1.0
 KILL_WAIT_S = 10.0
 """How long after Ctrl-C the tasks' ends are waited for; what is left then, the master kills as we unregister."""
 TURN_S = 0.1
@@ -196,33 +191,31 @@ class Explainer:
     def __init__(self, work: Work) -> None:
         self.text = ""
         self._work = work
-        self._question: Future[Waiting] | None = None
-        self._ask_at = float("inf")
+        self._reasons = Reasons()
         self._told = ""
 
     def begin(self) -> None:
-        self._ask_at = time.monotonic() + EXPLAIN_AFTER_S
+        self._reasons.rest()
 
     def turn(self) -> None:
-        work, now = self._work, time.monotonic()
+        work = self._work
         is_at_work = bool(work.batch.running_ids()) and not work.explains_while_running
         if not work.batch.waiting or work.batch.is_full or is_at_work:
-            self.text, self._ask_at = "", now + EXPLAIN_AFTER_S
+            self.text = ""
+            self._reasons.rest()
             return
-        if self._question is not None and self._question.done():
-            if self._question.exception() is None:
-                self._tell(self._question.result())
-            self._question, self._ask_at = None, now + EXPLAIN_EVERY_S
-        if self._question is None and now >= self._ask_at:
-            self._question = work.driver.explain_waiting(work.batch.resources, work.batch.time_limit_s)
+        batch = work.batch
+        answer = self._reasons.turn(lambda: work.driver.explain_waiting(batch.resources, batch.time_limit_s))
+        if answer is not None:
+            self._tell(answer)
 
     def _tell(self, waiting: Waiting) -> None:
         batch, screen = self._work.batch, self._work.screen
         if screen.shows_progress:
-            self.text = f"{batch.waiting} wait: {waiting.message}"
+            self.text = f"{batch.waiting} wait: {sentence(waiting)}"
         elif waiting.why != self._told:
             who = "waiting" if batch.count == 1 else f"{batch.waiting} of {batch.count} wait"
-            screen.note(f"{who}: {waiting.message}")
+            screen.note(f"{who}: {sentence(waiting)}")
         self._told = waiting.why
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         TaskStatus,
     )
     from offerd.operator import OperatorClient
+    from offerd.operator_messages import Waiting
     from offerd.resources import Resources
     from offerd.resubmission import AfterTimeout, resubmit
     from offerd.scheduler import Scheduler
@@ -88,6 +89,7 @@ _HOME = {
     "TaskInfo": "messages",
     "TaskState": "messages",
     "TaskStatus": "messages",
+    "Waiting": "operator_messages",
 }
 
 __all__ = [
@@ -129,6 +131,7 @@ __all__ = [
     "TaskInfo",
     "TaskState",
     "TaskStatus",
+    "Waiting",
     "__version__",
     "resubmit",
 ]

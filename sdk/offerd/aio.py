@@ -210,10 +210,19 @@ class AsyncSchedulerDriver(Orders):
         return share
 
     async def explain_waiting(
-        self, wanted: Resources, time_limit_s: float | None = None, timeout_s: float | None = 5.0
+        self,
+        wanted: Resources,
+        time_limit_s: float | None = None,
+        timeout_s: float | None = 5.0,
+        *,
+        count: int = 1,
+        per_slave: int = 0,
     ) -> Waiting:
-        """Why no resources come for a task of this size and time limit. Not from a callback. Raises `OfferdError`."""
-        why: Waiting = await self._question(timeout_s, Waiting, self._core.ask_waiting, wanted, time_limit_s)
+        """Why no resources come for a task of this size and time limit, or for `count` of them that must all run at once, at
+        most `per_slave` on one slave (0: as many as fit). Not from a callback. Raises `OfferdError`.
+        """
+        asked = (wanted, time_limit_s, count, per_slave)
+        why: Waiting = await self._question(timeout_s, Waiting, self._core.ask_waiting, *asked)
         return why
 
     async def _question(self, timeout_s: float | None, kind: type, question: Order, *arguments: Any) -> Any:

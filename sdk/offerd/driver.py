@@ -198,10 +198,14 @@ class SchedulerDriver(Orders):
         except TimeoutError:
             raise OfferdError(unreachable(self.address)) from None
 
-    def explain_waiting(self, wanted: Resources, time_limit_s: float | None = None) -> Future[Waiting]:
-        """Why no resources come for a task of this size and time limit, as a future."""
+    def explain_waiting(
+        self, wanted: Resources, time_limit_s: float | None = None, *, count: int = 1, per_slave: int = 0
+    ) -> Future[Waiting]:
+        """Why no resources come for a task of this size and time limit, as a future; or for `count` of them that must all run
+        at once, at most `per_slave` on one slave (0: as many as fit).
+        """
         future: Future[Waiting] = Future()
-        self._question(Waiting, future, self._core.ask_waiting, wanted, time_limit_s)
+        self._question(Waiting, future, self._core.ask_waiting, wanted, time_limit_s, count, per_slave)
         return future
 
     def _question(self, kind: type, future: Future[Any], question: Order, *arguments: Any) -> None:

@@ -200,12 +200,16 @@ class ChangeSlaveMode(Message, frozen=True):
 
 
 class ExplainWaiting(Message, frozen=True):
-    """Why has this framework no (more) resources? Asked by `offerd run` while it waits."""
+    """Why has this framework no (more) resources for a task, or for `count` of them that must all run at once, at most
+    `per_slave` on one slave (0: as many as fit)? Asked by `offerd run` and others while they wait.
+    """
 
     framework_id: FrameworkID
     wanted: Resources
     time_limit_s: WishedSeconds | None = None
     protocol: Protocol = PROTOCOL
+    count: Count = 1
+    per_slave: Count = 0
 
 
 class ExplainFramework(Message, frozen=True):
@@ -313,12 +317,14 @@ class Done(Message, frozen=True):
 
 
 class Waiting(Message, frozen=True):
-    """Machine-readable `why` (no_slaves | no_slave_large_enough | long_task_cap | others_share | refused | filtered |
-    limit_reached | minimum_offer_not_free | filters_ask_for_more | no_scheduler | wants_nothing | not_yet) and a line for
-    people."""
+    """Machine-readable `why` (no_slaves | no_slave_large_enough | too_few_slaves | long_task_cap | disk_full | filtered |
+    others_share | limit_reached | refused | minimum_offer_not_free | filters_ask_for_more | no_scheduler | wants_nothing |
+    not_yet) and a line for people. `short_limit_s`: a time limit of at most so much would end this wait; 0: none would.
+    """
 
     why: Name
     message: Text
+    short_limit_s: Seconds = 0.0
 
 
 class Explanation(Message, frozen=True):

@@ -363,9 +363,12 @@ class SchedulerCore:
     def ask_guaranteed_share(self, now: float) -> list[Action]:
         return self._send_or_hold([GetGuaranteedShare()])
 
-    def ask_waiting(self, wanted: Resources, time_limit_s: float | None, now: float) -> list[Action]:
+    def ask_waiting(
+        self, wanted: Resources, time_limit_s: float | None, count: int, per_slave: int, now: float
+    ) -> list[Action]:
         """Nothing comes back unless registered: the caller checks."""
-        return self._send_or_hold([ExplainWaiting(self.framework_id, wanted, time_limit_s)])
+        question = ExplainWaiting(self.framework_id, wanted, time_limit_s, count=count, per_slave=per_slave)
+        return self._send_or_hold([question])
 
     def teardown(self, now: float) -> list[Action]:
         """The framework ends; of one that stands by only its place in line."""

@@ -272,11 +272,24 @@ def test_of_three_untimed_tasks_on_four_cpus_two_run_and_the_third_waits_for_the
     third = begin(cluster, "run", "--", "sleep", duration)
     waiting = read_until(third, b"waiting:")
     assert b"long" in waiting
+    assert b"--timeout 60s" in waiting
     assert len(processes_with(duration)) == 2
     finish(running[0])
     wait_until(lambda: len(processes_with(duration)) == 2, "the third task to get the first one's place")
     assert [finish(process) for process in (running[1], third)] == [130, 130]
     assert processes_with(duration) == []
+
+
+def test_a_slave_of_one_cpu_runs_one_task_without_a_time_limit_and_the_next_one_says_what_it_waits_for(
+    duration: str,
+) -> None:
+    with LocalCluster(1, cpus="1", mem="256M", isolation="noop") as small:
+        assert offerd(small, "run", "--", "true").returncode == 0
+        first = begin(small, "run", "--cpus", "0.5", "--", "sleep", duration)
+        wait_until(lambda: len(processes_with(duration)) == 1, "the first task to run")
+        second = begin(small, "run", "--", "sleep", duration)
+        assert b"waiting: all slaves large enough are in use" in read_until(second, b"waiting:")
+        assert [finish(process) for process in (first, second)] == [130, 130]
 
 
 def test_with_a_time_limit_under_the_short_limit_all_of_the_slave_is_used(

@@ -328,6 +328,18 @@ def test_a_block_is_read_from_afar_when_its_slave_has_no_room(cluster: LocalClus
     assert lines_of(tmp_path / "out") == [b"1000"]
 
 
+def test_a_job_whose_tasks_fit_nowhere_says_so(cluster: LocalCluster, tmp_path: Path) -> None:
+    job = begin(
+        cluster, "mapreduce", "--cpus", "64", "--mapper", "cat", "--reducer", "cat", "--input", "/etc/passwd",
+        "--output", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert job.stderr is not None
+    assert b"waiting: no slave has cpus=64" in job.stderr.readline()
+    job.send_signal(signal.SIGINT)
+    job.communicate(timeout=30)
+    assert job.returncode == 130
+
+
 def test_ctrl_c_ends_the_job_and_its_tasks(cluster: LocalCluster, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("x\n")
     job = begin(

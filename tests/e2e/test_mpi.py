@@ -332,6 +332,17 @@ def test_a_gang_that_the_cluster_cannot_hold_says_so_and_gives_back_what_it_held
     assert finish(process)[0] == 130
 
 
+def test_a_gang_without_a_time_limit_that_waits_says_why_and_what_would_start_it(
+    cluster: LocalCluster, duration: str
+) -> None:
+    process = begin(cluster, "mpi", "-n", "4", "--mem", "32M", "--", "sleep", duration)
+    assert process.stderr is not None
+    line = next(line for line in process.stderr if b"waiting: " in line)
+    assert b"room for 3 of 4: tasks without a time limit" in line
+    assert b"--timeout 60s" in line
+    assert finish(process)[0] == 130
+
+
 def test_a_job_beyond_the_guaranteed_share_is_refused_and_one_within_it_runs(
     programs: dict[str, str],
 ) -> None:

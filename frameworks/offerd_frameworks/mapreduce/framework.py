@@ -14,16 +14,18 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
 import offerd
+from offerd import Waiting
 from offerd_frameworks.mapreduce import blocks, digests
 from offerd_frameworks.mapreduce.describe import EXECUTOR_ID, Describer
 from offerd_frameworks.mapreduce.failures import TransferError
 from offerd_frameworks.mapreduce.job import DATA_PREFIX, Job
 from offerd_frameworks.mapreduce.output import OutputDirectory
+from offerd_frameworks.mapreduce.planner import SHORT_S
 from offerd_frameworks.mapreduce.progress import Progress, Summary
 from offerd_frameworks.mapreduce.scheduler import MapReduceScheduler, Running
 from offerd_frameworks.mapreduce.splits import Split, input_files, split_files
@@ -108,6 +110,10 @@ class MapReduce:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
+
+    def explain_waiting(self, job: Job) -> Future[Waiting]:
+        """Why no resources come for a task of this job, as a future."""
+        return self._driver.explain_waiting(job.resources(), job.time_limit_s or SHORT_S)
 
     def submit(self, job: Job) -> JobHandle:
         """Begin with a job; returns when its input is known and its files are placed. Raises `BadInput`, `OfferdError`."""

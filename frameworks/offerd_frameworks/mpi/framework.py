@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from typing import Protocol
 
 import offerd
-from offerd import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
+from offerd import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID, Waiting
 from offerd_frameworks.mpi.core import actions as a
 from offerd_frameworks.mpi.core import events as e
 from offerd_frameworks.mpi.core.attempt import EXIT_FAILURE
@@ -49,6 +49,9 @@ class Watcher(Protocol):
 
     def told(self, job_id: str, text: str) -> None:
         """A line for the person whose job it is."""
+
+    def waits(self, job_id: str, waiting: Waiting) -> None:
+        """Why the gang does not get its slots: once for each reason."""
 
     def ended(self, job_id: str, outcome: Outcome) -> None:
         """For good."""
@@ -216,10 +219,24 @@ class MpiFramework(offerd.Scheduler):
                         run.hydra.kill()
                 case a.Tell(job_id, text):
                     watcher.told(job_id, text)
+                case a.AskWhy(job):
+                    self._ask_why(job)
+                case a.TellWaiting(job_id, waiting):
+                    watcher.waits(job_id, waiting)
                 case a.JobStarted(job_id, _, hosts):
                     watcher.started(job_id, hosts)
                 case a.JobEnded(job_id, outcome):
                     watcher.ended(job_id, outcome)
+
+    def _ask_why(self, job: Job) -> None:
+        def answered(answer: Future[Waiting]) -> None:
+            if answer.exception() is None:
+                self._tell(e.WhyCame(job.job_id, answer.result()))
+
+        per_slave = job.per_slave or 0
+        self._driver.explain_waiting(
+            job.need, job.time_limit_s, count=job.ranks, per_slave=per_slave
+        ).add_done_callback(answered)
 
     def _start(self, action: a.StartHydra) -> None:
         job = action.job

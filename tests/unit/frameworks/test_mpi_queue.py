@@ -9,12 +9,13 @@ import pytest
 import offerd
 from offerd.ids import OfferID, SlaveID, TaskID
 from offerd.messages import Reason
+from offerd.operator_messages import Waiting
 from offerd_frameworks.mpi.core import actions as a
 from offerd_frameworks.mpi.core import events as e
 from offerd_frameworks.mpi.core.attempt import AFTERWARDS_S, ARRIVE_S, GRACE_S
 from offerd_frameworks.mpi.core.gang import assemble
 from offerd_frameworks.mpi.core.job import Job, Outcome
-from offerd_frameworks.mpi.core.queue import FIRST_PAUSE_S, GangQueue
+from offerd_frameworks.mpi.core.queue import ASK_WHY_AFTER_S, FIRST_PAUSE_S, GangQueue
 
 NEED = offerd.Resources.of(cpus=1, mem="64M")
 HOLD_S = 5.0
@@ -74,6 +75,13 @@ def of_kind(kind: type[A], actions: list[a.Action]) -> list[A]:
     return [action for action in actions if isinstance(action, kind)]
 
 
+def when(queue: Queue, kind: type[a.Action]) -> float:
+    """When time alone brings about an action of this kind."""
+    while not of_kind(kind, queue.tick(queue.core.next_deadline())):
+        pass
+    return queue.now
+
+
 def outcome(queue: Queue) -> Outcome:
     (ended,) = of_kind(a.JobEnded, queue.done)
     return ended.outcome
@@ -116,6 +124,42 @@ def test_offers_are_asked_for_while_a_job_waits_and_not_when_the_queue_is_empty(
     assert actions[-1] == a.AskForOffers(False)
 
 
+def test_why_the_first_job_waits_is_asked_and_told_once_for_each_reason() -> None:
+    queue = Queue()
+    queue(e.Submitted(job(4)), e.Submitted(job(4, "next")))
+    assert queue.core.next_deadline() == 1.0
+    assert of_kind(a.AskWhy, queue.tick(0.9)) == []
+    assert of_kind(a.AskWhy, queue.tick(1.0)) == [a.AskWhy(job(4))]
+    capped, busy = Waiting("long_task_cap", "room for 3 of 4", 60.0), Waiting("others_share", "in use")
+    assert queue(e.WhyCame("job", Waiting("not_yet", "soon"))) == []
+    assert queue(e.WhyCame("job", capped)) == [a.TellWaiting("job", capped)]
+    assert queue(e.WhyCame("job", capped)) == []
+    assert queue(e.WhyCame("job", busy)) == [a.TellWaiting("job", busy)]
+    assert queue(e.WhyCame("next", busy)) == [], "it waits for the first"
+    assert of_kind(a.AskWhy, queue.tick(6.0)) == [a.AskWhy(job(4))]
+
+
+def test_a_job_that_waits_for_the_guaranteed_share_says_so() -> None:
+    queue = Queue(guarantee=offerd.Resources.of(cpus=4))
+    queue.run(job(4))
+    queue(e.Submitted(job(2, "next")))
+    (told,) = of_kind(a.TellWaiting, queue.tick(1.0))
+    assert (told.job_id, told.waiting.why) == ("next", "guaranteed_share")
+    assert of_kind(a.AskWhy, queue.done) == []
+
+
+def test_what_a_gang_held_is_told_again_only_if_it_was_more_or_less() -> None:
+    queue = Queue()
+    queue(e.Submitted(job(4)))
+    told = []
+    for round, slots in enumerate((2, 2, 3)):
+        start = 100.0 * round
+        queue.tick(start)
+        queue(e.OffersCame([offer(1, slots, f"o{round}")]), at=start)
+        told += [tell.text[:15] for tell in of_kind(a.Tell, queue.tick(start + HOLD_S))]
+    assert told == ["room for 2 of 4", "room for 3 of 4"]
+
+
 def test_a_part_of_a_gang_is_held_and_completed() -> None:
     queue = Queue()
     queue(e.Submitted(job(4)))
@@ -129,6 +173,7 @@ def test_a_part_that_does_not_grow_is_given_back_after_the_hold_time_and_asked_f
 ):
     queue = Queue()
     queue(e.Submitted(job(4)), e.OffersCame([offer(1, 2)]))
+    assert of_kind(a.DeclineOffers, queue.tick(ASK_WHY_AFTER_S)) == []
     assert queue.core.next_deadline() == HOLD_S
     actions = queue.tick(HOLD_S)
     assert actions[0] == a.DeclineOffers((OfferID("o1"),), 0.0)
@@ -143,7 +188,7 @@ def test_progress_prolongs_the_hold() -> None:
     queue = Queue()
     queue(e.Submitted(job(4)), e.OffersCame([offer(1, 2)]))
     queue(e.OffersCame([offer(2, 1)]), at=4.0)
-    assert queue.tick(6.0) == []
+    assert of_kind(a.DeclineOffers, queue.tick(6.0)) == []
     assert of_kind(a.DeclineOffers, queue.tick(9.0))
 
 
@@ -153,10 +198,8 @@ def test_pauses_grow_while_a_gang_cannot_be_completed() -> None:
     pauses = []
     for _ in range(4):
         queue(e.OffersCame([offer(1, 2)]))
-        given_back = queue.core.next_deadline()
-        queue.tick(given_back)
-        pauses.append(queue.core.next_deadline() - given_back)
-        queue.tick(queue.core.next_deadline())
+        given_back = when(queue, a.DeclineOffers)
+        pauses.append(when(queue, a.AskForOffers) - given_back)
     assert pauses == sorted(pauses)
     assert pauses[-1] > 4 * pauses[0]
 

@@ -285,6 +285,63 @@ def test_waiting_for_others() -> None:
     assert "2 tasks of other frameworks" in message
 
 
+def why_not_all(
+    cluster: ClusterHarness, framework: FrameworkPeer, count: int, limit_s: float | None, per_slave: int = 0
+) -> om.Waiting:
+    operator = cluster.operator()
+    wanted = Resources.parse("cpus=1,mem=64M")
+    asked = om.ExplainWaiting(framework.framework_id, wanted, limit_s, count=count, per_slave=per_slave)
+    operator.send(asked)
+    return operator.take(om.Waiting)
+
+
+def test_several_tasks_at_once_wait_for_what_one_alone_would_get() -> None:
+    cluster = ClusterHarness()
+    for _ in range(3):
+        cluster.slave("cpus=2,mem=2G")
+    framework = cluster.framework()
+    for count, limit_s, reason, told in (
+        (3, None, "not_yet", ""),
+        (4, None, "long_task_cap", "room for 3 of 4: "),
+        (6, 60.0, "not_yet", ""),
+        (7, 60.0, "too_few_slaves", "room for 6 of 7: "),
+    ):
+        answer = why_not_all(cluster, framework, count, limit_s)
+        assert (answer.why, answer.message[: len(told)]) == (reason, told)
+        assert answer.short_limit_s == (60.0 if reason == "long_task_cap" else 0.0)
+    spread = why_not_all(cluster, framework, 4, 60.0, per_slave=1)
+    assert (spread.why, spread.message[:15]) == ("too_few_slaves", "room for 3 of 4")
+
+
+def test_several_tasks_at_once_wait_for_others_and_for_their_long_tasks() -> None:
+    cluster = ClusterHarness()
+    cluster.slave("cpus=4,mem=8G")
+    other, framework = cluster.framework("other"), cluster.framework()
+    other.accept(other.offer(), tasks=[task("t1", time_limit_s=None)])
+    assert why_not_all(cluster, framework, 4, 5.0).why == "others_share"
+    assert why_not_all(cluster, framework, 2, None).message.startswith("room for 1 of 2: ")
+    assert why_not_all(cluster, framework, 2, 5.0).why == "not_yet"
+
+
+def test_a_limit_leaves_room_for_some_of_several() -> None:
+    policy = Policy(frameworks={"framework": Terms(limit=Resources.of(cpus=3))})
+    cluster = ClusterHarness(policy=policy)
+    cluster.slave("cpus=2,mem=2G")
+    cluster.slave("cpus=2,mem=2G")
+    framework = cluster.framework()
+    assert why_not_all(cluster, framework, 3, 5.0).why == "not_yet"
+    assert why_not_all(cluster, framework, 4, 5.0).why == "limit_reached"
+
+
+def test_waiting_where_every_slave_is_deactivated() -> None:
+    cluster = ClusterHarness()
+    slave = cluster.slave("cpus=2,mem=2G")
+    operator = cluster.operator()
+    operator.send(om.ChangeSlaveMode(slave.slave_id, "deactivated"))
+    reason, message = why(cluster, cluster.framework(), "cpus=1")
+    assert (reason, message.split(":")[0]) == ("no_slaves", "none of the 1 slaves takes tasks")
+
+
 def test_waiting_because_of_its_own_filters() -> None:
     cluster = ClusterHarness()
     cluster.slave("cpus=2,mem=2G")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from offerd import OfferID, TaskID
+from offerd import OfferID, TaskID, Waiting
 from offerd_frameworks.mpi.core.gang import Share
 from offerd_frameworks.mpi.core.job import Job, Outcome
 
@@ -53,6 +53,19 @@ class Tell(NamedTuple):
     text: str
 
 
+class AskWhy(NamedTuple):
+    """Ask the master why the gang does not get its slots; `WhyCame` is the answer."""
+
+    job: Job
+
+
+class TellWaiting(NamedTuple):
+    """Why this job waits, for the person whose job it is."""
+
+    job_id: str
+    waiting: Waiting
+
+
 class JobStarted(NamedTuple):
     """The gang is complete."""
 
@@ -74,6 +87,8 @@ Action = (
     | KillTasks
     | KillHydra
     | Tell
+    | AskWhy
+    | TellWaiting
     | JobStarted
     | JobEnded
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import offerd
-from offerd import OfferID, SlaveID
+from offerd import OfferID, SlaveID, Waiting
 from offerd_frameworks.mpi.core.job import Job
 
 
@@ -32,6 +32,13 @@ class GuaranteeKnown(NamedTuple):
     """Nothing (`Resources()`): none is configured."""
 
     guarantee: offerd.Resources
+
+
+class WhyCame(NamedTuple):
+    """The master's answer to `AskWhy`."""
+
+    job_id: str
+    waiting: Waiting
 
 
 class StatusCame(NamedTuple):
@@ -77,6 +84,7 @@ Event = (
     | OffersCame
     | OfferRescinded
     | GuaranteeKnown
+    | WhyCame
     | StatusCame
     | SlaveLost
     | HydraReady

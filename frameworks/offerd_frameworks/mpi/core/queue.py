@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import offerd
-from offerd import OfferID
+from offerd import OfferID, Waiting
 from offerd_frameworks.mpi.core import actions as a
 from offerd_frameworks.mpi.core import events as e
 from offerd_frameworks.mpi.core.attempt import NEVER, Attempt, Cause
@@ -28,6 +28,11 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 16.0
 REFUSE_USELESS_S = 1.0
 """An offer that lacks something altogether. Short: what a task leaves may bring it."""
+ASK_WHY_AFTER_S = 1.0
+ASK_WHY_EVERY_S = 5.0
+"""Of the first job, while it waits for offers."""
+TRANSIENT = frozenset({"not_yet", "refused"})
+"""Reasons that say only that it has to wait a moment, or for its own pause."""
 
 EXIT_BAD_INPUT = 2
 
@@ -37,6 +42,14 @@ class _Waiting(NamedTuple):
     since: float
     attempts: int = 0
     losses: int = 0
+
+
+class _Told(NamedTuple):
+    """What was last said of a job that waits."""
+
+    job_id: str = ""
+    why: str = ""
+    ranks: int = -1
 
 
 class GangQueue:
@@ -58,6 +71,9 @@ class GangQueue:
         self._pause_until = 0.0
         self._guarantee: offerd.Resources | None = None  # not known yet: nothing is started
         self._asks = False
+        self._ask_why_at = NEVER
+        self._asked_for = ""
+        self._told = _Told()
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -76,6 +92,8 @@ class GangQueue:
             times.append(self._give_back_at())
         if self._waiting and not self._asks and self._pause_until > 0:
             times.append(self._pause_until)
+        if self._waiting:
+            times.append(self._ask_why_at)
         return min(times, default=NEVER)
 
     # -- what happens -----------------------------------------------------------------------------------------------
@@ -95,6 +113,9 @@ class GangQueue:
                 self._held.pop(offer_id, None)
             case e.GuaranteeKnown(guarantee):
                 self._guarantee = guarantee
+            case e.WhyCame(job_id, waiting):
+                if self._waiting and self._waiting[0].job.job_id == job_id:
+                    actions = self._tell_why(job_id, waiting)
             case e.StatusCame(status):
                 if status.state.terminal and (attempt := self._attempt_of(status.task_id)):
                     actions = attempt.task_ended(status, now)
@@ -120,7 +141,7 @@ class GangQueue:
             actions += attempt.tick(now)
         if self._held and now >= self._give_back_at():
             actions += self._give_back(now)
-        return [*actions, *self._conclude(now), *self._schedule(now)]
+        return [*actions, *self._conclude(now), *self._schedule(now), *self._ask_why(now)]
 
     def _attempt_of(self, task_id: str) -> Attempt | None:
         return self._running.get(task_id.rpartition(".")[0])
@@ -197,7 +218,32 @@ class GangQueue:
         if (wanted is not None) != self._asks:
             self._asks = wanted is not None
             actions.append(a.AskForOffers(self._asks))
+        first = self._waiting[0].job.job_id if self._waiting else ""
+        if first != self._asked_for:
+            self._asked_for, self._told = first, _Told(first)
+            self._ask_why_at = now + ASK_WHY_AFTER_S if first else NEVER
         return actions
+
+    # -- why the first one waits --------------------------------------------------------------------------------------
+
+    def _ask_why(self, now: float) -> list[a.Action]:
+        if not self._waiting or now < self._ask_why_at:
+            return []
+        self._ask_why_at = now + ASK_WHY_EVERY_S
+        job = self._waiting[0].job
+        if self._next() is not None:
+            return [a.AskWhy(job)]
+        text = (
+            f"jobs that run take what is guaranteed, {self._guarantee}, and this one is to take {job.total}"
+        )
+        return self._tell_why(job.job_id, Waiting("guaranteed_share", text))
+
+    def _tell_why(self, job_id: str, waiting: Waiting) -> list[a.Action]:
+        """Once for each reason."""
+        if waiting.why in TRANSIENT or waiting.why == self._told.why:
+            return []
+        self._told = self._told._replace(why=waiting.why)
+        return [a.TellWaiting(job_id, waiting)]
 
     def _next(self) -> Job | None:
         """The job that offers are for now: the first, if the guarantee has room for it beside those that run."""
@@ -254,8 +300,12 @@ class GangQueue:
         pause_s = self._pause_s()
         self._failures += 1
         self._pause_until = now + pause_s
-        text = f"room for {ranks} of {job.ranks} ranks came in {now - self._held_since:.1f} s; trying again"
-        return [*self._decline(list(self._held), 0.0), a.Tell(job.job_id, text)]
+        actions: list[a.Action] = []
+        if ranks != self._told.ranks:
+            self._told = self._told._replace(ranks=ranks)
+            text = f"room for {ranks} of {job.ranks} ranks came in {now - self._held_since:.1f} s; trying again and again"
+            actions.append(a.Tell(job.job_id, text))
+        return [*self._decline(list(self._held), 0.0), *actions]
 
     def _decline(self, offer_ids: list[OfferID], refuse_s: float) -> list[a.Action]:
         for offer_id in offer_ids:
