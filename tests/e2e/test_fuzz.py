@@ -49,6 +49,8 @@ HELPERS = Path(__file__).resolve().parents[1] / "helpers"
 PARTS = {"stranger": 0.1, "handshake": 0.1, "slave": 0.2, "framework": 0.2, "operator": 0.15, "http": 0.1}
 """Of all messages, each kind of peer's; the rest is for executors."""
 
+pytestmark = pytest.mark.timeout(120 + MESSAGES // 100)
+
 batches = st.lists(st.binary(min_size=1, max_size=400), min_size=BATCH, max_size=BATCH)
 
 
@@ -315,7 +317,8 @@ def has_ended(framework: Recorder, name: str) -> bool:
 
 def test_no_executor_ends_its_slave(target: Target) -> None:
     share = 1 - sum(PARTS.values())
-    rounds = 4
+    # The first that is no message ends an executor, so it is many that say much.
+    rounds = max(4, int(MESSAGES * share) // 300)
     frames = max(1, int(MESSAGES * share) // rounds)
     for seed in range(rounds):
         program = [sys.executable, str(HELPERS / "fuzz_executor.py"), str(seed), str(frames)]
