@@ -21,10 +21,8 @@ import hashlib
 import hmac
 import os
 import pickle
-import sys
 import traceback
 import types
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -33,6 +31,7 @@ import cloudpickle
 import msgspec
 
 from offerd.errors import BadMessage, ForgedResult, OfferdError
+from offerd.function_pickles import ATOMS, pickle_function
 
 INLINE_RESULT_BYTES = 256 << 10
 """A result whose pickle is larger goes into a file of the sandbox: a status is checkpointed."""
@@ -41,9 +40,6 @@ EXCEPTION_BYTES = 64 << 10
 FUNCTIONS_KEPT = 256
 FUNCTION_BYTES_KEPT = 64 << 20
 """Bounds of a worker's cache of functions: how many, and the sum of their pickles."""
-
-PICKLES_KEPT = 4096
-"""Functions whose pickles a framework remembers; bounded, as a recursive closure holds itself for ever."""
 
 SEAL_BYTES = 16
 KEY_BYTES = 16
@@ -109,9 +105,6 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_call: Callable[[bytes], Call] = msgspec.msgpack.Decoder(Call).decode
 _decode_result: Callable[[bytes], Result] = msgspec.msgpack.Decoder(Result).decode
 
-# Exact types that plain pickle writes as cloudpickle would, at a seventh of the cost.
-_ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
-
 
 # -- Calls ---------------------------------------------------------------------------------------------------
 
@@ -156,7 +149,7 @@ def unpack_call(data: bytes) -> Call:
 
 
 def _pickle_arguments(args: tuple[object, ...], kwargs: Mapping[str, object] | None) -> bytes:
-    if not kwargs and _ATOMS.issuperset(map(type, args)):
+    if not kwargs and ATOMS.issuperset(map(type, args)):
         return pickle.dumps((args, {}), pickle.HIGHEST_PROTOCOL)
     pickled: bytes = cloudpickle.dumps((args, dict(kwargs or {})))
     return pickled
@@ -178,6 +171,8 @@ class FunctionCache:
             self._functions.move_to_end(pickled)
             return function
         loaded: Callable[..., object] = pickle.loads(pickled)
+        if not isinstance(loaded, types.FunctionType | types.BuiltinFunctionType | type):
+            return loaded  # a call may change the object that it is a method of, and the next one has sent its own
         self._functions[pickled] = loaded
         self._held_bytes += len(pickled)
         while len(self._functions) > self._count or self._held_bytes > self._size_bytes:
@@ -188,123 +183,12 @@ class FunctionCache:
         return len(self._functions)
 
 
-# -- Functions -----------------------------------------------------------------------------------------------
-
-
-class _Pickled(NamedTuple):
-    """A function's pickle and everything that went into it and could have been rebound since."""
-
-    data: bytes
-    globals_read: tuple[tuple[dict[str, object], str, object], ...]
-    cells_read: tuple[tuple[types.CellType, object], ...]
-
-
-_MISSING = object()
-_pickles: weakref.WeakKeyDictionary[Callable[..., object], _Pickled] = weakref.WeakKeyDictionary()
-
-
-def pickle_function(function: Callable[..., object]) -> bytes:
-    """The function's pickle, remembered while nothing that it holds by value has changed.
-
-    Remembered are plain functions whose globals, defaults and closure hold only what cannot change in place:
-    atoms, modules, importable things, and functions of that kind. Others (a closure over a list, a bound
-    method) are pickled each time.
-    """
-    try:
-        known = _pickles.get(function)
-    except TypeError:  # neither hashable nor weakly referable: a callable object
-        known = None
-    if known is not None and _is_unchanged(known):
-        return known.data
-    data: bytes = cloudpickle.dumps(function)
-    globals_read: list[tuple[dict[str, object], str, object]] = []
-    cells_read: list[tuple[types.CellType, object]] = []
-    if isinstance(function, types.FunctionType | types.BuiltinFunctionType) and _collect_reads(
-        function, globals_read, cells_read, set()
-    ):
-        if len(_pickles) >= PICKLES_KEPT:
-            _pickles.clear()
-        _pickles[function] = _Pickled(data, tuple(globals_read), tuple(cells_read))
-    return data
-
-
-def _is_unchanged(known: _Pickled) -> bool:
-    for namespace, name, value in known.globals_read:
-        if namespace.get(name, _MISSING) is not value:
-            return False
-    return all(_cell_contents(cell) is value for cell, value in known.cells_read)
-
-
-def _cell_contents(cell: types.CellType) -> object:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not bound yet
-        return _MISSING
-
-
-def _collect_reads(
-    value: object,
-    globals_read: list[tuple[dict[str, object], str, object]],
-    cells_read: list[tuple[types.CellType, object]],
-    seen: set[int],
-) -> bool:
-    """Note what `value`'s pickle is made of; False if some of that may change in place."""
-    if value is _MISSING or type(value) in _ATOMS or isinstance(value, types.ModuleType):
-        return True
-    if type(value) is tuple:
-        return all(_collect_reads(item, globals_read, cells_read, seen) for item in value)
-    if _travels_by_name(value):
-        return True
-    if not isinstance(value, types.FunctionType) or value.__dict__ or value.__kwdefaults__:
-        return False
-    if id(value) in seen:
-        return True
-    seen.add(id(value))
-    parts: list[object] = [value.__defaults__]
-    for name in _names_of(value.__code__):
-        part = value.__globals__.get(name, _MISSING)
-        globals_read.append((value.__globals__, name, part))
-        parts.append(part)
-    for cell in value.__closure__ or ():
-        part = _cell_contents(cell)
-        cells_read.append((cell, part))
-        parts.append(part)
-    return all(_collect_reads(part, globals_read, cells_read, seen) for part in parts)
-
-
-def _names_of(code: types.CodeType) -> set[str]:
-    """Names the code may look up among its globals, with those of the functions defined inside it."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _names_of(constant)
-    return names
-
-
-def _travels_by_name(value: object) -> bool:
-    """Whether cloudpickle writes `value` as module and name: then its insides do not matter."""
-    module_name = getattr(value, "__module__", None)
-    name = getattr(value, "__qualname__", None)
-    if not isinstance(module_name, str) or not isinstance(name, str) or module_name == "__main__":
-        return False
-    package = module_name
-    by_value = cloudpickle.list_registry_pickle_by_value()
-    while package:
-        if package in by_value:
-            return False
-        package = package.rpartition(".")[0]
-    found: object = sys.modules.get(module_name)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found is value
-
-
 # -- Results -------------------------------------------------------------------------------------------------
 
 
 def pickle_value(value: object) -> bytes:
     """The value's pickle. Raises whatever pickling raises."""
-    if type(value) in _ATOMS:
+    if type(value) in ATOMS:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     pickled: bytes = cloudpickle.dumps(value)
     return pickled

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
 import pickle
+import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cloudpickle
@@ -15,6 +17,7 @@ import pytest
 
 from offerd import calls
 from offerd.errors import BadMessage, ForgedResult, OfferdError
+from offerd.function_pickles import pickle_function
 
 
 def call_there(data: bytes) -> object:
@@ -84,7 +87,7 @@ def test_calls_of_one_function_share_its_bytes() -> None:
     function = lambda x: x * scale  # noqa: E731
     packed = [calls.unpack_call(calls.pack_call(function, (n,))).function for n in (1, 2)]
     assert packed[0] is packed[1] or packed[0] == packed[1]
-    assert calls.pickle_function(function) is calls.pickle_function(function)
+    assert pickle_function(function) is pickle_function(function)
 
 
 def test_a_rebound_global_is_sent_again() -> None:
@@ -133,6 +136,137 @@ def test_a_changed_default_is_sent_again() -> None:
     assert call_there(calls.pack_call(main.f)) == [1, 2]
 
 
+def set_defaults(main: Any) -> None:
+    main.f.__defaults__ = (5,)
+
+
+def set_keyword_defaults(main: Any) -> None:
+    main.f.__kwdefaults__ = {"k": 5}
+
+
+def change_keyword_defaults(main: Any) -> None:
+    main.f.__kwdefaults__["k"] = True  # equal to what was there
+
+
+def set_code(main: Any) -> None:
+    main.f.__code__ = main.other.__code__
+
+
+def set_attribute(main: Any) -> None:
+    main.f.note = 5
+
+
+def set_name(main: Any) -> None:
+    main.f.__qualname__ = "else"
+
+
+def set_annotation(main: Any) -> None:
+    main.f.__annotations__["x"] = bytes
+
+
+def set_helpers_defaults(main: Any) -> None:
+    main.helper.__defaults__ = (5,)
+
+
+def set_helpers_attribute(main: Any) -> None:
+    main.helper.note = 5
+
+
+def set_method(main: Any) -> None:
+    main.Thing.get = lambda self: 5
+
+
+def set_module_function(main: Any) -> None:
+    main.shipped.get = lambda: 5
+
+
+def set_nested_functions_global(main: Any) -> None:
+    main.deep = 5
+
+
+WATCHED = """
+def other(x=1, *, k=1):
+    return "other"
+def helper(x=1):
+    return getattr(helper, "note", x)
+class Thing:
+    def get(self):
+        return 1
+deep = 1
+def f(x: int = 1, *, k=1):
+    return x, str(k), helper(), Thing().get(), shipped.get(), (lambda: deep)(), \\
+        getattr(f, "note", 1), f.__qualname__, dict(f.__annotations__)
+"""
+
+
+@pytest.fixture
+def shipped() -> Iterator[types.ModuleType]:
+    """A module that slaves do not have."""
+    module = types.ModuleType("shipped")
+    exec("def get():\n    return 1", module.__dict__)
+    sys.modules["shipped"] = module
+    cloudpickle.register_pickle_by_value(module)
+    yield module
+    cloudpickle.unregister_pickle_by_value(module)
+    del sys.modules["shipped"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        set_defaults, set_keyword_defaults, change_keyword_defaults, set_code, set_attribute, set_name, set_annotation,
+        set_helpers_defaults, set_helpers_attribute, set_method, set_module_function, set_nested_functions_global,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("without", ["", "Thing().get(), shipped.get(), "])
+def test_whatever_a_function_is_made_of_is_sent_as_it_is_now(
+    change: Callable[[Any], None], without: str, shipped: types.ModuleType
+) -> None:
+    """Also of a function that reaches nothing which can change in place, and is remembered."""
+    main = script(WATCHED.replace(without, ""))
+    main.shipped = shipped
+    before = main.f()
+    assert call_there(calls.pack_call(main.f)) == before
+    change(main)
+    assert call_there(calls.pack_call(main.f)) == main.f()
+    assert main.f() != before or (without and change in (set_method, set_module_function))
+
+
+def test_a_submodule_that_was_imported_meanwhile_is_sent_along() -> None:
+    main = script("import xml\ndef f():\n    return xml.dom.pulldom.START_DOCUMENT")
+    pickle_function(main.f)
+    names = ("xml.dom.pulldom", "xml.dom")
+    hidden = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    try:
+        before = pickle_function(main.f)
+        importlib.import_module("xml.dom.pulldom")
+        assert b"xml.dom.pulldom" in pickle_function(main.f)
+        assert b"xml.dom.pulldom" not in before
+    finally:
+        sys.modules.update(hidden)
+
+
+def test_a_helper_that_is_shipped_from_now_on_is_sent_by_value() -> None:
+    main = script("from statistics import mean\ndef f():\n    return mean([1, 3])")
+    assert len(pickle_function(main.f)) < 2000
+    import statistics
+
+    cloudpickle.register_pickle_by_value(statistics)
+    try:
+        assert len(pickle_function(main.f)) > 2000
+    finally:
+        cloudpickle.unregister_pickle_by_value(statistics)
+    assert len(pickle_function(main.f)) < 2000
+
+
+def test_a_callable_that_is_equal_to_a_function_is_not_taken_for_it() -> None:
+    main = script("def f():\n    return 1\nclass Like:\n    def __call__(self):\n        return 2")
+    main.Like.__hash__ = lambda self: hash(main.f)
+    main.Like.__eq__ = lambda self, other: True
+    assert call_there(calls.pack_call(main.f)) == 1
+    assert call_there(calls.pack_call(main.Like())) == 2
+
+
 def test_a_bound_method_travels_with_what_its_object_holds_now() -> None:
     main = script("class C:\n    def get(self):\n        return self.value")
     thing = main.C()
@@ -143,14 +277,14 @@ def test_a_bound_method_travels_with_what_its_object_holds_now() -> None:
 
 
 def test_functions_of_importable_modules_travel_by_name() -> None:
-    assert b"sqrt" in calls.pickle_function(math.sqrt)
-    assert len(calls.pickle_function(cloudpickle.dumps)) < 100
+    assert b"sqrt" in pickle_function(math.sqrt)
+    assert len(pickle_function(cloudpickle.dumps)) < 100
 
 
 def test_recursive_functions_travel() -> None:
     main = script("def f(n):\n    return 1 if n == 0 else n * f(n - 1)")
     assert call_there(calls.pack_call(main.f, (5,))) == 120
-    assert calls.pickle_function(main.f) is calls.pickle_function(main.f)
+    assert pickle_function(main.f) is pickle_function(main.f)
 
 
 def test_what_cannot_be_pickled_raises_at_the_caller() -> None:
@@ -283,8 +417,17 @@ def test_bytes_that_are_no_result_are_a_bad_message(data: bytes) -> None:
 
 def test_a_worker_unpickles_a_function_once() -> None:
     cache = calls.FunctionCache()
-    pickled = calls.pickle_function(lambda: 1)
+    pickled = pickle_function(lambda: 1)
     assert cache.load(pickled) is cache.load(bytes(bytearray(pickled)))
+
+
+def test_a_call_finds_an_objects_method_as_it_was_sent() -> None:
+    """A worker keeps functions, not objects that earlier calls have changed."""
+    main = script(
+        "class Counter:\n    n = 0\n    def more(self):\n        self.n += 1\n        return self.n"
+    )
+    cache = calls.FunctionCache()
+    assert [cache.load(pickle_function(main.Counter().more))() for _ in range(2)] == [1, 1]
 
 
 def test_the_function_least_recently_used_is_forgotten_first() -> None:
