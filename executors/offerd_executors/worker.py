@@ -158,7 +158,7 @@ def answer_call(functions: calls.FunctionCache, call: bytes, sandbox: str, task_
     except BadMessage as error:
         return Answer(True, calls.pack_result(calls.raised(error), key), str(error))
     except BaseException as error:  # marked: the framework's own code may raise anything
-        line = f"{type(error).__qualname__}: {_text(error)}".rstrip(": ")
+        line = calls.encodable(f"{type(error).__qualname__}: {_text(error)}".rstrip(": "))
         return Answer(
             True, calls.pack_result(calls.raised(error, hidden_frames=1), key), line[:MESSAGE_CHARACTERS]
         )
@@ -185,7 +185,7 @@ def store_result(pickled: bytes, sandbox: str, task_id: str) -> calls.File:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # marked: the framework's own __str__ may raise anything
+    except BaseException:  # marked: the framework's own __str__ may raise anything
         return "(its text cannot be made)"
 
 

@@ -298,7 +298,10 @@ class CallScheduler(Scheduler):
         if self._fetcher is None:
             self._fetcher = ThreadPoolExecutor(FETCHES, thread_name_prefix="offerd-fetch")
         self._fetching.add(call)
-        self._fetcher.submit(self._fetch, call, status)
+        try:
+            self._fetcher.submit(self._fetch, call, status)
+        except RuntimeError as error:  # no more threads, for this process or at all
+            self._fetched(call, OfferdError(f"its result cannot be fetched: {error}"))
 
     def _fetch(self, call: ClusterFuture[Any], status: TaskStatus) -> None:
         """In a thread of the fetcher's."""
@@ -313,7 +316,11 @@ class CallScheduler(Scheduler):
             _resolve(call, outcome.value, outcome.exception)
         except OfferdError as error:
             lost = error
-        self.driver.call_soon(self._fetched, call, lost)
+        except BaseException as error:  # marked: whatever it is, the future has to have an end
+            log.critical("the result of %s cannot be fetched", status.task_id, exc_info=error)
+            _resolve(call, None, error)
+        finally:
+            self.driver.call_soon(self._fetched, call, lost)
 
     def _fetched(self, call: ClusterFuture[Any], lost: OfferdError | None) -> None:
         """A result that is gone, or whose slave is, has to be computed again."""

@@ -217,23 +217,30 @@ def raised(error: BaseException, hidden_frames: int = 0) -> Raised:
     where = error.__traceback__
     for _ in range(hidden_frames):
         where = where.tb_next if where is not None and where.tb_next is not None else where
-    text = "".join(traceback.format_exception(type(error), error, where))
+    text = encodable("".join(traceback.format_exception(type(error), error, where)))
     if len(text) > EXCEPTION_BYTES:
         text = text[: EXCEPTION_BYTES // 2] + "\n[...]\n" + text[-EXCEPTION_BYTES // 2 :]
     try:
         pickled: bytes = cloudpickle.dumps(error)
         is_good = len(pickled) <= EXCEPTION_BYTES and isinstance(pickle.loads(pickled), BaseException)
-    except Exception:  # marked: pickling runs the exception's own code, which may raise anything
+    except BaseException:  # marked: pickling runs the exception's own code, which may raise anything
         is_good = False
     if not is_good:
         pickled = pickle.dumps(RuntimeError(_repr(error)[:4096]), pickle.HIGHEST_PROTOCOL)
     return Raised(pickled, text)
 
 
+def encodable(text: str) -> str:
+    r"""The text with lone surrogates written out (`\udce9`): they stand where Python has read a name or an argument that is no
+    UTF-8, and no message holds one.
+    """
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _repr(error: BaseException) -> str:
     try:
         return repr(error)
-    except Exception:  # marked: the framework's own __repr__ may raise anything
+    except BaseException:  # marked: the framework's own __repr__ may raise anything
         return f"{type(error).__qualname__}, whose repr raises"
 
 
@@ -258,7 +265,7 @@ def unpack_result(data: bytes, read_file: Callable[[File], bytes], key: bytes = 
     pickled = _read_checked(result, read_file) if isinstance(result, File) else result.pickled
     try:
         value = pickle.loads(pickled)
-    except Exception as error:  # marked: unpickling runs code of the framework, which may raise anything
+    except BaseException as error:  # marked: unpickling runs code of the framework, which may raise anything
         failure = RuntimeError(f"the call's result cannot be unpickled here: {_repr(error)}")
         failure.__cause__ = RemoteTraceback(result.traceback) if isinstance(result, Raised) else error
         return Outcome(None, failure)

@@ -10,13 +10,14 @@ should be *idempotent*, or be given `retries=0`.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import itertools
+import logging
 import math
 import os
 import socket
 import sys
+import threading
 import time
 import weakref
 from collections import deque
@@ -38,13 +39,14 @@ from offerd.ids import SlaveID, TaskID
 from offerd.messages import ExecutorInfo, FrameworkInfo
 from offerd.orders import CONNECT_TIMEOUT_S
 from offerd.resources import Resources
+from offerd.screen_text import printable
 
 __all__ = ["ClusterExecutor", "ClusterFuture", "TaskTimeoutError"]
 
+log = logging.getLogger("offerd.cluster_executor")
+
 T = TypeVar("T")
 
-CALLS_IN_FLIGHT = 10_000
-"""How far `map` runs ahead of who reads its results."""
 MAX_CALL_BYTES = ACCEPT_BYTES - CALL_OVERHEAD_BYTES
 
 Amount = float | str | Decimal
@@ -134,14 +136,33 @@ class ClusterFuture(Future[T]):
 
     def cancel(self) -> bool:
         """Drop the call, or kill its task. False only if it has ended already."""
-        if not super().cancel():
-            return False
-        # Of several threads that cancel, one tells those that wait.
-        token = object()
-        if self.__dict__.setdefault("_told_by", token) is token:
-            self.set_running_or_notify_cancel()
-            self._scheduler.cancelled(self)
+        try:
+            if not super().cancel():
+                return False
+        finally:
+            # Also where a callback raises. Of several threads that cancel, one tells those that wait.
+            token = object()
+            if self.cancelled() and self.__dict__.setdefault("_told_by", token) is token:
+                self.set_running_or_notify_cancel()
+                self._scheduler.cancelled(self)
         return True
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        """As in the standard library. What a callback raises in a thread of ours is logged, `SystemExit` too: the other
+        callbacks are called, and the executor goes on.
+        """
+        super().add_done_callback(fn if self.done() else partial(_call_back, fn))
+
+
+def _call_back(fn: Callable[[Future[T]], object], future: Future[T]) -> None:
+    try:
+        fn(future)
+    except Exception:
+        raise  # the standard library logs it, and calls the others
+    except BaseException as error:  # marked: user code; it must not end the thread that brings results
+        if threading.current_thread() is threading.main_thread():
+            raise
+        log.critical("a callback of a future raised %s", type(error).__name__, exc_info=error)
 
 
 class _Submitter(Executor):
@@ -176,7 +197,7 @@ class _Submitter(Executor):
         `retries` if the cluster loses it; `kill_grace_s` from TERM to KILL; `resources` for more ("gpus=1"); `name` shown
         in listings. Raises `BadInput` on values that cannot be.
         """
-        return ExecutorView(self._scheduler, self._options.but(self._scheduler.queue, options))
+        return ExecutorView(self, self._options.but(self._scheduler.queue, options))
 
     def map(
         self,
@@ -184,13 +205,14 @@ class _Submitter(Executor):
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
-        buffersize: int | None = CALLS_IN_FLIGHT,
+        buffersize: int | None = None,
     ) -> Iterator[T]:
         """The results of `fn` for each tuple of arguments, in order.
 
-        `chunksize` calls travel as one task. The iterables are read at most `buffersize` calls ahead of the results
-        (None: all at once). `timeout` is, as in the standard library, how long the results are waited for, not the calls'
-        time limit. Leaving the iterator early cancels what has not ended.
+        All calls are submitted before this returns, whether anybody reads the results or not. With a `buffersize` the
+        iterables are read at most so many calls ahead of the results, for many or endless arguments: what is not read is then
+        not called. `chunksize` calls travel as one task. `timeout` is, as in the standard library, how long the results are
+        waited for, not the calls' time limit. Leaving the iterator early cancels what has not ended.
         """
         if chunksize < 1 or (buffersize is not None and buffersize < 1):
             raise ValueError("chunksize and buffersize must be 1 or more")
@@ -203,7 +225,7 @@ class _Submitter(Executor):
         whole = partial(call_each, fn)
         submitted = (self._submit(self._options, _name_of(fn), whole, (chunk,), None) for chunk in chunks)
         ahead = None if buffersize is None else max(1, buffersize // chunksize)
-        return itertools.chain.from_iterable(_in_order(submitted, ahead, give_up_at))
+        return _each_of(_in_order(submitted, ahead, give_up_at))
 
     def _submit(
         self,
@@ -218,13 +240,21 @@ class _Submitter(Executor):
             raise MessageTooLarge(
                 f"a call of {len(data)} bytes is larger than {MAX_CALL_BYTES}; put its data into a file and pass the path"
             )
-        call: ClusterFuture[Any] = ClusterFuture(self._scheduler, options, options.name or name, data)
+        call: ClusterFuture[Any] = ClusterFuture(
+            self._scheduler, options, printable(options.name or name), data
+        )
         self._scheduler.submit(call)
         return call
 
 
 class ExecutorView(_Submitter):
-    """A `ClusterExecutor` seen with other options. To shut down is the executor's business: here it does nothing."""
+    """A `ClusterExecutor` seen with other options, which it keeps alive. To shut down is the executor's business: here it
+    does nothing.
+    """
+
+    def __init__(self, viewed: _Submitter, options: Options) -> None:
+        super().__init__(viewed._scheduler, options)
+        self._viewed = viewed
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Nothing."""
@@ -268,7 +298,7 @@ class ClusterExecutor(_Submitter):
         )
         super().__init__(scheduler, options)
         framework = FrameworkInfo(
-            name or os.path.basename(sys.argv[0]) or "python",
+            printable(name or os.path.basename(sys.argv[0]) or "python"),
             user=user,
             role=role,
             executors=[ExecutorInfo(EXECUTOR_ID, module="offerd_executors.python", name="python")],
@@ -297,26 +327,28 @@ class ClusterExecutor(_Submitter):
         """Take no more calls. With `wait`, return when all have ended; `cancel_futures` drops those that have not started."""
         self._scheduler.close(cancel_futures)
         if wait:
-            _join(self._driver)
+            # What the master has ended, or lost, every future has been told.
+            with contextlib.suppress(OfferdError):
+                self._driver.join()
 
 
 _at_exit: weakref.WeakKeyDictionary[SchedulerDriver, CallScheduler] = weakref.WeakKeyDictionary()
 
 
-@atexit.register
 def _shut_down_all() -> None:
     """As the standard library's executors do: calls submitted are calls made, also at the interpreter's exit."""
     drivers = dict(_at_exit)
     for scheduler in drivers.values():
         scheduler.close(cancel_futures=False)
     for driver in drivers:
-        _join(driver)
+        # What ended a driver is in the log, and every future has been told; the next one is waited for all the same.
+        with contextlib.suppress(Exception, SystemExit):
+            driver.join()
 
 
-def _join(driver: SchedulerDriver) -> None:
-    # What ended the driver, every future has been told.
-    with contextlib.suppress(OfferdError):
-        driver.join()
+# Where the standard library's executors have theirs: before functions of `atexit` are called, and while threads, which fetch
+# large results, can still be started.
+threading._register_atexit(_shut_down_all)  # type: ignore[attr-defined]
 
 
 def _in_order(
@@ -332,21 +364,42 @@ def _results(
 ) -> Generator[Any, None, None]:
     try:
         while futures:
-            future = futures.popleft()
-            try:
-                left_s = None if give_up_at is None else give_up_at - time.monotonic()
-                result = future.result(left_s)
-            except BaseException:
-                future.cancel()
-                raise
-            futures.extend(itertools.islice(submitted, 1))
-            del future
-            yield result
+            left_s = None if give_up_at is None else give_up_at - time.monotonic()
+            # In no variable of ours: who has the result decides how long it lives.
+            yield _result_or_cancel(futures, submitted, left_s)
     finally:
         for future in futures:
             future.cancel()
 
 
+def _result_or_cancel(
+    futures: deque[ClusterFuture[Any]], submitted: Iterator[ClusterFuture[Any]], left_s: float | None
+) -> Any:
+    """The next result. Where it is not to be had, that call is cancelled, too."""
+    future = futures.popleft()
+    try:
+        result = future.result(left_s)
+    except BaseException:
+        future.cancel()
+        raise
+    finally:
+        del future
+    futures.extend(itertools.islice(submitted, 1))
+    return result
+
+
+def _each_of(lists: Generator[list[Any], None, None]) -> Generator[Any, None, None]:
+    """The elements of each list, which are let go of one by one."""
+    with contextlib.closing(lists):
+        for results in lists:
+            results.reverse()
+            while results:
+                yield results.pop()
+
+
 def _name_of(fn: Callable[..., Any]) -> str:
-    name: str = getattr(fn, "__name__", "") or type(fn).__name__
-    return name
+    """Of the function that a bound method or a `functools.partial` calls in the end."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    name = getattr(fn, "__name__", "")
+    return name if name and isinstance(name, str) else type(fn).__name__

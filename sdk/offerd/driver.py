@@ -235,8 +235,9 @@ class SchedulerDriver(Orders):
         os.eventfd_write(self._wakeup, 1)
 
     def _loop(self) -> None:
-        context = new_context()
+        context = None
         try:
+            context = new_context()
             self._client = MasterClient(context, self.address, codec.to_scheduler, self._keys)
             try:
                 self._take_turns()
@@ -249,7 +250,8 @@ class SchedulerDriver(Orders):
         except BaseException as error:  # marked: the scheduler's own code; join() raises it
             self._fail(error)
         finally:
-            context.term()
+            if context is not None:
+                context.term()
             self._is_ending = self._has_ended = True
             self._registered.set()
             self._drop_questions("the driver has ended")

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import cloudpickle
 import pytest
@@ -192,6 +193,30 @@ def test_an_exception_comes_back_with_its_traceback(slave: FakeSlave) -> None:
     assert isinstance(error, ZeroDivisionError)
     assert "in inner" in str(error.__cause__)
     assert "answer_call" not in str(error.__cause__)
+
+
+def raise_text(text: str) -> None:
+    raise ValueError(text)
+
+
+def test_an_exception_whose_text_is_no_utf_8_comes_back_and_costs_no_worker(slave: FakeSlave) -> None:
+    status = slave.run(call("raise", raise_text, "caf\udce9"))
+    assert (status.state, status.reason) == (TaskState.FAILED, Reason.CALL_RAISED)
+    assert status.message == "ValueError: caf\\udce9"
+    assert str(outcome(slave, status).exception) == "caf\udce9"
+
+
+def raise_what_leaves() -> None:
+    def leave(self: object) -> NoReturn:
+        sys.exit(3)
+
+    raise type("Leaves", (Exception,), {"__reduce__": leave, "__str__": leave, "__repr__": leave})()
+
+
+def test_an_exception_that_exits_when_it_is_pickled_or_shown_costs_no_worker(slave: FakeSlave) -> None:
+    status = slave.run(call("leaves", raise_what_leaves))
+    assert status.reason == Reason.CALL_RAISED
+    assert isinstance(outcome(slave, status).exception, RuntimeError)
 
 
 def test_sys_exit_in_a_call_is_an_exception_of_that_call(slave: FakeSlave) -> None:

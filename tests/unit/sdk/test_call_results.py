@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from helpers.fake_master import InstantCluster, Outcome
 from offerd import calls
 from offerd.cluster_executor import ClusterExecutor
 from offerd.errors import ForgedResult, OfferdError
+from offerd.files_client import FilesClient
 from offerd.messages import Reason, TaskInfo, TaskState, TaskStatus
 from offerd.resources import Resources
 
@@ -105,6 +108,45 @@ def test_a_result_whose_file_is_gone_is_computed_again() -> None:
             with pytest.raises(OfferdError, match="no file results/t"):
                 executor.submit(len, [1, 1]).result(WAIT_S)
             assert fake.launched == 2
+
+
+def test_a_callback_of_a_large_result_that_exits_leaves_shutdown_its_end() -> None:
+    heard: list[int] = []
+    pickled = calls.pickle_value("x" * 400_000)
+    with file_server(pickled) as (address, _):
+        with cluster(in_file(pickled), files_address=address) as (_, executor):
+            future = executor.submit(len, [])
+            future.add_done_callback(lambda done: sys.exit(3))
+            future.add_done_callback(lambda done: heard.append(len(done.result())))  # type: ignore[arg-type]
+        assert heard == [400_000]
+
+
+def test_a_fetch_that_ends_in_a_way_nobody_foresaw_is_the_end_of_its_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(FilesClient, "read", fail)
+    with cluster(in_file(b"12345"), files_address="127.0.0.1:1") as (_, executor), pytest.raises(MemoryError):
+        executor.submit(len, []).result(WAIT_S)
+
+
+AT_EXIT = """
+import sys
+from offerd import ClusterExecutor
+executor = ClusterExecutor(sys.argv[1])
+executor.submit(len, []).add_done_callback(lambda done: print(len(done.result()), flush=True))
+"""
+
+
+def test_a_large_result_is_fetched_also_at_the_interpreters_exit() -> None:
+    pickled = calls.pickle_value("x" * 400_000)
+    with file_server(pickled) as (address, _):
+        with InstantCluster(SLAVE, outcome=in_file(pickled), files_address=address) as fake:
+            words = [sys.executable, "-c", AT_EXIT, fake.address]
+            done = subprocess.run(words, check=True, timeout=30, capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("400000\n", "")
 
 
 ran: list[str] = []

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import itertools
-import pickle
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from helpers.fake_master import FakeMaster, InstantCluster, Outcome
+from helpers.fake_calls import SLAVE, WAIT_S, call_here, cluster, ends, finished, first, runs_on
+from helpers.fake_master import FakeMaster, InstantCluster
 from offerd import calls
 from offerd.call_queue import ACCEPT_BYTES
 from offerd.call_scheduler import PLACINGS
@@ -37,54 +36,6 @@ from offerd.messages import (
     TeardownFramework,
 )
 from offerd.resources import Resources
-
-WAIT_S = 10.0
-SLAVE = Resources.of(cpus=4, mem="4G")
-
-
-def call_here(task: TaskInfo) -> TaskStatus:
-    """Does what the python executor does, in the fake master's thread."""
-    call = calls.unpack_call(task.data)
-    args, kwargs = pickle.loads(call.arguments)
-    try:
-        value = calls.FunctionCache().load(call.function)(*args, **kwargs)
-    except Exception as error:  # marked: the call's own code, as in a worker
-        data = calls.pack_result(calls.raised(error), call.key)
-        return TaskStatus(task.task_id, TaskState.FAILED, 1, Reason.CALL_RAISED, data=data)
-    return finished(task, calls.Inline(calls.pickle_value(value)))
-
-
-def finished(task: TaskInfo, result: calls.Result) -> TaskStatus:
-    """With this result, sealed as the executor does that was given the call."""
-    data = calls.pack_result(result, calls.unpack_call(task.data).key)
-    return TaskStatus(task.task_id, TaskState.FINISHED, 1, data=data)
-
-
-def runs_on(task: TaskInfo) -> None:
-    """Never ends by itself."""
-
-
-def ends(state: TaskState, reason: str) -> Outcome:
-    """Every task ends so."""
-    return lambda task: TaskStatus(task.task_id, state, 1, reason, message="because")
-
-
-def first(times: int, before: Outcome, after: Outcome = call_here) -> Outcome:
-    """The first so many tasks end as `before` says."""
-    count = itertools.count(1)
-    return lambda task: before(task) if next(count) <= times else after(task)
-
-
-@contextmanager
-def cluster(
-    outcome: Outcome = call_here, *, resources: Resources = SLAVE, slaves: int = 1, **more: Any
-) -> Iterator[tuple[InstantCluster, ClusterExecutor]]:
-    options = {name: more.pop(name) for name in ("long_quantities", "files_address") if name in more}
-    with (
-        InstantCluster(resources, slaves=slaves, outcome=outcome, **options) as fake,
-        ClusterExecutor(fake.address, **more) as executor,
-    ):
-        yield fake, executor
 
 
 def add(left: int, right: int = 0) -> int:

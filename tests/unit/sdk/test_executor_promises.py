@@ -1,0 +1,152 @@
+"""What `concurrent.futures` promises, where calls are tasks: none is forgotten, every future, wait and thread has an end."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import gc
+import itertools
+import sys
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from helpers.fake_calls import SLAVE, WAIT_S, call_here, cluster, finished, runs_on
+from helpers.fake_master import InstantCluster
+from offerd import calls
+from offerd.cluster_executor import ClusterExecutor
+from offerd.errors import OfferdError
+from offerd.messages import KillTask, RegisterFramework, TaskInfo, TaskState, TaskStatus
+
+
+def leave(future: concurrent.futures.Future[Any]) -> None:
+    sys.exit(3)
+
+
+def test_map_makes_every_call_though_nobody_reads_the_results() -> None:
+    with InstantCluster(SLAVE, outcome=call_here, keeps=False) as fake:
+        with ClusterExecutor(fake.address, cpus=0.01, mem="1M") as executor:
+            results = executor.map(abs, range(10_050))
+        assert fake.launched == 10_050
+        assert list(results) == list(range(10_050))
+
+
+def test_map_with_a_buffer_says_after_shutdown_that_it_makes_no_more_calls() -> None:
+    with cluster() as (_, executor):
+        results = executor.map(abs, itertools.count(), buffersize=3)
+        executor.shutdown()
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            list(results)
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_map_keeps_no_result_that_was_read(chunksize: int) -> None:
+    with cluster() as (_, executor):
+        results: Iterator[set[int]] = executor.map(set, [[1], [2], [3]], chunksize=chunksize)
+        for result in results:
+            held = weakref.ref(result)
+            del result
+            assert held() is None
+
+
+def test_a_view_keeps_the_executor_alive() -> None:
+    with InstantCluster(SLAVE, outcome=call_here) as fake:
+        assert ClusterExecutor(fake.address).options(timeout=5).submit(abs, -1).result(WAIT_S) == 1
+        view = ClusterExecutor(fake.address).options(timeout=5).options(cpus=2)
+        gc.collect()
+        assert view.submit(abs, -2).result(WAIT_S) == 2
+        assert list(view.map(abs, [-3])) == [3]
+
+
+def test_a_callback_that_exits_ends_neither_the_other_callbacks_nor_the_executor(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heard: list[int] = []
+    with cluster(lambda task: None) as (fake, executor):
+        future = executor.submit(abs, -1)
+        future.add_done_callback(leave)
+        future.add_done_callback(lambda done: heard.append(done.result()))
+        fake.wait_for(lambda: future.task_id in fake.running)
+        fake.end(finished(fake.running[future.task_id][1], calls.Inline(calls.pickle_value(1))))
+        assert future.result(WAIT_S) == 1
+        fake.outcome = call_here
+        assert executor.submit(abs, -2).result(WAIT_S) == 2
+        assert heard == [1]
+        assert "a callback of a future raised SystemExit" in caplog.text
+
+
+def test_cancelling_a_call_whose_callback_exits_kills_its_task() -> None:
+    with cluster(runs_on) as (fake, executor):
+        future = executor.submit(abs, -1)
+        future.add_done_callback(leave)
+        fake.wait_for(lambda: future.task_id in fake.running)
+        with pytest.raises(SystemExit):  # in the main thread it is the caller's own
+            future.cancel()
+        assert fake.expect(KillTask).task_id == future.task_id
+        assert concurrent.futures.wait([future], WAIT_S).done == {future}
+
+
+class Leaves:
+    """Unpickled, it ends the thread."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return sys.exit, (3,)
+
+
+def test_a_result_that_exits_when_it_is_unpickled_is_an_error_of_that_call() -> None:
+    def leaves(task: TaskInfo) -> TaskStatus:
+        return finished(task, calls.Inline(calls.pickle_value(Leaves())))
+
+    with cluster(leaves) as (fake, executor):
+        error = executor.submit(abs, -1).exception(WAIT_S)
+        assert "cannot be unpickled" in str(error)
+        assert isinstance(error.__cause__, SystemExit)  # type: ignore[union-attr]
+        fake.outcome = call_here
+        assert executor.submit(abs, -2).result(WAIT_S) == 2
+
+
+def test_whatever_ends_the_thread_that_runs_everything_reaches_each_future_and_the_main_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise MemoryError("no more")
+
+    with InstantCluster(SLAVE) as fake:
+        executor = ClusterExecutor(fake.address)
+        monkeypatch.setattr(executor._scheduler, "resource_offers", fail)
+        future = executor.submit(abs, -1)
+        with pytest.raises(OfferdError, match="no more"):
+            future.result(WAIT_S)
+        with pytest.raises(MemoryError):
+            executor.shutdown()
+
+
+def test_names_that_no_message_holds_are_made_printable() -> None:
+    def far() -> None:
+        pass
+
+    far.__name__ = "caf\udce9" + "e" * 5000
+    with cluster(lambda task: TaskStatus(task.task_id, TaskState.FINISHED, 1), name="caf\udce9") as (
+        fake,
+        executor,
+    ):
+        executor.submit(far).exception(WAIT_S)
+        hello = fake.expect(RegisterFramework)
+        assert hello.framework.name == "caf\\udce9"
+
+
+def test_an_exception_whose_text_is_no_utf_8_comes_back_with_its_traceback() -> None:
+    def fail() -> None:
+        raise ValueError("caf\udce9")
+
+    def call_as_a_worker_does(task: TaskInfo) -> TaskStatus:
+        status = call_here(task)
+        assert status.data
+        return status
+
+    with cluster(call_as_a_worker_does) as (_, executor):
+        error = executor.submit(fail).exception(WAIT_S)
+        assert error is not None
+        assert error.args == ("caf\udce9",)
+        assert "ValueError: caf\\udce9" in str(error.__cause__)
