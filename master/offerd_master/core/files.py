@@ -31,7 +31,12 @@ def address_of(c: Cluster, slave_id: SlaveID, message: m.RegisterSlave) -> str:
     """Where a slave's files are for others; empty, with a line in the log, if that is not where it speaks from."""
     address = message.slave.files_address
     host, _, port = address.rpartition(":")
-    if not address or not c.sender_ip:
+    if not address:
+        return ""
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
+        c.log(f"the files of slave {slave_id} are out of reach: {address[:64]!r} has no port", "warning")
+        return ""
+    if not c.sender_ip:
         return address
     try:
         said, seen = ipaddress.ip_address(host.strip("[]")), ipaddress.ip_address(c.sender_ip)

@@ -164,6 +164,14 @@ def test_files_are_looked_for_only_where_the_slave_speaks_from(said: str, seen: 
         assert any("are out of reach" in line.text for line in cluster.logs)
 
 
+@pytest.mark.parametrize("port", ["", "abc", "\u00b2", "0", "-1", "65536", "9" * 200])
+def test_a_port_that_is_none_is_handed_out_to_nobody(port: str) -> None:
+    cluster = ClusterHarness()
+    slave_at(cluster, f"127.0.0.1:{port}", HOST, ip="127.0.0.1")
+    assert listed(cluster, OPS).files.address == ""
+    assert any("are out of reach" in line.text for line in cluster.logs)
+
+
 def test_a_slave_on_the_masters_host_without_tls_is_looked_for_on_loopback_alone() -> None:
     cluster = ClusterHarness()
     slave_at(cluster, "10.0.0.9:80", HOST, ip="127.0.0.1", secret=FilesSecret(b"s" * 32, 1))
