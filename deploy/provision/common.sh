@@ -29,7 +29,8 @@ parse_options() {
             *) refuse "unknown option $1" ;;
         esac
     done
-    [ -z "$insecure" ] || return 0
+    # Without a start nothing listens, and who starts it then makes keys.
+    [ -z "$insecure$no_start" ] || return 0
     case " $daemon_options " in *" --authorized "* | *" --master-key "*) return 0 ;; esac
     [ -z "$ip" ] \
         || refuse "--ip binds beyond loopback, where anyone who reaches the port may do much: say --insecure too, or give a master keys"

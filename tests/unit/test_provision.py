@@ -1,0 +1,28 @@
+"""The scripts that install a host: what they take and refuse before they touch anything."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+COMMON = Path(__file__).resolve().parents[2] / "deploy/provision/common.sh"
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ("--no-start", 0),
+        ("--insecure", 0),
+        ("", 2),
+        ("--ip 10.0.0.1", 2),
+        ("-- --key a.key --authorized b", 0),
+    ],
+)
+def test_without_keys_nothing_is_started_but_what_is_only_installed_needs_none(
+    options: str, status: int
+) -> None:
+    script = f'. "{COMMON}"; usage() {{ :; }}; parse_options {options}'
+    done = subprocess.run(["sh", "-eu", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
