@@ -133,6 +133,7 @@ class User:
             f"--regid={name}",
             "--init-groups",
             "env",
+            *("-u", "OFFERD_CONFIG", "-u", "XDG_CONFIG_HOME", "-u", "OFFERD_MASTER"),
             "-C",
             str(self.home),
             f"HOME={self.home}",
@@ -163,8 +164,11 @@ class User:
 
     def processes(self) -> list[int]:
         """All of hers below a scope."""
-        found = V2.glob(f"user.slice/user-{self.uid}.slice/{self.manager}/app.slice/**/cgroup.procs")
-        return [pid for path in found for pid in pids(path.parent)]
+        scopes = V2 / f"user.slice/user-{self.uid}.slice/{self.manager}/app.slice"
+        # A cgroup may go while it is looked at, which a walk takes for an empty one.
+        return [
+            pid for folder, _, _ in os.walk(scopes) for pid in pids(Path(folder)) if Path(folder) != scopes
+        ]
 
     def in_scope(self, name: str, *words: str) -> list[str]:
         return ["systemd-run", "--user", "--scope", "--quiet", "-p", "Delegate=yes", "--unit", name, *words]

@@ -103,9 +103,11 @@ def test_a_task_over_its_memory_ends_alone(framework: Recorder) -> None:
 
 
 @pytest.mark.parametrize("how", ["restart", "kill"])
-def test_a_task_outlives_its_slave_and_has_one_end(framework: Recorder, how: str, tmp_path: Path) -> None:
-    name, gate, slave = f"through-{how}", tmp_path / "gate", main_pid("offerd-slave")
+def test_a_task_outlives_its_slave_and_has_one_end(framework: Recorder, how: str) -> None:
+    # Where nobody gets to it, as whom tasks run here.
+    name, gate, slave = f"through-{how}", Path("/run", f"gate-{how}"), main_pid("offerd-slave")
     os.mkfifo(gate)
+    gate.chmod(0o666)
     running = start(framework, name, f"read word <{gate}", TASKS_UNIT)
     if how == "restart":
         systemctl("restart", "offerd-slave")
