@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,14 +126,24 @@ class Job:
 
 
 def check_output(output: str) -> None:
-    """Raise `BadInput` if there is something already."""
+    """Raise `BadInput` if there is something already, or nothing can be called so. A link is something, wherever it leads."""
     if not output:
         raise BadInput("the output is missing; name a directory that is not there yet")
-    path = Path(output)
+    if output.startswith(DATA_PREFIX):
+        raise BadInput(f"the output {output} is no directory; name one, and place it with `offerd data put`")
     try:
-        if path.is_dir() and not os.listdir(path):
-            return
+        status = os.lstat(Path(output))
+        if stat.S_ISLNK(status.st_mode):
+            raise BadInput(f"the output {output} is a link; name the directory itself")
+        if not stat.S_ISDIR(status.st_mode) or os.listdir(output):
+            raise BadInput(f"the output {output} is there already; remove it, or name another")
+        if os.path.samestat(status, os.stat(".")):
+            raise BadInput(
+                f"the output {output} is the working directory, which is not replaced; name another"
+            )
+    except FileNotFoundError:
+        pass
+    except ValueError as error:  # a NUL
+        raise BadInput(f"the output {output!r} cannot be: {error}") from None
     except OSError as error:
-        raise BadInput(f"cannot look into {output}: {error.strerror}") from None
-    if os.path.lexists(path):
-        raise BadInput(f"the output {output} is there already; remove it, or name another")
+        raise BadInput(f"the output {output} cannot be: {error.strerror}") from None

@@ -15,6 +15,8 @@ from offerd_frameworks.mapreduce.job import check_output
 from offerd_frameworks.mapreduce.transfer import Server
 
 SUCCESS = "_SUCCESS"
+LONGEST_NAME_BYTES = 200
+"""Of a name of ours beside the output: a longer one that may just be could not be made longer."""
 
 
 class OutputDirectory:
@@ -24,17 +26,33 @@ class OutputDirectory:
     """
 
     def __init__(self, output: str) -> None:
-        """Make the place for the parts. Raises `BadInput` where that cannot be."""
+        """Make the place for the parts. Raises `BadInput` where that cannot be, or they could not get their name in the end."""
         check_output(output)
         self.path = Path(output).absolute()
-        self._base = self.path.parent / f".{self.path.name}.{secrets.token_hex(4)}"
+        self._made = [parent for parent in self.path.parents if not parent.exists()]
+        begins = os.fsdecode(os.fsencode(self.path.name)[:LONGEST_NAME_BYTES])
+        self._base = self.path.parent / f".{begins}.{secrets.token_hex(4)}"
         self._parts = self._base / "parts"
         self._saving = self._base / "saving"
         try:
             self._parts.mkdir(parents=True)
             self._saving.mkdir()
+            with suppress(FileNotFoundError):
+                os.lstat(self._base / self.path.name)  # whether there can be such a name
+            if self.path.exists():
+                # Of several things that forbid it (a mount, the sticky bit, an attribute) none can be asked for beforehand.
+                probe = self._base / "probe"
+                probe.mkdir()
+                shutil.copystat(self.path, probe)
+                os.rename(probe, self.path)
         except OSError as error:
-            raise BadInput(f"cannot write into {self.path.parent}: {error.strerror}") from None
+            self.discard()
+            what = (
+                "cannot write into"
+                if error.filename2 is None
+                else f"the output {self.path} cannot be replaced in"
+            )
+            raise BadInput(f"{what} {self.path.parent}: {error.strerror}") from None
 
     def save(self, attempt: str, files: FilesDoor, path: str, size: int, sha256: str) -> None:
         """Bring an attempt's output from a slave's file server, if it is what the attempt said of it. Raises `TransferError`,
@@ -71,8 +89,11 @@ class OutputDirectory:
         self.discard()
 
     def discard(self) -> None:
-        """Remove what is not published."""
+        """Remove what is not published, and directories above it that were made for it and are empty."""
         shutil.rmtree(self._base, ignore_errors=True)
+        with suppress(OSError):
+            for parent in self._made:
+                parent.rmdir()
 
 
 def part_name(part: int) -> str:

@@ -1,0 +1,93 @@
+"""Where a job's output is to go: what cannot be is refused before the job has begun, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from offerd import BadInput
+from offerd_frameworks.mapreduce.job import Job
+from offerd_frameworks.mapreduce.output import SUCCESS, OutputDirectory
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, and what is in it."""
+    for name in ("empty", "full/of", "work"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "link").symlink_to("empty")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path
+
+
+def all_below(place: Path) -> Iterator[str]:
+    return (os.path.join(base, name) for base, *names in os.walk(place) for part in names for name in part)
+
+
+@pytest.mark.parametrize(
+    ("output", "complaint"),
+    [
+        ("../link", "is a link"),
+        ("../link/", "is a link"),
+        ("../dangling", "is a link"),
+        ("../file", "is there already"),
+        ("../full", "is there already"),
+        ("..", "is there already"),
+        (".", "is the working directory"),
+        ("../work", "is the working directory"),
+        ("../file/out", "Not a directory"),
+        ("x" * 256, "File name too long"),
+        ("a\0b", "null"),
+        ("data:set", "is no directory"),
+        ("", "is missing"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_anything_has_begun(
+    place: Path, output: str, complaint: str
+) -> None:
+    before = sorted(all_below(place))
+    with pytest.raises(BadInput, match=complaint):
+        Job(("in",), output, "cat", "cat").check()
+    with pytest.raises(BadInput, match=complaint):
+        OutputDirectory(output)
+    assert sorted(all_below(place)) == before
+
+
+def test_a_name_too_long_is_refused_also_where_its_directory_is_not_there_yet(place: Path) -> None:
+    before = sorted(all_below(place))
+    with pytest.raises(BadInput, match="File name too long"):
+        OutputDirectory("new/" + "x" * 256)
+    assert sorted(all_below(place)) == before
+
+
+def test_a_place_that_may_not_be_replaced_is_refused_before_the_job(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a mount may not: whether rename(2) can do it is asked of rename(2)."""
+    rename = os.rename
+
+    def is_busy(source: Path, target: Path) -> None:
+        if target.name == "empty":
+            raise OSError(16, "Device or resource busy", str(source), None, str(target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", is_busy)
+    before = sorted(all_below(place))
+    with pytest.raises(BadInput, match=r"empty cannot be replaced in .*: Device or resource busy"):
+        OutputDirectory("../empty")
+    assert sorted(all_below(place)) == before
+
+
+@pytest.mark.parametrize("output", ["../empty", "new", "a/b/new", "x" * 255, "é" * 127])
+def test_one_that_can_be_appears_whole_or_leaves_nothing(place: Path, output: str) -> None:
+    before = sorted(all_below(place))
+    OutputDirectory(output).discard()
+    assert sorted(all_below(place)) == before
+    OutputDirectory(output).publish()
+    assert os.listdir(output) == [SUCCESS]
+    assert [path for path in all_below(place) if "/." in path] == []
