@@ -12,12 +12,14 @@ from rich.text import Text
 
 from offerd.errors import OfferdError
 from offerd_cli import render
-from offerd_cli.screen import one_line
+from offerd_cli.screen import one_line, say
 from offerd_cli.units import format_bytes, format_duration
 from offerd_cli.waits import TRANSIENT, Reasons, sentence
 from offerd_cli.working import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, signals_interrupt
 from offerd_frameworks import mapreduce
+from offerd_frameworks.mapreduce.planner import REDUCE_BYTES_PER_S, REDUCE_LEAST_S, SHORT_S, TIMEOUT_GROWTH
 
+WHO = "offerd mapreduce"
 TURN_S = 0.1
 CANCEL_WAIT_S = 10.0
 
@@ -30,6 +32,8 @@ def run_job(job: mapreduce.Job, master: str, role: str) -> int:
         mapreduce.MapReduce(master, name=f"mapreduce {job.title}", role=role) as framework,
     ):
         handle = framework.submit(job)
+        if job.time_limit_s is None:
+            say(f"{WHO}: {default_limits(job)}")
         try:
             with Bars() as bars:
                 waits = Waits(framework, job, bars)
@@ -69,6 +73,19 @@ class Waits:
 
 def _has_open(now: mapreduce.Progress) -> bool:
     return now.maps_done < now.maps or now.reduces_done < now.reduces
+
+
+def default_limits(job: mapreduce.Job) -> str:
+    """How long tasks may take where nobody has said so: a newcomer's map is killed no worse for having been told."""
+    reduces = (
+        f", a reduce {REDUCE_LEAST_S:g} s and one for each {REDUCE_BYTES_PER_S >> 20} MiB"
+        if job.reduces
+        else ""
+    )
+    return (
+        f"without --time-limit a map may take {SHORT_S:g} s{reduces}; what takes longer is killed, and tried again with "
+        f"{TIMEOUT_GROWTH:g} times as long"
+    )
 
 
 class Bars:

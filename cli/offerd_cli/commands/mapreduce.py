@@ -131,7 +131,7 @@ def command(
     """Run a job: the mapper over the input, its output sorted by key, the reducer over that.
 
     \b
-    offerd mapreduce --mapper 'tr -s "[:space:]" "\\n"' --reducer 'uniq -c' --input TEXTS --output OUT
+    offerd mapreduce --mapper 'tr -s "[:space:]" "\\n" | sed "/^$/d"' --reducer 'uniq -c' --input TEXTS --output OUT
     offerd mapreduce --mapper ./map.py --reducer ./reduce.py --file map.py --file reduce.py \\
                      --input data:logs --output OUT --reduces 4
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from offerd import BadInput
-from offerd_cli.commands.mapreduce import check_properties, number_of_reduces
+from offerd_cli.commands.mapreduce import check_properties, command, number_of_reduces
+from offerd_cli.mapreducing import default_limits
+from offerd_frameworks.mapreduce import Job
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
@@ -44,3 +52,33 @@ def test_a_property_that_is_no_number_of_reduces_is_refused(text: str) -> None:
 def test_two_numbers_of_reduces_are_refused() -> None:
     with pytest.raises(BadInput, match="do not agree"):
         number_of_reduces(3, {"mapreduce.job.reduces": "4"})
+
+
+def mappers(text: str) -> list[str]:
+    """Of the word counts that a text shows."""
+    found = re.findall(r"--mapper '(tr [^']*)'", text)
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("where", ["README.md", "docs/mapreduce.md", "--help"])
+def test_the_word_count_that_is_shown_gives_the_same_however_its_input_is_cut(where: str) -> None:
+    text = command.help or "" if where == "--help" else (ROOT / where).read_text()
+    lines = ["  indented  twice\n", "\n", "\n", "two words\n", " \t\n", "twice", "\n"]
+    for mapper in mappers(text):
+        for at in range(len(lines)):
+            parts = ["".join(lines[:at]), "".join(lines[at:])]
+            words = [word for part in parts for word in run(mapper, part)]
+            assert sorted(words) == ["indented", "twice", "twice", "two", "words"]
+
+
+def run(mapper: str, content: str) -> list[str]:
+    done = subprocess.run(mapper, shell=True, input=content, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_limits_that_nobody_asked_for_are_told() -> None:
+    told = default_limits(Job(("in",), "out", "cat", "cat"))
+    assert "a map may take 60 s, a reduce 20 s" in told
+    assert "4 times as long" in told
+    assert "reduce" not in default_limits(Job(("in",), "out", "cat", reduces=0))
