@@ -21,9 +21,13 @@ if TYPE_CHECKING:
         BadResources,
         ForgedResult,
         FrameworkError,
+        KeyRefused,
+        MasterUnreachable,
         MessageTooLarge,
+        NoKey,
         OfferdError,
         TaskError,
+        TaskTimeoutError,
     )
     from offerd.executor import Executor, ExecutorDriver
     from offerd.files_access import FilesAccess
@@ -73,7 +77,10 @@ _HOME = {
     "FrameworkError": "errors",
     "FrameworkID": "ids",
     "FrameworkInfo": "messages",
+    "KeyRefused": "errors",
+    "MasterUnreachable": "errors",
     "MessageTooLarge": "errors",
+    "NoKey": "errors",
     "Offer": "messages",
     "OfferID": "ids",
     "OfferdError": "errors",
@@ -89,6 +96,7 @@ _HOME = {
     "TaskInfo": "messages",
     "TaskState": "messages",
     "TaskStatus": "messages",
+    "TaskTimeoutError": "errors",
     "Waiting": "operator_messages",
 }
 
@@ -116,7 +124,10 @@ __all__ = [
     "FrameworkError",
     "FrameworkID",
     "FrameworkInfo",
+    "KeyRefused",
+    "MasterUnreachable",
     "MessageTooLarge",
+    "NoKey",
     "Offer",
     "OfferID",
     "OfferdError",
@@ -131,6 +142,7 @@ __all__ = [
     "TaskInfo",
     "TaskState",
     "TaskStatus",
+    "TaskTimeoutError",
     "Waiting",
     "__version__",
     "resubmit",

@@ -19,8 +19,8 @@ import zmq
 
 from offerd import codec
 from offerd.clusters import Where, resolve
-from offerd.errors import FrameworkError, OfferdError
-from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
+from offerd.errors import FrameworkError, MasterUnreachable, OfferdError
+from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
 from offerd.leader import SCHEME, unreachable
 from offerd.master_client import MasterClient
 from offerd.messages import FrameworkInfo, GuaranteedShare, Offer, TaskStatus
@@ -30,7 +30,6 @@ from offerd.orders import (
     CONNECT_TIMEOUT_S,
     FLUSH_AFTER_MESSAGES,
     STOP_LINGER_MS,
-    MasterUnreachable,
     Order,
     Orders,
     handled_or_lost,
@@ -61,7 +60,7 @@ class AsyncScheduler:
         """A slave is gone."""
 
     def revocation_notice(
-        self, driver: AsyncSchedulerDriver, task_ids: list[TaskID], grace_s: float
+        self, driver: AsyncSchedulerDriver, task_ids: list[str], grace_s: float
     ) -> MaybeAwaitable:
         """Give up as much as these tasks hold, or some of them are killed after the grace."""
 

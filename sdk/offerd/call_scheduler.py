@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from offerd import calls
 from offerd.call_queue import CallQueue, Room, Shape, smallest
 from offerd.driver import SchedulerDriver
-from offerd.errors import BadMessage, ForgedResult, FrameworkError, OfferdError, TaskError
+from offerd.errors import BadMessage, ForgedResult, FrameworkError, OfferdError, TaskError, TaskTimeoutError
 from offerd.files_client import FilesClient
 from offerd.ids import ExecutorID, OfferID, TaskID
 from offerd.messages import Filters, Offer, Reason, TaskInfo, TaskState, TaskStatus
@@ -50,10 +50,6 @@ _LOST = frozenset(
     }
 )  # fmt: skip
 """The cluster's doing, not the call's: it is worth another try."""
-
-
-class TaskTimeoutError(TaskError, TimeoutError):
-    """A call was killed because its `timeout` was over."""
 
 
 class _InFile(Exception):

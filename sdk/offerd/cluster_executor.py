@@ -29,12 +29,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from offerd.call_queue import ACCEPT_BYTES, CALL_OVERHEAD_BYTES, CallQueue, Shape
-from offerd.call_scheduler import EXECUTOR_ID, CallScheduler, TaskTimeoutError
+from offerd.call_scheduler import EXECUTOR_ID, CallScheduler
 from offerd.calls import pack_call
 from offerd.chunks import call_each
 from offerd.clusters import Where
 from offerd.driver import SchedulerDriver
-from offerd.errors import BadInput, MessageTooLarge, OfferdError
+from offerd.errors import BadInput, MessageTooLarge, OfferdError, TaskTimeoutError
 from offerd.ids import SlaveID, TaskID
 from offerd.messages import ExecutorInfo, FrameworkInfo
 from offerd.orders import CONNECT_TIMEOUT_S

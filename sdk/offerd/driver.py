@@ -23,7 +23,7 @@ import zmq
 
 from offerd import codec
 from offerd.clusters import Where, resolve
-from offerd.errors import FrameworkError, OfferdError
+from offerd.errors import FrameworkError, MasterUnreachable, OfferdError
 from offerd.files_access import NO_ACCESS, FilesAccess
 from offerd.ids import FrameworkID, SlaveID
 from offerd.leader import SCHEME, unreachable
@@ -35,7 +35,6 @@ from offerd.orders import (
     CONNECT_TIMEOUT_S,
     FLUSH_AFTER_MESSAGES,
     STOP_LINGER_MS,
-    MasterUnreachable,
     Order,
     Orders,
     handled_or_lost,
@@ -166,9 +165,9 @@ class SchedulerDriver(Orders):
     def is_registered(self) -> bool:
         return self._core.is_registered
 
-    def files(self, slave_id: SlaveID) -> FilesAccess:
+    def files(self, slave_id: str) -> FilesAccess:
         """Access to what the framework has on a slave, the newest that the master has handed out. From any thread."""
-        return self._core.files.get(slave_id, NO_ACCESS)
+        return self._core.files.get(SlaveID(slave_id), NO_ACCESS)
 
     def call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
         """Run `function` in the driver's thread, between callbacks: what it touches needs no lock against them."""

@@ -5,11 +5,13 @@ OfferdError
 |   +-- BadResources   ... in a resource string or a quantity
 +-- BadMessage         a peer sent something that is no message of ours: the peer is dropped, we go on
 +-- MessageTooLarge    a message of ours would not fit into one frame
++-- MasterUnreachable  no master has answered in time
 +-- KeyRefused         the master does not know our key
 |   +-- NoKey          ... or wants one, and we have none for it
 +-- FrameworkError     the master ended this framework, with a machine-readable reason
 +-- ForgedResult       the result of a call of ClusterExecutor is not from the executor that was given the call
 +-- TaskError          a task of ClusterExecutor did not finish: state, reason and message of its last status
+    +-- TaskTimeoutError   ... for its time limit was over; also a `TimeoutError`
 """
 
 from __future__ import annotations
@@ -38,6 +40,10 @@ class BadMessage(OfferdError):
 
 class MessageTooLarge(OfferdError, ValueError):
     """One message of ours is larger than a frame may be."""
+
+
+class MasterUnreachable(OfferdError):
+    """No master has answered in time."""
 
 
 class KeyRefused(OfferdError):
@@ -74,3 +80,7 @@ class TaskError(OfferdError):
     def __reduce__(self) -> tuple[type[TaskError], tuple[TaskStatus]]:
         """Pickled by its status: what `args` holds is the text."""
         return type(self), (self.status,)
+
+
+class TaskTimeoutError(TaskError, TimeoutError):
+    """A task was killed because its time limit was over."""

@@ -177,7 +177,7 @@ class ExecutorDriver:
 
     def send_status(
         self,
-        task_id: TaskID,
+        task_id: str,
         state: m.TaskState,
         *,
         data: bytes = b"",
@@ -210,6 +210,7 @@ class ExecutorDriver:
                 )
             )
             return
+        task_id = TaskID(task_id)
         task = self._tasks.get(task_id)
         if task is None:
             return

@@ -15,7 +15,8 @@ Who talks to whom::
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -93,6 +94,13 @@ class ExecutorInfo(Value, frozen=True):
     image: Name = ""  # of the container it runs in, where the slave runs images; "" = the slave's default
     pull: Name = ""  # never, if-absent or always; "" = as the slave says
 
+    if TYPE_CHECKING:  # as it is: an id may be any string
+
+        def __init__(
+            self, executor_id: str, module: str = "", command: CommandInfo | None = None, resources: Resources = NOTHING,
+            name: str = "", data: bytes = b"", shutdown_grace_s: float = 5.0, image: str = "", pull: str = "",
+        ) -> None: ...  # fmt: skip
+
 
 class FrameworkInfo(Value, frozen=True):
     """Who asks for resources. `user` runs the executors; "": the account that asks, where its key allows that, else the first
@@ -113,6 +121,14 @@ class FrameworkInfo(Value, frozen=True):
     unreachable_timeout_s: WishedSeconds = 0.0
     account: Name = ""
 
+    if TYPE_CHECKING:  # as it is: an id may be any string
+
+        def __init__(
+            self, name: str, framework_id: str = "", user: str = "", role: str = "*", executors: list[ExecutorInfo] = [],  # noqa: B006
+            failover_timeout_s: float = 0.0, hostname: str = "", labels: dict[str, str] = {},  # noqa: B006
+            unreachable_timeout_s: float = 0.0, account: str = "",
+        ) -> None: ...  # fmt: skip
+
 
 class TaskInfo(Value, frozen=True):
     """One task. `time_limit_s=None` makes it long; a limit is counted from its delivery to the executor and enforced by
@@ -129,6 +145,13 @@ class TaskInfo(Value, frozen=True):
     kill_grace_s: WishedSeconds | None = None
     name: Name = ""
     labels: Labels = {}
+
+    if TYPE_CHECKING:  # as it is: an id may be any string
+
+        def __init__(
+            self, task_id: str, resources: Resources, executor_id: str, command: CommandInfo | None = None, data: bytes = b"",
+            time_limit_s: float | None = None, kill_grace_s: float | None = None, name: str = "", labels: dict[str, str] = {},  # noqa: B006
+        ) -> None: ...  # fmt: skip
 
 
 class Offer(Value, frozen=True):
@@ -229,6 +252,13 @@ class Filters(Value, frozen=True):
     attributes_match: Annotated[
         dict[Name, Name], FEW
     ] = {}  # only slaves whose values match these patterns: *, ?, [ab], [!ab]
+
+    if TYPE_CHECKING:  # as it is: an id may be any string
+
+        def __init__(
+            self, slave_ids: Sequence[str] = (), minimum: Resources = NOTHING, attributes: dict[str, str] = {},  # noqa: B006
+            attributes_exist: Sequence[str] = (), attributes_match: dict[str, str] = {},  # noqa: B006
+        ) -> None: ...  # fmt: skip
 
 
 UpdateID = tuple[TaskID, Count]

@@ -181,7 +181,7 @@ class OperatorClient:
                 return
             question = msgspec.structs.replace(question, after=page.slaves[-1].info.slave_id)
 
-    def slave(self, slave_id: SlaveID) -> SlaveSummary | None:
+    def slave(self, slave_id: str) -> SlaveSummary | None:
         """One slave, or None if the master knows none of this id."""
         return next((slave for slave in self.slaves() if slave.info.slave_id == slave_id), None)
 
@@ -196,11 +196,9 @@ class OperatorClient:
                 return
             question = msgspec.structs.replace(question, after=page.frameworks[-1].framework_id)
 
-    def tasks(
-        self, *, framework_id: FrameworkID = FrameworkID(""), ended: bool = True
-    ) -> Iterator[TaskSummary]:
+    def tasks(self, *, framework_id: str = "", ended: bool = True) -> Iterator[TaskSummary]:
         """The tasks of one framework or of all; `ended` adds those the master still remembers."""
-        question = GetTasks(framework_id=framework_id, ended=ended)
+        question = GetTasks(framework_id=FrameworkID(framework_id), ended=ended)
         while True:
             page = self._ask(question, Tasks)
             self.shown_owner = page.owner
@@ -210,15 +208,15 @@ class OperatorClient:
                 return
             question = msgspec.structs.replace(question, after=page.next_after)
 
-    def find_task(self, task_id: TaskID) -> list[TaskSummary]:
+    def find_task(self, task_id: str) -> list[TaskSummary]:
         """The tasks of this id: none, or one of each framework that has one."""
-        page = self._ask(GetTasks(task_id=task_id), Tasks)
+        page = self._ask(GetTasks(task_id=TaskID(task_id)), Tasks)
         self.files.update(page.files)
         return list(page.tasks)
 
-    def kill_task(self, task_id: TaskID, framework_id: FrameworkID = FrameworkID("")) -> None:
+    def kill_task(self, task_id: str, framework_id: str = "") -> None:
         """End a task, whoever's it is. Raises `OfferdError` with the master's reason if it cannot."""
-        self._order(KillAnyTask(task_id, framework_id))
+        self._order(KillAnyTask(TaskID(task_id), FrameworkID(framework_id)))
 
     def end_framework(self, framework: str) -> None:
         """End a framework (id or name) with all its tasks and executors, whether or not it has a scheduler. Raises
@@ -235,10 +233,10 @@ class OperatorClient:
         self._order(ChangeSlaveMode(slave, mode))
 
     def explain_waiting(
-        self, framework_id: FrameworkID, wanted: Resources, time_limit_s: float | None = None
+        self, framework_id: str, wanted: Resources, time_limit_s: float | None = None
     ) -> Waiting:
         """Why this framework has no (more) resources for such a task."""
-        return self._ask(ExplainWaiting(framework_id, wanted, time_limit_s), Waiting)
+        return self._ask(ExplainWaiting(FrameworkID(framework_id), wanted, time_limit_s), Waiting)
 
     def explain_framework(self, framework: str) -> Explanation:
         """How long a framework (id or name) has been under its share, and why. Raises `BadInput` if there is none."""

@@ -15,10 +15,10 @@ import msgspec
 from offerd.account import account_name
 from offerd.bounds import MAX_ID, MAX_SECONDS
 from offerd.codec import MAX_MESSAGE_BYTES, encode_message
-from offerd.errors import BadInput, FrameworkError, KeyRefused, MessageTooLarge, OfferdError
+from offerd.errors import BadInput, FrameworkError, KeyRefused, MasterUnreachable, MessageTooLarge
 from offerd.failures import describe
 from offerd.filters import fault as filters_fault
-from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
+from offerd.ids import FrameworkID, TaskID
 from offerd.messages import Filters, FrameworkInfo, KillTask, Message, Reason, TaskInfo
 from offerd.scheduler_core import Action, SchedulerCore
 from offerd.screen_text import printable
@@ -42,10 +42,6 @@ _TASK_OVERHEAD_BYTES = 512
 """More than a task takes beside data, command and labels: two ids of at most 128 letters, a few resources."""
 _ENVELOPE_BYTES = 16 << 10
 """Room for offer ids, and for what the master puts around the tasks on their way to the slave beside the framework."""
-
-
-class MasterUnreachable(OfferdError):
-    """No master has answered in time."""
 
 
 def reason_of(error: BaseException) -> str:
@@ -111,7 +107,7 @@ class Orders:
 
     def reply_to_offer(
         self,
-        offer_ids: OfferID | Sequence[OfferID],
+        offer_ids: str | Sequence[str],
         tasks: Sequence[TaskInfo],
         refuse_seconds: float = 0.0,
     ) -> None:
@@ -132,7 +128,7 @@ class Orders:
         ids = [offer_ids] if isinstance(offer_ids, str) else list(offer_ids)
         self._order(self._core.reply_to_offer, ids, list(tasks), _seconds(refuse_seconds))
 
-    def decline_offer(self, offer_ids: OfferID | Sequence[OfferID], refuse_seconds: float = 5.0) -> None:
+    def decline_offer(self, offer_ids: str | Sequence[str], refuse_seconds: float = 5.0) -> None:
         """Give offers back unused; those slaves are not offered to you for `refuse_seconds`."""
         ids = [offer_ids] if isinstance(offer_ids, str) else list(offer_ids)
         self._order(self._core.decline_offer, ids, _seconds(refuse_seconds))
@@ -156,18 +152,18 @@ class Orders:
         _check(filters)
         self._order(self._core.set_filters, filters)
 
-    def kill_task(self, task_id: TaskID, grace_s: float | None = None) -> None:
+    def kill_task(self, task_id: str, grace_s: float | None = None) -> None:
         """End a task: TERM, and after `grace_s` (the task's own if None) KILL. Its end comes as a status."""
-        _check(KillTask(FrameworkID(""), task_id, grace_s=grace_s))
+        _check(KillTask(FrameworkID(""), TaskID(task_id), grace_s=grace_s))
         self._order(self._core.kill_task, task_id, grace_s)
 
-    def reconcile_tasks(self, task_ids: Sequence[TaskID] = ()) -> None:
+    def reconcile_tasks(self, task_ids: Sequence[str] = ()) -> None:
         """Have the state of these tasks sent again; of all of yours that are not ended, if there are none here."""
         for task_id in task_ids:
             _check_id(task_id)
         self._order(self._core.reconcile_tasks, list(task_ids))
 
-    def send_framework_message(self, slave_id: SlaveID, executor_id: ExecutorID, data: bytes) -> None:
+    def send_framework_message(self, slave_id: str, executor_id: str, data: bytes) -> None:
         """Bytes to one of your executors; best effort, may be lost. Raises `MessageTooLarge`."""
         if len(data) + _ENVELOPE_BYTES > MAX_MESSAGE_BYTES:
             raise MessageTooLarge(
@@ -213,7 +209,7 @@ def _check_task(task: TaskInfo) -> None:
             raise BadInput(f"task {task.task_id}: {seconds} is no number of seconds up to {MAX_SECONDS:.0f}")
 
 
-def _check_id(task_id: TaskID) -> None:
+def _check_id(task_id: str) -> None:
     if len(task_id) > MAX_ID:
         raise BadInput(f"task id {printable(task_id, 64)} has more than {MAX_ID} characters")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
+from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
 from offerd.messages import Offer, TaskStatus
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Scheduler:
     def slave_lost(self, driver: SchedulerDriver, slave_id: SlaveID) -> None:
         """A slave is gone. Its offers were rescinded before; its tasks are reported `LOST`, each by a status."""
 
-    def revocation_notice(self, driver: SchedulerDriver, task_ids: list[TaskID], grace_s: float) -> None:
+    def revocation_notice(self, driver: SchedulerDriver, task_ids: list[str], grace_s: float) -> None:
         """Others are to have what is guaranteed to them, and you hold more than is guaranteed to you. Within `grace_s` end
         as much as these tasks hold, whichever of your tasks you like, or let them save their work. What is then still
         missing is taken by killing of these: they end `KILLED` with reason `REVOKED`.

@@ -29,7 +29,7 @@ class Runner(offerd.Scheduler):
     def __init__(self, *commands: str) -> None:
         self.waiting = [(TaskID(f"t{number}"), command) for number, command in enumerate(commands)]
         self.statuses: queue.Queue[offerd.TaskStatus] = queue.Queue()
-        self.notices: queue.Queue[list[TaskID]] = queue.Queue()
+        self.notices: queue.Queue[list[str]] = queue.Queue()
 
     def resource_offers(self, driver: offerd.SchedulerDriver, offers: list[offerd.Offer]) -> None:
         for offer in offers:
@@ -44,9 +44,7 @@ class Runner(offerd.Scheduler):
     def status_update(self, driver: offerd.SchedulerDriver, status: offerd.TaskStatus) -> None:
         self.statuses.put(status)
 
-    def revocation_notice(
-        self, driver: offerd.SchedulerDriver, task_ids: list[TaskID], grace_s: float
-    ) -> None:
+    def revocation_notice(self, driver: offerd.SchedulerDriver, task_ids: list[str], grace_s: float) -> None:
         self.notices.put(task_ids)
 
     def wait_for(self, task_id: str, state: offerd.TaskState) -> offerd.TaskStatus:

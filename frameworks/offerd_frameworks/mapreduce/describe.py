@@ -69,9 +69,9 @@ class Describer:
             **(self._map(attempt) if is_map else self._reduce(state, attempt)),
         }
         return TaskInfo(
-            attempt.task_id,  # type: ignore[arg-type]
+            attempt.task_id,
             state.rules.resources,
-            EXECUTOR_ID,  # type: ignore[arg-type]
+            EXECUTOR_ID,
             CommandInfo(shell=RUN, environment=pack(description)),
             time_limit_s=attempt.time_limit_s,
             name=f"{self._job.title} {'map' if is_map else 'reduce'} {attempt.work.index}",
@@ -142,9 +142,9 @@ class Describer:
 def cleaning(job_id: str, number: int) -> TaskInfo:
     """A small task that removes what a job's tasks on a slave have left, but for their logs."""
     return TaskInfo(
-        f"clean-{job_id}.{number}",  # type: ignore[arg-type]
+        f"clean-{job_id}.{number}",
         CLEAN_RESOURCES,
-        EXECUTOR_ID,  # type: ignore[arg-type]
+        EXECUTOR_ID,
         CommandInfo(shell=CLEAN.format(job=job_id)),
         time_limit_s=CLEAN_LIMIT_S,
         name="clean up",
