@@ -21,6 +21,8 @@ from offerd_slave.spawner import start_spawner
 
 EXIT_NOT_STARTED = 127
 """Exit status of an executor that could not be started, as shells have it."""
+STREAMS = "offerd.standard_streams"
+"""Imported by who becomes an executor: it is no part of a shim."""
 
 
 class Place(NamedTuple):
@@ -78,6 +80,7 @@ def enter_container(job: Job, place: Place) -> None:
         os.write(fd, b"0")
     if job.module:
         importlib.import_module(job.module)
+        importlib.import_module(STREAMS)
     native.setns(
         place.container,
         native.CLONE_NEWIPC
@@ -142,8 +145,7 @@ def run_module(job: Job, trouble: int, area: native.StartArea) -> None:
 
 def use_standard_streams() -> None:
     """In place of the zygote's own, which say nothing about these descriptors. Raises `ImportError`."""
-    from offerd.standard_streams import text_stream  # here: it is no part of a shim
-
+    text_stream = importlib.import_module(STREAMS).text_stream
     encoding = sys.stdout.encoding
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = text_stream(1, "<stdout>", encoding=encoding, errors="surrogateescape", line_buffering=True)
