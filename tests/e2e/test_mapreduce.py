@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -36,6 +37,8 @@ INDEX_REDUCER = r"""awk -F '\t' '
     $1 "" != k { if (NR > 1) print ""; printf "%s\t", $1; k = $1 ""; s = ""; split("", seen) }
     !($2 in seen) { printf "%s%s", s, $2; s = ","; seen[$2] = 1 }
     END { if (NR) print "" }'"""
+AWKS_BLANKS = re.compile(rb"[ \t\n]+")
+"""Between awk's fields: a form feed, which Debian's library sources have, is none of them."""
 GENERATED_MB = int(os.environ.get("OFFERD_MAPREDUCE_MB", "10"))
 """Of generated text, and half of that once more: `make test-nightly` has more than 1 GB."""
 LIMIT_S = 60.0 + GENERATED_MB
@@ -101,7 +104,7 @@ def answers(texts: Path, expected: list[bytes]) -> dict[str, list[bytes]]:
     for path in texts.iterdir():
         lines = path.read_bytes().split(b"\n")[:-1]
         every_line += lines
-        for word in {word for line in lines for word in line.split()}:
+        for word in {word for line in lines for word in AWKS_BLANKS.split(line) if word}:
             index.setdefault(word, set()).add(path.name.encode())
     return {
         "word count": expected,

@@ -72,7 +72,7 @@ def test_a_user_namespace_cannot_be_made() -> None:
     said = python(
         "import ctypes, os\n"
         "libc = ctypes.CDLL(None, use_errno=True)\n"
-        "print(libc.unshare(0x10000000), ctypes.get_errno())\n"
+        "print(libc.unshare(0x10000000), ctypes.get_errno(), flush=True)\n"
         "print(os.system('unshare -Ur true 2>&1'))\n"
     )
     first, *_, last = said.splitlines()
