@@ -272,6 +272,7 @@ class AsyncSchedulerDriver(Orders):
 
     async def _take_turns(self) -> None:
         give_up_at = time.monotonic() + self._connect_timeout_s
+        await self._carry_out_orders()  # what was wished before goes with the hello
         await self._perform(self._core.start(time.monotonic()))
         while not self._is_ending:
             self._ready.clear()

@@ -259,6 +259,7 @@ class SchedulerDriver(Orders):
         poller = self._poller()
         give_up_at = time.monotonic() + self._connect_timeout_s
         pacer = Pacer()
+        self._carry_out_orders()  # what was wished before goes with the hello
         self._perform(self._core.start(time.monotonic()))
         while not self._is_ending:
             self._turn()

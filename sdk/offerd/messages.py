@@ -270,7 +270,8 @@ UpdateID = tuple[TaskID, Count]
 class RegisterFramework(Message, frozen=True):
     """Hello. With a framework id: take over from the scheduler that had it, or with `stands_by`, take over when that is gone.
     `was_active`: the last master that answered us had us as the active one. `called_lost`: tasks that ended for us on the word
-    of a master alone; where a slave has one of them all the same, it must not be taken for running.
+    of a master alone; where a slave has one of them all the same, it must not be taken for running. `needs_offers` and
+    `filters`: what `SetNeedsOffers` and `SetFilters` say later, for the very first offers.
     """
 
     framework: FrameworkInfo
@@ -280,6 +281,8 @@ class RegisterFramework(Message, frozen=True):
     was_active: bool = False
     scheduler_id: Name = ""  # of this one process' scheduler, to know it again behind another connection
     called_lost: Annotated[list[TaskID], MANY] = []
+    needs_offers: bool = True
+    filters: Filters = Filters()
 
 
 class AcceptOffers(Message, frozen=True):
@@ -369,6 +372,7 @@ class FrameworkRegistered(Message, frozen=True):
     max_failover_s: Seconds = (
         0.0  # longer fail-over time-outs, and those of unreachable tasks, are cut to it; 0: it does not say
     )
+    heeds_wishes: bool = False  # it has taken `needs_offers` and `filters` from the hello
 
 
 class FrameworkStandsBy(Message, frozen=True):

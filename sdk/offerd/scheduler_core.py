@@ -11,7 +11,7 @@ a sequence already seen, or any status after the end, is acknowledged and goes n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -59,6 +59,12 @@ from offerd.messages import (
 )
 from offerd.operator_messages import ExplainWaiting, Waiting
 from offerd.resources import Resources
+from offerd.scheduler_actions import Action as Action
+from offerd.scheduler_actions import Answer as Answer
+from offerd.scheduler_actions import Call as Call
+from offerd.scheduler_actions import Deliver as Deliver
+from offerd.scheduler_actions import End as End
+from offerd.scheduler_actions import Send as Send
 
 HELLO_INTERVAL_S = 2.0
 """How long a hello may go unanswered before it is said again."""
@@ -83,40 +89,6 @@ NEVER_LAUNCHED = (Reason.OFFER_INVALID, Reason.LONG_TASK_CAP)
 IDS_PER_MESSAGE = 4_000
 """Ids of at most 128 bytes in one message: half a frame."""
 
-
-class Send(NamedTuple):
-    """Send this to the master."""
-
-    message: Message
-
-
-class Deliver(NamedTuple):
-    """Call `status_update`, and when it has returned, tell the core by `delivered`."""
-
-    status: TaskStatus
-
-
-class Call(NamedTuple):
-    """Call this callback of the scheduler, with the driver before these arguments."""
-
-    callback: str
-    arguments: tuple[Any, ...] = ()
-
-
-class Answer(NamedTuple):
-    """The master's answer to the oldest open question of its kind."""
-
-    message: GuaranteedShare | Waiting
-
-
-class End(NamedTuple):
-    """The master has ended this scheduler: call `error` and stop."""
-
-    reason: str
-    message: str
-
-
-Action = Send | Deliver | Call | Answer | End
 
 _NOTHING: list[Action] = []
 _ID_HEAD_BYTES = 5  # MessagePack's, at most
@@ -158,8 +130,9 @@ class SchedulerCore:
         self._hello_at = 0.0
         self._reconcile_at: float | None = None
         self._doubt_at = 0.0
-        self._needs_offers: bool | None = None
-        self._filters: Filters | None = None
+        self._needs_offers = True
+        self._filters = Filters()
+        self._said = (True, Filters())  # in the last hello
         self._kills: dict[TaskID, KillTask] = {}
         self._held: list[Message] = []
         # Last sequence of each task that is launched and not ended (0: no status yet) ...
@@ -323,19 +296,24 @@ class SchedulerCore:
         ]
 
     def set_needs_offers(self, needs_offers: bool, now: float) -> list[Action]:
-        """Remembered, and said again to every new master."""
+        """Remembered, and said to every new master in the hello. In line for being active, another hello says it."""
         self._needs_offers = needs_offers
-        return [Send(SetNeedsOffers(needs_offers))] if self.is_registered else _NOTHING
+        return self._wish(SetNeedsOffers(needs_offers), now)
 
     def set_filters(self, filters: Filters, now: float) -> list[Action]:
-        """Remembered, and said again to every new master."""
+        """The same."""
         self._filters = filters
-        return [Send(SetFilters(filters))] if self.is_registered else _NOTHING
+        return self._wish(SetFilters(filters), now)
 
     def revive_offers(self, now: float) -> list[Action]:
         """Take back all refusals and an earlier `set_needs_offers(False)`; a new master knows of none."""
-        self._needs_offers = None
-        return [Send(ReviveOffers())] if self.is_registered else _NOTHING
+        self._needs_offers = True
+        return self._wish(ReviveOffers(), now)
+
+    def _wish(self, wish: Message, now: float) -> list[Action]:
+        if self.is_standing_by:
+            return self._hello(now)
+        return [Send(wish)] if self.is_registered else _NOTHING
 
     def kill_task(self, task_id: TaskID, grace_s: float | None, now: float) -> list[Action]:
         """Remembered until the task ends, and said again after a renewed registration: the order may have been lost."""
@@ -388,7 +366,10 @@ class SchedulerCore:
             stands_by=self.stands_by,
             was_active=self._is_active_to_last_master,
             scheduler_id=self.scheduler_id,
+            needs_offers=self._needs_offers,
+            filters=self._filters,
         )
+        self._said = (hello.needs_offers, hello.filters)
         return [Send(self._with_called_lost(hello) if self._called_lost else hello)]
 
     def _with_called_lost(self, hello: RegisterFramework) -> RegisterFramework:
@@ -428,9 +409,11 @@ class SchedulerCore:
         self.framework_id = message.framework_id
         self.framework = msgspec.structs.replace(self.framework, framework_id=message.framework_id)
         self.is_registered = True
-        if self._needs_offers is not None:
+        # What the hello did not say, or was said to a master of a time when hellos did not.
+        needs_offers, filters = self._said if message.heeds_wishes else (True, Filters())
+        if self._needs_offers != needs_offers:
             actions.append(Send(SetNeedsOffers(self._needs_offers)))
-        if self._filters is not None:
+        if self._filters != filters:
             actions.append(Send(SetFilters(self._filters)))
         kills = (
             msgspec.structs.replace(kill, framework_id=self.framework_id) for kill in self._kills.values()

@@ -15,7 +15,7 @@ from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
 from offerd_master.core import files, offers
 from offerd_master.core.endings import shut_down_everywhere, user_changed
-from offerd_master.core.state import Cluster, Framework, Slave, Standby
+from offerd_master.core.state import Cluster, Framework, Slave, Standby, Wishes
 from offerd_master.core.tasks import end_wait, forget_if_empty
 
 LINE_WAITS_S = 3.0
@@ -38,8 +38,8 @@ def enter(
     return framework
 
 
-def take_over(c: Cluster, framework: Framework, info: FrameworkInfo, peer: PeerID) -> None:
-    """The scheduler at `peer` is the framework's from now on. It knows of no offers, filters or refusals."""
+def take_over(c: Cluster, framework: Framework, info: FrameworkInfo, peer: PeerID, wishes: Wishes) -> None:
+    """The scheduler at `peer` is the framework's from now on. It knows of no offers or refusals."""
     if framework.peer is not None and framework.peer != peer:
         text = f"another scheduler has registered for framework {framework.framework_id}"
         c.send(framework.peer, m.FrameworkRefused(Reason.FRAMEWORK_FAILED_OVER, text))
@@ -56,8 +56,7 @@ def take_over(c: Cluster, framework: Framework, info: FrameworkInfo, peer: PeerI
     c.budgets.enter(framework.framework_id, framework.info, is_new=False)
     _is_no_hearsay(framework)
     user_changed(c, framework)
-    framework.set_filters(m.Filters())
-    framework.needs_offers = True
+    framework.heed(wishes)
     framework.peer = peer
     framework.heard = True
     framework.unanswered = 0
@@ -108,9 +107,10 @@ def has_to_wait(
 
 
 def stand_by(
-    c: Cluster, framework: Framework, info: FrameworkInfo, scheduler_id: str, peer: PeerID, now: float
+    c: Cluster, framework: Framework, hello: m.RegisterFramework, wishes: Wishes, peer: PeerID, now: float
 ) -> None:
     """Take a place in line; one who has a place keeps it."""
+    info, scheduler_id = hello.framework, hello.scheduler_id[:128]
     known = c.peers.get(peer)
     if not isinstance(known, Standby):
         known = Standby(peer, framework, info, scheduler_id)
@@ -122,6 +122,7 @@ def stand_by(
         c.budgets.leave(framework.framework_id, known.info, is_last=False)
         c.budgets.enter(framework.framework_id, info, is_new=False)
     known.info = info
+    known.wishes = wishes
     ahead = framework.standbys.index(known)
     c.send(
         peer,
@@ -142,7 +143,7 @@ def promote(c: Cluster, framework: Framework, now: float) -> bool:
         return False
     standby = framework.standbys.pop(0)
     c.budgets.leave(framework.framework_id, standby.info, is_last=False)
-    take_over(c, framework, standby.info, standby.peer)
+    take_over(c, framework, standby.info, standby.peer, standby.wishes)
     framework.scheduler_id = standby.scheduler_id
     c.peers[standby.peer] = framework
     c.update_wanting(framework)
@@ -158,6 +159,7 @@ def promote(c: Cluster, framework: Framework, now: float) -> bool:
             c.settings.ping_interval_s,
             promoted=True,
             max_failover_s=c.settings.max_failover_timeout_s,
+            heeds_wishes=True,
         ),
     )
     files.hand_out_again(c, framework)

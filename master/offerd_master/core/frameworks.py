@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from offerd import messages as m
 from offerd.codec import encode_message
+from offerd.filters import fault as filters_fault
 from offerd.ids import FrameworkID, PeerID, is_valid_id, owner_of
 from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
 from offerd.screen_text import printable
 from offerd_master.allocation.policy import role_fault
 from offerd_master.core import failover, files, recovery
-from offerd_master.core.state import FRAMEWORK_AHEAD, Cluster, Framework, Slave, Standby
+from offerd_master.core.state import FRAMEWORK_AHEAD, Cluster, Framework, Slave, Standby, Wishes
 from offerd_master.core.tasks import take_as_lost
 
 MAX_INFO_BYTES = 64 << 10
@@ -39,6 +40,7 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
         c.log(f"refused framework {printable(info.name, 64)}: {fault}", "warning")
         return
     c.heed_epoch(message.epoch, FRAMEWORK_AHEAD)
+    wishes = Wishes(message.needs_offers, message.filters)
     if known is not None and known.framework_id != framework_id:
         _part(c, known, now)
         known = None
@@ -54,7 +56,7 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
         if framework is None:
             framework = failover.adopt(c, framework_id, info, now)
         if len(framework.standbys) < failover.MAX_STANDBYS:
-            failover.stand_by(c, framework, info, message.scheduler_id[:128], peer, now)
+            failover.stand_by(c, framework, message, wishes, peer, now)
         else:
             text = f"{failover.MAX_STANDBYS} schedulers stand by already"
             c.send(peer, m.FrameworkRefused(Reason.FRAMEWORK_INVALID, text))
@@ -63,8 +65,9 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
         failover.leave_line(c, known)
     if framework is None:
         framework = failover.enter(c, framework_id or FrameworkID(c.new_id("F")), info, peer, now)
+        framework.heed(wishes)
     else:
-        failover.take_over(c, framework, info, peer)
+        failover.take_over(c, framework, info, peer, wishes)
     framework.scheduler_id = message.scheduler_id[:128]
     take_as_lost(c, framework, message.called_lost)
     # Whoever says hello again over the same connection has not heard our answer, and may not hear offers either.
@@ -81,7 +84,7 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
 
 def _hello_fault(c: Cluster, framework_id: FrameworkID, hello: m.RegisterFramework) -> tuple[str, str]:
     """Whether this hello can be used: reason and text, or two empty ones."""
-    if fault := _fault(hello.framework):
+    if fault := _fault(hello.framework) or filters_fault(hello.filters):
         return Reason.FRAMEWORK_INVALID, fault
     reason, fault = _id_fault(c, framework_id)
     if fault:
@@ -102,7 +105,12 @@ def _tell_registered(c: Cluster, framework: Framework, *, is_again: bool) -> Non
             f"framework {framework.framework_id}: its time-outs are cut to {most_s:g} s (--max-failover-timeout)"
         )
     registered = m.FrameworkRegistered(
-        framework.framework_id, c.master_id, is_again, settings.ping_interval_s, max_failover_s=most_s
+        framework.framework_id,
+        c.master_id,
+        is_again,
+        settings.ping_interval_s,
+        max_failover_s=most_s,
+        heeds_wishes=True,
     )
     c.send(framework.peer, registered)
     files.hand_out_again(c, framework)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -234,6 +235,13 @@ class Slave:
         return bool(self.minimum_offer) or any(amount > 0 for amount in scalars.values()) or bool(free.rest)
 
 
+class Wishes(NamedTuple):
+    """What a scheduler said in its hello of the offers that it wants. The filters are without fault."""
+
+    needs_offers: bool = True
+    filters: Filters = Filters()
+
+
 class Framework:
     """A framework, with its scheduler (`peer`) or waiting for one. Once `ended` it only waits for its slaves to agree."""
 
@@ -290,6 +298,11 @@ class Framework:
             size = len(msgspec.msgpack.encode(envelope)) + 8
             self.executors[executor.executor_id] = LaunchableExecutor(executor, size)
 
+    def heed(self, wishes: Wishes) -> None:
+        """What its scheduler wants from now on."""
+        self.needs_offers = wishes.needs_offers
+        self.set_filters(wishes.filters)
+
     def set_filters(self, filters: Filters) -> None:
         """They must be without fault (`offerd.filters`)."""
         self.filters = CompiledFilters(filters)
@@ -302,9 +315,10 @@ class Standby:
 
     is_deaf = False  # see the others' who say hello; it is offered nothing that it could miss
 
-    __slots__ = ("framework", "heard", "info", "peer", "scheduler_id", "unanswered")
+    __slots__ = ("framework", "heard", "info", "peer", "scheduler_id", "unanswered", "wishes")
 
     def __init__(self, peer: PeerID, framework: Framework, info: FrameworkInfo, scheduler_id: str) -> None:
+        self.wishes = Wishes()
         self.peer = peer
         self.framework = framework
         self.info = info

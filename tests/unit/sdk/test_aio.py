@@ -282,6 +282,17 @@ def test_a_master_that_dies_is_told_at_once_and_a_new_one_is_found(master: FakeM
     run(use())
 
 
+def test_what_is_wished_before_the_start_goes_with_the_hello(master: FakeMaster) -> None:
+    async def use() -> None:
+        driver = make(AsyncScheduler(), master)
+        driver.set_needs_offers(False)
+        async with driver:
+            hello = await off_loop(master.expect, RegisterFramework)
+            assert not hello.needs_offers
+
+    run(use())
+
+
 def test_a_master_that_forgot_us_is_told_again(master: FakeMaster) -> None:
     async def use() -> None:
         again = asyncio.Event()

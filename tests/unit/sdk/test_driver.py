@@ -128,6 +128,17 @@ def start(master: FakeMaster) -> Iterator[Start]:
             logging.getLogger(__name__).info("ended by %r", error)
 
 
+def test_what_is_wished_before_the_start_goes_with_the_hello(master: FakeMaster) -> None:
+    driver = SchedulerDriver(Recorder(), FrameworkInfo("test"), master.address)
+    driver.set_needs_offers(False)
+    driver.set_filters(Filters(minimum=CPU))
+    driver.start()
+    hello = master.expect(RegisterFramework)
+    assert (hello.needs_offers, hello.filters) == (False, Filters(minimum=CPU))
+    driver.abort()
+    driver.join(WAIT_S)
+
+
 def test_a_driver_registers_and_tells(master: FakeMaster, start: Start) -> None:
     scheduler = Recorder()
     driver = start(scheduler)

@@ -235,18 +235,36 @@ def test_a_refusal_is_the_end(registered: Harness) -> None:
     assert registered.take_called() == ["end FRAMEWORK_FAILED_OVER"]
 
 
-def test_what_was_set_before_is_said_after_the_registration_and_after_every_other(fresh: Harness) -> None:
+def test_what_was_set_before_goes_with_every_hello(fresh: Harness) -> None:
+    filters = Filters(slave_ids=[S])
+    fresh.perform(fresh.core.set_needs_offers(False, fresh.now))
+    fresh.perform(fresh.core.set_filters(filters, fresh.now))
+    fresh.take_sent()
+    for _ in range(2):
+        fresh.wait(scheduler_core.HELLO_INTERVAL_S)
+        (hello,) = fresh.take_sent()
+        assert isinstance(hello, RegisterFramework)
+        assert (hello.needs_offers, hello.filters) == (False, filters)
+        fresh.receive(FrameworkRegistered(F, "M-1", heeds_wishes=True))
+        assert fresh.take_sent() == []
+        fresh.receive(NotRegistered())
+        fresh.take_sent()
+
+
+def test_what_was_set_since_the_hello_and_what_a_master_did_not_take_from_it_is_said_after_the_registration(
+    fresh: Harness,
+) -> None:
     filters = Filters(slave_ids=[S])
     fresh.take_sent()
     fresh.perform(fresh.core.set_needs_offers(False, fresh.now))
     fresh.perform(fresh.core.set_filters(filters, fresh.now))
     assert fresh.take_sent() == []
-    for _ in range(2):
-        fresh.register()
-        assert fresh.take_sent() == [SetNeedsOffers(False), SetFilters(filters)]
-        fresh.receive(NotRegistered())
-        fresh.take_sent()
-        fresh.wait(0.1)
+    fresh.receive(FrameworkRegistered(F, "M-1", heeds_wishes=True))
+    assert fresh.take_sent() == [SetNeedsOffers(False), SetFilters(filters)]
+    fresh.receive(NotRegistered())
+    fresh.take_sent()
+    fresh.receive(FrameworkRegistered(F, "an older one"))
+    assert fresh.take_sent() == [SetNeedsOffers(False), SetFilters(filters)]
 
 
 def test_questions_and_reconciliation_wait_for_a_master(fresh: Harness) -> None:

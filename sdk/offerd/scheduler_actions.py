@@ -1,0 +1,43 @@
+"""What the core of a scheduler's driver wants done. The order counts."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from offerd.messages import GuaranteedShare, Message, TaskStatus
+from offerd.operator_messages import Waiting
+
+
+class Send(NamedTuple):
+    """Send this to the master."""
+
+    message: Message
+
+
+class Deliver(NamedTuple):
+    """Call `status_update`, and when it has returned, tell the core by `delivered`."""
+
+    status: TaskStatus
+
+
+class Call(NamedTuple):
+    """Call this callback of the scheduler, with the driver before these arguments."""
+
+    callback: str
+    arguments: tuple[Any, ...] = ()
+
+
+class Answer(NamedTuple):
+    """The master's answer to the oldest open question of its kind."""
+
+    message: GuaranteedShare | Waiting
+
+
+class End(NamedTuple):
+    """The master has ended this scheduler: call `error` and stop."""
+
+    reason: str
+    message: str
+
+
+Action = Send | Deliver | Call | Answer | End
