@@ -21,7 +21,8 @@ from offerd_master.allocation.priority import PriorityAllocator
 from offerd_master.settings import Settings
 
 SEEDS = int(os.environ.get("OFFERD_SIM_SEEDS", "100"))
-CHUNK = 25
+CHUNK = 50
+"""Seeds of one test. About every sixth cluster revokes something: of so many one does in any case."""
 MODULES: tuple[type[DrfAllocator | PriorityAllocator], ...] = (
     DrfAllocator,
     DrfAllocator,
