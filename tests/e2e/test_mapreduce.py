@@ -227,8 +227,8 @@ def test_a_job_that_cannot_succeed_says_why_and_leaves_no_output(
         (["--reducer", "cat", "--input", "/etc/hostname", "--file", "/no/such"], b"cannot read the file"),
         (["--reducer", "cat", "--input", "/etc/hostname", "--mem", "1M"], b"too few"),
         (
-            ["--reducer", "cat", "--input", "/etc/hostname", "-D", "stream.num.map.output.key.fields=2"],
-            b"TAB",
+            ["--reducer", "cat", "--input", "/etc/hostname", "-D", "stream.map.output=typedbytes"],
+            b"is not done here",
         ),
         (["--input", "/etc/hostname", "-D", "mapreduce.job.reduces=2"], b"the reducer is missing"),
     ],
@@ -422,6 +422,30 @@ def test_a_mapper_that_leaves_a_process_behind_has_ended_with_its_program(
     )  # fmt: skip
     assert (done.returncode, b"trouble" in done.stdout) == (0, False)
     assert lines_of(tmp_path / "out") == Path("/etc/hostname").read_bytes().splitlines()
+
+
+def test_fields_are_keys_as_hadoop_streaming_has_them_and_a_status_may_be_no_failure(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    lines = [f"{a}.{b}.{c}" for a in range(5) for b in range(20) for c in "xy"]
+    (tmp_path / "f").write_text("".join(f"{line}\n" for line in lines[::-1]))
+    done = offerd(
+        cluster, "mapreduce", "--mapper", "cat; exit 3", "--reducer", 'sed "s/^/$mapreduce_task_partition /"; exit 1',
+        "--input", str(tmp_path / "f"), "--output", str(tmp_path / "out"), "--reduces", "3",
+        "-D", "stream.non.zero.exit.is.failure=false",
+        "-D", "stream.map.output.field.separator=.", "-D", "stream.num.map.output.key.fields=2",
+        "-D", "mapreduce.map.output.key.field.separator=.",
+        "-D", "mapreduce.partition.keypartitioner.options=-k1,1",
+        "-D", "mapreduce.partition.keycomparator.options=-k1,1 -k2,2nr",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    parts: dict[str, list[str]] = {"0": [], "1": [], "2": []}
+    for a in range(5):  # the hash of one digit is its code
+        parts[str((ord("0") + a) % 3)] += [f"{a}.{b}\t" for b in range(19, -1, -1)]
+    found = {number: (tmp_path / "out" / f"part-0000{number}").read_text().splitlines() for number in parts}
+    for number, keys in parts.items():
+        assert [line[:-1] for line in found[number]] == [f"{number} {key}" for key in keys for _ in "xy"]
+    assert sorted(line[-1] for part in found.values() for line in part) == ["x"] * 100 + ["y"] * 100
 
 
 class RunsCode:

@@ -12,35 +12,43 @@ from offerd_cli.units import parse_amount, parse_pairs
 
 MAX_REDUCES = 10_000
 REDUCES = ("mapreduce.job.reduces", "mapred.reduce.tasks")
-OTHER_KEYS = (
+ANY_STATUS = "stream.non.zero.exit.is.failure"
+NOT_DONE = (
     "stream.",
-    "map.output.key.field.separator",
-    "mapreduce.map.output.key.field.separator",
     "mapreduce.partition.",
     "mapreduce.job.partitioner.",
     "mapreduce.job.output.key.comparator.",
     "mapreduce.job.output.group.comparator.",
     "mapred.output.key.comparator.",
+    "mapred.output.value.groupfn.",
     "mapred.text.key.",
+    "mapred.partitioner.",
 )
-"""What begins so tells Hadoop where a key ends and how keys are compared; a job that relies on it would give something else."""
-USUAL = {
-    "stream.num.map.output.key.fields": "1",
-    "stream.num.reduce.output.key.fields": "1",
-    **{f"stream.{end}.field.separator": "\t" for end in ("map.output", "reduce.input", "reduce.output")},
-}
+"""What begins so changes what Hadoop Streaming gives: a job that relies on it would give something else here."""
+USUAL = {"stream.map.input.field.separator": "\t", "stream.reduce.input": "text", "stream.map.output": "text"}
 """... but for what is so here."""
 
 
 def check_properties(properties: Mapping[str, str]) -> None:
     """Raise `BadInput` for what is no property, or one that asks for what is not done."""
+    from offerd_frameworks.mapreduce import keys
+
+    known = {*keys.NAMES, *keys.OLD_NAMES, ANY_STATUS}
     for name, value in properties.items():
         if not name.replace(".", "").replace("_", "").replace("-", "").isalnum():
             raise BadInput(f"--define {name!r} is no property; write NAME=VALUE")
-        if name.startswith(OTHER_KEYS) and USUAL.get(name) != value:
-            raise BadInput(
-                f"--define {name}: keys end at the first TAB and are compared as bytes; leave it out"
-            )
+        if name.startswith(NOT_DONE) and name not in known and USUAL.get(name) != value:
+            raise BadInput(f"--define {name}: what it asks for is not done here; leave it out")
+    fails_by_status(properties)
+    keys.read(properties)
+
+
+def fails_by_status(properties: Mapping[str, str]) -> bool:
+    """Whether a command that exits with another status than 0 has failed. Raises `BadInput`."""
+    text = properties.get(ANY_STATUS, "true")
+    if text.lower() not in ("true", "false"):
+        raise BadInput(f"--define {ANY_STATUS}={text}: give true or false")
+    return text.lower() == "true"
 
 
 def number_of_reduces(option: int | None, properties: Mapping[str, str]) -> int:
@@ -140,6 +148,7 @@ def command(
     """
     from offerd_cli.mapreducing import run_job
     from offerd_frameworks import mapreduce
+    from offerd_frameworks.mapreduce import keys
 
     properties = parse_pairs(defines, "--define")
     check_properties(properties)
@@ -161,6 +170,8 @@ def command(
             delay_s=locality_wait,
             max_attempts=attempts,
             speculate=not no_speculation,
+            keys=keys.of_keys(properties),
+            any_status=not fails_by_status(properties),
             environment={**environment, **parse_pairs(cmdenv, "--cmdenv")},
         ),
         master,

@@ -66,6 +66,8 @@ class Describer:
             "reduces": len(state.reduces),
             "job": self._variables(state, attempt),
             "environment": dict(self._job.environment),
+            "keys": dict(self._job.keys),
+            "any_status": self._job.any_status,
             **(self._map(attempt) if is_map else self._reduce(state, attempt)),
         }
         return TaskInfo(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import offerd
 from offerd import BadInput
+from offerd_frameworks.mapreduce import keys
 
 BLOCK_BYTES = 32 << 20
 """One map task's input at most, if nothing else is said: some seconds of work."""
@@ -58,6 +59,10 @@ class Job:
     """Further files for the tasks' directories, by name."""
     reads_pieces: bool = False
     """The mapper reads all pieces of a split by itself, as Python functions do; it is started once, not once for each."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Hadoop's properties that say what a key is (`keys.NAMES`); none: all before the first TAB, compared as bytes."""
+    any_status: bool = False
+    """A command that exits with another status than 0 has not failed (`stream.non.zero.exit.is.failure=false`)."""
 
     def check(self) -> None:
         """Raise `BadInput` on what cannot be, with one line."""
@@ -80,6 +85,7 @@ class Job:
                 raise BadInput(f"a {what} of {seconds} seconds cannot be")
         if self.time_limit_s == 0:
             raise BadInput("a time limit must be more than nothing")
+        keys.read(self.keys)
         self.resources()
         check_output(self.output)
 

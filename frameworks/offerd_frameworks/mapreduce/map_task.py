@@ -9,7 +9,7 @@ import stat
 from functools import partial
 from typing import Any
 
-from offerd_frameworks.mapreduce import digests, ranges
+from offerd_frameworks.mapreduce import digests, keys, ranges
 from offerd_frameworks.mapreduce.failures import CommandFailed
 from offerd_frameworks.mapreduce.sorting import Sorting
 from offerd_frameworks.mapreduce.streaming import (
@@ -25,6 +25,7 @@ from offerd_frameworks.mapreduce.streaming import (
     scan,
     sort_environment,
     sort_words,
+    through,
 )
 from offerd_frameworks.mapreduce.task_input import Source, open_source
 
@@ -42,8 +43,7 @@ def run(task: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     if task["reduces"]:
         output = _map_and_sort(task, reporter, source)
     else:
-        with open(OUTPUT, "w+b") as file:
-            _map(task, reporter, source, file.fileno())
+        _map_alone(task, reporter, source)
         output = scan(OUTPUT)
     size = os.stat(OUTPUT).st_size
     report: dict[str, Any] = {
@@ -76,10 +76,31 @@ def _count_input(task: dict[str, Any], source: Source) -> int:
     return records
 
 
+def _map_alone(task: dict[str, Any], reporter: Reporter, source: Source) -> None:
+    """Into the job's output as it is, or as its keys are shown."""
+    job_keys = keys.read(task.get("keys", {}))
+    with open(OUTPUT, "w+b") as file:
+        if job_keys.separator == keys.TAB:
+            _map(task, reporter, source, file.fileno())
+            return
+        from_mapper, mapped = pipe()
+        pump = Pump(partial(through, job_keys.of_map, from_mapper, os.dup(file.fileno())))
+        try:
+            _map(task, reporter, source, mapped)
+        finally:
+            os.close(mapped)
+            pump.join()  # raises: what has cut off the mapper is what went wrong
+
+
 def _map_and_sort(task: dict[str, Any], reporter: Reporter, source: Source) -> Scan:
     """`mapper | sort`, or with a combiner `mapper | sort | combiner | sort`. Returns what there is now."""
     from_mapper, mapped = pipe()
-    sorting = Sorting(task, reporter, from_mapper, OUTPUT)
+    job_keys = keys.read(task.get("keys", {}))
+    keying: Pump | None = None
+    if not job_keys.is_usual:
+        undecorated, (from_mapper, decorated) = from_mapper, pipe()
+        keying = Pump(partial(through, job_keys.forth(task["reduces"]), undecorated, decorated))
+    sorting = Sorting(task, reporter, from_mapper, OUTPUT, job_keys)
     pump = Pump(sorting.run)
     failure: CommandFailed | None = None
     try:
@@ -90,6 +111,8 @@ def _map_and_sort(task: dict[str, Any], reporter: Reporter, source: Source) -> S
         os.close(mapped)
         pump.wait()
         sorting.reap()
+        if keying is not None:
+            keying.join()
     if failure and sorting.has_read_all:
         raise failure
     pump.join()  # where not all was read, what stopped that has cut off the mapper, and is what went wrong
@@ -123,7 +146,14 @@ def _map(task: dict[str, Any], reporter: Reporter, source: Source, output: int) 
     pieces = [[source.path_of(piece), *piece] for piece in task["pieces"]]
     environment = job_environment(task["job"], {**task["environment"], PIECES: json.dumps(pieces)})
     with open(os.devnull, "rb") as nothing:
-        Stage("mapper", task["mapper"], environment, reporter, nothing, output).wait()
+        _mapper(task, reporter, environment, nothing.fileno(), output).wait()
+
+
+def _mapper(
+    task: dict[str, Any], reporter: Reporter, environment: dict[str, str], stdin: int, output: int
+) -> Stage:
+    any_status = task.get("any_status", False)
+    return Stage("mapper", task["mapper"], environment, reporter, stdin, output, any_status=any_status)
 
 
 def _run_mapper_ended(
@@ -156,10 +186,10 @@ def _run_mapper(
         is_ended = os.pread(file.fileno(), 1, offset + length - 1) == b"\n"
         if is_ended and offset + length == os.fstat(file.fileno()).st_size:
             os.lseek(file.fileno(), offset, os.SEEK_SET)  # to the end of the file: the mapper reads it itself
-            Stage("mapper", task["mapper"], environment, reporter, file.fileno(), output).wait()
+            _mapper(task, reporter, environment, file.fileno(), output).wait()
             return
         reading, writing = pipe()
-        mapper = Stage("mapper", task["mapper"], environment, reporter, reading, output)
+        mapper = _mapper(task, reporter, environment, reading, output)
         os.close(reading)
         ending = b"" if is_ended else b"\n"  # as in Hadoop, each line that a mapper gets has an end
         feeder = Pump(partial(feed, file.fileno(), writing, offset, length, ending))

@@ -12,6 +12,7 @@ from typing import Any
 
 from offerd import Resources
 from offerd_frameworks.mapreduce.delay import Delay
+from offerd_frameworks.mapreduce.keys import boundaries
 from offerd_frameworks.mapreduce.ranges import choose_boundaries
 from offerd_frameworks.mapreduce.splits import Split
 from offerd_frameworks.mapreduce.work import Attempt, JobState, Kind, Output, Phase, Rules, Work
@@ -370,7 +371,10 @@ class Planner:
                 if work.output is not None
                 for key, weight in work.output.report.get("samples", ())
             ]
-            job.boundaries = choose_boundaries(sampled, max(1, job.rules.reduces))
+            reduces = max(1, job.rules.reduces)
+            job.boundaries = (
+                boundaries(reduces) if job.rules.fields_decide else choose_boundaries(sampled, reduces)
+            )
         if not job.reduces and not job.maps:
             self._end(job, Phase.DONE, "", now)
 

@@ -8,14 +8,16 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from offerd import FilesPass
-from offerd_frameworks.mapreduce import digests, ranges
+from offerd_frameworks.mapreduce import digests, keys, ranges
 from offerd_frameworks.mapreduce.digests import WrongDigest
 from offerd_frameworks.mapreduce.failures import ServerBusy, TokenRefused, TransferError, Unfetchable
 from offerd_frameworks.mapreduce.map_task import INDEX, OUTPUT
 from offerd_frameworks.mapreduce.streaming import (
+    Pump,
     Reporter,
     Stage,
     end_last_line,
@@ -24,6 +26,7 @@ from offerd_frameworks.mapreduce.streaming import (
     pipe,
     scan,
     sort_environment,
+    through,
     write_all,
 )
 from offerd_frameworks.mapreduce.transfer import Server
@@ -36,11 +39,24 @@ def run(task: dict[str, Any], reporter: Reporter, progress: Callable[..., None])
     shuffle = Shuffle(task, progress)
     segments = shuffle.fetch()
     progress("reduce", shuffle.local_bytes + shuffle.remote_bytes)
+    job_keys = keys.read(task.get("keys", {}))
+    keying: list[Pump] = []
     with open(OUTPUT, "w+b") as output:
         reading, merged = pipe()
+        if not job_keys.is_usual:
+            decorated, (reading, undecorated) = reading, pipe()
+            keying.append(Pump(partial(through, job_keys.back, decorated, undecorated)))
+        written = os.dup(output.fileno())
+        if job_keys.reduce_separator != keys.TAB:
+            target, (reduced, written) = written, pipe()
+            keying.append(Pump(partial(through, job_keys.of_reduce, reduced, target)))
         environment = job_environment(task["job"], task["environment"])
-        reducer = Stage("reducer", task["reducer"], environment, reporter, reading, output)
+        any_status = task.get("any_status", False)
+        reducer = Stage(
+            "reducer", task["reducer"], environment, reporter, reading, written, any_status=any_status
+        )
         os.close(reading)
+        os.close(written)
         # Without a file named, sort reads its standard input: that of a partition without a segment is empty.
         with open(os.devnull, "rb") as nothing:
             words = merge_words(segments, by_key=task["by_key"])
@@ -50,6 +66,8 @@ def run(task: dict[str, Any], reporter: Reporter, progress: Callable[..., None])
             reducer.wait()
         finally:
             merge.reap()
+            for pump in keying:
+                pump.join()  # raises: what has cut off the reducer is what went wrong
         merge.wait(may_be_cut_off=True)
         end_last_line(output.fileno())
     for segment in segments:

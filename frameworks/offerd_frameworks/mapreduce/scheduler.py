@@ -16,7 +16,7 @@ from typing import Any
 
 import offerd
 from offerd import FilesAccess, Offer, Reason, Resources, TaskState, TaskStatus
-from offerd_frameworks.mapreduce import digests
+from offerd_frameworks.mapreduce import digests, keys
 from offerd_frameworks.mapreduce.describe import CLEAN_RESOURCES, Describer, cleaning
 from offerd_frameworks.mapreduce.failures import TransferError
 from offerd_frameworks.mapreduce.job import Job
@@ -104,6 +104,7 @@ class MapReduceScheduler(offerd.Scheduler):
             max_attempts=job.max_attempts,
             speculate=job.speculate,
             time_limit_s=job.time_limit_s,
+            fields_decide=bool(keys.read(job.keys).partition),
         )
         running.state = self._planner.submit(running.job_id, rules, running.splits, now)
         self._jobs[running.job_id] = running

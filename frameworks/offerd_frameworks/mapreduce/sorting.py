@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
+from offerd_frameworks.mapreduce.keys import Keys
 from offerd_frameworks.mapreduce.streaming import (
+    Pump,
     Reporter,
     Stage,
     job_environment,
@@ -22,9 +25,11 @@ from offerd_frameworks.mapreduce.streaming import (
     read_block,
     sort_environment,
     sort_words,
+    through,
     write_all,
 )
 
+USUAL = Keys()
 LEAST_REPEATS = 2
 """Lines that come less often than this, all in all, are not worth counting."""
 LINE_BYTES = 250
@@ -111,8 +116,10 @@ def _key(line: bytes) -> bytes:
 class Sorting:
     """Takes what a mapper writes. How to sort is decided by what comes."""
 
-    def __init__(self, task: dict[str, Any], reporter: Reporter, source: int, output: str) -> None:
-        """Takes `source`, a pipe; `output` is the name of the file."""
+    def __init__(
+        self, task: dict[str, Any], reporter: Reporter, source: int, output: str, keys: Keys = USUAL
+    ) -> None:
+        """Takes `source`, a pipe; `output` is the name of the file. Lines come as `keys` decorate them."""
         self.by_key = False
         self.has_read_all = False
         """False where it ended before the mapper did: then the mapper may have been cut off."""
@@ -122,6 +129,8 @@ class Sorting:
         self._output = output
         self._fds = {source}
         self._stages: list[Stage] = []
+        self._keys = keys
+        self._keying: list[Pump] = []
 
     def run(self) -> None:
         """In a thread: take the mapper's output, until it ends, and sort it into the file. Raises `OSError`."""
@@ -135,6 +144,8 @@ class Sorting:
         """Wait for the end of all, also where the mapper has failed."""
         for stage in self._stages:
             stage.reap()
+        for keying in self._keying:
+            keying.join()
 
     def finish(self) -> None:
         """See how they have ended. Raises `CommandFailed`."""
@@ -189,12 +200,32 @@ class Sorting:
         into_combiner, sorted_once = self._pipe()
         into_last, combined = self._pipe()
         environment = job_environment(self._task["job"], self._task["environment"])
-        combiner = self._task["combiner"]
-        self._stages.append(Stage("combiner", combiner, environment, self._reporter, into_combiner, combined))
+        if not self._keys.is_usual:
+            into_combiner = self._through(self._keys.back, into_combiner)
+            into_last = self._through(self._keys.forth(self._task["reduces"]), into_last)
+        combiner, any_status = self._task["combiner"], self._task.get("any_status", False)
+        self._stages.append(
+            Stage(
+                "combiner",
+                combiner,
+                environment,
+                self._reporter,
+                into_combiner,
+                combined,
+                any_status,
+            )
+        )
         self._close(into_combiner, combined)
         self._stages.append(self._sort(into_last, output, by_key=True))
         self._close(into_last, output)
         return sorted_once
+
+    def _through(self, transform: Callable[[bytes], bytes], source: int) -> int:
+        """Transform what comes out of a pipe; the end of the pipe out of which it comes then."""
+        transformed, target = self._pipe()
+        self._fds -= {source, target}
+        self._keying.append(Pump(partial(through, transform, source, target)))
+        return transformed
 
     def _sort(self, source: int, target: int, by_key: bool) -> Stage:
         words = sort_words(self._task["sort_bytes"], by_key=by_key)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, NamedTuple, Protocol
@@ -80,9 +80,14 @@ class Stage:
         reporter: Reporter,
         stdin: int | IO[bytes],
         stdout: int | IO[bytes],
+        any_status: bool = False,
     ) -> None:
-        """A string is for the shell, in `COMMANDS`. The descriptors given are the child's alone: pipes are closed here."""
+        """A string is for the shell, in `COMMANDS`. The descriptors given are the child's alone: pipes are closed here.
+
+        `any_status`: however it exits, that is no failure; to be killed is one.
+        """
         self.what = what
+        self._any_status = any_status
         self._is_tool = not isinstance(words, str)
 
         def start(marked: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -107,7 +112,7 @@ class Stage:
             self._ending = Pump(partial(leftovers.reap, self._process))
         except RuntimeError:  # no more threads
             self._process.kill()
-            self._process.communicate()
+            self._process.wait()
             raise
 
     def _listen(self) -> None:
@@ -132,6 +137,9 @@ class Stage:
         """Raises `CommandFailed`. `may_be_cut_off`: its reader may have had enough, and ended well before it."""
         status = self.reap()
         if status == 0 or (may_be_cut_off and status == -signal.SIGPIPE):
+            return
+        if self._any_status and status > 0:
+            sys.stderr.write(f"the {self.what} ended with status {status}, which is no failure in this job\n")
             return
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         raise CommandFailed(f"the {self.what} {how}" + (f": {self._telling}" if self._telling else ""))
@@ -293,6 +301,27 @@ def write_all(pieces: Iterable[bytes], target: int) -> bool:
     except BrokenPipeError:
         return False
     return True
+
+
+def through(transform: Callable[[bytes], bytes], source: int, target: int) -> None:
+    """Lines out of a pipe, each transformed, into another or a file, until one of them ends. Closes both."""
+    try:
+        write_all(_lines(transform, source), target)
+    finally:
+        os.close(source)
+        os.close(target)
+
+
+def _lines(transform: Callable[[bytes], bytes], source: int) -> Iterator[bytes]:
+    """Ended, also the last one, and some together."""
+    rest = b""
+    while block := read_block(source):
+        lines = (rest + block).split(b"\n")
+        rest = lines.pop()
+        if lines:
+            yield b"\n".join(map(transform, lines)) + b"\n"
+    if rest:
+        yield transform(rest) + b"\n"
 
 
 def pass_on(source: int, target: int) -> bool:

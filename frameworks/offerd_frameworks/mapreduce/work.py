@@ -112,6 +112,8 @@ class Rules:
     max_attempts: int = 4
     speculate: bool = True
     time_limit_s: float | None = None
+    fields_decide: bool = False
+    """Keys begin with the number of the reduce that is to have them."""
 
 
 @dataclass(slots=True, eq=False)

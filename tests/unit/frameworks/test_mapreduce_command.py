@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from offerd import BadInput
-from offerd_cli.commands.mapreduce import check_properties, command, number_of_reduces
+from offerd_cli.commands.mapreduce import (
+    check_properties,
+    command,
+    fails_by_status,
+    number_of_reduces,
+)
 from offerd_cli.mapreducing import default_limits
 from offerd_frameworks.mapreduce import Job
 
@@ -17,23 +22,39 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "value", "why"),
     [
-        "stream.num.map.output.key.fields",
-        "stream.map.output.field.separator",
-        "mapreduce.partition.keypartitioner.options",
-        "mapreduce.job.output.key.comparator.class",
+        ("stream.recordreader.class", "StreamXmlRecordReader", "is not done here"),
+        ("stream.map.output", "typedbytes", "is not done here"),
+        ("mapreduce.job.output.group.comparator.class", "x", "is not done here"),
+        ("mapreduce.partition.keypartitioner.other", "x", "is not done here"),
+        ("stream.non.zero.exit.is.failure", "maybe", "give true or false"),
+        ("stream.num.map.output.key.fields", "no", "is no number of fields"),
+        ("mapred.partitioner.class", "org.mine.Partitioner", "only KeyFieldBasedPartitioner is known"),
+        ("a b", "x", "is no property"),
     ],
 )
-def test_other_keys_than_up_to_the_first_tab_are_refused(name: str) -> None:
-    with pytest.raises(BadInput, match="keys end at the first TAB"):
-        check_properties({name: "2"})
+def test_what_is_not_done_is_refused_with_its_own_reason(name: str, value: str, why: str) -> None:
+    with pytest.raises(BadInput, match=why) as caught:
+        check_properties({name: value})
+    assert name.startswith("mapred.") or name in str(caught.value)
 
 
-def test_what_is_so_here_may_be_said() -> None:
+def test_what_is_done_or_so_here_may_be_said() -> None:
     check_properties(
-        {"stream.num.map.output.key.fields": "1", "stream.map.output.field.separator": "\t", "a.b": "x"}
+        {
+            "stream.num.map.output.key.fields": "4",
+            "stream.map.output.field.separator": ".",
+            "stream.map.input.field.separator": "\t",
+            "stream.non.zero.exit.is.failure": "false",
+            "mapreduce.job.partitioner.class": "org.apache.hadoop.mapred.lib.KeyFieldBasedPartitioner",
+            "mapreduce.partition.keypartitioner.options": "-k1,2",
+            "mapreduce.partition.keycomparator.options": "-k2,2nr",
+            "a.b": "x",
+        }
     )
+    assert fails_by_status({})
+    assert not fails_by_status({"stream.non.zero.exit.is.failure": "false"})
 
 
 def test_the_number_of_reduces_may_be_a_property() -> None:
