@@ -48,7 +48,7 @@ _where_option: Callable[[F], F] = click.option(
     "--master",
     envvar="OFFERD_MASTER",
     default="",
-    show_default="the current one of `offerd cluster`, else 127.0.0.1:5060",
+    show_default="the current one of `offerd cluster`",
     show_envvar=True,
     metavar="WHERE",
     help="A name of `offerd cluster`, the master as HOST:PORT, or the ZooKeeper that knows it: zk://HOST:PORT,.../path.",

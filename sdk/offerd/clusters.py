@@ -338,13 +338,14 @@ def read_stores() -> list[tuple[Store, Clusters]]:
     return [(store, store.read()) for store in stores]
 
 
-def resolve(master: Where = None) -> Connection:
+def resolve(master: Where = None, default: str = "") -> Connection:
     """Where `master` is and with which keys it is spoken to.
 
     `master` is `HOST:PORT`, `zk://...` or the name of a cluster in a store; if None, what `OFFERD_MASTER` says, else the
-    current cluster of the first store that has one, else this host's. Keys are those that `OFFERD_KEY` and `OFFERD_MASTER_KEY`
-    name; what they leave out is looked up by the address. Raises `BadInput` with one line, and `NoKey` where a store knows
-    the masters' key and none of ours.
+    current cluster of the first store that has one, else a cluster of a store at this host's port 5060, else `default`. Keys
+    are those that `OFFERD_KEY` and `OFFERD_MASTER_KEY` name; what they leave out is looked up by the address. Raises `BadInput`
+    with one line, and `NoKey` where a store knows the masters' key and none of ours, or where nobody has said anything: any
+    account of this host may listen at that port, and would be given our commands.
     """
     if isinstance(master, Connection):
         return master
@@ -352,9 +353,13 @@ def resolve(master: Where = None) -> Connection:
     key, master_key = os.environ.get(KEY_VARIABLE, ""), os.environ.get(MASTER_KEY_VARIABLE, "")
     if key and master_key and ":" in text:
         return Connection(master_address(text), Keys(read_secret(key), read_public(master_key)))
-    found = _find(text, read_stores())
+    stores = read_stores()
+    found = _find(text, stores)
     if found is None:
-        return Connection(master_address(text or DEFAULT_MASTER), _keys(key, master_key))
+        keys = _keys(key, master_key)
+        if not text and keys is None and not default:
+            raise NoKey(_nowhere(stores))
+        return Connection(master_address(text or default or DEFAULT_MASTER), keys)
     store, cluster = found
     if key or master_key:
         own = key or (store.key_file(cluster) if cluster.key else "")
@@ -362,6 +367,16 @@ def resolve(master: Where = None) -> Connection:
     if not cluster.master_key:
         return Connection(cluster.address, None, cluster.name)
     return Connection(cluster.address, Keys(_own_secret(store, cluster), cluster.master_key), cluster.name)
+
+
+def _nowhere(stores: list[tuple[Store, Clusters]]) -> str:
+    known = [name for _, clusters in stores for name in clusters.known]
+    if known:
+        return f"none of the clusters known here is the current one: say `offerd cluster use NAME`, of {', '.join(known[:8])}"
+    return (
+        "no key for any cluster here: run one with `offerd local`, join one with `offerd cluster join HOST:PORT WORD`, or name "
+        "its master with --master or OFFERD_MASTER"
+    )
 
 
 def is_found_unasked(store: Store, name: str) -> bool:

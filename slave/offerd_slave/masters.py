@@ -11,6 +11,7 @@ import zmq
 from offerd import codec
 from offerd.clusters import Connection, resolve
 from offerd.errors import BadInput
+from offerd.leader import DEFAULT_MASTER
 from offerd.master_client import MasterClient
 from offerd_slave.settings import SlaveOptions
 
@@ -19,7 +20,7 @@ log = logging.getLogger("offerd.slave")
 
 def master_of(options: SlaveOptions) -> Connection:
     """Whom to obey. Raises `BadInput` where that could be anybody and nobody has said that it may."""
-    master = resolve(options.master or None)
+    master = resolve(options.master or None, default=DEFAULT_MASTER if options.insecure else "")
     if master.keys is None and not options.insecure:
         where = master.address.removeprefix("tcp://")
         raise BadInput(

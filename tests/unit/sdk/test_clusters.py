@@ -182,9 +182,21 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line(
 # -- resolve ------------------------------------------------------------------------------------------------------------
 
 
-def test_without_anything_it_is_this_host_without_keys() -> None:
-    assert resolve() == Connection("tcp://127.0.0.1:5060", None, "")
-    assert resolve("") == resolve(None)
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_without_anything_it_is_nobody(nothing: str | None, secret: str) -> None:
+    """Another account of this host may listen where a master would."""
+    with pytest.raises(NoKey, match=r"no key for any cluster here: run one with `offerd local`"):
+        resolve(nothing)
+    own_store().add(Cluster("prod", "10.0.0.1", MASTER), secret)
+    own_store().add(Cluster("lab", "10.0.0.2"))
+    own_store().use("lab")
+    own_store().remove("lab")
+    with pytest.raises(NoKey, match=r"say `offerd cluster use NAME`, of prod$"):
+        resolve(nothing)
+
+
+def test_who_has_said_that_no_key_is_needed_finds_this_host() -> None:
+    assert resolve(default="127.0.0.1:5060") == Connection("tcp://127.0.0.1:5060", None, "")
     assert resolve("zk://a/p") == Connection("zk://a:2181/p", None, "")
 
 
@@ -238,7 +250,8 @@ def test_the_accounts_store_comes_before_the_systems_and_a_named_one_before_both
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     assert resolve().name == "system"
     monkeypatch.setenv("OFFERD_CONFIG", str(tmp_path / "named"))
-    assert resolve().name == ""
+    with pytest.raises(NoKey, match="no key for any cluster here"):
+        resolve()
 
 
 def test_keys_of_the_environment_win_and_are_completed_from_the_store(

@@ -423,7 +423,7 @@ def test_tasks_that_do_not_fit_raise_where_they_are_sent_and_nothing_goes_out(
 
 
 def test_the_size_of_commands_and_labels_counts() -> None:
-    driver = SchedulerDriver(Scheduler(), FrameworkInfo("x"))
+    driver = SchedulerDriver(Scheduler(), FrameworkInfo("x"), "127.0.0.1")
     long = CommandInfo(["\N{SNOWMAN}" * 200_000], environment={"A": "b" * 200_000})
     one = TaskInfo(TaskID("t"), CPU, ExecutorID("e"), long, labels={"x": "y" * 100_000})
     assert driver.fits_message([one])
@@ -434,11 +434,11 @@ def test_room_is_left_for_the_framework_and_its_executor() -> None:
     data = b"\x00" * 200_000
     fat = FrameworkInfo("x", executors=[ExecutorInfo(ExecutorID("e"), module="m", data=data)])
     one = task(data=b"\x00" * 700_000)
-    assert SchedulerDriver(Scheduler(), FrameworkInfo("x")).fits_message([one])
-    assert not SchedulerDriver(Scheduler(), fat).fits_message([one])
+    assert SchedulerDriver(Scheduler(), FrameworkInfo("x"), "127.0.0.1").fits_message([one])
+    assert not SchedulerDriver(Scheduler(), fat, "127.0.0.1").fits_message([one])
     too_fat = FrameworkInfo("x", executors=[ExecutorInfo(ExecutorID("e"), module="m", data=data * 3)])
     with pytest.raises(BadInput, match="no room"):
-        SchedulerDriver(Scheduler(), too_fat)
+        SchedulerDriver(Scheduler(), too_fat, "127.0.0.1")
 
 
 # -- questions ----------------------------------------------------------------------------------------------------------
