@@ -16,10 +16,11 @@ import time
 from collections import OrderedDict, deque
 
 from offerd import series
-from offerd.errors import BadInput
+from offerd.errors import BadInput, BadMessage
 from offerd.executor import Executor, ExecutorDriver
 from offerd.ids import TaskID, is_valid_id
-from offerd.messages import Reason, TaskInfo, TaskState, TaskUsage
+from offerd.messages import Reason, TaskInfo, TaskOutput, TaskState, TaskUsage
+from offerd.task_output import KEEP_LABEL, UNTIL_READ, WHOLE, unpack_read
 from offerd_executors.output import DEFAULT_LOG_BYTES, Held, Output
 from offerd_executors.spawn import SECRETS, Spawner, SpawnerDied
 from offerd_executors.task_dirs import TaskDirs
@@ -45,8 +46,6 @@ BUSY_TASKS_PER_S = 150.0
 RATE_WINDOW_S = 0.1
 SERIES_OUTPUT_BYTES = 64 << 10
 """Output that the status of a series carries: what one program brings on top of that is the last."""
-READS_AT_END = 32
-"""What a full pipe holds, and more: somebody who goes on writing is not read for ever."""
 NOT_STARTED_EXIT_STATUS = 127
 """As a shell says it."""
 DESCRIPTORS = 16384
@@ -65,6 +64,7 @@ class _Running:
         "inline_bytes",
         "is_inline",
         "is_killed",
+        "keeps",
         "mem_bytes",
         "more",
         "no_more_at",
@@ -74,6 +74,7 @@ class _Running:
         "task_id",
         "tree",
         "turn_at",
+        "written",
     )
 
     outputs: tuple[Output, ...]
@@ -91,6 +92,7 @@ class _Running:
         self.directory = directory
         self.environ = environ
         self.is_inline = _is_inline(task)
+        self.keeps = _keeps(task)
         self.inline_bytes = 0
         self.outputs = ()
         self.tree: Tree | None = None
@@ -101,6 +103,7 @@ class _Running:
         self.is_killed = False
         self.cpu_s = 0.0
         self.peak_mem_bytes = 0
+        self.written = TaskOutput()
 
 
 class CommandExecutor(Executor):
@@ -295,7 +298,7 @@ class CommandExecutor(Executor):
         outputs: list[Output] = []
         try:
             for name in ("stdout", "stderr"):
-                outputs.append(Output(f"{running.directory}/{name}", self._log_bytes, held))
+                outputs.append(Output(f"{running.directory}/{name}", self._log_bytes, held, running.keeps))
         except OSError:
             for output in outputs:
                 output.close()
@@ -318,6 +321,7 @@ class CommandExecutor(Executor):
             data=series.pack([part]) if _is_inline(task) else b"",
             reason=Reason.COMMAND_NOT_STARTED,
             message=part.message,
+            output=TaskOutput(),
         )
 
     # -- Output
@@ -354,7 +358,22 @@ class CommandExecutor(Executor):
         # Nothing read from a pipe that epoll calls ready is its end; one read a turn is fair to the others.
         if not output.read():
             self._unwatch(output)
-            output.close()
+            if not output.is_stalled:
+                output.close()
+
+    def framework_message(self, driver: ExecutorDriver, data: bytes) -> None:
+        """The scheduler has read some of a task's output: a program that had to wait for that goes on."""
+        try:
+            read = unpack_read(data)
+        except BadMessage as error:
+            sys.stderr.write(f"command executor: a message of the scheduler's is not understood: {error}\n")
+            return
+        running = self._running.get(read.task_id)
+        if running is None:
+            return
+        for output, read_to in zip(running.outputs, (read.stdout_bytes, read.stderr_bytes), strict=False):
+            if output.was_read(read_to) and output.is_open and not output.is_watched:
+                self._watch(output)
 
     def _close(self, running: _Running) -> None:
         for output in running.outputs:
@@ -368,10 +387,9 @@ class CommandExecutor(Executor):
         running = self._running[TaskID(str(tree.key))]
         running.tree = None
         for output in running.outputs:
-            # Whoever else holds the other end does not hold up the task: we stop at empty, not at the end.
-            for _ in range(READS_AT_END):
-                if not output.is_open or not output.read():
-                    break
+            # Whoever else holds the other end does not hold up the task: it is not read to its end.
+            if output.is_open:
+                output.drain()
             self._unwatch(output)
         running.parts.append(self._part(running, tree))
         self._next_or_end(running)
@@ -390,9 +408,13 @@ class CommandExecutor(Executor):
         stdout, stderr = held or (b"", b"")
         running.inline_bytes += len(stdout) + len(stderr)
         elapsed_s = time.monotonic() - running.turn_at
+        out, err = (output.written_bytes for output in running.outputs)
+        before = running.written
+        running.written = TaskOutput(before.stdout_bytes + out, before.stderr_bytes + err)
         return series.Part(
-            exit_status, elapsed_s, stdout, stderr, held is None, running.is_killed, message=text
-        )
+            exit_status, elapsed_s, stdout, stderr, held is None, running.is_killed, message=text,
+            output=TaskOutput(out, err),
+        )  # fmt: skip
 
     def _next_or_end(self, running: _Running) -> None:
         now = time.monotonic()
@@ -435,6 +457,7 @@ class CommandExecutor(Executor):
             message=text,
             exit_status=exit_status,
             usage=TaskUsage(running.cpu_s, running.peak_mem_bytes),
+            output=running.written,
         )
         self._stop_if_done()
         if self._waiting or self._going_on:
@@ -449,8 +472,14 @@ def _is_inline(task: TaskInfo) -> bool:
     return task.labels.get(series.INLINE_LABEL) == "1"
 
 
+def _keeps(task: TaskInfo) -> str:
+    """What of the output is to be kept: "" for no more than the log's size; what is no word of ours asks for nothing."""
+    wanted = task.labels.get(KEEP_LABEL, "")
+    return wanted if wanted in (WHOLE, UNTIL_READ) else ""
+
+
 def _never_started(why: str) -> series.Part:
-    return series.Part(NOT_STARTED_EXIT_STATUS, 0.0, is_started=False, message=why)
+    return series.Part(NOT_STARTED_EXIT_STATUS, 0.0, is_started=False, message=why, output=TaskOutput())
 
 
 def _why(error: OSError | ValueError, program: str) -> str:

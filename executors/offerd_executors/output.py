@@ -1,12 +1,18 @@
 """What a task prints: read from a pipe, written to a file of its directory, rotated at a size.
 
-A task labelled `offerd.inline_output=1` whose output is small gets no file: the output comes with its last status
-(`offerd/series.py`).
+Nothing that the label `offerd.keep_output` (`offerd/task_output.py`) asks to be kept is rotated away: the pipe is left alone
+until its reader has caught up, or the file grows. A task labelled `offerd.inline_output=1` whose output is small gets no file:
+the output comes with its last status (`offerd/series.py`).
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
+import termios
+
+from offerd.task_output import UNTIL_READ
 
 READ_BYTES = 64 << 10
 """Read at once; a pipe holds as much."""
@@ -53,24 +59,29 @@ class Output:
     """The reading end of one pipe and the file behind it, which is made when the first byte comes.
 
     `write_fd` is for the child; close it with `close_write_fd` once the last child has it. At `limit_bytes` the
-    file is renamed to `NAME.1`, over an older one: together they never hold more than twice the limit.
-    `held`, if given, gets what comes first.
+    file is renamed to `NAME.1`, over an older one: together they never hold more than twice the limit, unless `keeps` (the
+    value of the label, "" without one) forbids to. `held`, if given, gets what comes first.
     """
 
     __slots__ = (
         "_file_bytes",
         "_file_fd",
         "_held",
+        "_keeps",
         "_limit_bytes",
         "_path",
+        "_read_to",
+        "_rotated_bytes",
         "error",
         "is_open",
+        "is_stalled",
         "is_watched",
         "read_fd",
         "write_fd",
+        "written_bytes",
     )
 
-    def __init__(self, path: str, limit_bytes: int, held: Held | None = None) -> None:
+    def __init__(self, path: str, limit_bytes: int, held: Held | None = None, keeps: str = "") -> None:
         """Raises `OSError` if there are no more descriptors."""
         self.read_fd, self.write_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.read_fd, False)
@@ -81,6 +92,15 @@ class Output:
         self._limit_bytes = limit_bytes
         self._file_fd = -1
         self._file_bytes = 0
+        self._keeps = keeps
+        self._rotated_bytes = 0
+        """What lies, or lay, in files that were renamed."""
+        self._read_to = 0
+        """So much of all that is or was in files the reader has had."""
+        self.written_bytes = 0
+        """By the program, to this stream: all that came through the pipe."""
+        self.is_stalled = False
+        """The program has to wait for the reader."""
         self.is_open = True
         self.is_watched = False
         """Whoever reads it is told when there is something."""
@@ -93,6 +113,7 @@ class Output:
         if held is not None:
             held.add(self)
         self.error = ""
+        self.written_bytes = 0
         os.set_blocking(self.write_fd, True)  # whoever had it may have changed that, for all who have it
 
     def close_write_fd(self) -> None:
@@ -101,13 +122,34 @@ class Output:
             self.write_fd = -1
 
     def read(self) -> bool:
-        """Take what is there, at most `READ_BYTES`. False at the end, or if nothing is there."""
+        """Take what is there, at most `READ_BYTES`. False at the end, if nothing is there, or if the reader comes first."""
+        if self._file_bytes >= self._limit_bytes and self._keeps == UNTIL_READ and not self._may_rotate():
+            self.is_stalled = True
+            return False
+        return self._take(READ_BYTES) > 0
+
+    def drain(self) -> None:
+        """Take what is in the pipe now, whoever else still holds its other end and goes on writing."""
+        (left,) = struct.unpack("i", fcntl.ioctl(self.read_fd, termios.FIONREAD, b"\0\0\0\0"))
+        while left > 0 and (taken := self._take(min(left, READ_BYTES))):
+            left -= taken
+
+    def was_read(self, read_to: int) -> bool:
+        """The reader has had so many bytes. Whether the program may go on that had to wait."""
+        self._read_to = max(self._read_to, read_to)
+        if not self.is_stalled or not self._may_rotate():
+            return False
+        self.is_stalled = False
+        return True
+
+    def _take(self, most: int) -> int:
         try:
-            data = os.read(self.read_fd, READ_BYTES)
+            data = os.read(self.read_fd, most)
         except BlockingIOError:
-            return False
+            return 0
         if not data:
-            return False
+            return 0
+        self.written_bytes += len(data)
         view = memoryview(data)
         try:
             if self._held is None or not self._held.take(self, view):
@@ -115,7 +157,7 @@ class Output:
         except OSError as error:
             # A full disk, a directory that the task removed: its output is lost, not the task.
             self.error = self.error or (error.strerror or str(error))
-        return True
+        return len(data)
 
     def write(self, data: memoryview) -> None:
         """To the file. Raises `OSError`."""
@@ -123,12 +165,16 @@ class Output:
             if self._file_fd < 0:
                 self._open()
             room = self._limit_bytes - self._file_bytes
-            if room <= 0:
+            if room <= 0 and self._may_rotate():
                 self._rotate()
                 continue
-            written = os.write(self._file_fd, data[:room])
+            written = os.write(self._file_fd, data[:room] if room > 0 else data)
             self._file_bytes += written
             data = data[written:]
+
+    def _may_rotate(self) -> bool:
+        """Whether nobody misses what is in `NAME.1`."""
+        return not self._keeps or (self._keeps == UNTIL_READ and self._read_to >= self._rotated_bytes)
 
     def _open(self) -> None:
         # No link is followed: the directory belongs to the task.
@@ -140,6 +186,8 @@ class Output:
         os.close(self._file_fd)
         self._file_fd = -1
         os.replace(self._path, self._path + ".1")
+        self._rotated_bytes += self._file_bytes
+        self._file_bytes = 0
 
     def close(self) -> None:
         """Give the descriptors back. What is still in the pipe is lost. A second time does nothing."""

@@ -185,6 +185,7 @@ class ExecutorDriver:
         reason: str = "",
         exit_status: int | None = None,
         usage: m.TaskUsage | None = None,
+        output: m.TaskOutput | None = None,
     ) -> None:
         """Report a task's state; from any thread. It reaches the scheduler at least once, however often the
         slave dies.
@@ -207,6 +208,7 @@ class ExecutorDriver:
                     reason=reason,
                     exit_status=exit_status,
                     usage=usage,
+                    output=output,
                 )
             )
             return
@@ -217,7 +219,7 @@ class ExecutorDriver:
         task.sequence += 1
         status = m.TaskStatus(
             task_id, state, task.sequence, reason, "executor", message, data, exit_status, "", usage,
-            time.time(), self.slave_id, self.executor_id, self.container_id,
+            time.time(), self.slave_id, self.executor_id, self.container_id, output,
         )  # fmt: skip
         if state.terminal:
             del self._tasks[task_id]

@@ -178,6 +178,13 @@ class TaskUsage(Value, frozen=True):
     peak_mem_bytes: Amount = 0
 
 
+class TaskOutput(Value, frozen=True):
+    """How many bytes a task has written to each stream, whether they have been kept or not: who reads its output compares."""
+
+    stdout_bytes: Count = 0
+    stderr_bytes: Count = 0
+
+
 class TaskStatus(Value, frozen=True):
     """A task's state and why. Identified by `(task_id, sequence)`: sequences rise within a task, so that a status
     repeated or overtaken is known for what it is. `timestamp` (wall clock) is for display only.
@@ -197,6 +204,7 @@ class TaskStatus(Value, frozen=True):
     slave_id: SlaveID = SlaveID("")
     executor_id: ExecutorID = ExecutorID("")
     container_id: ContainerID = ContainerID("")
+    output: TaskOutput | None = None  # of one that has ended; None where nobody counted
 
 
 class SlaveInfo(Value, frozen=True):

@@ -30,7 +30,7 @@ from offerd.bounds import (
 )  # fmt: skip
 from offerd.files_access import NO_ACCESS, FilesAccess
 from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
-from offerd.messages import PROTOCOL, Filters, Message, SlaveInfo, TaskState, Value
+from offerd.messages import PROTOCOL, Filters, Message, SlaveInfo, TaskOutput, TaskState, Value
 from offerd.resources import NOTHING, Resources
 
 KeyName = Annotated[str, Meta(max_length=64)]
@@ -102,6 +102,7 @@ class TaskSummary(Value, frozen=True):
     files_address: Name = ""  # where its sandbox is served
     sandbox: Name = ""  # path of its sandbox there
     user: Name = ""  # who runs it; "" if it has ended
+    output: TaskOutput | None = None  # of one that has ended, where that is known
 
 
 class Cause(Value, frozen=True):

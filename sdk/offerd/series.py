@@ -12,6 +12,7 @@ from __future__ import annotations
 import msgspec
 
 from offerd.errors import BadMessage
+from offerd.messages import TaskOutput
 
 INLINE_LABEL = "offerd.inline_output"
 """A task that has this label, `1`, gets its output with its last status, in a `Part`, as far as it is small."""
@@ -32,6 +33,8 @@ class Part(msgspec.Struct, array_like=True, frozen=True):
     """False where there never was a process: no such program, say."""
     message: str = ""
     """How it ended badly, in words."""
+    output: TaskOutput | None = None
+    """What it wrote, in bytes; None of one whose executor does not count."""
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -158,7 +158,7 @@ def _disk_floor(text: str) -> int | None:
     "--log-size",
     default="10M",
     show_default=True,
-    help="Most that is kept of a task's or executor's stdout; of its stderr, too.",
+    help="Of a log file: of a task's stdout two are kept, and of its stderr; more where somebody waits for the output.",
 )
 @click.option(
     "--disk-floor",

@@ -7,7 +7,7 @@ from collections import deque
 import msgspec
 
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
-from offerd.messages import TaskState
+from offerd.messages import TaskOutput, TaskState
 from offerd.resources import Resources
 
 MAX_TEXT = 512
@@ -33,6 +33,7 @@ class EndedTask(msgspec.Struct, frozen=True, gc=False):
     ended_at: float
     container_id: ContainerID
     is_command: bool
+    output: TaskOutput | None = None
 
 
 class FrameworkHistory:

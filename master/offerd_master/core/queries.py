@@ -222,6 +222,7 @@ def _task(c: Cluster, framework: Framework, task: Task | EndedTask, now: float) 
         files_address=slave.info.files_address if slave is not None else "",
         user=_user(framework, slave, task),
         sandbox=_sandbox(task.container_id, task.task_id, has_own_dir=task.is_command),
+        output=task.output if isinstance(task, EndedTask) else None,
     )
 
 

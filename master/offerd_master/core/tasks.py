@@ -116,6 +116,7 @@ def remember(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
         now,
         status.container_id or task.container_id,
         task.is_command,
+        status.output,
     )
     c.history.add(framework.history, record)
 

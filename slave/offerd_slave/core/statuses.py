@@ -195,6 +195,7 @@ class Statuses:
             self._state.slave_id,
             container.executor.executor_id,
             container.container_id,
+            status.output,
         )
 
     def _store(self, task: Task, status: TaskStatus, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from offerd.executor_loop import Timer
 from offerd.ids import TaskID
+from offerd.task_output import UNTIL_READ, WHOLE
 from offerd_executors import trees
 from offerd_executors.output import Output
 from offerd_executors.spawn import Spawner, find_program
@@ -69,6 +71,53 @@ def test_rotation_keeps_the_end_and_never_more_than_twice_the_limit(tmp_path: Pa
     kept = b"".join((tmp_path / name).read_bytes() for name in ("stdout.1", "stdout"))
     assert text.endswith(kept)
     assert limit_bytes <= len(kept) <= 2 * limit_bytes
+
+
+def test_what_is_kept_whole_is_never_rotated(tmp_path: Path) -> None:
+    output = Output(str(tmp_path / "stdout"), 10, keeps=WHOLE)
+    for _ in range(5):
+        os.write(output.write_fd, b"0123456")
+        assert output.read()
+    output.close()
+    assert os.listdir(tmp_path) == ["stdout"]
+    assert (tmp_path / "stdout").read_bytes() == b"0123456" * 5
+
+
+def test_what_is_kept_until_it_was_read_waits_for_its_reader(tmp_path: Path) -> None:
+    """Two files may be full: the one that is being read, and the next."""
+    output = Output(str(tmp_path / "stdout"), 10, keeps=UNTIL_READ)
+    os.write(output.write_fd, b"a" * 10)
+    assert output.read()
+    for letter, read_to in ((b"b", 10), (b"c", 20), (b"d", 30)):
+        os.write(output.write_fd, letter * 10)
+        assert output.read()
+        os.write(output.write_fd, b"!")
+        assert not output.read()
+        assert output.is_stalled
+        assert not output.was_read(read_to - 1)
+        assert output.was_read(read_to)
+        assert (output.is_stalled, os.read(output.read_fd, 1)) == (False, b"!")
+    output.close()
+    assert output.written_bytes == 40
+    assert [(tmp_path / name).read_bytes() for name in ("stdout.1", "stdout")] == [b"c" * 10, b"d" * 10]
+
+
+def test_at_the_end_all_that_is_in_the_pipe_is_taken_and_counted_read_or_not(tmp_path: Path) -> None:
+    output = Output(str(tmp_path / "stdout"), 10, keeps=UNTIL_READ)
+    size = fcntl.fcntl(output.write_fd, fcntl.F_SETPIPE_SZ, 1 << 20)
+    os.set_blocking(output.write_fd, False)
+    text = os.urandom(size)
+    assert os.write(output.write_fd, text) == size
+    output.drain()
+    output.close()
+    assert output.written_bytes == size
+    assert (tmp_path / "stdout.1").read_bytes() + (tmp_path / "stdout").read_bytes() == text
+
+
+def test_what_cannot_be_stored_is_counted_all_the_same(tmp_path: Path) -> None:
+    output = output_of(tmp_path / "no" / "such" / "stdout", 100, b"lost", b"lost too")
+    assert output.written_bytes == 12
+    output.close()
 
 
 def test_output_of_a_task_run_again_is_appended(tmp_path: Path) -> None:
