@@ -96,18 +96,27 @@ def _access(slave: Slave, name: str, *, operator: bool) -> FilesAccess:
     return found
 
 
-def renew(c: Cluster, slave: Slave) -> None:
-    """Those who have executors there were handed what dies some hours from now, or is dead already."""
+def renew(c: Cluster, slave: Slave, had_executors_of: Iterable[FrameworkID] = ()) -> None:
+    """Those who have executors there, or had when it was last heard of, were handed what dies some hours from now, or is dead
+    already, or led to where it is no more: what their tasks wrote is still there.
+    """
     if slave.files is None:
         return
-    for framework_id in slave.executors:
+    for framework_id in dict.fromkeys([*slave.executors, *had_executors_of]):
         access = access_of_framework(slave, framework_id)
         c.send(c.frameworks[framework_id].peer, fm.FilesRenewed({slave.slave_id: access}))
 
 
 def hand_out_again(c: Cluster, framework: Framework) -> None:
-    """To a scheduler that comes back, for all slaves that its tasks are on: it may have missed a renewal."""
+    """To a scheduler that comes back, for all slaves that its tasks and executors are on: it may have missed a renewal."""
     slaves = {task.slave.slave_id: task.slave for task in framework.tasks.values()}
+    if framework.executors_running > len(slaves):
+        # Some have no task now. Thousands of frameworks come at once to a new master: it has no executors yet.
+        slaves = {
+            slave_id: slave
+            for slave_id, slave in c.slaves.items()
+            if slave_id in slaves or framework.framework_id in slave.executors
+        }
     found = iter(
         [
             (slave_id, access_of_framework(slave, framework.framework_id))

@@ -103,7 +103,7 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
         c.send(peer, m.Ping())
     files.tell_refused(c, slave)
     _adopt(c, slave, message, now)
-    files.renew(c, slave)
+    files.renew(c, slave, had_executors_of)
     modes.set_mode(c, slave, message.mode)
     modes.set_disk(c, slave, is_full=message.disk_full)
     for framework_id in had_executors_of:

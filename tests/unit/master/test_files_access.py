@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from helpers.master_harness import ClusterHarness, FrameworkPeer, SlavePeer, task
@@ -127,6 +128,18 @@ def test_a_framework_with_executors_on_a_slave_is_handed_the_new_access_at_once(
     renewed = framework.take(fm.FilesRenewed).files[slave.slave_id]
     assert renewed == access_to(LATER.secret, 2, f"{HERE}:5051", "ab" * 32, "", operator=False)
     cluster.assert_nothing_sent_to(other)
+
+
+def test_a_slave_that_is_back_at_another_port_is_found_by_all_that_had_executors_there() -> None:
+    """Also where these have ended meanwhile: what their tasks wrote is still there."""
+    cluster = ClusterHarness()
+    slave = slave_at(cluster, f"{HERE}:5051")
+    framework = cluster.framework()
+    framework.accept(framework.offer(), tasks=[task("t", "cpus=4,mem=4G")])
+    slave.take(m.RunTasks)
+    slave.info = msgspec.structs.replace(slave.info, slave_id=slave.slave_id, files_address=f"{HERE}:6000")
+    hello(slave)
+    assert framework.take(fm.FilesRenewed).files[slave.slave_id].address == f"{HERE}:6000"
 
 
 def test_a_scheduler_that_comes_back_is_handed_access_again() -> None:
