@@ -11,18 +11,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import IO, NamedTuple
 
-from offerd.messages import TaskStatus
+from offerd.messages import TaskOutput, TaskStatus
 from offerd_cli.batch import Place
-from offerd_cli.sandbox_files import LogReader, SandboxFiles, Unreachable
+from offerd_cli.sandbox_files import SandboxFiles, SandboxLog, Unreachable, patience_s
 
 FETCHERS = 4
 SPOOL_BYTES = 1 << 20
+LOOK_AGAIN_S = 0.25
+"""After this a file server that does not answer is asked again."""
 
 
 class Fetched(NamedTuple):
-    """What the command of this number wrote; nothing, and why, where it is lost."""
+    """What there is of what the command of this number wrote; `lost` says what is not there, and why."""
 
     number: int
+    status: TaskStatus
     stdout: IO[bytes] | None = None
     stderr: IO[bytes] | None = None
     lost: str = ""
@@ -34,7 +37,9 @@ class LargeOutputs:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="offerd-fetch")
         self._own = threading.local()
-        self._fetched: SimpleQueue[tuple[int, Future[tuple[IO[bytes], IO[bytes]]]]] = SimpleQueue()
+        self._connections: list[SandboxFiles] = []
+        self._closing = threading.Event()
+        self._fetched: SimpleQueue[Future[Fetched]] = SimpleQueue()
         self.outstanding = 0
         """Asked for and not taken yet."""
 
@@ -43,35 +48,60 @@ class LargeOutputs:
         """Whether `take` returns at once."""
         return not self._fetched.empty()
 
-    def fetch(self, number: int, status: TaskStatus, place: Place) -> None:
-        """Begin to."""
+    def fetch(self, number: int, status: TaskStatus, place: Place, written: TaskOutput | None) -> None:
+        """Begin to. `written`: how much there must be, where that is known."""
         self.outstanding += 1
-        future = self._pool.submit(self._fetch, status, place)
-        future.add_done_callback(lambda done: self._fetched.put((number, done)))
+        future = self._pool.submit(self._fetch, number, status, place, written)
+        future.add_done_callback(self._fetched.put)
 
     def take(self) -> Fetched:
         """The next that is there; waits for it."""
-        number, future = self._fetched.get()
+        future = self._fetched.get()
         self.outstanding -= 1
-        try:
-            return Fetched(number, *future.result())
-        except Unreachable as error:
-            return Fetched(number, lost=str(error))
+        return future.result()
 
     def close(self) -> None:
+        self._closing.set()
         self._pool.shutdown(cancel_futures=True)
+        for files in self._connections:
+            files.close()
 
-    def _fetch(self, status: TaskStatus, place: Place) -> tuple[IO[bytes], IO[bytes]]:
+    def _fetch(self, number: int, status: TaskStatus, place: Place, written: TaskOutput | None) -> Fetched:
         """In a thread of the pool, with a connection of its own."""
         files = getattr(self._own, "files", None)
         if files is None:
             files = self._own.files = SandboxFiles()
+            self._connections.append(files)
         parts: list[IO[bytes]] = []
+        losses: list[str] = []
         for name in ("stdout", "stderr"):
             part: IO[bytes] = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 (closed when printed)
-            log = LogReader(files, place.files, status.container_id, f"tasks/{status.task_id}/{name}")
-            while content := log.read():
-                part.write(content)
-            part.seek(0)
             parts.append(part)
-        return parts[0], parts[1]
+            log = SandboxLog(files, place.files, status.container_id, f"tasks/{status.task_id}/{name}")
+            why = self._copy(log, place, part)
+            part.seek(0)
+            if written is None:
+                if why or log.has_gaps:
+                    losses.append(f"a part of its {name} is lost{why}")
+                continue
+            expected = written.stdout_bytes if name == "stdout" else written.stderr_bytes
+            if missing := log.missing_bytes(expected):
+                losses.append(f"{missing} of {expected} bytes of its {name} are lost{why}")
+        return Fetched(number, status, parts[0], parts[1], "; ".join(losses))
+
+    def _copy(self, log: SandboxLog, place: Place, part: IO[bytes]) -> str:
+        """All that is there; `: and why` if that came to an early end."""
+        waited_s = 0.0
+        while True:
+            try:
+                while content := log.read():
+                    part.write(content)
+                    waited_s = 0.0
+            except Unreachable as error:
+                if waited_s >= patience_s(place.files) or self._closing.wait(LOOK_AGAIN_S):
+                    return f": {error}"
+                waited_s += LOOK_AGAIN_S
+            except OSError as error:
+                return f": it cannot be stored in {tempfile.gettempdir()}: {error.strerror}"
+            else:
+                return ""

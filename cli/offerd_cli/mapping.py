@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from offerd.errors import BadInput
-from offerd.messages import CommandInfo, Reason, TaskStatus
+from offerd.messages import CommandInfo, Reason, TaskOutput, TaskStatus
 from offerd.resources import Resources
+from offerd.task_output import KEEP_LABEL, WHOLE
 from offerd_cli.batch import INLINE_OUTPUT, Batch, Ended, Place, Started
 from offerd_cli.outcome import exit_status, sentence, speaks_for_itself
 from offerd_cli.working import Work, check_words, task_prefix
@@ -117,7 +118,7 @@ class Map(Work):
             time_limit_s=job.time_limit_s,
             max_running=job.max_running,
             retries=job.retries,
-            labels=INLINE_OUTPUT,
+            labels=INLINE_OUTPUT | {KEEP_LABEL: WHOLE},
             report_starts=False,
             may_join=True,
         )
@@ -140,7 +141,7 @@ class Map(Work):
         if part is not None and not part.is_in_files:
             self._take(index, Output(part.stdout, part.stderr))
         elif status.container_id and status.reason != Reason.COMMAND_NOT_STARTED:
-            self._fetch(index, status, place)
+            self._fetch(index, status, place, status.output if part is None else part.output)
         else:
             self._take(index, Output())
 
@@ -170,11 +171,14 @@ class Map(Work):
     def _failure(self, index: int, status: TaskStatus) -> None:
         if self._halted:
             return
-        self.failed += 1
         if not speaks_for_itself(status) and self._told < MAX_FAILURES_TOLD:
             self._told += 1
             self.screen.note(f"{self._job.arguments[index]}: {sentence(status)}")
-        if self._job.halt:
+        self._count_failure()
+
+    def _count_failure(self) -> None:
+        self.failed += 1
+        if self._job.halt and not self._halted:
             self._halted = True
             self.halt()
 
@@ -207,17 +211,19 @@ class Map(Work):
                 buffer.clear()
                 self.screen.write(content, to_stderr=to_stderr)
 
-    def _fetch(self, index: int, status: TaskStatus, place: Place) -> None:
+    def _fetch(self, index: int, status: TaskStatus, place: Place, written: TaskOutput | None) -> None:
         if self._large is None:
             from offerd_cli.large_outputs import LargeOutputs
 
             self._large = LargeOutputs()
-        self._large.fetch(index, status, place)
+        self._large.fetch(index, status, place, written)
 
     def _collect(self, large: LargeOutputs) -> None:
-        index, stdout, stderr, lost = large.take()
+        index, status, stdout, stderr, lost = large.take()
         if lost:
-            self.screen.note(f"{self._job.arguments[index]}: its output is lost: {lost}")
+            self.screen.note(f"{self._job.arguments[index]}: {lost}")
+            if exit_status(status) == 0:
+                self._count_failure()
         self._take(index, Output(stdout or b"", stderr or b""))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from offerd.messages import Reason, TaskState, TaskStatus
 
+EXIT_OUTPUT_LOST = 1
+"""The command itself ended well, and not all that it wrote has come."""
 EXIT_TIMEOUT = 124
 EXIT_NOT_STARTED = 127
 EXIT_KILLED = 137

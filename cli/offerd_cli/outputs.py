@@ -1,25 +1,31 @@
 """Brings what tasks write from the slaves' file servers to this terminal, while they run and to the last byte.
 
-One thread asks in turn for what is new in each file, more often where something comes.
+One thread asks in turn for what is new in each file, more often where something comes. It tells the executor what it has read,
+which has nothing rotated away before, and compares with what the task says it has written: `lost` is what it missed.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from offerd.messages import TaskStatus
+from offerd.task_output import OutputRead
 from offerd_cli.batch import Place
-from offerd_cli.sandbox_files import LogReader, SandboxFiles, Unreachable
+from offerd_cli.sandbox_files import SandboxFiles, SandboxLog, Unreachable, patience_s
 from offerd_cli.screen import Screen
 
 FAST_S = 0.03
 SLOW_S = 0.25
 TURN_BYTES = 8 << 20
 """Read from one file before the others get their turn."""
-GIVE_UP_S = 5.0
-"""How long the file server of an ended task may be away (a slave being restarted) before its output is given up."""
+NOTE_AFTER_S = 2.0
+"""Of waiting for a file server that is away: then it is said what is waited for."""
+SAY_AGAIN_S = 1.0
+LONGEST_SAY_AGAIN_S = 60.0
+"""What was said of what was read may be lost on its way: it is said again, less and less often."""
 
 
 @dataclass(slots=True)
@@ -27,17 +33,53 @@ class _Stream:
     """One file of one instance. `partial`: the start of a line that has not ended, where lines get a prefix."""
 
     index: int
-    log: LogReader
+    place: Place
+    log: SandboxLog
     is_stderr: bool
     partial: bytes = b""
     finishing_since: float | None = None
     finished: bool = False
+    written_bytes: int | None = None
+    """In all, by an instance that has ended; None if nobody knows."""
+    is_away_told: bool = False
+
+    @property
+    def name(self) -> str:
+        return "stderr" if self.is_stderr else "stdout"
+
+
+@dataclass(slots=True)
+class _Said:
+    """What an instance's executor was told last."""
+
+    status: TaskStatus
+    read: OutputRead
+    again_at: float = 0.0
+    again_s: float = SAY_AGAIN_S
+
+
+def _say_nothing(_status: TaskStatus, _read: OutputRead) -> None:
+    """For readers of what is kept whole."""
 
 
 class Follower:
-    """Follows the stdout and stderr of instances. Whatever keeps us from doing so ends it; `check` raises that."""
+    """Follows the stdout and stderr of instances. Whatever keeps us from doing so ends it; `check` raises that.
 
-    def __init__(self, screen: Screen, *, instances: int = 1, streams: bool = True) -> None:
+    `say_read` passes on to an instance's executor what was read of its output.
+    """
+
+    def __init__(
+        self,
+        screen: Screen,
+        *,
+        instances: int = 1,
+        streams: bool = True,
+        say_read: Callable[[TaskStatus, OutputRead], object] = _say_nothing,
+    ) -> None:
+        self.lost: set[int] = set()
+        """Instances of whose output not all has come; it has been said how much."""
+        self._say_read = say_read
+        self._said: dict[int, _Said] = {}
         self._failure: BaseException | None = None
         self._screen = screen
         self._prefixes = instances > 1
@@ -57,17 +99,20 @@ class Follower:
             if index in self._streams:
                 return
             self._streams[index] = [
-                _Stream(index, self._log(place, status, name), name == "stderr")
+                _Stream(index, place, self._log(place, status, name), name == "stderr")
                 for name in ("stdout", "stderr")
             ]
+            self._said[index] = _Said(status, OutputRead(status.task_id))
             self._hurry = True
             self._news.notify_all()
 
-    def finish(self, index: int) -> None:
+    def finish(self, index: int, status: TaskStatus) -> None:
         """The instance has ended: read to the end of its files, then let go of them. One that never began is no matter."""
         with self._news:
             for stream in self._streams.get(index, ()):
                 stream.finishing_since = time.monotonic()
+                if (written := status.output) is not None:
+                    stream.written_bytes = written.stderr_bytes if stream.is_stderr else written.stdout_bytes
             self._hurry = True
             self._news.notify_all()
 
@@ -90,8 +135,8 @@ class Follower:
         self._thread.join()
         self._files.close()
 
-    def _log(self, place: Place, status: TaskStatus, name: str) -> LogReader:
-        return LogReader(self._files, place.files, status.container_id, f"tasks/{status.task_id}/{name}")
+    def _log(self, place: Place, status: TaskStatus, name: str) -> SandboxLog:
+        return SandboxLog(self._files, place.files, status.container_id, f"tasks/{status.task_id}/{name}")
 
     def _unfinished(self) -> bool:
         return any(
@@ -115,6 +160,7 @@ class Follower:
                 ]
             try:
                 moved = sum(self._advance(stream) for stream in streams if self._is_due(stream))
+                self._tell_what_was_read()
             except BaseException as error:  # marked: whatever ends this thread, `check` raises it
                 with self._news:
                     self._failure = error
@@ -124,6 +170,7 @@ class Follower:
             with self._news:
                 for index in [i for i, group in self._streams.items() if all(s.finished for s in group)]:
                     self._streams[index] = []
+                    self._said.pop(index, None)
                 self._news.notify_all()
 
     def _is_due(self, stream: _Stream) -> bool:
@@ -142,22 +189,70 @@ class Follower:
             else:
                 stream.finished = is_last
         except Unreachable as error:
-            if stream.finishing_since is not None and time.monotonic() - stream.finishing_since > GIVE_UP_S:
-                self._give_up(stream.index, error)
-        if stream.finished and stream.log.has_gaps:
-            self._screen.note("the command wrote faster than we could read; a part of its output is lost")
-        if stream.finished and stream.partial:
-            self._screen.write(
-                self._prefix(stream.index) + stream.partial + b"\n", to_stderr=stream.is_stderr
-            )
+            self._away(stream, error)
+        if stream.finished:
+            self._compare(stream)
+            if stream.partial:
+                self._screen.write(
+                    self._prefix(stream.index) + stream.partial + b"\n", to_stderr=stream.is_stderr
+                )
         return moved
 
-    def _give_up(self, index: int, error: Unreachable) -> None:
-        """Both files of an instance are in one place: one note for both."""
-        whose = f"of [{index + 1}] " if self._prefixes else ""
-        self._screen.note(f"the rest of the output {whose}is out of reach: {error}")
-        for stream in self._streams[index]:
-            stream.finished = True
+    def _away(self, stream: _Stream, error: Unreachable) -> None:
+        """The file server of an ended instance does not answer. Both files are in one place: one note for both."""
+        if stream.finishing_since is None:
+            return
+        waited_s = time.monotonic() - stream.finishing_since
+        whose = f"of [{stream.index + 1}] " if self._prefixes else ""
+        both = self._streams[stream.index]
+        if all(each.written_bytes == each.log.received_bytes for each in both):
+            for each in both:
+                each.finished = True
+        elif waited_s >= patience_s(stream.place.files):
+            unknown = [each.written_bytes is None for each in both if not each.finished]
+            if any(unknown):
+                self._lose(stream.index, f"the rest of the output {whose}is out of reach: {error}")
+            elif missing := sum(each.log.missing_bytes(each.written_bytes or 0) for each in both):
+                self._lose(
+                    stream.index,
+                    f"the rest of the output {whose}is out of reach, {missing} bytes: {error}",
+                )
+            for each in both:
+                each.finished = True
+                each.written_bytes = each.log.received_bytes  # it has been said
+        elif waited_s >= NOTE_AFTER_S and not any(each.is_away_told for each in both):
+            stream.is_away_told = True
+            self._screen.note(f"waiting for the rest of the output {whose}".rstrip() + f": {error}")
+
+    def _compare(self, stream: _Stream) -> None:
+        """All that is there has been read."""
+        whose = f"[{stream.index + 1}]'s" if self._prefixes else "the command's"
+        written = stream.written_bytes
+        if written is None:
+            if stream.log.has_gaps:
+                self._lose(stream.index, f"a part of {whose} {stream.name} is lost")
+        elif missing := stream.log.missing_bytes(written):
+            self._lose(stream.index, f"{missing} of {written} bytes of {whose} {stream.name} are lost")
+
+    def _lose(self, index: int, text: str) -> None:
+        self.lost.add(index)
+        self._screen.note(text)
+
+    def _tell_what_was_read(self) -> None:
+        now = time.monotonic()
+        with self._news:
+            due = [(said, self._streams[index]) for index, said in self._said.items() if self._streams[index]]
+        for said, (stdout, stderr) in due:
+            read = OutputRead(said.status.task_id, stdout.log.free_bytes, stderr.log.free_bytes)
+            if read != said.read:
+                said.again_s = SAY_AGAIN_S
+            elif now < said.again_at or not (read.stdout_bytes or read.stderr_bytes):
+                continue
+            else:
+                said.again_s = min(2 * said.again_s, LONGEST_SAY_AGAIN_S)
+            said.read, said.again_at = read, now + said.again_s
+            if stdout.finishing_since is None:
+                self._say_read(said.status, read)
 
     def _write(self, stream: _Stream, content: bytes) -> None:
         if not self._prefixes:

@@ -9,13 +9,14 @@ from offerd.files_access import NO_ACCESS
 from offerd.ids import TaskID
 from offerd.operator import OperatorClient
 from offerd.operator_messages import TaskSummary
-from offerd_cli.sandbox_files import LogReader, SandboxFiles
+from offerd_cli.sandbox_files import SandboxFiles, SandboxLog
 from offerd_cli.screen import Screen
 
 POLL_S = 0.1
 ASK_S = 1.0
 """How often, while nothing new comes, the master is asked whether the task has ended."""
 EXIT_BROKEN_PIPE = 141
+_NOT_KEPT = "they went to who launched it with its end, or were removed"
 
 
 def find_task(client: OperatorClient, task: str, framework: str) -> TaskSummary:
@@ -34,9 +35,11 @@ def find_task(client: OperatorClient, task: str, framework: str) -> TaskSummary:
 
 
 def print_log(master: str, task: str, framework: str, name: str, *, follow: bool) -> int:
-    """Print the file `name` of the task's sandbox; with `follow`, until the task has ended."""
+    """Print the file `name` of the task's sandbox; with `follow`, until the task has ended. Status 1 if that is less than the
+    task wrote.
+    """
     screen, files = Screen("offerd logs", progress=False), SandboxFiles()
-    log: LogReader | None = None
+    log: SandboxLog | None = None
     try:
         with OperatorClient(master) as client:
             found = find_task(client, task, framework)
@@ -48,7 +51,7 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
                 while log is not None and (content := log.read()):
                     screen.write(content)
                 if is_over:
-                    return 0
+                    return _compare(screen, found, name, log)
                 time.sleep(POLL_S)
                 if time.monotonic() - asked_at >= ASK_S:
                     found, asked_at = find_task(client, task, found.framework_id), time.monotonic()
@@ -60,11 +63,30 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
         files.close()
 
 
-def _log_of(client: OperatorClient, task: TaskSummary, name: str, files: SandboxFiles) -> LogReader | None:
+def _compare(screen: Screen, task: TaskSummary, name: str, log: SandboxLog | None) -> int:
+    """Whether all that the task has written was there: the exit status."""
+    if log is None:
+        return 0
+    if task.output is None:
+        if log.has_gaps:
+            screen.note(f"a part of its {name} was gone before it could be read")
+        return 1 if log.has_gaps else 0
+    written = task.output.stderr_bytes if name == "stderr" else task.output.stdout_bytes
+    missing = log.missing_bytes(written)
+    if missing and not log.received_bytes:
+        screen.note(f"the {written} bytes of its {name} are not on its slave: {_NOT_KEPT}")
+    elif missing:
+        screen.note(
+            f"{missing} of {written} bytes of its {name} are gone: of a log only the end is kept (--log-size)"
+        )
+    return 1 if missing else 0
+
+
+def _log_of(client: OperatorClient, task: TaskSummary, name: str, files: SandboxFiles) -> SandboxLog | None:
     """None while the task has no container. Raises `OfferdError` if it never had one."""
     container_id, path = _sandbox(task)
     if container_id:
-        return LogReader(
+        return SandboxLog(
             files, client.files.get(task.slave_id, NO_ACCESS), container_id, f"{path}/{name}".lstrip("/")
         )
     if task.state.terminal:

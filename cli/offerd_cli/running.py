@@ -8,8 +8,9 @@ from msgspec.structs import replace
 
 from offerd.messages import CommandInfo, TaskStatus
 from offerd.resources import Resources
+from offerd.task_output import KEEP_LABEL, UNTIL_READ, WHOLE, OutputRead, pack_read
 from offerd_cli.batch import COMMAND_EXECUTOR, Batch, Ended, Started
-from offerd_cli.outcome import exit_status, sentence, speaks_for_itself
+from offerd_cli.outcome import EXIT_OUTPUT_LOST, exit_status, sentence, speaks_for_itself
 from offerd_cli.outputs import Follower
 from offerd_cli.working import Work, check_words, task_prefix
 
@@ -61,9 +62,12 @@ class Run(Work):
             time_limit_s=job.time_limit_s,
             attributes=job.attributes | (RUNS_IMAGES if job.image else {}),
             executor=replace(COMMAND_EXECUTOR, image=job.image, pull=job.pull),
+            labels={KEEP_LABEL: UNTIL_READ if job.streams else WHOLE},
         )
         super().__init__("offerd run", batch, job.master, name=job.name, user=job.user, role=job.role)
-        self._follower = Follower(self.screen, instances=job.instances, streams=job.streams)
+        self._follower = Follower(
+            self.screen, instances=job.instances, streams=job.streams, say_read=self._say_read
+        )
         self._statuses: dict[int, TaskStatus] = {}
 
     def handle(self, event: Started | Ended) -> None:
@@ -72,7 +76,10 @@ class Run(Work):
         if isinstance(event, Ended):
             self._statuses[event.number] = event.status
             self.failed += exit_status(event.status) != 0
-            self._follower.finish(event.number)
+            self._follower.finish(event.number, event.status)
+
+    def _say_read(self, status: TaskStatus, read: OutputRead) -> None:
+        self.driver.send_framework_message(status.slave_id, status.executor_id, pack_read(read))
 
     def turn(self) -> None:
         self._follower.check()
@@ -88,12 +95,13 @@ class Run(Work):
             status = self._statuses[0]
             if not speaks_for_itself(status):
                 self.screen.note(sentence(status))
-            return exit_status(status)
+            return exit_status(status) or (EXIT_OUTPUT_LOST if self._follower.lost else 0)
         failures = [
             (index, status) for index, status in sorted(self._statuses.items()) if exit_status(status) != 0
         ]
         for index, status in failures[:MAX_FAILURES_TOLD]:
             self.screen.note(f"[{index + 1}] {sentence(status)}")
-        if failures:
-            self.screen.note(f"{len(failures)} of {self.batch.count} instances failed")
-        return 1 if failures else 0
+        failed = self._follower.lost | {index for index, _ in failures}
+        if failed:
+            self.screen.note(f"{len(failed)} of {self.batch.count} instances failed")
+        return 1 if failed else 0

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
         MessageTooLarge,
         NoKey,
         OfferdError,
+        OutputLost,
         TaskError,
         TaskTimeoutError,
     )
     from offerd.executor import Executor, ExecutorDriver
     from offerd.files_access import FilesAccess
+    from offerd.files_client import FileNotServed, FilesClient
     from offerd.files_connection import FilesConnection
     from offerd.files_door import FilesDoor, FilesPass
     from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
         Offer,
         Reason,
         TaskInfo,
+        TaskOutput,
         TaskState,
         TaskStatus,
     )
@@ -68,7 +71,9 @@ _HOME = {
     "ExecutorDriver": "executor",
     "ExecutorID": "ids",
     "ExecutorInfo": "messages",
+    "FileNotServed": "files_client",
     "FilesAccess": "files_access",
+    "FilesClient": "files_client",
     "FilesConnection": "files_connection",
     "FilesDoor": "files_door",
     "FilesPass": "files_door",
@@ -85,6 +90,7 @@ _HOME = {
     "OfferID": "ids",
     "OfferdError": "errors",
     "OperatorClient": "operator",
+    "OutputLost": "errors",
     "Reason": "messages",
     "Resources": "resources",
     "resubmit": "resubmission",
@@ -94,6 +100,7 @@ _HOME = {
     "TaskError": "errors",
     "TaskID": "ids",
     "TaskInfo": "messages",
+    "TaskOutput": "messages",
     "TaskState": "messages",
     "TaskStatus": "messages",
     "TaskTimeoutError": "errors",
@@ -115,7 +122,9 @@ __all__ = [
     "ExecutorDriver",
     "ExecutorID",
     "ExecutorInfo",
+    "FileNotServed",
     "FilesAccess",
+    "FilesClient",
     "FilesConnection",
     "FilesDoor",
     "FilesPass",
@@ -132,6 +141,7 @@ __all__ = [
     "OfferID",
     "OfferdError",
     "OperatorClient",
+    "OutputLost",
     "Reason",
     "Resources",
     "Scheduler",
@@ -140,6 +150,7 @@ __all__ = [
     "TaskError",
     "TaskID",
     "TaskInfo",
+    "TaskOutput",
     "TaskState",
     "TaskStatus",
     "TaskTimeoutError",

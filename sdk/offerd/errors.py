@@ -10,6 +10,7 @@ OfferdError
 |   +-- NoKey          ... or wants one, and we have none for it
 +-- FrameworkError     the master ended this framework, with a machine-readable reason
 +-- ForgedResult       the result of a call of ClusterExecutor is not from the executor that was given the call
++-- OutputLost         a reader of a task's output has got less than the task wrote
 +-- TaskError          a task of ClusterExecutor did not finish: state, reason and message of its last status
     +-- TaskTimeoutError   ... for its time limit was over; also a `TimeoutError`
 """
@@ -67,6 +68,14 @@ class FrameworkError(OfferdError):
 
 class ForgedResult(OfferdError):
     """What came as a call's result does not bear the seal of the executor that was given the call. Nothing of it was used."""
+
+
+class OutputLost(OfferdError):
+    """Less of a task's output could be read than the task has written. `missing_bytes`: how much less; None: nobody knows."""
+
+    def __init__(self, text: str, missing_bytes: int | None = None) -> None:
+        super().__init__(text)
+        self.missing_bytes = missing_bytes
 
 
 class TaskError(OfferdError):

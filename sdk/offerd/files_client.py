@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from offerd.errors import OfferdError
+from offerd.errors import OfferdError, OutputLost
 from offerd.files_connection import FilesConnection, WrongServer
 from offerd.files_door import FilesDoor
 from offerd.ids import ContainerID
+from offerd.log_reader import Answer, LogReader, answer_of
 
 CHUNK_BYTES = 1 << 20
 """Read at once at most when following: memory stays bounded however large the file is."""
@@ -59,8 +60,8 @@ class FilesClient:
             return b""
         last = "" if length is None else str(offset + length - 1)
         headers = {"Range": f"bytes={offset}-{last}"} if offset or length is not None else {}
-        status, body = self._get(container_id, path, headers, length, offset)
-        match status:
+        response, body = self._get(container_id, path, headers, length, offset)
+        match response.status:
             case http.client.OK:
                 # A server that knows no ranges, or an empty file, of which there is none.
                 return body[offset:] if length is None else body[offset : offset + length]
@@ -70,7 +71,7 @@ class FilesClient:
                 return b""
             case http.client.NOT_FOUND:
                 raise FileNotServed(f"{self.files_address} has no file {path} of {container_id}")
-        raise OfferdError(f"the file server at {self.files_address}: {status} {_first_line(body)}")
+        raise OfferdError(f"the file server at {self.files_address}: {response.status} {_first_line(body)}")
 
     def follow(
         self,
@@ -81,30 +82,47 @@ class FilesClient:
         offset: int = 0,
         poll_s: float = POLL_S,
         sleep: Callable[[float], object] = time.sleep,
+        written_bytes: Callable[[], int | None] = lambda: None,
     ) -> Iterator[bytes]:
-        """The file piece by piece as it grows, from byte `offset`, until `is_over()` and all of it has been read.
+        """The file piece by piece as it grows, from byte `offset`, until `is_over()` and all of it has been read; through its
+        rotations, if it is a log.
 
         A file that is not there yet is waited for. `sleep` is called between looks: give an `Event().wait` to be woken
-        early.
+        early. `written_bytes` is asked at the end: how much the task has written to it, as the `output` of its last status
+        says. Raises `OutputLost`, when all that is there has been yielded, if that is less than there was.
         """
+        log = LogReader(lambda path, start: self._look(container_id, path, start), path)
         while True:
             # Asked before reading: what was written before the end is read after it.
             is_last = is_over()
-            try:
-                piece = self.read(container_id, path, offset, CHUNK_BYTES)
-            except FileNotServed:
-                piece = b""
-            if piece:
-                offset += len(piece)
-                yield piece
+            if piece := log.read():
+                before = log.received_bytes - len(piece)
+                if piece := piece[max(0, offset - before) :]:
+                    yield piece
             elif is_last:
-                return
+                break
             else:
                 sleep(poll_s)
+        written = written_bytes()
+        missing = None if written is None else log.missing_bytes(written)
+        if missing or (missing is None and log.has_gaps):
+            how_much = f"{missing} of {written} bytes" if missing else "a part"
+            raise OutputLost(f"{how_much} of {path} of {container_id} could not be read any more", missing)
+
+    def _look(self, container_id: ContainerID, path: str, offset: int) -> Answer:
+        headers = {"Range": f"bytes={offset}-{offset + CHUNK_BYTES - 1}"}
+        response, body = self._get(container_id, path, headers, CHUNK_BYTES, offset)
+        answer = answer_of(response, body, offset)
+        if answer is None:
+            raise OfferdError(
+                f"the file server at {self.files_address}: {response.status} {_first_line(body)}"
+            )
+        return answer
 
     def listing(self, container_id: ContainerID, path: str = "") -> Any:
         """A directory of the sandbox, as the server's JSON."""
-        status, body = self._get(container_id, path, {}, MAX_LISTING_BYTES)
+        response, body = self._get(container_id, path, {}, MAX_LISTING_BYTES)
+        status = response.status
         if status == http.client.NOT_FOUND:
             raise FileNotServed(f"{self.files_address} has no directory {path or '/'} of {container_id}")
         if status != http.client.OK:
@@ -116,21 +134,21 @@ class FilesClient:
 
     def _get(
         self, container_id: ContainerID, path: str, headers: dict[str, str], most: int | None, offset: int = 0
-    ) -> tuple[int, bytes]:
-        """Status and body. Where `most` is None the caller has asked for all of a file, however large."""
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """The answer and its body. Where `most` is None the caller has asked for all of a file, however large."""
         for is_fresh in (self._connection.sock is None, True):
             try:
                 response = self._connection.ask("GET", f"/containers/{container_id}/{path}", headers=headers)
                 if response.status not in (http.client.OK, http.client.PARTIAL_CONTENT):
                     most = MAX_ERROR_BYTES
                 if most is None:
-                    return response.status, response.read()
+                    return response, response.read()
                 if headers and response.status == http.client.OK and offset + most < (response.length or 0):
                     # One that knows no ranges sends all of the file: the rest is left there.
                     body = response.read(offset + most)
                     self._connection.close()
-                    return response.status, body
-                return response.status, self._connection.content(response, offset + most)
+                    return response, body
+                return response, self._connection.content(response, offset + most)
             except WrongServer:
                 raise
             except (http.client.BadStatusLine, BrokenPipeError, ConnectionResetError) as error:

@@ -59,6 +59,19 @@ def test_outputs_that_no_status_holds_are_fetched_whole(cluster: LocalCluster) -
     assert sorted(done.stderr.split()) == [b"x", b"y"]
 
 
+def test_an_output_larger_than_two_log_files_comes_whole_too(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "map", "--", "head", "-c", "21000000", ":::", "/dev/zero")
+    assert (done.returncode, len(done.stdout), done.stderr) == (0, 21_000_000, b"")
+
+
+def test_an_output_that_is_lost_is_a_failure_and_told_with_its_size(cluster: LocalCluster) -> None:
+    script = 'rmdir "$PWD"; head -c 9000 /dev/zero'
+    done = offerd(cluster, "map", "--", "sh", "-c", script, ":::", "one", "two")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"one: 9000 of 9000 bytes of its stdout are lost\n" in done.stderr
+    assert b"2 of 2 failed" in done.stderr
+
+
 def test_a_failed_task_is_run_again_as_often_as_asked(cluster: LocalCluster, tmp_path: Path) -> None:
     script = 'echo x >> "$1"; [ $(wc -l < "$1") -ge 3 ]'
     once = offerd(

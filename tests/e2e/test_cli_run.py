@@ -156,6 +156,45 @@ def test_output_larger_than_a_log_file_comes_whole(cluster: LocalCluster) -> Non
     assert len(done.stdout) == 14_000_004
 
 
+def test_a_command_that_writes_faster_than_we_read_waits_for_us_and_loses_nothing(
+    cluster: LocalCluster,
+) -> None:
+    """Its slave keeps two log files, and what a pipe holds; the rest is not written before the first of them was read."""
+    size = 40_000_000
+    process = begin(cluster, "run", "--name", "fast", "--", "head", "-c", str(size), "/dev/zero")
+    work_dir = cluster.slaves[0].work_dir
+    assert work_dir is not None
+
+    def kept_bytes() -> int:
+        return sum(path.stat().st_size for path in work_dir.glob("containers/*/sandbox/tasks/fast-*/stdout*"))
+
+    wait_until(lambda: kept_bytes() >= 20 << 20, "two files to be full")
+    (task,) = [t for t in listing(cluster, "tasks")["tasks"] if t["name"] == "fast"]
+    assert task["state"] == "TASK_RUNNING"
+    assert kept_bytes() <= (20 << 20) + (64 << 10)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (len(stdout), stderr, process.returncode) == (size, b"", 0)
+    logs = offerd(cluster, "logs", task["task_id"])
+    assert (logs.returncode, len(logs.stdout) < size) == (1, True)
+    assert b"%d of %d bytes of its stdout are gone" % (size - len(logs.stdout), size) in logs.stderr
+
+
+def test_output_that_is_printed_at_the_end_is_kept_whole_until_then(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "run", "--no-stream", "--", "head", "-c", "21000000", "/dev/zero")
+    assert (done.returncode, len(done.stdout), done.stderr) == (0, 21_000_000, b"")
+
+
+def test_a_command_whose_output_is_lost_has_failed_and_it_is_told_how_much(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "run", "--", "sh", "-c", 'rmdir "$PWD"; echo hello; echo oops >&2')
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.splitlines() == [
+        b"offerd run: 6 of 6 bytes of the command's stdout are lost",
+        b"offerd run: 5 of 5 bytes of the command's stderr are lost",
+    ]
+    done = offerd(cluster, "run", "--", "sh", "-c", 'rmdir "$PWD"; echo hello; exit 3')
+    assert done.returncode == 3
+
+
 def test_the_environment_is_what_was_asked_for_and_not_ours(cluster: LocalCluster) -> None:
     done = offerd(
         cluster, "run", "--env", "GREETING=hi there", "--", "sh", "-c", 'echo "$GREETING $NO_COLOR"'

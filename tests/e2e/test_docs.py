@@ -59,6 +59,10 @@ def test_guide_scheduler_runs_its_five_tasks(cluster: LocalCluster, tmp_path: Pa
     assert sum(" FINISHED" in line for line in said) == 5
 
 
+def test_guide_reader_prints_all_that_its_task_wrote(cluster: LocalCluster, tmp_path: Path) -> None:
+    assert run(cluster, programs("docs/frameworks.md")[2], tmp_path) == "1\n2\n3\n4\n5\n"
+
+
 def test_guide_executor_runs_as_a_program_of_a_framework(cluster: LocalCluster, tmp_path: Path) -> None:
     executor = tmp_path / "sleeper.py"
     executor.write_text("import offerd\n" + programs("docs/frameworks.md")[1])

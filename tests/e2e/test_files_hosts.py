@@ -130,6 +130,34 @@ def test_outputs_logs_and_mapreduce_over_data_sets_work_over_tls(
     offerd_as(keyring, "alice", master, "data", "rm", "t")
 
 
+def test_output_that_only_its_own_host_can_reach_is_lost_and_never_status_0(
+    master: str, hosts: Hosts, keyring: Keyring, base: Path
+) -> None:
+    """As of a slave that was started without --ip."""
+    slave = words("slave", "--master", master, "--http-port", "0", "--work-dir", str(base / "own"))
+    slave += ["--hostname", "own", "--resources", "cpus=2,mem=1G", "--isolation", "noop", "--ephemeral"]
+    slave += ["--default-user", "root", "--attributes", "files=own"]
+    env = {**os.environ, **keyring.environment("host")}
+    with process(*hosts.inside(0), *slave, log=base / "own.log", env=env):
+        wait_until(lambda: len(slaves(keyring, "ops", master)) == 3, "the slave to register")
+        for command in (["echo", "hello"], ["sh", "-c", "echo hello; exit 3"], ["true"]):
+            done = subprocess.run(
+                words("run", "--attributes", "files=own", "--", *command),
+                env={**os.environ, "NO_COLOR": "1", "OFFERD_MASTER": master, **keyring.environment("alice")},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=90,
+                check=False,
+            )
+            assert done.stdout == b""
+            if command == ["true"]:
+                assert (done.returncode, done.stderr) == (0, b"")
+            else:
+                assert done.returncode == (3 if "sh" in command else 1)
+                assert b"the rest of the output is out of reach, 6 bytes: " in done.stderr
+    wait_until(lambda: len(slaves(keyring, "ops", master)) == 2, "the slave to be gone")
+
+
 def test_a_slaves_port_says_nothing_without_tls_and_nothing_without_a_token(
     master: str, keyring: Keyring
 ) -> None:
@@ -179,4 +207,6 @@ def test_a_slave_cannot_have_others_ask_a_server_that_is_not_its_own(
         )
         client.close()
     context.term()
-    assert (base / "master.log").read_text().count("are out of reach: it serves them on") == 3
+    log = (base / "master.log").read_text()
+    for said in ("169.254.169.254", "10.255.255.1"):
+        assert f"are out of reach: it serves them on {said}, " in log

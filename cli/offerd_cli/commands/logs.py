@@ -16,7 +16,9 @@ from offerd_cli.options import master_option
 )
 @click.argument("task")
 def command(*, master: str, follow: bool, wants_stderr: bool, framework: str, task: str) -> int:
-    """Print what TASK has written to stdout so far, straight from its slave."""
+    """Print what TASK has written to stdout so far, straight from its slave. Of a log only the end is kept: status 1 if that is
+    less than an ended task has written.
+    """
     from offerd_cli.reading import print_log
 
     return print_log(master, task, framework, "stderr" if wants_stderr else "stdout", follow=follow)

@@ -64,7 +64,8 @@ def command(
     :::: FILE takes the arguments from the lines of FILE, - from stdin.
 
     A task begins in an empty directory of its own; -C names another on the slave's host. Each task's output is printed
-    whole when it has ended. Exit status: how many failed, at most 100; 101 if more.
+    whole when it has ended; until then its slave keeps all of it, up to the task's share of the disk. Exit status: how many
+    failed, or lost output, at most 100; 101 if more.
     """
     if timeout <= 0:
         raise BadInput("--timeout must be more than nothing")

@@ -73,7 +73,7 @@ def command(
     An instance knows its number: OFFERD_INSTANCE is 1 to OFFERD_INSTANCES.
 
     Its standard input is empty: one that holds something is refused, as it would be lost.
-
+    What it writes comes whole: it waits when we are slower. Output that is lost is said, and is never status 0.
     Exit status: the command's; 124 when its time limit was over, 127 when it could not be started, 128 + signal. With several
     instances 1 if any failed. 130 after Ctrl-C, when all are killed.
     """

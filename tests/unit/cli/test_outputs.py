@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from queue import SimpleQueue
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from offerd.files_access import FilesAccess
 from offerd.ids import ContainerID, TaskID
-from offerd.messages import TaskState, TaskStatus
+from offerd.messages import TaskOutput, TaskState, TaskStatus
+from offerd.task_output import EVERYTHING, OutputRead
 from offerd_cli.batch import Place
+from offerd_cli.large_outputs import LargeOutputs
 from offerd_cli.outputs import Follower
-from offerd_cli.sandbox_files import CHUNK_BYTES, LogReader, SandboxFiles, Unreachable
+from offerd_cli.sandbox_files import CHUNK_BYTES, SandboxFiles, SandboxLog, Unreachable
 from offerd_cli.screen import CannotWrite, Screen
 
 STATUS = TaskStatus(TaskID("t"), TaskState.RUNNING, container_id=ContainerID("c"))
@@ -102,15 +105,15 @@ def files() -> Iterator[SandboxFiles]:
 
 
 @pytest.fixture
-def log(slave: Slave, files: SandboxFiles) -> LogReader:
-    return LogReader(files, slave.place.files, "c", "stdout")
+def log(slave: Slave, files: SandboxFiles) -> SandboxLog:
+    return SandboxLog(files, slave.place.files, "c", "stdout")
 
 
-def read_all(log: LogReader) -> bytes:
+def read_all(log: SandboxLog) -> bytes:
     return b"".join(iter(log.read, b""))
 
 
-def test_a_file_is_read_as_it_grows(slave: Slave, log: LogReader) -> None:
+def test_a_file_is_read_as_it_grows(slave: Slave, log: SandboxLog) -> None:
     assert log.read() == b""
     slave.files["stdout"] = File(b"")
     assert log.read() == b""
@@ -123,7 +126,7 @@ def test_a_file_is_read_as_it_grows(slave: Slave, log: LogReader) -> None:
 
 @pytest.mark.parametrize("new_content", [b"", b"g", b"ghijklmnopq"])
 def test_of_a_rotated_file_the_rest_comes_before_the_new_one(
-    new_content: bytes, slave: Slave, log: LogReader
+    new_content: bytes, slave: Slave, log: SandboxLog
 ) -> None:
     slave.files["stdout"] = File(b"abcd")
     assert log.read() == b"abcd"
@@ -136,7 +139,7 @@ def test_of_a_rotated_file_the_rest_comes_before_the_new_one(
     assert not log.has_gaps
 
 
-def test_a_file_rotated_away_and_not_begun_anew_yet_is_read_on(slave: Slave, log: LogReader) -> None:
+def test_a_file_rotated_away_and_not_begun_anew_yet_is_read_on(slave: Slave, log: SandboxLog) -> None:
     slave.files["stdout"] = File(b"abcd")
     assert log.read() == b"abcd"
     slave.files["stdout.1"] = slave.files.pop("stdout")
@@ -146,7 +149,7 @@ def test_a_file_rotated_away_and_not_begun_anew_yet_is_read_on(slave: Slave, log
     assert read_all(log) == b"f"
 
 
-def test_who_begins_late_begins_with_what_was_rotated_away(slave: Slave, log: LogReader) -> None:
+def test_who_begins_late_begins_with_what_was_rotated_away(slave: Slave, log: SandboxLog) -> None:
     slave.at_once = 2
     slave.files |= {"stdout.1": File(b"abc"), "stdout": File(b"de")}
     assert read_all(log) == b"abcde"
@@ -154,7 +157,7 @@ def test_who_begins_late_begins_with_what_was_rotated_away(slave: Slave, log: Lo
 
 
 def test_a_file_rotated_twice_between_two_looks_leaves_a_gap_that_is_known(
-    slave: Slave, log: LogReader
+    slave: Slave, log: SandboxLog
 ) -> None:
     slave.files["stdout"] = File(b"abcd")
     assert log.read() == b"abcd"
@@ -164,7 +167,7 @@ def test_a_file_rotated_twice_between_two_looks_leaves_a_gap_that_is_known(
     assert log.has_gaps
 
 
-def test_an_inode_used_again_for_a_shorter_file_is_another_file(slave: Slave, log: LogReader) -> None:
+def test_an_inode_used_again_for_a_shorter_file_is_another_file(slave: Slave, log: SandboxLog) -> None:
     slave.files["stdout"] = File(b"abcd", inode=7)
     assert log.read() == b"abcd"
     slave.rotate(b"efgh")
@@ -174,7 +177,7 @@ def test_an_inode_used_again_for_a_shorter_file_is_another_file(slave: Slave, lo
 
 
 def test_a_kept_connection_that_was_closed_is_made_anew(
-    slave: Slave, files: SandboxFiles, log: LogReader
+    slave: Slave, files: SandboxFiles, log: SandboxLog
 ) -> None:
     slave.files["stdout"] = File(b"abc")
     assert log.read() == b"abc"
@@ -196,12 +199,15 @@ def test_no_server_at_all_is_one_line(files: SandboxFiles) -> None:
         files.get(FilesAccess("127.0.0.1:1"), "c", "stdout", 0)
 
 
-def follow_to_the_end(slave: Slave, *, instances: int = 1, streams: bool = True) -> None:
+def follow_to_the_end(
+    slave: Slave, *, instances: int = 1, streams: bool = True, status: TaskStatus = STATUS
+) -> set[int]:
     follower = Follower(Screen("test", progress=False), instances=instances, streams=streams)
     follower.follow(0, slave.place, STATUS)
-    follower.finish(0)
+    follower.finish(0, status)
     follower.finish_all()
     follower.close()
+    return follower.lost
 
 
 @pytest.mark.parametrize("streams", [True, False])
@@ -226,15 +232,15 @@ def test_with_several_instances_each_line_has_a_prefix_and_the_last_one_an_end(
 def test_output_out_of_reach_is_given_up_with_a_note(
     slave: Slave, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("offerd_cli.outputs.GIVE_UP_S", 0.1)
+    monkeypatch.setattr("offerd_cli.sandbox_files.AWAY_S", 0.1)
     slave.broken = True
-    follow_to_the_end(slave)
+    assert follow_to_the_end(slave) == {0}
     assert b"out of reach" in capfdbinary.readouterr().err
 
 
 def test_an_instance_that_never_began_has_no_output_to_wait_for() -> None:
     follower = Follower(Screen("test", progress=False))
-    follower.finish(0)
+    follower.finish(0, STATUS)
     follower.finish_all()
     follower.close()
     follower.check()
@@ -243,13 +249,13 @@ def test_an_instance_that_never_began_has_no_output_to_wait_for() -> None:
 def test_whatever_ends_the_thread_that_brings_output_reaches_who_waits_for_it(
     slave: Slave, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read(_: LogReader) -> bytes:
+    def read(_: SandboxLog) -> bytes:
         raise AttributeError("nobody has foreseen this")
 
-    monkeypatch.setattr(LogReader, "read", read)
+    monkeypatch.setattr(SandboxLog, "read", read)
     follower = Follower(Screen("test", progress=False))
     follower.follow(0, slave.place, STATUS)
-    follower.finish(0)
+    follower.finish(0, STATUS)
     with pytest.raises(AttributeError, match="foreseen"):
         follower.finish_all()
     follower.close()
@@ -271,7 +277,7 @@ def test_output_that_there_is_no_room_for_ends_the_waiting_for_it(
     with open("/dev/full", "wb", buffering=0) as full:
         monkeypatch.setattr("sys.stdout", io.TextIOWrapper(full))
         follower.follow(0, slave.place, STATUS)
-        follower.finish(0)
+        follower.finish(0, STATUS)
         threading.Thread(target=wait, daemon=True).start()
         error = caught.get(timeout=5.0)
         follower.close()
@@ -288,7 +294,7 @@ def test_a_size_that_is_none_ends_no_reader(slave: Slave, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Handler, "answer", answer_with)
     files = SandboxFiles()
-    log = LogReader(files, slave.place.files, "c", "stdout")
+    log = SandboxLog(files, slave.place.files, "c", "stdout")
     assert [log.read(), log.read()] == [b"text", b""]
     files.close()
 
@@ -301,3 +307,84 @@ def test_a_server_that_sends_more_than_was_asked_for_is_not_read_to_its_end(
     with pytest.raises(Unreachable, match="more than it was asked for"):
         files.get(slave.place.files, "c", "stdout", 0)
     files.close()
+
+
+def ended(stdout_bytes: int, stderr_bytes: int = 0) -> TaskStatus:
+    return msgspec.structs.replace(
+        STATUS, state=TaskState.FINISHED, output=TaskOutput(stdout_bytes, stderr_bytes)
+    )
+
+
+@pytest.mark.parametrize("instances", [1, 3])
+def test_output_that_is_not_all_there_is_told_with_its_size(
+    instances: int, slave: Slave, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    slave.files |= {"tasks/t/stdout": File(b"the end\n"), "tasks/t/stderr": File(b"oops\n")}
+    assert follow_to_the_end(slave, instances=instances, status=ended(8, 5)) == set()
+    assert follow_to_the_end(slave, instances=instances, status=ended(100, 5)) == {0}
+    assert b"92 of 100 bytes of" in capfdbinary.readouterr().err
+    slave.files.clear()
+    assert follow_to_the_end(slave, instances=instances, status=ended(8, 5)) == {0}
+
+
+def test_output_out_of_reach_is_lost_only_where_something_of_it_is_missing(
+    slave: Slave, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offerd_cli.sandbox_files.AWAY_S", 0.1)
+    slave.broken = True
+    assert follow_to_the_end(slave, status=ended(0)) == set()
+    assert follow_to_the_end(slave, status=ended(7)) == {0}
+    assert b"out of reach, 7 bytes: " in capfdbinary.readouterr().err
+
+
+def test_a_file_server_that_comes_back_is_waited_for_and_nothing_is_lost(
+    slave: Slave, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offerd_cli.outputs.NOTE_AFTER_S", 0.1)
+    slave.broken = True
+    slave.files["tasks/t/stdout"] = File(b"text")
+    screen = Screen("test", progress=False)
+    follower = Follower(screen)
+    notes: SimpleQueue[str] = SimpleQueue()
+
+    def note(text: str) -> None:
+        notes.put(text)
+        slave.broken = False
+
+    monkeypatch.setattr(screen, "note", note)
+    follower.follow(0, slave.place, STATUS)
+    follower.finish(0, ended(4))
+    follower.finish_all()
+    follower.close()
+    assert notes.get(timeout=1.0).startswith("waiting for the rest of the output: ")
+    assert (follower.lost, capfdbinary.readouterr().out) == (set(), b"text")
+
+
+def test_the_executor_is_told_what_was_read_when_a_file_is_through(slave: Slave) -> None:
+    said: SimpleQueue[OutputRead] = SimpleQueue()
+    slave.at_once = 4
+    slave.files |= {"tasks/t/stdout.1": File(b"abcdefghij"), "tasks/t/stdout": File(b"klm")}
+    follower = Follower(Screen("test", progress=False), say_read=lambda _, read: said.put(read))
+    follower.follow(0, slave.place, STATUS)
+    assert said.get(timeout=5.0) == OutputRead(TaskID("t"), 10, 0)
+    assert said.get(timeout=5.0) == OutputRead(TaskID("t"), 10, 0), "it may have been lost on its way"
+    slave.files["tasks/t/stdout.1"] = File(b"nop")  # what was being read is gone
+    slave.files["tasks/t/stdout"] = File(b"qrs")
+    assert said.get(timeout=5.0) == OutputRead(TaskID("t"), EVERYTHING, 0)
+    follower.close()
+
+
+def test_a_large_output_is_fetched_whole_or_it_is_said_what_is_missing(slave: Slave) -> None:
+    slave.files["tasks/t/stdout"] = File(b"x" * 3_000_000)
+    large = LargeOutputs()
+    large.fetch(0, ended(3_000_000), slave.place, TaskOutput(3_000_000))
+    large.fetch(1, ended(3_000_001), slave.place, TaskOutput(3_000_001, 9))
+    taken = {fetched.number: fetched for fetched in (large.take(), large.take())}
+    large.close()
+    first, second = taken[0], taken[1]
+    assert first.stdout is not None
+    assert (first.lost, len(first.stdout.read())) == ("", 3_000_000)
+    for part in (first.stdout, first.stderr, second.stdout, second.stderr):
+        assert part is not None
+        part.close()
+    assert second.lost == "1 of 3000001 bytes of its stdout are lost; 9 of 9 bytes of its stderr are lost"

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from offerd import files_client
-from offerd.errors import OfferdError
+from offerd.errors import OfferdError, OutputLost
 from offerd.files_access import FilesAccess
 from offerd.files_client import FileNotServed, FilesClient
 from offerd.ids import ContainerID
@@ -31,6 +31,16 @@ class Files(ThreadingHTTPServer):
         self.knows_ranges = True
         self.hangs_up = False
         self.paths: list[str] = []
+        self.tags: dict[str, str] = {}
+
+    def rotate(self, path: str) -> None:
+        """To `PATH.1`, with its inode."""
+        self.content[f"{path}.1"] = self.content.pop(path)
+        self.tags[f"{path}.1"] = self.tag_of(path)
+        self.tags[path] = f"{len(self.paths)}"
+
+    def tag_of(self, path: str) -> str:
+        return self.tags.setdefault(path, f"{path}-0")
 
     @property
     def address(self) -> str:
@@ -57,6 +67,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", self.server.tag_of(self.path))
         self.end_headers()
         self.wfile.write(body)
         if self.server.hangs_up:
@@ -153,6 +164,35 @@ def test_a_file_is_followed_from_before_it_exists_to_its_end(server: Files, clie
 
 def test_a_file_that_never_comes_ends_with_its_task(client: FilesClient) -> None:
     assert list(client.follow(C, "stdout", is_over=lambda: True)) == []
+
+
+def test_a_log_is_followed_through_its_rotations(server: Files, client: FilesClient) -> None:
+    log = "/containers/C-1/stdout"
+    rounds: list[bytes] = [b"abc", b"def", b"ghi"]
+    state = {"is_over": False}
+
+    def go_on(_: float) -> None:
+        if not rounds:
+            state["is_over"] = True
+            return
+        if log in server.content:
+            server.rotate(log)
+        server.content[log] = rounds.pop(0)
+
+    follow = client.follow(
+        C, "stdout", is_over=lambda: state["is_over"], sleep=go_on, written_bytes=lambda: 9
+    )
+    assert b"".join(follow) == b"abcdefghi"
+
+
+def test_a_reader_that_gets_less_than_there_was_is_told(server: Files, client: FilesClient) -> None:
+    server.content["/containers/C-1/stdout"] = b"the end"
+    whole = client.follow(C, "stdout", is_over=lambda: True, written_bytes=lambda: 7)
+    assert list(whole) == [b"the end"]
+    pieces: list[bytes] = []
+    with pytest.raises(OutputLost, match="93 of 100 bytes") as caught:
+        pieces.extend(client.follow(C, "stdout", is_over=lambda: True, written_bytes=lambda: 100))
+    assert caught.value.missing_bytes == 93
 
 
 def test_a_directory_is_listed_as_what_the_server_says(server: Files, client: FilesClient) -> None:
