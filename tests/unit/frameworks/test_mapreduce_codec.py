@@ -40,13 +40,11 @@ VALUES = st.recursive(
 def types(value: Any) -> Any:
     """The types of all that is in there, and the sign of a zero; what has no order is told by its parts."""
     if isinstance(value, tuple | list):
-        return type(value), [types(each) for each in value]
+        return type(value), tuple(types(each) for each in value)
     if isinstance(value, set | frozenset):
-        return type(value), Counter(
-            repr((types(each), each)) for each in value if not isinstance(each, frozenset)
-        )
+        return type(value), frozenset((types(each), each) for each in value)
     if isinstance(value, dict):
-        return dict, [(types(key), types(each)) for key, each in value.items()]
+        return dict, tuple((types(key), types(each)) for key, each in value.items())
     return type(value), math.copysign(1, value) if isinstance(value, float) else 0
 
 
