@@ -21,8 +21,9 @@ import msgspec
 from offerd.errors import BadInput
 from offerd.executor import Executor, ExecutorDriver
 from offerd.executor_loop import Timer
-from offerd.ids import TaskID, is_valid_id
-from offerd.messages import Reason, TaskInfo, TaskState, TaskUsage
+from offerd.ids import SlaveID, TaskID, is_valid_id
+from offerd.messages import ExecutorInfo, FrameworkInfo, Reason, TaskInfo, TaskState, TaskUsage
+from offerd_executors import initializer
 from offerd_executors.channel import Channel, ChannelBroken
 from offerd_executors.spawn import Spawner
 from offerd_executors.trees import Forest, Tree, describe_exit
@@ -133,6 +134,23 @@ class PythonExecutor(Executor):
         for _ in range(self._at_start):
             self._idle.append(self._new_worker())
         return self.driver.run()
+
+    def registered(
+        self,
+        driver: ExecutorDriver,
+        framework: FrameworkInfo,
+        executor: ExecutorInfo,
+        slave_id: SlaveID,
+        sandbox: str,
+    ) -> None:
+        """Keep the framework's initializer where workers look for it before their first call: none has had one yet."""
+        if not executor.data:
+            return
+        try:
+            initializer.store(executor.data, sandbox)
+        except OSError as error:
+            sys.stderr.write(f"python executor: the initializer cannot be stored in the sandbox: {error}\n")
+            raise SystemExit(1) from None  # calls that it was not made for are none that somebody wants
 
     def launch_task(self, driver: ExecutorDriver, task: TaskInfo) -> None:
         """Queue it; the queue is served once for all tasks that came in this turn."""

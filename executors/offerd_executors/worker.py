@@ -29,6 +29,7 @@ import msgspec
 from offerd import calls
 from offerd.errors import BadMessage
 from offerd.standard_streams import write_all
+from offerd_executors.initializer import Initializer
 from offerd_executors.spawn import SECRETS
 
 REQUESTS_FD, ANSWERS_FD = 3, 4
@@ -115,14 +116,19 @@ def _settle(requests: int, answers: int, sandbox: str, worker_id: str) -> None:
 
 def serve(requests: int, answers: int, sandbox: str) -> None:
     """Answer requests until there are no more."""
-    functions = calls.FunctionCache()
+    initializer = Initializer(sandbox)
+    functions = calls.FunctionCache(on_load=initializer.hand_on)
     own_pid = os.getpid()
     # Empty: the executor has gone. A packet is read whole or not at all.
     while request := os.read(requests, REQUEST_BYTES):
         task_id = task_of(request)
         call = _read_call(sandbox, task_id) if request[0] else request[2 + request[1] :]
         started_s, started_cpu_s = time.perf_counter(), time.process_time()
-        answer = answer_call(functions, call, sandbox, task_id)
+        initializer.run_once()
+        if initializer.error is None:
+            answer = answer_call(functions, call, sandbox, task_id)
+        else:
+            answer = answer_not_ready(call, initializer.error)
         _flush()
         if os.getpid() != own_pid:
             # The function has forked, and this is its child, come back from the call: it has no one to
@@ -143,6 +149,13 @@ def _read_call(sandbox: str, task_id: str) -> bytes:
     return call
 
 
+def answer_not_ready(call: bytes, error: BaseException) -> Answer:
+    """The call was not made, for that is what the initializer has raised."""
+    raised = calls.raised(error, hidden_frames=1)
+    data = calls.pack_result(calls.NotReady(raised.pickled, raised.traceback), calls.unpack_call(call).key)
+    return Answer(True, data, _line(f"the initializer raised {type(error).__qualname__}: {_text(error)}"))
+
+
 def answer_call(functions: calls.FunctionCache, call: bytes, sandbox: str, task_id: str) -> Answer:
     """Unpickle, call, pickle. Whatever raises, `SystemExit` too, becomes the answer, sealed with the call's key."""
     key = b""
@@ -158,10 +171,8 @@ def answer_call(functions: calls.FunctionCache, call: bytes, sandbox: str, task_
     except BadMessage as error:
         return Answer(True, calls.pack_result(calls.raised(error), key), str(error))
     except BaseException as error:  # marked: the framework's own code may raise anything
-        line = calls.encodable(f"{type(error).__qualname__}: {_text(error)}".rstrip(": "))
-        return Answer(
-            True, calls.pack_result(calls.raised(error, hidden_frames=1), key), line[:MESSAGE_CHARACTERS]
-        )
+        line = _line(f"{type(error).__qualname__}: {_text(error)}")
+        return Answer(True, calls.pack_result(calls.raised(error, hidden_frames=1), key), line)
 
 
 def store_result(pickled: bytes, sandbox: str, task_id: str) -> calls.File:
@@ -180,6 +191,10 @@ def store_result(pickled: bytes, sandbox: str, task_id: str) -> calls.File:
     finally:
         os.close(fd)
     return calls.file_result(f"{RESULTS_DIRECTORY}/{task_id}", pickled)
+
+
+def _line(text: str) -> str:
+    return calls.encodable(text.rstrip(": "))[:MESSAGE_CHARACTERS]
 
 
 def _text(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from offerd.aio import AsyncScheduler, AsyncSchedulerDriver
+    from offerd.call_scheduler import BrokenClusterExecutor
     from offerd.cluster_executor import ClusterExecutor, ClusterFuture
     from offerd.driver import SchedulerDriver
     from offerd.errors import (
@@ -63,6 +64,7 @@ _HOME = {
     "BadInput": "errors",
     "BadMessage": "errors",
     "BadResources": "errors",
+    "BrokenClusterExecutor": "call_scheduler",
     "ClusterExecutor": "cluster_executor",
     "ClusterFuture": "cluster_executor",
     "CommandInfo": "messages",
@@ -114,6 +116,7 @@ __all__ = [
     "BadInput",
     "BadMessage",
     "BadResources",
+    "BrokenClusterExecutor",
     "ClusterExecutor",
     "ClusterFuture",
     "CommandInfo",

@@ -122,20 +122,25 @@ class CallQueue:
     def waiting_shapes(self) -> set[Shape]:
         return set(self._waiting)
 
-    def fill_all(self, offers: Iterable[Offer]) -> list[Room]:
-        """Divide the calls among the offers: first evenly, so that few calls spread over many slaves, then as they fit."""
+    def fill_all(self, offers: Iterable[Offer], most: int | None = None) -> list[Room]:
+        """Divide the calls, `most` of them at most, among the offers: first evenly, so that few calls spread over many slaves,
+        then as they fit.
+        """
         rooms = [Room(offer) for offer in offers]
-        if self.size and rooms:
-            share = -(-self.size // len(rooms))
+        left = self.size if most is None else min(most, self.size)
+        if left > 0 and rooms:
+            share = -(-left // len(rooms))
             for room in rooms:
-                self._fill(room, share)
+                left -= self._fill(room, min(share, left))
             for room in rooms:
-                if not self.size:
+                if not self.size or not left:
                     break
-                self._fill(room, self.size)
+                left -= self._fill(room, left)
         return rooms
 
-    def _fill(self, room: Room, most: int) -> None:
+    def _fill(self, room: Room, most: int) -> int:
+        """Returns how many calls found room."""
+        before = len(room.calls)
         shapes = list(self._waiting)
         if len(shapes) > 1:
             shapes.sort(key=lambda shape: shape.waiting[0].number)
@@ -146,6 +151,7 @@ class CallQueue:
                 most -= taken
             if not shape.waiting:
                 del self._waiting[shape]
+        return len(room.calls) - before
 
     def _take(self, room: Room, shape: Shape, count: int) -> int:
         waiting, taken, calls = shape.waiting, 0, room.calls

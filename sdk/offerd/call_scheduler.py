@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from concurrent.futures import InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, InvalidStateError, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from offerd import calls
@@ -52,6 +52,13 @@ _LOST = frozenset(
 """The cluster's doing, not the call's: it is worth another try."""
 
 
+class BrokenClusterExecutor(OfferdError, BrokenExecutor):
+    """The `initializer` has raised on a slave: no call can be made any more. Its `__cause__` is what it raised."""
+
+    def __init__(self) -> None:
+        super().__init__("the initializer raised on a slave, so no call can be made")
+
+
 class _InFile(Exception):
     """A result that must be fetched first."""
 
@@ -61,8 +68,12 @@ class CallScheduler(Scheduler):
 
     driver: SchedulerDriver
 
-    def __init__(self) -> None:
+    def __init__(self, max_running: int | None = None) -> None:
         self.queue = CallQueue()
+        self._max_running = max_running
+        """Calls on the cluster at one time; None: as many as find room."""
+        self._is_held_back = False
+        """An offer went back for there were so many."""
         self.failure: OfferdError | None = None
         self.forged = 0
         """Results that were not from the executor that was given the call."""
@@ -114,7 +125,7 @@ class CallScheduler(Scheduler):
 
     def resource_offers(self, driver: SchedulerDriver, offers: list[Offer]) -> None:
         self._use(driver, offers)
-        if not self.queue.size:
+        if not self.queue.size or self._is_full():
             self._say_needs(False)
             self._stop_if_done()
 
@@ -126,6 +137,7 @@ class CallScheduler(Scheduler):
         state = status.state
         if not state.terminal:
             return
+        was_full = self._is_full()
         call = self._running.pop(status.task_id, None)
         if call is None:
             return
@@ -133,6 +145,8 @@ class CallScheduler(Scheduler):
             self._settle(call, status)
         else:
             self._ended_badly(call, status)
+        if was_full:
+            self._want_offers()
         if self._is_closed:
             self._stop_if_done()
         elif not (self._running or self.queue.size) and self._spare is None and self._is_warm():
@@ -157,29 +171,36 @@ class CallScheduler(Scheduler):
         spare, self._spare = self._spare, None
         if spare is not None:
             self._use(self.driver, [spare])
-        if not self.queue.size:
+        if not self.queue.size or self._is_full():
             return
         shapes = self.queue.waiting_shapes()
         if self._minimum and not all(_admits(self._minimum, shape) for shape in shapes):
             self._set_minimum(smallest(shapes))
         self._say_needs(True)
-        if self._refused is not None and not shapes <= self._refused:
+        if self._is_held_back or (self._refused is not None and not shapes <= self._refused):
             # What was of no use may be now, and the master will not offer it again so soon by itself.
-            self._refused = None
+            self._refused, self._is_held_back = None, False
             self.driver.revive_offers()
 
     def _use(self, driver: SchedulerDriver, offers: list[Offer]) -> None:
         """Put calls into offers; what is of no use goes back, but for one to spare."""
         unused: list[OfferID] = []
-        for room in self.queue.fill_all(offers):
+        most = None if self._max_running is None else self._max_running - len(self._running)
+        for room in self.queue.fill_all(offers, most):
             if room.calls:
                 self._launch(driver, room)
             elif self._may_spare(room.offer):
                 self._spare = room.offer
             else:
                 unused.append(room.offer.offer_id)
-        if unused:
+        if unused and self.queue.size and self._is_full():
+            self._is_held_back = True
+            driver.decline_offer(unused, 0.0)
+        elif unused:
             self._refuse(driver, unused)
+
+    def _is_full(self) -> bool:
+        return self._max_running is not None and len(self._running) >= self._max_running
 
     def _may_spare(self, offer: Offer) -> bool:
         if self._spare is not None or self.queue.size or self._last_shape is None or not self._is_warm():
@@ -267,6 +288,10 @@ class CallScheduler(Scheduler):
         except BadMessage as error:
             _resolve(call, None, error)
             return
+        if outcome.is_broken:
+            self._running[status.task_id] = call
+            self._break(outcome.exception)
+            return
         _resolve(call, outcome.value, outcome.exception)
 
     def _ended_badly(self, call: ClusterFuture[Any], status: TaskStatus) -> None:
@@ -331,6 +356,16 @@ class CallScheduler(Scheduler):
         self._stop_if_done()
 
     # -- the end ------------------------------------------------------------------------------------------------------
+
+    def _break(self, cause: BaseException | None) -> None:
+        """No worker can be made ready: no call has a chance. What runs ends with the framework."""
+        error = BrokenClusterExecutor()
+        error.__cause__ = cause
+        with self._lock:
+            self.failure = error
+        log.critical("%s: %r", error, cause)
+        self._fail_all(error)
+        self.driver.stop()
 
     def _cancelled(self, call: ClusterFuture[Any]) -> None:
         if call.task_id in self._running:

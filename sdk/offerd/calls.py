@@ -80,7 +80,14 @@ class Raised(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     traceback: str
 
 
-Result = Inline | File | Raised
+class NotReady(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """The call was not made, as the framework's initializer has raised in its worker: as `Raised`."""
+
+    pickled: bytes
+    traceback: str
+
+
+Result = Inline | File | Raised | NotReady
 
 
 class Outcome(NamedTuple):
@@ -88,6 +95,8 @@ class Outcome(NamedTuple):
 
     value: object
     exception: BaseException | None = None
+    is_broken: bool = False
+    """The exception is the initializer's."""
 
 
 class RemoteTraceback(Exception):
@@ -158,8 +167,15 @@ def _pickle_arguments(args: tuple[object, ...], kwargs: Mapping[str, object] | N
 class FunctionCache:
     """Functions by their pickles, least recently used out first: unpickling costs more than most calls."""
 
-    def __init__(self, count: int = FUNCTIONS_KEPT, size_bytes: int = FUNCTION_BYTES_KEPT) -> None:
+    def __init__(
+        self,
+        count: int = FUNCTIONS_KEPT,
+        size_bytes: int = FUNCTION_BYTES_KEPT,
+        on_load: Callable[[object], object] = lambda function: None,
+    ) -> None:
+        """`on_load` is called with each function that has just been unpickled."""
         self._count = count
+        self._on_load = on_load
         self._size_bytes = size_bytes
         self._held_bytes = 0
         self._functions: OrderedDict[bytes, Callable[..., object]] = OrderedDict()
@@ -171,6 +187,7 @@ class FunctionCache:
             self._functions.move_to_end(pickled)
             return function
         loaded: Callable[..., object] = pickle.loads(pickled)
+        self._on_load(loaded)
         if not isinstance(loaded, types.FunctionType | types.BuiltinFunctionType | type):
             return loaded  # a call may change the object that it is a method of, and the next one has sent its own
         self._functions[pickled] = loaded
@@ -267,14 +284,16 @@ def unpack_result(data: bytes, read_file: Callable[[File], bytes], key: bytes = 
         value = pickle.loads(pickled)
     except BaseException as error:  # marked: unpickling runs code of the framework, which may raise anything
         failure = RuntimeError(f"the call's result cannot be unpickled here: {_repr(error)}")
-        failure.__cause__ = RemoteTraceback(result.traceback) if isinstance(result, Raised) else error
-        return Outcome(None, failure)
-    if not isinstance(result, Raised):
+        failure.__cause__ = (
+            RemoteTraceback(result.traceback) if isinstance(result, Raised | NotReady) else error
+        )
+        return Outcome(None, failure, isinstance(result, NotReady))
+    if not isinstance(result, Raised | NotReady):
         return Outcome(value)
     if not isinstance(value, BaseException):
         raise BadMessage("no result of a call: raised something that is no exception")
     value.__cause__ = RemoteTraceback(result.traceback)
-    return Outcome(None, value)
+    return Outcome(None, value, isinstance(result, NotReady))
 
 
 def _read_checked(file: File, read_file: Callable[[File], bytes]) -> bytes:

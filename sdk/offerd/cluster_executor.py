@@ -29,7 +29,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from offerd.call_queue import ACCEPT_BYTES, CALL_OVERHEAD_BYTES, CallQueue, Shape
-from offerd.call_scheduler import EXECUTOR_ID, CallScheduler
+from offerd.call_scheduler import EXECUTOR_ID, BrokenClusterExecutor, CallScheduler
 from offerd.calls import pack_call
 from offerd.chunks import call_each
 from offerd.clusters import Where
@@ -41,13 +41,15 @@ from offerd.orders import CONNECT_TIMEOUT_S
 from offerd.resources import Resources
 from offerd.screen_text import printable
 
-__all__ = ["ClusterExecutor", "ClusterFuture", "TaskTimeoutError"]
+__all__ = ["BrokenClusterExecutor", "ClusterExecutor", "ClusterFuture", "TaskTimeoutError"]
 
 log = logging.getLogger("offerd.cluster_executor")
 
 T = TypeVar("T")
 
 MAX_CALL_BYTES = ACCEPT_BYTES - CALL_OVERHEAD_BYTES
+MAX_INITIALIZER_BYTES = 128 << 10
+"""It travels with each launch of calls on a slave."""
 
 Amount = float | str | Decimal
 
@@ -267,6 +269,10 @@ class ClusterExecutor(_Submitter):
     nothing else; a `timeout` under the slaves' short limit (60 s) opens all of a slave to the calls, None only its part for
     long tasks. `name`, `user` and `role` are the framework's.
 
+    No more than `max_workers` calls (or chunks of `map`) are on the cluster at one time; None: as many as find room.
+    `initializer(*initargs)` is called in each worker before its first call, within that call's time; if it raises, this
+    executor makes no more calls, and all that have not ended raise `BrokenClusterExecutor`.
+
     Raises `OfferdError` if no master answers within `connect_timeout_s`, and `BadInput` on values that cannot be.
     """
 
@@ -283,9 +289,26 @@ class ClusterExecutor(_Submitter):
         name: str = "",
         role: str = "*",
         user: str = "",
+        max_workers: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Sequence[Any] = (),
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
-        scheduler = CallScheduler()
+        if isinstance(master, int):
+            raise TypeError(
+                f"{master} is no address of a master; write ClusterExecutor(max_workers={master})"
+            )
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        for_workers = b"" if initializer is None else pack_call(initializer, initargs)
+        if len(for_workers) > MAX_INITIALIZER_BYTES:
+            raise MessageTooLarge(
+                f"an initializer of {len(for_workers)} bytes, with its arguments, is larger than {MAX_INITIALIZER_BYTES}; "
+                "put its data into a file and pass the path"
+            )
+        scheduler = CallScheduler(max_workers)
         options = Options.make(
             scheduler.queue,
             cpus=cpus,
@@ -301,7 +324,9 @@ class ClusterExecutor(_Submitter):
             printable(name or os.path.basename(sys.argv[0]) or "python"),
             user=user,
             role=role,
-            executors=[ExecutorInfo(EXECUTOR_ID, module="offerd_executors.python", name="python")],
+            executors=[
+                ExecutorInfo(EXECUTOR_ID, module="offerd_executors.python", name="python", data=for_workers)
+            ],
             hostname=socket.gethostname(),
         )
         self._driver = SchedulerDriver(scheduler, framework, master, connect_timeout_s=connect_timeout_s)

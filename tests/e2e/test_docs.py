@@ -88,3 +88,26 @@ class Naps(offerd.Scheduler):
 offerd.SchedulerDriver(Naps(), offerd.FrameworkInfo("naps", executors=[SLEEPER])).run()
 """
     assert run(cluster, program, tmp_path).splitlines() == ["RUNNING ", "FINISHED "]
+
+
+INITIALIZED = """
+import offerd
+
+table = None
+
+def prepare(factor):
+    global table
+    table = {number: number * factor for number in range(4)}
+
+def look_up(number):
+    return table[number]
+
+with offerd.ClusterExecutor(cpus=0.5, timeout=30, max_workers=2, initializer=prepare, initargs=(10,)) as executor:
+    print(list(executor.map(look_up, range(4))), list(executor.map(look_up, range(4), chunksize=2)))
+"""
+
+
+def test_what_an_initializer_has_set_is_there_for_the_programs_functions(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    assert run(cluster, INITIALIZED, tmp_path) == "[0, 10, 20, 30] [0, 10, 20, 30]\n"

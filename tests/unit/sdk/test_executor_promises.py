@@ -15,9 +15,17 @@ import pytest
 from helpers.fake_calls import SLAVE, WAIT_S, call_here, cluster, finished, runs_on
 from helpers.fake_master import InstantCluster
 from offerd import calls
-from offerd.cluster_executor import ClusterExecutor
-from offerd.errors import OfferdError
-from offerd.messages import KillTask, RegisterFramework, TaskInfo, TaskState, TaskStatus
+from offerd.cluster_executor import BrokenClusterExecutor, ClusterExecutor
+from offerd.errors import MessageTooLarge, OfferdError
+from offerd.messages import (
+    KillTask,
+    Reason,
+    RegisterFramework,
+    TaskInfo,
+    TaskState,
+    TaskStatus,
+    TeardownFramework,
+)
 
 
 def leave(future: concurrent.futures.Future[Any]) -> None:
@@ -150,3 +158,65 @@ def test_an_exception_whose_text_is_no_utf_8_comes_back_with_its_traceback() -> 
         assert error is not None
         assert error.args == ("caf\udce9",)
         assert "ValueError: caf\\udce9" in str(error.__cause__)
+
+
+@pytest.mark.parametrize("slaves", [1, 3])
+def test_no_more_than_max_workers_calls_are_on_the_cluster_at_one_time(slaves: int) -> None:
+    with cluster(runs_on, slaves=slaves, cpus=0.1, max_workers=3) as (fake, executor):
+        futures = [executor.submit(abs, -number) for number in range(20)]
+        for number in range(20):
+            due = min(number + 3, 20)
+            fake.wait_for(lambda due=due: fake.launched == due)  # type: ignore[misc]
+            assert len(fake.running) <= 3
+            (_, task) = next(iter(fake.running.values()))
+            fake.end(call_here(task))
+        assert [future.result(WAIT_S) for future in futures] == list(range(20))
+        fake.wait_for(lambda: not fake.free_offers())
+
+
+def test_with_as_many_calls_as_may_be_on_the_cluster_no_offer_is_held_or_wanted() -> None:
+    with cluster(runs_on, slaves=2, cpus=0.1, max_workers=1) as (fake, executor):
+        first, second = executor.submit(abs, -1), executor.submit(abs, -2)
+        fake.wait_for(lambda: fake.launched == 1 and not fake.needs_offers and not fake.free_offers())
+        first.cancel()
+        fake.wait_for(lambda: fake.launched == 2)
+        second.cancel()
+
+
+def test_an_initializer_that_raises_is_the_end_of_every_call() -> None:
+    def fails(task: TaskInfo) -> TaskStatus:
+        raised = calls.raised(ValueError("no database"))
+        data = calls.pack_result(
+            calls.NotReady(raised.pickled, raised.traceback), calls.unpack_call(task.data).key
+        )
+        return TaskStatus(task.task_id, TaskState.FAILED, 1, Reason.CALL_RAISED, data=data)
+
+    with cluster(runs_on, cpus=1, initializer=print) as (fake, executor):
+        hello = fake.expect(RegisterFramework)
+        assert calls.unpack_call(hello.framework.executors[0].data).function
+        futures = [executor.submit(abs, -number) for number in range(9)]
+        fake.wait_for(lambda: fake.launched == 4)
+        fake.end(fails(next(iter(fake.running.values()))[1]))
+        for future in futures:
+            error = future.exception(WAIT_S)
+            assert isinstance(error, BrokenClusterExecutor)
+            assert isinstance(error.__cause__, ValueError)
+        with pytest.raises(concurrent.futures.BrokenExecutor):
+            executor.submit(abs, -1)
+        fake.expect(TeardownFramework)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "words"),
+    [
+        ({"master": 5}, TypeError, "max_workers=5"),
+        ({"max_workers": 0}, ValueError, "greater than 0"),
+        ({"initializer": 5}, TypeError, "callable"),
+        ({"initializer": len, "initargs": ("x" * 200_000,)}, MessageTooLarge, "file"),
+    ],
+)
+def test_what_cannot_be_raises_before_anything_is_started(
+    wrong: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        ClusterExecutor(**{"master": "127.0.0.1:1", **wrong})
