@@ -226,7 +226,9 @@ class SlaveInfo(Value, frozen=True):
 
 
 class RunningTask(Value, frozen=True):
-    """A task that a re-registering slave still has: what a master needs to count it again."""
+    """A task that a re-registering slave still has: what a master needs to count it again. `launched_s`, `ran_s`: how long ago
+    it was handed to its executor, and first ran there; None: it has not yet.
+    """
 
     framework_id: FrameworkID
     executor_id: ExecutorID
@@ -237,6 +239,8 @@ class RunningTask(Value, frozen=True):
     name: Name = ""
     container_id: ContainerID = ContainerID("")
     kill_grace_s: WishedSeconds | None = None
+    launched_s: Seconds = 0.0
+    ran_s: Seconds | None = None
 
 
 class RunningExecutor(Value, frozen=True):
@@ -254,12 +258,8 @@ class Filters(Value, frozen=True):
     slave_ids: Annotated[list[SlaveID], MANY] = []  # only these
     minimum: Resources = NOTHING  # only slaves with at least this free
     attributes: Annotated[dict[Name, Name], FEW] = {}  # only slaves with exactly these
-    attributes_exist: Annotated[
-        list[Name], FEW
-    ] = []  # only slaves that have all of these, whatever their values
-    attributes_match: Annotated[
-        dict[Name, Name], FEW
-    ] = {}  # only slaves whose values match these patterns: *, ?, [ab], [!ab]
+    attributes_exist: Annotated[list[Name], FEW] = []  # only slaves that have all of these
+    attributes_match: Annotated[dict[Name, Name], FEW] = {}  # only values of such patterns: r1*, [ab]?
 
     if TYPE_CHECKING:  # as it is: an id may be any string
 
@@ -291,6 +291,7 @@ class RegisterFramework(Message, frozen=True):
     called_lost: Annotated[list[TaskID], MANY] = []
     needs_offers: bool = True
     filters: Filters = Filters()
+    since_s: Seconds = 0.0  # ago it was first registered, with whatever master
 
 
 class AcceptOffers(Message, frozen=True):
@@ -377,10 +378,9 @@ class FrameworkRegistered(Message, frozen=True):
     ping_interval_s: Interval = 5.0
     protocol: Protocol = PROTOCOL
     promoted: bool = False  # it stood by until now
-    max_failover_s: Seconds = (
-        0.0  # longer fail-over time-outs, and those of unreachable tasks, are cut to it; 0: it does not say
-    )
+    max_failover_s: Seconds = 0.0  # longer time-outs of the framework's are cut to it; 0: it does not say
     heeds_wishes: bool = False  # it has taken `needs_offers` and `filters` from the hello
+    since_s: Seconds = 0.0  # ago the framework was first registered
 
 
 class FrameworkStandsBy(Message, frozen=True):
@@ -476,6 +476,7 @@ class RegisterSlave(Message, frozen=True):
     mode: Name = "active"  # see `SetSlaveMode`
     disk_full: bool = False  # see `SlaveUsage`
     files: FilesSecret | None = None  # never part of `SlaveInfo`, which is listed
+    since_s: Seconds = 0.0  # ago it first registered since its start, with whatever master
 
 
 class UnregisterSlave(Message, frozen=True):

@@ -105,6 +105,11 @@ class OperatorClient:
         self.close()
 
     @property
+    def leader(self) -> str:
+        """The master that has answered, as `HOST:PORT`; empty before. With several masters, the one that leads."""
+        return "" if self._client is None else self._client.address.removeprefix("tcp://")
+
+    @property
     def master_key(self) -> str:
         """The public key by which we know the master; empty where peers have none."""
         return "" if self._keys is None else self._keys.master

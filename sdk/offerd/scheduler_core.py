@@ -133,6 +133,7 @@ class SchedulerCore:
         self._needs_offers = True
         self._filters = Filters()
         self._said = (True, Filters())  # in the last hello
+        self._since: float | None = None  # the framework is registered
         self._kills: dict[TaskID, KillTask] = {}
         self._held: list[Message] = []
         # Last sequence of each task that is launched and not ended (0: no status yet) ...
@@ -368,6 +369,7 @@ class SchedulerCore:
             scheduler_id=self.scheduler_id,
             needs_offers=self._needs_offers,
             filters=self._filters,
+            since_s=0.0 if self._since is None else max(0.0, now - self._since),
         )
         self._said = (hello.needs_offers, hello.filters)
         return [Send(self._with_called_lost(hello) if self._called_lost else hello)]
@@ -409,6 +411,8 @@ class SchedulerCore:
         self.framework_id = message.framework_id
         self.framework = msgspec.structs.replace(self.framework, framework_id=message.framework_id)
         self.is_registered = True
+        if self._since is None:
+            self._since = now - message.since_s
         # What the hello did not say, or was said to a master of a time when hellos did not.
         needs_offers, filters = self._said if message.heeds_wishes else (True, Filters())
         if self._needs_offers != needs_offers:

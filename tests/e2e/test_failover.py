@@ -51,6 +51,14 @@ def wait_for_another_leader(cluster: LocalCluster, old: Daemon) -> Daemon:
     return other
 
 
+def ages_of(cluster: LocalCluster) -> list[float]:
+    """How long the one task has run, its framework has been registered, and each slave, as people are told."""
+    (task,) = listing(cluster, "tasks")["tasks"]
+    (framework,) = listing(cluster, "frameworks")["frameworks"]
+    slaves = sorted(listing(cluster, "slaves")["slaves"], key=lambda slave: str(slave["slave_id"]))
+    return [task["ran_s"], framework["since_s"], *(slave["since_s"] for slave in slaves)]
+
+
 def test_command_goes_on_when_the_leading_master_is_killed(cluster: LocalCluster) -> None:
     command = ("sh", "-c", "sleep 0.3; echo done")
     running = begin(cluster, "run", "--instances", "60", "--cpus", "0.5", "--timeout", "50s", "--", *command)
@@ -68,8 +76,9 @@ def test_tasks_run_through_a_failover_and_the_new_leader_knows_them(cluster: Loc
         framework.wait("stays", RUNNING)
         pids = processes_with(duration)
         before = listing(cluster, "frameworks")["frameworks"][0]
+        ages = ages_of(cluster)
         old = cluster.kill_leader()
-        wait_for_another_leader(cluster, old)
+        other = wait_for_another_leader(cluster, old)
         cluster.wait_for_slaves(2)
         wait_until(lambda: listing(cluster, "tasks")["tasks"], "the task to be known again")
         (task,) = listing(cluster, "tasks")["tasks"]
@@ -82,6 +91,10 @@ def test_tasks_run_through_a_failover_and_the_new_leader_knows_them(cluster: Loc
         (after,) = listing(cluster, "frameworks")["frameworks"]
         for same in ("framework_id", "name", "role", "used", "dominant_share"):
             assert after[same] == before[same], same
+        assert all(now >= then > 0 for now, then in zip(ages_of(cluster), ages, strict=True)), ages
+        status = listing(cluster, "status")
+        assert (status["master"], status["leader"].rpartition(":")[2]) == (cluster.address, other.words[2])
+        assert f", {status['leader']} leads".encode() in offerd(cluster, "status").stdout
         framework.run("after", "true")
         assert framework.wait_end("after").state is FINISHED
         framework.driver.kill_task(framework.statuses["stays"][0].task_id)

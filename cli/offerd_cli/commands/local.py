@@ -159,17 +159,19 @@ def _watch(cluster: LocalCluster, wake_fd: int, *, quiet: bool) -> int:
 
 
 def _document(cluster: LocalCluster) -> dict[str, object]:
-    """What `--json` says: `master`, its `name` in the store of credentials, `pid`, `base`; of each of `masters` its `name`,
-    `pid` and `log`, and of each of `slaves` its `work_dir`, too.
+    """What `--json` says: `master`, its `name` in the store of credentials, `base`; the leader's `pid` and `log`; of each of
+    `masters` its `name`, `pid` and `log` and whether it leads, and of each of `slaves` its `work_dir`, too.
     """
+    leader = cluster.leader()
     return {
         "master": cluster.address,
         "name": cluster.name,
-        "pid": cluster.master.pid,
+        "pid": leader.pid,
         "base": str(cluster.base),
-        "log": str(cluster.master.log),
+        "log": str(leader.log),
         "masters": [
-            {"name": master.name, "pid": master.pid, "log": str(master.log)} for master in cluster.masters
+            {"name": master.name, "pid": master.pid, "log": str(master.log), "leads": master is leader}
+            for master in cluster.masters
         ],
         "slaves": [
             {"name": slave.name, "pid": slave.pid, "work_dir": str(slave.work_dir), "log": str(slave.log)}

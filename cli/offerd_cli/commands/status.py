@@ -18,10 +18,12 @@ def command(*, master: str, as_json: bool) -> None:
     with OperatorClient(master) as client:
         where = client.address.removeprefix("tcp://")
         cluster, slaves, frameworks = client.cluster(), list(client.slaves()), list(client.frameworks())
+        leader = client.leader
     if as_json:
         documents.print_document(
             {
                 "master": where,
+                "leader": leader,
                 "cluster": documents.cluster_document(cluster),
                 "slaves": [documents.slave_document(slave) for slave in slaves],
                 "frameworks": [documents.framework_document(framework) for framework in frameworks],
@@ -29,5 +31,6 @@ def command(*, master: str, as_json: bool) -> None:
             }
         )
     else:
-        render.print_status(render.console(), cluster, slaves, frameworks, where)
+        named = where if where == leader else f"{where}, {leader} leads"
+        render.print_status(render.console(), cluster, slaves, frameworks, named)
         render.print_owner(client.shown_owner)

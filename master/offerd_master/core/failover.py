@@ -160,6 +160,7 @@ def promote(c: Cluster, framework: Framework, now: float) -> bool:
             promoted=True,
             max_failover_s=c.settings.max_failover_timeout_s,
             heeds_wishes=True,
+            since_s=max(0.0, now - framework.since),
         ),
     )
     files.hand_out_again(c, framework)

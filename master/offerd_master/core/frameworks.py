@@ -69,6 +69,8 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
     else:
         failover.take_over(c, framework, info, peer, wishes)
     framework.scheduler_id = message.scheduler_id[:128]
+    if not c.is_own_id(framework.framework_id):
+        framework.since = min(framework.since, now - message.since_s)
     take_as_lost(c, framework, message.called_lost)
     # Whoever says hello again over the same connection has not heard our answer, and may not hear offers either.
     framework.is_deaf = is_repeated
@@ -76,7 +78,7 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
     c.update_wanting(framework)
     is_again = bool(framework_id)
     c.log(f"framework {framework.framework_id} ({info.name}) {'is back' if is_again else 'registered'}")
-    _tell_registered(c, framework, is_again=is_again)
+    _tell_registered(c, framework, now, is_again=is_again)
     if is_repeated:
         c.send(peer, m.Ping())
     c.mark_idle_dirty()
@@ -97,7 +99,7 @@ def _hello_fault(c: Cluster, framework_id: FrameworkID, hello: m.RegisterFramewo
     return "", ""
 
 
-def _tell_registered(c: Cluster, framework: Framework, *, is_again: bool) -> None:
+def _tell_registered(c: Cluster, framework: Framework, now: float, *, is_again: bool) -> None:
     settings, info = c.settings, framework.info
     most_s = settings.max_failover_timeout_s
     if max(info.failover_timeout_s, info.unreachable_timeout_s) > most_s:
@@ -111,6 +113,7 @@ def _tell_registered(c: Cluster, framework: Framework, *, is_again: bool) -> Non
         settings.ping_interval_s,
         max_failover_s=most_s,
         heeds_wishes=True,
+        since_s=max(0.0, now - framework.since),
     )
     c.send(framework.peer, registered)
     files.hand_out_again(c, framework)

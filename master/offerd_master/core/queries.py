@@ -86,7 +86,7 @@ def _slave(c: Cluster, slave: Slave, now: float) -> om.SlaveSummary:
         executors=sum(map(len, slave.executors.values())),
         used_millicpus=usage.millicpus if usage is not None else 0,
         used_mem_bytes=usage.mem_bytes if usage is not None else 0,
-        since_s=now - slave.since,
+        since_s=now - slave.there_since,
         disk_full=slave.is_disk_full,
         files=files.access_of_asker(c, slave),
     )

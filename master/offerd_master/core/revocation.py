@@ -13,7 +13,6 @@ framework at or under its guarantee loses nothing.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Mapping
 
 from offerd import messages as m
@@ -191,9 +190,16 @@ def _choose(
 
 
 def _latest_first(c: Cluster, framework: Framework) -> Iterable[Task]:
-    """The tasks of all others, the latest launched first. A framework's own stand in the order of their launch."""
-    others = [reversed(f.tasks.values()) for f in c.frameworks.values() if f is not framework]
-    return heapq.merge(*others, key=lambda task: -task.launched_at)
+    """The tasks of all others, the latest launched first."""
+    others = [
+        task
+        for other in c.frameworks.values()
+        if other is not framework
+        for task in reversed(other.tasks.values())
+    ]
+    # Nearly in order: a framework's own stand as they were launched, but for those that slaves brought to a new master.
+    others.sort(key=lambda task: -task.launched_at)
+    return others
 
 
 def _is_reachable(framework: Framework, slave: Slave) -> bool:

@@ -78,8 +78,11 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
         if slave_id:
             recovery.note_return(c, now)
         slave = Slave(slave_id or SlaveID(c.new_id("S")), peer, now)
+        slave.there_since = now - message.since_s
         slave.reported_lost = _take_owed(c, slave.slave_id)
     else:
+        was_lost = slave.state is SlaveState.LOST
+        slave.there_since = now if was_lost else max(slave.there_since, now - message.since_s)
         _return(c, slave, peer, is_repeated, now)
     # One of an earlier master's is back like one of ours. Thousands come at once then: their resources in words would cost as
     # much as all else of their hellos.
@@ -276,11 +279,12 @@ def _adopt_task(
         room.part_of(described.resources),
         slave.is_long(described.time_limit_s, described.kill_grace_s),
         described.state,
-        now,
+        now - described.launched_s,
         described.time_limit_s,
         described.name[:MAX_TEXT],
-        now if described.state is TaskState.RUNNING else None,
+        _running_since(described, now),
         described.container_id,
+        heard_at=now,
         is_adopted=True,
         kill_grace_s=described.kill_grace_s,
     )
@@ -292,6 +296,13 @@ def _adopt_task(
         kill(c, task, 0.0)
     elif task.kill is not None:
         c.send(slave.peer, task.kill)
+
+
+def _running_since(described: RunningTask, now: float) -> float | None:
+    """When it first ran; a slave of an earlier release does not say how long ago that was."""
+    if described.ran_s is not None:
+        return now - described.ran_s
+    return now if described.state is TaskState.RUNNING else None
 
 
 def _is_none_of_ours(c: Cluster, framework: Framework, slave: Slave, described: RunningTask) -> bool:
@@ -307,8 +318,8 @@ def _refresh(c: Cluster, task: Task, described: RunningTask, now: float) -> None
     task.heard_at = now
     if described.state.terminal:
         return
-    if described.state is TaskState.RUNNING and task.running_since is None:
-        task.running_since = now
+    if task.running_since is None:
+        task.running_since = _running_since(described, now)
     task.state = described.state
     if task.kill is not None:
         c.send(task.slave.peer, task.kill)
@@ -357,7 +368,7 @@ def lose(c: Cluster, slave: Slave, text: str, now: float, *, may_return: bool = 
     )
     disconnect(c, slave)
     slave.state = SlaveState.LOST
-    slave.since = now
+    slave.since = slave.there_since = now
     slave.is_deaf = slave.is_disk_full = False
     partition.lost_again(c, slave, now, may_return=may_return)
     touched = {framework_id: c.frameworks[framework_id] for framework_id in slave.executors}

@@ -153,7 +153,7 @@ class Slave:
     __slots__ = (
         "executors", "files", "files_accesses", "free", "heard", "info", "info_bytes", "is_deaf", "is_disk_full", "last_peer",
         "long_cap", "long_used", "met", "minimum_offer", "needs", "offer_again_at", "offers", "peer", "reported_lost", "since",
-        "slave_id", "state", "tasks", "total", "unanswered", "unreachable", "usage",
+        "slave_id", "state", "tasks", "there_since", "total", "unanswered", "unreachable", "usage",
     )  # fmt: skip
 
     def __init__(self, slave_id: SlaveID, peer: PeerID, now: float) -> None:
@@ -162,6 +162,7 @@ class Slave:
         self.peer: PeerID | None = peer
         self.state = SlaveState.ACTIVE
         self.since = now
+        self.there_since = now  # registered without a loss, with us or a master before
         self.heard = True
         self.unanswered = 0
         self.offer_again_at = 0.0

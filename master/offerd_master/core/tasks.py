@@ -84,6 +84,8 @@ def free_task(c: Cluster, task: Task) -> None:
 def _count_wasted(c: Cluster, task: Task, now: float) -> None:
     """Work lost to a time limit, in units times seconds: cpus, bytes, numbers of ports."""
     ran_s = now - (task.launched_at if task.running_since is None else task.running_since)
+    if task.is_adopted and task.time_limit_s is not None:
+        ran_s = min(ran_s, task.time_limit_s)  # that it ran so long is its slave's word alone
     accounts = (task.framework.wasted_resource_s, c.wasted_resource_s)
     scalars = task.resources.scalars
     for name, amount in task.resources.quantities().items():

@@ -137,6 +137,7 @@ def _restore_task(
     if remembered.statuses:
         task.sequence = remembered.statuses[-1].sequence
         task.state = remembered.statuses[-1].state
+        task.running_s = task.delivered_s if task.state is TaskState.RUNNING else None
     container.tasks[info.task_id] = task
     state.add_task(task)
     if info.time_limit_s is not None:

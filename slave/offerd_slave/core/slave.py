@@ -243,6 +243,8 @@ class SlaveCore:
                 task.info.name,
                 task.container_id,
                 task.info.kill_grace_s,
+                max(0.0, now - task.delivered_s) if task.delivered_s else 0.0,
+                None if task.running_s is None else max(0.0, now - task.running_s),
             )
             for task in state.tasks.values()
         ]
@@ -261,6 +263,7 @@ class SlaveCore:
                 mode=state.mode,
                 disk_full=state.is_disk_full,
                 files=state.files,
+                since_s=0.0 if state.there_since is None else now - state.there_since,
             )
         )
         state.timers.set(("hello",), now + state.settings.register_retry_s)
@@ -271,6 +274,8 @@ class SlaveCore:
             state.slave_id = message.slave_id
             state.registered = False  # all that waits is said again, as the new one
             state.save()
+        if state.there_since is None:
+            state.there_since = now
         if not state.registered:
             state.registered = True
             # Also with the id that we had: the journal may hold statuses of the time before it.

@@ -53,6 +53,7 @@ class Task:
     info: TaskInfo  # whole while queued; afterwards without what only the executor needs
     long: bool
     delivered_s: float = 0.0  # when it was handed to its executor: its time limit counts from here
+    running_s: float | None = None  # when it first ran; after our restart: was handed over
     sequence: int = 0  # of its newest status
     state: TaskState = TaskState.STAGING
     killing: Killing | None = None
@@ -128,8 +129,8 @@ QUEUED_MAX_BYTES = 48 << 20
 connection holds no more than 64 MiB ..."""
 QUEUED_TOTAL_BYTES = 192 << 20
 """... and of all frameworks' together."""
-_LISTED_TASK_BYTES = 72
-"""Of a task, in a hello: a tag, lengths, state, time limit and grace; without ids, name and resources."""
+_LISTED_TASK_BYTES = 90
+"""Of a task, in a hello: a tag, lengths, state, time limit, grace and ages; without ids, name and resources."""
 
 _QUEUED_TASK_BYTES = 1024
 """Of a task that waits, beside its data, command and labels."""
@@ -157,6 +158,7 @@ class State:
         self.epoch = 0
         self.registered = False
         self.mode = "active"
+        self.there_since: float | None = None  # registered, with whatever master
         self.is_disk_full = False
         self.files: FilesSecret | None = None
         self.is_journal_damaged = False  # at our start: executors may have tasks that we do not know of

@@ -201,6 +201,8 @@ class Statuses:
     def _store(self, task: Task, status: TaskStatus, now: float) -> None:
         task.sequence = status.sequence
         task.state = status.state
+        if task.running_s is None and status.state is TaskState.RUNNING:
+            task.running_s = now
         if status.state.terminal:
             state = self._state
             if state.settings.limits_tasks and task.ending is None:

@@ -177,7 +177,8 @@ def test_a_silent_master_is_told_and_greeted_again_with_the_framework_id(registe
     assert registered.take_called() == []
     registered.wait(0.2)
     assert registered.take_called() == ["offer_rescinded O-1", "offer_rescinded O-2", "disconnected"]
-    assert registered.take_sent() == [RegisterFramework(FrameworkInfo("test", F), was_active=True)]
+    hello = RegisterFramework(FrameworkInfo("test", F), was_active=True, since_s=15.0)
+    assert registered.take_sent() == [hello]
     registered.register("M-2")
     assert registered.take_called() == ["reregistered M-2"]
 
@@ -219,7 +220,8 @@ def test_a_lost_connection_is_a_lost_master_and_hello_waits_for_the_next(registe
     registered.wait(59)
     assert registered.take_sent() == []
     registered.perform(registered.core.link_changed(True, registered.now))
-    assert registered.take_sent() == [RegisterFramework(FrameworkInfo("test", F), was_active=True)]
+    hello = RegisterFramework(FrameworkInfo("test", F), was_active=True, since_s=59.0)
+    assert registered.take_sent() == [hello]
     registered.register()
     assert registered.take_called() == ["reregistered M-1"]
 
@@ -227,7 +229,8 @@ def test_a_lost_connection_is_a_lost_master_and_hello_waits_for_the_next(registe
 def test_a_connection_whose_making_we_missed_is_greeted_in_the_end(registered: Harness) -> None:
     registered.perform(registered.core.link_changed(False, registered.now))
     registered.wait(60.1)
-    assert registered.take_sent() == [RegisterFramework(FrameworkInfo("test", F), was_active=True)]
+    hello = RegisterFramework(FrameworkInfo("test", F), was_active=True, since_s=60.0)
+    assert registered.take_sent() == [hello]
 
 
 def test_a_refusal_is_the_end(registered: Harness) -> None:
