@@ -1,8 +1,9 @@
 """What the master asks of an allocation module, and how one is found.
 
 A module keeps what each framework holds (offers and tasks alike) and the cluster's total, and says in which order
-frameworks should be offered what became free. It sees no slave, offer or task and sends nothing. Filters, minimum offers,
-guarantees, limits and the part for long tasks are the master's, whatever the module.
+frameworks should be offered what became free, and whose tasks go first where some must. It sees no slave and no offer, and
+sends nothing. Filters, minimum offers, guarantees, limits, when something is revoked, and the part for long tasks are the
+master's, whatever the module.
 
 Modules grow by methods with do-nothing defaults, so that one written today runs under a later master.
 """
@@ -12,13 +13,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
+from typing import NamedTuple
 
 from offerd.errors import BadInput
-from offerd.ids import FrameworkID
+from offerd.ids import FrameworkID, SlaveID, TaskID
 from offerd.resources import Resources
 from offerd_master.allocation.policy import Policy
 
 GROUP = "offerd.allocators"
+
+
+class RevocableTask(NamedTuple):
+    """A task that may be revoked. `launched_at` is in seconds on the master's clock, and says which one is later."""
+
+    framework_id: FrameworkID
+    task_id: TaskID
+    slave_id: SlaveID
+    resources: Resources
+    launched_at: float
+    time_limit_s: float | None
 
 
 class Allocator(ABC):
@@ -68,6 +81,15 @@ class Allocator(ABC):
     def offer(self, framework_id: FrameworkID, resources: Resources) -> None:
         """The framework is made an offer of this, and holds it from now on."""
         self.charge(framework_id, resources)
+
+    def revocation_order(
+        self, framework_id: FrameworkID, tasks: Iterable[RevocableTask]
+    ) -> Iterable[RevocableTask]:
+        """Which of `tasks`, the latest launched first, are to be revoked for the good of this framework, in which order. The
+        master takes from the front as many as are needed, and passes over those of frameworks that are down to their
+        guarantee by then, and what would free too little of a slave; what is left out is not revoked.
+        """
+        return tasks
 
     def share(self, framework_id: FrameworkID) -> float:
         """The framework's part of the cluster, 0 to 1, to show to people."""

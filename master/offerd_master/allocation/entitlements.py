@@ -21,7 +21,7 @@ from collections.abc import Set as AbstractSet
 
 from offerd.ids import FrameworkID
 from offerd.resources import Resources
-from offerd_master.allocation.base import Allocator
+from offerd_master.allocation.base import Allocator, RevocableTask
 from offerd_master.allocation.policy import Policy, paths
 
 Quantities = dict[str, int]
@@ -214,6 +214,11 @@ class Entitlements(Allocator):
 
     def held(self, framework_id: FrameworkID) -> Mapping[str, int]:
         return self.module.held(framework_id)
+
+    def revocation_order(
+        self, framework_id: FrameworkID, tasks: Iterable[RevocableTask]
+    ) -> Iterable[RevocableTask]:
+        return self.module.revocation_order(framework_id, tasks)
 
     def share(self, framework_id: FrameworkID) -> float:
         return self.module.share(framework_id)

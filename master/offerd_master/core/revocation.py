@@ -3,8 +3,9 @@
 *When*: a framework has wanted offers and been under its guarantee for `revoke_after_s`. First the offers that others are
 thinking about are taken back, as that costs nobody anything; only what is then still missing is taken from tasks.
 
-*Whose*: the most recently launched tasks first, of frameworks that hold more than is guaranteed to them, on slaves that the
-framework in need does not filter. Tasks that would free too little of a slave for its filters are left alone.
+*Whose*: that is the allocation module's choice (`Allocator.revocation_order`): unless it says otherwise, the most recently
+launched tasks first. In any case only of frameworks that hold more than is guaranteed to them, on slaves that the framework
+in need does not filter. Tasks that would free too little of a slave for its filters are left alone.
 
 *How*: each victim is told which tasks it may lose. What it gives up by itself, of whatever tasks, counts. When the grace is
 over the rest is killed, unless it is not needed any more. Before every kill the victim's holdings are looked at again: a
@@ -13,11 +14,12 @@ framework at or under its guarantee loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from offerd import messages as m
 from offerd.messages import Reason
 from offerd.resources import Resources
+from offerd_master.allocation.base import RevocableTask
 from offerd_master.allocation.entitlements import Entitlements
 from offerd_master.core import offers
 from offerd_master.core.pool import Pool
@@ -148,18 +150,24 @@ def _choose(
     c: Cluster, entitlements: Entitlements, framework: Framework, missing: Quantities, now: float
 ) -> dict[Framework, list[Task]]:
     """The tasks to go, by their frameworks: as few as make up what is missing, on slaves where they make enough room."""
-    doomed = {task for revocation in c.revocations for task in revocation.tasks}
     left_to: dict[Framework, Quantities] = {}
     chosen: dict[Slave, list[Task]] = {}
     room: dict[Slave, Pool] = {}
     gained: Quantities = {}
     ceilings = entitlements.too_low(framework.framework_id, missing)
-    for task in _latest_first(c, framework):
+    doomed = {task for revocation in c.revocations for task in revocation.tasks}
+
+    def may_help(task: Task) -> bool:
+        """Whether the framework could use what it holds, and it is not going anyway."""
+        is_going = task in doomed or task.kill is not None
+        return (
+            not is_going
+            and _is_reachable(framework, task.slave)
+            and entitlements.is_under_all(task.framework.framework_id, ceilings)
+        )
+
+    for task in _in_order(c, framework, may_help):
         victim, slave = task.framework, task.slave
-        if task in doomed or task.kill is not None or not _is_reachable(framework, slave):
-            continue
-        if not entitlements.is_under_all(victim.framework_id, ceilings):
-            continue
         held = left_to.get(victim)
         if held is None:
             held = left_to[victim] = holds(c, victim)
@@ -189,13 +197,34 @@ def _choose(
     return by_victim
 
 
-def _latest_first(c: Cluster, framework: Framework) -> Iterable[Task]:
+def _in_order(c: Cluster, framework: Framework, may_help: Callable[[Task], bool]) -> Iterator[Task]:
+    """Those of the tasks of others that may help, in the module's order."""
+    chosen: set[Task] = set()
+    candidates = (
+        RevocableTask(
+            task.framework.framework_id,
+            task.task_id,
+            task.slave.slave_id,
+            task.resources,
+            task.launched_at,
+            task.time_limit_s,
+        )
+        for task in _latest_first(c, framework)
+        if may_help(task)
+    )
+    for named in c.allocator.revocation_order(framework.framework_id, candidates):
+        victim = c.frameworks.get(named.framework_id)
+        task = victim.tasks.get(named.task_id) if victim is not None and victim is not framework else None
+        # A module may be anybody's: what it names twice, or was not asked about, is passed over.
+        if task is not None and task not in chosen and may_help(task):
+            chosen.add(task)
+            yield task
+
+
+def _latest_first(c: Cluster, framework: Framework) -> list[Task]:
     """The tasks of all others, the latest launched first."""
     others = [
-        task
-        for other in c.frameworks.values()
-        if other is not framework
-        for task in reversed(other.tasks.values())
+        task for f in c.frameworks.values() if f is not framework for task in reversed(f.tasks.values())
     ]
     # Nearly in order: a framework's own stand as they were launched, but for those that slaves brought to a new master.
     others.sort(key=lambda task: -task.launched_at)

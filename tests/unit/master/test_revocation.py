@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from helpers.master_harness import ClusterHarness, FrameworkPeer, SlavePeer, task
 from offerd import messages as m
-from offerd.ids import TaskID
+from offerd.ids import FrameworkID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
-from offerd_master.allocation.base import Allocator
+from offerd_master.allocation.base import Allocator, RevocableTask
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.allocation.lottery import LotteryAllocator
 from offerd_master.allocation.policy import Policy, Terms
@@ -366,3 +367,50 @@ def test_what_a_declined_offer_leaves_of_a_limit_is_offered_elsewhere() -> None:
     assert offer.slave_id == first.slave_id
     framework.decline(offer, refuse_seconds=60.0)
     assert framework.offer().slave_id == second.slave_id
+
+
+# -- Whose tasks go is the module's choice ------------------------------------------------------------------------------
+
+
+class OldestFirst(DrfAllocator):
+    """Somebody's module: who was launched first goes first, but never `t1`; and it names what it was not asked about."""
+
+    asked: list[RevocableTask]
+
+    def revocation_order(
+        self, framework_id: FrameworkID, tasks: Iterable[RevocableTask]
+    ) -> Iterable[RevocableTask]:
+        self.asked = list(tasks)
+        oldest = [task for task in reversed(self.asked) if task.task_id != "t1"]
+        invented = oldest[0]._replace(task_id=TaskID("nobody's"))
+        return [invented, oldest[0]._replace(framework_id=FrameworkID("nobody")), oldest[0], *oldest]
+
+
+@pytest.mark.usefixtures("long_slots")
+def test_a_module_chooses_whom_to_revoke() -> None:
+    cluster, slave, greedy, _ = greedy_and_prod(module=OldestFirst, revoke_grace_s=GRACE_S)
+    cluster.advance(AFTER_S + 1)
+    module = cluster.allocator
+    assert isinstance(module, OldestFirst)
+    assert [task.task_id for task in module.asked] == ["t3", "t2", "t1", "t0"]
+    assert {task.slave_id for task in module.asked} == {slave.slave_id}
+    assert [task.launched_at for task in module.asked] == sorted(
+        (task.launched_at for task in module.asked), reverse=True
+    )
+    assert greedy.take(m.RevocationNotice).task_ids == ["t0", "t2"]
+    cluster.advance(GRACE_S + 1)
+    assert killed(slave) == ["t0", "t2"]
+
+
+@pytest.mark.usefixtures("long_slots")
+def test_what_a_module_leaves_out_is_not_revoked() -> None:
+    class Nobody(DrfAllocator):
+        def revocation_order(
+            self, framework_id: FrameworkID, tasks: Iterable[RevocableTask]
+        ) -> Iterable[RevocableTask]:
+            return []
+
+    cluster, slave, greedy, _ = greedy_and_prod(module=Nobody)
+    cluster.advance(10 * AFTER_S)
+    assert killed(slave) == []
+    assert not [message for message in greedy.inbox if isinstance(message, m.RevocationNotice)]
