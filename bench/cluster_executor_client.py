@@ -69,7 +69,7 @@ def main() -> int:
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(target=serve, args=(there,))
     process.start()
-    with ClusterExecutor(here.recv(), cpus=0.02, mem="1M") as executor:
+    with ClusterExecutor(here.recv(), cpus=0.02, mem="1M", timeout=60) as executor:
         measure_rate(executor, calls // 10)
         costs, rates = zip(*(measure_rate(executor, calls) for _ in range(3)), strict=True)
         times = sorted(measure_round_trips(executor, 500))

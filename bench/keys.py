@@ -45,7 +45,7 @@ def measure(quick: bool) -> Findings:
         both = {True: keyed, False: bare}
         for _ in range(runs):
             for has_keys, local in both.items():
-                with ClusterExecutor(local.address, cpus="0.02", mem="1M") as executor:
+                with ClusterExecutor(local.address, cpus="0.02", mem="1M", timeout=60) as executor:
                     call_all(executor, calls // 10)
                     rates[has_keys].append(calls / call_all(executor, calls))
                 times = time_calls(local.address, trips, 0.0)

@@ -22,7 +22,7 @@ REST_S = 0.02
 
 def time_calls(address: str, count: int, rest_s: float) -> list[Heard]:
     """Calls through `ClusterExecutor`, one at a time: until RUNNING, and until the future has its result."""
-    with ClusterExecutor(address, cpus="0.1", mem="16M") as executor:
+    with ClusterExecutor(address, cpus="0.1", mem="16M", timeout=60) as executor:
         heard_at: list[float] = []
         told = executor._scheduler.status_update
 

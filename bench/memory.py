@@ -33,7 +33,7 @@ def measure(quick: bool) -> Findings:
 
 
 def _real_cluster(findings: Findings, calls: int, rest_s: float) -> None:
-    with cluster() as local, ClusterExecutor(local.address, cpus="0.02", mem="1M") as executor:
+    with cluster() as local, ClusterExecutor(local.address, cpus="0.02", mem="1M", timeout=60) as executor:
         call_all(executor, calls)
         executor.submit(int).result(30)
         slaves = [slave.pid for slave in local.slaves]

@@ -54,7 +54,7 @@ def measure(quick: bool) -> Findings:
     rates: list[float] = []
     spent: list[Spent] = []
     bare: dict[str, list[float]] = {"batches": [], "one frame each": []}
-    with cluster() as local, ClusterExecutor(local.address, cpus="0.02", mem="1M") as executor:
+    with cluster() as local, ClusterExecutor(local.address, cpus="0.02", mem="1M", timeout=60) as executor:
         call_all(executor, calls // 10)
         for _ in range(runs):
             for shape in ("batches", "one frame each"):
@@ -93,7 +93,10 @@ def _one_cpu_slots(quick: bool, cpus_each: int) -> Findings:
     rates: list[float] = []
     bare: list[float] = []
     spent: list[Spent] = []
-    with cluster(cpus_each) as local, ClusterExecutor(local.address, cpus=1, mem="1M") as executor:
+    with (
+        cluster(cpus_each) as local,
+        ClusterExecutor(local.address, cpus=1, mem="1M", timeout=60) as executor,
+    ):
         call_all(executor, calls // 10)
         for _ in range(runs):
             with Pipeline("one frame each") as pipeline:

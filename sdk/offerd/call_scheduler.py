@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from concurrent.futures import BrokenExecutor, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, InvalidStateError, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from offerd import calls
@@ -22,8 +22,10 @@ from offerd.errors import BadMessage, ForgedResult, FrameworkError, OfferdError,
 from offerd.files_client import FilesClient
 from offerd.ids import ExecutorID, OfferID, TaskID
 from offerd.messages import Filters, Offer, Reason, TaskInfo, TaskState, TaskStatus
+from offerd.operator_messages import Waiting
 from offerd.resources import Resources
 from offerd.scheduler import Scheduler
+from offerd.screen_text import printable
 
 if TYPE_CHECKING:
     from offerd.cluster_executor import ClusterFuture
@@ -36,9 +38,14 @@ FETCHES = 4
 PLACINGS = 100
 """How often a call may miss its offer (rescinded, taken, capped meanwhile) before that is an error."""
 
+EXPLAIN_AFTER_S = 2.0
+"""Where calls wait so long and none runs, the master is asked why, and the answer is logged."""
+
 WARM_S = 0.1
 """How long after a call an offer is kept for the next."""
 
+_OF_A_MOMENT = frozenset({"not_yet", "refused", "wants_nothing"})
+"""Reasons to wait that end by themselves."""
 _NEVER_RAN = frozenset(
     {Reason.OFFER_INVALID, Reason.OFFER_EXCEEDED, Reason.LONG_TASK_CAP, Reason.SLAVE_UNKNOWN},
 )  # fmt: skip
@@ -91,6 +98,9 @@ class CallScheduler(Scheduler):
         self._last_shape: Shape | None = None
         self._warm_until = 0.0
         self._is_cooling = False
+        self._is_watching = False
+        self._told = ""
+        """Why calls wait, as it was last logged."""
         self._fetcher: ThreadPoolExecutor | None = None
         self._fetching: set[ClusterFuture[Any]] = set()
 
@@ -173,6 +183,7 @@ class CallScheduler(Scheduler):
             self._use(self.driver, [spare])
         if not self.queue.size or self._is_full():
             return
+        self._watch()
         shapes = self.queue.waiting_shapes()
         if self._minimum and not all(_admits(self._minimum, shape) for shape in shapes):
             self._set_minimum(smallest(shapes))
@@ -181,6 +192,40 @@ class CallScheduler(Scheduler):
             # What was of no use may be now, and the master will not offer it again so soon by itself.
             self._refused, self._is_held_back = None, False
             self.driver.revive_offers()
+
+    def _watch(self) -> None:
+        """While calls wait, see to it that somebody is told why none runs."""
+        if not self._is_watching:
+            self._is_watching = True
+            self.driver.call_later(EXPLAIN_AFTER_S, self._ask_why)
+
+    def _ask_why(self) -> None:
+        self._is_watching = False
+        if not self.queue.size:
+            return
+        if self._running:
+            self._watch()
+            return
+        shape = min(self.queue.waiting_shapes(), key=lambda shape: shape.waiting[0].number)
+        question = self.driver.explain_waiting(shape.resources, shape.time_limit_s)
+        question.add_done_callback(self._tell_why)
+
+    def _tell_why(self, question: Future[Waiting]) -> None:
+        """Once for each reason; in the driver's thread."""
+        self._watch()
+        if question.exception() is not None or not self.queue.size or self._running:
+            return  # the master is away, or something has come of it
+        waiting = question.result()
+        if waiting.why not in (*_OF_A_MOMENT, self._told):
+            self._told = waiting.why
+            ends = (
+                f"; timeout={waiting.short_limit_s:g}, or less, would end this wait"
+                if waiting.short_limit_s
+                else ""
+            )
+            count = self.queue.size
+            who = "a call waits" if count == 1 else f"{count} calls wait"
+            log.warning("%s: %s%s", who, printable(waiting.message, 500), ends)
 
     def _use(self, driver: SchedulerDriver, offers: list[Offer]) -> None:
         """Put calls into offers; what is of no use goes back, but for one to spare."""
@@ -270,6 +315,7 @@ class CallScheduler(Scheduler):
                 )
             )
         driver.reply_to_offer(offer.offer_id, tasks)
+        self._told = ""
         self._stay_warm(room.calls[-1].options.shape)
 
     # -- results out --------------------------------------------------------------------------------------------------

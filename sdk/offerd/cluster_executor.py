@@ -266,8 +266,9 @@ class ClusterExecutor(_Submitter):
     """A framework of its own whose tasks are Python calls.
 
     `master` as for `SchedulerDriver`. `cpus`, `mem`, `timeout` and the others of `options` hold for every call that says
-    nothing else; a `timeout` under the slaves' short limit (60 s) opens all of a slave to the calls, None only its part for
-    long tasks. `name`, `user` and `role` are the framework's.
+    nothing else. A call without a `timeout` is never killed for the time it takes, and is a long task: these share a part of
+    each slave, half of it by default. A `timeout` up to the slaves' short limit (60 s) opens all of a slave to the calls, and
+    one that takes longer is killed: `TaskTimeoutError`. `name`, `user` and `role` are the framework's.
 
     No more than `max_workers` calls (or chunks of `map`) are on the cluster at one time; None: as many as find room.
     `initializer(*initargs)` is called in each worker before its first call, within that call's time; if it raises, this
@@ -282,7 +283,7 @@ class ClusterExecutor(_Submitter):
         *,
         cpus: Amount = 1,
         mem: int | str = "128M",
-        timeout: float | None = 60.0,
+        timeout: float | None = None,
         retries: int = 3,
         kill_grace_s: float | None = None,
         resources: str = "",

@@ -64,7 +64,7 @@ def test_a_call_runs_and_its_result_comes_back() -> None:
         assert task.name == "add"
         assert task.executor_id == "python"
         assert task.resources == Resources.of(cpus=1, mem="128M")
-        assert task.time_limit_s == 60.0
+        assert task.time_limit_s is None
         hello = fake.received[0]
         assert isinstance(hello, RegisterFramework)
         assert [info.module for info in hello.framework.executors] == ["offerd_executors.python"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import gc
 import itertools
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from helpers.fake_calls import SLAVE, WAIT_S, call_here, cluster, finished, runs_on
 from helpers.fake_master import InstantCluster
-from offerd import calls
+from offerd import call_scheduler, calls
 from offerd.cluster_executor import BrokenClusterExecutor, ClusterExecutor
 from offerd.errors import MessageTooLarge, OfferdError
 from offerd.messages import (
@@ -26,6 +27,8 @@ from offerd.messages import (
     TaskStatus,
     TeardownFramework,
 )
+from offerd.operator_messages import ExplainWaiting, Waiting
+from offerd.resources import Resources
 
 
 def leave(future: concurrent.futures.Future[Any]) -> None:
@@ -220,3 +223,30 @@ def test_what_cannot_be_raises_before_anything_is_started(
 ) -> None:
     with pytest.raises(kind, match=words):
         ClusterExecutor(**{"master": "127.0.0.1:1", **wrong})
+
+
+def test_calls_have_no_time_limit_unless_they_are_given_one() -> None:
+    with cluster(runs_on) as (fake, executor):
+        futures = [executor.submit(abs, -1), executor.submit_with(abs, (-1,), timeout=5)]
+        fake.wait_for(lambda: fake.launched == 2)
+        assert [task.time_limit_s for _, task in fake.running.values()] == [None, 5.0]
+        for future in futures:
+            future.cancel()
+
+
+def test_where_calls_wait_and_none_runs_the_masters_reason_is_logged_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_scheduler, "EXPLAIN_AFTER_S", 0.05)
+    answer = Waiting("long_task_cap", "half of each slave is for short tasks", 60.0)
+    with cluster(cpus=8) as (fake, executor), contextlib.ExitStack() as at_end:
+        at_end.callback(executor.submit(abs, -1).cancel)
+        for _ in range(2):
+            question = fake.expect(ExplainWaiting)
+            assert (question.wanted, question.time_limit_s) == (Resources.of(cpus=8, mem="128M"), None)
+            fake.send(answer, fake.framework_peer)
+        fake.expect(ExplainWaiting)
+    said = [record.getMessage() for record in caplog.records if "wait" in record.getMessage()]
+    assert said == [
+        "a call waits: half of each slave is for short tasks; timeout=60, or less, would end this wait"
+    ]
