@@ -11,6 +11,8 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
+from helpers import leftovers
+
 # Whoever runs the tests in the background may have SIGINT ignored, and all that they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -47,6 +49,13 @@ def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     if UNDER_CI and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI counts as a failure: {report.longrepr}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    """A test that fails half-way ends what it has started, or others would meet that."""
+    with leftovers.ended_if_it_fails():
+        yield
 
 
 @pytest.hookimpl(wrapper=True)

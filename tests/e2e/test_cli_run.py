@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import pytest
 
+from helpers import leftovers
 from helpers.cli import begin, environment, listing, offerd, processes_with, wait_until, words
 from offerd_cli.local_cluster import LocalCluster
 
@@ -44,7 +45,7 @@ def read_until(process: subprocess.Popen[bytes], text: bytes) -> bytes:
 
 
 def begin_into(stdout: BinaryIO, cluster: LocalCluster, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+    return leftovers.start(
         words(*arguments),
         stdin=subprocess.DEVNULL,
         stdout=stdout,

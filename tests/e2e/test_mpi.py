@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from helpers import leftovers
 from helpers.cli import begin, environment, listing, offerd, processes_with, wait_until, words
 from helpers.mpi import EXAMPLES, compile_mpi, mpich_abi, need_mpich
 from offerd_cli.local_cluster import LocalCluster
@@ -221,7 +222,7 @@ def test_a_job_whose_slave_freezes_begins_anew_on_others_if_asked_with_all_of_it
             "1",
         )
         with (tmp_path / "input").open("rb") as file:
-            process = subprocess.Popen(
+            process = leftovers.start(
                 words(*arguments, "--", "sh", "-c", f"[ $PMI_RANK = 1 ] || cat; exec sleep {duration}"),
                 stdin=file,
                 stdout=subprocess.PIPE,
@@ -250,26 +251,25 @@ def test_nothing_of_a_job_listens_elsewhere_or_is_given_what_the_job_did_not_nam
     """Neither the process manager, nor the proxies, nor the ranks, on all of whose hosts' interfaces MPICH would listen."""
     steps = str(10**9)
     options = ("-n", "4", *SMALL, "--per-slave", "2", "-e", "NAMED=1", "-e", "UCX_TLS=tcp,self")
-    process = subprocess.Popen(
+    process = leftovers.start(
         words("mpi", *options, "--", programs["heat"], "24", steps),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=environment(cluster, MY_SECRET="s3cr3t"),
     )
-    with process:
-        wait_until(lambda: len(ranks_of(programs["heat"], steps)) == 4, "the ranks to run")
-        ranks = ranks_of(programs["heat"], steps)
-        children = psutil.Process(process.pid).children()
-        (hydra,) = (child for child in children if child.name().startswith("mpiexec.hydra"))
-        wait_until(lambda: all(listening(rank) for rank in ranks), "the ranks to listen")
-        parents = [parent for rank in ranks for parent in rank.parents()[:2]]
-        assert any(parent.name().startswith("hydra_pmi_proxy") for parent in parents)
-        assert {address for each in (hydra, *parents, *ranks) for address in listening(each)} == {"127.0.0.1"}
-        for each in (hydra, *ranks):
-            assert each.environ().get("NAMED") == "1"
-            assert "MY_SECRET" not in each.environ()
-        assert finish(process)[0] == 130
+    wait_until(lambda: len(ranks_of(programs["heat"], steps)) == 4, "the ranks to run")
+    ranks = ranks_of(programs["heat"], steps)
+    children = psutil.Process(process.pid).children()
+    (hydra,) = (child for child in children if child.name().startswith("mpiexec.hydra"))
+    wait_until(lambda: all(listening(rank) for rank in ranks), "the ranks to listen")
+    parents = [parent for rank in ranks for parent in rank.parents()[:2]]
+    assert any(parent.name().startswith("hydra_pmi_proxy") for parent in parents)
+    assert {address for each in (hydra, *parents, *ranks) for address in listening(each)} == {"127.0.0.1"}
+    for each in (hydra, *ranks):
+        assert each.environ().get("NAMED") == "1"
+        assert "MY_SECRET" not in each.environ()
+    assert finish(process)[0] == 130
     wait_until(lambda: ranks_of(programs["heat"], steps) == [], "the ranks to end")
 
 

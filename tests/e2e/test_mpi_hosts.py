@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from helpers import leftovers
 from helpers.cli import wait_until, words
 from helpers.mpi import EXAMPLES, compile_mpi, need_mpich
 from helpers.netns import Hosts
@@ -65,7 +66,7 @@ def cluster(hosts: Hosts, tmp_path: Path) -> Iterator[str]:
 
 
 def mpi(address: str, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+    return leftovers.start(
         words("mpi", *arguments),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from helpers import leftovers
 from offerd_cli.local_cluster import OFFERD, LocalCluster
 
 WAIT_S = 20.0
@@ -60,7 +61,7 @@ def offerd(
 
 def begin(cluster: LocalCluster | None, *arguments: str) -> subprocess.Popen[bytes]:
     """Start it and go on."""
-    return subprocess.Popen(
+    return leftovers.start(
         words(*arguments),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
