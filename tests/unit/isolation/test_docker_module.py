@@ -188,6 +188,7 @@ def test_a_process_of_the_host_that_bears_the_marks_of_a_container_is_none(bed: 
             two.kill()
 
 
+@pytest.mark.root
 @pytest.mark.parametrize(
     ("drop", "is_ours"), [((), True), (("setpriv", "--reuid=65534", "--clear-groups"), False)]
 )
