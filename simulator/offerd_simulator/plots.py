@@ -40,7 +40,7 @@ def check() -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise BadInput(
-            "plots need matplotlib, which is not installed: pip install 'offerd[simulate]', or leave out --plots"
+            "plots need matplotlib, which is not installed: pip install matplotlib, or leave out --plots"
         ) from None
 
 

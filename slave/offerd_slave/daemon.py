@@ -296,6 +296,7 @@ class SlaveDaemon:
                     self._is_linked = is_linked
                     if is_linked:
                         self._drops_told = False
+                        self._files.look_who_reaches(self._master.address.removeprefix("tcp://"))
                         events.append(ev.MasterConnected())
             except KeyRefused:
                 self._is_linked = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class FilesService:
         if self._secrets.complaint:
             log.error("%s", self._secrets.complaint)
         self._again_at = 0.0
+        self._said_of = ""  # the master of which was said that its hosts do not reach us
         self.data = DataDirectory(options.data_dir or work_dir / "data")
         self._server = FileServer(options.ip, options.http_port, work_dir, self.data, self._secrets, tls)
 
@@ -50,6 +52,12 @@ class FilesService:
     def refused(self) -> int:
         """How many requests came without a good token."""
         return self._server.refused
+
+    def look_who_reaches(self, master: str) -> None:
+        """Say so, once of a master, where that is this host alone. `master`: the `HOST:PORT` of the one we speak to now."""
+        if master != self._said_of and (why := out_of_reach(self.address, master)):
+            self._said_of = master
+            log.warning("%s", why)
 
     def show(self, statistics: Callable[[str | None], bytes]) -> None:
         """What `/statistics` answers an owner, or an operator (None), with from now on."""
@@ -82,6 +90,25 @@ class FilesService:
         """Take no connection any more."""
         self._server.close()
         self.data.close()
+
+
+def out_of_reach(served: str, master: str) -> str:
+    """In a line, if files that are served at this `HOST:PORT` are for this host alone and that of the master is another."""
+    if not _leads_here_alone(served) or _leads_here_alone(master):
+        return ""
+    return (
+        f"no other host reaches the files of this slave, and with them its tasks' output: they are served at {served}, and the "
+        f"master is at {master}; start the slave with --ip ADDRESS, by which others reach this host"
+    )
+
+
+def _leads_here_alone(address: str) -> bool:
+    """Whether a name or an address is one of loopback; not so what has no address at all."""
+    try:
+        found = socket.getaddrinfo(address.rpartition(":")[0].strip("[]"), None, proto=socket.IPPROTO_TCP)
+    except (OSError, UnicodeError):
+        return False
+    return all(ipaddress.ip_address(each[4][0]).is_loopback for each in found)
 
 
 def _is_loopback(ip: str) -> bool:

@@ -17,8 +17,10 @@ from helpers.guest import Guest, GuestFailed
 
 TEST_LIMIT_S = 300.0
 """For one test in the guest, by pytest-timeout there; five times the slowest on an idle machine."""
-SILENCE_LIMIT_S = TEST_LIMIT_S + 60.0
-"""Longer than that a guest whose kernel lives is not silent."""
+SYSTEMD_TEST_LIMIT_S = 4000.0
+"""The same under systemd: such a test waits for several daemons, and for each as long as it takes."""
+SILENCE_S = 60.0
+"""Longer than that, and the limit of a test, a guest whose kernel lives is not silent."""
 MOST_GUESTS = 3
 """In one run. A guest whose emulated processors lock up is replaced: no program's doing, and no test's verdict."""
 PASSED_ON = ("CI", "OFFERD_ALL_STEPS", "OFFERD_SYSTEMD")
@@ -43,6 +45,7 @@ class OnHost:
     def __init__(self, config: pytest.Config, *, systemd: bool = False) -> None:
         self._config = config
         self._systemd = systemd
+        self._limit_s = SYSTEMD_TEST_LIMIT_S if systemd else TEST_LIMIT_S
         self._guest: Guest | None = None
         self._failure = ""
         self.lockups: list[str] = []
@@ -69,7 +72,7 @@ class OnHost:
     def _start(self, selected: list[pytest.Item]) -> Guest:
         words = ["env", *(f"{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ)]
         words += [".venv/bin/python", "-m", "pytest", "-v", "--color=no"]
-        words += ["-p", "no:cacheprovider", "-o", f"timeout={TEST_LIMIT_S}", "--basetemp=/run/tmp/pytest"]
+        words += ["-p", "no:cacheprovider", "-o", f"timeout={self._limit_s}", "--basetemp=/run/tmp/pytest"]
         if seed := self._config.getoption("--hypothesis-seed", None):
             words.append(f"--hypothesis-seed={seed}")
         capturing = self._config.pluginmanager.getplugin("capturemanager")
@@ -88,7 +91,7 @@ class OnHost:
             found = self._reports.get(item.nodeid, [])
             if found and found[-1].when == "teardown":
                 return self._reports.pop(item.nodeid)
-            line = self._guest.read(SILENCE_LIMIT_S)
+            line = self._guest.read(self._limit_s + SILENCE_S)
             if line is None or line.startswith("exit "):
                 raise GuestFailed(f"the guest ended in the middle of this test\n{self._guest.console()}")
             report = self._config.hook.pytest_report_from_serializable(

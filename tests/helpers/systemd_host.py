@@ -19,8 +19,8 @@ MASTER = "127.0.0.1:5060"
 V2 = Path("/sys/fs/cgroup")
 TASKS_UNIT = V2 / "system.slice/offerd-tasks.service"
 SLAVE_UNIT = V2 / "system.slice/offerd-slave.service"
-PATIENCE_S = 120.0
-"""How long anything may take in an emulated guest on a busy host: the start of a Python takes up to 15 s of it."""
+PATIENCE_S = 900.0
+"""How long anything may take in an emulated guest on a busy host: long enough to be no measure of either."""
 
 
 def run(*words: str | Path) -> str:
@@ -65,6 +65,12 @@ def _install_offerd() -> None:
         program = venv / "bin" / name
         program.write_text(text)
         program.chmod(0o755)
+
+
+def unbind() -> None:
+    """What was bound there is not offerd's, nor for whoever removes offerd to delete."""
+    for name in ("python", "packages", "checkout"):
+        run("umount", PREFIX / name)
 
 
 # -- units ----------------------------------------------------------------------------------------------------------------

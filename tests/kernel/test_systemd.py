@@ -1,6 +1,7 @@
 """Under systemd: the slave by its units, and the slave of a user without root in a scope of her own.
 
-For `make test-nightly` (OFFERD_SYSTEMD=1), in a guest whose pid 1 is systemd.
+For `make test-nightly` (OFFERD_SYSTEMD=1), in a guest whose pid 1 is systemd. Where the host does not virtualize it
+is emulated, and slow as the host is busy: no task has a time limit, and nothing is waited for with less than `PATIENCE_S`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.documents import commands
 from helpers.kernel_bed import wait_until
 from helpers.recorder import Recorder, ended_once
 from helpers.systemd_host import (
@@ -32,11 +34,13 @@ from helpers.systemd_host import (
     provision,
     run,
     systemctl,
+    unbind,
     wait_new_slave,
 )
 from offerd.ids import TaskID
 from offerd.messages import Reason, TaskState
 
+UNITS = ("offerd-slave", "offerd-master", "offerd-tasks")
 HOG = "head -c 200M /dev/zero | tail"
 FOR_EVER = "sleep 1000 & wait"
 
@@ -77,7 +81,7 @@ def _all_of(shell: str, found: list[int]) -> list[int]:
 
 def finishes(framework: Recorder, name: str) -> bool:
     """Whether a task does that has nothing to do."""
-    framework.run(name, "true")
+    framework.run(name, "true", limit_s=None)
     return framework.wait_end(name).state is TaskState.FINISHED
 
 
@@ -92,7 +96,7 @@ def test_a_task_over_its_memory_ends_alone(framework: Recorder) -> None:
     units = ("offerd-slave", "offerd-tasks")
     before = [main_pid(unit) for unit in units]
     (calm,) = start(framework, "calm", "exec sleep 1000", TASKS_UNIT)
-    framework.run("greedy", HOG, mem="32M")
+    framework.run("greedy", HOG, mem="32M", limit_s=None)
     status = framework.wait_end("greedy")
     assert (status.state, status.reason) == (TaskState.FAILED, Reason.LIMIT_EXCEEDED)
     assert status.limit == f"memory.max={32 << 20}"
@@ -203,7 +207,7 @@ def test_a_users_slave_holds_her_tasks_to_their_limits_and_leaves_nothing(ada: U
                 "pids.max": "1024",
             }
             assert {Path(f"/proc/{pid}").stat().st_uid for pid in pids(cgroup)} == {ada.uid}
-            framework.run("greedy", HOG, mem="32M")
+            framework.run("greedy", HOG, mem="32M", limit_s=None)
             status = framework.wait_end("greedy")
             assert (status.reason, status.limit) == (Reason.LIMIT_EXCEEDED, f"memory.max={32 << 20}")
             assert framework.states("held") == [TaskState.RUNNING]
@@ -239,7 +243,7 @@ def test_a_users_slave_in_another_scope_has_its_tasks_back(ada: User) -> None:
         try:
             wait_until(lambda: times_back() > before, "her slave is back", PATIENCE_S)
             # It runs where the executor of before is.
-            framework.run("greedy", HOG, mem="32M")
+            framework.run("greedy", HOG, mem="32M", limit_s=None)
             status = framework.wait_end("greedy")
             assert (status.reason, status.limit) == (Reason.LIMIT_EXCEEDED, f"memory.max={32 << 20}")
             assert pids(leaf(scope, "kept")) == running
@@ -252,3 +256,24 @@ def test_a_users_slave_in_another_scope_has_its_tasks_back(ada: User) -> None:
             second.terminate()
             second.wait(PATIENCE_S)
     wait_until(lambda: not ada.processes(), "nothing is left", PATIENCE_S)
+
+
+# -- the end --------------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_document_says_to_remove_everything_leaves_nothing(framework: Recorder) -> None:
+    systemctl("start", "offerd-slave")
+    wait_new_slave(0)
+    start(framework, "last", FOR_EVER, TASKS_UNIT)
+    stop_slave, stop_master, *rest = commands("deploy/README.md", after="To remove everything:")
+    for command in (stop_slave, stop_master):
+        run("bash", "-c", command)
+    assert not TASKS_UNIT.exists()
+    assert [prop(unit, "ActiveState") for unit in UNITS] == ["inactive"] * 3
+    unbind()
+    for command in rest:
+        run("bash", "-c", command)
+    assert [prop(unit, "LoadState") for unit in UNITS] == ["not-found"] * 3
+    places = ("etc", "opt", "usr/local/bin", "var/lib")
+    assert [path for place in places for path in Path("/", place).rglob("offerd*")] == []
+    assert subprocess.run(["id", "offerd"], capture_output=True, check=False).returncode == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from offerd.errors import BadInput
 from offerd_cli.options import json_option, master_option
 
 
@@ -28,12 +29,13 @@ def command() -> None:
     "directory",
     type=click.Path(path_type=Path),
     default=Path(),
-    help="Where to put them.  [default: here]",
+    help="Where to put them; made if need be.  [default: here]",
 )
 def new(*, name: str, directory: Path) -> None:
     """Make NAME.key, which only its owner may read, and NAME.pub, for the master's file of the authorized."""
     from offerd.keys import new_key, read_public
 
+    _make_directory(directory)
     secret, public = new_key(name, directory)
     click.echo(f"{secret}: secret, for the owner alone")
     click.echo(f"{public}: {read_public(str(public))}")
@@ -66,3 +68,11 @@ def revoke(*, master: str, name: str) -> None:
 
     with OperatorClient(master) as client:
         client.revoke_key(name)
+
+
+def _make_directory(path: Path) -> None:
+    """One that others may look into: a secret key's file says for itself who may read it. Raises `BadInput`."""
+    try:
+        path.mkdir(mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"cannot make the directory {path}: {error.strerror}") from None

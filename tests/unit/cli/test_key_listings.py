@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import stat
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from offerd.errors import BadInput
 from offerd.operator_messages import KeySummary, Rights, Tokens, TokenSummary
 from offerd_cli import key_listings as listings
 from offerd_cli import render
-from offerd_cli.main import cli
+from offerd_cli.main import cli, main
 
 
 @pytest.mark.parametrize(
@@ -91,3 +93,14 @@ def test_daemons_and_what_makes_them_have_their_help(words: list[str]) -> None:
     shown = CliRunner().invoke(cli, words)
     assert shown.exit_code == 0
     assert "init" in shown.output or "join" in shown.output
+
+
+def test_a_pair_is_made_in_a_directory_that_is_made_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys", "new", "master", "--dir", str(tmp_path / "offerd")]) == 0
+    assert stat.S_IMODE((tmp_path / "offerd/master.key").stat().st_mode) == 0o600
+    assert main(["keys", "new", "master", "--dir", str(tmp_path / "no/such/parent")]) == 2
+    assert capsys.readouterr().err.endswith(
+        f"cannot make the directory {tmp_path}/no/such/parent: No such file or directory\n"
+    )

@@ -1,0 +1,37 @@
+"""The commands that documents show, as they stand there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = ("README.md", "deploy/README.md", "examples/README.md", "docs/*.md")
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```|((?:^    .*\n)+)", re.MULTILINE | re.DOTALL)
+_COMMENT = re.compile(r"\s+# .*$")
+_COMMAND = re.compile(r"(?:[A-Z_]+=\S* )*(?:offerd|make|deploy/\S+|\.venv/bin/\S+) ")
+
+
+def documents() -> list[str]:
+    """Those that people read, by their place in the checkout."""
+    return sorted(str(path.relative_to(ROOT)) for name in DOCUMENTS for path in ROOT.glob(name))
+
+
+def commands(document: str, *, after: str = "") -> list[str]:
+    """All of its commands, or those of the first block after some words: without prompts and comments, one line each."""
+    text = (ROOT / document).read_text()
+    blocks = list(_BLOCK.finditer(text, text.index(after)))
+    found = [_of_block(*block.groups(default="")) for block in (blocks[:1] if after else blocks)]
+    return [command for each in found for command in each]
+
+
+def _of_block(language: str, fenced: str, indented: str) -> list[str]:
+    """Lines after a prompt, all lines of a block of the shell's, or those indented that begin as a command does."""
+    lines = re.sub(r" *\\\n *", " ", fenced or indented).splitlines()
+    if language == "sh":
+        found = [line for line in lines if line.strip()]
+    elif fenced:
+        found = [line.removeprefix("$ ") for line in lines if line.startswith("$ ") and not language]
+    else:
+        found = [re.split("  ", line[4:])[0] for line in lines if _COMMAND.match(line[4:])]
+    return [_COMMENT.sub("", line).rstrip() for line in found]
