@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import math
 import os
 import pickle
@@ -223,6 +226,8 @@ def test_a_job_that_cannot_succeed_says_why_and_leaves_no_output(
     [
         (["--reducer", "cat", "--input", "/no/such/file"], b"there is no input"),
         (["--reducer", "cat", "--input", "data:nothing"], b"there is no set nothing"),
+        (["--reducer", "cat", "--input", "/etc/no-such-*"], b"no input matches /etc/no-such-*"),
+        (["--reducer", "cat", "--input", "data:no-*"], b"no set matches no-*"),
         (["--input", "/etc/hostname"], b"the reducer is missing"),
         (["--reducer", "cat", "--input", "/etc/hostname", "--file", "/no/such"], b"cannot read the file"),
         (["--reducer", "cat", "--input", "/etc/hostname", "--mem", "1M"], b"too few"),
@@ -446,6 +451,27 @@ def test_fields_are_keys_as_hadoop_streaming_has_them_and_a_status_may_be_no_fai
     for number, keys in parts.items():
         assert [line[:-1] for line in found[number]] == [f"{number} {key}" for key in keys for _ in "xy"]
     assert sorted(line[-1] for part in found.values() for line in part) == ["x"] * 100 + ["y"] * 100
+
+
+def test_compressed_files_patterns_and_commas_are_input(cluster: LocalCluster, tmp_path: Path) -> None:
+    base = tmp_path / "in"
+    base.mkdir()
+    (base / "a.gz").write_bytes(gzip.compress(b"a1\na2\n") + gzip.compress(b"a3\n"))
+    (base / "b.xz").write_bytes(lzma.compress(b"b1"))
+    (base / "c.txt").write_bytes(b"c1\n")
+    (base / "d.bz2").write_bytes(bz2.compress(b"not asked for\n"))
+    assert offerd(cluster, "data", "put", "logs-1", str(base / "c.txt")).returncode == 0
+    refused = offerd(cluster, "data", "put", "logs-2", str(base))
+    assert (refused.returncode, refused.stderr.count(b"\n")) == (2, 1)
+    assert b"a.gz is compressed, and a set holds lines" in refused.stderr
+    done = offerd(
+        cluster, "mapreduce", "--mapper", "cat", "--reducer", "cat", "--output", str(tmp_path / "out"),
+        "--input", f"{base}/{{a,b}}.*,data:logs-*", "--input", f"{base}/c.txt",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert lines_of(tmp_path / "out") == [b"a1", b"a2", b"a3", b"b1", b"c1", b"c1"]
+    assert b"4 tasks" in done.stdout
+    offerd(cluster, "data", "rm", "logs-1")
 
 
 class RunsCode:

@@ -75,7 +75,7 @@ def number_of_reduces(option: int | None, properties: Mapping[str, str]) -> int:
     multiple=True,
     required=True,
     metavar="PATH|data:SET",
-    help="File, directory or data set; may be repeated.",
+    help="File, directory, data set, or pattern; several with commas, or repeated.",
 )
 @click.option("--output", required=True, metavar="DIR", help="Must not be there yet, or be empty.")
 @click.option(

@@ -23,6 +23,7 @@ from msgspec import Meta
 import offerd
 from offerd import BadInput, FilesAccess, OfferdError
 from offerd_frameworks.mapreduce import digests
+from offerd_frameworks.mapreduce.compressed import is_compressed
 from offerd_frameworks.mapreduce.failures import Incomplete, TransferError
 from offerd_frameworks.mapreduce.report import Amount, Digest
 from offerd_frameworks.mapreduce.splits import Piece, Place, Split, input_files, split_files
@@ -133,7 +134,12 @@ def put(
         raise BadInput(f"{replicas} replicas on {len(on)} slaves cannot be; give 1 to {len(on)}")
     if find(name, on) is not None:
         raise BadInput(f"there is a set {name} already; remove it with `offerd data rm {name}`")
-    splits = split_files(input_files(paths), block_bytes)
+    files = input_files(paths)
+    if packed := [file for file in files if is_compressed(file)]:
+        raise BadInput(
+            f"{packed[0]} is compressed, and a set holds lines; decompress it first, or name it as --input"
+        )
+    splits = split_files(files, block_bytes)
     if len(splits) > MAX_BLOCKS:
         raise BadInput(
             f"{len(splits)} blocks are too many, {MAX_BLOCKS} are possible; take a larger --block-size"

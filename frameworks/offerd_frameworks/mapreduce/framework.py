@@ -20,10 +20,11 @@ from typing import Self
 
 import offerd
 from offerd import Waiting
-from offerd_frameworks.mapreduce import blocks, digests
+from offerd_frameworks.mapreduce import blocks, digests, inputs
 from offerd_frameworks.mapreduce.describe import EXECUTOR_ID, Describer
 from offerd_frameworks.mapreduce.failures import TransferError
-from offerd_frameworks.mapreduce.job import DATA_PREFIX, Job
+from offerd_frameworks.mapreduce.inputs import DATA_PREFIX
+from offerd_frameworks.mapreduce.job import Job
 from offerd_frameworks.mapreduce.output import OutputDirectory
 from offerd_frameworks.mapreduce.planner import SHORT_S
 from offerd_frameworks.mapreduce.progress import Progress, Summary
@@ -178,14 +179,26 @@ class MapReduce:
 
 def _splits(job: Job, hosts: Sequence[blocks.Host], cpus: float) -> list[Split]:
     """The maps' inputs: of data sets block by block, of paths cut here."""
-    sets = [text.removeprefix(DATA_PREFIX) for text in job.input if text.startswith(DATA_PREFIX)]
-    paths = [text for text in job.input if not text.startswith(DATA_PREFIX)]
+    texts = inputs.expand(job.input)
+    named = [text.removeprefix(DATA_PREFIX) for text in texts if text.startswith(DATA_PREFIX)]
+    sets = [name for text in named for name in _sets(text, hosts)]
+    paths = [text for text in texts if not text.startswith(DATA_PREFIX)]
     splits = [split for name in sets for split in blocks.splits_of(name, hosts)]
     if paths:
         files = input_files(paths)
         size = sum(os.stat(file).st_size for file in files)
         splits += split_files(files, job.block_bytes_for(size, cpus))
     return splits
+
+
+def _sets(text: str, hosts: Sequence[blocks.Host]) -> list[str]:
+    """The data sets that a name or pattern means. Raises `BadInput`."""
+    if not inputs.is_pattern(text):
+        return [text]
+    names = [name for name in blocks.names(hosts) if not name.startswith(blocks.JOB_PREFIX)]
+    if found := inputs.matches(names, text):
+        return found
+    raise offerd.BadInput(f"no set matches {text}; see `offerd data ls`")
 
 
 def _place(job_id: str, contents: dict[str, bytes], hosts: Sequence[blocks.Host]) -> list[blocks.Host]:

@@ -18,9 +18,10 @@ from typing import Any, BinaryIO
 import msgspec
 
 from offerd_frameworks.mapreduce.codec import carried, decode, encode_key, encode_value
+from offerd_frameworks.mapreduce.compressed import is_compressed, open_plain
 from offerd_frameworks.mapreduce.failures import CommandFailed
 from offerd_frameworks.mapreduce.map_task import PIECES
-from offerd_frameworks.mapreduce.streaming import SHORTER
+from offerd_frameworks.mapreduce.streaming import SHORTER, leftovers
 
 PICKLE = "functions.pickle"
 COMBINE_AFTER = 200_000
@@ -64,6 +65,10 @@ def read_pieces(pieces: Iterable[tuple[str, str, int, int, int]]) -> Iterator[by
         os.environ["mapreduce_map_input_file"] = name  # noqa: SIM112 (Hadoop's names are so)
         os.environ["mapreduce_map_input_start"] = str(start)  # noqa: SIM112
         os.environ["mapreduce_map_input_length"] = str(length)  # noqa: SIM112
+        if path == name and is_compressed(name):  # else it is a block, of lines
+            with open_plain(name, leftovers) as plain:
+                yield from plain
+            continue
         with open(path, "rb") as file:
             file.seek(offset)
             left = length

@@ -13,6 +13,7 @@ from pathlib import Path
 import offerd
 from offerd import BadInput
 from offerd_frameworks.mapreduce import keys
+from offerd_frameworks.mapreduce.inputs import DATA_PREFIX
 
 BLOCK_BYTES = 32 << 20
 """One map task's input at most, if nothing else is said: some seconds of work."""
@@ -20,7 +21,6 @@ LEAST_BLOCK_BYTES = 2 << 20
 """... and at least: less is hardly worth starting a process for."""
 MAPS_PER_CPU = 2
 """Of a small input, so that the last map is not waited for long."""
-DATA_PREFIX = "data:"
 MAX_FILE_BYTES = 64 << 20
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -31,7 +31,8 @@ class Job:
 
     `mapper`, `reducer` and `combiner` are shell commands with Hadoop Streaming's conventions: lines in, `KEY TAB VALUE`
     lines out, the reducer's and combiner's input sorted by key. `input` names files and directories that every slave sees
-    under the same path, or data sets as `data:SET`. `output` is a directory that must not exist yet (or be empty).
+    under the same path, or data sets as `data:SET`; also by patterns, and several in one with commas. `output` is a directory
+    that must not exist yet (or be empty).
     `files` are copied into each task's working directory. `reduces=0`: the mappers' output is the job's.
 
     A map reads about `block_bytes`; None: as suits the input and the cluster.

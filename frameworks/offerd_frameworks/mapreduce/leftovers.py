@@ -57,7 +57,7 @@ class Leftovers:
         process.wait()
         # Who dies passes its children on before its death is told: those of this process are ours by now.
         with self._lock:
-            mark = self._running.pop(process.pid)
+            mark = self._running.pop(process.pid, b"")
         if not mark or not self._has_begun:
             return
         spared: set[int] = set()

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from offerd_frameworks.mapreduce import digests, keys, ranges
+from offerd_frameworks.mapreduce.compressed import count_lines, open_plain
 from offerd_frameworks.mapreduce.failures import CommandFailed
 from offerd_frameworks.mapreduce.sorting import Sorting
 from offerd_frameworks.mapreduce.streaming import (
@@ -19,7 +20,9 @@ from offerd_frameworks.mapreduce.streaming import (
     Stage,
     end_last_line,
     feed,
+    feed_lines,
     job_environment,
+    leftovers,
     pipe,
     relay,
     scan,
@@ -68,6 +71,10 @@ def _count_input(task: dict[str, Any], source: Source) -> int:
     records = 0
     digest = hashlib.sha256() if task["block"] else None
     for piece in task["pieces"]:
+        if source.is_compressed(piece):
+            name = str(piece[0])
+            records += source.lines[name] if name in source.lines else count_lines(name, leftovers)
+            continue
         records += scan(source.path_of(piece), piece[3], piece[2], digest).lines
     if digest is not None and digest.hexdigest() != task["sha256"]:
         raise CommandFailed(
@@ -182,6 +189,9 @@ def _run_mapper(
             "mapreduce_map_input_length": str(length),
         },
     )
+    if source.is_compressed(piece):
+        _run_mapper_plain(task, reporter, source, piece, environment, output)
+        return
     with open(source.path_of(piece), "rb") as file:
         is_ended = os.pread(file.fileno(), 1, offset + length - 1) == b"\n"
         if is_ended and offset + length == os.fstat(file.fileno()).st_size:
@@ -197,6 +207,35 @@ def _run_mapper(
             mapper.wait()
         finally:
             feeder.join()  # raises: with less input, what the mapper says of it is no news
+
+
+def _run_mapper_plain(
+    task: dict[str, Any],
+    reporter: Reporter,
+    source: Source,
+    piece: list[Any],
+    environment: dict[str, str],
+    output: int,
+) -> None:
+    """Over what comes out of a compressed file, of which all is read, also if the mapper has had enough before."""
+    name, _, length, _ = piece
+    if os.stat(name).st_size != length:
+        raise CommandFailed(f"{name} is not as long as it was when the job began")
+    reading, writing = pipe()
+    mapper = _mapper(task, reporter, environment, reading, output)
+    os.close(reading)
+
+    def feed_plain() -> None:
+        try:
+            source.lines[name] = feed_lines(open_plain(name, leftovers), writing)
+        finally:
+            os.close(writing)
+
+    feeder = Pump(feed_plain)
+    try:
+        mapper.wait()
+    finally:
+        feeder.join()
 
 
 def _index(size: int) -> list[list[Any]]:

@@ -1,7 +1,8 @@
 """What one map task reads: pieces of files, cut where lines end.
 
 Large files are cut into blocks; small files share one, so that a thousand of them are not a thousand tasks. The mapper is
-run once for each piece, and so knows the name of the file that its lines are from.
+run once for each piece, and so knows the name of the file that its lines are from. A compressed file is a map's input alone:
+it cannot be cut, and nobody knows how much comes out of it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, NoReturn
 
 from offerd import BadInput
+from offerd_frameworks.mapreduce.compressed import is_compressed
 
 MAX_PIECES = 256
 """In one split: each is a process."""
@@ -107,9 +109,15 @@ def split_files(files: Iterable[str], block_bytes: int) -> list[Split]:
     gathered: list[Piece] = []
     gathered_bytes = 0
     for piece in _pieces(files, block_bytes):
-        if gathered and (gathered_bytes + piece.length > block_bytes or len(gathered) == MAX_PIECES):
+        is_alone = is_compressed(piece.name)
+        if gathered and (
+            is_alone or gathered_bytes + piece.length > block_bytes or len(gathered) == MAX_PIECES
+        ):
             splits.append(Split(tuple(gathered)))
             gathered, gathered_bytes = [], 0
+        if is_alone:
+            splits.append(Split((piece,)))
+            continue
         gathered.append(piece)
         gathered_bytes += piece.length
     if gathered:
@@ -123,7 +131,7 @@ def _pieces(files: Iterable[str], block_bytes: int) -> Iterator[Piece]:
             with open(name, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 start = 0
-                for end in _cuts(file, size, block_bytes):
+                for end in _cuts(file, size, size if is_compressed(name) else block_bytes):
                     yield Piece(name, start, end - start, start)
                     start = end
         except OSError as error:
@@ -132,7 +140,7 @@ def _pieces(files: Iterable[str], block_bytes: int) -> Iterator[Piece]:
 
 def _cuts(file: BinaryIO, size: int, block_bytes: int) -> Iterator[int]:
     """Where pieces end: at the first line end at or after each multiple of an even block, and at the end."""
-    number = max(1, -(-size // block_bytes))
+    number = max(1, -(-size // max(1, block_bytes)))
     last = 0
     for index in range(1, number):
         nominal = size * index // number

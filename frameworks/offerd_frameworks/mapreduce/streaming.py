@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import signal
 import subprocess
@@ -252,6 +253,23 @@ def feed(source: int, target: int, offset: int, length: int, ending: bytes = b""
         pass
     finally:
         os.close(target)
+
+
+def feed_lines(source: io.BufferedReader, target: int) -> int:
+    """Write all of it into a pipe, and end the last line where nobody did; how many there are. Closes `source`.
+
+    A reader of the pipe that has had enough is no error, and all is read nevertheless.
+    """
+    lines, last, is_read = 0, b"\n", True
+    with source:
+        while part := source.read1(SCAN_BYTES):
+            is_read = is_read and write_all([part], target)
+            lines += part.count(b"\n")
+            last = part[-1:]
+    if last != b"\n":
+        write_all([b"\n"] if is_read else [], target)
+        lines += 1
+    return lines
 
 
 def relay(source: int, target: int) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import random
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from offerd import FilesPass
 from offerd_frameworks.mapreduce import digests
+from offerd_frameworks.mapreduce.compressed import is_compressed
 from offerd_frameworks.mapreduce.failures import TransferError
 
 COPY = "input"
@@ -21,10 +22,16 @@ class Source:
 
     how: str
     block: str = ""
+    lines: dict[str, int] = field(default_factory=dict)
+    """What came out of compressed files, by name, where that has been counted."""
 
     def path_of(self, piece: list[Any]) -> str:
         """The file in which a piece lies, at the piece's offset."""
         return self.block or str(piece[0])
+
+    def is_compressed(self, piece: list[Any]) -> bool:
+        """Whether the piece is what comes out of its file. Of a data set it never is: that holds lines."""
+        return not self.block and is_compressed(str(piece[0]))
 
     def close(self) -> None:
         if self.how == "remote":
