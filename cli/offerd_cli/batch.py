@@ -15,6 +15,7 @@ import msgspec
 
 from offerd import series
 from offerd.driver import SchedulerDriver
+from offerd.errors import BadInput, MessageTooLarge
 from offerd.files_door import FilesDoor
 from offerd.ids import ExecutorID, OfferID, SlaveID, TaskID
 from offerd.messages import (
@@ -28,6 +29,7 @@ from offerd.messages import (
     TaskState,
     TaskStatus,
 )
+from offerd.own_statuses import cannot_be_sent
 from offerd.resources import Resources
 from offerd.scheduler import Scheduler
 
@@ -37,6 +39,8 @@ INLINE_OUTPUT = {series.INLINE_LABEL: "1"}
 SERIES_S = 0.5
 """Commands that together take so long make one task: what a task costs the daemons is little against that."""
 LONGEST_SERIES = 64
+SERIES_BYTES = 64 << 10
+"""More than the first command of a series and so much is a task of its own: a reply to an offer holds a little under 1 MiB."""
 SEEN_BEFORE_SERIES = 16
 """So many commands must have ended before anything is said of how long they take."""
 NEWEST_WEIGHT = 0.05
@@ -263,18 +267,56 @@ class Batch(Scheduler):
         place = Place(offer.slave_id, offer.hostname, NewestFiles(driver, offer.slave_id))
         length = self._series_length(offer, number)
         groups: list[list[int]] = []
+        tasks: list[TaskInfo] = []
         while self._waiting and len(groups) < number:
-            groups.append([self._waiting.popleft() for _ in range(min(length, len(self._waiting)))])
-        tasks = [self._task(group, offer) for group in groups]
+            group, commands = self._next_series(length)
+            groups.append(group)
+            tasks.append(self._task(group, commands, offer))
         while len(tasks) > 1 and not driver.fits_message(tasks):
             # What does not fit goes back to where it came from, in order; half at a time is soon small enough.
             half = len(tasks) // 2
             for group in reversed(groups[half:]):
                 self._waiting.extendleft(reversed(group))
             del tasks[half:], groups[half:]
+        try:
+            driver.reply_to_offer(offer.offer_id, tasks)
+        except (BadInput, MessageTooLarge):
+            groups, tasks = self._without_faulty(driver, groups, tasks, place)
+            if not tasks:
+                driver.decline_offer([offer.offer_id], 0.0)
+                return
+            driver.reply_to_offer(offer.offer_id, tasks)
         for group, task in zip(groups, tasks, strict=True):
             self._running[task.task_id] = (group, place)
-        driver.reply_to_offer(offer.offer_id, tasks)
+
+    def _without_faulty(
+        self, driver: SchedulerDriver, groups: list[list[int]], tasks: list[TaskInfo], place: Place
+    ) -> tuple[list[list[int]], list[TaskInfo]]:
+        """Those that can be sent. The others end here: one that no message holds is no reason for the rest not to run."""
+        good: list[tuple[list[int], TaskInfo]] = []
+        for group, task in zip(groups, tasks, strict=True):
+            fault = driver.fault(task)
+            if not fault:
+                good.append((group, task))
+                continue
+            for index in group:
+                self.events.put(Ended(index, cannot_be_sent(task.task_id, fault), place))
+        return [group for group, _ in good], [task for _, task in good]
+
+    def _next_series(self, length: int) -> tuple[list[int], list[CommandInfo]]:
+        """The next `length` commands that wait, or so many as are no more than a task may carry."""
+        group: list[int] = []
+        commands: list[CommandInfo] = []
+        room = SERIES_BYTES
+        while self._waiting and len(group) < length:
+            command = self._command(self._waiting[0])
+            if group:
+                room -= _most_bytes(command.argv)
+                if room < 0:
+                    break
+            group.append(self._waiting.popleft())
+            commands.append(command)
+        return group, commands
 
     def _series_length(self, offer: Offer, number: int) -> int:
         """How many commands go into each of `number` tasks."""
@@ -299,14 +341,14 @@ class Batch(Scheduler):
             return None if limit_s is None else limit_s + SERIES_S
         return min(limit_s + SERIES_S, offer.short_limit_s)
 
-    def _task(self, indices: list[int], offer: Offer) -> TaskInfo:
+    def _task(self, indices: list[int], commands: list[CommandInfo], offer: Offer) -> TaskInfo:
         index = indices[0]
         task_id = self._prefix if self.count == 1 else f"{self._prefix}.{index + 1}"
         if attempt := self._attempts.get(index, 0):
             task_id = f"{task_id}.again{attempt}"
-        command, time_limit_s = self._command(index), self.time_limit_s
-        if len(indices) > 1:
-            others = [self._command(other).argv for other in indices[1:]]
+        command, time_limit_s = commands[0], self.time_limit_s
+        if len(commands) > 1:
+            others = [other.argv for other in commands[1:]]
             command = msgspec.structs.replace(command, series=others, series_s=SERIES_S)
             time_limit_s = self._limit_of_series(offer)
         return TaskInfo(
@@ -341,6 +383,11 @@ class Batch(Scheduler):
         if wants != self._wants_offers:
             self._wants_offers = wants
             driver.set_needs_offers(wants)
+
+
+def _most_bytes(argv: list[str]) -> int:
+    """On the wire: a letter has four bytes at most, and a word five for its length."""
+    return sum((len(word) if word.isascii() else 4 * len(word)) + 5 for word in argv)
 
 
 def status_of(part: series.Part, status: TaskStatus) -> TaskStatus:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import IO, NamedTuple
 
 from offerd.messages import TaskOutput, TaskStatus
+from offerd.workers import NoThread, Workers
 from offerd_cli.batch import Place
 from offerd_cli.sandbox_files import SandboxFiles, SandboxLog, Unreachable, patience_s
 
@@ -35,11 +36,11 @@ class LargeOutputs:
     """Fetches some at a time. `fetch` and `take` are for one thread."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="offerd-fetch")
+        self._pool = Workers(FETCHERS, "fetching output")
         self._own = threading.local()
         self._connections: list[SandboxFiles] = []
         self._closing = threading.Event()
-        self._fetched: SimpleQueue[Future[Fetched]] = SimpleQueue()
+        self._fetched: SimpleQueue[tuple[int, TaskStatus, Future[Fetched]]] = SimpleQueue()
         self.outstanding = 0
         """Asked for and not taken yet."""
 
@@ -52,13 +53,16 @@ class LargeOutputs:
         """Begin to. `written`: how much there must be, where that is known."""
         self.outstanding += 1
         future = self._pool.submit(self._fetch, number, status, place, written)
-        future.add_done_callback(self._fetched.put)
+        future.add_done_callback(lambda done: self._fetched.put((number, status, done)))
 
     def take(self) -> Fetched:
         """The next that is there; waits for it."""
-        future = self._fetched.get()
+        number, status, future = self._fetched.get()
         self.outstanding -= 1
-        return future.result()
+        try:
+            return future.result()
+        except NoThread as error:
+            return Fetched(number, status, lost=f"its output is lost: {error}")
 
     def close(self) -> None:
         self._closing.set()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from offerd.messages import TaskStatus
 from offerd.task_output import OutputRead
+from offerd.workers import start_thread
 from offerd_cli.batch import Place
 from offerd_cli.sandbox_files import SandboxFiles, SandboxLog, Unreachable, patience_s
 from offerd_cli.screen import Screen
@@ -91,7 +92,7 @@ class Follower:
         self._hurry = False
         self._closing = False
         self._thread = threading.Thread(target=self._loop, name="offerd-outputs", daemon=True)
-        self._thread.start()
+        start_thread(self._thread)
 
     def follow(self, index: int, place: Place, status: TaskStatus) -> None:
         """Begin with an instance, whose container is known now; once more changes nothing."""

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from offerd.operator import OperatorClient
+from offerd.workers import start_thread
 from offerd_cli.plot import plot, resample
 from offerd_cli.units import format_duration
 
@@ -30,7 +31,7 @@ class Shares:
         self._thread = threading.Thread(target=self._run, name="offerd-shares", daemon=True)
 
     def __enter__(self) -> Shares:
-        self._thread.start()
+        start_thread(self._thread)
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:

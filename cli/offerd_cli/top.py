@@ -8,7 +8,6 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from offerd.files_access import FilesAccess
 from offerd.files_connection import FilesConnection
 from offerd.ids import FrameworkID
 from offerd.operator import OperatorClient
+from offerd.workers import Workers
 from offerd_cli.render import table_of
 from offerd_cli.units import format_bytes
 
@@ -65,7 +65,7 @@ def take_sample(client: OperatorClient) -> Sample:
     slaves = [slave for slave in client.slaves() if slave.state != "lost"]
     documents: dict[str, dict[str, Any]] = {}
     missing: dict[str, str] = {}
-    with ThreadPoolExecutor(SLAVES_AT_ONCE) as pool:
+    with Workers(SLAVES_AT_ONCE, "questions") as pool:
         answers = pool.map(lambda slave: _ask(slave.files), slaves)
         for slave, answer in zip(slaves, answers, strict=True):
             if isinstance(answer, str):

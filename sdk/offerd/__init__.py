@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from offerd.resources import Resources
     from offerd.resubmission import AfterTimeout, resubmit
     from offerd.scheduler import Scheduler
+    from offerd.workers import NoThread, Workers
 
 __version__ = "0.1.0"
 
@@ -88,6 +89,7 @@ _HOME = {
     "MasterUnreachable": "errors",
     "MessageTooLarge": "errors",
     "NoKey": "errors",
+    "NoThread": "workers",
     "Offer": "messages",
     "OfferID": "ids",
     "OfferdError": "errors",
@@ -107,6 +109,7 @@ _HOME = {
     "TaskStatus": "messages",
     "TaskTimeoutError": "errors",
     "Waiting": "operator_messages",
+    "Workers": "workers",
 }
 
 __all__ = [
@@ -140,6 +143,7 @@ __all__ = [
     "MasterUnreachable",
     "MessageTooLarge",
     "NoKey",
+    "NoThread",
     "Offer",
     "OfferID",
     "OfferdError",
@@ -158,6 +162,7 @@ __all__ = [
     "TaskStatus",
     "TaskTimeoutError",
     "Waiting",
+    "Workers",
     "__version__",
     "resubmit",
 ]

@@ -23,7 +23,7 @@ from offerd.errors import FrameworkError, MasterUnreachable, OfferdError
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
 from offerd.leader import SCHEME, unreachable
 from offerd.master_client import MasterClient
-from offerd.messages import FrameworkInfo, GuaranteedShare, Offer, TaskStatus
+from offerd.messages import FrameworkInfo, GuaranteedShare, Message, Offer, TaskStatus
 from offerd.operator_messages import Waiting
 from offerd.orders import (
     CALLBACK_RAISED,
@@ -33,6 +33,7 @@ from offerd.orders import (
     Order,
     Orders,
     handled_or_lost,
+    not_sent,
     reason_of,
 )
 from offerd.resources import Resources
@@ -347,9 +348,13 @@ class AsyncSchedulerDriver(Orders):
     async def _flush(self) -> None:
         for message in self._core.acknowledgements():
             self._client.send(message)
-        if self._client.flush():
+        unsent: list[tuple[Message, str]] = []
+        if self._client.flush(lambda message, why: unsent.append((message, why))):
             log.warning("the master at %s reads too slowly: registering again", self.address)
             await self._perform(self._core.lose_master(time.monotonic()))
+        if unsent:
+            await self._perform(not_sent(self._core, unsent, time.monotonic()))
+            await self._flush()
 
     async def _perform(self, actions: Iterable[Action]) -> None:
         scheduler, core = self.scheduler, self._core

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ACCEPT_BYTES = 512 << 10
 """Calls in one accept: half a frame, as the master adds to it on its way to the slave."""
 CALL_OVERHEAD_BYTES = 256
-"""About what a call's task takes beside its data."""
+"""About what a call's task takes beside its data and its name."""
 
 
 class Shape:
@@ -157,7 +157,7 @@ class CallQueue:
         waiting, taken, calls = shape.waiting, 0, room.calls
         while taken < count and waiting:
             call = waiting[0]
-            size = len(call.data) + CALL_OVERHEAD_BYTES
+            size = len(call.data) + 4 * len(call.name) + CALL_OVERHEAD_BYTES
             if size > room.bytes_left and calls:
                 break
             waiting.popleft()

@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any
 from offerd import calls
 from offerd.call_queue import CallQueue, Room, Shape, smallest
 from offerd.driver import SchedulerDriver
-from offerd.errors import BadMessage, ForgedResult, FrameworkError, OfferdError, TaskError, TaskTimeoutError
+from offerd.errors import (
+    BadInput,
+    BadMessage,
+    ForgedResult,
+    FrameworkError,
+    MessageTooLarge,
+    OfferdError,
+    TaskError,
+    TaskTimeoutError,
+)
 from offerd.files_client import FilesClient
 from offerd.ids import ExecutorID, OfferID, TaskID
 from offerd.messages import Filters, Offer, Reason, TaskInfo, TaskState, TaskStatus
@@ -314,9 +323,25 @@ class CallScheduler(Scheduler):
                     call.name,
                 )
             )
-        driver.reply_to_offer(offer.offer_id, tasks)
+        try:
+            driver.reply_to_offer(offer.offer_id, tasks)
+        except (BadInput, MessageTooLarge):
+            self._launch_good(driver, offer, tasks)
         self._told = ""
         self._stay_warm(room.calls[-1].options.shape)
+
+    def _launch_good(self, driver: SchedulerDriver, offer: Offer, tasks: list[TaskInfo]) -> None:
+        """A call that no message holds fails, and no other."""
+        good: list[TaskInfo] = []
+        for task in tasks:
+            if fault := driver.fault(task):
+                _resolve(self._running.pop(task.task_id), None, BadInput(fault))
+            else:
+                good.append(task)
+        if good:
+            driver.reply_to_offer(offer.offer_id, good)
+        else:
+            driver.decline_offer([offer.offer_id], 0.0)
 
     # -- results out --------------------------------------------------------------------------------------------------
 

@@ -137,13 +137,13 @@ def __getattr__(name: str) -> Codec[object]:
 def frames(
     messages: Iterable[m.Message],
     epoch: int = 0,
-    leave_out: Callable[[str], None] | None = None,
+    leave_out: Callable[[m.Message, str], None] | None = None,
     max_bytes: int = MAX_SENT_BYTES,
 ) -> Iterator[bytes]:
     """The messages, in order, as few frames as the sizes allow. No message may have more than `max_bytes`.
 
     Raises `MessageTooLarge` for a message that no frame could hold, and what the encoder does for a value that it cannot
-    write; nothing after it is encoded. With `leave_out` such a message is left out, and it is called with a line that says why.
+    write; nothing after it is encoded. With `leave_out` such a message is left out: it is called with that and the reason.
     """
     parts: list[bytes] = []
     size = 0
@@ -157,11 +157,8 @@ def frames(
                 )
         except UNENCODABLE as error:
             if leave_out is not None:
-                leave_out(
-                    str(error)
-                    if isinstance(error, MessageTooLarge)
-                    else f"a {type(message).__name__}: {error}"
-                )
+                is_told = isinstance(error, MessageTooLarge)
+                leave_out(message, str(error) if is_told else f"a {type(message).__name__}: {error}")
                 continue
             if parts:
                 yield _join(parts, epoch)

@@ -38,6 +38,7 @@ from offerd.orders import (
     Order,
     Orders,
     handled_or_lost,
+    not_sent,
     reason_of,
 )
 from offerd.pacing import Pacer
@@ -45,6 +46,7 @@ from offerd.resources import Resources
 from offerd.scheduler import Scheduler
 from offerd.scheduler_core import Action, Answer, Call, Deliver, End, Send
 from offerd.transport import new_context
+from offerd.workers import start_thread
 
 log = logging.getLogger("offerd.driver")
 
@@ -109,11 +111,11 @@ class SchedulerDriver(Orders):
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin in a background thread; returns at once."""
+        """Begin in a background thread; returns at once. Raises `OfferdError` where none can be started."""
         if self._thread is not None:
             raise OfferdError("this driver was started already; make a new one")
         self._thread = threading.Thread(target=self._loop, name="offerd-scheduler", daemon=True)
-        self._thread.start()
+        start_thread(self._thread)
 
     def wait_registered(self, timeout_s: float | None = None) -> FrameworkID:
         """Wait until the master knows this framework; returns its id. Raises what ended the driver, or `OfferdError`."""
@@ -361,9 +363,13 @@ class SchedulerDriver(Orders):
             return
         for message in self._core.acknowledgements():
             self._client.send(message)
-        if self._client.flush():
+        unsent: list[tuple[Message, str]] = []
+        if self._client.flush(lambda message, why: unsent.append((message, why))):
             log.warning("the master at %s reads too slowly: registering again", self.address)
             self._perform(self._core.lose_master(time.monotonic()))
+        if unsent:
+            self._perform(not_sent(self._core, unsent, time.monotonic()))
+            self._flush()
 
     def _perform(self, actions: Iterable[Action]) -> None:
         scheduler, core = self.scheduler, self._core

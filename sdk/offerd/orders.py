@@ -19,7 +19,7 @@ from offerd.errors import BadInput, FrameworkError, KeyRefused, MasterUnreachabl
 from offerd.failures import describe
 from offerd.filters import fault as filters_fault
 from offerd.ids import FrameworkID, TaskID
-from offerd.messages import Filters, FrameworkInfo, KillTask, Message, Reason, TaskInfo
+from offerd.messages import Filters, FrameworkInfo, KillTask, Message, Reason, RegisterFramework, TaskInfo
 from offerd.scheduler_core import Action, SchedulerCore
 from offerd.screen_text import printable
 
@@ -39,7 +39,8 @@ Order = Callable[..., list[Action]]
 """A method of the core; the driver's loop calls it with the arguments and the time."""
 
 _TASK_OVERHEAD_BYTES = 512
-"""More than a task takes beside data, command and labels: two ids of at most 128 letters, a few resources."""
+"""More than a task takes beside data, words, ids and labels: a few numbers and resources."""
+_FEW_SCALARS = 4
 _ENVELOPE_BYTES = 16 << 10
 """Room for offer ids, and for what the master puts around the tasks on their way to the slave beside the framework."""
 
@@ -61,6 +62,20 @@ def handled_or_lost(core: SchedulerCore, message: Message, now: float) -> list[A
         log.error("a message of the master's could not be handled: %s", describe(message, error))
         core.failed_messages += 1
         return core.lose_master(now)
+
+
+def not_sent(core: SchedulerCore, unsent: Sequence[tuple[Message, str]], now: float) -> list[Action]:
+    """Messages that no frame holds, each with the reason: that costs what they were about, and no more.
+
+    Raises `MessageTooLarge` for a hello, without which there is nothing.
+    """
+    actions: list[Action] = []
+    for message, why in unsent:
+        if isinstance(message, RegisterFramework):
+            raise MessageTooLarge(why)
+        log.error("an order cannot be sent: %s", printable(why))
+        actions += core.not_sent(message, why, now)
+    return actions
 
 
 class Orders:
@@ -105,6 +120,17 @@ class Orders:
             return True
         return sum(len(encode_message(task)) for task in tasks) <= self._room_bytes
 
+    def fault(self, task: TaskInfo) -> str:
+        """Why this task cannot be sent at all, not even alone; empty if it can."""
+        try:
+            _check_task(task)
+        except BadInput as error:
+            return str(error)
+        if self.fits_message([task]):
+            return ""
+        size = len(encode_message(task))
+        return f"a task of {size} bytes does not fit into a message of {self._room_bytes} bytes; put its data into files"
+
     def reply_to_offer(
         self,
         offer_ids: str | Sequence[str],
@@ -115,7 +141,8 @@ class Orders:
         `refuse_seconds`. A task that cannot be launched comes back as a status with the reason.
 
         Raises `MessageTooLarge`, and sends nothing, if the tasks do not fit into a message (see `fits_message`), and
-        `BadInput` for a number, text or list that no message holds (see `offerd.bounds`).
+        `BadInput` for a number, text or list that no message holds (see `offerd.bounds`). What a callback raises ends the
+        driver: who takes tasks from others asks `fault` which one it is.
         """
         for task in tasks:
             _check_task(task)
@@ -174,15 +201,19 @@ class Orders:
 
 def _most_bytes(task: TaskInfo) -> int:
     """An upper bound of the task's size on the wire, for a tenth of what encoding it costs."""
-    if task.resources.ranges or task.resources.sets:
+    resources = task.resources
+    if resources.ranges or resources.sets or len(resources.scalars) > _FEW_SCALARS:
         return len(encode_message(task))
-    letters, words = 0, 0
+    letters, words = len(task.task_id) + len(task.executor_id), 0
     if (command := task.command) is not None:
         letters = len(command.shell) + sum(map(len, command.argv))
         words = len(command.argv)
         if environment := command.environment:
             letters += sum(map(len, environment)) + sum(map(len, environment.values()))
             words += 2 * len(environment)
+        for argv in command.series:
+            letters += sum(map(len, argv))
+            words += len(argv) + 1
     if labels := task.labels:
         letters += sum(map(len, labels)) + sum(map(len, labels.values()))
         words += 2 * len(labels)

@@ -10,6 +10,7 @@ a sequence already seen, or any status after the end, is acknowledged and goes n
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -58,6 +59,7 @@ from offerd.messages import (
     UpdateID,
 )
 from offerd.operator_messages import ExplainWaiting, Waiting
+from offerd.own_statuses import cannot_be_sent, lost_without_master
 from offerd.resources import Resources
 from offerd.scheduler_actions import Action as Action
 from offerd.scheduler_actions import Answer as Answer
@@ -268,7 +270,7 @@ class SchedulerCore:
             lost: list[Action] = []
             for task in tasks:
                 ended[task.task_id] = None
-                lost.append(Deliver(_lost_without_master(task.task_id)))
+                lost.append(Deliver(lost_without_master(task.task_id)))
             return lost
         slave_id = SlaveID("")
         for offer_id in offer_ids:
@@ -287,6 +289,14 @@ class SchedulerCore:
             for task in tasks:
                 self._called_lost.pop(task.task_id, None)
         return [Send(AcceptOffers(offer_ids, tasks, refuse_seconds))]
+
+    def not_sent(self, message: Message, why: str, now: float) -> list[Action]:
+        """No message holds what was ordered: tasks of it fail, and what they were to run on is free again."""
+        if not isinstance(message, AcceptOffers):
+            return _NOTHING
+        statuses = [cannot_be_sent(task.task_id, why) for task in message.tasks]
+        ends = [self._status_update(StatusUpdate(self.framework_id, status), now) for status in statuses]
+        return [Send(DeclineOffers(message.offer_ids, 0.0)), *itertools.chain(*ends)]
 
     def decline_offer(self, offer_ids: list[OfferID], refuse_seconds: float, now: float) -> list[Action]:
         """Give offers back. Those that are open no more are passed over."""
@@ -574,13 +584,3 @@ class SchedulerCore:
 
     def _answer(self, message: GuaranteedShare | Waiting, now: float) -> list[Action]:
         return [Answer(message)]
-
-
-def _lost_without_master(task_id: TaskID) -> TaskStatus:
-    return TaskStatus(
-        task_id,
-        TaskState.LOST,
-        reason=Reason.OFFER_INVALID,
-        source="driver",
-        message="the master was gone before the task could be sent to it",
-    )

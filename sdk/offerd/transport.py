@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -144,10 +144,11 @@ class Client(Generic[M]):
         """Queue for the next `flush`."""
         self._outgoing.append(message)
 
-    def flush(self) -> int:
+    def flush(self, leave_out: Callable[[Message, str], None] | None = None) -> int:
         """Write what is queued; returns the number of frames dropped because the server reads too slowly.
 
-        Raises `MessageTooLarge` for a message that no frame could hold, or that is none, when all others have been sent.
+        A message that no frame could hold, or that is none, is left out, and `leave_out` called with it and a line that says
+        why; without that, raises `MessageTooLarge` for the first of them when all others have been sent.
         """
         if not self._outgoing:
             return 0
@@ -158,7 +159,8 @@ class Client(Generic[M]):
         if self._link is not None and self._link.is_given_up:
             self._connect_anew(self._link)
         faults: list[str] = []
-        for frame in frames(outgoing, leave_out=faults.append, max_bytes=MAX_MESSAGE_BYTES):
+        leave_out = leave_out or (lambda _message, why: faults.append(why))
+        for frame in frames(outgoing, leave_out=leave_out, max_bytes=MAX_MESSAGE_BYTES):
             try:
                 self.socket.send(frame, zmq.NOBLOCK)
             except zmq.Again:
@@ -333,7 +335,7 @@ class Server(Generic[M]):
         self._backlog.pop(peer, None)
         self._backlog_bytes.pop(peer, None)
 
-    def _note(self, peer: PeerID, fault: str) -> None:
+    def _note(self, peer: PeerID, _message: Message, fault: str) -> None:
         self.unsent += 1
         if len(self._faults) < MAX_FAULTS_TOLD:
             self._faults.append((peer, fault))

@@ -435,7 +435,9 @@ class Containerizer:
         if self._thread is None:
             self._finish(_attempt(work), then, failed)
             return
-        (threads or self._thread).submit(lambda: self._in_thread(work, then, failed))
+        if not (threads or self._thread).submit(lambda: self._in_thread(work, then, failed)):
+            no_thread = IsolationError("the slave can start no more threads")
+            self._put(lambda: self._finish(no_thread, then, failed))
 
     def _in_thread(
         self,
@@ -501,12 +503,20 @@ class _Threads:
         self._idle = threading.Semaphore(0)
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
-    def submit(self, work: Callable[[], None]) -> None:
-        """To be done in the order of asking. By one thread only, the slave's loop; the work raises nothing."""
-        self._work.put(work)
+    def submit(self, work: Callable[[], None]) -> bool:
+        """To be done in the order of asking; False if there is no thread for it. By one thread only, the slave's loop; the work
+        raises nothing.
+        """
         if not self._idle.acquire(blocking=False) and self._made < self._most:
-            self._made += 1
-            threading.Thread(target=self._run, name=f"{self._name}-{self._made}", daemon=True).start()
+            name = f"{self._name}-{self._made + 1}"
+            try:
+                threading.Thread(target=self._run, name=name, daemon=True).start()
+                self._made += 1
+            except RuntimeError:
+                if not self._made:
+                    return False
+        self._work.put(work)
+        return True
 
     def _run(self) -> None:
         while True:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -148,7 +147,7 @@ def put(
     found = DataSet(name, total, replicas, time.time(), [])
     done = 0
     try:
-        with ThreadPoolExecutor(UPLOADS) as pool:
+        with offerd.Workers(UPLOADS, "uploads") as pool:
             uploads = [
                 pool.submit(
                     _put_block, name, index, split, [on[(index + n) % len(on)] for n in range(replicas)]

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
@@ -79,8 +79,8 @@ class MapReduce:
         self, master: str | None = None, *, name: str = "mapreduce", user: str = "", role: str = "*"
     ) -> None:
         self._master = master
-        self._pool = ThreadPoolExecutor(BACKGROUND_THREADS, thread_name_prefix="mapreduce")
-        self._questions = ThreadPoolExecutor(QUESTION_THREADS, thread_name_prefix="mapreduce-questions")
+        self._pool = offerd.Workers(BACKGROUND_THREADS, "mapreduce")
+        self._questions = offerd.Workers(QUESTION_THREADS, "mapreduce-questions")
         self._scheduler = MapReduceScheduler(self._pool, self._questions)
         info = offerd.FrameworkInfo(
             name,
@@ -102,7 +102,11 @@ class MapReduce:
         self._ticker = threading.Thread(target=self._tick, name="mapreduce-ticks", daemon=True)
         self._driver.start()
         self._driver.wait_registered()
-        self._ticker.start()
+        try:
+            self._ticker.start()
+        except RuntimeError:
+            self._driver.stop()
+            raise offerd.NoThread("MapReduce jobs") from None
 
     def __enter__(self) -> Self:
         return self

@@ -7,10 +7,10 @@ import os
 import random
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import offerd
 from offerd import FilesPass
 from offerd_frameworks.mapreduce import digests, keys, ranges
 from offerd_frameworks.mapreduce.digests import WrongDigest
@@ -108,7 +108,7 @@ class Shuffle:
                 by_container.setdefault(container, []).append(number)
         # Each reduce in an order of its own: they begin at the same time, and would all be at one server.
         visits = random.sample(list(by_container.items()), len(by_container))
-        with ThreadPoolExecutor(FETCHERS) as pool:
+        with offerd.Workers(FETCHERS, "fetching maps") as pool:
             for found in [pool.submit(self._from_container, *visit) for visit in visits]:
                 found.result()
         if self._failed:

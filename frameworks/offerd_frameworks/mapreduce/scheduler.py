@@ -156,10 +156,11 @@ class MapReduceScheduler(offerd.Scheduler):
             refusal_s = self._planner.refusal_s(now)
             if not tasks:
                 driver.decline_offer(offer.offer_id, refusal_s)
-            elif driver.fits_message(tasks):
-                driver.reply_to_offer(offer.offer_id, tasks, refusal_s)
-            else:
-                self._launch_in_parts(driver, offer, tasks, now)
+                continue
+            try:
+                self._launch(driver, offer, tasks, refusal_s, now)
+            except (offerd.BadInput, offerd.MessageTooLarge):
+                self._launch_good(driver, offer, tasks, now)
         self._say_whether_offers_are_wanted(driver, now)
 
     def status_update(self, driver: offerd.SchedulerDriver, status: TaskStatus) -> None:
@@ -178,6 +179,7 @@ class MapReduceScheduler(offerd.Scheduler):
         if status.state is TaskState.FINISHED or status.reason == Reason.COMMAND_EXITED:
             container_id = status.container_id or attempt.container_id
             self._in_background(
+                state.job_id,
                 partial(_report, self.access(attempt.slave_id), container_id, status.task_id, attempt.key),
                 partial(self._reported, driver, status, container_id),
             )
@@ -254,6 +256,7 @@ class MapReduceScheduler(offerd.Scheduler):
             return
         path = f"/containers/{output.container_id}/tasks/{output.task_id}/output"
         self._in_background(
+            running.job_id,
             partial(
                 running.output.save,
                 output.task_id,
@@ -305,7 +308,8 @@ class MapReduceScheduler(offerd.Scheduler):
             ):
                 running.asking.add(task_id)
                 question = partial(_progress, self.access(attempt.slave_id), attempt.container_id, task_id)
-                self._in_background(question, partial(self._heard, running, task_id), self._questions)
+                heard = partial(self._heard, running, task_id)
+                self._in_background(running.job_id, question, heard, self._questions)
 
     @staticmethod
     def _heard(running: Running, task_id: str, asked: Future[Said]) -> None:
@@ -334,7 +338,11 @@ class MapReduceScheduler(offerd.Scheduler):
             self._to_clean.setdefault(slave_id, {})[job_id] = now + CLEAN_WITHIN_S
         self._set_filters(driver)
         driver.revive_offers()
-        self._in_background(partial(self._publish, running, state), lambda published: published.result())
+        published = self._pool.submit(partial(self._publish, running, state))
+        if _had_no_thread(published):
+            self._publish(running, state)
+        else:
+            published.add_done_callback(lambda done: self.driver.call_soon(done.result))
 
     @staticmethod
     def _publish(running: Running, state: JobState) -> None:
@@ -372,10 +380,37 @@ class MapReduceScheduler(offerd.Scheduler):
         newest = self.driver.files(offerd.SlaveID(slave_id))
         return newest if newest.address else self._accesses.get(slave_id, newest)
 
-    def _launch_in_parts(
+    def _launch_good(
         self, driver: offerd.SchedulerDriver, offer: Offer, tasks: list[offerd.TaskInfo], now: float
     ) -> None:
-        """More than one message holds: the first half is launched, the rest has its turn with the next offer."""
+        """A task that no message holds is the end of its job, and of no other."""
+        faults = {task.task_id: driver.fault(task) for task in tasks}
+        failed: set[str] = set()
+        for task_id, fault in faults.items():
+            if fault:
+                failed.add(job_id := task_id.partition(".")[0])
+                self._planner.fail(job_id, f"{task_id}: {fault}", now)
+                self._look_at(driver, job_id)
+        good = [task for task in tasks if task.task_id.partition(".")[0] not in failed]
+        if good:
+            self._launch(driver, offer, good, 0.0, now)
+        else:
+            driver.decline_offer(offer.offer_id, 0.0)
+
+    def _launch(
+        self,
+        driver: offerd.SchedulerDriver,
+        offer: Offer,
+        tasks: list[offerd.TaskInfo],
+        refusal_s: float,
+        now: float,
+    ) -> None:
+        """Of more than one message holds, the first half is launched. The rest, which is taken from the list, has its turn with
+        the next offer. Raises `MessageTooLarge` and `BadInput`.
+        """
+        if driver.fits_message(tasks):
+            driver.reply_to_offer(offer.offer_id, tasks, refusal_s)
+            return
         while len(tasks) > 1 and not driver.fits_message(tasks):
             for task in tasks[len(tasks) // 2 :]:
                 self._planner.lost(task.task_id, "too many at once", now)
@@ -405,13 +440,32 @@ class MapReduceScheduler(offerd.Scheduler):
             driver.kill_task(offerd.TaskID(task_id), 1.0)
 
     def _in_background(
-        self, work: Callable[[], Any], then: Callable[[Future[Any]], None], pool: Executor | None = None
+        self,
+        job_id: str,
+        work: Callable[[], Any],
+        then: Callable[[Future[Any]], None],
+        pool: Executor | None = None,
     ) -> None:
-        """Do `work` in a thread of a pool, and `then` in the driver's."""
-        (pool or self._pool).submit(work).add_done_callback(lambda done: self.driver.call_soon(then, done))
+        """Do `work` in a thread of a pool, and `then` in the driver's. Where there is no thread for it the job fails."""
+        future = (pool or self._pool).submit(work)
+        future.add_done_callback(lambda done: self.driver.call_soon(self._back, job_id, then, done))
+
+    def _back(self, job_id: str, then: Callable[[Future[Any]], None], done: Future[Any]) -> None:
+        if _had_no_thread(done):
+            why = str(done.exception())
+            self._kill(self.driver, self._planner.fail(job_id, why, time.monotonic()))
+            self._look_at(self.driver, job_id)
+        else:
+            then(done)
 
     driver: offerd.SchedulerDriver
     """Set by whoever makes the driver, which wants its scheduler first."""
+
+
+def _had_no_thread(future: Future[Any]) -> bool:
+    if not future.done() or future.cancelled():
+        return False
+    return isinstance(future.exception(), offerd.NoThread)
 
 
 def _report(files: FilesAccess, container_id: str, task_id: str, key: str) -> dict[str, Any]:

@@ -108,7 +108,10 @@ class MpiFramework(offerd.Scheduler):
 
     def start(self) -> None:
         """Register with the master and begin. Raises `OfferdError` if there is none."""
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            raise offerd.NoThread("MPI jobs") from None
         self._driver.start()
         self._driver.wait_registered()
 
@@ -314,6 +317,13 @@ class MpiFramework(offerd.Scheduler):
                 time_limit_s=job.time_limit_s,
                 name=os.path.basename(job.argv[0]),
             )
+            if fault := self._driver.fault(
+                task
+            ):  # what waits for the proxies hears so from their process manager
+                run.failure = fault
+                run.hydra.kill()
+                self._driver.decline_offer(share.offer_ids, 0.0)
+                continue
             self._driver.reply_to_offer(share.offer_ids, [task])
         run.look_at = time.monotonic() + LOOK_FIRST_S
 

@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 
 from offerd.driver import SchedulerDriver
+from offerd.errors import MessageTooLarge
 from offerd.files_access import FilesAccess
 from offerd.ids import OfferID, SlaveID, TaskID
 from offerd.messages import CommandInfo, Offer, Reason, TaskInfo, TaskState, TaskStatus
@@ -26,14 +27,20 @@ class NotingDriver:
         self.needs: list[bool] = []
         self.killed: list[str] = []
         self._largest = largest
+        self.unsendable: set[str] = set()
 
     def files(self, slave_id: str) -> FilesAccess:
         return FilesAccess("127.0.0.1:5051")
+
+    def fault(self, task: TaskInfo) -> str:
+        return "too large" if task.task_id in self.unsendable else ""
 
     def fits_message(self, tasks: list[TaskInfo]) -> bool:
         return len(tasks) <= self._largest
 
     def reply_to_offer(self, offer_id: str, tasks: list[TaskInfo]) -> None:
+        if self.unsendable & {task.task_id for task in tasks}:
+            raise MessageTooLarge("too large")
         self.launched.append((offer_id, list(tasks)))
 
     def decline_offer(self, offer_ids: list[str], refuse_seconds: float) -> None:
@@ -201,6 +208,24 @@ def test_tasks_that_do_not_fit_into_one_message_wait_for_the_next_offer_in_order
     assert driver.ids() == ["echo-1.1", "echo-1.2", "echo-1.3", "echo-1.4"]
 
 
+def test_one_that_no_message_holds_fails_and_the_others_run() -> None:
+    work, driver = batch(4), NotingDriver()
+    driver.unsendable = {"echo-1.2"}
+    give(work, driver, offer())
+    assert driver.ids() == ["echo-1.1", "echo-1.3", "echo-1.4"]
+    (ended,) = events(work)
+    assert isinstance(ended, Ended)
+    assert (ended.number, ended.status.state, ended.status.message) == (1, TaskState.ERROR, "too large")
+
+
+def test_an_offer_for_one_that_no_message_holds_goes_back() -> None:
+    work, driver = batch(1), NotingDriver()
+    driver.unsendable = {"echo-1"}
+    give(work, driver, offer())
+    assert (driver.ids(), driver.declined) == ([], [(["O-1"], 0.0)])
+    assert len(events(work)) == 1
+
+
 def test_starts_and_ends_are_reported_with_the_place() -> None:
     work, driver = batch(1), NotingDriver()
     give(work, driver, offer())
@@ -270,6 +295,25 @@ def test_short_commands_make_tasks_of_half_a_second() -> None:
     assert first.command is not None
     assert [first.command.argv, *first.command.series][:2] == [["echo", "16"], ["echo", "17"]]
     assert (first.command.series_s, first.time_limit_s) == (SERIES_S, 10.0 + SERIES_S)
+
+
+def test_a_series_is_no_larger_than_a_message_may_hold_some_of() -> None:
+    driver = NotingDriver()
+    work = Batch(
+        1000,
+        lambda index: CommandInfo(argv=["echo", "\N{SNOWMAN}" * 5_000]),
+        Resources({"cpus": 1000, "mem": GIB}),
+        prefix="echo-1",
+        time_limit_s=10.0,
+        may_join=True,
+    )
+    give(work, driver, offer(cpus=SEEN_BEFORE_SERIES))
+    for task_id in driver.ids():
+        update(work, driver, task_id, TaskState.FINISHED, "", Part(0, 0.01))
+    driver.launched.clear()
+    give(work, driver, offer())
+    assert lengths(driver) == [4] * 4
+    assert work.waiting == 1000 - SEEN_BEFORE_SERIES - 16
 
 
 @pytest.mark.parametrize(

@@ -388,3 +388,17 @@ def test_a_large_output_is_fetched_whole_or_it_is_said_what_is_missing(slave: Sl
         assert part is not None
         part.close()
     assert second.lost == "1 of 3000001 bytes of its stdout are lost; 9 of 9 bytes of its stderr are lost"
+
+
+def test_output_that_no_thread_can_be_started_for_is_said_to_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    large = LargeOutputs()
+    status = TaskStatus(TaskID("t"), TaskState.FINISHED, container_id=ContainerID("c"))
+    large.fetch(7, status, Place("S-1", "host", FilesAccess("127.0.0.1:5051")), None)
+    number, _, stdout, stderr, lost = large.take()
+    assert (number, stdout, stderr) == (7, None, None)
+    assert "its output is lost: no thread can be started" in lost
+    large.close()

@@ -65,6 +65,7 @@ class FakeDriver:
         self.all_launched: list[str] = []
         self.launched: list[str] = []
         self.killed: list[str] = []
+        self.unsendable: set[str] = set()
 
     def files(self, slave_id: SlaveID) -> FilesAccess:
         return FilesAccess(f"{slave_id}:5051")
@@ -73,11 +74,16 @@ class FakeDriver:
         self.soon.append(partial(function, *arguments))
 
     def reply_to_offer(self, _offer: str, tasks: list[offerd.TaskInfo], _refusal_s: float = 0.0) -> None:
+        if any(map(self.fault, tasks)):
+            raise offerd.MessageTooLarge("too large")
         self.all_launched += [task.task_id for task in tasks]
         self.launched += [task.task_id for task in tasks if not task.task_id.startswith("clean-")]
 
     def kill_task(self, task_id: str, _grace_s: float) -> None:
         self.killed.append(task_id)
+
+    def fault(self, task: offerd.TaskInfo) -> str:
+        return "too large" if task.task_id in self.unsendable else ""
 
     def fits_message(self, _tasks: object) -> bool:
         return True
@@ -315,3 +321,26 @@ def test_a_slave_that_is_silent_is_asked_how_far_a_reduce_is_for_a_short_time_on
         files = FilesAccess(f"127.0.0.1:{silent.getsockname()[1]}")
         assert scheduling._progress(files, "c1", "out.r00000.0") == Said()
     assert time.monotonic() - began < scheduling.POLL_S
+
+
+def test_a_task_that_no_message_holds_is_the_end_of_its_job_alone(site: Site) -> None:
+    bad, good = site.submit("bad"), site.submit("good")
+    site.fake.unsendable = {"bad.m00000.0"}
+    launched = site.offer("s1") or site.offer("s1")
+    site.run()
+    with pytest.raises(offerd.OfferdError, match=r"bad\.m00000\.0: too large"):
+        bad.done.result(0)
+    assert launched == "good.m00000.0"
+    assert not good.done.done()
+
+
+def test_a_job_fails_that_there_is_no_thread_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = site.submit("out")
+    task_id = site.offer("s1")
+    no_thread: Future[Any] = Future()
+    no_thread.set_exception(offerd.NoThread("mapreduce"))
+    monkeypatch.setattr(site.pool, "submit", lambda *_: no_thread)
+    site.status(task_id, TaskState.FINISHED)
+    site.do(lambda: None)
+    with pytest.raises(offerd.OfferdError, match="no thread can be started for mapreduce"):
+        running.done.result(0)

@@ -19,6 +19,9 @@ from offerd.slots import is_long
 Call = ClusterFuture[Any]
 
 
+NAME_BYTES = 4 * len("f")
+
+
 class Harness:
     """A queue and short words for what goes in and comes out."""
 
@@ -27,12 +30,18 @@ class Harness:
         self.queue = self.scheduler.queue
 
     def put(
-        self, count: int = 1, *, cpus: float = 1, timeout: float | None = 5.0, data: bytes = b""
+        self,
+        count: int = 1,
+        *,
+        cpus: float = 1,
+        timeout: float | None = 5.0,
+        data: bytes = b"",
+        name: str = "f",
     ) -> list[Call]:
         options = Options.make(
             self.queue, cpus=cpus, mem=0, timeout=timeout, retries=0, kill_grace_s=None, resources="", name=""
         )
-        calls: list[Call] = [ClusterFuture(self.scheduler, options, "f", data) for _ in range(count)]
+        calls: list[Call] = [ClusterFuture(self.scheduler, options, name, data) for _ in range(count)]
         for call in calls:
             self.queue.put(call)
         return calls
@@ -111,9 +120,14 @@ def test_a_name_that_the_offer_lacks_is_nothing(harness: Harness) -> None:
 
 
 def test_an_accept_takes_no_more_bytes_than_it_may(harness: Harness) -> None:
-    harness.put(5, cpus=0.1, data=b"\x00" * (ACCEPT_BYTES // 2 - CALL_OVERHEAD_BYTES))
+    harness.put(5, cpus=0.1, data=b"\x00" * (ACCEPT_BYTES // 2 - CALL_OVERHEAD_BYTES - NAME_BYTES))
     assert [len(calls) for calls in harness.fill(offer(4))] == [2]
     assert harness.queue.size == 3
+
+
+def test_the_names_of_calls_count(harness: Harness) -> None:
+    harness.put(2000, cpus=0.001, name="\N{SNOWMAN}" * 200)
+    assert [len(calls) for calls in harness.fill(offer(4))] == [ACCEPT_BYTES // (800 + CALL_OVERHEAD_BYTES)]
 
 
 def test_the_largest_call_goes_alone(harness: Harness) -> None:

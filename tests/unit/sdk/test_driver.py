@@ -54,6 +54,7 @@ from offerd.messages import (
 from offerd.operator_messages import ExplainWaiting, Waiting
 from offerd.resources import Resources
 from offerd.scheduler import Scheduler
+from offerd.workers import NoThread
 
 WAIT_S = 10.0
 F = FrameworkID("F-1")
@@ -428,6 +429,42 @@ def test_the_size_of_commands_and_labels_counts() -> None:
     one = TaskInfo(TaskID("t"), CPU, ExecutorID("e"), long, labels={"x": "y" * 100_000})
     assert driver.fits_message([one])
     assert not driver.fits_message([one, one])
+
+
+def test_the_size_of_a_series_counts() -> None:
+    driver = SchedulerDriver(Scheduler(), FrameworkInfo("x"), "127.0.0.1:1")
+    series = [["echo", "x" * 100_000]] * 6
+    one = TaskInfo(TaskID("t"), CPU, ExecutorID("e"), CommandInfo(["echo"], series=series, series_s=1.0))
+    assert driver.fits_message([one])
+    assert not driver.fits_message([one, one])
+    assert driver.fault(one) == ""
+    large = replace(one, command=CommandInfo(["echo"], series=series * 2, series_s=1.0))
+    assert "does not fit" in driver.fault(large)
+
+
+def test_an_order_that_no_message_holds_fails_its_own_tasks_and_no_others(
+    master: FakeMaster, start: Start
+) -> None:
+    scheduler = Recorder()
+    driver = start(scheduler)
+    too_many = [OfferID(f"{number}{'o' * 100}") for number in range(20_000)]
+    driver.reply_to_offer(too_many, [task("lost")])
+    (status,) = scheduler.expect("status_update")
+    assert (status.task_id, status.state, status.reason) == ("lost", TaskState.ERROR, Reason.TASK_INVALID)
+    assert "AcceptOffers" in status.message
+    driver.reply_to_offer(OfferID("O-2"), [task("t")])
+    assert master.expect(AcceptOffers).offer_ids == ["O-2"]
+
+
+def test_a_thread_that_cannot_be_started_is_said_where_the_driver_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = SchedulerDriver(Scheduler(), FrameworkInfo("x"), "127.0.0.1:1")
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with pytest.raises(NoThread, match="no thread can be started for offerd-scheduler"):
+        driver.start()
+
+
+def no_thread(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_room_is_left_for_the_framework_and_its_executor() -> None:

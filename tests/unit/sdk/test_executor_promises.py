@@ -17,7 +17,7 @@ from helpers.fake_calls import SLAVE, WAIT_S, call_here, cluster, finished, runs
 from helpers.fake_master import InstantCluster
 from offerd import call_scheduler, calls
 from offerd.cluster_executor import BrokenClusterExecutor, ClusterExecutor
-from offerd.errors import MessageTooLarge, OfferdError
+from offerd.errors import BadInput, MessageTooLarge, OfferdError
 from offerd.messages import (
     KillTask,
     Reason,
@@ -250,3 +250,12 @@ def test_where_calls_wait_and_none_runs_the_masters_reason_is_logged_once(
     assert said == [
         "a call waits: half of each slave is for short tasks; timeout=60, or less, would end this wait"
     ]
+
+
+def test_a_call_that_no_message_holds_fails_and_no_other() -> None:
+    with cluster() as (_, executor):
+        calls = [executor.submit(abs, -1), executor.submit_with(abs, (-2,), timeout=2e9)]
+        calls.append(executor.submit(abs, -3))
+        assert [calls[number].result(WAIT_S) for number in (0, 2)] == [1, 3]
+        with pytest.raises(BadInput, match="a TaskInfo like this is no message"):
+            calls[1].result(WAIT_S)

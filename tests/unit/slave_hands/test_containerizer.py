@@ -125,6 +125,22 @@ def test_a_bug_of_a_module_is_a_failed_launch_and_a_log_line(
     assert "Traceback" in caplog.text
 
 
+def test_a_thread_that_cannot_be_started_is_a_failed_launch(
+    hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        hands.launch("first")
+    (failed,) = hands.hear(ev.LaunchFailed)
+    assert "can start no more threads" in failed.message
+    hands.launch("second")
+    while not hands.launcher.launched:
+        hands.next_result()
+
+
 def test_who_is_quick_does_not_wait_for_those_that_are_slow(hands: Hands) -> None:
     for number in range(8):
         hands.launch(f"slow{number}")

@@ -1,0 +1,102 @@
+"""Threads for what waits for a network or a disk. A process may be refused another one: by a limit on processes, or for want of
+memory. That fails what the thread was for, and nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from offerd.errors import OfferdError
+
+T = TypeVar("T")
+
+
+class NoThread(OfferdError):
+    """The system starts no more threads for this process."""
+
+    def __init__(self, what_for: str) -> None:
+        super().__init__(
+            f"no thread can be started for {what_for}: raise the limit on processes (ulimit -u) or memory"
+        )
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Raises `NoThread`."""
+    try:
+        thread.start()
+    except RuntimeError:
+        raise NoThread(thread.name) from None
+
+
+class Workers(Executor):
+    """As `ThreadPoolExecutor`, but where no further thread can be started, those that are there do the work; where there is not
+    one, its future fails with `NoThread`. The threads are daemons.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most, self._name = most, name
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._is_closed = False
+        self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Raises `RuntimeError` after `shutdown`."""
+        future: Future[T] = Future()
+        with self._lock:
+            if self._is_closed:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            try:
+                self._add_thread()
+            except NoThread as error:
+                if not self._threads:
+                    future.set_exception(error)
+                    return future
+            self._work.put((future, partial(fn, *args, **kwargs)))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        with self._lock:
+            if not self._is_closed:
+                self._is_closed = True
+                if cancel_futures:
+                    self._cancel_all()
+                for _ in self._threads:
+                    self._work.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    def _add_thread(self) -> None:
+        if len(self._threads) < self._most:
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            start_thread(thread)
+            self._threads.append(thread)
+
+    def _cancel_all(self) -> None:
+        while True:
+            try:
+                item = self._work.get_nowait()
+            except Empty:
+                return
+            if item is not None:
+                item[0].cancel()
+                item[0].set_running_or_notify_cancel()
+
+    def _run(self) -> None:
+        while (item := self._work.get()) is not None:
+            future, work = item
+            if future.set_running_or_notify_cancel():
+                try:
+                    result = work()
+                except BaseException as error:  # marked: whatever it is, who waits for the future hears of it
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+                    del result
+            del item, future, work

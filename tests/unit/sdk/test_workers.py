@@ -1,0 +1,58 @@
+"""Threads for what waits, on a host that starts no more of them."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from offerd.workers import NoThread, Workers
+
+WAIT_S = 10.0
+
+
+def no_thread(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_work_is_done_and_its_errors_are_the_futures() -> None:
+    with Workers(2, "test") as workers:
+        done = [workers.submit(divmod, 7, number) for number in (2, 0, 5)]
+    assert (done[0].result(), done[2].result()) == ((3, 1), (1, 2))
+    assert isinstance(done[1].exception(), ZeroDivisionError)
+    with pytest.raises(RuntimeError):
+        workers.submit(int)
+
+
+def test_where_no_thread_can_be_started_the_work_fails_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with Workers(2, "fetching") as workers:
+        future = workers.submit(int)
+    with pytest.raises(NoThread, match="for fetching"):
+        future.result()
+
+
+def test_where_no_further_thread_can_be_started_the_others_do_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Workers(2, "test") as workers:
+        assert workers.submit(int).result(WAIT_S) == 0
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+        assert [workers.submit(int, text).result(WAIT_S) for text in "123"] == [1, 2, 3]
+
+
+def test_what_has_not_begun_can_be_cancelled() -> None:
+    begun, gate = threading.Event(), threading.Event()
+    workers = Workers(1, "test")
+
+    def wait() -> bool:
+        begun.set()
+        return gate.wait(WAIT_S)
+
+    first = workers.submit(wait)
+    assert begun.wait(WAIT_S)
+    second = workers.submit(int)
+    workers.shutdown(wait=False, cancel_futures=True)
+    assert second.cancelled()
+    gate.set()
+    assert first.result(WAIT_S)
