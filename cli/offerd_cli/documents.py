@@ -95,6 +95,8 @@ def framework_document(framework: FrameworkSummary) -> Document:
         "since_s": framework.since_s,
         "guaranteed": resources_document(framework.guaranteed),
         "under_share_s": framework.under_share_s,
+        "ramp_up_s": framework.ramp_up_s,
+        "completion_s": framework.completion_s,
     }
 
 

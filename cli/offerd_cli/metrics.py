@@ -97,13 +97,27 @@ def _of_frameworks(frameworks: Sequence[FrameworkSummary]) -> Iterator[Metric]:
         "As offerd_wasted_resource_seconds.",
         labels=[*labels, "resource"],
     )
+    ramp_up = GaugeMetricFamily(
+        "offerd_framework_ramp_up_seconds",
+        "From its first wish for offers to its fair share, or to all it wanted.",
+        labels=labels,
+    )
+    completion = GaugeMetricFamily(
+        "offerd_framework_completion_seconds", "From its registration to its end.", labels=labels
+    )
     for framework in frameworks:
         names = (framework.framework_id, framework.name, framework.role)
         values = [printable(name, limit=None) for name in names]  # Prometheus would escape line ends alone
+        if framework.ramp_up_s is not None:
+            ramp_up.add_metric(values, framework.ramp_up_s)
+        if framework.completion_s is not None:
+            completion.add_metric(values, framework.completion_s)
+        if framework.state == "ended":
+            continue
         share.add_metric(values, framework.dominant_share)
         under.add_metric(values, framework.under_share_s or 0.0)
         for state, number in framework.tasks.items():
             tasks.add_metric([*values, state], number)
         for name, value in framework.wasted_resource_s.items():
             wasted.add_metric([*values, printable(name)], value)
-    yield from (share, under, tasks, wasted)
+    yield from (share, under, tasks, wasted, ramp_up, completion)

@@ -78,6 +78,10 @@ class FrameworkSummary(Value, frozen=True):
     schedulers: Count = 1  # connected: the active one and those that stand by
     guaranteed: Resources = NOTHING
     under_share_s: Seconds | None = None  # None: it is not
+    ramp_up_s: Seconds | None = (
+        None  # from its first wish for offers to its fair share, or to all it wanted; None: not known yet
+    )
+    completion_s: Seconds | None = None  # from its first registration to its end; None: it has not ended
 
 
 class TaskSummary(Value, frozen=True):

@@ -126,7 +126,14 @@ def test_tasks_are_found_by_framework_and_remembered_when_they_have_ended(cluste
     assert (task["state"], task["exit_status"], task["reason"]) == ("TASK_FAILED", 3, "COMMAND_EXITED")
     assert listing(cluster, "tasks", "--framework", "brief")["tasks"] == []
     frameworks = listing(cluster, "frameworks", "--all")["frameworks"]
-    assert "brief" in [framework["name"] for framework in frameworks if framework["state"] == "ended"]
+    (brief,) = (framework for framework in frameworks if framework["name"] == "brief")
+    assert brief["state"] == "ended"
+    assert 0 <= brief["ramp_up_s"] <= brief["completion_s"]
+    metrics = offerd(cluster, "metrics").stdout.decode()
+    for name in ("ramp_up", "completion"):
+        assert (
+            f'offerd_framework_{name}_seconds{{framework_id="{brief["framework_id"]}",name="brief"' in metrics
+        )
 
 
 def test_logs_are_read_while_the_task_runs(cluster: LocalCluster, sleeper: subprocess.Popen[bytes]) -> None:

@@ -19,5 +19,9 @@ def command(*, master: str) -> None:
     from offerd_cli.metrics import exposition
 
     with OperatorClient(master) as client:
-        cluster, slaves, frameworks = client.cluster(), list(client.slaves()), list(client.frameworks())
+        cluster, slaves, frameworks = (
+            client.cluster(),
+            list(client.slaves()),
+            list(client.frameworks(ended=True)),
+        )
     click.echo(exposition(cluster, slaves, frameworks), nl=False)

@@ -24,6 +24,7 @@ from offerd_master.core import (
     modes,
     offers,
     queries,
+    ramp_up,
     revocation,
     rights,
     slaves,
@@ -238,6 +239,8 @@ class MasterCore:
             slaves.ping_slaves(c, now)
             failover.ping_schedulers(c, now)
             starvation.observe(c, now)
+            ramp_up.look_at_all(c)
+        ramp_up.observe(c, now)
         c.timers.run(c, now)
         offers.expire(c, now)
         offers.allocate(c, now)

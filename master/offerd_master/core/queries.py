@@ -137,6 +137,8 @@ def _framework(c: Cluster, framework: Framework, now: float) -> om.FrameworkSumm
         schedulers=(framework.peer is not None) + len(framework.standbys),
         guaranteed=Resources(dict(guaranteed)),
         under_share_s=now - under_since if under_since is not None else None,
+        ramp_up_s=framework.ramp_up_s,
+        completion_s=framework.ended_at - framework.since if framework.ended else None,
     )
 
 

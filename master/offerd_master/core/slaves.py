@@ -100,7 +100,7 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
     )
     files.take_secret(slave, message.files)
     slave.describe(info, c.settings.minimum_offer)
-    c.allocator.add_total(slave.total)
+    c.add_total(slave.total)
     c.send(peer, m.SlaveRegistered(slave.slave_id, c.master_id, c.settings.ping_interval_s))
     if is_repeated:
         c.send(peer, m.Ping())
@@ -130,7 +130,7 @@ def _return(c: Cluster, slave: Slave, peer: PeerID, is_repeated: bool, now: floa
         for executor_id in list(mine):
             remove_executor(c, c.frameworks[framework_id], slave, executor_id)
     if c.lost_slaves.pop(slave.slave_id, None) is None:
-        c.allocator.remove_total(slave.total)
+        c.remove_total(slave.total)
     slave.peer = peer
     slave.state = SlaveState.ACTIVE
     slave.since = now
@@ -383,7 +383,7 @@ def lose(c: Cluster, slave: Slave, text: str, now: float, *, may_return: bool = 
     for framework_id, mine in list(slave.executors.items()):
         for executor_id in list(mine):
             remove_executor(c, c.frameworks[framework_id], slave, executor_id)
-    c.allocator.remove_total(slave.total)
+    c.remove_total(slave.total)
     del c.slaves[slave.slave_id]
     c.lost_slaves[slave.slave_id] = slave
     if len(c.lost_slaves) > c.settings.max_lost_slaves:

@@ -249,8 +249,8 @@ class Framework:
     __slots__ = (
         "called_unknown", "ended", "ended_at", "ended_because", "ended_counts", "executors", "executors_running",
         "failover_timer", "filters", "filters_bytes", "framework_id", "has_filters", "heard", "history", "info",
-        "is_deaf", "launch_info", "met_on", "needs_offers", "offers", "peer", "refusals", "scheduler_id", "since", "standbys",
-        "tasks", "unacknowledged", "unanswered", "unreachable", "wasted_resource_s",
+        "is_deaf", "launch_info", "met_on", "needs_offers", "offers", "peer", "ramp_up_s", "refusals", "scheduler_id",
+        "since", "standbys", "tasks", "unacknowledged", "unanswered", "unreachable", "wanted_since", "wasted_resource_s",
     )  # fmt: skip
 
     def __init__(
@@ -269,6 +269,8 @@ class Framework:
         self.is_deaf = False  # its scheduler has not heard our answer to its hello, perhaps
         self.standbys: list[Standby] = []
         self.needs_offers = True
+        self.wanted_since: float | None = None  # see `ramp_up`
+        self.ramp_up_s: float | None = None
         self.ended = False
         self.ended_at = 0.0
         self.ended_because = ("", "")
@@ -359,6 +361,9 @@ class Cluster:
         self.offers: dict[OfferID, OutstandingOffer] = {}
         self.offer_order: deque[OutstandingOffer] = deque()
         self.wanting: dict[FrameworkID, Framework] = {}
+        self.first_wishes: list[Framework] = []  # of frameworks that began with us, in this turn
+        self.ramping: dict[FrameworkID, Framework] = {}  # to be looked at in this turn: see `ramp_up`
+        self.total: dict[str, int] = {}  # the quantities of all slaves together
         self.dirty: dict[SlaveID, Slave] = {}
         # Slaves with something free that nobody wanted when it was last offered around.
         self.idle: dict[SlaveID, Slave] = {}
@@ -392,6 +397,22 @@ class Cluster:
         """From now on; it knows nobody yet. What the settings guarantee and limit is laid around it."""
         self.allocator = with_entitlements(module, self.settings.policy)
         self.entitlements = self.allocator if isinstance(self.allocator, Entitlements) else None
+
+    def add_total(self, resources: Resources) -> None:
+        """A slave has come."""
+        self._change_total(resources, 1)
+        self.allocator.add_total(resources)
+
+    def remove_total(self, resources: Resources) -> None:
+        """A slave has gone."""
+        self._change_total(resources, -1)
+        self.allocator.remove_total(resources)
+
+    def _change_total(self, resources: Resources, sign: int) -> None:
+        for name, amount in resources.quantities().items():
+            self.total[name] = self.total.get(name, 0) + sign * amount
+            if not self.total[name]:
+                del self.total[name]
 
     def add_account(self, framework: Framework) -> None:
         """Have the framework charged from now on. One that has ended has no part of a guarantee any more."""
@@ -452,6 +473,10 @@ class Cluster:
         """Keep `wanting`, the frameworks that may be offered something, in step."""
         is_there = framework.peer is not None and not framework.is_deaf
         is_wanting = is_there and framework.needs_offers and not framework.ended
+        if framework.ramp_up_s is None and self.is_own_id(framework.framework_id):
+            self.ramping[framework.framework_id] = framework
+            if is_wanting and framework.wanted_since is None:
+                self.first_wishes.append(framework)
         if is_wanting:
             self.wanting[framework.framework_id] = framework
         else:

@@ -44,7 +44,8 @@ KEYS = {
     "wasted_resource_s",
     "slave": "attributes disk_full executors facts files_address free hostname isolation long_fraction measured_cpus "
     "measured_mem_bytes offered short_limit_s since_s slave_id state tasks total used",
-    "framework": "dominant_share framework_id guaranteed hostname name needs_offers offered role since_s state tasks "
+    "framework": "completion_s dominant_share framework_id guaranteed hostname name needs_offers offered ramp_up_s role "
+    "since_s state tasks "
     "under_share_s used user wasted_resource_s",
     "task": "ended_s executor_id exit_status files_address framework_id framework_name hostname launched_s message name "
     "ran_s reason resources sandbox slave_id state task_id time_limit_s user",

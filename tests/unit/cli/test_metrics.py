@@ -16,13 +16,14 @@ CLUSTER = Cluster(
 )  # fmt: skip
 FRAMEWORK = FrameworkSummary(
     FrameworkID("F-1"), 'a "quoted" name', "prod", "nobody", "active", dominant_share=0.25,
-    tasks={"TASK_RUNNING": 3}, wasted_resource_s={"mem": 1024.0}, under_share_s=4.0,
+    tasks={"TASK_RUNNING": 3}, wasted_resource_s={"mem": 1024.0}, under_share_s=4.0, ramp_up_s=0.25,
 )  # fmt: skip
 
 
 def test_every_number_is_found_under_its_name_and_labels() -> None:
     slaves = [SlaveSummary(SlaveInfo("a", Resources.of()), "active", disk_full=True)]
-    text = exposition(CLUSTER, slaves, [FRAMEWORK])
+    ended = FrameworkSummary(FrameworkID("F-0"), "b", "*", "", "ended", completion_s=90.0)
+    text = exposition(CLUSTER, slaves, [FRAMEWORK, ended])
     found = {
         (sample.name, frozenset(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(text)
@@ -44,4 +45,8 @@ def test_every_number_is_found_under_its_name_and_labels() -> None:
     assert value("offerd_framework_dominant_share", *who) == 0.25
     assert value("offerd_framework_under_share_seconds", *who) == 4
     assert value("offerd_framework_tasks", *who, "TASK_RUNNING") == 3
+    assert value("offerd_framework_ramp_up_seconds", *who) == 0.25
+    assert value("offerd_framework_completion_seconds", "F-0", "b", "*") == 90
+    of_ended = {name for name, labels in found if "F-0" in labels}
+    assert of_ended == {"offerd_framework_completion_seconds"}, "what has ended has no share"
     assert value("offerd_framework_wasted_resource_seconds_total", *who, "mem") == 1024

@@ -1,0 +1,64 @@
+"""How soon a new framework has what is due to it (Mesos, NSDI 2011, section 4: ramp-up time), measured as it happens.
+
+The time runs from its first wish for offers to the first moment at which its tasks hold its fair share, or as much that one
+more task of theirs would be above it, or at which it wants no more and something of it runs. It is looked at once a turn, and
+only for those that have launched something or changed their wishes since, and are not there yet.
+
+Of a framework that began under an earlier master nobody knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from offerd.ids import FrameworkID
+from offerd_master.core.state import Cluster, Framework
+
+_TOLERANCE = 1e-9
+
+
+def observe(c: Cluster, now: float) -> None:
+    """Once a turn."""
+    for framework in c.first_wishes:
+        framework.wanted_since = now
+    c.first_wishes.clear()
+    if not c.ramping:
+        return
+    fair: Mapping[FrameworkID, float] | None = None
+    for framework in c.ramping.values():
+        if framework.wanted_since is None or framework.ramp_up_s is not None or not framework.tasks:
+            continue
+        if fair is None:
+            fair = c.allocator.fair_shares()
+        if not framework.needs_offers or _has_its_share(c, framework, fair):
+            framework.ramp_up_s = now - framework.wanted_since
+    c.ramping.clear()
+
+
+def look_at_all(c: Cluster) -> None:
+    """With the next turn: shares also change by what others do."""
+    for framework in c.wanting.values():
+        if framework.ramp_up_s is None and framework.tasks:
+            c.ramping[framework.framework_id] = framework
+
+
+def _has_its_share(c: Cluster, framework: Framework, fair: Mapping[FrameworkID, float]) -> bool:
+    due = fair.get(framework.framework_id)
+    if due is None:
+        return False
+    held = dict(c.allocator.held(framework.framework_id))
+    for offer in framework.offers.values():
+        for name, amount in offer.resources.quantities().items():
+            held[name] = held.get(name, 0) - amount
+    newest = next(reversed(framework.tasks.values())).resources.quantities()
+    return _dominant(c, held) >= due - _TOLERANCE or _dominant(c, held, newest) > due + _TOLERANCE
+
+
+def _dominant(c: Cluster, held: Mapping[str, int], more: Mapping[str, int] | None = None) -> float:
+    """The largest part of any resource of the cluster that this is, with `more`."""
+    parts = (
+        (amount + (more.get(name, 0) if more is not None else 0)) / total
+        for name, amount in held.items()
+        if (total := c.total.get(name, 0)) > 0
+    )
+    return max(parts, default=0.0)
