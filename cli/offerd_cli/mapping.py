@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from offerd.errors import BadInput
 from offerd.messages import CommandInfo, Reason, TaskOutput, TaskStatus
 from offerd.resources import Resources
-from offerd.task_output import KEEP_LABEL, WHOLE
+from offerd.task_output import EVERYTHING, KEEP_LABEL, WHOLE, OutputRead, pack_read
 from offerd_cli.batch import INLINE_OUTPUT, Batch, Ended, Place, Started
 from offerd_cli.outcome import exit_status, sentence, speaks_for_itself
 from offerd_cli.working import Work, check_words, task_prefix
@@ -224,6 +224,9 @@ class Map(Work):
             self.screen.note(f"{self._job.arguments[index]}: {lost}")
             if exit_status(status) == 0:
                 self._count_failure()
+        else:  # what we have nobody needs there any more
+            read = OutputRead(status.task_id, EVERYTHING, EVERYTHING)
+            self.driver.send_framework_message(status.slave_id, status.executor_id, pack_read(read))
         self._take(index, Output(stdout or b"", stderr or b""))
 
 

@@ -20,7 +20,7 @@ from offerd.errors import BadInput, BadMessage
 from offerd.executor import Executor, ExecutorDriver
 from offerd.ids import TaskID, is_valid_id
 from offerd.messages import Reason, TaskInfo, TaskOutput, TaskState, TaskUsage
-from offerd.task_output import KEEP_LABEL, UNTIL_READ, WHOLE, unpack_read
+from offerd.task_output import EVERYTHING, KEEP_LABEL, UNTIL_READ, WHOLE, unpack_read
 from offerd_executors.output import DEFAULT_LOG_BYTES, Held, Output
 from offerd_executors.spawn import SECRETS, Spawner, SpawnerDied
 from offerd_executors.task_dirs import TaskDirs
@@ -370,6 +370,8 @@ class CommandExecutor(Executor):
             return
         running = self._running.get(read.task_id)
         if running is None:
+            if read.stdout_bytes == read.stderr_bytes == EVERYTHING and is_valid_id(read.task_id):
+                self._dirs.forget_output(read.task_id)
             return
         for output, read_to in zip(running.outputs, (read.stdout_bytes, read.stderr_bytes), strict=False):
             if output.was_read(read_to) and output.is_open and not output.is_watched:

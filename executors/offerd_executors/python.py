@@ -18,11 +18,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from offerd.errors import BadInput
+from offerd.errors import BadInput, BadMessage
 from offerd.executor import Executor, ExecutorDriver
 from offerd.executor_loop import Timer
 from offerd.ids import SlaveID, TaskID, is_valid_id
 from offerd.messages import ExecutorInfo, FrameworkInfo, Reason, TaskInfo, TaskState, TaskUsage
+from offerd.task_output import unpack_taken
 from offerd_executors import initializer
 from offerd_executors.channel import Channel, ChannelBroken
 from offerd_executors.spawn import Spawner
@@ -181,6 +182,18 @@ class PythonExecutor(Executor):
         elif task_id in self._queued and task_id not in self._dropped:
             self._dropped.add(task_id)
             driver.send_status(task_id, TaskState.KILLED, message="killed before it was called")
+
+    def framework_message(self, driver: ExecutorDriver, data: bytes) -> None:
+        """The scheduler has some large results, or has no use for them: their files go."""
+        try:
+            taken = unpack_taken(data)
+        except BadMessage as error:
+            sys.stderr.write(f"python executor: a message of the scheduler's is not understood: {error}\n")
+            return
+        for task_id in taken.task_ids:
+            if is_valid_id(task_id) and task_id not in self._by_task:
+                with contextlib.suppress(OSError):  # it has gone
+                    os.unlink(os.path.join(self.driver.sandbox, RESULTS_DIRECTORY, task_id))
 
     def shutdown(self, driver: ExecutorDriver, grace_s: float) -> None:
         """Drop the queue, end the workers."""

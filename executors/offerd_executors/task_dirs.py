@@ -1,4 +1,4 @@
-"""A directory for each task, kept after its end only if the task left something in it."""
+"""A directory for each task, kept after its end only if the task left something in it: then the slave collects it some day."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ class TaskDirs:
         """The task is over: the directory goes if it is empty. No process of the task may be left."""
         try:
             if os.listdir(path):
+                os.utime(path)  # when the task has ended: the slave collects what is old
                 return
             is_plain = os.stat(path, follow_symlinks=False).st_mode == stat.S_IFDIR | 0o700
         except OSError:
@@ -64,6 +65,15 @@ class TaskDirs:
         if not self._is_timed:
             self._is_timed = True
             self._driver.call_later(SPARE_S, self._expire)
+
+    def forget_output(self, task_id: str) -> None:
+        """Of a task that is over: whoever wanted what it wrote to its streams has it. The rest stays."""
+        path = f"{self._root}/{task_id}"
+        for name in ("stdout", "stdout.1", "stderr", "stderr.1"):
+            with contextlib.suppress(OSError):  # there is none, or the task made something else of it
+                os.unlink(f"{path}/{name}")
+        if path not in self._spares:
+            self.release(path)
 
     def _expire(self) -> None:
         self._is_timed = self._were_taken and bool(self._spares)

@@ -35,6 +35,7 @@ from offerd.operator_messages import Waiting
 from offerd.resources import Resources
 from offerd.scheduler import Scheduler
 from offerd.screen_text import printable
+from offerd.task_output import pack_taken
 
 if TYPE_CHECKING:
     from offerd.cluster_executor import ClusterFuture
@@ -417,6 +418,7 @@ class CallScheduler(Scheduler):
     def _fetched(self, call: ClusterFuture[Any], lost: OfferdError | None) -> None:
         """A result that is gone, or whose slave is, has to be computed again."""
         self._fetching.discard(call)
+        self.driver.send_framework_message(call.slave_id, EXECUTOR_ID, pack_taken([call.task_id]))
         if lost is not None and not call.cancelled():
             if call.lost < call.options.retries:
                 call.lost += 1

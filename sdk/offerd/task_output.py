@@ -8,14 +8,17 @@ is left. Where the output is the result, a label of the task says so:
 
 With `until-read` the scheduler sends the executor an `OutputRead` (as a framework message) each time that it has read one file
 to its end and gone on to the next; it may say the same twice, and what is lost on the way is said again. The last status of a
-task says in `output` how much the task has written: who has read less has lost something.
+task says in `output` how much the task has written: who has read less has lost something. Who sends `EVERYTHING` of
+both streams after the end of a task has them removed.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
-from offerd.bounds import MAX_COUNT, Count
+from offerd.bounds import MANY, MAX_COUNT, Count
 from offerd.errors import BadMessage
 from offerd.ids import TaskID
 
@@ -34,13 +37,33 @@ class OutputRead(msgspec.Struct, array_like=True, frozen=True, tag=True):
     stderr_bytes: Count = 0
 
 
+class ResultsTaken(msgspec.Struct, array_like=True, frozen=True, tag=True):
+    """The results of these tasks of the python executor have been fetched, or nobody wants them: their files may go."""
+
+    task_ids: Annotated[list[TaskID], MANY]
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(OutputRead).decode
+_decode_taken = msgspec.msgpack.Decoder(ResultsTaken).decode
 
 
 def pack_read(read: OutputRead) -> bytes:
     """For `send_framework_message`."""
     return _encode(read)
+
+
+def pack_taken(task_ids: list[TaskID]) -> bytes:
+    """The same for results."""
+    return _encode(ResultsTaken(task_ids))
+
+
+def unpack_taken(data: bytes) -> ResultsTaken:
+    """Raises `BadMessage` if it is nothing that `pack_taken` made."""
+    try:
+        return _decode_taken(data)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BadMessage(f"no word on results that were taken: {error}") from None
 
 
 def unpack_read(data: bytes) -> OutputRead:

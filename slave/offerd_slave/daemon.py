@@ -49,7 +49,7 @@ from offerd_slave.journal import Journal
 from offerd_slave.launcher import Launcher
 from offerd_slave.masters import client_of, master_of
 from offerd_slave.records import JournalRecord, UnwritableRecord
-from offerd_slave.sandbox import SandboxCollector
+from offerd_slave.sandbox import Living, SandboxCollector
 from offerd_slave.settings import SlaveOptions
 from offerd_slave.sifting import as_journal, sift
 from offerd_slave.statistics import Statistics
@@ -111,7 +111,7 @@ class SlaveDaemon:
         self._launcher.start()
         self._disk_watch = DiskWatch(self._isolation.disk_places)
         self._usual_share = self._share_of_disk()
-        self._collector = SandboxCollector(self.workdir.path, options.gc_delay_s)
+        self._collector = SandboxCollector(self.workdir.path, options.leftovers)
         self._events: list[ev.Event] = []
         self._containerizer = Containerizer(
             options,
@@ -487,7 +487,16 @@ class SlaveDaemon:
                 self._compact(now, self.core)
         self._tell_files_secret(self._files.tick())
         self._lines.tell(now)
-        self._collector.tick(now, self.core.state.containers)
+        self._collector.tick(now, self._living, is_disk_full=self.core.state.is_disk_full)
+
+    def _living(self) -> Living:
+        """Also of tasks that have ended, while their schedulers have not heard so."""
+        living = {each.container_id: set(each.tasks) for each in self.core.state.containers.values()}
+        for (_, task_id), stream in self.core.statuses.streams.items():
+            tasks = living.get(stream.statuses[-1].container_id)
+            if tasks is not None:
+                tasks.add(task_id)
+        return living
 
     def _compact(self, now: float, core: SlaveCore) -> None:
         try:

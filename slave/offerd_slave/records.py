@@ -14,7 +14,9 @@ The work directory::
         exit                        written by the shim when the executor has ended: ExitRecord
         sandbox/                    0700, the task user's: the executor's working directory
           stdout stderr             rotated to stdout.1 ...
-          tasks/TASK_ID/            a command's working directory, with its own stdout and stderr
+          tasks/TASK_ID/            a command's working directory, with its own stdout and stderr; when it has ended, see
+                                    `offerd_slave.core.retention`
+          results/TASK_ID           a large result of a call, until it was fetched
       data/@OWNER/SET/FILE          placed here over HTTP by frameworks, read in place by their tasks
       files.ckpt                    FilesCheckpoint: what tokens for the file server are made with
       files.pem                     the file server's certificate and its key, where it is not on loopback

@@ -1,4 +1,5 @@
-"""Sandboxes: made for a container, kept for a while after it, and collected when old or when the disk fills up.
+"""Sandboxes: made for a container, kept for a while after it, and collected when old or when the disk fills up. With them goes
+what ended tasks leave in those of living executors (`offerd_slave.leftovers`).
 
 What lies in a sandbox was written by somebody who may wish us ill: nothing here follows a link, runs out of descriptors in
 a deep tree, or touches anything by a path that goes through a sandbox.
@@ -12,19 +13,21 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from offerd.ids import ContainerID
 from offerd_isolation import mounts
-from offerd_slave import users
+from offerd_slave import leftovers, users
 from offerd_slave.access_lists import allow_search
+from offerd_slave.core.retention import Bounds
 from offerd_slave.served_paths import OWNER
 
-DISK_HEADROOM = 0.1
-"""Part of the disk that is to stay free: with that much left, every finished container's sandbox is old enough."""
 COLLECT_INTERVAL_S = 60.0
+COLLECT_INTERVAL_WHILE_FULL_S = 5.0
+SHORTEST_COLLECT_INTERVAL_S = 1.0
 LEAST_AGE_S = 30.0
 """A directory younger than this may belong to a container that is just being made."""
 
@@ -70,37 +73,41 @@ class FinishedSandbox:
 
 
 def sandboxes_to_remove(
-    finished: Iterable[FinishedSandbox], now_s: float, disk_free_fraction: float, gc_delay_s: float
+    finished: Iterable[FinishedSandbox], now_s: float, disk_free_fraction: float, bounds: Bounds
 ) -> list[ContainerID]:
-    """Which are too old, the oldest first. The fuller the disk, the younger is too old (as Mesos has it):
-
-    greatest age = gc_delay * max(0, 1 - headroom - disk usage)
-    """
-    usage = 1.0 - disk_free_fraction
-    greatest_age_s = gc_delay_s * max(0.0, 1.0 - DISK_HEADROOM - usage)
+    """Which are too old, the oldest first."""
+    greatest_age_s = bounds.greatest_age_s(disk_free_fraction)
     by_age = sorted(finished, key=lambda each: each.ended_s)
     return [each.container_id for each in by_age if now_s - each.ended_s >= greatest_age_s]
+
+
+Living = Mapping[ContainerID, Container[str]]
+"""Containers that live, and of each the tasks whose files somebody needs."""
 
 
 class SandboxCollector:
     """Removes old sandboxes in a thread of its own: a large one may take minutes."""
 
-    def __init__(self, work_dir: Path, gc_delay_s: float) -> None:
+    def __init__(self, work_dir: Path, bounds: Bounds) -> None:
         self._containers = work_dir / "containers"
-        self._gc_delay_s = gc_delay_s
-        self._next = 0.0
-        self._alive: Container[ContainerID] = ()
+        self._bounds = bounds
+        self._interval_s = min(COLLECT_INTERVAL_S, max(SHORTEST_COLLECT_INTERVAL_S, bounds.delay_s / 4))
+        self._last = -COLLECT_INTERVAL_S
+        self._living: Living = {}
         self._wanted = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="sandbox-gc", daemon=True)
         self._thread.start()
 
-    def tick(self, now: float, alive: Iterable[ContainerID]) -> None:
-        """Look again if it is time (monotonic seconds); what is `alive` is not touched."""
-        if now < self._next:
+    def tick(self, now: float, living: Callable[[], Living], *, is_disk_full: bool = False) -> None:
+        """Look again if it is time (monotonic seconds); what is `living` is not touched."""
+        interval_s = (
+            min(self._interval_s, COLLECT_INTERVAL_WHILE_FULL_S) if is_disk_full else self._interval_s
+        )
+        if now < self._last + interval_s:
             return
-        self._next = now + COLLECT_INTERVAL_S
-        self._alive = frozenset(alive)
+        self._last = now
+        self._living = living()
         self._wanted.set()
 
     def close(self) -> None:
@@ -122,13 +129,33 @@ class SandboxCollector:
 
     def _collect(self) -> None:
         disk = os.statvfs(self._containers)
-        free_fraction = disk.f_bavail / disk.f_blocks if disk.f_blocks else 1.0
-        for container_id in sandboxes_to_remove(
-            self._finished(), time.time(), free_fraction, self._gc_delay_s
-        ):
+        free_fraction = min(
+            disk.f_bavail / disk.f_blocks if disk.f_blocks else 1.0,
+            disk.f_favail / disk.f_files if disk.f_files else 1.0,
+        )
+        for container_id in sandboxes_to_remove(self._finished(), time.time(), free_fraction, self._bounds):
             if self._closing:
                 return
             self._remove(container_id)
+        living = self._living
+        for container_id, tasks in living.items():
+            if self._closing:
+                return
+            with suppress(FileNotFoundError):  # it has just ended, or is being made
+                leftovers.collect(
+                    str(self._containers), container_id, tasks, free_fraction, self._bounds, self._remove_in
+                )
+
+    def _remove_in(self, directory: int, name: str) -> None:
+        """What a task has left."""
+        if self._closing:
+            return
+        try:
+            remove_entry(directory, name)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning("what task %s has left cannot be removed: %s", name, error)
 
     def _finished(self) -> list[FinishedSandbox]:
         found = []
@@ -137,7 +164,7 @@ class SandboxCollector:
             # The last change to the directory: its exit record, or its checkpoint's removal.
             changed_s = entry.stat(follow_symlinks=False).st_mtime
             # With a checkpoint it lives, or is to be recovered; without one it may be just being made.
-            if container_id in self._alive or os.path.lexists(f"{entry.path}/container.ckpt"):
+            if container_id in self._living or os.path.lexists(f"{entry.path}/container.ckpt"):
                 continue
             if abs(time.time() - changed_s) >= LEAST_AGE_S:
                 found.append(FinishedSandbox(container_id, changed_s))
@@ -156,21 +183,33 @@ class SandboxCollector:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory with all in it, following no link. Raises `OSError`.
+    """Remove a directory with all in it, following no link. Raises `OSError`."""
+    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _remove_tree_in(parent, path.name)
+    finally:
+        os.close(parent)
 
-    However deep it is, two descriptors do: directories found below are first moved up to the top.
-    """
-    top = _open_directory(
-        path.name, parent := os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    )
+
+def remove_entry(directory: int, name: str) -> None:
+    """Remove what has this name there, a directory with all in it. Raises `OSError`."""
+    if _is_directory(name, directory):
+        _remove_tree_in(directory, name)
+    else:
+        os.unlink(name, dir_fd=directory)
+
+
+def _remove_tree_in(parent: int, name: str) -> None:
+    """However deep it is, two descriptors do: directories found below are first moved up to the top."""
+    top = _open_directory(name, parent)
     try:
         moved = 0
         while names := os.listdir(top):
-            for name in names:
-                if not _is_directory(name, top):
-                    os.unlink(name, dir_fd=top)
+            for each in names:
+                if not _is_directory(each, top):
+                    os.unlink(each, dir_fd=top)
                     continue
-                below = _open_directory(name, top)
+                below = _open_directory(each, top)
                 try:
                     for child in os.listdir(below):
                         if _is_directory(child, below):
@@ -180,11 +219,10 @@ def remove_tree(path: Path) -> None:
                             os.unlink(child, dir_fd=below)
                 finally:
                     os.close(below)
-                os.rmdir(name, dir_fd=top)
-        os.rmdir(path.name, dir_fd=parent)
+                os.rmdir(each, dir_fd=top)
+        os.rmdir(name, dir_fd=parent)
     finally:
         os.close(top)
-        os.close(parent)
 
 
 def _move_up(name: str, directory: int, top: int, moved: int) -> int:

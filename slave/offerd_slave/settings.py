@@ -7,6 +7,7 @@ from pathlib import Path
 
 from offerd.resources import Resources
 from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
+from offerd_slave.core.retention import USUAL, Bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,6 @@ class SlaveOptions:
     log_bytes: int = (
         10 << 20
     )  # of an executor's stdout and its rotated part together; its stderr the same; each task's, too
-    gc_delay_s: float = 7 * 86400.0
+    leftovers: Bounds = USUAL  # of what has ended
     disk_per_task_bytes: int | None = None  # of one that declares none; None: see `core.shares`, 0: no limit
     settings: SlaveSettings = SlaveSettings()

@@ -19,8 +19,9 @@ import pytest
 
 from helpers.fake_slave import FakeSlave, end, is_alive, task
 from offerd import calls
-from offerd.ids import TaskID
-from offerd.messages import Reason, TaskInfo, TaskState, TaskStatus
+from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
+from offerd.messages import FrameworkMessage, Reason, TaskInfo, TaskState, TaskStatus
+from offerd.task_output import pack_taken
 
 MODULE = "offerd_executors.python"
 
@@ -245,6 +246,17 @@ def test_a_large_result_is_a_file_of_the_sandbox(slave: FakeSlave) -> None:
         assert len(status.data) < calls.INLINE_RESULT_BYTES + 100
     assert sorted(os.listdir(slave.sandbox / "results")) == ["t1", "t2"]
     assert (slave.sandbox / "results" / "t2").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_file_of_a_result_that_was_taken_goes_and_no_other(slave: FakeSlave) -> None:
+    for name in ("a", "b"):
+        slave.run(call(name, bytes, 1_000_000))
+    (slave.sandbox / "mine").touch()
+    for data in (b"nonsense", pack_taken([TaskID("../mine"), TaskID("a"), TaskID("a"), TaskID("c")])):
+        slave.send(FrameworkMessage(FrameworkID("F"), SlaveID("S"), ExecutorID("E"), data))
+    slave.wait_until(lambda: os.listdir(slave.sandbox / "results") == ["b"], "the file to go")
+    assert (slave.sandbox / "mine").exists()
+    assert value(slave, abs, -1) == 1
 
 
 def test_large_arguments_arrive(slave: FakeSlave) -> None:

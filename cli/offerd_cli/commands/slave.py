@@ -180,6 +180,28 @@ def _disk_floor(text: str) -> int | None:
     help="Most that a task which asks for no disk may have there; max = any.  [default: 10G, at most a tenth of the disk]",
 )
 @click.option(
+    "--gc-delay",
+    type=DURATION,
+    default="7d",
+    show_default=True,
+    help="How long files of ended tasks and executors are kept; less, the fuller the disk.",
+)
+@click.option(
+    "--gc-tasks",
+    type=click.IntRange(0),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Of how many ended tasks of an executor that lives on.",
+)
+@click.option(
+    "--gc-disk-headroom",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Part of the disk to be free: with less, files of what has ended go at once.",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     help="Obey a master without keys, and serve files where others can reach them.",
@@ -225,6 +247,9 @@ def command(
     disk_floor: str,
     default_task_mem: str,
     disk_per_task: str,
+    gc_delay: float,
+    gc_tasks: int,
+    gc_disk_headroom: float,
     insecure: bool,
     ephemeral: bool,
     die_with_parent: bool,
@@ -248,6 +273,7 @@ def command(
         parent.die_with_parent()
 
     from offerd.resources import Resources
+    from offerd_slave.core.retention import Bounds
     from offerd_slave.settings import SlaveOptions, SlaveSettings
 
     if long_fraction != long_fraction:
@@ -282,6 +308,7 @@ def command(
         disk_per_task_bytes=(
             _amount_or_max("disk", disk_per_task, "--disk-per-task") if disk_per_task else None
         ),
+        leftovers=Bounds(gc_delay, gc_tasks, gc_disk_headroom),
         settings=SlaveSettings(
             long_fraction=long_fraction,
             short_limit_s=short_limit,

@@ -27,6 +27,8 @@ VARIABLE_BYTES = 120_000
 REPORT = "report.json"
 PROGRESS = "progress.json"
 PROGRESS_EVERY_S = 0.5
+KEEP_FILE = ".offerd-keep"
+"""By a file of this name a task leaves its directory to its framework: no slave collects it while a job may read it."""
 EXIT_FAILED = 1
 EXIT_UNFETCHABLE = 3
 
@@ -71,6 +73,7 @@ def main() -> int:
     status = EXIT_FAILED
     began = time.monotonic()
     try:
+        _write(KEEP_FILE, b"")
         _place_files(task)
         if task["kind"] == "map":
             report = map_task.run(task, reporter)

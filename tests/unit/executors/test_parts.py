@@ -151,6 +151,23 @@ def test_a_directory_with_content_stays(dirs: TaskDirs, clock: Clock, tmp_path: 
     assert (path / "mine").exists()
 
 
+def test_output_that_its_reader_has_goes_and_so_does_the_directory_if_nothing_else_is_there(
+    dirs: TaskDirs, clock: Clock, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        path = Path(dirs.make(name))
+        (path / "stdout").write_text("text")
+        (path / "stdout.1").write_text("text")
+    (tmp_path / "b" / "mine").touch()
+    for name in ("a", "b"):
+        dirs.release(str(tmp_path / name))
+        dirs.forget_output(name)
+        dirs.forget_output(name)
+    clock.pass_by()
+    assert not (tmp_path / "a").exists()
+    assert os.listdir(tmp_path / "b") == ["mine"]
+
+
 def test_an_empty_directory_that_nobody_takes_is_removed(
     dirs: TaskDirs, clock: Clock, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from offerd_frameworks.mapreduce.failures import (
 from offerd_frameworks.mapreduce.functions import read_pieces
 from offerd_frameworks.mapreduce.streaming import COMMANDS, Reporter, Scan, scan
 from offerd_frameworks.mapreduce.transfer import Server
+from offerd_slave.leftovers import KEEP_FILE
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +101,7 @@ def test_a_file_of_the_job_may_have_any_name(
         monkeypatch.setenv(variable, value)
     assert task.main() == 0
     assert (sandbox / "output").read_bytes() == b"a\n"
+    assert (sandbox / KEEP_FILE).exists(), "the slave is not to collect what reduces read"
     assert (shelf / name).read_text() == "#!/bin/sh\ncat\n"
 
 

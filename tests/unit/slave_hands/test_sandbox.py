@@ -14,6 +14,7 @@ import pytest
 from helpers.proc import wait_until
 from offerd.ids import ContainerID
 from offerd_slave import sandbox
+from offerd_slave.core.retention import Bounds
 from offerd_slave.sandbox import (
     FinishedSandbox,
     SandboxCollector,
@@ -23,6 +24,8 @@ from offerd_slave.sandbox import (
 )
 
 DAY_S = 86400.0
+FULL = Bounds(headroom=1.0)
+"""As if the disk were."""
 
 
 def test_a_container_and_its_sandbox_are_the_slaves_alone(tmp_path: Path) -> None:
@@ -88,7 +91,7 @@ def test_the_fuller_the_disk_the_younger_is_too_old(free: float, kept_days: floa
     now = 1_000_000 * DAY_S
     ages = [days / 10 for days in range(1, 100)]
     finished = [FinishedSandbox(ContainerID(str(age)), now - age * DAY_S) for age in ages]
-    removed = sandboxes_to_remove(finished, now, free, 7 * DAY_S)
+    removed = sandboxes_to_remove(finished, now, free, Bounds(7 * DAY_S))
     assert all(float(name) >= kept_days - 0.01 for name in removed)
     assert len(removed) == sum(age >= kept_days - 1e-9 for age in ages)
     assert removed == sorted(removed, key=float, reverse=True)
@@ -104,8 +107,8 @@ def test_collector_removes_what_is_old_and_neither_live_nor_recoverable_nor_new(
     (containers / "checkpointed" / "container.ckpt").touch()
     for name in ("old", "alive", "checkpointed"):
         os.utime(containers / name, (1, 1))
-    collector = SandboxCollector(tmp_path, 0.0)
-    collector.tick(0.0, [ContainerID("alive")])
+    collector = SandboxCollector(tmp_path, FULL)
+    collector.tick(0.0, lambda: {ContainerID("alive"): set()})
     wait_until(lambda: not (containers / "old").exists(), "old one removed")
     collector.close()
     assert sorted(path.name for path in containers.iterdir()) == ["alive", "checkpointed", "new"]
@@ -114,14 +117,14 @@ def test_collector_removes_what_is_old_and_neither_live_nor_recoverable_nor_new(
 def test_collector_looks_again_only_after_its_interval(tmp_path: Path) -> None:
     containers = tmp_path / "containers"
     containers.mkdir()
-    collector = SandboxCollector(tmp_path, 0.0)
-    collector.tick(100.0, [])
+    collector = SandboxCollector(tmp_path, FULL)
+    collector.tick(100.0, dict)
     wait_until(lambda: not collector._wanted.is_set(), "first look")
-    collector.tick(100.0 + sandbox.COLLECT_INTERVAL_S / 2, [])
+    collector.tick(100.0 + sandbox.COLLECT_INTERVAL_S / 2, dict)
     assert not collector._wanted.is_set()
     make_container(containers / "old", "")
     os.utime(containers / "old", (1, 1))
-    collector.tick(100.0 + sandbox.COLLECT_INTERVAL_S, [])
+    collector.tick(100.0 + sandbox.COLLECT_INTERVAL_S, dict)
     wait_until(lambda: not (containers / "old").exists(), "second look")
     collector.close()
 
@@ -177,13 +180,13 @@ def test_removal_of_odd_things(tmp_path: Path) -> None:
 
 
 def test_pass_that_fails_does_not_end_the_collector(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    collector = SandboxCollector(tmp_path, 10.0)  # no `containers` there
+    collector = SandboxCollector(tmp_path, FULL)  # no `containers` there
     try:
-        collector.tick(0.0, ())
+        collector.tick(0.0, dict)
         wait_until(lambda: "cannot look for old sandboxes" in caplog.text, "the complaint")
         (tmp_path / "containers" / "old").mkdir(parents=True)
         os.utime(tmp_path / "containers" / "old", (1.0, 1.0))
-        collector.tick(1e6, ())
+        collector.tick(1e6, dict)
         wait_until(lambda: not (tmp_path / "containers" / "old").exists(), "the old sandbox to be gone")
     finally:
         collector.close()

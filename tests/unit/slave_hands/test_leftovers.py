@@ -1,0 +1,111 @@
+"""What ended tasks leave in living executors goes by age, number and disk, and nothing else goes with it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from helpers.proc import wait_until
+from offerd.ids import ContainerID
+from offerd_slave.core.retention import (
+    LEAST_AGE_OF_MANY_S,
+    LEAST_AGE_S,
+    Bounds,
+    Leftover,
+    leftovers_to_remove,
+)
+from offerd_slave.leftovers import KEEP_FILE
+from offerd_slave.sandbox import SandboxCollector
+
+NOW = 1e9
+BOUNDS = Bounds(delay_s=10_000.0, most_tasks=3, headroom=0.1)
+
+
+def removed(*ages_s: float, free: float = 0.9, kept: bool = False) -> list[float]:
+    """Of leftovers of these ages, those that are to go."""
+    found = [Leftover(f"t{n}", NOW - age_s, kept) for n, age_s in enumerate(ages_s)]
+    return [NOW - each.ended_s for each in leftovers_to_remove(found, NOW, free, BOUNDS)]
+
+
+def test_what_is_older_than_the_delay_goes_also_what_is_kept_for_its_framework() -> None:
+    assert removed(9_999.0, 10_000.0, 20_000.0, free=1.1) == [20_000.0, 10_000.0]
+    assert removed(9_999.0, 10_000.0, free=0.0, kept=True) == [10_000.0]
+
+
+@pytest.mark.parametrize(
+    ("free", "greatest_s"), [(0.6, 5_000.0), (0.2, 1_000.0), (0.1, LEAST_AGE_S), (0.0, LEAST_AGE_S)]
+)
+def test_the_fuller_the_disk_the_sooner_it_goes_but_not_at_once(free: float, greatest_s: float) -> None:
+    assert removed(greatest_s - 1, greatest_s, free=free) == [greatest_s]
+
+
+def test_of_more_than_so_many_the_oldest_go_when_their_readers_have_had_time() -> None:
+    late = LEAST_AGE_OF_MANY_S
+    assert removed(late + 4, late + 3, late + 2, late + 1, 5.0) == [late + 4, late + 3]
+    assert removed(late - 4, late - 3, late - 2, late - 1, 5.0) == []
+    assert removed(*(late + n for n in range(10)), kept=True) == []
+
+
+def make_task(containers: Path, task: str, place: str = "tasks") -> Path:
+    path = containers / "c" / "sandbox" / place / task
+    path.mkdir(parents=True)
+    (path / "stdout").write_text("text")
+    return path
+
+
+def test_collector_takes_leftovers_and_neither_living_tasks_nor_what_links_lead_to(tmp_path: Path) -> None:
+    containers, precious = tmp_path / "containers", tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("precious")
+    ended, living = make_task(containers, "ended"), make_task(containers, "living")
+    (ended / "locked").mkdir(mode=0)
+    (ended / "link").symlink_to(precious)
+    (ended.parent / "link").symlink_to(precious)
+    kept = make_task(containers, "kept")
+    (kept / KEEP_FILE).touch()
+    mine = containers / "c" / "sandbox" / "mine"
+    mine.mkdir()
+    result = containers / "c" / "sandbox" / "results" / "call-1"
+    result.parent.mkdir()
+    result.write_bytes(b"result")
+    time.sleep(0.01)
+    collector = SandboxCollector(tmp_path, Bounds(delay_s=0.001))
+    collector.tick(0.0, lambda: {ContainerID("c"): {"living"}})
+    wait_until(lambda: not result.exists(), "what is left to be removed")
+    collector.close()
+    assert os.listdir(ended.parent) == ["living"]
+    assert (living / "stdout").read_text() == "text"
+    assert mine.exists()
+    assert (precious / "file").read_text() == "precious"
+
+
+def test_a_link_in_place_of_the_directory_of_tasks_is_not_followed(tmp_path: Path) -> None:
+    containers, precious = tmp_path / "containers", tmp_path / "precious"
+    (precious / "task").mkdir(parents=True)
+    (containers / "c" / "sandbox").mkdir(parents=True)
+    (containers / "c" / "sandbox" / "tasks").symlink_to(precious)
+    result = make_task(containers, "call-1", "results")
+    time.sleep(0.01)
+    collector = SandboxCollector(tmp_path, Bounds(delay_s=0.001))
+    collector.tick(0.0, lambda: {ContainerID("c"): set()})
+    wait_until(lambda: not result.exists(), "what is looked at later to be removed")
+    collector.close()
+    assert (precious / "task").exists()
+
+
+def test_a_full_disk_is_looked_at_more_often(tmp_path: Path) -> None:
+    (tmp_path / "containers").mkdir()
+    collector = SandboxCollector(tmp_path, Bounds())
+    looks: list[float] = []
+    for now in (100.0, 104.0, 106.0, 108.0, 112.0):
+
+        def look(now: float = now) -> dict[ContainerID, set[str]]:
+            looks.append(now)
+            return {}
+
+        collector.tick(now, look, is_disk_full=now > 105)
+    collector.close()
+    assert looks == [100.0, 106.0, 112.0]
