@@ -12,7 +12,7 @@ import click
 from offerd.errors import BadInput
 from offerd.trusted_files import read_trusted
 
-NOT_IN_A_FILE = {"config", "die_with_parent", "drain", "help"}
+NOT_IN_A_FILE = {"activate", "config", "deadline", "die_with_parent", "drain", "help", "kill"}
 
 
 def read_config(path: Path) -> dict[str, Any]:

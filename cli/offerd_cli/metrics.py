@@ -16,7 +16,7 @@ from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary
 from offerd.resources import BYTE_SCALARS
 from offerd.screen_text import printable
 
-SLAVE_STATES = ("active", "deactivated", "draining", "lost")
+SLAVE_STATES = ("active", "deactivated", "draining", "drained", "lost")
 
 
 def exposition(

@@ -42,6 +42,7 @@ _PLACE_STYLES = {
     "active": "green",
     "deactivated": "yellow",
     "draining": "yellow",
+    "drained": "yellow",
     "disconnected": "yellow",
     "lost": "red",
     "ended": "dim",

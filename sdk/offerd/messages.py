@@ -480,7 +480,7 @@ class RegisterSlave(Message, frozen=True):
 
 
 class UnregisterSlave(Message, frozen=True):
-    """Going away for good, after a drain; what still ran has been reported."""
+    """Going away for good; what still ran has been ended and reported."""
 
 
 class ExecutorExited(Message, frozen=True):
@@ -493,7 +493,8 @@ class ExecutorExited(Message, frozen=True):
 
 class SlaveUsage(Message, frozen=True):
     """Every few seconds, for status and as a sign of life. Millicpus are used cpu time per wall time. `disk_full`: there is no
-    room in its work directory, or it cannot be written; such a slave is offered to nobody, and its tasks run on.
+    room in its work directory, or it cannot be written; such a slave is offered to nobody, and its tasks run on. `mode`: of
+    `SetSlaveMode`, or drained; "": an older slave, which says only whether it is `draining`.
     """
 
     millicpus: Amount
@@ -501,6 +502,7 @@ class SlaveUsage(Message, frozen=True):
     tasks_running: Count = 0
     draining: bool = False
     disk_full: bool = False
+    mode: Name = ""
 
 
 # -- Master -> slave ----------------------------------------------------------------------------------------------------
@@ -529,11 +531,14 @@ class RunTasks(Message, frozen=True):
 
 class SetSlaveMode(Message, frozen=True):
     """An operator's wish, which the slave writes down and tells every master. `mode`: active | deactivated (is offered to
-    nobody, its tasks run on) | draining (ends its tasks politely, and goes). `grace_s`: how long these have for their end.
+    nobody, its tasks run on) | draining (takes nothing new; when nothing runs any more it says that it is `drained`).
+    `deadline_s`: what runs on a draining slave is ended so much later; None: as was said before, or never. `grace_s`: how
+    long it then has for its end.
     """
 
     mode: Name
     grace_s: WishedSeconds | None = None
+    deadline_s: WishedSeconds | None = None
 
 
 class ShutdownFramework(Message, frozen=True):

@@ -231,11 +231,12 @@ class OperatorClient:
         if not done.ok:
             raise OfferdError(done.message)
 
-    def change_slave_mode(self, slave: str, mode: str) -> None:
-        """Drain (`draining`), deactivate (`deactivated`) or reactivate (`active`) a slave, named by id or hostname. Raises
-        `OfferdError` with the master's reason if it cannot.
+    def change_slave_mode(self, slave: str, mode: str, deadline_s: float | None = None) -> None:
+        """Drain (`draining`), deactivate (`deactivated`) or activate (`active`) a slave, named by id or hostname. What runs
+        on one that is drained is ended after `deadline_s`; None: never, or as was said before. Raises `OfferdError` with the
+        master's reason if it cannot.
         """
-        self._order(ChangeSlaveMode(slave, mode))
+        self._order(ChangeSlaveMode(slave, mode, deadline_s=deadline_s))
 
     def explain_waiting(
         self, framework_id: str, wanted: Resources, time_limit_s: float | None = None

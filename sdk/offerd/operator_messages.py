@@ -41,7 +41,7 @@ RolesOrUsers = Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_le
 
 
 class SlaveSummary(Value, frozen=True):
-    """A slave, as listed. `state`: active | deactivated | draining | lost."""
+    """A slave, as listed. `state`: active | deactivated | draining | drained | lost."""
 
     info: SlaveInfo
     state: Name
@@ -197,11 +197,12 @@ class EndFramework(Message, frozen=True):
 
 
 class ChangeSlaveMode(Message, frozen=True):
-    """An operator drains, deactivates or reactivates a slave (`offerd.messages.SetSlaveMode`), named by id or hostname."""
+    """An operator drains, deactivates or activates a slave (`offerd.messages.SetSlaveMode`), named by id or hostname."""
 
     slave: Name
     mode: Name
     protocol: Protocol = PROTOCOL
+    deadline_s: WishedSeconds | None = None
 
 
 class ExplainWaiting(Message, frozen=True):

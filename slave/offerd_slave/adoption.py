@@ -35,6 +35,8 @@ def recover(
         slave_id=slave.slave_id if slave is not None else SlaveID(""),
         epoch=slave.epoch if slave is not None else 0,
         mode=slave.mode if slave is not None else "active",
+        drain_end_at=slave.drain_end_at if slave is not None and not rebooted else None,
+        drain_grace_s=slave.drain_grace_s if slave is not None else None,
         rebooted=rebooted,
         containers=containers,
         records=found.records,

@@ -465,10 +465,10 @@ class SlaveDaemon:
     def _signalled(self) -> None:
         for number in self._wakeup.recv(64):
             if number == signal.SIGUSR1:
-                self._events.append(ev.DrainRequested())
+                self._events.extend(map(ev.ModeWished, self.workdir.take_wish()))
             elif number in (signal.SIGTERM, signal.SIGINT):
                 if self.options.ephemeral:
-                    self._events.append(ev.DrainRequested(at_once=True))
+                    self._events.append(ev.LeaveRequested())
                 else:
                     log.info("stopping; %d tasks run on", len(self.core.state.tasks))
                     self._stop()
@@ -512,7 +512,7 @@ class SlaveDaemon:
         """If it cannot be saved, a restart registers anew, or obeys an older leader; so we go on and try again."""
         self._unsaved = None
         try:
-            self.workdir.save_slave(action.slave_id, self._host.boot_id, action.epoch, action.mode)
+            self.workdir.save_slave(action, self._host.boot_id)
         except (OSError, UnwritableRecord) as error:
             self._unsaved = action
             self._keep_house_at = time.monotonic() + KEEP_HOUSE_AGAIN_S

@@ -4,7 +4,8 @@ The work directory::
 
     WORK_DIR/
       lock                          flock: one slave at a time
-      slave.ckpt                    SlaveCheckpoint: our slave id
+      slave.ckpt                    SlaveCheckpoint: our slave id, and what operators want of us
+      wish.ckpt                     Wish: of an operator on this host, read at SIGUSR1
       tasks.journal                 TaskDelivered, StatusStored, StatusAcknowledged, in the order they happened
       sockets/CONTAINER_ID/s        where its executor connects; only its user may
       sockets/executors.sock        the same for executors that an older slave has left, while there are some
@@ -33,6 +34,9 @@ import msgspec
 
 from offerd.ids import ContainerID, FrameworkID, SlaveID
 from offerd.messages import ExecutorInfo, FrameworkInfo, TaskInfo, TaskStatus, UpdateID
+
+SLAVE_FILE = "slave.ckpt"
+WISH_FILE = "wish.ckpt"
 
 FORMAT = 1
 """Version of everything here. A checkpoint of a newer format is quarantined, not guessed at."""
@@ -85,7 +89,16 @@ class SlaveCheckpoint(msgspec.Struct, frozen=True, array_like=True):
     slave_id: SlaveID
     boot_id: str
     epoch: int = 0  # newest leader epoch obeyed
-    mode: str = "active"  # `offerd.messages.SetSlaveMode`
+    mode: str = "active"  # `offerd.messages.SetSlaveMode`, or drained
+    drain_end_at: float | None = None  # monotonic clock of that boot: what runs is ended then ...
+    drain_grace_s: float | None = None  # ... with so much time for its end
+
+
+class Wish(msgspec.Struct, frozen=True, array_like=True):
+    """What an operator on this host wants of the slave (`offerd.messages.SetSlaveMode`)."""
+
+    mode: str
+    deadline_s: float | None = None
 
 
 class ProcessCheckpoint(msgspec.Struct, frozen=True, array_like=True):

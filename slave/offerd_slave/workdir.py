@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 from offerd.errors import BadInput
-from offerd.ids import ContainerID, SlaveID
+from offerd.ids import ContainerID
+from offerd.messages import SetSlaveMode
 from offerd_isolation.base import ProcessID
 from offerd_isolation.procfs import recorded_shim
 from offerd_slave.checkpoint import (
@@ -23,9 +24,18 @@ from offerd_slave.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from offerd_slave.core.actions import SaveSlave
 from offerd_slave.core.events import DiskLooked
 from offerd_slave.journal import Journal
-from offerd_slave.records import ContainerCheckpoint, JournalRecord, ProcessCheckpoint, SlaveCheckpoint
+from offerd_slave.records import (
+    SLAVE_FILE,
+    WISH_FILE,
+    ContainerCheckpoint,
+    JournalRecord,
+    ProcessCheckpoint,
+    SlaveCheckpoint,
+    Wish,
+)
 
 log = logging.getLogger("offerd.slave")
 
@@ -89,12 +99,12 @@ class WorkDir:
         """Everything that is written down. What is damaged is set aside and complained of; the rest counts."""
         found = Found()
         try:
-            found.slave = read_checkpoint(self.path / "slave.ckpt", SlaveCheckpoint)
+            found.slave = read_checkpoint(self.path / SLAVE_FILE, SlaveCheckpoint)
         except FileNotFoundError:
             pass
         except DamagedCheckpoint as damage:
             found.complaints.append(f"our own id is lost, registering anew: {damage}")
-            self.set_aside(self.path / "slave.ckpt")
+            self.set_aside(self.path / SLAVE_FILE)
         for directory in sorted(self.containers.iterdir()):
             checkpoint = directory / "container.ckpt"
             try:
@@ -129,8 +139,25 @@ class WorkDir:
 
     # -- writing --------------------------------------------------------------------------------------------------------
 
-    def save_slave(self, slave_id: SlaveID, boot_id: str, epoch: int, mode: str) -> None:
-        write_checkpoint(self.path / "slave.ckpt", SlaveCheckpoint(slave_id, boot_id, epoch, mode))
+    def save_slave(self, who: SaveSlave, boot_id: str) -> None:
+        checkpoint = SlaveCheckpoint(
+            who.slave_id, boot_id, who.epoch, who.mode, who.drain_end_at, who.drain_grace_s
+        )
+        write_checkpoint(self.path / SLAVE_FILE, checkpoint)
+
+    def take_wish(self) -> list[SetSlaveMode]:
+        """What an operator on this host has written down before he sent the signal, once. A signal alone means drain; none,
+        if it cannot be read."""
+        path = self.path / WISH_FILE
+        try:
+            wish = read_checkpoint(path, Wish)
+            path.unlink()
+        except FileNotFoundError:
+            wish = Wish("draining")
+        except (OSError, DamagedCheckpoint) as error:
+            log.error("cannot read what is wanted of this slave: %s", error)
+            return []
+        return [SetSlaveMode(wish.mode, None, wish.deadline_s)]
 
     def save_container(self, checkpoint: ContainerCheckpoint) -> None:
         write_checkpoint(self.container(checkpoint.container_id) / "container.ckpt", checkpoint)

@@ -167,7 +167,7 @@ def test_a_slave_killed_and_started_again_still_has_its_task() -> None:
     assert_nothing_is_left(base)
 
 
-def test_draining_ends_the_tasks_and_then_the_slave(tmp_path: Path) -> None:
+def test_draining_on_its_own_host_at_its_deadline_ends_the_tasks(tmp_path: Path) -> None:
     with LocalCluster(0) as cluster:
         work_dir = str(tmp_path / "slave")
         slave = begin(
@@ -175,12 +175,12 @@ def test_draining_ends_the_tasks_and_then_the_slave(tmp_path: Path) -> None:
         )
         cluster.wait_for_slaves(1)
         client, duration = run_sleeper(cluster.address)
-        drained = offerd(None, "slave", "--drain", "--work-dir", work_dir)
+        drained = offerd(None, "slave", "--drain", "--deadline", "100ms", "--work-dir", work_dir)
         assert drained.returncode == 0, drained.stderr
-        slave.communicate(timeout=10)
-        assert slave.returncode == 0
         assert processes_with(duration) == []
         _, err = client.communicate(timeout=10)
         assert b"SLAVE_DRAINING" in err
+        assert slave.poll() is None
+        assert end(slave, signal.SIGTERM) == 0
         again = offerd(None, "slave", "--drain", "--work-dir", work_dir)
         assert (again.returncode, again.stderr.count(b"\n")) == (2, 1)

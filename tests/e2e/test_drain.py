@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers.cli import listing, offerd, processes_with, wait_until
+from helpers.cli import begin, listing, offerd, processes_with, wait_until
 from helpers.recorder import Recorder, ended_once
 from offerd.messages import Reason, TaskState
 from offerd_cli.local_cluster import LocalCluster
 
-RUNNING, FINISHED, KILLED = TaskState.RUNNING, TaskState.FINISHED, TaskState.KILLED
+RUNNING, FINISHED = TaskState.RUNNING, TaskState.FINISHED
 
 
 @pytest.fixture
@@ -64,9 +64,41 @@ def test_deactivated_slave_keeps_its_tasks_and_gets_none_whoever_is_restarted_un
         assert ended_once(framework, "waits")
 
 
-def test_drained_slave_ends_its_tasks_politely_or_at_their_grace_and_goes_and_others_take_over(
-    tmp_path: Path,
+def test_a_drained_slave_stays_out_over_restarts_and_new_masters_until_it_is_activated(
+    cluster: LocalCluster, tmp_path: Path
 ) -> None:
+    tmp_path.chmod(0o777)
+    done = tmp_path / "done"
+    with Recorder(cluster.address, failover_timeout_s=60.0) as framework:
+        framework.run("stays", f"while [ ! -e {done} ]; do sleep 0.05; done", limit_s=None)
+        framework.wait("stays", RUNNING)
+        drain = begin(cluster, "drain", "slave-1")
+        wait_until(lambda: states(cluster) == {"slave-1": "draining"}, "it to drain")
+        framework.run("waits", "true")
+        # The drain is the slave's to know, and goes on: whoever is started again, and also for who waits for it.
+        cluster.restart_slave(0)
+        cluster.restart_master()
+        wait_until(lambda: states(cluster) == {"slave-1": "draining"}, "all to be back")
+        assert framework.states("stays")[-1] is RUNNING
+        assert drain.poll() is None
+        done.touch()
+        assert framework.wait_end("stays").state is FINISHED
+        _, said = drain.communicate(timeout=30)
+        assert drain.returncode == 0, said
+        assert b"slave-1 is draining; 1 task runs on" in said
+        assert b"slave-1 is drained; `offerd activate slave-1` lets it in again" in said
+        # As systemd does it for a unit with Restart=always.
+        cluster.restart_slave(0)
+        wait_until(lambda: "registered with" in cluster.slaves[0].last_line(), "the slave to be back")
+        assert states(cluster) == {"slave-1": "drained"}
+        assert b"1 drained" in offerd(cluster, "status").stdout
+        assert framework.states("waits") == []
+        operate(cluster, "activate", "slave-1")
+        assert framework.wait_end("waits").state is FINISHED
+        assert ended_once(framework, "stays", "waits")
+
+
+def test_a_drain_that_is_told_to_kill_ends_tasks_politely_or_at_their_grace(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     goodbye, stubborn = tmp_path / "goodbye", unique()
     polite = f"trap 'echo bye > {goodbye}; exit 0' TERM; while :; do sleep 0.05; done"
@@ -79,8 +111,9 @@ def test_drained_slave_ends_its_tasks_politely_or_at_their_grace_and_goes_and_ot
         framework.wait("polite", RUNNING)
         framework.wait("stubborn", RUNNING)
         wait_until(lambda: processes_with(stubborn), "the stubborn one to sleep")
-        operate(cluster, "drain", "slave-1")
-        framework.run("waits", "true")
+        operate(cluster, "drain", "--no-wait", "--deadline", "1h", "slave-1")
+        # Asked again, it hurries; on its own host as from anywhere.
+        asked = begin(None, "slave", "--drain", "--kill", "--work-dir", str(cluster.slaves[0].work_dir))
         # The stubborn one has not ended: a new master learns of the drain from the slave.
         cluster.restart_master()
         for name in ("polite", "stubborn"):
@@ -88,10 +121,12 @@ def test_drained_slave_ends_its_tasks_politely_or_at_their_grace_and_goes_and_ot
             assert ended.reason == Reason.SLAVE_DRAINING, ended
         assert goodbye.read_text() == "bye\n"
         assert processes_with(stubborn) == []
-        assert cluster.slaves[0].wait(30)
-        assert cluster.slaves[0].exit_status == 0
-        assert framework.states("waits") == []
-        wait_until(lambda: "active" not in states(cluster).values(), "the master to hear that it is gone")
-        cluster.slaves[0].start()
-        assert framework.wait_end("waits").state is FINISHED, "who starts it again wants it to work"
-        assert ended_once(framework, "polite", "stubborn", "waits")
+        _, said = asked.communicate(timeout=30)
+        assert asked.returncode == 0, said
+        wait_until(lambda: states(cluster) == {"slave-1": "drained"}, "the new master to hear of it")
+        operate(cluster, "drain", "slave-1")  # it is drained already
+        activated = offerd(None, "slave", "--activate", "--work-dir", str(cluster.slaves[0].work_dir))
+        assert activated.returncode == 0, activated.stderr
+        framework.run("after", "true")
+        assert framework.wait_end("after").state is FINISHED
+        assert ended_once(framework, "polite", "stubborn", "after")

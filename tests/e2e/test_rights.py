@@ -116,7 +116,7 @@ def test_a_time_limit_an_operators_kill_and_a_drain_end_what_asks_for_a_grace_of
         framework.wait_end("by-an-operator", SECONDS)
         framework.run("drained", DEAF)
         framework.wait("drained", TaskState.RUNNING)
-        assert offerd(cluster, "drain", "slave-1").returncode == 0
+        assert offerd(cluster, "drain", "--kill", "slave-1").returncode == 0
         assert framework.wait_end("drained", SECONDS).reason == Reason.SLAVE_DRAINING
 
 

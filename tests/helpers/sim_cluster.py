@@ -259,6 +259,7 @@ class SlaveNode:
         self.slave_id = SlaveID("")
         self.saved_epoch = 0
         self.saved_mode = "active"
+        self.saved_drain: tuple[float | None, float | None] = (None, None)
         self.executors: dict[ContainerID, FakeExecutor] = {}
         self.life = 0
         self.up = False
@@ -274,7 +275,14 @@ class SlaveNode:
             RecoveredContainer(c, self.executors[i].alive, ExitRecord(1)) for i, c in self.checkpoints.items()
         ]
         recovered = Recovered(
-            self.slave_id, self.saved_epoch, self.rebooted, containers, list(self.disk), mode=self.saved_mode
+            self.slave_id,
+            self.saved_epoch,
+            self.rebooted,
+            containers,
+            list(self.disk),
+            mode=self.saved_mode,
+            drain_end_at=None if self.rebooted else self.saved_drain[0],
+            drain_grace_s=self.saved_drain[1],
         )
         self.rebooted = False
         incarnation = f"{self.name}-{self.life}"
@@ -365,6 +373,7 @@ class SlaveNode:
             elif isinstance(action, act.SaveSlave):
                 self.slave_id, self.saved_epoch = action.slave_id, action.epoch
                 self.saved_mode = action.mode
+                self.saved_drain = (action.drain_end_at, action.drain_grace_s)
             elif isinstance(action, act.LaunchContainer):
                 self._launch(action)
             elif isinstance(action, act.DestroyContainer):
@@ -372,9 +381,7 @@ class SlaveNode:
             elif isinstance(action, act.ForgetContainer):
                 self.checkpoints.pop(action.container_id, None)
             elif isinstance(action, act.Exit):
-                self._later(
-                    0.05, self.crash
-                )  # drained: its goodbye leaves first, and somebody starts it again
+                self._later(0.05, self.crash)  # its goodbye leaves first, and somebody starts it again
             elif isinstance(action, act.KillTaskProcesses):
                 refused = ev.TaskKillRefused(action.container_id, action.task_id)
                 self._later(0.001, lambda e=refused: self._event(e))  # type: ignore[misc]

@@ -168,7 +168,9 @@ class HardWorld(World):
             other.ask(other.life)
 
     def _drain(self) -> None:
-        self._wish(self.random.choice(self.slaves), "draining")
+        slave = self.random.choice(self.slaves)
+        self._wish(slave, "draining", self.random.choice([None, 0.0, 20.0]))
+        self._activate_later(slave)
 
     def _deactivate(self) -> None:
         slave = self.random.choice(self.slaves)
@@ -180,14 +182,14 @@ class HardWorld(World):
 
         def activate() -> None:
             self._wish(slave, "active")
-            if slave.saved_mode == "deactivated":
+            if slave.saved_mode != "active":
                 self._activate_later(slave)
 
         self.at(self.random.uniform(5.0, 120.0), activate)
 
-    def _wish(self, slave: SlaveNode, mode: str) -> None:
+    def _wish(self, slave: SlaveNode, mode: str, deadline_s: float | None = None) -> None:
         if slave.slave_id:
-            self.master.receive(OPERATOR, om.ChangeSlaveMode(slave.slave_id, mode))
+            self.master.receive(OPERATOR, om.ChangeSlaveMode(slave.slave_id, mode, deadline_s=deadline_s))
 
     # -- the end --------------------------------------------------------------------------------------------------------
 

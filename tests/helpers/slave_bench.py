@@ -51,6 +51,7 @@ class Bench:
         self.checkpoints: dict[ContainerID, ContainerCheckpoint] = {}
         self.slave_id = SlaveID("")
         self.mode = "active"
+        self.saved = act.SaveSlave(self.slave_id, 0)
         self.sent: list[m.Message] = []
         self.to_executors: list[tuple[ContainerID, m.Message]] = []
         self.others: list[act.Action] = []
@@ -116,6 +117,7 @@ class Bench:
             if isinstance(action, act.Sync):
                 self.unsynced.append(action.number)
             elif isinstance(action, act.SaveSlave):
+                self.saved = action
                 self.slave_id, self.mode = action.slave_id, action.mode
             elif isinstance(action, act.Exit):
                 self.exited = True
@@ -231,12 +233,14 @@ class Bench:
             containers,
             list(self.disk),
             mode=self.mode,
+            drain_end_at=self.saved.drain_end_at,
+            drain_grace_s=self.saved.drain_grace_s,
             is_damaged=is_damaged,
         )
         again = Bench(recovered=recovered, now=self.now + 1, **more)
         again.disk = list(self.disk)
         again.checkpoints = dict(self.checkpoints)
-        again.slave_id, again.mode = self.slave_id, self.mode
+        again.slave_id, again.mode, again.saved = self.slave_id, self.mode, self.saved
         return again
 
     # -- what always holds ----------------------------------------------------------------------------------------------

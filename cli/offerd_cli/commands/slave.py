@@ -1,4 +1,4 @@
-"""`offerd slave`: the daemon that runs tasks on its host; with `--drain`, ends the one that runs there."""
+"""`offerd slave`: the daemon that runs tasks on its host; with `--drain` or `--activate`, asks the one that runs there."""
 
 from __future__ import annotations
 
@@ -42,6 +42,17 @@ def _amount_or_max(name: str, text: str, option: str) -> int:
 
 def _disk_floor(text: str) -> int | None:
     return parse_amount("disk", text) if text else None
+
+
+def _wish(work_dir: Path, *, drain: bool, activate: bool, kill: bool, deadline_s: float | None) -> int:
+    """What is wanted of the slave that runs here."""
+    from offerd_cli.slave_wishes import activate_slave, drain_slave
+
+    if drain == activate or (activate and (kill or deadline_s is not None)):
+        raise BadInput("--deadline and --kill are for --drain, and --activate undoes that; choose one")
+    if kill and deadline_s is not None:
+        raise BadInput("--kill ends what runs at once, --deadline later; choose one")
+    return activate_slave(work_dir) if activate else drain_slave(work_dir, 0.0 if kill else deadline_s)
 
 
 @click.group(invoke_without_command=True, short_help="The daemon that runs tasks on its host.")
@@ -211,8 +222,11 @@ def _disk_floor(text: str) -> int | None:
 @click.option(
     "--drain",
     is_flag=True,
-    help="Ask the slave that runs on the work directory to end its tasks and go; wait for it.",
+    help="Ask the slave that runs on the work directory to take nothing new; wait until nothing runs there.",
 )
+@click.option("--deadline", type=DURATION, metavar="TIME", help="With --drain: end what still runs then.")
+@click.option("--kill", is_flag=True, help="With --drain: end what runs now.")
+@click.option("--activate", is_flag=True, help="Ask the slave that runs on the work directory to work again.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -254,19 +268,20 @@ def command(
     ephemeral: bool,
     die_with_parent: bool,
     drain: bool,
+    deadline: float | None,
+    kill: bool,
+    activate: bool,
 ) -> int:
     """Run tasks on this host for a master. `offerd slave join` makes a host one of a cluster's.
 
     SIGTERM ends the slave alone: its tasks go on, and the next slave on the same work directory adopts them.
-    `offerd slave --drain` ends the tasks politely and then the slave.
+    `offerd slave --drain` takes it out until it is activated again, also over restarts (`offerd drain --help` says more).
     """
     if context.invoked_subcommand is not None:
         return 0
     where = work_dir if work_dir is not None else default_work_dir()
-    if drain:
-        from offerd_cli.drain import drain_slave
-
-        return drain_slave(where)
+    if drain or activate or kill or deadline is not None:
+        return _wish(where, drain=drain, activate=activate, kill=kill, deadline_s=deadline)
     if die_with_parent:
         from offerd_cli import parent
 

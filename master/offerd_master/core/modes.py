@@ -1,6 +1,7 @@
-"""What operators want of a slave: active, deactivated, draining; and what its disk lets it.
+"""What operators want of a slave: active, deactivated, draining, drained; and what its disk lets it.
 
 The slave itself writes the wish down and tells it with every hello, so that neither its restart nor a new master forgets it.
+Until it has said that it obeys, the wish counts here whatever it says, and a hello that knows nothing of it hears it again.
 A full disk is nobody's wish: it is told with hellos and usage, and leaves the mode alone.
 """
 
@@ -17,15 +18,19 @@ _STATES = {
     "active": SlaveState.ACTIVE,
     "deactivated": SlaveState.DEACTIVATED,
     "draining": SlaveState.DRAINING,
+    "drained": SlaveState.DRAINED,
+    "leaving": SlaveState.DRAINING,
 }
+_WISHES = ("active", "deactivated", "draining")
 
 
 def change_slave_mode(c: Cluster, peer: PeerID, message: om.ChangeSlaveMode, now: float) -> None:
     """An operator's wish: passed on to the slave, and obeyed here from now on."""
     slaves = _named(c, message.slave)
     name = printable(message.slave)
-    if message.mode not in _STATES:
-        answer = om.Done(False, f"{printable(message.mode, 64)} is no mode; there are {', '.join(_STATES)}")
+    if message.mode not in _WISHES:
+        text = f"{printable(message.mode, 64)} is nothing that a slave can be made; there are {', '.join(_WISHES)}"
+        answer = om.Done(False, text)
     elif not slaves:
         answer = om.Done(False, f"no slave {name} is registered; `offerd slaves` lists them")
     elif len(slaves) > 1:
@@ -33,14 +38,13 @@ def change_slave_mode(c: Cluster, peer: PeerID, message: om.ChangeSlaveMode, now
         answer = om.Done(False, f"several slaves are called {name}; choose one of {ids}")
     elif slaves[0].peer is None:
         answer = om.Done(False, f"slave {name} is silent at the moment; ask again when it is back")
-    elif slaves[0].state is SlaveState.DRAINING and message.mode != "draining":
-        answer = om.Done(False, f"slave {name} is draining, and ends; start it again when it is gone")
     else:
-        c.log(
-            f"slave {slaves[0].slave_id} on {slaves[0].info.hostname}: {message.mode}, by an operator's wish"
-        )
-        c.send(slaves[0].peer, m.SetSlaveMode(message.mode, c.settings.operator_grace_s))
-        set_mode(c, slaves[0], message.mode)
+        slave = slaves[0]
+        c.log(f"slave {slave.slave_id} on {slave.info.hostname}: {message.mode}, by an operator's wish")
+        slave.wish = m.SetSlaveMode(message.mode, c.settings.operator_grace_s, message.deadline_s)
+        c.send(slave.peer, slave.wish)
+        if not _obeys(slave.state, message.mode):
+            _set_mode(c, slave, message.mode)
         answer = om.Done(True)
     c.send(peer, answer)
 
@@ -52,8 +56,26 @@ def _named(c: Cluster, name: str) -> list[Slave]:
     return [slave for slave in c.slaves.values() if slave.info.hostname == name]
 
 
-def set_mode(c: Cluster, slave: Slave, mode: str) -> None:
-    """What the slave says it is, or was just told to be. Modes that we do not know are as if deactivated."""
+def hear_mode(c: Cluster, slave: Slave, mode: str, *, is_hello: bool = False) -> None:
+    """What the slave says it is."""
+    wish = slave.wish
+    if wish is not None:
+        if _obeys(mode, wish.mode) or mode == "leaving":
+            slave.wish = None
+        elif is_hello:
+            c.send(slave.peer, wish)
+            mode = wish.mode
+        else:
+            return  # said before it heard of the wish
+    _set_mode(c, slave, mode)
+
+
+def _obeys(mode: str, wished: str) -> bool:
+    return mode == wished or (mode, wished) == ("drained", "draining")
+
+
+def _set_mode(c: Cluster, slave: Slave, mode: str) -> None:
+    """Modes that we do not know are as if deactivated."""
     state = _STATES.get(mode, SlaveState.DEACTIVATED)
     if state is slave.state:
         return

@@ -107,7 +107,7 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
     files.tell_refused(c, slave)
     _adopt(c, slave, message, now)
     files.renew(c, slave, had_executors_of)
-    modes.set_mode(c, slave, message.mode)
+    modes.hear_mode(c, slave, message.mode, is_hello=True)
     modes.set_disk(c, slave, is_full=message.disk_full)
     for framework_id in had_executors_of:
         forget_if_empty(c, c.frameworks[framework_id])
@@ -459,8 +459,8 @@ def forget(c: Cluster, slave: Slave) -> None:
 
 def slave_usage(c: Cluster, slave: Slave, message: m.SlaveUsage, now: float) -> None:
     slave.usage = message
-    if message.draining:
-        modes.set_mode(c, slave, "draining")
+    if mode := message.mode or ("draining" if message.draining else ""):
+        modes.hear_mode(c, slave, mode)
     modes.set_disk(c, slave, is_full=message.disk_full)
 
 

@@ -22,7 +22,7 @@ from offerd_master.core.state import Cluster, Framework, Slave, SlaveState
 _TOLERANCE = 1e-9
 
 CAUSES = {
-    "unreachable": "they drain, are deactivated, or cannot be reached",
+    "unreachable": "they are drained, deactivated, or cannot be reached",
     "disk_full": "their disks are full",
     "offered": "offered to it: it is thinking about them",
     "filtered": "its filters exclude them",

@@ -22,6 +22,7 @@ from offerd.messages import (
     Filters,
     FrameworkInfo,
     KillTask,
+    SetSlaveMode,
     SlaveInfo,
     SlaveUsage,
     TaskState,
@@ -56,6 +57,7 @@ class SlaveState(StrEnum):
     ACTIVE = "active"
     DEACTIVATED = "deactivated"
     DRAINING = "draining"
+    DRAINED = "drained"
     LOST = "lost"
 
 
@@ -153,7 +155,7 @@ class Slave:
     __slots__ = (
         "executors", "files", "files_accesses", "free", "heard", "info", "info_bytes", "is_deaf", "is_disk_full", "last_peer",
         "long_cap", "long_used", "met", "minimum_offer", "needs", "offer_again_at", "offers", "peer", "reported_lost", "since",
-        "slave_id", "state", "tasks", "there_since", "total", "unanswered", "unreachable", "usage",
+        "slave_id", "state", "tasks", "there_since", "total", "unanswered", "unreachable", "usage", "wish",
     )  # fmt: skip
 
     def __init__(self, slave_id: SlaveID, peer: PeerID, now: float) -> None:
@@ -179,6 +181,7 @@ class Slave:
         )  # frameworks that it was the first to tell of, and no scheduler has come of
         self.is_deaf = False  # it has not heard our answer to its hello, perhaps
         self.is_disk_full = False  # as it says itself
+        self.wish: SetSlaveMode | None = None  # an operator's, that it has not said it obeys
         self.files: FilesSecret | None = (
             None  # None: it hands out none, or from where others would look for it
         )

@@ -31,7 +31,8 @@ def explain(c: Cluster, framework: Framework | None, asked: om.ExplainWaiting, n
     """
     slaves = [s for s in c.slaves.values() if s.state is SlaveState.ACTIVE and s.peer is not None]
     if not slaves and c.slaves:
-        text = f"none of the {len(c.slaves)} slaves takes tasks: they drain, are deactivated, or cannot be reached"
+        who = f"none of the {len(c.slaves)} slaves takes tasks"
+        text = f"{who}: they are drained or deactivated (`offerd activate` lets them in again), or cannot be reached"
         return om.Waiting("no_slaves", text)
     if not slaves:
         return om.Waiting("no_slaves", "the cluster has no slaves; start one with `offerd slave`")

@@ -45,6 +45,8 @@ class SaveSlave(Action, frozen=True):
     slave_id: SlaveID
     epoch: int
     mode: str = "active"
+    drain_end_at: float | None = None  # as in `State`
+    drain_grace_s: float | None = None
 
 
 class LaunchContainer(Action, frozen=True):
@@ -141,6 +143,6 @@ class Log(Action, frozen=True):
 
 
 class Exit(Action, frozen=True):
-    """Drained: stop the daemon. `why`, if it is a failure."""
+    """Nothing is left: stop the daemon. `why`, if it is a failure."""
 
     why: str = ""

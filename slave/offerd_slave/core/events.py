@@ -6,7 +6,7 @@ import msgspec
 
 from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID, TaskID
-from offerd.messages import Message
+from offerd.messages import Message, SetSlaveMode
 from offerd_isolation.base import Limitation
 from offerd_slave.records import ExitRecord, JournalRecord
 
@@ -158,10 +158,11 @@ class FilesSecretRenewed(Event, frozen=True):
     files: FilesSecret
 
 
-class DrainRequested(Event, frozen=True):
-    """End everything politely and go (`at_once`: without grace), leaving the master's list. `grace_s`: what executors have;
-    None: what each says itself.
-    """
+class ModeWished(Event, frozen=True):
+    """An operator on this very host wants us drained, or active again."""
 
-    at_once: bool = False
-    grace_s: float | None = None
+    wish: SetSlaveMode
+
+
+class LeaveRequested(Event, frozen=True):
+    """End everything at once, and go, leaving the master's list."""

@@ -42,6 +42,8 @@ class Recovered:
     records: list[JournalRecord] = field(default_factory=list)
     orphans: list[ContainerID] = field(default_factory=list)
     mode: str = "active"
+    drain_end_at: float | None = None  # as in `State`; of this boot
+    drain_grace_s: float | None = None
     is_damaged: bool = False  # some of the records could not be read
 
 
@@ -61,6 +63,7 @@ def restore(state: State, statuses: Statuses, recovered: Recovered, now: float) 
     state.slave_id = recovered.slave_id
     state.epoch = recovered.epoch
     state.mode = recovered.mode
+    state.drain_end_at, state.drain_grace_s = recovered.drain_end_at, recovered.drain_grace_s
     state.is_journal_damaged = recovered.is_damaged
     for found in recovered.containers:
         checkpoint = found.checkpoint

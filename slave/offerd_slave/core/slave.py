@@ -3,7 +3,7 @@
 RunTasks    -> refusals, or the task waits in its executor's container (launched if need be)
 executor    -> registers -> tasks are written down and delivered -> statuses come back
 status      -> written down -> (terminal: on the disk) -> forwarded -> acknowledged -> forgotten
-time limit, KillTask, drain, ShutdownFramework -> TERM, grace, KILL by the executor; failing that, by the isolation
+time limit, KillTask, ShutdownFramework, a drain's deadline -> TERM, grace, KILL by the executor; failing that, by the isolation
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 from offerd import files_messages
 from offerd.codec import encode_message
-from offerd.ids import ContainerID, FrameworkID, SlaveID, TaskID
+from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import (
     Acknowledge,
     ExecutorUpdate,
@@ -40,22 +40,19 @@ from offerd.messages import (
     StatusUpdate,
     TaskState,
     TaskStatus,
-    UnregisterSlave,
 )
 from offerd_slave.core import events as ev
 from offerd_slave.core.actions import (
     Action,
-    DestroyContainer,
-    Exit,
     LookAtDisk,
     MeasureUsage,
     RefuseOwners,
-    SaveSlave,
     UpdateContainer,
 )
 from offerd_slave.core.claims import fault_of
 from offerd_slave.core.containers import OTHER_USER, Containers
 from offerd_slave.core.disk import is_full
+from offerd_slave.core.drain import Drain
 from offerd_slave.core.messages_out import MESSAGE_BYTES, Allowances
 from offerd_slave.core.recovery import Recovered, restore
 from offerd_slave.core.state import HELLO_MAX_BYTES, Container, End, Killing, Phase, State, used
@@ -64,7 +61,6 @@ from offerd_slave.core.tasks import Tasks
 from offerd_slave.records import StatusStored, TaskDelivered
 from offerd_slave.settings import SlaveSettings
 
-_DRAINED = End(TaskState.KILLED, Reason.SLAVE_DRAINING, "the slave is being drained")
 _WHY_ENDED: dict[str, str] = {
     Reason.FRAMEWORK_REMOVED: "its framework was removed",
     Reason.USER_CHANGED: OTHER_USER.message,
@@ -90,10 +86,8 @@ class SlaveCore:
         self._heard_master_at = now
         self._ignored_epoch = -1
         self._other_leader = ""
-        self._drained_at: float | None = None
-        self.expelled = ""
-        """Why no master hears us any more: our key was revoked. What we have is ended, and so are we."""
         self._usage = ev.UsageMeasured(0, 0)
+        self._drain = Drain(self.state, self.containers, self.statuses, self._tell_usage)
         self._allowances = Allowances()
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             ev.FromMaster: self._from_master,
@@ -122,7 +116,8 @@ class SlaveCore:
             ev.OverDisk: self._over_disk,
             ev.UsageMeasured: self._usage_measured,
             ev.DiskLooked: self._disk_looked,
-            ev.DrainRequested: self._drain,
+            ev.ModeWished: lambda event, now: self._drain.obey(event.wish, now),
+            ev.LeaveRequested: lambda event, now: self._drain.leave(now, at_once=True),
             ev.FilesSecretRenewed: self._files_secret_renewed,
         }
         self._from_master_handlers: dict[type, Callable[[Any, float], None]] = {
@@ -133,7 +128,7 @@ class SlaveCore:
             Acknowledge: lambda message, now: self.statuses.acknowledge(message),
             FrameworkMessage: self._message_to_executor,
             ShutdownFramework: self._shutdown_framework,
-            SetSlaveMode: self._set_mode,
+            SetSlaveMode: self._drain.obey,
             files_messages.RefuseOwners: lambda message, now: self.state.do(RefuseOwners(message.numbers)),
             Ping: lambda message, now: self.state.to_master(Pong()),
             NotRegistered: lambda message, now: self._say_hello(now),
@@ -148,15 +143,20 @@ class SlaveCore:
             "register": lambda c, now: self.containers.registration_timed_out(ContainerID(c)),
             "sync": lambda now: None,  # end_turn, which follows, does these two
             "confirm": lambda now: None,
-            "leave": self._leave,
+            "drain": self._drain.deadline,
+            "emptied": self._drain.emptied,
             "shutdown": lambda c, now: self.containers.shutdown_timed_out(ContainerID(c)),
         }
         restore(self.state, self.statuses, recovered, now)
-        self._resumes_drain = self.state.draining
-        """We were restarted while draining: executors are asked to end as they come back, and the master hears of us."""
+        self._drain.resume()
         self.state.timers.set(("hello",), now)
         self.state.timers.set(("usage",), now + settings.usage_interval_s)
         self.state.do(LookAtDisk())
+
+    @property
+    def expelled(self) -> str:
+        """Why no master hears us any more: our key was revoked. Empty if none has said so."""
+        return self._drain.expelled
 
     # -- the three entrances ------------------------------------------------------------------------------------------
 
@@ -175,8 +175,7 @@ class SlaveCore:
         if self.state.lowered:
             self._lower()
         self.state.told.clear()
-        if self.state.draining:
-            self._finish_drain(now)
+        self._drain.settle(now)
         return self._taken()
 
     def next_deadline(self) -> float | None:
@@ -223,7 +222,7 @@ class SlaveCore:
             self._say_hello(now)
 
     def _say_hello(self, now: float) -> None:
-        if not self.expelled:
+        if not self._drain.expelled:
             self._register(now)
 
     def _register(self, now: float) -> None:
@@ -260,7 +259,7 @@ class SlaveCore:
                 executors,
                 running + unheard,
                 epoch=state.epoch,
-                mode=state.mode,
+                mode=state.said_mode,
                 disk_full=state.is_disk_full,
                 files=state.files,
                 since_s=0.0 if state.there_since is None else now - state.there_since,
@@ -290,8 +289,10 @@ class SlaveCore:
         self.state.log("ERROR", f"the master refuses this slave: {message.message} ({message.reason})")
         self.state.registered = False
         if message.reason == Reason.KEY_REVOKED:
-            self.expelled = self.expelled or f"this slave was taken out of the cluster: {message.message}"
-            self._drain(ev.DrainRequested(grace_s=message.grace_s), now)
+            self._drain.expelled = (
+                self._drain.expelled or f"this slave was taken out of the cluster: {message.message}"
+            )
+            self._drain.leave(now, grace_s=message.grace_s)
         else:
             self.state.timers.set(("hello",), now + self.state.settings.master_silence_s)
 
@@ -429,8 +430,7 @@ class SlaveCore:
             self._message_from_executor(container, message.data, now)
         elif type(message) is RegisterExecutor:
             self.containers.register(container, message, now)
-            if self.state.draining and container.phase is not Phase.ENDING:
-                self.containers.shut_down(container, _DRAINED, now)
+            self._drain.registered(container, now)
 
     def _message_from_executor(self, container: Container, data: bytes, now: float) -> None:
         """Best effort; so much and no more of it waits for the master to read."""
@@ -469,7 +469,7 @@ class SlaveCore:
             if container.framework_id == message.framework_id and user in (None, container.user):
                 self.containers.shut_down(container, end, now, message.grace_s)
 
-    # -- usage and the way out ----------------------------------------------------------------------------------------
+    # -- usage, and the disk ----------------------------------------------------------------------------------------
 
     def _measure_usage(self, now: float) -> None:
         self.state.do(LookAtDisk())
@@ -486,7 +486,12 @@ class SlaveCore:
         if state.registered:
             state.to_master(
                 SlaveUsage(
-                    usage.millicpus, usage.mem_bytes, len(state.tasks), state.draining, state.is_disk_full
+                    usage.millicpus,
+                    usage.mem_bytes,
+                    len(state.tasks),
+                    state.is_closed,
+                    state.is_disk_full,
+                    state.said_mode,
                 )
             )
 
@@ -506,59 +511,7 @@ class SlaveCore:
             state.log("INFO", "the disk of the work directory has room again")
         self._tell_usage()
 
-    def _drain(self, event: ev.DrainRequested, now: float) -> None:
-        """No new tasks; the ones we have are ended, politely or at once; then we go."""
-        state = self.state
-        if not state.draining:
-            state.mode = "draining"
-            if not event.at_once:
-                state.save()
-            state.log("INFO", f"draining: {len(state.tasks)} tasks to end")
-            state.do(MeasureUsage())  # tells the master at once: no more offers of us
-        for container in list(state.containers.values()):
-            if event.at_once:
-                container.phase = Phase.ENDING
-                container.end = _DRAINED
-                state.do(DestroyContainer(container.container_id))
-            else:
-                self.containers.shut_down(container, _DRAINED, now, event.grace_s)
-
-    def _set_mode(self, message: SetSlaveMode, now: float) -> None:
-        """An operator's wish. Draining cannot be undone: tasks have been ended for it."""
-        state = self.state
-        if message.mode == "draining":
-            self._drain(ev.DrainRequested(grace_s=message.grace_s), now)
-        elif not state.draining and message.mode in ("active", "deactivated") and message.mode != state.mode:
-            state.mode = message.mode
-            state.save()
-            state.log("INFO", f"{message.mode}, by an operator's wish")
-
     def _stored(self, event: ev.Stored, now: float) -> None:
         """A sync done in place is stored after the turn's `tick`, so what depends on it cannot wait for that."""
         self.statuses.stored(event.number, now)
-        if self.state.draining:
-            self._finish_drain(now)
-
-    def _finish_drain(self, now: float) -> None:
-        """Leave when nothing runs and every end has been heard; a master that is away is not waited for for ever."""
-        if self.state.containers or self.statuses.waiting_for_disk():
-            return
-        if self.expelled:
-            self._leave(now)  # nobody acknowledges anything
-            return
-        if self._drained_at is None:
-            self._drained_at = now
-            self.state.timers.set(("leave",), now + self.state.settings.drain_ack_s)
-        if not self.statuses.streams and (self.state.registered or not self._resumes_drain):
-            self._leave(now)
-
-    def _leave(self, now: float) -> None:
-        self.state.mode = "active"  # who starts us again wants us to work
-        if self.expelled:
-            # Who joins again may do so under another name, to which our id was not given.
-            self.state.slave_id = SlaveID("")
-            self.state.do(SaveSlave(self.state.slave_id, self.state.epoch, self.state.mode))
-        self.state.save()
-        if self.state.registered:
-            self.state.to_master(UnregisterSlave())
-        self.state.do(Exit(self.expelled))
+        self._drain.settle(now)

@@ -157,8 +157,11 @@ class State:
         self.slave_id: SlaveID = info.slave_id
         self.epoch = 0
         self.registered = False
-        self.mode = "active"
         self.there_since: float | None = None  # registered, with whatever master
+        self.mode = "active"  # active | deactivated | draining | drained
+        self.drain_end_at: float | None = None  # monotonic: what runs on a draining slave is ended then ...
+        self.drain_grace_s: float | None = None  # ... with so much time for its end
+        self.leaving = False  # what runs is being ended, and so are we
         self.is_disk_full = False
         self.files: FilesSecret | None = None
         self.is_journal_damaged = False  # at our start: executors may have tasks that we do not know of
@@ -181,9 +184,14 @@ class State:
         self._containers_made = 0
 
     @property
-    def draining(self) -> bool:
-        """Whether nothing new is taken and what runs is being ended."""
-        return self.mode == "draining"
+    def is_closed(self) -> bool:
+        """Whether nothing new is taken, for good. (What is on its way to a deactivated slave still runs there.)"""
+        return self.leaving or self.mode in ("draining", "drained")
+
+    @property
+    def said_mode(self) -> str:
+        """As the master hears it."""
+        return "leaving" if self.leaving else self.mode
 
     # -- actions ------------------------------------------------------------------------------------------------------
 
@@ -198,9 +206,9 @@ class State:
         self.out.append(SendToExecutor(container_id, message))
 
     def save(self) -> None:
-        """Checkpoint who we are, once we are somebody."""
-        if self.slave_id:
-            self.do(SaveSlave(self.slave_id, self.epoch, self.mode))
+        """Checkpoint who we are, once we are somebody; what operators want of us, before that, too."""
+        if self.slave_id or self.mode != "active":
+            self.do(SaveSlave(self.slave_id, self.epoch, self.mode, self.drain_end_at, self.drain_grace_s))
 
     def log(self, level: str, text: str) -> None:
         self.out.append(Log(level, text))

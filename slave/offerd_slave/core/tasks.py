@@ -30,8 +30,8 @@ class Tasks:
         the cap on long tasks holds at every instant here.
         """
         state = self._state
-        if state.draining:
-            return End(TaskState.LOST, Reason.SLAVE_DRAINING, "the slave is being drained")
+        if state.is_closed:
+            return End(TaskState.LOST, Reason.SLAVE_DRAINING, "the slave is drained")
         if state.is_disk_full:
             return End(TaskState.LOST, Reason.DISK_PRESSURE, "the slave's disk is full")
         if self._statuses.backlog.is_over(framework.framework_id):

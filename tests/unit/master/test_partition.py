@@ -350,11 +350,53 @@ def test_wish_that_cannot_be_is_answered_with_why(name: str, mode: str) -> None:
     cluster.assert_nothing_else_sent()
 
 
-def test_draining_cannot_be_undone() -> None:
+def state_of(cluster: ClusterHarness, slave: SlavePeer) -> SlaveState:
+    return cluster.core.cluster.slaves[slave.slave_id].state
+
+
+def says(slave: SlavePeer, mode: str) -> None:
+    slave.send(m.SlaveUsage(0, 0, draining=mode in ("draining", "drained"), mode=mode))
+
+
+def test_a_drained_slave_is_listed_and_offered_to_nobody_until_it_is_activated() -> None:
+    cluster = ClusterHarness()
+    slave, framework, operator = cluster.slave(hostname="host-a"), cluster.framework(), cluster.operator()
+    framework.offer()
+    operator.send(om.ChangeSlaveMode("host-a", "draining", deadline_s=60.0))
+    assert slave.take(m.SetSlaveMode) == m.SetSlaveMode("draining", 5.0, 60.0)
+    framework.take(m.RescindOffer)
+    says(slave, "active")  # it had not heard of it
+    assert state_of(cluster, slave) is SlaveState.DRAINING
+    says(slave, "drained")
+    cluster.advance(60)
+    operator.take(om.Done)
+    operator.send(om.GetSlaves())
+    assert [each.state for each in operator.take(om.Slaves).slaves] == ["drained"]
+    cluster.assert_nothing_else_sent()
+    operator.send(om.ChangeSlaveMode("host-a", "active"))
+    says(slave, "drained")
+    assert state_of(cluster, slave) is SlaveState.ACTIVE
+    framework.offer()
+
+
+def test_a_wish_that_a_slave_has_not_heard_is_said_again_when_it_is_back() -> None:
+    cluster = ClusterHarness()
+    slave, operator = cluster.slave(hostname="host-a"), cluster.operator()
+    operator.send(om.ChangeSlaveMode("host-a", "draining"))
+    wishes = []
+    for mode in ("active", "draining", "active"):  # the last one: somebody on its host has let it in
+        slave.inbox.clear()
+        slave.send(m.RegisterSlave(slave.info, mode=mode))
+        said_again = [message.mode for message in slave.inbox if isinstance(message, m.SetSlaveMode)]
+        wishes.append((said_again, state_of(cluster, slave)))
+    draining = SlaveState.DRAINING
+    assert wishes == [(["draining"], draining), ([], draining), ([], SlaveState.ACTIVE)]
+
+
+def test_an_older_slave_says_only_that_it_drains() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave(hostname="host-a")
-    operator = cluster.operator()
-    operator.send(om.ChangeSlaveMode("host-a", "draining"))
-    operator.send(om.ChangeSlaveMode("host-a", "active"))
-    assert [answer.ok for answer in operator.take_all(om.Done)] == [True, False]
-    assert cluster.core.cluster.slaves[slave.slave_id].state is SlaveState.DRAINING
+    slave.send(m.SlaveUsage(0, 0))
+    assert state_of(cluster, slave) is SlaveState.ACTIVE
+    slave.send(m.SlaveUsage(0, 0, draining=True))
+    assert state_of(cluster, slave) is SlaveState.DRAINING

@@ -492,27 +492,27 @@ def test_framework_messages_pass_both_ways_with_names_we_vouch_for() -> None:
     assert bench.told_executors(m.FrameworkMessage) == [down]
 
 
-def test_drain_ends_everything_refuses_new_tasks_and_leaves_when_all_is_heard() -> None:
+def test_one_that_leaves_ends_everything_refuses_new_tasks_and_goes_when_all_is_heard() -> None:
     bench = Bench()
     container_id = bench.running(task("a"))
-    bench.event(ev.DrainRequested())
+    bench.event(ev.LeaveRequested())
     bench.run(task("b"))
     assert ("b", LOST, Reason.SLAVE_DRAINING) in bench.statuses()
-    assert bench.told_executors(m.Shutdown)
-    bench.update("a", KILLED, 2)
-    bench.event(ev.ExecutorEnded(container_id, ExitRecord(0)))
+    assert bench.asked_for(act.DestroyContainer)
     bench.event(ev.ContainerDestroyed(container_id))
+    assert ("a", KILLED, Reason.SLAVE_DRAINING) in bench.statuses()
     assert not bench.exited
     bench.acknowledge("b", 1)
     bench.acknowledge("a", 2)
     assert bench.exited
     assert isinstance(bench.sent[-1], m.UnregisterSlave)
+    assert bench.mode == "active"
 
 
-def test_drain_does_not_wait_for_ever_for_a_master_that_is_away() -> None:
+def test_one_that_leaves_does_not_wait_for_ever_for_a_master_that_is_away() -> None:
     bench = Bench()
     container_id = bench.running(task("a"))
-    bench.event(ev.DrainRequested(at_once=True))
+    bench.event(ev.LeaveRequested())
     bench.event(ev.ContainerDestroyed(container_id))
     bench.turn(4.9)
     assert not bench.exited

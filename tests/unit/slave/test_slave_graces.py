@@ -81,7 +81,7 @@ def test_an_executor_ends_within_the_longest_grace_whatever_it_asks_for() -> Non
 
 
 @pytest.mark.parametrize(
-    "order", [m.ShutdownFramework(FRAMEWORK.framework_id, 2.0), m.SetSlaveMode("draining", 2.0)]
+    "order", [m.ShutdownFramework(FRAMEWORK.framework_id, 2.0), m.SetSlaveMode("draining", 2.0, 0.0)]
 )
 def test_an_operators_order_brings_its_own_grace_also_where_an_executor_is_ending(order: m.Message) -> None:
     bench = Bench()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
 from offerd import messages as m
+from offerd.ids import ContainerID
 from offerd.messages import Reason, TaskState
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
@@ -26,33 +29,145 @@ def test_deactivation_outlives_a_restart_and_is_told_with_the_hello() -> None:
     assert hello(again.crash()).mode == "active"
 
 
-def test_drained_from_the_master_it_ends_its_tasks_and_goes() -> None:
-    bench = Bench()
-    container_id = bench.running(task("a"))
-    bench.from_master(m.SetSlaveMode("draining"))
-    assert bench.told_executors(m.Shutdown)
-    bench.update("a", KILLED, 2)
-    assert bench.statuses() == [("a", KILLED, Reason.SLAVE_DRAINING)]
+def drain(bench: Bench, deadline_s: float | None = None, grace_s: float | None = 2.0) -> None:
+    bench.from_master(m.SetSlaveMode("draining", grace_s, deadline_s))
+
+
+def end(bench: Bench, container_id: ContainerID) -> None:
+    """Nothing of the container is left."""
     bench.event(ev.ExecutorEnded(container_id, None))
     bench.event(ev.ContainerDestroyed(container_id))
+
+
+def told_mode(bench: Bench) -> str:
+    """What the master was last told, by usage."""
+    return [message for message in bench.sent if isinstance(message, m.SlaveUsage)][-1].mode
+
+
+def test_a_draining_slave_waits_for_its_tasks_and_takes_no_others() -> None:
+    bench = Bench()
+    container_id = bench.running(task("a", limit_s=None))
     bench.acknowledge("a", 1)
+    drain(bench)
+    assert told_mode(bench) == "draining"
+    bench.run(task("b"))
+    assert bench.statuses() == [("b", TaskState.LOST, Reason.SLAVE_DRAINING)]
+    bench.turn(86400.0)
+    bench.register()
+    assert not bench.told_executors(m.Shutdown)
+    assert not bench.told_executors(m.KillTask)
+    bench.update("a", TaskState.FINISHED, 2)
+    assert bench.told_executors(m.Shutdown), "an executor without tasks holds what others may want"
+    end(bench, container_id)
+    assert ("a", TaskState.FINISHED, "") in bench.statuses()
+    assert told_mode(bench) == "draining", "its end is not acknowledged"
+    bench.acknowledge("b", 1)
     bench.acknowledge("a", 2)
-    assert bench.exited
-    assert bench.mode == "active", "who starts it again wants it to work"
+    assert (told_mode(bench), bench.mode, bench.exited) == ("drained", "drained", False)
 
 
-def test_restarted_while_draining_it_drains_on() -> None:
+def test_a_drained_slave_stays_out_over_restarts_until_it_is_activated() -> None:
+    bench = Bench()
+    bench.register()
+    drain(bench)
+    assert told_mode(bench) == "drained"
+    again = bench.crash().crash()
+    assert hello(again).mode == "drained"
+    again.register()
+    again.run(task("a"))
+    assert again.statuses() == [("a", TaskState.LOST, Reason.SLAVE_DRAINING)]
+    again.from_master(m.SetSlaveMode("active"))
+    assert told_mode(again) == "active"
+    assert hello(again.crash()).mode == "active"
+    again.running(task("b"))
+
+
+def test_a_slave_that_no_master_has_registered_stays_drained_too() -> None:
+    bench = Bench()
+    bench.event(ev.ModeWished(m.SetSlaveMode("draining")))
+    assert hello(bench.crash()).mode == "drained"
+
+
+def test_activating_a_draining_slave_lets_its_tasks_go_on() -> None:
+    bench = Bench()
+    bench.running(task("a", limit_s=None))
+    drain(bench, deadline_s=10.0)
+    bench.from_master(m.SetSlaveMode("active"))
+    bench.turn(20.0)
+    assert not bench.told_executors(m.Shutdown)
+    bench.run(task("b"))
+    assert bench.told_executors(m.LaunchTask)
+    drain(bench)
+    bench.turn(20.0)
+    assert not bench.told_executors(m.Shutdown), "the deadline of before is over with that drain"
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_at_its_deadline_what_still_runs_is_ended(restarts: bool) -> None:
+    bench = Bench()
+    container_id = bench.running(task("a", limit_s=None))
+    drain(bench, deadline_s=10.0)
+    drain(bench)  # to wait again takes nothing back
+    bench.turn(7.0)
+    if restarts:
+        bench = bench.crash()
+        assert hello(bench).mode == "draining"
+        bench.register()
+        bench.hello("a")
+    assert not bench.told_executors(m.Shutdown)
+    bench.turn(3.1)
+    assert bench.told_executors(m.Shutdown) == [m.Shutdown(2.0)]
+    bench.update("a", KILLED, 2)
+    assert bench.statuses()[-1] == ("a", KILLED, Reason.SLAVE_DRAINING)
+    bench.acknowledge("a", 2)
+    end(bench, container_id)
+    assert told_mode(bench) == "drained"
+
+
+def test_restarted_after_its_deadline_it_ends_politely_what_comes_back() -> None:
     bench = Bench()
     bench.running(task("a"))
-    bench.from_master(m.SetSlaveMode("draining"))
+    drain(bench, deadline_s=0.0)
+    assert bench.told_executors(m.Shutdown) == [m.Shutdown(2.0)]
     again = bench.crash()
     assert hello(again).mode == "draining"
     again.register()
-    again.clear()
+    again.turn()
+    assert not again.asked_for(act.DestroyContainer)
     again.hello("a")
-    assert again.told_executors(m.Shutdown)
-    again.run(task("b"))
-    assert ("b", TaskState.LOST, Reason.SLAVE_DRAINING) in again.statuses()
+    assert again.told_executors(m.Shutdown) == [m.Shutdown(2.0)]
+
+
+def test_a_drain_can_be_hurried() -> None:
+    bench = Bench()
+    bench.running(task("a"))
+    drain(bench, deadline_s=3600.0)
+    drain(bench, deadline_s=0.0)
+    assert bench.told_executors(m.Shutdown)
+
+
+def test_executors_of_a_draining_slave_that_have_no_task_are_ended() -> None:
+    bench = Bench()
+    container_id = bench.running(task("a"))
+    bench.update("a", TaskState.FINISHED, 2)
+    bench.acknowledge("a", 2)
+    drain(bench)
+    assert bench.told_executors(m.Shutdown)
+    end(bench, container_id)
+    assert told_mode(bench) == "drained"
+
+
+def test_ends_that_nobody_acknowledges_are_not_waited_for_for_ever() -> None:
+    bench = Bench()
+    container_id = bench.running(task("a"))
+    drain(bench, deadline_s=0.0)
+    bench.update("a", KILLED, 2)
+    end(bench, container_id)
+    bench.turn(4.9)
+    assert bench.mode == "draining"
+    bench.turn(0.2)
+    assert bench.mode == "drained"
+    assert ("a", KILLED, Reason.SLAVE_DRAINING) in bench.statuses()
 
 
 def test_orders_of_an_older_leader_are_refused_and_the_refusal_outlives_a_restart() -> None:

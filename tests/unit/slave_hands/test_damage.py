@@ -11,6 +11,7 @@ from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.resources import Resources
 from offerd_slave.checkpoint import write_checkpoint
+from offerd_slave.core.actions import SaveSlave
 from offerd_slave.core.recovery import Recovered, RecoveredContainer
 from offerd_slave.core.slave import SlaveCore
 from offerd_slave.journal import Journal
@@ -40,7 +41,7 @@ class Bench:
     def __init__(self, path: Path) -> None:
         self.workdir = WorkDir(path)
         self.journal = Journal(path / "tasks.journal")
-        self.workdir.save_slave(SlaveID("S-1"), "boot", 7, "active")
+        self.workdir.save_slave(SaveSlave(SlaveID("S-1"), 7), "boot")
         for container_id in CONTAINERS:
             self.workdir.container(container_id).mkdir()
             self.workdir.save_container(

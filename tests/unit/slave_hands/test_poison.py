@@ -16,6 +16,7 @@ from offerd_slave import journal as journals
 from offerd_slave.checkpoint import write_checkpoint
 from offerd_slave.core import events as ev
 from offerd_slave.core import recovery
+from offerd_slave.core.actions import SaveSlave
 from offerd_slave.core.containers import Containers
 from offerd_slave.core.slave import SlaveCore
 from offerd_slave.daemon import SlaveDaemon
@@ -37,7 +38,7 @@ CONTAINER = ContainerID("c.1")
 def work_dir(tmp_path: Path) -> Path:
     """As a slave leaves it that was killed: one container, which has ended, with two tasks."""
     workdir = WorkDir(tmp_path / "work")
-    workdir.save_slave(SlaveID("S-1"), "another boot", 1, "active")
+    workdir.save_slave(SaveSlave(SlaveID("S-1"), 1), "another boot")
     workdir.container(CONTAINER).mkdir()
     workdir.save_container(ContainerCheckpoint(CONTAINER, FRAMEWORK, COMMAND, "token", "noop"))
     write_journal(

@@ -1,0 +1,107 @@
+"""Slaves taken out of the cluster and let in again: asked for at the master, and waited for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from offerd.errors import OfferdError
+from offerd.operator import OperatorClient
+from offerd.operator_messages import SlaveSummary
+from offerd_cli.screen import say
+from offerd_cli.units import format_duration
+
+LOOK_AGAIN_S = 0.5
+TELL_AGAIN_S = 60.0
+"""Who waits hears what for when it changes, and so often."""
+NEW_MASTER_S = 60.0
+"""A younger master may not have heard of all slaves yet."""
+
+
+def change_mode(
+    client: OperatorClient, names: Iterable[str], mode: str, deadline_s: float | None = None
+) -> list[str]:
+    """Ask for each slave (id or hostname); returns those that obey, and says why others do not."""
+    obeying = []
+    for name in dict.fromkeys(names):
+        try:
+            client.change_slave_mode(name, mode, deadline_s)
+        except OfferdError as error:
+            say(f"offerd: {name}: {error}")
+        else:
+            obeying.append(name)
+    return obeying
+
+
+def wait_until_drained(client: OperatorClient, names: Iterable[str], *, is_ending: bool) -> bool:
+    """Wait, and say for what. False if one of them did not become drained: it was let in again, or left with its tasks.
+    `is_ending`: they have a deadline.
+    """
+    waiting = dict.fromkeys(names, "")  # what was last said of each
+    told_at = time.monotonic()
+    all_drained = True
+    while waiting:
+        try:
+            is_new = client.cluster().up_s < NEW_MASTER_S
+            listed = list(client.slaves())
+        except OfferdError as error:
+            # They go on draining, and their next master hears of it.
+            _tell(waiting, dict.fromkeys(waiting, f"{error}; waiting for it"))
+            time.sleep(LOOK_AGAIN_S)
+            continue
+        if time.monotonic() >= told_at + TELL_AGAIN_S:
+            told_at = time.monotonic()
+            waiting = dict.fromkeys(waiting, "")
+        news = {}
+        for name in list(waiting):
+            slave = _named(listed, name)
+            if slave is None and is_new:
+                news[name] = f"another master leads; waiting for {name} to come to it"
+                continue
+            if slave is not None and slave.state in ("draining", "lost"):
+                news[name] = _what_for(name, slave, is_ending=is_ending)
+                continue
+            del waiting[name]
+            if slave is None:
+                say(f"{name} has left the cluster, after its tasks had ended")
+            elif slave.state == "drained":
+                say(f"{name} is drained; `offerd activate {name}` lets it in again")
+            else:
+                say(f"offerd: {name} is {slave.state} again: somebody has let it in")
+                all_drained = False
+        _tell(waiting, news)
+        if waiting:
+            time.sleep(LOOK_AGAIN_S)
+    return all_drained
+
+
+def _named(slaves: list[SlaveSummary], name: str) -> SlaveSummary | None:
+    """Of several with this hostname the one that is there."""
+    found = [slave for slave in slaves if name in (slave.info.slave_id, slave.info.hostname)]
+    return min(found, key=lambda slave: slave.state == "lost", default=None)
+
+
+def _what_for(name: str, slave: SlaveSummary, *, is_ending: bool) -> str:
+    if slave.state == "lost":
+        return f"{name} cannot be reached; waiting for it to come back, and to say that it is drained"
+    if not slave.tasks:
+        return f"{name} is draining; its executors end"
+    tasks = "1 task runs" if slave.tasks == 1 else f"{slave.tasks} tasks run"
+    more = "" if is_ending else "; --deadline or --kill ends what does not end by itself"
+    return f"{name} is draining; {tasks} on{more}"
+
+
+def _tell(waiting: dict[str, str], news: dict[str, str]) -> None:
+    for name, text in news.items():
+        if waiting[name] != text:
+            waiting[name] = text
+            say(text)
+
+
+def deadline_text(deadline_s: float | None) -> str:
+    """When what still runs is ended."""
+    if deadline_s is None:
+        return "what runs there may end by itself"
+    return (
+        f"what still runs is ended in {format_duration(deadline_s)}" if deadline_s else "what runs is ended"
+    )
