@@ -7,7 +7,8 @@ from rich.text import Text
 
 from offerd.operator_messages import Explanation
 from offerd_cli.documents import Document, quantities_document, resources_document
-from offerd_cli.render import ScreenTable, resources_text
+from offerd_cli.fitting import Column
+from offerd_cli.render import FittedTable, resources_text
 from offerd_cli.units import format_duration, format_quantity
 
 
@@ -38,9 +39,7 @@ def print_explanation(console: Console, found: Explanation) -> None:
     if not found.causes:
         console.print("the cluster has no slaves; start one: offerd slave")
         return
-    table = ScreenTable(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
-    table.add_column("SLAVES", justify="right")
-    table.add_column("WHY", overflow="fold")
+    table = FittedTable(Column("SLAVES", "right"), Column("WHY", wraps=True))
     for cause in found.causes:
         table.add_row(str(cause.slaves), cause.text)
     console.print(table)

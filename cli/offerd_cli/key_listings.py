@@ -11,7 +11,7 @@ from offerd_cli.documents import Document
 from offerd_cli.units import format_duration
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from offerd_cli.render import FittedTable
 
 
 def parse_rights(*, slave: bool, operator: bool, frameworks: Iterable[str]) -> Rights:
@@ -48,10 +48,17 @@ def rights_text(rights: Rights) -> str:
     return "; ".join(words)
 
 
-def tokens_table(tokens: Iterable[TokenSummary]) -> Table:
-    from offerd_cli.render import table_of
+def tokens_table(tokens: Iterable[TokenSummary]) -> FittedTable:
+    from offerd_cli.fitting import Column
+    from offerd_cli.render import FittedTable
 
-    table = table_of("TOKEN", "FOR", ("USES LEFT", "right"), ("ENDS IN", "right"), "BY")
+    table = FittedTable(
+        Column("TOKEN"),
+        Column("FOR", worth=80, wraps=True),
+        Column("USES LEFT", "right", worth=60),
+        Column("ENDS IN", "right", worth=70),
+        Column("BY", worth=50, cuts=True),
+    )
     for token in tokens:
         table.add_row(
             token.token_id,
@@ -63,10 +70,16 @@ def tokens_table(tokens: Iterable[TokenSummary]) -> Table:
     return table
 
 
-def keys_table(keys: Iterable[KeySummary]) -> Table:
-    from offerd_cli.render import table_of
+def keys_table(keys: Iterable[KeySummary]) -> FittedTable:
+    from offerd_cli.fitting import Column
+    from offerd_cli.render import FittedTable
 
-    table = table_of("NAME", "MAY BE", "KNOWN BY", "KEY")
+    table = FittedTable(
+        Column("NAME"),
+        Column("MAY BE", worth=80, wraps=True),
+        Column("KNOWN BY", worth=50),
+        Column("KEY", worth=60),
+    )
     for key in keys:
         known_by = f"word of {key.by}" if key.is_enrolled else "--authorized file"
         table.add_row(key.name, rights_text(key.rights), known_by, key.key)

@@ -1,17 +1,17 @@
-"""Tables and bars for people. Colours only on a terminal that wants them; in a pipe plain columns, never cut.
+"""Tables and bars for people. Colours only on a terminal that wants them; in a pipe plain columns, never cut. A terminal too
+narrow for a table shows the columns that matter most, and says which it leaves out.
 
-Most of what they show was written by peers, so all of it is escaped (`offerd.screen_text`): `ScreenTable` and `ScreenConsole`
-do that, and everything is printed through them.
+Most of what they show was written by peers, so all of it is escaped (`offerd.screen_text`): `ScreenTable`, `FittedTable` and
+`ScreenConsole` do that, and everything is printed through them.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Span, Text
@@ -21,11 +21,12 @@ from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary, Ta
 from offerd.resources import Resources
 from offerd.screen_text import printable
 from offerd_cli.doctor import Finding
+from offerd_cli.fitting import GAP, Column, cut_middle, fit
 from offerd_cli.screen import say
 from offerd_cli.units import format_duration, format_quantity
 
-PIPE_WIDTH = 400
-"""Columns where nobody looks at a screen: a table in a pipe is for grep and awk."""
+PIPE_WIDTH = 1_000_000
+"""Columns where nobody looks at a screen: a table in a pipe is for grep and awk, whatever COLUMNS says of the terminal."""
 BAR_WIDTH = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _STATE_STYLES = {
@@ -54,6 +55,43 @@ class ScreenTable(Table):
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         super().add_row(*map(escaped, cells), **options)
+
+
+class FittedTable:
+    """A table whose cells are each one line of signs, as far as its terminal is wide enough (`offerd_cli.fitting`)."""
+
+    def __init__(self, *columns: Column) -> None:
+        self.columns = columns
+        self._rows: list[list[Text]] = []
+
+    @property
+    def row_count(self) -> int:
+        """Rows added so far."""
+        return len(self._rows)
+
+    def add_row(self, *cells: str | Text) -> None:
+        self._rows.append([cell if isinstance(cell, Text) else Text(cell) for cell in map(escaped, cells)])
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        fitted = fit(self.columns, [[cell.plain for cell in row] for row in self._rows], options.max_width)
+        table = Table(box=None, pad_edge=False, header_style="bold dim", padding=(0, GAP, 0, 0))
+        for at, width in zip(fitted.shown, fitted.widths, strict=True):
+            column = self.columns[at]
+            justify: JustifyMethod = "right" if column.side == "right" else "left"
+            table.add_column(column.title, justify=justify, width=width, overflow="fold")
+        for row in self._rows:
+            table.add_row(
+                *(
+                    self._cell(row[at], self.columns[at], width)
+                    for at, width in zip(fitted.shown, fitted.widths, strict=True)
+                )
+            )
+        yield table
+        if fitted.left_out:
+            yield Text(f"not shown in {options.max_width} columns: {', '.join(fitted.left_out)}", style="dim")
+
+    def _cell(self, cell: Text, column: Column, width: int) -> Text:
+        return Text(cut_middle(cell.plain, width), style=cell.style) if column.cuts else cell
 
 
 class ScreenConsole(Console):
@@ -89,7 +127,7 @@ def escaped(thing: Any) -> Any:
 def console(*, stderr: bool = False) -> Console:
     """Where people read. NO_COLOR and `TERM=dumb` are rich's to obey."""
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else int(os.environ.get("COLUMNS", "0") or 0) or PIPE_WIDTH
+    width = None if stream.isatty() else PIPE_WIDTH
     return ScreenConsole(file=stream, width=width, highlight=False, emoji=False, markup=False)
 
 
@@ -104,20 +142,6 @@ def bar(fraction: float, width: int = BAR_WIDTH) -> str:
 
 def state_text(state: TaskState) -> Text:
     return Text(state.value.removeprefix("TASK_").lower(), style=_STATE_STYLES[state])
-
-
-def table_of(*columns: str | tuple[str, str]) -> Table:
-    """Columns are left-aligned, or `(title, "right")`. The last one may wrap, the others are never cut."""
-    table = ScreenTable(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
-    for number, column in enumerate(columns):
-        title, side = (column, "left") if isinstance(column, str) else column
-        table.add_column(
-            title,
-            justify="right" if side == "right" else "left",
-            no_wrap=number < len(columns) - 1,
-            overflow="fold",
-        )
-    return table
 
 
 def _used_of(name: str, used: Resources, total: Resources) -> str:
@@ -140,9 +164,19 @@ def _slave_state(slave: SlaveSummary) -> Text:
     return Text(slave_words(slave), style="red" if slave.disk_full else _PLACE_STYLES.get(slave.state, ""))
 
 
-def slaves_table(slaves: Iterable[SlaveSummary]) -> Table:
-    table = table_of("SLAVE", "HOST", "STATE", ("CPUS", "right"), ("MEM", "right"), ("MEASURED", "right"),
-                     ("TASKS", "right"), "ISOLATION", ("SINCE", "right"), "ATTRIBUTES")  # fmt: skip
+def slaves_table(slaves: Iterable[SlaveSummary]) -> FittedTable:
+    table = FittedTable(
+        Column("SLAVE", cuts=True),
+        Column("HOST", worth=90, cuts=True),
+        Column("STATE"),
+        Column("CPUS", "right", worth=80),
+        Column("MEM", "right", worth=70),
+        Column("MEASURED", "right", worth=30),
+        Column("TASKS", "right", worth=60),
+        Column("ISOLATION", worth=40),
+        Column("SINCE", "right", worth=20),
+        Column("ATTRIBUTES", worth=50, wraps=True),
+    )
     for slave in slaves:
         taken = slave.used + slave.offered
         table.add_row(
@@ -160,9 +194,20 @@ def slaves_table(slaves: Iterable[SlaveSummary]) -> Table:
     return table
 
 
-def frameworks_table(frameworks: Iterable[FrameworkSummary]) -> Table:
-    table = table_of("FRAMEWORK", "NAME", "ROLE", "STATE", ("CPUS", "right"), ("MEM", "right"), ("SHARE", "right"),
-                     ("RUNNING", "right"), ("ENDED", "right"), ("WASTED", "right"), "SINCE")  # fmt: skip
+def frameworks_table(frameworks: Iterable[FrameworkSummary]) -> FittedTable:
+    table = FittedTable(
+        Column("FRAMEWORK", cuts=True),
+        Column("NAME", worth=90, cuts=True),
+        Column("ROLE", worth=40, cuts=True),
+        Column("STATE", worth=80),
+        Column("CPUS", "right", worth=70),
+        Column("MEM", "right", worth=60),
+        Column("SHARE", "right", worth=65),
+        Column("RUNNING", "right", worth=75),
+        Column("ENDED", "right", worth=50),
+        Column("WASTED", "right", worth=20),
+        Column("SINCE", worth=30),
+    )
     for framework in frameworks:
         active, ended = _active_and_ended(framework.tasks)
         wasted = framework.wasted_resource_s.get("cpus", 0.0)
@@ -182,9 +227,18 @@ def frameworks_table(frameworks: Iterable[FrameworkSummary]) -> Table:
     return table
 
 
-def tasks_table(tasks: Iterable[TaskSummary]) -> Table:
-    table = table_of("TASK", "FRAMEWORK", "HOST", "STATE", ("CPUS", "right"), ("MEM", "right"), ("LIMIT", "right"),
-                     ("RAN", "right"), "WHY")  # fmt: skip
+def tasks_table(tasks: Iterable[TaskSummary]) -> FittedTable:
+    table = FittedTable(
+        Column("TASK", cuts=True),
+        Column("FRAMEWORK", worth=50, cuts=True),
+        Column("HOST", worth=70, cuts=True),
+        Column("STATE"),
+        Column("CPUS", "right", worth=40),
+        Column("MEM", "right", worth=30),
+        Column("LIMIT", "right", worth=20),
+        Column("RAN", "right", worth=60),
+        Column("WHY", worth=80, wraps=True),
+    )
     for task in tasks:
         table.add_row(
             task.task_id,
@@ -200,7 +254,7 @@ def tasks_table(tasks: Iterable[TaskSummary]) -> Table:
     return table
 
 
-def print_table(out: Console, table: Table) -> None:
+def print_table(out: Console, table: FittedTable | Table) -> None:
     """On a terminal as rich lays it out; in a pipe without the blanks at line ends."""
     if out.is_terminal:
         out.print(table)

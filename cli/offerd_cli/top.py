@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from offerd.files_access import FilesAccess
@@ -19,7 +18,8 @@ from offerd.files_connection import FilesConnection
 from offerd.ids import FrameworkID
 from offerd.operator import OperatorClient
 from offerd.workers import Workers
-from offerd_cli.render import table_of
+from offerd_cli.fitting import Column
+from offerd_cli.render import FittedTable
 from offerd_cli.units import format_bytes
 
 TIMEOUT_S = 3.0
@@ -167,12 +167,21 @@ def row_document(row: Row) -> dict[str, Any]:
     }
 
 
-def table(found: Iterable[Row]) -> Table:
+def table(found: Iterable[Row]) -> FittedTable:
     """CPU and MEM as used/held; THROTTLED and the pressures are parts of the time."""
-    made = table_of(
-        "TASK", "FRAMEWORK", "HOST", ("CPU", "right"), ("MEM", "right"), ("PEAK", "right"), ("THROTTLED", "right"),
-        ("CPU WAIT", "right"), ("MEM WAIT", "right"), ("IO WAIT", "right"), ("PROCS", "right"),
-    )  # fmt: skip
+    made = FittedTable(
+        Column("TASK", cuts=True),
+        Column("FRAMEWORK", worth=50, cuts=True),
+        Column("HOST", worth=60, cuts=True),
+        Column("CPU", "right"),
+        Column("MEM", "right"),
+        Column("PEAK", "right", worth=40),
+        Column("THROTTLED", "right", worth=35),
+        Column("CPU WAIT", "right", worth=30),
+        Column("MEM WAIT", "right", worth=25),
+        Column("IO WAIT", "right", worth=20),
+        Column("PROCS", "right", worth=15),
+    )
     for row in found:
         name = row.name if row.kind == "task" else f"{row.tasks} of executor {row.name}"
         full = row.held_mem_bytes and row.mem_bytes > 0.9 * row.held_mem_bytes

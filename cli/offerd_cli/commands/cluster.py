@@ -33,6 +33,7 @@ def list_(*, as_json: bool) -> None:
     """List the clusters that are known, the current one with a star."""
     from offerd.clusters import read_stores
     from offerd_cli import documents, render
+    from offerd_cli.fitting import Column
     from offerd_cli.screen import say
 
     rows = [
@@ -46,7 +47,13 @@ def list_(*, as_json: bool) -> None:
     if not rows:
         say("no clusters; `offerd local` starts one, `offerd cluster add` names one that runs")
         return
-    table = render.table_of("", "NAME", "MASTER", "OUR KEY", "STORE")
+    table = render.FittedTable(
+        Column(""),
+        Column("NAME"),
+        Column("MASTER", wraps=True),
+        Column("OUR KEY", worth=60),
+        Column("STORE", worth=50, wraps=True),
+    )
     for row in rows:
         key = row["public_key"] or ("cannot be read" if row["key"] else "none")
         table.add_row("*" if row["current"] else "", row["name"], row["master"], key, row["store"])

@@ -7,8 +7,9 @@ import time
 import click
 
 from offerd.errors import BadInput
+from offerd_cli.fitting import Column
 from offerd_cli.options import master_option
-from offerd_cli.render import ScreenTable
+from offerd_cli.render import FittedTable
 from offerd_cli.screen import say
 from offerd_cli.units import format_bytes, format_duration, parse_amount
 
@@ -128,8 +129,16 @@ def rm(*, master: str, owner: str | None, names: tuple[str, ...]) -> None:
             raise BadInput(f"there is no set {name}")
 
 
-def _table(*titles: str) -> ScreenTable:
-    table = ScreenTable(box=None, pad_edge=False, header_style="bold dim", padding=(0, 3, 0, 0))
-    for title in titles:
-        table.add_column(title, justify="right" if title in ("SIZE", "BLOCKS", "REPLICAS") else "left")
-    return table
+def _table(*titles: str) -> FittedTable:
+    """The first column tells rows apart, the last wraps."""
+    return FittedTable(
+        *(
+            Column(
+                title,
+                "right" if title in ("SIZE", "BLOCKS", "REPLICAS") else "left",
+                cuts=title == titles[0],
+                wraps=title == titles[-1] != "REPLICAS",
+            )
+            for title in titles
+        )
+    )

@@ -8,7 +8,6 @@ import json
 import msgspec
 import pytest
 from rich.console import Console
-from rich.table import Table
 
 from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import SlaveInfo, TaskState
@@ -112,5 +111,5 @@ def test_a_table_in_a_pipe_is_as_wide_as_it_must_be_and_has_no_blanks_at_line_en
 
 
 @pytest.mark.parametrize("table", [render.slaves_table([SLAVE]), render.frameworks_table([FRAMEWORK])])
-def test_listings_have_one_line_an_entry(table: Table) -> None:
+def test_listings_have_one_line_an_entry(table: render.FittedTable) -> None:
     assert text_of(lambda out: render.print_table(out, table), render.PIPE_WIDTH).count("\n") == 2

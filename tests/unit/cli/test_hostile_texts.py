@@ -81,6 +81,7 @@ class FakeOperator:
 
     def __init__(self, master: str | None = None, **_: object) -> None:
         self.address = "tcp://127.0.0.1:1"
+        self.leader = "127.0.0.1:1"
 
     def __enter__(self) -> FakeOperator:
         return self
