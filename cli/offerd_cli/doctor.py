@@ -23,7 +23,7 @@ from offerd.errors import OfferdError
 from offerd_isolation.cgroups.host import NEEDED, UNIFIED, Mounts, Root, Unusable, find_root, mounts
 
 DOCKER_TIMEOUT_S = 3
-PORTS = {5060: "master", 5050: "web page", 5051: "slave's files"}
+PORTS = {5060: "master", 5051: "slave's files"}
 FILES_WANTED = 4096
 OLDEST_ENGINE = (24, 0, 9)
 """BuildKit's CVE-2024-23651 to 23653."""

@@ -51,6 +51,8 @@ HANDSHAKE_MS = 10_000
 """What a server gives a connection to say who it is. Thousands come at once after a fail-over, so not much less."""
 
 _PORT = re.compile(r"[0-9]{1,5}")
+_HOST = re.compile(r"\*|[\w.-]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]")
+"""A name, an IPv4 address, an IPv6 address in brackets, or `*` for all of this host's."""
 
 
 def _configure(socket: zmq.Socket[bytes]) -> None:
@@ -411,11 +413,11 @@ class Server(Generic[M]):
 
 
 def tcp(address: str, default_port: int) -> str:
-    """`HOST`, `HOST:PORT` or `tcp://HOST:PORT` as a ZeroMQ address. Raises `BadInput` on a bad port."""
+    """`HOST`, `HOST:PORT` or `tcp://HOST:PORT` as a ZeroMQ address. Raises `BadInput` on what is none, as `http://HOST`."""
     host, colon, port = address.removeprefix("tcp://").rpartition(":")
     if not colon:
         host, port = port, str(default_port)
-    if not host or not _PORT.fullmatch(port) or not 0 <= int(port) < 65536:
+    if not _HOST.fullmatch(host) or not _PORT.fullmatch(port) or not 0 <= int(port) < 65536:
         raise BadInput(f"{address!r} is no address; write HOST:PORT, as in 127.0.0.1:{default_port}")
     return f"tcp://{host}:{port}"
 

@@ -63,6 +63,10 @@ def test_the_help_imports_no_command_and_no_library_of_theirs() -> None:
     ("words", "complaint"),
     [
         (["frobnicate"], "frobnicate"),
+        (["staus"], "Did you mean 'status'"),
+        (["keys", "lst"], "lst"),
+        (["status", "--master", "http://127.0.0.1:5060"], "write HOST:PORT"),
+        (["status", "--master", "::1"], "write HOST:PORT"),
         (["run"], "Missing argument"),
         (["run", "--no-such", "true"], "--no-such"),
         (["run", "--timeout", "2", "true"], "no duration; write 2s or 2m"),

@@ -268,13 +268,17 @@ def test_an_address_in_use_and_one_that_cannot_be_are_bad_input(sockets: Sockets
         ("host.example:77", "tcp://host.example:77"),
         ("tcp://127.0.0.1:0", "tcp://127.0.0.1:0"),
         ("tcp://host", "tcp://host:5060"),
+        ("[::1]:7", "tcp://[::1]:7"),
     ],
 )
 def test_addresses_are_completed(written: str, address: str) -> None:
     assert tcp(written, 5060) == address
 
 
-@pytest.mark.parametrize("written", ["", ":5060", "host:", "host:x", "host:65536", "host:-1"])
+@pytest.mark.parametrize(
+    "written",
+    ["", ":5060", "host:", "host:x", "host:65536", "host:-1", "http://host:80", "a;b", "a b:1", "::1"],
+)
 def test_an_address_that_is_none_is_bad_input(written: str) -> None:
     with pytest.raises(BadInput, match="HOST:PORT"):
         tcp(written, 5060)
