@@ -493,8 +493,7 @@ class ExecutorExited(Message, frozen=True):
 
 class SlaveUsage(Message, frozen=True):
     """Every few seconds, for status and as a sign of life. Millicpus are used cpu time per wall time. `disk_full`: there is no
-    room in its work directory, or it cannot be written; such a slave is offered to nobody, and its tasks run on. `mode`: of
-    `SetSlaveMode`, or drained; "": an older slave, which says only whether it is `draining`.
+    room in its work directory, or it cannot be written: it is offered to nobody. `mode`: of `SetSlaveMode`, or "".
     """
 
     millicpus: Amount
@@ -531,9 +530,8 @@ class RunTasks(Message, frozen=True):
 
 class SetSlaveMode(Message, frozen=True):
     """An operator's wish, which the slave writes down and tells every master. `mode`: active | deactivated (is offered to
-    nobody, its tasks run on) | draining (takes nothing new; when nothing runs any more it says that it is `drained`).
-    `deadline_s`: what runs on a draining slave is ended so much later; None: as was said before, or never. `grace_s`: how
-    long it then has for its end.
+    nobody) | draining (takes nothing new; once nothing runs it says `drained`). `deadline_s`: what runs on a draining
+    slave is ended so much later, in `grace_s`; None: as was said before, or never.
     """
 
     mode: Name
