@@ -1,7 +1,10 @@
 # `make demo` and `make test` work as the very first command after `git clone`: they make .venv and install into it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernel check test-nightly chaos bench bench-failover bench-allocation bench-frameworks bench-kernel bench-docker bench-keys fmt lock clean
+.PHONY: help demo test test-account test-kernel check test-nightly chaos bench bench-failover bench-allocation bench-frameworks bench-kernel bench-docker bench-keys fmt lock clean
+
+# What is set in one person's environment is not so in another's; PYTHON names the interpreter that makes .venv.
+unexport $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
 
 BIN := .venv/bin
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */offerd*/__init__.py))
@@ -20,6 +23,10 @@ test: ## run every test (as root also installs the Debian packages they need)
 	@deploy/bootstrap.sh packages
 	@deploy/bootstrap.sh venv dev
 	@OFFERD_SIM_SEEDS=1000 $(if $(ARGS),$(BIN)/pytest $(ARGS),tests/halves.sh $(BIN)/python)
+
+test-account: ## run the tests that differ for an ordinary account (tests/account.txt), as .ci/account does with a new one
+	@deploy/bootstrap.sh venv dev
+	@tests/halves.sh $(BIN)/python $$(sed 's/#.*//' tests/account.txt)
 
 test-kernel: ## run the tests of cgroup v2, here or in a guest booted for them (part of test)
 	@deploy/bootstrap.sh packages
@@ -43,8 +50,8 @@ check: ## format, lint, types, tidiness, layering, deploy scripts, Vagrantfile
 	$(BIN)/mypy $(PACKAGES) tests $(wildcard bench)
 	$(BIN)/pytest -q tests/unit/test_tidy.py tests/unit/test_layout.py
 	for script in $(SCRIPTS); do sh -n $$script || exit 1; done
-	bash -n .ci/run
-	if command -v shellcheck >/dev/null; then shellcheck -x .ci/run $(SCRIPTS); fi
+	for script in .ci/*; do bash -n $$script || exit 1; done
+	if command -v shellcheck >/dev/null; then shellcheck -x .ci/* $(SCRIPTS); fi
 	if command -v vagrant >/dev/null; then vagrant validate --ignore-provider; fi
 
 bench: ## measure rates, latencies and memory beside their baselines (writes bench/results.md)

@@ -337,7 +337,7 @@ def test_a_job_whose_tasks_fit_nowhere_says_so(cluster: LocalCluster, tmp_path: 
         "--output", str(tmp_path / "out"),
     )  # fmt: skip
     assert job.stderr is not None
-    assert b"waiting: no slave has cpus=64" in job.stderr.readline()
+    assert any(b"waiting: no slave has cpus=64" in line for line in job.stderr)
     job.send_signal(signal.SIGINT)
     job.communicate(timeout=30)
     assert job.returncode == 130

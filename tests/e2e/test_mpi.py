@@ -438,7 +438,7 @@ def test_a_queue_that_cannot_be_written_is_served_no_more(
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments: tuple[str, ...], says: bytes) -> None:
-    done = offerd(None, "mpi", *arguments)
+    done = offerd(None, "mpi", *arguments, stdin=b"for rank 0\n")
     assert done.returncode == 2
     assert says in done.stderr
     assert done.stderr.count(b"\n") == 1

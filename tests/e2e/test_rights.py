@@ -28,7 +28,9 @@ SECONDS = 15.0
 NOBODY = pwd.getpwnam("nobody").pw_uid
 DEAF = "trap '' TERM; while :; do sleep 0.1; done"
 FOREVER_S = 2e6
-AUTHORIZED = TABLES | {"mallory": 'roles = ["*"]\nusers = ["nobody", "root"]'}
+US = pwd.getpwuid(os.geteuid()).pw_name
+"""As whom a slave that is not root's runs tasks, and nobody else."""
+AUTHORIZED = TABLES | {"mallory": f'roles = ["*"]\nusers = ["nobody", "root", "{US}"]'}
 NO_ROOT = TABLES | {"mallory": 'roles = ["*"]\nusers = ["nobody"]'}
 
 

@@ -1,7 +1,7 @@
 """Hosts with a network, a host name and system directories of their own, so that two of them can be told apart on one kernel.
 
 Each is a network namespace (`helpers.netns`) and, for as long as it is entered, a mount namespace in which what is written to
-/etc and /var/lib is seen by that host alone.
+`_OWN` is seen by that host alone. No systemd is to be seen there. Other users of it reach the Python that we run on.
 """
 
 from __future__ import annotations
@@ -19,15 +19,29 @@ NOTHING: Mapping[str, str] = {}
 
 _SETUP = """
 set -e
-mount --make-rprivate /
-mount -t tmpfs -o mode=0755 none "$1"
-mkdir "$1/etc" "$1/etc.work" "$1/lib" "$1/lib.work" "$1/home"
-mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/etc,workdir=$1/etc.work" /etc
-mount -t overlay overlay -o "lowerdir=/var/lib,upperdir=$1/lib,workdir=$1/lib.work" /var/lib
+place=$1
 hostname "$2"
+shift 2
+mount --make-rprivate /
+mount -t tmpfs -o mode=0755 none "$place"
+mkdir "$place/home"
+for path in "$@"; do
+    mkdir -p "$place/upper$path" "$place/work$path"
+    mount -t overlay overlay -o "lowerdir=$path,upperdir=$place/upper$path,workdir=$place/work$path" "$path"
+done
+if [ -d /run/systemd ]; then mount -t tmpfs none /run/systemd; fi
 echo ready
 exec sleep infinity
 """
+_OWN = ("/etc", "/var/lib", "/var/log", "/opt", "/usr/local/bin")
+
+
+def _closed_homes() -> list[Path]:
+    """The directories above our Python and sources that other users may not enter; such as /root."""
+    above = {
+        each for place in (sys.base_prefix, sys.prefix, __file__) for each in Path(place).resolve().parents
+    }
+    return sorted(each for each in above if not each.stat().st_mode & 0o001)
 
 
 class Machine:
@@ -44,12 +58,17 @@ class Machine:
     def __enter__(self) -> Machine:
         self._place.mkdir(parents=True)
         self._keeper = subprocess.Popen(
-            [*self._inside, "unshare", "-m", "-u", "sh", "-c", _SETUP, "sh", str(self._place), self.name],
+            [
+                *(*self._inside, "unshare", "-m", "-u", "sh", "-c", _SETUP, "sh"),
+                *(str(self._place), self.name, *_OWN, *map(str, _closed_homes())),
+            ],
             stdout=subprocess.PIPE,
             text=True,
         )
         assert self._keeper.stdout is not None
         assert self._keeper.stdout.readline() == "ready\n", "the host cannot be made"
+        for home in _closed_homes():
+            self.run("chmod", "a+x", str(home))
         return self
 
     def __exit__(

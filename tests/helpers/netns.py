@@ -16,27 +16,35 @@ def _ip(*words: str) -> str:
 class Hosts:
     """`number` hosts while entered; `address` is ours on their network, `addresses` are theirs.
 
-    Needs root. What still runs in a namespace at the end is killed.
+    With a `network`, as 10.0.0, they are `.1`, `.2`, ... of one that we are not on: it may be anybody's. Needs root. What still
+    runs in a namespace at the end is killed.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, network: str = "") -> None:
         word = secrets.token_hex(2)
-        network = f"10.{77 + os.getpid() % 100}.{int(word[:2], 16)}"
         self.names = [f"offerd-{word}-{host}" for host in range(1, number + 1)]
-        self.address = f"{network}.1"
-        self.addresses = [f"{network}.{host + 1}" for host in range(1, number + 1)]
+        self._switch = f"offerd-{word}-switch" if network else ""
+        first = 1 if network else 2
+        network = network or f"10.{77 + os.getpid() % 100}.{int(word[:2], 16)}"
+        self.address = "" if self._switch else f"{network}.1"
+        self.addresses = [f"{network}.{first + host}" for host in range(number)]
         self._bridge = f"ob-{word}"
         self._links = [f"ov-{word}-{host}" for host in range(1, number + 1)]
 
     def __enter__(self) -> Hosts:
         try:
-            _ip("link", "add", self._bridge, "type", "bridge")
-            _ip("address", "add", f"{self.address}/24", "dev", self._bridge)
-            _ip("link", "set", self._bridge, "up")
+            if self._switch:
+                _ip("netns", "add", self._switch)
+            self._on_bridge("link", "add", self._bridge, "type", "bridge")
+            if self.address:
+                _ip("address", "add", f"{self.address}/24", "dev", self._bridge)
+            self._on_bridge("link", "set", self._bridge, "up")
             for name, link, address in zip(self.names, self._links, self.addresses, strict=True):
                 _ip("netns", "add", name)
                 _ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
-                _ip("link", "set", link, "master", self._bridge, "up")
+                if self._switch:
+                    _ip("link", "set", link, "netns", self._switch)
+                self._on_bridge("link", "set", link, "master", self._bridge, "up")
                 _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
                 _ip("-n", name, "link", "set", "eth0", "up")
                 _ip("-n", name, "link", "set", "lo", "up")
@@ -48,10 +56,13 @@ class Hosts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name in self.names:
+        for name in [*self.names, *([self._switch] if self._switch else [])]:
             self.kill_all(name)
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", self._bridge], check=False, capture_output=True)
+
+    def _on_bridge(self, *words: str) -> None:
+        _ip(*(("-n", self._switch) if self._switch else ()), *words)
 
     def inside(self, host: int) -> list[str]:
         """The words before a command that is to run on this host (from 0)."""
@@ -59,7 +70,7 @@ class Hosts:
 
     def unplug(self, host: int) -> None:
         """From now on nothing comes through to this host, and nothing says so."""
-        _ip("link", "set", self._links[host], "down")
+        self._on_bridge("link", "set", self._links[host], "down")
 
     def kill_all(self, name: str) -> None:
         """End whatever runs in a namespace."""

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CEILING_LINES = 600
 TEXT_SUFFIXES = {".cfg", ".html", ".js", ".md", ".py", ".service", ".sh", ".toml", ".txt", ".yaml", ".yml"}
-TEXT_NAMES = {"Makefile", "Vagrantfile", "run", ".gitignore"}
+TEXT_NAMES = {"Makefile", "Vagrantfile", "run", "account", ".gitignore"}
 # A service or a command may print; a library that does spoils its user's output.
 MAY_PRINT = ("cli/", "executors/", "tests/", "bench/", "examples/")
 
