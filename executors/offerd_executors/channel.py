@@ -54,14 +54,14 @@ class Channel:
         """The worker has its ends. The reading end of the requests stays open here; its death shows in the answers."""
         self._answering.close()
 
-    def send(self, task_id: str, call: bytes) -> bool:
-        """Send a request; False if as many are on their way as the kernel takes. Raises `OSError` if a large one cannot be
-        stored."""
-        is_large = len(call) > INLINE_CALL_BYTES
-        if is_large:
+    def send(self, task_id: str, call: bytes | None) -> bool:
+        """Send a request, None for one that is stored already; False if as many are on their way as the kernel takes. Raises
+        `OSError` if a large one cannot be stored."""
+        if call is not None and len(call) > INLINE_CALL_BYTES:
             self._store(task_id, call)
+            call = None
         try:
-            self._requests.send(pack_request(task_id, None if is_large else call), socket.MSG_DONTWAIT)
+            self._requests.send(pack_request(task_id, call), socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         return True
@@ -100,11 +100,6 @@ class Channel:
         self._buffer = data[start:]
         return answers
 
-    def forget_call(self, task_id: str) -> None:
-        """A request taken back, or never read: its file, if it had one, is not needed."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(os.path.join(self._sandbox, CALLS_DIRECTORY, task_id))
-
     def close(self) -> None:
         for end in (self._requests, self._unread, self._answers, self._answering):
             end.close()
@@ -119,3 +114,9 @@ class Channel:
         )
         with os.fdopen(fd, "wb") as file:
             file.write(call)
+
+
+def forget_call(sandbox: str, task_id: str) -> None:
+    """A request taken back, or never read: its file, if it had one, is not needed."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.unlink(os.path.join(sandbox, CALLS_DIRECTORY, task_id))

@@ -14,10 +14,12 @@ import sys
 import time
 import warnings
 from collections import deque
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
+from offerd import large_calls
 from offerd.errors import BadInput, BadMessage
 from offerd.executor import Executor, ExecutorDriver
 from offerd.executor_loop import Timer
@@ -25,10 +27,11 @@ from offerd.ids import SlaveID, TaskID, is_valid_id
 from offerd.messages import ExecutorInfo, FrameworkInfo, Reason, TaskInfo, TaskState, TaskUsage
 from offerd.task_output import unpack_taken
 from offerd_executors import initializer
-from offerd_executors.channel import Channel, ChannelBroken
+from offerd_executors.channel import Channel, ChannelBroken, forget_call
+from offerd_executors.large_calls import LargeCalls
 from offerd_executors.spawn import Spawner
 from offerd_executors.trees import Forest, Tree, describe_exit
-from offerd_executors.worker import RESULTS_DIRECTORY, decode_answer, run_worker
+from offerd_executors.worker import CALLS_DIRECTORY, RESULTS_DIRECTORY, decode_answer, run_worker
 
 WORKERS_AT_START = 2
 MAX_WORKERS = 256
@@ -55,7 +58,8 @@ GROWTH_AT_ONCE = 16
 
 class _Queued(NamedTuple):
     task_id: TaskID
-    call: bytes
+    call: bytes | None
+    """None: it is in its file in the sandbox, as it came in pieces."""
     since: float
 
 
@@ -120,6 +124,8 @@ class PythonExecutor(Executor):
         self._call_s = 1.0
         """How long calls have taken lately. The first ones count as long: that is the safe side."""
         self._last_answer = 0.0
+        self._large = LargeCalls(self.driver.send_framework_message, self.driver.call_later)
+        self._has_initializer_to_come = False
         self._stall: Timer | None = None
         self._announcement: Timer | None = None
         self._is_shrinking = False
@@ -145,13 +151,23 @@ class PythonExecutor(Executor):
         sandbox: str,
     ) -> None:
         """Keep the framework's initializer where workers look for it before their first call: none has had one yet."""
-        if not executor.data:
-            return
-        try:
-            initializer.store(executor.data, sandbox)
-        except OSError as error:
-            sys.stderr.write(f"python executor: the initializer cannot be stored in the sandbox: {error}\n")
-            raise SystemExit(1) from None  # calls that it was not made for are none that somebody wants
+        size_bytes = large_calls.size_in(executor.data)
+        if size_bytes is not None:
+            self._has_initializer_to_come = True
+            path = os.path.join(sandbox, initializer.FILE)
+            self._large.fetch("", size_bytes, path, self._on_initializer)
+        elif executor.data:
+            try:
+                initializer.store(executor.data, sandbox)
+            except OSError as error:
+                self._on_initializer(str(error))
+
+    def _on_initializer(self, fault: str) -> None:
+        if fault:
+            sys.stderr.write(f"python executor: the initializer: {fault}\n")
+            raise SystemExit(1)  # calls that it was not made for are none that somebody wants
+        self._has_initializer_to_come = False
+        self._dispatch_soon()
 
     def launch_task(self, driver: ExecutorDriver, task: TaskInfo) -> None:
         """Queue it; the queue is served once for all tasks that came in this turn."""
@@ -163,8 +179,22 @@ class PythonExecutor(Executor):
                 message="its id cannot name a file",
             )
             return
-        self._queue.append(_Queued(task.task_id, task.data, time.monotonic()))
-        self._queued.add(task.task_id)
+        size_bytes = large_calls.size_in(task.data)
+        if size_bytes is None:
+            self._enqueue(task.task_id, task.data)
+        else:
+            path = os.path.join(driver.sandbox, CALLS_DIRECTORY, task.task_id)
+            self._large.fetch(task.task_id, size_bytes, path, partial(self._on_large_call, task.task_id))
+
+    def _on_large_call(self, task_id: TaskID, fault: str) -> None:
+        if fault:
+            self.driver.send_status(task_id, TaskState.FAILED, message=fault)
+        else:
+            self._enqueue(task_id, None)
+
+    def _enqueue(self, task_id: TaskID, call: bytes | None) -> None:
+        self._queue.append(_Queued(task_id, call, time.monotonic()))
+        self._queued.add(task_id)
         self._dispatch_soon()
 
     def kill_task(self, driver: ExecutorDriver, task_id: TaskID, grace_s: float) -> None:
@@ -179,12 +209,18 @@ class PythonExecutor(Executor):
         if worker is not None:
             worker.is_killed = True
             self._forest.terminate(worker.tree, grace_s)
+        elif self._large.forget(task_id):
+            driver.send_status(task_id, TaskState.KILLED, message="killed before it was called")
         elif task_id in self._queued and task_id not in self._dropped:
             self._dropped.add(task_id)
             driver.send_status(task_id, TaskState.KILLED, message="killed before it was called")
 
     def framework_message(self, driver: ExecutorDriver, data: bytes) -> None:
-        """The scheduler has some large results, or has no use for them: their files go."""
+        """A piece of a call that is too large for a message; or the scheduler has some large results, or has no use for them:
+        their files go.
+        """
+        if self._large.take(data):
+            return
         try:
             taken = unpack_taken(data)
         except BadMessage as error:
@@ -205,6 +241,9 @@ class PythonExecutor(Executor):
             if queued.task_id not in self._dropped:
                 driver.send_status(queued.task_id, TaskState.KILLED, message="killed before it was called")
         self._queue.clear()
+        for task_id in filter(None, self._large.all_ids()):
+            self._large.forget(task_id)
+            driver.send_status(task_id, TaskState.KILLED, message="killed before it was called")
         for worker in [*self._workers.values()]:
             worker.is_killed = worker.is_leaving = True
             self._forest.terminate(worker.tree, grace_s)
@@ -221,7 +260,7 @@ class PythonExecutor(Executor):
     def _dispatch(self) -> None:
         """Give queued tasks to idle workers; short ones also to those that have something to do."""
         self._is_dispatching = False
-        if self._is_shutting_down:
+        if self._is_shutting_down or self._has_initializer_to_come:
             return
         now = time.monotonic()
         while self._idle and (queued := self._next()) is not None:
@@ -248,6 +287,8 @@ class PythonExecutor(Executor):
             if queued.task_id not in self._dropped:
                 return queued
             self._dropped.discard(queued.task_id)
+            if queued.call is None:
+                forget_call(self.driver.sandbox, queued.task_id)
         return None
 
     def _fill(self, worker: Worker, now: float) -> None:
@@ -311,7 +352,8 @@ class PythonExecutor(Executor):
         kept: deque[_Queued] = deque()
         for queued in reversed(worker.tasks):
             if queued.task_id in taken:
-                worker.channel.forget_call(queued.task_id)
+                if queued.call is not None:
+                    forget_call(self.driver.sandbox, queued.task_id)
                 del self._by_task[queued.task_id]
                 self._put_back(queued)
             else:
@@ -502,7 +544,7 @@ class PythonExecutor(Executor):
         self._close(worker)
         for queued in worker.tasks:
             del self._by_task[queued.task_id]
-            worker.channel.forget_call(queued.task_id)
+            forget_call(self.driver.sandbox, queued.task_id)
             self._report_death(queued.task_id, worker)
         if self._is_shutting_down:
             self._stop_if_done()

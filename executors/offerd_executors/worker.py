@@ -27,7 +27,8 @@ from typing import NoReturn
 import msgspec
 
 from offerd import calls
-from offerd.errors import BadMessage
+from offerd.errors import BadMessage, MessageTooLarge
+from offerd.large_calls import MAX_BYTES
 from offerd.standard_streams import write_all
 from offerd_executors.initializer import Initializer
 from offerd_executors.spawn import SECRETS
@@ -167,6 +168,10 @@ def answer_call(functions: calls.FunctionCache, call: bytes, sandbox: str, task_
         pickled = calls.pickle_value(value)
         if len(pickled) <= calls.INLINE_RESULT_BYTES:
             return Answer(False, calls.pack_result(calls.Inline(pickled), key))
+        if len(pickled) > MAX_BYTES:
+            raise MessageTooLarge(
+                f"a result of {len(pickled)} bytes is larger than {MAX_BYTES}; put it into a file"
+            )
         return Answer(False, calls.pack_result(store_result(pickled, sandbox, task_id), key))
     except BadMessage as error:
         return Answer(True, calls.pack_result(calls.raised(error), key), str(error))

@@ -26,6 +26,11 @@ CALL_OVERHEAD_BYTES = 256
 """About what a call's task takes beside its data and its name."""
 
 
+def is_large(call: bytes) -> bool:
+    """Whether the executor has to ask for it (`offerd.large_calls`), as it fits into no accept."""
+    return len(call) > ACCEPT_BYTES - CALL_OVERHEAD_BYTES
+
+
 class Shape:
     """What a call asks for. One object for each distinct one (see `CallQueue.shape`), and its calls that wait."""
 
@@ -157,7 +162,9 @@ class CallQueue:
         waiting, taken, calls = shape.waiting, 0, room.calls
         while taken < count and waiting:
             call = waiting[0]
-            size = len(call.data) + 4 * len(call.name) + CALL_OVERHEAD_BYTES
+            size = 4 * len(call.name) + CALL_OVERHEAD_BYTES
+            if not is_large(call.data):
+                size += len(call.data)
             if size > room.bytes_left and calls:
                 break
             waiting.popleft()

@@ -15,8 +15,8 @@ from collections import deque
 from concurrent.futures import BrokenExecutor, Future, InvalidStateError, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from offerd import calls
-from offerd.call_queue import CallQueue, Room, Shape, smallest
+from offerd import calls, large_calls
+from offerd.call_queue import CallQueue, Room, Shape, is_large, smallest
 from offerd.driver import SchedulerDriver
 from offerd.errors import (
     BadInput,
@@ -29,7 +29,7 @@ from offerd.errors import (
     TaskTimeoutError,
 )
 from offerd.files_client import FilesClient
-from offerd.ids import ExecutorID, OfferID, TaskID
+from offerd.ids import ExecutorID, OfferID, SlaveID, TaskID
 from offerd.messages import Filters, Offer, Reason, TaskInfo, TaskState, TaskStatus
 from offerd.operator_messages import Waiting
 from offerd.resources import Resources
@@ -85,8 +85,10 @@ class CallScheduler(Scheduler):
 
     driver: SchedulerDriver
 
-    def __init__(self, max_running: int | None = None) -> None:
+    def __init__(self, max_running: int | None = None, initializer: bytes = b"") -> None:
         self.queue = CallQueue()
+        self._initializer = initializer
+        """For executors to ask for, where it is large."""
         self._max_running = max_running
         """Calls on the cluster at one time; None: as many as find room."""
         self._is_held_back = False
@@ -310,7 +312,7 @@ class CallScheduler(Scheduler):
         for call in room.calls:
             options, task_id = call.options, call.task_id
             call.slave_id = offer.slave_id
-            call.key = key = self._keys.new()
+            call.key = self._keys.new()
             running[task_id] = call
             tasks.append(
                 TaskInfo(
@@ -318,7 +320,7 @@ class CallScheduler(Scheduler):
                     options.shape.resources,
                     EXECUTOR_ID,
                     None,
-                    calls.with_key(call.data, key),
+                    _data_of(call),
                     options.shape.time_limit_s,
                     options.kill_grace_s,
                     call.name,
@@ -345,6 +347,23 @@ class CallScheduler(Scheduler):
             driver.decline_offer([offer.offer_id], 0.0)
 
     # -- results out --------------------------------------------------------------------------------------------------
+
+    def framework_message(
+        self, driver: SchedulerDriver, slave_id: SlaveID, executor_id: ExecutorID, data: bytes
+    ) -> None:
+        """An executor asks for a piece of what fits into no message: what the slave was given, and nothing else."""
+        question = large_calls.question_in(data)
+        if question is None:
+            return
+        start, end = question.offset, question.offset + question.count
+        if not question.task_id:
+            piece = self._initializer[start:end]
+        else:
+            call = self._running.get(TaskID(question.task_id))
+            if call is None or call.slave_id != slave_id:
+                return
+            piece = calls.piece_with_key(call.data, call.key, start, end)
+        driver.send_framework_message(slave_id, executor_id, large_calls.answer(question, piece))
 
     def _settle(self, call: ClusterFuture[Any], status: TaskStatus) -> None:
         try:
@@ -401,7 +420,7 @@ class CallScheduler(Scheduler):
 
         def read_file(file: calls.File) -> bytes:
             with FilesClient(self.driver.files(call.slave_id)) as client:
-                return client.read(status.container_id, file.path)
+                return client.read(status.container_id, file.path, 0, file.size_bytes + 1)
 
         lost: OfferdError | None = None
         try:
@@ -470,6 +489,12 @@ class CallScheduler(Scheduler):
         self._running.clear()
         if self._fetcher is not None:
             self._fetcher.shutdown(wait=False)
+
+
+def _data_of(call: ClusterFuture[Any]) -> bytes:
+    if is_large(call.data):
+        return large_calls.header(len(call.data) + calls.ADDED_BYTES)
+    return calls.with_key(call.data, call.key)
 
 
 def _defer(file: calls.File) -> bytes:

@@ -45,6 +45,8 @@ SEAL_BYTES = 16
 KEY_BYTES = 16
 _WITH_KEY = b"\x94"
 _KEY_FOLLOWS = bytes((0xC4, KEY_BYTES))
+ADDED_BYTES = len(_KEY_FOLLOWS) + KEY_BYTES
+"""By which a call with its key is longer."""
 
 Options = dict[str, object]
 """Reserved for what a call may ask of its worker; readers pass over names they do not know."""
@@ -128,6 +130,16 @@ def pack_call(
 def with_key(call: bytes, key: bytes) -> bytes:
     """What `pack_call` made, with a key. By hand (array of 4, bytes of 16), as the rest is encoded already."""
     return _WITH_KEY + call[1:] + _KEY_FOLLOWS + key
+
+
+def piece_with_key(call: bytes, key: bytes, start: int, end: int) -> bytes:
+    """A part of what `with_key` would make, without making all of it."""
+    piece = call[start:end]
+    if not start:
+        piece = _WITH_KEY + piece[1:]
+    if end > len(call):
+        piece += (_KEY_FOLLOWS + key)[max(0, start - len(call)) : end - len(call)]
+    return piece
 
 
 class Keys:

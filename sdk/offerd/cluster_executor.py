@@ -28,7 +28,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
 
-from offerd.call_queue import ACCEPT_BYTES, CALL_OVERHEAD_BYTES, CallQueue, Shape
+from offerd.call_queue import CALL_OVERHEAD_BYTES, CallQueue, Shape
 from offerd.call_scheduler import EXECUTOR_ID, BrokenClusterExecutor, CallScheduler
 from offerd.calls import pack_call
 from offerd.chunks import call_each
@@ -36,6 +36,7 @@ from offerd.clusters import Where
 from offerd.driver import SchedulerDriver
 from offerd.errors import BadInput, MessageTooLarge, OfferdError, TaskTimeoutError
 from offerd.ids import SlaveID, TaskID
+from offerd.large_calls import MAX_BYTES, header
 from offerd.messages import ExecutorInfo, FrameworkInfo
 from offerd.orders import CONNECT_TIMEOUT_S
 from offerd.resources import Resources
@@ -47,9 +48,9 @@ log = logging.getLogger("offerd.cluster_executor")
 
 T = TypeVar("T")
 
-MAX_CALL_BYTES = ACCEPT_BYTES - CALL_OVERHEAD_BYTES
-MAX_INITIALIZER_BYTES = 128 << 10
-"""It travels with each launch of calls on a slave."""
+MAX_CALL_BYTES = MAX_BYTES - CALL_OVERHEAD_BYTES
+INLINE_INITIALIZER_BYTES = 32 << 10
+"""It would travel with each launch of calls: executors ask for a larger one."""
 
 Amount = float | str | Decimal
 
@@ -177,7 +178,8 @@ class _Submitter(Executor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> ClusterFuture[T]:
         """Call `fn(*args, **kwargs)` on the cluster. All keyword arguments are the function's: see `options`.
 
-        Raises what pickling raises, and `MessageTooLarge` for arguments of 512 KiB and more: put such data into a file.
+        Raises what pickling raises, and `MessageTooLarge` above 1 GiB of arguments: put such data into a file. All arguments
+        pass the master; what many calls need is better in a file that all slaves see, or had by the `initializer`.
         """
         return self._submit(self._options, _name_of(fn), fn, args, kwargs)
 
@@ -239,9 +241,7 @@ class _Submitter(Executor):
     ) -> ClusterFuture[Any]:
         data = pack_call(fn, args, kwargs)
         if len(data) > MAX_CALL_BYTES:
-            raise MessageTooLarge(
-                f"a call of {len(data)} bytes is larger than {MAX_CALL_BYTES}; put its data into a file and pass the path"
-            )
+            raise _too_large("a call", data)
         call: ClusterFuture[Any] = ClusterFuture(
             self._scheduler, options, printable(options.name or name), data
         )
@@ -304,12 +304,11 @@ class ClusterExecutor(_Submitter):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         for_workers = b"" if initializer is None else pack_call(initializer, initargs)
-        if len(for_workers) > MAX_INITIALIZER_BYTES:
-            raise MessageTooLarge(
-                f"an initializer of {len(for_workers)} bytes, with its arguments, is larger than {MAX_INITIALIZER_BYTES}; "
-                "put its data into a file and pass the path"
-            )
-        scheduler = CallScheduler(max_workers)
+        if len(for_workers) > MAX_CALL_BYTES:
+            raise _too_large("an initializer", for_workers)
+        scheduler = CallScheduler(max_workers, for_workers)
+        if len(for_workers) > INLINE_INITIALIZER_BYTES:
+            for_workers = header(len(for_workers))
         options = Options.make(
             scheduler.queue,
             cpus=cpus,
@@ -421,6 +420,13 @@ def _each_of(lists: Generator[list[Any], None, None]) -> Generator[Any, None, No
             results.reverse()
             while results:
                 yield results.pop()
+
+
+def _too_large(what: str, data: bytes) -> MessageTooLarge:
+    return MessageTooLarge(
+        f"{what} of {len(data)} bytes, with its arguments, is larger than {MAX_CALL_BYTES}; "
+        "put its data into a file and pass the path"
+    )
 
 
 def _name_of(fn: Callable[..., Any]) -> str:

@@ -111,3 +111,37 @@ def test_what_an_initializer_has_set_is_there_for_the_programs_functions(
     cluster: LocalCluster, tmp_path: Path
 ) -> None:
     assert run(cluster, INITIALIZED, tmp_path) == "[0, 10, 20, 30] [0, 10, 20, 30]\n"
+
+
+LARGE = """
+import os, time
+import offerd
+
+table = b""
+
+def prepare(data):
+    global table
+    table = data
+
+def compare(data):
+    return data == table
+
+def is_stored():
+    return os.path.exists("calls") and os.listdir("calls") != []
+
+data = os.urandom(8_000_000)
+with offerd.ClusterExecutor(cpus=0.5, timeout=60, initializer=prepare, initargs=(data,)) as executor:
+    print(executor.submit(compare, data).result(), executor.submit(bytes, data).result() == data)
+    never = executor.submit(compare, bytes(200_000_000))
+    while not never.running():
+        time.sleep(0.01)
+    never.cancel()
+    while any(executor.map(lambda _: is_stored(), range(8))):
+        time.sleep(0.05)
+"""
+
+
+def test_arguments_may_be_as_large_as_results_and_leave_nothing(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    assert run(cluster, LARGE, tmp_path) == "True True\n"

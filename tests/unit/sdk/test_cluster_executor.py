@@ -15,7 +15,7 @@ import pytest
 
 from helpers.fake_calls import SLAVE, WAIT_S, call_here, cluster, ends, finished, first, runs_on
 from helpers.fake_master import FakeMaster, InstantCluster
-from offerd import calls
+from offerd import calls, cluster_executor
 from offerd.call_queue import ACCEPT_BYTES
 from offerd.call_scheduler import PLACINGS
 from offerd.cluster_executor import ClusterExecutor, ClusterFuture, TaskTimeoutError
@@ -134,10 +134,11 @@ def test_an_option_that_does_not_exist_is_a_type_error() -> None:
         executor.options(cpu=1)
 
 
-def test_a_call_that_cannot_travel_raises_where_it_is_made() -> None:
+def test_a_call_that_cannot_travel_raises_where_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     with cluster() as (_, executor):
         with pytest.raises(TypeError):
             executor.submit(add, threading.Lock())
+        monkeypatch.setattr(cluster_executor, "MAX_CALL_BYTES", ACCEPT_BYTES)
         with pytest.raises(MessageTooLarge, match="file"):
             executor.submit(len, b"\x00" * ACCEPT_BYTES)
         assert executor.submit(add, 1).result(WAIT_S) == 1

@@ -7,18 +7,22 @@ import contextlib
 import gc
 import itertools
 import sys
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from helpers.fake_calls import SLAVE, WAIT_S, call_here, cluster, finished, runs_on
 from helpers.fake_master import InstantCluster
-from offerd import call_scheduler, calls
+from offerd import call_scheduler, calls, cluster_executor, large_calls
 from offerd.cluster_executor import BrokenClusterExecutor, ClusterExecutor
 from offerd.errors import BadInput, MessageTooLarge, OfferdError
+from offerd.ids import ExecutorID, FrameworkID, SlaveID
 from offerd.messages import (
+    FrameworkMessage,
     KillTask,
     Reason,
     RegisterFramework,
@@ -215,12 +219,14 @@ def test_an_initializer_that_raises_is_the_end_of_every_call() -> None:
         ({"master": 5}, TypeError, "max_workers=5"),
         ({"max_workers": 0}, ValueError, "greater than 0"),
         ({"initializer": 5}, TypeError, "callable"),
+        ({"initializer": len, "initargs": (threading.Lock(),)}, TypeError, "pickle"),
         ({"initializer": len, "initargs": ("x" * 200_000,)}, MessageTooLarge, "file"),
     ],
 )
 def test_what_cannot_be_raises_before_anything_is_started(
-    wrong: dict[str, Any], kind: type[Exception], words: str
+    wrong: dict[str, Any], kind: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cluster_executor, "MAX_CALL_BYTES", 100_000)
     with pytest.raises(kind, match=words):
         ClusterExecutor(**{"master": "127.0.0.1:1", **wrong})
 
@@ -259,3 +265,34 @@ def test_a_call_that_no_message_holds_fails_and_no_other() -> None:
         assert [calls[number].result(WAIT_S) for number in (0, 2)] == [1, 3]
         with pytest.raises(BadInput, match="a TaskInfo like this is no message"):
             calls[1].result(WAIT_S)
+
+
+def test_a_call_too_large_for_a_message_is_given_in_pieces_to_the_slave_that_runs_it_and_to_no_other() -> (
+    None
+):
+    argument = b"x" * 2_000_000
+    with cluster(runs_on) as (fake, executor):
+        future = executor.submit(len, argument)
+        fake.wait_for(lambda: future.task_id in fake.running)
+        slave_id, task = fake.running[future.task_id]
+        size_bytes = large_calls.size_in(task.data)
+        assert size_bytes is not None
+
+        def ask(slave_id: SlaveID, offset: int) -> None:
+            question = large_calls.ask(future.task_id, offset, large_calls.PIECE_BYTES)
+            said = FrameworkMessage(FrameworkID("F-1"), slave_id, ExecutorID("python"), question)
+            fake.send(said, fake.framework_peer)
+
+        ask(SlaveID("S-9"), 0)
+        whole = b""
+        while len(whole) < size_bytes:
+            ask(slave_id, len(whole))
+            answer = fake.expect(FrameworkMessage)
+            assert answer.slave_id == slave_id
+            piece = large_calls.piece_in(answer.data)
+            assert piece is not None
+            assert piece.offset == len(whole)
+            whole += piece.data
+        fake.end(call_here(msgspec.structs.replace(task, data=whole)))
+        assert future.result(WAIT_S) == len(argument)
+        assert fake.count(FrameworkMessage) == -(-size_bytes // large_calls.PIECE_BYTES)
