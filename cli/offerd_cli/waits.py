@@ -16,7 +16,7 @@ _ENDED_BY = {
     "no_slave_large_enough": "ask for less with --cpus and --mem",
     "too_few_slaves": "ask for less with -n, --cpus and --mem",
     "disk_full": "make room in their work directories",
-    "filtered": "--attributes and --image choose slaves, and `offerd slaves --json` shows what they have",
+    "filtered": "--attributes asks for these, --image for images=yes; `offerd slaves` lists what slaves have",
     "others_share": "`offerd tasks` lists what runs",
     "limit_reached": "--limit of the master sets it",
     "minimum_offer_not_free": "--minimum-offer of the slave or the master sets it",

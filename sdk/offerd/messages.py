@@ -226,9 +226,7 @@ class SlaveInfo(Value, frozen=True):
 
 
 class RunningTask(Value, frozen=True):
-    """A task that a re-registering slave still has: what a master needs to count it again. `launched_s`, `ran_s`: how long ago
-    it was handed to its executor, and first ran there; None: it has not yet.
-    """
+    """A task that a re-registering slave still has; how long ago it was launched, and first ran (None: it does not yet)."""
 
     framework_id: FrameworkID
     executor_id: ExecutorID
@@ -393,6 +391,7 @@ class FrameworkStandsBy(Message, frozen=True):
     ahead: Count = 0
     ping_interval_s: Interval = 5.0
     protocol: Protocol = PROTOCOL
+    since_s: Seconds = 0.0  # as in `FrameworkRegistered`
 
 
 class ResourceOffers(Message, frozen=True):

@@ -456,6 +456,8 @@ class SchedulerCore:
         self.master_id = message.master_id
         self.was_registered = True
         self.is_standing_by = True
+        if self._since is None:
+            self._since = now - message.since_s
         self._is_active_to_last_master = False
         self._ping_interval_s = message.ping_interval_s
         self.framework_id = message.framework_id

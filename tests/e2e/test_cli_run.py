@@ -344,7 +344,7 @@ def test_with_a_time_limit_under_the_short_limit_all_of_the_slave_is_used(
 def test_a_task_runs_only_on_slaves_with_the_attributes_asked_for(cluster: LocalCluster) -> None:
     assert offerd(cluster, "run", "--attributes", "rack=7", "--", "true").returncode == 0
     process = begin(cluster, "run", "--attributes", "rack=8", "--", "true")
-    assert b"waiting: " in read_until(process, b"waiting:")
+    assert b"has the attributes rack=8" in read_until(process, b"waiting:")
     assert finish(process) == 130
 
 

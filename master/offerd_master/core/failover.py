@@ -124,10 +124,10 @@ def stand_by(
     known.info = info
     known.wishes = wishes
     ahead = framework.standbys.index(known)
-    c.send(
-        peer,
-        m.FrameworkStandsBy(framework.framework_id, c.master_id, ahead, c.settings.ping_interval_s),
-    )
+    if not c.is_own_id(framework.framework_id):
+        framework.since = min(framework.since, now - hello.since_s)
+    ping_s, since_s = c.settings.ping_interval_s, max(0.0, now - framework.since)
+    c.send(peer, m.FrameworkStandsBy(framework.framework_id, c.master_id, ahead, ping_s, since_s=since_s))
     if framework.peer is None:
         c.timers.set(now + LINE_WAITS_S, _open_line, framework)
 

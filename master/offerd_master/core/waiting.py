@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 from offerd import operator_messages as om
 from offerd import slots
+from offerd.filters import CompiledFilters
 from offerd.ids import PeerID
+from offerd.messages import Filters
 from offerd.resources import Resources, format_scalar
 from offerd.screen_text import printable
 from offerd_master.core import offers, starvation
@@ -47,10 +49,10 @@ def explain(c: Cluster, framework: Framework | None, asked: om.ExplainWaiting, n
     if not fitting.are_enough:
         return om.Waiting("disk_full", f"{fitting.told}the disks of slaves that are large enough are full")
     if framework is not None:
-        fitting = fitting.keep(lambda slave: not offers.is_filtered(framework, slave, slave.total))
-        if not fitting.are_enough:
-            text = f"{fitting.told}the framework's own filters exclude slaves that are large enough"
-            return om.Waiting("filtered", text)
+        passing = fitting.keep(lambda slave: not offers.is_filtered(framework, slave, slave.total))
+        if not passing.are_enough:
+            return om.Waiting("filtered", passing.told + _filtered(framework, list(fitting)))
+        fitting = passing
     roomy = fitting.cut(lambda slave: _copies(_room(framework, slave), wanted))
     if not roomy.are_enough:
         return om.Waiting("others_share", roomy.told + _holders(c, framework, list(fitting)))
@@ -95,6 +97,22 @@ class _Places:
 
     def keep(self, is_kept: Callable[[Slave], bool]) -> _Places:
         return _Places(self._asked, {slave: n for slave, n in self._found.items() if is_kept(slave)})
+
+
+def _filtered(framework: Framework, slaves: list[Slave]) -> str:
+    """By what these slaves, or too many of them, are excluded."""
+    wanted = framework.filters.filters
+    constraints = Filters(
+        attributes=wanted.attributes,
+        attributes_exist=wanted.attributes_exist,
+        attributes_match=wanted.attributes_match,
+    )
+    compiled = CompiledFilters(constraints)
+    if any(compiled.pass_slave(slave.slave_id, slave.info.attributes) for slave in slaves):
+        return "the framework's own filters exclude slaves that are large enough"
+    words = [f"{name}={value}" for name, value in (wanted.attributes | wanted.attributes_match).items()]
+    attributes = ",".join([*words, *wanted.attributes_exist])
+    return f"no slave that is large enough has the attributes {printable(attributes)}"
 
 
 def _copies(room: Pool, wanted: Resources) -> int:

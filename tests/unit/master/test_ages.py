@@ -102,6 +102,21 @@ def test_a_framework_of_this_master_is_as_old_as_this_master_knows() -> None:
     assert again.take(m.FrameworkRegistered).since_s == 5.0
 
 
+def test_who_stands_by_knows_the_age_of_its_framework_too_and_tells_the_next_master() -> None:
+    cluster = ClusterHarness()
+    active = cluster.framework(failover_timeout_s=60.0)
+    cluster.advance(5)
+    standby = cluster.again(active)
+    standby.send(m.RegisterFramework(standby.info, stands_by=True))
+    assert standby.take(m.FrameworkStandsBy).since_s == 5.0
+    new = ClusterHarness()
+    first = new.framework(registers=False)
+    first.info = OLD
+    first.send(m.RegisterFramework(OLD, stands_by=True, since_s=300.0))
+    assert first.take(m.FrameworkStandsBy).since_s == 300.0
+    assert framework_since_s(new) == 300.0
+
+
 def test_what_a_slave_says_of_the_past_wastes_no_more_than_the_limit() -> None:
     cluster = ClusterHarness()
     slave = returns(cluster, task("runs", launched_s=1e9, ran_s=1e9))

@@ -346,8 +346,15 @@ def test_waiting_because_of_its_own_filters() -> None:
     cluster = ClusterHarness()
     cluster.slave("cpus=2,mem=2G")
     framework = cluster.framework()
-    framework.send(m.SetFilters(m.Filters(attributes={"disk": "ssd"})))
-    assert why(cluster, framework, "cpus=1")[0] == "filtered"
+    framework.send(m.SetFilters(m.Filters(attributes={"disk": "ssd"}, attributes_exist=["gpu"])))
+    reason, message = why(cluster, framework, "cpus=1")
+    assert (reason, message.rpartition("attributes ")[2]) == ("filtered", "disk=ssd,gpu")
+    framework.send(m.SetFilters(m.Filters(slave_ids=[SlaveID("S-none")])))
+    reason, message = why(cluster, framework, "cpus=1")
+    assert (reason, message) == (
+        "filtered",
+        "the framework's own filters exclude slaves that are large enough",
+    )
 
 
 def test_waiting_because_it_has_refused() -> None:
