@@ -10,6 +10,7 @@ master finds every set without a server of names:
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -205,7 +206,7 @@ def _manifest(data_set: DataSet) -> bytes:
                 "name": block.name,
                 "bytes": block.length,
                 "sha256": block.sha256,
-                "pieces": block.pieces,
+                "pieces": [(_text(piece.name), *piece[1:]) for piece in block.pieces],
                 "slaves": [host.hostname for host in block.places],
             }
             for block in data_set.blocks
@@ -252,12 +253,29 @@ def find(name: str, on: Sequence[Host]) -> DataSet | None:
 
 def _read_manifest(name: str, content: bytes) -> _Manifest:
     try:
-        return msgspec.json.decode(content, type=_Manifest)
+        manifest = msgspec.json.decode(content, type=_Manifest)
+        for block in manifest.blocks:
+            block.pieces = [(_name(piece[0]), *piece[1:]) for piece in block.pieces]
+        return manifest
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise OfferdError(
             f"the manifest of the set {name} cannot be read (an earlier release wrote it, or it was changed); remove the set "
             f"(offerd data rm {name}) and put it again"
         ) from None
+
+
+def _text(name: str) -> str:
+    """A file's name as a manifest has it. One that is no UTF-8 is no text for JSON: it stands as Latin-1, behind a NUL."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "\0" + os.fsencode(name).decode("latin-1")
+    return name
+
+
+def _name(text: str) -> str:
+    """What `_text` was given. Raises `ValueError`."""
+    return os.fsdecode(text[1:].encode("latin-1")) if text.startswith("\0") else text
 
 
 @contextmanager

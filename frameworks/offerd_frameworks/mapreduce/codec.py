@@ -29,8 +29,9 @@ class NotCarried(TypeError):
 
 def encode_value(value: Any) -> bytes:
     """Raises `NotCarried`."""
+    kind = type(value)
     try:
-        if type(value) in _AS_THEY_ARE:
+        if kind in _AS_THEY_ARE or (kind is int and LEAST_INT <= value <= MOST_INT):
             return _encode(value)
         return _encode(_plain(value))
     except UnicodeEncodeError:  # lone surrogates

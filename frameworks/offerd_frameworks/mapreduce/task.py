@@ -83,16 +83,21 @@ def main() -> int:
             report = reduce_task.run(task, reporter, Progress(reporter))
         status = 0
     except Unfetchable as error:
-        report = {"error": str(error), "unfetchable": error.maps}
+        report = {"error": _words(error), "unfetchable": error.maps}
         status = EXIT_UNFETCHABLE
     except (CommandFailed, TransferError, OSError) as error:
-        report = {"error": str(error)}
+        report = {"error": _words(error)}
     report["counters"] = dict(reporter.counters)
     report["seconds"] = round(time.monotonic() - began, 3)
     _write(REPORT, digests.seal(json.dumps(report).encode(), task["key"]))
     if "error" in report:
         sys.stderr.write(f"{report['error']}\n")
     return status
+
+
+def _words(error: Exception) -> str:
+    """What it says, of whatever bytes the names in it are: a report is UTF-8."""
+    return str(error).encode(errors="backslashreplace").decode()
 
 
 def _place_files(task: dict[str, Any]) -> None:

@@ -11,10 +11,11 @@ import pytest
 
 from offerd import BadInput, OfferdError, Resources
 from offerd.files_access import FilesAccess
-from offerd_frameworks.mapreduce import blocks
+from offerd_frameworks.mapreduce import blocks, digests, task
 from offerd_frameworks.mapreduce.describe import Describer
 from offerd_frameworks.mapreduce.job import Job
 from offerd_frameworks.mapreduce.planner import Planner
+from offerd_frameworks.mapreduce.report import read_report
 from offerd_frameworks.mapreduce.splits import Piece, Split
 from offerd_frameworks.mapreduce.transfer import Server
 from offerd_frameworks.mapreduce.work import Attempt, Kind, Rules, Work
@@ -76,3 +77,34 @@ def test_two_jobs_of_one_program_and_minute_have_different_ids() -> None:
     first, second = variables(), variables()
     for name in ("mapreduce_job_id", "mapreduce_task_id", "mapreduce_task_attempt_id"):
         assert first[name] != second[name]
+
+
+@pytest.mark.parametrize("name", ["/in/caf\udce9", "/in/é", "/in/\udcff\t"])
+def test_a_manifest_names_files_of_any_bytes(name: str) -> None:
+    piece = Piece(name, 0, 2, 0)
+    data_set = blocks.DataSet("s", 2, 1, 1.0, [blocks.Block("block-00000", 2, "0" * 64, [piece])])
+    read = blocks._read_manifest("s", blocks._manifest(data_set))
+    assert [Piece(*found) for found in read.blocks[0].pieces] == [piece]
+
+
+def test_a_name_that_no_file_has_makes_no_manifest() -> None:
+    piece = {"name": "block-00000", "bytes": 2, "sha256": "0" * 64, "pieces": [["\0\u4e00", 0, 2, 0]]}
+    with pytest.raises(OfferdError, match="cannot be read"):
+        blocks._read_manifest(
+            "s", json.dumps({"bytes": 2, "replicas": 1, "created_s": 1.0, "blocks": [piece]}).encode()
+        )
+
+
+def test_what_went_wrong_with_a_file_of_any_name_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    what = {
+        "id": "t", "key": "k", "kind": "map", "set": "job-j", "data": "/data/@", "files": {}, "shelves": [], "block": "",
+        "pieces": [["/no/caf\udce9", 0, 2, 0]], "places": [], "reduces": 0, "job": {}, "environment": {},
+    }  # fmt: skip
+    for variable, value in task.pack(what).items():
+        monkeypatch.setenv(variable, value)
+    assert task.main() == task.EXIT_FAILED
+    report = read_report(digests.unseal((tmp_path / task.REPORT).read_bytes(), "k", "it"))
+    assert report["error"].startswith(r"this slave cannot read /no/caf\udce9")
