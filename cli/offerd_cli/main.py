@@ -160,6 +160,10 @@ def _run(words: list[str]) -> int:
         return _complain(str(error), EXIT_BAD_INPUT)
     except OfferdError as error:
         return _complain(str(error), EXIT_FAILURE)
+    except UnicodeEncodeError as error:
+        if error.object.isprintable():
+            raise
+        return _complain(f"{error.object} is not UTF-8, as names have to be", EXIT_BAD_INPUT)
     except standard_streams.OutputFailed as error:
         return _complain(f"cannot write the output: {error.strerror}", EXIT_FAILURE)
     return status if isinstance(status, int) else 0

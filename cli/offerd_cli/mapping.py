@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from offerd.errors import BadInput
 from offerd.messages import CommandInfo, Reason, TaskOutput, TaskStatus
+from offerd.posix_text import word_of
 from offerd.resources import Resources
 from offerd.task_output import EVERYTHING, KEEP_LABEL, WHOLE, OutputRead, pack_read
 from offerd_cli.batch import INLINE_OUTPUT, Batch, Ended, Place, Started
@@ -43,6 +44,8 @@ class MapJob:
     keep_order: bool = False
     retries: int = 0
     halt: bool = False
+    directory: str = ""
+    umask: int | None = None
     name: str = ""
     role: str = "*"
 
@@ -86,10 +89,7 @@ def _read_arguments(file: str, end: bytes) -> Iterator[str]:
                 content = stream.read()
     except OSError as error:
         raise BadInput(f"cannot read arguments from {file}: {error.strerror}") from None
-    try:
-        return iter([part.decode() for part in content.split(end) if part])
-    except UnicodeDecodeError:
-        raise BadInput(f"{file} is not UTF-8; commands travel as text") from None
+    return iter([word_of(part) for part in content.split(end) if part])
 
 
 def map_job(job: MapJob) -> int:
@@ -235,13 +235,16 @@ def _commands(job: MapJob) -> Callable[[int], CommandInfo]:
     words, arguments = job.words, job.arguments
     filled = [number for number, word in enumerate(words) if PLACE_FOR_ARGUMENT in word]
 
+    def command(argv: list[str]) -> CommandInfo:
+        return CommandInfo(argv=argv, directory=job.directory, umask=job.umask)
+
     def append(index: int) -> CommandInfo:
-        return CommandInfo(argv=[*words, arguments[index]])
+        return command([*words, arguments[index]])
 
     def fill(index: int) -> CommandInfo:
         argv = words.copy()
         for number in filled:
             argv[number] = argv[number].replace(PLACE_FOR_ARGUMENT, arguments[index])
-        return CommandInfo(argv=argv)
+        return command(argv)
 
     return fill if filled else append

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from offerd.errors import BadInput, OfferdError
 from offerd.operator_messages import Waiting
+from offerd.posix_text import bytes_of
 from offerd.resources import Resources
 from offerd_cli.screen import Screen
 from offerd_cli.units import format_duration
@@ -72,7 +73,7 @@ def make_job(
 ) -> Job:
     """Raises `BadInput` for a command or directory that cannot be used."""
     check_words(list(words), dict(environment))
-    if not os.path.isdir(directory):
+    if not os.path.isdir(bytes_of(directory)):
         raise BadInput(f"{directory} is no directory; the ranks have to run somewhere")
     job_id = task_prefix(name or words[0].rpartition("/")[2])
     return Job(job_id, words, ranks, need, per_slave, time_limit_s, resubmits, directory, environment)

@@ -29,6 +29,8 @@ class Job:
     instances: int = 1
     time_limit_s: float | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    directory: str = ""
+    umask: int | None = None
     user: str = ""
     name: str = ""
     role: str = "*"
@@ -40,7 +42,12 @@ class Job:
     def command(self, index: int) -> CommandInfo:
         """Of one instance."""
         numbers = {"OFFERD_INSTANCE": str(index + 1), "OFFERD_INSTANCES": str(self.instances)}
-        return CommandInfo(argv=self.words, environment={**numbers, **self.environment})
+        return CommandInfo(
+            argv=self.words,
+            environment={**numbers, **self.environment},
+            directory=self.directory,
+            umask=self.umask,
+        )
 
 
 def run_job(job: Job) -> int:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 from offerd.errors import BadInput
+from offerd.posix_text import word_of
 from offerd.resources import Resources, format_scalar, parse_scalar
 
 _DURATION = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d))+\Z")
@@ -74,6 +75,18 @@ def task_resources(cpus: str, mem: str) -> Resources:
     return resources
 
 
+def traveling(word: str) -> str:
+    """A word of our command line for others (`offerd.posix_text`): the same bytes, whatever our locale makes of them."""
+    return word_of(os.fsencode(word))
+
+
+def own_umask() -> int:
+    """What we would have our own files' permissions be."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
 def parse_pairs(words: Iterable[str], what: str, *, commas: bool = False) -> dict[str, str]:
     """`KEY=VALUE` words as a dictionary; with `commas`, each word may hold several. Raises `BadInput`."""
     pairs: dict[str, str] = {}
@@ -84,8 +97,3 @@ def parse_pairs(words: Iterable[str], what: str, *, commas: bool = False) -> dic
                 raise BadInput(f"{what} {part!r} cannot be read; write KEY=VALUE")
             pairs[key.strip()] = value
     return pairs
-
-
-def in_directory(cwd: str) -> list[str]:
-    """Words to put before a command so that it runs in `cwd`; none for an empty one."""
-    return ["env", "-C", os.path.abspath(cwd), "--"] if cwd else []

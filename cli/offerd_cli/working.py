@@ -18,6 +18,7 @@ from types import FrameType
 from offerd.driver import SchedulerDriver
 from offerd.errors import BadInput, OfferdError
 from offerd.operator_messages import Waiting
+from offerd.posix_text import bytes_of
 from offerd_cli.batch import Batch, Broken, Ended, Event, Preparing, Started, framework
 from offerd_cli.screen import Screen
 from offerd_cli.waits import Reasons, sentence
@@ -241,8 +242,8 @@ def task_prefix(name: str) -> str:
 
 def check_words(words: list[str], environment: dict[str, str]) -> None:
     """Raise `BadInput` for a command that no kernel would start or no message would hold."""
-    sizes = [len(_bytes(word)) for word in words]
-    sizes += [len(_bytes(f"{key}={value}")) for key, value in environment.items()]
+    sizes = [len(bytes_of(word)) for word in words]
+    sizes += [len(bytes_of(f"{key}={value}")) for key, value in environment.items()]
     if max(sizes) > MAX_WORD_BYTES:
         raise BadInput(
             f"an argument of {max(sizes)} bytes is longer than the kernel's limit of {MAX_WORD_BYTES}; use a file"
@@ -251,11 +252,3 @@ def check_words(words: list[str], environment: dict[str, str]) -> None:
         raise BadInput(f"a command of {sum(sizes)} bytes is longer than a message may be; use a file")
     if any("\0" in word for word in words):
         raise BadInput("an argument holds a zero byte, which no program can be given")
-
-
-def _bytes(word: str) -> bytes:
-    """Raises `BadInput` for bytes that are no UTF-8: commands travel as text."""
-    try:
-        return word.encode()
-    except UnicodeEncodeError:
-        raise BadInput(f"{word!a} is not UTF-8; commands travel as text") from None

@@ -20,9 +20,10 @@ from offerd.errors import BadInput, BadMessage
 from offerd.executor import Executor, ExecutorDriver
 from offerd.ids import TaskID, is_valid_id
 from offerd.messages import Reason, TaskInfo, TaskOutput, TaskState, TaskUsage
+from offerd.posix_text import word_of
 from offerd.task_output import EVERYTHING, KEEP_LABEL, UNTIL_READ, WHOLE, unpack_read
 from offerd_executors.output import DEFAULT_LOG_BYTES, Held, Output
-from offerd_executors.spawn import SECRETS, Spawner, SpawnerDied
+from offerd_executors.spawn import SECRETS, UMASK, Spawner, SpawnerDied
 from offerd_executors.task_dirs import TaskDirs
 from offerd_executors.trees import Forest, Tree, describe_exit, make_opaque
 
@@ -58,6 +59,7 @@ class _Running:
     __slots__ = (
         "argv",
         "cpu_s",
+        "cwd",
         "directory",
         "environ",
         "held",
@@ -74,6 +76,7 @@ class _Running:
         "task_id",
         "tree",
         "turn_at",
+        "umask",
         "written",
     )
 
@@ -82,7 +85,14 @@ class _Running:
     held: Held | None
 
     def __init__(
-        self, task: TaskInfo, argv: list[str], more: list[list[str]], directory: str, environ: dict[str, str]
+        self,
+        task: TaskInfo,
+        argv: list[str],
+        more: list[list[str]],
+        directory: str,
+        environ: dict[str, str],
+        cwd: str,
+        umask: int,
     ) -> None:
         self.task_id = task.task_id
         self.mem_bytes = task.resources.mem_bytes or None
@@ -91,6 +101,8 @@ class _Running:
         self.no_more_at = 0.0
         self.directory = directory
         self.environ = environ
+        self.cwd = cwd
+        self.umask = umask
         self.is_inline = _is_inline(task)
         self.keeps = _keeps(task)
         self.inline_bytes = 0
@@ -122,7 +134,8 @@ class CommandExecutor(Executor):
         self._ends_per_s = 0.0
         self._rated_at = time.monotonic()
         self._log_bytes = _log_bytes()
-        self._environ = {name: value for name, value in os.environ.items() if name not in SECRETS}
+        environ = {word_of(name): word_of(value) for name, value in os.environb.items()}
+        self._environ = {name: value for name, value in environ.items() if name not in SECRETS}
         if "OFFERD_IMAGE" not in os.environ:  # an image has its own, or none
             self._environ["OFFERD_PYTHON"] = sys.executable
         self._waiting: OrderedDict[TaskID, TaskInfo] = OrderedDict()
@@ -250,7 +263,9 @@ class CommandExecutor(Executor):
             "OFFERD_TASK_ID": task.task_id,
             "OFFERD_TASK_SANDBOX": directory,
         }
-        running = _Running(task, argv, command.series, directory, environ)
+        cwd = os.path.join(directory, command.directory) if command.directory else directory
+        umask = UMASK if command.umask is None else command.umask
+        running = _Running(task, argv, command.series, directory, environ, cwd, umask)
         try:
             self._dirs.make(task.task_id)
             self._spawn(running)
@@ -277,10 +292,11 @@ class CommandExecutor(Executor):
                 running.task_id,
                 running.argv,
                 running.environ,
-                running.directory,
+                running.cwd,
                 stdout.write_fd,
                 stderr.write_fd,
                 running.mem_bytes,
+                running.umask,
             )
         except SpawnerDied as error:
             # No task of ours can start any more; the slave starts another executor.
@@ -486,7 +502,8 @@ def _never_started(why: str) -> series.Part:
 
 def _why(error: OSError | ValueError, program: str) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or program}: {error.strerror}"
+        name = error.filename or program
+        return f"{word_of(name) if isinstance(name, bytes) else name}: {error.strerror}"
     return f"{program}: {error}"
 
 

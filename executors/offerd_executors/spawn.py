@@ -17,14 +17,17 @@ from typing import Any
 import msgspec
 
 from offerd.ids import TaskID
+from offerd.posix_text import bytes_of, word_of
 from offerd.spawning import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, read_frame, write_frame
 from offerd.task_cgroups import TASK_CGROUPS, leaf_name
 
 SECRETS = ("OFFERD_TOKEN", "OFFERD_SLAVE_SOCKET", SPAWNER, TASK_CGROUPS)
 """Of the executor's environment, what its tasks do not get: the way to speak to the slave in its name."""
+UMASK = 0o022
+"""Of a program whose task names none: as people have it who log in."""
 LITTLE_MEM_BYTES = 8 << 20
 """An exec takes memory for the arguments and the environment, 2 MiB and more at most."""
-_found: dict[tuple[str, str], str] = {}
+_found: dict[tuple[bytes, bytes], bytes] = {}
 _FOUND_KEPT = 1024
 
 
@@ -78,30 +81,43 @@ class Spawner:
         stdout: int,
         stderr: int,
         mem_bytes: int | None = None,
+        umask: int = UMASK,
     ) -> int:
-        """Start `argv` in `cwd`, in the task's cgroup if it has one. `mem_bytes`: its limit there. Returns its pid.
+        """Start `argv` in `cwd`, in the task's cgroup if it has one. `mem_bytes`: its limit there. Returns its pid. Words are
+        as in `offerd.posix_text`.
 
         Changes the caller's working directory to `cwd`: posix_spawn has no attribute for that (glibc's is newer than
         Python's), and a PATH may hold relative directories. Raises `OSError` with the file's name (no such program, no
         permission, no such directory), and `SpawnerDied`.
         """
-        os.chdir(cwd)
+        directory = bytes_of(cwd)
+        os.chdir(directory)
+        # Whatever the locale is, which Python's own would encode for.
+        words = list(map(bytes_of, argv))
+        environment = {bytes_of(name): bytes_of(value) for name, value in env.items()}
         if self._socket is None:
-            return _with_program(
-                argv[0], env, lambda program: self._spawn(program, argv, env, stdout, stderr)
-            )
-        environment = [os.fsencode(f"{name}={value}") for name, value in env.items()]
-        words = [os.fsencode(word) for word in argv]
-        leaf, directory = leaf_name(task_id), os.fsencode(cwd)
+            before = os.umask(umask)
+            try:
+                return _with_program(
+                    words[0],
+                    environment,
+                    lambda program: self._spawn(program, words, environment, stdout, stderr),
+                )
+            finally:
+                os.umask(before)
+        pairs = [b"%s=%s" % pair for pair in environment.items()]
+        leaf = leaf_name(task_id)
         alone = mem_bytes is not None and mem_bytes < LITTLE_MEM_BYTES
 
-        def born(program: str) -> int:
-            request = Spawn(leaf, directory, os.fsencode(program), words, environment, alone)
+        def born(program: bytes) -> int:
+            request = Spawn(leaf, directory, program, words, pairs, alone, umask)
             return self._ask(request, program, (stdout, stderr))
 
-        return _with_program(argv[0], env, born)
+        return _with_program(words[0], environment, born)
 
-    def _spawn(self, program: str, argv: list[str], env: Mapping[str, str], stdout: int, stderr: int) -> int:
+    def _spawn(
+        self, program: bytes, argv: list[bytes], env: Mapping[bytes, bytes], stdout: int, stderr: int
+    ) -> int:
         try:
             return _posix_spawn(program, argv, env, stdout, stderr, self._options)
         except PermissionError:
@@ -139,7 +155,7 @@ class Spawner:
                 raise
             return None  # it was removed meanwhile
 
-    def _ask(self, request: Spawn, program: str, fds: tuple[int, int]) -> int:
+    def _ask(self, request: Spawn, program: bytes, fds: tuple[int, int]) -> int:
         assert self._socket is not None
         try:
             write_frame(self._socket, msgspec.msgpack.encode(request), fds)
@@ -154,12 +170,12 @@ class Spawner:
         assert isinstance(answer, NotBorn)
         if answer.pid:
             os.waitpid(answer.pid, 0)
-        raise OSError(answer.errno, os.strerror(answer.errno), answer.what or program)
+        raise OSError(answer.errno, os.strerror(answer.errno), answer.what or word_of(program))
 
 
-def _with_program(name: str, env: Mapping[str, str], start: Callable[[str], int]) -> int:
+def _with_program(name: bytes, env: Mapping[bytes, bytes], start: Callable[[bytes], int]) -> int:
     """Start the program of this name, which is looked for once."""
-    path = env.get("PATH", os.defpath)
+    path = env.get(b"PATH", os.defpath.encode())
     key = (name, path)
     program = _found.get(key)
     if program is not None:
@@ -171,7 +187,7 @@ def _with_program(name: str, env: Mapping[str, str], start: Callable[[str], int]
     pid = start(program)
     if len(_found) >= _FOUND_KEPT:
         _found.clear()
-    if program.startswith("/"):  # another task's working directory is another place
+    if program.startswith(b"/"):  # another task's working directory is another place
         _found[key] = program
     return pid
 
@@ -181,7 +197,12 @@ def _ignored_signals() -> list[int]:
 
 
 def _posix_spawn(
-    program: str, argv: list[str], env: Mapping[str, str], stdout: int, stderr: int, options: dict[str, Any]
+    program: bytes,
+    argv: list[bytes],
+    env: Mapping[bytes, bytes],
+    stdout: int,
+    stderr: int,
+    options: dict[str, Any],
 ) -> int:
     # glibc makes the child with CLONE_VFORK: its cost does not grow with the executor's memory. Every other
     # descriptor of the executor is close-on-exec.
@@ -200,19 +221,19 @@ def _posix_spawn(
     )
 
 
-def find_program(name: str, path: str) -> str:
+def find_program(name: bytes, path: bytes) -> bytes:
     """The file that a shell would run for `name`: searched along `path`, a PATH, unless it holds a slash.
 
     Raises `FileNotFoundError`, or `PermissionError` if there are only files that may not be executed.
     """
-    if "/" in name:
+    if b"/" in name:
         return name
     forbidden = False
-    for directory in path.split(os.pathsep):
-        candidate = os.path.join(directory or os.curdir, name)
+    for directory in path.split(b":"):
+        candidate = os.path.join(directory or b".", name)
         if os.path.isfile(candidate):
             if os.access(candidate, os.X_OK):
                 return candidate
             forbidden = True
     code = errno.EACCES if forbidden else errno.ENOENT
-    raise OSError(code, os.strerror(code), name)
+    raise OSError(code, os.strerror(code), word_of(name))

@@ -29,6 +29,7 @@ import msgspec
 from offerd import calls
 from offerd.errors import BadMessage, MessageTooLarge
 from offerd.large_calls import MAX_BYTES
+from offerd.posix_text import readable
 from offerd.standard_streams import write_all
 from offerd_executors.initializer import Initializer
 from offerd_executors.spawn import SECRETS
@@ -199,7 +200,7 @@ def store_result(pickled: bytes, sandbox: str, task_id: str) -> calls.File:
 
 
 def _line(text: str) -> str:
-    return calls.encodable(text.rstrip(": "))[:MESSAGE_CHARACTERS]
+    return readable(text.rstrip(": "))[:MESSAGE_CHARACTERS]
 
 
 def _text(error: BaseException) -> str:

@@ -32,6 +32,7 @@ import msgspec
 
 from offerd.errors import BadMessage, ForgedResult, OfferdError
 from offerd.function_pickles import ATOMS, pickle_function
+from offerd.posix_text import readable
 
 INLINE_RESULT_BYTES = 256 << 10
 """A result whose pickle is larger goes into a file of the sandbox: a status is checkpointed."""
@@ -246,7 +247,7 @@ def raised(error: BaseException, hidden_frames: int = 0) -> Raised:
     where = error.__traceback__
     for _ in range(hidden_frames):
         where = where.tb_next if where is not None and where.tb_next is not None else where
-    text = encodable("".join(traceback.format_exception(type(error), error, where)))
+    text = readable("".join(traceback.format_exception(type(error), error, where)))
     if len(text) > EXCEPTION_BYTES:
         text = text[: EXCEPTION_BYTES // 2] + "\n[...]\n" + text[-EXCEPTION_BYTES // 2 :]
     try:
@@ -257,13 +258,6 @@ def raised(error: BaseException, hidden_frames: int = 0) -> Raised:
     if not is_good:
         pickled = pickle.dumps(RuntimeError(_repr(error)[:4096]), pickle.HIGHEST_PROTOCOL)
     return Raised(pickled, text)
-
-
-def encodable(text: str) -> str:
-    r"""The text with lone surrogates written out (`\udce9`): they stand where Python has read a name or an argument that is no
-    UTF-8, and no message holds one.
-    """
-    return text.encode(errors="backslashreplace").decode()
 
 
 def _repr(error: BaseException) -> str:

@@ -32,6 +32,7 @@ from offerd.errors import BadInput, MessageTooLarge
 from offerd.executor_loop import Loop, Timer
 from offerd.failures import describe
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
+from offerd.posix_text import readable, unpacked, unpacked_task
 from offerd.task_cgroups import TASK_CGROUPS
 from offerd.transport import Client, ipc, new_context
 
@@ -193,6 +194,7 @@ class ExecutorDriver:
         A status of a task that has ended, or was never launched here, is dropped. Raises `MessageTooLarge`
         above `MAX_STATUS_BYTES`: put the data into a file of the sandbox.
         """
+        message = readable(message)
         if len(data) + 4 * len(message) > MAX_STATUS_BYTES:  # UTF-8: up to four bytes each
             raise MessageTooLarge(
                 f"the status of task {task_id} carries {len(data)} bytes, more than {MAX_STATUS_BYTES}; "
@@ -454,7 +456,7 @@ class ExecutorDriver:
 
     def _on_executor_registered(self, message: m.ExecutorRegistered) -> None:
         self.slave_id = message.slave_id
-        self.sandbox = message.sandbox or self.sandbox
+        self.sandbox = unpacked(message.sandbox) or self.sandbox
         self._registered = True
         if self._recovery is not None:
             self._recovery.cancel()
@@ -478,7 +480,7 @@ class ExecutorDriver:
             return  # told again by a slave that was restarted
         self._tasks[task.task_id] = _Task(task.kill_grace_s)
         try:
-            self._executor.launch_task(self, task)
+            self._executor.launch_task(self, unpacked_task(task))
         except Exception:  # marked: the executor's own code; it costs that task only
             self._fail(task.task_id)
 

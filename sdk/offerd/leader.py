@@ -16,6 +16,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from offerd.errors import BadInput
+from offerd.screen_text import printable
 from offerd.transport import tcp
 
 DEFAULT_PORT = 5060
@@ -69,6 +70,10 @@ def _host_and_port(text: str, host: str) -> str:
 
 def master_address(text: str) -> str:
     """`tcp://HOST:PORT` or `zk://HOST:PORT,.../path`, where no port is said the usual one. Raises `BadInput`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"{printable(text)} is no address: it is not UTF-8; write HOST:PORT") from None
     return str(parse_zookeeper(text)) if text.startswith(SCHEME) else tcp(text, DEFAULT_PORT)
 
 

@@ -3,10 +3,9 @@
 Every message is a frozen msgspec struct, travels as a MessagePack array `[name, field, field, ...]` inside a `Frame`
 (see `offerd.codec`), and is handled by the method of the same name in snake case.
 
-Compatibility: a reader ignores fields it does not know and fills in missing ones with their defaults. So a field is
-only ever **added at the end, with a default**; none is renamed, moved or removed (a test holds the wire to that). Every
-number, text and list has a bound (`offerd.bounds`, another test); what is beyond is no message.
-A message a reader does not know is a `BadMessage` of that one peer. Every hello carries `protocol`.
+Compatibility: a reader ignores fields it does not know and fills in missing ones with their defaults. So a field is only ever
+**added at the end, with a default**; none is renamed, moved or removed (a test holds the wire to that). Every number, text and
+list has a bound (`offerd.bounds`, another test). What is beyond, or not known, is a `BadMessage` of that one peer.
 
 Who talks to whom::
 
@@ -36,6 +35,7 @@ from offerd.bounds import (
     Interval,
     Labels,
     Name,
+    Permissions,
     Protocol,
     Quantities,
     Seconds,
@@ -66,9 +66,9 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
 
 
 class CommandInfo(Value, frozen=True):
-    """A program: `argv`, or one line for `/bin/sh -c`; `environment` is added to the slave's small clean one.
-
-    `series` are argument vectors of programs to run after it, one after another, in the same task: see `offerd/series.py`.
+    """A program: `argv`, or one line for `/bin/sh -c`; `environment` is added to the slave's small clean one. It begins in
+    `directory` (default, and where a relative one begins: its task's own), with this `umask` (None: 0o022). `series`:
+    argument vectors of programs to run after it, in the same task (`offerd/series.py`). Words: see `offerd/posix_text.py`.
     """
 
     argv: Arguments = []
@@ -76,6 +76,8 @@ class CommandInfo(Value, frozen=True):
     environment: Environment = {}
     series: ArgumentLists = []
     series_s: Seconds = 0.0
+    directory: Argument = ""
+    umask: Permissions | None = None
 
 
 class ExecutorInfo(Value, frozen=True):

@@ -20,6 +20,7 @@ from offerd.failures import describe
 from offerd.filters import fault as filters_fault
 from offerd.ids import FrameworkID, TaskID
 from offerd.messages import Filters, FrameworkInfo, KillTask, Message, Reason, RegisterFramework, TaskInfo
+from offerd.posix_text import packed_framework, packed_task
 from offerd.scheduler_core import Action, SchedulerCore
 from offerd.screen_text import printable
 
@@ -100,6 +101,7 @@ class Orders:
         """Raises `BadInput` if the framework's executors leave no room for tasks beside them, or of what no message holds."""
         if not framework.account:
             framework = msgspec.structs.replace(framework, account=account_name())
+        framework = packed_framework(framework)
         _check(framework)
         self.framework = framework
         self._core = SchedulerCore(framework)
@@ -114,7 +116,10 @@ class Orders:
     # -- offers and tasks ---------------------------------------------------------------------------------------------
 
     def fits_message(self, tasks: Sequence[TaskInfo]) -> bool:
-        """Whether these tasks can go in one `reply_to_offer`: together a little under 1 MiB."""
+        """Whether these tasks can go in one `reply_to_offer`: together a little under 1 MiB. Raises `BadInput` as that does."""
+        return self._fits(list(map(packed_task, tasks)))
+
+    def _fits(self, tasks: Sequence[TaskInfo]) -> bool:
         estimate = sum(map(_most_bytes, tasks))
         if estimate <= self._room_bytes:
             return True
@@ -123,10 +128,11 @@ class Orders:
     def fault(self, task: TaskInfo) -> str:
         """Why this task cannot be sent at all, not even alone; empty if it can."""
         try:
+            task = packed_task(task)
             _check_task(task)
         except BadInput as error:
             return str(error)
-        if self.fits_message([task]):
+        if self._fits([task]):
             return ""
         size = len(encode_message(task))
         return f"a task of {size} bytes does not fit into a message of {self._room_bytes} bytes; put its data into files"
@@ -144,16 +150,17 @@ class Orders:
         `BadInput` for a number, text or list that no message holds (see `offerd.bounds`). What a callback raises ends the
         driver: who takes tasks from others asks `fault` which one it is.
         """
+        tasks = list(map(packed_task, tasks))
         for task in tasks:
             _check_task(task)
-        if not self.fits_message(tasks):
+        if not self._fits(tasks):
             size = sum(len(encode_message(task)) for task in tasks)
             raise MessageTooLarge(
                 f"{len(tasks)} tasks of {size} bytes do not fit into a reply of {self._room_bytes} bytes; "
                 "launch fewer at once, or put their data into files"
             )
         ids = [offer_ids] if isinstance(offer_ids, str) else list(offer_ids)
-        self._order(self._core.reply_to_offer, ids, list(tasks), _seconds(refuse_seconds))
+        self._order(self._core.reply_to_offer, ids, tasks, _seconds(refuse_seconds))
 
     def decline_offer(self, offer_ids: str | Sequence[str], refuse_seconds: float = 5.0) -> None:
         """Give offers back unused; those slaves are not offered to you for `refuse_seconds`."""
@@ -206,7 +213,7 @@ def _most_bytes(task: TaskInfo) -> int:
         return len(encode_message(task))
     letters, words = len(task.task_id) + len(task.executor_id), 0
     if (command := task.command) is not None:
-        letters = len(command.shell) + sum(map(len, command.argv))
+        letters = len(command.shell) + len(command.directory) + sum(map(len, command.argv))
         words = len(command.argv)
         if environment := command.environment:
             letters += sum(map(len, environment)) + sum(map(len, environment.values()))
@@ -253,7 +260,10 @@ def _seconds(wished: float) -> float:
 
 
 def _check_size(value: msgspec.Struct) -> None:
-    size = len(encode_message(value))
+    try:
+        size = len(encode_message(value))
+    except UnicodeEncodeError as error:
+        raise BadInput(f"a {type(value).__name__} like this is no message: {printable(str(error))}") from None
     if size > MAX_MESSAGE_BYTES - _ENVELOPE_BYTES:
         raise MessageTooLarge(
             f"{type(value).__name__} of {size} bytes do not fit into a message; make them smaller"

@@ -37,6 +37,7 @@ class Spawn(msgspec.Struct, array_like=True, tag=True):
     argv: list[bytes]
     environment: list[bytes]
     alone: bool = False
+    umask: int = 0o022
 
 
 class Kill(msgspec.Struct, array_like=True, tag=True):

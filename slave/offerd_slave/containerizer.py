@@ -24,6 +24,7 @@ import msgspec
 from offerd.errors import BadInput
 from offerd.ids import ContainerID, TaskID, is_valid_id, owner_of
 from offerd.messages import ExecutorUpdate, Message, Reason, RegisterExecutor, TaskState, TaskStatus
+from offerd.posix_text import packed_table
 from offerd.resources import NOTHING, Resources
 from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, ProcessID, Usage
 from offerd_slave import users
@@ -120,7 +121,7 @@ class Containerizer:
                     sandbox=sandbox,
                     module=executor.module,
                     argv=_argv(action),
-                    environment=self._environment(action, token, slave_id) | launch.environment,
+                    environment=self._environment(action, token, slave_id, launch) | launch.environment,
                     user=framework.user,
                     cgroup=launch.cgroup,
                     enter=launch.enter,
@@ -188,10 +189,16 @@ class Containerizer:
                 self._look_at(container_id, WHOLE, KILLED_STATUS)
             self._emit(ev.ExecutorEnded(container_id, record))
 
-    def _environment(self, action: act.LaunchContainer, token: str, slave_id: str) -> dict[str, str]:
-        """Small and clean: nothing of the slave's own environment but where programs and words are found."""
+    def _environment(
+        self, action: act.LaunchContainer, token: str, slave_id: str, launch: Launch
+    ) -> dict[str, str]:
+        """Small and clean: nothing of the slave's own environment but where programs and words are found. Words are packed."""
         command = action.executor.command
+        sandbox = str(self._workdir.sandbox(action.container_id))
         environment = {
+            **users.names_of(action.framework.user),
+            # In a container of its own the user's home is not there.
+            **({"HOME": sandbox} if launch.enter is not None else {}),
             "PATH": os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"),
             "LANG": os.environ.get("LANG", "C.UTF-8"),
             "OFFERD_SLAVE_SOCKET": self._endpoint.address(action.container_id),
@@ -200,11 +207,11 @@ class Containerizer:
             "OFFERD_FRAMEWORK_ID": action.framework.framework_id,
             "OFFERD_EXECUTOR_ID": action.executor.executor_id,
             "OFFERD_SLAVE_ID": slave_id,
-            "OFFERD_SANDBOX": str(self._workdir.sandbox(action.container_id)),
+            "OFFERD_SANDBOX": sandbox,
             "OFFERD_LOG_BYTES": str(self._options.log_bytes),
             "OFFERD_DATA_DIR": str(self._data.of_framework(action.framework.framework_id)),
         }
-        return environment | (command.environment if command is not None else {})
+        return packed_table(environment) | (command.environment if command is not None else {})
 
     def _spec(self, of: ContainerCheckpoint, resources: Resources = NOTHING) -> ContainerSpec:
         return ContainerSpec(

@@ -14,11 +14,15 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from offerd.posix_text import raw
+from offerd.screen_text import printable
 from offerd_isolation.process_table import CONTAINER_MARK, TASK_MARK
 from offerd_slave import native, syscall_filter
 from offerd_slave.shim_messages import Job
 from offerd_slave.spawner import start_spawner
 
+UMASK = 0o022
+"""Of executors and what they start; their sandbox keeps others out."""
 EXIT_NOT_STARTED = 127
 """Exit status of an executor that could not be started, as shells have it."""
 STREAMS = "offerd.standard_streams"
@@ -49,10 +53,11 @@ def become_executor(job: Job, place: Place, outputs: Sequence[int], trouble: int
             os.dup2(source, target)
         spawner = start_spawner(job) if job.module and job.enter is None else None
         drop_privileges(job)
+        os.umask(UMASK)
         if place.container >= 0:
             syscall_filter.install()
             native.drop_capabilities()
-            os.chdir(job.sandbox)  # a descriptor from outside would leave the way back open
+            os.chdir(raw(job.sandbox))  # a descriptor from outside would leave the way back open
         else:
             os.fchdir(place.sandbox)
         native.close_all_but({trouble, spawner})
@@ -63,10 +68,11 @@ def become_executor(job: Job, place: Place, outputs: Sequence[int], trouble: int
     if job.module:
         return
     try:
-        os.execvpe(job.argv[0], job.argv, job.environment)
+        argv = list(map(raw, job.argv))
+        os.execvpe(argv[0], argv, environment_of(job))
     except (OSError, ValueError) as error:  # ValueError: a NUL or an `=` where none may be
         reason = error.strerror if isinstance(error, OSError) else error
-        os.write(trouble, f"{job.argv[0]}: cannot be run: {reason}".encode(errors="replace"))
+        os.write(trouble, f"{printable(job.argv[0])}: cannot be run: {reason}".encode(errors="replace"))
         os._exit(EXIT_NOT_STARTED)
 
 
@@ -119,14 +125,14 @@ def drop_privileges(job: Job) -> None:
 def run_module(job: Job, trouble: int, area: native.StartArea) -> None:
     """`module.main()` in this process, as if Python had just been started for it. Raises what it raises, and `SystemExit`."""
     os.environ.clear()
-    os.environ.update(job.environment)
+    os.environb.update(environment_of(job))
     # The kernel would go on showing the shim's marks.
     area.write(f"offerd-executor {job.module}", marks_of(job.environment))
     native.prctl(native.PR_SET_NAME, b"offerd-executor")
     # Changing uid made /proc/self root's; after an exec it would be ours again.
     native.prctl(native.PR_SET_DUMPABLE, 1 if job.enter is None else 0)
-    sys.argv = [job.module, *job.argv]
-    sys.path[:0] = [entry for entry in job.environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    sys.argv = [job.module, *map(os.fsdecode, map(raw, job.argv))]
+    sys.path[:0] = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -166,6 +172,11 @@ def first_closed(file: str) -> str:
     parts = os.path.realpath(file).split("/")
     ways = ["/".join(parts[:number]) for number in range(2, len(parts) + 1)]
     return next((way for way in ways if not os.access(way, os.R_OK if way == ways[-1] else os.X_OK)), "")
+
+
+def environment_of(job: Job) -> dict[bytes, bytes]:
+    """As the kernel wants it. Raises `ValueError` for what nobody has packed."""
+    return {raw(name): raw(value) for name, value in job.environment.items()}
 
 
 def marks_of(environment: dict[str, str]) -> dict[str, str]:

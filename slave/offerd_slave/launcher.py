@@ -16,6 +16,7 @@ import msgspec
 from offerd.descriptors import restore_limit
 from offerd.errors import BadInput
 from offerd.ids import ContainerID
+from offerd.posix_text import packed
 from offerd_isolation.base import ProcessID
 from offerd_isolation.process_table import CONTAINER_MARK
 from offerd_slave import native, users
@@ -132,8 +133,8 @@ class Launcher:
             module, argv = "", ["python3", "-c", IMAGE_PYTHON.format(module), *argv]
         job = Job(
             container_id=spec.container_id,
-            container_dir=str(spec.container_dir),
-            sandbox=str(spec.sandbox),
+            container_dir=packed(str(spec.container_dir)),
+            sandbox=packed(str(spec.sandbox)),
             module=module,
             argv=argv,
             environment=spec.environment,

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from offerd.posix_text import raw
 from offerd_isolation import process_table
 from offerd_isolation.process_table import SHIM_FILE, SHIM_MARK
 from offerd_slave import native
@@ -55,8 +56,8 @@ class ShimFiles:
         self.container_dir = self.sandbox = self.cgroup = self.enter = -1
         self.enter_cgroups: list[int] = []
         try:
-            self.container_dir = os.open(job.container_dir, flags)
-            self.sandbox = os.open(job.sandbox, flags)
+            self.container_dir = os.open(raw(job.container_dir), flags)
+            self.sandbox = os.open(raw(job.sandbox), flags)
             if job.cgroup:
                 self.cgroup = os.open(job.cgroup, flags)
             if job.enter is not None:

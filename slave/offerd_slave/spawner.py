@@ -89,6 +89,7 @@ class _Spawner:
             leaf = os.open(request.leaf, DIRECTORY, dir_fd=self._directory)
         except OSError as error:
             return NotBorn(error.errno or errno.EIO, f"its cgroup {request.leaf}")
+        os.umask(request.umask & 0o777)  # ours is what it inherits
         try:
             pid, trouble = self._vfork(request, fds, leaf)
             if pid < 0:

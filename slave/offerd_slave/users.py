@@ -68,6 +68,16 @@ def look_up(user: str) -> Identity | None:
     return Identity(entry.pw_uid, entry.pw_gid, os.getgrouplist(user, entry.pw_gid))
 
 
+def names_of(user: str) -> dict[str, str]:
+    """What tells a program whom it runs as; nothing for a slave whose own user has no name. Raises `WrongUser`."""
+    look_up(user)
+    try:
+        entry = pwd.getpwnam(user) if user else pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return {}
+    return {"HOME": entry.pw_dir, "LOGNAME": entry.pw_name, "USER": entry.pw_name}
+
+
 def ids_of(user: str) -> tuple[int, int]:
     """Uid and gid of who runs as this user. Raises `WrongUser`."""
     identity = look_up(user)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import uuid
 from collections.abc import Iterator
@@ -95,6 +96,14 @@ def test_tasks_begin_in_an_empty_directory_or_where_they_are_told_to(
     assert (found.returncode, found.stdout) == (0, b"1 a.txt\n")
     run = offerd(cluster, "run", "-C", str(tmp_path), "--", "pwd")
     assert run.stdout.decode().strip() == str(tmp_path.resolve())
+
+
+def test_an_argument_that_is_no_utf_8_reaches_its_command_and_costs_no_other(cluster: LocalCluster) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    done = offerd(cluster, "map", "-k", "--", "echo", ":::", "ok", odd, "a-longer-argument")
+    assert (done.returncode, done.stdout) == (0, b"ok\ncaf\xe9\na-longer-argument\n")
+    read = offerd(cluster, "map", "-k", "--", "echo", "{}{}", "::::", "-", stdin=b"\xff\nb\n")
+    assert (read.returncode, read.stdout) == (0, b"\xff\xff\nbb\n")
 
 
 def test_halt_kills_the_rest_at_the_first_failure(cluster: LocalCluster) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import signal
 import subprocess
 import sysconfig
@@ -92,6 +94,51 @@ def test_a_standard_stream_that_is_closed_is_dev_null(
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, out, b"")
+
+
+def test_bytes_that_are_no_utf_8_reach_a_command_as_they_are(cluster: LocalCluster, tmp_path: Path) -> None:
+    odd, word = os.fsdecode(b"caf\xe9"), os.fsdecode(b"\xff ok")
+    (tmp_path / odd).mkdir()
+    program = tmp_path / odd / odd
+    program.write_text('#!/bin/sh\npwd; printf "%s\\n" "$0" "$@"\n')
+    program.chmod(0o755)
+    done = offerd(cluster, "run", "-C", odd, "--", f"./{odd}", word, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    where = os.fsencode(tmp_path.resolve())
+    assert done.stdout == where + b"/caf\xe9\n./caf\xe9\n\xff ok\n"
+    told = offerd(cluster, "run", "-e", f"{odd}={word}", "--", "env")
+    assert b"\ncaf\xe9=\xff ok\n" in told.stdout
+    gone = offerd(cluster, "run", "--", f"./{odd}")
+    assert gone.returncode == 127
+    assert b"caf\\udce9: No such file" in gone.stderr
+    refused = offerd(cluster, "run", "--role", odd, "--", "true")
+    assert (refused.returncode, refused.stderr.count(b"\n")) == (2, 1)
+
+
+def test_the_directory_is_no_part_of_the_command(cluster: LocalCluster, tmp_path: Path) -> None:
+    (tmp_path / "date=1").mkdir()
+    program = tmp_path / "date=1/run.sh"
+    program.write_text('#!/bin/sh\necho "$0" "$@"\n')
+    program.chmod(0o755)
+    done = offerd(cluster, "run", "-C", ".", "--", "./date=1/run.sh", "x", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"./date=1/run.sh x\n")
+    gone = offerd(cluster, "run", "-C", str(tmp_path / "gone"), "--", "true")
+    assert gone.returncode == 127
+    assert b"gone: No such file or directory" in gone.stderr
+
+
+def test_a_task_has_the_surroundings_of_who_it_runs_as_and_our_umask(cluster: LocalCluster) -> None:
+    me = pwd.getpwuid(os.geteuid())
+    script = 'echo "$HOME $USER $LOGNAME"; umask'
+    shell = subprocess.run(
+        ["sh", "-c", 'umask 027; exec "$@"', "sh", *words("run", "--", "sh", "-c", script)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=environment(cluster),
+        timeout=30,
+        check=False,
+    )
+    assert shell.stdout.decode() == f"{me.pw_dir} {me.pw_name} {me.pw_name}\n0027\n"
 
 
 @pytest.mark.parametrize("command", ["run", "map"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from offerd.errors import BadInput
 from offerd_cli.options import DURATION, cwd_option, master_option, role_option
-from offerd_cli.units import in_directory, task_resources
+from offerd_cli.units import own_umask, task_resources, traveling
 
 
 @click.command(
@@ -71,11 +73,13 @@ def command(
         raise BadInput("--timeout must be more than nothing")
     from offerd_cli.mapping import MapJob, map_job, split_words
 
-    command_words, arguments = split_words(list(words), null=null)
+    command_words, arguments = split_words(list(map(traveling, words)), null=null)
     return map_job(
         MapJob(
             master=master,
-            words=[*in_directory(cwd), *command_words],
+            words=command_words,
+            directory=traveling(os.path.abspath(cwd)) if cwd else "",
+            umask=own_umask(),
             arguments=arguments,
             resources=task_resources(cpus, mem),
             time_limit_s=timeout,

@@ -9,7 +9,7 @@ import click
 
 from offerd.errors import BadInput
 from offerd_cli.options import DURATION, master_option, role_option
-from offerd_cli.units import parse_pairs, task_resources
+from offerd_cli.units import parse_pairs, task_resources, traveling
 
 
 @click.command(
@@ -114,14 +114,14 @@ def command(
         return mpi_jobs.serve(service, queue, drains=drain)
     job = mpi_jobs.make_job(
         name=name,
-        words=words,
+        words=tuple(map(traveling, words)),
         ranks=ranks or 1,
         need=task_resources(cpus, mem),
         per_slave=per_slave,
         time_limit_s=timeout,
         resubmits=resubmit,
-        environment=parse_pairs(env, "--env"),
-        directory=os.path.abspath(cwd or "."),
+        environment=parse_pairs(map(traveling, env), "--env"),
+        directory=traveling(os.path.abspath(cwd or ".")),
     )
     if queue is not None:
         return mpi_jobs.put(job, queue, waits=wait, labels=not no_label)

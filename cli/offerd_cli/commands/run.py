@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from offerd import standard_streams
 from offerd.errors import BadInput
 from offerd_cli.options import DURATION, cwd_option, master_option, role_option
-from offerd_cli.units import in_directory, parse_pairs, task_resources
+from offerd_cli.units import own_umask, parse_pairs, task_resources, traveling
 
 
 @click.command(
@@ -90,11 +92,13 @@ def command(
     return run_job(
         Job(
             master=master,
-            words=[*in_directory(cwd), *words],
+            words=list(map(traveling, words)),
             resources=task_resources(cpus, mem),
             instances=instances,
             time_limit_s=timeout,
-            environment=parse_pairs(env, "--env"),
+            environment=parse_pairs(map(traveling, env), "--env"),
+            directory=traveling(os.path.abspath(cwd)) if cwd else "",
+            umask=own_umask(),
             user=user,
             name=name or words[0].rpartition("/")[2],
             role=role,

@@ -20,6 +20,7 @@ from typing import Protocol
 
 import offerd
 from offerd import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID, Waiting
+from offerd.posix_text import word_of
 from offerd_frameworks.mpi.core import actions as a
 from offerd_frameworks.mpi.core import events as e
 from offerd_frameworks.mpi.core.attempt import EXIT_FAILURE
@@ -243,7 +244,7 @@ class MpiFramework(offerd.Scheduler):
 
     def _start(self, action: a.StartHydra) -> None:
         job = action.job
-        environment = passed_on(os.environ)
+        environment = passed_on({word_of(name): word_of(value) for name, value in os.environb.items()})
         # For the wheel of mpi4py, which cannot know that the library it finds is MPICH's.
         environment.setdefault("MPI4PY_MPIABI", "mpich")
         if self._stdin is not None and self._stdin_at is not None:

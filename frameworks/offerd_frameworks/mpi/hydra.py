@@ -25,6 +25,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 
 import offerd
+from offerd.posix_text import bytes_of
 from offerd_frameworks.mpi.output import Lines, Piece, Splitter, pattern
 
 PROGRAM = "mpiexec.hydra"
@@ -131,17 +132,22 @@ class Hydra:
         ]
         try:
             self._process = subprocess.Popen(
-                words,
+                list(map(bytes_of, words)),
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                cwd=directory or None,
-                env={name: value for name, value in environment.items() if name not in ranges},
+                cwd=bytes_of(directory) if directory else None,
+                env={
+                    bytes_of(name): bytes_of(value)
+                    for name, value in environment.items()
+                    if name not in ranges
+                },
                 bufsize=0,
                 start_new_session=True,  # Ctrl-C is ours to handle
             )
         except OSError as error:
-            raise offerd.OfferdError(f"cannot start {error.filename or PROGRAM}: {error.strerror}") from None
+            name = os.fsdecode(error.filename or PROGRAM)
+            raise offerd.OfferdError(f"cannot start {name}: {error.strerror}") from None
         self.pidfd = os.pidfd_open(self._process.pid)
         assert self._process.stdout is not None
         assert self._process.stderr is not None

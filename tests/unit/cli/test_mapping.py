@@ -60,10 +60,9 @@ def test_words_that_make_no_map_are_refused(words: list[str], complaint: str) ->
         split_words(words)
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "list").write_bytes(b"\xff\xfe\n")
-    with pytest.raises(BadInput, match="not UTF-8"):
-        split_words(["wc", "::::", str(tmp_path / "list")])
+def test_arguments_of_a_file_keep_their_bytes(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"\xff\xfe\nb\n")
+    assert split_words(["wc", "::::", str(tmp_path / "list")]) == (["wc"], ["\udcff\udcfe", "b"])
 
 
 def test_the_argument_is_appended_where_no_place_is_shown() -> None:

@@ -208,13 +208,13 @@ def test_programs_are_found_as_a_shell_finds_them(tmp_path: Path) -> None:
     for folder, mode in (("one", 0o644), ("two", 0o755)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "tool").touch(mode=mode)
-    path = f"{tmp_path / 'none'}:{tmp_path / 'one'}:{tmp_path / 'two'}"
-    assert find_program("tool", path) == str(tmp_path / "two" / "tool")
-    assert find_program("./tool", path) == "./tool"
+    path = f"{tmp_path / 'none'}:{tmp_path / 'one'}:{tmp_path / 'two'}".encode()
+    assert find_program(b"tool", path) == bytes(tmp_path / "two" / "tool")
+    assert find_program(b"./tool", path) == b"./tool"
     with pytest.raises(FileNotFoundError):
-        find_program("other", path)
+        find_program(b"other", path)
     with pytest.raises(PermissionError):
-        find_program("tool", str(tmp_path / "one"))
+        find_program(b"tool", bytes(tmp_path / "one"))
 
 
 def test_spawn_starts_a_session_in_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ def test_executor_of_a_user_has_that_users_rights_and_cannot_touch_its_shim(tmp_
         lines = container.output().splitlines()
         assert lines[:2] == ["65534", "65534"]
         assert "0" not in lines[2].split()
-        assert lines[3] == "0077"
+        assert lines[3] == "0022"
         assert lines[4] == "1"
         assert lines[5].split() == ["CapEff:", "0000000000000000"]
         assert lines[6].split() == ["NoNewPrivs:", "1"]
