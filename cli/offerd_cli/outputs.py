@@ -18,6 +18,8 @@ from offerd_cli.batch import Place
 from offerd_cli.sandbox_files import SandboxFiles, SandboxLog, Unreachable, patience_s
 from offerd_cli.screen import Screen
 
+AT_ONCE_S = 0.005
+"""After a command that may have waited for us was told to go on."""
 FAST_S = 0.03
 SLOW_S = 0.25
 TURN_BYTES = 8 << 20
@@ -25,7 +27,7 @@ TURN_BYTES = 8 << 20
 NOTE_AFTER_S = 2.0
 """Of waiting for a file server that is away: then it is said what is waited for."""
 SAY_AGAIN_S = 1.0
-LONGEST_SAY_AGAIN_S = 60.0
+LONGEST_SAY_AGAIN_S = 10.0
 """What was said of what was read may be lost on its way: it is said again, less and less often."""
 
 
@@ -161,13 +163,13 @@ class Follower:
                 ]
             try:
                 moved = sum(self._advance(stream) for stream in streams if self._is_due(stream))
-                self._tell_what_was_read()
+                has_told = self._tell_what_was_read()
             except BaseException as error:  # marked: whatever ends this thread, `check` raises it
                 with self._news:
                     self._failure = error
                     self._news.notify_all()
                 return
-            pause_s = FAST_S if moved else min(pause_s * 1.5, SLOW_S)
+            pause_s = AT_ONCE_S if has_told else FAST_S if moved else min(pause_s * 1.5, SLOW_S)
             with self._news:
                 for index in [i for i, group in self._streams.items() if all(s.finished for s in group)]:
                     self._streams[index] = []
@@ -239,14 +241,15 @@ class Follower:
         self.lost.add(index)
         self._screen.note(text)
 
-    def _tell_what_was_read(self) -> None:
-        now = time.monotonic()
+    def _tell_what_was_read(self) -> bool:
+        """Whether there was something to tell that is news."""
+        now, has_told = time.monotonic(), False
         with self._news:
             due = [(said, self._streams[index]) for index, said in self._said.items() if self._streams[index]]
         for said, (stdout, stderr) in due:
             read = OutputRead(said.status.task_id, stdout.log.free_bytes, stderr.log.free_bytes)
             if read != said.read:
-                said.again_s = SAY_AGAIN_S
+                said.again_s, has_told = SAY_AGAIN_S, True
             elif now < said.again_at or not (read.stdout_bytes or read.stderr_bytes):
                 continue
             else:
@@ -254,6 +257,7 @@ class Follower:
             said.read, said.again_at = read, now + said.again_s
             if stdout.finishing_since is None:
                 self._say_read(said.status, read)
+        return has_told
 
     def _write(self, stream: _Stream, content: bytes) -> None:
         if not self._prefixes:

@@ -9,7 +9,7 @@ from offerd.files_access import NO_ACCESS
 from offerd.ids import TaskID
 from offerd.operator import OperatorClient
 from offerd.operator_messages import TaskSummary
-from offerd_cli.sandbox_files import SandboxFiles, SandboxLog
+from offerd_cli.sandbox_files import AWAY_S, SandboxFiles, SandboxLog, Unreachable
 from offerd_cli.screen import Screen
 
 POLL_S = 0.1
@@ -40,6 +40,7 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
     """
     screen, files = Screen("offerd logs", progress=False), SandboxFiles()
     log: SandboxLog | None = None
+    away_since: float | None = None
     try:
         with OperatorClient(master) as client:
             found = find_task(client, task, framework)
@@ -48,9 +49,17 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
                 # Known before the last look: what was written before the end is read after it.
                 is_over = not follow or found.state.terminal
                 log = log or _log_of(client, found, name, files)
-                while log is not None and (content := log.read()):
-                    screen.write(content)
-                if is_over:
+                try:
+                    while log is not None and (content := log.read()):
+                        screen.write(content)
+                    away_since = None
+                except Unreachable:
+                    # Of a slave that is started again, perhaps elsewhere: its master is asked below.
+                    now = time.monotonic()
+                    away_since = away_since or now
+                    if not follow or now - away_since >= AWAY_S:
+                        raise
+                if is_over and away_since is None:
                     return _compare(screen, found, name, log)
                 time.sleep(POLL_S)
                 if time.monotonic() - asked_at >= ASK_S:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import signal
+import socket
 import subprocess
 import sysconfig
 import uuid
@@ -225,6 +226,32 @@ def test_a_command_that_writes_faster_than_we_read_waits_for_us_and_loses_nothin
     logs = offerd(cluster, "logs", task["task_id"])
     assert (logs.returncode, len(logs.stdout) < size) == (1, True)
     assert b"%d of %d bytes of its stdout are gone" % (size - len(logs.stdout), size) in logs.stderr
+
+
+def test_output_goes_on_from_a_slave_that_is_started_again_on_another_port(cluster: LocalCluster) -> None:
+    script = "echo one; until [ -e go ]; do sleep 0.1; done; echo two; head -c 100000 /dev/zero"
+    slave = cluster.slaves[0]
+    assert slave.work_dir is not None
+    run = begin(cluster, "run", "--name", "moved", "--", "sh", "-c", script)
+    assert run.stdout is not None
+    assert run.stdout.readline() == b"one\n"
+    (task,) = [t for t in listing(cluster, "tasks")["tasks"] if t["name"] == "moved"]
+    logs = begin(cluster, "logs", "-f", task["task_id"])
+    assert logs.stdout is not None
+    assert logs.stdout.readline() == b"one\n"
+    before = listing(cluster, "slaves")["slaves"][0]["files_address"]
+    cluster.kill_slave(0)
+    slave.words[slave.words.index("--http-port") + 1] = "0"
+    (directory,) = slave.work_dir.glob("containers/*/sandbox/tasks/moved-*")
+    (directory / "go").touch()
+    with socket.socket() as somebody_else:
+        somebody_else.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        somebody_else.bind(("127.0.0.1", int(before.rpartition(":")[2])))
+        cluster.restart_slave(0)
+        for process in (run, logs):
+            stdout, stderr = process.communicate(timeout=60)
+            assert (stdout, stderr, process.returncode) == (b"two\n" + bytes(100_000), b"", 0)
+        assert listing(cluster, "slaves")["slaves"][0]["files_address"] != before
 
 
 def test_output_that_is_printed_at_the_end_is_kept_whole_until_then(cluster: LocalCluster) -> None:
