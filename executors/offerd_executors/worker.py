@@ -165,7 +165,7 @@ def answer_call(functions: calls.FunctionCache, call: bytes, sandbox: str, task_
         what = calls.unpack_call(call)
         key = what.key
         args, kwargs = pickle.loads(what.arguments)
-        value = functions.load(what.function)(*args, **kwargs)
+        value = functions.load(what.function, bool(what.options.get("fixed")))(*args, **kwargs)
         pickled = calls.pickle_value(value)
         if len(pickled) <= calls.INLINE_RESULT_BYTES:
             return Answer(False, calls.pack_result(calls.Inline(pickled), key))

@@ -11,8 +11,9 @@ that is not sealed. What is in a file is known by its SHA-256, which the seal co
 
 Functions of importable modules travel by name, others (of `__main__`, lambdas, closures) by value: see
 cloudpickle. A module that the slaves do not have is shipped after
-`cloudpickle.register_pickle_by_value(module)`. A worker keeps a function it has unpickled; so what a function
-writes to its own globals outlives the call, as in any pool of processes.
+`cloudpickle.register_pickle_by_value(module)`. A worker keeps a function that reaches nothing which can be changed
+in place; so what such a function writes to its own globals outlives the call, as in any pool of processes. Others
+are made anew for each call, as they were sent.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import hmac
 import os
 import pickle
 import traceback
-import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -50,7 +50,8 @@ ADDED_BYTES = len(_KEY_FOLLOWS) + KEY_BYTES
 """By which a call with its key is longer."""
 
 Options = dict[str, object]
-"""Reserved for what a call may ask of its worker; readers pass over names they do not know."""
+"""What a call says to its worker; readers pass over names they do not know. `fixed`: the function may be kept for others."""
+_FIXED: Options = {"fixed": True}
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -125,7 +126,9 @@ def pack_call(
     function: Callable[..., object], args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None
 ) -> bytes:
     """The call as bytes for `TaskInfo.data`. Raises what pickling raises if it cannot travel."""
-    return _encode((pickle_function(function), _pickle_arguments(tuple(args), kwargs), {}))
+    pickled = pickle_function(function)
+    options = _FIXED if pickled.is_fixed else {}
+    return _encode((pickled.data, _pickle_arguments(tuple(args), kwargs), options))
 
 
 def with_key(call: bytes, key: bytes) -> bytes:
@@ -193,16 +196,18 @@ class FunctionCache:
         self._held_bytes = 0
         self._functions: OrderedDict[bytes, Callable[..., object]] = OrderedDict()
 
-    def load(self, pickled: bytes) -> Callable[..., object]:
-        """The function. Raises whatever unpickling raises: it runs code of the framework."""
-        function = self._functions.get(pickled)
+    def load(self, pickled: bytes, is_fixed: bool = True) -> Callable[..., object]:
+        """The function, kept if it is a fixed one: what others hold a call may change, and the next one has sent its own.
+        Raises whatever unpickling raises: it runs code of the framework.
+        """
+        function = self._functions.get(pickled) if is_fixed else None
         if function is not None:
             self._functions.move_to_end(pickled)
             return function
         loaded: Callable[..., object] = pickle.loads(pickled)
         self._on_load(loaded)
-        if not isinstance(loaded, types.FunctionType | types.BuiltinFunctionType | type):
-            return loaded  # a call may change the object that it is a method of, and the next one has sent its own
+        if not is_fixed:
+            return loaded
         self._functions[pickled] = loaded
         self._held_bytes += len(pickled)
         while len(self._functions) > self._count or self._held_bytes > self._size_bytes:

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from operator import is_
+from typing import NamedTuple
 
 import cloudpickle
 
@@ -29,20 +30,32 @@ _OF_ALL_GLOBALS = ("__package__", "__name__", "__path__", "__file__")
 """What cloudpickle sends of a function's globals, whatever the function reads."""
 
 
-def pickle_function(function: Callable[..., object]) -> bytes:
-    """The function's pickle, or that of any other callable. Raises what pickling raises."""
+class Pickled(NamedTuple):
+    """`is_fixed`: what is made of it is the same each time, as nothing in it, nor what it reaches by value, can be changed in
+    place. So who unpickles it may do so once.
+    """
+
+    data: bytes
+    is_fixed: bool
+
+
+def pickle_function(function: Callable[..., object]) -> Pickled:
+    """A function, or any other callable. Raises what pickling raises."""
     if type(function) is not types.FunctionType:
-        return _dumps(function)
+        return Pickled(_dumps(function), travels_by_name(function))
     known = _known.get(function)
     if known is not None and known.holds():
         return known.pickled
-    pickled = _dumps(function)
+    pickled = Pickled(_dumps(function), True)
+    if travels_by_name(function):
+        return pickled
     makings = _Makings(pickled)
-    if not travels_by_name(function) and makings.add(function) and _dumps(function) == pickled:
+    if makings.add(function) and _dumps(function) == pickled.data:
         if len(_known) >= PICKLES_KEPT:
             _known.clear()
         _known[function] = makings
-    return pickled
+        return pickled
+    return Pickled(pickled.data, False)
 
 
 def travels_by_name(value: object) -> bool:
@@ -125,7 +138,7 @@ class _Parts:
 class _Makings:
     """What a pickle was made of."""
 
-    pickled: bytes
+    pickled: Pickled
     functions: dict[types.FunctionType, _Parts] = field(default_factory=dict)
     """Each one that is sent by value."""
     globals_read: list[tuple[dict[str, object], str, object]] = field(default_factory=list)

@@ -238,9 +238,9 @@ def test_a_submodule_that_was_imported_meanwhile_is_sent_along() -> None:
     names = ("xml.dom.pulldom", "xml.dom")
     hidden = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     try:
-        before = pickle_function(main.f)
+        before = pickle_function(main.f).data
         importlib.import_module("xml.dom.pulldom")
-        assert b"xml.dom.pulldom" in pickle_function(main.f)
+        assert b"xml.dom.pulldom" in pickle_function(main.f).data
         assert b"xml.dom.pulldom" not in before
     finally:
         sys.modules.update(hidden)
@@ -248,15 +248,15 @@ def test_a_submodule_that_was_imported_meanwhile_is_sent_along() -> None:
 
 def test_a_helper_that_is_shipped_from_now_on_is_sent_by_value() -> None:
     main = script("from statistics import mean\ndef f():\n    return mean([1, 3])")
-    assert len(pickle_function(main.f)) < 2000
+    assert len(pickle_function(main.f).data) < 2000
     import statistics
 
     cloudpickle.register_pickle_by_value(statistics)
     try:
-        assert len(pickle_function(main.f)) > 2000
+        assert len(pickle_function(main.f).data) > 2000
     finally:
         cloudpickle.unregister_pickle_by_value(statistics)
-    assert len(pickle_function(main.f)) < 2000
+    assert len(pickle_function(main.f).data) < 2000
 
 
 def test_a_callable_that_is_equal_to_a_function_is_not_taken_for_it() -> None:
@@ -277,8 +277,8 @@ def test_a_bound_method_travels_with_what_its_object_holds_now() -> None:
 
 
 def test_functions_of_importable_modules_travel_by_name() -> None:
-    assert b"sqrt" in pickle_function(math.sqrt)
-    assert len(pickle_function(cloudpickle.dumps)) < 100
+    assert b"sqrt" in pickle_function(math.sqrt).data
+    assert len(pickle_function(cloudpickle.dumps).data) < 100
 
 
 def test_recursive_functions_travel() -> None:
@@ -417,7 +417,7 @@ def test_bytes_that_are_no_result_are_a_bad_message(data: bytes) -> None:
 
 def test_a_worker_unpickles_a_function_once() -> None:
     cache = calls.FunctionCache()
-    pickled = pickle_function(lambda: 1)
+    pickled = pickle_function(lambda: 1).data
     assert cache.load(pickled) is cache.load(bytes(bytearray(pickled)))
 
 
@@ -427,7 +427,26 @@ def test_a_call_finds_an_objects_method_as_it_was_sent() -> None:
         "class Counter:\n    n = 0\n    def more(self):\n        self.n += 1\n        return self.n"
     )
     cache = calls.FunctionCache()
-    assert [cache.load(pickle_function(main.Counter().more))() for _ in range(2)] == [1, 1]
+    assert [cache.load(*pickle_function(main.Counter().more))() for _ in range(2)] == [1, 1]
+
+
+def test_a_call_finds_a_class_as_it_was_sent_also_when_it_was_changed_and_changed_back() -> None:
+    main = script("class Thing:\n    size = 1\ndef f():\n    return Thing.size")
+    cache = calls.FunctionCache()
+    for size in (1, 2, 1):
+        main.Thing.size = size
+        assert cache.load(*pickle_function(main.f))() == size
+
+
+def test_a_call_finds_a_closure_as_it_was_sent() -> None:
+    seen: list[int] = []
+
+    def add() -> int:
+        seen.append(1)
+        return len(seen)
+
+    cache = calls.FunctionCache()
+    assert [cache.load(*pickle_function(add))() for _ in range(3)] == [1, 1, 1]
 
 
 def test_the_function_least_recently_used_is_forgotten_first() -> None:
