@@ -37,7 +37,7 @@ COMMANDS = {
     "slaves": "List the slaves.",
     "frameworks": "List the frameworks.",
     "explain": "Why a framework has no more than it has.",
-    "tasks": "List tasks.",
+    "tasks": "List tasks, or show all that is known of one.",
     "top": "What the tasks use, live.",
     "metrics": "The cluster as metrics for Prometheus.",
     "logs": "Print what a task has written.",

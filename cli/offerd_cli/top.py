@@ -5,26 +5,21 @@ Tasks with a cgroup of their own have a row each. Others share their executor's 
 
 from __future__ import annotations
 
-import http.client
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from rich.text import Text
 
-from offerd.files_access import FilesAccess
-from offerd.files_connection import FilesConnection
 from offerd.ids import FrameworkID
 from offerd.operator import OperatorClient
 from offerd.workers import Workers
+from offerd_cli import slave_statistics
 from offerd_cli.fitting import Column
 from offerd_cli.render import FittedTable
 from offerd_cli.units import format_bytes
 
-TIMEOUT_S = 3.0
 SLAVES_AT_ONCE = 16
-MAX_DOCUMENT_BYTES = 32 << 20
 HOT, WARM = 50.0, 10.0
 """Percent of the time waited for something: from when it is shown in red, and in yellow."""
 
@@ -66,28 +61,13 @@ def take_sample(client: OperatorClient) -> Sample:
     documents: dict[str, dict[str, Any]] = {}
     missing: dict[str, str] = {}
     with Workers(SLAVES_AT_ONCE, "questions") as pool:
-        answers = pool.map(lambda slave: _ask(slave.files), slaves)
+        answers = pool.map(lambda slave: slave_statistics.ask(slave.files), slaves)
         for slave, answer in zip(slaves, answers, strict=True):
             if isinstance(answer, str):
                 missing[slave.info.hostname] = answer
             else:
                 documents[slave.info.slave_id] = answer
     return Sample(frameworks, documents, missing)
-
-
-def _ask(files: FilesAccess) -> dict[str, Any] | str:
-    """The document, or why there is none."""
-    connection = FilesConnection(files, timeout_s=TIMEOUT_S)
-    try:
-        answer = connection.ask("GET", "/statistics")
-        if answer.status != http.client.OK:
-            return f"{answer.status} {answer.reason}"
-        document: dict[str, Any] = json.loads(answer.read(MAX_DOCUMENT_BYTES))
-        return document
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return str(error) or type(error).__name__
-    finally:
-        connection.close()
 
 
 def rows(before: Sample, now: Sample) -> list[Row]:

@@ -30,7 +30,7 @@ from offerd.bounds import (
 )  # fmt: skip
 from offerd.files_access import NO_ACCESS, FilesAccess
 from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
-from offerd.messages import PROTOCOL, Filters, Message, SlaveInfo, TaskOutput, TaskState, Value
+from offerd.messages import PROTOCOL, Filters, Message, SlaveInfo, TaskOutput, TaskState, TaskUsage, Value
 from offerd.resources import NOTHING, Resources
 
 KeyName = Annotated[str, Meta(max_length=64)]
@@ -105,8 +105,9 @@ class TaskSummary(Value, frozen=True):
     ended_s: Seconds | None = None  # ago
     files_address: Name = ""  # where its sandbox is served
     sandbox: Name = ""  # path of its sandbox there
-    user: Name = ""  # who runs it; "" if it has ended
+    user: Name = ""  # who runs or ran it; "" where that is not known
     output: TaskOutput | None = None  # of one that has ended, where that is known
+    usage: TaskUsage | None = None  # of one that has ended, where its isolation could tell
 
 
 class Cause(Value, frozen=True):

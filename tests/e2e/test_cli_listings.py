@@ -58,6 +58,22 @@ def running_task(cluster: LocalCluster) -> str:
     return task["task_id"]
 
 
+def test_all_that_is_known_of_one_task_running_and_ended(
+    cluster: LocalCluster, sleeper: subprocess.Popen[bytes]
+) -> None:
+    task = running_task(cluster)
+    found = listing(cluster, "tasks", task)
+    assert (found["task_id"], found["hostname"], found["state"]) == (task, "slave-1", "TASK_RUNNING")
+    wait_until(lambda: listing(cluster, "tasks", task)["usage"], "the slave to have measured it")
+    shown = offerd(cluster, "tasks", task).stdout.decode()
+    assert "of 128M asked for" in shown
+    assert offerd(cluster, "kill", task).returncode == 0
+    sleeper.wait(30)
+    ended = listing(cluster, "tasks", task)
+    assert (ended["state"], ended["user"]) == ("TASK_KILLED", found["user"])
+    assert offerd(cluster, "tasks", "--host", "slave-2").stdout == b""
+
+
 def test_top_shows_what_tasks_use_and_each_slave_serves_it(
     cluster: LocalCluster, sleeper: subprocess.Popen[bytes]
 ) -> None:

@@ -8,31 +8,61 @@ from offerd_cli.options import json_option, master_option
 from offerd_cli.screen import say
 
 
-@click.command(short_help="List tasks.")
+@click.command(short_help="List tasks, or show all that is known of one.")
 @master_option
 @click.option(
     "--all", "ended", is_flag=True, help="Also those that have ended, as far as the master remembers."
 )
 @click.option("--framework", default="", metavar="ID", help="Only those of one framework, by id or name.")
+@click.option("--host", default="", metavar="HOST", help="Only those on this host.")
+@click.option("--user", default="", metavar="USER", help="Only those that run, or ran, as this user.")
 @json_option
-def command(*, master: str, ended: bool, framework: str, as_json: bool) -> None:
-    """List the tasks that run, or with --all also those that ended and why."""
+@click.argument("task", required=False, default="")
+def command(
+    *, master: str, ended: bool, framework: str, host: str, user: str, task: str, as_json: bool
+) -> None:
+    """List the tasks that run, or with --all also those that ended and why.
+
+    With the id of a TASK: all that is known of that one, also if it has ended: who runs it, where, since when, what it uses of
+    what it asked for, and why it ended.
+    """
+    if task:
+        _show(master, task, framework, as_json=as_json)
+        return
     from offerd.operator import OperatorClient
     from offerd_cli import documents, render
 
     with OperatorClient(master) as client:
         tasks = [
-            task
-            for task in client.tasks(ended=ended)
-            if not framework or framework in (task.framework_id, task.framework_name)
+            each
+            for each in client.tasks(ended=ended)
+            if (not framework or framework in (each.framework_id, each.framework_name))
+            and host in ("", each.hostname, each.slave_id)
+            and user in ("", each.user)
         ]
     if as_json:
         documents.print_document(
-            {"tasks": [documents.task_document(task) for task in tasks], "only_of": client.shown_owner}
+            {"tasks": [documents.task_document(each) for each in tasks], "only_of": client.shown_owner}
         )
         return
     if tasks:
         render.print_table(render.console(), render.tasks_table(tasks))
     else:
-        say("no tasks" + ("" if ended else " are running; --all lists those that have ended"))
+        such = "such " if framework or host or user else ""
+        say(f"no {such}tasks" + ("" if ended else " are running; --all lists those that have ended"))
     render.print_owner(client.shown_owner)
+
+
+def _show(master: str, task: str, framework: str, *, as_json: bool) -> None:
+    from offerd.operator import OperatorClient
+    from offerd_cli import documents, render, task_details
+    from offerd_cli.reading import find_task
+
+    with OperatorClient(master) as client:
+        found = find_task(client, task, framework)
+        now = None if found.state.terminal else task_details.measured(client, found)
+    if as_json:
+        usage = task_details.usage_document(found, now)
+        documents.print_document({**documents.task_document(found), "usage": usage})
+    else:
+        task_details.print_task(render.console(), found, now)

@@ -7,7 +7,7 @@ from collections import deque
 import msgspec
 
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
-from offerd.messages import TaskOutput, TaskState
+from offerd.messages import TaskOutput, TaskState, TaskUsage, TaskUsage
 from offerd.resources import Resources
 
 MAX_TEXT = 512
@@ -34,6 +34,8 @@ class EndedTask(msgspec.Struct, frozen=True, gc=False):
     container_id: ContainerID
     is_command: bool
     output: TaskOutput | None = None
+    user: str = ""
+    usage: TaskUsage | None = None
 
 
 class FrameworkHistory:

@@ -225,13 +225,16 @@ def _task(c: Cluster, framework: Framework, task: Task | EndedTask, now: float) 
         user=_user(framework, slave, task),
         sandbox=_sandbox(task.container_id, task.task_id, has_own_dir=task.is_command),
         output=task.output if isinstance(task, EndedTask) else None,
+        usage=task.usage if isinstance(task, EndedTask) else None,
     )
 
 
 def _user(framework: Framework, slave: Slave | None, task: Task | EndedTask) -> str:
-    """Who runs it; "" of one that has ended, or whose slave is away."""
+    """Who runs or ran it; "" where its slave is away, or was when it ended."""
+    if isinstance(task, EndedTask):
+        return task.user
     executor = slave.executor(framework.framework_id, task.executor_id) if slave is not None else None
-    return executor.user if executor is not None and isinstance(task, Task) else ""
+    return executor.user if executor is not None else ""
 
 
 def _sandbox(container_id: ContainerID, task_id: TaskID, *, has_own_dir: bool) -> str:

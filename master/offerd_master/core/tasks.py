@@ -52,12 +52,13 @@ def add_task(c: Cluster, task: Task) -> None:
 
 def end_task(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
     """Free what the task held and keep a small record of it."""
+    executor = task.slave.executor(task.framework.framework_id, task.executor_id)
     free_task(c, task)
     c.tasks_ended += 1
     if status.reason == Reason.TASK_TIMEOUT:
         _count_wasted(c, task, now)
     if not task.slave.reported_lost or not task.is_reported_lost:
-        remember(c, task, status, now)
+        remember(c, task, status, now, "" if executor is None else executor.user)
 
 
 def free_task(c: Cluster, task: Task) -> None:
@@ -95,8 +96,8 @@ def _count_wasted(c: Cluster, task: Task, now: float) -> None:
                 wasted[name] = wasted.get(name, 0.0) + units * ran_s
 
 
-def remember(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
-    """The record of an end, and its count."""
+def remember(c: Cluster, task: Task, status: TaskStatus, now: float, user: str = "") -> None:
+    """The record of an end, and its count. `user`: who ran it, where that is known."""
     framework = task.framework
     state = status.state._value_
     framework.ended_counts[state] = framework.ended_counts.get(state, 0) + 1
@@ -119,6 +120,8 @@ def remember(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
         status.container_id or task.container_id,
         task.is_command,
         status.output,
+        user,
+        status.usage,
     )
     c.history.add(framework.history, record)
 

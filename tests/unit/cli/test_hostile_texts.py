@@ -21,7 +21,7 @@ from offerd.errors import OfferdError
 from offerd.messages import Reason, SlaveInfo, TaskState, TaskStatus
 from offerd.operator_messages import Cause, Cluster, Explanation, FrameworkSummary, SlaveSummary, TaskSummary
 from offerd.resources import Resources
-from offerd_cli import render, top
+from offerd_cli import render, slave_statistics
 from offerd_cli.main import main
 from offerd_cli.outcome import sentence
 from offerd_cli.screen import Screen
@@ -123,7 +123,7 @@ def fake_master(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(operator, "OperatorClient", FakeOperator)
     monkeypatch.setattr(reading, "OperatorClient", FakeOperator)
-    monkeypatch.setattr(top, "_ask", lambda *_: STATISTICS)
+    monkeypatch.setattr(slave_statistics, "ask", lambda *_: STATISTICS)
 
 
 def assert_plain(text: str) -> None:

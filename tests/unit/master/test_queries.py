@@ -33,7 +33,14 @@ def busy(**settings: Any) -> tuple[ClusterHarness, SlavePeer, FrameworkPeer]:
     slave.status(framework, "done", TaskState.RUNNING, container_id=ContainerID("c1"))
     cluster.advance(2.0)
     slave.status(
-        framework, "done", TaskState.FAILED, 2, reason="COMMAND_EXITED", message="bad", exit_status=7
+        framework,
+        "done",
+        TaskState.FAILED,
+        2,
+        reason="COMMAND_EXITED",
+        message="bad",
+        exit_status=7,
+        usage=m.TaskUsage(1.5, 1 << 20),
     )
     framework.inbox.clear()
     return cluster, slave, framework
@@ -123,6 +130,9 @@ def test_tasks_are_listed_with_how_they_run_or_ended_and_where_their_files_are()
         7,
     )
     assert (done.ran_s, done.ended_s, done.sandbox) == (2.0, 0.0, "containers/c1")
+    assert (done.user, done.usage) == (run.user, m.TaskUsage(1.5, 1 << 20))
+    assert done.user == "u"
+    assert run.usage is None
     operator.send(om.GetTasks(ended=False))
     assert len(operator.take(om.Tasks).tasks) == 2
 
