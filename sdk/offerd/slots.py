@@ -14,7 +14,8 @@ from functools import lru_cache
 from offerd.resources import Resources
 
 ONE_CPU = 1000
-"""In millicpus: the smallest unit that people ask for unasked, and what `offerd run` and `offerd mpi` give a task."""
+"""In millicpus. With this much memory it is what `offerd run` gives a task of which nothing else is said."""
+ONE_TASK_MEM_BYTES = 128 << 20
 
 
 def clip_grace(grace_s: float, max_grace_s: float) -> float:
@@ -44,13 +45,18 @@ def long_quantities(total: Resources, fraction: float) -> dict[str, int]:
     """How much of each resource long tasks may hold together on a slave with `total`, rounded down.
 
     `fraction` is read as the decimal a person wrote: 0.29 of 100 is 29, not the 28 of binary floating point. Unless it is 0, it
-    is at least the part that one cpu is of the slave (all of a slave of one cpu): else no task of one cpu could be long there.
+    is at least the part that one cpu is of the slave (all of a slave of one cpu), and there is memory for one task in it, if
+    the slave has that: else a task of which nothing is said could never run there.
     """
     part = _exactly(fraction)
-    if part and total.millicpus:
+    has_least = part > 0 and total.millicpus > 0
+    if has_least:
         part = max(part, min(Fraction(1), Fraction(ONE_CPU, total.millicpus)))
     numerator, denominator = part.as_integer_ratio()
-    return {name: amount * numerator // denominator for name, amount in total.quantities().items()}
+    quantities = {name: amount * numerator // denominator for name, amount in total.quantities().items()}
+    if has_least and "mem" in quantities:
+        quantities["mem"] = max(quantities["mem"], min(total.mem_bytes, ONE_TASK_MEM_BYTES))
+    return quantities
 
 
 @lru_cache(maxsize=64)

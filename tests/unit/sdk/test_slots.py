@@ -35,5 +35,14 @@ def test_with_the_one_cpu_goes_its_part_of_all_else() -> None:
     assert long_quantities(total, 0.5) == {"cpus": 1000, "mem": 200 << 20}
 
 
+@pytest.mark.parametrize(
+    ("mem", "long_mem"), [("1G", "512M"), ("200M", "128M"), ("100M", "100M"), ("256M", "128M")]
+)
+def test_there_is_memory_for_one_task_in_it(mem: str, long_mem: str) -> None:
+    total = Resources.of(cpus=2, mem=mem)
+    assert long_quantities(total, 0.5)["mem"] == Resources.of(mem=long_mem).mem_bytes
+    assert long_quantities(total, 0.0)["mem"] == 0
+
+
 def test_a_slave_without_cpus_has_the_fraction_alone() -> None:
     assert long_quantities(Resources.of(mem=100), 0.29) == {"mem": 29}
