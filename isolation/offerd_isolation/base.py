@@ -251,5 +251,9 @@ class Isolation:
         ids of containers that this module finds on the host and nobody knows: orphans, for the slave to destroy."""
         return ()
 
+    def remarks(self) -> Iterable[str]:
+        """What of the limits cannot be kept on this host, a sentence for each: for the slave's log, once it has recovered."""
+        return ()
+
     def close(self) -> None:
         """The slave ends; containers go on."""

@@ -228,6 +228,8 @@ class SlaveDaemon:
         signal.set_wakeup_fd(self._wakeup_write.fileno(), warn_on_full_buffer=False)
         self._watch_others()
         poller = self._poller()
+        for remark in self._isolation.remarks():
+            log.warning("isolation %s: %s", self._isolation.name, remark)
         log.info("work directory %s, resources %s", self.workdir.path, self._host.resources)
         while self._running:
             ready = dict(poller.poll(self._timeout_ms()))

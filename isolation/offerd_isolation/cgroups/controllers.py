@@ -1,7 +1,8 @@
 """The controllers of cgroup v2, one small class each: its files, what limits make of them, what they tell.
 
 A controller is a view of one cgroup's directory and holds nothing. The kernel's Documentation/admin-guide/cgroup-v2.rst
-says what each file means.
+says what each file means. Not every kernel has every file: without those that are `needed` the limits that were promised
+cannot be kept; a file that is `optional` is passed over where it is missing, and what that means is said.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ class Controller:
     `FileMissing` where there is no such file."""
 
     name: ClassVar[str] = ""
+    needed: ClassVar[tuple[str, ...]] = ()
+    """Files without which there is no use in the controller."""
+    optional: ClassVar[dict[str, str]] = {}
+    """Attributes that are written only where the kernel has them -> what it means if it has not."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -84,13 +89,22 @@ class Controller:
         known = self.wanted(before) if before is not None else {}
         for attribute, value in self.wanted(limits).items():
             if attribute not in known or known[attribute] != value:
-                setattr(self, attribute, value)
+                try:
+                    setattr(self, attribute, value)
+                except FileMissing:
+                    if attribute not in self.optional:
+                        raise
 
     def drift(self, limits: Limits) -> list[str]:
         """What stands otherwise than it was set, in words; empty if all is as it was. Raises `FileMissing`."""
         found = []
         for attribute, value in self.wanted(limits).items():
-            now = getattr(self, attribute)
+            try:
+                now = getattr(self, attribute)
+            except FileMissing:
+                if attribute in self.optional:
+                    continue
+                raise
             if now != value and not self.is_same(value, now):
                 descriptor = vars(type(self))[attribute]
                 filename = descriptor.filename.decode()
@@ -119,6 +133,7 @@ class Cpu(Controller):
     """cpu.weight always; cpu.max, which also stops those whom nobody competes with, only if asked for."""
 
     name = "cpu"
+    needed = ("cpu.weight",)
     weight = Integer("cpu.weight")
     max = CpuMax("cpu.max")
     stat = FlatKeyed("cpu.stat", readonly=True)
@@ -135,6 +150,11 @@ class Memory(Controller):
     """memory.max, no swap (a task over its limit is to be known for it, not to be slow), and who dies with whom."""
 
     name = "memory"
+    needed = ("memory.max",)
+    optional: ClassVar[dict[str, str]] = {
+        "swap_max": "where the host swaps, so do tasks over their memory",
+        "oom_group": "of a task over its memory the kernel may kill one process and leave others",
+    }
     max = MaxInteger("memory.max")
     swap_max = MaxInteger("memory.swap.max")
     oom_group = Flag("memory.oom.group")
@@ -153,8 +173,9 @@ class Memory(Controller):
 
     def held_bytes(self, *, with_kernel: bool = False) -> int:
         """What nobody can take away from its processes: anonymous and shared memory, without the page cache."""
+        names = ("anon", "shmem", "kernel") if with_kernel else ("anon", "shmem")
         stat = self.stat
-        return stat["anon"] + stat["shmem"] + (stat.get("kernel", 0) if with_kernel else 0)
+        return sum(stat.get(name, 0) for name in names)
 
     def peak_bytes(self) -> int:
         """The most there ever was, page cache included; 0 where the kernel does not say."""
@@ -168,6 +189,7 @@ class Pids(Controller):
     """pids.max: processes and threads."""
 
     name = "pids"
+    needed = ("pids.max",)
     max = MaxInteger("pids.max")
     current = Integer("pids.current", readonly=True)
     events = FlatKeyed("pids.events", readonly=True)
@@ -216,6 +238,23 @@ class Cpuset(Controller):
 
 
 CONTROLLERS: tuple[type[Controller], ...] = (Cpu, Memory, Pids, Io, Cpuset)
+
+
+def missing_files(path: str, names: frozenset[str]) -> list[str]:
+    """Those that are needed of these controllers and that a cgroup which has the controllers has not."""
+    needed = [file for kind in CONTROLLERS if kind.name in names for file in kind.needed]
+    return [file for file in needed if not os.path.exists(f"{path}/{file}")]
+
+
+def lacking(path: str, names: frozenset[str]) -> list[str]:
+    """The same of those that are optional: a sentence on each."""
+    found = []
+    for kind in CONTROLLERS:
+        for attribute, means in kind.optional.items():
+            file = vars(kind)[attribute].filename.decode()
+            if kind.name in names and not os.path.exists(f"{path}/{file}"):
+                found.append(f"this kernel has no {file}: {means}")
+    return found
 
 
 def apply(path: str, limits: Limits, before: Limits | None = None) -> None:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from offerd_isolation.base import IsolationError
 from offerd_isolation.cgroups import tree
-from offerd_isolation.cgroups.controllers import Core
+from offerd_isolation.cgroups.controllers import Core, missing_files
 
 NEEDED = frozenset({"cpu", "memory", "pids"})
 DAEMON_LEAF = "offerd.daemon"
@@ -79,7 +79,22 @@ def find_root(proc: Path = Path("/proc"), environment: Mapping[str, str] = os.en
     missing = NEEDED - root.controllers
     if missing:
         raise Unusable(f"{root.path} has no controller {', '.join(sorted(missing))}; {GIVE}")
+    for name in sorted(NEEDED):
+        if (seen := _with_files(root.path, name)) and (files := missing_files(seen, frozenset({name}))):
+            raise Unusable(f"{seen} has no {', '.join(files)}: this kernel cannot keep the limits of tasks")
     return root
+
+
+def _with_files(path: str, name: str) -> str:
+    """A cgroup in which the files of this controller would be, if the kernel has them; empty if there is none yet. The host's
+    root cgroup has no limits of its own; of those directly below, those have them for whom it was switched on."""
+    if os.path.exists(f"{path}/cgroup.type"):
+        return path
+    try:
+        is_on = name in Core(path).subtree_control
+    except IsolationError:
+        return ""
+    return next(iter(tree.children(path)), "") if is_on else ""
 
 
 def _candidate(mount: Path, proc: Path, environment: Mapping[str, str]) -> Root:
@@ -103,7 +118,10 @@ def _checked(path: Path, *, leave: bool) -> Root:
     files = (path, path / "cgroup.procs", path / "cgroup.subtree_control")
     if not all(os.access(each, os.W_OK) for each in files):
         raise Unusable(f"the cgroup {path} is not ours to divide; run as root, or in one that is: {DELEGATE}")
-    return Root(str(path), frozenset((path / "cgroup.controllers").read_text().split()), leave)
+    try:
+        return Root(str(path), Core(str(path)).controllers, leave)
+    except IsolationError as error:
+        raise Unusable(f"{error}; limits need cgroup v2 with its controllers") from None
 
 
 def own_cgroup(text: str) -> str:

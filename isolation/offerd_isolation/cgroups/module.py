@@ -279,7 +279,9 @@ class CgroupsIsolation(Isolation):
             return None
         leaf = container.tasks.get(task_id)
         usage = (statistics.usage(leaf.path) if leaf is not None else None) or Usage()
-        if leaf is None or usage.cpu_s == 0.0:  # nothing was ever put into it
+        if leaf is not None and (oom.new_kills(leaf) or leaf.kills_seen):
+            return oom.limitation(container_id, task_id, leaf, container.all, usage)
+        if leaf is None or usage.cpu_s == usage.peak_mem_bytes == 0:  # nothing was ever put into it
             executor = container.executor
             executor.kills_untold += oom.new_kills(executor)
             if executor.kills_untold <= 0:
@@ -288,8 +290,6 @@ class CgroupsIsolation(Isolation):
             usage = statistics.usage(executor.path) or Usage()
             hit = oom.limitation(container_id, task_id, executor, container.all, usage)
             return replace(hit, fatal=True)  # it was the one
-        if oom.new_kills(leaf) or leaf.kills_seen:
-            return oom.limitation(container_id, task_id, leaf, container.all, usage)
         return oom.pids_limitation(container_id, task_id, leaf, usage)
 
     def watch(self) -> Iterable[Limitation]:
@@ -345,6 +345,9 @@ class CgroupsIsolation(Isolation):
                 complaints += self._mended(container, leaf, leaf.limits)
         return complaints
 
+    def remarks(self) -> Iterable[str]:
+        return controllers.lacking(self._slice, self._controllers) if self._slice else ()
+
     def close(self) -> None:
         """Also the slice, if no slave has anything in it."""
         if self._notices is not None:
@@ -391,6 +394,8 @@ class CgroupsIsolation(Isolation):
         if self._notices is not None and tree.is_there(container.path):
             try:
                 self._notices.watch(f"{container.path}/memory.events", container.container_id)
+            except FileNotFoundError:
+                return  # this kernel does not tell, or it was removed meanwhile
             except OSError as error:
                 raise IsolationError(
                     f"cannot watch for memory that runs out: {error.strerror}; raise fs.inotify.max_user_watches"

@@ -39,7 +39,7 @@ class Tally:
 def new_kills(leaf: Leaf | Tally) -> int:
     """How many more processes in it were killed for memory since the last look."""
     try:
-        killed = Memory(leaf.path).events["oom_kill"]
+        killed = Memory(leaf.path).events.get("oom_kill", 0)
     except FileMissing:
         return 0
     fresh = killed - leaf.kills_seen
@@ -51,7 +51,7 @@ def limitation(
     container_id: ContainerID, task_id: TaskID, leaf: Leaf, container: Tally, usage: Usage
 ) -> Limitation:
     """Of a leaf in which processes were killed: by which limit."""
-    whole = Memory(leaf.path).oom_group
+    whole = _dies_whole(leaf.path)
     what = f"the kernel killed {'' if whole else 'a process of '}{'it' if task_id else 'the executor'}"
     peak = f" (peak {_size(usage.peak_mem_bytes)})" if usage.peak_mem_bytes else ""
     if _was_reached(leaf.path):
@@ -79,7 +79,7 @@ def pids_limitation(
     """A task that could not fork at least once. That kills nobody."""
     try:
         pids = Pids(leaf.path)
-        if not pids.events["max"]:
+        if not pids.events.get("max", 0):
             return None
         limit = pids.max
     except FileMissing:
@@ -88,9 +88,22 @@ def pids_limitation(
     return Limitation(container_id, f"pids.max={limit}", text, task_id, usage, fatal=False)
 
 
-def _was_reached(path: str) -> bool:
+def _dies_whole(path: str) -> bool:
     try:
-        return Memory(path).events_local["oom"] > 0
+        return Memory(path).oom_group
+    except FileMissing:
+        return False
+
+
+def _was_reached(path: str) -> bool:
+    """Before 5.2 only what was counted in it and below is known."""
+    memory = Memory(path)
+    try:
+        return memory.events_local["oom"] > 0
+    except FileMissing:
+        pass
+    try:
+        return memory.max is not None and memory.events["oom"] > 0
     except FileMissing:
         return False
 

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TypeVar
 
-from offerd_isolation.base import Usage
+from offerd_isolation.base import IsolationError, Usage
 from offerd_isolation.cgroups.controllers import Controller, Cpu, FileMissing, Io, Memory, Pids
 from offerd_isolation.process_table import Process
+
+T = TypeVar("T")
 
 DESCRIBED = 5
 """Processes that a sentence names."""
 
 
 def usage(path: str) -> Usage | None:
-    """Of all in it and below; None if it is gone."""
+    """Of all in it and below, in so far as this kernel tells; None if it is gone."""
     memory = Memory(path)
+    nothing: dict[str, int] = {}
+    cpu_stat = _or(lambda: Cpu(path).stat, nothing)
+    held = _or(memory.held_bytes, 0)
+    found = Usage(
+        cpu_s=cpu_stat.get("usage_usec", 0) / 1e6,
+        mem_bytes=held,
+        peak_mem_bytes=max(held, memory.peak_bytes()),
+        processes=_or(lambda: Pids(path).current, 0),
+        throttled_s=cpu_stat.get("throttled_usec", 0) / 1e6,
+        cpu_pressure=_waiting(Cpu(path)),
+        mem_pressure=_waiting(memory),
+        io_pressure=_waiting(Io(path)),
+    )
+    return found if os.path.isdir(path) else None
+
+
+def _or(read: Callable[[], T], otherwise: T) -> T:
+    """What a file says, if there is one."""
     try:
-        cpu_stat = Cpu(path).stat
-        held = memory.held_bytes()
-        return Usage(
-            cpu_s=cpu_stat["usage_usec"] / 1e6,
-            mem_bytes=held,
-            peak_mem_bytes=max(held, memory.peak_bytes()),
-            processes=Pids(path).current,
-            throttled_s=cpu_stat.get("throttled_usec", 0) / 1e6,
-            cpu_pressure=_waiting(Cpu(path)),
-            mem_pressure=_waiting(memory),
-            io_pressure=_waiting(Io(path)),
-        )
+        return read()
     except FileMissing:
-        return None
+        return otherwise
 
 
 def without_processes(usage: Usage, number: int) -> Usage:
@@ -44,7 +54,7 @@ def _waiting(controller: Controller) -> float:
     assert isinstance(controller, Cpu | Memory | Io)
     try:
         return controller.pressure["some"].avg10
-    except (FileMissing, OSError):
+    except (IsolationError, KeyError):
         return 0.0
 
 

@@ -41,7 +41,7 @@ def populated(path: str) -> bool:
     try:
         return Core(path).events["populated"] == 1
     except FileMissing:
-        return False
+        return is_there(path) and bool(processes(path))
 
 
 def kill(path: str) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from offerd_isolation.base import IsolationError, Usage
 
 PERIOD_US = 100_000
+OPTIONAL = frozenset({"memory.swap.max"})
+"""Not every kernel counts swap; the file is missing then."""
 _V1_UNLIMITED = 1 << 62
 """v1 shows no limit as the largest number of pages that there can be."""
 _V1_NEAR_BYTES = 1 << 20
@@ -90,7 +92,6 @@ class Group:
     def _limit_memory(self, mem_bytes: int | None) -> None:
         if self.is_v2:
             self._write("memory", "memory.max", "max" if mem_bytes is None else mem_bytes)
-            # Not every kernel counts swap; the file is missing then.
             self._write("memory", "memory.swap.max", "max" if mem_bytes is None else 0)
             return
         value = -1 if mem_bytes is None else mem_bytes
@@ -132,7 +133,9 @@ class Group:
         """How often memory ran out at a limit of its own. v1 counts that for no limit with swap: once it has been near its
         limit, all kills are for it."""
         if self.is_v2:
-            return _pairs(self._read("memory", "memory.events.local")).get("oom", 0)
+            # Before 5.2 only what was counted here and below is known.
+            text = self._read("memory", "memory.events.local") or self._read("memory", "memory.events")
+            return _pairs(text).get("oom", 0)
         limit, peak = self.mem_limit(), int(self._read("memory", "memory.max_usage_in_bytes") or 0)
         return self.kills() if limit is not None and peak >= limit - _V1_NEAR_BYTES else 0
 
@@ -161,7 +164,9 @@ class Group:
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return  # the container is gone: so is the limit
+            if name in OPTIONAL or not os.path.isdir(self._path(controller)):
+                return  # the container is gone: so is the limit
+            raise IsolationError(f"this kernel has no {path}") from None
         try:
             os.write(fd, str(value).encode())
         except OSError as error:

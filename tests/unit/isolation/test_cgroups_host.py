@@ -37,7 +37,8 @@ class Host:
         made = self.mount / path
         made.mkdir(parents=True, exist_ok=True)
         (made / "cgroup.controllers").write_text(controllers)
-        for name in ("cgroup.procs", "cgroup.subtree_control", *(["cgroup.type"] if path else [])):
+        own = ["cgroup.type", "cpu.weight", "memory.max", "pids.max"] if path else []
+        for name in ("cgroup.procs", "cgroup.subtree_control", *own):
             (made / name).touch()
         return made
 
@@ -81,7 +82,8 @@ def test_root_divides_the_hosts_root_cgroup_and_leaves_login_sessions_alone(this
 
 
 def test_in_a_cgroup_namespace_the_processes_of_its_root_have_to_leave(this: Host) -> None:
-    (this.mount / "cgroup.type").touch()
+    for name in ("cgroup.type", "cpu.weight", "memory.max", "pids.max"):
+        (this.mount / name).touch()
     assert this.root() == Root(str(this.mount), CONTROLLERS, is_ours_to_leave=True)
 
 

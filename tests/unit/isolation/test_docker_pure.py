@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import subprocess
 import threading
@@ -386,6 +387,7 @@ def test_in_v1_a_container_that_was_near_its_limit_was_killed_for_it(
 
 def test_a_container_that_is_gone_uses_nothing_and_takes_limits_in_silence(tmp_path: Path) -> None:
     group = v2(tmp_path)
+    shutil.rmtree(tmp_path / "docker/abc")
     group.apply(None, Limits(mem_bytes=MIB))
     assert group.usage().mem_bytes == 0
     assert (group.kills(), group.processes(), group.mem_limit()) == (0, [], None)

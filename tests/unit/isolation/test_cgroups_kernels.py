@@ -1,0 +1,142 @@
+"""Kernels that lack one of the control files: what is optional is passed over, what is needed is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helpers.fake_cgroups import FILES, FakeCgroups
+from offerd.ids import ContainerID, ExecutorID, FrameworkID, TaskID
+from offerd.messages import ExecutorInfo
+from offerd.resources import Resources
+from offerd_isolation.base import DEFAULT_OPTIONS, ContainerSpec, IsolationError, IsolationOptions
+from offerd_isolation.cgroups import host
+from offerd_isolation.cgroups.module import CgroupsIsolation
+from offerd_isolation.choose import choose
+
+MIB = 1 << 20
+CONTAINER, TASK = ContainerID("c1"), TaskID("t1")
+WANTED = Resources.of(cpus=0.5, mem="64M")
+SPEC = ContainerSpec(
+    CONTAINER, FrameworkID("f"), ExecutorInfo(ExecutorID("e"), module="x"), Path("/nowhere"), resources=WANTED
+)
+HARD = IsolationOptions(
+    cpu_quota=True, io_weight=True, io_max=(("8:0", (("rbps", 7),)),), cpuset=frozenset({0})
+)
+NEEDED = {"cpu.weight", "memory.max", "pids.max"}
+"""Without one of these there is no use in the module ..."""
+NEEDED_BY_OPTIONS = {"cpu.max", "io.max", "io.weight", "cpuset.cpus"}
+"""... and one that an option needs is named by each launch."""
+STRUCTURE = {"cgroup.controllers", "cgroup.subtree_control", "cgroup.procs"}
+"""Without these nothing is a cgroup."""
+OPTIONAL = FILES.keys() - NEEDED - STRUCTURE
+
+
+def live_through(isolation: CgroupsIsolation, kernel: FakeCgroups) -> None:
+    """A container and a task, from the first to the last."""
+    isolation.watch_fds()
+    isolation.recover({})
+    isolation.prepare(SPEC)
+    isolation.task_started(CONTAINER, TASK, WANTED)
+    leaf = next(kernel.root.glob("offerd.slice/*/tasks/task-t1"))
+    assert (leaf / "memory.max").read_text() == str(64 * MIB)
+    assert (leaf / "pids.max").read_text() == "1024"
+    isolation.update(CONTAINER, WANTED + WANTED)
+    isolation.update(CONTAINER, WANTED)
+    usage = isolation.task_usage(CONTAINER, TASK)
+    assert usage is not None
+    assert usage.cpu_s == (0.0 if kernel.without == "cpu.stat" else 1.5)
+    assert usage.mem_bytes == (0 if kernel.without == "memory.stat" else 4 * MIB)
+    assert usage.processes == (0 if kernel.without == "pids.current" else 3)
+    assert isolation.limitation(CONTAINER, TASK) is None
+    assert list(isolation.watch()) == []
+    assert list(isolation.verify()) == []
+    assert isolation.holdouts(CONTAINER, TASK) == ""
+    assert isolation.task_ended(CONTAINER, TASK)
+    assert isolation.destroy(CONTAINER)
+    isolation.close()
+    assert not (kernel.root / "offerd.slice").exists()
+
+
+@pytest.mark.parametrize("without", ["", *sorted(OPTIONAL)])
+def test_a_kernel_without_an_optional_file_runs_tasks_all_the_same(
+    without: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = FakeCgroups(tmp_path / "cgroup", monkeypatch, without=without)
+    (work_dir := tmp_path / "work").mkdir()
+    isolation, why = choose("auto", work_dir)
+    assert (isolation.name, why) == ("cgroups", "the best there is")
+    assert isinstance(isolation, CgroupsIsolation)
+    live_through(isolation, kernel)
+
+
+@pytest.mark.parametrize("without", ["memory.swap.max", "memory.oom.group"])
+def test_what_a_missing_file_means_is_said(
+    without: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeCgroups(tmp_path / "cgroup", monkeypatch, without=without)
+    isolation = CgroupsIsolation(tmp_path)
+    isolation.recover({})
+    (remark,) = isolation.remarks()
+    assert remark.startswith(f"this kernel has no {without}: ")
+    isolation.close()
+
+
+@pytest.mark.parametrize("without", sorted(NEEDED))
+def test_a_kernel_without_a_needed_file_is_not_for_cgroups(
+    without: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = FakeCgroups(tmp_path / "cgroup", monkeypatch, without=without)
+    # Nobody has divided this host yet: each launch says what is missing.
+    (work_dir := tmp_path / "work").mkdir()
+    isolation = CgroupsIsolation(work_dir)
+    with pytest.raises(IsolationError, match=without.replace(".", r"\.")):
+        live_through(isolation, kernel)
+    # Now there is a cgroup that shows it, as wherever systemd runs.
+    chosen, why = choose("auto", work_dir)
+    assert chosen.name == "noop"
+    assert f"has no {without}: this kernel cannot keep the limits of tasks" in why
+
+
+@pytest.mark.parametrize("without", sorted(NEEDED_BY_OPTIONS))
+def test_a_file_that_an_option_needs_is_named(
+    without: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = FakeCgroups(tmp_path / "cgroup", monkeypatch, without=without)
+    (work_dir := tmp_path / "work").mkdir()
+    with pytest.raises(IsolationError, match=without.replace(".", r"\.")):
+        live_through(CgroupsIsolation(work_dir, HARD), kernel)
+
+
+@pytest.mark.parametrize("without", sorted(STRUCTURE))
+def test_what_is_no_cgroup_is_none_in_one_sentence(
+    without: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeCgroups(tmp_path / "cgroup", monkeypatch, without=without)
+    missing = CgroupsIsolation.available()
+    assert missing
+    assert "\n" not in missing
+
+
+def test_who_reached_its_limit_is_known_before_the_kernel_counted_it_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = FakeCgroups(tmp_path / "cgroup", monkeypatch, without="memory.events.local")
+    isolation = CgroupsIsolation(tmp_path, DEFAULT_OPTIONS)
+    isolation.recover({})
+    isolation.prepare(SPEC)
+    isolation.task_started(CONTAINER, TASK, WANTED)
+    leaf = next(kernel.root.glob("offerd.slice/*/tasks/task-t1"))
+    (leaf / "memory.events").write_text("oom 1\noom_kill 1\n")
+    hit = isolation.limitation(CONTAINER, TASK)
+    assert hit is not None
+    assert hit.limit == f"memory.max={64 * MIB}"
+    assert hit.fatal
+
+
+def test_a_host_whose_cgroups_are_not_divided_yet_shows_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = FakeCgroups(tmp_path / "cgroup", monkeypatch, without="memory.max")
+    assert host.find_root().path == str(kernel.root)
