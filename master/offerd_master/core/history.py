@@ -7,7 +7,7 @@ from collections import deque
 import msgspec
 
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
-from offerd.messages import TaskOutput, TaskState, TaskUsage, TaskUsage
+from offerd.messages import TaskOutput, TaskState, TaskUsage
 from offerd.resources import Resources
 
 MAX_TEXT = 512
