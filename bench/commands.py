@@ -41,6 +41,7 @@ def xargs_rate(arguments: Arguments) -> float:
 def map_rate(address: str, arguments: Arguments) -> float:
     """The same by `offerd map`, its own start and end included."""
     words = [sys.executable, "-m", "offerd_cli.main", "map", "--master", address, *SLOT]
+    words += ["--timeout", "60s"]  # short ones: on all of each slave
     return arguments.count / _timed([*words, "--", "/bin/true", "::::", str(arguments.path)])
 
 

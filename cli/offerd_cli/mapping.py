@@ -7,24 +7,22 @@ Most outputs are small and come with the task's last status. Only larger ones ar
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from offerd.errors import BadInput
-from offerd.messages import CommandInfo, Reason, TaskOutput, TaskStatus
-from offerd.posix_text import word_of
-from offerd.resources import Resources
+from offerd.messages import Reason, TaskOutput, TaskStatus
 from offerd.task_output import EVERYTHING, KEEP_LABEL, WHOLE, OutputRead, pack_read
-from offerd_cli.batch import INLINE_OUTPUT, Batch, Ended, Place, Started
+from offerd_cli.arguments import Arguments
+from offerd_cli.batch import INLINE_OUTPUT, Ended, Place, Started
 from offerd_cli.outcome import exit_status, sentence, speaks_for_itself
-from offerd_cli.working import Work, check_words, task_prefix
+from offerd_cli.places import Template
+from offerd_cli.task_options import TaskOptions
+from offerd_cli.working import Work, batch_of, check_words, command_info
 
 if TYPE_CHECKING:
     from offerd_cli.large_outputs import LargeOutputs
 
-PLACE_FOR_ARGUMENT = "{}"
 MAX_FAILURES_TOLD = 10
 MAX_FAILURES = 100
 """The largest exit status that is a count; 101 means more (as GNU parallel does)."""
@@ -37,17 +35,12 @@ class MapJob:
 
     master: str
     words: list[str]
-    arguments: list[str]
-    resources: Resources
-    time_limit_s: float = 60.0
+    arguments: Arguments
+    task: TaskOptions
     max_running: int | None = None
     keep_order: bool = False
     retries: int = 0
     halt: bool = False
-    directory: str = ""
-    umask: int | None = None
-    name: str = ""
-    role: str = "*"
 
 
 class Output(NamedTuple):
@@ -57,50 +50,25 @@ class Output(NamedTuple):
     stderr: bytes | IO[bytes] = b""
 
 
-def split_words(words: list[str], *, null: bool = False) -> tuple[list[str], list[str]]:
-    """The command and its arguments, from `CMD... ::: ARG...` or `CMD... :::: FILE...`, or else from stdin.
-
-    Raises `BadInput` where no command or no source of arguments is given, or a file cannot be read.
-    """
-    marks = [number for number, word in enumerate(words) if word in (":::", "::::")]
-    if len(marks) > 1:
-        raise BadInput("give the arguments once: ::: ARG... or :::: FILE, not both")
-    command = words[: marks[0]] if marks else words
-    if not command:
-        raise BadInput("the command is missing; write CMD... ::: ARG...")
-    if marks and words[marks[0]] == ":::":
-        return command, words[marks[0] + 1 :]
-    files = words[marks[0] + 1 :] if marks else ["-"]
-    if not files:
-        raise BadInput("the file is missing; write :::: FILE, or :::: - for stdin")
-    if not marks and sys.stdin.isatty():
-        raise BadInput("no arguments; write CMD... ::: ARG..., :::: FILE, or pipe them into stdin")
-    return command, [
-        argument for file in files for argument in _read_arguments(file, b"\0" if null else b"\n")
-    ]
-
-
-def _read_arguments(file: str, end: bytes) -> Iterator[str]:
-    try:
-        if file == "-":
-            content = sys.stdin.buffer.read()
-        else:
-            with open(file, "rb") as stream:
-                content = stream.read()
-    except OSError as error:
-        raise BadInput(f"cannot read arguments from {file}: {error.strerror}") from None
-    return iter([word_of(part) for part in content.split(end) if part])
-
-
 def map_job(job: MapJob) -> int:
     """Run it to its end; returns the exit status."""
     if not job.arguments:
         return 0
-    check_words(job.words, {})
-    check_words([max(job.arguments, key=len)], {})
-    if any("\0" in argument for argument in job.arguments):
+    template = Template(job.words, job.arguments.sources)
+    check_sizes(job, template)
+    return Map(job, template).to_the_end()
+
+
+def check_sizes(job: MapJob, template: Template) -> None:
+    """Raise `BadInput` if one of the commands could not be sent or started."""
+    if any("\0" in word for word in job.arguments.words()):
         raise BadInput("an argument holds a zero byte, which no program can be given; did you mean --null?")
-    return Map(job).to_the_end()
+    try:
+        check_words(template.fill(job.arguments.longest(), len(job.arguments)), job.task.environment)
+    except BadInput:
+        # Nobody need get the longest of each source at once, and a name is shorter than a path.
+        for number, argument in enumerate(job.arguments, 1):
+            check_words(template.fill(argument, number), job.task.environment)
 
 
 class Map(Work):
@@ -108,21 +76,18 @@ class Map(Work):
 
     explains_while_running = False
 
-    def __init__(self, job: MapJob) -> None:
-        batch = Batch(
+    def __init__(self, job: MapJob, template: Template) -> None:
+        batch = batch_of(
+            job.task,
             len(job.arguments),
-            _commands(job),
-            job.resources,
-            prefix=task_prefix(job.name),
-            name=job.name,
-            time_limit_s=job.time_limit_s,
+            lambda index: command_info(job.task, template.fill(job.arguments[index], index + 1)),
             max_running=job.max_running,
             retries=job.retries,
             labels=INLINE_OUTPUT | {KEEP_LABEL: WHOLE},
             report_starts=False,
             may_join=True,
         )
-        super().__init__("offerd map", batch, job.master, name=job.name, role=job.role)
+        super().__init__("offerd map", batch, job.master, job.task)
         self._job = job
         self._large: LargeOutputs | None = None
         self._held: dict[int, Output] = {}  # by index, with --keep-order: ended before its turn
@@ -173,7 +138,7 @@ class Map(Work):
             return
         if not speaks_for_itself(status) and self._told < MAX_FAILURES_TOLD:
             self._told += 1
-            self.screen.note(f"{self._job.arguments[index]}: {sentence(status)}")
+            self.screen.note(f"{' '.join(self._job.arguments[index])}: {sentence(status)}")
         self._count_failure()
 
     def _count_failure(self) -> None:
@@ -221,30 +186,10 @@ class Map(Work):
     def _collect(self, large: LargeOutputs) -> None:
         index, status, stdout, stderr, lost = large.take()
         if lost:
-            self.screen.note(f"{self._job.arguments[index]}: {lost}")
+            self.screen.note(f"{' '.join(self._job.arguments[index])}: {lost}")
             if exit_status(status) == 0:
                 self._count_failure()
         else:  # what we have nobody needs there any more
             read = OutputRead(status.task_id, EVERYTHING, EVERYTHING)
             self.driver.send_framework_message(status.slave_id, status.executor_id, pack_read(read))
         self._take(index, Output(stdout or b"", stderr or b""))
-
-
-def _commands(job: MapJob) -> Callable[[int], CommandInfo]:
-    """The command for each argument; which words the argument goes into is found out once."""
-    words, arguments = job.words, job.arguments
-    filled = [number for number, word in enumerate(words) if PLACE_FOR_ARGUMENT in word]
-
-    def command(argv: list[str]) -> CommandInfo:
-        return CommandInfo(argv=argv, directory=job.directory, umask=job.umask)
-
-    def append(index: int) -> CommandInfo:
-        return command([*words, arguments[index]])
-
-    def fill(index: int) -> CommandInfo:
-        argv = words.copy()
-        for number in filled:
-            argv[number] = argv[number].replace(PLACE_FOR_ARGUMENT, arguments[index])
-        return command(argv)
-
-    return fill if filled else append

@@ -24,12 +24,14 @@ TURN_S = 0.1
 CANCEL_WAIT_S = 10.0
 
 
-def run_job(job: mapreduce.Job, master: str, role: str) -> int:
+def run_job(job: mapreduce.Job, master: str, *, user: str, role: str, attributes: Mapping[str, str]) -> int:
     """Run it to its end; returns the exit status. Raises `OfferdError`."""
     job.check()
     with (
         signals_interrupt(),
-        mapreduce.MapReduce(master, name=f"mapreduce {job.title}", role=role) as framework,
+        mapreduce.MapReduce(
+            master, name=f"mapreduce {job.title}", user=user, role=role, attributes=attributes
+        ) as framework,
     ):
         handle = framework.submit(job)
         if job.time_limit_s is None:

@@ -46,6 +46,7 @@ class Service(NamedTuple):
     user: str
     name: str
     hold_s: float
+    attributes: Mapping[str, str]
 
     def framework(self, watcher: Watcher, name: str, stdin: int | None = None) -> MpiFramework:
         return MpiFramework(
@@ -55,6 +56,7 @@ class Service(NamedTuple):
             role=self.role,
             user=self.user,
             hold_s=self.hold_s,
+            attributes=self.attributes,
             stdin=stdin,
         )
 

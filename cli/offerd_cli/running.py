@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from msgspec.structs import replace
+from dataclasses import dataclass
 
 from offerd.messages import CommandInfo, TaskStatus
-from offerd.resources import Resources
 from offerd.task_output import KEEP_LABEL, UNTIL_READ, WHOLE, OutputRead, pack_read
-from offerd_cli.batch import COMMAND_EXECUTOR, Batch, Ended, Started
+from offerd_cli.batch import Ended, Started
 from offerd_cli.outcome import EXIT_OUTPUT_LOST, exit_status, sentence, speaks_for_itself
 from offerd_cli.outputs import Follower
-from offerd_cli.working import Work, check_words, task_prefix
+from offerd_cli.task_options import TaskOptions
+from offerd_cli.working import Work, batch_of, check_words, command_info
 
 MAX_FAILURES_TOLD = 10
-RUNS_IMAGES = {"images": "yes"}
-"""Attribute of slaves whose isolation runs them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,34 +21,19 @@ class Job:
 
     master: str
     words: list[str]
-    resources: Resources
+    task: TaskOptions
     instances: int = 1
-    time_limit_s: float | None = None
-    environment: dict[str, str] = field(default_factory=dict)
-    directory: str = ""
-    umask: int | None = None
-    user: str = ""
-    name: str = ""
-    role: str = "*"
-    attributes: dict[str, str] = field(default_factory=dict)
-    image: str = ""
-    pull: str = ""
     streams: bool = True
 
     def command(self, index: int) -> CommandInfo:
         """Of one instance."""
         numbers = {"OFFERD_INSTANCE": str(index + 1), "OFFERD_INSTANCES": str(self.instances)}
-        return CommandInfo(
-            argv=self.words,
-            environment={**numbers, **self.environment},
-            directory=self.directory,
-            umask=self.umask,
-        )
+        return command_info(self.task, self.words, numbers)
 
 
 def run_job(job: Job) -> int:
     """Run it to its end; returns the exit status."""
-    check_words(job.words, job.environment)
+    check_words(job.words, job.task.environment)
     return Run(job).to_the_end()
 
 
@@ -60,18 +41,13 @@ class Run(Work):
     """One `offerd run`."""
 
     def __init__(self, job: Job) -> None:
-        batch = Batch(
+        batch = batch_of(
+            job.task,
             job.instances,
             job.command,
-            job.resources,
-            prefix=task_prefix(job.name),
-            name=job.name,
-            time_limit_s=job.time_limit_s,
-            attributes=job.attributes | (RUNS_IMAGES if job.image else {}),
-            executor=replace(COMMAND_EXECUTOR, image=job.image, pull=job.pull),
             labels={KEEP_LABEL: UNTIL_READ if job.streams else WHOLE},
         )
-        super().__init__("offerd run", batch, job.master, name=job.name, user=job.user, role=job.role)
+        super().__init__("offerd run", batch, job.master, job.task)
         self._follower = Follower(
             self.screen, instances=job.instances, streams=job.streams, say_read=self._say_read
         )

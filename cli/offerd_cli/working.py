@@ -10,17 +10,22 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from queue import Empty
 from types import FrameType
+from typing import Any
+
+import msgspec
 
 from offerd.driver import SchedulerDriver
 from offerd.errors import BadInput, OfferdError
+from offerd.messages import CommandInfo
 from offerd.operator_messages import Waiting
 from offerd.posix_text import bytes_of
-from offerd_cli.batch import Batch, Broken, Ended, Event, Preparing, Started, framework
+from offerd_cli.batch import COMMAND_EXECUTOR, Batch, Broken, Ended, Event, Preparing, Started, framework
 from offerd_cli.screen import Screen
+from offerd_cli.task_options import TaskOptions
 from offerd_cli.waits import Reasons, sentence
 
 EXIT_INTERRUPTED = 130
@@ -37,7 +42,11 @@ CONNECT_TIMEOUT_S = 5.0
 MAX_WORD_BYTES = (128 << 10) - 1
 """The kernel takes no longer argument or environment string (MAX_ARG_STRLEN)."""
 MAX_WORDS_BYTES = 768 << 10
-"""All of them together must fit into one message."""
+"""All of them together must fit into one message..."""
+WORD_BYTES = 5
+"""... where each has so many more, for its length."""
+MAX_WORDS = 1 << 16
+NO_VARIABLES: Mapping[str, str] = {}
 
 
 class Terminated(KeyboardInterrupt):
@@ -49,14 +58,12 @@ class Work:
 
     explains_while_running = True
 
-    def __init__(
-        self, who: str, batch: Batch, master: str, *, name: str, user: str = "", role: str = "*"
-    ) -> None:
+    def __init__(self, who: str, batch: Batch, master: str, task: TaskOptions) -> None:
         self.batch = batch
         self.screen = Screen(who, progress=batch.count > 1)
         self.driver = SchedulerDriver(
             batch,
-            framework(name, user, os.uname().nodename, batch.executor, role),
+            framework(task.name, task.user, os.uname().nodename, batch.executor, task.role),
             master,
             connect_timeout_s=CONNECT_TIMEOUT_S,
         )
@@ -186,7 +193,8 @@ class Work:
 class Explainer:
     """While tasks wait, asks the master why, after a second and then again, and says it when it changes.
 
-    `Work.explains_while_running` False: only while none runs at all. What waits for its own kind needs no explaining.
+    `Work.explains_while_running` False: only while none runs at all, or once if a time limit would give them more room. What
+    waits for its own kind needs no explaining.
     """
 
     def __init__(self, work: Work) -> None:
@@ -194,21 +202,27 @@ class Explainer:
         self._work = work
         self._reasons = Reasons()
         self._told = ""
+        self._is_limit_advised = False
 
     def begin(self) -> None:
         self._reasons.rest()
 
     def turn(self) -> None:
-        work = self._work
-        is_at_work = bool(work.batch.running_ids()) and not work.explains_while_running
-        if not work.batch.waiting or work.batch.is_full or is_at_work:
+        work, batch = self._work, self._work.batch
+        is_at_work = bool(batch.running_ids()) and not work.explains_while_running
+        has_more_to_say = batch.time_limit_s is None and not self._is_limit_advised
+        if not batch.waiting or batch.is_full or (is_at_work and not has_more_to_say):
             self.text = ""
             self._reasons.rest()
             return
-        batch = work.batch
         answer = self._reasons.turn(lambda: work.driver.explain_waiting(batch.resources, batch.time_limit_s))
-        if answer is not None:
+        if answer is None:
+            return
+        if not is_at_work:
             self._tell(answer)
+        elif answer.short_limit_s:
+            self._is_limit_advised = True
+            work.screen.note(f"{batch.waiting} of {batch.count} wait: {sentence(answer)}")
 
     def _tell(self, waiting: Waiting) -> None:
         batch, screen = self._work.batch, self._work.screen
@@ -235,6 +249,33 @@ def signals_interrupt() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def batch_of(task: TaskOptions, count: int, command: Callable[[int], CommandInfo], **options: Any) -> Batch:
+    """`count` tasks as they were asked for; `options` as for `Batch`."""
+    return Batch(
+        count,
+        command,
+        task.resources,
+        prefix=task_prefix(task.name),
+        name=task.name,
+        time_limit_s=task.time_limit_s,
+        attributes=task.attributes,
+        executor=msgspec.structs.replace(COMMAND_EXECUTOR, image=task.image, pull=task.pull),
+        **options,
+    )
+
+
+def command_info(
+    task: TaskOptions, argv: list[str], environment: Mapping[str, str] = NO_VARIABLES
+) -> CommandInfo:
+    """What a task runs, in the surroundings that were asked for; `environment` is what it has beside those."""
+    return CommandInfo(
+        argv=argv,
+        environment={**environment, **task.environment},
+        directory=task.directory,
+        umask=task.umask,
+    )
+
+
 def task_prefix(name: str) -> str:
     """A task id that people recognise and no other run has: `sleep-3f9a2c`."""
     return f"{re.sub(r'[^A-Za-z0-9_-]', '-', name)[:40].lstrip('-') or 'task'}-{os.urandom(3).hex()}"
@@ -248,7 +289,11 @@ def check_words(words: list[str], environment: dict[str, str]) -> None:
         raise BadInput(
             f"an argument of {max(sizes)} bytes is longer than the kernel's limit of {MAX_WORD_BYTES}; use a file"
         )
-    if sum(sizes) > MAX_WORDS_BYTES:
-        raise BadInput(f"a command of {sum(sizes)} bytes is longer than a message may be; use a file")
+    if sum(sizes) + WORD_BYTES * len(sizes) > MAX_WORDS_BYTES:
+        raise BadInput(
+            f"a command of {len(sizes)} words, {sum(sizes)} bytes, is longer than a message may be; use a file"
+        )
+    if len(words) > MAX_WORDS:
+        raise BadInput(f"a command of {len(words)} words is longer than {MAX_WORDS} words; use a file")
     if any("\0" in word for word in words):
         raise BadInput("an argument holds a zero byte, which no program can be given")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import uuid
 from collections.abc import Iterator
@@ -40,6 +41,47 @@ def test_with_keep_order_outputs_come_in_the_order_of_the_arguments(cluster: Loc
 def test_arguments_may_come_from_stdin_and_have_a_place_shown(cluster: LocalCluster) -> None:
     done = offerd(cluster, "map", "-k", "echo", "<{}>", "::::", "-", stdin=b"a b\nc\n")
     assert done.stdout == b"<a b>\n<c>\n"
+
+
+def test_several_sources_are_combined_and_places_want_parts(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "map", "-k", "echo", ":::", "a", "b", ":::", "c", "d")
+    assert done.stdout == b"a c\na d\nb c\nb d\n"
+    parts = offerd(cluster, "map", "-k", "echo", "{#}", "{1/.}", "{2}", ":::", "x/y.z", "w", ":::+", "1", "2")
+    assert parts.stdout == b"1 y 1\n2 w 2\n"
+
+
+def test_arguments_that_end_with_zero_bytes_may_be_empty(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "map", "-k", "-0", "--", "echo", "x", stdin=b"a\0\0b\0")
+    assert done.stdout == b"x a\nx \nx b\n"
+
+
+def test_many_long_arguments_of_short_commands_are_no_message_too_large(cluster: LocalCluster) -> None:
+    arguments = b"".join(b"%05d%s\n" % (number, b"x" * 30_000) for number in range(400))
+    done = offerd(cluster, "map", "--timeout", "60s", "--", "true", "::::", "-", stdin=arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_tasks_have_the_surroundings_that_were_asked_for(cluster: LocalCluster) -> None:
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    asked = ["-e", "COLOUR=red", "--user", me, "--long"]
+    script = 'echo "$COLOUR $1 $(id -un)"'
+    done = offerd(cluster, "map", "-k", *asked, "--", "sh", "-c", script, "sh", ":::", *map(str, range(40)))
+    assert done.stdout.decode() == "".join(f"red {number} {me}\n" for number in range(40))
+    nowhere = begin(cluster, "map", "--attributes", "rack=7", "--", "echo", ":::", "a")
+    assert nowhere.stderr is not None
+    assert b"--attributes" in nowhere.stderr.readline()
+    nowhere.send_signal(signal.SIGINT)
+    nowhere.communicate(timeout=30)
+
+
+def test_tasks_have_no_time_limit_unless_they_are_given_one_and_what_that_costs_is_said(
+    cluster: LocalCluster,
+) -> None:
+    words = ("map", "--cpus", "1", "--", "sh", "-c", "sleep 4; echo $1", "sh", ":::", "a", "b", "c")
+    done = offerd(cluster, *words)
+    assert sorted(done.stdout) == sorted(b"a\nb\nc\n")
+    assert done.stderr.count(b"\n") == 1
+    assert b"--timeout 60s, or less, would end this wait" in done.stderr
 
 
 def test_the_exit_status_is_how_many_failed(cluster: LocalCluster) -> None:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 
 import click
 
-from offerd.errors import BadInput
-from offerd_cli.options import DURATION, cwd_option, master_option, role_option
-from offerd_cli.units import own_umask, task_resources, traveling
+from offerd_cli.options import master_option
+from offerd_cli.task_options import TaskOptions, task_options
+from offerd_cli.units import traveling
 
 
 @click.command(
     short_help="Run a command once per argument.", context_settings={"allow_interspersed_args": False}
 )
 @master_option
+@task_options(cpus="0.1", mem="32M", each="task")
 @click.option(
     "-j",
     "--jobs",
     type=click.IntRange(1),
     metavar="MAX",
     help="So many at once at most.  [default: what the cluster offers]",
-)
-@click.option("--cpus", default="0.1", show_default=True, help="Of each task.")
-@click.option("--mem", default="32M", show_default=True, help="Of each task.")
-@click.option(
-    "--timeout", type=DURATION, default="60s", show_default=True, help="Kill a task after this time."
 )
 @click.option("-k", "--keep-order", is_flag=True, help="Print outputs in the order of the arguments.")
 @click.option(
@@ -37,57 +33,53 @@ from offerd_cli.units import own_umask, task_resources, traveling
 )
 @click.option("--halt", is_flag=True, help="At the first failure kill the rest and end with status 1.")
 @click.option("-0", "--null", is_flag=True, help="Arguments in FILE end with a zero byte, not with the line.")
-@role_option
-@click.option("--name", default="", help="What listings show.  [default: the command]")
-@cwd_option
-@click.argument("words", nargs=-1, required=True, metavar="[--] CMD... ::: ARG...", type=click.UNPROCESSED)
+@click.argument(
+    "words",
+    nargs=-1,
+    required=True,
+    metavar="[--] CMD... [::: ARG...|:::: FILE...]...",
+    type=click.UNPROCESSED,
+)
 def command(
     *,
     master: str,
     jobs: int | None,
-    cpus: str,
-    mem: str,
-    timeout: float,
+    task: TaskOptions,
     keep_order: bool,
     retries: int,
     halt: bool,
     null: bool,
-    name: str,
-    role: str,
-    cwd: str,
     words: tuple[str, ...],
 ) -> int:
     """Run CMD once for each ARG, which replaces each {} in CMD or is appended to it.
 
     \b
     offerd map -C . -- gzip -9 {} ::: *.log
-    offerd map -C . -- sh -c 'convert "$1" "${1%.png}.jpg"' convert ::: *.png
+    offerd map -C . -- convert {} {.}.jpg ::: *.png
+    offerd map -C . -- ./fit --seed {1} --rate {2} ::: 1 2 3 ::: 0.1 0.01
     find . -name '*.flac' -print0 | offerd map -C . -0 -- ./encode :::: -
-    :::: FILE takes the arguments from the lines of FILE, - from stdin.
+    :::: FILE takes the arguments from the lines of FILE, - from stdin. Empty lines are none; with -0 arguments may be empty.
+    Several sources run in all combinations; one that begins with :::+ or ::::+ is linked to the one before it.
+    {.} is the argument without its ending, {/} without its directories, {//} its directory, {/.} its name without
+    ending, {#} its number; {2} is that of the second source, {2.} without ending, {-1} that of the last.
 
     A task begins in an empty directory of its own; -C names another on the slave's host. Each task's output is printed
     whole when it has ended; until then its slave keeps all of it, up to the task's share of the disk. Exit status: how many
     failed, or lost output, at most 100; 101 if more.
     """
-    if timeout <= 0:
-        raise BadInput("--timeout must be more than nothing")
-    from offerd_cli.mapping import MapJob, map_job, split_words
+    from offerd_cli.arguments import split_words
+    from offerd_cli.mapping import MapJob, map_job
 
     command_words, arguments = split_words(list(map(traveling, words)), null=null)
     return map_job(
         MapJob(
             master=master,
             words=command_words,
-            directory=traveling(os.path.abspath(cwd)) if cwd else "",
-            umask=own_umask(),
             arguments=arguments,
-            resources=task_resources(cpus, mem),
-            time_limit_s=timeout,
+            task=replace(task, name=task.name or command_words[0].rpartition("/")[2]),
             max_running=jobs,
             keep_order=keep_order,
             retries=retries,
             halt=halt,
-            name=name or command_words[0].rpartition("/")[2],
-            role=role,
         )
     )

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import click
 
 from offerd.errors import BadInput
-from offerd_cli.options import DURATION, master_option, role_option
+from offerd_cli.options import DURATION, master_option
+from offerd_cli.task_options import placement_options, read_attributes
 from offerd_cli.units import parse_amount, parse_pairs
 
 MAX_REDUCES = 10_000
@@ -92,11 +93,13 @@ def number_of_reduces(option: int | None, properties: Mapping[str, str]) -> int:
     metavar="NAME=VALUE",
     help="A property: a.b is a_b for the commands.",
 )
-@click.option("--cmdenv", multiple=True, metavar="NAME=VALUE", help="Add to the commands' environment.")
+@click.option(
+    "-e", "--env", "--cmdenv", multiple=True, metavar="NAME=VALUE", help="Add to the commands' environment."
+)
 @click.option("--cpus", default="1", show_default=True, help="Of each task.")
 @click.option("--mem", default="256M", show_default=True, help="Of each task.")
 @click.option("--block-size", default="", metavar="SIZE", help="Of input for each map.  [default: up to 32M]")
-@click.option("--time-limit", type=DURATION, help="Of each task.  [default: an honest guess]")
+@click.option("--time-limit", "--timeout", type=DURATION, help="Of each task.  [default: an honest guess]")
 @click.option(
     "--locality-wait",
     type=DURATION,
@@ -112,7 +115,7 @@ def number_of_reduces(option: int | None, properties: Mapping[str, str]) -> int:
     help="Of a task, before the job fails.",
 )
 @click.option("--no-speculation", is_flag=True, help="Never start a copy of a slow task.")
-@role_option
+@placement_options
 @click.option("--name", default="", help="What listings show.  [default: the mapper]")
 def command(
     *,
@@ -125,7 +128,7 @@ def command(
     reduces: int | None,
     files: tuple[str, ...],
     defines: tuple[str, ...],
-    cmdenv: tuple[str, ...],
+    env: tuple[str, ...],
     cpus: str,
     mem: str,
     block_size: str,
@@ -133,8 +136,10 @@ def command(
     locality_wait: float,
     attempts: int,
     no_speculation: bool,
-    name: str,
+    user: str,
     role: str,
+    attributes: str,
+    name: str,
 ) -> int:
     """Run a job: the mapper over the input, its output sorted by key, the reducer over that.
 
@@ -172,8 +177,10 @@ def command(
             speculate=not no_speculation,
             keys=keys.of_keys(properties),
             any_status=not fails_by_status(properties),
-            environment={**environment, **parse_pairs(cmdenv, "--cmdenv")},
+            environment={**environment, **parse_pairs(env, "--env")},
         ),
         master,
-        role,
+        user=user,
+        role=role,
+        attributes=read_attributes(attributes),
     )

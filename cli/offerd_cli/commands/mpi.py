@@ -8,8 +8,15 @@ from pathlib import Path
 import click
 
 from offerd.errors import BadInput
-from offerd_cli.options import DURATION, master_option, role_option
-from offerd_cli.units import parse_pairs, task_resources, traveling
+from offerd_cli.options import DURATION, master_option
+from offerd_cli.task_options import (
+    env_option,
+    name_option,
+    placement_options,
+    read_attributes,
+    read_environment,
+)
+from offerd_cli.units import task_resources, traveling
 
 
 @click.command(
@@ -46,10 +53,9 @@ from offerd_cli.units import parse_pairs, task_resources, traveling
     help="How long a part of the slots is held before it is given back.",
 )
 @click.option("--no-label", is_flag=True, help="Without the rank in front of each line.")
-@click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Add to the ranks' environment.")
-@role_option
-@click.option("--user", default="", help="Run as this user.  [default: the slaves']")
-@click.option("--name", default="", help="What listings show.  [default: the program]")
+@env_option
+@placement_options
+@name_option
 @click.option(
     "--queue",
     type=click.Path(path_type=Path, file_okay=False),
@@ -80,6 +86,7 @@ def command(
     env: tuple[str, ...],
     role: str,
     user: str,
+    attributes: str,
     name: str,
     queue: Path | None,
     wait: bool,
@@ -108,7 +115,7 @@ def command(
         raise BadInput("--wait is for a job put into a --queue, --drain for serving one")
     from offerd_cli import mpi_jobs
 
-    service = mpi_jobs.Service(master, role=role, user=user, name=name, hold_s=hold)
+    service = mpi_jobs.Service(master, role, user, name, hold, read_attributes(attributes))
     if not words:
         assert queue is not None
         return mpi_jobs.serve(service, queue, drains=drain)
@@ -120,7 +127,7 @@ def command(
         per_slave=per_slave,
         time_limit_s=timeout,
         resubmits=resubmit,
-        environment=parse_pairs(map(traveling, env), "--env"),
+        environment=read_environment(env),
         directory=traveling(os.path.abspath(cwd or ".")),
     )
     if queue is not None:

@@ -13,7 +13,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
@@ -28,7 +28,7 @@ from offerd_frameworks.mapreduce.job import Job
 from offerd_frameworks.mapreduce.output import OutputDirectory
 from offerd_frameworks.mapreduce.planner import SHORT_S
 from offerd_frameworks.mapreduce.progress import Progress, Summary
-from offerd_frameworks.mapreduce.scheduler import MapReduceScheduler, Running
+from offerd_frameworks.mapreduce.scheduler import ANY_SLAVE, MapReduceScheduler, Running
 from offerd_frameworks.mapreduce.splits import Split, input_files, split_files
 from offerd_frameworks.mapreduce.transfer import Server
 
@@ -72,16 +72,23 @@ class JobHandle:
 class MapReduce:
     """One framework on the cluster; any number of jobs share what it gets. Without a job it holds nothing.
 
-    `master` as for `SchedulerDriver`. Raises `OfferdError` if there is none.
+    `master` as for `SchedulerDriver`; tasks run as `user`, on slaves with these `attributes`. Raises `OfferdError` if there is
+    no master.
     """
 
     def __init__(
-        self, master: str | None = None, *, name: str = "mapreduce", user: str = "", role: str = "*"
+        self,
+        master: str | None = None,
+        *,
+        name: str = "mapreduce",
+        user: str = "",
+        role: str = "*",
+        attributes: Mapping[str, str] = ANY_SLAVE,
     ) -> None:
         self._master = master
         self._pool = offerd.Workers(BACKGROUND_THREADS, "mapreduce")
         self._questions = offerd.Workers(QUESTION_THREADS, "mapreduce-questions")
-        self._scheduler = MapReduceScheduler(self._pool, self._questions)
+        self._scheduler = MapReduceScheduler(self._pool, self._questions, attributes)
         info = offerd.FrameworkInfo(
             name,
             user=user,

@@ -39,6 +39,7 @@ CLEAN_WITHIN_S = 5.0
 NOT_OURS = frozenset({Reason.KILLED_BY_FRAMEWORK, Reason.SLAVE_DRAINING})
 BAD_TASK = frozenset({Reason.TASK_INVALID, Reason.FRAMEWORK_INVALID})
 NOTHING = Resources()
+ANY_SLAVE: Mapping[str, str] = {}
 
 
 @dataclass(eq=False)
@@ -69,7 +70,10 @@ class MapReduceScheduler(offerd.Scheduler):
     `pool` does what jobs wait for, `questions` only asks how far tasks are: no report waits behind a slave that is silent.
     """
 
-    def __init__(self, pool: Executor, questions: Executor) -> None:
+    def __init__(
+        self, pool: Executor, questions: Executor, attributes: Mapping[str, str] = ANY_SLAVE
+    ) -> None:
+        self._attributes = dict(attributes)
         self._planner = Planner()
         self._accesses: dict[str, FilesAccess] = {}  # to the files of slaves that have not been offered yet
         self._jobs: dict[str, Running] = {}
@@ -432,7 +436,7 @@ class MapReduceScheduler(offerd.Scheduler):
         minimum = Resources({name: min(need[name] for need in needs) for name in names})
         if minimum != self._minimum:
             self._minimum = minimum
-            driver.set_filters(offerd.Filters(minimum=minimum))
+            driver.set_filters(offerd.Filters(minimum=minimum, attributes=self._attributes))
 
     @staticmethod
     def _kill(driver: offerd.SchedulerDriver, task_ids: list[str]) -> None:

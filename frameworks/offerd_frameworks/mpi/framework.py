@@ -14,7 +14,7 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -33,6 +33,7 @@ COMMAND_EXECUTOR = offerd.ExecutorInfo(ExecutorID("command"), module="offerd_exe
 LOOK_FIRST_S, LOOK_AGAIN_S = 0.3, 0.5
 """When it is looked whether the proxies have connected: not while they start."""
 CONNECT_TIMEOUT_S = 5.0
+ANY_SLAVE: Mapping[str, str] = {}
 NOT_BOUND = (
     "this kernel does not let us look into mpiexec.hydra (pidfd_getfd): it listens on all addresses of this host, and whoever "
     "connects first gets the job's environment"
@@ -68,6 +69,8 @@ class MpiFramework(offerd.Scheduler):
         framework.start()
         framework.submit(Job("hello", ("./hello",), ranks=4, need=offerd.Resources.of(cpus=1, mem="64M")))
 
+    `attributes`: those that a slave must have.
+
     `stdin`: a descriptor that rank 0 of every job and attempt reads: a file from where it stands now, a pipe from where the one
     before stopped. `seed` makes pauses between attempts at a gang repeatable.
     """
@@ -81,6 +84,7 @@ class MpiFramework(offerd.Scheduler):
         role: str = "*",
         user: str = "",
         hold_s: float = 5.0,
+        attributes: Mapping[str, str] = ANY_SLAVE,
         seed: int | None = None,
         stdin: int | None = None,
     ) -> None:
@@ -99,6 +103,8 @@ class MpiFramework(offerd.Scheduler):
         info = offerd.FrameworkInfo(name, role=role, user=user, executors=[COMMAND_EXECUTOR])
         self._driver = offerd.SchedulerDriver(self, info, master, connect_timeout_s=CONNECT_TIMEOUT_S)
         self._driver.set_needs_offers(False)
+        if attributes:
+            self._driver.set_filters(offerd.Filters(attributes=dict(attributes)))
 
     def __del__(self) -> None:
         # Not at the loop's end: what is told to it afterwards must not be written to what may be somebody else's file by then.

@@ -79,6 +79,9 @@ class FakeDriver:
         self.all_launched += [task.task_id for task in tasks]
         self.launched += [task.task_id for task in tasks if not task.task_id.startswith("clean-")]
 
+    def set_filters(self, filters: offerd.Filters) -> None:
+        self.filters = filters
+
     def kill_task(self, task_id: str, _grace_s: float) -> None:
         self.killed.append(task_id)
 
@@ -90,7 +93,6 @@ class FakeDriver:
 
     def decline_offer(self, *_: object) -> None: ...
     def revive_offers(self) -> None: ...
-    def set_filters(self, _filters: object) -> None: ...
     def set_needs_offers(self, _wanted: bool) -> None: ...
 
 
@@ -344,3 +346,11 @@ def test_a_job_fails_that_there_is_no_thread_for(site: Site, monkeypatch: pytest
     site.do(lambda: None)
     with pytest.raises(offerd.OfferdError, match="no thread can be started for mapreduce"):
         running.done.result(0)
+
+
+def test_a_job_takes_only_slaves_with_the_attributes_that_were_asked_for(site: Site) -> None:
+    site.scheduler = MapReduceScheduler(site.pool, site.questions, {"rack": "7"})
+    site.scheduler.driver = site.driver
+    site.submit("out")
+    assert site.fake.filters.attributes == {"rack": "7"}
+    assert site.fake.filters.minimum.millicpus == 1000

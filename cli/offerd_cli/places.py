@@ -1,0 +1,126 @@
+"""The places for arguments in a command of `offerd map`, with the names that GNU parallel gives them:
+
+`{}` the argument, `{.}` without its ending, `{/}` without its directories, `{//}` its directory, `{/.}` its name without
+ending, and `{#}` the number of the run, from 1. With a number (`{2}`, `{-1.}`) that of one source, counted from the last where
+it is negative; without one of all sources: as several words where the place is a word, else with blanks between.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from offerd.errors import BadInput
+
+SEQUENCE = "#"
+_PLACE = re.compile(r"\{(?:(#)|(-?[0-9]+)?(//|/\.|/|\.)?)\}")
+_SLOT = re.compile(r"\{%\}")
+_ENDING = re.compile(r"\.[^/.]*\Z")
+
+
+class Place(NamedTuple):
+    """`source`: which one, from 0; None: all of them. `form`: what stands behind the number."""
+
+    source: int | None
+    form: str
+
+
+Part = str | Place
+
+
+class Template:
+    """A command with places. Without any the arguments come behind it. Raises `BadInput` for a place that nothing goes into."""
+
+    def __init__(self, words: Sequence[str], sources: int) -> None:
+        self._words = [_parts(word, sources) for word in words]
+        if not any(isinstance(part, Place) for word in self._words for part in word):
+            self._words.append([Place(None, "")])
+
+    def fill(self, argument: Sequence[str], number: int) -> list[str]:
+        """The command for this argument, which is the `number`th."""
+        filled: list[str] = []
+        for parts in self._words:
+            match parts:
+                case [str(word)]:
+                    filled.append(word)
+                case [Place(None, form)] if form != SEQUENCE:
+                    filled += map(_FORMS[form], argument)
+                case _:
+                    filled.append("".join(_text(part, argument, number) for part in parts))
+        return filled
+
+
+def _parts(word: str, sources: int) -> list[Part]:
+    if _SLOT.search(word):
+        raise BadInput(
+            "{%}, the number of a job slot, is nothing that a cluster has; {#} is the number of the argument"
+        )
+    parts: list[Part] = []
+    at = 0
+    for found in _PLACE.finditer(word):
+        place = _place(found, sources)
+        if place is not None:
+            parts += [word[at : found.start()], place]
+            at = found.end()
+    parts.append(word[at:])
+    return [part for part in parts if part != ""] or [""]
+
+
+def _place(found: re.Match[str], sources: int) -> Place | None:
+    """None: it is text, as in `x{3}`, where nobody can mean a third source."""
+    sequence, number, form = found.groups()
+    if sequence:
+        return Place(None, SEQUENCE)
+    if number is None:
+        return Place(None, form or "")
+    source = int(number) - 1 if int(number) > 0 else sources + int(number)
+    if 0 <= source < sources and int(number):
+        return Place(source, form or "")
+    if sources == 1:
+        return None
+    raise BadInput(f"{found[0]} is the place of an argument that is not there: there are {sources} sources")
+
+
+def _text(part: Part, argument: Sequence[str], number: int) -> str:
+    if isinstance(part, str):
+        return part
+    if part.form == SEQUENCE:
+        return str(number)
+    if part.source is not None:
+        return _FORMS[part.form](argument[part.source])
+    return " ".join(map(_FORMS[part.form], argument))
+
+
+def _whole(path: str) -> str:
+    return path
+
+
+def _without_ending(path: str) -> str:
+    return _ENDING.sub("", path)
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _directory(path: str) -> str:
+    """As dirname(1)."""
+    trimmed = path.rstrip("/")
+    if not trimmed:
+        return "/" if path else "."
+    head, slash, _ = trimmed.rpartition("/")
+    return (head.rstrip("/") or "/") if slash else "."
+
+
+def _name_without_ending(path: str) -> str:
+    return _without_ending(_name(path))
+
+
+_FORMS: dict[str, Callable[[str], str]] = {
+    "": _whole,
+    ".": _without_ending,
+    "/": _name,
+    "//": _directory,
+    "/.": _name_without_ending,
+}

@@ -1,0 +1,153 @@
+"""Options of all commands that start tasks: how large a task is, how long it may take, where it runs, in which surroundings."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import click
+
+from offerd.errors import BadInput
+from offerd.resources import Resources
+from offerd_cli.options import DURATION, cwd_option, role_option
+from offerd_cli.units import own_umask, parse_pairs, task_resources, traveling
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+RUNS_IMAGES = {"images": "yes"}
+"""Attribute of slaves whose isolation runs them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """What was asked for. `attributes` are those that a slave must have; `directory`: "" is an empty one of the task's own."""
+
+    resources: Resources
+    time_limit_s: float | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    directory: str = ""
+    umask: int | None = None
+    user: str = ""
+    role: str = "*"
+    name: str = ""
+    attributes: dict[str, str] = field(default_factory=dict)
+    image: str = ""
+    pull: str = ""
+
+
+def placement_options(command: F) -> F:
+    """For whom and where tasks run: `--user`, `--role`, `--attributes`."""
+    return _in_order(user_option, role_option, attributes_option)(command)
+
+
+def task_options(*, cpus: str, mem: str, each: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """All of them, for a command that gets them as one `task: TaskOptions`. `cpus` and `mem`: of `each`, if nothing is said."""
+    options = _in_order(
+        click.option("--cpus", default=cpus, show_default=True, help=f"Of each {each}, as 0.5."),
+        click.option("--mem", default=mem, show_default=True, help=f"Of each {each}, as 2G."),
+        click.option(
+            "--timeout",
+            type=DURATION,
+            help=f"Kill {'it' if each == 'instance' else f'a {each}'} after this time; up to a slave's short limit it may use "
+            "the whole slave.",
+        ),
+        click.option(
+            "--long",
+            "is_long",
+            is_flag=True,
+            help="No time limit (the default without --timeout): only the part for long tasks.",
+        ),
+        env_option,
+        placement_options,
+        name_option,
+        click.option(
+            "--image", default="", help="In a container of this image, on a slave that runs images."
+        ),
+        click.option(
+            "--pull",
+            type=click.Choice(["never", "if-absent", "always"]),
+            help="When the slave fetches the image from its registry.  [default: as the slave says]",
+        ),
+        cwd_option,
+    )
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(command)
+        def with_task(
+            *,
+            cpus: str,
+            mem: str,
+            timeout: float | None,
+            is_long: bool,
+            env: tuple[str, ...],
+            user: str,
+            role: str,
+            name: str,
+            attributes: str,
+            image: str,
+            pull: str | None,
+            cwd: str,
+            **others: Any,
+        ) -> int:
+            if is_long and timeout is not None:
+                raise BadInput("--long means no time limit, and --timeout gives one; choose one of them")
+            if timeout is not None and timeout <= 0:
+                raise BadInput("--timeout must be more than nothing")
+            if pull is not None and not image:
+                raise BadInput("--pull is about an image; name it with --image")
+            task = TaskOptions(
+                resources=task_resources(cpus, mem),
+                time_limit_s=timeout,
+                environment=read_environment(env),
+                directory=traveling(os.path.abspath(cwd)) if cwd else "",
+                umask=own_umask(),
+                user=user,
+                role=role,
+                name=name,
+                attributes=read_attributes(attributes) | (RUNS_IMAGES if image else {}),
+                image=image,
+                pull=pull or "",
+            )
+            return command(task=task, **others)
+
+        return options(with_task)
+
+    return decorate
+
+
+def read_environment(words: tuple[str, ...], what: str = "--env") -> dict[str, str]:
+    """`KEY=VALUE` each. Raises `BadInput`."""
+    return parse_pairs(map(traveling, words), what)
+
+
+def read_attributes(text: str) -> dict[str, str]:
+    """`K=V,...` as in `--attributes`. Raises `BadInput`."""
+    return parse_pairs([text] if text else [], "--attributes", commas=True)
+
+
+def _in_order(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Their help stands in this order."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+env_option: Callable[[F], F] = click.option(
+    "-e", "--env", multiple=True, metavar="KEY=VALUE", help="Add to the environment of its processes."
+)
+user_option: Callable[[F], F] = click.option(
+    "--user", default="", help="Run as this user.  [default: the slave's]"
+)
+name_option: Callable[[F], F] = click.option(
+    "--name", default="", help="What listings show.  [default: the command]"
+)
+attributes_option: Callable[[F], F] = click.option(
+    "--attributes", default="", metavar="K=V,...", help="Only on slaves with these."
+)
