@@ -121,4 +121,7 @@ def task_document(task: TaskSummary) -> Document:
         "ended_s": task.ended_s,
         "files_address": task.files_address,
         "sandbox": task.sandbox,
+        "output": None
+        if task.output is None
+        else {"stdout_bytes": task.output.stdout_bytes, "stderr_bytes": task.output.stderr_bytes},
     }

@@ -223,6 +223,8 @@ def test_a_command_that_writes_faster_than_we_read_waits_for_us_and_loses_nothin
     assert kept_bytes() <= (20 << 20) + (64 << 10)
     stdout, stderr = process.communicate(timeout=30)
     assert (len(stdout), stderr, process.returncode) == (size, b"", 0)
+    (ended,) = [t for t in listing(cluster, "tasks", "--all")["tasks"] if t["name"] == "fast"]
+    assert ended["output"] == {"stdout_bytes": size, "stderr_bytes": 0}
     logs = offerd(cluster, "logs", task["task_id"])
     assert (logs.returncode, len(logs.stdout) < size) == (1, True)
     assert b"%d of %d bytes of its stdout are gone" % (size - len(logs.stdout), size) in logs.stderr

@@ -47,7 +47,7 @@ KEYS = {
     "since_s state tasks "
     "under_share_s used user wasted_resource_s",
     "task": "ended_s executor_id exit_status files_address framework_id framework_name hostname launched_s message name "
-    "ran_s reason resources sandbox slave_id state task_id time_limit_s user",
+    "output ran_s reason resources sandbox slave_id state task_id time_limit_s user",
 }
 """What programs may count on: add keys, never rename or remove one."""
 
