@@ -314,6 +314,39 @@ def test_data_sets_are_read_where_they_lie(
     assert offerd(cluster, "data", "rm", "texts").returncode == 2
 
 
+def test_replicas_that_were_lost_are_made_again_of_what_is_whole(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    (tmp_path / "in").write_text("".join(f"{number}\n" for number in range(1000)))
+    hosts = blocks.hosts(cluster.address)
+    stored = blocks.put("worn", [str(tmp_path / "in")], hosts, replicas=2, block_bytes=500)
+    try:
+        assert offerd(cluster, "data", "repair", "worn").stdout == b"worn: 0 replicas made, whole\n"
+        blocks.remove("worn", hosts[:1])
+        assert b"replicas missing" in offerd(cluster, "data", "ls").stdout
+        lost = sum(hosts[0] in block.places for block in stored.blocks)
+        done = offerd(cluster, "data", "repair", "worn")
+        assert (done.returncode, done.stdout) == (0, b"worn: %d replicas made, whole\n" % lost)
+        found = blocks.find("worn", hosts)
+        assert found is not None
+        assert found.short == 0
+        # Of one block only a damaged replica is left: that is never copied.
+        first = found.blocks[0]
+        (file,) = cluster.base.glob(f"{first.places[0].hostname}/**/worn/{first.name}")
+        file.chmod(0o600)
+        file.write_bytes(b"x" * first.length)
+        blocks.remove("worn", [host for host in hosts if host not in first.places[:1]])
+        done = offerd(cluster, "data", "repair", "worn")
+        assert done.returncode == 1
+        assert (
+            f"{first.name} of worn was not copied: on {first.places[0].hostname} it is damaged"
+            in done.stderr.decode()
+        )
+    finally:
+        blocks.remove("worn", hosts)
+    assert offerd(cluster, "data", "repair", "worn").returncode == 2
+
+
 def test_a_block_is_read_from_afar_when_its_slave_has_no_room(cluster: LocalCluster, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("x\n" * 1000)
     hosts = blocks.hosts(cluster.address)

@@ -129,6 +129,35 @@ def rm(*, master: str, owner: str | None, names: tuple[str, ...]) -> None:
             raise BadInput(f"there is no set {name}")
 
 
+@command.command(short_help="Make replicas that were lost again.")
+@master_option
+@click.argument("names", nargs=-1, required=True, metavar="SET...")
+def repair(*, master: str, names: tuple[str, ...]) -> int:
+    """Copy blocks that have lost replicas to other slaves, until each has as many as it was put with.
+
+    Ends with 1 if a set is not whole then: blocks are on no slave that answers, or there are too few slaves.
+    """
+    from offerd_cli.screen import Screen
+    from offerd_frameworks.mapreduce import blocks
+
+    on = blocks.hosts(master)
+    screen = Screen("offerd data repair")
+    is_whole = True
+    for name in names:
+        found, made = blocks.repair(
+            name,
+            on,
+            progress=lambda done, total: screen.progress(done >> 20, max(total >> 20, 1), text="MiB"),
+        )
+        screen.end_progress()
+        is_whole = is_whole and not found.short
+        state = f"{len(found.missing)} of {len(found.blocks)} blocks are lost" if found.missing else "whole"
+        if found.short and not found.missing:
+            state = f"{found.short} are missing still: {len(on)} slaves are too few"
+        say(f"{name}: {made} replica{'s' * (made != 1)} made, {state}", to_stdout=True)
+    return 0 if is_whole else 1
+
+
 def _table(*titles: str) -> FittedTable:
     """The first column tells rows apart, the last wraps."""
     return FittedTable(

@@ -221,6 +221,12 @@ def find(name: str, on: Sequence[Host]) -> DataSet | None:
     Raises `OfferdError` if a slave does not show all that it holds (blocks would be taken for lost), or if slaves do not
     agree on what the set is: digests are of no use if one slave alone could say them.
     """
+    found, _ = _look(name, on)
+    return found
+
+
+def _look(name: str, on: Sequence[Host]) -> tuple[DataSet | None, bytes]:
+    """`find`, and the manifest as it is."""
     held: dict[str, list[Host]] = {}
     said: dict[bytes, str] = {}
     for host in on:
@@ -231,13 +237,14 @@ def find(name: str, on: Sequence[Host]) -> DataSet | None:
             if MANIFEST in names:
                 said.setdefault(server.read(host.path(name, MANIFEST)), host.hostname)
     if not said:
-        return None
+        return None, b""
     if len(said) > 1:
         raise OfferdError(
             f"{' and '.join([*said.values()][:2])} do not agree on what is in the set {name}: one of them was changed; "
             f"remove it (offerd data rm {name}) and put it again"
         )
-    manifest = _read_manifest(name, next(iter(said)))
+    content = next(iter(said))
+    manifest = _read_manifest(name, content)
     blocks = [
         Block(
             block.name,
@@ -248,7 +255,7 @@ def find(name: str, on: Sequence[Host]) -> DataSet | None:
         )
         for block in manifest.blocks
     ]
-    return DataSet(name, manifest.bytes, manifest.replicas, manifest.created_s, blocks)
+    return DataSet(name, manifest.bytes, manifest.replicas, manifest.created_s, blocks), content
 
 
 def _read_manifest(name: str, content: bytes) -> _Manifest:
@@ -288,6 +295,64 @@ def _answering(host: Host) -> Iterator[Server]:
         raise OfferdError(str(error)) from None
     except TransferError:
         pass
+
+
+def repair(
+    name: str,
+    on: Sequence[Host],
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[DataSet, int]:
+    """Copy blocks that have lost replicas to slaves that have none of them, those that hold least of the set first.
+
+    The set as it is then, and how many replicas were made. What no slave has is missing still, and so are replicas for which
+    there are no slaves. Raises `BadInput` if there is no such set, `OfferdError` if a block cannot be copied.
+    """
+    check_name(name)
+    found, manifest = _look(name, on)
+    if found is None:
+        raise BadInput(f"there is no set {name}; see `offerd data ls`")
+    holds = {host.slave_id: 0 for host in on}
+    for block in found.blocks:
+        for host in block.places:
+            holds[host.slave_id] += block.length
+    todo = [block for block in found.blocks if block.places and len(block.places) < found.replicas]
+    total = sum(block.length for block in todo)
+    done = made = 0
+    for block in todo:
+        without = [host for host in on if host not in block.places]
+        targets = sorted(without, key=lambda host: holds[host.slave_id])[: found.replicas - len(block.places)]
+        if targets:
+            content = _read_replica(name, block)
+            for host in targets:
+                try:
+                    with Server(host.files) as server:
+                        server.put(host.path(name, block.name), content)
+                        server.put(host.path(name, MANIFEST), manifest)
+                except (TransferError, OSError) as error:
+                    raise OfferdError(f"{block.name} of {name} was not copied: {error}") from None
+                holds[host.slave_id] += block.length
+                block.places.append(host)
+                made += 1
+        done += block.length
+        progress(done, total)
+    return found, made
+
+
+def _read_replica(name: str, block: Block) -> bytes:
+    """The block from the first slave that has it as it was stored. Raises `OfferdError`."""
+    why = ""
+    for host in block.places:
+        try:
+            with Server(host.files) as server:
+                content = server.read(host.path(name, block.name), 0, block.length)
+        except (TransferError, OSError) as error:
+            why = str(error)
+            continue
+        if digests.of_bytes(content) == block.sha256:
+            return content
+        why = f"on {host.hostname} it is damaged (its SHA-256 is another)"
+    raise OfferdError(f"{block.name} of {name} was not copied: {why}")
 
 
 def names(on: Sequence[Host]) -> list[str]:
