@@ -14,7 +14,6 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +22,20 @@ import pytest
 from helpers import cli
 from helpers.cli import begin, listing, wait_until
 from helpers.texts import generate, real_texts
+from helpers.word_jobs import (
+    COUNT,
+    EXAMPLES,
+    INDEX_MAPPER,
+    INDEX_REDUCER,
+    SPLIT_WORDS,
+    with_files_in_order,
+)
 from offerd import BadInput, OfferdError
 from offerd_cli.local_cluster import LocalCluster
 from offerd_frameworks import mapreduce
 from offerd_frameworks.mapreduce import blocks, framework
 
-SPLIT_WORDS = 'tr -s "[:space:]" "\\n" | sed "/^$/d"'
-# `$0 ""`: what looks like a number is compared as text, too.
-COUNT = r"""awk '
-    { if ($0 "" != last) { if (n) print last "\t" n; n = 0 } last = $0 ""; n++ }
-    END { if (n) print last "\t" n }'"""
 FIRST_ATTEMPT_FAILS = 'case "$mapreduce_task_attempt_id" in *_0) echo not yet >&2; exit 1;; esac; '
-INDEX_MAPPER = r"""f=${mapreduce_map_input_file##*/}
-    awk -v f="$f" '{ for (i = 1; i <= NF; i++) print $i "\t" f }' | sort -u"""
-INDEX_REDUCER = r"""awk -F '\t' '
-    $1 "" != k { if (NR > 1) print ""; printf "%s\t", $1; k = $1 ""; s = ""; split("", seen) }
-    !($2 in seen) { printf "%s%s", s, $2; s = ","; seen[$2] = 1 }
-    END { if (NR) print "" }'"""
 AWKS_BLANKS = re.compile(rb"[ \t\n]+")
 """Between awk's fields: a form feed, which Debian's library sources have, is none of them."""
 GENERATED_MB = int(os.environ.get("OFFERD_MAPREDUCE_MB", "10"))
@@ -68,35 +64,6 @@ def expected(texts: Path) -> list[bytes]:
             for line in lines:
                 counts.update(line.split())
     return sorted(b"%s\t%d" % pair for pair in counts.items())
-
-
-@dataclass(frozen=True)
-class Example:
-    """A job by commands. What lines of its output may differ in is taken away by `plain`."""
-
-    mapper: str
-    reducer: str
-    plain: Callable[[list[bytes]], list[bytes]]
-
-
-def with_files_in_order(lines: list[bytes]) -> list[bytes]:
-    """The files of a word come in the order of the maps."""
-    pairs = (line.partition(b"\t") for line in lines)
-    return sorted(word + b"\t" + b",".join(sorted(files.split(b","))) for word, _, files in pairs)
-
-
-def by_key(lines: list[bytes]) -> list[bytes]:
-    """Lines of one key come in the order of the maps."""
-    keys = [line.partition(b"\t")[0] for line in lines]
-    assert keys == sorted(keys), "the parts are sorted one after the other"
-    return sorted(lines)
-
-
-EXAMPLES = {
-    "word count": Example(SPLIT_WORDS, COUNT, sorted),
-    "inverted index": Example(INDEX_MAPPER, INDEX_REDUCER, with_files_in_order),
-    "sort": Example("cat", "cat", by_key),
-}
 
 
 @pytest.fixture(scope="module")
