@@ -53,7 +53,9 @@ class TaskDirs:
         """The task is over: the directory goes if it is empty. No process of the task may be left."""
         try:
             if os.listdir(path):
-                os.utime(path)  # when the task has ended: the slave collects what is old
+                os.utime(
+                    path, follow_symlinks=False
+                )  # the task has ended now: the slave collects what is old
                 return
             is_plain = os.stat(path, follow_symlinks=False).st_mode == stat.S_IFDIR | 0o700
         except OSError:

@@ -140,21 +140,28 @@ def test_output_that_only_its_own_host_can_reach_is_lost_and_never_status_0(
     env = {**os.environ, **keyring.environment("host")}
     with process(*hosts.inside(0), *slave, log=base / "own.log", env=env):
         wait_until(lambda: len(slaves(keyring, "ops", master)) == 3, "the slave to register")
-        for command in (["echo", "hello"], ["sh", "-c", "echo hello; exit 3"], ["true"]):
+        there = ["--attributes", "files=own", "--"]
+        for command, status, told in (
+            (["run", *there, "echo", "hello"], 1, b"the rest of the output is out of reach, 6 bytes: "),
+            (["run", *there, "sh", "-c", "echo hello; exit 3"], 3, b"is out of reach, 6 bytes: "),
+            (["run", *there, "true"], 0, b""),
+            (
+                ["map", *there, "head", "-c", "9000", ":::", "/dev/zero"],
+                1,
+                b"9000 of 9000 bytes of its stdout are lost: ",
+            ),
+        ):
             done = subprocess.run(
-                words("run", "--attributes", "files=own", "--", *command),
+                words(*command),
                 env={**os.environ, "NO_COLOR": "1", "OFFERD_MASTER": master, **keyring.environment("alice")},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=90,
                 check=False,
             )
-            assert done.stdout == b""
-            if command == ["true"]:
-                assert (done.returncode, done.stderr) == (0, b"")
-            else:
-                assert done.returncode == (3 if "sh" in command else 1)
-                assert b"the rest of the output is out of reach, 6 bytes: " in done.stderr
+            assert (done.returncode, done.stdout) == (status, b""), command
+            assert told in done.stderr
+            assert told or not done.stderr
     wait_until(lambda: len(slaves(keyring, "ops", master)) == 2, "the slave to be gone")
 
 
