@@ -32,6 +32,8 @@ REDUCE_LEAST_S = 20.0
 """An honest guess of a reduce's time: slower than we have seen any."""
 TIMEOUT_GROWTH = 4.0
 """Who was killed by the clock gets so many times the time: the same again would be the same waste again."""
+GUESS_UNTIL_S = 86_400.0
+"""To be killed by a guess of less than this is no failure of the task: nobody has said that it may not take so long."""
 
 
 @dataclass(slots=True)
@@ -251,7 +253,8 @@ class Planner:
         job, attempt = found
         work = attempt.work
         self._waste(job, attempt, now)
-        work.failures += 1
+        is_bad_guess = timed_out and job.rules.time_limit_s is None and attempt.time_limit_s < GUESS_UNTIL_S
+        work.failures += not is_bad_guess
         work.timeouts += timed_out
         job.counters["failed"] += 1
         if not timed_out:

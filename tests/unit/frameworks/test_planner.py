@@ -184,6 +184,23 @@ def test_a_task_killed_by_the_clock_gets_four_times_the_time() -> None:
     assert (first.time_limit_s, second.time_limit_s) == (10.0, 40.0)
 
 
+def test_a_guess_that_was_too_short_is_no_failure_of_a_task_and_a_limit_that_was_asked_for_is() -> None:
+    site = Site()
+    site.submit("j", [split()], rules(max_attempts=2))
+    limits = []
+    while not site.planner.jobs["j"].phase.is_over:
+        (attempt,) = site.offer("s1")
+        limits.append(attempt.time_limit_s)
+        site.planner.failed(attempt.task_id, "time is over", site.now, timed_out=True)
+    assert limits == [60.0 * 4**tries for tries in range(8)]
+    assert limits[-3] < 86_400 < limits[-2]
+    site.submit("k", [split()], rules(max_attempts=2, time_limit_s=10.0))
+    for _ in range(2):
+        (attempt,) = site.offer("s1")
+        site.planner.failed(attempt.task_id, "time is over", site.now, timed_out=True)
+    assert site.planner.jobs["k"].phase.is_over
+
+
 def test_a_long_limit_waits_for_room_for_long_tasks_and_a_guess_does_not() -> None:
     site = Site()
     site.submit("j", [split()], rules(time_limit_s=100.0))
