@@ -18,7 +18,7 @@ import msgspec
 
 from offerd.ids import TaskID
 from offerd.posix_text import bytes_of, word_of
-from offerd.spawning import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, read_frame, write_frame
+from offerd.spawning import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, as_script, read_frame, write_frame
 from offerd.task_cgroups import TASK_CGROUPS, leaf_name
 
 SECRETS = ("OFFERD_TOKEN", "OFFERD_SLAVE_SOCKET", SPAWNER, TASK_CGROUPS)
@@ -99,9 +99,9 @@ class Spawner:
             before = os.umask(umask)
             try:
                 return _with_program(
-                    words[0],
+                    words,
                     environment,
-                    lambda program: self._spawn(program, words, environment, stdout, stderr),
+                    lambda program, argv: self._spawn(program, argv, environment, stdout, stderr),
                 )
             finally:
                 os.umask(before)
@@ -109,11 +109,11 @@ class Spawner:
         leaf = leaf_name(task_id)
         alone = mem_bytes is not None and mem_bytes < LITTLE_MEM_BYTES
 
-        def born(program: bytes) -> int:
-            request = Spawn(leaf, directory, program, words, pairs, alone, umask)
+        def born(program: bytes, argv: list[bytes]) -> int:
+            request = Spawn(leaf, directory, program, argv, pairs, alone, umask)
             return self._ask(request, program, (stdout, stderr))
 
-        return _with_program(words[0], environment, born)
+        return _with_program(words, environment, born)
 
     def _spawn(
         self, program: bytes, argv: list[bytes], env: Mapping[bytes, bytes], stdout: int, stderr: int
@@ -173,23 +173,34 @@ class Spawner:
         raise OSError(answer.errno, os.strerror(answer.errno), answer.what or word_of(program))
 
 
-def _with_program(name: bytes, env: Mapping[bytes, bytes], start: Callable[[bytes], int]) -> int:
-    """Start the program of this name, which is looked for once."""
+def _with_program(
+    argv: list[bytes], env: Mapping[bytes, bytes], start: Callable[[bytes, list[bytes]], int]
+) -> int:
+    """Start the program that the first word names, which is looked for once."""
+    name = argv[0]
     path = env.get(b"PATH", os.defpath.encode())
     key = (name, path)
     program = _found.get(key)
     if program is not None:
         try:
-            return start(program)
+            return _start(program, argv, start)
         except FileNotFoundError:
             del _found[key]  # moved since: look again
     program = find_program(name, path)
-    pid = start(program)
+    pid = _start(program, argv, start)
     if len(_found) >= _FOUND_KEPT:
         _found.clear()
     if program.startswith(b"/"):  # another task's working directory is another place
         _found[key] = program
     return pid
+
+
+def _start(program: bytes, argv: list[bytes], start: Callable[[bytes, list[bytes]], int]) -> int:
+    try:
+        return start(program, argv)
+    except OSError as error:
+        words = as_script(program, argv, error)
+    return start(words[0], words)
 
 
 def _ignored_signals() -> list[int]:

@@ -12,6 +12,7 @@ executor, and so is whatever it starts. It ends when the socket is closed: an ex
 from __future__ import annotations
 
 import _socket
+import errno
 import struct
 
 import msgspec
@@ -19,8 +20,13 @@ import msgspec
 SPAWNER = "OFFERD_SPAWNER"
 LENGTH = struct.Struct("<I")
 READ_BYTES = 64 << 10
+LINE_BYTES = 256
+"""So much of a program is looked at, to tell a text from another machine's instructions."""
 _TWO_FDS = struct.Struct("@ii")
 _ANCILLARY_BYTES = _socket.CMSG_SPACE(_TWO_FDS.size)
+
+
+SHELL = b"/bin/sh"
 
 
 class Spawn(msgspec.Struct, array_like=True, tag=True):
@@ -88,3 +94,19 @@ def read_frame(socket: _socket.socket) -> tuple[bytes | None, list[int]]:
     if not data:
         return None, fds
     return data[LENGTH.size :], fds
+
+
+def as_script(program: bytes, argv: list[bytes], error: OSError) -> list[bytes]:
+    """The words that run a program which the kernel cannot start: as execvp(3) has it, a text without
+    `#!` is a script for the shell. Raises `error` where it is not that.
+    """
+    if error.errno != errno.ENOEXEC:
+        raise error
+    try:
+        with open(program, "rb") as file:
+            first_line = file.readline(LINE_BYTES)
+    except OSError:
+        raise error from None
+    if b"\0" in first_line:
+        raise error
+    return [SHELL, b"./" + program if program.startswith(b"-") else program, *argv[1:]]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from offerd.posix_text import raw
 from offerd.screen_text import printable
+from offerd.spawning import as_script
 from offerd_isolation.process_table import CONTAINER_MARK, TASK_MARK
 from offerd_slave import native, syscall_filter
 from offerd_slave.shim_messages import Job
@@ -69,7 +70,12 @@ def become_executor(job: Job, place: Place, outputs: Sequence[int], trouble: int
         return
     try:
         argv = list(map(raw, job.argv))
-        os.execvpe(argv[0], argv, environment_of(job))
+        environment = environment_of(job)
+        try:
+            os.execvpe(argv[0], argv, environment)
+        except OSError as error:
+            words = as_script(argv[0], argv, error)
+            os.execve(words[0], words, environment)
     except (OSError, ValueError) as error:  # ValueError: a NUL or an `=` where none may be
         reason = error.strerror if isinstance(error, OSError) else error
         os.write(trouble, f"{printable(job.argv[0])}: cannot be run: {reason}".encode(errors="replace"))

@@ -128,6 +128,18 @@ def test_the_directory_is_no_part_of_the_command(cluster: LocalCluster, tmp_path
     assert b"gone: No such file or directory" in gone.stderr
 
 
+def test_a_script_without_an_interpreter_is_the_shells(cluster: LocalCluster, tmp_path: Path) -> None:
+    program = tmp_path / "script"
+    program.write_text('echo "$0" "$@"\n')
+    program.chmod(0o755)
+    done = offerd(cluster, "run", "--", str(program), "x")
+    assert (done.returncode, done.stdout) == (0, f"{program} x\n".encode())
+    there = offerd(cluster, "run", "-C", ".", "-e", "PATH=.", "--", "script", "x", cwd=tmp_path)
+    assert (there.returncode, there.stdout) == (0, b"./script x\n")
+    each = offerd(cluster, "map", "-k", "-C", ".", "--", "./script", ":::", "x", "y", cwd=tmp_path)
+    assert (each.returncode, each.stdout) == (0, b"./script x\n./script y\n")
+
+
 def test_a_task_has_the_surroundings_of_who_it_runs_as_and_our_umask(cluster: LocalCluster) -> None:
     me = pwd.getpwuid(os.geteuid())
     script = 'echo "$HOME $USER $LOGNAME"; umask'

@@ -228,6 +228,32 @@ def test_spawn_starts_a_session_in_the_directory(tmp_path: Path, monkeypatch: py
     os.close(read_fd)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"echo shell $0 $1\n", b"shell ./tool x\n"), (b"#!/bin/echo\n", b"./tool x\n"), (b"", b"")],
+)
+def test_a_text_without_an_interpreter_is_a_script_of_the_shell(
+    content: bytes, said: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # spawn leaves its caller where it was sent
+    (tmp_path / "tool").write_bytes(content)
+    (tmp_path / "tool").chmod(0o755)
+    read_fd, write_fd = os.pipe()
+    pid = Spawner({}).spawn(TaskID("t"), ["./tool", "x"], {}, str(tmp_path), write_fd, write_fd)
+    os.close(write_fd)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert os.read(read_fd, 1000) == said
+    os.close(read_fd)
+
+
+def test_what_is_no_text_is_no_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tool").write_bytes(b"\x7fELF\0of another machine\n")
+    (tmp_path / "tool").chmod(0o755)
+    with pytest.raises(OSError, match="Exec format error"):
+        Spawner({}).spawn(TaskID("t"), ["./tool"], {}, str(tmp_path), 1, 2)
+
+
 def test_descendants_are_found_with_their_parents() -> None:
     script = "import os, time\nif os.fork() == 0:\n    os.fork()\nprint(flush=True)\ntime.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
