@@ -234,14 +234,14 @@ def test_an_output_that_is_there_is_not_touched(cluster: LocalCluster, tmp_path:
 def test_scripts_are_shipped_and_count_and_know_their_properties(
     cluster: LocalCluster, tmp_path: Path
 ) -> None:
-    script = tmp_path / "map.sh"
+    script = tmp_path / "a map \N{SNOWMAN}.sh"
     script.write_text(
         "#!/bin/sh\necho reporter:counter:Lines,read,$(wc -l) >&2\n"
         'echo "$my_property $mapreduce_task_ismap $mapreduce_job_reduces"\n'
     )
     (tmp_path / "in").write_text("a\nb\nc\n")
     done = offerd(
-        cluster, "mapreduce", "--mapper", "map.sh", "--reducer", "cat", "--file", str(script), "-D", "my.property=x",
+        cluster, "mapreduce", "--mapper", f"'{script.name}'", "--reducer", "cat", "--file", str(script), "-D", "my.property=x",
         "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

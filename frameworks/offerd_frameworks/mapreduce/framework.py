@@ -30,6 +30,7 @@ from offerd_frameworks.mapreduce.planner import SHORT_S
 from offerd_frameworks.mapreduce.progress import Progress, Summary
 from offerd_frameworks.mapreduce.scheduler import ANY_SLAVE, MapReduceScheduler, Running
 from offerd_frameworks.mapreduce.splits import Split, input_files, split_files
+from offerd_frameworks.mapreduce.task import stored_name
 from offerd_frameworks.mapreduce.transfer import Server
 
 BACKGROUND_THREADS = 8
@@ -221,9 +222,8 @@ def _place(job_id: str, contents: dict[str, bytes], hosts: Sequence[blocks.Host]
     for host in hosts:
         try:
             with Server(host.files) as server:
-                for name, content in contents.items():
-                    blocks.check_name(name)
-                    server.put(host.path(f"{blocks.JOB_PREFIX}{job_id}", name), content)
+                for number, content in enumerate(contents.values()):
+                    server.put(host.path(f"{blocks.JOB_PREFIX}{job_id}", stored_name(number)), content)
         except (TransferError, OSError) as error:
             why = str(error)
             continue

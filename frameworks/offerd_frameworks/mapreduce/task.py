@@ -40,6 +40,11 @@ def pack(task: dict[str, Any]) -> dict[str, str]:
     return {f"{VARIABLE}_{number}" if number else VARIABLE: part for number, part in enumerate(parts)}
 
 
+def stored_name(number: int) -> str:
+    """What the file servers call a job's file, the `number`th of its description: its own name may be anything."""
+    return f"file-{number}"
+
+
 def unpack(environment: Mapping[str, str]) -> dict[str, Any]:
     """What `pack` made."""
     text, number = environment[VARIABLE], 1
@@ -110,10 +115,11 @@ def _place_files(task: dict[str, Any]) -> None:
         return
     shelf = f"../../files-{task['set']}"
     os.makedirs(shelf, mode=0o700, exist_ok=True)
-    for name, (size, sha256) in task["files"].items():
+    for number, (name, (size, sha256)) in enumerate(task["files"].items()):
         if not os.path.exists(f"{shelf}/{name}"):
-            mine = f"{shelf}/.{task['id']}.{name}"
-            fetch_first(task["shelves"], f"{task['data']}/{task['set']}/{name}", mine, size, sha256)
+            stored = stored_name(number)
+            mine = f"{shelf}/.{task['id']}.{stored}"
+            fetch_first(task["shelves"], f"{task['data']}/{task['set']}/{stored}", mine, size, sha256)
             os.chmod(mine, 0o755)
             os.rename(mine, f"{shelf}/{name}")
         os.symlink(f"../{shelf}/{name}", f"{COMMANDS}/{name}")

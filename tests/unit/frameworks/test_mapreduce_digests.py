@@ -117,7 +117,7 @@ def test_a_script_that_is_not_the_jobs_is_neither_made_executable_nor_run(
     slave: Slave, box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evil: bytes
 ) -> None:
     good = b"#!/bin/sh\ncat\n"
-    slave.held["/data/@/job-j/mapper"] = evil
+    slave.held["/data/@/job-j/file-0"] = evil
     assert map_with({"mapper": good}, [slave.door], monkeypatch, tmp_path) == 1
     report = read_report(digests.unseal(Path("report.json").read_bytes(), "k", "it"))
     assert any(why in report["error"] for why in ("SHA-256", "has only"))
@@ -130,8 +130,8 @@ def test_a_job_goes_on_with_the_next_slave_that_has_its_script_as_it_was(
     slave: Slave, other: Slave, box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = b"#!/bin/sh\ncat\n"
-    slave.held["/data/@/job-j/mapper"] = EVIL[: len(good)]
-    other.held["/data/@/job-j/mapper"] = good
+    slave.held["/data/@/job-j/file-0"] = EVIL[: len(good)]
+    other.held["/data/@/job-j/file-0"] = good
     assert map_with({"mapper": good}, [slave.door, other.door], monkeypatch, tmp_path) == 0
     assert Path("output").read_bytes() == b"a\n"
     assert not (tmp_path / "ran").exists()
