@@ -6,11 +6,14 @@ which has nothing rotated away before, and compares with what the task says it h
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import IO
 
+from offerd.errors import OfferdError
 from offerd.messages import TaskStatus
 from offerd.task_output import OutputRead
 from offerd.workers import start_thread
@@ -24,6 +27,9 @@ FAST_S = 0.03
 SLOW_S = 0.25
 TURN_BYTES = 8 << 20
 """Read from one file before the others get their turn."""
+COPY_BYTES = 1 << 20
+LINE_BYTES = 64 << 10
+"""More of a line that has not ended is not kept in memory."""
 NOTE_AFTER_S = 2.0
 """Of waiting for a file server that is away: then it is said what is waited for."""
 SAY_AGAIN_S = 1.0
@@ -31,17 +37,59 @@ LONGEST_SAY_AGAIN_S = 10.0
 """What was said of what was read may be lost on its way: it is said again, less and less often."""
 
 
+class _Line:
+    """The start of a line that has not ended. One that is long lies in a file: there may be very many, and one without end."""
+
+    def __init__(self) -> None:
+        self._begun = b""
+        self._file: IO[bytes] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._begun) or self._file is not None
+
+    def add(self, content: bytes) -> None:
+        """Raises `OfferdError` where there is no room for it."""
+        if self._file is None and len(self._begun) + len(content) <= LINE_BYTES:
+            self._begun += content
+            return
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed when it has been taken)
+                self._file.write(self._begun)
+                self._begun = b""
+            self._file.write(content)
+        except OSError as error:
+            where = tempfile.gettempdir()
+            raise OfferdError(f"a long line cannot be kept in {where}: {error.strerror}") from None
+
+    def take(self) -> Iterator[bytes]:
+        """All of it, which is here no more."""
+        if self._file is None:
+            yield self._begun
+            self._begun = b""
+            return
+        with self._file as file:
+            self._file = None
+            file.seek(0)
+            while content := file.read(COPY_BYTES):
+                yield content
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
 @dataclass(slots=True)
 class _Stream:
-    """One file of one instance. `partial`: the start of a line that has not ended, where lines get a prefix."""
+    """One file of one instance. `line`: the one that has begun, where lines get a prefix."""
 
     index: int
     place: Place
     log: SandboxLog
     is_stderr: bool
-    partial: bytes = b""
     finishing_since: float | None = None
     finished: bool = False
+    line: _Line = field(default_factory=_Line)
     written_bytes: int | None = None
     """In all, by an instance that has ended; None if nobody knows."""
     is_away_told: bool = False
@@ -136,6 +184,9 @@ class Follower:
             self._closing = True
             self._news.notify_all()
         self._thread.join()
+        for streams in self._streams.values():
+            for stream in streams:
+                stream.line.close()
         self._files.close()
 
     def _log(self, place: Place, status: TaskStatus, name: str) -> SandboxLog:
@@ -195,10 +246,8 @@ class Follower:
             self._away(stream, error)
         if stream.finished:
             self._compare(stream)
-            if stream.partial:
-                self._screen.write(
-                    self._prefix(stream.index) + stream.partial + b"\n", to_stderr=stream.is_stderr
-                )
+            if stream.line:
+                self._end_line(stream)
         return moved
 
     def _away(self, stream: _Stream, error: Unreachable) -> None:
@@ -263,9 +312,25 @@ class Follower:
         if not self._prefixes:
             self._screen.write(content, to_stderr=stream.is_stderr)
             return
-        *lines, stream.partial = (stream.partial + content).split(b"\n")
+        begun, end, content = content.partition(b"\n")
+        stream.line.add(begun)
+        if not end:
+            return
+        self._end_line(stream)
+        *lines, begun = content.split(b"\n")
+        stream.line.add(begun)
         prefix = self._prefix(stream.index)
         self._screen.write(b"".join(prefix + line + b"\n" for line in lines), to_stderr=stream.is_stderr)
+
+    def _end_line(self, stream: _Stream) -> None:
+        """Short ones are written at once."""
+        due = self._prefix(stream.index)
+        for content in stream.line.take():
+            if len(due) > LINE_BYTES:
+                self._screen.write(due, to_stderr=stream.is_stderr)
+                due = b""
+            due += content
+        self._screen.write(due + b"\n", to_stderr=stream.is_stderr)
 
     def _prefix(self, index: int) -> bytes:
         return f"[{index + 1:>{self._digits}}] ".encode()

@@ -6,21 +6,24 @@ import errno
 import http.server
 import io
 import itertools
+import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from queue import SimpleQueue
 from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 
+from offerd.errors import OfferdError
 from offerd.files_access import FilesAccess
 from offerd.ids import ContainerID, TaskID
 from offerd.messages import TaskOutput, TaskState, TaskStatus
 from offerd.task_output import EVERYTHING, OutputRead
 from offerd_cli.batch import Place
 from offerd_cli.large_outputs import LargeOutputs
-from offerd_cli.outputs import Follower
+from offerd_cli.outputs import LINE_BYTES, Follower, _Line
 from offerd_cli.sandbox_files import CHUNK_BYTES, SandboxFiles, SandboxLog, Unreachable
 from offerd_cli.screen import CannotWrite, Screen
 
@@ -388,6 +391,31 @@ def test_a_large_output_is_fetched_whole_or_it_is_said_what_is_missing(slave: Sl
         assert part is not None
         part.close()
     assert second.lost == "1 of 3000001 bytes of its stdout are lost; 9 of 9 bytes of its stderr are lost"
+
+
+def test_a_line_without_end_is_whole_and_takes_little_memory(
+    slave: Slave, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    add = _Line.add
+
+    def watched(line: _Line, content: bytes) -> None:
+        add(line, content)
+        kept.append(len(line._begun))
+
+    monkeypatch.setattr(_Line, "add", watched)
+    long = bytes(range(32, 127)) * 30_000
+    slave.files |= {"tasks/t/stdout": File(b"a\n" + long + b"\nb\n" + long), "tasks/t/stderr": File(b"")}
+    assert follow_to_the_end(slave, instances=12) == set()
+    assert capsysbinary.readouterr().out == b"[ 1] a\n[ 1] %s\n[ 1] b\n[ 1] %s\n" % (long, long)
+    assert len(kept) > 5
+    assert max(kept) <= LINE_BYTES
+
+
+def test_a_line_that_there_is_no_room_for_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(OfferdError, match=r"a long line cannot be kept in .*gone: No such file"):
+        _Line().add(b"x" * (LINE_BYTES + 1))
 
 
 def test_output_that_no_thread_can_be_started_for_is_said_to_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
