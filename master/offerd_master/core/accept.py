@@ -145,7 +145,7 @@ def _accept_tasks(
     for executor_id, infos in runs.items():
         _send_run_tasks(c, framework, slave, executors[executor_id], infos)
     if runs and framework.ramp_up_s is None:
-        c.ramping[framework.framework_id] = framework
+        c.ramping.frameworks[framework.framework_id] = framework
     return bool(runs)
 
 

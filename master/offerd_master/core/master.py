@@ -254,7 +254,13 @@ class MasterCore:
         """When `tick` has something to do even if nothing happens."""
         c = self.cluster
         deadline = self._next_ping
-        for other in (c.timers.next_deadline(), offers.next_expiry(c), offers.next_allocation(c)):
+        due = (
+            c.timers.next_deadline(),
+            offers.next_expiry(c),
+            offers.next_allocation(c),
+            ramp_up.next_look(c),
+        )
+        for other in due:
             if other is not None and other < deadline:
                 deadline = other
         return deadline

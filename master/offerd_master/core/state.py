@@ -337,6 +337,15 @@ class Standby:
         return self.framework.framework_id
 
 
+class Ramping:
+    """Of whom it is to be seen whether they have what is due to them: see `ramp_up`."""
+
+    def __init__(self) -> None:
+        self.first_wishes: list[Framework] = []  # of frameworks that began with us, in this turn
+        self.frameworks: dict[FrameworkID, Framework] = {}
+        self.not_before = 0.0
+
+
 class Cluster:
     """Everything a master knows and the actions it has decided on. The handlers of each subject work on it."""
 
@@ -364,8 +373,7 @@ class Cluster:
         self.offers: dict[OfferID, OutstandingOffer] = {}
         self.offer_order: deque[OutstandingOffer] = deque()
         self.wanting: dict[FrameworkID, Framework] = {}
-        self.first_wishes: list[Framework] = []  # of frameworks that began with us, in this turn
-        self.ramping: dict[FrameworkID, Framework] = {}  # to be looked at in this turn: see `ramp_up`
+        self.ramping = Ramping()
         self.total: dict[str, int] = {}  # the quantities of all slaves together
         self.dirty: dict[SlaveID, Slave] = {}
         # Slaves with something free that nobody wanted when it was last offered around.
@@ -477,9 +485,9 @@ class Cluster:
         is_there = framework.peer is not None and not framework.is_deaf
         is_wanting = is_there and framework.needs_offers and not framework.ended
         if framework.ramp_up_s is None and self.is_own_id(framework.framework_id):
-            self.ramping[framework.framework_id] = framework
+            self.ramping.frameworks[framework.framework_id] = framework
             if is_wanting and framework.wanted_since is None:
-                self.first_wishes.append(framework)
+                self.ramping.first_wishes.append(framework)
         if is_wanting:
             self.wanting[framework.framework_id] = framework
         else:

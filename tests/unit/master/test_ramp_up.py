@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from helpers.master_harness import EXECUTOR, ClusterHarness, FrameworkPeer, task
 from offerd import messages as m
 from offerd import operator_messages as om
@@ -44,9 +46,10 @@ def test_where_a_task_more_would_be_above_the_share_it_is_reached() -> None:
     other, framework = cluster.framework("other"), cluster.framework()
     launch(other, "t1", "t2", "t3")
     assert shown(cluster, other).ramp_up_s == 0.0
-    cluster.advance(3)
+    cluster.advance(2)
     launch(framework, "t1")
     assert shown(cluster, framework).ramp_up_s is None
+    cluster.advance(1)
     launch(framework, "t2")
     assert shown(cluster, framework).ramp_up_s == 3.0, "two of five, and half is due"
 
@@ -65,6 +68,22 @@ def test_one_that_wants_no_more_has_all_it_wanted() -> None:
     cluster.advance(1)
     framework.send(m.SetNeedsOffers(False))
     assert shown(cluster, framework).ramp_up_s == 2.0, "from its first wish on"
+
+
+def test_many_frameworks_are_looked_at_now_and_then_and_none_is_forgotten() -> None:
+    cluster = ClusterHarness(ping_interval_s=1e6)
+    cluster.slave("cpus=40,mem=40G")
+    for number in range(20):
+        cluster.framework(f"silent{number}", registers=False).send(
+            m.RegisterFramework(m.FrameworkInfo(f"silent{number}"), needs_offers=False)
+        )
+    framework = cluster.framework()
+    cluster.advance(1)
+    launch(framework, *(f"t{n}" for n in range(20)))
+    launch(framework, *(f"more{n}" for n in range(20)))  # in the same moment
+    assert shown(cluster, framework).ramp_up_s is None, "it was looked at a moment ago"
+    cluster.advance(1)
+    assert shown(cluster, framework).ramp_up_s == pytest.approx(1 + 0.0002 * 21)
 
 
 def test_offers_that_it_thinks_about_are_no_ramp_up() -> None:
