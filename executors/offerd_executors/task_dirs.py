@@ -38,8 +38,10 @@ class TaskDirs:
             with contextlib.suppress(OSError):
                 os.rename(self._spares.pop(), path)
                 return path
-        with contextlib.suppress(FileExistsError):
+        try:
             os.mkdir(path, 0o700)
+        except FileExistsError:
+            os.utime(path, follow_symlinks=False)  # it is in use again: the slave must not take it for old
         return path
 
     def is_empty(self, path: str) -> bool:

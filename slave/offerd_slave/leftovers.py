@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container
 from contextlib import suppress
 
 from offerd.ids import ContainerID
@@ -33,41 +33,52 @@ def collect(
     containers: str,
     container_id: ContainerID,
     living: Container[str],
+    known_s: float,
     free_fraction: float,
     bounds: Bounds,
     remove: Callable[[int, str], object],
-) -> None:
+) -> bool:
     """Remove what is to go of a living container's; `remove` takes a directory's descriptor and a name in it. `living`: its
-    tasks that run, or whose ends their scheduler has not acknowledged. Raises `OSError` if there is no such container.
+    tasks that ran at the time `known_s`, or whose ends their scheduler had not acknowledged: what is younger is not looked at.
+    Whether there is more to see. Raises `OSError` if there is no such container.
     """
+    has_more = False
     sandbox = os.open(f"{containers}/{container_id}/sandbox", _DIRECTORY)
     try:
         for place in (TASKS, RESULTS):
             with suppress(OSError):  # there is none, or what has the name is no directory
                 directory = os.open(place, _DIRECTORY, dir_fd=sandbox)
                 try:
-                    found = list(_found(directory, living))
-                    for each in leftovers_to_remove(found, time.time(), free_fraction, bounds):
+                    found, is_all = _found(directory, living, known_s)
+                    going = leftovers_to_remove(found, time.time(), free_fraction, bounds)
+                    for each in going:
                         remove(directory, each.name)
+                    has_more |= bool(going) and not is_all
                 finally:
                     os.close(directory)
     finally:
         os.close(sandbox)
+    return has_more
 
 
-def _found(directory: int, living: Container[str]) -> Iterator[Leftover]:
+def _found(directory: int, living: Container[str], known_s: float) -> tuple[list[Leftover], bool]:
+    """And whether that is all."""
+    found: list[Leftover] = []
     with os.scandir(directory) as entries:
         for number, entry in enumerate(entries, 1):
             if number % ENTRIES_AT_ONCE == 0:
                 time.sleep(PAUSE_S)
             if number > MOST_SEEN:
-                return
+                return found, False
             if entry.name in living:
                 continue
             with suppress(OSError):  # it has gone
                 status = entry.stat(follow_symlinks=False)
                 # Of the last change to the entry itself, which its owner cannot date otherwise. Executors touch it at the end.
-                yield Leftover(entry.name, status.st_ctime, _is_kept(directory, entry.name, status))
+                if status.st_ctime < known_s:
+                    is_kept = _is_kept(directory, entry.name, status)
+                    found.append(Leftover(entry.name, status.st_ctime, is_kept))
+    return found, True
 
 
 def _is_kept(directory: int, name: str, status: os.stat_result) -> bool:

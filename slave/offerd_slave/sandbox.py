@@ -94,6 +94,7 @@ class SandboxCollector:
         self._interval_s = min(COLLECT_INTERVAL_S, max(SHORTEST_COLLECT_INTERVAL_S, bounds.delay_s / 4))
         self._last = -COLLECT_INTERVAL_S
         self._living: Living = {}
+        self._known_s = 0.0  # when that was so, by the wall clock
         self._wanted = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="sandbox-gc", daemon=True)
@@ -107,6 +108,7 @@ class SandboxCollector:
         if now < self._last + interval_s:
             return
         self._last = now
+        self._known_s = time.time()
         self._living = living()
         self._wanted.set()
 
@@ -137,14 +139,22 @@ class SandboxCollector:
             if self._closing:
                 return
             self._remove(container_id)
-        living = self._living
+        known_s, living = self._known_s, self._living
         for container_id, tasks in living.items():
             if self._closing:
                 return
             with suppress(FileNotFoundError):  # it has just ended, or is being made
-                leftovers.collect(
-                    str(self._containers), container_id, tasks, free_fraction, self._bounds, self._remove_in
+                has_more = leftovers.collect(
+                    str(self._containers),
+                    container_id,
+                    tasks,
+                    known_s,
+                    free_fraction,
+                    self._bounds,
+                    self._remove_in,
                 )
+                if has_more:
+                    self._wanted.set()
 
     def _remove_in(self, directory: int, name: str) -> None:
         """What a task has left."""

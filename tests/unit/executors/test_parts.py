@@ -6,11 +6,13 @@ import fcntl
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from helpers.proc import wait_until
 from offerd.executor_loop import Timer
 from offerd.ids import TaskID
 from offerd.task_output import UNTIL_READ, WHOLE
@@ -187,7 +189,10 @@ def test_no_directory_replaces_what_an_earlier_task_of_that_name_left(dirs: Task
     dirs.make("again")
     (tmp_path / "again" / "mine").touch()
     dirs.release(dirs.make("spare"))
+    before = (tmp_path / "again").stat().st_ctime_ns
+    wait_until(lambda: time.time_ns() > before + 20_000_000, "the kernel's clock to go on")
     assert dirs.make("again") == str(tmp_path / "again")
+    assert (tmp_path / "again").stat().st_ctime_ns > before, "it would be taken for an ended one's"
     assert (tmp_path / "again" / "mine").exists()
 
 

@@ -17,8 +17,8 @@ from offerd_slave.core.retention import (
     Leftover,
     leftovers_to_remove,
 )
-from offerd_slave.leftovers import KEEP_FILE
-from offerd_slave.sandbox import SandboxCollector
+from offerd_slave.leftovers import KEEP_FILE, collect
+from offerd_slave.sandbox import SandboxCollector, remove_entry
 
 NOW = 1e9
 BOUNDS = Bounds(delay_s=10_000.0, most_tasks=3, headroom=0.1)
@@ -80,6 +80,35 @@ def test_collector_takes_leftovers_and_neither_living_tasks_nor_what_links_lead_
     assert (living / "stdout").read_text() == "text"
     assert mine.exists()
     assert (precious / "file").read_text() == "precious"
+
+
+def test_what_is_younger_than_what_is_known_of_living_tasks_stays(tmp_path: Path) -> None:
+    """A collector may be busy for minutes before it comes to a container."""
+    old = make_task(tmp_path, "old")
+    time.sleep(0.02)
+    known_s = time.time()
+    time.sleep(0.02)
+    new = make_task(tmp_path, "new")
+    time.sleep(0.02)
+    collect(str(tmp_path), ContainerID("c"), (), known_s, 1.0, Bounds(delay_s=0.001), remove_entry)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_of_very_many_entries_some_are_left_for_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offerd_slave.leftovers.MOST_SEEN", 4)
+    for number in range(6):
+        make_task(tmp_path, f"t{number}")
+    time.sleep(0.02)
+
+    def look() -> bool:
+        bounds = Bounds(delay_s=0.001)
+        return collect(str(tmp_path), ContainerID("c"), (), time.time(), 1.0, bounds, remove_entry)
+
+    assert look()
+    assert not look()
+    assert os.listdir(tmp_path / "c" / "sandbox" / "tasks") == []
 
 
 def test_a_link_in_place_of_the_directory_of_tasks_is_not_followed(tmp_path: Path) -> None:
