@@ -26,8 +26,11 @@ from offerd.messages import (
 from offerd.resources import NOTHING
 from offerd_slave.core.actions import Append, EndTask, SendToMaster, Sync
 from offerd_slave.core.backlog import Backlog
-from offerd_slave.core.state import Container, End, State, Task
+from offerd_slave.core.state import Container, End, Phase, State, Task
 from offerd_slave.records import StatusAcknowledged, StatusStored
+
+KILLED = -9
+"""Exit status of who was ended by SIGKILL, as containers are."""
 
 
 @dataclass(slots=True)
@@ -180,6 +183,10 @@ class Statuses:
             usage = killing.usage or usage
         elif hit is not None and state is TaskState.FAILED:
             message, limit = f"{message}; {hit.message}".removeprefix("; "), hit.limit
+        elif container.phase is Phase.ENDING and container.end and status.exit_status == KILLED:
+            # Its executor has seen it killed before it was itself.
+            state, reason, message, _, limit, of_end = container.end
+            usage = of_end or usage
         return TaskStatus(
             status.task_id,
             state,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgspec
+import pytest
 
 from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
 from offerd import messages as m
@@ -320,6 +321,22 @@ def test_a_container_over_its_share_of_the_disk_is_ended_with_its_tasks() -> Non
         ("a", TaskState.FAILED, "disk=1048576"),
         ("b", TaskState.FAILED, "disk=1048576"),
     }
+
+
+@pytest.mark.parametrize(("exit_status", "reason"), [(-9, Reason.LIMIT_EXCEEDED), (3, Reason.COMMAND_EXITED)])
+def test_an_executor_that_sees_its_task_killed_before_it_is_itself_does_not_hide_why(
+    exit_status: int, reason: str
+) -> None:
+    bench = bench_running("a")
+    over_disk(bench)
+    bench.update(
+        "a", TaskState.FAILED, 2, 3, reason=Reason.COMMAND_EXITED, message="its own", exit_status=exit_status
+    )
+    clear_task(bench, "a")
+    bench.event(ev.ContainerDestroyed(bench.container_id))
+    status = terminal(bench)
+    assert (status.reason, status.exit_status) == (reason, exit_status)
+    assert status.message == ("its files take too much" if exit_status == -9 else "its own")
 
 
 def test_a_task_that_declares_no_memory_is_limited_like_all_others() -> None:
