@@ -15,7 +15,8 @@ import psutil
 from helpers import leftovers
 from offerd_cli.local_cluster import OFFERD, LocalCluster
 
-WAIT_S = 20.0
+WAIT_S = 40.0
+"""Long enough for a machine that has much else to do: who waits in vain is slow, and nobody else."""
 _NOTHING: dict[str, Any] = {"stdin": subprocess.DEVNULL}
 
 
