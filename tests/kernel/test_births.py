@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,8 @@ def bed() -> Iterator[KernelBed]:
 
 
 def output(bed: KernelBed, name: str) -> str:
-    return next(bed.work_dir.glob(f"containers/*/sandbox/tasks/{name}/stdout")).read_text()
+    file = next(bed.work_dir.glob(f"containers/*/sandbox/tasks/{name}/stdout"))
+    return file.read_text(errors="surrogateescape")
 
 
 def test_a_task_is_born_in_its_cgroup_as_its_user(bed: KernelBed) -> None:
@@ -35,6 +37,18 @@ def test_a_task_is_born_in_its_cgroup_as_its_user(bed: KernelBed) -> None:
     assert ignored.split() == ["SigIgn:", "0" * 16]
     assert no_new_privs.split() == ["NoNewPrivs:", "1"]
     wait_until(lambda: leaves() == [], "the cgroup is removed")
+
+
+def test_a_task_has_the_directory_umask_and_words_that_it_was_given(bed: KernelBed) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    argv = ["sh", "-c", 'umask; pwd; echo "$USER $0"', odd]
+    bed.framework.run("plain", command=CommandInfo(argv))
+    bed.framework.run("chosen", command=CommandInfo(argv, directory="/usr", umask=0o027))
+    for name in ("plain", "chosen"):
+        assert bed.framework.wait_end(name).state is TaskState.FINISHED
+    umask, directory, words = output(bed, "plain").splitlines()
+    assert (umask, directory.rpartition("/")[2], words) == ("0022", "plain", f"nobody {odd}")
+    assert output(bed, "chosen").splitlines() == ["0027", "/usr", f"nobody {odd}"]
 
 
 def test_shim_and_executor_live_in_the_executors_leaf(bed: KernelBed) -> None:

@@ -7,6 +7,7 @@ output: strings and bytes as they are, the rest as JSON. Bytes of a line that ar
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -21,7 +22,7 @@ from offerd_frameworks.mapreduce.codec import carried, decode, encode_key, encod
 from offerd_frameworks.mapreduce.compressed import is_compressed, open_plain
 from offerd_frameworks.mapreduce.failures import CommandFailed
 from offerd_frameworks.mapreduce.map_task import PIECES
-from offerd_frameworks.mapreduce.streaming import SHORTER, leftovers
+from offerd_frameworks.mapreduce.streaming import SHORTER, WaitingOutput, leftovers
 
 PICKLE = "functions.pickle"
 COMBINE_AFTER = 200_000
@@ -157,7 +158,7 @@ def main() -> None:
     """`map` or `reduce`, from standard input to standard output. What the functions print goes to the task's log."""
     import cloudpickle
 
-    with os.fdopen(os.dup(1), "wb") as output:
+    with io.BufferedWriter(WaitingOutput(os.dup(1))) as output:
         os.dup2(2, 1)
         with open(PICKLE, "rb") as file:
             functions: Functions = cloudpickle.load(file)

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import io
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 from offerd_frameworks.mapreduce.failures import CommandFailed
 from offerd_frameworks.mapreduce.leftovers import Leftovers
@@ -239,6 +240,37 @@ class Pump:
             raise self._error
 
 
+def write_waiting(target: int, data: bytes | memoryview) -> None:
+    """All of it, also where somebody who has this end, too, has made it non-blocking. Raises `OSError`."""
+    left = memoryview(data)
+    while left:
+        try:
+            left = left[os.write(target, left) :]
+        except BlockingIOError:
+            room = select.poll()
+            room.register(target, select.POLLOUT)
+            room.poll()
+
+
+class WaitingOutput(io.RawIOBase):
+    """A descriptor of our own whose writes are whole."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        write_waiting(self._fd, data)
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            os.close(self._fd)
+
+
 def feed(source: int, target: int, offset: int, length: int, ending: bytes = b"") -> None:
     """Move a part of a file into a pipe, and write `ending`; a reader that has had enough is no error. Closes `target`."""
     try:
@@ -281,9 +313,7 @@ def relay(source: int, target: int) -> None:
     last = b"\n"
     try:
         while count := os.readv(source, [buffer]):
-            left = buffer[:count]
-            while left:
-                left = left[os.write(target, left) :]
+            write_waiting(target, buffer[:count])
             last = bytes(buffer[count - 1 : count])
         if last != b"\n":
             os.write(target, b"\n")
@@ -313,9 +343,7 @@ def write_all(pieces: Iterable[bytes], target: int) -> bool:
     """Write all; False if the reader has had enough before. Whoever reads there says why it ended."""
     try:
         for piece in pieces:
-            left = memoryview(piece)
-            while left:
-                left = left[os.write(target, left) :]
+            write_waiting(target, piece)
     except BrokenPipeError:
         return False
     return True

@@ -20,13 +20,12 @@ from typing import Protocol
 
 import offerd
 from offerd import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID, Waiting
-from offerd.posix_text import word_of
 from offerd_frameworks.mpi.core import actions as a
 from offerd_frameworks.mpi.core import events as e
 from offerd_frameworks.mpi.core.attempt import EXIT_FAILURE
 from offerd_frameworks.mpi.core.job import Job, Outcome
 from offerd_frameworks.mpi.core.queue import GangQueue
-from offerd_frameworks.mpi.hydra import ADDRESS_VARIABLE, Hydra, own_address, passed_on
+from offerd_frameworks.mpi.hydra import ADDRESS_VARIABLE, WORDS, Hydra, own_address, passed_on
 from offerd_frameworks.mpi.output import Piece
 
 COMMAND_EXECUTOR = offerd.ExecutorInfo(ExecutorID("command"), module="offerd_executors.command", name="mpi")
@@ -250,7 +249,8 @@ class MpiFramework(offerd.Scheduler):
 
     def _start(self, action: a.StartHydra) -> None:
         job = action.job
-        environment = passed_on({word_of(name): word_of(value) for name, value in os.environb.items()})
+        words = {name.decode(*WORDS): value.decode(*WORDS) for name, value in os.environb.items()}
+        environment = passed_on(words)
         # For the wheel of mpi4py, which cannot know that the library it finds is MPICH's.
         environment.setdefault("MPI4PY_MPIABI", "mpich")
         if self._stdin is not None and self._stdin_at is not None:

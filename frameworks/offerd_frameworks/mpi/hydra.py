@@ -25,13 +25,14 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 
 import offerd
-from offerd.posix_text import bytes_of
 from offerd_frameworks.mpi.output import Lines, Piece, Splitter, pattern
 
 PROGRAM = "mpiexec.hydra"
 MEND = "apt-get install mpich"
 READ_BYTES = 256 << 10
 WORDS_KEPT = 12
+WORDS = ("utf-8", "surrogateescape")
+"""How arguments, file names and variables are text (PEP 383), whatever our locale is."""
 
 _LAUNCH, _LAUNCH_END = "HYDRA_LAUNCH:", "HYDRA_LAUNCH_END"
 _PROXY_ID = re.compile(r"--proxy-id (\d+)")
@@ -132,13 +133,13 @@ class Hydra:
         ]
         try:
             self._process = subprocess.Popen(
-                list(map(bytes_of, words)),
+                [word.encode(*WORDS) for word in words],
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                cwd=bytes_of(directory) if directory else None,
+                cwd=directory.encode(*WORDS) or None,
                 env={
-                    bytes_of(name): bytes_of(value)
+                    name.encode(*WORDS): value.encode(*WORDS)
                     for name, value in environment.items()
                     if name not in ranges
                 },

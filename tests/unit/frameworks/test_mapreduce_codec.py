@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import math
+import os
+import subprocess
+import sys
+import termios
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import cloudpickle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.cli import wait_until
 from offerd_frameworks.mapreduce.codec import NotCarried, decode, encode_key, encode_value
 from offerd_frameworks.mapreduce.functions import Functions, run_map, run_reduce
 
@@ -168,3 +177,26 @@ def test_what_a_reducer_yields_is_text_that_loses_nothing() -> None:
     assert [line.split(b"\t")[1] for line in mapped.getvalue().split(b"\n")[:-1]] == [
         b"Infinity", b"-Infinity", b"\xff", b"\xff", b'[1,"\xff"]', b"1180591620717411303424",
     ]  # fmt: skip
+
+
+def test_a_pipe_that_somebody_has_made_non_blocking_gets_all_that_a_program_yields(tmp_path: Path) -> None:
+    lines = 20_000
+    functions = Functions(lambda line: [(line, None)], lambda key, values: [(key, len(list(values)))])
+    (tmp_path / "functions.pickle").write_bytes(cloudpickle.dumps(functions))
+    (tmp_path / "lines").write_bytes(b"".join(encode_key(f"{n:0500d}") + b"\tnull\n" for n in range(lines)))
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    capacity = fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+    words = [sys.executable, "-m", "offerd_frameworks.mapreduce.functions", "reduce"]
+    with (
+        (tmp_path / "lines").open("rb") as source,
+        subprocess.Popen(words, cwd=tmp_path, stdin=source, stdout=writing) as program,
+        os.fdopen(reading, "rb") as output,
+    ):
+        os.close(writing)
+        held = array("i", [0])
+        wait_until(
+            lambda: not fcntl.ioctl(reading, termios.FIONREAD, held) and held[0] > capacity // 2, "much"
+        )
+        assert output.read().count(b"\n") == lines
+    assert program.returncode == 0
