@@ -159,6 +159,16 @@ def test_a_rank_that_dies_ends_the_job_with_its_status_and_its_reason(
     assert processes_with(programs["mpi_dies"]) == []
 
 
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_rank_is_over_when_its_program_has_ended_whatever_it_leaves_behind(
+    cluster: LocalCluster, duration: str, status: int
+) -> None:
+    program = f"sleep {duration} & echo hi; exit {status}"
+    done = offerd(cluster, "mpi", "-n", "2", *SMALL, "--no-label", "--", "sh", "-c", program)
+    assert (done.returncode, done.stdout) == (status, b"hi\nhi\n"), done.stderr
+    wait_until(lambda: not processes_with(duration), "what the ranks left behind to be gone")
+
+
 def test_a_program_that_does_not_exist_is_127(cluster: LocalCluster) -> None:
     done = offerd(cluster, "mpi", "-n", "2", *SMALL, "--", "./no-such-program")
     assert done.returncode == 127

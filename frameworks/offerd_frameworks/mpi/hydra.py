@@ -54,8 +54,9 @@ _PORT_RANGE = re.compile(r"\w+_PORT_?RANGE")
 PORT_RANGE = "MPIEXEC_PORT_RANGE"
 
 # $1 is the word by which we know our own mark; the program and its arguments follow. The pause lets the proxy pass the mark on
-# before it sees the rank's end, which may make it drop everything. Ranks listen on every interface unless told otherwise; where
-# there is InfiniBand we do not, as its devices are named there, too.
+# before it sees the rank's end, which may make it drop everything. And the proxy waits for whoever holds the rank's pipes: so
+# what the program has left behind in this shell's own process group is ended. Ranks listen on every interface unless told
+# otherwise; where there is InfiniBand we do not, as its devices are named there, too.
 _RANK = r"""word=$1; shift
 if [ -z "${UCX_NET_DEVICES+set}" ] && [ ! -d /sys/class/infiniband ]; then
     case $OFFERD_MPI_ADDRESS in
@@ -65,6 +66,7 @@ if [ -z "${UCX_NET_DEVICES+set}" ] && [ ! -d /sys/class/infiniband ]; then
     [ -z "$device" ] || export UCX_NET_DEVICES="$device" FI_TCP_IFACE="${FI_TCP_IFACE:-$device}"
 fi
 "$@"; status=$?
+trap '' TERM; kill -TERM 0; kill -CONT 0
 [ $status = 0 ] || { printf '\001%s!%d\002\n' $word $status >&2; sleep 0.1; }
 exit $status"""
 
