@@ -334,7 +334,7 @@ class ClusterExecutor(_Submitter):
         self._driver.set_needs_offers(False)
         self._driver.start()
         self._driver.wait_registered()
-        _at_exit[self._driver] = scheduler
+        _at_exit.add(self._driver)
         # Nobody can submit any more, nor wait by `shutdown`: what was submitted is still done.
         weakref.finalize(self, scheduler.close, False).atexit = False
 
@@ -357,14 +357,15 @@ class ClusterExecutor(_Submitter):
                 self._driver.join()
 
 
-_at_exit: weakref.WeakKeyDictionary[SchedulerDriver, CallScheduler] = weakref.WeakKeyDictionary()
+_at_exit: weakref.WeakSet[SchedulerDriver] = weakref.WeakSet()
 
 
 def _shut_down_all() -> None:
     """As the standard library's executors do: calls submitted are calls made, also at the interpreter's exit."""
-    drivers = dict(_at_exit)
-    for scheduler in drivers.values():
-        scheduler.close(cancel_futures=False)
+    drivers = list(_at_exit)
+    for driver in drivers:
+        if isinstance(driver.scheduler, CallScheduler):
+            driver.scheduler.close(cancel_futures=False)
     for driver in drivers:
         # What ended a driver is in the log, and every future has been told; the next one is waited for all the same.
         with contextlib.suppress(Exception, SystemExit):

@@ -296,3 +296,12 @@ def test_a_call_too_large_for_a_message_is_given_in_pieces_to_the_slave_that_run
         fake.end(call_here(msgspec.structs.replace(task, data=whole)))
         assert future.result(WAIT_S) == len(argument)
         assert fake.count(FrameworkMessage) == -(-size_bytes // large_calls.PIECE_BYTES)
+
+
+def test_an_executor_that_is_over_leaves_nothing_in_memory() -> None:
+    with cluster() as (_, executor):
+        assert executor.submit(abs, -1).result(WAIT_S) == 1
+        driver = weakref.ref(executor._driver)
+    del executor
+    gc.collect()
+    assert driver() is None
