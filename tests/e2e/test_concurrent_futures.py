@@ -44,7 +44,8 @@ def runs() -> Iterator[dict[str, subprocess.Popen[str]]]:
             run.communicate()
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", CLASSES)
 def test_it_passes_cpythons_tests(runs: dict[str, subprocess.Popen[str]], name: str) -> None:
-    said, _ = runs[name].communicate(timeout=110)
+    said, _ = runs[name].communicate(timeout=360)
     assert runs[name].returncode == 0, said
