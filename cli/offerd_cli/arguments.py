@@ -42,6 +42,8 @@ class Arguments(Sequence[Argument]):
             return [self[number] for number in range(*index.indices(self._count))]
         if not 0 <= index < self._count:
             raise IndexError(index)
+        if len(self._groups) == 1:
+            return self._groups[0][index]
         chosen: list[Argument] = []
         for group in reversed(self._groups):
             index, number = divmod(index, len(group))

@@ -18,6 +18,8 @@ from offerd_cli.sandbox_files import SandboxFiles, SandboxLog, Unreachable, pati
 
 FETCHERS = 4
 SPOOL_BYTES = 1 << 20
+MOST_HELD = 64
+"""Fetched and not taken yet: each is a file, or memory. Whoever prints may be slower than all slaves together."""
 LOOK_AGAIN_S = 0.25
 """After this a file server that does not answer is asked again."""
 
@@ -31,6 +33,12 @@ class Fetched(NamedTuple):
     stderr: IO[bytes] | None = None
     lost: str = ""
 
+    def close(self) -> None:
+        """Of what nobody wants any more."""
+        for part in (self.stdout, self.stderr):
+            if part is not None:
+                part.close()
+
 
 class LargeOutputs:
     """Fetches some at a time. `fetch` and `take` are for one thread."""
@@ -40,6 +48,7 @@ class LargeOutputs:
         self._own = threading.local()
         self._connections: list[SandboxFiles] = []
         self._closing = threading.Event()
+        self._room = threading.Semaphore(MOST_HELD)
         self._fetched: SimpleQueue[tuple[int, TaskStatus, Future[Fetched]]] = SimpleQueue()
         self.outstanding = 0
         """Asked for and not taken yet."""
@@ -58,6 +67,7 @@ class LargeOutputs:
     def take(self) -> Fetched:
         """The next that is there; waits for it."""
         number, status, future = self._fetched.get()
+        self._room.release()
         self.outstanding -= 1
         try:
             return future.result()
@@ -66,12 +76,20 @@ class LargeOutputs:
 
     def close(self) -> None:
         self._closing.set()
+        self._room.release(FETCHERS)
         self._pool.shutdown(cancel_futures=True)
         for files in self._connections:
             files.close()
+        while not self._fetched.empty():
+            _, _, future = self._fetched.get()
+            if not future.cancelled() and future.exception() is None:
+                future.result().close()
 
     def _fetch(self, number: int, status: TaskStatus, place: Place, written: TaskOutput | None) -> Fetched:
-        """In a thread of the pool, with a connection of its own."""
+        """In a thread of the pool, with a connection of its own, when not too many wait to be taken."""
+        self._room.acquire()
+        if self._closing.is_set():
+            return Fetched(number, status)
         files = getattr(self._own, "files", None)
         if files is None:
             files = self._own.files = SandboxFiles()

@@ -8,7 +8,7 @@ Most outputs are small and come with the task's last status. Only larger ones ar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from offerd.errors import BadInput
 from offerd.messages import Reason, TaskOutput, TaskStatus
@@ -17,6 +17,7 @@ from offerd_cli.arguments import Arguments
 from offerd_cli.batch import INLINE_OUTPUT, Ended, Place, Started
 from offerd_cli.outcome import exit_status, sentence, speaks_for_itself
 from offerd_cli.places import Template
+from offerd_cli.shelf import Output, Shelf
 from offerd_cli.task_options import TaskOptions
 from offerd_cli.working import Work, batch_of, check_words, command_info
 
@@ -41,13 +42,6 @@ class MapJob:
     keep_order: bool = False
     retries: int = 0
     halt: bool = False
-
-
-class Output(NamedTuple):
-    """What a task wrote: bytes if little, files if much."""
-
-    stdout: bytes | IO[bytes] = b""
-    stderr: bytes | IO[bytes] = b""
 
 
 def map_job(job: MapJob) -> int:
@@ -90,7 +84,7 @@ class Map(Work):
         super().__init__("offerd map", batch, job.master, job.task)
         self._job = job
         self._large: LargeOutputs | None = None
-        self._held: dict[int, Output] = {}  # by index, with --keep-order: ended before its turn
+        self._held = Shelf()  # with --keep-order: ended before their turn
         self._next = 0
         self._out = bytearray()
         self._err = bytearray()
@@ -118,13 +112,15 @@ class Map(Work):
     def finish(self) -> None:
         while self._large is not None and self._large.outstanding:
             self._collect(self._large)
-        for index in sorted(self._held):  # after a halt there are gaps
-            self._print(self._held.pop(index))
+        for index in self._held.indices():  # after a halt there are gaps
+            self._next = index
+            self._print_in_turn()
         self._flush()
 
     def close(self) -> None:
         if self._large is not None:
             self._large.close()
+        self._held.close()
 
     def verdict(self) -> int:
         if self.failed > self._told or self.failed > 1:
@@ -154,10 +150,17 @@ class Map(Work):
         if not self._job.keep_order:
             self._print(output)
             return
-        self._held[index] = output
-        while (turn := self._held.pop(self._next, None)) is not None:
+        if index == self._next:
             self._next += 1
-            self._print(turn)
+            self._print(output)
+        else:
+            self._held.put(index, output)
+        self._print_in_turn()
+
+    def _print_in_turn(self) -> None:
+        while (output := self._held.take(self._next)) is not None:
+            self._next += 1
+            self._print(output)
 
     def _print(self, output: Output) -> None:
         for part, buffer, to_stderr in ((output.stdout, self._out, False), (output.stderr, self._err, True)):

@@ -34,11 +34,13 @@ class Template:
 
     def __init__(self, words: Sequence[str], sources: int) -> None:
         self._words = [_parts(word, sources) for word in words]
-        if not any(isinstance(part, Place) for word in self._words for part in word):
-            self._words.append([Place(None, "")])
+        has_places = any(isinstance(part, Place) for word in self._words for part in word)
+        self._alone = None if has_places else list(words)
 
     def fill(self, argument: Sequence[str], number: int) -> list[str]:
         """The command for this argument, which is the `number`th."""
+        if self._alone is not None:
+            return [*self._alone, *argument]
         filled: list[str] = []
         for parts in self._words:
             match parts:

@@ -24,7 +24,8 @@ def cluster() -> Iterator[LocalCluster]:
 
 def test_each_argument_runs_once_and_outputs_come_whole(cluster: LocalCluster) -> None:
     arguments = [str(number) for number in range(200)]
-    done = offerd(cluster, "map", "--", "sh", "-c", 'echo "$1-a"; echo "$1-b"', "sh", ":::", *arguments)
+    script = 'echo "$1-a"; echo "$1-b"'
+    done = offerd(cluster, "map", "--timeout", "60s", "--", "sh", "-c", script, "sh", ":::", *arguments)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.decode().split()
     assert sorted(lines) == sorted(f"{n}-{x}" for n in arguments for x in "ab")

@@ -16,11 +16,13 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
+from helpers.cli import wait_until
 from offerd.errors import OfferdError
 from offerd.files_access import FilesAccess
 from offerd.ids import ContainerID, TaskID
 from offerd.messages import TaskOutput, TaskState, TaskStatus
 from offerd.task_output import EVERYTHING, OutputRead
+from offerd_cli import large_outputs
 from offerd_cli.batch import Place
 from offerd_cli.large_outputs import LargeOutputs
 from offerd_cli.outputs import LINE_BYTES, Follower, _Line
@@ -416,6 +418,23 @@ def test_a_line_that_there_is_no_room_for_is_said(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(OfferdError, match=r"a long line cannot be kept in .*gone: No such file"):
         _Line().add(b"x" * (LINE_BYTES + 1))
+
+
+def test_no_more_is_fetched_than_somebody_takes(slave: Slave, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_outputs, "MOST_HELD", 3)
+    slave.files |= {"tasks/t/stdout": File(b"x" * 100), "tasks/t/stderr": File(b"")}
+    large = LargeOutputs()
+    for number in range(20):
+        large.fetch(number, STATUS, slave.place, None)
+    wait_until(lambda: large._fetched.qsize() == 3, "as many to be fetched as may wait")
+    assert not large._room.acquire(timeout=0.1)
+    taken = [large.take() for _ in range(20)]
+    assert sorted(each.number for each in taken) == list(range(20))
+    for each in taken:
+        each.close()
+    for number in range(20):
+        large.fetch(number, STATUS, slave.place, None)
+    large.close()
 
 
 def test_output_that_no_thread_can_be_started_for_is_said_to_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,6 +140,26 @@ def test_a_status_is_acknowledged_only_after_the_coroutine_is_done(master: FakeM
     run(use())
 
 
+def test_an_order_that_no_message_holds_fails_its_own_tasks(master: FakeMaster) -> None:
+    async def use() -> None:
+        statuses: asyncio.Queue[TaskStatus] = asyncio.Queue()
+
+        class Noting(AsyncScheduler):
+            def status_update(self, driver: AsyncSchedulerDriver, status: TaskStatus) -> None:
+                statuses.put_nowait(status)
+
+        async with make(Noting(), master) as driver:
+            await driver.wait_registered()
+            task = TaskInfo(TaskID("t"), CPU, ExecutorID("e"))
+            driver.reply_to_offer([f"{number}{'o' * 100}" for number in range(20_000)], [task])
+            status = await statuses.get()
+            assert (status.state, status.reason) == (TaskState.ERROR, Reason.TASK_INVALID)
+            driver.kill_task("other")
+            await off_loop(master.expect, KillTask)
+
+    run(use())
+
+
 def test_the_loop_does_not_spin_while_a_callback_waits(master: FakeMaster) -> None:
     async def use() -> None:
         begun, go_on = asyncio.Event(), asyncio.Event()
