@@ -199,6 +199,8 @@ class LocalCluster:
         self.masters: list[Daemon] = []
         self.zookeeper: Daemon | None = None
         self.slaves: list[Daemon] = []
+        self.isolation = ""
+        """What the slaves use, once they are there."""
         self._janitor: subprocess.Popen[bytes] | None = None
 
     # -- starting ---------------------------------------------------------------------------------------------------
@@ -357,9 +359,9 @@ class LocalCluster:
                 f"{number} slaves to register",
                 timeout_s,
             )
-            ports = {
-                slave.info.hostname: slave.info.files_address.rpartition(":")[2] for slave in client.slaves()
-            }
+            infos = [slave.info for slave in client.slaves()]
+        ports = {info.hostname: info.files_address.rpartition(":")[2] for info in infos}
+        self.isolation = ", ".join(sorted({info.isolation for info in infos}))
         # One that is started again must serve its files where its tasks' frameworks look for them.
         for daemon in self.slaves:
             daemon.words[daemon.words.index("--http-port") + 1] = ports.get(daemon.name, "0")

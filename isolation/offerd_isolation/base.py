@@ -143,6 +143,9 @@ class Isolation:
     limits_tasks = False
     """Whether `task_started` and `task_ended` do anything."""
 
+    memory_note = ""
+    """Where memory cannot be limited, but `over_memory` finds who has too much: what tasks that ask for some are told."""
+
     def __init__(self, work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS) -> None:
         """Changes nothing on the host: that begins with `recover` or the first `prepare`."""
         self.work_dir = work_dir
@@ -207,6 +210,12 @@ class Isolation:
 
     def disk_places(self, container_id: ContainerID) -> Iterable[str]:
         """Directories of the host into which what a container writes beside its sandbox goes. Called from any thread."""
+        return ()
+
+    def over_memory(
+        self, container_id: ContainerID, whole_bytes: int | None, tasks: Mapping[TaskID, int]
+    ) -> Iterable[Limitation]:
+        """Which of these tasks, or else the container as a whole, have more memory than this now. Called from any thread."""
         return ()
 
     def limitation(self, container_id: ContainerID, task_id: TaskID) -> Limitation | None:

@@ -1,4 +1,5 @@
-"""Isolation without limits: plain process trees, tracked and ended as a whole. Works without root, for development.
+"""Isolation without limits: plain process trees, tracked and ended as a whole. Works without root, for development. Memory
+is looked at now and then, and whoever has too much is ended.
 
 What belongs to a container is found in two ways:
 
@@ -15,12 +16,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from offerd.ids import ContainerID, TaskID
-from offerd_isolation import process_table, procfs
+from offerd_isolation import memory, process_table, procfs
 from offerd_isolation.base import (
     DEFAULT_OPTIONS,
     ContainerSpec,
@@ -28,11 +29,13 @@ from offerd_isolation.base import (
     IsolationError,
     IsolationOptions,
     Launch,
+    Limitation,
     ProcessID,
     Tell,
     Usage,
     tell_nobody,
 )
+from offerd_isolation.memory import TaskMarks
 from offerd_isolation.process_table import CONTAINER_MARK, TASK_MARK, Process, TooManyProcesses
 
 TURN_S = 0.05
@@ -52,12 +55,14 @@ class _Container:
     alone_since: float | None = None  # monotonic
     # By pid and start time; perhaps not dead yet.
     killed: dict[tuple[int, int], Process] = field(default_factory=dict)
+    marks: TaskMarks = field(default_factory=TaskMarks)
 
 
 class NoopIsolation(Isolation):
     """No limits; whole containers and marked tasks can be killed."""
 
     name = "noop"
+    memory_note = "memory is watched, not limited (isolation noop)"
 
     def __init__(self, work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS) -> None:
         super().__init__(work_dir, options)
@@ -93,6 +98,31 @@ class NoopIsolation(Isolation):
         mem_bytes = sum(each.rss_bytes for each in tree)
         container.peak_mem_bytes = max(container.peak_mem_bytes, mem_bytes)
         return Usage(ticks / process_table.CLOCK_TICKS_PER_S, mem_bytes, container.peak_mem_bytes, len(tree))
+
+    def over_memory(
+        self, container_id: ContainerID, whole_bytes: int | None, tasks: Mapping[TaskID, int]
+    ) -> Iterable[Limitation]:
+        container = self._containers.get(container_id)
+        shim = self._living_shim(container) if container is not None else None
+        if container is None or shim is None:
+            return ()
+        try:
+            tree = process_table.few_descendants(shim.pid, MOST_LOOKED_AT)
+        except TooManyProcesses:
+            return ()
+        found = []
+        for task_id, processes in container.marks.divide(tree).items():
+            most_bytes = tasks.get(task_id, 0)
+            if most_bytes and (held := memory.over(processes, most_bytes)):
+                found.append(_over_memory(container_id, task_id, held, most_bytes))
+        if not found and whole_bytes is not None and (held := memory.over(tree, whole_bytes)):
+            found.append(_over_memory(container_id, TaskID(""), held, whole_bytes))
+        return found
+
+    def remarks(self) -> Iterable[str]:
+        return (
+            "memory is watched, not limited: who has too much is ended seconds later; cpus and processes are not limited",
+        )
 
     def kill_task(self, container_id: ContainerID, task_id: TaskID) -> bool:
         """Kill what carries the task's mark, what is below it and in sessions it leads. False if nothing carries it: the
@@ -233,6 +263,18 @@ class NoopIsolation(Isolation):
                 f"container {container_id}: a process of another user is left ({error}); "
                 "run the slave as root to end processes of other users"
             ) from None
+
+
+def _over_memory(container_id: ContainerID, task_id: TaskID, held: int, most_bytes: int) -> Limitation:
+    who = "it" if task_id else "the executor and its tasks"
+    has, may = f"{held / (1 << 20):.1f}M", f"{most_bytes / (1 << 20):.10g}M"
+    text = (
+        f"{who} had {has} of memory when looked at, more than the {may} that {'it' if task_id else 'they'} may have; "
+        "memory is watched here, not limited, so it may have been more before"
+    )
+    return Limitation(
+        container_id, f"mem={most_bytes}", text, task_id, Usage(mem_bytes=held, peak_mem_bytes=held)
+    )
 
 
 def _could_be(process: Process, uid: int) -> bool:

@@ -38,7 +38,7 @@ from offerd_slave.checkpoint import keep_aside
 from offerd_slave.containerizer import Containerizer
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
-from offerd_slave.core import shares
+from offerd_slave.core import memory, shares
 from offerd_slave.core.recovery import Recovered, live_records
 from offerd_slave.core.slave import SlaveCore
 from offerd_slave.disk_watch import DiskWatch, Job
@@ -48,6 +48,7 @@ from offerd_slave.fingerprint import fingerprint
 from offerd_slave.journal import Journal
 from offerd_slave.launcher import Launcher
 from offerd_slave.masters import client_of, master_of
+from offerd_slave.memory_watch import MemoryWatch
 from offerd_slave.records import JournalRecord, UnwritableRecord
 from offerd_slave.sandbox import Living, SandboxCollector
 from offerd_slave.settings import SlaveOptions
@@ -103,13 +104,13 @@ class SlaveDaemon:
         self._context = new_context()
         self._endpoint = Endpoint(self.workdir.sockets, self._lines)
         self._master = client_of(self._context, master)
-        self._is_linked = False
-        self._drops_told = False  # of this connection
+        self._is_linked = self._drops_told = False  # told: of this connection
         self._files = FilesService(options, self.workdir.path, self._host.boot_id)
         self._storer = Storer(self.journal)
         self._launcher = Launcher(log, are_images_run=self._isolation.runs_images)
         self._launcher.start()
         self._disk_watch = DiskWatch(self._isolation.disk_places)
+        self._memory_watch = MemoryWatch(self._isolation)
         self._usual_share = self._share_of_disk()
         self._collector = SandboxCollector(self.workdir.path, options.leftovers)
         self._events: list[ev.Event] = []
@@ -178,6 +179,7 @@ class SlaveDaemon:
             self.options.settings,
             limits_containers=self._isolation.limits_containers,
             limits_tasks=self._isolation.limits_tasks,
+            memory_note=self._isolation.memory_note,
             default_user=self._default_user,
             max_containers=max(16, (descriptors() - OWN_DESCRIPTORS) // DESCRIPTORS_OF_A_CONTAINER),
         )
@@ -256,6 +258,7 @@ class SlaveDaemon:
             self._wakeup.fileno(): self._signalled,
             self._storer.fd: self._synced,
             self._disk_watch.fd: self._over_disk,
+            self._memory_watch.fd: self._over_memory,
             self._launcher.fileno(): self._containerizer.launcher_ready,
             self._containerizer.fd: self._containerizer.results_ready,
             self._containerizer.exits.fileno(): self._containerizer.executors_ended,
@@ -527,6 +530,7 @@ class SlaveDaemon:
     def _measure(self) -> None:
         self._containerizer.measure(time.monotonic())
         self._containerizer.verify()
+        self._memory_watch.watch(memory.watched(self.core.state))
         if self._usual_share is not None and self._disk_watch.is_idle:
             self._disk_watch.look(
                 Job(each, str(self.workdir.sandbox(each.container_id)))
@@ -535,6 +539,9 @@ class SlaveDaemon:
 
     def _over_disk(self) -> None:
         self._events.extend(map(ev.OverDisk, self._disk_watch.found()))
+
+    def _over_memory(self) -> None:
+        self._events.extend(map(ev.OverMemory, self._memory_watch.found()))
 
     def _look_at_disk(self) -> None:
         looked = self.workdir.look_at_disk()
@@ -560,6 +567,7 @@ class SlaveDaemon:
         self._containerizer.close()
         self._collector.close()
         self._disk_watch.close()
+        self._memory_watch.close()
         self._storer.close()
         self.journal.close()
         self._context.term()

@@ -22,6 +22,7 @@ from typing import Any
 from offerd.ids import ContainerID, TaskID
 from offerd_isolation.base import Limitation
 from offerd_slave.core.shares import MOST_DEEP, Held, Share, Shares, over
+from offerd_slave.findings import Findings
 
 ENTRIES_AT_ONCE = 500
 PAUSE_S = 0.005
@@ -147,9 +148,9 @@ class DiskWatch:
 
     def __init__(self, more_places: Callable[[ContainerID], Iterable[str]] = lambda _: ()) -> None:
         self._more_places = more_places
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._findings = Findings()
+        self.fd = self._findings.fd
         self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
-        self._found: queue.SimpleQueue[Limitation] = queue.SimpleQueue()
         self._not_before: dict[ContainerID, float] = {}  # monotonic
         self._closing = threading.Event()
         self._idle = threading.Event()
@@ -169,20 +170,14 @@ class DiskWatch:
 
     def found(self) -> list[Limitation]:
         """Who is over its share, since the last call."""
-        with suppress(BlockingIOError):
-            os.eventfd_read(self.fd)
-        news = []
-        with suppress(queue.Empty):
-            while True:
-                news.append(self._found.get_nowait())
-        return news
+        return self._findings.take()
 
     def close(self) -> None:
         """End the thread, in the middle of a walk if need be."""
         self._closing.set()
         self._jobs.put(None)
         self._thread.join()
-        os.close(self.fd)
+        self._findings.close()
 
     def _work(self) -> None:
         while (jobs := self._jobs.get()) is not None:
@@ -195,8 +190,7 @@ class DiskWatch:
                 if began < self._not_before.get(job.shares.container_id, began):
                     continue
                 for limitation in self._look(job):
-                    self._found.put(limitation)
-                    os.eventfd_write(self.fd, 1)
+                    self._findings.put(limitation)
                 ended = time.monotonic()
                 self._not_before[job.shares.container_id] = ended + REST * (ended - began)
             self._idle.set()

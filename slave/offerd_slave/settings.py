@@ -46,6 +46,7 @@ class SlaveSettings:
     limits_containers: bool = (
         False  # the isolation module wants to know what a container's tasks hold together
     )
+    memory_note: str = ""  # where memory is not limited: what tasks that ask for some are told when they run
     limits_tasks: bool = False  # ... and has limits of its own for each task
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,30 @@ def test_the_banner_says_what_to_type_next() -> None:
     said = b"".join(iter(second.stdout.readline, b"Ctrl-C ends everything and leaves nothing behind.\n"))
     assert b"export OFFERD_MASTER=127.0.0.1:" in said
     assert [end(each, signal.SIGINT) for each in (process, second)] == [0, 0]
+
+
+def test_without_limits_of_memory_the_banner_and_tasks_say_so_and_who_has_too_much_is_ended() -> None:
+    process = begin(None, "local", "--slaves", "1", "--port", "0", "--isolation", "noop", "--mem", "1G")
+    assert process.stdout is not None
+    said = b"".join(iter(process.stdout.readline, b"Ctrl-C ends everything and leaves nothing behind.\n"))
+    assert b"isolation noop: memory is watched, not limited" in said
+    master = f"127.0.0.1:{said.partition(b'master on 127.0.0.1:')[2].partition(b',')[0].decode()}"
+    words = ("run", "--master", master, "--mem", "64M", "--timeout", "50s", "--", sys.executable, "-c")
+    modest = begin(None, *words, "held = bytearray(b'x') * (16 << 20); import time; time.sleep(1000)")
+
+    def running() -> list[dict[str, Any]]:
+        listed = offerd(None, "tasks", "--master", master, "--json")
+        return [each for each in json.loads(listed.stdout)["tasks"] if each["state"] == "TASK_RUNNING"]
+
+    wait_until(running, "it to run")
+    assert running()[0]["message"] == "memory is watched, not limited (isolation noop)"
+    greedy = offerd(None, *words, "held = bytearray(b'x') * (200 << 20); import time; time.sleep(1000)")
+    assert greedy.returncode == 1, greedy.stderr
+    assert b"LIMIT_EXCEEDED" in greedy.stderr
+    assert b"more than the 64M that it may have; memory is watched here, not limited" in greedy.stderr
+    assert modest.poll() is None
+    assert end(process, signal.SIGINT) == 0
+    modest.communicate(timeout=20)
 
 
 def test_a_port_in_use_is_one_line_and_exit_status_2() -> None:

@@ -94,6 +94,20 @@ def tasks(*names: str) -> None:
     forever()
 
 
+def hogs() -> None:
+    """Two children, marked as tasks: of `alone` a child has 64 MiB; `shared` has 24, and four forks that share these."""
+    programs = {
+        "alone": "import os, time\nif os.fork() == 0:\n os.setsid()\n held = bytearray(os.urandom(1)) * (64 << 20)",
+        "shared": "import os, time\nheld = bytearray(os.urandom(1)) * (24 << 20)\n"
+        "for _ in range(4): os.fork() or time.sleep(1000)",
+    }
+    for name, program in programs.items():
+        environment = {**os.environ, "OFFERD_TASK_ID": name}
+        words = [sys.executable, "-c", f"{program}\nprint('has it', flush=True)\ntime.sleep(1000)"]
+        os.posix_spawn(sys.executable, words, environment)
+    forever()
+
+
 def _litter(kind: str) -> None:
     ready, told = os.pipe()
     child = os.fork()

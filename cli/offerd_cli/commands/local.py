@@ -159,8 +159,8 @@ def _watch(cluster: LocalCluster, wake_fd: int, *, quiet: bool) -> int:
 
 
 def _document(cluster: LocalCluster) -> dict[str, object]:
-    """What `--json` says: `master`, its `name` in the store of credentials, `base`; the leader's `pid` and `log`; of each of
-    `masters` its `name`, `pid` and `log` and whether it leads, and of each of `slaves` its `work_dir`, too.
+    """What `--json` says: `master`, its `name` in the store of credentials, `base`, the slaves' `isolation`; the leader's `pid`
+    and `log`; of each of `masters` its `name`, `pid` and `log` and whether it leads, and of each of `slaves` its `work_dir`.
     """
     leader = cluster.leader()
     return {
@@ -168,6 +168,7 @@ def _document(cluster: LocalCluster) -> dict[str, object]:
         "name": cluster.name,
         "pid": leader.pid,
         "base": str(cluster.base),
+        "isolation": cluster.isolation,
         "log": str(leader.log),
         "masters": [
             {"name": master.name, "pid": master.pid, "log": str(master.log), "leads": master is leader}
@@ -190,9 +191,12 @@ def _banner(cluster: LocalCluster) -> str:
         who = f"{len(cluster.masters)} masters, of which pid {cluster.leader().pid} leads, in"
     lines = [
         f"{who} {cluster.address}, {number} slave{'s' * (number != 1)} of {cpus} cpus and {mem}; logs in {cluster.base}",
-        "",
     ]
-    lines += ["  in another terminal:"]
+    if cluster.isolation == "noop":
+        lines.append(
+            "isolation noop: memory is watched, not limited; cpus and processes are not limited; `offerd doctor` says why"
+        )
+    lines += ["", "  in another terminal:"]
     if set_here := [name for name in (KEY_VARIABLE, MASTER_KEY_VARIABLE) if os.environ.get(name)]:
         lines.append(f"  unset {' '.join(set_here)}")
     if os.environ.get(MASTER_VARIABLE) or not cluster.is_found_unasked():

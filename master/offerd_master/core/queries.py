@@ -216,7 +216,7 @@ def _task(c: Cluster, framework: Framework, task: Task | EndedTask, now: float) 
         resources=cut(task.resources),
         time_limit_s=task.time_limit_s,
         reason=task.reason if isinstance(task, EndedTask) else "",
-        message=task.message if isinstance(task, EndedTask) else "",
+        message=task.message,
         exit_status=task.exit_status if isinstance(task, EndedTask) else None,
         launched_s=now - task.launched_at,
         ran_s=0.0 if task.running_since is None else ended_at - task.running_since,

@@ -83,6 +83,8 @@ class Task(msgspec.Struct, eq=False, gc=False):
     is_adopted: bool = False
     """Met on a slave, and not launched by this master."""
     kill_grace_s: float | None = None
+    message: str = ""
+    """Of the status that said that it runs."""
 
     @property
     def is_reported_lost(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from sys import intern
 from typing import TypeVar
 
 from offerd import messages as m
@@ -24,6 +25,8 @@ from offerd_master.core.recovery import MAX_REMEMBERED, remember_unknown
 from offerd_master.core.state import Cluster, Executor, Framework, Slave, Task
 
 MASTER = "master"
+MAX_LIVE_TEXT = 100
+"""Of what is said of a task that runs: there may be many."""
 MAX_UNACKNOWLEDGED = 10_000
 """Ends remembered per framework for its acknowledgement, or as many as its history holds if that is more; a scheduler that
 never acknowledges loses only this memory.
@@ -219,6 +222,8 @@ def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float)
         elif task.state is not status.state or not task.container_id:
             task.state = status.state
             task.container_id = status.container_id
+            # Mostly the same few words, so they are kept once.
+            task.message = intern(status.message[:MAX_LIVE_TEXT])
             if task.running_since is None and status.state is TaskState.RUNNING:
                 task.running_since = now
     elif _was_heard(framework, status.task_id):

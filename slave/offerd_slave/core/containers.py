@@ -235,7 +235,8 @@ class Containers:
         container = self._state.containers.get(hit.container_id)
         if container is not None and container.phase is not Phase.ENDING:
             self._state.log("WARNING", f"container {hit.container_id}: {hit.message}; ending it")
-            self._end(container, End(TaskState.FAILED, Reason.LIMIT_EXCEEDED, hit.message, None, hit.limit))
+            end = End(TaskState.FAILED, Reason.LIMIT_EXCEEDED, hit.message, None, hit.limit, used(hit))
+            self._end(container, end)
 
     def shutdown_timed_out(self, container_id: ContainerID) -> None:
         """It did not end by itself."""

@@ -131,6 +131,12 @@ class LimitHit(Event, frozen=True):
     limitation: Limitation
 
 
+class OverMemory(Event, frozen=True):
+    """A task, or a container as a whole, had too much memory where that is watched."""
+
+    limitation: Limitation
+
+
 class OverDisk(Event, frozen=True):
     """A task, or a container as a whole, has more on the disk than it may have. It still runs."""
 

@@ -113,7 +113,8 @@ class SlaveCore:
             ev.Unkillable: self._unkillable,
             ev.IsolationFailed: lambda event, now: self.state.log("ERROR", event.message),
             ev.LimitHit: self._limit_hit,
-            ev.OverDisk: self._over_disk,
+            ev.OverDisk: self._over_watched,
+            ev.OverMemory: self._over_watched,
             ev.UsageMeasured: self._usage_measured,
             ev.DiskLooked: self._disk_looked,
             ev.ModeWished: lambda event, now: self._drain.obey(event.wish, now),
@@ -399,7 +400,7 @@ class SlaveCore:
             container.hit = hit
             self.state.log("WARNING", f"container {hit.container_id}: {hit.message}")
 
-    def _over_disk(self, event: ev.OverDisk, now: float) -> None:
+    def _over_watched(self, event: ev.OverDisk | ev.OverMemory, now: float) -> None:
         """Nobody has ended it yet: we do, a task as by its time limit, but at once."""
         hit = event.limitation
         if not hit.task_id:
@@ -408,7 +409,8 @@ class SlaveCore:
         container = self.state.containers.get(hit.container_id)
         task = container.tasks.get(hit.task_id) if container is not None else None
         if task is not None:
-            self.tasks.kill(task, Killing(Reason.LIMIT_EXCEEDED, hit.message, hit.limit), now, 0.0)
+            killing = Killing(Reason.LIMIT_EXCEEDED, hit.message, hit.limit, used(hit))
+            self.tasks.kill(task, killing, now, 0.0)
 
     # -- executors ----------------------------------------------------------------------------------------------------
 

@@ -102,6 +102,8 @@ class Container:
     heard: int = 0  # number of its newest update since its last hello
     listed_bytes: int = 0  # how much of a hello it takes
     is_adopted: bool = False  # of before our start
+    mem_bytes: int = 0  # what its tasks may have together
+    most_mem_bytes: int | None = 0  # the most that this ever was; None: one of them may have any
     strangers: int = 0  # how many tasks it has named that are in no record of ours
 
     @property
@@ -329,6 +331,13 @@ class State:
     def add_task(self, task: Task) -> None:
         info = task.info
         self.tasks[task.framework_id, info.task_id] = task
+        container = self.containers[task.container_id]
+        mem_bytes = self.task_limits(info.resources).mem_bytes
+        container.mem_bytes += mem_bytes
+        if not mem_bytes:
+            container.most_mem_bytes = None
+        elif container.most_mem_bytes is not None:
+            container.most_mem_bytes = max(container.most_mem_bytes, container.mem_bytes)
         task.listed_bytes = _listed_task_bytes(task.framework_id, info, task.container_id)
         self.listed_bytes += task.listed_bytes
         self.hold(task.info.resources, long=task.long)
@@ -345,6 +354,7 @@ class State:
             and container.queue.pop(info.task_id, None) is not None
         ):
             self.dequeue(task)
+        container.mem_bytes -= self.task_limits(info.resources).mem_bytes
         self.release(info.resources, long=task.long)
         if info.time_limit_s is not None:
             self.timers.cancel(("limit", task.framework_id, info.task_id))

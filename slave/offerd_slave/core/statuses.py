@@ -187,6 +187,8 @@ class Statuses:
             # Its executor has seen it killed before it was itself.
             state, reason, message, _, limit, of_end = container.end
             usage = of_end or usage
+        elif state is TaskState.RUNNING and not message and task.state is not TaskState.RUNNING:
+            message = self._state.settings.memory_note if task.info.resources.mem_bytes else ""
         return TaskStatus(
             status.task_id,
             state,

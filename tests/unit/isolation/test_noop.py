@@ -14,8 +14,8 @@ import pytest
 
 from helpers.isolation_contract import IsolationContract
 from helpers.proc import bed, is_running, wait_until
-from offerd.ids import ContainerID
-from offerd_isolation import noop, process_table, procfs
+from offerd.ids import ContainerID, TaskID
+from offerd_isolation import memory, noop, process_table, procfs
 from offerd_isolation.base import Isolation
 from offerd_isolation.noop import NoopIsolation
 from offerd_isolation.process_table import CONTAINER_MARK
@@ -145,3 +145,36 @@ def test_the_end_of_a_container_whose_shim_is_gone_reaches_nobody_elses_processe
         assert not any(map(is_running, pids))
         assert all(map(is_running, outsider.roots))
         assert is_running(outsider.nobody) or user == ""
+
+
+def test_a_task_with_too_much_memory_is_found_and_pages_that_processes_share_count_once(
+    tmp_path: Path,
+) -> None:
+    with bed(tmp_path) as it:
+        container = it.launch("hogs")
+        wait_until(lambda: container.output().count("has it") >= 3, "all to have their memory")
+
+        def over(whole_mib: int | None, **tasks: int) -> list[tuple[str, str]]:
+            limits = {TaskID(name): mib << 20 for name, mib in tasks.items()}
+            whole = None if whole_mib is None else whole_mib << 20
+            found = it.isolation.over_memory(container.container_id, whole, limits)
+            return [(hit.task_id, hit.limit) for hit in found]
+
+        assert over(None, alone=48, shared=48) == [("alone", f"mem={48 << 20}")]
+        assert over(None, alone=256, shared=16) == [("shared", f"mem={16 << 20}")]
+        assert over(None, shared=48) == [], "who has no limit may have any"
+        assert over(64, alone=256) == [("", f"mem={64 << 20}")]
+        assert over(512, alone=256) == []
+        (hit,) = it.isolation.over_memory(container.container_id, None, {TaskID("alone"): 48 << 20})
+        assert hit.message.startswith("it had 6")
+        assert "memory is watched here, not limited" in hit.message
+        assert hit.usage.peak_mem_bytes > 60 << 20
+
+
+def test_what_may_not_be_asked_counts_as_resident(monkeypatch: pytest.MonkeyPatch) -> None:
+    me = process_table.read(os.getpid())
+    assert me is not None
+    assert 0 < memory.held_bytes(me) <= me.rss_bytes
+    assert memory.held_bytes(me._replace(pid=2**22)) == 0
+    monkeypatch.setattr(process_table, "PROC", "/proc/self/root/dev/null/..")
+    assert memory.held_bytes(me) == me.rss_bytes

@@ -15,6 +15,7 @@ from offerd.resources import Resources
 from offerd_isolation.base import Limitation, Usage
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
+from offerd_slave.core import memory
 from offerd_slave.core.shares import FOR_THE_REST, Share, shares
 from offerd_slave.records import ExitRecord
 from offerd_slave.settings import SlaveSettings
@@ -375,3 +376,66 @@ def test_what_a_task_asks_of_the_disk_is_its_share() -> None:
     asking.info = task("asks")
     over_disk(bench)
     assert shares(bench.core.state, usual) == [], "it is being ended"
+
+
+NOTE = "memory is watched, not limited (isolation noop)"
+WATCHED = SlaveSettings(sync_pause_per_task_s=0.0, confirm_pause_s=0.0, memory_note=NOTE)
+
+
+def over_memory(bench: Bench, name: str = "") -> None:
+    usage = Usage(mem_bytes=80 << 20, peak_mem_bytes=80 << 20)
+    bench.event(
+        ev.OverMemory(Limitation(bench.container_id, "mem=67108864", "it had 80M", TaskID(name), usage))
+    )
+
+
+def test_a_task_with_too_much_memory_is_ended_at_once_and_fails_for_it() -> None:
+    bench = Bench(settings=WATCHED)
+    bench.running(task("a"), task("b"))
+    over_memory(bench, "a")
+    (kill,) = bench.told_executors(m.KillTask)
+    assert (kill.task_id, kill.grace_s) == ("a", 0.0)
+    bench.acknowledge("a", 1)
+    bench.update("a", TaskState.KILLED, 2, 3)
+    status = terminal(bench)
+    assert (status.state, status.reason, status.limit, status.message) == (
+        TaskState.FAILED, Reason.LIMIT_EXCEEDED, "mem=67108864", "it had 80M",
+    )  # fmt: skip
+    assert status.usage == m.TaskUsage(0.0, 80 << 20)
+
+
+def test_a_task_that_asks_for_memory_hears_that_it_is_watched_and_not_limited() -> None:
+    bench = Bench(settings=WATCHED)
+    bench.register()
+    bench.run(task("a"), sized("any", Resources.of(cpus=1)))
+    bench.hello()
+    bench.clear()
+    bench.update("a", TaskState.RUNNING, 1, 1)
+    bench.update("any", TaskState.RUNNING, 1, 2)
+    said = [message.status for message in bench.sent if isinstance(message, m.StatusUpdate)]
+    assert [(status.task_id, status.message) for status in said] == [("a", NOTE), ("any", "")]
+    bench.acknowledge("a", 1)
+    bench.update("a", TaskState.RUNNING, 2, 3)
+    assert bench.sent[-1].status.message == "", "once is enough"  # type: ignore[attr-defined]
+
+
+def test_a_container_may_have_what_its_tasks_ever_had_together_and_tasks_what_they_asked_for() -> None:
+    bench = Bench(settings=WATCHED)
+    bench.register()
+    bench.run(task("a"), sized("usual", Resources.of(cpus=1)))
+    assert memory.watched(bench.core.state) == [], "nothing runs yet"
+    bench.hello()
+    mib = 1 << 20
+    tasks = {TaskID("a"): 64 * mib, TaskID("usual"): 256 * mib}
+    both = memory.Memory(bench.container_id, (64 + 64 + 256) * mib, tasks)
+    assert memory.watched(bench.core.state) == [both]
+    bench.update("a", TaskState.FINISHED, 1)
+    bench.run(task("c"))
+    (now,) = memory.watched(bench.core.state)
+    assert (now.whole_bytes, set(now.tasks)) == (both.whole_bytes, {"usual", "c"})
+    bench = bench.crash(settings=WATCHED)
+    bench.register()
+    bench.hello("usual", "c")
+    (now,) = memory.watched(bench.core.state)
+    assert now.whole_bytes is None, "it may have had more before our start"
+    assert now.tasks[TaskID("c")] == 64 * mib
