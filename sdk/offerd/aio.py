@@ -39,6 +39,7 @@ from offerd.orders import (
 from offerd.resources import Resources
 from offerd.scheduler_core import Action, Answer, Call, Deliver, End, Send
 from offerd.transport import new_context
+from offerd.workers import check_threads
 
 log = logging.getLogger("offerd.driver")
 
@@ -142,6 +143,7 @@ class AsyncSchedulerDriver(Orders):
         """Begin in a task of the running loop."""
         if self._task is not None:
             raise OfferdError("this driver was started already; make a new one")
+        check_threads("the driver")
         self._task = asyncio.get_running_loop().create_task(self._live(), name="offerd-scheduler")
 
     async def wait_registered(self) -> FrameworkID:

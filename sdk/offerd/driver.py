@@ -46,7 +46,7 @@ from offerd.resources import Resources
 from offerd.scheduler import Scheduler
 from offerd.scheduler_core import Action, Answer, Call, Deliver, End, Send
 from offerd.transport import new_context
-from offerd.workers import start_thread
+from offerd.workers import NoThread, check_threads, start_thread
 
 log = logging.getLogger("offerd.driver")
 
@@ -114,8 +114,13 @@ class SchedulerDriver(Orders):
         """Begin in a background thread; returns at once. Raises `OfferdError` where none can be started."""
         if self._thread is not None:
             raise OfferdError("this driver was started already; make a new one")
+        check_threads("the driver", more=1)
         self._thread = threading.Thread(target=self._loop, name="offerd-scheduler", daemon=True)
-        start_thread(self._thread)
+        try:
+            start_thread(self._thread)
+        except NoThread:
+            self._thread = None
+            raise
 
     def wait_registered(self, timeout_s: float | None = None) -> FrameworkID:
         """Wait until the master knows this framework; returns its id. Raises what ended the driver, or `OfferdError`."""

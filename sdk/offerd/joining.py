@@ -16,6 +16,7 @@ from offerd.leader import SCHEME, master_address, parse_zookeeper, unreachable
 from offerd.operator import OperatorClient
 from offerd.operator_messages import Enrolled
 from offerd.transport import Client, new_context
+from offerd.workers import check_threads
 
 TIMEOUT_S = 10.0
 WORD_REFUSED = (
@@ -46,6 +47,7 @@ def is_known(master: str, keys: Keys, timeout_s: float = TIMEOUT_S) -> bool:
         address = find_leader(parse_zookeeper(address), timeout_s)
         if not address:
             raise OfferdError(unreachable(where))
+    check_threads("the connection to the master")
     context = new_context()
     client = Client(context, "", codec.to_operator, keys=keys)
     monitor = client.socket.get_monitor_socket(_ENDS)

@@ -54,6 +54,7 @@ from offerd.operator_messages import (
 )
 from offerd.resources import Resources
 from offerd.transport import Client, new_context
+from offerd.workers import check_threads
 
 A = TypeVar("A", bound=Message)
 
@@ -90,6 +91,7 @@ class OperatorClient:
         self.address, self._keys, _ = resolve(master)
         self.timeout_s = timeout_s
         self.shown_owner = ""
+        check_threads("the connection to the master")
         self._context = new_context()
         self._client: Client[codec.ToOperator] | None = None
         self._poller = zmq.Poller()

@@ -15,6 +15,9 @@ from offerd.errors import OfferdError
 
 T = TypeVar("T")
 
+ZEROMQ_THREADS = 2
+"""Of a context with one thread for input and output: that, and the one that takes care of closed sockets."""
+
 
 class NoThread(OfferdError):
     """The system starts no more threads for this process."""
@@ -31,6 +34,23 @@ def start_thread(thread: threading.Thread) -> None:
         thread.start()
     except RuntimeError:
         raise NoThread(thread.name) from None
+
+
+def check_threads(what_for: str, *, more: int = 0) -> None:
+    """Raise `NoThread` unless a context of ZeroMQ gets its threads now, which ends the process where it does not; and so many
+    more.
+    """
+    may_end = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(ZEROMQ_THREADS + more):
+            thread = threading.Thread(target=may_end.wait, name=what_for, daemon=True)
+            start_thread(thread)
+            started.append(thread)
+    finally:
+        may_end.set()
+        for thread in started:
+            thread.join()
 
 
 class Workers(Executor):

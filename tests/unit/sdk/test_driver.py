@@ -459,8 +459,10 @@ def test_an_order_that_no_message_holds_fails_its_own_tasks_and_no_others(
 def test_a_thread_that_cannot_be_started_is_said_where_the_driver_is(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = SchedulerDriver(Scheduler(), FrameworkInfo("x"), "127.0.0.1:1")
     monkeypatch.setattr(threading.Thread, "start", no_thread)
-    with pytest.raises(NoThread, match="no thread can be started for offerd-scheduler"):
+    with pytest.raises(NoThread, match="no thread can be started for the driver"):
         driver.start()
+    with pytest.raises(OfferdError, match="was not started"):
+        driver.join()
 
 
 def no_thread(_thread: threading.Thread) -> None:

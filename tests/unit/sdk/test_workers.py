@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from offerd.workers import NoThread, Workers
+from offerd.operator import OperatorClient
+from offerd.workers import NoThread, Workers, check_threads
 
 WAIT_S = 10.0
 
@@ -39,6 +40,26 @@ def test_where_no_further_thread_can_be_started_the_others_do_the_work(
         assert workers.submit(int).result(WAIT_S) == 0
         monkeypatch.setattr(threading.Thread, "start", no_thread)
         assert [workers.submit(int, text).result(WAIT_S) for text in "123"] == [1, 2, 3]
+
+
+def test_it_is_known_beforehand_that_zeromq_would_get_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = threading.active_count()
+    check_threads("the connection")
+    assert threading.active_count() == before
+    start, left = threading.Thread.start, [1]
+
+    def one_more(thread: threading.Thread) -> None:
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", one_more)
+    with pytest.raises(NoThread, match="for the connection: raise the limit on processes"):
+        check_threads("the connection")
+    assert threading.active_count() == before
+    with pytest.raises(NoThread):
+        OperatorClient("127.0.0.1:1")
 
 
 def test_what_has_not_begun_can_be_cancelled() -> None:
