@@ -25,9 +25,7 @@ from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
 from offerd.messages import (
     AcceptOffers,
     Acknowledge,
-    CommandInfo,
     DeclineOffers,
-    ExecutorInfo,
     Filters,
     FrameworkInfo,
     FrameworkMessage,
@@ -54,7 +52,6 @@ from offerd.messages import (
 from offerd.operator_messages import ExplainWaiting, Waiting
 from offerd.resources import Resources
 from offerd.scheduler import Scheduler
-from offerd.workers import NoThread
 
 WAIT_S = 10.0
 F = FrameworkID("F-1")
@@ -423,25 +420,6 @@ def test_tasks_that_do_not_fit_raise_where_they_are_sent_and_nothing_goes_out(
         driver.set_filters(Filters(slave_ids=[SlaveID("s" * 100)] * 20_000))
 
 
-def test_the_size_of_commands_and_labels_counts() -> None:
-    driver = SchedulerDriver(Scheduler(), FrameworkInfo("x"), "127.0.0.1")
-    long = CommandInfo(["\N{SNOWMAN}" * 200_000], environment={"A": "b" * 200_000})
-    one = TaskInfo(TaskID("t"), CPU, ExecutorID("e"), long, labels={"x": "y" * 100_000})
-    assert driver.fits_message([one])
-    assert not driver.fits_message([one, one])
-
-
-def test_the_size_of_a_series_counts() -> None:
-    driver = SchedulerDriver(Scheduler(), FrameworkInfo("x"), "127.0.0.1:1")
-    series = [["echo", "x" * 100_000]] * 6
-    one = TaskInfo(TaskID("t"), CPU, ExecutorID("e"), CommandInfo(["echo"], series=series, series_s=1.0))
-    assert driver.fits_message([one])
-    assert not driver.fits_message([one, one])
-    assert driver.fault(one) == ""
-    large = replace(one, command=CommandInfo(["echo"], series=series * 2, series_s=1.0))
-    assert "does not fit" in driver.fault(large)
-
-
 def test_an_order_that_no_message_holds_fails_its_own_tasks_and_no_others(
     master: FakeMaster, start: Start
 ) -> None:
@@ -454,30 +432,6 @@ def test_an_order_that_no_message_holds_fails_its_own_tasks_and_no_others(
     assert "AcceptOffers" in status.message
     driver.reply_to_offer(OfferID("O-2"), [task("t")])
     assert master.expect(AcceptOffers).offer_ids == ["O-2"]
-
-
-def test_a_thread_that_cannot_be_started_is_said_where_the_driver_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    driver = SchedulerDriver(Scheduler(), FrameworkInfo("x"), "127.0.0.1:1")
-    monkeypatch.setattr(threading.Thread, "start", no_thread)
-    with pytest.raises(NoThread, match="no thread can be started for the driver"):
-        driver.start()
-    with pytest.raises(OfferdError, match="was not started"):
-        driver.join()
-
-
-def no_thread(_thread: threading.Thread) -> None:
-    raise RuntimeError("can't start new thread")
-
-
-def test_room_is_left_for_the_framework_and_its_executor() -> None:
-    data = b"\x00" * 200_000
-    fat = FrameworkInfo("x", executors=[ExecutorInfo(ExecutorID("e"), module="m", data=data)])
-    one = task(data=b"\x00" * 700_000)
-    assert SchedulerDriver(Scheduler(), FrameworkInfo("x"), "127.0.0.1").fits_message([one])
-    assert not SchedulerDriver(Scheduler(), fat, "127.0.0.1").fits_message([one])
-    too_fat = FrameworkInfo("x", executors=[ExecutorInfo(ExecutorID("e"), module="m", data=data * 3)])
-    with pytest.raises(BadInput, match="no room"):
-        SchedulerDriver(Scheduler(), too_fat, "127.0.0.1")
 
 
 # -- questions ----------------------------------------------------------------------------------------------------------

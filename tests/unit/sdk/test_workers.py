@@ -6,7 +6,11 @@ import threading
 
 import pytest
 
+from offerd.driver import SchedulerDriver
+from offerd.errors import OfferdError
+from offerd.messages import FrameworkInfo
 from offerd.operator import OperatorClient
+from offerd.scheduler import Scheduler
 from offerd.workers import NoThread, Workers, check_threads
 
 WAIT_S = 10.0
@@ -60,6 +64,15 @@ def test_it_is_known_beforehand_that_zeromq_would_get_no_thread(monkeypatch: pyt
     assert threading.active_count() == before
     with pytest.raises(NoThread):
         OperatorClient("127.0.0.1:1")
+
+
+def test_a_thread_that_cannot_be_started_is_said_where_the_driver_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = SchedulerDriver(Scheduler(), FrameworkInfo("x"), "127.0.0.1:1")
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with pytest.raises(NoThread, match="no thread can be started for the driver"):
+        driver.start()
+    with pytest.raises(OfferdError, match="was not started"):
+        driver.join()
 
 
 def test_what_has_not_begun_can_be_cancelled() -> None:
