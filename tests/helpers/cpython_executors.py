@@ -85,6 +85,7 @@ class TestProcessPool(ClusterMixin, cpython.ProcessPoolExecutorTest, cpython.Bas
     test_max_tasks_per_child = None
     test_max_tasks_per_child_defaults_to_spawn_context = None
     test_max_tasks_early_shutdown = None
+    test_python_finalization_error = None
 
     def test_killed_child(self) -> None:
         """A worker that dies costs the call that it was in, and no other."""
@@ -103,6 +104,8 @@ class TestProcessPool(ClusterMixin, cpython.ProcessPoolExecutorTest, cpython.Bas
 
 class TestDeadlock(ClusterMixin, cpython.ExecutorDeadlockTest, cpython.BaseTestCase):
     """One call that crashes costs no other: nothing is broken by it."""
+
+    test_crash_big_data = None  # of the pipes between processes of this host
 
     OTHERWISE: dict[str, type[BaseException]] = {
         # What unpickling raises on the worker is that call's own error, `SystemExit` too.
