@@ -19,7 +19,7 @@ pytestmark = pytest.mark.root
 COMMANDS = (
     "run -- true", "map echo ::: a", "status", "slaves", "frameworks", "tasks --all", "top --once", "metrics", "logs t",
     "kill t",
-    "explain f", "drain slave-1", "deactivate slave-1", "data ls", "data rm a", "data put a /etc/hostname",
+    "explain f", "drain slave-1", "deactivate slave-1", "activate slave-1", "data ls", "data rm a", "data put a /etc/hostname",
     "mapreduce --mapper cat --reducer cat --input /etc/hostname --output /nonexistent/a", "mpi -n 1 -- true",
 )  # fmt: skip
 

@@ -141,6 +141,7 @@ COMPLAINTS = (
     ("kill", HOSTILE),
     ("drain", HOSTILE),
     ("deactivate", HOSTILE),
+    ("activate", HOSTILE),
     ("tasks", f"--{HOSTILE}"),
 )
 

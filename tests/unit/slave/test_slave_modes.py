@@ -6,10 +6,11 @@ import pytest
 
 from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
 from offerd import messages as m
-from offerd.ids import ContainerID
+from offerd.ids import ContainerID, SlaveID
 from offerd.messages import Reason, TaskState
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
+from offerd_slave.core.recovery import Recovered
 
 KILLED = TaskState.KILLED
 
@@ -80,6 +81,17 @@ def test_a_drained_slave_stays_out_over_restarts_until_it_is_activated() -> None
     assert told_mode(again) == "active"
     assert hello(again.crash()).mode == "active"
     again.running(task("b"))
+
+
+@pytest.mark.parametrize("mode", ["draining", "drained"])
+def test_a_slave_that_was_taken_out_is_out_after_a_reboot_of_its_host(mode: str) -> None:
+    bench = Bench(recovered=Recovered(SlaveID("S-1"), 1, True, mode=mode))
+    assert hello(bench).mode in ("drained", mode)
+    bench.register()
+    bench.turn()
+    assert (bench.core.state.mode, bench.exited) == ("drained", False)
+    bench.run(task("a"))
+    assert bench.statuses() == [("a", TaskState.LOST, Reason.SLAVE_DRAINING)]
 
 
 def test_a_slave_that_no_master_has_registered_stays_drained_too() -> None:
