@@ -27,7 +27,9 @@ UMASK = 0o022
 EXIT_NOT_STARTED = 127
 """Exit status of an executor that could not be started, as shells have it."""
 STREAMS = "offerd.standard_streams"
-"""Imported by who becomes an executor: it is no part of a shim."""
+"""Imported by who becomes an executor, as it is no part of a shim, while it still has the slave's rights and files: the task's
+user need not reach our Python.
+"""
 
 
 class Place(NamedTuple):
@@ -47,6 +49,8 @@ def become_executor(job: Job, place: Place, outputs: Sequence[int], trouble: int
         os.setsid()
         take_root(job)
         expose_to_oom_killer()
+        if job.module:
+            importlib.import_module(STREAMS)
         if place.container >= 0:
             enter_container(job, place)
         null = os.open(os.devnull, os.O_RDONLY)
@@ -92,7 +96,6 @@ def enter_container(job: Job, place: Place) -> None:
         os.write(fd, b"0")
     if job.module:
         importlib.import_module(job.module)
-        importlib.import_module(STREAMS)
     native.setns(
         place.container,
         native.CLONE_NEWIPC
