@@ -22,11 +22,11 @@ demo: ## start a cluster on this host, run a real job on it, stop it again
 test: ## run every test (as root also installs the Debian packages they need)
 	@deploy/bootstrap.sh packages
 	@deploy/bootstrap.sh venv dev
-	@OFFERD_SIM_SEEDS=1000 $(if $(ARGS),$(BIN)/pytest $(ARGS),tests/halves.sh $(BIN)/python)
+	@OFFERD_SIM_SEEDS=1000 $(if $(ARGS),$(BIN)/pytest $(ARGS),tests/parts.sh $(BIN)/python)
 
 test-account: ## run the tests that differ for an ordinary account (tests/account.txt), as .ci/account does with a new one
 	@deploy/bootstrap.sh venv dev
-	@tests/halves.sh $(BIN)/python $$(sed 's/#.*//' tests/account.txt)
+	@tests/parts.sh $(BIN)/python $$(sed 's/#.*//' tests/account.txt)
 
 test-kernel: ## run the tests of cgroup v2, here or in a guest booted for them (part of test)
 	@deploy/bootstrap.sh packages

@@ -1,30 +1,50 @@
 #!/bin/sh
-# Every test, or those in the paths named, in two halves at once: most of the time tests wait for something, and a machine with two
-# processors has one for each. Needs nothing but the interpreter that has pytest: halves.sh PYTHON [PATH...]. Ends with 0 if
-# both halves pass.
+# Every test, or those in the paths named, in four parts at once: two of the ring e2e, the kernel ring, and all others. Most of the
+# time tests wait for something, so two processors have time for them. parts.sh PYTHON [PATH...]; an option of pytest's among
+# the paths is for the last part. Shows the first part as it runs and each other one when it has ended, and ends with 0 if all pass.
 set -eu
 
 python=$1
 shift
 cd "$(dirname "$0")/.."
-[ $# -gt 0 ] || set -- tests/e2e tests/unit tests/sim tests/kernel
-processes='' others=''
+[ $# -gt 0 ] || set -- tests/e2e/docker tests/e2e/test_*.py tests/unit tests/sim tests/kernel
+first='' second='' kernel='' others=''
 for path in "$@"; do
-    case $path in tests/e2e*) processes="$processes $path" ;; *) others="$others $path" ;; esac
+    case $path in
+        # One to the one, the next to the other: that is balance enough.
+        tests/e2e*) swapped=$second second="$first $path" first=$swapped ;;
+        tests/kernel*) kernel="$kernel $path" ;;
+        *) others="$others $path" ;;
+    esac
 done
-log=$(mktemp)
-trap 'kill "$other" 2>/dev/null; rm -f "$log"' EXIT
+
+logs=$(mktemp -d)
+pids=''
+# shellcheck disable=SC2086  # a list of numbers
+end() { [ -z "$pids" ] || kill $pids 2>/dev/null || true; rm -rf "$logs"; }
+trap end EXIT
 trap 'exit 130' INT TERM
 
-# shellcheck disable=SC2086  # lists of words
-"$python" -m pytest $others >"$log" 2>&1 &
-other=$!
-status=0
-# shellcheck disable=SC2086
-"$python" -m pytest $processes || status=$?
-printf '\non the other processor meanwhile:%s\n' "$others"
-others_status=0
-wait "$other" || others_status=$?
-cat "$log"
-[ "$status" -eq 0 ] || printf 'offerd:%s failed, see above\n' "$processes" >&2
-[ "$status" -eq 0 ] && [ "$others_status" -eq 0 ]
+started=0
+for part in "$first" "$kernel" "$others"; do
+    [ -n "$part" ] || continue
+    started=$((started + 1))
+    # shellcheck disable=SC2086  # lists of words
+    "$python" -m pytest --durations=10 $part >"$logs/$started" 2>&1 &
+    pids="$pids $!"
+done
+failed=0
+if [ -n "$second" ]; then
+    # shellcheck disable=SC2086
+    "$python" -m pytest --durations=10 $second || failed=$((failed + 1))
+fi
+ended=0
+for pid in $pids; do
+    wait "$pid" || failed=$((failed + 1))
+    ended=$((ended + 1))
+    printf '\nmeanwhile:\n'
+    cat "$logs/$ended"
+done
+pids=''
+[ "$failed" -eq 0 ] || printf 'offerd: %s of the parts failed, see above\n' "$failed" >&2
+[ "$failed" -eq 0 ]

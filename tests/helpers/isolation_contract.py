@@ -61,14 +61,14 @@ class IsolationContract:
         container.wait_for("ready")
         assert bed.isolation.usage(container.container_id).processes >= 1
 
-    @pytest.mark.parametrize("kind", ALL_KINDS)
-    def test_destroy_kills_every_kind_of_process(self, bed: Bed, kind: str) -> None:
-        container = bed.launch("litter", kind)
-        container.wait_for("ready")
-        pids = container.pids()
-        assert len(pids) == 2
-        bed.destroy(container)
-        assert [pid for pid in [container.shim.pid, *pids] if is_running(pid)] == []
+    def test_destroy_kills_every_kind_of_process(self, bed: Bed) -> None:
+        containers = {kind: bed.launch("litter", kind) for kind in ALL_KINDS}
+        for kind, container in containers.items():
+            container.wait_for("ready")
+            pids = container.pids()
+            assert len(pids) == 2, kind
+            bed.destroy(container)
+            assert [pid for pid in [container.shim.pid, *pids] if is_running(pid)] == [], kind
 
     def test_destroy_lets_the_shim_write_its_record(self, bed: Bed) -> None:
         container = bed.launch("litter", *ALL_KINDS)
@@ -85,18 +85,20 @@ class IsolationContract:
             os.kill(pid, signal.SIGSTOP)
         bed.destroy(container)
 
-    @pytest.mark.parametrize("kind", ["plain", "stubborn", "own_session", "orphan"])
-    def test_destroy_kills_what_a_killed_shim_leaves_also_without_a_zygote(self, bed: Bed, kind: str) -> None:
-        container = bed.launch("litter", kind)
-        container.wait_for("ready")
-        pids = container.pids()
+    def test_destroy_kills_what_a_killed_shim_leaves_also_without_a_zygote(self, bed: Bed) -> None:
+        kinds = ("plain", "stubborn", "own_session", "orphan")
+        containers = {kind: bed.launch("litter", kind) for kind in kinds}
+        for container in containers.values():
+            container.wait_for("ready")
         assert bed.launcher.zygote_pid is not None
         os.kill(bed.launcher.zygote_pid, signal.SIGKILL)
-        procfs.send(container.shim)
-        wait_until(lambda: not is_running(container.shim.pid), "shim dead")
-        assert all(is_running(pid) for pid in pids)
-        bed.destroy(container)
-        assert [pid for pid in pids if is_running(pid)] == []
+        for kind, container in containers.items():
+            pids, shim = container.pids(), container.shim
+            procfs.send(shim)
+            wait_until(lambda pid=shim.pid: not is_running(pid), "shim dead")  # type: ignore[misc]
+            assert all(is_running(pid) for pid in pids), kind
+            bed.destroy(container)
+            assert [pid for pid in pids if is_running(pid)] == [], kind
 
     def test_destroy_leaves_other_containers_alone(self, bed: Bed) -> None:
         victim, other = bed.launch("litter", *ALL_KINDS), bed.launch("litter", *ALL_KINDS)

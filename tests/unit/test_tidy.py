@@ -6,6 +6,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,11 @@ def python_files() -> list[Path]:
 
 def findings(paths: Iterable[Path], check: Check) -> list[str]:
     """What `check` says about each file, with the file's name before it."""
-    return [f"{path.relative_to(ROOT)}:{finding}" for path in paths for finding in check(path.read_text())]
+    return [f"{path.relative_to(ROOT)}:{finding}" for path in paths for finding in check(source_of(path))]
+
+
+source_of = cache(Path.read_text)
+"""There are hundreds, and every check wants them."""
 
 
 def length(source: str) -> Iterator[str]:

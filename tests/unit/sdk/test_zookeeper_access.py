@@ -119,7 +119,7 @@ def impostor(request: pytest.FixtureRequest) -> Iterator[Impostor]:
 def test_a_server_that_is_none_ends_no_thread_of_a_detector(impostor: Impostor) -> None:
     detector = LeaderDetector(impostor.address)
     try:
-        wait_until(lambda: impostor.came >= 3, "the detector to come again and again")
+        wait_until(lambda: impostor.came >= 2, "the detector to come again and again")
         assert detector._thread.is_alive()
         assert detector.leader == ""
     finally:
@@ -129,7 +129,7 @@ def test_a_server_that_is_none_ends_no_thread_of_a_detector(impostor: Impostor) 
 def test_a_server_that_is_none_ends_no_thread_of_an_election(impostor: Impostor) -> None:
     election = Election(impostor.address, b"me", 4.0, lambda: None, Access("us", "secret"))
     try:
-        wait_until(lambda: impostor.came >= 3, "the candidate to come again and again")
+        wait_until(lambda: impostor.came >= 2, "the candidate to come again and again")
         assert election._thread.is_alive()
         assert election.place == StandingBy("")
     finally:
