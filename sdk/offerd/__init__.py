@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         OutputLost,
         TaskError,
         TaskTimeoutError,
+        WrongType,
     )
     from offerd.executor import Executor, ExecutorDriver
     from offerd.files_access import FilesAccess
@@ -108,6 +109,7 @@ _HOME = {
     "TaskState": "messages",
     "TaskStatus": "messages",
     "TaskTimeoutError": "errors",
+    "WrongType": "errors",
     "Waiting": "operator_messages",
     "Workers": "workers",
 }
@@ -163,6 +165,7 @@ __all__ = [
     "TaskTimeoutError",
     "Waiting",
     "Workers",
+    "WrongType",
     "__version__",
     "resubmit",
 ]

@@ -18,6 +18,7 @@ from typing import Any, Self
 import zmq
 
 from offerd import codec
+from offerd.callbacks import check_callbacks
 from offerd.clusters import Where, resolve
 from offerd.errors import FrameworkError, MasterUnreachable, OfferdError
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
@@ -120,6 +121,7 @@ class AsyncSchedulerDriver(Orders):
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         stands_by: bool = False,
     ) -> None:
+        check_callbacks(scheduler, AsyncScheduler, may_be_coroutines=True)
         self.scheduler = scheduler
         self.address, self._keys, _ = resolve(master)
         self._set_framework(framework)

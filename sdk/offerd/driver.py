@@ -22,6 +22,7 @@ from typing import Any
 import zmq
 
 from offerd import codec
+from offerd.callbacks import check_callbacks
 from offerd.clusters import Where, resolve
 from offerd.errors import FrameworkError, MasterUnreachable, OfferdError
 from offerd.files_access import NO_ACCESS, FilesAccess
@@ -61,7 +62,8 @@ class SchedulerDriver(Orders):
         driver.run()
 
     `master` as for `offerd.clusters.resolve`: `HOST:PORT`, `zk://...`, or None for what the environment or the store of
-    credentials says; the keys come from there, too. Raises `BadInput` for an address that is none. If no master answers
+    credentials says; the keys come from there, too. Raises `BadInput` for an address that is none, and `WrongType` for a
+    scheduler with a method that looks like a callback and is none, or is a coroutine. If no master answers
     within `connect_timeout_s` the driver ends with an `OfferdError` that says so.
 
     `stands_by`: where another scheduler of this framework id is active, wait until it is gone (`standing_by`, then
@@ -79,6 +81,7 @@ class SchedulerDriver(Orders):
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         stands_by: bool = False,
     ) -> None:
+        check_callbacks(scheduler, Scheduler)
         self.scheduler = scheduler
         self.address, self._keys, _ = resolve(master)
         self._set_framework(framework)

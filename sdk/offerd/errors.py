@@ -3,6 +3,7 @@
 OfferdError
 +-- BadInput           a person wrote something that cannot be: resource string, flag, file (CLI exit status 2)
 |   +-- BadResources   ... in a resource string or a quantity
+|   +-- WrongType      ... a value that has another type than its field; also a `TypeError`
 +-- BadMessage         a peer sent something that is no message of ours: the peer is dropped, we go on
 +-- MessageTooLarge    a message of ours would not fit into one frame
 +-- MasterUnreachable  no master has answered in time
@@ -33,6 +34,10 @@ class BadInput(OfferdError):
 
 class BadResources(BadInput, ValueError):
     """A resource string, quantity or subtraction makes no sense."""
+
+
+class WrongType(BadInput, TypeError):
+    """A value of another type than its field's, or a class that has no callback where one is meant."""
 
 
 class BadMessage(OfferdError):

@@ -27,6 +27,7 @@ import zmq
 
 from offerd import codec
 from offerd import messages as m
+from offerd.callbacks import check_callbacks
 from offerd.codec import MAX_EXECUTOR_BYTES
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.executor_loop import Loop, Timer
@@ -131,6 +132,7 @@ class ExecutorDriver:
     def __init__(self, executor: Executor, environ: Mapping[str, str] | None = None) -> None:
         """`environ` is the process's own unless given. Raises `BadInput` if the environment lacks what the slave puts there."""
         environ = os.environ if environ is None else environ
+        check_callbacks(executor, Executor)
         self._executor = executor
         address = _variable(environ, "OFFERD_SLAVE_SOCKET")
         self._address = address if address.startswith("ipc://") else ipc(address)

@@ -17,8 +17,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
-
 from offerd.bounds import (
     A_QUESTION,
     FEW,
@@ -49,23 +47,17 @@ from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, T
 from offerd.resources import NOTHING, Resources
 from offerd.states import Reason as Reason
 from offerd.states import TaskState as TaskState
+from offerd.structs import Description
+from offerd.structs import Message as Message
+from offerd.structs import Value as Value
 
-PROTOCOL = 1
+PROTOCOL = OLDEST_PROTOCOL = 1
 """Version of this page. Readers accept any hello with `protocol >= OLDEST_PROTOCOL`."""
-OLDEST_PROTOCOL = 1
 
 # -- Values carried by messages -----------------------------------------------------------------------------------------
 
 
-class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Root of what is carried inside messages."""
-
-
-class Message(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
-    """Root of all messages; the tag on the wire is the class's name."""
-
-
-class CommandInfo(Value, frozen=True):
+class CommandInfo(Description, frozen=True):
     """A program: `argv`, or one line for `/bin/sh -c`; `environment` is added to the slave's small clean one. It begins in
     `directory` (default, and where a relative one begins: its task's own), with this `umask` (None: 0o022). `series`:
     argument vectors of programs to run after it, in the same task (`offerd/series.py`). Words: see `offerd/posix_text.py`.
@@ -80,7 +72,7 @@ class CommandInfo(Value, frozen=True):
     umask: Permissions | None = None
 
 
-class ExecutorInfo(Value, frozen=True):
+class ExecutorInfo(Description, frozen=True):
     """What runs a framework's tasks on a slave: a Python `module` with a `main()` (forked, fast), or a `command`.
 
     `resources` are its own, held while it lives, on top of its tasks'. One executor of an id runs per framework and slave.
@@ -104,7 +96,7 @@ class ExecutorInfo(Value, frozen=True):
         ) -> None: ...  # fmt: skip
 
 
-class FrameworkInfo(Value, frozen=True):
+class FrameworkInfo(Description, frozen=True):
     """Who asks for resources. `user` runs the executors; "": the account that asks, where its key allows that, else the first
     that it allows, else whom the slave says. `role` is what shares are counted by. `account`: who started the scheduler.
 
@@ -132,7 +124,7 @@ class FrameworkInfo(Value, frozen=True):
         ) -> None: ...  # fmt: skip
 
 
-class TaskInfo(Value, frozen=True):
+class TaskInfo(Description, frozen=True):
     """One task. `time_limit_s=None` makes it long; a limit is counted from its delivery to the executor and enforced by
     killing. `kill_grace_s`: from TERM to KILL, as far as the slave allows it; it is part of the limit when long and short are
     told apart. `data` is the executor's business; the master never keeps it.
@@ -252,7 +244,7 @@ class RunningExecutor(Value, frozen=True):
     resources: Resources = NOTHING
 
 
-class Filters(Value, frozen=True):
+class Filters(Description, frozen=True):
     """What a framework never wants to be offered; evaluated at the master (paper, section 3.5). Empty = no filter."""
 
     slave_ids: Annotated[list[SlaveID], MANY] = []  # only these

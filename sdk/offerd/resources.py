@@ -21,6 +21,13 @@ from offerd.errors import BadResources
 from offerd.ranges import Range
 
 BYTE_SCALARS = frozenset({"mem", "disk"})
+_MISSPELT = {
+    **dict.fromkeys(("cpu", "core", "cores", "vcpus", "processors"), "cpus"),
+    **dict.fromkeys(("memory", "ram", "mems"), "mem"),
+    **dict.fromkeys(("storage",), "disk"),
+    "gpu": "gpus",
+}
+"""Names that a framework would wait for without end, as slaves have them under another."""
 """Scalars counted in bytes. Every other scalar is counted in thousandths (`cpus`: millicpus)."""
 
 UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
@@ -215,6 +222,8 @@ def parse_scalar(name: str, text: str, *, bare_bytes: bool = False) -> int:
     Raises `BadResources` on what is no number, negative, finer than a thousandth, or bytes without a unit (unless
     `bare_bytes`: programs count in bytes, people forget the M).
     """
+    if (meant := _MISSPELT.get(name)) is not None:
+        raise BadResources(f"resources: nobody has {name}; write {meant}={text}")
     if name in BYTE_SCALARS:
         match = _BYTES.match(text)
         if match is None:

@@ -22,6 +22,7 @@ from offerd import files_messages, messages, operator_messages
 from offerd.files_access import FilesAccess, FilesSecret
 from offerd.messages import Message, Value
 from offerd.resources import Resources
+from offerd.structs import Description
 
 RECORD = Path(__file__).resolve().parents[1] / "unit" / "sdk" / "wire.json"
 
@@ -38,7 +39,7 @@ def structs() -> dict[str, type[msgspec.Struct]]:
             if (
                 inspect.isclass(member)
                 and issubclass(member, Message | Value)
-                and member not in (Message, Value)
+                and member not in (Message, Value, Description)
             ):
                 found[name] = member
     return dict(sorted(found.items()))

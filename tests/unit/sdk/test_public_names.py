@@ -31,6 +31,6 @@ def test_a_daemon_that_wants_messages_loads_no_driver() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30
     )
     assert set(done.stdout.split()) <= {
-        "offerd.bounds", "offerd.errors", "offerd.files_access", "offerd.files_door", "offerd.ids",
-        "offerd.messages", "offerd.ranges", "offerd.resources", "offerd.states",
+        "offerd.bounds", "offerd.errors", "offerd.field_types", "offerd.files_access", "offerd.files_door", "offerd.ids",
+        "offerd.messages", "offerd.ranges", "offerd.resources", "offerd.screen_text", "offerd.states", "offerd.structs",
     }  # fmt: skip
