@@ -18,7 +18,7 @@ from typing import Any, Self
 import zmq
 
 from offerd import codec
-from offerd.callbacks import check_callbacks
+from offerd.callbacks import authors_lines, check_callbacks
 from offerd.clusters import Where, resolve
 from offerd.errors import FrameworkError, MasterUnreachable, OfferdError
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
@@ -408,6 +408,7 @@ class AsyncSchedulerDriver(Orders):
     async def _tell(self, error: Exception) -> None:
         reason = reason_of(error)
         if reason == CALLBACK_RAISED:
+            error.__traceback__ = authors_lines(error.__traceback__)
             log.error("a callback of %s raised", type(self.scheduler).__name__, exc_info=error)
         try:
             result = self.scheduler.error(self, reason, str(error) or repr(error))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import types
 from difflib import get_close_matches
 
 from offerd.errors import WrongType
@@ -10,6 +12,17 @@ from offerd.screen_text import printable
 
 _ALIKE = 0.88
 """How alike two names are from which one is taken for the other, misspelt (difflib's ratio)."""
+
+
+_OURS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+
+
+def authors_lines(traceback: types.TracebackType | None) -> types.TracebackType | None:
+    """The part of a traceback that begins in the author's file; all of it where there is none."""
+    found = traceback
+    while found is not None and found.tb_frame.f_code.co_filename.startswith(_OURS):
+        found = found.tb_next
+    return traceback if found is None else found
 
 
 def check_callbacks(author: object, base: type, *, may_be_coroutines: bool = False) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import zmq
 
 from offerd import codec
-from offerd.callbacks import check_callbacks
+from offerd.callbacks import authors_lines, check_callbacks
 from offerd.clusters import Where, resolve
 from offerd.errors import FrameworkError, MasterUnreachable, OfferdError
 from offerd.files_access import NO_ACCESS, FilesAccess
@@ -102,6 +102,7 @@ class SchedulerDriver(Orders):
         self._has_ended = False
         self._must_teardown = False
         self._failure: BaseException | None = None
+        self._joining = 0  # threads in `join`, which show what went wrong
         self._registered = threading.Event()
         self._thread: threading.Thread | None = None
         self._client: MasterClient[codec.ToScheduler]
@@ -154,7 +155,9 @@ class SchedulerDriver(Orders):
         """
         if self._thread is None:
             raise OfferdError("this driver was not started; call start() or run()")
+        self._joining += 1
         self._thread.join(timeout_s)
+        self._joining -= 1
         if self._thread.is_alive():
             return False
         if self._failure is not None:
@@ -429,7 +432,9 @@ class SchedulerDriver(Orders):
         self._is_silent = True
         reason = reason_of(error)
         if reason == CALLBACK_RAISED:
-            log.error("a callback of %s raised", type(self.scheduler).__name__, exc_info=error)
+            error.__traceback__ = authors_lines(error.__traceback__)
+            if not self._joining:
+                log.error("a callback of %s raised", type(self.scheduler).__name__, exc_info=error)
         try:
             self.scheduler.error(self, reason, str(error) or repr(error))
         except BaseException as second:  # marked: the scheduler's own code; the first is raised

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import traceback
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 import pytest
 
 import offerd
+from helpers.cli import wait_until
+from helpers.fake_master import FakeMaster
 from offerd import (
     AsyncScheduler,
     AsyncSchedulerDriver,
@@ -195,3 +199,30 @@ def test_executors_and_classes_in_place_of_objects_are_looked_at_too() -> None:
     with pytest.raises(WrongType, match=r"Scheduler is a class: give the driver one of it, Scheduler\(\)"):
         SchedulerDriver(Scheduler, FrameworkInfo("f"), "127.0.0.1")  # type: ignore[arg-type]
     assert offerd.WrongType is WrongType
+
+
+def test_what_a_callback_raised_is_shown_once_with_the_lines_of_its_file_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Mine(Scheduler):
+        def disconnected(self, driver: SchedulerDriver) -> None:
+            raise ZeroDivisionError("in a callback")
+
+    with FakeMaster() as master:
+        driver = SchedulerDriver(Mine(), FrameworkInfo("f"), master.address)
+        driver.start()
+        driver.wait_registered(10)
+
+        def end_what_is_waited_for() -> None:
+            wait_until(lambda: driver._joining, "somebody to wait for the driver")
+            master.close()
+
+        ender = threading.Thread(target=end_what_is_waited_for)
+        ender.start()
+        with pytest.raises(ZeroDivisionError) as caught:
+            driver.join(60)
+        ender.join()
+    shown = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert shown[-1] == "disconnected"
+    assert not {"_loop", "_take_turns", "_turn", "_perform"} & set(shown)
+    assert "raised" not in caplog.text
