@@ -215,6 +215,8 @@ class Explainer:
             self.text = ""
             self._reasons.rest()
             return
+        if is_at_work:
+            self.text = ""
         answer = self._reasons.turn(lambda: work.driver.explain_waiting(batch.resources, batch.time_limit_s))
         if answer is None:
             return

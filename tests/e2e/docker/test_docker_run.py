@@ -50,6 +50,23 @@ def test_a_command_runs_in_the_image_it_names(cluster: LocalCluster) -> None:
     assert words[-1] == "us", "the image's environment"
     assert "bin" in words
     assert not {"home", "usr", "root"} & set(words), "the host's root"
+    each = offerd(
+        cluster,
+        "map",
+        "-k",
+        "--image",
+        SMALL,
+        "-e",
+        "A=b",
+        "--",
+        "sh",
+        "-c",
+        "echo $MADE_BY $A {}",
+        ":::",
+        "1",
+        "2",
+    )
+    assert (each.returncode, each.stdout) == (0, b"us b 1\nus b 2\n")
 
 
 def test_without_an_image_it_is_the_slaves_default(cluster: LocalCluster) -> None:
