@@ -36,6 +36,9 @@ SCAN_BYTES = 256 << 10
 PIPE_BYTES = 1 << 20
 leftovers = Leftovers()
 SHORTER = "the input is shorter than it was when the job began"
+NO_THREAD = (
+    "no thread can be started: the task has as many processes and threads as it may, or too little memory"
+)
 
 
 @dataclass
@@ -61,6 +64,11 @@ class Reporter:
         if text:
             self.last_line = text[:LAST_WORDS_BYTES]
         return False
+
+
+NO_THREAD = (
+    "no thread can be started: the task has as many processes and threads as it may, or too little memory"
+)
 
 
 def _is_number(text: str) -> bool:
@@ -112,10 +120,12 @@ class Stage:
             self._listener.start()
             # Not only when somebody waits for it: whoever writes to what it has left would wait before.
             self._ending = Pump(partial(leftovers.reap, self._process))
-        except RuntimeError:  # no more threads
+        except (RuntimeError, CommandFailed):
             self._process.kill()
             self._process.wait()
-            raise
+            if self._listener.ident is None and self._process.stderr is not None:  # nobody else will
+                self._process.stderr.close()
+            raise CommandFailed(NO_THREAD) from None
 
     def _listen(self) -> None:
         assert self._process.stderr is not None
@@ -215,13 +225,19 @@ def pipe() -> tuple[int, int]:
 
 
 class Pump:
-    """Does something in a thread of its own; what goes wrong is raised by `join`, in the thread that waits for it."""
+    """Does something in a thread of its own; what goes wrong is raised by `join`, in the thread that waits for it.
+
+    Raises `CommandFailed` if there is no thread for it.
+    """
 
     def __init__(self, move: Callable[[], None]) -> None:
         self._move = move
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            raise CommandFailed(NO_THREAD) from None
 
     def _run(self) -> None:
         try:

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+import offerd
 from offerd_frameworks.mapreduce import digests, map_task
 from offerd_frameworks.mapreduce.failures import CommandFailed, TransferError, Unfetchable
 from offerd_frameworks.mapreduce.streaming import COMMANDS, Reporter, leftovers
@@ -90,7 +91,7 @@ def main() -> int:
     except Unfetchable as error:
         report = {"error": _words(error), "unfetchable": error.maps}
         status = EXIT_UNFETCHABLE
-    except (CommandFailed, TransferError, OSError) as error:
+    except (CommandFailed, TransferError, offerd.NoThread, OSError) as error:
         report = {"error": _words(error)}
     report["counters"] = dict(reporter.counters)
     report["seconds"] = round(time.monotonic() - began, 3)

@@ -126,6 +126,18 @@ def test_a_script_that_is_not_the_jobs_is_neither_made_executable_nor_run(
     assert os.listdir(box / "files-job-j") == []
 
 
+def test_a_task_that_no_thread_can_be_started_in_says_so(
+    box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    assert map_with({}, [], monkeypatch, tmp_path) == 1
+    report = read_report(digests.unseal(Path("report.json").read_bytes(), "k", "it"))
+    assert report["error"].startswith("no thread can be started: ")
+
+
 def test_a_job_goes_on_with_the_next_slave_that_has_its_script_as_it_was(
     slave: Slave, other: Slave, box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
