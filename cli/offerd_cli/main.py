@@ -48,6 +48,8 @@ COMMANDS = {
     "token": "Words by which hosts and people join.",
     "cluster": "Which clusters this account knows, with the keys to them.",
     "keys": "Keys for daemons and people.",
+    "completion": "Have a shell complete offerd's commands and options.",
+    "man": "Write manual pages, made of the help.",
     "doctor": "What this host can do, and what mends the rest.",
     "simulate": "Put the master's core beside the paper's figures, in virtual time.",
     "master": "The daemon that makes the offers.",
@@ -62,6 +64,7 @@ SECTIONS = {
     "Operate": ("drain", "deactivate", "activate", "token", "keys", "cluster"),
     "Daemons": ("master", "slave"),
     "Study": ("simulate",),
+    "Shell": ("completion", "man"),
 }
 
 

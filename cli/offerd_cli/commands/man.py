@@ -1,0 +1,28 @@
+"""`offerd man`: manual pages, made of the help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="Write manual pages, made of the help.")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+def command(*, directory: Path) -> None:
+    """Write a page for each command into DIRECTORY/man1, for man(1): /usr/local/share/man is where it looks for all accounts,
+    ~/.local/share/man for one.
+    """
+    from offerd.errors import BadInput
+    from offerd_cli.main import cli
+    from offerd_cli.man_pages import pages
+
+    folder, number = directory / "man1", 0
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in pages(cli):
+            (folder / name).write_text(text, encoding="utf-8")
+            number += 1
+    except OSError as error:
+        raise BadInput(f"cannot write manual pages to {folder}: {error.strerror}") from None
+    click.echo(f"{number} pages in {folder}; man offerd-run shows one")
