@@ -31,7 +31,7 @@ from offerd_slave.settings import SlaveOptions, SlaveSettings
 
 T = TypeVar("T")
 SLICE = Path("/sys/fs/cgroup/offerd.slice")
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """How long anything may take in an emulated guest on a busy host."""
 SETTINGS = SlaveSettings(kill_margin_s=5.0)
 """An emulated executor takes its time."""

@@ -22,7 +22,7 @@ from offerd_slave.settings import SlaveOptions
 pytestmark = pytest.mark.skipif(bool(docker_engine.missing()), reason=docker_engine.missing())
 
 CGROUPS = Path("/sys/fs/cgroup")
-LIMITS = IsolationOptions(image=SMALL, pull="never", pids_max=64)
+LIMITS = IsolationOptions(image=SMALL, pull="never", pids_max=64, engine_timeout_s=250.0)
 MIB = 1 << 20
 
 
