@@ -15,7 +15,7 @@ from offerd.errors import BadInput, OfferdError
 from offerd.operator_messages import Waiting
 from offerd.posix_text import bytes_of
 from offerd.resources import Resources
-from offerd_cli.screen import Screen
+from offerd_cli.screen import Screen, logged_to
 from offerd_cli.units import format_duration
 from offerd_cli.waits import sentence
 from offerd_cli.working import (
@@ -24,6 +24,7 @@ from offerd_cli.working import (
     EXIT_TERMINATED,
     KILL_WAIT_S,
     Terminated,
+    away_text,
     check_words,
     signals_interrupt,
     task_prefix,
@@ -91,7 +92,7 @@ def run(service: Service, job: Job, *, labels: bool) -> int:
     watcher = _Terminal(Screen(WHO, progress=False), labels)
     framework = service.framework(watcher, os.path.basename(job.argv[0]), stdin)
     framework.submit(job)
-    with signals_interrupt():
+    with signals_interrupt(), logged_to(watcher.screen):
         try:
             framework.start()
             outcome = watcher.wait(None)
@@ -117,6 +118,9 @@ def _interrupted(framework: MpiFramework, watcher: _Terminal, job: Job, interrup
     """End the job and see it end; a second Ctrl-C does not wait for that (the master does it then)."""
     status = EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
     watcher.screen.leave_line()
+    if not framework.is_registered:
+        watcher.screen.note(away_text(f"{job.ranks} rank{'s' * (job.ranks != 1)}"))
+        return status
     framework.cancel(job.job_id, status)
     try:
         watcher.wait(KILL_WAIT_S)
@@ -223,7 +227,7 @@ def serve(service: Service, directory: Path, *, drains: bool) -> int:
     find_hydra()
     spool = Spool(directory)
     watcher = _Ledger(Screen(WHO, progress=False), spool)
-    with spool.served(), signals_interrupt():
+    with spool.served(), signals_interrupt(), logged_to(watcher.screen):
         framework = service.framework(watcher, "mpi queue")
         try:
             framework.start()

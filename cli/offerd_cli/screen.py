@@ -7,11 +7,14 @@ thread.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from offerd.screen_text import printable
@@ -45,6 +48,29 @@ class CannotWrite(OSError):
     def __init__(self, who: str, error: OSError) -> None:
         super().__init__(error.errno, error.strerror)
         self.who = who
+
+
+class NoteHandler(logging.Handler):
+    """What libraries log goes to a screen as its notes: so it does not stand in the line of progress."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__(logging.WARNING)
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):  # the main thread finds out, too, and ends
+            self._screen.note(record.getMessage())
+
+
+@contextmanager
+def logged_to(screen: Screen) -> Iterator[None]:
+    """While entered, warnings of the driver are notes on this screen."""
+    log, handler = logging.getLogger("offerd.driver"), NoteHandler(screen)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 class Screen:

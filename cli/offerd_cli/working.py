@@ -24,7 +24,7 @@ from offerd.messages import CommandInfo
 from offerd.operator_messages import Waiting
 from offerd.posix_text import bytes_of
 from offerd_cli.batch import COMMAND_EXECUTOR, Batch, Broken, Ended, Event, Preparing, Started, framework
-from offerd_cli.screen import Screen
+from offerd_cli.screen import Screen, logged_to
 from offerd_cli.task_options import TaskOptions
 from offerd_cli.waits import Reasons, sentence
 
@@ -37,8 +37,6 @@ TURN_S = 0.1
 PACED_FROM = 500
 PACE_S = 0.01
 """Of so many tasks, ends are handled a hundred times a second: a wake-up for each would cost as much as all the rest."""
-CONNECT_TIMEOUT_S = 5.0
-"""As long as the listings wait for a master: a person looks at the screen."""
 MAX_WORD_BYTES = (128 << 10) - 1
 """The kernel takes no longer argument or environment string (MAX_ARG_STRLEN)."""
 MAX_WORDS_BYTES = 768 << 10
@@ -65,7 +63,7 @@ class Work:
             batch,
             framework(task.name, task.user, os.uname().nodename, batch.executor, task.role),
             master,
-            connect_timeout_s=CONNECT_TIMEOUT_S,
+            connect_timeout_s=None,
         )
         self.ended = 0
         self.failed = 0
@@ -102,7 +100,7 @@ class Work:
 
     def to_the_end(self) -> int:
         """Returns the exit status. Raises `OfferdError` if there is no master, or if it refuses us, and `CannotWrite`."""
-        with signals_interrupt():
+        with signals_interrupt(), logged_to(self.screen):
             try:
                 self.driver.set_filters(self.batch.filters())
                 self.driver.start()
@@ -168,10 +166,14 @@ class Work:
         try:
             left = len(self.batch.running_ids())
             self.halt()
-            if left:
-                self.screen.note(f"killing {left} task{'s' * (left != 1)}")
-            self._work(time.monotonic() + KILL_WAIT_S)
-            self.finish()
+            tasks = f"{left} task{'s' * (left != 1)}"
+            if left and not self.driver.is_registered:
+                self.screen.note(away_text(tasks))
+            elif left:
+                self.screen.note(f"killing {tasks}")
+            if self.driver.is_registered:
+                self._work(time.monotonic() + KILL_WAIT_S)
+                self.finish()
         except KeyboardInterrupt:
             self.screen.note("not waiting for the tasks' ends")
         except BrokenPipeError:
@@ -188,6 +190,15 @@ class Work:
         except OfferdError:
             if self.driver.is_registered:
                 raise
+
+
+def away_text(tasks: str) -> str:
+    """After Ctrl-C, where there is no master to tell."""
+    may = "it may run on, until a master is back and ends it" if tasks.startswith("1 ") else ""
+    return (
+        f"the master is away and cannot be told to kill {tasks}: "
+        f"{may or 'they may run on, until a master is back and ends them'}; then look with `offerd tasks`"
+    )
 
 
 class Explainer:

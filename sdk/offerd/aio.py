@@ -18,11 +18,12 @@ from typing import Any, Self
 import zmq
 
 from offerd import codec
+from offerd.absence import MasterWatch
 from offerd.callbacks import authors_lines, check_callbacks
 from offerd.clusters import Where, resolve
 from offerd.errors import FrameworkError, MasterUnreachable, OfferdError
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
-from offerd.leader import SCHEME, unreachable
+from offerd.leader import SCHEME, patience_s, unreachable
 from offerd.master_client import MasterClient
 from offerd.messages import FrameworkInfo, GuaranteedShare, Message, Offer, TaskStatus
 from offerd.operator_messages import Waiting
@@ -30,6 +31,7 @@ from offerd.orders import (
     CALLBACK_RAISED,
     CONNECT_TIMEOUT_S,
     FLUSH_AFTER_MESSAGES,
+    QUIET_S,
     STOP_LINGER_MS,
     Order,
     Orders,
@@ -118,7 +120,7 @@ class AsyncSchedulerDriver(Orders):
         framework: FrameworkInfo,
         master: Where = None,
         *,
-        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        connect_timeout_s: float | None = CONNECT_TIMEOUT_S,
         stands_by: bool = False,
     ) -> None:
         check_callbacks(scheduler, AsyncScheduler, may_be_coroutines=True)
@@ -128,7 +130,7 @@ class AsyncSchedulerDriver(Orders):
         self._core.finds_leader = self.address.startswith(SCHEME)
         self._core.stands_by = stands_by
         self._core.scheduler_id = uuid.uuid4().hex
-        self._connect_timeout_s = connect_timeout_s
+        self._connect_timeout_s = patience_s(self.address) if connect_timeout_s is None else connect_timeout_s
         self._orders: deque[tuple[Order, tuple[Any, ...]]] = deque()
         self._questions: dict[type, deque[asyncio.Future[Any]]] = {GuaranteedShare: deque(), Waiting: deque()}
         self._ready = asyncio.Event()
@@ -276,7 +278,7 @@ class AsyncSchedulerDriver(Orders):
                 await asyncio.to_thread(context.term)
 
     async def _take_turns(self) -> None:
-        give_up_at = time.monotonic() + self._connect_timeout_s
+        give_up_at, watch = time.monotonic() + self._connect_timeout_s, MasterWatch()
         await self._carry_out_orders()  # what was wished before goes with the hello
         await self._perform(self._core.start(time.monotonic()))
         while not self._is_ending:
@@ -288,8 +290,11 @@ class AsyncSchedulerDriver(Orders):
                 await self._perform(self._core.link_changed(is_up, time.monotonic()))
                 self._ready.set()
             if not self._core.was_registered and time.monotonic() >= give_up_at:
-                raise MasterUnreachable(self._client.link.fault() or unreachable(self.address))
-            deadline = self._core.next_deadline()
+                raise MasterUnreachable(self._client.link.fault() or unreachable(self.address, watch.why))
+            for text in watch.turn(self._core.is_heard, self._client.peer):
+                if self._core.was_registered or self._connect_timeout_s > QUIET_S:
+                    log.warning("%s", text)
+            deadline = min(self._core.next_deadline(), watch.next_deadline())
             await self._sleep(deadline if self._core.was_registered else min(deadline, give_up_at))
         if not self._is_silent:
             await self._carry_out_orders()

@@ -36,6 +36,11 @@ class LeaderDetector:
         self._thread = threading.Thread(target=self._work, name="leader-detector", daemon=True)
         self._thread.start()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a ZooKeeper server answers now."""
+        return bool(self._client.connected)
+
     def taken(self) -> str:
         """The leader, and `fd` is quiet until there is another."""
         with contextlib.suppress(BlockingIOError):

@@ -22,12 +22,13 @@ from typing import Any
 import zmq
 
 from offerd import codec
+from offerd.absence import MasterWatch
 from offerd.callbacks import authors_lines, check_callbacks
 from offerd.clusters import Where, resolve
 from offerd.errors import FrameworkError, MasterUnreachable, OfferdError
 from offerd.files_access import NO_ACCESS, FilesAccess
 from offerd.ids import FrameworkID, SlaveID
-from offerd.leader import SCHEME, unreachable
+from offerd.leader import SCHEME, patience_s, unreachable
 from offerd.master_client import MasterClient
 from offerd.messages import FrameworkInfo, GuaranteedShare, Message
 from offerd.operator_messages import Waiting
@@ -35,6 +36,7 @@ from offerd.orders import (
     CALLBACK_RAISED,
     CONNECT_TIMEOUT_S,
     FLUSH_AFTER_MESSAGES,
+    QUIET_S,
     STOP_LINGER_MS,
     Order,
     Orders,
@@ -63,8 +65,9 @@ class SchedulerDriver(Orders):
 
     `master` as for `offerd.clusters.resolve`: `HOST:PORT`, `zk://...`, or None for what the environment or the store of
     credentials says; the keys come from there, too. Raises `BadInput` for an address that is none, and `WrongType` for a
-    scheduler with a method that looks like a callback and is none, or is a coroutine. If no master answers
-    within `connect_timeout_s` the driver ends with an `OfferdError` that says so.
+    scheduler with a method that looks like a callback and is none, or is a coroutine. If no master answers within
+    `connect_timeout_s` (None: as long as an election may take where there is one, else five seconds) the driver ends with an
+    `OfferdError` that says so. While a master is away the driver tries on, and logs why.
 
     `stands_by`: where another scheduler of this framework id is active, wait until it is gone (`standing_by`, then
     `registered` are called); without it a scheduler takes over from the active one.
@@ -78,7 +81,7 @@ class SchedulerDriver(Orders):
         framework: FrameworkInfo,
         master: Where = None,
         *,
-        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        connect_timeout_s: float | None = CONNECT_TIMEOUT_S,
         stands_by: bool = False,
     ) -> None:
         check_callbacks(scheduler, Scheduler)
@@ -88,7 +91,7 @@ class SchedulerDriver(Orders):
         self._core.finds_leader = self.address.startswith(SCHEME)
         self._core.stands_by = stands_by
         self._core.scheduler_id = uuid.uuid4().hex
-        self._connect_timeout_s = connect_timeout_s
+        self._connect_timeout_s = patience_s(self.address) if connect_timeout_s is None else connect_timeout_s
         self._orders: deque[tuple[Order, tuple[Any, ...]]] = deque()
         self._questions: dict[type, deque[Future[Any]]] = {GuaranteedShare: deque(), Waiting: deque()}
         self._timers: list[
@@ -271,19 +274,20 @@ class SchedulerDriver(Orders):
     def _take_turns(self) -> None:
         poller = self._poller()
         give_up_at = time.monotonic() + self._connect_timeout_s
-        pacer = Pacer()
+        pacer, watch = Pacer(), MasterWatch()
         self._carry_out_orders()  # what was wished before goes with the hello
         self._perform(self._core.start(time.monotonic()))
         while not self._is_ending:
             self._turn()
             if not self._core.was_registered and time.monotonic() >= give_up_at:
-                raise MasterUnreachable(self._client.link.fault() or unreachable(self.address))
+                raise MasterUnreachable(self._client.link.fault() or unreachable(self.address, watch.why))
+            self._say_absence(watch)
             self._is_asleep = True
             # Whoever adds to the queue from now on wakes us; what was added before, we see here.
             if self._orders or self._is_ending:
                 self._is_asleep = False
                 continue
-            deadline = self._core.next_deadline()
+            deadline = min(self._core.next_deadline(), watch.next_deadline())
             if self._timers:
                 deadline = min(deadline, self._timers[0][0])
             if not self._core.was_registered:
@@ -306,6 +310,11 @@ class SchedulerDriver(Orders):
             leave = self._core.teardown if self._must_teardown else self._core.fail_over
             self._perform(leave(time.monotonic()))
             self._flush()
+
+    def _say_absence(self, watch: MasterWatch) -> None:
+        for text in watch.turn(self._core.is_heard, self._client.peer):
+            if self._core.was_registered or self._connect_timeout_s > QUIET_S:
+                log.warning("%s", text)
 
     def _poller(self) -> zmq.Poller:
         poller = zmq.Poller()

@@ -29,6 +29,9 @@ EPOCH_NODE = "epoch"
 MAX_EPOCH = 2**63 - 2
 """The highest that is believed, so that one above it still fits into a message."""
 MAX_NODE_BYTES = 4096
+ANSWER_S = 5.0
+ELECTION_S = 15.0
+"""ZooKeeper lets a session of a master that is gone end after 10 s; the next one leads a moment later."""
 
 _PATH = re.compile(r"(/[A-Za-z0-9_.:@=+-]+)+")
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -77,18 +80,48 @@ def master_address(text: str) -> str:
     return str(parse_zookeeper(text)) if text.startswith(SCHEME) else tcp(text, DEFAULT_PORT)
 
 
-def unreachable(address: str) -> str:
-    """The one line for people when no master answers."""
+def patience_s(address: str) -> float:
+    """How long a command waits for a master to answer, while a person looks at the screen."""
+    return ELECTION_S if address.startswith(SCHEME) else ANSWER_S
+
+
+def unreachable(address: str, why: str = "") -> str:
+    """The one line for people when no master answers; `why` as `offerd.absence` finds it out."""
     if address.startswith(SCHEME):
         return (
-            f"no offerd master leads at {address}; look whether a majority of the ZooKeeper servers runs, and a master "
-            f"started with --zk {address.removeprefix(SCHEME)}"
+            f"no offerd master leads{f': {why}' if why else f' at {address}'}; look whether a majority of the ZooKeeper "
+            "servers runs, and a master started with the same --zk"
         )
     where = address.removeprefix("tcp://")
-    return (
-        f"no offerd master answers at {where}; start one (`offerd local` starts a whole cluster on this host), "
-        "or say where it is with OFFERD_MASTER=HOST:PORT"
-    )
+    what = f"no offerd master answers{f': {why}' if why else f' at {where}'}"
+    if is_here(where.rpartition(":")[0]):
+        return (
+            f"{what}; start one (`offerd local` starts a whole cluster on this host), or say where it is with "
+            "OFFERD_MASTER=HOST:PORT"
+        )
+    return f"{what}; look whether one runs there and is reached from here, or say where it is with OFFERD_MASTER=HOST:PORT"
+
+
+def is_here(host: str) -> bool:
+    """Whether it is plainly an address or name of this host. Asks no other."""
+    import socket  # most masters answer
+
+    host = host.strip("[]")
+    if host in ("localhost", socket.gethostname()):
+        return True
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    if address.is_loopback:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError:
+            return False
+    return True
 
 
 # -- The masters' nodes -------------------------------------------------------------------------------------------------

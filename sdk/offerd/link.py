@@ -41,6 +41,8 @@ class LinkMonitor:
         self._failures = 0
         self.is_given_up = False
         """ZeroMQ tries no more, as whoever listened did not keep to the handshake's rules: the socket must connect anew."""
+        self.is_up = False
+        """There is a connection, with keys if we have them, as far as `changes` was asked."""
         self.socket: zmq.Socket[bytes] = watched.get_monitor_socket(_EVENTS)
         """To be polled for reading."""
         # Its descriptor tells of nothing before the first look.
@@ -81,7 +83,8 @@ class LinkMonitor:
                 continue
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._failures = 0
-            yield event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self.is_up = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            yield self.is_up
 
     def _failed(self, *, is_final: bool) -> None:
         self._failures += 1

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import zmq
 
+from offerd.absence import Peer
 from offerd.codec import Codec
 from offerd.detector import LeaderDetector
 from offerd.keys import Keys
@@ -29,7 +30,18 @@ class MasterClient(Client[M]):
     ) -> None:
         in_zookeeper = master.startswith(SCHEME)
         super().__init__(context, "" if in_zookeeper else master, codec, monitored=True, keys=keys)
+        self.master = master
         self.detector = LeaderDetector(parse_zookeeper(master)) if in_zookeeper else None
+
+    def peer(self) -> Peer:
+        """Whom we try to reach, for `MasterWatch`."""
+        return Peer(
+            self.master,
+            self.address,
+            has_keys=self._keys is not None,
+            is_linked=self.link.is_up,
+            hears_zookeeper=self.detector is not None and self.detector.is_connected,
+        )
 
     def follow(self) -> bool:
         """Go to the leader. True if that is another one: then `socket` and `link` are others, and nobody there knows us."""

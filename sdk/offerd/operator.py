@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -11,12 +12,13 @@ import msgspec
 import zmq
 
 from offerd import codec
+from offerd.absence import MasterWatch, Peer, why_away
 from offerd.clusters import Where, resolve
 from offerd.detector import find_leader
 from offerd.errors import BadInput, OfferdError
 from offerd.files_access import FilesAccess
 from offerd.ids import FrameworkID, SlaveID, TaskID
-from offerd.leader import SCHEME, parse_zookeeper, unreachable
+from offerd.leader import SCHEME, parse_zookeeper, patience_s, unreachable
 from offerd.messages import Message, NotLeading
 from offerd.operator_messages import (
     ChangeSlaveMode,
@@ -58,7 +60,10 @@ from offerd.workers import check_threads
 
 A = TypeVar("A", bound=Message)
 
-ANSWER_TIMEOUT_S = 5.0
+log = logging.getLogger("offerd.operator")
+
+LOOK_AGAIN_S = 2.0
+"""A leader that ZooKeeper has named, and that does not answer for so long, may be none any more."""
 
 _ANSWERS: dict[type[Message], type[Message]] = {
     GetCluster: Cluster,
@@ -84,12 +89,13 @@ class OperatorClient:
     `shown_owner` says whose alone they were, for a key that is no operator's; "": all.
 
     `master` as for `SchedulerDriver`. Everything here raises `OfferdError` with one line if the master does not answer
-    within `timeout_s`, and `BadInput` for an address that is none.
+    within `timeout_s` (None: as long as an election may take where there is one, else five seconds), and `BadInput` for an
+    address that is none.
     """
 
-    def __init__(self, master: Where = None, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    def __init__(self, master: Where = None, *, timeout_s: float | None = None) -> None:
         self.address, self._keys, _ = resolve(master)
-        self.timeout_s = timeout_s
+        self.timeout_s = patience_s(self.address) if timeout_s is None else timeout_s
         self.shown_owner = ""
         check_threads("the connection to the master")
         self._context = new_context()
@@ -127,11 +133,15 @@ class OperatorClient:
         """Send a question of `offerd.operator_messages` and wait for its answer."""
         expected = _ANSWERS[type(message)]
         deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
-        client = self._connected(deadline)
+        client, watch = self._connected(deadline), MasterWatch()
         client.send(message)
         client.flush()
-        while (left_s := deadline - time.monotonic()) > 0:
-            self._poller.poll(int(left_s * 1000) + 1)
+        look_again_at = time.monotonic() + LOOK_AGAIN_S
+        while (left_s := deadline - (now := time.monotonic())) > 0:
+            watch.turn(False, self._peer)
+            self._poller.poll(
+                int(min(left_s, max(0.0, watch.next_deadline() - now), LOOK_AGAIN_S) * 1000) + 1
+            )
             for _ in client.link.changes():
                 pass  # what counts is what it raises: that we are not heard
             for _, answers in client.drain():
@@ -148,22 +158,48 @@ class OperatorClient:
                 raise OfferdError(
                     f"what listens at {self._where()} does not speak our protocol: {client.last_bad}"
                 )
+            if self._finds_leader and time.monotonic() >= look_again_at:
+                look_again_at = time.monotonic() + LOOK_AGAIN_S
+                leader = find_leader(parse_zookeeper(self.address), min(left_s, LOOK_AGAIN_S))
+                if leader and leader != client.address:
+                    client.close()
+                    self._connect(leader)
+                    return self.ask(message, deadline - time.monotonic())
         # An answer that is still under way would be taken for that of the next question.
         fault = client.link.fault()
         client.close()
         self._client = None
-        raise OfferdError(fault or unreachable(self.address))
+        raise OfferdError(fault or unreachable(self.address, watch.why))
+
+    @property
+    def _finds_leader(self) -> bool:
+        return self.address.startswith(SCHEME)
+
+    def _peer(self) -> Peer:
+        assert self._client is not None
+        is_linked = self._client.link.is_up
+        return Peer(
+            self.address, self._client.address, self._keys is not None, is_linked, hears_zookeeper=True
+        )
 
     def _connected(self, deadline: float) -> Client[codec.ToOperator]:
         """The connection to the leader; looks for it unless one stands."""
         if self._client is None:
             address = self.address
-            if address.startswith(SCHEME):
-                address = find_leader(parse_zookeeper(address), deadline - time.monotonic())
-                if not address:
-                    raise OfferdError(unreachable(self.address))
+            if self._finds_leader:
+                address = self._find(deadline)
             return self._connect(address)
         return self._client
+
+    def _find(self, deadline: float) -> str:
+        """Who leads, by ZooKeeper. Says in the log why that takes long."""
+        watch, nobody = MasterWatch(), Peer(self.address, "", self._keys is not None, is_linked=False)
+        while (left_s := deadline - time.monotonic()) > 0:
+            if leader := find_leader(parse_zookeeper(self.address), min(left_s, LOOK_AGAIN_S)):
+                return leader
+            for line in watch.turn(False, lambda: nobody):
+                log.warning("%s", line)
+        raise OfferdError(unreachable(self.address, watch.why or why_away(nobody)))
 
     def _connect(self, address: str) -> Client[codec.ToOperator]:
         client = self._client = Client(

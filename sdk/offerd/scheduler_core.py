@@ -171,6 +171,11 @@ class SchedulerCore:
         }
 
     @property
+    def is_heard(self) -> bool:
+        """Whether a master knows us, if only as one who stands by."""
+        return self.is_registered or self.is_standing_by
+
+    @property
     def in_flight(self) -> int:
         """How many tasks are launched and have not ended."""
         return len(self._live)

@@ -21,6 +21,7 @@ from typing import Any
 
 import zmq
 
+from offerd.absence import MasterWatch
 from offerd.descriptors import descriptors, raise_limit
 from offerd.errors import KeyRefused, MessageTooLarge
 from offerd.files_access import FilesSecret
@@ -104,7 +105,8 @@ class SlaveDaemon:
         self._context = new_context()
         self._endpoint = Endpoint(self.workdir.sockets, self._lines)
         self._master = client_of(self._context, master)
-        self._is_linked = self._drops_told = False  # told: of this connection
+        # Told: of this connection.
+        self._is_linked, self._drops_told, self._watch = False, False, MasterWatch()
         self._files = FilesService(options, self.workdir.path, self._host.boot_id)
         self._storer = Storer(self.journal)
         self._launcher = Launcher(log, are_images_run=self._isolation.runs_images)
@@ -277,6 +279,7 @@ class SlaveDaemon:
             self.core.next_deadline(),
             self._containerizer.next_deadline(),
             self._endpoint.next_deadline(),
+            self._watch.next_deadline(),
             self._write_again_at,
         )
         wait_s = min((when for when in deadlines if when is not None), default=math.inf) - time.monotonic()
@@ -339,6 +342,9 @@ class SlaveDaemon:
             self._containerizer.forget(container_id)
         self._to_forget.clear()
         self._housekeeping(now)
+        is_there = self._is_linked and self.core.state.registered
+        for line in self._watch.turn(is_there or bool(self.core.expelled), self._master.peer):
+            log.warning("%s", line)
 
     def _flush_to_master(self) -> None:
         """Nothing is kept for a master that is away: it hears all of it once it is back and we have said hello."""

@@ -38,7 +38,6 @@ QUESTION_THREADS = 4
 TICK_S = 0.2
 SHELVES = 3
 """On so many slaves lie the files of a job."""
-CONNECT_TIMEOUT_S = 5.0
 LINGER_S = 6.0
 
 
@@ -101,9 +100,7 @@ class MapReduce:
             ],
             hostname=socket.gethostname(),
         )
-        self._driver = offerd.SchedulerDriver(
-            self._scheduler, info, master, connect_timeout_s=CONNECT_TIMEOUT_S
-        )
+        self._driver = offerd.SchedulerDriver(self._scheduler, info, master, connect_timeout_s=None)
         self._scheduler.driver = self._driver
         self._driver.set_needs_offers(False)
         self._closing = threading.Event()

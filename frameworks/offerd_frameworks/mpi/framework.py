@@ -31,7 +31,6 @@ from offerd_frameworks.mpi.output import Piece
 COMMAND_EXECUTOR = offerd.ExecutorInfo(ExecutorID("command"), module="offerd_executors.command", name="mpi")
 LOOK_FIRST_S, LOOK_AGAIN_S = 0.3, 0.5
 """When it is looked whether the proxies have connected: not while they start."""
-CONNECT_TIMEOUT_S = 5.0
 ANY_SLAVE: Mapping[str, str] = {}
 NOT_BOUND = (
     "this kernel does not let us look into mpiexec.hydra (pidfd_getfd): it listens on all addresses of this host, and whoever "
@@ -100,7 +99,7 @@ class MpiFramework(offerd.Scheduler):
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._loop, name="offerd-mpi", daemon=True)
         info = offerd.FrameworkInfo(name, role=role, user=user, executors=[COMMAND_EXECUTOR])
-        self._driver = offerd.SchedulerDriver(self, info, master, connect_timeout_s=CONNECT_TIMEOUT_S)
+        self._driver = offerd.SchedulerDriver(self, info, master, connect_timeout_s=None)
         self._driver.set_needs_offers(False)
         if attributes:
             self._driver.set_filters(offerd.Filters(attributes=dict(attributes)))
@@ -120,6 +119,11 @@ class MpiFramework(offerd.Scheduler):
             raise offerd.NoThread("MPI jobs") from None
         self._driver.start()
         self._driver.wait_registered()
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether a master knows us, and can be told."""
+        return self._driver.is_registered
 
     def submit(self, job: Job) -> None:
         """Put a job at the end of the queue; the watcher hears of all else. May come before `start`."""
