@@ -181,6 +181,10 @@ class Batch(Scheduler):
     def running_ids(self) -> list[TaskID]:
         return list(self._running)
 
+    def is_ours(self, status: TaskStatus) -> bool:
+        """Whether it was killed because we have cancelled everything."""
+        return self._cancelled and status.reason == Reason.KILLED_BY_FRAMEWORK
+
     def filters(self) -> Filters:
         """Offers that nothing fits into never come; the long cap alone is not the master's to filter by."""
         return Filters(minimum=self.resources, attributes=self._attributes)

@@ -132,7 +132,8 @@ class Map(Work):
     def _failure(self, index: int, status: TaskStatus) -> None:
         if self._halted:
             return
-        if not speaks_for_itself(status) and self._told < MAX_FAILURES_TOLD:
+        is_news = not speaks_for_itself(status) and not self.batch.is_ours(status)
+        if is_news and self._told < MAX_FAILURES_TOLD:
             self._told += 1
             self.screen.note(f"{' '.join(self._job.arguments[index])}: {sentence(status)}")
         self._count_failure()

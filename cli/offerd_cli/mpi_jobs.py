@@ -188,9 +188,9 @@ def _show(screen: Screen, data: bytes, *, is_stderr: bool) -> None:
 
 
 def labelled(piece: Piece) -> bytes:
-    """The lines with their rank before them; one that does not end is ended."""
+    """The lines with their rank before them, otherwise as they are; one that does not end is ended."""
     label = b"[%d] " % piece.rank if piece.rank is not None else b""
-    return b"".join(label + line + b"\n" for line in piece.data.splitlines())
+    return b"".join(label + line + b"\n" for line in piece.data.removesuffix(b"\n").split(b"\n"))
 
 
 # -- queues -----------------------------------------------------------------------------------------------------------

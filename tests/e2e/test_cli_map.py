@@ -174,9 +174,11 @@ def test_ctrl_c_kills_what_runs(cluster: LocalCluster) -> None:
     process = begin(cluster, "map", "--", "sleep", ":::", *[duration] * 50)
     wait_until(lambda: len(processes_with(duration)) >= 20, "tasks to run")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert processes_with(duration) == []
+    assert b"KILLED_BY_FRAMEWORK" not in err
+    assert err.count(b"killing") == 1
 
 
 def test_no_arguments_are_no_work_and_no_error(cluster: LocalCluster) -> None:
