@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import stat
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
@@ -37,6 +38,13 @@ from offerd_frameworks.mpi.spool import Spool
 
 WHO = "offerd mpi"
 TURN_S = 0.1
+MAX_STDIN_BYTES = 64 << 10
+"""mpiexec.hydra ends with status 255 at more."""
+STDIN_WAIT_S = 2.0
+STDIN_TOO_LARGE = (
+    f"standard input has more than the {MAX_STDIN_BYTES} bytes that MPICH passes on to rank 0; "
+    "have the program read a file"
+)
 
 
 class Service(NamedTuple):
@@ -90,6 +98,8 @@ def run(service: Service, job: Job, *, labels: bool) -> int:
         raise BadInput("--resubmit cannot read a pipe a second time; give it a file, or < /dev/null")
     find_hydra()
     watcher = _Terminal(Screen(WHO, progress=False), labels)
+    if stdin is not None:
+        stdin = read_ahead(stdin, watcher.screen.note)
     framework = service.framework(watcher, os.path.basename(job.argv[0]), stdin)
     framework.submit(job)
     with signals_interrupt(), logged_to(watcher.screen):
@@ -107,6 +117,28 @@ def run(service: Service, job: Job, *, labels: bool) -> int:
     if outcome.reason:
         watcher.screen.note(outcome.reason)
     return outcome.exit_status
+
+
+def read_ahead(fd: int, note: Callable[[str], None]) -> int:
+    """A descriptor of the same input, which is known to be no more than the process manager passes on: with more it ends in
+    the middle of a job. What is no file is read to its end first. Raises `BadInput`.
+    """
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        if os.fstat(fd).st_size - os.lseek(fd, 0, os.SEEK_CUR) > MAX_STDIN_BYTES:
+            raise BadInput(STDIN_TOO_LARGE)
+        return fd
+    if not _is_read_once(fd):
+        return fd
+    spooled, size = os.memfd_create("offerd-mpi-stdin", os.MFD_CLOEXEC), 0
+    if not select.select([fd], [], [], STDIN_WAIT_S)[0]:
+        note("waiting for the end of standard input; with < /dev/null there is none")
+    while data := os.read(fd, MAX_STDIN_BYTES + 1 - size):
+        size += os.write(spooled, data)
+        if size > MAX_STDIN_BYTES:
+            os.close(spooled)
+            raise BadInput(STDIN_TOO_LARGE)
+    os.lseek(spooled, 0, os.SEEK_SET)
+    return spooled
 
 
 def _is_read_once(fd: int) -> bool:
