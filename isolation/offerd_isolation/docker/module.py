@@ -29,6 +29,7 @@ from offerd_isolation.base import (
     DEFAULT_OPTIONS,
     ContainerSpec,
     Enter,
+    Isolation,
     IsolationError,
     IsolationOptions,
     Launch,
@@ -92,6 +93,10 @@ class DockerIsolation(NoopIsolation):
     blocking = True
     limits_containers = True
     runs_images = True
+    # The engine's containers have limits: nothing is watched in their place.
+    memory_note = Isolation.memory_note
+    over_memory = Isolation.over_memory
+    remarks = Isolation.remarks
 
     def __init__(
         self, work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS, engine: Engine | None = None
