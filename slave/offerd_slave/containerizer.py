@@ -514,6 +514,8 @@ class _Threads:
         """To be done in the order of asking; False if there is no thread for it. By one thread only, the slave's loop; the work
         raises nothing.
         """
+        # First: a thread that began and found nothing would count as idle beside what it is made for.
+        self._work.put(work)
         if not self._idle.acquire(blocking=False) and self._made < self._most:
             name = f"{self._name}-{self._made + 1}"
             try:
@@ -521,8 +523,8 @@ class _Threads:
                 self._made += 1
             except RuntimeError:
                 if not self._made:
+                    self._work.get_nowait()
                     return False
-        self._work.put(work)
         return True
 
     def _run(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from offerd import messages as m
 from offerd.ids import ContainerID, TaskID
 from offerd.resources import NOTHING
 from offerd_isolation.base import ContainerSpec, Isolation, Launch, Tell, tell_nobody
-from offerd_slave.containerizer import Containerizer
+from offerd_slave.containerizer import Containerizer, _Threads
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.data_files import DataDirectory
@@ -205,3 +206,33 @@ def test_a_module_is_asked_why_tasks_have_failed_also_by_those_that_failed_while
     hello = m.RegisterExecutor(container_id, "token", [done, failed])
     hands.containerizer.heard((container_id, hello, ""))
     assert hands.isolation.failed == 2 * [(TaskID("a"), -9)]
+
+
+def wait_for(event: threading.Event) -> None:
+    event.wait(PATIENCE_S)
+
+
+def test_what_is_asked_for_first_keeps_no_thread_from_what_comes_next() -> None:
+    """As many silent pulls as there are threads but one, and then a launch that needs none of them."""
+    threads, may_end, done = _Threads(8, "test"), threading.Event(), threading.Event()
+    for _ in range(20):  # whether a thread that begins finds its work at once is a race
+        for _ in range(7):
+            assert threads.submit(partial(wait_for, may_end))
+        assert threads.submit(done.set)
+        assert done.wait(PATIENCE_S)
+        may_end.set()
+        threads.close()
+        threads, may_end, done = _Threads(8, "test"), threading.Event(), threading.Event()
+
+
+def test_work_that_gets_no_thread_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads, done = _Threads(1, "test"), threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert not threads.submit(lambda: pytest.fail("it was given back"))
+    assert threads.submit(done.set)
+    assert done.wait(PATIENCE_S)
+    threads.close()
