@@ -26,6 +26,10 @@ LOOK_LIMIT_S = 2.0
 SAY_AGAIN_S = (60.0, 300.0, 900.0)
 """After the first time; later as often as the last of these says."""
 LOOKING_S = 0.1
+ANOTHER_KEY = "has another key than the one that we know the master by"
+"""So it looks, for a moment, while a master that has just begun is not connected yet: it is said once it is found twice."""
+LOOK_AGAIN_S = 2.0
+"""After what may pass."""
 
 
 class Peer(NamedTuple):
@@ -53,12 +57,13 @@ class Absence:
         self._said = ""
         self._say_again_at = 0.0
         self._times_said = 0
+        self._may_pass = ""
 
     def turn(self, is_there: bool, now: float) -> bool:
         """Whether it is to be looked now why it is away; `found` is then called with what was found."""
         if is_there:
             self.back(now)
-            self._said = self.why = ""
+            self._said = self.why = self._may_pass = ""
             return False
         if self._away_since is None:
             self._away_since, self._look_at = now, now + LOOK_AFTER_S
@@ -72,6 +77,9 @@ class Absence:
         self._is_looked_for = False
         self._look_at = now + LOOK_EVERY_S
         if self._away_since is None:
+            return ""
+        if why.endswith(ANOTHER_KEY) and why != self._may_pass:
+            self._may_pass, self._look_at = why, now + LOOK_AGAIN_S
             return ""
         self.why = why
         if why == self._said and now < self._say_again_at:
@@ -164,7 +172,7 @@ def why_no_answer(address: str, has_keys: bool) -> str:
         case "CURVE", False:
             return f"the master at {where} wants a key, and there is none for it here"
         case "CURVE", True:
-            return f"what listens at {where} has another key than the one that we know the master by"
+            return f"what listens at {where} {ANOTHER_KEY}"
         case "NULL", True:
             return (
                 f"what listens at {where} speaks without keys, and we have one for it; is it the right one?"

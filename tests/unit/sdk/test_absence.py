@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from helpers.cli import wait_until
-from offerd.absence import Absence, MasterWatch, Peer, why_away
+from offerd.absence import ANOTHER_KEY, Absence, MasterWatch, Peer, why_away
 from offerd.driver import SchedulerDriver
 from offerd.leader import unreachable
 from offerd.messages import FrameworkInfo
@@ -43,6 +44,20 @@ def test_it_is_said_soon_then_seldom_and_when_the_reason_is_another_one() -> Non
     assert said[0][1] == "no master for 1 s: nothing listens; trying on"
     assert next(second for second, line in said if "no name" in line) <= 1010
     assert len(said) < 10
+
+
+def test_what_may_pass_is_said_once_it_is_found_twice() -> None:
+    """A master that has just begun takes connections before ours is made with its key."""
+    absence, why = Absence(0.0), f"what listens at a:1 {ANOTHER_KEY}"
+    assert absence.turn(is_there=False, now=1.0)
+    assert absence.found(why, 1.0) == ""
+    assert absence.next_deadline() == 3.0
+    assert not absence.turn(is_there=True, now=2.0)
+    assert not absence.turn(is_there=False, now=10.0)
+    assert absence.turn(is_there=False, now=11.0)
+    assert absence.found(why, 11.0) == ""
+    assert absence.turn(is_there=False, now=13.0)
+    assert absence.found(why, 13.0) == f"no master for 3 s: {why}; trying on"
 
 
 def test_its_return_is_told_where_its_absence_was() -> None:
@@ -88,7 +103,10 @@ def test_refused_handshakes_are_told_apart(
         greeting = b"\xff" + bytes(8) + b"\x7f\3\1" + mechanism.ljust(20, b"\0") + bytes(32)
         for _ in range(2):  # whether it takes connections, and what it says
             taken, _ = listener.accept()
-            with taken:
+            with (
+                taken,
+                contextlib.suppress(ConnectionError),
+            ):  # who only looks whether one is taken hangs up at once
                 taken.sendall(greeting if mechanism else b"HTTP/1.1 400 Bad Request\r\n\r\n")
                 taken.recv(100)
 
