@@ -268,7 +268,9 @@ def test_nothing_of_a_job_listens_elsewhere_or_is_given_what_the_job_did_not_nam
         stderr=subprocess.PIPE,
         env=environment(cluster, MY_SECRET="s3cr3t"),
     )
-    wait_until(lambda: len(ranks_of(programs["heat"], steps)) == 4, "the ranks to run")
+    assert process.stderr is not None
+    wait_until(lambda: len(ranks_of(programs["heat"], steps)) == 4 or process.poll() is not None, "the ranks")
+    assert process.poll() is None, process.stderr.read()
     ranks = ranks_of(programs["heat"], steps)
     children = psutil.Process(process.pid).children()
     (hydra,) = (child for child in children if child.name().startswith("mpiexec.hydra"))

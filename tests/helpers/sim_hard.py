@@ -132,7 +132,7 @@ class HardWorld(World):
         """One thing goes wrong, for minutes perhaps, or an operator wants something. `masters`, `schedulers`: whether these
         die, too.
         """
-        faults = {self._absent: 20, self._silent: 20, self._drain: 8, self._deactivate: 8}
+        faults = {self._absent: 20, self._silent: 20, self._drain: 12, self._deactivate: 8}
         if schedulers:
             faults |= {self._scheduler_dies: 15, self._stand_by: 5}
         if masters:
@@ -169,7 +169,7 @@ class HardWorld(World):
 
     def _drain(self) -> None:
         slave = self.random.choice(self.slaves)
-        self._wish(slave, "draining", self.random.choice([None, 0.0, 20.0]))
+        self._wish(slave, "draining", self.random.choice([None, 0.0, 5.0, 20.0]))
         self._activate_later(slave)
 
     def _deactivate(self) -> None:

@@ -71,7 +71,7 @@ def test_a_descendant_that_cleared_its_environment_is_found_and_killed_with_the_
 ) -> None:
     (tmp_path / "child.py").write_text(SLEEP[2])
     child = f"env -i {sys.executable} {tmp_path}/child.py"
-    parent = start({MARK: str(tmp_path)}, ["sh", "-c", f"setsid {child} & wait"])
+    parent = start({MARK: str(tmp_path)}, ["sh", "-c", f"setsid {child} & wait $!"])
     deadline = time.monotonic() + 10
     while len(members(tmp_path)) < 2:
         assert time.monotonic() < deadline
