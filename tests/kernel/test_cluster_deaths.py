@@ -185,7 +185,9 @@ def test_a_slave_killed_at_a_step_is_followed_by_one_that_goes_on_there(
     # What no executor had yet is lost; what was seen to run ends as it would have.
     assert ends[short] in ({TaskState.FINISHED} if was_told[short] else {TaskState.FINISHED, TaskState.LOST})
     if step not in ("destroy", "forget"):
-        assert ends[victim] is TaskState.KILLED or not (was_told[victim] or was_running)
+        # Where the slave itself has killed it and died, its executor may see the death before it reads of the order.
+        killed = {TaskState.KILLED, TaskState.FAILED} if step == "kill_task" else {TaskState.KILLED}
+        assert ends[victim] in killed or not (was_told[victim] or was_running)
     bed.end_other_executors()
     bed.wait_clean()
     assert ended_once(framework, short, victim)
