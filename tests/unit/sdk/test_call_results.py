@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import pickle
 import subprocess
 import sys
@@ -10,49 +9,20 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 
+from helpers.fake_calls import SLAVE, WAIT_S, cluster, finished, first
 from helpers.fake_master import InstantCluster, Outcome
 from offerd import calls
-from offerd.cluster_executor import ClusterExecutor
 from offerd.errors import ForgedResult, OfferdError
 from offerd.files_client import FilesClient
 from offerd.messages import Reason, TaskInfo, TaskState, TaskStatus
-from offerd.resources import Resources
-
-WAIT_S = 10.0
-SLAVE = Resources.of(cpus=4, mem="4G")
 
 
 def two(task: TaskInfo) -> TaskStatus:
     """The result of every call that ends well."""
     return finished(task, calls.Inline(calls.pickle_value(2)))
-
-
-def finished(task: TaskInfo, result: calls.Result) -> TaskStatus:
-    """With this result, sealed as the executor does that was given the call."""
-    data = calls.pack_result(result, calls.unpack_call(task.data).key)
-    return TaskStatus(task.task_id, TaskState.FINISHED, 1, data=data)
-
-
-def first(times: int, before: Outcome) -> Outcome:
-    """The first so many tasks end as `before` says."""
-    count = itertools.count(1)
-    return lambda task: before(task) if next(count) <= times else two(task)
-
-
-@contextmanager
-def cluster(
-    outcome: Outcome = two, *, resources: Resources = SLAVE, slaves: int = 1, **more: Any
-) -> Iterator[tuple[InstantCluster, ClusterExecutor]]:
-    options = {name: more.pop(name) for name in ("long_quantities", "files_address") if name in more}
-    with (
-        InstantCluster(resources, slaves=slaves, outcome=outcome, **options) as fake,
-        ClusterExecutor(fake.address, **more) as executor,
-    ):
-        yield fake, executor
 
 
 class Results(BaseHTTPRequestHandler):
@@ -102,7 +72,7 @@ def test_a_result_larger_than_a_message_is_fetched_from_the_slave() -> None:
 
 def test_a_result_whose_file_is_gone_is_computed_again() -> None:
     with file_server(b"") as (address, _):
-        with cluster(first(1, in_file(b"12345")), files_address=address) as (_, executor):
+        with cluster(first(1, in_file(b"12345"), two), files_address=address) as (_, executor):
             assert executor.submit(len, [1, 1]).result(WAIT_S) == 2
         with cluster(in_file(b"12345"), files_address=address, retries=1) as (fake, executor):
             with pytest.raises(OfferdError, match="no file results/t"):
@@ -172,7 +142,7 @@ def test_a_result_of_who_was_not_given_the_call_fails_it_and_runs_nothing(reason
         key = seen[-2] if len(seen) > 1 else b""
         return TaskStatus(task.task_id, state, 1, reason, data=calls.pack_result(result, key))
 
-    with cluster(first(3, forge), retries=9) as (fake, executor):
+    with cluster(first(3, forge, two), retries=9) as (fake, executor):
         for _ in range(3):
             with pytest.raises(ForgedResult, match="not made by"):
                 executor.submit(len, [1, 1]).result(WAIT_S)
@@ -183,7 +153,7 @@ def test_a_result_of_who_was_not_given_the_call_fails_it_and_runs_nothing(reason
 def test_a_file_that_holds_something_else_is_not_unpickled_and_the_call_is_tried_again() -> None:
     good, evil = calls.pickle_value("x" * 40), pickle.dumps(RunsCode())
     with file_server(evil.ljust(len(good), b".")[: len(good)]) as (address, _):
-        with cluster(first(1, in_file(good)), files_address=address) as (_, executor):
+        with cluster(first(1, in_file(good), two), files_address=address) as (_, executor):
             assert executor.submit(len, [1, 1]).result(WAIT_S) == 2
         with cluster(in_file(good), files_address=address, retries=1) as (fake, executor):
             with pytest.raises(OfferdError, match="SHA-256"):
