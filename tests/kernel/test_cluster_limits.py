@@ -62,9 +62,9 @@ def test_a_hog_with_a_quota_gets_its_cpus_and_no_more() -> None:
 def test_hogs_share_a_cpu_by_weight_and_the_idle_share_goes_to_whoever_wants_it(bed: KernelBed) -> None:
     for name, cpus in (("two", 1.0), ("one", 0.5)):
         start(bed, name, f"taskset -cp 0 $$ >/dev/null; {HOG}", cpus=cpus)
-    two, one = shares(WINDOW_S, "two", "one")
-    # An emulated kernel accounts coarsely while its host is busy: 1.8 was seen; without weights it is 1.
-    assert two / one == pytest.approx(2.0, rel=0.25)
+    # Over a longer time: in 4 s an emulated kernel on a busy host has given 1.8.
+    two, one = shares(4 * WINDOW_S, "two", "one")
+    assert two / one == pytest.approx(2.0, rel=0.1)
     kill(bed, "two")
     assert shares(WINDOW_S, "one")[0] >= 0.9
     kill(bed, "one")
