@@ -40,7 +40,7 @@ test-nightly: ## the simulated clusters under 20,000 seeds (half an hour), a mil
 	@OFFERD_FUZZ_MESSAGES=1000000 $(BIN)/pytest -q tests/e2e/test_fuzz.py tests/unit/test_fuzz.py $(ARGS)
 	@OFFERD_ALL_STEPS=1 $(BIN)/pytest -q tests/kernel/test_cluster_deaths.py $(ARGS)
 	@deploy/bootstrap.sh packages systemd dbus-user-session
-	@OFFERD_SYSTEMD=1 $(BIN)/pytest -q tests/kernel/test_systemd.py $(ARGS)
+	@OFFERD_SYSTEMD=1 $(BIN)/pytest -q tests/kernel/test_systemd.py tests/kernel/test_systemd_keys.py $(ARGS)
 	@OFFERD_ALL_COMMANDS=1 $(BIN)/pytest -q tests/e2e/test_docs_commands.py $(ARGS)
 	@OFFERD_MAPREDUCE_MB=700 $(BIN)/pytest -q tests/e2e/test_mapreduce.py $(ARGS)
 

@@ -37,6 +37,17 @@ def provision() -> None:
     run(ROOT / "deploy/provision/slave.sh", "--master", MASTER, "--insecure")
 
 
+def provision_with_keys() -> None:
+    """The same in the three lines of `deploy/README.md`."""
+    _install_offerd()
+    offerd = PREFIX / "venv/bin/offerd"
+    run(ROOT / "deploy/provision/master.sh", "--no-start")
+    run(offerd, "master", "init")
+    word = run(offerd, "token", "new", "--slave")
+    run(ROOT / "deploy/provision/slave.sh", "--no-start")
+    run(offerd, "slave", "join", MASTER, word)
+
+
 def _install_offerd() -> None:
     """What `pip install` would make at that place, which wants a network: this Python, its packages and this checkout.
 

@@ -1,6 +1,6 @@
 """The kernel ring: tests that need cgroup v2 with controllers, and root. `helpers.guest_reports` says where they run.
 
-With OFFERD_SYSTEMD=1 it is `test_systemd.py` alone, and always in a guest: it installs services.
+With OFFERD_SYSTEMD=1 it is `test_systemd*.py` alone, and always in a guest: it installs services.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_due(item: pytest.Item) -> bool:
-    return (item.path.name == "test_systemd.py") == WITH_SYSTEMD
+    return item.path.name.startswith("test_systemd") == WITH_SYSTEMD
 
 
 @pytest.hookimpl(tryfirst=True)
