@@ -35,7 +35,7 @@ def cluster() -> Iterator[LocalCluster]:
 def peer(address: str, keys: Keys | None = None) -> Iterator[zmq.Socket[bytes]]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = context.socket(zmq.DEALER)
-    client.setsockopt(zmq.LINGER, 1000)
+    client.setsockopt(zmq.LINGER, 20_000)  # what a busy master has not read yet is not given up
     if keys is not None:
         client.curve_secretkey, client.curve_serverkey = keys.secret.encode(), keys.master.encode()
         client.curve_publickey = public_of(keys.secret).encode()

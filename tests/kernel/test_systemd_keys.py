@@ -6,6 +6,7 @@ For `make test-nightly`, as `test_systemd.py`.
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +72,8 @@ def daemons() -> list[psutil.Process]:
 
 def test_root_runs_a_command_with_nothing_set(keyed: Recorder) -> None:
     offerd = PREFIX / "venv/bin/offerd"
-    assert run(offerd, "run", "--", "echo", "hello") == "hello"
+    # Of two cpus tasks without a time limit may hold one, and a part of that is root's task's.
+    assert run(offerd, "run", "--timeout", "60s", "--", "echo", "hello") == "hello"
     assert "--insecure" not in "".join(" ".join(each.cmdline()) for each in daemons())
 
 
@@ -100,9 +102,8 @@ def test_an_account_without_a_key_reads_no_key_log_or_file_and_ends_nothing(
         for path in Path(place).rglob("*")
         if path.is_file()
     }
-    assert {"master.key", "guest.key", "file", "tasks.journal", "files.pem"} <= {
-        Path(path).name for path in files
-    }
+    own_key = f"{socket.gethostname()}.key"
+    assert {"master.key", own_key, "file", "tasks.journal", "slave.ckpt"} <= {Path(path).name for path in files}
     for path in open_to_all & files:
         assert "secret" not in Path(path).read_text().replace("(secret)", ""), path
     environments = [f"/proc/{each.pid}/environ" for each in daemons()]
