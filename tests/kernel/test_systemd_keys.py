@@ -103,7 +103,9 @@ def test_an_account_without_a_key_reads_no_key_log_or_file_and_ends_nothing(
         if path.is_file()
     }
     own_key = f"{socket.gethostname()}.key"
-    assert {"master.key", own_key, "file", "tasks.journal", "slave.ckpt"} <= {Path(path).name for path in files}
+    assert {"master.key", own_key, "file", "tasks.journal", "slave.ckpt"} <= {
+        Path(path).name for path in files
+    }
     for path in open_to_all & files:
         assert "secret" not in Path(path).read_text().replace("(secret)", ""), path
     environments = [f"/proc/{each.pid}/environ" for each in daemons()]
