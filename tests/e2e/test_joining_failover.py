@@ -119,6 +119,11 @@ class Kept:
         wait_until(is_known, f"{names} to be known")
 
 
+def refusals(caplog: pytest.LogCaptureFixture) -> int:
+    """How many masters have said that they do not take what is there; each says it once."""
+    return sum("was not written by a master" in record.getMessage() for record in caplog.records)
+
+
 def test_what_the_leader_writes_the_others_know_and_so_does_one_that_starts_later(
     opened: Callable[..., Kept],
 ) -> None:
@@ -188,7 +193,11 @@ def test_nobody_without_the_masters_credentials_reads_or_writes_them(
 
 @pytest.mark.parametrize("what", ["another key", "an altered table", "a key less", "garbage", "an old state"])
 def test_what_no_master_has_written_is_not_taken_and_what_was_known_still_counts(
-    opened: Callable[..., Kept], address: ZooKeeperAddress, masters_client: KazooClient, what: str
+    opened: Callable[..., Kept],
+    address: ZooKeeperAddress,
+    masters_client: KazooClient,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
 ) -> None:
     leader, standby = opened(), opened()
     leader.keep(Change({"host7": enrolled("host7"), "host8": enrolled("host8")}))
@@ -210,7 +219,7 @@ def test_what_no_master_has_written_is_not_taken_and_what_was_known_still_counts
         masters_client.create(f"{path}/host8", old_table)
         head = old
     masters_client.set(path, b"\xff garbage" if what == "garbage" else head)
-    time.sleep(1.0)  # long enough for a watch, and for all tries
+    wait_until(lambda: refusals(caplog) == 2, "both to have refused it")
     for each in (leader, standby):
         each.look()
         assert set(each.contents.keys) == {"host7"}
@@ -218,15 +227,17 @@ def test_what_no_master_has_written_is_not_taken_and_what_was_known_still_counts
     # One that knows nothing yet lets in nobody rather than anybody.
     if what != "an old state":
         late = opened()
-        time.sleep(1.0)
+        wait_until(lambda: refusals(caplog) == 3, "the late one to have refused it")
         late.look()
         assert (late.reads, late.keys.is_read) == (0, False)
 
 
-def test_masters_of_another_key_take_none_of_it(opened: Callable[..., Kept]) -> None:
+def test_masters_of_another_key_take_none_of_it(
+    opened: Callable[..., Kept], caplog: pytest.LogCaptureFixture
+) -> None:
     opened().keep(Change({"host7": enrolled("host7")}))
     other = opened(secret=zmq.curve_keypair()[1].decode())
-    time.sleep(1.0)
+    wait_until(lambda: refusals(caplog) == 1, "the other to have refused it")
     other.look()
     assert (other.reads, other.keys.is_read) == (0, False)
 
