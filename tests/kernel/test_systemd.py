@@ -22,7 +22,6 @@ from helpers.recorder import Recorder, ended_once
 from helpers.systemd_host import (
     MASTER,
     PATIENCE_S,
-    PREFIX,
     SLAVE_UNIT,
     TASKS_UNIT,
     User,
@@ -86,7 +85,8 @@ def finishes(framework: Recorder, name: str) -> bool:
 
 
 def test_a_task_is_below_the_unit_of_tasks_and_its_slave_in_its_own(framework: Recorder) -> None:
-    said = run(PREFIX / "venv/bin/offerd", "run", "--", "cat", "/proc/self/cgroup")
+    # A login shell knows from /etc/profile.d where the master without keys is.
+    said = run("bash", "-lc", "offerd run -- cat /proc/self/cgroup")
     assert said.startswith("0::/system.slice/offerd-tasks.service/offerd.slice/")
     assert own_cgroup(main_pid("offerd-slave")) == SLAVE_UNIT
     assert own_cgroup(main_pid("offerd-tasks")) == TASKS_UNIT / "keeper"
