@@ -63,8 +63,9 @@ def accept_offers(c: Cluster, framework: Framework, message: m.AcceptOffers, now
     left = pool.freeze()
     if left:
         offers.give_back(c, framework, slave, left)
-        if message.refuse_seconds > 0 or not launched:
-            offers.refuse(c, framework, slave, left, message.refuse_seconds, now)
+        refuse_s = 0.0 if any(offer.is_revived for offer in taken) else message.refuse_seconds
+        if refuse_s > 0 or not launched:
+            offers.refuse(c, framework, slave, left, refuse_s, now)
 
 
 def _take_offers(

@@ -9,7 +9,8 @@ Refusals bind as long as no more could be offered than was refused: what is free
 decline for no time at all is paced: the same or less is offered again after `repeat_pace_s`, so that a scheduler and a
 master cannot keep each other busy with nothing. What an accept with tasks leaves is not paced: each round of that
 launches something. `SetNeedsOffers(True)` ends paces, `ReviveOffers` all refusals, and `SetNeedsOffers(False)`; filters
-stay until they are set anew.
+stay until they are set anew. An offer that was open when `ReviveOffers` came may be refused by a scheduler's thread that
+did not know yet what another has revived for: that refusal does not bind.
 """
 
 from __future__ import annotations
@@ -308,6 +309,8 @@ def decline(
             continue
         remove(c, offer)
         give_back(c, framework, offer.slave, offer.resources)
+        if offer.is_revived:
+            continue
         _, before = refused.get(offer.slave.slave_id, (offer.slave, None))
         amount = offer.resources if before is None else before + offer.resources
         refused[offer.slave.slave_id] = (offer.slave, amount)
@@ -336,6 +339,8 @@ def set_filters(c: Cluster, framework: Framework, message: m.SetFilters, now: fl
 
 def revive_offers(c: Cluster, framework: Framework, message: m.ReviveOffers, now: float) -> None:
     forget_refusals(c, framework)
+    for offer in framework.offers.values():
+        offer.is_revived = True
     framework.needs_offers = True
     c.update_wanting(framework)
     c.mark_idle_dirty()

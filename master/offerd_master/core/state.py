@@ -111,6 +111,7 @@ class OutstandingOffer(msgspec.Struct, eq=False, gc=False):
     slave: Slave
     resources: Resources
     deadline: float
+    is_revived: bool = False  # the framework has revived its offers since: this one's refusal does not bind
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):

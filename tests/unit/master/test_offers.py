@@ -148,6 +148,21 @@ def test_revive_forgets_refusals() -> None:
     cluster.assert_nothing_else_sent()
 
 
+@pytest.mark.parametrize("launches", [True, False])
+def test_a_refusal_of_an_offer_that_was_open_at_a_revive_does_not_bind(launches: bool) -> None:
+    """One thread of a scheduler refuses what it has no work for, while another gets work and revives."""
+    cluster, framework, (offer,) = two_cpu()
+    framework.send(m.ReviveOffers())
+    if launches:
+        framework.accept(offer, tasks=[task("t1", "cpus=1")], refuse_seconds=3600.0)
+    else:
+        framework.decline(offer, refuse_seconds=3600.0)
+    again = framework.offer()
+    framework.decline(again, refuse_seconds=3600.0)
+    cluster.advance(60.0)
+    assert framework.inbox == []
+
+
 def test_what_an_accept_leaves_may_come_back_at_once_unless_it_was_refused() -> None:
     cluster, framework, (offer,) = two_cpu()
     framework.accept(offer, tasks=[task("t1", "cpus=0.5,mem=1M")])
