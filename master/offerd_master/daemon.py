@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,9 +52,10 @@ from offerd_master.core.events import (
 )
 from offerd_master.core.master import MasterCore
 from offerd_master.core.registry import Registry
+from offerd_master.cuts import Cuts
 from offerd_master.election import Deposed, Election, Leading, Out, lease_clock
 from offerd_master.gate import Gate
-from offerd_master.inbox import HOLD_S, Frame, Held, Inbox
+from offerd_master.inbox import HOLD_S, Frame, Held, Inbox, size_of
 from offerd_master.key_file import KeyFile, default_state_dir
 from offerd_master.key_records import EnrolmentRead, KeyStore
 from offerd_master.principals import NOBODY, Principals
@@ -67,8 +68,6 @@ MAX_DROPPED_PEERS = 10_000
 MAX_LINE = 500
 BACKLOG_AGAIN_S = 0.005
 """How soon a peer that took no more is sent to again."""
-CUT_AFTER_S = 1.0
-"""A peer whose key was taken back is told so, and has this long to go by itself before its connection is ended."""
 
 STRANGERS = "peers without a key of ours"
 """Whom lines of the log are counted for that nobody of a name has caused."""
@@ -120,7 +119,7 @@ class Master:
         self._gate: Gate | None = None
         self._keys: KeyStore | None = None
         self._registry: Registry | None = None
-        self._cuts: deque[tuple[float, frozenset[str]]] = deque()
+        self._cuts = Cuts()
         self._leads = False
         try:
             address = _zmq_address(options)
@@ -186,7 +185,7 @@ class Master:
         if self._election is not None:
             self._stand_by(self._election)
         while not self._stopping:
-            deadline = min(self.core.next_deadline(), self._cuts[0][0] if self._cuts else math.inf)
+            deadline = min(self.core.next_deadline(), self._cuts.next_deadline())
             wait_s = min(deadline - time.monotonic(), self._lease_until - lease_clock())
             if self._inbox:
                 wait_s = 0.0
@@ -362,7 +361,7 @@ class Master:
         self._gate.name_again()
         if self._leads:
             self._handle(PrincipalsChanged(self._gate.registry.authorized))
-        self._cut_off(gone)
+        self._cuts.put_keys(gone, time.monotonic())
 
     def _take_news_of_keys(self) -> None:
         if self._keys is None or self._registry is None:
@@ -373,20 +372,19 @@ class Master:
             elif self._leads:
                 self._handle(news)
 
-    def _cut_off(self, keys: frozenset[str]) -> None:
-        if keys:
-            self._cuts.append((time.monotonic() + CUT_AFTER_S, keys))
-
     def _cut_what_is_due(self) -> None:
-        while self._cuts and self._gate is not None and time.monotonic() >= self._cuts[0][0]:
-            # Some may have been let in again meanwhile.
-            keys = self._cuts.popleft()[1] - self._gate.registry.principals.keys()
-            cut = self._server.peers_of(keys)
-            for peer in cut:
-                self._inbox.forget(peer)
-                self._server.disconnect(peer)
-            if cut:
-                log.info("ended %d connections of keys that are authorized no more", len(cut))
+        now = time.monotonic()
+        for peer in self._cuts.due_peers(now):
+            self._server.disconnect(peer)
+        if self._gate is None or not (keys := self._cuts.due_keys(now)):
+            return
+        # Some may have been let in again meanwhile.
+        cut = self._server.peers_of(keys - self._gate.registry.principals.keys())
+        for peer in cut:
+            self._inbox.forget(peer)
+            self._server.disconnect(peer)
+        if cut:
+            log.info("ended %d connections of keys that are authorized no more", len(cut))
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full: it wakes anyway
@@ -403,7 +401,7 @@ class Master:
             for who in self._gate.turn():
                 self._handle(HandshakeRefused(who), STRANGERS)
             self._take_news_of_keys()
-            self._cut_what_is_due()
+        self._cut_what_is_due()
         for peer, frame in self._server.receive():
             self._take(peer, frame, self._server.key)
         self._inbox.turn()
@@ -441,7 +439,10 @@ class Master:
 
     def _take(self, peer: PeerID, frame: Frame, key: str) -> None:
         """A frame has come: it waits for its sender's turn."""
-        if peer not in self._dropped and not self._inbox.put(peer, frame, key):
+        if peer in self._dropped:
+            if self._cuts.is_too_much(peer, size_of(frame)):
+                self._server.disconnect(peer)
+        elif not self._inbox.put(peer, frame, key):
             self._drop(peer, "it sends faster than it is served", self._name(peer, key))
 
     def _receive(self, peer: PeerID, message: Message, key: str) -> bool:
@@ -452,7 +453,8 @@ class Master:
             event = Signed(peer, message, self._gate.registry.principals.get(key, NOBODY), ip)
         source = self._name(peer, key)
         if not self._handle(event, source, message):
-            self._drop(peer, f"its {type(message).__name__} could not be handled", source)
+            why = f"its {type(message).__name__} could not be handled, which is a fault of the master's: see its log"
+            self._drop(peer, why, source)
         return peer not in self._dropped
 
     def _handle(self, event: Event, source: Hashable = None, message: Message | None = None) -> bool:
@@ -474,7 +476,8 @@ class Master:
         self._write(source, logging.ERROR, f"a fault of the master's: {describe(cause, error)}")
 
     def _refuse(self, peer: PeerID, fault: BadMessage, key: str) -> bool:
-        self._drop(peer, str(fault), self._name(peer, key))
+        why = f"it sent what is no message of offerd {__version__}: {fault}"
+        self._drop(peer, why, self._name(peer, key))
         return False
 
     def _name(self, peer: PeerID, key: str) -> Hashable:
@@ -498,14 +501,14 @@ class Master:
                 assert self._keys is not None, "a master without keys keeps none"
                 self._keys.keep(action.change, self.epoch)
             elif type(action) is CutOff:
-                self._cut_off(action.keys)
+                self._cuts.put_keys(action.keys, time.monotonic())
 
     def _write(self, source: Hashable, level: int, text: str) -> None:
         """A line in the log that somebody else had a part in."""
         self._lines.log(source, level, printable(text, MAX_LINE), time.monotonic())
 
     def _drop(self, peer: PeerID, why: str, source: Hashable) -> None:
-        """Listen to this peer no more. It is logged once, as nothing of it is read from now on."""
+        """Listen to this peer no more, and tell it why. It is logged once, as nothing of it is heard from now on."""
         if peer in self._dropped:
             return
         self._write(source, logging.WARNING, f"dropped peer {peer.hex()}: {why}")
@@ -513,8 +516,8 @@ class Master:
         if len(self._dropped) > MAX_DROPPED_PEERS:
             self._dropped.popitem(last=False)
         self._inbox.forget(peer)
-        self._hang_up.append(peer)
-        self._handle(PeerDropped(peer), source)
+        self._handle(PeerDropped(peer, why), source)
+        self._hang_up += self._cuts.put_peer(peer, time.monotonic())
 
 
 def run_master(options: MasterOptions) -> int:

@@ -72,7 +72,7 @@ class Inbox:
         if waiting is None:
             waiting = self._waiting[peer] = _Waiting()
         waiting.frames.append((frame, key))
-        waiting.size_bytes += _size_of(frame)
+        waiting.size_bytes += size_of(frame)
         return waiting.size_bytes <= MAX_WAITING_BYTES
 
     def forget(self, peer: PeerID) -> None:
@@ -135,7 +135,7 @@ class Held:
 
     def put(self, now: float, peer: PeerID, frame: Frame, key: str) -> None:
         self._held.append((now, peer, frame, key))
-        self._size_bytes += _size_of(frame)
+        self._size_bytes += size_of(frame)
 
     def overdue(self, now: float) -> Iterator[PeerID]:
         """Who has waited for long enough, or has to go as there is too much; what they sent is gone."""
@@ -144,9 +144,10 @@ class Held:
             len(held) > MAX_HELD or self._size_bytes > MAX_HELD_BYTES or now >= held[0][0] + HOLD_S
         ):
             _, peer, frame, _ = held.popleft()
-            self._size_bytes -= _size_of(frame)
+            self._size_bytes -= size_of(frame)
             yield peer
 
 
-def _size_of(frame: Frame) -> int:
+def size_of(frame: Frame) -> int:
+    """In bytes."""
     return 0 if isinstance(frame, BadMessage) else len(frame)

@@ -43,13 +43,13 @@ ToMaster = Union[
 ToScheduler = Union[
     m.FrameworkRegistered, m.FrameworkStandsBy, m.ResourceOffers, m.RescindOffer, m.StatusUpdate, m.SlaveLost, m.ExecutorLost,
     m.FrameworkMessage, m.GuaranteedShare, m.RevocationNotice, m.FrameworkRefused, m.Ping, m.NotRegistered,
-    m.NotLeading,
+    m.NotLeading, m.Dropped,
     om.Waiting,
     fm.FilesRenewed,
 ]  # fmt: skip
 ToSlave = Union[
     m.SlaveRegistered, m.SlaveRefused, m.RunTasks, m.KillTask, m.Acknowledge, m.FrameworkMessage, m.ShutdownFramework,
-    m.SetSlaveMode, fm.RefuseOwners, m.Ping, m.NotRegistered, m.NotLeading,
+    m.SetSlaveMode, fm.RefuseOwners, m.Ping, m.NotRegistered, m.NotLeading, m.Dropped,
 ]  # fmt: skip
 FromExecutor = Union[m.RegisterExecutor, m.ExecutorUpdate, m.FrameworkMessage]
 ToExecutor = Union[
@@ -75,6 +75,7 @@ ToOperator = Union[
     om.Enrolled,
     om.Keys,
     m.NotLeading,
+    m.Dropped,
 ]
 
 M = TypeVar("M")

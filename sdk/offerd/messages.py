@@ -451,6 +451,12 @@ class NotLeading(Message, frozen=True):
     leader: Name
 
 
+class Dropped(Message, frozen=True):
+    """I hear you no more, as you have sent what nobody may: `why`. A moment later the connection ends."""
+
+    why: Text
+
+
 class NotRegistered(Message, frozen=True):
     """I do not know you (I may be new): say your hello again."""
 

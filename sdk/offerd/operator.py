@@ -19,7 +19,7 @@ from offerd.errors import BadInput, OfferdError
 from offerd.files_access import FilesAccess
 from offerd.ids import FrameworkID, SlaveID, TaskID
 from offerd.leader import SCHEME, parse_zookeeper, patience_s, unreachable
-from offerd.messages import Message, NotLeading
+from offerd.messages import Dropped, Message, NotLeading
 from offerd.operator_messages import (
     ChangeSlaveMode,
     Cluster,
@@ -124,10 +124,13 @@ class OperatorClient:
 
     def close(self) -> None:
         """Let go of the socket. May be called twice."""
+        self._let_go()
+        self._context.term()
+
+    def _let_go(self) -> None:
         if self._client is not None:
             self._client.close()
             self._client = None
-        self._context.term()
 
     def ask(self, message: Message, timeout_s: float | None = None) -> Message:
         """Send a question of `offerd.operator_messages` and wait for its answer."""
@@ -150,6 +153,9 @@ class OperatorClient:
                         return answer
                     if isinstance(answer, NotAuthorized):
                         raise OfferdError(f"the master refuses: {answer.message}")
+                    if isinstance(answer, Dropped):
+                        self._let_go()
+                        raise OfferdError(f"the master has hung up on this question: {answer.why}")
                     if isinstance(answer, NotLeading):
                         client.close()
                         self._connect(answer.leader)
@@ -167,8 +173,7 @@ class OperatorClient:
                     return self.ask(message, deadline - time.monotonic())
         # An answer that is still under way would be taken for that of the next question.
         fault = client.link.fault()
-        client.close()
-        self._client = None
+        self._let_go()
         raise OfferdError(fault or unreachable(self.address, watch.why))
 
     @property

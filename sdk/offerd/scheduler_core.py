@@ -24,6 +24,7 @@ from offerd.messages import (
     AcceptOffers,
     Acknowledge,
     DeclineOffers,
+    Dropped,
     ExecutorLost,
     FailOver,
     Filters,
@@ -161,6 +162,7 @@ class SchedulerCore:
             FrameworkStandsBy: self._framework_stands_by,
             NotRegistered: self._not_registered,
             NotLeading: self._not_leading,
+            Dropped: self._dropped,
             SlaveLost: self._slave_lost,
             ExecutorLost: self._executor_lost,
             FrameworkMessage: self._framework_message,
@@ -489,6 +491,9 @@ class SchedulerCore:
 
     def _framework_refused(self, message: FrameworkRefused, now: float) -> list[Action]:
         return [End(message.reason, message.message)]
+
+    def _dropped(self, message: Dropped, now: float) -> list[Action]:
+        return [End(Reason.MESSAGE_INVALID, f"the master has hung up on this scheduler: {message.why}")]
 
     def _ping(self, message: Ping, now: float) -> list[Action]:
         if self.is_standing_by:

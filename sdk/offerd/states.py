@@ -76,6 +76,7 @@ class Reason(StrEnum):
     FRAMEWORK_TORN_DOWN = "FRAMEWORK_TORN_DOWN"  # it has ended itself
     FAILOVER_TIMEOUT = "FAILOVER_TIMEOUT"  # no scheduler of it came back in time
     SLAVE_INVALID = "SLAVE_INVALID"  # its hello cannot be used: no resources, ids that are none
+    MESSAGE_INVALID = "MESSAGE_INVALID"  # it sent what no scheduler may, and the master hung up
     PROTOCOL_TOO_OLD = "PROTOCOL_TOO_OLD"
     NOT_AUTHORIZED = "NOT_AUTHORIZED"  # the owner of this key may not be or do this
     KEY_REVOKED = "KEY_REVOKED"  # the owner of this key was authorized, and is not any more

@@ -64,7 +64,7 @@ class _Signing(ClusterHarness):
             if isinstance(action, Send):
                 next(codec.frames([action.message]))
             elif isinstance(action, Drop):
-                self._perform(self.core.handle(PeerDropped(action.peer), self.now))
+                self._perform(self.core.handle(PeerDropped(action.peer, action.why), self.now))
 
 
 def master(data: bytes) -> None:

@@ -263,7 +263,7 @@ class ClusterHarness:
                 self.logs.append(action)
             elif isinstance(action, Drop):
                 self.drops.append(action)
-                self._perform(self.core.handle(PeerDropped(action.peer), self.now))
+                self._perform(self.core.handle(PeerDropped(action.peer, action.why), self.now))
             elif isinstance(action, KeepChange):
                 self.kept.append(action.change)
                 if self.keeps_at_once:

@@ -247,7 +247,7 @@ def _fail(c: Cluster, framework: Framework, slave: Slave | None, info: TaskInfo,
     if not is_valid_id(info.task_id) and len(info.task_id) > 128:
         # Such an id cannot be echoed: a message that carries it may fit nowhere.
         if framework.peer is not None:
-            c.drop(framework.peer, f"a task id of {len(info.task_id)} characters")
+            c.drop(framework.peer, f"it sent a task id of {len(info.task_id)} characters")
         return
     framework.ended_counts[state.value] = framework.ended_counts.get(state.value, 0) + 1
     c.ended_counts[state.value] = c.ended_counts.get(state.value, 0) + 1

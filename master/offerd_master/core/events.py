@@ -41,9 +41,12 @@ class PeerLost(msgspec.Struct, frozen=True, gc=False):
 
 
 class PeerDropped(msgspec.Struct, frozen=True, gc=False):
-    """This peer has sent what is no message of ours, or one it may not send; it is not listened to any more."""
+    """This peer has sent what is no message of ours, or one it may not send; it is not listened to any more. `why`: a line.
+    What is to be sent to it still reaches it.
+    """
 
     peer: PeerID
+    why: str
 
 
 class TermsChanged(msgspec.Struct, frozen=True, gc=False):

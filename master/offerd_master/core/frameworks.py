@@ -26,7 +26,7 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
     """A new framework, the next scheduler of one, or a hello repeated."""
     known = c.peers.get(peer)
     if isinstance(known, Slave):
-        c.drop(peer, "registered as a slave, now says it is a framework")
+        c.drop(peer, "it has registered as a slave, and now says it is a framework")
         return
     if message.protocol < m.OLDEST_PROTOCOL:
         text = f"this framework speaks protocol {message.protocol}, the master {m.OLDEST_PROTOCOL} and later; upgrade it"

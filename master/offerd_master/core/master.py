@@ -13,6 +13,7 @@ from offerd import files_messages as fm
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import FrameworkID, PeerID
+from offerd.screen_text import printable
 from offerd_master.allocation.base import Allocator
 from offerd_master.core import (
     accept,
@@ -38,7 +39,7 @@ from offerd_master.core.events import (
     ChangeKept,
     Event,
     HandshakeRefused,
-    PeerLost,
+    PeerDropped,
     PrincipalsChanged,
     Received,
     Signed,
@@ -48,6 +49,8 @@ from offerd_master.core.registry import Registry
 from offerd_master.core.state import Cluster, Framework, Slave, Standby
 from offerd_master.settings import Settings
 
+MAX_WHY = 500
+"""Characters of what a peer is told that is dropped."""
 OFFER_AGAIN_S = 1.0
 """After a tick that has failed. Nothing else that a tick does is done again before it is due again."""
 
@@ -171,8 +174,9 @@ class MasterCore:
             enrolment.change_kept(c, event.fault, now)
             return out
         self._disconnect(event.peer, now)
-        if type(event) is not PeerLost:
+        if type(event) is PeerDropped:
             c.dropped_peers += 1
+            c.send(event.peer, m.Dropped(printable(event.why, MAX_WHY)))
         return out
 
     def _take_signed(self, event: Signed, now: float) -> list[Action]:
@@ -222,7 +226,7 @@ class MasterCore:
         if handler is not None:
             handler(c, peer, message, now)
         elif peer in c.peers:
-            c.drop(peer, f"sent a {kind.__name__}, which is not for it to send")
+            c.drop(peer, f"it sent a {kind.__name__}, which is not for it to send")
         elif peer not in c.told_not_registered:
             c.told_not_registered.add(peer)
             c.send(peer, m.NotRegistered())

@@ -57,7 +57,7 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
     """A new slave, a known one that returns (the peer may be new), or a hello repeated."""
     known = c.peers.get(peer)
     if isinstance(known, Framework | Standby):
-        c.drop(peer, "registered as a framework, now says it is a slave")
+        c.drop(peer, "it has registered as a framework, and now says it is a slave")
         return
     if message.protocol < m.OLDEST_PROTOCOL:
         text = f"this slave speaks protocol {message.protocol}, the master {m.OLDEST_PROTOCOL} and later; upgrade it"

@@ -378,7 +378,7 @@ def kill_task(c: Cluster, framework: Framework, message: m.KillTask, now: float)
     """A task that has ended is passed over, as its end is on its way or was seen; one nobody knows is reported lost."""
     if not is_valid_id(message.task_id):
         if framework.peer is not None:
-            c.drop(framework.peer, "asked to kill a task whose id is no id")
+            c.drop(framework.peer, "it asked to kill a task whose id is no id")
         return
     task = framework.tasks.get(message.task_id) or framework.unreachable.get(message.task_id)
     if task is not None:
@@ -436,7 +436,7 @@ def reconcile_tasks(c: Cluster, framework: Framework, message: m.ReconcileTasks,
             c.send(framework.peer, m.StatusUpdate(framework.framework_id, status))
         elif not is_valid_id(task_id):
             if framework.peer is not None:
-                c.drop(framework.peer, "asked for a task whose id is no id")
+                c.drop(framework.peer, "it asked for a task whose id is no id")
             return
         elif not c.may_return(framework.framework_id, now):
             _report_unknown(c, framework, task_id)

@@ -18,6 +18,7 @@ from offerd.codec import encode_message
 from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import (
     Acknowledge,
+    Dropped,
     ExecutorUpdate,
     FrameworkInfo,
     FrameworkMessage,
@@ -61,6 +62,8 @@ from offerd_slave.core.tasks import Tasks
 from offerd_slave.records import StatusStored, TaskDelivered
 from offerd_slave.settings import SlaveSettings
 
+SAY_DROPPED_AGAIN_S = 60.0
+"""A master that hangs up for the same reason again and again."""
 _WHY_ENDED: dict[str, str] = {
     Reason.FRAMEWORK_REMOVED: "its framework was removed",
     Reason.USER_CHANGED: OTHER_USER.message,
@@ -86,6 +89,7 @@ class SlaveCore:
         self._heard_master_at = now
         self._ignored_epoch = -1
         self._other_leader = ""
+        self._dropped_why, self._say_dropped_at = "", now
         self._usage = ev.UsageMeasured(0, 0)
         self._drain = Drain(self.state, self.containers, self.statuses, self._tell_usage)
         self._allowances = Allowances()
@@ -134,6 +138,7 @@ class SlaveCore:
             Ping: lambda message, now: self.state.to_master(Pong()),
             NotRegistered: lambda message, now: self._say_hello(now),
             NotLeading: self._not_leading,
+            Dropped: self._dropped,
         }
         self._timer_handlers: dict[str, Callable[..., None]] = {
             "hello": self._hello_due,
@@ -296,6 +301,16 @@ class SlaveCore:
             self._drain.leave(now, grace_s=message.grace_s)
         else:
             self.state.timers.set(("hello",), now + self.state.settings.master_silence_s)
+
+    def _dropped(self, message: Dropped, now: float) -> None:
+        """It hangs up, we come back, and if it is our hello that it does not take, that goes on for ever: said now and then."""
+        self.state.registered = False
+        if message.why != self._dropped_why or now >= self._say_dropped_at:
+            self._dropped_why, self._say_dropped_at = message.why, now + SAY_DROPPED_AGAIN_S
+            text = (
+                f"the master has hung up on this slave: {message.why}; connecting to it again, tasks run on"
+            )
+            self.state.log("ERROR", text)
 
     def _not_leading(self, message: NotLeading, now: float) -> None:
         """One that was named by its address. One that ZooKeeper named is about to hear that it leads."""

@@ -77,6 +77,7 @@ def test_an_id_too_long_to_be_echoed_drops_its_sender() -> None:
     cluster, _slave, framework, offer = offered()
     framework.accept(offer, tasks=[task("x" * 200)])
     assert [drop.peer for drop in cluster.drops] == [framework.peer]
+    assert "a task id of 200 characters" in framework.take(m.Dropped).why
     cluster.assert_nothing_else_sent()
 
 

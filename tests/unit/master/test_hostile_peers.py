@@ -8,12 +8,18 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
+from helpers.cli import wait_until
 from helpers.running_master import Connection, Running, ask_cluster
-from offerd import codec, transport
+from offerd import __version__, codec, transport
 from offerd import messages as m
+from offerd import operator_messages as om
+from offerd.clusters import Connection as Connected
 from offerd.codec import MAX_FRAME_BYTES, MAX_SENT_BYTES
+from offerd.errors import OfferdError
 from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
+from offerd.operator import OperatorClient
 from offerd.resources import Resources
+from offerd.transport import tcp
 from offerd_master.core import failover, master, offers, slaves
 
 
@@ -73,6 +79,52 @@ def test_an_error_out_of_one_message_drops_its_sender_is_counted_and_changes_not
     slave.receive(m.Ping)
     again, _ = framework_of(running)
     again.receive(m.ResourceOffers)
+
+
+@pytest.mark.parametrize("who", ["scheduler", "slave", "operator"])
+def test_whoever_is_dropped_is_told_why_once_and_may_come_again_a_moment_later(
+    running: Running, who: str
+) -> None:
+    if who == "scheduler":
+        peer, _ = framework_of(running)
+        hello: m.Message = m.RegisterFramework(m.FrameworkInfo("again"))
+        welcome: type[m.Message] = m.FrameworkRegistered
+    elif who == "slave":
+        peer, _ = slave_of(running)
+        hello = m.RegisterSlave(m.SlaveInfo("again", Resources.parse("cpus=2,mem=1G")))
+        welcome = m.SlaveRegistered
+    else:
+        peer, hello, welcome = running.connect(codec.to_operator), om.GetCluster(), om.Cluster
+    for _ in range(20):
+        peer.client.socket.send(b"nonsense\x1b[2J")
+    why = peer.receive(m.Dropped).why
+    assert f"no message of offerd {__version__}: 12 bytes" in why
+    assert why.isprintable()
+
+    def is_welcome() -> bool:
+        peer.send(hello)
+        peer.inbox += [message for _, messages in peer.client.drain() for message in messages]
+        return any(isinstance(message, welcome) for message in peer.inbox)
+
+    wait_until(is_welcome, "the peer to be let in again")
+    assert not [message for message in peer.inbox if isinstance(message, m.Dropped)]
+    assert ask_cluster(running.connect(codec.to_operator)).dropped_peers == 1
+
+
+def test_an_operator_whose_question_finds_a_fault_is_told_so_and_may_ask_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise KeyError("what it asks for")
+
+    monkeypatch.setitem(master.QUESTIONS, om.GetCluster, fail)
+    with OperatorClient(Connected(tcp(running.master.address, 0), None)) as client:
+        with pytest.raises(
+            OfferdError, match="hung up on this question: its GetCluster could not be handled"
+        ):
+            client.cluster()
+        monkeypatch.undo()
+        assert client.cluster().failed_messages == 1
 
 
 def test_an_error_out_of_a_tick_ends_no_master_is_counted_and_not_met_again_without_rest(

@@ -12,6 +12,7 @@ from offerd.messages import (
     AcceptOffers,
     Acknowledge,
     DeclineOffers,
+    Dropped,
     ExecutorLost,
     Filters,
     FrameworkInfo,
@@ -236,6 +237,11 @@ def test_a_connection_whose_making_we_missed_is_greeted_in_the_end(registered: H
 def test_a_refusal_is_the_end(registered: Harness) -> None:
     registered.receive(FrameworkRefused(Reason.FRAMEWORK_FAILED_OVER, "another one took over"))
     assert registered.take_called() == ["end FRAMEWORK_FAILED_OVER"]
+
+
+def test_a_master_that_hangs_up_for_what_was_sent_is_the_end(registered: Harness) -> None:
+    registered.receive(Dropped("it sent nonsense"))
+    assert registered.take_called() == ["end MESSAGE_INVALID"]
 
 
 def test_what_was_set_before_goes_with_every_hello(fresh: Harness) -> None:

@@ -231,3 +231,28 @@ def test_a_slave_that_is_refused_for_any_other_reason_keeps_its_tasks() -> None:
     assert not bench.told_executors(m.Shutdown)
     bench.turn(60.0)
     assert [message for message in bench.sent if isinstance(message, m.RegisterSlave)]
+
+
+def test_a_slave_whose_master_hangs_up_says_why_at_once_and_then_now_and_then_and_keeps_its_tasks() -> None:
+    bench = Bench()
+    bench.running(task("a"))
+    bench.clear()
+
+    def hung_up(why: str, after_s: float) -> list[str]:
+        bench.turn(after_s)
+        actions = bench.core.handle(ev.FromMaster(1, m.Dropped(why)), bench.now)
+        bench.event(ev.MasterConnected())
+        return [action.text for action in actions if isinstance(action, act.Log)]
+
+    assert [len(hung_up("it sent nonsense", after_s)) for after_s in (0.0, 1.0, 1.0, 60.0, 1.0)] == [
+        1,
+        0,
+        0,
+        1,
+        0,
+    ]
+    (line,) = hung_up("it sent something else", 1.0)
+    assert "it sent something else" in line
+    assert "tasks run on" in line
+    assert not bench.told_executors(m.Shutdown)
+    assert isinstance(bench.sent[-1], m.RegisterSlave)
