@@ -9,7 +9,7 @@ from typing import Any
 import cloudpickle
 
 from offerd_frameworks.mapreduce.framework import MapReduce
-from offerd_frameworks.mapreduce.functions import PICKLE, Functions, Pair
+from offerd_frameworks.mapreduce.functions import ENDED, PICKLE, Functions, Pair
 from offerd_frameworks.mapreduce.job import Job
 from offerd_frameworks.mapreduce.progress import Summary
 
@@ -37,6 +37,7 @@ def python_job(
         reduces=reduces if reduce is not None else 0,
         name=name or getattr(map, "__name__", "job"),
         reads_pieces=True,
+        ended_by=ENDED,
         staged={PICKLE: cloudpickle.dumps(Functions(map, reduce, combine))},
         **options,
     )

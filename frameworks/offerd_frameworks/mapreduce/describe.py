@@ -68,6 +68,7 @@ class Describer:
             "environment": dict(self._job.environment),
             "keys": dict(self._job.keys),
             "any_status": self._job.any_status,
+            "ended_by": self._job.ended_by,
             **(self._map(attempt) if is_map else self._reduce(state, attempt)),
         }
         return TaskInfo(

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -25,6 +26,8 @@ from offerd_frameworks.mapreduce.map_task import PIECES
 from offerd_frameworks.mapreduce.streaming import SHORTER, WaitingOutput, leftovers
 
 PICKLE = "functions.pickle"
+ENDED = "functions.ended"
+"""Made when all has been written. A function may end its process before that, with status 0 (`sys.exit()`, `os._exit(0)`)."""
 COMBINE_AFTER = 200_000
 """Values held before they are combined."""
 MOST_KEYS = 100_000
@@ -84,6 +87,17 @@ def run_reduce(functions: Functions, lines: Iterable[bytes], output: BinaryIO) -
     """The pairs of every group of lines with one key."""
     assert functions.reduce is not None
     _write(output, map(_text_line, _reduced(functions.reduce, lines)))
+
+
+def _alone(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines, for this process. A child that a function has forked and that has come back from it reads no more: what it
+    took would be missing here.
+    """
+    own_pid = os.getpid()
+    for line in lines:
+        yield line
+        if os.getpid() != own_pid:
+            os._exit(0)
 
 
 def _combined(
@@ -158,14 +172,33 @@ def main() -> None:
     """`map` or `reduce`, from standard input to standard output. What the functions print goes to the task's log."""
     import cloudpickle
 
-    with io.BufferedWriter(WaitingOutput(os.dup(1))) as output:
-        os.dup2(2, 1)
-        with open(PICKLE, "rb") as file:
-            functions: Functions = cloudpickle.load(file)
-        if sys.argv[1] == "map":
-            run_map(functions, read_pieces(json.loads(os.environ[PIECES])), output)
-        else:
-            run_reduce(functions, sys.stdin.buffer, output)
+    own_pid, ended = os.getpid(), os.path.abspath(ENDED)
+    target = os.dup(1)
+    os.register_at_fork(after_in_child=lambda: _turn_away(target))
+    try:
+        with io.BufferedWriter(WaitingOutput(target)) as output:
+            os.dup2(2, 1)
+            with open(PICKLE, "rb") as file:
+                functions: Functions = cloudpickle.load(file)
+            if sys.argv[1] == "map":
+                pieces = json.loads(os.environ[PIECES])
+                run_map(functions, _alone(read_pieces(pieces)), output)
+            else:
+                run_reduce(functions, _alone(sys.stdin.buffer), output)
+    except SystemExit as error:
+        if os.getpid() != own_pid:
+            raise
+        traceback.print_exc()
+        sys.exit(f"a function has called sys.exit({error.code!r}); it ends by returning")
+    if os.getpid() == own_pid:
+        os.close(os.open(ended, os.O_WRONLY | os.O_CREAT, 0o600))
+
+
+def _turn_away(target: int) -> None:
+    """In a child that a function has forked: what it has inherited of our output is ours to write."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, target, inheritable=False)
+    os.close(null)
 
 
 if __name__ == "__main__":

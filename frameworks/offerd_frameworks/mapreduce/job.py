@@ -64,6 +64,9 @@ class Job:
     """Hadoop's properties that say what a key is (`keys.NAMES`); none: all before the first TAB, compared as bytes."""
     any_status: bool = False
     """A command that exits with another status than 0 has not failed (`stream.non.zero.exit.is.failure=false`)."""
+    ended_by: str = ""
+    """A file that mapper and reducer make in their working directory when they have done all: without it they have failed,
+    whatever their exit status. Empty: the exit status says it all."""
 
     def check(self) -> None:
         """Raise `BadInput` on what cannot be, with one line."""

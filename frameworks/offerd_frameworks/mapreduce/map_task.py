@@ -159,8 +159,10 @@ def _map(task: dict[str, Any], reporter: Reporter, source: Source, output: int) 
 def _mapper(
     task: dict[str, Any], reporter: Reporter, environment: dict[str, str], stdin: int, output: int
 ) -> Stage:
-    any_status = task.get("any_status", False)
-    return Stage("mapper", task["mapper"], environment, reporter, stdin, output, any_status=any_status)
+    return Stage(
+        "mapper", task["mapper"], environment, reporter, stdin, output,
+        any_status=task.get("any_status", False), ended_by=task.get("ended_by", ""),
+    )  # fmt: skip
 
 
 def _run_mapper_ended(

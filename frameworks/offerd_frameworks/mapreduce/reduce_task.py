@@ -51,10 +51,10 @@ def run(task: dict[str, Any], reporter: Reporter, progress: Callable[..., None])
             target, (reduced, written) = written, pipe()
             keying.append(Pump(partial(through, job_keys.of_reduce, reduced, target)))
         environment = job_environment(task["job"], task["environment"])
-        any_status = task.get("any_status", False)
         reducer = Stage(
-            "reducer", task["reducer"], environment, reporter, reading, written, any_status=any_status
-        )
+            "reducer", task["reducer"], environment, reporter, reading, written,
+            any_status=task.get("any_status", False), ended_by=task.get("ended_by", ""),
+        )  # fmt: skip
         os.close(reading)
         os.close(written)
         # Without a file named, sort reads its standard input: that of a partition without a segment is empty.

@@ -91,13 +91,16 @@ class Stage:
         stdin: int | IO[bytes],
         stdout: int | IO[bytes],
         any_status: bool = False,
+        ended_by: str = "",
     ) -> None:
         """A string is for the shell, in `COMMANDS`. The descriptors given are the child's alone: pipes are closed here.
 
-        `any_status`: however it exits, that is no failure; to be killed is one.
+        `any_status`: however it exits, that is no failure; to be killed is one. `ended_by`: without this file in `COMMANDS`
+        it has not done all, whatever its status.
         """
         self.what = what
         self._any_status = any_status
+        self._ended_by = ended_by
         self._is_tool = not isinstance(words, str)
 
         def start(marked: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -148,9 +151,14 @@ class Stage:
     def wait(self, *, may_be_cut_off: bool = False) -> None:
         """Raises `CommandFailed`. `may_be_cut_off`: its reader may have had enough, and ended well before it."""
         status = self.reap()
+        has_ended = not self._ended_by or os.path.exists(os.path.join(COMMANDS, self._ended_by))
+        if status == 0 and not has_ended:
+            raise CommandFailed(
+                f"the {self.what} exited before it had done all: {self._telling}".rstrip(": ")
+            )
         if status == 0 or (may_be_cut_off and status == -signal.SIGPIPE):
             return
-        if self._any_status and status > 0:
+        if self._any_status and status > 0 and has_ended:
             sys.stderr.write(f"the {self.what} ended with status {status}, which is no failure in this job\n")
             return
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
