@@ -45,8 +45,7 @@ def encode_key(key: Any) -> bytes:
     try:
         if type(key) is str:
             return _encode(key)
-        _check_key(key)
-        return encode_value(key)
+        return encode_value(_one_of_equals(key))
     except UnicodeEncodeError:
         return _encode(_plain(key))
     except RecursionError:
@@ -64,13 +63,16 @@ def decode(text: bytes) -> Any:
     return _original(found) if type(found) is list else found
 
 
-def _check_key(key: Any) -> None:
+def _one_of_equals(key: Any) -> Any:
+    """The key, or of several that are equal always the same one: -0.0 equals 0.0. Raises `NotCarried`."""
     kind = type(key)
+    if kind is float:
+        return key or 0.0
     if kind in (dict, set):
         raise NotCarried(f"a {kind.__name__} cannot be a key, or be in one; take {KEYS}")
     if kind in (tuple, list, frozenset):
-        for each in key:
-            _check_key(each)
+        return kind(map(_one_of_equals, key))
+    return key
 
 
 # -- What JSON has not --------------------------------------------------------------------------------------------
