@@ -134,7 +134,11 @@ def holds_input(fd: int = 0) -> bool:
     """Whether somebody may have something to say there: false for a terminal, /dev/null, and what is at its end."""
     found = os.fstat(fd)
     if stat.S_ISREG(found.st_mode):
-        return os.lseek(fd, 0, os.SEEK_CUR) < found.st_size
+        # By what comes, as files of /proc have no size. One that is open for writing alone has nothing to say.
+        try:
+            return bool(os.pread(fd, 1, os.lseek(fd, 0, os.SEEK_CUR)))
+        except OSError as error:
+            return error.errno != errno.EBADF
     if stat.S_ISCHR(found.st_mode):
         return not os.isatty(fd) and found.st_rdev != os.stat(os.devnull).st_rdev
     if stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode):

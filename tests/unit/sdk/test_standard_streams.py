@@ -128,9 +128,17 @@ def test_input_is_held_by_what_has_some_or_may_still_get_some(tmp_path: Path) ->
         stack.enter_context(ours)
         files = {
             name: stack.enter_context(open(name, "rb")).fileno()
-            for name in (os.devnull, "/dev/zero", str(tmp_path / "empty"), str(tmp_path / "full"))
+            for name in (
+                os.devnull,
+                "/dev/zero",
+                str(tmp_path / "empty"),
+                str(tmp_path / "full"),
+                "/proc/uptime",
+            )
         }
-        assert {name.rpartition("/")[2] for name, fd in files.items() if holds_input(fd)} == {"zero", "full"}
+        held = {name.rpartition("/")[2] for name, fd in files.items() if holds_input(fd)}
+        assert held == {"zero", "full", "uptime"}
+        assert not holds_input(stack.enter_context(open(tmp_path / "full", "ab")).fileno())
         assert not holds_input(terminal)
         assert [holds_input(reading), holds_input(ours.fileno())] == [True, True]
         os.close(writing)
