@@ -22,6 +22,7 @@ from offerd.absence import MasterWatch
 from offerd.callbacks import authors_lines, check_callbacks
 from offerd.clusters import Where, resolve
 from offerd.errors import FrameworkError, MasterUnreachable, OfferdError
+from offerd.failures import text_of
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
 from offerd.leader import SCHEME, patience_s, unreachable
 from offerd.master_client import MasterClient
@@ -416,7 +417,7 @@ class AsyncSchedulerDriver(Orders):
             error.__traceback__ = authors_lines(error.__traceback__)
             log.error("a callback of %s raised", type(self.scheduler).__name__, exc_info=error)
         try:
-            result = self.scheduler.error(self, reason, str(error) or repr(error))
+            result = self.scheduler.error(self, reason, text_of(error))
             if result is not None:
                 await result
         except Exception as second:  # marked: the scheduler's own code; the first error is the one to raise

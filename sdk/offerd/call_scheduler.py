@@ -28,6 +28,7 @@ from offerd.errors import (
     TaskError,
     TaskTimeoutError,
 )
+from offerd.failures import text_of
 from offerd.files_client import FilesClient
 from offerd.ids import ExecutorID, OfferID, SlaveID, TaskID
 from offerd.messages import Filters, Offer, Reason, TaskInfo, TaskState, TaskStatus
@@ -455,7 +456,9 @@ class CallScheduler(Scheduler):
         error.__cause__ = cause
         with self._lock:
             self.failure = error
-        log.critical("%s: %r", error, cause)
+        log.critical(
+            "%s: %s: %s", error, type(cause).__name__, printable("" if cause is None else text_of(cause), 500)
+        )
         self._fail_all(error)
         self.driver.stop()
 

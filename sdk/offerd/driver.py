@@ -26,6 +26,7 @@ from offerd.absence import MasterWatch
 from offerd.callbacks import authors_lines, check_callbacks
 from offerd.clusters import Where, resolve
 from offerd.errors import FrameworkError, MasterUnreachable, OfferdError
+from offerd.failures import text_of
 from offerd.files_access import NO_ACCESS, FilesAccess
 from offerd.ids import FrameworkID, SlaveID
 from offerd.leader import SCHEME, patience_s, unreachable
@@ -445,7 +446,7 @@ class SchedulerDriver(Orders):
             if not self._joining:
                 log.error("a callback of %s raised", type(self.scheduler).__name__, exc_info=error)
         try:
-            self.scheduler.error(self, reason, str(error) or repr(error))
+            self.scheduler.error(self, reason, text_of(error))
         except BaseException as second:  # marked: the scheduler's own code; the first is raised
             log.error("and its error() raised too", exc_info=second)
 

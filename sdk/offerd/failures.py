@@ -18,3 +18,14 @@ def describe(message: object, error: Exception) -> str:
     where = f" at {Path(places[-1].filename).name}:{places[-1].lineno}" if places else ""
     what = message if isinstance(message, str) else f"a {type(message).__name__}"
     return f"{what} raised {type(error).__name__}{where}: {printable(str(error))}"
+
+
+def text_of(error: BaseException) -> str:
+    """What somebody else's exception says of itself, or else its `repr`: both are its own code, and may raise anything."""
+    for say in (str, repr):
+        try:
+            if text := say(error):
+                return text
+        except BaseException:  # marked: not the error that this is about
+            continue
+    return f"{type(error).__qualname__}, whose text cannot be made"

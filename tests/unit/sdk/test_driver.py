@@ -307,6 +307,32 @@ def test_an_error_callback_that_raises_too_does_not_hide_the_first(
     assert "second" in caplog.text
 
 
+class Unspeakable(Exception):
+    """Whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+    __repr__ = __str__
+
+
+def test_an_exception_of_a_callback_without_a_text_is_told_all_the_same(
+    master: FakeMaster, start: Start
+) -> None:
+    def fail(*_: object) -> None:
+        raise Unspeakable
+
+    scheduler = Recorder(status_update=fail)
+    driver = start(scheduler)
+    master.send(finished())
+    with pytest.raises(Unspeakable):
+        driver.join(WAIT_S)
+    assert scheduler.expect("error") == (
+        orders.CALLBACK_RAISED,
+        "Unspeakable, whose text cannot be made",
+    )
+
+
 def test_a_refusal_ends_the_driver_with_its_reason(master: FakeMaster, start: Start) -> None:
     scheduler = Recorder()
     driver = start(scheduler)

@@ -190,9 +190,19 @@ def test_with_as_many_calls_as_may_be_on_the_cluster_no_offer_is_held_or_wanted(
         second.cancel()
 
 
-def test_an_initializer_that_raises_is_the_end_of_every_call() -> None:
+class Unspeakable(ValueError):
+    """Whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("cause", [ValueError, Unspeakable])
+def test_an_initializer_that_raises_is_the_end_of_every_call(cause: type[ValueError]) -> None:
     def fails(task: TaskInfo) -> TaskStatus:
-        raised = calls.raised(ValueError("no database"))
+        raised = calls.raised(cause("no database"))
         data = calls.pack_result(
             calls.NotReady(raised.pickled, raised.traceback), calls.unpack_call(task.data).key
         )
@@ -207,7 +217,7 @@ def test_an_initializer_that_raises_is_the_end_of_every_call() -> None:
         for future in futures:
             error = future.exception(WAIT_S)
             assert isinstance(error, BrokenClusterExecutor)
-            assert isinstance(error.__cause__, ValueError)
+            assert type(error.__cause__) is cause
         with pytest.raises(concurrent.futures.BrokenExecutor):
             executor.submit(abs, -1)
         fake.expect(TeardownFramework)
