@@ -44,6 +44,7 @@ MAX_WORDS_BYTES = 768 << 10
 WORD_BYTES = 5
 """... where each has so many more, for its length."""
 MAX_WORDS = 1 << 16
+MAX_VARIABLES = 1 << 14
 NO_VARIABLES: Mapping[str, str] = {}
 
 
@@ -305,6 +306,10 @@ def check_words(words: list[str], environment: dict[str, str]) -> None:
     if sum(sizes) + WORD_BYTES * len(sizes) > MAX_WORDS_BYTES:
         raise BadInput(
             f"a command of {len(sizes)} words, {sum(sizes)} bytes, is longer than a message may be; use a file"
+        )
+    if len(environment) > MAX_VARIABLES:
+        raise BadInput(
+            f"{len(environment)} variables are more than the {MAX_VARIABLES} that a task may be given"
         )
     if len(words) > MAX_WORDS:
         raise BadInput(f"a command of {len(words)} words is longer than {MAX_WORDS} words; use a file")

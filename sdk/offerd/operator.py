@@ -55,6 +55,7 @@ from offerd.operator_messages import (
     Waiting,
 )
 from offerd.resources import Resources
+from offerd.sendable import check
 from offerd.transport import Client, new_context
 from offerd.workers import check_threads
 
@@ -133,7 +134,8 @@ class OperatorClient:
             self._client = None
 
     def ask(self, message: Message, timeout_s: float | None = None) -> Message:
-        """Send a question of `offerd.operator_messages` and wait for its answer."""
+        """Send a question of `offerd.operator_messages` and wait for its answer. Raises `BadInput` for what is no question."""
+        check(message)
         expected = _ANSWERS[type(message)]
         deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
         client, watch = self._connected(deadline), MasterWatch()

@@ -23,6 +23,7 @@ from offerd.messages import Filters, FrameworkInfo, KillTask, Message, Reason, R
 from offerd.posix_text import packed_framework, packed_task
 from offerd.scheduler_core import Action, SchedulerCore
 from offerd.screen_text import printable
+from offerd.sendable import check
 
 log = logging.getLogger("offerd.driver")
 
@@ -104,7 +105,7 @@ class Orders:
         if not framework.account:
             framework = msgspec.structs.replace(framework, account=account_name())
         framework = packed_framework(framework)
-        _check(framework)
+        check(framework)
         self.framework = framework
         self._core = SchedulerCore(framework)
         # RunTasks carries the framework, and one of its executors once more.
@@ -185,12 +186,12 @@ class Orders:
         if fault := filters_fault(filters):
             raise BadInput(fault)
         _check_size(filters)
-        _check(filters)
+        check(filters)
         self._order(self._core.set_filters, filters)
 
     def kill_task(self, task_id: str, grace_s: float | None = None) -> None:
         """End a task: TERM, and after `grace_s` (the task's own if None) KILL. Its end comes as a status."""
-        _check(KillTask(FrameworkID(""), TaskID(task_id), grace_s=grace_s))
+        check(KillTask(FrameworkID(""), TaskID(task_id), grace_s=grace_s))
         self._order(self._core.kill_task, task_id, grace_s)
 
     def reconcile_tasks(self, task_ids: Sequence[str] = ()) -> None:
@@ -230,18 +231,10 @@ def _most_bytes(task: TaskInfo) -> int:
     return len(task.data) + 4 * (letters + len(task.name)) + 5 * words + _TASK_OVERHEAD_BYTES
 
 
-def _check(value: msgspec.Struct) -> None:
-    """Raises `BadInput` if the master would not take this for a message of ours."""
-    try:
-        msgspec.msgpack.decode(encode_message(value), type=type(value))
-    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
-        raise BadInput(f"a {type(value).__name__} like this is no message: {printable(str(error))}") from None
-
-
 def _check_task(task: TaskInfo) -> None:
     """The same, for a tenth of what that costs where the task is a plain one."""
     if task.command is not None or task.labels or task.name or task.resources.ranges or task.resources.sets:
-        _check(task)
+        check(task)
         return
     _check_id(task.task_id)
     for seconds in (task.time_limit_s, task.kill_grace_s):
@@ -264,8 +257,8 @@ def _seconds(wished: float) -> float:
 def _check_size(value: msgspec.Struct) -> None:
     try:
         size = len(encode_message(value))
-    except UnicodeEncodeError as error:
-        raise BadInput(f"a {type(value).__name__} like this is no message: {printable(str(error))}") from None
+    except UnicodeEncodeError:
+        return  # `check` says which text it is
     if size > MAX_MESSAGE_BYTES - _ENVELOPE_BYTES:
         raise MessageTooLarge(
             f"{type(value).__name__} of {size} bytes do not fit into a message; make them smaller"

@@ -273,7 +273,7 @@ def test_a_call_that_no_message_holds_fails_and_no_other() -> None:
         calls = [executor.submit(abs, -1), executor.submit_with(abs, (-2,), timeout=2e9)]
         calls.append(executor.submit(abs, -3))
         assert [calls[number].result(WAIT_S) for number in (0, 2)] == [1, 3]
-        with pytest.raises(BadInput, match="a TaskInfo like this is no message"):
+        with pytest.raises(BadInput, match="time_limit_s: Expected"):
             calls[1].result(WAIT_S)
 
 
