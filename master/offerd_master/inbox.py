@@ -1,15 +1,16 @@
 """What peers have sent and the master has not handled yet: each peer's in order, and each peer in turn.
 
 A frame may hold a hundred thousand messages, and a peer may send as many frames as it likes. So frames wait here as they came,
-are decoded when it is their sender's turn, and are handled for a slice of time; then it is the next one's turn. A peer for
-which too much waits is told of by `put`: it sends faster than it is served, or more than anybody should.
+are decoded when it is their sender's turn, and are handled for a slice of time; then it is the next one's turn. Peers with one
+key have one turn together: an owner may connect as often as he likes. A peer for which too much waits is told of by `put`: it
+sends faster than it is served, or more than anybody should.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from offerd.errors import BadMessage
 from offerd.ids import PeerID
@@ -17,19 +18,18 @@ from offerd.messages import Message
 
 SLICE_S = 0.005
 """Of one peer, before the others'. A message that takes longer takes longer."""
-TURN_S = 0.05
-"""Of all peers, before what time alone brings about is looked after (pings, offers), and answers are written."""
+TURN_S = 0.02
+"""Of all peers, before what has come since is read, what is due is done (pings, offers), and answers are written."""
 MAX_WAITING_BYTES = 16 << 20
 """Of one peer. What slaves and schedulers send at once after a fail-over is less than a quarter of that."""
+MAX_KEY_BYTES = 32 << 20
+"""Of all peers with one key: they may be many."""
 HOLD_S = 0.5
 """How long a master that stands by keeps what comes before it sends the senders to the leader: it may come to lead."""
 MAX_HELD = 1_000
 """Frames that it keeps, of ..."""
 MAX_HELD_BYTES = 16 << 20
 """... so much in all. Those of a hello are small; who sends others before it is answered is no slave or scheduler of ours."""
-_LOOKS_AT_CLOCK = 32
-"""Messages between two looks at the clock."""
-
 Frame = bytes | BadMessage
 Decode = Callable[[bytes], tuple[int, Sequence[Message]]]
 
@@ -47,6 +47,16 @@ class _Waiting:
         self.size_bytes = 0
 
 
+class _Line:
+    """The peers with one key, the one whose turn it is first."""
+
+    __slots__ = ("peers", "size_bytes")
+
+    def __init__(self) -> None:
+        self.peers: OrderedDict[PeerID, _Waiting] = OrderedDict()
+        self.size_bytes = 0
+
+
 class Inbox:
     """`handle(peer, message, key)` is called for each message and `refuse(peer, fault, key)` for a frame that is none; either
     returns whether the peer is to be heard further.
@@ -61,59 +71,81 @@ class Inbox:
         self._decode = decode
         self._handle = handle
         self._refuse = refuse
-        self._waiting: OrderedDict[PeerID, _Waiting] = OrderedDict()
+        self._lines: OrderedDict[Hashable, _Line] = OrderedDict()
+        self._line_of: dict[PeerID, Hashable] = {}  # of each peer of which something waits
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return bool(self._lines)
 
     def put(self, peer: PeerID, frame: Frame, key: str) -> bool:
-        """A frame has come. False if more waits of this peer than should."""
-        waiting = self._waiting.get(peer)
+        """A frame has come. False if more waits of this peer, or of all with its key, than should."""
+        name: Hashable = key or peer  # one without a key has nothing in common with others
+        line = self._lines.get(name)
+        if line is None:
+            line = self._lines[name] = _Line()
+        waiting = line.peers.get(peer)
         if waiting is None:
-            waiting = self._waiting[peer] = _Waiting()
+            waiting = line.peers[peer] = _Waiting()
+            self._line_of[peer] = name
         waiting.frames.append((frame, key))
         waiting.size_bytes += size_of(frame)
-        return waiting.size_bytes <= MAX_WAITING_BYTES
+        line.size_bytes += size_of(frame)
+        return waiting.size_bytes <= MAX_WAITING_BYTES and line.size_bytes <= MAX_KEY_BYTES
 
     def forget(self, peer: PeerID) -> None:
         """Nothing of it is to be handled any more."""
-        self._waiting.pop(peer, None)
+        name = self._line_of.pop(peer, None)
+        line = self._lines.get(name)
+        if line is None:
+            return
+        waiting = line.peers.pop(peer, None)
+        if waiting is not None:
+            line.size_bytes -= waiting.size_bytes
+        if not line.peers:
+            del self._lines[name]
 
     def turn(self) -> None:
-        """Handle what waits, peer after peer, for a bounded time."""
+        """Handle what waits, key after key and each time the next peer of that key, for a bounded time."""
         ends_at = time.monotonic() + TURN_S
-        while self._waiting:
+        while self._lines:
             now = time.monotonic()
             if now >= ends_at:
                 return
-            peer, waiting = self._waiting.popitem(last=False)
-            if self._slice(peer, waiting, now + SLICE_S):
-                self._waiting[peer] = waiting  # the last in line now
+            name, line = next(iter(self._lines.items()))
+            peer, waiting = next(iter(line.peers.items()))
+            if not self._slice(peer, waiting, line, now + SLICE_S):
+                self.forget(peer)
+            elif peer in line.peers:
+                line.peers.move_to_end(peer)
+            if name in self._lines:
+                self._lines.move_to_end(name)
 
-    def _slice(self, peer: PeerID, waiting: _Waiting, ends_at: float) -> bool:
-        """Handle what one peer has sent, until its time is over; returns whether there is more."""
+    def _slice(self, peer: PeerID, waiting: _Waiting, line: _Line, ends_at: float) -> bool:
+        """Handle what one peer has sent, until its time is over; returns whether there is more. The clock is looked at after
+        each message: some take a thousand times as long as others.
+        """
+        handle, clock = self._handle, time.monotonic
         while waiting.messages or waiting.frames:
-            if not waiting.messages and not self._open(peer, waiting):
+            if not waiting.messages and not self._open(peer, waiting, line):
                 return False
-            handle, messages, key = self._handle, waiting.messages, waiting.key
+            messages, key = waiting.messages, waiting.key
             for number in range(waiting.place, len(messages)):
                 if not handle(peer, messages[number], key):
                     return False
-                if number % _LOOKS_AT_CLOCK == _LOOKS_AT_CLOCK - 1 and time.monotonic() >= ends_at:
+                if clock() >= ends_at:
                     waiting.place = number + 1
-                    return True
+                    return waiting.place < len(messages) or bool(waiting.frames)
             waiting.messages, waiting.place = (), 0
-            if time.monotonic() >= ends_at:
-                return bool(waiting.frames)
         return False
 
-    def _open(self, peer: PeerID, waiting: _Waiting) -> bool:
+    def _open(self, peer: PeerID, waiting: _Waiting, line: _Line) -> bool:
         """The next frame's messages; False if the peer is to be heard no more."""
         frame, waiting.key = waiting.frames.popleft()
         try:
             if isinstance(frame, BadMessage):
                 raise frame
             waiting.size_bytes -= len(frame)
+            line.size_bytes -= len(frame)
             waiting.messages = self._decode(frame)[1]
         except BadMessage as fault:
             return self._refuse(peer, fault, waiting.key)

@@ -36,8 +36,10 @@ RECONNECT_MS = 20
 RECONNECT_MAX_MS = 1_000
 DRAIN_LIMIT = 256
 """Frames read from a socket in one turn, so that one busy socket starves neither the others nor the timers."""
-DRAIN_BYTES = 8 << 20
-"""The same in bytes, more or less a frame."""
+SERVER_DRAIN_LIMIT = 1024
+"""The same of a server's: so many of its peers may be before one that has a single frame to say."""
+DRAIN_BYTES = 16 << 20
+"""That in bytes, more or less a frame."""
 SERVER_FRAMES = 32
 """Frames of up to a mebibyte that libzmq holds of each peer of a server, and for it. More waits in the kernel and there."""
 MAX_BACKLOG_BYTES = 16 << 20
@@ -363,7 +365,7 @@ class Server(Generic[M]):
         """The same, not decoded yet. Peers come in turn, as many frames and bytes as one turn may have."""
         recv, has_key = self.socket.recv, self._has_key
         left_bytes = DRAIN_BYTES
-        for _ in range(DRAIN_LIMIT):
+        for _ in range(SERVER_DRAIN_LIMIT):
             try:
                 peer = PeerID(recv(zmq.NOBLOCK))
             except zmq.Again:

@@ -12,6 +12,7 @@ from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.core.actions import Action, Send
 from offerd_master.core.failover import holdings
 from offerd_master.core.master import MasterCore
+from offerd_master.core.pool import pool_of
 from offerd_master.core.revocation import holds
 from offerd_master.core.state import Cluster, Framework, Slave, SlaveState, Task
 
@@ -69,7 +70,10 @@ def check_revocations(core: MasterCore, actions: Iterable[Action]) -> int:
 
 def check_accounts(slave: Slave) -> None:
     """used + offered + free = total; nothing is allocated twice; long tasks stay under their cap."""
-    parts = [*slave.holdings(), *(offer.resources for offer in slave.offers.values())]
+    held = [task.resources for task in slave.tasks]
+    held += [executor.resources for mine in slave.executors.values() for executor in mine.values()]
+    assert slave.used() == pool_of(held).freeze()
+    parts = [*held, *(offer.resources for offer in slave.offers.values())]
     scalars = dict(slave.free.scalars)
     for part in parts:
         for name, amount in part.scalars.items():

@@ -246,6 +246,7 @@ class MasterCore:
             ramp_up.look_at_all(c)
         ramp_up.observe(c, now)
         c.timers.run(c, now)
+        tasks.go_on_reconciling(c)
         offers.expire(c, now)
         offers.allocate(c, now)
         return out
@@ -257,6 +258,8 @@ class MasterCore:
     def next_deadline(self) -> float:
         """When `tick` has something to do even if nothing happens."""
         c = self.cluster
+        if c.reconciling:
+            return c.started_at  # at once
         deadline = self._next_ping
         due = (
             c.timers.next_deadline(),

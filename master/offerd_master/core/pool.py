@@ -56,6 +56,13 @@ class Pool:
         if amount.ranges or amount.sets:
             self.rest = _without(self.rest, amount)
 
+    def settle(self, other: Pool) -> None:
+        """Remove what is in another one, and add its debts."""
+        for name, quantity in other.scalars.items():
+            self.scalars[name] = self.scalars.get(name, 0) - quantity
+        if other.rest:
+            self.rest = _without(self.rest, other.rest)
+
     def give(self, amount: Resources, within: Resources | None = None) -> None:
         """Add it. Members of ranges and sets that are not in `within` are passed over."""
         mine = self.scalars

@@ -7,14 +7,15 @@ his own frameworks. Listings go in pages that fit into a frame: a page ends earl
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from offerd import __version__
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.codec import encode_message
-from offerd.ids import ContainerID, PeerID, TaskID
+from offerd.ids import ContainerID, FrameworkID, PeerID, TaskID
 from offerd.messages import Reason
 from offerd.resources import Resources
 from offerd.screen_text import printable
@@ -47,7 +48,7 @@ def get_cluster(c: Cluster, peer: PeerID, message: om.GetCluster, now: float) ->
         slaves=len(c.slaves),
         frameworks=sum(not framework.ended for framework in c.frameworks.values()),
         total=_sum(slave.total for slave in slaves),
-        used=_sum(amount for slave in slaves for amount in slave.holdings()),
+        used=_sum(slave.used() for slave in slaves),
         offered=_sum(offer.resources for offer in c.offers.values()),
         tasks=counts,
         dropped_peers=c.dropped_peers,
@@ -78,7 +79,7 @@ def _slave(c: Cluster, slave: Slave, now: float) -> om.SlaveSummary:
     return om.SlaveSummary(
         info=slave.info,
         state=slave.state.value,
-        used=_sum(slave.holdings()),
+        used=cut(slave.used()),
         offered=_sum(offer.resources for offer in slave.offers.values()),
         free=cut(slave.free.freeze()),
         long_used=cut_quantities(slave.long_used),
@@ -147,56 +148,80 @@ def _sum(amounts: Iterable[Resources]) -> Resources:
 
 
 def _count_open(counts: dict[str, int], framework: Framework) -> None:
-    for task in (*framework.tasks.values(), *framework.unreachable.values()):
-        state = task.state.value
-        counts[state] = counts.get(state, 0) + 1
+    for tasks in (framework.tasks, framework.unreachable):
+        for state, number in Counter([task.state for task in tasks.values()]).items():
+            counts[state.value] = counts.get(state.value, 0) + number
 
 
 # -- Tasks --------------------------------------------------------------------------------------------------------------
 
 
 def get_tasks(c: Cluster, peer: PeerID, message: om.GetTasks, now: float) -> None:
+    """The first of those after `after`, by framework, id, and time, as an id may be used again. No framework behind those that
+    fill the page is looked at, and of a framework's tasks no more than their ids.
+    """
     limit = max(1, min(message.limit, MAX_PAGE))
-    keyed = ((_key(framework, task), framework, task) for framework, task in _tasks(c, message))
-    found = heapq.nsmallest(
-        limit + 1, (entry for entry in keyed if entry[0] > message.after), key=lambda entry: entry[0]
-    )
-    page, more = page_of((_task(c, framework, task, now) for _, framework, task in found), limit)
+    after_framework, after_id, after_time = (*message.after.split("/", 2), "", "", "")[:3]
+    found: list[_Listed] = []
+    for framework in _frameworks_from(c, message.framework_id, after_framework):
+        is_first = framework.framework_id == after_framework
+        after = (after_id, after_time) if is_first else ("", "")
+        found += _tasks_after(framework, message, after, limit + 1 - len(found))
+        if len(found) > limit:
+            break
+    page, more = page_of((_task(c, one.framework, one.task, now) for one in found), limit)
     accesses = {
         slave_id: files.access_of_asker(c, slave)
         for slave_id in {task.slave_id for task in page}
         if (slave := c.slaves.get(slave_id)) is not None
     }
-    c.send(peer, om.Tasks(page, found[len(page) - 1][0] if more else "", accesses, c.shown_owner))
+    c.send(peer, om.Tasks(page, found[len(page) - 1].place if more else "", accesses, c.shown_owner))
 
 
-def _tasks(c: Cluster, message: om.GetTasks) -> Iterator[tuple[Framework, Task | EndedTask]]:
+class _Listed(NamedTuple):
+    framework: Framework
+    task: Task | EndedTask
+
+    @property
+    def order(self) -> tuple[str, str]:
+        return self.task.task_id, f"{self.task.launched_at:020.6f}"
+
+    @property
+    def place(self) -> str:
+        """Where it stands, to be told and to be sent back. No id has a slash."""
+        return "/".join((self.framework.framework_id, *self.order))
+
+
+def _frameworks_from(c: Cluster, wanted: str, first: str) -> Iterator[Framework]:
+    """Those that the asker may see, in the order of their ids, from this one on."""
+    everyone: dict[FrameworkID, Framework] = {**c.ended_frameworks, **c.frameworks}
+    ids = [wanted] if wanted else sorted(everyone)
+    for framework_id in ids:
+        framework = everyone.get(FrameworkID(framework_id))
+        if framework is not None and framework_id >= first and c.shows(framework.framework_id):
+            yield framework
+
+
+def _tasks_after(
+    framework: Framework, message: om.GetTasks, after: tuple[str, str], count: int
+) -> list[_Listed]:
+    """So many of this framework's, in order."""
     wanted = message.task_id
-    for framework in (*c.frameworks.values(), *c.ended_frameworks.values()):
-        if message.framework_id and framework.framework_id != message.framework_id:
-            continue
-        if not c.shows(framework.framework_id):
-            continue
-        if not wanted:
-            yield from ((framework, task) for task in framework.tasks.values())
-            yield from ((framework, task) for task in framework.unreachable.values())
-        elif wanted in framework.tasks:
-            yield framework, framework.tasks[wanted]
-            continue
-        elif wanted in framework.unreachable:
-            yield framework, framework.unreachable[wanted]
-            continue
-        if message.ended:
-            records: Iterable[EndedTask] = framework.history.records
-            if wanted:
-                # An id may have been used again: only its last run answers for it.
-                records = [record for record in records if record.task_id == wanted][-1:]
-            yield from ((framework, record) for record in records)
-
-
-def _key(framework: Framework, task: Task | EndedTask) -> str:
-    """Where a task stands in listings: by framework, id, and time, as an id may be used again. No id has a slash."""
-    return f"{framework.framework_id}/{task.task_id}/{task.launched_at:020.6f}"
+    open_tasks = (framework.tasks, framework.unreachable)
+    records: Iterable[EndedTask] = framework.history.records if message.ended else ()
+    if wanted:
+        found = [_Listed(framework, tasks[wanted]) for tasks in open_tasks if wanted in tasks]
+        # An id may have been used again: only its last run answers for it.
+        last = [] if found else [record for record in records if record.task_id == wanted][-1:]
+        found += [_Listed(framework, record) for record in last]
+    else:
+        first = after[0]
+        ids = heapq.nsmallest(
+            count + 1, (task_id for tasks in open_tasks for task_id in tasks if task_id >= first)
+        )
+        found = [_Listed(framework, framework.tasks.get(i) or framework.unreachable[i]) for i in ids]
+        found += [_Listed(framework, record) for record in records if record.task_id >= first]
+    return sorted((one for one in found if one.order > after), key=lambda one: one.order)[:count]
 
 
 def _task(c: Cluster, framework: Framework, task: Task | EndedTask, now: float) -> om.TaskSummary:

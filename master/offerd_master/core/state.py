@@ -7,7 +7,6 @@ Only `free` and `long_used` are kept as running sums; the others are the records
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -27,7 +26,7 @@ from offerd.messages import (
     SlaveUsage,
     TaskState,
 )
-from offerd.resources import Resources
+from offerd.resources import NOTHING, Resources
 from offerd.slots import is_long, long_quantities
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.entitlements import Entitlements, with_entitlements
@@ -220,11 +219,15 @@ class Slave:
         mine = self.executors.get(framework_id)
         return mine.get(executor_id) if mine is not None else None
 
-    def holdings(self) -> Iterator[Resources]:
-        """What tasks and executors hold, one by one."""
-        yield from (task.resources for task in self.tasks)
-        for mine in self.executors.values():
-            yield from (executor.resources for executor in mine.values())
+    def used(self) -> Resources:
+        """What tasks and executors hold: all that is neither free nor offered. They may be many, so they are not asked."""
+        if not self.tasks and not self.executors:
+            return NOTHING
+        used = Pool(self.total)
+        used.settle(self.free)
+        for offer in self.offers.values():
+            used.take(offer.resources)
+        return used.freeze()
 
     @property
     def may_be_offered(self) -> bool:
@@ -340,6 +343,13 @@ class Standby:
         return self.framework.framework_id
 
 
+class Reconciling(NamedTuple):
+    """A scheduler has asked for the state of all its tasks, and is yet to be told of these."""
+
+    peer: PeerID
+    tasks: deque[Task]
+
+
 class Ramping:
     """Of whom it is to be seen whether they have what is due to them: see `ramp_up`."""
 
@@ -382,6 +392,7 @@ class Cluster:
         # Slaves with something free that nobody wanted when it was last offered around.
         self.idle: dict[SlaveID, Slave] = {}
         self.timers = Timers()
+        self.reconciling: dict[FrameworkID, Reconciling] = {}
         self.revocations: list[Revocation] = []
         self.under_share_since: dict[FrameworkID, float] = {}
         self.wasted_resource_s: dict[str, float] = {}

@@ -9,6 +9,7 @@ it has had the end that we remember, the master acknowledges in its place.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from sys import intern
 from typing import TypeVar
@@ -22,7 +23,7 @@ from offerd.screen_text import printable
 from offerd_master.core.actions import Send
 from offerd_master.core.history import MAX_TEXT, EndedTask
 from offerd_master.core.recovery import MAX_REMEMBERED, remember_unknown
-from offerd_master.core.state import Cluster, Executor, Framework, Slave, Task
+from offerd_master.core.state import Cluster, Executor, Framework, Reconciling, Slave, Task
 
 MASTER = "master"
 MAX_LIVE_TEXT = 100
@@ -31,6 +32,8 @@ MAX_UNACKNOWLEDGED = 10_000
 """Ends remembered per framework for its acknowledgement, or as many as its history holds if that is more; a scheduler that
 never acknowledges loses only this memory.
 """
+RECONCILED_AT_ONCE = 2_000
+"""Of all tasks of a framework, in one tick."""
 
 
 # -- The life of a task -------------------------------------------------------------------------------------------------
@@ -408,11 +411,15 @@ def kill(c: Cluster, task: Task, grace_s: float | None, reason: str = "") -> Non
 def reconcile_tasks(c: Cluster, framework: Framework, message: m.ReconcileTasks, now: float) -> None:
     """Silent about tasks whose end the scheduler has not acknowledged while their slave is here, as it repeats that with all
     that belongs to it; and, while a new master waits for its slaves, about tasks it does not know.
+
+    Where it asks for all, there may be a hundred thousand: they are told in parts, one with each tick. Who asks again
+    meanwhile is told of all from the beginning.
     """
     if not message.task_ids:
-        for task in (*framework.tasks.values(), *framework.unreachable.values()):
-            if not task.is_reported_lost:
-                report_state(c, framework, task)
+        if framework.peer is not None:
+            c.reconciling[framework.framework_id] = Reconciling(
+                framework.peer, deque((*framework.tasks.values(), *framework.unreachable.values()))
+            )
         return
     ended = framework.history.by_id
     for task_id in message.task_ids:
@@ -440,6 +447,24 @@ def reconcile_tasks(c: Cluster, framework: Framework, message: m.ReconcileTasks,
             return
         elif not c.may_return(framework.framework_id, now):
             _report_unknown(c, framework, task_id)
+
+
+def go_on_reconciling(c: Cluster) -> None:
+    """Tell the next part of each that has asked for all. What has ended meanwhile was told as such."""
+    for framework_id, asked in list(c.reconciling.items()):
+        framework = c.frameworks.get(framework_id)
+        if framework is None or framework.peer != asked.peer:
+            del c.reconciling[framework_id]
+            continue
+        for _ in range(min(RECONCILED_AT_ONCE, len(asked.tasks))):
+            task = asked.tasks.popleft()
+            is_open = (
+                framework.tasks.get(task.task_id) is task or framework.unreachable.get(task.task_id) is task
+            )
+            if is_open and not task.is_reported_lost:
+                report_state(c, framework, task)
+        if not asked.tasks:
+            del c.reconciling[framework_id]
 
 
 def take_as_lost(c: Cluster, framework: Framework, task_ids: list[TaskID]) -> None:

@@ -205,6 +205,47 @@ def test_a_flood_of_small_messages_costs_its_sender_the_connection_and_others_no
     assert slowest < 0.1
 
 
+TASKS = 5_000
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        om.GetTasks(),
+        om.GetFrameworks(),
+        om.GetCluster(),
+        om.GetSlaves(),
+        m.ReconcileTasks([]),
+        m.ReviveOffers(),
+    ],
+    ids=lambda question: type(question).__name__,
+)
+def test_a_flood_of_questions_that_take_long_costs_others_no_100_ms_of_the_masters_time(
+    running: Running, question: m.Message
+) -> None:
+    """As above. A second of such messages fits into a frame of a few kilobytes."""
+    assert running.thread.ident is not None
+    clock = time.pthread_getcpuclockid(running.thread.ident)
+    operator = running.connect(codec.to_operator)
+    slave = running.connect(codec.to_slave)
+    slave.send(m.RegisterSlave(m.SlaveInfo("host", Resources.parse("cpus=1000000,mem=1000T"))))
+    framework, _ = framework_of(running)
+    (offer,) = framework.receive(m.ResourceOffers).offers
+    each = Resources.parse("cpus=0.001,mem=1M")
+    tasks = [m.TaskInfo(f"t{number}", each, "e", time_limit_s=1.0) for number in range(TASKS)]
+    framework.send(m.AcceptOffers([offer.offer_id], tasks))
+    while ask_cluster(operator).tasks.get("TASK_STAGING") != TASKS:
+        pass
+    for frame in codec.frames([question] * 300):
+        framework.client.socket.send(frame)
+    slowest = 0.0
+    for _ in range(30):
+        began = time.clock_gettime(clock)
+        ask_cluster(operator)
+        slowest = max(slowest, time.clock_gettime(clock) - began)
+    assert slowest < 0.1
+
+
 def test_a_peer_that_does_not_read_its_answers_is_dropped_before_they_fill_the_memory(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,6 +198,46 @@ def test_ten_thousand_tasks_are_listed_in_pages() -> None:
     assert sorted(seen) == sorted(f"t{n}" for n in range(1500))
 
 
+def test_pages_of_tasks_have_neither_gaps_nor_doubles_whatever_ids_and_however_often_used() -> None:
+    cluster = ClusterHarness()
+    slave = cluster.slave("cpus=200,mem=200G")
+    frameworks = [cluster.framework(f"f{number}") for number in range(3)]
+    expected = []
+    ids = ["a", "a-b", "a.b", "a0", "a:", "b", "B", "b-1", "b10", "b2"]
+
+    def taken(framework: FrameworkPeer) -> list[m.Offer]:
+        offers = [o for said in framework.inbox if isinstance(said, m.ResourceOffers) for o in said.offers]
+        framework.inbox.clear()
+        return offers
+
+    for framework in frameworks:
+        framework.send(m.SetNeedsOffers(False))
+        framework.decline(*taken(framework), refuse_seconds=0.0)
+    for framework in frameworks:
+        framework.send(m.SetNeedsOffers(True))
+        for run in range(3):
+            cluster.advance(2.0)
+            framework.accept(*taken(framework), tasks=[task(task_id) for task_id in ids])
+            expected += [(framework.framework_id, task_id) for task_id in ids]
+            for task_id in ids if run < 2 else ():
+                slave.status(framework, task_id, TaskState.FINISHED)
+        framework.send(m.SetNeedsOffers(False))
+        framework.decline(*taken(framework), refuse_seconds=0.0)
+    operator = cluster.operator()
+    for limit in (1, 2, 3, 7, 1000):
+        seen, after = [], ""
+        while True:
+            operator.send(om.GetTasks(after, limit))
+            page = operator.take(om.Tasks)
+            assert len(page.tasks) <= limit
+            seen += [(t.framework_id, t.task_id) for t in page.tasks]
+            if not page.next_after:
+                break
+            after = page.next_after
+        assert sorted(seen) == sorted(expected)
+        assert [framework_id for framework_id, _ in seen] == sorted(f for f, _ in expected)
+
+
 def test_a_page_of_long_entries_ends_early_and_fits_into_a_frame() -> None:
     cluster = ClusterHarness()
     for _ in range(30):

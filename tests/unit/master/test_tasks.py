@@ -11,6 +11,8 @@ from offerd import messages as m
 from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
+from offerd_master.core import tasks
+from offerd_master.core.events import Received
 
 
 def with_tasks(count: int = 1, **settings: Any) -> tuple[ClusterHarness, SlavePeer, FrameworkPeer]:
@@ -158,6 +160,41 @@ def test_explicit_reconciliation_says_the_state_of_each() -> None:
         "never": (TaskState.LOST, Reason.TASK_UNKNOWN),
     }, "t3 is silent: its end is not acknowledged, its slave repeats it with its data"
     assert framework.inbox == []
+
+
+def test_a_hundred_thousand_tasks_are_told_in_parts_however_often_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tasks, "RECONCILED_AT_ONCE", 3)
+    cluster, slave, framework = with_tasks(8)
+    for _ in range(50):
+        cluster.core.handle(Received(framework.peer, m.ReconcileTasks([])), cluster.now)
+    cluster.tick()
+    assert [update.status.task_id for update in framework.take_all(m.StatusUpdate)] == ["t0", "t1", "t2"]
+    assert cluster.core.next_deadline() <= cluster.now
+    slave.status(framework, "t4", TaskState.FINISHED)
+    assert [
+        (update.status.task_id, update.status.source) for update in framework.take_all(m.StatusUpdate)
+    ] == [
+        ("t4", "executor"),
+        ("t3", "master"),
+        ("t5", "master"),
+    ]
+    cluster.tick()
+    assert [update.status.task_id for update in framework.take_all(m.StatusUpdate)] == ["t6", "t7"]
+    assert cluster.core.next_deadline() > cluster.now
+
+
+def test_who_has_asked_for_all_and_is_gone_is_told_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "RECONCILED_AT_ONCE", 3)
+    cluster, _, framework = with_tasks(8)
+    framework.send(m.ReconcileTasks([]))
+    assert len(framework.take_all(m.StatusUpdate)) == 3
+    again = cluster.again(framework)
+    again.hello()
+    cluster.tick()
+    assert not any(isinstance(message, m.StatusUpdate) for message in framework.inbox + again.inbox)
+    assert not cluster.core.cluster.reconciling
 
 
 def test_implicit_reconciliation_says_the_state_of_all_that_are_open() -> None:

@@ -241,7 +241,7 @@ def test_a_client_passes_over_nonsense_and_counts_it(sockets: Sockets, server: T
 def test_one_turn_reads_no_more_than_its_share(
     sockets: Sockets, server: ToMaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "DRAIN_LIMIT", 3)
+    monkeypatch.setattr(transport, "SERVER_DRAIN_LIMIT", 3)
     peer = sockets.client(server.address)
     for _ in range(5):
         peer.send(Pong())
