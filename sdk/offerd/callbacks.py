@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import os
 import types
+from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from offerd.errors import WrongType
 from offerd.screen_text import printable
@@ -40,31 +42,59 @@ def check_callbacks(author: object, base: type, *, may_be_coroutines: bool = Fal
         )
     callbacks = {name: method for name, method in vars(base).items() if inspect.isfunction(method)}
     by_spelling = {_plain(name): name for name in callbacks}
-    for name, _ in inspect.getmembers(kind, inspect.isroutine):
-        if name.startswith("_") or not _is_the_authors(kind, base, name):
-            continue
+    for name in _authors_names(author, base):
         if name in callbacks:
             _check_callback(kind, name, getattr(author, name), callbacks[name], may_be_coroutines)
-        elif close := get_close_matches(_plain(name), by_spelling, 1, _ALIKE):
+        elif (meant := _meant(name, by_spelling)) and inspect.isroutine(getattr(author, name)):
             raise WrongType(
-                f"{kind.__name__}.{printable(name)} is called by nobody: the callback is {by_spelling[close[0]]} "
+                f"{kind.__name__}.{printable(name)} is called by nobody: the callback is {meant} "
                 f"(what is not meant as one may be called _{printable(name)})"
             )
+
+
+def _meant(name: str, by_spelling: dict[str, str]) -> str:
+    """The callback that a name is like: misspelt, with its words the other way round (`update_status`), or with one more before
+    (`on_error`). Empty if there is none.
+    """
+    if close := get_close_matches(_plain(name), by_spelling, 1, _ALIKE):
+        return by_spelling[close[0]]
+    first, _, rest = name.lower().partition("_")
+    words = sorted(name.lower().split("_"))
+    for callback in by_spelling.values():
+        if words == sorted(callback.split("_")) or (first in ("on", "handle") and rest == callback):
+            return callback
+    return ""
+
+
+def returned_nothing(author: object, name: str, result: object) -> None:
+    """Raises `WrongType` for a coroutine that a callback has returned (async behind a decorator, say): nobody awaits it."""
+    if inspect.iscoroutine(result):
+        result.close()
+        raise WrongType(
+            f"{type(author).__name__}.{name} returned a coroutine: nobody awaits it; take offerd.AsyncSchedulerDriver"
+        )
 
 
 def _plain(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-def _is_the_authors(kind: type, base: type, name: str) -> bool:
-    """Whether the method is of a class of the author's, and not one that `base` has from elsewhere."""
-    owner = next(each for each in kind.__mro__ if name in vars(each))
-    return owner not in base.__mro__
+def _authors_names(author: object, base: type) -> list[str]:
+    """What the author's classes and the object itself have, and not what `base` has, itself or from elsewhere."""
+    owners: list[Mapping[str, Any]] = [
+        vars(each) for each in type(author).__mro__ if each not in base.__mro__
+    ]
+    owners.append(getattr(author, "__dict__", {}))
+    return sorted({name for owner in owners for name in owner if not name.startswith("_")})
 
 
 def _check_callback(kind: type, name: str, method: object, original: object, may_be_coroutines: bool) -> None:
     where = f"{kind.__name__}.{name}"
-    if not callable(method) or not callable(original):
+    if not callable(method):
+        raise WrongType(
+            f"{where} is {printable(repr(method), 80)}, and nothing that can be called: {name} is a callback"
+        )
+    if not callable(original):
         return
     is_coroutine = inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
     if is_coroutine and not may_be_coroutines:

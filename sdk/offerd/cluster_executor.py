@@ -26,6 +26,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from offerd.call_queue import CALL_OVERHEAD_BYTES, CallQueue, Shape
@@ -35,6 +36,7 @@ from offerd.chunks import call_each
 from offerd.clusters import Where
 from offerd.driver import SchedulerDriver
 from offerd.errors import BadInput, MessageTooLarge, OfferdError, TaskTimeoutError
+from offerd.field_types import check_text, wrong
 from offerd.ids import SlaveID, TaskID
 from offerd.large_calls import MAX_BYTES, header
 from offerd.messages import ExecutorInfo, FrameworkInfo
@@ -81,7 +83,13 @@ class Options:
         resources: str,
         name: str,
     ) -> Options:
-        """Raises `BadInput` on what cannot be, with one line."""
+        """Raises `BadInput` on what cannot be, with one line that names the option."""
+        for option, seconds in (("timeout", timeout), ("kill_grace_s", kill_grace_s)):
+            if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, Real | Decimal)):
+                raise wrong(option, "a number of seconds", seconds)
+        _check_count("retries", retries)
+        for option, text in (("resources", resources), ("name", name)):
+            check_text(option, text)
         if timeout is not None and not 0 < timeout < math.inf:
             raise BadInput(f"timeout={timeout} must be more than 0 seconds, or None for a long task")
         if retries < 0:
@@ -106,6 +114,11 @@ class Options:
         if unknown := changes.keys() - known.keys():
             raise TypeError(f"no such option: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
         return Options.make(queue, **{**known, **changes})
+
+
+def _check_count(option: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise wrong(option, "a whole number", value)
 
 
 _OPTION_NAMES = ("cpus", "mem", "timeout", "retries", "kill_grace_s", "resources", "name")
@@ -299,10 +312,15 @@ class ClusterExecutor(_Submitter):
             raise TypeError(
                 f"{master} is no address of a master; write ClusterExecutor(max_workers={master})"
             )
-        if max_workers is not None and max_workers <= 0:
-            raise ValueError("max_workers must be greater than 0")
+        if max_workers is not None:
+            _check_count("max_workers", max_workers)
+            if max_workers <= 0:
+                raise ValueError("max_workers must be greater than 0")
+        check_text("name", name)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        if not isinstance(initargs, Sequence) or isinstance(initargs, str | bytes):
+            raise wrong("initargs", "a tuple of arguments", initargs)
         for_workers = b"" if initializer is None else pack_call(initializer, initargs)
         if len(for_workers) > MAX_CALL_BYTES:
             raise _too_large("an initializer", for_workers)

@@ -25,6 +25,7 @@ import msgspec
 from msgspec.structs import replace
 
 from offerd.errors import BadInput, NoKey
+from offerd.field_types import wrong
 from offerd.keys import (
     KEY_VARIABLE,
     MASTER_KEY_VARIABLE,
@@ -349,6 +350,8 @@ def resolve(master: Where = None, default: str = "") -> Connection:
     """
     if isinstance(master, Connection):
         return master
+    if master is not None and not isinstance(master, str):
+        raise wrong("master", "an address (str)", master)
     text = master or os.environ.get(MASTER_VARIABLE, "")
     key, master_key = os.environ.get(KEY_VARIABLE, ""), os.environ.get(MASTER_KEY_VARIABLE, "")
     if key and master_key and ":" in text:

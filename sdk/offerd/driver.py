@@ -23,7 +23,7 @@ import zmq
 
 from offerd import codec
 from offerd.absence import MasterWatch
-from offerd.callbacks import authors_lines, check_callbacks
+from offerd.callbacks import authors_lines, check_callbacks, returned_nothing
 from offerd.clusters import Where, resolve
 from offerd.errors import FrameworkError, MasterUnreachable, OfferdError
 from offerd.failures import text_of
@@ -417,7 +417,9 @@ class SchedulerDriver(Orders):
                 log.warning("the master cuts this framework's time-outs to %g s", cut_s)
         elif call.callback == "disconnected":
             self._drop_questions("the master is gone; ask again later")
-        getattr(self.scheduler, call.callback)(self, *call.arguments)
+        result = getattr(self.scheduler, call.callback)(self, *call.arguments)
+        if result is not None:
+            returned_nothing(self.scheduler, call.callback, result)
 
     def _settle(self, answer: Message) -> None:
         questions = self._questions[type(answer)]

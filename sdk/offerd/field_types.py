@@ -72,12 +72,12 @@ def check_resources(where: str, value: object) -> None:
 
 
 def _check_command(command: Any) -> None:
-    if command.argv:
+    if command.argv or type(command.argv) is not list:
         check_words("CommandInfo.argv", command.argv)
     check_text("CommandInfo.shell", command.shell)
-    if command.environment:
+    if command.environment or type(command.environment) is not dict:
         check_table("CommandInfo.environment", command.environment)
-    if command.series:
+    if command.series or type(command.series) is not list:
         if type(command.series) is not list and type(command.series) is not tuple:
             raise wrong("CommandInfo.series", "a list of lists of texts", command.series)
         for at, argv in enumerate(command.series):
@@ -132,7 +132,7 @@ def _check_task(task: Any) -> None:
         check_seconds("TaskInfo.kill_grace_s", task.kill_grace_s)
     if type(task.name) is not str:
         raise wrong("TaskInfo.name", _TEXT, task.name)
-    if task.labels:
+    if task.labels or type(task.labels) is not dict:
         check_table("TaskInfo.labels", task.labels)
 
 

@@ -17,6 +17,7 @@ from offerd.bounds import MAX_ID, MAX_SECONDS
 from offerd.codec import MAX_MESSAGE_BYTES, encode_message
 from offerd.errors import BadInput, FrameworkError, KeyRefused, MasterUnreachable, MessageTooLarge
 from offerd.failures import describe
+from offerd.field_types import wrong
 from offerd.filters import fault as filters_fault
 from offerd.ids import FrameworkID, TaskID
 from offerd.messages import Filters, FrameworkInfo, KillTask, Message, Reason, RegisterFramework, TaskInfo
@@ -101,7 +102,11 @@ class Orders:
         raise NotImplementedError
 
     def _set_framework(self, framework: FrameworkInfo) -> None:
-        """Raises `BadInput` if the framework's executors leave no room for tasks beside them, or of what no message holds."""
+        """Raises `WrongType` for what is no framework, `BadInput` if its executors leave no room for tasks beside them, or of
+        what no message holds.
+        """
+        if not isinstance(framework, FrameworkInfo):
+            raise wrong("framework", "a FrameworkInfo", framework)
         if not framework.account:
             framework = msgspec.structs.replace(framework, account=account_name())
         framework = packed_framework(framework)

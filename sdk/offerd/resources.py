@@ -19,6 +19,7 @@ from offerd import ranges as rng
 from offerd.bounds import MAX_AMOUNT, MAX_LISTS, MAX_NAMES, MAX_PIECES, MAX_WORDS, Amount, ResourceName, Word
 from offerd.errors import BadResources
 from offerd.ranges import Range
+from offerd.screen_text import printable
 
 BYTE_SCALARS = frozenset({"mem", "disk"})
 _MISSPELT = {
@@ -56,8 +57,11 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def __post_init__(self) -> None:
         for amount in self.scalars.values():
-            if not 0 < amount <= MAX_QUANTITY:
-                raise BadResources(f"a scalar must be a positive whole number, not {amount}")
+            if type(amount) is not int or not 0 < amount <= MAX_QUANTITY:
+                raise BadResources(
+                    f"a scalar must be a positive whole number, not {printable(repr(amount), 80)}; "
+                    "other numbers, and units, are for Resources.of"
+                )
         if self.ranges:
             for name, spans in self.ranges.items():
                 if len(spans) == 1 and 0 <= spans[0][0] <= spans[0][1]:
@@ -82,12 +86,20 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
         ports: Iterable[Range] = (),
         **more: float | str | Decimal,
     ) -> Resources:
-        """Build from people's units: `of(cpus=0.5, mem="512M", ports=[(31000, 31009)])`; an int of mem is bytes."""
+        """Build from people's units: `of(cpus=0.5, mem="512M", ports=[(31000, 31009)])`; an int of mem is bytes.
+
+        Raises `BadResources` in one line that names the resource.
+        """
         scalars: dict[str, int] = {}
         for name, amount in {"cpus": cpus, "mem": mem, "disk": disk, "gpus": gpus, **more}.items():
-            if exact := parse_scalar(name, str(amount), bare_bytes=True):
+            if exact := parse_scalar(name, str(amount), bare_bytes=not isinstance(amount, str)):
                 scalars[name] = exact
-        spans = rng.union(ports)
+        try:
+            spans = rng.union(ports)
+        except (TypeError, ValueError):
+            raise BadResources(
+                f"resources: ports={printable(repr(ports), 80)} are no ranges; write ports=[(31000, 31009)]"
+            ) from None
         return cls(scalars, {"ports": spans} if spans else {})
 
     @classmethod

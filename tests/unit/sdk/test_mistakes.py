@@ -47,6 +47,11 @@ TASK = {"task_id": "t", "resources": CPU, "executor_id": "e"}
         (CommandInfo, {"argv": [b"echo"]}, "CommandInfo.argv[0] must be a text (str), not bytes: b'echo'"),
         (CommandInfo, {"shell": ["a"]}, "CommandInfo.shell must be a text (str), not list: ['a']"),
         (CommandInfo, {"environment": {"N": 1}}, "CommandInfo.environment['N'] must be a text (str), not int: 1"),
+        (CommandInfo, {"argv": None}, "CommandInfo.argv must be a list of texts, not NoneType: None"),
+        (CommandInfo, {"environment": None}, "CommandInfo.environment must be a dict of texts, not NoneType: None"),
+        (CommandInfo, {"environment": ()}, "CommandInfo.environment must be a dict of texts, not tuple: ()"),
+        (CommandInfo, {"series": None}, "CommandInfo.series must be a list of lists of texts, not NoneType: None"),
+        (TaskInfo, {**TASK, "labels": None}, "TaskInfo.labels must be a dict of texts, not NoneType: None"),
         (CommandInfo, {"series": ["b"]}, "CommandInfo.series[0] must be a list of texts, not str: 'b'"),
         (TaskInfo, {**TASK, "task_id": 1}, "TaskInfo.task_id must be a text (str), not int: 1"),
         (TaskInfo, {**TASK, "task_id": Word.A}, "TaskInfo.task_id must be a text (str), not "),
@@ -118,6 +123,42 @@ def test_a_resource_that_nobody_has_by_that_name_is_told_with_its_name(name: str
     assert Resources.of(licences=2)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        (lambda: Resources.of(ports="[1-2]"), "ports='[1-2]' are no ranges; write ports=[(31000, 31009)]"),  # type: ignore[arg-type]
+        (lambda: Resources.of(ports=[1, 2]), "ports=[1, 2] are no ranges"),  # type: ignore[list-item]
+        (lambda: Resources.of(ports=80), "ports=80 are no ranges"),  # type: ignore[arg-type]
+        (lambda: Resources.of(mem="128"), "mem=128 has no unit; write 128M or 128G"),
+        (lambda: Resources({"cpus": 1.5}), "a positive whole number, not 1.5"),  # type: ignore[dict-item]
+        (lambda: Resources({"cpus": "1"}), "a positive whole number, not '1'"),  # type: ignore[dict-item]
+    ],
+)
+def test_amounts_that_cannot_be_counted_raise_in_one_line(wrong: Callable[[], object], line: str) -> None:
+    with pytest.raises(BadResources) as caught:
+        wrong()
+    assert line in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        (lambda: SchedulerDriver(Scheduler(), "f", "127.0.0.1"), "framework must be a FrameworkInfo, not str: 'f'"),  # type: ignore[arg-type]
+        (lambda: SchedulerDriver(Scheduler(), FrameworkInfo("f"), 5), "master must be an address (str), not int: 5"),  # type: ignore[arg-type]
+        (lambda: offerd.ClusterExecutor("127.0.0.1:1", timeout="3"), "timeout must be a number of seconds, not str: '3'"),  # type: ignore[arg-type]
+        (lambda: offerd.ClusterExecutor("127.0.0.1:1", max_workers="3"), "max_workers must be a whole number, not str"),  # type: ignore[arg-type]
+        (lambda: offerd.ClusterExecutor("127.0.0.1:1", max_workers=1.5), "max_workers must be a whole number, not float"),  # type: ignore[arg-type]
+        (lambda: offerd.ClusterExecutor("127.0.0.1:1", retries=None), "retries must be a whole number, not NoneType"),  # type: ignore[arg-type]
+        (lambda: offerd.ClusterExecutor("127.0.0.1:1", initializer=print, initargs="ab"), "initargs must be a tuple"),
+        (lambda: offerd.ClusterExecutor("127.0.0.1:1", name=3), "name must be a text (str), not int: 3"),  # type: ignore[arg-type]
+    ],
+)  # fmt: skip
+def test_arguments_of_drivers_and_executors_are_named_too(wrong: Callable[[], object], line: str) -> None:
+    with pytest.raises(WrongType) as caught:
+        wrong()
+    assert line in str(caught.value)
+
+
 def scheduler(**methods: Callable[..., object]) -> Scheduler:
     made = type("Mine", (Scheduler,), methods)()
     assert isinstance(made, Scheduler)
@@ -139,6 +180,12 @@ def yielding(self: object, driver: object, offers: object) -> Any:
         ({"statusUpdate": lambda *_: None}, "Mine.statusUpdate is called by nobody: the callback is status_update"),
         ({"resourceOffers": lambda *_: None}, "the callback is resource_offers"),
         ({"executor_losts": lambda *_: None}, "the callback is executor_lost"),
+        ({"update_status": lambda *_: None}, "the callback is status_update"),
+        ({"on_error": lambda *_: None}, "the callback is error"),
+        ({"handle_disconnected": lambda *_: None}, "the callback is disconnected"),
+        ({"resource_offers": None}, "Mine.resource_offers is None, and nothing that can be called"),
+        ({"__init__": lambda self: setattr(self, "resource_offer", print)}, "the callback is resource_offers"),
+        ({"__init__": lambda self: setattr(self, "resource_offers", awaited)}, "Mine.resource_offers is async"),
         ({"resource_offers": awaited}, "Mine.resource_offers is async: nobody awaits it"),
         ({"resource_offers": yielding}, "Mine.resource_offers has a yield"),
         (
@@ -161,6 +208,11 @@ def test_a_method_that_would_not_be_called_as_meant_is_an_error_before_anything_
 
 def test_other_methods_and_inherited_callbacks_are_the_authors_affair() -> None:
     class Base(Scheduler):
+        errors = 0  # no method: nobody takes it for one
+
+        def __init__(self) -> None:
+            self.registrations: list[str] = []
+
         def resource_offers(self, driver: object, offers: object, *more: object) -> None: ...
 
         def run(self) -> None: ...
@@ -199,6 +251,17 @@ def test_executors_and_classes_in_place_of_objects_are_looked_at_too() -> None:
     with pytest.raises(WrongType, match=r"Scheduler is a class: give the driver one of it, Scheduler\(\)"):
         SchedulerDriver(Scheduler, FrameworkInfo("f"), "127.0.0.1")  # type: ignore[arg-type]
     assert offerd.WrongType is WrongType
+
+
+def test_a_callback_that_returns_a_coroutine_is_an_error_when_it_does() -> None:
+    async def undecorated(self: object, driver: object, *_: object) -> None:
+        raise AssertionError("never awaited")
+
+    mine = scheduler(registered=lambda *arguments: undecorated(*arguments))
+    with FakeMaster() as master:
+        driver = SchedulerDriver(mine, FrameworkInfo("f"), master.address)
+        with pytest.raises(WrongType, match=r"Mine\.registered returned a coroutine: nobody awaits it"):
+            driver.run()
 
 
 def test_what_a_callback_raised_is_shown_once_with_the_lines_of_its_file_alone(
