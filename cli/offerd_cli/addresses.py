@@ -1,39 +1,39 @@
-"""The addresses of this host: by which others reach it, and by which it reaches one of them."""
+"""The address of this host by which others reach it."""
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 
-LOOPBACK = "127.0.0.1"
+from offerd.addresses import LOOPBACK, is_link_local, is_loopback
+from offerd.routes import FAR, FAR_6, address_towards
+
 _OF_CONTAINERS = ("docker", "br-", "veth", "virbr", "podman", "cni", "lxc")
 """Interfaces to what runs on this host alone."""
 
 
-def address_towards(host: str) -> str:
-    """Ours on the way to this host; empty if there is no way, or no such host. Nothing is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((host, 9))
-        except OSError:
-            return ""
-        return str(probe.getsockname()[0])
-
-
-def own_address() -> str:
-    """By which other hosts most likely reach this one: that of the default route, else of the first interface that leads out.
-    Loopback if there is none.
+def own_address(*, ipv6: bool | None = None) -> str:
+    """By which other hosts most likely reach this one: that of the default route, else of the first interface that leads out;
+    an IPv4 address if there is one (`ipv6`: one of IPv6 alone, or of IPv4 alone). Loopback if there is none.
     """
     import psutil
 
-    towards = address_towards("192.0.2.1")  # an address that documents use: what counts is the route there
-    if towards and not ipaddress.ip_address(towards).is_loopback:
-        return towards
+    families = {None: (socket.AF_INET, socket.AF_INET6), False: (socket.AF_INET,), True: (socket.AF_INET6,)}[
+        ipv6
+    ]
+    far = {socket.AF_INET: FAR, socket.AF_INET6: FAR_6}
     up = {name for name, status in psutil.net_if_stats().items() if status.isup}
-    for name, addresses in sorted(psutil.net_if_addrs().items()):
-        if name not in up or name.startswith(_OF_CONTAINERS):
-            continue
-        for each in addresses:
-            if each.family == socket.AF_INET and not ipaddress.ip_address(each.address).is_loopback:
-                return str(each.address)
+    for family in families:
+        towards = address_towards(far[family])
+        if towards and _leads_here(towards):
+            return towards
+        for name, addresses in sorted(psutil.net_if_addrs().items()):
+            if name not in up or name.startswith(_OF_CONTAINERS):
+                continue
+            for each in addresses:
+                if each.family == family and _leads_here(each.address):
+                    return str(each.address)
     return LOOPBACK
+
+
+def _leads_here(address: str) -> bool:
+    return not is_loopback(address) and not is_link_local(address)

@@ -5,6 +5,7 @@ Commands to mend are Debian's. Nothing here changes anything.
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
@@ -19,10 +20,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from offerd.addresses import LOOPBACK, LOOPBACK_6, HostPort
 from offerd.errors import OfferdError
+from offerd.routes import bound
 from offerd_isolation.cgroups.host import NEEDED, UNIFIED, Mounts, Root, Unusable, find_root, mounts
 
 DOCKER_TIMEOUT_S = 3
+NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 PORTS = {5060: "master", 5051: "slave's files"}
 FILES_WANTED = 4096
 OLDEST_ENGINE = (24, 0, 9)
@@ -226,13 +230,17 @@ def check_open_files() -> Finding:
 
 def check_port(port: int, whose: str) -> Finding:
     name = f"port {port}"
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for ip in (LOOPBACK, LOOPBACK_6):
         try:
-            probe.bind(("127.0.0.1", port))
+            bound(ip, port).close()
         except OSError as error:
+            if ip == LOOPBACK_6 and error.errno in NO_IPV6:
+                continue
             return Finding(
-                name, False, f"{whose}: {error.strerror}", f"ss -ltnp 'sport = :{port}'  # who has it"
+                name,
+                False,
+                f"{whose}: {error.strerror} at {HostPort(ip, port)}",
+                f"ss -ltnp 'sport = :{port}'  # who has it",
             )
     return Finding(name, True, f"{whose}: free")
 

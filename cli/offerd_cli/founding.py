@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import shutil
 import socket
@@ -12,14 +11,16 @@ from pathlib import Path
 
 import zmq
 
+from offerd.addresses import ANY_6, HostPort, is_any, is_ip, is_loopback, listening_ip, parse
 from offerd.clusters import SYSTEM_DIRECTORY, Cluster, Connection, Store, own_store
 from offerd.errors import BadInput, OfferdError
 from offerd.keys import Keys, name_fault, new_key, read_public
 from offerd.leader import master_address, parse_zookeeper
 from offerd.operator import OperatorClient
+from offerd.routes import bound
 from offerd.trusted_files import replace_file
 from offerd_cli import local_keys
-from offerd_cli.addresses import LOOPBACK, own_address
+from offerd_cli.addresses import own_address
 from offerd_cli.config_file import config_text, quoted
 from offerd_cli.services import Service, state_directory
 
@@ -100,14 +101,13 @@ def found(options: Founding, say: Callable[[str], None]) -> None:
 
 def _check_port(ip: str, port: int) -> None:
     """Before anything is made: raises `BadInput` if nothing can listen there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((ip, port))
-        except OSError as error:
-            raise BadInput(
-                f"no master can listen on {ip}:{port}: {error.strerror}; stop what listens there, or say --ip, --port"
-            ) from None
+    place = HostPort(ip, port)
+    try:
+        bound(*place).close()
+    except OSError as error:
+        raise BadInput(
+            f"no master can listen on {place}: {error.strerror}; stop what listens there, or say --ip, --port"
+        ) from None
 
 
 def _give_to(path: Path, user: str) -> None:
@@ -136,26 +136,24 @@ def _cluster_name() -> str:
 
 def _addresses(options: Founding) -> tuple[str, str]:
     """Where to listen, and what others are told: `HOST:PORT`."""
-    ip = options.ip or own_address()
-    host, _, port = options.advertise.partition(":")
-    if port and not (port.isdigit() and 0 < int(port) < 65536):
-        raise BadInput(f"--advertise {options.advertise!r}: write HOST or HOST:PORT")
-    reached = host or (own_address() if ip == "0.0.0.0" else ip)
-    others = f"{reached}:{port or options.port}"
-    master_address(others)
+    ip = listening_ip(options.ip) if options.ip else own_address()
+    others = HostPort(own_address(ipv6=None if ip == ANY_6 else False) if is_any(ip) else ip, options.port)
+    if options.advertise:
+        try:
+            others = parse(options.advertise, options.port)
+        except BadInput as error:
+            raise BadInput(f"--advertise {error}") from None
+        if is_ip(others.host):
+            listening_ip(others.host, "--advertise")
     if options.zk:
         parse_zookeeper(options.zk)
-        try:
-            ipaddress.IPv4Address(reached)
-        except ValueError:
-            raise BadInput(
-                f"--advertise {reached}: in ZooKeeper a master stands with its IPv4 address"
-            ) from None
-    return ip, others
+        if not is_ip(others.host):
+            raise BadInput(f"--advertise {others.host}: in ZooKeeper a master stands with its IP address")
+    return ip, str(others)
 
 
 def _loopback_hint(others: str) -> str:
-    if not others.startswith(LOOPBACK):
+    if not is_loopback(parse(others).host):
         return ""
     return " (this host alone: it has no other address; give --ip or --advertise once it has)"
 
@@ -174,7 +172,7 @@ def _authorized(account: str, public: str) -> str:
 
 
 def _configuration(options: Founding, files: dict[str, Path], ip: str, others: str) -> str:
-    host, _, port = others.rpartition(":")
+    host, port = parse(others)
     entries: dict[str, str | int | bool] = {
         "ip": ip,
         "port": options.port,
@@ -185,7 +183,7 @@ def _configuration(options: Founding, files: dict[str, Path], ip: str, others: s
     if options.zk:
         entries["zk"] = options.zk.removeprefix("zk://")
         # Other masters and all that look for the leader find it under this.
-        entries |= {"advertise-ip": host, "advertise-port": int(port)}
+        entries |= {"advertise-ip": host, "advertise-port": port}
     return config_text(
         "For `offerd master --config`: its flags by name; made by `offerd master init`.", entries
     )

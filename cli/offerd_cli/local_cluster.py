@@ -27,6 +27,7 @@ from types import TracebackType
 import psutil
 from msgspec.structs import replace
 
+from offerd.addresses import parse
 from offerd.clusters import MASTER_VARIABLE, Cluster, Connection, Store, is_found_unasked, own_store, resolve
 from offerd.detector import find_leader
 from offerd.errors import BadInput, OfferdError
@@ -285,7 +286,7 @@ class LocalCluster:
         for daemon, file in zip(self.masters, files, strict=True):
             self._wait(lambda: all(map(_is_written, files)), "the masters to listen")
             # One that is started again must be found where the slaves look for it.
-            daemon.words[2] = file.read_text().strip().rpartition(":")[2]
+            daemon.words[2] = str(parse(file.read_text().strip()).port)
         self.address = self._zk or files[0].read_text().strip()
 
     def _slave(self, number: int) -> Daemon:
@@ -320,7 +321,7 @@ class LocalCluster:
             return self.master
         address = find_leader(parse_zookeeper(self._zk), START_TIMEOUT_S)
         for daemon in self.masters:
-            if address and daemon.words[2] == address.rpartition(":")[2]:
+            if address and daemon.words[2] == str(parse(address).port):
                 return daemon
         raise OfferdError(f"none of our masters leads: {address or 'nobody does'}")
 
@@ -360,7 +361,7 @@ class LocalCluster:
                 timeout_s,
             )
             infos = [slave.info for slave in client.slaves()]
-        ports = {info.hostname: info.files_address.rpartition(":")[2] for info in infos}
+        ports = {info.hostname: str(parse(info.files_address).port) for info in infos if info.files_address}
         self.isolation = ", ".join(sorted({info.isolation for info in infos}))
         # One that is started again must serve its files where its tasks' frameworks look for them.
         for daemon in self.slaves:

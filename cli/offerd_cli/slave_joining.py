@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from offerd.addresses import LOOPBACK, HostPort, is_link_local, is_loopback, listening_ip, parse
 from offerd.clusters import Cluster, Connection
 from offerd.errors import BadInput, OfferdError
 from offerd.keys import Keys, name_fault
 from offerd.leader import SCHEME, master_address, parse_zookeeper
 from offerd.operator import OperatorClient
+from offerd.routes import address_towards, over_ipv6
 from offerd.trusted_files import replace_file
 from offerd.words import read_word
-from offerd_cli.addresses import LOOPBACK, address_towards
 from offerd_cli.config_file import config_text, read_config
 from offerd_cli.enrolling import enrol_own_key, written
 from offerd_cli.founding import store_of_this_account
@@ -53,7 +54,7 @@ def join(options: SlaveJoining, say: Callable[[str], None]) -> None:
     if config.exists():
         say(_joined_already(config, word.master))
         return
-    ip = options.ip or _address_towards(address)
+    ip = listening_ip(options.ip) if options.ip else _address_towards(address)
     where = written(address)
     # Apart from the store's: its keys are called after clusters, and a host may well be called as its cluster.
     key_file = Path(store.directory) / KEYS_DIRECTORY / f"{name}.key"
@@ -85,7 +86,7 @@ def _host_name() -> str:
 
 
 def _cluster_name(where: str) -> str:
-    host = (parse_zookeeper(where).hosts if where.startswith(SCHEME) else where).partition(":")[0]
+    host = _first_server(where).host
     return "cluster" if name_fault(host) else host
 
 
@@ -102,12 +103,23 @@ def _joined_already(config: Path, master_key: str) -> str:
 
 def _address_towards(address: str) -> str:
     """Where the slave's files are served: on the way to the master others reach this host, too."""
-    hosts = parse_zookeeper(address).hosts if address.startswith(SCHEME) else written(address)
-    host = hosts.partition(",")[0].rpartition(":")[0]
-    found = address_towards(host)
+    server = _first_server(address)
+    found = address_towards(server.host, ipv6=over_ipv6(server))
     if not found:
-        raise OfferdError(f"this host has no way to {host}: look at its name and at this host's network")
-    return LOOPBACK if found.startswith("127.") else found
+        raise OfferdError(
+            f"this host has no way to {server.host}: look at its name and at this host's network"
+        )
+    if is_link_local(found):
+        raise BadInput(
+            f"{server}: a link-local address leads to the master, and by those no other host can be told the way to a slave's "
+            "files; name the master by another address"
+        )
+    return LOOPBACK if is_loopback(found) and ":" not in found else found
+
+
+def _first_server(where: str) -> HostPort:
+    """The master, or the first of the ZooKeeper servers."""
+    return parse(parse_zookeeper(where).hosts.partition(",")[0] if where.startswith(SCHEME) else where)
 
 
 def _enrol(where: str, word: Keys, name: str, key_file: Path) -> Keys:

@@ -7,7 +7,6 @@ messages in as few frames as fit.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import math
 import os
@@ -24,6 +23,7 @@ from types import FrameType
 import zmq
 
 from offerd import __version__, codec
+from offerd.addresses import ANY_6, LOOPBACK, TCP, HostPort, is_any, listening_ip, parse
 from offerd.daemon_log import log_to_stderr
 from offerd.descriptors import raise_limit
 from offerd.errors import BadInput, BadMessage, OfferdError
@@ -34,6 +34,7 @@ from offerd.leader import ZooKeeperAddress, describe_master
 from offerd.log_limits import LogLimits
 from offerd.messages import Message, NotLeading, RegisterSlave
 from offerd.pacing import Pacer
+from offerd.routes import FAR, FAR_6, address_towards
 from offerd.screen_text import printable
 from offerd.transport import Server, new_context
 from offerd.zookeeper_access import SESSION_TIMEOUT_S, Access, derived_access
@@ -244,12 +245,11 @@ class Master:
             log.info("master %s leads", master_id)
 
     def _stand(self, options: MasterOptions, zookeeper: ZooKeeperAddress) -> Election:
-        ip, _, port = self.address.rpartition(":")
-        port = str(options.advertise_port or port)
-        ip = options.advertise_ip or (_own_ip() if ip == "0.0.0.0" else ip)
-        node = describe_master(
-            f"{ip}:{port}-{os.getpid()}", f"{ip}:{port}", socket.gethostname(), __version__
-        )
+        ip, port = parse(self.address)
+        advertised = options.advertise_ip and listening_ip(options.advertise_ip, "--advertise-ip")
+        ip = advertised or (_own_ip(ip) if is_any(ip) else ip)
+        place = str(HostPort(ip, options.advertise_port or port))
+        node = describe_master(f"{place}-{os.getpid()}", place, socket.gethostname(), __version__)
         access = options.zookeeper_access or (derived_access(options.secret) if options.secret else None)
         if access is None:
             log.warning(
@@ -567,24 +567,15 @@ def write_address(path: Path, address: str) -> None:
         raise BadInput(f"cannot write the address file {path}: {error.strerror}") from None
 
 
-def _own_ip() -> str:
-    """The address by which this host reaches others; loopback if it reaches none. Nothing is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # an address that documents use: what counts is the route there
-        except OSError:
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])
+def _own_ip(listening: str) -> str:
+    """The address by which this host reaches others, one of those that we listen on; loopback if it reaches none."""
+    return address_towards(FAR) or (address_towards(FAR_6) if listening == ANY_6 else "") or LOOPBACK
 
 
 def _zmq_address(options: MasterOptions) -> str:
-    ip = "127.0.0.1" if options.ip == "localhost" else options.ip
-    try:
-        address = ipaddress.IPv4Address(ip)
-    except ValueError:
-        raise BadInput(
-            f"{options.ip!r} is no IPv4 address; write one of this host's, as in 127.0.0.1"
-        ) from None
+    ip = listening_ip(options.ip)
+    if options.advertise_ip:
+        listening_ip(options.advertise_ip, "--advertise-ip")
     if not options.insecure and not options.secret:
         raise BadInput(
             f"refusing to listen on {ip} without keys: whoever reaches it, any account of this host at least, may run commands "
@@ -592,4 +583,4 @@ def _zmq_address(options: MasterOptions) -> str:
         )
     if not 0 <= options.port < 65536:
         raise BadInput(f"{options.port} is no port; choose one from 0 to 65535")
-    return f"tcp://{address}:{options.port}"
+    return f"{TCP}{HostPort(ip, options.port)}"

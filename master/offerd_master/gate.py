@@ -16,6 +16,7 @@ from typing import Any
 import zmq
 from zmq.utils import z85
 
+from offerd.addresses import canonical
 from offerd.errors import BadInput
 from offerd.trusted_files import read_trusted
 from offerd_master.core.registry import Registry
@@ -100,7 +101,7 @@ class Gate:
                 answer = [b"300", b"too often", b""]  # RFC 27: for now; it tries again by itself
             self.socket.send_multipart([version, request, *answer, b""])
             if why:
-                yield self._once(address.decode("ascii", "replace"), key, why)
+                yield self._once(_shown(address.decode("ascii", "replace")), key, why)
         while self._monitor is not None and self._monitor.poll(0):
             self._monitor.recv_multipart()
             yield self._once("", "", "peers without a key, or with the key of another master")
@@ -122,3 +123,11 @@ class Gate:
             self._watched.disable_monitor()
             self._monitor.close()
         self.socket.close()
+
+
+def _shown(address: str) -> str:
+    """A peer's address as people know it: a server for IPv6 and IPv4 is told the latter as `::ffff:10.0.0.1`."""
+    try:
+        return canonical(address)
+    except ValueError:
+        return address

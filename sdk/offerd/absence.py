@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from offerd.addresses import parse
 from offerd.errors import OfferdError
 from offerd.leader import parse_zookeeper, unreachable
 from offerd.link import mechanism_at
@@ -184,10 +185,9 @@ def why_no_answer(address: str, has_keys: bool) -> str:
 
 def _unreached(where: str) -> str:
     """Why `HOST:PORT` takes no connection; empty if it does."""
-    host, _, port = where.rpartition(":")
-    host = host.strip("[]")
+    host, port = parse(where)
     try:
-        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         why = error.strerror if isinstance(error, socket.gaierror) else "it is no name of a host"
         return f"the name {printable(host)} cannot be resolved: {why}"

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from offerd.addresses import LOOPBACK
 from offerd.errors import BadInput, NoKey
 from offerd.field_types import wrong
 from offerd.keys import (
@@ -109,7 +110,7 @@ def _same_place(text: str, address: str) -> bool:
         own = master_address(text)
     except BadInput:
         return False
-    return own.replace("//localhost:", "//127.0.0.1:") == address.replace("//localhost:", "//127.0.0.1:")
+    return own.replace("//localhost:", f"//{LOOPBACK}:") == address.replace("//localhost:", f"//{LOOPBACK}:")
 
 
 class Store:

@@ -42,6 +42,7 @@ MAX_SILENT = 256
 
 _BYTES_RECEIVED = 128
 """Where it stands in the kernel's `struct tcp_info`."""
+_OF_IP = (socket.AF_INET, socket.AF_INET6)
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -210,7 +211,7 @@ class ConnectionGuard:
                 if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                     continue
                 with borrowed(descriptor) as held:
-                    is_stream = held.family == socket.AF_INET and held.type == socket.SOCK_STREAM
+                    is_stream = held.family in _OF_IP and held.type == socket.SOCK_STREAM
                     if is_stream and held.getsockname()[1] == self._port and held.getpeername() is not None:
                         yield descriptor, held
             except OSError:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import ipaddress
 import ssl
 from collections.abc import Mapping
 from urllib.parse import quote
 
+from offerd.addresses import is_loopback
 from offerd.errors import OfferdError
 from offerd.files_door import FilesDoor
 
@@ -55,7 +55,7 @@ class FilesConnection(http.client.HTTPConnection):
         door = self.door
         if not door.address:
             raise WrongServer("the master gives no access to this slave's files; its log says why")
-        if not door.fingerprint and not _is_loopback(self.host):
+        if not door.fingerprint and not is_loopback(self.host):
             raise WrongServer(f"the files at {door.address} are served without TLS: not asked")
         super().connect()
         self.sock.settimeout(self._answer_timeout_s)
@@ -76,10 +76,3 @@ class FilesConnection(http.client.HTTPConnection):
         if hashlib.sha256(shown).hexdigest() != door.fingerprint:
             self.close()
             raise WrongServer(f"what listens at {door.address} is not that slave: it has another certificate")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

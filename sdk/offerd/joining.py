@@ -10,12 +10,12 @@ import zmq
 from offerd import codec
 from offerd.clusters import Connection
 from offerd.detector import find_leader
-from offerd.errors import BadInput, KeyRefused, OfferdError
+from offerd.errors import KeyRefused, OfferdError
 from offerd.keys import Keys
 from offerd.leader import SCHEME, master_address, parse_zookeeper, unreachable
 from offerd.operator import OperatorClient
 from offerd.operator_messages import Enrolled
-from offerd.transport import Client, new_context
+from offerd.transport import Client, connect, new_context
 from offerd.workers import check_threads
 
 TIMEOUT_S = 10.0
@@ -52,10 +52,8 @@ def is_known(master: str, keys: Keys, timeout_s: float = TIMEOUT_S) -> bool:
     client = Client(context, "", codec.to_operator, keys=keys)
     monitor = client.socket.get_monitor_socket(_ENDS)
     try:
-        client.socket.connect(address)
+        connect(client.socket, address)
         return _handshake(monitor, address, deadline)
-    except zmq.ZMQError as error:
-        raise BadInput(f"cannot connect to {address}: {error.strerror}; write it as HOST:PORT") from None
     finally:
         client.socket.disable_monitor()
         monitor.close()

@@ -7,20 +7,21 @@ Apache Mesos know (`MasterInfo` as JSON).
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
+import socket
 from collections.abc import Iterable
 from typing import Annotated, NamedTuple
 
 import msgspec
 
+from offerd.addresses import LOOPBACK, TCP, HostPort, canonical, is_link_local, parse, tcp
 from offerd.errors import BadInput
+from offerd.routes import is_here
 from offerd.screen_text import printable
-from offerd.transport import tcp
 
 DEFAULT_PORT = 5060
-DEFAULT_MASTER = f"127.0.0.1:{DEFAULT_PORT}"
+DEFAULT_MASTER = f"{LOOPBACK}:{DEFAULT_PORT}"
 ZOOKEEPER_PORT = 2181
 SCHEME = "zk://"
 NODE_PREFIX = "json.info_"
@@ -34,7 +35,6 @@ ELECTION_S = 15.0
 """ZooKeeper lets a session of a master that is gone end after 10 s; the next one leads a moment later."""
 
 _PATH = re.compile(r"(/[A-Za-z0-9_.:@=+-]+)+")
-_PORT = re.compile(r"[0-9]{1,5}")
 _IN_LINE = re.compile(re.escape(NODE_PREFIX) + r"([0-9]{1,10})")
 _EPOCH = re.compile(rb"[0-9]{1,19}")
 
@@ -63,12 +63,19 @@ def parse_zookeeper(text: str) -> ZooKeeperAddress:
 
 
 def _host_and_port(text: str, host: str) -> str:
-    name, colon, port = host.rpartition(":")
-    if not colon:
-        name, port = host, str(ZOOKEEPER_PORT)
-    if not name or "@" in name or not _PORT.fullmatch(port) or not 0 < int(port) < 65536:
-        raise BadInput(f"{text!r}: {host!r} is no ZooKeeper server; write zk://HOST:PORT,HOST:PORT/path")
-    return f"{name}:{port}"
+    try:
+        server = parse(host, ZOOKEEPER_PORT)
+    except BadInput as error:
+        why = f" ({error})" if "[" in host or host.count(":") > 1 else ""
+        raise BadInput(
+            f"{text!r}: {host!r} is no ZooKeeper server{why}; write zk://HOST:PORT,HOST:PORT/path"
+        ) from None
+    if is_link_local(server.host):
+        raise BadInput(
+            f"{text!r}: {server.host} is a link-local address, by which no ZooKeeper server is reached; write another of its "
+            "addresses, zk://HOST:PORT,HOST:PORT/path"
+        )
+    return str(server)
 
 
 def master_address(text: str) -> str:
@@ -94,7 +101,7 @@ def unreachable(address: str, why: str = "") -> str:
         )
     where = address.removeprefix("tcp://")
     what = f"no offerd master answers{f': {why}' if why else f' at {where}'}"
-    if is_here(where.rpartition(":")[0]):
+    if is_here(parse(where).host):
         return (
             f"{what}; start one (`offerd local` starts a whole cluster on this host), or say where it is with "
             "OFFERD_MASTER=HOST:PORT"
@@ -102,49 +109,27 @@ def unreachable(address: str, why: str = "") -> str:
     return f"{what}; look whether one runs there and is reached from here, or say where it is with OFFERD_MASTER=HOST:PORT"
 
 
-def is_here(host: str) -> bool:
-    """Whether it is plainly an address or name of this host. Asks no other."""
-    import socket  # most masters answer
-
-    host = host.strip("[]")
-    if host in ("localhost", socket.gethostname()):
-        return True
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    if address.is_loopback:
-        return True
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((str(address), 0))
-        except OSError:
-            return False
-    return True
-
-
 # -- The masters' nodes -------------------------------------------------------------------------------------------------
 
 
 def describe_master(master_id: str, address: str, hostname: str, version: str) -> bytes:
     """What a master's node holds. `address` is `IP:PORT`, where others reach it."""
-    ip, _, port = address.rpartition(":")
+    ip, port = parse(address)
     info = {
         "id": master_id,
-        # Mesos packs the address as it lies in memory: network order read by a little-endian host.
-        "ip": int.from_bytes(ipaddress.IPv4Address(ip).packed, "little"),
-        "port": int(port),
+        # Mesos packs an IPv4 address as it lies in memory: network order read by a little-endian host.
+        "ip": 0 if ":" in ip else int.from_bytes(socket.inet_aton(ip), "little"),
+        "port": port,
         "pid": f"master@{address}",
         "hostname": hostname,
         "version": version,
-        "address": {"hostname": hostname, "ip": ip, "port": int(port)},
+        "address": {"hostname": hostname, "ip": ip, "port": port},
     }
     return json.dumps(info).encode()
 
 
 class _Address(msgspec.Struct):
-    ip: Annotated[str, msgspec.Meta(max_length=15)]
+    ip: Annotated[str, msgspec.Meta(max_length=45)]
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
@@ -161,7 +146,8 @@ def address_of(node: bytes) -> str:
         return ""
     try:
         address = _read_node(node).address
-        return f"tcp://{ipaddress.IPv4Address(address.ip)}:{address.port}"
+        ip = canonical(address.ip)
+        return "" if is_link_local(ip) else f"{TCP}{HostPort(ip, address.port)}"
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return ""
 

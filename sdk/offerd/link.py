@@ -13,7 +13,8 @@ from typing import Self
 
 import zmq
 
-from offerd.errors import KeyRefused, NoKey
+from offerd.addresses import parse
+from offerd.errors import BadInput, KeyRefused, NoKey
 from offerd.keys import no_key
 
 _EVENTS = (
@@ -112,14 +113,13 @@ def mechanism_at(address: str) -> str:
     """
     import socket  # most handshakes succeed
 
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
     got = b""
     try:
-        with socket.create_connection((host, int(port)), _LOOK_TIMEOUT_S) as link:
+        with socket.create_connection(parse(address), _LOOK_TIMEOUT_S) as link:
             link.settimeout(_LOOK_TIMEOUT_S)
             link.sendall(_GREETING_BEGINS)
             while len(got) < _GREETING_BYTES and (piece := link.recv(_GREETING_BYTES - len(got))):
                 got += piece
-    except (OSError, ValueError):
+    except (OSError, ValueError, BadInput):
         return ""
     return got[_MECHANISM].rstrip(b"\0").decode("ascii", "replace") if got.startswith(b"\xff") else ""

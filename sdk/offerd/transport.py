@@ -8,7 +8,6 @@ loop's turn puts each peer's messages into as few frames as fit.
 from __future__ import annotations
 
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -16,6 +15,7 @@ from typing import Generic, TypeVar
 
 import zmq
 
+from offerd.addresses import TCP, canonical, parse
 from offerd.codec import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, Codec, frames
 from offerd.connections import Connection, ConnectionGuard, hang_up, other_end
 from offerd.errors import BadInput, BadMessage, MessageTooLarge
@@ -23,6 +23,7 @@ from offerd.ids import PeerID
 from offerd.keys import Keys, public_of
 from offerd.link import LinkMonitor
 from offerd.messages import Message
+from offerd.routes import interface_fault, over_ipv6
 
 M = TypeVar("M")
 
@@ -51,10 +52,6 @@ MAX_FAULTS_TOLD = 100
 """Messages left out that one flush tells of one by one; all are counted."""
 HANDSHAKE_MS = 10_000
 """What a server gives a connection to say who it is. Thousands come at once after a fail-over, so not much less."""
-
-_PORT = re.compile(r"[0-9]{1,5}")
-_HOST = re.compile(r"\*|[\w.-]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]")
-"""A name, an IPv4 address, an IPv6 address in brackets, or `*` for all of this host's."""
 
 
 def _configure(socket: zmq.Socket[bytes]) -> None:
@@ -127,10 +124,10 @@ class Client(Generic[M]):
         if not address:
             return
         try:
-            self.socket.connect(address)
-        except zmq.ZMQError as error:
+            connect(self.socket, address)
+        except BadInput:
             self._shut()
-            raise BadInput(f"cannot connect to {address}: {error.strerror}; write it as HOST:PORT") from None
+            raise
 
     def move(self, address: str) -> None:
         """Leave this server for another: `socket` and `link` are other ones, what was under way is lost."""
@@ -226,6 +223,7 @@ class Server(Generic[M]):
         self.socket.setsockopt(zmq.RCVHWM, SERVER_FRAMES)
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self.socket.setsockopt(zmq.BACKLOG, BACKLOG)
+        self.socket.setsockopt(zmq.IPV6, address.startswith(f"{TCP}["))
         if secret:
             self.socket.setsockopt(zmq.CURVE_SERVER, 1)
             self.socket.setsockopt(zmq.CURVE_SECRETKEY, secret.encode())
@@ -235,7 +233,8 @@ class Server(Generic[M]):
         except zmq.ZMQError as error:
             self.socket.close()
             raise BadInput(
-                f"cannot listen on {address}: {error.strerror}; stop what listens there or choose another"
+                f"cannot listen on {address.removeprefix(TCP)}: {zmq.strerror(error.errno or 0)}; stop what listens there or "
+                "choose another"
             ) from None
         self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._outgoing: dict[PeerID, list[Message]] = {}
@@ -257,7 +256,7 @@ class Server(Generic[M]):
     def ip_of(self, peer: PeerID) -> str:
         """The address of the other end of this peer's connection; empty if it is a path socket, or was not noted."""
         connection = self._connections.get(peer)
-        return str(connection.name[0]) if connection is not None and connection.name else ""
+        return canonical(connection.name[0]) if connection is not None and connection.name else ""
 
     def send(self, peer: PeerID, message: Message) -> None:
         """Queue for the next `flush`."""
@@ -414,14 +413,19 @@ class Server(Generic[M]):
         self.socket.close()
 
 
-def tcp(address: str, default_port: int) -> str:
-    """`HOST`, `HOST:PORT` or `tcp://HOST:PORT` as a ZeroMQ address. Raises `BadInput` on what is none, as `http://HOST`."""
-    host, colon, port = address.removeprefix("tcp://").rpartition(":")
-    if not colon:
-        host, port = port, str(default_port)
-    if not _HOST.fullmatch(host) or not _PORT.fullmatch(port) or not 0 <= int(port) < 65536:
-        raise BadInput(f"{address!r} is no address; write HOST:PORT, as in 127.0.0.1:{default_port}")
-    return f"tcp://{host}:{port}"
+def connect(socket: zmq.Socket[bytes], address: str) -> None:
+    """Have this socket connect to `tcp://HOST:PORT`, over IPv6 where it has to be, or to a path socket. Raises `BadInput` with
+    one line. Of a name it asks where that leads: that may take seconds.
+    """
+    try:
+        if address.startswith(TCP):
+            place = parse(address)
+            if fault := interface_fault(place.host):
+                raise BadInput(f"cannot connect to {place}: {fault}")
+            socket.setsockopt(zmq.IPV6, over_ipv6(place))
+        socket.connect(address)
+    except zmq.ZMQError as error:
+        raise BadInput(f"cannot connect to {address}: {error.strerror}; write it as HOST:PORT") from None
 
 
 def ipc(path: str | os.PathLike[str]) -> str:

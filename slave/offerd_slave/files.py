@@ -13,7 +13,6 @@ The `ETag` of a file names its inode, not its content: whoever follows a log kno
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import time
@@ -23,8 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from offerd.addresses import HostPort, is_loopback
 from offerd.errors import BadInput
 from offerd.files_access import READ, parse_claim
+from offerd.routes import bound
 from offerd_slave.data_files import DataDirectory
 from offerd_slave.file_front import GOODBYE_S, NEVER, PIECE_BYTES, PIECE_S, Connection, Front, Visitor
 from offerd_slave.file_requests import Refused, Request, head, line_answer, wanted_part
@@ -44,8 +45,7 @@ class FileServer:
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        place: HostPort,
         work_dir: Path,
         data: DataDirectory,
         secrets: FilesSecrets,
@@ -54,9 +54,9 @@ class FileServer:
         """Bind and begin; port 0 takes a free one. Raises `BadInput` if the address cannot be had."""
         self._data = data
         self._secrets = secrets
-        listener = _listen(host, port)
-        self._address = listener.getsockname()
-        self._is_loopback = ipaddress.ip_address(str(self._address[0])).is_loopback
+        listener = _listen(place)
+        self._place = HostPort(*listener.getsockname()[:2])
+        self._is_loopback = is_loopback(self._place.host)
         self._containers = os.open(work_dir / "containers", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.statistics: Callable[[str | None], bytes] | None = None
         """The document, of one owner's or (None) all."""
@@ -65,8 +65,7 @@ class FileServer:
     @property
     def address(self) -> str:
         """`HOST:PORT` for clients."""
-        host, port = self._address[:2]
-        return f"[{host!s}]:{port}" if ":" in str(host) else f"{host!s}:{port}"
+        return str(self._place)
 
     @property
     def refused(self) -> int:
@@ -99,8 +98,7 @@ class FileServer:
         if not self._is_loopback:
             return
         try:
-            name = urlsplit("//" + request.headers.get("host", "")).hostname or ""
-            allowed = name == "localhost" or ipaddress.ip_address(name).is_loopback
+            allowed = is_loopback(urlsplit("//" + request.headers.get("host", "")).hostname or "")
         except ValueError:
             allowed = False
         if not allowed:
@@ -242,17 +240,18 @@ def _may_read(visitor: Visitor, owner: str | None) -> bool:
     return visitor.is_operator or visitor.name == owner
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+def _listen(place: HostPort) -> socket.socket:
     try:
-        # Or a slave that is started again would not get its port back while old connections are in TIME_WAIT.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
+        listener = bound(*place)
     except (OSError, OverflowError) as error:
+        raise _cannot_serve(place, error) from None
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
         listener.close()
-        raise BadInput(
-            f"cannot serve files at {host}:{port}: {error}; choose another --ip or --http-port"
-        ) from None
+        raise _cannot_serve(place, error) from None
     return listener
+
+
+def _cannot_serve(place: HostPort, error: Exception) -> BadInput:
+    return BadInput(f"cannot serve files at {place}: {error}; choose another --ip or --http-port")

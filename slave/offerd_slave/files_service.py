@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from offerd.addresses import HostPort, canonical, is_loopback, listening_ip, parse
+from offerd.errors import BadInput
 from offerd.files_access import FilesSecret
 from offerd_slave.data_files import DataDirectory
 from offerd_slave.files import FileServer
@@ -26,7 +27,8 @@ class FilesService:
     def __init__(self, options: SlaveOptions, work_dir: Path, boot_id: str) -> None:
         """Bind and begin. Raises `BadInput`."""
         tls, fingerprint = None, ""
-        if not _is_loopback(options.ip):
+        ip = listening_ip(options.ip)
+        if not is_loopback(ip):
             from offerd_slave.certificate import server_context  # it speaks for OpenSSL
 
             tls, fingerprint = server_context(work_dir)
@@ -36,7 +38,7 @@ class FilesService:
         self._again_at = 0.0
         self._said_of = ""  # the master of which was said that its hosts do not reach us
         self.data = DataDirectory(options.data_dir or work_dir / "data")
-        self._server = FileServer(options.ip, options.http_port, work_dir, self.data, self._secrets, tls)
+        self._server = FileServer(HostPort(ip, options.http_port), work_dir, self.data, self._secrets, tls)
 
     @property
     def address(self) -> str:
@@ -105,15 +107,7 @@ def out_of_reach(served: str, master: str) -> str:
 def _leads_here_alone(address: str) -> bool:
     """Whether a name or an address is one of loopback; not so what has no address at all."""
     try:
-        found = socket.getaddrinfo(address.rpartition(":")[0].strip("[]"), None, proto=socket.IPPROTO_TCP)
-    except (OSError, UnicodeError):
+        found = socket.getaddrinfo(parse(address).host, None, proto=socket.IPPROTO_TCP)
+    except (OSError, UnicodeError, BadInput):
         return False
-    return all(ipaddress.ip_address(each[4][0]).is_loopback for each in found)
-
-
-def _is_loopback(ip: str) -> bool:
-    """An address that is none is for the server to refuse."""
-    try:
-        return ip == "localhost" or ipaddress.ip_address(ip).is_loopback
-    except ValueError:
-        return True
+    return all(is_loopback(canonical(str(each[4][0]))) for each in found)

@@ -18,12 +18,13 @@ from helpers.keyring import TABLES, Keyring
 from helpers.netns import Hosts
 from offerd import codec
 from offerd import messages as m
+from offerd.addresses import tcp
 from offerd.files_access import FilesAccess, FilesSecret
 from offerd.files_connection import FilesConnection, WrongServer
 from offerd.operator import OperatorClient
 from offerd.operator_messages import SlaveSummary
 from offerd.resources import Resources
-from offerd.transport import Client, new_context, tcp
+from offerd.transport import Client, new_context
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 

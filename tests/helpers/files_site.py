@@ -9,6 +9,7 @@ import ssl
 from pathlib import Path
 from urllib.parse import unquote
 
+from offerd.addresses import HostPort
 from offerd.files_access import FilesAccess, access_to
 from offerd_slave.data_files import DataDirectory
 from offerd_slave.files import FileServer
@@ -31,7 +32,7 @@ class FilesSite:
         self.path = work_dir / "data"
         self.secrets = FilesSecrets(work_dir, "boot", boot_clock())
         self.data = DataDirectory(self.path)
-        self.server = FileServer("127.0.0.1", 0, work_dir, self.data, self.secrets, tls)
+        self.server = FileServer(HostPort("127.0.0.1", 0), work_dir, self.data, self.secrets, tls)
 
     def close(self) -> None:
         self.server.close()

@@ -9,7 +9,8 @@ import zmq
 
 from offerd import messages as m
 from offerd import operator_messages as om
-from offerd.transport import Client, new_context, tcp
+from offerd.addresses import tcp
+from offerd.transport import Client, new_context
 from offerd_master.daemon import Master, MasterOptions
 from offerd_master.settings import Settings
 

@@ -8,12 +8,13 @@ a request.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from itertools import islice
 
 from offerd import files_messages as fm
 from offerd import messages as m
+from offerd.addresses import ANY, ANY_6, HostPort, is_any, is_ip, is_link_local, is_loopback, parse
+from offerd.errors import BadInput
 from offerd.files_access import NO_ACCESS, OPERATOR, OWNER, FilesAccess, FilesSecret, access_to
 from offerd.ids import FrameworkID, SlaveID, owner_of
 from offerd_master.core.state import Cluster, Framework, Slave
@@ -30,28 +31,35 @@ NUMBERS_PER_EPOCH = 1024
 def address_of(c: Cluster, slave_id: SlaveID, message: m.RegisterSlave) -> str:
     """Where a slave's files are for others; empty, with a line in the log, if that is not where it speaks from."""
     address = message.slave.files_address
-    host, _, port = address.rpartition(":")
     if not address:
         return ""
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
-        c.log(f"the files of slave {slave_id} are out of reach: {address[:64]!r} has no port", "warning")
-        return ""
-    if not c.sender_ip:
-        return address
+    out_of_reach = f"the files of slave {slave_id} are out of reach"
     try:
-        said, seen = ipaddress.ip_address(host.strip("[]")), ipaddress.ip_address(c.sender_ip)
-    except ValueError:
-        c.log(f"the files of slave {slave_id} are out of reach: {address[:64]!r} is no address", "warning")
+        said, port = place = parse(address)
+    except BadInput:
+        c.log(f"{out_of_reach}: {address[:64]!r} is no HOST:PORT", "warning")
         return ""
-    if said.is_unspecified:
-        return f"{c.sender_ip}:{port}"
-    if said == seen or (said.is_loopback and seen.is_loopback):
-        return address
-    if seen.is_loopback and message.files is not None and message.files.fingerprint:
-        return address
+    seen = c.sender_ip
+    if not seen:
+        return str(place)
+    if not is_ip(said):
+        c.log(f"{out_of_reach}: {address[:64]!r} is no address", "warning")
+        return ""
+    if is_link_local(seen):
+        c.log(
+            f"{out_of_reach}: it speaks from {seen}, by which others do not reach it; have it speak to another address of this "
+            "master than a link-local one",
+            "warning",
+        )
+        return ""
+    if said == ANY_6 or (said == ANY and ":" not in seen):
+        return str(HostPort(seen, port))
+    if said == seen or (is_loopback(said) and is_loopback(seen)):
+        return str(place)
+    if is_loopback(seen) and not is_any(said) and message.files is not None and message.files.fingerprint:
+        return str(place)
     c.log(
-        f"the files of slave {slave_id} are out of reach: it serves them on {said}, and speaks from {seen}; start it with "
-        f"--ip {seen}",
+        f"{out_of_reach}: it serves them on {said}, and speaks from {seen}; start it with --ip {seen}",
         "warning",
     )
     return ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
 
+from helpers.ipv6 import NO_IPV6, has_ipv6
+from offerd.addresses import HostPort
+from offerd.routes import bound
 from offerd_cli import doctor
 from offerd_isolation.cgroups.host import Mounts, Root, Unusable
 
@@ -51,14 +53,16 @@ def test_a_kernel_without_pidfds_is_too_old(release: str, ok: bool) -> None:
     assert doctor.check_kernel(release).ok is ok
 
 
-def test_a_port_in_use_is_said_to_be() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+@pytest.mark.parametrize("ip", ["127.0.0.1", "::1"])
+def test_a_port_in_use_is_said_to_be(ip: str) -> None:
+    if ip == "::1" and not has_ipv6():
+        pytest.skip(NO_IPV6)
+    with bound(ip, 0) as taken:
         taken.listen()
         port = taken.getsockname()[1]
         finding = doctor.check_port(port, "master")
     assert not finding.ok
-    assert "Address already in use" in finding.found
+    assert f"Address already in use at {HostPort(ip, port)}" in finding.found
     assert doctor.check_port(port, "master").ok
 
 

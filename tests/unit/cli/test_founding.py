@@ -112,9 +112,14 @@ def test_a_port_that_is_taken_is_said_before_anything_is_made(config: Path) -> N
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        ({"advertise": "host:nonsense"}, "write HOST or HOST:PORT"),
+        ({"advertise": "host:nonsense"}, "--advertise 'host:nonsense' is no address: 'nonsense' is no port"),
+        ({"advertise": "::1:7000"}, "an IPv6 address stands in brackets"),
+        ({"advertise": "[fe80::1%eth0]:7000"}, "link-local"),
+        ({"ip": "fe80::1%eth0"}, "link-local"),
+        ({"ip": "[::1]:5060"}, "is no IP address"),
+        ({"ip": "2001:db8::1"}, r"no master can listen on \[2001:db8::1\]:"),
         ({"zk": "nonsense"}, "names no path"),
-        ({"zk": "zoo:2181/offerd", "advertise": "name.example"}, "IPv4 address"),
+        ({"zk": "zoo:2181/offerd", "advertise": "name.example"}, "its IP address"),
         ({"name": "no name"}, "is no name"),
         ({"ip": "203.0.113.1"}, "no master can listen on"),
     ],

@@ -15,11 +15,12 @@ from helpers.keyring import TABLES, Keyring
 from offerd import codec
 from offerd import messages as m
 from offerd import operator_messages as om
+from offerd.addresses import tcp
 from offerd.errors import KeyRefused
 from offerd.keys import Keys, public_of
 from offerd.messages import Reason
 from offerd.resources import Resources
-from offerd.transport import Client, new_context, tcp
+from offerd.transport import Client, new_context
 from offerd_master.daemon import Master, MasterOptions
 from offerd_master.gate import read_principals
 from offerd_master.settings import Settings

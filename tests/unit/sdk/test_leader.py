@@ -25,6 +25,7 @@ from offerd.leader import (
         ("zk://a:1,b:2/offerd", "zk://a:1,b:2/offerd"),
         ("a:1/offerd", "zk://a:1/offerd"),
         ("zk://zoo1,zoo2/mesos/one/", "zk://zoo1:2181,zoo2:2181/mesos/one"),
+        ("zk://[::1]:2181,[2001:DB8::1]/offerd", "zk://[::1]:2181,[2001:db8::1]:2181/offerd"),
     ],
 )
 def test_zookeeper_is_named_with_its_servers_and_a_path(text: str, normal: str) -> None:
@@ -34,7 +35,8 @@ def test_zookeeper_is_named_with_its_servers_and_a_path(text: str, normal: str) 
 @pytest.mark.parametrize(
     "text",
     ["", "zk://", "zk://a:1", "zk://a:1/", "zk:///offerd", "a:x/offerd", "a:0/p", "a:70000/p", "a:1,,b:1/p",
-     "user:secret@a:1/p", "a:1//p", "a:1/p//q", "a:1/p q", "a:²/p", "a:" + "1" * 5000 + "/p"],
+     "user:secret@a:1/p", "a:1//p", "a:1/p//q", "a:1/p q", "a:²/p", "a:" + "1" * 5000 + "/p", "::1:2181/p",
+     "[::1/p", "[host]:1/p", "[fe80::1%eth0]:2181/p", "[fe80::1]:2181/p"],
 )  # fmt: skip
 def test_what_names_no_zookeeper_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(BadInput) as error:
@@ -46,11 +48,13 @@ def test_what_names_no_zookeeper_is_refused_in_one_line(text: str) -> None:
 def test_master_is_an_address_or_a_zookeeper() -> None:
     assert master_address("host") == "tcp://host:5060"
     assert master_address("zk://a/p") == "zk://a:2181/p"
+    assert master_address("[::1]") == "tcp://[::1]:5060"
 
 
 def test_unreachable_zookeeper_is_told_with_what_to_look_at() -> None:
     assert unreachable("zk://a:2181/p").count("a:2181/p") == 1
     assert "offerd local" in unreachable("tcp://127.0.0.1:5060")
+    assert "offerd local" in unreachable("tcp://[::1]:5060")
 
 
 def test_line_is_ordered_by_number_and_holds_nothing_else() -> None:
@@ -71,6 +75,9 @@ def test_line_is_ordered_by_number_and_holds_nothing_else() -> None:
 
 def test_node_tells_the_address() -> None:
     assert address_of(describe_master("M-1", "10.1.2.3:5060", "host", "0.1")) == "tcp://10.1.2.3:5060"
+    assert (
+        address_of(describe_master("M-1", "[2001:db8::1]:5060", "host", "0.1")) == "tcp://[2001:db8::1]:5060"
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,7 +87,8 @@ def test_node_tells_the_address() -> None:
      b'{"address": {"ip": "1.2.3.4", "port": 1e999}}', b'{"address": {"ip": "1.2.3.4", "port": "1"}}',
      b'{"address": {"ip": "1.2.3.4", "port": true}}', b'{"address": {"ip": 16909060, "port": 1}}',
      b'{"address": {"ip": "1.2.3.4", "port": ' + b"1" * 4010 + b"}}",
-     b'{"address": {"ip": "1.2.3.4", "port": 1}, "x": "' + b"x" * 5000 + b'"}'],
+     b'{"address": {"ip": "1.2.3.4", "port": 1}, "x": "' + b"x" * 5000 + b'"}',
+     b'{"address": {"ip": "[::1]", "port": 1}}', b'{"address": {"ip": "fe80::1%eth0", "port": 1}}'],
 )  # fmt: skip
 def test_node_that_cannot_be_read_names_nobody(node: bytes) -> None:
     assert address_of(node) == ""

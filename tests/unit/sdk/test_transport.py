@@ -12,7 +12,7 @@ from offerd.codec import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_SENT_BYTES
 from offerd.errors import BadInput, BadMessage, MessageTooLarge
 from offerd.ids import ExecutorID, FrameworkID, OfferID, PeerID, SlaveID
 from offerd.messages import FrameworkMessage, Message, Ping, Pong, RescindOffer, SlaveUsage
-from offerd.transport import Client, Server, ipc, new_context, tcp
+from offerd.transport import Client, Server, ipc, new_context
 
 ToMaster = Server[codec.ToMaster]
 ToScheduler = Client[codec.ToScheduler]
@@ -259,29 +259,6 @@ def test_an_address_in_use_and_one_that_cannot_be_are_bad_input(sockets: Sockets
         Server(sockets.context, server.address, codec.to_master)
     with pytest.raises(BadInput, match="cannot connect"):
         Client(sockets.context, "nonsense", codec.to_scheduler)
-
-
-@pytest.mark.parametrize(
-    ("written", "address"),
-    [
-        ("127.0.0.1", "tcp://127.0.0.1:5060"),
-        ("host.example:77", "tcp://host.example:77"),
-        ("tcp://127.0.0.1:0", "tcp://127.0.0.1:0"),
-        ("tcp://host", "tcp://host:5060"),
-        ("[::1]:7", "tcp://[::1]:7"),
-    ],
-)
-def test_addresses_are_completed(written: str, address: str) -> None:
-    assert tcp(written, 5060) == address
-
-
-@pytest.mark.parametrize(
-    "written",
-    ["", ":5060", "host:", "host:x", "host:65536", "host:-1", "http://host:80", "a;b", "a b:1", "::1"],
-)
-def test_an_address_that_is_none_is_bad_input(written: str) -> None:
-    with pytest.raises(BadInput, match="HOST:PORT"):
-        tcp(written, 5060)
 
 
 def test_a_path_too_long_for_a_socket_is_bad_input() -> None:
