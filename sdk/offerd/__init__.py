@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from offerd.addresses import host_of
     from offerd.aio import AsyncScheduler, AsyncSchedulerDriver
     from offerd.call_scheduler import BrokenClusterExecutor
     from offerd.cluster_executor import ClusterExecutor, ClusterFuture
@@ -86,6 +87,7 @@ _HOME = {
     "FrameworkError": "errors",
     "FrameworkID": "ids",
     "FrameworkInfo": "messages",
+    "host_of": "addresses",
     "KeyRefused": "errors",
     "MasterUnreachable": "errors",
     "MessageTooLarge": "errors",
@@ -167,6 +169,7 @@ __all__ = [
     "Workers",
     "WrongType",
     "__version__",
+    "host_of",
     "resubmit",
 ]
 

@@ -263,7 +263,7 @@ class MpiFramework(offerd.Scheduler):
             hydra = Hydra(
                 job.argv,
                 [(share.hostname, share.ranks) for share in action.shares],
-                own_address([share.address for share in action.shares]),
+                own_address([share.host for share in action.shares]),
                 directory=job.directory,
                 environment={**environment, **job.environment},
                 stdin=self._stdin,
@@ -324,7 +324,7 @@ class MpiFramework(offerd.Scheduler):
                 TaskID(task_id),
                 job.times(share.ranks),
                 COMMAND_EXECUTOR.executor_id,
-                offerd.CommandInfo(argv=argv, environment={ADDRESS_VARIABLE: _host_of(share.address)}),
+                offerd.CommandInfo(argv=argv, environment={ADDRESS_VARIABLE: share.host}),
                 time_limit_s=job.time_limit_s,
                 name=os.path.basename(job.argv[0]),
             )
@@ -356,11 +356,6 @@ class MpiFramework(offerd.Scheduler):
                 run.hydra.kill()
                 continue
             self._tell(e.ProxiesConnected(run.attempt_id, number))
-
-
-def _host_of(address: str) -> str:
-    """Of `HOST:PORT`."""
-    return address.rpartition(":")[0]
 
 
 def _position(fd: int) -> int | None:

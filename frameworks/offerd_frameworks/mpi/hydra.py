@@ -60,8 +60,8 @@ PORT_RANGE = "MPIEXEC_PORT_RANGE"
 _RANK = r"""word=$1; shift
 if [ -z "${UCX_NET_DEVICES+set}" ] && [ ! -d /sys/class/infiniband ]; then
     case $OFFERD_MPI_ADDRESS in
-    127.*) device=lo ;;
-    *) device=$(ip -o -4 addr show to "$OFFERD_MPI_ADDRESS" 2>/dev/null | { read -r _ name _; echo "${name%@*}"; }) ;;
+    127.* | ::1) device=lo ;;
+    *) device=$(ip -o addr show to "$OFFERD_MPI_ADDRESS" 2>/dev/null | { read -r _ name _; echo "${name%@*}"; }) ;;
     esac
     [ -z "$device" ] || export UCX_NET_DEVICES="$device" FI_TCP_IFACE="${FI_TCP_IFACE:-$device}"
 fi
@@ -79,20 +79,31 @@ def find_hydra() -> str:
     return found
 
 
-def own_address(peers: Sequence[str]) -> str:
-    """Our address as the first of the peers (`HOST:PORT`) that is not on this host sees it."""
+def own_address(hosts: Sequence[str]) -> str:
+    """Our IPv4 address as the first of these hosts that is not this one sees it; hydra takes no IPv6 address, and a host may be
+    known by one only if it is this. Raises `OfferdError`.
+    """
     address = "127.0.0.1"
-    for peer in peers:
-        host = peer.rpartition(":")[0].strip("[]")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect((host, 9))  # sends nothing; the kernel picks the route
-            except OSError:
-                continue
-            address = str(probe.getsockname()[0])
-        if not address.startswith("127."):
-            return address
+    for host in hosts:
+        if ":" in host:
+            if _towards(host) != host:
+                raise offerd.OfferdError(
+                    f"{PROGRAM} knows no IPv6, and a slave of this job is reached at {host} alone; MPI jobs on several hosts "
+                    "need slaves that are started with --ip and an IPv4 address"
+                )
+        elif address.startswith("127."):
+            address = _towards(host) or address
     return address
+
+
+def _towards(host: str) -> str:
+    """Our address on the way to this one; empty if there is none. Sends nothing: the kernel picks the route."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, 9))
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
 
 
 def passed_on(environment: Mapping[str, str]) -> dict[str, str]:

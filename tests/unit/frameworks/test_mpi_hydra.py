@@ -19,6 +19,7 @@ import pytest
 
 import offerd
 from helpers.cli import wait_until
+from helpers.ipv6 import NO_IPV6, has_ipv6
 from helpers.mpi import need_mpich
 from offerd_frameworks.mpi.hydra import Hydra, find_hydra, own_address, passed_on
 
@@ -212,11 +213,22 @@ def test_a_directory_that_is_gone_is_an_error_of_ours() -> None:
 
 
 def test_our_address_is_the_one_that_peers_on_other_hosts_see() -> None:
-    assert own_address(["127.0.0.1:5051"]) == "127.0.0.1"
+    assert own_address(["127.0.0.1"]) == "127.0.0.1"
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(("192.0.2.1", 9))
             route = probe.getsockname()[0]
     except OSError:
         pytest.skip("this host has no route to others")
-    assert own_address(["127.0.0.1:5051", "192.0.2.1:5051"]) == route
+    assert own_address(["127.0.0.1", "192.0.2.1"]) == route
+
+
+def test_hosts_known_by_ipv6_addresses_are_this_one_or_refused_in_one_line() -> None:
+    if not has_ipv6():
+        pytest.skip(NO_IPV6)
+    assert own_address(["::1", "127.0.0.1", "::1"]) == "127.0.0.1"
+    with pytest.raises(
+        offerd.OfferdError, match=r"knows no IPv6, and a slave .* reached at 2001:db8::2 "
+    ) as caught:
+        own_address(["127.0.0.1", "::1", "2001:db8::2"])
+    assert "\n" not in str(caught.value)

@@ -11,11 +11,11 @@ from offerd_frameworks.mpi.core.job import Job
 
 
 class Share(NamedTuple):
-    """A job's part on one slave. `address` is the slave's, `HOST:PORT` of its file server."""
+    """A job's part on one slave. `host` is the address by which the slave is reached."""
 
     slave_id: SlaveID
     hostname: str
-    address: str
+    host: str
     ranks: int
     offer_ids: tuple[OfferID, ...]
 
@@ -79,7 +79,8 @@ def assemble(job: Job, offers: Iterable[offerd.Offer]) -> Gang:
         if taken > 0:
             first = group[0]
             offer_ids = tuple(offer.offer_id for offer in group)
-            shares.append(Share(first.slave_id, first.hostname, first.files_address, taken, offer_ids))
+            host = offerd.host_of(first.files_address)
+            shares.append(Share(first.slave_id, first.hostname, host, taken, offer_ids))
             missing -= taken
     return Gang(tuple(shares), missing)
 
