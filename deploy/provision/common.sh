@@ -58,6 +58,9 @@ install_offerd() {
 
 pip_install() { "$prefix/venv/bin/pip" install --quiet --disable-pip-version-check "$@" </dev/null; }
 
+# at_port HOST PORT: both in one, an IPv6 address in brackets.
+at_port() { case $1 in *:*) printf '[%s]:%s' "$1" "$2" ;; *) printf '%s:%s' "$1" "$2" ;; esac; }
+
 # remember_master HOST:PORT: where `offerd` looks for the master in every login shell of this host.
 remember_master() { printf 'export OFFERD_MASTER=%s\n' "$1" >/etc/profile.d/offerd.sh; }
 

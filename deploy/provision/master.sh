@@ -19,6 +19,6 @@ if [ -n "$no_start" ]; then
     say "installed; make the cluster's keys and start it: offerd master init"
     exit 0
 fi
-remember_master "${ip:-127.0.0.1}:5060"
+remember_master "$(at_port "${ip:-127.0.0.1}" 5060)"
 # shellcheck disable=SC2086  # lists of words
 install_service offerd-master --port 5060 ${ip:+--ip "$ip"} $insecure $daemon_options

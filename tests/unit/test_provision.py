@@ -26,3 +26,12 @@ def test_without_keys_nothing_is_started_but_what_is_only_installed_needs_none(
     script = f'. "{COMMON}"; usage() {{ :; }}; parse_options {options}'
     done = subprocess.run(["sh", "-eu", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "written"), [("10.0.0.1", "10.0.0.1:5060"), ("2001:db8::1", "[2001:db8::1]:5060")]
+)
+def test_commands_of_the_host_find_its_master_by_ipv6_too(host: str, written: str) -> None:
+    script = f'. "{COMMON}"; at_port {host} 5060'
+    done = subprocess.run(["sh", "-eu", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == written
