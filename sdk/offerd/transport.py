@@ -250,7 +250,7 @@ class Server(Generic[M]):
     def guard(self) -> ConnectionGuard:
         """From now on end connections whose messages never end, and the oldest of many that never say anything."""
         if self._guard is None:
-            self._guard = ConnectionGuard(int(self.address.rpartition(":")[2]), self._by_descriptor)
+            self._guard = ConnectionGuard(parse(self.address).port, self._by_descriptor)
         return self._guard
 
     def ip_of(self, peer: PeerID) -> str:

@@ -16,8 +16,8 @@ def _ip(*words: str) -> str:
 class Hosts:
     """`number` hosts while entered; `address` is ours on their network, `addresses` are theirs.
 
-    With a `network`, as 10.0.0, they are `.1`, `.2`, ... of one that we are not on: it may be anybody's. Needs root. What still
-    runs in a namespace at the end is killed.
+    With a `network`, as 10.0.0, they are `.1`, `.2`, ... of one that we are not on: it may be anybody's. As fd77:: it is one of
+    IPv6, and the hosts have no IPv4 address but loopback's. Needs root. What still runs in a namespace at the end is killed.
     """
 
     def __init__(self, number: int, network: str = "") -> None:
@@ -26,8 +26,9 @@ class Hosts:
         self._switch = f"offerd-{word}-switch" if network else ""
         first = 1 if network else 2
         network = network or f"10.{77 + os.getpid() % 100}.{int(word[:2], 16)}"
+        self._prefix, self._more, dot = ("64", ["nodad"], "") if ":" in network else ("24", [], ".")
         self.address = "" if self._switch else f"{network}.1"
-        self.addresses = [f"{network}.{first + host}" for host in range(number)]
+        self.addresses = [f"{network}{dot}{first + host}" for host in range(number)]
         self._bridge = f"ob-{word}"
         self._links = [f"ov-{word}-{host}" for host in range(1, number + 1)]
 
@@ -45,7 +46,7 @@ class Hosts:
                 if self._switch:
                     _ip("link", "set", link, "netns", self._switch)
                 self._on_bridge("link", "set", link, "master", self._bridge, "up")
-                _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+                _ip("-n", name, "address", "add", f"{address}/{self._prefix}", "dev", "eth0", *self._more)
                 _ip("-n", name, "link", "set", "eth0", "up")
                 _ip("-n", name, "link", "set", "lo", "up")
         except BaseException:

@@ -14,6 +14,7 @@ import pytest
 
 from helpers.files_site import FilesSite
 from helpers.proc import wait_until
+from offerd.addresses import HostPort
 from offerd.errors import BadInput
 from offerd_slave import file_front
 from offerd_slave.files import FileServer
@@ -254,7 +255,7 @@ def test_client_that_leaves_in_the_middle_disturbs_nobody(
 def test_port_in_use_is_one_clear_line(site: FilesSite, tmp_path: Path) -> None:
     port = int(site.server.address.split(":")[1])
     with pytest.raises(BadInput, match=f"cannot serve files at 127.0.0.1:{port}: .*--http-port"):
-        FileServer("127.0.0.1", port, tmp_path, site.data, site.secrets)
+        FileServer(HostPort("127.0.0.1", port), tmp_path, site.data, site.secrets)
 
 
 def test_closing_ends_the_server_thread_and_frees_the_port(tmp_path: Path) -> None:
