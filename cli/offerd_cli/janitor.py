@@ -8,11 +8,11 @@ more, and nothing to do. While it waits it has the standard library only: it liv
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
 from pathlib import Path
 
+from offerd.removal import try_to_remove
 from offerd_cli.sweep import sweep
 
 GRACE_S = 5.0
@@ -27,7 +27,7 @@ def main() -> int:
     if not base.exists():
         return 0
     swept = sweep(base, grace_s=GRACE_S)
-    shutil.rmtree(base, ignore_errors=True)
+    try_to_remove(base)
     for store in sys.argv[2:]:
         from offerd.clusters import Store
 

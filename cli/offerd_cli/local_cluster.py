@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from offerd.errors import BadInput, OfferdError
 from offerd.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
 from offerd.leader import master_address, parse_zookeeper
 from offerd.operator import OperatorClient
+from offerd.removal import try_to_remove
 from offerd.resources import Resources
 from offerd_cli import zookeeper
 from offerd_cli.local_keys import LocalKeys
@@ -439,7 +439,7 @@ class LocalCluster:
         if self._janitor is None:
             return
         swept = sweep(self.base)
-        shutil.rmtree(self.base, ignore_errors=not swept)
+        left = try_to_remove(self.base)
         assert self._janitor.stdin is not None
         self._janitor.stdin.close()
         self._janitor.wait()
@@ -448,6 +448,8 @@ class LocalCluster:
             self._store.forget_local(str(self.base))
         if not swept:
             raise OfferdError(f"some processes of the cluster in {self.base} cannot be killed; see ps -e")
+        if left:
+            raise OfferdError(f"{self.base} cannot be removed: {left}")
 
     def __enter__(self) -> LocalCluster:
         self.start()

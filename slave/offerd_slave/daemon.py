@@ -10,7 +10,6 @@ import logging
 import math
 import os
 import select
-import shutil
 import signal
 import socket
 import time
@@ -29,6 +28,7 @@ from offerd.ids import ContainerID
 from offerd.log_limits import LogLimits
 from offerd.messages import Message, Pong, RegisterSlave, SlaveInfo, SlaveUsage
 from offerd.pacing import Pacer
+from offerd.removal import try_to_remove
 from offerd.screen_text import printable
 from offerd.transport import new_context
 from offerd_isolation.base import DEFAULT_OPTIONS
@@ -578,7 +578,7 @@ class SlaveDaemon:
         self.journal.close()
         self._context.term()
         if self.options.ephemeral:
-            shutil.rmtree(self.workdir.path, ignore_errors=True)
+            try_to_remove(self.workdir.path)
         self.workdir.release()
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from offerd.ids import ContainerID
+from offerd.removal import remove_entry, remove_tree
 from offerd_isolation import mounts
 from offerd_slave import leftovers, users
 from offerd_slave.access_lists import allow_search
@@ -190,72 +190,3 @@ class SandboxCollector:
             return
         except OSError as error:
             log.warning("the sandbox of container %s cannot be removed: %s", container_id, error)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a directory with all in it, following no link. Raises `OSError`."""
-    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _remove_tree_in(parent, path.name)
-    finally:
-        os.close(parent)
-
-
-def remove_entry(directory: int, name: str) -> None:
-    """Remove what has this name there, a directory with all in it. Raises `OSError`."""
-    if _is_directory(name, directory):
-        _remove_tree_in(directory, name)
-    else:
-        os.unlink(name, dir_fd=directory)
-
-
-def _remove_tree_in(parent: int, name: str) -> None:
-    """However deep it is, two descriptors do: directories found below are first moved up to the top."""
-    top = _open_directory(name, parent)
-    try:
-        moved = 0
-        while names := os.listdir(top):
-            for each in names:
-                if not _is_directory(each, top):
-                    os.unlink(each, dir_fd=top)
-                    continue
-                below = _open_directory(each, top)
-                try:
-                    for child in os.listdir(below):
-                        if _is_directory(child, below):
-                            # Out of the way of names that are there: those hold no more than 255 bytes.
-                            moved = _move_up(child, below, top, moved)
-                        else:
-                            os.unlink(child, dir_fd=below)
-                finally:
-                    os.close(below)
-                os.rmdir(each, dir_fd=top)
-        os.rmdir(name, dir_fd=parent)
-    finally:
-        os.close(top)
-
-
-def _move_up(name: str, directory: int, top: int, moved: int) -> int:
-    os.close(_open_directory(name, directory))  # moving it writes into it (its `..`)
-    while True:
-        moved += 1
-        target = f".removed.{moved}"
-        if not os.path.lexists(f"/proc/self/fd/{top}/{target}"):
-            os.rename(name, target, src_dir_fd=directory, dst_dir_fd=top)
-            return moved
-
-
-def _is_directory(name: str, directory: int) -> bool:
-    return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
-
-
-def _open_directory(name: str, directory: int) -> int:
-    """Open it so that its entries can be removed. Tasks leave directories that even their owner may not enter."""
-    flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    handle = os.open(name, flags | os.O_PATH, dir_fd=directory)
-    try:
-        if stat.S_IMODE(os.fstat(handle).st_mode) & 0o700 != 0o700:
-            os.chmod(f"/proc/self/fd/{handle}", 0o700)
-        return os.open(".", flags | os.O_RDONLY, dir_fd=handle)
-    finally:
-        os.close(handle)

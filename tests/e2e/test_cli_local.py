@@ -19,10 +19,14 @@ from offerd.errors import BadInput
 from offerd_cli.local_cluster import LocalCluster
 from offerd_cli.sweep import members
 
+AS_AN_ACCOUNT = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
+"""Without what root may do with the files of others."""
 
-def start_local(*options: str) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
+
+def start_local(*options: str, under: tuple[str, ...] = ()) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
     """`offerd local --json` on a free port, up; and what it said."""
-    process = begin(None, "local", "--port", "0", "--cpus", "2", "--mem", "256M", "--json", *options)
+    words = ("local", "--port", "0", "--cpus", "2", "--mem", "256M", "--json")
+    process = begin(None, *words, *options, under=under)
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, process.communicate()
@@ -56,6 +60,15 @@ def test_a_signal_ends_everything_and_leaves_nothing(number: int) -> None:
     assert end(process, number) == 0
     assert_nothing_is_left(said["base"], duration)
     end(client, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)])
+def test_directories_that_nobody_may_enter_go_too(number: int, status: int) -> None:
+    process, said = start_local(under=AS_AN_ACCOUNT)
+    script = "mkdir -p a/b && touch a/b/f && chmod 0 a/b a && mkdir c && touch c/f && chmod 500 c"
+    assert offerd(None, "run", "--master", said["master"], "--", "sh", "-c", script).returncode == 0
+    assert end(process, number) == status
+    assert_nothing_is_left(said["base"])
 
 
 def test_an_owner_that_is_killed_leaves_nothing_either() -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,12 @@ def offerd(
     )
 
 
-def begin(cluster: LocalCluster | None, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start it and go on."""
+def begin(
+    cluster: LocalCluster | None, *arguments: str, under: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
+    """Start it and go on; `under` is what its own words are the arguments of."""
     return leftovers.start(
-        words(*arguments),
+        [*under, *words(*arguments)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

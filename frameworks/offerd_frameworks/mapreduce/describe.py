@@ -21,7 +21,9 @@ MOST_SORT_BYTES = 8 << 20
 RUN = 'exec "$OFFERD_PYTHON" -m offerd_frameworks.mapreduce.task'
 LEFT = ("output", "index", "segment-*", "input", "unsorted", "sort*", "commands")
 """What a task may have left in its directory, also one that was killed in the middle of its work."""
-CLEAN = "rm -rf -- ../../files-job-{job} " + " ".join(f"../{{job}}.*/{name}" for name in LEFT)
+_ALL = "../../files-job-{job} " + " ".join(f"../{{job}}.*/{name}" for name in LEFT)
+# Commands may leave directories that even their owner may not enter.
+CLEAN = f"find {_ALL} -type d ! -perm -700 -exec chmod u+rwx {{{{}}}} \\; 2>/dev/null; rm -rf -- {_ALL}"
 CLEAN_RESOURCES = Resources.of(cpus="0.01", mem="4M")
 CLEAN_LIMIT_S = 20.0
 

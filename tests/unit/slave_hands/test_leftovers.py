@@ -10,6 +10,7 @@ import pytest
 
 from helpers.proc import wait_until
 from offerd.ids import ContainerID
+from offerd.removal import remove_entry
 from offerd_slave.core.retention import (
     LEAST_AGE_OF_MANY_S,
     LEAST_AGE_S,
@@ -18,7 +19,7 @@ from offerd_slave.core.retention import (
     leftovers_to_remove,
 )
 from offerd_slave.leftovers import KEEP_FILE, collect
-from offerd_slave.sandbox import SandboxCollector, remove_entry
+from offerd_slave.sandbox import SandboxCollector
 
 NOW = 1e9
 BOUNDS = Bounds(delay_s=10_000.0, most_tasks=3, headroom=0.1)

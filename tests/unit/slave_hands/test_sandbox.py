@@ -13,13 +13,13 @@ import pytest
 
 from helpers.proc import wait_until
 from offerd.ids import ContainerID
+from offerd.removal import remove_tree
 from offerd_slave import sandbox
 from offerd_slave.core.retention import Bounds
 from offerd_slave.sandbox import (
     FinishedSandbox,
     SandboxCollector,
     make_container,
-    remove_tree,
     sandboxes_to_remove,
 )
 
