@@ -5,6 +5,9 @@
 The header has a checksum of its own, because a length that is believed wrongly would swallow the records behind it. After
 a damaged place the reader looks for the next header that is right; so a torn end, a cut at any byte or a flipped bit
 costs the records that it hit, no others.
+
+It looks for one inside of the damaged record, too, and what stands there may be an executor's own (`data` of a status): it
+must find none that somebody has put there. So no payload holds the magic: what is its first byte is followed by a zero there.
 """
 
 from __future__ import annotations
@@ -21,8 +24,10 @@ import msgspec
 from offerd_slave.checkpoint import fsync_directory
 from offerd_slave.records import MAX_SEQUENCE, JournalRecord, StatusStored, UnwritableRecord
 
-MAGIC = b"\xf5J"
-"""0xf5 is in no UTF-8 text, so texts in payloads hold no magic."""
+MAGIC = b"\xf5K"
+OLD_MAGIC = b"\xf5J"
+"""Of records whose payloads stand as they are: of an older slave. Not believed behind a damaged place."""
+_ESCAPE, _ESCAPED = b"\xf5", b"\xf5\0"
 MAX_RECORD_BYTES = 16 << 20
 """No record is longer: statuses come in messages of 1 MiB at most."""
 SOUND = MAX_SEQUENCE + 1
@@ -138,6 +143,7 @@ def frame(records: Iterable[JournalRecord]) -> bytes:
             raise UnwritableRecord(f"a record of {len(payload)} bytes; {MAX_RECORD_BYTES} are possible")
         if type(record) is StatusStored and not 0 <= record.status.sequence <= SOUND:
             raise UnwritableRecord(f"a status numbered {record.status.sequence}")
+        payload = payload.replace(_ESCAPE, _ESCAPED)
         fields = _FIELDS.pack(MAGIC, len(payload), zlib.crc32(payload))
         parts += (fields, _CHECK.pack(zlib.crc32(fields)), payload)
     return b"".join(parts)
@@ -163,7 +169,7 @@ def parse(data: bytes) -> tuple[list[JournalRecord], list[Damage]]:
     damages: list[Damage] = []
     offset, bad_from = 0, -1
     while offset < len(data):
-        found = _record_at(data, offset)
+        found = _record_at(data, offset, is_in_order=bad_from < 0)
         if found is None:
             if bad_from < 0:
                 bad_from = offset
@@ -180,18 +186,23 @@ def parse(data: bytes) -> tuple[list[JournalRecord], list[Damage]]:
     return records, damages
 
 
-def _record_at(data: bytes, offset: int) -> tuple[JournalRecord, int] | None:
-    """The record that begins there, and where it ends; None if none does that can be read."""
+def _record_at(data: bytes, offset: int, *, is_in_order: bool) -> tuple[JournalRecord, int] | None:
+    """The record that begins there, and where it ends; None if none does that can be read. `is_in_order`: right behind another
+    one, or at the beginning.
+    """
     begin = offset + HEADER_BYTES
     if len(data) < begin:
         return None
     magic, length, checksum = _FIELDS.unpack_from(data, offset)
     (header_checksum,) = _CHECK.unpack_from(data, offset + _FIELDS.size)
-    if magic != MAGIC or header_checksum != zlib.crc32(data[offset : offset + _FIELDS.size]):
+    is_ours = magic == MAGIC or (magic == OLD_MAGIC and is_in_order)
+    if not is_ours or header_checksum != zlib.crc32(data[offset : offset + _FIELDS.size]):
         return None
     payload = data[begin : begin + length]
     if len(payload) < length or zlib.crc32(payload) != checksum:
         return None
+    if magic == MAGIC:
+        payload = payload.replace(_ESCAPED, _ESCAPE)
     try:
         record = _decode(payload)
     except (msgspec.MsgspecError, ValueError, RecursionError):

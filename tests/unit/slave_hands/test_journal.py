@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import struct
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +19,7 @@ from hypothesis import strategies as st
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, TaskID
 from offerd.messages import TaskInfo, TaskState, TaskStatus
 from offerd.resources import Resources
-from offerd_slave.journal import MAGIC, Damage, Journal, frame, parse
+from offerd_slave.journal import HEADER_BYTES, MAGIC, OLD_MAGIC, Damage, Journal, frame, parse
 from offerd_slave.records import JournalRecord, StatusAcknowledged, StatusStored, TaskDelivered
 
 FRAMEWORK, CONTAINER = FrameworkID("f"), ContainerID("c")
@@ -109,6 +112,43 @@ def test_records_between_garbage_are_found(pieces: list[tuple[bytes, int]]) -> N
         expected.append(stored(number))
     found, _ = parse(data)
     assert found == expected
+
+
+def forged() -> bytes:
+    """What an executor would put into its status, so that it is found where that is damaged."""
+    payload = msgspec.msgpack.encode(stored(666))
+    records = []
+    for magic in (MAGIC, OLD_MAGIC):
+        fields = struct.pack("<2sII", magic, len(payload), zlib.crc32(payload))
+        records.append(fields + struct.pack("<I", zlib.crc32(fields)) + payload)
+    return b"".join(records)
+
+
+def test_what_an_executor_puts_into_its_status_is_never_taken_for_a_record_of_its_own() -> None:
+    status = msgspec.structs.replace(stored(1).status, data=forged() + frame([stored(667)]))
+    records = [stored(0), msgspec.structs.replace(stored(1), status=status), stored(2)]
+    data = frame(records)
+    ends = [len(frame(records[: count + 1])) for count in range(3)]
+    assert parse(data) == (records, [])
+    for position in range(ends[0], ends[1]):
+        flipped = bytearray(data)
+        flipped[position] ^= 0x40
+        assert parse(bytes(flipped))[0] == [records[0], records[2]]
+        assert parse(data[:position])[0] == records[:1]
+        assert parse(data[:position] + frame([stored(3)]))[0] == [records[0], stored(3)]
+
+
+def test_a_journal_of_an_older_slave_is_read() -> None:
+    assert parse(forged()[len(forged()) // 2 :] + frame([stored(1)])) == ([stored(666), stored(1)], [])
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_in_a_status_come_back_as_they_were(data: bytes) -> None:
+    for tried in (data, data.replace(b"\x00", b"\xf5"), b"\xf5\x00" + data + b"\xf5"):
+        status = msgspec.structs.replace(stored(1).status, data=tried)
+        record = msgspec.structs.replace(stored(1), status=status)
+        assert parse(frame([record, stored(2)])) == ([record, stored(2)], [])
+        assert MAGIC not in frame([record])[HEADER_BYTES:]
 
 
 def test_appending_after_a_torn_end_keeps_both_sides(journal: Journal) -> None:
