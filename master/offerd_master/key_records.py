@@ -5,7 +5,6 @@ What is read is judged as a peer's message is: an entry that is none is passed o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
@@ -18,6 +17,10 @@ from offerd_master.principals import Principal, parse_principals, table_of
 
 Table = dict[str, Any]
 MAX_TEXT = 64
+MAX_NUMBER = 1e15
+"""Of seconds, also since 1970."""
+MAX_USES = 1_000_000
+"""As many as `offerd token new` can ask for."""
 
 
 class EnrolmentRead(NamedTuple):
@@ -86,8 +89,8 @@ class Records:
         rest = dict(table)
         uses_left = rest.pop("uses_left", 0)
         ttl_s, expires_at = _number(rest.pop("ttl_s", 0.0)), _number(rest.pop("expires_at", 0.0))
-        if type(uses_left) is not int or uses_left < 1:
-            raise BadInput(f"{token_id[:MAX_TEXT]}: uses_left must be 1 or more")
+        if type(uses_left) is not int or not 1 <= uses_left <= MAX_USES:
+            raise BadInput(f"{token_id[:MAX_TEXT]}: uses_left must be 1 to {MAX_USES}")
         enrolled = self.key(token_id, rest)
         until = self._now() + max(0.0, min(ttl_s, MAX_TTL_S, expires_at - self._wall()))
         rights: Principal = replace(enrolled.principal, name="")
@@ -116,8 +119,9 @@ def _text(value: object) -> str:
 
 
 def _number(value: object) -> float:
-    is_fit = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_fit and isinstance(value, int | float) else 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -MAX_NUMBER < value < MAX_NUMBER:
+        return 0.0  # also of what is no number, which no comparison holds for
+    return float(value)
 
 
 def identity(public_key: str) -> str:

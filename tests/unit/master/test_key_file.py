@@ -136,6 +136,7 @@ def test_a_file_that_others_may_write_is_not_believed(tmp_path: Path, clocks: Cl
         ("keys", "bob", []),
         ("tokens", "t1", {"key": OTHER, "slave": True, "uses_left": 0, "ttl_s": 60, "expires_at": 2e9}),
         ("tokens", "t1", {"key": OTHER, "slave": True, "uses_left": True, "ttl_s": 60, "expires_at": 2e9}),
+        ("tokens", "t1", {"key": OTHER, "slave": True, "uses_left": 10**30, "ttl_s": 60, "expires_at": 2e9}),
         ("tokens", "t/1", {"key": OTHER, "slave": True, "uses_left": 1, "ttl_s": 60, "expires_at": 2e9}),
         ("tokens", "t1", 5),
     ],
@@ -153,7 +154,7 @@ def test_an_entry_that_is_none_is_passed_over_with_a_line_and_costs_no_other(
     assert len(again.complaints) == 1
 
 
-@pytest.mark.parametrize("number", [float("nan"), 1e400, -5, "60", None, True])
+@pytest.mark.parametrize("number", [float("nan"), 1e400, 10**400, -5, "60", None, True])
 def test_a_token_of_nonsensical_times_is_too_old_already(tmp_path: Path, clocks: Clocks, number: Any) -> None:
     file = clocks.open(tmp_path)
     keep(file, Change({}, {"abc123": token()}))
