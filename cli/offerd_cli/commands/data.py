@@ -36,7 +36,10 @@ def command() -> None:
 def put(
     context: click.Context, *, master: str, replicas: int, block_size: str, name: str, paths: tuple[str, ...]
 ) -> None:
-    """Cut the files (or all files of directories) into blocks and place each on some slaves."""
+    """Cut the files (or all files of directories) into blocks and place each on some slaves.
+
+    A file called .gz, .bz2, .xz or .zst is a block by itself, and decompressed by the job that reads it.
+    """
     from offerd_cli.screen import Screen
     from offerd_frameworks.mapreduce import blocks
 
@@ -45,7 +48,7 @@ def put(
     if context.get_parameter_source("replicas") is click.core.ParameterSource.DEFAULT:
         replicas = min(replicas, len(on)) or 1
     block_bytes = parse_amount("disk", block_size)
-    if not 0 < block_bytes <= 1 << 30:
+    if not 0 < block_bytes <= blocks.MAX_BLOCK_BYTES:
         raise BadInput(f"--block-size {block_size} cannot be; give 1K to 1G")
     began = time.monotonic()
     found = blocks.put(

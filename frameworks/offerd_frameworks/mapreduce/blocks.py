@@ -31,6 +31,8 @@ from offerd_frameworks.mapreduce.transfer import Server
 
 MANIFEST = "manifest.json"
 UPLOADS = 4
+MAX_BLOCK_BYTES = 1 << 30
+"""As a slave's file server takes it."""
 MAX_BLOCKS = 9_999
 """Of one set: with its manifest, as much as a slave's file server lists."""
 JOB_PREFIX = "job-"
@@ -135,11 +137,14 @@ def put(
     if find(name, on) is not None:
         raise BadInput(f"there is a set {name} already; remove it with `offerd data rm {name}`")
     files = input_files(paths)
-    if packed := [file for file in files if is_compressed(file)]:
-        raise BadInput(
-            f"{packed[0]} is compressed, and a set holds lines; decompress it first, or name it as --input"
-        )
     splits = split_files(files, block_bytes)
+    for split in splits:
+        (file, *_), *_ = split.pieces
+        if split.length > MAX_BLOCK_BYTES and is_compressed(file):
+            raise BadInput(
+                f"{file} is compressed and cannot be cut, and a block has {MAX_BLOCK_BYTES >> 30} GiB at most; make "
+                "several files of it, or name it as --input"
+            )
     if len(splits) > MAX_BLOCKS:
         raise BadInput(
             f"{len(splits)} blocks are too many, {MAX_BLOCKS} are possible; take a larger --block-size"

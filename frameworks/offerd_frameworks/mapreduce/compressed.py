@@ -1,4 +1,4 @@
-"""Input that is compressed, known by its name: its lines, in little memory, and all of them or an error.
+"""Input that is compressed, known by its name (a block by its file's): its lines, in little memory, and all of them or an error.
 
 Several members one after the other (`cat a.gz b.gz`, `pigz`, `xz -T`) are read to the end. What is no member where one should
 begin, or ends in its middle, is damage, not an end: Python's own readers of two of these would pass over it in silence.
@@ -31,16 +31,19 @@ def is_compressed(name: str) -> bool:
     return name.lower().endswith(tuple(_OPENERS))
 
 
-def open_plain(path: str, leftovers: Leftovers) -> io.BufferedReader:
-    """What comes out of a compressed file. Reading raises `CommandFailed` where it is damaged, or cannot be decompressed."""
-    opener = next(opener for suffix, opener in _OPENERS.items() if path.lower().endswith(suffix))
-    return io.BufferedReader(_Plain(path, opener, leftovers), READ_BYTES)
+def open_plain(path: str, leftovers: Leftovers, name: str = "") -> io.BufferedReader:
+    """What comes out of a compressed file that lies at `path`, and is called `name` if not so. Reading raises `CommandFailed`
+    where it is damaged, or cannot be decompressed.
+    """
+    name = name or path
+    opener = next(opener for suffix, opener in _OPENERS.items() if name.lower().endswith(suffix))
+    return io.BufferedReader(_Plain(path, opener, leftovers, name), READ_BYTES)
 
 
-def count_lines(path: str, leftovers: Leftovers) -> int:
+def count_lines(path: str, leftovers: Leftovers, name: str = "") -> int:
     """Of what comes out of a compressed file, also one that has no end. Raises `CommandFailed`."""
     lines, last = 0, b"\n"
-    with open_plain(path, leftovers) as plain:
+    with open_plain(path, leftovers, name) as plain:
         while part := plain.read1(READ_BYTES):
             lines += part.count(b"\n")
             last = part[-1:]
@@ -48,13 +51,15 @@ def count_lines(path: str, leftovers: Leftovers) -> int:
 
 
 class _Plain(io.RawIOBase):
-    def __init__(self, path: str, opener: Callable[[str, Leftovers], Any], leftovers: Leftovers) -> None:
-        self._path = path
+    def __init__(
+        self, path: str, opener: Callable[[str, Leftovers], Any], leftovers: Leftovers, name: str
+    ) -> None:
+        self._name = name
         self._source: Any = None
         try:
             self._source = opener(path, leftovers)
         except OSError as error:
-            raise CommandFailed(f"cannot read {path}: {error.strerror}") from None
+            raise CommandFailed(f"cannot read {name}: {error.strerror}") from None
 
     def readable(self) -> bool:
         return True
@@ -63,7 +68,7 @@ class _Plain(io.RawIOBase):
         try:
             part = self._source.read1(len(buffer))
         except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-            raise CommandFailed(f"cannot decompress {self._path}: {error}") from None
+            raise CommandFailed(f"cannot decompress {self._name}: {error}") from None
         buffer[: len(part)] = part
         return len(part)
 

@@ -69,8 +69,8 @@ def read_pieces(pieces: Iterable[tuple[str, str, int, int, int]]) -> Iterator[by
         os.environ["mapreduce_map_input_file"] = name  # noqa: SIM112 (Hadoop's names are so)
         os.environ["mapreduce_map_input_start"] = str(start)  # noqa: SIM112
         os.environ["mapreduce_map_input_length"] = str(length)  # noqa: SIM112
-        if path == name and is_compressed(name):  # else it is a block, of lines
-            with open_plain(name, leftovers) as plain:
+        if is_compressed(name):
+            with open_plain(path, leftovers, name) as plain:
                 yield from plain
             continue
         with open(path, "rb") as file:

@@ -43,6 +43,7 @@ SAMPLES = 100
 def run(task: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Do it in the current directory; what the framework wants to know of it."""
     source = open_source(task)
+    _check_packed(task, source)
     if task["reduces"]:
         output = _map_and_sort(task, reporter, source)
     else:
@@ -72,15 +73,29 @@ def _count_input(task: dict[str, Any], source: Source) -> int:
     digest = hashlib.sha256() if task["block"] else None
     for piece in task["pieces"]:
         if source.is_compressed(piece):
-            name = str(piece[0])
-            records += source.lines[name] if name in source.lines else count_lines(name, leftovers)
+            name, path = str(piece[0]), source.path_of(piece)
+            records += source.lines[name] if name in source.lines else count_lines(path, leftovers, name)
+            digest = None  # it was looked at before
             continue
         records += scan(source.path_of(piece), piece[3], piece[2], digest).lines
     if digest is not None and digest.hexdigest() != task["sha256"]:
-        raise CommandFailed(
-            f"{task['block']} ({source.how}) is damaged: its SHA-256 is not what it was when it was stored"
-        )
+        raise _damaged(task, source)
     return records
+
+
+def _damaged(task: dict[str, Any], source: Source) -> CommandFailed:
+    return CommandFailed(
+        f"{task['block']} ({source.how}) is damaged: its SHA-256 is not what it was when it was stored"
+    )
+
+
+def _check_packed(task: dict[str, Any], source: Source) -> None:
+    """A block that is compressed is looked at first: what comes out of a damaged one, or does not, says less of it. Raises
+    `CommandFailed`.
+    """
+    is_packed = bool(task["block"]) and any(map(source.is_compressed, task["pieces"]))
+    if is_packed and digests.of_file(source.block) != task["sha256"]:
+        raise _damaged(task, source)
 
 
 def _map_alone(task: dict[str, Any], reporter: Reporter, source: Source) -> None:
@@ -221,7 +236,8 @@ def _run_mapper_plain(
 ) -> None:
     """Over what comes out of a compressed file, of which all is read, also if the mapper has had enough before."""
     name, _, length, _ = piece
-    if os.stat(name).st_size != length:
+    path = source.path_of(piece)
+    if os.stat(path).st_size != length:
         raise CommandFailed(f"{name} is not as long as it was when the job began")
     reading, writing = pipe()
     mapper = _mapper(task, reporter, environment, reading, output)
@@ -229,7 +245,7 @@ def _run_mapper_plain(
 
     def feed_plain() -> None:
         try:
-            source.lines[name] = feed_lines(open_plain(name, leftovers), writing)
+            source.lines[name] = feed_lines(open_plain(path, leftovers, name), writing)
         finally:
             os.close(writing)
 

@@ -30,8 +30,8 @@ class Source:
         return self.block or str(piece[0])
 
     def is_compressed(self, piece: list[Any]) -> bool:
-        """Whether the piece is what comes out of its file. Of a data set it never is: that holds lines."""
-        return not self.block and is_compressed(str(piece[0]))
+        """Whether the piece is what comes out of its file, which is then all of a block."""
+        return is_compressed(str(piece[0]))
 
     def close(self) -> None:
         if self.how == "remote":

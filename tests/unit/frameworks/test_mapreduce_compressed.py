@@ -161,17 +161,63 @@ def test_each_is_the_input_of_a_map_of_its_own_and_is_not_cut(tmp_path: Path) ->
     assert [len(split_files([str(tmp_path / name)], 100)) for name in ("a", "b.GZ")] == [10, 1]
 
 
-def test_a_set_takes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_too_large_for_a_block_is_refused_before_anything_is_placed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"a\n"))
     monkeypatch.setattr(blocks, "find", lambda *_: None)
+    monkeypatch.setattr(blocks, "MAX_BLOCK_BYTES", 10)
     host = blocks.Host("s1", "slave-1", None)  # type: ignore[arg-type]
-    with pytest.raises(BadInput, match=r"a\.gz is compressed, and a set holds lines"):
-        blocks.put("logs", [str(tmp_path)], [host], replicas=1, block_bytes=100)
+    with pytest.raises(BadInput, match=r"a\.gz is compressed and cannot be cut"):
+        blocks.put("logs", [str(tmp_path)], [host], replicas=1, block_bytes=5)
 
 
-def test_a_block_of_a_set_is_what_it_is_whatever_its_file_was_called(tmp_path: Path) -> None:
-    (tmp_path / "block-00000").write_bytes(b"a\n")
-    assert list(read_pieces([(str(tmp_path / "block-00000"), "/old/a.gz", 0, 2, 0)])) == [b"a\n"]
+@pytest.fixture
+def block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """The task of a block of this slave's that was a file of that suffix when it was placed, and is `now` what it is."""
+    monkeypatch.setenv("OFFERD_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("OFFERD_SLAVE_ID", "s1")
+
+    def described(suffix: str, stored: bytes, now: bytes = b"", mapper: str = "cat") -> dict[str, Any]:
+        (tmp_path / "block-00000").write_bytes(now or stored)
+        pieces = [[f"/gone/in{suffix}", 0, len(stored), 0]]
+        digest = hashlib.sha256(stored).hexdigest()
+        places = [["s1", ["127.0.0.1:1", "", "token"]]]
+        more = {"block": "block-00000", "data": "/data/@", "places": places, "sha256": digest}
+        return description([], mapper, **more) | {"pieces": pieces}
+
+    return described
+
+
+@every_kind
+def test_a_block_of_a_set_is_decompressed_as_its_file_would_be(
+    tmp_path: Path, block: Callable[..., dict[str, Any]], suffix: str
+) -> None:
+    content = b"".join(LINES) + b"not ended"
+    packed = PACKERS[suffix](content[:100_000]) + PACKERS[suffix](content[100_000:])
+    report = map_task.run(block(suffix, packed), Reporter())
+    assert (report["read"], report["input_records"]) == ("local", len(LINES) + 1)
+    assert Path("output").read_bytes() == content + b"\n"
+    piece = (str(tmp_path / "block-00000"), f"/gone/in{suffix}", 0, len(packed), 0)
+    assert b"".join(read_pieces([piece])) == content
+
+
+@every_kind
+@pytest.mark.parametrize("mapper", ["cat", "head -n 1"])
+def test_a_block_that_was_cut_before_it_was_placed_fails_the_map_by_its_files_name(
+    block: Callable[..., dict[str, Any]], suffix: str, mapper: str
+) -> None:
+    cut = (PACKERS[suffix](b"a\n") + PACKERS[suffix](b"".join(LINES)))[:-20]
+    with pytest.raises(CommandFailed, match=rf"cannot decompress /gone/in{suffix}: [^\n]+$"):
+        map_task.run(block(suffix, cut, mapper=mapper), Reporter())
+
+
+def test_a_block_that_is_another_than_was_placed_is_damaged_also_if_it_can_be_decompressed(
+    block: Callable[..., dict[str, Any]],
+) -> None:
+    stored = gzip.compress(b"a\n", mtime=0)
+    with pytest.raises(CommandFailed, match=r"block-00000 \(local\) is damaged"):
+        map_task.run(block(".gz", stored, gzip.compress(b"b\n", mtime=0)), Reporter())
 
 
 def test_functions_read_them_in_a_process_of_their_own(
