@@ -1,4 +1,4 @@
-"""Input that is compressed, known by its name (a block by its file's): its lines, in little memory, and all of them or an error.
+"""Compressed input, known by its name (a block by its file's): its lines, in little memory, and all of them or an error.
 
 Several members one after the other (`cat a.gz b.gz`, `pigz`, `xz -T`) are read to the end. What is no member where one should
 begin, or ends in its middle, is damage, not an end: Python's own readers of two of these would pass over it in silence.
