@@ -43,9 +43,12 @@ def check_callbacks(author: object, base: type, *, may_be_coroutines: bool = Fal
     callbacks = {name: method for name, method in vars(base).items() if inspect.isfunction(method)}
     by_spelling = {_plain(name): name for name in callbacks}
     for name in _authors_names(author, base):
+        found = inspect.getattr_static(author, name)  # no property is asked: the object may not be ready
+        if isinstance(found, property):
+            continue
         if name in callbacks:
             _check_callback(kind, name, getattr(author, name), callbacks[name], may_be_coroutines)
-        elif (meant := _meant(name, by_spelling)) and inspect.isroutine(getattr(author, name)):
+        elif inspect.isroutine(found) and (meant := _meant(name, by_spelling)):
             raise WrongType(
                 f"{kind.__name__}.{printable(name)} is called by nobody: the callback is {meant} "
                 f"(what is not meant as one may be called _{printable(name)})"

@@ -213,6 +213,10 @@ def test_other_methods_and_inherited_callbacks_are_the_authors_affair() -> None:
         def __init__(self) -> None:
             self.registrations: list[str] = []
 
+        @property
+        def is_registered(self) -> bool:
+            raise AssertionError("asked too soon")
+
         def resource_offers(self, driver: object, offers: object, *more: object) -> None: ...
 
         def run(self) -> None: ...
