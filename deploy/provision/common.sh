@@ -3,6 +3,7 @@
 # shellcheck disable=SC2034  # what parse_options sets is for the scripts that source this
 
 prefix=/opt/offerd
+share_dir=/usr/local/share
 unit_dir=/etc/systemd/system
 options_dir=/etc/default
 # The master's user reads what root installs, whatever root's own umask is.
@@ -54,6 +55,22 @@ install_offerd() {
         --requirement "$checkout/deploy/requirements.lock"
     pip_install --no-deps --no-build-isolation --use-pep517 "$checkout"
     ln -sf "$prefix/venv/bin/offerd" /usr/local/bin/offerd
+    install_help
+}
+
+# What `man offerd-run` shows, and what has bash, zsh and fish complete offerd's words, for all accounts. Pages of commands that are
+# no more do not stay.
+install_help() {
+    rm -f "$share_dir"/man/man1/offerd.1 "$share_dir"/man/man1/offerd-*.1
+    "$prefix/venv/bin/offerd" man "$share_dir/man" >/dev/null
+    install_completion bash bash-completion/completions/offerd
+    install_completion zsh zsh/site-functions/_offerd
+    install_completion fish fish/vendor_completions.d/offerd.fish
+}
+
+install_completion() {
+    mkdir -p "$share_dir/${2%/*}"
+    "$prefix/venv/bin/offerd" completion "$1" >"$share_dir/$2"
 }
 
 pip_install() { "$prefix/venv/bin/pip" install --quiet --disable-pip-version-check "$@" </dev/null; }

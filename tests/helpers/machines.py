@@ -33,7 +33,7 @@ if [ -d /run/systemd ]; then mount -t tmpfs none /run/systemd; fi
 echo ready
 exec sleep infinity
 """
-_OWN = ("/etc", "/var/lib", "/var/log", "/opt", "/usr/local/bin")
+_OWN = ("/etc", "/var/lib", "/var/log", "/opt", "/usr/local/bin", "/usr/local/share")
 
 
 def _closed_homes() -> list[Path]:

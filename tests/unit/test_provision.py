@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import fnmatch
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-COMMON = Path(__file__).resolve().parents[2] / "deploy/provision/common.sh"
+from offerd_cli.main import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMON = ROOT / "deploy/provision/common.sh"
 
 
 @pytest.mark.parametrize(
@@ -35,3 +41,53 @@ def test_commands_of_the_host_find_its_master_by_ipv6_too(host: str, written: st
     script = f'. "{COMMON}"; at_port {host} 5060'
     done = subprocess.run(["sh", "-eu", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == written
+
+
+@pytest.fixture(scope="module")
+def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an installed host has in /usr/local/share: installed twice, the first time with a page that is no more."""
+    place = tmp_path_factory.mktemp("host")
+    programs = place / "venv/bin"
+    programs.mkdir(parents=True)
+    (programs / "offerd").symlink_to(Path(sys.executable).with_name("offerd"))
+    old = place / "share/man/man1/offerd-of-old.1"
+    old.parent.mkdir(parents=True)
+    old.write_text("")
+    script = f'. "{COMMON}"; prefix={place}; share_dir={place}/share; install_help; install_help'
+    subprocess.run(["sh", "-eu", "-c", script], capture_output=True, check=True)
+    return place / "share"
+
+
+def test_a_host_has_a_manual_page_of_each_command_and_none_of_old(share: Path) -> None:
+    pages = {path.name for path in (share / "man/man1").iterdir()}
+    assert {"offerd.1", *(f"offerd-{name}.1" for name in COMMANDS)} <= pages
+    assert "offerd-of-old.1" not in pages
+    if shutil.which("man") is not None:
+        found = subprocess.run(
+            ["man", "-M", str(share / "man"), "-w", "offerd-run"], capture_output=True, text=True, check=True
+        )
+        assert Path(found.stdout.strip()) == share / "man/man1/offerd-run.1"
+
+
+def test_a_new_bash_completes_its_words(share: Path) -> None:
+    script = (
+        f'. "{share}/bash-completion/completions/offerd"; PATH="{share.parent}/venv/bin:$PATH"; '
+        'COMP_WORDS=(offerd frame); COMP_CWORD=1; _offerd_completion offerd; echo "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "frameworks\n"
+    assert (share / "zsh/site-functions/_offerd").read_text().startswith("#compdef offerd\n")
+    assert (
+        "complete --no-files --command offerd"
+        in (share / "fish/vendor_completions.d/offerd.fish").read_text()
+    )
+
+
+def test_what_the_document_says_to_remove_is_all_of_it(share: Path) -> None:
+    removed = (
+        (ROOT / "deploy/README.md").read_text().partition("To remove everything:")[2].partition("```\n\n")[0]
+    )
+    patterns = [word for word in removed.replace("\\\n", " ").split() if word.startswith("/usr/local/share")]
+    files = [f"/usr/local/share/{path.relative_to(share)}" for path in share.rglob("*") if path.is_file()]
+    assert len(files) > len(COMMANDS)
+    assert [file for file in files if not any(fnmatch.fnmatch(file, each) for each in patterns)] == []
