@@ -41,6 +41,7 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
     screen, files = Screen("offerd logs", progress=False), SandboxFiles()
     log: SandboxLog | None = None
     away_since: float | None = None
+    gone = 0
     try:
         with OperatorClient(master) as client:
             found = find_task(client, task, framework)
@@ -51,6 +52,8 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
                 log = log or _log_of(client, found, name, files)
                 try:
                     while log is not None and (content := log.read()):
+                        if log.received_bytes == len(content) and found.output is None:
+                            gone = log.gone_bytes()
                         screen.write(content)
                     away_since = None
                 except Unreachable:
@@ -60,7 +63,7 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
                     if not follow or now - away_since >= AWAY_S:
                         raise
                 if is_over and away_since is None:
-                    return _compare(screen, found, name, log)
+                    return _compare(screen, found, name, log, gone)
                 time.sleep(POLL_S)
                 if time.monotonic() - asked_at >= ASK_S:
                     found, asked_at = find_task(client, task, found.framework_id), time.monotonic()
@@ -72,11 +75,16 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
         files.close()
 
 
-def _compare(screen: Screen, task: TaskSummary, name: str, log: SandboxLog | None) -> int:
-    """Whether all that the task has written was there: the exit status."""
+def _compare(screen: Screen, task: TaskSummary, name: str, log: SandboxLog | None, gone: int) -> int:
+    """Whether all that the task has written was there: the exit status. `gone`: bytes of its executor's log before that."""
     if log is None:
         return 0
     if task.output is None:
+        if gone:
+            screen.note(
+                f"{gone} bytes of its executor's {name} before these are gone: of a log only the end is kept (--log-size)"
+            )
+            return 1
         if log.has_gaps:
             screen.note(f"a part of its {name} was gone before it could be read")
         return 1 if log.has_gaps else 0

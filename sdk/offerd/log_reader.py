@@ -74,6 +74,12 @@ class LogReader:
         """How much of so many bytes has not come: for when all that is there was read."""
         return max(0, written_bytes - self.received_bytes)
 
+    def gone_bytes(self) -> int:
+        """How many bytes were rotated away before what can be read now, as whoever keeps an executor's log notes it."""
+        note = self._get(f"{self._path}.gone", 0)
+        text = note.content[: MAX_DIGITS + 1]
+        return int(text) if text.isdigit() and len(text) < MAX_DIGITS else 0
+
     def _begin(self) -> bytes:
         current = self._get(self._path, 0)
         if current.tag is None:

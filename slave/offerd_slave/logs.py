@@ -8,12 +8,15 @@ from contextlib import suppress
 
 CHUNK_BYTES = 64 << 10
 """One read: what a pipe holds."""
+NOTE_BYTES = 32
+"""More than `NAME.gone` holds."""
 
 _DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 class RotatedLog:
-    """Copies a pipe into `NAME`, which becomes `NAME.1` when it is half of `limit_bytes`: both together stay below it.
+    """Copies a pipe into `NAME`, which becomes `NAME.1` when it is half of `limit_bytes`: both together stay below it. How many
+    bytes were in former ones, which are gone, stands in `NAME.gone`: so whoever reads what is left knows that it is not all.
 
     The directory belongs to whoever writes into the pipe: no file found there is ever opened (it could be a link to
     another user's), names are made anew. What the disk refuses is dropped, and the log says so: the writer never waits.
@@ -24,8 +27,10 @@ class RotatedLog:
         self.pipe = pipe
         self._directory = directory
         self._name = name
-        self._part_bytes = max(1, limit_bytes // 2)
+        self._part_bytes = max(1, (limit_bytes - NOTE_BYTES) // 2)
         self._size_bytes = 0
+        self._former_bytes = 0
+        self._gone_bytes = 0
         self._dropped_bytes = 0
         self._file = self._create()
 
@@ -82,10 +87,28 @@ class RotatedLog:
         except OSError:
             # A directory has one of the names, the disk takes no file, or the sandbox is gone: begin this one again.
             os.ftruncate(self._file, 0)
+            self._gone_bytes += self._size_bytes
         else:
             os.close(self._file)
             self._file = fresh
+            self._gone_bytes += self._former_bytes
+            self._former_bytes = self._size_bytes
         self._size_bytes = 0
+        if self._gone_bytes:
+            with suppress(OSError):  # as above: it is less exact then
+                self._write_note()
+
+    def _write_note(self) -> None:
+        name, fresh = f"{self._name}.gone", f"{self._name}.gone.new"
+        with suppress(FileNotFoundError):
+            os.unlink(fresh, dir_fd=self._directory)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(fresh, flags, 0o600, dir_fd=self._directory)
+        try:
+            os.write(file, str(self._gone_bytes).encode())
+        finally:
+            os.close(file)
+        os.rename(fresh, name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
     def _create(self) -> int:
         # O_APPEND: the task may truncate its log. O_EXCL: see the class.

@@ -14,7 +14,7 @@ The work directory::
         shim                        written by the shim when it begins: who it is
         exit                        written by the shim when the executor has ended: ExitRecord
         sandbox/                    0700, the task user's: the executor's working directory
-          stdout stderr             rotated to stdout.1 ...
+          stdout stderr             rotated to stdout.1; stdout.gone: bytes before that ...
           tasks/TASK_ID/            a command's working directory, with its own stdout and stderr; when it has ended, see
                                     `offerd_slave.core.retention`
           results/TASK_ID           a large result of a call, until it was fetched

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import subprocess
 import uuid
@@ -12,6 +14,7 @@ from contextlib import closing
 import pytest
 
 from helpers.cli import begin, listing, offerd, processes_with, wait_until
+from offerd import ClusterExecutor
 from offerd.files_connection import FilesConnection
 from offerd_cli.local_cluster import LocalCluster
 
@@ -172,6 +175,23 @@ def test_logs_of_an_ended_task_are_still_there(cluster: LocalCluster) -> None:
     offerd(cluster, "run", "--name", "past", "--", "echo", "gone by")
     (task,) = listing(cluster, "tasks", "--all", "--framework", "past")["tasks"]
     assert offerd(cluster, "logs", task["task_id"]).stdout == b"gone by\n"
+
+
+def test_logs_of_a_call_say_how_much_of_its_executors_log_is_gone(cluster: LocalCluster) -> None:
+    with ClusterExecutor(cluster.address, cpus=0.1, mem="32M") as executor:
+        call = executor.submit(os.system, "head -c 12000000 /dev/zero")
+        assert call.result(60) == 0
+        words = ("logs", "--framework", executor.framework_id, call.task_id)
+
+        def is_told() -> bool:
+            """What is in a pipe still is not in the log."""
+            done = offerd(cluster, *words)
+            told = re.search(
+                r"(\d+) bytes of its executor's stdout before these are gone", done.stderr.decode()
+            )
+            return done.returncode == 1 and told is not None and int(told[1]) + len(done.stdout) == 12_000_000
+
+        wait_until(is_told, "what is there and what is gone to be all")
 
 
 def test_logs_of_a_task_nobody_knows_fail_with_one_line(cluster: LocalCluster) -> None:

@@ -18,6 +18,8 @@ from offerd_cli.options import master_option
 def command(*, master: str, follow: bool, wants_stderr: bool, framework: str, task: str) -> int:
     """Print what TASK has written to stdout so far, straight from its slave. Of a log only the end is kept: status 1 if that is
     less than an ended task has written.
+
+    The log of a Python call is its executor's, with what other calls have printed.
     """
     from offerd_cli.reading import print_log
 

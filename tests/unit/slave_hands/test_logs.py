@@ -57,6 +57,7 @@ def test_both_parts_together_stay_below_the_limit_and_end_with_the_newest(pipe: 
     kept = (pipe.directory / "stdout.1").read_bytes() + (pipe.directory / "stdout").read_bytes()
     assert b"".join(lines).endswith(kept)
     assert len(kept) > 900
+    assert int((pipe.directory / "stdout.gone").read_bytes()) + len(kept) == len(b"".join(lines))
 
 
 def test_files_are_cut_between_lines_where_there_are_any(pipe: Pipe) -> None:
