@@ -169,7 +169,20 @@ def _run(words: list[str]) -> int:
         return _complain(f"{error.object} is not UTF-8, as names have to be", EXIT_BAD_INPUT)
     except standard_streams.OutputFailed as error:
         return _complain(f"cannot write the output: {error.strerror}", EXIT_FAILURE)
+    except FileNotFoundError:
+        if _has_directory():
+            raise
+        return _complain("the directory that you are in has been removed; go to another", EXIT_BAD_INPUT)
     return status if isinstance(status, int) else 0
+
+
+def _has_directory() -> bool:
+    """Whether there is one in which relative paths begin."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _complain(text: str, status: int, who: str = "offerd") -> int:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -30,6 +31,21 @@ def command(name: str) -> click.Command:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_table_says_of_a_command_what_its_module_says(name: str) -> None:
     assert COMMANDS[name].startswith(command(name).get_short_help_str(200).rstrip("."))
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["run -C . -- true", "map -C . -- true ::: a", "mpi -- true", "data put set file", "slave --work-dir w"],
+)
+def test_to_be_in_a_directory_that_was_removed_is_one_line(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    status, out, err = output(capsys, *words.split())
+    assert (status, out) == (2, "")
+    assert err == "offerd: the directory that you are in has been removed; go to another\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
