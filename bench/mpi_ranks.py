@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
@@ -40,8 +40,8 @@ class Heard:
     def started(self, job_id: str, hosts: tuple[str, ...]) -> None:
         self.text = b""
 
-    def wrote(self, job_id: str, piece: Piece, *, is_stderr: bool) -> None:
-        self.text += piece.data
+    def wrote(self, job_id: str, pieces: Iterable[Piece], *, is_stderr: bool) -> None:
+        self.text += b"".join(piece.data for piece in pieces)
 
     def told(self, job_id: str, text: str) -> None:
         """Nobody is asked."""

@@ -7,7 +7,7 @@ import select
 import stat
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
@@ -38,6 +38,7 @@ from offerd_frameworks.mpi.spool import Spool
 
 WHO = "offerd mpi"
 TURN_S = 0.1
+WRITE_BYTES = 256 << 10
 MAX_STDIN_BYTES = 64 << 10
 """mpiexec.hydra ends with status 255 at more."""
 STDIN_WAIT_S = 2.0
@@ -185,9 +186,10 @@ class _Terminal:
         if self.screen.shows_progress:
             self.screen.note(f"{job_id} on {', '.join(hosts)}")
 
-    def wrote(self, job_id: str, piece: Piece, *, is_stderr: bool) -> None:
+    def wrote(self, job_id: str, pieces: Iterable[Piece], *, is_stderr: bool) -> None:
         try:
-            _show(self.screen, labelled(piece) if self._labels else piece.data, is_stderr=is_stderr)
+            for data in batches(map(labelled, pieces) if self._labels else (piece.data for piece in pieces)):
+                _show(self.screen, data, is_stderr=is_stderr)
         except BrokenPipeError:
             self.is_pipe_broken = True
             self._ended.put(None)
@@ -220,9 +222,22 @@ def _show(screen: Screen, data: bytes, *, is_stderr: bool) -> None:
 
 
 def labelled(piece: Piece) -> bytes:
-    """The lines with their rank before them, otherwise as they are; one that does not end is ended."""
-    label = b"[%d] " % piece.rank if piece.rank is not None else b""
-    return b"".join(label + line + b"\n" for line in piece.data.removesuffix(b"\n").split(b"\n"))
+    """With the rank before it where a line begins, otherwise as it is; a line that ends without an end of line is ended."""
+    label = b"[%d] " % piece.rank if piece.rank is not None and piece.begins else b""
+    return label + piece.data + (b"\n" if piece.ends and not piece.data.endswith(b"\n") else b"")
+
+
+def batches(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The same, with few writes."""
+    held, size = [], 0
+    for part in parts:
+        held.append(part)
+        size += len(part)
+        if size >= WRITE_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
 
 
 # -- queues -----------------------------------------------------------------------------------------------------------
@@ -293,8 +308,9 @@ class _Ledger:
         self._spool.begin(job_id)
         self.screen.note(f"{job_id} runs on {', '.join(hosts)}")
 
-    def wrote(self, job_id: str, piece: Piece, *, is_stderr: bool) -> None:
-        self._spool.write(job_id, labelled(piece), is_stderr=is_stderr)
+    def wrote(self, job_id: str, pieces: Iterable[Piece], *, is_stderr: bool) -> None:
+        for data in batches(map(labelled, pieces)):
+            self._spool.write(job_id, data, is_stderr=is_stderr)
 
     def told(self, job_id: str, text: str) -> None:
         self.screen.note(f"{job_id}: {text}")

@@ -136,6 +136,60 @@ def test_rank_0_reads_our_standard_input(cluster: LocalCluster) -> None:
     assert (done.returncode, done.stdout) == (0, b"[0] a\n[0] b\n"), done.stderr
 
 
+# -- every byte of it -------------------------------------------------------------------------------------------------
+
+WRITER = r"""
+import os, sys
+letter = b"%c" % (97 + int(os.environ["PMI_RANK"]))
+parts = [letter * size + end for size in (70_000, 1, 1_000_000, 65_536) for end in (b"\n", b"\r\n", b"\0\xff\x85\n\n")]
+for data in [*parts, b"%s no end" % letter]:
+    while data:
+        data = data[os.write(1, data):]
+sys.exit(int(sys.argv[1]) if letter == b"a" else 0)
+"""
+"""What a rank writes: long lines, ends of lines of other systems, bytes that are no text, and a last line without an end."""
+
+
+def written_by(rank: int) -> list[bytes]:
+    """The lines of `WRITER`."""
+    letter = b"%c" % (97 + rank)
+    lines = []
+    for size in (70_000, 1, 1_000_000, 65_536):
+        lines += [letter * size, letter * size + b"\r", letter * size + b"\0\xff\x85", b""]
+    return [*lines, letter + b" no end"]
+
+
+def by_rank(output: bytes) -> dict[int, list[bytes]]:
+    """Labelled lines, without their labels."""
+    found: dict[int, list[bytes]] = {}
+    assert output.endswith(b"\n")
+    for line in output[:-1].split(b"\n"):
+        assert line[:1] + line[2:4] == b"[] ", line[:80]
+        found.setdefault(int(line[1:2]), []).append(line[4:])
+    return found
+
+
+def test_every_line_comes_whole_and_labelled_once_however_long_it_is(cluster: LocalCluster) -> None:
+    job = ("mpi", "-n", "3", *SMALL, "--per-slave", "1", "--", sys.executable, "-c", WRITER, "0")
+    done = offerd(cluster, *job)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert by_rank(done.stdout) == {rank: written_by(rank) for rank in range(3)}
+
+
+def test_all_that_a_rank_wrote_before_it_failed_comes_as_it_is(cluster: LocalCluster) -> None:
+    done = offerd(cluster, "mpi", "-n", "1", *SMALL, "--no-label", "--", sys.executable, "-c", WRITER, "5")
+    assert (done.returncode, done.stderr) == (5, b"offerd mpi: rank 0 exited with status 5\n")
+    assert done.stdout.split(b"\n") == written_by(0)
+
+
+def test_a_queue_keeps_every_line_whole(cluster: LocalCluster, tmp_path: Path) -> None:
+    queue = ("mpi", "--queue", str(tmp_path))
+    put = offerd(cluster, *queue, "-n", "3", *SMALL, "--", sys.executable, "-c", WRITER, "0")
+    assert offerd(cluster, *queue, "--drain").returncode == 0
+    kept = (tmp_path / f"{put.stdout.decode().strip()}.out").read_bytes()
+    assert by_rank(kept) == {rank: written_by(rank) for rank in range(3)}
+
+
 # -- how they end -----------------------------------------------------------------------------------------------------
 
 

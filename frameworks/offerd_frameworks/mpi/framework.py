@@ -14,7 +14,7 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -44,8 +44,8 @@ class Watcher(Protocol):
     def started(self, job_id: str, hosts: tuple[str, ...]) -> None:
         """The gang is complete; `hosts` as `slave-1:2`."""
 
-    def wrote(self, job_id: str, piece: Piece, *, is_stderr: bool) -> None:
-        """A line of a rank, or a part of a very long one."""
+    def wrote(self, job_id: str, pieces: Iterable[Piece], *, is_stderr: bool) -> None:
+        """Lines of ranks, to be taken now or never: those that are long are in no memory."""
 
     def told(self, job_id: str, text: str) -> None:
         """A line for the person whose job it is."""
@@ -286,36 +286,61 @@ class MpiFramework(offerd.Scheduler):
         try:
             pieces = run.hydra.read(is_stderr=is_stderr)
         except offerd.OfferdError as error:
-            run.failure = str(error)
-            run.hydra.kill()
+            self._fail(run, error)
             pieces = None
         if pieces is None:
             stream = run.hydra.stderr if is_stderr else run.hydra.stdout
             if stream in self._selector.get_map():
                 self._selector.unregister(stream)
             return False
-        for piece in pieces:
-            self._watcher.wrote(run.job_id, piece, is_stderr=is_stderr)
+        self._pass_on(run, pieces, is_stderr=is_stderr)
         if run.hydra.is_ready and not was_ready:
             if not run.hydra.is_bound:
                 self._watcher.told(run.job_id, NOT_BOUND)
             self._tell(e.HydraReady(run.attempt_id))
-        for rank, exit_status in run.hydra.deaths[run.deaths_told :]:
+        if self._core.is_ending(run.attempt_id):
+            self._tell(e.OutputCame(run.attempt_id))
+        for rank, exit_status, was_told in run.hydra.deaths[run.deaths_told :]:
             run.deaths_told += 1
-            self._tell(e.RankDied(run.attempt_id, rank, exit_status))
+            self._tell(e.RankDied(run.attempt_id, rank, exit_status, was_told))
+        if run.deaths_told:
+            for rank in run.hydra.silent[run.silent_told :]:
+                self._tell(e.RankSilent(run.attempt_id, rank))
+            run.silent_told = len(run.hydra.silent)
         return True
+
+    def _pass_on(self, run: _Run, pieces: Iterator[Piece], *, is_stderr: bool) -> None:
+        """To the watcher. That we cannot read them is this job's end; what the watcher raises is everybody's."""
+
+        def readable() -> Iterator[Piece]:
+            try:
+                yield from pieces
+            except offerd.OfferdError as error:
+                self._fail(run, error)
+
+        lines = readable()
+        self._watcher.wrote(run.job_id, lines, is_stderr=is_stderr)
+        deque(lines, maxlen=0)  # who is not interested has taken none; what they end with is for us
+
+    def _fail(self, run: _Run, error: offerd.OfferdError) -> None:
+        run.failure = str(error)
+        run.hydra.kill()
 
     def _reap(self, run: _Run) -> None:
         """The process manager has ended: what it wrote before comes first."""
         for is_stderr in (False, True):
             while self._read(run, is_stderr=is_stderr):
                 pass
-        for is_stderr, piece in run.hydra.rest():
-            self._watcher.wrote(run.job_id, piece, is_stderr=is_stderr)
+        for is_stderr in (False, True):
+            self._pass_on(run, run.hydra.rest(is_stderr=is_stderr), is_stderr=is_stderr)
         self._selector.unregister(run.hydra.pidfd)
         del self._runs[run.attempt_id]
         status = run.hydra.wait()
-        self._tell(e.HydraEnded(run.attempt_id, status, run.failure or run.hydra.words))
+        if run.failure:
+            status = EXIT_FAILURE
+        words = run.failure or run.hydra.words
+        unheard = run.hydra.unheard if status == 0 or run.hydra.has_output else ()
+        self._tell(e.HydraEnded(run.attempt_id, status, words, unheard))
 
     def _launch(self, action: a.LaunchProxies) -> None:
         run, job = self._runs[action.attempt_id], action.job
@@ -372,5 +397,5 @@ class _Run:
         self.hydra = hydra
         self.proxies = proxies
         self.look_at = float("inf")
-        self.deaths_told = 0
+        self.deaths_told = self.silent_told = 0
         self.failure = ""

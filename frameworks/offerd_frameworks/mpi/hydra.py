@@ -1,8 +1,9 @@
 """`mpiexec.hydra` as a child process: it prints what to run on each host, waits for these proxies, and passes on what ranks
 write.
 
-With the launcher `manual` it starts nothing itself. Each rank's program is run by a small shell, which says on stderr how it
-ended, if badly: hydra itself names no rank, and sometimes waits for the peers of one that has exited.
+With the launcher `manual` it starts nothing itself. Each rank's program is run by a small shell, which says on both streams how
+it ended: hydra itself names no rank, and sometimes waits for the peers of one that has exited. Where both of these words have
+come, all that the rank wrote has.
 
 Hydra asks nobody who he is: whoever connects first is the proxy that he says he is, and is told the job's program, arguments
 and environment. And it listens on all addresses, whatever option it is given. So it gets no more of our environment than what
@@ -22,10 +23,10 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import offerd
-from offerd_frameworks.mpi.output import Lines, Piece, Splitter, pattern
+from offerd_frameworks.mpi.output import End, Lines, Piece, Splitter, pattern
 
 PROGRAM = "mpiexec.hydra"
 MEND = "apt-get install mpich"
@@ -53,11 +54,14 @@ _PASSED_ON = re.compile(
 _PORT_RANGE = re.compile(r"\w+_PORT_?RANGE")
 PORT_RANGE = "MPIEXEC_PORT_RANGE"
 
-# $1 is the word by which we know our own mark; the program and its arguments follow. The pause lets the proxy pass the mark on
-# before it sees the rank's end, which may make it drop everything. And the proxy waits for whoever holds the rank's pipes: so
-# what the program has left behind in this shell's own process group is ended. Ranks listen on every interface unless told
-# otherwise; where there is InfiniBand we do not, as its devices are named there, too.
+# $1 is the word by which we know our own mark; the program and its arguments follow. The proxy is not told that a program has
+# failed: at that, hydra may drop whatever it has not passed on yet. We end the job when we have read all of it, by TERM. And
+# the proxy waits for whoever holds the rank's pipes: so what the program has left behind in this shell's own process group is
+# ended. What the shell has to say of its children's ends ("Killed") is none of the rank's output: descriptor 3 is its stderr.
+# Ranks listen on every interface unless told otherwise; where there is InfiniBand we do not, as its devices are named there.
 _RANK = r"""word=$1; shift
+ended=
+trap 'ended=-' TERM
 if [ -z "${UCX_NET_DEVICES+set}" ] && [ ! -d /sys/class/infiniband ]; then
     case $OFFERD_MPI_ADDRESS in
     127.* | ::1) device=lo ;;
@@ -65,9 +69,13 @@ if [ -z "${UCX_NET_DEVICES+set}" ] && [ ! -d /sys/class/infiniband ]; then
     esac
     [ -z "$device" ] || export UCX_NET_DEVICES="$device" FI_TCP_IFACE="${FI_TCP_IFACE:-$device}"
 fi
-"$@"; status=$?
-trap '' TERM; kill -TERM 0; kill -CONT 0
-[ $status = 0 ] || { printf '\001%s!%d\002\n' $word $status >&2; sleep 0.1; }
+exec 3>&2 2>/dev/null
+(exec "$@" 2>&3 3>&-); status=$?
+trap '' TERM; kill -TERM 0; kill -CONT 0; trap 'ended=-' TERM
+printf '\001%s!%s\002\n' "$word" $ended$status
+printf '\001%s!%s\002\n' "$word" $ended$status >&3
+waited_s=0
+[ $status = 0 ] || while [ -z "$ended" ] && [ $waited_s -lt 600 ]; do sleep 1; waited_s=$((waited_s + 1)); done
 exit $status"""
 
 
@@ -173,35 +181,44 @@ class Hydra:
         self._launch = b""
         self._port = 0
         self._splitters = {False: Splitter(word), True: Splitter(word)}
-        self._lines = {False: Lines(), True: Lines()}
-        self._death = re.compile(rb"\x01" + word.encode() + rb"!(\d+)\x02\n?")
-        self._is_death = b"\x01" + word.encode() + b"!"
+        self._lines = {False: Lines(word), True: Lines(word)}
+        self._ranks = sum(n for _, n in hosts)
         self._own: list[str] = []
-        self.deaths: list[tuple[int, int]] = []
-        """Ranks whose programs ended badly and their exit statuses, in the order in which we heard of it."""
+        self.has_output = False
+        """Ranks have written something, or ended."""
+        self._ends: dict[int, int] = {}  # on how many streams
+        self.deaths: list[End] = []
+        """Ranks whose programs ended badly, in the order in which we heard of it."""
+        self.silent: list[int] = []
+        """Ranks of which all that they wrote has been read."""
 
     # -- output -----------------------------------------------------------------------------------------------------
 
-    def read(self, *, is_stderr: bool) -> list[Piece] | None:
-        """Whole lines of ranks that came by now; None at the end. What hydra says of itself is kept for `words`."""
+    def read(self, *, is_stderr: bool) -> Iterator[Piece] | None:
+        """Whole lines of ranks that came by now, to be taken before the next read; None at the end. What hydra says of itself
+        is kept for `words`. Raises `OfferdError`, and so does what is returned.
+        """
         data = (self.stderr if is_stderr else self.stdout).read(READ_BYTES)
         if not data:
             return None
         if not is_stderr and not self.is_ready:
             data = self._read_launch(data)
         lines = self._lines[is_stderr]
-        return [
-            line
-            for piece in self._splitters[is_stderr].feed(data)
-            for whole in lines.add(piece)
-            for line in self._of_ranks(whole)
-        ]
+        return self._of_ranks(
+            lines,
+            (line for rank, text in self._splitters[is_stderr].feed(data) for line in lines.add(rank, text)),
+        )
 
-    def rest(self) -> Iterator[tuple[bool, Piece]]:
-        """Lines without an end, when all has been read: on stderr or not, and the piece."""
-        for is_stderr, lines in self._lines.items():
-            for piece in lines.rest():
-                yield from ((is_stderr, line) for line in self._of_ranks(piece))
+    def rest(self, *, is_stderr: bool) -> Iterator[Piece]:
+        """Lines without an end, when all has been read."""
+        lines = self._lines[is_stderr]
+        return self._of_ranks(lines, lines.rest())
+
+    @property
+    def unheard(self) -> tuple[int, ...]:
+        """Ranks of which we have not read all that they wrote."""
+        silent = set(self.silent)
+        return tuple(rank for rank in range(self._ranks) if rank not in silent)
 
     @property
     def words(self) -> str:
@@ -236,17 +253,22 @@ class Hydra:
         self._port = int(port[1])
         self.commands.append(shlex.split(text))
 
-    def _of_ranks(self, piece: Piece) -> list[Piece]:
-        """Deaths and hydra's own words are taken out."""
-        if piece.rank is None:
+    def _of_ranks(self, lines: Lines, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        """Hydra's own words, and ranks' ends, are taken out."""
+        for piece in pieces:
+            if piece.rank is not None:
+                self.has_output = True
+                yield piece
+                continue
             for line in piece.data.decode(errors="replace").splitlines():
                 self._note(line)
-            return []
-        if self._is_death not in piece.data:
-            return [piece]
-        self.deaths += [(piece.rank, int(status)) for status in self._death.findall(piece.data)]
-        left = self._death.sub(b"", piece.data)
-        return [Piece(piece.rank, left)] if left else []
+        for end in lines.take_ends():
+            self.has_output = True
+            streams = self._ends[end.rank] = self._ends.get(end.rank, 0) + 1
+            if end.exit_status and streams == 1:
+                self.deaths.append(end)
+            if streams == len(self._lines):
+                self.silent.append(end.rank)
 
     def _note(self, line: str) -> None:
         if line.strip():
@@ -358,6 +380,8 @@ class Hydra:
         os.close(self.pidfd)
         self.stdout.close()
         self.stderr.close()
+        for lines in self._lines.values():
+            lines.close()
         return 128 - status if status < 0 else status
 
 

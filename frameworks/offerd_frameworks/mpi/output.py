@@ -1,24 +1,44 @@
 """Who wrote what: takes the output of `mpiexec` apart into the ranks' lines and its own words.
 
 Hydra can put a pattern before everything that a rank writes; ours holds a random word, so that no program writes it by
-chance. It is put before each line and each part of one that was read at once, so what has none is hydra's own.
+chance. It is put before each line and each part of one that was read at once, so what has none is hydra's own. The shell around
+a rank's program writes an *end* on both streams, with the same word: whoever has read it has read all that the rank wrote.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
+from collections.abc import Iterator
 from typing import NamedTuple
 
-MAX_LINE_BYTES = 64 << 10
-"""A longer line is passed on in parts."""
-MAX_PATTERN_BYTES = 48
+import offerd
+
+BLOCK_BYTES = 64 << 10
+"""More of a line that has not ended is not kept in memory."""
+MAX_MARK_BYTES = 48
+"""Of a pattern, and of an end."""
 
 
 class Piece(NamedTuple):
-    """What a rank wrote, or hydra itself (`rank` None)."""
+    """What a rank wrote, or hydra itself (`rank` None): a line, or a part of a long one. The parts of one follow each other.
+
+    A line that `ends` and has no end of line is the last of its rank.
+    """
 
     rank: int | None
     data: bytes
+    begins: bool = True
+    ends: bool = True
+
+
+class End(NamedTuple):
+    """All that a rank wrote to this stream has been read. `was_told`: its process group had been told to end before that."""
+
+    rank: int
+    exit_status: int
+    was_told: bool
 
 
 def pattern(word: str) -> str:
@@ -35,10 +55,10 @@ class Splitter:
         self._rest = b""
         self._rank: int | None = None
 
-    def feed(self, data: bytes) -> list[Piece]:
-        """The pieces in `data`, each of one line at most; the beginning of a mark is kept for the next time."""
+    def feed(self, data: bytes) -> list[tuple[int | None, bytes]]:
+        """Ranks with what they wrote, each a line at most; the beginning of a mark is kept for the next time."""
         data = self._rest + data
-        cut = data.rfind(b"\x01", -MAX_PATTERN_BYTES)
+        cut = data.rfind(b"\x01", -MAX_MARK_BYTES)
         is_begun = cut >= 0 and (
             self._start.startswith(data[cut:])
             or (data.startswith(self._start, cut) and b"\x02" not in data[cut:])
@@ -51,36 +71,117 @@ class Splitter:
             pieces += self._pieces(text)
         return pieces
 
-    def _pieces(self, text: bytes) -> list[Piece]:
+    def _pieces(self, text: bytes) -> list[tuple[int | None, bytes]]:
         if not text:
             return []
         line, end, own = text.partition(b"\n")
-        pieces = [Piece(self._rank, line + end)]
+        pieces = [(self._rank, line + end)]
         if end:
             # The next line of a rank has a mark of its own.
             self._rank = None
         if own:
-            pieces.append(Piece(None, own))
+            pieces.append((None, own))
         return pieces
 
 
-class Lines:
-    """Puts pieces together to whole lines, for each rank by itself."""
+class _Begun:
+    """The start of a line: where its blocks lie, and what came after them."""
+
+    __slots__ = ("blocks", "tail")
 
     def __init__(self) -> None:
-        self._begun: dict[int | None, bytes] = {}
+        self.blocks: list[int] = []
+        self.tail = bytearray()
 
-    def add(self, piece: Piece) -> list[Piece]:
-        """The lines that are complete now."""
-        data = self._begun.pop(piece.rank, b"") + piece.data
-        whole, end, rest = data.rpartition(b"\n")
-        if len(rest) >= MAX_LINE_BYTES:
-            whole, end, rest = data, b"", b""
-        if rest:
-            self._begun[piece.rank] = rest
-        return [Piece(piece.rank, whole + end)] if whole or end else []
 
-    def rest(self) -> list[Piece]:
+class Lines:
+    """Puts one stream together to whole lines, for each rank by itself, however long they are.
+
+    `add` and `rest` raise `OfferdError` where there is no room for a long line.
+    """
+
+    def __init__(self, word: str) -> None:
+        self._ends: list[End] = []
+        self._end_start = b"\x01" + word.encode() + b"!"
+        self._end = re.compile(re.escape(self._end_start) + rb"(-?)(\d+)\x02\n\Z")
+        self._begun: dict[int | None, _Begun] = {}
+        self._blocks = _Blocks()
+
+    def add(self, rank: int | None, data: bytes) -> Iterator[Piece]:
+        """What is complete now. `data` is a line, or a part of one."""
+        is_whole = data.endswith(b"\n")
+        begun = self._begun.get(rank)
+        if begun is None:
+            if is_whole:
+                yield from self._line(rank, [], data)
+                return
+            begun = self._begun[rank] = _Begun()
+        begun.tail += data
+        if is_whole or (rank is None and len(begun.tail) > BLOCK_BYTES):
+            del self._begun[rank]
+            yield from self._line(rank, begun.blocks, bytes(begun.tail))
+            return
+        while len(begun.tail) >= BLOCK_BYTES + MAX_MARK_BYTES:  # an end is not cut
+            begun.blocks.append(self._blocks.put(begun.tail[:BLOCK_BYTES]))
+            del begun.tail[:BLOCK_BYTES]
+
+    def take_ends(self) -> list[End]:
+        """Those that have been read since the last time."""
+        ends, self._ends = self._ends, []
+        return ends
+
+    def rest(self) -> Iterator[Piece]:
         """Lines that never ended."""
         begun, self._begun = self._begun, {}
-        return [Piece(rank, data) for rank, data in begun.items()]
+        for rank, line in begun.items():
+            yield from self._line(rank, line.blocks, bytes(line.tail))
+
+    def close(self) -> None:
+        self._blocks.close()
+
+    def _line(self, rank: int | None, blocks: list[int], tail: bytes) -> Iterator[Piece]:
+        if rank is not None and self._end_start in tail and (end := self._end.search(tail)):
+            self._ends.append(End(rank, int(end[2]), bool(end[1])))
+            tail = tail[: end.start()]
+            if not tail and not blocks:
+                return
+        for number, block in enumerate(blocks):
+            yield Piece(rank, self._blocks.take(block), begins=not number, ends=False)
+        yield Piece(rank, tail, begins=not blocks)
+
+
+class _Blocks:
+    """Parts of lines in one file that has no name. What has been taken leaves room for others."""
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self._number = 0
+        self._free: list[int] = []
+
+    def put(self, data: bytes | bytearray) -> int:
+        """Where it lies now."""
+        try:
+            if self._fd < 0:
+                with tempfile.TemporaryFile() as file:
+                    self._fd = os.dup(file.fileno())
+            if not self._free:
+                self._free.append(self._number)
+                self._number += 1
+            at, rest = self._free[-1] * BLOCK_BYTES, memoryview(data)
+            while rest:  # a disk that fills up takes a part first
+                written = os.pwrite(self._fd, rest, at)
+                at, rest = at + written, rest[written:]
+        except OSError as error:
+            where = tempfile.gettempdir()
+            raise offerd.OfferdError(f"a long line cannot be kept in {where}: {error.strerror}") from None
+        return self._free.pop()
+
+    def take(self, number: int) -> bytes:
+        data = os.pread(self._fd, BLOCK_BYTES, number * BLOCK_BYTES)
+        self._free.append(number)
+        return data
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

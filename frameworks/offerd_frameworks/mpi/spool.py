@@ -27,6 +27,7 @@ from offerd_frameworks.mpi.core.job import Job, Outcome
 LOOK_S = 0.5
 """The directory is looked at this often even if nobody wakes us: it may lie on a file system that several hosts share."""
 FOLLOW_S = 0.1
+FOLLOW_BYTES = 1 << 20
 
 
 class Spool:
@@ -72,7 +73,9 @@ class Spool:
         return Outcome(**{**values, "hosts": tuple(values["hosts"])})
 
     def follow(self, job_id: str) -> Iterator[tuple[bool, bytes]]:
-        """What the job writes, on stderr or not, until it has ended. Another attempt at it is followed from its beginning."""
+        """What the job writes, on stderr or not, until it has ended: lines, or parts of a long one that follow each other.
+        Another attempt at it is followed from its beginning.
+        """
         is_over = False
         with ExitStack() as stack:
             tails = {
@@ -84,8 +87,12 @@ class Spool:
                     self.outcome(job_id) is not None
                 )  # before reading: what it wrote last is there by then
                 for is_stderr, tail in tails.items():
-                    if data := tail.read():
+                    for data in tail.read():
                         yield is_stderr, data
+                    while tail.is_in_line and self.outcome(job_id) is None:  # no other line may come between
+                        time.sleep(FOLLOW_S)
+                        for data in tail.read():
+                            yield is_stderr, data
                 if not is_over:
                     time.sleep(FOLLOW_S)
 
@@ -204,6 +211,8 @@ class _Tail:
     """What is new in a file that grows, is emptied, or gives way to another of its name."""
 
     def __init__(self, path: Path) -> None:
+        self.is_in_line = False
+        """What came last is a part of a line."""
         self._path = path
         self._file: BinaryIO | None = None
         self._offset = 0
@@ -215,12 +224,13 @@ class _Tail:
         if self._file is not None:
             self._file.close()
 
-    def read(self) -> bytes:
+    def read(self) -> Iterator[bytes]:
+        """All that is new, a bounded part at a time."""
         try:
             # Opened each time: on a file system that hosts share, only that brings what another one has written.
             file = self._path.open("rb")
         except FileNotFoundError:
-            return b""
+            return
         now, before = os.fstat(file.fileno()), self._file
         # The one before is open until here: so the new one cannot have got its number.
         if (
@@ -229,13 +239,17 @@ class _Tail:
             or now.st_size < self._offset
         ):
             self._offset = 0
+            if self.is_in_line:  # of an attempt that is no more
+                self.is_in_line = False
+                yield b"\n"
         if before is not None:
             before.close()
         self._file = file
         file.seek(self._offset)
-        data = file.read()
-        self._offset += len(data)
-        return data
+        while data := file.read(FOLLOW_BYTES):
+            self._offset += len(data)
+            self.is_in_line = not data.endswith(b"\n")
+            yield data
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from helpers.cli import wait_until
 from helpers.ipv6 import NO_IPV6, has_ipv6
 from helpers.mpi import need_mpich
 from offerd_frameworks.mpi.hydra import Hydra, find_hydra, own_address, passed_on
+from offerd_frameworks.mpi.output import End
 
 DEADLINE_S = 20.0
 
@@ -183,19 +184,61 @@ def test_hosts_of_one_name_are_kept_apart() -> None:
         assert len(hydra.commands) == 3
 
 
+def read_all(hydra: Hydra) -> list[tuple[int | None, bytes]]:
+    """Lines of all ranks, sorted."""
+    written = []
+    for is_stderr in (False, True):
+        while (pieces := hydra.read(is_stderr=is_stderr)) is not None:
+            written += [(piece.rank, piece.data) for piece in pieces]
+    for is_stderr in (False, True):
+        written += [(piece.rank, piece.data) for piece in hydra.rest(is_stderr=is_stderr)]
+    return sorted(written)
+
+
 def test_a_death_is_told_with_its_rank_and_not_shown_as_output() -> None:
+    """Its shell stays until it is told to end, and says that it was."""
     script = 'echo fine; printf "no end" >&2; [ $PMI_RANK = 0 ] || exit 7'
     with started("sh", "-c", script) as hydra:
         proxies = [subprocess.Popen(command, start_new_session=True) for command in hydra.commands]
         written = []
-        for is_stderr in (False, True):
-            while (pieces := hydra.read(is_stderr=is_stderr)) is not None:
+        while not hydra.deaths or hydra.silent.count(1) == 0:
+            (ready, _, _) = select.select([hydra.stdout, hydra.stderr], [], [], DEADLINE_S)
+            assert ready
+            for stream in ready:
+                pieces = hydra.read(is_stderr=stream is hydra.stderr)
+                assert pieces is not None
                 written += [(piece.rank, piece.data) for piece in pieces]
-        written += [(piece.rank, piece.data) for _, piece in hydra.rest()]
+        assert hydra.deaths == [End(1, 7, was_told=False)]
+        assert proxies[1].poll() is None
+        (shell,) = psutil.Process(proxies[1].pid).children()
+        shell.terminate()
+        written += read_all(hydra)
         assert sorted(written) == [(0, b"fine\n"), (0, b"no end"), (1, b"fine\n"), (1, b"no end")]
-        assert hydra.deaths == [(1, 7)]
+        assert hydra.unheard == ()
         for proxy in proxies:
             proxy.wait(DEADLINE_S)
+
+
+def test_who_is_ended_from_outside_says_all_and_that_it_was_told_to_end() -> None:
+    with started("sh", "-c", "printf 'no end'; echo up >&2; exec sleep 600", hosts=(("a", 1),)) as hydra:
+        proxy = subprocess.Popen(hydra.commands[0], start_new_session=True)
+        pieces = hydra.read(is_stderr=True)
+        assert pieces is not None
+        assert [(piece.rank, piece.data) for piece in pieces] == [(0, b"up\n")]
+        (shell,) = psutil.Process(proxy.pid).children()
+        for each in (shell, *shell.children()):
+            each.terminate()
+        assert read_all(hydra) == [(0, b"no end")]
+        assert hydra.deaths == [End(0, 143, was_told=True)]
+        proxy.wait(DEADLINE_S)
+
+
+def test_a_rank_whose_end_has_not_come_is_not_heard() -> None:
+    with started("sh", "-c", "echo up; kill -9 0", hosts=(("a", 1),)) as hydra:
+        proxy = subprocess.Popen(hydra.commands[0], start_new_session=True)
+        assert read_all(hydra) == [(0, b"up\n")]
+        assert (hydra.deaths, hydra.unheard, hydra.has_output) == ([], (0,), True)
+        proxy.wait(DEADLINE_S)
 
 
 def test_what_is_not_installed_is_said_with_the_command_that_mends_it(

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import random
+import tempfile
+from pathlib import Path
 
-from offerd_frameworks.mpi.output import MAX_LINE_BYTES, Lines, Piece, Splitter, pattern
+import pytest
+
+import offerd
+from offerd_frameworks.mpi.output import BLOCK_BYTES, MAX_MARK_BYTES, End, Lines, Piece, Splitter, pattern
 
 WORD = "c0ffee"
 
@@ -13,10 +18,14 @@ def mark(rank: int) -> bytes:
     return pattern(WORD).replace("%r", str(rank)).encode()
 
 
+def end(status: str) -> bytes:
+    return b"\x01%s!%s\x02\n" % (WORD.encode(), status.encode())
+
+
 def lines(*chunks: bytes) -> list[Piece]:
     """What comes out of these reads, the unended rest last."""
-    splitter, whole = Splitter(WORD), Lines()
-    found = [line for chunk in chunks for piece in splitter.feed(chunk) for line in whole.add(piece)]
+    splitter, whole = Splitter(WORD), Lines(WORD)
+    found = [line for chunk in chunks for part in splitter.feed(chunk) for line in whole.add(*part)]
     return [*found, *whole.rest()]
 
 
@@ -49,6 +58,62 @@ def test_a_mark_of_another_word_is_text() -> None:
     assert lines(mark(1) + text) == [Piece(1, text)]
 
 
-def test_a_line_that_never_ends_is_passed_on_in_parts() -> None:
-    long = b"x" * MAX_LINE_BYTES
-    assert lines(mark(0) + long, mark(0) + b"y") == [Piece(0, long), Piece(0, b"y")]
+def joined(pieces: list[Piece]) -> list[tuple[int | None, bytes]]:
+    """Whole lines; fails where a part of another one lies between."""
+    found: list[tuple[int | None, bytes]] = []
+    is_open = False
+    for piece in pieces:
+        assert piece.begins != is_open
+        if piece.begins:
+            found.append((piece.rank, b""))
+        rank, before = found.pop()
+        assert rank == piece.rank
+        found.append((rank, before + piece.data))
+        is_open = not piece.ends
+    assert not is_open
+    return found
+
+
+@pytest.mark.parametrize("size", [BLOCK_BYTES + delta for delta in (-1, 0, 1, MAX_MARK_BYTES)] + [3_000_000])
+@pytest.mark.parametrize("ends", [True, False])
+def test_long_lines_of_several_ranks_come_out_whole_and_lie_in_no_memory(size: int, ends: bool) -> None:
+    texts = [bytes([97 + rank]) * size + (b"\r\n" if ends else b"\xff\0") for rank in range(3)]
+    splitter, whole = Splitter(WORD), Lines(WORD)
+    found = []
+    for at in range(0, size + 2, 50_000):
+        chunk = b"".join(mark(rank) + text[at : at + 50_000] for rank, text in enumerate(texts))
+        found += [line for part in splitter.feed(chunk) for line in whole.add(*part)]
+        assert all(len(begun.tail) < BLOCK_BYTES + MAX_MARK_BYTES for begun in whole._begun.values())
+    assert joined([*found, *whole.rest()]) == list(enumerate(texts))
+    whole.close()
+
+
+def test_room_of_a_long_line_is_used_again() -> None:
+    whole = Lines(WORD)
+    for _ in range(5):
+        assert list(whole.add(0, b"x" * 3 * BLOCK_BYTES)) == []
+        assert len(joined(list(whole.add(0, b"\n")))[0][1]) == 3 * BLOCK_BYTES + 1
+    assert whole._blocks._number <= 3
+    whole.close()
+
+
+def test_a_long_line_that_there_is_no_room_for_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(offerd.OfferdError, match=r"a long line cannot be kept in .*gone: No such file"):
+        list(Lines(WORD).add(0, b"x" * 2 * BLOCK_BYTES))
+
+
+@pytest.mark.parametrize("before", [b"", b"no end", b"whole\n", b"y" * BLOCK_BYTES, b"y" * 200_000])
+@pytest.mark.parametrize("cut", [1, 9, 11])
+def test_the_end_of_a_rank_is_told_and_no_output_wherever_it_is_cut(before: bytes, cut: int) -> None:
+    whole, told = Lines(WORD), end("-143")
+    pieces: list[Piece] = []
+    for data in filter(None, (before, told[:cut], told[cut:])):
+        pieces += whole.add(4, data)
+    assert b"".join(piece.data for piece in pieces) == before
+    assert whole.take_ends() == [End(4, 143, was_told=True)]
+    assert whole.take_ends() == []
+    assert list(whole.rest()) == []
+    whole.close()

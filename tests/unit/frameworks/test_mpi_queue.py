@@ -12,7 +12,7 @@ from offerd.messages import Reason
 from offerd.operator_messages import Waiting
 from offerd_frameworks.mpi.core import actions as a
 from offerd_frameworks.mpi.core import events as e
-from offerd_frameworks.mpi.core.attempt import AFTERWARDS_S, ARRIVE_S, GRACE_S
+from offerd_frameworks.mpi.core.attempt import AFTERWARDS_S, ARRIVE_S, GRACE_S, KILL_AFTER_S, LAST_WORDS_S
 from offerd_frameworks.mpi.core.gang import assemble
 from offerd_frameworks.mpi.core.job import Job, Outcome
 from offerd_frameworks.mpi.core.queue import ASK_WHY_AFTER_S, FIRST_PAUSE_S, GangQueue
@@ -292,12 +292,96 @@ def test_a_dead_rank_ends_the_job_with_its_status_even_if_the_process_manager_wa
     queue = Queue()
     task_ids = queue.run(job())
     queue(e.RankDied("job", 2, 5), e.RankDied("job", 3, 15), at=1.0)
-    actions = queue.tick(1.0 + AFTERWARDS_S)
+    assert of_kind(a.KillTasks, [*queue.tick(1.9), *queue(e.RankSilent("job", 3), at=1.9)]) == []
+    actions = queue(e.RankSilent("job", 2), at=2.0)
     assert of_kind(a.KillTasks, actions) == [a.KillTasks((TaskID(task_ids[0]),), GRACE_S)]
-    (kill,) = of_kind(a.KillHydra, queue.tick(1.0 + AFTERWARDS_S + GRACE_S + 1.0))
+    (kill,) = of_kind(a.KillHydra, queue.tick(2.0 + KILL_AFTER_S))
     queue(e.HydraEnded(kill.attempt_id, 137, ""))
     queue(e.StatusCame(status(task_ids[0], offerd.TaskState.KILLED)))
     assert (outcome(queue).exit_status, outcome(queue).reason) == (5, "rank 2 exited with status 5")
+
+
+def test_a_dead_rank_of_which_nothing_more_is_heard_ends_the_job_a_minute_later() -> None:
+    queue = Queue()
+    queue.run(job())
+    queue(e.RankDied("job", 2, 5), e.OutputCame("job"), at=1.0)
+    assert of_kind(a.KillTasks, queue.tick(LAST_WORDS_S)) == []
+    assert of_kind(a.KillTasks, queue.tick(1.0 + LAST_WORDS_S))
+
+
+def test_a_rank_that_dies_before_all_proxies_were_seen_is_heard_out() -> None:
+    queue = Queue()
+    queue(e.Submitted(job()), e.OffersCame([offer(1, 4)]), e.HydraReady("job"))
+    actions = queue(e.RankDied("job", 2, 5), e.RankSilent("job", 2))
+    assert of_kind(a.KillTasks, actions)
+    assert of_kind(a.KillHydra, actions) == []
+
+
+def test_output_that_still_comes_when_all_proxies_have_ended_is_waited_for() -> None:
+    queue = Queue()
+    (task_id,) = queue.run(job())
+    assert not queue.core.is_ending("job")
+    queue(e.StatusCame(status(task_id, offerd.TaskState.FINISHED)), at=1.0)
+    for at in range(2, 200):
+        assert queue.core.is_ending("job")
+        queue(e.OutputCame("job"), at=float(at))
+        assert queue.tick(float(at)) == []
+    queue.tick(199.0 + AFTERWARDS_S)
+    assert of_kind(a.KillHydra, queue.tick(199.0 + AFTERWARDS_S + KILL_AFTER_S))
+
+
+def test_a_process_manager_that_stays_when_all_tasks_have_been_ended_is_killed_soon() -> None:
+    queue = Queue()
+    (task_id,) = queue.run(job())
+    queue(e.Cancelled("job", 130), at=1.0)
+    queue(e.StatusCame(status(task_id, offerd.TaskState.KILLED)), at=2.0)
+    assert of_kind(a.KillHydra, queue.tick(1.9 + AFTERWARDS_S)) == []
+    assert of_kind(a.KillHydra, queue.tick(2.0 + AFTERWARDS_S))
+
+
+def test_output_of_ranks_that_are_being_ended_is_waited_for_but_not_for_ever() -> None:
+    queue = Queue()
+    queue.run(job())
+    queue(e.Cancelled("job", 130), at=1.0)
+    for at in range(2, int(LAST_WORDS_S)):
+        assert of_kind(a.KillHydra, [*queue(e.OutputCame("job"), at=float(at)), *queue.tick(float(at))]) == []
+    queue(e.OutputCame("job"), at=LAST_WORDS_S + 0.5)
+    assert of_kind(a.KillHydra, queue.tick(1.0 + LAST_WORDS_S))
+
+
+@pytest.mark.parametrize(
+    ("exit_status", "unheard", "said"),
+    [
+        (0, (3,), (1, "what rank 3 wrote last may be missing")),
+        (9, (0, 2), (9, "aborted with status 9; what ranks 0 and 2 wrote last may be missing")),
+        (9, (0, 1, 2, 3), (9, "aborted with status 9; what the ranks wrote last may be missing")),
+    ],
+)
+def test_a_rank_of_whose_output_the_end_has_not_come_is_named(
+    exit_status: int, unheard: tuple[int, ...], said: tuple[int, str]
+) -> None:
+    queue = Queue()
+    (task_id,) = queue.run(job())
+    queue(e.HydraEnded("job", exit_status, "", unheard))
+    queue(e.StatusCame(status(task_id, offerd.TaskState.FINISHED)))
+    assert (outcome(queue).exit_status, outcome(queue).reason) == said
+
+
+def test_ranks_that_their_slave_has_told_to_end_leave_it_to_the_slave_to_say_why() -> None:
+    queue = Queue()
+    (task_id,) = queue.run(job())
+    queue(e.RankDied("job", 2, 143, was_told=True), e.RankSilent("job", 2))
+    limit = status(task_id, offerd.TaskState.KILLED, Reason.TASK_TIMEOUT, "its limit")
+    queue(e.HydraEnded("job", 143, ""), e.StatusCame(limit))
+    assert (outcome(queue).exit_status, outcome(queue).reason) == (124, "slave-1: TASK_TIMEOUT: its limit")
+
+
+def test_a_rank_that_was_told_to_end_by_nobody_else_is_the_cause() -> None:
+    queue = Queue()
+    (task_id,) = queue.run(job())
+    queue(e.RankDied("job", 2, 143, was_told=True), e.RankSilent("job", 2))
+    queue(e.HydraEnded("job", 143, ""), e.StatusCame(status(task_id, offerd.TaskState.KILLED)))
+    assert (outcome(queue).exit_status, outcome(queue).reason) == (143, "rank 2 was ended by signal 15")
 
 
 def test_a_proxy_that_never_arrives_ends_the_job_and_the_process_manager_is_killed_at_once() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import offerd
 from offerd_frameworks.mpi.core.job import Job, Outcome
-from offerd_frameworks.mpi.spool import Spool
+from offerd_frameworks.mpi.spool import FOLLOW_BYTES, Spool
 
 JOB = Job(
     "hello-1", ("./hello", "a b"), 4, offerd.Resources.of(cpus="0.5", mem="64M"), 2, 30.0, 1, "/", {"A": "b"}
@@ -74,10 +74,40 @@ def test_what_a_job_wrote_is_followed_to_its_end(tmp_path: Path) -> None:
     spool.begin("hello-1")
     spool.write("hello-1", b"of an attempt that was lost", is_stderr=False)
     spool.begin("hello-1")
-    spool.write("hello-1", b"out", is_stderr=False)
-    spool.write("hello-1", b"err", is_stderr=True)
+    spool.write("hello-1", b"out\n", is_stderr=False)
+    spool.write("hello-1", b"err\n", is_stderr=True)
     spool.end("hello-1", Outcome(0))
-    assert list(Spool(tmp_path).follow("hello-1")) == [(False, b"out"), (True, b"err")]
+    assert list(Spool(tmp_path).follow("hello-1")) == [(False, b"out\n"), (True, b"err\n")]
+
+
+def test_a_line_that_comes_in_parts_is_followed_before_anything_else(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.begin("hello-1")
+    followed = Spool(tmp_path).follow("hello-1")
+    spool.write("hello-1", b"[1] part, ", is_stderr=False)
+    spool.write("hello-1", b"[0] other\n", is_stderr=True)
+    assert next(followed) == (False, b"[1] part, ")
+    spool.write("hello-1", b"and its end\n", is_stderr=False)
+    assert [next(followed), next(followed)] == [(False, b"and its end\n"), (True, b"[0] other\n")]
+    long = b"x" * (2 * FOLLOW_BYTES)
+    spool.write("hello-1", long + b"\n", is_stderr=False)
+    spool.end("hello-1", Outcome(0))
+    parts = list(followed)
+    assert b"".join(data for _, data in parts) == long + b"\n"
+    assert max(len(data) for _, data in parts) == FOLLOW_BYTES
+
+
+def test_a_line_of_an_attempt_that_is_no_more_is_ended(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.begin("hello-1")
+    spool.write("hello-1", b"[0] cut off", is_stderr=False)
+    followed = Spool(tmp_path).follow("hello-1")
+    assert next(followed) == (False, b"[0] cut off")
+    spool.begin("hello-1")
+    spool.write("hello-1", b"[0] again\n", is_stderr=False)
+    assert [next(followed), next(followed)] == [(False, b"\n"), (False, b"[0] again\n")]
+    spool.end("hello-1", Outcome(0))
+    assert list(followed) == []
 
 
 def test_another_attempt_is_followed_from_its_beginning_however_much_the_first_one_wrote(
@@ -85,7 +115,7 @@ def test_another_attempt_is_followed_from_its_beginning_however_much_the_first_o
 ) -> None:
     spool = Spool(tmp_path)
     followed = Spool(tmp_path).follow("hello-1")
-    for written in (b"first, and long", b"second", b"third, and longer still"):
+    for written in (b"first, and long\n", b"second\n", b"third, and longer still\n"):
         spool.begin("hello-1")
         spool.write("hello-1", written, is_stderr=False)
         assert next(followed) == (False, written)
@@ -96,11 +126,11 @@ def test_another_attempt_is_followed_from_its_beginning_however_much_the_first_o
 def test_an_output_that_was_emptied_is_followed_from_its_beginning(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.begin("hello-1")
-    spool.write("hello-1", b"before", is_stderr=False)
+    spool.write("hello-1", b"before\n", is_stderr=False)
     followed = Spool(tmp_path).follow("hello-1")
-    assert next(followed) == (False, b"before")
-    (tmp_path / "hello-1.out").write_bytes(b"now")
-    assert next(followed) == (False, b"now")
+    assert next(followed) == (False, b"before\n")
+    (tmp_path / "hello-1.out").write_bytes(b"now\n")
+    assert next(followed) == (False, b"now\n")
     spool.end("hello-1", Outcome(0))
     assert list(followed) == []
 

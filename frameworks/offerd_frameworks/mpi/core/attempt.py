@@ -11,6 +11,7 @@ from typing import NamedTuple
 import offerd
 from offerd import Reason, SlaveID, TaskID, TaskState
 from offerd_frameworks.mpi.core.actions import Action, KillHydra, KillTasks
+from offerd_frameworks.mpi.core.events import RankDied
 from offerd_frameworks.mpi.core.gang import Share
 from offerd_frameworks.mpi.core.job import Job
 
@@ -18,9 +19,16 @@ NEVER = float("inf")
 ARRIVE_S = 60.0
 """From launching the proxies to the last one's connection: executors have to start, too."""
 AFTERWARDS_S = 2.0
-"""How long the process manager may take to clean up after a rank's death, and its proxies to end after it."""
+"""How long the process manager may take to clean up when proxies have ended, and its proxies to end after it: longer only while
+it still passes on output."""
+LAST_WORDS_S = 60.0
+"""From a rank's death until all that it wrote has come; peers that it left wait meanwhile."""
 GRACE_S = 2.0
 """From TERM to KILL for what is left."""
+KILL_AFTER_S = 10.0
+"""From there until the process manager is killed, if the tasks' ends are not heard of: the orders have a way to go."""
+MOST_NAMED = 8
+"""Ranks, in a line for people."""
 
 EXIT_FAILURE = 1
 EXIT_TIMEOUT = 124
@@ -32,12 +40,15 @@ NEVER_RAN = frozenset({Reason.OFFER_INVALID, Reason.LONG_TASK_CAP, Reason.SLAVE_
 
 
 class Cause(NamedTuple):
-    """Why an attempt is over. `of_slave`: not by the job's doing, so another attempt may fare better."""
+    """Why an attempt is over. `of_slave`: not by the job's doing, so another attempt may fare better. `is_guess`: a task's
+    status may know better.
+    """
 
     exit_status: int
     reason: str
     of_slave: bool = False
     never_ran: bool = False
+    is_guess: bool = False
 
 
 class Attempt:
@@ -55,10 +66,13 @@ class Attempt:
         self._hydra_status: int | None = None
         self._is_ending = False
         self._death: Cause | None = None
-        self._is_guess = False  # the cause is what the process manager saw; a task's status may know better
+        self._dead_rank = -1
         self._arrive_by = NEVER
         self._end_by = NEVER  # the process manager, or what is left of the tasks after it
-        self._kill_at = NEVER  # the process manager, by SIGKILL: it may ignore anything else
+        self._kill_at = self._kill_at_last = (
+            NEVER  # the process manager, by SIGKILL: it may ignore anything else
+        )
+        self._unheard = ""
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -73,6 +87,18 @@ class Attempt:
     @property
     def awaits_proxies(self) -> bool:
         return self._arrive_by != NEVER
+
+    @property
+    def is_waited_for(self) -> bool:
+        """The process manager, which may still pass on output."""
+        return self._hydra_status is None and min(self._end_by, self._kill_at) != NEVER
+
+    @property
+    def outcome(self) -> tuple[int, str]:
+        """Exit status and reason of an attempt that is over."""
+        if self.cause is None:
+            return (EXIT_FAILURE, self._unheard) if self._unheard else (0, "")
+        return self.cause.exit_status, "; ".join(filter(None, [self.cause.reason, self._unheard]))
 
     def next_deadline(self) -> float:
         return min(self._arrive_by, self._end_by, self._kill_at)
@@ -90,25 +116,40 @@ class Attempt:
         if number >= len(self._live):
             self._arrive_by = NEVER
 
-    def rank_died(self, rank: int, exit_status: int, now: float) -> None:
-        """The first death is the cause; the others are its peers, who lost it or were cleaned up."""
+    def rank_died(self, death: RankDied, now: float) -> None:
+        """The first death is the cause; the others are its peers, who lost it or were cleaned up. One that was told to end may
+        have been so by its slave, which says why when nothing is left of the task.
+        """
         if self._death is None:
-            how = (
-                f"was ended by signal {exit_status - 128}"
-                if exit_status > 128
-                else f"exited with status {exit_status}"
-            )
-            self._death = Cause(exit_status, f"rank {rank} {how}")
-            self._end_by = min(self._end_by, now + AFTERWARDS_S)
+            status = death.exit_status
+            how = f"was ended by signal {status - 128}" if status > 128 else f"exited with status {status}"
+            self._death = Cause(status, f"rank {death.rank} {how}", is_guess=death.was_told)
+            self._dead_rank = death.rank
+            if not self._is_ending:
+                self._end_by = min(self._end_by, now + LAST_WORDS_S)
+
+    def rank_silent(self, rank: int, now: float) -> list[Action]:
+        """Its shell waits for us, so that what it wrote is not dropped with it."""
+        return self.end(self._death, now) if self._death is not None and rank == self._dead_rank else []
+
+    def output_came(self, now: float) -> None:
+        """What ranks wrote before their ends is not cut off, as long as it comes."""
+        if not self._live and self._end_by != NEVER:
+            self._end_by = max(self._end_by, now + AFTERWARDS_S)
+        if self._kill_at != NEVER:
+            latest = self._kill_at_last if self._live else NEVER
+            self._kill_at = min(max(self._kill_at, now + AFTERWARDS_S), latest)
 
     def task_ended(self, status: offerd.TaskStatus, now: float) -> list[Action]:
         """A proxy's task. One that exits by itself leaves the last word to the process manager, for a while."""
         share = self._live.pop(status.task_id, None)
         if share is None:
             return []
+        if self.cause is not None and self.cause.is_guess and _is_telling(status):
+            self.cause = _cause_of(status, share)
+        if not self._live:
+            self._kill_at = min(self._kill_at, now + AFTERWARDS_S)
         if self._hydra_status is not None:
-            if self._is_guess and _is_telling(status):
-                self.cause = _cause_of(status, share)
             return []
         if status.state is TaskState.FINISHED or status.reason == Reason.COMMAND_EXITED:
             # Proxies end before the process manager does; one that is alone in the end waits for nobody.
@@ -117,13 +158,15 @@ class Attempt:
             return []
         return self.end(_cause_of(status, share), now)
 
-    def hydra_ended(self, exit_status: int, words: str, now: float) -> list[Action]:
+    def hydra_ended(self, exit_status: int, words: str, unheard: tuple[int, ...], now: float) -> list[Action]:
         """Its exit status is the job's, unless something is known better."""
         self._hydra_status = exit_status
+        if unheard:
+            self._unheard = f"what {_ranks_text(unheard, self.job.ranks)} wrote last may be missing"
         self._arrive_by = self._kill_at = self._end_by = NEVER
         if self.cause is None and (self._death is not None or exit_status):
-            self._is_guess = self._death is None
-            self.cause = self._death or Cause(exit_status, words or f"aborted with status {exit_status}")
+            text = words or f"aborted with status {exit_status}"
+            self.cause = self._death or Cause(exit_status, text, is_guess=True)
         if self.cause is not None:
             return self._kill_tasks()
         if self._live:
@@ -139,15 +182,17 @@ class Attempt:
         if self._hydra_status is not None:
             return self._kill_tasks()
         if self.cause is None:
-            self.cause = self._death if self._death is not None and not cause.never_ran else cause
+            is_known = self._death is not None and not self._death.is_guess and not cause.never_ran
+            self.cause = self._death if is_known else cause
         if self._is_ending:
             return []
         self._is_ending = True
-        had_arrived = self._arrive_by == NEVER and self.is_launched
+        had_arrived = self.is_launched and (self._arrive_by == NEVER or self._death is not None)
         self._arrive_by = self._end_by = NEVER
         actions = self._kill_tasks()
         if had_arrived:
-            self._kill_at = now + GRACE_S + 1.0  # until then it brings the ranks' last words
+            self._kill_at = now + KILL_AFTER_S  # until then it brings the ranks' last words
+            self._kill_at_last = now + LAST_WORDS_S
         else:
             actions.append(KillHydra(self.attempt_id))
         return actions
@@ -171,6 +216,16 @@ class Attempt:
     def _kill_tasks(self) -> list[Action]:
         self._is_ending = True
         return [KillTasks(tuple(self._live), GRACE_S)] if self._live else []
+
+
+def _ranks_text(ranks: tuple[int, ...], number: int) -> str:
+    """A few of them by their numbers."""
+    if len(ranks) == number:
+        return "the ranks" if number > 1 else "the rank"
+    if len(ranks) > MOST_NAMED:
+        return f"{len(ranks)} of {number} ranks"
+    *first, last = map(str, ranks)
+    return f"ranks {', '.join(first)} and {last}" if first else f"rank {last}"
 
 
 def _is_telling(status: offerd.TaskStatus) -> bool:

@@ -63,19 +63,36 @@ class ProxiesConnected(NamedTuple):
 
 
 class RankDied(NamedTuple):
-    """A rank's program ended with a status other than 0 (a shell's: 128 + signal)."""
+    """A rank's program ended with a status other than 0 (a shell's: 128 + signal). `was_told`: something had told it to end."""
 
     attempt_id: str
     rank: int
     exit_status: int
+    was_told: bool = False
+
+
+class RankSilent(NamedTuple):
+    """All that a rank which died has written has been read."""
+
+    attempt_id: str
+    rank: int
+
+
+class OutputCame(NamedTuple):
+    """The process manager passes on what ranks wrote."""
+
+    attempt_id: str
 
 
 class HydraEnded(NamedTuple):
-    """All that it had to say has been read. `words`: the last it said about itself, on one line."""
+    """All that it had to say has been read. `words`: the last it said about itself, on one line. `unheard`: ranks of whose
+    output the end has not come.
+    """
 
     attempt_id: str
     exit_status: int
     words: str
+    unheard: tuple[int, ...] = ()
 
 
 Event = (
@@ -90,5 +107,7 @@ Event = (
     | HydraReady
     | ProxiesConnected
     | RankDied
+    | RankSilent
+    | OutputCame
     | HydraEnded
 )

@@ -85,6 +85,10 @@ class GangQueue:
         """Whether it is worth looking who is connected."""
         return attempt_id in self._running and self._running[attempt_id].awaits_proxies
 
+    def is_ending(self, attempt_id: str) -> bool:
+        """Whether it is waited for the rest of its output."""
+        return attempt_id in self._running and self._running[attempt_id].is_waited_for
+
     def next_deadline(self) -> float:
         """When `tick` has something to do at the latest."""
         times = [attempt.next_deadline() for attempt in self._running.values()]
@@ -127,9 +131,15 @@ class GangQueue:
             case e.ProxiesConnected(attempt_id, number):
                 if attempt := self._running.get(attempt_id):
                     attempt.proxies_connected(number)
-            case e.RankDied(attempt_id, rank, exit_status):
+            case e.RankDied(attempt_id):
                 if attempt := self._running.get(attempt_id):
-                    attempt.rank_died(rank, exit_status, now)
+                    attempt.rank_died(event, now)
+            case e.RankSilent(attempt_id, rank):
+                if attempt := self._running.get(attempt_id):
+                    actions = attempt.rank_silent(rank, now)
+            case e.OutputCame(attempt_id):
+                if attempt := self._running.get(attempt_id):
+                    attempt.output_came(now)
             case e.HydraEnded():
                 actions = self._hydra_ended(event, now)
         return [*actions, *self._conclude(now), *self._schedule(now)]
@@ -169,7 +179,7 @@ class GangQueue:
 
     def _hydra_ended(self, event: e.HydraEnded, now: float) -> list[a.Action]:
         attempt = self._running[event.attempt_id]
-        actions = attempt.hydra_ended(event.exit_status, event.words, now)
+        actions = attempt.hydra_ended(event.exit_status, event.words, event.unheard, now)
         if not attempt.is_launched:
             offer_ids = tuple(offer_id for share in attempt.shares for offer_id in share.offer_ids)
             actions.append(a.DeclineOffers(offer_ids, 0.0))
@@ -193,7 +203,7 @@ class GangQueue:
                 actions.append(a.Tell(attempt.job.job_id, text))
                 self._waiting.appendleft(ticket._replace(attempts=ticket.attempts + 1, losses=losses))
             else:
-                status, reason = (0, "") if cause is None else (cause.exit_status, cause.reason)
+                status, reason = attempt.outcome
                 waited_s, ran_s = attempt.began_at - ticket.since, now - attempt.began_at
                 actions.append(
                     a.JobEnded(attempt.job.job_id, Outcome(status, reason, waited_s, ran_s, attempt.hosts))
