@@ -280,10 +280,16 @@ class ExecutorDriver:
         # state is asked for after the last of them and right before the wait.
         client = self._client
         has_frames = client is not None and _has_frames(client.socket)
-        self._loop.turn(0.0 if has_frames else self._max_wait_s())
-        if has_frames:
-            self._drain()
+        self._loop.turn(0.0 if has_frames else self._max_wait_s(), self._take_orders)
         self._flush()
+
+    def _take_orders(self) -> bool:
+        """What the slave has said comes before what else has happened: a task whose end was ordered is not judged by its death
+        alone. False if there is more of it.
+        """
+        if self._client is not None and _has_frames(self._client.socket):
+            return self._drain()
+        return True
 
     def _max_wait_s(self) -> float | None:
         """How long until a status has waited enough; None if none waits."""
@@ -297,11 +303,12 @@ class ExecutorDriver:
             break
         return max(0.0, min(due) - time.monotonic())
 
-    def _drain(self) -> None:
+    def _drain(self) -> bool:
+        """Handle what the slave has said; False if that was enough for a turn."""
         handled = 0
         client = self._client
         if client is None:
-            return
+            return True
         for _, messages in client.drain():
             for message in messages:
                 handler = self._handlers.get(type(message))
@@ -309,7 +316,8 @@ class ExecutorDriver:
                     self._survive(handler, message)
             handled += len(messages)
             if handled >= TURN_MESSAGES:
-                return
+                return False
+        return True
 
     def _survive(self, handler: Callable[[Any], None], message: Any) -> None:
         """Handle a message of the slave's. If it finds a fault in us, that costs the connection and no more."""

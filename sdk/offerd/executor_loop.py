@@ -20,6 +20,11 @@ MAX_WAIT_S = 3600.0
 """Longest wait in the kernel, which counts milliseconds in 31 bits. What is due later is waited for again."""
 
 
+def _true() -> bool:
+    """There is nothing to be done first."""
+    return True
+
+
 class Timer:
     """A call to come; `cancel()` makes it never come. Cancelling twice, or too late, does nothing."""
 
@@ -90,10 +95,13 @@ class Loop:
             if len(self._foreign) == 1:
                 os.eventfd_write(self._wake_fd, 1)
 
-    def turn(self, max_wait_s: float | None) -> None:
-        """Wait for something to do, but no longer than `max_wait_s`, and do it."""
+    def turn(self, max_wait_s: float | None, first: Callable[[], bool] = _true) -> None:
+        """Wait for something to do, but no longer than `max_wait_s`, and do it. `first` is called right after the wait; if it
+        says False, readers are left for another turn.
+        """
         wait_s = 0.0 if self._soon else self._wait_s(max_wait_s)
-        for fd, _ in self._epoll.poll(wait_s, MAX_EVENTS):
+        ready = self._epoll.poll(wait_s, MAX_EVENTS)
+        for fd, _ in ready if first() else []:
             callback = self._readers.get(fd)
             if callback is not None:  # else removed by a callback earlier in this turn
                 callback()

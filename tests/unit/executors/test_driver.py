@@ -308,6 +308,41 @@ def test_an_executor_watches_its_own_descriptors_and_timers(stage: Stage) -> Non
     theirs.close()
 
 
+def test_an_order_that_has_arrived_is_read_before_a_death_is_judged(stage: Stage) -> None:
+    """Both are there when the executor looks."""
+    reading, dying = os.pipe()
+    has_begun, all_is_there = threading.Event(), threading.Event()
+    killed: list[TaskID] = []
+
+    def busy() -> None:
+        """For so long that all comes meanwhile."""
+        has_begun.set()
+        assert all_is_there.wait(DEADLINE_S)
+        client = stage.driver._client
+        assert client is not None
+        assert client.socket.poll(int(DEADLINE_S * 1000))
+
+    def launch(driver: ExecutorDriver, task: m.TaskInfo) -> None:
+        def died() -> None:
+            driver.remove_reader(reading)
+            driver.send_status(task.task_id, TaskState.KILLED if killed else TaskState.FAILED)
+
+        driver.add_reader(reading, died)
+        driver.call_later(0.0, busy)
+
+    stage.executor.on_launch = launch
+    stage.executor.on_kill = lambda driver, task_id: killed.append(task_id)
+    stage.start()
+    task_id = stage.slave.launch(task("a"))
+    stage.slave.wait_until(has_begun.is_set, "the executor is busy")
+    os.close(dying)
+    stage.slave.kill(task_id)
+    stage.slave.flush()
+    all_is_there.set()
+    assert stage.slave.wait_ended([task_id])[0].state is TaskState.KILLED
+    os.close(reading)
+
+
 def test_statuses_are_sent_again_to_a_slave_that_came_back(stage: Stage) -> None:
     stage.executor.on_launch = lambda driver, task: None if task.task_id == "still" else finish(driver, task)
     stage.slave.stores = False

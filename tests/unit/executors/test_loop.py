@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import pytest
 
@@ -30,3 +31,21 @@ def test_a_delay_that_is_no_time_is_none(delay_s: float) -> None:
     loop.turn(None)
     assert done == ["now"]
     loop.close()
+
+
+def test_what_comes_first_may_leave_readers_for_another_turn() -> None:
+    loop, done = Loop(), []
+    reading, writing = os.pipe()
+    os.close(writing)
+    loop.add_reader(reading, lambda: done.append("read"))
+
+    def first(may_read: bool) -> bool:
+        done.append("first")
+        return may_read
+
+    loop.turn(None, lambda: first(False))
+    assert done == ["first"]
+    loop.turn(None, lambda: first(True))
+    assert done == ["first", "first", "read"]
+    loop.close()
+    os.close(reading)
