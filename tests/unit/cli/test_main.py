@@ -33,10 +33,7 @@ def test_the_table_says_of_a_command_what_its_module_says(name: str) -> None:
     assert COMMANDS[name].startswith(command(name).get_short_help_str(200).rstrip("."))
 
 
-@pytest.mark.parametrize(
-    "words",
-    ["run -C . -- true", "map -C . -- true ::: a", "mpi -- true", "data put set file", "slave --work-dir w"],
-)
+@pytest.mark.parametrize("words", ["run -C . -- true", "map -C . -- true ::: a"])
 def test_to_be_in_a_directory_that_was_removed_is_one_line(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
