@@ -43,6 +43,8 @@ def cluster_document(cluster: Cluster) -> Document:
         "slaves": cluster.slaves,
         "frameworks": cluster.frameworks,
         "total": resources_document(cluster.total),
+        "usable": quantities_document(cluster.usable),
+        "withheld": resources_document(cluster.withheld),
         "used": resources_document(cluster.used),
         "offered": resources_document(cluster.offered),
         "tasks": dict(cluster.tasks),

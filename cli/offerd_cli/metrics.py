@@ -40,7 +40,12 @@ def _of_cluster(cluster: Cluster) -> Iterator[Metric]:
     yield GaugeMetricFamily("offerd_master_epoch", "Epoch of the leading master.", cluster.epoch)
     yield GaugeMetricFamily("offerd_master_up_seconds", "How long it has led.", cluster.up_s)
     resources = GaugeMetricFamily("offerd_resources", "Of all slaves.", labels=["resource", "kind"])
-    for kind, amount in (("total", cluster.total), ("used", cluster.used), ("offered", cluster.offered)):
+    for kind, amount in (
+        ("total", cluster.total),
+        ("withheld", cluster.withheld),
+        ("used", cluster.used),
+        ("offered", cluster.offered),
+    ):
         for name, quantity in amount.scalars.items():
             resources.add_metric(
                 [printable(name), kind], quantity if name in BYTE_SCALARS else quantity / 1000

@@ -318,15 +318,23 @@ def print_status(
         text = f"{cluster.failed_messages} messages of peers failed by a fault of the master's; its log has where"
         out.print(Text(text, style="red"))
     out.print()
+    out_words = sorted(set(map(slave_words, slaves)) - {"active", "lost"}) or ["withheld"]
     for name in ("cpus", "mem"):
-        total = cluster.total.scalars.get(name, 0)
-        used, offered = cluster.used.scalars.get(name, 0), cluster.offered.scalars.get(name, 0)
-        fraction = (used / total) if total else 0.0
+        usable, used = cluster.usable.get(name, 0), cluster.used.scalars.get(name, 0)
+        fraction = (used / usable) if usable else 0.0
+        beside = [
+            f"{format_quantity(name, amount)} {word}"
+            for amount, word in (
+                (cluster.offered.scalars.get(name, 0), "offered"),
+                (cluster.withheld.scalars.get(name, 0), " or ".join(out_words)),
+            )
+            if amount
+        ]
         out.print(
             Text.assemble(
                 (f"  {name:<5}", "bold"), (bar(fraction), "cyan"),
-                f" {fraction:4.0%}  {format_quantity(name, used)} of {format_quantity(name, total)}",
-                (f"  and {format_quantity(name, offered)} offered" if offered else "", "dim"),
+                f" {fraction:4.0%}  {format_quantity(name, used)} of {format_quantity(name, usable)}",
+                (f"  and {', '.join(beside)}" if beside else "", "dim"),
             )
         )  # fmt: skip
     out.print()

@@ -272,7 +272,7 @@ class RevokeKey(Message, frozen=True):
 
 
 class Cluster(Message, frozen=True):
-    """The whole in one look."""
+    """The whole in one look. Of `total`, the slaves that are there have it; `withheld` of that can nobody use now."""
 
     master_id: Name
     version: Name
@@ -292,6 +292,15 @@ class Cluster(Message, frozen=True):
         0  # of peers, which raised an error that nobody foresaw: each cost its sender the connection
     )
     unsent_messages: Count = 0  # of the master, which no frame could hold
+    withheld: Resources = (
+        NOTHING  # free on slaves that are deactivated, draining or drained, or whose disk is full
+    )
+
+    @property
+    def usable(self) -> dict[str, int]:
+        """Quantities of the scalars that tasks hold or may be given: `total` without what is withheld."""
+        withheld = self.withheld.scalars
+        return {name: max(amount - withheld.get(name, 0), 0) for name, amount in self.total.scalars.items()}
 
 
 class Slaves(Message, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,7 +92,9 @@ def test_a_drained_slave_stays_out_over_restarts_and_new_masters_until_it_is_act
         cluster.restart_slave(0)
         wait_until(lambda: "registered with" in cluster.slaves[0].last_line(), "the slave to be back")
         assert states(cluster) == {"slave-1": "drained"}
-        assert b"1 drained" in offerd(cluster, "status").stdout
+        shown = offerd(cluster, "status").stdout.decode()
+        assert "1 drained" in shown
+        assert re.search(r"cpus .* 0%  0 of 0  and [\d.]+ drained\n", shown), shown
         assert framework.states("waits") == []
         operate(cluster, "activate", "slave-1")
         assert framework.wait_end("waits").state is FINISHED

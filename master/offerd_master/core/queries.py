@@ -57,6 +57,7 @@ def get_cluster(c: Cluster, peer: PeerID, message: om.GetCluster, now: float) ->
         refused=c.refused,
         failed_messages=c.failed_messages,
         unsent_messages=c.unsent_messages,
+        withheld=_sum(cut(slave.free.freeze()) for slave in slaves if slave.is_out),
     )
     c.send(peer, answer)
 

@@ -232,8 +232,12 @@ class Slave:
     @property
     def may_be_offered(self) -> bool:
         """Whether operators, its connection and its disk let it take new tasks."""
-        is_there = self.peer is not None and not self.is_deaf
-        return is_there and self.state is SlaveState.ACTIVE and not self.is_disk_full
+        return self.peer is not None and not self.is_deaf and not self.is_out
+
+    @property
+    def is_out(self) -> bool:
+        """Whether an operator or its disk keeps new tasks away."""
+        return self.state is not SlaveState.ACTIVE or self.is_disk_full
 
     def is_worth_offering(self) -> bool:
         """Whether at least the minimum is free."""

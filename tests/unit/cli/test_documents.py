@@ -39,8 +39,7 @@ TASK = TaskSummary(
 
 KEYS = {
     "cluster": "allocator dropped_peers epoch failed_messages frameworks master_id offered refused slaves tasks total "
-    "unsent_messages up_s used version "
-    "wasted_resource_s",
+    "unsent_messages up_s usable used version wasted_resource_s withheld",
     "slave": "attributes disk_full executors facts files_address free hostname isolation long_fraction measured_cpus "
     "measured_mem_bytes offered short_limit_s since_s slave_id state tasks total used",
     "framework": "completion_s dominant_share framework_id guaranteed hostname name needs_offers offered ramp_up_s role "
@@ -87,9 +86,28 @@ def test_status_shows_shares_states_and_brackets_as_they_are() -> None:
     text = text_of(lambda out: render.print_status(out, CLUSTER, [SLAVE], [FRAMEWORK], "127.0.0.1:5060"))
     assert "up 1h02m" in text
     assert "slaves 1 draining" in text
-    assert "38%  1.5 of 4" in text
+    assert "38%  1.5 of 4  and 1 offered\n" in text
     assert "count [words]" in text
     assert "tasks  3 running 1 lost" in text
+
+
+def test_status_and_its_document_count_what_can_be_used_and_what_is_withheld_apart() -> None:
+    cluster = msgspec.structs.replace(
+        CLUSTER, withheld=Resources.of(cpus=2, mem="6G"), offered=Resources.of()
+    )
+    drained = msgspec.structs.replace(SLAVE, state="drained")
+    lost = msgspec.structs.replace(SLAVE, state="lost")
+    text = text_of(lambda out: render.print_status(out, cluster, [SLAVE, drained, lost], [], "here"))
+    assert "75%  1.5 of 2  and 2 drained or draining\n" in text
+    assert "25%  512M of 2G  and 6G drained or draining\n" in text
+    document = documents.cluster_document(cluster)
+    assert document["total"] == documents.resources_document(TOTAL)
+    assert document["usable"] == {"cpus": 2, "mem": 2 << 30}
+    assert document["withheld"] == {"cpus": 2, "mem": 6 << 30}
+    everything = msgspec.structs.replace(CLUSTER, withheld=TOTAL, used=Resources.of())
+    assert "  0%  0 of 0  and 1 offered, 4 drained" in text_of(
+        lambda out: render.print_status(out, everything, [drained], [], "here")
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from offerd_cli.metrics import exposition
 
 CLUSTER = Cluster(
     "M-1", "1.0", 7, 12.5, 2, 1, Resources.of(cpus=8, mem="4G"), Resources.of(cpus="0.5"), Resources.of(),
-    {"TASK_RUNNING": 3}, wasted_resource_s={"cpus": 2.5},
+    {"TASK_RUNNING": 3}, wasted_resource_s={"cpus": 2.5}, withheld=Resources.of(cpus=2),
 )  # fmt: skip
 FRAMEWORK = FrameworkSummary(
     FrameworkID("F-1"), 'a "quoted" name', "prod", "nobody", "active", dominant_share=0.25,
@@ -37,6 +37,7 @@ def test_every_number_is_found_under_its_name_and_labels() -> None:
     assert value("offerd_resources", "cpus", "total") == 8
     assert value("offerd_resources", "mem", "total") == 4 << 30
     assert value("offerd_resources", "cpus", "used") == 0.5
+    assert value("offerd_resources", "cpus", "withheld") == 2
     assert value("offerd_tasks", "TASK_RUNNING") == 3
     assert value("offerd_wasted_resource_seconds_total", "cpus") == 2.5
     assert value("offerd_slaves", "active") == 1

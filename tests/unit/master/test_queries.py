@@ -59,6 +59,29 @@ def test_the_cluster_in_one_look() -> None:
     assert (answer.up_s, answer.allocator, bool(answer.version)) == (3.0, "drf", True)
 
 
+@pytest.mark.parametrize("out", ["deactivated", "draining", "disk"])
+def test_what_is_free_where_nothing_new_may_run_is_withheld(out: str) -> None:
+    cluster, slave, _ = busy()
+    cluster.slave("cpus=1,mem=1G", "other")
+    operator = cluster.operator()
+
+    def look() -> om.Cluster:
+        operator.send(om.GetCluster())
+        answer: om.Cluster = operator.take(om.Cluster)
+        return answer
+
+    before = look()
+    assert (before.withheld, before.usable) == (Resources(), {"cpus": 5_000, "mem": 5 << 30})
+    says = m.SlaveUsage(0, 0, disk_full=True) if out == "disk" else m.SlaveUsage(0, 0, mode=out)
+    slave.send(says)
+    after = look()
+    assert (after.total, after.used) == (before.total, before.used)
+    assert after.withheld == Resources.parse("cpus=2,mem=2G")
+    assert after.usable == {"cpus": 3_000, "mem": 3 << 30}
+    slave.send(m.SlaveUsage(0, 0, mode="active"))
+    assert look().withheld == Resources()
+
+
 def test_slaves_are_listed_with_what_is_used_offered_and_free() -> None:
     cluster, slave, _ = busy()
     slave.send(m.SlaveUsage(1500, 77, 2))
