@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from offerd.errors import OfferdError
+from offerd.errors import MasterUnreachable, OfferdError
 from offerd.operator import OperatorClient
 from offerd.operator_messages import SlaveSummary
 from offerd_cli.screen import say
@@ -39,14 +39,14 @@ def wait_until_drained(client: OperatorClient, names: Iterable[str], *, is_endin
     """
     waiting = dict.fromkeys(names, "")  # what was last said of each
     told_at = time.monotonic()
+    client.tries_on = True
     all_drained = True
     while waiting:
         try:
             is_new = client.cluster().up_s < NEW_MASTER_S
             listed = list(client.slaves())
-        except OfferdError as error:
-            # They go on draining, and their next master hears of it.
-            _tell(waiting, dict.fromkeys(waiting, f"{error}; waiting for it"))
+        except MasterUnreachable:
+            # They go on draining, and their next master hears of it. That it is away is said by the client.
             time.sleep(LOOK_AGAIN_S)
             continue
         if time.monotonic() >= told_at + TELL_AGAIN_S:

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from offerd.errors import OfferdError
 from offerd_cli import render
-from offerd_cli.screen import one_line, say
+from offerd_cli.screen import logged_to, one_line, say
 from offerd_cli.units import format_bytes, format_duration
 from offerd_cli.waits import TRANSIENT, Reasons, sentence
-from offerd_cli.working import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, signals_interrupt
+from offerd_cli.working import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, away_text, signals_interrupt
 from offerd_frameworks import mapreduce
 from offerd_frameworks.mapreduce.planner import REDUCE_BYTES_PER_S, REDUCE_LEAST_S, SHORT_S, TIMEOUT_GROWTH
 
@@ -37,7 +37,7 @@ def run_job(job: mapreduce.Job, master: str, *, user: str, role: str, attributes
         if job.time_limit_s is None:
             say(f"{WHO}: {default_limits(job)}")
         try:
-            with Bars() as bars:
+            with Bars() as bars, logged_to(bars):
                 waits = Waits(framework, job, bars)
                 while not handle.done():
                     bars.show(handle.progress)
@@ -46,6 +46,10 @@ def run_job(job: mapreduce.Job, master: str, *, user: str, role: str, attributes
                 bars.show(handle.progress)
             print_summary(render.console(), handle.result())
         except KeyboardInterrupt as interrupt:
+            running = handle.progress.maps_running + handle.progress.reduces_running
+            if running and not framework.is_registered:
+                tasks = f"{running} task{'s' * (running != 1)}"
+                say(f"{WHO}: {away_text(tasks)}")
             handle.cancel()
             with contextlib.suppress(OfferdError, TimeoutError):
                 handle.result(CANCEL_WAIT_S)

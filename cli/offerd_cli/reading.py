@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
-from offerd.errors import OfferdError
+from offerd.errors import MasterUnreachable, OfferdError
 from offerd.files_access import NO_ACCESS
 from offerd.ids import TaskID
 from offerd.operator import OperatorClient
@@ -45,7 +46,7 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
     try:
         with OperatorClient(master) as client:
             found = find_task(client, task, framework)
-            asked_at = time.monotonic()
+            asked_at, client.tries_on = time.monotonic(), True
             while True:
                 # Known before the last look: what was written before the end is read after it.
                 is_over = not follow or found.state.terminal
@@ -66,9 +67,12 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
                     return _compare(screen, found, name, log, gone)
                 time.sleep(POLL_S)
                 if time.monotonic() - asked_at >= ASK_S:
-                    found, asked_at = find_task(client, task, found.framework_id), time.monotonic()
-                    if log is not None:
-                        log.renew(client.files.get(found.slave_id, NO_ACCESS))
+                    # A master that is away takes nothing from what is there to be read: the client says what it waits for.
+                    with suppress(MasterUnreachable):
+                        found = find_task(client, task, found.framework_id)
+                        if log is not None:
+                            log.renew(client.files.get(found.slave_id, NO_ACCESS))
+                    asked_at = time.monotonic()
     except BrokenPipeError:
         return EXIT_BROKEN_PIPE
     finally:

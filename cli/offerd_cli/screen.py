@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from offerd.screen_text import printable
 
@@ -50,10 +50,16 @@ class CannotWrite(OSError):
         self.who = who
 
 
+class Noted(Protocol):
+    """What shows notes: a `Screen`, or bars."""
+
+    def note(self, text: str) -> None: ...
+
+
 class NoteHandler(logging.Handler):
     """What libraries log goes to a screen as its notes: so it does not stand in the line of progress."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Noted) -> None:
         super().__init__(logging.WARNING)
         self._screen = screen
 
@@ -63,14 +69,19 @@ class NoteHandler(logging.Handler):
 
 
 @contextmanager
-def logged_to(screen: Screen) -> Iterator[None]:
-    """While entered, warnings of the driver are notes on this screen."""
-    log, handler = logging.getLogger("offerd.driver"), NoteHandler(screen)
-    log.addHandler(handler)
+def logged_to(screen: Noted) -> Iterator[None]:
+    """While entered, warnings of the driver, and of who asks the master, are notes on this screen."""
+    logs, handler = (
+        [logging.getLogger(name) for name in ("offerd.driver", "offerd.operator")],
+        NoteHandler(screen),
+    )
+    for log in logs:
+        log.addHandler(handler)
     try:
         yield
     finally:
-        log.removeHandler(handler)
+        for log in logs:
+            log.removeHandler(handler)
 
 
 class Screen:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Group
+from rich.live import Live
 from rich.text import Text
 
 from offerd.ids import FrameworkID
@@ -17,6 +19,7 @@ from offerd.workers import Workers
 from offerd_cli import slave_statistics
 from offerd_cli.fitting import Column
 from offerd_cli.render import FittedTable
+from offerd_cli.screen import one_line
 from offerd_cli.units import format_bytes
 
 SLAVES_AT_ONCE = 16
@@ -181,6 +184,22 @@ def table(found: Iterable[Row]) -> FittedTable:
             str(row.processes),
         )
     return made
+
+
+class LiveTable:
+    """The table on a whole screen. A note stands above it until there are new rows."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._rows: list[Row] = []
+
+    def show(self, found: list[Row]) -> None:
+        self._rows = found
+        self._live.update(table(found), refresh=True)
+
+    def note(self, text: str) -> None:
+        line = Text(one_line(f"offerd top: {text}"), style="yellow", no_wrap=True, overflow="ellipsis")
+        self._live.update(Group(line, table(self._rows)), refresh=True)
 
 
 def _held(amount: int) -> str:

@@ -22,6 +22,8 @@ from offerd.workers import start_thread
 LOOK_AFTER_S = 1.0
 """A master that is started anew is often back before."""
 LOOK_EVERY_S = 10.0
+QUIET_S = 10.0
+"""Whoever gives a master so long to answer for the first time, and no longer, says at the end why none has."""
 LOOK_LIMIT_S = 2.0
 """Of one connection that is tried."""
 SAY_AGAIN_S = (60.0, 300.0, 900.0)

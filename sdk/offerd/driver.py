@@ -22,7 +22,7 @@ from typing import Any
 import zmq
 
 from offerd import codec
-from offerd.absence import MasterWatch
+from offerd.absence import QUIET_S, MasterWatch
 from offerd.callbacks import authors_lines, check_callbacks, returned_nothing
 from offerd.clusters import Where, resolve
 from offerd.errors import FrameworkError, MasterUnreachable, OfferdError
@@ -37,7 +37,6 @@ from offerd.orders import (
     CALLBACK_RAISED,
     CONNECT_TIMEOUT_S,
     FLUSH_AFTER_MESSAGES,
-    QUIET_S,
     STOP_LINGER_MS,
     Order,
     Orders,

@@ -12,10 +12,10 @@ import msgspec
 import zmq
 
 from offerd import codec
-from offerd.absence import MasterWatch, Peer, why_away
+from offerd.absence import QUIET_S, MasterWatch, Peer, why_away
 from offerd.clusters import Where, resolve
 from offerd.detector import find_leader
-from offerd.errors import BadInput, OfferdError
+from offerd.errors import BadInput, MasterUnreachable, OfferdError
 from offerd.files_access import FilesAccess
 from offerd.ids import FrameworkID, SlaveID, TaskID
 from offerd.leader import SCHEME, parse_zookeeper, patience_s, unreachable
@@ -91,13 +91,16 @@ class OperatorClient:
 
     `master` as for `SchedulerDriver`. Everything here raises `OfferdError` with one line if the master does not answer
     within `timeout_s` (None: as long as an election may take where there is one, else five seconds), and `BadInput` for an
-    address that is none.
+    address that is none. Whoever `tries_on` after a `MasterUnreachable` has the log say what it waits for, as drivers do.
     """
+
+    tries_on = False
 
     def __init__(self, master: Where = None, *, timeout_s: float | None = None) -> None:
         self.address, self._keys, _ = resolve(master)
         self.timeout_s = patience_s(self.address) if timeout_s is None else timeout_s
         self.shown_owner = ""
+        self._watch = MasterWatch()
         check_threads("the connection to the master")
         self._context = new_context()
         self._client: Client[codec.ToOperator] | None = None
@@ -138,12 +141,12 @@ class OperatorClient:
         check(message)
         expected = _ANSWERS[type(message)]
         deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
-        client, watch = self._connected(deadline), MasterWatch()
+        client, watch = self._connected(deadline), self._watch
         client.send(message)
         client.flush()
         look_again_at = time.monotonic() + LOOK_AGAIN_S
         while (left_s := deadline - (now := time.monotonic())) > 0:
-            watch.turn(False, self._peer)
+            self._say_absence(watch.turn(False, self._peer))
             self._poller.poll(
                 int(min(left_s, max(0.0, watch.next_deadline() - now), LOOK_AGAIN_S) * 1000) + 1
             )
@@ -151,6 +154,8 @@ class OperatorClient:
                 pass  # what counts is what it raises: that we are not heard
             for _, answers in client.drain():
                 for answer in answers:
+                    if not isinstance(answer, NotLeading):
+                        self._say_absence(watch.turn(True, self._peer))
                     if type(answer) is expected:
                         return answer
                     if isinstance(answer, NotAuthorized):
@@ -176,7 +181,13 @@ class OperatorClient:
         # An answer that is still under way would be taken for that of the next question.
         fault = client.link.fault()
         self._let_go()
-        raise OfferdError(fault or unreachable(self.address, watch.why))
+        raise MasterUnreachable(fault or unreachable(self.address, watch.why))
+
+    def _say_absence(self, lines: list[str]) -> None:
+        """Who asks once, and not for long, says at the end why there is no answer."""
+        if self.tries_on or self.timeout_s > QUIET_S:
+            for line in lines:
+                log.warning("%s", line)
 
     @property
     def _finds_leader(self) -> bool:
@@ -200,13 +211,12 @@ class OperatorClient:
 
     def _find(self, deadline: float) -> str:
         """Who leads, by ZooKeeper. Says in the log why that takes long."""
-        watch, nobody = MasterWatch(), Peer(self.address, "", self._keys is not None, is_linked=False)
+        watch, nobody = self._watch, Peer(self.address, "", self._keys is not None, is_linked=False)
         while (left_s := deadline - time.monotonic()) > 0:
             if leader := find_leader(parse_zookeeper(self.address), min(left_s, LOOK_AGAIN_S)):
                 return leader
-            for line in watch.turn(False, lambda: nobody):
-                log.warning("%s", line)
-        raise OfferdError(unreachable(self.address, watch.why or why_away(nobody)))
+            self._say_absence(watch.turn(False, lambda: nobody))
+        raise MasterUnreachable(unreachable(self.address, watch.why or why_away(nobody)))
 
     def _connect(self, address: str) -> Client[codec.ToOperator]:
         client = self._client = Client(

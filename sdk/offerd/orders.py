@@ -29,8 +29,6 @@ from offerd.sendable import check
 log = logging.getLogger("offerd.driver")
 
 CONNECT_TIMEOUT_S = 10.0
-QUIET_S = 10.0
-"""Whoever gives a master so long to answer for the first time, and no longer, says at the end why none has."""
 STOP_LINGER_MS = 2_000
 """How long the last frame, the teardown, may take to leave the process."""
 FLUSH_AFTER_MESSAGES = 256

@@ -157,8 +157,7 @@ class Client(Generic[M]):
         dropped = 0
         if not self.address:
             return 0
-        if self._link is not None and self._link.is_given_up:
-            self._connect_anew(self._link)
+        self.try_on()
         faults: list[str] = []
         leave_out = leave_out or (lambda _message, why: faults.append(why))
         for frame in frames(outgoing, leave_out=leave_out, max_bytes=MAX_MESSAGE_BYTES):
@@ -170,11 +169,14 @@ class Client(Generic[M]):
             raise MessageTooLarge(faults[0])
         return dropped
 
-    def _connect_anew(self, link: LinkMonitor) -> None:
-        """Where something else listened for a while, perhaps our server does again. As often as there is something to say."""
-        link.is_given_up = False
-        self.socket.disconnect(self.address)
-        self.socket.connect(self.address)
+    def try_on(self) -> None:
+        """Where something else listened for a while, perhaps our server does again: connect anew if ZeroMQ tries no more. To be
+        called as often as there is something to say, where it is not said without a connection; `flush` does so by itself.
+        """
+        if self.address and self._link is not None and self._link.is_given_up:
+            self._link.is_given_up = False
+            self.socket.disconnect(self.address)
+            self.socket.connect(self.address)
 
     def drain(self) -> Iterator[tuple[int, list[M]]]:
         """`(epoch, messages)` of every frame that is there now."""

@@ -259,8 +259,10 @@ class SlaveDaemon:
         self._readers: dict[int, Callable[[], None]] = {
             self._wakeup.fileno(): self._signalled,
             self._storer.fd: self._synced,
-            self._disk_watch.fd: self._over_disk,
-            self._memory_watch.fd: self._over_memory,
+            self._disk_watch.fd: lambda: self._events.extend(map(ev.OverDisk, self._disk_watch.found())),
+            self._memory_watch.fd: lambda: self._events.extend(
+                map(ev.OverMemory, self._memory_watch.found())
+            ),
             self._launcher.fileno(): self._containerizer.launcher_ready,
             self._containerizer.fd: self._containerizer.results_ready,
             self._containerizer.exits.fileno(): self._containerizer.executors_ended,
@@ -350,6 +352,8 @@ class SlaveDaemon:
         """Nothing is kept for a master that is away: it hears all of it once it is back and we have said hello."""
         messages, self._to_master = self._to_master, []
         if not self._is_linked:
+            if messages:
+                self._master.try_on()
             return
         for message in messages:
             self._master.send(message)
@@ -542,12 +546,6 @@ class SlaveDaemon:
                 Job(each, str(self.workdir.sandbox(each.container_id)))
                 for each in shares.shares(self.core.state, self._usual_share)
             )
-
-    def _over_disk(self) -> None:
-        self._events.extend(map(ev.OverDisk, self._disk_watch.found()))
-
-    def _over_memory(self) -> None:
-        self._events.extend(map(ev.OverMemory, self._memory_watch.found()))
 
     def _look_at_disk(self) -> None:
         looked = self.workdir.look_at_disk()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 
 import click
 
 from offerd_cli.options import DURATION, json_option, master_option
-from offerd_cli.screen import say
+from offerd_cli.screen import logged_to, say
 
 
 @click.command(short_help="What the tasks use, live.")
@@ -24,7 +25,7 @@ def command(*, master: str, every: float, once: bool, as_json: bool) -> None:
     """
     from rich.live import Live
 
-    from offerd.errors import BadInput
+    from offerd.errors import BadInput, MasterUnreachable
     from offerd.operator import OperatorClient
     from offerd_cli import documents, render, top
 
@@ -48,12 +49,16 @@ def command(*, master: str, every: float, once: bool, as_json: bool) -> None:
                     say("no tasks are running")
             return
         with Live(top.table([]), console=out, screen=True, auto_refresh=False) as live:
-            while True:
-                now = top.take_sample(client)
-                shown = top.rows(before, now)[: max(1, out.height - 2)]
-                live.update(top.table(shown), refresh=True)
-                before = now
-                time.sleep(every)
+            screen = top.LiveTable(live)
+            with logged_to(screen):
+                client.tries_on = True
+                while True:
+                    # What was shown last stays there while the master is away, below what is waited for.
+                    with suppress(MasterUnreachable):
+                        now = top.take_sample(client)
+                        screen.show(top.rows(before, now)[: max(1, out.height - 2)])
+                        before = now
+                    time.sleep(every)
 
 
 def _complain(sample: object) -> None:

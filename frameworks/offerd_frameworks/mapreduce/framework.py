@@ -121,6 +121,11 @@ class MapReduce:
     ) -> None:
         self.close()
 
+    @property
+    def is_registered(self) -> bool:
+        """Whether there is a master that knows us now."""
+        return self._driver.is_registered
+
     def explain_waiting(self, job: Job) -> Future[Waiting]:
         """Why no resources come for a task of this job, as a future."""
         return self._driver.explain_waiting(job.resources(), job.time_limit_s or SHORT_S)

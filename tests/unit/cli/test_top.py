@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 
 from offerd.ids import FrameworkID
 from offerd_cli import top
@@ -70,3 +72,22 @@ def test_the_table_shows_used_and_held_and_what_was_waited_for() -> None:
         console.print(top.table(rows))
     line = captured.get().splitlines()[1].split()
     assert line == ["a", "words", "host", "0.25/0.5", "60M/64M", "60M", "50%", "12%", "-", "60%", "3"]
+
+
+def test_while_the_master_is_away_the_last_table_stays_below_what_is_waited_for() -> None:
+    console = Console(width=120, height=20, file=io.StringIO(), force_terminal=False)
+    live = Live(console=console, auto_refresh=False)
+    screen = top.LiveTable(live)
+
+    def shown() -> str:
+        with console.capture() as capture:
+            console.print(live.renderable)
+        return capture.get()
+
+    screen.show(top.rows(sample(1.0), sample(2.0, task("t", usage(1.0)))))
+    screen.note("no master for 1 s: nothing listens at 127.0.0.1:5060; trying on")
+    first, *table = shown().splitlines()
+    assert first == "offerd top: no master for 1 s: nothing listens at 127.0.0.1:5060; trying on"
+    assert any(line.startswith("t ") for line in table)
+    screen.show([])
+    assert "no master" not in shown()

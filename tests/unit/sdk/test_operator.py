@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from helpers import wire
 from helpers.fake_master import FakeMaster
-from offerd import codec
-from offerd.errors import BadInput, OfferdError
+from offerd import absence, codec
+from offerd.errors import BadInput, MasterUnreachable, OfferdError
 from offerd.ids import FrameworkID, PeerID, SlaveID, TaskID
 from offerd.messages import Message, SlaveInfo
 from offerd.operator import _ANSWERS, OperatorClient
@@ -161,3 +161,26 @@ def test_a_bad_address_is_bad_input() -> None:
 def test_every_question_of_the_protocol_has_its_answer() -> None:
     questions = {kind for kind in codec.to_master.types if kind.__module__ == "offerd.operator_messages"}
     assert questions == set(_ANSWERS)
+
+
+def test_who_tries_on_hears_once_what_it_waits_for_and_when_that_is_over(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(absence, "LOOK_AFTER_S", 0.05)
+    monkeypatch.setattr(absence, "LOOK_EVERY_S", 0.05)
+    answer: Cluster = wire.sample(Cluster)
+    with Answering() as master, OperatorClient(master.address, timeout_s=0.5) as client:
+        with pytest.raises(MasterUnreachable, match="is connected, and does not answer"):
+            client.cluster()
+        assert not caplog.messages, "who asks once is told by the error"
+    with Answering() as master, OperatorClient(master.address, timeout_s=0.5) as client:
+        client.tries_on = True
+        for _ in range(3):
+            with pytest.raises(MasterUnreachable):
+                client.cluster()
+        assert [line.partition(": ")[2] for line in caplog.messages] == [
+            f"{client.address.removeprefix('tcp://')} is connected, and does not answer; trying on"
+        ]
+        master.answers = [answer]
+        assert client.cluster() == answer
+        assert caplog.messages[-1].startswith("a master answers, after ")
