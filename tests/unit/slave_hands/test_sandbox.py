@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from helpers.proc import wait_until
+from offerd import removal
 from offerd.ids import ContainerID
 from offerd.removal import remove_tree
 from offerd_slave import sandbox
@@ -164,6 +165,18 @@ def test_removal_of_a_very_deep_tree_needs_few_descriptors(tmp_path: Path) -> No
     os.close(here)
     remove_tree(tree)
     assert not tree.exists()
+
+
+def test_removal_holds_few_names_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removal, "NAMES_AT_ONCE", 3)
+    tree = tmp_path / "tree"
+    for place in (tree, tree / "a", tree / "a" / "b", tree / "c"):
+        place.mkdir()
+        for number in range(10):
+            (place / str(number)).touch()
+            (place / f"d{number}").mkdir()
+    remove_tree(tree)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_removal_of_odd_things(tmp_path: Path) -> None:
