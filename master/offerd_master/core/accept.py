@@ -21,6 +21,7 @@ from offerd.screen_text import printable
 from offerd_master.core import offers
 from offerd_master.core.history import MAX_TEXT
 from offerd_master.core.pool import Pool
+from offerd_master.core.recovery import forget_unknown
 from offerd_master.core.state import (
     Cluster,
     Executor,
@@ -136,7 +137,7 @@ def _accept_tasks(
             # The id is used again: what is said of it from now on may be of either, and this one must be heard.
             slave.reported_lost.discard((framework.framework_id, info.task_id))
         if framework.called_unknown:
-            framework.called_unknown.pop(info.task_id, None)
+            forget_unknown(c, framework, info.task_id)
         add_task(c, task)
         run = runs.get(info.executor_id)
         if run is None:

@@ -16,6 +16,8 @@ from offerd_master.settings import Settings
 
 NOBODY_IN_PARTICULAR = 5
 """Times what one owner may have, where nobody has a key."""
+MAX_REMEMBERED_OF_OWNER = 50_000
+"""Tasks called lost (`recovery`) of all frameworks of one owner, about 15 MB."""
 
 
 class Budgets:
@@ -24,19 +26,39 @@ class Budgets:
     def __init__(self) -> None:
         self._frameworks: Counter[str] = Counter()
         self._size_bytes: Counter[str] = Counter()
+        self._remembered: Counter[str] = Counter()
 
-    def fault(self, settings: Settings, owner: str, info: FrameworkInfo) -> str:
-        """Why there is no room for one framework or scheduler more, as a line; empty if there is."""
+    def remembers(self, some_id: str, more: int) -> None:
+        """So many more tasks called lost are remembered for this framework."""
+        owner = owner_of(some_id)
+        self._remembered[owner] += more
+        if not self._remembered[owner]:
+            del self._remembered[owner]
+
+    def remembers_too_much(self, some_id: str) -> bool:
+        """Whether those of its owner are more than they may be."""
+        owner = owner_of(some_id)
+        times = 1 if owner else NOBODY_IN_PARTICULAR
+        return self._remembered[owner] > times * MAX_REMEMBERED_OF_OWNER
+
+    def fault(self, settings: Settings, owner: str, more_bytes: int, *, is_one_more: bool) -> str:
+        """Why there is no room for one framework or scheduler more, or for what one says more of itself than before, as a line;
+        empty if there is.
+        """
         times = 1 if owner else NOBODY_IN_PARTICULAR
         who = f"{owner} has" if owner else "there are"
-        if self._frameworks[owner] >= times * settings.max_frameworks_per_owner:
+        if is_one_more and self._frameworks[owner] >= times * settings.max_frameworks_per_owner:
             return f"{who} {self._frameworks[owner]} frameworks already, with those that wait for a scheduler; end some"
         room_bytes = times * settings.max_framework_bytes_per_owner - self._size_bytes[owner]
-        if len(encode_message(info)) > room_bytes:
+        if more_bytes > max(0, room_bytes):
             return (
                 f"{who} frameworks whose descriptions take {self._size_bytes[owner]} bytes already; end some"
             )
         return ""
+
+    def says_more(self, some_id: str, more_bytes: int) -> None:
+        """A scheduler of this framework has other filters than before."""
+        self._size_bytes[owner_of(some_id)] += more_bytes
 
     def enter(self, some_id: str, info: FrameworkInfo, *, is_new: bool = True) -> None:
         """A framework has come, or with `is_new` False another scheduler of one."""

@@ -56,10 +56,17 @@ def take_over(c: Cluster, framework: Framework, info: FrameworkInfo, peer: PeerI
     c.budgets.enter(framework.framework_id, framework.info, is_new=False)
     _is_no_hearsay(framework)
     user_changed(c, framework)
-    framework.heed(wishes)
+    heed(c, framework, wishes)
     framework.peer = peer
     framework.heard = True
     framework.unanswered = 0
+
+
+def heed(c: Cluster, framework: Framework, wishes: Wishes) -> None:
+    """What its scheduler wants from now on, which counts as what it says of itself."""
+    before_bytes = framework.filters_bytes
+    framework.heed(wishes)
+    c.budgets.says_more(framework.framework_id, framework.filters_bytes - before_bytes)
 
 
 def _change_terms(c: Cluster, framework: Framework, info: FrameworkInfo) -> None:
@@ -122,7 +129,8 @@ def stand_by(
         c.budgets.leave(framework.framework_id, known.info, is_last=False)
         c.budgets.enter(framework.framework_id, info, is_new=False)
     known.info = info
-    known.wishes = wishes
+    before_bytes, known.wishes = known.filters_bytes, wishes
+    c.budgets.says_more(framework.framework_id, known.filters_bytes - before_bytes)
     ahead = framework.standbys.index(known)
     if not c.is_own_id(framework.framework_id):
         framework.since = min(framework.since, now - hello.since_s)
@@ -142,8 +150,8 @@ def promote(c: Cluster, framework: Framework, now: float) -> bool:
     if not framework.standbys:
         return False
     standby = framework.standbys.pop(0)
-    c.budgets.leave(framework.framework_id, standby.info, is_last=False)
-    take_over(c, framework, standby.info, standby.peer, standby.wishes)
+    _forget_words(c, standby)
+    take_over(c, framework, standby.info, standby.peer, standby.wishes or Wishes())
     framework.scheduler_id = standby.scheduler_id
     c.peers[standby.peer] = framework
     c.update_wanting(framework)
@@ -172,6 +180,12 @@ def leave_line(c: Cluster, standby: Standby) -> None:
     """One that stood by is gone."""
     c.peers.pop(standby.peer, None)
     standby.framework.standbys.remove(standby)
+    _forget_words(c, standby)
+
+
+def _forget_words(c: Cluster, standby: Standby) -> None:
+    """What it has said of itself counts no more."""
+    c.budgets.says_more(standby.framework_id, -standby.filters_bytes)
     c.budgets.leave(standby.framework_id, standby.info, is_last=False)
 
 

@@ -65,7 +65,7 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
         failover.leave_line(c, known)
     if framework is None:
         framework = failover.enter(c, framework_id or FrameworkID(c.new_id("F")), info, peer, now)
-        framework.heed(wishes)
+        failover.heed(c, framework, wishes)
     else:
         failover.take_over(c, framework, info, peer, wishes)
     framework.scheduler_id = message.scheduler_id[:128]
@@ -91,11 +91,14 @@ def _hello_fault(c: Cluster, framework_id: FrameworkID, hello: m.RegisterFramewo
     reason, fault = _id_fault(c, framework_id)
     if fault:
         return reason, fault
-    if framework_id not in c.frameworks or hello.stands_by:
-        asker = c.asker.name if c.asker is not None else ""
-        owner = owner_of(framework_id) if framework_id else asker
-        if fault := c.budgets.fault(c.settings, owner, hello.framework):
-            return Reason.FRAMEWORK_INVALID, fault
+    framework = None if hello.stands_by else c.frameworks.get(framework_id)
+    asker = c.asker.name if c.asker is not None else ""
+    owner = owner_of(framework_id) if framework_id else asker
+    more_bytes = len(encode_message(hello.framework)) + len(encode_message(hello.filters))
+    if framework is not None:
+        more_bytes -= len(encode_message(framework.info)) + framework.filters_bytes
+    if fault := c.budgets.fault(c.settings, owner, more_bytes, is_one_more=framework is None):
+        return Reason.FRAMEWORK_INVALID, fault
     return "", ""
 
 

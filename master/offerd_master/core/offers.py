@@ -21,8 +21,9 @@ from collections.abc import Set as AbstractSet
 
 from offerd import messages as m
 from offerd import slots
+from offerd.codec import encode_message
 from offerd.filters import fault as filters_fault
-from offerd.ids import FrameworkID, OfferID, SlaveID
+from offerd.ids import FrameworkID, OfferID, SlaveID, owner_of
 from offerd.resources import Resources
 from offerd_master.allocation.entitlements import Entitlements
 from offerd_master.core import files
@@ -329,9 +330,14 @@ def set_needs_offers(c: Cluster, framework: Framework, message: m.SetNeedsOffers
 
 
 def set_filters(c: Cluster, framework: Framework, message: m.SetFilters, now: float) -> None:
-    fault = filters_fault(message.filters)
+    framework_id, before_bytes = framework.framework_id, framework.filters_bytes
+    more_bytes = len(encode_message(message.filters)) - before_bytes
+    fault = filters_fault(message.filters) or c.budgets.fault(
+        c.settings, owner_of(framework_id), more_bytes, is_one_more=False
+    )
     if not fault:
         framework.set_filters(message.filters)
+        c.budgets.says_more(framework_id, framework.filters_bytes - before_bytes)
     elif framework.peer is not None:
         c.drop(framework.peer, fault)
     c.mark_idle_dirty()

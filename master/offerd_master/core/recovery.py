@@ -24,11 +24,20 @@ def note_return(c: Cluster, now: float) -> None:
         c.hold_until = min(now + settings.recovery_quiet_s, window_ends_at)
 
 
-def remember_unknown(framework: Framework, task_id: TaskID) -> None:
+def remember_unknown(c: Cluster, framework: Framework, task_id: TaskID) -> None:
     """A scheduler was told that a task is lost, because no slave had it in all the time that slaves have to return, or by an
     earlier master. If one comes later with it all the same, the task is ended: its scheduler has had its one end of it.
     """
     called = framework.called_unknown
-    called[task_id] = None
-    if len(called) > MAX_REMEMBERED:
-        del called[next(iter(called))]
+    if task_id not in called:
+        called[task_id] = None
+        c.budgets.remembers(framework.framework_id, 1)
+    if len(called) > MAX_REMEMBERED or c.budgets.remembers_too_much(framework.framework_id):
+        forget_unknown(c, framework, next(iter(called)))
+
+
+def forget_unknown(c: Cluster, framework: Framework, task_id: TaskID) -> None:
+    """It is another one now, or its scheduler will not be told of it again."""
+    if task_id in framework.called_unknown:
+        del framework.called_unknown[task_id]
+        c.budgets.remembers(framework.framework_id, -1)

@@ -249,6 +249,7 @@ def _framework(
     if ended is not None:
         c.frameworks[framework_id] = ended
         c.budgets.enter(framework_id, ended.info)
+        c.budgets.says_more(framework_id, ended.filters_bytes)
         c.add_account(ended)
         return ended
     if c.is_own_id(framework_id) or len(slave.met) >= MAX_MET:

@@ -288,6 +288,7 @@ class Framework:
         self.ended_at = 0.0
         self.ended_because = ("", "")
         self.set_filters(Filters())
+        self.filters_bytes = 0  # it has said nothing of them yet
         self.refusals: dict[SlaveID, Refusal] = {}
         self.tasks: dict[TaskID, Task] = {}
         self.unreachable: dict[TaskID, Task] = {}
@@ -334,7 +335,7 @@ class Standby:
     __slots__ = ("framework", "heard", "info", "peer", "scheduler_id", "unanswered", "wishes")
 
     def __init__(self, peer: PeerID, framework: Framework, info: FrameworkInfo, scheduler_id: str) -> None:
-        self.wishes = Wishes()
+        self.wishes: Wishes | None = None
         self.peer = peer
         self.framework = framework
         self.info = info
@@ -345,6 +346,11 @@ class Standby:
     @property
     def framework_id(self) -> FrameworkID:
         return self.framework.framework_id
+
+    @property
+    def filters_bytes(self) -> int:
+        """Of those that it wishes."""
+        return 0 if self.wishes is None else len(msgspec.msgpack.encode(self.wishes.filters))
 
 
 class Reconciling(NamedTuple):

@@ -186,9 +186,12 @@ def forget_if_empty(c: Cluster, framework: Framework) -> None:
         return
     framework_id = framework.framework_id
     del c.frameworks[framework_id]
+    c.budgets.says_more(framework_id, -framework.filters_bytes)
     c.budgets.leave(framework_id, framework.info)
     c.allocator.remove_framework(framework_id)
     framework.unacknowledged.clear()
+    c.budgets.remembers(framework_id, -len(framework.called_unknown))
+    framework.called_unknown.clear()
     c.ended_frameworks[framework_id] = framework
     if len(c.ended_frameworks) > c.settings.max_ended_frameworks:
         oldest = next(iter(c.ended_frameworks))
@@ -475,7 +478,7 @@ def take_as_lost(c: Cluster, framework: Framework, task_ids: list[TaskID]) -> No
         task = framework.tasks.get(task_id) or framework.unreachable.get(task_id)
         if task is None:
             if is_valid_id(task_id):
-                remember_unknown(framework, task_id)
+                remember_unknown(c, framework, task_id)
         elif task.is_adopted and not task.is_reported_lost:
             task.slave.reported_lost.add((framework.framework_id, task_id))
             if task_id in framework.unreachable:
@@ -502,7 +505,7 @@ def report_state(
 
 def _report_unknown(c: Cluster, framework: Framework, task_id: TaskID) -> None:
     if not c.is_own_id(framework.framework_id):
-        remember_unknown(framework, task_id)
+        remember_unknown(c, framework, task_id)
     status = TaskStatus(
         task_id,
         TaskState.LOST,

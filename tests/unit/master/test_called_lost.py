@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from helpers.master_harness import EXECUTOR, ClusterHarness, FrameworkPeer, SlavePeer, executor, running, task
@@ -10,6 +11,7 @@ from offerd import messages as m
 from offerd.ids import FrameworkID, SlaveID, TaskID
 from offerd.messages import TaskState, TaskStatus
 from offerd.scheduler_core import Action, Call, Deliver, SchedulerCore, Send
+from offerd_master.core import budgets
 
 FINISHED, KILLED, LOST, RUNNING = TaskState.FINISHED, TaskState.KILLED, TaskState.LOST, TaskState.RUNNING
 INFO = m.FrameworkInfo("f", FrameworkID("F-9-0001"), executors=[EXECUTOR], failover_timeout_s=1000.0)
@@ -208,3 +210,22 @@ def test_names_that_are_no_ids_are_passed_over() -> None:
     peer.send(m.RegisterFramework(INFO, called_lost=[TaskID("../x"), TaskID("x" * 200), TaskID("good")]))
     (framework,) = cluster.core.cluster.frameworks.values()
     assert list(framework.called_unknown) == ["good"]
+
+
+def test_all_frameworks_of_an_owner_together_have_so_many_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budgets, "MAX_REMEMBERED_OF_OWNER", 20)  # of an owner without a name: 100
+    cluster = ClusterHarness()
+    known = cluster.core.cluster
+    peers = [cluster.framework(registers=False) for _ in range(4)]
+    for number, peer in enumerate(peers):
+        info = msgspec.structs.replace(INFO, framework_id=FrameworkID(f"F-9-{number}"))
+        called = [TaskID(f"t{task}") for task in range(40)]
+        for _ in range(2):
+            peer.send(m.RegisterFramework(info, called_lost=called))
+    assert [len(framework.called_unknown) for framework in known.frameworks.values()] == [40, 40, 20, 0]
+    peers[0].send(m.TeardownFramework())
+    peers[3].send(m.RegisterFramework(info, called_lost=called))
+    assert [len(framework.called_unknown) for framework in known.frameworks.values()] == [40, 20, 40]
+    for peer in peers[1:]:
+        peer.send(m.TeardownFramework())
+    assert not known.budgets._remembered

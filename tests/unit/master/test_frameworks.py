@@ -255,3 +255,42 @@ def test_what_the_frameworks_of_one_owner_say_of_themselves_is_bounded_and_forgo
     late.hello()
     late.send(m.TeardownFramework())
     assert not cluster.core.cluster.budgets._size_bytes
+
+
+def test_what_frameworks_say_of_themselves_later_is_bounded_as_well() -> None:
+    cluster = ClusterHarness(max_framework_bytes_per_owner=100_000)
+    fat = [m.ExecutorInfo(ExecutorID("e"), "m", data=b"x" * 200_000)]
+    thin = [cluster.framework(str(number)) for number in range(4)]
+    answers: list[type] = []
+    for framework in thin:
+        framework.info = msgspec.structs.replace(
+            framework.info, framework_id=framework.framework_id, executors=fat
+        )
+        framework.send(m.RegisterFramework(framework.info))
+        answers.append(type(framework.inbox.pop()))
+    assert answers == [m.FrameworkRegistered] * 2 + [m.FrameworkRefused] * 2
+    for framework in thin[:2]:
+        framework.send(m.TeardownFramework())
+    wide = m.Filters(slave_ids=[SlaveID("x" * 100 + str(number)) for number in range(2_000)])
+    for framework in thin[2:]:
+        framework.send(m.SetFilters(wide))
+    standby = cluster.again(thin[3])
+    standby.send(m.RegisterFramework(standby.info, stands_by=True, filters=wide))
+    assert "bytes already" in standby.take(m.FrameworkRefused).message
+    late = cluster.framework(registers=False)
+    late.send(m.RegisterFramework(late.info, filters=wide))
+    assert "bytes already" in late.take(m.FrameworkRefused).message
+    thin[2].send(m.SetFilters(m.Filters()))
+    late.send(m.RegisterFramework(late.info, filters=wide))
+    assert isinstance(late.inbox.pop(), m.FrameworkRegistered)
+    late.send(m.SetFilters(wide))
+    assert not cluster.drops
+    thin[2].send(m.SetFilters(wide))
+    (drop,) = cluster.drops
+    assert "bytes already" in drop.why
+    back = cluster.again(thin[2])
+    back.info = m.FrameworkInfo("as before", thin[2].framework_id)
+    back.hello()
+    for framework in (late, thin[3], back):
+        framework.send(m.TeardownFramework())
+    assert not cluster.core.cluster.budgets._size_bytes
