@@ -68,6 +68,14 @@ SECTIONS = {
 }
 
 
+class _NeverRaised(click.UsageError):
+    pass
+
+
+_NO_COMMAND_NAMED: type[click.UsageError] = getattr(click.exceptions, "NoArgsIsHelpError", _NeverRaised)
+"""What click raises for a group alone; before 8.2 it shows the help by itself."""
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports one when it is asked for."""
 
@@ -88,7 +96,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, but what is no command is answered with what may have been meant."""
-        if args and args[0] not in COMMANDS and (close := get_close_matches(args[0], COMMANDS)):
+        if args and args[0] not in COMMANDS and (close := get_close_matches(args[0].lower(), COMMANDS)):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(map(repr, close))}?")
         return super().resolve_command(ctx, args)
 
@@ -150,8 +158,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     try:
         status = cli.main(args=words or ["--help"], prog_name="offerd", standalone_mode=False)
+    except _NO_COMMAND_NAMED as error:
+        return _show_help(error)
     except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx is not None else "offerd"
+        path = _command_path(error, words)
         return _complain(f"{error.format_message().rstrip('.')}; see `{path} --help`", EXIT_BAD_INPUT, path)
     except click.ClickException as error:
         return _complain(error.format_message(), EXIT_FAILURE)
@@ -183,6 +193,22 @@ def _has_directory() -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def _show_help(error: click.UsageError) -> int:
+    """A group of commands was named, and none of it: what there is, with the status of a command that is not complete."""
+    assert error.ctx is not None
+    with suppress(OSError):
+        for line in error.ctx.get_help().splitlines():
+            say(line)
+    return EXIT_BAD_INPUT
+
+
+def _command_path(error: click.UsageError, words: list[str]) -> str:
+    """Whose help to see: that of the command as far as it is known (click's own parser does not say)."""
+    if error.ctx is not None:
+        return error.ctx.command_path
+    return f"offerd {words[0]}" if words and words[0] in COMMANDS else "offerd"
 
 
 def _complain(text: str, status: int, who: str = "offerd") -> int:

@@ -15,7 +15,7 @@ from offerd.messages import Reason, TaskOutput, TaskStatus
 from offerd.task_output import EVERYTHING, KEEP_LABEL, WHOLE, OutputRead, pack_read
 from offerd_cli.arguments import Arguments
 from offerd_cli.batch import INLINE_OUTPUT, Ended, Place, Started
-from offerd_cli.outcome import exit_status, sentence, speaks_for_itself
+from offerd_cli.outcome import advice, exit_status, sentence, speaks_for_itself
 from offerd_cli.places import Template
 from offerd_cli.shelf import Output, Shelf
 from offerd_cli.task_options import TaskOptions
@@ -83,6 +83,7 @@ class Map(Work):
         )
         super().__init__("offerd map", batch, job.master, job.task)
         self._job = job
+        self._template = template
         self._large: LargeOutputs | None = None
         self._held = Shelf()  # with --keep-order: ended before their turn
         self._next = 0
@@ -135,7 +136,9 @@ class Map(Work):
         is_news = not speaks_for_itself(status) and not self.batch.is_ours(status)
         if is_news and self._told < MAX_FAILURES_TOLD:
             self._told += 1
-            self.screen.note(f"{' '.join(self._job.arguments[index])}: {sentence(status)}")
+            argument = self._job.arguments[index]
+            meant = advice(status, self._template.fill(argument, index + 1), self._job.task.directory)
+            self.screen.note(f"{' '.join(argument)}: {sentence(status)}{meant}")
         self._count_failure()
 
     def _count_failure(self) -> None:

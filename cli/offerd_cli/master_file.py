@@ -76,9 +76,9 @@ def policy(
         change(role, weight=_number("--weights", role, text, float))
     for role, text in parse_pairs([priorities] if priorities else [], "--priorities", commas=True).items():
         change(role, priority=_number("--priorities", role, text, int))
-    for role, text in parse_pairs(guarantees, "--guarantee").items():
+    for role, text in parse_pairs(guarantees, "--guarantee", once=True).items():
         change(role, guarantee=Resources.parse(text))
-    for role, text in parse_pairs(limits, "--limit").items():
+    for role, text in parse_pairs(limits, "--limit", once=True).items():
         change(role, limit=Resources.parse(text))
     return Policy(roles, base.frameworks, base.options)
 

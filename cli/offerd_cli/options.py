@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from offerd.errors import BadInput
 from offerd_cli.units import parse_duration
@@ -37,9 +38,17 @@ class Duration(_FloatParam):
 DURATION = Duration()
 
 
-def _set_variable(_context: click.Context, option: click.Parameter, value: str | None) -> None:
+def given(context: click.Context, option: click.Parameter, value: str) -> str:
+    """What was written on the command line is not empty: a variable of a shell that is not set must not mean something else."""
+    assert option.name is not None
+    if value == "" and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+        raise click.BadParameter("it is empty; leave the option out, or give it a value", context, option)
+    return value
+
+
+def _set_variable(context: click.Context, option: click.Parameter, value: str | None) -> None:
     """What connects looks for its keys in the environment: a flag is another way to set it."""
-    if value:
+    if value is not None and given(context, option, value):
         assert isinstance(option.envvar, str)
         os.environ[option.envvar] = value
 
@@ -51,6 +60,7 @@ _where_option: Callable[[F], F] = click.option(
     show_default="the current one of `offerd cluster`",
     show_envvar=True,
     metavar="WHERE",
+    callback=given,
     help="A name of `offerd cluster`, the master as HOST:PORT, or the ZooKeeper that knows it: zk://HOST:PORT,.../path.",
 )
 _key_option: Callable[[F], F] = click.option(
@@ -84,6 +94,7 @@ role_option: Callable[[F], F] = click.option(
     default="*",
     show_default=True,
     show_envvar=True,
+    callback=given,
     help="Whose share it counts against; one that the key allows.",
 )
 json_option: Callable[[F], F] = click.option(
@@ -94,5 +105,6 @@ cwd_option: Callable[[F], F] = click.option(
     "--cwd",
     default="",
     metavar="DIR",
+    callback=given,
     help="Run in this directory of the slave's host (relative: to here).  [default: an empty one]",
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from offerd.messages import Reason, TaskState, TaskStatus
 
 EXIT_OUTPUT_LOST = 1
@@ -41,3 +43,15 @@ def sentence(status: TaskStatus) -> str:
     if status.exit_status is not None and status.reason == Reason.COMMAND_EXITED:
         return f"{word}{reason}: exit status {status.exit_status}"
     return f"{word}{reason}"
+
+
+def advice(status: TaskStatus, words: Sequence[str], directory: str) -> str:
+    """What these words, and this directory or none, may have been meant to be, where the program was not started; or empty."""
+    if status.reason != Reason.COMMAND_NOT_STARTED or not words or not words[0]:
+        return ""
+    program = words[0]
+    if len(words) == 1 and len(program.split()) > 1:
+        return "; a line for the shell is written sh -c 'LINE'"
+    if not directory and "/" in program and not program.startswith("/"):
+        return "; a task begins in an empty directory, with -C . in this one"
+    return ""

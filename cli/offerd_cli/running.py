@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from offerd.messages import CommandInfo, TaskStatus
 from offerd.task_output import KEEP_LABEL, UNTIL_READ, WHOLE, OutputRead, pack_read
 from offerd_cli.batch import Ended, Started
-from offerd_cli.outcome import EXIT_OUTPUT_LOST, exit_status, sentence, speaks_for_itself
+from offerd_cli.outcome import EXIT_OUTPUT_LOST, advice, exit_status, sentence, speaks_for_itself
 from offerd_cli.outputs import Follower
 from offerd_cli.task_options import TaskOptions
 from offerd_cli.working import Work, batch_of, check_words, command_info
@@ -48,6 +48,7 @@ class Run(Work):
             labels={KEEP_LABEL: UNTIL_READ if job.streams else WHOLE},
         )
         super().__init__("offerd run", batch, job.master, job.task)
+        self._job = job
         self._follower = Follower(
             self.screen, instances=job.instances, streams=job.streams, say_read=self._say_read
         )
@@ -60,6 +61,9 @@ class Run(Work):
             self._statuses[event.number] = event.status
             self.failed += exit_status(event.status) != 0
             self._follower.finish(event.number, event.status)
+
+    def _advice(self, status: TaskStatus) -> str:
+        return advice(status, self._job.words, self._job.task.directory)
 
     def _say_read(self, status: TaskStatus, read: OutputRead) -> None:
         self.driver.send_framework_message(status.slave_id, status.executor_id, pack_read(read))
@@ -77,13 +81,13 @@ class Run(Work):
         if self.batch.count == 1:
             status = self._statuses[0]
             if not speaks_for_itself(status):
-                self.screen.note(sentence(status))
+                self.screen.note(sentence(status) + self._advice(status))
             return exit_status(status) or (EXIT_OUTPUT_LOST if self._follower.lost else 0)
         failures = [
             (index, status) for index, status in sorted(self._statuses.items()) if exit_status(status) != 0
         ]
         for index, status in failures[:MAX_FAILURES_TOLD]:
-            self.screen.note(f"[{index + 1}] {sentence(status)}")
+            self.screen.note(f"[{index + 1}] {sentence(status)}{self._advice(status)}")
         failed = self._follower.lost | {index for index, _ in failures}
         if failed:
             self.screen.note(f"{len(failed)} of {self.batch.count} instances failed")

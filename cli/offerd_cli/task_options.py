@@ -12,7 +12,7 @@ import click
 
 from offerd.errors import BadInput
 from offerd.resources import Resources
-from offerd_cli.options import DURATION, cwd_option, role_option
+from offerd_cli.options import DURATION, cwd_option, given, role_option
 from offerd_cli.units import own_umask, parse_pairs, task_resources, traveling
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,7 +64,10 @@ def task_options(*, cpus: str, mem: str, each: str) -> Callable[[Callable[..., i
         placement_options,
         name_option,
         click.option(
-            "--image", default="", help="In a container of this image, on a slave that runs images."
+            "--image",
+            default="",
+            callback=given,
+            help="In a container of this image, on a slave that runs images.",
         ),
         click.option(
             "--pull",
@@ -143,7 +146,7 @@ env_option: Callable[[F], F] = click.option(
     "-e", "--env", multiple=True, metavar="KEY=VALUE", help="Add to the environment of its processes."
 )
 user_option: Callable[[F], F] = click.option(
-    "--user", default="", help="Run as this user.  [default: the slave's]"
+    "--user", default="", callback=given, help="Run as this user.  [default: the slave's]"
 )
 name_option: Callable[[F], F] = click.option(
     "--name", default="", help="What listings show.  [default: the command]"

@@ -87,13 +87,19 @@ def own_umask() -> int:
     return umask
 
 
-def parse_pairs(words: Iterable[str], what: str, *, commas: bool = False) -> dict[str, str]:
-    """`KEY=VALUE` words as a dictionary; with `commas`, each word may hold several. Raises `BadInput`."""
+def parse_pairs(
+    words: Iterable[str], what: str, *, commas: bool = False, once: bool = False
+) -> dict[str, str]:
+    """`KEY=VALUE` words as a dictionary: of two values of a key the last. With `commas`, each word may hold several. Raises
+    `BadInput`, with `commas` or `once` also for two values of a key.
+    """
     pairs: dict[str, str] = {}
     for word in words:
         for part in word.split(",") if commas else (word,):
             key, equals, value = part.partition("=")
             if not equals or not key.strip():
                 raise BadInput(f"{what} {part!r} cannot be read; write KEY=VALUE")
+            if (commas or once) and key.strip() in pairs:
+                raise BadInput(f"{what}: {key.strip()} is given twice; give it once")
             pairs[key.strip()] = value
     return pairs

@@ -15,6 +15,7 @@ TRANSIENT = frozenset({"not_yet", "refused", "wants_nothing"})
 _ENDED_BY = {
     "no_slave_large_enough": "ask for less with --cpus and --mem",
     "too_few_slaves": "ask for less with -n, --cpus and --mem",
+    "too_few_to_spread": "ask for less with -n, or for more on one slave with --per-slave",
     "disk_full": "make room in their work directories",
     "filtered": "--attributes asks for these, --image for images=yes; `offerd slaves` lists what slaves have",
     "others_share": "`offerd tasks` lists what runs",

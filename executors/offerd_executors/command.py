@@ -23,7 +23,7 @@ from offerd.messages import Reason, TaskInfo, TaskOutput, TaskState, TaskUsage
 from offerd.posix_text import word_of
 from offerd.task_output import EVERYTHING, KEEP_LABEL, UNTIL_READ, WHOLE, unpack_read
 from offerd_executors.output import DEFAULT_LOG_BYTES, Held, Output
-from offerd_executors.spawn import SECRETS, UMASK, Spawner, SpawnerDied
+from offerd_executors.spawn import SECRETS, UMASK, Spawner, SpawnerDied, why_not_started
 from offerd_executors.task_dirs import TaskDirs
 from offerd_executors.trees import Forest, Tree, describe_exit, make_opaque
 
@@ -272,7 +272,7 @@ class CommandExecutor(Executor):
         except (OSError, ValueError) as error:  # ValueError: a zero byte in an argument
             self._close(running)
             self._dirs.release(directory)
-            self._not_started(task, _why(error, argv[0]))
+            self._not_started(task, why_not_started(error, argv[0], cwd))
             return
         running.no_more_at = time.monotonic() + command.series_s
         self._running[task.task_id] = running
@@ -326,7 +326,9 @@ class CommandExecutor(Executor):
         try:
             self._spawn(running)
         except (OSError, ValueError) as error:
-            running.parts.append(_never_started(f"cannot start {_why(error, running.argv[0])}"))
+            running.parts.append(
+                _never_started(f"cannot start {why_not_started(error, running.argv[0], running.cwd)}")
+            )
             self._next_or_end(running)
 
     def _not_started(self, task: TaskInfo, why: str) -> None:
@@ -498,13 +500,6 @@ def _keeps(task: TaskInfo) -> str:
 
 def _never_started(why: str) -> series.Part:
     return series.Part(NOT_STARTED_EXIT_STATUS, 0.0, is_started=False, message=why, output=TaskOutput())
-
-
-def _why(error: OSError | ValueError, program: str) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        name = error.filename or program
-        return f"{word_of(name) if isinstance(name, bytes) else name}: {error.strerror}"
-    return f"{program}: {error}"
 
 
 def _log_bytes() -> int:

@@ -29,6 +29,8 @@ LITTLE_MEM_BYTES = 8 << 20
 """An exec takes memory for the arguments and the environment, 2 MiB and more at most."""
 _found: dict[tuple[bytes, bytes], bytes] = {}
 _FOUND_KEPT = 1024
+_FIRST_LINE_BYTES = 256
+"""As many as the kernel reads."""
 
 
 class SpawnerDied(Exception):
@@ -248,3 +250,35 @@ def find_program(name: bytes, path: bytes) -> bytes:
             forbidden = True
     code = errno.EACCES if forbidden else errno.ENOENT
     raise OSError(code, os.strerror(code), word_of(name))
+
+
+def why_not_started(error: OSError | ValueError, program: str, directory: str) -> str:
+    """What `spawn` raised for the program that was to begin in this directory, for people."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return f"{program}: {error}"
+    name = error.filename or program
+    if isinstance(name, bytes):
+        name = word_of(name)
+    if name == directory:
+        return f"in the directory {name}: {error.strerror}"
+    if not name:
+        return "a program whose name is empty"
+    if error.errno == errno.ENOENT and (interpreter := _interpreter(os.path.join(directory, name))):
+        lines = ", as its lines end in CR LF" if interpreter.endswith(b"\r") else ""
+        return f"{name}: there is no {word_of(interpreter.rstrip())}, which its first line names{lines}"
+    return f"{name}: {error.strerror}"
+
+
+def _interpreter(path: str) -> bytes:
+    """What the first line of a script names; empty where this is none."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            first = file.read(_FIRST_LINE_BYTES).partition(b"\n")[0]
+    except (OSError, ValueError):
+        return b""
+    words = first.removeprefix(b"#!").lstrip(b" \t").split(b" ", 1)
+    return words[0] if first.startswith(b"#!") else b""
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from offerd.errors import BadInput
-from offerd_cli.options import DURATION, master_option
+from offerd_cli.options import DURATION, given, master_option
 from offerd_cli.task_options import (
     env_option,
     name_option,
@@ -69,6 +69,7 @@ from offerd_cli.units import task_resources, traveling
     "--cwd",
     default="",
     metavar="DIR",
+    callback=given,
     help="Run in this directory, which has to be there on the slaves, too.  [default: this one]",
 )
 @click.argument("words", nargs=-1, metavar="[--] PROGRAM...", type=click.UNPROCESSED)

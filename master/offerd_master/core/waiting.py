@@ -75,12 +75,18 @@ class _Places:
     def __init__(self, asked: om.ExplainWaiting, found: dict[Slave, int]) -> None:
         self._asked = asked
         self.count = max(1, asked.count)
-        most = asked.per_slave or self.count
+        self.per_slave = most = asked.per_slave or self.count
+        self.would_be_enough = sum(found.values()) >= self.count
+        """Were there no `per_slave`."""
         self._found = {slave: min(number, most) for slave, number in found.items() if number > 0}
         self.number = sum(self._found.values())
 
     def __iter__(self) -> Iterator[Slave]:
         return iter(self._found)
+
+    @property
+    def slaves(self) -> int:
+        return len(self._found)
 
     @property
     def are_enough(self) -> bool:
@@ -150,6 +156,9 @@ def _within_limit(c: Cluster, framework: Framework, wanted: Resources, count: in
 
 def _too_large(slaves: list[Slave], large: _Places, wanted: Resources) -> om.Waiting:
     size = printable(str(wanted))
+    if large.would_be_enough:
+        most = f"at most {large.per_slave} on one slave: only {large.slaves} have room for {size}"
+        return om.Waiting("too_few_to_spread", f"{large.told}{most}")
     if large.number:
         return om.Waiting("too_few_slaves", f"{large.told}all slaves together have no more places of {size}")
     largest = max(slaves, key=lambda slave: (slave.total.millicpus, slave.total.mem_bytes))

@@ -6,7 +6,7 @@ import pytest
 
 from offerd.ids import TaskID
 from offerd.messages import Reason, TaskState, TaskStatus
-from offerd_cli.outcome import exit_status, sentence, speaks_for_itself
+from offerd_cli.outcome import advice, exit_status, sentence, speaks_for_itself
 
 
 def status(
@@ -42,3 +42,25 @@ def test_only_a_command_that_chose_its_status_speaks_for_itself() -> None:
 def test_the_sentence_names_the_reason_for_programs_and_the_message_for_people() -> None:
     text = sentence(status(TaskState.KILLED, Reason.TASK_TIMEOUT, message="its time limit of 2 s is over"))
     assert text == "killed, TASK_TIMEOUT: its time limit of 2 s is over"
+
+
+@pytest.mark.parametrize(
+    ("words", "directory", "meant"),
+    [
+        (["echo hi"], "", "sh -c 'LINE'"),
+        (["./tool", "x"], "", "-C . in this one"),
+        (["bin/tool"], "", "-C . in this one"),
+        (["./tool"], "/here", ""),
+        (["/bin/tool"], "", ""),
+        (["tool"], "", ""),
+        ([""], "", ""),
+    ],
+)
+def test_what_was_meant_by_a_command_that_is_none_is_said(
+    words: list[str], directory: str, meant: str
+) -> None:
+    ended = status(TaskState.FAILED, Reason.COMMAND_NOT_STARTED)
+    said = advice(ended, words, directory)
+    assert said.startswith("; ") == bool(meant)
+    assert meant in said
+    assert advice(status(TaskState.FAILED, Reason.COMMAND_EXITED, 3), words, directory) == ""

@@ -16,6 +16,7 @@ from offerd_cli import waits
         (Waiting("long_task_cap", "long", 60.0), "--timeout 60s, or less"),
         (Waiting("no_slave_large_enough", "large"), "--cpus"),
         (Waiting("too_few_slaves", "few"), "-n"),
+        (Waiting("too_few_to_spread", "few"), "--per-slave"),
         (Waiting("filtered", "filters"), "--attributes"),
         (Waiting("limit_reached", "limit"), "--limit"),
         (Waiting("minimum_offer_not_free", "minimum"), "--minimum-offer"),

@@ -18,7 +18,7 @@ from offerd.ids import TaskID
 from offerd.task_output import UNTIL_READ, WHOLE
 from offerd_executors import trees
 from offerd_executors.output import Output
-from offerd_executors.spawn import Spawner, find_program
+from offerd_executors.spawn import Spawner, find_program, why_not_started
 from offerd_executors.task_dirs import SPARES, TaskDirs
 
 
@@ -257,6 +257,34 @@ def test_what_is_no_text_is_no_script(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "tool").chmod(0o755)
     with pytest.raises(OSError, match="Exec format error"):
         Spawner({}).spawn(TaskID("t"), ["./tool"], {}, str(tmp_path), 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "directory", "why"),
+    [
+        (["./tool"], b"#! /no/such/sh -e\n", "", "./tool: there is no /no/such/sh, which its first line names"),
+        (["./tool"], b"#!/bin/sh\r\necho\r\n", "", "./tool: there is no /bin/sh, which its first line names, as its lines end"),
+        (["./other"], b"", "", "./other: No such file or directory"),
+        (["./tool"], b"", "none", "in the directory {}: No such file or directory"),
+        (["./tool"], b"", "tool", "in the directory {}: Not a directory"),
+        ([""], b"", "", "a program whose name is empty"),
+    ],
+)  # fmt: skip
+def test_why_a_program_could_not_be_started_names_what_is_not_there(
+    words: list[str],
+    content: bytes,
+    directory: str,
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)  # spawn leaves its caller where it was sent
+    (tmp_path / "tool").write_bytes(content)
+    (tmp_path / "tool").chmod(0o755)
+    cwd = str(tmp_path / directory)
+    with pytest.raises(OSError, match=r"No such|Not a directory") as caught:
+        Spawner({}).spawn(TaskID("t"), words, {}, cwd, 1, 2)
+    assert why_not_started(caught.value, words[0], cwd).startswith(why.format(cwd))
 
 
 def test_descendants_are_found_with_their_parents() -> None:

@@ -383,7 +383,11 @@ def test_several_tasks_at_once_wait_for_what_one_alone_would_get() -> None:
         assert (answer.why, answer.message[: len(told)]) == (reason, told)
         assert answer.short_limit_s == (60.0 if reason == "long_task_cap" else 0.0)
     spread = why_not_all(cluster, framework, 4, 60.0, per_slave=1)
-    assert (spread.why, spread.message[:15]) == ("too_few_slaves", "room for 3 of 4")
+    assert (spread.why, spread.message) == (
+        "too_few_to_spread",
+        "room for 3 of 4: at most 1 on one slave: only 3 have room for cpus=1,mem=64M",
+    )
+    assert why_not_all(cluster, framework, 7, 60.0, per_slave=1).why == "too_few_slaves"
 
 
 def test_several_tasks_at_once_wait_for_others_and_for_their_long_tasks() -> None:
