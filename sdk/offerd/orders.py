@@ -21,7 +21,7 @@ from offerd.field_types import wrong
 from offerd.filters import fault as filters_fault
 from offerd.ids import FrameworkID, TaskID
 from offerd.messages import Filters, FrameworkInfo, KillTask, Message, Reason, RegisterFramework, TaskInfo
-from offerd.posix_text import packed_framework, packed_task
+from offerd.posix_text import packed_framework, packed_task, readable
 from offerd.scheduler_core import Action, SchedulerCore
 from offerd.screen_text import printable
 from offerd.sendable import check
@@ -165,13 +165,11 @@ class Orders:
                 f"{len(tasks)} tasks of {size} bytes do not fit into a reply of {self._room_bytes} bytes; "
                 "launch fewer at once, or put their data into files"
             )
-        ids = [offer_ids] if isinstance(offer_ids, str) else list(offer_ids)
-        self._order(self._core.reply_to_offer, ids, tasks, _seconds(refuse_seconds))
+        self._order(self._core.reply_to_offer, _offers(offer_ids), tasks, _seconds(refuse_seconds))
 
     def decline_offer(self, offer_ids: str | Sequence[str], refuse_seconds: float = 5.0) -> None:
         """Give offers back unused; those slaves are not offered to you for `refuse_seconds`."""
-        ids = [offer_ids] if isinstance(offer_ids, str) else list(offer_ids)
-        self._order(self._core.decline_offer, ids, _seconds(refuse_seconds))
+        self._order(self._core.decline_offer, _offers(offer_ids), _seconds(refuse_seconds))
 
     def revive_offers(self) -> None:
         """Forget all refusals made with `refuse_seconds`, and that you needed no offers. Filters stay."""
@@ -209,6 +207,8 @@ class Orders:
             raise MessageTooLarge(
                 f"a framework message of {len(data)} bytes is too large; put the data into a file"
             )
+        _check_id(slave_id, "slave id")
+        _check_id(executor_id, "executor id")
         self._order(self._core.send_framework_message, slave_id, executor_id, data)
 
 
@@ -240,14 +240,24 @@ def _check_task(task: TaskInfo) -> None:
         check(task)
         return
     _check_id(task.task_id)
+    _check_id(task.executor_id, "executor id")
     for seconds in (task.time_limit_s, task.kill_grace_s):
         if seconds is not None and not -MAX_SECONDS <= seconds <= MAX_SECONDS:
             raise BadInput(f"task {task.task_id}: {seconds} is no number of seconds up to {MAX_SECONDS:.0f}")
 
 
-def _check_id(task_id: str) -> None:
-    if len(task_id) > MAX_ID:
-        raise BadInput(f"task id {printable(task_id, 64)} has more than {MAX_ID} characters")
+def _check_id(name: str, what: str = "task id") -> None:
+    if len(name) > MAX_ID:
+        raise BadInput(f"{what} {printable(name, 64)} has more than {MAX_ID} characters")
+    if not name.isascii() and readable(name) != name:
+        raise BadInput(f"{what} {printable(name, 64)} is not UTF-8")
+
+
+def _offers(offer_ids: str | Sequence[str]) -> list[str]:
+    ids = [offer_ids] if isinstance(offer_ids, str) else list(offer_ids)
+    for offer_id in ids:
+        _check_id(offer_id, "offer id")
+    return ids
 
 
 def _seconds(wished: float) -> float:

@@ -546,6 +546,11 @@ def test_drivers_leave_no_descriptor_and_no_thread_behind() -> None:
         lambda driver: driver.kill_task(TaskID("x" * 300)),
         lambda driver: driver.kill_task(TaskID("x"), float("inf")),
         lambda driver: driver.reconcile_tasks([TaskID("x" * 300)]),
+        lambda driver: driver.reconcile_tasks(["x\udce9"]),
+        lambda driver: driver.reply_to_offer("o", [replace(task(), task_id=TaskID("x\ud800"))]),
+        lambda driver: driver.reply_to_offer("o\ud800", []),
+        lambda driver: driver.decline_offer(["o\ud800"]),
+        lambda driver: driver.send_framework_message("s", "e\ud800", b""),
         lambda driver: driver.set_filters(Filters(attributes_exist=["x"] * 300)),
     ],
 )
