@@ -111,9 +111,8 @@ def _log_of(client: OperatorClient, task: TaskSummary, name: str, files: Sandbox
             files, client.files.get(task.slave_id, NO_ACCESS), container_id, f"{path}/{name}".lstrip("/")
         )
     if task.state.terminal:
-        raise OfferdError(
-            f"task {task.task_id} never ran: it ended {task.state.value} {task.reason}".rstrip()
-        )
+        because = task.message or task.reason or task.state.value
+        raise OfferdError(f"task {task.task_id} never ran, and has written nothing: {because}")
     return None
 
 

@@ -453,8 +453,11 @@ class Master:
             event = Signed(peer, message, self._gate.registry.principals.get(key, NOBODY), ip)
         source = self._name(peer, key)
         if not self._handle(event, source, message):
-            why = f"its {type(message).__name__} could not be handled, which is a fault of the master's: see its log"
-            self._drop(peer, why, source)
+            self._drop(
+                peer,
+                "what it sent could not be handled, a fault of the master's that its log tells of",
+                source,
+            )
         return peer not in self._dropped
 
     def _handle(self, event: Event, source: Hashable = None, message: Message | None = None) -> bool:

@@ -125,7 +125,7 @@ def test_the_command_line_speaks_with_the_key_of_a_flag_or_of_the_environment(
     assert offerd_as(keyring, "bob", cluster, "frameworks", *flags).returncode == 0
     denied = offerd_as(keyring, "bob", cluster, "drain", "slave-1")
     assert (denied.returncode, denied.stderr.count("\n")) == (1, 1)
-    assert "ChangeSlaveMode is for operators" in denied.stderr
+    assert "the master refuses: bob may not drain, deactivate or activate slaves: " in denied.stderr
 
 
 def test_an_unknown_key_is_refused_at_the_handshake_written_down_and_counted(

@@ -16,29 +16,30 @@ from offerd_master.core.rights import fault
 from offerd_master.core.state import Cluster, Framework, Slave, Standby
 from offerd_master.principals import Principal
 
-OPEN_TO_FRAMEWORKS = (
-    om.GetCluster,
-    om.GetSlaves,
-    om.GetFrameworks,
-    om.GetTasks,
-    om.KillAnyTask,
-    om.EndFramework,
-    om.ExplainWaiting,
-    om.ExplainFramework,
-)
+OPEN_TO_FRAMEWORKS: dict[type[m.Message], str] = {
+    om.GetCluster: "look at the cluster",
+    om.GetSlaves: "list slaves",
+    om.GetFrameworks: "list frameworks",
+    om.GetTasks: "list tasks",
+    om.KillAnyTask: "kill tasks",
+    om.EndFramework: "end frameworks",
+    om.ExplainWaiting: "ask why a framework waits",
+    om.ExplainFramework: "ask why a framework waits",
+}
 """What whoever has frameworks may ask and order. Of frameworks each sees, finds and ends only his own: the handlers ask
 `Cluster.shows`. Of slaves offers tell the same.
 """
 NAMES_A_FRAMEWORK = (om.GetTasks, om.KillAnyTask, om.ExplainWaiting)
 """Of these, what names one by its id: to name another's is refused."""
-OPERATORS_ONLY = (
-    om.ChangeSlaveMode,
-    om.NewToken,
-    om.GetTokens,
-    om.RevokeToken,
-    om.GetKeys,
-    om.RevokeKey,
-)
+OPERATORS_ONLY: dict[type[m.Message], str] = {
+    om.ChangeSlaveMode: "drain, deactivate or activate slaves",
+    om.NewToken: "let others join",
+    om.GetTokens: "list tokens",
+    om.RevokeToken: "revoke tokens",
+    om.GetKeys: "list keys",
+    om.RevokeKey: "revoke keys",
+}
+"""The same for operators. Each with what it is to do that, for people."""
 FOR_JOINING = (om.Enrol,)
 """What tokens are for. Nobody else says it, and they say nothing else."""
 
@@ -64,9 +65,12 @@ def refusal(who: Principal, sender: Slave | Framework | Standby | None, message:
         if who.operator:
             return ""
         named = message.framework_id if isinstance(message, NAMES_A_FRAMEWORK) else ""
-        return "" if who.has_frameworks and (not named or who.owns(named)) else _no_operator(kind)
+        if not who.has_frameworks:
+            return f"{who.name} may not {OPEN_TO_FRAMEWORKS[kind]}: its key is neither an operator's nor for frameworks"
+        return "" if not named or who.owns(named) else _not_given("framework", named, who)
     if kind in OPERATORS_ONLY:
-        return "" if who.operator else _no_operator(kind)
+        what = OPERATORS_ONLY[kind]
+        return "" if who.operator else f"{who.name} may not {what}: its key is no operator's; ask one"
     # Again with each message: what somebody may be can be taken away.
     if isinstance(sender, Slave):
         return _slave_refusal(who, sender.slave_id)
@@ -83,7 +87,7 @@ def _slave_refusal(who: Principal, slave_id: str) -> str:
     if not who.slave:
         return f"{who.name} may not be a slave"
     if slave_id and not who.owns(slave_id):
-        return f"slave id {slave_id[:128]} was not given to {who.name}"
+        return _not_given("slave", slave_id, who)
     return ""
 
 
@@ -91,12 +95,12 @@ def _framework_refusal(who: Principal, framework_id: str, role: str, user: str) 
     if why := fault(who, role, user):
         return why
     if framework_id and not who.owns(framework_id):
-        return f"framework id {framework_id[:128]} was not given to {who.name}"
+        return _not_given("framework", framework_id, who)
     return ""
 
 
-def _no_operator(kind: type) -> str:
-    return f"{kind.__name__} is for operators, or it is about a framework of another's"
+def _not_given(what: str, named: str, who: Principal) -> str:
+    return f"{what} id {named[:128]} was not given to {who.name}"
 
 
 def with_user(who: Principal, message: m.Message) -> m.Message:

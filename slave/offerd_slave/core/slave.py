@@ -292,7 +292,7 @@ class SlaveCore:
         state.timers.set(("hello",), now + state.settings.master_silence_s)
 
     def _slave_refused(self, message: SlaveRefused, now: float) -> None:
-        self.state.log("ERROR", f"the master refuses this slave: {message.message} ({message.reason})")
+        self.state.log("ERROR", f"the master refuses this slave: {message.message}")
         self.state.registered = False
         if message.reason == Reason.KEY_REVOKED:
             self._drain.expelled = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,9 @@ def test_each_question_is_answered_to_whom_it_concerns(question: m.Message, allo
         peer.send(question)
         (answer,) = peer.inbox
         assert isinstance(answer, om.NotAuthorized) is (who.name not in allowed), (who, answer)
+        if isinstance(answer, om.NotAuthorized):
+            assert who.name in answer.message
+            assert not re.search("[a-z][A-Z]|[A-Z]_", answer.message), "in words, without names of ours"
         assert cluster.core.cluster.refused == (who.name not in allowed)
         assert bool([log for log in cluster.logs if "refused" in log.text]) is (who.name not in allowed)
 
