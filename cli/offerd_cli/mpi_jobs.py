@@ -17,7 +17,7 @@ from offerd.operator_messages import Waiting
 from offerd.posix_text import bytes_of
 from offerd.resources import Resources
 from offerd_cli.screen import Screen, logged_to
-from offerd_cli.units import format_duration
+from offerd_cli.units import format_duration, own_umask
 from offerd_cli.waits import sentence
 from offerd_cli.working import (
     EXIT_BROKEN_PIPE,
@@ -88,7 +88,9 @@ def make_job(
     if not os.path.isdir(bytes_of(directory)):
         raise BadInput(f"{directory} is no directory; the ranks have to run somewhere")
     job_id = task_prefix(name or words[0].rpartition("/")[2])
-    return Job(job_id, words, ranks, need, per_slave, time_limit_s, resubmits, directory, environment)
+    return Job(
+        job_id, words, ranks, need, per_slave, time_limit_s, resubmits, directory, environment, own_umask()
+    )
 
 
 def run(service: Service, job: Job, *, labels: bool) -> int:

@@ -429,6 +429,17 @@ def test_a_mapper_that_leaves_a_process_behind_has_ended_with_its_program(
     assert lines_of(tmp_path / "out") == Path("/etc/hostname").read_bytes().splitlines()
 
 
+def test_commands_have_the_umask_of_who_submits(cluster: LocalCluster, tmp_path: Path) -> None:
+    ours = os.umask(0o027)
+    done = offerd(
+        cluster, "mapreduce", "--mapper", 'cat >/dev/null; echo "m $(umask)"', "--combiner", 'cat; echo "c $(umask)"',
+        "--reducer", 'cat; echo "r $(umask)"', "--input", "/etc/hostname", "--output", str(tmp_path / "out"),
+    )  # fmt: skip
+    os.umask(ours)
+    assert done.returncode == 0, done.stderr
+    assert {line.rstrip(b"\t") for line in lines_of(tmp_path / "out")} == {b"m 0027", b"c 0027", b"r 0027"}
+
+
 def test_fields_are_keys_as_hadoop_streaming_has_them_and_a_status_may_be_no_failure(
     cluster: LocalCluster, tmp_path: Path
 ) -> None:

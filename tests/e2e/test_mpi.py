@@ -136,6 +136,24 @@ def test_rank_0_reads_our_standard_input(cluster: LocalCluster) -> None:
     assert (done.returncode, done.stdout) == (0, b"[0] a\n[0] b\n"), done.stderr
 
 
+@pytest.mark.parametrize("is_queued", [False, True])
+def test_ranks_have_the_umask_of_who_submits(is_queued: bool, cluster: LocalCluster, tmp_path: Path) -> None:
+    queue = ("--queue", str(tmp_path), "--wait") if is_queued else ()
+    server = begin(cluster, "mpi", "--queue", str(tmp_path)) if is_queued else None
+    job = words("mpi", *queue, "-n", "2", *SMALL, "--no-label", "--", "sh", "-c", "umask")
+    done = subprocess.run(
+        ["sh", "-c", 'umask 027; exec "$@"', "sh", *job],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=environment(cluster),
+        timeout=60,
+        check=False,
+    )
+    if server is not None:
+        finish(server)
+    assert (done.returncode, done.stdout.count(b"0027\n")) == (0, 2), done.stderr
+
+
 # -- every byte of it -------------------------------------------------------------------------------------------------
 
 WRITER = r"""

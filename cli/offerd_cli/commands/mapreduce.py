@@ -9,7 +9,7 @@ import click
 from offerd.errors import BadInput
 from offerd_cli.options import DURATION, master_option
 from offerd_cli.task_options import placement_options, read_attributes
-from offerd_cli.units import parse_amount, parse_pairs
+from offerd_cli.units import own_umask, parse_amount, parse_pairs
 
 MAX_REDUCES = 10_000
 REDUCES = ("mapreduce.job.reduces", "mapred.reduce.tasks")
@@ -178,6 +178,7 @@ def command(
             keys=keys.of_keys(properties),
             any_status=not fails_by_status(properties),
             environment={**environment, **parse_pairs(env, "--env")},
+            umask=own_umask(),
         ),
         master,
         user=user,

@@ -68,6 +68,7 @@ class Describer:
             "reduces": len(state.reduces),
             "job": self._variables(state, attempt),
             "environment": dict(self._job.environment),
+            "umask": self._job.umask,
             "keys": dict(self._job.keys),
             "any_status": self._job.any_status,
             "ended_by": self._job.ended_by,

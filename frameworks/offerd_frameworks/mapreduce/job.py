@@ -56,6 +56,8 @@ class Job:
     max_attempts: int = 4
     speculate: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
+    umask: int | None = None
+    """Of the commands; None: 0o022."""
     staged: Mapping[str, bytes] = field(default_factory=dict)
     """Further files for the tasks' directories, by name."""
     reads_pieces: bool = False
@@ -87,6 +89,8 @@ class Job:
         for what, seconds in (("time limit", self.time_limit_s), ("delay", self.delay_s)):
             if seconds is not None and not 0 <= seconds < math.inf:
                 raise BadInput(f"a {what} of {seconds} seconds cannot be")
+        if self.umask is not None and not 0 <= self.umask <= 0o777:
+            raise BadInput(f"a umask of {self.umask:o} cannot be; write one from 0 to 0o777")
         if self.time_limit_s == 0:
             raise BadInput("a time limit must be more than nothing")
         keys.read(self.keys)

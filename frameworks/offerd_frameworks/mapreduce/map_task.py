@@ -177,6 +177,7 @@ def _mapper(
     return Stage(
         "mapper", task["mapper"], environment, reporter, stdin, output,
         any_status=task.get("any_status", False), ended_by=task.get("ended_by", ""),
+        umask=task.get("umask"),
     )  # fmt: skip
 
 

@@ -54,6 +54,7 @@ def run(task: dict[str, Any], reporter: Reporter, progress: Callable[..., None])
         reducer = Stage(
             "reducer", task["reducer"], environment, reporter, reading, written,
             any_status=task.get("any_status", False), ended_by=task.get("ended_by", ""),
+            umask=task.get("umask"),
         )  # fmt: skip
         os.close(reading)
         os.close(written)

@@ -213,6 +213,7 @@ class Sorting:
                 into_combiner,
                 combined,
                 any_status,
+                umask=self._task.get("umask"),
             )
         )
         self._close(into_combiner, combined)

@@ -92,11 +92,12 @@ class Stage:
         stdout: int | IO[bytes],
         any_status: bool = False,
         ended_by: str = "",
+        umask: int | None = None,
     ) -> None:
         """A string is for the shell, in `COMMANDS`. The descriptors given are the child's alone: pipes are closed here.
 
         `any_status`: however it exits, that is no failure; to be killed is one. `ended_by`: without this file in `COMMANDS`
-        it has not done all, whatever its status.
+        it has not done all, whatever its status. `umask`: None is ours.
         """
         self.what = what
         self._any_status = any_status
@@ -112,6 +113,7 @@ class Stage:
                 stderr=subprocess.PIPE,
                 env=marked,
                 cwd=None if self._is_tool else COMMANDS,
+                umask=-1 if umask is None else umask,
             )
 
         self._process = leftovers.start(start, environment, is_tool=self._is_tool)

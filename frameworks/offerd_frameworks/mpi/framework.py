@@ -349,7 +349,7 @@ class MpiFramework(offerd.Scheduler):
                 TaskID(task_id),
                 job.times(share.ranks),
                 COMMAND_EXECUTOR.executor_id,
-                offerd.CommandInfo(argv=argv, environment={ADDRESS_VARIABLE: share.host}),
+                offerd.CommandInfo(argv=argv, environment={ADDRESS_VARIABLE: share.host}, umask=job.umask),
                 time_limit_s=job.time_limit_s,
                 name=os.path.basename(job.argv[0]),
             )

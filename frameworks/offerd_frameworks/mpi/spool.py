@@ -279,6 +279,7 @@ def _job_to_json(job: Job) -> dict[str, Any]:
         "resubmits": job.resubmits,
         "directory": job.directory,
         "environment": dict(job.environment),
+        "umask": job.umask,
     }
 
 
@@ -293,4 +294,11 @@ def _job_from_json(job_id: str, values: dict[str, Any]) -> Job:
         int(values.get("resubmits", 0)),
         str(values.get("directory", "")),
         {str(name): str(value) for name, value in values.get("environment", {}).items()},
+        _umask(values.get("umask")),
     )
+
+
+def _umask(value: object) -> int | None:
+    if value is not None and (type(value) is not int or not 0 <= value <= 0o777):
+        raise ValueError(f"{value!r} is no umask")
+    return value

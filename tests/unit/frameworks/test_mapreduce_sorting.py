@@ -184,10 +184,10 @@ def test_a_program_that_cannot_be_started_ends_all_that_were(
     started: list[str] = []
 
     class Failing(Stage):
-        def __init__(self, what: str, *more: Any) -> None:
+        def __init__(self, what: str, *more: Any, **options: Any) -> None:
             if len(started) == number:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-            super().__init__(what, *more)
+            super().__init__(what, *more, **options)
             started.append(what)
 
     monkeypatch.setattr("offerd_frameworks.mapreduce.sorting.Stage", Failing)

@@ -11,7 +11,16 @@ from offerd_frameworks.mpi.core.job import Job, Outcome
 from offerd_frameworks.mpi.spool import FOLLOW_BYTES, Spool
 
 JOB = Job(
-    "hello-1", ("./hello", "a b"), 4, offerd.Resources.of(cpus="0.5", mem="64M"), 2, 30.0, 1, "/", {"A": "b"}
+    "hello-1",
+    ("./hello", "a b"),
+    4,
+    offerd.Resources.of(cpus="0.5", mem="64M"),
+    2,
+    30.0,
+    1,
+    "/",
+    {"A": "b"},
+    0o027,
 )
 
 
@@ -43,8 +52,12 @@ def test_jobs_are_taken_in_the_order_in_which_they_came(tmp_path: Path) -> None:
 
 def test_one_that_cannot_be_read_is_ended_with_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "bad.job").write_text('{"argv": ["x"]}')
+    (tmp_path / "worse.job").write_text('{"argv": ["x"], "ranks": 1, "need": "cpus=1", "umask": 512}')
     spool = Spool(tmp_path)
     assert spool.take() == []
+    worse = spool.outcome("worse")
+    assert worse is not None
+    assert worse.reason == "worse.job cannot be read: 512 is no umask"
     outcome = spool.outcome("bad")
     assert outcome is not None
     assert outcome.exit_status == 2

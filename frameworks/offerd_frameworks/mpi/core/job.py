@@ -14,6 +14,7 @@ class Job:
 
     `need` is what each rank takes; `per_slave` the most ranks on one slave (None: as many as fit); `resubmits` how often the
     job begins anew after it has lost a slave. `directory` is where the ranks run; it has to exist on the slaves.
+    `umask` is theirs (None: 0o022).
     """
 
     job_id: str
@@ -25,6 +26,7 @@ class Job:
     resubmits: int = 0
     directory: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    umask: int | None = None
 
     def times(self, ranks: int) -> offerd.Resources:
         """What so many ranks take together."""
