@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from offerd.addresses import parse
+from offerd.addresses import HostPort, parse
 from offerd.errors import OfferdError
 from offerd.leader import parse_zookeeper, unreachable
 from offerd.link import mechanism_at
@@ -194,6 +194,7 @@ def _unreached(where: str) -> str:
         why = error.strerror if isinstance(error, socket.gaierror) else "it is no name of a host"
         return f"the name {printable(host)} cannot be resolved: {why}"
     fault = ""
+    found.sort(key=lambda each: each[0] == socket.AF_INET6)
     for family, kind, protocol, _, address in found:
         with socket.socket(family, kind, protocol) as link:
             link.settimeout(LOOK_LIMIT_S)
@@ -206,7 +207,13 @@ def _unreached(where: str) -> str:
             except OSError as error:
                 fault = fault or f"{where} cannot be reached: {error.strerror}"
             else:
-                return ""
+                if family == found[0][0]:
+                    return ""
+                there = HostPort(str(address[0]), port)
+                return (
+                    f"{printable(host)} takes connections at {there} alone, and a name with an IPv4 address is reached over "
+                    f"that; write {there} instead"
+                )
     return fault
 
 

@@ -6,7 +6,6 @@ import socket
 
 from offerd.addresses import HostPort, canonical, is_ip, is_link_local
 
-LOOK_LIMIT_S = 1.0
 FAR, FAR_6 = "192.0.2.1", "2001:db8::1"
 """Addresses that documents use: what counts is the route there."""
 _DISCARD = 9
@@ -17,20 +16,15 @@ def over_ipv6(place: HostPort) -> bool:
     """Whether ZeroMQ has to be told to reach this over IPv6.
 
     Of a name it looks for addresses of one family, as it is told, and tries the first. So a name that has both is reached over
-    IPv4, unless only its IPv6 address takes connections now. May take seconds, for a name that has to be asked for.
+    IPv4 (`offerd.absence` says where nothing takes connections there). May take seconds, for a name that has to be asked for.
     """
     if is_ip(place.host):
         return ":" in place.host
     try:
         found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        return False
-    first: dict[int, tuple[object, ...]] = {}
-    for family, _, _, _, address in found:
-        first.setdefault(family, address)
-    if socket.AF_INET6 not in first or socket.AF_INET not in first:
-        return socket.AF_INET6 in first
-    return not _takes(socket.AF_INET, first) and _takes(socket.AF_INET6, first)
+        return True  # nobody knows yet: then it takes IPv4 addresses too, where there are no others
+    return all(family == socket.AF_INET6 for family, *_ in found)
 
 
 def interface_fault(host: str) -> str:
@@ -42,16 +36,6 @@ def interface_fault(host: str) -> str:
     except OSError:
         return f"this host has no interface {interface}"
     return ""
-
-
-def _takes(family: int, addresses: dict[int, tuple[object, ...]]) -> bool:
-    with socket.socket(family, socket.SOCK_STREAM) as link:
-        link.settimeout(LOOK_LIMIT_S)
-        try:
-            link.connect(addresses[family])
-        except OSError:
-            return False
-    return True
 
 
 def address_towards(host: str, *, ipv6: bool | None = None) -> str:

@@ -100,29 +100,46 @@ def test_over_which_ip_an_address_is_reached_is_plain() -> None:
         True,
         False,
     ]
-    assert not over_ipv6(HostPort("no-such-name.invalid", 1))
+    assert over_ipv6(HostPort("no-such-name.invalid", 1)), "libzmq takes IPv4 addresses then, too"
 
 
 def names(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     """Have every name lead to these."""
 
-    def resolved(_name: str, port: int, **kind: Any) -> list[Any]:
-        return [each for ip in addresses for each in real(ip, port, **kind)]
+    def resolved(_name: str, *more: Any, **kind: Any) -> list[Any]:
+        return [each for ip in addresses for each in real(ip, *more, **kind)]
 
     real = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", resolved)
 
 
-@pytest.mark.parametrize("listening", ["::1", "127.0.0.1", ""])
-def test_a_name_of_both_kinds_is_reached_where_something_listens_else_over_ipv4(
-    monkeypatch: pytest.MonkeyPatch, listening: str
+@pytest.mark.parametrize(
+    ("listening", "said"),
+    [
+        ("127.0.0.1", "both.example:{port} is reached, and does not answer"),
+        ("", "nothing listens at both.example:{port}"),
+        (
+            "::1",
+            "both.example takes connections at [::1]:{port} alone, and a name with an IPv4 address is reached over that; "
+            "write [::1]:{port} instead",
+        ),
+    ],
+)
+def test_a_name_of_both_kinds_is_reached_over_ipv4_and_it_is_said_where_that_is_in_vain(
+    context: zmq.Context[Any], monkeypatch: pytest.MonkeyPatch, listening: str, said: str
 ) -> None:
     with ExitStack() as stack:
-        link = stack.enter_context(bound(listening or "127.0.0.1", 0))
         if listening:
-            link.listen()
+            ip = f"[{listening}]" if ":" in listening else listening
+            server: Server[Any] = Server(context, f"tcp://{ip}:*", codec.to_master)
+            stack.callback(server.close)
+            port = parse(server.address).port
+        else:
+            port = stack.enter_context(bound("127.0.0.1", 0)).getsockname()[1]
         names(monkeypatch, "::1", "127.0.0.1")
-        assert over_ipv6(HostPort("both.example", link.getsockname()[1])) == (listening == "::1")
+        assert not over_ipv6(HostPort("both.example", port))
+        found = absence.why_no_answer(f"tcp://both.example:{port}", has_keys=False)
+        assert found == said.format(port=port)
 
 
 @pytest.mark.parametrize(("ip", "expected"), [("2001:db8::1", True), ("192.0.2.1", False)])
