@@ -8,7 +8,8 @@ Most of what they show was written by peers, so all of it is escaped (`offerd.sc
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
@@ -28,6 +29,8 @@ from offerd_cli.units import format_duration, format_quantity
 PIPE_WIDTH = 1_000_000
 """Columns where nobody looks at a screen: a table in a pipe is for grep and awk, whatever COLUMNS says of the terminal."""
 BAR_WIDTH = 24
+_SHORT_REASON = 24
+"""A reason of so many letters may stand in each row."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _STATE_STYLES = {
     TaskState.STAGING: "yellow",
@@ -227,7 +230,19 @@ def frameworks_table(frameworks: Iterable[FrameworkSummary]) -> FittedTable:
     return table
 
 
-def tasks_table(tasks: Iterable[TaskSummary]) -> FittedTable:
+def print_tasks(out: Console, tasks: Sequence[TaskSummary]) -> None:
+    """The table. On a terminal a long reason that several tasks have stands below it, once, so that it wraps in no row."""
+    reasons = Counter(why(task.reason, task.message) for task in tasks) if out.is_terminal else Counter()
+    shared = [reason for reason, times in reasons.items() if times > 1 and len(reason) > _SHORT_REASON]
+    marks = {reason: f"({number})" for number, reason in enumerate(shared, 1)}
+    print_table(out, tasks_table(tasks, marks))
+    for reason, mark in marks.items():
+        out.print(f"{mark} {reason}", style="dim")
+
+
+def tasks_table(tasks: Iterable[TaskSummary], marks: Mapping[str, str] | None = None) -> FittedTable:
+    """`marks`: what stands in place of certain reasons."""
+    marks = marks or {}
     table = FittedTable(
         Column("TASK", cuts=True),
         Column("FRAMEWORK", worth=50, cuts=True),
@@ -240,6 +255,7 @@ def tasks_table(tasks: Iterable[TaskSummary]) -> FittedTable:
         Column("WHY", worth=80, wraps=True),
     )
     for task in tasks:
+        reason = why(task.reason, task.message)
         table.add_row(
             task.task_id,
             task.framework_name,
@@ -249,7 +265,7 @@ def tasks_table(tasks: Iterable[TaskSummary]) -> FittedTable:
             format_quantity("mem", task.resources.mem_bytes),
             "long" if task.time_limit_s is None else format_duration(task.time_limit_s),
             format_duration(task.ran_s),
-            why(task.reason, task.message) or "-",
+            marks.get(reason, reason) or "-",
         )
     return table
 

@@ -46,7 +46,7 @@ def command(
         )
         return
     if tasks:
-        render.print_table(render.console(), render.tasks_table(tasks))
+        render.print_tasks(render.console(), tasks)
     else:
         such = "such " if framework or host or user else ""
         say(f"no {such}tasks" + ("" if ended else " are running; --all lists those that have ended"))

@@ -128,6 +128,30 @@ def test_a_table_in_a_pipe_is_as_wide_as_it_must_be_and_has_no_blanks_at_line_en
     assert row.endswith("TASK_TIMEOUT: its time is over")
 
 
+def test_a_long_reason_of_several_tasks_stands_below_their_table_once_on_a_terminal() -> None:
+    note = "memory is watched, not limited (isolation noop)"
+    running = msgspec.structs.replace(TASK, state=TaskState.RUNNING, reason="", message=note)
+    tasks = [msgspec.structs.replace(running, task_id=TaskID(f"t.{number}")) for number in range(3)]
+
+    def shown(is_terminal: bool, tasks: list[TaskSummary]) -> list[str]:
+        out = Console(
+            file=io.StringIO(),
+            width=100 if is_terminal else 1000,
+            force_terminal=is_terminal,
+            color_system=None,
+        )
+        render.print_tasks(out, tasks)
+        assert isinstance(out.file, io.StringIO)
+        return [line.rstrip() for line in out.file.getvalue().splitlines()]
+
+    header, *rows, below = shown(True, [*tasks, TASK])
+    assert header.split()[-1] == "WHY"
+    assert [row.split()[-1] for row in rows[:3]] == ["(1)"] * 3
+    assert below == f"(1) {note}"
+    assert len(rows) == 4, "nothing wraps"
+    assert [line.endswith(note) for line in shown(False, tasks)] == [False, True, True, True]
+
+
 @pytest.mark.parametrize("table", [render.slaves_table([SLAVE]), render.frameworks_table([FRAMEWORK])])
 def test_listings_have_one_line_an_entry(table: render.FittedTable) -> None:
     assert text_of(lambda out: render.print_table(out, table), render.PIPE_WIDTH).count("\n") == 2
