@@ -16,6 +16,7 @@ from offerd.errors import BadInput
 SEQUENCE = "#"
 _PLACE = re.compile(r"\{(?:(#)|(-?[0-9]+)?(//|/\.|/|\.)?)\}")
 _SLOT = re.compile(r"\{%\}")
+_PERL = re.compile(r"\{-?[0-9]*=.*=\}", re.DOTALL)
 _ENDING = re.compile(r"\.[^/.]*\Z")
 
 
@@ -58,6 +59,8 @@ def _parts(word: str, sources: int) -> list[Part]:
         raise BadInput(
             "{%}, the number of a job slot, is nothing that a cluster has; {#} is the number of the argument"
         )
+    if _PERL.search(word):
+        raise BadInput("{= =} is Perl, which is not run here; have the command do it, as sh -c does")
     parts: list[Part] = []
     at = 0
     for found in _PLACE.finditer(word):

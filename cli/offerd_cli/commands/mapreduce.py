@@ -24,9 +24,27 @@ NOT_DONE = (
     "mapred.output.value.groupfn.",
     "mapred.text.key.",
     "mapred.partitioner.",
+    "textinputformat.",
+    "mapreduce.job.inputformat.",
+    "mapreduce.job.outputformat.",
+    "mapreduce.input.lineinputformat.",
+    "mapreduce.input.keyvaluelinerecordreader.",
+    "mapreduce.output.textoutputformat.",
+    "mapreduce.output.fileoutputformat.compress",
+    "mapred.textoutputformat.",
+    "mapred.output.compress",
+    "mapred.output.compression.",
 )
 """What begins so changes what Hadoop Streaming gives: a job that relies on it would give something else here."""
-USUAL = {"stream.map.input.field.separator": "\t", "stream.reduce.input": "text", "stream.map.output": "text"}
+USUAL = {
+    "stream.map.input.field.separator": "\t",
+    "stream.reduce.input": "text",
+    "stream.map.output": "text",
+    "mapreduce.output.textoutputformat.separator": "\t",
+    "mapreduce.output.fileoutputformat.compress": "false",
+    "mapred.textoutputformat.separator": "\t",
+    "mapred.output.compress": "false",
+}
 """... but for what is so here."""
 
 

@@ -126,7 +126,8 @@ class Job:
         for text in self.files:
             path = Path(text)
             try:
-                content = path.read_bytes()
+                with path.open("rb") as file:
+                    content = file.read(MAX_FILE_BYTES + 1)  # a device may have no end
             except OSError as error:
                 raise BadInput(f"cannot read the file {text}: {error.strerror}") from None
             if len(content) > MAX_FILE_BYTES:

@@ -75,6 +75,10 @@ def input_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
             found.append(str(path))
         elif path.is_dir():
             found += sorted(_below(path), key=Path)
+        elif path.exists():
+            raise BadInput(
+                f"the input {text} is neither a file nor a directory; write what it holds into a file"
+            )
         else:
             raise BadInput(f"there is no input {text}; name files, directories, or data:SET")
     return found

@@ -158,7 +158,12 @@ def test_what_is_no_place_is_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"), [(["echo", "{3}"], "there are 2 sources"), (["echo", "{%}"], "{#} is the number")]
+    ("words", "complaint"),
+    [
+        (["echo", "{3}"], "there are 2 sources"),
+        (["echo", "{%}"], "{#} is the number"),
+        (["echo", "{= s/a/b/ =}"], "Perl"),
+    ],
 )
 def test_a_place_that_nothing_goes_into_is_refused(words: list[str], complaint: str) -> None:
     with pytest.raises(BadInput, match=complaint):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offerd import BadInput
+from offerd_frameworks.mapreduce import Job
 from offerd_frameworks.mapreduce.splits import MAX_PIECES, input_files, split_files
 
 
@@ -103,6 +104,18 @@ def test_links_to_nothing_are_left_out(tmp_path: Path) -> None:
 def test_input_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="there is no input"):
         input_files([tmp_path / "none"])
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
+def test_what_has_no_length_is_no_input(path: str) -> None:
+    with pytest.raises(BadInput, match="neither a file nor a directory"):
+        input_files([path])
+
+
+def test_a_file_without_end_is_too_large_to_be_copied() -> None:
+    job = Job(("x",), "y", "cat", reduces=0, files=("/dev/zero",))
+    with pytest.raises(BadInput, match="/dev/zero is larger than 64 MiB"):
+        job.read_files()
 
 
 def test_empty_files_are_no_splits(tmp_path: Path) -> None:
