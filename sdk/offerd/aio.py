@@ -138,6 +138,7 @@ class AsyncSchedulerDriver(Orders):
         self._is_ending = False
         self._is_silent = False
         self._must_teardown = False
+        self._joining = 0  # who waits, and is told what went wrong by what is raised there
         self._task: asyncio.Task[None] | None = None
         self._client: MasterClient[codec.ToScheduler]
 
@@ -152,7 +153,11 @@ class AsyncSchedulerDriver(Orders):
 
     async def wait_registered(self) -> FrameworkID:
         """Wait until the master knows this framework; returns its id. Raises what ended the driver."""
-        await self._registered.wait()
+        self._joining += 1
+        try:
+            await self._registered.wait()
+        finally:
+            self._joining -= 1
         if not self._core.was_registered:
             await self.join()
             raise OfferdError("the driver was stopped before a master had answered")
@@ -162,13 +167,21 @@ class AsyncSchedulerDriver(Orders):
         """Wait for the end; raises what `SchedulerDriver.join` raises."""
         if self._task is None:
             raise OfferdError("this driver was not started; call start() or run()")
-        await asyncio.shield(self._task)
+        self._joining += 1
+        try:
+            await asyncio.shield(self._task)
+        finally:
+            self._joining -= 1
 
     async def run(self) -> None:
         """`start` and `join`; to cancel this is to abort the driver."""
         self.start()
         assert self._task is not None
-        await self._task
+        self._joining += 1
+        try:
+            await self._task
+        finally:
+            self._joining -= 1
 
     def stop(self, failover: bool = False) -> None:
         """End. The framework's tasks are killed, unless `failover`: then the next scheduler that stands by takes over, or the
@@ -415,6 +428,8 @@ class AsyncSchedulerDriver(Orders):
         if reason == CALLBACK_RAISED:
             error.__traceback__ = authors_lines(error.__traceback__)
             log.error("a callback of %s raised", type(self.scheduler).__name__, exc_info=error)
+        elif not self._joining and type(self.scheduler).error is AsyncScheduler.error:
+            log.error("the driver has ended: %s", text_of(error))  # or nobody would hear of it
         try:
             result = self.scheduler.error(self, reason, text_of(error))
             if result is not None:

@@ -105,7 +105,7 @@ class SchedulerDriver(Orders):
         self._has_ended = False
         self._must_teardown = False
         self._failure: BaseException | None = None
-        self._joining = 0  # threads in `join`, which show what went wrong
+        self._joining = 0  # threads that wait, and are told what went wrong by what is raised there
         self._registered = threading.Event()
         self._thread: threading.Thread | None = None
         self._client: MasterClient[codec.ToScheduler]
@@ -131,7 +131,10 @@ class SchedulerDriver(Orders):
 
     def wait_registered(self, timeout_s: float | None = None) -> FrameworkID:
         """Wait until the master knows this framework; returns its id. Raises what ended the driver, or `OfferdError`."""
-        if not self._registered.wait(timeout_s):
+        self._joining += 1
+        is_settled = self._registered.wait(timeout_s)
+        self._joining -= 1
+        if not is_settled:
             raise OfferdError(unreachable(self.address))
         if not self._core.was_registered:
             self.join()
@@ -169,8 +172,12 @@ class SchedulerDriver(Orders):
 
     def run(self) -> None:
         """`start` and `join`."""
-        self.start()
-        self.join()
+        self._joining += 1
+        try:
+            self.start()
+            self.join()
+        finally:
+            self._joining -= 1
 
     @property
     def framework_id(self) -> FrameworkID:
@@ -446,6 +453,8 @@ class SchedulerDriver(Orders):
             error.__traceback__ = authors_lines(error.__traceback__)
             if not self._joining:
                 log.error("a callback of %s raised", type(self.scheduler).__name__, exc_info=error)
+        elif not self._joining and type(self.scheduler).error is Scheduler.error:
+            log.error("the driver has ended: %s", text_of(error))  # or nobody would hear of it
         try:
             self.scheduler.error(self, reason, text_of(error))
         except BaseException as second:  # marked: the scheduler's own code; the first is raised

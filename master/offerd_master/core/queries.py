@@ -306,11 +306,12 @@ def end_framework(c: Cluster, peer: PeerID, message: om.EndFramework, now: float
         shut_down_everywhere(c, found[0])
         c.send(peer, om.Done(True))
     else:
-        framework, why = found[0], "it was ended by hand"
+        framework, why = found[0], "somebody has ended it by hand, as `offerd kill --framework` does"
         by = f" by {c.asker.name}" if c.asker is not None else ""
         c.log(f"framework {framework.framework_id} ({framework.info.name}) is ended{by}, by hand", "warning")
-        c.send(framework.peer, m.FrameworkRefused(Reason.FRAMEWORK_REMOVED, why))
+        active = framework.peer
         failover.end(c, framework, now, Reason.FRAMEWORK_REMOVED, why)
+        c.send(active, m.FrameworkRefused(*framework.ended_because))
         c.send(peer, om.Done(True))
 
 

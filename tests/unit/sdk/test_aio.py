@@ -15,6 +15,7 @@ from offerd.errors import FrameworkError, OfferdError
 from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import (
     Acknowledge,
+    Dropped,
     FrameworkInfo,
     FrameworkRefused,
     GetGuaranteedShare,
@@ -256,6 +257,23 @@ def test_a_refusal_ends_the_driver(master: FakeMaster) -> None:
 
     with pytest.raises(FrameworkError, match="go away"):
         run(make(Refused(), master).run())
+
+
+def test_an_end_that_no_error_hears_of_is_in_the_log_while_nobody_waits_for_it(
+    master: FakeMaster, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def use() -> None:
+        async with make(AsyncScheduler(), master) as driver:
+            await driver.wait_registered()
+            master.send(Dropped("it sent nonsense"))
+            while not caplog.messages:
+                await asyncio.sleep(0.01)
+
+    with pytest.raises(FrameworkError, match="it sent nonsense"):
+        run(use())
+    assert caplog.messages == [
+        "the driver has ended: the master has hung up on this scheduler: it sent nonsense"
+    ]
 
 
 def test_no_master_is_one_clear_error() -> None:
