@@ -223,7 +223,10 @@ class Hostile:
         if inner is None:
             return []
         if not self.well_formed and choices.once_in(120) and not isinstance(_bare(inner), inspect.StructType):
-            return [self._value(choices, inner, depth + 1, name)] * MANY
+            member = self._value(choices, inner, depth + 1, name)
+            # Too many, or too large for a frame: what is larger by far takes only our own memory.
+            size = len(msgpack.packb(member, unicode_errors="surrogatepass"))
+            return [member] * min(MANY, 2 * codec.MAX_FRAME_BYTES // size + 1)
         return [self._value(choices, inner, depth + 1, name) for _ in range(choices.one_of(COUNTS[:6]))]
 
     def _tuple(self, choices: Choices, kind: Any, depth: int, name: str) -> list[Any]:
