@@ -63,7 +63,8 @@ class SandboxFiles:
                 continue
             self._connections[files.address] = connection
             return response, content
-        raise Unreachable(f"the slave's files at {files.address} cannot be read: {failure}")
+        where = f" at {files.address}" if files.address else ""
+        raise Unreachable(f"the slave's files{where} cannot be read: {failure}")
 
 
 class SandboxLog(LogReader):

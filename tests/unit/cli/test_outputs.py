@@ -193,6 +193,13 @@ def test_a_kept_connection_that_was_closed_is_made_anew(
     assert log.read() == b"d"
 
 
+def test_files_without_an_address_are_told_without_one(files: SandboxFiles) -> None:
+    with pytest.raises(
+        Unreachable, match=r"^the slave's files cannot be read: the master gives no access to"
+    ):
+        files.get(FilesAccess(), "c", "stdout", 0)
+
+
 def test_a_server_in_trouble_is_one_line(slave: Slave, files: SandboxFiles) -> None:
     slave.broken = True
     with pytest.raises(Unreachable, match="500 disk on fire"):
