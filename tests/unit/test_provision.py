@@ -91,3 +91,24 @@ def test_what_the_document_says_to_remove_is_all_of_it(share: Path) -> None:
     files = [f"/usr/local/share/{path.relative_to(share)}" for path in share.rglob("*") if path.is_file()]
     assert len(files) > len(COMMANDS)
     assert [file for file in files if not any(fnmatch.fnmatch(file, each) for each in patterns)] == []
+
+
+@pytest.mark.parametrize(
+    ("addresses", "ip"),
+    [("172.18.0.3", "172.18.0.3"), ("172.18.0.3 fd00::3", "172.18.0.3"), ("fd00::3", "fd00::3")],
+)
+def test_containers_of_the_compose_file_are_told_one_address_of_theirs(
+    tmp_path: Path, addresses: str, ip: str
+) -> None:
+    for name, script in (("hostname", f"echo '{addresses} '"), ("offerd", 'echo "$3"')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    lines = (ROOT / "deploy/images/compose.yaml").read_text().splitlines()
+    commands = [line.partition("'")[2].rpartition("'")[0] for line in lines if "entrypoint: [sh" in line]
+    assert len(commands) == 2
+    for command in commands:
+        done = subprocess.run(
+            ["sh", "-c", command.replace("$$", "$")], env={"PATH": f"{tmp_path}:/usr/bin:/bin", "OFFERD_MASTER": ""},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout == f"{ip}\n"
