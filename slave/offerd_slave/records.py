@@ -30,8 +30,11 @@ a power loss ends every task anyway (another boot id), so only terminal statuses
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
+from offerd.bounds import Count, Epoch, WallClock, WishedSeconds
 from offerd.ids import ContainerID, FrameworkID, SlaveID
 from offerd.messages import ExecutorInfo, FrameworkInfo, TaskInfo, TaskStatus, UpdateID
 
@@ -83,15 +86,21 @@ class StatusAcknowledged(Record, frozen=True):
 JournalRecord = TaskDelivered | StatusStored | StatusAcknowledged
 
 
+# What a checkpoint holds is bounded as a message is: with what is beyond no slave could go on.
+_OwnId = Annotated[SlaveID, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:@=+-]{0,128}\Z")]
+_Mode = Annotated[str, msgspec.Meta(pattern=r"^(active|deactivated|draining|drained)\Z")]
+_Account = Annotated[int, msgspec.Meta(ge=-1, lt=(1 << 32) - 1)]
+
+
 class SlaveCheckpoint(msgspec.Struct, frozen=True, array_like=True):
     """Who we are to the master."""
 
-    slave_id: SlaveID
+    slave_id: _OwnId
     boot_id: str
-    epoch: int = 0  # newest leader epoch obeyed
-    mode: str = "active"  # `offerd.messages.SetSlaveMode`, or drained
-    drain_end_at: float | None = None  # monotonic clock of that boot: what runs is ended then ...
-    drain_grace_s: float | None = None  # ... with so much time for its end
+    epoch: Epoch = 0  # newest leader epoch obeyed
+    mode: _Mode = "active"  # `offerd.messages.SetSlaveMode`, or drained
+    drain_end_at: WallClock | None = None  # monotonic clock of that boot: what runs is ended then ...
+    drain_grace_s: WishedSeconds | None = None  # ... with so much time for its end
 
 
 class Wish(msgspec.Struct, frozen=True, array_like=True):
@@ -105,8 +114,8 @@ class ProcessCheckpoint(msgspec.Struct, frozen=True, array_like=True):
     """`offerd_isolation.base.ProcessID`, on disk."""
 
     boot_id: str
-    pid: int
-    start_ticks: int
+    pid: Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)]
+    start_ticks: Count
 
 
 class ContainerCheckpoint(msgspec.Struct, frozen=True, array_like=True):
@@ -118,8 +127,10 @@ class ContainerCheckpoint(msgspec.Struct, frozen=True, array_like=True):
     token: str
     isolation: str
     shim: ProcessCheckpoint | None = None
-    uid: int = -1  # whom its processes run as; -1: of an older slave, which had one socket for all executors
-    gid: int = -1
+    uid: _Account = (
+        -1
+    )  # whom its processes run as; -1: of an older slave, which had one socket for all executors
+    gid: _Account = -1
 
 
 class ExitRecord(msgspec.Struct, frozen=True):

@@ -109,6 +109,8 @@ class WorkDir:
             checkpoint = directory / "container.ckpt"
             try:
                 container = read_checkpoint(checkpoint, ContainerCheckpoint)
+                if container.container_id != directory.name:
+                    raise DamagedCheckpoint(f"{checkpoint}: it is another container's")
             except FileNotFoundError:
                 continue
             except DamagedCheckpoint as damage:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.resources import Resources
-from offerd_slave.checkpoint import write_checkpoint
+from offerd_slave.checkpoint import read_checkpoint, write_checkpoint
 from offerd_slave.core.actions import SaveSlave
 from offerd_slave.core.recovery import Recovered, RecoveredContainer
 from offerd_slave.core.slave import SlaveCore
 from offerd_slave.journal import Journal
-from offerd_slave.records import ContainerCheckpoint, StatusStored, TaskDelivered
+from offerd_slave.records import (
+    ContainerCheckpoint,
+    ProcessCheckpoint,
+    SlaveCheckpoint,
+    StatusStored,
+    TaskDelivered,
+)
 from offerd_slave.settings import SlaveSettings
 from offerd_slave.workdir import Found, WorkDir
 
@@ -120,3 +128,60 @@ def test_checkpoint_of_a_newer_format_or_another_type_is_set_aside_like_a_damage
     found = bench.start()
     assert [container.container_id for container in found.containers] == [CONTAINERS[1]]
     assert len(found.complaints) == 1
+
+
+def test_a_checkpoint_that_is_anothers_is_set_aside_like_a_damaged_one(bench: Bench) -> None:
+    first, second = (bench.workdir.container(container_id) / "container.ckpt" for container_id in CONTAINERS)
+    first.write_bytes(second.read_bytes())
+    found = bench.start()
+    assert [container.container_id for container in found.containers] == [CONTAINERS[1]]
+    assert len(found.complaints) == 1
+    assert not first.exists()
+    assert second.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epoch": (1 << 64) - 1},
+        {"epoch": -1},
+        {"slave_id": "../../x"},
+        {"slave_id": "S-1\n"},
+        {"mode": "bogus"},
+        {"drain_end_at": float("nan")},
+        {"drain_end_at": 1e300},
+        {"drain_grace_s": 1e300},
+    ],
+)
+def test_a_slaves_checkpoint_with_which_it_could_never_register_is_set_aside(
+    bench: Bench, change: dict[str, Any]
+) -> None:
+    file = bench.workdir.path / "slave.ckpt"
+    whole = read_checkpoint(file, SlaveCheckpoint)
+    write_checkpoint(file, msgspec.structs.replace(whole, **change))
+    found = bench.start()
+    assert found.slave is None
+    assert len(found.complaints) == 1
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"container_id": "../../evil"},
+        {"uid": -2},
+        {"gid": (1 << 32) - 1},
+        {"shim": ProcessCheckpoint("boot", -1, 5)},
+        {"shim": ProcessCheckpoint("boot", 1 << 40, 5)},
+    ],
+)
+def test_a_containers_checkpoint_that_names_what_cannot_be_is_set_aside(
+    bench: Bench, change: dict[str, Any]
+) -> None:
+    file = bench.workdir.container(CONTAINERS[0]) / "container.ckpt"
+    whole = read_checkpoint(file, ContainerCheckpoint)
+    write_checkpoint(file, msgspec.structs.replace(whole, **change))
+    found = bench.start()
+    assert [container.container_id for container in found.containers] == [CONTAINERS[1]]
+    assert len(found.complaints) == 1
+    assert not file.exists()
