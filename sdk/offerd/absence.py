@@ -46,6 +46,8 @@ class Peer(NamedTuple):
     is_linked: bool
     """There is a connection, made with the keys that are expected."""
     hears_zookeeper: bool = False
+    said: str = ""
+    """What who is connected has said of why it is no master for us."""
 
 
 class Absence:
@@ -154,7 +156,7 @@ class MasterWatch:
 def why_away(peer: Peer) -> str:
     """What is wrong with the way to a master, as far as it can be seen from here. Blocks, for seconds perhaps."""
     if peer.is_linked:
-        return f"{_where(peer.leader)} is connected, and does not answer"
+        return f"{_where(peer.leader)} {peer.said or 'is connected, and does not answer'}"
     if peer.leader:
         return why_no_answer(peer.leader, peer.has_keys)
     hosts = parse_zookeeper(peer.master).hosts

@@ -33,14 +33,15 @@ class MasterClient(Client[M]):
         self.master = master
         self.detector = LeaderDetector(parse_zookeeper(master)) if in_zookeeper else None
 
-    def peer(self) -> Peer:
-        """Whom we try to reach, for `MasterWatch`."""
+    def peer(self, said: str = "") -> Peer:
+        """Whom we try to reach, and what it has said of why it does not take us, for `MasterWatch`."""
         return Peer(
             self.master,
             self.address,
             has_keys=self._keys is not None,
             is_linked=self.link.is_up,
             hears_zookeeper=self.detector is not None and self.detector.is_connected,
+            said=said,
         )
 
     def follow(self) -> bool:

@@ -345,7 +345,8 @@ class SlaveDaemon:
         self._to_forget.clear()
         self._housekeeping(now)
         is_there = self._is_linked and self.core.state.registered
-        for line in self._watch.turn(is_there or bool(self.core.expelled), self._master.peer):
+        is_settled = is_there or bool(self.core.expelled)
+        for line in self._watch.turn(is_settled, lambda: self._master.peer(self.core.turned_away)):
             log.warning("%s", line)
 
     def _flush_to_master(self) -> None:

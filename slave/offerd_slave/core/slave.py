@@ -86,6 +86,8 @@ class SlaveCore:
         self.statuses = Statuses(self.state)
         self.tasks = Tasks(self.state, self.statuses)
         self.containers = Containers(self.state, self.statuses, self.tasks)
+        self.turned_away = ""
+        """What the master that is connected has said of why it does not take us, as the rest of a sentence; else empty."""
         self._heard_master_at = now
         self._ignored_epoch = -1
         self._other_leader = ""
@@ -95,7 +97,7 @@ class SlaveCore:
         self._allowances = Allowances()
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             ev.FromMaster: self._from_master,
-            ev.MasterConnected: lambda event, now: self._say_hello(now),
+            ev.MasterConnected: self._master_connected,
             ev.FromExecutor: self._from_executor,
             ev.ExecutorFaulty: lambda event, now: self.containers.faulty(event.container_id, event.fault),
             ev.RecordRefused: self._record_refused,
@@ -227,6 +229,10 @@ class SlaveCore:
         else:
             self._say_hello(now)
 
+    def _master_connected(self, event: ev.MasterConnected, now: float) -> None:
+        self.turned_away = ""
+        self._say_hello(now)
+
     def _say_hello(self, now: float) -> None:
         if not self._drain.expelled:
             self._register(now)
@@ -274,7 +280,7 @@ class SlaveCore:
         state.timers.set(("hello",), now + state.settings.register_retry_s)
 
     def _slave_registered(self, message: SlaveRegistered, now: float) -> None:
-        state = self.state
+        state, self.turned_away = self.state, ""
         if message.slave_id != state.slave_id:
             state.slave_id = message.slave_id
             state.registered = False  # all that waits is said again, as the new one
@@ -292,7 +298,8 @@ class SlaveCore:
         state.timers.set(("hello",), now + state.settings.master_silence_s)
 
     def _slave_refused(self, message: SlaveRefused, now: float) -> None:
-        self.state.log("ERROR", f"the master refuses this slave: {message.message}")
+        self.turned_away = f"refuses this slave: {message.message}"
+        self.state.log("ERROR", f"the master {self.turned_away}")
         self.state.registered = False
         if message.reason == Reason.KEY_REVOKED:
             self._drain.expelled = (
@@ -305,20 +312,19 @@ class SlaveCore:
     def _dropped(self, message: Dropped, now: float) -> None:
         """It hangs up, we come back, and if it is our hello that it does not take, that goes on for ever: said now and then."""
         self.state.registered = False
+        self.turned_away = f"has hung up on this slave: {message.why}"
         if message.why != self._dropped_why or now >= self._say_dropped_at:
             self._dropped_why, self._say_dropped_at = message.why, now + SAY_DROPPED_AGAIN_S
-            text = (
-                f"the master has hung up on this slave: {message.why}; connecting to it again, tasks run on"
-            )
-            self.state.log("ERROR", text)
+            self.state.log("ERROR", f"the master {self.turned_away}; connecting to it again, tasks run on")
 
     def _not_leading(self, message: NotLeading, now: float) -> None:
         """One that was named by its address. One that ZooKeeper named is about to hear that it leads."""
+        self.turned_away = f"stands by; {message.leader.removeprefix('tcp://')} leads"
         if message.leader != self._other_leader:
             self._other_leader = message.leader
-            text = f"the master stands by; {message.leader.removeprefix('tcp://')} leads"
             self.state.log(
-                "WARNING", f"{text}: masters are best named by their ZooKeeper, as zk://HOST:PORT/path"
+                "WARNING",
+                f"the master {self.turned_away}: masters are best named by their ZooKeeper, as zk://HOST:PORT/path",
             )
         self.state.timers.set(("hello",), now + self.state.settings.register_retry_s)
 

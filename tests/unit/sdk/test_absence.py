@@ -84,7 +84,11 @@ def test_a_name_that_is_none_and_a_port_where_nobody_is_are_told_apart() -> None
     port = free_port()
     assert why_away(peer(f"tcp://127.0.0.1:{port}")) == f"nothing listens at 127.0.0.1:{port}"
     assert "no ZooKeeper server is reached" in why_away(peer(f"zk://127.0.0.1:{port}/offerd"))
-    assert "is connected" in why_away(peer("tcp://127.0.0.1:1", is_linked=True))
+    linked = peer("tcp://127.0.0.1:1", is_linked=True)
+    assert why_away(linked) == "127.0.0.1:1 is connected, and does not answer"
+    assert why_away(linked._replace(said="stands by; 10.0.0.1:5060 leads")) == (
+        "127.0.0.1:1 stands by; 10.0.0.1:5060 leads"
+    )
 
 
 @pytest.mark.parametrize(

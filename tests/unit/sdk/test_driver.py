@@ -16,18 +16,16 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from helpers.cli import wait_until
 from helpers.fake_master import FakeMaster, InstantCluster
 from offerd import orders
 from offerd.codec import MAX_MESSAGE_BYTES
 from offerd.driver import SchedulerDriver
-from offerd.errors import BadInput, FrameworkError, MasterUnreachable, MessageTooLarge, OfferdError
+from offerd.errors import BadInput, FrameworkError, MessageTooLarge, OfferdError
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
 from offerd.messages import (
     AcceptOffers,
     Acknowledge,
     DeclineOffers,
-    Dropped,
     Filters,
     FrameworkInfo,
     FrameworkMessage,
@@ -343,33 +341,6 @@ def test_a_refusal_ends_the_driver_with_its_reason(master: FakeMaster, start: St
         driver.join(WAIT_S)
     assert caught.value.reason == Reason.FRAMEWORK_FAILED_OVER
     assert scheduler.expect("error") == (Reason.FRAMEWORK_FAILED_OVER, "another scheduler took over")
-
-
-class Deaf(Scheduler):
-    """Has no `error`."""
-
-
-def test_an_end_that_nobody_waits_for_and_no_error_hears_of_is_in_the_log(
-    master: FakeMaster, caplog: pytest.LogCaptureFixture
-) -> None:
-    driver = SchedulerDriver(Deaf(), FrameworkInfo("x"), master.address)
-    driver.start()
-    driver.wait_registered(WAIT_S)
-    master.send(Dropped("it sent nonsense"))
-    wait_until(lambda: caplog.messages, "the driver's line")
-    assert caplog.messages == [
-        "the driver has ended: the master has hung up on this scheduler: it sent nonsense"
-    ]
-    with pytest.raises(FrameworkError, match="it sent nonsense") as caught:
-        driver.join(WAIT_S)
-    assert caught.value.reason == Reason.MESSAGE_INVALID
-
-
-def test_an_end_that_is_raised_to_who_waits_is_not_in_the_log_too(caplog: pytest.LogCaptureFixture) -> None:
-    driver = SchedulerDriver(Deaf(), FrameworkInfo("x"), f"127.0.0.1:{free_port()}", connect_timeout_s=0.1)
-    with pytest.raises(MasterUnreachable):
-        driver.run()
-    assert not caplog.messages
 
 
 def free_port() -> int:

@@ -200,8 +200,11 @@ def test_master_that_stands_by_is_asked_again_and_not_obeyed() -> None:
     bench = Bench()
     bench.clear()
     bench.from_master(m.NotLeading("tcp://10.0.0.1:5060"), epoch=0)
+    assert bench.core.turned_away == "stands by; 10.0.0.1:5060 leads"
     bench.turn(1.1)
     assert isinstance(bench.sent[-1], m.RegisterSlave)
+    bench.register()
+    assert bench.core.turned_away == ""
 
 
 def test_a_slave_whose_key_was_revoked_ends_its_tasks_says_hello_to_nobody_and_fails() -> None:
@@ -229,8 +232,11 @@ def test_a_slave_that_is_refused_for_any_other_reason_keeps_its_tasks() -> None:
     bench.clear()
     bench.from_master(m.SlaveRefused(Reason.NOT_AUTHORIZED, "slave id S-1 was not given to host7"))
     assert not bench.told_executors(m.Shutdown)
+    assert bench.core.turned_away == "refuses this slave: slave id S-1 was not given to host7"
     bench.turn(60.0)
     assert [message for message in bench.sent if isinstance(message, m.RegisterSlave)]
+    bench.event(ev.MasterConnected())
+    assert bench.core.turned_away == ""
 
 
 def test_a_slave_whose_master_hangs_up_says_why_at_once_and_then_now_and_then_and_keeps_its_tasks() -> None:
