@@ -476,6 +476,7 @@ class RegisterSlave(Message, frozen=True):
     disk_full: bool = False  # see `SlaveUsage`
     files: FilesSecret | None = None  # never part of `SlaveInfo`, which is listed
     since_s: Seconds = 0.0  # ago it first registered since its start, with whatever master
+    memory_note: Name = ""  # why memory is not limited: the message of tasks that run and ask for some
 
 
 class UnregisterSlave(Message, frozen=True):

@@ -106,6 +106,7 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
         c.send(peer, m.Ping())
     files.tell_refused(c, slave)
     _adopt(c, slave, message, now)
+    _note_memory(slave, message.memory_note)
     files.renew(c, slave, had_executors_of)
     modes.hear_mode(c, slave, message.mode, is_hello=True)
     modes.set_disk(c, slave, is_full=message.disk_full)
@@ -450,6 +451,13 @@ def expel(c: Cluster, slave: Slave, why: str, now: float) -> None:
 def unregister_slave(c: Cluster, slave: Slave, message: m.UnregisterSlave, now: float) -> None:
     lose(c, slave, "it said goodbye", now, may_return=False)
     forget(c, slave)
+
+
+def _note_memory(slave: Slave, note: str) -> None:
+    """A slave has told its tasks once, when they began to run; a master that came later did not hear that."""
+    for task in slave.tasks:
+        if task.state is TaskState.RUNNING and task.resources.mem_bytes and not task.message:
+            task.message = note
 
 
 def forget(c: Cluster, slave: Slave) -> None:

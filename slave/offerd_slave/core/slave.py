@@ -275,6 +275,7 @@ class SlaveCore:
                 disk_full=state.is_disk_full,
                 files=state.files,
                 since_s=0.0 if state.there_since is None else now - state.there_since,
+                memory_note=state.settings.memory_note,
             )
         )
         state.timers.set(("hello",), now + state.settings.register_retry_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from helpers.master_harness import EXECUTOR, ClusterHarness, FrameworkPeer, SlavePeer
@@ -72,6 +73,22 @@ def test_a_new_master_shows_how_long_all_has_been_there() -> None:
     assert (shown["starts"].launched_s, shown["starts"].ran_s) == (7.0, 0.0)
     assert slave_since_s(cluster) == 505.0
     assert framework_since_s(cluster) == 405.0
+
+
+def test_a_new_master_says_of_tasks_that_their_memory_is_not_limited() -> None:
+    cluster = ClusterHarness()
+    slave = cluster.slave(registers=False)
+    executor = m.RunningExecutor(OLD, EXECUTOR.executor_id, ContainerID("c1"))
+    asks = msgspec.structs.replace(task("asks"), resources=Resources.of(cpus=1, mem="64M"))
+    tasks = [
+        asks,
+        msgspec.structs.replace(asks, task_id=TaskID("starts"), state=TaskState.STAGING),
+        task("any"),
+    ]
+    slave.send(m.RegisterSlave(SLAVE, [executor], tasks, memory_note="memory is watched"))
+    assert {name: shown.message for name, shown in tasks_of(cluster).items()} == {
+        "asks": "memory is watched", "starts": "", "any": "",
+    }  # fmt: skip
 
 
 def test_a_slave_that_does_not_say_how_long_counts_from_its_return() -> None:

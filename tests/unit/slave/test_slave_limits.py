@@ -417,6 +417,10 @@ def test_a_task_that_asks_for_memory_hears_that_it_is_watched_and_not_limited() 
     bench.acknowledge("a", 1)
     bench.update("a", TaskState.RUNNING, 2, 3)
     assert bench.sent[-1].status.message == "", "once is enough"  # type: ignore[attr-defined]
+    bench.clear()
+    bench.from_master(m.NotRegistered())
+    (hello,) = [message for message in bench.sent if isinstance(message, m.RegisterSlave)]
+    assert hello.memory_note == NOTE, "for a master that has not heard it"
 
 
 def test_a_container_may_have_what_its_tasks_ever_had_together_and_tasks_what_they_asked_for() -> None:
