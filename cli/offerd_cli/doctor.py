@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from offerd.addresses import LOOPBACK, LOOPBACK_6, HostPort
+from offerd.addresses import ANY, ANY_6
 from offerd.errors import OfferdError
 from offerd.routes import bound
 from offerd_isolation.cgroups.host import NEEDED, UNIFIED, Mounts, Root, Unusable, find_root, mounts
@@ -230,18 +230,17 @@ def check_open_files() -> Finding:
 
 def check_port(port: int, whose: str) -> Finding:
     name = f"port {port}"
-    for ip in (LOOPBACK, LOOPBACK_6):
+    for ip in (ANY_6, ANY):
+        # In use at any one of the addresses is in use at all of them.
         try:
             bound(ip, port).close()
         except OSError as error:
-            if ip == LOOPBACK_6 and error.errno in NO_IPV6:
+            if ip == ANY_6 and error.errno in NO_IPV6:
                 continue
             return Finding(
-                name,
-                False,
-                f"{whose}: {error.strerror} at {HostPort(ip, port)}",
-                f"ss -ltnp 'sport = :{port}'  # who has it",
+                name, False, f"{whose}: {error.strerror}", f"ss -ltnp 'sport = :{port}'  # who has it"
             )
+        break
     return Finding(name, True, f"{whose}: free")
 
 

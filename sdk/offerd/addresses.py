@@ -14,7 +14,7 @@ from typing import NamedTuple
 from offerd.errors import BadInput
 
 TCP = "tcp://"
-LOOPBACK, LOOPBACK_6 = "127.0.0.1", "::1"
+LOOPBACK = "127.0.0.1"
 ANY = "0.0.0.0"
 ANY_6 = "::"
 """All addresses of this host, those of IPv4 too."""

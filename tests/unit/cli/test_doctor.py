@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from helpers.ipv6 import NO_IPV6, has_ipv6
-from offerd.addresses import HostPort
 from offerd.routes import bound
 from offerd_cli import doctor
 from offerd_isolation.cgroups.host import Mounts, Root, Unusable
@@ -53,7 +52,7 @@ def test_a_kernel_without_pidfds_is_too_old(release: str, ok: bool) -> None:
     assert doctor.check_kernel(release).ok is ok
 
 
-@pytest.mark.parametrize("ip", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("ip", ["127.0.0.1", "127.0.0.2", "::1", "0.0.0.0"])
 def test_a_port_in_use_is_said_to_be(ip: str) -> None:
     if ip == "::1" and not has_ipv6():
         pytest.skip(NO_IPV6)
@@ -62,7 +61,7 @@ def test_a_port_in_use_is_said_to_be(ip: str) -> None:
         port = taken.getsockname()[1]
         finding = doctor.check_port(port, "master")
     assert not finding.ok
-    assert f"Address already in use at {HostPort(ip, port)}" in finding.found
+    assert "Address already in use" in finding.found
     assert doctor.check_port(port, "master").ok
 
 
