@@ -22,7 +22,7 @@ from offerd.removal import remove_entry, remove_tree
 from offerd_isolation import mounts
 from offerd_slave import leftovers, users
 from offerd_slave.access_lists import allow_search
-from offerd_slave.core.retention import Bounds
+from offerd_slave.core.retention import LEAST_AGE_OF_MANY_S, Bounds
 from offerd_slave.served_paths import OWNER
 
 COLLECT_INTERVAL_S = 60.0
@@ -75,10 +75,16 @@ class FinishedSandbox:
 def sandboxes_to_remove(
     finished: Iterable[FinishedSandbox], now_s: float, disk_free_fraction: float, bounds: Bounds
 ) -> list[ContainerID]:
-    """Which are too old, the oldest first."""
+    """Which are too old, or too many, the oldest first."""
     greatest_age_s = bounds.greatest_age_s(disk_free_fraction)
     by_age = sorted(finished, key=lambda each: each.ended_s)
-    return [each.container_id for each in by_age if now_s - each.ended_s >= greatest_age_s]
+    too_many = len(by_age) - bounds.most_executors
+    return [
+        each.container_id
+        for place, each in enumerate(by_age)
+        if now_s - each.ended_s
+        >= (min(greatest_age_s, LEAST_AGE_OF_MANY_S) if place < too_many else greatest_age_s)
+    ]
 
 
 Living = Mapping[ContainerID, Container[str]]

@@ -206,6 +206,14 @@ def _wish(work_dir: Path, *, drain: bool, activate: bool, kill: bool, deadline_s
     help="Of how many ended tasks of an executor that lives on.",
 )
 @click.option(
+    "--gc-executors",
+    type=click.IntRange(0),
+    default=10_000,
+    show_default=True,
+    metavar="N",
+    help="Of how many ended executors.",
+)
+@click.option(
     "--gc-disk-headroom",
     type=click.FloatRange(0, 1),
     default=0.1,
@@ -263,6 +271,7 @@ def command(
     disk_per_task: str,
     gc_delay: float,
     gc_tasks: int,
+    gc_executors: int,
     gc_disk_headroom: float,
     insecure: bool,
     ephemeral: bool,
@@ -323,7 +332,7 @@ def command(
         disk_per_task_bytes=(
             _amount_or_max("disk", disk_per_task, "--disk-per-task") if disk_per_task else None
         ),
-        leftovers=Bounds(gc_delay, gc_tasks, gc_disk_headroom),
+        leftovers=Bounds(gc_delay, gc_tasks, gc_disk_headroom, gc_executors),
         settings=SlaveSettings(
             long_fraction=long_fraction,
             short_limit_s=short_limit,

@@ -18,12 +18,13 @@ LEAST_AGE_OF_MANY_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long files of what has ended are kept, and how many tasks' of each executor."""
+    """How long files of what has ended are kept, and of how many tasks of each executor, and executors."""
 
     delay_s: float = 7 * 86400.0
     most_tasks: int = 1000
     headroom: float = 0.1
     """Part of the disk that is to stay free: with that much left, everything is old enough."""
+    most_executors: int = 10_000
 
     def greatest_age_s(self, free_fraction: float) -> float:
         """What is older goes. The fuller the disk, the sooner (as Mesos has it): delay * max(0, 1 - headroom - usage)."""

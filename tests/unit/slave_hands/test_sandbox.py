@@ -98,6 +98,20 @@ def test_the_fuller_the_disk_the_younger_is_too_old(free: float, kept_days: floa
     assert removed == sorted(removed, key=float, reverse=True)
 
 
+def test_of_more_executors_than_so_many_the_oldest_go_when_their_readers_have_had_time() -> None:
+    now = 1_000_000 * DAY_S
+    ages = [60.0, 300.0, 700.0, 800.0, 900.0]
+    finished = [FinishedSandbox(ContainerID(f"{age:g}"), now - age) for age in ages]
+    removed = sandboxes_to_remove(finished, now, 0.5, Bounds(7 * DAY_S, most_executors=3))
+    assert removed == ["900", "800"]
+    assert sandboxes_to_remove(finished, now, 0.5, Bounds(7 * DAY_S, most_executors=1)) == [
+        "900",
+        "800",
+        "700",
+    ]
+    assert sandboxes_to_remove(finished, now, 0.5, Bounds(7 * DAY_S)) == []
+
+
 def test_collector_removes_what_is_old_and_neither_live_nor_recoverable_nor_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
