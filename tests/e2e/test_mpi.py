@@ -231,11 +231,19 @@ def test_a_rank_that_dies_ends_the_job_with_its_status_and_its_reason(
     assert processes_with(programs["mpi_dies"]) == []
 
 
-@pytest.mark.parametrize("status", [0, 3])
+@pytest.mark.parametrize(
+    ("leaves", "status"),
+    [
+        ("sleep DURATION &", 0),
+        ("sleep DURATION &", 3),
+        ("env -i setsid sleep DURATION &", 0),
+        ("(setsid sh -c 'trap : TERM; while :; do sleep DURATION; done' &);", 3),
+    ],
+)
 def test_a_rank_is_over_when_its_program_has_ended_whatever_it_leaves_behind(
-    cluster: LocalCluster, duration: str, status: int
+    cluster: LocalCluster, duration: str, leaves: str, status: int
 ) -> None:
-    program = f"sleep {duration} & echo hi; exit {status}"
+    program = f"{leaves.replace('DURATION', duration)} echo hi; exit {status}"
     done = offerd(cluster, "mpi", "-n", "2", *SMALL, "--no-label", "--", "sh", "-c", program)
     assert (done.returncode, done.stdout) == (status, b"hi\nhi\n"), done.stderr
     wait_until(lambda: not processes_with(duration), "what the ranks left behind to be gone")

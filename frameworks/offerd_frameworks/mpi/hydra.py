@@ -57,9 +57,23 @@ PORT_RANGE = "MPIEXEC_PORT_RANGE"
 # $1 is the word by which we know our own mark; the program and its arguments follow. The proxy is not told that a program has
 # failed: at that, hydra may drop whatever it has not passed on yet. We end the job when we have read all of it, by TERM. And
 # the proxy waits for whoever holds the rank's pipes: so what the program has left behind in this shell's own process group is
-# ended. What the shell has to say of its children's ends ("Killed") is none of the rank's output: descriptor 3 is its stderr.
+# ended, and then whoever else can still write into these pipes: by TERM, and after a second by KILL. (The proxy lets us inherit
+# them under other numbers, too; $own is the subshell that looks.) What the shell has to say of its children's ends ("Killed")
+# is none of the rank's output: descriptor 3 is its stderr.
 # Ranks listen on every interface unless told otherwise; where there is InfiniBand we do not, as its devices are named there.
 _RANK = r"""word=$1; shift
+holders() {
+    read -r own _ < /proc/self/stat
+    set --
+    for fd in 1 3; do
+        end=$(readlink /proc/$$/fd/$fd); end=${end#pipe:?}
+        set -- "$@" -o -lname "pipe:?${end%?}?"
+    done
+    for path in $(exec find /proc/[0-9]*/fd -false "$@"); do
+        pid=${path#/proc/}; pid=${pid%%/*}
+        if [ $pid != $$ ] && [ $pid != $own ] && grep -q '^flags:.*[12]$' /proc/$pid/fdinfo/${path##*/}; then echo $pid; fi
+    done
+}
 ended=
 trap 'ended=-' TERM
 if [ -z "${UCX_NET_DEVICES+set}" ] && [ ! -d /sys/class/infiniband ]; then
@@ -72,6 +86,11 @@ fi
 exec 3>&2 2>/dev/null
 (exec "$@" 2>&3 3>&-); status=$?
 trap '' TERM; kill -TERM 0; kill -CONT 0; trap 'ended=-' TERM
+tries=0
+while left=$(exec 3>&-; holders); [ -n "$left" ] && [ $tries -lt 40 ]; do
+    if [ $tries = 0 ]; then kill -TERM $left; elif [ $tries -ge 10 ]; then kill -KILL $left; fi
+    sleep 0.1; tries=$((tries + 1))
+done
 printf '\001%s!%s\002\n' "$word" $ended$status
 printf '\001%s!%s\002\n' "$word" $ended$status >&3
 waited_s=0
