@@ -14,7 +14,6 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from helpers.fake_master import FakeMaster, InstantCluster
 from offerd import orders
@@ -533,38 +532,6 @@ def test_drivers_leave_no_descriptor_and_no_thread_behind() -> None:
     for _ in range(5):
         live_once()
     assert held() == before
-
-
-@pytest.mark.parametrize(
-    "order",
-    [
-        lambda driver: driver.reply_to_offer(OfferID("o"), [replace(task(), time_limit_s=float("nan"))]),
-        lambda driver: driver.reply_to_offer(OfferID("o"), [replace(task(), kill_grace_s=1e12)]),
-        lambda driver: driver.reply_to_offer(OfferID("o"), [replace(task(), name="x" * 2000)]),
-        lambda driver: driver.reply_to_offer(OfferID("o"), [replace(task(), labels={"x": "y" * 200_000})]),
-        lambda driver: driver.reply_to_offer(OfferID("o"), [], refuse_seconds=float("nan")),
-        lambda driver: driver.kill_task(TaskID("x" * 300)),
-        lambda driver: driver.kill_task(TaskID("x"), float("inf")),
-        lambda driver: driver.reconcile_tasks([TaskID("x" * 300)]),
-        lambda driver: driver.reconcile_tasks(["x\udce9"]),
-        lambda driver: driver.reply_to_offer("o", [replace(task(), task_id=TaskID("x\ud800"))]),
-        lambda driver: driver.reply_to_offer("o\ud800", []),
-        lambda driver: driver.decline_offer(["o\ud800"]),
-        lambda driver: driver.send_framework_message("s", "e\ud800", b""),
-        lambda driver: driver.set_filters(Filters(attributes_exist=["x"] * 300)),
-    ],
-)
-def test_an_order_that_no_message_holds_is_an_error_to_its_caller(
-    order: Callable[[SchedulerDriver], None],
-) -> None:
-    driver = SchedulerDriver(Scheduler(), FrameworkInfo("f"), "127.0.0.1:9")
-    with pytest.raises(BadInput):
-        order(driver)
-
-
-def test_a_framework_that_no_message_holds_is_an_error_to_its_maker() -> None:
-    with pytest.raises(BadInput):
-        SchedulerDriver(Scheduler(), FrameworkInfo("f", failover_timeout_s=float("inf")), "127.0.0.1:9")
 
 
 def test_a_message_of_the_masters_that_finds_a_fault_costs_the_registration_and_not_the_scheduler(
