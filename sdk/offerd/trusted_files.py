@@ -12,6 +12,8 @@ from contextlib import suppress
 from offerd.errors import BadInput
 
 MAX_BYTES = 16 << 20
+MAX_LINKS = 40
+"""As many as the kernel follows."""
 
 
 def read_trusted(path: str | os.PathLike[str], what: str, *, secret: bool = False) -> bytes:
@@ -20,11 +22,29 @@ def read_trusted(path: str | os.PathLike[str], what: str, *, secret: bool = Fals
     Raises `BadInput` with one line if it is not to be believed, and `OSError` if it cannot be read.
     """
     name = os.fspath(path)
-    with open(name, "rb") as file:
+    with open(name, "rb", opener=_open) as file:
         _check(os.fstat(file.fileno()), name, what, secret=secret)
-        for directory in {os.path.dirname(name), os.path.dirname(os.path.realpath(name))}:
+        for directory in _directories(name):
             check_directory(directory or ".", what)
         return file.read(MAX_BYTES)
+
+
+def _open(name: str, flags: int) -> int:
+    """Wait for nobody: a named pipe without a writer is empty."""
+    descriptor = os.open(name, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _directories(name: str) -> set[str]:
+    """Where the file lies, and where each link lies on the way to it."""
+    found = {os.path.dirname(os.path.realpath(name)), os.path.dirname(name)}
+    for _ in range(MAX_LINKS):
+        if not os.path.islink(name):
+            break
+        name = os.path.join(os.path.dirname(name), os.readlink(name))
+        found.add(os.path.dirname(name))
+    return found
 
 
 def check_directory(path: str | os.PathLike[str], what: str) -> None:
@@ -36,9 +56,8 @@ def check_directory(path: str | os.PathLike[str], what: str) -> None:
 def _check(status: os.stat_result, path: str, what: str, *, secret: bool = False) -> None:
     mode = stat.S_IMODE(status.st_mode)
     if status.st_uid not in (0, os.geteuid()):
-        raise BadInput(
-            f"{what} {path} belongs to {_name_of(status.st_uid)}; it must be {_name_of(os.geteuid())}'s or root's"
-        )
+        owners = "root's" if os.geteuid() == 0 else f"{_name_of(os.geteuid())}'s or root's"
+        raise BadInput(f"{what} {path} belongs to {_name_of(status.st_uid)}; it must be {owners}")
     if secret and mode & 0o077:
         raise BadInput(f"others may read {what} {path} (mode {mode:04o}): chmod 600 {path}")
     # In a directory with the sticky bit, as /tmp, others cannot replace what is ours.
