@@ -43,7 +43,7 @@ class OutputDirectory:
                 # Of several things that forbid it (a mount, the sticky bit, an attribute) none can be asked for beforehand.
                 probe = self._base / "probe"
                 probe.mkdir()
-                shutil.copystat(self.path, probe)
+                _take_over(self.path, probe)
                 os.rename(probe, self.path)
         except OSError as error:
             self.discard()
@@ -81,6 +81,9 @@ class OutputDirectory:
         """All parts are there: give them their name. Raises `OfferdError` if that cannot be, and leaves them where they are."""
         try:
             (self._parts / SUCCESS).touch()
+            with suppress(FileNotFoundError):
+                _take_over(self.path, self._parts)
+                os.utime(self._parts)
             os.rename(self._parts, self.path)
         except OSError as error:
             raise OfferdError(
@@ -94,6 +97,14 @@ class OutputDirectory:
         with suppress(OSError):
             for parent in self._made:
                 parent.rmdir()
+
+
+def _take_over(path: Path, directory: Path) -> None:
+    """Owner, permissions and attributes of an empty directory that the other one takes the place of: somebody meant them."""
+    status = os.lstat(path)
+    with suppress(PermissionError):  # an account that is not root keeps what it makes
+        os.chown(directory, status.st_uid, status.st_gid)
+    shutil.copystat(path, directory)
 
 
 def part_name(part: int) -> str:

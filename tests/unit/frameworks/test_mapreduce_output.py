@@ -91,3 +91,18 @@ def test_one_that_can_be_appears_whole_or_leaves_nothing(place: Path, output: st
     OutputDirectory(output).publish()
     assert os.listdir(output) == [SUCCESS]
     assert [path for path in all_below(place) if "/." in path] == []
+
+
+def test_an_empty_directory_keeps_its_permissions_and_its_owner(place: Path) -> None:
+    empty = place / "empty"
+    empty.chmod(0o2770)
+    if os.geteuid() == 0:
+        os.chown(empty, 12, 34)
+        empty.chmod(0o2770)
+    before = empty.stat()
+    output = OutputDirectory("../empty")
+    output.publish()
+    after = empty.stat()
+    assert (empty / SUCCESS).exists()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert after.st_mtime_ns > before.st_mtime_ns
