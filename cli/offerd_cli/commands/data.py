@@ -125,11 +125,11 @@ def rm(*, master: str, owner: str | None, names: tuple[str, ...]) -> None:
     """Remove sets from all slaves."""
     from offerd_frameworks.mapreduce import blocks
 
-    on = blocks.hosts(master, owner)
     for name in names:
         blocks.check_name(name)
-        if not blocks.remove(name, on):
-            raise BadInput(f"there is no set {name}")
+    on = blocks.hosts(master, owner)
+    if missing := [name for name in names if not blocks.remove(name, on)]:
+        raise BadInput(f"there is no set {', '.join(missing)}")
 
 
 @command.command(short_help="Make replicas that were lost again.")

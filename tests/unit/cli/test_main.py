@@ -61,6 +61,28 @@ def test_a_group_alone_is_answered_with_what_there_is(name: str, capsys: pytest.
     assert "\nCommands:\n" in shown
 
 
+def test_sets_that_are_there_are_removed_whatever_stands_before_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = {"a", "b"}
+
+    def remove(name: str, on: object) -> bool:
+        is_there = name in there
+        there.discard(name)
+        return is_there
+
+    monkeypatch.setattr("offerd_frameworks.mapreduce.blocks.hosts", lambda *_: None)
+    monkeypatch.setattr("offerd_frameworks.mapreduce.blocks.remove", remove)
+    assert output(capsys, "data", "rm", "a", "../x")[0] == 2
+    assert there == {"a", "b"}, "nothing is done where a name cannot be one"
+    assert output(capsys, "data", "rm", "none", "a", "nor", "b") == (
+        2,
+        "",
+        "offerd: there is no set none, nor\n",
+    )
+    assert not there
+
+
 def test_every_command_stands_in_one_section_of_the_help() -> None:
     assert sorted(name for names in SECTIONS.values() for name in names) == sorted(COMMANDS)
 
