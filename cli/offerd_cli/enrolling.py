@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,25 @@ from offerd.words import read_word
 from offerd_cli.key_listings import rights_text
 
 TRY_OWN_KEY_S = 2.0
+MOST_TYPED = 4096
+"""Characters of a line that is to hold a word."""
+
+
+def given_word(text: str) -> Keys:
+    """The word that a command was given; for `-` a line of standard input, asked for without echo at a terminal: what stands on
+    a command line is to be read in the list of processes by every account of the host. Raises `BadInput` with one line.
+    """
+    if text != "-":
+        return read_word(text)
+    try:
+        typed = getpass.getpass("word: ") if sys.stdin.isatty() else sys.stdin.readline(MOST_TYPED)
+    except (EOFError, UnicodeDecodeError):
+        typed = ""
+    if not typed.strip():
+        raise BadInput(
+            "there is no word on standard input: have a line with one there, as `offerd token new` prints it"
+        )
+    return read_word(typed.strip())
 
 
 def enrol_own_key(path: Path, where: str, word: Keys, name: str) -> tuple[Keys, Rights | None]:
@@ -69,7 +90,7 @@ def join_as_person(cluster: str, master: str, word_text: str, name: str, say: Ca
     """`offerd cluster join`: make our key to the cluster, have it enrolled as `name`'s, and enter it in the store. Raises
     `OfferdError` with one line; it may be run again.
     """
-    word = read_word(word_text)
+    word = given_word(word_text)
     where = written(master_address(master))
     for fault in (name_fault(cluster), name_fault(name)):
         if fault:

@@ -15,9 +15,8 @@ from offerd.leader import SCHEME, master_address, parse_zookeeper
 from offerd.operator import OperatorClient
 from offerd.routes import address_towards, over_ipv6
 from offerd.trusted_files import replace_file
-from offerd.words import read_word
 from offerd_cli.config_file import config_text, read_config
-from offerd_cli.enrolling import enrol_own_key, written
+from offerd_cli.enrolling import enrol_own_key, given_word, written
 from offerd_cli.founding import store_of_this_account
 from offerd_cli.services import Service
 
@@ -42,7 +41,7 @@ class SlaveJoining:
 
 def join(options: SlaveJoining, say: Callable[[str], None]) -> None:
     """Raises `OfferdError` with one line. It may be run again: what was done by then is not done twice."""
-    word = read_word(options.word)
+    word = given_word(options.word)
     address = master_address(options.master)
     name = options.name or _host_name()
     if fault := name_fault(name):

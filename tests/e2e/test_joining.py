@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,7 +128,14 @@ def test_who_types_it_again_is_told_and_nothing_is_changed(two: Two) -> None:
     before = two.other.run(
         "sh", "-c", "cd /etc/offerd && sha256sum *.toml slave/* && stat -c %Y *.toml"
     ).stdout
-    again = two.other.offerd("slave", "join", two.master.address, word_of(two.master, "--slave"))
+    # By a word that is in no list of processes.
+    word = word_of(two.master, "--slave")
+    again = two.other.run(
+        "sh",
+        "-c",
+        f'echo {word} | "$0" -m offerd_cli.main slave join {two.master.address} -',
+        sys.executable,
+    )
     assert (again.returncode, again.stderr.count("\n")) == (0, 1)
     assert "has joined" in again.stderr
     assert "nothing was changed" in again.stderr

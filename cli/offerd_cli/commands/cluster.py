@@ -153,7 +153,8 @@ def remove(*, name: str) -> None:
 )
 def join(*, name: str, where: str, word: str, own_name: str) -> None:
     """Join the cluster whose master is at HOST (port 5060 unless said; or zk://...), with a WORD of its operator's
-    (`offerd token new`), and call it NAME here. Our key is made here, and only its public part goes anywhere.
+    (`offerd token new`), and call it NAME here. For - it is read from standard input, as what is typed here may be read by
+    every account of this host. Our key is made here, and only its public part goes anywhere.
     """
     from offerd_cli.enrolling import join_as_person
     from offerd_cli.founding import account_name

@@ -374,7 +374,8 @@ def join_cluster(
     no_start: bool,
 ) -> None:
     """Make this host a slave of the cluster whose master is at HOST (port 5060 unless said; or zk://...), with a WORD that an
-    operator has made there (`offerd token new --slave`).
+    operator has made there (`offerd token new --slave`). For - it is read from standard input: what is typed here may be read
+    by every account of this host while it joins.
 
     The host's own secret key is made here and stays here. It ends when the slave runs and is registered; what it has
     written stands in /etc/offerd (as root), and is all that the slave needs from then on.

@@ -1,0 +1,32 @@
+"""Words to join with that are not on the command line."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import zmq
+
+from offerd.errors import BadInput
+from offerd.keys import Keys
+from offerd.words import make_word
+from offerd_cli.enrolling import given_word
+
+PUBLIC, SECRET = (key.decode() for key in zmq.curve_keypair())
+WORD = make_word(PUBLIC, SECRET)
+
+
+@pytest.mark.parametrize("typed", [WORD, f"{WORD}\n", f"  {WORD}\r\nmore\n"])
+def test_a_word_comes_on_standard_input_for_a_dash(monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    assert given_word("-") == Keys(SECRET, PUBLIC)
+    assert given_word(WORD) == Keys(SECRET, PUBLIC)
+
+
+@pytest.mark.parametrize(("typed", "said"), [("", "no word on standard input"), ("x" * 10_000, "no word of")])
+def test_what_is_no_word_there_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, typed: str, said: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    with pytest.raises(BadInput, match=said):
+        given_word("-")
