@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import struct
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from helpers import leftovers
-from helpers.cli import begin, environment, listing, offerd, processes_with, wait_until, words
+from helpers.cli import begin, environment, listing, offerd, pids_of, processes_with, wait_until, words
 from helpers.mpi import EXAMPLES, compile_mpi, mpich_abi, need_mpich
 from offerd_cli.local_cluster import LocalCluster
 
@@ -368,9 +369,11 @@ def test_nothing_of_a_job_listens_elsewhere_or_is_given_what_the_job_did_not_nam
 def ranks_of(program: str, argument: str) -> list[psutil.Process]:
     """The processes of this program with this last argument."""
     found = []
-    for process in psutil.process_iter(["exe", "cmdline"]):
-        if process.info["exe"] == program and (process.info["cmdline"] or [""])[-1] == argument:
-            found.append(process)
+    for pid in pids_of(program):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if process.cmdline()[-1:] == [argument]:
+                found.append(process)
     return found
 
 

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
 from helpers import leftovers
-from helpers.cli import wait_until, words
+from helpers.cli import pids_of, wait_until, words
 from helpers.mpi import EXAMPLES, compile_mpi, need_mpich
 from helpers.netns import Hosts
 from offerd.operator import OperatorClient
@@ -78,12 +77,11 @@ def mpi(address: str, *arguments: str) -> subprocess.Popen[bytes]:
 def listening(program: str) -> set[str]:
     """The addresses on which processes of this program wait for connections; empty while one of them does not yet."""
     found: set[str] = set()
-    for process in psutil.process_iter(["exe"]):
-        if process.info["exe"] == program:
-            addresses = listeners(process.pid)
-            if not addresses:
-                return set()
-            found |= addresses
+    for pid in pids_of(program):
+        addresses = listeners(pid)
+        if not addresses:
+            return set()
+        found |= addresses
     return found
 
 

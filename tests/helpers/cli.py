@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -93,4 +94,15 @@ def processes_with(argument: str) -> list[int]:
             and process.info["status"] != psutil.STATUS_ZOMBIE
         ):
             found.append(process.pid)
+    return found
+
+
+def pids_of(program: str) -> list[int]:
+    """The pids of processes that run this file now. psutil would remember what they ran before they executed it."""
+    found = []
+    for pid in psutil.pids():
+        # It may be gone, or be the kernel's own.
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{pid}/exe") == program:
+                found.append(pid)
     return found
