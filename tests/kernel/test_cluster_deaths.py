@@ -23,7 +23,8 @@ from offerd_slave.checkpoint import read_checkpoint, write_checkpoint
 from offerd_slave.records import ContainerCheckpoint, ProcessCheckpoint
 from offerd_slave.settings import SlaveSettings
 
-ADOPTED_WITHIN_S = 5.0
+ADOPTED_WITHIN_S = 60.0
+"""In an emulated guest on a busy host; how long it takes is measured by `make bench-failover`."""
 OF_CONTAINERS = (
     ("before", "checkpoint"),
     ("before", "prepare"),

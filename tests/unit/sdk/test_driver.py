@@ -531,7 +531,8 @@ def test_drivers_leave_no_descriptor_and_no_thread_behind() -> None:
     before = held()
     for _ in range(5):
         live_once()
-    assert held() == before
+    # What other tests have left may go meanwhile.
+    assert all(now <= earlier for now, earlier in zip(held(), before, strict=True))
 
 
 def test_a_message_of_the_masters_that_finds_a_fault_costs_the_registration_and_not_the_scheduler(
