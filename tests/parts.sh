@@ -1,5 +1,5 @@
 #!/bin/sh
-# Every test, or those in the paths named, in four parts at once: two of the ring e2e, the kernel ring, and all others. Most of the
+# Every test, or those in the paths named, in four parts at once: two of the ring e2e, most of the kernel ring, and all others. Most of the
 # time tests wait for something, so two processors have time for them. parts.sh PYTHON [PATH...]; an option of pytest's among
 # the paths is for the last part. Shows the first part as it runs and each other one when it has ended, and ends with 0 if all pass.
 set -eu
@@ -7,16 +7,20 @@ set -eu
 python=$1
 shift
 cd "$(dirname "$0")/.."
-[ $# -gt 0 ] || set -- tests/e2e/docker tests/e2e/test_*.py tests/unit tests/sim tests/kernel
-first='' second='' kernel='' others=''
+[ $# -gt 0 ] || set -- tests/e2e/docker tests/e2e/test_*.py tests/unit tests/sim tests/kernel/test_*.py
+first='' second='' kernel='' later='' others=''
 for path in "$@"; do
     case $path in
         # One to the one, the next to the other: that is balance enough.
         tests/e2e*) swapped=$second second="$first $path" first=$swapped ;;
+        # A guest for the longer part of the kernel ring from the start, and one for the rest where the other parts end sooner.
+        tests/kernel/test_[d-p]*) later="$later $path" ;;
         tests/kernel*) kernel="$kernel $path" ;;
         *) others="$others $path" ;;
     esac
 done
+
+[ -z "$later" ] || first="$first $later"
 
 logs=$(mktemp -d)
 pids=''

@@ -35,7 +35,8 @@ PATIENCE_S = 120.0
 """How long anything may take in an emulated guest on a busy host."""
 SETTINGS = SlaveSettings(kill_margin_s=5.0)
 """An emulated executor takes its time."""
-MASTER_SETTINGS = MasterSettings()
+MASTER_SETTINGS = MasterSettings(max_missed_pings=60)
+"""A slave of an emulated guest on a busy host may be away for half a minute, and is not lost for that."""
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["helpers.kernel_bed", "helpers.recorder"])
 
