@@ -1,7 +1,8 @@
 #!/bin/sh
-# Every test, or those in the paths named, in four parts at once: two of the ring e2e, most of the kernel ring, and all others. Most of the
-# time tests wait for something, so two processors have time for them. parts.sh PYTHON [PATH...]; an option of pytest's among
-# the paths is for the last part. Shows the first part as it runs and each other one when it has ended, and ends with 0 if all pass.
+# Every test, or those in the paths named, in four parts at once: two of the ring e2e, most of the kernel ring, and all others.
+# Most of the time tests wait for something, so two processors have time for them. parts.sh PYTHON [PATH...]; an option of
+# pytest's among the paths is for the last part. Shows the first part as it runs and each other one when it has ended, and ends
+# with 0 if all pass.
 set -eu
 
 python=$1
