@@ -392,7 +392,9 @@ class SchedulerDriver(Orders):
             self._client.send(message)
         unsent: list[tuple[Message, str]] = []
         if self._client.flush(lambda message, why: unsent.append((message, why))):
-            log.warning("the master at %s reads too slowly: registering again", self.address)
+            # Without a connection nobody reads: what there is to say of that is said elsewhere.
+            if self._client.link.is_up:
+                log.warning("the master at %s reads too slowly: registering again", self.address)
             self._perform(self._core.lose_master(time.monotonic()))
         if unsent:
             self._perform(not_sent(self._core, unsent, time.monotonic()))
