@@ -10,7 +10,7 @@ decline for no time at all is paced: the same or less is offered again after `re
 master cannot keep each other busy with nothing. What an accept with tasks leaves is not paced: each round of that
 launches something. `SetNeedsOffers(True)` ends paces, `ReviveOffers` all refusals, and `SetNeedsOffers(False)`; filters
 stay until they are set anew. An offer that was open when `ReviveOffers` came may be refused by a scheduler's thread that
-did not know yet what another has revived for: that refusal does not bind.
+did not know yet what another has revived for: that refusal counts as one for no time.
 """
 
 from __future__ import annotations
@@ -303,20 +303,19 @@ def decline_offers(c: Cluster, framework: Framework, message: m.DeclineOffers, n
 def decline(
     c: Cluster, framework: Framework, offer_ids: Iterable[OfferID], refuse_seconds: float, now: float
 ) -> None:
-    refused: dict[SlaveID, tuple[Slave, Resources]] = {}
+    refused: dict[SlaveID, tuple[Slave, Resources, float]] = {}
     for offer_id in offer_ids:
         offer = framework.offers.get(offer_id)
         if offer is None:
             continue
         remove(c, offer)
         give_back(c, framework, offer.slave, offer.resources)
-        if offer.is_revived:
-            continue
-        _, before = refused.get(offer.slave.slave_id, (offer.slave, None))
-        amount = offer.resources if before is None else before + offer.resources
-        refused[offer.slave.slave_id] = (offer.slave, amount)
-    for slave, amount in refused.values():
-        refuse(c, framework, slave, amount, refuse_seconds, now)
+        amount, duration = offer.resources, 0.0 if offer.is_revived else refuse_seconds
+        if (before := refused.get(offer.slave.slave_id)) is not None:
+            amount, duration = before[1] + amount, min(before[2], duration)
+        refused[offer.slave.slave_id] = (offer.slave, amount, duration)
+    for slave, amount, duration in refused.values():
+        refuse(c, framework, slave, amount, duration, now)
 
 
 def set_needs_offers(c: Cluster, framework: Framework, message: m.SetNeedsOffers, now: float) -> None:

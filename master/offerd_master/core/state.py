@@ -110,7 +110,7 @@ class OutstandingOffer(msgspec.Struct, eq=False, gc=False):
     slave: Slave
     resources: Resources
     deadline: float
-    is_revived: bool = False  # the framework has revived its offers since: this one's refusal does not bind
+    is_revived: bool = False  # since then the framework has revived: to refuse it is to refuse it for no time
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):

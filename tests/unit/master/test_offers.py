@@ -149,7 +149,7 @@ def test_revive_forgets_refusals() -> None:
 
 
 @pytest.mark.parametrize("launches", [True, False])
-def test_a_refusal_of_an_offer_that_was_open_at_a_revive_does_not_bind(launches: bool) -> None:
+def test_a_refusal_of_an_offer_that_was_open_at_a_revive_is_for_no_time(launches: bool) -> None:
     """One thread of a scheduler refuses what it has no work for, while another gets work and revives."""
     cluster, framework, (offer,) = two_cpu()
     framework.send(m.ReviveOffers())
@@ -157,6 +157,9 @@ def test_a_refusal_of_an_offer_that_was_open_at_a_revive_does_not_bind(launches:
         framework.accept(offer, tasks=[task("t1", "cpus=1")], refuse_seconds=3600.0)
     else:
         framework.decline(offer, refuse_seconds=3600.0)
+        # Paced as any such: one that revives with each offer must not be offered more with each.
+        cluster.assert_nothing_else_sent()
+        cluster.advance(1.01)
     again = framework.offer()
     framework.decline(again, refuse_seconds=3600.0)
     cluster.advance(60.0)
