@@ -33,7 +33,7 @@ MAX_UNACKNOWLEDGED = 10_000
 never acknowledges loses only this memory.
 """
 RECONCILED_AT_ONCE = 2_000
-"""Of all tasks of a framework, in one tick."""
+"""Tasks of frameworks that have asked for all of theirs, in one tick."""
 
 
 # -- The life of a task -------------------------------------------------------------------------------------------------
@@ -453,21 +453,25 @@ def reconcile_tasks(c: Cluster, framework: Framework, message: m.ReconcileTasks,
 
 
 def go_on_reconciling(c: Cluster) -> None:
-    """Tell the next part of each that has asked for all. What has ended meanwhile was told as such."""
-    for framework_id, asked in list(c.reconciling.items()):
+    """Tell the next part of those that have asked for all, each in turn. What has ended meanwhile was told as such."""
+    room = RECONCILED_AT_ONCE
+    while c.reconciling and room > 0:
+        framework_id = next(iter(c.reconciling))
+        asked = c.reconciling.pop(framework_id)
         framework = c.frameworks.get(framework_id)
         if framework is None or framework.peer != asked.peer:
-            del c.reconciling[framework_id]
             continue
-        for _ in range(min(RECONCILED_AT_ONCE, len(asked.tasks))):
+        part = min(room, len(asked.tasks))
+        for _ in range(part):
             task = asked.tasks.popleft()
             is_open = (
                 framework.tasks.get(task.task_id) is task or framework.unreachable.get(task.task_id) is task
             )
             if is_open and not task.is_reported_lost:
                 report_state(c, framework, task)
-        if not asked.tasks:
-            del c.reconciling[framework_id]
+        room -= part
+        if asked.tasks:
+            c.reconciling[framework_id] = asked
 
 
 def take_as_lost(c: Cluster, framework: Framework, task_ids: list[TaskID]) -> None:
