@@ -27,11 +27,8 @@ class Cuts:
         self._peers: OrderedDict[PeerID, float] = OrderedDict()
         self._sent_bytes: dict[PeerID, int] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._keys or self._peers)
-
     def next_deadline(self) -> float:
-        """When `due_keys` or `due_peers` has something."""
+        """When `due_keys` or `due_peers` has something; infinite where none is to end."""
         keys_at = self._keys[0][0] if self._keys else math.inf
         return min(keys_at, next(iter(self._peers.values()), math.inf))
 
