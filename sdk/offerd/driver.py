@@ -132,8 +132,10 @@ class SchedulerDriver(Orders):
     def wait_registered(self, timeout_s: float | None = None) -> FrameworkID:
         """Wait until the master knows this framework; returns its id. Raises what ended the driver, or `OfferdError`."""
         self._joining += 1
-        is_settled = self._registered.wait(timeout_s)
-        self._joining -= 1
+        try:
+            is_settled = self._registered.wait(timeout_s)
+        finally:
+            self._joining -= 1
         if not is_settled:
             raise OfferdError(unreachable(self.address))
         if not self._core.was_registered:
