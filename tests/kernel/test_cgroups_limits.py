@@ -17,7 +17,7 @@ from helpers.cgroup_tasks import MIB, TaskBed, eater, task_bed
 from helpers.proc import is_running, wait_until
 from offerd.ids import TaskID
 from offerd.resources import Resources
-from offerd_isolation.base import IsolationOptions, Limitation
+from offerd_isolation.base import IsolationOptions, Limitation, Usage
 from offerd_isolation.cgroups.controllers import Memory, Pids
 from offerd_isolation.cgroups.limits import EXECUTOR_MEM_BYTES
 
@@ -242,14 +242,18 @@ def test_a_quota_caps_and_its_throttling_is_counted(tmp_path: Path) -> None:
         bed.task("spin", sys.executable, "-S", "-E", "-c", "while True: pass", cpus=0.25)
         assert bed.box is not None
         container_id = bed.box.container_id
-        begin, began_at = bed.isolation.task_usage(container_id, TaskID("spin")), time.monotonic()
-        wait_until(lambda: time.monotonic() - began_at > 4.0, "four seconds")
-        end, ended_at = bed.isolation.task_usage(container_id, TaskID("spin")), time.monotonic()
-        assert begin is not None
-        assert end is not None
-        # Not less only where nobody takes time from the machine itself.
+
+        def usage() -> Usage:
+            found = bed.isolation.task_usage(container_id, TaskID("spin"))
+            assert found is not None
+            return found
+
+        begin, began_at = usage(), time.monotonic()
+        # Where others take time from the machine itself, it uses less than it may, and is throttled for less of the time.
+        wait_until(lambda: usage().throttled_s - begin.throttled_s > 1.0, "it was throttled for a second")
+        end, ended_at = usage(), time.monotonic()
+        assert ended_at - began_at > 1.0
         assert (end.cpu_s - begin.cpu_s) / (ended_at - began_at) <= 0.25 * 1.1
-        assert end.throttled_s - begin.throttled_s > 0.25 * (ended_at - began_at)
 
 
 # -- users --------------------------------------------------------------------------------------------------------------
