@@ -20,28 +20,44 @@ REST_S = 0.02
 """Between two tasks: who submits to an idle cluster has not just had a result from it."""
 
 
-def time_calls(address: str, count: int, rest_s: float) -> list[Heard]:
-    """Calls through `ClusterExecutor`, one at a time: until RUNNING, and until the future has its result."""
-    with ClusterExecutor(address, cpus="0.1", mem="16M", timeout=60) as executor:
-        heard_at: list[float] = []
+class CallTimer:
+    """Times calls through one `ClusterExecutor`, one at a time: until RUNNING, and until the future has its result."""
+
+    def __init__(self, executor: ClusterExecutor) -> None:
+        self._executor = executor
+        self._heard_at: list[float] = []
         told = executor._scheduler.status_update
 
         def note(driver: SchedulerDriver, status: TaskStatus) -> None:
-            heard_at.append(time.perf_counter())
+            self._heard_at.append(time.perf_counter())
             told(driver, status)
 
         # On the one object: its interface shows results only, and RUNNING is what is asked for.
         setattr(executor._scheduler, "status_update", note)  # noqa: B010
         executor.submit(noop, 0).result(DEADLINE_S)
+
+    def time(self, count: int, rest_s: float = 0.0) -> list[Heard]:
+        """`count` calls, each after a rest."""
         times = []
         for number in range(count):
             time.sleep(rest_s)
-            heard_at.clear()
+            self._heard_at.clear()
             started = time.perf_counter()
-            executor.submit(noop, number).result(DEADLINE_S)
+            self._executor.submit(noop, number).result(DEADLINE_S)
             ended = time.perf_counter()
-            times.append(Heard((heard_at[0] - started) * 1e3, (ended - started) * 1e3))
-    return times
+            times.append(Heard((self._heard_at[0] - started) * 1e3, (ended - started) * 1e3))
+        return times
+
+
+def calling(address: str) -> ClusterExecutor:
+    """What calls are timed with."""
+    return ClusterExecutor(address, cpus="0.1", mem="16M", timeout=60)
+
+
+def time_calls(address: str, count: int, rest_s: float) -> list[Heard]:
+    """`count` calls by an executor of their own, each after a rest."""
+    with calling(address) as executor:
+        return CallTimer(executor).time(count, rest_s)
 
 
 def time_processes(address: str, count: int) -> list[Heard]:
