@@ -8,7 +8,7 @@ ends them. Modules are found by the entry-point group `offerd.isolation`; each p
 Contract: every method may be called again with the same arguments; `destroy` also for a container that was never
 prepared, and only one that is gone completely makes it return. Methods may block; one whose module has `blocking = True`
 is called in a thread of the module's own, never in the slave's loop; `prepare`, which may take longest, in several. Only
-`cancel`, `limitation`, `why_failed` and `watch` are called in the loop of every module, and do not block.
+`update`, `cancel`, `limitation`, `why_failed` and `watch` are called in the loop of every module, and do not block.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Isolation:
     runs_images = False
     """Whether executors can run in an image."""
     limits_tasks = False
-    """Whether `task_started` and `task_ended` do anything."""
+    """Whether `task_started` and `task_ended` do anything. Not beside `blocking`: no task waits for a thread to start."""
 
     memory_note = ""
     """Where memory cannot be limited, but `over_memory` finds who has too much: what tasks that ask for some are told."""
@@ -175,7 +175,11 @@ class Isolation:
         """The shim lives: note it, put it where it belongs. Not called if the slave died before; then `recover` does it."""
 
     def update(self, container_id: ContainerID, resources: Resources) -> None:
-        """The sum of the executor's and its tasks' resources is now this: called before a task starts and after it ended."""
+        """The sum of the executor's and its tasks' resources is now this: called before a task starts and after it ended.
+
+        Called in the slave's loop; does not block. What is more than before has taken effect when it returns: the task starts
+        then.
+        """
 
     def task_started(
         self,

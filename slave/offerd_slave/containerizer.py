@@ -250,7 +250,10 @@ class Containerizer:
     # -- limits and ends ------------------------------------------------------------------------------------------------
 
     def update(self, action: act.UpdateContainer) -> None:
-        self._isolate(lambda: self._isolation.update(action.container_id, action.resources))
+        # Here, whatever the module: a task is delivered next that may need what this raises, and a thread may be waiting for
+        # an engine.
+        outcome = _attempt(lambda: self._isolation.update(action.container_id, action.resources))
+        self._finish(outcome, lambda _: None, None)
 
     def start_task(self, action: act.StartTask) -> None:
         self._isolate(

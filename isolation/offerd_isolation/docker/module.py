@@ -17,7 +17,7 @@ import pwd
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +84,13 @@ class _Running:
     applied: Limits | None = None
     wanted_since: float = 0.0
     told: Limits | None = None  # what the engine knows, if we know that
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held where the limits above are changed and written: by the slave's loop, and by the module's threads."""
 
 
 class DockerIsolation(NoopIsolation):
-    """See the module. `prepare` may be called by several threads; the others by one, but for `limitation`."""
+    """See the module. `prepare` may be called by several threads, `update` and `limitation` in the slave's loop; the others by
+    one thread, which may wait for the engine."""
 
     name = "docker"
     blocking = True
@@ -105,7 +108,8 @@ class DockerIsolation(NoopIsolation):
         self._engine = engine or Engine(options.engine_timeout_s)
         self._running: dict[ContainerID, _Running] = {}
         self._early: dict[ContainerID, Resources] = {}  # limits of containers that are being made
-        self._lock = threading.Lock()  # of the pause program and of `_early`
+        self._lock = threading.Lock()  # of `_early`, and of what goes from there to `_running`
+        self._program_lock = threading.Lock()
         self._creating = threading.Semaphore(CREATED_AT_ONCE)
         self._cancelled: set[ContainerID] = set()
         self._unremoved: set[str] = set()  # names, where the engine did not answer
@@ -143,7 +147,7 @@ class DockerIsolation(NoopIsolation):
         self._check_image(name)
         with self._lock:
             self._early.setdefault(spec.container_id, spec.resources)
-            program = self._program()
+        program = self._program()
         launch = super().prepare(spec)
         self._guard(spec)
         policy = spec.executor.pull or self.options.pull
@@ -157,8 +161,8 @@ class DockerIsolation(NoopIsolation):
         with self._lock:
             resources = self._early.pop(spec.container_id)
             self._running[spec.container_id] = running
-        if running.wanted != (wanted := self._limits(resources)):
-            self._want(running, wanted)
+            if running.wanted != (wanted := self._limits(resources)):
+                self._want(running, wanted)
         chosen = spec.executor.command.environment if spec.executor.command is not None else {}
         environment = {key: value for key, value in image.environment.items() if key not in chosen}
         return Launch(
@@ -196,7 +200,8 @@ class DockerIsolation(NoopIsolation):
     def _program(self) -> Path:
         directory = self.work_dir / "docker"
         try:
-            return pause.install(directory)
+            with self._program_lock:
+                return pause.install(directory)
         except OSError as error:
             raise IsolationError(f"cannot write the pause program in {directory}: {error.strerror}") from None
 
@@ -289,6 +294,7 @@ class DockerIsolation(NoopIsolation):
         return _Running(identity, group, Kills(group, self.work_dir / "containers" / container_id))
 
     def update(self, container_id: ContainerID, resources: Resources) -> None:
+        """Written in place, without a word to the engine: the task that needs it starts next."""
         with self._lock:
             if container_id in self._early:
                 self._early[container_id] = resources
@@ -360,6 +366,10 @@ class DockerIsolation(NoopIsolation):
 
     def _corrected(self, container_id: ContainerID, running: _Running) -> list[str]:
         """Lower what was kept back; write again what is not as it was written."""
+        with running.lock:
+            return self._correct(container_id, running)
+
+    def _correct(self, container_id: ContainerID, running: _Running) -> list[str]:
         if running.wanted is None or procfs.find(running.pause) is None:
             return []
         if running.applied != running.wanted and time.monotonic() - running.wanted_since > SETTLED_S:
@@ -400,7 +410,9 @@ class DockerIsolation(NoopIsolation):
         except EngineError as error:
             log.warning("%s", error)  # once: it hears of the next change
         finally:
-            running.group.apply(None, applied)  # whatever it has made of it
+            # Whatever it has made of it, and also if more was wanted meanwhile.
+            with running.lock:
+                running.group.apply(None, running.applied or applied)
         running.told = limits
 
     def _sweep(self) -> None:
@@ -450,11 +462,11 @@ class DockerIsolation(NoopIsolation):
 
     def _want(self, running: _Running, limits: Limits) -> None:
         """More at once; less when it has been less for a while (`_lower`): in a stream of tasks nothing is written then."""
-        running.wanted = limits
-        running.wanted_since = time.monotonic()
-        if (applied := running.applied) is None:
-            self._lower(running)  # after a restart: it may have more
-        else:
+        with running.lock:
+            running.wanted = limits
+            running.wanted_since = time.monotonic()
+            # After a restart it has what the kernel says.
+            applied = running.applied or replace(limits, mem_bytes=running.group.mem_limit())
             self._apply(running, _larger(applied, limits))
 
     def _lower(self, running: _Running) -> None:

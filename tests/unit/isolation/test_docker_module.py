@@ -236,10 +236,49 @@ def test_a_container_of_before_a_restart_keeps_the_memory_that_it_uses(bed: Bed)
     group = bed.add("one", is_known=False)
     (group / "memory.stat").write_text(f"anon {500 * MIB}\n")
     bed.limit("one", "64M")
+    assert memory(group) == "max"
+    bed.verify()
     assert int(memory(group)) >= 500 * MIB
     (group / "memory.stat").write_text("anon 0\n")
     bed.verify()
     assert memory(group) == str(64 * MIB + EXECUTOR_MEM_BYTES)
+
+
+def test_a_container_of_before_a_restart_has_more_at_once_when_it_is_to_have_more(bed: Bed) -> None:
+    group = bed.add("one", is_known=False)
+    (group / "memory.max").write_text(str(100 * MIB))
+    bed.limit("one", "64M")
+    assert memory(group) == str(64 * MIB + EXECUTOR_MEM_BYTES)
+
+
+def test_more_is_there_when_update_returns_also_while_the_engine_is_being_told(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine writes what it was told, which is less by then; nobody who started since may be killed for that."""
+    group = bed.add("one")
+    bed.limit("one", "64M")
+    bed.verify()
+    bed.engine.fake.told.clear()
+    bed.isolation._running[ContainerID("one")].told = None
+    is_telling, may_answer = threading.Event(), threading.Event()
+    write = bed.engine.fake.update_container
+
+    def update_container(name: str, **limits: Any) -> None:
+        is_telling.set()
+        assert may_answer.wait(10)
+        write(name, **limits)
+
+    monkeypatch.setattr(bed.engine.fake, "update_container", update_container)
+    thread = threading.Thread(target=bed.verify)
+    thread.start()
+    assert is_telling.wait(10)
+    bed.limit("one", "200M")
+    more = str(200 * MIB + EXECUTOR_MEM_BYTES)
+    assert memory(group) == more
+    may_answer.set()
+    thread.join(10)
+    assert bed.engine.fake.told == [("one", 64 * MIB + EXECUTOR_MEM_BYTES)]
+    assert memory(group) == more
 
 
 def test_an_engine_makes_few_containers_at_once(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

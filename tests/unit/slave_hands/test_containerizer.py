@@ -15,8 +15,8 @@ from helpers.proc import wait_until
 from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
 from offerd import messages as m
 from offerd.ids import ContainerID, TaskID
-from offerd.resources import NOTHING
-from offerd_isolation.base import ContainerSpec, Isolation, Launch, Tell, tell_nobody
+from offerd.resources import NOTHING, Resources
+from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, Tell, tell_nobody
 from offerd_slave.containerizer import Containerizer, _Threads
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
@@ -42,6 +42,19 @@ class Slow(Isolation):
         self.specs: list[ContainerSpec] = []
         self.cancelled: list[ContainerID] = []
         self.failed: list[tuple[TaskID, int | None]] = []
+        self.may_verify = threading.Semaphore(0)
+        self.verifying = threading.Event()
+        self.updates: list[tuple[ContainerID, Resources]] = []
+
+    def verify(self) -> list[str]:
+        self.verifying.set()
+        assert self.may_verify.acquire(timeout=PATIENCE_S)
+        return []
+
+    def update(self, container_id: ContainerID, resources: Resources) -> None:
+        self.updates.append((container_id, resources))
+        if self.error is not None:
+            raise self.error
 
     def why_failed(self, container_id: ContainerID, task_id: TaskID, exit_status: int | None) -> None:
         self.failed.append((task_id, exit_status))
@@ -151,6 +164,21 @@ def test_who_is_quick_does_not_wait_for_those_that_are_slow(hands: Hands) -> Non
     assert [spec.container_id for spec in hands.launcher.launched] == [quick]
     words = [(each.container_id, each.message) for each in hands.hear(ev.ContainerPreparing, 10)]
     assert words == [*((f"slow{number}", None) for number in range(8)), (quick, None), (quick, "")]
+
+
+def test_a_container_has_the_limits_of_a_task_before_it_starts_whatever_a_thread_waits_for(
+    hands: Hands,
+) -> None:
+    """Started first, the task would be killed for the memory of those before it."""
+    hands.containerizer.verify()
+    assert hands.isolation.verifying.wait(PATIENCE_S)
+    more = Resources.of(cpus=1, mem="64M")
+    hands.containerizer.update(act.UpdateContainer(ContainerID("one"), more))
+    assert hands.isolation.updates == [(ContainerID("one"), more)]
+    hands.isolation.error = IsolationError("no such file")
+    hands.containerizer.update(act.UpdateContainer(ContainerID("one"), more))
+    hands.isolation.may_verify.release()
+    assert [each.message for each in hands.events if type(each) is ev.IsolationFailed] == ["no such file"]
 
 
 def test_an_executors_time_to_register_begins_when_its_container_is_made() -> None:
