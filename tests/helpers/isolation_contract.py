@@ -40,6 +40,10 @@ class IsolationContract:
     def test_it_is_available_here(self, tmp_path: Path) -> None:
         assert type(self.make(tmp_path)).available() == ""
 
+    def test_no_task_waits_for_a_thread_of_the_module_to_start(self, tmp_path: Path) -> None:
+        made = self.make(tmp_path)
+        assert not (made.blocking and made.limits_tasks)
+
     def test_destroying_what_never_was_succeeds_and_again(self, bed: Bed) -> None:
         unknown = ContainerID("never-prepared")
         assert bed.isolation.destroy(unknown)

@@ -85,7 +85,7 @@ class _Running:
     wanted_since: float = 0.0
     told: Limits | None = None  # what the engine knows, if we know that
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held where the limits above are changed and written: by the slave's loop, and by the module's threads."""
+    """Held where the limits above are changed and written: in the slave's loop, and in the module's threads."""
 
 
 class DockerIsolation(NoopIsolation):
@@ -161,8 +161,9 @@ class DockerIsolation(NoopIsolation):
         with self._lock:
             resources = self._early.pop(spec.container_id)
             self._running[spec.container_id] = running
-            if running.wanted != (wanted := self._limits(resources)):
-                self._want(running, wanted)
+            with running.lock:
+                if running.wanted != (wanted := self._limits(resources)):
+                    self._want(running, wanted)
         chosen = spec.executor.command.environment if spec.executor.command is not None else {}
         environment = {key: value for key, value in image.environment.items() if key not in chosen}
         return Launch(
@@ -300,8 +301,10 @@ class DockerIsolation(NoopIsolation):
                 self._early[container_id] = resources
                 return
         running = self._running.get(container_id)
-        if running is not None and procfs.find(running.pause) is not None:
-            limits = self._limits(resources)
+        if running is None:
+            return
+        limits = self._limits(resources)
+        with running.lock:
             if resources == NOTHING and running.applied is not None:
                 # Nobody is left who needs more than there was; the next task is not to begin with no limit at all.
                 limits = replace(limits, mem_bytes=running.applied.mem_bytes)
@@ -353,7 +356,8 @@ class DockerIsolation(NoopIsolation):
         for container_id, running in list(self._running.items()):
             try:
                 running.kills.keep()
-                complaints += self._corrected(container_id, running)
+                with running.lock:
+                    complaints += self._corrected(container_id, running)
             except IsolationError as error:
                 log.warning("%s", error)
         try:
@@ -365,11 +369,7 @@ class DockerIsolation(NoopIsolation):
         return complaints
 
     def _corrected(self, container_id: ContainerID, running: _Running) -> list[str]:
-        """Lower what was kept back; write again what is not as it was written."""
-        with running.lock:
-            return self._correct(container_id, running)
-
-    def _correct(self, container_id: ContainerID, running: _Running) -> list[str]:
+        """Lower what was kept back; write again what is not as it was written. With the lock held."""
         if running.wanted is None or procfs.find(running.pause) is None:
             return []
         if running.applied != running.wanted and time.monotonic() - running.wanted_since > SETTLED_S:
@@ -461,13 +461,13 @@ class DockerIsolation(NoopIsolation):
         return Limits(shares, quota, page + EXECUTOR_MEM_BYTES if page else None)
 
     def _want(self, running: _Running, limits: Limits) -> None:
-        """More at once; less when it has been less for a while (`_lower`): in a stream of tasks nothing is written then."""
-        with running.lock:
-            running.wanted = limits
-            running.wanted_since = time.monotonic()
-            # After a restart it has what the kernel says.
-            applied = running.applied or replace(limits, mem_bytes=running.group.mem_limit())
-            self._apply(running, _larger(applied, limits))
+        """More at once; less when it has been less for a while (`_lower`): in a stream of tasks nothing is written then. With
+        the lock held."""
+        running.wanted = limits
+        running.wanted_since = time.monotonic()
+        # After a restart it has what the kernel says.
+        applied = running.applied or replace(limits, mem_bytes=running.group.mem_limit())
+        self._apply(running, _larger(applied, limits))
 
     def _lower(self, running: _Running) -> None:
         """As far as it goes: memory that is in use is not taken away."""
