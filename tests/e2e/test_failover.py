@@ -6,6 +6,7 @@ import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -59,8 +60,9 @@ def ages_of(cluster: LocalCluster) -> list[float]:
     return [task["ran_s"], framework["since_s"], *(slave["since_s"] for slave in slaves)]
 
 
-def test_command_goes_on_when_the_leading_master_is_killed(cluster: LocalCluster) -> None:
-    command = ("sh", "-c", "sleep 0.3; echo done")
+def test_command_goes_on_when_the_leading_master_is_killed(cluster: LocalCluster, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    command = ("sh", "-c", f"echo >> {started}; sleep 0.3; echo done")
     running = begin(cluster, "run", "--instances", "60", "--cpus", "0.5", "--timeout", "50s", "--", *command)
     wait_until(lambda: listing(cluster, "tasks")["tasks"], "tasks to run")
     old = cluster.kill_leader()
@@ -69,6 +71,7 @@ def test_command_goes_on_when_the_leading_master_is_killed(cluster: LocalCluster
     lost = output.count("lost, TASK_UNKNOWN")
     assert (status, output.count("done")) == (1 if lost else 0, 60 - lost), output
     assert lost <= 16, "no more than there were places for at once"
+    assert started.read_text().count("\n") == 60 - lost, "each once, and none that was called lost"
     wait_for_another_leader(cluster, old)
 
 

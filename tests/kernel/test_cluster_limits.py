@@ -68,15 +68,16 @@ def test_a_hog_with_a_quota_gets_its_cpus_and_no_more() -> None:
 def test_hogs_share_a_cpu_by_weight_and_the_idle_share_goes_to_whoever_wants_it(bed: KernelBed) -> None:
     for name, cpus in (("two", 1.0), ("one", 0.5)):
         start(bed, name, f"taskset -cp 0 $$ >/dev/null; {HOG}", cpus=cpus)
+    # Of all since then: in 4 s an emulated kernel on a busy host has given 1.8.
+    begin = cpu_s("two"), cpu_s("one")
 
     def two_to_one() -> bool:
-        # Over a longer time: in 4 s an emulated kernel on a busy host has given 1.8.
-        two, one = shares(4 * WINDOW_S, "two", "one")
-        return two / one == pytest.approx(2.0, rel=0.1)
+        two, one = (now - then for now, then in zip((cpu_s("two"), cpu_s("one")), begin, strict=True))
+        return two + one > 4 * WINDOW_S and two / one == pytest.approx(2.0, rel=0.1)
 
-    wait_until(two_to_one, "they share as their weights are")
+    wait_until(two_to_one, "they have shared as their weights are")
     kill(bed, "two")
-    wait_until(lambda: shares(WINDOW_S, "one")[0] >= 0.9, "the idle share is the other's")
+    assert shares(WINDOW_S, "one")[0] >= 0.9
     kill(bed, "one")
 
 
@@ -120,9 +121,7 @@ def test_a_fork_bomb_is_stopped_and_its_neighbours_hardly_notice(bed: KernelBed)
     start(bed, "bomb", "exec perl -e 'fork while 1'", cpus=0.5, mem="1G", kill_grace_s=0.1)
     count = leaf("bomb") / "pids.current"
     wait_until(lambda: int(count.read_text()) >= 1000, "the bomb has gone off")
-    wait_until(
-        lambda: shares(WINDOW_S, "neighbour")[0] >= 0.95 * alone, "the neighbour has what it had alone"
-    )
+    assert shares(WINDOW_S, "neighbour")[0] >= 0.95 * alone
     assert int(count.read_text()) <= 1024
     bed.framework.driver.kill_task(TaskID("bomb"))
     killed = time.monotonic()
@@ -140,7 +139,7 @@ def test_a_task_that_ignores_everything_ends_at_its_limit_and_grace(bed: KernelB
     wait_until(lambda: populated("stubborn"), "it runs")
     began = time.monotonic()
     wait_until(lambda: not populated("stubborn"), "nothing of it runs")
-    assert 3.5 <= time.monotonic() - began <= 8.0
+    assert time.monotonic() - began == pytest.approx(4.0, abs=0.5)
     status = bed.framework.wait_end("stubborn")
     assert status.reason == Reason.TASK_TIMEOUT
 
