@@ -117,6 +117,9 @@ def command(
 class Ending:
     """Ctrl-C and requests to end. Until `only_noted` they interrupt what goes on (a start that takes long); from then on
     they make `fd` readable and interrupt nothing, above all not the cleaning up.
+
+    What makes it readable is the interpreter's own handler, at once: one written in Python runs only when a wait in the kernel
+    has ended, and a signal that comes just before that wait would not end it.
     """
 
     def __init__(self) -> None:
@@ -124,6 +127,7 @@ class Ending:
         os.set_blocking(self._write_fd, False)
         self._noted = False
         self._before: dict[int, Any] = {}
+        self._wakeup_before = -1
 
     def only_noted(self) -> None:
         self._noted = True
@@ -132,15 +136,16 @@ class Ending:
         if not self._noted:
             self._noted = True  # a second Ctrl-C does not interrupt the cleaning up after the first
             raise KeyboardInterrupt
-        os.write(self._write_fd, b"!")
 
     def __enter__(self) -> Ending:
+        self._wakeup_before = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._signalled) for number in _ENDING}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
         os.close(self.fd)
         os.close(self._write_fd)
 
