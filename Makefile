@@ -1,7 +1,7 @@
 # `make demo` and `make test` work as the very first command after `git clone`: they make .venv and install into it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-account test-kernel check test-nightly chaos bench bench-failover bench-allocation bench-frameworks bench-kernel bench-docker bench-keys fmt lock clean
+.PHONY: help demo test test-account test-kernel check test-nightly chaos bench bench-failover bench-allocation bench-frameworks bench-kernel bench-docker bench-keys docs fmt lock clean
 
 # What is set in one person's environment is not so in another's; PYTHON names the interpreter that makes .venv.
 unexport $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
@@ -88,6 +88,11 @@ bench-docker: ## measure containers of a Docker engine beside `docker run` and t
 bench-keys: ## measure what keys cost, beside a cluster without
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py --suite keys
+
+docs: ## build the documentation and the SDK's reference as a site, in build/docs
+	@deploy/bootstrap.sh venv dev
+	@$(BIN)/mkdocs build --quiet
+	@echo "see build/docs/index.html"
 
 fmt: ## format the code and mend what the linter can
 	@deploy/bootstrap.sh venv dev

@@ -1,4 +1,4 @@
-"""Where a task is, and why: the words of statuses."""
+"""The states of tasks, and the reasons for them: the words of statuses."""
 
 from __future__ import annotations
 
@@ -6,79 +6,135 @@ from enum import Enum, StrEnum
 
 
 class TaskState(Enum):
-    """Where a task is. Terminal states are final: one of them reaches the scheduler's code, once."""
+    """The state of a task. Terminal states are final: exactly one of them reaches the scheduler's code, once."""
 
-    STAGING = "TASK_STAGING"  # accepted by the master, not yet reported running
+    STAGING = "TASK_STAGING"
+    """The master has accepted it, and nobody has reported it running yet."""
     RUNNING = "TASK_RUNNING"
-    FINISHED = "TASK_FINISHED"  # ended by itself, well
-    FAILED = (
-        "TASK_FAILED"  # ended by itself, badly; also by the kernel, at its limit of memory (LIMIT_EXCEEDED)
-    )
-    KILLED = "TASK_KILLED"  # ended by us: by request, time limit, drain
-    ERROR = "TASK_ERROR"  # the description was bad: never launched, will not be better next time
-    LOST = "TASK_LOST"  # it never ran, or nobody can say how it ended
-    UNREACHABLE = (
-        "TASK_UNREACHABLE"  # its slave is lost and may come back with it; only for frameworks that ask for it
-    )
+    """Its executor has started it."""
+    FINISHED = "TASK_FINISHED"
+    """It ended by itself, with success. Terminal."""
+    FAILED = "TASK_FAILED"
+    """It ended by itself, without success, or the kernel ended it at one of its limits (`LIMIT_EXCEEDED`). Terminal."""
+    KILLED = "TASK_KILLED"
+    """The cluster ended it: on request, at its time limit, for a drain. Terminal."""
+    ERROR = "TASK_ERROR"
+    """Its description was bad: it was never launched, and the same description will not do better. Terminal."""
+    LOST = "TASK_LOST"
+    """It never ran, or nobody can say how it ended. Terminal."""
+    UNREACHABLE = "TASK_UNREACHABLE"
+    """Its slave is lost, and may come back with it. Only frameworks with an `unreachable_timeout_s` see this state."""
 
     terminal: bool
-    """Set below; an attribute and not a property because the hot path asks for every update."""
+    """Whether no other state follows."""
 
 
+# An attribute of each member and not a property, as the hot path asks for every update.
 for _state in TaskState:
     _state.terminal = _state not in (TaskState.STAGING, TaskState.RUNNING, TaskState.UNREACHABLE)
 
 
 class Reason(StrEnum):
-    """Why a task is in its state, or a framework or slave was refused. On the wire a plain string: newer peers know more."""
+    """Why a task is in its state, or why a framework or slave was refused. On the wire it is a plain string: a newer peer may
+    send one that is not here.
+    """
 
-    # the command or call itself
-    COMMAND_EXITED = "COMMAND_EXITED"  # exit status other than 0, or a signal of its own
-    COMMAND_NOT_STARTED = "COMMAND_NOT_STARTED"  # no such program, no permission
-    CALL_RAISED = "CALL_RAISED"  # a Python call ended with an exception
-    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"  # of memory, processes, ...: the status' `limit` says which
-    # ended by us
-    TASK_TIMEOUT = "TASK_TIMEOUT"  # its time limit was over
+    # The command or call itself.
+    COMMAND_EXITED = "COMMAND_EXITED"
+    """The command ended with another exit status than 0, or by a signal that offerd has not sent."""
+    COMMAND_NOT_STARTED = "COMMAND_NOT_STARTED"
+    """There is no such program, or the user may not execute it."""
+    CALL_RAISED = "CALL_RAISED"
+    """A Python call raised an exception."""
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+    """The task went over a limit of its resources; the status' field `limit` says which."""
+
+    # Ended by the cluster.
+    TASK_TIMEOUT = "TASK_TIMEOUT"
+    """It was killed at its time limit."""
     KILLED_BY_FRAMEWORK = "KILLED_BY_FRAMEWORK"
+    """Its scheduler, or an operator, asked for that."""
     FRAMEWORK_REMOVED = "FRAMEWORK_REMOVED"
+    """Its framework has ended, or was ended."""
     SLAVE_DRAINING = "SLAVE_DRAINING"
-    DISK_PRESSURE = "DISK_PRESSURE"  # the slave has no room to write down what it would run
-    USER_CHANGED = "USER_CHANGED"  # its framework runs as another user now
-    REVOKED = "REVOKED"  # another framework was under its guarantee, this one above its own
-    LIMITS_NOT_SET = "LIMITS_NOT_SET"  # its isolation could not make them: it may not run without
-    UNKILLABLE = "UNKILLABLE"  # killed, but the kernel does not let go of its processes: it runs on, and holds its resources
-    # the accept was bad
-    OFFER_INVALID = "OFFER_INVALID"  # unknown, answered already, rescinded, or offers of several slaves
-    OFFER_EXCEEDED = "OFFER_EXCEEDED"  # asks for more than the offers hold
-    LONG_TASK_CAP = "LONG_TASK_CAP"  # long tasks would hold more than their part of the slave
+    """Its slave is being emptied by an operator."""
+    DISK_PRESSURE = "DISK_PRESSURE"
+    """The slave's disk is full, so that the slave cannot record what it would run."""
+    USER_CHANGED = "USER_CHANGED"
+    """Its framework runs as another user now."""
+    REVOKED = "REVOKED"
+    """Another framework was under its guarantee, and this one above its own."""
+    LIMITS_NOT_SET = "LIMITS_NOT_SET"
+    """The isolation module could not set its limits, and it may not run without them."""
+    UNKILLABLE = "UNKILLABLE"
+    """It was killed, but the kernel keeps some of its processes: it runs on, and holds its resources."""
+
+    # The accept was bad.
+    OFFER_INVALID = "OFFER_INVALID"
+    """The offer is unknown, answered already or rescinded, or the offers are of several slaves."""
+    OFFER_EXCEEDED = "OFFER_EXCEEDED"
+    """The tasks ask for more than the offers hold."""
+    LONG_TASK_CAP = "LONG_TASK_CAP"
+    """Long tasks would hold more than their part of the slave."""
     TASK_ID_DUPLICATE = "TASK_ID_DUPLICATE"
-    TASK_INVALID = "TASK_INVALID"  # nothing to run, no resources, negative time limit, unknown executor
+    """The framework has a task of this id."""
+    TASK_INVALID = "TASK_INVALID"
+    """The description names nothing to run, no resources, a negative time limit or an unknown executor."""
     SLAVE_UNKNOWN = "SLAVE_UNKNOWN"
-    # the executor, the slave, the network
-    CONTAINER_PREPARING = "CONTAINER_PREPARING"  # its image is being pulled: so far
+    """The master knows no slave of this id."""
+
+    # The executor, the slave, the network.
+    CONTAINER_PREPARING = "CONTAINER_PREPARING"
+    """Its container is being made, for example by pulling an image; the status' message says how far that is."""
     EXECUTOR_NOT_LAUNCHED = "EXECUTOR_NOT_LAUNCHED"
+    """The slave could not start the executor."""
     EXECUTOR_REGISTRATION_TIMEOUT = "EXECUTOR_REGISTRATION_TIMEOUT"
+    """The executor was started and did not register with the slave in time."""
     EXECUTOR_EXITED = "EXECUTOR_EXITED"
-    EXECUTOR_RAISED = "EXECUTOR_RAISED"  # its launch_task or kill_task did
-    EXECUTOR_INVALID = "EXECUTOR_INVALID"  # it told the slave what no executor would, and was ended
+    """The executor ended while it had the task."""
+    EXECUTOR_RAISED = "EXECUTOR_RAISED"
+    """The executor's `launch_task` or `kill_task` raised an exception."""
+    EXECUTOR_INVALID = "EXECUTOR_INVALID"
+    """The executor sent the slave what no executor may, and was ended."""
     SHIM_DIED = "SHIM_DIED"
-    WORKER_DIED = "WORKER_DIED"  # a worker process of the Python executor, by its own hand
+    """The process that watches over the executor was killed, and the executor with it."""
+    WORKER_DIED = "WORKER_DIED"
+    """A worker process of the Python executor ended by itself."""
     SLAVE_LOST = "SLAVE_LOST"
+    """The master has had no word of the slave for too long."""
     SLAVE_RESTARTED = "SLAVE_RESTARTED"
-    SLAVE_RETURNED = "SLAVE_RETURNED"  # what was unreachable is back
+    """The slave was restarted, and the task was gone by then."""
+    SLAVE_RETURNED = "SLAVE_RETURNED"
+    """The slave was unreachable and is back, with the task."""
     HOST_REBOOTED = "HOST_REBOOTED"
+    """The slave's host was booted anew, which ended the task."""
     CHECKPOINT_DAMAGED = "CHECKPOINT_DAMAGED"
-    # answers to reconciliation and registration
+    """What a restarted slave had recorded of the task cannot be read."""
+
+    # Answers to reconciliation and registration.
     RECONCILIATION = "RECONCILIATION"
+    """The answer to a question of the scheduler, not news."""
     TASK_UNKNOWN = "TASK_UNKNOWN"
+    """Nobody knows a task of this id."""
     FRAMEWORK_INVALID = "FRAMEWORK_INVALID"
-    FRAMEWORK_FAILED_OVER = "FRAMEWORK_FAILED_OVER"  # another scheduler has taken over
-    FRAMEWORK_TORN_DOWN = "FRAMEWORK_TORN_DOWN"  # it has ended itself
-    FAILOVER_TIMEOUT = "FAILOVER_TIMEOUT"  # no scheduler of it came back in time
-    SLAVE_INVALID = "SLAVE_INVALID"  # its hello cannot be used: no resources, ids that are none
-    MESSAGE_INVALID = "MESSAGE_INVALID"  # it sent what no scheduler may, and the master hung up
+    """The description of the framework cannot be used."""
+    FRAMEWORK_FAILED_OVER = "FRAMEWORK_FAILED_OVER"
+    """Another scheduler of the framework has taken over."""
+    FRAMEWORK_TORN_DOWN = "FRAMEWORK_TORN_DOWN"
+    """The framework has ended itself."""
+    FAILOVER_TIMEOUT = "FAILOVER_TIMEOUT"
+    """No scheduler of the framework came back in time."""
+    SLAVE_INVALID = "SLAVE_INVALID"
+    """The slave's registration cannot be used: it has no resources, or ids that are none."""
+    MESSAGE_INVALID = "MESSAGE_INVALID"
+    """The peer sent what it may not, and the master has ended the connection."""
     PROTOCOL_TOO_OLD = "PROTOCOL_TOO_OLD"
-    NOT_AUTHORIZED = "NOT_AUTHORIZED"  # the owner of this key may not be or do this
-    KEY_REVOKED = "KEY_REVOKED"  # the owner of this key was authorized, and is not any more
+    """The peer is of a version that the master does not speak with."""
+    NOT_AUTHORIZED = "NOT_AUTHORIZED"
+    """The owner of this key may not be or do this."""
+    KEY_REVOKED = "KEY_REVOKED"
+    """The owner of this key was authorized, and is not any more."""
     EPOCH_TOO_OLD = "EPOCH_TOO_OLD"
+    """The peer has heard from a master that was elected later."""
     MASTER_STANDS_BY = "MASTER_STANDS_BY"
+    """This master does not lead; another one does."""
