@@ -42,8 +42,11 @@ from offerd_master.allocation.base import Allocator, load_allocator
 from offerd_master.allocation.policy import Policy
 from offerd_master.core.actions import Action, CutOff, Drop, KeepChange, LaterEpochSeen, Log, Send
 from offerd_master.core.events import (
+    EpochRaised,
     Event,
+    HandlingFailed,
     HandshakeRefused,
+    MessagesUnsent,
     PeerDropped,
     PeerLost,
     PrincipalsChanged,
@@ -309,8 +312,8 @@ class Master:
         """Raises `Deposed` unless we certainly lead. Before anything is read: we may just have been asleep."""
         self._look_at_lease(election)
         place = election.place
-        if isinstance(place, Leading):
-            self.epoch = self.core.cluster.epoch = place.epoch
+        if isinstance(place, Leading) and place.epoch != self.epoch:
+            self._raise_epoch(place.epoch)
 
     def _look_at_lease(self, election: Election) -> None:
         """Raises `Deposed` if it is over."""
@@ -328,10 +331,14 @@ class Master:
         if self._election is not None:
             self._election.raise_epoch(seen)
         else:
-            self.epoch = self.core.cluster.epoch = seen + 1
+            self._raise_epoch(seen + 1)
             log.warning(
                 "a slave or scheduler has obeyed a later master (was the clock set back?): going on after that"
             )
+
+    def _raise_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        self._handle(EpochRaised(epoch))
 
     def _reread(self) -> bool:
         """Keys, and terms: True if there are new terms. What cannot be read changes nothing."""
@@ -419,8 +426,7 @@ class Master:
         try:
             actions = self.core.tick(time.monotonic())
         except Exception as error:  # marked: see above
-            self._failed("a turn", error, None)
-            self.core.put_off_offers(time.monotonic())
+            self._failed("a turn", error, None, is_tick=True)
             return
         self._perform(actions)
 
@@ -432,7 +438,8 @@ class Master:
         while self._hang_up:
             # After what there was to say to it.
             self._server.disconnect(self._hang_up.pop())
-        self.core.cluster.unsent_messages = self._server.unsent
+        if self._server.unsent != self.core.cluster.unsent_messages:
+            self._handle(MessagesUnsent(self._server.unsent))
         for peer, fault in self._server.pop_faults():
             self._write(peer, logging.ERROR, f"not sent to peer {peer.hex()}: {fault}")
         return gone
@@ -470,12 +477,9 @@ class Master:
         self._perform(actions, source)
         return True
 
-    def _failed(self, cause: object, error: Exception, source: Hashable) -> None:
-        """Count an error that nobody foresaw, and log it. What was decided before it belongs to what was done before it."""
-        cluster = self.core.cluster
-        cluster.failed_messages += 1
-        decided, cluster.out = cluster.out, []
-        self._perform(decided, source)
+    def _failed(self, cause: object, error: Exception, source: Hashable, *, is_tick: bool = False) -> None:
+        """Have an error that nobody foresaw counted, and log it."""
+        self._perform(self.core.handle(HandlingFailed(is_tick), time.monotonic()), source)
         self._write(source, logging.ERROR, f"a fault of the master's: {describe(cause, error)}")
 
     def _refuse(self, peer: PeerID, fault: BadMessage, key: str) -> bool:

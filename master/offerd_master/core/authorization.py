@@ -27,7 +27,7 @@ OPEN_TO_FRAMEWORKS: dict[type[m.Message], str] = {
     om.ExplainFramework: "ask why a framework waits",
 }
 """What whoever has frameworks may ask and order. Of frameworks each sees, finds and ends only his own: the handlers ask
-`Cluster.shows`. Of slaves offers tell the same.
+`Caller.sees`. Of slaves offers tell the same.
 """
 NAMES_A_FRAMEWORK = (om.GetTasks, om.KillAnyTask, om.ExplainWaiting)
 """Of these, what names one by its id: to name another's is refused."""

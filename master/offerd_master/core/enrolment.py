@@ -15,6 +15,7 @@ from offerd.errors import BadInput
 from offerd.ids import PeerID
 from offerd_master.core import terms
 from offerd_master.core.actions import CutOff, KeepChange
+from offerd_master.core.caller import Caller
 from offerd_master.core.queries import following, page_of
 from offerd_master.core.registry import Change, InHand, Order, Refused, Registry
 from offerd_master.core.state import Cluster
@@ -29,14 +30,15 @@ NO_KEYS = "this master has no keys; start it with --key and --authorized (`offer
 # -- What changes something ---------------------------------------------------------------------------------------------
 
 
-def order(c: Cluster, peer: PeerID, message: m.Message, now: float) -> None:
+def order(c: Cluster, caller: Caller, message: m.Message, now: float) -> None:
     """Decide it, in its turn."""
-    if c.registry is None or c.asker is None:
-        c.send(peer, om.NotAuthorized(NO_KEYS))
-    elif _is_crowded(c, peer, c.asker.token):
-        c.send(peer, _no(message, "others wait for their keys; try again"))
+    who = caller.principal
+    if c.registry is None or who is None:
+        c.send(caller.peer, om.NotAuthorized(NO_KEYS))
+    elif _is_crowded(c, caller.peer, who.token):
+        c.send(caller.peer, _no(message, "others wait for their keys; try again"))
     else:
-        c.orders.append(Order(peer, message, c.asker))
+        c.orders.append(Order(caller.peer, message, who))
         _go_on(c, c.registry, now)
 
 
@@ -145,22 +147,22 @@ def _no(message: m.Message, text: str) -> m.Message:
 # -- What asks ----------------------------------------------------------------------------------------------------------
 
 
-def get_tokens(c: Cluster, peer: PeerID, message: om.GetTokens, now: float) -> None:
+def get_tokens(c: Cluster, caller: Caller, message: om.GetTokens, now: float) -> None:
     if c.registry is None:
-        c.send(peer, om.NotAuthorized(NO_KEYS))
+        c.send(caller.peer, om.NotAuthorized(NO_KEYS))
         return
     good = sorted(c.registry.good_tokens(now), key=lambda token: token.until)
     page = [
         om.TokenSummary(token.token_id, rights_of(token.rights), token.uses_left, token.until - now, token.by)
         for token in good
     ]
-    c.send(peer, om.Tokens(page, dict(c.registry.refused)))
+    c.send(caller.peer, om.Tokens(page, dict(c.registry.refused)))
 
 
-def get_keys(c: Cluster, peer: PeerID, message: om.GetKeys, now: float) -> None:
+def get_keys(c: Cluster, caller: Caller, message: om.GetKeys, now: float) -> None:
     registry = c.registry
     if registry is None:
-        c.send(peer, om.NotAuthorized(NO_KEYS))
+        c.send(caller.peer, om.NotAuthorized(NO_KEYS))
         return
     key_of = {who.name: key for key, who in registry.principals.items() if not who.token}
     names = following(key_of, message.after, message.limit)
@@ -172,7 +174,7 @@ def get_keys(c: Cluster, peer: PeerID, message: om.GetKeys, now: float) -> None:
         return om.KeySummary(name, key_of[name], rights_of(registry.by_name[name]), is_enrolled, by)
 
     page, more = page_of(map(summary, names), message.limit)
-    c.send(peer, om.Keys(page, more))
+    c.send(caller.peer, om.Keys(page, more))
 
 
 def described(who: Principal) -> str:

@@ -70,6 +70,28 @@ class ChangeKept(msgspec.Struct, frozen=True):
     fault: str = ""
 
 
+class EpochRaised(msgspec.Struct, frozen=True):
+    """From now on this master speaks in this epoch, above the one before: an election gave it, or a peer has obeyed a later
+    master (`LaterEpochSeen`).
+    """
+
+    epoch: int
+
+
+class MessagesUnsent(msgspec.Struct, frozen=True):
+    """So many messages of ours have been left out by now, as no frame could hold them."""
+
+    total: int
+
+
+class HandlingFailed(msgspec.Struct, frozen=True):
+    """`handle`, or `tick`, has raised what nobody foresaw. What it had decided by then is returned: it belongs to what it had
+    done by then.
+    """
+
+    is_tick: bool = False
+
+
 Event = (
     Received
     | Signed
@@ -79,4 +101,7 @@ Event = (
     | TermsChanged
     | PrincipalsChanged
     | ChangeKept
+    | EpochRaised
+    | MessagesUnsent
+    | HandlingFailed
 )

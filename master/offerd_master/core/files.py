@@ -17,6 +17,7 @@ from offerd.addresses import ANY, ANY_6, HostPort, is_any, is_ip, is_link_local,
 from offerd.errors import BadInput
 from offerd.files_access import NO_ACCESS, OPERATOR, OWNER, FilesAccess, FilesSecret, access_to
 from offerd.ids import FrameworkID, SlaveID, owner_of
+from offerd_master.core.caller import Caller
 from offerd_master.core.state import Cluster, Framework, Slave
 
 MAX_DERIVED = 16
@@ -28,7 +29,7 @@ NUMBERS_PER_EPOCH = 1024
 # -- Messages of slaves -------------------------------------------------------------------------------------------------
 
 
-def address_of(c: Cluster, slave_id: SlaveID, message: m.RegisterSlave) -> str:
+def address_of(c: Cluster, caller: Caller, slave_id: SlaveID, message: m.RegisterSlave) -> str:
     """Where a slave's files are for others; empty, with a line in the log, if that is not where it speaks from."""
     address = message.slave.files_address
     if not address:
@@ -39,7 +40,7 @@ def address_of(c: Cluster, slave_id: SlaveID, message: m.RegisterSlave) -> str:
     except BadInput:
         c.log(f"{out_of_reach}: {address[:64]!r} is no HOST:PORT", "warning")
         return ""
-    seen = c.sender_ip
+    seen = caller.ip
     if not seen:
         return str(place)
     if not is_ip(said):
@@ -84,10 +85,9 @@ def access_of_framework(slave: Slave, framework_id: FrameworkID) -> FilesAccess:
     return _access(slave, owner_of(framework_id), operator=False)
 
 
-def access_of_asker(c: Cluster, slave: Slave) -> FilesAccess:
-    """For whoever has sent the message in hand: an operator's reads everything."""
-    asker = c.asker
-    return _access(slave, "" if asker is None else asker.name, operator=asker is None or asker.operator)
+def access_of_caller(caller: Caller, slave: Slave) -> FilesAccess:
+    """For whoever asks: an operator's reads everything."""
+    return _access(slave, caller.name, operator=caller.is_operator)
 
 
 def _access(slave: Slave, name: str, *, operator: bool) -> FilesAccess:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from offerd import messages as m
 from offerd.codec import encode_message
 from offerd.filters import fault as filters_fault
-from offerd.ids import FrameworkID, PeerID, is_valid_id, owner_of
+from offerd.ids import FrameworkID, is_valid_id, owner_of
 from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
 from offerd.screen_text import printable
 from offerd_master.allocation.policy import role_fault
 from offerd_master.core import failover, files, recovery
+from offerd_master.core.caller import Caller
 from offerd_master.core.state import FRAMEWORK_AHEAD, Cluster, Framework, Slave, Standby, Wishes
 from offerd_master.core.tasks import take_as_lost
 
@@ -22,9 +23,9 @@ MAX_FAILOVER_S = 365 * 86_400.0
 # -- Hello --------------------------------------------------------------------------------------------------------------
 
 
-def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, now: float) -> None:
+def register_framework(c: Cluster, caller: Caller, message: m.RegisterFramework, now: float) -> None:
     """A new framework, the next scheduler of one, or a hello repeated."""
-    known = c.peers.get(peer)
+    peer, known = caller.peer, c.peers.get(caller.peer)
     if isinstance(known, Slave):
         c.drop(peer, "it has registered as a slave, and now says it is a framework")
         return
@@ -34,7 +35,7 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
         return
     info = message.framework
     framework_id = info.framework_id or (known.framework_id if known is not None else FrameworkID(""))
-    reason, fault = _hello_fault(c, framework_id, message)
+    reason, fault = _hello_fault(c, caller, framework_id, message)
     if fault:
         c.send(peer, m.FrameworkRefused(reason, fault))
         c.log(f"refused framework {printable(info.name, 64)}: {fault}", "warning")
@@ -64,7 +65,9 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
     if isinstance(known, Standby):
         failover.leave_line(c, known)
     if framework is None:
-        framework = failover.enter(c, framework_id or FrameworkID(c.new_id("F")), info, peer, now)
+        framework = failover.enter(
+            c, framework_id or FrameworkID(c.new_id("F", caller.name)), info, peer, now
+        )
         failover.heed(c, framework, wishes)
     else:
         failover.take_over(c, framework, info, peer, wishes)
@@ -84,7 +87,9 @@ def register_framework(c: Cluster, peer: PeerID, message: m.RegisterFramework, n
     c.mark_idle_dirty()
 
 
-def _hello_fault(c: Cluster, framework_id: FrameworkID, hello: m.RegisterFramework) -> tuple[str, str]:
+def _hello_fault(
+    c: Cluster, caller: Caller, framework_id: FrameworkID, hello: m.RegisterFramework
+) -> tuple[str, str]:
     """Whether this hello can be used: reason and text, or two empty ones."""
     if fault := _fault(hello.framework) or filters_fault(hello.filters):
         return Reason.FRAMEWORK_INVALID, fault
@@ -92,8 +97,7 @@ def _hello_fault(c: Cluster, framework_id: FrameworkID, hello: m.RegisterFramewo
     if fault:
         return reason, fault
     framework = None if hello.stands_by else c.frameworks.get(framework_id)
-    asker = c.asker.name if c.asker is not None else ""
-    owner = owner_of(framework_id) if framework_id else asker
+    owner = owner_of(framework_id) if framework_id else caller.name
     more_bytes = len(encode_message(hello.framework)) + len(encode_message(hello.filters))
     if framework is not None:
         more_bytes -= len(encode_message(framework.info)) + framework.filters_bytes

@@ -35,10 +35,14 @@ from offerd_master.core import (
     waiting,
 )
 from offerd_master.core.actions import Action
+from offerd_master.core.caller import Caller
 from offerd_master.core.events import (
     ChangeKept,
+    EpochRaised,
     Event,
+    HandlingFailed,
     HandshakeRefused,
+    MessagesUnsent,
     PeerDropped,
     PrincipalsChanged,
     Received,
@@ -47,6 +51,7 @@ from offerd_master.core.events import (
 )
 from offerd_master.core.registry import Registry
 from offerd_master.core.state import Cluster, Framework, Slave, Standby
+from offerd_master.principals import Principal
 from offerd_master.settings import Settings
 
 MAX_WHY = 500
@@ -59,7 +64,7 @@ def pong(c: Cluster, sender: Slave | Framework | Standby, message: m.Pong, now: 
     """A sign of life, and as such already noted."""
 
 
-HELLOS: dict[type, Callable[[Cluster, PeerID, Any, float], None]] = {
+HELLOS: dict[type, Callable[[Cluster, Caller, Any, float], None]] = {
     m.RegisterFramework: frameworks.register_framework,
     m.RegisterSlave: slaves.register_slave,
 }
@@ -96,7 +101,7 @@ FROM: dict[type, dict[type, Callable[[Cluster, Any, Any, float], None]]] = {
     Framework: FROM_SCHEDULER,
     Standby: FROM_STANDBY,
 }
-QUESTIONS: dict[type, Callable[[Cluster, PeerID, Any, float], None]] = {
+QUESTIONS: dict[type, Callable[[Cluster, Caller, Any, float], None]] = {
     om.GetCluster: queries.get_cluster,
     om.GetSlaves: queries.get_slaves,
     om.GetFrameworks: queries.get_frameworks,
@@ -135,30 +140,19 @@ class MasterCore:
         self._next_ping = now + settings.ping_interval_s
         revocation.begin(self.cluster, now)
 
-    def handle(self, event: Event, now: float, *, is_signed: bool = False) -> list[Action]:
+    def handle(self, event: Event, now: float) -> list[Action]:
         """Take in what happened; returns what is to be done about it, in order."""
         c = self.cluster
+        if isinstance(event, HandlingFailed):
+            return self._handling_failed(event, now)
         out: list[Action] = []
         c.out = out
         if type(event) is Received:
-            if not is_signed:
-                c.asker = None
-            sender = c.peers.get(event.peer)
-            message = event.message
-            c.sender_ip = event.ip
-            if sender is not None:
-                handlers: dict[type, Callable[[Cluster, Any, Any, float], None]] = FROM[type(sender)]
-                handler = handlers.get(type(message))
-                if handler is not None:
-                    sender.heard = True
-                    if sender.is_deaf:
-                        self._hear(sender)
-                    handler(c, sender, message, now)
-                    return out
-            self._from_anyone(event.peer, message, now)
+            self._take(event.peer, event.message, now, None, event.ip)
             return out
-        if isinstance(event, Signed):
-            return self._take_signed(event, now)
+        if type(event) is Signed:
+            self._take_signed(event, now)
+            return out
         if isinstance(event, HandshakeRefused):
             c.refused += 1
             if event.who:
@@ -173,13 +167,34 @@ class MasterCore:
         if isinstance(event, ChangeKept):
             enrolment.change_kept(c, event.fault, now)
             return out
+        if isinstance(event, EpochRaised):
+            c.epoch = event.epoch
+            return out
+        if isinstance(event, MessagesUnsent):
+            c.unsent_messages = event.total
+            return out
         self._disconnect(event.peer, now)
         if type(event) is PeerDropped:
             c.dropped_peers += 1
             c.send(event.peer, m.Dropped(printable(event.why, MAX_WHY)))
         return out
 
-    def _take_signed(self, event: Signed, now: float) -> list[Action]:
+    def _take(
+        self, peer: PeerID, message: m.Message, now: float, principal: Principal | None, ip: str
+    ) -> None:
+        sender = self.cluster.peers.get(peer)
+        if sender is not None:
+            handlers: dict[type, Callable[[Cluster, Any, Any, float], None]] = FROM[type(sender)]
+            handler = handlers.get(type(message))
+            if handler is not None:
+                sender.heard = True
+                if sender.is_deaf:
+                    self._hear(sender)
+                handler(self.cluster, sender, message, now)
+                return
+        self._from_anyone(Caller(peer, principal, ip), message, now)
+
+    def _take_signed(self, event: Signed, now: float) -> None:
         c, who = self.cluster, event.principal
         if why := authorization.refusal(who, c.peers.get(event.peer), event.message):
             authorization.refuse(c, event.peer, event.message, who.name, why)
@@ -188,10 +203,8 @@ class MasterCore:
             if type(event.message) not in HELLOS and type(event.message) not in QUESTIONS:
                 # He speaks as what he is not any more, or never was: who does is gone.
                 self._disconnect(event.peer, now)
-            return c.out
-        c.asker = who
-        message = authorization.with_user(who, event.message)
-        return self.handle(Received(event.peer, message, event.ip), now, is_signed=True)
+            return
+        self._take(event.peer, authorization.with_user(who, event.message), now, who, event.ip)
 
     def _look_at(self, framework_id: FrameworkID, now: float) -> None:
         """Somebody asked for too much under this id: perhaps for what he had before."""
@@ -216,15 +229,15 @@ class MasterCore:
             self.cluster.update_wanting(sender)
             self.cluster.mark_idle_dirty()
 
-    def _from_anyone(self, peer: PeerID, message: m.Message, now: float) -> None:
+    def _from_anyone(self, caller: Caller, message: m.Message, now: float) -> None:
         """Hellos and operators' questions; of anything else from a stranger we say that we do not know him, once a turn
         (he may send a thousand messages before he hears it).
         """
-        c = self.cluster
+        c, peer = self.cluster, caller.peer
         kind = type(message)
         handler = HELLOS.get(kind) or QUESTIONS.get(kind)
         if handler is not None:
-            handler(c, peer, message, now)
+            handler(c, caller, message, now)
         elif peer in c.peers:
             c.drop(peer, f"it sent a {kind.__name__}, which is not for it to send")
         elif peer not in c.told_not_registered:
@@ -251,9 +264,14 @@ class MasterCore:
         offers.allocate(c, now)
         return out
 
-    def put_off_offers(self, now: float) -> None:
-        """The last tick has failed: if it was for what there is to offer, the next one would, too, at once and for ever."""
-        self.cluster.hold_until = max(self.cluster.hold_until, now + OFFER_AGAIN_S)
+    def _handling_failed(self, event: HandlingFailed, now: float) -> list[Action]:
+        c = self.cluster
+        c.failed_messages += 1
+        decided, c.out = c.out, []
+        if event.is_tick:
+            # If it failed for what there is to offer, the next one would, too, at once and for ever.
+            c.hold_until = max(c.hold_until, now + OFFER_AGAIN_S)
+        return decided
 
     def next_deadline(self) -> float:
         """When `tick` has something to do even if nothing happens."""

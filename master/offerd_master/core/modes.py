@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from offerd import messages as m
 from offerd import operator_messages as om
-from offerd.ids import PeerID, SlaveID
+from offerd.ids import SlaveID
 from offerd.screen_text import printable
 from offerd_master.core import offers
+from offerd_master.core.caller import Caller
 from offerd_master.core.state import Cluster, Slave, SlaveState
 
 _STATES = {
@@ -24,7 +25,7 @@ _STATES = {
 _WISHES = ("active", "deactivated", "draining")
 
 
-def change_slave_mode(c: Cluster, peer: PeerID, message: om.ChangeSlaveMode, now: float) -> None:
+def change_slave_mode(c: Cluster, caller: Caller, message: om.ChangeSlaveMode, now: float) -> None:
     """An operator's wish: passed on to the slave, and obeyed here from now on."""
     slaves = _named(c, message.slave)
     name = printable(message.slave)
@@ -46,7 +47,7 @@ def change_slave_mode(c: Cluster, peer: PeerID, message: om.ChangeSlaveMode, now
         if not _obeys(slave.state, message.mode):
             _set_mode(c, slave, message.mode)
         answer = om.Done(True)
-    c.send(peer, answer)
+    c.send(caller.peer, answer)
 
 
 def _named(c: Cluster, name: str) -> list[Slave]:

@@ -15,11 +15,12 @@ from offerd import __version__
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.codec import encode_message
-from offerd.ids import ContainerID, FrameworkID, PeerID, TaskID
+from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import Reason
 from offerd.resources import Resources
 from offerd.screen_text import printable
 from offerd_master.core import failover, files
+from offerd_master.core.caller import Caller
 from offerd_master.core.endings import shut_down_everywhere
 from offerd_master.core.history import MAX_TEXT, EndedTask
 from offerd_master.core.pool import cut, cut_quantities, pool_of
@@ -35,7 +36,7 @@ MAX_FILTERS_BYTES = 16 << 10
 V = TypeVar("V", bound=m.Value)
 
 
-def get_cluster(c: Cluster, peer: PeerID, message: om.GetCluster, now: float) -> None:
+def get_cluster(c: Cluster, caller: Caller, message: om.GetCluster, now: float) -> None:
     slaves = c.slaves.values()
     counts = dict(c.ended_counts)
     for framework in c.frameworks.values():
@@ -59,23 +60,23 @@ def get_cluster(c: Cluster, peer: PeerID, message: om.GetCluster, now: float) ->
         unsent_messages=c.unsent_messages,
         withheld=_sum(cut(slave.free.freeze()) for slave in slaves if slave.is_out),
     )
-    c.send(peer, answer)
+    c.send(caller.peer, answer)
 
 
 # -- Slaves -------------------------------------------------------------------------------------------------------------
 
 
-def get_slaves(c: Cluster, peer: PeerID, message: om.GetSlaves, now: float) -> None:
+def get_slaves(c: Cluster, caller: Caller, message: om.GetSlaves, now: float) -> None:
     everyone = {**c.lost_slaves, **c.slaves}
-    who = c.asker
+    who = caller.principal
     if who is not None and who.slave and not who.operator and not who.has_frameworks:
         everyone = {slave_id: slave for slave_id, slave in everyone.items() if who.owns(slave_id)}
     ids = following(everyone, message.after, message.limit)
-    page, more = page_of((_slave(c, everyone[slave_id], now) for slave_id in ids), message.limit)
-    c.send(peer, om.Slaves(page, more))
+    page, more = page_of((_slave(c, caller, everyone[slave_id], now) for slave_id in ids), message.limit)
+    c.send(caller.peer, om.Slaves(page, more))
 
 
-def _slave(c: Cluster, slave: Slave, now: float) -> om.SlaveSummary:
+def _slave(c: Cluster, caller: Caller, slave: Slave, now: float) -> om.SlaveSummary:
     usage = slave.usage
     return om.SlaveSummary(
         info=slave.info,
@@ -90,21 +91,21 @@ def _slave(c: Cluster, slave: Slave, now: float) -> om.SlaveSummary:
         used_mem_bytes=usage.mem_bytes if usage is not None else 0,
         since_s=now - slave.there_since,
         disk_full=slave.is_disk_full,
-        files=files.access_of_asker(c, slave),
+        files=files.access_of_caller(caller, slave),
     )
 
 
 # -- Frameworks ---------------------------------------------------------------------------------------------------------
 
 
-def get_frameworks(c: Cluster, peer: PeerID, message: om.GetFrameworks, now: float) -> None:
+def get_frameworks(c: Cluster, caller: Caller, message: om.GetFrameworks, now: float) -> None:
     everyone = {**c.ended_frameworks, **c.frameworks}
     if not message.ended:
         everyone = {fid: framework for fid, framework in c.frameworks.items() if not framework.ended}
-    everyone = {fid: framework for fid, framework in everyone.items() if c.shows(fid)}
+    everyone = {fid: framework for fid, framework in everyone.items() if caller.sees(fid)}
     ids = following(everyone, message.after, message.limit)
     page, more = page_of((_framework(c, everyone[fid], now) for fid in ids), message.limit)
-    c.send(peer, om.Frameworks(page, more, c.shown_owner))
+    c.send(caller.peer, om.Frameworks(page, more, caller.shown_owner))
 
 
 def _framework(c: Cluster, framework: Framework, now: float) -> om.FrameworkSummary:
@@ -157,14 +158,14 @@ def _count_open(counts: dict[str, int], framework: Framework) -> None:
 # -- Tasks --------------------------------------------------------------------------------------------------------------
 
 
-def get_tasks(c: Cluster, peer: PeerID, message: om.GetTasks, now: float) -> None:
+def get_tasks(c: Cluster, caller: Caller, message: om.GetTasks, now: float) -> None:
     """The first of those after `after`, by framework, id, and time, as an id may be used again. No framework behind those that
     fill the page is looked at, and of a framework's tasks no more than their ids.
     """
     limit = max(1, min(message.limit, MAX_PAGE))
     after_framework, after_id, after_time = (*message.after.split("/", 2), "", "", "")[:3]
     found: list[_Listed] = []
-    for framework in _frameworks_from(c, message.framework_id, after_framework):
+    for framework in _frameworks_from(c, caller, message.framework_id, after_framework):
         is_first = framework.framework_id == after_framework
         after = (after_id, after_time) if is_first else ("", "")
         found += _tasks_after(framework, message, after, limit + 1 - len(found))
@@ -172,11 +173,13 @@ def get_tasks(c: Cluster, peer: PeerID, message: om.GetTasks, now: float) -> Non
             break
     page, more = page_of((_task(c, one.framework, one.task, now) for one in found), limit)
     accesses = {
-        slave_id: files.access_of_asker(c, slave)
+        slave_id: files.access_of_caller(caller, slave)
         for slave_id in {task.slave_id for task in page}
         if (slave := c.slaves.get(slave_id)) is not None
     }
-    c.send(peer, om.Tasks(page, found[len(page) - 1].place if more else "", accesses, c.shown_owner))
+    c.send(
+        caller.peer, om.Tasks(page, found[len(page) - 1].place if more else "", accesses, caller.shown_owner)
+    )
 
 
 class _Listed(NamedTuple):
@@ -193,13 +196,13 @@ class _Listed(NamedTuple):
         return "/".join((self.framework.framework_id, *self.order))
 
 
-def _frameworks_from(c: Cluster, wanted: str, first: str) -> Iterator[Framework]:
-    """Those that the asker may see, in the order of their ids, from this one on."""
+def _frameworks_from(c: Cluster, caller: Caller, wanted: str, first: str) -> Iterator[Framework]:
+    """Those that the caller may see, in the order of their ids, from this one on."""
     everyone: dict[FrameworkID, Framework] = {**c.ended_frameworks, **c.frameworks}
     ids = [wanted] if wanted else sorted(everyone)
     for framework_id in ids:
         framework = everyone.get(FrameworkID(framework_id))
-        if framework is not None and framework_id >= first and c.shows(framework.framework_id):
+        if framework is not None and framework_id >= first and caller.sees(framework.framework_id):
             yield framework
 
 
@@ -270,7 +273,7 @@ def _sandbox(container_id: ContainerID, task_id: TaskID, *, has_own_dir: bool) -
     return f"containers/{container_id}/tasks/{task_id}" if has_own_dir else f"containers/{container_id}"
 
 
-def kill_any_task(c: Cluster, peer: PeerID, message: om.KillAnyTask, now: float) -> None:
+def kill_any_task(c: Cluster, caller: Caller, message: om.KillAnyTask, now: float) -> None:
     """An operator ends a task, whoever's it is; others end theirs."""
     wanted = message.framework_id
     found = [
@@ -278,41 +281,41 @@ def kill_any_task(c: Cluster, peer: PeerID, message: om.KillAnyTask, now: float)
         for framework in c.frameworks.values()
         if message.task_id in framework.tasks
         and (not wanted or framework.framework_id == wanted)
-        and c.shows(framework.framework_id)
+        and caller.sees(framework.framework_id)
     ]
     name = printable(message.task_id)
     if not found:
-        c.send(peer, om.Done(False, f"no task {name} runs"))
+        c.send(caller.peer, om.Done(False, f"no task {name} runs"))
     elif len(found) > 1:
         owners = ", ".join(task.framework.framework_id for task in found[:10])
-        c.send(peer, om.Done(False, f"several frameworks have a task {name}; choose one of {owners}"))
+        c.send(caller.peer, om.Done(False, f"several frameworks have a task {name}; choose one of {owners}"))
     else:
         kill(c, found[0], c.settings.operator_grace_s)
-        c.send(peer, om.Done(True))
+        c.send(caller.peer, om.Done(True))
 
 
-def end_framework(c: Cluster, peer: PeerID, message: om.EndFramework, now: float) -> None:
+def end_framework(c: Cluster, caller: Caller, message: om.EndFramework, now: float) -> None:
     """The same of a whole framework, whether or not it has a scheduler; one that has ended and holds something still is told
     again.
     """
-    found = c.named(message.framework)
+    found = c.named(caller, message.framework)
     name = printable(message.framework)
     if not found:
-        c.send(peer, om.Done(False, f"no framework {name} is registered"))
+        c.send(caller.peer, om.Done(False, f"no framework {name} is registered"))
     elif len(found) > 1:
         ids = ", ".join(framework.framework_id for framework in found[:10])
-        c.send(peer, om.Done(False, f"several frameworks are called {name}; choose one of {ids}"))
+        c.send(caller.peer, om.Done(False, f"several frameworks are called {name}; choose one of {ids}"))
     elif found[0].ended:
         shut_down_everywhere(c, found[0])
-        c.send(peer, om.Done(True))
+        c.send(caller.peer, om.Done(True))
     else:
         framework, why = found[0], "somebody has ended it by hand, as `offerd kill --framework` does"
-        by = f" by {c.asker.name}" if c.asker is not None else ""
+        by = f" by {caller.name}" if caller.name else ""
         c.log(f"framework {framework.framework_id} ({framework.info.name}) is ended{by}, by hand", "warning")
         active = framework.peer
         failover.end(c, framework, now, Reason.FRAMEWORK_REMOVED, why)
         c.send(active, m.FrameworkRefused(*framework.ended_because))
-        c.send(peer, om.Done(True))
+        c.send(caller.peer, om.Done(True))
 
 
 # -- Pages --------------------------------------------------------------------------------------------------------------

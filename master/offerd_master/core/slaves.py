@@ -18,6 +18,7 @@ from offerd.ids import FrameworkID, PeerID, SlaveID, TaskID, is_valid_id
 from offerd.messages import FrameworkInfo, Reason, RunningTask, TaskState
 from offerd.screen_text import printable
 from offerd_master.core import failover, files, modes, offers, partition, recovery, rights
+from offerd_master.core.caller import Caller
 from offerd_master.core.endings import end_other_users, shut_down
 from offerd_master.core.history import MAX_TEXT
 from offerd_master.core.pool import Pool
@@ -53,9 +54,9 @@ MAX_OWED = 200_000
 # -- Hello --------------------------------------------------------------------------------------------------------------
 
 
-def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: float) -> None:
+def register_slave(c: Cluster, caller: Caller, message: m.RegisterSlave, now: float) -> None:
     """A new slave, a known one that returns (the peer may be new), or a hello repeated."""
-    known = c.peers.get(peer)
+    peer, known = caller.peer, c.peers.get(caller.peer)
     if isinstance(known, Framework | Standby):
         c.drop(peer, "it has registered as a framework, and now says it is a slave")
         return
@@ -77,7 +78,7 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
     if slave is None:
         if slave_id:
             recovery.note_return(c, now)
-        slave = Slave(slave_id or SlaveID(c.new_id("S")), peer, now)
+        slave = Slave(slave_id or SlaveID(c.new_id("S", caller.name)), peer, now)
         slave.there_since = now - message.since_s
         slave.reported_lost = _take_owed(c, slave.slave_id)
     else:
@@ -96,7 +97,9 @@ def register_slave(c: Cluster, peer: PeerID, message: m.RegisterSlave, now: floa
     c.peers[peer] = slave
     slave.last_peer = peer
     info = msgspec.structs.replace(
-        message.slave, slave_id=slave.slave_id, files_address=files.address_of(c, slave.slave_id, message)
+        message.slave,
+        slave_id=slave.slave_id,
+        files_address=files.address_of(c, caller, slave.slave_id, message),
     )
     files.take_secret(slave, message.files)
     slave.describe(info, c.settings.minimum_offer)

@@ -12,10 +12,11 @@ from collections.abc import Iterable
 
 from offerd import operator_messages as om
 from offerd import slots
-from offerd.ids import FrameworkID, PeerID
+from offerd.ids import FrameworkID
 from offerd.resources import Resources
 from offerd.screen_text import printable
 from offerd_master.core import offers
+from offerd_master.core.caller import Caller
 from offerd_master.core.history import MAX_TEXT
 from offerd_master.core.state import Cluster, Framework, Slave, SlaveState
 
@@ -53,19 +54,19 @@ def _under_share(c: Cluster) -> Iterable[FrameworkID]:
     return [fid for fid in c.wanting if allocator.share(fid) < fair.get(fid, 0.0) - _TOLERANCE]
 
 
-def explain_framework(c: Cluster, peer: PeerID, message: om.ExplainFramework, now: float) -> None:
+def explain_framework(c: Cluster, caller: Caller, message: om.ExplainFramework, now: float) -> None:
     """Answered by `Explanation`, of the framework with this id, or the one with this name."""
     wanted = message.framework
-    found = c.named(wanted)
+    found = c.named(caller, wanted)
     if len(found) == 1:
-        c.send(peer, _explanation(c, found[0], now))
+        c.send(caller.peer, _explanation(c, found[0], now))
         return
     shown = printable(wanted)
     ids = ", ".join(framework.framework_id for framework in found[:10])
     problem = (
         f"several frameworks are called {shown}: {ids}" if found else f"no framework {shown} is registered"
     )
-    c.send(peer, om.Explanation(problem=problem))
+    c.send(caller.peer, om.Explanation(problem=problem))
 
 
 def _explanation(c: Cluster, framework: Framework, now: float) -> om.Explanation:

@@ -32,6 +32,7 @@ from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.entitlements import Entitlements, with_entitlements
 from offerd_master.core.actions import Action, Drop, LaterEpochSeen, Log, Send
 from offerd_master.core.budgets import Budgets
+from offerd_master.core.caller import Caller
 from offerd_master.core.history import FrameworkHistory, History
 from offerd_master.core.pool import Pool
 from offerd_master.core.registry import InHand, Order, Registry
@@ -416,10 +417,8 @@ class Cluster:
         self.failed_messages = 0  # of peers: what they brought about was an error of ours
         self.unsent_messages = 0  # of ours: no frame could hold them
         self.refused = 0  # handshakes and messages that keys do not allow
-        self.asker: Principal | None = None  # whose the message in hand is, where peers have keys
         self.principals: dict[str, Principal] | None = None  # by name; None where peers have none
         self.authorized: dict[str, Principal] = {}  # the same by key
-        self.sender_ip = ""  # from where a hello of a slave came
         self.refused_owners: dict[str, int] = {}  # see `files.refuse_owners`
         self.registry: Registry | None = None  # None: peers have no keys
         self.orders: deque[Order] = deque()  # see `enrolment`
@@ -455,13 +454,12 @@ class Cluster:
         if framework.ended and self.entitlements is not None:
             self.entitlements.forgo_guarantee(framework.framework_id)
 
-    def new_id(self, kind: str) -> str:
-        """The next id of a kind (F or S): unique also across masters, by the epoch in it. Where peers have keys it ends with
-        the name of whoever is being served.
+    def new_id(self, kind: str, owner: str) -> str:
+        """The next id of a kind (F or S): unique also across masters, by the epoch in it. It ends with its owner's name, if
+        there is one: where peers have keys.
         """
         self._numbers[kind] = number = self._numbers[kind] + 1
-        owner = f"@{self.asker.name}" if self.asker is not None else ""
-        return f"{kind}-{self._id_epoch:x}-{number:04d}{owner}"
+        return f"{kind}-{self._id_epoch:x}-{number:04d}{f'@{owner}' if owner else ''}"
 
     def new_offer_id(self) -> OfferID:
         """The same for the kind of which there are most."""
@@ -518,22 +516,12 @@ class Cluster:
             self.wanting.pop(framework.framework_id, None)
         self.allocator.set_wanting(framework.framework_id, is_wanting)
 
-    def shows(self, framework_id: FrameworkID) -> bool:
-        """Whether whoever sent the message in hand may hear of this framework and end what is its."""
-        asker = self.asker
-        return asker is None or asker.operator or asker.owns(framework_id)
-
-    @property
-    def shown_owner(self) -> str:
-        """Whose frameworks alone he is shown; "": all."""
-        return "" if self.asker is None or self.asker.operator else self.asker.name
-
-    def named(self, wanted: str) -> list[Framework]:
-        """The frameworks that he means by an id or a name: of a name those that have not ended."""
+    def named(self, caller: Caller, wanted: str) -> list[Framework]:
+        """The frameworks that the caller means by an id or a name: of a name those that have not ended."""
         return [
             framework
             for framework in self.frameworks.values()
-            if self.shows(framework.framework_id)
+            if caller.sees(framework.framework_id)
             and (wanted == framework.framework_id or (wanted == framework.info.name and not framework.ended))
         ]
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from offerd import operator_messages as om
 from offerd import slots
 from offerd.filters import CompiledFilters
-from offerd.ids import PeerID
 from offerd.messages import Filters
 from offerd.resources import Resources, format_scalar
 from offerd.screen_text import printable
 from offerd_master.core import offers, starvation
+from offerd_master.core.caller import Caller
 from offerd_master.core.pool import Pool
 from offerd_master.core.starvation import CAUSES
 from offerd_master.core.state import Cluster, Framework, Slave, SlaveState
@@ -23,8 +23,8 @@ _SOONEST = ("not_yet", "offered", "no_scheduler", "wants_nothing")
 """Of what keeps several slaves from the framework, that which says most of what will happen."""
 
 
-def explain_waiting(c: Cluster, peer: PeerID, message: om.ExplainWaiting, now: float) -> None:
-    c.send(peer, explain(c, c.frameworks.get(message.framework_id), message, now))
+def explain_waiting(c: Cluster, caller: Caller, message: om.ExplainWaiting, now: float) -> None:
+    c.send(caller.peer, explain(c, c.frameworks.get(message.framework_id), message, now))
 
 
 def explain(c: Cluster, framework: Framework | None, asked: om.ExplainWaiting, now: float) -> om.Waiting:

@@ -13,7 +13,7 @@ from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.files_access import NO_ACCESS, FilesSecret, access_to
 from offerd_master.core import files
-from offerd_master.core.events import Received, Signed
+from offerd_master.core.events import EpochRaised, Received, Signed
 from offerd_master.principals import Principal
 
 HOST = Principal(name="host", slave=True)
@@ -229,7 +229,7 @@ def test_refusals_of_a_later_master_are_news_to_a_slave() -> None:
     numbers = []
     for epoch in (1_790_000_000_000, 1_790_000_000_001):
         cluster = ClusterHarness()
-        cluster.core.cluster.epoch = epoch
+        cluster.turn(EpochRaised(epoch))
         slave = slave_at(cluster, f"{HERE}:5051")
         refuse(cluster, "alice")
         numbers.append(slave.take(fm.RefuseOwners).numbers["alice"])

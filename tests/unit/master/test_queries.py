@@ -13,6 +13,7 @@ from offerd.ids import ContainerID, FrameworkID, SlaveID, TaskID
 from offerd.messages import TaskState
 from offerd.resources import Resources
 from offerd_master.allocation.policy import Policy, Terms
+from offerd_master.core.events import MessagesUnsent
 
 
 def busy(**settings: Any) -> tuple[ClusterHarness, SlavePeer, FrameworkPeer]:
@@ -57,6 +58,14 @@ def test_the_cluster_in_one_look() -> None:
     assert answer.offered == Resources.parse("cpus=2,mem=2G")
     assert answer.tasks == {"TASK_FAILED": 1, "TASK_RUNNING": 1, "TASK_STAGING": 1}
     assert (answer.up_s, answer.allocator, bool(answer.version)) == (3.0, "drf", True)
+
+
+def test_the_daemon_counts_what_no_frame_could_hold() -> None:
+    cluster = ClusterHarness()
+    operator = cluster.operator()
+    cluster.turn(MessagesUnsent(2), MessagesUnsent(3))
+    operator.send(om.GetCluster())
+    assert operator.take(om.Cluster).unsent_messages == 3
 
 
 @pytest.mark.parametrize("out", ["deactivated", "draining", "disk"])
