@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import zmq
@@ -143,7 +144,6 @@ class SlaveDaemon:
         self.core = self._digest(
             recover(found, self._host.boot_id, self.workdir, self._isolation, self._containerizer)
         )
-        self.core.state.files = self._files.secret
         self._endpoint.sweep()
         statistics = Statistics(self.core.state, self._isolation, self._containerizer.measured)
         self._files.show(lambda owner: statistics.document(time.monotonic(), owner, self._files.refused))
@@ -186,7 +186,8 @@ class SlaveDaemon:
             max_containers=max(16, (descriptors() - OWN_DESCRIPTORS) // DESCRIPTORS_OF_A_CONTAINER),
         )
         info, incarnation = self._info(), new_incarnation()
-        sifted = sift(lambda what: SlaveCore(settings, info, incarnation, what, time.monotonic()), recovered)
+        start = partial(SlaveCore, settings, info, incarnation, files=self._files.secret)
+        sifted = sift(lambda what: start(what, time.monotonic()), recovered)
         for complaint in sifted.complaints:
             log.error("%s", printable(complaint))
         for container_id in sifted.containers:

@@ -62,6 +62,11 @@ IMPURE_MODULES = {
 }
 # What a core imports from its own component may hold paths, as settings do; the core has no use for them.
 BESIDE_THE_CORE = {"pathlib"}
+HAVE_CORES = ["offerd_master", "offerd_slave", "offerd_simulator", "offerd_frameworks", "offerd_cli"]
+"""Packages that drive one."""
+CORE_NAMES = {"core", "_core"}
+"""Of attributes and variables that hold one."""
+IMPURE_SETTERS = {"setattr", "delattr", "object.__setattr__"}
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "__import__"}
 
 
@@ -155,6 +160,57 @@ def core_modules(modules: dict[str, Path]) -> set[str]:
     return reached
 
 
+def reaches_core(node: ast.expr, aliases: set[str]) -> bool:
+    """Whether the value of an expression as `self.core.cluster` or `tasks[name]` is a core, or something within one."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        if isinstance(node, ast.Attribute) and node.attr in CORE_NAMES:
+            return True
+        node = node.value
+    return isinstance(node, ast.Name) and (node.id in CORE_NAMES or node.id in aliases)
+
+
+def names_within_core(function: ast.AST) -> set[str]:
+    """Names that an assignment in this function binds to something within a core."""
+    bound: list[tuple[ast.expr, ast.expr]] = []
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                    bound += zip(target.elts, node.value.elts, strict=False)
+                else:
+                    bound.append((target, node.value))
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
+            bound.append((node.target, node.value))
+    aliases: set[str] = set()
+    while (
+        more := {
+            name.id for name, value in bound if isinstance(name, ast.Name) and reaches_core(value, aliases)
+        }
+        - aliases
+    ):
+        aliases |= more
+    return aliases
+
+
+def pokes(source: str, module: str) -> list[str]:
+    """Statements by which a shell changes what is a core's own: it is to be told by an event or an argument."""
+    tree = ast.parse(source)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    scopes: list[tuple[ast.AST, set[str]]] = [(tree, set())]
+    scopes += [(function, names_within_core(function)) for function in functions]
+    found: set[tuple[int, str]] = set()
+    for scope, aliases in scopes:
+        for node in ast.walk(scope):
+            changed: ast.expr | None = None
+            if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
+                changed = node.value
+            elif isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in IMPURE_SETTERS:
+                changed = node.args[0]
+            if changed is not None and reaches_core(changed, aliases):
+                found.add((getattr(node, "lineno", 0), ast.unparse(node)))
+    return [f"{module} line {line} changes a core: {text}" for line, text in sorted(found)]
+
+
 def config() -> dict[str, Any]:
     """pyproject.toml's tool tables."""
     tools: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
@@ -195,6 +251,15 @@ def test_core_does_no_io_and_reads_no_clock(package: str) -> None:
     for name in sorted(core):
         found += impurities(modules[name].read_text(), name, modules[name].name == "__init__.py")
     assert found == []
+
+
+@pytest.mark.parametrize("package", HAVE_CORES)
+def test_nobody_changes_a_core_but_itself(package: str) -> None:
+    shells = {
+        name: path for name, path in modules_of(packages_on_disk()[package]).items() if not is_core(name)
+    }
+    assert shells
+    assert [text for name, path in shells.items() for text in pokes(path.read_text(), name)] == []
 
 
 def test_packaging_names_every_package_on_disk() -> None:
@@ -249,6 +314,39 @@ def test_pure_code_passes() -> None:
     assert (
         impurities("import math\nfrom offerd import resources\nf.open(1)", "offerd_master.core.state") == []
     )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "self.core.epoch = 1",
+        "self._core.cluster.epoch = 1",
+        "self.epoch = self.core.cluster.epoch = 1",
+        "core.failed += 1",
+        "a, self.core.out = 1, []",
+        "self.core.state.tasks[name] = task",
+        "del self.core.state.tasks[name]",
+        "del core.state",
+        "for core.now in times: pass",
+        "def f(self):\n    cluster = self.core.cluster\n    cluster.failed += 1",
+        "def f(core):\n    now, c = 1.0, core.cluster\n    tasks = c.tasks\n    tasks['a'].state = now",
+        "setattr(self.core.cluster, 'epoch', 1)",
+        "delattr(core, 'epoch')",
+    ],
+)
+def test_a_planted_change_of_a_core_is_found(source: str) -> None:
+    assert len(pokes(source, "offerd_master.daemon")) == 1
+
+
+def test_making_and_asking_a_core_passes() -> None:
+    source = """
+def f(self):
+    self.core = MasterCore(settings)
+    epoch = self.core.cluster.epoch
+    self.epoch = epoch
+    self.actions[epoch] = self.core.handle(event, now)
+"""
+    assert pokes(source, "offerd_master.daemon") == []
 
 
 def test_only_modules_beside_the_core_may_hold_paths() -> None:

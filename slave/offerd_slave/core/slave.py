@@ -15,6 +15,7 @@ import msgspec
 
 from offerd import files_messages
 from offerd.codec import encode_message
+from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import (
     Acknowledge,
@@ -80,9 +81,17 @@ class SlaveCore:
     """
 
     def __init__(
-        self, settings: SlaveSettings, info: SlaveInfo, incarnation: str, recovered: Recovered, now: float
+        self,
+        settings: SlaveSettings,
+        info: SlaveInfo,
+        incarnation: str,
+        recovered: Recovered,
+        now: float,
+        files: FilesSecret | None = None,
     ) -> None:
+        """`files`: what the master hands out access to our files by, until `FilesSecretRenewed`."""
         self.state = State(settings, info, incarnation)
+        self.state.files = files
         self.statuses = Statuses(self.state)
         self.tasks = Tasks(self.state, self.statuses)
         self.containers = Containers(self.state, self.statuses, self.tasks)

@@ -129,7 +129,9 @@ def test_nothing_is_queued_for_a_master_that_is_away(daemon: SlaveDaemon, sent: 
     assert sent == []
     daemon._is_linked = True
     happen(daemon, ev.MasterConnected())
-    assert [type(message) for message in sent] == [m.RegisterSlave]
+    (hello,) = sent
+    assert isinstance(hello, m.RegisterSlave)
+    assert hello.files == daemon._files.secret
 
 
 def test_what_happens_while_a_turn_ends_is_handled_by_the_next_one_at_once(
