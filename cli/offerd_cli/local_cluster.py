@@ -155,10 +155,10 @@ class LocalCluster:
         *,
         cpus: str = "",
         mem: str = "",
-        isolation: str = "auto",
+        isolation: str = "",
         port: int = 0,
-        short_limit: str = "60s",
-        long_fraction: float = 0.5,
+        short_limit: str = "",
+        long_fraction: float | None = None,
         master_options: tuple[str, ...] = (),
         slave_options: tuple[str, ...] = (),
         masters: int = 1,
@@ -180,11 +180,10 @@ class LocalCluster:
         self.slave_resources = Resources.parse(
             f"cpus={cpus or _fair_cpus(slaves)},mem={mem or _fair_mem(slaves)}"
         )
-        self._slave_words = [
-            *("--isolation", isolation, "--short-limit", short_limit, "--long-fraction", str(long_fraction)),
-            *("--http-port", "0", "--ephemeral", "--die-with-parent"),
-            *slave_options,
-        ]
+        self._slave_words = ["--http-port", "0", "--ephemeral", "--die-with-parent", *slave_options]
+        said = {"--isolation": isolation, "--short-limit": short_limit, "--long-fraction": long_fraction}
+        for option, value in said.items():
+            self._slave_words += [option, str(value)] if value not in ("", None) else []
         self._master_words = ["--die-with-parent", *master_options]
         self._has_foreign_keys = "--key" in master_options
         self._is_insecure = insecure

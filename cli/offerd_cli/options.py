@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,6 +39,19 @@ class Duration(_FloatParam):
 DURATION = Duration()
 
 
+class Fraction(click.FloatRange):
+    """A number from 0 to 1. `nan` is none: it compares as false with every bound, so that no range refuses it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail("nan is no number from 0 to 1", param, ctx)
+        return number
+
+
+FRACTION = Fraction(0, 1)
+
+
 def given(context: click.Context, option: click.Parameter, value: str) -> str:
     """What was written on the command line is not empty: a variable of a shell that is not set must not mean something else."""
     assert option.name is not None
@@ -57,11 +71,12 @@ _where_option: Callable[[F], F] = click.option(
     "--master",
     envvar="OFFERD_MASTER",
     default="",
-    show_default="the current one of `offerd cluster`",
+    show_default=False,
     show_envvar=True,
     metavar="WHERE",
     callback=given,
-    help="A name of `offerd cluster`, the master as HOST:PORT, or the ZooKeeper that knows it: zk://HOST:PORT,.../path.",
+    help="Cluster to use: a name that `offerd cluster list` shows, its master as HOST:PORT, or zk://HOST:PORT,.../path.  "
+    "[default: the current one of `offerd cluster`]",
 )
 _key_option: Callable[[F], F] = click.option(
     "--key",
@@ -70,7 +85,7 @@ _key_option: Callable[[F], F] = click.option(
     expose_value=False,
     callback=_set_variable,
     metavar="FILE",
-    help="Our secret key.  [default: that of `offerd cluster`]",
+    help="File of our own secret key.  [default: the one that `offerd cluster` keeps]",
 )
 _master_key_option: Callable[[F], F] = click.option(
     "--master-key",
@@ -79,7 +94,7 @@ _master_key_option: Callable[[F], F] = click.option(
     expose_value=False,
     callback=_set_variable,
     metavar="KEY",
-    help="The master's public key, or the file of it.  [default: the same]",
+    help="Public key of the master, or the file of it.  [default: the one that `offerd cluster` keeps]",
 )
 
 
@@ -94,11 +109,12 @@ role_option: Callable[[F], F] = click.option(
     default="*",
     show_default=True,
     show_envvar=True,
+    metavar="ROLE",
     callback=given,
-    help="Whose share it counts against; one that the key allows.",
+    help="Role whose share the tasks count against; our key has to allow it.",
 )
 json_option: Callable[[F], F] = click.option(
-    "--json", "as_json", is_flag=True, help="One JSON document on stdout, for programs."
+    "--json", "as_json", is_flag=True, help="Print one JSON document, for programs."
 )
 cwd_option: Callable[[F], F] = click.option(
     "-C",
@@ -106,5 +122,11 @@ cwd_option: Callable[[F], F] = click.option(
     default="",
     metavar="DIR",
     callback=given,
-    help="Run in this directory of the slave's host (relative: to here).  [default: an empty one]",
+    help="Run in this directory of the slave's host; a relative one begins here.  [default: an empty one]",
+)
+die_with_parent_option: Callable[[F], F] = click.option(
+    "--die-with-parent", is_flag=True, help="End, as on SIGTERM, when the parent process ends."
+)
+no_start_option: Callable[[F], F] = click.option(
+    "--no-start", is_flag=True, help="Make keys and configuration only, and start nothing."
 )

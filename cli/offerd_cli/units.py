@@ -29,6 +29,15 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+def exact_duration(seconds: float) -> str:
+    """What `parse_duration` reads as so many seconds: `7d`, `60s`, `500ms`."""
+    if seconds and seconds % _SECONDS["d"] == 0:
+        return f"{seconds / _SECONDS['d']:.0f}d"
+    if seconds == int(seconds):
+        return f"{seconds:.0f}s"
+    return f"{seconds * 1000:.3f}".rstrip("0").rstrip(".") + "ms"
+
+
 def format_duration(seconds: float) -> str:
     """Short and readable, at most two units: `120ms`, `3.2s`, `4m10s`, `2h05m`, `3d4h`."""
     if seconds < 0.9995:

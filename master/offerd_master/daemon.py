@@ -16,7 +16,7 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -37,9 +37,8 @@ from offerd.pacing import Pacer
 from offerd.routes import FAR, FAR_6, address_towards
 from offerd.screen_text import printable
 from offerd.transport import Server, new_context
-from offerd.zookeeper_access import SESSION_TIMEOUT_S, Access, derived_access
+from offerd.zookeeper_access import derived_access
 from offerd_master.allocation.base import Allocator, load_allocator
-from offerd_master.allocation.policy import Policy
 from offerd_master.core.actions import Action, CutOff, Drop, KeepChange, LaterEpochSeen, Log, Send
 from offerd_master.core.events import (
     EpochRaised,
@@ -62,11 +61,10 @@ from offerd_master.gate import Gate
 from offerd_master.inbox import HOLD_S, Frame, Held, Inbox, size_of
 from offerd_master.key_file import KeyFile, default_state_dir
 from offerd_master.key_records import EnrolmentRead, KeyStore
-from offerd_master.principals import NOBODY, Principals
-from offerd_master.settings import Settings
+from offerd_master.options import MasterOptions
+from offerd_master.principals import NOBODY
 from offerd_master.zookeeper_keys import ZooKeeperKeys
 
-DEFAULT_PORT = 5060
 MAX_DROPPED_PEERS = 10_000
 """Routing ids not listened to. A peer that connects again has a new one, so old ones need not be kept for ever."""
 MAX_LINE = 500
@@ -77,36 +75,6 @@ STRANGERS = "peers without a key of ours"
 """Whom lines of the log are counted for that nobody of a name has caused."""
 
 log = logging.getLogger("offerd.master")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MasterOptions:
-    """How to run a master. `port` 0 takes a free one; `address_file` gets `HOST:PORT` once it listens.
-
-    `zookeeper`: stand for election there, and lead only when elected; others are told to come to `advertise_ip` ("" = `ip`,
-    or where that is every address, the host's own) and `advertise_port` (0 = the port it listens on). Who masters are there
-    is `zookeeper_access`, else it is derived from `secret`.
-    `read_policy`: gives the terms of roles and frameworks anew when SIGHUP asks for it; without (and without `secret`) it ends
-    the process.
-    `secret`: the master's secret key; then only peers whose keys `read_principals` gives are heard, and SIGHUP has these read
-    anew, too; keys that join later (`offerd token`) are kept in `state_dir`, or in ZooKeeper. Without, whoever reaches it may
-    command it, which takes `insecure`.
-    """
-
-    ip: str = "127.0.0.1"
-    port: int = DEFAULT_PORT
-    insecure: bool = False
-    address_file: str | os.PathLike[str] | None = None
-    zookeeper: ZooKeeperAddress | None = None
-    zookeeper_access: Access | None = None
-    session_timeout_s: float = SESSION_TIMEOUT_S
-    advertise_ip: str = ""
-    advertise_port: int = 0
-    settings: Settings = field(default_factory=Settings)
-    read_policy: Callable[[], Policy] | None = None
-    secret: str = ""
-    read_principals: Callable[[], Principals] = dict
-    state_dir: Path | None = None
 
 
 class Master:

@@ -24,7 +24,8 @@ from offerd.messages import ExecutorInfo, TaskState
 from offerd.resources import Resources
 from offerd_isolation import mounts, process_table
 from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
-from offerd_master.daemon import MasterOptions, run_master
+from offerd_master.daemon import run_master
+from offerd_master.options import MasterOptions
 from offerd_master.settings import Settings as MasterSettings
 from offerd_slave.daemon import run_slave
 from offerd_slave.settings import SlaveOptions, SlaveSettings

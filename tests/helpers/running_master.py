@@ -11,7 +11,8 @@ from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.addresses import tcp
 from offerd.transport import Client, new_context
-from offerd_master.daemon import Master, MasterOptions
+from offerd_master.daemon import Master
+from offerd_master.options import MasterOptions
 from offerd_master.settings import Settings
 
 WAIT_MS = 10_000

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from offerd.clusters import Cluster, Store
 
 
-@click.group(short_help="Which clusters this account knows, with the keys to them.")
+@click.group(short_help="Name the clusters that this account uses, and keep the keys to them.")
 def command() -> None:
     """Which clusters this account knows, with the keys to them: where commands go that say nothing else.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.command(short_help="Have a shell complete offerd's commands and options.")
+@click.command(short_help="Print what makes a shell complete the words of offerd.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(*, shell: str) -> None:
     """Print a script that makes SHELL complete the commands and options of offerd at the TAB key. To have it in each one:

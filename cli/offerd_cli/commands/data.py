@@ -16,7 +16,7 @@ from offerd_cli.units import format_bytes, format_duration, parse_amount
 owner_option = click.option("--owner", help="Whose sets, for operators.  [default: your own]")
 
 
-@click.group(short_help="Data sets: files in blocks on the slaves.")
+@click.group(short_help="Place files in blocks on the slaves, as data sets.")
 def command() -> None:
     """Place files on the slaves, for jobs that read them as --input data:SET."""
 

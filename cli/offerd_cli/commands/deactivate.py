@@ -7,7 +7,7 @@ import click
 from offerd_cli.options import master_option
 
 
-@click.command(short_help="Offer slaves to nobody; what runs there goes on.")
+@click.command(short_help="Offer slaves to no framework any more; what runs there goes on.")
 @master_option
 @click.option("--undo", is_flag=True, help="Offer them again, as `offerd activate` does.")
 @click.argument("slaves", nargs=-1, required=True, metavar="SLAVE...")

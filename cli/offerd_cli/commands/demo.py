@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 
-@click.command(short_help="MapReduce and MPI side by side on a cluster on this host, checked.")
+@click.command(
+    short_help="Run MapReduce and MPI side by side on a cluster on this host, and check what comes out."
+)
 @click.option("--slaves", type=click.IntRange(1, 50), default=3, show_default=True, help="How many.")
 @click.option(
     "--isolation",

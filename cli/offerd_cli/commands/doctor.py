@@ -7,7 +7,7 @@ import click
 from offerd_cli.options import json_option
 
 
-@click.command(short_help="What this host can do, and what mends the rest.")
+@click.command(short_help="Check what this host can do, and show how to mend the rest.")
 @json_option
 def command(*, as_json: bool) -> None:
     """Look at this host: what offerd can use of it, and for what is missing the command that mends it.

@@ -9,7 +9,7 @@ from offerd_cli.options import DURATION, master_option
 from offerd_cli.screen import say
 
 
-@click.command(short_help="Take slaves out: nothing new runs there, what runs may end.")
+@click.command(short_help="Take slaves out: nothing new starts there, what runs may end.")
 @master_option
 @click.option(
     "--deadline",

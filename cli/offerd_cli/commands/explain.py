@@ -7,7 +7,7 @@ import click
 from offerd_cli.options import json_option, master_option
 
 
-@click.command(short_help="Why a framework has no more than it has.")
+@click.command(short_help="Show why a framework has no more than it has.")
 @click.argument("framework")
 @master_option
 @json_option

@@ -10,7 +10,7 @@ from offerd.errors import BadInput
 from offerd_cli.options import json_option, master_option
 
 
-@click.group(short_help="Keys for daemons and people.")
+@click.group(short_help="Make, list and revoke the keys of daemons and people.")
 def command() -> None:
     """Keys for daemons and people: who has one that the master knows is heard, and nobody else.
 

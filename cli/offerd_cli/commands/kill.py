@@ -8,7 +8,7 @@ from offerd_cli.options import master_option
 from offerd_cli.screen import say
 
 
-@click.command(short_help="End tasks, or a framework.")
+@click.command(short_help="End tasks, or a whole framework.")
 @master_option
 @click.option(
     "--framework",

@@ -13,85 +13,77 @@ import click
 
 from offerd.clusters import MASTER_VARIABLE
 from offerd.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
-from offerd_cli.limit_options import limit_options, words
 from offerd_cli.local_cluster import LocalCluster
-from offerd_cli.options import DURATION
+from offerd_cli.master_options import LISTENING_PORT, MASTER
+from offerd_cli.options import json_option
 from offerd_cli.screen import say
+from offerd_cli.slave_options import LOCAL_SLAVES
 from offerd_cli.units import format_quantity
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@click.command(short_help="A whole cluster on this host, until Ctrl-C.")
-@click.option("--slaves", type=click.IntRange(0, 500), default=1, show_default=True, help="How many.")
+@click.command(short_help="Start a whole cluster on this host, until Ctrl-C.")
 @click.option(
-    "--masters", type=click.IntRange(1, 9), default=1, show_default=True, help="How many; several need --zk."
+    "--slaves",
+    type=click.IntRange(0, 500),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Number of slaves.",
+)
+@click.option(
+    "--masters",
+    type=click.IntRange(1, 9),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Number of masters; more than one need --zk.",
 )
 @click.option(
     "--zk",
     default="",
     metavar="auto|WHERE",
-    help="The ZooKeeper in which masters elect one of them; auto starts one.",
+    help="ZooKeeper in which masters elect their leader; auto starts one.",
 )
 @click.option(
-    "--isolation",
-    default="auto",
-    show_default=True,
-    metavar="NAME",
-    help="auto, cgroups, docker, noop or another installed module.",
-)
-@limit_options
-@click.option("--cpus", default="", help="Of each slave.  [default: a part of the host, two at least]")
-@click.option("--mem", default="", help="Of each slave, as 2G.  [default: a part of the host]")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=5060,
-    show_default=True,
-    help="The master's; 0 = a free one.",
+    "--cpus",
+    default="",
+    metavar="CPUS",
+    help="CPUs that each slave offers, for example 2.  [default: a part of the host's, two at least]",
 )
 @click.option(
-    "--short-limit",
-    type=DURATION,
-    default="60s",
-    show_default=True,
-    help="Tasks with a limit up to this are short.",
+    "--mem",
+    default="",
+    metavar="SIZE",
+    help="Memory that each slave offers, for example 2G.  [default: a part of the host's]",
 )
+@LISTENING_PORT.click_option(MASTER.defaults)
+@LOCAL_SLAVES.options
 @click.option(
-    "--long-fraction",
-    type=click.FloatRange(0, 1),
-    default=0.5,
-    show_default=True,
-    help="Part that long tasks may hold; at least one cpu, unless 0.",
+    "--insecure", is_flag=True, help="Run without keys: every account of this host may use the cluster."
 )
-@click.option("--insecure", is_flag=True, help="Without keys: every account of this host may command it.")
-@click.option("--json", "as_json", is_flag=True, help="Say where everything is as one JSON document.")
+@json_option
 def command(
     *,
     slaves: int,
     masters: int,
     zk: str,
-    isolation: str,
-    cpu_quota: bool,
-    pids_max: str,
-    io_weight: bool,
-    io_max: tuple[str, ...],
-    cpuset: str,
     cpus: str,
     mem: str,
     port: int,
-    short_limit: float,
-    long_fraction: float,
     insecure: bool,
     as_json: bool,
+    **words: Any,
 ) -> int:
-    """Start a master and slaves on this host as real processes, and keep them until Ctrl-C.
+    """Start a master and slaves on this host, as real processes, until Ctrl-C.
 
     \b
-    offerd local --slaves 3                           one master
-    offerd local --masters 2 --zk auto --slaves 3     two, one of which leads: kill -9 it and see
-    It is yours alone: `offerd cluster` lists it as long as it runs, with the key to it, and other accounts have none.
-    Nothing stays behind: the tasks end, and the directory that held everything is removed.
+    offerd local --slaves 3
+    offerd local --masters 2 --zk auto --slaves 3    # kill -9 the master that leads, and see
+
+    The cluster is for this account alone: `offerd cluster list` shows it as long as it runs, and other accounts have no key to
+    it. Nothing stays behind: the tasks end, and the directory that held everything is removed.
     """
     cluster = LocalCluster(
         slaves,
@@ -99,14 +91,9 @@ def command(
         zk=zk,
         cpus=cpus,
         mem=mem,
-        isolation=isolation,
         port=port,
-        short_limit=f"{short_limit * 1000:.0f}ms",
-        long_fraction=long_fraction,
         insecure=insecure,
-        slave_options=tuple(
-            words(cpu_quota=cpu_quota, pids_max=pids_max, io_weight=io_weight, io_max=io_max, cpuset=cpuset)
-        ),
+        slave_options=tuple(LOCAL_SLAVES.command_line(words)),
     )
     with Ending() as ending, cluster:
         ending.only_noted()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command(short_help="Write manual pages, made of the help.")
+@click.command(short_help="Write manual pages, made of these help texts.")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def command(*, directory: Path) -> None:
     """Write a page for each command into DIRECTORY/man1, for man(1): /usr/local/share/man is where it looks for all accounts,

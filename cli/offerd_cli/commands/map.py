@@ -12,7 +12,8 @@ from offerd_cli.units import traveling
 
 
 @click.command(
-    short_help="Run a command once per argument.", context_settings={"allow_interspersed_args": False}
+    short_help="Run a command once for each argument, as xargs does, on the cluster.",
+    context_settings={"allow_interspersed_args": False},
 )
 @master_option
 @task_options(cpus="0.1", mem="32M", each="task")

@@ -7,7 +7,7 @@ import click
 from offerd_cli.options import master_option
 
 
-@click.command(short_help="The cluster as metrics for Prometheus.")
+@click.command(short_help="Print metrics of the cluster for Prometheus.")
 @master_option
 def command(*, master: str) -> None:
     """Print what the master knows in the text format of Prometheus, for node_exporter's textfile collector:

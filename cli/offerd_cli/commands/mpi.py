@@ -20,7 +20,7 @@ from offerd_cli.units import task_resources, traveling
 
 
 @click.command(
-    short_help="Run an MPI program: all ranks at once.",
+    short_help="Run an MPI program, all its ranks at once.",
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
 )
 @master_option

@@ -14,7 +14,8 @@ from offerd_cli.units import traveling
 
 
 @click.command(
-    short_help="Run a command on the cluster.", context_settings={"allow_interspersed_args": False}
+    short_help="Run a command on the cluster and stream its output.",
+    context_settings={"allow_interspersed_args": False},
 )
 @master_option
 @task_options(cpus="1", mem="128M", each="instance")

@@ -26,7 +26,7 @@ class SimulateCommand(click.Command):
 
 
 @click.command(
-    cls=SimulateCommand, short_help="Put the master's core beside the paper's figures, in virtual time."
+    cls=SimulateCommand, short_help="Run the master's core in virtual time, beside the paper's figures."
 )
 @click.argument("experiment", metavar="EXPERIMENT")
 @click.option(

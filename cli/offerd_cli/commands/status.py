@@ -7,7 +7,7 @@ import click
 from offerd_cli.options import json_option, master_option
 
 
-@click.command(short_help="The cluster in one look.")
+@click.command(short_help="Show the whole cluster in one look.")
 @master_option
 @json_option
 def command(*, master: str, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from offerd.errors import OfferdError
 from offerd_cli.options import DURATION, json_option, master_option
 
 
-@click.group(short_help="Words by which hosts and people join.")
+@click.group(short_help="Make the words with which hosts and people join the cluster.")
 def command() -> None:
     """Words by which other hosts and people join the cluster. Whoever has one makes his own key, and has it enrolled.
 

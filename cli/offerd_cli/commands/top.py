@@ -12,7 +12,7 @@ from offerd_cli.options import DURATION, json_option, master_option
 from offerd_cli.screen import logged_to, say
 
 
-@click.command(short_help="What the tasks use, live.")
+@click.command(short_help="Show what the tasks use, live.")
 @master_option
 @click.option("--every", type=DURATION, default="2s", show_default=True, help="How often to look.")
 @click.option("--once", is_flag=True, help="One look over that long, then end (as in a pipe).")

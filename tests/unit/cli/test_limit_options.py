@@ -5,16 +5,14 @@ from __future__ import annotations
 import pytest
 
 from offerd.errors import BadInput
-from offerd_cli import limit_options
+from offerd_cli.limit_options import LIMITS
 from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
 
 USUAL = {"cpu_quota": False, "pids_max": "1024", "io_weight": False, "io_max": (), "cpuset": ""}
 
 
 def options(**words: object) -> IsolationOptions:
-    found = limit_options.isolation_options(**(USUAL | words))  # type: ignore[arg-type]
-    assert isinstance(found, IsolationOptions)
-    return found
+    return LIMITS.read(USUAL | words)
 
 
 def test_nothing_said_is_the_default() -> None:
@@ -56,6 +54,6 @@ def test_a_local_clusters_slaves_are_told_the_same() -> None:
         "io_max": ("8:0:rbps=1M",),
         "cpuset": "0",
     }
-    assert limit_options.words(**given) == [  # type: ignore[arg-type]
-        "--pids-max", "99", "--cpu-quota", "--io-weight", "--io-max", "8:0:rbps=1M", "--cpuset", "0",
+    assert LIMITS.command_line(given) == [
+        "--cpu-quota", "--pids-max", "99", "--io-weight", "--io-max", "8:0:rbps=1M", "--cpuset", "0",
     ]  # fmt: skip

@@ -21,8 +21,9 @@ from offerd.keys import Keys, public_of
 from offerd.messages import Reason
 from offerd.resources import Resources
 from offerd.transport import Client, new_context
-from offerd_master.daemon import Master, MasterOptions
+from offerd_master.daemon import Master
 from offerd_master.gate import read_principals
+from offerd_master.options import MasterOptions
 from offerd_master.settings import Settings
 
 WAIT_MS = 10_000

@@ -17,8 +17,9 @@ from offerd_master import daemon
 from offerd_master.core.actions import Action
 from offerd_master.core.events import Event
 from offerd_master.core.master import MasterCore
-from offerd_master.daemon import Master, MasterOptions
+from offerd_master.daemon import Master
 from offerd_master.election import Deposed, Leading, Place, lease_clock
+from offerd_master.options import MasterOptions
 
 LEASE_S = 60.0
 WAIT_MS = 10_000

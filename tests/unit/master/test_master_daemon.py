@@ -23,7 +23,8 @@ from offerd.ids import ExecutorID, TaskID
 from offerd.keys import new_key, read_secret
 from offerd.resources import Resources
 from offerd.transport import new_context
-from offerd_master.daemon import Master, MasterOptions, write_address
+from offerd_master.daemon import Master, write_address
+from offerd_master.options import MasterOptions
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_an_address_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> N
 def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     file = tmp_path / "address"
     program = (
-        "import sys; from offerd_master.daemon import MasterOptions, run_master; "
+        "import sys; from offerd_master.daemon import run_master; from offerd_master.options import MasterOptions; "
         "sys.exit(run_master(MasterOptions(port=0, insecure=True, address_file=sys.argv[1])))"
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(file)], stderr=subprocess.PIPE, text=True)
@@ -168,7 +169,8 @@ def test_idle_connections_beyond_the_soft_limit_keep_nobody_out(tmp_path: Path) 
     address_file = tmp_path / "address"
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
-        "from offerd_master.daemon import MasterOptions, run_master\n"
+        "from offerd_master.daemon import run_master\n"
+        "from offerd_master.options import MasterOptions\n"
         f"run_master(MasterOptions(port=0, insecure=True, address_file={str(address_file)!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", script])

@@ -15,7 +15,8 @@ from offerd import operator_messages as om
 from offerd.errors import BadInput, KeyRefused, OfferdError
 from offerd.joining import enrol, is_known
 from offerd.keys import Keys, public_of
-from offerd_master.daemon import Master, MasterOptions
+from offerd_master.daemon import Master
+from offerd_master.options import MasterOptions
 from offerd_master.principals import Principal
 
 
