@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
-from offerd_cli.parent import die_with_parent
+from offerd_linux.prctl import end_with_parent
 
 START_TIMEOUT_S = 30.0
 
@@ -30,7 +30,7 @@ def child(main: Callable[..., None], *arguments: object) -> Iterator[Connection]
 
 
 def _run(main: Callable[..., None], pipe: Connection, arguments: tuple[object, ...]) -> None:
-    die_with_parent()
+    end_with_parent()
     main(pipe, *arguments)
 
 

@@ -38,6 +38,7 @@ from offerd.resources import Resources
 from offerd_cli import zookeeper
 from offerd_cli.local_keys import LocalKeys
 from offerd_cli.sweep import MARK, sweep
+from offerd_linux.exits import exit_words
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
@@ -123,11 +124,11 @@ class Daemon:
         return True
 
     def how_it_ended(self) -> str:
-        """For people: `ended with status 2: the last line that it wrote`."""
+        """For people: `exited with status 2: the last line that it wrote`."""
         status = self.exit_status
         if status is None:
             return "runs"
-        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        how = exit_words(status)
         last = self.last_line()
         return f"{how}: {last}" if last else how
 

@@ -10,9 +10,9 @@ import signal
 from pathlib import Path
 
 from offerd.errors import BadInput, OfferdError
-from offerd.pidfds import open_pidfd
 from offerd_cli.draining import LOOK_AGAIN_S, deadline_text
 from offerd_cli.screen import say
+from offerd_linux.pidfds import open_pidfd
 from offerd_slave.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 from offerd_slave.records import SLAVE_FILE, WISH_FILE, SlaveCheckpoint, Wish
 

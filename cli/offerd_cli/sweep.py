@@ -1,4 +1,4 @@
-"""Finds and ends every process of one local cluster, by marks that it cannot lose by accident. Standard library only.
+"""Finds and ends every process of one local cluster, by marks that it cannot lose by accident.
 
 A process belongs to the cluster of base directory B when its environment says so (the daemons and what they fork carry
 `OFFERD_LOCAL_CLUSTER=B`; executors and tasks carry sandboxes beneath B; whom a zygote has forked shows nothing but the mark
@@ -13,39 +13,31 @@ import signal
 import time
 from pathlib import Path
 
-from offerd.pidfds import open_pidfd
+from offerd_isolation.marks import CONTAINER_MARK, mark_prefix
 from offerd_isolation.mounts import release_below
-from offerd_isolation.process_table import CONTAINER_MARK, mark_prefix
+from offerd_linux import processes
+from offerd_linux.pidfds import open_pidfd
+from offerd_linux.processes import Process
 
 MARK = "OFFERD_LOCAL_CLUSTER"
 _BENEATH = (b"OFFERD_SANDBOX=", b"OFFERD_TASK_SANDBOX=", b"OFFERD_SLAVE_SOCKET=")
 _TURN_S = 0.02
 
 
-def members(base: Path, *, proc: Path = Path("/proc")) -> set[int]:
+def members(base: Path) -> set[int]:
     """The pids of the cluster's processes now; never our own. Processes of other users that we may not read are not seen."""
-    me = os.getpid()
     marks = _container_marks(base)
-    parents: dict[int, int] = {}
-    found: set[int] = set()
-    for entry in os.listdir(proc):
-        if not entry.isdigit():
-            continue
+    seen: list[Process] = []
+    marked: list[Process] = []
+    for process in processes.everyone():
         try:
-            stat = (proc / entry / "stat").read_bytes()
-            environment = (proc / entry / "environ").read_bytes()
-        except OSError:  # ended meanwhile (ENOENT, ESRCH), or another user's (EACCES)
+            environment = processes.read_environment(process.pid)
+        except PermissionError:
             continue
-        pid = int(entry)
-        state, parent = stat[stat.rindex(b")") + 2 :].split(b" ", 2)[:2]
-        parents[pid] = int(parent)
-        if state not in (b"Z", b"X") and _is_marked(environment, os.fsencode(base), marks):
-            found.add(pid)
-    for pid in parents:
-        if _has_ancestor(pid, parents, found):
-            found.add(pid)
-    found.discard(me)
-    return found
+        seen.append(process)
+        if not process.is_dead and _is_marked(environment, os.fsencode(base), marks):
+            marked.append(process)
+    return {each.pid for each in processes.with_descendants(marked, seen)} - {os.getpid()}
 
 
 def _container_marks(base: Path) -> tuple[bytes, ...]:
@@ -68,13 +60,6 @@ def _is_marked(environment: bytes, base: bytes, marks: tuple[bytes, ...]) -> boo
         if variable.startswith(_BENEATH) and variable.partition(b"=")[2].removeprefix(b"ipc://").startswith(
             base + b"/"
         ):
-            return True
-    return False
-
-
-def _has_ancestor(pid: int, parents: dict[int, int], wanted: set[int]) -> bool:
-    while (pid := parents.get(pid, 0)) > 1:
-        if pid in wanted:
             return True
     return False
 

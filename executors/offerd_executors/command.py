@@ -25,7 +25,9 @@ from offerd.task_output import EVERYTHING, KEEP_LABEL, UNTIL_READ, WHOLE, unpack
 from offerd_executors.output import DEFAULT_LOG_BYTES, Held, Output
 from offerd_executors.spawn import SECRETS, UMASK, Spawner, SpawnerDied, why_not_started
 from offerd_executors.task_dirs import TaskDirs
-from offerd_executors.trees import Forest, Tree, describe_exit, make_opaque
+from offerd_executors.trees import Forest, Tree
+from offerd_linux.exits import describe_exit
+from offerd_linux.prctl import set_dumpable
 
 MOST_YOUNG = 24
 """Programs started at most within `YOUNG_S` that still run. Most short ones are over by then, and few at a time find the
@@ -159,7 +161,7 @@ class CommandExecutor(Executor):
         """Serve until the slave says to stop. Returns the exit status."""
         if self._spawner.pid:
             # The spawner does what we say: no task, which is the same user, may look into us or take us over.
-            make_opaque()
+            set_dumpable(False)
         os.makedirs(self._tasks_dir, mode=0o700, exist_ok=True)
         self._spawner.interrupt_no_task()
         _raise_descriptor_limit()

@@ -30,8 +30,9 @@ from offerd_executors import initializer
 from offerd_executors.channel import Channel, ChannelBroken, forget_call
 from offerd_executors.large_calls import LargeCalls
 from offerd_executors.spawn import Spawner
-from offerd_executors.trees import Forest, Tree, describe_exit
+from offerd_executors.trees import Forest, Tree
 from offerd_executors.worker import CALLS_DIRECTORY, RESULTS_DIRECTORY, decode_answer, run_worker
+from offerd_linux.exits import describe_exit
 
 WORKERS_AT_START = 2
 MAX_WORKERS = 256

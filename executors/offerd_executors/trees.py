@@ -13,28 +13,23 @@ deeper, through pidfds whose owner is checked to be in the tree.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import os
 import resource
 import signal
 import time
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 from offerd.executor import ExecutorDriver
 from offerd.executor_loop import Timer
-from offerd.pidfds import open_pidfd
+from offerd_linux import prctl, processes
+from offerd_linux.memory import peak_since_exec_bytes
+from offerd_linux.processes import Process
 
-PR_SET_DUMPABLE = 4
-PR_SET_CHILD_SUBREAPER = 36
 KILL_AGAIN_S = 0.05
 """A tree under SIGKILL is looked at again this often; the deaths of its members do so earlier."""
 EXEC_LOOKS = 100
 """How often one looks at a process in the middle of an exec before going on without knowing whose it is."""
-CHILDREN_BYTES = 4096
-"""Of a list of children, read at once: cheap to allocate, as one is read for every batch of deaths."""
 
 
 class Usage(NamedTuple):
@@ -102,9 +97,9 @@ class Forest:
 
     def start(self) -> None:
         """Become a subreaper and begin to reap."""
-        peak_kib = _peak_kib()
-        self._peak_before_exec_kib = peak_kib if peak_kib > _peak_since_exec_kib() else 0
-        become_subreaper()
+        peak_bytes = _peak_bytes()
+        self._peak_before_exec_bytes = peak_bytes if peak_bytes > peak_since_exec_bytes() else 0
+        prctl.become_subreaper()
         # The handler does nothing: the byte that Python writes for it wakes the loop.
         signal.signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
@@ -164,7 +159,7 @@ class Forest:
 
     def reap(self) -> None:
         """Reap what has ended, adopt what it left, and report trees of which nothing is left."""
-        own_peak_kib = -1
+        own_peak_bytes = -1
         while True:
             try:
                 pid, status, used = os.wait4(-1, os.WNOHANG)
@@ -176,17 +171,19 @@ class Forest:
             if tree is None:
                 self._forget_stray(pid)
                 continue
-            if own_peak_kib < 0:
-                own_peak_kib = _peak_kib()
-                if own_peak_kib <= self._peak_before_exec_kib:
-                    own_peak_kib = _peak_since_exec_kib()
+            if own_peak_bytes < 0:
+                own_peak_bytes = _peak_bytes()
+                if own_peak_bytes <= self._peak_before_exec_bytes:
+                    own_peak_bytes = peak_since_exec_bytes()
             tree.wait_status = status
-            peak_bytes = used.ru_maxrss << 10 if used.ru_maxrss > own_peak_kib else 0
-            tree.usage = Usage(used.ru_utime + used.ru_stime, peak_bytes)
+            peak_bytes = used.ru_maxrss << 10
+            tree.usage = Usage(
+                used.ru_utime + used.ru_stime, peak_bytes if peak_bytes > own_peak_bytes else 0
+            )
             self._ended[pid] = tree
         # Orphans are our children before their parent's death is told: this list is complete for those reaped
         # above.
-        for pid in child_pids():
+        for pid in processes.own_children():
             if pid not in self._roots and pid not in self._strays and pid != self._helper:
                 self._adopt(pid)
         if self._candidates:
@@ -241,13 +238,13 @@ class Forest:
 
     def _tree_of(self, pid: int) -> tuple[Tree | None, bool]:
         """The tree a stray comes from, and whether that is certain: `(None, True)` if from one that is gone."""
-        stat = process_stat(pid)
-        if stat is None or stat.is_dead:
+        found = processes.read(pid)
+        if found is None or found.is_dead:
             return None, True
         tree = (
-            self._known.pop((pid, stat.start_ticks), None)
-            or self._roots.get(stat.session)
-            or self._ended.get(stat.session)
+            self._known.pop((pid, found.start_ticks), None)
+            or self._roots.get(found.session)
+            or self._ended.get(found.session)
         )
         if tree is not None:
             return tree, True
@@ -260,16 +257,16 @@ class Forest:
             tree.strays.add(pid)
 
     def _note_descendants(self, tree: Tree) -> None:
-        for pid, stat in descendants(_children(tree)):
-            self._known[pid, stat.start_ticks] = tree
+        for each in processes.descendants(_children(tree)):
+            self._known[each.pid, each.start_ticks] = tree
 
     def _marker_of(self, pid: int) -> bytes:
         """Its line of the environment it was started with; empty if it has none."""
         for _ in range(EXEC_LOOKS):
-            environ = read_proc(pid, "environ")
+            environ = processes.environment(pid)
             # In the middle of an exec a process has neither environment nor arguments; one whose environment was
             # cleared has arguments.
-            if environ or read_proc(pid, "cmdline"):
+            if environ or processes.command_line(pid):
                 break
             os.sched_yield()
         return next((line for line in environ.split(b"\0") if line.startswith(self._prefix)), b"")
@@ -323,24 +320,25 @@ class Forest:
             if os.getpgid(pid) not in groups:
                 _signal(pid, number)
                 _signal(pid, signal.SIGCONT)
-        for pid, stat in deeper:
-            _signal_descendant(pid, stat, number)
+        for each in deeper:
+            with contextlib.suppress(PermissionError):  # a set-uid program
+                processes.kill(each.pid, each.start_ticks, number, signal.SIGCONT)
         for pid in children:
             _signal_group(pid, signal.SIGCONT)
 
-    def _outside(self, tree: Tree, groups: set[int]) -> list[tuple[int, Stat]]:
+    def _outside(self, tree: Tree, groups: set[int]) -> list[Process]:
         """Members that are no children of ours and in none of these process groups."""
         members = self._members(tree)
         if members is None:
-            found = descendants(_children(tree))
+            found = processes.descendants(_children(tree))
         else:
             # Most are in the group of the root, and a look at the group costs a hundredth of one into /proc.
             strangers = [pid for pid in members if pid not in groups and _group(pid) not in groups]
-            seen = [(pid, stat) for pid in strangers if (stat := process_stat(pid)) is not None]
+            seen = [process for pid in strangers if (process := processes.read(pid)) is not None]
             # Who has a number still is who had it when its time of start was read, or a member as well.
             still = set(self._members(tree) or ()) if seen else set()
-            found = [(pid, stat) for pid, stat in seen if pid in still]
-        return [(pid, stat) for pid, stat in found if stat.group not in groups]
+            found = [process for process in seen if process.pid in still]
+        return [process for process in found if process.group not in groups]
 
 
 def _children(tree: Tree) -> list[int]:
@@ -373,136 +371,6 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def _signal_descendant(pid: int, seen: Stat, number: signal.Signals) -> None:
-    """To a process that was seen in the tree, if it still is the one that has the number."""
-    pidfd = open_pidfd(pid)
-    if pidfd is None:
-        return
-    try:
-        # The pidfd holds whoever has the number now; the time of its start says whether that is the one seen.
-        stat = process_stat(pid)
-        if stat is not None and stat.start_ticks == seen.start_ticks:
-            signal.pidfd_send_signal(pidfd, number)
-            signal.pidfd_send_signal(pidfd, signal.SIGCONT)
-    except (ProcessLookupError, PermissionError):
-        pass  # it has ended, or is a set-uid program
-    finally:
-        os.close(pidfd)
-
-
-# -- What /proc says -----------------------------------------------------------------------------------------
-
-
-class Stat(NamedTuple):
-    """From /proc/PID/stat."""
-
-    parent: int
-    group: int
-    session: int
-    start_ticks: int
-    is_dead: bool
-    """A zombie."""
-
-
-def process_stat(pid: int) -> Stat | None:
-    """None if there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = text[text.rindex(b")") + 2 :].split(maxsplit=20)  # the name before may hold anything
-    return Stat(int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), fields[0] in (b"Z", b"X"))
-
-
-def read_proc(pid: int, name: str) -> bytes:
-    """A file of /proc/PID; empty if the process is gone, a zombie, or none of ours to look into."""
-    try:
-        with open(f"/proc/{pid}/{name}", "rb") as file:
-            return file.read()
-    except OSError as error:
-        # EACCES, EPERM: a set-uid program
-        if error.errno not in (errno.ESRCH, errno.ENOENT, errno.EACCES, errno.EPERM):
-            raise
-        return b""
-
-
-def child_pids() -> Iterable[int]:
-    """Our children, living and unreaped. Orphans come to the first thread, which also starts the others."""
-    return _children_of(os.getpid(), os.getpid())
-
-
-def _children_of(pid: int, thread: int) -> Iterable[int]:
-    try:
-        fd = os.open(f"/proc/{pid}/task/{thread}/children", os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError):
-        return ()
-    try:
-        text = part = os.read(fd, CHILDREN_BYTES)
-        while part:  # procfs stops short of the size where an entry does not fit
-            part = os.read(fd, CHILDREN_BYTES)
-            text += part
-    except ProcessLookupError:
-        return ()
-    finally:
-        os.close(fd)
-    return map(int, text.split()) if text else ()
-
-
-def descendants(pids: Iterable[int]) -> list[tuple[int, Stat]]:
-    """Everything below these processes, parents first."""
-    found: list[tuple[int, Stat]] = []
-    todo = deque(pids)
-    while todo:
-        parent = todo.popleft()
-        try:
-            threads = os.listdir(f"/proc/{parent}/task")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        for thread in threads:
-            for pid in _children_of(parent, int(thread)):
-                stat = process_stat(pid)
-                # Else it has ended since, and the number may be another's.
-                if stat is not None and stat.parent == parent:
-                    found.append((pid, stat))
-                    todo.append(pid)
-    return found
-
-
-def _peak_kib() -> int:
+def _peak_bytes() -> int:
     """Of resident memory, as getrusage counts it: also what this process was before an exec."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _peak_since_exec_kib() -> int:
-    """The same without that. It takes longer."""
-    with open("/proc/self/status", "rb") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith(b"VmHWM:"))
-
-
-def become_subreaper() -> None:
-    """Have orphans below this process come to it. Raises `OSError` where the kernel cannot."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1, "cannot become a subreaper")
-
-
-def make_opaque() -> None:
-    """Let no process of our user trace us, or read our memory and descriptors."""
-    _prctl(PR_SET_DUMPABLE, 0, "cannot hide from our own user")
-
-
-def _prctl(option: int, value: int, trouble: str) -> None:
-    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{trouble}: {os.strerror(code)}")
-
-
-def describe_exit(wait_status: int) -> tuple[int, str]:
-    """Exit status as offerd tells it (code, or minus the signal), and in words."""
-    code = os.waitstatus_to_exitcode(wait_status)
-    if code >= 0:
-        return code, f"exited with status {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:  # a real-time signal
-        name = f"signal {-code}"
-    return code, f"killed by {name}"
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

@@ -21,6 +21,7 @@ from types import MappingProxyType
 from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import ExecutorInfo
 from offerd.resources import NOTHING, Resources
+from offerd_linux.process_ids import ProcessID
 
 Tell = Callable[[str], None]
 """Takes a few words for people on what takes so long; may be called from any thread."""
@@ -33,15 +34,6 @@ def tell_nobody(_: str) -> None:
 
 class IsolationError(Exception):
     """A container could not be isolated or ended; the text says which file or call refused, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessID:
-    """A process that cannot be mistaken for another: pids are reused, (boot, pid, start time) is not."""
-
-    boot_id: str
-    pid: int
-    start_ticks: int  # field 22 of /proc/PID/stat: clock ticks after boot
 
 
 @dataclass(frozen=True, slots=True)

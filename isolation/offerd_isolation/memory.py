@@ -9,14 +9,12 @@ on a tmpfs that nobody maps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from offerd.ids import TaskID
-from offerd_isolation import process_table
-from offerd_isolation.process_table import TASK_MARK, Process
-
-_COUNTED = (b"Pss_Anon", b"Pss_Shmem", b"SwapPss")
-"""Of smaps_rollup, in KiB; kernels before 5.10 tell the sum alone, as `Pss`."""
+from offerd_isolation.marks import TASK_MARK
+from offerd_linux import memory, processes
+from offerd_linux.processes import Process
 
 
 class TaskMarks:
@@ -42,38 +40,13 @@ class TaskMarks:
 
 
 def _mark_of(pid: int) -> TaskID:
-    return TaskID(process_table.variable(process_table.environment(pid), TASK_MARK) or "")
+    return TaskID(processes.variable(processes.environment(pid), TASK_MARK) or "")
 
 
-def over(processes: Iterable[Process], most_bytes: int) -> int:
+def over(tree: Iterable[Process], most_bytes: int) -> int:
     """How much memory these have together, if that is more than `most_bytes`; else 0."""
-    processes = list(processes)
-    if sum(each.rss_bytes for each in processes) <= most_bytes:
+    tree = list(tree)
+    if sum(each.rss_bytes for each in tree) <= most_bytes:
         return 0
-    held = sum(held_bytes(each) for each in processes)
+    held = sum(memory.held_bytes(each) for each in tree)
     return held if held > most_bytes else 0
-
-
-def held_bytes(process: Process) -> int:
-    """Of one process. What is resident, where it may not be asked; 0 if it is gone."""
-    try:
-        with open(f"{process_table.PROC}/{process.pid}/smaps_rollup", "rb", buffering=0) as file:
-            text = file.read(8192)
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    except OSError:
-        return process.rss_bytes
-    sizes = _sizes(text)
-    if _COUNTED[0] in sizes:
-        return sum(sizes.get(name, 0) for name in _COUNTED)
-    return sizes.get(b"Pss", 0) + sizes.get(b"SwapPss", 0)
-
-
-def _sizes(text: bytes) -> Mapping[bytes, int]:
-    sizes = {}
-    for line in text.splitlines():
-        name, _, value = line.partition(b":")
-        number, _, unit = value.strip().partition(b" ")
-        if unit == b"kB":
-            sizes[name] = int(number) << 10
-    return sizes

@@ -11,12 +11,12 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from offerd_linux.libc import failure, libc
+
 MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND = 0x2, 0x4, 0x20, 0x1000
 MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
 _NODEV = 4
 """ST_NODEV of statvfs(3); the os module has no name for it."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def is_harmless(path: Path) -> bool:
@@ -76,11 +76,10 @@ def _unescaped(path: bytes) -> bytes:
 
 
 def _mount(source: bytes | None, target: bytes, flags: int) -> None:
-    if _libc.mount(source, target, None, ctypes.c_ulong(flags), None) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"cannot mount {os.fsdecode(target)} nosuid: {os.strerror(error)}")
+    if libc.mount(source, target, None, ctypes.c_ulong(flags), None) != 0:
+        raise failure(f"cannot mount {os.fsdecode(target)} nosuid")
 
 
 def _umount(target: bytes) -> None:
-    if _libc.umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW) != 0:
-        raise OSError(ctypes.get_errno(), "umount")
+    if libc.umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW) != 0:
+        raise failure("umount")

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from offerd.ids import ContainerID, TaskID
-from offerd_isolation import memory, process_table, procfs
+from offerd_isolation import marks, memory
 from offerd_isolation.base import (
     DEFAULT_OPTIONS,
     ContainerSpec,
@@ -30,13 +30,15 @@ from offerd_isolation.base import (
     IsolationOptions,
     Launch,
     Limitation,
-    ProcessID,
     Tell,
     Usage,
     tell_nobody,
 )
+from offerd_isolation.marks import CONTAINER_MARK, TASK_MARK
 from offerd_isolation.memory import TaskMarks
-from offerd_isolation.process_table import CONTAINER_MARK, TASK_MARK, Process, TooManyProcesses
+from offerd_linux import process_ids, processes
+from offerd_linux.process_ids import ProcessID
+from offerd_linux.processes import Process, TooManyProcesses
 
 TURN_S = 0.05
 """New processes may appear while we kill: each look that finds none new ends a call, and so does this time, as others wait."""
@@ -67,7 +69,7 @@ class NoopIsolation(Isolation):
     def __init__(self, work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS) -> None:
         super().__init__(work_dir, options)
         self._containers: dict[ContainerID, _Container] = {}
-        self._prefix = process_table.mark_prefix(work_dir)
+        self._prefix = marks.mark_prefix(work_dir)
 
     @classmethod
     def available(cls) -> str:
@@ -90,14 +92,14 @@ class NoopIsolation(Isolation):
         if shim is None:
             return Usage()
         try:
-            tree = process_table.few_descendants(shim.pid, MOST_LOOKED_AT)
+            tree = processes.descendants(shim.pid, MOST_LOOKED_AT)
         except TooManyProcesses:
             return Usage(peak_mem_bytes=container.peak_mem_bytes, processes=MOST_LOOKED_AT)
         # The shim has waited for the executor, and for orphans: their time is counted with the shim's children.
         ticks = shim.reaped_cpu_ticks + sum(each.cpu_ticks + each.reaped_cpu_ticks for each in tree)
         mem_bytes = sum(each.rss_bytes for each in tree)
         container.peak_mem_bytes = max(container.peak_mem_bytes, mem_bytes)
-        return Usage(ticks / process_table.CLOCK_TICKS_PER_S, mem_bytes, container.peak_mem_bytes, len(tree))
+        return Usage(ticks / processes.CLOCK_TICKS_PER_S, mem_bytes, container.peak_mem_bytes, len(tree))
 
     def over_memory(
         self, container_id: ContainerID, whole_bytes: int | None, tasks: Mapping[TaskID, int]
@@ -107,13 +109,13 @@ class NoopIsolation(Isolation):
         if container is None or shim is None:
             return ()
         try:
-            tree = process_table.few_descendants(shim.pid, MOST_LOOKED_AT)
+            tree = processes.descendants(shim.pid, MOST_LOOKED_AT)
         except TooManyProcesses:
             return ()
         found = []
-        for task_id, processes in container.marks.divide(tree).items():
+        for task_id, its in container.marks.divide(tree).items():
             most_bytes = tasks.get(task_id, 0)
-            if most_bytes and (held := memory.over(processes, most_bytes)):
+            if most_bytes and (held := memory.over(its, most_bytes)):
                 found.append(_over_memory(container_id, task_id, held, most_bytes))
         if not found and whole_bytes is not None and (held := memory.over(tree, whole_bytes)):
             found.append(_over_memory(container_id, TaskID(""), held, whole_bytes))
@@ -137,10 +139,10 @@ class NoopIsolation(Isolation):
             roots = {
                 each.pid
                 for each in members
-                if process_table.variable(process_table.environment(each.pid), TASK_MARK) == task_id
+                if processes.variable(processes.environment(each.pid), TASK_MARK) == task_id
             }
             targets = [each for each in members if each.pid in roots or each.session in roots]
-            targets = process_table.with_descendants(targets, members)
+            targets = processes.with_descendants(targets, members)
             if not targets:
                 return killed
             killed = True
@@ -194,8 +196,8 @@ class NoopIsolation(Isolation):
             container = self._containers.get(container_id)
             if container is not None and self._living_shim(container) is not None:
                 continue
-            shim = procfs.recorded_shim(directory)
-            if shim is None or (found := procfs.find(shim)) is None or found.is_dead:
+            shim = marks.recorded_shim(directory)
+            if shim is None or (found := process_ids.find(shim)) is None or found.is_dead:
                 continue
             self._containers.setdefault(container_id, _Container()).shim = shim
             if container_id not in known:
@@ -205,7 +207,7 @@ class NoopIsolation(Isolation):
     # -- who belongs to a container ---------------------------------------------------------------------------------
 
     def _living_shim(self, container: _Container) -> Process | None:
-        found = procfs.find(container.shim) if container.shim is not None else None
+        found = process_ids.find(container.shim) if container.shim is not None else None
         return None if found is None or found.is_dead else found
 
     def _members(self, container_id: ContainerID) -> list[Process]:
@@ -213,13 +215,13 @@ class NoopIsolation(Isolation):
         shim = self._shim(container_id)
         if shim is None:
             return self._marked_members(container_id)
-        return process_table.few_descendants(shim.pid, MOST_LOOKED_AT)
+        return processes.descendants(shim.pid, MOST_LOOKED_AT)
 
     def _shim(self, container_id: ContainerID) -> Process | None:
         """As we were told, or as it has written down by itself."""
         container = self._containers.setdefault(container_id, _Container())
         if container.shim is None:
-            container.shim = procfs.recorded_shim(self.work_dir / "containers" / container_id)
+            container.shim = marks.recorded_shim(self.work_dir / "containers" / container_id)
         return self._living_shim(container)
 
     def _marked_members(self, container_id: ContainerID) -> list[Process]:
@@ -228,14 +230,14 @@ class NoopIsolation(Isolation):
         if (uid := self._uid(container_id)) is None:
             return []
         mark = self._prefix + container_id
-        everyone = [each for each in process_table.processes() if not each.is_dead]
+        everyone = [each for each in processes.everyone() if not each.is_dead]
         marked = [
             each
             for each in everyone
-            if process_table.variable(process_table.environment(each.pid), CONTAINER_MARK) == mark
+            if processes.variable(processes.environment(each.pid), CONTAINER_MARK) == mark
             and _could_be(each, uid)
         ]
-        return [each for each in process_table.with_descendants(marked, everyone) if _could_be(each, uid)]
+        return [each for each in processes.with_descendants(marked, everyone) if _could_be(each, uid)]
 
     def _uid(self, container_id: ContainerID) -> int | None:
         """Whose its processes are: the sandbox was made theirs when the container was."""
@@ -247,7 +249,7 @@ class NoopIsolation(Isolation):
     def _kill_executor(self, container_id: ContainerID, shim: Process | None) -> None:
         """What a shim has started itself, not all that is below: the shim buries those, so that soon there are fewer."""
         if shim is not None:
-            found = [process_table.read(pid) for pid in process_table.children(shim.pid)[:MOST_LOOKED_AT]]
+            found = [processes.read(pid) for pid in processes.children(shim.pid)[:MOST_LOOKED_AT]]
             self._kill(container_id, [each for each in found if each is not None and not each.is_dead])
 
     def _kill(
@@ -256,8 +258,8 @@ class NoopIsolation(Isolation):
         """With their process groups, but for those of `spared_sessions`; None: without them."""
         try:
             if spared_sessions is not None:
-                process_table.kill_groups(targets, spared_sessions)
-            process_table.kill_all(targets)
+                processes.kill_groups(targets, spared_sessions)
+            processes.kill_all(targets)
         except PermissionError as error:
             raise IsolationError(
                 f"container {container_id}: a process of another user is left ({error}); "
@@ -280,9 +282,9 @@ def _over_memory(container_id: ContainerID, task_id: TaskID, held: int, most_byt
 def _could_be(process: Process, uid: int) -> bool:
     """Whether the kernel lets a process of this user become this one: root's may become anybody's, others' only stay what they
     are (executors run with no_new_privs)."""
-    return uid == 0 or process_table.uids(process.pid) == (uid, uid, uid)
+    return uid == 0 or processes.uids(process.pid) == (uid, uid, uid)
 
 
 def _is_alive(process: Process) -> bool:
-    found = process_table.read(process.pid)
+    found = processes.read(process.pid)
     return found is not None and found.start_ticks == process.start_ticks and not found.is_dead

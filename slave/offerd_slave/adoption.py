@@ -6,7 +6,8 @@ import logging
 
 from offerd.errors import BadInput
 from offerd.ids import ContainerID, SlaveID
-from offerd_isolation.base import Isolation, IsolationError, ProcessID
+from offerd_isolation.base import Isolation, IsolationError
+from offerd_linux.process_ids import ProcessID
 from offerd_slave.containerizer import Containerizer
 from offerd_slave.core.recovery import Recovered, RecoveredContainer
 from offerd_slave.workdir import Found, WorkDir, from_checkpoint

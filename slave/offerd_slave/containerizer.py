@@ -26,7 +26,8 @@ from offerd.ids import ContainerID, TaskID, is_valid_id, owner_of
 from offerd.messages import ExecutorUpdate, Message, Reason, RegisterExecutor, TaskState, TaskStatus
 from offerd.posix_text import packed_table
 from offerd.resources import NOTHING, Resources
-from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, ProcessID, Usage
+from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, Usage
+from offerd_linux.process_ids import ProcessID
 from offerd_slave import users
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev

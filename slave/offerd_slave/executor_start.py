@@ -17,8 +17,11 @@ from typing import NamedTuple
 from offerd.posix_text import raw
 from offerd.screen_text import printable
 from offerd.spawning import as_script
-from offerd_isolation.process_table import CONTAINER_MARK, TASK_MARK
-from offerd_slave import native, syscall_filter
+from offerd_isolation.marks import CONTAINER_MARK, TASK_MARK
+from offerd_linux import capabilities, inherited, namespaces, prctl
+from offerd_linux.memory import expose_to_oom_killer
+from offerd_linux.start_area import StartArea
+from offerd_slave import syscall_filter
 from offerd_slave.shim_messages import Job
 from offerd_slave.spawner import start_spawner
 
@@ -61,12 +64,12 @@ def become_executor(job: Job, place: Place, outputs: Sequence[int], trouble: int
         os.umask(UMASK)
         if place.container >= 0:
             syscall_filter.install()
-            native.drop_capabilities()
+            capabilities.drop_capabilities()
             os.chdir(raw(job.sandbox))  # a descriptor from outside would leave the way back open
         else:
             os.fchdir(place.sandbox)
-        native.close_all_but({trouble, spawner})
-        native.reset_signals()
+        inherited.close_all_but({trouble, spawner})
+        inherited.reset_signals()
     except (OSError, ImportError) as error:
         os.write(trouble, f"executor not set up: {error}".encode())
         os._exit(EXIT_NOT_STARTED)
@@ -91,20 +94,20 @@ def enter_container(job: Job, place: Place) -> None:
 
     Not dumpable, we show those inside neither our memory nor /proc/PID/exe, which is a file of the host.
     """
-    native.prctl(native.PR_SET_DUMPABLE, 0)
+    prctl.set_dumpable(False)
     for fd in place.cgroups:
         os.write(fd, b"0")
     if job.module:
         importlib.import_module(job.module)
-    native.setns(
+    namespaces.setns(
         place.container,
-        native.CLONE_NEWIPC
-        | native.CLONE_NEWUTS
-        | native.CLONE_NEWNET
-        | native.CLONE_NEWCGROUP
-        | native.CLONE_NEWNS,
+        namespaces.CLONE_NEWIPC
+        | namespaces.CLONE_NEWUTS
+        | namespaces.CLONE_NEWNET
+        | namespaces.CLONE_NEWCGROUP
+        | namespaces.CLONE_NEWNS,
     )
-    native.forgo_capabilities()
+    capabilities.forgo_capabilities()
 
 
 def take_root(job: Job) -> None:
@@ -114,13 +117,6 @@ def take_root(job: Job) -> None:
         os.setegid(0)
 
 
-def expose_to_oom_killer() -> None:
-    """A slave may be protected from it; what it starts is not. Raising one's own score needs no right."""
-    with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
-        if int(file.read()) < 0:
-            file.write(b"0")
-
-
 def drop_privileges(job: Job) -> None:
     """For good: no uid, gid or group of the slave stays, and no setuid program gives one back."""
     if job.identity is not None:
@@ -128,18 +124,18 @@ def drop_privileges(job: Job) -> None:
         os.setgroups(groups)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
-    native.prctl(native.PR_SET_NO_NEW_PRIVS, 1)
+    prctl.forbid_new_privileges()
 
 
-def run_module(job: Job, trouble: int, area: native.StartArea) -> None:
+def run_module(job: Job, trouble: int, area: StartArea) -> None:
     """`module.main()` in this process, as if Python had just been started for it. Raises what it raises, and `SystemExit`."""
     os.environ.clear()
     os.environb.update(environment_of(job))
     # The kernel would go on showing the shim's marks.
     area.write(f"offerd-executor {job.module}", marks_of(job.environment))
-    native.prctl(native.PR_SET_NAME, b"offerd-executor")
+    prctl.set_name(b"offerd-executor")
     # Changing uid made /proc/self root's; after an exec it would be ours again.
-    native.prctl(native.PR_SET_DUMPABLE, 1 if job.enter is None else 0)
+    prctl.set_dumpable(job.enter is None)
     sys.argv = [job.module, *map(os.fsdecode, map(raw, job.argv))]
     sys.path[:0] = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from offerd.ids import ContainerID
-from offerd_isolation import procfs
-from offerd_isolation.base import ProcessID
+from offerd_linux import process_ids
+from offerd_linux.process_ids import ProcessID
 from offerd_slave.records import ExitRecord
 from offerd_slave.shim import EXIT_BYTES, EXIT_FILE
 
@@ -28,7 +28,7 @@ class ExitWatcher:
 
     def watch(self, container_id: ContainerID, shim: ProcessID, container_dir: Path) -> bool:
         """Watch exactly this process. False if it is gone: what it left is `record`'s to read."""
-        pidfd = procfs.open_pidfd(shim)
+        pidfd = process_ids.open_pidfd(shim)
         if pidfd is None:
             return False
         self._watched[pidfd] = (container_id, container_dir)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from offerd import __version__, ranges
 from offerd.resources import Resources
+from offerd_linux.cgroup_membership import V2, cgroup_paths
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -110,14 +111,12 @@ def memory_bytes(proc: Path, sys: Path) -> int:
 
 def own_cgroups(proc: Path, sys: Path, controller: str) -> Iterator[Path]:
     """Our cgroup and those above it: v2's, and v1's of this controller."""
-    for line in _read(proc / "self/cgroup").splitlines():
-        hierarchy, controllers, path = line.split(":", 2)
-        if hierarchy == "0":
-            mount = sys / "fs/cgroup"
-        elif controller in controllers.split(","):
-            mount = sys / "fs/cgroup" / controller
-        else:
-            continue
+    try:
+        paths = cgroup_paths(proc=proc)
+    except (FileNotFoundError, PermissionError):
+        return
+    for name in paths.keys() & {controller, V2}:
+        path, mount = paths[name], sys / "fs/cgroup" / name
         inner = mount / path.lstrip("/")
         yield from (each for each in (inner, *inner.parents) if each == mount or mount in each.parents)
 

@@ -17,9 +17,11 @@ from offerd.descriptors import restore_limit
 from offerd.errors import BadInput
 from offerd.ids import ContainerID
 from offerd.posix_text import packed
-from offerd_isolation.base import ProcessID
-from offerd_isolation.process_table import CONTAINER_MARK
-from offerd_slave import native, users
+from offerd_isolation.marks import CONTAINER_MARK
+from offerd_linux.exits import exit_words
+from offerd_linux.process_ids import ProcessID
+from offerd_linux.start_area import StartArea
+from offerd_slave import users
 from offerd_slave.launching import Launched, LaunchFailed, LaunchSpec
 from offerd_slave.shim_messages import (
     MAX_PACKET_BYTES,
@@ -86,7 +88,7 @@ class Launcher:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
         environment.setdefault("LANG", "C.UTF-8")
-        name, padding = native.StartArea.PADDING
+        name, padding = StartArea.PADDING
         environment[name] = padding
         with theirs:
             self._zygote = subprocess.Popen(
@@ -232,32 +234,30 @@ class Launcher:
         self._epoll.unregister(self._socket)
         self._socket.close()
         self._socket = None
-        status = self._bury()
-        self._log.warning("the zygote has ended with status %s; starting another", status)
+        how = self._bury()
+        self._log.warning("the zygote %s; starting another", how)
         self._unsent.clear()
         for launch in list(self._launches.values()):
             if launch.sent < 2:
                 self._unsent.append(launch)
             else:
                 del self._launches[launch.container_id]
-                self._fail(
-                    launch.container_id, f"the zygote died twice while it was launched (status {status})"
-                )
+                self._fail(launch.container_id, f"the zygote died twice while it was launched: it {how}")
         if self._unsent or self._is_ready:
             self.start()
             self._send()
 
-    def _bury(self) -> int | None:
-        """Wait for a zygote whose socket is closed. One that does not end by itself is killed."""
+    def _bury(self) -> str:
+        """Wait for a zygote whose socket is closed, and say how it ended. One that does not end by itself is killed."""
         if self._zygote is None:
-            return None
+            return "never ran"
         try:
             status = self._zygote.wait(CLOSE_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._zygote.kill()
             status = self._zygote.wait()
         self._zygote = None
-        return status
+        return exit_words(status)
 
     def _fail(self, container_id: ContainerID, message: str) -> None:
         self._failed.append(LaunchFailed(container_id, message))

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from offerd.ids import ContainerID
-from offerd_isolation.base import Enter, ProcessID
+from offerd_isolation.base import Enter
+from offerd_linux.process_ids import ProcessID
 
 DEFAULT_LOG_BYTES = 10 << 20
 

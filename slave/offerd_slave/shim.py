@@ -25,9 +25,9 @@ from typing import NamedTuple
 import msgspec
 
 from offerd.posix_text import raw
-from offerd_isolation import process_table
-from offerd_isolation.process_table import SHIM_FILE, SHIM_MARK
-from offerd_slave import native
+from offerd_isolation.marks import SHIM_FILE, SHIM_MARK
+from offerd_linux import memory, namespaces, prctl, processes
+from offerd_linux.start_area import StartArea
 from offerd_slave.executor_start import Place, become_executor, marks_of
 from offerd_slave.logs import RotatedLog
 from offerd_slave.records import ExitRecord
@@ -61,7 +61,7 @@ class ShimFiles:
             if job.cgroup:
                 self.cgroup = os.open(job.cgroup, flags)
             if job.enter is not None:
-                pidfd = process_table.open_pidfd(job.enter.pid, job.enter.start_ticks)
+                pidfd = processes.open_pidfd(job.enter.pid, job.enter.start_ticks)
                 if pidfd is None:
                     raise ProcessLookupError(errno.ESRCH, "its container has ended")
                 self.enter = pidfd
@@ -88,7 +88,7 @@ class ModuleToRun(NamedTuple):
 
 
 def run_shim(
-    job: Job, files: ShimFiles, launcher: int, area: native.StartArea, droppable: list[native.Area]
+    job: Job, files: ShimFiles, launcher: int, area: StartArea, droppable: list[memory.Area]
 ) -> ModuleToRun | None:
     """Be the shim, in a process just forked. Returns only in the executor of a module, which is a fork of the shim.
 
@@ -100,7 +100,7 @@ def run_shim(
         shim.set_up()
         if (module := shim.start_executor()) is not None:
             return module
-        native.drop(droppable)
+        memory.drop_pages(droppable)
         shim.serve()
         os._exit(0)
     except BaseException as error:  # marked: a broken shim must leave a trace, and has no stderr
@@ -135,19 +135,19 @@ class _Shim:
 
     # -- becoming a shim --------------------------------------------------------------------------------------------
 
-    def claim(self, area: native.StartArea) -> None:
+    def claim(self, area: StartArea) -> None:
         """Become the container's one shim. If it has one already (a repeated launch), answer that one and end."""
         # Before the mark: with it, but still in the zygote's session, we would make the zygote part of the container.
         os.setsid()
-        native.prctl(native.PR_SET_CHILD_SUBREAPER, 1)
-        native.prctl(native.PR_SET_NAME, b"offerd-shim")
+        prctl.become_subreaper()
+        prctl.set_name(b"offerd-shim")
         marks = {SHIM_MARK: str(os.getpid()), **marks_of(self.job.environment)}
         area.write(f"offerd-shim {self.job.container_id}", marks)
         for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
-        process = process_table.read(os.getpid())
+        process = processes.read(os.getpid())
         assert process is not None, "no entry of our own in /proc"
-        self.identity = ShimIdentity(process_table.boot_id(), process.pid, process.start_ticks)
+        self.identity = ShimIdentity(processes.boot_id(), process.pid, process.start_ticks)
         if (owner := self.take_shim_file()) != self.identity:
             self.answer(ShimStarted(self.job.container_id, owner))
             os._exit(0)
@@ -182,7 +182,7 @@ class _Shim:
             )
             os.write(self.draft, b" " * EXIT_BYTES)
             if self.files.enter >= 0:
-                native.setns(self.files.enter, native.CLONE_NEWPID)  # of our children; we stay
+                namespaces.setns(self.files.enter, namespaces.CLONE_NEWPID)  # of our children; we stay
             os.umask(0o077)
             if self.job.identity is not None:
                 os.setgroups(self.job.identity.groups)
@@ -273,9 +273,9 @@ class _Shim:
         (SIGCHLD), after which we look again: so nothing is missed, and nothing is polled for.
         """
         self.take_root()
-        if not process_table.children(os.getpid()):
+        if not processes.children(os.getpid()):
             return False
-        process_table.kill_all(process_table.descendants(os.getpid()))
+        processes.kill_all(processes.descendants(os.getpid()))
         return True
 
     def take_root(self) -> None:

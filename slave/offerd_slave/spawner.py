@@ -22,7 +22,7 @@ import msgspec
 
 from offerd.spawning import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, read_frame, write_frame
 from offerd.task_cgroups import TASK_CGROUPS
-from offerd_slave import births, native, vfork
+from offerd_linux import clone, inherited, prctl, vfork
 from offerd_slave.shim_messages import Job
 from offerd_slave.users import Identity
 
@@ -56,11 +56,11 @@ def start_spawner(job: Job) -> int | None:
 
 def _serve(number: int, directory: int, identity: Identity | None) -> NoReturn:
     """Until the executor has gone, or closes its end."""
-    native.prctl(native.PR_SET_NAME, b"offerd-spawner")
+    prctl.set_name(b"offerd-spawner")
     # What a task is to have, once for all: it inherits it.
-    native.prctl(native.PR_SET_NO_NEW_PRIVS, 1)
-    native.reset_signals()
-    native.close_all_but({number, directory})
+    prctl.forbid_new_privileges()
+    inherited.reset_signals()
+    inherited.close_all_but({number, directory})
     socket = _socket.socket(fileno=number)
     spawner = _Spawner(directory, identity)
     while True:
@@ -139,15 +139,15 @@ class _Spawner:
         calls.add(vfork.DUP2, fds[0], 1)
         calls.add(vfork.DUP2, fds[1], 2)
         calls.add(vfork.EXECVE, request.program, request.argv, request.environment)
-        pid, trouble = calls.run(self._run, births.vfork_arguments(leaf))
-        if pid < 0 and -pid not in births.OLD_KERNEL:
+        pid, trouble = calls.run(self._run, clone.vfork_arguments(leaf))
+        if pid < 0 and -pid not in clone.OLD_KERNEL:
             raise OSError(-pid, os.strerror(-pid))
         return pid, trouble
 
     def _fork(self, request: Spawn, fds: list[int], leaf: int) -> tuple[int, int]:
         environment = dict(line.split(b"=", 1) for line in request.environment)
         self._trouble[:] = bytes(4)
-        pid = births.spawn_into(leaf)
+        pid = clone.spawn_into(leaf)
         if pid == 0:
             self._become(request, fds, environment)
         return pid, int.from_bytes(self._trouble[:], sys.byteorder)

@@ -17,9 +17,7 @@ import os
 import struct
 from typing import NamedTuple
 
-from offerd_slave import native
-
-CLONE_NEWUSER = 0x10000000
+from offerd_linux import namespaces, prctl
 
 # struct seccomp_data
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = (
@@ -129,7 +127,7 @@ def program(machine: str) -> bytes:
         (_JEQ, 1, 0, calls.unshare),
         (_RETURN, 0, 0, _ALLOW),
         (_LOAD, 0, 0, _FIRST_ARGUMENT),
-        (_JSET, 0, 1, CLONE_NEWUSER),
+        (_JSET, 0, 1, namespaces.CLONE_NEWUSER),
         (_RETURN, 0, 0, refused),
         (_RETURN, 0, 0, _ALLOW),
     ]
@@ -145,7 +143,4 @@ def install() -> None:
     code = ctypes.create_string_buffer(content, len(content))
     # struct sock_fprog: how many instructions, and where
     head = struct.pack("@HP", len(content) // 8, ctypes.addressof(code))
-    try:
-        native.prctl(native.PR_SET_SECCOMP, native.SECCOMP_MODE_FILTER, head)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot filter system calls: {os.strerror(error.errno or 0)}") from None
+    prctl.filter_calls(head)

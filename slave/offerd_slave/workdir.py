@@ -15,8 +15,8 @@ import msgspec
 from offerd.errors import BadInput
 from offerd.ids import ContainerID
 from offerd.messages import SetSlaveMode
-from offerd_isolation.base import ProcessID
-from offerd_isolation.procfs import recorded_shim
+from offerd_isolation.marks import recorded_shim
+from offerd_linux.process_ids import ProcessID
 from offerd_slave.checkpoint import (
     DamagedCheckpoint,
     keep_aside,

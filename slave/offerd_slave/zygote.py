@@ -22,8 +22,9 @@ from contextlib import suppress
 
 import msgspec
 
-from offerd_isolation import process_table
-from offerd_slave import births, native
+from offerd_linux import clone, memory, prctl, processes
+from offerd_linux.exits import exit_words
+from offerd_linux.start_area import StartArea
 from offerd_slave.executor_start import run_module
 from offerd_slave.shim import ModuleToRun, ShimFiles, run_shim
 from offerd_slave.shim_messages import MAX_PACKET_BYTES, Answer, Job, ShimEnded, ShimFailed, ZygoteReady
@@ -40,8 +41,8 @@ class Zygote:
 
     def __init__(self, launcher: int) -> None:
         self.launcher = launcher
-        self.area = native.StartArea()
-        self.droppable = native.clean_file_areas()
+        self.area = StartArea()
+        self.droppable = memory.clean_file_areas()
         self.shims: dict[int, str] = {}  # pid: container
 
     def serve(self) -> ModuleToRun | None:
@@ -77,7 +78,7 @@ class Zygote:
             self.answer(ShimFailed(job.container_id, f"no shim: {error}"))
             return None
         try:
-            pid = births.fork_into(files.cgroup) if files.cgroup >= 0 else os.fork()
+            pid = clone.fork_into(files.cgroup) if files.cgroup >= 0 else os.fork()
         except OSError as error:
             files.close()
             self.answer(ShimFailed(job.container_id, f"no shim: {error}"))
@@ -105,15 +106,13 @@ class Zygote:
             container_id = self.shims.pop(pid, None)
             orphans |= container_id is None or status != 0
             if container_id is not None:
-                how = f"exit status {os.waitstatus_to_exitcode(status)}"
-                self.answer(
-                    ShimEnded(container_id, f"its shim ended before the executor was started ({how})")
-                )
+                how = exit_words(os.waitstatus_to_exitcode(status))
+                self.answer(ShimEnded(container_id, f"its shim {how} before the executor was started"))
         if orphans:
             # Orphans become ours before their shim's end is told to us. Those of one killed here come with the next turn.
-            for child in process_table.children(os.getpid()):
-                if child not in self.shims and (process := process_table.read(child)) is not None:
-                    process_table.kill_all([process, *process_table.descendants(child)])
+            for child in processes.children(os.getpid()):
+                if child not in self.shims and (process := processes.read(child)) is not None:
+                    processes.kill_all([process, *processes.descendants(child)])
 
     def answer(self, message: Answer) -> None:
         # Refused if the slave has died: the next read tells us.
@@ -126,15 +125,15 @@ def main() -> None:
     launcher = int(sys.argv[1])
     os.set_inheritable(launcher, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    native.prctl(native.PR_SET_CHILD_SUBREAPER, 1)
-    native.prctl(native.PR_SET_NAME, b"offerd-zygote")
+    prctl.become_subreaper()
+    prctl.set_name(b"offerd-zygote")
     for name in (*PRELOADED, *sys.argv[2:-1]):
         importlib.import_module(name)
     # What is collected, or only looked at by the collector, is copied in every fork.
     gc.collect()
     gc.disable()
     gc.freeze()
-    native.trim_heap()
+    memory.trim_heap()
     zygote = Zygote(launcher)
     module = zygote.serve()
     if module is None:

@@ -40,7 +40,7 @@ def test_ledger_balances_after_half_a_minute_of_random_faults() -> None:
 @pytest.mark.parametrize(
     ("program", "complaints"),
     [
-        ("raise RuntimeError('boom')", ["slave-1 ended with status 1: RuntimeError: boom"]),
+        ("raise RuntimeError('boom')", ["slave-1 exited with status 1: RuntimeError: boom"]),
         ("import os; os.kill(os.getpid(), 11)", ["slave-1 was killed by SIGSEGV"]),
         (f"raise SystemExit({DEPOSED!r})", []),
     ],

@@ -301,6 +301,25 @@ def test_what_a_finished_program_left_behind_is_killed(slave: FakeSlave) -> None
     assert [pid for pid in wait_for_pids(slave, "a", "p1", "p2", "p3") if is_alive(pid)] == []
 
 
+def test_what_is_left_is_killed_also_where_the_kernel_lists_no_children(tmp_path: Path) -> None:
+    """Before the end is told, and wherever a kill has to look for it."""
+    slave = FakeSlave(
+        tmp_path / "sandbox", "helpers.no_child_lists", {"PYTHONPATH": str(Path(__file__).parents[1])}
+    )
+    shell = (
+        "\n".join([SETSID.format(name="p1"), ESCAPE.format(name="p2")])
+        + "\nwhile [ ! -s p1 ] || [ ! -s p2 ]; do sleep 0.01; done\n"
+    )
+    with slave:
+        assert slave.run(task("a", shell=shell)).state is TaskState.FINISHED
+        assert not any(is_alive(pid) for pid in wait_for_pids(slave, "a", "p1", "p2"))
+        slave.launch(task("b", shell=f"{shell}sh -c 'echo $$ >p3; sleep 600; :'"))
+        pids = wait_for_pids(slave, "b", "p1", "p2", "p3")
+        killed(slave, "b", 0.0)
+        assert not any(is_alive(pid) for pid in pids)
+        assert slave.complaints() == ""
+
+
 def test_a_stray_of_unknown_origin_ends_with_the_last_task_it_may_belong_to(slave: FakeSlave) -> None:
     slave.launch(task("other", "sleep", "600"))
     slave.wait_running(TaskID("other"))

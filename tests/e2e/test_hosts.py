@@ -25,7 +25,7 @@ from offerd.ids import FrameworkID
 from offerd.messages import Reason, TaskState
 from offerd_cli.local_cluster import Daemon, LocalCluster
 from offerd_cli.local_keys import account_name
-from offerd_isolation import process_table
+from offerd_linux import processes
 from offerd_slave.checkpoint import read_checkpoint, write_checkpoint
 from offerd_slave.records import ContainerCheckpoint, ProcessCheckpoint
 
@@ -90,7 +90,7 @@ def shim_was(cluster: LocalCluster, pid: int, *, same_start: bool) -> None:
     (path,) = work_dir.glob("containers/*/container.ckpt")
     container = read_checkpoint(path, ContainerCheckpoint)
     assert container.shim is not None
-    started = next(each.start_ticks for each in process_table.processes() if each.pid == pid)
+    started = next(each.start_ticks for each in processes.everyone() if each.pid == pid)
     # Not the real shim's start: both may have begun within one tick.
     shim = ProcessCheckpoint(container.shim.boot_id, pid, started if same_start else started - 1)
     write_checkpoint(path, msgspec.structs.replace(container, shim=shim))

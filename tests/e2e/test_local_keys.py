@@ -134,7 +134,8 @@ def test_a_cluster_that_cannot_be_written_down_is_not_started(
     assert b"cannot write the store of credentials" in done.stderr
 
 
-MODULES = ("tomllib", "zmq", "msgspec", "offerd", "offerd_cli", "offerd_slave", "offerd_isolation", "offerd_executors", "pwd",
+MODULES = ("tomllib", "zmq", "msgspec", "offerd", "offerd_cli", "offerd_slave", "offerd_isolation", "offerd_executors",
+           "offerd_linux", "pwd",
            "fcntl", "array", "cloudpickle", "psutil", "cryptography", "http", "selectors")  # fmt: skip
 
 

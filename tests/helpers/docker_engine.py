@@ -16,7 +16,7 @@ import docker
 
 from helpers.docker_images import BUSYBOX, busybox_image
 from helpers.docker_sweep import Folder, sweep_dead_owners
-from offerd_isolation import process_table
+from offerd_linux import processes
 
 START_S = 90.0
 ANSWER_S = 2.0
@@ -148,7 +148,7 @@ class DockerEngine:
 
 
 def _is_running(pid: int) -> bool:
-    process = process_table.read(pid)
+    process = processes.read(pid)
     return process is not None and not process.is_dead
 
 

@@ -51,7 +51,7 @@ def python_image() -> bytes:
         found += [path for path in packages.glob("*.libs") if path.is_dir()]  # of the wheels among them
         for path in found:
             tar.add(path, f"{site}/{path.name}", filter=_source)
-        for folder in ("sdk/offerd", "executors/offerd_executors"):
+        for folder in ("linux/offerd_linux", "sdk/offerd", "executors/offerd_executors"):
             tar.add(HELPERS.parents[1] / folder, f"{site}/{Path(folder).name}", filter=_source)
         tar.add(HELPERS / "proc_executor.py", f"{site}/helpers/proc_executor.py")
         extensions = [*library.glob("lib-dynload/*.so"), *packages.glob("zmq/**/*.so")]

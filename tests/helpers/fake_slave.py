@@ -19,7 +19,7 @@ from offerd.errors import BadMessage
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, PeerID, SlaveID, TaskID
 from offerd.resources import NOTHING
 from offerd.transport import Server, ipc, new_context
-from offerd_executors.trees import descendants
+from offerd_linux.processes import descendants
 
 DEADLINE_S = 20.0
 """How long anything is waited for before a test fails."""
@@ -65,7 +65,9 @@ class FakeSlave:
     ) -> None:
         if self.process is not None:
             # No shim stands behind this executor: what it still runs would outlive it.
-            below = [pid for pid, _ in descendants([self.process.pid])] if self.process.poll() is None else []
+            below = (
+                [each.pid for each in descendants(self.process.pid)] if self.process.poll() is None else []
+            )
             self.process.kill()
             for pid in below:
                 end(pid)

@@ -16,8 +16,8 @@ import pytest
 from helpers.proc import Bed, is_running, wait_until
 from offerd.ids import ContainerID, TaskID
 from offerd.resources import Resources
-from offerd_isolation import procfs
 from offerd_isolation.base import Isolation, Usage
+from offerd_linux import process_ids
 
 ALL_KINDS = ("plain", "stubborn", "own_session", "orphan", "stranger")
 
@@ -98,7 +98,7 @@ class IsolationContract:
         os.kill(bed.launcher.zygote_pid, signal.SIGKILL)
         for kind, container in containers.items():
             pids, shim = container.pids(), container.shim
-            procfs.send(shim)
+            process_ids.send(shim)
             wait_until(lambda pid=shim.pid: not is_running(pid), "shim dead")  # type: ignore[misc]
             assert all(is_running(pid) for pid in pids), kind
             bed.destroy(container)

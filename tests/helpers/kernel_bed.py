@@ -22,8 +22,9 @@ from helpers.recorder import COMMAND, Recorder
 from offerd.ids import TaskID
 from offerd.messages import ExecutorInfo, TaskState
 from offerd.resources import Resources
-from offerd_isolation import mounts, process_table
+from offerd_isolation import mounts
 from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
+from offerd_linux import processes
 from offerd_master.daemon import run_master
 from offerd_master.options import MasterOptions
 from offerd_master.settings import Settings as MasterSettings
@@ -159,9 +160,7 @@ class KernelBed:
 
     def executor_pids(self) -> list[int]:
         """Of executors, by the title that they show."""
-        return [
-            each.pid for each in process_table.processes() if _title(each.pid).startswith("offerd-executor")
-        ]
+        return [each.pid for each in processes.everyone() if _title(each.pid).startswith("offerd-executor")]
 
     def close(self) -> None:
         """The framework leaves, and with it all tasks and executors; then the daemons."""

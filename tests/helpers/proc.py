@@ -14,9 +14,11 @@ from typing import TypeVar
 
 from offerd.ids import ContainerID, ExecutorID, FrameworkID
 from offerd.messages import ExecutorInfo
-from offerd_isolation import mounts, process_table
-from offerd_isolation.base import ContainerSpec, Enter, Isolation, ProcessID
+from offerd_isolation import mounts
+from offerd_isolation.base import ContainerSpec, Enter, Isolation
 from offerd_isolation.noop import NoopIsolation
+from offerd_linux import processes
+from offerd_linux.process_ids import ProcessID
 from offerd_slave.exits import ExitWatcher
 from offerd_slave.launcher import Launcher
 from offerd_slave.launching import DEFAULT_LOG_BYTES, Launched, LaunchFailed, LaunchSpec
@@ -41,7 +43,7 @@ def wait_until(condition: Callable[[], T], what: str) -> T:
 
 def is_running(pid: int) -> bool:
     """Whether this pid is a process that still runs."""
-    process = process_table.read(pid)
+    process = processes.read(pid)
     return process is not None and not process.is_dead
 
 
@@ -62,7 +64,7 @@ class Container:
     def pids(self) -> list[int]:
         """Everything that runs below its shim; or in its cgroups, since orphans in a container are its pid 1's."""
         if self.entered is None:
-            return [process.pid for process in process_table.descendants(self.shim.pid)]
+            return [process.pid for process in processes.descendants(self.shim.pid)]
         inside = {pid for pid in _cgroup_processes(self.entered) if is_running(pid)}
         return sorted(inside - {self.entered.process.pid})
 

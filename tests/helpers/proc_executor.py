@@ -135,9 +135,9 @@ def _litter(kind: str) -> None:
 
 def comets(count: str) -> None:
     """So many lines of processes, each of which forks the next and ends, below an executor that is stopped and buries none."""
-    from offerd_slave import native  # an image with Python has no slave
+    from offerd_linux import prctl
 
-    native.prctl(native.PR_SET_CHILD_SUBREAPER, 1)
+    prctl.become_subreaper()
     for _ in range(int(count)):
         if os.fork() == 0:
             while os.fork() == 0:

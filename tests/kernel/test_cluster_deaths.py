@@ -18,7 +18,7 @@ from helpers.mortal_slave import Adopted, Fate, run_mortal_slave
 from helpers.recorder import COMMAND, ended_once
 from offerd.ids import ExecutorID, TaskID
 from offerd.messages import TaskState
-from offerd_isolation import process_table
+from offerd_linux import processes
 from offerd_slave.checkpoint import read_checkpoint, write_checkpoint
 from offerd_slave.records import ContainerCheckpoint, ProcessCheckpoint
 from offerd_slave.settings import SlaveSettings
@@ -81,7 +81,7 @@ class DeathBed:
     def long_pids(self) -> list[tuple[int, int]]:
         """The processes of the long task, with their time of start."""
         pids = map(int, (leaf("long") / "cgroup.procs").read_text().split())
-        found = (process_table.read(pid) for pid in pids)
+        found = (processes.read(pid) for pid in pids)
         return sorted((each.pid, each.start_ticks) for each in found if each is not None)
 
     def is_dead(self) -> bool:
@@ -117,7 +117,7 @@ class DeathBed:
     def left(self) -> list[str]:
         """What there is but the long task with its executor, and one slave's zygote."""
         expected = ["offerd-executor", "offerd-shim", "offerd-spawner", "offerd-zygote"]
-        found = [_read(Path(f"/proc/{each.pid}/comm")) for each in process_table.processes()]
+        found = [_read(Path(f"/proc/{each.pid}/comm")) for each in processes.everyone()]
         for name in expected:
             if name in found:
                 found.remove(name)
@@ -217,7 +217,7 @@ def test_a_stranger_with_a_recorded_pid_is_left_alone(deathbed: DeathBed, other:
         bed.bed.kill_slave()
         path = bed.bed.work_dir / "containers" / container_id / "container.ckpt"
         checkpoint = read_checkpoint(path, ContainerCheckpoint)
-        process = process_table.read(stranger.pid)
+        process = processes.read(stranger.pid)
         assert checkpoint.shim is not None
         assert process is not None
         wrong = (

@@ -63,9 +63,9 @@ def command(
     if context.invoked_subcommand is not None:
         return 0
     if die_with_parent:
-        from offerd_cli import parent
+        from offerd_linux import prctl
 
-        parent.die_with_parent()
+        prctl.end_with_parent()
 
     from offerd_master.daemon import run_master
 

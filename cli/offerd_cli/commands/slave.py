@@ -85,9 +85,9 @@ def command(
     if drain or activate or kill or deadline is not None:
         return _wish(where, drain=drain, activate=activate, kill=kill, deadline_s=deadline)
     if die_with_parent:
-        from offerd_cli import parent
+        from offerd_linux import prctl
 
-        parent.die_with_parent()
+        prctl.end_with_parent()
     options = slave_options(master, where, words)
 
     from offerd.daemon_log import log_to_stderr

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from offerd_isolation.base import IsolationError
 from offerd_isolation.cgroups import tree
 from offerd_isolation.cgroups.controllers import Core, missing_files
+from offerd_linux.cgroup_membership import V2, cgroup_paths
 
 NEEDED = frozenset({"cpu", "memory", "pids"})
 DAEMON_LEAF = "offerd.daemon"
@@ -105,7 +106,7 @@ def _candidate(mount: Path, proc: Path, environment: Mapping[str, str]) -> Root:
                 f"{ROOT_VARIABLE} names {named}, which is no cgroup v2; start the unit that makes it"
             )
         return _checked(path, leave=False)
-    own = mount / own_cgroup((proc / "self/cgroup").read_text()).lstrip("/")
+    own = mount / cgroup_paths(proc=proc).get(V2, "/").lstrip("/")
     if own.name == DAEMON_LEAF:
         return _checked(own.parent, leave=False)
     if own != mount and (os.geteuid() != 0 or is_delegated(own)):
@@ -124,19 +125,14 @@ def _checked(path: Path, *, leave: bool) -> Root:
         raise Unusable(f"{error}; limits need cgroup v2 with its controllers") from None
 
 
-def own_cgroup(text: str) -> str:
-    """From /proc/self/cgroup: the line of v2."""
-    return next((line[3:] for line in text.splitlines() if line.startswith("0::")), "/")
-
-
 def cgroup_of(pid: int, proc: Path = Path("/proc")) -> Path | None:
     """The directory of the v2 cgroup that a process is in; None if it is gone, or there is no v2."""
     mount = mounts((proc / "self/mountinfo").read_text()).v2_mount
     try:
-        text = (proc / str(pid) / "cgroup").read_text()
+        path = cgroup_paths(pid, proc).get(V2, "/")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return mount / own_cgroup(text).lstrip("/") if mount is not None else None
+    return mount / path.lstrip("/") if mount is not None else None
 
 
 def is_delegated(path: Path) -> bool:

@@ -21,7 +21,6 @@ from pathlib import Path
 from offerd.ids import ContainerID, TaskID
 from offerd.resources import NOTHING, Resources
 from offerd.task_cgroups import TASK_CGROUPS, leaf_name, task_of_leaf
-from offerd_isolation import process_table, procfs
 from offerd_isolation.base import (
     DEFAULT_OPTIONS,
     NO_LABELS,
@@ -31,7 +30,6 @@ from offerd_isolation.base import (
     IsolationOptions,
     Launch,
     Limitation,
-    ProcessID,
     Tell,
     Usage,
     tell_nobody,
@@ -40,7 +38,9 @@ from offerd_isolation.cgroups import controllers, delegation, host, limits, oom,
 from offerd_isolation.cgroups.controllers import FileMissing
 from offerd_isolation.cgroups.notices import Notices
 from offerd_isolation.cgroups.oom import Leaf, Tally
-from offerd_isolation.process_table import SHIM_MARK, TASK_MARK
+from offerd_isolation.marks import SHIM_MARK, TASK_MARK
+from offerd_linux import process_ids, processes
+from offerd_linux.process_ids import ProcessID
 
 SLICE = "offerd.slice"
 KILL_ALL_AFTER_S = 2.0
@@ -149,7 +149,11 @@ class CgroupsIsolation(Isolation):
         if container.destroyed_since is None:
             container.destroyed_since = now
         shim = container.shim
-        if now - container.destroyed_since > KILL_ALL_AFTER_S or shim is None or procfs.find(shim) is None:
+        if (
+            now - container.destroyed_since > KILL_ALL_AFTER_S
+            or shim is None
+            or process_ids.find(shim) is None
+        ):
             tree.kill(container.path)
         else:
             self._kill_but_shim(container, shim)
@@ -187,7 +191,7 @@ class CgroupsIsolation(Isolation):
 
     def _elsewhere(self, container_id: ContainerID, shim: ProcessID | None) -> str:
         """Where a slave made it that divided another cgroup: of another scope, of another unit. Empty if nowhere."""
-        if shim is None or procfs.find(shim) is None:
+        if shim is None or process_ids.find(shim) is None:
             return ""
         executor = host.cgroup_of(shim.pid)
         if executor is None or executor.parent.name != f"{self._prefix}{container_id}":
@@ -248,14 +252,14 @@ class CgroupsIsolation(Isolation):
         if leaf is not None and tree.populated(leaf.path):
             tree.kill(leaf.path)
             return True
-        members = tree.processes(container.executor.path)
+        members = tree.members(container.executor.path)
         roots = {
             each.pid
             for each in members
-            if process_table.variable(process_table.environment(each.pid), TASK_MARK) == task_id
+            if processes.variable(processes.environment(each.pid), TASK_MARK) == task_id
         }
         targets = [each for each in members if each.pid in roots or each.session in roots]
-        process_table.kill_all(process_table.with_descendants(targets, members))
+        processes.kill_all(processes.with_descendants(targets, members))
         return bool(targets) or leaf is not None
 
     # -- what is used, and what was hit -------------------------------------------------------------------------------
@@ -265,7 +269,7 @@ class CgroupsIsolation(Isolation):
         usage = statistics.usage(container.path) if container is not None else None
         if container is None or usage is None:
             return Usage()
-        shims = 1 if container.shim is not None and procfs.find(container.shim) is not None else 0
+        shims = 1 if container.shim is not None and process_ids.find(container.shim) is not None else 0
         return statistics.without_processes(usage, shims)
 
     def task_usage(self, container_id: ContainerID, task_id: TaskID) -> Usage | None:
@@ -325,7 +329,7 @@ class CgroupsIsolation(Isolation):
             if leaf is None:
                 return ""
             path = leaf.path
-        return statistics.describe(tree.processes(path))
+        return statistics.describe(tree.members(path))
 
     def verify(self) -> Iterable[str]:
         """A part of all cgroups each time. An update that was kept back is done as far as it now can be."""
@@ -383,10 +387,10 @@ class CgroupsIsolation(Isolation):
 
     def _find_shim(self, container: _Container) -> ProcessID | None:
         """By the mark that shims carry."""
-        for process in tree.processes(container.executor.path):
-            environ = process_table.environment(process.pid)
-            if process_table.variable(environ, SHIM_MARK) == str(process.pid):
-                return ProcessID(process_table.boot_id(), process.pid, process.start_ticks)
+        for process in tree.members(container.executor.path):
+            environ = processes.environment(process.pid)
+            if processes.variable(environ, SHIM_MARK) == str(process.pid):
+                return ProcessID(processes.boot_id(), process.pid, process.start_ticks)
         return None
 
     def _watch(self, container: _Container) -> None:
@@ -443,19 +447,19 @@ class CgroupsIsolation(Isolation):
         tree.kill(f"{container.path}/tasks")
         signalled: set[tuple[int, int]] = set()
         for _ in range(tree.KILL_ROUNDS):
-            members = [each for each in tree.processes(container.executor.path) if each.pid != shim.pid]
+            members = [each for each in tree.members(container.executor.path) if each.pid != shim.pid]
             fresh = [each for each in members if (each.pid, each.start_ticks) not in signalled]
             if not fresh:
                 return
-            process_table.kill_all(fresh)
+            processes.kill_all(fresh)
             signalled.update((each.pid, each.start_ticks) for each in fresh)
 
     def _destroy_without_cgroup(self, container: _Container) -> bool:
         """Of a module that was used before: what is below the shim, then the shim."""
-        shim = procfs.find(container.shim) if container.shim is not None else None
+        shim = process_ids.find(container.shim) if container.shim is not None else None
         if shim is None or shim.is_dead:
             return True
-        process_table.kill_all(process_table.descendants(shim.pid) or [shim])
+        processes.kill_all(processes.descendants(shim.pid) or [shim])
         return False
 
     def _killed(self, container: _Container) -> list[Limitation]:

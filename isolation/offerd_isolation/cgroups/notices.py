@@ -9,12 +9,12 @@ import ctypes
 import os
 import struct
 
+from offerd_linux.libc import libc
+
 IN_MODIFY = 0x2
 IN_IGNORED = 0x8000
 _EVENT = struct.Struct("iIII")
 _READ_BYTES = 64 << 10
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Notices:
@@ -22,7 +22,7 @@ class Notices:
 
     def __init__(self) -> None:
         """Raises `OSError` if the user has too many of these."""
-        self.fd: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.fd: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self.fd < 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
@@ -30,7 +30,7 @@ class Notices:
 
     def watch(self, path: str, key: str) -> None:
         """Tell of this file under that key; a file that is removed is forgotten. Raises `OSError`."""
-        number: int = _libc.inotify_add_watch(self.fd, os.fsencode(path), IN_MODIFY)
+        number: int = libc.inotify_add_watch(self.fd, os.fsencode(path), IN_MODIFY)
         if number < 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), path)

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from offerd_isolation.base import IsolationError, Usage
 from offerd_isolation.cgroups.controllers import Controller, Cpu, FileMissing, Io, Memory, Pids
-from offerd_isolation.process_table import Process
+from offerd_linux import processes
+from offerd_linux.processes import Process
 
 T = TypeVar("T")
 
@@ -58,21 +59,13 @@ def _waiting(controller: Controller) -> float:
         return 0.0
 
 
-def describe(processes: Iterable[Process]) -> str:
+def describe(those: Iterable[Process]) -> str:
     """`process 17 (dd) in uninterruptible sleep (D), ...`; empty for none."""
-    found = sorted(processes)
+    found = sorted(those)
     words = []
     for process in found[:DESCRIBED]:
         state = {"D": "in uninterruptible sleep (D)"}.get(process.state, f"in state {process.state}")
-        words.append(f"process {process.pid} ({_name(process.pid)}) {state}")
+        words.append(f"process {process.pid} ({processes.name(process.pid)}) {state}")
     if len(found) > DESCRIBED:
         words.append(f"and {len(found) - DESCRIBED} more")
     return ", ".join(words)
-
-
-def _name(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/comm") as file:
-            return file.read().strip()
-    except (FileNotFoundError, ProcessLookupError):
-        return os.strerror(3)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 
-from offerd_isolation import process_table
 from offerd_isolation.base import IsolationError
 from offerd_isolation.cgroups.controllers import Core, FileMissing
+from offerd_linux import processes
 
 KILL_ROUNDS = 20
 """Where the kernel has no cgroup.kill: looks in one call. A tree that forks faster than that is asked for again."""
@@ -41,7 +41,7 @@ def populated(path: str) -> bool:
     try:
         return Core(path).events["populated"] == 1
     except FileMissing:
-        return is_there(path) and bool(processes(path))
+        return is_there(path) and bool(members(path))
 
 
 def kill(path: str) -> None:
@@ -53,12 +53,12 @@ def kill(path: str) -> None:
         if not is_there(path):
             return
     for _ in range(KILL_ROUNDS):  # before 5.14
-        if not (found := processes(path)):
+        if not (found := members(path)):
             return
-        process_table.kill_all(found)
+        processes.kill_all(found)
 
 
-def processes(path: str) -> list[process_table.Process]:
+def members(path: str) -> list[processes.Process]:
     """What lives in it and below. (A pid of 0 is a process of a pid namespace that we cannot see.)"""
     found = []
     for each in [*below(path), path]:
@@ -66,7 +66,7 @@ def processes(path: str) -> list[process_table.Process]:
             pids = Core(each).procs
         except FileMissing:
             continue
-        read = (process_table.read(pid) for pid in pids if pid)
+        read = (processes.read(pid) for pid in pids if pid)
         found += [process for process in read if process is not None and not process.is_dead]
     return found
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from offerd_isolation.base import IsolationError, Usage
+from offerd_linux.cgroup_membership import V2, cgroup_paths
 
 PERIOD_US = 100_000
 OPTIONAL = frozenset({"memory.swap.max"})
@@ -21,8 +22,6 @@ _V1_UNLIMITED = 1 << 62
 """v1 shows no limit as the largest number of pages that there can be."""
 _V1_NEAR_BYTES = 1 << 20
 """Memory is charged in batches, one for each cpu."""
-V2 = ""
-"""In place of a controller: the v2 hierarchy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +54,11 @@ class Group:
                 for option in options.split(" ")[-1].split(","):
                     mounts.setdefault(option, (where, root))
         paths = {}
-        for line in (proc / str(pid) / "cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            for controller in controllers.split(","):
-                if controller in mounts:
-                    where, root = mounts[controller]
-                    inner = path.removeprefix(root) if root != "/" else path
-                    paths[controller] = f"{where}/{inner.strip('/')}".rstrip("/")
+        for controller, path in cgroup_paths(pid, proc).items():
+            if controller in mounts:
+                where, root = mounts[controller]
+                inner = path.removeprefix(root) if root != "/" else path
+                paths[controller] = f"{where}/{inner.strip('/')}".rstrip("/")
         return cls(paths)
 
     def directories(self) -> list[str]:

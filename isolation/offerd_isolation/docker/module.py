@@ -24,7 +24,7 @@ from typing import Any
 from offerd.ids import ContainerID, TaskID
 from offerd.resources import NOTHING, Resources, format_scalar
 from offerd.screen_text import printable
-from offerd_isolation import mounts, process_table, procfs
+from offerd_isolation import mounts
 from offerd_isolation.base import (
     DEFAULT_OPTIONS,
     ContainerSpec,
@@ -34,7 +34,6 @@ from offerd_isolation.base import (
     IsolationOptions,
     Launch,
     Limitation,
-    ProcessID,
     Tell,
     Usage,
     tell_nobody,
@@ -52,8 +51,11 @@ from offerd_isolation.docker.group import PERIOD_US, Group, Limits
 from offerd_isolation.docker.images import obtain
 from offerd_isolation.docker.kills import Kills
 from offerd_isolation.docker.references import is_allowed
+from offerd_isolation.marks import CONTAINER_MARK
 from offerd_isolation.noop import NoopIsolation
-from offerd_isolation.process_table import CONTAINER_MARK, Process
+from offerd_linux import process_ids, processes
+from offerd_linux.process_ids import ProcessID
+from offerd_linux.processes import Process
 
 LABEL = "org.offerd."
 PAUSE_MARK = "OFFERD_PAUSE"
@@ -155,7 +157,7 @@ class DockerIsolation(NoopIsolation):
         if spec.container_id in self._cancelled:
             raise IsolationError(f"container {spec.container_id}: given up before it was made")
         running = self._running.get(spec.container_id)
-        if running is None or procfs.find(running.pause) is None:
+        if running is None or process_ids.find(running.pause) is None:
             with self._creating:
                 running = self._started(spec, self._configuration(spec, image.digest, program))
         with self._lock:
@@ -279,12 +281,12 @@ class DockerIsolation(NoopIsolation):
 
     def _adopt_pause(self, container_id: ContainerID, pid: int) -> _Running | None:
         """It has this pid, if the pid means to us what it means to the engine."""
-        identity = procfs.identify(pid) if pid else None
-        environ = process_table.environment(pid)
+        identity = process_ids.identify(pid) if pid else None
+        environ = processes.environment(pid)
         if (
             identity is None
-            or process_table.variable(environ, CONTAINER_MARK) != self._prefix + container_id
-            or process_table.variable(environ, PAUSE_MARK) is None
+            or processes.variable(environ, CONTAINER_MARK) != self._prefix + container_id
+            or processes.variable(environ, PAUSE_MARK) is None
             or not pause.is_of_a_container(pid, self.work_dir / "docker")
         ):
             return None
@@ -314,7 +316,7 @@ class DockerIsolation(NoopIsolation):
         """With its pid 1 the kernel ends all that is in it, whether the engine answers or not; the shim writes the record."""
         running = self._running.get(container_id)
         if running is not None:
-            procfs.send(running.pause)
+            process_ids.send(running.pause)
         if not super().destroy(container_id):
             return False
         mounts.release(self._sandboxes.pop(container_id, self._usual_sandbox(container_id)))
@@ -335,10 +337,10 @@ class DockerIsolation(NoopIsolation):
             log.warning(
                 "containers share the host's network: tasks in them reach all that listens on loopback here"
             )
-        for process in process_table.processes():
-            environ = process_table.environment(process.pid)
-            mark = process_table.variable(environ, CONTAINER_MARK) or ""
-            if not mark.startswith(self._prefix) or process_table.variable(environ, PAUSE_MARK) is None:
+        for process in processes.everyone():
+            environ = processes.environment(process.pid)
+            mark = processes.variable(environ, CONTAINER_MARK) or ""
+            if not mark.startswith(self._prefix) or processes.variable(environ, PAUSE_MARK) is None:
                 continue
             container_id = ContainerID(mark.removeprefix(self._prefix))
             if (found := self._adopt_pause(container_id, process.pid)) is not None:
@@ -370,12 +372,12 @@ class DockerIsolation(NoopIsolation):
 
     def _corrected(self, container_id: ContainerID, running: _Running) -> list[str]:
         """Lower what was kept back; write again what is not as it was written. With the lock held."""
-        if running.wanted is None or procfs.find(running.pause) is None:
+        if running.wanted is None or process_ids.find(running.pause) is None:
             return []
         if running.applied != running.wanted and time.monotonic() - running.wanted_since > SETTLED_S:
             self._lower(running)
         limit, applied = running.group.mem_limit(), running.applied
-        if applied is None or limit == applied.mem_bytes or procfs.find(running.pause) is None:
+        if applied is None or limit == applied.mem_bytes or process_ids.find(running.pause) is None:
             return []
         running.group.apply(None, applied)
         return [
@@ -387,7 +389,7 @@ class DockerIsolation(NoopIsolation):
         limits, told, applied = running.wanted, running.told, running.applied
         if limits is None or applied is None or applied != limits or told == limits:
             return
-        if time.monotonic() - running.wanted_since <= SETTLED_S or procfs.find(running.pause) is None:
+        if time.monotonic() - running.wanted_since <= SETTLED_S or process_ids.find(running.pause) is None:
             return
         if limits.mem_bytes is None and (told is None or told.mem_bytes is not None):
             return  # "none" cannot be said; saying anything, it would write the limit that it remembers
@@ -457,7 +459,7 @@ class DockerIsolation(NoopIsolation):
         millicpus, mem_bytes = resources.millicpus, resources.mem_bytes
         quota = max(1000, (millicpus + 100) * PERIOD_US // 1000) if self.options.cpu_quota else None
         shares = min(262144, max(2, millicpus * 1024 // 1000))
-        page = mem_bytes - mem_bytes % process_table.PAGE_BYTES
+        page = mem_bytes - mem_bytes % processes.PAGE_BYTES
         return Limits(shares, quota, page + EXECUTOR_MEM_BYTES if page else None)
 
     def _want(self, running: _Running, limits: Limits) -> None:
@@ -476,7 +478,7 @@ class DockerIsolation(NoopIsolation):
             return
         if limits.mem_bytes is not None:
             lowest = running.group.usage().mem_bytes + (EXECUTOR_MEM_BYTES >> 2)
-            lowest += -lowest % process_table.PAGE_BYTES
+            lowest += -lowest % processes.PAGE_BYTES
             if lowest > limits.mem_bytes:
                 before = applied.mem_bytes if applied is not None else None
                 limits = Limits(limits.shares, limits.quota_us, min(lowest, before or lowest))
@@ -525,7 +527,7 @@ class DockerIsolation(NoopIsolation):
     def holdouts(self, container_id: ContainerID, task_id: TaskID = TaskID("")) -> str:
         try:
             return ", ".join(str(each.pid) for each in self._members(container_id))
-        except process_table.TooManyProcesses:
+        except processes.TooManyProcesses:
             return "thousands of processes"
 
     # -- who belongs to it ------------------------------------------------------------------------------------------------
@@ -541,10 +543,10 @@ class DockerIsolation(NoopIsolation):
         found = {each.pid: each for each in super()._members(container_id)}
         if (running := self._running.get(container_id)) is not None:
             for pid in running.group.processes():
-                process = process_table.read(pid)
+                process = processes.read(pid)
                 if process is not None and not process.is_dead:
                     found[pid] = process
-            if procfs.find(running.pause) is not None:
+            if process_ids.find(running.pause) is not None:
                 found.pop(running.pause.pid, None)
         return list(found.values())
 

@@ -6,17 +6,15 @@ it buries what loses its parent (SIGCHLD is ignored, so the kernel does it), and
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import struct
-import sys
 from contextlib import suppress
 from pathlib import Path
 
+from offerd_linux import namespaces, processes
+
 PATH_INSIDE = "/.offerd-pause"
-_NS_GET_OWNER_UID = 0xB704
-"""ioctl_ns(2)."""
 _BASE = 0x400000
 _HEADERS_BYTES = 64 + 56
 _X86_64 = bytes.fromhex(
@@ -70,23 +68,15 @@ def is_of_a_container(pid: int, directory: Path) -> bool:
     user namespace of its own anybody can run that program as pid 1.
     """
     try:
-        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
-        program = os.stat(f"/proc/{pid}/exe")
+        pids = namespaces.pids_inside(pid)
+        program = processes.program(pid)
         ours = [each.stat() for each in directory.iterdir()]
-        owner = _owner_of_users(pid)
+        owner = namespaces.owner_of_users(pid)
     except OSError:
         return False
-    pids = next((line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:")), [])
     return (
         owner == os.geteuid()
         and len(pids) > 1
-        and pids[-1] == "1"
+        and pids[-1] == 1
         and any((each.st_dev, each.st_ino) == (program.st_dev, program.st_ino) for each in ours)
     )
-
-
-def _owner_of_users(pid: int) -> int:
-    """Who made the user namespace that this process is in; the first one is root's."""
-    with open(f"/proc/{pid}/ns/user", "rb") as namespace:
-        answer = fcntl.ioctl(namespace, _NS_GET_OWNER_UID, bytes(4))
-    return int.from_bytes(answer, sys.byteorder)

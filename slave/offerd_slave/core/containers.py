@@ -18,6 +18,7 @@ from offerd.messages import (
 )
 from offerd.screen_text import printable
 from offerd_isolation.base import Limitation
+from offerd_linux.exits import exit_words
 from offerd_slave.core.actions import DestroyContainer, ForgetContainer, HearExecutor, LaunchContainer
 from offerd_slave.core.state import Container, End, Killing, Phase, State, used
 from offerd_slave.core.statuses import Statuses
@@ -188,7 +189,7 @@ class Containers:
         if exit_record is None:
             end = End(TaskState.FAILED, Reason.SHIM_DIED, "the executor's shim was killed")
         else:
-            how = exit_record.message or f"the executor {_exit_words(exit_record.exit_status)}"
+            how = exit_record.message or f"the executor {exit_words(exit_record.exit_status)}"
             reason = Reason.EXECUTOR_NOT_LAUNCHED if exit_record.message else Reason.EXECUTOR_EXITED
             end = End(TaskState.FAILED, reason, how, exit_record.exit_status)
         if container.hit is not None and (exit_record is None or exit_record.exit_status == -signal.SIGKILL):
@@ -273,7 +274,3 @@ class Containers:
                 )
             )
         state.do(ForgetContainer(container_id))
-
-
-def _exit_words(exit_status: int) -> str:
-    return f"was killed by signal {-exit_status}" if exit_status < 0 else f"exited with status {exit_status}"

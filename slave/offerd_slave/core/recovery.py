@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from offerd.ids import ContainerID, FrameworkID, SlaveID, TaskID
 from offerd.messages import Reason, TaskState, TaskStatus
+from offerd_linux.exits import exit_words
 from offerd_slave.core.actions import DestroyContainer
 from offerd_slave.core.state import Container, End, Phase, State, Task
 from offerd_slave.core.statuses import Statuses
@@ -159,10 +160,8 @@ def _restore_container(state: State, found: RecoveredContainer, rebooted: bool, 
     if rebooted:
         container.end = End(TaskState.LOST, Reason.HOST_REBOOTED, "the host was started anew")
     elif found.exit is not None:
-        how = (
-            found.exit.message
-            or f"the executor ended with status {found.exit.exit_status} while no slave ran"
-        )
+        words = exit_words(found.exit.exit_status)
+        how = found.exit.message or f"the executor {words} while no slave ran"
         container.end = End(TaskState.FAILED, Reason.EXECUTOR_EXITED, how, found.exit.exit_status)
     else:
         container.end = End(

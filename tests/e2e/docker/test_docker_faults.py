@@ -19,8 +19,8 @@ from helpers.recorder import COMMAND, Recorder, ended_once
 from offerd.ids import ExecutorID
 from offerd.messages import ExecutorInfo, Reason, TaskState
 from offerd_cli.local_cluster import LocalCluster
-from offerd_isolation import process_table
 from offerd_isolation.docker.group import Group
+from offerd_linux import processes
 
 pytestmark = pytest.mark.docker
 RUNNING, FAILED = TaskState.RUNNING, TaskState.FAILED
@@ -121,8 +121,8 @@ def test_a_hung_engine_harms_no_running_task(engine: DockerEngine) -> None:
             framework.driver.kill_task(framework.statuses["one"][0].task_id)
             assert framework.wait_end("one").reason == Reason.KILLED_BY_FRAMEWORK
             assert time.monotonic() - started < 10
-            executor = next(each for each in process_table.processes() if each.pid == _executor(cluster))
-            process_table.kill(executor.pid, executor.start_ticks)
+            executor = next(each for each in processes.everyone() if each.pid == _executor(cluster))
+            processes.kill(executor.pid, executor.start_ticks)
             assert framework.wait_end("two").reason == Reason.EXECUTOR_EXITED
         finally:
             os.kill(engine.pid, signal.SIGCONT)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from offerd_cli.sweep import MARK, members, sweep
-from offerd_isolation.process_table import CONTAINER_MARK, mark_prefix
+from offerd_isolation.marks import CONTAINER_MARK, mark_prefix
 
 SLEEP = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(600)"]
 

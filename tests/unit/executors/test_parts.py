@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +14,6 @@ from helpers.proc import wait_until
 from offerd.executor_loop import Timer
 from offerd.ids import TaskID
 from offerd.task_output import UNTIL_READ, WHOLE
-from offerd_executors import trees
 from offerd_executors.output import Output
 from offerd_executors.spawn import Spawner, find_program, why_not_started
 from offerd_executors.task_dirs import SPARES, TaskDirs
@@ -285,37 +282,3 @@ def test_why_a_program_could_not_be_started_names_what_is_not_there(
     with pytest.raises(OSError, match=r"No such|Not a directory") as caught:
         Spawner({}).spawn(TaskID("t"), words, {}, cwd, 1, 2)
     assert why_not_started(caught.value, words[0], cwd).startswith(why.format(cwd))
-
-
-def test_descendants_are_found_with_their_parents() -> None:
-    script = "import os, time\nif os.fork() == 0:\n    os.fork()\nprint(flush=True)\ntime.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        for _ in range(3):
-            process.stdout.readline()
-        found = trees.descendants([process.pid])
-        child, grandchild = (pid for pid, _ in found)
-        assert [stat.parent for _, stat in found] == [process.pid, child]
-        for pid in (process.pid, child, grandchild):
-            os.kill(pid, 9)
-
-
-def test_a_process_that_is_gone_has_no_stat() -> None:
-    with subprocess.Popen(["true"]) as process:
-        pass
-    assert trees.process_stat(process.pid) is None
-    stat = trees.process_stat(os.getpid())
-    assert stat is not None
-    assert (stat.parent, stat.session) == (os.getppid(), os.getsid(0))
-
-
-@pytest.mark.parametrize(
-    ("wait_status", "described"),
-    [
-        (0, (0, "exited with status 0")),
-        (3 << 8, (3, "exited with status 3")),
-        (15, (-15, "killed by SIGTERM")),
-    ],
-)
-def test_exits_are_described_in_words(wait_status: int, described: tuple[int, str]) -> None:
-    assert trees.describe_exit(wait_status) == described

@@ -16,7 +16,7 @@ from helpers.proc import wait_until
 from offerd.ids import ContainerID, ExecutorID, FrameworkID
 from offerd.messages import ExecutorInfo
 from offerd.resources import NOTHING, Resources
-from offerd_isolation import mounts, process_table, procfs
+from offerd_isolation import mounts
 from offerd_isolation.base import ContainerSpec, IsolationError, IsolationOptions
 from offerd_isolation.docker import module, pause
 from offerd_isolation.docker.engine import Engine, EngineError
@@ -29,7 +29,8 @@ from offerd_isolation.docker.module import (
     DockerIsolation,
     _Running,
 )
-from offerd_isolation.process_table import CONTAINER_MARK
+from offerd_isolation.marks import CONTAINER_MARK
+from offerd_linux import process_ids, processes
 
 MIB = 1 << 20
 R = TypeVar("R")
@@ -87,7 +88,7 @@ class Bed:
         directory.mkdir()
         for file in ("cpu.weight", "memory.max", "memory.swap.max", "memory.events", "memory.events.local"):
             (directory / file).write_text("")
-        own = procfs.identify(os.getpid())
+        own = process_ids.identify(os.getpid())
         assert own is not None
         group = Group({"": str(directory)})
         running = _Running(own, group, Kills(group, directory))
@@ -202,7 +203,7 @@ def test_the_pause_program_as_pid_1_of_a_strangers_own_namespaces_is_no_containe
         namespaces = ["unshare", *(() if is_ours else ("-Ur",)), "-pf", "--kill-child"]
         with subprocess.Popen([*drop, *namespaces, program]) as started:
             try:
-                (pid,) = wait_until(lambda: process_table.children(started.pid), "pid 1")
+                (pid,) = wait_until(lambda: processes.children(started.pid), "pid 1")
                 wait_until(lambda: _runs(pid, program), "the program")
                 assert pause.is_of_a_container(pid, Path(name) / "docker") is is_ours
             finally:

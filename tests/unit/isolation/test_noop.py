@@ -15,10 +15,11 @@ import pytest
 from helpers.isolation_contract import IsolationContract
 from helpers.proc import bed, is_running, wait_until
 from offerd.ids import ContainerID, TaskID
-from offerd_isolation import memory, noop, process_table, procfs
+from offerd_isolation import marks, noop
 from offerd_isolation.base import Isolation
+from offerd_isolation.marks import CONTAINER_MARK
 from offerd_isolation.noop import NoopIsolation
-from offerd_isolation.process_table import CONTAINER_MARK
+from offerd_linux import process_ids, processes
 
 
 class TestNoopContract(IsolationContract):
@@ -35,7 +36,7 @@ def test_a_shim_that_hangs_after_its_executor_died_is_killed_in_the_end(
     with bed(tmp_path) as it:
         container = it.launch("forever")
         container.wait_for("ready")
-        procfs.send(container.shim, signal.SIGSTOP)
+        process_ids.send(container.shim, signal.SIGSTOP)
         wait_until(lambda: it.isolation.destroy(container.container_id), "destroyed")
         assert not is_running(container.shim.pid)
 
@@ -44,7 +45,7 @@ def test_destroy_of_a_known_container_with_no_shim_left_is_done_at_once(tmp_path
     with bed(tmp_path) as it:
         container = it.launch("exit_with", "0")
         it.ended(container)
-        wait_until(lambda: procfs.find(container.shim) is None, "shim reaped")
+        wait_until(lambda: process_ids.find(container.shim) is None, "shim reaped")
         assert it.isolation.destroy(ContainerID(container.container_id))
 
 
@@ -93,7 +94,7 @@ class Outsider:
         assert self.leader.stdout is not None
         root, self.nobody = map(int, self.leader.stdout.readline().split())
         self.roots = [self.leader.pid, root]
-        wait_until(lambda: b"OFFERD_SHIM" in process_table.environment(self.nobody), "the mark")
+        wait_until(lambda: b"OFFERD_SHIM" in processes.environment(self.nobody), "the mark")
 
     def close(self) -> None:
         os.killpg(self.leader.pid, signal.SIGKILL)
@@ -117,7 +118,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes processes of an
 def test_a_slave_that_starts_ends_nothing_that_a_stranger_has_marked(
     tmp_path: Path, outsiders: list[Outsider]
 ) -> None:
-    outsider = Outsider(process_table.mark_prefix(tmp_path) + "bogus.1")
+    outsider = Outsider(marks.mark_prefix(tmp_path) + "bogus.1")
     outsiders.append(outsider)
     isolation = NoopIsolation(tmp_path)
     assert list(isolation.recover({})) == []
@@ -134,12 +135,12 @@ def test_the_end_of_a_container_whose_shim_is_gone_reaches_nobody_elses_processe
     with bed(tmp_path) as it:
         container = it.launch("litter", "own_session", user=user)
         container.wait_for("ready")
-        outsider = Outsider(process_table.mark_prefix(tmp_path) + container.container_id)
+        outsider = Outsider(marks.mark_prefix(tmp_path) + container.container_id)
         outsiders.append(outsider)
         pids = container.pids()
         assert it.launcher.zygote_pid is not None
         os.kill(it.launcher.zygote_pid, signal.SIGKILL)
-        procfs.send(container.shim)
+        process_ids.send(container.shim)
         wait_until(lambda: not is_running(container.shim.pid), "shim dead")
         wait_until(lambda: it.isolation.destroy(container.container_id), "destroyed")
         assert not any(map(is_running, pids))
@@ -169,12 +170,3 @@ def test_a_task_with_too_much_memory_is_found_and_pages_that_processes_share_cou
         assert hit.message.startswith("it had 6")
         assert "memory is watched here, not limited" in hit.message
         assert hit.usage.peak_mem_bytes > 60 << 20
-
-
-def test_what_may_not_be_asked_counts_as_resident(monkeypatch: pytest.MonkeyPatch) -> None:
-    me = process_table.read(os.getpid())
-    assert me is not None
-    assert 0 < memory.held_bytes(me) <= me.rss_bytes
-    assert memory.held_bytes(me._replace(pid=2**22)) == 0
-    monkeypatch.setattr(process_table, "PROC", "/proc/self/root/dev/null/..")
-    assert memory.held_bytes(me) == me.rss_bytes

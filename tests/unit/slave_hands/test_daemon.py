@@ -15,7 +15,7 @@ from offerd import messages as m
 from offerd.errors import BadInput
 from offerd.ids import ContainerID, SlaveID
 from offerd_cli.sweep import sweep
-from offerd_isolation.base import ProcessID
+from offerd_linux.process_ids import ProcessID
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.daemon import SlaveDaemon

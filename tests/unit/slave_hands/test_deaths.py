@@ -14,9 +14,10 @@ from helpers import proc
 from helpers.proc import Bed, Container, is_running, wait_until
 from offerd.ids import ExecutorID
 from offerd.messages import ExecutorInfo, FrameworkInfo
-from offerd_isolation import process_table, procfs
-from offerd_isolation.base import ProcessID
-from offerd_isolation.process_table import SHIM_FILE
+from offerd_isolation import marks
+from offerd_isolation.marks import SHIM_FILE
+from offerd_linux import process_ids, processes
+from offerd_linux.process_ids import ProcessID
 from offerd_slave.journal import Journal
 from offerd_slave.launching import Launched, LaunchFailed
 from offerd_slave.records import ContainerCheckpoint
@@ -52,7 +53,7 @@ def test_launch_under_way_when_the_zygote_dies_runs_once(bed: Bed) -> None:
     kill_zygote(bed)
     answer = bed.answer(spec.container_id)
     assert isinstance(answer, Launched)
-    wait_until(lambda: len(process_table.descendants(answer.shim.pid)) == 1, "executor runs")
+    wait_until(lambda: len(processes.descendants(answer.shim.pid)) == 1, "executor runs")
 
 
 def test_launch_whose_shim_was_forked_before_the_zygote_died_is_not_doubled(bed: Bed) -> None:
@@ -92,7 +93,7 @@ def test_killed_shim_leaves_no_process_where_the_zygote_lives(bed: Bed, kind: st
     container = bed.launch("litter", kind)
     container.wait_for("ready")
     pids = container.pids()
-    procfs.send(container.shim)
+    process_ids.send(container.shim)
     wait_until(lambda: not [pid for pid in pids if is_running(pid)], "all dead")
     assert bed.ended(container) is None
 
@@ -103,7 +104,7 @@ def test_executor_that_ends_leaves_no_process(bed: Bed, kind: str) -> None:
     record = bed.ended(container)
     assert record is not None
     assert record.exit_status == 0
-    marked = [p.pid for p in process_table.processes() if str(container.directory).encode() in _cwd(p.pid)]
+    marked = [p.pid for p in processes.everyone() if str(container.directory).encode() in _cwd(p.pid)]
     assert marked == []
 
 
@@ -154,7 +155,7 @@ def test_output_written_just_before_the_end_is_kept(bed: Bed) -> None:
 def test_watching_a_shim_that_is_gone_says_so_and_its_record_is_read(bed: Bed) -> None:
     container = bed.launch("exit_with", "7")
     bed.ended(container)
-    wait_until(lambda: procfs.find(container.shim) is None, "reaped")
+    wait_until(lambda: process_ids.find(container.shim) is None, "reaped")
     assert not bed.exits.watch(container.container_id, container.shim, container.directory)
     record = bed.exits.record(container.directory)
     assert record is not None
@@ -169,7 +170,7 @@ def test_watching_a_process_of_another_start_time_or_boot_is_refused(bed: Bed) -
         ProcessID("another-boot", shim.pid, shim.start_ticks),
     ):
         assert not bed.exits.watch(container.container_id, stale, container.directory)
-        assert not procfs.send(stale)
+        assert not process_ids.send(stale)
     assert is_running(shim.pid)
 
 
@@ -209,15 +210,13 @@ def test_forks_show_their_marks_and_names_and_no_secrets(bed: Bed) -> None:
     container = bed.launch("forever", environment=environment)
     container.wait_for("ready")
     executor = container.pids()[0]
-    shown = {pid: process_table.environment(pid) for pid in (container.shim.pid, executor)}
-    mark = process_table.variable(shown[executor], process_table.CONTAINER_MARK)
+    shown = {pid: processes.environment(pid) for pid in (container.shim.pid, executor)}
+    mark = processes.variable(shown[executor], marks.CONTAINER_MARK)
     assert mark is not None
     assert mark.endswith(f"/{container.container_id}")
-    assert process_table.variable(shown[container.shim.pid], process_table.CONTAINER_MARK) == mark
-    assert process_table.variable(shown[container.shim.pid], process_table.SHIM_MARK) == str(
-        container.shim.pid
-    )
-    assert process_table.variable(shown[executor], process_table.SHIM_MARK) is None
+    assert processes.variable(shown[container.shim.pid], marks.CONTAINER_MARK) == mark
+    assert processes.variable(shown[container.shim.pid], marks.SHIM_MARK) == str(container.shim.pid)
+    assert processes.variable(shown[executor], marks.SHIM_MARK) is None
     assert not any(b"secret" in environ for environ in shown.values())
     titles = [Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0") for pid in shown]
     assert titles == [f"offerd-shim {container.container_id}", "offerd-executor helpers.proc_executor"]

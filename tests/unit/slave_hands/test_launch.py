@@ -17,7 +17,7 @@ import pytest
 from helpers import proc
 from helpers.accounts import NOBODY
 from helpers.proc import Bed, is_running, wait_until
-from offerd_isolation.process_table import CONTAINER_MARK
+from offerd_isolation.marks import CONTAINER_MARK
 from offerd_slave.executor_start import first_closed
 from offerd_slave.launcher import Launcher
 from offerd_slave.launching import LaunchFailed

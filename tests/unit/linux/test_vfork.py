@@ -8,8 +8,8 @@ import signal
 
 import pytest
 
-from offerd_slave import vfork
-from offerd_slave.births import CLONE_VFORK, CLONE_VM, CloneArguments
+from offerd_linux import vfork
+from offerd_linux.clone import CLONE_VFORK, CLONE_VM, CloneArguments
 
 run = vfork.load()
 pytestmark = pytest.mark.skipif(run is None, reason="only on x86-64, where memory may be made executable")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 
-from offerd.pidfds import open_pidfd
+from offerd_linux.pidfds import open_pidfd
 
 
 def test_a_pidfd_reaches_its_process() -> None:

@@ -1,0 +1,48 @@
+"""Processes that are the same ones later: a pid alone names nobody, it may be a stranger's by the second look.
+
+Everything here takes a `ProcessID` (boot, pid, start time) and asks about, or signals, exactly that process.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import NamedTuple
+
+from offerd_linux import processes
+from offerd_linux.processes import Process
+
+
+class ProcessID(NamedTuple):
+    """A process that cannot be mistaken for another: pids are reused, (boot, pid, start time) is not."""
+
+    boot_id: str
+    pid: int
+    start_ticks: int  # field 22 of /proc/PID/stat: clock ticks after boot
+
+
+def identify(pid: int) -> ProcessID | None:
+    """The identity of the process that has this pid now."""
+    process = processes.read(pid)
+    return None if process is None else ProcessID(processes.boot_id(), pid, process.start_ticks)
+
+
+def find(process: ProcessID) -> Process | None:
+    """What /proc says about it; None if it is gone (or another has its pid)."""
+    if process.boot_id != processes.boot_id():
+        return None
+    found = processes.read(process.pid)
+    return found if found is not None and found.start_ticks == process.start_ticks else None
+
+
+def open_pidfd(process: ProcessID) -> int | None:
+    """A pidfd of it, also if it is a zombie; None if it is gone. The caller closes it."""
+    if process.boot_id != processes.boot_id():
+        return None
+    return processes.open_pidfd(process.pid, process.start_ticks)
+
+
+def send(process: ProcessID, number: int = signal.SIGKILL) -> bool:
+    """Signal it; False if it is gone. Raises `PermissionError`."""
+    if process.boot_id != processes.boot_id():
+        return False
+    return processes.kill(process.pid, process.start_ticks, number)

@@ -1,0 +1,115 @@
+"""Processes as /proc shows them: trees with and without the kernel's lists of children, what they show, and signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from helpers.no_child_lists import open_but_child_lists
+from helpers.proc import wait_until
+from offerd_linux import processes
+from offerd_linux.processes import TooManyProcesses
+
+TREE = """
+import os, time
+if (child := os.fork()) == 0:
+    if (grandchild := os.fork()) == 0:
+        time.sleep(600)
+    print(os.getppid(), os.getpid(), grandchild, flush=True)
+    time.sleep(600)
+time.sleep(600)
+"""
+
+
+class Line(NamedTuple):
+    """Each the other's parent, the first a child of ours."""
+
+    root: int
+    child: int
+    grandchild: int
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    with subprocess.Popen([sys.executable, "-c", TREE], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        found = Line(*map(int, process.stdout.readline().split()))
+        yield found
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(params=["lists", "no lists"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that lists the children of each thread, and one that does not."""
+    if request.param == "no lists":
+        monkeypatch.setattr(os, "open", open_but_child_lists)
+
+
+@pytest.mark.usefixtures("kernel")
+def test_everything_below_a_process_is_found_parents_first(line: Line) -> None:
+    assert processes.children(line.root) == [line.child]
+    assert line.root in processes.own_children()
+    found = processes.descendants(line.root)
+    assert [(each.pid, each.ppid) for each in found] == [
+        (line.child, line.root),
+        (line.grandchild, line.child),
+    ]
+    assert [each.pid for each in processes.descendants([line.child, line.root])] == [line.grandchild]
+
+
+@pytest.mark.usefixtures("kernel")
+def test_no_more_are_looked_at_than_asked_for(line: Line) -> None:
+    assert len(processes.descendants(line.root, most=2)) == 2
+    with pytest.raises(TooManyProcesses):
+        processes.descendants(line.root, most=1)
+
+
+@pytest.mark.usefixtures("kernel")
+def test_the_dead_are_children_until_somebody_waits_for_them() -> None:
+    with subprocess.Popen(["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert process.pid in processes.own_children()
+        assert process.pid not in [each.pid for each in processes.descendants(os.getpid())]
+    assert process.pid not in processes.own_children()
+    assert processes.children(process.pid) == []
+
+
+def test_who_has_a_listed_childs_number_by_now_is_not_of_the_tree(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = {line.child: [os.getpid(), line.grandchild]}
+    monkeypatch.setattr(processes, "_listed_children", lambda pid: listed.get(pid, []))
+    assert [each.pid for each in processes.descendants(line.child)] == [line.grandchild]
+
+
+def test_a_process_that_is_gone_shows_nothing() -> None:
+    with subprocess.Popen(["true"]) as process:
+        pass
+    gone = process.pid
+    assert processes.read(gone) is None
+    assert processes.uids(gone) is None
+    assert (processes.environment(gone), processes.command_line(gone), processes.name(gone)) == (b"", b"", "")
+    assert not processes.kill(gone, 1)
+
+
+def test_what_a_process_shows_is_what_it_was_started_with() -> None:
+    environment = {"LARGE": "x" * 70_000, "MARK": "here", "MARKED": "not this"}
+    with subprocess.Popen(["sleep", "600"], env=environment) as process:
+        wait_until(lambda: processes.command_line(process.pid) == b"sleep\x00600\x00", "its exec")
+        assert processes.variable(processes.environment(process.pid), "MARK") == "here"
+        assert processes.variable(processes.environment(process.pid), "ARK") is None
+        assert processes.name(process.pid) == "sleep"
+        assert processes.uids(process.pid) == os.getresuid()
+        found = processes.read(process.pid)
+        assert found is not None
+        assert (found.ppid, found.session, found.group) == (os.getpid(), os.getsid(0), os.getpgid(0))
+        assert not processes.kill(process.pid, found.start_ticks + 1), "another one's time of start"
+        assert processes.kill(process.pid, found.start_ticks, signal.SIGTERM, signal.SIGCONT)
+    assert process.returncode == -signal.SIGTERM
