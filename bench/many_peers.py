@@ -99,8 +99,7 @@ class SchedulerPeer:
         self.client: Client[Any] = Client(context, "", codec.to_scheduler)
         self.registered_with = ""
         info = m.FrameworkInfo("bench", framework_id(number), executors=[EXECUTOR], failover_timeout_s=600.0)
-        self.core = SchedulerCore(info)
-        self.core.finds_leader = True
+        self.core = SchedulerCore(info, finds_leader=True)
         self._perform(self.core.start(time.monotonic()))
         self._perform(self.core.set_needs_offers(False, time.monotonic()))
 

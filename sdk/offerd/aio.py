@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections import deque
 from collections.abc import Awaitable, Iterable
 from types import TracebackType
@@ -126,10 +125,7 @@ class AsyncSchedulerDriver(Orders):
         check_callbacks(scheduler, AsyncScheduler, may_be_coroutines=True)
         self.scheduler = scheduler
         self.address, self._keys, _ = resolve(master)
-        self._set_framework(framework)
-        self._core.finds_leader = self.address.startswith(SCHEME)
-        self._core.stands_by = stands_by
-        self._core.scheduler_id = uuid.uuid4().hex
+        super().__init__(framework, stands_by=stands_by, finds_leader=self.address.startswith(SCHEME))
         self._connect_timeout_s = patience_s(self.address) if connect_timeout_s is None else connect_timeout_s
         self._orders: deque[tuple[Order, tuple[Any, ...]]] = deque()
         self._questions: dict[type, deque[asyncio.Future[Any]]] = {GuaranteedShare: deque(), Waiting: deque()}

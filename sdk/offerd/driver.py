@@ -12,7 +12,6 @@ import logging
 import os
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -87,10 +86,7 @@ class SchedulerDriver(Orders):
         check_callbacks(scheduler, Scheduler)
         self.scheduler = scheduler
         self.address, self._keys, _ = resolve(master)
-        self._set_framework(framework)
-        self._core.finds_leader = self.address.startswith(SCHEME)
-        self._core.stands_by = stands_by
-        self._core.scheduler_id = uuid.uuid4().hex
+        super().__init__(framework, stands_by=stands_by, finds_leader=self.address.startswith(SCHEME))
         self._connect_timeout_s = patience_s(self.address) if connect_timeout_s is None else connect_timeout_s
         self._orders: deque[tuple[Order, tuple[Any, ...]]] = deque()
         self._questions: dict[type, deque[Future[Any]]] = {GuaranteedShare: deque(), Waiting: deque()}

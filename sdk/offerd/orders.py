@@ -7,6 +7,7 @@ it out soon after.
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -63,8 +64,7 @@ def handled_or_lost(core: SchedulerCore, message: Message, now: float) -> list[A
         return core.handle(message, now)
     except Exception as error:  # marked: an error out of one message ends no scheduler; callbacks come later
         log.error("a message of the master's could not be handled: %s", describe(message, error))
-        core.failed_messages += 1
-        return core.lose_master(now)
+        return core.failed(now)
 
 
 def not_sent(core: SchedulerCore, unsent: Sequence[tuple[Message, str]], now: float) -> list[Action]:
@@ -82,11 +82,24 @@ def not_sent(core: SchedulerCore, unsent: Sequence[tuple[Message, str]], now: fl
 
 
 class Orders:
-    """What a scheduler orders: plain methods. `SchedulerDriver` and `AsyncSchedulerDriver` carry them out."""
+    """What a scheduler orders: plain methods. `SchedulerDriver` and `AsyncSchedulerDriver` carry them out.
 
-    framework: FrameworkInfo
-    _core: SchedulerCore
-    _room_bytes: int
+    `stands_by`, `finds_leader`: as for `SchedulerCore`. Raises `WrongType` for what is no framework, `BadInput` if its
+    executors leave no room for tasks beside them, or of what no message holds.
+    """
+
+    def __init__(self, framework: FrameworkInfo, *, stands_by: bool, finds_leader: bool) -> None:
+        self.framework = framework = _sendable_framework(framework)
+        # RunTasks carries the framework, and one of its executors once more.
+        largest = max((len(encode_message(executor)) for executor in framework.executors), default=0)
+        self._room_bytes = MAX_MESSAGE_BYTES - _ENVELOPE_BYTES - len(encode_message(framework)) - largest
+        if self._room_bytes <= 0:
+            raise BadInput(
+                "this framework's description leaves no room for tasks; put the executors' data into files"
+            )
+        self._core = SchedulerCore(
+            framework, scheduler_id=uuid.uuid4().hex, stands_by=stands_by, finds_leader=finds_leader
+        )
 
     def _cut_s(self) -> float | None:
         """How long this framework may be without a scheduler, or its tasks without their slave, where that is less than it asks
@@ -98,26 +111,6 @@ class Orders:
     def _order(self, method: Order, *arguments: Any) -> None:
         """Have the loop call this method of the core."""
         raise NotImplementedError
-
-    def _set_framework(self, framework: FrameworkInfo) -> None:
-        """Raises `WrongType` for what is no framework, `BadInput` if its executors leave no room for tasks beside them, or of
-        what no message holds.
-        """
-        if not isinstance(framework, FrameworkInfo):
-            raise wrong("framework", "a FrameworkInfo", framework)
-        if not framework.account:
-            framework = msgspec.structs.replace(framework, account=account_name())
-        framework = packed_framework(framework)
-        check(framework)
-        self.framework = framework
-        self._core = SchedulerCore(framework)
-        # RunTasks carries the framework, and one of its executors once more.
-        largest = max((len(encode_message(executor)) for executor in framework.executors), default=0)
-        self._room_bytes = MAX_MESSAGE_BYTES - _ENVELOPE_BYTES - len(encode_message(framework)) - largest
-        if self._room_bytes <= 0:
-            raise BadInput(
-                "this framework's description leaves no room for tasks; put the executors' data into files"
-            )
 
     # -- offers and tasks ---------------------------------------------------------------------------------------------
 
@@ -210,6 +203,16 @@ class Orders:
         _check_id(slave_id, "slave id")
         _check_id(executor_id, "executor id")
         self._order(self._core.send_framework_message, slave_id, executor_id, data)
+
+
+def _sendable_framework(framework: FrameworkInfo) -> FrameworkInfo:
+    if not isinstance(framework, FrameworkInfo):
+        raise wrong("framework", "a FrameworkInfo", framework)
+    if not framework.account:
+        framework = msgspec.structs.replace(framework, account=account_name())
+    framework = packed_framework(framework)
+    check(framework)
+    return framework
 
 
 def _most_bytes(task: TaskInfo) -> int:

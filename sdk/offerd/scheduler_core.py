@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from offerd.codec import MAX_MESSAGE_BYTES, encode_message
+from offerd.called_lost import named_in, note_end
 from offerd.files_access import FilesAccess
 from offerd.files_messages import FilesRenewed
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
@@ -54,7 +54,6 @@ from offerd.messages import (
     SlaveLost,
     StatusUpdate,
     TaskInfo,
-    TaskState,
     TaskStatus,
     TeardownFramework,
     UpdateID,
@@ -85,33 +84,35 @@ REMEMBER_ENDED = 250_000
 """So many ended tasks at least, and twice as many at most, are remembered, so that a terminal status repeated is known however
 long its slave was away: about 40 MB.
 """
-REMEMBER_LOST = 10_000
-"""So many of the tasks that a master called lost are named to the next one; their slaves may still have them."""
-NEVER_LAUNCHED = (Reason.OFFER_INVALID, Reason.LONG_TASK_CAP)
-"""What a master calls lost for one of these, no slave has."""
 IDS_PER_MESSAGE = 4_000
 """Ids of at most 128 bytes in one message: half a frame."""
 
 
 _NOTHING: list[Action] = []
-_ID_HEAD_BYTES = 5  # MessagePack's, at most
 
 
 class SchedulerCore:
-    """One scheduler's end of the protocol. `handle` and `tick` return what is to be done, in order."""
+    """One scheduler's end of the protocol. `handle` and `tick` return what is to be done, in order.
 
-    def __init__(self, framework: FrameworkInfo, *, reconcile_delay_s: float = RECONCILE_DELAY_S) -> None:
+    `scheduler_id`: of this scheduler alone; by it a master knows it again behind another connection. `stands_by`: whether to
+    wait where another scheduler of the framework is active, and not to take over. `finds_leader`: whether ZooKeeper says where
+    the master is.
+    """
+
+    def __init__(
+        self,
+        framework: FrameworkInfo,
+        *,
+        scheduler_id: str = "",
+        stands_by: bool = False,
+        finds_leader: bool = False,
+        reconcile_delay_s: float = RECONCILE_DELAY_S,
+    ) -> None:
         self.framework = framework
         self.framework_id: FrameworkID = framework.framework_id
-        self.scheduler_id = ""
-        """Of this scheduler alone: by it a master knows it again behind another connection."""
-        self.stands_by = False
-        """Whether to wait where another scheduler of the framework is active, and not to take over."""
         self.is_standing_by = False
         self._was_active = False
         self._is_active_to_last_master = False
-        self.finds_leader = False
-        """Whether ZooKeeper says where the master is."""
         self.master_id = ""
         self.max_failover_s = 0.0
         """Longest fail-over time-out that the master grants; 0 if it has not said."""
@@ -126,6 +127,9 @@ class SchedulerCore:
         self.tasks_ended = 0
         self.failed_messages = 0
         """Of masters: what they brought about was an error of ours."""
+        self._scheduler_id = scheduler_id
+        self._stands_by = stands_by
+        self._finds_leader = finds_leader
         self._reconcile_delay_s = reconcile_delay_s
         self._ping_interval_s = 5.0
         self._is_linked = True
@@ -237,6 +241,11 @@ class SchedulerCore:
     def lose_master(self, now: float) -> list[Action]:
         """What was sent last may not have arrived: offers are void, and a hello renews the registration."""
         return [*self._disconnect(), *self._hello(now)]
+
+    def failed(self, now: float) -> list[Action]:
+        """What the last message brought about was an error of ours: that costs the registration, and no more."""
+        self.failed_messages += 1
+        return self.lose_master(now)
 
     def link_changed(self, is_up: bool, now: float) -> list[Action]:
         """The connection was made or lost. Whoever is at its other end now has to be told who we are."""
@@ -381,27 +390,15 @@ class SchedulerCore:
         hello = RegisterFramework(
             self.framework,
             epoch=self.epoch,
-            stands_by=self.stands_by,
+            stands_by=self._stands_by,
             was_active=self._is_active_to_last_master,
-            scheduler_id=self.scheduler_id,
+            scheduler_id=self._scheduler_id,
             needs_offers=self._needs_offers,
             filters=self._filters,
             since_s=0.0 if self._since is None else max(0.0, now - self._since),
         )
         self._said = (hello.needs_offers, hello.filters)
-        return [Send(self._with_called_lost(hello) if self._called_lost else hello)]
-
-    def _with_called_lost(self, hello: RegisterFramework) -> RegisterFramework:
-        """The newest of them, as many as fit: what one master called lost, the next must not take for running."""
-        room_bytes = MAX_MESSAGE_BYTES - len(encode_message(hello)) - _ID_HEAD_BYTES
-        named: list[TaskID] = []
-        for task_id in reversed(self._called_lost):
-            room_bytes -= len(task_id.encode()) + _ID_HEAD_BYTES
-            if room_bytes < 0:
-                break
-            named.append(task_id)
-        named.reverse()
-        return msgspec.structs.replace(hello, called_lost=named)
+        return [Send(named_in(hello, self._called_lost) if self._called_lost else hello)]
 
     def _disconnect(self) -> list[Action]:
         self.is_standing_by = False
@@ -482,7 +479,7 @@ class SchedulerCore:
 
     def _not_leading(self, message: NotLeading, now: float) -> list[Action]:
         """One that was named by its address. One that ZooKeeper named is about to hear that it leads."""
-        if self.was_registered or self.finds_leader:
+        if self.was_registered or self._finds_leader:
             self._hello_at = now + HELLO_AGAIN_S
             return _NOTHING
         leader = message.leader.removeprefix("tcp://")
@@ -562,10 +559,8 @@ class SchedulerCore:
                 self._kills.pop(task_id, None)
             self._ended[task_id] = None
             self.tasks_ended += 1
-            if not sequence and status.state is TaskState.LOST and status.reason not in NEVER_LAUNCHED:
-                self._called_lost[task_id] = None
-                if len(self._called_lost) > REMEMBER_LOST:
-                    del self._called_lost[next(iter(self._called_lost))]
+            if not sequence:
+                note_end(self._called_lost, status)
         else:
             self._live[task_id] = sequence or last or 0
         return [Deliver(status)]

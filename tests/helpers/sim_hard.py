@@ -44,7 +44,7 @@ class HardScheduler(SchedulerNode):
         self.heard_in: dict[TaskID, tuple[str, int]] = {}
         self.contradictions: list[str] = []
         """Ends that a successor heard, and that are not what the one before it had heard."""
-        self.core.scheduler_id = f"{self.name}-1"
+        self.core = SchedulerCore(self.core.framework, scheduler_id=f"{self.name}-1")
 
     def start(self) -> None:
         self._perform(self.core.start(self.world.now))
@@ -77,9 +77,9 @@ class HardScheduler(SchedulerNode):
             return
         self.up = True
         self.life += 1
-        self.core = SchedulerCore(self.core.framework)
-        self.core.scheduler_id = f"{self.name}-{self.life}"
-        self.core.stands_by = stands_by
+        self.core = SchedulerCore(
+            self.core.framework, scheduler_id=f"{self.name}-{self.life}", stands_by=stands_by
+        )
         self.start()
         self.ask(self.life)
 
@@ -162,8 +162,7 @@ class HardWorld(World):
             other = HardScheduler(self, len(self.schedulers), 0)
             other.waiting, other.tasks, other.ended = node.waiting, node.tasks, node.ended
             other.heard_in, other.contradictions = node.heard_in, node.contradictions
-            other.core = SchedulerCore(node.core.framework)
-            other.core.scheduler_id, other.core.stands_by = f"{other.name}-1", True
+            other.core = SchedulerCore(node.core.framework, scheduler_id=f"{other.name}-1", stands_by=True)
             self._add(other)
             other.ask(other.life)
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from helpers.master_harness import EXECUTOR, ClusterHarness, FrameworkPeer, SlavePeer, executor, running, task
-from offerd import codec, scheduler_core
+from offerd import called_lost, codec
 from offerd import messages as m
 from offerd.ids import FrameworkID, SlaveID, TaskID
 from offerd.messages import TaskState, TaskStatus
@@ -176,7 +176,7 @@ def test_task_of_an_id_used_again_runs_on_though_the_first_of_the_id_was_lost() 
 def test_tasks_that_no_slave_ever_had_are_not_named() -> None:
     scheduler = Scheduler()
     scheduler.follow(ClusterHarness())
-    for number, reason in enumerate(scheduler_core.NEVER_LAUNCHED):
+    for number, reason in enumerate(called_lost.NEVER_LAUNCHED):
         status = TaskStatus(TaskID(f"t{number}"), LOST, reason=reason, source="master")
         scheduler.core.handle(m.StatusUpdate(INFO.framework_id, status), 1000.0)
     scheduler.follow(ClusterHarness())
@@ -200,8 +200,8 @@ def test_hello_names_the_newest_that_fit_a_message_beside_the_framework(
     named = [int(task_id) for task_id in hello.called_lost]
     assert named == list(range(12_000 - len(named), 12_000))
     room = codec.MAX_MESSAGE_BYTES - data_bytes - 1_000
-    assert len(named) >= min(scheduler_core.REMEMBER_LOST, room // (id_bytes + 5))
-    assert len(named) <= scheduler_core.REMEMBER_LOST
+    assert len(named) >= min(called_lost.REMEMBER_LOST, room // (id_bytes + 5))
+    assert len(named) <= called_lost.REMEMBER_LOST
 
 
 def test_names_that_are_no_ids_are_passed_over() -> None:

@@ -28,8 +28,8 @@ F = FrameworkID("F-1")
 class Harness:
     """A core, a clock, and what came out of it: messages, and callbacks as text."""
 
-    def __init__(self) -> None:
-        self.core = SchedulerCore(FrameworkInfo("test"))
+    def __init__(self, *, stands_by: bool = False, finds_leader: bool = False) -> None:
+        self.core = SchedulerCore(FrameworkInfo("test"), stands_by=stands_by, finds_leader=finds_leader)
         self.now = 100.0
         self.sent: list[Message] = []
         self.called: list[str] = []
@@ -68,8 +68,7 @@ class Harness:
 
 def standing_by() -> Harness:
     """A scheduler that waits behind the active one."""
-    harness = Harness()
-    harness.core.stands_by = True
+    harness = Harness(stands_by=True)
     harness.receive(FrameworkStandsBy(F, "M-1"))
     harness.take_sent()
     return harness
@@ -137,8 +136,7 @@ def test_master_named_by_address_that_stands_by_ends_the_driver_and_says_who_lea
     harness = Harness()
     harness.receive(NotLeading("tcp://10.0.0.1:5060"))
     assert harness.take_called() == ["end MASTER_STANDS_BY"]
-    found = Harness()
-    found.core.finds_leader = True
+    found = Harness(finds_leader=True)
     found.take_sent()
     found.receive(NotLeading("tcp://10.0.0.1:5060"))
     assert found.take_called() == []
