@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -88,7 +89,6 @@ class MapReduce:
         self._master = master
         self._pool = offerd.Workers(BACKGROUND_THREADS, "mapreduce")
         self._questions = offerd.Workers(QUESTION_THREADS, "mapreduce-questions")
-        self._scheduler = MapReduceScheduler(self._pool, self._questions, attributes)
         info = offerd.FrameworkInfo(
             name,
             user=user,
@@ -100,8 +100,9 @@ class MapReduce:
             ],
             hostname=socket.gethostname(),
         )
-        self._driver = offerd.SchedulerDriver(self._scheduler, info, master, connect_timeout_s=None)
-        self._scheduler.driver = self._driver
+        connect = partial(offerd.SchedulerDriver, framework=info, master=master, connect_timeout_s=None)
+        self._scheduler = MapReduceScheduler(connect, self._pool, self._questions, attributes)
+        self._driver = self._scheduler.driver
         self._driver.set_needs_offers(False)
         self._closing = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="mapreduce-ticks", daemon=True)

@@ -67,11 +67,16 @@ class Running:
 class MapReduceScheduler(offerd.Scheduler):
     """Runs any number of jobs, fairly.
 
-    `pool` does what jobs wait for, `questions` only asks how far tasks are: no report waits behind a slave that is silent.
+    `connect` makes its driver. `pool` does what jobs wait for, `questions` only asks how far tasks are: no report waits behind
+    a slave that is silent.
     """
 
     def __init__(
-        self, pool: Executor, questions: Executor, attributes: Mapping[str, str] = ANY_SLAVE
+        self,
+        connect: Callable[[offerd.Scheduler], offerd.SchedulerDriver],
+        pool: Executor,
+        questions: Executor,
+        attributes: Mapping[str, str] = ANY_SLAVE,
     ) -> None:
         self._attributes = dict(attributes)
         self._planner = Planner()
@@ -84,6 +89,7 @@ class MapReduceScheduler(offerd.Scheduler):
         self._to_clean: dict[str, dict[str, float]] = {}  # slave -> job -> until when
         self._cleaned = 0
         self._cleaning: set[str] = set()
+        self.driver = connect(self)
 
     @property
     def is_idle(self) -> bool:

@@ -103,8 +103,7 @@ class Site:
         self.pool, self.fake = LaterPool(), FakeDriver()
         self.driver = cast(offerd.SchedulerDriver, self.fake)
         self.questions = LaterPool()
-        self.scheduler = MapReduceScheduler(self.pool, self.questions)
-        self.scheduler.driver = self.driver
+        self.scheduler = MapReduceScheduler(lambda _: self.driver, self.pool, self.questions)
         self.base, self.jobs = base, 0
         self.offers = 0
 
@@ -349,8 +348,7 @@ def test_a_job_fails_that_there_is_no_thread_for(site: Site, monkeypatch: pytest
 
 
 def test_a_job_takes_only_slaves_with_the_attributes_that_were_asked_for(site: Site) -> None:
-    site.scheduler = MapReduceScheduler(site.pool, site.questions, {"rack": "7"})
-    site.scheduler.driver = site.driver
+    site.scheduler = MapReduceScheduler(lambda _: site.driver, site.pool, site.questions, {"rack": "7"})
     site.submit("out")
     assert site.fake.filters.attributes == {"rack": "7"}
     assert site.fake.filters.minimum.millicpus == 1000
