@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from offerd.addresses import host_of
     from offerd.aio import AsyncScheduler, AsyncSchedulerDriver
     from offerd.call_scheduler import BrokenClusterExecutor
-    from offerd.cluster_executor import ClusterExecutor, ClusterFuture
+    from offerd.cluster_executor import ClusterExecutor
+    from offerd.cluster_future import ClusterFuture
     from offerd.driver import SchedulerDriver
     from offerd.errors import (
         BadInput,
@@ -69,7 +70,7 @@ _HOME = {
     "BadResources": "errors",
     "BrokenClusterExecutor": "call_scheduler",
     "ClusterExecutor": "cluster_executor",
-    "ClusterFuture": "cluster_executor",
+    "ClusterFuture": "cluster_future",
     "CommandInfo": "messages",
     "ContainerID": "ids",
     "Executor": "executor",

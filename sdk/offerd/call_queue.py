@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from offerd.cluster_future import ClusterFuture, Shape
 from offerd.ids import TaskID
 from offerd.messages import Offer
 from offerd.resources import Resources
 from offerd.slots import is_long
-
-if TYPE_CHECKING:
-    from offerd.cluster_executor import ClusterFuture
 
 ACCEPT_BYTES = 512 << 10
 """Calls in one accept: half a frame, as the master adds to it on its way to the slave."""
@@ -29,21 +26,6 @@ CALL_OVERHEAD_BYTES = 256
 def is_large(call: bytes) -> bool:
     """Whether the executor has to ask for it (`offerd.large_calls`), as it fits into no accept."""
     return len(call) > ACCEPT_BYTES - CALL_OVERHEAD_BYTES
-
-
-class Shape:
-    """What a call asks for. One object for each distinct one (see `CallQueue.shape`), and its calls that wait."""
-
-    __slots__ = ("__weakref__", "kill_grace_s", "needs", "resources", "time_limit_s", "waiting")
-
-    def __init__(
-        self, resources: Resources, time_limit_s: float | None, kill_grace_s: float | None = None
-    ) -> None:
-        self.resources = resources
-        self.time_limit_s = time_limit_s
-        self.kill_grace_s = kill_grace_s
-        self.needs = tuple(resources.scalars.items())
-        self.waiting: deque[ClusterFuture[Any]] = deque()
 
 
 class Room:

@@ -12,11 +12,13 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, InvalidStateError, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from offerd import calls, large_calls
-from offerd.call_queue import CallQueue, Room, Shape, is_large, smallest
+from offerd.call_queue import CallQueue, Room, is_large, smallest
+from offerd.cluster_future import ClusterFuture, Shape
 from offerd.driver import SchedulerDriver
 from offerd.errors import (
     BadInput,
@@ -37,9 +39,6 @@ from offerd.resources import Resources
 from offerd.scheduler import Scheduler
 from offerd.screen_text import printable
 from offerd.task_output import pack_taken
-
-if TYPE_CHECKING:
-    from offerd.cluster_executor import ClusterFuture
 
 log = logging.getLogger("offerd.cluster_executor")
 
@@ -82,12 +81,16 @@ class _InFile(Exception):
 
 
 class CallScheduler(Scheduler):
-    """See the module. `driver` is set by `ClusterExecutor` before it starts."""
+    """See the module. `connect` makes its driver."""
 
-    driver: SchedulerDriver
-
-    def __init__(self, max_running: int | None = None, initializer: bytes = b"") -> None:
-        self.queue = CallQueue()
+    def __init__(
+        self,
+        connect: Callable[[Scheduler], SchedulerDriver],
+        queue: CallQueue,
+        max_running: int | None = None,
+        initializer: bytes = b"",
+    ) -> None:
+        self.queue = queue
         self._initializer = initializer
         """For executors to ask for, where it is large."""
         self._max_running = max_running
@@ -116,6 +119,7 @@ class CallScheduler(Scheduler):
         """Why calls wait, as it was last logged."""
         self._fetcher: ThreadPoolExecutor | None = None
         self._fetching: set[ClusterFuture[Any]] = set()
+        self.driver = connect(self)
 
     # -- from any thread ----------------------------------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import math
 import os
 import socket
 import sys
@@ -22,26 +21,22 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass
-from decimal import Decimal
+from concurrent.futures import Executor
 from functools import partial
-from numbers import Integral, Real
 from typing import Any, TypeVar
 
-from offerd.call_queue import CALL_OVERHEAD_BYTES, CallQueue, Shape
+from offerd.call_queue import CALL_OVERHEAD_BYTES, CallQueue
 from offerd.call_scheduler import EXECUTOR_ID, BrokenClusterExecutor, CallScheduler
 from offerd.calls import pack_call
 from offerd.chunks import call_each
+from offerd.cluster_future import Amount, ClusterFuture, Options, check_count
 from offerd.clusters import Where
 from offerd.driver import SchedulerDriver
-from offerd.errors import BadInput, MessageTooLarge, OfferdError, TaskTimeoutError
+from offerd.errors import MessageTooLarge, OfferdError, TaskTimeoutError
 from offerd.field_types import check_text, wrong
-from offerd.ids import SlaveID, TaskID
 from offerd.large_calls import MAX_BYTES, header
 from offerd.messages import ExecutorInfo, FrameworkInfo
 from offerd.orders import CONNECT_TIMEOUT_S
-from offerd.resources import Resources
 from offerd.screen_text import printable
 
 __all__ = ["BrokenClusterExecutor", "ClusterExecutor", "ClusterFuture", "TaskTimeoutError"]
@@ -54,138 +49,13 @@ MAX_CALL_BYTES = MAX_BYTES - CALL_OVERHEAD_BYTES
 INLINE_INITIALIZER_BYTES = 32 << 10
 """It would travel with each launch of calls: executors ask for a larger one."""
 
-Amount = float | str | Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a call asks for, ready for use."""
-
-    cpus: Amount
-    mem: int | str
-    timeout: float | None
-    retries: int
-    kill_grace_s: float | None
-    resources: str
-    name: str
-    shape: Shape
-
-    @classmethod
-    def make(
-        cls,
-        queue: CallQueue,
-        *,
-        cpus: Amount,
-        mem: int | str,
-        timeout: float | None,
-        retries: int,
-        kill_grace_s: float | None,
-        resources: str,
-        name: str,
-    ) -> Options:
-        """Raises `BadInput` on what cannot be, with one line that names the option."""
-        for option, seconds in (("timeout", timeout), ("kill_grace_s", kill_grace_s)):
-            if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, Real | Decimal)):
-                raise wrong(option, "a number of seconds", seconds)
-        _check_count("retries", retries)
-        for option, text in (("resources", resources), ("name", name)):
-            check_text(option, text)
-        if timeout is not None and not 0 < timeout < math.inf:
-            raise BadInput(f"timeout={timeout} must be more than 0 seconds, or None for a long task")
-        if retries < 0:
-            raise BadInput(f"retries={retries} must be 0 or more")
-        wanted = Resources.of(cpus=cpus, mem=mem) + Resources.parse(resources)
-        if wanted.ranges or wanted.sets:
-            raise BadInput(f"resources={resources}: a call can ask for amounts only, as in gpus=1,disk=1G")
-        if not wanted:
-            raise BadInput("a call must ask for some resource, if only for cpus=0.001")
-        if kill_grace_s is not None and not 0 <= kill_grace_s < math.inf:
-            raise BadInput(f"kill_grace_s={kill_grace_s} must be a number of seconds, 0 or more")
-        shape = queue.shape(
-            wanted,
-            None if timeout is None else float(timeout),
-            None if kill_grace_s is None else float(kill_grace_s),
-        )
-        return cls(cpus, mem, timeout, retries, kill_grace_s, resources, name, shape)
-
-    def but(self, queue: CallQueue, changes: Mapping[str, Any]) -> Options:
-        """The same with some of them changed. Raises `TypeError` for one that does not exist."""
-        known = {name: getattr(self, name) for name in _OPTION_NAMES}
-        if unknown := changes.keys() - known.keys():
-            raise TypeError(f"no such option: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-        return Options.make(queue, **{**known, **changes})
-
-
-def _check_count(option: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise wrong(option, "a whole number", value)
-
-
-_OPTION_NAMES = ("cpus", "mem", "timeout", "retries", "kill_grace_s", "resources", "name")
-
-
-class ClusterFuture(Future[T]):
-    """A call's result to be. `cancel` also ends a call that runs; its task is killed on the cluster."""
-
-    __slots__ = (
-        "_scheduler", "data", "key", "lost", "misses", "name", "number", "options", "slave_id", "task_id", "tries"
-    )  # fmt: skip
-
-    def __init__(self, scheduler: CallScheduler, options: Options, name: str, data: bytes) -> None:
-        super().__init__()
-        self._scheduler = scheduler
-        self.options = options
-        self.name = name
-        self.data = data
-        self.task_id = TaskID("")
-        """The task that runs it or ran it last; empty while it waits for resources for the first time."""
-        self.number = 0
-        self.tries = 0
-        self.misses = 0
-        self.lost = 0
-        self.slave_id = SlaveID("")
-        self.key = b""
-
-    def running(self) -> bool:
-        """Whether its task has been launched and not ended."""
-        return bool(self.task_id) and not self.done()
-
-    def cancel(self) -> bool:
-        """Drop the call, or kill its task. False only if it has ended already."""
-        try:
-            if not super().cancel():
-                return False
-        finally:
-            # Also where a callback raises. Of several threads that cancel, one tells those that wait.
-            token = object()
-            if self.cancelled() and self.__dict__.setdefault("_told_by", token) is token:
-                self.set_running_or_notify_cancel()
-                self._scheduler.cancelled(self)
-        return True
-
-    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
-        """As in the standard library. What a callback raises in a thread of ours is logged, `SystemExit` too: the other
-        callbacks are called, and the executor goes on.
-        """
-        super().add_done_callback(fn if self.done() else partial(_call_back, fn))
-
-
-def _call_back(fn: Callable[[Future[T]], object], future: Future[T]) -> None:
-    try:
-        fn(future)
-    except Exception:
-        raise  # the standard library logs it, and calls the others
-    except BaseException as error:  # marked: user code; it must not end the thread that brings results
-        if threading.current_thread() is threading.main_thread():
-            raise
-        log.critical("a callback of a future raised %s", type(error).__name__, exc_info=error)
-
 
 class _Submitter(Executor):
     """What `ClusterExecutor` and its views have in common: calls made with one set of options."""
 
     def __init__(self, scheduler: CallScheduler, options: Options) -> None:
         self._scheduler = scheduler
+        self._cancelled = scheduler.cancelled  # one object for all calls
         self._options = options
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> ClusterFuture[T]:
@@ -204,7 +74,7 @@ class _Submitter(Executor):
         **options: Any,
     ) -> ClusterFuture[T]:
         """The same with options for this call: `cpus`, `mem`, `timeout`, `retries`, ... (see `options`)."""
-        chosen = self._options.but(self._scheduler.queue, options) if options else self._options
+        chosen = self._options.but(self._scheduler.queue.shape, options) if options else self._options
         return self._submit(chosen, _name_of(fn), fn, args, kwargs)
 
     def options(self, **options: Any) -> ExecutorView:
@@ -214,7 +84,7 @@ class _Submitter(Executor):
         `retries` if the cluster loses it; `kill_grace_s` from TERM to KILL; `resources` for more ("gpus=1"); `name` shown
         in listings. Raises `BadInput` on values that cannot be.
         """
-        return ExecutorView(self, self._options.but(self._scheduler.queue, options))
+        return ExecutorView(self, self._options.but(self._scheduler.queue.shape, options))
 
     def map(
         self,
@@ -256,7 +126,7 @@ class _Submitter(Executor):
         if len(data) > MAX_CALL_BYTES:
             raise _too_large("a call", data)
         call: ClusterFuture[Any] = ClusterFuture(
-            self._scheduler, options, printable(options.name or name), data
+            self._cancelled, options, printable(options.name or name), data
         )
         self._scheduler.submit(call)
         return call
@@ -313,7 +183,7 @@ class ClusterExecutor(_Submitter):
                 f"{master} is no address of a master; write ClusterExecutor(max_workers={master})"
             )
         if max_workers is not None:
-            _check_count("max_workers", max_workers)
+            check_count("max_workers", max_workers)
             if max_workers <= 0:
                 raise ValueError("max_workers must be greater than 0")
         check_text("name", name)
@@ -324,11 +194,9 @@ class ClusterExecutor(_Submitter):
         for_workers = b"" if initializer is None else pack_call(initializer, initargs)
         if len(for_workers) > MAX_CALL_BYTES:
             raise _too_large("an initializer", for_workers)
-        scheduler = CallScheduler(max_workers, for_workers)
-        if len(for_workers) > INLINE_INITIALIZER_BYTES:
-            for_workers = header(len(for_workers))
+        queue = CallQueue()
         options = Options.make(
-            scheduler.queue,
+            queue.shape,
             cpus=cpus,
             mem=mem,
             timeout=timeout,
@@ -337,18 +205,24 @@ class ClusterExecutor(_Submitter):
             resources=resources,
             name="",
         )
-        super().__init__(scheduler, options)
+        to_executors = for_workers
+        if len(for_workers) > INLINE_INITIALIZER_BYTES:
+            to_executors = header(len(for_workers))
         framework = FrameworkInfo(
             printable(name or os.path.basename(sys.argv[0]) or "python"),
             user=user,
             role=role,
             executors=[
-                ExecutorInfo(EXECUTOR_ID, module="offerd_executors.python", name="python", data=for_workers)
+                ExecutorInfo(EXECUTOR_ID, module="offerd_executors.python", name="python", data=to_executors)
             ],
             hostname=socket.gethostname(),
         )
-        self._driver = SchedulerDriver(scheduler, framework, master, connect_timeout_s=connect_timeout_s)
-        scheduler.driver = self._driver
+        connect = partial(
+            SchedulerDriver, framework=framework, master=master, connect_timeout_s=connect_timeout_s
+        )
+        scheduler = CallScheduler(connect, queue, max_workers, for_workers)
+        super().__init__(scheduler, options)
+        self._driver = scheduler.driver
         self._driver.set_needs_offers(False)
         self._driver.start()
         self._driver.wait_registered()

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offerd.call_queue import ACCEPT_BYTES, CALL_OVERHEAD_BYTES, CallQueue, Room, smallest
-from offerd.call_scheduler import CallScheduler
-from offerd.cluster_executor import ClusterFuture, Options
+from offerd.cluster_future import ClusterFuture, Options
 from offerd.ids import OfferID, SlaveID
 from offerd.messages import Offer
 from offerd.resources import Resources
@@ -26,8 +25,7 @@ class Harness:
     """A queue and short words for what goes in and comes out."""
 
     def __init__(self) -> None:
-        self.scheduler = CallScheduler()
-        self.queue = self.scheduler.queue
+        self.queue = CallQueue()
 
     def put(
         self,
@@ -39,9 +37,16 @@ class Harness:
         name: str = "f",
     ) -> list[Call]:
         options = Options.make(
-            self.queue, cpus=cpus, mem=0, timeout=timeout, retries=0, kill_grace_s=None, resources="", name=""
+            self.queue.shape,
+            cpus=cpus,
+            mem=0,
+            timeout=timeout,
+            retries=0,
+            kill_grace_s=None,
+            resources="",
+            name="",
         )
-        calls: list[Call] = [ClusterFuture(self.scheduler, options, name, data) for _ in range(count)]
+        calls: list[Call] = [ClusterFuture(lambda _: None, options, name, data) for _ in range(count)]
         for call in calls:
             self.queue.put(call)
         return calls
