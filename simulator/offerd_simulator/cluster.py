@@ -17,7 +17,6 @@ from typing import Protocol
 
 from offerd import messages as m
 from offerd.ids import PeerID
-from offerd.messages import SlaveInfo
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.core.actions import Action, Drop, Send
@@ -25,7 +24,6 @@ from offerd_master.core.events import Event, Received
 from offerd_master.core.master import MasterCore
 from offerd_master.settings import Settings
 from offerd_simulator.engine import Engine, Timer
-from offerd_simulator.slaves import CoreSlave, ModelSlave
 
 NO_PINGS_S = 1e9
 """Between pings where no peer can be lost: they would only cost computing time."""
@@ -74,11 +72,6 @@ class Cluster:
         peer = PeerID(name.encode())
         self.clients[peer] = client
         return peer
-
-    def add_slaves(self, infos: list[SlaveInfo], *, real: bool = False) -> list[ModelSlave | CoreSlave]:
-        """Slaves that register at once. `real`: each is the slave's core of production, else a model of it."""
-        kind = CoreSlave if real else ModelSlave
-        return [kind(self, info) for info in infos]
 
     def to_master(self, peer: PeerID, message: m.Message) -> None:
         """The peer says something; the master hears it in its next turn."""

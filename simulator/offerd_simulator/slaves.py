@@ -10,7 +10,6 @@ How long a task takes is its `data`: eight bytes, a number of seconds; infinity 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,6 +18,7 @@ from offerd import slots
 from offerd.ids import ContainerID, FrameworkID, SlaveID, TaskID
 from offerd.messages import Reason, TaskInfo, TaskState, TaskStatus
 from offerd_master.core.pool import Pool
+from offerd_simulator.cluster import Cluster
 from offerd_simulator.engine import Timer
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
@@ -26,9 +26,6 @@ from offerd_slave.core.recovery import Recovered
 from offerd_slave.core.slave import SlaveCore
 from offerd_slave.records import ExitRecord
 from offerd_slave.settings import SlaveSettings
-
-if TYPE_CHECKING:
-    from offerd_simulator.cluster import Cluster
 
 _SECONDS = struct.Struct("<d")
 _NEVER_S = 1e9
@@ -237,3 +234,11 @@ class CoreSlave:
         executor.number += 1
         update = m.ExecutorUpdate(executor.number, TaskStatus(task_id, state, sequence, source="executor"))
         self.engine.after(0.0, self._event, ev.FromExecutor(executor.container_id, update))
+
+
+def add_slaves(
+    cluster: Cluster, infos: list[m.SlaveInfo], *, real: bool = False
+) -> list[ModelSlave | CoreSlave]:
+    """Slaves that register at once. `real`: each is the slave's core of production, else a model of it."""
+    kind = CoreSlave if real else ModelSlave
+    return [kind(cluster, info) for info in infos]

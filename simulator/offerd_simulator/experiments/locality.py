@@ -26,6 +26,7 @@ from offerd_simulator.cluster import Cluster
 from offerd_simulator.engine import Engine
 from offerd_simulator.frameworks.delay import Scan
 from offerd_simulator.results import Column, Figure, Line, Options, Panel, Progress, Result, Row, Table
+from offerd_simulator.slaves import add_slaves
 from offerd_simulator.statistics import Estimate, stream
 
 SLOTS = 4
@@ -106,7 +107,7 @@ def run_mode(mode: Mode, size: Size, seed: int, run: int) -> list[Scan]:
     clusters = []
     for part in parts:
         cluster = Cluster(engine, allocator=TiesById(Policy()) if mode.ties_by_id else None)
-        cluster.add_slaves([m.SlaveInfo(f"node{i}", NODE, long_fraction=1.0) for i in part], real=True)
+        add_slaves(cluster, [m.SlaveInfo(f"node{i}", NODE, long_fraction=1.0) for i in part], real=True)
         clusters.append(cluster)
     engine.run(1.0)
     scans = [

@@ -26,6 +26,7 @@ from offerd_simulator.durations import KINDS, Durations, Exponential
 from offerd_simulator.engine import Engine
 from offerd_simulator.frameworks.limited import Batch, Interactive, Lots, Policy
 from offerd_simulator.results import Column, Figure, Line, Options, Panel, Progress, Result, Row, Table
+from offerd_simulator.slaves import add_slaves
 from offerd_simulator.statistics import Estimate, quantile, stream
 
 MEAN_S = 60.0
@@ -87,7 +88,7 @@ def full_nodes(
     infos = [
         m.SlaveInfo(f"node{i}", resources, long_fraction=fraction, short_limit_s=1e6) for i in range(nodes)
     ]
-    cluster.add_slaves(infos)
+    add_slaves(cluster, infos)
     framework = Lots(cluster, p, long=long, short=short, source=stream(seed, "lots", phi, slots, fraction))
     engine.run(5 * long.mean_s)
     parts, most = [], 0.0
@@ -114,11 +115,12 @@ def work(
     per_slave = size.slots_per_slave
     capacity = size.slaves * per_slave
     resources = Resources.of(cpus=per_slave, mem=f"{per_slave}G")
-    cluster.add_slaves(
+    add_slaves(
+        cluster,
         [
             m.SlaveInfo(f"node{i}", resources, long_fraction=fraction, short_limit_s=limit_s)
             for i in range(size.slaves)
-        ]
+        ],
     )
     source = partial(stream, seed, durations.name)
     batch = Batch(

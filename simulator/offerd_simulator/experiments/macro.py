@@ -20,6 +20,7 @@ from offerd_simulator.frameworks.base import Framework
 from offerd_simulator.frameworks.gangs import Gang, Gangs
 from offerd_simulator.frameworks.jobs import Job, Jobs
 from offerd_simulator.results import Column, Figure, Line, Options, Panel, Progress, Result, Row, Table
+from offerd_simulator.slaves import add_slaves
 from offerd_simulator.statistics import stream
 
 NODES = 96
@@ -89,7 +90,7 @@ def simulate(
         cluster = Cluster(engine)
         count = nodes if shared else nodes // PARTS
         infos = [m.SlaveInfo(f"node{part}-{i}", NODE, long_fraction=1.0) for i in range(count)]
-        cluster.add_slaves(infos, real=True)
+        add_slaves(cluster, infos, real=True)
         clusters.append(cluster)
     where = clusters * PARTS if shared else clusters
     engine.run(1.0)

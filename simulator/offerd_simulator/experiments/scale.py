@@ -24,6 +24,7 @@ from offerd_simulator.cluster import Cluster
 from offerd_simulator.engine import Engine
 from offerd_simulator.frameworks.probe import OnePerSlave, Probe
 from offerd_simulator.results import Column, Figure, Line, Options, Panel, Progress, Result, Row, Table
+from offerd_simulator.slaves import add_slaves
 from offerd_simulator.statistics import Estimate, stream
 
 PAPER_S = {
@@ -77,7 +78,7 @@ def measure(
     source = stream(seed, "scale", slaves)
     frameworks = [OnePerSlave(f"load{i}", cluster, lambda: residual_s(source)) for i in range(FRAMEWORKS)]
     engine.run(0.1)
-    cluster.add_slaves([m.SlaveInfo(f"slave{i}", NODE, long_fraction=1.0) for i in range(slaves)])
+    add_slaves(cluster, [m.SlaveInfo(f"slave{i}", NODE, long_fraction=1.0) for i in range(slaves)])
     engine.run(0.5)
     for framework in frameworks:
         framework.draw = lambda: task_s(source)

@@ -27,6 +27,7 @@ from offerd_simulator.engine import Engine
 from offerd_simulator.frameworks.base import SLOT
 from offerd_simulator.frameworks.slots import Background, Elastic, Rigid
 from offerd_simulator.results import Column, Figure, Line, Options, Panel, Progress, Result, Row, Table
+from offerd_simulator.slaves import add_slaves
 from offerd_simulator.statistics import Estimate, harmonic, stream
 
 T = 1000.0
@@ -84,7 +85,7 @@ def busy_cluster(
     """`n` slots, each with a task that ends some time."""
     engine = Engine()
     cluster = Cluster(engine, settings=settings)
-    cluster.add_slaves([m.SlaveInfo(f"slot{i}", SLOT, long_fraction=1.0) for i in range(n)])
+    add_slaves(cluster, [m.SlaveInfo(f"slot{i}", SLOT, long_fraction=1.0) for i in range(n)])
     draw, first = draws(distribution, seed, "background", n, run)
     background = Background("background", cluster, draw, first=first, n=n, role=role)
     engine.run(engine.now + 10 * cluster.turn_s)

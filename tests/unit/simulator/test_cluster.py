@@ -17,6 +17,7 @@ from offerd_simulator.frameworks.delay import OFFER_AGAIN_S, Scan
 from offerd_simulator.frameworks.gangs import Gang, Gangs
 from offerd_simulator.frameworks.jobs import Job, Jobs, Stage
 from offerd_simulator.frameworks.slots import free_slots
+from offerd_simulator.slaves import add_slaves
 from offerd_simulator.statistics import stream
 
 Ending = tuple[str, str, str, float]
@@ -49,7 +50,8 @@ def cluster_of(slaves: int, slots: int, *, real: bool = False, **info: float) ->
     cluster = Cluster(Engine())
     resources = Resources.of(cpus=slots, mem=f"{slots}G")
     info.setdefault("long_fraction", 1.0)
-    cluster.add_slaves(
+    add_slaves(
+        cluster,
         [m.SlaveInfo(f"node{i}", resources, **info) for i in range(slaves)],  # type: ignore[arg-type]
         real=real,
     )
@@ -102,7 +104,7 @@ def test_a_framework_that_leaves_gives_everything_back(real: bool) -> None:
 def test_a_master_that_computes_is_busy_for_as_long() -> None:
     ticks: Iterator[float] = iter(x * 0.25 for x in range(10_000))
     cluster = Cluster(Engine(), clock=lambda: next(ticks))
-    cluster.add_slaves([m.SlaveInfo("node", SLOT)])
+    add_slaves(cluster, [m.SlaveInfo("node", SLOT)])
     script = Script(cluster, [("only", 1.0, 10.0)])
     cluster.engine.run(60.0)
     ((_, state, _, ran_s),) = script.ends
