@@ -30,8 +30,6 @@ if TYPE_CHECKING:
         NoKey,
         OfferdError,
         OutputLost,
-        TaskError,
-        TaskTimeoutError,
         WrongType,
     )
     from offerd.executor import Executor, ExecutorDriver
@@ -57,6 +55,7 @@ if TYPE_CHECKING:
     from offerd.resources import Resources
     from offerd.resubmission import AfterTimeout, resubmit
     from offerd.scheduler import Scheduler
+    from offerd.task_errors import TaskError, TaskTimeoutError
     from offerd.workers import NoThread, Workers
 
 __version__ = "0.1.0"
@@ -105,13 +104,13 @@ _HOME = {
     "Scheduler": "scheduler",
     "SchedulerDriver": "driver",
     "SlaveID": "ids",
-    "TaskError": "errors",
+    "TaskError": "task_errors",
     "TaskID": "ids",
     "TaskInfo": "messages",
     "TaskOutput": "messages",
     "TaskState": "messages",
     "TaskStatus": "messages",
-    "TaskTimeoutError": "errors",
+    "TaskTimeoutError": "task_errors",
     "WrongType": "errors",
     "Waiting": "operator_messages",
     "Workers": "workers",

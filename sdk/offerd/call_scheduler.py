@@ -27,8 +27,6 @@ from offerd.errors import (
     FrameworkError,
     MessageTooLarge,
     OfferdError,
-    TaskError,
-    TaskTimeoutError,
 )
 from offerd.failures import text_of
 from offerd.files_client import FilesClient
@@ -38,6 +36,7 @@ from offerd.operator_messages import Waiting
 from offerd.resources import Resources
 from offerd.scheduler import Scheduler
 from offerd.screen_text import printable
+from offerd.task_errors import TaskError, TaskTimeoutError
 from offerd.task_output import pack_taken
 
 log = logging.getLogger("offerd.cluster_executor")

@@ -32,12 +32,13 @@ from offerd.chunks import call_each
 from offerd.cluster_future import Amount, ClusterFuture, Options, check_count
 from offerd.clusters import Where
 from offerd.driver import SchedulerDriver
-from offerd.errors import MessageTooLarge, OfferdError, TaskTimeoutError
+from offerd.errors import MessageTooLarge, OfferdError
 from offerd.field_types import check_text, wrong
 from offerd.large_calls import MAX_BYTES, header
 from offerd.messages import ExecutorInfo, FrameworkInfo
 from offerd.orders import CONNECT_TIMEOUT_S
 from offerd.screen_text import printable
+from offerd.task_errors import TaskTimeoutError
 
 __all__ = ["BrokenClusterExecutor", "ClusterExecutor", "ClusterFuture", "TaskTimeoutError"]
 

@@ -14,14 +14,11 @@ OfferdError
 +-- OutputLost         a reader of a task's output has got less than the task wrote
 +-- TaskError          a task of ClusterExecutor did not finish: state, reason and message of its last status
     +-- TaskTimeoutError   ... for its time limit was over; also a `TimeoutError`
+
+The last two are in `offerd.task_errors`: they hold a message, and messages raise these.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from offerd.messages import TaskStatus
 
 
 class OfferdError(Exception):
@@ -81,20 +78,3 @@ class OutputLost(OfferdError):
     def __init__(self, text: str, missing_bytes: int | None = None) -> None:
         super().__init__(text)
         self.missing_bytes = missing_bytes
-
-
-class TaskError(OfferdError):
-    """A task ended otherwise than by finishing; `status` is its terminal status."""
-
-    def __init__(self, status: TaskStatus) -> None:
-        why = status.message or status.reason or "no reason given"
-        super().__init__(f"task {status.task_id} ended {status.state.value}: {why}")
-        self.status = status
-
-    def __reduce__(self) -> tuple[type[TaskError], tuple[TaskStatus]]:
-        """Pickled by its status: what `args` holds is the text."""
-        return type(self), (self.status,)
-
-
-class TaskTimeoutError(TaskError, TimeoutError):
-    """A task was killed because its time limit was over."""

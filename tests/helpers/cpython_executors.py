@@ -24,7 +24,7 @@ from typing import Any
 from helpers.cpython_suite import load
 from offerd.calls import RemoteTraceback
 from offerd.cluster_executor import BrokenClusterExecutor, ClusterExecutor, ClusterFuture
-from offerd.errors import TaskError
+from offerd.task_errors import TaskError
 
 cpython = load()
 

@@ -19,7 +19,7 @@ from offerd import calls, cluster_executor
 from offerd.call_queue import ACCEPT_BYTES
 from offerd.call_scheduler import PLACINGS
 from offerd.cluster_executor import ClusterExecutor, ClusterFuture, TaskTimeoutError
-from offerd.errors import BadInput, FrameworkError, MessageTooLarge, OfferdError, TaskError
+from offerd.errors import BadInput, FrameworkError, MessageTooLarge, OfferdError
 from offerd.messages import (
     AcceptOffers,
     DeclineOffers,
@@ -36,6 +36,7 @@ from offerd.messages import (
     TeardownFramework,
 )
 from offerd.resources import Resources
+from offerd.task_errors import TaskError
 
 
 def add(left: int, right: int = 0) -> int:

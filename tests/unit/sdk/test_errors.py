@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pickle
 
-from offerd.errors import TaskError
 from offerd.ids import TaskID
 from offerd.messages import Reason, TaskState, TaskStatus
+from offerd.task_errors import TaskError
 
 
 def test_a_task_error_survives_pickling_with_its_status() -> None:

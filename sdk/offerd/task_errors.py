@@ -1,0 +1,23 @@
+"""What the future of a call raises when its task did not finish. Apart from `offerd.errors`, which messages are made with."""
+
+from __future__ import annotations
+
+from offerd.errors import OfferdError
+from offerd.messages import TaskStatus
+
+
+class TaskError(OfferdError):
+    """A task ended otherwise than by finishing; `status` is its terminal status."""
+
+    def __init__(self, status: TaskStatus) -> None:
+        why = status.message or status.reason or "no reason given"
+        super().__init__(f"task {status.task_id} ended {status.state.value}: {why}")
+        self.status = status
+
+    def __reduce__(self) -> tuple[type[TaskError], tuple[TaskStatus]]:
+        """Pickled by its status: what `args` holds is the text."""
+        return type(self), (self.status,)
+
+
+class TaskTimeoutError(TaskError, TimeoutError):
+    """A task was killed because its time limit was over."""
