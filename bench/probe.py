@@ -10,12 +10,11 @@ from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from offerd.call_scheduler import EXECUTOR_ID
-from offerd.driver import SchedulerDriver
+from offerd.driver import Scheduler, SchedulerDriver
 from offerd.errors import OfferdError
 from offerd.ids import ExecutorID, TaskID
 from offerd.messages import CommandInfo, ExecutorInfo, FrameworkInfo, Offer, TaskInfo, TaskState, TaskStatus
 from offerd.resources import Resources
-from offerd.scheduler import Scheduler
 
 DEADLINE_S = 30.0
 COMMAND = ExecutorInfo(ExecutorID("command"), module="offerd_executors.command")

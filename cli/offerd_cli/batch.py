@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from offerd import series
-from offerd.driver import SchedulerDriver
+from offerd.driver import Scheduler, SchedulerDriver
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.files_door import FilesDoor
 from offerd.ids import ExecutorID, OfferID, SlaveID, TaskID
@@ -31,7 +31,6 @@ from offerd.messages import (
 )
 from offerd.own_statuses import cannot_be_sent
 from offerd.resources import Resources
-from offerd.scheduler import Scheduler
 
 COMMAND_EXECUTOR = ExecutorInfo(ExecutorID("command"), module="offerd_executors.command", name="commands")
 INLINE_OUTPUT = {series.INLINE_LABEL: "1"}

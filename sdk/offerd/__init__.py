@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from offerd.call_scheduler import BrokenClusterExecutor
     from offerd.cluster_executor import ClusterExecutor
     from offerd.cluster_future import ClusterFuture
-    from offerd.driver import SchedulerDriver
+    from offerd.driver import Scheduler, SchedulerDriver
     from offerd.errors import (
         BadInput,
         BadMessage,
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from offerd.operator_messages import Waiting
     from offerd.resources import Resources
     from offerd.resubmission import AfterTimeout, resubmit
-    from offerd.scheduler import Scheduler
     from offerd.task_errors import TaskError, TaskTimeoutError
     from offerd.workers import NoThread, Workers
 
@@ -101,7 +100,7 @@ _HOME = {
     "Reason": "messages",
     "Resources": "resources",
     "resubmit": "resubmission",
-    "Scheduler": "scheduler",
+    "Scheduler": "driver",
     "SchedulerDriver": "driver",
     "SlaveID": "ids",
     "TaskError": "task_errors",

@@ -19,7 +19,7 @@ from typing import Any
 from offerd import calls, large_calls
 from offerd.call_queue import CallQueue, Room, is_large, smallest
 from offerd.cluster_future import ClusterFuture, Shape
-from offerd.driver import SchedulerDriver
+from offerd.driver import Scheduler, SchedulerDriver
 from offerd.errors import (
     BadInput,
     BadMessage,
@@ -34,7 +34,6 @@ from offerd.ids import ExecutorID, OfferID, SlaveID, TaskID
 from offerd.messages import Filters, Offer, Reason, TaskInfo, TaskState, TaskStatus
 from offerd.operator_messages import Waiting
 from offerd.resources import Resources
-from offerd.scheduler import Scheduler
 from offerd.screen_text import printable
 from offerd.task_errors import TaskError, TaskTimeoutError
 from offerd.task_output import pack_taken

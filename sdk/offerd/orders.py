@@ -30,10 +30,6 @@ from offerd.sendable import check
 log = logging.getLogger("offerd.driver")
 
 CONNECT_TIMEOUT_S = 10.0
-STOP_LINGER_MS = 2_000
-"""How long the last frame, the teardown, may take to leave the process."""
-FLUSH_AFTER_MESSAGES = 256
-"""Messages handled before what came of them is sent: a reply waits for no more than these."""
 
 MASTER_UNREACHABLE = "MASTER_UNREACHABLE"
 CALLBACK_RAISED = "CALLBACK_RAISED"

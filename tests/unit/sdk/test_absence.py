@@ -12,10 +12,9 @@ import pytest
 
 from helpers.cli import wait_until
 from offerd.absence import ANOTHER_KEY, Absence, MasterWatch, Peer, why_away
-from offerd.driver import SchedulerDriver
+from offerd.driver import Scheduler, SchedulerDriver
 from offerd.leader import unreachable
 from offerd.messages import FrameworkInfo
-from offerd.scheduler import Scheduler
 
 
 def peer(address: str, *, has_keys: bool = False, is_linked: bool = False) -> Peer:

@@ -18,7 +18,7 @@ import pytest
 from helpers.fake_master import FakeMaster, InstantCluster
 from offerd import orders
 from offerd.codec import MAX_MESSAGE_BYTES
-from offerd.driver import SchedulerDriver
+from offerd.driver import Scheduler, SchedulerDriver
 from offerd.errors import BadInput, FrameworkError, MessageTooLarge, OfferdError
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
 from offerd.messages import (
@@ -50,7 +50,6 @@ from offerd.messages import (
 )
 from offerd.operator_messages import ExplainWaiting, Waiting
 from offerd.resources import Resources
-from offerd.scheduler import Scheduler
 
 WAIT_S = 10.0
 F = FrameworkID("F-1")
@@ -273,18 +272,19 @@ def test_stop_from_a_callback_ends_after_it(master: FakeMaster, start: Start) ->
     master.expect(TeardownFramework)
 
 
+@pytest.mark.parametrize("kind", [ZeroDivisionError, StopIteration])
 def test_a_callback_that_raises_ends_the_driver_and_hides_nothing(
-    master: FakeMaster, start: Start, caplog: pytest.LogCaptureFixture
+    master: FakeMaster, start: Start, caplog: pytest.LogCaptureFixture, kind: type[Exception]
 ) -> None:
     def fail(*_: object) -> None:
-        raise ZeroDivisionError("in a callback")
+        raise kind("in a callback")
 
     scheduler = Recorder(status_update=fail)
     driver = start(scheduler)
     master.send(finished())
     assert scheduler.expect("error") == (orders.CALLBACK_RAISED, "in a callback")
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError, match="in a callback"):
+        with pytest.raises(kind, match="in a callback"):
             driver.join(WAIT_S)
     assert "callback of Recorder raised" in caplog.text
     assert master.count(Acknowledge) == 0

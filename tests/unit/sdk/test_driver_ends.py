@@ -6,10 +6,9 @@ import pytest
 
 from helpers.cli import wait_until
 from helpers.fake_master import WAIT_S, FakeMaster
-from offerd.driver import SchedulerDriver
+from offerd.driver import Scheduler, SchedulerDriver
 from offerd.errors import FrameworkError, MasterUnreachable
 from offerd.messages import Dropped, FrameworkInfo, Reason
-from offerd.scheduler import Scheduler
 
 
 class Deaf(Scheduler):

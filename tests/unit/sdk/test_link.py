@@ -18,13 +18,12 @@ from offerd import codec
 from offerd import messages as m
 from offerd.aio import AsyncScheduler, AsyncSchedulerDriver
 from offerd.clusters import Connection
-from offerd.driver import SchedulerDriver
+from offerd.driver import Scheduler, SchedulerDriver
 from offerd.errors import BadMessage, KeyRefused, NoKey, OfferdError
 from offerd.keys import Keys
 from offerd.link import mechanism_at
 from offerd.messages import FrameworkInfo, Reason
 from offerd.operator import OperatorClient
-from offerd.scheduler import Scheduler
 from offerd.transport import Client, Server, new_context
 from offerd_master.core.registry import Registry
 from offerd_master.gate import Gate, read_principals

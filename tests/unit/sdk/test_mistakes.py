@@ -28,6 +28,8 @@ from offerd import (
     TaskInfo,
 )
 from offerd.errors import BadInput, BadResources, WrongType
+from offerd.ids import TaskID
+from offerd.messages import StatusUpdate, TaskState, TaskStatus
 
 CPU = Resources.of(cpus=1)
 
@@ -257,15 +259,19 @@ def test_executors_and_classes_in_place_of_objects_are_looked_at_too() -> None:
     assert offerd.WrongType is WrongType
 
 
-def test_a_callback_that_returns_a_coroutine_is_an_error_when_it_does() -> None:
+@pytest.mark.parametrize("name", ["registered", "status_update"])
+def test_a_callback_that_returns_a_coroutine_is_an_error_when_it_does(name: str) -> None:
     async def undecorated(self: object, driver: object, *_: object) -> None:
         raise AssertionError("never awaited")
 
-    mine = scheduler(registered=lambda *arguments: undecorated(*arguments))
+    mine = scheduler(**{name: lambda *arguments: undecorated(*arguments)})
     with FakeMaster() as master:
         driver = SchedulerDriver(mine, FrameworkInfo("f"), master.address)
-        with pytest.raises(WrongType, match=r"Mine\.registered returned a coroutine: nobody awaits it"):
-            driver.run()
+        driver.start()
+        wait_until(lambda: driver.is_registered, "the registration")
+        master.send(StatusUpdate(driver.framework_id, TaskStatus(TaskID("t"), TaskState.FINISHED, 1)))
+        with pytest.raises(WrongType, match=rf"Mine\.{name} returned a coroutine: nobody awaits it"):
+            driver.join(10)
 
 
 def test_what_a_callback_raised_is_shown_once_with_the_lines_of_its_file_alone(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from offerd.driver import SchedulerDriver
+from offerd.driver import Scheduler, SchedulerDriver
 from offerd.errors import BadInput
 from offerd.ids import ExecutorID, TaskID
 from offerd.messages import CommandInfo, ExecutorInfo, FrameworkInfo, TaskInfo
 from offerd.resources import Resources
-from offerd.scheduler import Scheduler
 
 CPU = Resources.of(cpus=1)
 

@@ -6,11 +6,10 @@ import threading
 
 import pytest
 
-from offerd.driver import SchedulerDriver
+from offerd.driver import Scheduler, SchedulerDriver
 from offerd.errors import OfferdError
 from offerd.messages import FrameworkInfo
 from offerd.operator import OperatorClient
-from offerd.scheduler import Scheduler
 from offerd.workers import NoThread, Workers, check_threads
 
 WAIT_S = 10.0
