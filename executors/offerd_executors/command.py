@@ -23,7 +23,8 @@ from offerd.messages import Reason, TaskInfo, TaskOutput, TaskState, TaskUsage
 from offerd.posix_text import word_of
 from offerd.task_output import EVERYTHING, KEEP_LABEL, UNTIL_READ, WHOLE, unpack_read
 from offerd_executors.output import DEFAULT_LOG_BYTES, Held, Output
-from offerd_executors.spawn import SECRETS, UMASK, Spawner, SpawnerDied, why_not_started
+from offerd_executors.programs import SECRETS, UMASK, Programs, why_not_started
+from offerd_executors.spawner_client import SpawnerDied, spawner_client
 from offerd_executors.task_dirs import TaskDirs
 from offerd_executors.trees import Forest, Tree
 from offerd_linux.exits import describe_exit
@@ -127,7 +128,8 @@ class CommandExecutor(Executor):
 
     def __init__(self) -> None:
         """Raises `BadInput` on an environment that cannot be used."""
-        self._spawner = Spawner(os.environ)
+        self._spawner = spawner_client(os.environ)
+        self._programs = Programs(self._spawner)
         self.driver = ExecutorDriver(self)
         self._tasks_dir = os.path.join(self.driver.sandbox, "tasks")
         self._dirs = TaskDirs(self.driver, self._tasks_dir)
@@ -148,22 +150,15 @@ class CommandExecutor(Executor):
         self._is_starting = False
         self._is_aging = False
         self._is_shutting_down = False
-        self._forest = Forest(
-            self.driver,
-            "OFFERD_TASK_ID",
-            self._on_gone,
-            self._spawner.pid,
-            lambda tree: self._spawner.kill(TaskID(str(tree.key))),
-            lambda tree: self._spawner.members(TaskID(str(tree.key))),
-        )
+        self._forest = Forest(self.driver, "OFFERD_TASK_ID", self._on_gone, self._spawner)
 
     def run(self) -> int:
         """Serve until the slave says to stop. Returns the exit status."""
-        if self._spawner.pid:
+        if self._spawner is not None:
             # The spawner does what we say: no task, which is the same user, may look into us or take us over.
             set_dumpable(False)
         os.makedirs(self._tasks_dir, mode=0o700, exist_ok=True)
-        self._spawner.interrupt_no_task()
+        self._programs.interrupt_no_task()
         _raise_descriptor_limit()
         self._forest.start()
         exit_status = self.driver.run()
@@ -290,7 +285,7 @@ class CommandExecutor(Executor):
             running.outputs = self._outputs(running, held)
         stdout, stderr = running.outputs
         try:
-            pid = self._spawner.spawn(
+            pid = self._programs.start(
                 running.task_id,
                 running.argv,
                 running.environ,

@@ -29,7 +29,7 @@ from offerd.task_output import unpack_taken
 from offerd_executors import initializer
 from offerd_executors.channel import Channel, ChannelBroken, forget_call
 from offerd_executors.large_calls import LargeCalls
-from offerd_executors.spawn import Spawner
+from offerd_executors.spawner_client import spawner_client
 from offerd_executors.trees import Forest, Tree
 from offerd_executors.worker import CALLS_DIRECTORY, RESULTS_DIRECTORY, decode_answer, run_worker
 from offerd_linux.exits import describe_exit
@@ -104,7 +104,8 @@ class PythonExecutor(Executor):
 
     def __init__(self) -> None:
         """Raises `BadInput` on an environment that cannot be used."""
-        Spawner(os.environ).close()  # calls run in workers, and these in the executor's cgroup
+        if (spawner := spawner_client(os.environ)) is not None:
+            spawner.close()  # calls run in workers, and these in the executor's cgroup
         self.driver = ExecutorDriver(self)
         self._forest = Forest(self.driver, "OFFERD_WORKER_ID", self._on_worker_gone)
         self._queue: deque[_Queued] = deque()

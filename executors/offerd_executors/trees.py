@@ -22,6 +22,8 @@ from typing import NamedTuple
 
 from offerd.executor import ExecutorDriver
 from offerd.executor_loop import Timer
+from offerd.ids import TaskID
+from offerd_executors.spawner_client import SpawnerClient
 from offerd_linux import prctl, processes
 from offerd_linux.memory import peak_since_exec_bytes
 from offerd_linux.processes import Process
@@ -67,17 +69,12 @@ class Forest:
         driver: ExecutorDriver,
         variable: str,
         on_gone: Callable[[Tree], None],
-        helper: int = 0,
-        kill_whole: Callable[[Tree], bool] = lambda _: False,
-        members: Callable[[Tree], list[int] | None] = lambda _: None,
+        spawner: SpawnerClient | None = None,
     ) -> None:
-        """`variable`: the environment variable whose value marks a tree's processes. `helper`: the pid of a child that
-        belongs to no tree. `kill_whole`: has the kernel kill a whole tree; False where it cannot. `members`: what the kernel
-        says is in a tree now; None where it does not know. Call `start()` before `add`.
+        """`variable`: the environment variable whose value marks a tree's processes. `spawner`: what has started the roots, in
+        cgroups of their own; a tree's key is then its task's id. Call `start()` before `add`.
         """
-        self._kill_whole = kill_whole
-        self._members = members
-        self._helper = helper
+        self._spawner = spawner
         self._driver = driver
         self._prefix = variable.encode() + b"="
         self._on_gone = on_gone
@@ -183,8 +180,9 @@ class Forest:
             self._ended[pid] = tree
         # Orphans are our children before their parent's death is told: this list is complete for those reaped
         # above.
+        helper = 0 if self._spawner is None else self._spawner.pid
         for pid in processes.own_children():
-            if pid not in self._roots and pid not in self._strays and pid != self._helper:
+            if pid not in self._roots and pid not in self._strays and pid != helper:
                 self._adopt(pid)
         if self._candidates:
             self._settle_candidates()
@@ -300,7 +298,7 @@ class Forest:
         """SIGKILL to all of it at once; else to those members that are our children: theirs become ours by that, and
         are next.
         """
-        if self._kill_whole(tree):
+        if self._spawner is not None and self._spawner.kill(TaskID(str(tree.key))):
             return
         self._note_descendants(tree)
         for pid in _children(tree):
@@ -325,6 +323,10 @@ class Forest:
                 processes.kill(each.pid, each.start_ticks, number, signal.SIGCONT)
         for pid in children:
             _signal_group(pid, signal.SIGCONT)
+
+    def _members(self, tree: Tree) -> list[int] | None:
+        """What the kernel says is in its cgroup now; None if it has none."""
+        return None if self._spawner is None else self._spawner.members(TaskID(str(tree.key)))
 
     def _outside(self, tree: Tree, groups: set[int]) -> list[Process]:
         """Members that are no children of ours and in none of these process groups."""

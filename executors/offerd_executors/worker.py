@@ -32,7 +32,7 @@ from offerd.large_calls import MAX_BYTES
 from offerd.posix_text import readable
 from offerd.standard_streams import write_all
 from offerd_executors.initializer import Initializer
-from offerd_executors.spawn import SECRETS
+from offerd_executors.programs import SECRETS
 
 REQUESTS_FD, ANSWERS_FD = 3, 4
 """Where a worker finds its ends."""

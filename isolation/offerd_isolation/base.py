@@ -2,7 +2,7 @@
 
     prepare -> (launch) -> isolate -> update* / usage* / watch -> destroy        and, after a slave's restart, recover
 
-A *container* is one run of one executor. The launcher (in the slave) makes processes; a module makes their limits and
+A *container* is one run of one executor. The slave launches its processes; a module makes their limits and
 ends them. Modules are found by the entry-point group `offerd.isolation`; each passes `tests/helpers/isolation_contract.py`.
 
 Contract: every method may be called again with the same arguments; `destroy` also for a container that was never
@@ -59,7 +59,7 @@ class Enter:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What the launcher must do for a module when it makes the container's processes.
+    """What the slave must do for a module when it makes the container's processes.
 
     `environment` is added to the executor's; `cgroup` is the directory of the cgroup that the shim is to be born in;
     `enter` is where the executor goes before it drops its rights, while its shim stays outside.

@@ -1,1 +1,1 @@
-"""The node agent: a pure core, checkpoints, sandboxes, launcher and the daemon around them."""
+"""The node agent: a pure core, checkpoints, sandboxes, the launch of executors and the daemon around them."""

@@ -1,6 +1,6 @@
 """Containers made real: sandbox, checkpoint, isolation and processes, in an order that survives a crash between any two.
 
-    LaunchContainer:  directories -> checkpoint (no shim yet) -> isolation.prepare -> launcher
+    LaunchContainer:  directories -> checkpoint (no shim yet) -> isolation.prepare -> zygote
     its shim answers: checkpoint (with the shim) -> isolation.isolate -> watched by pidfd
     DestroyContainer: isolation.destroy, again and again until nothing is left
 
@@ -34,8 +34,8 @@ from offerd_slave.core import events as ev
 from offerd_slave.data_files import DataDirectory
 from offerd_slave.endpoint import Endpoint, Heard
 from offerd_slave.exits import ExitWatcher
-from offerd_slave.launcher import Launcher
-from offerd_slave.launching import Launched, LaunchSpec
+from offerd_slave.launch.spec import Launched, LaunchSpec
+from offerd_slave.launch.zygote_client import ZygoteClient
 from offerd_slave.records import ContainerCheckpoint, UnwritableRecord
 from offerd_slave.retries import Key, Retries
 from offerd_slave.sandbox import make_container
@@ -64,7 +64,7 @@ class Containerizer:
         options: SlaveOptions,
         workdir: WorkDir,
         isolation: Isolation,
-        launcher: Launcher,
+        zygote: ZygoteClient,
         endpoint: Endpoint,
         emit: Emit,
         data: DataDirectory,
@@ -73,12 +73,12 @@ class Containerizer:
         self._workdir = workdir
         self._data = data
         self._isolation = isolation
-        self._launcher = launcher
+        self._zygote = zygote
         self.exits = ExitWatcher()
         self._endpoint = endpoint
         self._emit = emit
         self._checkpoints: dict[ContainerID, ContainerCheckpoint] = {}
-        self._launching: set[ContainerID] = set()  # neither module nor launcher has answered yet
+        self._launching: set[ContainerID] = set()  # neither module nor zygote has answered yet
         self._again = Retries()
         self.measured: dict[ContainerID, tuple[float, Usage]] = {}  # cpus used of late, and all else
         self._measured_at: float | None = None
@@ -115,7 +115,7 @@ class Containerizer:
         def prepared(launch: Launch) -> None:
             if self._preparers is not None:
                 self._emit(ev.ContainerPreparing(container_id, ""))
-            self._launcher.launch(
+            self._zygote.launch(
                 LaunchSpec(
                     container_id=container_id,
                     container_dir=self._workdir.container(container_id),
@@ -146,8 +146,8 @@ class Containerizer:
         self._isolate(lambda: self._isolation.prepare(spec, tell), prepared, refused, self._preparers)
 
     def launcher_ready(self) -> None:
-        """The launcher has answers."""
-        for reply in self._launcher.replies():
+        """The zygote or shims have answers."""
+        for reply in self._zygote.replies():
             self._launching.discard(reply.container_id)
             if isinstance(reply, Launched):
                 self._launched(reply.container_id, reply.shim)

@@ -48,7 +48,7 @@ from offerd_slave.endpoint import Endpoint
 from offerd_slave.files_service import FilesService
 from offerd_slave.fingerprint import fingerprint
 from offerd_slave.journal import Journal
-from offerd_slave.launcher import Launcher
+from offerd_slave.launch.zygote_client import ZygoteClient
 from offerd_slave.masters import client_of, master_of
 from offerd_slave.memory_watch import MemoryWatch
 from offerd_slave.records import JournalRecord, UnwritableRecord
@@ -110,8 +110,8 @@ class SlaveDaemon:
         self._is_linked, self._drops_told, self._watch = False, False, MasterWatch()
         self._files = FilesService(options, self.workdir.path, self._host.boot_id)
         self._storer = Storer(self.journal)
-        self._launcher = Launcher(log, are_images_run=self._isolation.runs_images)
-        self._launcher.start()
+        self._zygote = ZygoteClient(log, are_images_run=self._isolation.runs_images)
+        self._zygote.start()
         self._disk_watch = DiskWatch(self._isolation.disk_places)
         self._memory_watch = MemoryWatch(self._isolation)
         self._usual_share = self._share_of_disk()
@@ -121,7 +121,7 @@ class SlaveDaemon:
             options,
             self.workdir,
             self._isolation,
-            self._launcher,
+            self._zygote,
             self._endpoint,
             self._events.append,
             self._files.data,
@@ -264,7 +264,7 @@ class SlaveDaemon:
             self._memory_watch.fd: lambda: self._events.extend(
                 map(ev.OverMemory, self._memory_watch.found())
             ),
-            self._launcher.fileno(): self._containerizer.launcher_ready,
+            self._zygote.fileno(): self._containerizer.launcher_ready,
             self._containerizer.fd: self._containerizer.results_ready,
             self._containerizer.exits.fileno(): self._containerizer.executors_ended,
             **dict.fromkeys(self._isolation.watch_fds(), self._containerizer.watch_limits),
@@ -569,7 +569,7 @@ class SlaveDaemon:
         self._wakeup.close()
         self._wakeup_write.close()
         self._files.close()
-        self._launcher.close()
+        self._zygote.close()
         self._containerizer.close()
         self._collector.close()
         self._disk_watch.close()

@@ -11,8 +11,8 @@ import msgspec
 from offerd.ids import ContainerID
 from offerd_linux import process_ids
 from offerd_linux.process_ids import ProcessID
+from offerd_slave.launch.shim import EXIT_BYTES, EXIT_FILE
 from offerd_slave.records import ExitRecord
-from offerd_slave.shim import EXIT_BYTES, EXIT_FILE
 
 
 class ExitWatcher:

@@ -94,8 +94,8 @@ class IsolationContract:
         containers = {kind: bed.launch("litter", kind) for kind in kinds}
         for container in containers.values():
             container.wait_for("ready")
-        assert bed.launcher.zygote_pid is not None
-        os.kill(bed.launcher.zygote_pid, signal.SIGKILL)
+        assert bed.zygote.pid is not None
+        os.kill(bed.zygote.pid, signal.SIGKILL)
         for kind, container in containers.items():
             pids, shim = container.pids(), container.shim
             process_ids.send(shim)

@@ -18,7 +18,7 @@ from offerd_isolation.cgroups.module import CgroupsIsolation
 from offerd_slave.core.state import Phase
 from offerd_slave.daemon import SlaveDaemon
 from offerd_slave.journal import Journal
-from offerd_slave.launcher import Launcher
+from offerd_slave.launch.zygote_client import ZygoteClient
 from offerd_slave.records import ContainerCheckpoint, JournalRecord, StatusStored, TaskDelivered
 from offerd_slave.settings import SlaveOptions
 from offerd_slave.workdir import WorkDir
@@ -99,7 +99,7 @@ def run_mortal_slave(folder: Path, options: SlaveOptions) -> int:
     fate = Fate(folder)
     for name in ISOLATION:
         _mark(fate, CgroupsIsolation, name, lambda *_, step=name: [step])
-    _mark(fate, Launcher, "launch", lambda *_: ["launch"])
+    _mark(fate, ZygoteClient, "launch", lambda *_: ["launch"])
     _mark(fate, WorkDir, "save_container", _checkpoint_step)
     _mark(fate, WorkDir, "forget_container", lambda *_: ["forget"])
     _mark(fate, Journal, "append", _journal_steps)

@@ -1,4 +1,4 @@
-"""Real containers for tests: launched by a real launcher, and ended completely afterwards."""
+"""Real containers for tests: launched by a real zygote, and ended completely afterwards."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from offerd_isolation.noop import NoopIsolation
 from offerd_linux import processes
 from offerd_linux.process_ids import ProcessID
 from offerd_slave.exits import ExitWatcher
-from offerd_slave.launcher import Launcher
-from offerd_slave.launching import DEFAULT_LOG_BYTES, Launched, LaunchFailed, LaunchSpec
+from offerd_slave.launch.spec import DEFAULT_LOG_BYTES, Launched, LaunchFailed, LaunchSpec
+from offerd_slave.launch.zygote_client import ZygoteClient
 from offerd_slave.records import ExitRecord
 from offerd_slave.sandbox import make_container
 
@@ -80,15 +80,15 @@ def _cgroup_processes(place: Enter) -> Iterator[int]:
 
 
 class Bed:
-    """A work directory with a launcher, an isolation module and an exit watcher."""
+    """A work directory with a zygote, an isolation module and an exit watcher."""
 
     def __init__(self, work_dir: Path, isolation: Isolation) -> None:
         (work_dir / "containers").mkdir(exist_ok=True)
         self.work_dir = work_dir
         self.isolation = isolation
         self.exits = ExitWatcher()
-        self.launcher = Launcher(logging.getLogger("test"), are_images_run=isolation.runs_images)
-        self.launcher.start()
+        self.zygote = ZygoteClient(logging.getLogger("test"), are_images_run=isolation.runs_images)
+        self.zygote.start()
         self.containers: list[ContainerID] = []
         self.answers: dict[ContainerID, Launched | LaunchFailed] = {}
 
@@ -123,12 +123,12 @@ class Bed:
         )
 
     def answer(self, container_id: ContainerID) -> Launched | LaunchFailed:
-        """The launcher's answer, waited for where it says it will be."""
+        """The zygote's answer, waited for where it says it will be."""
         deadline = time.monotonic() + LIMIT_S
         while container_id not in self.answers:
-            assert time.monotonic() < deadline, f"the launcher says nothing of {container_id}"
-            select.select([self.launcher], [], [], 1.0)
-            for reply in self.launcher.replies():
+            assert time.monotonic() < deadline, f"the zygote says nothing of {container_id}"
+            select.select([self.zygote], [], [], 1.0)
+            for reply in self.zygote.replies():
                 assert reply.container_id not in self.answers, "answered twice"
                 self.answers[reply.container_id] = reply
         return self.answers[container_id]
@@ -151,7 +151,7 @@ class Bed:
             user=user,
             log_bytes=log_bytes,
         )
-        self.launcher.launch(spec)
+        self.zygote.launch(spec)
         reply = self.answer(spec.container_id)
         assert isinstance(reply, Launched), reply
         self.isolation.isolate(reply.container_id, reply.shim)
@@ -175,7 +175,7 @@ class Bed:
         """End everything."""
         for name in self.containers:
             wait_until(lambda name=name: self.isolation.destroy(name), f"container {name} destroyed")  # type: ignore[misc]
-        self.launcher.close()
+        self.zygote.close()
         self.exits.close()
         mounts.release_below(self.work_dir)  # of a container whose directory a test has moved
 

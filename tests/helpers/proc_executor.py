@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from offerd.spawning import SPAWNER
+from offerd.spawner_messages import SPAWNER
 
 
 def main() -> int:

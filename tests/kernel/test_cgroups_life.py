@@ -167,7 +167,7 @@ def test_nothing_is_left_of_many_tasks_and_their_container(bed: TaskBed) -> None
     assert len(cgroups() - before) == 3 + 30
     bed.destroy(box)
     assert cgroups() == before
-    assert len(os.listdir("/proc/self/fd")) <= descriptors + 1  # the launcher's socket to its zygote
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + 1  # the socket to the zygote
     assert bed.isolation.destroy(box.container_id)
 
 

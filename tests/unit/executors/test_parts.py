@@ -15,7 +15,7 @@ from offerd.executor_loop import Timer
 from offerd.ids import TaskID
 from offerd.task_output import UNTIL_READ, WHOLE
 from offerd_executors.output import Output
-from offerd_executors.spawn import Spawner, find_program, why_not_started
+from offerd_executors.programs import Programs, find_program, why_not_started
 from offerd_executors.task_dirs import SPARES, TaskDirs
 
 
@@ -223,7 +223,7 @@ def test_spawn_starts_a_session_in_the_directory(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)  # spawn leaves its caller where it was sent
     read_fd, write_fd = os.pipe()
     words = ["sh", "-c", "pwd; ps -o sid= -p $$"]
-    pid = Spawner({}).spawn(TaskID("t"), words, {"PATH": os.environ["PATH"]}, "/", write_fd, write_fd)
+    pid = Programs().start(TaskID("t"), words, {"PATH": os.environ["PATH"]}, "/", write_fd, write_fd)
     os.close(write_fd)
     os.waitpid(pid, 0)
     assert os.read(read_fd, 1000).split() == [b"/", str(pid).encode()]
@@ -241,7 +241,7 @@ def test_a_text_without_an_interpreter_is_a_script_of_the_shell(
     (tmp_path / "tool").write_bytes(content)
     (tmp_path / "tool").chmod(0o755)
     read_fd, write_fd = os.pipe()
-    pid = Spawner({}).spawn(TaskID("t"), ["./tool", "x"], {}, str(tmp_path), write_fd, write_fd)
+    pid = Programs().start(TaskID("t"), ["./tool", "x"], {}, str(tmp_path), write_fd, write_fd)
     os.close(write_fd)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert os.read(read_fd, 1000) == said
@@ -253,7 +253,7 @@ def test_what_is_no_text_is_no_script(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "tool").write_bytes(b"\x7fELF\0of another machine\n")
     (tmp_path / "tool").chmod(0o755)
     with pytest.raises(OSError, match="Exec format error"):
-        Spawner({}).spawn(TaskID("t"), ["./tool"], {}, str(tmp_path), 1, 2)
+        Programs().start(TaskID("t"), ["./tool"], {}, str(tmp_path), 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -280,5 +280,5 @@ def test_why_a_program_could_not_be_started_names_what_is_not_there(
     (tmp_path / "tool").chmod(0o755)
     cwd = str(tmp_path / directory)
     with pytest.raises(OSError, match=r"No such|Not a directory") as caught:
-        Spawner({}).spawn(TaskID("t"), words, {}, cwd, 1, 2)
+        Programs().start(TaskID("t"), words, {}, cwd, 1, 2)
     assert why_not_started(caught.value, words[0], cwd).startswith(why.format(cwd))

@@ -138,8 +138,8 @@ def test_the_end_of_a_container_whose_shim_is_gone_reaches_nobody_elses_processe
         outsider = Outsider(marks.mark_prefix(tmp_path) + container.container_id)
         outsiders.append(outsider)
         pids = container.pids()
-        assert it.launcher.zygote_pid is not None
-        os.kill(it.launcher.zygote_pid, signal.SIGKILL)
+        assert it.zygote.pid is not None
+        os.kill(it.zygote.pid, signal.SIGKILL)
         process_ids.send(container.shim)
         wait_until(lambda: not is_running(container.shim.pid), "shim dead")
         wait_until(lambda: it.isolation.destroy(container.container_id), "destroyed")

@@ -21,7 +21,7 @@ from offerd_slave.containerizer import Containerizer, _Threads
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.data_files import DataDirectory
-from offerd_slave.launching import LaunchSpec
+from offerd_slave.launch.spec import LaunchSpec
 from offerd_slave.settings import SlaveOptions
 from offerd_slave.workdir import WorkDir
 
@@ -71,7 +71,7 @@ class Slow(Isolation):
         return Launch()
 
 
-class NoLauncher:
+class NoZygote:
     """Only remembers."""
 
     def __init__(self) -> None:
@@ -95,10 +95,10 @@ class Hands:
     def __init__(self, work_dir: Path) -> None:
         self.workdir = WorkDir(work_dir)
         self.isolation = Slow(work_dir)
-        self.launcher = NoLauncher()
+        self.zygote = NoZygote()
         self.events: list[ev.Event] = []
         self.data = DataDirectory(work_dir / "data")
-        parts: list[Any] = [self.isolation, self.launcher, NoEndpoint(), self.events.append, self.data]
+        parts: list[Any] = [self.isolation, self.zygote, NoEndpoint(), self.events.append, self.data]
         self.containerizer = Containerizer(SlaveOptions(work_dir=work_dir), self.workdir, *parts)
 
     def launch(self, name: str) -> ContainerID:
@@ -151,7 +151,7 @@ def test_a_thread_that_cannot_be_started_is_a_failed_launch(
     (failed,) = hands.hear(ev.LaunchFailed)
     assert "can start no more threads" in failed.message
     hands.launch("second")
-    while not hands.launcher.launched:
+    while not hands.zygote.launched:
         hands.next_result()
 
 
@@ -159,9 +159,9 @@ def test_who_is_quick_does_not_wait_for_those_that_are_slow(hands: Hands) -> Non
     for number in range(8):
         hands.launch(f"slow{number}")
     quick = hands.launch("quick")
-    while not hands.launcher.launched:
+    while not hands.zygote.launched:
         hands.next_result()
-    assert [spec.container_id for spec in hands.launcher.launched] == [quick]
+    assert [spec.container_id for spec in hands.zygote.launched] == [quick]
     words = [(each.container_id, each.message) for each in hands.hear(ev.ContainerPreparing, 10)]
     assert words == [*((f"slow{number}", None) for number in range(8)), (quick, None), (quick, "")]
 

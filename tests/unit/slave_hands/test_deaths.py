@@ -19,7 +19,7 @@ from offerd_isolation.marks import SHIM_FILE
 from offerd_linux import process_ids, processes
 from offerd_linux.process_ids import ProcessID
 from offerd_slave.journal import Journal
-from offerd_slave.launching import Launched, LaunchFailed
+from offerd_slave.launch.spec import Launched, LaunchFailed
 from offerd_slave.records import ContainerCheckpoint
 from offerd_slave.workdir import WorkDir, from_checkpoint
 
@@ -31,8 +31,8 @@ def bed(tmp_path: Path) -> Iterator[Bed]:
 
 
 def kill_zygote(bed: Bed) -> None:
-    assert bed.launcher.zygote_pid is not None
-    os.kill(bed.launcher.zygote_pid, signal.SIGKILL)
+    assert bed.zygote.pid is not None
+    os.kill(bed.zygote.pid, signal.SIGKILL)
 
 
 def test_zygote_death_costs_no_running_container_and_no_later_launch(bed: Bed) -> None:
@@ -46,10 +46,10 @@ def test_zygote_death_costs_no_running_container_and_no_later_launch(bed: Bed) -
 
 def test_launch_under_way_when_the_zygote_dies_runs_once(bed: Bed) -> None:
     bed.launch("forever").wait_for("ready")
-    assert bed.launcher.zygote_pid is not None
-    os.kill(bed.launcher.zygote_pid, signal.SIGSTOP)
+    assert bed.zygote.pid is not None
+    os.kill(bed.zygote.pid, signal.SIGSTOP)
     spec = bed.request("forever")
-    bed.launcher.launch(spec)
+    bed.zygote.launch(spec)
     kill_zygote(bed)
     answer = bed.answer(spec.container_id)
     assert isinstance(answer, Launched)
@@ -60,11 +60,11 @@ def test_launch_whose_shim_was_forked_before_the_zygote_died_is_not_doubled(bed:
     container = bed.launch("forever", container_id="c")
     container.wait_for("ready")
     kill_zygote(bed)
-    # As the launcher repeats it if the first answer was lost with the zygote.
+    # As the slave repeats it if the first answer was lost with the zygote.
     spec = bed.request("forever", container_id="other")
     from dataclasses import replace
 
-    bed.launcher.launch(replace(spec, container_id=container.container_id, container_dir=container.directory))
+    bed.zygote.launch(replace(spec, container_id=container.container_id, container_dir=container.directory))
     del bed.answers[container.container_id]
     answer = bed.answer(container.container_id)
     assert isinstance(answer, Launched)
@@ -76,14 +76,14 @@ def test_a_zygote_that_cannot_start_fails_launches_and_is_not_restarted_in_a_loo
     bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bed.launch("forever").wait_for("ready")
-    monkeypatch.setattr("offerd_slave.launcher.ZYGOTE", ("/bin/false",))
+    monkeypatch.setattr("offerd_slave.launch.zygote_client.ZYGOTE", ("/bin/false",))
     kill_zygote(bed)
     spec = bed.request("forever")
-    bed.launcher.launch(spec)
+    bed.zygote.launch(spec)
     answer = bed.answer(spec.container_id)
     assert isinstance(answer, LaunchFailed)
     assert "died twice" in answer.message
-    wait_until(lambda: bed.launcher.replies() == [] and bed.launcher.zygote_pid is None, "no more tries")
+    wait_until(lambda: bed.zygote.replies() == [] and bed.zygote.pid is None, "no more tries")
     monkeypatch.undo()
     bed.launch("forever").wait_for("ready")
 

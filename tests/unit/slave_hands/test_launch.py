@@ -18,9 +18,9 @@ from helpers import proc
 from helpers.accounts import NOBODY
 from helpers.proc import Bed, is_running, wait_until
 from offerd_isolation.marks import CONTAINER_MARK
-from offerd_slave.executor_start import first_closed
-from offerd_slave.launcher import Launcher
-from offerd_slave.launching import LaunchFailed
+from offerd_slave.launch.executor_entry import first_closed
+from offerd_slave.launch.spec import LaunchFailed
+from offerd_slave.launch.zygote_client import ZygoteClient
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_program_that_may_not_be_run_is_recorded(bed: Bed) -> None:
 
 def test_launch_with_nothing_to_run_fails(bed: Bed) -> None:
     spec = bed.request(module="")
-    bed.launcher.launch(spec)
+    bed.zygote.launch(spec)
     answer = bed.answer(spec.container_id)
     assert isinstance(answer, LaunchFailed)
     assert "neither a module nor a command" in answer.message
@@ -148,7 +148,7 @@ def test_launch_with_nothing_to_run_fails(bed: Bed) -> None:
 
 def test_launch_for_an_unknown_user_fails(bed: Bed) -> None:
     spec = replace(bed.request("forever"), user="nobody-of-this-name")
-    bed.launcher.launch(spec)
+    bed.zygote.launch(spec)
     answer = bed.answer(spec.container_id)
     assert isinstance(answer, LaunchFailed)
     assert "does not exist on this host" in answer.message
@@ -156,7 +156,7 @@ def test_launch_for_an_unknown_user_fails(bed: Bed) -> None:
 
 def test_launch_that_is_too_large_fails_and_the_next_does_not(bed: Bed) -> None:
     spec = bed.request("forever", environment={"LARGE": "x" * 200_000})
-    bed.launcher.launch(spec)
+    bed.zygote.launch(spec)
     assert isinstance(bed.answer(spec.container_id), LaunchFailed)
     bed.launch("forever").wait_for("ready")
 
@@ -164,7 +164,7 @@ def test_launch_that_is_too_large_fails_and_the_next_does_not(bed: Bed) -> None:
 def test_launch_without_a_container_directory_fails(bed: Bed) -> None:
     spec = bed.request("forever")
     os.rename(spec.container_dir, bed.work_dir / "gone")
-    bed.launcher.launch(spec)
+    bed.zygote.launch(spec)
     answer = bed.answer(spec.container_id)
     assert isinstance(answer, LaunchFailed)
     assert "No such file" in answer.message
@@ -175,7 +175,7 @@ def test_launch_into_a_sandbox_with_foreign_logs_fails_and_leaves_them(bed: Bed)
     target = bed.work_dir / "precious"
     target.write_text("precious")
     (spec.sandbox / "stdout").symlink_to(target)
-    bed.launcher.launch(spec)
+    bed.zygote.launch(spec)
     answer = bed.answer(spec.container_id)
     assert isinstance(answer, LaunchFailed)
     assert "container not set up" in answer.message
@@ -185,7 +185,7 @@ def test_launch_into_a_sandbox_with_foreign_logs_fails_and_leaves_them(bed: Bed)
 def test_many_launches_at_once_are_each_answered_once(bed: Bed) -> None:
     specs = [bed.request("exit_with", "0") for _ in range(40)]
     for spec in specs:
-        bed.launcher.launch(spec)
+        bed.zygote.launch(spec)
     for spec in specs:
         assert not isinstance(bed.answer(spec.container_id), LaunchFailed)
     for spec in specs:
@@ -232,29 +232,29 @@ def test_launch_of_a_module_costs_a_small_part_of_starting_python(bed: Bed) -> N
 def test_the_zygote_has_what_executors_in_containers_import_and_nobody_else_pays_for_it(
     are_images_run: bool,
 ) -> None:
-    launcher = Launcher(logging.getLogger("test"), are_images_run=are_images_run)
-    launcher.start()
+    client = ZygoteClient(logging.getLogger("test"), are_images_run=are_images_run)
+    client.start()
     try:
-        wait_until(lambda: launcher.replies() == [] and launcher.is_ready, "the zygote is ready")
-        maps = Path(f"/proc/{launcher.zygote_pid}/maps").read_text()
+        wait_until(lambda: client.replies() == [] and client.is_ready, "the zygote is ready")
+        maps = Path(f"/proc/{client.pid}/maps").read_text()
         assert ("zmq" in maps) == are_images_run
     finally:
-        launcher.close()
+        client.close()
 
 
-def test_closing_the_launcher_leaves_executors_alone(bed: Bed) -> None:
+def test_closing_the_client_of_the_zygote_leaves_executors_alone(bed: Bed) -> None:
     container = bed.launch("forever")
     container.wait_for("ready")
-    zygote = bed.launcher.zygote_pid
+    zygote = bed.zygote.pid
     assert zygote is not None
-    bed.launcher.close()
+    bed.zygote.close()
     assert not is_running(zygote)
     executor = container.pids()[0]
     os.kill(executor, signal.SIGTERM)
     record = bed.ended(container)
     assert record is not None
     assert record.exit_status == -signal.SIGTERM
-    bed.launcher = type(bed.launcher)(bed.launcher._log)
+    bed.zygote = type(bed.zygote)(bed.zygote._log)
 
 
 def test_what_a_slave_starts_has_the_limit_of_descriptors_that_the_slave_was_started_with(

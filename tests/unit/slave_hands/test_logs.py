@@ -11,7 +11,7 @@ import pytest
 
 from helpers import proc
 from helpers.proc import Bed
-from offerd_slave.logs import RotatedLog
+from offerd_slave.launch.logs import RotatedLog
 
 
 class Pipe:

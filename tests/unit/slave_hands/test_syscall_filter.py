@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from offerd_slave import syscall_filter
+from offerd_slave.launch import syscall_filter
 
 ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
 ARM, X86_64, I386 = 0xC00000B7, 0xC000003E, 0x40000003
 
 FILTERED = """
 from offerd_linux import prctl
-from offerd_slave import syscall_filter
+from offerd_slave.launch import syscall_filter
 prctl.forbid_new_privileges()
 syscall_filter.install()
 """

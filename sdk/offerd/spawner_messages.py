@@ -1,6 +1,6 @@
 """How an executor has its tasks born in their cgroups, and killed there: what it says to the spawner that the slave gives it.
 
-An executor may not do this by itself (`offerd_slave.spawner` says why). Where tasks have cgroups of their own its
+An executor may not do this by itself (`offerd_slave.launch.spawner` says why). Where tasks have cgroups of their own its
 environment names, in `OFFERD_SPAWNER`, a socket and the process behind it, as `FD:PID`. That process is a child of the
 executor, and so is whatever it starts. It ends when the socket is closed: an executor that has no use for it closes that.
 

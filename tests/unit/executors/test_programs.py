@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from offerd.ids import TaskID
-from offerd_executors.spawn import Spawner
+from offerd_executors.programs import Programs
 
 
-def start_true(spawner: Spawner, directory: Path) -> int:
+def start_true(programs: Programs, directory: Path) -> int:
     """The exit status of a program that does nothing."""
     here = os.getcwd()
     null = os.open(os.devnull, os.O_WRONLY)
     try:
-        pid = spawner.spawn(TaskID("t"), ["true"], {"PATH": os.defpath}, str(directory), null, null)
+        pid = programs.start(TaskID("t"), ["true"], {"PATH": os.defpath}, str(directory), null, null)
     finally:
         os.chdir(here)
         os.close(null)
@@ -34,9 +34,9 @@ def test_where_policies_cannot_be_had_there_are_none(
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(os, call, refused)
-    spawner = Spawner({})
-    spawner.interrupt_no_task()
-    assert start_true(spawner, tmp_path) == 0
+    programs = Programs()
+    programs.interrupt_no_task()
+    assert start_true(programs, tmp_path) == 0
 
 
 def test_a_policy_that_no_way_leads_back_from_is_the_tasks_too(
@@ -51,6 +51,6 @@ def test_a_policy_that_no_way_leads_back_from_is_the_tasks_too(
 
     monkeypatch.setattr(os, "sched_setscheduler", lambda *_: None)
     monkeypatch.setattr(os, "posix_spawn", refuses_policies)
-    spawner = Spawner({})
-    spawner.interrupt_no_task()
-    assert start_true(spawner, tmp_path) == 0
+    programs = Programs()
+    programs.interrupt_no_task()
+    assert start_true(programs, tmp_path) == 0

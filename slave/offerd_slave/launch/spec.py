@@ -1,4 +1,4 @@
-"""What the slave asks of its launcher, and what it hears."""
+"""What the slave asks of its zygote, and what it hears."""
 
 from __future__ import annotations
 

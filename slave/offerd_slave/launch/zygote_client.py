@@ -1,4 +1,4 @@
-"""Launches executors: the slave's side of the zygote. Nothing here blocks or forks from the slave itself."""
+"""The slave's side of the zygote: has it launch executors. Nothing here blocks or forks from the slave itself."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from offerd_linux.exits import exit_words
 from offerd_linux.process_ids import ProcessID
 from offerd_linux.start_area import StartArea
 from offerd_slave import users
-from offerd_slave.launching import Launched, LaunchFailed, LaunchSpec
-from offerd_slave.shim_messages import (
+from offerd_slave.launch.messages import (
     MAX_PACKET_BYTES,
     Answers,
     EnterContainer,
@@ -32,11 +31,12 @@ from offerd_slave.shim_messages import (
     ShimStarted,
     ZygoteReady,
 )
+from offerd_slave.launch.spec import Launched, LaunchFailed, LaunchSpec
 
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", CONTAINER_MARK)
 """What the zygote gets of the slave's environment. Executors get none of it, only what their launch says. The mark: a
 slave may itself be a task of another."""
-ZYGOTE = (sys.executable, "-I", "-c", "from offerd_slave.zygote import main; main()")
+ZYGOTE = (sys.executable, "-I", "-c", "from offerd_slave.launch.zygote import main; main()")
 """-I: no PYTHON* variables, no packages of a user, nothing from the directory in which the slave was started. Who starts a
 slave may have anything there, and frameworks name the modules of their executors.
 """
@@ -60,7 +60,7 @@ class _Launch:
         self.sent = 0  # times
 
 
-class Launcher:
+class ZygoteClient:
     """Sends launches to a zygote and gives back their answers, one each; replaces a zygote that died.
 
     A launch that was under way when the zygote died is sent to the next one, once. That cannot start two executors:
@@ -116,7 +116,7 @@ class Launcher:
         return self._is_ready
 
     @property
-    def zygote_pid(self) -> int | None:
+    def pid(self) -> int | None:
         """The zygote's pid, for people and tests."""
         return self._zygote.pid if self._zygote is not None else None
 

@@ -7,7 +7,7 @@ With a user to run as, the shim keeps root as its real and saved uid and takes t
 makes in the sandbox are the user's, with the user's rights, and yet the task can neither kill nor trace it. Only the
 executor drops for good.
 
-    zygote ── fork, into the cgroup ── shim: setsid, subreaper, mark, `shim` file, user, logs ── answer to the launcher
+    zygote ── fork, into the cgroup ── shim: setsid, subreaper, mark, `shim` file, user, logs ── answer to the slave
                         └─ fork ── executor: setsid, user for good, sandbox, pipes, clean signals ── exec or module
 """
 
@@ -28,10 +28,10 @@ from offerd.posix_text import raw
 from offerd_isolation.marks import SHIM_FILE, SHIM_MARK
 from offerd_linux import memory, namespaces, prctl, processes
 from offerd_linux.start_area import StartArea
-from offerd_slave.executor_start import Place, become_executor, marks_of
-from offerd_slave.logs import RotatedLog
+from offerd_slave.launch.executor_entry import Place, become_executor, marks_of
+from offerd_slave.launch.logs import RotatedLog
+from offerd_slave.launch.messages import Answer, Job, ShimFailed, ShimIdentity, ShimStarted
 from offerd_slave.records import ExitRecord
-from offerd_slave.shim_messages import Answer, Job, ShimFailed, ShimIdentity, ShimStarted
 
 EXIT_FILE = "exit"
 _EXIT_DRAFT = ".exit"
@@ -88,14 +88,14 @@ class ModuleToRun(NamedTuple):
 
 
 def run_shim(
-    job: Job, files: ShimFiles, launcher: int, area: StartArea, droppable: list[memory.Area]
+    job: Job, files: ShimFiles, slave: int, area: StartArea, droppable: list[memory.Area]
 ) -> ModuleToRun | None:
     """Be the shim, in a process just forked. Returns only in the executor of a module, which is a fork of the shim.
 
     `area` and `droppable` describe memory, which is the same in every fork.
     """
     try:
-        shim = _Shim(job, files, launcher)
+        shim = _Shim(job, files, slave)
         shim.claim(area)
         shim.set_up()
         if (module := shim.start_executor()) is not None:
@@ -123,10 +123,10 @@ def describe(error: BaseException) -> str:
 
 
 class _Shim:
-    def __init__(self, job: Job, files: ShimFiles, launcher: int) -> None:
+    def __init__(self, job: Job, files: ShimFiles, slave: int) -> None:
         self.job = job
         self.files = files
-        self.launcher = launcher
+        self.slave = slave
         self.executor_pid = 0
         self.exit_status: int | None = None
         self.message = ""
@@ -172,7 +172,7 @@ class _Shim:
         return owner
 
     def set_up(self) -> None:
-        """All that can fail because of the host or of the launch; whatever it is, it is the answer to the launcher."""
+        """All that can fail because of the host or of the launch; whatever it is, it is the answer to the slave."""
         try:
             self.draft = os.open(
                 _EXIT_DRAFT,
@@ -209,8 +209,8 @@ class _Shim:
         """The launch's one answer."""
         # Refused if the slave has just died: its successor finds us by our mark.
         with suppress(BrokenPipeError, ConnectionResetError):
-            os.write(self.launcher, _encode(message))
-        os.close(self.launcher)
+            os.write(self.slave, _encode(message))
+        os.close(self.slave)
 
     def start_executor(self) -> ModuleToRun | None:
         """Fork it. Returns something only in the fork, and only for a module."""

@@ -1,12 +1,11 @@
-"""Start a program: the one seam between the command executor and the kernel's ways to make a process.
+"""Starting programs: the one seam between the command executor and the ways to make a process.
 
 Where tasks have cgroups of their own, a program is born in its task's by the spawner that the slave has given us
-(`offerd.spawning`); elsewhere by posix_spawn.
+(`spawner_client`); elsewhere by posix_spawn.
 """
 
 from __future__ import annotations
 
-import _socket
 import contextlib
 import errno
 import os
@@ -14,45 +13,31 @@ import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from offerd.ids import TaskID
 from offerd.posix_text import bytes_of, word_of
-from offerd.spawning import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, as_script, read_frame, write_frame
-from offerd.task_cgroups import TASK_CGROUPS, leaf_name
+from offerd.spawner_messages import SPAWNER, as_script
+from offerd.task_cgroups import TASK_CGROUPS
+from offerd_executors.spawner_client import SpawnerClient
 
 SECRETS = ("OFFERD_TOKEN", "OFFERD_SLAVE_SOCKET", SPAWNER, TASK_CGROUPS)
 """Of the executor's environment, what its tasks do not get: the way to speak to the slave in its name."""
 UMASK = 0o022
 """Of a program whose task names none: as people have it who log in."""
-LITTLE_MEM_BYTES = 8 << 20
-"""An exec takes memory for the arguments and the environment, 2 MiB and more at most."""
 _found: dict[tuple[bytes, bytes], bytes] = {}
 _FOUND_KEPT = 1024
 _FIRST_LINE_BYTES = 256
 """As many as the kernel reads."""
 
 
-class SpawnerDied(Exception):
-    """The process that makes our tasks has gone: this executor can start no more."""
-
-
-class Spawner:
+class Programs:
     """Starts programs, each in a session of its own with nothing on its standard input."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self.pid = 0
-        """The slave's spawner, a child of ours; 0 if there is none."""
-        self._socket: _socket.socket | None = None
+    def __init__(self, spawner: SpawnerClient | None = None) -> None:
+        self._spawner = spawner
         # What is ignored here (by Python: SIGPIPE and SIGXFSZ; by a parent: perhaps more) would be ignored in the
         # child too; handlers are not inherited. Not simply all 62: that costs 10 us a spawn.
         self._options: dict[str, Any] = {"setsigdef": _ignored_signals()}
         """For posix_spawn."""
-        self._decode = msgspec.msgpack.Decoder(Born | NotBorn | Killed).decode
-        self._cgroups = environ.get(TASK_CGROUPS, "")
-        if SPAWNER in environ:
-            fd, _, pid = environ[SPAWNER].partition(":")
-            self._socket, self.pid = _socket.socket(fileno=int(fd)), int(pid)
 
     def interrupt_no_task(self) -> None:
         """Have the calling process wait where a task runs. What wakes it is mostly the end of one task, and another then goes
@@ -67,14 +52,7 @@ class Spawner:
             os.sched_setscheduler(0, os.SCHED_BATCH, usual)
             self._options["scheduler"] = (os.SCHED_OTHER, usual)
 
-    def close(self) -> None:
-        """Have no spawner: it ends."""
-        if self._socket is not None:
-            self._socket.close()
-            os.waitpid(self.pid, 0)
-            self._socket, self.pid = None, 0
-
-    def spawn(
+    def start(
         self,
         task_id: TaskID,
         argv: list[str],
@@ -97,25 +75,24 @@ class Spawner:
         # Whatever the locale is, which Python's own would encode for.
         words = list(map(bytes_of, argv))
         environment = {bytes_of(name): bytes_of(value) for name, value in env.items()}
-        if self._socket is None:
-            before = os.umask(umask)
-            try:
-                return _with_program(
-                    words,
-                    environment,
-                    lambda program, argv: self._spawn(program, argv, environment, stdout, stderr),
-                )
-            finally:
-                os.umask(before)
-        pairs = [b"%s=%s" % pair for pair in environment.items()]
-        leaf = leaf_name(task_id)
-        alone = mem_bytes is not None and mem_bytes < LITTLE_MEM_BYTES
-
-        def born(program: bytes, argv: list[bytes]) -> int:
-            request = Spawn(leaf, directory, program, argv, pairs, alone, umask)
-            return self._ask(request, program, (stdout, stderr))
-
-        return _with_program(words, environment, born)
+        spawner = self._spawner
+        if spawner is not None:
+            return _with_program(
+                words,
+                environment,
+                lambda program, argv: spawner.spawn(
+                    task_id, directory, program, argv, environment, stdout, stderr, mem_bytes, umask
+                ),
+            )
+        before = os.umask(umask)
+        try:
+            return _with_program(
+                words,
+                environment,
+                lambda program, argv: self._spawn(program, argv, environment, stdout, stderr),
+            )
+        finally:
+            os.umask(before)
 
     def _spawn(
         self, program: bytes, argv: list[bytes], env: Mapping[bytes, bytes], stdout: int, stderr: int
@@ -128,51 +105,6 @@ class Spawner:
             # The file's fault, and then it is so again; or somebody has given us a policy that only root may leave.
             options = {name: value for name, value in self._options.items() if name != "scheduler"}
             return _posix_spawn(program, argv, env, stdout, stderr, options)
-
-    def kill(self, task_id: TaskID) -> bool:
-        """SIGKILL to all that is in the task's cgroup, however fast it forks. False where that cannot be done."""
-        if self._socket is None:
-            return False
-        try:
-            write_frame(self._socket, msgspec.msgpack.encode(Kill(leaf_name(task_id))))
-            packet, _ = read_frame(self._socket)
-        except (BrokenPipeError, ConnectionResetError):
-            return False
-        answer = self._decode(packet) if packet is not None else None
-        return isinstance(answer, Killed) and answer.could
-
-    def members(self, task_id: TaskID) -> list[int] | None:
-        """The processes in the task's cgroup; None if it has none, or has divided it."""
-        if self._socket is None:
-            return None
-        cgroup = f"{self._cgroups}/{leaf_name(task_id)}"
-        try:
-            with os.scandir(cgroup) as entries:
-                if any(entry.is_dir(follow_symlinks=False) for entry in entries):
-                    return None
-            with open(f"{cgroup}/cgroup.procs", "rb") as file:
-                return [int(line) for line in file]
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENODEV):
-                raise
-            return None  # it was removed meanwhile
-
-    def _ask(self, request: Spawn, program: bytes, fds: tuple[int, int]) -> int:
-        assert self._socket is not None
-        try:
-            write_frame(self._socket, msgspec.msgpack.encode(request), fds)
-            packet, _ = read_frame(self._socket)
-        except (BrokenPipeError, ConnectionResetError):
-            packet = None
-        if packet is None:
-            raise SpawnerDied("the process that starts tasks in their cgroups has ended")
-        answer = self._decode(packet)
-        if isinstance(answer, Born):
-            return answer.pid
-        assert isinstance(answer, NotBorn)
-        if answer.pid:
-            os.waitpid(answer.pid, 0)
-        raise OSError(answer.errno, os.strerror(answer.errno), answer.what or word_of(program))
 
 
 def _with_program(
@@ -253,7 +185,7 @@ def find_program(name: bytes, path: bytes) -> bytes:
 
 
 def why_not_started(error: OSError | ValueError, program: str, directory: str) -> str:
-    """What `spawn` raised for the program that was to begin in this directory, for people."""
+    """What `Programs.start` raised for the program that was to begin in this directory, for people."""
     if not isinstance(error, OSError) or not error.strerror:
         return f"{program}: {error}"
     name = error.filename or program

@@ -1,6 +1,6 @@
-"""The zygote: a Python that has imported what executors need, and forks. Run by the launcher, never by people.
+"""The zygote: a Python that has imported what executors need, and forks. Run by the slave, never by people.
 
-Single-threaded; its only socket is the launcher's, and when the slave's end of that closes it ends, and shims go on. It
+Single-threaded; its only socket is the slave's, and when the other end of that closes it ends, and shims go on. It
 imports no zmq, except where executors enter containers: a fork with it is 2.7 MB larger, in every shim; an executor that wants
 it pays 22 ms.
 
@@ -25,9 +25,9 @@ import msgspec
 from offerd_linux import clone, memory, prctl, processes
 from offerd_linux.exits import exit_words
 from offerd_linux.start_area import StartArea
-from offerd_slave.executor_start import run_module
-from offerd_slave.shim import ModuleToRun, ShimFiles, run_shim
-from offerd_slave.shim_messages import MAX_PACKET_BYTES, Answer, Job, ShimEnded, ShimFailed, ZygoteReady
+from offerd_slave.launch.executor_entry import run_module
+from offerd_slave.launch.messages import MAX_PACKET_BYTES, Answer, Job, ShimEnded, ShimFailed, ZygoteReady
+from offerd_slave.launch.shim import ModuleToRun, ShimFiles, run_shim
 
 PRELOADED = ("offerd.codec", "offerd.messages")
 """What most executors import. Each costs memory in every shim, which has a test."""
@@ -39,30 +39,30 @@ _decode_job = msgspec.msgpack.Decoder(Job).decode
 class Zygote:
     """Forks shims, and reaps them."""
 
-    def __init__(self, launcher: int) -> None:
-        self.launcher = launcher
+    def __init__(self, slave: int) -> None:
+        self.slave = slave
         self.area = StartArea()
         self.droppable = memory.clean_file_areas()
         self.shims: dict[int, str] = {}  # pid: container
 
     def serve(self) -> ModuleToRun | None:
-        """Until the launcher has gone; or, in a fork that is the executor of a module, until it is to run."""
+        """Until the slave has gone; or, in a fork that is the executor of a module, until it is to run."""
         wake, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         # A wakeup fd and not a handler that reaps: a handler could run between a fork and the note of its pid.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
         poller = select.poll()
         poller.register(wake, select.POLLIN)
-        poller.register(self.launcher, select.POLLIN)
+        poller.register(self.slave, select.POLLIN)
         self.answer(ZygoteReady())
         while True:
             ready = {fd for fd, _ in poller.poll()}
             if wake in ready:
                 os.read(wake, 4096)
                 self.reap()
-            if self.launcher in ready:
+            if self.slave in ready:
                 try:
-                    packet = os.read(self.launcher, MAX_PACKET_BYTES)  # one packet: it is SOCK_SEQPACKET
+                    packet = os.read(self.slave, MAX_PACKET_BYTES)  # one packet: it is SOCK_SEQPACKET
                 except ConnectionResetError:  # closed with answers of ours unread
                     return None
                 if not packet:
@@ -88,13 +88,13 @@ class Zygote:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for fd in wake:
                 os.close(fd)
-            return run_shim(job, files, self.launcher, self.area, self.droppable)
+            return run_shim(job, files, self.slave, self.area, self.droppable)
         files.close()
         self.shims[pid] = job.container_id
         return None
 
     def reap(self) -> None:
-        """Wait for shims that have ended, tell the launcher, and kill what a killed one has left to us."""
+        """Wait for shims that have ended, tell the slave, and kill what a killed one has left to us."""
         orphans = False
         while True:
             try:
@@ -117,13 +117,13 @@ class Zygote:
     def answer(self, message: Answer) -> None:
         # Refused if the slave has died: the next read tells us.
         with suppress(BrokenPipeError, ConnectionResetError):
-            os.write(self.launcher, _encode(message))
+            os.write(self.slave, _encode(message))
 
 
 def main() -> None:
     """`sys.argv` is the number of the inherited socket, modules to import, and room for a title."""
-    launcher = int(sys.argv[1])
-    os.set_inheritable(launcher, False)
+    slave = int(sys.argv[1])
+    os.set_inheritable(slave, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     prctl.become_subreaper()
     prctl.set_name(b"offerd-zygote")
@@ -134,7 +134,7 @@ def main() -> None:
     gc.disable()
     gc.freeze()
     memory.trim_heap()
-    zygote = Zygote(launcher)
+    zygote = Zygote(slave)
     module = zygote.serve()
     if module is None:
         os._exit(0)

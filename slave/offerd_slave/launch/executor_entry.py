@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 from offerd.posix_text import raw
 from offerd.screen_text import printable
-from offerd.spawning import as_script
+from offerd.spawner_messages import as_script
 from offerd_isolation.marks import CONTAINER_MARK, TASK_MARK
 from offerd_linux import capabilities, inherited, namespaces, prctl
 from offerd_linux.memory import expose_to_oom_killer
 from offerd_linux.start_area import StartArea
-from offerd_slave import syscall_filter
-from offerd_slave.shim_messages import Job
-from offerd_slave.spawner import start_spawner
+from offerd_slave.launch import syscall_filter
+from offerd_slave.launch.messages import Job
+from offerd_slave.launch.spawner import start_spawner
 
 UMASK = 0o022
 """Of executors and what they start; their sandbox keeps others out."""

@@ -20,10 +20,10 @@ from typing import NoReturn
 
 import msgspec
 
-from offerd.spawning import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, read_frame, write_frame
+from offerd.spawner_messages import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, read_frame, write_frame
 from offerd.task_cgroups import TASK_CGROUPS
 from offerd_linux import clone, inherited, prctl, vfork
-from offerd_slave.shim_messages import Job
+from offerd_slave.launch.messages import Job
 from offerd_slave.users import Identity
 
 _decode = msgspec.msgpack.Decoder(Spawn | Kill).decode

@@ -1,4 +1,4 @@
-"""What the slave's launcher, its zygote and the shims say to each other about one launch.
+"""What the slave, its zygote and the shims say to each other about one launch.
 
 Each is one packet on a SOCK_SEQPACKET pair. A launch is answered by the shim itself, once it is what it should be (own
 session, cgroup, user) and holds the container's `shim` file. That file is made with O_EXCL: so a launch that is asked
@@ -21,7 +21,7 @@ class EnterContainer(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Job(msgspec.Struct, frozen=True, array_like=True):
-    """The launcher's `LaunchSpec`, as the zygote reads it: paths as text, the user as numbers."""
+    """A `LaunchSpec`, as the zygote reads it: paths as text, the user as numbers."""
 
     container_id: str
     container_dir: str
@@ -44,7 +44,7 @@ class ShimIdentity(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Root of what comes back to the launcher."""
+    """Root of what comes back to the slave."""
 
 
 class ZygoteReady(Answer, frozen=True):
