@@ -173,9 +173,12 @@ class Memory(Controller):
 
     def held_bytes(self, *, with_kernel: bool = False) -> int:
         """What nobody can take away from its processes: anonymous and shared memory, without the page cache."""
-        names = ("anon", "shmem", "kernel") if with_kernel else ("anon", "shmem")
         stat = self.stat
-        return sum(stat.get(name, 0) for name in names)
+        held = stat.get("anon", 0) + stat.get("shmem", 0)
+        if with_kernel:
+            # Before 5.18 there is no sum: these are most of it.
+            held += stat.get("kernel", stat.get("kernel_stack", 0) + stat.get("pagetables", 0))
+        return held
 
     def peak_bytes(self) -> int:
         """The most there ever was, page cache included; 0 where the kernel does not say."""

@@ -36,6 +36,7 @@ from offerd_isolation.base import (
 )
 from offerd_isolation.cgroups import controllers, delegation, host, limits, oom, statistics, tree
 from offerd_isolation.cgroups.controllers import FileMissing
+from offerd_isolation.cgroups.memory_held import as_far_as_safe
 from offerd_isolation.cgroups.notices import Notices
 from offerd_isolation.cgroups.oom import Leaf, Tally
 from offerd_isolation.marks import SHIM_MARK, TASK_MARK
@@ -47,8 +48,6 @@ KILL_ALL_AFTER_S = 2.0
 """How long a shim may need to bury its executor and write the exit record, before it is killed with the rest."""
 VERIFIED_AT_ONCE = 100
 """Cgroups that one `verify` looks at."""
-LOWERED_AT_ONCE_BYTES = 64 << 20
-"""By how much a limit is lowered into the page cache at once: the kernel frees it in that very write."""
 
 
 @dataclass(slots=True)
@@ -422,7 +421,8 @@ class CgroupsIsolation(Isolation):
             unlimited=container.is_unlimited(),
         )
         if wanted != container.all.limits:
-            _apply(container.all, _as_far_as_safe(container.all, wanted))
+            memory = controllers.Memory(container.path)
+            _apply(container.all, as_far_as_safe(memory, wanted, container.all.limits))
 
     def _mended(self, container: _Container, leaf: Leaf | Tally, wanted: limits.Limits) -> list[str]:
         """Set again what was changed. A file that is gone was taken away with its controller, or the whole cgroup was."""
@@ -482,24 +482,3 @@ def _apply(leaf: Leaf | Tally, wanted: limits.Limits) -> None:
     if wanted != leaf.limits:
         controllers.apply(leaf.path, wanted, leaf.limits)
         leaf.limits = wanted
-
-
-def _as_far_as_safe(container: Tally, wanted: limits.Limits) -> limits.Limits:
-    """Raised at once. Lowered only so far that nobody is killed for it, and that the page cache which has to go for it goes
-    in small parts: the kernel frees it within the write. `verify` does the rest, step by step.
-    """
-    before = container.limits
-    if wanted.mem_bytes is None or (
-        before is not None and before.mem_bytes is not None and before.mem_bytes <= wanted.mem_bytes
-    ):
-        return wanted
-    memory = controllers.Memory(container.path)
-    try:
-        current = memory.current
-        if current <= wanted.mem_bytes:
-            return wanted
-        held = memory.held_bytes(with_kernel=True)
-    except FileMissing:
-        return wanted
-    lowest = max(wanted.mem_bytes, held + LOWERED_AT_ONCE_BYTES // 4, current - LOWERED_AT_ONCE_BYTES)
-    return replace(wanted, mem_bytes=limits.whole_pages(lowest))

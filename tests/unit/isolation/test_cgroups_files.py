@@ -14,6 +14,7 @@ from offerd_isolation.cgroups import controllers, limits
 from offerd_isolation.cgroups.contents import Stall, parse_cpus
 from offerd_isolation.cgroups.controllers import Core, Cpu, Cpuset, FileMissing, Io, Memory, Pids
 from offerd_isolation.cgroups.limits import Limits
+from offerd_isolation.cgroups.memory_held import as_far_as_safe
 
 MIB = 1 << 20
 
@@ -125,3 +126,50 @@ def test_a_task_called_like_a_control_file_has_a_cgroup_of_another_name() -> Non
     assert leaf_name(TaskID("memory.max")) == "task-memory.max"
     assert task_of_leaf("task-memory.max") == "memory.max"
     assert task_of_leaf("executor") is None
+
+
+# -- how far a limit is lowered -----------------------------------------------------------------------------------------
+
+
+def cgroup_with(path: Path, *, current: int, held: int, limit: int | None = None) -> Memory:
+    """The files of one cgroup's memory, with sizes in MiB."""
+    (path / "memory.current").write_text(str(current * MIB))
+    (path / "memory.stat").write_text(
+        f"anon {held * MIB}\nshmem 0\nkernel 0\nfile {(current - held) * MIB}\n"
+    )
+    (path / "memory.max").write_text("max" if limit is None else str(limit * MIB))
+    return Memory(str(path))
+
+
+@pytest.mark.parametrize(
+    ("current", "held", "before", "wanted", "written"),
+    [
+        (50, 50, 100, 200, 200),  # more, at once
+        (50, 50, 200, 100, 100),  # nobody needs what goes
+        (180, 20, 200, 100, 116),  # page cache goes in parts ...
+        (116, 20, 116, 100, 100),
+        (180, 120, 200, 100, 136),  # ... and what is held stays, with a little more
+        (196, 195, 200, 100, 200),  # never more than there was, however little that leaves
+    ],
+)
+def test_a_limit_is_lowered_without_killing_and_never_raised_by_that(
+    tmp_path: Path, current: int, held: int, before: int, wanted: int, written: int
+) -> None:
+    memory = cgroup_with(tmp_path, current=current, held=held, limit=before)
+    wished, last = Limits(mem_bytes=wanted * MIB), Limits(mem_bytes=before * MIB)
+    assert as_far_as_safe(memory, wished, last).mem_bytes == written * MIB
+    assert as_far_as_safe(memory, wished, None).mem_bytes == written * MIB, "found after a restart"
+
+
+def test_who_had_no_limit_of_memory_gets_one_above_what_is_held(tmp_path: Path) -> None:
+    memory = cgroup_with(tmp_path, current=300, held=290)
+    assert as_far_as_safe(memory, Limits(mem_bytes=100 * MIB), Limits()).mem_bytes == 306 * MIB
+
+
+def test_memory_of_the_kernel_is_held_too_also_where_it_is_told_in_parts(tmp_path: Path) -> None:
+    memory = Memory(str(tmp_path))
+    stat = tmp_path / "memory.stat"
+    stat.write_text("anon 100\nfile 7000\nkernel 30\nkernel_stack 10\npagetables 10\nshmem 5\n")
+    assert (memory.held_bytes(), memory.held_bytes(with_kernel=True)) == (105, 135)
+    stat.write_text("anon 100\nfile 7000\nkernel_stack 10\npagetables 10\nshmem 5\n")  # before 5.18
+    assert (memory.held_bytes(), memory.held_bytes(with_kernel=True)) == (105, 125)
