@@ -65,13 +65,18 @@ def whole_pages(amount: int) -> int:
     return amount - amount % PAGE_BYTES
 
 
+def _mem_bytes(declared: int) -> int | None:
+    """Who declares none has no limit; who declares less than a page has one page."""
+    return max(PAGE_BYTES, whole_pages(declared)) if declared else None
+
+
 def of_task(resources: Resources, labels: Mapping[str, str], options: IsolationOptions) -> Limits:
     """Of a task's own cgroup. A task that declares no memory has no limit of it."""
     millicpus, mem_bytes = resources.millicpus, resources.mem_bytes
     return Limits(
         cpu_weight=weight(millicpus),
         cpu_quota_us=quota_us(millicpus) if options.cpu_quota and millicpus else None,
-        mem_bytes=whole_pages(mem_bytes) or None,
+        mem_bytes=_mem_bytes(mem_bytes),
         no_swap=True,
         oom_group=labels.get(OOM_GROUP_LABEL) != "0",
         pids=options.pids_max,

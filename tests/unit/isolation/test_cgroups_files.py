@@ -94,6 +94,10 @@ def test_limits_follow_from_resources_and_options() -> None:
     assert limits.of_task(Resources.of(cpus=1), {}, DEFAULT_OPTIONS).mem_bytes is None
 
 
+def test_a_task_of_less_memory_than_a_page_is_limited_too() -> None:
+    assert limits.of_task(Resources.of(cpus=1, mem=100), {}, DEFAULT_OPTIONS).mem_bytes == limits.PAGE_BYTES
+
+
 def test_a_container_has_room_for_its_executor_and_no_limit_where_there_is_no_sum() -> None:
     def container(resources: Resources, *, unlimited: bool = False, places: bool = True) -> Limits:
         return limits.of_container(
