@@ -46,8 +46,12 @@ FILES = {
 _set_property = Controller.set_property
 
 
+def files_have_no_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written replaces what stood there, as in a control file and not in a plain one."""
+    monkeypatch.setattr(Controller, "set_property", _set_whole)
+
+
 def _set_whole(self: Controller, filename: bytes, value: object) -> None:
-    """A control file has no length: what is written replaces what stood there."""
     path = Path(self.path, filename.decode())
     if path.exists():
         path.write_text("")
@@ -63,7 +67,7 @@ class FakeCgroups:
         monkeypatch.setattr(tree, "make", self.make)
         monkeypatch.setattr(tree, "_rmdir", self._remove)
         monkeypatch.setattr(os, "geteuid", lambda: 0)
-        monkeypatch.setattr(Controller, "set_property", _set_whole)
+        files_have_no_length(monkeypatch)
         # What is written as `+cpu` is read as `cpu`.
         monkeypatch.setattr(Words, "sanitize_set", lambda _, names: " ".join(sorted(names)))
         self.make(str(root))

@@ -15,7 +15,7 @@ from helpers.docker_engine import SMALL, DockerEngine
 from helpers.kernel_bed import KernelBed, kernel_bed, kill, start, wait_until
 from offerd.messages import Reason, TaskState
 from offerd_isolation.base import IsolationOptions
-from offerd_isolation.docker.module import EXECUTOR_MEM_BYTES, EXECUTOR_PIDS
+from offerd_isolation.cgroups.limits import CONTAINER_EXTRA_PIDS, EXECUTOR_MEM_BYTES
 from offerd_slave.daemon import run_slave
 from offerd_slave.settings import SlaveOptions
 
@@ -64,7 +64,7 @@ def test_limits_of_the_kernel_follow_the_tasks(bed: KernelBed, engine: DockerEng
     start(bed, "two", "sleep 1000", cpus=0.5, mem="128M")
     assert value(group, "memory.max") == 256 * MIB + EXECUTOR_MEM_BYTES
     assert value(group, "memory.swap.max") == 0
-    assert value(group, "pids.max") == 64 + EXECUTOR_PIDS
+    assert value(group, "pids.max") == 64 + CONTAINER_EXTRA_PIDS
     share = value(group, "cpu.weight")
     kill(bed, "two")
     wait_until(
@@ -100,7 +100,7 @@ def test_a_fork_bomb_stays_below_pids_max_and_ends_with_its_time_limit(
     bed.framework.wait("bomb", TaskState.RUNNING)
     (group,) = containers(engine)
     wait_until(lambda: (group / "pids.events").read_text() != "max 0\n", "the bomb to be refused processes")
-    assert int((group / "pids.current").read_text()) <= 64 + EXECUTOR_PIDS
+    assert int((group / "pids.current").read_text()) <= 64 + CONTAINER_EXTRA_PIDS
     assert bed.framework.wait_end("bomb").reason == Reason.TASK_TIMEOUT
     assert not programs(group) & {"sh", "sleep"}
 

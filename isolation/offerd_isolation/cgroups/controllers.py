@@ -145,6 +145,14 @@ class Cpu(Controller):
             wanted["max"] = (limits.cpu_quota_us, DEFAULT_PERIOD_US)
         return wanted
 
+    def used_s(self) -> tuple[float, float]:
+        """Seconds of cpu time, and of time in which it had to stop because its quota was used up; 0 where it is not told."""
+        try:
+            stat = self.stat
+        except FileMissing:
+            return 0.0, 0.0
+        return stat.get("usage_usec", 0) / 1e6, stat.get("throttled_usec", 0) / 1e6
+
 
 class Memory(Controller):
     """memory.max, no swap (a task over its limit is to be known for it, not to be slow), and who dies with whom."""
@@ -166,10 +174,11 @@ class Memory(Controller):
     pressure = Pressure("memory.pressure")
 
     def wanted(self, limits: Limits) -> dict[str, Any]:
-        wanted: dict[str, Any] = {"max": limits.mem_bytes, "oom_group": limits.oom_group}
-        if limits.no_swap:
-            wanted["swap_max"] = 0
-        return wanted
+        return {
+            "max": limits.mem_bytes,
+            "oom_group": limits.oom_group,
+            "swap_max": 0 if limits.no_swap else None,
+        }
 
     def held_bytes(self, *, with_kernel: bool = False) -> int:
         """What nobody can take away from its processes: anonymous and shared memory, without the page cache."""
@@ -187,6 +196,24 @@ class Memory(Controller):
         except FileMissing:
             return 0
 
+    def kills(self) -> int:
+        """How many processes in it and below the kernel has killed for memory."""
+        try:
+            return self.events.get("oom_kill", 0)
+        except FileMissing:
+            return 0
+
+    def times_at_limit(self) -> int:
+        """How often memory ran out at this cgroup's own limit."""
+        try:
+            return self.events_local.get("oom", 0)
+        except FileMissing:
+            pass
+        try:  # before 5.2 only what was counted in it and below is known
+            return self.events.get("oom", 0) if self.max is not None else 0
+        except FileMissing:
+            return 0
+
 
 class Pids(Controller):
     """pids.max: processes and threads."""
@@ -199,6 +226,13 @@ class Pids(Controller):
 
     def wanted(self, limits: Limits) -> dict[str, Any]:
         return {"max": limits.pids}
+
+    def refused(self) -> int:
+        """How often a process or thread was one too many."""
+        try:
+            return self.events.get("max", 0)
+        except FileMissing:
+            return 0
 
 
 class Io(Controller):

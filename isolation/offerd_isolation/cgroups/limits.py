@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from offerd.resources import Resources
 from offerd_isolation.base import IsolationOptions
@@ -20,7 +20,10 @@ EXECUTOR_MILLICPUS = 100
 """The same of a quota, where tasks have quotas of their own."""
 EXECUTOR_PIDS_FACTOR = 4
 """Processes of an executor that keeps its tasks' in its own cgroup: so many times those of one task."""
+CONTAINER_EXTRA_PIDS = 64
+"""Processes of a Docker container beyond those of one task."""
 MIN_WEIGHT, MAX_WEIGHT = 1, 10_000
+MIN_SHARES, MAX_SHARES, SHARES_OF_A_CPU = 2, 262_144, 1024
 MIN_QUOTA_US = 1000
 NESTED_DEPTH, NESTED_CGROUPS = 4, 64
 """What the user of a task may make below its cgroup."""
@@ -45,6 +48,7 @@ class Limits:
     io_weight: int | None = None
     io_max: IoMax = ()
     cpus: frozenset[int] | None = None
+    cpu_shares: int = SHARES_OF_A_CPU  # what a Docker engine is told of cpu_weight, and v1 has in its place
 
 
 NEW_CGROUP = Limits()
@@ -53,6 +57,16 @@ NEW_CGROUP = Limits()
 def weight(millicpus: int) -> int:
     """cpu.weight and io.weight: 100, the kernel's default, for each cpu."""
     return min(MAX_WEIGHT, max(MIN_WEIGHT, millicpus // 10))
+
+
+def shares(millicpus: int) -> int:
+    """cpu.shares of v1, and what engines are told: 1024, the default, for each cpu."""
+    return min(MAX_SHARES, max(MIN_SHARES, millicpus * SHARES_OF_A_CPU // 1000))
+
+
+def weight_of_shares(shares: int) -> int:
+    """cpu.weight, as runc makes it of shares before its version 1.3.2, which makes another: 39 for each cpu."""
+    return 1 + (shares - 2) * 9999 // 262142
 
 
 def quota_us(millicpus: int) -> int:
@@ -68,6 +82,11 @@ def whole_pages(amount: int) -> int:
 def _mem_bytes(declared: int) -> int | None:
     """Who declares none has no limit; who declares less than a page has one page."""
     return max(PAGE_BYTES, whole_pages(declared)) if declared else None
+
+
+def _with_executor(declared: int) -> int | None:
+    """The same of a container: where there is a limit, there is room for its executor."""
+    return whole_pages(declared + EXECUTOR_MEM_BYTES) if declared else None
 
 
 def of_task(resources: Resources, labels: Mapping[str, str], options: IsolationOptions) -> Limits:
@@ -91,7 +110,6 @@ def of_container(
     """Of an executor and all its tasks. `places_tasks`: they are in cgroups of their own; `unlimited`: one of them declares
     no memory, so that there is no sum."""
     millicpus = resources.millicpus
-    mem_bytes = resources.mem_bytes
     quota = None
     if options.cpu_quota:
         spare = EXECUTOR_MILLICPUS if places_tasks else 0
@@ -99,7 +117,7 @@ def of_container(
     return Limits(
         cpu_weight=weight(millicpus),
         cpu_quota_us=quota,
-        mem_bytes=None if unlimited or not mem_bytes else whole_pages(mem_bytes + EXECUTOR_MEM_BYTES),
+        mem_bytes=None if unlimited else _with_executor(resources.mem_bytes),
         no_swap=True,
         io_weight=weight(millicpus) if options.io_weight else None,
         cpus=options.cpuset or None,
@@ -120,3 +138,25 @@ def of_executor(own: Resources, options: IsolationOptions) -> Limits:
 def of_tasks(resources: Resources) -> Limits:
     """Of the node that holds the tasks' leaves."""
     return Limits(cpu_weight=weight(resources.millicpus))
+
+
+def of_docker_container(resources: Resources, options: IsolationOptions) -> Limits:
+    """Of a container of a Docker engine: an executor and all its tasks, which have no limits of their own."""
+    of_cpus = shares(resources.millicpus)
+    limits = Limits(
+        cpu_weight=weight_of_shares(of_cpus),
+        cpu_shares=of_cpus,
+        cpu_quota_us=quota_us(resources.millicpus + EXECUTOR_MILLICPUS) if options.cpu_quota else None,
+        pids=pids_of_docker_container(options),
+    )
+    return with_mem_bytes(limits, _with_executor(resources.mem_bytes))
+
+
+def pids_of_docker_container(options: IsolationOptions) -> int | None:
+    """However many tasks it has."""
+    return None if options.pids_max is None else options.pids_max + CONTAINER_EXTRA_PIDS
+
+
+def with_mem_bytes(limits: Limits, mem_bytes: int | None) -> Limits:
+    """Of a container of a Docker engine: it swaps only if its memory has no limit."""
+    return replace(limits, mem_bytes=mem_bytes, no_swap=mem_bytes is not None)

@@ -8,6 +8,7 @@ above it: its executor's, or the whole host's.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from offerd.ids import ContainerID, TaskID
 from offerd.resources import format_scalar
@@ -38,10 +39,7 @@ class Tally:
 
 def new_kills(leaf: Leaf | Tally) -> int:
     """How many more processes in it were killed for memory since the last look."""
-    try:
-        killed = Memory(leaf.path).events.get("oom_kill", 0)
-    except FileMissing:
-        return 0
+    killed = Memory(leaf.path).kills()
     fresh = killed - leaf.kills_seen
     leaf.kills_seen = killed
     return fresh
@@ -51,59 +49,73 @@ def limitation(
     container_id: ContainerID, task_id: TaskID, leaf: Leaf, container: Tally, usage: Usage
 ) -> Limitation:
     """Of a leaf in which processes were killed: by which limit."""
-    whole = _dies_whole(leaf.path)
-    what = f"the kernel killed {'' if whole else 'a process of '}{'it' if task_id else 'the executor'}"
-    peak = f" (peak {_size(usage.peak_mem_bytes)})" if usage.peak_mem_bytes else ""
-    if _was_reached(leaf.path):
-        limit = Memory(leaf.path).max
-        text = f"{what}: it needed more than its {_size(limit or 0)} of memory{peak}"
-    elif _was_reached(container.path):
-        limit = Memory(container.path).max
-        text = f"{what}: the executor and its tasks needed more than the {_size(limit or 0)} that they have together{peak}"
-    else:
-        return Limitation(
-            container_id,
-            "memory of the host",
-            f"{what}: the host was short of memory{peak}",
-            task_id,
-            usage,
-            whole,
+    own, above = Memory(leaf.path), Memory(container.path)
+    reached = None
+    if own.times_at_limit():
+        reached = Reached(own.max, "it needed more than its {size} of memory")
+    elif above.times_at_limit():
+        reached = Reached(
+            above.max, "the executor and its tasks needed more than the {size} that they have together"
         )
-    limit_text = f"memory.max={'max' if limit is None else limit}"
-    return Limitation(container_id, limit_text, text, task_id, usage, whole)
+    return killed(
+        container_id,
+        task_id,
+        reached,
+        usage,
+        whole=_dies_whole(own),
+        peak_bytes=usage.peak_mem_bytes,
+    )
 
 
 def pids_limitation(
     container_id: ContainerID, task_id: TaskID, leaf: Leaf, usage: Usage
 ) -> Limitation | None:
-    """A task that could not fork at least once. That kills nobody."""
+    """A task that could not fork at least once."""
+    pids = Pids(leaf.path)
     try:
-        pids = Pids(leaf.path)
-        if not pids.events.get("max", 0):
-            return None
-        limit = pids.max
+        return refused(container_id, task_id, "it", pids.max, usage) if pids.refused() else None
     except FileMissing:
         return None
-    text = f"it hit its limit of {limit} processes and threads"
-    return Limitation(container_id, f"pids.max={limit}", text, task_id, usage, fatal=False)
 
 
-def _dies_whole(path: str) -> bool:
+class Reached(NamedTuple):
+    """A limit of memory that was reached, and who needed more, with `{size}` in place of it."""
+
+    limit_bytes: int | None
+    who: str
+
+
+def killed(
+    container_id: ContainerID,
+    task_id: TaskID,
+    reached: Reached | None,
+    usage: Usage,
+    *,
+    whole: bool = True,
+    peak_bytes: int = 0,
+) -> Limitation:
+    """A task, or the executor where `task_id` is empty, was killed for memory; for the host's, where no limit of ours was
+    `reached`. `whole`: not only a process of it."""
+    what = f"the kernel killed {'' if whole else 'a process of '}{'it' if task_id else 'the executor'}"
+    limit, why = "memory of the host", "the host was short of memory"
+    if reached is not None:
+        limit = f"memory.max={'max' if reached.limit_bytes is None else reached.limit_bytes}"
+        why = reached.who.format(size=_size(reached.limit_bytes or 0))
+    peak = f" (peak {_size(peak_bytes)})" if peak_bytes else ""
+    return Limitation(container_id, limit, f"{what}: {why}{peak}", task_id, usage, whole)
+
+
+def refused(
+    container_id: ContainerID, task_id: TaskID, who: str, most: int | None, usage: Usage
+) -> Limitation:
+    """A process or thread was one too many. That kills nobody."""
+    text = f"{who} hit its limit of {most} processes and threads"
+    return Limitation(container_id, f"pids.max={most}", text, task_id, usage, fatal=False)
+
+
+def _dies_whole(memory: Memory) -> bool:
     try:
-        return Memory(path).oom_group
-    except FileMissing:
-        return False
-
-
-def _was_reached(path: str) -> bool:
-    """Before 5.2 only what was counted in it and below is known."""
-    memory = Memory(path)
-    try:
-        return memory.events_local["oom"] > 0
-    except FileMissing:
-        pass
-    try:
-        return memory.max is not None and memory.events["oom"] > 0
+        return memory.oom_group
     except FileMissing:
         return False
 

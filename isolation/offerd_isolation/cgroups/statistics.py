@@ -20,21 +20,24 @@ DESCRIBED = 5
 
 def usage(path: str) -> Usage | None:
     """Of all in it and below, in so far as this kernel tells; None if it is gone."""
-    memory = Memory(path)
-    nothing: dict[str, int] = {}
-    cpu_stat = _or(lambda: Cpu(path).stat, nothing)
+    found = usage_of(Cpu(path), Memory(path), Io(path))
+    found = replace(found, processes=_or(lambda: Pids(path).current, 0))
+    return found if os.path.isdir(path) else None
+
+
+def usage_of(cpu: Cpu, memory: Memory, io: Io) -> Usage:
+    """The same by its controllers, without its processes; zeros for one that is gone."""
+    cpu_s, throttled_s = cpu.used_s()
     held = _or(memory.held_bytes, 0)
-    found = Usage(
-        cpu_s=cpu_stat.get("usage_usec", 0) / 1e6,
+    return Usage(
+        cpu_s=cpu_s,
         mem_bytes=held,
         peak_mem_bytes=max(held, memory.peak_bytes()),
-        processes=_or(lambda: Pids(path).current, 0),
-        throttled_s=cpu_stat.get("throttled_usec", 0) / 1e6,
-        cpu_pressure=_waiting(Cpu(path)),
+        throttled_s=throttled_s,
+        cpu_pressure=_waiting(cpu),
         mem_pressure=_waiting(memory),
-        io_pressure=_waiting(Io(path)),
+        io_pressure=_waiting(io),
     )
-    return found if os.path.isdir(path) else None
 
 
 def _or(read: Callable[[], T], otherwise: T) -> T:

@@ -57,7 +57,7 @@ class Kills:
     def take_refused(self) -> bool:
         """Whether a process or thread was refused since this was asked last."""
         with self._lock:
-            refused = self._group.pids_refused()
+            refused = self._group.pids.refused()
             is_news = refused > self._seen.refused
             self._seen = Counts(self._seen.kills, self._seen.at_limit, max(refused, self._seen.refused))
             return is_news
@@ -78,7 +78,7 @@ class Kills:
                     self._kept = self._seen
 
     def _look(self) -> None:
-        kills, at_limit = self._group.kills(), self._group.times_at_limit()
+        kills, at_limit = self._group.memory.kills(), self._group.memory.times_at_limit()
         if kills > self._seen.kills:
             is_told = self._fresh_since is None
             self._at_limit = at_limit > self._seen.at_limit or (self._at_limit and not is_told)

@@ -17,12 +17,11 @@ import pwd
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from offerd.ids import ContainerID, TaskID
-from offerd.resources import NOTHING, Resources, format_scalar
+from offerd.resources import NOTHING, Resources
 from offerd.screen_text import printable
 from offerd_isolation import mounts
 from offerd_isolation.base import (
@@ -38,7 +37,9 @@ from offerd_isolation.base import (
     Usage,
     tell_nobody,
 )
-from offerd_isolation.docker import pause
+from offerd_isolation.cgroups import limits, oom
+from offerd_isolation.docker import configuration, pause
+from offerd_isolation.docker.configuration import LABEL, PAUSE_MARK, Bind
 from offerd_isolation.docker.engine import (
     QUICK_TIMEOUT_S,
     Conflict,
@@ -47,47 +48,24 @@ from offerd_isolation.docker.engine import (
     NotFound,
     Unreachable,
 )
-from offerd_isolation.docker.group import PERIOD_US, Group, Limits
+from offerd_isolation.docker.group import Group
 from offerd_isolation.docker.images import obtain
 from offerd_isolation.docker.kills import Kills
 from offerd_isolation.docker.references import is_allowed
+from offerd_isolation.docker.running import Running
 from offerd_isolation.marks import CONTAINER_MARK
 from offerd_isolation.noop import NoopIsolation
 from offerd_linux import process_ids, processes
 from offerd_linux.process_ids import ProcessID
 from offerd_linux.processes import Process
 
-LABEL = "org.offerd."
-PAUSE_MARK = "OFFERD_PAUSE"
-"""Variable that only the container's pause process carries."""
-EXECUTOR_MEM_BYTES = 64 << 20
-"""What a container gets beyond its tasks' memory, for the executor: as with cgroups."""
-EXECUTOR_PIDS = 64
-SETTLED_S = 2.0
-"""Limits that stay so long are told to the engine, for people who ask it."""
 SWEEP_S = 30.0
 CREATED_AT_ONCE = 4
 """A call that waits behind many others in the engine would take it for hung."""
 EXEC_S = 2.0
 """How long a container that was started may take to become the pause process."""
-NOBODY = "65534:65534"
 
 log = logging.getLogger("offerd.slave")
-
-
-@dataclass(slots=True)
-class _Running:
-    """A container of the engine, and what its limits are and are to be."""
-
-    pause: ProcessID
-    group: Group
-    kills: Kills
-    wanted: Limits | None = None  # not known yet, after a restart
-    applied: Limits | None = None
-    wanted_since: float = 0.0
-    told: Limits | None = None  # what the engine knows, if we know that
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held where the limits above are changed and written: in the slave's loop, and in the module's threads."""
 
 
 class DockerIsolation(NoopIsolation):
@@ -108,7 +86,7 @@ class DockerIsolation(NoopIsolation):
     ) -> None:
         super().__init__(work_dir, options)
         self._engine = engine or Engine(options.engine_timeout_s)
-        self._running: dict[ContainerID, _Running] = {}
+        self._running: dict[ContainerID, Running] = {}
         self._early: dict[ContainerID, Resources] = {}  # limits of containers that are being made
         self._lock = threading.Lock()  # of `_early`, and of what goes from there to `_running`
         self._program_lock = threading.Lock()
@@ -157,20 +135,18 @@ class DockerIsolation(NoopIsolation):
         if spec.container_id in self._cancelled:
             raise IsolationError(f"container {spec.container_id}: given up before it was made")
         running = self._running.get(spec.container_id)
-        if running is None or process_ids.find(running.pause) is None:
+        if running is None or running.is_gone():
             with self._creating:
                 running = self._started(spec, self._configuration(spec, image.digest, program))
         with self._lock:
             resources = self._early.pop(spec.container_id)
             self._running[spec.container_id] = running
-            with running.lock:
-                if running.wanted != (wanted := self._limits(resources)):
-                    self._want(running, wanted)
+            running.want(limits.of_docker_container(resources, self.options))
         chosen = spec.executor.command.environment if spec.executor.command is not None else {}
         environment = {key: value for key, value in image.environment.items() if key not in chosen}
         return Launch(
             environment | launch.environment | {"OFFERD_IMAGE": name},
-            enter=Enter(running.pause, tuple(running.group.directories())),
+            enter=Enter(running.pause, tuple(running.group.directories)),
         )
 
     def _check_image(self, name: str) -> None:
@@ -209,42 +185,17 @@ class DockerIsolation(NoopIsolation):
             raise IsolationError(f"cannot write the pause program in {directory}: {error.strerror}") from None
 
     def _configuration(self, spec: ContainerSpec, image: str, program: Path) -> dict[str, Any]:
-        """Of the engine's API: POST /containers/create. The image's own program, user, volumes and checks play no part."""
-        limits = self._limits(spec.resources)
-        mounts = [(str(program), pause.PATH_INSIDE, True), (str(spec.sandbox), str(spec.sandbox), False)]
+        binds = [
+            Bind(program, pause.PATH_INSIDE, readonly=True),
+            Bind(spec.sandbox, str(spec.sandbox), readonly=False),
+        ]
         for directory in (self.work_dir / "sockets" / spec.container_id, spec.data_dir):
             if directory is not None and directory.is_dir():
-                mounts.append((str(directory), str(directory), True))
-        return {
-            "Image": image,
-            "Entrypoint": [pause.PATH_INSIDE],
-            "Cmd": [],
-            "Env": [f"{CONTAINER_MARK}={self._prefix}{spec.container_id}", f"{PAUSE_MARK}=1"],
-            "User": NOBODY,
-            "WorkingDir": "/",
-            "StopSignal": "SIGKILL",
-            "Healthcheck": {"Test": ["NONE"]},
-            "Labels": {
-                f"{LABEL}slave": self._prefix.rstrip("/"),
-                f"{LABEL}container": spec.container_id,
-                f"{LABEL}framework": spec.framework_id,
-                f"{LABEL}executor": spec.executor.executor_id,
-            },
-            "HostConfig": {
-                "NetworkMode": self.options.network,
-                "CapDrop": ["ALL"],
-                "SecurityOpt": ["no-new-privileges"],
-                "LogConfig": {"Type": "none", "Config": {}},
-                "Mounts": [
-                    {"Type": "bind", "Source": source, "Target": target, "ReadOnly": readonly}
-                    for source, target, readonly in mounts
-                ],
-                "PidsLimit": self.options.pids_max + EXECUTOR_PIDS if self.options.pids_max else None,
-                **_engine_limits(limits),
-            },
-        }
+                binds.append(Bind(directory, str(directory), readonly=True))
+        wanted = limits.of_docker_container(spec.resources, self.options)
+        return configuration.of_container(spec, image, self._prefix, wanted, binds, self.options.network)
 
-    def _started(self, spec: ContainerSpec, configuration: dict[str, Any]) -> _Running:
+    def _started(self, spec: ContainerSpec, to_create: dict[str, Any]) -> Running:
         """Create it and start it; one that is there already (from a `prepare` that was cut off) is started."""
         name = self._name(spec.container_id)
 
@@ -252,7 +203,7 @@ class DockerIsolation(NoopIsolation):
             import docker.errors
 
             try:
-                api.create_container_from_config(configuration, name)
+                api.create_container_from_config(to_create, name)
             except docker.errors.APIError as error:
                 if error.status_code != 409:
                     raise
@@ -262,7 +213,6 @@ class DockerIsolation(NoopIsolation):
 
         what = f"container {spec.container_id}"
         found = self._engine.call(what, work)
-        wanted = self._limits(spec.resources)
         deadline = time.monotonic() + EXEC_S
         while (made := self._adopt_pause(spec.container_id, int(found["State"]["Pid"]))) is None:
             # The engine answers a moment before its process executes the program.
@@ -275,11 +225,10 @@ class DockerIsolation(NoopIsolation):
             found = self._engine.call(what, lambda api: api.inspect_container(name))
             if not found["State"]["Running"]:
                 raise IsolationError(f"{what} has ended at once: {found['State']['Error']}")
-        made.applied = made.wanted = made.told = wanted
-        made.group.apply(None, wanted)  # swap, which some engines leave as it is
+        made.begin(limits.of_docker_container(spec.resources, self.options))
         return made
 
-    def _adopt_pause(self, container_id: ContainerID, pid: int) -> _Running | None:
+    def _adopt_pause(self, container_id: ContainerID, pid: int) -> Running | None:
         """It has this pid, if the pid means to us what it means to the engine."""
         identity = process_ids.identify(pid) if pid else None
         environ = processes.environment(pid)
@@ -294,7 +243,7 @@ class DockerIsolation(NoopIsolation):
             group = Group.of(pid)
         except OSError:
             return None
-        return _Running(identity, group, Kills(group, self.work_dir / "containers" / container_id))
+        return Running(identity, group, Kills(group, self.work_dir / "containers" / container_id))
 
     def update(self, container_id: ContainerID, resources: Resources) -> None:
         """Written in place, without a word to the engine: the task that needs it starts next."""
@@ -302,15 +251,10 @@ class DockerIsolation(NoopIsolation):
             if container_id in self._early:
                 self._early[container_id] = resources
                 return
-        running = self._running.get(container_id)
-        if running is None:
-            return
-        limits = self._limits(resources)
-        with running.lock:
-            if resources == NOTHING and running.applied is not None:
-                # Nobody is left who needs more than there was; the next task is not to begin with no limit at all.
-                limits = replace(limits, mem_bytes=running.applied.mem_bytes)
-            self._want(running, limits)
+        if (running := self._running.get(container_id)) is not None:
+            # Where nobody is left, nobody needs more than there was; the next task is not to begin with no limit at all.
+            wanted = limits.of_docker_container(resources, self.options)
+            running.want(wanted, keep_memory=resources == NOTHING)
 
     def destroy(self, container_id: ContainerID) -> bool:
         """With its pid 1 the kernel ends all that is in it, whether the engine answers or not; the shim writes the record."""
@@ -358,8 +302,8 @@ class DockerIsolation(NoopIsolation):
         for container_id, running in list(self._running.items()):
             try:
                 running.kills.keep()
-                with running.lock:
-                    complaints += self._corrected(container_id, running)
+                if complaint := running.correct():
+                    complaints.append(f"container {container_id}: {complaint}")
             except IsolationError as error:
                 log.warning("%s", error)
         try:
@@ -370,41 +314,15 @@ class DockerIsolation(NoopIsolation):
             log.warning("%s", error)
         return complaints
 
-    def _corrected(self, container_id: ContainerID, running: _Running) -> list[str]:
-        """Lower what was kept back; write again what is not as it was written. With the lock held."""
-        if running.wanted is None or process_ids.find(running.pause) is None:
-            return []
-        if running.applied != running.wanted and time.monotonic() - running.wanted_since > SETTLED_S:
-            self._lower(running)
-        limit, applied = running.group.mem_limit(), running.applied
-        if applied is None or limit == applied.mem_bytes or process_ids.find(running.pause) is None:
-            return []
-        running.group.apply(None, applied)
-        return [
-            f"container {container_id}: memory was {'not limited' if limit is None else f'{limit} bytes'}"
-        ]
-
-    def _tell_engine(self, container_id: ContainerID, running: _Running) -> None:
+    def _tell_engine(self, container_id: ContainerID, running: Running) -> None:
         """What has stayed for a while. Raises `Unreachable`."""
-        limits, told, applied = running.wanted, running.told, running.applied
-        if limits is None or applied is None or applied != limits or told == limits:
+        if (told := running.to_tell()) is None:
             return
-        if time.monotonic() - running.wanted_since <= SETTLED_S or process_ids.find(running.pause) is None:
-            return
-        if limits.mem_bytes is None and (told is None or told.mem_bytes is not None):
-            return  # "none" cannot be said; saying anything, it would write the limit that it remembers
         name = self._name(container_id)
         try:
             self._engine.call(
                 f"container {container_id}",
-                lambda api: api.update_container(
-                    name,
-                    cpu_shares=limits.shares,
-                    cpu_period=PERIOD_US if limits.quota_us is not None else None,
-                    cpu_quota=limits.quota_us,
-                    mem_limit=limits.mem_bytes,
-                    memswap_limit=limits.mem_bytes,
-                ),
+                lambda api: api.update_container(name, **configuration.of_update(told)),
                 QUICK_TIMEOUT_S,
             )
         except Unreachable:
@@ -412,10 +330,8 @@ class DockerIsolation(NoopIsolation):
         except EngineError as error:
             log.warning("%s", error)  # once: it hears of the next change
         finally:
-            # Whatever it has made of it, and also if more was wanted meanwhile.
-            with running.lock:
-                running.group.apply(None, running.applied or applied)
-        running.told = limits
+            running.write_again()
+        running.told = told
 
     def _sweep(self) -> None:
         """Now and then: what the engine has of ours that is to be removed."""
@@ -452,43 +368,6 @@ class DockerIsolation(NoopIsolation):
             log.warning("%s", error)
             self._unremoved.add(name)
 
-    # -- limits ---------------------------------------------------------------------------------------------------------
-
-    def _limits(self, resources: Resources) -> Limits:
-        """A container whose tasks declare no memory has no limit of it."""
-        millicpus, mem_bytes = resources.millicpus, resources.mem_bytes
-        quota = max(1000, (millicpus + 100) * PERIOD_US // 1000) if self.options.cpu_quota else None
-        shares = min(262144, max(2, millicpus * 1024 // 1000))
-        page = mem_bytes - mem_bytes % processes.PAGE_BYTES
-        return Limits(shares, quota, page + EXECUTOR_MEM_BYTES if page else None)
-
-    def _want(self, running: _Running, limits: Limits) -> None:
-        """More at once; less when it has been less for a while (`_lower`): in a stream of tasks nothing is written then. With
-        the lock held."""
-        running.wanted = limits
-        running.wanted_since = time.monotonic()
-        # After a restart it has what the kernel says.
-        applied = running.applied or replace(limits, mem_bytes=running.group.mem_limit())
-        self._apply(running, _larger(applied, limits))
-
-    def _lower(self, running: _Running) -> None:
-        """As far as it goes: memory that is in use is not taken away."""
-        limits, applied = running.wanted, running.applied
-        if limits is None:
-            return
-        if limits.mem_bytes is not None:
-            lowest = running.group.usage().mem_bytes + (EXECUTOR_MEM_BYTES >> 2)
-            lowest += -lowest % processes.PAGE_BYTES
-            if lowest > limits.mem_bytes:
-                before = applied.mem_bytes if applied is not None else None
-                limits = Limits(limits.shares, limits.quota_us, min(lowest, before or lowest))
-        self._apply(running, limits)
-
-    def _apply(self, running: _Running, limits: Limits) -> None:
-        if limits != running.applied:
-            running.group.apply(running.applied, limits)
-            running.applied = limits
-
     # -- what is used, and what was hit -----------------------------------------------------------------------------------
 
     def usage(self, container_id: ContainerID) -> Usage:
@@ -507,21 +386,17 @@ class DockerIsolation(NoopIsolation):
         alone says it."""
         if (running := self._running.get(container_id)) is None:
             return None
-        who = "it" if task_id else "the executor"
         by = running.kills.take(exit_status)
-        if by == "host":
-            text = f"the kernel killed {who}: the host was short of memory"
-            return Limitation(container_id, "memory of the host", text, task_id, running.group.usage())
-        if by == "limit":
-            usage, limit = running.group.usage(), running.group.mem_limit()
-            size = format_scalar("mem", limit) if limit else "no limit"
-            text = f"the kernel killed {who}: the tasks of its container needed more than the {size} of memory they have"
-            return Limitation(container_id, f"memory.max={limit}", text, task_id, usage)
+        if by is not None:
+            reached = None
+            if by == "limit":
+                needed = "the tasks of its container needed more than the {size} of memory they have"
+                reached = oom.Reached(running.group.mem_limit(), needed)
+            return oom.killed(container_id, task_id, reached, running.group.usage())
         # Told once: to the first of its tasks that ends afterwards, not to all that ever come after.
-        if task_id and running.kills.take_refused() and self.options.pids_max:
-            most = self.options.pids_max + EXECUTOR_PIDS
-            text = f"its container hit its limit of {most} processes and threads"
-            return Limitation(container_id, f"pids.max={most}", text, task_id, fatal=False)
+        most = limits.pids_of_docker_container(self.options)
+        if task_id and running.kills.take_refused() and most is not None:
+            return oom.refused(container_id, task_id, "its container", most, Usage())
         return None
 
     def holdouts(self, container_id: ContainerID, task_id: TaskID = TaskID("")) -> str:
@@ -559,24 +434,3 @@ def _is_root(user: str) -> bool:
         return pwd.getpwnam(user).pw_uid == 0
     except KeyError:
         return False
-
-
-def _larger(one: Limits, other: Limits) -> Limits:
-    """Of each the larger; none is the largest."""
-    quotas, memories = (one.quota_us, other.quota_us), (one.mem_bytes, other.mem_bytes)
-    return Limits(
-        max(one.shares, other.shares),
-        None if None in quotas else max(each for each in quotas if each is not None),
-        None if None in memories else max(each for each in memories if each is not None),
-    )
-
-
-def _engine_limits(limits: Limits) -> dict[str, Any]:
-    """As the engine's API names them. Swap: as much as memory in all, that is, none. What is not limited is not named: the
-    engine takes 0 as no word of it."""
-    wanted: dict[str, Any] = {"CpuShares": limits.shares}
-    if limits.mem_bytes is not None:
-        wanted |= {"Memory": limits.mem_bytes, "MemorySwap": limits.mem_bytes}
-    if limits.quota_us is not None:
-        wanted |= {"CpuPeriod": PERIOD_US, "CpuQuota": limits.quota_us}
-    return wanted

@@ -12,7 +12,8 @@ from helpers.isolation_contract import IsolationContract
 from helpers.proc import Bed
 from offerd.resources import Resources
 from offerd_isolation.base import Isolation, IsolationOptions
-from offerd_isolation.docker import module
+from offerd_isolation.cgroups.limits import EXECUTOR_MEM_BYTES
+from offerd_isolation.docker import running
 from offerd_isolation.docker.module import DockerIsolation
 
 pytestmark = pytest.mark.docker
@@ -36,11 +37,11 @@ class TestDockerContract(IsolationContract):
         self, bed: Bed, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It knows no word for "none any more", and writes all limits that it remembers whatever it is told."""
-        monkeypatch.setattr(module, "SETTLED_S", -1.0)
+        monkeypatch.setattr(running, "SETTLED_S", -1.0)
         container = bed.launch("forever")
         assert isinstance(bed.isolation, DockerIsolation)
         group = bed.isolation._running[container.container_id].group
-        for mem, limit_bytes in (("64M", (64 << 20) + module.EXECUTOR_MEM_BYTES), ("0M", None)):
+        for mem, limit_bytes in (("64M", (64 << 20) + EXECUTOR_MEM_BYTES), ("0M", None)):
             bed.isolation.update(container.container_id, Resources.of(cpus=1, mem=mem))
             for _ in range(3):
                 assert list(bed.isolation.verify()) == []

@@ -160,7 +160,7 @@ def test_a_task_over_its_memory_says_so_though_no_slave_ran_then(engine: DockerE
         (container,) = _containers(engine)
         cluster.kill_slave(0)
         (task / "go").touch()
-        wait_until(lambda: container.kills() > 0, "the kernel's kill")
+        wait_until(lambda: container.memory.kills() > 0, "the kernel's kill")
         cluster.restart_slave(0)
         ended = framework.wait_end("greedy")
         assert ended.reason == Reason.LIMIT_EXCEEDED

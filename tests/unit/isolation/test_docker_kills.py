@@ -29,7 +29,7 @@ class Kernel:
 
     def slave(self) -> Kills:
         """One that has just started."""
-        return Kills(Group({"": str(self.path)}), self.path / "container")
+        return Kills(Group.at({"": str(self.path)}), self.path / "container")
 
 
 @pytest.fixture

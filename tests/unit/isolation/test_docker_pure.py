@@ -1,8 +1,7 @@
-"""The docker module's parts that need no engine: names of images, pull policies, the pause program, cgroup files."""
+"""The docker module's parts that need no engine: names of images, pull policies, the pause program."""
 
 from __future__ import annotations
 
-import shutil
 import struct
 import subprocess
 import threading
@@ -24,11 +23,9 @@ from offerd_isolation.docker.engine import (
     Unreachable,
     split_tag,
 )
-from offerd_isolation.docker.group import Group, Limits
 from offerd_isolation.docker.images import obtain
 from offerd_isolation.docker.progress import PullProgress
 
-MIB = 1 << 20
 DEBIAN = "docker.io/library/debian:12"
 
 
@@ -277,117 +274,3 @@ def test_it_waits_with_sigchld_ignored(tmp_path: Path) -> None:
                 ignored = int(lines["SigIgn"], 16) & 1 << 16  # SIGCHLD is 17
         finally:
             process.kill()
-
-
-# -- cgroups ----------------------------------------------------------------------------------------------------------------
-
-
-def proc(path: Path, mountinfo: str, cgroup: str) -> Path:
-    (path / "proc/self").mkdir(parents=True)
-    (path / "proc/7").mkdir()
-    (path / "proc/self/mountinfo").write_text(mountinfo)
-    (path / "proc/7/cgroup").write_text(cgroup)
-    return path / "proc"
-
-
-def v2(path: Path, **files: str) -> Group:
-    """A group with these files; `__` stands for a dot."""
-    mountinfo = f"30 24 0:26 / {path} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
-    return filled(Group.of(7, proc(path, mountinfo, "0::/docker/abc\n")), path / "docker/abc", files)
-
-
-def v1(path: Path, **files: str) -> Group:
-    names = ("cpu", "cpuacct", "memory", "pids")
-    mountinfo = "".join(f"3 2 0:2 /top {path}/all rw - cgroup cgroup rw,{name}\n" for name in names)
-    cgroup = "".join(f"{n}:{name}:/top/docker/abc\n" for n, name in enumerate(names))
-    return filled(Group.of(7, proc(path, mountinfo, cgroup)), path / "all/docker/abc", files)
-
-
-def filled(group: Group, directory: Path, files: dict[str, str]) -> Group:
-    assert group.directories() == [str(directory)]
-    directory.mkdir(parents=True)
-    for name, content in files.items():
-        (directory / name.replace("__", ".")).write_text(content)
-    return group
-
-
-def test_limits_are_written_as_v2_names_them(tmp_path: Path) -> None:
-    group = v2(tmp_path, cpu__weight="", cpu__max="", memory__max="")
-    assert group.is_v2
-    group.apply(None, Limits(1024, 50_000, 64 * MIB))
-    found = {path.name: path.read_text() for path in (tmp_path / "docker/abc").iterdir()}
-    assert found == {"cpu.weight": "39", "cpu.max": "50000 100000", "memory.max": str(64 * MIB)}
-    assert group.mem_limit() == 64 * MIB
-
-
-def test_no_limit_of_memory_is_max_in_v2(tmp_path: Path) -> None:
-    group = v2(tmp_path, memory__max="67108864")
-    group.apply(Limits(mem_bytes=64 * MIB), Limits())
-    assert (tmp_path / "docker/abc/memory.max").read_text().startswith("max")
-
-
-def test_limits_are_written_as_v1_names_them(tmp_path: Path) -> None:
-    group = v1(tmp_path, cpu__shares="", memory__limit_in_bytes="0", memory__memsw__limit_in_bytes="0")
-    assert not group.is_v2
-    group.apply(None, Limits(512, None, 64 * MIB))
-    found = {path.name: path.read_text() for path in (tmp_path / "all/docker/abc").iterdir()}
-    size = str(64 * MIB)
-    assert found == {
-        "cpu.shares": "512",
-        "memory.limit_in_bytes": size,
-        "memory.memsw.limit_in_bytes": size,
-    }
-
-
-def test_what_is_used_in_v2(tmp_path: Path) -> None:
-    group = v2(
-        tmp_path,
-        cgroup__procs="7\n8\n9\n",
-        cpu__stat="usage_usec 1500000\nthrottled_usec 250000\n",
-        memory__stat=f"anon {MIB}\nfile {9 * MIB}\nshmem {MIB}\nkernel_stack 4096\npagetables 4096\n",
-        memory__peak=str(5 * MIB),
-        memory__events="low 0\nmax 3\noom 1\noom_kill 2\n",
-        memory__events__local="low 0\nmax 3\noom 1\noom_kill 0\n",
-        pids__events="max 4\n",
-    )
-    usage = group.usage()
-    assert (usage.cpu_s, usage.throttled_s, usage.processes) == (1.5, 0.25, 2)
-    assert (usage.mem_bytes, usage.peak_mem_bytes) == (2 * MIB + 8192, 5 * MIB)
-    assert (group.kills(), group.times_at_limit(), group.pids_refused()) == (2, 1, 4)
-
-
-def test_what_is_used_in_v1(tmp_path: Path) -> None:
-    group = v1(
-        tmp_path,
-        cgroup__procs="7\n8\n",
-        cpuacct__usage="1500000000\n",
-        cpu__stat="nr_throttled 1\nthrottled_time 250000000\n",
-        memory__stat=f"rss 1\ntotal_rss {MIB}\ntotal_shmem {MIB}\n",
-        memory__max_usage_in_bytes=str(5 * MIB),
-        memory__oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
-    )
-    usage = group.usage()
-    assert (usage.cpu_s, usage.throttled_s, usage.processes) == (1.5, 0.25, 1)
-    assert (usage.mem_bytes, usage.peak_mem_bytes) == (2 * MIB, 5 * MIB)
-    assert group.kills() == 2
-
-
-@pytest.mark.parametrize(("limit", "times"), [(64 * MIB, 2), (65 * MIB + 1, 0), (1 << 63, 0)])
-def test_in_v1_a_container_that_was_near_its_limit_was_killed_for_it(
-    tmp_path: Path, limit: int, times: int
-) -> None:
-    group = v1(
-        tmp_path,
-        memory__limit_in_bytes=str(limit),
-        memory__max_usage_in_bytes=str(64 * MIB),
-        memory__oom_control="oom_kill 2\n",
-    )
-    assert group.times_at_limit() == times
-
-
-def test_a_container_that_is_gone_uses_nothing_and_takes_limits_in_silence(tmp_path: Path) -> None:
-    group = v2(tmp_path)
-    shutil.rmtree(tmp_path / "docker/abc")
-    group.apply(None, Limits(mem_bytes=MIB))
-    assert group.usage().mem_bytes == 0
-    assert (group.kills(), group.processes(), group.mem_limit()) == (0, [], None)

@@ -1,0 +1,107 @@
+"""cgroup v1's files of a container, with the interface of `cgroups.controllers`: other names, units and orders.
+
+Sources: Documentation/admin-guide/cgroup-v1/memory.rst, cpuacct.rst, and scheduler/sched-bwc.rst.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from offerd_isolation.cgroups import controllers
+from offerd_isolation.cgroups.contents import FlatKeyed, Integer, MaxInteger
+from offerd_isolation.cgroups.controllers import FileMissing
+from offerd_isolation.cgroups.limits import Limits
+
+UNLIMITED = 1 << 62
+"""No limit is shown as the largest number of pages that there can be."""
+NEAR_BYTES = 1 << 20
+"""Memory is charged in batches, one for each cpu."""
+
+
+class Limit(MaxInteger):
+    """Bytes; no limit is written as -1."""
+
+    def sanitize_get(self, value: str) -> int | None:
+        return limit if (limit := int(value)) < UNLIMITED else None
+
+    def sanitize_set(self, value: int | None) -> str:
+        return "-1" if value is None else str(value)
+
+
+class Renamed(FlatKeyed):
+    """`KEY NUMBER` in each line, of which those that v2 has too are under v2's names."""
+
+    names: ClassVar[dict[str, str]] = {"total_rss": "anon", "total_shmem": "shmem"}
+
+    def sanitize_get(self, value: str) -> dict[str, int]:
+        found = super().sanitize_get(value)
+        return {name: found[key] for key, name in self.names.items() if key in found}
+
+
+class Cpu(controllers.Cpu):
+    """cpu.shares in place of a weight, cpu.cfs_quota_us of the engine's period; what was used is in `cpuacct`."""
+
+    needed = ("cpu.shares",)
+    shares = Integer("cpu.shares")
+    quota_us = Integer("cpu.cfs_quota_us")
+
+    def __init__(self, path: str, accounts: str) -> None:
+        super().__init__(path)
+        self._accounts = Accounts(accounts)
+
+    def wanted(self, limits: Limits) -> dict[str, Any]:
+        wanted = {"shares": limits.cpu_shares}
+        if limits.cpu_quota_us is not None:
+            wanted["quota_us"] = limits.cpu_quota_us
+        return wanted
+
+    def used_s(self) -> tuple[float, float]:
+        try:
+            return self._accounts.usage_ns / 1e9, self.stat.get("throttled_time", 0) / 1e9
+        except FileMissing:
+            return 0.0, 0.0
+
+
+class Accounts(controllers.Controller):
+    """The controller that counts cpu time."""
+
+    name = "cpuacct"
+    usage_ns = Integer("cpuacct.usage", readonly=True)
+
+
+class Memory(controllers.Memory):
+    """memory.limit_in_bytes, and memory.memsw.limit_in_bytes, which counts swap too and is the same: so there is none."""
+
+    needed = ("memory.limit_in_bytes",)
+    max = Limit("memory.limit_in_bytes")
+    with_swap_max = Limit("memory.memsw.limit_in_bytes")  # not where the kernel counts no swap
+    current = Integer("memory.usage_in_bytes", readonly=True)
+    peak = Integer("memory.max_usage_in_bytes", readonly=True)
+    stat = Renamed("memory.stat", readonly=True)
+    events = FlatKeyed("memory.oom_control", readonly=True)
+
+    def wanted(self, limits: Limits) -> dict[str, Any]:
+        return {"max": limits.mem_bytes}
+
+    def apply(self, limits: Limits, before: Limits | None = None) -> None:
+        """The one with swap may never be below the one without: which comes first depends on the direction."""
+        mem_bytes = limits.mem_bytes
+        if before is not None and before.mem_bytes == mem_bytes:
+            return
+        now = self.max
+        is_more = mem_bytes is None or (now is not None and mem_bytes > now)
+        if not is_more:
+            self.max = mem_bytes
+        with suppress(FileMissing):
+            self.with_swap_max = mem_bytes
+        if is_more:
+            self.max = mem_bytes
+
+    def times_at_limit(self) -> int:
+        """Not counted for a limit with swap: once it has been near its limit, all kills are for it."""
+        try:
+            limit = self.max
+        except FileMissing:
+            return 0
+        return self.kills() if limit is not None and self.peak_bytes() >= limit - NEAR_BYTES else 0
