@@ -334,9 +334,9 @@ class Done(Message, frozen=True):
 
 class Waiting(Message, frozen=True):
     """Machine-readable `why` (no_slaves | no_slave_large_enough | too_few_slaves | too_few_to_spread | long_task_cap |
-    disk_full | filtered | others_share | limit_reached | refused | minimum_offer_not_free | filters_ask_for_more |
-    no_scheduler | wants_nothing | not_yet) and a line for people. `short_limit_s`: a time limit of at most so much would end
-    this wait; 0: none would.
+    disk_full | filtered | others_share | limit_reached | refused | minimum_offer_not_free | filters_ask_for_more | ended |
+    no_scheduler | scheduler_unresponsive | offers_held_back | wants_nothing | not_yet) and a line for people. `short_limit_s`:
+    a time limit of at most so much would end this wait; 0: none would.
     """
 
     why: Name

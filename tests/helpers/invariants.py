@@ -38,8 +38,10 @@ def check_invariants(core: MasterCore) -> None:
     assert set(c.idle) <= set(c.slaves) - set(c.dirty)
     for slave_id, slave in c.slaves.items():
         assert not (slave.is_disk_full and slave.offers), "what cannot be written down is not offered"
+        is_marked = slave_id in c.dirty or slave_id in c.idle
+        assert slave.may_be_offered or not is_marked, f"{slave_id} is looked at though it may not be offered"
         if slave.may_be_offered and slave.is_worth_offering():
-            assert slave_id in c.dirty or slave_id in c.idle, f"what is free on {slave_id} was forgotten"
+            assert is_marked, f"what is free on {slave_id} was forgotten"
     if isinstance(c.allocator, DrfAllocator):
         assert c.allocator.total == _quantities(slave.total for slave in c.slaves.values())
 
@@ -105,7 +107,7 @@ def check_slave(c: Cluster, slave: Slave) -> None:
         for executor_id, executor in mine.items():
             ours = [t for t in slave.tasks if t.framework is framework and t.executor_id == executor_id]
             assert executor.tasks == len(ours)
-    if slave.peer is None or slave.state is not SlaveState.ACTIVE or slave.is_deaf:
+    if slave.peer is None or slave.state is not SlaveState.ACTIVE or slave.is_unresponsive:
         assert not slave.offers, "resources of a slave that nobody can reach or that drains are offered"
     else:
         assert c.peers[slave.peer] is slave
@@ -120,7 +122,7 @@ def check_framework(c: Cluster, framework: Framework) -> None:
     assert framework.executors_running == running
     charged = c.allocator.held(framework.framework_id)
     assert {n: a for n, a in charged.items() if a} == _quantities(holdings(c, framework))
-    is_there = framework.peer is not None and not framework.is_deaf
+    is_there = framework.peer is not None and not framework.is_unresponsive
     wants = is_there and framework.needs_offers and not framework.ended
     assert (framework.framework_id in c.wanting) == wants
     if framework.peer is None or framework.ended:

@@ -206,7 +206,7 @@ def disconnect(c: Cluster, framework: Framework, now: float) -> None:
         c.peers.pop(framework.peer, None)
     framework.peer = None
     framework.scheduler_id = ""
-    framework.is_deaf = False
+    framework.is_unresponsive = False
     c.update_wanting(framework)
     offers.rescind(c, framework.offers.values(), tell=False)
     offers.forget_refusals(c, framework)

@@ -76,7 +76,7 @@ def register_framework(c: Cluster, caller: Caller, message: m.RegisterFramework,
         framework.since = min(framework.since, now - message.since_s)
     take_as_lost(c, framework, message.called_lost)
     # Whoever says hello again over the same connection has not heard our answer, and may not hear offers either.
-    framework.is_deaf = is_repeated
+    framework.is_unresponsive = is_repeated
     c.peers[peer] = framework
     c.update_wanting(framework)
     is_again = bool(framework_id)

@@ -188,7 +188,7 @@ class MasterCore:
             handler = handlers.get(type(message))
             if handler is not None:
                 sender.heard = True
-                if sender.is_deaf:
+                if sender.is_unresponsive:
                     self._hear(sender)
                 handler(self.cluster, sender, message, now)
                 return
@@ -225,7 +225,7 @@ class MasterCore:
         if isinstance(sender, Slave):
             slaves.hear(self.cluster, sender)
         elif isinstance(sender, Framework):
-            sender.is_deaf = False
+            sender.is_unresponsive = False
             self.cluster.update_wanting(sender)
             self.cluster.mark_idle_dirty()
 

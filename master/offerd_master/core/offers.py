@@ -4,6 +4,7 @@ A slave is *dirty* when something became free on it or somebody new may want it.
 free on each dirty slave to the first framework in the allocator's order that wants offers, does not filter the slave and
 has not refused as much. What it does not use makes the slave dirty again. What nobody takes is *idle*: it is looked at
 again when somebody's wishes change, or when there is room again under a limit, and then only for those it held back.
+Which rules keep a slave from a framework is said in `eligibility`.
 
 Refusals bind as long as no more could be offered than was refused: what is free, cut to the framework's limit. A
 decline for no time at all is paced: the same or less is offered again after `repeat_pace_s`, so that a scheduler and a
@@ -26,9 +27,8 @@ from offerd.filters import fault as filters_fault
 from offerd.ids import FrameworkID, OfferID, SlaveID, owner_of
 from offerd.resources import Resources
 from offerd_master.allocation.entitlements import Entitlements
-from offerd_master.core import files
-from offerd_master.core.pool import Pool
-from offerd_master.core.state import Cluster, Framework, OutstandingOffer, Refusal, Slave, SlaveState
+from offerd_master.core import eligibility, files
+from offerd_master.core.state import Cluster, Framework, OutstandingOffer, Refusal, Slave
 
 MAX_REFUSE_S = 365 * 86_400.0
 MAX_OFFERS_BYTES = 512 << 10
@@ -54,11 +54,10 @@ def allocate(c: Cluster, now: float) -> None:
         return
     made: dict[FrameworkID, list[m.Offer]] = defaultdict(list)
     waiting: dict[SlaveID, Slave] = {}
-    active = SlaveState.ACTIVE
     for slave_id, slave in c.dirty.items():
-        if slave.state is not active or slave.peer is None or not slave.is_worth_offering():
+        if not slave.is_worth_offering():
             continue
-        if slave.tasks and now < slave.offer_again_at:
+        if slave.is_in_batch_window(now):
             waiting[slave_id] = slave
             continue
         framework = _taker(c, slave, now)
@@ -89,7 +88,7 @@ def _offer_idle(
         among = reopened.get(slave.needs)
         if among is None:
             continue
-        if slave.tasks and now < slave.offer_again_at:
+        if slave.is_in_batch_window(now):
             gone.append(slave)
             c.dirty[slave.slave_id] = slave
             continue
@@ -110,26 +109,6 @@ def next_allocation(c: Cluster) -> float | None:
     return first if first is None else max(first, c.hold_until)
 
 
-def is_filtered(framework: Framework, slave: Slave, free: Resources) -> bool:
-    """Whether the framework's filters exclude what is free on this slave."""
-    filters = framework.filters
-    return not (filters.pass_slave(slave.slave_id, slave.info.attributes) and filters.pass_free(free))
-
-
-def has_refused(framework: Framework, slave: Slave, offerable: Resources, now: float) -> bool:
-    """Whether the framework has refused as much of this slave, not long ago."""
-    refusal = framework.refusals.get(slave.slave_id)
-    return refusal is not None and refusal.until > now and refusal.resources.covers(offerable)
-
-
-def cut_to_limit(c: Cluster, framework: Framework, free: Resources) -> Resources:
-    """What of it an offer would hold: `free` itself, or less where the framework's limit leaves less."""
-    room = c.entitlements.room(framework.framework_id) if c.entitlements is not None else None
-    if room is None or all(amount <= room.get(name, amount) for name, amount in free.scalars.items()):
-        return free
-    return Pool(free).take_up_to(room)
-
-
 def _taker(
     c: Cluster, slave: Slave, now: float, among: AbstractSet[FrameworkID] | None = None
 ) -> Framework | None:
@@ -142,24 +121,19 @@ def _taker(
         if framework_id in held_back or (among is not None and framework_id not in among):
             continue
         framework = wanting[framework_id]
-        if slave.slave_id in framework.refusals or framework.has_filters:
-            if free is None:
-                free = slave.free.freeze()
-            offerable = cut_to_limit(c, framework, free)
-            if has_refused(framework, slave, offerable, now) or is_filtered(framework, slave, offerable):
-                if entitlements is not None and offerable is not free:
-                    entitlements.note_cut(framework_id)
-                continue
         if entitlements is not None and not entitlements.has_room(framework_id, slave.needs):
             entitlements.hold_back(framework_id, slave.needs)
             continue
+        if framework.has_filters or slave.slave_id in framework.refusals:
+            if free is None:
+                free = slave.free.freeze()
+            offerable = eligibility.cut_to_limit(c, framework, free)
+            if eligibility.is_unwanted(framework, slave, offerable, now):
+                if entitlements is not None and offerable is not free:
+                    entitlements.note_cut(framework_id)
+                continue
         return framework
     return None
-
-
-def fits_limit(c: Cluster, framework: Framework, slave: Slave) -> bool:
-    """Whether what the framework may still hold is worth an offer of this slave."""
-    return c.entitlements is None or c.entitlements.has_room(framework.framework_id, slave.needs)
 
 
 def _make(c: Cluster, framework: Framework, slave: Slave, now: float) -> m.Offer:

@@ -21,7 +21,7 @@ from offerd.messages import Reason
 from offerd.resources import Resources
 from offerd_master.allocation.base import RevocableTask
 from offerd_master.allocation.entitlements import Entitlements
-from offerd_master.core import offers
+from offerd_master.core import eligibility, offers
 from offerd_master.core.pool import Pool
 from offerd_master.core.state import Cluster, Framework, Revocation, Shortage, Slave, Task
 from offerd_master.core.tasks import kill
@@ -113,7 +113,7 @@ def _missing(c: Cluster, entitlements: Entitlements, framework: Framework, now: 
             _add(there, revocation.demanded, 1)
     for slave in c.slaves.values():
         free = slave.free.freeze()
-        if offers.has_refused(framework, slave, free, now) and _is_enough(framework, slave, free):
+        if eligibility.has_refused(framework, slave, free, now) and _is_enough(framework, slave, free):
             _add(there, free.quantities(), 1)
     missing = {
         name: amount - there.get(name, 0) for name, amount in entitlements.guaranteed(framework_id).items()
@@ -237,7 +237,7 @@ def _is_reachable(framework: Framework, slave: Slave) -> bool:
 
 def _would_take(framework: Framework, slave: Slave, free: Resources, now: float) -> bool:
     """Whether so much free on this slave would be offered to it."""
-    return _is_enough(framework, slave, free) and not offers.has_refused(framework, slave, free, now)
+    return _is_enough(framework, slave, free) and not eligibility.has_refused(framework, slave, free, now)
 
 
 def _is_enough(framework: Framework, slave: Slave, free: Resources) -> bool:

@@ -126,7 +126,7 @@ def _return(c: Cluster, slave: Slave, peer: PeerID, is_repeated: bool, now: floa
     """
     if slave.peer is not None and slave.peer != peer:
         c.peers.pop(slave.peer, None)
-    slave.is_deaf = is_repeated
+    slave.is_unresponsive = is_repeated
     if is_repeated:
         c.unmark(slave)
     offers.rescind(c, slave.offers.values())
@@ -374,7 +374,7 @@ def lose(c: Cluster, slave: Slave, text: str, now: float, *, may_return: bool = 
     disconnect(c, slave)
     slave.state = SlaveState.LOST
     slave.since = slave.there_since = now
-    slave.is_deaf = slave.is_disk_full = False
+    slave.is_unresponsive = slave.is_disk_full = False
     partition.lost_again(c, slave, now, may_return=may_return)
     touched = {framework_id: c.frameworks[framework_id] for framework_id in slave.executors}
     for task in list(slave.tasks):
@@ -478,5 +478,5 @@ def slave_usage(c: Cluster, slave: Slave, message: m.SlaveUsage, now: float) -> 
 
 def hear(c: Cluster, slave: Slave) -> None:
     """It has answered: it does hear us."""
-    slave.is_deaf = False
+    slave.is_unresponsive = False
     c.mark_dirty(slave)

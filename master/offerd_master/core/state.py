@@ -156,9 +156,10 @@ class Slave:
     """A slave daemon, connected (`peer`) or silent."""
 
     __slots__ = (
-        "executors", "files", "files_accesses", "free", "heard", "info", "info_bytes", "is_deaf", "is_disk_full", "last_peer",
-        "long_cap", "long_used", "met", "minimum_offer", "needs", "offer_again_at", "offers", "peer", "reported_lost", "since",
-        "slave_id", "state", "tasks", "there_since", "total", "unanswered", "unreachable", "usage", "wish",
+        "executors", "files", "files_accesses", "free", "heard", "info", "info_bytes", "is_disk_full", "is_unresponsive",
+        "last_peer", "long_cap", "long_used", "met", "minimum_offer", "needs", "offer_again_at", "offers", "peer",
+        "reported_lost", "since", "slave_id", "state", "tasks", "there_since", "total", "unanswered", "unreachable", "usage",
+        "wish",
     )  # fmt: skip
 
     def __init__(self, slave_id: SlaveID, peer: PeerID, now: float) -> None:
@@ -182,7 +183,7 @@ class Slave:
         self.met: set[FrameworkID] = (
             set()
         )  # frameworks that it was the first to tell of, and no scheduler has come of
-        self.is_deaf = False  # it has not heard our answer to its hello, perhaps
+        self.is_unresponsive = False  # it has not heard our answer to its hello, perhaps
         self.is_disk_full = False  # as it says itself
         self.wish: SetSlaveMode | None = None  # an operator's, that it has not said it obeys
         self.files: FilesSecret | None = (
@@ -230,15 +231,27 @@ class Slave:
             used.take(offer.resources)
         return used.freeze()
 
+    def why_out(self) -> str:
+        """What keeps all new tasks away from it: `unreachable` (an operator's wish does, too) or `disk_full`; empty: nothing.
+        Only a slave of which it is empty is marked as dirty or idle, so that a turn of allocation need not ask.
+        """
+        if self.state is not SlaveState.ACTIVE or self.peer is None or self.is_unresponsive:
+            return "unreachable"
+        return "disk_full" if self.is_disk_full else ""
+
     @property
     def may_be_offered(self) -> bool:
         """Whether operators, its connection and its disk let it take new tasks."""
-        return self.peer is not None and not self.is_deaf and not self.is_out
+        return not self.why_out()
 
     @property
     def is_out(self) -> bool:
         """Whether an operator or its disk keeps new tasks away."""
         return self.state is not SlaveState.ACTIVE or self.is_disk_full
+
+    def is_in_batch_window(self, now: float) -> bool:
+        """Whether it was offered a moment ago, and what ends until the moment is over is to be offered together."""
+        return now < self.offer_again_at and bool(self.tasks)
 
     def is_worth_offering(self) -> bool:
         """Whether at least the minimum is free."""
@@ -263,7 +276,7 @@ class Framework:
     __slots__ = (
         "called_unknown", "ended", "ended_at", "ended_because", "ended_counts", "executors", "executors_running",
         "failover_timer", "filters", "filters_bytes", "framework_id", "has_filters", "heard", "history", "info",
-        "is_deaf", "launch_info", "met_on", "needs_offers", "offers", "peer", "ramp_up_s", "refusals", "scheduler_id",
+        "is_unresponsive", "launch_info", "met_on", "needs_offers", "offers", "peer", "ramp_up_s", "refusals", "scheduler_id",
         "since", "standbys", "tasks", "unacknowledged", "unanswered", "unreachable", "wanted_since", "wasted_resource_s",
     )  # fmt: skip
 
@@ -280,7 +293,7 @@ class Framework:
         self.met_on: Slave | None = (
             None  # who told of it, while no scheduler of it has come: its role and user are hearsay
         )
-        self.is_deaf = False  # its scheduler has not heard our answer to its hello, perhaps
+        self.is_unresponsive = False  # its scheduler has not heard our answer to its hello, perhaps
         self.standbys: list[Standby] = []
         self.needs_offers = True
         self.wanted_since: float | None = None  # see `ramp_up`
@@ -316,6 +329,18 @@ class Framework:
             size = len(msgspec.msgpack.encode(envelope)) + 8
             self.executors[executor.executor_id] = LaunchableExecutor(executor, size)
 
+    def why_not_wanting(self) -> str:
+        """What keeps all offers from it: `ended`, `no_scheduler`, `scheduler_unresponsive` or `wants_nothing`; empty: nothing,
+        it is one of `Cluster.wanting`.
+        """
+        if self.ended:
+            return "ended"
+        if self.peer is None:
+            return "no_scheduler"
+        if self.is_unresponsive:
+            return "scheduler_unresponsive"
+        return "" if self.needs_offers else "wants_nothing"
+
     def heed(self, wishes: Wishes) -> None:
         """What its scheduler wants from now on."""
         self.needs_offers = wishes.needs_offers
@@ -331,7 +356,7 @@ class Framework:
 class Standby:
     """A scheduler that waits for the active one of its framework to go."""
 
-    is_deaf = False  # see the others' who say hello; it is offered nothing that it could miss
+    is_unresponsive = False  # see the others' who say hello; it is offered nothing that it could miss
 
     __slots__ = ("framework", "heard", "info", "peer", "scheduler_id", "unanswered", "wishes")
 
@@ -487,7 +512,7 @@ class Cluster:
 
     def mark_dirty(self, slave: Slave) -> None:
         """Something became free, or somebody may want it now."""
-        if slave.may_be_offered:
+        if not slave.why_out():
             self.dirty[slave.slave_id] = slave
             if self.idle:
                 self.idle.pop(slave.slave_id, None)
@@ -504,8 +529,7 @@ class Cluster:
 
     def update_wanting(self, framework: Framework) -> None:
         """Keep `wanting`, the frameworks that may be offered something, in step."""
-        is_there = framework.peer is not None and not framework.is_deaf
-        is_wanting = is_there and framework.needs_offers and not framework.ended
+        is_wanting = not framework.why_not_wanting()
         if framework.ramp_up_s is None and self.is_own_id(framework.framework_id):
             self.ramping.frameworks[framework.framework_id] = framework
             if is_wanting and framework.wanted_since is None:

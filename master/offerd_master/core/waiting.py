@@ -10,16 +10,24 @@ from offerd.filters import CompiledFilters
 from offerd.messages import Filters
 from offerd.resources import Resources, format_scalar
 from offerd.screen_text import printable
-from offerd_master.core import offers, starvation
+from offerd_master.core import eligibility
 from offerd_master.core.caller import Caller
+from offerd_master.core.eligibility import REASONS
 from offerd_master.core.pool import Pool
-from offerd_master.core.starvation import CAUSES
-from offerd_master.core.state import Cluster, Framework, Slave, SlaveState
+from offerd_master.core.state import Cluster, Framework, Slave
 
 _REFUSED = frozenset({"no_offer_fits", "long_task_cap_reached"})
 MANY = 1 << 40
 """More tasks than anybody asks about."""
-_SOONEST = ("not_yet", "offered", "no_scheduler", "wants_nothing")
+_SOONEST = (
+    "not_yet",
+    "offered",
+    "ended",
+    "no_scheduler",
+    "scheduler_unresponsive",
+    "offers_held_back",
+    "wants_nothing",
+)
 """Of what keeps several slaves from the framework, that which says most of what will happen."""
 
 
@@ -31,10 +39,10 @@ def explain(c: Cluster, framework: Framework | None, asked: om.ExplainWaiting, n
     """From what will never change to what will change soonest: each step keeps the slaves that pass it, with how many of the
     tasks they have room for.
     """
-    slaves = [s for s in c.slaves.values() if s.state is SlaveState.ACTIVE and s.peer is not None]
+    slaves = [slave for slave in c.slaves.values() if slave.why_out() != "unreachable"]
     if not slaves and c.slaves:
         who = f"none of the {len(c.slaves)} slaves takes tasks"
-        text = f"{who}: they are drained or deactivated (`offerd activate` lets them in again), or cannot be reached"
+        text = f"{who}: they are drained or deactivated (`offerd activate` lets them in again), unresponsive, or away"
         return om.Waiting("no_slaves", text)
     if not slaves:
         return om.Waiting("no_slaves", "the cluster has no slaves; start one with `offerd slave`")
@@ -45,11 +53,11 @@ def explain(c: Cluster, framework: Framework | None, asked: om.ExplainWaiting, n
     lasting = large.cut(lambda slave: _long_copies(slave, {}, asked))
     if not lasting.are_enough:
         return _capped(large, lasting, "no slave lets long tasks hold as much")
-    fitting = lasting.keep(lambda slave: not slave.is_disk_full)
+    fitting = lasting.keep(lambda slave: slave.may_be_offered)
     if not fitting.are_enough:
         return om.Waiting("disk_full", f"{fitting.told}the disks of slaves that are large enough are full")
     if framework is not None:
-        passing = fitting.keep(lambda slave: not offers.is_filtered(framework, slave, slave.total))
+        passing = fitting.keep(lambda slave: not eligibility.is_filtered(framework, slave, slave.total))
         if not passing.are_enough:
             return om.Waiting("filtered", passing.told + _filtered(framework, list(fitting)))
         fitting = passing
@@ -60,7 +68,7 @@ def explain(c: Cluster, framework: Framework | None, asked: om.ExplainWaiting, n
     if not now_free.are_enough:
         return _capped(roomy, now_free, "the part for long tasks is full on every slave with room")
     if framework is None:
-        return om.Waiting("not_yet", CAUSES["not_yet"])
+        return om.Waiting("not_yet", REASONS["not_yet"])
     within = now_free.cut(lambda slave: _copies(_limit_room(c, framework, slave), wanted))
     if min(within.number, _within_limit(c, framework, wanted, within.count)) < within.count:
         return om.Waiting(
@@ -181,7 +189,7 @@ def _capped(before: _Places, after: _Places, what: str) -> om.Waiting:
 
 def _soonest(c: Cluster, framework: Framework, slaves: list[Slave], now: float) -> om.Waiting:
     """These have room, and it may have that."""
-    found = [starvation.why_not(c, framework, slave, now) for slave in slaves]
+    found = [eligibility.reason_against(c, framework, slave, now) for slave in slaves]
     why = next((why for why in _SOONEST if why in found), "")
     refused = [slave for slave, other in zip(slaves, found, strict=True) if other in _REFUSED]
     if refused and not why:
@@ -189,12 +197,12 @@ def _soonest(c: Cluster, framework: Framework, slaves: list[Slave], now: float) 
         text = f"the framework has refused the slaves with room, for {soonest_s:.1f} s more"
         return om.Waiting("refused", text)
     why = why or found[0]
-    return om.Waiting("not_yet" if why == "offered" else why, CAUSES[why])
+    return om.Waiting("not_yet" if why == "offered" else why, REASONS[why])
 
 
 def _limit_room(c: Cluster, framework: Framework, slave: Slave) -> Pool:
     """What of the slave the framework's limit lets it have, with what it is offered there."""
-    room = Pool(offers.cut_to_limit(c, framework, slave.free.freeze()))
+    room = Pool(eligibility.cut_to_limit(c, framework, slave.free.freeze()))
     for offer in slave.offers.values():
         if offer.framework is framework:
             room.give(offer.resources)

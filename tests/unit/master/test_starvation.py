@@ -7,7 +7,7 @@ from typing import Any
 from helpers.master_harness import ClusterHarness, task
 from offerd import messages as m
 from offerd import operator_messages as om
-from offerd.ids import FrameworkID
+from offerd.ids import FrameworkID, SlaveID
 from offerd.resources import Resources
 from offerd_master.allocation.policy import Policy, Terms
 
@@ -163,3 +163,62 @@ def test_a_refused_offer_that_a_limit_had_cut_is_no_offer_on_its_way() -> None:
     assert causes(cluster) == {"no_offer_fits": 1}
     poor.send(m.SetFilters(m.Filters(minimum=Resources.of(cpus=2))))
     assert causes(cluster) == {"limit_reached": 1}
+
+
+def test_what_is_said_of_an_unresponsive_scheduler_or_slave_is_what_they_get() -> None:
+    cluster = ClusterHarness()
+    slave = cluster.slave("cpus=4,mem=4G")
+    poor = cluster.framework("poor", failover_timeout_s=600.0)
+    poor.answers_pings = False
+    poor.send(m.RegisterFramework(cluster.again(poor).info))
+    poor.decline(*poor.offers(), refuse_seconds=0.0)
+    assert causes(cluster) == {"offered": 1}, "a message is a sign of life"
+    poor.send(m.RegisterFramework(cluster.again(poor).info))
+    assert causes(cluster) == {"scheduler_unresponsive": 1}
+    slave.answers_pings = False
+    slave.send(m.RegisterSlave(slave.info, [], []))
+    assert causes(cluster) == {"unreachable": 1}
+    operator = cluster.operator()
+    operator.send(om.ExplainWaiting(poor.framework_id, Resources.parse("cpus=1,mem=1M")))
+    answer = operator.take(om.Waiting)
+    assert (answer.why, "unresponsive" in answer.message) == ("no_slaves", True)
+
+
+def test_a_new_master_that_holds_offers_back_promises_none() -> None:
+    cluster = ClusterHarness(recovery_quiet_s=5.0)
+    poor = cluster.framework("poor")
+    slave = cluster.slave("cpus=4,mem=4G", registers=False)
+    slave.info = m.SlaveInfo("host", slave.info.resources, SlaveID("S-9-0001"))
+    slave.hello()
+    assert causes(cluster) == {"offers_held_back": 1}
+    operator = cluster.operator()
+    operator.send(om.ExplainWaiting(poor.framework_id, Resources.parse("cpus=1,mem=1M")))
+    assert operator.take(om.Waiting).why == "offers_held_back"
+    cluster.advance(6.0)
+    assert causes(cluster) == {"offered": 1}
+
+
+def test_a_framework_that_has_ended_is_promised_no_offer() -> None:
+    cluster = ClusterHarness()
+    slave = cluster.slave("cpus=4,mem=4G")
+    poor = cluster.framework("poor")
+    poor.accept(poor.offer(), tasks=[task("t1")])
+    poor.send(m.TeardownFramework())
+    assert slave.inbox
+    found = explained(cluster, poor.framework_id)
+    assert (found.state, [cause.why for cause in found.causes]) == ("ended", ["ended"])
+
+
+def test_what_has_become_free_beside_an_open_offer_is_on_its_way() -> None:
+    cluster = ClusterHarness(batch_window_s=0.5)
+    slave = cluster.slave("cpus=4,mem=4G")
+    poor = cluster.framework("poor")
+    poor.accept(poor.offer(), tasks=[task("t1"), task("t2")])
+    cluster.advance(0.7)
+    poor.offer()
+    assert causes(cluster) == {"offered": 1}
+    slave.finish(poor, "t1")
+    assert causes(cluster) == {"not_yet": 1}
+    cluster.advance(0.5)
+    assert poor.offer().resources == Resources.of(cpus=1, mem="1G")
+    assert causes(cluster) == {"offered": 1}
