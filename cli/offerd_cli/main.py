@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, TextIO
@@ -76,6 +76,17 @@ _NO_COMMAND_NAMED: type[click.UsageError] = getattr(click.exceptions, "NoArgsIsH
 """What click raises for a group alone; before 8.2 it shows the help by itself."""
 
 
+class HelpFormatter(click.HelpFormatter):
+    """Leaves half of a narrow terminal and more to what is said of options, however long their names are."""
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        super().write_dl(rows, min(col_max, self.width // 3), col_spacing)
+
+
+class Context(click.Context):
+    formatter_class = HelpFormatter
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports one when it is asked for."""
 
@@ -87,6 +98,8 @@ class LazyGroup(click.Group):
             return None
         command = importlib.import_module(f"offerd_cli.commands.{cmd_name}").command
         assert isinstance(command, click.Command)
+        for each in (command, *(command.commands.values() if isinstance(command, click.Group) else ())):
+            each.context_class = Context
         from offerd.daemon_log import warn_on_stderr
 
         warn_on_stderr()
@@ -131,14 +144,14 @@ def _print_version(context: click.Context, _option: click.Parameter, wanted: boo
     expose_value=False,
     is_eager=True,
     callback=_print_version,
-    help="Show the version.",
+    help="Show the version and exit.",
 )
 def cli() -> None:
-    """offerd: a cluster manager that offers resources and lets frameworks choose.
+    """Run a cluster, and work on it: a manager that offers resources and lets frameworks choose.
 
     \b
-    offerd local --slaves 3            a cluster on this host, in one terminal
-    offerd run -- sh -c 'echo hello'   work for it, from another
+    offerd local --slaves 3             # in one terminal
+    offerd run -- sh -c 'echo hello'    # in another
     """
 
 

@@ -46,33 +46,46 @@ def placement_options(command: F) -> F:
 def task_options(*, cpus: str, mem: str, each: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """All of them, for a command that gets them as one `task: TaskOptions`. `cpus` and `mem`: of `each`, if nothing is said."""
     options = _in_order(
-        click.option("--cpus", default=cpus, show_default=True, help=f"Of each {each}, as 0.5."),
-        click.option("--mem", default=mem, show_default=True, help=f"Of each {each}, as 2G."),
+        click.option(
+            "--cpus",
+            default=cpus,
+            show_default=True,
+            metavar="CPUS",
+            help=f"CPUs for each {each}, for example 0.5.",
+        ),
+        click.option(
+            "--mem",
+            default=mem,
+            show_default=True,
+            metavar="SIZE",
+            help=f"Memory for each {each}, for example 2G.",
+        ),
         click.option(
             "--timeout",
             type=DURATION,
-            help=f"Kill {'it' if each == 'instance' else f'a {each}'} after this time; up to a slave's short limit it may use "
-            "the whole slave.",
+            help=f"Time limit after which each {each} is killed, for example 30s; up to the slave's short limit it may use the "
+            "whole slave.  [default: none]",
         ),
         click.option(
             "--long",
             "is_long",
             is_flag=True,
-            help="No time limit (the default without --timeout): only the part for long tasks.",
+            help="Run without a time limit, as without --timeout: in the part of each slave that is for long tasks.",
         ),
         env_option,
         placement_options,
-        name_option,
+        name_option("the command"),
         click.option(
             "--image",
             default="",
             callback=given,
-            help="In a container of this image, on a slave that runs images.",
+            metavar="IMAGE",
+            help="Run in a container of this image, on a slave that runs images.",
         ),
         click.option(
             "--pull",
             type=click.Choice(["never", "if-absent", "always"]),
-            help="When the slave fetches the image from its registry.  [default: as the slave says]",
+            help="Moment at which the slave fetches the image.  [default: as the slave says]",
         ),
         cwd_option,
     )
@@ -131,6 +144,13 @@ def read_attributes(text: str) -> dict[str, str]:
     return parse_pairs([text] if text else [], "--attributes", commas=True)
 
 
+def name_option(default: str) -> Callable[[F], F]:
+    """`--name`; `default`: what the help says that it is otherwise."""
+    return click.option(
+        "--name", default="", metavar="NAME", help=f"Name to show in listings.  [default: {default}]"
+    )
+
+
 def _in_order(*options: Callable[[F], F]) -> Callable[[F], F]:
     """Their help stands in this order."""
 
@@ -143,14 +163,18 @@ def _in_order(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 env_option: Callable[[F], F] = click.option(
-    "-e", "--env", multiple=True, metavar="KEY=VALUE", help="Add to the environment of its processes."
+    "-e",
+    "--env",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Add this variable to the environment of the task; may be repeated.",
 )
 user_option: Callable[[F], F] = click.option(
-    "--user", default="", callback=given, help="Run as this user.  [default: the slave's]"
-)
-name_option: Callable[[F], F] = click.option(
-    "--name", default="", help="What listings show.  [default: the command]"
+    "--user", default="", callback=given, metavar="USER", help="Run as this user.  [default: the slave's]"
 )
 attributes_option: Callable[[F], F] = click.option(
-    "--attributes", default="", metavar="K=V,...", help="Only on slaves with these."
+    "--attributes",
+    default="",
+    metavar="K=V,...",
+    help="Run only on slaves with these attributes, for example rack=7,gpu=yes.",
 )

@@ -11,9 +11,13 @@ from offerd_cli.options import master_option
 @master_option
 @click.argument("slaves", nargs=-1, required=True, metavar="SLAVE...")
 def command(*, master: str, slaves: tuple[str, ...]) -> int:
-    """Offer slaves again, each named by its id or hostname, that were drained (or are draining) or deactivated.
+    """Offer drained or deactivated slaves again; each is named by its id or hostname.
 
-    On the slave's own host `offerd slave --activate` does the same.
+    \b
+    offerd activate host7
+    offerd activate host7 host8
+
+    A slave that is still draining is let in again, too. `offerd slave --activate` does the same on the slave's own host.
     """
     from offerd.operator import OperatorClient
     from offerd_cli.draining import change_mode

@@ -16,21 +16,26 @@ if TYPE_CHECKING:
 
 @click.group(short_help="Name the clusters that this account uses, and keep the keys to them.")
 def command() -> None:
-    """Which clusters this account knows, with the keys to them: where commands go that say nothing else.
+    """Name the clusters that this account uses, and keep the keys to them.
 
     \b
-    offerd cluster add prod 10.0.0.1:5060 --master-key KEY     makes a key of ours and says its public part
-    offerd cluster use prod                                    from now on `offerd run` goes there
-    offerd run --master lab -- date                            to another one, this once
-    They stand in $OFFERD_CONFIG, else ~/.config/offerd, which only its owner can read; what the host's operator has put into
-    /etc/offerd is known, too. `offerd local` adds itself as long as it runs.
+    offerd cluster join prod 10.0.0.1:5060 WORD
+    offerd cluster use prod            # commands go there from now on
+    offerd run --master lab -- date    # this one to another cluster
+
+    Names and keys are kept in $OFFERD_CONFIG, else in ~/.config/offerd, which only this account can read. What the host's
+    operator has put into /etc/offerd is known, too. `offerd local` adds its cluster as long as it runs.
     """
 
 
-@command.command(name="list", short_help="List them.")
+@command.command(name="list", short_help="List the clusters that are known.")
 @json_option
 def list_(*, as_json: bool) -> None:
-    """List the clusters that are known, the current one with a star."""
+    """List the clusters that are known; a star marks the current one.
+
+    \b
+    offerd cluster list
+    """
     from offerd.clusters import read_stores
     from offerd_cli import documents, render
     from offerd_cli.fitting import Column
@@ -83,30 +88,38 @@ def _row(store: Store, cluster: Cluster, is_current: bool) -> dict[str, Any]:
     }
 
 
-@command.command(short_help="Make one the current one.")
+@command.command(short_help="Choose the cluster that commands go to.")
 @click.argument("name")
 def use(*, name: str) -> None:
-    """Have commands that say nothing else go to the cluster NAME."""
+    """Make NAME the current cluster: the one that commands without --master go to.
+
+    \b
+    offerd cluster use prod
+    """
     from offerd.clusters import own_store
 
     own_store().use(name)
 
 
-@command.command(short_help="Add one, or say another key or address for it.")
+@command.command(short_help="Add a cluster, or change its address or key.")
 @click.argument("name")
 @click.argument("master")
-@click.option("--master-key", default="", metavar="KEY", help="The masters' public key, or the file of it.")
+@click.option("--master-key", default="", metavar="KEY", help="Public key of the masters, or the file of it.")
 @click.option(
     "--key",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Our secret key; it is copied.  [default: a new one]",
+    help="File of our own secret key, which is copied.  [default: a new key]",
 )
 def add(*, name: str, master: str, master_key: str, key: Path | None) -> None:
-    """Add the cluster NAME, whose MASTER is HOST:PORT or zk://HOST:PORT,.../path.
+    """Add the cluster NAME, or change its address or key; MASTER is HOST:PORT or zk://HOST:PORT,.../path.
 
-    Where no key of ours is said, nor kept from before, one is made, and its public part printed, for the cluster's operator.
-    Without --master-key it is a cluster without keys.
+    \b
+    offerd cluster add prod 10.0.0.1:5060 --master-key master.pub
+    offerd cluster add lab 127.0.0.1:5060
+
+    Unless --key says which, a secret key is made for this account, or the one from before is kept. Its public part is printed:
+    the operator of the cluster has to let it in. Without --master-key the cluster is one that has no keys.
     """
     from offerd.clusters import Cluster, own_store
     from offerd.keys import new_secret, public_of, read_public, read_secret
@@ -131,16 +144,20 @@ def add(*, name: str, master: str, master_key: str, key: Path | None) -> None:
         say(f"the current cluster is still {clusters.current}; `offerd cluster use {name}` changes that")
 
 
-@command.command(short_help="Forget one, and our key to it.")
+@command.command(short_help="Forget a cluster, and remove the key to it.")
 @click.argument("name")
 def remove(*, name: str) -> None:
-    """Forget the cluster NAME, and the key to it that was kept with it."""
+    """Forget the cluster NAME, and remove the key to it.
+
+    \b
+    offerd cluster remove prod
+    """
     from offerd.clusters import own_store
 
     own_store().remove(name)
 
 
-@command.command(short_help="Join one, with a word of its operator's.")
+@command.command(short_help="Join a cluster with a word from its operator.")
 @click.argument("name")
 @click.argument("where", metavar="HOST[:PORT]")
 @click.argument("word")
@@ -149,12 +166,19 @@ def remove(*, name: str) -> None:
     "own_name",
     default="",
     metavar="NAME",
-    help="As whom we are known there.  [default: this account]",
+    help="Name by which the cluster knows us.  [default: that of this account]",
 )
 def join(*, name: str, where: str, word: str, own_name: str) -> None:
-    """Join the cluster whose master is at HOST (port 5060 unless said; or zk://...), with a WORD of its operator's
-    (`offerd token new`), and call it NAME here. For - it is read from standard input, as what is typed here may be read by
-    every account of this host. Our key is made here, and only its public part goes anywhere.
+    """Join the cluster whose master is at HOST, and call it NAME here.
+
+    \b
+    offerd cluster join prod 10.0.0.1:5060 WORD
+    offerd cluster join prod 10.0.0.1:5060 - <word.txt
+
+    An operator of the cluster makes the WORD with `offerd token new`. Every account of this host can read what is typed here,
+    so - as WORD reads it from standard input. HOST may also be zk://HOST:PORT,.../path; without :PORT it is 5060.
+
+    The secret key is made here and stays here; only its public part is sent.
     """
     from offerd_cli.enrolling import join_as_person
     from offerd_cli.founding import account_name

@@ -8,12 +8,12 @@ import click
 @click.command(short_help="Print what makes a shell complete the words of offerd.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(*, shell: str) -> None:
-    """Print a script that makes SHELL complete the commands and options of offerd at the TAB key. To have it in each one:
+    """Print the script that makes a shell complete the words of offerd at the TAB key.
 
     \b
-    bash   echo 'eval "$(offerd completion bash)"' >>~/.bashrc
-    zsh    echo 'eval "$(offerd completion zsh)"' >>~/.zshrc
-    fish   offerd completion fish >~/.config/fish/completions/offerd.fish
+    eval "$(offerd completion bash)"    # bash; in ~/.bashrc for good
+    eval "$(offerd completion zsh)"     # zsh; in ~/.zshrc for good
+    offerd completion fish >~/.config/fish/completions/offerd.fish
     """
     from click.shell_completion import get_completion_class
 

@@ -13,32 +13,52 @@ from offerd_cli.render import FittedTable
 from offerd_cli.screen import say
 from offerd_cli.units import format_bytes, format_duration, parse_amount
 
-owner_option = click.option("--owner", help="Whose sets, for operators.  [default: your own]")
+owner_option = click.option(
+    "--owner",
+    metavar="OWNER",
+    help="Owner of the sets, for operators who look after those of others.  [default: our own]",
+)
 
 
 @click.group(short_help="Place files in blocks on the slaves, as data sets.")
 def command() -> None:
-    """Place files on the slaves, for jobs that read them as --input data:SET."""
+    """Place files in blocks on the slaves, as data sets, for jobs that read them as --input data:SET.
+
+    \b
+    offerd data put logs /var/log
+    offerd data ls logs
+    """
 
 
-@command.command(short_help="Place files as a set.")
-@master_option
+@command.command(short_help="Place files as a data set.")
 @click.option(
     "--replicas",
     type=click.IntRange(1, 100),
     default=2,
-    help="Of each block.  [default: 2, or 1 on one slave]",
+    metavar="N",
+    help="Number of slaves that hold each block.  [default: 2, or 1 on one slave]",
 )
-@click.option("--block-size", default="32M", show_default=True, help="Blocks end where lines end.")
+@click.option(
+    "--block-size",
+    default="32M",
+    show_default=True,
+    metavar="SIZE",
+    help="Size of blocks, from 1K to 1G; each ends where a line ends.",
+)
+@master_option
 @click.argument("name", metavar="SET")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.pass_context
 def put(
     context: click.Context, *, master: str, replicas: int, block_size: str, name: str, paths: tuple[str, ...]
 ) -> None:
-    """Cut the files (or all files of directories) into blocks and place each on some slaves.
+    """Cut files, or all files of directories, into blocks, and place each block on some slaves.
 
-    A file called .gz, .bz2, .xz or .zst is a block by itself, and decompressed by the job that reads it.
+    \b
+    offerd data put logs /var/log
+    offerd data put --replicas 3 --block-size 64M texts a.txt b.txt.gz
+
+    A file named .gz, .bz2, .xz or .zst is one block, which the job that reads it decompresses.
     """
     from offerd_cli.screen import Screen
     from offerd_frameworks.mapreduce import blocks
@@ -68,13 +88,18 @@ def put(
     )
 
 
-@command.command(short_help="List sets, or the blocks of one.")
-@master_option
-@click.option("-a", "--all", "shows_all", is_flag=True, help="Also what running jobs keep there.")
+@command.command(short_help="List data sets, or the blocks of one.")
+@click.option("-a", "--all", "shows_all", is_flag=True, help="List what running jobs keep there, too.")
 @owner_option
+@master_option
 @click.argument("name", required=False, metavar="[SET]")
 def ls(*, master: str, shows_all: bool, owner: str | None, name: str | None) -> None:
-    """List all sets; of one set, its blocks and where their replicas are now."""
+    """List all data sets; or of one SET, its blocks and the slaves that have them now.
+
+    \b
+    offerd data ls
+    offerd data ls logs
+    """
     from offerd_cli import render
     from offerd_frameworks.mapreduce import blocks
 
@@ -117,12 +142,16 @@ def ls(*, master: str, shows_all: bool, owner: str | None, name: str | None) -> 
         say("no sets; place one with `offerd data put SET PATH...`", to_stdout=True)
 
 
-@command.command(short_help="Remove sets.")
-@master_option
+@command.command(short_help="Remove data sets.")
 @owner_option
+@master_option
 @click.argument("names", nargs=-1, required=True, metavar="SET...")
 def rm(*, master: str, owner: str | None, names: tuple[str, ...]) -> None:
-    """Remove sets from all slaves."""
+    """Remove data sets from all slaves.
+
+    \b
+    offerd data rm logs
+    """
     from offerd_frameworks.mapreduce import blocks
 
     for name in names:
@@ -136,9 +165,12 @@ def rm(*, master: str, owner: str | None, names: tuple[str, ...]) -> None:
 @master_option
 @click.argument("names", nargs=-1, required=True, metavar="SET...")
 def repair(*, master: str, names: tuple[str, ...]) -> int:
-    """Copy blocks that have lost replicas to other slaves, until each has as many as it was put with.
+    """Copy blocks that have lost replicas to other slaves, until each has as many as it was placed with.
 
-    Ends with 1 if a set is not whole then: blocks are on no slave that answers, or there are too few slaves.
+    \b
+    offerd data repair logs
+
+    The exit status is 1 if a set is not whole then: no slave that answers has one of its blocks, or there are too few slaves.
     """
     from offerd_cli.screen import Screen
     from offerd_frameworks.mapreduce import blocks

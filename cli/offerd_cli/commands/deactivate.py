@@ -8,13 +8,17 @@ from offerd_cli.options import master_option
 
 
 @click.command(short_help="Offer slaves to no framework any more; what runs there goes on.")
+@click.option("--undo", is_flag=True, help="Offer the slaves again, as `offerd activate` does.")
 @master_option
-@click.option("--undo", is_flag=True, help="Offer them again, as `offerd activate` does.")
 @click.argument("slaves", nargs=-1, required=True, metavar="SLAVE...")
 def command(*, master: str, undo: bool, slaves: tuple[str, ...]) -> int:
-    """Deactivate slaves, each named by its id or hostname: nothing of them is offered, their tasks run on.
+    """Offer slaves to no framework any more, while their tasks run on; each slave is named by its id or hostname.
 
-    The slave writes it down: neither its restart nor a new master undoes it; `offerd activate` does.
+    \b
+    offerd deactivate host7
+    offerd activate host7    # undoes it
+
+    The slave writes it down: it stays deactivated when it is restarted and under a new master, until `offerd activate`.
     """
     from offerd.operator import OperatorClient
     from offerd_cli.draining import change_mode

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import click
 
+from offerd_cli.slave_options import ISOLATION, LOCAL_SLAVES
+
 
 @click.command(
     short_help="Run MapReduce and MPI side by side on a cluster on this host, and check what comes out."
 )
-@click.option("--slaves", type=click.IntRange(1, 50), default=3, show_default=True, help="How many.")
 @click.option(
-    "--isolation",
-    default="auto",
+    "--slaves",
+    type=click.IntRange(1, 50),
+    default=3,
     show_default=True,
-    metavar="NAME",
-    help="auto is the best that this host offers.",
+    metavar="N",
+    help="Number of slaves.",
 )
+@ISOLATION.click_option(LOCAL_SLAVES.defaults)
 def command(*, slaves: int, isolation: str) -> int:
-    """Start a cluster on this host, count the words of Python's standard library on it, stop it again.
+    """Start a cluster on this host, run MapReduce and MPI on it side by side, check the results, and stop it again.
 
-    The same count three times: in this process, and by two MapReduce frameworks that share the cluster, one of shell commands,
-    one of Python functions; beside them an MPI job, where MPICH is installed. Exit status 1 if results differ, or if anything
-    stays behind.
+    \b
+    offerd demo
+    offerd demo --slaves 5
+
+    The words of Python's standard library are counted three times: in this process, and by two MapReduce frameworks that share
+    the cluster, one of shell commands and one of Python functions. Beside them runs an MPI job, where MPICH is installed.
+
+    The exit status is 1 if results differ, or if anything stays behind.
     """
     from offerd_cli.demonstration import demonstrate
 

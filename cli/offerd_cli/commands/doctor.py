@@ -10,9 +10,14 @@ from offerd_cli.options import json_option
 @click.command(short_help="Check what this host can do, and show how to mend the rest.")
 @json_option
 def command(*, as_json: bool) -> None:
-    """Look at this host: what offerd can use of it, and for what is missing the command that mends it.
+    """Check what offerd can use of this host, and show the command that mends what is missing.
 
-    Nothing here is an error: offerd runs without cgroups, docker or ZooKeeper, with less isolation and one master.
+    \b
+    offerd doctor
+    offerd doctor --json
+
+    Nothing that is missing is an error: without cgroups, docker or ZooKeeper offerd runs with less isolation, and with one
+    master.
     """
     from offerd_cli import doctor, documents, render
 

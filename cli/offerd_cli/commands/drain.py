@@ -10,27 +10,30 @@ from offerd_cli.screen import say
 
 
 @click.command(short_help="Take slaves out: nothing new starts there, what runs may end.")
-@master_option
 @click.option(
     "--deadline",
     type=DURATION,
-    metavar="TIME",
-    help="End what still runs after so long, as 30m.  [default: never]",
+    help="Time, for example 30m, after which tasks that still run are ended.  [default: never]",
 )
-@click.option("--kill", "kills", is_flag=True, help="End what runs now.")
-@click.option("--no-wait", is_flag=True, help="Return at once.")
+@click.option("--kill", "kills", is_flag=True, help="End the tasks that run at once.")
+@click.option("--no-wait", is_flag=True, help="Return at once, while the slaves drain.")
+@master_option
 @click.argument("slaves", nargs=-1, required=True, metavar="SLAVE...")
 def command(
     *, master: str, deadline: float | None, kills: bool, no_wait: bool, slaves: tuple[str, ...]
 ) -> int:
-    """Drain slaves, each named by its id or hostname, and wait until nothing runs there any more.
+    """Drain slaves, each named by its id or hostname, and wait until no task runs there any more.
 
-    A draining slave is given nothing new; what runs there goes on, until it ends or its time is over. What is ended then
-    (`--deadline`, `--kill`) gets TERM, a grace, then KILL, and its framework hears TASK_KILLED with reason SLAVE_DRAINING.
-    Asked again, with another deadline or with --kill, it hurries.
+    \b
+    offerd drain host7
+    offerd drain --deadline 30m host7 host8
 
-    A drained slave stays in the lists and out of the offers, also when it, its host or the master is started again, until
-    `offerd activate` lets it in. Ctrl-C ends the waiting alone. On the slave's own host `offerd slave --drain` does the same.
+    A draining slave is given no new tasks. Those that run there go on until they end, or until the deadline: then they get
+    TERM, after a grace KILL, and their frameworks hear TASK_KILLED with the reason SLAVE_DRAINING. The same command with
+    another deadline, or with --kill, changes the first.
+
+    A drained slave stays in the lists and is not offered, also after restarts of the slave, its host or the master, until
+    `offerd activate`. Ctrl-C ends only the waiting. `offerd slave --drain` does the same on the slave's own host.
     """
     from offerd.operator import OperatorClient
     from offerd_cli.draining import change_mode, wait_until_drained

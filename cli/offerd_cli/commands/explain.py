@@ -9,11 +9,17 @@ from offerd_cli.options import json_option, master_option
 
 @click.command(short_help="Show why a framework has no more than it has.")
 @click.argument("framework")
-@master_option
 @json_option
+@master_option
 def command(*, framework: str, master: str, as_json: bool) -> None:
-    """FRAMEWORK (id or name): its share beside its fair one, for how long it has been under it, and what keeps each slave
-    from it: in use, filtered, declined, the part for long tasks full, less free than the minimum offer.
+    """Show why a framework, named by its id or name, has no more than it has.
+
+    \b
+    offerd explain wordcount
+    offerd explain wordcount --json
+
+    Printed are its share beside its fair share, how long it has been below that, and what keeps each slave from it: in use,
+    filtered, declined, the part for long tasks full, or less free than the minimum offer.
     """
     from offerd.operator import OperatorClient
     from offerd_cli import explaining, render

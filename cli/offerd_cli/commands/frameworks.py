@@ -9,11 +9,16 @@ from offerd_cli.screen import say
 
 
 @click.command(short_help="List the frameworks.")
-@master_option
-@click.option("--all", "ended", is_flag=True, help="Also those that are gone.")
+@click.option("--all", "ended", is_flag=True, help="Show frameworks that are gone, too.")
 @json_option
+@master_option
 def command(*, master: str, ended: bool, as_json: bool) -> None:
-    """List the frameworks: their dominant share, their tasks, and the work they lost to time limits."""
+    """List the frameworks: their dominant share, their tasks, and the work they lost to time limits.
+
+    \b
+    offerd frameworks
+    offerd frameworks --all
+    """
     from offerd.operator import OperatorClient
     from offerd_cli import documents, render
 

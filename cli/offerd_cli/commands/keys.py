@@ -12,13 +12,15 @@ from offerd_cli.options import json_option, master_option
 
 @click.group(short_help="Make, list and revoke the keys of daemons and people.")
 def command() -> None:
-    """Keys for daemons and people: who has one that the master knows is heard, and nobody else.
+    """Make, list and revoke keys: a master with keys hears only peers whose keys it knows.
 
     \b
-    offerd token new, offerd slave join, offerd cluster join      the short way: docs/security.md
-    offerd keys list                                              whose keys the master knows
-    offerd keys revoke host7                                      its connections and tasks end
-    offerd keys new alice                                         a pair, for the master's file by hand
+    offerd keys list           # whose keys the master knows
+    offerd keys revoke host7   # the connections and tasks of host7 end
+    offerd keys new alice      # a pair of keys, for the master's file by hand
+
+    The short way to a key is a word: `offerd token new`, then `offerd slave join` or `offerd cluster join` (see
+    docs/security.md).
     """
 
 
@@ -29,10 +31,16 @@ def command() -> None:
     "directory",
     type=click.Path(path_type=Path),
     default=Path(),
-    help="Where to put them; made if need be.  [default: here]",
+    metavar="DIR",
+    help="Directory for the two files, made if it is missing.  [default: this one]",
 )
 def new(*, name: str, directory: Path) -> None:
-    """Make NAME.key, which only its owner may read, and NAME.pub, for the master's file of the authorized."""
+    """Make NAME.key, which only this account may read, and NAME.pub, for the master's file of the authorized.
+
+    \b
+    offerd keys new alice
+    offerd keys new host7 --dir keys
+    """
     from offerd.keys import new_key, read_public
 
     _make_directory(directory)
@@ -41,11 +49,17 @@ def new(*, name: str, directory: Path) -> None:
     click.echo(f"{public}: {read_public(str(public))}")
 
 
-@command.command("list", short_help="Whose keys the master knows.")
-@master_option
+@command.command("list", short_help="List whose keys the master knows.")
 @json_option
+@master_option
 def list_keys(*, master: str, as_json: bool) -> None:
-    """List whose keys the master knows and what each may be: those that have joined, and those of its --authorized file."""
+    """List whose keys the master knows, and what each of them may do.
+
+    \b
+    offerd keys list
+
+    Listed are keys that have joined, and those of the master's --authorized file.
+    """
     from offerd.operator import OperatorClient
     from offerd_cli import documents, key_listings, render
 
@@ -61,8 +75,13 @@ def list_keys(*, master: str, as_json: bool) -> None:
 @master_option
 @click.argument("name")
 def revoke(*, master: str, name: str) -> None:
-    """Take back the key that has joined as NAME: from now on nobody is let in with it. Its connections are ended; a slave ends
-    its tasks, which are lost for their frameworks; frameworks are ended with their tasks. All that takes seconds.
+    """Take back the key that has joined as NAME: it is not let in any more.
+
+    \b
+    offerd keys revoke host7
+
+    Within seconds its connections end. A slave ends its tasks, which are lost for their frameworks; frameworks end with their
+    tasks.
     """
     from offerd.operator import OperatorClient
 

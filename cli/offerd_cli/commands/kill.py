@@ -9,18 +9,23 @@ from offerd_cli.screen import say
 
 
 @click.command(short_help="End tasks, or a whole framework.")
-@master_option
 @click.option(
     "--framework",
     default="",
     metavar="ID",
-    help="Whose task, where several frameworks have one of this id; without a TASK, end this framework (id or name).",
+    help="Framework (id or name) whose task it is, where several have one of this id; without a TASK, the framework to end.",
 )
+@master_option
 @click.argument("tasks", nargs=-1, metavar="TASK...")
 def command(*, master: str, framework: str, tasks: tuple[str, ...]) -> int:
-    """End tasks: TERM, the operator's grace, then KILL. Their frameworks hear TASK_KILLED.
+    """End tasks, or a whole framework.
 
-    `offerd kill --framework ID` ends a whole framework, all that runs of it, whether or not it has a scheduler.
+    \b
+    offerd kill task-17
+    offerd kill --framework wordcount
+
+    A task gets TERM, then after the operator's grace KILL, and its framework hears TASK_KILLED. Without a TASK, --framework
+    ends a whole framework and all its tasks, whether or not it has a scheduler.
     """
     from offerd.errors import BadInput, OfferdError
     from offerd.ids import FrameworkID, TaskID

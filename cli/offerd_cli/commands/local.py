@@ -80,7 +80,9 @@ def command(
 
     \b
     offerd local --slaves 3
-    offerd local --masters 2 --zk auto --slaves 3    # kill -9 the master that leads, and see
+    offerd local --masters 2 --zk auto --slaves 3
+
+    Of several masters one leads, and another takes over when it ends: kill -9 it, and see.
 
     The cluster is for this account alone: `offerd cluster list` shows it as long as it runs, and other accounts have no key to
     it. Nothing stays behind: the tasks end, and the directory that held everything is removed.

@@ -10,8 +10,11 @@ import click
 @click.command(short_help="Write manual pages, made of these help texts.")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def command(*, directory: Path) -> None:
-    """Write a page for each command into DIRECTORY/man1, for man(1): /usr/local/share/man is where it looks for all accounts,
-    ~/.local/share/man for one.
+    """Write a manual page for each command into DIRECTORY/man1, for man(1).
+
+    \b
+    offerd man ~/.local/share/man        # for this account
+    offerd man /usr/local/share/man      # for all accounts, as root
     """
     from offerd.errors import BadInput
     from offerd_cli.main import cli

@@ -15,25 +15,31 @@ from offerd_cli.units import traveling
     short_help="Run a command once for each argument, as xargs does, on the cluster.",
     context_settings={"allow_interspersed_args": False},
 )
-@master_option
 @task_options(cpus="0.1", mem="32M", each="task")
 @click.option(
     "-j",
     "--jobs",
     type=click.IntRange(1),
-    metavar="MAX",
-    help="So many at once at most.  [default: what the cluster offers]",
+    metavar="N",
+    help="Number of tasks that run at once at most.  [default: as many as the cluster offers]",
 )
-@click.option("-k", "--keep-order", is_flag=True, help="Print outputs in the order of the arguments.")
+@click.option("-k", "--keep-order", is_flag=True, help="Print the outputs in the order of the arguments.")
 @click.option(
     "--retries",
     type=click.IntRange(0, 1000),
     default=0,
     show_default=True,
-    help="Run a task that fails again so often.",
+    metavar="N",
+    help="Number of times that a task which fails is run again.",
 )
-@click.option("--halt", is_flag=True, help="At the first failure kill the rest and end with status 1.")
-@click.option("-0", "--null", is_flag=True, help="Arguments in FILE end with a zero byte, not with the line.")
+@click.option("--halt", is_flag=True, help="Kill the rest at the first failure, and end with status 1.")
+@click.option(
+    "-0",
+    "--null",
+    is_flag=True,
+    help="Read arguments that end with a zero byte instead of a line end; they may be empty.",
+)
+@master_option
 @click.argument(
     "words",
     nargs=-1,
@@ -52,21 +58,25 @@ def command(
     null: bool,
     words: tuple[str, ...],
 ) -> int:
-    """Run CMD once for each ARG, which replaces each {} in CMD or is appended to it.
+    """Run CMD once for each ARG, which replaces {} in CMD or is appended to it.
 
     \b
+    offerd map -- wc -l {} ::: /etc/*.conf
     offerd map -C . -- gzip -9 {} ::: *.log
     offerd map -C . -- convert {} {.}.jpg ::: *.png
     offerd map -C . -- ./fit --seed {1} --rate {2} ::: 1 2 3 ::: 0.1 0.01
     find . -name '*.flac' -print0 | offerd map -C . -0 -- ./encode :::: -
-    :::: FILE takes the arguments from the lines of FILE, - from stdin. Empty lines are none; with -0 arguments may be empty.
-    Several sources run in all combinations; one that begins with :::+ or ::::+ is linked to the one before it.
-    {.} is the argument without its ending, {/} without its directories, {//} its directory, {/.} its name without
-    ending, {#} its number; {2} is that of the second source, {2.} without ending, {-1} that of the last.
 
-    A task begins in an empty directory of its own; -C names another on the slave's host. Each task's output is printed
-    whole when it has ended; until then its slave keeps all of it, up to the task's share of the disk. Exit status: how many
-    failed, or lost output, at most 100; 101 if more.
+    :::: FILE takes the arguments from the lines of FILE, - from standard input; empty lines are passed over. Several sources
+    run in all combinations; one that begins with :::+ or ::::+ goes in step with the one before it.
+
+    {.} is the argument without its ending, {/} without its directories, {//} its directory, {/.} its name without ending, {#}
+    its number. {2} is the argument of the second source, {2.} the same without its ending, {-1} that of the last source.
+
+    Each task begins in an empty directory of its own; -C names another on the slave's host. Its output is printed whole when it
+    has ended; until then its slave keeps it, up to the task's share of the disk.
+
+    The exit status is the number of tasks that failed or lost output, up to 100; 101 means more.
     """
     from offerd_cli.arguments import split_words
     from offerd_cli.mapping import MapJob, map_job

@@ -8,7 +8,7 @@ import click
 
 from offerd.errors import BadInput
 from offerd_cli.options import DURATION, master_option
-from offerd_cli.task_options import placement_options, read_attributes
+from offerd_cli.task_options import name_option, placement_options, read_attributes
 from offerd_cli.units import own_umask, parse_amount, parse_pairs
 
 MAX_REDUCES = 10_000
@@ -84,57 +84,104 @@ def number_of_reduces(option: int | None, properties: Mapping[str, str]) -> int:
 
 
 @click.command(short_help="Run a MapReduce job of any programs.")
-@master_option
-@click.option("--mapper", required=True, metavar="CMD", help="Lines in, lines out: KEY TAB VALUE.")
-@click.option("--reducer", default="", metavar="CMD", help="Gets the lines sorted by key.")
-@click.option("--combiner", default="", metavar="CMD", help="Run on each map's sorted output first.")
+@click.option(
+    "--mapper",
+    required=True,
+    metavar="CMD",
+    help="Command that reads the lines of the input and writes lines of KEY TAB VALUE.",
+)
+@click.option(
+    "--reducer",
+    default="",
+    metavar="CMD",
+    help="Command that reads the mapper's lines, sorted by key; needed unless --reduces is 0.",
+)
+@click.option(
+    "--combiner",
+    default="",
+    metavar="CMD",
+    help="Command that runs over the sorted output of each map first.",
+)
 @click.option(
     "--input",
     "inputs",
     multiple=True,
     required=True,
     metavar="PATH|data:SET",
-    help="File, directory, data set, or pattern; several with commas, or repeated.",
+    help="File, directory, pattern or data set to read; may be repeated, or list several with commas.",
 )
-@click.option("--output", required=True, metavar="DIR", help="Must not be there yet, or be empty.")
+@click.option(
+    "--output",
+    required=True,
+    metavar="DIR",
+    help="Directory for the result, which must be empty or not exist yet.",
+)
 @click.option(
     "--reduces",
     type=click.IntRange(0, MAX_REDUCES),
-    help="Part files; 0: no reducer.  [default: 1]",
+    metavar="N",
+    help="Number of reduce tasks, and so of part files; 0 means no reducer.  [default: 1]",
 )
-@click.option("--file", "files", multiple=True, metavar="PATH", help="Copy into each task's directory.")
+@click.option(
+    "--file",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    help="Copy this file into the directory of each task; may be repeated.",
+)
 @click.option(
     "-D",
     "--define",
     "defines",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A property: a.b is a_b for the commands.",
+    help="Set a property of Hadoop's; the commands see a.b as the variable a_b.",
 )
 @click.option(
-    "-e", "--env", "--cmdenv", multiple=True, metavar="NAME=VALUE", help="Add to the commands' environment."
+    "-e",
+    "--env",
+    "--cmdenv",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Add this variable to the environment of the commands; may be repeated.",
 )
-@click.option("--cpus", default="1", show_default=True, help="Of each task.")
-@click.option("--mem", default="256M", show_default=True, help="Of each task.")
-@click.option("--block-size", default="", metavar="SIZE", help="Of input for each map.  [default: up to 32M]")
-@click.option("--time-limit", "--timeout", type=DURATION, help="Of each task.  [default: an honest guess]")
+@click.option(
+    "--cpus", default="1", show_default=True, metavar="CPUS", help="CPUs for each task, for example 0.5."
+)
+@click.option(
+    "--mem", default="256M", show_default=True, metavar="SIZE", help="Memory for each task, for example 2G."
+)
+@click.option(
+    "--block-size",
+    default="",
+    metavar="SIZE",
+    help="Size of the input of each map task, for example 64M.  [default: up to 32M]",
+)
+@click.option(
+    "--time-limit",
+    "--timeout",
+    type=DURATION,
+    help="Time limit of each task, for example 5m.  [default: what is printed when the job begins]",
+)
 @click.option(
     "--locality-wait",
     type=DURATION,
     default="5s",
     show_default=True,
-    help="For a slave that has the block, before it is read from afar.",
+    help="Time that a map waits for a slave that has its block, before it reads it over the network.",
 )
 @click.option(
     "--attempts",
     type=click.IntRange(1, 100),
     default=4,
     show_default=True,
-    help="Of a task, before the job fails.",
+    metavar="N",
+    help="Number of times that a task may fail before the job does.",
 )
-@click.option("--no-speculation", is_flag=True, help="Never start a copy of a slow task.")
+@click.option("--no-speculation", is_flag=True, help="Start no second copy of a task that is slow.")
 @placement_options
-@click.option("--name", default="", help="What listings show.  [default: the mapper]")
+@name_option("the mapper")
+@master_option
 def command(
     *,
     master: str,
@@ -159,15 +206,17 @@ def command(
     attributes: str,
     name: str,
 ) -> int:
-    """Run a job: the mapper over the input, its output sorted by key, the reducer over that.
+    """Run a MapReduce job: the mapper over the input, its output sorted by key, the reducer over that.
 
     \b
-    offerd mapreduce --mapper 'tr -s "[:space:]" "\\n" | sed "/^$/d"' --reducer 'uniq -c' --input TEXTS --output OUT
-    offerd mapreduce --mapper ./map.py --reducer ./reduce.py --file map.py --file reduce.py \\
-                     --input data:logs --output OUT --reduces 4
+    offerd mapreduce --mapper 'tr -s "[:space:]" "\\n" | sed "/^$/d"' \\
+           --reducer 'uniq -c' --input texts --output counts
+    offerd mapreduce --mapper ./map.py --reducer ./reduce.py \\
+           --file map.py --file reduce.py --reduces 4 \\
+           --input data:logs --output out
 
-    The commands follow Hadoop Streaming: KEY TAB VALUE lines, mapreduce_... variables, and on stderr
-    reporter:counter:GROUP,NAME,N and reporter:status:TEXT. OUT holds part-00000 ..., which are sorted one after the other.
+    The commands follow Hadoop Streaming: lines of KEY TAB VALUE, variables mapreduce_..., and on stderr
+    reporter:counter:GROUP,NAME,N and reporter:status:TEXT. The output directory holds part-00000 and so on, each sorted by key.
     """
     from offerd_cli.mapreducing import run_job
     from offerd_frameworks import mapreduce

@@ -43,8 +43,10 @@ def command(
     """Run the daemon that makes the offers of a cluster.
 
     \b
-    offerd master init                                # a new cluster: its keys, its file, its service
-    offerd master --config /etc/offerd/master.toml    # what that service runs
+    offerd master init    # begin here
+    offerd master --config /etc/offerd/master.toml
+
+    `offerd master init` makes a new cluster: its keys, its file, and the service that runs the second command.
 
     A master keeps nothing on disk but the keys that have joined (--state-dir, or ZooKeeper): after a restart it learns
     everything else from the slaves and the schedulers.

@@ -10,10 +10,13 @@ from offerd_cli.options import master_option
 @click.command(short_help="Print metrics of the cluster for Prometheus.")
 @master_option
 def command(*, master: str) -> None:
-    """Print what the master knows in the text format of Prometheus, for node_exporter's textfile collector:
+    """Print what the master knows as metrics, in the text format of Prometheus.
 
     \b
-    offerd metrics > /var/lib/node_exporter/offerd.prom.new && mv /var/lib/node_exporter/offerd.prom{.new,}
+    offerd metrics
+    offerd metrics >offerd.prom.new && mv offerd.prom.new offerd.prom
+
+    The second one, in the directory of node_exporter's textfile collector, replaces the file in one step.
     """
     from offerd.operator import OperatorClient
     from offerd_cli.metrics import exposition

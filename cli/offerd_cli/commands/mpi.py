@@ -23,55 +23,67 @@ from offerd_cli.units import task_resources, traveling
     short_help="Run an MPI program, all its ranks at once.",
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
 )
-@master_option
-@click.option("-n", "--ranks", type=click.IntRange(1, 100_000), help="How many processes.")
-@click.option("--cpus", default="1", show_default=True, help="Of each rank, as 0.5.")
-@click.option("--mem", default="64M", show_default=True, help="Of each rank, as 2G.")
+@click.option(
+    "-n", "--ranks", type=click.IntRange(1, 100_000), metavar="N", help="Number of ranks, each a process."
+)
+@click.option(
+    "--cpus", default="1", show_default=True, metavar="CPUS", help="CPUs for each rank, for example 0.5."
+)
+@click.option(
+    "--mem", default="64M", show_default=True, metavar="SIZE", help="Memory for each rank, for example 2G."
+)
 @click.option(
     "--per-slave",
     type=click.IntRange(1),
     metavar="N",
-    help="At most so many ranks on one slave; 1 spreads them.  [default: as many as fit]",
+    help="Number of ranks on one slave at most; 1 spreads them.  [default: as many as fit]",
 )
 @click.option(
     "--timeout",
     type=DURATION,
-    help="End the job after this time; up to a slave's short limit it may use whole slaves.",
+    help="Time limit after which the job is killed, for example 10m; up to the slaves' short limit it may use whole slaves.  "
+    "[default: none]",
 )
 @click.option(
     "--resubmit",
     type=click.IntRange(0),
     default=0,
+    show_default=True,
     metavar="N",
-    help="Begin anew up to N times if a slave is lost.",
+    help="Number of times that the job begins anew when a slave is lost.",
 )
 @click.option(
     "--hold",
     type=DURATION,
     default="5s",
     show_default=True,
-    help="How long a part of the slots is held before it is given back.",
+    help="Time that some of the slots are held, while others are missing, before they are given back.",
 )
-@click.option("--no-label", is_flag=True, help="Without the rank in front of each line.")
+@click.option("--no-label", is_flag=True, help="Print lines without the number of their rank in front.")
 @env_option
 @placement_options
-@name_option
+@name_option("the program")
 @click.option(
     "--queue",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="With a program: put the job into this queue. Without: serve the queue until Ctrl-C.",
+    help="Directory of a queue: with a program, the job is put into it; without, it is served until Ctrl-C.",
 )
-@click.option("--wait", is_flag=True, help="With --queue and a program: wait, print, end as the job ends.")
-@click.option("--drain", is_flag=True, help="With --queue and no program: end when the queue is empty.")
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Wait for a job put into --queue, print its output, and end with its exit status.",
+)
+@click.option("--drain", is_flag=True, help="Stop serving --queue when it is empty.")
 @click.option(
     "-C",
     "--cwd",
     default="",
     metavar="DIR",
     callback=given,
-    help="Run in this directory, which has to be there on the slaves, too.  [default: this one]",
+    help="Run in this directory, which has to exist on the slaves, too.  [default: this one]",
 )
+@master_option
 @click.argument("words", nargs=-1, metavar="[--] PROGRAM...", type=click.UNPROCESSED)
 def command(
     *,
@@ -99,12 +111,15 @@ def command(
 
     \b
     offerd mpi -n 4 -- ./hello
-    offerd mpi -n 8 --per-slave 2 --timeout 10m -- python3 heat.py
-    offerd mpi --queue jobs                       serves the queue in this directory
-    offerd mpi --queue jobs -n 4 -- ./hello       puts a job into it
+    offerd mpi -n 8 --per-slave 2 --timeout 10m -- ./heat
+    offerd mpi --queue jobs                    # serve this queue
+    offerd mpi --queue jobs -n 4 -- ./hello    # put a job into it
 
-    The ranks run in this directory (or -C's), which has to be there on the slaves, too, as has the program. A rank that dies
-    ends the job. Exit status: its, 128 + signal; 124 when the time limit was over; 130 after Ctrl-C.
+    The ranks run in this directory (or in that of -C), which has to exist on the slaves, too, as has the program. If one rank
+    dies, the job ends.
+
+    The exit status is that of the program, or 128 + the signal that ended it; 124 when the time limit was over; 130 after
+    Ctrl-C.
     """
     if timeout is not None and timeout <= 0:
         raise BadInput("--timeout must be more than nothing")

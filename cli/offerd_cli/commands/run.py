@@ -17,12 +17,20 @@ from offerd_cli.units import traveling
     short_help="Run a command on the cluster and stream its output.",
     context_settings={"allow_interspersed_args": False},
 )
-@master_option
 @task_options(cpus="1", mem="128M", each="instance")
 @click.option(
-    "-n", "--instances", type=click.IntRange(1, 100_000), default=1, show_default=True, help="How many times."
+    "-n",
+    "--instances",
+    type=click.IntRange(1, 100_000),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Number of instances of CMD to run.",
 )
-@click.option("--no-stream", is_flag=True, help="Print each instance's output when it has ended.")
+@click.option(
+    "--no-stream", is_flag=True, help="Print the output of each instance in one piece, when it has ended."
+)
+@master_option
 @click.argument("words", nargs=-1, required=True, metavar="[--] CMD...", type=click.UNPROCESSED)
 def command(
     *,
@@ -36,15 +44,19 @@ def command(
 
     \b
     offerd run -- sh -c 'echo hello from $(hostname)'
+    offerd run --cpus 0.5 --timeout 30s -n 20 -- uptime
     offerd run --image debian:12 -- cat /etc/os-release
-    offerd run --cpus 0.5 --timeout 30s -n 20 -C . -- ./simulate --seed 7
-    It begins in an empty directory of its own; -C names another on the slave's host.
-    An instance knows its number: OFFERD_INSTANCE is 1 to OFFERD_INSTANCES.
+    offerd run -C . -- ./simulate --seed 7
 
-    Its standard input is empty: one that holds something is refused, as it would be lost.
-    What it writes comes whole: it waits when we are slower. Output that is lost is said, and is never status 0.
-    Exit status: the command's; 124 when its time limit was over, 127 when it could not be started, 128 + signal. With several
-    instances 1 if any failed. 130 after Ctrl-C, when all are killed.
+    CMD begins in an empty directory of its own; -C names another on the slave's host. Each instance finds its number in
+    OFFERD_INSTANCE (1, 2, ...), and how many there are in OFFERD_INSTANCES.
+
+    CMD has an empty standard input; if that of offerd itself holds something, it is refused, as it would be lost. The output of
+    CMD comes whole: CMD waits when its reader is slower. Output that is lost all the same is reported, and the exit status is
+    not 0.
+
+    The exit status is that of CMD: 124 when its time limit was over, 127 when it could not be started, 128 + the signal that
+    ended it. With several instances it is 1 if any of them failed; after Ctrl-C, which kills them all, 130.
     """
     if standard_streams.holds_input():
         raise BadInput("standard input is not carried to the command: give it a file, and write </dev/null")

@@ -34,23 +34,27 @@ class SimulateCommand(click.Command):
     type=int,
     default=1,
     show_default=True,
-    help="Another seed, another run; the same seed, the same.",
+    metavar="N",
+    help="Number from which all chance is drawn: the same seed gives the same run.",
 )
 @click.option(
     "--plots",
     type=click.Path(path_type=Path, file_okay=False),
-    metavar="FOLDER",
-    help="Write the plots here, as PNG and SVG.",
+    metavar="DIR",
+    help="Write plots into this directory, as PNG and SVG.",
 )
 @click.option(
-    "--slaves", default="", metavar="N,...", help="For scale: how many slaves.  [default: the paper's]"
+    "--slaves",
+    default="",
+    metavar="N,...",
+    help="Numbers of slaves, for the experiment scale.  [default: those of the paper]",
 )
-@click.option("--quick", is_flag=True, help="Small and rough: some seconds.")
+@click.option("--quick", is_flag=True, help="Run a small and rough version, which takes some seconds.")
 @json_option
 def command(
     *, experiment: str, seed: int, plots: Path | None, slaves: str, quick: bool, as_json: bool
 ) -> None:
-    """Run EXPERIMENT: the allocation of production in virtual time, with tables beside the figures of the Mesos paper.
+    """Run EXPERIMENT: the master's own core in virtual time, with tables beside the figures of the Mesos paper.
 
     \b
     offerd simulate table2

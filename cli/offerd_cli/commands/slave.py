@@ -25,7 +25,6 @@ def _wish(work_dir: Path, *, drain: bool, activate: bool, kill: bool, deadline_s
 
 
 @click.group(invoke_without_command=True, short_help="Run the daemon that runs tasks on this host.")
-@master_option
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -55,6 +54,7 @@ def _wish(work_dir: Path, *, drain: bool, activate: bool, kill: bool, deadline_s
 )
 @click.option("--kill", is_flag=True, help="End the tasks that run at once, with --drain.")
 @click.option("--activate", is_flag=True, help="Ask the slave that runs on the work directory to work again.")
+@master_option
 @click.pass_context
 def command(
     context: click.Context,
@@ -72,8 +72,10 @@ def command(
     """Run the daemon that runs tasks on this host.
 
     \b
-    offerd slave join 10.0.0.1:5060 WORD            # make this host one of a cluster's
-    offerd slave --config /etc/offerd/slave.toml    # what its service runs
+    offerd slave join 10.0.0.1:5060 WORD    # begin here
+    offerd slave --config /etc/offerd/slave.toml
+
+    `offerd slave join` makes this host one of a cluster's: its keys, its file, and the service that runs the second command.
 
     SIGTERM ends the slave alone: its tasks go on, and the next slave on the same work directory adopts them.
 
@@ -146,7 +148,7 @@ def join_cluster(
 
     \b
     offerd slave join 10.0.0.1:5060 WORD
-    offerd slave join 10.0.0.1:5060 - <word.txt    # no other account sees the word
+    offerd slave join 10.0.0.1:5060 - <word.txt
 
     An operator makes the WORD with `offerd token new --slave`. Every account of this host can read what is typed here, so - as
     WORD reads it from standard input. HOST may also be zk://HOST:PORT,.../path; without :PORT it is 5060.

@@ -9,10 +9,15 @@ from offerd_cli.screen import say
 
 
 @click.command(short_help="List the slaves.")
-@master_option
 @json_option
+@master_option
 def command(*, master: str, as_json: bool) -> None:
-    """List the slaves: what is taken (used or offered) of what they have, and what they measure themselves."""
+    """List the slaves: what is used or offered of what they have, and what they measure themselves.
+
+    \b
+    offerd slaves
+    offerd slaves --json
+    """
     from offerd.operator import OperatorClient
     from offerd_cli import documents, render
 

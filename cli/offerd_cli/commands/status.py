@@ -8,10 +8,15 @@ from offerd_cli.options import json_option, master_option
 
 
 @click.command(short_help="Show the whole cluster in one look.")
-@master_option
 @json_option
+@master_option
 def command(*, master: str, as_json: bool) -> None:
-    """The master, how full the cluster is, who has how much of it, and what happened to the tasks."""
+    """Show the master, how full the cluster is, who has how much of it, and what became of the tasks.
+
+    \b
+    offerd status
+    offerd status --master lab
+    """
     from offerd.operator import OperatorClient
     from offerd_cli import documents, render
 

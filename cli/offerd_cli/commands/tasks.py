@@ -9,22 +9,31 @@ from offerd_cli.screen import say
 
 
 @click.command(short_help="List tasks, or show all that is known of one.")
-@master_option
 @click.option(
-    "--all", "ended", is_flag=True, help="Also those that have ended, as far as the master remembers."
+    "--all",
+    "ended",
+    is_flag=True,
+    help="List tasks that have ended, too, as far back as the master remembers.",
 )
-@click.option("--framework", default="", metavar="ID", help="Only those of one framework, by id or name.")
-@click.option("--host", default="", metavar="HOST", help="Only those on this host.")
-@click.option("--user", default="", metavar="USER", help="Only those that run, or ran, as this user.")
+@click.option(
+    "--framework", default="", metavar="ID", help="Show tasks of one framework only, by its id or name."
+)
+@click.option("--host", default="", metavar="HOST", help="Show tasks on this host only.")
+@click.option("--user", default="", metavar="USER", help="Show tasks of this user only.")
 @json_option
+@master_option
 @click.argument("task", required=False, default="")
 def command(
     *, master: str, ended: bool, framework: str, host: str, user: str, task: str, as_json: bool
 ) -> None:
-    """List the tasks that run, or with --all also those that ended and why.
+    """List the tasks that run; or show all that is known of one TASK, also when it has ended.
 
-    With the id of a TASK: all that is known of that one, also if it has ended: who runs it, where, since when, what it uses of
-    what it asked for, and why it ended.
+    \b
+    offerd tasks
+    offerd tasks --all --user alice
+    offerd tasks task-17
+
+    Of one task are shown who runs it, where and since when, what it uses of what it asked for, and why it ended.
     """
     if task:
         _show(master, task, framework, as_json=as_json)

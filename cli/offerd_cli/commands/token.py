@@ -10,39 +10,53 @@ from offerd_cli.options import DURATION, json_option, master_option
 
 @click.group(short_help="Make the words with which hosts and people join the cluster.")
 def command() -> None:
-    """Words by which other hosts and people join the cluster. Whoever has one makes his own key, and has it enrolled.
+    """Make the words with which hosts and people join: a word is a secret text that lets its holder enrol a new key.
 
     \b
-    offerd token new --slave                          on this host; it prints the word
-    offerd slave join 10.0.0.1:5060 WORD              on the new one, as root
-    offerd token new --framework science,alice        for a person who runs jobs
-    offerd cluster join prod 10.0.0.1:5060 WORD       what that person types
+    offerd token new --slave                       # for a host
+    offerd slave join 10.0.0.1:5060 WORD           # there, as root
+    offerd token new --framework science,alice     # for a person
+    offerd cluster join prod 10.0.0.1:5060 WORD    # typed by alice
     """
 
 
 @command.command(short_help="Make a word.")
-@master_option
-@click.option("--slave", is_flag=True, help="For a host that runs tasks.")
-@click.option("--operator", is_flag=True, help="For a person who may see, kill, drain, and let others join.")
+@click.option("--slave", is_flag=True, help="Make a word for a host that runs tasks.")
+@click.option(
+    "--operator",
+    is_flag=True,
+    help="Make a word for a person who may see, kill and drain everything, and let others join.",
+)
 @click.option(
     "--framework",
     "frameworks",
     multiple=True,
     metavar="ROLE,USER[,USER...]",
-    help="For jobs of this role, as these users; may be repeated.",
+    help="Make a word for jobs of this role that run as these users; may be repeated.",
 )
-@click.option("--ttl", type=DURATION, default="1h", show_default=True, help="How long it is good.")
+@click.option(
+    "--ttl", type=DURATION, default="1h", show_default=True, help="Time for which the word is good."
+)
 @click.option(
     "--uses",
     type=click.IntRange(1, 1_000_000),
     default=1,
     show_default=True,
-    help="How many may join by it.",
+    metavar="N",
+    help="Number of hosts or people that may join with the word.",
 )
+@master_option
 def new(
     *, master: str, slave: bool, operator: bool, frameworks: tuple[str, ...], ttl: float, uses: int
 ) -> None:
-    """Make a word, alone on stdout. Whoever has it may join; it says nothing of who he is, so hand it on in private."""
+    """Make a word with which a host or a person may join, and print it alone on stdout.
+
+    \b
+    offerd token new --slave
+    offerd token new --framework science,alice --ttl 1d
+
+    Whoever has the word may join with it, so hand it on in private.
+    """
     import zmq
 
     from offerd.operator import OperatorClient
@@ -68,11 +82,17 @@ def new(
     say(f"to take it back: offerd token revoke {token.token_id}")
 
 
-@command.command("list", short_help="Words that are still good.")
-@master_option
+@command.command("list", short_help="List the words that are still good.")
 @json_option
+@master_option
 def list_tokens(*, master: str, as_json: bool) -> None:
-    """List the words that are still good (not the words themselves, which nobody has but who made them)."""
+    """List the words that are still good, by their ids.
+
+    \b
+    offerd token list
+
+    The words themselves are not shown: only their maker has seen them.
+    """
     from offerd.operator import OperatorClient
     from offerd_cli import documents, key_listings, render
     from offerd_cli.screen import say
@@ -94,7 +114,13 @@ def list_tokens(*, master: str, as_json: bool) -> None:
 @master_option
 @click.argument("token")
 def revoke(*, master: str, token: str) -> None:
-    """Take back the word that `offerd token list` calls TOKEN. Who has joined by it stays; see `offerd keys revoke`."""
+    """Take back the word that `offerd token list` calls TOKEN.
+
+    \b
+    offerd token revoke T-1a22db2fef9-0001
+
+    Those who have joined with it already stay; `offerd keys revoke` takes back their keys.
+    """
     from offerd.operator import OperatorClient
 
     with OperatorClient(master) as client:

@@ -13,15 +13,23 @@ from offerd_cli.screen import logged_to, say
 
 
 @click.command(short_help="Show what the tasks use, live.")
-@master_option
-@click.option("--every", type=DURATION, default="2s", show_default=True, help="How often to look.")
-@click.option("--once", is_flag=True, help="One look over that long, then end (as in a pipe).")
+@click.option(
+    "--every", type=DURATION, default="2s", show_default=True, help="Time between two looks, at least 100ms."
+)
+@click.option("--once", is_flag=True, help="Look once, over that time, and end; so it is in a pipe.")
 @json_option
+@master_option
 def command(*, master: str, every: float, once: bool, as_json: bool) -> None:
-    """Show what each task uses of what it holds: cpu, memory that it cannot give back (anonymous and shared, no page cache),
-    how long its quota stopped it, and how much of the time some of it waited for cpu, memory or disk. Ctrl-C ends it.
+    """Show what each task uses of what it holds, until Ctrl-C.
 
-    Tasks that share their executor's processes have one row together.
+    \b
+    offerd top
+    offerd top --once --every 10s
+
+    Shown are CPU, memory that cannot be taken away (anonymous and shared, no page cache), how long a CPU quota stopped the
+    task, and the percentage of time in which some of its processes waited for CPU, memory or disk.
+
+    Tasks that share the processes of their executor share one row.
     """
     from rich.live import Live
 
