@@ -319,21 +319,35 @@ def print_status(
             ("  offerd ", "dim"), cluster.version, ("  allocator ", "dim"), cluster.allocator or "?",
         )
     )  # fmt: skip
-    states: dict[str, int] = {}
-    for slave in slaves:
-        words = slave_words(slave)
-        states[words] = states.get(words, 0) + 1
-    counted = (
-        ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
-        or "none; start one: offerd slave"
-    )
-    out.print(Text.assemble(("slaves ", "bold"), counted))
+    _print_slave_counts(out, slaves)
     if cluster.refused:
         out.print(Text(f"refused {cluster.refused} handshakes and messages by their keys", style="yellow"))
     if cluster.failed_messages:
         text = f"{cluster.failed_messages} messages of peers failed by a fault of the master's; its log has where"
         out.print(Text(text, style="red"))
     out.print()
+    _print_fullness(out, cluster, slaves)
+    out.print()
+    _print_shares(out, frameworks)
+    out.print()
+    _print_task_counts(out, cluster.tasks)
+    if wasted := cluster.wasted_resource_s.get("cpus", 0.0):
+        out.print(
+            Text.assemble(("wasted ", "bold"), f"{wasted:.0f} cpu s, by tasks killed by their time limit")
+        )
+
+
+def _print_slave_counts(out: Console, slaves: Sequence[SlaveSummary]) -> None:
+    states = Counter(map(slave_words, slaves))
+    counted = (
+        ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+        or "none; start one: offerd slave"
+    )
+    out.print(Text.assemble(("slaves ", "bold"), counted))
+
+
+def _print_fullness(out: Console, cluster: Cluster, slaves: Sequence[SlaveSummary]) -> None:
+    """How much of each resource is used, and what beside that is not free."""
     out_words = sorted(set(map(slave_words, slaves)) - {"active", "lost"}) or ["withheld"]
     for name in ("cpus", "mem"):
         usable, used = cluster.usable.get(name, 0), cluster.used.scalars.get(name, 0)
@@ -353,29 +367,26 @@ def print_status(
                 (f"  and {', '.join(beside)}" if beside else "", "dim"),
             )
         )  # fmt: skip
-    out.print()
-    if frameworks:
-        out.print(Text("shares", style="bold"))
-        shown = {framework.name: printable(framework.name, limit=None) for framework in frameworks}
-        widest = max(map(len, shown.values()))
-        for framework in sorted(frameworks, key=lambda f: (-f.dominant_share, f.name)):
-            active, _ = _active_and_ended(framework.tasks)
-            out.print(
-                Text.assemble(
-                    f"  {shown[framework.name]:<{widest}}  ", (bar(framework.dominant_share), "green"),
-                    f" {framework.dominant_share:4.0%}  {resources_text(framework.used) or 'nothing'}",
-                    (f"  {active} task{'s' * (active != 1)}", "dim"),
-                    (_shortage(framework), "yellow"),
-                )
-            )  # fmt: skip
-    else:
+
+
+def _print_shares(out: Console, frameworks: Sequence[FrameworkSummary]) -> None:
+    """Who has how much, the largest dominant share first."""
+    if not frameworks:
         out.print(Text("no frameworks are registered", style="dim"))
-    out.print()
-    _print_task_counts(out, cluster.tasks)
-    if wasted := cluster.wasted_resource_s.get("cpus", 0.0):
+        return
+    out.print(Text("shares", style="bold"))
+    shown = {framework.name: printable(framework.name, limit=None) for framework in frameworks}
+    widest = max(map(len, shown.values()))
+    for framework in sorted(frameworks, key=lambda f: (-f.dominant_share, f.name)):
+        active, _ = _active_and_ended(framework.tasks)
         out.print(
-            Text.assemble(("wasted ", "bold"), f"{wasted:.0f} cpu s, by tasks killed by their time limit")
-        )
+            Text.assemble(
+                f"  {shown[framework.name]:<{widest}}  ", (bar(framework.dominant_share), "green"),
+                f" {framework.dominant_share:4.0%}  {resources_text(framework.used) or 'nothing'}",
+                (f"  {active} task{'s' * (active != 1)}", "dim"),
+                (_shortage(framework), "yellow"),
+            )
+        )  # fmt: skip
 
 
 def _shortage(framework: FrameworkSummary) -> str:

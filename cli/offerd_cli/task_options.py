@@ -45,7 +45,75 @@ def placement_options(command: F) -> F:
 
 def task_options(*, cpus: str, mem: str, each: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """All of them, for a command that gets them as one `task: TaskOptions`. `cpus` and `mem`: of `each`, if nothing is said."""
-    options = _in_order(
+    options: Callable[[Callable[..., int]], Callable[..., int]] = _in_order(
+        *_size_options(cpus, mem, each), env_option, placement_options, name_option("the command"), *_PLACES
+    )
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(command)
+        def with_task(**words: Any) -> int:
+            task = _read_task(**{name: words.pop(name) for name in _NAMES})
+            return command(task=task, **words)
+
+        return options(with_task)
+
+    return decorate
+
+
+_NAMES = (
+    "cpus",
+    "mem",
+    "timeout",
+    "is_long",
+    "env",
+    "user",
+    "role",
+    "name",
+    "attributes",
+    "image",
+    "pull",
+    "cwd",
+)
+
+
+def _read_task(
+    *,
+    cpus: str,
+    mem: str,
+    timeout: float | None,
+    is_long: bool,
+    env: tuple[str, ...],
+    user: str,
+    role: str,
+    name: str,
+    attributes: str,
+    image: str,
+    pull: str | None,
+    cwd: str,
+) -> TaskOptions:
+    if is_long and timeout is not None:
+        raise BadInput("--long means no time limit, and --timeout gives one; choose one of them")
+    if timeout is not None and timeout <= 0:
+        raise BadInput("--timeout must be more than nothing")
+    if pull is not None and not image:
+        raise BadInput("--pull is about an image; name it with --image")
+    return TaskOptions(
+        resources=task_resources(cpus, mem),
+        time_limit_s=timeout,
+        environment=read_environment(env),
+        directory=traveling(os.path.abspath(cwd)) if cwd else "",
+        umask=own_umask(),
+        user=user,
+        role=role,
+        name=name,
+        attributes=read_attributes(attributes) | (RUNS_IMAGES if image else {}),
+        image=image,
+        pull=pull or "",
+    )
+
+
+def _size_options(cpus: str, mem: str, each: str) -> tuple[Callable[[Any], Any], ...]:
+    return (
         click.option(
             "--cpus",
             default=cpus,
@@ -72,66 +140,24 @@ def task_options(*, cpus: str, mem: str, each: str) -> Callable[[Callable[..., i
             is_flag=True,
             help="Run without a time limit, as without --timeout: in the part of each slave that is for long tasks.",
         ),
-        env_option,
-        placement_options,
-        name_option("the command"),
-        click.option(
-            "--image",
-            default="",
-            callback=given,
-            metavar="IMAGE",
-            help="Run in a container of this image, on a slave that runs images.",
-        ),
-        click.option(
-            "--pull",
-            type=click.Choice(["never", "if-absent", "always"]),
-            help="Moment at which the slave fetches the image.  [default: as the slave says]",
-        ),
-        cwd_option,
     )
 
-    def decorate(command: Callable[..., int]) -> Callable[..., int]:
-        @functools.wraps(command)
-        def with_task(
-            *,
-            cpus: str,
-            mem: str,
-            timeout: float | None,
-            is_long: bool,
-            env: tuple[str, ...],
-            user: str,
-            role: str,
-            name: str,
-            attributes: str,
-            image: str,
-            pull: str | None,
-            cwd: str,
-            **others: Any,
-        ) -> int:
-            if is_long and timeout is not None:
-                raise BadInput("--long means no time limit, and --timeout gives one; choose one of them")
-            if timeout is not None and timeout <= 0:
-                raise BadInput("--timeout must be more than nothing")
-            if pull is not None and not image:
-                raise BadInput("--pull is about an image; name it with --image")
-            task = TaskOptions(
-                resources=task_resources(cpus, mem),
-                time_limit_s=timeout,
-                environment=read_environment(env),
-                directory=traveling(os.path.abspath(cwd)) if cwd else "",
-                umask=own_umask(),
-                user=user,
-                role=role,
-                name=name,
-                attributes=read_attributes(attributes) | (RUNS_IMAGES if image else {}),
-                image=image,
-                pull=pull or "",
-            )
-            return command(task=task, **others)
 
-        return options(with_task)
-
-    return decorate
+_PLACES: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--image",
+        default="",
+        callback=given,
+        metavar="IMAGE",
+        help="Run in a container of this image, on a slave that runs images.",
+    ),
+    click.option(
+        "--pull",
+        type=click.Choice(["never", "if-absent", "always"]),
+        help="Moment at which the slave fetches the image.  [default: as the slave says]",
+    ),
+    cwd_option,
+)
 
 
 def read_environment(words: tuple[str, ...], what: str = "--env") -> dict[str, str]:

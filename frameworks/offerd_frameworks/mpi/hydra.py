@@ -138,6 +138,26 @@ def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if _PASSED_ON.fullmatch(name)}
 
 
+def _start(
+    words: Sequence[str], directory: str, environment: Mapping[str, str], stdin: int | None
+) -> subprocess.Popen[bytes]:
+    """Raises `OfferdError` if the program or the directory is not there."""
+    try:
+        return subprocess.Popen(
+            [word.encode(*WORDS) for word in words],
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=directory.encode(*WORDS) or None,
+            env={name.encode(*WORDS): value.encode(*WORDS) for name, value in environment.items()},
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C is ours to handle
+        )
+    except OSError as error:
+        name = os.fsdecode(error.filename or PROGRAM)
+        raise offerd.OfferdError(f"cannot start {name}: {error.strerror}") from None
+
+
 class Hydra:
     """One process manager, for one attempt at a job. Not for several threads at once.
 
@@ -171,24 +191,8 @@ class Hydra:
             *(word for name, value in ranges.items() for word in ("-genv", name, value)),
             *("-n", str(sum(n for _, n in hosts)), "/bin/sh", "-c", _RANK, "sh", word, *argv),
         ]
-        try:
-            self._process = subprocess.Popen(
-                [word.encode(*WORDS) for word in words],
-                stdin=subprocess.DEVNULL if stdin is None else stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=directory.encode(*WORDS) or None,
-                env={
-                    name.encode(*WORDS): value.encode(*WORDS)
-                    for name, value in environment.items()
-                    if name not in ranges
-                },
-                bufsize=0,
-                start_new_session=True,  # Ctrl-C is ours to handle
-            )
-        except OSError as error:
-            name = os.fsdecode(error.filename or PROGRAM)
-            raise offerd.OfferdError(f"cannot start {name}: {error.strerror}") from None
+        own = {name: value for name, value in environment.items() if name not in ranges}
+        self._process = _start(words, directory, own, stdin)
         self.pidfd = os.pidfd_open(self._process.pid)
         assert self._process.stdout is not None
         assert self._process.stderr is not None

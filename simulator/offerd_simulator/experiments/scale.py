@@ -128,6 +128,26 @@ def run(options: Options, progress: Progress) -> Result:
                 lambda part: progress((before + part * slaves) / whole, f"{slaves:,} slaves"),  # noqa: B023
             )
         )
+    result = Result(
+        "scale",
+        "Scalability: a probe among many slaves",
+        options.seed,
+        {"frameworks": FRAMEWORKS, "task_s": [TASK_MEAN_S, TASK_SD_S], "probe_s": PROBE_S, "probes": PROBES},
+        [_table(measured)],
+    )
+    largest = measured[-1]
+    mean_s = sum(largest.probes_s) / PROBES
+    verdict = "within" if mean_s <= BOUND_S else "above"
+    result.findings = [
+        f"With {largest.slaves:,} slaves the probe waits {1000 * mean_s:.1f} ms, {verdict} the bound of "
+        f"{1000 * BOUND_S:.0f} ms; {1000 * largest.among_pings_s:.0f} ms if it comes while all slaves are "
+        "pinged."
+    ]
+    result.figures = [_figure(measured)]
+    return result
+
+
+def _table(measured: list[Measured]) -> Table:
     columns = [
         Column("slaves", "slaves"),
         Column("paper_s", "paper: probe, s"),
@@ -156,34 +176,20 @@ def run(options: Options, progress: Progress) -> Result:
         "of the master's core, measured here and now, and the wait for a free slot. Processor times differ "
         "from run to run, whatever the seed."
     )
-    result = Result(
-        "scale",
-        "Scalability: a probe among many slaves",
-        options.seed,
-        {"frameworks": FRAMEWORKS, "task_s": [TASK_MEAN_S, TASK_SD_S], "probe_s": PROBE_S, "probes": PROBES},
-        [Table("scale", "Extra delay of the probe", columns, rows, note)],
-    )
-    largest = measured[-1]
-    mean_s = sum(largest.probes_s) / PROBES
-    verdict = "within" if mean_s <= BOUND_S else "above"
-    result.findings = [
-        f"With {largest.slaves:,} slaves the probe waits {1000 * mean_s:.1f} ms, {verdict} the bound of "
-        f"{1000 * BOUND_S:.0f} ms; {1000 * largest.among_pings_s:.0f} ms if it comes while all slaves are "
-        "pinged."
-    ]
+    return Table("scale", "Extra delay of the probe", columns, rows, note)
+
+
+def _figure(measured: list[Measured]) -> Figure:
     x = [float(found.slaves) for found in measured]
     estimates = [Estimate.of(found.probes_s) for found in measured]
     paper = Line("paper, network and all", list(map(float, PAPER_S)), list(PAPER_S.values()), "marked")
     ours = Line("offerd, core alone", x, [e.mean for e in estimates], "marked")
     busy = Line("", x, [100 * found.load for found in measured], "marked")
-    result.figures = [
-        Figure(
-            "scale",
-            "A probe among many slaves",
-            [
-                Panel("Extra delay of the probe", "slaves", "s", [paper, ours], log_y=True),
-                Panel("The master's core", "slaves", "busy, %", [busy]),
-            ],
-        )
-    ]
-    return result
+    return Figure(
+        "scale",
+        "A probe among many slaves",
+        [
+            Panel("Extra delay of the probe", "slaves", "s", [paper, ours], log_y=True),
+            Panel("The master's core", "slaves", "busy, %", [busy]),
+        ],
+    )
