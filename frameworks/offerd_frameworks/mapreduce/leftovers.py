@@ -81,8 +81,13 @@ class Leftovers:
 
 def _children() -> list[int]:
     """Those of the first thread: orphans come to it."""
-    with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
-        return [int(pid) for pid in file.read().split()]
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            return [int(pid) for pid in file.read().split()]
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        import psutil  # not for every task
+
+        return [each.pid for each in psutil.Process().children()]
 
 
 def _mark_of(pid: int) -> bytes:

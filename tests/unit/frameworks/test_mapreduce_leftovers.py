@@ -26,7 +26,18 @@ HOLDERS = {
 SOME = ("all", "no environment and no parent")
 
 
-def run_task(directory: Path, what: dict[str, Any]) -> list[bytes]:
+NO_LISTS = """
+import builtins
+real = builtins.open
+def no_lists(path, *arguments, **options):
+    if str(path).endswith("/children"):
+        raise FileNotFoundError(2, "No such file or directory", path)
+    return real(path, *arguments, **options)
+builtins.open = no_lists
+"""
+
+
+def run_task(directory: Path, what: dict[str, Any], **environment: str) -> list[bytes]:
     """As on a slave: a process of its own, in a directory of its own; the lines of its output."""
     common = {"id": "t", "key": "k", "set": "job-j", "files": {}, "shelves": [], "data": "/data/@", "job": {}}
     packed = task.pack({**common, "environment": {}, **what})
@@ -36,6 +47,7 @@ def run_task(directory: Path, what: dict[str, Any]) -> list[bytes]:
         env={
             **os.environ,
             **packed,
+            **environment,
             "OFFERD_SLAVE_ID": "s",
             "OFFERD_CONTAINER_ID": "c",
             "OFFERD_DATA_DIR": "/",
@@ -83,6 +95,16 @@ def directory(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("holder", HOLDERS)
 def test_a_mapper_is_over_when_its_program_has_ended(directory: Path, holder: str) -> None:
     lines = run_task(directory, map_of(directory, f"{KEEPS} cat; {HOLDERS[holder]}", reduces=len(holder) % 2))
+    assert lines == [b"a1", b"a2", b"b1", b"b2"]
+    assert sleepers(directory) == []
+
+
+def test_where_the_kernel_lists_no_children_they_are_found_all_the_same(
+    directory: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NO_LISTS)
+    mapper = f"{KEEPS} cat; {HOLDERS['no environment and no parent']}"
+    lines = run_task(directory, map_of(directory, mapper), PYTHONPATH=str(tmp_path))
     assert lines == [b"a1", b"a2", b"b1", b"b2"]
     assert sleepers(directory) == []
 
