@@ -28,7 +28,7 @@ from offerd.posix_text import raw
 from offerd_isolation.marks import SHIM_FILE, SHIM_MARK
 from offerd_linux import memory, namespaces, prctl, processes
 from offerd_linux.start_area import StartArea
-from offerd_slave.launch.executor_entry import Place, become_executor, marks_of
+from offerd_slave.launch.executor_entry import Place, become_executor, marks_of, take_root
 from offerd_slave.launch.logs import RotatedLog
 from offerd_slave.launch.messages import Answer, Job, ShimFailed, ShimIdentity, ShimStarted
 from offerd_slave.records import ExitRecord
@@ -272,16 +272,11 @@ class _Shim:
         Whoever dies below us makes us the parent of its children, and each of our children's ends is told to us
         (SIGCHLD), after which we look again: so nothing is missed, and nothing is polled for.
         """
-        self.take_root()
+        take_root(self.job)
         if not processes.children(os.getpid()):
             return False
         processes.kill_all(processes.descendants(os.getpid()))
         return True
-
-    def take_root(self) -> None:
-        if self.job.identity is not None:
-            os.seteuid(0)
-            os.setegid(0)
 
     def write_record(self, exit_status: int) -> None:
         """Put the exit record under its name, whole and on the disk."""
