@@ -15,6 +15,7 @@ import zmq
 
 import offerd
 import offerd_executors
+import offerd_linux
 from offerd.ids import ExecutorID
 from offerd.messages import CommandInfo, ExecutorInfo
 
@@ -35,7 +36,7 @@ def command_executor(directory: Path) -> ExecutorInfo | None:
     if done.stdout.split() != [str(number) for number in sys.version_info[:2]]:
         return None
     directory.chmod(0o755)
-    for module in (msgspec, zmq, offerd, offerd_executors):
+    for module in (msgspec, zmq, offerd, offerd_linux, offerd_executors):
         package = Path(str(module.__file__)).parent
         shutil.copytree(package, directory / package.name)
         libraries = package.with_name("pyzmq.libs")  # beside zmq, in a wheel
