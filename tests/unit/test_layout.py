@@ -213,6 +213,29 @@ def pokes(source: str, module: str) -> list[str]:
     return [f"{module} line {line} changes a core: {text}" for line, text in sorted(found)]
 
 
+def imports_within(modules: dict[str, Path]) -> dict[str, set[str]]:
+    """Which modules of a package each imports, also for types only; a name that is no module stands for where it is."""
+    graph: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        graph[name] = set()
+        for item in imports_of(path.read_text(), name, path.name == "__init__.py"):
+            members = {f"{item.module}.{member}" for member in item.names}
+            graph[name] |= (members & modules.keys()) or ({item.module} & modules.keys())
+        graph[name].discard(name)
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> set[str]:
+    """The modules that lie on a circle of imports, or between two."""
+    left = {name: set(uses) for name, uses in graph.items()}
+    while True:
+        used = set().union(*left.values())
+        outside = {name for name, uses in left.items() if not uses or name not in used}
+        if not outside:
+            return set(left)
+        left = {name: uses - outside for name, uses in left.items() if name not in outside}
+
+
 def config() -> dict[str, Any]:
     """pyproject.toml's tool tables."""
     tools: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
@@ -262,6 +285,11 @@ def test_nobody_changes_a_core_but_itself(package: str) -> None:
     }
     assert shells
     assert [text for name, path in shells.items() for text in pokes(path.read_text(), name)] == []
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_no_circle_of_imports_within_a_package(package: str) -> None:
+    assert circles(imports_within(modules_of(packages_on_disk()[package]))) == set()
 
 
 def test_packaging_names_every_package_on_disk() -> None:
@@ -376,3 +404,23 @@ def test_core_reaches_what_it_imports(tmp_path: Path) -> None:
     reached = core_modules(modules_of(package))
     assert {"offerd_master.core.state", "offerd_master.shares", "offerd_master.ties"} <= reached
     assert "offerd_master.daemon" not in reached
+
+
+def test_a_planted_circle_of_imports_is_found_also_one_for_types_only(tmp_path: Path) -> None:
+    package = tmp_path / "offerd_master"
+    package.mkdir()
+    for_types = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from offerd_master.a import A\n"
+    sources = {
+        "__init__": "",
+        "a": "from offerd_master import b",
+        "b": "def f():\n    from .c import C",
+        "c": for_types,
+        "above": "import offerd_master.a",
+        "below": "import time",
+    }
+    for name, source in sources.items():
+        (package / f"{name}.py").write_text(source)
+    found = circles(imports_within(modules_of(package)))
+    assert found == {"offerd_master.a", "offerd_master.b", "offerd_master.c"}
+    (package / "c.py").write_text("from offerd_master import below")
+    assert circles(imports_within(modules_of(package))) == set()
