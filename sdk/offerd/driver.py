@@ -10,14 +10,12 @@ a callback should be quick and never wait.
 
 from __future__ import annotations
 
-import heapq
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from functools import partial
 from typing import Any
 
 import zmq
@@ -35,6 +33,7 @@ from offerd.orders import CONNECT_TIMEOUT_S, Order
 from offerd.pacing import Pacer
 from offerd.resources import Resources
 from offerd.scheduler_core import Action
+from offerd.timers import Timers
 from offerd.transport import new_context
 from offerd.workers import NoThread, check_threads, start_thread
 
@@ -150,10 +149,7 @@ class SchedulerDriver(DriverBase):
         super().__init__(
             scheduler, framework, master, connect_timeout_s=connect_timeout_s, stands_by=stands_by
         )
-        self._timers: list[
-            tuple[float, int, Callable[[], object]]
-        ] = []  # a heap; the number keeps the order of setting
-        self._timers_set = 0
+        self._timers: Timers[Callable[..., object], tuple[Any, ...]] = Timers()
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_asleep = False
         self._poller = zmq.Poller()
@@ -231,8 +227,7 @@ class SchedulerDriver(DriverBase):
 
     def call_later(self, delay_s: float, function: Callable[..., object], *arguments: Any) -> None:
         """The same in `delay_s` seconds, if the driver has not ended by then. There is no way to take it back."""
-        due = time.monotonic() + delay_s
-        self._order(self._set_timer, due, partial(function, *arguments))
+        self._order(self._set_timer, time.monotonic() + delay_s, function, arguments)
 
     # -- questions ----------------------------------------------------------------------------------------------------
 
@@ -294,8 +289,8 @@ class SchedulerDriver(DriverBase):
         if self._orders or self._is_ending:
             self._is_asleep = False
             return
-        if self._timers:
-            deadline = min(deadline, self._timers[0][0])
+        if (due := self._timers.next_deadline()) is not None:
+            deadline = min(deadline, due)
         client = self._client
         if self._polled is not client.socket:
             self._poll_anew()
@@ -318,14 +313,17 @@ class SchedulerDriver(DriverBase):
             self._poller.register(client.detector.fd, zmq.POLLIN)
         self._polled = client.socket
 
-    def _set_timer(self, due: float, function: Callable[[], object], now: float) -> list[Action]:
-        self._timers_set += 1
-        heapq.heappush(self._timers, (due, self._timers_set, function))
+    def _set_timer(
+        self, due: float, function: Callable[..., object], arguments: tuple[Any, ...], now: float
+    ) -> list[Action]:
+        self._timers.set(due, function, arguments)
         return []
 
     def _timed(self) -> Steps:
-        while self._timers and self._timers[0][0] <= time.monotonic() and not self._is_ending:
-            yield "", heapq.heappop(self._timers)[2], ()
+        for function, arguments in self._timers.due(time.monotonic()):
+            if self._is_ending:
+                return
+            yield "", function, arguments
 
     def _fail(self, error: BaseException) -> None:
         self._failure = error

@@ -5,12 +5,13 @@ It knows nothing of ZeroMQ or of messages; `offerd.executor` puts the slave's so
 
 from __future__ import annotations
 
-import heapq
 import os
 import select
 import threading
 import time
 from collections.abc import Callable
+
+from offerd import timers
 
 Callback = Callable[[], None]
 
@@ -25,21 +26,25 @@ def _true() -> bool:
     return True
 
 
+Timers = timers.Timers[Callback]
+
+
 class Timer:
     """A call to come; `cancel()` makes it never come. Cancelling twice, or too late, does nothing."""
 
-    __slots__ = ("callback", "due")
+    __slots__ = ("_timer", "_timers", "due")
 
-    def __init__(self, due: float, callback: Callback) -> None:
+    def __init__(self, timers: Timers, due: float, callback: Callback) -> None:
         self.due = due
-        self.callback: Callback | None = callback
+        self._timers = timers
+        self._timer = timers.set(due, callback)
 
     def cancel(self) -> None:
-        self.callback = None
+        self._timers.cancel(self._timer)
 
 
 class Loop:
-    """`select.epoll`, a heap of timers, and calls from other threads that an eventfd announces.
+    """`select.epoll`, timers, and calls from other threads that an eventfd announces.
 
     epoll and not `zmq.Poller`: an executor watches two pipes for each of hundreds of tasks, and the latter
     walks all of them in every turn.
@@ -48,8 +53,7 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._readers: dict[int, Callback] = {}
-        self._timers: list[tuple[float, int, Timer]] = []
-        self._timers_made = 0
+        self._timers: Timers = timers.Timers()
         self._soon: list[Callback] = []
         self._thread = threading.get_ident()
         self._foreign: list[Callback] = []
@@ -71,10 +75,7 @@ class Loop:
         """Call `callback()` once, `delay_s` from now; in no time if that is no number of seconds."""
         if not delay_s >= 0:
             delay_s = 0.0
-        timer = Timer(time.monotonic() + delay_s, callback)
-        self._timers_made += 1
-        heapq.heappush(self._timers, (timer.due, self._timers_made, timer))
-        return timer
+        return Timer(self._timers, time.monotonic() + delay_s, callback)
 
     def call_soon(self, callback: Callback) -> None:
         """Call `callback()` once, at the end of this turn."""
@@ -106,27 +107,19 @@ class Loop:
             if callback is not None:  # else removed by a callback earlier in this turn
                 callback()
         if self._timers:
-            self._run_timers()
+            for (callback,) in self._timers.due(time.monotonic()):
+                callback()
         if self._soon:
             soon, self._soon = self._soon, []
             for callback in soon:
                 callback()
 
     def _wait_s(self, max_wait_s: float | None) -> float | None:
-        while self._timers and self._timers[0][2].callback is None:
-            heapq.heappop(self._timers)
-        if not self._timers:
+        due = self._timers.next_deadline()
+        if due is None:
             return max_wait_s
-        wait_s = min(max(0.0, self._timers[0][0] - time.monotonic()), MAX_WAIT_S)
+        wait_s = min(max(0.0, due - time.monotonic()), MAX_WAIT_S)
         return wait_s if max_wait_s is None else min(wait_s, max_wait_s)
-
-    def _run_timers(self) -> None:
-        now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            timer = heapq.heappop(self._timers)[2]
-            callback, timer.callback = timer.callback, None
-            if callback is not None:
-                callback()
 
     def _run_foreign(self) -> None:
         with self._foreign_lock:

@@ -1,59 +1,118 @@
-"""Timers for pure cores: what is due, and when to look again."""
+"""What is due when, for pure cores and for loops alike: no clock inside, `now` is an argument.
+
+Times are seconds on whatever clock their owner reads. Setting and taking cost O(log n). What is cancelled is swept out when it
+is the majority: tens of thousands of tasks a second each set a time limit of a minute and cancel it a millisecond later,
+refusals for a year are revoked every second, and neither may pile up.
+"""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Hashable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, TypeVarTuple
 
 K = TypeVar("K", bound=Hashable)
+Ts = TypeVarTuple("Ts")
+
+Timer = list[Any]
+"""`[when, serial, what]`; `what` is None once taken or cancelled. Serials differ, so nothing after them is compared."""
+
+_WHAT = 2
+_FEW = 64
+"""Cancelled ones that are worth no sweep."""
 
 
-class Timers(Generic[K]):
-    """One deadline per key. Setting, cancelling and expiring cost O(log n) with n the timers that are set.
+class Timers(Generic[*Ts]):
+    """What is set, in the order of its times, and where these are equal in the order of setting."""
 
-    Cancelled entries stay in the heap until they outnumber the live ones: tens of thousands of tasks a second each set
-    a time limit of a minute and cancel it a millisecond later, and the heap must not grow with that.
-    """
+    __slots__ = ("_cancelled", "_heap", "_serial")
 
     def __init__(self) -> None:
-        self._when: dict[K, float] = {}
-        self._heap: list[tuple[float, int, K]] = []
-        self._count = 0  # breaks ties in the order of setting, so that keys need no order of their own
+        self._heap: list[Timer] = []
+        self._serial = 0
+        self._cancelled = 0
 
     def __len__(self) -> int:
-        return len(self._when)
+        """How many are set."""
+        return len(self._heap) - self._cancelled
+
+    def set(self, when: float, *what: *Ts) -> Timer:
+        """Due at `when`. Returns what `cancel` takes."""
+        self._serial += 1
+        timer = [when, self._serial, what]
+        heapq.heappush(self._heap, timer)
+        return timer
+
+    def cancel(self, timer: Timer) -> None:
+        """Never mind. One that was taken or cancelled already is passed over."""
+        if timer[_WHAT] is None:
+            return
+        timer[_WHAT] = None
+        self._cancelled += 1
+        if self._cancelled > _FEW and self._cancelled > len(self._heap) // 2:
+            self._heap = [kept for kept in self._heap if kept[_WHAT] is not None]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
+    def next_deadline(self) -> float | None:
+        """The earliest time, or None."""
+        heap = self._heap
+        while heap and heap[0][_WHAT] is None:
+            heapq.heappop(heap)
+            self._cancelled -= 1
+        return heap[0][0] if heap else None
+
+    def take(self, now: float) -> tuple[*Ts] | None:
+        """Take out the first, if it is due."""
+        when = self.next_deadline()
+        if when is None or when > now:
+            return None
+        timer = heapq.heappop(self._heap)
+        what: tuple[*Ts] = timer[_WHAT]
+        timer[_WHAT] = None
+        return what
+
+    def due(self, now: float) -> Iterator[tuple[*Ts]]:
+        """Take out, one by one and in order, all that is due, also what is set meanwhile."""
+        while (what := self.take(now)) is not None:
+            yield what
+
+
+class KeyedTimers(Generic[K]):
+    """One time per key."""
+
+    __slots__ = ("_by_key", "_timers")
+
+    def __init__(self) -> None:
+        self._timers: Timers[K] = Timers()
+        self._by_key: dict[K, Timer] = {}
+
+    def __len__(self) -> int:
+        """How many keys are set."""
+        return len(self._by_key)
 
     def set(self, key: K, when: float) -> None:
-        """Due at `when`; replaces the key's earlier deadline."""
-        self._when[key] = when
-        self._count += 1
-        heapq.heappush(self._heap, (when, self._count, key))
-        if len(self._heap) > 64 + 2 * len(self._when):
-            self._compact()
+        """Due at `when`; replaces the key's earlier time."""
+        self.cancel(key)
+        self._by_key[key] = self._timers.set(when, key)
 
     def when(self, key: K) -> float | None:
         """When the key is due, or None if it is not set."""
-        return self._when.get(key)
+        timer = self._by_key.get(key)
+        return None if timer is None else timer[0]
 
     def cancel(self, key: K) -> None:
         """Never mind; fine if it is not set."""
-        self._when.pop(key, None)
+        timer = self._by_key.pop(key, None)
+        if timer is not None:
+            self._timers.cancel(timer)
 
-    def next(self) -> float | None:
-        """The earliest deadline, or None."""
-        heap = self._heap
-        while heap and self._when.get(heap[0][2]) != heap[0][0]:
-            heapq.heappop(heap)
-        return heap[0][0] if heap else None
+    def next_deadline(self) -> float | None:
+        """The earliest time, or None."""
+        return self._timers.next_deadline()
 
     def due(self, now: float) -> Iterator[K]:
-        """Take out, one by one and in order, every key whose deadline has come (also those set meanwhile)."""
-        while (when := self.next()) is not None and when <= now:
-            key = heapq.heappop(self._heap)[2]
-            del self._when[key]
+        """Take out, one by one and in order, every key whose time has come, also those set meanwhile."""
+        for (key,) in self._timers.due(now):
+            del self._by_key[key]
             yield key
-
-    def _compact(self) -> None:
-        self._heap = [entry for entry in self._heap if self._when.get(entry[2]) == entry[0]]
-        heapq.heapify(self._heap)

@@ -17,13 +17,14 @@ from typing import Protocol
 
 from offerd import messages as m
 from offerd.ids import PeerID
+from offerd.timers import Timer
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.core.actions import Action, Drop, Send
 from offerd_master.core.events import Event, Received
 from offerd_master.core.master import MasterCore
 from offerd_master.settings import Settings
-from offerd_simulator.engine import Engine, Timer
+from offerd_simulator.engine import Engine
 
 NO_PINGS_S = 1e9
 """Between pings where no peer can be lost: they would only cost computing time."""

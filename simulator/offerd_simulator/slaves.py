@@ -17,9 +17,9 @@ from offerd import messages as m
 from offerd import slots
 from offerd.ids import ContainerID, FrameworkID, SlaveID, TaskID
 from offerd.messages import Reason, TaskInfo, TaskState, TaskStatus
+from offerd.timers import Timer
 from offerd_master.core.pool import Pool
 from offerd_simulator.cluster import Cluster
-from offerd_simulator.engine import Timer
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.core.recovery import Recovered

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from offerd.ids import ContainerID, TaskID
+from offerd.timers import KeyedTimers
 
 AGAIN_S = 0.01
 """Processes that were sent SIGKILL need a moment to be gone; nothing tells when those that are not our children are. Each
@@ -19,7 +20,6 @@ Key = tuple[ContainerID, TaskID]
 class _Retry:
     since: float
     delay_s: float = AGAIN_S
-    at: float | None = None
     is_told: bool = False
     complaint: str = ""
 
@@ -29,36 +29,36 @@ class Retries:
 
     def __init__(self) -> None:
         self._all: dict[Key, _Retry] = {}
+        self._looks: KeyedTimers[Key] = KeyedTimers()
 
     def begin(self, key: Key, now: float) -> None:
         """It is to go; asked for again, it is looked at often again."""
         retry = self._all.setdefault(key, _Retry(now))
-        retry.delay_s, retry.at = AGAIN_S, None
+        retry.delay_s = AGAIN_S
+        self._looks.cancel(key)
 
     def later(self, key: Key, now: float) -> None:
         """It was still there."""
         retry = self._all.setdefault(key, _Retry(now))
-        retry.at = now + retry.delay_s
+        self._looks.set(key, now + retry.delay_s)
         retry.delay_s = min(2 * retry.delay_s, AGAIN_MAX_S)
 
     def drop(self, key: Key) -> None:
         """It is gone, or nobody asks any more."""
         self._all.pop(key, None)
+        self._looks.cancel(key)
 
     def drop_container(self, container_id: ContainerID) -> None:
         """The same for a container with all its tasks."""
         for key in [key for key in self._all if key[0] == container_id]:
-            del self._all[key]
+            self.drop(key)
 
     def due(self, now: float) -> list[Key]:
         """What is to be looked at now."""
-        found = [key for key, retry in self._all.items() if retry.at is not None and retry.at <= now]
-        for key in found:
-            self._all[key].at = None
-        return found
+        return list(self._looks.due(now))
 
     def next(self) -> float | None:
-        return min((retry.at for retry in self._all.values() if retry.at is not None), default=None)
+        return self._looks.next_deadline()
 
     def is_overdue(self, key: Key, now: float, after_s: float) -> bool:
         """Whether it has been waited for so long; true once."""

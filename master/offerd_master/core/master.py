@@ -258,7 +258,8 @@ class MasterCore:
             starvation.observe(c, now)
             ramp_up.look_at_all(c)
         ramp_up.observe(c, now)
-        c.timers.run(c, now)
+        for call, subject in c.timers.due(now):
+            call(c, subject, now)
         tasks.go_on_reconciling(c)
         offers.expire(c, now)
         offers.allocate(c, now)

@@ -7,8 +7,9 @@ Only `free` and `long_used` are kept as running sums; the others are the records
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -28,6 +29,7 @@ from offerd.messages import (
 )
 from offerd.resources import NOTHING, Resources
 from offerd.slots import is_long, long_quantities
+from offerd.timers import Timer, Timers
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.entitlements import Entitlements, with_entitlements
 from offerd_master.core.actions import Action, Drop, LaterEpochSeen, Log, Send
@@ -36,7 +38,6 @@ from offerd_master.core.caller import Caller
 from offerd_master.core.history import FrameworkHistory, History
 from offerd_master.core.pool import Pool
 from offerd_master.core.registry import InHand, Order, Registry
-from offerd_master.core.timers import Timer, Timers
 from offerd_master.principals import Principal
 from offerd_master.settings import Settings
 
@@ -112,6 +113,10 @@ class OutstandingOffer(msgspec.Struct, eq=False, gc=False):
     resources: Resources
     deadline: float
     is_revived: bool = False  # since then the framework has revived: to refuse it is to refuse it for no time
+
+
+Due = Callable[["Cluster", Any, float], None]
+"""What the master owes itself at some time: called with the cluster, a subject and now."""
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
@@ -427,7 +432,7 @@ class Cluster:
         self.dirty: dict[SlaveID, Slave] = {}
         # Slaves with something free that nobody wanted when it was last offered around.
         self.idle: dict[SlaveID, Slave] = {}
-        self.timers = Timers()
+        self.timers: Timers[Due, Any] = Timers()
         self.reconciling: dict[FrameworkID, Reconciling] = {}
         self.revocations: list[Revocation] = []
         self.under_share_since: dict[FrameworkID, float] = {}

@@ -197,7 +197,7 @@ class SlaveCore:
 
     def next_deadline(self) -> float | None:
         """When `tick` must be called at the latest."""
-        retry, timer = self.statuses.next_retry(), self.state.timers.next()
+        retry, timer = self.statuses.next_retry(), self.state.timers.next_deadline()
         return timer if retry is None else retry if timer is None else min(retry, timer)
 
     def _taken(self) -> list[Action]:

@@ -24,7 +24,7 @@ from offerd.messages import (
 )
 from offerd.resources import NOTHING, Resources, total
 from offerd.slots import clip_grace, fits, is_long, long_quantities
-from offerd.timers import Timers
+from offerd.timers import KeyedTimers
 from offerd_isolation.base import Limitation
 from offerd_slave.core.actions import Action, Log, SaveSlave, SendToExecutor, SendToMaster
 from offerd_slave.settings import SlaveSettings
@@ -177,7 +177,7 @@ class State:
         self.long_total = long_quantities(info.resources, settings.long_fraction)
         self.used: dict[str, int] = {}
         self.long_used: dict[str, int] = {}
-        self.timers: Timers[TimerKey] = Timers()
+        self.timers: KeyedTimers[TimerKey] = KeyedTimers()
         self.out: list[Action] = []
         self.lowered: set[ContainerID] = (
             set()

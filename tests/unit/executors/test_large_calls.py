@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from offerd import calls, large_calls
-from offerd.executor_loop import Timer
+from offerd.executor_loop import Timer, Timers
 from offerd_executors.large_calls import AHEAD_BYTES, LargeCalls
 
 SIZE = 5 * large_calls.PIECE_BYTES + 17
@@ -22,13 +23,12 @@ class Line:
         self.directory = directory
         self.calls: dict[str, bytes] = {}
         self.asked: list[bytes] = []
-        self.timers: list[Timer] = []
+        self.timers = Timers()
         self.done: list[tuple[str, str]] = []
         self.large = LargeCalls(self.asked.append, self.call_later)
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
-        self.timers.append(Timer(delay_s, callback))
-        return self.timers[-1]
+        return Timer(self.timers, delay_s, callback)
 
     def fetch(self, name: str, size_bytes: int = SIZE) -> None:
         self.calls[name] = os.urandom(size_bytes)
@@ -51,10 +51,9 @@ class Line:
             self.large.take(self.answer())
 
     def time_passes(self) -> None:
-        for timer in self.timers[:]:
-            self.timers.remove(timer)
-            if timer.callback is not None:
-                timer.callback()
+        for _ in range(len(self.timers)):
+            for callback in self.timers.take(math.inf) or ():
+                callback()
 
     def content(self, name: str) -> bytes:
         return (self.directory / "calls" / name).read_bytes()

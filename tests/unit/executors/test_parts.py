@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from helpers.proc import wait_until
-from offerd.executor_loop import Timer
+from offerd.executor_loop import Timer, Timers
 from offerd.ids import TaskID
 from offerd.task_output import UNTIL_READ, WHOLE
 from offerd_executors.output import Output
@@ -23,16 +24,15 @@ class Clock:
     """What of a driver `TaskDirs` uses; timers end when told to."""
 
     def __init__(self) -> None:
-        self.timers: list[Callable[[], None]] = []
+        self.timers = Timers()
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
-        self.timers.append(callback)
-        return Timer(delay_s, callback)
+        return Timer(self.timers, delay_s, callback)
 
     def pass_by(self) -> None:
-        timers, self.timers = self.timers, []
-        for callback in timers:
-            callback()
+        for _ in range(len(self.timers)):
+            for callback in self.timers.take(math.inf) or ():
+                callback()
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_an_empty_directory_that_nobody_takes_is_removed(
     assert len(os.listdir(tmp_path)) == 3
     clock.pass_by()
     assert os.listdir(tmp_path) == ["c"]
-    assert clock.timers == []
+    assert not clock.timers
 
 
 def test_no_directory_replaces_what_an_earlier_task_of_that_name_left(dirs: TaskDirs, tmp_path: Path) -> None:
