@@ -49,7 +49,6 @@ UNEVEN_S = 0.05
 """... or takes less than this, or all of that: the last tasks would hold one command each, and cost more than they do."""
 REFUSE_SMALL_S = 1.0
 """How long an offer that nothing fits into is not wanted again. Short: what a long task leaves may make it fit."""
-REFUSE_UNUSED_S = 60.0
 TASKS_PER_REPLY = 2_000
 
 IMPRECISE_LIMIT = 0.01

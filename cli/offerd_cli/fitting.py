@@ -40,11 +40,6 @@ class Fitted:
     left_out: tuple[str, ...] = ()
 
 
-def natural_width(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:
-    """Of the table as it would be with all the room in the world."""
-    return sum(_widths(columns, rows)) + GAP * max(len(columns) - 1, 0)
-
-
 def fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Fitted:
     """The columns that fit into `width`, and how wide each is. What is left where nothing can give way any more is wrapped."""
     wanted = _widths(columns, rows)

@@ -76,20 +76,6 @@ def subtract(spans: list[Range], taken: list[Range]) -> list[Range]:
     return left
 
 
-def first_numbers(spans: list[Range], count: int) -> list[Range]:
-    """The lowest `count` numbers of the ranges, as ranges. Raises `BadResources` if there are not so many."""
-    taken: list[Range] = []
-    for first, last in spans:
-        if count <= 0:
-            break
-        end = min(last, first + count - 1)
-        taken.append((first, end))
-        count -= end - first + 1
-    if count > 0:
-        raise BadResources(f"the ranges {format(spans)} hold {count} numbers too few")
-    return taken
-
-
 def parse(name: str, text: str) -> list[Range]:
     """Read `[31000-32000,33000]`. Raises `BadResources`, naming the resource, on anything else."""
     if not text.endswith("]"):

@@ -44,7 +44,6 @@ CLASSES = {
     COMPARATOR: ("KeyFieldBasedComparator", COMPARE),
 }
 MAX_FIELDS = 1000
-PARTITION_DIGITS = 5
 
 
 class Spec(NamedTuple):

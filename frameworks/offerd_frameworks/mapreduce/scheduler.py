@@ -36,7 +36,6 @@ POLL_S = 1.0
 POLL_TIMEOUT_S = 2.0
 CLEAN_WITHIN_S = 5.0
 """How long offers are wanted only to remove what a job has left; after that the slaves' own collection does it."""
-NOT_OURS = frozenset({Reason.KILLED_BY_FRAMEWORK, Reason.SLAVE_DRAINING})
 BAD_TASK = frozenset({Reason.TASK_INVALID, Reason.FRAMEWORK_INVALID})
 NOTHING = Resources()
 ANY_SLAVE: Mapping[str, str] = {}

@@ -325,11 +325,6 @@ def holds(c: Cluster, framework: Framework) -> Quantities:
     return held
 
 
-def is_above(c: Cluster, framework: Framework) -> bool:
-    """Whether the framework's tasks hold more than is guaranteed to it."""
-    return c.entitlements is not None and _is_above(c.entitlements, framework, holds(c, framework))
-
-
 def _is_above(entitlements: Entitlements, framework: Framework, held: Mapping[str, int]) -> bool:
     guaranteed = entitlements.guaranteed(framework.framework_id)
     if not guaranteed:

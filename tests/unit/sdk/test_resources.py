@@ -114,17 +114,6 @@ def test_range_arithmetic_is_that_of_sets_of_numbers(a: list[rng.Range], b: list
     assert rng.covers(joined, rng.union(b)) == (numbers(b) <= numbers(a))
 
 
-@given(st.lists(SPANS, max_size=6).map(rng.union), st.integers(0, 150))
-def test_the_first_numbers_of_ranges_are_the_lowest(spans: list[rng.Range], count: int) -> None:
-    numbers = [n for first, last in spans for n in range(first, last + 1)]
-    if count > len(numbers):
-        with pytest.raises(BadResources):
-            rng.first_numbers(spans, count)
-    else:
-        taken = rng.first_numbers(spans, count)
-        assert [n for first, last in taken for n in range(first, last + 1)] == numbers[:count]
-
-
 @given(SCALAR_NAMES, st.integers(0, MAX_QUANTITY))
 def test_scalars_read_back_exactly(name: str, amount: int) -> None:
     assert parse_scalar(name, format_scalar(name, amount), bare_bytes=True) == amount
