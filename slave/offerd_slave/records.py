@@ -111,7 +111,7 @@ class Wish(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ProcessCheckpoint(msgspec.Struct, frozen=True, array_like=True):
-    """`offerd_isolation.base.ProcessID`, on disk."""
+    """`offerd_linux.process_ids.ProcessID`, on disk."""
 
     boot_id: str
     pid: Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)]
