@@ -57,18 +57,19 @@ def boot_id(proc: str = PROC) -> str:
 
 
 def stat_fields(pid: int) -> list[bytes] | None:
-    """Of /proc/PID/stat, from field 3 of proc(5), the state, on; None if there is no such process."""
+    """Of /proc/PID/stat, from field 3 of proc(5), the state, on; None if there is no such process, or none that we may see
+    (proc mounted with hidepid=1 refuses to show it, with 2 denies that it is there)."""
     try:
         with open(f"{PROC}/{pid}/stat", "rb", buffering=0) as file:
             line = file.read(4096)
-    except _ENDED:
+    except (*_ENDED, PermissionError):
         return None
     # The name in parentheses may hold anything, also blanks and parentheses: fields are counted from the last one.
     return line[line.rindex(b")") + 2 :].split()
 
 
 def read(pid: int) -> Process | None:
-    """The process of this pid now, or None."""
+    """The process of this pid now; None if there is none, or none that we may see."""
     fields = stat_fields(pid)
     if fields is None:
         return None
@@ -88,8 +89,7 @@ def read(pid: int) -> Process | None:
 
 def status(pid: int, name: str) -> str:
     """One line of /proc/PID/status, without its name; empty where the kernel has none. Raises `OSError` if it is gone."""
-    with open(f"{PROC}/{pid}/status", "rb", buffering=0) as file:
-        text = file.read(8192)
+    text = _read_file(pid, "status")
     return text.partition(b"\n%s:" % name.encode())[2].partition(b"\n")[0].decode().strip()
 
 
@@ -103,26 +103,26 @@ def uids(pid: int) -> tuple[int, int, int] | None:
 
 
 def name(pid: int) -> str:
-    """As `ps` shows it, which whoever it is has chosen; empty if it is gone."""
+    """As `ps` shows it, which whoever it is has chosen; empty if it is gone, or not ours to see."""
     return _content(pid, "comm").decode(errors="replace").strip()
 
 
 def environment(pid: int) -> bytes:
     """The environment a process shows, `NAME=VALUE` each ended by a zero byte; empty if it is gone, dead, in the middle of an
     exec, or not ours to read."""
-    try:
-        return read_environment(pid)
-    except PermissionError:  # another user's, or a set-uid program's
-        return b""
+    return _content(pid, "environ")
 
 
 def read_environment(pid: int) -> bytes:
     """The same; raises `PermissionError` where it is not ours to read."""
-    return _content(pid, "environ")
+    try:
+        return _read_file(pid, "environ")
+    except _ENDED:
+        return b""
 
 
 def command_line(pid: int) -> bytes:
-    """Its arguments, each ended by a zero byte; empty if it is gone, dead or in the middle of an exec."""
+    """Its arguments, each ended by a zero byte; empty as `environment` is."""
     return _content(pid, "cmdline")
 
 
@@ -143,17 +143,21 @@ def variable(environ: bytes, name: str) -> str | None:
 
 def _content(pid: int, name: str) -> bytes:
     try:
-        with open(f"{PROC}/{pid}/{name}", "rb", buffering=0) as file:
-            return file.readall()
-    except _ENDED:
+        return _read_file(pid, name)
+    except (*_ENDED, PermissionError):  # another user's, or a set-uid program's
         return b""
+
+
+def _read_file(pid: int, name: str) -> bytes:
+    with open(f"{PROC}/{pid}/{name}", "rb", buffering=0) as file:
+        return file.readall()
 
 
 # -- trees -----------------------------------------------------------------------------------------------------------------
 
 
 def everyone() -> list[Process]:
-    """All processes of the host, in no order."""
+    """All processes of the host that we may see, in no order."""
     found = (read(int(name)) for name in os.listdir(PROC) if name.isdigit())
     return [process for process in found if process is not None]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -22,3 +24,11 @@ def test_the_peak_is_no_less_than_what_is_resident() -> None:
     me = processes.read(os.getpid())
     assert me is not None
     assert memory.peak_since_exec_bytes() >= me.rss_bytes // 2
+
+
+@pytest.mark.root
+def test_who_is_in_thousands_of_groups_knows_its_peak_all_the_same() -> None:
+    program = "from offerd_linux import memory; print(memory.peak_since_exec_bytes())"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, extra_groups=range(10_000, 14_000), capture_output=True, check=False)
+    assert int(done.stdout) > 0, done.stderr

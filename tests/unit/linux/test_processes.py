@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -97,6 +97,30 @@ def test_a_process_that_is_gone_shows_nothing() -> None:
     assert processes.uids(gone) is None
     assert (processes.environment(gone), processes.command_line(gone), processes.name(gone)) == (b"", b"", "")
     assert not processes.kill(gone, 1)
+
+
+def test_a_process_that_is_not_ours_to_see_shows_nothing_and_hides_no_other(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where /proc is mounted with hidepid=1 and we are not root."""
+    real = open
+
+    def refused(path: Any, *words: Any, **options: Any) -> Any:
+        if str(path).startswith(f"/proc/{line.child}/"):
+            raise PermissionError(1, os.strerror(1), path)
+        return real(path, *words, **options)
+
+    monkeypatch.setattr("builtins.open", refused)
+    hidden = line.child
+    assert processes.read(hidden) is None
+    assert (processes.environment(hidden), processes.command_line(hidden), processes.name(hidden)) == (
+        b"", b"", "",
+    )  # fmt: skip
+    with pytest.raises(PermissionError):
+        processes.read_environment(hidden)
+    seen = {each.pid for each in processes.everyone()}
+    assert line.root in seen
+    assert hidden not in seen
 
 
 def test_what_a_process_shows_is_what_it_was_started_with() -> None:
