@@ -202,6 +202,9 @@ class CoreSlave:
                 self.executors[action.container_id] = _Executor(action.container_id)
                 hello = m.RegisterExecutor(action.container_id, "")
                 self.engine.after(0.0, self._event, ev.FromExecutor(action.container_id, hello))
+            elif isinstance(action, act.InspectFailure):
+                inspected = ev.FailureInspected(action.container_id, action.task_id, None)
+                self.engine.after(0.0, self._event, inspected)
             elif isinstance(action, act.DestroyContainer):
                 self.engine.after(0.0, self._event, ev.ContainerDestroyed(action.container_id))
 

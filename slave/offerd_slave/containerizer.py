@@ -4,6 +4,7 @@
     its shim answers: checkpoint (with the shim) -> isolation.isolate -> watched by pidfd
     DestroyContainer: isolation.destroy, again and again until nothing is left
 
+What follows from an answer is for the core to decide: each ends as an event.
 A module that may block (`Isolation.blocking`) works in a thread of its own; what it returns comes back through `fd`.
 """
 
@@ -13,7 +14,6 @@ import logging
 import os
 import queue
 import secrets
-import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,8 +22,7 @@ from typing import TypeVar
 import msgspec
 
 from offerd.errors import BadInput
-from offerd.ids import ContainerID, TaskID, is_valid_id, owner_of
-from offerd.messages import ExecutorUpdate, Message, Reason, RegisterExecutor, TaskState, TaskStatus
+from offerd.ids import ContainerID, TaskID, owner_of
 from offerd.posix_text import packed_table
 from offerd.resources import NOTHING, Resources
 from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, Usage
@@ -43,9 +42,6 @@ from offerd_slave.settings import SlaveOptions
 from offerd_slave.workdir import WorkDir, to_checkpoint
 
 log = logging.getLogger("offerd.slave")
-
-FAILING = (TaskState.FAILED, TaskState.KILLED)
-KILLED_STATUS = -signal.SIGKILL
 
 WHOLE = TaskID("")
 """In place of a task: the container itself."""
@@ -134,7 +130,7 @@ class Containerizer:
             self._launching.discard(container_id)
             self._emit(ev.LaunchFailed(container_id, str(error)))
 
-        def tell(text: str) -> None:
+        def report(text: str) -> None:
             self._put(lambda: self._emit(ev.ContainerPreparing(container_id, text)))
 
         self._launching.add(container_id)
@@ -143,7 +139,7 @@ class Containerizer:
             return
         if self._preparers is not None:
             self._emit(ev.ContainerPreparing(container_id, None))
-        self._isolate(lambda: self._isolation.prepare(spec, tell), prepared, refused, self._preparers)
+        self._isolate(lambda: self._isolation.prepare(spec, report), prepared, refused, self._preparers)
 
     def launcher_ready(self) -> None:
         """The zygote or shims have answers."""
@@ -186,8 +182,6 @@ class Containerizer:
         for container_id, record in self.exits.ended():
             for heard in self._endpoint.last_words(container_id):
                 self.heard(heard)
-            if record is None or record.exit_status == KILLED_STATUS:
-                self._look_at(container_id, WHOLE, KILLED_STATUS)
             self._emit(ev.ExecutorEnded(container_id, record))
 
     def _environment(
@@ -228,7 +222,7 @@ class Containerizer:
     # -- recovery -------------------------------------------------------------------------------------------------------
 
     def adopt(self, checkpoint: ContainerCheckpoint, shim: ProcessID | None) -> bool:
-        """A container of before our restart. False if its shim does not run any more."""
+        """Take up a container that an earlier run of the slave has started. False if its shim does not run any more."""
         container_id = checkpoint.container_id
         self._checkpoints[container_id] = checkpoint
         directory = self._workdir.container(container_id)
@@ -245,7 +239,7 @@ class Containerizer:
         return True
 
     def adopt_limits(self, checkpoint: ContainerCheckpoint) -> None:
-        """The same for the isolation module, once it has recovered. Raises `IsolationError`."""
+        """Have the isolation module take it up, too, once that has recovered. Raises `IsolationError`."""
         self._isolation.adopt(self._spec(checkpoint))
 
     # -- limits and ends ------------------------------------------------------------------------------------------------
@@ -256,28 +250,28 @@ class Containerizer:
         outcome = _attempt(lambda: self._isolation.update(action.container_id, action.resources))
         self._finish(outcome, lambda _: None, None)
 
-    def start_task(self, action: act.StartTask) -> None:
+    def prepare_task(self, action: act.PrepareTask) -> None:
         self._isolate(
             lambda: self._isolation.task_started(
                 action.container_id, action.task_id, action.resources, action.labels
             ),
             failed=lambda error: self._emit(
-                ev.TaskNotLimited(
+                ev.TaskNotPrepared(
                     action.container_id, action.task_id, f"its limits could not be set: {error}"
                 )
             ),
         )
 
-    def end_task(self, container_id: ContainerID, task_id: TaskID, now: float) -> None:
-        """Answered by TaskCleared when nothing is left of the task."""
+    def cleanup_task(self, container_id: ContainerID, task_id: TaskID, now: float) -> None:
+        """Answered by TaskCleanedUp when nothing is left of the task."""
         self._again.begin((container_id, task_id), now)
-        self._end_task(container_id, task_id, now)
+        self._cleanup_task(container_id, task_id, now)
 
-    def _end_task(self, container_id: ContainerID, task_id: TaskID, now: float) -> None:
+    def _cleanup_task(self, container_id: ContainerID, task_id: TaskID, now: float) -> None:
         def done(gone: bool) -> None:
             if gone:
                 self._again.drop((container_id, task_id))
-                self._emit(ev.TaskCleared(container_id, task_id))
+                self._emit(ev.TaskCleanedUp(container_id, task_id))
             else:
                 self._look_again((container_id, task_id), now)
 
@@ -288,22 +282,31 @@ class Containerizer:
         )
 
     def keep_tasks(self, action: act.KeepTasks, now: float) -> None:
-        """End what the module has of other tasks: left over by a slave that died between two steps."""
+        """Clean up what the module has of other tasks: a slave that died between two steps has left it over."""
         kept = set(action.task_ids)
 
         def known(task_ids: list[TaskID]) -> None:
             for task_id in task_ids:
                 if task_id not in kept:
-                    self.end_task(action.container_id, task_id, now)
+                    self.cleanup_task(action.container_id, task_id, now)
 
         self._isolate(lambda: list(self._isolation.tasks(action.container_id)), known)
 
-    def inspect_task(self, action: act.InspectTask) -> None:
+    def find_unkillable(self, action: act.FindUnkillable) -> None:
         container_id, task_id = action.container_id, action.task_id
         self._isolate(
             lambda: self._isolation.holdouts(container_id, task_id),
-            lambda holdouts: self._emit(ev.TaskInspected(container_id, task_id, holdouts)),
+            lambda unkillable: self._emit(ev.UnkillableFound(container_id, task_id, unkillable)),
         )
+
+    def inspect_failure(self, action: act.InspectFailure) -> None:
+        """At once, whatever the module: what it looks at may be cleaned up next."""
+        container_id, task_id = action.container_id, action.task_id
+        hit = _attempt(lambda: self._isolation.why_failed(container_id, task_id, action.exit_status))
+        if isinstance(hit, IsolationError):
+            self._emit(ev.IsolationFailed(str(hit)))
+            hit = None
+        self._emit(ev.FailureInspected(container_id, task_id, hit))
 
     def kill_task(self, container_id: ContainerID, task_id: TaskID) -> None:
         """With no help of its executor; TaskKillRefused if the module cannot."""
@@ -347,9 +350,9 @@ class Containerizer:
         self._again.later(key, now)
         if self._again.is_overdue(key, now, self._options.settings.unkillable_s):
 
-            def found(holdouts: str) -> None:
-                if holdouts:
-                    self._emit(ev.Unkillable(*key, holdouts))
+            def found(unkillable: str) -> None:
+                if unkillable:
+                    self._emit(ev.Unkillable(*key, unkillable))
 
             self._isolate(lambda: self._isolation.holdouts(*key), found)
 
@@ -363,7 +366,7 @@ class Containerizer:
         """Look again at what was still dying."""
         for container_id, task_id in self._again.due(now):
             if task_id:
-                self._end_task(container_id, task_id, now)
+                self._cleanup_task(container_id, task_id, now)
             else:
                 self._destroy(container_id, now)
 
@@ -373,35 +376,9 @@ class Containerizer:
     def heard(self, heard: Heard) -> None:
         """An executor said something: FromExecutor, or ExecutorFaulty if it was nonsense."""
         container_id, message, fault = heard
-        if fault:
-            self._emit(ev.ExecutorFaulty(container_id, fault))
-            return
-        if self._isolation.limits_containers:
-            self._failing(container_id, message)
-        self._emit(ev.FromExecutor(container_id, message))
-
-    def _failing(self, container_id: ContainerID, message: Message) -> None:
-        """An executor's message, before the core hears it: a task that has failed may have hit a limit, also while no slave
-        ran. The kernel's notice of that may come later than the executor's word of the end."""
-        statuses: list[TaskStatus] = []
-        if type(message) is ExecutorUpdate:
-            statuses = [message.status]
-        elif type(message) is RegisterExecutor:
-            statuses = message.unacknowledged
-        for status in statuses:
-            if (
-                status.state in FAILING
-                and status.reason != Reason.CALL_RAISED
-                and is_valid_id(status.task_id)
-            ):
-                self._look_at(container_id, status.task_id, status.exit_status)
-
-    def _look_at(self, container_id: ContainerID, task_id: TaskID, exit_status: int | None) -> None:
-        hit = _attempt(lambda: self._isolation.why_failed(container_id, task_id, exit_status))
-        if isinstance(hit, IsolationError):
-            self._emit(ev.IsolationFailed(str(hit)))
-        elif hit is not None:
-            self._emit(ev.LimitHit(hit))
+        self._emit(
+            ev.ExecutorFaulty(container_id, fault) if fault else ev.FromExecutor(container_id, message)
+        )
 
     def verify(self) -> None:
         """Somebody else may have changed our limits."""

@@ -69,8 +69,7 @@ KEEP_HOUSE_AGAIN_S = 60.0
 """After a compaction or a checkpoint of our id failed: neither is urgent."""
 SIGNS_OF_LIFE = (Pong, RegisterSlave, SlaveUsage)
 """What depends on no record: sent even while the journal cannot be written, or the master would call all tasks lost. A hello
-is one: of a task's end, which may not be on the disk, it says only that its status is yet to come.
-"""
+is one: of a task's end, which may not be on the disk, it says only that its status is yet to come."""
 OWN_DESCRIPTORS = 384
 """Of the slave itself, with what its file server has open at most; each container takes at most ..."""
 DESCRIPTORS_OF_A_CONTAINER = 8
@@ -202,15 +201,17 @@ class SlaveDaemon:
 
     def _make_performers(self) -> dict[type[act.Action], Callable[[Any], None]]:
         """What is done for each action, but for those that only wait for the turn's end."""
+        hands, clock = self._containerizer, time.monotonic
         return {
-            act.LaunchContainer: lambda a: self._containerizer.launch(a, self.core.state.slave_id),
-            act.UpdateContainer: self._containerizer.update,
-            act.StartTask: self._containerizer.start_task,
-            act.EndTask: lambda a: self._containerizer.end_task(a.container_id, a.task_id, time.monotonic()),
-            act.KeepTasks: lambda a: self._containerizer.keep_tasks(a, time.monotonic()),
-            act.InspectTask: self._containerizer.inspect_task,
-            act.KillTaskProcesses: lambda a: self._containerizer.kill_task(a.container_id, a.task_id),
-            act.DestroyContainer: lambda a: self._containerizer.destroy(a.container_id, time.monotonic()),
+            act.LaunchContainer: lambda a: hands.launch(a, self.core.state.slave_id),
+            act.UpdateContainer: hands.update,
+            act.PrepareTask: hands.prepare_task,
+            act.CleanupTask: lambda a: hands.cleanup_task(a.container_id, a.task_id, clock()),
+            act.KeepTasks: lambda a: hands.keep_tasks(a, clock()),
+            act.FindUnkillable: hands.find_unkillable,
+            act.InspectFailure: hands.inspect_failure,
+            act.KillTaskProcesses: lambda a: hands.kill_task(a.container_id, a.task_id),
+            act.DestroyContainer: lambda a: hands.destroy(a.container_id, clock()),
             act.ForgetContainer: lambda a: self._to_forget.append(a.container_id),
             act.SaveSlave: self._save_slave,
             act.MeasureUsage: lambda a: self._measure(),

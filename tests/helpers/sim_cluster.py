@@ -286,7 +286,9 @@ class SlaveNode:
         )
         self.rebooted = False
         incarnation = f"{self.name}-{self.life}"
-        self.core = SlaveCore(SlaveSettings(), self.info, incarnation, recovered, self.world.now)
+        self.core = SlaveCore(
+            SlaveSettings(limits_containers=True), self.info, incarnation, recovered, self.world.now
+        )
         for executor in self.executors.values():
             executor.connected = False
             if executor.alive and executor.container_id in self.checkpoints:
@@ -376,6 +378,9 @@ class SlaveNode:
                 self.saved_drain = (action.drain_end_at, action.drain_grace_s)
             elif isinstance(action, act.LaunchContainer):
                 self._launch(action)
+            elif isinstance(action, act.InspectFailure):
+                inspected = ev.FailureInspected(action.container_id, action.task_id, None)
+                self._later(self.world.random.uniform(0, 0.005), lambda e=inspected: self._event(e))  # type: ignore[misc]
             elif isinstance(action, act.DestroyContainer):
                 self._destroy(action.container_id)
             elif isinstance(action, act.ForgetContainer):

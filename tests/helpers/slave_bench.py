@@ -9,6 +9,7 @@ from offerd import codec
 from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.resources import Resources
+from offerd_isolation.base import Limitation
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.core.recovery import Recovered, RecoveredContainer
@@ -56,6 +57,10 @@ class Bench:
         self.to_executors: list[tuple[ContainerID, m.Message]] = []
         self.others: list[act.Action] = []
         self.exited = False
+        self.hits: dict[
+            TaskID, Limitation
+        ] = {}  # what the module knows of those that fail; an executor's has no id
+        self.inspects_at_once = True
         self.crash_after: int | None = None  # actions performed before the power of `SimulatedCrash`
         self.core = SlaveCore(
             settings or SlaveSettings(sync_pause_per_task_s=0.0, confirm_pause_s=0.0),
@@ -103,6 +108,7 @@ class Bench:
 
     def _perform(self, actions: list[act.Action]) -> None:
         """As the shell does it: what concerns the host at once, the rest when the turn ends."""
+        asked: list[act.InspectFailure] = []
         for action in actions:
             if isinstance(action, act.Append):
                 self._appends.append(action)
@@ -127,7 +133,16 @@ class Bench:
                         action.container_id, action.framework, action.executor, "token", "noop"
                     )
                 self.others.append(action)
+                if isinstance(action, act.InspectFailure) and self.inspects_at_once:
+                    asked.append(action)
+        for inspect in asked:
+            self._perform(self.core.handle(self.inspected(inspect), self.now))
         self.check()
+
+    def inspected(self, asked: act.InspectFailure) -> ev.FailureInspected:
+        """The module's answer; each hit is told once."""
+        hit = self.hits.pop(asked.task_id, None)
+        return ev.FailureInspected(asked.container_id, asked.task_id, hit)
 
     def _end_turn(self) -> None:
         """One write of all records, syncs in place, all sends, and only then what no restart needs any more."""

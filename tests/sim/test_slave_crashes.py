@@ -18,6 +18,7 @@ from offerd.messages import TaskState
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.records import ExitRecord
+from offerd_slave.settings import SlaveSettings
 
 
 @dataclass
@@ -51,8 +52,13 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.bench = Bench()
-        self.bench.sync_at_once = False
+        # Half of them have a module with limits, which is asked of each failure and answers now or then.
+        self.settings = SlaveSettings(
+            limits_containers=seed % 2 == 1, sync_pause_per_task_s=0.0, confirm_pause_s=0.0
+        )
+        self.bench = Bench(settings=self.settings)
+        self.bench.sync_at_once = self.bench.inspects_at_once = False
+        self.inspecting: list[act.InspectFailure] = []
         self.executors: dict[ContainerID, FakeExecutor] = {}
         self.asked: set[TaskID] = set()  # sent to the slave
         self.delivered: set[TaskID] = set()  # reached an executor
@@ -82,6 +88,8 @@ class World:
         for action in bench.others:
             if isinstance(action, act.LaunchContainer):
                 self.executors[action.container_id] = FakeExecutor(action.container_id)
+            elif isinstance(action, act.InspectFailure):
+                self.inspecting.append(action)
         bench.clear()
 
     def _hear(self, status: m.TaskStatus) -> None:
@@ -138,6 +146,8 @@ class World:
             self._executor_connects()
         elif choice < 0.65:
             self._executor_works()
+        elif choice < 0.70 and self.inspecting:
+            self._answer_inspection()
         elif choice < 0.75 and self.bench.unsynced:
             self.bench.synced()
         elif choice < 0.85:
@@ -162,6 +172,9 @@ class World:
                 for update in list(executor.unstored):
                     self.bench.from_executor(executor.container_id, update)
                 return
+
+    def _answer_inspection(self) -> None:
+        self.bench.event(self.bench.inspected(self.inspecting.pop(0)))
 
     def _executor_works(self) -> None:
         busy = [e for e in self.executors.values() if e.alive and e.running]
@@ -199,10 +212,11 @@ class World:
             executor.connected = False
         self.settle()
         ended = {e.container_id for e in self.executors.values() if not e.alive}
-        again = bench.crash(ended=ended, exit_record=ExitRecord(1))
+        self.inspecting.clear()
+        again = bench.crash(ended=ended, exit_record=ExitRecord(1), settings=self.settings)
         for container_id in [c for c in again.core.state.containers if c in ended]:
             again.event(ev.ContainerDestroyed(container_id))
-        again.sync_at_once = False
+        again.sync_at_once = again.inspects_at_once = False
         self.bench = again
         for executor in self.executors.values():
             if executor.container_id not in again.core.state.containers:
@@ -217,6 +231,9 @@ class World:
                 for task_id in sorted(executor.running):
                     if executor.alive:
                         self._executor_says(executor, task_id, TaskState.FINISHED)
+            self.settle()
+            while self.inspecting:
+                self._answer_inspection()
             while self.bench.unsynced:
                 self.bench.synced()
             self.settle()

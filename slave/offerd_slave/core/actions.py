@@ -65,8 +65,8 @@ class UpdateContainer(Action, frozen=True):
     resources: Resources
 
 
-class StartTask(Action, frozen=True):
-    """Make the task's own limits, if the module has such."""
+class PrepareTask(Action, frozen=True):
+    """Make the task's own limits, before it is delivered; TaskNotPrepared if that cannot be."""
 
     container_id: ContainerID
     task_id: TaskID
@@ -74,8 +74,8 @@ class StartTask(Action, frozen=True):
     labels: dict[str, str] = {}
 
 
-class EndTask(Action, frozen=True):
-    """Kill what is left of the task and remove its own limits; answered by TaskCleared when nothing of it is left."""
+class CleanupTask(Action, frozen=True):
+    """Kill what is left of the task and remove its own limits; answered by TaskCleanedUp when nothing of it is left."""
 
     container_id: ContainerID
     task_id: TaskID
@@ -88,11 +88,21 @@ class KeepTasks(Action, frozen=True):
     task_ids: list[TaskID]
 
 
-class InspectTask(Action, frozen=True):
-    """Its processes have been killed and its end is not reported; answered by TaskInspected."""
+class FindUnkillable(Action, frozen=True):
+    """A task's processes were killed, and its end is not reported: which of them do not die? Answered by UnkillableFound."""
 
     container_id: ContainerID
     task_id: TaskID
+
+
+class InspectFailure(Action, frozen=True):
+    """A task has failed with this exit status, or was killed; with an empty task id, the executor was. Which limit has it hit?
+    Asked before anything of it is cleaned up; answered by FailureInspected.
+    """
+
+    container_id: ContainerID
+    task_id: TaskID
+    exit_status: int | None
 
 
 class KillTaskProcesses(Action, frozen=True):

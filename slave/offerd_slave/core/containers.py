@@ -19,8 +19,14 @@ from offerd.messages import (
 from offerd.screen_text import printable
 from offerd_isolation.base import Limitation
 from offerd_linux.exits import exit_words
-from offerd_slave.core.actions import DestroyContainer, ForgetContainer, HearExecutor, LaunchContainer
-from offerd_slave.core.state import Container, End, Killing, Phase, State, used
+from offerd_slave.core.actions import (
+    DestroyContainer,
+    ForgetContainer,
+    HearExecutor,
+    InspectFailure,
+    LaunchContainer,
+)
+from offerd_slave.core.state import Container, End, Killing, Phase, State
 from offerd_slave.core.statuses import Statuses
 from offerd_slave.core.tasks import Tasks
 from offerd_slave.records import ExitRecord
@@ -135,7 +141,12 @@ class Containers:
         """After our restart: what we delivered and it does not have is lost; what it has and we do not know is ended."""
         ended = {status.task_id for status in hello.unacknowledged if status.state.terminal}
         theirs = dict.fromkeys(hello.task_ids)
-        for task in [task for task_id, task in container.tasks.items() if task_id not in theirs]:
+        # One that has ended by its executor's word is gone from there, and is reported with that word.
+        for task in [
+            task
+            for task_id, task in container.tasks.items()
+            if task_id not in theirs and not (task.ending is not None and task_id in ended)
+        ]:
             message = "the slave was restarted before its executor had the task"
             self._statuses.end_task(task, End(TaskState.LOST, Reason.SLAVE_RESTARTED, message), now)
         strangers = [each for each in theirs if each not in container.tasks and each not in ended]
@@ -182,21 +193,38 @@ class Containers:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def executor_ended(self, container_id: ContainerID, exit_record: ExitRecord | None) -> None:
-        """Its process is gone; what it left behind must go before anybody is told."""
+        """Its process is gone; what it left behind must go before anybody hears of it. If it was killed, the module says first
+        whether that was for a limit.
+        """
         container = self._state.containers.get(container_id)
         if container is None:
             return
+        was_killed = exit_record is None or exit_record.exit_status == -signal.SIGKILL
         if exit_record is None:
             end = End(TaskState.FAILED, Reason.SHIM_DIED, "the executor's shim was killed")
         else:
             how = exit_record.message or f"the executor {exit_words(exit_record.exit_status)}"
             reason = Reason.EXECUTOR_NOT_LAUNCHED if exit_record.message else Reason.EXECUTOR_EXITED
             end = End(TaskState.FAILED, reason, how, exit_record.exit_status)
-        if container.hit is not None and (exit_record is None or exit_record.exit_status == -signal.SIGKILL):
-            hit = container.hit
-            end = End(
-                TaskState.FAILED, Reason.LIMIT_EXCEEDED, hit.message, end.exit_status, hit.limit, used(hit)
-            )
+        if container.hit is not None and was_killed:
+            end = End.by_limit(container.hit, end.exit_status)
+        if was_killed and self._state.settings.limits_containers:
+            container.killed = end
+            self._begin_end(container)
+            self._state.do(InspectFailure(container_id, TaskID(""), -signal.SIGKILL))
+        else:
+            self._end(container, end)
+
+    def failure_inspected(self, container: Container, hit: Limitation | None) -> None:
+        """The module has said which limit an executor that was killed had hit, if any."""
+        if container.killed is None:
+            return
+        end, container.killed = container.killed, None
+        if hit is not None and hit.fatal:
+            container.end = End.by_limit(hit)
+        elif hit is not None:
+            self._state.log("WARNING", f"container {container.container_id}: {hit.message}")
+            end = End.by_limit(hit, end.exit_status)
         self._end(container, end)
 
     def shut_down(self, container: Container, end: End, now: float, grace_s: float | None = None) -> None:
@@ -220,24 +248,21 @@ class Containers:
         else:
             self._end(container, end)
 
-    def unkillable(self, container_id: ContainerID, holdouts: str) -> None:
+    def unkillable(self, container_id: ContainerID, who: str) -> None:
         """It was killed long ago and is still there. What it holds stays taken."""
         container = self._state.containers.get(container_id)
         if container is None:
             return
-        self._state.log(
-            "ERROR", f"container {container_id}: killed, but the kernel does not let go of {holdouts}"
-        )
+        self._state.log("ERROR", f"container {container_id}: killed, but the kernel does not let go of {who}")
         for task in list(container.tasks.values()):
-            self._tasks.unkillable(task, holdouts)
+            self._tasks.unkillable(task, who)
 
     def over_limit(self, hit: Limitation) -> None:
         """The whole of it has more than it may have: it is ended, and its tasks with it."""
         container = self._state.containers.get(hit.container_id)
         if container is not None and container.phase is not Phase.ENDING:
             self._state.log("WARNING", f"container {hit.container_id}: {hit.message}; ending it")
-            end = End(TaskState.FAILED, Reason.LIMIT_EXCEEDED, hit.message, None, hit.limit, used(hit))
-            self._end(container, end)
+            self._end(container, End.by_limit(hit))
 
     def shutdown_timed_out(self, container_id: ContainerID) -> None:
         """It did not end by itself."""
@@ -245,12 +270,15 @@ class Containers:
             self._state.do(DestroyContainer(container_id))
 
     def _end(self, container: Container, end: End) -> None:
-        container.phase = Phase.ENDING
         container.end = container.end or end
+        self._begin_end(container)
+        self._state.do(DestroyContainer(container.container_id))
+
+    def _begin_end(self, container: Container) -> None:
+        container.phase = Phase.ENDING
         self._making.discard(container.container_id)
         self._state.timers.cancel(("register", container.container_id))
         self._state.timers.cancel(("shutdown", container.container_id))
-        self._state.do(DestroyContainer(container.container_id))
 
     def destroyed(self, container_id: ContainerID, now: float) -> None:
         """Nothing of it is left: now its tasks' ends are true, and its resources free."""
@@ -258,7 +286,11 @@ class Containers:
         container = state.containers.get(container_id)
         if container is None:
             return
-        end = container.end or End(TaskState.LOST, Reason.EXECUTOR_EXITED, "the executor was ended")
+        end = (
+            container.end
+            or container.killed
+            or End(TaskState.LOST, Reason.EXECUTOR_EXITED, "the executor was ended")
+        )
         for task in (*container.queue.values(), *container.tasks.values()):
             self._statuses.end_task(task, end, now)
         state.remove_container(container)

@@ -88,35 +88,43 @@ class TaskKillRefused(Event, frozen=True):
     task_id: TaskID
 
 
-class TaskNotLimited(Event, frozen=True):
-    """The task's limits could not be made."""
+class TaskNotPrepared(Event, frozen=True):
+    """The task's own limits could not be made."""
 
     container_id: ContainerID
     task_id: TaskID
     message: str
 
 
-class TaskCleared(Event, frozen=True):
+class TaskCleanedUp(Event, frozen=True):
     """Nothing is left of the task's processes and limits."""
 
     container_id: ContainerID
     task_id: TaskID
 
 
-class TaskInspected(Event, frozen=True):
-    """What of a killed task does not die, in words; nothing if the module finds nothing of it."""
+class UnkillableFound(Event, frozen=True):
+    """What of a killed task does not die, in words; empty if the module finds nothing of it."""
 
     container_id: ContainerID
     task_id: TaskID
-    holdouts: str
+    unkillable: str
+
+
+class FailureInspected(Event, frozen=True):
+    """The limit that a task which has failed had hit, or its executor (an empty task id); None if the module knows of none."""
+
+    container_id: ContainerID
+    task_id: TaskID
+    hit: Limitation | None
 
 
 class Unkillable(Event, frozen=True):
-    """What was killed long ago is still there: a container's processes, or those of one task."""
+    """What was killed long ago is still there: a container's processes (an empty task id), or those of one task."""
 
     container_id: ContainerID
     task_id: TaskID
-    holdouts: str
+    unkillable: str
 
 
 class IsolationFailed(Event, frozen=True):
@@ -126,7 +134,7 @@ class IsolationFailed(Event, frozen=True):
 
 
 class LimitHit(Event, frozen=True):
-    """The isolation module saw a limit being hit."""
+    """The kernel or an engine has told the isolation module that a limit was hit."""
 
     limitation: Limitation
 

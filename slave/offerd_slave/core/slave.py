@@ -57,7 +57,7 @@ from offerd_slave.core.disk import is_full
 from offerd_slave.core.drain import Drain
 from offerd_slave.core.messages_out import MESSAGE_BYTES, Allowances
 from offerd_slave.core.recovery import Recovered, restore
-from offerd_slave.core.state import HELLO_MAX_BYTES, Container, End, Killing, Phase, State, used
+from offerd_slave.core.state import HELLO_MAX_BYTES, Container, End, Killing, Phase, State
 from offerd_slave.core.statuses import Statuses
 from offerd_slave.core.tasks import Tasks
 from offerd_slave.records import StatusStored, TaskDelivered
@@ -120,12 +120,13 @@ class SlaveCore:
             ev.ContainerDestroyed: lambda event, now: self.containers.destroyed(event.container_id, now),
             ev.Stored: self._stored,
             ev.TaskKillRefused: self._task_kill_refused,
-            ev.TaskNotLimited: self._task_not_limited,
-            ev.TaskCleared: self._task_cleared,
-            ev.TaskInspected: lambda event, now: self.tasks.inspected(
-                event.container_id, event.task_id, event.holdouts, now
+            ev.TaskNotPrepared: self._task_not_prepared,
+            ev.TaskCleanedUp: self._task_cleaned_up,
+            ev.UnkillableFound: lambda event, now: self.tasks.unkillable_found(
+                event.container_id, event.task_id, event.unkillable, now
             ),
             ev.Unkillable: self._unkillable,
+            ev.FailureInspected: self._failure_inspected,
             ev.IsolationFailed: lambda event, now: self.state.log("ERROR", event.message),
             ev.LimitHit: self._limit_hit,
             ev.OverDisk: self._over_watched,
@@ -156,7 +157,7 @@ class SlaveCore:
             "usage": self._measure_usage,
             "limit": lambda f, t, now: self.tasks.limit_reached(FrameworkID(f), TaskID(t), now),
             "escalate": lambda f, t, now: self.tasks.escalate(FrameworkID(f), TaskID(t), now),
-            "abandon": lambda f, t, now: self.tasks.inspect(FrameworkID(f), TaskID(t), now),
+            "find_unkillable": lambda f, t, now: self.tasks.find_unkillable(FrameworkID(f), TaskID(t), now),
             "register": lambda c, now: self.containers.registration_timed_out(ContainerID(c)),
             "sync": lambda now: None,  # end_turn, which follows, does these two
             "confirm": lambda now: None,
@@ -390,7 +391,7 @@ class SlaveCore:
         if container is not None:
             self.tasks.abandon(container.framework_id, event.task_id, now)
 
-    def _task_not_limited(self, event: ev.TaskNotLimited, now: float) -> None:
+    def _task_not_prepared(self, event: ev.TaskNotPrepared, now: float) -> None:
         """It has been sent to its executor in this very turn."""
         self.state.log("ERROR", f"task {event.task_id}: {event.message}")
         container = self.state.containers.get(event.container_id)
@@ -398,19 +399,28 @@ class SlaveCore:
         if task is not None:
             self.tasks.kill(task, Killing(Reason.LIMITS_NOT_SET, event.message), now, 0.0)
 
-    def _task_cleared(self, event: ev.TaskCleared, now: float) -> None:
+    def _task_cleaned_up(self, event: ev.TaskCleanedUp, now: float) -> None:
         container = self.state.containers.get(event.container_id)
         if container is not None:
-            self.statuses.cleared(container, event.task_id, now)
+            self.statuses.cleaned_up(container, event.task_id, now)
+
+    def _failure_inspected(self, event: ev.FailureInspected, now: float) -> None:
+        container = self.state.containers.get(event.container_id)
+        if container is None:
+            return
+        if event.task_id:
+            self.statuses.failure_inspected(container, event.task_id, event.hit, now)
+        else:
+            self.containers.failure_inspected(container, event.hit)
 
     def _unkillable(self, event: ev.Unkillable, now: float) -> None:
         if not event.task_id:
-            self.containers.unkillable(event.container_id, event.holdouts)
+            self.containers.unkillable(event.container_id, event.unkillable)
             return
         container = self.state.containers.get(event.container_id)
         task = container.tasks.get(event.task_id) if container is not None else None
         if task is not None:
-            self.tasks.unkillable(task, event.holdouts)
+            self.tasks.unkillable(task, event.unkillable)
 
     def _limit_hit(self, event: ev.LimitHit, now: float) -> None:
         """The kernel or an engine has ended it, or is about to: its status will say which limit it was."""
@@ -419,14 +429,13 @@ class SlaveCore:
         if container is None:
             return
         task = container.tasks.get(hit.task_id)
-        usage = used(hit)
         if task is not None and hit.fatal:
-            self.tasks.kill(task, Killing(Reason.LIMIT_EXCEEDED, hit.message, hit.limit, usage), now, 0.0)
+            self.tasks.kill(task, Killing.by_limit(hit), now, 0.0)
         elif task is not None:
             task.hit = hit
             self.state.log("WARNING", f"task {hit.task_id}: {hit.message}")
         elif not hit.task_id and hit.fatal:
-            container.end = End(TaskState.FAILED, Reason.LIMIT_EXCEEDED, hit.message, None, hit.limit, usage)
+            container.end = End.by_limit(hit)
         elif not hit.task_id:
             container.hit = hit
             self.state.log("WARNING", f"container {hit.container_id}: {hit.message}")
@@ -440,8 +449,7 @@ class SlaveCore:
         container = self.state.containers.get(hit.container_id)
         task = container.tasks.get(hit.task_id) if container is not None else None
         if task is not None:
-            killing = Killing(Reason.LIMIT_EXCEEDED, hit.message, hit.limit, used(hit))
-            self.tasks.kill(task, killing, now, 0.0)
+            self.tasks.kill(task, Killing.by_limit(hit), now, 0.0)
 
     # -- executors ----------------------------------------------------------------------------------------------------
 

@@ -38,6 +38,11 @@ class Killing(NamedTuple):
     limit: str = ""
     usage: TaskUsage | None = None  # as its limits' counters have it
 
+    @classmethod
+    def by_limit(cls, hit: Limitation) -> Killing:
+        """Of what has hit a limit, or is over one."""
+        return cls(Reason.LIMIT_EXCEEDED, hit.message, hit.limit, used(hit))
+
     @property
     def state(self) -> TaskState:
         """Killed is what somebody has asked for; who is over a limit of memory has failed, and the kernel ended it."""
@@ -58,7 +63,8 @@ class Task:
     state: TaskState = TaskState.STAGING
     killing: Killing | None = None
     hit: Limitation | None = None  # a limit that did not kill it
-    ending: TaskStatus | None = None  # its last, told when nothing of the task is left
+    ending: TaskStatus | None = None  # its last, sent when nothing of the task is left
+    failed: TaskStatus | None = None  # the same as it came, while the module is asked which limit it was
     is_gone: bool = False  # killed, and none of its processes is left; its executor has not said so
     is_unkillable: bool = False
     listed_bytes: int = 0  # how much of a hello it takes at most
@@ -83,6 +89,11 @@ class End(NamedTuple):
     limit: str = ""
     usage: TaskUsage | None = None
 
+    @classmethod
+    def by_limit(cls, hit: Limitation, exit_status: int | None = None) -> End:
+        """Of one that has hit a limit, or is over one."""
+        return cls(TaskState.FAILED, Reason.LIMIT_EXCEEDED, hit.message, exit_status, hit.limit, used(hit))
+
 
 @dataclass(slots=True)
 class Container:
@@ -96,6 +107,7 @@ class Container:
     queue: dict[TaskID, Task] = field(default_factory=dict)
     tasks: dict[TaskID, Task] = field(default_factory=dict)
     end: End | None = None
+    killed: End | None = None  # of an executor that was killed, while the module is asked whether for a limit
     hit: Limitation | None = None  # a limit of the whole that did not end it
     places_tasks: bool = False  # its tasks are in cgroups of their own
     held: dict[TaskID, int] = field(default_factory=dict)  # numbers of updates whose tasks are still `ending`
@@ -360,7 +372,7 @@ class State:
             self.timers.cancel(("limit", task.framework_id, info.task_id))
         if task.killing is not None:
             self.timers.cancel(("escalate", task.framework_id, info.task_id))
-            self.timers.cancel(("abandon", task.framework_id, info.task_id))
+            self.timers.cancel(("find_unkillable", task.framework_id, info.task_id))
 
 
 def _listed_task_bytes(framework_id: FrameworkID, info: TaskInfo, container_id: ContainerID) -> int:

@@ -24,11 +24,14 @@ from offerd.messages import (
     UpdatesStored,
 )
 from offerd.resources import NOTHING
-from offerd_slave.core.actions import Append, EndTask, SendToMaster, Sync
+from offerd_isolation.base import Limitation
+from offerd_slave.core.actions import Append, CleanupTask, InspectFailure, SendToMaster, Sync
 from offerd_slave.core.backlog import Backlog
-from offerd_slave.core.state import Container, End, Phase, State, Task
+from offerd_slave.core.state import Container, End, Killing, Phase, State, Task
 from offerd_slave.records import StatusAcknowledged, StatusStored
 
+FAILING = (TaskState.FAILED, TaskState.KILLED)
+"""How a task ends that has hit a limit; but not where its executor says that its call has raised."""
 KILLED = -9
 """Exit status of who was ended by SIGKILL, as containers are."""
 
@@ -68,27 +71,67 @@ class Statuses:
         self._note_heard(container)
 
     def take(self, container: Container, status: TaskStatus, now: float, number: int = 0) -> None:
-        """Store what is news. The end of a task that has a cgroup waits until that is empty and removed."""
+        """Store what is news. The end of a task that may have hit a limit waits until the module has said so; that of a task
+        that has a cgroup, until that is empty and removed.
+        """
         task = container.tasks.get(status.task_id)
         if task is None or status.sequence <= task.sequence:
             return
-        if not (container.places_tasks and status.state.terminal and self._state.settings.limits_tasks):
+        may_have_hit_limit = (
+            self._state.settings.limits_containers
+            and status.state in FAILING
+            and status.reason != Reason.CALL_RAISED
+        )
+        if not may_have_hit_limit and not (status.state.terminal and self._has_cgroups(container)):
             self._store(task, self._completed(container, task, status), now)
             return
         if number:
             # Until it is stored, the executor must keep it: we may be killed before.
             container.held[status.task_id] = number
-        if task.ending is None:
-            task.ending = self._completed(container, task, status)
-            self._state.do(EndTask(container.container_id, status.task_id))
+        if task.ending is not None:
+            return
+        task.ending = self._completed(container, task, status)
+        if may_have_hit_limit:
+            task.failed = status
+            self._state.do(InspectFailure(container.container_id, status.task_id, status.exit_status))
+        else:
+            self._state.do(CleanupTask(container.container_id, status.task_id))
 
-    def cleared(self, container: Container, task_id: TaskID, now: float) -> None:
+    def failure_inspected(
+        self, container: Container, task_id: TaskID, hit: Limitation | None, now: float
+    ) -> None:
+        """The module has said which limit a task had hit that has failed, if any: its last status says so."""
+        task = container.tasks.get(task_id)
+        if task is None or task.failed is None or task.ending is None:
+            return
+        failed, task.failed = task.failed, None
+        if hit is not None:
+            if hit.fatal:
+                task.killing = task.killing or Killing.by_limit(hit)
+            else:
+                task.hit = hit
+                self._state.log("WARNING", f"task {task_id}: {hit.message}")
+            if hit.fatal or failed.state is TaskState.FAILED:
+                task.ending = self._completed(container, task, failed)
+        if self._has_cgroups(container):
+            self._state.do(CleanupTask(container.container_id, task_id))
+        else:
+            self._store_ending(container, task, task.ending, now)
+
+    def cleaned_up(self, container: Container, task_id: TaskID, now: float) -> None:
         """Nothing is left of the task: what its executor has said of its end is true now."""
         task = container.tasks.get(task_id)
-        if task is not None and task.ending is not None:
-            self._store(task, task.ending, now)
-            if container.held.pop(task_id, 0):
-                self._note_heard(container)
+        if task is not None and task.ending is not None and task.failed is None:
+            self._store_ending(container, task, task.ending, now)
+
+    def _store_ending(self, container: Container, task: Task, ending: TaskStatus, now: float) -> None:
+        self._store(task, ending, now)
+        if container.held.pop(task.info.task_id, 0):
+            self._note_heard(container)
+
+    def _has_cgroups(self, container: Container) -> bool:
+        """Whether each of its tasks has one."""
+        return container.places_tasks and self._state.settings.limits_tasks
 
     def _note_heard(self, container: Container) -> None:
         """How far its executor's updates can be confirmed with the next sync."""
@@ -214,10 +257,10 @@ class Statuses:
             task.running_s = now
         if status.state.terminal:
             state = self._state
-            if state.settings.limits_tasks and task.ending is None:
+            if task.ending is None:
                 container = state.containers[task.container_id]
-                if container.places_tasks and task.info.task_id in container.tasks:
-                    state.do(EndTask(task.container_id, task.info.task_id))
+                if self._has_cgroups(container) and task.info.task_id in container.tasks:
+                    state.do(CleanupTask(task.container_id, task.info.task_id))
             state.remove_task(task)
             if state.settings.limits_containers:
                 state.lowered.add(task.container_id)

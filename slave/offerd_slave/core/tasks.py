@@ -7,10 +7,10 @@ from offerd.messages import ExecutorInfo, FrameworkInfo, KillTask, LaunchTask, R
 from offerd_slave.core.actions import (
     Append,
     DestroyContainer,
-    InspectTask,
+    FindUnkillable,
     KeepTasks,
     KillTaskProcesses,
-    StartTask,
+    PrepareTask,
     UpdateContainer,
 )
 from offerd_slave.core.state import Container, End, Killing, Phase, State, Task
@@ -124,7 +124,7 @@ class Tasks:
             out.append(Append(TaskDelivered(task.framework_id, container.container_id, task.info, now)))
             if limits_tasks:
                 limits = state.task_limits(info.resources)
-                out.append(StartTask(container.container_id, info.task_id, limits, task.info.labels))
+                out.append(PrepareTask(container.container_id, info.task_id, limits, task.info.labels))
             state.to_executor(container.container_id, LaunchTask(info))
             if info.time_limit_s is not None:
                 state.timers.set(("limit", task.framework_id, info.task_id), now + info.time_limit_s)
@@ -140,7 +140,7 @@ class Tasks:
             state.do(KeepTasks(container.container_id, [info.task_id for info in running]))
             for info in running:
                 limits = state.task_limits(info.resources)
-                state.do(StartTask(container.container_id, info.task_id, limits, info.labels))
+                state.do(PrepareTask(container.container_id, info.task_id, limits, info.labels))
 
     # -- killing ------------------------------------------------------------------------------------------------------
 
@@ -222,44 +222,46 @@ class Tasks:
             return
         state.log("WARNING", f"task {task_id}: its executor has not ended it in time; killing its processes")
         state.do(KillTaskProcesses(container.container_id, task_id))
-        state.timers.set(("abandon", framework_id, task_id), now + 2 * state.settings.kill_margin_s)
+        state.timers.set(("find_unkillable", framework_id, task_id), now + 2 * state.settings.kill_margin_s)
 
-    def inspect(self, framework_id: FrameworkID, task_id: TaskID, now: float) -> None:
-        """Its processes were killed, and its executor still does not report its end: who is it that hangs?"""
+    def find_unkillable(self, framework_id: FrameworkID, task_id: TaskID, now: float) -> None:
+        """Its processes were killed, and its executor still does not report its end: which of them hang?"""
         state = self._state
         task = state.tasks.get((framework_id, task_id))
         if task is not None:
             if state.settings.limits_tasks and state.containers[task.container_id].places_tasks:
-                state.do(InspectTask(task.container_id, task_id))
+                state.do(FindUnkillable(task.container_id, task_id))
             else:
                 self.abandon(framework_id, task_id, now)
 
-    def inspected(self, container_id: ContainerID, task_id: TaskID, holdouts: str, now: float) -> None:
+    def unkillable_found(
+        self, container_id: ContainerID, task_id: TaskID, unkillable: str, now: float
+    ) -> None:
         """Processes that the kernel does not let go of are not their executor's fault: it goes on, and they are looked at
         again. If nothing is left of the task, its executor has a while to say so, and is ended then."""
         container = self._state.containers.get(container_id)
         task = container.tasks.get(task_id) if container is not None else None
         if task is None:
             return
-        if holdouts:
-            self.unkillable(task, holdouts)
+        if unkillable:
+            self.unkillable(task, unkillable)
             task.is_gone = False
             when = now + self._state.settings.unkillable_look_s
-            self._state.timers.set(("abandon", task.framework_id, task_id), when)
+            self._state.timers.set(("find_unkillable", task.framework_id, task_id), when)
         elif not task.is_gone:
-            # It may have a thousand dead to bury.
+            # It may have a thousand to reap.
             task.is_gone = True
             when = now + self._state.settings.executor_report_s
-            self._state.timers.set(("abandon", task.framework_id, task_id), when)
+            self._state.timers.set(("find_unkillable", task.framework_id, task_id), when)
         else:
             self.abandon(task.framework_id, task_id, now)
 
-    def unkillable(self, task: Task, holdouts: str) -> None:
+    def unkillable(self, task: Task, who: str) -> None:
         """Say so, once; its resources stay taken, and the slave goes on."""
         if task.is_unkillable:
             return
         task.is_unkillable = True
-        text = f"killed, but the kernel does not let go of {holdouts}"
+        text = f"killed, but the kernel does not let go of {who}"
         self._state.log("ERROR", f"task {task.info.task_id}: {text}")
         self._statuses.say(task, TaskState.RUNNING, Reason.UNKILLABLE, text)
 

@@ -32,7 +32,7 @@ def bench_running(*names: str) -> Bench:
 
 
 def clear_task(bench: Bench, name: str) -> None:
-    bench.event(ev.TaskCleared(bench.container_id, TaskID(name)))
+    bench.event(ev.TaskCleanedUp(bench.container_id, TaskID(name)))
 
 
 def hit(bench: Bench, name: str = "", *, fatal: bool = True) -> None:
@@ -53,11 +53,11 @@ def terminal(bench: Bench) -> m.TaskStatus:
 def test_limits_are_raised_before_a_task_reaches_its_executor() -> None:
     bench = bench_running("a")
     actions = bench.core.handle(ev.FromMaster(1, m.RunTasks(FRAMEWORK, COMMAND, [task("b")])), bench.now)
-    wanted = (act.UpdateContainer, act.StartTask, act.SendToExecutor)
+    wanted = (act.UpdateContainer, act.PrepareTask, act.SendToExecutor)
     assert [type(action) for action in actions if isinstance(action, wanted)] == list(wanted)
     update, start = (action for action in actions if isinstance(action, wanted[:2]))
     assert isinstance(update, act.UpdateContainer)
-    assert isinstance(start, act.StartTask)
+    assert isinstance(start, act.PrepareTask)
     assert update.resources.millicpus == 2000
     assert start.task_id == "b"
 
@@ -88,8 +88,8 @@ def test_tasks_of_an_executor_that_places_none_have_no_limits_of_their_own() -> 
     bench.running(task("a"))
     bench.run(task("b"))
     bench.update("b", TaskState.FINISHED, 1, 2)
-    assert not bench.asked_for(act.StartTask)
-    assert not bench.asked_for(act.EndTask)
+    assert not bench.asked_for(act.PrepareTask)
+    assert not bench.asked_for(act.CleanupTask)
     assert terminal(bench).task_id == "b"
 
 
@@ -97,7 +97,7 @@ def test_an_end_is_told_and_confirmed_only_when_nothing_is_left_of_the_task() ->
     bench = bench_running("a", "b")
     bench.update("a", TaskState.FINISHED, 2, 3)
     bench.update("b", TaskState.FINISHED, 2, 4)
-    assert [end.task_id for end in bench.asked_for(act.EndTask)] == ["a", "b"]
+    assert [end.task_id for end in bench.asked_for(act.CleanupTask)] == ["a", "b"]
     assert not bench.statuses()
     clear_task(bench, "b")
     bench.turn(1.0)
@@ -140,7 +140,7 @@ def test_after_a_restart_limits_are_made_again_and_those_of_ended_tasks_removed(
     assert [u.resources.millicpus for u in again.asked_for(act.UpdateContainer)] == [2000]
     (keep,) = again.asked_for(act.KeepTasks)
     assert keep.task_ids == ["a", "b"]
-    assert [start.task_id for start in again.asked_for(act.StartTask)] == ["a", "b"]
+    assert [start.task_id for start in again.asked_for(act.PrepareTask)] == ["a", "b"]
 
 
 def test_limits_of_a_task_whose_end_comes_with_the_hello_are_not_made_again() -> None:
@@ -151,8 +151,8 @@ def test_limits_of_a_task_whose_end_comes_with_the_hello_are_not_made_again() ->
     again.clear()
     ended = m.TaskStatus(TaskID("a"), TaskState.FINISHED, 2)
     again.hello("a", "b", unacknowledged=(ended,), places_tasks=True)
-    assert [end.task_id for end in again.asked_for(act.EndTask)] == ["a"]
-    assert [start.task_id for start in again.asked_for(act.StartTask)] == ["b"]
+    assert [end.task_id for end in again.asked_for(act.CleanupTask)] == ["a"]
+    assert [start.task_id for start in again.asked_for(act.PrepareTask)] == ["b"]
     (keep,) = again.asked_for(act.KeepTasks)
     assert keep.task_ids == ["b"]
 
@@ -164,14 +164,14 @@ def test_labels_for_the_slave_reach_the_module_and_outlive_a_restart() -> None:
     again = bench.crash(settings=LIMITS)
     again.register()
     again.hello("a", places_tasks=True)
-    (start,) = again.asked_for(act.StartTask)
+    (start,) = again.asked_for(act.PrepareTask)
     assert start.labels == {"offerd.oom_group": "0"}
 
 
 def test_a_task_whose_limits_cannot_be_made_is_killed_with_the_reason() -> None:
     bench = bench_running("a")
     bench.event(
-        ev.TaskNotLimited(bench.container_id, TaskID("a"), "its limits could not be set: no such device")
+        ev.TaskNotPrepared(bench.container_id, TaskID("a"), "its limits could not be set: no such device")
     )
     assert [kill.grace_s for kill in bench.told_executors(m.KillTask)] == [0.0]
     bench.update("a", TaskState.KILLED, 2, 2)
@@ -223,13 +223,13 @@ def test_a_task_that_does_not_die_is_unkillable_and_its_neighbours_go_on() -> No
     bench.turn(0.6)
     assert [kill.task_id for kill in bench.asked_for(act.KillTaskProcesses)] == ["a"]
     bench.turn(1.1)
-    assert [look.task_id for look in bench.asked_for(act.InspectTask)] == ["a"]
+    assert [look.task_id for look in bench.asked_for(act.FindUnkillable)] == ["a"]
     for _ in range(2):
         bench.event(
-            ev.TaskInspected(bench.container_id, TaskID("a"), "process 7 (dd) in uninterruptible sleep (D)")
+            ev.UnkillableFound(bench.container_id, TaskID("a"), "process 7 (dd) in uninterruptible sleep (D)")
         )
         bench.turn(5.1)
-    assert len(bench.asked_for(act.InspectTask)) == 3
+    assert len(bench.asked_for(act.FindUnkillable)) == 3
     assert not bench.asked_for(act.DestroyContainer)
     assert bench.statuses().count(("a", TaskState.RUNNING, Reason.UNKILLABLE)) == 1
     assert bench.core.state.used["cpus"] == 2000
@@ -248,9 +248,9 @@ def test_an_executor_that_does_not_report_what_is_dead_is_ended() -> None:
     bench.turn(1.1)
     for _ in range(2):  # it may still be busy with the dead of a fork bomb
         assert not bench.asked_for(act.DestroyContainer)
-        bench.event(ev.TaskInspected(bench.container_id, TaskID("a"), ""))
+        bench.event(ev.UnkillableFound(bench.container_id, TaskID("a"), ""))
         bench.turn(5.1)
-    assert len(bench.asked_for(act.InspectTask)) == 2
+    assert len(bench.asked_for(act.FindUnkillable)) == 2
     assert bench.asked_for(act.DestroyContainer)
 
 
@@ -345,7 +345,7 @@ def test_a_task_that_declares_no_memory_is_limited_like_all_others() -> None:
     bare = sized("bare", Resources.of(cpus=1))
     roomy = sized("roomy", Resources.of(cpus=1, mem="1G"))
     delivered(bench, bare, roomy)
-    limits = {each.task_id: each.resources.mem_bytes for each in bench.asked_for(act.StartTask)}
+    limits = {each.task_id: each.resources.mem_bytes for each in bench.asked_for(act.PrepareTask)}
     assert limits == {"bare": 256 << 20, "roomy": 1 << 30}
     (update,) = bench.asked_for(act.UpdateContainer)
     assert update.resources.mem_bytes == (256 << 20) + (1 << 30)
@@ -360,7 +360,7 @@ def test_an_executor_without_tasks_is_limited_too_and_the_operator_may_want_no_l
     assert bench.core.state.limits(container).mem_bytes == 256 << 20
     unlimited = Bench(settings=replace(LIMITS, default_task_mem_bytes=0))
     delivered(unlimited, sized("a", Resources.of(cpus=1)))
-    (start,) = unlimited.asked_for(act.StartTask)
+    (start,) = unlimited.asked_for(act.PrepareTask)
     assert start.resources.mem_bytes == 0
 
 

@@ -16,7 +16,15 @@ from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
 from offerd import messages as m
 from offerd.ids import ContainerID, TaskID
 from offerd.resources import NOTHING, Resources
-from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, Tell, tell_nobody
+from offerd_isolation.base import (
+    ContainerSpec,
+    Isolation,
+    IsolationError,
+    Launch,
+    Limitation,
+    Tell,
+    tell_nobody,
+)
 from offerd_slave.containerizer import Containerizer, _Threads
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
@@ -42,6 +50,7 @@ class Slow(Isolation):
         self.specs: list[ContainerSpec] = []
         self.cancelled: list[ContainerID] = []
         self.failed: list[tuple[TaskID, int | None]] = []
+        self.hit: Limitation | None = None
         self.may_verify = threading.Semaphore(0)
         self.verifying = threading.Event()
         self.updates: list[tuple[ContainerID, Resources]] = []
@@ -56,8 +65,13 @@ class Slow(Isolation):
         if self.error is not None:
             raise self.error
 
-    def why_failed(self, container_id: ContainerID, task_id: TaskID, exit_status: int | None) -> None:
+    def why_failed(
+        self, container_id: ContainerID, task_id: TaskID, exit_status: int | None
+    ) -> Limitation | None:
         self.failed.append((task_id, exit_status))
+        if self.error is not None:
+            raise self.error
+        return self.hit
 
     def cancel(self, container_id: ContainerID) -> None:
         self.cancelled.append(container_id)
@@ -224,16 +238,25 @@ def test_the_end_of_a_slave_waits_for_nothing_and_hears_nothing(hands: Hands) ->
     assert hands.containerizer._results.empty()
 
 
-def test_a_module_is_asked_why_tasks_have_failed_also_by_those_that_failed_while_no_slave_ran(
+def test_a_module_is_asked_at_once_which_limit_a_task_had_hit_whatever_a_thread_waits_for(
     hands: Hands,
 ) -> None:
-    container_id = ContainerID("c")
-    failed = m.TaskStatus(TaskID("a"), m.TaskState.FAILED, 2, exit_status=-9)
-    done = m.TaskStatus(TaskID("b"), m.TaskState.FINISHED, 2, exit_status=0)
-    hands.containerizer.heard((container_id, m.ExecutorUpdate(1, failed), ""))
-    hello = m.RegisterExecutor(container_id, "token", [done, failed])
-    hands.containerizer.heard((container_id, hello, ""))
-    assert hands.isolation.failed == 2 * [(TaskID("a"), -9)]
+    """A module that cannot tell has people know, and the task's end goes its way."""
+    hands.containerizer.verify()
+    assert hands.isolation.verifying.wait(PATIENCE_S)
+    container_id, task_id = ContainerID("c"), TaskID("a")
+    question = act.InspectFailure(container_id, task_id, -9)
+    hit = hands.isolation.hit = Limitation(container_id, "memory.max=1", "needed more", task_id)
+    hands.containerizer.inspect_failure(question)
+    hands.isolation.error = IsolationError("no such file")
+    hands.containerizer.inspect_failure(question)
+    hands.isolation.may_verify.release()
+    assert hands.isolation.failed == 2 * [(task_id, -9)]
+    assert hands.events == [
+        ev.FailureInspected(container_id, task_id, hit),
+        ev.IsolationFailed("no such file"),
+        ev.FailureInspected(container_id, task_id, None),
+    ]
 
 
 def wait_for(event: threading.Event) -> None:
