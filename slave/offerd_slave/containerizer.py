@@ -2,7 +2,7 @@
 
     LaunchContainer:  directories -> checkpoint (no shim yet) -> isolation.prepare -> zygote
     its shim answers: checkpoint (with the shim) -> isolation.isolate -> watched by pidfd
-    DestroyContainer: isolation.destroy, again and again until nothing is left
+    DestroyContainer: isolation.destroy, again and again until nothing is left (`retries.py` says when)
 
 What follows from an answer is for the core to decide: each ends as an event.
 A module that may block (`Isolation.blocking`) works in a thread of its own; what it returns comes back through `fd`.
@@ -75,7 +75,7 @@ class Containerizer:
         self._emit = emit
         self._checkpoints: dict[ContainerID, ContainerCheckpoint] = {}
         self._launching: set[ContainerID] = set()  # neither module nor zygote has answered yet
-        self._again = Retries()
+        self._again = Retries(options.settings.unkillable_s)
         self.measured: dict[ContainerID, tuple[float, Usage]] = {}  # cpus used of late, and all else
         self._measured_at: float | None = None
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -344,11 +344,11 @@ class Containerizer:
         )
 
     def _look_again(self, key: Key, now: float, complaint: str = "") -> None:
-        """It is still there. What takes too long is told of."""
-        if complaint and self._again.is_news(key, complaint):
+        """It is still there."""
+        look = self._again.still_there(key, now, complaint)
+        if look.is_news:
             self._emit(ev.IsolationFailed(complaint))
-        self._again.later(key, now)
-        if self._again.is_overdue(key, now, self._options.settings.unkillable_s):
+        if look.is_overdue:
 
             def found(unkillable: str) -> None:
                 if unkillable:

@@ -1,8 +1,9 @@
-"""What has been killed and is not gone yet: when to look again, and when it is time to say that it hangs."""
+"""What has been killed and is not gone yet: when to look again, and when it is time to ask what hangs there."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from offerd.ids import ContainerID, TaskID
 from offerd.timers import KeyedTimers
@@ -20,14 +21,24 @@ Key = tuple[ContainerID, TaskID]
 class _Retry:
     since: float
     delay_s: float = AGAIN_S
-    is_told: bool = False
+    was_overdue: bool = False
     complaint: str = ""
 
 
-class Retries:
-    """All that is being waited for."""
+class Look(NamedTuple):
+    """What is to be made of a look that found something still there."""
 
-    def __init__(self) -> None:
+    is_news: bool
+    """Whether the complaint is another than that of the look before: people should read it."""
+    is_overdue: bool
+    """Whether it has been waited for too long: time to ask what of it does not die. True of one look."""
+
+
+class Retries:
+    """All that is being waited for; for longer than `overdue_s`, it is overdue."""
+
+    def __init__(self, overdue_s: float) -> None:
+        self._overdue_s = overdue_s
         self._all: dict[Key, _Retry] = {}
         self._looks: KeyedTimers[Key] = KeyedTimers()
 
@@ -38,7 +49,7 @@ class Retries:
         self._looks.cancel(key)
 
     def later(self, key: Key, now: float) -> None:
-        """It was still there."""
+        """Look at it again after a while."""
         retry = self._all.setdefault(key, _Retry(now))
         self._looks.set(key, now + retry.delay_s)
         retry.delay_s = min(2 * retry.delay_s, AGAIN_MAX_S)
@@ -60,18 +71,12 @@ class Retries:
     def next(self) -> float | None:
         return self._looks.next_deadline()
 
-    def is_overdue(self, key: Key, now: float, after_s: float) -> bool:
-        """Whether it has been waited for so long; true once."""
-        retry = self._all.get(key)
-        if retry is None or retry.is_told or now - retry.since < after_s:
-            return False
-        retry.is_told = True
-        return True
-
-    def is_news(self, key: Key, complaint: str) -> bool:
-        """Whether this was not the complaint of the look before."""
-        retry = self._all.get(key)
-        if retry is None or retry.complaint == complaint:
-            return retry is None
-        retry.complaint = complaint
-        return True
+    def still_there(self, key: Key, now: float, complaint: str = "") -> Look:
+        """It was looked at, and is not gone; `complaint`: why it could not be killed, if the module has said so."""
+        is_news = bool(complaint) and complaint != self._all.get(key, _Retry(now)).complaint
+        self.later(key, now)
+        retry = self._all[key]
+        retry.complaint = complaint or retry.complaint
+        is_overdue = not retry.was_overdue and now - retry.since >= self._overdue_s
+        retry.was_overdue = retry.was_overdue or is_overdue
+        return Look(is_news, is_overdue)
