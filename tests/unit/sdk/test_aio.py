@@ -12,7 +12,7 @@ import pytest
 from helpers.fake_master import FakeMaster, InstantCluster
 from offerd.aio import AsyncScheduler, AsyncSchedulerDriver
 from offerd.errors import FrameworkError, OfferdError
-from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
+from offerd.ids import ExecutorID, FrameworkID, PeerID, SlaveID, TaskID
 from offerd.messages import (
     Acknowledge,
     Dropped,
@@ -213,6 +213,48 @@ def test_questions_are_awaited(master: FakeMaster) -> None:
             await driver.get_guaranteed_share()
 
     run(use())
+
+
+class Forgetful(FakeMaster):
+    """Whoever kills a task hears that it has ended, and in the same breath that nobody knows it any more."""
+
+    def handle(self, peer: PeerID, message: Any) -> None:
+        if isinstance(message, KillTask):
+            self._server.send(peer, finished("t"))
+            self._server.send(peer, NotRegistered())
+        super().handle(peer, message)
+
+
+def test_a_question_that_its_master_does_not_hear_is_not_asked_of_the_next() -> None:
+    async def use(master: FakeMaster) -> None:
+        begun, go_on, again = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        class Slow(AsyncScheduler):
+            async def status_update(self, driver: AsyncSchedulerDriver, status: TaskStatus) -> None:
+                begun.set()
+                await go_on.wait()
+
+            def reregistered(self, driver: AsyncSchedulerDriver, master_id: str) -> None:
+                again.set()
+
+        async with make(Slow(), master) as driver:
+            await driver.wait_registered()
+            driver.kill_task("t")
+            await begun.wait()
+            lost = asyncio.create_task(driver.explain_waiting(CPU))
+            await asyncio.sleep(0)  # until it waits
+            go_on.set()
+            with pytest.raises(OfferdError, match="ask again later"):
+                await lost
+            await again.wait()
+            why = asyncio.create_task(driver.explain_waiting(CPU))
+            await off_loop(master.expect, ExplainWaiting)
+            master.send(Waiting("no_slaves", "there are none"))
+            assert (await why).why == "no_slaves"
+        assert master.count(ExplainWaiting) == 1
+
+    with Forgetful() as master:
+        run(use(master))
 
 
 def test_a_callback_that_waits_for_the_master_is_told_so(master: FakeMaster) -> None:
