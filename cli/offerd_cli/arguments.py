@@ -125,7 +125,7 @@ def _columns(source: _Source, *, alone: bool, null: bool, keeps_empty: bool) -> 
             raise BadInput("the file is missing; write :::: FILE, or :::: - for stdin")
         return [_read(file, b"\0" if null else b"\n", keeps_empty) for file in source.words]
     if not source.words and not alone:
-        raise BadInput(f"there is no argument behind one {source.mark}, so nothing to combine; leave it out")
+        raise BadInput(f"one {source.mark} has no arguments behind it; leave it out, or give it some")
     return [source.words]
 
 

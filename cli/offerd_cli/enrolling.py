@@ -35,9 +35,7 @@ def given_word(text: str) -> Keys:
     except (EOFError, UnicodeDecodeError):
         typed = ""
     if not typed.strip():
-        raise BadInput(
-            "there is no word on standard input: have a line with one there, as `offerd token new` prints it"
-        )
+        raise BadInput("no word on standard input; give it one line, as `offerd token new` prints it")
     return read_word(typed.strip())
 
 

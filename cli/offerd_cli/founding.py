@@ -63,8 +63,8 @@ def found(options: Founding, say: Callable[[str], None]) -> None:
     }
     if there := next((path for path in files.values() if path.exists()), None):
         raise BadInput(
-            f"{there} is there already: this host is a master's; to begin anew remove {directory}/master.key, master.pub, "
-            "authorized.toml and master.toml, and everybody has to join again"
+            f"{there} is there already: this host has a master; to begin anew remove {directory}/master.key, master.pub, "
+            "authorized.toml and master.toml; every host and person then has to join again"
         )
     name = options.name or _cluster_name()
     if fault := name_fault(name):
@@ -106,7 +106,7 @@ def _check_port(ip: str, port: int) -> None:
         bound(*place).close()
     except OSError as error:
         raise BadInput(
-            f"no master can listen on {place}: {error.strerror}; stop what listens there, or say --ip, --port"
+            f"no master can listen on {place}: {error.strerror}; stop what listens there, or give another --ip or --port"
         ) from None
 
 
@@ -115,7 +115,7 @@ def _give_to(path: Path, user: str) -> None:
         shutil.chown(path, user, user)
     except LookupError:
         raise OfferdError(
-            f"the unit offerd-master runs as {user}, and there is no such account here"
+            f"the systemd unit offerd-master runs as {user}, and this host has no such account; make it, or give --no-start"
         ) from None
 
 
@@ -148,7 +148,9 @@ def _addresses(options: Founding) -> tuple[str, str]:
     if options.zk:
         parse_zookeeper(options.zk)
         if not is_ip(others.host):
-            raise BadInput(f"--advertise {others.host}: in ZooKeeper a master stands with its IP address")
+            raise BadInput(
+                f"--advertise {others.host}: with --zk give the IP address of this master, not a name"
+            )
     return ip, str(others)
 
 

@@ -28,7 +28,7 @@ def parse_rights(*, slave: bool, operator: bool, frameworks: Iterable[str]) -> R
         roles += [role] if role not in roles else []
         users += [user for user in rest.split(",") if user not in users]
     if slave and (operator or roles):
-        raise BadInput("a slave's word is for a slave alone: leave out --operator and --framework")
+        raise BadInput("a word with --slave is for a slave alone: leave out --operator and --framework")
     if not (slave or operator or roles):
         raise BadInput(
             "say what the word is for: --slave for another host; --operator, --framework ROLE,USER or both for a person"

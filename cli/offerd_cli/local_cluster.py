@@ -167,9 +167,11 @@ class LocalCluster:
         insecure: bool = False,
     ) -> None:
         if slaves < 0:
-            raise BadInput(f"--slaves {slaves}: a cluster cannot have fewer than none")
+            raise BadInput(f"--slaves {slaves}: give 0 or more")
         if masters < 1 or (masters > 1 and not zk):
-            raise BadInput(f"--masters {masters}: several need a ZooKeeper to elect one; say --zk auto")
+            raise BadInput(
+                f"--masters {masters}: more than one master needs a ZooKeeper to elect the leader; add --zk auto"
+            )
         if zk == "auto":
             zookeeper.check_installed()
         elif zk:
@@ -323,7 +325,7 @@ class LocalCluster:
         for daemon in self.masters:
             if address and daemon.words[2] == str(parse(address).port):
                 return daemon
-        raise OfferdError(f"none of our masters leads: {address or 'nobody does'}")
+        raise OfferdError(f"no master of this cluster leads{f', but {address} does' if address else ''}")
 
     def daemons(self) -> list[Daemon]:
         zookeepers = [] if self.zookeeper is None else [self.zookeeper]
@@ -377,7 +379,9 @@ class LocalCluster:
                         _without_name(daemon.last_line()) or f"the {daemon.name} {daemon.how_it_ended()}"
                     )
             if time.monotonic() > give_up_at:
-                raise OfferdError(f"waited {timeout_s:g} s in vain for {what}; the logs are in {self.base}")
+                raise OfferdError(
+                    f"waited {timeout_s:g} s for {what} without success; see the logs in {self.base}"
+                )
             time.sleep(_TURN_S)
 
     # -- disturbing -------------------------------------------------------------------------------------------------

@@ -189,7 +189,7 @@ def _run(words: list[str]) -> int:
     except UnicodeEncodeError as error:
         if error.object.isprintable():
             raise
-        return _complain(f"{error.object} is not UTF-8, as names have to be", EXIT_BAD_INPUT)
+        return _complain(f"{error.object} is not UTF-8; give a name that is", EXIT_BAD_INPUT)
     except standard_streams.OutputFailed as error:
         return _complain(f"cannot write the output: {error.strerror}", EXIT_FAILURE)
     except FileNotFoundError:

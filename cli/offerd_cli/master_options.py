@@ -37,7 +37,7 @@ MIN_SESSION_TIMEOUT_S = 1.0
 
 def _session_timeout(option: str, seconds: float) -> float:
     if seconds < MIN_SESSION_TIMEOUT_S:
-        raise BadInput(f"{option} must be a second or more")
+        raise BadInput(f"{option} must be 1s or more")
     return seconds
 
 
@@ -219,9 +219,11 @@ def master_options(file: MasterFile, authorized: Path | None, words: Mapping[str
     from offerd_master.gate import read_principals
 
     if (words["key"] is None) != (authorized is None):
-        raise BadInput("--key and --authorized go together: the master's own key, and whose others are heard")
+        raise BadInput(
+            "--key and --authorized go together: give the master's own secret key, and the file of the keys that are let in"
+        )
     if words["zk_credentials"] is not None and not words["zk"]:
-        raise BadInput("--zk-credentials are for a master in a ZooKeeper: name it with --zk")
+        raise BadInput("--zk-credentials needs --zk: name the ZooKeeper that they are for")
     options = MASTER.read(words)
     allocator = options.settings.allocator
 
@@ -231,7 +233,9 @@ def master_options(file: MasterFile, authorized: Path | None, words: Mapping[str
     def read_policy_again() -> Policy:
         table = file.read_again().table
         if table.get("module", allocator) != allocator:
-            raise BadInput(f"[allocation]: the module is {allocator}; another one needs a restart")
+            raise BadInput(
+                f"[allocation]: the master runs with the module {allocator}; restart it to use another one"
+            )
         return read_policy(table)
 
     return replace(

@@ -57,7 +57,7 @@ class Template:
 def _parts(word: str, sources: int) -> list[Part]:
     if _SLOT.search(word):
         raise BadInput(
-            "{%}, the number of a job slot, is nothing that a cluster has; {#} is the number of the argument"
+            "{%}, the number of a job slot, does not exist on a cluster; use {#}, the number of the argument"
         )
     if _PERL.search(word):
         raise BadInput("{= =} is Perl, which is not run here; have the command do it, as sh -c does")
@@ -84,7 +84,9 @@ def _place(found: re.Match[str], sources: int) -> Place | None:
         return Place(source, form or "")
     if sources == 1:
         return None
-    raise BadInput(f"{found[0]} is the place of an argument that is not there: there are {sources} sources")
+    raise BadInput(
+        f"{found[0]} stands for the argument of a source that is missing: there are {sources}; add one with :::"
+    )
 
 
 def _text(part: Part, argument: Sequence[str], number: int) -> str:

@@ -283,7 +283,7 @@ def print_table(out: Console, table: FittedTable | Table) -> None:
 def print_owner(owner: str) -> None:
     """Below a listing: that there may be more, of others; for people, and so not on stdout."""
     if owner:
-        say(f"only frameworks of {owner}: this key is no operator's")
+        say(f"only frameworks of {owner} are shown: our key is not an operator's")
 
 
 def print_findings(out: Console, findings: Sequence[Finding]) -> None:

@@ -106,11 +106,11 @@ def _address_towards(address: str) -> str:
     found = address_towards(server.host, ipv6=over_ipv6(server))
     if not found:
         raise OfferdError(
-            f"this host has no way to {server.host}: look at its name and at this host's network"
+            f"this host finds no route to {server.host}; check that name, and the network of this host"
         )
     if is_link_local(found):
         raise BadInput(
-            f"{server}: a link-local address leads to the master, and by those no other host can be told the way to a slave's "
+            f"{server}: the master is reached from a link-local address, at which other hosts cannot reach this slave's "
             "files; name the master by another address"
         )
     return LOOPBACK if is_loopback(found) and ":" not in found else found
@@ -126,8 +126,8 @@ def _enrol(where: str, word: Keys, name: str, key_file: Path) -> Keys:
     if rights is not None and not rights.slave:
         key_file.unlink()
         raise OfferdError(
-            f"this word makes nobody a slave; {name} is enrolled all the same: `offerd keys revoke {name}`, and "
-            "`offerd token new --slave` for another word"
+            f"this word is not for a slave, but {name} has joined with it: `offerd keys revoke {name}` undoes that, and "
+            "`offerd token new --slave` makes another word"
         )
     return keys
 

@@ -45,7 +45,7 @@ class _Slave:
         self.pid = _holder(work_dir)
         pidfd = open_pidfd(self.pid)
         if pidfd is None:
-            raise BadInput(f"no slave runs on {work_dir}")
+            raise BadInput(f"no slave runs on the work directory {work_dir}; name another with --work-dir")
         self._pidfd = pidfd
 
     def __enter__(self) -> _Slave:
@@ -58,7 +58,7 @@ class _Slave:
         """Write it down where the slave looks for it, as its own, and send SIGUSR1."""
         work_dir = self._work_dir
         if _holder(work_dir) != self.pid:
-            raise OfferdError(f"the slave of {work_dir} was replaced meanwhile; ask again")
+            raise OfferdError(f"another slave has been started on {work_dir} meanwhile; run this again")
         try:
             write_checkpoint(work_dir / WISH_FILE, wish)
             if os.geteuid() == 0:
@@ -67,10 +67,12 @@ class _Slave:
             signal.pidfd_send_signal(self._pidfd, signal.SIGUSR1)
         except PermissionError:
             raise OfferdError(
-                f"slave {self.pid} belongs to another user; ask as that user or as root"
+                f"slave {self.pid} belongs to another user; run this as that user, or as root"
             ) from None
         except ProcessLookupError:
-            raise BadInput(f"no slave runs on {work_dir}") from None
+            raise BadInput(
+                f"no slave runs on the work directory {work_dir}; name another with --work-dir"
+            ) from None
         except OSError as error:
             raise OfferdError(f"cannot write to {work_dir}: {error.strerror}") from None
 
@@ -79,7 +81,7 @@ class _Slave:
         while self._mode() != mode:
             if select.select([self._pidfd], [], [], LOOK_AGAIN_S)[0] and self._mode() != mode:
                 raise OfferdError(
-                    f"slave {self.pid} has ended before it was {mode}; it goes on when it is started again"
+                    f"slave {self.pid} has ended before it was {mode}; it will be when it is started again"
                 )
 
     def _mode(self) -> str:
@@ -88,7 +90,7 @@ class _Slave:
         except FileNotFoundError:
             return "active"  # nothing was ever wanted of it
         except (OSError, DamagedCheckpoint) as error:
-            raise OfferdError(f"cannot tell what the slave has become: {error}") from None
+            raise OfferdError(f"cannot read what the slave does now: {error}") from None
 
 
 def _holder(work_dir: Path) -> int:
@@ -110,4 +112,4 @@ def _holder(work_dir: Path) -> int:
                 f"{work_dir} is no slave's work directory; give the one of the slave with --work-dir"
             ) from None
         raise BadInput(f"cannot read {path}: {error.strerror}") from None
-    raise BadInput(f"no slave runs on {work_dir}")
+    raise BadInput(f"no slave runs on the work directory {work_dir}; name another with --work-dir")

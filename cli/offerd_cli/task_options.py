@@ -94,7 +94,7 @@ def _read_task(
     if is_long and timeout is not None:
         raise BadInput("--long means no time limit, and --timeout gives one; choose one of them")
     if timeout is not None and timeout <= 0:
-        raise BadInput("--timeout must be more than nothing")
+        raise BadInput("--timeout must be longer than 0s")
     if pull is not None and not image:
         raise BadInput("--pull is about an image; name it with --image")
     return TaskOptions(

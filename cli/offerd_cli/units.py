@@ -80,7 +80,7 @@ def task_resources(cpus: str, mem: str) -> Resources:
     scalars = {"cpus": parse_amount("cpus", cpus), "mem": parse_amount("mem", mem)}
     resources = Resources({name: amount for name, amount in scalars.items() if amount})
     if not resources:
-        raise BadInput("a task must take something; give --cpus or --mem an amount above zero")
+        raise BadInput("a task needs some resources; give --cpus or --mem an amount above zero")
     return resources
 
 

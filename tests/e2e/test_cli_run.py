@@ -174,7 +174,7 @@ def test_output_of_which_an_unbuffered_stdout_takes_only_a_part_is_an_error(
 def test_standard_input_that_would_be_lost_is_refused(cluster: LocalCluster) -> None:
     done = offerd(cluster, "run", "--", "cat", stdin=b"hello")
     assert (done.returncode, done.stdout) == (2, b"")
-    assert b"standard input is not carried" in done.stderr
+    assert b"standard input does not reach the command" in done.stderr
     assert done.stderr.count(b"\n") == 1
 
 

@@ -200,7 +200,7 @@ def test_a_job_that_cannot_succeed_says_why_and_leaves_no_output(
         (["--reducer", "cat", "--input", "/etc/hostname", "--mem", "1M"], b"too few"),
         (
             ["--reducer", "cat", "--input", "/etc/hostname", "-D", "stream.map.output=typedbytes"],
-            b"is not done here",
+            b"does not support this property",
         ),
         (["--input", "/etc/hostname", "-D", "mapreduce.job.reduces=2"], b"the reducer is missing"),
     ],

@@ -531,7 +531,7 @@ def test_a_queue_that_cannot_be_written_is_served_no_more(
         (("-n", "2", "--wait", "--", "true"), b"--queue"),
         (("-n", "2", "--resubmit", "1", "--", "true"), b"pipe"),
         (("-n", "2", "-C", "no/such/place", "--", "true"), b"no directory"),
-        (("-n", "2", "--cpus", "0", "--mem", "0M", "--", "true"), b"must take something"),
+        (("-n", "2", "--cpus", "0", "--mem", "0M", "--", "true"), b"needs some resources"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments: tuple[str, ...], says: bytes) -> None:

@@ -127,7 +127,9 @@ def add(*, name: str, master: str, master_key: str, key: Path | None) -> None:
     from offerd_cli.screen import say
 
     if key is not None and not master_key:
-        raise BadInput("--key needs --master-key: by it we know the master before we show it our own")
+        raise BadInput(
+            "--key needs --master-key, the public key of the master, so that no other master is spoken to; give both"
+        )
     cluster = Cluster(name, master, read_public(master_key) if master_key else "")
     master_address(master)  # whether it is an address at all
     store, secret = own_store(), ""
@@ -139,7 +141,7 @@ def add(*, name: str, master: str, master_key: str, key: Path | None) -> None:
     if secret:
         click.echo(public_of(secret))
         if own is None:
-            say(f"that is our key's public part: the operator of {name} has to let it in")
+            say(f"that is the public part of our key; send it to the operator of {name}, who lets it in")
     if clusters.current != name:
         say(f"the current cluster is still {clusters.current}; `offerd cluster use {name}` changes that")
 

@@ -69,7 +69,7 @@ def put(
         replicas = min(replicas, len(on)) or 1
     block_bytes = parse_amount("disk", block_size)
     if not 0 < block_bytes <= blocks.MAX_BLOCK_BYTES:
-        raise BadInput(f"--block-size {block_size} cannot be; give 1K to 1G")
+        raise BadInput(f"--block-size {block_size} is out of range; give 1K to 1G")
     began = time.monotonic()
     found = blocks.put(
         name,
@@ -108,7 +108,7 @@ def ls(*, master: str, shows_all: bool, owner: str | None, name: str | None) -> 
         blocks.check_name(name)
         found = blocks.find(name, on)
         if found is None:
-            raise BadInput(f"there is no set {name}")
+            raise BadInput(f"there is no set {name}; `offerd data ls` lists those there are")
         table = _table("BLOCK", "SIZE", "SLAVES")
         for block in found.blocks:
             where = ", ".join(host.hostname for host in block.places) or "nowhere: lost"

@@ -57,7 +57,7 @@ def check_properties(properties: Mapping[str, str]) -> None:
         if not name.replace(".", "").replace("_", "").replace("-", "").isalnum():
             raise BadInput(f"--define {name!r} is no property; write NAME=VALUE")
         if name.startswith(NOT_DONE) and name not in known and USUAL.get(name) != value:
-            raise BadInput(f"--define {name}: what it asks for is not done here; leave it out")
+            raise BadInput(f"--define {name}: offerd mapreduce does not support this property; leave it out")
     fails_by_status(properties)
     keys.read(properties)
 

@@ -122,13 +122,13 @@ def command(
     Ctrl-C.
     """
     if timeout is not None and timeout <= 0:
-        raise BadInput("--timeout must be more than nothing")
+        raise BadInput("--timeout must be longer than 0s")
     if bool(words) != (ranks is not None):
         raise BadInput("say how many ranks of which program: offerd mpi -n 4 -- ./hello")
     if not words and queue is None:
         raise BadInput("nothing to run; write offerd mpi -n 4 -- ./hello, or --queue DIR to serve a queue")
     if (wait and (queue is None or not words)) or (drain and (queue is None or words)):
-        raise BadInput("--wait is for a job put into a --queue, --drain for serving one")
+        raise BadInput("--wait needs --queue and a program, --drain needs --queue and no program")
     from offerd_cli import mpi_jobs
 
     service = mpi_jobs.Service(master, role, user, name, hold, read_attributes(attributes))

@@ -59,7 +59,9 @@ def command(
     ended it. With several instances it is 1 if any of them failed; after Ctrl-C, which kills them all, 130.
     """
     if standard_streams.holds_input():
-        raise BadInput("standard input is not carried to the command: give it a file, and write </dev/null")
+        raise BadInput(
+            "standard input does not reach the command; give it a file instead, and add </dev/null"
+        )
     from offerd_cli.running import Job, run_job
 
     return run_job(

@@ -68,7 +68,7 @@ def command(
     if experiment not in _experiments():
         raise BadInput(f"there is no experiment {experiment!r}; there are: {', '.join(_experiments())}")
     if slaves and experiment != "scale":
-        raise BadInput(f"--slaves is for scale; {experiment} has the size of the paper's experiment")
+        raise BadInput(f"--slaves is for the experiment scale; leave it out for {experiment}")
     options = Options(seed, quick, _numbers(slaves))
     if plots is not None:
         from offerd_simulator import plots as drawing

@@ -18,7 +18,7 @@ def _wish(work_dir: Path, *, drain: bool, activate: bool, kill: bool, deadline_s
     from offerd_cli.slave_wishes import activate_slave, drain_slave
 
     if drain == activate or (activate and (kill or deadline_s is not None)):
-        raise BadInput("--deadline and --kill are for --drain, and --activate undoes that; choose one")
+        raise BadInput("give --drain, with --deadline or --kill if you like, or --activate alone")
     if kill and deadline_s is not None:
         raise BadInput("--kill ends what runs at once, --deadline later; choose one")
     return activate_slave(work_dir) if activate else drain_slave(work_dir, 0.0 if kill else deadline_s)

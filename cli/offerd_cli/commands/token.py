@@ -70,7 +70,7 @@ def new(
     with OperatorClient(master) as client:
         if not client.master_key:
             raise OfferdError(
-                "this cluster has no keys, so nobody needs a word; `offerd master init` makes one that has"
+                "this cluster runs without keys, so nobody needs a word to join; `offerd master init` makes a cluster with keys"
             )
         # The secret stays here: the master hears the public key alone.
         token = client.new_token(public, rights, ttl_s=ttl, uses=uses)
@@ -78,7 +78,7 @@ def new(
         click.echo(make_word(client.master_key, secret))
     joins = f"offerd slave join {where} WORD" if slave else f"offerd cluster join NAME {where} WORD"
     number = "once" if uses == 1 else f"{uses} times"
-    say(f"good {number} within {format_duration(ttl)} ({rights_text(rights)}); there: {joins}")
+    say(f"the word is good {number} within {format_duration(ttl)} ({rights_text(rights)}); to join: {joins}")
     say(f"to take it back: offerd token revoke {token.token_id}")
 
 
@@ -105,7 +105,7 @@ def list_tokens(*, master: str, as_json: bool) -> None:
     if tokens.tokens:
         render.print_table(render.console(), key_listings.tokens_table(tokens.tokens))
     else:
-        say("no word is good; make one: offerd token new")
+        say("no words are good any more; make one: offerd token new")
     if text := key_listings.refused_text(tokens.refused):
         say(text)
 

@@ -38,7 +38,7 @@ def command(*, master: str, every: float, once: bool, as_json: bool) -> None:
     from offerd_cli import documents, render, top
 
     if every < 0.1:
-        raise BadInput("--every takes 100ms at least: slaves have other things to do")
+        raise BadInput("--every must be 100ms or more")
     out = render.console()
     with OperatorClient(master) as client:
         before = top.take_sample(client)

@@ -119,7 +119,7 @@ def test_a_port_that_is_taken_is_said_before_anything_is_made(config: Path) -> N
         ({"ip": "[::1]:5060"}, "is no IP address"),
         ({"ip": "2001:db8::1"}, r"no master can listen on \[2001:db8::1\]:"),
         ({"zk": "nonsense"}, "names no path"),
-        ({"zk": "zoo:2181/offerd", "advertise": "name.example"}, "its IP address"),
+        ({"zk": "zoo:2181/offerd", "advertise": "name.example"}, "give the IP address of this master"),
         ({"name": "no name"}, "is no name"),
         ({"ip": "203.0.113.1"}, "no master can listen on"),
     ],

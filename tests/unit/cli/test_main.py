@@ -115,7 +115,7 @@ def test_the_help_imports_no_command_and_no_library_of_theirs() -> None:
         (["run"], "Missing argument"),
         (["run", "--no-such", "true"], "--no-such"),
         (["run", "--timeout", "2", "true"], "no duration; write 2s or 2m"),
-        (["run", "--timeout", "0s", "true"], "more than nothing"),
+        (["run", "--timeout", "0s", "true"], "longer than 0s"),
         (["run", "--long", "--timeout", "2s", "true"], "choose one"),
         (["run", "--cpus", "many", "true"], "cpus=many is no number"),
         (["run", "--mem", "128", "true"], "has no unit"),

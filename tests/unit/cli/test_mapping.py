@@ -91,7 +91,7 @@ def test_of_several_sources_all_combinations_run_and_linked_ones_go_together(
         (["wc", "::::"], "the file is missing"),
         (["wc", "::::", "no/such/file"], "cannot read arguments from no/such/file: No such file"),
         (["wc", "::::", "-", ":::", "a", "::::", "-"], "stdin can be read once"),
-        (["wc", ":::", "a", ":::", ":::", "b"], "there is no argument behind one :::"),
+        (["wc", ":::", "a", ":::", ":::", "b"], "one ::: has no arguments behind it"),
         (["wc", *(":::", *map(str, range(200))) * 4], "1,600,000,000 combinations"),
     ],
 )
@@ -160,8 +160,8 @@ def test_what_is_no_place_is_text() -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["echo", "{3}"], "there are 2 sources"),
-        (["echo", "{%}"], "{#} is the number"),
+        (["echo", "{3}"], "a source that is missing: there are 2"),
+        (["echo", "{%}"], "use {#}, the number of the argument"),
         (["echo", "{= s/a/b/ =}"], "Perl"),
     ],
 )

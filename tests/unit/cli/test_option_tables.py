@@ -135,8 +135,8 @@ def test_a_default_in_seconds_is_shown_as_it_may_be_typed(seconds: float) -> Non
         ("local --long-fraction nan", "nan is no number from 0 to 1"),
         ("local --pids-max 1", "--pids-max '1' is no number from 2"),
         ("master --key k", "--key and --authorized go together"),
-        ("master --zk-credentials f", "--zk-credentials are for a master in a ZooKeeper"),
-        ("master --zk-session-timeout 500ms", "--zk-session-timeout must be a second or more"),
+        ("master --zk-credentials f", "--zk-credentials needs --zk"),
+        ("master --zk-session-timeout 500ms", "--zk-session-timeout must be 1s or more"),
         ("master --ping-interval 0s", "ping_interval_s must be more than zero seconds"),
     ],
 )
