@@ -7,6 +7,7 @@ limits       what one cgroup is held to, from resources and the slave's options
 memory_held  what memory is held, and how far its limit may be lowered for that
 tree         directories: made, killed, removed
 oom          which limit a killed process had hit
+container    one container's cgroups, their limits, and who was killed in them
 notices      a descriptor that tells when memory.events changes
 module       `CgroupsIsolation`
 """

@@ -15,11 +15,10 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from offerd.ids import ContainerID, TaskID
-from offerd.resources import NOTHING, Resources
+from offerd.resources import Resources
 from offerd.task_cgroups import TASK_CGROUPS, leaf_name, task_of_leaf
 from offerd_isolation.base import (
     DEFAULT_OPTIONS,
@@ -35,8 +34,7 @@ from offerd_isolation.base import (
     tell_nobody,
 )
 from offerd_isolation.cgroups import controllers, delegation, host, limits, oom, statistics, tree
-from offerd_isolation.cgroups.controllers import FileMissing
-from offerd_isolation.cgroups.memory_held import as_far_as_safe
+from offerd_isolation.cgroups.container import Container, apply
 from offerd_isolation.cgroups.notices import Notices
 from offerd_isolation.cgroups.oom import Leaf, Tally
 from offerd_isolation.marks import SHIM_MARK, TASK_MARK
@@ -50,27 +48,6 @@ VERIFIED_AT_ONCE = 100
 """Cgroups that one `verify` looks at."""
 
 
-@dataclass(slots=True)
-class _Container:
-    """One container; all but the limits is found again on the host."""
-
-    container_id: ContainerID
-    path: str
-    all: Tally
-    executor: Leaf
-    own: Resources = NOTHING  # the executor's
-    resources: Resources = NOTHING  # with its tasks'
-    tasks: dict[TaskID, Leaf] = field(default_factory=dict)
-    tasks_limits: limits.Limits | None = limits.NEW_CGROUP  # of the node above the tasks' leaves
-    shim: ProcessID | None = None
-    owner: tuple[int, int] | None = None  # whom its tasks' cgroups are delegated to
-    destroyed_since: float | None = None  # monotonic
-
-    def is_unlimited(self) -> bool:
-        """Whether one of its tasks has declared no memory."""
-        return any(leaf.limits is not None and leaf.limits.mem_bytes is None for leaf in self.tasks.values())
-
-
 class CgroupsIsolation(Isolation):
     """See the module. Methods may be called from one thread; `task_usage` from any."""
 
@@ -80,7 +57,7 @@ class CgroupsIsolation(Isolation):
 
     def __init__(self, work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS) -> None:
         super().__init__(work_dir, options)
-        self._containers: dict[ContainerID, _Container] = {}
+        self._containers: dict[ContainerID, Container] = {}
         self._slice = ""
         self._notices: Notices | None = None
         self._verify_next = 0
@@ -117,8 +94,8 @@ class CgroupsIsolation(Isolation):
         for leaf in (container.executor.path, f"{container.path}/tasks"):
             tree.make(leaf)
         tree.enable(f"{container.path}/tasks", self._controllers - {"cpuset"})
-        self._limit_executor(container)
-        self._limit_container(container)
+        container.limit_executor(self.options)
+        container.limit_all(self.options)
         self._watch(container)
         return Launch({TASK_CGROUPS: f"{container.path}/tasks"}, Path(container.executor.path))
 
@@ -130,8 +107,8 @@ class CgroupsIsolation(Isolation):
         container = self._containers.get(container_id)
         if container is not None and tree.is_there(container.path):
             container.resources = resources
-            self._limit_executor(container)
-            self._limit_container(container)
+            container.limit_executor(self.options)
+            container.limit_all(self.options)
 
     def destroy(self, container_id: ContainerID) -> bool:
         """The executor first: its shim then writes the exit record and ends by itself, in `KILL_ALL_AFTER_S` at most."""
@@ -155,7 +132,7 @@ class CgroupsIsolation(Isolation):
         ):
             tree.kill(container.path)
         else:
-            self._kill_but_shim(container, shim)
+            container.kill_but_shim(shim)
         if tree.populated(container.path) or not tree.remove(container.path):
             return False
         self._containers.pop(container_id, None)
@@ -220,11 +197,11 @@ class CgroupsIsolation(Isolation):
         if leaf is None or is_new:
             leaf = container.tasks[task_id] = Leaf(path, limits.NEW_CGROUP if is_new else None)
         wanted = limits.of_task(resources, labels, self.options)
-        _apply(leaf, wanted)
+        apply(leaf, wanted)
         if is_new and container.owner is not None:
             delegation.give(path, container.owner)
         if self.options.cpu_quota or wanted.mem_bytes is None:
-            self._limit_container(container)
+            container.limit_all(self.options)
 
     def task_ended(self, container_id: ContainerID, task_id: TaskID) -> bool:
         container = self._containers.get(container_id)
@@ -278,22 +255,7 @@ class CgroupsIsolation(Isolation):
 
     def limitation(self, container_id: ContainerID, task_id: TaskID) -> Limitation | None:
         container = self._containers.get(container_id)
-        if container is None:
-            return None
-        leaf = container.tasks.get(task_id)
-        usage = (statistics.usage(leaf.path) if leaf is not None else None) or Usage()
-        if leaf is not None and (oom.new_kills(leaf) or leaf.kills_seen):
-            return oom.limitation(container_id, task_id, leaf, container.all, usage)
-        if leaf is None or usage.cpu_s == usage.peak_mem_bytes == 0:  # nothing was ever put into it
-            executor = container.executor
-            executor.kills_untold += oom.new_kills(executor)
-            if executor.kills_untold <= 0:
-                return None
-            executor.kills_untold -= 1
-            usage = statistics.usage(executor.path) or Usage()
-            hit = oom.limitation(container_id, task_id, executor, container.all, usage)
-            return replace(hit, fatal=True)  # it was the one
-        return oom.pids_limitation(container_id, task_id, leaf, usage)
+        return container.limitation(task_id) if container is not None else None
 
     def watch(self) -> Iterable[Limitation]:
         if self._notices is None:
@@ -303,7 +265,7 @@ class CgroupsIsolation(Isolation):
             container = self._containers.get(ContainerID(container_id))
             # memory.events also tells of reclaim, often: only kills are worth a look at each task.
             if container is not None and oom.new_kills(container.all) > 0:
-                found += self._killed(container)
+                found += container.killed()
         return found
 
     def watch_fds(self) -> Iterable[int]:
@@ -334,7 +296,7 @@ class CgroupsIsolation(Isolation):
         """A part of all cgroups each time. An update that was kept back is done as far as it now can be."""
         complaints: list[str] = []
         known = list(self._containers.values())
-        cgroups: list[tuple[_Container, Leaf | Tally]] = []
+        cgroups: list[tuple[Container, Leaf | Tally]] = []
         for container in known:
             if container.destroyed_since is None:
                 leaves: list[Leaf | Tally] = [container.all, container.executor, *container.tasks.values()]
@@ -343,9 +305,9 @@ class CgroupsIsolation(Isolation):
         self._verify_next = begin + VERIFIED_AT_ONCE
         for container, leaf in cgroups[begin : begin + VERIFIED_AT_ONCE]:
             if leaf is container.all and tree.is_there(container.path):
-                self._limit_container(container)
+                container.limit_all(self.options)
             if leaf.limits is not None:
-                complaints += self._mended(container, leaf, leaf.limits)
+                complaints += container.mend(leaf, leaf.limits, self._controllers)
         return complaints
 
     def remarks(self) -> Iterable[str]:
@@ -380,11 +342,10 @@ class CgroupsIsolation(Isolation):
         self._slice = f"{root.path}/{SLICE}"
         return root
 
-    def _known(self, container_id: ContainerID, path: str = "") -> _Container:
-        path = path or f"{self._slice}/{self._prefix}{container_id}"
-        return _Container(container_id, path, Tally(path), Leaf(f"{path}/executor"))
+    def _known(self, container_id: ContainerID, path: str = "") -> Container:
+        return Container.at(container_id, path or f"{self._slice}/{self._prefix}{container_id}")
 
-    def _find_shim(self, container: _Container) -> ProcessID | None:
+    def _find_shim(self, container: Container) -> ProcessID | None:
         """By the mark that shims carry."""
         for process in tree.members(container.executor.path):
             environ = processes.environment(process.pid)
@@ -392,7 +353,7 @@ class CgroupsIsolation(Isolation):
                 return ProcessID(processes.boot_id(), process.pid, process.start_ticks)
         return None
 
-    def _watch(self, container: _Container) -> None:
+    def _watch(self, container: Container) -> None:
         """Without a notice the slave still learns of it, when it looks at a task that has failed."""
         if self._notices is not None and tree.is_there(container.path):
             try:
@@ -404,81 +365,12 @@ class CgroupsIsolation(Isolation):
                     f"cannot watch for memory that runs out: {error.strerror}; raise fs.inotify.max_user_watches"
                 ) from None
 
-    # -- limits -------------------------------------------------------------------------------------------------------
-
-    def _limit_executor(self, container: _Container) -> None:
-        _apply(container.executor, limits.of_executor(container.own, self.options))
-        wanted = limits.of_tasks(container.resources)
-        if wanted != container.tasks_limits:
-            controllers.Cpu(f"{container.path}/tasks").weight = wanted.cpu_weight
-            container.tasks_limits = wanted
-
-    def _limit_container(self, container: _Container) -> None:
-        wanted = limits.of_container(
-            container.resources,
-            self.options,
-            places_tasks=bool(container.tasks),
-            unlimited=container.is_unlimited(),
-        )
-        if wanted != container.all.limits:
-            memory = controllers.Memory(container.path)
-            _apply(container.all, as_far_as_safe(memory, wanted, container.all.limits))
-
-    def _mended(self, container: _Container, leaf: Leaf | Tally, wanted: limits.Limits) -> list[str]:
-        """Set again what was changed. A file that is gone was taken away with its controller, or the whole cgroup was."""
-        slice_ = os.path.dirname(container.path)
-        what = f"{os.path.relpath(leaf.path, slice_)}"
-        try:
-            return [f"{what}: {each}" for each in controllers.mend(leaf.path, wanted)]
-        except FileMissing as error:
-            if not tree.is_there(container.path):
-                return []
-            for path in (os.path.dirname(slice_), slice_):
-                tree.enable(path, self._controllers)
-            for path in (container.path, f"{container.path}/tasks"):
-                tree.enable(path, self._controllers - {"cpuset"})
-            tree.make(leaf.path)
-            controllers.apply(leaf.path, wanted)
-            return [f"{what}: {error}; made and set again"]
-
     # -- ends ---------------------------------------------------------------------------------------------------------
 
-    def _kill_but_shim(self, container: _Container, shim: ProcessID) -> None:
-        tree.kill(f"{container.path}/tasks")
-        signalled: set[tuple[int, int]] = set()
-        for _ in range(tree.KILL_ROUNDS):
-            members = [each for each in tree.members(container.executor.path) if each.pid != shim.pid]
-            fresh = [each for each in members if (each.pid, each.start_ticks) not in signalled]
-            if not fresh:
-                return
-            processes.kill_all(fresh)
-            signalled.update((each.pid, each.start_ticks) for each in fresh)
-
-    def _destroy_without_cgroup(self, container: _Container) -> bool:
+    def _destroy_without_cgroup(self, container: Container) -> bool:
         """Of a module that was used before: what is below the shim, then the shim."""
         shim = process_ids.find(container.shim) if container.shim is not None else None
         if shim is None or shim.is_dead:
             return True
         processes.kill_all(processes.descendants(shim.pid) or [shim])
         return False
-
-    def _killed(self, container: _Container) -> list[Limitation]:
-        """Whom the kernel has just killed for memory."""
-        found = []
-        for task_id, leaf in list(container.tasks.items()):
-            if oom.new_kills(leaf) > 0:
-                usage = statistics.usage(leaf.path) or Usage()
-                found.append(oom.limitation(container.container_id, task_id, leaf, container.all, usage))
-        if (killed := oom.new_kills(container.executor)) > 0:
-            container.executor.kills_untold += killed
-            usage = statistics.usage(container.executor.path) or Usage()
-            found.append(
-                oom.limitation(container.container_id, TaskID(""), container.executor, container.all, usage)
-            )
-        return found
-
-
-def _apply(leaf: Leaf | Tally, wanted: limits.Limits) -> None:
-    if wanted != leaf.limits:
-        controllers.apply(leaf.path, wanted, leaf.limits)
-        leaf.limits = wanted
