@@ -1,11 +1,12 @@
 """What an isolation module is: one lifecycle with do-nothing defaults.
 
-    prepare -> (launch) -> isolate -> update* / usage* / watch -> destroy        and, after a slave's restart, recover
+    prepare -> (launch) -> isolate -> update* / usage* / watch -> cleanup        and, after a slave's restart, recover
+    prepare_task -> (the task runs) -> cleanup_task                                where a module limits tasks, too
 
 A *container* is one run of one executor. The slave launches its processes; a module makes their limits and
 ends them. Modules are found by the entry-point group `offerd.isolation`; each passes `tests/helpers/isolation_contract.py`.
 
-Contract: every method may be called again with the same arguments; `destroy` also for a container that was never
+Contract: every method may be called again with the same arguments; `cleanup` also for a container that was never
 prepared, and only one that is gone completely makes it return. Methods may block; one whose module has `blocking = True`
 is called in a thread of the module's own, never in the slave's loop; `prepare`, which may take longest, in several. Only
 `update`, `cancel`, `limitation`, `why_failed` and `watch` are called in the loop of every module, and do not block.
@@ -133,7 +134,7 @@ class Isolation:
     runs_images = False
     """Whether executors can run in an image."""
     limits_tasks = False
-    """Whether `task_started` and `task_ended` do anything. Not beside `blocking`: no task waits for a thread to start."""
+    """Whether `prepare_task` and `cleanup_task` do anything. Not beside `blocking`: no task waits for a thread to start."""
 
     memory_note = ""
     """Where memory cannot be limited, but `over_memory` finds who has too much: what tasks that ask for some are told."""
@@ -161,7 +162,7 @@ class Isolation:
 
     def cancel(self, container_id: ContainerID) -> None:
         """Nobody waits for this container any more: a `prepare` of it that takes long ends soon, with `IsolationError`.
-        Called in the slave's loop; does not block. `destroy` follows, unless the slave ends."""
+        Called in the slave's loop; does not block. `cleanup` follows, unless the slave ends."""
 
     def isolate(self, container_id: ContainerID, shim: ProcessID) -> None:
         """The shim lives: note it, put it where it belongs. Not called if the slave died before; then `recover` does it."""
@@ -173,7 +174,7 @@ class Isolation:
         then.
         """
 
-    def task_started(
+    def prepare_task(
         self,
         container_id: ContainerID,
         task_id: TaskID,
@@ -183,7 +184,7 @@ class Isolation:
         """A task is about to be delivered to the executor, or is found running after a restart of the slave (a module with
         limits per task makes them here). Only called for executors that put their tasks where these limits are."""
 
-    def task_ended(self, container_id: ContainerID, task_id: TaskID) -> bool:
+    def cleanup_task(self, container_id: ContainerID, task_id: TaskID) -> bool:
         """The executor has reported the task's end, or the slave has given it up: kill what is left of it and remove its
         limits. False if processes still have to die (asked again soon)."""
         return True
@@ -225,7 +226,7 @@ class Isolation:
         tasks it was that was killed."""
         return self.limitation(container_id, task_id)
 
-    def holdouts(self, container_id: ContainerID, task_id: TaskID = TaskID("")) -> str:
+    def unkillable(self, container_id: ContainerID, task_id: TaskID = TaskID("")) -> str:
         """What of a container, or of one task, has been killed and does not die, in words; empty if nothing is known."""
         return ""
 
@@ -242,7 +243,7 @@ class Isolation:
         """File descriptors that become readable when `watch` has news."""
         return ()
 
-    def destroy(self, container_id: ContainerID) -> bool:
+    def cleanup(self, container_id: ContainerID) -> bool:
         """Kill everything in the container and remove its traces. True when nothing of it is left; False if processes
         still have to die (asked again soon). Raises `IsolationError` if they cannot be killed."""
         return True
@@ -253,7 +254,7 @@ class Isolation:
 
     def recover(self, known: dict[ContainerID, ProcessID | None]) -> Iterable[ContainerID]:
         """The slave has restarted and its checkpoints know these containers (with the shim, if it was started). Returns
-        ids of containers that this module finds on the host and nobody knows: orphans, for the slave to destroy."""
+        ids of containers that this module finds on the host and nobody knows: orphans, for the slave to end."""
         return ()
 
     def remarks(self) -> Iterable[str]:

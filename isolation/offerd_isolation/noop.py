@@ -152,7 +152,7 @@ class NoopIsolation(Isolation):
             if time.monotonic() > give_up_at:
                 return True
 
-    def destroy(self, container_id: ContainerID) -> bool:
+    def cleanup(self, container_id: ContainerID) -> bool:
         """The executor first: its shim then writes the exit record and ends by itself, in `LONE_SHIM_S` at most."""
         container = self._containers.setdefault(container_id, _Container())
         give_up_at = time.monotonic() + TURN_S

@@ -2,7 +2,7 @@
 
     LaunchContainer:  directories -> checkpoint (no shim yet) -> isolation.prepare -> zygote
     its shim answers: checkpoint (with the shim) -> isolation.isolate -> watched by pidfd
-    DestroyContainer: isolation.destroy, again and again until nothing is left (`retries.py` says when)
+    DestroyContainer: isolation.cleanup, again and again until nothing is left (`retries.py` says when)
 
 What follows from an answer is for the core to decide: each ends as an event.
 A module that may block (`Isolation.blocking`) works in a thread of its own; what it returns comes back through `fd`.
@@ -252,7 +252,7 @@ class Containerizer:
 
     def prepare_task(self, action: act.PrepareTask) -> None:
         self._isolate(
-            lambda: self._isolation.task_started(
+            lambda: self._isolation.prepare_task(
                 action.container_id, action.task_id, action.resources, action.labels
             ),
             failed=lambda error: self._emit(
@@ -276,7 +276,7 @@ class Containerizer:
                 self._look_again((container_id, task_id), now)
 
         self._isolate(
-            lambda: self._isolation.task_ended(container_id, task_id),
+            lambda: self._isolation.cleanup_task(container_id, task_id),
             done,
             lambda error: self._look_again((container_id, task_id), now, str(error)),
         )
@@ -295,7 +295,7 @@ class Containerizer:
     def find_unkillable(self, action: act.FindUnkillable) -> None:
         container_id, task_id = action.container_id, action.task_id
         self._isolate(
-            lambda: self._isolation.holdouts(container_id, task_id),
+            lambda: self._isolation.unkillable(container_id, task_id),
             lambda unkillable: self._emit(ev.UnkillableFound(container_id, task_id, unkillable)),
         )
 
@@ -338,7 +338,7 @@ class Containerizer:
                 self._look_again((container_id, WHOLE), now)
 
         self._isolate(
-            lambda: self._isolation.destroy(container_id),
+            lambda: self._isolation.cleanup(container_id),
             done,
             lambda error: self._look_again((container_id, WHOLE), now, str(error)),
         )
@@ -354,7 +354,7 @@ class Containerizer:
                 if unkillable:
                     self._emit(ev.Unkillable(*key, unkillable))
 
-            self._isolate(lambda: self._isolation.holdouts(*key), found)
+            self._isolate(lambda: self._isolation.unkillable(*key), found)
 
     def forget(self, container_id: ContainerID) -> None:
         self._checkpoints.pop(container_id, None)

@@ -62,7 +62,7 @@ class TaskBed(Bed):
         container_id, task_id = self.box.container_id, TaskID(name)
         self.resources[name] = Resources.of(cpus=cpus, mem=mem)
         self.isolation.update(container_id, total(self.resources.values()))
-        self.isolation.task_started(container_id, task_id, self.resources[name])
+        self.isolation.prepare_task(container_id, task_id, self.resources[name])
         return self.run(name, *argv, user=user) if argv else None
 
     def run(self, name: str, *argv: str, user: int = 0) -> subprocess.Popen[bytes]:
@@ -79,7 +79,7 @@ class TaskBed(Bed):
         """As the slave does it when the executor has reported the end."""
         assert self.box is not None
         container_id = self.box.container_id
-        wait_until(lambda: self.isolation.task_ended(container_id, TaskID(name)), f"{name} is gone")
+        wait_until(lambda: self.isolation.cleanup_task(container_id, TaskID(name)), f"{name} is gone")
         del self.resources[name]
         self.isolation.update(container_id, total(self.resources.values()))
 

@@ -44,10 +44,10 @@ class IsolationContract:
         made = self.make(tmp_path)
         assert not (made.blocking and made.limits_tasks)
 
-    def test_destroying_what_never_was_succeeds_and_again(self, bed: Bed) -> None:
+    def test_cleanup_of_what_never_was_succeeds_and_again(self, bed: Bed) -> None:
         unknown = ContainerID("never-prepared")
-        assert bed.isolation.destroy(unknown)
-        assert bed.isolation.destroy(unknown)
+        assert bed.isolation.cleanup(unknown)
+        assert bed.isolation.cleanup(unknown)
 
     def test_what_never_was_has_used_nothing(self, bed: Bed) -> None:
         assert bed.isolation.usage(ContainerID("never-prepared")) == Usage()
@@ -65,31 +65,31 @@ class IsolationContract:
         container.wait_for("ready")
         assert bed.isolation.usage(container.container_id).processes >= 1
 
-    def test_destroy_kills_every_kind_of_process(self, bed: Bed) -> None:
+    def test_cleanup_kills_every_kind_of_process(self, bed: Bed) -> None:
         containers = {kind: bed.launch("litter", kind) for kind in ALL_KINDS}
         for kind, container in containers.items():
             container.wait_for("ready")
             pids = container.pids()
             assert len(pids) == 2, kind
-            bed.destroy(container)
+            bed.cleanup(container)
             assert [pid for pid in [container.shim.pid, *pids] if is_running(pid)] == [], kind
 
-    def test_destroy_lets_the_shim_write_its_record(self, bed: Bed) -> None:
+    def test_cleanup_lets_the_shim_write_its_record(self, bed: Bed) -> None:
         container = bed.launch("litter", *ALL_KINDS)
         container.wait_for("ready")
-        bed.destroy(container)
+        bed.cleanup(container)
         record = bed.exits.record(container.directory)
         assert record is not None
         assert record.exit_status == -signal.SIGKILL
 
-    def test_destroy_ends_a_container_whose_processes_are_stopped(self, bed: Bed) -> None:
+    def test_cleanup_ends_a_container_whose_processes_are_stopped(self, bed: Bed) -> None:
         container = bed.launch("litter", "plain")
         container.wait_for("ready")
         for pid in container.pids():
             os.kill(pid, signal.SIGSTOP)
-        bed.destroy(container)
+        bed.cleanup(container)
 
-    def test_destroy_kills_what_a_killed_shim_leaves_also_without_a_zygote(self, bed: Bed) -> None:
+    def test_cleanup_kills_what_a_killed_shim_leaves_also_without_a_zygote(self, bed: Bed) -> None:
         kinds = ("plain", "stubborn", "own_session", "orphan")
         containers = {kind: bed.launch("litter", kind) for kind in kinds}
         for container in containers.values():
@@ -101,15 +101,15 @@ class IsolationContract:
             process_ids.send(shim)
             wait_until(lambda pid=shim.pid: not is_running(pid), "shim dead")  # type: ignore[misc]
             assert all(is_running(pid) for pid in pids), kind
-            bed.destroy(container)
+            bed.cleanup(container)
             assert [pid for pid in pids if is_running(pid)] == [], kind
 
-    def test_destroy_leaves_other_containers_alone(self, bed: Bed) -> None:
+    def test_cleanup_leaves_other_containers_alone(self, bed: Bed) -> None:
         victim, other = bed.launch("litter", *ALL_KINDS), bed.launch("litter", *ALL_KINDS)
         victim.wait_for("ready")
         other.wait_for("ready")
         before = other.pids()
-        bed.destroy(victim)
+        bed.cleanup(victim)
         assert other.pids() == before
 
     def test_usage_counts_memory_time_and_processes_and_ends_with_the_container(self, bed: Bed) -> None:
@@ -120,7 +120,7 @@ class IsolationContract:
         assert usage.mem_bytes > 50 << 20
         assert usage.peak_mem_bytes >= usage.mem_bytes
         assert usage.cpu_s >= 0.09
-        bed.destroy(container)
+        bed.cleanup(container)
         assert bed.isolation.usage(container.container_id) == Usage()
 
     def test_a_restarted_module_knows_its_containers_and_finds_orphans(self, bed: Bed) -> None:
@@ -131,7 +131,7 @@ class IsolationContract:
         found = bed.isolation.recover({known.container_id: known.shim})
         assert list(found) == [orphan.container_id]
         pids = orphan.pids()
-        bed.destroy(orphan)
+        bed.cleanup(orphan)
         assert [pid for pid in pids if is_running(pid)] == []
         assert len(known.pids()) == 2
         assert bed.isolation.usage(known.container_id).processes == 2
@@ -149,7 +149,7 @@ class IsolationContract:
         (tmp_path / "other").mkdir()
         other = self.make(tmp_path / "other")
         assert list(other.recover({})) == []
-        assert other.destroy(container.container_id)
+        assert other.cleanup(container.container_id)
         assert len(container.pids()) == 1
 
     def test_a_stranger_with_the_pid_of_a_shim_of_another_boot_is_not_touched(self, bed: Bed) -> None:
@@ -158,7 +158,7 @@ class IsolationContract:
         stale = type(container.shim)("another-boot", container.shim.pid, container.shim.start_ticks)
         restarted = self.make(bed.work_dir / "containers")
         assert list(restarted.recover({ContainerID("old"): stale})) == []
-        assert restarted.destroy(ContainerID("old"))
+        assert restarted.cleanup(ContainerID("old"))
         assert is_running(container.shim.pid)
 
     def test_kill_task_kills_that_task_alone(self, bed: Bed) -> None:

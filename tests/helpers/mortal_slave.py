@@ -24,7 +24,7 @@ from offerd_slave.settings import SlaveOptions
 from offerd_slave.workdir import WorkDir
 
 ISOLATION = (
-    "prepare", "isolate", "update", "task_started", "kill_task", "task_ended", "destroy", "recover",
+    "prepare", "isolate", "update", "prepare_task", "kill_task", "cleanup_task", "cleanup", "recover",
 )  # fmt: skip
 
 

@@ -167,14 +167,14 @@ class Bed:
             self.exits.ended()
         return self.exits.record(container.directory)
 
-    def destroy(self, container: Container) -> None:
+    def cleanup(self, container: Container) -> None:
         """Ask until nothing is left."""
-        wait_until(lambda: self.isolation.destroy(container.container_id), f"{container} destroyed")
+        wait_until(lambda: self.isolation.cleanup(container.container_id), f"{container} destroyed")
 
     def close(self) -> None:
         """End everything."""
         for name in self.containers:
-            wait_until(lambda name=name: self.isolation.destroy(name), f"container {name} destroyed")  # type: ignore[misc]
+            wait_until(lambda name=name: self.isolation.cleanup(name), f"container {name} destroyed")  # type: ignore[misc]
         self.zygote.close()
         self.exits.close()
         mounts.release_below(self.work_dir)  # of a container whose directory a test has moved

@@ -51,7 +51,7 @@ def test_a_restarted_module_finds_tasks_and_sets_their_limits_again(bed: TaskBed
     assert list(bed.isolation.recover({container_id: bed.box.shim})) == []
     assert list(bed.isolation.tasks(container_id)) == ["a"]
     bed.isolation.update(container_id, Resources.of(cpus=0.5, mem="64M"))
-    bed.isolation.task_started(container_id, TaskID("a"), Resources.of(cpus=0.5, mem="64M"))
+    bed.isolation.prepare_task(container_id, TaskID("a"), Resources.of(cpus=0.5, mem="64M"))
     assert (bed.cgroup("a") / "memory.max").read_text() == f"{64 * MIB}\n"
     assert process.poll() is None
     bed.end("a")
@@ -76,7 +76,7 @@ def test_a_container_below_another_cgroup_is_found_and_goes_on(
         assert process.poll() is None
         bed.end("a")
         bed.end("b")
-        bed.destroy(bed.box)
+        bed.cleanup(bed.box)
         bed.isolation.close()
     finally:
         other.rmdir()
@@ -100,7 +100,7 @@ def test_a_container_of_another_module_is_ended_without_a_cgroup(bed: TaskBed, t
         other.isolation = CgroupsIsolation(tmp_path)
         list(other.isolation.recover({box.container_id: box.shim}))
         pids = box.pids()
-        other.destroy(box)
+        other.cleanup(box)
         assert not [pid for pid in [box.shim.pid, *pids] if is_running(pid)]
 
 
@@ -165,10 +165,10 @@ def test_nothing_is_left_of_many_tasks_and_their_container(bed: TaskBed) -> None
             bed.end(f"t{number}")
     bed.run("t0", "sleep", "1000")
     assert len(cgroups() - before) == 3 + 30
-    bed.destroy(box)
+    bed.cleanup(box)
     assert cgroups() == before
     assert len(os.listdir("/proc/self/fd")) <= descriptors + 1  # the socket to the zygote
-    assert bed.isolation.destroy(box.container_id)
+    assert bed.isolation.cleanup(box.container_id)
 
 
 def test_what_hangs_in_the_kernel_is_named_and_the_rest_goes_on(bed: TaskBed) -> None:
@@ -188,8 +188,8 @@ def test_what_hangs_in_the_kernel_is_named_and_the_rest_goes_on(bed: TaskBed) ->
             lambda: "percpu" in Path(f"/proc/{stuck.pid}/wchan").read_text(), "it waits for the file system"
         )
         assert bed.isolation.kill_task(container_id, TaskID("stuck"))
-        assert not bed.isolation.task_ended(container_id, TaskID("stuck"))
-        assert f"process {stuck.pid} (dd) in uninterruptible sleep (D)" in bed.isolation.holdouts(
+        assert not bed.isolation.cleanup_task(container_id, TaskID("stuck"))
+        assert f"process {stuck.pid} (dd) in uninterruptible sleep (D)" in bed.isolation.unkillable(
             container_id
         )
         assert bed.cgroup("stuck").exists()
@@ -227,7 +227,7 @@ with tempfile.TemporaryDirectory() as work_dir:
     executor = ExecutorInfo(ExecutorID("e"))
     launch = module.prepare(ContainerSpec(ContainerID("c"), FrameworkID("f"), executor, Path(work_dir)))
     print(launch.cgroup, Path("/proc/self/cgroup").read_text().strip(), sep="\\n")
-    assert module.destroy(ContainerID("c"))
+    assert module.cleanup(ContainerID("c"))
     module.close()
 """
 
@@ -276,5 +276,5 @@ def test_two_slaves_with_options_of_their_own_share_the_slice(bed: TaskBed, tmp_
         second.box = second.launch("forever", container_id="elsewhere")
         assert (second.cgroup() / "cpuset.cpus").read_text() == "0\n"
         assert (bed.cgroup() / "cpuset.cpus").read_text() == "\n"
-        second.destroy(second.box)
+        second.cleanup(second.box)
         assert bed.cgroup("a").exists()

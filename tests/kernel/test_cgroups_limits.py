@@ -142,7 +142,7 @@ def test_a_task_over_its_memory_dies_alone_as_a_whole_and_the_limit_and_peak_are
 def test_a_task_can_ask_to_lose_one_process_only(bed: TaskBed) -> None:
     bed.start()
     assert bed.box is not None
-    bed.isolation.task_started(
+    bed.isolation.prepare_task(
         bed.box.container_id, TaskID("a"), Resources.of(cpus=1, mem="64M"), {"offerd.oom_group": "0"}
     )
     other = bed.run("a", "sleep", "1000")

@@ -33,21 +33,21 @@ OF_CONTAINERS = (
     ("before", "checkpoint with shim"),
     ("before", "isolate"),
     ("after", "isolate"),
-    ("before", "destroy"),
-    ("after", "destroy"),
+    ("before", "cleanup"),
+    ("after", "cleanup"),
     ("after", "forget"),
 )
 OF_TASKS = (
     ("before", "update"),
-    ("before", "task_started"),
-    ("after", "task_started"),
+    ("before", "prepare_task"),
+    ("after", "prepare_task"),
     ("after", "journal delivered"),
     ("before", "journal running"),
     ("after", "journal running"),
     ("before", "kill_task"),
     ("after", "kill_task"),
-    ("before", "task_ended"),
-    ("after", "task_ended"),
+    ("before", "cleanup_task"),
+    ("after", "cleanup_task"),
     ("after", "journal ended"),
     ("after", "journal acknowledged"),
 )
@@ -169,7 +169,7 @@ def test_a_slave_killed_at_a_step_is_followed_by_one_that_goes_on_there(
     )
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
-    if step in ("destroy", "forget"):
+    if step in ("cleanup", "forget"):
         bed.end_other_executors()
     elif not bed.is_dead():
         bed.kill(victim)
@@ -189,7 +189,7 @@ def test_a_slave_killed_at_a_step_is_followed_by_one_that_goes_on_there(
     was_told = {name: TaskState.RUNNING in framework.states(name) for name in ends}
     # What no executor had yet is lost; what was seen to run ends as it would have.
     assert ends[short] in ({TaskState.FINISHED} if was_told[short] else {TaskState.FINISHED, TaskState.LOST})
-    if step not in ("destroy", "forget"):
+    if step not in ("cleanup", "forget"):
         # Where the slave itself has killed it and died, its executor may see the death before it reads of the order.
         killed = {TaskState.KILLED, TaskState.FAILED} if step == "kill_task" else {TaskState.KILLED}
         assert ends[victim] in killed or not (was_told[victim] or was_running)

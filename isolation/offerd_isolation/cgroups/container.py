@@ -30,7 +30,7 @@ class Container:
     tasks_limits: limits.Limits | None = limits.NEW_CGROUP  # of the node above the tasks' leaves
     shim: ProcessID | None = None
     owner: tuple[int, int] | None = None  # whom its tasks' cgroups are delegated to
-    destroyed_since: float | None = None  # monotonic
+    cleanup_since: float | None = None  # monotonic
 
     @classmethod
     def at(cls, container_id: ContainerID, path: str) -> Container:

@@ -110,26 +110,22 @@ class CgroupsIsolation(Isolation):
             container.limit_executor(self.options)
             container.limit_all(self.options)
 
-    def destroy(self, container_id: ContainerID) -> bool:
+    def cleanup(self, container_id: ContainerID) -> bool:
         """The executor first: its shim then writes the exit record and ends by itself, in `KILL_ALL_AFTER_S` at most."""
         if not self._slice:
             self._find_host()
         container = self._containers.get(container_id) or self._known(container_id)
         if not tree.is_there(container.path):
-            gone = self._destroy_without_cgroup(container)
+            gone = self._cleanup_without_cgroup(container)
             if gone:
                 self._containers.pop(container_id, None)
             return gone
         now = time.monotonic()
         self._containers.setdefault(container_id, container)
-        if container.destroyed_since is None:
-            container.destroyed_since = now
+        if container.cleanup_since is None:
+            container.cleanup_since = now
         shim = container.shim
-        if (
-            now - container.destroyed_since > KILL_ALL_AFTER_S
-            or shim is None
-            or process_ids.find(shim) is None
-        ):
+        if now - container.cleanup_since > KILL_ALL_AFTER_S or shim is None or process_ids.find(shim) is None:
             tree.kill(container.path)
         else:
             container.kill_but_shim(shim)
@@ -181,7 +177,7 @@ class CgroupsIsolation(Isolation):
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 
-    def task_started(
+    def prepare_task(
         self,
         container_id: ContainerID,
         task_id: TaskID,
@@ -203,7 +199,7 @@ class CgroupsIsolation(Isolation):
         if self.options.cpu_quota or wanted.mem_bytes is None:
             container.limit_all(self.options)
 
-    def task_ended(self, container_id: ContainerID, task_id: TaskID) -> bool:
+    def cleanup_task(self, container_id: ContainerID, task_id: TaskID) -> bool:
         container = self._containers.get(container_id)
         leaf = container.tasks.get(task_id) if container is not None else None
         if container is None or leaf is None:
@@ -280,7 +276,7 @@ class CgroupsIsolation(Isolation):
                 self._watch(container)
         return (self._notices.fd,)
 
-    def holdouts(self, container_id: ContainerID, task_id: TaskID = TaskID("")) -> str:
+    def unkillable(self, container_id: ContainerID, task_id: TaskID = TaskID("")) -> str:
         container = self._containers.get(container_id)
         if container is None:
             return ""
@@ -298,7 +294,7 @@ class CgroupsIsolation(Isolation):
         known = list(self._containers.values())
         cgroups: list[tuple[Container, Leaf | Tally]] = []
         for container in known:
-            if container.destroyed_since is None:
+            if container.cleanup_since is None:
                 leaves: list[Leaf | Tally] = [container.all, container.executor, *container.tasks.values()]
                 cgroups += [(container, leaf) for leaf in leaves]
         begin = self._verify_next if self._verify_next < len(cgroups) else 0
@@ -367,7 +363,7 @@ class CgroupsIsolation(Isolation):
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
-    def _destroy_without_cgroup(self, container: Container) -> bool:
+    def _cleanup_without_cgroup(self, container: Container) -> bool:
         """Of a module that was used before: what is below the shim, then the shim."""
         shim = process_ids.find(container.shim) if container.shim is not None else None
         if shim is None or shim.is_dead:

@@ -256,12 +256,12 @@ class DockerIsolation(NoopIsolation):
             wanted = limits.of_docker_container(resources, self.options)
             running.want(wanted, keep_memory=resources == NOTHING)
 
-    def destroy(self, container_id: ContainerID) -> bool:
+    def cleanup(self, container_id: ContainerID) -> bool:
         """With its pid 1 the kernel ends all that is in it, whether the engine answers or not; the shim writes the record."""
         running = self._running.get(container_id)
         if running is not None:
             process_ids.send(running.pause)
-        if not super().destroy(container_id):
+        if not super().cleanup(container_id):
             return False
         mounts.release(self._sandboxes.pop(container_id, self._usual_sandbox(container_id)))
         self._running.pop(container_id, None)
@@ -399,7 +399,7 @@ class DockerIsolation(NoopIsolation):
             return oom.refused(container_id, task_id, "its container", most, Usage())
         return None
 
-    def holdouts(self, container_id: ContainerID, task_id: TaskID = TaskID("")) -> str:
+    def unkillable(self, container_id: ContainerID, task_id: TaskID = TaskID("")) -> str:
         try:
             return ", ".join(str(each.pid) for each in self._members(container_id))
         except processes.TooManyProcesses:

@@ -38,7 +38,7 @@ def live_through(isolation: CgroupsIsolation, kernel: FakeCgroups) -> None:
     isolation.watch_fds()
     isolation.recover({})
     isolation.prepare(SPEC)
-    isolation.task_started(CONTAINER, TASK, WANTED)
+    isolation.prepare_task(CONTAINER, TASK, WANTED)
     leaf = next(kernel.root.glob("offerd.slice/*/tasks/task-t1"))
     assert (leaf / "memory.max").read_text() == str(64 * MIB)
     assert (leaf / "pids.max").read_text() == "1024"
@@ -52,9 +52,9 @@ def live_through(isolation: CgroupsIsolation, kernel: FakeCgroups) -> None:
     assert isolation.limitation(CONTAINER, TASK) is None
     assert list(isolation.watch()) == []
     assert list(isolation.verify()) == []
-    assert isolation.holdouts(CONTAINER, TASK) == ""
-    assert isolation.task_ended(CONTAINER, TASK)
-    assert isolation.destroy(CONTAINER)
+    assert isolation.unkillable(CONTAINER, TASK) == ""
+    assert isolation.cleanup_task(CONTAINER, TASK)
+    assert isolation.cleanup(CONTAINER)
     isolation.close()
     assert not (kernel.root / "offerd.slice").exists()
 
@@ -126,7 +126,7 @@ def test_who_reached_its_limit_is_known_before_the_kernel_counted_it_apart(
     isolation = CgroupsIsolation(tmp_path, DEFAULT_OPTIONS)
     isolation.recover({})
     isolation.prepare(SPEC)
-    isolation.task_started(CONTAINER, TASK, WANTED)
+    isolation.prepare_task(CONTAINER, TASK, WANTED)
     leaf = next(kernel.root.glob("offerd.slice/*/tasks/task-t1"))
     (leaf / "memory.events").write_text("oom 1\noom_kill 1\n")
     hit = isolation.limitation(CONTAINER, TASK)

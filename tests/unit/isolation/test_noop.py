@@ -37,16 +37,16 @@ def test_a_shim_that_hangs_after_its_executor_died_is_killed_in_the_end(
         container = it.launch("forever")
         container.wait_for("ready")
         process_ids.send(container.shim, signal.SIGSTOP)
-        wait_until(lambda: it.isolation.destroy(container.container_id), "destroyed")
+        wait_until(lambda: it.isolation.cleanup(container.container_id), "destroyed")
         assert not is_running(container.shim.pid)
 
 
-def test_destroy_of_a_known_container_with_no_shim_left_is_done_at_once(tmp_path: Path) -> None:
+def test_cleanup_of_a_known_container_with_no_shim_left_is_done_at_once(tmp_path: Path) -> None:
     with bed(tmp_path) as it:
         container = it.launch("exit_with", "0")
         it.ended(container)
         wait_until(lambda: process_ids.find(container.shim) is None, "shim reaped")
-        assert it.isolation.destroy(ContainerID(container.container_id))
+        assert it.isolation.cleanup(ContainerID(container.container_id))
 
 
 def test_processes_that_fork_faster_than_they_can_be_looked_at_below_a_stopped_executor_are_ended_in_short_turns(
@@ -61,7 +61,7 @@ def test_processes_that_fork_faster_than_they_can_be_looked_at_below_a_stopped_e
         def destroyed() -> bool:
             begun = time.monotonic()
             try:
-                return it.isolation.destroy(container.container_id)
+                return it.isolation.cleanup(container.container_id)
             finally:
                 turns_s.append(time.monotonic() - begun)
                 time.sleep(0.01)
@@ -122,7 +122,7 @@ def test_a_slave_that_starts_ends_nothing_that_a_stranger_has_marked(
     outsiders.append(outsider)
     isolation = NoopIsolation(tmp_path)
     assert list(isolation.recover({})) == []
-    assert isolation.destroy(ContainerID("bogus.1"))
+    assert isolation.cleanup(ContainerID("bogus.1"))
     assert all(map(is_running, [*outsider.roots, outsider.nobody]))
 
 
@@ -142,7 +142,7 @@ def test_the_end_of_a_container_whose_shim_is_gone_reaches_nobody_elses_processe
         os.kill(it.zygote.pid, signal.SIGKILL)
         process_ids.send(container.shim)
         wait_until(lambda: not is_running(container.shim.pid), "shim dead")
-        wait_until(lambda: it.isolation.destroy(container.container_id), "destroyed")
+        wait_until(lambda: it.isolation.cleanup(container.container_id), "destroyed")
         assert not any(map(is_running, pids))
         assert all(map(is_running, outsider.roots))
         assert is_running(outsider.nobody) or user == ""

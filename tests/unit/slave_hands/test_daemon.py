@@ -202,7 +202,7 @@ def test_container_that_does_not_die_is_looked_at_less_and_less_often(
     daemon: SlaveDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     containerizer, container_id = daemon._containerizer, ContainerID("c")
-    monkeypatch.setattr(daemon._isolation, "destroy", lambda container_id: False)
+    monkeypatch.setattr(daemon._isolation, "cleanup", lambda container_id: False)
     now, looks = 100.0, []
     containerizer.destroy(container_id, now)
     for _ in range(10):
