@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from offerd.operator_messages import Explanation
+from offerd.operator_messages import Cause, Explanation
 from offerd_cli.documents import Document, quantities_document, resources_document
 from offerd_cli.fitting import Column
 from offerd_cli.render import FittedTable, resources_text
@@ -27,7 +27,22 @@ def explanation_document(found: Explanation) -> Document:
         "limit_room": None if found.limit_room is None else quantities_document(found.limit_room),
         "revoking": found.revoking,
         "being_revoked": found.being_revoked,
-        "causes": [{"why": cause.why, "slaves": cause.slaves, "text": cause.text} for cause in found.causes],
+        "needed": quantities_document(found.needed),
+        "causes": [_cause_document(cause) for cause in found.causes],
+    }
+
+
+def _cause_document(cause: Cause) -> Document:
+    holders = [
+        {"kind": holding.kind, "name": holding.name, "amounts": quantities_document(holding.amounts)}
+        for holding in cause.holders
+    ]
+    return {
+        "why": cause.why,
+        "slaves": cause.slaves,
+        "text": cause.text,
+        "free": quantities_document(cause.free),
+        "holders": holders,
     }
 
 
@@ -69,8 +84,11 @@ def _lines(found: Explanation) -> list[Text]:
             Text(f"{found.being_revoked} tasks of its own have notice to make room for others", "yellow")
         )
     if found.limit_room is not None:
-        room = ", ".join(
-            f"{format_quantity(name, amount)} {name}" for name, amount in found.limit_room.items()
-        )
-        lines.append(Text(f"its limit lets it hold {room} more"))
+        lines.append(Text(f"its limit lets it hold {_quantities_text(found.limit_room)} more"))
+    if found.needed:
+        lines.append(Text(f"its filters ask for {_quantities_text(found.needed)} on a slave, at least"))
     return lines
+
+
+def _quantities_text(amounts: dict[str, int]) -> str:
+    return ", ".join(f"{format_quantity(name, amount)} {name}" for name, amount in amounts.items())

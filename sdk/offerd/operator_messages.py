@@ -35,6 +35,7 @@ from offerd.resources import NOTHING, Resources
 
 KeyName = Annotated[str, Meta(max_length=64)]
 """Of a key's owner, or of a token; and a public key (40 characters of Z85)."""
+_MOMENTARY = frozenset({"not_yet", "refused", "wants_nothing", "offers_held_back"})
 RolesOrUsers = Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=100)]
 
 # -- Values -------------------------------------------------------------------------------------------------------------
@@ -110,12 +111,26 @@ class TaskSummary(Value, frozen=True):
     usage: TaskUsage | None = None  # of one that has ended, where its isolation could tell
 
 
+class Holding(Value, frozen=True):
+    """What somebody holds of some slaves. `kind`: this (the framework that is spoken of) | framework | role (several frameworks
+    of it) | hidden (whose names are not for whoever asked) | rest (all who hold less than those named).
+    """
+
+    kind: Name
+    name: Name = ""  # of the framework or role
+    amounts: Quantities = {}
+
+
 class Cause(Value, frozen=True):
-    """What keeps so many slaves from a framework: machine-readable `why`, and what it means."""
+    """What keeps so many slaves from a framework: machine-readable `why`, and what it means. `free`, on all of them together;
+    `holders` of the rest, the largest first, where that is why.
+    """
 
     why: Name
     slaves: Count
     text: Text
+    free: Quantities = {}
+    holders: Annotated[list[Holding], FEW] = []
 
 
 class Rights(Value, frozen=True):
@@ -336,12 +351,22 @@ class Waiting(Message, frozen=True):
     """Machine-readable `why` (no_slaves | no_slave_large_enough | too_few_slaves | too_few_to_spread | long_task_cap |
     disk_full | filtered | others_share | limit_reached | refused | minimum_offer_not_free | filters_ask_for_more | ended |
     no_scheduler | scheduler_unresponsive | offers_held_back | wants_nothing | not_yet) and a line for people. `short_limit_s`:
-    a time limit of at most so much would end this wait; 0: none would.
+    a time limit of at most so much would end this wait; 0: none would. `needed` in all; `free` of it on `slave`, where the
+    least is missing (or under a limit), and the `holders` of the rest there, the largest first.
     """
 
     why: Name
     message: Text
     short_limit_s: Seconds = 0.0
+    needed: Quantities = {}
+    free: Quantities = {}
+    slave: Name = ""  # its host's name; empty: no one slave is spoken of
+    holders: Annotated[list[Holding], FEW] = []
+
+    @property
+    def is_momentary(self) -> bool:
+        """Whether it ends by itself within seconds: of who has work, and waits a moment of its own choice."""
+        return self.why in _MOMENTARY
 
 
 class Explanation(Message, frozen=True):
@@ -362,6 +387,7 @@ class Explanation(Message, frozen=True):
     being_revoked: Count = 0  # tasks of its own that have notice
     causes: Annotated[list[Cause], FEW] = []
     problem: Text = ""
+    needed: Quantities = {}  # its filters ask for at least so much on a slave
 
 
 class NotAuthorized(Message, frozen=True):

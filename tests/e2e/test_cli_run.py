@@ -400,7 +400,7 @@ def test_of_three_untimed_tasks_on_four_cpus_two_run_and_the_third_waits_for_the
     wait_until(lambda: len(processes_with(duration)) == 2, "two tasks to run")
     third = begin(cluster, "run", "--", "sleep", duration)
     waiting = read_until(third, b"waiting:")
-    assert b"long" in waiting
+    assert b"tasks without a time limit" in waiting
     assert b"--timeout 60s" in waiting
     assert len(processes_with(duration)) == 2
     finish(running[0])
@@ -417,7 +417,9 @@ def test_a_slave_of_one_cpu_runs_one_task_without_a_time_limit_and_the_next_one_
         first = begin(small, "run", "--cpus", "0.5", "--", "sleep", duration)
         wait_until(lambda: len(processes_with(duration)) == 1, "the first task to run")
         second = begin(small, "run", "--", "sleep", duration)
-        assert b"waiting: all slaves large enough are in use" in read_until(second, b"waiting:")
+        waiting = read_until(second, b"waiting:")
+        assert b"the most that is free on one is cpus=0.5" in waiting
+        assert b'held there: cpus=0.5 by framework "sleep"' in waiting
         assert [finish(process) for process in (first, second)] == [130, 130]
 
 

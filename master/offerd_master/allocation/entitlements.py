@@ -161,6 +161,10 @@ class Entitlements(Allocator):
             )
         ]
 
+    def under_its_limits(self, framework_id: FrameworkID) -> set[FrameworkID]:
+        """All whose holdings count under limits of this framework, itself among them."""
+        return {member for ceiling in self._ceilings_of.get(framework_id, ()) for member in ceiling.members}
+
     def is_under_all(self, framework_id: FrameworkID, ceilings: Iterable[_Ceiling]) -> bool:
         """Whether what this framework gives up makes room under each of these limits."""
         mine = self._ceilings_of.get(framework_id, ())

@@ -14,13 +14,17 @@ from offerd import operator_messages as om
 from offerd.ids import FrameworkID
 from offerd.resources import Resources
 from offerd.screen_text import printable
-from offerd_master.core import eligibility
+from offerd_master.core import amounts, eligibility
 from offerd_master.core.caller import Caller
 from offerd_master.core.eligibility import REASONS
 from offerd_master.core.history import MAX_TEXT
-from offerd_master.core.state import Cluster, Framework
+from offerd_master.core.pool import cut_quantities
+from offerd_master.core.state import Cluster, Framework, Slave
 
 _TOLERANCE = 1e-9
+_HELD = frozenset({"offered_to_others", "in_use", "minimum_offer_not_free", "filters_ask_for_more"})
+"""Reasons that somebody holds what is on the slave."""
+_SHOWN = ("cpus", "mem")
 
 
 def observe(c: Cluster, now: float) -> None:
@@ -41,7 +45,7 @@ def explain_framework(c: Cluster, caller: Caller, message: om.ExplainFramework, 
     wanted = message.framework
     found = c.named(caller, wanted)
     if len(found) == 1:
-        c.send(caller.peer, _explanation(c, found[0], now))
+        c.send(caller.peer, _explanation(c, caller, found[0], now))
         return
     shown = printable(wanted)
     ids = ", ".join(framework.framework_id for framework in found[:10])
@@ -51,7 +55,7 @@ def explain_framework(c: Cluster, caller: Caller, message: om.ExplainFramework, 
     c.send(caller.peer, om.Explanation(problem=problem))
 
 
-def _explanation(c: Cluster, framework: Framework, now: float) -> om.Explanation:
+def _explanation(c: Cluster, caller: Caller, framework: Framework, now: float) -> om.Explanation:
     framework_id, entitlements = framework.framework_id, c.entitlements
     fair = c.allocator.fair_shares().get(framework_id, 0.0)
     share = c.allocator.share(framework_id)
@@ -60,10 +64,9 @@ def _explanation(c: Cluster, framework: Framework, now: float) -> om.Explanation
     guaranteed = entitlements.guaranteed(framework_id) if entitlements is not None else {}
     room = entitlements.room(framework_id) if entitlements is not None else None
     shortage = c.shortages.get(framework_id)
-    counts: dict[str, int] = {}
+    slaves: dict[str, list[Slave]] = {}
     for slave in c.slaves.values():
-        why = eligibility.reason_against(c, framework, slave, now)
-        counts[why] = counts.get(why, 0) + 1
+        slaves.setdefault(eligibility.reason_against(c, framework, slave, now), []).append(slave)
     return om.Explanation(
         framework_id=framework_id,
         name=framework.info.name[:MAX_TEXT],
@@ -78,5 +81,18 @@ def _explanation(c: Cluster, framework: Framework, now: float) -> om.Explanation
         limit_room=dict(room) if room is not None else None,
         revoking=sum(len(r.tasks) for r in c.revocations if r.framework is framework),
         being_revoked=sum(len(r.tasks) for r in c.revocations if r.victim is framework),
-        causes=[om.Cause(why, counts[why], text) for why, text in REASONS.items() if why in counts],
+        causes=[_cause(c, caller, framework, why, slaves[why]) for why in REASONS if why in slaves],
+        needed=cut_quantities(framework.filters.filters.minimum.scalars),
     )
+
+
+def _cause(c: Cluster, caller: Caller, framework: Framework, why: str, slaves: list[Slave]) -> om.Cause:
+    """With amounts: what is free there, and who holds the rest where that is why."""
+    text, free, holders = REASONS[why], amounts.free_sum(slaves), []
+    if why in _HELD:
+        holders = amounts.holders_there(c, caller, framework, slaves)
+        if free:
+            text += f"; free: {amounts.words(free, _SHOWN)}"
+        if held := amounts.holders_words(holders, _SHOWN):
+            text += f"; held: {held}"
+    return om.Cause(why, len(slaves), text, free, holders)

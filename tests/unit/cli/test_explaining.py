@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from offerd.ids import FrameworkID
-from offerd.operator_messages import Cause, Explanation
+from offerd.operator_messages import Cause, Explanation, Holding
 from offerd.resources import Resources
 from offerd_cli.explaining import explanation_document, print_explanation
 
@@ -24,7 +24,16 @@ POOR = Explanation(
     limit_room={"cpus": 1500},
     revoking=2,
     being_revoked=0,
-    causes=[Cause("in_use", 12, "nothing is free there"), Cause("filtered", 3, "its filters exclude them")],
+    causes=[
+        Cause(
+            "in_use",
+            12,
+            'nothing is free there; held: cpus=3,mem=1G by role "batch"',
+            holders=[Holding("role", "batch", {"cpus": 3000, "mem": 1 << 30})],
+        ),
+        Cause("filtered", 3, "its filters exclude them", {"cpus": 500}),
+    ],
+    needed={"cpus": 2000},
 )
 
 
@@ -41,8 +50,9 @@ def test_shares_first_and_then_the_slaves_by_cause() -> None:
         "guaranteed to it: 4 cpus; under that for 4s",
         "2 tasks of others have notice to make room for it",
         "its limit lets it hold 1.5 cpus more",
+        "its filters ask for 2 cpus on a slave, at least",
         "SLAVES  WHY",
-        "    12  nothing is free there",
+        '    12  nothing is free there; held: cpus=3,mem=1G by role "batch"',
         "     3  its filters exclude them",
     ]
 
@@ -60,7 +70,20 @@ def test_the_document_has_everything() -> None:
     assert document["under_share_s"] == 130.0
     assert document["guaranteed"] == {"cpus": 4.0}
     assert document["limit_room"] == {"cpus": 1.5}
+    assert document["needed"] == {"cpus": 2.0}
     assert document["causes"] == [
-        {"why": "in_use", "slaves": 12, "text": "nothing is free there"},
-        {"why": "filtered", "slaves": 3, "text": "its filters exclude them"},
+        {
+            "why": "in_use",
+            "slaves": 12,
+            "text": 'nothing is free there; held: cpus=3,mem=1G by role "batch"',
+            "free": {},
+            "holders": [{"kind": "role", "name": "batch", "amounts": {"cpus": 3.0, "mem": 1 << 30}}],
+        },
+        {
+            "why": "filtered",
+            "slaves": 3,
+            "text": "its filters exclude them",
+            "free": {"cpus": 0.5},
+            "holders": [],
+        },
     ]

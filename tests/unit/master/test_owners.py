@@ -67,6 +67,7 @@ ANSWERED: list[tuple[m.Message, type[m.Message]]] = [
     (om.KillAnyTask(TaskID("secret")), om.Done),
     (om.EndFramework("his-secret-name"), om.Done),
     (om.GetCluster(), om.Cluster),
+    (om.ExplainFramework("hers"), om.Explanation),
 ]
 
 
@@ -79,6 +80,18 @@ def test_no_answer_tells_of_anothers_framework_what_was_not_in_the_question(
     asked = codec.encode_message(question)
     for secret in (b"his-secret-name", b"secret", world.bob.framework_id.encode()):
         assert secret in asked or secret not in told
+
+
+def test_of_what_others_hold_there_no_name_is_told_to_who_may_not_see_them() -> None:
+    world = World()
+    asked = om.ExplainWaiting(world.alice.framework_id, Resources.parse("cpus=39,mem=1M"), 5.0)
+    told = world.ask(ALICE, asked, om.Waiting)
+    assert {(each.kind, each.name) for each in told.holders} == {("this", "hers"), ("hidden", "")}
+    assert " by others" in told.message
+    assert b"secret" not in codec.encode_message(told)
+    assert ("framework", "his-secret-name") in {
+        (each.kind, each.name) for each in world.ask(OPS, asked, om.Waiting).holders
+    }
 
 
 def test_listings_have_ones_own_and_say_so_and_operators_have_all() -> None:
