@@ -14,7 +14,7 @@ from offerd.errors import OfferdError
 from offerd_cli import render
 from offerd_cli.screen import logged_to, one_line, say
 from offerd_cli.units import format_bytes, format_duration
-from offerd_cli.waits import TRANSIENT, Reasons, sentence
+from offerd_cli.waits import Reasons, sentence
 from offerd_cli.working import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, away_text, signals_interrupt
 from offerd_frameworks import mapreduce
 from offerd_frameworks.mapreduce.planner import REDUCE_BYTES_PER_S, REDUCE_LEAST_S, SHORT_S, TIMEOUT_GROWTH
@@ -72,7 +72,7 @@ class Waits:
             self._reasons.rest()
             return
         answer = self._reasons.turn(lambda: self._framework.explain_waiting(self._job))
-        if answer is not None and answer.why not in (*TRANSIENT, self._told):
+        if answer is not None and not answer.is_momentary and answer.why != self._told:
             self._told = answer.why
             self._bars.note(f"waiting: {sentence(answer)}")
 

@@ -10,8 +10,6 @@ from offerd.operator_messages import Waiting
 
 EXPLAIN_AFTER_S = 1.0
 EXPLAIN_EVERY_S = 1.0
-TRANSIENT = frozenset({"not_yet", "refused", "wants_nothing"})
-"""Reasons of a framework that has work and waits a moment of its own choice."""
 _ENDED_BY = {
     "no_slave_large_enough": "ask for less with --cpus and --mem",
     "too_few_slaves": "ask for less with -n, --cpus and --mem",

@@ -52,8 +52,6 @@ EXPLAIN_AFTER_S = 2.0
 WARM_S = 0.1
 """How long after a call an offer is kept for the next."""
 
-_OF_A_MOMENT = frozenset({"not_yet", "refused", "wants_nothing"})
-"""Reasons to wait that end by themselves."""
 _NEVER_RAN = frozenset(
     {Reason.OFFER_INVALID, Reason.OFFER_EXCEEDED, Reason.LONG_TASK_CAP, Reason.SLAVE_UNKNOWN},
 )  # fmt: skip
@@ -231,7 +229,7 @@ class CallScheduler(Scheduler):
         if question.exception() is not None or not self.queue.size or self._running:
             return  # the master is away, or something has come of it
         waiting = question.result()
-        if waiting.why not in (*_OF_A_MOMENT, self._told):
+        if not waiting.is_momentary and waiting.why != self._told:
             self._told = waiting.why
             ends = (
                 f"; timeout={waiting.short_limit_s:g}, or less, would end this wait"

@@ -139,6 +139,26 @@ def test_why_the_first_job_waits_is_asked_and_told_once_for_each_reason() -> Non
     assert of_kind(a.AskWhy, queue.tick(6.0)) == [a.AskWhy(job(4))]
 
 
+def test_a_moment_that_the_gang_waits_by_its_own_choice_is_no_reason() -> None:
+    queue = Queue()
+    queue(e.Submitted(job(4)))
+    for why in ("not_yet", "refused", "wants_nothing", "offers_held_back"):
+        assert queue(e.WhyCame("job", Waiting(why, "soon"))) == []
+
+
+def test_what_a_gang_held_is_no_news_while_the_masters_reason_stands() -> None:
+    queue = Queue()
+    queue(e.Submitted(job(4)))
+    told = []
+    answers = [Waiting("long_task_cap", "room for 2 of 4: ...", 60.0), Waiting("not_yet", "soon")]
+    for round, answer in enumerate(answers):
+        start = 100.0 * round
+        queue.tick(start)
+        queue(e.OffersCame([offer(1, 2, f"o{round}")]), e.WhyCame("job", answer), at=start)
+        told.append([tell.text[:21] for tell in of_kind(a.Tell, queue.tick(start + HOLD_S))])
+    assert told == [[], ["room for 2 of 4 ranks"]]
+
+
 def test_a_job_that_waits_for_the_guaranteed_share_says_so() -> None:
     queue = Queue(guarantee=offerd.Resources.of(cpus=4))
     queue.run(job(4))

@@ -31,9 +31,6 @@ REFUSE_USELESS_S = 1.0
 ASK_WHY_AFTER_S = 1.0
 ASK_WHY_EVERY_S = 5.0
 """Of the first job, while it waits for offers."""
-TRANSIENT = frozenset({"not_yet", "refused"})
-"""Reasons that say only that it has to wait a moment, or for its own pause."""
-
 EXIT_BAD_INPUT = 2
 
 
@@ -50,6 +47,7 @@ class _Told(NamedTuple):
     job_id: str = ""
     why: str = ""
     ranks: int = -1
+    is_explained: bool = False  # by the last answer
 
 
 class GangQueue:
@@ -250,7 +248,8 @@ class GangQueue:
 
     def _tell_why(self, job_id: str, waiting: Waiting) -> list[a.Action]:
         """Once for each reason."""
-        if waiting.why in TRANSIENT or waiting.why == self._told.why:
+        self._told = self._told._replace(is_explained=not waiting.is_momentary)
+        if waiting.is_momentary or waiting.why == self._told.why:
             return []
         self._told = self._told._replace(why=waiting.why)
         return [a.TellWaiting(job_id, waiting)]
@@ -311,9 +310,12 @@ class GangQueue:
         self._failures += 1
         self._pause_until = now + pause_s
         actions: list[a.Action] = []
-        if ranks != self._told.ranks:
+        if ranks != self._told.ranks and not self._told.is_explained:
             self._told = self._told._replace(ranks=ranks)
-            text = f"room for {ranks} of {job.ranks} ranks came in {now - self._held_since:.1f} s; trying again and again"
+            text = (
+                f"room for {ranks} of {job.ranks} ranks came in {now - self._held_since:.1f} s, was given back so that "
+                "others can use it, and is tried for again"
+            )
             actions.append(a.Tell(job.job_id, text))
         return [*self._decline(list(self._held), 0.0), *actions]
 
