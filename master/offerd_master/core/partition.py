@@ -2,7 +2,8 @@
 
 A framework with an `unreachable_timeout_s` hears `UNREACHABLE`, which is no end. If the slave comes back in time with the
 task, it goes on, and its scheduler hears its state again; else it is `LOST`, and ended should it come back later.
-An unreachable task holds nothing: its slave is not in the accounts.
+An unreachable task holds nothing: its slave is not in the accounts. The whole story, case by case, is a table in
+docs/fault-tolerance.md, "When a slave dies".
 """
 
 from __future__ import annotations

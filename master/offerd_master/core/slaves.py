@@ -4,6 +4,8 @@ A slave that comes back says what runs on it, and its word counts: the accounts 
 it does not name may have crossed its hello on the way, or its end may be on its way: it is lost only if nothing is
 heard of it for `missing_task_grace_s`. A task that was reported lost with its slave stays ended for its scheduler: it is
 killed, counted until it has ended, and what its slave still says of it goes no further.
+
+What frameworks hear of it all, case by case, is one table: docs/fault-tolerance.md, "When a slave dies".
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ MAX_AMOUNT = 1 << 50
 """Largest amount of one resource on one slave (a pebibyte), so that no sum over a cluster outgrows 63 bits."""
 MAX_RESOURCE_NAME = 40
 MAX_MET = 1000
-"""Frameworks that one slave may be the first to tell of, while their schedulers have not come. It may invent as many."""
+"""Frameworks that one slave may be the first to name, while their schedulers have not come. It may invent as many."""
 MAX_OWED = 200_000
 """Tasks reported lost that are remembered of slaves that are not: about 40 MB."""
 
@@ -107,7 +109,7 @@ def register_slave(c: Cluster, caller: Caller, message: m.RegisterSlave, now: fl
     c.send(peer, m.SlaveRegistered(slave.slave_id, c.master_id, c.settings.ping_interval_s))
     if is_repeated:
         c.send(peer, m.Ping())
-    files.tell_refused(c, slave)
+    files.send_refused(c, slave)
     _adopt(c, slave, message, now)
     _note_memory(slave, message.memory_note)
     files.renew(c, slave, had_executors_of)
@@ -243,8 +245,8 @@ def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> No
 def _framework(
     c: Cluster, slave: Slave, framework_id: FrameworkID, info: FrameworkInfo, now: float
 ) -> Framework | None:
-    """The framework of something that runs, whether or not we have met it. None if it cannot be one, and is told to end: we
-    began it and do not know it any more, or this slave has told of too many.
+    """The framework of something that runs, whether or not we have met it. None if it cannot be one, and is sent its end: we
+    began it and do not know it any more, or this slave has named too many.
     """
     framework = c.frameworks.get(framework_id)
     if framework is not None:
@@ -431,7 +433,7 @@ def ping_slaves(c: Cluster, now: float) -> None:
         else:
             c.send(slave.peer, m.Ping())
             if any(_is_overdue(c, task, now) for task in slave.tasks):
-                # What launched it may have been lost on a connection that never broke: its hello will tell.
+                # What launched it may have been lost on a connection that never broke: its hello will show.
                 c.send(slave.peer, m.NotRegistered())
 
 
@@ -457,7 +459,7 @@ def unregister_slave(c: Cluster, slave: Slave, message: m.UnregisterSlave, now: 
 
 
 def _note_memory(slave: Slave, note: str) -> None:
-    """A slave has told its tasks once, when they began to run; a master that came later did not hear that."""
+    """A slave has reported it once, when its tasks began to run; a master that came later did not hear that."""
     for task in slave.tasks:
         if task.state is TaskState.RUNNING and task.resources.mem_bytes and not task.message:
             task.message = note
