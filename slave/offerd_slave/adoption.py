@@ -1,4 +1,4 @@
-"""What a slave of before has left running is taken up again at the start of the next one."""
+"""What an earlier run of the slave has left running is taken up again when the next one starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("offerd.slave")
 def recover(
     found: Found, boot_id: str, workdir: WorkDir, isolation: Isolation, containerizer: Containerizer
 ) -> Recovered:
-    """What of before still lives is watched again; what does not is for the core to end. Raises `BadInput` if the isolation
+    """What still lives is watched again; what does not is for the core to end. Raises `BadInput` if the isolation
     module cannot be used here.
     """
     slave = found.slave
@@ -31,7 +31,7 @@ def recover(
         containers.append(RecoveredContainer(checkpoint, alive, record))
     if containers:
         alive_count = sum(container.alive for container in containers)
-        log.info("found %d containers of before, %d of them alive", len(containers), alive_count)
+        log.info("found %d containers of an earlier run, %d of them alive", len(containers), alive_count)
     return Recovered(
         slave_id=slave.slave_id if slave is not None else SlaveID(""),
         epoch=slave.epoch if slave is not None else 0,

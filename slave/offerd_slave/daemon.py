@@ -105,8 +105,8 @@ class SlaveDaemon:
         self._context = new_context()
         self._endpoint = Endpoint(self.workdir.sockets, self._lines)
         self._master = client_of(self._context, master)
-        # Told: of this connection.
-        self._is_linked, self._drops_told, self._watch = False, False, MasterWatch()
+        # Logged: of this connection.
+        self._is_linked, self._drops_logged, self._watch = False, False, MasterWatch()
         self._files = FilesService(options, self.workdir.path, self._host.boot_id)
         self._storer = Storer(self.journal)
         self._zygote = ZygoteClient(log, are_images_run=self._isolation.runs_images)
@@ -139,7 +139,7 @@ class SlaveDaemon:
         self._running = True
         self._pacer = Pacer()
         self._wakeup, self._wakeup_write = socket.socketpair()
-        self._faults_told: Counter[tuple[type, type]] = Counter()  # messages that could not be handled
+        self._faults_logged: Counter[tuple[type, type]] = Counter()  # messages that could not be handled
         self.core = self._digest(
             recover(found, self._host.boot_id, self.workdir, self._isolation, self._containerizer)
         )
@@ -215,7 +215,7 @@ class SlaveDaemon:
             act.ForgetContainer: lambda a: self._to_forget.append(a.container_id),
             act.SaveSlave: self._save_slave,
             act.MeasureUsage: lambda a: self._measure(),
-            act.RefuseOwners: lambda a: self._tell_files_secret(self._files.refuse(a.numbers)),
+            act.RefuseOwners: lambda a: self._renew_files_secret(self._files.refuse(a.numbers)),
             act.LookAtDisk: lambda a: self._look_at_disk(),
             act.Sync: lambda a: self._syncs.append(a.number),
             act.HearExecutor: lambda a: self._endpoint.hear(a.container_id, a.is_heard),
@@ -307,7 +307,7 @@ class SlaveDaemon:
                 for is_linked in self._master.link.changes():
                     self._is_linked = is_linked
                     if is_linked:
-                        self._drops_told = False
+                        self._drops_logged = False
                         self._files.look_who_reaches(self._master.address.removeprefix("tcp://"))
                         events.append(ev.MasterConnected())
             except KeyRefused:
@@ -342,7 +342,7 @@ class SlaveDaemon:
                 now,
             )
         for container_id in self._to_forget:
-            # Not before its tasks' ends are written: until then the checkpoint is all that tells of it.
+            # Not before its tasks' ends are written: until then the checkpoint is all that names it.
             self._containerizer.forget(container_id)
         self._to_forget.clear()
         self._housekeeping(now)
@@ -363,10 +363,10 @@ class SlaveDaemon:
         try:
             dropped = self._master.flush()
         except MessageTooLarge as error:
-            self._log(logging.ERROR, f"cannot tell the master: {printable(str(error))}")
+            self._log(logging.ERROR, f"cannot be sent to the master: {printable(str(error))}")
             return
-        if dropped and not self._drops_told:
-            self._drops_told = True
+        if dropped and not self._drops_logged:
+            self._drops_logged = True
             log.warning("the master does not read; what it misses will be repeated")
 
     def _show_life(self) -> None:
@@ -405,8 +405,8 @@ class SlaveDaemon:
         """A message that our checks let through and that we cannot handle. What is the master's is passed over; an executor
         that said it is ended."""
         kind = type(event.message)
-        self._faults_told[kind, type(error)] += 1
-        if self._faults_told[kind, type(error)] == 1:
+        self._faults_logged[kind, type(error)] += 1
+        if self._faults_logged[kind, type(error)] == 1:
             log.error("cannot handle a %s: %s", kind.__name__, printable(f"{type(error).__name__}: {error}"))
         if isinstance(event, ev.FromExecutor):
             fault = f"sent a {kind.__name__} that cannot be handled"
@@ -503,7 +503,7 @@ class SlaveDaemon:
                 and not self._records
             ):
                 self._compact(now, self.core)
-        self._tell_files_secret(self._files.tick())
+        self._renew_files_secret(self._files.tick())
         self._lines.tell(now)
         self._collector.tick(now, self._living, is_disk_full=self.core.state.is_disk_full)
 
@@ -536,7 +536,7 @@ class SlaveDaemon:
             self._keep_house_at = time.monotonic() + KEEP_HOUSE_AGAIN_S
             log.error("cannot save our id: %s; trying again", error)
 
-    def _tell_files_secret(self, renewed: FilesSecret | None) -> None:
+    def _renew_files_secret(self, renewed: FilesSecret | None) -> None:
         if renewed is not None:
             self._events.append(ev.FilesSecretRenewed(renewed))
 

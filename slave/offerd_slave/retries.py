@@ -9,7 +9,7 @@ from offerd.ids import ContainerID, TaskID
 from offerd.timers import KeyedTimers
 
 AGAIN_S = 0.01
-"""Processes that were sent SIGKILL need a moment to be gone; nothing tells when those that are not our children are. Each
+"""Processes that were sent SIGKILL need a moment to be gone; nothing says when those that are not our children are. Each
 look that finds one still there doubles the time to the next, up to ..."""
 AGAIN_MAX_S = 1.0
 

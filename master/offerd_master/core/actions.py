@@ -31,7 +31,7 @@ class Drop(msgspec.Struct, frozen=True, gc=False):
 
 
 class LaterEpochSeen(msgspec.Struct, frozen=True, gc=False):
-    """Somebody has obeyed a master of this epoch, above ours: he will not listen to us unless we take a higher one,
+    """Somebody has obeyed a master of this epoch, above ours: it will not listen to us unless we take a higher one,
     which the daemon may do only if nobody has led after us.
     """
 

@@ -1,7 +1,7 @@
 """Which messages of which principal are refused, where peers have keys.
 
-The connection has proved the key. What is left to ask: may its owner be this (slave, role, user, operator), and is the id his
-under which he speaks? Ids end with their owner's name (`offerd_master.principals`), so nothing need be remembered.
+The connection has proved the key. What is left to ask: may its owner be this (slave, role, user, operator), and is the id its
+under which it speaks? Ids end with their owner's name (`offerd_master.principals`), so nothing need be remembered.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OPEN_TO_FRAMEWORKS: dict[type[m.Message], str] = {
     om.ExplainWaiting: "ask why a framework waits",
     om.ExplainFramework: "ask why a framework waits",
 }
-"""What whoever has frameworks may ask and order. Of frameworks each sees, finds and ends only his own: the handlers ask
+"""What whoever has frameworks may ask and order. Of frameworks each sees, finds and ends only its own: the handlers ask
 `Caller.sees`. Of slaves offers tell the same.
 """
 NAMES_A_FRAMEWORK = (om.GetTasks, om.KillAnyTask, om.ExplainWaiting)

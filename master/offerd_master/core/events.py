@@ -29,7 +29,7 @@ class Signed(msgspec.Struct, frozen=True, gc=False):
 
 
 class HandshakeRefused(msgspec.Struct, frozen=True, gc=False):
-    """Somebody wanted a connection and has no key that lets him in. `who`: one line; empty if the log has it already."""
+    """Somebody wanted a connection and has no key that lets it in. `who`: one line; empty if the log has it already."""
 
     who: str
 

@@ -2,7 +2,7 @@
 
 A framework has one active scheduler (`peer`) and any number that stand by, in line. When the active one is gone the first in
 line is active at once. Without any, the framework keeps its tasks and loses its offers; when its fail-over time-out is over it
-ends: slaves are told to end its executors, and it stays in the accounts until they have.
+ends: slaves are to end its executors, and it stays in the accounts until they have.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _open_line(c: Cluster, framework: Framework, now: float) -> None:
 
 
 def promote(c: Cluster, framework: Framework, now: float) -> bool:
-    """The first in line is active, and is told so. False if nobody stands by."""
+    """The first in line is active, and hears so. False if nobody stands by."""
     if not framework.standbys:
         return False
     standby = framework.standbys.pop(0)
@@ -233,7 +233,7 @@ def adopt(c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, now: float
 
 
 def take_as_hearsay(c: Cluster, framework: Framework, slave: Slave, now: float) -> None:
-    """This slave alone has told of it. When nothing of it is held any more, and no scheduler has come, it is forgotten."""
+    """This slave alone has named it. When nothing of it is held any more, and no scheduler has come, it is forgotten."""
     framework.met_on = slave
     slave.met.add(framework.framework_id)
     c.timers.set(now + c.settings.adoption_grace_s, _look_at_hearsay, framework)

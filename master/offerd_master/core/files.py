@@ -157,7 +157,7 @@ def refuse_owners(c: Cluster, names: Iterable[str]) -> None:
         c.send(slave.peer, fm.RefuseOwners(new))
 
 
-def tell_refused(c: Cluster, slave: Slave) -> None:
+def send_refused(c: Cluster, slave: Slave) -> None:
     """It may have been away."""
     if c.refused_owners:
         c.send(slave.peer, fm.RefuseOwners(dict(c.refused_owners)))

@@ -81,7 +81,7 @@ def register_framework(c: Cluster, caller: Caller, message: m.RegisterFramework,
     c.update_wanting(framework)
     is_again = bool(framework_id)
     c.log(f"framework {framework.framework_id} ({info.name}) {'is back' if is_again else 'registered'}")
-    _tell_registered(c, framework, now, is_again=is_again)
+    _send_registered(c, framework, now, is_again=is_again)
     if is_repeated:
         c.send(peer, m.Ping())
     c.mark_idle_dirty()
@@ -106,7 +106,7 @@ def _hello_fault(
     return "", ""
 
 
-def _tell_registered(c: Cluster, framework: Framework, now: float, *, is_again: bool) -> None:
+def _send_registered(c: Cluster, framework: Framework, now: float, *, is_again: bool) -> None:
     settings, info = c.settings, framework.info
     most_s = settings.max_failover_timeout_s
     if max(info.failover_timeout_s, info.unreachable_timeout_s) > most_s:

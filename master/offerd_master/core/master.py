@@ -201,13 +201,13 @@ class MasterCore:
             if isinstance(event.message, m.RegisterFramework):
                 self._look_at(event.message.framework.framework_id, now)
             if type(event.message) not in HELLOS and type(event.message) not in QUESTIONS:
-                # He speaks as what he is not any more, or never was: who does is gone.
+                # It speaks as what it is not any more, or never was: who does is gone.
                 self._disconnect(event.peer, now)
             return
         self._take(event.peer, authorization.with_user(who, event.message), now, who, event.ip)
 
     def _look_at(self, framework_id: FrameworkID, now: float) -> None:
-        """Somebody asked for too much under this id: perhaps for what he had before."""
+        """Somebody asked for too much under this id: perhaps for what it had before."""
         framework = self.cluster.frameworks.get(framework_id)
         if framework is not None:
             rights.look_at(self.cluster, framework, now)
@@ -230,8 +230,8 @@ class MasterCore:
             self.cluster.mark_idle_dirty()
 
     def _from_anyone(self, caller: Caller, message: m.Message, now: float) -> None:
-        """Hellos and operators' questions; of anything else from a stranger we say that we do not know him, once a turn
-        (he may send a thousand messages before he hears it).
+        """Hellos and operators' questions; of anything else from a stranger we say that we do not know it, once a turn
+        (it may send a thousand messages before it hears that).
         """
         c, peer = self.cluster, caller.peer
         kind = type(message)
@@ -240,8 +240,8 @@ class MasterCore:
             handler(c, caller, message, now)
         elif peer in c.peers:
             c.drop(peer, f"it sent a {kind.__name__}, which is not for it to send")
-        elif peer not in c.told_not_registered:
-            c.told_not_registered.add(peer)
+        elif peer not in c.not_registered_sent:
+            c.not_registered_sent.add(peer)
             c.send(peer, m.NotRegistered())
 
     def tick(self, now: float) -> list[Action]:
@@ -249,8 +249,8 @@ class MasterCore:
         c = self.cluster
         out: list[Action] = []
         c.out = out
-        if c.told_not_registered:
-            c.told_not_registered.clear()
+        if c.not_registered_sent:
+            c.not_registered_sent.clear()
         if now >= self._next_ping:
             self._next_ping = now + c.settings.ping_interval_s
             slaves.ping_slaves(c, now)

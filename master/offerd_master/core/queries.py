@@ -1,7 +1,7 @@
 """Operators' questions: the command line and the web page look at the cluster here.
 
 Nothing here changes anything but `kill_any_task` and `end_framework`. Who is no operator sees, finds and ends only what is of
-his own frameworks. Listings go in pages that fit into a frame: a page ends early where its entries are long.
+its own frameworks. Listings go in pages that fit into a frame: a page ends early where its entries are long.
 """
 
 from __future__ import annotations

@@ -245,7 +245,7 @@ def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> No
 def _framework(
     c: Cluster, slave: Slave, framework_id: FrameworkID, info: FrameworkInfo, now: float
 ) -> Framework | None:
-    """The framework of something that runs, whether or not we have met it. None if it cannot be one, and is sent its end: we
+    """The framework of something that runs, whether or not we have met it. None if it cannot be one, and is ended: we
     began it and do not know it any more, or this slave has named too many.
     """
     framework = c.frameworks.get(framework_id)

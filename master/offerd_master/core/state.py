@@ -181,14 +181,14 @@ class Slave:
         self.executors: dict[FrameworkID, dict[ExecutorID, Executor]] = {}
         self.offers: dict[OfferID, OutstandingOffer] = {}
         self.usage: SlaveUsage | None = None
-        # Tasks whose schedulers were told that they are lost with this slave, until each has really ended here.
+        # Tasks reported to their schedulers as lost with this slave, until each has really ended here.
         self.reported_lost: set[tuple[FrameworkID, TaskID]] = set()
         self.last_peer: PeerID | None = None  # also while it is lost
         self.unreachable = 0  # of its tasks: as many stand with their frameworks as this
         self.met: set[FrameworkID] = (
             set()
         )  # frameworks that it was the first to tell of, and no scheduler has come of
-        self.is_unresponsive = False  # it has not heard our answer to its hello, perhaps
+        self.is_unresponsive = False  # perhaps it has not heard our answer to its hello
         self.is_disk_full = False  # as it says itself
         self.wish: SetSlaveMode | None = None  # an operator's, that it has not said it obeys
         self.files: FilesSecret | None = (
@@ -298,7 +298,7 @@ class Framework:
         self.met_on: Slave | None = (
             None  # who told of it, while no scheduler of it has come: its role and user are hearsay
         )
-        self.is_unresponsive = False  # its scheduler has not heard our answer to its hello, perhaps
+        self.is_unresponsive = False  # perhaps its scheduler has not heard our answer to its hello
         self.standbys: list[Standby] = []
         self.needs_offers = True
         self.wanted_since: float | None = None  # see `ramp_up`
@@ -385,7 +385,7 @@ class Standby:
 
 
 class Reconciling(NamedTuple):
-    """A scheduler has asked for the state of all its tasks, and is yet to be told of these."""
+    """A scheduler has asked for the state of all its tasks, and is yet to be sent these."""
 
     peer: PeerID
     tasks: deque[Task]
@@ -453,7 +453,7 @@ class Cluster:
         self.registry: Registry | None = None  # None: peers have no keys
         self.orders: deque[Order] = deque()  # see `enrolment`
         self.in_hand: InHand | None = None
-        self.told_not_registered: set[PeerID] = set()
+        self.not_registered_sent: set[PeerID] = set()
         self._numbers = {"F": 0, "S": 0, "O": 0}
         self._offer_prefix = f"O-{epoch:x}-"
 

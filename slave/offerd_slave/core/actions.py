@@ -1,4 +1,4 @@
-"""What the core tells its shell to do. Imperatives; their order is a contract.
+"""What the core wants its shell to do. Imperatives; their order is a contract.
 
 The shell performs the actions of one turn in order, with two liberties: all `Append`s become one write, done before
 anything is sent; and sends of one turn leave together. So whatever was appended before a send is written before it.
@@ -139,7 +139,7 @@ class LookAtDisk(Action, frozen=True):
 
 
 class HearExecutor(Action, frozen=True):
-    """Read what it says; or do not, until told to: its framework is behind with hearing what it has said."""
+    """Read what it says; or do not, until it is to be heard again: its framework is behind with hearing what it has said."""
 
     container_id: ContainerID
     is_heard: bool

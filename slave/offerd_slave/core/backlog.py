@@ -30,7 +30,7 @@ class Backlog:
         self._state = state
         self._waiting: dict[FrameworkID, int] = {}
         self._over: set[FrameworkID] = set()
-        self._unheard: set[FrameworkID] = set()  # whose executors have been told to wait
+        self._unheard: set[FrameworkID] = set()  # whose executors wait
 
     def add(self, framework_id: FrameworkID, status: TaskStatus) -> None:
         """It waits for its acknowledgement."""

@@ -33,7 +33,7 @@ from offerd_slave.records import ExitRecord
 
 OTHER_USER = End(TaskState.KILLED, Reason.USER_CHANGED, "its framework runs as another user now")
 MOST_STRANGERS = 12_000
-"""Tasks of one executor that are in no record of ours and are told of all the same: more than a slave ever gives out."""
+"""Tasks of one executor that are in no record of ours and are reported all the same: more than a slave ever gives out."""
 
 
 class Containers:

@@ -1,4 +1,4 @@
-"""What operators want of this slave: active, deactivated, draining, drained; and how it goes when it is told to go.
+"""What operators want of this slave: active, deactivated, draining, drained; and how it goes when it is to go.
 
 draining: nothing new is taken, and what runs may end; from the deadline on, if there is one, it is ended: TERM, grace, KILL.
 drained:  nothing runs any more. Only an operator lets it in again: neither a restart nor a reboot does, nor another master.
@@ -21,15 +21,15 @@ _DRAINED = End(TaskState.KILLED, Reason.SLAVE_DRAINING, "the slave is being drai
 
 
 class Drain:
-    """The slave's mode, and the way out. `tell` tells the master of it at once."""
+    """The slave's mode, and the way out. `report` sends it to the master at once."""
 
     def __init__(
-        self, state: State, containers: Containers, statuses: Statuses, tell: Callable[[], None]
+        self, state: State, containers: Containers, statuses: Statuses, report: Callable[[], None]
     ) -> None:
         self._state = state
         self._containers = containers
         self._statuses = statuses
-        self._tell = tell
+        self._report = report
         self._is_ending = False  # of a leaving or draining slave: what runs is being ended
         self._grace_s: float | None = None  # of a leaving slave's executors; None: what each says itself
         self._emptied_at: float | None = None
@@ -56,7 +56,7 @@ class Drain:
             state.mode = wish.mode
             state.save()
             state.log("INFO", f"{wish.mode}, by an operator's wish")
-        self._tell()
+        self._report()
 
     def _drain(self, wish: SetSlaveMode, now: float) -> None:
         """Without a deadline of its own it leaves what was said before."""
@@ -86,7 +86,7 @@ class Drain:
             state.leaving = True
             state.log("INFO", f"leaving: {len(state.tasks)} tasks to end")
             self._emptied_at = None
-            self._tell()
+            self._report()
         self._is_ending, self._grace_s = True, grace_s
         for container in list(state.containers.values()):
             if at_once:
@@ -106,7 +106,7 @@ class Drain:
         self._is_ending = True
         state.timers.cancel(("drain",))
         for container in list(state.containers.values()):
-            # One of before our start is asked when it comes back: it is to end politely, too.
+            # One that an earlier run of ours has started is asked when it comes back: it is to end politely, too.
             if container.phase is not Phase.LAUNCHING or not container.is_adopted:
                 self._containers.shut_down(container, _DRAINED, now, state.drain_grace_s)
 
@@ -146,7 +146,7 @@ class Drain:
             state.mode = "drained"
             state.save()
             state.log("INFO", "drained: nothing runs here, until an operator activates this slave")
-            self._tell()
+            self._report()
             return
         if self.expelled:
             # Who joins again may do so under another name, to which our id was not given.

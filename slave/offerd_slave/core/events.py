@@ -134,7 +134,7 @@ class IsolationFailed(Event, frozen=True):
 
 
 class LimitHit(Event, frozen=True):
-    """The kernel or an engine has told the isolation module that a limit was hit."""
+    """The isolation module has heard from the kernel, or an engine, that a limit was hit."""
 
     limitation: Limitation
 

@@ -42,7 +42,7 @@ class Allowances:
         return may
 
     def is_news(self, framework_id: FrameworkID) -> bool:
-        """Whether nobody has been told yet that something of it was left out, since the last that went."""
+        """Whether nobody has heard yet that something of it was left out, since the last that went."""
         if framework_id in self._over:
             return False
         self._over.add(framework_id)

@@ -23,7 +23,9 @@ from offerd_slave.records import (
 
 @dataclass(frozen=True, slots=True)
 class RecoveredContainer:
-    """A container of before, as the shell finds it: `alive` if its shim still runs; else how it ended, if its shim said."""
+    """A container that an earlier run of the slave has started, as the shell finds it: `alive` if its shim still runs; else
+    how it ended, if its shim said.
+    """
 
     checkpoint: ContainerCheckpoint
     alive: bool
@@ -32,8 +34,8 @@ class RecoveredContainer:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """All that a restarted slave finds. `rebooted`: the host has been started since, so nothing of before can run; the slave
-    keeps its id, so that the master believes it when it says that its tasks are lost.
+    """All that a restarted slave finds. `rebooted`: the host has been started since, so nothing that was started before can
+    run; the slave keeps its id, so that the master believes it when it says that its tasks are lost.
     """
 
     slave_id: SlaveID = SlaveID("")
@@ -50,7 +52,7 @@ class Recovered:
 
 @dataclass(slots=True)
 class _Remembered:
-    """One task as the journal tells it."""
+    """One task as the journal has it."""
 
     delivered: TaskDelivered | None = None
     statuses: list[TaskStatus] = field(default_factory=list)

@@ -102,7 +102,7 @@ class SlaveCore:
         self._other_leader = ""
         self._dropped_why, self._say_dropped_at = "", now
         self._usage = ev.UsageMeasured(0, 0)
-        self._drain = Drain(self.state, self.containers, self.statuses, self._tell_usage)
+        self._drain = Drain(self.state, self.containers, self.statuses, self._report_usage)
         self._allowances = Allowances()
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             ev.FromMaster: self._from_master,
@@ -192,7 +192,7 @@ class SlaveCore:
         self.statuses.backlog.end_turn()
         if self.state.lowered:
             self._lower()
-        self.state.told.clear()
+        self.state.sent_to.clear()
         self._drain.settle(now)
         return self._taken()
 
@@ -305,7 +305,7 @@ class SlaveCore:
             state.log("INFO", f"registered with master {message.master_id} as {message.slave_id}")
             self.statuses.resend_all(now)
             if state.is_disk_full:
-                self._tell_usage()  # it may have filled up since our hello
+                self._report_usage()  # it may have filled up since our hello
         state.timers.set(("hello",), now + state.settings.master_silence_s)
 
     def _slave_refused(self, message: SlaveRefused, now: float) -> None:
@@ -518,11 +518,11 @@ class SlaveCore:
         self.state.timers.set(("usage",), now + self.state.settings.usage_interval_s)
 
     def _usage_measured(self, event: ev.UsageMeasured, now: float) -> None:
-        """Also the sign of life that tells a new master of us: it answers NotRegistered."""
+        """Also the sign of life by which a new master learns of us: it answers NotRegistered."""
         self._usage = event
-        self._tell_usage()
+        self._report_usage()
 
-    def _tell_usage(self) -> None:
+    def _report_usage(self) -> None:
         state, usage = self.state, self._usage
         if state.registered:
             state.to_master(
@@ -550,7 +550,7 @@ class SlaveCore:
             )
         else:
             state.log("INFO", "the disk of the work directory has room again")
-        self._tell_usage()
+        self._report_usage()
 
     def _stored(self, event: ev.Stored, now: float) -> None:
         """A sync done in place is stored after the turn's `tick`, so what depends on it cannot wait for that."""

@@ -80,7 +80,7 @@ class Phase(Enum):
 
 
 class End(NamedTuple):
-    """How a container came to its end: what its tasks will be told."""
+    """How a container came to its end: what the last status of its tasks will say."""
 
     state: TaskState
     reason: str
@@ -103,7 +103,7 @@ class Container:
     framework: FrameworkInfo
     executor: ExecutorInfo
     phase: Phase = Phase.LAUNCHING
-    launched: bool = False  # the shell has been told to make it
+    launched: bool = False  # the shell has been asked to make it
     queue: dict[TaskID, Task] = field(default_factory=dict)
     tasks: dict[TaskID, Task] = field(default_factory=dict)
     end: End | None = None
@@ -194,7 +194,7 @@ class State:
         self.lowered: set[ContainerID] = (
             set()
         )  # containers whose tasks hold less than their limits let through
-        self.told: set[ContainerID] = set()  # containers whose executor is sent something in this turn
+        self.sent_to: set[ContainerID] = set()  # containers whose executor is sent something in this turn
         self._containers_made = 0
 
     @property
@@ -216,7 +216,7 @@ class State:
         self.out.append(SendToMaster(message))
 
     def to_executor(self, container_id: ContainerID, message: Message) -> None:
-        self.told.add(container_id)
+        self.sent_to.add(container_id)
         self.out.append(SendToExecutor(container_id, message))
 
     def save(self) -> None:

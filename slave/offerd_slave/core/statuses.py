@@ -196,7 +196,7 @@ class Statuses:
         self, framework_id: FrameworkID, task_id: TaskID, executor_id: ExecutorID, end: End, now: float
     ) -> None:
         """The end of a task that this slave does not take. A framework that hears nothing could have us keep these without end:
-        of it they are told once, and kept nowhere. A master that misses one finds that we do not have the task.
+        of it they are sent once, and kept nowhere. A master that misses one finds that we do not have the task.
         """
         if not self.backlog.is_over(framework_id):
             self.refuse(framework_id, task_id, executor_id, end, now)
@@ -408,7 +408,7 @@ class Statuses:
                 self._resend(key, stream, now, without_terminal=key in waiting)
 
     def _awaiting_disk(self) -> set[tuple[FrameworkID, TaskID]]:
-        """Tasks whose end must not be told yet: a power loss could still take it back."""
+        """Tasks whose end must not be sent yet: a power loss could still take it back."""
         return {(u.framework_id, u.status.task_id) for u in (*self._unsynced, *self._syncing)}
 
     def unheard(self, room_bytes: int) -> tuple[list[RunningTask], int]:
@@ -460,7 +460,7 @@ class Statuses:
         for container_id, number in list(self._confirmable.items()):
             if container_id not in state.containers:
                 del self._confirmable[container_id]
-            elif is_late or container_id in state.told:
+            elif is_late or container_id in state.sent_to:
                 del self._confirmable[container_id]
                 state.to_executor(container_id, UpdatesStored(number))
         if not self._confirmable:

@@ -71,7 +71,7 @@ class Tasks:
             return End(
                 TaskState.LOST,
                 Reason.OFFER_EXCEEDED,
-                f"this slave has {len(state.tasks)} tasks already: more could not be told to a new master; "
+                f"this slave has {len(state.tasks)} tasks already: more could not be named to a new master; "
                 "run fewer at once, or with shorter names",
             )
         if not state.can_queue(framework.framework_id, task):

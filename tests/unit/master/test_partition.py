@@ -140,7 +140,7 @@ def test_slave_that_says_goodbye_takes_its_tasks_for_good() -> None:
 # -- one way only -------------------------------------------------------------------------------------------------------
 
 
-def deaf_slave() -> tuple[ClusterHarness, SlavePeer, FrameworkPeer]:
+def unresponsive_slave() -> tuple[ClusterHarness, SlavePeer, FrameworkPeer]:
     """It says hello again and again over one connection: our answers do not arrive."""
     cluster = ClusterHarness()
     slave = cluster.slave("cpus=2,mem=2G")
@@ -153,7 +153,7 @@ def deaf_slave() -> tuple[ClusterHarness, SlavePeer, FrameworkPeer]:
 
 
 def test_slave_that_does_not_hear_us_is_offered_to_nobody_and_lost_though_it_speaks() -> None:
-    cluster, slave, framework = deaf_slave()
+    cluster, slave, framework = unresponsive_slave()
     for _ in range(30):
         cluster.advance(1)
         slave.send(m.RegisterSlave(slave.info))
@@ -162,8 +162,8 @@ def test_slave_that_does_not_hear_us_is_offered_to_nobody_and_lost_though_it_spe
     assert lost.status.state is LOST
 
 
-def test_task_that_a_deaf_slave_never_got_is_lost_after_the_grace_whatever_hellos_come() -> None:
-    cluster, slave, framework = deaf_slave()
+def test_task_that_an_unresponsive_slave_never_got_is_lost_after_the_grace_whatever_hellos_come() -> None:
+    cluster, slave, framework = unresponsive_slave()
     slave.send(m.RegisterSlave(slave.info))
     for _ in range(9):
         cluster.advance(1)
@@ -175,7 +175,7 @@ def test_task_that_a_deaf_slave_never_got_is_lost_after_the_grace_whatever_hello
 
 
 def test_slave_that_answers_after_a_repeated_hello_is_offered_again() -> None:
-    _, slave, framework = deaf_slave()
+    _, slave, framework = unresponsive_slave()
     slave.answers_pings = True
     slave.hello([], [running(framework, task("t1"))])
     framework.take(m.RescindOffer)

@@ -114,9 +114,9 @@ def test_reboot_loses_every_task_and_signals_nobody() -> None:
 
 
 def test_orphans_that_no_record_knows_are_destroyed() -> None:
-    bench = Bench(recovered=Recovered(orphans=[ContainerID("stray")]))
-    assert [destroy.container_id for destroy in bench.asked_for(act.DestroyContainer)] == ["stray"]
-    bench.event(ev.ContainerDestroyed(ContainerID("stray")))
+    bench = Bench(recovered=Recovered(orphans=[ContainerID("orphan")]))
+    assert [destroy.container_id for destroy in bench.asked_for(act.DestroyContainer)] == ["orphan"]
+    bench.event(ev.ContainerDestroyed(ContainerID("orphan")))
 
 
 def test_compacted_journal_says_the_same() -> None:
