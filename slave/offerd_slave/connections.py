@@ -32,7 +32,7 @@ BACKLOG = 8
 
 
 def listen(path: Path, uid: int, gid: int) -> socket.socket:
-    """A socket there, in a directory for it alone; both are made anew where they are left of before, as somebody may have
+    """A socket there, in a directory for it alone; both are made anew where an earlier run has left them, as somebody may have
     the directory mounted. Raises `OSError`."""
     directory = path.parent
     with suppress(FileExistsError):

@@ -61,7 +61,7 @@ class DataDirectory:
     """One slave's data directory. Its methods may be called from any thread; those for clients raise `Refused`."""
 
     def __init__(self, path: Path) -> None:
-        """Make it if it is missing, and remove what uploads of before left unfinished. Raises `BadInput`."""
+        """Make it if it is missing, and remove what uploads to an earlier run left unfinished. Raises `BadInput`."""
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)

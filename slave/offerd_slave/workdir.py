@@ -45,7 +45,7 @@ PROBE_BYTES = 4096
 
 @dataclass(slots=True)
 class Found:
-    """What a slave of before has left in the work directory."""
+    """What an earlier run of the slave has left in the work directory."""
 
     slave: SlaveCheckpoint | None = None
     containers: list[ContainerCheckpoint] = field(default_factory=list)

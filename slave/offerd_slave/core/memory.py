@@ -22,7 +22,7 @@ def watched(state: State) -> list[Memory]:
     """All containers that run.
 
     A container as a whole may have the most that its tasks ever had together: an executor that keeps its processes for the next
-    task is not to be ended when a task does. One of before our start may have had more than we know.
+    task is not to be ended when a task does. One that an earlier run started may have had more than we know.
     """
     found = []
     for container in state.containers.values():

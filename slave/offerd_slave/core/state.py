@@ -113,7 +113,7 @@ class Container:
     held: dict[TaskID, int] = field(default_factory=dict)  # numbers of updates whose tasks are still `ending`
     heard: int = 0  # number of its newest update since its last hello
     listed_bytes: int = 0  # how much of a hello it takes
-    is_adopted: bool = False  # of before our start
+    is_adopted: bool = False  # an earlier run of the slave has started it
     mem_bytes: int = 0  # what its tasks may have together
     most_mem_bytes: int | None = 0  # the most that this ever was; None: one of them may have any
     strangers: int = 0  # how many tasks it has named that are in no record of ours
