@@ -108,7 +108,7 @@ _OFFER = (
         "resources",
         "--resources",
         _RESOURCES,
-        "Resources to offer instead of those that the host has, for example cpus=4,mem=8G.",
+        "Resources to offer, for example cpus=4,mem=8G; those that are not named are as the host has them.",
         unset="all that the host has",
     ),
     Setting(
@@ -143,8 +143,8 @@ _ISOLATION = (
         "limits.images",
         "--images",
         _PATTERNS,
-        "Images that tasks may name, for example debian:12,registry.example/team/*; * allows any.",
-        unset="only --image",
+        "Images that tasks may name besides --image, for example debian:12,registry.example/team/*; * allows any.",
+        unset="none",
     ),
     Setting(
         "limits.pull", "--pull", _PULL, "Moment at which an image is fetched, where a task does not say."
@@ -214,8 +214,8 @@ _TASKS = (
         "log_bytes",
         "--log-size",
         _LOG_SIZE,
-        "Size at which a log file of a task is rotated: two files are kept of stdout and two of stderr, more only while "
-        "someone waits for the output.",
+        "Size that the kept end of a task's stdout may have, and that of its stderr; more is kept while someone waits for "
+        "the output.",
     ),
 )
 _LEFTOVERS = (

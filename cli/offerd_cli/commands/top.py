@@ -16,7 +16,9 @@ from offerd_cli.screen import logged_to, say
 @click.option(
     "--every", type=DURATION, default="2s", show_default=True, help="Time between two looks, at least 100ms."
 )
-@click.option("--once", is_flag=True, help="Look once, over that time, and end; so it is in a pipe.")
+@click.option(
+    "--once", is_flag=True, help="Look once, over the time of --every, and end, as always in a pipe."
+)
 @json_option
 @master_option
 def command(*, master: str, every: float, once: bool, as_json: bool) -> None:
