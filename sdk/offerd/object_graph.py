@@ -1,0 +1,237 @@
+"""Whole object graphs as plain values, and back: how a core's state is written down so that it can be gone on with.
+
+`flatten` gives one *node* for each object that is reached from a root, itself first: a list that MessagePack can hold.
+What is no atom (None, numbers, strings, bytes) stands in a node as a `Ref`, the number of another node. So cycles and
+shared objects stay what they are, and no depth of references is too much, as it would be for `pickle`, which follows
+them by recursion and calls what it reads.
+
+`restore` makes objects of classes, and names functions, of the modules that its caller allows; it calls nothing but the
+constructors of structs. Functions are known by module and name: a closure cannot be written down.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+import msgspec
+
+from offerd.errors import BadInput, OfferdError
+
+Node = list[Any]
+_ATOMS = (type(None), bool, int, float, str, bytes)
+_CONTAINERS: dict[type, str] = {
+    dict: "dict", OrderedDict: "ordered dict", Counter: "counter", list: "list", tuple: "tuple", set: "set",
+    frozenset: "frozenset", deque: "deque",
+}  # fmt: skip
+_BY_NAME = {name: kind for kind, name in _CONTAINERS.items()}
+_MAPPINGS = ("dict", "ordered dict", "counter")
+
+
+class Ref(NamedTuple):
+    """In place of an object: the number of its node."""
+
+    number: int
+
+
+class NotPlain(OfferdError):
+    """An object that cannot be written down: a closure, a lock, a file."""
+
+
+# -- Writing ------------------------------------------------------------------------------------------------------------
+
+
+def flatten(root: object) -> Iterator[Node]:
+    """The nodes of everything that `root` reaches, its own first. Raises `NotPlain`."""
+    numbers: dict[int, int] = {}
+    objects: list[object] = []
+
+    def value(of: object) -> object:
+        if type(of) in _ATOMS:
+            return of
+        number = numbers.get(id(of))
+        if number is None:
+            numbers[id(of)] = number = len(objects)
+            objects.append(of)  # which also keeps its id from becoming another's
+        return Ref(number)
+
+    if value(root) is root:
+        yield ["atom", root]
+    for each in objects:  # grows while we go
+        yield _node(each, value)
+
+
+def _node(of: object, value: Callable[[object], object]) -> Node:
+    kind = type(of)
+    name = _CONTAINERS.get(kind)
+    if name in _MAPPINGS:
+        return [name, *(value(part) for item in of.items() for part in item)]  # type: ignore[attr-defined]
+    if name == "deque":
+        return [name, of.maxlen, *map(value, of)]  # type: ignore[attr-defined, call-overload]
+    if name is not None:
+        return [name, *map(value, of)]  # type: ignore[call-overload]
+    if isinstance(of, Enum):
+        return ["enum", value(kind), of.name]
+    if isinstance(of, msgspec.Struct):
+        return ["struct", value(kind), *(value(getattr(of, field)) for field in of.__struct_fields__)]
+    if isinstance(of, type):
+        return ["class", of.__module__, _findable(of)]
+    if isinstance(of, types.MethodType):
+        return ["method", value(of.__self__), of.__name__]
+    if isinstance(of, types.FunctionType):
+        return ["function", of.__module__, _findable(of)]
+    if isinstance(of, PurePath):
+        return ["path", str(of)]
+    if isinstance(of, tuple):
+        return ["named tuple", value(kind), *map(value, of)]
+    attributes = dict(_attributes(of))
+    if not attributes and (kind.__reduce_ex__ is not object.__reduce_ex__ or kind.__module__ == "builtins"):
+        raise NotPlain(f"a {kind.__qualname__} cannot be written down")
+    return ["object", value(kind), *(part for key, held in attributes.items() for part in (key, value(held)))]
+
+
+def _findable(of: Any) -> str:
+    """The name by which its module has it."""
+    found: Any = sys.modules.get(of.__module__)
+    for part in of.__qualname__.split("."):
+        found = getattr(found, part, None)
+    if found is not of:
+        raise NotPlain(f"{of.__module__}.{of.__qualname__} cannot be found by its name")
+    return str(of.__qualname__)
+
+
+def _attributes(of: object) -> Iterator[tuple[str, object]]:
+    yield from getattr(of, "__dict__", {}).items()
+    for base in type(of).__mro__:
+        slots = base.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(of, name):
+                yield name, getattr(of, name)
+
+
+# -- Reading ------------------------------------------------------------------------------------------------------------
+
+
+def restore(nodes: Iterable[Node], is_allowed: Callable[[str], bool]) -> Any:
+    """The root of a graph that `flatten` gave. `is_allowed(module)`: whose classes and functions may be in it; no module is
+    imported. Raises `BadInput` where the nodes are none.
+    """
+    try:
+        return _Restoring(list(nodes), is_allowed).root()
+    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise BadInput(f"this is no recorded state: {error!r}") from None
+
+
+class _Restoring:
+    def __init__(self, nodes: list[Node], is_allowed: Callable[[str], bool]) -> None:
+        self._nodes = nodes
+        self._is_allowed = is_allowed
+        self._made: list[Any] = [_MISSING] * len(nodes)
+        self._is_filled = [False] * len(nodes)
+
+    def root(self) -> Any:
+        numbers = range(len(self._nodes))
+        for number in numbers:
+            self._object(number)
+        for number in numbers:
+            if self._nodes[number][0] == "object":
+                self._fill(number)
+        # What stands in a set, or is a key, must have its hash by then, which its own contents may decide.
+        for number in sorted(numbers, key=self._has_objects_as_keys):
+            self._fill(number)
+        return self._made[0]
+
+    def _value(self, part: object) -> Any:
+        return self._object(part.number) if type(part) is Ref else part
+
+    def _object(self, number: int) -> Any:
+        made = self._made[number]
+        if made is _MISSING:
+            made = self._made[number] = self._make(*self._nodes[number])
+        return made
+
+    def _whole(self, part: object) -> Any:
+        """With all that it holds, as a constructor may look at it; objects that are no containers may still be empty."""
+        if type(part) is not Ref:
+            return part
+        made = self._object(part.number)
+        if self._nodes[part.number][0] in _BY_NAME and not self._is_filled[part.number]:
+            for inner in self._nodes[part.number][1:]:
+                self._whole(inner)
+            self._fill(part.number)
+        return made
+
+    def _make(self, kind: str, *parts: Any) -> Any:
+        """The object: what cannot be changed later is whole, all else is empty yet."""
+        if kind in ("tuple", "frozenset"):
+            return _BY_NAME[kind](map(self._whole, parts))
+        if kind == "named tuple":
+            return tuple.__new__(self._class(parts[0], tuple), map(self._whole, parts[1:]))
+        if kind == "deque":
+            return deque(maxlen=parts[0])
+        if kind in _BY_NAME:
+            return _BY_NAME[kind]()
+        if kind == "struct":
+            cls = self._class(parts[0], msgspec.Struct)
+            return cls(**dict(zip(cls.__struct_fields__, map(self._whole, parts[1:]), strict=True)))
+        if kind == "object":
+            cls = self._class(parts[0], object)
+            return object.__new__(cls)
+        if kind == "enum":
+            return self._class(parts[0], Enum)[parts[1]]
+        if kind == "method":
+            return getattr(self._value(parts[0]), parts[1])
+        if kind == "path":
+            return PurePath(parts[0])
+        if kind == "atom" and type(parts[0]) in _ATOMS:
+            return parts[0]
+        return self._named(kind, *parts)
+
+    def _class(self, part: object, base: type) -> Any:
+        found = self._value(part)
+        if not isinstance(found, type) or not issubclass(found, base):
+            raise BadInput(f"this is no recorded state: {found!r} is no {base.__name__}")
+        return found
+
+    def _named(self, kind: str, module: str, name: str) -> Any:
+        if not self._is_allowed(module):
+            raise BadInput(f"this is no recorded state: {module} has no part in one")
+        found: Any = sys.modules[module]
+        for part in name.split("."):
+            found = getattr(found, part)
+        wanted = {"class": type, "function": types.FunctionType}[kind]
+        if not isinstance(found, wanted) or found.__module__ != module:
+            raise BadInput(f"this is no recorded state: {module}.{name} is no {kind}")
+        return found
+
+    def _fill(self, number: int) -> None:
+        if self._is_filled[number]:
+            return
+        self._is_filled[number] = True
+        (kind, *parts), made = self._nodes[number], self._made[number]
+        if kind == "list":
+            made.extend(map(self._value, parts))
+        elif kind == "deque":
+            made.extend(map(self._value, parts[1:]))
+        elif kind == "set":
+            made.update(map(self._value, parts))
+        elif kind in _MAPPINGS:
+            for key, part in zip(parts[::2], parts[1::2], strict=True):
+                made[self._value(key)] = self._value(part)
+        elif kind == "object":
+            for key, part in zip(parts[1::2], parts[2::2], strict=True):
+                object.__setattr__(made, key, self._value(part))
+
+    def _has_objects_as_keys(self, number: int) -> bool:
+        kind, *parts = self._nodes[number]
+        if kind not in (*_MAPPINGS, "set"):
+            return False
+        return any(type(key) is Ref for key in (parts if kind == "set" else parts[::2]))
+
+
+_MISSING: Any = object()

@@ -1,0 +1,204 @@
+"""A daemon's recorder: forks that write files."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.cli import wait_until
+from offerd.recorder import KEPT_FILES, MAX_REQUESTS, Recorder, Written
+from offerd.recording import Header, Recording, replay
+
+
+class Summing:
+    """A core: its actions are the sum of what it has seen."""
+
+    def __init__(self) -> None:
+        self.sum = 0
+
+    def handle(self, event: Any, now: float) -> list[Any]:
+        self.sum += event
+        return [self.sum]
+
+    def tick(self, now: float) -> list[Any]:
+        return []
+
+
+class Daemon:
+    """Takes steps as a daemon does."""
+
+    def __init__(self, directory: Path, **bounds: int) -> None:
+        self.core = Summing()
+        self.recorder = Recorder("master", lambda: self.core, directory, **bounds)
+        self.recorder.begin(time.monotonic())
+
+    def step(self, number: int) -> None:
+        self.recorder.note(time.monotonic(), number)
+        self.core.handle(number, time.monotonic())
+
+    def settle(self) -> None:
+        """Until nothing is being written."""
+
+        def is_quiet() -> bool:
+            self.recorder.turn(time.monotonic())
+            return self.recorder.next_deadline() > time.monotonic() + 1.0
+
+        wait_until(is_quiet, "the forks to end")
+
+    def written(self, why: str = "a test") -> Path:
+        said: list[Written] = []
+        self.recorder.write(why, time.monotonic(), said.append)
+        self.settle()
+        (written,) = said
+        assert written.fault == ""
+        return written.path
+
+
+def read(path: Path) -> tuple[Header, list[Any]]:
+    """What a recording says of itself, and what its core answers when it is replayed; nothing without a state."""
+    with path.open("rb") as file:
+        recording = Recording(file, lambda module: module == __name__)
+        if recording.core is None:
+            return recording.header, []
+        return recording.header, [actions for _, actions in replay(recording.core, recording.steps())]
+
+
+def test_all_since_the_start_can_be_replayed(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path / "recordings")
+    for number in range(5):
+        daemon.step(number)
+    path = daemon.written()
+    found, answers = read(path)
+    assert answers == [[0], [1], [3], [6], [10]]
+    assert (found.who, found.why, found.first, found.is_whole) == ("master", "a test", 0, True)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    daemon.recorder.close()
+
+
+def test_a_ring_that_has_gone_round_begins_at_a_newer_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offerd.recorder.STATE_AGAIN_S", 0.0)
+    monkeypatch.setattr("offerd.recorder.STATE_COST", 0)
+    daemon = Daemon(tmp_path, max_steps=20)
+    for number in range(100):
+        daemon.step(number)
+        daemon.settle()
+    found, answers = read(daemon.written())
+    assert found.is_whole
+    assert 80 <= found.first <= 90
+    assert answers[-1] == [sum(range(100))]
+    daemon.recorder.close()
+
+
+def test_where_steps_come_too_fast_there_are_steps_alone(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, max_steps=20)
+    for number in range(100):
+        daemon.step(number)
+        daemon.recorder.turn(time.monotonic())
+    found, _ = read(daemon.written())
+    assert (found.first, found.is_whole) == (80, False)
+    daemon.recorder.close()
+
+
+def test_what_is_written_is_that_of_its_moment(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    daemon.settle()
+    daemon.step(1)
+    daemon.recorder.write("a test", time.monotonic())
+    daemon.step(2)
+    daemon.recorder.close()
+    (path,) = tmp_path.iterdir()
+    assert read(path)[1] == [[1]]
+
+
+@pytest.mark.parametrize("small_state", [0, 1000], ids=["a large state", "a small state"])
+def test_on_request_a_recording_begins_now_and_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_state: int
+) -> None:
+    monkeypatch.setattr("offerd.recorder.SMALL_STATE", small_state)
+    daemon, said = Daemon(tmp_path, max_steps=20), list[Written]()
+    for number in range(15):
+        daemon.step(number)
+    daemon.settle()
+    begin = time.monotonic()
+    daemon.recorder.record(60.0, "asked for", begin, said.append)
+    for number in range(50):  # more than the ring has room for otherwise
+        daemon.step(number)
+        daemon.recorder.turn(begin + 1.0)
+    assert said == []
+    daemon.recorder.turn(begin + 60.0)
+    daemon.settle()
+    (written,) = said
+    assert (written.is_whole, written.fault) == (True, "")
+    found, answers = read(written.path)
+    assert (found.first, found.why) == (15, "asked for")
+    assert answers[-1] == [sum(range(15)) + sum(range(50))]
+    daemon.recorder.close()
+
+
+def test_whoever_has_asked_hears_when_there_are_too_many_or_the_daemon_ends(tmp_path: Path) -> None:
+    daemon, said = Daemon(tmp_path), list[Written]()
+    for _ in range(MAX_REQUESTS + 1):
+        daemon.recorder.record(60.0, "asked for", time.monotonic(), said.append)
+    assert [written.fault[:21] for written in said] == ["others are recording "]
+    daemon.recorder.close()
+    assert [written.fault for written in said[1:]] == ["the daemon has ended"] * MAX_REQUESTS
+
+
+def test_one_failure_is_written_and_not_the_thousand_that_follow(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    daemon.step(1)
+    for second in range(1000):
+        daemon.recorder.failed(ValueError("odd"), 1000.0 + second / 10)
+    daemon.recorder.close()
+    (path,) = tmp_path.iterdir()
+    assert read(path)[0].why == "a failure: ValueError: odd"
+
+
+def test_a_crash_is_written_before_the_daemon_ends(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    daemon.recorder.failed(ValueError("first"), 0.0)
+    daemon.step(7)
+    daemon.recorder.crashed(KeyError("second"), 1.0)
+    assert "a failure: KeyError: 'second'" in {read(path)[0].why for path in tmp_path.iterdir()}
+
+
+def test_old_recordings_go_when_new_ones_come(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    for number in range(KEPT_FILES + 3):
+        daemon.step(number)
+        newest = daemon.written()
+    assert len(list(tmp_path.iterdir())) == KEPT_FILES
+    assert newest.exists()
+    daemon.recorder.close()
+
+
+def test_a_directory_that_cannot_be_written_is_told_and_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    daemon = Daemon(tmp_path / "file" / "below")
+    with caplog.at_level(logging.ERROR):
+        daemon.recorder.write("a test", time.monotonic())
+        daemon.recorder.close()
+    assert "no recording at" in caplog.text
+    assert "NotADirectoryError" in capfd.readouterr().err
+    daemon.step(1)
+
+
+def test_no_fork_and_no_descriptor_stays(tmp_path: Path) -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    daemon = Daemon(tmp_path)
+    daemon.written()
+    daemon.recorder.close()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
