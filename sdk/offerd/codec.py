@@ -15,6 +15,7 @@ import msgspec
 from offerd import files_messages as fm
 from offerd import messages as m
 from offerd import operator_messages as om
+from offerd import recording_messages as rm
 from offerd.bounds import Epoch
 from offerd.errors import BadMessage, MessageTooLarge
 from offerd.screen_text import printable
@@ -36,6 +37,7 @@ ToMaster = Union[
     m.RegisterFramework, m.AcceptOffers, m.DeclineOffers, m.SetNeedsOffers, m.SetFilters, m.ReviveOffers, m.KillTask,
     m.Acknowledge, m.ReconcileTasks, m.FrameworkMessage, m.GetGuaranteedShare, m.TeardownFramework, m.FailOver, m.Pong,
     m.RegisterSlave, m.UnregisterSlave, m.StatusUpdate, m.ExecutorExited, m.SlaveUsage, fm.FilesSecretChanged,
+    rm.EventsRecorded, rm.RecordEvents,
     om.GetCluster, om.GetSlaves, om.GetFrameworks, om.GetTasks, om.KillAnyTask, om.ExplainWaiting, om.ChangeSlaveMode,
     om.ExplainFramework, om.EndFramework,
     om.NewToken, om.GetTokens, om.RevokeToken, om.Enrol, om.GetKeys, om.RevokeKey,
@@ -49,7 +51,7 @@ ToScheduler = Union[
 ]  # fmt: skip
 ToSlave = Union[
     m.SlaveRegistered, m.SlaveRefused, m.RunTasks, m.KillTask, m.Acknowledge, m.FrameworkMessage, m.ShutdownFramework,
-    m.SetSlaveMode, fm.RefuseOwners, m.Ping, m.NotRegistered, m.NotLeading, m.Dropped,
+    m.SetSlaveMode, fm.RefuseOwners, rm.RecordEvents, m.Ping, m.NotRegistered, m.NotLeading, m.Dropped,
 ]  # fmt: skip
 FromExecutor = Union[m.RegisterExecutor, m.ExecutorUpdate, m.FrameworkMessage]
 ToExecutor = Union[
@@ -74,6 +76,7 @@ ToOperator = Union[
     om.Tokens,
     om.Enrolled,
     om.Keys,
+    rm.EventsRecorded,
     m.NotLeading,
     m.Dropped,
 ]

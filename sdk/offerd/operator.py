@@ -54,6 +54,7 @@ from offerd.operator_messages import (
     Tokens,
     Waiting,
 )
+from offerd.recording_messages import EventsRecorded, RecordEvents
 from offerd.resources import Resources
 from offerd.sendable import check
 from offerd.transport import Client, new_context
@@ -63,6 +64,8 @@ A = TypeVar("A", bound=Message)
 
 log = logging.getLogger("offerd.operator")
 
+RECORDING_WRITTEN_S = 70.0
+"""Within so long after its time a recording is written, or the master says that it is not."""
 LOOK_AGAIN_S = 2.0
 """A leader that ZooKeeper has named, and that does not answer for so long, may be none any more."""
 
@@ -82,6 +85,7 @@ _ANSWERS: dict[type[Message], type[Message]] = {
     Enrol: Enrolled,
     GetKeys: Keys,
     RevokeKey: Done,
+    RecordEvents: EventsRecorded,
 }
 
 
@@ -335,6 +339,16 @@ class OperatorClient:
     def revoke_key(self, name: str) -> None:
         """Raises `OfferdError` with the master's reason if it cannot."""
         self._order(RevokeKey(name))
+
+    def record_events(self, for_s: float, slave: str = "") -> EventsRecorded:
+        """Have the master, or a slave named by id or hostname, record what happens for so many seconds, and wait for that; see
+        `offerd.recording`. Raises `OfferdError` with the reason if there is no recording.
+        """
+        answer = self.ask(RecordEvents(for_s, slave), self.timeout_s + for_s + RECORDING_WRITTEN_S)
+        assert isinstance(answer, EventsRecorded)
+        if answer.fault:
+            raise OfferdError(answer.fault)
+        return answer
 
     def _order(self, message: Message) -> None:
         done = self._ask(message, Done)

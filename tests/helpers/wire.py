@@ -18,7 +18,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from offerd import files_messages, messages, operator_messages
+from offerd import files_messages, messages, operator_messages, recording_messages
 from offerd.files_access import FilesAccess, FilesSecret
 from offerd.messages import Message, Value
 from offerd.resources import Resources
@@ -34,7 +34,7 @@ def structs() -> dict[str, type[msgspec.Struct]]:
         "FilesAccess": FilesAccess,
         "FilesSecret": FilesSecret,
     }
-    for module in (messages, operator_messages, files_messages):
+    for module in (messages, operator_messages, files_messages, recording_messages):
         for name, member in vars(module).items():
             if (
                 inspect.isclass(member)

@@ -50,4 +50,11 @@ class CutOff(msgspec.Struct, frozen=True):
     keys: frozenset[str]
 
 
-Action = Send | Log | Drop | LaterEpochSeen | KeepChange | CutOff
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """Record what happens for so many seconds, and answer with `RecordingWritten`."""
+
+    ticket: int
+    for_s: float
+
+
+Action = Send | Log | Drop | LaterEpochSeen | KeepChange | CutOff | Record

@@ -12,6 +12,7 @@ from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import PeerID
 from offerd.messages import Reason
+from offerd.recording_messages import RecordEvents
 from offerd_master.core.rights import fault
 from offerd_master.core.state import Cluster, Framework, Slave, Standby
 from offerd_master.principals import Principal
@@ -38,6 +39,7 @@ OPERATORS_ONLY: dict[type[m.Message], str] = {
     om.RevokeToken: "revoke tokens",
     om.GetKeys: "list keys",
     om.RevokeKey: "revoke keys",
+    RecordEvents: "record what daemons do",
 }
 """The same for operators. Each with what it is to do that, for people."""
 FOR_JOINING = (om.Enrol,)

@@ -92,6 +92,16 @@ class HandlingFailed(msgspec.Struct, frozen=True):
     is_tick: bool = False
 
 
+class RecordingWritten(msgspec.Struct, frozen=True):
+    """What `Record` asked for is at `path` on `host`, and can be replayed if it `is_whole`; or `fault` says why not, in a line."""
+
+    ticket: int
+    host: str = ""
+    path: str = ""
+    is_whole: bool = False
+    fault: str = ""
+
+
 Event = (
     Received
     | Signed
@@ -101,6 +111,7 @@ Event = (
     | TermsChanged
     | PrincipalsChanged
     | ChangeKept
+    | RecordingWritten
     | EpochRaised
     | MessagesUnsent
     | HandlingFailed

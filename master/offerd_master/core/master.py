@@ -13,6 +13,7 @@ from offerd import files_messages as fm
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import FrameworkID, PeerID
+from offerd.recording_messages import EventsRecorded, RecordEvents
 from offerd.screen_text import printable
 from offerd_master.allocation.base import Allocator
 from offerd_master.core import (
@@ -26,6 +27,7 @@ from offerd_master.core import (
     offers,
     queries,
     ramp_up,
+    recordings,
     revocation,
     rights,
     slaves,
@@ -46,6 +48,7 @@ from offerd_master.core.events import (
     PeerDropped,
     PrincipalsChanged,
     Received,
+    RecordingWritten,
     Signed,
     TermsChanged,
 )
@@ -92,6 +95,7 @@ FROM_SLAVE: dict[type, Callable[[Cluster, Slave, Any, float], None]] = {
     m.ExecutorExited: tasks.executor_exited,
     m.SlaveUsage: slaves.slave_usage,
     fm.FilesSecretChanged: files.files_secret_changed,
+    EventsRecorded: recordings.events_recorded,
     m.FrameworkMessage: tasks.message_from_executor,
     m.UnregisterSlave: slaves.unregister_slave,
     m.Pong: pong,
@@ -117,6 +121,7 @@ QUESTIONS: dict[type, Callable[[Cluster, Caller, Any, float], None]] = {
     om.Enrol: enrolment.order,
     om.GetTokens: enrolment.get_tokens,
     om.GetKeys: enrolment.get_keys,
+    RecordEvents: recordings.record_events,
 }
 
 
@@ -166,6 +171,9 @@ class MasterCore:
             return out
         if isinstance(event, ChangeKept):
             enrolment.change_kept(c, event.fault, now)
+            return out
+        if isinstance(event, RecordingWritten):
+            recordings.recording_written(c, event)
             return out
         if isinstance(event, EpochRaised):
             c.epoch = event.epoch

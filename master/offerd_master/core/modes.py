@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from offerd import messages as m
 from offerd import operator_messages as om
-from offerd.ids import SlaveID
 from offerd.screen_text import printable
 from offerd_master.core import offers
 from offerd_master.core.caller import Caller
@@ -27,7 +26,7 @@ _WISHES = ("active", "deactivated", "draining")
 
 def change_slave_mode(c: Cluster, caller: Caller, message: om.ChangeSlaveMode, now: float) -> None:
     """An operator's wish: passed on to the slave, and obeyed here from now on."""
-    slaves = _named(c, message.slave)
+    slaves = c.slaves_named(message.slave)
     name = printable(message.slave)
     if message.mode not in _WISHES:
         text = f"{printable(message.mode, 64)} is nothing that a slave can be made; there are {', '.join(_WISHES)}"
@@ -48,13 +47,6 @@ def change_slave_mode(c: Cluster, caller: Caller, message: om.ChangeSlaveMode, n
             _set_mode(c, slave, message.mode)
         answer = om.Done(True)
     c.send(caller.peer, answer)
-
-
-def _named(c: Cluster, name: str) -> list[Slave]:
-    by_id = c.slaves.get(SlaveID(name))
-    if by_id is not None:
-        return [by_id]
-    return [slave for slave in c.slaves.values() if slave.info.hostname == name]
 
 
 def hear_mode(c: Cluster, slave: Slave, mode: str, *, is_hello: bool = False) -> None:

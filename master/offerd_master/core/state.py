@@ -391,6 +391,13 @@ class Reconciling(NamedTuple):
     tasks: deque[Task]
 
 
+class Asked(NamedTuple):
+    """Which operator waits for a recording, and which slave makes it; None: the master itself."""
+
+    peer: PeerID
+    slave: Slave | None
+
+
 class Ramping:
     """Of whom it is to be seen whether they have what is due to them: see `ramp_up`."""
 
@@ -454,6 +461,8 @@ class Cluster:
         self.orders: deque[Order] = deque()  # see `enrolment`
         self.in_hand: InHand | None = None
         self.not_registered_sent: set[PeerID] = set()
+        self.recordings: dict[int, Asked] = {}  # by ticket: see `recordings`
+        self.last_ticket = 0
         self._numbers = {"F": 0, "S": 0, "O": 0}
         self._offer_prefix = f"O-{epoch:x}-"
 
@@ -553,6 +562,13 @@ class Cluster:
             if caller.sees(framework.framework_id)
             and (wanted == framework.framework_id or (wanted == framework.info.name and not framework.ended))
         ]
+
+    def slaves_named(self, name: str) -> list[Slave]:
+        """The slave of this id, or those of this hostname."""
+        by_id = self.slaves.get(SlaveID(name))
+        if by_id is not None:
+            return [by_id]
+        return [slave for slave in self.slaves.values() if slave.info.hostname == name]
 
     def is_own_id(self, framework_id: FrameworkID) -> bool:
         """Whether this master, and not one before it, gave the id."""

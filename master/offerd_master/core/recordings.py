@@ -1,0 +1,74 @@
+"""Recordings that operators ask for (`offerd debug record`): the master's own, and those of slaves, to which it passes the wish.
+
+The answer comes when the file is written. Who asked is remembered by a ticket until then, or until it is overdue.
+"""
+
+from __future__ import annotations
+
+from offerd.recording_messages import MAX_RECORD_S, EventsRecorded, RecordEvents
+from offerd.screen_text import printable
+from offerd_master.core.actions import Record
+from offerd_master.core.caller import Caller
+from offerd_master.core.events import RecordingWritten
+from offerd_master.core.state import Asked, Cluster, Slave
+
+MAX_ASKED = 16
+"""Recordings that are waited for at one time."""
+OVERDUE_S = 60.0
+"""After its time a recording is written within so long, or its daemon is gone."""
+
+
+def record_events(c: Cluster, caller: Caller, message: RecordEvents, now: float) -> None:
+    """Answered by `EventsRecorded`, when it is written."""
+    fault, slave = "", None
+    if message.for_s > MAX_RECORD_S:
+        fault = f"a recording lasts {MAX_RECORD_S:g} s at most"
+    elif len(c.recordings) >= MAX_ASKED:
+        fault = "others are recording at this moment; ask again when they have ended"
+    elif message.slave:
+        slave, fault = _slave(c, message.slave)
+    if fault:
+        c.send(caller.peer, EventsRecorded(fault=fault))
+        return
+    c.last_ticket = ticket = c.last_ticket + 1
+    c.recordings[ticket] = Asked(caller.peer, slave)
+    c.timers.set(now + message.for_s + OVERDUE_S, _overdue, ticket)
+    if slave is None:
+        c.out.append(Record(ticket, message.for_s))
+    else:
+        c.send(slave.peer, RecordEvents(message.for_s, ticket=ticket))
+
+
+def _slave(c: Cluster, name: str) -> tuple[Slave | None, str]:
+    """The slave that is meant, or what is wrong."""
+    found, shown = c.slaves_named(name), printable(name)
+    if not found:
+        return None, f"no slave {shown} is registered; `offerd slaves` lists them"
+    if len(found) > 1:
+        ids = ", ".join(slave.slave_id for slave in found[:10])
+        return None, f"several slaves are called {shown}; choose one of {ids}"
+    if found[0].peer is None:
+        return None, f"slave {shown} is silent at the moment; ask again when it is back"
+    return found[0], ""
+
+
+def events_recorded(c: Cluster, slave: Slave, message: EventsRecorded, now: float) -> None:
+    """A slave has done so, or could not."""
+    asked = c.recordings.get(message.ticket)
+    if asked is not None and asked.slave is slave:
+        _answer(c, message.ticket, message)
+
+
+def recording_written(c: Cluster, event: RecordingWritten) -> None:
+    """Ours."""
+    _answer(c, event.ticket, EventsRecorded(event.host, event.path, event.is_whole, event.fault))
+
+
+def _overdue(c: Cluster, ticket: int, now: float) -> None:
+    _answer(c, ticket, EventsRecorded(fault="no recording has come: the daemon may be gone, or be older than this question"))
+
+
+def _answer(c: Cluster, ticket: int, answer: EventsRecorded) -> None:
+    asked = c.recordings.pop(ticket, None)
+    if asked is not None:
+        c.send(asked.peer, answer)
