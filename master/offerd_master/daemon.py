@@ -11,21 +11,16 @@ import logging
 import math
 import os
 import select
-import signal
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
-from pathlib import Path
-from types import FrameType
 
 import zmq
 
 from offerd import __version__, codec
 from offerd.addresses import ANY_6, LOOPBACK, TCP, HostPort, is_any, listening_ip, parse
-from offerd.daemon_log import log_to_stderr
-from offerd.descriptors import raise_limit
 from offerd.errors import BadInput, BadMessage, OfferdError
 from offerd.failures import describe
 from offerd.ids import PeerID
@@ -34,12 +29,13 @@ from offerd.leader import ZooKeeperAddress, describe_master
 from offerd.log_limits import LogLimits
 from offerd.messages import Message, NotLeading, RegisterSlave
 from offerd.pacing import Pacer
+from offerd.recorder import Recorder, Written
 from offerd.routes import FAR, FAR_6, address_towards
 from offerd.screen_text import printable
 from offerd.transport import Server, new_context
 from offerd.zookeeper_access import derived_access
 from offerd_master.allocation.base import Allocator, load_allocator
-from offerd_master.core.actions import Action, CutOff, Drop, KeepChange, LaterEpochSeen, Log, Send
+from offerd_master.core.actions import Action, CutOff, Drop, KeepChange, LaterEpochSeen, Log, Record, Send
 from offerd_master.core.events import (
     EpochRaised,
     Event,
@@ -50,6 +46,7 @@ from offerd_master.core.events import (
     PeerLost,
     PrincipalsChanged,
     Received,
+    RecordingWritten,
     Signed,
     TermsChanged,
 )
@@ -100,13 +97,8 @@ class Master:
                 self._gate = Gate(self._context, self._registry)
             self._server = Server(self._context, address, codec.to_master, options.secret)
         except BadInput:
-            if self._gate is not None:
-                self._gate.close()
-            if self._keys is not None:
-                self._keys.close()
-            self._wake_in.close()
-            self._wake_out.close()
-            self._context.term()
+            self._close_keys()
+            self._close_context()
             raise
         self._server.guard()
         self.address = self._server.address.removeprefix("tcp://")
@@ -128,6 +120,9 @@ class Master:
                 self._poller.register(asked, zmq.POLLIN)
         self._stopping = False
         self._pacer = Pacer()
+        recordings = (options.state_dir or default_state_dir()) / "recordings"
+        self._recorder = Recorder("master", lambda: self.core, recordings)
+        self._must_record = False
         if options.zookeeper is None:
             # Later masters should have later epochs: milliseconds, as a restart takes longer than one. If the clock was
             # set back meanwhile, the first slave or scheduler to come back tells (`LaterEpochSeen`).
@@ -145,6 +140,15 @@ class Master:
         self._stopping = True
         self._wake()
 
+    def record(self) -> None:
+        """Write what is recorded, after the turn it is in; may be called from a signal handler."""
+        self._must_record = True
+        self._wake()
+
+    def crashed(self, error: Exception) -> None:
+        """`run` has ended by an error that nobody foresaw: write what led to it."""
+        self._recorder.crashed(error, time.monotonic())
+
     def reread_terms(self) -> None:
         """Do so after the turn it is in, also while it stands by; may be called from a signal handler."""
         self._terms_are_old = True
@@ -157,7 +161,9 @@ class Master:
         if self._election is not None:
             self._stand_by(self._election)
         while not self._stopping:
-            deadline = min(self.core.next_deadline(), self._cuts.next_deadline())
+            deadline = min(
+                self.core.next_deadline(), self._cuts.next_deadline(), self._recorder.next_deadline()
+            )
             wait_s = min(deadline - time.monotonic(), self._lease_until - lease_clock())
             if self._inbox:
                 wait_s = 0.0
@@ -172,15 +178,27 @@ class Master:
                 self._handle(TermsChanged(self._settings, self._allocator))
             self._pacer.collect(self.core.cluster.tasks_running, self.core.cluster.tasks_ended)
             self._turn()
+            self._recorder.turn(time.monotonic())
+            if self._must_record and not self._stopping:
+                self._must_record = False
+                self._recorder.write("SIGUSR2", time.monotonic())
 
     def close(self) -> None:
+        self._recorder.close()
         if self._election is not None:
             self._election.close()
+        self._close_keys()
+        self._server.close()
+        self._close_context()
+
+    def _close_keys(self) -> None:
+        """Before the server: the gate watches its socket."""
         if self._gate is not None:
             self._gate.close()
         if self._keys is not None:
             self._keys.close()
-        self._server.close()
+
+    def _close_context(self) -> None:
         self._wake_in.close()
         self._wake_out.close()
         self._context.term()
@@ -211,6 +229,7 @@ class Master:
         self.core = MasterCore(
             self._settings, master_id, epoch, self._allocator, time.monotonic(), self._registry
         )
+        self._recorder.begin(time.monotonic())
         self._authorize(frozenset())
         if self._election is not None:
             log.info("master %s leads", master_id)
@@ -391,8 +410,10 @@ class Master:
 
     def _tick(self) -> None:
         """What time alone brings about. An error is not the end: what a peer has left in us would end each master after us."""
+        now = time.monotonic()
+        self._recorder.note(now, None)
         try:
-            actions = self.core.tick(time.monotonic())
+            actions = self.core.tick(now)
         except Exception as error:  # marked: see above
             self._failed("a turn", error, None, is_tick=True)
             return
@@ -414,6 +435,7 @@ class Master:
 
     def _take(self, peer: PeerID, frame: Frame, key: str) -> None:
         """A frame has come: it waits for its sender's turn."""
+        self._recorder.grew(size_of(frame))
         if peer in self._dropped:
             if self._cuts.is_too_much(peer, size_of(frame)):
                 self._server.disconnect(peer)
@@ -437,8 +459,10 @@ class Master:
 
     def _handle(self, event: Event, source: Hashable = None, message: Message | None = None) -> bool:
         """Have the core handle it. False if that found an error of ours: it costs this event alone, and who said it."""
+        now = time.monotonic()
+        self._recorder.note(now, event)
         try:
-            actions = self.core.handle(event, time.monotonic())
+            actions = self.core.handle(event, now)
         except Exception as error:  # marked: no peer is to end the master, by what it says or by its going
             self._failed(event if message is None else message, error, source)
             return False
@@ -447,7 +471,10 @@ class Master:
 
     def _failed(self, cause: object, error: Exception, source: Hashable, *, is_tick: bool = False) -> None:
         """Have an error that nobody foresaw counted, and log it."""
-        self._perform(self.core.handle(HandlingFailed(is_tick), time.monotonic()), source)
+        failed, now = HandlingFailed(is_tick), time.monotonic()
+        self._recorder.failed(error, now)
+        self._recorder.note(now, failed)
+        self._perform(self.core.handle(failed, now), source)
         self._write(source, logging.ERROR, f"a fault of the master's: {describe(cause, error)}")
 
     def _refuse(self, peer: PeerID, fault: BadMessage, key: str) -> bool:
@@ -477,6 +504,15 @@ class Master:
                 self._keys.keep(action.change, self.epoch)
             elif type(action) is CutOff:
                 self._cuts.put_keys(action.keys, time.monotonic())
+            elif type(action) is Record:
+                self._record(action)
+
+    def _record(self, action: Record) -> None:
+        def written(made: Written) -> None:
+            host = socket.gethostname()
+            self._handle(RecordingWritten(action.ticket, host, str(made.path), made.is_whole, made.fault))
+
+        self._recorder.record(action.for_s, "an operator asked for it", time.monotonic(), written)
 
     def _write(self, source: Hashable, level: int, text: str) -> None:
         """A line in the log that somebody else had a part in."""
@@ -493,53 +529,6 @@ class Master:
         self._inbox.forget(peer)
         self._handle(PeerDropped(peer, why), source)
         self._hang_up += self._cuts.put_peer(peer, time.monotonic())
-
-
-def run_master(options: MasterOptions) -> int:
-    """Run a master in this process until SIGTERM or SIGINT; returns the exit status.
-
-    Raises `BadInput` with one line if it cannot start: address taken, not ours, or not safe; no such allocation module.
-    """
-    raise_limit()
-    log_to_stderr("offerd.master", "offerd.zookeeper")
-    master = Master(options)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        master.stop()
-
-    def reread_terms(number: int, frame: FrameType | None) -> None:
-        master.reread_terms()
-
-    # A signal must also end the wait inside zmq_poll, which the interpreter's handler alone would not.
-    wakeup_before = signal.set_wakeup_fd(master.wakeup_fd, warn_on_full_buffer=False)
-    handlers: dict[int, Callable[[int, FrameType | None], None]] = {signal.SIGTERM: stop, signal.SIGINT: stop}
-    if options.read_policy is not None or options.secret:
-        handlers[signal.SIGHUP] = reread_terms
-    handlers_before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        if options.address_file is not None:
-            write_address(Path(options.address_file), master.address)
-        log.info("master listens on %s", master.address)
-        if not options.secret:
-            log.warning("without keys: whoever reaches %s may run commands on every slave", master.address)
-        master.run()
-    finally:
-        for number, handler in handlers_before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(wakeup_before)
-        master.close()
-    log.info("master stopped")
-    return 0
-
-
-def write_address(path: Path, address: str) -> None:
-    """Replace the file whole, so that nobody reads half an address. Raises `BadInput` if it cannot be written."""
-    new = path.with_name(f"{path.name}.new")
-    try:
-        new.write_text(f"{address}\n")
-        new.rename(path)
-    except OSError as error:
-        raise BadInput(f"cannot write the address file {path}: {error.strerror}") from None
 
 
 def _own_ip(listening: str) -> str:

@@ -24,6 +24,7 @@ from typing import IO, NamedTuple
 
 from offerd import __version__
 from offerd.failures import describe
+from offerd.object_graph import NotPlain
 from offerd.recording import Core, Header, Ring, pack, pack_state
 from offerd.screen_text import printable
 
@@ -214,15 +215,19 @@ class Recorder:
 
         self._is_taking = True
         self._state_at = math.inf
-        file.writelines(islice(pieces, SMALL_STATE))
+        try:
+            file.writelines(islice(pieces, SMALL_STATE))
+            rest = next(pieces, None)
+        except NotPlain as error:
+            done(str(error))
+            return
+        if rest is not None:
+            file.write(rest)
         file.flush()  # or the fork would write it once more
-        rest = next(pieces, None)
         if rest is None:
             done("")
-            return
-        file.write(rest)
-        file.flush()
-        self._fork(pack_all, done)
+        else:
+            self._fork(pack_all, done)
 
     def _keep(self, state: _State) -> None:
         """Beside the one before it, as long as the ring has what came after that."""

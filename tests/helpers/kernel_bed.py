@@ -25,8 +25,8 @@ from offerd.resources import Resources
 from offerd_isolation import mounts
 from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
 from offerd_linux import processes
-from offerd_master.daemon import run_master
 from offerd_master.options import MasterOptions
+from offerd_master.process import run_master
 from offerd_master.settings import Settings as MasterSettings
 from offerd_slave.daemon import run_slave
 from offerd_slave.settings import SlaveOptions, SlaveSettings

@@ -69,7 +69,7 @@ def command(
 
         prctl.end_with_parent()
 
-    from offerd_master.daemon import run_master
+    from offerd_master.process import run_master
 
     return run_master(master_options(config, authorized, words))
 

@@ -93,7 +93,7 @@ class HandlingFailed(msgspec.Struct, frozen=True):
 
 
 class RecordingWritten(msgspec.Struct, frozen=True):
-    """What `Record` asked for is at `path` on `host`, and can be replayed if it `is_whole`; or `fault` says why not, in a line."""
+    """What `Record` asked for is at `path` on `host`, and can be replayed if it `is_whole`; or `fault` says why it is not."""
 
     ticket: int
     host: str = ""

@@ -1,4 +1,4 @@
-"""Recordings that operators ask for (`offerd debug record`): the master's own, and those of slaves, to which it passes the wish.
+"""Recordings that operators ask for (`offerd debug record`): the master's own, and those of slaves, which it asks for them.
 
 The answer comes when the file is written. Who asked is remembered by a ticket until then, or until it is overdue.
 """
@@ -65,7 +65,11 @@ def recording_written(c: Cluster, event: RecordingWritten) -> None:
 
 
 def _overdue(c: Cluster, ticket: int, now: float) -> None:
-    _answer(c, ticket, EventsRecorded(fault="no recording has come: the daemon may be gone, or be older than this question"))
+    _answer(
+        c,
+        ticket,
+        EventsRecorded(fault="no recording has come: the daemon may be gone, or be older than this question"),
+    )
 
 
 def _answer(c: Cluster, ticket: int, answer: EventsRecorded) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from offerd.resources import Resources
 from offerd_cli.main import main
-from offerd_master import daemon
+from offerd_master import process
 from offerd_master.settings import Settings
 
 FILE = """
@@ -37,7 +37,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         seen.append(options.settings)
         return 0
 
-    monkeypatch.setattr(daemon, "run_master", run_master)
+    monkeypatch.setattr(process, "run_master", run_master)
     return seen
 
 

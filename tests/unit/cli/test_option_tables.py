@@ -17,7 +17,7 @@ from offerd_cli.master_options import MASTER, master_options, policy_options
 from offerd_cli.option_tables import TIME, OptionTable, Setting
 from offerd_cli.slave_options import LOCAL_SLAVES, SLAVE, slave_options
 from offerd_cli.units import exact_duration, parse_duration
-from offerd_master import daemon
+from offerd_master import process
 from offerd_master.options import MasterOptions
 from offerd_slave.settings import SlaveOptions
 
@@ -143,7 +143,7 @@ def test_a_default_in_seconds_is_shown_as_it_may_be_typed(seconds: float) -> Non
 def test_what_cannot_be_is_one_line_and_starts_nothing(
     words: str, complaint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "run_master", lambda options: pytest.fail(f"started with {options}"))
+    monkeypatch.setattr(process, "run_master", lambda options: pytest.fail(f"started with {options}"))
     assert main(words.split()) == 2
     said = capsys.readouterr().err
     assert complaint in said

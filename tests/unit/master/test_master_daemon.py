@@ -23,8 +23,9 @@ from offerd.ids import ExecutorID, TaskID
 from offerd.keys import new_key, read_secret
 from offerd.resources import Resources
 from offerd.transport import new_context
-from offerd_master.daemon import Master, write_address
+from offerd_master.daemon import Master
 from offerd_master.options import MasterOptions
+from offerd_master.process import write_address
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_an_address_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> N
 def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     file = tmp_path / "address"
     program = (
-        "import sys; from offerd_master.daemon import run_master; from offerd_master.options import MasterOptions; "
+        "import sys; from offerd_master.process import run_master; from offerd_master.options import MasterOptions; "
         "sys.exit(run_master(MasterOptions(port=0, insecure=True, address_file=sys.argv[1])))"
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(file)], stderr=subprocess.PIPE, text=True)
@@ -169,7 +170,7 @@ def test_idle_connections_beyond_the_soft_limit_keep_nobody_out(tmp_path: Path) 
     address_file = tmp_path / "address"
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
-        "from offerd_master.daemon import run_master\n"
+        "from offerd_master.process import run_master\n"
         "from offerd_master.options import MasterOptions\n"
         f"run_master(MasterOptions(port=0, insecure=True, address_file={str(address_file)!r}))"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,21 @@ def test_a_directory_that_cannot_be_written_is_told_and_ends_nothing(
     assert "no recording at" in caplog.text
     assert "NotADirectoryError" in capfd.readouterr().err
     daemon.step(1)
+
+
+@pytest.mark.parametrize("small_state", [0, 1000], ids=["a large state", "a small state"])
+def test_a_core_that_cannot_be_written_down_has_steps_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, small_state: int
+) -> None:
+    monkeypatch.setattr("offerd.recorder.SMALL_STATE", small_state)
+    monkeypatch.setattr(Summing, "__init__", lambda self: self.__dict__.update(sum=0, lock=threading.Lock()))
+    daemon = Daemon(tmp_path)
+    daemon.settle()
+    assert "the state cannot be recorded" in caplog.text
+    daemon.step(1)
+    found, _ = read(daemon.written())
+    assert not found.is_whole
+    daemon.recorder.close()
 
 
 def test_no_fork_and_no_descriptor_stays(tmp_path: Path) -> None:
