@@ -51,6 +51,7 @@ COMMANDS = {
     "completion": "Print what makes a shell complete the words of offerd.",
     "man": "Write manual pages, made of these help texts.",
     "doctor": "Check what this host can do, and show how to mend the rest.",
+    "debug": "Record what a master or slave does, and replay it.",
     "simulate": "Run the master's core in virtual time, beside the paper's figures.",
     "master": "Run the daemon that makes the offers.",
     "slave": "Run the daemon that runs tasks on this host.",
@@ -63,7 +64,7 @@ SECTIONS = {
     "Look": ("status", "slaves", "frameworks", "explain", "tasks", "top", "metrics", "logs", "kill"),
     "Operate": ("drain", "deactivate", "activate", "token", "keys", "cluster"),
     "Daemons": ("master", "slave"),
-    "Study": ("simulate",),
+    "Study": ("debug", "simulate"),
     "Shell": ("completion", "man"),
 }
 

@@ -11,6 +11,7 @@ constructors of structs. Functions are known by module and name: a closure canno
 
 from __future__ import annotations
 
+import importlib
 import sys
 import types
 from collections import Counter, OrderedDict, deque
@@ -118,12 +119,20 @@ def _attributes(of: object) -> Iterator[tuple[str, object]]:
 
 
 def restore(nodes: Iterable[Node], is_allowed: Callable[[str], bool]) -> Any:
-    """The root of a graph that `flatten` gave. `is_allowed(module)`: whose classes and functions may be in it; no module is
-    imported. Raises `BadInput` where the nodes are none.
+    """The root of a graph that `flatten` gave. `is_allowed(module)`: whose classes and functions may be in it; these
+    modules are imported. Raises `BadInput` where the nodes are none.
     """
     try:
         return _Restoring(list(nodes), is_allowed).root()
-    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
+    except (
+        AttributeError,
+        ImportError,
+        IndexError,
+        KeyError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise BadInput(f"this is no recorded state: {error!r}") from None
 
 
@@ -201,7 +210,7 @@ class _Restoring:
     def _named(self, kind: str, module: str, name: str) -> Any:
         if not self._is_allowed(module):
             raise BadInput(f"this is no recorded state: {module} has no part in one")
-        found: Any = sys.modules[module]
+        found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
         wanted = {"class": type, "function": types.FunctionType}[kind]

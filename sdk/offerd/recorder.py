@@ -285,7 +285,7 @@ class Recorder:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         first = max(first, self._ring.first) if state is None else state.number
         header = Header(self._who, __version__, why, time.time(), now, first, state is not None)
-        draft = path.with_name(f".{path.name}")
+        draft = path.with_name(f".{path.name}.new")
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
             pieces = pack(header, (), self._ring.since(first))
             file.write(next(pieces))

@@ -20,7 +20,7 @@ from offerd.resources import NOTHING, Resources
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.allocation.policy import Policy
-from offerd_master.core.actions import Action, CutOff, Drop, KeepChange, Log, Send
+from offerd_master.core.actions import Action, CutOff, Drop, KeepChange, Log, Record, Send
 from offerd_master.core.events import ChangeKept, Event, PeerDropped, PeerLost, Received, Signed, TermsChanged
 from offerd_master.core.master import MasterCore
 from offerd_master.core.registry import Change, Registry
@@ -155,6 +155,7 @@ class ClusterHarness:
         self.logs: list[Log] = []
         self.drops: list[Drop] = []
         self.kept: list[Change] = []
+        self.records: list[Record] = []
         self.keep_fault = ""
         self.keeps_at_once = True
         self.cut_off: set[str] = set()
@@ -268,6 +269,8 @@ class ClusterHarness:
                 self.kept.append(action.change)
                 if self.keeps_at_once:
                     self._perform(self.core.handle(ChangeKept(self.keep_fault), self.now))
+            elif isinstance(action, Record):
+                self.records.append(action)
             elif isinstance(action, CutOff):
                 self.cut_off |= action.keys
             elif isinstance(action, Send) and (peer := self.peers.get(action.peer)) is not None:

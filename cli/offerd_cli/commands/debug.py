@@ -1,0 +1,102 @@
+"""`offerd debug`: recordings of what a master or slave saw, and what it did of that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from offerd_cli.options import DURATION, json_option, master_option
+
+
+@click.group(short_help="Record what a master or slave does, and replay it.")
+def command() -> None:
+    """Record what a master or slave does, and replay it: each event that it saw, and what it answered.
+
+    \b
+    offerd debug record --for 60s                  # the master
+    offerd debug record --for 60s --slave node7
+    offerd debug replay FILE --grep sleep-3f9a2c   # the story of one task
+
+    Masters and slaves always keep their latest events. They write them when something fails, and when SIGUSR2 asks for it: a
+    master into the directory `recordings` of its --state-dir, a slave into that of its --work-dir. Whoever can read a recording
+    can read what tasks were given, passwords in their environment, too.
+    """
+
+
+@command.command(short_help="Have a master or slave write what happens.")
+@click.option(
+    "--for",
+    "for_s",
+    type=DURATION,
+    default="10s",
+    show_default=True,
+    metavar="TIME",
+    help="Time that the recording lasts, 10m at most.",
+)
+@click.option(
+    "--slave", default="", metavar="NAME", help="Record this slave (id or hostname), not the master."
+)
+@master_option
+@json_option
+def record(*, for_s: float, slave: str, master: str, as_json: bool) -> None:
+    """Have the master, or a slave, write what happens from now on, and print where the recording is.
+
+    \b
+    offerd debug record --for 60s
+    offerd debug record --slave node7
+
+    It is written on the daemon's own host, where root and the daemon's user can read it. It takes an operator's key.
+    """
+    from offerd.operator import OperatorClient
+    from offerd_cli.documents import print_document
+    from offerd_cli.screen import say
+
+    with OperatorClient(master) as client:
+        made = client.record_events(for_s, slave)
+    if as_json:
+        print_document({"host": made.host, "path": made.path, "can_be_replayed": made.is_whole})
+        return
+    click.echo(made.path)
+    say(f"offerd: written on {made.host}")
+    if not made.is_whole:
+        say(
+            "offerd: too much has happened: the recording has its last events alone, without the state before them"
+        )
+
+
+@command.command(short_help="Show what a recording tells.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--grep",
+    default="",
+    metavar="ID",
+    help="Show only steps that name this: an id of a task, slave or framework.",
+)
+@click.option(
+    "--until",
+    type=DURATION,
+    default=None,
+    metavar="TIME",
+    help="Stop so long after the first event, for example 5s.",
+)
+@click.option(
+    "--ticks",
+    is_flag=True,
+    help="Show also steps that time alone has brought about, and that changed nothing.",
+)
+@click.option("--full", is_flag=True, help="Show events and actions whole, however long they are.")
+@json_option
+def replay(*, file: Path, grep: str, until: float | None, ticks: bool, full: bool, as_json: bool) -> int:
+    """Run the events of a recording through the same code as the daemon did, and print each with what came of it.
+
+    \b
+    offerd debug replay master-20261130T182756-000001200.recording
+    offerd debug replay FILE --grep sleep-3f9a2c --until 30s
+
+    Nothing is sent and nothing is run. Another version of offerd than the one that made the recording may decide otherwise, and
+    says so at the beginning.
+    """
+    from offerd_cli.replaying import Telling, tell
+
+    return tell(file, Telling(grep, until, has_ticks=ticks, is_full=full, is_json=as_json))

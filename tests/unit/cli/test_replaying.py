@@ -1,0 +1,105 @@
+"""`offerd debug replay`: what a recording tells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from helpers.recorded_core import RecordedCore
+from offerd import messages as m
+from offerd.errors import BadInput
+from offerd.ids import ExecutorID, PeerID
+from offerd.recording import Header, Ring, pack, pack_state
+from offerd.resources import Resources
+from offerd_cli.replaying import Telling, tell
+from offerd_master.allocation.drf import DrfAllocator
+from offerd_master.core.events import PeerLost, Received
+from offerd_master.core.master import MasterCore
+from offerd_master.settings import Settings
+
+PLAIN = Telling("", None, has_ticks=False, is_full=False, is_json=False)
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """A slave and a framework come, and the slave goes two seconds later."""
+    settings = Settings()
+    core, ring = MasterCore(settings, "M-1", 1, DrfAllocator(settings.policy), 0.0), Ring(1000, 1 << 20)
+    state, watched = list(pack_state(core)), RecordedCore(core, ring)
+    slave, scheduler = PeerID(b"slave"), PeerID(b"scheduler")
+    executors = [m.ExecutorInfo(ExecutorID("e"), module="m")]
+    hello = m.RegisterSlave(m.SlaveInfo("node1", Resources.of(cpus=2, mem="1G")))
+    watched.handle(Received(slave, hello), 1.0)
+    watched.handle(Received(scheduler, m.RegisterFramework(m.FrameworkInfo("job", executors=executors))), 1.5)
+    watched.tick(1.5)
+    watched.tick(1.6)
+    watched.handle(PeerLost(slave), 3.5)
+    path = tmp_path / "a.recording"
+    header = Header("master", "0.0.1", "a test", 1_700_000_003.5, 3.5, 7, is_whole=True)
+    path.write_bytes(b"".join(pack(header, state, ring.since(0))))
+    return path
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+def test_each_step_is_shown_with_what_came_of_it(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tell(recorded, PLAIN) == 0
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    steps = [line for line in lines if "#" in line.split(" ", 2)[1]]
+    assert [line.split()[1] for line in steps] == ["#7", "#8", "#9", "#11"], (
+        "a tick that changed nothing is left out"
+    )
+    assert "RegisterSlave" in steps[0]
+    assert "hostname=node1" in steps[0]
+    assert any(line.startswith("    -> Send") and "ResourceOffers" in line for line in lines)
+    assert "a master, recorded until" in said.err
+    assert "it was offerd 0.0.1" in said.err
+
+
+def test_grep_and_until_tell_one_story(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tell(recorded, PLAIN._replace(grep="job"))
+    assert [line.split()[1] for line in told(capsys) if not line.startswith(" ")] == ["#8"]
+    tell(recorded, PLAIN._replace(until_s=1.0))
+    assert [line.split()[1] for line in told(capsys) if not line.startswith(" ")] == ["#7", "#8", "#9"]
+    tell(recorded, PLAIN._replace(has_ticks=True))
+    assert any(line.split()[1:] == ["#10", "tick"] for line in told(capsys))
+
+
+def test_json_is_a_document_for_each_step(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tell(recorded, PLAIN._replace(is_json=True))
+    said = capsys.readouterr()
+    steps = [json.loads(line) for line in said.out.splitlines()]
+    assert [step["number"] for step in steps] == [7, 8, 9, 11]
+    assert steps[0]["at"] == pytest.approx(1_700_000_001.0)
+    assert said.err == ""
+
+
+def test_events_without_a_state_are_told_alone(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ring = Ring(10, 1 << 20)
+    ring.note(1.0, PeerLost(PeerID(b"x")))
+    path = tmp_path / "b.recording"
+    header = Header("master", "0.0.1", "a test", 1_700_000_003.5, 3.5, 7, is_whole=False)
+    path.write_bytes(b"".join(pack(header, (), ring.since(0))))
+    tell(path, PLAIN)
+    said = capsys.readouterr()
+    assert "PeerLost" in said.out
+    assert "cannot be replayed" in said.err
+
+
+def test_what_cannot_be_read_is_bad_input(tmp_path: Path, recorded: Path) -> None:
+    with pytest.raises(BadInput, match="cannot read"):
+        tell(tmp_path / "missing", PLAIN)
+    (tmp_path / "text").write_text("no recording")
+    with pytest.raises(BadInput, match="no recording"):
+        tell(tmp_path / "text", PLAIN)
+    data = recorded.read_bytes().replace(b"offerd_master.core.master", b"offerd_cli.commands.debug")
+    (tmp_path / "hostile").write_bytes(data)
+    with pytest.raises(BadInput, match="has no part in one"):
+        tell(tmp_path / "hostile", PLAIN)
