@@ -96,7 +96,7 @@ class Recorder:
         self._max = (max_steps, max_bytes)
         self._ring = Ring(max_steps, max_bytes)
         self.note = self._ring.note
-        self.grew = self._ring.grew
+        self.grew, self.grew_to = self._ring.grew, self._ring.grew_to
         self._states: deque[_State] = deque()
         self._state_at = math.inf
         self._works: dict[int, Callable[[str], None]] = {}

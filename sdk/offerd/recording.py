@@ -67,7 +67,7 @@ class Ring:
         self.max_bytes = max_bytes
         self._steps: deque[tuple[float, Any, int]] = deque()
         self._bytes = 0
-        self._grown = 0
+        self._grown = self._total_bytes = 0
         self.first = 0
         """The number of the oldest step that is here, counted from the daemon's start."""
 
@@ -79,6 +79,11 @@ class Ring:
     def grew(self, size_bytes: int) -> None:
         """So much has come in, and will be held by the events that are noted next."""
         self._grown += size_bytes
+
+    def grew_to(self, total_bytes: int) -> None:
+        """The same, where all that has ever come in is counted."""
+        self._grown += total_bytes - self._total_bytes
+        self._total_bytes = total_bytes
 
     def note(self, now: float, event: Any) -> None:
         """Before the core has it: what makes a core fail is what one wants to see."""

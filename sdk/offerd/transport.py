@@ -105,6 +105,7 @@ class Client(Generic[M]):
         self._is_monitored = monitored
         self._codec = codec
         self._outgoing: list[Message] = []
+        self.received_bytes = 0
         self.bad_frames = 0
         self.last_bad = ""
         self._open(address)
@@ -188,6 +189,7 @@ class Client(Generic[M]):
             try:
                 if len(parts) != 1:
                     raise BadMessage(f"{len(parts)} parts where there should be one frame")
+                self.received_bytes += len(parts[0])
                 decoded = self._codec.decode(parts[0])
             except BadMessage as error:
                 self.bad_frames += 1

@@ -101,6 +101,7 @@ class Connection:
         self._unsent: deque[bytes] = deque()
         self._unsent_bytes = 0
         self._watched = 0
+        self.received_bytes = 0
         self.send_bytes([HELLO])
         self._watch()
 
@@ -116,6 +117,7 @@ class Connection:
             if not data:
                 self.is_at_end = True
                 return
+            self.received_bytes += len(data)
             try:
                 messages, answer = self._parser.feed(data)
             except NotZMTP as error:

@@ -22,17 +22,18 @@ from typing import Any
 import zmq
 
 from offerd.absence import MasterWatch
-from offerd.descriptors import descriptors, raise_limit
+from offerd.descriptors import descriptors
 from offerd.errors import KeyRefused, MessageTooLarge
 from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID
 from offerd.log_limits import LogLimits
-from offerd.messages import Message, Pong, RegisterSlave, SlaveInfo, SlaveUsage
+from offerd.messages import Message, Pong, RegisterSlave, SlaveUsage
 from offerd.pacing import Pacer
+from offerd.recorder import Recorder, Written
 from offerd.removal import try_to_remove
 from offerd.screen_text import printable
 from offerd.transport import new_context
-from offerd_isolation.base import DEFAULT_OPTIONS
+from offerd_isolation.base import DEFAULT_OPTIONS, Isolation
 from offerd_isolation.choose import choose
 from offerd_slave import users
 from offerd_slave.adoption import recover
@@ -46,7 +47,7 @@ from offerd_slave.core.slave import SlaveCore
 from offerd_slave.disk_watch import DiskWatch, Job
 from offerd_slave.endpoint import Endpoint
 from offerd_slave.files_service import FilesService
-from offerd_slave.fingerprint import fingerprint
+from offerd_slave.fingerprint import describe, fingerprint
 from offerd_slave.journal import Journal
 from offerd_slave.launch.zygote_client import ZygoteClient
 from offerd_slave.masters import client_of, master_of
@@ -88,12 +89,7 @@ class SlaveDaemon:
         master = master_of(options)
         self.options = options
         self.workdir = WorkDir(options.work_dir)
-        self._isolation, why = choose(options.isolation, self.workdir.path, options.limits)
-        log.info("isolation %s (%s)", self._isolation.name, why)
-        if options.limits != DEFAULT_OPTIONS and not self._isolation.limits_containers:
-            log.warning(
-                "isolation %s sets no limits: options for them are without effect", self._isolation.name
-            )
+        self._isolation = self._choose_isolation()
         self._host = fingerprint(self.workdir.path, options.resources)
         self.journal = Journal(self.workdir.path / "tasks.journal")
         found = self.workdir.read(self.journal)
@@ -140,6 +136,7 @@ class SlaveDaemon:
         self._pacer = Pacer()
         self._wakeup, self._wakeup_write = socket.socketpair()
         self._faults_logged: Counter[tuple[type, type]] = Counter()  # messages that could not be handled
+        self._recorder = Recorder("slave", lambda: self.core, self.workdir.path / "recordings")
         self.core = self._digest(
             recover(found, self._host.boot_id, self.workdir, self._isolation, self._containerizer)
         )
@@ -147,31 +144,22 @@ class SlaveDaemon:
         statistics = Statistics(self.core.state, self._isolation, self._containerizer.measured)
         self._files.show(lambda owner: statistics.document(time.monotonic(), owner, self._files.refused))
         self._performers = self._make_performers()
+        self._recorder.begin(time.monotonic())
 
     # -- the start ------------------------------------------------------------------------------------------------------
+
+    def _choose_isolation(self) -> Isolation:
+        options = self.options
+        isolation, why = choose(options.isolation, self.workdir.path, options.limits)
+        log.info("isolation %s (%s)", isolation.name, why)
+        if options.limits != DEFAULT_OPTIONS and not isolation.limits_containers:
+            log.warning("isolation %s sets no limits: options for them are without effect", isolation.name)
+        return isolation
 
     def _share_of_disk(self) -> shares.Share | None:
         disk = os.statvfs(self.workdir.path)
         return shares.usual_share(
             self.options.disk_per_task_bytes, disk.f_blocks * disk.f_frsize, disk.f_files
-        )
-
-    def _info(self) -> SlaveInfo:
-        options, host = self.options, self._host
-        return SlaveInfo(
-            hostname=options.hostname or host.hostname,
-            resources=host.resources,
-            # So that frameworks with images can choose by it.
-            attributes=({"images": "yes"} if self._isolation.runs_images else {}) | options.attributes,
-            files_address=self._files.address,
-            boot_id=host.boot_id,
-            isolation=self._isolation.name,
-            long_fraction=options.settings.long_fraction,
-            short_limit_s=options.settings.short_limit_s,
-            minimum_offer=options.minimum_offer,
-            facts=host.facts,
-            max_kill_grace_s=options.settings.max_kill_grace_s,
-            default_user=self._default_user,
         )
 
     def _digest(self, recovered: Recovered) -> SlaveCore:
@@ -184,7 +172,8 @@ class SlaveDaemon:
             default_user=self._default_user,
             max_containers=max(16, (descriptors() - OWN_DESCRIPTORS) // DESCRIPTORS_OF_A_CONTAINER),
         )
-        info, incarnation = self._info(), new_incarnation()
+        incarnation = new_incarnation()
+        info = describe(self.options, self._host, self._isolation, self._files.address, self._default_user)
         start = partial(SlaveCore, settings, info, incarnation, files=self._files.secret)
         sifted = sift(lambda what: start(what, time.monotonic()), recovered)
         for complaint in sifted.complaints:
@@ -220,6 +209,7 @@ class SlaveDaemon:
             act.Sync: lambda a: self._syncs.append(a.number),
             act.HearExecutor: lambda a: self._endpoint.hear(a.container_id, a.is_heard),
             act.Log: lambda a: self._log(getattr(logging, a.level), a.text),
+            act.Record: self._record,
             act.Exit: lambda a: self._stop(a.why),
         }
 
@@ -227,7 +217,7 @@ class SlaveDaemon:
 
     def run(self) -> None:
         """Until `Exit` or a signal. SIGTERM leaves the tasks running (an ephemeral slave ends them first)."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, _noted_by_wakeup_fd)
         self._wakeup.setblocking(False)
         self._wakeup_write.setblocking(False)
@@ -242,6 +232,7 @@ class SlaveDaemon:
             self._pacer.collect(len(self.core.state.tasks), self.core.state.tasks_ended)
             self._read(ready)
             self._turn()
+            self._recorder.turn(time.monotonic())
             if self._master.follow():
                 log.info("master %s leads", self._master.address.removeprefix("tcp://"))
                 self._is_linked = False
@@ -285,6 +276,7 @@ class SlaveDaemon:
             self._endpoint.next_deadline(),
             self._watch.next_deadline(),
             self._write_again_at,
+            self._recorder.next_deadline(),
         )
         wait_s = min((when for when in deadlines if when is not None), default=math.inf) - time.monotonic()
         return max(0, math.ceil(1000 * min(60.0, wait_s)))
@@ -300,6 +292,7 @@ class SlaveDaemon:
             for epoch, messages in self._master.drain():
                 for message in messages:
                     events.append(ev.FromMaster(epoch, message))
+            self._recorder.grew_to(self._master.received_bytes + self._endpoint.received_bytes)
             if self._master.bad_frames != bad_before and bad_before == 0:
                 log.warning("the master sent what is no message of ours: %s", self._master.last_bad)
         if self._master.link.socket in ready:
@@ -324,6 +317,7 @@ class SlaveDaemon:
         self._endpoint.tick(now)
         self._containerizer.tick(now)
         self._handle_events(now)
+        self._recorder.note(now, None)
         self._perform(self.core.tick(now))
         if not self._write(now):
             self._show_life()
@@ -331,7 +325,9 @@ class SlaveDaemon:
         for number in self._stored:
             # A sync was done in place: what waited for it leaves in this turn. It brings nothing new to write; what else
             # has happened meanwhile may, and comes with the next turn, at once.
-            self._perform(self.core.handle(ev.Stored(number), now))
+            stored = ev.Stored(number)
+            self._recorder.note(now, stored)
+            self._perform(self.core.handle(stored, now))
         self._stored.clear()
         self._flush_to_master()
         for container_id in self._endpoint.flush():
@@ -380,13 +376,14 @@ class SlaveDaemon:
         self._flush_to_master()
 
     def _handle_events(self, now: float) -> None:
-        core, perform = self.core, self._perform
+        core, perform, note = self.core, self._perform, self._recorder.note
         while self._events:
             # in place: the containerizer appends to this very list
             events = self._events[:]
             self._events.clear()
             for event in events:
                 self._speaker = event.container_id if isinstance(event, ev.FromExecutor) else None
+                note(now, event)
                 try:
                     actions = core.handle(event, now)
                 except Exception as error:  # marked: one peer's message ends no daemon
@@ -408,6 +405,7 @@ class SlaveDaemon:
         self._faults_logged[kind, type(error)] += 1
         if self._faults_logged[kind, type(error)] == 1:
             log.error("cannot handle a %s: %s", kind.__name__, printable(f"{type(error).__name__}: {error}"))
+        self._recorder.failed(error, time.monotonic())
         if isinstance(event, ev.FromExecutor):
             fault = f"sent a {kind.__name__} that cannot be handled"
             self._events.append(ev.ExecutorFaulty(event.container_id, fault))
@@ -484,12 +482,25 @@ class SlaveDaemon:
         for number in self._wakeup.recv(64):
             if number == signal.SIGUSR1:
                 self._events.extend(map(ev.ModeWished, self.workdir.take_wish()))
+            elif number == signal.SIGUSR2:
+                self._recorder.write("SIGUSR2", time.monotonic())
             elif number in (signal.SIGTERM, signal.SIGINT):
                 if self.options.ephemeral:
                     self._events.append(ev.LeaveRequested())
                 else:
                     log.info("stopping; %d tasks run on", len(self.core.state.tasks))
                     self._stop()
+
+    def _record(self, action: act.Record) -> None:
+        def written(made: Written) -> None:
+            event = ev.RecordingWritten(action.ticket, str(made.path), made.is_whole, made.fault)
+            self._events.append(event)
+
+        self._recorder.record(action.for_s, "an operator asked for it", time.monotonic(), written)
+
+    def crashed(self, error: Exception) -> None:
+        """`run` has ended by an error that nobody foresaw: write what led to it."""
+        self._recorder.crashed(error, time.monotonic())
 
     # -- keeping the house, and leaving it ------------------------------------------------------------------------------
 
@@ -561,6 +572,7 @@ class SlaveDaemon:
 
     def close(self) -> None:
         """Leave: sockets, threads, lock; for an ephemeral slave the work directory, too."""
+        self._recorder.close()
         signal.set_wakeup_fd(-1)
         self._master.socket.setsockopt(
             zmq.LINGER, 500
@@ -585,16 +597,3 @@ class SlaveDaemon:
 
 def _noted_by_wakeup_fd(number: int, frame: object) -> None:
     """The signal's number arrives in the loop through the wake-up socket; here there is nothing to do."""
-
-
-def run_slave(options: SlaveOptions) -> int:
-    """What `offerd slave` runs; returns its exit status. Raises `BadInput`, and `KeyRefused` if no master knows us."""
-    raise_limit()
-    daemon = SlaveDaemon(options)
-    try:
-        daemon.run()
-    finally:
-        daemon.close()
-    if daemon.fault:
-        raise KeyRefused(daemon.fault)
-    return 0

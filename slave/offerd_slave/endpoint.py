@@ -81,6 +81,7 @@ class Endpoint:
         self._faults: list[Heard] = []
         self._accept_again_at: float | None = None
         self.dropped_peers = 0
+        self.received_bytes = 0
         (directory / SHARED_SOCKET).unlink(missing_ok=True)
 
     def fileno(self) -> int:
@@ -265,12 +266,14 @@ class Endpoint:
             self._close(door.strangers[0])
 
     def _read(self, connection: Connection, most: int | None = MESSAGES_A_TURN) -> Iterator[Heard]:
+        before = connection.received_bytes
         try:
             connection.receive(codec.from_executor)
         except (NotZMTP, BadMessage) as error:
             yield from self._heard(connection, None)  # what it said before that
             yield from self._fault(connection, f"sent what is no message: {printable(str(error))}")
             return
+        self.received_bytes += connection.received_bytes - before
         yield from self._heard(connection, None if connection.is_at_end else most)
         if connection.is_at_end:
             self._close(connection)

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from offerd import __version__, ranges
+from offerd.messages import SlaveInfo
 from offerd.resources import Resources
+from offerd_isolation.base import Isolation
 from offerd_linux.cgroup_membership import V2, cgroup_paths
+from offerd_slave.settings import SlaveOptions
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -161,3 +164,24 @@ def _read(path: Path) -> str:
         return path.read_text().strip()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return ""
+
+
+def describe(
+    options: SlaveOptions, host: Fingerprint, isolation: Isolation, files_address: str, default_user: str
+) -> SlaveInfo:
+    """What the slave tells the master of itself."""
+    return SlaveInfo(
+        hostname=options.hostname or host.hostname,
+        resources=host.resources,
+        # So that frameworks with images can choose by it.
+        attributes=({"images": "yes"} if isolation.runs_images else {}) | options.attributes,
+        files_address=files_address,
+        boot_id=host.boot_id,
+        isolation=isolation.name,
+        long_fraction=options.settings.long_fraction,
+        short_limit_s=options.settings.short_limit_s,
+        minimum_offer=options.minimum_offer,
+        facts=host.facts,
+        max_kill_grace_s=options.settings.max_kill_grace_s,
+        default_user=default_user,
+    )

@@ -23,8 +23,15 @@ def recordings(cluster: LocalCluster) -> list[Path]:
     return sorted(cluster.base.rglob("*.recording"))
 
 
-def test_a_task_is_found_in_what_the_master_has_recorded(cluster: LocalCluster) -> None:
-    recording = begin(cluster, "debug", "record", "--for", "4s", "--json")
+@pytest.mark.parametrize(
+    ("whose", "words"),
+    [([], ("AcceptOffers", "-> Send(peer=")), (["--slave", "slave-1"], ("FromMaster", "-> SendToExecutor("))],
+    ids=["the master's", "a slave's"],
+)
+def test_a_task_is_found_in_a_recording(
+    cluster: LocalCluster, whose: list[str], words: tuple[str, ...]
+) -> None:
+    recording = begin(cluster, "debug", "record", "--for", "4s", "--json", *whose)
     done = offerd(cluster, "run", "--name", "story", "--timeout", "20s", "--", "echo", "told")
     assert done.stdout == b"told\n", done.stderr
     out, err = recording.communicate(timeout=60)
@@ -34,19 +41,22 @@ def test_a_task_is_found_in_what_the_master_has_recorded(cluster: LocalCluster) 
     assert Path(made["path"]).stat().st_mode & 0o077 == 0
     shown = offerd(cluster, "debug", "replay", made["path"], "--grep", "story-", "--full")
     assert shown.returncode == 0, shown.stderr
-    for word in (b"AcceptOffers", b"    -> Send(peer=", b"RunTasks", b"state=FINISHED"):
-        assert word in shown.stdout
+    for word in (*words, "RunTasks", "state=FINISHED"):
+        assert word in shown.stdout.decode()
     told = offerd(cluster, "debug", "replay", made["path"], "--json")
     assert not [step for step in map(json.loads, told.stdout.splitlines()) if "fault" in step]
 
 
-def test_a_signal_has_the_master_write_what_it_has(cluster: LocalCluster) -> None:
+@pytest.mark.parametrize("who", ["master", "slave"])
+def test_a_signal_has_a_daemon_write_what_it_has(cluster: LocalCluster, who: str) -> None:
     before = recordings(cluster)
-    cluster.master.signal(signal.SIGUSR2)
+    daemon = cluster.master if who == "master" else cluster.slaves[0]
+    daemon.signal(signal.SIGUSR2)
     wait_until(lambda: len(recordings(cluster)) > len(before), "the recording to be written")
     newest = max(recordings(cluster), key=lambda path: path.stat().st_mtime_ns)
     shown = offerd(cluster, "debug", "replay", str(newest))
     assert shown.returncode == 0, shown.stderr
+    assert newest.name.startswith(f"{who}-")
     assert b"RegisterSlave" in shown.stdout
     assert len(listing(cluster, "slaves")["slaves"]) == 1
 

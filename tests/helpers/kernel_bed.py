@@ -28,7 +28,7 @@ from offerd_linux import processes
 from offerd_master.options import MasterOptions
 from offerd_master.process import run_master
 from offerd_master.settings import Settings as MasterSettings
-from offerd_slave.daemon import run_slave
+from offerd_slave.process import run_slave
 from offerd_slave.settings import SlaveOptions, SlaveSettings
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ import struct
 from typing import NoReturn
 
 from offerd_isolation.cgroups.controllers import Core, FileMissing
-from offerd_slave.daemon import run_slave
+from offerd_slave.process import run_slave
 from offerd_slave.settings import SlaveOptions
 
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2

@@ -1,14 +1,40 @@
-"""A core whose steps go into a ring, as a daemon's do, beside what it answered."""
+"""Cores whose steps are kept, as a daemon's are, so that a failure of a test can be replayed (`offerd debug replay`)."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from offerd.recording import Core, Ring
+from offerd import __version__
+from offerd.recording import Core, Header, Ring, pack, pack_state
+
+MAX_STEPS = 200_000
+
+
+class Steps:
+    """Those of one core, since it was made. `make` makes another one like it."""
+
+    def __init__(self, who: str, name: str, make: Callable[[], Core]) -> None:
+        self.name = name
+        self._who = who
+        self._make = make
+        self._ring = Ring(MAX_STEPS, 1 << 30)
+        self.note = self._ring.note
+
+    def write(self, directory: Path, why: str, now: float) -> Path:
+        """Into a file of its name; returns it."""
+        is_whole = self._ring.first == 0
+        header = Header(self._who, __version__, why, time.time(), now, self._ring.first, is_whole)
+        path = directory / f"{self.name}.recording"
+        state = pack_state(self._make()) if is_whole else ()
+        path.write_bytes(b"".join(pack(header, state, self._ring.since(0))))
+        return path
 
 
 class RecordedCore:
-    """In the place of a core: what it is asked for beside its steps is the core's."""
+    """In the place of a core: what it is asked for beside its steps is the core's. `answers`: what it answered to each."""
 
     def __init__(self, core: Core, ring: Ring) -> None:
         self.core = core

@@ -14,14 +14,17 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from helpers.invariants import check_invariants, check_revocations
+from helpers.recorded_core import Steps
 from helpers.sim_link import Link
 from offerd import codec
 from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, PeerID, SlaveID, TaskID
 from offerd.messages import TaskState
+from offerd.recording import Core
 from offerd.resources import Resources
 from offerd.scheduler_core import Call, Deliver, End, SchedulerCore
 from offerd.scheduler_core import Send as SchedulerSend
@@ -86,6 +89,7 @@ class World:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self.epoch = 0
+        self._steps: list[Steps] = []
         self.deposed: list[MasterNode] = []
         self.master = MasterNode(self)
         self.slaves = [SlaveNode(self, i) for i in range(slaves)]
@@ -112,6 +116,16 @@ class World:
 
     def unfinished(self) -> str:
         return "; ".join(f"{s.name}: {sorted(set(s.tasks) - set(s.ended))}" for s in self.schedulers)
+
+    def steps(self, who: str, name: str, make: Callable[[], Core]) -> Steps:
+        """What a core does from now on, for `write_recordings`."""
+        self._steps.append(Steps(who, name, make))
+        return self._steps[-1]
+
+    def write_recordings(self, directory: Path) -> None:
+        """Of every core that there was, one file."""
+        for each in self._steps:
+            each.write(directory, self.unfinished(), self.now)
 
     # -- faults ---------------------------------------------------------------------------------------------------------
 
@@ -175,9 +189,12 @@ class MasterNode:
         self.world.epoch += 1
         self.epoch = self.world.epoch
         rules = self.world.rules
-        allocator = rules.module(rules.settings.policy)
-        name = f"master{self.epoch}"
-        self.core = MasterCore(rules.settings, name, self.epoch, allocator, self.world.now)
+        name, epoch, now = f"master{self.epoch}", self.epoch, self.world.now
+
+        def make() -> MasterCore:
+            return MasterCore(rules.settings, name, epoch, rules.module(rules.settings.policy), now)
+
+        self.core, self.steps = make(), self.world.steps("master", name, make)
         if getattr(self.world, "master", self) is self:
             for client in self.world.clients():
                 client.link.generation += 1
@@ -186,11 +203,14 @@ class MasterNode:
     def receive(self, peer: PeerID, message: m.Message) -> None:
         if self._stopped:
             return
-        self._perform(self.core.handle(Received(peer, message), self.world.now))
-        self._schedule_tick()
+        self._event(Received(peer, message))
 
     def peer_lost(self, peer: PeerID) -> None:
-        self._perform(self.core.handle(PeerLost(peer), self.world.now))
+        self._event(PeerLost(peer))
+
+    def _event(self, event: Received | PeerLost) -> None:
+        self.steps.note(self.world.now, event)
+        self._perform(self.core.handle(event, self.world.now))
         self._schedule_tick()
 
     def _schedule_tick(self) -> None:
@@ -202,6 +222,7 @@ class MasterNode:
         self._ticking = False
         if self._stopped:
             return
+        self.steps.note(self.world.now, None)
         actions = self.core.tick(self.world.now)
         self.world.revoked += check_revocations(self.core, actions)
         self._perform(actions)
@@ -285,10 +306,12 @@ class SlaveNode:
             drain_grace_s=self.saved_drain[1],
         )
         self.rebooted = False
-        incarnation = f"{self.name}-{self.life}"
-        self.core = SlaveCore(
-            SlaveSettings(limits_containers=True), self.info, incarnation, recovered, self.world.now
-        )
+        incarnation, info, now = f"{self.name}-{self.life}", self.info, self.world.now
+
+        def make() -> SlaveCore:
+            return SlaveCore(SlaveSettings(limits_containers=True), info, incarnation, recovered, now)
+
+        self.core, self.steps = make(), self.world.steps("slave", incarnation, make)
         for executor in self.executors.values():
             executor.connected = False
             if executor.alive and executor.container_id in self.checkpoints:
@@ -342,6 +365,7 @@ class SlaveNode:
         self.world.at(delay_s, lambda: what() if self.up and life == self.life else None)
 
     def _event(self, event: ev.Event) -> None:
+        self.steps.note(self.world.now, event)
         self._perform(self.core.handle(event, self.world.now))
         self._schedule_tick()
 
@@ -349,6 +373,7 @@ class SlaveNode:
         self._later(TURN_S, self._tick)
 
     def _tick(self) -> None:
+        self.steps.note(self.world.now, None)
         self._perform(self.core.tick(self.world.now))
         deadline = self.core.next_deadline()
         if deadline is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from helpers.sim_cluster import World
 
@@ -25,7 +27,10 @@ def under_faults(world: World, seed: int, fault: Callable[[], None] | None = Non
             (fault or world.fault)()
         yield
     except AssertionError as error:
-        raise AssertionError(f"seed {seed}: {error}") from error
+        directory = Path(tempfile.mkdtemp(prefix=f"offerd-seed-{seed}-"))
+        world.write_recordings(directory)
+        text = f"seed {seed}: {error}\nwhat each core saw: offerd debug replay {directory}/*.recording"
+        raise AssertionError(text) from error
 
 
 def check(world: World, seed: int) -> None:

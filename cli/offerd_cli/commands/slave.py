@@ -93,7 +93,7 @@ def command(
     options = slave_options(master, where, words)
 
     from offerd.daemon_log import log_to_stderr
-    from offerd_slave.daemon import run_slave
+    from offerd_slave.process import run_slave
 
     log_to_stderr("offerd.slave", "offerd.zookeeper")
     return run_slave(options)

@@ -156,3 +156,10 @@ class Exit(Action, frozen=True):
     """Nothing is left: stop the daemon. `why`, if it is a failure."""
 
     why: str = ""
+
+
+class Record(Action, frozen=True):
+    """Record what happens for so many seconds, and answer with `RecordingWritten`."""
+
+    ticket: int
+    for_s: float

@@ -180,3 +180,12 @@ class ModeWished(Event, frozen=True):
 
 class LeaveRequested(Event, frozen=True):
     """End everything at once, and go, leaving the master's list."""
+
+
+class RecordingWritten(Event, frozen=True):
+    """What `Record` asked for is at `path`, and can be replayed if it `is_whole`; or `fault` says why it is not."""
+
+    ticket: int
+    path: str = ""
+    is_whole: bool = False
+    fault: str = ""

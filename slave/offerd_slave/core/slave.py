@@ -43,11 +43,13 @@ from offerd.messages import (
     TaskState,
     TaskStatus,
 )
+from offerd.recording_messages import EventsRecorded, RecordEvents
 from offerd_slave.core import events as ev
 from offerd_slave.core.actions import (
     Action,
     LookAtDisk,
     MeasureUsage,
+    Record,
     RefuseOwners,
     UpdateContainer,
 )
@@ -104,67 +106,6 @@ class SlaveCore:
         self._usage = ev.UsageMeasured(0, 0)
         self._drain = Drain(self.state, self.containers, self.statuses, self._report_usage)
         self._allowances = Allowances()
-        self._handlers: dict[type, Callable[[Any, float], None]] = {
-            ev.FromMaster: self._from_master,
-            ev.MasterConnected: self._master_connected,
-            ev.FromExecutor: self._from_executor,
-            ev.ExecutorFaulty: lambda event, now: self.containers.faulty(event.container_id, event.fault),
-            ev.RecordRefused: self._record_refused,
-            ev.ContainerPreparing: lambda event, now: self.containers.preparing(
-                event.container_id, event.message, now
-            ),
-            ev.LaunchFailed: self._launch_failed,
-            ev.ExecutorEnded: lambda event, now: self.containers.executor_ended(
-                event.container_id, event.exit
-            ),
-            ev.ContainerDestroyed: lambda event, now: self.containers.destroyed(event.container_id, now),
-            ev.Stored: self._stored,
-            ev.TaskKillRefused: self._task_kill_refused,
-            ev.TaskNotPrepared: self._task_not_prepared,
-            ev.TaskCleanedUp: self._task_cleaned_up,
-            ev.UnkillableFound: lambda event, now: self.tasks.unkillable_found(
-                event.container_id, event.task_id, event.unkillable, now
-            ),
-            ev.Unkillable: self._unkillable,
-            ev.FailureInspected: self._failure_inspected,
-            ev.IsolationFailed: lambda event, now: self.state.log("ERROR", event.message),
-            ev.LimitHit: self._limit_hit,
-            ev.OverDisk: self._over_watched,
-            ev.OverMemory: self._over_watched,
-            ev.UsageMeasured: self._usage_measured,
-            ev.DiskLooked: self._disk_looked,
-            ev.ModeWished: lambda event, now: self._drain.obey(event.wish, now),
-            ev.LeaveRequested: lambda event, now: self._drain.leave(now, at_once=True),
-            ev.FilesSecretRenewed: self._files_secret_renewed,
-        }
-        self._from_master_handlers: dict[type, Callable[[Any, float], None]] = {
-            SlaveRegistered: self._slave_registered,
-            SlaveRefused: self._slave_refused,
-            RunTasks: self._run_tasks,
-            KillTask: self._kill_task,
-            Acknowledge: lambda message, now: self.statuses.acknowledge(message),
-            FrameworkMessage: self._message_to_executor,
-            ShutdownFramework: self._shutdown_framework,
-            SetSlaveMode: self._drain.obey,
-            files_messages.RefuseOwners: lambda message, now: self.state.do(RefuseOwners(message.numbers)),
-            Ping: lambda message, now: self.state.to_master(Pong()),
-            NotRegistered: lambda message, now: self._say_hello(now),
-            NotLeading: self._not_leading,
-            Dropped: self._dropped,
-        }
-        self._timer_handlers: dict[str, Callable[..., None]] = {
-            "hello": self._hello_due,
-            "usage": self._measure_usage,
-            "limit": lambda f, t, now: self.tasks.limit_reached(FrameworkID(f), TaskID(t), now),
-            "escalate": lambda f, t, now: self.tasks.escalate(FrameworkID(f), TaskID(t), now),
-            "find_unkillable": lambda f, t, now: self.tasks.find_unkillable(FrameworkID(f), TaskID(t), now),
-            "register": lambda c, now: self.containers.registration_timed_out(ContainerID(c)),
-            "sync": lambda now: None,  # end_turn, which follows, does these two
-            "confirm": lambda now: None,
-            "drain": self._drain.deadline,
-            "emptied": self._drain.emptied,
-            "shutdown": lambda c, now: self.containers.shutdown_timed_out(ContainerID(c)),
-        }
         restore(self.state, self.statuses, recovered, now)
         self._drain.resume()
         self.state.timers.set(("hello",), now)
@@ -180,13 +121,13 @@ class SlaveCore:
 
     def handle(self, event: ev.Event, now: float) -> list[Action]:
         """Something happened."""
-        self._handlers[type(event)](event, now)
+        _HANDLERS[type(event)](self, event, now)
         return self._taken()
 
     def tick(self, now: float) -> list[Action]:
         """The turn's events are handled: what is due now, and what is done once per turn."""
         for name, *key in self.state.timers.due(now):
-            self._timer_handlers[name](*key, now)
+            _TIMERS[name](self, *key, now)
         self.statuses.retry_due(now)
         self.statuses.end_turn(now)
         self.statuses.backlog.end_turn()
@@ -226,7 +167,7 @@ class SlaveCore:
                 self.state.log("WARNING", text)
             return
         self._heard_master_at = now
-        self._from_master_handlers[type(event.message)](event.message, now)
+        _FROM_MASTER[type(event.message)](self, event.message, now)
         if event.epoch > self.state.epoch:
             self.state.epoch = event.epoch
             self.state.save()
@@ -556,3 +497,72 @@ class SlaveCore:
         """A sync done in place is stored after the turn's `tick`, so what depends on it cannot wait for that."""
         self.statuses.stored(event.number, now)
         self._drain.settle(now)
+
+    def _recording_written(self, event: ev.RecordingWritten, now: float) -> None:
+        self.state.to_master(
+            EventsRecorded(self.state.info.hostname, event.path, event.is_whole, event.fault, event.ticket)
+        )
+
+
+# What is done with each event, message of the master and timer. Not in the core: its state holds nothing but what it knows.
+_HANDLERS: dict[type, Callable[[SlaveCore, Any, float], None]] = {
+    ev.FromMaster: SlaveCore._from_master,
+    ev.MasterConnected: SlaveCore._master_connected,
+    ev.FromExecutor: SlaveCore._from_executor,
+    ev.ExecutorFaulty: lambda core, event, now: core.containers.faulty(event.container_id, event.fault),
+    ev.RecordRefused: SlaveCore._record_refused,
+    ev.ContainerPreparing: lambda core, event, now: core.containers.preparing(
+        event.container_id, event.message, now
+    ),
+    ev.LaunchFailed: SlaveCore._launch_failed,
+    ev.ExecutorEnded: lambda core, event, now: core.containers.executor_ended(event.container_id, event.exit),
+    ev.ContainerDestroyed: lambda core, event, now: core.containers.destroyed(event.container_id, now),
+    ev.Stored: SlaveCore._stored,
+    ev.TaskKillRefused: SlaveCore._task_kill_refused,
+    ev.TaskNotPrepared: SlaveCore._task_not_prepared,
+    ev.TaskCleanedUp: SlaveCore._task_cleaned_up,
+    ev.UnkillableFound: lambda core, event, now: core.tasks.unkillable_found(
+        event.container_id, event.task_id, event.unkillable, now
+    ),
+    ev.Unkillable: SlaveCore._unkillable,
+    ev.FailureInspected: SlaveCore._failure_inspected,
+    ev.IsolationFailed: lambda core, event, now: core.state.log("ERROR", event.message),
+    ev.LimitHit: SlaveCore._limit_hit,
+    ev.OverDisk: SlaveCore._over_watched,
+    ev.OverMemory: SlaveCore._over_watched,
+    ev.UsageMeasured: SlaveCore._usage_measured,
+    ev.DiskLooked: SlaveCore._disk_looked,
+    ev.ModeWished: lambda core, event, now: core._drain.obey(event.wish, now),
+    ev.LeaveRequested: lambda core, event, now: core._drain.leave(now, at_once=True),
+    ev.RecordingWritten: SlaveCore._recording_written,
+    ev.FilesSecretRenewed: SlaveCore._files_secret_renewed,
+}
+_FROM_MASTER: dict[type, Callable[[SlaveCore, Any, float], None]] = {
+    SlaveRegistered: SlaveCore._slave_registered,
+    SlaveRefused: SlaveCore._slave_refused,
+    RunTasks: SlaveCore._run_tasks,
+    KillTask: SlaveCore._kill_task,
+    Acknowledge: lambda core, message, now: core.statuses.acknowledge(message),
+    FrameworkMessage: SlaveCore._message_to_executor,
+    ShutdownFramework: SlaveCore._shutdown_framework,
+    SetSlaveMode: lambda core, message, now: core._drain.obey(message, now),
+    files_messages.RefuseOwners: lambda core, message, now: core.state.do(RefuseOwners(message.numbers)),
+    RecordEvents: lambda core, message, now: core.state.do(Record(message.ticket, message.for_s)),
+    Ping: lambda core, message, now: core.state.to_master(Pong()),
+    NotRegistered: lambda core, message, now: core._say_hello(now),
+    NotLeading: SlaveCore._not_leading,
+    Dropped: SlaveCore._dropped,
+}
+_TIMERS: dict[str, Callable[..., None]] = {
+    "hello": SlaveCore._hello_due,
+    "usage": SlaveCore._measure_usage,
+    "limit": lambda core, f, t, now: core.tasks.limit_reached(FrameworkID(f), TaskID(t), now),
+    "escalate": lambda core, f, t, now: core.tasks.escalate(FrameworkID(f), TaskID(t), now),
+    "find_unkillable": lambda core, f, t, now: core.tasks.find_unkillable(FrameworkID(f), TaskID(t), now),
+    "register": lambda core, c, now: core.containers.registration_timed_out(ContainerID(c)),
+    "sync": lambda core, now: None,  # end_turn, which follows, does these two
+    "confirm": lambda core, now: None,
+    "drain": lambda core, now: core._drain.deadline(now),
+    "emptied": lambda core, now: core._drain.emptied(now),
+    "shutdown": lambda core, c, now: core.containers.shutdown_timed_out(ContainerID(c)),
+}

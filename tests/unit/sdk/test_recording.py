@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -10,7 +11,9 @@ import pytest
 
 from helpers.recorded_core import RecordedCore
 from helpers.sim_cluster import World
+from helpers.sim_runs import settle, under_faults
 from offerd.errors import BadInput
+from offerd.object_graph import flatten
 from offerd.recording import FORMAT, Header, Recording, Ring, Step, pack, pack_state, replay
 
 
@@ -123,3 +126,39 @@ def test_a_step_that_is_none_is_bad_input(step: Any) -> None:
     data = b"".join(pack(header(is_whole=False), (), [])) + msgpack.packb(step)
     with pytest.raises(BadInput, match="record"):
         list(Recording(io.BytesIO(data), ours).steps())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_core_of_a_simulated_cluster_can_be_replayed(seed: int, tmp_path: Path) -> None:
+    world = World(seed, slaves=3, schedulers=2, tasks=12)
+    with under_faults(world, seed, world.worse_fault):
+        settle(world)
+    world.write_recordings(tmp_path)
+    paths = sorted(tmp_path.iterdir())
+    assert len(paths) >= 4
+    for path in paths:
+        with path.open("rb") as file:
+            recording = Recording(file, ours)
+            assert [
+                error
+                for _, error in replay(recording.core, recording.steps())
+                if isinstance(error, Exception)
+            ] == []
+    last = {node.core.state.info.hostname: list(flatten(node.core)) for node in world.slaves if node.up}
+    for node in world.slaves:
+        with (tmp_path / f"{node.steps.name}.recording").open("rb") as file:
+            recording = Recording(file, ours)
+            for _ in replay(recording.core, recording.steps()):
+                pass
+        assert not node.up or list(flatten(recording.core)) == last[node.name], "it ends in another state"
+
+
+def test_what_fails_in_a_simulated_cluster_says_where_it_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    world = World(1, slaves=1, schedulers=1, tasks=1)
+    with pytest.raises(AssertionError, match="offerd debug replay") as failed, under_faults(world, 1):
+        raise AssertionError("for a test")
+    assert "seed 1: for a test" in str(failed.value)
+    assert len(list(tmp_path.rglob("*.recording"))) >= 2

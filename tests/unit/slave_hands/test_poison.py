@@ -15,7 +15,7 @@ from offerd.ids import ContainerID, SlaveID, TaskID
 from offerd_slave import journal as journals
 from offerd_slave.checkpoint import write_checkpoint
 from offerd_slave.core import events as ev
-from offerd_slave.core import recovery
+from offerd_slave.core import recovery, slave
 from offerd_slave.core.actions import SaveSlave
 from offerd_slave.core.containers import Containers
 from offerd_slave.core.slave import SlaveCore
@@ -146,12 +146,12 @@ def happen(daemon: SlaveDaemon, *events: ev.Event) -> None:
 def test_a_message_of_the_masters_that_cannot_be_handled_is_passed_over_and_told_once(
     daemon: SlaveDaemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fails(message: object, now: float) -> None:
+    def fails(core: SlaveCore, message: object, now: float) -> None:
         raise KeyError("for a\ntest")
 
     sent: list[m.Message] = []
     monkeypatch.setattr(daemon._master, "send", sent.append)
-    daemon.core._from_master_handlers[m.KillTask] = fails
+    monkeypatch.setitem(slave._FROM_MASTER, m.KillTask, fails)
     kill = m.KillTask(FRAMEWORK.framework_id, TaskID("a"))
     happen(daemon, *3 * [ev.FromMaster(1, kill)], ev.FromMaster(1, m.Ping()))
     assert m.Pong() in sent
@@ -181,8 +181,7 @@ def test_a_record_that_no_encoder_takes_costs_its_task_and_no_other_record_of_th
     daemon: SlaveDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused: list[ev.Event] = []
-    monkeypatch.setattr(SlaveCore, "_record_refused", lambda core, event, now: refused.append(event))
-    daemon.core._handlers[ev.RecordRefused] = daemon.core._record_refused
+    monkeypatch.setitem(slave._HANDLERS, ev.RecordRefused, lambda core, event, now: refused.append(event))
     bad = poisoned_status(2**64)
     good = TaskDelivered(FRAMEWORK.framework_id, CONTAINER, task("b"), 1.0)
     daemon._records += [poisoned_status(2**63), bad, good]

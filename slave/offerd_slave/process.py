@@ -1,0 +1,25 @@
+"""The slave as a process: its start, and its end."""
+
+from __future__ import annotations
+
+from offerd.descriptors import raise_limit
+from offerd.errors import KeyRefused, OfferdError
+from offerd_slave.daemon import SlaveDaemon
+from offerd_slave.settings import SlaveOptions
+
+
+def run_slave(options: SlaveOptions) -> int:
+    """What `offerd slave` runs; returns its exit status. Raises `BadInput`, and `KeyRefused` if no master knows us."""
+    raise_limit()
+    daemon = SlaveDaemon(options)
+    try:
+        daemon.run()
+    except Exception as error:
+        if not isinstance(error, OfferdError):
+            daemon.crashed(error)
+        raise
+    finally:
+        daemon.close()
+    if daemon.fault:
+        raise KeyRefused(daemon.fault)
+    return 0
