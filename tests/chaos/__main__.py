@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -18,6 +20,8 @@ from pathlib import Path
 from chaos.cluster import ChaosCluster
 from chaos.faults import Faults
 from chaos.ledger import Ledger
+from offerd.recorder import SUFFIX
+from offerd_cli.local_cluster import LocalCluster
 from offerd_slave.settings import SlaveSettings
 
 SETTLE_S = 90.0
@@ -25,6 +29,8 @@ SETTLE_S = 90.0
 RECOUNT_S = SlaveSettings().update_retry_s + 2.0
 """After the last task's end: until slaves have repeated what they still have to say, a second end among it."""
 PAUSE_S = (0.3, 3.0)
+RECORDED_S = 20.0
+"""How long daemons have to write what they have seen."""
 
 
 def main() -> int:
@@ -55,11 +61,14 @@ def run(seed: int, seconds: float, tasks: int, *, quiet: bool = False) -> bool:
         ledger.driver.stop()
         ledger.driver.join(10)
         complaints = [*faults.complaints, *ledger.complaints()]
+        recordings = keep_recordings(cluster) if complaints else None
     struck = ", ".join(f"{number} {name}" for name, number in faults.counts.most_common())
     say(f"faults: {sum(faults.counts.values())}: {struck}", quiet=False)
     say(f"registered {ledger.registrations} times; ends: {ledger.summary()}", quiet=False)
     for complaint in complaints[:20]:
         say(f"  {complaint}", quiet=False)
+    if recordings is not None:
+        say(f"what each daemon saw: offerd debug replay {recordings}/*.recording", quiet=False)
     balanced = not complaints
     verdict = "the ledger balances" if balanced else f"{len(complaints)} things are wrong"
     say(f"chaos: {verdict}: {ledger.ended:,} of {tasks:,} tasks ended; seed {seed}", quiet=False)
@@ -92,6 +101,25 @@ def settle(faults: Faults, ledger: Ledger, quiet: bool) -> None:
     while time.monotonic() < look_until:
         faults.mend()
         time.sleep(0.1)
+
+
+def keep_recordings(cluster: LocalCluster) -> Path:
+    """Have each daemon that runs write what it has seen; returns where all of that is."""
+    kept = Path(tempfile.mkdtemp(prefix="offerd-recordings-"))
+    running = [daemon for daemon in (*cluster.masters, *cluster.slaves) if daemon.running]
+    directories = [cluster.base, *(slave.work_dir for slave in cluster.slaves if slave.work_dir is not None)]
+
+    def written() -> set[Path]:
+        return {path for directory in directories for path in directory.rglob(f"*{SUFFIX}")}
+
+    before, give_up_at = len(written()), time.monotonic() + RECORDED_S
+    for daemon in running:
+        daemon.signal(signal.SIGUSR2)
+    while len(written()) < before + len(running) and time.monotonic() < give_up_at:
+        time.sleep(0.1)
+    for path in written():
+        shutil.copy(path, kept / f"{path.parent.parent.name}-{path.name}")
+    return kept
 
 
 def say(text: str, *, quiet: bool) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from chaos.__main__ import keep_recordings
 from helpers.cli import begin, listing, offerd, wait_until
 from offerd_cli.local_cluster import LocalCluster
 
@@ -70,3 +72,13 @@ def test_what_cannot_be_recorded_is_said_in_one_line(cluster: LocalCluster) -> N
     done = offerd(cluster, "debug", "replay", __file__)
     assert done.returncode == 2
     assert done.stderr.startswith(b"offerd: this is no recording")
+
+
+def test_chaos_keeps_what_each_daemon_saw(
+    cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    kept = keep_recordings(cluster)
+    names = {path.name.split("-")[1 if path.name.startswith("keys") else 2] for path in kept.iterdir()}
+    assert names == {"master", "slave"}
+    assert all(offerd(cluster, "debug", "replay", str(path)).returncode == 0 for path in kept.iterdir())
