@@ -30,13 +30,14 @@ from offerd.screen_text import printable
 
 log = logging.getLogger("offerd.recorder")
 
-MAX_STEPS = 100_000
-MAX_BYTES = 32 << 20
+MAX_STEPS = 20_000
+MAX_BYTES = 4 << 20
+"""As they came; in memory events take several times as much."""
 MORE_ON_REQUEST = 4
 """So many times as much is kept while somebody has asked for a recording."""
 MAX_REQUESTS = 4
 """At one time."""
-STATE_AGAIN_S = 60.0
+STATE_AGAIN_S = 10.0
 """A new state is taken no sooner after the last ..."""
 STATE_COST = 100
 """... and no sooner than so many times what that one took."""
