@@ -49,10 +49,9 @@ class RandomEvents(RuleBasedStateMachine):
             reconnect_grace_s=7.0,
             missing_task_grace_s=3.0,
             max_ended_tasks=20,
-            policy=POLICY,
             revoke_after_s=0.5,
             revoke_grace_s=1.0,
-            **self.more_settings,
+            **{"policy": POLICY, **self.more_settings},
         )
         self.slaves: list[World] = []
         self.frameworks: list[FrameworkPeer] = []

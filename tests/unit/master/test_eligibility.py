@@ -27,6 +27,7 @@ from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import SlaveID
 from offerd.resources import Resources
+from offerd_master.allocation.policy import Policy, Terms
 from offerd_master.core import offers
 from offerd_master.core.eligibility import REASONS, reason_against
 from offerd_master.core.state import Cluster, Framework, Slave, SlaveState
@@ -137,13 +138,14 @@ class ExplainedTurns(RandomEvents):
 
 
 class ExplainedBatches(ExplainedTurns):
-    """With batch windows, a minimum for all offers, and a new master's quiet time."""
+    """With batch windows, a minimum for all offers, a new master's quiet time, and limits that are soon reached."""
 
     more_settings: ClassVar[dict[str, Any]] = {
         "batch_window_s": 0.4,
         "minimum_offer": Resources.of(cpus=1),
         "recovery_quiet_s": 0.5,
         "recovery_window_s": 1e6,
+        "policy": Policy({"*": Terms(limit=Resources.of(cpus=5)), "gold": Terms(limit=Resources.of(cpus=3))}),
     }
 
 
