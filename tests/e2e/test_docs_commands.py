@@ -344,6 +344,7 @@ def test_tests_that_are_named_are_there() -> None:
             "make": lambda line: shell.type(f"{line} --dry-run"),
             ".venv/bin/pytest": lambda line: shell.type(f"{line} --collect-only -q"),
             "OFFERD_FUZZ_MESSAGES": lambda line: shell.type(f"{line} --collect-only -q"),
+            "OFFERD_ELIGIBILITY_EXAMPLES": lambda line: shell.type(f"{line} --collect-only -q"),
             "OFFERD_SYSTEMD": lambda line: shell.type(f"{line} --collect-only -q"),
             "PYTHONPATH=tests .venv/bin/python -m fuzz": "tests/unit/test_fuzz.py",
             ".venv/bin/python tests/helpers/guest.py": "tests/kernel",
