@@ -1,15 +1,14 @@
-"""The whole protocol of offerd, on one page.
+"""The protocol between schedulers, master, slaves and executors. Who may send what to whom: the unions in `offerd.codec`.
 
-Every message is a frozen msgspec struct, travels as a MessagePack array `[name, field, field, ...]` inside a `Frame`
-(see `offerd.codec`), and is handled by the method of the same name in snake case.
+    scheduler --DEALER--> master <--DEALER-- slave <--path socket-- executor
 
-Compatibility: a reader ignores fields it does not know and fills in missing ones with their defaults. So a field is only ever
-**added at the end, with a default**; none is renamed, moved or removed (a test holds the wire to that). Every number, text and
-list has a bound (`offerd.bounds`, another test). What is beyond, or not known, is a `BadMessage` of that one peer.
+Every message is a frozen msgspec struct, travels as a MessagePack array `[name, field, field, ...]` in a frame, and is handled
+by the method of the same name in snake case. Beside these: `operator_messages`, `files_messages`, `recording_messages`.
 
-Who talks to whom::
-
-    scheduler --DEALER--> master <--DEALER-- slave <--DEALER-- executor
+Between versions a field may be **added at the end, with a default**: readers ignore those that they do not know and fill in
+missing ones. None is renamed, moved or removed (a test holds the wire to that). A frame with an unknown message is a
+`BadMessage`, as is one beyond the bounds that every number, text and list has (`offerd.bounds`, another test): masters hang up
+on who sends one, others pass the frame over. So a new message goes to nobody who may be older and would miss the rest of it.
 """
 
 from __future__ import annotations
