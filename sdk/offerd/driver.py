@@ -125,7 +125,7 @@ class SchedulerDriver(DriverBase):
     `master` as for `offerd.clusters.resolve`: `HOST:PORT`, `zk://...`, or None for what the environment or the store of
     credentials says; the keys come from there, too. Raises `BadInput` for an address that is none, and `WrongType` for a
     scheduler with a method that looks like a callback and is none, or is a coroutine. If no master answers within
-    `connect_timeout_s` (None: as long as an election may take where there is one, else five seconds) the driver ends with an
+    `connect_timeout_s` (10 s; None: as long as an election may take where there is one, else 5 s) the driver ends with an
     `OfferdError` that says so. While a master is away the driver tries on, and logs why.
 
     `stands_by`: where another scheduler of this framework id is active, wait until it is gone (`standing_by`, then

@@ -1,7 +1,7 @@
 """Keeps the recording of one daemon (`offerd.recording`), and writes it: on request, at SIGUSR2, and when something fails.
 
 What takes long is packed in a fork, which has the state of this very moment and all the time that it takes; the daemon's loop
-waits for no more than the fork. So a new state can be taken now and then as the ring goes on. Where steps come so fast that
+waits for little more than the fork. So a new state can be taken now and then as the ring goes on. Where steps come so fast that
 the ring has lost those since the last state, the recording has steps alone: they can be read, not replayed.
 """
 
@@ -159,7 +159,8 @@ class Recorder:
                     log.info("wrote a recording to %s (%s)", path, printable(why))
                 done(Written(path, is_whole, fault))
 
-            self._fork(lambda: self._write(path, why, state, first, now), ended)
+            kept = {state.file.fileno()} if state is not None else set[int]()
+            self._fork(lambda: self._write(path, why, state, first, now), ended, kept)
 
         if self._is_taking:
             self._waiting.append(begin)
@@ -228,7 +229,7 @@ class Recorder:
         if rest is None:
             done("")
         else:
-            self._fork(pack_all, done)
+            self._fork(pack_all, done, {file.fileno()})
 
     def _keep(self, state: _State) -> None:
         """Beside the one before it, as long as the ring has what came after that."""
@@ -244,8 +245,10 @@ class Recorder:
 
     # -- forks ----------------------------------------------------------------------------------------------------------
 
-    def _fork(self, work: Callable[[], None], done: Callable[[str], None]) -> None:
-        """Have `work` done by a fork of this process, which has everything as it is now; `done(fault)` when it has ended."""
+    def _fork(self, work: Callable[[], None], done: Callable[[str], None], kept: set[int]) -> None:
+        """Have `work` done by a fork of this process, which has everything as it is now, but of its descriptors only these;
+        `done(fault)` when it has ended.
+        """
         try:
             with warnings.catch_warnings():
                 # Python's own objects are whole in the fork, which uses nothing that our other threads may hold.
@@ -261,6 +264,11 @@ class Recorder:
         try:
             # Signals to us are none to the daemon: its wake-up descriptor is ours, too.
             signal.set_wakeup_fd(-1)
+            # The daemon may be killed, and the next one start, before we have ended: its locks and sockets must be free.
+            first = 3
+            for fd in (*sorted(kept), os.sysconf("SC_OPEN_MAX")):
+                os.closerange(first, fd)
+                first = fd + 1
             gc.disable()  # a collection would write to, and so copy, most of our memory
             work()
             status = 0

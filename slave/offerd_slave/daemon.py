@@ -292,7 +292,6 @@ class SlaveDaemon:
             for epoch, messages in self._master.drain():
                 for message in messages:
                     events.append(ev.FromMaster(epoch, message))
-            self._recorder.grew_to(self._master.received_bytes + self._endpoint.received_bytes)
             if self._master.bad_frames != bad_before and bad_before == 0:
                 log.warning("the master sent what is no message of ours: %s", self._master.last_bad)
         if self._master.link.socket in ready:
@@ -310,6 +309,7 @@ class SlaveDaemon:
         if self._others.fileno() in ready:
             for fd, _ in self._others.poll(0):
                 self._readers[fd]()
+        self._recorder.grew_to(self._master.received_bytes + self._endpoint.received_bytes)
 
     def _turn(self) -> None:
         """Handle what was read, then do what is due, then write and send. Actions may bring further events at once."""

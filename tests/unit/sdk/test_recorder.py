@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import select
+import signal
 import stat
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +211,28 @@ def test_a_core_that_cannot_be_written_down_has_steps_alone(
     found, _ = read(daemon.written())
     assert not found.is_whole
     daemon.recorder.close()
+
+
+def test_a_fork_holds_nothing_of_the_daemons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its daemon may be killed while it writes, and the next one wants the same locks and sockets."""
+    os.mkfifo(tmp_path / "held")
+
+    def held_up(*_: object) -> Iterator[bytes]:
+        yield (tmp_path / "held").read_bytes()
+
+    monkeypatch.setattr("offerd.recorder.pack", held_up)
+    daemon = Daemon(tmp_path / "recordings")
+    daemon.settle()
+    ours, inherited = os.pipe()
+    daemon.recorder.write("a test", time.monotonic())
+    os.close(inherited)
+    try:
+        assert select.select([ours], [], [], 20.0)[0] == [ours], "the fork still has the other end"
+    finally:
+        os.close(ours)
+        for pid in daemon.recorder._works:
+            os.kill(pid, signal.SIGKILL)
+        daemon.recorder.close()
 
 
 def test_no_fork_and_no_descriptor_stays(tmp_path: Path) -> None:
