@@ -22,7 +22,7 @@ def run_master(options: MasterOptions) -> int:
     Raises `BadInput` with one line if it cannot start: address taken, not ours, or not safe; no such allocation module.
     """
     raise_limit()
-    log_to_stderr("offerd.master", "offerd.zookeeper")
+    log_to_stderr("offerd.master", "offerd.recorder", "offerd.zookeeper")
     master = Master(options)
 
     orders = {signal.SIGTERM: master.stop, signal.SIGINT: master.stop, signal.SIGUSR2: master.record}

@@ -136,6 +136,7 @@ class Recorder:
             fault = "others are recording at this moment; ask again when they have ended"
             done(Written(self.directory, is_whole=False, fault=fault))
             return
+        log.info("recording for %g s (%s)", for_s, printable(why))
         self._requests.append(_Request(now + for_s, self._ring.next, why, done))
         steps, size_bytes = self._max
         self._ring.max_steps, self._ring.max_bytes = MORE_ON_REQUEST * steps, MORE_ON_REQUEST * size_bytes

@@ -349,6 +349,7 @@ def test_tests_that_are_named_are_there() -> None:
             "PYTHONPATH=tests .venv/bin/python -m fuzz": "tests/unit/test_fuzz.py",
             ".venv/bin/python tests/helpers/guest.py": "tests/kernel",
             "OFFERD_GUEST_KERNEL": "a kernel that somebody has",
+            "offerd debug": "tests/e2e/test_recordings.py",
         },
     )
 

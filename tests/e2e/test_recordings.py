@@ -33,7 +33,9 @@ def recordings(cluster: LocalCluster) -> list[Path]:
 def test_a_task_is_found_in_a_recording(
     cluster: LocalCluster, whose: list[str], words: tuple[str, ...]
 ) -> None:
-    recording = begin(cluster, "debug", "record", "--for", "4s", "--json", *whose)
+    daemon = cluster.slaves[0] if whose else cluster.master
+    recording = begin(cluster, "debug", "record", "--for", "6s", "--json", *whose)
+    wait_until(lambda: "recording for 6 s" in daemon.log.read_text(), "it to have begun")
     done = offerd(cluster, "run", "--name", "story", "--timeout", "20s", "--", "echo", "told")
     assert done.stdout == b"told\n", done.stderr
     out, err = recording.communicate(timeout=60)

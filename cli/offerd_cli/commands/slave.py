@@ -95,7 +95,7 @@ def command(
     from offerd.daemon_log import log_to_stderr
     from offerd_slave.process import run_slave
 
-    log_to_stderr("offerd.slave", "offerd.zookeeper")
+    log_to_stderr("offerd.slave", "offerd.recorder", "offerd.zookeeper")
     return run_slave(options)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from helpers.fake_master import InstantCluster
-from offerd import calls
+from offerd import call_scheduler, calls
 from offerd.cluster_executor import ClusterExecutor
 from offerd.messages import AcceptOffers, DeclineOffers, TaskInfo, TaskState, TaskStatus
 from offerd.resources import Resources
@@ -30,7 +32,8 @@ def cluster(slaves: int = 1) -> Iterator[tuple[InstantCluster, ClusterExecutor]]
         yield fake, executor
 
 
-def test_the_next_call_soon_after_a_result_needs_no_new_offer() -> None:
+def test_the_next_call_soon_after_a_result_needs_no_new_offer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_scheduler, "WARM_S", 60.0)  # a moment that no busy host lets pass
     with cluster() as (fake, executor):
         executor.submit(len, "a").result(WAIT_S)
         fake.wait_for(lambda: fake.free_offers() == 1)
