@@ -19,15 +19,14 @@ from offerd.screen_text import printable
 from offerd_cli.screen import say
 from offerd_master.principals import Principal
 
-PARTS = (
-    "offerd.", "offerd_master.core.", "offerd_master.allocation.", "offerd_slave.core.", "offerd_isolation.base",
-    "offerd_master.principals", "offerd_master.settings", "offerd_slave.records", "offerd_slave.settings",
-)  # fmt: skip
-"""Modules of which a recorded state is made, and of those none that does anything but compute:"""
-NO_PARTS = (
-    "offerd.connections", "offerd.driver", "offerd.executor", "offerd.operator", "offerd.recorder", "offerd.removal",
-    "offerd.transport",
-)  # fmt: skip
+PACKAGES = ("offerd_master.core.", "offerd_master.allocation.", "offerd_slave.core.")
+MODULES = {
+    "offerd.files_access", "offerd.files_messages", "offerd.filters", "offerd.messages", "offerd.operator_messages",
+    "offerd.ranges", "offerd.recording_messages", "offerd.resources", "offerd.states", "offerd.structs", "offerd.timers",
+    "offerd_isolation.base", "offerd_master.principals", "offerd_master.settings", "offerd_slave.records",
+    "offerd_slave.settings",
+}  # fmt: skip
+"""Of which the cores' states and events are made. Nothing in them does more than compute."""
 SHOWN_LETTERS = 400
 """Of an event or action, unless it is to be shown whole."""
 
@@ -74,7 +73,12 @@ def tell(file: Path, how: Telling) -> int:
 
 
 def _open(stream: IO[bytes]) -> Recording:
-    return Recording(stream, lambda module: module.startswith(PARTS) and module not in NO_PARTS)
+    return Recording(stream, is_part)
+
+
+def is_part(module: str) -> bool:
+    """Whether classes and functions of this module may be in a recording that is replayed."""
+    return module in MODULES or module.startswith(PACKAGES)
 
 
 def _introduce(header: Header) -> None:

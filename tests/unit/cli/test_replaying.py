@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from helpers.recorded_core import RecordedCore
+from offerd import codec
 from offerd import messages as m
 from offerd.errors import BadInput
 from offerd.ids import ExecutorID, PeerID
 from offerd.recording import Header, Ring, pack, pack_state
 from offerd.resources import Resources
-from offerd_cli.replaying import Telling, tell
+from offerd_cli.replaying import Telling, is_part, tell
 from offerd_master.allocation.drf import DrfAllocator
+from offerd_master.core import events as master_events
 from offerd_master.core.events import PeerLost, Received
 from offerd_master.core.master import MasterCore
 from offerd_master.settings import Settings
+from offerd_slave.core import events as slave_events
 
 PLAIN = Telling("", None, has_ticks=False, is_full=False, is_json=False)
 
@@ -91,6 +95,29 @@ def test_events_without_a_state_are_told_alone(
     said = capsys.readouterr()
     assert "PeerLost" in said.out
     assert "cannot be replayed" in said.err
+
+
+def test_every_message_and_event_may_be_in_a_recording() -> None:
+    messages = {*codec.to_master.types, *codec.to_slave.types, *codec.from_executor.types}
+    events = {
+        each
+        for module in (master_events, slave_events)
+        for each in vars(module).values()
+        if isinstance(each, type)
+    }
+    assert {
+        each.__module__
+        for each in messages | events
+        if issubclass(each, msgspec.Struct) and not is_part(each.__module__)
+    } == set()
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["os", "subprocess", "offerd.driver", "offerd.removal", "offerd_master.daemon", "offerd_master.corex"],
+)
+def test_what_does_more_than_compute_has_no_part_in_one(module: str) -> None:
+    assert not is_part(module)
 
 
 def test_what_cannot_be_read_is_bad_input(tmp_path: Path, recorded: Path) -> None:

@@ -15,10 +15,7 @@ from helpers.sim_runs import settle, under_faults
 from offerd.errors import BadInput
 from offerd.object_graph import flatten
 from offerd.recording import FORMAT, Header, Recording, Ring, Step, pack, pack_state, replay
-
-
-def ours(module: str) -> bool:
-    return module.startswith("offerd")
+from offerd_cli.replaying import is_part
 
 
 def header(first: int = 0, *, is_whole: bool = True) -> Header:
@@ -46,7 +43,7 @@ def recorded(seed: int, faults: int) -> tuple[bytes, list[str]]:
 @pytest.mark.parametrize("seed", range(10))
 def test_a_masters_recording_gives_the_same_actions_again(seed: int) -> None:
     data, answers = recorded(seed, faults=4)
-    recording = Recording(io.BytesIO(data), ours)
+    recording = Recording(io.BytesIO(data), is_part)
     again = [repr(actions) for _, actions in replay(recording.core, recording.steps())]
     assert len(again) > 50
     assert again == answers
@@ -55,7 +52,7 @@ def test_a_masters_recording_gives_the_same_actions_again(seed: int) -> None:
 
 def test_a_recording_that_is_cut_off_is_good_so_far() -> None:
     data, answers = recorded(1, faults=1)
-    recording = Recording(io.BytesIO(data[:-3]), ours)
+    recording = Recording(io.BytesIO(data[:-3]), is_part)
     again = [repr(actions) for _, actions in replay(recording.core, recording.steps())]
     assert again == answers[:-1]
     assert recording.is_cut
@@ -100,7 +97,7 @@ def test_the_ring_holds_no_more_bytes_than_it_may() -> None:
 
 def test_a_recording_without_a_state_has_its_steps() -> None:
     data = b"".join(pack(header(7, is_whole=False), (), [Step(1.0, None), Step(2.0, "event")]))
-    recording = Recording(io.BytesIO(data), ours)
+    recording = Recording(io.BytesIO(data), is_part)
     assert recording.core is None
     assert recording.header == header(7, is_whole=False)
     assert list(recording.steps()) == [(1.0, None), (2.0, "event")]
@@ -116,7 +113,7 @@ def test_a_recording_without_a_state_has_its_steps() -> None:
 )  # fmt: skip
 def test_what_is_no_recording_is_bad_input(data: bytes) -> None:
     with pytest.raises(BadInput, match="record"):
-        Recording(io.BytesIO(data), ours)
+        Recording(io.BytesIO(data), is_part)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +122,7 @@ def test_what_is_no_recording_is_bad_input(data: bytes) -> None:
 def test_a_step_that_is_none_is_bad_input(step: Any) -> None:
     data = b"".join(pack(header(is_whole=False), (), [])) + msgpack.packb(step)
     with pytest.raises(BadInput, match="record"):
-        list(Recording(io.BytesIO(data), ours).steps())
+        list(Recording(io.BytesIO(data), is_part).steps())
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -138,7 +135,7 @@ def test_every_core_of_a_simulated_cluster_can_be_replayed(seed: int, tmp_path: 
     assert len(paths) >= 4
     for path in paths:
         with path.open("rb") as file:
-            recording = Recording(file, ours)
+            recording = Recording(file, is_part)
             assert [
                 error
                 for _, error in replay(recording.core, recording.steps())
@@ -147,7 +144,7 @@ def test_every_core_of_a_simulated_cluster_can_be_replayed(seed: int, tmp_path: 
     last = {node.core.state.info.hostname: list(flatten(node.core)) for node in world.slaves if node.up}
     for node in world.slaves:
         with (tmp_path / f"{node.steps.name}.recording").open("rb") as file:
-            recording = Recording(file, ours)
+            recording = Recording(file, is_part)
             for _ in replay(recording.core, recording.steps()):
                 pass
         assert not node.up or list(flatten(recording.core)) == last[node.name], "it ends in another state"
