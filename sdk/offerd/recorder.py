@@ -30,10 +30,10 @@ from offerd.screen_text import printable
 
 log = logging.getLogger("offerd.recorder")
 
-MAX_STEPS = 20_000
-MAX_BYTES = 4 << 20
+MAX_STEPS = 1_000
+MAX_BYTES = 256 << 10
 """As they came; in memory events take several times as much."""
-MORE_ON_REQUEST = 4
+MORE_ON_REQUEST = 100
 """So many times as much is kept while somebody has asked for a recording."""
 MAX_REQUESTS = 4
 """At one time."""

@@ -12,6 +12,13 @@ from offerd_cli.config_file import take_config
 from offerd_cli.options import DURATION, die_with_parent_option, master_option, no_start_option
 from offerd_cli.slave_options import SLAVE, default_work_dir, slave_options
 
+work_dir_option = click.option(
+    "--work-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Directory for the slave's state and the sandboxes of tasks.  [default: /var/lib/offerd/slave as root]",
+)
+
 
 def _wish(work_dir: Path, *, drain: bool, activate: bool, kill: bool, deadline_s: float | None) -> int:
     """What is wanted of the slave that runs here."""
@@ -34,12 +41,7 @@ def _wish(work_dir: Path, *, drain: bool, activate: bool, kill: bool, deadline_s
     metavar="FILE",
     help="TOML file with these options by name.",
 )
-@click.option(
-    "--work-dir",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Directory for the slave's state and the sandboxes of tasks.  [default: /var/lib/offerd/slave as root]",
-)
+@work_dir_option
 @SLAVE.options
 @die_with_parent_option
 @click.option(
@@ -124,12 +126,7 @@ def command(
     metavar="N",
     help="Port on which sandbox files are served; 0 takes a free one.  [default: 5051]",
 )
-@click.option(
-    "--work-dir",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Directory for the slave's state and the sandboxes of tasks.  [default: /var/lib/offerd/slave as root]",
-)
+@work_dir_option
 @no_start_option
 @click.argument("where", metavar="HOST[:PORT]")
 @click.argument("word")
