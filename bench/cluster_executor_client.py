@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from offerd import ClusterExecutor
-from offerd.calls import Inline, pack_result, pickle_value, unpack_call
 from offerd.messages import TaskInfo, TaskState, TaskStatus
+from offerd.python_calls.calls import Inline, pack_result, pickle_value, unpack_call
 from offerd.resources import Resources
 
 BUDGET_US = 35.0

@@ -15,8 +15,8 @@ from children import START_TIMEOUT_S, child
 from figures import Bound, Findings, Row, Samples
 from many_peers import serve_schedulers, serve_slaves
 from offerd.errors import OfferdError
-from offerd.leader import in_line, parse_zookeeper
-from offerd.zookeeper_access import new_client
+from offerd.masters.leader import in_line, parse_zookeeper
+from offerd.masters.zookeeper_access import new_client
 from offerd_cli.local_cluster import LocalCluster
 
 SESSION_S = 4.0

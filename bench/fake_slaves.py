@@ -7,12 +7,12 @@ from multiprocessing.connection import Connection
 
 import zmq
 
-from offerd import codec
 from offerd import messages as m
-from offerd.clusters import resolve
+from offerd.credentials.clusters import resolve
 from offerd.ids import ContainerID, SlaveID
 from offerd.resources import Resources
-from offerd.transport import Client, new_context
+from offerd.wire import codec
+from offerd.wire.transport import Client, new_context
 
 USAGE_INTERVAL_S = 5.0
 

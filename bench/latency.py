@@ -6,9 +6,9 @@ import time
 
 from figures import Bound, Findings, Row, Samples, percentile
 from offerd import ClusterExecutor
-from offerd.calls import pack_call
 from offerd.driver import SchedulerDriver
 from offerd.messages import TaskStatus
+from offerd.python_calls.calls import pack_call
 from pipeline_baseline import Pipeline
 from probe import COMMAND, DEADLINE_S, PYTHON, Heard, framework
 from throughput import cluster, noop

@@ -14,14 +14,14 @@ from typing import Any
 
 import zmq
 
-from offerd import codec
 from offerd import messages as m
-from offerd.detector import LeaderDetector
+from offerd.core.scheduler_core import SchedulerCore, Send
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
-from offerd.leader import parse_zookeeper
+from offerd.masters.detector import LeaderDetector
+from offerd.masters.leader import parse_zookeeper
 from offerd.resources import Resources
-from offerd.scheduler_core import SchedulerCore, Send
-from offerd.transport import Client, new_context
+from offerd.wire import codec
+from offerd.wire.transport import Client, new_context
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.core.recovery import Recovered, RecoveredContainer

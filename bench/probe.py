@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
-from offerd.call_scheduler import EXECUTOR_ID
 from offerd.driver import Scheduler, SchedulerDriver
 from offerd.errors import OfferdError
 from offerd.ids import ExecutorID, TaskID
 from offerd.messages import CommandInfo, ExecutorInfo, FrameworkInfo, Offer, TaskInfo, TaskState, TaskStatus
+from offerd.python_calls.call_scheduler import EXECUTOR_ID
 from offerd.resources import Resources
 
 DEADLINE_S = 30.0

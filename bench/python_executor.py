@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from offerd import calls
 from offerd.messages import TaskState
+from offerd.python_calls import calls
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))

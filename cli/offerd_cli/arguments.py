@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, overload
 
 from offerd.errors import BadInput
-from offerd.posix_text import word_of
+from offerd.wire.posix_text import word_of
 
 WORDS, FILES = ":::", "::::"
 LINKED = "+"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from offerd import series
+from offerd.core.own_statuses import cannot_be_sent
 from offerd.driver import Scheduler, SchedulerDriver
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.files_door import FilesDoor
@@ -29,8 +29,8 @@ from offerd.messages import (
     TaskState,
     TaskStatus,
 )
-from offerd.own_statuses import cannot_be_sent
 from offerd.resources import Resources
+from offerd.tasks import series
 
 COMMAND_EXECUTOR = ExecutorInfo(ExecutorID("command"), module="offerd_executors.command", name="commands")
 INLINE_OUTPUT = {series.INLINE_LABEL: "1"}

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from offerd.credentials.trusted_files import read_trusted
 from offerd.errors import BadInput
-from offerd.trusted_files import read_trusted
 
 NOT_IN_A_FILE = {"activate", "config", "deadline", "die_with_parent", "drain", "help", "kill"}
 

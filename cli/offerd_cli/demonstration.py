@@ -12,8 +12,8 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
+from offerd.credentials.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
 from offerd.errors import OfferdError
-from offerd.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
 from offerd.messages import TaskState
 from offerd_cli import doctor, mpi_demo, render
 from offerd_cli.local_cluster import OFFERD, LocalCluster

@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from offerd.removal import try_to_remove
+from offerd.daemons.removal import try_to_remove
 from offerd_cli.sweep import sweep
 
 GRACE_S = 5.0
@@ -29,7 +29,7 @@ def main() -> int:
     swept = sweep(base, grace_s=GRACE_S)
     try_to_remove(base)
     for store in sys.argv[2:]:
-        from offerd.clusters import Store
+        from offerd.credentials.clusters import Store
 
         Store(store).forget_local(str(base))
     return 0 if swept else 1

@@ -27,13 +27,21 @@ import psutil
 from msgspec.structs import replace
 
 from offerd.addresses import parse
-from offerd.clusters import MASTER_VARIABLE, Cluster, Connection, Store, is_found_unasked, own_store, resolve
-from offerd.detector import find_leader
+from offerd.credentials.clusters import (
+    MASTER_VARIABLE,
+    Cluster,
+    Connection,
+    Store,
+    is_found_unasked,
+    own_store,
+    resolve,
+)
+from offerd.credentials.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
+from offerd.daemons.removal import try_to_remove
 from offerd.errors import BadInput, OfferdError
-from offerd.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
-from offerd.leader import master_address, parse_zookeeper
+from offerd.masters.detector import find_leader
+from offerd.masters.leader import master_address, parse_zookeeper
 from offerd.operator import OperatorClient
-from offerd.removal import try_to_remove
 from offerd.resources import Resources
 from offerd_cli import zookeeper
 from offerd_cli.local_keys import LocalKeys

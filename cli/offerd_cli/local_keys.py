@@ -9,7 +9,7 @@ import os
 import pwd
 from pathlib import Path
 
-from offerd.keys import Keys, name_fault, new_key, read_public, read_secret
+from offerd.credentials.keys import Keys, name_fault, new_key, read_public, read_secret
 
 KEYS = "keys"
 

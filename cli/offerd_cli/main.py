@@ -16,8 +16,8 @@ from typing import Any, TextIO
 
 import click
 
-from offerd import standard_streams
 from offerd.errors import BadInput, OfferdError
+from offerd.tasks import standard_streams
 from offerd_cli.screen import CannotWrite, say
 
 EXIT_FAILURE = 1
@@ -101,7 +101,7 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         for each in (command, *(command.commands.values() if isinstance(command, click.Group) else ())):
             each.context_class = Context
-        from offerd.daemon_log import warn_on_stderr
+        from offerd.daemons.daemon_log import warn_on_stderr
 
         warn_on_stderr()
         return command

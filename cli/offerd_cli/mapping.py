@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from offerd.errors import BadInput
 from offerd.messages import Reason, TaskOutput, TaskStatus
-from offerd.task_output import EVERYTHING, KEEP_LABEL, WHOLE, OutputRead, pack_read
+from offerd.tasks.task_output import EVERYTHING, KEEP_LABEL, WHOLE, OutputRead, pack_read
 from offerd_cli.arguments import Arguments
 from offerd_cli.batch import INLINE_OUTPUT, Ended, Place, Started
 from offerd_cli.outcome import advice, exit_status, sentence, speaks_for_itself

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 import click
 
+from offerd.credentials.keys import read_secret
 from offerd.errors import BadInput
-from offerd.keys import read_secret
-from offerd.leader import parse_zookeeper
+from offerd.masters.leader import parse_zookeeper
+from offerd.masters.zookeeper_access import read_access
 from offerd.resources import Resources
-from offerd.zookeeper_access import read_access
 from offerd_cli.master_file import MasterFile, policy
 from offerd_cli.option_tables import (
     DIRECTORY,

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from offerd.errors import BadInput, OfferdError
 from offerd.operator_messages import Waiting
-from offerd.posix_text import bytes_of
 from offerd.resources import Resources
+from offerd.wire.posix_text import bytes_of
 from offerd_cli.screen import Screen, logged_to
 from offerd_cli.units import format_duration, own_umask
 from offerd_cli.waits import sentence

@@ -15,7 +15,7 @@ from typing import IO
 
 from offerd.errors import OfferdError
 from offerd.messages import TaskStatus
-from offerd.task_output import OutputRead
+from offerd.tasks.task_output import OutputRead
 from offerd.workers import start_thread
 from offerd_cli.batch import Place
 from offerd_cli.sandbox_files import SandboxFiles, SandboxLog, Unreachable, patience_s

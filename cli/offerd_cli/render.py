@@ -1,8 +1,8 @@
 """Tables and bars for people. Colours only on a terminal that wants them; in a pipe plain columns, never cut. A terminal too
 narrow for a table shows the columns that matter most, and says which it leaves out.
 
-Most of what they show was written by peers, so all of it is escaped (`offerd.screen_text`): `ScreenTable`, `FittedTable` and
-`ScreenConsole` do that, and everything is printed through them.
+Most of what they show was written by peers, so all of it is escaped (`offerd.wire.screen_text`): `ScreenTable`,
+`FittedTable` and `ScreenConsole` do that, and everything is printed through them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rich.text import Span, Text
 from offerd.messages import TaskState
 from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary, TaskSummary
 from offerd.resources import Resources
-from offerd.screen_text import printable
+from offerd.wire.screen_text import printable
 from offerd_cli.doctor import Finding
 from offerd_cli.fitting import GAP, Column, cut_middle, fit
 from offerd_cli.screen import say

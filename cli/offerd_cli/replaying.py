@@ -13,18 +13,18 @@ import click
 import msgspec
 
 from offerd import __version__
+from offerd.daemons.recording import Header, Recording, Step, replay
 from offerd.errors import BadInput
-from offerd.recording import Header, Recording, Step, replay
-from offerd.screen_text import printable
+from offerd.wire.screen_text import printable
 from offerd_cli.screen import say
 from offerd_master.principals import Principal
 
 PACKAGES = ("offerd_master.core.", "offerd_master.allocation.", "offerd_slave.core.")
 MODULES = {
-    "offerd.files_access", "offerd.files_messages", "offerd.filters", "offerd.messages", "offerd.operator_messages",
-    "offerd.ranges", "offerd.recording_messages", "offerd.resources", "offerd.states", "offerd.structs", "offerd.timers",
-    "offerd_isolation.base", "offerd_master.principals", "offerd_master.settings", "offerd_slave.records",
-    "offerd_slave.settings",
+    "offerd.core.filters", "offerd.core.ranges", "offerd.core.timers", "offerd.files_access", "offerd.messages",
+    "offerd.operator_messages", "offerd.resources", "offerd.states", "offerd.wire.files_messages",
+    "offerd.wire.recording_messages", "offerd.wire.structs", "offerd_isolation.base", "offerd_master.principals",
+    "offerd_master.settings", "offerd_slave.records", "offerd_slave.settings",
 }  # fmt: skip
 """Of which the cores' states and events are made. Nothing in them does more than compute."""
 SHOWN_LETTERS = 400

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from offerd.messages import CommandInfo, TaskStatus
-from offerd.task_output import KEEP_LABEL, UNTIL_READ, WHOLE, OutputRead, pack_read
+from offerd.tasks.task_output import KEEP_LABEL, UNTIL_READ, WHOLE, OutputRead, pack_read
 from offerd_cli.batch import Ended, Started
 from offerd_cli.outcome import EXIT_OUTPUT_LOST, advice, exit_status, sentence, speaks_for_itself
 from offerd_cli.outputs import Follower

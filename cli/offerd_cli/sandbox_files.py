@@ -7,7 +7,7 @@ import http.client
 from offerd.errors import OfferdError
 from offerd.files_connection import FilesConnection
 from offerd.files_door import FilesDoor
-from offerd.log_reader import Answer, LogReader, answer_of
+from offerd.tasks.log_reader import Answer, LogReader, answer_of
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 10.0

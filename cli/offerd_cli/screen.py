@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, Protocol
 
-from offerd.screen_text import printable
+from offerd.wire.screen_text import printable
 
 LINE_LIMIT = 2000
 """Characters of one line for people; a peer may have had a part in it."""

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from offerd.credentials.trusted_files import replace_file
 from offerd.errors import OfferdError
-from offerd.trusted_files import replace_file
 
 SYSTEMD_RUNS = Path("/run/systemd/system")
 UNIT_DIRECTORIES = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"), Path("/lib/systemd/system"))

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 
 from offerd.errors import BadInput
-from offerd.posix_text import word_of
 from offerd.resources import Resources, format_scalar, parse_scalar
+from offerd.wire.posix_text import word_of
 
 _DURATION = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d))+\Z")
 _PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
@@ -85,7 +85,7 @@ def task_resources(cpus: str, mem: str) -> Resources:
 
 
 def traveling(word: str) -> str:
-    """A word of our command line for others (`offerd.posix_text`): the same bytes, whatever our locale makes of them."""
+    """A word of our command line for others (`offerd.wire.posix_text`): the same bytes, whatever our locale makes of them."""
     return word_of(os.fsencode(word))
 
 

@@ -22,7 +22,7 @@ from offerd.driver import SchedulerDriver
 from offerd.errors import BadInput, OfferdError
 from offerd.messages import CommandInfo
 from offerd.operator_messages import Waiting
-from offerd.posix_text import bytes_of
+from offerd.wire.posix_text import bytes_of
 from offerd_cli.batch import COMMAND_EXECUTOR, Batch, Broken, Ended, Event, Preparing, Started, framework
 from offerd_cli.screen import Screen, logged_to
 from offerd_cli.task_options import TaskOptions

@@ -14,7 +14,7 @@ import sys
 import types
 from collections.abc import Iterator
 
-from offerd import calls
+from offerd.python_calls import calls
 
 FILE = "initializer"
 """In the sandbox, if the framework has an initializer: its call, packed."""

@@ -1,4 +1,7 @@
-"""The executor's side of `offerd.large_calls`: asks for what is too large for a message, and keeps it in a file meanwhile."""
+"""The executor's side of `offerd.python_calls.large_calls`: gets what no message holds.
+
+It keeps it in a file meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from offerd import large_calls
-from offerd.executor_loop import Timer
+from offerd.drivers.executor_loop import Timer
+from offerd.python_calls import large_calls
 
 AHEAD_BYTES = 4 * large_calls.PIECE_BYTES
 """Asked for and not come yet: a piece takes some milliseconds through slave and master."""

@@ -1,8 +1,8 @@
 """What a task prints: read from a pipe, written to a file of its directory, rotated at a size.
 
-Nothing that the label `offerd.keep_output` (`offerd/task_output.py`) asks to be kept is rotated away: the pipe is left alone
-until its reader has caught up, or the file grows. A task labelled `offerd.inline_output=1` whose output is small gets no file:
-the output comes with its last status (`offerd/series.py`).
+Nothing that the label `offerd.keep_output` (`offerd/tasks/task_output.py`) asks to be kept is rotated away: the pipe is
+left alone until its reader has caught up, or the file grows. A task labelled `offerd.inline_output=1` whose output is
+small gets no file: the output comes with its last status (`offerd/tasks/series.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import struct
 import termios
 
-from offerd.task_output import UNTIL_READ
+from offerd.tasks.task_output import UNTIL_READ
 
 READ_BYTES = 64 << 10
 """Read at once; a pipe holds as much."""

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from offerd.ids import TaskID
-from offerd.posix_text import bytes_of, word_of
-from offerd.spawner_messages import SPAWNER, as_script
-from offerd.task_cgroups import TASK_CGROUPS
+from offerd.tasks.task_cgroups import TASK_CGROUPS
+from offerd.wire.posix_text import bytes_of, word_of
+from offerd.wire.spawner_messages import SPAWNER, as_script
 from offerd_executors.spawner_client import SpawnerClient
 
 SECRETS = ("OFFERD_TOKEN", "OFFERD_SLAVE_SOCKET", SPAWNER, TASK_CGROUPS)
@@ -64,7 +64,7 @@ class Programs:
         umask: int = UMASK,
     ) -> int:
         """Start `argv` in `cwd`, in the task's cgroup if it has one. `mem_bytes`: its limit there. Returns its pid. Words are
-        as in `offerd.posix_text`.
+        as in `offerd.wire.posix_text`.
 
         Changes the caller's working directory to `cwd`: posix_spawn has no attribute for that (glibc's is newer than
         Python's), and a PATH may hold relative directories. Raises `OSError` with the file's name (no such program, no

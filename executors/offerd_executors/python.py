@@ -1,8 +1,8 @@
 """The python executor: calls functions in a pool of long-lived workers, made for very many short tasks.
 
-A task's `data` is a call (`offerd.calls`), which passes through here as bytes. Tasks wait in one queue. A worker gets one at
-a time, or, while calls are short, several ahead (`offerd_executors.channel` says why that is safe). The pool begins small,
-grows while tasks wait though they have been assigned, and shrinks when idle.
+A task's `data` is a call (`offerd.python_calls.calls`), which passes through here as bytes. Tasks wait in one queue. A
+worker gets one at a time, or, while calls are short, several ahead (`offerd_executors.channel` says why that is safe).
+The pool begins small, grows while tasks wait though they have been assigned, and shrinks when idle.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from offerd import large_calls
+from offerd.drivers.executor_loop import Timer
 from offerd.errors import BadInput, BadMessage
 from offerd.executor import Executor, ExecutorDriver
-from offerd.executor_loop import Timer
 from offerd.ids import SlaveID, TaskID, is_valid_id
 from offerd.messages import ExecutorInfo, FrameworkInfo, Reason, TaskInfo, TaskState, TaskUsage
-from offerd.task_output import unpack_taken
+from offerd.python_calls import large_calls
+from offerd.tasks.task_output import unpack_taken
 from offerd_executors import initializer
 from offerd_executors.channel import Channel, ChannelBroken, forget_call
 from offerd_executors.large_calls import LargeCalls

@@ -1,6 +1,6 @@
 """The executor's side of the spawner: has it start programs in their tasks' cgroups, and kill them there.
 
-The spawner itself is the slave's code (`offerd_slave.launch.spawner`); `offerd.spawner_messages` is what the two say.
+The spawner itself is the slave's code (`offerd_slave.launch.spawner`); `offerd.wire.spawner_messages` is what the two say.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import msgspec
 
 from offerd.ids import TaskID
-from offerd.posix_text import word_of
-from offerd.spawner_messages import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, read_frame, write_frame
-from offerd.task_cgroups import TASK_CGROUPS, leaf_name
+from offerd.tasks.task_cgroups import TASK_CGROUPS, leaf_name
+from offerd.wire.posix_text import word_of
+from offerd.wire.spawner_messages import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, read_frame, write_frame
 
 LITTLE_MEM_BYTES = 8 << 20
 """An exec takes memory for the arguments and the environment, 2 MiB and more at most."""

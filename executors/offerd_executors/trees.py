@@ -20,8 +20,8 @@ import time
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
+from offerd.drivers.executor_loop import Timer
 from offerd.executor import ExecutorDriver
-from offerd.executor_loop import Timer
 from offerd.ids import TaskID
 from offerd_executors.spawner_client import SpawnerClient
 from offerd_linux import prctl, processes

@@ -26,11 +26,11 @@ from typing import NoReturn
 
 import msgspec
 
-from offerd import calls
 from offerd.errors import BadMessage, MessageTooLarge
-from offerd.large_calls import MAX_BYTES
-from offerd.posix_text import readable
-from offerd.standard_streams import write_all
+from offerd.python_calls import calls
+from offerd.python_calls.large_calls import MAX_BYTES
+from offerd.tasks.standard_streams import write_all
+from offerd.wire.posix_text import readable
 from offerd_executors.initializer import Initializer
 from offerd_executors.programs import SECRETS
 

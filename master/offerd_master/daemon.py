@@ -19,21 +19,22 @@ from dataclasses import replace
 
 import zmq
 
-from offerd import __version__, codec
+from offerd import __version__
 from offerd.addresses import ANY_6, LOOPBACK, TCP, HostPort, is_any, listening_ip, parse
+from offerd.credentials.keys import public_of
+from offerd.daemons.failures import describe
+from offerd.daemons.log_limits import LogLimits
+from offerd.daemons.recorder import Recorder, Written
 from offerd.errors import BadInput, BadMessage, OfferdError
-from offerd.failures import describe
 from offerd.ids import PeerID
-from offerd.keys import public_of
-from offerd.leader import ZooKeeperAddress, describe_master
-from offerd.log_limits import LogLimits
+from offerd.masters.leader import ZooKeeperAddress, describe_master
+from offerd.masters.routes import FAR, FAR_6, address_towards
+from offerd.masters.zookeeper_access import derived_access
 from offerd.messages import Message, NotLeading, RegisterSlave
-from offerd.pacing import Pacer
-from offerd.recorder import Recorder, Written
-from offerd.routes import FAR, FAR_6, address_towards
-from offerd.screen_text import printable
-from offerd.transport import Server, new_context
-from offerd.zookeeper_access import derived_access
+from offerd.wire import codec
+from offerd.wire.pacing import Pacer
+from offerd.wire.screen_text import printable
+from offerd.wire.transport import Server, new_context
 from offerd_master.allocation.base import Allocator, load_allocator
 from offerd_master.core.actions import Action, CutOff, Drop, KeepChange, LaterEpochSeen, Log, Record, Send
 from offerd_master.core.events import (

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from offerd.errors import OfferdError
-from offerd.leader import EPOCH_NODE, NODE_PREFIX, ZooKeeperAddress, address_of, epoch_of, in_line
-from offerd.zookeeper_access import Access, new_client, note_nonsense
+from offerd.masters.leader import EPOCH_NODE, NODE_PREFIX, ZooKeeperAddress, address_of, epoch_of, in_line
+from offerd.masters.zookeeper_access import Access, new_client, note_nonsense
 
 if TYPE_CHECKING:
     from kazoo.client import KazooClient

@@ -17,8 +17,8 @@ import zmq
 from zmq.utils import z85
 
 from offerd.addresses import canonical
+from offerd.credentials.trusted_files import read_trusted
 from offerd.errors import BadInput
-from offerd.trusted_files import read_trusted
 from offerd_master.core.registry import Registry
 from offerd_master.principals import Principals, parse_principals
 

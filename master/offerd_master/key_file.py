@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from offerd.credentials.trusted_files import read_trusted, replace_file
 from offerd.errors import BadInput
-from offerd.trusted_files import read_trusted, replace_file
 from offerd_master.core.events import ChangeKept
 from offerd_master.core.registry import Change, Contents
 from offerd_master.key_records import EnrolmentRead, Records, identity

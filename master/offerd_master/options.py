@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from offerd.leader import DEFAULT_PORT, ZooKeeperAddress
-from offerd.zookeeper_access import SESSION_TIMEOUT_S, Access
+from offerd.masters.leader import DEFAULT_PORT, ZooKeeperAddress
+from offerd.masters.zookeeper_access import SESSION_TIMEOUT_S, Access
 from offerd_master.allocation.policy import Policy
 from offerd_master.principals import Principals
 from offerd_master.settings import Settings

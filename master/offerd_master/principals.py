@@ -30,9 +30,9 @@ from typing import Any
 
 import msgspec
 
+from offerd.credentials.keys import is_public_key, name_fault
 from offerd.errors import BadInput
 from offerd.ids import owner_of as owner_of
-from offerd.keys import is_public_key, name_fault
 from offerd.operator_messages import Rights
 from offerd_master.allocation.policy import paths, role_fault
 

@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 from types import FrameType
 
-from offerd.daemon_log import log_to_stderr
-from offerd.descriptors import raise_limit
+from offerd.daemons.daemon_log import log_to_stderr
+from offerd.daemons.descriptors import raise_limit
 from offerd.errors import BadInput, OfferdError
 from offerd_master.daemon import Master
 from offerd_master.options import MasterOptions

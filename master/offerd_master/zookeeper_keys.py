@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import zmq.utils.z85
 
-from offerd.leader import EPOCH_NODE, ZooKeeperAddress
-from offerd.zookeeper_access import Access, new_client, note_nonsense
+from offerd.masters.leader import EPOCH_NODE, ZooKeeperAddress
+from offerd.masters.zookeeper_access import Access, new_client, note_nonsense
 from offerd_master.core.events import ChangeKept
 from offerd_master.core.registry import Change, Contents
 from offerd_master.key_records import EnrolmentRead, Records

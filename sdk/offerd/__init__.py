@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from offerd.addresses import host_of
     from offerd.aio import AsyncScheduler, AsyncSchedulerDriver
-    from offerd.call_scheduler import BrokenClusterExecutor
     from offerd.cluster_executor import ClusterExecutor
     from offerd.cluster_future import ClusterFuture
     from offerd.driver import Scheduler, SchedulerDriver
@@ -54,7 +53,7 @@ if TYPE_CHECKING:
     from offerd.operator_messages import Waiting
     from offerd.resources import Resources
     from offerd.resubmission import AfterTimeout, resubmit
-    from offerd.task_errors import TaskError, TaskTimeoutError
+    from offerd.task_errors import BrokenClusterExecutor, TaskError, TaskTimeoutError
     from offerd.workers import NoThread, Workers
 
 __version__ = "0.1.0"
@@ -66,7 +65,7 @@ _HOME = {
     "BadInput": "errors",
     "BadMessage": "errors",
     "BadResources": "errors",
-    "BrokenClusterExecutor": "call_scheduler",
+    "BrokenClusterExecutor": "task_errors",
     "ClusterExecutor": "cluster_executor",
     "ClusterFuture": "cluster_future",
     "CommandInfo": "messages",
@@ -97,7 +96,7 @@ _HOME = {
     "OfferdError": "errors",
     "OperatorClient": "operator",
     "OutputLost": "errors",
-    "Reason": "messages",
+    "Reason": "states",
     "Resources": "resources",
     "resubmit": "resubmission",
     "Scheduler": "driver",
@@ -107,7 +106,7 @@ _HOME = {
     "TaskID": "ids",
     "TaskInfo": "messages",
     "TaskOutput": "messages",
-    "TaskState": "messages",
+    "TaskState": "states",
     "TaskStatus": "messages",
     "TaskTimeoutError": "task_errors",
     "WrongType": "errors",
@@ -185,7 +184,7 @@ def _framework(name: str) -> Any:
     """The installed framework of that name. Raises `AttributeError` if there is none."""
     # `from offerd import ranges` asks here before it imports the module, in shims too: looking for installed
     # frameworks would cost each 3 MB.
-    is_ours = any(os.path.exists(f"{folder}/{name}.py") for folder in __path__)
+    is_ours = any(os.path.exists(f"{folder}/{name}{end}") for folder in __path__ for end in (".py", ""))
     if not is_ours and not name.startswith("_"):
         from importlib.metadata import entry_points
 

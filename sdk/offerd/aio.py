@@ -13,20 +13,20 @@ from collections.abc import Awaitable
 from types import TracebackType
 from typing import Any, Self
 
-from offerd.callbacks import check_callbacks
-from offerd.clusters import Where
-from offerd.driver_base import DriverBase
-from offerd.errors import OfferdError
-from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
-from offerd.leader import unreachable
-from offerd.messages import FrameworkInfo, GuaranteedShare, Offer, TaskStatus
-from offerd.operator_messages import Waiting
-from offerd.orders import (
+from offerd.credentials.clusters import Where
+from offerd.drivers.callbacks import check_callbacks
+from offerd.drivers.driver_base import DriverBase
+from offerd.drivers.orders import (
     CONNECT_TIMEOUT_S,
     Order,
 )
+from offerd.errors import OfferdError
+from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
+from offerd.masters.leader import unreachable
+from offerd.messages import FrameworkInfo, GuaranteedShare, Offer, TaskStatus
+from offerd.operator_messages import Waiting
 from offerd.resources import Resources
-from offerd.transport import new_context
+from offerd.wire.transport import new_context
 from offerd.workers import check_threads
 
 log = logging.getLogger("offerd.driver")

@@ -25,20 +25,20 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any, TypeVar
 
-from offerd.call_queue import CALL_OVERHEAD_BYTES, CallQueue
-from offerd.call_scheduler import EXECUTOR_ID, BrokenClusterExecutor, CallScheduler
-from offerd.calls import pack_call
 from offerd.chunks import call_each
 from offerd.cluster_future import Amount, ClusterFuture, Options, check_count
-from offerd.clusters import Where
+from offerd.credentials.clusters import Where
 from offerd.driver import SchedulerDriver
+from offerd.drivers.orders import CONNECT_TIMEOUT_S
 from offerd.errors import MessageTooLarge, OfferdError
-from offerd.field_types import check_text, wrong
-from offerd.large_calls import MAX_BYTES, header
 from offerd.messages import ExecutorInfo, FrameworkInfo
-from offerd.orders import CONNECT_TIMEOUT_S
-from offerd.screen_text import printable
-from offerd.task_errors import TaskTimeoutError
+from offerd.python_calls.call_queue import CALL_OVERHEAD_BYTES, CallQueue
+from offerd.python_calls.call_scheduler import EXECUTOR_ID, CallScheduler
+from offerd.python_calls.calls import pack_call
+from offerd.python_calls.large_calls import MAX_BYTES, header
+from offerd.task_errors import BrokenClusterExecutor, TaskTimeoutError
+from offerd.wire.field_types import check_text, wrong
+from offerd.wire.screen_text import printable
 
 __all__ = ["BrokenClusterExecutor", "ClusterExecutor", "ClusterFuture", "TaskTimeoutError"]
 

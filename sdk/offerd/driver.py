@@ -20,21 +20,21 @@ from typing import Any
 
 import zmq
 
-from offerd.callbacks import check_callbacks, returned_nothing
-from offerd.clusters import Where
-from offerd.driver_base import DriverBase, Steps
+from offerd.core.scheduler_core import Action
+from offerd.core.timers import Timers
+from offerd.credentials.clusters import Where
+from offerd.drivers.callbacks import check_callbacks, returned_nothing
+from offerd.drivers.driver_base import DriverBase, Steps
+from offerd.drivers.orders import CONNECT_TIMEOUT_S, Order
 from offerd.errors import OfferdError
 from offerd.files_access import NO_ACCESS, FilesAccess
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
-from offerd.leader import unreachable
+from offerd.masters.leader import unreachable
 from offerd.messages import FrameworkInfo, GuaranteedShare, Offer, TaskStatus
 from offerd.operator_messages import Waiting
-from offerd.orders import CONNECT_TIMEOUT_S, Order
-from offerd.pacing import Pacer
 from offerd.resources import Resources
-from offerd.scheduler_core import Action
-from offerd.timers import Timers
-from offerd.transport import new_context
+from offerd.wire.pacing import Pacer
+from offerd.wire.transport import new_context
 from offerd.workers import NoThread, check_threads, start_thread
 
 log = logging.getLogger("offerd.driver")
@@ -122,11 +122,11 @@ class SchedulerDriver(DriverBase):
         driver = SchedulerDriver(MyScheduler(), FrameworkInfo("my framework", executors=[...]))
         driver.run()
 
-    `master` as for `offerd.clusters.resolve`: `HOST:PORT`, `zk://...`, or None for what the environment or the store of
-    credentials says; the keys come from there, too. Raises `BadInput` for an address that is none, and `WrongType` for a
-    scheduler with a method that looks like a callback and is none, or is a coroutine. If no master answers within
-    `connect_timeout_s` (10 s; None: as long as an election may take where there is one, else 5 s) the driver ends with an
-    `OfferdError` that says so. While a master is away the driver tries on, and logs why.
+    `master` as for `offerd.credentials.clusters.resolve`: `HOST:PORT`, `zk://...`, or None for what the environment or
+    the store of credentials says; the keys come from there, too. Raises `BadInput` for an address that is none, and
+    `WrongType` for a scheduler with a method that looks like a callback and is none, or is a coroutine. If no master
+    answers within `connect_timeout_s` (10 s; None: as long as an election may take where there is one, else 5 s) the
+    driver ends with an `OfferdError` that says so. While a master is away the driver tries on, and logs why.
 
     `stands_by`: where another scheduler of this framework id is active, wait until it is gone (`standing_by`, then
     `registered` are called); without it a scheduler takes over from the active one.

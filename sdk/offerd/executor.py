@@ -25,17 +25,17 @@ from typing import Any, ClassVar
 
 import zmq
 
-from offerd import codec
 from offerd import messages as m
-from offerd.callbacks import check_callbacks
-from offerd.codec import MAX_EXECUTOR_BYTES
+from offerd.daemons.failures import describe
+from offerd.drivers.callbacks import check_callbacks
+from offerd.drivers.executor_loop import Loop, Timer
 from offerd.errors import BadInput, MessageTooLarge
-from offerd.executor_loop import Loop, Timer
-from offerd.failures import describe
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
-from offerd.posix_text import readable, unpacked, unpacked_task
-from offerd.task_cgroups import TASK_CGROUPS
-from offerd.transport import Client, ipc, new_context
+from offerd.tasks.task_cgroups import TASK_CGROUPS
+from offerd.wire import codec
+from offerd.wire.codec import MAX_EXECUTOR_BYTES
+from offerd.wire.posix_text import readable, unpacked, unpacked_task
+from offerd.wire.transport import Client, ipc, new_context
 
 DEFAULT_GRACE_S = 5.0
 """From TERM to KILL where neither the kill nor the task says."""
@@ -70,7 +70,7 @@ class Executor:
     """
 
     places_tasks: ClassVar[bool] = False
-    """Whether it puts each task's processes into the task's cgroup, where the slave has such: `offerd.task_cgroups`."""
+    """Whether it puts each task's processes into the task's cgroup, where the slave has such: `offerd.tasks.task_cgroups`."""
 
     def registered(
         self,

@@ -17,7 +17,7 @@ from offerd.errors import OfferdError, OutputLost
 from offerd.files_connection import FilesConnection, WrongServer
 from offerd.files_door import FilesDoor
 from offerd.ids import ContainerID
-from offerd.log_reader import Answer, LogReader, answer_of
+from offerd.tasks.log_reader import Answer, LogReader, answer_of
 
 CHUNK_BYTES = 1 << 20
 """Read at once at most when following: memory stays bounded however large the file is."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NewType
 
-from offerd.bounds import Id
+from offerd.wire.bounds import Id
 
 FrameworkID = NewType("FrameworkID", Id)
 SlaveID = NewType("SlaveID", Id)

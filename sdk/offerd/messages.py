@@ -1,14 +1,15 @@
-"""The protocol between schedulers, master, slaves and executors. Who may send what to whom: the unions in `offerd.codec`.
+"""The protocol between schedulers, master, slaves and executors. Who may send what to whom: the unions in `offerd.wire.codec`.
 
     scheduler --DEALER--> master <--DEALER-- slave <--path socket-- executor
 
 Every message is a frozen msgspec struct, travels as a MessagePack array `[name, field, field, ...]` in a frame, and is handled
 by the method of the same name in snake case. Beside these: `operator_messages`, `files_messages`, `recording_messages`.
 
-Between versions a field may be **added at the end, with a default**: readers ignore those that they do not know and fill in
-missing ones. None is renamed, moved or removed (a test holds the wire to that). A frame with an unknown message is a
-`BadMessage`, as is one beyond the bounds that every number, text and list has (`offerd.bounds`, another test): masters hang up
-on who sends one, others pass the frame over. So a new message goes to nobody who may be older and would miss the rest of it.
+Between versions a field may be **added at the end, with a default**: readers ignore those that they do not know and
+fill in missing ones. None is renamed, moved or removed (a test holds the wire to that). A frame with an unknown message
+is a `BadMessage`, as is one beyond the bounds that every number, text and list has (`offerd.wire.bounds`, another
+test): masters hang up on who sends one, others pass the frame over. So a new message goes to nobody who may be older
+and would miss the rest of it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-from offerd.bounds import (
+from offerd.files_access import NO_ACCESS, FilesAccess, FilesSecret
+from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
+from offerd.resources import NOTHING, Resources
+from offerd.states import Reason as Reason
+from offerd.states import TaskState as TaskState
+from offerd.wire.bounds import (
     A_QUESTION,
     FEW,
     MANY,
@@ -41,14 +47,9 @@ from offerd.bounds import (
     WishedFraction,
     WishedSeconds,
 )  # fmt: skip
-from offerd.files_access import NO_ACCESS, FilesAccess, FilesSecret
-from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
-from offerd.resources import NOTHING, Resources
-from offerd.states import Reason as Reason
-from offerd.states import TaskState as TaskState
-from offerd.structs import Description
-from offerd.structs import Message as Message
-from offerd.structs import Value as Value
+from offerd.wire.structs import Description
+from offerd.wire.structs import Message as Message
+from offerd.wire.structs import Value as Value
 
 PROTOCOL = OLDEST_PROTOCOL = 1
 """Version of this page. Readers accept any hello with `protocol >= OLDEST_PROTOCOL`."""
@@ -59,7 +60,7 @@ PROTOCOL = OLDEST_PROTOCOL = 1
 class CommandInfo(Description, frozen=True):
     """A program: `argv`, or one line for `/bin/sh -c`; `environment` is added to the slave's small clean one. It begins in
     `directory` (default, and where a relative one begins: its task's own), with this `umask` (None: 0o022). `series`:
-    argument vectors of programs to run after it, in the same task (`offerd/series.py`). Words: see `offerd/posix_text.py`.
+    argument vectors of programs to run after it, in the same task (`offerd/tasks/series.py`). Words: `wire/posix_text.py`.
     """
 
     argv: Arguments = []
@@ -560,7 +561,7 @@ class RegisterExecutor(Message, frozen=True):
     unacknowledged: Annotated[list[TaskStatus], MANY] = []
     task_ids: Annotated[list[TaskID], MANY] = []
     protocol: Protocol = PROTOCOL
-    places_tasks: bool = False  # it puts each task's processes into the task's cgroup (`offerd.task_cgroups`)
+    places_tasks: bool = False  # it moves each task into its cgroup (`tasks/task_cgroups.py`)
 
 
 class ExecutorRegistered(Message, frozen=True):

@@ -11,14 +11,13 @@ from typing import Self, TypeVar
 import msgspec
 import zmq
 
-from offerd import codec
-from offerd.absence import QUIET_S, MasterWatch, Peer, why_away
-from offerd.clusters import Where, resolve
-from offerd.detector import find_leader
+from offerd.credentials.clusters import Where, resolve
 from offerd.errors import BadInput, MasterUnreachable, OfferdError
 from offerd.files_access import FilesAccess
 from offerd.ids import FrameworkID, SlaveID, TaskID
-from offerd.leader import SCHEME, parse_zookeeper, patience_s, unreachable
+from offerd.masters.absence import QUIET_S, MasterWatch, Peer, why_away
+from offerd.masters.detector import find_leader
+from offerd.masters.leader import SCHEME, parse_zookeeper, patience_s, unreachable
 from offerd.messages import Dropped, Message, NotLeading
 from offerd.operator_messages import (
     ChangeSlaveMode,
@@ -54,10 +53,11 @@ from offerd.operator_messages import (
     Tokens,
     Waiting,
 )
-from offerd.recording_messages import EventsRecorded, RecordEvents
 from offerd.resources import Resources
-from offerd.sendable import check
-from offerd.transport import Client, new_context
+from offerd.wire import codec
+from offerd.wire.recording_messages import EventsRecorded, RecordEvents
+from offerd.wire.sendable import check
+from offerd.wire.transport import Client, new_context
 from offerd.workers import check_threads
 
 A = TypeVar("A", bound=Message)
@@ -342,7 +342,7 @@ class OperatorClient:
 
     def record_events(self, for_s: float, slave: str = "") -> EventsRecorded:
         """Have the master, or a slave named by id or hostname, record what happens for so many seconds, and wait for that; see
-        `offerd.recording`. Raises `OfferdError` with the reason if there is no recording.
+        `offerd.daemons.recording`. Raises `OfferdError` with the reason if there is no recording.
         """
         answer = self.ask(RecordEvents(for_s, slave), self.timeout_s + for_s + RECORDING_WRITTEN_S)
         assert isinstance(answer, EventsRecorded)

@@ -10,7 +10,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from offerd.bounds import (
+from offerd.files_access import NO_ACCESS, FilesAccess
+from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
+from offerd.messages import PROTOCOL, Filters, Message, SlaveInfo, TaskOutput, TaskState, TaskUsage, Value
+from offerd.resources import NOTHING, Resources
+from offerd.wire.bounds import (
     A_PAGE,
     FEW,
     Amount,
@@ -28,10 +32,6 @@ from offerd.bounds import (
     Text,
     WishedSeconds,
 )  # fmt: skip
-from offerd.files_access import NO_ACCESS, FilesAccess
-from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
-from offerd.messages import PROTOCOL, Filters, Message, SlaveInfo, TaskOutput, TaskState, TaskUsage, Value
-from offerd.resources import NOTHING, Resources
 
 KeyName = Annotated[str, Meta(max_length=64)]
 """Of a key's owner, or of a token; and a public key (40 characters of Z85)."""

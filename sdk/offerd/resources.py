@@ -15,11 +15,20 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
-from offerd import ranges as rng
-from offerd.bounds import MAX_AMOUNT, MAX_LISTS, MAX_NAMES, MAX_PIECES, MAX_WORDS, Amount, ResourceName, Word
+from offerd.core import ranges as rng
+from offerd.core.ranges import Range
 from offerd.errors import BadResources
-from offerd.ranges import Range
-from offerd.screen_text import printable
+from offerd.wire.bounds import (
+    MAX_AMOUNT,
+    MAX_LISTS,
+    MAX_NAMES,
+    MAX_PIECES,
+    MAX_WORDS,
+    Amount,
+    ResourceName,
+    Word,
+)
+from offerd.wire.screen_text import printable
 
 BYTE_SCALARS = frozenset({"mem", "disk"})
 _MISSPELT = {

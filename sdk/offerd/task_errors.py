@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import BrokenExecutor
+
 from offerd.errors import OfferdError
 from offerd.messages import TaskStatus
 
@@ -21,3 +23,10 @@ class TaskError(OfferdError):
 
 class TaskTimeoutError(TaskError, TimeoutError):
     """A task was killed because its time limit was over."""
+
+
+class BrokenClusterExecutor(OfferdError, BrokenExecutor):
+    """The `initializer` has raised on a slave: no call can be made any more. Its `__cause__` is what it raised."""
+
+    def __init__(self) -> None:
+        super().__init__("the initializer raised on a slave, so no call can be made")

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from offerd import messages as m
+from offerd.core.timers import Timer
 from offerd.ids import PeerID
-from offerd.timers import Timer
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.core.actions import Action, Drop, Send

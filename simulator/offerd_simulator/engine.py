@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from offerd.timers import Timer, Timers
+from offerd.core.timers import Timer, Timers
 
 
 class Engine:

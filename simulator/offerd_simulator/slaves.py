@@ -14,10 +14,10 @@ import struct
 import msgspec
 
 from offerd import messages as m
-from offerd import slots
+from offerd.core import slots
+from offerd.core.timers import Timer
 from offerd.ids import ContainerID, FrameworkID, SlaveID, TaskID
 from offerd.messages import Reason, TaskInfo, TaskState, TaskStatus
-from offerd.timers import Timer
 from offerd_master.core.pool import Pool
 from offerd_simulator.cluster import Cluster
 from offerd_slave.core import actions as act

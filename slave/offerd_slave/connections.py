@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from offerd.codec import Codec
 from offerd.errors import BadInput
+from offerd.wire.codec import Codec
 from offerd_slave.zmtp import HELLO, NotZMTP, Parser, frame
 
 READ_BYTES = 256 << 10

@@ -23,8 +23,8 @@ import msgspec
 
 from offerd.errors import BadInput
 from offerd.ids import ContainerID, TaskID, owner_of
-from offerd.posix_text import packed_table
 from offerd.resources import NOTHING, Resources
+from offerd.wire.posix_text import packed_table
 from offerd_isolation.base import ContainerSpec, Isolation, IsolationError, Launch, Usage
 from offerd_linux.process_ids import ProcessID
 from offerd_slave import users

@@ -21,18 +21,18 @@ from typing import Any
 
 import zmq
 
-from offerd.absence import MasterWatch
-from offerd.descriptors import descriptors
+from offerd.daemons.descriptors import descriptors
+from offerd.daemons.log_limits import LogLimits
+from offerd.daemons.recorder import Recorder, Written
+from offerd.daemons.removal import try_to_remove
 from offerd.errors import KeyRefused, MessageTooLarge
 from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID
-from offerd.log_limits import LogLimits
+from offerd.masters.absence import MasterWatch
 from offerd.messages import Message, Pong, RegisterSlave, SlaveUsage
-from offerd.pacing import Pacer
-from offerd.recorder import Recorder, Written
-from offerd.removal import try_to_remove
-from offerd.screen_text import printable
-from offerd.transport import new_context
+from offerd.wire.pacing import Pacer
+from offerd.wire.screen_text import printable
+from offerd.wire.transport import new_context
 from offerd_isolation.base import DEFAULT_OPTIONS, Isolation
 from offerd_isolation.choose import choose
 from offerd_slave import users

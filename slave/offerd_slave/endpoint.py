@@ -18,12 +18,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from offerd import codec
+from offerd.daemons.log_limits import LogLimits
 from offerd.errors import BadMessage
 from offerd.ids import ContainerID
-from offerd.log_limits import LogLimits
 from offerd.messages import OLDEST_PROTOCOL, Message, NotRegistered, RegisterExecutor
-from offerd.screen_text import printable
+from offerd.wire import codec
+from offerd.wire.screen_text import printable
 from offerd_slave import connections
 from offerd_slave.connections import Connection
 from offerd_slave.zmtp import NotZMTP

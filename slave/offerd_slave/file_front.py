@@ -22,8 +22,8 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from offerd.log_limits import LogLimits
-from offerd.screen_text import printable
+from offerd.daemons.log_limits import LogLimits
+from offerd.wire.screen_text import printable
 from offerd_slave.file_requests import HeadReader, Refused, Request, line_answer
 
 if TYPE_CHECKING:

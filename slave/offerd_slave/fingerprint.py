@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from offerd import __version__, ranges
+from offerd import __version__
+from offerd.core import ranges
 from offerd.messages import SlaveInfo
 from offerd.resources import Resources
 from offerd_isolation.base import Isolation

@@ -8,11 +8,11 @@ from typing import Any
 
 import zmq
 
-from offerd import codec
-from offerd.clusters import Connection, resolve
+from offerd.credentials.clusters import Connection, resolve
 from offerd.errors import BadInput
-from offerd.leader import DEFAULT_MASTER
-from offerd.master_client import MasterClient
+from offerd.masters.leader import DEFAULT_MASTER
+from offerd.masters.master_client import MasterClient
+from offerd.wire import codec
 from offerd_slave.settings import SlaveOptions
 
 log = logging.getLogger("offerd.slave")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from offerd.descriptors import raise_limit
+from offerd.daemons.descriptors import raise_limit
 from offerd.errors import KeyRefused, OfferdError
 from offerd_slave.daemon import SlaveDaemon
 from offerd_slave.settings import SlaveOptions

@@ -22,7 +22,7 @@ The work directory::
       files.ckpt                    FilesCheckpoint: what tokens for the file server are made with
       files.pem                     the file server's certificate and its key, where it is not on loopback
       quarantine/                   what could not be read
-      recordings/                   what the slave saw and decided (`offerd.recorder`), 0700
+      recordings/                   what the slave saw and decided (`offerd.daemons.recorder`), 0700
 
 Checkpoints are whole files, replaced atomically; the journal is appended to, one write for all records of a loop's turn
 and one fdatasync for all terminal statuses of it (group commit). A `kill -9` of the slave loses nothing that was written;
@@ -35,9 +35,9 @@ from typing import Annotated
 
 import msgspec
 
-from offerd.bounds import Count, Epoch, WallClock, WishedSeconds
 from offerd.ids import ContainerID, FrameworkID, SlaveID
 from offerd.messages import ExecutorInfo, FrameworkInfo, TaskInfo, TaskStatus, UpdateID
+from offerd.wire.bounds import Count, Epoch, WallClock, WishedSeconds
 
 SLAVE_FILE = "slave.ckpt"
 WISH_FILE = "wish.ckpt"

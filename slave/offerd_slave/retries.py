@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from offerd.core.timers import KeyedTimers
 from offerd.ids import ContainerID, TaskID
-from offerd.timers import KeyedTimers
 
 AGAIN_S = 0.01
 """Processes that were sent SIGKILL need a moment to be gone; nothing says when those that are not our children are. Each

@@ -17,8 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from offerd.daemons.removal import remove_entry, remove_tree
 from offerd.ids import ContainerID
-from offerd.removal import remove_entry, remove_tree
 from offerd_isolation import mounts
 from offerd_slave import leftovers, users
 from offerd_slave.access_lists import allow_search

@@ -54,7 +54,7 @@ class SlaveSettings:
 class SlaveOptions:
     """The command line of `offerd slave`. Raises nothing itself; the daemon checks it and raises `BadInput`."""
 
-    master: str = ""  # as for `offerd.clusters.resolve`
+    master: str = ""  # as for `offerd.credentials.clusters.resolve`
     ip: str = "127.0.0.1"
     http_port: int = 5051
     work_dir: Path = Path("/var/lib/offerd/slave")

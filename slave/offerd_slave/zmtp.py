@@ -7,7 +7,7 @@ peer until its hello. Here every byte that a peer makes us keep is counted, and 
 
 from __future__ import annotations
 
-from offerd.codec import MAX_FRAME_BYTES
+from offerd.wire.codec import MAX_FRAME_BYTES
 
 GREETING = b"\xff" + bytes(7) + b"\x01\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
 """Signature, version 3.1, mechanism, as-server and filler."""

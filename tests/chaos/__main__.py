@@ -20,7 +20,7 @@ from pathlib import Path
 from chaos.cluster import ChaosCluster
 from chaos.faults import Faults
 from chaos.ledger import Ledger
-from offerd.recorder import SUFFIX
+from offerd.daemons.recorder import SUFFIX
 from offerd_cli.local_cluster import LocalCluster
 from offerd_slave.settings import SlaveSettings
 

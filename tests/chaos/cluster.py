@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from helpers.proxy import Proxy
-from offerd.detector import find_leader
 from offerd.errors import OfferdError
-from offerd.leader import parse_zookeeper
+from offerd.masters.detector import find_leader
+from offerd.masters.leader import parse_zookeeper
 from offerd_cli import zookeeper
 from offerd_cli.local_cluster import Daemon, LocalCluster
 

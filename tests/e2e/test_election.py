@@ -13,9 +13,9 @@ import pytest
 
 from helpers.cli import wait_until
 from helpers.ensemble import Ensemble, needs_zookeeper
-from offerd.detector import LeaderDetector, find_leader
-from offerd.leader import ZooKeeperAddress, address_of, describe_master
-from offerd.zookeeper_access import new_client
+from offerd.masters.detector import LeaderDetector, find_leader
+from offerd.masters.leader import ZooKeeperAddress, address_of, describe_master
+from offerd.masters.zookeeper_access import new_client
 from offerd_master.election import Election, Leading, Out, StandingBy, lease_clock
 
 pytestmark = needs_zookeeper

@@ -18,10 +18,10 @@ import cloudpickle
 import pytest
 
 from helpers.fake_slave import FakeSlave, end, is_alive, task
-from offerd import calls
 from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import FrameworkMessage, Reason, TaskInfo, TaskState, TaskStatus
-from offerd.task_output import pack_taken
+from offerd.python_calls import calls
+from offerd.tasks.task_output import pack_taken
 
 MODULE = "offerd_executors.python"
 

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from helpers.fake_slave import FakeSlave, is_alive, task
-from offerd import series
 from offerd.ids import TaskID
 from offerd.messages import Reason, TaskInfo, TaskState
+from offerd.tasks import series
 
 MODULE = "offerd_executors.command"
 

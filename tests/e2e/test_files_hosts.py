@@ -16,7 +16,6 @@ import pytest
 from helpers.cli import wait_until, words
 from helpers.keyring import TABLES, Keyring
 from helpers.netns import Hosts
-from offerd import codec
 from offerd import messages as m
 from offerd.addresses import tcp
 from offerd.files_access import FilesAccess, FilesSecret
@@ -24,7 +23,8 @@ from offerd.files_connection import FilesConnection, WrongServer
 from offerd.operator import OperatorClient
 from offerd.operator_messages import SlaveSummary
 from offerd.resources import Resources
-from offerd.transport import Client, new_context
+from offerd.wire import codec
+from offerd.wire.transport import Client, new_context
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 

@@ -29,14 +29,14 @@ from helpers.cli import wait_until
 from helpers.hostile_messages import Choices, Hostile, handshake, http_request
 from helpers.keyring import Keyring
 from helpers.recorder import COMMAND, Recorder
-from offerd import codec
 from offerd import messages as m
+from offerd.credentials.keys import Keys, public_of
 from offerd.errors import BadMessage
 from offerd.ids import ExecutorID, TaskID
-from offerd.keys import Keys, public_of
 from offerd.messages import CommandInfo, ExecutorInfo, TaskState
 from offerd.operator import OperatorClient
 from offerd.resources import Resources
+from offerd.wire import codec
 from offerd_cli.local_cluster import LocalCluster
 
 MESSAGES = int(os.environ.get("OFFERD_FUZZ_MESSAGES", "20000"))

@@ -14,16 +14,16 @@ import pytest
 from helpers.cli import environment, wait_until, words
 from helpers.keyring import TABLES, Keyring
 from helpers.recorder import Recorder
-from offerd import codec
 from offerd import messages as m
 from offerd.addresses import tcp
+from offerd.credentials.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE, Keys, public_of, read_secret
 from offerd.errors import FrameworkError, KeyRefused, OfferdError
 from offerd.ids import FrameworkID, SlaveID, owner_of
-from offerd.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE, Keys, public_of, read_secret
 from offerd.messages import Reason, TaskState
 from offerd.operator import OperatorClient
 from offerd.resources import Resources
-from offerd.transport import Client, new_context
+from offerd.wire import codec
+from offerd.wire.transport import Client, new_context
 from offerd_cli.local_cluster import LocalCluster
 
 WAIT_MS = 20_000

@@ -11,13 +11,13 @@ from helpers.cli import listing, offerd, wait_until
 from helpers.ensemble import needs_zookeeper
 from helpers.keyring import TABLES, Keyring
 from helpers.recorder import Recorder
-from offerd import codec
 from offerd.addresses import tcp
 from offerd.errors import FrameworkError, KeyRefused
 from offerd.ids import owner_of
 from offerd.messages import Reason, TaskState
 from offerd.operator import OperatorClient
-from offerd.transport import Client, new_context
+from offerd.wire import codec
+from offerd.wire.transport import Client, new_context
 from offerd_cli.local_cluster import Daemon, LocalCluster
 
 pytestmark = needs_zookeeper

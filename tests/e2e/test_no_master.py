@@ -13,12 +13,12 @@ import zmq
 
 from helpers import leftovers
 from helpers.cli import environment, listing, wait_until
-from offerd.keys import new_key
+from offerd.credentials.keys import new_key
 from offerd_cli.local_cluster import LocalCluster
 
 SOON = """
 import sys
-from offerd import absence
+from offerd.masters import absence
 from offerd_cli.main import main
 
 absence.SAY_AGAIN_S = (2.0,)

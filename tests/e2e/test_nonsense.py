@@ -14,12 +14,12 @@ import zmq
 
 from helpers.cli import listing, wait_until
 from helpers.recorder import COMMAND, Recorder
-from offerd import codec
 from offerd import messages as m
+from offerd.credentials.keys import Keys, public_of
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
-from offerd.keys import Keys, public_of
 from offerd.messages import TaskState
 from offerd.resources import Resources
+from offerd.wire import codec
 from offerd_cli.local_cluster import LocalCluster
 
 PACK = msgspec.msgpack.encode

@@ -10,8 +10,8 @@ import pytest
 import offerd
 from helpers.cli import wait_until
 from helpers.recorder import Recorder
-from offerd import codec, transport
 from offerd.messages import Reason, TaskState
+from offerd.wire import codec, transport
 from offerd_cli.local_cluster import LocalCluster
 
 
@@ -23,7 +23,7 @@ def cluster() -> Iterator[LocalCluster]:
 
 FAULTY_SLAVE = """
 import sys
-from offerd import transport
+from offerd.wire import transport
 from offerd_cli.main import main
 
 frames = transport.frames

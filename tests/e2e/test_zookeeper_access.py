@@ -15,12 +15,12 @@ from kazoo.security import READ_ACL_UNSAFE, make_acl
 from helpers.cli import wait_until
 from helpers.ensemble import Ensemble, needs_zookeeper
 from helpers.keyring import Keyring
-from offerd import codec
-from offerd.detector import LeaderDetector, find_leader
-from offerd.keys import read_secret
-from offerd.leader import ZooKeeperAddress, describe_master
+from offerd.credentials.keys import read_secret
+from offerd.masters.detector import LeaderDetector, find_leader
+from offerd.masters.leader import ZooKeeperAddress, describe_master
+from offerd.masters.zookeeper_access import Access, derived_access, new_client
 from offerd.messages import Ping
-from offerd.zookeeper_access import Access, derived_access, new_client
+from offerd.wire import codec
 from offerd_master.election import Election, Leading, Out, StandingBy
 
 pytestmark = needs_zookeeper

@@ -12,13 +12,13 @@ from helpers.hostile_messages import Choices, Hostile
 from helpers.master_harness import ClusterHarness, FrameworkPeer, Peer, SlavePeer, task
 from helpers.slave_bench import Bench
 from helpers.slave_bench import task as slave_task
-from offerd import codec
 from offerd import messages as m
+from offerd.core.scheduler_core import Deliver, SchedulerCore
+from offerd.core.scheduler_core import Send as SendToMaster
 from offerd.errors import BadMessage
 from offerd.ids import ExecutorID, FrameworkID
 from offerd.resources import Resources
-from offerd.scheduler_core import Deliver, SchedulerCore
-from offerd.scheduler_core import Send as SendToMaster
+from offerd.wire import codec
 from offerd_master.core.actions import Action, Drop, Send
 from offerd_master.core.events import PeerDropped, Signed
 from offerd_master.principals import Principal

@@ -12,7 +12,7 @@ from helpers.proc import Bed, Container, wait_until
 from offerd.ids import ExecutorID, FrameworkID, TaskID
 from offerd.messages import ExecutorInfo
 from offerd.resources import Resources, total
-from offerd.task_cgroups import leaf_name
+from offerd.tasks.task_cgroups import leaf_name
 from offerd_isolation.base import DEFAULT_OPTIONS, ContainerSpec, IsolationOptions
 from offerd_isolation.cgroups.module import CgroupsIsolation
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from helpers.cpython_suite import load
-from offerd.calls import RemoteTraceback
 from offerd.cluster_executor import BrokenClusterExecutor, ClusterExecutor, ClusterFuture
+from offerd.python_calls.calls import RemoteTraceback
 from offerd.task_errors import TaskError
 
 cpython = load()

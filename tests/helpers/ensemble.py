@@ -10,8 +10,8 @@ from types import TracebackType
 import pytest
 
 from helpers.cli import wait_until
-from offerd.leader import ZooKeeperAddress
-from offerd.zookeeper_access import new_client
+from offerd.masters.leader import ZooKeeperAddress
+from offerd.masters.zookeeper_access import new_client
 from offerd_cli import zookeeper
 
 needs_zookeeper = pytest.mark.skipif(

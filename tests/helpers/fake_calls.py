@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from helpers.fake_master import InstantCluster, Outcome
-from offerd import calls
 from offerd.cluster_executor import ClusterExecutor
 from offerd.messages import Reason, TaskInfo, TaskState, TaskStatus
+from offerd.python_calls import calls
 from offerd.resources import Resources
 
 WAIT_S = 10.0

@@ -17,7 +17,6 @@ from typing import Any, Self, TypeVar
 import msgspec
 import zmq
 
-from offerd import codec
 from offerd.errors import BadMessage
 from offerd.files_access import FilesAccess
 from offerd.ids import ContainerID, FrameworkID, OfferID, PeerID, SlaveID, TaskID
@@ -39,7 +38,8 @@ from offerd.messages import (
     TaskStatus,
 )
 from offerd.resources import NOTHING, Resources
-from offerd.transport import Server, new_context
+from offerd.wire import codec
+from offerd.wire.transport import Server, new_context
 
 M = TypeVar("M", bound=Message)
 WAIT_S = 10.0

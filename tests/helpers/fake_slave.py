@@ -13,12 +13,12 @@ from types import TracebackType
 
 import zmq
 
-from offerd import codec
 from offerd import messages as m
 from offerd.errors import BadMessage
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, PeerID, SlaveID, TaskID
 from offerd.resources import NOTHING
-from offerd.transport import Server, ipc, new_context
+from offerd.wire import codec
+from offerd.wire.transport import Server, ipc, new_context
 from offerd_linux.processes import descendants
 
 DEADLINE_S = 20.0

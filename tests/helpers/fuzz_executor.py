@@ -15,10 +15,10 @@ import zmq
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from helpers.hostile_messages import Hostile, seeded
-from offerd import codec
 from offerd import messages as m
 from offerd.ids import ContainerID
-from offerd.transport import new_context
+from offerd.wire import codec
+from offerd.wire.transport import new_context
 
 FRAMES_A_CONNECTION = 20
 WAIT_MS = 5_000

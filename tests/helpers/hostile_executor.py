@@ -13,9 +13,9 @@ import time
 
 import zmq
 
-from offerd import codec
 from offerd import messages as m
 from offerd.ids import ContainerID, TaskID
+from offerd.wire import codec
 
 MIB = 1 << 20
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import msgpack
 from msgspec import inspect
 
-from offerd import codec
 from offerd.resources import MAX_QUANTITY, Resources
+from offerd.wire import codec
 
 T = TypeVar("T")
 

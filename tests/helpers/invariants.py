@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from offerd import ranges as rng
+from offerd.core import ranges as rng
 from offerd.ids import FrameworkID
 from offerd.messages import KillTask, Reason
 from offerd.resources import Resources

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from offerd.account import account_name
-from offerd.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE, Keys, new_key, read_public, read_secret
+from offerd.credentials.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE, Keys, new_key, read_public, read_secret
+from offerd.daemons.account import account_name
 
 TABLES = {
     "ops": "operator = true",

@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from helpers.invariants import check_invariants, check_revocations
-from offerd import codec
 from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, PeerID, SlaveID, TaskID
 from offerd.messages import TaskState, TaskStatus
 from offerd.resources import NOTHING, Resources
+from offerd.wire import codec
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.allocation.policy import Policy

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from offerd import __version__
-from offerd.recording import Core, Header, Ring, pack, pack_state
+from offerd.daemons.recording import Core, Header, Ring, pack, pack_state
 
 MAX_STEPS = 200_000
 

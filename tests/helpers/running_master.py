@@ -10,7 +10,7 @@ import zmq
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.addresses import tcp
-from offerd.transport import Client, new_context
+from offerd.wire.transport import Client, new_context
 from offerd_master.daemon import Master
 from offerd_master.options import MasterOptions
 from offerd_master.settings import Settings

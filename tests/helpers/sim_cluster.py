@@ -20,14 +20,14 @@ from typing import Any
 from helpers.invariants import check_invariants, check_revocations
 from helpers.recorded_core import Steps
 from helpers.sim_link import Link
-from offerd import codec
 from offerd import messages as m
+from offerd.core.scheduler_core import Call, Deliver, End, SchedulerCore
+from offerd.core.scheduler_core import Send as SchedulerSend
+from offerd.daemons.recording import Core
 from offerd.ids import ContainerID, ExecutorID, PeerID, SlaveID, TaskID
 from offerd.messages import TaskState
-from offerd.recording import Core
 from offerd.resources import Resources
-from offerd.scheduler_core import Call, Deliver, End, SchedulerCore
-from offerd.scheduler_core import Send as SchedulerSend
+from offerd.wire import codec
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.core.actions import Drop as MasterDrop

@@ -12,9 +12,9 @@ from typing import Any
 from helpers.sim_cluster import DISK_BYTES, Rules, SchedulerNode, SlaveNode, World
 from offerd import messages as m
 from offerd import operator_messages as om
+from offerd.core.scheduler_core import End, SchedulerCore
 from offerd.ids import PeerID, TaskID
 from offerd.messages import Reason, TaskState
-from offerd.scheduler_core import End, SchedulerCore
 from offerd_master.settings import Settings
 
 ABSENT_S, SCHEDULER_ABSENT_S = 300.0, 30.0

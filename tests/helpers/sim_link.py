@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from offerd import codec
 from offerd import messages as m
 from offerd.ids import PeerID
+from offerd.wire import codec
 
 if TYPE_CHECKING:
     from helpers.sim_cluster import MasterNode, SchedulerNode, SlaveNode, World

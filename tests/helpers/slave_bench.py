@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Any
 
-from offerd import codec
 from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.resources import Resources
+from offerd.wire import codec
 from offerd_isolation.base import Limitation
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev

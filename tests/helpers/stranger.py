@@ -15,10 +15,10 @@ import sys
 
 import zmq
 
-from offerd import codec
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.resources import Resources
+from offerd.wire import codec
 
 WAIT_S = 2.0
 REQUESTS = ("/", "/statistics", "/containers/", "/data/", "/v1/", "/metrics")

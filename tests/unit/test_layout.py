@@ -281,6 +281,14 @@ def test_core_does_no_io_and_reads_no_clock(package: str) -> None:
     assert found == []
 
 
+def test_the_core_of_the_sdk_does_no_io_and_reads_no_clock() -> None:
+    # Its own modules alone: beside messages they import what describes clusters, and that names paths.
+    modules = modules_of(packages_on_disk()["offerd"])
+    core = [name for name in modules if is_core(name)]
+    assert core
+    assert [text for name in core for text in impurities(modules[name].read_text(), name)] == []
+
+
 @pytest.mark.parametrize("folder", SHELLS)
 def test_nobody_changes_a_core_but_itself(folder: str) -> None:
     modules = modules_of(ROOT / folder)

@@ -11,7 +11,7 @@ from offerd.errors import BadInput
 from offerd_cli.options import json_option
 
 if TYPE_CHECKING:
-    from offerd.clusters import Cluster, Store
+    from offerd.credentials.clusters import Cluster, Store
 
 
 @click.group(short_help="Name the clusters that this account uses, and keep the keys to them.")
@@ -36,7 +36,7 @@ def list_(*, as_json: bool) -> None:
     \b
     offerd cluster list
     """
-    from offerd.clusters import read_stores
+    from offerd.credentials.clusters import read_stores
     from offerd_cli import documents, render
     from offerd_cli.fitting import Column
     from offerd_cli.screen import say
@@ -69,7 +69,7 @@ def _row(store: Store, cluster: Cluster, is_current: bool) -> dict[str, Any]:
     """What `--json` says of each: `name`, `master`, `master_key`, `key` (the file), `public_key` (ours, by which an operator
     knows us), `current`, `store` (the directory); `base` is the directory of one that `offerd local` runs.
     """
-    from offerd.keys import public_of, read_secret
+    from offerd.credentials.keys import public_of, read_secret
 
     file = store.key_file(cluster) if cluster.key else ""
     try:
@@ -96,7 +96,7 @@ def use(*, name: str) -> None:
     \b
     offerd cluster use prod
     """
-    from offerd.clusters import own_store
+    from offerd.credentials.clusters import own_store
 
     own_store().use(name)
 
@@ -121,9 +121,9 @@ def add(*, name: str, master: str, master_key: str, key: Path | None) -> None:
     Unless --key says which, a secret key is made for this account, or the one from before is kept. Its public part is printed:
     the operator of the cluster has to let it in. Without --master-key the cluster is one that has no keys.
     """
-    from offerd.clusters import Cluster, own_store
-    from offerd.keys import new_secret, public_of, read_public, read_secret
-    from offerd.leader import master_address
+    from offerd.credentials.clusters import Cluster, own_store
+    from offerd.credentials.keys import new_secret, public_of, read_public, read_secret
+    from offerd.masters.leader import master_address
     from offerd_cli.screen import say
 
     if key is not None and not master_key:
@@ -154,7 +154,7 @@ def remove(*, name: str) -> None:
     \b
     offerd cluster remove prod
     """
-    from offerd.clusters import own_store
+    from offerd.credentials.clusters import own_store
 
     own_store().remove(name)
 

@@ -41,7 +41,7 @@ def new(*, name: str, directory: Path) -> None:
     offerd keys new alice
     offerd keys new host7 --dir keys
     """
-    from offerd.keys import new_key, read_public
+    from offerd.credentials.keys import new_key, read_public
 
     _make_directory(directory)
     secret, public = new_key(name, directory)

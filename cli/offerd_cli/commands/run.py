@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import click
 
-from offerd import standard_streams
 from offerd.errors import BadInput
+from offerd.tasks import standard_streams
 from offerd_cli.options import master_option
 from offerd_cli.task_options import TaskOptions, task_options
 from offerd_cli.units import traveling

@@ -94,7 +94,7 @@ def command(
         prctl.end_with_parent()
     options = slave_options(master, where, words)
 
-    from offerd.daemon_log import log_to_stderr
+    from offerd.daemons.daemon_log import log_to_stderr
     from offerd_slave.process import run_slave
 
     log_to_stderr("offerd.slave", "offerd.recorder", "offerd.zookeeper")

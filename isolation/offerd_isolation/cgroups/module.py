@@ -19,7 +19,7 @@ from pathlib import Path
 
 from offerd.ids import ContainerID, TaskID
 from offerd.resources import Resources
-from offerd.task_cgroups import TASK_CGROUPS, leaf_name, task_of_leaf
+from offerd.tasks.task_cgroups import TASK_CGROUPS, leaf_name, task_of_leaf
 from offerd_isolation.base import (
     DEFAULT_OPTIONS,
     NO_LABELS,

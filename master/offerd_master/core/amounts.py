@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from offerd import operator_messages as om
 from offerd.resources import BYTE_SCALARS, UNITS, Resources, format_scalar
-from offerd.screen_text import printable
+from offerd.wire.screen_text import printable
 from offerd_master.core.caller import Caller
 from offerd_master.core.pool import Pool, cut_quantities
 from offerd_master.core.state import Cluster, Framework, Slave

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from offerd.codec import encode_message
 from offerd.ids import owner_of
 from offerd.messages import FrameworkInfo
+from offerd.wire.codec import encode_message
 from offerd_master.settings import Settings
 
 NOBODY_IN_PARTICULAR = 5

@@ -13,7 +13,7 @@ so that the turn asks each as seldom as it can:
 
 from __future__ import annotations
 
-from offerd import slots
+from offerd.core import slots
 from offerd.resources import Resources
 from offerd_master.core.pool import Pool
 from offerd_master.core.state import Cluster, Framework, Slave

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
-from offerd import files_messages as fm
 from offerd import messages as m
 from offerd.addresses import ANY, ANY_6, HostPort, is_any, is_ip, is_link_local, is_loopback, parse
 from offerd.errors import BadInput
 from offerd.files_access import NO_ACCESS, OPERATOR, OWNER, FilesAccess, FilesSecret, access_to
 from offerd.ids import FrameworkID, SlaveID, owner_of
+from offerd.wire import files_messages as fm
 from offerd_master.core.caller import Caller
 from offerd_master.core.state import Cluster, Framework, Slave
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from offerd import messages as m
-from offerd.codec import encode_message
-from offerd.filters import fault as filters_fault
+from offerd.core.filters import fault as filters_fault
 from offerd.ids import FrameworkID, is_valid_id, owner_of
 from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
-from offerd.screen_text import printable
+from offerd.wire.codec import encode_message
+from offerd.wire.screen_text import printable
 from offerd_master.allocation.policy import role_fault
 from offerd_master.core import failover, files, recovery
 from offerd_master.core.caller import Caller

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from offerd import files_messages as fm
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import FrameworkID, PeerID
-from offerd.recording_messages import EventsRecorded, RecordEvents
-from offerd.screen_text import printable
+from offerd.wire import files_messages as fm
+from offerd.wire.recording_messages import EventsRecorded, RecordEvents
+from offerd.wire.screen_text import printable
 from offerd_master.allocation.base import Allocator
 from offerd_master.core import (
     accept,

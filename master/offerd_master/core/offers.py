@@ -21,11 +21,11 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
 from offerd import messages as m
-from offerd import slots
-from offerd.codec import encode_message
-from offerd.filters import fault as filters_fault
+from offerd.core import slots
+from offerd.core.filters import fault as filters_fault
 from offerd.ids import FrameworkID, OfferID, SlaveID, owner_of
 from offerd.resources import Resources
+from offerd.wire.codec import encode_message
 from offerd_master.allocation.entitlements import Entitlements
 from offerd_master.core import eligibility, files
 from offerd_master.core.state import Cluster, Framework, OutstandingOffer, Refusal, Slave

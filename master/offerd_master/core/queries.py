@@ -14,11 +14,11 @@ from typing import NamedTuple, TypeVar
 from offerd import __version__
 from offerd import messages as m
 from offerd import operator_messages as om
-from offerd.codec import encode_message
 from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import Reason
 from offerd.resources import Resources
-from offerd.screen_text import printable
+from offerd.wire.codec import encode_message
+from offerd.wire.screen_text import printable
 from offerd_master.core import failover, files
 from offerd_master.core.caller import Caller
 from offerd_master.core.endings import shut_down_everywhere

@@ -5,8 +5,8 @@ The answer comes when the file is written. Who asked is remembered by a ticket u
 
 from __future__ import annotations
 
-from offerd.recording_messages import MAX_RECORD_S, EventsRecorded, RecordEvents
-from offerd.screen_text import printable
+from offerd.wire.recording_messages import MAX_RECORD_S, EventsRecorded, RecordEvents
+from offerd.wire.screen_text import printable
 from offerd_master.core.actions import Record
 from offerd_master.core.caller import Caller
 from offerd_master.core.events import RecordingWritten

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from offerd.credentials.keys import is_public_key, name_fault
 from offerd.ids import PeerID
-from offerd.keys import is_public_key, name_fault
 from offerd.messages import Message
 from offerd_master.principals import Principal, Principals
 

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from offerd import messages as m
+from offerd.core.filters import CompiledFilters
+from offerd.core.slots import is_long, long_quantities
+from offerd.core.timers import Timer, Timers
 from offerd.files_access import FilesAccess, FilesSecret
-from offerd.filters import CompiledFilters
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, PeerID, SlaveID, TaskID
 from offerd.messages import (
     ExecutorInfo,
@@ -28,8 +30,6 @@ from offerd.messages import (
     TaskState,
 )
 from offerd.resources import NOTHING, Resources
-from offerd.slots import is_long, long_quantities
-from offerd.timers import Timer, Timers
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.entitlements import Entitlements, with_entitlements
 from offerd_master.core.actions import Action, Drop, LaterEpochSeen, Log, Send
@@ -352,7 +352,7 @@ class Framework:
         self.set_filters(wishes.filters)
 
     def set_filters(self, filters: Filters) -> None:
-        """They must be without fault (`offerd.filters`)."""
+        """They must be without fault (`offerd.core.filters`)."""
         self.filters = CompiledFilters(filters)
         self.has_filters = not self.filters.is_empty
         self.filters_bytes = len(msgspec.msgpack.encode(filters))

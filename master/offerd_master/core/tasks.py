@@ -15,11 +15,11 @@ from sys import intern
 from typing import TypeVar
 
 from offerd import messages as m
-from offerd.bounds import MAX_NAMES
 from offerd.ids import ExecutorID, TaskID, is_valid_id
 from offerd.messages import Reason, TaskState, TaskStatus
 from offerd.resources import BYTE_SCALARS
-from offerd.screen_text import printable
+from offerd.wire.bounds import MAX_NAMES
+from offerd.wire.screen_text import printable
 from offerd_master.core.actions import Send
 from offerd_master.core.history import MAX_TEXT, EndedTask
 from offerd_master.core.recovery import MAX_REMEMBERED, remember_unknown

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import msgspec
 
 from offerd import operator_messages as om
-from offerd import slots
-from offerd.filters import CompiledFilters
+from offerd.core import slots
+from offerd.core.filters import CompiledFilters
 from offerd.messages import Filters
 from offerd.resources import Resources
-from offerd.screen_text import printable
+from offerd.wire.screen_text import printable
 from offerd_master.core import amounts, eligibility
 from offerd_master.core.caller import Caller
 from offerd_master.core.eligibility import REASONS

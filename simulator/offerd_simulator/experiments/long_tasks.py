@@ -19,8 +19,8 @@ from functools import partial
 from itertools import product
 
 from offerd import messages as m
+from offerd.core.slots import ONE_CPU, long_quantities
 from offerd.resources import Resources
-from offerd.slots import ONE_CPU, long_quantities
 from offerd_simulator.cluster import Cluster
 from offerd_simulator.durations import KINDS, Durations, Exponential
 from offerd_simulator.engine import Engine

@@ -13,8 +13,6 @@ from typing import Any
 
 import msgspec
 
-from offerd import files_messages
-from offerd.codec import encode_message
 from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import (
@@ -43,7 +41,9 @@ from offerd.messages import (
     TaskState,
     TaskStatus,
 )
-from offerd.recording_messages import EventsRecorded, RecordEvents
+from offerd.wire import files_messages
+from offerd.wire.codec import encode_message
+from offerd.wire.recording_messages import EventsRecorded, RecordEvents
 from offerd_slave.core import events as ev
 from offerd_slave.core.actions import (
     Action,

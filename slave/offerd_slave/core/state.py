@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from offerd.core.slots import clip_grace, fits, is_long, long_quantities
+from offerd.core.timers import KeyedTimers
 from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import (
@@ -23,8 +25,6 @@ from offerd.messages import (
     TaskUsage,
 )
 from offerd.resources import NOTHING, Resources, total
-from offerd.slots import clip_grace, fits, is_long, long_quantities
-from offerd.timers import KeyedTimers
 from offerd_isolation.base import Limitation
 from offerd_slave.core.actions import Action, Log, SaveSlave, SendToExecutor, SendToMaster
 from offerd_slave.settings import SlaveSettings

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from offerd.codec import encode_message
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import (
     Acknowledge,
@@ -24,6 +23,7 @@ from offerd.messages import (
     UpdatesStored,
 )
 from offerd.resources import NOTHING
+from offerd.wire.codec import encode_message
 from offerd_isolation.base import Limitation
 from offerd_slave.core.actions import Append, CleanupTask, InspectFailure, SendToMaster, Sync
 from offerd_slave.core.backlog import Backlog

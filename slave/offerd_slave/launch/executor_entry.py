@@ -14,9 +14,9 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from offerd.posix_text import raw
-from offerd.screen_text import printable
-from offerd.spawner_messages import as_script
+from offerd.wire.posix_text import raw
+from offerd.wire.screen_text import printable
+from offerd.wire.spawner_messages import as_script
 from offerd_isolation.marks import CONTAINER_MARK, TASK_MARK
 from offerd_linux import capabilities, inherited, namespaces, prctl
 from offerd_linux.memory import expose_to_oom_killer
@@ -29,7 +29,7 @@ UMASK = 0o022
 """Of executors and what they start; their sandbox keeps others out."""
 EXIT_NOT_STARTED = 127
 """Exit status of an executor that could not be started, as shells have it."""
-STREAMS = "offerd.standard_streams"
+STREAMS = "offerd.tasks.standard_streams"
 """Imported by who becomes an executor, as it is no part of a shim, while it still has the slave's rights and files: the task's
 user need not reach our Python.
 """

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from offerd.posix_text import raw
+from offerd.wire.posix_text import raw
 from offerd_isolation.marks import SHIM_FILE, SHIM_MARK
 from offerd_linux import memory, namespaces, prctl, processes
 from offerd_linux.start_area import StartArea

@@ -20,8 +20,8 @@ from typing import NoReturn
 
 import msgspec
 
-from offerd.spawner_messages import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, read_frame, write_frame
-from offerd.task_cgroups import TASK_CGROUPS
+from offerd.tasks.task_cgroups import TASK_CGROUPS
+from offerd.wire.spawner_messages import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, read_frame, write_frame
 from offerd_linux import clone, inherited, prctl, vfork
 from offerd_slave.launch.messages import Job
 from offerd_slave.users import Identity

@@ -29,7 +29,7 @@ from offerd_slave.launch.executor_entry import run_module
 from offerd_slave.launch.messages import MAX_PACKET_BYTES, Answer, Job, ShimEnded, ShimFailed, ZygoteReady
 from offerd_slave.launch.shim import ModuleToRun, ShimFiles, run_shim
 
-PRELOADED = ("offerd.codec", "offerd.messages")
+PRELOADED = ("offerd.wire.codec", "offerd.messages")
 """What most executors import. Each costs memory in every shim, which has a test."""
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -13,10 +13,10 @@ from collections import deque
 
 import msgspec
 
-from offerd.descriptors import restore_limit
+from offerd.daemons.descriptors import restore_limit
 from offerd.errors import BadInput
 from offerd.ids import ContainerID
-from offerd.posix_text import packed
+from offerd.wire.posix_text import packed
 from offerd_isolation.marks import CONTAINER_MARK
 from offerd_linux.exits import exit_words
 from offerd_linux.process_ids import ProcessID

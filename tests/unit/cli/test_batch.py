@@ -12,7 +12,7 @@ from offerd.files_access import FilesAccess
 from offerd.ids import OfferID, SlaveID, TaskID
 from offerd.messages import CommandInfo, Offer, Reason, TaskInfo, TaskState, TaskStatus
 from offerd.resources import Resources
-from offerd.series import Part, pack
+from offerd.tasks.series import Part, pack
 from offerd_cli.batch import SEEN_BEFORE_SERIES, SERIES_S, Batch, Ended, Preparing, Started
 
 GIB = 1 << 30

@@ -7,9 +7,9 @@ import io
 import pytest
 import zmq
 
+from offerd.credentials.keys import Keys
+from offerd.credentials.words import make_word
 from offerd.errors import BadInput
-from offerd.keys import Keys
-from offerd.words import make_word
 from offerd_cli.enrolling import given_word
 
 PUBLIC, SECRET = (key.decode() for key in zmq.curve_keypair())

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from offerd import operator
-from offerd.daemon_log import OneLine
+from offerd.daemons.daemon_log import OneLine
 from offerd.errors import OfferdError
 from offerd.messages import Reason, SlaveInfo, TaskState, TaskStatus
 from offerd.operator_messages import Cause, Cluster, Explanation, FrameworkSummary, SlaveSummary, TaskSummary

@@ -183,7 +183,7 @@ def test_bad_input_is_one_line_on_stderr_and_exit_status_2(
 def test_a_listing_without_a_master_fails_with_one_line_that_says_how_to_start_one(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("offerd.leader.ANSWER_S", 0.1)
+    monkeypatch.setattr("offerd.masters.leader.ANSWER_S", 0.1)
     status, out, err = output(capsys, name, "--master", "127.0.0.1:1")
     assert (status, out) == (1, "")
     assert "offerd local" in err

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import pytest
 
-from offerd.leader import parse_zookeeper
+from offerd.masters.leader import parse_zookeeper
 from offerd.resources import Resources
 from offerd_cli.main import main
 from offerd_cli.master_file import MasterFile

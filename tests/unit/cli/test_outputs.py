@@ -21,7 +21,7 @@ from offerd.errors import OfferdError
 from offerd.files_access import FilesAccess
 from offerd.ids import ContainerID, TaskID
 from offerd.messages import TaskOutput, TaskState, TaskStatus
-from offerd.task_output import EVERYTHING, OutputRead
+from offerd.tasks.task_output import EVERYTHING, OutputRead
 from offerd_cli import large_outputs
 from offerd_cli.batch import Place
 from offerd_cli.large_outputs import LargeOutputs

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from helpers.recorded_core import RecordedCore
-from offerd import codec
 from offerd import messages as m
+from offerd.daemons.recording import Header, Ring, pack, pack_state
 from offerd.errors import BadInput
 from offerd.ids import ExecutorID, PeerID
-from offerd.recording import Header, Ring, pack, pack_state
 from offerd.resources import Resources
+from offerd.wire import codec
 from offerd_cli.replaying import Telling, is_part, tell
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.core import events as master_events
@@ -114,7 +114,14 @@ def test_every_message_and_event_may_be_in_a_recording() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["os", "subprocess", "offerd.driver", "offerd.removal", "offerd_master.daemon", "offerd_master.corex"],
+    [
+        "os",
+        "subprocess",
+        "offerd.driver",
+        "offerd.daemons.removal",
+        "offerd_master.daemon",
+        "offerd_master.corex",
+    ],
 )
 def test_what_does_more_than_compute_has_no_part_in_one(module: str) -> None:
     assert not is_part(module)

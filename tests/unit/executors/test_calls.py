@@ -15,9 +15,9 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from offerd import calls
 from offerd.errors import BadMessage, ForgedResult, OfferdError
-from offerd.function_pickles import pickle_function
+from offerd.python_calls import calls
+from offerd.python_calls.function_pickles import pickle_function
 
 
 def call_there(data: bytes) -> object:

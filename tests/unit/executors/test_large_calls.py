@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from offerd import calls, large_calls
-from offerd.executor_loop import Timer, Timers
+from offerd.drivers.executor_loop import Timer, Timers
+from offerd.python_calls import calls, large_calls
 from offerd_executors.large_calls import AHEAD_BYTES, LargeCalls
 
 SIZE = 5 * large_calls.PIECE_BYTES + 17

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from offerd.executor_loop import Loop
+from offerd.drivers.executor_loop import Loop
 
 
 @pytest.mark.parametrize("delay_s", [1e9, 1e300, math.inf])

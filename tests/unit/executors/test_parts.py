@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from helpers.proc import wait_until
-from offerd.executor_loop import Timer, Timers
+from offerd.drivers.executor_loop import Timer, Timers
 from offerd.ids import TaskID
-from offerd.task_output import UNTIL_READ, WHOLE
+from offerd.tasks.task_output import UNTIL_READ, WHOLE
 from offerd_executors.output import Output
 from offerd_executors.programs import Programs, find_program, why_not_started
 from offerd_executors.task_dirs import SPARES, TaskDirs

@@ -43,8 +43,8 @@ def test_a_framework_imports_public_names_only(path: Path) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "import offerd.codec",
-        "from offerd.codec import batch",
+        "import offerd.wire.codec",
+        "from offerd.wire.codec import batch",
         "from offerd import codec",
         "import offerd\nofferd.codec",
     ],

@@ -8,7 +8,7 @@ import pytest
 
 from offerd.ids import TaskID
 from offerd.resources import NOTHING, Resources
-from offerd.task_cgroups import leaf_name, task_of_leaf
+from offerd.tasks.task_cgroups import leaf_name, task_of_leaf
 from offerd_isolation.base import DEFAULT_OPTIONS, IsolationError, IsolationOptions
 from offerd_isolation.cgroups import controllers, limits
 from offerd_isolation.cgroups.contents import Stall, parse_cpus

@@ -6,7 +6,7 @@ import pytest
 
 from helpers.master_harness import EXECUTOR, ClusterHarness, FrameworkPeer, SlavePeer, task
 from offerd import messages as m
-from offerd import ranges as rng
+from offerd.core import ranges as rng
 from offerd.ids import ContainerID, ExecutorID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources

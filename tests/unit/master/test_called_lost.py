@@ -6,11 +6,12 @@ import msgspec
 import pytest
 
 from helpers.master_harness import EXECUTOR, ClusterHarness, FrameworkPeer, SlavePeer, executor, running, task
-from offerd import called_lost, codec
 from offerd import messages as m
+from offerd.core import called_lost
+from offerd.core.scheduler_core import Action, Call, Deliver, SchedulerCore, Send
 from offerd.ids import FrameworkID, SlaveID, TaskID
 from offerd.messages import TaskState, TaskStatus
-from offerd.scheduler_core import Action, Call, Deliver, SchedulerCore, Send
+from offerd.wire import codec
 from offerd_master.core import budgets
 
 FINISHED, KILLED, LOST, RUNNING = TaskState.FINISHED, TaskState.KILLED, TaskState.LOST, TaskState.RUNNING

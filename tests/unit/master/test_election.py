@@ -11,7 +11,7 @@ import pytest
 from kazoo.exceptions import BadVersionError, ConnectionLoss, NoNodeError
 
 from helpers.cli import wait_until
-from offerd.leader import ZooKeeperAddress
+from offerd.masters.leader import ZooKeeperAddress
 from offerd_master import election
 from offerd_master.election import Election, Leading, Out
 

@@ -9,12 +9,12 @@ import zmq
 
 from helpers import wire
 from helpers.master_harness import EXECUTOR, ClusterHarness, FrameworkPeer, Peer, SlavePeer, task
-from offerd import codec
 from offerd import messages as m
 from offerd import operator_messages as om
-from offerd.files_messages import RefuseOwners
 from offerd.ids import ContainerID, FrameworkID
 from offerd.messages import Reason, TaskState
+from offerd.wire import codec
+from offerd.wire.files_messages import RefuseOwners
 from offerd_master.core.authorization import refusal
 from offerd_master.core.enrolment import MAX_OF_A_WORD, MAX_WAITING
 from offerd_master.core.events import PrincipalsChanged

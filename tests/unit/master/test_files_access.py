@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from helpers.master_harness import ClusterHarness, FrameworkPeer, SlavePeer, task
-from offerd import files_messages as fm
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.files_access import NO_ACCESS, FilesSecret, access_to
+from offerd.wire import files_messages as fm
 from offerd_master.core import files
 from offerd_master.core.events import EpochRaised, Received, Signed
 from offerd_master.principals import Principal
@@ -82,7 +82,7 @@ def test_without_keys_everybody_is_an_operator() -> None:
 def test_the_secret_itself_is_in_no_listing_and_no_offer() -> None:
     cluster = ClusterHarness()
     slave_at(cluster, f"{HERE}:5051", HOST)
-    from offerd.codec import encode_message
+    from offerd.wire.codec import encode_message
 
     assert SECRET.secret not in encode_message(listed(cluster, OPS))
     assert SECRET.secret not in encode_message(framework_of(cluster, ALICE).offer())

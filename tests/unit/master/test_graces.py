@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from helpers.master_harness import EXECUTOR, ClusterHarness, task
-from offerd import codec
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.errors import BadInput, BadMessage
 from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import Reason, TaskState
+from offerd.wire import codec
 from offerd_master.settings import Settings
 
 YEAR_S = 365 * 86_400.0

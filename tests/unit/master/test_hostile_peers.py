@@ -11,16 +11,17 @@ import zmq
 
 from helpers.cli import wait_until
 from helpers.running_master import Connection, Running, ask_cluster
-from offerd import __version__, codec, transport
+from offerd import __version__
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.addresses import tcp
-from offerd.clusters import Connection as Connected
-from offerd.codec import MAX_FRAME_BYTES, MAX_SENT_BYTES
+from offerd.credentials.clusters import Connection as Connected
 from offerd.errors import OfferdError
 from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.operator import OperatorClient
 from offerd.resources import Resources
+from offerd.wire import codec, transport
+from offerd.wire.codec import MAX_FRAME_BYTES, MAX_SENT_BYTES
 from offerd_master.core import failover, master, offers, slaves
 
 

@@ -12,15 +12,15 @@ import zmq
 
 from helpers.cli import wait_until
 from helpers.keyring import TABLES, Keyring
-from offerd import codec
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.addresses import tcp
+from offerd.credentials.keys import Keys, public_of
 from offerd.errors import KeyRefused
-from offerd.keys import Keys, public_of
 from offerd.messages import Reason
 from offerd.resources import Resources
-from offerd.transport import Client, new_context
+from offerd.wire import codec
+from offerd.wire.transport import Client, new_context
 from offerd_master.daemon import Master
 from offerd_master.gate import read_principals
 from offerd_master.options import MasterOptions

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from offerd import codec
 from offerd import operator_messages as om
 from offerd.addresses import tcp
-from offerd.leader import ZooKeeperAddress
-from offerd.transport import Client, new_context
+from offerd.masters.leader import ZooKeeperAddress
+from offerd.wire import codec
+from offerd.wire.transport import Client, new_context
 from offerd_master import daemon
 from offerd_master.core.actions import Action
 from offerd_master.core.events import Event

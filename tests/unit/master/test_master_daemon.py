@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from helpers.running_master import Connection, Running, ask_cluster
-from offerd import codec
 from offerd import messages as m
 from offerd import operator_messages as om
+from offerd.credentials.keys import new_key, read_secret
 from offerd.errors import BadInput
 from offerd.ids import ExecutorID, TaskID
-from offerd.keys import new_key, read_secret
 from offerd.resources import Resources
-from offerd.transport import new_context
+from offerd.wire import codec
+from offerd.wire.transport import new_context
 from offerd_master.daemon import Master
 from offerd_master.options import MasterOptions
 from offerd_master.process import write_address

@@ -7,12 +7,12 @@ from typing import TypeVar
 import pytest
 
 from helpers.master_harness import EXECUTOR, ClusterHarness, FrameworkPeer, Peer, SlavePeer, task
-from offerd import codec
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
+from offerd.wire import codec
 from offerd_master.principals import Principal
 
 HOST = Principal(name="host", slave=True)

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from helpers.master_harness import EXECUTOR, ClusterHarness, FrameworkPeer, SlavePeer, task
-from offerd import files_messages as fm
 from offerd import messages as m
 from offerd.ids import ContainerID, FrameworkID
 from offerd.messages import Reason, TaskState
+from offerd.wire import files_messages as fm
 from offerd_master.core.events import PrincipalsChanged
 from offerd_master.principals import Principal
 

@@ -12,14 +12,14 @@ import pytest
 
 from helpers.cli import wait_until
 from helpers.keyring import TABLES, Keyring
-from offerd import codec
 from offerd import operator_messages as om
 from offerd.addresses import tcp
+from offerd.credentials.keys import read_secret
 from offerd.errors import BadInput, KeyRefused
-from offerd.keys import read_secret
-from offerd.leader import ZooKeeperAddress
+from offerd.masters.leader import ZooKeeperAddress
 from offerd.messages import NotLeading
-from offerd.transport import Client, new_context
+from offerd.wire import codec
+from offerd.wire.transport import Client, new_context
 from offerd_master import daemon
 from offerd_master.allocation.policy import Policy
 from offerd_master.core.events import ChangeKept

@@ -8,11 +8,11 @@ import pytest
 
 from helpers.bounded import Maker
 from helpers.master_harness import ClusterHarness, Peer, task
-from offerd import codec
 from offerd import messages as m
 from offerd.errors import BadMessage
 from offerd.ids import FrameworkID, SlaveID
 from offerd.messages import TaskState
+from offerd.wire import codec
 
 KINDS = codec.to_master.types
 HELLOS = (m.RegisterSlave, m.RegisterFramework)

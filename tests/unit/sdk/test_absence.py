@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from helpers.cli import wait_until
-from offerd.absence import ANOTHER_KEY, Absence, MasterWatch, Peer, why_away
 from offerd.driver import Scheduler, SchedulerDriver
-from offerd.leader import unreachable
+from offerd.masters.absence import ANOTHER_KEY, Absence, MasterWatch, Peer, why_away
+from offerd.masters.leader import unreachable
 from offerd.messages import FrameworkInfo
 
 

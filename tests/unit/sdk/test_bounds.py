@@ -11,12 +11,12 @@ import pytest
 from msgspec import inspect
 
 from helpers import wire
-from offerd import bounds, codec
 from offerd import messages as m
-from offerd.bounds import MAX_AMOUNT, MAX_COUNT, MAX_SECONDS
 from offerd.errors import BadMessage
 from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.resources import Resources
+from offerd.wire import bounds, codec
+from offerd.wire.bounds import MAX_AMOUNT, MAX_COUNT, MAX_SECONDS
 
 TYPES = {name: inspect.type_info(kind) for name, kind in wire.structs().items()}
 CODECS = [

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offerd.call_queue import ACCEPT_BYTES, CALL_OVERHEAD_BYTES, CallQueue, Room, smallest
 from offerd.cluster_future import ClusterFuture, Options
+from offerd.core.slots import is_long
 from offerd.ids import OfferID, SlaveID
 from offerd.messages import Offer
+from offerd.python_calls.call_queue import ACCEPT_BYTES, CALL_OVERHEAD_BYTES, CallQueue, Room, smallest
 from offerd.resources import Resources
-from offerd.slots import is_long
 
 Call = ClusterFuture[Any]
 

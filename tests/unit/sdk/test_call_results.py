@@ -14,10 +14,10 @@ import pytest
 
 from helpers.fake_calls import SLAVE, WAIT_S, cluster, finished, first
 from helpers.fake_master import InstantCluster, Outcome
-from offerd import calls
 from offerd.errors import ForgedResult, OfferdError
 from offerd.files_client import FilesClient
 from offerd.messages import Reason, TaskInfo, TaskState, TaskStatus
+from offerd.python_calls import calls
 
 
 def two(task: TaskInfo) -> TaskStatus:

@@ -15,9 +15,7 @@ import pytest
 
 from helpers.fake_calls import SLAVE, WAIT_S, call_here, cluster, ends, finished, first, runs_on
 from helpers.fake_master import FakeMaster, InstantCluster
-from offerd import calls, cluster_executor
-from offerd.call_queue import ACCEPT_BYTES
-from offerd.call_scheduler import PLACINGS
+from offerd import cluster_executor
 from offerd.cluster_executor import ClusterExecutor, ClusterFuture, TaskTimeoutError
 from offerd.errors import BadInput, FrameworkError, MessageTooLarge, OfferdError
 from offerd.messages import (
@@ -35,6 +33,9 @@ from offerd.messages import (
     TaskStatus,
     TeardownFramework,
 )
+from offerd.python_calls import calls
+from offerd.python_calls.call_queue import ACCEPT_BYTES
+from offerd.python_calls.call_scheduler import PLACINGS
 from offerd.resources import Resources
 from offerd.task_errors import TaskError
 

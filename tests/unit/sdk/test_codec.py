@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offerd import codec
-from offerd.codec import FRAME_TARGET_BYTES, MAX_FRAME_BYTES, MAX_SENT_BYTES, encode_message, frames
 from offerd.errors import MessageTooLarge
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
 from offerd.messages import FrameworkMessage, Message, Ping, RescindOffer
+from offerd.wire import codec
+from offerd.wire.codec import FRAME_TARGET_BYTES, MAX_FRAME_BYTES, MAX_SENT_BYTES, encode_message, frames
 
 
 def sized(size: int) -> FrameworkMessage:

@@ -13,11 +13,11 @@ import pytest
 import zmq
 
 from helpers.cli import wait_until
-from offerd import codec, connections
 from offerd import messages as m
-from offerd.connections import ConnectionGuard
 from offerd.ids import ExecutorID, FrameworkID, SlaveID
-from offerd.transport import Server, new_context
+from offerd.wire import codec, connections
+from offerd.wire.connections import ConnectionGuard
+from offerd.wire.transport import Server, new_context
 
 GREETING = b"\xff" + b"\0" * 8 + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + b"\0" * 32
 _READY = b"\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER\x08Identity\x00\x00\x00\x00"

@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 
 from helpers.fake_master import FakeMaster, InstantCluster
-from offerd import orders
-from offerd.codec import MAX_MESSAGE_BYTES
 from offerd.driver import Scheduler, SchedulerDriver
+from offerd.drivers import orders
 from offerd.errors import BadInput, FrameworkError, MessageTooLarge, OfferdError
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
 from offerd.messages import (
@@ -50,6 +49,7 @@ from offerd.messages import (
 )
 from offerd.operator_messages import ExplainWaiting, Waiting
 from offerd.resources import Resources
+from offerd.wire.codec import MAX_MESSAGE_BYTES
 
 WAIT_S = 10.0
 F = FrameworkID("F-1")

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from helpers.fake_slave import DEADLINE_S, FakeSlave, task
-from offerd import codec
 from offerd import messages as m
 from offerd.executor import MAX_STATUS_BYTES, Executor, ExecutorDriver
 from offerd.ids import TaskID
 from offerd.messages import TaskState
+from offerd.wire import codec
 
 
 class Stage(Executor):

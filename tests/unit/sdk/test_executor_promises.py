@@ -17,7 +17,7 @@ import pytest
 
 from helpers.fake_calls import SLAVE, WAIT_S, call_here, cluster, finished, runs_on
 from helpers.fake_master import InstantCluster
-from offerd import call_scheduler, calls, cluster_executor, large_calls
+from offerd import cluster_executor
 from offerd.cluster_executor import BrokenClusterExecutor, ClusterExecutor
 from offerd.errors import BadInput, MessageTooLarge, OfferdError
 from offerd.ids import ExecutorID, FrameworkID, SlaveID
@@ -32,6 +32,7 @@ from offerd.messages import (
     TeardownFramework,
 )
 from offerd.operator_messages import ExplainWaiting, Waiting
+from offerd.python_calls import call_scheduler, calls, large_calls
 from offerd.resources import Resources
 
 

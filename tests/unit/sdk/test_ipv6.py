@@ -12,15 +12,16 @@ import zmq
 
 from helpers.cli import wait_until
 from helpers.ipv6 import NO_IPV6, has_ipv6
-from offerd import absence, codec, connections
 from offerd.addresses import HostPort, parse
-from offerd.connections import ConnectionGuard
 from offerd.errors import BadInput
 from offerd.ids import PeerID
-from offerd.link import mechanism_at
+from offerd.masters import absence
+from offerd.masters.routes import address_towards, bound, is_here, over_ipv6
 from offerd.messages import Ping, Pong
-from offerd.routes import address_towards, bound, is_here, over_ipv6
-from offerd.transport import Client, Server, new_context
+from offerd.wire import codec, connections
+from offerd.wire.connections import ConnectionGuard
+from offerd.wire.link import mechanism_at
+from offerd.wire.transport import Client, Server, new_context
 
 pytestmark = pytest.mark.skipif(not has_ipv6(), reason=NO_IPV6)
 

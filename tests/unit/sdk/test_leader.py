@@ -7,7 +7,7 @@ import json
 import pytest
 
 from offerd.errors import BadInput
-from offerd.leader import (
+from offerd.masters.leader import (
     MAX_EPOCH,
     address_of,
     describe_master,

@@ -14,17 +14,17 @@ import pytest
 import zmq
 
 from helpers.keyring import Keyring
-from offerd import codec
 from offerd import messages as m
 from offerd.aio import AsyncScheduler, AsyncSchedulerDriver
-from offerd.clusters import Connection
+from offerd.credentials.clusters import Connection
+from offerd.credentials.keys import Keys
 from offerd.driver import Scheduler, SchedulerDriver
 from offerd.errors import BadMessage, KeyRefused, NoKey, OfferdError
-from offerd.keys import Keys
-from offerd.link import mechanism_at
 from offerd.messages import FrameworkInfo, Reason
 from offerd.operator import OperatorClient
-from offerd.transport import Client, Server, new_context
+from offerd.wire import codec
+from offerd.wire.link import mechanism_at
+from offerd.wire.transport import Client, Server, new_context
 from offerd_master.core.registry import Registry
 from offerd_master.gate import Gate, read_principals
 

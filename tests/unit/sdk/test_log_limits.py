@@ -6,8 +6,8 @@ from logging import INFO, WARNING
 
 import pytest
 
-from offerd import log_limits
-from offerd.log_limits import WINDOW_S, LogLimits
+from offerd.daemons import log_limits
+from offerd.daemons.log_limits import WINDOW_S, LogLimits
 
 
 class Lines(list[tuple[int, str]]):

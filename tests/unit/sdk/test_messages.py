@@ -10,8 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import wire
-from offerd import codec
-from offerd.codec import Codec
 from offerd.errors import BadMessage
 from offerd.messages import (
     KillTask,
@@ -24,6 +22,8 @@ from offerd.messages import (
     TaskStatus,
 )
 from offerd.resources import Resources
+from offerd.wire import codec
+from offerd.wire.codec import Codec
 
 STRUCTS = wire.structs()
 RECORD = wire.recorded()

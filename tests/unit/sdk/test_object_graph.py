@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from offerd.daemons.object_graph import NotPlain, Ref, flatten, restore
 from offerd.errors import BadInput
 from offerd.messages import ExecutorInfo
-from offerd.object_graph import NotPlain, Ref, flatten, restore
 from offerd.resources import Resources
 
 

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from helpers import wire
 from helpers.cli import wait_until
 from helpers.fake_master import FakeMaster
-from offerd import absence, codec
 from offerd.errors import BadInput, MasterUnreachable, OfferdError
 from offerd.ids import FrameworkID, PeerID, SlaveID, TaskID
+from offerd.masters import absence
 from offerd.messages import Message, SlaveInfo
 from offerd.operator import _ANSWERS, OperatorClient
 from offerd.operator_messages import (
@@ -35,8 +35,9 @@ from offerd.operator_messages import (
     TaskSummary,
     Waiting,
 )
-from offerd.recording_messages import RecordEvents
 from offerd.resources import Resources
+from offerd.wire import codec
+from offerd.wire.recording_messages import RecordEvents
 
 
 class Answering(FakeMaster):

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offerd.codec import encode_message
 from offerd.errors import BadInput
 from offerd.ids import ExecutorID, TaskID
 from offerd.messages import CommandInfo, ExecutorInfo, FrameworkInfo, TaskInfo
-from offerd.posix_text import (
+from offerd.resources import Resources
+from offerd.wire.codec import encode_message
+from offerd.wire.posix_text import (
     packed,
     packed_framework,
     packed_task,
@@ -23,7 +24,6 @@ from offerd.posix_text import (
     unpacked_task,
     word_of,
 )
-from offerd.resources import Resources
 
 ODD = os.fsdecode(b"caf\xe9")
 

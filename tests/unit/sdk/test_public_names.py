@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,13 @@ def test_the_table_of_homes_is_the_list_of_names() -> None:
     assert set(offerd._HOME) | {"__version__"} == set(offerd.__all__)
 
 
+def test_what_is_not_in_a_subpackage_holds_public_names() -> None:
+    folder = Path(offerd.__file__).parent
+    # A call that was sent in parts names `chunks`, so its place is part of what client and worker agree about.
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "chunks"}
+    assert modules == set(offerd._HOME.values())
+
+
 def test_a_name_that_is_none_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="Schedular"):
         offerd.__getattr__("Schedular")
@@ -31,6 +39,7 @@ def test_a_daemon_that_wants_messages_loads_no_driver() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30
     )
     assert set(done.stdout.split()) <= {
-        "offerd.bounds", "offerd.errors", "offerd.field_types", "offerd.files_access", "offerd.files_door", "offerd.ids",
-        "offerd.messages", "offerd.ranges", "offerd.resources", "offerd.screen_text", "offerd.states", "offerd.structs",
+        "offerd.core", "offerd.core.ranges", "offerd.errors", "offerd.files_access", "offerd.files_door", "offerd.ids",
+        "offerd.messages", "offerd.resources", "offerd.states", "offerd.wire", "offerd.wire.bounds",
+        "offerd.wire.field_types", "offerd.wire.screen_text", "offerd.wire.structs",
     }  # fmt: skip

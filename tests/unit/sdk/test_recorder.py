@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from helpers.cli import wait_until
-from offerd.recorder import KEPT_FILES, MAX_REQUESTS, Recorder, Written
-from offerd.recording import Header, Recording, replay
+from offerd.daemons.recorder import KEPT_FILES, MAX_REQUESTS, Recorder, Written
+from offerd.daemons.recording import Header, Recording, replay
 
 
 class Summing:
@@ -89,8 +89,8 @@ def test_all_since_the_start_can_be_replayed(tmp_path: Path) -> None:
 def test_a_ring_that_has_gone_round_begins_at_a_newer_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("offerd.recorder.STATE_AGAIN_S", 0.0)
-    monkeypatch.setattr("offerd.recorder.STATE_COST", 0)
+    monkeypatch.setattr("offerd.daemons.recorder.STATE_AGAIN_S", 0.0)
+    monkeypatch.setattr("offerd.daemons.recorder.STATE_COST", 0)
     daemon = Daemon(tmp_path, max_steps=20)
     for number in range(100):
         daemon.step(number)
@@ -127,7 +127,7 @@ def test_what_is_written_is_that_of_its_moment(tmp_path: Path) -> None:
 def test_on_request_a_recording_begins_now_and_is_written_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_state: int
 ) -> None:
-    monkeypatch.setattr("offerd.recorder.SMALL_STATE", small_state)
+    monkeypatch.setattr("offerd.daemons.recorder.SMALL_STATE", small_state)
     daemon, said = Daemon(tmp_path, max_steps=20), list[Written]()
     for number in range(15):
         daemon.step(number)
@@ -202,7 +202,7 @@ def test_a_directory_that_cannot_be_written_is_told_and_ends_nothing(
 def test_a_core_that_cannot_be_written_down_has_steps_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, small_state: int
 ) -> None:
-    monkeypatch.setattr("offerd.recorder.SMALL_STATE", small_state)
+    monkeypatch.setattr("offerd.daemons.recorder.SMALL_STATE", small_state)
     monkeypatch.setattr(Summing, "__init__", lambda self: self.__dict__.update(sum=0, lock=threading.Lock()))
     daemon = Daemon(tmp_path)
     daemon.settle()
@@ -220,7 +220,7 @@ def test_a_fork_holds_nothing_of_the_daemons(tmp_path: Path, monkeypatch: pytest
     def held_up(*_: object) -> Iterator[bytes]:
         yield (tmp_path / "held").read_bytes()
 
-    monkeypatch.setattr("offerd.recorder.pack", held_up)
+    monkeypatch.setattr("offerd.daemons.recorder.pack", held_up)
     daemon = Daemon(tmp_path / "recordings")
     daemon.settle()
     ours, inherited = os.pipe()

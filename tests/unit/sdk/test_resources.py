@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from offerd import ranges as rng
+from offerd.core import ranges as rng
 from offerd.errors import BadResources
 from offerd.resources import (
     BYTE_SCALARS,

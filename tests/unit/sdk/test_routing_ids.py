@@ -16,7 +16,7 @@ FIRST_UNSEEDED = 0x6B8B4567
 SIGABRT = -6
 SERVER = """
 import sys, zmq
-from offerd import codec, transport
+from offerd.wire import codec, transport
 if "unseeded" in sys.argv:
     transport.scatter_routing_ids = lambda: None
 server = transport.Server(transport.new_context(), sys.argv[1], codec.to_master)
@@ -106,4 +106,4 @@ def test_nothing_of_ours_makes_a_server_socket_but_the_one_place_that_seeds() ->
         for path in (root / folder).rglob("*.py")
         if re.search(r"zmq\.(ROUTER|STREAM|SERVER)\b", path.read_text())
     ]
-    assert found == [os.path.join("sdk", "offerd", "transport.py")]
+    assert found == [os.path.join("sdk", "offerd", "wire", "transport.py")]

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offerd import codec, scheduler_core
+from offerd.core import scheduler_core
+from offerd.core.scheduler_core import Action, Answer, Call, Deliver, End, SchedulerCore, Send
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
 from offerd.messages import (
     AcceptOffers,
@@ -43,7 +44,7 @@ from offerd.messages import (
     TeardownFramework,
 )
 from offerd.resources import Resources
-from offerd.scheduler_core import Action, Answer, Call, Deliver, End, SchedulerCore, Send
+from offerd.wire import codec
 
 F = FrameworkID("F-1")
 S = SlaveID("S-1")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from offerd import codec
+from offerd.core.scheduler_core import Action, Call, End, SchedulerCore, Send
 from offerd.ids import FrameworkID, OfferID, SlaveID
 from offerd.messages import (
     FailOver,
@@ -20,7 +20,7 @@ from offerd.messages import (
     TeardownFramework,
 )
 from offerd.resources import Resources
-from offerd.scheduler_core import Action, Call, End, SchedulerCore, Send
+from offerd.wire import codec
 
 F = FrameworkID("F-1")
 

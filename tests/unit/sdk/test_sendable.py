@@ -20,7 +20,7 @@ from offerd import (
 )
 from offerd.ids import OfferID, TaskID
 from offerd.operator import OperatorClient
-from offerd.sendable import check
+from offerd.wire.sendable import check
 
 LONG = "n" * 2000
 TASK = TaskInfo("t", Resources.of(cpus=1), "e")

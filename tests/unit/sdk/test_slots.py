@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from offerd.core.slots import long_quantities
 from offerd.resources import Resources
-from offerd.slots import long_quantities
 
 
 @pytest.mark.parametrize(

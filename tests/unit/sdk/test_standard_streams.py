@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from offerd.standard_streams import OutputFailed, holds_input, text_stream, write_all
+from offerd.tasks.standard_streams import OutputFailed, holds_input, text_stream, write_all
 
 MUCH = bytes(range(256)) * 4096
-SETTLED = "import sys; from offerd.standard_streams import settle; settle()\n"
+SETTLED = "import sys; from offerd.tasks.standard_streams import settle; settle()\n"
 
 
 @contextmanager

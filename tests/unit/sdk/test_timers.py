@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offerd.timers import KeyedTimers, Timer, Timers
+from offerd.core.timers import KeyedTimers, Timer, Timers
 
 TIMES = st.integers(0, 8).map(float)
 ACTS = st.lists(

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from offerd import codec, transport
-from offerd.codec import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_SENT_BYTES
 from offerd.errors import BadInput, BadMessage, MessageTooLarge
 from offerd.ids import ExecutorID, FrameworkID, OfferID, PeerID, SlaveID
 from offerd.messages import FrameworkMessage, Message, Ping, Pong, RescindOffer, SlaveUsage
-from offerd.transport import Client, Server, ipc, new_context
+from offerd.wire import codec, transport
+from offerd.wire.codec import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_SENT_BYTES
+from offerd.wire.transport import Client, Server, ipc, new_context
 
 ToMaster = Server[codec.ToMaster]
 ToScheduler = Client[codec.ToScheduler]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from offerd.credentials.trusted_files import read_trusted
 from offerd.errors import BadInput
-from offerd.trusted_files import read_trusted
 
 
 def test_each_link_on_the_way_lies_where_nobody_else_may_write(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import pytest
 
 from helpers.fake_master import InstantCluster
-from offerd import call_scheduler, calls
 from offerd.cluster_executor import ClusterExecutor
 from offerd.messages import AcceptOffers, DeclineOffers, TaskInfo, TaskState, TaskStatus
+from offerd.python_calls import call_scheduler, calls
 from offerd.resources import Resources
 
 WAIT_S = 10.0

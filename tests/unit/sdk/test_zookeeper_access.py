@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from helpers.cli import wait_until
-from offerd import zookeeper_access
-from offerd.detector import LeaderDetector
+from offerd.credentials.keys import new_key, read_secret
 from offerd.errors import BadInput
-from offerd.keys import new_key, read_secret
-from offerd.leader import ZooKeeperAddress
-from offerd.zookeeper_access import MAX_ANSWER_BYTES, Access, derived_access, read_access
+from offerd.masters import zookeeper_access
+from offerd.masters.detector import LeaderDetector
+from offerd.masters.leader import ZooKeeperAddress
+from offerd.masters.zookeeper_access import MAX_ANSWER_BYTES, Access, derived_access, read_access
 from offerd_master.election import Election, StandingBy
 
 

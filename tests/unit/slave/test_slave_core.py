@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
 from offerd import messages as m
-from offerd.codec import encode_message
 from offerd.ids import ContainerID, FrameworkID, SlaveID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
+from offerd.wire.codec import encode_message
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.records import ExitRecord, TaskDelivered

@@ -11,10 +11,10 @@ import pytest
 
 from helpers.hostile_messages import Choices, Hostile
 from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
-from offerd import codec
 from offerd import messages as m
 from offerd.errors import BadMessage
 from offerd.ids import ContainerID
+from offerd.wire import codec
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.journal import frame, parse

@@ -8,10 +8,10 @@ import pytest
 
 from helpers.slave_bench import COMMAND, FRAMEWORK, Bench, task
 from offerd import messages as m
+from offerd.core.slots import clip_grace
 from offerd.ids import ExecutorID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
-from offerd.slots import clip_grace
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.core.recovery import Recovered, RecoveredContainer

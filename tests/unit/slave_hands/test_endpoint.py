@@ -20,12 +20,12 @@ import pytest
 import zmq
 
 from helpers.proc import wait_until
-from offerd import codec
 from offerd import messages as m
+from offerd.daemons.log_limits import LogLimits
 from offerd.errors import BadInput
 from offerd.ids import ContainerID, ExecutorID, TaskID
-from offerd.log_limits import LogLimits
 from offerd.resources import NOTHING
+from offerd.wire import codec
 from offerd_slave.endpoint import HELLO_WITHIN_S, MESSAGES_A_TURN, MOST_STRANGERS, Endpoint
 from offerd_slave.zmtp import HELLO, MAX_COMMANDS, NotZMTP, Parser, command, frame
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from helpers.proc import wait_until
+from offerd.daemons.removal import remove_entry
 from offerd.ids import ContainerID
-from offerd.removal import remove_entry
 from offerd_slave.core.retention import (
     LEAST_AGE_OF_MANY_S,
     LEAST_AGE_S,

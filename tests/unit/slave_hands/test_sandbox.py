@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from helpers.proc import wait_until
-from offerd import removal
+from offerd.daemons import removal
+from offerd.daemons.removal import remove_tree
 from offerd.ids import ContainerID
-from offerd.removal import remove_tree
 from offerd_slave import sandbox
 from offerd_slave.core.retention import Bounds
 from offerd_slave.sandbox import (

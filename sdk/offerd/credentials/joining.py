@@ -1,0 +1,91 @@
+"""Joining a cluster with a word of `offerd token new`: our own keys are made here, and only the public one goes anywhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import zmq
+
+from offerd.credentials.clusters import Connection
+from offerd.credentials.keys import Keys
+from offerd.errors import KeyRefused, OfferdError
+from offerd.masters.detector import find_leader
+from offerd.masters.leader import SCHEME, master_address, parse_zookeeper, unreachable
+from offerd.operator import OperatorClient
+from offerd.operator_messages import Enrolled
+from offerd.wire import codec
+from offerd.wire.transport import Client, connect, new_context
+from offerd.workers import check_threads
+
+TIMEOUT_S = 10.0
+WORD_REFUSED = (
+    "the master refuses this word: it has been used, is too old, was taken back or was not copied whole; "
+    "ask for a new one (`offerd token new`)"
+)
+
+
+def enrol(master: str, word: Keys, name: str, public_key: str, timeout_s: float = TIMEOUT_S) -> Enrolled:
+    """Have this public key known as `name`'s at the cluster whose master (or ZooKeeper) is there.
+
+    Raises `OfferdError` with one line, within about `timeout_s`, if the word or the name is refused, if nobody answers, or if
+    who answers has another key than the word says; `BadInput` for an address that is none.
+    """
+    deadline = time.monotonic() + timeout_s
+    if not is_known(master, word, timeout_s):
+        raise KeyRefused(WORD_REFUSED)
+    left_s = max(1.0, deadline - time.monotonic())
+    with OperatorClient(Connection(master_address(master), word), timeout_s=left_s) as client:
+        return client.enrol(name, public_key)
+
+
+def is_known(master: str, keys: Keys, timeout_s: float = TIMEOUT_S) -> bool:
+    """Whether the master lets a connection with these keys in. Raises `OfferdError` as `enrol` does."""
+    deadline = time.monotonic() + timeout_s
+    where = address = master_address(master)
+    if address.startswith(SCHEME):
+        address = find_leader(parse_zookeeper(address), timeout_s)
+        if not address:
+            raise OfferdError(unreachable(where))
+    check_threads("the connection to the master")
+    context = new_context()
+    client = Client(context, "", codec.to_operator, keys=keys)
+    monitor = client.socket.get_monitor_socket(_ENDS)
+    try:
+        connect(client.socket, address)
+        return _handshake(monitor, address, deadline)
+    finally:
+        client.socket.disable_monitor()
+        monitor.close()
+        client.close()
+        context.term()
+
+
+_ENDS = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+_HANG_UPS = 3
+"""So often in a row a master that is merely being restarted does not break a handshake off."""
+
+
+def _handshake(monitor: zmq.Socket[bytes], address: str, deadline: float) -> bool:
+    """How it ends. A master of another key hangs up without a word, and ZeroMQ tries again and again."""
+    where = address.removeprefix("tcp://")
+    hung_up = 0
+    while (left_s := deadline - time.monotonic()) > 0 and monitor.poll(int(left_s * 1000) + 1):
+        event = int.from_bytes(monitor.recv_multipart()[0][:2], sys.byteorder)
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            return True
+        if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            return False
+        # Who has no keys at all breaks the protocol, and is not tried again.
+        hung_up += _HANG_UPS if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL else 1
+        if hung_up >= _HANG_UPS:
+            raise OfferdError(
+                f"what listens at {where} has not the key that the word names: is it a word of another cluster, or was it "
+                "not copied whole?"
+            )
+    raise OfferdError(unreachable(address))

@@ -1,0 +1,1 @@
+"""What the drivers of schedulers and executors are made of."""

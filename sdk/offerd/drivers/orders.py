@@ -1,0 +1,277 @@
+"""What a scheduler can order: the actions of the paper's Table 1 and their neighbours, the same for both drivers.
+
+An order is checked here, in the caller's thread, so that a mistake raises where it was made; the driver's loop carries
+it out soon after.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from offerd.core.filters import fault as filters_fault
+from offerd.core.scheduler_core import Action, SchedulerCore
+from offerd.daemons.account import account_name
+from offerd.daemons.failures import describe
+from offerd.errors import BadInput, FrameworkError, KeyRefused, MasterUnreachable, MessageTooLarge
+from offerd.ids import FrameworkID, TaskID
+from offerd.messages import Filters, FrameworkInfo, KillTask, Message, Reason, RegisterFramework, TaskInfo
+from offerd.wire.bounds import MAX_ID, MAX_SECONDS
+from offerd.wire.codec import MAX_MESSAGE_BYTES, encode_message
+from offerd.wire.field_types import wrong
+from offerd.wire.posix_text import packed_framework, packed_task, readable
+from offerd.wire.screen_text import printable
+from offerd.wire.sendable import check
+
+log = logging.getLogger("offerd.driver")
+
+CONNECT_TIMEOUT_S = 10.0
+
+MASTER_UNREACHABLE = "MASTER_UNREACHABLE"
+CALLBACK_RAISED = "CALLBACK_RAISED"
+"""Reasons of `Scheduler.error` that are the driver's own; the others are the master's."""
+
+Order = Callable[..., list[Action]]
+"""A method of the core; the driver's loop calls it with the arguments and the time."""
+
+_TASK_OVERHEAD_BYTES = 512
+"""More than a task takes beside data, words, ids and labels: a few numbers and resources."""
+_FEW_SCALARS = 4
+_ENVELOPE_BYTES = 16 << 10
+"""Room for offer ids, and for what the master puts around the tasks on their way to the slave beside the framework."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What `Scheduler.error` is told about what ended a driver."""
+    if isinstance(error, FrameworkError):
+        return error.reason
+    if isinstance(error, KeyRefused):
+        return Reason.NOT_AUTHORIZED
+    return MASTER_UNREACHABLE if isinstance(error, MasterUnreachable) else CALLBACK_RAISED
+
+
+def handled_or_lost(core: SchedulerCore, message: Message, now: float) -> list[Action]:
+    """What a message of the master's brings about. If it finds a fault in us, that costs the registration and no more."""
+    try:
+        return core.handle(message, now)
+    except Exception as error:  # marked: an error out of one message ends no scheduler; callbacks come later
+        log.error("a message of the master's could not be handled: %s", describe(message, error))
+        return core.failed(now)
+
+
+def not_sent(core: SchedulerCore, unsent: Sequence[tuple[Message, str]], now: float) -> list[Action]:
+    """Messages that no frame holds, each with the reason: that costs what they were about, and no more.
+
+    Raises `MessageTooLarge` for a hello, without which there is nothing.
+    """
+    actions: list[Action] = []
+    for message, why in unsent:
+        if isinstance(message, RegisterFramework):
+            raise MessageTooLarge(why)
+        log.error("an order cannot be sent: %s", printable(why))
+        actions += core.not_sent(message, why, now)
+    return actions
+
+
+class Orders:
+    """What a scheduler orders: plain methods. `SchedulerDriver` and `AsyncSchedulerDriver` carry them out.
+
+    `stands_by`, `finds_leader`: as for `SchedulerCore`. Raises `WrongType` for what is no framework, `BadInput` if its
+    executors leave no room for tasks beside them, or of what no message holds.
+    """
+
+    def __init__(self, framework: FrameworkInfo, *, stands_by: bool, finds_leader: bool) -> None:
+        self.framework = framework = _sendable_framework(framework)
+        # RunTasks carries the framework, and one of its executors once more.
+        largest = max((len(encode_message(executor)) for executor in framework.executors), default=0)
+        self._room_bytes = MAX_MESSAGE_BYTES - _ENVELOPE_BYTES - len(encode_message(framework)) - largest
+        if self._room_bytes <= 0:
+            raise BadInput(
+                "this framework's description leaves no room for tasks; put the executors' data into files"
+            )
+        self._core = SchedulerCore(
+            framework, scheduler_id=uuid.uuid4().hex, stands_by=stands_by, finds_leader=finds_leader
+        )
+
+    def _cut_s(self) -> float | None:
+        """How long this framework may be without a scheduler, or its tasks without their slave, where that is less than it asks
+        for; else None.
+        """
+        most_s, info = self._core.max_failover_s, self.framework
+        return most_s if 0 < most_s < max(info.failover_timeout_s, info.unreachable_timeout_s) else None
+
+    def _order(self, method: Order, *arguments: Any) -> None:
+        """Have the loop call this method of the core."""
+        raise NotImplementedError
+
+    # -- offers and tasks ---------------------------------------------------------------------------------------------
+
+    def fits_message(self, tasks: Sequence[TaskInfo]) -> bool:
+        """Whether these tasks can go in one `reply_to_offer`: together a little under 1 MiB. Raises `BadInput` as that does."""
+        return self._fits(list(map(packed_task, tasks)))
+
+    def _fits(self, tasks: Sequence[TaskInfo]) -> bool:
+        estimate = sum(map(_most_bytes, tasks))
+        if estimate <= self._room_bytes:
+            return True
+        return sum(len(encode_message(task)) for task in tasks) <= self._room_bytes
+
+    def fault(self, task: TaskInfo) -> str:
+        """Why this task cannot be sent at all, not even alone; empty if it can."""
+        try:
+            task = packed_task(task)
+            _check_task(task)
+        except BadInput as error:
+            return str(error)
+        if self._fits([task]):
+            return ""
+        size = len(encode_message(task))
+        return f"a task of {size} bytes does not fit into a message of {self._room_bytes} bytes; put its data into files"
+
+    def reply_to_offer(
+        self,
+        offer_ids: str | Sequence[str],
+        tasks: Sequence[TaskInfo],
+        refuse_seconds: float = 0.0,
+    ) -> None:
+        """Run `tasks` on one offer, or on several of one slave. What they leave is free again, and not offered to you for
+        `refuse_seconds`. A task that cannot be launched comes back as a status with the reason.
+
+        Raises `MessageTooLarge`, and sends nothing, if the tasks do not fit into a message (see `fits_message`), and
+        `BadInput` for a number, text or list that no message holds (see `offerd.wire.bounds`). What a callback raises ends the
+        driver: who takes tasks from others asks `fault` which one it is.
+        """
+        tasks = list(map(packed_task, tasks))
+        for task in tasks:
+            _check_task(task)
+        if not self._fits(tasks):
+            size = sum(len(encode_message(task)) for task in tasks)
+            raise MessageTooLarge(
+                f"{len(tasks)} tasks of {size} bytes do not fit into a reply of {self._room_bytes} bytes; "
+                "launch fewer at once, or put their data into files"
+            )
+        self._order(self._core.reply_to_offer, _offers(offer_ids), tasks, _seconds(refuse_seconds))
+
+    def decline_offer(self, offer_ids: str | Sequence[str], refuse_seconds: float = 5.0) -> None:
+        """Give offers back unused; those slaves are not offered to you for `refuse_seconds`."""
+        self._order(self._core.decline_offer, _offers(offer_ids), _seconds(refuse_seconds))
+
+    def revive_offers(self) -> None:
+        """Forget all refusals made with `refuse_seconds`, and that you needed no offers. Filters stay."""
+        self._order(self._core.revive_offers)
+
+    def set_needs_offers(self, needs_offers: bool) -> None:
+        """Whether you want offers at all. Say False when there is no work: others get theirs sooner."""
+        self._order(self._core.set_needs_offers, needs_offers)
+
+    def set_filters(self, filters: Filters) -> None:
+        """What you never want to be offered, evaluated by the master; `Filters()` lifts it.
+
+        Raises `BadInput` on patterns too long or too many, `MessageTooLarge` on all too much.
+        """
+        if fault := filters_fault(filters):
+            raise BadInput(fault)
+        _check_size(filters)
+        check(filters)
+        self._order(self._core.set_filters, filters)
+
+    def kill_task(self, task_id: str, grace_s: float | None = None) -> None:
+        """End a task: TERM, and after `grace_s` (the task's own if None) KILL. Its end comes as a status."""
+        check(KillTask(FrameworkID(""), TaskID(task_id), grace_s=grace_s))
+        self._order(self._core.kill_task, task_id, grace_s)
+
+    def reconcile_tasks(self, task_ids: Sequence[str] = ()) -> None:
+        """Have the state of these tasks sent again; of all of yours that are not ended, if there are none here."""
+        for task_id in task_ids:
+            _check_id(task_id)
+        self._order(self._core.reconcile_tasks, list(task_ids))
+
+    def send_framework_message(self, slave_id: str, executor_id: str, data: bytes) -> None:
+        """Bytes to one of your executors; best effort, may be lost. Raises `MessageTooLarge`."""
+        if len(data) + _ENVELOPE_BYTES > MAX_MESSAGE_BYTES:
+            raise MessageTooLarge(
+                f"a framework message of {len(data)} bytes is too large; put the data into a file"
+            )
+        _check_id(slave_id, "slave id")
+        _check_id(executor_id, "executor id")
+        self._order(self._core.send_framework_message, slave_id, executor_id, data)
+
+
+def _sendable_framework(framework: FrameworkInfo) -> FrameworkInfo:
+    if not isinstance(framework, FrameworkInfo):
+        raise wrong("framework", "a FrameworkInfo", framework)
+    if not framework.account:
+        framework = msgspec.structs.replace(framework, account=account_name())
+    framework = packed_framework(framework)
+    check(framework)
+    return framework
+
+
+def _most_bytes(task: TaskInfo) -> int:
+    """An upper bound of the task's size on the wire, for a tenth of what encoding it costs."""
+    resources = task.resources
+    if resources.ranges or resources.sets or len(resources.scalars) > _FEW_SCALARS:
+        return len(encode_message(task))
+    letters, words = len(task.task_id) + len(task.executor_id), 0
+    if (command := task.command) is not None:
+        letters = len(command.shell) + len(command.directory) + sum(map(len, command.argv))
+        words = len(command.argv)
+        if environment := command.environment:
+            letters += sum(map(len, environment)) + sum(map(len, environment.values()))
+            words += 2 * len(environment)
+        for argv in command.series:
+            letters += sum(map(len, argv))
+            words += len(argv) + 1
+    if labels := task.labels:
+        letters += sum(map(len, labels)) + sum(map(len, labels.values()))
+        words += 2 * len(labels)
+    # UTF-8 takes four bytes a letter at most, MessagePack five for a length.
+    return len(task.data) + 4 * (letters + len(task.name)) + 5 * words + _TASK_OVERHEAD_BYTES
+
+
+def _check_task(task: TaskInfo) -> None:
+    """The same, for a tenth of what that costs where the task is a plain one."""
+    if task.command is not None or task.labels or task.name or task.resources.ranges or task.resources.sets:
+        check(task)
+        return
+    _check_id(task.task_id)
+    _check_id(task.executor_id, "executor id")
+    for seconds in (task.time_limit_s, task.kill_grace_s):
+        if seconds is not None and not -MAX_SECONDS <= seconds <= MAX_SECONDS:
+            raise BadInput(f"task {task.task_id}: {seconds} is no number of seconds up to {MAX_SECONDS:.0f}")
+
+
+def _check_id(name: str, what: str = "task id") -> None:
+    if len(name) > MAX_ID:
+        raise BadInput(f"{what} {printable(name, 64)} has more than {MAX_ID} characters")
+    if not name.isascii() and readable(name) != name:
+        raise BadInput(f"{what} {printable(name, 64)} is not UTF-8")
+
+
+def _offers(offer_ids: str | Sequence[str]) -> list[str]:
+    ids = [offer_ids] if isinstance(offer_ids, str) else list(offer_ids)
+    for offer_id in ids:
+        _check_id(offer_id, "offer id")
+    return ids
+
+
+def _seconds(wished: float) -> float:
+    """For ever is as long as a message can say. Raises `BadInput` for what is no number."""
+    if wished != wished:
+        raise BadInput("refuse_seconds is no number")
+    return max(-MAX_SECONDS, min(wished, MAX_SECONDS))
+
+
+def _check_size(value: msgspec.Struct) -> None:
+    try:
+        size = len(encode_message(value))
+    except UnicodeEncodeError:
+        return  # `check` says which text it is
+    if size > MAX_MESSAGE_BYTES - _ENVELOPE_BYTES:
+        raise MessageTooLarge(
+            f"{type(value).__name__} of {size} bytes do not fit into a message; make them smaller"
+        )

@@ -1,0 +1,1 @@
+"""Finding the master that leads, and noticing that it is away."""

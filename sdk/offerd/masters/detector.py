@@ -1,0 +1,131 @@
+"""Finds the leading master in ZooKeeper, and finds it again.
+
+kazoo has threads of its own, and so has the detector: a daemon's loop is told by a descriptor that becomes readable, and
+looks at `leader` then. While ZooKeeper cannot be reached the last leader found stays the one: it may well lead, and if it
+does not, it has ended by itself. Nothing here imports kazoo before a ZooKeeper is really asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from offerd.masters.leader import ZooKeeperAddress, address_of, in_line
+from offerd.masters.zookeeper_access import CONNECT_AGAIN_MAX_S, new_client, note_nonsense
+
+if TYPE_CHECKING:
+    from kazoo.client import KazooClient
+
+
+class LeaderDetector:
+    """Watches who leads until closed. `fd` becomes readable whenever `leader` is another one."""
+
+    def __init__(self, address: ZooKeeperAddress) -> None:
+        self.address = address
+        self.leader = ""
+        """`tcp://IP:PORT`; empty as long as none was found."""
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._client = new_client(address)
+        self._look = threading.Event()
+        self._closing = False
+        self._client.add_listener(self._poke)
+        self._client.start_async()
+        self._thread = threading.Thread(target=self._work, name="leader-detector", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a ZooKeeper server answers now."""
+        return bool(self._client.connected)
+
+    def taken(self) -> str:
+        """The leader, and `fd` is quiet until there is another."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
+        return self.leader
+
+    def close(self) -> None:
+        """End the threads."""
+        self._closing = True
+        self._look.set()
+        self._client.stop()
+        self._thread.join()
+        self._client.close()
+        os.close(self.fd)
+
+    def _poke(self, _event: Any) -> None:
+        """A watch has fired or the session is another: called from kazoo's threads, which must not be kept."""
+        self._look.set()
+
+    def _work(self) -> None:
+        from kazoo.exceptions import KazooException
+
+        while not self._closing:
+            self._look.clear()
+            try:
+                found = read_leader(self._client, self.address.path, self._poke)
+            except (KazooException, TimeoutError):
+                # The connection broke under the question; the listener tells of its return, or the next try finds it.
+                self._look.wait(CONNECT_AGAIN_MAX_S)
+                continue
+            except Exception as error:  # marked: what was read may be anybody's
+                note_nonsense(error)
+                self._look.wait(CONNECT_AGAIN_MAX_S)
+                continue
+            if found and found != self.leader:
+                self.leader = found
+                os.eventfd_write(self.fd, 1)
+            self._look.wait()
+
+
+def read_leader(client: KazooClient, path: str, watch: Any = None) -> str:
+    """`tcp://IP:PORT` of the master whose node is the smallest, or an empty string. `watch` is called once that may have
+    changed. Raises `KazooException`.
+    """
+    from kazoo.exceptions import NoNodeError
+
+    while True:
+        try:
+            children = client.get_children(path, watch=watch)
+        except NoNodeError:
+            if client.exists(path, watch=watch) is None:
+                return ""
+            continue
+        for name in in_line(children):
+            try:
+                data, _ = client.get(f"{path}/{name}")
+            except NoNodeError:
+                break  # gone meanwhile: look anew
+            return address_of(data)
+        else:
+            return ""
+
+
+def find_leader(address: ZooKeeperAddress, timeout_s: float) -> str:
+    """Look once, for so long at most; an empty string if nobody leads or ZooKeeper does not answer."""
+    from kazoo.exceptions import KazooException
+
+    give_up_at = time.monotonic() + timeout_s
+    changed = threading.Event()
+    client = new_client(address)
+    try:
+        if not client.start_async().wait(timeout_s):
+            return ""
+        while (left_s := give_up_at - time.monotonic()) > 0:
+            changed.clear()
+            try:
+                if leader := read_leader(client, address.path, lambda _event: changed.set()):
+                    return leader
+                changed.wait(left_s)
+            except KazooException:
+                changed.wait(min(left_s, 0.1))
+            except Exception as error:  # marked: what was read may be anybody's
+                note_nonsense(error)
+                changed.wait(min(left_s, 0.1))
+        return ""
+    finally:
+        client.stop()
+        client.close()

@@ -1,0 +1,1 @@
+"""Python calls as tasks: what `ClusterExecutor` and the executor `python` share."""

@@ -1,0 +1,1 @@
+"""What an executor, its tasks and those who read their output agree about."""

@@ -1,0 +1,125 @@
+"""Tells a driver when the connection to its master breaks and when it stands again, or why none can be made.
+
+ZeroMQ mends connections by itself and says nothing. But whoever listens on the other end after that knows nothing of us:
+without a word from us a new master would stay silent, and its silence would be noticed only after three missed pings.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+import zmq
+
+from offerd.addresses import parse
+from offerd.credentials.keys import no_key
+from offerd.errors import BadInput, KeyRefused, NoKey
+
+_EVENTS = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+_GREETING_BEGINS = b"\xff\0\0\0\0\0\0\0\1\x7f\3"
+"""Signature and version. The other end says all of its greeting then, and finds nothing in ours yet to hang up for."""
+_GREETING_BYTES = 64
+_MECHANISM = slice(12, 32)
+_LOOK_TIMEOUT_S = 0.3
+
+
+class LinkMonitor:
+    """The changes of one client socket's connection. Close it before the socket.
+
+    `address`: where it connects to; `has_keys`: whether with keys.
+    """
+
+    def __init__(self, watched: zmq.Socket[bytes], address: str = "", has_keys: bool = False) -> None:
+        self._watched, self._address, self._has_keys = watched, address, has_keys
+        self._failures = 0
+        self.is_given_up = False
+        """ZeroMQ tries no more, as whoever listened did not keep to the handshake's rules: the socket must connect anew."""
+        self.is_up = False
+        """There is a connection, with keys if we have them, as far as `changes` was asked."""
+        self.socket: zmq.Socket[bytes] = watched.get_monitor_socket(_EVENTS)
+        """To be polled for reading."""
+        # Its descriptor tells of nothing before the first look.
+        self.socket.poll(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._watched.disable_monitor()
+        self.socket.close()  # or the context waits for it for ever
+
+    def changes(self) -> Iterator[bool]:
+        """What happened since the last look: True for each connection made, False for each lost.
+
+        Raises `KeyRefused` if the server does not authorize our key (ZeroMQ does not try again then), and `NoKey` if it wants
+        one and we have none.
+        """
+        while True:
+            try:
+                parts = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            # 16 bits of event number come first. `zmq.utils.monitor` would import asyncio for them.
+            event = int.from_bytes(parts[0][:2], sys.byteorder)
+            if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                raise KeyRefused(
+                    f"the master does not know our key; have the operator of the cluster{self._at()} let it in by its public "
+                    "part, which `offerd cluster list` shows"
+                )
+            if event in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL):
+                self._failed(is_final=event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+                continue
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._failures = 0
+            self.is_up = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            yield self.is_up
+
+    def _failed(self, *, is_final: bool) -> None:
+        self._failures += 1
+        self.is_given_up |= is_final
+        if not self._has_keys and mechanism_at(self._address) == "CURVE":
+            raise NoKey(no_key(self._address.removeprefix("tcp://")))
+
+    def fault(self) -> str:
+        """For people: why whoever listens there could not be spoken to; empty if that is not what failed."""
+        if not self._failures or not self._has_keys:
+            return ""
+        return {
+            "NULL": f"what listens{self._at()} speaks without keys, and we have one for it; is it the right one?",
+            "CURVE": f"what listens{self._at()} has not the key that we know the master by; is it the right one?",
+        }.get(mechanism_at(self._address), "")
+
+    def _at(self) -> str:
+        return f" at {self._address.removeprefix('tcp://')}" if self._address else ""
+
+
+def mechanism_at(address: str) -> str:
+    """With what a ZeroMQ server at `tcp://HOST:PORT` secures its connections (NULL, CURVE); empty if none is found there.
+
+    ZeroMQ's own event does not tell: who is first to see that the two differ hangs up, and to the other that is any end.
+    """
+    import socket  # most handshakes succeed
+
+    got = b""
+    try:
+        with socket.create_connection(parse(address), _LOOK_TIMEOUT_S) as link:
+            link.settimeout(_LOOK_TIMEOUT_S)
+            link.sendall(_GREETING_BEGINS)
+            while len(got) < _GREETING_BYTES and (piece := link.recv(_GREETING_BYTES - len(got))):
+                got += piece
+    except (OSError, ValueError, BadInput):
+        return ""
+    return got[_MECHANISM].rstrip(b"\0").decode("ascii", "replace") if got.startswith(b"\xff") else ""
