@@ -1,0 +1,114 @@
+"""One word for each thing: the words that docs/glossary.md has retired are in nothing that a person reads."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RETIRED = {
+    "hello": r"hellos?|helloed",
+    "deaf": r"deaf|deafness",
+    "stray": r"strays?|strayed",
+    "bury, burial": r"bury|buries|buried|burying|burials?",
+    "tell, told": r"tells?|told|telling|teller",
+    "forest": r"forests?",
+    "holdout": r"holdouts?",
+    "he, she, his, her, him": r"he|she|his|her|hers|him|himself|herself",
+    "of before": r"of before",
+    "whilst, shall": r"whilst|shall",
+}
+"""What each row of the glossary's table keeps out, as a pattern of whole words."""
+ALLOWED = re.compile(
+    r"tells? (\w+ ){0,6}apart|told (\w+ ){0,6}apart|telling (\w+ ){0,6}apart"
+    r"|hello[., ]+world|[./\w]*\bhello\.(?:c|py|txt|sh)\b|\./hello\b|\b(?:say|echo|printf) hello\b"
+    r"|[\"'`]hello[-\w]*[\"'`]|hello-\d"
+    r"|\.tell\(|ExecutorHello|HELLO"
+)
+"""Where such a word may stand: what is called hello, the position in a file (`io.IOBase.tell`), names on the wire."""
+NOT_A_TEXT = {".json", ".lock", ".svg", ".png", ".bin"}
+# Two that name the words, one in the words of lawyers, and the program of that name.
+EXEMPT = {"tests/unit/test_words.py", "docs/glossary.md", "LICENSE", "examples/mpi/hello.c"}
+NOT_YET = {
+    "bench", "cli", "deploy", "docs", "executors", "frameworks", "isolation", "linux", "master", "sdk", "simulator", "slave",
+    "tests", ".",
+}  # fmt: skip
+"""Folders that are still to be gone through."""
+
+
+def files_of(folder: str) -> Iterator[Path]:
+    """What git has of a folder, as text; "." stands for the files at the top."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--", folder], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+    ).stdout.splitlines()
+    for name in listed:
+        path = ROOT / name
+        is_here = "/" not in name if folder == "." else True
+        if is_here and path.is_file() and path.suffix not in NOT_A_TEXT and name not in EXEMPT:
+            yield path
+
+
+def retired_words(text: str) -> list[tuple[int, str]]:
+    """Line and word of each. A name is taken apart: `say_hello`, `sayHello` hold the word hello."""
+    words = "|".join(RETIRED.values())
+    # The parts of a name count as words; between them stand underscores or a change from small to capital.
+    pattern = re.compile(rf"(?<![A-Za-z])(?:{words})(?![a-z])", re.IGNORECASE)
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        bare = ALLOWED.sub(" ", line)
+        split = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", bare)
+        found += [(number, match[0]) for match in pattern.finditer(split)]
+    return found
+
+
+def folders() -> list[str]:
+    """The top folders that git knows, and "." for what lies beside them."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+    ).stdout.splitlines()
+    return sorted({name.split("/")[0] if "/" in name else "." for name in listed})
+
+
+@pytest.mark.parametrize("folder", [folder for folder in folders() if folder not in NOT_YET])
+def test_no_retired_word_is_used(folder: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {word}"
+        for path in files_of(folder)
+        for line, word in retired_words(path.read_text())
+    ]
+    assert found == []
+
+
+def test_the_glossary_lists_what_is_retired() -> None:
+    table = (ROOT / "docs/glossary.md").read_text().split("## Words that are not used")[1]
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]
+    assert rows[1:] == list(RETIRED)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["say_hello()", "a stray process", "sayHello", "class HelloSent:", "He ends it.", "buried", "it told them", "TOLD = 1"],
+)  # fmt: skip
+def test_a_planted_word_is_found(line: str) -> None:
+    assert retired_words(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "the",
+        "theirs",
+        "astray",
+        "others",
+        "stream.tell()",
+        "hello, world",
+        "tells the two apart",
+        "mpiexec ./hello",
+    ],
+)
+def test_what_only_looks_like_one_passes(line: str) -> None:
+    assert retired_words(line) == []
