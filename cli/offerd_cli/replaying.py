@@ -13,7 +13,8 @@ import click
 import msgspec
 
 from offerd import __version__
-from offerd.daemons.recording import Header, Recording, Step, replay
+from offerd.daemons.recording import Header, Step
+from offerd.daemons.recording_reader import Recording, replay
 from offerd.errors import BadInput
 from offerd.wire.screen_text import printable
 from offerd_cli.screen import say

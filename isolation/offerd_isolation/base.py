@@ -4,7 +4,7 @@
     prepare_task -> (the task runs) -> cleanup_task                                where a module limits tasks, too
 
 A *container* is one run of one executor. The slave launches its processes; a module makes their limits and
-ends them. Modules are found by the entry-point group `offerd.isolation`; each passes `tests/helpers/isolation_contract.py`.
+ends them. `choose.py` finds them by name; each passes `tests/helpers/isolation_contract.py`.
 
 Contract: every method may be called again with the same arguments; `cleanup` also for a container that was never
 prepared, and only one that is gone completely makes it return. Methods may block; one whose module has `blocking = True`

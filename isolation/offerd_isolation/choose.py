@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from collections.abc import Mapping
 from pathlib import Path
 
+from offerd.daemons.chosen_modules import load, names
 from offerd.errors import BadInput
 from offerd_isolation.base import DEFAULT_OPTIONS, Isolation, IsolationOptions
 
 GROUP = "offerd.isolation"
+OWN: Mapping[str, str] = {
+    "cgroups": "offerd_isolation.cgroups.module:CgroupsIsolation",
+    "docker": "offerd_isolation.docker.module:DockerIsolation",
+    "noop": "offerd_isolation.noop:NoopIsolation",
+}
 BEST_FIRST = ("cgroups", "docker", "noop")
 """The order in which `auto` tries; modules of third parties are used when they are named."""
 
 
-def modules() -> dict[str, type[Isolation]]:
-    """Every installed module by its entry point's name."""
-    return {point.name: point.load() for point in entry_points(group=GROUP)}
+def module(name: str) -> type[Isolation]:
+    """The installed isolation module of this name. Raises `BadInput` naming those there are."""
+    try:
+        found: type[Isolation] = load(GROUP, OWN, name)
+    except LookupError:
+        there = ", ".join(names(GROUP, OWN))
+        raise BadInput(f"no isolation module is called {name!r}; there are: {there}, auto") from None
+    return found
 
 
 def choose(name: str, work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS) -> tuple[Isolation, str]:
@@ -24,23 +35,18 @@ def choose(name: str, work_dir: Path, options: IsolationOptions = DEFAULT_OPTION
 
     Raises `BadInput` for a name that nobody provides, or a module that this host cannot do.
     """
-    known = modules()
     if name != "auto":
-        if name not in known:
-            raise BadInput(
-                f"no isolation module is called {name!r}; there are: {', '.join(sorted(known))}, auto"
-            )
-        if (missing := known[name].available()) and not known[name].can_resume(work_dir):
+        chosen = module(name)
+        if (missing := chosen.available()) and not chosen.can_resume(work_dir):
             raise BadInput(f"isolation {name} cannot be used here: {missing}")
-        return known[name](work_dir, options), missing or "as asked for"
+        return chosen(work_dir, options), missing or "as asked for"
     passed_over: list[str] = []
     for candidate in BEST_FIRST:
-        if candidate not in known:
-            continue
-        if known[candidate].runs_images and not options.image:
+        kind = module(candidate)
+        if kind.runs_images and not options.image:
             continue  # most frameworks name no image, and their tasks would fail
-        missing = known[candidate].available()
+        missing = kind.available()
         if not missing:
-            return known[candidate](work_dir, options), "; ".join(passed_over) or "the best there is"
+            return kind(work_dir, options), "; ".join(passed_over) or "the best there is"
         passed_over.append(f"not {candidate}: {missing}")
     raise BadInput(f"no isolation module can be used here: {'; '.join(passed_over)}")

@@ -35,7 +35,8 @@ from offerd.wire import codec
 from offerd.wire.pacing import Pacer
 from offerd.wire.screen_text import printable
 from offerd.wire.transport import Server, new_context
-from offerd_master.allocation.base import Allocator, load_allocator
+from offerd_master.allocation.base import Allocator
+from offerd_master.allocation.choose import load_allocator
 from offerd_master.core.actions import Action, CutOff, Drop, KeepChange, LaterEpochSeen, Log, Record, Send
 from offerd_master.core.events import (
     EpochRaised,

@@ -1,1 +1,1 @@
-"""Allocation modules: who is offered what became free. Found by entry points of the group `offerd.allocators`."""
+"""Allocation modules: who is offered what became free. `choose.py` finds them by name."""

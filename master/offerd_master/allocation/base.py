@@ -1,4 +1,4 @@
-"""What the master asks of an allocation module, and how one is found.
+"""What the master asks of an allocation module.
 
 A module keeps what each framework holds (offers and tasks alike) and the cluster's total, and says in which order
 frameworks should be offered what became free, and whose tasks go first where some must. It sees no slave and no offer, and
@@ -12,15 +12,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from importlib.metadata import entry_points
 from typing import NamedTuple
 
-from offerd.errors import BadInput
 from offerd.ids import FrameworkID, SlaveID, TaskID
 from offerd.resources import Resources
 from offerd_master.allocation.policy import Policy
-
-GROUP = "offerd.allocators"
 
 
 class RevocableTask(NamedTuple):
@@ -98,16 +94,3 @@ class Allocator(ABC):
     def fair_shares(self) -> Mapping[FrameworkID, float]:
         """The part that each framework would have if all that want or hold something had as much as they should."""
         return {}
-
-
-def load_allocator(name: str, policy: Policy) -> Allocator:
-    """The installed module of this name. Raises `BadInput` naming those there are."""
-    found = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if name not in found:
-        raise BadInput(
-            f"there is no allocation module {name!r}; installed: {', '.join(sorted(found)) or 'none'}"
-        )
-    allocator = found[name].load()(policy)
-    if not isinstance(allocator, Allocator):
-        raise BadInput(f"allocation module {name!r} is no offerd_master.allocation.base.Allocator")
-    return allocator

@@ -18,7 +18,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -34,10 +34,22 @@ _BY_NAME = {name: kind for kind, name in _CONTAINERS.items()}
 _MAPPINGS = ("dict", "ordered dict", "counter")
 
 
-class Ref(NamedTuple):
-    """In place of an object: the number of its node."""
+class Ref:
+    """In place of an object: the number of its node. Not a tuple, which MessagePack would write as an array."""
 
-    number: int
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Ref and other.number == self.number
+
+    def __hash__(self) -> int:
+        return hash(self.number)
+
+    def __repr__(self) -> str:
+        return f"Ref({self.number})"
 
 
 class NotPlain(OfferdError):

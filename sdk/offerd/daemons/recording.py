@@ -6,25 +6,32 @@ A core is deterministic, so whoever has these has all that it did: `replay` give
     [kind, ...] ...             the nodes of the state (`offerd.daemons.object_graph`), and None; nothing unless `is_whole`
     [now, [node, ...]] ...      the events in their order, each a graph of its own; None is a tick
 
-The reader unpacks as it goes, so that a stream that was cut off is good as far as it goes.
+`offerd.daemons.recording_reader` reads it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import IO, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-import msgpack
+import msgspec
 
-from offerd.daemons.object_graph import Ref, flatten, restore
-from offerd.errors import BadInput
+from offerd.daemons.object_graph import Ref, flatten
 
 FORMAT = 1
-MAX_VALUE_BYTES = 64 << 20
-"""Of one value of the stream, as it is read."""
-_REF_CODE = 1
+REF_CODE = 1
+"""The type of the MessagePack extension that is a `Ref`: four bytes, the number, the most significant first."""
+
+
+def _as_extension(value: object) -> msgspec.msgpack.Ext:
+    if type(value) is not Ref:
+        raise TypeError(f"{type(value)} in a node")
+    return msgspec.msgpack.Ext(REF_CODE, value.number.to_bytes(4, "big"))
+
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=_as_extension)
 
 
 class Core(Protocol):
@@ -101,100 +108,16 @@ class Ring:
 
 def pack_state(core: object) -> Iterator[bytes]:
     """The state of a core as that part of a stream, node by node. Raises `NotPlain`."""
-    pack = _packer().pack
+    pack = _ENCODER.encode
     yield from map(pack, flatten(core))
     yield pack(None)
 
 
 def pack(header: Header, state: Iterable[bytes], steps: Iterable[Step]) -> Iterator[bytes]:
     """A whole stream, in pieces. `state` is what `pack_state` gave, if `header.is_whole`."""
-    pack = _packer().pack
+    pack = _ENCODER.encode
     yield pack({"recording": FORMAT, **header._asdict()})
     if header.is_whole:
         yield from state
     for step in steps:
         yield pack([step.now, None if step.event is None else list(flatten(step.event))])
-
-
-class Recording:
-    """A stream, read. `core` is what was recorded, as it was before the first step; None if the stream has no state."""
-
-    def __init__(self, file: IO[bytes], is_allowed: Callable[[str], bool]) -> None:
-        """`is_allowed`: see `offerd.daemons.object_graph.restore`. Raises `BadInput` where it is no recording."""
-        self._is_allowed = is_allowed
-        self._values = msgpack.Unpacker(
-            file, ext_hook=_ref, strict_map_key=False, max_buffer_size=MAX_VALUE_BYTES, use_list=True
-        )
-        self.is_cut = False
-        """The stream ends in the middle of a step: known when `steps` has ended."""
-        self.header = self._header()
-        self.core: Any = None
-        if self.header.is_whole:
-            self.core = restore(iter(self._next, None), is_allowed)
-
-    def _next(self) -> Any:
-        """Raises `BadInput` at the end, and where nothing can be unpacked."""
-        try:
-            return self._values.unpack()
-        except msgpack.OutOfData:
-            raise BadInput("the recording is cut off before its first event") from None
-        except (ValueError, msgpack.UnpackException) as error:
-            raise BadInput(f"this is no recording: {error}") from None
-
-    def _header(self) -> Header:
-        said = self._next()
-        if not isinstance(said, dict) or said.pop("recording", None) != FORMAT:
-            raise BadInput("this is no recording, or one of a version that is not known here")
-        try:
-            header = Header(**said)
-        except TypeError as error:
-            raise BadInput(f"this is no recording: {error}") from None
-        return header
-
-    def steps(self) -> Iterator[Step]:
-        """What the core saw, in order, once. Raises `BadInput`."""
-        while True:
-            start = self._values.tell()
-            try:
-                value = self._values.unpack()
-            except msgpack.OutOfData:
-                self.is_cut = self._values.tell() != start
-                return
-            except (ValueError, msgpack.UnpackException) as error:
-                raise BadInput(f"the recording cannot be read further: {error}") from None
-            yield self._step(value)
-
-    def _step(self, value: Any) -> Step:
-        match value:
-            case [float() | int() as now, None]:
-                return Step(float(now), None)
-            case [float() | int() as now, [*nodes]]:
-                return Step(float(now), restore(nodes, self._is_allowed))
-        raise BadInput(f"the recording cannot be read further: {str(value)[:80]} is no event")
-
-
-def replay(core: Core, steps: Iterable[Step]) -> Iterator[tuple[Step, list[Any] | Exception]]:
-    """Each step with the actions that the core answers with, or the error that it raises."""
-    for step in steps:
-        try:
-            actions = core.tick(step.now) if step.event is None else core.handle(step.event, step.now)
-        except Exception as error:  # marked: the very error for which a recording was written
-            yield step, error
-        else:
-            yield step, actions
-
-
-def _packer() -> msgpack.Packer:
-    return msgpack.Packer(default=_pack_ref, strict_types=True)
-
-
-def _pack_ref(value: object) -> msgpack.ExtType:
-    if type(value) is not Ref:
-        raise TypeError(f"{type(value)} in a node")
-    return msgpack.ExtType(_REF_CODE, value.number.to_bytes(4, "big"))
-
-
-def _ref(code: int, data: bytes) -> Ref:
-    if code != _REF_CODE:
-        raise BadInput("this is no recording")
-    return Ref(int.from_bytes(data, "big"))

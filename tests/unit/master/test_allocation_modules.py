@@ -12,7 +12,8 @@ from helpers.filling import fill, pair
 from helpers.master_harness import ClusterHarness, task
 from offerd.errors import BadInput
 from offerd.ids import FrameworkID
-from offerd_master.allocation.base import Allocator, load_allocator
+from offerd_master.allocation.base import Allocator
+from offerd_master.allocation.choose import load_allocator
 from offerd_master.allocation.lottery import LotteryAllocator
 from offerd_master.allocation.policy import Policy, Terms, parse_policy
 from offerd_master.allocation.priority import PriorityAllocator
@@ -202,7 +203,7 @@ def test_a_third_partys_module_is_found_by_its_entry_point(
     assert list(module.ranked()) == [B, A]
 
 
-def test_our_own_modules_are_found_by_theirs() -> None:
+def test_offerds_own_modules_are_found() -> None:
     for name, kind in (("priority", PriorityAllocator), ("lottery", LotteryAllocator)):
         assert isinstance(load_allocator(name, Policy()), kind)
 

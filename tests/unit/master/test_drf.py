@@ -12,7 +12,7 @@ from helpers.filling import fill, pair
 from offerd.errors import BadInput
 from offerd.ids import FrameworkID
 from offerd.resources import NOTHING, Resources
-from offerd_master.allocation.base import load_allocator
+from offerd_master.allocation.choose import load_allocator
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.allocation.policy import Policy, Terms
 

@@ -17,7 +17,8 @@ import pytest
 
 from helpers.cli import wait_until
 from offerd.daemons.recorder import KEPT_FILES, MAX_REQUESTS, Recorder, Written
-from offerd.daemons.recording import Header, Recording, replay
+from offerd.daemons.recording import Header
+from offerd.daemons.recording_reader import Recording, replay
 
 
 class Summing:

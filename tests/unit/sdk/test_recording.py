@@ -13,7 +13,8 @@ from helpers.recorded_core import RecordedCore
 from helpers.sim_cluster import World
 from helpers.sim_runs import settle, under_faults
 from offerd.daemons.object_graph import flatten
-from offerd.daemons.recording import FORMAT, Header, Recording, Ring, Step, pack, pack_state, replay
+from offerd.daemons.recording import FORMAT, Header, Ring, Step, pack, pack_state
+from offerd.daemons.recording_reader import Recording, replay
 from offerd.errors import BadInput
 from offerd_cli.replaying import is_part
 

@@ -1,0 +1,28 @@
+"""Which allocation module a master uses: one of its own, or one that another package installs."""
+
+from __future__ import annotations
+
+from offerd.daemons.chosen_modules import load, names
+from offerd.errors import BadInput
+from offerd_master.allocation.base import Allocator
+from offerd_master.allocation.policy import Policy
+
+GROUP = "offerd.allocators"
+OWN = {
+    "drf": "offerd_master.allocation.drf:DrfAllocator",
+    "lottery": "offerd_master.allocation.lottery:LotteryAllocator",
+    "priority": "offerd_master.allocation.priority:PriorityAllocator",
+}
+
+
+def load_allocator(name: str, policy: Policy) -> Allocator:
+    """The module of this name. Raises `BadInput` naming those there are."""
+    try:
+        module = load(GROUP, OWN, name)
+    except LookupError:
+        there = ", ".join(names(GROUP, OWN))
+        raise BadInput(f"there is no allocation module {name!r}; installed: {there}") from None
+    allocator = module(policy)
+    if not isinstance(allocator, Allocator):
+        raise BadInput(f"allocation module {name!r} is no offerd_master.allocation.base.Allocator")
+    return allocator

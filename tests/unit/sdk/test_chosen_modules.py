@@ -1,0 +1,82 @@
+"""Modules that an option names: offerd's own without a look at what is installed, others by their entry points."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from offerd.daemons.chosen_modules import load, names
+from offerd.errors import BadInput
+from offerd_isolation import choose as isolation
+from offerd_master.allocation import choose as allocation
+
+OWN = {"mine": "fractions:Fraction"}
+
+
+@pytest.fixture
+def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pip leaves it: a module, and beside it a description that names it."""
+    (tmp_path / "their_module.py").write_text("class Theirs: ...\n")
+    described = tmp_path / "theirs-1.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (described / "entry_points.txt").write_text(
+        "[offerd.tested]\ntheirs = their_module:Theirs\nmine = their_module:Theirs\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("theirs")
+def test_a_module_of_another_package_is_found_by_its_entry_point() -> None:
+    assert load("offerd.tested", OWN, "theirs").__name__ == "Theirs"
+    assert names("offerd.tested", OWN) == ["mine", "theirs"]
+
+
+@pytest.mark.usefixtures("theirs")
+def test_no_other_package_takes_the_place_of_a_module_of_offerd() -> None:
+    assert load("offerd.tested", OWN, "mine").__name__ == "Fraction"
+
+
+def test_an_unknown_name_is_a_lookup_error() -> None:
+    with pytest.raises(LookupError):
+        load("offerd.tested", OWN, "nobodys")
+
+
+def test_an_unknown_isolation_module_is_answered_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="'nope'; there are: cgroups, docker, noop, auto"):
+        isolation.choose("nope", tmp_path)
+
+
+@pytest.mark.parametrize("name", isolation.OWN)
+def test_each_isolation_module_of_offerd_is_found(name: str) -> None:
+    assert isolation.module(name).__module__.startswith("offerd_isolation")
+
+
+def test_the_daemons_load_no_list_of_what_is_installed(tmp_path: Path) -> None:
+    script = f"""
+        import sys
+        from pathlib import Path
+        import offerd_master.process, offerd_slave.process
+        from offerd_isolation.choose import choose
+        from offerd_master.allocation.choose import load_allocator
+        from offerd_master.allocation.policy import Policy
+        choose("noop", Path({str(tmp_path)!r}))
+        load_allocator("drf", Policy())
+        print(*({{"importlib.metadata", "msgpack"}} & sys.modules.keys()))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == [], "each takes 0.5 to 2 MB of every daemon's memory"
+
+
+def test_each_allocation_module_of_offerd_is_in_the_table() -> None:
+    assert sorted(allocation.OWN) == ["drf", "lottery", "priority"]
