@@ -29,8 +29,8 @@ AS_ROOT = os.geteuid() == 0
 NETWORK = "10.0.0"
 """Of the documents' hosts."""
 FOLLOWED = {
-    "README.md", "deploy/README.md", "examples/README.md", "docs/allocation.md", "docs/docker.md",
-    "docs/fault-tolerance.md", "docs/mapreduce.md", "docs/mpi.md", "docs/security.md", "docs/simulator.md",
+    "README.md", "deploy/README.md", "examples/README.md", "docs/allocation.md", "docs/debugging.md",
+    "docs/docker.md", "docs/fault-tolerance.md", "docs/mapreduce.md", "docs/mpi.md", "docs/security.md", "docs/simulator.md",
     "docs/testing.md",
 }  # fmt: skip
 """By a test here, or, where it needs an engine, in `tests/e2e/docker`."""
@@ -349,9 +349,9 @@ def test_tests_that_are_named_are_there() -> None:
             "PYTHONPATH=tests .venv/bin/python -m fuzz": "tests/unit/test_fuzz.py",
             ".venv/bin/python tests/helpers/guest.py": "tests/kernel",
             "OFFERD_GUEST_KERNEL": "a kernel that somebody has",
-            "offerd debug": "tests/e2e/test_recordings.py",
         },
     )
+    shell.follow("docs/debugging.md", {"offerd debug": "tests/e2e/test_recordings.py"})
 
 
 if os.environ.get("OFFERD_ALL_COMMANDS"):
