@@ -1,10 +1,10 @@
 #!/bin/sh
-# Prepares a checkout, from a Debian that has only python3 upwards, root or not:
+# Prepares a checkout, on any Debian that has python3, as root or not:
 #
 #   bootstrap.sh venv [EXTRA]       make .venv and install this checkout in it, with the extra `dev` for tests
-#   bootstrap.sh packages [NAME...] install the Debian packages named, else those of apt-packages.txt
+#   bootstrap.sh packages [NAME...] install the named Debian packages, by default those of apt-packages.txt
 #
-# Both do nothing, quickly, when there is nothing to do: a second run needs no network.
+# Both end at once if there is nothing to do: a second run needs no network.
 # PYTHON names another interpreter than python3.
 set -eu
 
@@ -18,7 +18,7 @@ die() { say "$@"; exit 1; }
 
 listed_packages() { sed 's/#.*//' "$here/apt-packages.txt"; }
 
-# Prints those of the packages named that are not installed. `ii ` is "wanted, installed, no error".
+# Prints those of the named packages that are not installed. `ii ` is "wanted, installed, no error".
 missing_packages() {
     for name in "$@"; do
         case $(dpkg-query -W -f '${db:Status-Abbrev}' "$name" 2>/dev/null || true) in
@@ -29,10 +29,10 @@ missing_packages() {
 }
 
 install_packages() {
-    # shellcheck disable=SC2046  # names hold no blanks, and each is to be a word
+    # shellcheck disable=SC2046  # names have no blanks, and each must be a word
     [ $# -gt 0 ] || set -- $(listed_packages)
     if ! command -v dpkg-query >/dev/null; then
-        say "this is not a Debian: install what these packages hold: $*"
+        say "this is not Debian: install the equivalents of these packages: $*"
         return 0
     fi
     missing=$(missing_packages "$@")
@@ -43,20 +43,20 @@ install_packages() {
         return 0
     fi
     say "installing Debian packages: $missing"
-    # The lists of a fresh image are empty or old, and apt would find nothing.
-    apt-get update -q -q </dev/null || die "apt-get update failed: mend its complaint above and run again"
+    # The package lists of a fresh image are empty or old, so apt would find nothing.
+    apt-get update -q -q </dev/null || die "apt-get update failed: fix the error above and run again"
     # shellcheck disable=SC2086  # a list of words
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q -q --no-install-recommends $missing </dev/null >/dev/null \
-        || die "apt-get install failed: mend its complaint above and run again"
+        || die "apt-get install failed: fix the error above and run again"
 }
 
 check_python() {
-    command -v "$python" >/dev/null || die "$python is not there: install Python 3.11 or newer"
+    command -v "$python" >/dev/null || die "$python is not installed: install Python 3.11 or newer"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-        || die "Python 3.11 or newer is needed and $python is $("$python" -V 2>&1): set PYTHON to a newer one"
+        || die "Python 3.11 or newer is needed, but $python is $("$python" -V 2>&1): set PYTHON to a newer one"
 }
 
-# Debian's python3 comes without ensurepip; a venv that it makes has no pip.
+# Debian's python3 comes without ensurepip, so it cannot make a venv with pip.
 can_make_venv() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
 
 make_venv() {
@@ -68,12 +68,12 @@ make_venv() {
     "$python" -m venv --clear "$venv"
 }
 
-# What an installation depends on: a venv that was moved, or whose Python was upgraded, does not work.
+# Everything that an installation depends on. A venv that was moved, or whose Python was upgraded, does not work.
 fingerprint() {
     "$venv/bin/python" -V && printf '%s\n' "$top" && cksum <"$top/pyproject.toml"
 }
 
-# One installation of extra `dev` serves also who wants none.
+# An installation with the extra `dev` also serves a request without it.
 is_installed() {
     now=$(fingerprint 2>/dev/null) || return 1
     for extra in "$1" dev; do
@@ -88,7 +88,7 @@ install_venv() {
     if [ -e "$venv" ] && [ ! -w "$venv" ]; then
         die "$venv belongs to another user: remove it (sudo rm -rf '$venv') and run again"
     fi
-    # Of two makes at once one installs and the other waits; the lock ends with this process.
+    # If two makes run at once, one installs and the other waits. The lock ends with this process.
     exec 9<"$top/pyproject.toml"
     flock 9
     ! is_installed "$extra" || return 0
@@ -96,9 +96,9 @@ install_venv() {
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_venv
     target=$top
     [ "$extra" = run ] || target="${top}[$extra]"
-    # Some of what we need has no pyproject.toml; without --use-pep517 Debian's pip warns about that at length.
+    # Some dependencies have no pyproject.toml; without --use-pep517 Debian's pip prints long warnings about that.
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 --editable "$target" </dev/null \
-        || die "pip could not install offerd: mend its complaint above and run again"
+        || die "pip could not install offerd: fix the error above and run again"
     fingerprint >"$venv/installed-$extra"
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# For Vagrant's QEMU provider, which knows no private networks: gives the guest's network card with the hardware
-# address MAC the address ADDRESS/PREFIX, now and at each boot. Without such a card there is nothing to do.
+# For Vagrant's QEMU provider, which does not support private networks. Gives the network card with the hardware address MAC the
+# address ADDRESS/PREFIX, now and at each boot. Does nothing if there is no such card.
 set -eu
 [ $# -eq 2 ] || { echo "usage: lab-network.sh MAC ADDRESS/PREFIX" >&2; exit 2; }
 

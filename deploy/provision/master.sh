@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes this Debian host the master of a cluster. May be run again, for another address or a newer checkout.
+# Makes this Debian host the master of a cluster. May be run again, with another address or a newer checkout.
 set -eu
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -16,7 +16,7 @@ if ! id offerd >/dev/null 2>&1; then
 fi
 if [ -n "$no_start" ]; then
     install_unit offerd-master
-    say "installed; make the cluster's keys and start it: offerd master init"
+    say "installed; to make the cluster's keys and start the master: offerd master init"
     exit 0
 fi
 remember_master "$(at_port "${ip:-127.0.0.1}" 5060)"

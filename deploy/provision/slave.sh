@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes this Debian host a slave of a cluster. May be run again: the tasks that run go on meanwhile.
+# Makes this Debian host a slave of a cluster. May be run again; running tasks go on.
 set -eu
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -14,7 +14,7 @@ install_offerd
 install_unit offerd-tasks
 if [ -n "$no_start" ]; then
     install_unit offerd-slave
-    say "installed; have it join: offerd slave join HOST:5060 WORD (offerd token new --slave prints the word there)"
+    say "installed; to join a cluster: offerd slave join HOST:5060 WORD (on HOST, offerd token new --slave prints WORD)"
     exit 0
 fi
 remember_master "$master"
