@@ -1,30 +1,30 @@
-# `make demo` and `make test` work as the very first command after `git clone`: they make .venv and install into it.
+# `make demo` and `make test` work as the very first command after `git clone`: they create .venv and install into it.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-account test-kernel check test-nightly chaos bench bench-failover bench-allocation bench-frameworks bench-kernel bench-docker bench-keys docs fmt lock clean
 
-# What is set in one person's environment is not so in another's; PYTHON names the interpreter that makes .venv.
+# Results must not depend on Python's variables in the environment. PYTHON stays: it names the interpreter for .venv.
 unexport $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
 
 BIN := .venv/bin
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */offerd*/__init__.py))
 SCRIPTS := $(wildcard deploy/*.sh deploy/*/*.sh tests/*.sh)
-# More words for pytest: make test ARGS='-k drf -x'
+# More options for pytest: make test ARGS='-k drf -x'
 ARGS ?=
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: ## start a cluster on this host, run a real job on it, stop it again
+demo: ## start a cluster on this host, run MapReduce and MPI jobs on it, stop it again
 	@deploy/bootstrap.sh venv
 	@$(BIN)/offerd demo
 
-test: ## run every test (as root also installs the Debian packages they need)
+test: ## run every test (as root, also install the Debian packages they need)
 	@deploy/bootstrap.sh packages
 	@deploy/bootstrap.sh venv dev
 	@OFFERD_SIM_SEEDS=1000 $(if $(ARGS),$(BIN)/pytest $(ARGS),tests/parts.sh $(BIN)/python)
 
-test-account: ## run the tests that differ for an ordinary account (tests/account.txt), as .ci/account does with a new one
+test-account: ## run the tests that differ for an ordinary account (tests/account.txt; .ci/account runs this as a new account)
 	@deploy/bootstrap.sh venv dev
 	@tests/parts.sh $(BIN)/python $$(sed 's/#.*//' tests/account.txt)
 
@@ -33,7 +33,7 @@ test-kernel: ## run the tests of cgroup v2, here or in a guest booted for them (
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/pytest tests/kernel $(ARGS)
 
-test-nightly: ## the simulated clusters under 20,000 seeds (half an hour), a million hostile messages, 200 containers in a row, slaves killed at every step, systemd's units, MapReduce over 1 GB
+test-nightly: ## run the long tests: simulated clusters with 20,000 seeds (half an hour), a million hostile messages, 200 containers in a row, slaves killed at every step, systemd's units, MapReduce over 1 GB
 	@deploy/bootstrap.sh venv dev
 	@OFFERD_SIM_SEEDS=20000 OFFERD_CONTAINERS=200 $(BIN)/pytest -q tests/sim \
 		tests/e2e/docker/test_docker_run.py::test_containers_in_a_row_leave_nothing $(ARGS)
@@ -44,7 +44,7 @@ test-nightly: ## the simulated clusters under 20,000 seeds (half an hour), a mil
 	@OFFERD_ALL_COMMANDS=1 $(BIN)/pytest -q tests/e2e/test_docs_commands.py $(ARGS)
 	@OFFERD_MAPREDUCE_MB=700 $(BIN)/pytest -q tests/e2e/test_mapreduce.py $(ARGS)
 
-check: ## format, lint, types, tidiness, layering, deploy scripts, Vagrantfile
+check: ## check format, lint, types, tidiness, layering, deploy scripts and Vagrantfile
 	@deploy/bootstrap.sh venv dev
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
@@ -55,19 +55,19 @@ check: ## format, lint, types, tidiness, layering, deploy scripts, Vagrantfile
 	if command -v shellcheck >/dev/null; then shellcheck -x .ci/* $(SCRIPTS); fi
 	if command -v vagrant >/dev/null; then vagrant validate --ignore-provider; fi
 
-bench: ## measure rates, latencies and memory beside their baselines (writes bench/results.md)
+bench: ## measure rates, latencies and memory, compared with baselines (writes bench/results.md)
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py
 
-bench-frameworks: ## measure MapReduce and MPI beside plain tools
+bench-frameworks: ## measure MapReduce and MPI, compared with plain tools
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py --suite frameworks
 
-bench-allocation: ## measure the master's core at 50,000 slaves, and a probe among as many simulated ones
+bench-allocation: ## measure the master's core with 50,000 slaves, and a probe task among as many simulated ones
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py --suite allocation
 
-chaos: ## kill, freeze, cut, fill, flip and shift clocks for five minutes; a ledger of 10,000 tasks must balance
+chaos: ## inject random faults into a real cluster for five minutes; every one of 10,000 tasks must end exactly once
 	@deploy/bootstrap.sh packages
 	@deploy/bootstrap.sh venv dev
 	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
@@ -76,16 +76,16 @@ bench-failover: ## measure fail-over of masters, slaves and schedulers, up to 4,
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py --suite failover
 
-bench-kernel: ## measure what a cgroup of its own costs a task (here or in a guest)
+bench-kernel: ## measure the cost of a cgroup for each task (here or in a guest)
 	@deploy/bootstrap.sh packages
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py --suite kernel
 
-bench-docker: ## measure containers of a Docker engine beside `docker run` and the module noop (as root)
+bench-docker: ## measure the module docker, compared with `docker run` and the module noop (as root)
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py --suite docker
 
-bench-keys: ## measure what keys cost, beside a cluster without
+bench-keys: ## measure the cost of keys, compared with a cluster without them
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py --suite keys
 
@@ -94,7 +94,7 @@ docs: ## build the documentation and the SDK's reference as a site, in build/doc
 	@$(BIN)/mkdocs build --quiet
 	@echo "see build/docs/index.html"
 
-fmt: ## format the code and mend what the linter can
+fmt: ## format the code, and fix what the linter can fix
 	@deploy/bootstrap.sh venv dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

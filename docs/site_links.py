@@ -1,6 +1,4 @@
-"""For `make docs`: documents that lie outside of this folder are pages, too; other files are named by their path, as no page
-shows them.
-"""
+"""Hooks for `make docs`: add documents outside of this folder as pages, and replace links to other files by their paths."""
 
 from __future__ import annotations
 
@@ -19,19 +17,19 @@ PAGES = {
     "bench/results.md": "results.md",
     "deploy/README.md": "hosts.md",
 }
-"""Documents outside, by their place in the repository, and the page that shows each."""
+"""The page that shows each document outside of docs/."""
 _LINK = re.compile(r"(!?)\[([^\]]+)\]\(([^)\s]+)\)")
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """MkDocs calls this with what is in the folder; returns that and our pages."""
+    """MkDocs calls this with the files of the folder. Returns them and the added pages."""
     for path, page in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / path).read_text()))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
-    """MkDocs calls this for each document; returns the text to show."""
+    """MkDocs calls this for each document. Returns the text to show."""
     here = page.file.src_uri
     path = next((path for path, name in PAGES.items() if name == here), f"docs/{here}")
     return _LINK.sub(
@@ -40,7 +38,7 @@ def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
 
 
 def _on_the_site(link: re.Match[str], folder: str, page_folder: str) -> str:
-    """One link of a document in `folder` of the repository, as it is written on a page in `page_folder` of the site."""
+    """A link of a document in `folder` of the repository, rewritten for a page in `page_folder` of the site."""
     mark, text, target = link.groups()
     if "://" in target or target.startswith("#"):
         return link[0]
