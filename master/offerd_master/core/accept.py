@@ -101,16 +101,12 @@ def _accept_tasks(
         if fault is not None or launchable is None:
             _fail(c, framework, slave, info, fault or _UNKNOWN_EXECUTOR)
             continue
-        resources = info.resources
         executor = mine.get(info.executor_id)
-        wanted = resources if executor is not None else resources + launchable.info.resources
-        if not pool.covers(wanted):
-            _fail(c, framework, slave, info, _exceeded(wanted, pool))
-            continue
-        limit_s = info.time_limit_s
-        is_long = slave.is_long(limit_s, info.kill_grace_s)
-        if is_long and not slots.fits(slave.long_used, slave.long_cap, resources.quantities()):
-            _fail(c, framework, slave, info, _long_cap(slave, resources.quantities()))
+        wanted = info.resources if executor is not None else info.resources + launchable.info.resources
+        is_long = slave.is_long(info.time_limit_s, info.kill_grace_s)
+        fault = _no_room(slave, pool, info, wanted, is_long)
+        if fault is not None:
+            _fail(c, framework, slave, info, fault)
             continue
         pool.take(wanted)
         if executor is None:
@@ -119,26 +115,9 @@ def _accept_tasks(
         else:
             executor.exited = False
             executor.user = user
-        task = Task(
-            info.task_id,
-            framework,
-            slave,
-            info.executor_id,
-            resources,
-            is_long,
-            TaskState.STAGING,
-            now,
-            limit_s,
-            info.name[:MAX_TEXT],
-            is_command=info.command is not None,
-            kill_grace_s=info.kill_grace_s,
-        )
-        if slave.reported_lost:
-            # The id is used again: what is said of it from now on may be of either, and this one must be heard.
-            slave.reported_lost.discard((framework.framework_id, info.task_id))
-        if framework.called_unknown:
-            forget_unknown(c, framework, info.task_id)
-        add_task(c, task)
+        if slave.reported_lost or framework.called_unknown:
+            _use_id_again(c, framework, slave, info.task_id)
+        add_task(c, _staging(framework, slave, info, is_long, now))
         run = runs.get(info.executor_id)
         if run is None:
             runs[info.executor_id] = [info]
@@ -149,6 +128,33 @@ def _accept_tasks(
     if runs and framework.ramp_up_s is None:
         c.ramping.frameworks[framework.framework_id] = framework
     return bool(runs)
+
+
+def _staging(framework: Framework, slave: Slave, info: TaskInfo, is_long: bool, now: float) -> Task:
+    """The master's record of a task that is sent to its slave now."""
+    return Task(
+        info.task_id,
+        framework,
+        slave,
+        info.executor_id,
+        info.resources,
+        is_long,
+        TaskState.STAGING,
+        now,
+        info.time_limit_s,
+        info.name[:MAX_TEXT],
+        is_command=info.command is not None,
+        kill_grace_s=info.kill_grace_s,
+    )
+
+
+def _use_id_again(c: Cluster, framework: Framework, slave: Slave, task_id: TaskID) -> None:
+    """The id may be that of a task that was reported lost. A status of this id may be of either task from now on, and those of
+    the new one must reach the scheduler.
+    """
+    slave.reported_lost.discard((framework.framework_id, task_id))
+    if framework.called_unknown:
+        forget_unknown(c, framework, task_id)
 
 
 def _send_run_tasks(
@@ -222,6 +228,15 @@ def _fault(framework: Framework, executor: LaunchableExecutor | None, info: Task
     ):
         text = "the task with its executor does not fit into one message; put the data into a file"
     return (TaskState.ERROR, Reason.TASK_INVALID, text) if text else None
+
+
+def _no_room(slave: Slave, pool: Pool, info: TaskInfo, wanted: Resources, is_long: bool) -> Fault | None:
+    """Why the offers, or the slave's cap on long tasks, do not leave room for a task that takes `wanted` with its executor."""
+    if not pool.covers(wanted):
+        return _exceeded(wanted, pool)
+    if is_long and not slots.fits(slave.long_used, slave.long_cap, info.resources.quantities()):
+        return _long_cap(slave, info.resources.quantities())
+    return None
 
 
 def _exceeded(wanted: Resources, pool: Pool) -> Fault:
