@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from offerd import messages as m
 from offerd.core.filters import fault as filters_fault
-from offerd.ids import FrameworkID, is_valid_id, owner_of
+from offerd.ids import FrameworkID, PeerID, is_valid_id, owner_of
 from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
 from offerd.wire.codec import encode_message
@@ -41,7 +41,6 @@ def register_framework(c: Cluster, caller: Caller, message: m.RegisterFramework,
         c.log(f"refused framework {printable(info.name, 64)}: {fault}", "warning")
         return
     c.heed_epoch(message.epoch, FRAMEWORK_AHEAD)
-    wishes = Wishes(message.needs_offers, message.filters)
     if known is not None and known.framework_id != framework_id:
         _part(c, known, now)
         known = None
@@ -56,26 +55,12 @@ def register_framework(c: Cluster, caller: Caller, message: m.RegisterFramework,
     ):
         if framework is None:
             framework = failover.adopt(c, framework_id, info, now)
-        if len(framework.standbys) < failover.MAX_STANDBYS:
-            failover.stand_by(c, framework, message, wishes, peer, now)
-        else:
-            text = f"{failover.MAX_STANDBYS} schedulers stand by already"
-            c.send(peer, m.FrameworkRefused(Reason.FRAMEWORK_INVALID, text))
+        _stand_by(c, framework, message, peer, now)
         return
     if isinstance(known, Standby):
         failover.leave_line(c, known)
-    if framework is None:
-        framework = failover.enter(
-            c, framework_id or FrameworkID(c.new_id("F", caller.name)), info, peer, now
-        )
-        failover.heed(c, framework, wishes)
-    else:
-        failover.take_over(c, framework, info, peer, wishes)
-    framework.scheduler_id = message.scheduler_id[:128]
-    if not c.is_own_id(framework.framework_id):
-        framework.since = min(framework.since, now - message.since_s)
-    take_as_lost(c, framework, message.called_lost)
-    # Whoever says hello again over the same connection has not heard our answer, and may not hear offers either.
+    framework = _make_active(c, caller, framework, framework_id, message, now)
+    # A scheduler that registers again over the same connection has not heard our answer, and may not hear offers either.
     framework.is_unresponsive = is_repeated
     c.peers[peer] = framework
     c.update_wanting(framework)
@@ -85,6 +70,41 @@ def register_framework(c: Cluster, caller: Caller, message: m.RegisterFramework,
     if is_repeated:
         c.send(peer, m.Ping())
     c.mark_idle_dirty()
+
+
+def _stand_by(
+    c: Cluster, framework: Framework, message: m.RegisterFramework, peer: PeerID, now: float
+) -> None:
+    """This scheduler waits until the active one fails over, unless too many wait already."""
+    if len(framework.standbys) < failover.MAX_STANDBYS:
+        wishes = Wishes(message.needs_offers, message.filters)
+        failover.stand_by(c, framework, message, wishes, peer, now)
+    else:
+        text = f"{failover.MAX_STANDBYS} schedulers stand by already"
+        c.send(peer, m.FrameworkRefused(Reason.FRAMEWORK_INVALID, text))
+
+
+def _make_active(
+    c: Cluster,
+    caller: Caller,
+    framework: Framework | None,
+    framework_id: FrameworkID,
+    message: m.RegisterFramework,
+    now: float,
+) -> Framework:
+    """Enter a new framework with this scheduler, or have the scheduler take over the framework that there is."""
+    info, wishes = message.framework, Wishes(message.needs_offers, message.filters)
+    if framework is None:
+        new_id = framework_id or FrameworkID(c.new_id("F", caller.name))
+        framework = failover.enter(c, new_id, info, caller.peer, now)
+        failover.heed(c, framework, wishes)
+    else:
+        failover.take_over(c, framework, info, caller.peer, wishes)
+    framework.scheduler_id = message.scheduler_id[:128]
+    if not c.is_own_id(framework.framework_id):
+        framework.since = min(framework.since, now - message.since_s)
+    take_as_lost(c, framework, message.called_lost)
+    return framework
 
 
 def _hello_fault(
