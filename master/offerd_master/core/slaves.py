@@ -78,34 +78,18 @@ def register_slave(c: Cluster, caller: Caller, message: m.RegisterSlave, now: fl
     is_repeated = slave is not None and peer == slave.last_peer
     had_executors_of = [] if slave is None else list(slave.executors)
     if slave is None:
-        if slave_id:
-            recovery.note_return(c, now)
-        slave = Slave(slave_id or SlaveID(c.new_id("S", caller.name)), peer, now)
-        slave.there_since = now - message.since_s
-        slave.reported_lost = _take_owed(c, slave.slave_id)
+        slave = _enter(c, caller, slave_id, message, now)
     else:
-        was_lost = slave.state is SlaveState.LOST
-        slave.there_since = now if was_lost else max(slave.there_since, now - message.since_s)
-        _return(c, slave, peer, is_repeated, now)
-    # One of an earlier master's is back like one of ours. Thousands come at once then: their resources in words would cost as
-    # much as all else of their hellos.
+        _return(c, slave, peer, message.since_s, is_repeated, now)
+    # A slave of an earlier master is logged like one that returns. Thousands come at once then: to write out their resources
+    # would cost as much as the rest of their registrations.
     did = (
         f"is back with {len(message.tasks)} tasks"
         if slave_id
         else f"registered with {printable(str(message.slave.resources))}"
     )
     c.log(f"slave {slave.slave_id} on {message.slave.hostname} {did}")
-    c.slaves[slave.slave_id] = slave
-    c.peers[peer] = slave
-    slave.last_peer = peer
-    info = msgspec.structs.replace(
-        message.slave,
-        slave_id=slave.slave_id,
-        files_address=files.address_of(c, caller, slave.slave_id, message),
-    )
-    files.take_secret(slave, message.files)
-    slave.describe(info, c.settings.minimum_offer)
-    c.add_total(slave.total)
+    _describe(c, caller, slave, message)
     c.send(peer, m.SlaveRegistered(slave.slave_id, c.master_id, c.settings.ping_interval_s))
     if is_repeated:
         c.send(peer, m.Ping())
@@ -120,12 +104,39 @@ def register_slave(c: Cluster, caller: Caller, message: m.RegisterSlave, now: fl
     c.mark_dirty(slave)
 
 
-def _return(c: Cluster, slave: Slave, peer: PeerID, is_repeated: bool, now: float) -> None:
+def _enter(c: Cluster, caller: Caller, slave_id: SlaveID, message: m.RegisterSlave, now: float) -> Slave:
+    """The record of a slave that this master has not met. It has an id if an earlier master gave it one."""
+    if slave_id:
+        recovery.note_return(c, now)
+    slave = Slave(slave_id or SlaveID(c.new_id("S", caller.name)), caller.peer, now)
+    slave.there_since = now - message.since_s
+    slave.reported_lost = _take_owed(c, slave.slave_id)
+    return slave
+
+
+def _describe(c: Cluster, caller: Caller, slave: Slave, message: m.RegisterSlave) -> None:
+    """Take over what the slave says of itself, and count its resources as the cluster's."""
+    c.slaves[slave.slave_id] = slave
+    c.peers[caller.peer] = slave
+    slave.last_peer = caller.peer
+    info = msgspec.structs.replace(
+        message.slave,
+        slave_id=slave.slave_id,
+        files_address=files.address_of(c, caller, slave.slave_id, message),
+    )
+    files.take_secret(slave, message.files)
+    slave.describe(info, c.settings.minimum_offer)
+    c.add_total(slave.total)
+
+
+def _return(c: Cluster, slave: Slave, peer: PeerID, since_s: float, is_repeated: bool, now: float) -> None:
     """Make a slave that we know ready for its new description: only its tasks stay, and they stay charged.
 
     Who says hello again over the same connection has not heard our answer, and may not hear what is launched there: that is
     no sign of life, and it is offered to nobody before it has answered.
     """
+    was_lost = slave.state is SlaveState.LOST
+    slave.there_since = now if was_lost else max(slave.there_since, now - since_s)
     if slave.peer is not None and slave.peer != peer:
         c.peers.pop(slave.peer, None)
     slave.is_unresponsive = is_repeated
