@@ -1,11 +1,8 @@
 """What a scheduler's driver knows and decides, without socket, thread or clock.
 
-Owned here: registration and its renewal, which offers are open, which statuses are news, what is to be acknowledged, and
-what must be said again to a master that forgot it. A driver feeds in messages, the user's orders and the time, and
-performs the actions that come out, in their order.
-
-The promise to the user's code is one terminal status per task. Statuses arrive at least once and carry rising sequences;
-a sequence already seen, or any status after the end, is acknowledged and goes no further.
+Owned here: registration and its renewal, which offers are open, and what must be sent again to a master that forgot it;
+`scheduler_tasks` has what is known of tasks. A driver feeds in messages, the user's orders and the time, and performs the
+actions that come out, in their order.
 """
 
 from __future__ import annotations
@@ -16,7 +13,6 @@ from typing import Any
 
 import msgspec
 
-from offerd.core.called_lost import named_in, note_end
 from offerd.core.own_statuses import cannot_be_sent, lost_without_master
 from offerd.core.scheduler_actions import Action as Action
 from offerd.core.scheduler_actions import Answer as Answer
@@ -24,11 +20,11 @@ from offerd.core.scheduler_actions import Call as Call
 from offerd.core.scheduler_actions import Deliver as Deliver
 from offerd.core.scheduler_actions import End as End
 from offerd.core.scheduler_actions import Send as Send
+from offerd.core.scheduler_tasks import SchedulerTasks, in_parts
 from offerd.files_access import FilesAccess
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
 from offerd.messages import (
     AcceptOffers,
-    Acknowledge,
     DeclineOffers,
     Dropped,
     ExecutorLost,
@@ -62,7 +58,6 @@ from offerd.messages import (
     TaskInfo,
     TaskStatus,
     TeardownFramework,
-    UpdateID,
 )
 from offerd.operator_messages import ExplainWaiting, Waiting
 from offerd.resources import Resources
@@ -80,13 +75,6 @@ RECONCILE_DELAY_S = 15.0
 """From a registration renewed to asking after tasks in doubt: a new master first has to hear from its slaves."""
 SILENCE_ROUND_S = 60.0
 """A task that is silent for this long at least, and twice that at most, is asked after."""
-REMEMBER_ENDED = 250_000
-"""So many ended tasks at least, and twice as many at most, are remembered, so that a terminal status repeated is known however
-long its slave was away: about 40 MB.
-"""
-IDS_PER_MESSAGE = 4_000
-"""Ids of at most 128 bytes in one message: half a frame."""
-
 
 _NOTHING: list[Action] = []
 
@@ -124,7 +112,6 @@ class SchedulerCore:
         """The offers that are open: neither answered nor rescinded."""
         self.files: dict[SlaveID, FilesAccess] = {}
         """The newest access to each slave's files."""
-        self.tasks_ended = 0
         self.failed_messages = 0
         """Of masters: what they brought about was an error of ours."""
         self._scheduler_id = scheduler_id
@@ -141,22 +128,13 @@ class SchedulerCore:
         self._filters = Filters()
         self._said = (True, Filters())  # in the last hello
         self._since: float | None = None  # the framework is registered
-        self._kills: dict[TaskID, KillTask] = {}
         self._held: list[Message] = []
-        # Last sequence of each task that is launched and not ended (0: no status yet) ...
-        self._live: dict[TaskID, int] = {}
-        # ... where each was launched: no other slave is heard of it ...
-        self._placed: dict[TaskID, SlaveID] = {}
-        # ... and those that are, by order of their end: two generations, so that forgetting costs nothing per task.
-        self._ended: dict[TaskID, None] = {}
-        self._ended_before: dict[TaskID, None] = {}
-        # Of those, what a master has called lost and no slave has said to have ended.
-        self._called_lost: dict[TaskID, None] = {}
-        # Live tasks not heard of since the registration was renewed.
-        self._doubtful: set[TaskID] = set()
-        self._silent: set[TaskID] = set()
-        self._unacknowledged: dict[SlaveID, list[UpdateID]] = {}
-        self._handlers: dict[type, Callable[[Any, float], list[Action]]] = {
+        self._tasks = SchedulerTasks()
+        self._handlers = self._make_handlers()
+
+    def _make_handlers(self) -> dict[type, Callable[[Any, float], list[Action]]]:
+        """What takes each kind of message."""
+        return {
             StatusUpdate: self._status_update,
             ResourceOffers: self._resource_offers,
             RescindOffer: self._rescind_offer,
@@ -184,7 +162,12 @@ class SchedulerCore:
     @property
     def in_flight(self) -> int:
         """How many tasks are launched and have not ended."""
-        return len(self._live)
+        return self._tasks.in_flight
+
+    @property
+    def tasks_ended(self) -> int:
+        """How many tasks have had a terminal status so far."""
+        return self._tasks.ended_count
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
@@ -208,8 +191,7 @@ class SchedulerCore:
 
     def tick(self, now: float) -> list[Action]:
         """What time alone brings about. Cheap when that is nothing."""
-        if len(self._ended) > REMEMBER_ENDED:
-            self._ended_before, self._ended = self._ended, {}
+        self._tasks.forget_oldest()
         if now < self.next_deadline():
             return _NOTHING
         if not self.is_registered:
@@ -224,12 +206,12 @@ class SchedulerCore:
 
     def _ask_after_doubtful(self, now: float) -> list[Action]:
         """Again and again until all are heard of: a new master is silent while their slaves may yet come back."""
-        self._doubtful &= self._live.keys()
-        if not self._doubtful:
+        doubtful = self._tasks.doubtful()
+        if not doubtful:
             self._reconcile_at = None
             return _NOTHING
         self._reconcile_at = now + self._reconcile_delay_s
-        return self.reconcile_tasks(sorted(self._doubtful), now)
+        return self.reconcile_tasks(doubtful, now)
 
     def next_deadline(self) -> float:
         """When `tick` has something to do at the latest."""
@@ -257,23 +239,11 @@ class SchedulerCore:
 
     def delivered(self, status: TaskStatus) -> None:
         """The user's code has seen this status."""
-        if status.sequence > 0:
-            updates = self._unacknowledged.get(status.slave_id)
-            if updates is None:
-                self._unacknowledged[status.slave_id] = [(status.task_id, status.sequence)]
-            else:
-                updates.append((status.task_id, status.sequence))
+        self._tasks.delivered(status)
 
     def acknowledgements(self) -> list[Message]:
-        """What is to be acknowledged, once: one message per slave. Kept while there is no master to tell."""
-        if not self._unacknowledged or not self.is_registered:
-            return []
-        pending, self._unacknowledged = self._unacknowledged, {}
-        return [
-            Acknowledge(self.framework_id, slave_id, updates[start : start + IDS_PER_MESSAGE])
-            for slave_id, updates in pending.items()
-            for start in range(0, len(updates), IDS_PER_MESSAGE)
-        ]
+        """What is to be acknowledged, once: one message per slave. Kept while there is no master to send it to."""
+        return self._tasks.acknowledgements(self.framework_id) if self.is_registered else []
 
     # -- what the user orders -----------------------------------------------------------------------------------------
 
@@ -281,11 +251,10 @@ class SchedulerCore:
         self, offer_ids: list[OfferID], tasks: list[TaskInfo], refuse_seconds: float, now: float
     ) -> list[Action]:
         """Launch the tasks on these offers. Without a master they are lost at once: the offers went with it."""
-        live, ended = self._live, self._ended
         if not self.is_registered:
             lost: list[Action] = []
             for task in tasks:
-                ended[task.task_id] = None
+                self._tasks.end_unsent(task.task_id)
                 lost.append(Deliver(lost_without_master(task.task_id)))
             return lost
         slave_id = SlaveID("")
@@ -293,17 +262,7 @@ class SchedulerCore:
             offer = self.offers.pop(offer_id, None)
             if offer is not None:
                 slave_id = offer.slave_id
-        for task in tasks:
-            live[task.task_id] = 0
-        if slave_id:
-            placed = self._placed
-            for task in tasks:
-                placed.setdefault(
-                    task.task_id, slave_id
-                )  # a second task of an id is refused: the first goes on
-        if self._called_lost:
-            for task in tasks:
-                self._called_lost.pop(task.task_id, None)
+        self._tasks.launch(tasks, slave_id)
         return [Send(AcceptOffers(offer_ids, tasks, refuse_seconds))]
 
     def not_sent(self, message: Message, why: str, now: float) -> list[Action]:
@@ -317,10 +276,7 @@ class SchedulerCore:
     def decline_offer(self, offer_ids: list[OfferID], refuse_seconds: float, now: float) -> list[Action]:
         """Give offers back. Those that are open no more are passed over."""
         declined = [offer_id for offer_id in offer_ids if self.offers.pop(offer_id, None) is not None]
-        return [
-            Send(DeclineOffers(declined[start : start + IDS_PER_MESSAGE], refuse_seconds))
-            for start in range(0, len(declined), IDS_PER_MESSAGE)
-        ]
+        return [Send(DeclineOffers(part, refuse_seconds)) for part in in_parts(declined)]
 
     def set_needs_offers(self, needs_offers: bool, now: float) -> list[Action]:
         """Remembered, and said to every new master in the hello. In line for being active, another hello says it."""
@@ -345,17 +301,15 @@ class SchedulerCore:
     def kill_task(self, task_id: TaskID, grace_s: float | None, now: float) -> list[Action]:
         """Remembered until the task ends, and said again after a renewed registration: the order may have been lost."""
         order = KillTask(self.framework_id, task_id, grace_s=grace_s)
-        if task_id in self._live:
-            self._kills[task_id] = order
+        if self._tasks.is_live(task_id):
+            self._tasks.kills[task_id] = order
             return [Send(order)] if self.is_registered else _NOTHING
         return self._send_or_hold([order])
 
     def reconcile_tasks(self, task_ids: list[TaskID], now: float) -> list[Action]:
         """Ask for the state of these tasks, or of all if there are none."""
-        starts = range(0, max(len(task_ids), 1), IDS_PER_MESSAGE)
-        return self._send_or_hold(
-            ReconcileTasks(task_ids[start : start + IDS_PER_MESSAGE]) for start in starts
-        )
+        parts = in_parts(task_ids) if task_ids else [task_ids]
+        return self._send_or_hold(ReconcileTasks(part) for part in parts)
 
     def send_framework_message(
         self, slave_id: SlaveID, executor_id: ExecutorID, data: bytes, now: float
@@ -398,7 +352,7 @@ class SchedulerCore:
             since_s=0.0 if self._since is None else max(0.0, now - self._since),
         )
         self._said = (hello.needs_offers, hello.filters)
-        return [Send(named_in(hello, self._called_lost) if self._called_lost else hello)]
+        return [Send(self._tasks.name_lost(hello))]
 
     def _disconnect(self) -> list[Action]:
         self.is_standing_by = False
@@ -434,7 +388,8 @@ class SchedulerCore:
         if self._filters != filters:
             actions.append(Send(SetFilters(self._filters)))
         kills = (
-            msgspec.structs.replace(kill, framework_id=self.framework_id) for kill in self._kills.values()
+            msgspec.structs.replace(kill, framework_id=self.framework_id)
+            for kill in self._tasks.kills.values()
         )
         actions += [Send(kill) for kill in kills]
         actions += [Send(held) for held in self._held]
@@ -443,7 +398,7 @@ class SchedulerCore:
             return actions
         self.was_registered = True
         if self._was_active:
-            self._doubtful = set(self._live)
+            self._tasks.doubt_all()
             self._reconcile_at = now + self._reconcile_delay_s
             actions.append(Call("reregistered", (message.master_id,)))
         else:
@@ -533,49 +488,12 @@ class SchedulerCore:
 
     def _status_update(self, message: StatusUpdate, now: float) -> list[Action]:
         status = message.status
-        task_id, sequence = status.task_id, status.sequence
-        last = self._live.get(task_id)
-        if not sequence and status.reason == Reason.TASK_ID_DUPLICATE:
-            return [Deliver(status)]  # about a second task of this id, which never was; the first goes on
-        if status.slave_id and self._placed.get(task_id, status.slave_id) != status.slave_id:
-            self.delivered(status)
-            return _NOTHING
-        if self._doubtful:
-            self._doubtful.discard(task_id)
-        if last is None:
-            if task_id in self._ended or task_id in self._ended_before:
-                if self._called_lost and sequence and status.state.terminal:
-                    self._called_lost.pop(task_id, None)
-                self.delivered(status)
-                return _NOTHING
-        elif sequence and sequence <= last:
-            self.delivered(status)
-            return _NOTHING
-        if status.state.terminal:
-            if last is not None:
-                del self._live[task_id]
-                self._placed.pop(task_id, None)
-            if self._kills:
-                self._kills.pop(task_id, None)
-            self._ended[task_id] = None
-            self.tasks_ended += 1
-            if not sequence:
-                note_end(self._called_lost, status)
-        else:
-            self._live[task_id] = sequence or last or 0
-        return [Deliver(status)]
+        return [Deliver(status)] if self._tasks.is_news(status) else _NOTHING
 
     def _doubt_silent(self, now: float) -> None:
-        """Tasks of which nothing was heard for one round at least: what launched them, or what was said of them, may have been
-        lost on a connection that never broke.
-        """
         self._doubt_at = now + SILENCE_ROUND_S
-        silent = {task_id for task_id, sequence in self._live.items() if not sequence}
-        if overdue := silent & self._silent:
-            self._doubtful |= overdue
-            if self._reconcile_at is None:
-                self._reconcile_at = now
-        self._silent = silent
+        if self._tasks.doubt_silent() and self._reconcile_at is None:
+            self._reconcile_at = now
 
     def _revocation_notice(self, message: RevocationNotice, now: float) -> list[Action]:
         return [Call("revocation_notice", (message.task_ids, message.grace_s))]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offerd.core import scheduler_core
+from offerd.core import scheduler_core, scheduler_tasks
 from offerd.core.scheduler_core import Action, Answer, Call, Deliver, End, SchedulerCore, Send
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
 from offerd.messages import (
@@ -400,7 +400,7 @@ def test_a_task_is_heard_of_only_from_the_slave_that_it_was_launched_on(register
     assert registered.take_sent() == [Acknowledge(F, SlaveID("S-2"), [(TaskID("t"), 7)])]
     registered.receive(status(TaskState.FINISHED, 1))
     assert [each.sequence for each in registered.statuses] == [1]
-    assert not registered.core._placed
+    assert not registered.core._tasks._placed
 
 
 def test_one_terminal_status_of_a_task_is_delivered_whoever_else_sends_one(registered: Harness) -> None:
@@ -449,12 +449,12 @@ def test_an_ended_task_is_remembered_however_long_its_slave_was_away(registered:
 
 
 def test_the_memory_of_ended_tasks_is_bounded(registered: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler_core, "REMEMBER_ENDED", 100)
+    monkeypatch.setattr(scheduler_tasks, "REMEMBER_ENDED", 100)
     for number in range(1000):
         registered.receive(status(TaskState.FINISHED, 1, f"t{number}"))
         registered.wait(0)
-    core = registered.core
-    assert len(core._ended) + len(core._ended_before) <= 202
+    tasks = registered.core._tasks
+    assert len(tasks._ended) + len(tasks._ended_before) <= 202
     registered.receive(status(TaskState.FINISHED, 1, "t999"))
     assert len(registered.statuses) == 1000
 
