@@ -179,22 +179,9 @@ class ClusterExecutor(_Submitter):
         initargs: Sequence[Any] = (),
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
-        if isinstance(master, int):
-            raise TypeError(
-                f"{master} is no address of a master; write ClusterExecutor(max_workers={master})"
-            )
-        if max_workers is not None:
-            check_count("max_workers", max_workers)
-            if max_workers <= 0:
-                raise ValueError("max_workers must be greater than 0")
+        _check_workers(master, max_workers)
         check_text("name", name)
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
-        if not isinstance(initargs, Sequence) or isinstance(initargs, str | bytes):
-            raise wrong("initargs", "a tuple of arguments", initargs)
-        for_workers = b"" if initializer is None else pack_call(initializer, initargs)
-        if len(for_workers) > MAX_CALL_BYTES:
-            raise _too_large("an initializer", for_workers)
+        for_workers = _packed_initializer(initializer, initargs)
         queue = CallQueue()
         options = Options.make(
             queue.shape,
@@ -206,18 +193,7 @@ class ClusterExecutor(_Submitter):
             resources=resources,
             name="",
         )
-        to_executors = for_workers
-        if len(for_workers) > INLINE_INITIALIZER_BYTES:
-            to_executors = header(len(for_workers))
-        framework = FrameworkInfo(
-            printable(name or os.path.basename(sys.argv[0]) or "python"),
-            user=user,
-            role=role,
-            executors=[
-                ExecutorInfo(EXECUTOR_ID, module="offerd_executors.python", name="python", data=to_executors)
-            ],
-            hostname=socket.gethostname(),
-        )
+        framework = _framework_info(name, user, role, for_workers)
         connect = partial(
             SchedulerDriver, framework=framework, master=master, connect_timeout_s=connect_timeout_s
         )
@@ -314,6 +290,40 @@ def _each_of(lists: Generator[list[Any], None, None]) -> Generator[Any, None, No
             results.reverse()
             while results:
                 yield results.pop()
+
+
+def _check_workers(master: Where, max_workers: int | None) -> None:
+    """The standard library has `max_workers` first: who passes a number for `master` is shown how to write it."""
+    if isinstance(master, int):
+        raise TypeError(f"{master} is no address of a master; write ClusterExecutor(max_workers={master})")
+    if max_workers is not None:
+        check_count("max_workers", max_workers)
+        if max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+
+
+def _packed_initializer(initializer: Callable[..., object] | None, initargs: Sequence[Any]) -> bytes:
+    """The call that each worker makes first; empty if there is none."""
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
+    if not isinstance(initargs, Sequence) or isinstance(initargs, str | bytes):
+        raise wrong("initargs", "a tuple of arguments", initargs)
+    data = b"" if initializer is None else pack_call(initializer, initargs)
+    if len(data) > MAX_CALL_BYTES:
+        raise _too_large("an initializer", data)
+    return data
+
+
+def _framework_info(name: str, user: str, role: str, for_workers: bytes) -> FrameworkInfo:
+    """The framework of a `ClusterExecutor`. Its executors fetch a large initializer by the header that they are given."""
+    data = for_workers if len(for_workers) <= INLINE_INITIALIZER_BYTES else header(len(for_workers))
+    return FrameworkInfo(
+        printable(name or os.path.basename(sys.argv[0]) or "python"),
+        user=user,
+        role=role,
+        executors=[ExecutorInfo(EXECUTOR_ID, module="offerd_executors.python", name="python", data=data)],
+        hostname=socket.gethostname(),
+    )
 
 
 def _too_large(what: str, data: bytes) -> MessageTooLarge:
