@@ -42,7 +42,7 @@ from offerd_slave.containerizer import Containerizer
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.core import memory, shares
-from offerd_slave.core.recovery import Recovered, live_records
+from offerd_slave.core.recovery import Recovered
 from offerd_slave.core.slave import SlaveCore
 from offerd_slave.disk_watch import DiskWatch, Job
 from offerd_slave.endpoint import Endpoint
@@ -52,22 +52,15 @@ from offerd_slave.journal import Journal
 from offerd_slave.launch.zygote_client import ZygoteClient
 from offerd_slave.masters import client_of, master_of
 from offerd_slave.memory_watch import MemoryWatch
-from offerd_slave.records import JournalRecord, UnwritableRecord
+from offerd_slave.persistence import Persistence
 from offerd_slave.sandbox import Living, SandboxCollector
 from offerd_slave.settings import SlaveOptions
 from offerd_slave.sifting import as_journal, sift
 from offerd_slave.statistics import Statistics
-from offerd_slave.storer import Storer
 from offerd_slave.workdir import WorkDir, new_incarnation
 
 log = logging.getLogger("offerd.slave")
 
-COMPACT_BYTES = 8 << 20
-"""A journal larger than this is rewritten with what still counts, which is little: acknowledged tasks are gone from it."""
-WRITE_AGAIN_S = 0.5
-"""After a write to the journal failed (disk full): only signs of life are sent meanwhile, tasks run on."""
-KEEP_HOUSE_AGAIN_S = 60.0
-"""After a compaction or a checkpoint of our id failed: neither is urgent."""
 SIGNS_OF_LIFE = (Pong, RegisterSlave, SlaveUsage)
 """What depends on no record: sent even while the journal cannot be written, or the master would call all tasks lost. A hello
 is one: of a task's end, which may not be on the disk, it says only that its status is yet to come."""
@@ -104,7 +97,6 @@ class SlaveDaemon:
         # Logged: of this connection.
         self._is_linked, self._drops_logged, self._watch = False, False, MasterWatch()
         self._files = FilesService(options, self.workdir.path, self._host.boot_id)
-        self._storer = Storer(self.journal)
         self._zygote = ZygoteClient(log, are_images_run=self._isolation.runs_images)
         self._zygote.start()
         self._disk_watch = DiskWatch(self._isolation.disk_places)
@@ -121,17 +113,12 @@ class SlaveDaemon:
             self._events.append,
             self._files.data,
         )
-        self._records: list[JournalRecord] = []
-        self._syncs: list[int] = []
-        self._stored: list[int] = []  # syncs done in place, in this turn
+        self._persistence = Persistence(
+            self.workdir, self.journal, self._host.boot_id, self._events.append, self._log, self._stop
+        )
         self._to_master: list[Message] = []
         self._unwritten: list[Message] = []  # to the master, once the journal can be written again
         self._to_forget: list[ContainerID] = []
-        self._write_again_at: float | None = None
-        self._write_fault = ""
-        self._compact_above_bytes = COMPACT_BYTES
-        self._keep_house_at = 0.0
-        self._unsaved: act.SaveSlave | None = None
         self._running = True
         self._pacer = Pacer()
         self._wakeup, self._wakeup_write = socket.socketpair()
@@ -185,7 +172,7 @@ class SlaveDaemon:
             keep_aside(self.workdir.quarantine, self.journal.path.name, as_journal(sifted.records))
         if recovered.is_damaged or sifted.records:
             # Or the next start would stumble over the same.
-            self._compact(time.monotonic(), sifted.core)
+            self._persistence.compact(time.monotonic(), sifted.core)
         return sifted.core
 
     def _make_performers(self) -> dict[type[act.Action], Callable[[Any], None]]:
@@ -202,11 +189,11 @@ class SlaveDaemon:
             act.KillTaskProcesses: lambda a: hands.kill_task(a.container_id, a.task_id),
             act.DestroyContainer: lambda a: hands.destroy(a.container_id, clock()),
             act.ForgetContainer: lambda a: self._to_forget.append(a.container_id),
-            act.SaveSlave: self._save_slave,
+            act.SaveSlave: self._persistence.save_slave,
             act.MeasureUsage: lambda a: self._measure(),
             act.RefuseOwners: lambda a: self._renew_files_secret(self._files.refuse(a.numbers)),
-            act.LookAtDisk: lambda a: self._look_at_disk(),
-            act.Sync: lambda a: self._syncs.append(a.number),
+            act.LookAtDisk: lambda a: self._persistence.look_at_disk(),
+            act.Sync: lambda a: self._persistence.wanted_syncs.append(a.number),
             act.HearExecutor: lambda a: self._endpoint.hear(a.container_id, a.is_heard),
             act.Log: lambda a: self._log(getattr(logging, a.level), a.text),
             act.Record: self._record,
@@ -251,7 +238,7 @@ class SlaveDaemon:
         self._others = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {
             self._wakeup.fileno(): self._signalled,
-            self._storer.fd: self._synced,
+            self._persistence.fd: self._persistence.synced,
             self._disk_watch.fd: lambda: self._events.extend(map(ev.OverDisk, self._disk_watch.found())),
             self._memory_watch.fd: lambda: self._events.extend(
                 map(ev.OverMemory, self._memory_watch.found())
@@ -275,7 +262,7 @@ class SlaveDaemon:
             self._containerizer.next_deadline(),
             self._endpoint.next_deadline(),
             self._watch.next_deadline(),
-            self._write_again_at,
+            self._persistence.next_deadline(),
             self._recorder.next_deadline(),
         )
         wait_s = min((when for when in deadlines if when is not None), default=math.inf) - time.monotonic()
@@ -319,16 +306,18 @@ class SlaveDaemon:
         self._handle_events(now)
         self._recorder.note(now, None)
         self._perform(self.core.tick(now))
-        if not self._write(now):
+        if not self._persistence.write(now, len(self.core.state.tasks)):
             self._show_life()
             return
-        for number in self._stored:
+        if self._unwritten:
+            self._to_master[:0] = self._unwritten
+            self._unwritten.clear()
+        for number in self._persistence.take_stored():
             # A sync was done in place: what waited for it leaves in this turn. It brings nothing new to write; what else
             # has happened meanwhile may, and comes with the next turn, at once.
             stored = ev.Stored(number)
             self._recorder.note(now, stored)
             self._perform(self.core.handle(stored, now))
-        self._stored.clear()
         self._flush_to_master()
         for container_id in self._endpoint.flush():
             self._lines.log(
@@ -414,7 +403,7 @@ class SlaveDaemon:
         for action in actions:
             kind = type(action)
             if kind is act.Append:
-                self._records.append(action.record)  # type: ignore[attr-defined]
+                self._persistence.records.append(action.record)  # type: ignore[attr-defined]
             elif kind is act.SendToMaster:
                 self._to_master.append(action.message)  # type: ignore[attr-defined]
             elif kind is act.SendToExecutor:
@@ -422,61 +411,7 @@ class SlaveDaemon:
             else:
                 self._performers[kind](action)
 
-    def _write(self, now: float) -> bool:
-        """One write for the turn's records. False if the disk refuses: then nothing may be sent, and we try again."""
-        if self._write_again_at is not None and now < self._write_again_at:
-            return False
-        if self._records:
-            try:
-                refused = self._storer.write(self._records)
-            except OSError as error:
-                if self._write_again_at is None:
-                    log.error(
-                        "cannot write to %s: %s; tasks run on, nothing is reported",
-                        self.journal.path,
-                        error.strerror,
-                    )
-                    self._write_fault = error.strerror or str(error)
-                    self._look_at_disk()
-                self._write_again_at = now + WRITE_AGAIN_S
-                return False
-            self._records.clear()
-            for record, why in refused:
-                self._log(logging.ERROR, f"cannot write down something of a task: {printable(why)}")
-                self._events.append(ev.RecordRefused(record, printable(why)))
-        if self._write_again_at is not None:
-            self._write_again_at = None
-            self._write_fault = ""
-            log.info("writing to %s again", self.journal.path)
-            self._to_master[:0] = self._unwritten
-            self._unwritten.clear()
-        for number in self._syncs:
-            self._sync(number)
-        self._syncs.clear()
-        return True
-
-    def _sync(self, number: int) -> None:
-        try:
-            if self._storer.sync_now(len(self.core.state.tasks)):
-                self._stored.append(number)
-            else:
-                self._storer.sync(number)
-        except OSError as error:
-            self._give_up_disk(error)
-
     # -- what became readable -------------------------------------------------------------------------------------------
-
-    def _synced(self) -> None:
-        for number, error in self._storer.finished():
-            if error is None:
-                self._events.append(ev.Stored(number))
-            else:
-                self._give_up_disk(error)
-
-    def _give_up_disk(self, error: OSError) -> None:
-        """The kernel may have dropped the pages: a disk that fails a sync cannot be trusted with the next one."""
-        log.critical("the journal cannot be brought to the disk: %s; ending (tasks run on)", error.strerror)
-        self._stop()
 
     def _signalled(self) -> None:
         for number in self._wakeup.recv(64):
@@ -505,15 +440,7 @@ class SlaveDaemon:
     # -- keeping the house, and leaving it ------------------------------------------------------------------------------
 
     def _housekeeping(self, now: float) -> None:
-        if now >= self._keep_house_at:
-            if self._unsaved is not None:
-                self._save_slave(self._unsaved)
-            if (
-                self.journal.size_bytes > self._compact_above_bytes
-                and self._storer.idle
-                and not self._records
-            ):
-                self._compact(now, self.core)
+        self._persistence.tidy(now, self.core)
         self._renew_files_secret(self._files.tick())
         self._lines.tell(now)
         self._collector.tick(now, self._living, is_disk_full=self.core.state.is_disk_full)
@@ -526,26 +453,6 @@ class SlaveDaemon:
             if tasks is not None:
                 tasks.add(task_id)
         return living
-
-    def _compact(self, now: float, core: SlaveCore) -> None:
-        try:
-            self.journal.compact(live_records(core.state, core.statuses))
-        except OSError as error:
-            self._keep_house_at = now + KEEP_HOUSE_AGAIN_S
-            log.error("cannot rewrite %s: %s; it grows on", self.journal.path, error.strerror)
-            return
-        # If most of it still counts, another rewriting would gain as little.
-        self._compact_above_bytes = max(COMPACT_BYTES, 2 * self.journal.size_bytes)
-
-    def _save_slave(self, action: act.SaveSlave) -> None:
-        """If it cannot be saved, a restart registers anew, or obeys an older leader; so we go on and try again."""
-        self._unsaved = None
-        try:
-            self.workdir.save_slave(action, self._host.boot_id)
-        except (OSError, UnwritableRecord) as error:
-            self._unsaved = action
-            self._keep_house_at = time.monotonic() + KEEP_HOUSE_AGAIN_S
-            log.error("cannot save our id: %s; trying again", error)
 
     def _renew_files_secret(self, renewed: FilesSecret | None) -> None:
         if renewed is not None:
@@ -560,12 +467,6 @@ class SlaveDaemon:
                 Job(each, str(self.workdir.sandbox(each.container_id)))
                 for each in shares.shares(self.core.state, self._usual_share)
             )
-
-    def _look_at_disk(self) -> None:
-        looked = self.workdir.look_at_disk()
-        if self._write_fault:  # the journal's, though the look may have found room
-            looked = ev.DiskLooked(looked.free_bytes, looked.size_bytes, self._write_fault)
-        self._events.append(looked)
 
     def _stop(self, why: str = "") -> None:
         self._running, self.fault = False, why
@@ -587,8 +488,7 @@ class SlaveDaemon:
         self._collector.close()
         self._disk_watch.close()
         self._memory_watch.close()
-        self._storer.close()
-        self.journal.close()
+        self._persistence.close()
         self._context.term()
         if self.options.ephemeral:
             try_to_remove(self.workdir.path)

@@ -34,7 +34,7 @@ def daemon(tmp_path: Path) -> Iterator[SlaveDaemon]:
     )
     made = SlaveDaemon(options)
     made._is_linked = True
-    made._storer._last_took_s = 0.0  # a disk that has been quick: the sync is done in place
+    made._persistence._storer._last_took_s = 0.0  # a disk that has been quick: the sync is done in place
     yield made
     made.close()
     assert sweep(tmp_path), "executors go on without their slave"
@@ -69,7 +69,7 @@ def test_slave_whose_disk_is_full_still_shows_that_it_lives_and_says_the_rest_la
     daemon: SlaveDaemon, sent: list[m.Message], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(daemon._storer, "write", disk_full)
+        patch.setattr(daemon._persistence._storer, "write", disk_full)
         gone = m.KillTask(FRAMEWORK.framework_id, task("gone").task_id)
         happen(daemon, too_large(), ev.FromMaster(1, gone), ev.FromMaster(1, m.Ping()))
         assert [type(message) for message in sent] == [m.Pong]
@@ -77,11 +77,11 @@ def test_slave_whose_disk_is_full_still_shows_that_it_lives_and_says_the_rest_la
         usages = [message for message in sent if isinstance(message, m.SlaveUsage)]
         assert len(sent) == 1 + len(usages)
         assert [usage.disk_full for usage in usages] == [True, True], "at once, and with what is measured"
-        daemon._look_at_disk()
+        daemon._persistence.look_at_disk()
         happen(daemon)
         assert daemon.core.state.is_disk_full, "the journal counts, though there is room"
     sent.clear()
-    daemon._write_again_at = 0.0
+    daemon._persistence._write_again_at = 0.0
     happen(daemon)
     assert [message.status.reason for message in sent if isinstance(message, m.StatusUpdate)] == [
         m.Reason.TASK_UNKNOWN,
@@ -92,7 +92,7 @@ def test_slave_whose_disk_is_full_still_shows_that_it_lives_and_says_the_rest_la
 def test_slave_whose_disk_is_full_says_hello_to_a_new_master_with_its_tasks_and_its_trouble(
     daemon: SlaveDaemon, sent: list[m.Message], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon._storer, "write", disk_full)
+    monkeypatch.setattr(daemon._persistence._storer, "write", disk_full)
     happen(daemon, ev.FromMaster(1, m.RunTasks(FRAMEWORK, COMMAND, [task("a")])), too_large())
     happen(daemon)
     sent.clear()
@@ -112,10 +112,10 @@ def test_disk_that_cannot_be_written_is_found_by_looking_and_heals(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", fails)
-        daemon._look_at_disk()
+        daemon._persistence.look_at_disk()
         happen(daemon)
     assert daemon.core.state.is_disk_full
-    daemon._look_at_disk()
+    daemon._persistence.look_at_disk()
     happen(daemon)
     assert not daemon.core.state.is_disk_full
     assert [message.disk_full for message in sent if isinstance(message, m.SlaveUsage)] == [True, False]
@@ -155,7 +155,7 @@ def test_journal_that_cannot_be_rewritten_goes_on_and_is_left_alone_for_a_while(
         disk_full()
 
     monkeypatch.setattr(daemon.journal, "compact", fails)
-    daemon._compact_above_bytes = 0
+    daemon._persistence._compact_above_bytes = 0
     happen(daemon, too_large())
     happen(daemon)
     happen(daemon)
@@ -165,10 +165,10 @@ def test_journal_that_cannot_be_rewritten_goes_on_and_is_left_alone_for_a_while(
 def test_journal_of_live_records_is_not_rewritten_in_every_turn(
     daemon: SlaveDaemon, sent: list[m.Message], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("offerd_slave.daemon.COMPACT_BYTES", 10)
-    daemon._compact_above_bytes = 10
+    monkeypatch.setattr("offerd_slave.persistence.COMPACT_BYTES", 10)
+    daemon._persistence._compact_above_bytes = 10
     happen(daemon, too_large())
-    assert daemon._compact_above_bytes == 2 * daemon.journal.size_bytes > 20
+    assert daemon._persistence._compact_above_bytes == 2 * daemon.journal.size_bytes > 20
 
 
 def test_id_that_cannot_be_saved_is_saved_later(
@@ -177,7 +177,7 @@ def test_id_that_cannot_be_saved_is_saved_later(
     with monkeypatch.context() as patch:
         patch.setattr(daemon.workdir, "save_slave", disk_full)
         happen(daemon, ev.FromMaster(2, m.SlaveRegistered(SlaveID("S-2"), "master")))
-    daemon._keep_house_at = 0.0
+    daemon._persistence._tidy_at = 0.0
     happen(daemon)
     found = daemon.workdir.read(daemon.journal).slave
     assert found is not None

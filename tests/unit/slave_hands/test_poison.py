@@ -184,7 +184,7 @@ def test_a_record_that_no_encoder_takes_costs_its_task_and_no_other_record_of_th
     monkeypatch.setitem(slave._HANDLERS, ev.RecordRefused, lambda core, event, now: refused.append(event))
     bad = poisoned_status(2**64)
     good = TaskDelivered(FRAMEWORK.framework_id, CONTAINER, task("b"), 1.0)
-    daemon._records += [poisoned_status(2**63), bad, good]
+    daemon._persistence.records += [poisoned_status(2**63), bad, good]
     happen(daemon)
     happen(daemon)
     assert [each.record.status.sequence for each in refused] == [2**63, 2**64]  # type: ignore[attr-defined]
