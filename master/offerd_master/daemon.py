@@ -13,7 +13,7 @@ import os
 import select
 import socket
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
 
@@ -39,14 +39,14 @@ from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.choose import load_allocator
 from offerd_master.core.actions import Action, CutOff, Drop, KeepChange, LaterEpochSeen, Log, Record, Send
 from offerd_master.core.events import (
+    AuthorizedRead,
+    EnrolmentRead,
     EpochRaised,
     Event,
     HandlingFailed,
-    HandshakeRefused,
     MessagesUnsent,
     PeerDropped,
     PeerLost,
-    PrincipalsChanged,
     Received,
     RecordingWritten,
     Signed,
@@ -59,7 +59,7 @@ from offerd_master.election import Deposed, Election, Leading, Out, lease_clock
 from offerd_master.gate import Gate
 from offerd_master.inbox import HOLD_S, Frame, Held, Inbox, size_of
 from offerd_master.key_file import KeyFile, default_state_dir
-from offerd_master.key_records import EnrolmentRead, KeyStore
+from offerd_master.key_records import KeyStore
 from offerd_master.options import MasterOptions
 from offerd_master.principals import NOBODY
 from offerd_master.zookeeper_keys import ZooKeeperKeys
@@ -232,7 +232,8 @@ class Master:
             self._settings, master_id, epoch, self._allocator, time.monotonic(), self._registry
         )
         self._recorder.begin(time.monotonic())
-        self._authorize(frozenset())
+        if self._gate is not None:
+            self._gate.name_again()
         if self._election is not None:
             log.info("master %s leads", master_id)
 
@@ -255,6 +256,7 @@ class Master:
         told = ""
         # Slaves and schedulers may learn a little before us that we lead, and they come at once.
         held = Held()
+        refused: Counter[str] = Counter()
         while not self._stopping:
             if self._terms_are_old:
                 # Not only once we lead: who comes then is let in by the keys that are read now.
@@ -268,6 +270,8 @@ class Master:
                     continue
                 self._take_news_of_keys()
                 self._lease_until = place.until
+                if self._registry is not None:
+                    self._know(self._registry.but(refused=refused))
                 self._lead(place.epoch)
                 for peer, frame, key in held:
                     self._take(peer, frame, key)
@@ -286,8 +290,10 @@ class Master:
             self._poller.poll(int(HOLD_S * 1000) if held or self._cuts else None)
             self._sleep_off_wakes()
             if self._gate is not None:
-                for who in filter(None, self._gate.turn()):
-                    self._write(STRANGERS, logging.WARNING, f"refused {who}")
+                for each in self._gate.turn():
+                    refused.update(filter(None, [each.cause]))
+                    if each.who:
+                        self._write(STRANGERS, logging.WARNING, f"refused {each.who}")
             self._cut_what_is_due()
             now = time.monotonic()
             for peer, frame in self._server.receive():
@@ -332,10 +338,10 @@ class Master:
     def _reread(self) -> bool:
         """Keys, and terms: True if there are new terms. What cannot be read changes nothing."""
         self._terms_are_old = False
-        if self._gate is not None:
+        if self._registry is not None:
             try:
-                self._authorize(self._gate.registry.set_file(self._read_principals()))
-                if text := self._gate.registry.shadows():
+                self._keys_changed(self._registry, AuthorizedRead(self._read_principals()))
+                if text := self._registry.shadows():
                     log.warning("%s", printable(text, MAX_LINE))
             except BadInput as error:
                 log.warning("the old keys are still authorized: %s", printable(str(error), MAX_LINE))
@@ -350,21 +356,31 @@ class Master:
         self._settings, self._allocator = settings, allocator
         return True
 
-    def _authorize(self, gone: frozenset[str]) -> None:
-        """The registry has changed, and these keys are nobody's any more: what runs by a right that is gone ends."""
-        if self._gate is None:
-            return
-        self._gate.name_again()
+    def _keys_changed(self, registry: Registry, event: AuthorizedRead | EnrolmentRead) -> None:
+        """Have the core's registry take it over; as long as there is no core, make a registry that has it."""
+        if self._gate is not None:
+            self._gate.name_again()
         if self._leads:
-            self._handle(PrincipalsChanged(self._gate.registry.authorized))
-        self._cuts.put_keys(gone, time.monotonic())
+            self._handle(event)
+        elif isinstance(event, AuthorizedRead):
+            self._know(registry.but(file=event.principals))
+        else:
+            self._know(registry.but(contents=event.contents))
+
+    def _know(self, registry: Registry) -> None:
+        """While this master stands by: what is known of keys is this."""
+        if self._gate is not None and self._registry is not None:
+            gone = self._registry.principals.keys() - registry.principals.keys()
+            self._cuts.put_keys(frozenset(gone), time.monotonic())
+            self._gate.registry = registry
+        self._registry = registry
 
     def _take_news_of_keys(self) -> None:
         if self._keys is None or self._registry is None:
             return
         for news in self._keys.news():
             if isinstance(news, EnrolmentRead):
-                self._authorize(self._registry.take(news.contents))
+                self._keys_changed(self._registry, news)
             elif self._leads:
                 self._handle(news)
 
@@ -394,8 +410,8 @@ class Master:
 
     def _turn(self) -> None:
         if self._gate is not None:
-            for who in self._gate.turn():
-                self._handle(HandshakeRefused(who), STRANGERS)
+            for refused in self._gate.turn():
+                self._handle(refused, STRANGERS)
             self._take_news_of_keys()
         self._cut_what_is_due()
         for peer, frame in self._server.receive():

@@ -19,6 +19,7 @@ from zmq.utils import z85
 from offerd.addresses import canonical
 from offerd.credentials.trusted_files import read_trusted
 from offerd.errors import BadInput
+from offerd_master.core.events import HandshakeRefused
 from offerd_master.core.registry import Registry
 from offerd_master.principals import Principals, parse_principals
 
@@ -88,23 +89,27 @@ class Gate:
         if self._monitor is not None:
             yield self._monitor
 
-    def turn(self) -> Iterator[str]:
-        """Answer what libzmq asks. Yields a line for each handshake refused; an empty one if it was told before."""
+    def turn(self) -> Iterator[HandshakeRefused]:
+        """Answer what libzmq asks. Yields each handshake that is refused; its line is empty if it was yielded before."""
         while self.socket.poll(0):
             version, request, _, address, _, mechanism, *credentials = self.socket.recv_multipart()
             key = z85.encode(credentials[0]).decode() if mechanism == b"CURVE" else ""
             now = time.monotonic()
-            why = self.registry.admits(key, now)
+            cause, why = self.registry.refusal(key, now)
             answer = [b"400", b"not authorized", b""] if why else [b"200", b"", key.encode()]
             if not why and not self._paces.takes(key, now):
                 why = "its key connects too often"
                 answer = [b"300", b"too often", b""]  # RFC 27: for now; it tries again by itself
             self.socket.send_multipart([version, request, *answer, b""])
             if why:
-                yield self._once(_shown(address.decode("ascii", "replace")), key, why)
+                yield HandshakeRefused(
+                    self._once(_shown(address.decode("ascii", "replace")), key, why), cause
+                )
         while self._monitor is not None and self._monitor.poll(0):
             self._monitor.recv_multipart()
-            yield self._once("", "", "peers without a key, or with the key of another master")
+            yield HandshakeRefused(
+                self._once("", "", "peers without a key, or with the key of another master")
+            )
 
     def _once(self, address: str, key: str, why: str) -> str:
         if (address, key) in self._named:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from offerd.credentials.trusted_files import read_trusted, replace_file
 from offerd.errors import BadInput
-from offerd_master.core.events import ChangeKept
+from offerd_master.core.events import ChangeKept, EnrolmentRead
 from offerd_master.core.registry import Change, Contents
-from offerd_master.key_records import EnrolmentRead, Records, identity
+from offerd_master.key_records import Records, identity
 
 FORMAT = 1
 

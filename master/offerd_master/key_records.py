@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from offerd.credentials.keys import is_public_key
 from offerd.errors import BadInput
-from offerd_master.core.events import ChangeKept
+from offerd_master.core.events import ChangeKept, EnrolmentRead
 from offerd_master.core.registry import MAX_TTL_S, Change, Contents, Enrolled, Token
 from offerd_master.principals import Principal, parse_principals, table_of
 
@@ -21,12 +21,6 @@ MAX_NUMBER = 1e15
 """Of seconds, also since 1970."""
 MAX_USES = 1_000_000
 """As many as `offerd token new` can ask for."""
-
-
-class EnrolmentRead(NamedTuple):
-    """What is written down is this now; another master may have written it."""
-
-    contents: Contents
 
 
 class KeyStore(Protocol):

@@ -25,9 +25,9 @@ import zmq.utils.z85
 
 from offerd.masters.leader import EPOCH_NODE, ZooKeeperAddress
 from offerd.masters.zookeeper_access import Access, new_client, note_nonsense
-from offerd_master.core.events import ChangeKept
+from offerd_master.core.events import ChangeKept, EnrolmentRead
 from offerd_master.core.registry import Change, Contents
-from offerd_master.key_records import EnrolmentRead, Records
+from offerd_master.key_records import Records
 
 if TYPE_CHECKING:
     from kazoo.client import KazooClient

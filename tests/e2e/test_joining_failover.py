@@ -23,9 +23,8 @@ from offerd.masters.leader import ZooKeeperAddress, master_address
 from offerd.masters.zookeeper_access import Access, derived_access, new_client
 from offerd.operator import OperatorClient
 from offerd_cli.local_cluster import Daemon, LocalCluster
-from offerd_master.core.events import ChangeKept
+from offerd_master.core.events import ChangeKept, EnrolmentRead
 from offerd_master.core.registry import Change, Contents, Enrolled, Token
-from offerd_master.key_records import EnrolmentRead
 from offerd_master.principals import Principal
 from offerd_master.zookeeper_keys import ZooKeeperKeys
 

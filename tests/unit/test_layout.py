@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +72,13 @@ SHELLS = [
 """Folders in which cores are driven."""
 CORE_NAMES = {"core", "_core"}
 """Of attributes and variables that hold one."""
+PART_NAMES = {"registry", "_registry"}
+"""Of attributes and variables in the master that hold a part of its core: the shell may look things up there."""
+CHANGERS = {
+    "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "insert", "intersection_update",
+    "move_to_end", "pop", "popitem", "popleft", "remove", "reverse", "setdefault", "sort", "subtract", "update",
+}  # fmt: skip
+"""Methods of containers that change them."""
 IMPURE_SETTERS = {"setattr", "delattr", "object.__setattr__"}
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "__import__"}
 
@@ -165,16 +173,58 @@ def core_modules(modules: dict[str, Path]) -> set[str]:
     return reached
 
 
-def reaches_core(node: ast.expr, aliases: set[str]) -> bool:
+def reaches_core(node: ast.expr, holders: set[str], aliases: set[str]) -> bool:
     """Whether the value of an expression as `self.core.cluster` or `tasks[name]` is a core, or something within one."""
     while isinstance(node, ast.Attribute | ast.Subscript):
-        if isinstance(node, ast.Attribute) and node.attr in CORE_NAMES:
+        if isinstance(node, ast.Attribute) and node.attr in holders:
             return True
         node = node.value
-    return isinstance(node, ast.Name) and (node.id in CORE_NAMES or node.id in aliases)
+    return isinstance(node, ast.Name) and (node.id in holders or node.id in aliases)
 
 
-def names_within_core(function: ast.AST) -> set[str]:
+def is_whole_core(node: ast.expr) -> bool:
+    """Whether an expression as `core` or `self._core` is a core itself: its methods are how it is given events."""
+    name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+    return name in CORE_NAMES
+
+
+@cache
+def changing_methods() -> frozenset[str]:
+    """Names of the methods by which objects within a core, or containers, change themselves."""
+    cores = [path for package in packages_on_disk().values() for path in package.rglob("core/**/*.py")]
+    classes = [
+        node
+        for path in cores
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    ]
+    methods = [node for each in classes for node in each.body if isinstance(node, ast.FunctionDef)]
+    found = set(CHANGERS)
+    while more := {method.name for method in methods if changes_itself(method, found)} - found:
+        found |= more
+    return frozenset(found)
+
+
+def changes_itself(method: ast.FunctionDef, changing: Collection[str]) -> bool:
+    """Whether a method, other than `__init__`, assigns to a part of `self`, or calls a method there that is `changing`."""
+    if method.name == "__init__":
+        return False
+    for node in ast.walk(method):
+        changed: ast.expr | None = None
+        if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            changed = node.value
+        elif (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in changing
+        ):
+            changed = node.func.value
+        while isinstance(changed, ast.Attribute | ast.Subscript):
+            changed = changed.value
+        if isinstance(changed, ast.Name) and changed.id == "self":
+            return True
+    return False
+
+
+def names_within_core(function: ast.AST, holders: set[str]) -> set[str]:
     """Names that an assignment in this function binds to something within a core."""
     bound: list[tuple[ast.expr, ast.expr]] = []
     for node in ast.walk(function):
@@ -189,7 +239,9 @@ def names_within_core(function: ast.AST) -> set[str]:
     aliases: set[str] = set()
     while (
         more := {
-            name.id for name, value in bound if isinstance(name, ast.Name) and reaches_core(value, aliases)
+            name.id
+            for name, value in bound
+            if isinstance(name, ast.Name) and reaches_core(value, holders, aliases)
         }
         - aliases
     ):
@@ -198,11 +250,15 @@ def names_within_core(function: ast.AST) -> set[str]:
 
 
 def pokes(source: str, module: str) -> list[str]:
-    """Statements by which a shell changes what is a core's own: it is to be told by an event or an argument."""
+    """Statements by which a shell changes what is a core's own, which only events and arguments may: assignments, and calls of
+    methods that change an object within a core.
+    """
+    changing = changing_methods()
+    holders = CORE_NAMES | (PART_NAMES if module.startswith("offerd_master.") else set())
     tree = ast.parse(source)
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     scopes: list[tuple[ast.AST, set[str]]] = [(tree, set())]
-    scopes += [(function, names_within_core(function)) for function in functions]
+    scopes += [(function, names_within_core(function, holders)) for function in functions]
     found: set[tuple[int, str]] = set()
     for scope, aliases in scopes:
         for node in ast.walk(scope):
@@ -211,7 +267,13 @@ def pokes(source: str, module: str) -> list[str]:
                 changed = node.value
             elif isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in IMPURE_SETTERS:
                 changed = node.args[0]
-            if changed is not None and reaches_core(changed, aliases):
+            elif (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in changing
+            ):
+                changed = None if is_whole_core(node.func.value) else node.func.value
+            if changed is not None and reaches_core(changed, holders, aliases):
                 found.add((getattr(node, "lineno", 0), ast.unparse(node)))
     return [f"{module} line {line} changes a core: {text}" for line, text in sorted(found)]
 
@@ -367,6 +429,12 @@ def test_pure_code_passes() -> None:
         "for core.now in times: pass",
         "def f(self):\n    cluster = self.core.cluster\n    cluster.failed += 1",
         "def f(core):\n    now, c = 1.0, core.cluster\n    tasks = c.tasks\n    tasks['a'].state = now",
+        "self.core.state.tasks.pop(name)",
+        "def f(self):\n    cluster = self.core.cluster\n    cluster.slaves.update(more)",
+        "self._registry.take(contents)",
+        "self._gate.registry.set_file(principals)",
+        "self.core.cluster.registry.apply(change)",
+        "registry.refused['late'] += 1",
         "setattr(self.core.cluster, 'epoch', 1)",
         "delattr(core, 'epoch')",
     ],
@@ -382,6 +450,9 @@ def f(self):
     epoch = self.core.cluster.epoch
     self.epoch = epoch
     self.actions[epoch] = self.core.handle(event, now)
+    tasks = len(self.core.state.tasks.items())
+    self._registry = self._gate.registry = registry.but(file=principals)
+    cause, why = self._registry.refusal(key, now)
 """
     assert pokes(source, "offerd_master.daemon") == []
 

@@ -17,9 +17,9 @@ from offerd_master.core import terms
 from offerd_master.core.actions import CutOff, KeepChange
 from offerd_master.core.caller import Caller
 from offerd_master.core.queries import following, page_of
-from offerd_master.core.registry import Change, InHand, Order, Refused, Registry
+from offerd_master.core.registry import Change, Contents, InHand, Order, Refused, Registry
 from offerd_master.core.state import Cluster
-from offerd_master.principals import Principal, principal_of, rights_of
+from offerd_master.principals import Principal, Principals, principal_of, rights_of
 
 MAX_WAITING = 200
 MAX_OF_A_WORD = 20
@@ -63,10 +63,36 @@ def change_kept(c: Cluster, fault: str, now: float) -> None:
         gone = registry.apply(in_hand.change)
         c.log(in_hand.done)
         c.send(order.peer, in_hand.answer)
-        terms.authorize(c, registry.authorized, now)
-        if gone:
-            c.out.append(CutOff(gone))
+        _authorize(c, registry, gone, now)
     _go_on(c, registry, now)
+
+
+def authorized_read(c: Cluster, principals: Principals, now: float) -> None:
+    """The `--authorized` file was read anew."""
+    if c.registry is not None:
+        _authorize(c, c.registry, c.registry.set_file(principals), now)
+
+
+def enrolment_read(c: Cluster, contents: Contents, now: float) -> None:
+    """What is enrolled was read anew."""
+    if c.registry is not None:
+        _authorize(c, c.registry, c.registry.take(contents), now)
+
+
+def _authorize(c: Cluster, registry: Registry, gone: frozenset[str], now: float) -> None:
+    """The registry has changed, and these public keys are authorized no more: what runs by a right that is gone ends."""
+    terms.authorize(c, registry.authorized, now)
+    if gone:
+        c.out.append(CutOff(gone))
+
+
+def handshake_refused(c: Cluster, who: str, cause: str) -> None:
+    """The gate has refused a connection: count it, and log it if it is news."""
+    c.refused += 1
+    if cause and c.registry is not None:
+        c.registry.refused[cause] += 1
+    if who:
+        c.log(f"refused {who}", "warning")
 
 
 def _go_on(c: Cluster, registry: Registry, now: float) -> None:

@@ -7,6 +7,7 @@ import msgspec
 from offerd.ids import PeerID
 from offerd.messages import Message
 from offerd_master.allocation.base import Allocator
+from offerd_master.core.registry import Contents
 from offerd_master.principals import Principal, Principals
 from offerd_master.settings import Settings
 
@@ -29,9 +30,12 @@ class Signed(msgspec.Struct, frozen=True, gc=False):
 
 
 class HandshakeRefused(msgspec.Struct, frozen=True, gc=False):
-    """Somebody wanted a connection and has no key that lets it in. `who`: one line; empty if the log has it already."""
+    """Somebody wanted a connection and has no key that lets it in. `who`: one line; empty if the log has it already. `cause`:
+    what a refusal by the registry is counted as; empty for any other.
+    """
 
     who: str
+    cause: str = ""
 
 
 class PeerLost(msgspec.Struct, frozen=True, gc=False):
@@ -58,10 +62,18 @@ class TermsChanged(msgspec.Struct, frozen=True, gc=False):
     allocator: Allocator
 
 
-class PrincipalsChanged(msgspec.Struct, frozen=True, gc=False):
-    """Where peers have keys: whose these are and what each may do, from now on; by public key."""
+class AuthorizedRead(msgspec.Struct, frozen=True, gc=False):
+    """Where peers have keys: the `--authorized` file was read anew. It has these principals, by public key."""
 
     principals: Principals
+
+
+class EnrolmentRead(msgspec.Struct, frozen=True, gc=False):
+    """Where peers have keys: these are the enrolled keys and the tokens that are written down. Another master may have
+    written them.
+    """
+
+    contents: Contents
 
 
 class ChangeKept(msgspec.Struct, frozen=True):
@@ -109,7 +121,8 @@ Event = (
     | PeerLost
     | PeerDropped
     | TermsChanged
-    | PrincipalsChanged
+    | AuthorizedRead
+    | EnrolmentRead
     | ChangeKept
     | RecordingWritten
     | EpochRaised

@@ -39,14 +39,15 @@ from offerd_master.core import (
 from offerd_master.core.actions import Action
 from offerd_master.core.caller import Caller
 from offerd_master.core.events import (
+    AuthorizedRead,
     ChangeKept,
+    EnrolmentRead,
     EpochRaised,
     Event,
     HandlingFailed,
     HandshakeRefused,
     MessagesUnsent,
     PeerDropped,
-    PrincipalsChanged,
     Received,
     RecordingWritten,
     Signed,
@@ -139,9 +140,13 @@ class MasterCore:
         now: float = 0.0,
         registry: Registry | None = None,
     ) -> None:
-        """`registry` where peers have keys: whose they are, and what each may do."""
+        """`registry` where peers have keys: whose they are, and what each may do. It is the core's from now on: others may look
+        things up in it.
+        """
         self.cluster = Cluster(settings, master_id, epoch, allocator, now)
         self.cluster.registry = registry
+        if registry is not None:
+            terms.authorize(self.cluster, registry.authorized, now)
         self._next_ping = now + settings.ping_interval_s
         revocation.begin(self.cluster, now)
 
@@ -159,15 +164,16 @@ class MasterCore:
             self._take_signed(event, now)
             return out
         if isinstance(event, HandshakeRefused):
-            c.refused += 1
-            if event.who:
-                c.log(f"refused {event.who}", "warning")
+            enrolment.handshake_refused(c, event.who, event.cause)
             return out
         if isinstance(event, TermsChanged):
             terms.change(c, event.settings, event.allocator, now)
             return out
-        if isinstance(event, PrincipalsChanged):
-            terms.authorize(c, event.principals, now)
+        if isinstance(event, AuthorizedRead):
+            enrolment.authorized_read(c, event.principals, now)
+            return out
+        if isinstance(event, EnrolmentRead):
+            enrolment.enrolment_read(c, event.contents, now)
             return out
         if isinstance(event, ChangeKept):
             enrolment.change_kept(c, event.fault, now)

@@ -4,6 +4,8 @@ A *token* is what a word of `offerd token new` proves: its public key is let in 
 while it is good. Where a name or a key stands in the file as well, the file counts.
 
 It decides and remembers. What it decides is a `Change`, which the daemon writes down before it is `apply`-ed and answered.
+The registry of a master that leads is a part of its core: the core alone changes it, by events, and the daemon looks things up.
+A master that stands by has no core yet. It makes a new registry (`Registry.but`) when it has read something new.
 `now` is seconds on a clock that does not go back.
 """
 
@@ -27,6 +29,13 @@ MAX_ENROLLED = 100_000
 MAX_SPENT = 10_000
 """Tokens that are remembered as used, late or revoked, so that the log can say which it was."""
 MAX_TTL_S = 366 * 86_400.0
+
+_LATE = "the word that it joins with is too old"
+_REFUSALS = {
+    "used": "the word that it joins with has been used",
+    "late": _LATE,
+    "revoked": "its key, or the word that it joins with, is good no more",
+}
 
 
 class Refused(Exception):
@@ -100,12 +109,20 @@ class InHand:
 class Registry:
     """What one master knows of keys; a master that stands by has one, too."""
 
-    def __init__(self, file: Principals | None = None, contents: Contents | None = None) -> None:
+    def __init__(
+        self,
+        file: Principals | None = None,
+        contents: Contents | None = None,
+        before: Registry | None = None,
+        refused: Mapping[str, int] | None = None,
+    ) -> None:
+        """`before`: what was known until now; `refused`: for which causes, and how often, connections were refused since."""
         self._file: Principals = file or {}
         self._contents = contents or Contents()
-        self._spent: OrderedDict[str, str] = OrderedDict()
-        self.refused: Counter[str] = Counter()
-        self.principals: dict[str, Principal] = {}
+        self._spent: OrderedDict[str, str] = OrderedDict(() if before is None else before._spent)
+        self.refused: Counter[str] = Counter(None if before is None else before.refused)
+        self.refused.update(refused or {})
+        self.principals: dict[str, Principal] = {} if before is None else before.principals
         """By public key: whom a connection's messages are from. A token's says so (`Principal.token`)."""
         self.by_name: dict[str, Principal] = {}
         self.shadowed: tuple[str, ...] = ()
@@ -130,22 +147,15 @@ class Registry:
     def good_tokens(self, now: float) -> list[Token]:
         return [token for token in self._contents.tokens.values() if now < token.until]
 
-    def admits(self, key: str, now: float) -> str:
-        """Why this public key gets no connection, as a line; empty if it does."""
+    def refusal(self, key: str, now: float) -> tuple[str, str]:
+        """Why this public key gets no connection: the cause that is counted, and a line; two empty texts if it gets one."""
         who = self.principals.get(key)
         if who is None:
             cause = self._spent.get(key, "unknown_key")
-            self.refused[cause] += 1
-            return {
-                "unknown_key": f"nobody here has its key {key}",
-                "used": "the word that it joins with has been used",
-                "late": "the word that it joins with is too old",
-                "revoked": "its key, or the word that it joins with, is good no more",
-            }[cause]
+            return cause, _REFUSALS.get(cause, f"nobody here has its key {key}")
         if who.token and now >= self._contents.tokens[who.token].until:
-            self.refused["late"] += 1
-            return "the word that it joins with is too old"
-        return ""
+            return "late", _LATE
+        return "", ""
 
     def shadows(self) -> str:
         """A line on names of which the file and enrolment say different things; empty if there are none."""
@@ -153,6 +163,20 @@ class Registry:
             return ""
         names = ", ".join(self.shadowed[:10])
         return f"the --authorized file counts for {names}, whose names or keys are enrolled, too"
+
+    def but(
+        self,
+        file: Principals | None = None,
+        contents: Contents | None = None,
+        refused: Mapping[str, int] | None = None,
+    ) -> Registry:
+        """A registry that goes on from this one, with another file or other contents, and with more refusals."""
+        return Registry(
+            self._file if file is None else file,
+            self._contents if contents is None else contents,
+            self,
+            refused,
+        )
 
     # -- decisions --------------------------------------------------------------------------------------------------------
 

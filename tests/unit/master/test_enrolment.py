@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -9,16 +10,20 @@ import zmq
 
 from helpers import wire
 from helpers.master_harness import EXECUTOR, ClusterHarness, FrameworkPeer, Peer, SlavePeer, task
+from helpers.recorded_core import RecordedCore
 from offerd import messages as m
 from offerd import operator_messages as om
+from offerd.daemons.recording import Header, Ring, pack, pack_state
+from offerd.daemons.recording_reader import Recording, replay
 from offerd.ids import ContainerID, FrameworkID
 from offerd.messages import Reason, TaskState
 from offerd.wire import codec
 from offerd.wire.files_messages import RefuseOwners
+from offerd_cli.replaying import is_part
 from offerd_master.core.authorization import refusal
 from offerd_master.core.enrolment import MAX_OF_A_WORD, MAX_WAITING
-from offerd_master.core.events import PrincipalsChanged
-from offerd_master.core.registry import Contents, Registry
+from offerd_master.core.events import AuthorizedRead, EnrolmentRead, HandshakeRefused
+from offerd_master.core.registry import Contents, Enrolled, Registry
 from offerd_master.principals import NOBODY, Principal, Principals
 
 OPS = Principal(name="ops", operator=True)
@@ -38,14 +43,12 @@ class Keyed(ClusterHarness):
         self.file = {new_key(): each for each in (OPS, *principals)}
         self.registry = Registry(self.file)
         super().__init__(registry=self.registry, **settings)
-        self.turn(PrincipalsChanged(self.registry.authorized))
         self.ops = self.operator()
         self.ops.principal = OPS
 
     def sighup(self, file: Principals) -> None:
         """The daemon has read the file anew."""
-        self.registry.set_file(file)
-        self.turn(PrincipalsChanged(self.registry.authorized))
+        self.turn(AuthorizedRead(file))
 
     def token(self, rights: om.Rights = SLAVE, **more: Any) -> str:
         """Have `ops` make a token; returns its public key."""
@@ -102,10 +105,10 @@ def test_nothing_is_answered_or_counts_before_it_is_written_down(cluster: Keyed)
     key = new_key()
     cluster.ops.send(om.NewToken(key, SLAVE))
     assert cluster.ops.inbox == []
-    assert cluster.registry.admits(key, cluster.now) != ""
+    assert cluster.registry.refusal(key, cluster.now)[0] == "unknown_key"
     cluster.is_kept()
     cluster.ops.take(om.Token)
-    assert cluster.registry.admits(key, cluster.now) == ""
+    assert cluster.registry.refusal(key, cluster.now) == ("", "")
 
 
 def test_what_cannot_be_written_down_changes_nothing_and_is_said(cluster: Keyed) -> None:
@@ -218,7 +221,7 @@ def test_rights_that_the_file_could_not_name_are_not_granted(cluster: Keyed, rig
 def test_operators_list_tokens_and_keys_and_see_what_was_refused(cluster: Keyed) -> None:
     word = cluster.token(uses=3, ttl_s=60.0)
     cluster.join("host7")
-    cluster.registry.admits(new_key(), cluster.now)
+    cluster.turn(HandshakeRefused("a peer at 10.0.0.1: nobody here has its key", "unknown_key"))
     cluster.advance(10.0)
     cluster.ops.send(om.GetTokens())
     tokens = cluster.ops.take(om.Tokens)
@@ -352,9 +355,37 @@ def test_sighup_that_changes_nothing_for_them_costs_nobody_anything(cluster: Key
 def test_what_another_master_has_revoked_ends_here_too(cluster: Keyed) -> None:
     _, who = cluster.join("host7")
     slave = cluster.slave_of(who)
-    cluster.registry.take(Contents())
-    cluster.turn(PrincipalsChanged(cluster.registry.authorized))
+    cluster.turn(EnrolmentRead(Contents()))
     assert slave.take(m.SlaveRefused).reason == Reason.KEY_REVOKED
+
+
+def test_a_recording_replays_enrolments_and_revocations_of_every_kind(cluster: Keyed) -> None:
+    ring = Ring(1000, 1 << 20)
+    state = list(pack_state(cluster.core))
+    watched: Any = RecordedCore(cluster.core, ring)
+    cluster.core = watched
+    slave = cluster.slave_of(cluster.join("host7")[1])
+    cluster.ops.send(om.RevokeKey("host7"))
+    assert slave.take(m.SlaveRefused).reason == Reason.KEY_REVOKED
+    others_key = new_key()
+    others = {"host8": Enrolled(others_key, Principal(name="host8", slave=True))}
+    cluster.turn(EnrolmentRead(Contents(others)))
+    slave = cluster.slave_of(cluster.registry.principals[others_key])
+    slave.take(RefuseOwners)
+    cluster.turn(EnrolmentRead(Contents()))
+    assert slave.take(m.SlaveRefused).reason == Reason.KEY_REVOKED
+    cluster.turn(HandshakeRefused("a peer", cluster.registry.refusal(others_key, cluster.now)[0]))
+    cluster.sighup({key: who for key, who in cluster.file.items() if who is not HOST})
+    cluster.ops.send(om.GetKeys())
+    cluster.ops.send(om.GetTokens())
+
+    header = Header("master", "1.2", "a test", 1.5, cluster.now, 0, is_whole=True)
+    recording = Recording(io.BytesIO(b"".join(pack(header, state, ring.since(0)))), is_part)
+    again = [repr(actions) for _, actions in replay(recording.core, recording.steps())]
+    assert again == watched.answers
+    listed, tokens = again[-4], again[-2]
+    assert ("name='ops'" in listed, "name='alice'" in listed, "host" in listed) == (True, True, False)
+    assert "{'revoked': 1}" in tokens
 
 
 def test_a_framework_that_a_new_master_meets_and_would_refuse_is_not_waited_for(cluster: Keyed) -> None:

@@ -22,6 +22,7 @@ OPS = Principal(name="ops", operator=True)
 ROOT = Principal(name="root", operator=True, roles=("*",), users=("root",))
 SLAVE = Principal(name="", slave=True)
 NOW = 1000.0
+ADMITTED = ("", "")
 
 
 def new_key() -> str:
@@ -53,7 +54,7 @@ def registry() -> Registry:
 
 def test_a_token_lets_in_for_joining_and_for_nothing_else(registry: Registry) -> None:
     word = token_of(registry)
-    assert registry.admits(word, NOW) == ""
+    assert registry.refusal(word, NOW) == ADMITTED
     who = registry.principals[word]
     assert (who.token != "", who.slave, who.operator, who.roles) == (True, False, False, ())
     assert who.name not in registry.by_name
@@ -62,46 +63,43 @@ def test_a_token_lets_in_for_joining_and_for_nothing_else(registry: Registry) ->
 def test_who_joins_has_the_tokens_rights_under_his_own_name(registry: Registry) -> None:
     key = join(registry, token_of(registry), "host7")
     assert registry.principals[key] == Principal(name="host7", slave=True)
-    assert registry.admits(key, NOW) == ""
+    assert registry.refusal(key, NOW) == ADMITTED
     assert registry.enrolled["host7"].by == "ops"
 
 
-def test_a_used_word_is_refused_and_counted(registry: Registry) -> None:
+def test_a_used_word_is_refused(registry: Registry) -> None:
     word = token_of(registry)
     join(registry, word, "host7")
-    assert "has been used" in registry.admits(word, NOW)
-    assert registry.refused == {"used": 1}
+    assert registry.refusal(word, NOW) == ("used", "the word that it joins with has been used")
     # Whoever had a connection already is refused by what he says.
     with pytest.raises(Refused, match="has been used") as caught:
         registry.enrol("gone", "host8", new_key(), NOW)
     assert caught.value.cause == "used"
 
 
-def test_a_late_word_is_refused_and_counted(registry: Registry) -> None:
+def test_a_late_word_is_refused(registry: Registry) -> None:
     word = token_of(registry)
-    assert registry.admits(word, NOW + 59.9) == ""
-    assert "too old" in registry.admits(word, NOW + 60)
+    assert registry.refusal(word, NOW + 59.9) == ADMITTED
+    assert registry.refusal(word, NOW + 60) == ("late", "the word that it joins with is too old")
     with pytest.raises(Refused, match="too old") as caught:
         registry.enrol(registry.principals[word].token, "host7", new_key(), NOW + 60)
     assert caught.value.cause == "late"
     token_of(registry, now=NOW + 61)  # has the late ones forgotten
-    assert "too old" in registry.admits(word, NOW + 62)
-    assert registry.refused == {"late": 2}
+    assert registry.refusal(word, NOW + 62) == ("late", "the word that it joins with is too old")
     assert [token.key for token in registry.good_tokens(NOW + 62)] != [word]
 
 
-def test_an_altered_word_is_refused_and_counted(registry: Registry) -> None:
+def test_an_altered_word_is_refused(registry: Registry) -> None:
     token_of(registry)
     other = new_key()
-    assert registry.admits(other, NOW) == f"nobody here has its key {other}"
-    assert registry.refused == {"unknown_key": 1}
+    assert registry.refusal(other, NOW) == ("unknown_key", f"nobody here has its key {other}")
 
 
-def test_a_revoked_word_is_refused_and_counted(registry: Registry) -> None:
+def test_a_revoked_word_is_refused(registry: Registry) -> None:
     word = token_of(registry)
     registry.apply(registry.revoke_token(registry.principals[word].token))
-    assert "good no more" in registry.admits(word, NOW)
-    assert registry.refused == {"revoked": 1}
+    cause, why = registry.refusal(word, NOW)
+    assert (cause, "good no more" in why) == ("revoked", True)
     with pytest.raises(Refused, match="no token"):
         registry.revoke_token("nonsense")
 
@@ -149,7 +147,7 @@ def test_a_word_of_several_uses_is_good_for_as_many(registry: Registry) -> None:
     first = join(registry, word, "host1")
     second = join(registry, word, "host2")
     assert {registry.principals[first].name, registry.principals[second].name} == {"host1", "host2"}
-    assert "has been used" in registry.admits(word, NOW)
+    assert registry.refusal(word, NOW) == ("used", "the word that it joins with has been used")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +170,7 @@ def test_what_cannot_be_granted_is_refused(
 
 def test_root_is_granted_by_who_may_run_as_root(registry: Registry) -> None:
     word = token_of(registry, Principal(name="", roles=("*",), users=("root",)), by=ROOT)
-    assert registry.admits(word, NOW) == ""
+    assert registry.refusal(word, NOW) == ADMITTED
 
 
 def test_a_tokens_key_must_be_one_that_nobody_has(registry: Registry) -> None:
@@ -194,7 +192,7 @@ def test_there_are_so_many_tokens_and_no_more_until_some_are_late(registry: Regi
 def test_a_revoked_key_is_gone_and_its_name_may_be_had_again(registry: Registry) -> None:
     key = join(registry, token_of(registry), "host7")
     assert registry.apply(registry.revoke_key("host7")) == {key}
-    assert registry.admits(key, NOW) != ""
+    assert registry.refusal(key, NOW) != ADMITTED
     assert "host7" not in registry.by_name
     assert join(registry, token_of(registry), "host7") != key
 
@@ -228,9 +226,21 @@ def test_what_another_master_has_written_counts_at_once(registry: Registry) -> N
     key = new_key()
     enrolled = Enrolled(key, Principal(name="host9", slave=True), "ops")
     assert registry.take(Contents({"host9": enrolled})) == frozenset()
-    assert registry.admits(key, NOW) == ""
+    assert registry.refusal(key, NOW) == ADMITTED
     assert registry.take(Contents()) == {key}
-    assert registry.admits(key, NOW) != ""
+    assert registry.refusal(key, NOW) != ADMITTED
+
+
+def test_a_registry_goes_on_from_another_and_leaves_that_one_as_it_was(registry: Registry) -> None:
+    key, word = join(registry, token_of(registry), "host7"), token_of(registry)
+    late = {"late": 2}
+    without = registry.but(contents=Contents(), refused=late)
+    assert [without.refusal(each, NOW)[0] for each in (key, word)] == ["revoked", "revoked"]
+    assert registry.refusal(key, NOW) == registry.refusal(word, NOW) == ADMITTED
+    later = without.but(file={key: Principal(name="host7", slave=True)}, refused=late)
+    assert later.refusal(key, NOW) == ADMITTED
+    assert later.refusal(word, NOW)[0] == "revoked"
+    assert (registry.refused, later.refused) == ({}, {"late": 4})
 
 
 def test_a_key_that_comes_back_is_let_in_again(registry: Registry) -> None:
@@ -238,4 +248,4 @@ def test_a_key_that_comes_back_is_let_in_again(registry: Registry) -> None:
     enrolled = registry.enrolled["host7"]
     registry.apply(Change(keys={"host7": None}))
     registry.apply(Change(keys={"host7": enrolled}))
-    assert registry.admits(key, NOW) == ""
+    assert registry.refusal(key, NOW) == ADMITTED

@@ -12,7 +12,8 @@ from offerd import messages as m
 from offerd.ids import ContainerID, FrameworkID
 from offerd.messages import Reason, TaskState
 from offerd.wire import files_messages as fm
-from offerd_master.core.events import PrincipalsChanged
+from offerd_master.core.events import AuthorizedRead
+from offerd_master.core.registry import Registry
 from offerd_master.principals import Principal
 
 HOST = Principal(name="host", slave=True)
@@ -27,7 +28,7 @@ class KeyedCluster(ClusterHarness):
     """Everybody has a key; `authorize` says anew what each may be."""
 
     def __init__(self, *who: Principal, **settings: Any) -> None:
-        super().__init__(**settings)
+        super().__init__(registry=Registry(), **settings)
         self.authorize(*(who or (HOST, MALLORY, ALICE)))
 
     def authorize(self, *who: Principal) -> None:
@@ -37,7 +38,7 @@ class KeyedCluster(ClusterHarness):
                 peer.principal = next(
                     (each for each in who if each.name == peer.principal.name), peer.principal
                 )
-        self.turn(PrincipalsChanged(by_key))
+        self.turn(AuthorizedRead(by_key))
         self.refused_files: set[str] = set()
         for peer in self.peers.values():
             told = [message for message in peer.inbox if isinstance(message, fm.RefuseOwners)]

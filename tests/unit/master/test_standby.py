@@ -22,12 +22,11 @@ from offerd.wire import codec
 from offerd.wire.transport import Client, new_context
 from offerd_master import daemon
 from offerd_master.allocation.policy import Policy
-from offerd_master.core.events import ChangeKept
+from offerd_master.core.events import ChangeKept, EnrolmentRead
 from offerd_master.core.registry import Contents
 from offerd_master.daemon import Master
 from offerd_master.election import Leading, Place, StandingBy, lease_clock
 from offerd_master.gate import read_principals
-from offerd_master.key_records import EnrolmentRead
 from offerd_master.options import MasterOptions
 
 WAIT_MS = 10_000
