@@ -13,7 +13,7 @@ import os
 import select
 import socket
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
 
@@ -21,7 +21,6 @@ import zmq
 
 from offerd import __version__
 from offerd.addresses import ANY_6, LOOPBACK, TCP, HostPort, is_any, listening_ip, parse
-from offerd.credentials.keys import public_of
 from offerd.daemons.failures import describe
 from offerd.daemons.log_limits import LogLimits
 from offerd.daemons.recorder import Recorder, Written
@@ -39,8 +38,6 @@ from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.choose import load_allocator
 from offerd_master.core.actions import Action, CutOff, Drop, KeepChange, LaterEpochSeen, Log, Record, Send
 from offerd_master.core.events import (
-    AuthorizedRead,
-    EnrolmentRead,
     EpochRaised,
     Event,
     HandlingFailed,
@@ -53,16 +50,13 @@ from offerd_master.core.events import (
     TermsChanged,
 )
 from offerd_master.core.master import MasterCore
-from offerd_master.core.registry import Registry
 from offerd_master.cuts import Cuts
 from offerd_master.election import Deposed, Election, Leading, Out, lease_clock
-from offerd_master.gate import Gate
 from offerd_master.inbox import HOLD_S, Frame, Held, Inbox, size_of
-from offerd_master.key_file import KeyFile, default_state_dir
-from offerd_master.key_records import KeyStore
+from offerd_master.key_file import default_state_dir
+from offerd_master.master_keys import MasterKeys
 from offerd_master.options import MasterOptions
 from offerd_master.principals import NOBODY
-from offerd_master.zookeeper_keys import ZooKeeperKeys
 
 MAX_DROPPED_PEERS = 10_000
 """Routing ids not listened to. A peer that connects again has a new one, so old ones need not be kept for ever."""
@@ -87,25 +81,24 @@ class Master:
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
-        self._gate: Gate | None = None
-        self._keys: KeyStore | None = None
-        self._registry: Registry | None = None
+        self._keys: MasterKeys | None = None
         self._cuts = Cuts()
-        self._leads = False
         try:
             address = _zmq_address(options)
             if options.secret:
-                self._keys, self._registry = self._open_keys(options)
-                self._gate = Gate(self._context, self._registry)
+                self._keys = MasterKeys(options, self._context, self._wake, self._cut_keys)
+                for text in self._keys.complaints:
+                    log.warning("%s", printable(text, MAX_LINE))
             self._server = Server(self._context, address, codec.to_master, options.secret)
         except BadInput:
-            self._close_keys()
+            if self._keys is not None:
+                self._keys.close()
             self._close_context()
             raise
         self._server.guard()
         self.address = self._server.address.removeprefix("tcp://")
         self._settings, self._allocator = settings, allocator
-        self._read_policy, self._read_principals = options.read_policy, options.read_principals
+        self._read_policy = options.read_policy
         self._terms_are_old = False
         self._election: Election | None = None
         self._lease_until = math.inf
@@ -116,9 +109,8 @@ class Master:
         self._poller = zmq.Poller()
         self._poller.register(self._server.socket, zmq.POLLIN)
         self._poller.register(self._wake_in, zmq.POLLIN)
-        if self._gate is not None:
-            self._gate.watch(self._server.socket)
-            for asked in self._gate.sockets():
+        if self._keys is not None:
+            for asked in self._keys.watch(self._server.socket):
                 self._poller.register(asked, zmq.POLLIN)
         self._stopping = False
         self._pacer = Pacer()
@@ -189,16 +181,10 @@ class Master:
         self._recorder.close()
         if self._election is not None:
             self._election.close()
-        self._close_keys()
-        self._server.close()
-        self._close_context()
-
-    def _close_keys(self) -> None:
-        """Before the server: the gate watches its socket."""
-        if self._gate is not None:
-            self._gate.close()
         if self._keys is not None:
             self._keys.close()
+        self._server.close()
+        self._close_context()
 
     def _close_context(self) -> None:
         self._wake_in.close()
@@ -207,33 +193,16 @@ class Master:
 
     # -- leading --------------------------------------------------------------------------------------------------------
 
-    def _open_keys(self, options: MasterOptions) -> tuple[KeyStore, Registry]:
-        keys: KeyStore
-        if options.zookeeper is None:
-            keys = KeyFile(options.state_dir or default_state_dir(), public_of(options.secret))
-        else:
-            access = options.zookeeper_access or derived_access(options.secret)
-            timeout_s = options.session_timeout_s
-            keys = ZooKeeperKeys(options.zookeeper, options.secret, access, timeout_s, self._wake)
-        registry = Registry(options.read_principals(), keys.contents)
-        for text in filter(None, (*keys.complaints, registry.shadows())):
-            log.warning("%s", printable(text, MAX_LINE))
-        return keys, registry
-
     def _knows_keys(self) -> bool:
         """Whether all is known that a leader before us has promised of keys."""
         return self._keys is None or self._keys.read_before_leading()
 
     def _lead(self, epoch: int) -> None:
         self.epoch = epoch
-        self._leads = True
         master_id = f"M-{epoch:x}"
-        self.core = MasterCore(
-            self._settings, master_id, epoch, self._allocator, time.monotonic(), self._registry
-        )
+        registry = None if self._keys is None else self._keys.hand_over()
+        self.core = MasterCore(self._settings, master_id, epoch, self._allocator, time.monotonic(), registry)
         self._recorder.begin(time.monotonic())
-        if self._gate is not None:
-            self._gate.name_again()
         if self._election is not None:
             log.info("master %s leads", master_id)
 
@@ -256,7 +225,6 @@ class Master:
         told = ""
         # Slaves and schedulers may learn a little before us that we lead, and they come at once.
         held = Held()
-        refused: Counter[str] = Counter()
         while not self._stopping:
             if self._terms_are_old:
                 # Not only once we lead: who comes then is let in by the keys that are read now.
@@ -270,8 +238,6 @@ class Master:
                     continue
                 self._take_news_of_keys()
                 self._lease_until = place.until
-                if self._registry is not None:
-                    self._know(self._registry.but(refused=refused))
                 self._lead(place.epoch)
                 for peer, frame, key in held:
                     self._take(peer, frame, key)
@@ -289,11 +255,10 @@ class Master:
                 continue
             self._poller.poll(int(HOLD_S * 1000) if held or self._cuts else None)
             self._sleep_off_wakes()
-            if self._gate is not None:
-                for each in self._gate.turn():
-                    refused.update(filter(None, [each.cause]))
-                    if each.who:
-                        self._write(STRANGERS, logging.WARNING, f"refused {each.who}")
+            if self._keys is not None:
+                for refused in self._keys.handshakes_refused():
+                    if refused.who:
+                        self._write(STRANGERS, logging.WARNING, f"refused {refused.who}")
             self._cut_what_is_due()
             now = time.monotonic()
             for peer, frame in self._server.receive():
@@ -338,10 +303,11 @@ class Master:
     def _reread(self) -> bool:
         """Keys, and terms: True if there are new terms. What cannot be read changes nothing."""
         self._terms_are_old = False
-        if self._registry is not None:
+        if self._keys is not None:
             try:
-                self._keys_changed(self._registry, AuthorizedRead(self._read_principals()))
-                if text := self._registry.shadows():
+                for event in self._keys.reread():
+                    self._handle(event)
+                if text := self._keys.registry.shadows():
                     log.warning("%s", printable(text, MAX_LINE))
             except BadInput as error:
                 log.warning("the old keys are still authorized: %s", printable(str(error), MAX_LINE))
@@ -356,42 +322,22 @@ class Master:
         self._settings, self._allocator = settings, allocator
         return True
 
-    def _keys_changed(self, registry: Registry, event: AuthorizedRead | EnrolmentRead) -> None:
-        """Have the core's registry take it over; as long as there is no core, make a registry that has it."""
-        if self._gate is not None:
-            self._gate.name_again()
-        if self._leads:
-            self._handle(event)
-        elif isinstance(event, AuthorizedRead):
-            self._know(registry.but(file=event.principals))
-        else:
-            self._know(registry.but(contents=event.contents))
-
-    def _know(self, registry: Registry) -> None:
-        """While this master stands by: what is known of keys is this."""
-        if self._gate is not None and self._registry is not None:
-            gone = self._registry.principals.keys() - registry.principals.keys()
-            self._cuts.put_keys(frozenset(gone), time.monotonic())
-            self._gate.registry = registry
-        self._registry = registry
-
     def _take_news_of_keys(self) -> None:
-        if self._keys is None or self._registry is None:
-            return
-        for news in self._keys.news():
-            if isinstance(news, EnrolmentRead):
-                self._keys_changed(self._registry, news)
-            elif self._leads:
-                self._handle(news)
+        if self._keys is not None:
+            for event in self._keys.news():
+                self._handle(event)
+
+    def _cut_keys(self, keys: frozenset[str]) -> None:
+        self._cuts.put_keys(keys, time.monotonic())
 
     def _cut_what_is_due(self) -> None:
         now = time.monotonic()
         for peer in self._cuts.due_peers(now):
             self._server.disconnect(peer)
-        if self._gate is None or not (keys := self._cuts.due_keys(now)):
+        if self._keys is None or not (keys := self._cuts.due_keys(now)):
             return
         # Some may have been let in again meanwhile.
-        cut = self._server.peers_of(keys - self._gate.registry.principals.keys())
+        cut = self._server.peers_of(keys - self._keys.registry.principals.keys())
         for peer in cut:
             self._inbox.forget(peer)
             self._server.disconnect(peer)
@@ -409,8 +355,8 @@ class Master:
     # -- a turn ---------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        if self._gate is not None:
-            for refused in self._gate.turn():
+        if self._keys is not None:
+            for refused in self._keys.handshakes_refused():
                 self._handle(refused, STRANGERS)
             self._take_news_of_keys()
         self._cut_what_is_due()
@@ -464,8 +410,8 @@ class Master:
         """Handle one message; returns whether its sender is to be heard further. What goes wrong with it costs him alone."""
         ip = self._server.ip_of(peer) if type(message) is RegisterSlave else ""
         event: Received | Signed = Received(peer, message, ip)
-        if self._gate is not None:
-            event = Signed(peer, message, self._gate.registry.principals.get(key, NOBODY), ip)
+        if self._keys is not None:
+            event = Signed(peer, message, self._keys.registry.principals.get(key, NOBODY), ip)
         source = self._name(peer, key)
         if not self._handle(event, source, message):
             self._drop(
@@ -502,7 +448,7 @@ class Master:
 
     def _name(self, peer: PeerID, key: str) -> Hashable:
         """Whom the log's limits are counted for."""
-        who = self._gate.registry.principals.get(key) if self._gate is not None else None
+        who = self._keys.registry.principals.get(key) if self._keys is not None else None
         return peer if who is None else who.name
 
     def _perform(self, actions: Iterable[Action], source: Hashable = None) -> None:
@@ -519,9 +465,9 @@ class Master:
                 self._later_epoch(action.epoch)
             elif type(action) is KeepChange:
                 assert self._keys is not None, "a master without keys keeps none"
-                self._keys.keep(action.change, self.epoch)
+                self._keys.keep(action, self.epoch)
             elif type(action) is CutOff:
-                self._cuts.put_keys(action.keys, time.monotonic())
+                self._cut_keys(action.keys)
             elif type(action) is Record:
                 self._record(action)
 

@@ -20,7 +20,7 @@ from offerd.masters.leader import ZooKeeperAddress
 from offerd.messages import NotLeading
 from offerd.wire import codec
 from offerd.wire.transport import Client, new_context
-from offerd_master import daemon
+from offerd_master import daemon, master_keys
 from offerd_master.allocation.policy import Policy
 from offerd_master.core.events import ChangeKept, EnrolmentRead
 from offerd_master.core.registry import Contents
@@ -159,7 +159,7 @@ class StandBy:
 @pytest.fixture
 def standby(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandBy]:
     monkeypatch.setattr(daemon, "Election", Candidacy)
-    monkeypatch.setattr(daemon, "ZooKeeperKeys", Kept)
+    monkeypatch.setattr(master_keys, "ZooKeeperKeys", Kept)
     standby = StandBy(Keyring(tmp_path))
     yield standby
     standby.close()
@@ -223,7 +223,7 @@ def test_a_master_that_has_not_read_the_enrolled_keys_yet_refuses_nobody_and_doe
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(daemon, "Election", Candidacy)
-    monkeypatch.setattr(daemon, "ZooKeeperKeys", Kept)
+    monkeypatch.setattr(master_keys, "ZooKeeperKeys", Kept)
     monkeypatch.setattr(Kept, "knows_at_once", False)
     standby = StandBy(Keyring(tmp_path))
     try:
