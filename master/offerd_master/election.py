@@ -14,7 +14,6 @@ itself, on `lease_clock`.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from offerd.errors import OfferdError
 from offerd.masters.leader import EPOCH_NODE, NODE_PREFIX, ZooKeeperAddress, address_of, epoch_of, in_line
-from offerd.masters.zookeeper_access import Access, new_client, note_nonsense
+from offerd.masters.zookeeper_access import Access, new_client
+from offerd.masters.zookeeper_thread import ZooKeeperThread
 
 if TYPE_CHECKING:
     from kazoo.client import KazooClient
@@ -100,39 +100,32 @@ class Election:
         self._epoch_version = -1
         self._epoch_tried = 0
         self._epoch_wanted = 0
-        self._look = threading.Event()
-        self._closing = False
         self._access = access
         self._is_guarded = access is None
         self._client: KazooClient = new_client(address, session_timeout_s, access)
+        self._thread = ZooKeeperThread(self._client, "election", self._look, TRY_AGAIN_S)
         self._client.add_listener(self._state_changed)
         self._note_what_is_agreed()
-        self._client.start_async()
-        self._thread = threading.Thread(target=self._work, name="election", daemon=True)
         self._thread.start()
 
     def raise_epoch(self, seen: int) -> None:
         """Somebody has obeyed a leader of this epoch. If nobody has led after us all the same, take a higher one."""
         self._epoch_wanted = max(self._epoch_wanted, seen + 1)
-        self._look.set()
+        self._thread.poke()
 
     def close(self) -> None:
         """Give the place up: our node goes at once, the next master leads."""
-        self._closing = True
-        self._look.set()
-        self._client.stop()
-        self._thread.join()
-        self._client.close()
+        self._thread.close()
 
     # -- kazoo's threads: they must not be kept -------------------------------------------------------------------------
 
     def _state_changed(self, state: str) -> None:
         if state == "LOST" and isinstance(self.place, Leading):
             self._take(Out("the session with ZooKeeper has ended"))
-        self._look.set()
+        self._thread.poke()
 
     def _poke(self, _event: Any) -> None:
-        self._look.set()
+        self._thread.poke()
 
     def _note_what_is_agreed(self) -> None:
         """ZooKeeper may grant less than was asked for (at most twenty of its ticks), and kazoo keeps that to itself."""
@@ -158,23 +151,17 @@ class Election:
         ):
             self._changed()
 
-    def _work(self) -> None:
-        from kazoo.exceptions import KazooException, NoAuthError
+    def _look(self) -> float | None:
+        """Returns after how long to look again if nothing is heard; None once there is nothing to look for any more."""
+        from kazoo.exceptions import NoAuthError
 
-        while not self._closing and not isinstance(self.place, Out):
-            self._look.clear()
-            try:
-                wait_s = self._confirm() if isinstance(self.place, Leading) else self._stand()
-            except NoAuthError:
-                self._take(Out(self._not_let()))
-                return
-            except (KazooException, TimeoutError) as error:
-                log.debug("zookeeper: %r", error)
-                wait_s = TRY_AGAIN_S
-            except Exception as error:  # marked: what was read may be anybody's
-                note_nonsense(error)
-                wait_s = TRY_AGAIN_S
-            self._look.wait(wait_s)
+        if isinstance(self.place, Out):
+            return None
+        try:
+            return self._confirm() if isinstance(self.place, Leading) else self._stand()
+        except NoAuthError:
+            self._take(Out(self._not_let()))
+            return None
 
     def _stand(self) -> float:
         """Be in line; lead if nobody is before us. Returns how long to wait if nothing is heard."""

@@ -15,7 +15,6 @@ import hashlib
 import hmac
 import json
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import zmq.utils.z85
 
 from offerd.masters.leader import EPOCH_NODE, ZooKeeperAddress
-from offerd.masters.zookeeper_access import Access, new_client, note_nonsense
+from offerd.masters.zookeeper_access import Access, new_client
+from offerd.masters.zookeeper_thread import ZooKeeperThread
 from offerd_master.core.events import ChangeKept, EnrolmentRead
 from offerd_master.core.registry import Change, Contents
 from offerd_master.key_records import Records
@@ -71,12 +71,9 @@ class ZooKeeperKeys:
         self._is_old = True
         self._sync_wanted = self._is_synced = False
         self._told = ""
-        self._look = threading.Event()
-        self._closing = False
         self._client: KazooClient = new_client(address, session_timeout_s, access)
+        self._thread = ZooKeeperThread(self._client, "enrolled-keys", self._turn, TRY_AGAIN_S)
         self._client.add_listener(self._poke)
-        self._client.start_async()
-        self._thread = threading.Thread(target=self._work, name="enrolled-keys", daemon=True)
         self._thread.start()
 
     # -- the daemon's loop ------------------------------------------------------------------------------------------------
@@ -85,47 +82,28 @@ class ZooKeeperKeys:
         """A watch may come late: asked first, have a server catch up with ZooKeeper's leader, and read again."""
         if not self._sync_wanted:
             self._sync_wanted = True
-            self._look.set()
+            self._thread.poke()
         return self._is_synced
 
     def keep(self, change: Change, epoch: int) -> None:
         self._orders.append((change, epoch))
-        self._look.set()
+        self._thread.poke()
 
     def news(self) -> Iterator[ChangeKept | EnrolmentRead]:
         while self._news:
             yield self._news.popleft()
 
     def close(self) -> None:
-        self._closing = True
-        self._look.set()
-        self._client.stop()
-        self._thread.join()
-        self._client.close()
+        self._thread.close()
 
     # -- kazoo's threads --------------------------------------------------------------------------------------------------
 
     def _poke(self, _event: Any) -> None:
         """The connection or something that we watch is another one."""
         self._is_old = True
-        self._look.set()
+        self._thread.poke()
 
     # -- our thread -------------------------------------------------------------------------------------------------------
-
-    def _work(self) -> None:
-        from kazoo.exceptions import KazooException
-
-        while not self._closing:
-            self._look.clear()
-            try:
-                wait_s = self._turn()
-            except (KazooException, TimeoutError) as error:
-                log.debug("zookeeper: %r", error)
-                wait_s = TRY_AGAIN_S
-            except Exception as error:  # marked: what was read may be anybody's
-                note_nonsense(error)
-                wait_s = TRY_AGAIN_S
-            self._look.wait(wait_s)
 
     def _turn(self) -> float | None:
         """Returns how long to wait if nothing is heard."""
@@ -253,7 +231,7 @@ class ZooKeeperKeys:
         wanted = self._after(change)
         fault, is_first = "", True
         give_up_at = time.monotonic() + ANSWER_S
-        while is_first or (time.monotonic() < give_up_at and not self._closing):
+        while is_first or (time.monotonic() < give_up_at and not self._thread.is_closing):
             try:
                 if not is_first:
                     # Somebody else was quicker, or the answer was lost: then it is there.

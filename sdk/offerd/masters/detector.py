@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from offerd.masters.leader import ZooKeeperAddress, address_of, in_line
 from offerd.masters.zookeeper_access import CONNECT_AGAIN_MAX_S, new_client, note_nonsense
+from offerd.masters.zookeeper_thread import ZooKeeperThread
 
 if TYPE_CHECKING:
     from kazoo.client import KazooClient
@@ -29,11 +30,8 @@ class LeaderDetector:
         """`tcp://IP:PORT`; empty as long as none was found."""
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._client = new_client(address)
-        self._look = threading.Event()
-        self._closing = False
+        self._thread = ZooKeeperThread(self._client, "leader-detector", self._look, CONNECT_AGAIN_MAX_S)
         self._client.add_listener(self._poke)
-        self._client.start_async()
-        self._thread = threading.Thread(target=self._work, name="leader-detector", daemon=True)
         self._thread.start()
 
     @property
@@ -49,36 +47,18 @@ class LeaderDetector:
 
     def close(self) -> None:
         """End the threads."""
-        self._closing = True
-        self._look.set()
-        self._client.stop()
-        self._thread.join()
-        self._client.close()
+        self._thread.close()
         os.close(self.fd)
 
     def _poke(self, _event: Any) -> None:
-        """A watch has fired or the session is another: called from kazoo's threads, which must not be kept."""
-        self._look.set()
+        """A watch has fired or the session is another."""
+        self._thread.poke()
 
-    def _work(self) -> None:
-        from kazoo.exceptions import KazooException
-
-        while not self._closing:
-            self._look.clear()
-            try:
-                found = read_leader(self._client, self.address.path, self._poke)
-            except (KazooException, TimeoutError):
-                # The connection broke under the question; the listener tells of its return, or the next try finds it.
-                self._look.wait(CONNECT_AGAIN_MAX_S)
-                continue
-            except Exception as error:  # marked: what was read may be anybody's
-                note_nonsense(error)
-                self._look.wait(CONNECT_AGAIN_MAX_S)
-                continue
-            if found and found != self.leader:
-                self.leader = found
-                os.eventfd_write(self.fd, 1)
-            self._look.wait()
+    def _look(self) -> None:
+        found = read_leader(self._client, self.address.path, self._poke)
+        if found and found != self.leader:
+            self.leader = found
+            os.eventfd_write(self.fd, 1)
 
 
 def read_leader(client: KazooClient, path: str, watch: Any = None) -> str:
