@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from offerd import messages as m
-from offerd.core.timers import Timer
 from offerd.ids import PeerID
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.drf import DrfAllocator
@@ -24,7 +23,7 @@ from offerd_master.core.actions import Action, Drop, Send
 from offerd_master.core.events import Event, Received
 from offerd_master.core.master import MasterCore
 from offerd_master.settings import Settings
-from offerd_simulator.engine import Engine
+from offerd_simulator.engine import Alarm, Engine
 
 NO_PINGS_S = 1e9
 """Between pings where no peer can be lost: they would only cost computing time."""
@@ -63,8 +62,7 @@ class Cluster:
         self.clock = clock
         self._busy_until = 0.0
         self._inbox: list[Event] = []
-        self._turn: Timer | None = None
-        self._turn_at = 0.0
+        self._turn = Alarm(self.engine, self._take_turn)
 
     # -- peers ------------------------------------------------------------------------------------------------------
 
@@ -77,20 +75,11 @@ class Cluster:
     def to_master(self, peer: PeerID, message: m.Message) -> None:
         """The peer says something; the master hears it in its next turn."""
         self._inbox.append(Received(peer, message))
-        self._wake(max(self.engine.now + self.turn_s, self._busy_until))
+        self._turn.set(max(self.engine.now + self.turn_s, self._busy_until))
 
     # -- the master's turns -----------------------------------------------------------------------------------------
 
-    def _wake(self, when: float) -> None:
-        if self._turn is not None:
-            if self._turn_at <= when:
-                return
-            self.engine.cancel(self._turn)
-        self._turn_at = when
-        self._turn = self.engine.at(when, self._take_turn)
-
     def _take_turn(self) -> None:
-        self._turn = None
         now = self.engine.now
         inbox, self._inbox = self._inbox, []
         actions: list[Action] = []
@@ -107,7 +96,7 @@ class Cluster:
             self.longest_turn_s = max(self.longest_turn_s, cost_s)
             self._busy_until = now + cost_s
             self.engine.at(self._busy_until, self._perform, actions)
-        self._wake(max(self.core.next_deadline(), self._busy_until, now + self.turn_s))
+        self._turn.set(max(self.core.next_deadline(), self._busy_until, now + self.turn_s))
 
     def _compute(self, inbox: list[Event], now: float, actions: list[Action]) -> None:
         """What the core does in one turn."""

@@ -47,3 +47,26 @@ class Engine:
             if self.now >= limit:
                 raise RuntimeError(f"the simulation did not come to its end by {limit:g} s of virtual time")
             self.run(self.now + step_s)
+
+
+class Alarm:
+    """One call that is due at the earliest of the times that were asked for since it was made last."""
+
+    def __init__(self, engine: Engine, call: Callable[[], None]) -> None:
+        self._engine = engine
+        self._call = call
+        self._timer: Timer | None = None
+        self._due_at = 0.0
+
+    def set(self, when: float) -> None:
+        """Make the call at this instant at the latest."""
+        if self._timer is not None:
+            if self._due_at <= when:
+                return
+            self._engine.cancel(self._timer)
+        self._due_at = when
+        self._timer = self._engine.at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._call()

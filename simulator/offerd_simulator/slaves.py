@@ -20,6 +20,7 @@ from offerd.ids import ContainerID, FrameworkID, SlaveID, TaskID
 from offerd.messages import Reason, TaskInfo, TaskState, TaskStatus
 from offerd_master.core.pool import Pool
 from offerd_simulator.cluster import Cluster
+from offerd_simulator.engine import Alarm
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.core.recovery import Recovered
@@ -158,9 +159,8 @@ class CoreSlave:
         )
         self.core = SlaveCore(settings, info, info.hostname, Recovered(), self.engine.now)
         self.executors: dict[ContainerID, _Executor] = {}
-        self._turn: Timer | None = None
-        self._turn_at = 0.0
-        self._wake(self.engine.now)
+        self._turn = Alarm(self.engine, self._take_turn)
+        self._turn.set(self.engine.now)
 
     @property
     def slave_id(self) -> SlaveID:
@@ -173,22 +173,13 @@ class CoreSlave:
 
     def _event(self, event: ev.Event) -> None:
         self._perform(self.core.handle(event, self.engine.now))
-        self._wake(self.engine.now)
-
-    def _wake(self, when: float) -> None:
-        if self._turn is not None:
-            if self._turn_at <= when:
-                return
-            self.engine.cancel(self._turn)
-        self._turn_at = when
-        self._turn = self.engine.at(when, self._take_turn)
+        self._turn.set(self.engine.now)
 
     def _take_turn(self) -> None:
-        self._turn = None
         self._perform(self.core.tick(self.engine.now))
         deadline = self.core.next_deadline()
         if deadline is not None and deadline < _NEVER_S:
-            self._wake(max(deadline, self.engine.now + self.cluster.turn_s))
+            self._turn.set(max(deadline, self.engine.now + self.cluster.turn_s))
 
     def _perform(self, actions: list[act.Action]) -> None:
         for action in actions:
