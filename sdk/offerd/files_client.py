@@ -10,14 +10,14 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from offerd.errors import OfferdError, OutputLost
 from offerd.files_connection import FilesConnection, WrongServer
 from offerd.files_door import FilesDoor
 from offerd.ids import ContainerID
 from offerd.tasks.log_reader import Answer, LogReader, answer_of
+from offerd.wire.closing import Closing
 
 CHUNK_BYTES = 1 << 20
 """Read at once at most when following: memory stays bounded however large the file is."""
@@ -31,7 +31,7 @@ class FileNotServed(OfferdError):
     """The slave has no such file, or not any more."""
 
 
-class FilesClient:
+class FilesClient(Closing):
     """One connection to one slave's file server, kept open between requests. Not for several threads at once.
 
     Every method raises `FileNotServed` if the file is not there, and `OfferdError` if the server does not answer
@@ -41,14 +41,6 @@ class FilesClient:
     def __init__(self, files: FilesDoor, *, timeout_s: float = 10.0) -> None:
         self.files_address = files.address
         self._connection = FilesConnection(files, timeout_s=timeout_s)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of the connection; a later request opens it again."""

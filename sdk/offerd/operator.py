@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import msgspec
 import zmq
@@ -55,6 +54,7 @@ from offerd.operator_messages import (
 )
 from offerd.resources import Resources
 from offerd.wire import codec
+from offerd.wire.closing import Closing
 from offerd.wire.recording_messages import EventsRecorded, RecordEvents
 from offerd.wire.sendable import check
 from offerd.wire.transport import Client, new_context
@@ -89,7 +89,7 @@ _ANSWERS: dict[type[Message], type[Message]] = {
 }
 
 
-class OperatorClient:
+class OperatorClient(Closing):
     """Asks one master, one question at a time. Not for several threads at once. After a listing of frameworks or tasks,
     `shown_owner` says whose alone they were, for a key that is no operator's; "": all.
 
@@ -111,14 +111,6 @@ class OperatorClient:
         self._poller = zmq.Poller()
         self.files: dict[SlaveID, FilesAccess] = {}
         """Access to the files of slaves that listings of tasks have named, the newest."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def leader(self) -> str:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Self
 
 import zmq
 
 from offerd.addresses import parse
 from offerd.credentials.keys import no_key
 from offerd.errors import BadInput, KeyRefused, NoKey
+from offerd.wire.closing import Closing
 
 _EVENTS = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -31,7 +30,7 @@ _MECHANISM = slice(12, 32)
 _LOOK_TIMEOUT_S = 0.3
 
 
-class LinkMonitor:
+class LinkMonitor(Closing):
     """The changes of one client socket's connection. Close it before the socket.
 
     `address`: where it connects to; `has_keys`: whether with keys.
@@ -48,14 +47,6 @@ class LinkMonitor:
         """To be polled for reading."""
         # Its descriptor tells of nothing before the first look.
         self.socket.poll(0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self._watched.disable_monitor()
