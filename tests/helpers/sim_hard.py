@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from helpers.sim_cluster import DISK_BYTES, Rules, SchedulerNode, SlaveNode, World
+from helpers.sim_cluster import Rules, World
+from helpers.sim_scheduler import SchedulerNode
+from helpers.sim_slave import DISK_BYTES, SlaveNode
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.core.scheduler_core import End, SchedulerCore

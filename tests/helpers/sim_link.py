@@ -10,7 +10,9 @@ from offerd.ids import PeerID
 from offerd.wire import codec
 
 if TYPE_CHECKING:
-    from helpers.sim_cluster import MasterNode, SchedulerNode, SlaveNode, World
+    from helpers.sim_cluster import MasterNode, World
+    from helpers.sim_scheduler import SchedulerNode
+    from helpers.sim_slave import SlaveNode
 
 HEARTBEAT_S = 15.0
 """How long a link of which one direction is cut stands before ZeroMQ breaks it."""
