@@ -12,10 +12,8 @@ import gc
 import os
 import sys
 import time
-import warnings
 from collections import deque
 from functools import partial
-from typing import NamedTuple
 
 import msgspec
 
@@ -27,22 +25,21 @@ from offerd.messages import ExecutorInfo, FrameworkInfo, Reason, TaskInfo, TaskS
 from offerd.python_calls import large_calls
 from offerd.tasks.task_output import unpack_taken
 from offerd_executors import initializer
-from offerd_executors.channel import Channel, ChannelBroken, forget_call
+from offerd_executors.channel import ChannelBroken, forget_call
 from offerd_executors.large_calls import LargeCalls
 from offerd_executors.spawner_client import spawner_client
 from offerd_executors.trees import Forest, Tree
-from offerd_executors.worker import CALLS_DIRECTORY, RESULTS_DIRECTORY, decode_answer, run_worker
+from offerd_executors.waiting_calls import WaitingCall, WaitingCalls
+from offerd_executors.worker import CALLS_DIRECTORY, RESULTS_DIRECTORY, decode_answer
+from offerd_executors.worker_pool import Worker, WorkerPool
 from offerd_linux.exits import describe_exit
 
-WORKERS_AT_START = 2
 MAX_WORKERS = 256
 STALL_S = 0.005
 """A queue whose head waits longer has too few workers, if there are fewer than cpus; and calls that wait longer behind one
 in a worker are taken back."""
 STANDSTILL_S = 0.02
 """A queue that stands still for so long has too few workers, however many; less is often the host being busy."""
-IDLE_S = 60.0
-"""A worker above those at the start that has had nothing to do for so long ends."""
 SHORT_CALL_S = 0.001
 """While calls take less than this, on average, they are sent ahead and their RUNNING is held back."""
 AHEAD = 8
@@ -57,48 +54,6 @@ GROWTH_AT_ONCE = 16
 """Workers forked in one go: each stops the loop for a millisecond or two."""
 
 
-class _Queued(NamedTuple):
-    task_id: TaskID
-    call: bytes | None
-    """None: it is in its file in the sandbox, as it came in pieces."""
-    since: float
-
-
-class Worker:
-    """A worker process, the channel to it, and its tasks: the first is the one it is in, the others it has not read yet."""
-
-    __slots__ = (
-        "channel",
-        "head_since",
-        "idle_since",
-        "is_announced",
-        "is_killed",
-        "is_leaving",
-        "is_open",
-        "tasks",
-        "tree",
-    )
-
-    def __init__(self, channel: Channel, tree: Tree) -> None:
-        self.channel = channel
-        self.tree = tree
-        self.tasks: deque[_Queued] = deque()
-        self.head_since = 0.0
-        self.is_announced = False
-        """RUNNING was sent for the first of the tasks."""
-        self.idle_since = 0.0
-        self.is_open = True
-        """Its channel is."""
-        self.is_killed = False
-        """Its task was killed, and it with it."""
-        self.is_leaving = False
-        """Idle for too long, or at shutdown: its end says nothing about a task."""
-
-    @property
-    def takes_more(self) -> bool:
-        return self.is_open and not self.is_killed and not self.is_leaving
-
-
 class PythonExecutor(Executor):
     """Runs each task's `data` as a call."""
 
@@ -108,19 +63,10 @@ class PythonExecutor(Executor):
             spawner.close()  # calls run in workers, and these in the executor's cgroup
         self.driver = ExecutorDriver(self)
         self._forest = Forest(self.driver, "OFFERD_WORKER_ID", self._on_worker_gone)
-        self._queue: deque[_Queued] = deque()
-        self._queued: set[TaskID] = set()
-        """The ids in the queue."""
-        self._dropped: set[TaskID] = set()
-        """Killed while queued: passed over when their turn comes."""
-        self._workers: dict[int, Worker] = {}
-        """By pid."""
-        self._idle: list[Worker] = []
-        """Last used first: those at the front may shrink away."""
-        self._by_task: dict[TaskID, Worker] = {}
-        self._workers_made = 0
+        self._waiting = WaitingCalls(lambda task_id: forget_call(self.driver.sandbox, task_id))
         self._cpus = len(os.sched_getaffinity(0))
-        self._at_start = min(self._cpus, WORKERS_AT_START)
+        self._pool = WorkerPool(self.driver, self._forest, self._cpus, self._on_readable)
+        self._by_task: dict[TaskID, Worker] = {}
         self._growth = 1
         self._last_dispatch = 0.0
         self._call_s = 1.0
@@ -130,7 +76,6 @@ class PythonExecutor(Executor):
         self._has_initializer_to_come = False
         self._stall: Timer | None = None
         self._announcement: Timer | None = None
-        self._is_shrinking = False
         self._is_dispatching = False
         self._is_shutting_down = False
 
@@ -140,8 +85,7 @@ class PythonExecutor(Executor):
         # Workers share these pages until they write to them; a collection would write to all.
         gc.collect()
         gc.freeze()
-        for _ in range(self._at_start):
-            self._idle.append(self._new_worker())
+        self._pool.fill()
         return self.driver.run()
 
     def registered(
@@ -195,12 +139,11 @@ class PythonExecutor(Executor):
             self._enqueue(task_id, None)
 
     def _enqueue(self, task_id: TaskID, call: bytes | None) -> None:
-        self._queue.append(_Queued(task_id, call, time.monotonic()))
-        self._queued.add(task_id)
+        self._waiting.put(WaitingCall(task_id, call, time.monotonic()))
         self._dispatch_soon()
 
     def kill_task(self, driver: ExecutorDriver, task_id: TaskID, grace_s: float) -> None:
-        """A queued task is dropped; a running one ends with its worker."""
+        """A waiting task is dropped; a running one ends with its worker."""
         worker = self._by_task.get(task_id)
         if worker is not None:
             # What it has not read is the queue's again, and what it has answered is over: what is left it is in.
@@ -211,10 +154,7 @@ class PythonExecutor(Executor):
         if worker is not None:
             worker.is_killed = True
             self._forest.terminate(worker.tree, grace_s)
-        elif self._large.forget(task_id):
-            driver.send_status(task_id, TaskState.KILLED, message="killed before it was called")
-        elif task_id in self._queued and task_id not in self._dropped:
-            self._dropped.add(task_id)
+        elif self._large.forget(task_id) or self._waiting.kill(task_id):
             driver.send_status(task_id, TaskState.KILLED, message="killed before it was called")
 
     def framework_message(self, driver: ExecutorDriver, data: bytes) -> None:
@@ -236,17 +176,15 @@ class PythonExecutor(Executor):
     def shutdown(self, driver: ExecutorDriver, grace_s: float) -> None:
         """Drop the queue, end the workers."""
         self._is_shutting_down = True
-        for worker in [*self._workers.values()]:
+        for worker in [*self._pool.workers.values()]:
             self._take_back(worker)
             self._read_all(worker)
-        for queued in self._queue:
-            if queued.task_id not in self._dropped:
-                driver.send_status(queued.task_id, TaskState.KILLED, message="killed before it was called")
-        self._queue.clear()
+        for waiting_id in self._waiting.take_all():
+            driver.send_status(waiting_id, TaskState.KILLED, message="killed before it was called")
         for task_id in filter(None, self._large.all_ids()):
             self._large.forget(task_id)
             driver.send_status(task_id, TaskState.KILLED, message="killed before it was called")
-        for worker in [*self._workers.values()]:
+        for worker in [*self._pool.workers.values()]:
             worker.is_killed = worker.is_leaving = True
             self._forest.terminate(worker.tree, grace_s)
         self._stop_if_done()
@@ -260,61 +198,48 @@ class PythonExecutor(Executor):
             self.driver.call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
-        """Give queued tasks to idle workers; short ones also to those that have something to do."""
+        """Give waiting tasks to idle workers; short ones also to those that have something to do."""
         self._is_dispatching = False
         if self._is_shutting_down or self._has_initializer_to_come:
             return
         now = time.monotonic()
-        while self._idle and (queued := self._next()) is not None:
-            worker = self._idle.pop()
-            if self._give(worker, queued, now):
+        idle = self._pool.idle
+        while idle and (waiting := self._waiting.next()) is not None:
+            worker = idle.pop()
+            if self._give(worker, waiting, now):
                 self._growth = 1
             else:
-                self._put_back(queued)
+                self._waiting.put_back(waiting)
                 self._retire(worker)
-        if self._queue and self._call_s < SHORT_CALL_S:
-            for worker in self._workers.values():
+        if self._waiting and self._call_s < SHORT_CALL_S:
+            for worker in self._pool.workers.values():
                 # Not behind a call that has turned out to be a long one.
                 if worker.takes_more and worker.tasks and now - worker.head_since < STALL_S:
                     self._fill(worker, now)
-        self.driver.hold_updates_s = HOLD_UPDATES_S if self._queue else 0.0
-        if self._stall is None and (self._queue or any(len(w.tasks) > 1 for w in self._workers.values())):
+        self.driver.hold_updates_s = HOLD_UPDATES_S if self._waiting else 0.0
+        if self._stall is None and (
+            self._waiting or any(len(w.tasks) > 1 for w in self._pool.workers.values())
+        ):
             self._stall = self.driver.call_later(STALL_S, self._on_stall)
 
-    def _next(self) -> _Queued | None:
-        """The next task that nobody has killed."""
-        while self._queue:
-            queued = self._queue.popleft()
-            self._queued.discard(queued.task_id)
-            if queued.task_id not in self._dropped:
-                return queued
-            self._dropped.discard(queued.task_id)
-            if queued.call is None:
-                forget_call(self.driver.sandbox, queued.task_id)
-        return None
-
     def _fill(self, worker: Worker, now: float) -> None:
-        while len(worker.tasks) < AHEAD and (queued := self._next()) is not None:
-            if not self._give(worker, queued, now):
-                self._put_back(queued)
+        while len(worker.tasks) < AHEAD and (waiting := self._waiting.next()) is not None:
+            if not self._give(worker, waiting, now):
+                self._waiting.put_back(waiting)
                 return
 
-    def _put_back(self, queued: _Queued) -> None:
-        self._queue.appendleft(queued)
-        self._queued.add(queued.task_id)
-
-    def _give(self, worker: Worker, queued: _Queued, now: float) -> bool:
+    def _give(self, worker: Worker, waiting: WaitingCall, now: float) -> bool:
         """Send the call to a worker. False if the kernel takes no more for it."""
         try:
-            if not worker.channel.send(queued.task_id, queued.call):
+            if not worker.channel.send(waiting.task_id, waiting.call):
                 return False
         except OSError as error:
             text = f"its call cannot be stored in the sandbox: {error.strerror}"
-            self.driver.send_status(queued.task_id, TaskState.FAILED, message=text)
-            self._rest_if_done(worker)
+            self.driver.send_status(waiting.task_id, TaskState.FAILED, message=text)
+            self._pool.rest_if_done(worker)
             return True
-        worker.tasks.append(queued)
-        self._by_task[queued.task_id] = worker
+        worker.tasks.append(waiting)
+        self._by_task[waiting.task_id] = worker
         self._last_dispatch = now
         if len(worker.tasks) == 1:
             self._begin(worker, now)
@@ -324,7 +249,7 @@ class PythonExecutor(Executor):
         """The first of its tasks is the one it is in now. In a stream of short calls that is not worth saying yet."""
         worker.head_since = now
         worker.is_announced = False
-        if self._call_s >= SHORT_CALL_S or (not self._queue and now - self._last_answer > STREAM_S):
+        if self._call_s >= SHORT_CALL_S or (not self._waiting and now - self._last_answer > STREAM_S):
             self._announce(worker)
         elif self._announcement is None:
             self._announcement = self.driver.call_later(HOLD_RUNNING_S, self._announce_due)
@@ -338,7 +263,7 @@ class PythonExecutor(Executor):
         self._announcement = None
         now = time.monotonic()
         silent = False
-        for worker in self._workers.values():
+        for worker in self._pool.workers.values():
             if worker.tasks and not worker.is_announced:
                 if now - worker.head_since >= HOLD_RUNNING_S / 2:
                     self._announce(worker)
@@ -351,28 +276,17 @@ class PythonExecutor(Executor):
         """What a worker has not read is in the queue again, in its place."""
         if not worker.is_open or not (taken := set(worker.channel.take_back())):
             return
-        kept: deque[_Queued] = deque()
-        for queued in reversed(worker.tasks):
-            if queued.task_id in taken:
-                if queued.call is not None:
-                    forget_call(self.driver.sandbox, queued.task_id)
-                del self._by_task[queued.task_id]
-                self._put_back(queued)
+        kept: deque[WaitingCall] = deque()
+        for waiting in reversed(worker.tasks):
+            if waiting.task_id in taken:
+                if waiting.call is not None:
+                    forget_call(self.driver.sandbox, waiting.task_id)
+                del self._by_task[waiting.task_id]
+                self._waiting.put_back(waiting)
             else:
-                kept.appendleft(queued)
+                kept.appendleft(waiting)
         worker.tasks = kept
-        self._rest_if_done(worker)
-
-    def _rest_if_done(self, worker: Worker) -> None:
-        """A worker without tasks is idle, if it can be given some."""
-        if (
-            not worker.tasks
-            and worker.takes_more
-            and worker.tree.pid in self._workers
-            and worker not in self._idle
-        ):
-            worker.idle_since = time.monotonic()
-            self._idle.append(worker)
+        self._pool.rest_if_done(worker)
 
     # -- The pool
     # -----------------------------------------------------------------------------------------------
@@ -387,79 +301,28 @@ class PythonExecutor(Executor):
         if self._is_shutting_down:
             return
         now = time.monotonic()
-        for worker in self._workers.values():
+        for worker in self._pool.workers.values():
             if len(worker.tasks) > 1 and now - worker.head_since >= STALL_S:
                 self._take_back(worker)
-        if not self._queue:
+        if not self._waiting:
             self._dispatch()
             return
         wanted = 0
-        if len(self._workers) < self._cpus and now - self._queue[0].since >= STALL_S:
-            wanted = self._cpus - len(self._workers)
+        if len(self._pool.workers) < self._cpus and now - self._waiting.head_since >= STALL_S:
+            wanted = self._cpus - len(self._pool.workers)
         elif now - self._last_dispatch >= STANDSTILL_S:
             # Twice as many each time: 64 long calls are not to wait for 64 stalls.
             wanted, self._growth = self._growth, self._growth * 2
             self._last_dispatch = now
         growth = self._growth
-        for _ in range(min(wanted, GROWTH_AT_ONCE, len(self._queue), MAX_WORKERS - len(self._workers))):
-            if not self._add_worker():
+        for _ in range(
+            min(wanted, GROWTH_AT_ONCE, len(self._waiting), MAX_WORKERS - len(self._pool.workers))
+        ):
+            if not self._pool.add():
                 break
         self._dispatch()
         self._growth = growth
-        self._shrink_later()
-
-    def _add_worker(self) -> bool:
-        """One more idle worker. False if the host has no descriptors or processes left: it is tried again while tasks wait."""
-        try:
-            self._idle.append(self._new_worker())
-        except OSError as error:
-            sys.stderr.write(f"python executor: no further worker: {error}\n")
-            return False
-        return True
-
-    def _new_worker(self) -> Worker:
-        channel = Channel(self.driver.sandbox)
-        self._workers_made += 1
-        worker_id = f"{os.getpid()}.{self._workers_made}"
-        sys.stdout.flush()
-        sys.stderr.flush()
-        with warnings.catch_warnings():
-            # Python 3.12 warns of a fork beside threads: ZeroMQ's is one that the child has no business with.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            try:
-                pid = os.fork()
-            except OSError:
-                channel.close()
-                raise
-        if pid == 0:
-            run_worker(*channel.worker_fds(), self.driver.sandbox, worker_id)
-        channel.forked()
-        worker = Worker(channel, self._forest.add(pid, pid, worker_id))
-        worker.idle_since = time.monotonic()
-        self._workers[pid] = worker
-        self.driver.add_reader(channel.fd, lambda: self._on_readable(worker))
-        return worker
-
-    def _shrink_later(self) -> None:
-        if not self._is_shrinking and len(self._workers) > self._at_start:
-            self._is_shrinking = True
-            self.driver.call_later(IDLE_S / 2, self._shrink)
-
-    def _shrink(self) -> None:
-        self._is_shrinking = False
-        idle_before = time.monotonic() - IDLE_S
-        for worker in [*self._idle]:
-            if len(self._workers) - self._leaving() <= self._at_start or worker.idle_since > idle_before:
-                break
-            if worker not in self._idle:  # ended while another was asked to
-                continue
-            self._idle.remove(worker)
-            worker.is_leaving = True
-            self._forest.terminate(worker.tree, 1.0)
-        self._shrink_later()
-
-    def _leaving(self) -> int:
-        return sum(worker.is_leaving for worker in self._workers.values())
+        self._pool.shrink_later()
 
     # -- Answers and deaths
     # -------------------------------------------------------------------------------------
@@ -468,7 +331,7 @@ class PythonExecutor(Executor):
         # At the stream's end it has died, or the framework's code has closed it: it is of no use any more.
         if self._read(worker) is False:
             self._retire(worker)
-        elif self._queue and len(worker.tasks) <= AHEAD // 2:
+        elif self._waiting and len(worker.tasks) <= AHEAD // 2:
             self._dispatch()
 
     def _retire(self, worker: Worker) -> None:
@@ -504,8 +367,8 @@ class PythonExecutor(Executor):
             worker.is_open = False
             self.driver.remove_reader(worker.channel.fd)
             worker.channel.close()
-        if worker in self._idle:
-            self._idle.remove(worker)
+        if worker in self._pool.idle:
+            self._pool.idle.remove(worker)
 
     def _on_answer(self, worker: Worker, packed: bytes) -> bool:
         """Report the call's end, unless it was killed: then KILLED is its end, once the worker is gone."""
@@ -533,26 +396,26 @@ class PythonExecutor(Executor):
         if worker.tasks:
             self._begin(worker, now)
         else:
-            self._rest_if_done(worker)
+            self._pool.rest_if_done(worker)
         return True
 
     def _on_worker_gone(self, tree: Tree) -> None:
-        worker = self._workers.pop(tree.pid)
+        worker = self._pool.workers.pop(tree.pid)
         # It may have answered before it died: all that it wrote is there now.
         if worker.is_open:
             self._take_back(worker)
             while worker.tasks and not worker.is_killed and self._read(worker):
                 pass
         self._close(worker)
-        for queued in worker.tasks:
-            del self._by_task[queued.task_id]
-            forget_call(self.driver.sandbox, queued.task_id)
-            self._report_death(queued.task_id, worker)
+        for waiting in worker.tasks:
+            del self._by_task[waiting.task_id]
+            forget_call(self.driver.sandbox, waiting.task_id)
+            self._report_death(waiting.task_id, worker)
         if self._is_shutting_down:
             self._stop_if_done()
             return
-        if len(self._workers) < self._at_start:
-            self._add_worker()
+        if len(self._pool.workers) < self._pool.at_start:
+            self._pool.add()
         self._dispatch_soon()
 
     def _report_death(self, task_id: TaskID, worker: Worker) -> None:
@@ -570,7 +433,7 @@ class PythonExecutor(Executor):
         )
 
     def _stop_if_done(self) -> None:
-        if self._is_shutting_down and not self._workers:
+        if self._is_shutting_down and not self._pool.workers:
             self.driver.stop()
 
 

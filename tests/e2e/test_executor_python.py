@@ -361,7 +361,10 @@ def test_the_pool_grows_while_calls_wait(slave: FakeSlave) -> None:
 
 def test_workers_above_those_at_the_start_end_when_idle(tmp_path: Path) -> None:
     slave = FakeSlave(tmp_path / "sandbox", MODULE)
-    slave.arguments = ["-c", f"import {MODULE} as module; module.IDLE_S = 0.4; module.main()"]
+    slave.arguments = [
+        "-c",
+        "from offerd_executors import python, worker_pool; worker_pool.IDLE_S = 0.4; python.main()",
+    ]
     with slave:
         ids = [slave.launch(call(f"t{n}", wait_for_file, "go")) for n in range(12)]
         slave.wait_until(lambda: len(slave.running) == 12, "all twelve run at once")
