@@ -1,4 +1,4 @@
-"""Which isolation module a slave uses: by name, or the best that this host can do."""
+"""Choose a slave's isolation module: by name, or the best that this host supports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OWN: Mapping[str, str] = {
     "noop": "offerd_isolation.noop:NoopIsolation",
 }
 BEST_FIRST = ("cgroups", "docker", "noop")
-"""The order in which `auto` tries; modules of third parties are used when they are named."""
+"""The order in which `auto` tries them; modules of third parties are only used when they are named."""
 
 
 def module(name: str) -> type[Isolation]:
@@ -30,10 +30,10 @@ def module(name: str) -> type[Isolation]:
 
 
 def choose(name: str, work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS) -> tuple[Isolation, str]:
-    """The module of this name, or for `auto` the first of `BEST_FIRST` that this host can do (one with images
-    only if there is a default image); and one sentence on why.
+    """The module of this name, or for `auto` the first of `BEST_FIRST` that this host supports (one that runs images
+    only if there is a default image); and one sentence that says why.
 
-    Raises `BadInput` for a name that nobody provides, or a module that this host cannot do.
+    Raises `BadInput` for an unknown name, or a module that this host does not support.
     """
     if name != "auto":
         chosen = module(name)

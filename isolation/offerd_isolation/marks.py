@@ -1,6 +1,6 @@
-"""The marks by which the processes of a container are known, and what names a container's shim.
+"""The marks by which a container's processes are recognized, and the file that names its shim.
 
-Imports next to nothing: a part of every shim.
+Imports next to nothing, as every shim imports it.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import os
 from offerd_linux.process_ids import ProcessID
 
 CONTAINER_MARK = "OFFERD_CONTAINER_MARK"
-"""Variable that every process of a container carries: `WORK_DIR_HASH/CONTAINER_ID`. Not OFFERD_CONTAINER_ID, which is
-for the executor to read: two slaves of one host, or of one test run, may use the same container ids."""
+"""Variable that every process of a container carries: `WORK_DIR_HASH/CONTAINER_ID`. OFFERD_CONTAINER_ID, which the executor
+reads, would not do: two slaves of one host, or of one test run, may use the same container ids."""
 TASK_MARK = "OFFERD_TASK_ID"
 """Variable that an executor puts into the environment of a task's processes."""
 SHIM_MARK = "OFFERD_SHIM"
-"""Variable that shims carry, with their own pid (a child shows its parent's until it has one of its own). Shims end by
-themselves when all else in their container has ended."""
+"""Variable that a shim carries, with its own pid: its children inherit the variable, but have another pid. A shim ends by
+itself when everything else in its container has ended."""
 SHIM_FILE = "shim"
-"""In a container's directory: who its one shim is, JSON. Whoever makes it is that."""
+"""File in a container's directory that names its only shim, as JSON. The process that creates it is the shim."""
 
 
 def mark_prefix(work_dir: str | os.PathLike[str]) -> str:
-    """How the marks of all containers of one slave begin. Two slaves never share a work directory (it is locked), so its name
-    and inode tell their containers apart.
+    """The prefix of the marks of all containers of one slave. Two slaves never share a work directory (it is locked), so its
+    name and inode tell their containers apart.
     """
     import hashlib  # not for every shim
 
@@ -32,13 +32,13 @@ def mark_prefix(work_dir: str | os.PathLike[str]) -> str:
 
 
 def recorded_shim(container_dir: os.PathLike[str]) -> ProcessID | None:
-    """The shim that has written down who it is, in a directory where only the slave and its shims can write. None if there is
-    no such file, or the host lost power before it was on the disk: anything may be in it then."""
-    import json  # nor this
+    """The shim that has recorded itself in a directory where only the slave and its shims can write. None if there is
+    no such file, or if it is damaged: it may hold anything if the host lost power before it was on the disk."""
+    import json  # not for every shim
 
     try:
         with open(os.path.join(container_dir, SHIM_FILE), "rb") as file:
-            said = json.loads(file.read(4096))
-        return ProcessID(str(said["boot_id"]), int(said["pid"]), int(said["start_ticks"]))
+            record = json.loads(file.read(4096))
+        return ProcessID(str(record["boot_id"]), int(record["pid"]), int(record["start_ticks"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -1,10 +1,9 @@
-"""How much memory a tree of processes has, where no kernel counts it for us.
+"""How much memory a process tree uses, where no cgroup counts it.
 
-What counts is what nobody can take away from the processes: anonymous and shared memory, without files that are mapped, and
-what of it is swapped out. Pages that several processes share are divided among them (PSS), so that what is forked from
-one process is not counted again with each. To read that costs the kernel a walk through the page tables, so it is read only
-where the sum of what is resident, which is never less (but for what is swapped out), is too much. Not seen are files
-on a tmpfs that nobody maps.
+Counted is memory that the kernel cannot reclaim: anonymous and shared memory, resident or swapped out, without mapped files.
+Pages that several processes share are divided among them (PSS), so that memory of forked processes is counted once.
+Reading PSS makes the kernel walk the page tables. So it is read only if the sum of resident memory, which is never less
+(except for swapped pages), is too large. Files on a tmpfs that no process maps are not seen.
 """
 
 from __future__ import annotations
@@ -18,19 +17,20 @@ from offerd_linux.processes import Process
 
 
 class TaskMarks:
-    """Which task a process belongs to, by the mark that executors put into its environment, or one above it in the tree."""
+    """Which task a process belongs to: by the mark that executors put into its environment, or into that of an ancestor."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], TaskID] = {}
 
     def divide(self, tree: Iterable[Process]) -> dict[TaskID, list[Process]]:
-        """The processes of each task, out of a container's, which come parents first. What belongs to none is left out."""
+        """The processes of each task, from a container's processes, which come parents first. A process of no task is left
+        out."""
         owners: dict[int, TaskID] = {}
         known: dict[tuple[int, int], TaskID] = {}
         found: dict[TaskID, list[Process]] = {}
         for each in tree:
             key = each.pid, each.start_ticks
-            # Not remembered is that one has none: it may be about to become a program with one.
+            # A process without a mark is not remembered: it may be about to execute a program that has one.
             owner = owners.get(each.ppid) or self._known.get(key) or _mark_of(each.pid)
             if owner:
                 owners[each.pid] = known[key] = owner
@@ -44,7 +44,7 @@ def _mark_of(pid: int) -> TaskID:
 
 
 def over(tree: Iterable[Process], most_bytes: int) -> int:
-    """How much memory these have together, if that is more than `most_bytes`; else 0."""
+    """How much memory these processes use together, in bytes, if that is more than `most_bytes`; else 0."""
     tree = list(tree)
     if sum(each.rss_bytes for each in tree) <= most_bytes:
         return 0

@@ -1,7 +1,7 @@
-"""Mounts: directories whose files lend no rights, `nosuid` and `nodev` on themselves; layers. Standard library only.
+"""Mount directories on themselves with `nosuid` and `nodev`, and find overlay layers. Standard library only.
 
-A task may write a setuid file where it may write at all. Inside its container that lends nothing (no new privileges); on the
-host, in the same directory, whoever runs it by name would be the task's user.
+A task can write a setuid file into any directory that it can write to. Inside its container the setuid bit has no effect
+(no new privileges). On the host, another user who runs that file would get the rights of the task's user.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ _NODEV = 4
 
 
 def is_harmless(path: Path) -> bool:
-    """Whether neither setuid nor device files are obeyed in this directory."""
+    """Whether the kernel ignores setuid bits and device files in this directory."""
     wanted = os.ST_NOSUID | _NODEV
     return os.statvfs(path).f_flag & wanted == wanted
 
 
 def make_harmless(path: Path) -> None:
-    """Until `release`. Nothing to do where it is so already. Raises `OSError`, and leaves nothing half done."""
+    """Make the kernel ignore setuid bits and device files in this directory, until `release`. Does nothing if it already
+    does. Raises `OSError`, and leaves nothing half done."""
     if is_harmless(path):
         return
     where = os.fsencode(path)
@@ -39,13 +40,13 @@ def make_harmless(path: Path) -> None:
 
 
 def release(path: Path) -> None:
-    """Take away what `make_harmless` has mounted there; nothing happens where nothing is, or without the right to."""
+    """Undo `make_harmless`. Does nothing if nothing is mounted there, or without the right to unmount."""
     with suppress(OSError):
         _umount(os.fsencode(path))
 
 
 def release_below(directory: Path) -> None:
-    """The same for all that is mounted below a directory that is to be removed, whoever has left it there."""
+    """Unmount everything below a directory that is to be removed, whichever slave process has mounted it."""
     prefix = f"{directory}/".encode()
     with suppress(OSError):
         for line in reversed(Path("/proc/self/mountinfo").read_bytes().splitlines()):
@@ -55,7 +56,8 @@ def release_below(directory: Path) -> None:
 
 
 def upper_layers(pid: int, proc: Path = Path("/proc")) -> list[str]:
-    """Where on the host what a process writes to its root goes, if that is an overlay; none if it is not, or is gone."""
+    """The directories of the host that hold what a process writes below its root, if that is an overlay; empty if it is not,
+    or if the process is gone."""
     with suppress(OSError):
         for line in (proc / str(pid) / "mountinfo").read_bytes().splitlines():
             fields, _, rest = line.partition(b" - ")
@@ -70,7 +72,7 @@ def upper_layers(pid: int, proc: Path = Path("/proc")) -> list[str]:
 
 
 def _unescaped(path: bytes) -> bytes:
-    """As the kernel writes blanks and backslashes: `\\040`."""
+    """Decode the kernel's notation for blanks and backslashes in mountinfo: `\\040`."""
     first, *rest = path.split(b"\\")
     return first + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest)
 

@@ -1,15 +1,16 @@
 """Isolation without limits: plain process trees, tracked and ended as a whole. Works without root, for development. Memory
-is looked at now and then, and whoever has too much is ended.
+is checked now and then, and a task that uses too much is ended.
 
-What belongs to a container is found in two ways:
+The processes of a container are found in two ways:
 
-- While its shim lives, the container is exactly the shim's descendants: the shim is a subreaper, so that whatever calls
-  setsid, forks twice or clears its environment stays below it.
-- When the shim is gone (killed, or ended after it had killed the rest), what is left is found by the mark that `prepare`
-  put into the environment, and below what carries it, as far as it is of the container's user. A process that clears its
-  environment and loses its parents, its shim and the zygote (which kills what it inherits) escapes; cgroups close that gap.
-- A shim is known by what it has written into its container's directory, never by what a process says of itself.
-  On a host with a writable cgroup v2 mount without controllers, `cgroup.kill` would too: not used here.
+- While its shim lives, they are exactly the shim's descendants. The shim is a subreaper, so a process that calls setsid,
+  forks twice or clears its environment stays below it.
+- When the shim is gone (killed, or ended after it had killed the rest), they are the processes that carry the mark which
+  `prepare` put into the environment, and their descendants, if they belong to the container's user. A process that clears
+  its environment and loses its parents, its shim and the zygote (which kills what it inherits) escapes. Cgroups close that
+  gap; so would `cgroup.kill` on a host with a writable cgroup v2 mount without controllers, which is not used here.
+
+A shim is known by the file that it writes into its container's directory, never by a process's own environment.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from offerd_isolation.base import (
     IsolationOptions,
     Launch,
     Limitation,
-    Tell,
+    Report,
     Usage,
-    tell_nobody,
+    report_to_nobody,
 )
 from offerd_isolation.marks import CONTAINER_MARK, TASK_MARK
 from offerd_isolation.memory import TaskMarks
@@ -41,16 +42,16 @@ from offerd_linux.process_ids import ProcessID
 from offerd_linux.processes import Process, TooManyProcesses
 
 TURN_S = 0.05
-"""New processes may appear while we kill: each look that finds none new ends a call, and so does this time, as others wait."""
+"""New processes may appear during the killing. A call ends when a look finds none, or after this time, as other calls wait."""
 MOST_LOOKED_AT = 4000
-"""Processes in one look, dead ones that nobody has buried among them: some 60 ms."""
+"""Processes in one look, zombies included: it takes about 60 ms."""
 LONE_SHIM_S = 5.0
-"""How long a shim may need for its exit record after everything below it has died, before it is killed too."""
+"""How long a shim may take for its exit record after everything below it has died, before it is killed too."""
 
 
 @dataclass(slots=True)
 class _Container:
-    """What is remembered of one container; all of it can be found again."""
+    """What is known of one container; all of it can be found again after a restart."""
 
     shim: ProcessID | None = None
     peak_mem_bytes: int = 0
@@ -77,7 +78,7 @@ class NoopIsolation(Isolation):
             return "noop isolation needs Linux with /proc mounted; mount it with: mount -t proc proc /proc"
         return ""
 
-    def prepare(self, spec: ContainerSpec, tell: Tell = tell_nobody) -> Launch:
+    def prepare(self, spec: ContainerSpec, report: Report = report_to_nobody) -> Launch:
         self._containers.setdefault(spec.container_id, _Container())
         return Launch(environment={CONTAINER_MARK: self._prefix + spec.container_id})
 
@@ -95,7 +96,7 @@ class NoopIsolation(Isolation):
             tree = processes.descendants(shim.pid, MOST_LOOKED_AT)
         except TooManyProcesses:
             return Usage(peak_mem_bytes=container.peak_mem_bytes, processes=MOST_LOOKED_AT)
-        # The shim has waited for the executor, and for orphans: their time is counted with the shim's children.
+        # The shim reaps the executor and orphans, so their cpu time is in that of the shim's reaped children.
         ticks = shim.reaped_cpu_ticks + sum(each.cpu_ticks + each.reaped_cpu_ticks for each in tree)
         mem_bytes = sum(each.rss_bytes for each in tree)
         container.peak_mem_bytes = max(container.peak_mem_bytes, mem_bytes)
@@ -113,9 +114,9 @@ class NoopIsolation(Isolation):
         except TooManyProcesses:
             return ()
         found = []
-        for task_id, its in container.marks.divide(tree).items():
+        for task_id, members in container.marks.divide(tree).items():
             most_bytes = tasks.get(task_id, 0)
-            if most_bytes and (held := memory.over(its, most_bytes)):
+            if most_bytes and (held := memory.over(members, most_bytes)):
                 found.append(_over_memory(container_id, task_id, held, most_bytes))
         if not found and whole_bytes is not None and (held := memory.over(tree, whole_bytes)):
             found.append(_over_memory(container_id, TaskID(""), held, whole_bytes))
@@ -123,19 +124,20 @@ class NoopIsolation(Isolation):
 
     def remarks(self) -> Iterable[str]:
         return (
-            "memory is watched, not limited: who has too much is ended seconds later; cpus and processes are not limited",
+            "memory is watched, not limited: a task that uses too much is ended some seconds later; "
+            "cpus and processes are not limited",
         )
 
     def kill_task(self, container_id: ContainerID, task_id: TaskID) -> bool:
-        """Kill what carries the task's mark, what is below it and in sessions it leads. False if nothing carries it: the
-        executor does not mark its tasks' processes, or the task has ended."""
+        """Kill the processes that carry the task's mark, their descendants, and the sessions that they lead. False if no
+        process carries it: the executor does not mark its tasks' processes, or the task has ended."""
         give_up_at = time.monotonic() + TURN_S
         killed = False
         while True:
             try:
                 members = self._members(container_id)
             except TooManyProcesses:
-                return False  # its executor buries nobody: with it, all of them end
+                return False  # its executor reaps none of them: they all end together with it
             roots = {
                 each.pid
                 for each in members
@@ -153,7 +155,7 @@ class NoopIsolation(Isolation):
                 return True
 
     def cleanup(self, container_id: ContainerID) -> bool:
-        """The executor first: its shim then writes the exit record and ends by itself, in `LONE_SHIM_S` at most."""
+        """Kill all but the shim. The shim then writes the exit record and ends by itself, within `LONE_SHIM_S`."""
         container = self._containers.setdefault(container_id, _Container())
         give_up_at = time.monotonic() + TURN_S
         shim = self._shim(container_id)
@@ -172,7 +174,7 @@ class NoopIsolation(Isolation):
             if time.monotonic() > give_up_at:
                 container.killed = {key: each for key, each in container.killed.items() if _is_alive(each)}
                 return False
-        # One in the middle of its exit shows no environment any more, and could not be told to be a member.
+        # A process in the middle of its exit has no environment any more, so `members` may lack it.
         if members or any(_is_alive(each) for each in container.killed.values()):
             return False
         if (shim := self._living_shim(container)) is not None:
@@ -186,8 +188,8 @@ class NoopIsolation(Isolation):
         return True
 
     def recover(self, known: dict[ContainerID, ProcessID | None]) -> Iterable[ContainerID]:
-        """By what shims have written into their containers' directories, where nobody else can write: what a process says of
-        itself in its environment, anybody can say."""
+        """Find shims by their files in the containers' directories, which tasks cannot write. Any process could put the mark
+        of a shim into its own environment."""
         for container_id, shim in known.items():
             self._containers.setdefault(container_id, _Container()).shim = shim
         orphans = []
@@ -204,7 +206,7 @@ class NoopIsolation(Isolation):
                 orphans.append(container_id)
         return orphans
 
-    # -- who belongs to a container ---------------------------------------------------------------------------------
+    # -- the processes of a container -------------------------------------------------------------------------------
 
     def _living_shim(self, container: _Container) -> Process | None:
         found = process_ids.find(container.shim) if container.shim is not None else None
@@ -218,15 +220,15 @@ class NoopIsolation(Isolation):
         return processes.descendants(shim.pid, MOST_LOOKED_AT)
 
     def _shim(self, container_id: ContainerID) -> Process | None:
-        """As we were told, or as it has written down by itself."""
+        """The shim given to `isolate`, or recorded by itself in the container's directory; None if it is dead."""
         container = self._containers.setdefault(container_id, _Container())
         if container.shim is None:
             container.shim = marks.recorded_shim(self.work_dir / "containers" / container_id)
         return self._living_shim(container)
 
     def _marked_members(self, container_id: ContainerID) -> list[Process]:
-        """What a shim that is gone has left: processes that say that they are the container's, and whose user could be. A
-        stranger that says so of itself is of another user, or harms nobody but its own."""
+        """The processes that a dead shim has left: those that carry the container's mark and can belong to its user. A
+        foreign process that carries the mark belongs to another user, or harms only its own user."""
         if (uid := self._uid(container_id)) is None:
             return []
         mark = self._prefix + container_id
@@ -240,14 +242,15 @@ class NoopIsolation(Isolation):
         return [each for each in processes.with_descendants(marked, everyone) if _could_be(each, uid)]
 
     def _uid(self, container_id: ContainerID) -> int | None:
-        """Whose its processes are: the sandbox was made theirs when the container was."""
+        """The user of the container's processes, who owns its sandbox. None if the sandbox is gone."""
         try:
             return os.lstat(self.work_dir / "containers" / container_id / "sandbox").st_uid
         except OSError:
             return None
 
     def _kill_executor(self, container_id: ContainerID, shim: Process | None) -> None:
-        """What a shim has started itself, not all that is below: the shim buries those, so that soon there are fewer."""
+        """Kill only the shim's own children, if there are too many processes below: the shim reaps them, and soon there are
+        fewer."""
         if shim is not None:
             found = [processes.read(pid) for pid in processes.children(shim.pid)[:MOST_LOOKED_AT]]
             self._kill(container_id, [each for each in found if each is not None and not each.is_dead])
@@ -255,7 +258,7 @@ class NoopIsolation(Isolation):
     def _kill(
         self, container_id: ContainerID, targets: list[Process], spared_sessions: set[int] | None = None
     ) -> None:
-        """With their process groups, but for those of `spared_sessions`; None: without them."""
+        """Kill these and their process groups, except groups in `spared_sessions`. If that is None, kill no groups."""
         try:
             if spared_sessions is not None:
                 processes.kill_groups(targets, spared_sessions)
@@ -280,8 +283,8 @@ def _over_memory(container_id: ContainerID, task_id: TaskID, held: int, most_byt
 
 
 def _could_be(process: Process, uid: int) -> bool:
-    """Whether the kernel lets a process of this user become this one: root's may become anybody's, others' only stay what they
-    are (executors run with no_new_privs)."""
+    """Whether a process of this user can be this one now. Root's processes may become any user's; others keep their user, as
+    executors run with no_new_privs."""
     return uid == 0 or processes.uids(process.pid) == (uid, uid, uid)
 
 

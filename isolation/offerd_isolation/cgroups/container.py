@@ -1,4 +1,4 @@
-"""One container of the cgroups module: its cgroups, their limits set and set again, and who was killed in them."""
+"""One container of the cgroups module: its cgroups, their limits, and which of its tasks were killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from offerd_linux.process_ids import ProcessID
 
 @dataclass(slots=True)
 class Container:
-    """All but the limits is found again on the host."""
+    """After a restart of the slave all but the limits is found again on the host."""
 
     container_id: ContainerID
     path: str
@@ -29,18 +29,18 @@ class Container:
     tasks: dict[TaskID, Leaf] = field(default_factory=dict)
     tasks_limits: limits.Limits | None = limits.NEW_CGROUP  # of the node above the tasks' leaves
     shim: ProcessID | None = None
-    owner: tuple[int, int] | None = None  # whom its tasks' cgroups are delegated to
+    owner: tuple[int, int] | None = None  # uid and gid that its tasks' cgroups are delegated to
     cleanup_since: float | None = None  # monotonic
 
     @classmethod
     def at(cls, container_id: ContainerID, path: str) -> Container:
-        """With this directory, which may be there or not."""
+        """A container with this directory, which may exist or not."""
         return cls(container_id, path, Tally(path), Leaf(f"{path}/executor"))
 
     # -- limits -------------------------------------------------------------------------------------------------------
 
     def limit_executor(self, options: IsolationOptions) -> None:
-        """The executor's leaf, and the node above its tasks."""
+        """Set the limits of the executor's leaf and of the cgroup above its tasks."""
         apply(self.executor, limits.of_executor(self.own, options))
         wanted = limits.of_tasks(self.resources)
         if wanted != self.tasks_limits:
@@ -48,7 +48,7 @@ class Container:
             self.tasks_limits = wanted
 
     def limit_all(self, options: IsolationOptions) -> None:
-        """The container as a whole, as far as that can be done without killing; `verify` does the rest, step by step."""
+        """Set the limits of the container as a whole, as far as that kills nothing; `verify` does the rest, step by step."""
         wanted = limits.of_container(
             self.resources, options, places_tasks=bool(self.tasks), unlimited=self._is_unlimited()
         )
@@ -60,8 +60,8 @@ class Container:
         return any(leaf.limits is not None and leaf.limits.mem_bytes is None for leaf in self.tasks.values())
 
     def mend(self, leaf: Leaf | Tally, wanted: limits.Limits, enabled: frozenset[str]) -> list[str]:
-        """Set again what was changed. A file that is gone was taken away with its controller, of those that were `enabled`,
-        or the whole cgroup was."""
+        """Set again what somebody else has changed; returns a sentence for each. If a file is missing, one of the `enabled`
+        controllers was switched off, or the whole cgroup was removed."""
         slice_ = os.path.dirname(self.path)
         what = f"{os.path.relpath(leaf.path, slice_)}"
         try:
@@ -80,7 +80,7 @@ class Container:
     # -- ends ---------------------------------------------------------------------------------------------------------
 
     def kill_but_shim(self, shim: ProcessID) -> None:
-        """It buries its executor and writes the exit record."""
+        """Kill all but the shim, which then reaps its executor and writes the exit record."""
         tree.kill(f"{self.path}/tasks")
         signalled: set[tuple[int, int]] = set()
         for _ in range(tree.KILL_ROUNDS):
@@ -94,38 +94,38 @@ class Container:
     # -- what was hit -------------------------------------------------------------------------------------------------
 
     def killed(self) -> list[Limitation]:
-        """Whom the kernel has just killed for memory."""
+        """The tasks (or the executor) of which the kernel has killed processes for memory since the last call."""
         found = []
         for task_id, leaf in list(self.tasks.items()):
             if oom.new_kills(leaf) > 0:
                 usage = statistics.usage(leaf.path) or Usage()
                 found.append(oom.limitation(self.container_id, task_id, leaf, self.all, usage))
         if (killed := oom.new_kills(self.executor)) > 0:
-            self.executor.kills_untold += killed
+            self.executor.kills_unreported += killed
             usage = statistics.usage(self.executor.path) or Usage()
             found.append(oom.limitation(self.container_id, TaskID(""), self.executor, self.all, usage))
         return found
 
     def limitation(self, task_id: TaskID) -> Limitation | None:
-        """The limit that a task had hit which has just failed."""
+        """The limit that a task had hit, which has just failed; None if it hit none."""
         leaf = self.tasks.get(task_id)
         usage = (statistics.usage(leaf.path) if leaf is not None else None) or Usage()
         if leaf is not None and (oom.new_kills(leaf) or leaf.kills_seen):
             return oom.limitation(self.container_id, task_id, leaf, self.all, usage)
-        if leaf is None or usage.cpu_s == usage.peak_mem_bytes == 0:  # nothing was ever put into it
+        if leaf is None or usage.cpu_s == usage.peak_mem_bytes == 0:  # no process was ever placed in it
             executor = self.executor
-            executor.kills_untold += oom.new_kills(executor)
-            if executor.kills_untold <= 0:
+            executor.kills_unreported += oom.new_kills(executor)
+            if executor.kills_unreported <= 0:
                 return None
-            executor.kills_untold -= 1
+            executor.kills_unreported -= 1
             usage = statistics.usage(executor.path) or Usage()
             hit = oom.limitation(self.container_id, task_id, executor, self.all, usage)
-            return replace(hit, fatal=True)  # it was the one
+            return replace(hit, fatal=True)  # the kill was this task's
         return oom.pids_limitation(self.container_id, task_id, leaf, usage)
 
 
 def apply(leaf: Leaf | Tally, wanted: limits.Limits) -> None:
-    """Write what is different from what was written last."""
+    """Write the limits that differ from those written last."""
     if wanted != leaf.limits:
         controllers.apply(leaf.path, wanted, leaf.limits)
         leaf.limits = wanted

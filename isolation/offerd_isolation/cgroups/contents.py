@@ -1,4 +1,4 @@
-"""What stands in cgroup v2's files, as descriptors: cgroupspy's, extended for `max`, pressure lines and nested keys.
+"""The formats of cgroup v2's files, as descriptors: cgroupspy's, extended for `max`, pressure lines and nested keys.
 
 The kernel's Documentation/admin-guide/cgroup-v2.rst, "Conventions", has the formats.
 """
@@ -12,11 +12,11 @@ from cgroupspy.interfaces import BaseFileInterface
 T = TypeVar("T")
 
 DEFAULT_PERIOD_US = 100_000
-"""Of cpu.max: how often a quota is filled up, where nobody says otherwise."""
+"""The kernel's default period of cpu.max, in microseconds: how often a quota is filled up."""
 
 
 class Holder(Protocol):
-    """Whoever has control files: reads and writes them by name. Raises what the controllers say."""
+    """An object with control files, which it reads and writes by name. Raises what `Controller` raises."""
 
     def get_property(self, filename: bytes) -> str: ...
 
@@ -24,7 +24,7 @@ class Holder(Protocol):
 
 
 class File(BaseFileInterface, Generic[T]):  # type: ignore[misc]  # cgroupspy ships no types
-    """One control file: reading the attribute reads the file, setting it writes."""
+    """One control file: reading the attribute reads the file, setting it writes the file."""
 
     def __get__(self, instance: Holder, owner: type | None = None) -> T:
         return cast(T, self.sanitize_get(instance.get_property(self.filename)))
@@ -56,7 +56,7 @@ class Flag(File[bool]):
 
 
 class MaxInteger(File["int | None"]):
-    """A number, or `max`: None. No limit is a value of its own, never a large number."""
+    """A number, or `max`, which is None: no limit is a value of its own, never a large number."""
 
     def sanitize_get(self, value: str) -> int | None:
         return None if value == "max" else int(value)
@@ -66,7 +66,7 @@ class MaxInteger(File["int | None"]):
 
 
 class CpuMax(File["tuple[int | None, int]"]):
-    """`QUOTA PERIOD` in microseconds: so much cpu time in each period; no quota is None."""
+    """`QUOTA PERIOD`, both in microseconds: the cpu time that may be used in each period. None is no quota."""
 
     def sanitize_get(self, value: str) -> tuple[int | None, int]:
         quota, _, period = value.partition(" ")
@@ -78,7 +78,7 @@ class CpuMax(File["tuple[int | None, int]"]):
 
 
 class Words(File["frozenset[str]"]):
-    """Names with blanks between them. What is written is what is to be enabled (`+name`)."""
+    """Names with blanks between them. Writing enables the named controllers (`+name`)."""
 
     def sanitize_get(self, value: str) -> frozenset[str]:
         return frozenset(value.split())
@@ -127,7 +127,7 @@ class NestedKeyed(File["dict[str, dict[str, int | None]]"]):
         return found
 
     def sanitize_set(self, value: dict[str, dict[str, int | None]]) -> str:
-        # One line for each write(2): the kernel reads no further.
+        # The kernel reads one line from each write(2).
         lines = (
             " ".join([name, *(f"{key}={'max' if n is None else n}" for key, n in pairs.items())])
             for name, pairs in value.items()
@@ -136,7 +136,7 @@ class NestedKeyed(File["dict[str, dict[str, int | None]]"]):
 
 
 class Stall(NamedTuple):
-    """How much of the time tasks waited, in percent of the last 10, 60 and 300 s, and in microseconds altogether."""
+    """How long tasks waited: in percent of the last 10, 60 and 300 s, and in microseconds altogether."""
 
     avg10: float
     avg60: float
@@ -145,7 +145,7 @@ class Stall(NamedTuple):
 
 
 class Pressure(File["dict[str, Stall]"]):
-    """Pressure stall information: `some` (one at least waited) and, but for cpu of the whole host, `full` (all did)."""
+    """Pressure stall information: `some` (at least one task waited) and `full` (all did), which the host's cpu has not."""
 
     readonly = True
 

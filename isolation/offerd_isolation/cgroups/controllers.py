@@ -1,8 +1,8 @@
-"""The controllers of cgroup v2, one small class each: its files, what limits make of them, what they tell.
+"""The controllers of cgroup v2, one small class for each: its files, the values that limits give them, and what can be read.
 
-A controller is a view of one cgroup's directory and holds nothing. The kernel's Documentation/admin-guide/cgroup-v2.rst
-says what each file means. Not every kernel has every file: without those that are `needed` the limits that were promised
-cannot be kept; a file that is `optional` is passed over where it is missing, and what that means is said.
+A controller is a view of one cgroup's directory and holds no state. The kernel's Documentation/admin-guide/cgroup-v2.rst
+says what each file means. Not every kernel has every file. Without a `needed` file the limits cannot be enforced; a missing
+`optional` file is skipped, and the slave logs what that means.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ READ_BYTES = 64 << 10
 
 
 class FileMissing(IsolationError):
-    """A control file or its whole cgroup is not there: never made, removed, or its controller switched off."""
+    """A control file or its whole cgroup does not exist: never made, removed, or its controller was switched off."""
 
 
 class Controller:
-    """Base of all: the cgroup's directory, and how files are read and written. Both raise `IsolationError`, and
-    `FileMissing` where there is no such file."""
+    """The base class: the cgroup's directory, and how its files are read and written. Both raise `IsolationError`, or
+    `FileMissing` if there is no such file."""
 
     name: ClassVar[str] = ""
     needed: ClassVar[tuple[str, ...]] = ()
-    """Files without which there is no use in the controller."""
+    """Files without which the controller is useless."""
     optional: ClassVar[dict[str, str]] = {}
-    """Attributes that are written only where the kernel has them -> what it means if it has not."""
+    """Attributes that are written only if the kernel has them -> what it means if it does not."""
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def get_property(self, filename: bytes) -> str:
-        """What stands in the file."""
+        """The text of the file."""
         try:
             fd = os.open(f"{self.path}/{filename.decode()}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -81,7 +81,7 @@ class Controller:
         return kind(f"cannot {what} {self.path}/{filename.decode()}: {error.strerror}")
 
     def wanted(self, limits: Limits) -> dict[str, Any]:
-        """Attribute -> value, for what these limits set here."""
+        """Attribute -> value, for everything that these limits set in this controller."""
         return {}
 
     def apply(self, limits: Limits, before: Limits | None = None) -> None:
@@ -96,7 +96,7 @@ class Controller:
                         raise
 
     def drift(self, limits: Limits) -> list[str]:
-        """What stands otherwise than it was set, in words; empty if all is as it was. Raises `FileMissing`."""
+        """A sentence for each file whose value is not the one that was set. Raises `FileMissing`."""
         found = []
         for attribute, value in self.wanted(limits).items():
             try:
@@ -118,7 +118,7 @@ class Controller:
 
 
 class Core(Controller):
-    """The files that every cgroup has, also without any controller."""
+    """The files that every cgroup has, even without any controller."""
 
     controllers = Words("cgroup.controllers", readonly=True)
     subtree_control = Words("cgroup.subtree_control")
@@ -130,7 +130,7 @@ class Core(Controller):
 
 
 class Cpu(Controller):
-    """cpu.weight always; cpu.max, which also stops those whom nobody competes with, only if asked for."""
+    """cpu.weight always; cpu.max, which also stops processes when cpus are idle, only if asked for."""
 
     name = "cpu"
     needed = ("cpu.weight",)
@@ -146,7 +146,7 @@ class Cpu(Controller):
         return wanted
 
     def used_s(self) -> tuple[float, float]:
-        """Seconds of cpu time, and of time in which it had to stop because its quota was used up; 0 where it is not told."""
+        """Seconds of cpu time, and seconds in which it was stopped as its quota was used up; 0 if the kernel does not say."""
         try:
             stat = self.stat
         except FileMissing:
@@ -155,13 +155,13 @@ class Cpu(Controller):
 
 
 class Memory(Controller):
-    """memory.max, no swap (a task over its limit is to be known for it, not to be slow), and who dies with whom."""
+    """memory.max, no swap (a task over its limit should fail with that reason, not become slow), and memory.oom.group."""
 
     name = "memory"
     needed = ("memory.max",)
     optional: ClassVar[dict[str, str]] = {
-        "swap_max": "where the host swaps, so do tasks over their memory",
-        "oom_group": "of a task over its memory the kernel may kill one process and leave others",
+        "swap_max": "a task over its memory limit may swap, if the host has swap",
+        "oom_group": "the kernel may kill one process of a task over its memory limit, and leave the others",
     }
     max = MaxInteger("memory.max")
     swap_max = MaxInteger("memory.swap.max")
@@ -169,7 +169,7 @@ class Memory(Controller):
     current = Integer("memory.current", readonly=True)
     peak = Integer("memory.peak", readonly=True)  # 5.19 and newer
     stat = FlatKeyed("memory.stat", readonly=True)
-    events = FlatKeyed("memory.events", readonly=True)  # with those below
+    events = FlatKeyed("memory.events", readonly=True)  # of this cgroup and all below
     events_local = FlatKeyed("memory.events.local", readonly=True)
     pressure = Pressure("memory.pressure")
 
@@ -181,23 +181,23 @@ class Memory(Controller):
         }
 
     def held_bytes(self, *, with_kernel: bool = False) -> int:
-        """What nobody can take away from its processes: anonymous and shared memory, without the page cache."""
+        """Memory that the kernel cannot reclaim: anonymous and shared memory, without the page cache."""
         stat = self.stat
         held = stat.get("anon", 0) + stat.get("shmem", 0)
         if with_kernel:
-            # Before 5.18 there is no sum: these are most of it.
+            # Before Linux 5.18 there is no sum; these two are most of it.
             held += stat.get("kernel", stat.get("kernel_stack", 0) + stat.get("pagetables", 0))
         return held
 
     def peak_bytes(self) -> int:
-        """The most there ever was, page cache included; 0 where the kernel does not say."""
+        """The highest use so far, page cache included; 0 if the kernel does not say."""
         try:
             return self.peak
         except FileMissing:
             return 0
 
     def kills(self) -> int:
-        """How many processes in it and below the kernel has killed for memory."""
+        """How many processes in this cgroup and below the kernel has killed for memory."""
         try:
             return self.events.get("oom_kill", 0)
         except FileMissing:
@@ -209,7 +209,7 @@ class Memory(Controller):
             return self.events_local.get("oom", 0)
         except FileMissing:
             pass
-        try:  # before 5.2 only what was counted in it and below is known
+        try:  # before Linux 5.2 there is only the count of this cgroup and all below
             return self.events.get("oom", 0) if self.max is not None else 0
         except FileMissing:
             return 0
@@ -228,7 +228,7 @@ class Pids(Controller):
         return {"max": limits.pids}
 
     def refused(self) -> int:
-        """How often a process or thread was one too many."""
+        """How often a fork was refused because of the limit."""
         try:
             return self.events.get("max", 0)
         except FileMissing:
@@ -253,7 +253,7 @@ class Io(Controller):
         return wanted
 
     def is_same(self, wanted: object, now: object) -> bool:
-        """The kernel also lists what we have not set."""
+        """The kernel also lists values that were never set."""
         if not isinstance(wanted, dict) or not isinstance(now, dict):
             return False
         return all(
@@ -264,7 +264,7 @@ class Io(Controller):
 
 
 class Cpuset(Controller):
-    """cpuset.cpus: on which processors, only if asked for."""
+    """cpuset.cpus, the processors to run on: only if asked for."""
 
     name = "cpuset"
     cpus = Cpus("cpuset.cpus")
@@ -278,13 +278,13 @@ CONTROLLERS: tuple[type[Controller], ...] = (Cpu, Memory, Pids, Io, Cpuset)
 
 
 def missing_files(path: str, names: frozenset[str]) -> list[str]:
-    """Those that are needed of these controllers and that a cgroup which has the controllers has not."""
+    """The needed files of these controllers that a cgroup lacks, though it has the controllers."""
     needed = [file for kind in CONTROLLERS if kind.name in names for file in kind.needed]
     return [file for file in needed if not os.path.exists(f"{path}/{file}")]
 
 
 def lacking(path: str, names: frozenset[str]) -> list[str]:
-    """The same of those that are optional: a sentence on each."""
+    """The optional files that it lacks: a sentence for each."""
     found = []
     for kind in CONTROLLERS:
         for attribute, means in kind.optional.items():
@@ -295,13 +295,13 @@ def lacking(path: str, names: frozenset[str]) -> list[str]:
 
 
 def apply(path: str, limits: Limits, before: Limits | None = None) -> None:
-    """Set all files of a cgroup that these limits name; of those only what is different from `before`."""
+    """Write these limits to a cgroup's files; only those that differ from `before`."""
     for controller in CONTROLLERS:
         controller(path).apply(limits, before)
 
 
 def mend(path: str, limits: Limits) -> list[str]:
-    """Set again what somebody else has changed; what that was, in words. Raises `FileMissing`."""
+    """Set again what somebody else has changed; returns a sentence for each change. Raises `FileMissing`."""
     found: list[str] = []
     for kind in CONTROLLERS:
         controller = kind(path)

@@ -1,8 +1,9 @@
-"""A task's cgroup given to the task's user: it may make cgroups below, and can neither leave nor raise its limits.
+"""Delegate a task's cgroup to the task's user, who may make cgroups below but can neither leave it nor raise its limits.
 
-What is given is exactly the directory, `cgroup.procs` and `cgroup.subtree_control` (the kernel's cgroup-v2.rst,
-"Delegation"): every limit of the cgroup itself stays the slave's. To move a process the kernel wants the right to write
-`cgroup.procs` of where it goes *and* of what both places lie below, which is the node above all tasks, and ours.
+Delegated are exactly the directory, `cgroup.procs` and `cgroup.subtree_control` (the kernel's cgroup-v2.rst,
+"Delegation"); the files with the cgroup's own limits still belong to the slave. To move a process, its user needs write
+access to `cgroup.procs` of the destination *and* of the common ancestor: for a way out of the task's cgroup that is the
+cgroup above all tasks, which belongs to the slave.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ GIVEN = (".", "cgroup.procs", "cgroup.subtree_control")
 
 
 def owner(user: str) -> tuple[int, int] | None:
-    """Uid and gid of a user that is not ours; None for our own (nothing to give). Raises `IsolationError`."""
+    """Uid and gid of this user; None for the slave's own user or root, as there is nothing to delegate then. Raises
+    `IsolationError`."""
     if not user or os.geteuid() != 0:
         return None
     try:
@@ -29,7 +31,7 @@ def owner(user: str) -> tuple[int, int] | None:
 
 
 def give(path: str, to: tuple[int, int]) -> None:
-    """Let this user make cgroups below, but neither many nor deep ones: each costs the kernel memory of ours."""
+    """Let this user make cgroups below, but neither many nor deep ones: each costs kernel memory of the slave's cgroup."""
     core = Core(path)
     core.max_depth = NESTED_DEPTH
     core.max_descendants = NESTED_CGROUPS

@@ -1,11 +1,11 @@
-"""Which cgroup of this host is ours to divide, or one sentence on why there is none.
+"""Which cgroup of this host the slave may divide, or one sentence that says why there is none.
 
-Looked for in this order:
+It is the first of these:
 
-1. What `OFFERD_CGROUP` names: a cgroup that somebody else (a unit with `Delegate=yes` that only holds tasks) keeps for us.
-2. Our own cgroup, if it was delegated to us. A cgroup that is divided may hold no process, so ours move to a leaf of it,
-   `offerd.daemon`, and the containers' are beside that.
-3. As root, the root cgroup of the host, or of our cgroup namespace.
+1. The cgroup that `OFFERD_CGROUP` names. Another unit, with `Delegate=yes`, keeps it for the slave's tasks.
+2. The slave's own cgroup, if it was delegated. A cgroup that is divided may hold no process, so the slave moves to a leaf
+   of it, `offerd.daemon`, and containers are made beside that.
+3. For root, the root cgroup of the host, or of the slave's cgroup namespace.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOVE_ROUNDS = 100
 
 
 class Unusable(Exception):
-    """Limits cannot be had here; the text is one sentence that says why, and what to do."""
+    """Limits cannot be set on this host; the text is one sentence that says why, and what to do."""
 
 
 class Mounts(NamedTuple):
@@ -44,11 +44,11 @@ class Mounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A cgroup that we may divide. `is_ours_to_leave`: processes are in it that must move to `offerd.daemon` first."""
+    """A cgroup that the slave may divide. `has_daemon`: the slave runs in it, and must move to `offerd.daemon` first."""
 
     path: str
     controllers: frozenset[str]
-    is_ours_to_leave: bool = False
+    has_daemon: bool = False
 
 
 def mounts(mountinfo: str) -> Mounts:
@@ -87,8 +87,8 @@ def find_root(proc: Path = Path("/proc"), environment: Mapping[str, str] = os.en
 
 
 def _with_files(path: str, name: str) -> str:
-    """A cgroup in which the files of this controller would be, if the kernel has them; empty if there is none yet. The host's
-    root cgroup has no limits of its own; of those directly below, those have them for whom it was switched on."""
+    """A cgroup that has the files of this controller, if the kernel supports them; empty if there is none yet. The host's root
+    cgroup has no limits of its own; the cgroups directly below have them if the controller was enabled there."""
     if os.path.exists(f"{path}/cgroup.type"):
         return path
     try:
@@ -105,22 +105,24 @@ def _candidate(mount: Path, proc: Path, environment: Mapping[str, str]) -> Root:
             raise Unusable(
                 f"{ROOT_VARIABLE} names {named}, which is no cgroup v2; start the unit that makes it"
             )
-        return _checked(path, leave=False)
+        return _checked(path, has_daemon=False)
     own = mount / cgroup_paths(proc=proc).get(V2, "/").lstrip("/")
     if own.name == DAEMON_LEAF:
-        return _checked(own.parent, leave=False)
+        return _checked(own.parent, has_daemon=False)
     if own != mount and (os.geteuid() != 0 or is_delegated(own)):
-        return _checked(own, leave=True)
-    # The host's root cgroup, which alone has no cgroup.type, may hold processes and be divided all the same.
-    return _checked(mount, leave=own == mount and (mount / "cgroup.type").exists())
+        return _checked(own, has_daemon=True)
+    # The host's root cgroup may be divided though it holds processes. It is the only one without a cgroup.type.
+    return _checked(mount, has_daemon=own == mount and (mount / "cgroup.type").exists())
 
 
-def _checked(path: Path, *, leave: bool) -> Root:
+def _checked(path: Path, *, has_daemon: bool) -> Root:
     files = (path, path / "cgroup.procs", path / "cgroup.subtree_control")
     if not all(os.access(each, os.W_OK) for each in files):
-        raise Unusable(f"the cgroup {path} is not ours to divide; run as root, or in one that is: {DELEGATE}")
+        raise Unusable(
+            f"the slave may not divide the cgroup {path}; run it as root, or in a delegated one: {DELEGATE}"
+        )
     try:
-        return Root(str(path), Core(str(path)).controllers, leave)
+        return Root(str(path), Core(str(path)).controllers, has_daemon)
     except IsolationError as error:
         raise Unusable(f"{error}; limits need cgroup v2 with its controllers") from None
 
@@ -136,7 +138,7 @@ def cgroup_of(pid: int, proc: Path = Path("/proc")) -> Path | None:
 
 
 def is_delegated(path: Path) -> bool:
-    """Whether systemd says so: by an extended attribute since its version 249; before that only its user's can be."""
+    """Whether systemd has delegated it, as an extended attribute says since version 249."""
     for name in ("trusted.delegate", "user.delegate"):
         with suppress(OSError):
             return os.getxattr(path, name) == b"1"
@@ -144,18 +146,18 @@ def is_delegated(path: Path) -> bool:
 
 
 def take(root: Root, controllers: frozenset[str]) -> None:
-    """Divide it. Raises `IsolationError`."""
+    """Enable the controllers for cgroups below, after moving the daemon out if needed. Raises `IsolationError`."""
     if missing := controllers - root.controllers:
         raise IsolationError(
             f"{root.path} has no controller {', '.join(sorted(missing))}, which an option of this slave needs; {GIVE}"
         )
-    if root.is_ours_to_leave:
-        _leave(root.path)
+    if root.has_daemon:
+        _move_all_to_leaf(root.path)
     tree.enable(root.path, controllers)
 
 
-def _leave(path: str) -> None:
-    """Move every process of it to the leaf; those that are forked meanwhile, too."""
+def _move_all_to_leaf(path: str) -> None:
+    """Move every process in it to the leaf, also those that are forked meanwhile."""
     leaf = f"{path}/{DAEMON_LEAF}"
     tree.make(leaf)
     for _ in range(MOVE_ROUNDS):
@@ -166,7 +168,7 @@ def _leave(path: str) -> None:
             with suppress(ProcessLookupError):
                 _move(leaf, pid)
     raise IsolationError(
-        f"processes go on appearing in {path}: nothing else may run in a cgroup that is divided"
+        f"new processes keep appearing in {path}: nothing else may run in a cgroup that is divided"
     )
 
 

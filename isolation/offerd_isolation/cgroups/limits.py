@@ -1,6 +1,6 @@
-"""What one cgroup is held to: from resources and the slave's options to the numbers in its files.
+"""The limits of one cgroup: the numbers for its files, from resources and the slave's options.
 
-Also of containers of a Docker engine. docs/isolation.md has the numbers for one task of 512 MB and half a cpu, in a table.
+Also those of a Docker engine's containers. docs/isolation.md has a table with the numbers for a task of 512 MB and half a cpu.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 MIB = 1 << 20
 
 EXECUTOR_MEM_BYTES = 64 * MIB
-"""What a container gets beyond its resources, for the shim, the executor itself and its tasks' output in the page cache.
-The host keeps memory back for it (`fingerprint.reserve`)."""
+"""Memory that a container gets beyond its resources, for the shim, the executor itself and its tasks' output in the page
+cache. The slave does not offer that memory (`fingerprint.reserve`)."""
 EXECUTOR_MILLICPUS = 100
-"""The same of a quota, where tasks have quotas of their own."""
+"""The cpu quota that it gets beyond its resources, where tasks have quotas of their own."""
 EXECUTOR_PIDS_FACTOR = 4
-"""Processes of an executor that keeps its tasks' in its own cgroup: so many times those of one task."""
+"""An executor that keeps its tasks in its own cgroup may have this many times the processes of one task."""
 CONTAINER_EXTRA_PIDS = 64
 """Processes of a Docker container beyond those of one task."""
 MIN_WEIGHT, MAX_WEIGHT = 1, 10_000
 MIN_SHARES, MAX_SHARES, SHARES_OF_A_CPU = 2, 262_144, 1024
 MIN_QUOTA_US = 1000
 NESTED_DEPTH, NESTED_CGROUPS = 4, 64
-"""What the user of a task may make below its cgroup."""
+"""How deep, and how many, the cgroups are that a task's user may make below the task's cgroup."""
 
 OOM_GROUP_LABEL = "offerd.oom_group"
-"""Label of a task: `0` has the kernel kill one process of it when memory is short, and not the task as a whole."""
+"""Label of a task: with `0` the kernel kills one process of it when it is over its memory, not the task as a whole."""
 
 IoMax = tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
 """`(("8:0", (("rbps", 1048576),)),)`: hashable and comparable."""
@@ -40,7 +40,7 @@ IoMax = tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The defaults are what a new cgroup has. None is no limit; for quota, io and cpus also: never touched."""
+    """The defaults are those of a new cgroup. None is no limit; for quota, io and cpus the file is then not written."""
 
     cpu_weight: int = 100
     cpu_quota_us: int | None = None  # in each DEFAULT_PERIOD_US
@@ -51,7 +51,7 @@ class Limits:
     io_weight: int | None = None
     io_max: IoMax = ()
     cpus: frozenset[int] | None = None
-    cpu_shares: int = SHARES_OF_A_CPU  # what a Docker engine is told of cpu_weight, and v1 has in its place
+    cpu_shares: int = SHARES_OF_A_CPU  # in place of cpu_weight for Docker engines and cgroup v1
 
 
 NEW_CGROUP = Limits()
@@ -63,37 +63,37 @@ def weight(millicpus: int) -> int:
 
 
 def shares(millicpus: int) -> int:
-    """cpu.shares of v1, and what engines are told: 1024, the default, for each cpu."""
+    """cpu.shares of v1, which engines take too: 1024, the default, for each cpu."""
     return min(MAX_SHARES, max(MIN_SHARES, millicpus * SHARES_OF_A_CPU // 1000))
 
 
 def weight_of_shares(shares: int) -> int:
-    """cpu.weight, as runc makes it of shares before its version 1.3.2, which makes another: 39 for each cpu."""
+    """cpu.weight, as runc before version 1.3.2 converts it from shares: 39 for each cpu. Later versions convert otherwise."""
     return 1 + (shares - 2) * 9999 // 262142
 
 
 def quota_us(millicpus: int) -> int:
-    """cpu.max: exactly this much of the time."""
+    """The quota of cpu.max, in microseconds of each period, for this many cpus."""
     return max(MIN_QUOTA_US, millicpus * DEFAULT_PERIOD_US // 1000)
 
 
 def whole_pages(amount: int) -> int:
-    """As the kernel keeps it."""
+    """Rounded down to whole pages, as the kernel does."""
     return amount - amount % PAGE_BYTES
 
 
 def _mem_bytes(declared: int) -> int | None:
-    """Who declares none has no limit; who declares less than a page has one page."""
+    """No limit for a task that declares no memory; at least one page for others."""
     return max(PAGE_BYTES, whole_pages(declared)) if declared else None
 
 
 def _with_executor(declared: int) -> int | None:
-    """The same of a container: where there is a limit, there is room for its executor."""
+    """A container's limit: no limit for none declared, else with room for its executor."""
     return whole_pages(declared + EXECUTOR_MEM_BYTES) if declared else None
 
 
 def of_task(resources: Resources, labels: Mapping[str, str], options: IsolationOptions) -> Limits:
-    """Of a task's own cgroup. A task that declares no memory has no limit of it."""
+    """The limits of a task's own cgroup. A task that declares no memory has no memory limit."""
     millicpus, mem_bytes = resources.millicpus, resources.mem_bytes
     return Limits(
         cpu_weight=weight(millicpus),
@@ -110,8 +110,8 @@ def of_task(resources: Resources, labels: Mapping[str, str], options: IsolationO
 def of_container(
     resources: Resources, options: IsolationOptions, *, places_tasks: bool, unlimited: bool
 ) -> Limits:
-    """Of an executor and all its tasks. `places_tasks`: they are in cgroups of their own; `unlimited`: one of them declares
-    no memory, so that there is no sum."""
+    """The limits of an executor together with all its tasks. `places_tasks`: the tasks have cgroups of their own.
+    `unlimited`: one of them declares no memory, so there is no sum."""
     millicpus = resources.millicpus
     quota = None
     if options.cpu_quota:
@@ -128,8 +128,8 @@ def of_container(
 
 
 def of_executor(own: Resources, options: IsolationOptions) -> Limits:
-    """Of the executor's own leaf, beside its tasks: memory is held by the container. Half a cpu's weight at least: an
-    executor that comes late holds up all its tasks."""
+    """The limits of the executor's own leaf, beside its tasks; its memory is limited with the container's. It has the weight
+    of at least half a cpu, as a slow executor delays all its tasks."""
     return Limits(
         cpu_weight=max(weight(own.millicpus), weight(500)),
         no_swap=True,
@@ -139,12 +139,12 @@ def of_executor(own: Resources, options: IsolationOptions) -> Limits:
 
 
 def of_tasks(resources: Resources) -> Limits:
-    """Of the node that holds the tasks' leaves."""
+    """The limits of the cgroup that holds the tasks' leaves."""
     return Limits(cpu_weight=weight(resources.millicpus))
 
 
 def of_docker_container(resources: Resources, options: IsolationOptions) -> Limits:
-    """Of a container of a Docker engine: an executor and all its tasks, which have no limits of their own."""
+    """The limits of a Docker engine's container: an executor and all its tasks, which have no limits of their own."""
     of_cpus = shares(resources.millicpus)
     limits = Limits(
         cpu_weight=weight_of_shares(of_cpus),
@@ -156,10 +156,10 @@ def of_docker_container(resources: Resources, options: IsolationOptions) -> Limi
 
 
 def pids_of_docker_container(options: IsolationOptions) -> int | None:
-    """However many tasks it has."""
+    """The limit of processes in a Docker engine's container, however many tasks it has."""
     return None if options.pids_max is None else options.pids_max + CONTAINER_EXTRA_PIDS
 
 
 def with_mem_bytes(limits: Limits, mem_bytes: int | None) -> Limits:
-    """Of a container of a Docker engine: it swaps only if its memory has no limit."""
+    """The limits of a Docker engine's container with this memory limit: it may swap only if there is none."""
     return replace(limits, mem_bytes=mem_bytes, no_swap=mem_bytes is not None)

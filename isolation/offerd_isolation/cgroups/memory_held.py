@@ -1,7 +1,7 @@
-"""What memory a cgroup holds that nobody can take away from its processes, and how far its limit may be lowered for that.
+"""How far a cgroup's memory limit may be lowered, with the memory that it holds.
 
-The kernel kills for a limit that is written below what is held. What is not held, the page cache, it frees in that very write.
-Used for cgroups of v2, and through `docker.v1` for those of v1.
+Held memory cannot be reclaimed. If a limit is written below it, the kernel kills. The page cache is not held: the kernel
+frees it during the write. Used for cgroup v2, and through `docker.v1` for v1.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from offerd_isolation.cgroups.controllers import FileMissing, Memory
 from offerd_isolation.cgroups.limits import Limits, whole_pages
 
 LOWERED_AT_ONCE_BYTES = 64 << 20
-"""By how much a limit is lowered into the page cache at once."""
+"""How much of the page cache is freed by one write at most."""
 SPARE_BYTES = 16 << 20
-"""What stays free above what is held: it may grow between the look and the write."""
+"""Kept free above the held memory, which may grow between the look and the write."""
 
 
 def as_far_as_safe(memory: Memory, wanted: Limits, before: Limits | None) -> Limits:
-    """Of what is `wanted`, what may be written now, where `before` was written last (None: not known).
+    """The limits that may be written now on the way to those `wanted`; `before` was written last (None: not known).
 
-    More is written at once. Less only so far that nobody is killed for it, and in small parts: whoever calls this does so
+    A higher limit is written at once. A lower one only so far that nothing is killed, and in small steps: the caller calls
     again until all is as wanted.
     """
     if wanted.mem_bytes is None:
@@ -37,5 +37,5 @@ def as_far_as_safe(memory: Memory, wanted: Limits, before: Limits | None) -> Lim
         return wanted  # it is gone
     lowest = max(held + SPARE_BYTES, current - LOWERED_AT_ONCE_BYTES)
     if highest is not None:
-        lowest = min(lowest, highest)  # who holds nearly all is not given more
+        lowest = min(lowest, highest)  # a container that holds nearly all of its memory is not given more
     return replace(wanted, mem_bytes=max(wanted.mem_bytes, whole_pages(lowest)))

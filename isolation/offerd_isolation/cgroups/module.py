@@ -1,12 +1,12 @@
 """`CgroupsIsolation`: every executor and every task held to its limits by cgroup v2.
 
-    ROOT/offerd.slice/                     what all containers of this host share
-      HASH-CONTAINER/                      memory, cpu: the executor's own and its tasks' together
-        executor/                          the shim and the executor, and tasks of executors that place none
+    ROOT/offerd.slice/                     all containers of this host
+      HASH-CONTAINER/                      one container: memory and cpu of the executor and its tasks together
+        executor/                          the shim and the executor; also its tasks, if it does not place them
         tasks/task-ID/                     one task with its own limits
 
-HASH is the work directory's: several slaves of one host know their own. Processes are only in leaves, since the kernel
-lets no cgroup have both processes and children with controllers. Whatever is here can be found again after a restart.
+HASH stands for the work directory, so that several slaves of one host find their own containers. Only leaves hold
+processes, as no cgroup may have both processes and children with controllers. All of it can be found again after a restart.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from offerd_isolation.base import (
     IsolationOptions,
     Launch,
     Limitation,
-    Tell,
+    Report,
     Usage,
-    tell_nobody,
+    report_to_nobody,
 )
 from offerd_isolation.cgroups import controllers, delegation, host, limits, oom, statistics, tree
 from offerd_isolation.cgroups.container import Container, apply
@@ -43,9 +43,9 @@ from offerd_linux.process_ids import ProcessID
 
 SLICE = "offerd.slice"
 KILL_ALL_AFTER_S = 2.0
-"""How long a shim may need to bury its executor and write the exit record, before it is killed with the rest."""
+"""How long a shim may take to reap its executor and write the exit record, before it is killed with the rest."""
 VERIFIED_AT_ONCE = 100
-"""Cgroups that one `verify` looks at."""
+"""How many cgroups one call of `verify` checks."""
 
 
 class CgroupsIsolation(Isolation):
@@ -81,7 +81,7 @@ class CgroupsIsolation(Isolation):
 
     # -- containers ---------------------------------------------------------------------------------------------------
 
-    def prepare(self, spec: ContainerSpec, tell: Tell = tell_nobody) -> Launch:
+    def prepare(self, spec: ContainerSpec, report: Report = report_to_nobody) -> Launch:
         self._take_host()
         container = self._containers.get(spec.container_id)
         if container is None:
@@ -111,7 +111,7 @@ class CgroupsIsolation(Isolation):
             container.limit_all(self.options)
 
     def cleanup(self, container_id: ContainerID) -> bool:
-        """The executor first: its shim then writes the exit record and ends by itself, in `KILL_ALL_AFTER_S` at most."""
+        """Kill all but the shim. The shim then writes the exit record and ends by itself, within `KILL_ALL_AFTER_S`."""
         if not self._slice:
             self._find_host()
         container = self._containers.get(container_id) or self._known(container_id)
@@ -155,14 +155,14 @@ class CgroupsIsolation(Isolation):
             self._containers[container_id] = container
             self._watch(container)
         for container_id, shim in known.items():
-            # Made by another module, before this slave was started with ours: there is no cgroup, but a shim perhaps.
+            # Another module made these before the slave was restarted with this one. They have no cgroup, but maybe a shim.
             if container_id not in paths:
                 self._containers[container_id] = self._known(container_id)
                 self._containers[container_id].shim = shim
         return sorted(paths.keys() - known.keys())
 
     def _elsewhere(self, container_id: ContainerID, shim: ProcessID | None) -> str:
-        """Where a slave made it that divided another cgroup: of another scope, of another unit. Empty if nowhere."""
+        """The container's cgroup below another root: that of the scope or unit in which an earlier slave ran. Empty if none."""
         if shim is None or process_ids.find(shim) is None:
             return ""
         executor = host.cgroup_of(shim.pid)
@@ -216,7 +216,7 @@ class CgroupsIsolation(Isolation):
         return list(container.tasks) if container is not None else ()
 
     def kill_task(self, container_id: ContainerID, task_id: TaskID) -> bool:
-        """All that is in its cgroup. For an executor that puts nothing there: what carries the task's mark."""
+        """Kill all that is in the task's cgroup; if its executor places nothing there, the processes with the task's mark."""
         container = self._containers.get(container_id)
         if container is None:
             return False
@@ -259,7 +259,7 @@ class CgroupsIsolation(Isolation):
         found = []
         for container_id in self._notices.read():
             container = self._containers.get(ContainerID(container_id))
-            # memory.events also tells of reclaim, often: only kills are worth a look at each task.
+            # memory.events often changes because of reclaim: the tasks are only checked after kills.
             if container is not None and oom.new_kills(container.all) > 0:
                 found += container.killed()
         return found
@@ -289,7 +289,7 @@ class CgroupsIsolation(Isolation):
         return statistics.describe(tree.members(path))
 
     def verify(self) -> Iterable[str]:
-        """A part of all cgroups each time. An update that was kept back is done as far as it now can be."""
+        """Checks a part of all cgroups each time. A lowered limit that had to wait is lowered as far as is safe now."""
         complaints: list[str] = []
         known = list(self._containers.values())
         cgroups: list[tuple[Container, Leaf | Tally]] = []
@@ -310,7 +310,7 @@ class CgroupsIsolation(Isolation):
         return controllers.lacking(self._slice, self._controllers) if self._slice else ()
 
     def close(self) -> None:
-        """Also the slice, if no slave has anything in it."""
+        """Also removes the slice, if no slave has anything in it."""
         if self._notices is not None:
             self._notices.close()
             self._notices = None
@@ -326,7 +326,7 @@ class CgroupsIsolation(Isolation):
         root = self._find_host()
         host.take(root, self._controllers)
         tree.make(self._slice)
-        # Against all else on the host: as much as its cpus, of which containers have 100 each.
+        # The weight against everything else on the host: 100 for each of its cpus, as containers have.
         controllers.Cpu(self._slice).weight = limits.weight(1000 * (os.cpu_count() or 1))
         tree.enable(self._slice, self._controllers)
 
@@ -342,7 +342,7 @@ class CgroupsIsolation(Isolation):
         return Container.at(container_id, path or f"{self._slice}/{self._prefix}{container_id}")
 
     def _find_shim(self, container: Container) -> ProcessID | None:
-        """By the mark that shims carry."""
+        """Find the shim by its mark in the environment."""
         for process in tree.members(container.executor.path):
             environ = processes.environment(process.pid)
             if processes.variable(environ, SHIM_MARK) == str(process.pid):
@@ -350,12 +350,12 @@ class CgroupsIsolation(Isolation):
         return None
 
     def _watch(self, container: Container) -> None:
-        """Without a notice the slave still learns of it, when it looks at a task that has failed."""
+        """Watch the container for kills. Without that, the slave only finds a kill when it checks a task that has failed."""
         if self._notices is not None and tree.is_there(container.path):
             try:
                 self._notices.watch(f"{container.path}/memory.events", container.container_id)
             except FileNotFoundError:
-                return  # this kernel does not tell, or it was removed meanwhile
+                return  # this kernel has no such file, or the container was removed meanwhile
             except OSError as error:
                 raise IsolationError(
                     f"cannot watch for memory that runs out: {error.strerror}; raise fs.inotify.max_user_watches"
@@ -364,7 +364,7 @@ class CgroupsIsolation(Isolation):
     # -- ends ---------------------------------------------------------------------------------------------------------
 
     def _cleanup_without_cgroup(self, container: Container) -> bool:
-        """Of a module that was used before: what is below the shim, then the shim."""
+        """End a container that another module made: first what is below its shim, then the shim."""
         shim = process_ids.find(container.shim) if container.shim is not None else None
         if shim is None or shim.is_dead:
             return True

@@ -1,6 +1,6 @@
-"""A descriptor that becomes readable when a watched control file changes: no timer asks again and again.
+"""A descriptor that becomes readable when a watched control file changes, so that no timer has to poll.
 
-The kernel tells of memory.events as of a file that was modified (inotify), at most once in 10 ms for each.
+The kernel reports a change of memory.events as a modified file (inotify), at most once in 10 ms for each.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _READ_BYTES = 64 << 10
 
 
 class Notices:
-    """Watched files by a key of the caller's."""
+    """Watched files, each with a key that the caller chooses."""
 
     def __init__(self) -> None:
-        """Raises `OSError` if the user has too many of these."""
+        """Raises `OSError` if the user has too many inotify instances."""
         self.fd: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self.fd < 0:
             code = ctypes.get_errno()
@@ -29,7 +29,7 @@ class Notices:
         self._keys: dict[int, str] = {}
 
     def watch(self, path: str, key: str) -> None:
-        """Tell of this file under that key; a file that is removed is forgotten. Raises `OSError`."""
+        """Report changes of this file under that key, until the file is removed. Raises `OSError`."""
         number: int = libc.inotify_add_watch(self.fd, os.fsencode(path), IN_MODIFY)
         if number < 0:
             code = ctypes.get_errno()

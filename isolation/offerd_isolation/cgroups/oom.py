@@ -1,8 +1,8 @@
-"""Which limit it was: out of the kernel's counters, never out of an exit status.
+"""Which limit a task has hit: from the kernel's counters, never from an exit status.
 
-A process that the kernel kills for memory is counted as `oom_kill` in its cgroup and in all above; the cgroup whose limit was
-reached counts `oom` in its memory.events.local. So a killed task whose own cgroup counts no `oom` was the victim of a limit
-above it: its executor's, or the whole host's.
+A process that the kernel kills for memory is counted as `oom_kill` in its cgroup and in all above. The cgroup whose limit was
+reached counts `oom` in its memory.events.local. So if a killed task's own cgroup counts no `oom`, the limit was one above
+it: its container's, or the memory of the host.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from offerd_isolation.cgroups.limits import NEW_CGROUP, Limits
 
 @dataclass(slots=True)
 class Leaf:
-    """A cgroup with processes, its limits as they were set (None: found after a restart), and what is known of it."""
+    """A cgroup with processes, its limits as they were set (None: found after a restart), and the kills counted so far."""
 
     path: str
     limits: Limits | None = NEW_CGROUP
     kills_seen: int = 0
-    kills_untold: int = 0  # of the executor's leaf: not yet told of a task
+    kills_unreported: int = 0  # in the executor's leaf: not yet reported for a task
 
 
 @dataclass(slots=True)
 class Tally:
-    """The same of the container above."""
+    """The same for the container's cgroup."""
 
     path: str
     limits: Limits | None = NEW_CGROUP
@@ -38,7 +38,7 @@ class Tally:
 
 
 def new_kills(leaf: Leaf | Tally) -> int:
-    """How many more processes in it were killed for memory since the last look."""
+    """How many processes in it were killed for memory since the last call."""
     killed = Memory(leaf.path).kills()
     fresh = killed - leaf.kills_seen
     leaf.kills_seen = killed
@@ -48,7 +48,7 @@ def new_kills(leaf: Leaf | Tally) -> int:
 def limitation(
     container_id: ContainerID, task_id: TaskID, leaf: Leaf, container: Tally, usage: Usage
 ) -> Limitation:
-    """Of a leaf in which processes were killed: by which limit."""
+    """The limit for which processes in this leaf were killed."""
     own, above = Memory(leaf.path), Memory(container.path)
     reached = None
     if own.times_at_limit():
@@ -70,7 +70,7 @@ def limitation(
 def pids_limitation(
     container_id: ContainerID, task_id: TaskID, leaf: Leaf, usage: Usage
 ) -> Limitation | None:
-    """A task that could not fork at least once."""
+    """The limit of processes, if a fork of the task was refused at least once."""
     pids = Pids(leaf.path)
     try:
         return refused(container_id, task_id, "it", pids.max, usage) if pids.refused() else None
@@ -79,7 +79,7 @@ def pids_limitation(
 
 
 class Reached(NamedTuple):
-    """A limit of memory that was reached, and who needed more, with `{size}` in place of it."""
+    """A memory limit that was reached, and a text that says by whom, with `{size}` in place of the limit."""
 
     limit_bytes: int | None
     who: str
@@ -94,8 +94,8 @@ def killed(
     whole: bool = True,
     peak_bytes: int = 0,
 ) -> Limitation:
-    """A task, or the executor where `task_id` is empty, was killed for memory; for the host's, where no limit of ours was
-    `reached`. `whole`: not only a process of it."""
+    """A task, or the executor if `task_id` is empty, was killed for memory: for the limit `reached`, or if None because the
+    host was short of memory. `whole`: all of it was killed, not only one process."""
     what = f"the kernel killed {'' if whole else 'a process of '}{'it' if task_id else 'the executor'}"
     limit, why = "memory of the host", "the host was short of memory"
     if reached is not None:
@@ -108,7 +108,7 @@ def killed(
 def refused(
     container_id: ContainerID, task_id: TaskID, who: str, most: int | None, usage: Usage
 ) -> Limitation:
-    """A process or thread was one too many. That kills nobody."""
+    """A fork was refused at the limit of processes, which kills nothing."""
     text = f"{who} hit its limit of {most} processes and threads"
     return Limitation(container_id, f"pids.max={most}", text, task_id, usage, fatal=False)
 
@@ -121,6 +121,6 @@ def _dies_whole(memory: Memory) -> bool:
 
 
 def _size(amount: int) -> str:
-    """Exact if it is short, else in whole mebibytes: nobody counts bytes of a peak."""
+    """Exact if that is short, else in mebibytes with one decimal."""
     exact = format_scalar("mem", amount)
     return exact if len(exact) <= 5 else f"{amount / (1 << 20):.1f}M"

@@ -1,4 +1,4 @@
-"""What a cgroup used and waited for, out of its files."""
+"""What a cgroup has used and how long it waited, from its files."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from offerd_linux.processes import Process
 T = TypeVar("T")
 
 DESCRIBED = 5
-"""Processes that a sentence names."""
+"""How many processes a sentence names."""
 
 
 def usage(path: str) -> Usage | None:
-    """Of all in it and below, in so far as this kernel tells; None if it is gone."""
+    """What everything in this cgroup and below uses, as far as the kernel says; None if the cgroup is gone."""
     found = usage_of(Cpu(path), Memory(path), Io(path))
     found = replace(found, processes=_or(lambda: Pids(path).current, 0))
     return found if os.path.isdir(path) else None
 
 
 def usage_of(cpu: Cpu, memory: Memory, io: Io) -> Usage:
-    """The same by its controllers, without its processes; zeros for one that is gone."""
+    """The same from its controllers, without the number of processes; zeros for a cgroup that is gone."""
     cpu_s, throttled_s = cpu.used_s()
     held = _or(memory.held_bytes, 0)
     return Usage(
@@ -41,7 +41,7 @@ def usage_of(cpu: Cpu, memory: Memory, io: Io) -> Usage:
 
 
 def _or(read: Callable[[], T], otherwise: T) -> T:
-    """What a file says, if there is one."""
+    """The value read, or `otherwise` if the file is missing."""
     try:
         return read()
     except FileMissing:
@@ -49,12 +49,12 @@ def _or(read: Callable[[], T], otherwise: T) -> T:
 
 
 def without_processes(usage: Usage, number: int) -> Usage:
-    """Some of them are ours."""
+    """The usage without this number of processes, which are the slave's own."""
     return replace(usage, processes=max(0, usage.processes - number))
 
 
 def _waiting(controller: Controller) -> float:
-    """Percent of the last ten seconds; 0 where the kernel does not measure it (psi=0)."""
+    """Percent of the last ten seconds in which some process waited; 0 if the kernel does not measure it (psi=0)."""
     assert isinstance(controller, Cpu | Memory | Io)
     try:
         return controller.pressure["some"].avg10

@@ -1,4 +1,4 @@
-"""Cgroups as directories: made, divided, killed, removed. All take paths; what the kernel refuses is an `IsolationError`."""
+"""Make, divide, kill and remove cgroups, by path. If the kernel refuses, `IsolationError` is raised."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from offerd_isolation.cgroups.controllers import Core, FileMissing
 from offerd_linux import processes
 
 KILL_ROUNDS = 20
-"""Where the kernel has no cgroup.kill: looks in one call. A tree that forks faster than that is asked for again."""
+"""Rounds of kills in one call, if the kernel has no cgroup.kill. A tree that forks faster needs another call."""
 
 
 def make(path: str) -> bool:
-    """True if it was not there."""
+    """Make a cgroup. True if it did not exist."""
     try:
         os.mkdir(path, 0o755)
     except FileExistsError:
@@ -25,7 +25,7 @@ def make(path: str) -> bool:
 
 
 def enable(path: str, controllers: frozenset[str]) -> None:
-    """Have these controllers in all cgroups directly below. `path` may hold no process then (but for the root cgroup)."""
+    """Enable these controllers in all cgroups directly below. `path` may hold no process, unless it is the root cgroup."""
     core = Core(path)
     missing = controllers - core.subtree_control
     if missing:
@@ -37,7 +37,7 @@ def is_there(path: str) -> bool:
 
 
 def populated(path: str) -> bool:
-    """Whether any process lives in it or below; zombies are none. False for a cgroup that is gone."""
+    """Whether any process runs in it or below; zombies do not count. False for a cgroup that is gone."""
     try:
         return Core(path).events["populated"] == 1
     except FileMissing:
@@ -45,21 +45,21 @@ def populated(path: str) -> bool:
 
 
 def kill(path: str) -> None:
-    """SIGKILL to everything in it and below, at once: what forks meanwhile is killed, too."""
+    """Send SIGKILL to everything in it and below at once, also to what is forked meanwhile."""
     try:
         Core(path).kill = True
         return
     except FileMissing:
         if not is_there(path):
             return
-    for _ in range(KILL_ROUNDS):  # before 5.14
+    for _ in range(KILL_ROUNDS):  # before Linux 5.14
         if not (found := members(path)):
             return
         processes.kill_all(found)
 
 
 def members(path: str) -> list[processes.Process]:
-    """What lives in it and below. (A pid of 0 is a process of a pid namespace that we cannot see.)"""
+    """The living processes in it and below. A pid of 0 stands for a process of a pid namespace that is not visible here."""
     found = []
     for each in [*below(path), path]:
         try:
@@ -89,7 +89,7 @@ def children(path: str) -> list[str]:
 
 
 def remove(path: str) -> bool:
-    """Remove it with all below. False if something still lives there."""
+    """Remove it with all cgroups below. False if a process still runs there."""
     if _rmdir(path):
         return True
     for each in below(path):

@@ -2,11 +2,11 @@
 
 pause          the one program that a container runs by itself
 engine         calls to the engine, each with a time-out
-images         is the image here, or is it to be pulled
-configuration  what the engine is told of a container
+images         find an image, or pull it
+configuration  a container's configuration, as the engine's API takes it
 group          the container's cgroup: limits, usage, kills
-v1             files of cgroup v1, used as those of v2 are
-running        a container's limits: wanted, written, told to the engine
-kills          of which task a kill or a refused process is told
+v1             files of cgroup v1, with the interface of those of v2
+running        a container's limits: wanted, written, known to the engine
+kills          for which task a kill or a refused process is reported
 module         the isolation module
 """

@@ -1,4 +1,4 @@
-"""What the engine is told of a container: of its API, POST /containers/create and /containers/ID/update."""
+"""A container's configuration for the engine's API: POST /containers/create and /containers/ID/update."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOBODY = "65534:65534"
 
 
 class Bind(NamedTuple):
-    """A file or directory of the host, in the container."""
+    """A file or directory of the host that is mounted into the container."""
 
     source: Path
     target: str
@@ -29,7 +29,8 @@ class Bind(NamedTuple):
 def of_container(
     spec: ContainerSpec, image: str, prefix: str, limits: Limits, binds: Iterable[Bind], network: str
 ) -> dict[str, Any]:
-    """To create it. The image's own program, user, volumes and checks play no part. `prefix`: of its slave's marks."""
+    """The body of a request that creates it. The image's own program, user and checks are not used. `prefix` begins the
+    marks of this slave's containers."""
     return {
         "Image": image,
         "Entrypoint": [pause.PATH_INSIDE],
@@ -61,7 +62,7 @@ def of_container(
 
 
 def of_update(limits: Limits) -> dict[str, Any]:
-    """To tell it of other limits: arguments of the SDK's `update_container`."""
+    """Arguments of the SDK's `update_container` for these limits."""
     return {
         "cpu_shares": limits.cpu_shares,
         "cpu_period": DEFAULT_PERIOD_US if limits.cpu_quota_us is not None else None,
@@ -72,7 +73,8 @@ def of_update(limits: Limits) -> dict[str, Any]:
 
 
 def _limits(limits: Limits) -> dict[str, Any]:
-    """Swap: as much as memory in all, that is, none. What is not limited is not named: the engine takes 0 as no word of it."""
+    """MemorySwap is memory and swap together, so equal to Memory it allows no swap. What is not limited is left out, as the
+    engine takes 0 for "not given"."""
     wanted: dict[str, Any] = {"CpuShares": limits.cpu_shares}
     if limits.mem_bytes is not None:
         wanted |= {"Memory": limits.mem_bytes, "MemorySwap": limits.mem_bytes}

@@ -1,4 +1,4 @@
-"""Calls to the Docker engine. Daemons hang: each call has a thread of its own, and nobody waits longer than its time-out."""
+"""Calls to the Docker engine. As an engine may hang, each call has a thread of its own and a time-out."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from offerd_isolation.docker.progress import PullProgress
 from offerd_isolation.docker.references import complete
 
 QUICK_TIMEOUT_S = 5.0
-"""Of what can be done again later."""
-TELL_EVERY_S = 1.0
-"""How far a pull is. One that is over sooner is not worth a word."""
+"""Time-out of calls that can be repeated later."""
+REPORT_EVERY_S = 1.0
+"""How often the progress of a pull is reported. A pull that is over sooner reports none."""
 PULL_SILENCE_S = 120.0
-"""A pull may take for ever, but not be silent so long: the engine tells of each percent, each step and each new try."""
+"""A pull may take any time, but fails after so long without news: the engine reports each percent, each step and each retry."""
 PULLS_AT_ONCE = 4
-"""Others wait for their turn: the engine fetches few layers at a time, and would be silent about those that have to wait."""
+"""Other pulls wait: the engine fetches few layers at a time, and would report nothing about those that have to wait."""
 LOOK_S = 0.25
-"""How soon a pull that nobody waits for any more is given up."""
+"""How often a pull checks whether it was cancelled."""
 R = TypeVar("R")
 
 
 class EngineError(IsolationError):
-    """The engine refused."""
+    """The engine has refused or failed a call."""
 
 
 class NotFound(EngineError):
-    """There is no such container or image."""
+    """The engine has no such container or image."""
 
 
 class Conflict(EngineError):
-    """The name is taken, or it is being removed already."""
+    """The name is taken, or the container is being removed already."""
 
 
 class Unreachable(EngineError):
-    """Nobody answers, or not in time: what the engine has or does is unknown."""
+    """The engine does not answer, or not in time: its state is unknown."""
 
 
 class Engine:
-    """One engine: what DOCKER_HOST names, or the local socket. Methods may be called from any thread."""
+    """The engine that DOCKER_HOST names, or that of the local socket. Methods may be called from any thread."""
 
     def __init__(
         self, timeout_s: float = DEFAULT_OPTIONS.engine_timeout_s, pull_silence_s: float = PULL_SILENCE_S
@@ -59,9 +59,9 @@ class Engine:
         self._pulls = threading.Semaphore(PULLS_AT_ONCE)
 
     def call(self, what: str, function: Callable[[Any], R], timeout_s: float | None = None) -> R:
-        """`function(api)` with the SDK's `APIClient`, in a thread. Raises `EngineError`; `what` begins its text.
+        """Call `function(api)` in a thread, with the SDK's `APIClient`. Raises `EngineError`, whose text begins with `what`.
 
-        While a call that took too long is still not over, others fail at once: a queue of them would wait for each in turn.
+        While a call that has timed out is still running, others fail at once, instead of each waiting for its own time-out.
         """
         limit_s = timeout_s or self._timeout_s
         self._raise_if_stuck(what)
@@ -79,31 +79,31 @@ class Engine:
     def pull(
         self,
         image: str,
-        tell: Callable[[str], None] = lambda _: None,
+        report: Callable[[str], None] = lambda _: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Fetch an image from its registry, however long it takes as long as it goes on; `tell` hears how far it is. Given up
-        once it is `cancelled`. Raises `EngineError`."""
+        """Fetch an image from its registry. This may take any time while it makes progress, which is passed to `report`. It
+        ends early once it is `cancelled`. Raises `EngineError`."""
         if not self._pulls.acquire(timeout=LOOK_S):
-            tell(f"pulling {image}: waits for other pulls")
+            report(f"pulling {image}: waits for other pulls")
             while not self._pulls.acquire(timeout=LOOK_S):
                 _raise_if(cancelled, f"pull {image}")
         try:
-            self._pull(image, tell, cancelled)
+            self._pull(image, report, cancelled)
         finally:
             self._pulls.release()
 
-    def _pull(self, image: str, tell: Callable[[str], None], cancelled: Callable[[], bool]) -> None:
+    def _pull(self, image: str, report: Callable[[str], None], cancelled: Callable[[], bool]) -> None:
         what = f"pull {image}"
         over = threading.Event()
         lines: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
 
         def work(api: Any) -> None:
-            # Without a tag the engine would fetch all of them.
+            # Without a tag the engine would fetch all tags.
             name, tag = split_tag(complete(image))
             for line in api.pull(name, tag=tag, stream=True, decode=True):
                 if over.is_set():
-                    return  # the engine, too, gives up what nobody reads
+                    return  # the engine gives up a pull whose answer is not read
                 if "error" in line:
                     raise EngineError(str(line["error"]))
                 lines.put(line)
@@ -111,7 +111,7 @@ class Engine:
         self._raise_if_stuck(what)
         _, outcome = self._begin(what, work, lambda: lines.put(None))
         try:
-            self._follow(what, PullProgress(image), lines, tell, cancelled)
+            self._follow(what, PullProgress(image), lines, report, cancelled)
         finally:
             over.set()
         self._result(what, outcome)
@@ -121,21 +121,21 @@ class Engine:
         what: str,
         progress: PullProgress,
         lines: SimpleQueue[dict[str, Any] | None],
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
         cancelled: Callable[[], bool],
     ) -> None:
-        """Until the last line. Tells the news once a second. Raises `EngineError` when none came for too long."""
+        """Read lines until the last one, and report progress once a second. Raises `EngineError` if none comes for too long."""
         heard_at = time.monotonic()
-        tell_at = heard_at + TELL_EVERY_S
+        report_at = heard_at + REPORT_EVERY_S
         is_news = False
         while True:
             _raise_if(cancelled, what)
-            until = tell_at if is_news else heard_at + self._pull_silence_s
+            until = report_at if is_news else heard_at + self._pull_silence_s
             try:
                 line = lines.get(timeout=min(LOOK_S, max(0.0, until - time.monotonic())))
             except Empty:
                 if not is_news and time.monotonic() >= until:
-                    # It may be the registry's fault, so other calls are tried nonetheless.
+                    # It may be the registry's fault, so the engine is not counted as stuck.
                     silence = f"nothing was heard of it for {self._pull_silence_s:g} s"
                     raise EngineError(f"{what}: {silence}; {progress.text()}") from None
             else:
@@ -143,9 +143,9 @@ class Engine:
                     return
                 heard_at, is_news = time.monotonic(), True
                 progress.note(line)
-            if is_news and time.monotonic() >= tell_at:
-                tell(progress.text())
-                tell_at, is_news = time.monotonic() + TELL_EVERY_S, False
+            if is_news and time.monotonic() >= report_at:
+                report(progress.text())
+                report_at, is_news = time.monotonic() + REPORT_EVERY_S, False
 
     def _raise_if_stuck(self, what: str) -> None:
         if self._stuck is not None and self._stuck.is_alive():
@@ -154,13 +154,13 @@ class Engine:
     def _begin(
         self, what: str, function: Callable[[Any], R], ended: Callable[[], None] = lambda: None
     ) -> tuple[threading.Thread, list[R | BaseException]]:
-        """In a thread of its own, which ends with one thing in the list: the result, or what was raised."""
+        """Run it in a thread of its own, which ends with one item in the list: the result, or the exception."""
         outcome: list[R | BaseException] = []
 
         def work() -> None:
             try:
                 outcome.append(function(self._client()))
-            except BaseException as error:  # marked: it is raised again by the caller
+            except BaseException as error:  # passed on: the caller raises it
                 outcome.append(error)
             ended()
 
@@ -198,7 +198,7 @@ class Engine:
             text = f"{what}: {error.explanation or error}"
             kinds = {404: NotFound, 409: Conflict}
             return kinds.get(error.status_code or 0, EngineError)(text)
-        # A streamed answer is read past requests: what breaks off there is urllib3's, or half a line of JSON.
+        # A streamed answer is not read through requests: a broken one raises errors of urllib3, or ends in half a line of JSON.
         away = (
             docker.errors.DockerException,
             docker.errors.StreamParseError,
@@ -215,11 +215,11 @@ class Engine:
 
 def _raise_if(cancelled: Callable[[], bool], what: str) -> None:
     if cancelled():
-        raise EngineError(f"{what}: given up, as nobody waits for it any more")
+        raise EngineError(f"{what}: cancelled, as its container is not wanted any more")
 
 
 def split_tag(image: str) -> tuple[str, str]:
-    """`registry:5000/name:1` is `registry:5000/name` and `1`; without a tag it is `latest`; a digest is a tag."""
+    """`registry:5000/name:1` gives `registry:5000/name` and `1`. The default tag is `latest`; a digest counts as a tag."""
     if "@" in image:
         name, _, digest = image.partition("@")
         return name, digest

@@ -1,7 +1,7 @@
-"""The cgroup of one container as the engine has made it: limits, usage, kills for memory.
+"""The cgroup of one container that the engine has made: limits, usage, kills for memory.
 
-Read and written in place: a call to the engine takes a hundred times as long, and hangs when the engine does. The files are
-those of `cgroups.controllers`; for hosts with cgroup v1 `v1` has others, which are used alike.
+Its files are read and written directly: a call to the engine takes a hundred times as long, and hangs when the engine does.
+They are those of `cgroups.controllers`; on hosts with cgroup v1 those of `v1`, which have the same interface.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from offerd_linux.cgroup_membership import V2, cgroup_paths
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Of one container. Everything is as if empty once the container is gone."""
+    """The cgroup of one container. Once the container is gone, it reads as empty."""
 
     cpu: Cpu
     memory: Memory
     pids: Pids
     io: Io
     directories: tuple[str, ...]
-    """All of them, for a process that is to join."""
+    """The cgroup's directories in all hierarchies, for a process that is to join."""
 
     @classmethod
     def of(cls, pid: int, proc: Path = Path("/proc")) -> Group:
-        """Where this process is. Raises `OSError` if it is gone."""
+        """The group that this process is in. Raises `OSError` if the process is gone."""
         return cls.at(_directories(pid, proc))
 
     @classmethod
     def at(cls, directories: Mapping[str, str]) -> Group:
-        """In these, by controller; those of no v1 hierarchy are in that of v2."""
+        """The group with these directories, by controller. A controller without a v1 hierarchy is in that of v2."""
         path = {
             name: directories.get(name) or directories.get(V2, "")
             for name in ("cpu", "cpuacct", "memory", "pids")
@@ -54,25 +54,25 @@ class Group:
         )
 
     def processes(self) -> list[int]:
-        """Their pids. Gone ones may be among them, as always."""
+        """The pids in it. Some of the processes may have ended since."""
         try:
             return Core(self.memory.path).procs
         except FileMissing:
             return []
 
     def apply(self, limits: Limits, before: Limits | None = None) -> None:
-        """Write what differs from `before` (None: all), of what follows the tasks: the number of processes is the engine's to
-        set, once. Raises `IsolationError`."""
+        """Write the limits of cpu and memory that differ from `before` (None: all). The limit of processes is set by the
+        engine, once. Raises `IsolationError`."""
         for controller in (self.cpu, self.memory):
             _apply(controller, limits, before)
 
     def usage(self) -> Usage:
-        """Of all but the pause process, which uses nothing."""
+        """What the container uses. The pause process is not counted."""
         processes = max(0, len(self.processes()) - 1)
         return replace(statistics.usage_of(self.cpu, self.memory, self.io), processes=processes)
 
     def mem_limit(self) -> int | None:
-        """As the kernel has it."""
+        """The memory limit in bytes, as the kernel has it; None if there is none."""
         try:
             return self.memory.max
         except FileMissing:
@@ -85,12 +85,14 @@ def _apply(controller: Controller, limits: Limits, before: Limits | None) -> Non
     except FileMissing:
         if os.path.isdir(controller.path):
             raise
-        # The container is gone: so is the limit.
+        # The container is gone, and its limits with it.
 
 
 def _directories(pid: int, proc: Path) -> dict[str, str]:
-    """Where a process is, by controller: v1's, and `V2`."""
-    mounts: dict[str, tuple[str, str]] = {}  # controller: where, and what of the hierarchy is there
+    """The cgroup directories that a process is in, by v1 controller, and `V2` for the v2 hierarchy."""
+    mounts: dict[
+        str, tuple[str, str]
+    ] = {}  # controller: mount point, and which part of the hierarchy is mounted there
     for line in (proc / "self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")
         root, where = fields.split(" ")[3:5]

@@ -1,11 +1,11 @@
-"""Is the image here, or is it to be pulled: `never`, `if-absent` or `always`."""
+"""Find an image, or pull it: `never`, `if-absent` or `always`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from offerd_isolation.base import IsolationError, Tell, tell_nobody
+from offerd_isolation.base import IsolationError, Report, report_to_nobody
 from offerd_isolation.docker.engine import Engine, EngineError, NotFound, Unreachable
 from offerd_isolation.docker.references import complete
 
@@ -14,9 +14,9 @@ POLICIES = ("never", "if-absent", "always")
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What we need to know of one that is here."""
+    """An image that the engine has."""
 
-    digest: str  # what its name means now
+    digest: str  # the image that its name stands for now
     environment: dict[str, str]
 
 
@@ -24,17 +24,17 @@ def obtain(
     engine: Engine,
     name: str,
     policy: str,
-    tell: Tell = tell_nobody,
+    report: Report = report_to_nobody,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Image:
-    """The image, pulled if the policy says so; `tell` hears how far that is, and it is given up once it is `cancelled`.
+    """The image, pulled if the policy says so. Progress of a pull is passed to `report`; it ends early once `cancelled`.
 
-    Raises `IsolationError` with the reason for a task's failure.
+    Raises `IsolationError`, whose text becomes the reason of a task's failure.
     """
     if policy not in POLICIES:
         raise IsolationError(f"pull policy {policy!r} is none of {', '.join(POLICIES)}")
     if policy == "always":
-        _pull(engine, name, tell, cancelled)
+        _pull(engine, name, report, cancelled)
     try:
         return _inspect(engine, name)
     except NotFound:
@@ -43,13 +43,13 @@ def obtain(
                 f"image {name} is not on this slave, and may not be pulled (policy {policy}); "
                 f"load it with `docker load`, or allow --pull if-absent"
             ) from None
-    _pull(engine, name, tell, cancelled)
+    _pull(engine, name, report, cancelled)
     return _inspect(engine, name)
 
 
-def _pull(engine: Engine, name: str, tell: Tell, cancelled: Callable[[], bool]) -> None:
+def _pull(engine: Engine, name: str, report: Report, cancelled: Callable[[], bool]) -> None:
     try:
-        engine.pull(name, tell, cancelled)
+        engine.pull(name, report, cancelled)
     except Unreachable:
         raise
     except EngineError as error:

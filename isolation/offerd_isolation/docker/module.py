@@ -1,11 +1,11 @@
 """`DockerIsolation`: executors in containers of a Docker engine.
 
-The engine makes the container: image, mounts, namespaces, cgroups, limits. In it runs `pause` and nothing else; the
-executor is forked by its shim as everywhere, and enters the container before it drops its rights. So an image needs nothing
-for us, logs and exit records are the shim's, and tasks need no engine once they run: it may restart (with live-restore),
+The engine makes the container: image, mounts, namespaces, cgroups, limits. It starts only `pause` there. The executor is
+forked by its shim, as with other modules, and enters the container before it drops its rights. So an image needs nothing
+special, the shim writes logs and exit records, and running tasks do not need the engine: it may restart (with live-restore),
 hang or be killed. docs/decisions/0019 says what else was tried.
 
-A container belongs to its slave by label, and all its processes by the mark of the module `noop`, which this one extends.
+A label names the slave of a container. Its processes are found by the mark of the module `noop`, which this one extends.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from offerd_isolation.base import (
     IsolationOptions,
     Launch,
     Limitation,
-    Tell,
+    Report,
     Usage,
-    tell_nobody,
+    report_to_nobody,
 )
 from offerd_isolation.cgroups import limits, oom
 from offerd_isolation.docker import configuration, pause
@@ -61,22 +61,22 @@ from offerd_linux.processes import Process
 
 SWEEP_S = 30.0
 CREATED_AT_ONCE = 4
-"""A call that waits behind many others in the engine would take it for hung."""
+"""Containers created at once. With more, calls would wait so long in the engine that they time out."""
 EXEC_S = 2.0
-"""How long a container that was started may take to become the pause process."""
+"""How long the first process of a started container may take to execute the pause program."""
 
 log = logging.getLogger("offerd.slave")
 
 
 class DockerIsolation(NoopIsolation):
-    """See the module. `prepare` may be called by several threads, `update` and `limitation` in the slave's loop; the others by
+    """See the module. `prepare` may be called by several threads, `update` and `why_failed` in the slave's loop; the others by
     one thread, which may wait for the engine."""
 
     name = "docker"
     blocking = True
     limits_containers = True
     runs_images = True
-    # The engine's containers have limits: nothing is watched in their place.
+    # The engine's containers have limits, so memory need not be watched as `noop` does.
     memory_note = Isolation.memory_note
     over_memory = Isolation.over_memory
     remarks = Isolation.remarks
@@ -87,22 +87,24 @@ class DockerIsolation(NoopIsolation):
         super().__init__(work_dir, options)
         self._engine = engine or Engine(options.engine_timeout_s)
         self._running: dict[ContainerID, Running] = {}
-        self._early: dict[ContainerID, Resources] = {}  # limits of containers that are being made
-        self._lock = threading.Lock()  # of `_early`, and of what goes from there to `_running`
+        self._early: dict[ContainerID, Resources] = {}  # resources of containers that are being made
+        self._lock = threading.Lock()  # guards `_early`, and the move of a container from there to `_running`
         self._program_lock = threading.Lock()
         self._creating = threading.Semaphore(CREATED_AT_ONCE)
         self._cancelled: set[ContainerID] = set()
-        self._unremoved: set[str] = set()  # names, where the engine did not answer
+        self._unremoved: set[str] = set()  # names of containers that the engine did not remove yet
         self._sweep_at = 0.0
         self._has_complained = False
-        self._sandboxes: dict[ContainerID, Path] = {}  # mounted by us, in this run
+        self._sandboxes: dict[ContainerID, Path] = {}  # those that this process has mounted
 
     @classmethod
     def available(cls) -> str:
         if missing := super().available():
             return missing
         if platform.machine() not in pause.PROGRAMS:
-            return f"the module docker is for {', '.join(pause.PROGRAMS)}, and this is {platform.machine()}"
+            return (
+                f"the module docker is for {', '.join(pause.PROGRAMS)}, and this host is {platform.machine()}"
+            )
         if os.geteuid() != 0:
             return "entering containers needs root; run the slave as root"
         try:
@@ -117,7 +119,7 @@ class DockerIsolation(NoopIsolation):
 
     # -- containers -----------------------------------------------------------------------------------------------------
 
-    def prepare(self, spec: ContainerSpec, tell: Tell = tell_nobody) -> Launch:
+    def prepare(self, spec: ContainerSpec, report: Report = report_to_nobody) -> Launch:
         name = spec.executor.image or self.options.image
         if not name:
             raise IsolationError(
@@ -131,9 +133,9 @@ class DockerIsolation(NoopIsolation):
         launch = super().prepare(spec)
         self._guard(spec)
         policy = spec.executor.pull or self.options.pull
-        image = obtain(self._engine, name, policy, tell, lambda: spec.container_id in self._cancelled)
+        image = obtain(self._engine, name, policy, report, lambda: spec.container_id in self._cancelled)
         if spec.container_id in self._cancelled:
-            raise IsolationError(f"container {spec.container_id}: given up before it was made")
+            raise IsolationError(f"container {spec.container_id}: cancelled before it was made")
         running = self._running.get(spec.container_id)
         if running is None or running.is_gone():
             with self._creating:
@@ -150,7 +152,7 @@ class DockerIsolation(NoopIsolation):
         )
 
     def _check_image(self, name: str) -> None:
-        """Images are programs of others: which ones may run here, the slave's operator says."""
+        """Raise `IsolationError` unless the slave's operator allows this image: it is foreign code."""
         if is_allowed(name, self.options.image, self.options.images):
             return
         allowed = [each for each in (self.options.image, *self.options.images) if each]
@@ -160,17 +162,18 @@ class DockerIsolation(NoopIsolation):
         )
 
     def _guard(self, spec: ContainerSpec) -> None:
-        """What a task writes into its sandbox lends nobody on the host its rights."""
+        """Make setuid files in the sandbox harmless for users of the host."""
         try:
             mounts.make_harmless(spec.sandbox)
             self._sandboxes[spec.container_id] = spec.sandbox
         except OSError as error:
             if _is_root(spec.user):
-                raise IsolationError(f"{error.strerror}; without that no task runs as root here") from None
+                raise IsolationError(f"{error.strerror}; without that no task may run as root here") from None
             if not self._has_complained:
                 self._has_complained = True
                 log.warning(
-                    "%s; setuid files of tasks are kept from others by directory rights alone", error.strerror
+                    "%s; only directory permissions keep other users from setuid files of tasks",
+                    error.strerror,
                 )
 
     def cancel(self, container_id: ContainerID) -> None:
@@ -196,7 +199,7 @@ class DockerIsolation(NoopIsolation):
         return configuration.of_container(spec, image, self._prefix, wanted, binds, self.options.network)
 
     def _started(self, spec: ContainerSpec, to_create: dict[str, Any]) -> Running:
-        """Create it and start it; one that is there already (from a `prepare` that was cut off) is started."""
+        """Create the container and start it. If it exists already, from an interrupted `prepare`, only start it."""
         name = self._name(spec.container_id)
 
         def work(api: Any) -> dict[str, Any]:
@@ -215,21 +218,21 @@ class DockerIsolation(NoopIsolation):
         found = self._engine.call(what, work)
         deadline = time.monotonic() + EXEC_S
         while (made := self._adopt_pause(spec.container_id, int(found["State"]["Pid"]))) is None:
-            # The engine answers a moment before its process executes the program.
+            # The engine answers a moment before the new process executes the pause program.
             if time.monotonic() > deadline:
                 raise IsolationError(
-                    f"{what}: what the engine at {self._engine.address} calls process {found['State']['Pid']} is "
+                    f"{what}: process {found['State']['Pid']} of the engine at {self._engine.address} is "
                     "another one here: the engine is not in this slave's pid namespace; run both in the same one"
                 )
             time.sleep(0.01)
             found = self._engine.call(what, lambda api: api.inspect_container(name))
             if not found["State"]["Running"]:
-                raise IsolationError(f"{what} has ended at once: {found['State']['Error']}")
+                raise IsolationError(f"{what} ended at once: {found['State']['Error']}")
         made.begin(limits.of_docker_container(spec.resources, self.options))
         return made
 
     def _adopt_pause(self, container_id: ContainerID, pid: int) -> Running | None:
-        """It has this pid, if the pid means to us what it means to the engine."""
+        """The container whose pause process has this pid; None if the pid is another process here than in the engine."""
         identity = process_ids.identify(pid) if pid else None
         environ = processes.environment(pid)
         if (
@@ -246,18 +249,19 @@ class DockerIsolation(NoopIsolation):
         return Running(identity, group, Kills(group, self.work_dir / "containers" / container_id))
 
     def update(self, container_id: ContainerID, resources: Resources) -> None:
-        """Written in place, without a word to the engine: the task that needs it starts next."""
+        """Write the limits to the cgroup, without a call to the engine: the task that needs them starts next."""
         with self._lock:
             if container_id in self._early:
                 self._early[container_id] = resources
                 return
         if (running := self._running.get(container_id)) is not None:
-            # Where nobody is left, nobody needs more than there was; the next task is not to begin with no limit at all.
+            # No resources would mean no memory limit: while there is no task, the last limit is kept for the next one.
             wanted = limits.of_docker_container(resources, self.options)
             running.want(wanted, keep_memory=resources == NOTHING)
 
     def cleanup(self, container_id: ContainerID) -> bool:
-        """With its pid 1 the kernel ends all that is in it, whether the engine answers or not; the shim writes the record."""
+        """Kill the container's pid 1: then the kernel ends everything in it, even if the engine does not answer. The shim
+        writes the exit record."""
         running = self._running.get(container_id)
         if running is not None:
             process_ids.send(running.pause)
@@ -270,16 +274,17 @@ class DockerIsolation(NoopIsolation):
         try:
             self._remove(self._name(container_id))
         except Unreachable as error:
-            # Nothing of it runs. What the engine remembers of it is removed when it answers again.
+            # Nothing of it runs any more. It is removed from the engine when that answers again.
             log.warning("%s", error)
             self._unremoved.add(self._name(container_id))
         return True
 
     def recover(self, known: dict[ContainerID, ProcessID | None]) -> Iterable[ContainerID]:
-        """By processes first: they are the truth, also while no engine answers. Then what it has under our label."""
+        """Find containers by their processes first, which also works while the engine does not answer; then by their label in
+        the engine."""
         if self.options.network == "host":
             log.warning(
-                "containers share the host's network: tasks in them reach all that listens on loopback here"
+                "containers share the host's network: their tasks can reach every service on this host's loopback"
             )
         for process in processes.everyone():
             environ = processes.environment(process.pid)
@@ -297,7 +302,7 @@ class DockerIsolation(NoopIsolation):
         return sorted(orphans)
 
     def verify(self) -> Iterable[str]:
-        """Also what had to wait: limits kept back, what the engine is to know, containers to be removed."""
+        """Also does what had to wait: lowers limits, sends them to the engine, removes containers."""
         complaints = []
         for container_id, running in list(self._running.items()):
             try:
@@ -308,33 +313,33 @@ class DockerIsolation(NoopIsolation):
                 log.warning("%s", error)
         try:
             for container_id, running in list(self._running.items()):
-                self._tell_engine(container_id, running)
+                self._send_to_engine(container_id, running)
             self._sweep()
         except EngineError as error:
             log.warning("%s", error)
         return complaints
 
-    def _tell_engine(self, container_id: ContainerID, running: Running) -> None:
-        """What has stayed for a while. Raises `Unreachable`."""
-        if (told := running.to_tell()) is None:
+    def _send_to_engine(self, container_id: ContainerID, running: Running) -> None:
+        """Send the engine limits that have not changed for a while. Raises `Unreachable`."""
+        if (limits_due := running.due_for_engine()) is None:
             return
         name = self._name(container_id)
         try:
             self._engine.call(
                 f"container {container_id}",
-                lambda api: api.update_container(name, **configuration.of_update(told)),
+                lambda api: api.update_container(name, **configuration.of_update(limits_due)),
                 QUICK_TIMEOUT_S,
             )
         except Unreachable:
             raise
         except EngineError as error:
-            log.warning("%s", error)  # once: it hears of the next change
+            log.warning("%s", error)  # not repeated: the next change is sent again
         finally:
             running.write_again()
-        running.told = told
+        running.known_to_engine = limits_due
 
     def _sweep(self) -> None:
-        """Now and then: what the engine has of ours that is to be removed."""
+        """Remove, now and then, this slave's containers that the engine still has but should not."""
         now = time.monotonic()
         if now < self._sweep_at:
             return
@@ -349,7 +354,7 @@ class DockerIsolation(NoopIsolation):
     def _labelled(self) -> list[ContainerID]:
         """All containers of this slave that the engine has, whatever their state."""
         filters = {"label": [f"{LABEL}slave={self._prefix.rstrip('/')}"]}
-        # Quick or later again: behind it waits, in the module's only thread, whatever has to be killed.
+        # A short time-out: kills wait behind this call, in the module's only thread.
         found = self._engine.call(
             "list of containers", lambda api: api.containers(all=True, filters=filters), QUICK_TIMEOUT_S
         )
@@ -361,7 +366,7 @@ class DockerIsolation(NoopIsolation):
                 name, lambda api: api.remove_container(name, v=True, force=True), QUICK_TIMEOUT_S
             )
         except (NotFound, Conflict):
-            pass  # gone, or on its way
+            pass  # gone, or being removed
         except Unreachable:
             raise
         except EngineError as error:
@@ -375,15 +380,15 @@ class DockerIsolation(NoopIsolation):
         return running.group.usage() if running is not None else Usage()
 
     def disk_places(self, container_id: ContainerID) -> Iterable[str]:
-        """The upper layer of its root, as the kernel has it mounted: what is not the image's."""
+        """The upper layer of its root as mounted, which holds all that is not the image's."""
         running = self._running.get(container_id)
         return mounts.upper_layers(running.pause.pid) if running is not None else ()
 
     def why_failed(
         self, container_id: ContainerID, task_id: TaskID, exit_status: int | None
     ) -> Limitation | None:
-        """By the kernel's own count, which is there while the engine hangs; and only of one that a signal 9 has ended. Neither
-        alone says it."""
+        """From the kernel's counts, which need no engine, together with the exit status: a kill is only reported for a task
+        that ended by SIGKILL."""
         if (running := self._running.get(container_id)) is None:
             return None
         by = running.kills.take(exit_status)
@@ -393,7 +398,7 @@ class DockerIsolation(NoopIsolation):
                 needed = "the tasks of its container needed more than the {size} of memory they have"
                 reached = oom.Reached(running.group.mem_limit(), needed)
             return oom.killed(container_id, task_id, reached, running.group.usage())
-        # Told once: to the first of its tasks that ends afterwards, not to all that ever come after.
+        # Reported once, for the first task that ends afterwards, not for all later ones.
         most = limits.pids_of_docker_container(self.options)
         if task_id and running.kills.take_refused() and most is not None:
             return oom.refused(container_id, task_id, "its container", most, Usage())
@@ -405,7 +410,7 @@ class DockerIsolation(NoopIsolation):
         except processes.TooManyProcesses:
             return "thousands of processes"
 
-    # -- who belongs to it ------------------------------------------------------------------------------------------------
+    # -- the processes of a container -------------------------------------------------------------------------------------
 
     def _usual_sandbox(self, container_id: ContainerID) -> Path:
         return self.work_dir / "containers" / container_id / "sandbox"
@@ -414,7 +419,8 @@ class DockerIsolation(NoopIsolation):
         return f"offerd-{self._prefix[:12]}-{container_id}"
 
     def _members(self, container_id: ContainerID) -> list[Process]:
-        """Who is in its cgroup or has come from its shim, without the pause process. (Orphans in a container are pid 1's.)"""
+        """The processes in its cgroup or below its shim, without the pause process. (The parent of a container's orphans is its
+        pid 1, not the shim.)"""
         found = {each.pid: each for each in super()._members(container_id)}
         if (running := self._running.get(container_id)) is not None:
             for pid in running.group.processes():
@@ -427,7 +433,7 @@ class DockerIsolation(NoopIsolation):
 
 
 def _is_root(user: str) -> bool:
-    """Whether this is uid 0, by whatever name; "" is the slave's own user."""
+    """Whether this user's uid is 0; "" is the slave's own user."""
     if not user:
         return os.geteuid() == 0
     try:

@@ -1,7 +1,7 @@
-"""The one program that a container runs by itself: it waits, so that the container's namespaces and cgroup stay.
+"""The only program that the engine starts in a container. It waits, so that the container's namespaces and cgroup stay.
 
-An image may hold no program that could do that, so a static one of some 200 bytes is mounted into each container. As pid 1
-it buries what loses its parent (SIGCHLD is ignored, so the kernel does it), and with it everything in the container ends.
+An image may contain no program for that, so a static one of about 200 bytes is mounted into each container. It is pid 1:
+orphans become its children, which the kernel reaps as it ignores SIGCHLD, and when it ends, everything in the container ends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _X86_64 = bytes.fromhex(
     "ebf7"  # jmp back 7+2          for ever
 ) + struct.pack("<4Q", 1, 0, 0, 0)  # SIG_IGN, no flags, no restorer, empty mask
 PROGRAMS = {"x86_64": (62, _X86_64)}
-"""For each machine that we have one for: its number in ELF headers, and the code."""
+"""For each supported machine: its number in ELF headers, and the code."""
 
 
 def program(machine: str = "") -> bytes | None:
@@ -46,16 +46,16 @@ def program(machine: str = "") -> bytes | None:
 
 
 def install(directory: Path) -> Path:
-    """Write it where the engine finds it, once. Raises `OSError`."""
+    """Write the program into this directory, once, and return its path. Raises `OSError`."""
     path = directory / "pause"
     content = program()
-    assert content is not None, "asked for before"
+    assert content is not None, "`available` has checked the machine"
     if not path.exists() or path.read_bytes() != content:
         directory.mkdir(mode=0o755, exist_ok=True)
         draft = directory / f".pause.{os.getpid()}"
         draft.write_bytes(content)
         draft.chmod(0o555)
-        if path.exists():  # containers may run it, and are known by it
+        if path.exists():  # running containers are recognized by the old program: keep it
             with suppress(FileExistsError):
                 os.link(path, directory / f"pause.{path.stat().st_ino}")
         draft.rename(path)
@@ -63,9 +63,9 @@ def install(directory: Path) -> Path:
 
 
 def is_of_a_container(pid: int, directory: Path) -> bool:
-    """Whether this is pid 1 of a pid namespace below ours that we (root) or the engine made, and runs the program in
-    `directory`, or one that was there before. What a process says of itself in its environment, anybody can say; and with a
-    user namespace of its own anybody can run that program as pid 1.
+    """Whether this process is pid 1 of a pid namespace below the slave's that root has made, and runs the pause program in
+    `directory` or an older one kept there. The environment is no proof, as any process can set its own; and in a user
+    namespace of its own, any user can run that program as pid 1.
     """
     try:
         pids = namespaces.pids_inside(pid)

@@ -1,4 +1,4 @@
-"""How far a pull is, from what the engine says of it line by line.
+"""The progress of a pull, from the lines that the engine reports.
 
 Source: the engine's API, POST /images/create: a JSON object for each step of each layer.
 """
@@ -14,16 +14,16 @@ MB = 1_000_000
 
 
 class PullProgress:
-    """All layers of one pull. How much it is in all is told once each layer's size is known: some wait for others."""
+    """All layers of one pull. The total size is shown once the size of every layer is known: some layers wait for others."""
 
     def __init__(self, image: str) -> None:
         self._image = image
-        self._layers: dict[str, bool] = {}  # each layer: whether it is here
+        self._layers: dict[str, bool] = {}  # layer: whether it is complete
         self._done_bytes: dict[str, int] = {}
-        self._size_bytes: dict[str, int | None] = {}  # None: it waits, and nobody has said
+        self._size_bytes: dict[str, int | None] = {}  # None: not known yet
 
     def note(self, line: dict[str, Any]) -> None:
-        """One line. What is about no layer changes nothing."""
+        """Take one line into account. A line about no layer changes nothing."""
         layer, status = str(line.get("id", "")), str(line.get("status", ""))
         if status in _HERE:
             self._layers[layer] = True
@@ -36,7 +36,7 @@ class PullProgress:
         elif status == "Downloading":
             detail = line.get("progressDetail") or {}
             self._done_bytes[layer] = int(detail.get("current") or 0)
-            # A registry that does not say how much it sends.
+            # Some registries do not say how much they send.
             total = int(detail.get("total") or 0)
             self._size_bytes[layer] = total if total > 0 else None
         else:
@@ -44,7 +44,7 @@ class PullProgress:
             self._size_bytes[layer] = self._done_bytes[layer] = size
 
     def text(self) -> str:
-        """As `pulling debian:12: 3 of 5 layers, 12.3 of 40.1 MB`."""
+        """The progress in words: `pulling debian:12: 3 of 5 layers, 12.3 of 40.1 MB`."""
         if not self._layers:
             return f"pulling {self._image}"
         done_mb = f"{sum(self._done_bytes.values()) / MB:.1f}"

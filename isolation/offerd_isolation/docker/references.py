@@ -1,4 +1,4 @@
-"""Names of images: what the engine takes one for, and which ones a slave may run.
+"""Names of images: how the engine completes them, and which ones a slave may run.
 
 Sources: github.com/distribution/reference (how a short name is completed), `docker pull` on digests beside tags.
 """
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 HUB, OFFICIAL = "docker.io", "library"
 _ID = re.compile(r"sha256:[0-9a-f]{64}")
-"""An image itself, whatever its names."""
+"""An image by its id, whatever its names."""
 
 
 class Reference(NamedTuple):
-    """A name in its parts. With a digest the engine disregards the tag."""
+    """A name in its parts. If it has a digest, the engine ignores the tag."""
 
     repository: str
     tag: str = ""
@@ -28,7 +28,7 @@ class Reference(NamedTuple):
 
 
 def parse(name: str) -> Reference:
-    """`debian` is `docker.io/library/debian`, without a tag: it has one only where the name has."""
+    """The parts of a name, with the repository in full: that of `debian` is `docker.io/library/debian`. No tag is added."""
     if _ID.fullmatch(name):
         return Reference("", "", name)
     rest, _, digest = name.partition("@")
@@ -44,7 +44,7 @@ def parse(name: str) -> Reference:
 
 
 def complete(name: str) -> str:
-    """What the engine is to be asked for. In full, so that it does not take the name for the start of some image's id."""
+    """The full name to give to the engine, which could take a short one for the start of some image's id."""
     found = parse(name)
     if not found.repository:
         return found.digest
@@ -52,15 +52,15 @@ def complete(name: str) -> str:
 
 
 def is_allowed(name: str, default: str, patterns: Iterable[str]) -> bool:
-    """Whether this is the slave's own image, or one that a pattern stands for."""
+    """Whether this is the slave's default image, or one that a pattern matches."""
     if default and complete(name) == complete(default):
         return True
-    return any(_stands_for(pattern, name) for pattern in patterns)
+    return any(_matches(pattern, name) for pattern in patterns)
 
 
-def _stands_for(pattern: str, name: str) -> bool:
-    """`*` for any characters. Without a tag or a digest a pattern stands for all versions of what it names. One with a tag
-    alone allows no digest: the tag beside that says nothing."""
+def _matches(pattern: str, name: str) -> bool:
+    """`*` matches any characters. A pattern without tag and digest matches all versions of an image. One with only a tag
+    matches no name with a digest, as the engine ignores the tag of such a name."""
     if pattern == "*":
         return True
     wanted, asked = parse(pattern), parse(complete(name))

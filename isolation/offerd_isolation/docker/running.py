@@ -1,7 +1,7 @@
-"""A container that runs, and its limits: those that are wanted, those that are written, those that the engine knows.
+"""A running container and its limits: those that are wanted, those that are written, those that the engine knows.
 
-More is written at once; less when it has been less for a while, so that in a stream of tasks nothing is written. The engine is
-told of what has stayed (docs/decisions/0020).
+Higher limits are written at once. Lower ones are written when they have not changed for a while, so that a stream of tasks
+causes no writes; then the engine gets them too (docs/decisions/0020).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from offerd_linux import process_ids
 from offerd_linux.process_ids import ProcessID
 
 SETTLED_S = 2.0
-"""Limits that stay so long are lowered, and told to the engine, for people who ask it."""
+"""Lower limits are written, and sent to the engine for people who ask it, after so long without a change."""
 
 
 @dataclass(slots=True)
 class Running:
-    """Of one container. Its methods may be called in the slave's loop and in the module's threads."""
+    """One running container. Its methods may be called in the slave's loop and in the module's threads."""
 
     pause: ProcessID
     group: Group
@@ -31,22 +31,22 @@ class Running:
     wanted: Limits | None = None  # not known yet, after a restart
     applied: Limits | None = None
     wanted_since: float = 0.0
-    told: Limits | None = None  # what the engine knows, if we know that
+    known_to_engine: Limits | None = None  # None: not known to the slave
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held where the limits above are changed and written."""
+    """Held while the limits above are changed and written."""
 
     def is_gone(self) -> bool:
-        """Whether its first process has ended, and all others with it."""
+        """Whether its first process has ended, which ends all others."""
         return process_ids.find(self.pause) is None
 
     def begin(self, limits: Limits) -> None:
-        """The engine has made it with these."""
-        self.applied = self.wanted = self.told = limits
-        self.group.apply(limits)  # swap, which some engines leave as it is
+        """The engine has made the container with these limits."""
+        self.applied = self.wanted = self.known_to_engine = limits
+        self.group.apply(limits)  # again, as some engines do not limit swap
 
     def want(self, limits: Limits, *, keep_memory: bool = False) -> None:
-        """These from now on; what is more than before has been written when this returns. `keep_memory`: as it is written.
-        Raises `IsolationError`."""
+        """Want these limits from now on; raised ones are written on return. `keep_memory`: leave the memory limit as it is
+        written. Raises `IsolationError`."""
         with self.lock:
             if keep_memory and self.applied is not None:
                 limits = with_mem_bytes(limits, self.applied.mem_bytes)
@@ -54,13 +54,13 @@ class Running:
                 return
             self.wanted = limits
             self.wanted_since = time.monotonic()
-            # After a restart it has what the kernel says.
+            # After a restart of the slave the limits in force are only in the kernel.
             applied = self.applied or with_mem_bytes(limits, self.group.mem_limit())
             self._apply(_larger(applied, limits))
 
     def correct(self) -> str:
-        """Lower what was kept back; write again what is not as it was written, which is returned in words. Raises
-        `IsolationError`."""
+        """Lower the limits that had to wait, and write the memory limit again if somebody else has changed it; returns that
+        change in words. Raises `IsolationError`."""
         with self.lock:
             if self.wanted is None or self.is_gone():
                 return ""
@@ -72,19 +72,19 @@ class Running:
             self.group.apply(applied)
             return f"memory was {'not limited' if limit is None else f'{limit} bytes'}"
 
-    def to_tell(self) -> Limits | None:
-        """What the engine is to be told now; None if nothing."""
-        limits, told = self.wanted, self.told
-        if limits is None or self.applied != limits or told == limits:
+    def due_for_engine(self) -> Limits | None:
+        """The limits to send to the engine now; None if there are none."""
+        limits, known = self.wanted, self.known_to_engine
+        if limits is None or self.applied != limits or known == limits:
             return None
         if not self._is_settled() or self.is_gone():
             return None
-        if limits.mem_bytes is None and (told is None or told.mem_bytes is not None):
-            return None  # "none" cannot be said; saying anything, it would write the limit that it remembers
+        if limits.mem_bytes is None and (known is None or known.mem_bytes is not None):
+            return None  # the API cannot express "no limit": on any update the engine would write its old limit again
         return limits
 
     def write_again(self) -> None:
-        """The engine was told something: whatever it has made of it, and also if more was wanted meanwhile."""
+        """Write the limits again after an update of the engine, which may have written others or older ones."""
         with self.lock:
             if self.applied is not None:
                 self.group.apply(self.applied)
@@ -99,7 +99,7 @@ class Running:
 
 
 def _larger(one: Limits, other: Limits) -> Limits:
-    """Of each limit the larger; none is the largest."""
+    """The larger one of each limit; no limit is the largest."""
     quotas, memories = (one.cpu_quota_us, other.cpu_quota_us), (one.mem_bytes, other.mem_bytes)
     limits = replace(
         max(one, other, key=lambda each: each.cpu_shares),

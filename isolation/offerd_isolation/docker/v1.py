@@ -1,4 +1,4 @@
-"""cgroup v1's files of a container, with the interface of `cgroups.controllers`: other names, units and orders.
+"""A container's files of cgroup v1, with the interface of `cgroups.controllers`: names, units and order of writes differ.
 
 Sources: Documentation/admin-guide/cgroup-v1/memory.rst, cpuacct.rst, and scheduler/sched-bwc.rst.
 """
@@ -14,9 +14,9 @@ from offerd_isolation.cgroups.controllers import FileMissing
 from offerd_isolation.cgroups.limits import Limits
 
 UNLIMITED = 1 << 62
-"""No limit is shown as the largest number of pages that there can be."""
+"""The kernel shows "no limit" as a number above this, the largest possible number of pages."""
 NEAR_BYTES = 1 << 20
-"""Memory is charged in batches, one for each cpu."""
+"""How near the peak must be to the limit: memory is charged in batches, one for each cpu."""
 
 
 class Limit(MaxInteger):
@@ -30,7 +30,7 @@ class Limit(MaxInteger):
 
 
 class Renamed(FlatKeyed):
-    """`KEY NUMBER` in each line, of which those that v2 has too are under v2's names."""
+    """`KEY NUMBER` in each line: those that v2 has too, under v2's names."""
 
     names: ClassVar[dict[str, str]] = {"total_rss": "anon", "total_shmem": "shmem"}
 
@@ -40,7 +40,7 @@ class Renamed(FlatKeyed):
 
 
 class Cpu(controllers.Cpu):
-    """cpu.shares in place of a weight, cpu.cfs_quota_us of the engine's period; what was used is in `cpuacct`."""
+    """cpu.shares in place of a weight, cpu.cfs_quota_us with the engine's period; the time used is in `cpuacct`."""
 
     needed = ("cpu.shares",)
     shares = Integer("cpu.shares")
@@ -71,11 +71,11 @@ class Accounts(controllers.Controller):
 
 
 class Memory(controllers.Memory):
-    """memory.limit_in_bytes, and memory.memsw.limit_in_bytes, which counts swap too and is the same: so there is none."""
+    """memory.limit_in_bytes, and memory.memsw.limit_in_bytes with the same value: it counts swap too, so there is no swap."""
 
     needed = ("memory.limit_in_bytes",)
     max = Limit("memory.limit_in_bytes")
-    with_swap_max = Limit("memory.memsw.limit_in_bytes")  # not where the kernel counts no swap
+    with_swap_max = Limit("memory.memsw.limit_in_bytes")  # missing if the kernel does not count swap
     current = Integer("memory.usage_in_bytes", readonly=True)
     peak = Integer("memory.max_usage_in_bytes", readonly=True)
     stat = Renamed("memory.stat", readonly=True)
@@ -85,7 +85,7 @@ class Memory(controllers.Memory):
         return {"max": limits.mem_bytes}
 
     def apply(self, limits: Limits, before: Limits | None = None) -> None:
-        """The one with swap may never be below the one without: which comes first depends on the direction."""
+        """Write both limits. The one with swap must never be below the other, so their order depends on the direction."""
         mem_bytes = limits.mem_bytes
         if before is not None and before.mem_bytes == mem_bytes:
             return
@@ -99,7 +99,7 @@ class Memory(controllers.Memory):
             self.max = mem_bytes
 
     def times_at_limit(self) -> int:
-        """Not counted for a limit with swap: once it has been near its limit, all kills are for it."""
+        """v1 has no count of this: once the peak has been near the limit, every kill counts as one for the limit."""
         try:
             limit = self.max
         except FileMissing:

@@ -84,14 +84,14 @@ def test_root_divides_the_hosts_root_cgroup_and_leaves_login_sessions_alone(this
 def test_in_a_cgroup_namespace_the_processes_of_its_root_have_to_leave(this: Host) -> None:
     for name in ("cgroup.type", "cpu.weight", "memory.max", "pids.max"):
         (this.mount / name).touch()
-    assert this.root() == Root(str(this.mount), CONTROLLERS, is_ours_to_leave=True)
+    assert this.root() == Root(str(this.mount), CONTROLLERS, has_daemon=True)
 
 
 def test_a_cgroup_that_systemd_has_delegated_is_ours(this: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     unit = this.cgroup("system.slice/some.service")
     this.own("/system.slice/some.service")
     monkeypatch.setattr(host, "is_delegated", lambda path: path == unit)
-    assert this.root() == Root(str(unit), CONTROLLERS, is_ours_to_leave=True)
+    assert this.root() == Root(str(unit), CONTROLLERS, has_daemon=True)
 
 
 def test_a_user_divides_the_cgroup_it_is_in(this: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_a_user_divides_the_cgroup_it_is_in(this: Host, monkeypatch: pytest.Monk
     scope = this.cgroup("user.slice/run-1.scope", "cpu memory pids")
     this.own("/user.slice/run-1.scope")
     assert this.root().path == str(scope)
-    assert this.root().is_ours_to_leave
+    assert this.root().has_daemon
 
 
 def test_a_cgroup_that_is_not_ours_names_the_command_that_makes_one(

@@ -95,7 +95,7 @@ class Bed:
         group = Group.at({"": str(directory)})
         made = Running(own, group, Kills(group, directory))
         if is_known:
-            made.wanted = made.applied = made.told = limits.of_docker_container(
+            made.wanted = made.applied = made.known_to_engine = limits.of_docker_container(
                 NOTHING, self.isolation.options
             )
         self.isolation._running[ContainerID(name)] = made

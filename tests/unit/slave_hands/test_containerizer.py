@@ -22,8 +22,8 @@ from offerd_isolation.base import (
     IsolationError,
     Launch,
     Limitation,
-    Tell,
-    tell_nobody,
+    Report,
+    report_to_nobody,
 )
 from offerd_slave.containerizer import Containerizer, _Threads
 from offerd_slave.core import actions as act
@@ -76,7 +76,7 @@ class Slow(Isolation):
     def cancel(self, container_id: ContainerID) -> None:
         self.cancelled.append(container_id)
 
-    def prepare(self, spec: ContainerSpec, tell: Tell = tell_nobody) -> Launch:
+    def prepare(self, spec: ContainerSpec, report: Report = report_to_nobody) -> Launch:
         self.specs.append(spec)
         if spec.container_id.startswith("slow"):
             assert self.may_prepare.acquire(timeout=PATIENCE_S)
