@@ -1,11 +1,12 @@
-"""Containers made real: sandbox, checkpoint, isolation and processes, in an order that survives a crash between any two.
+"""Launches, limits and ends containers for the core: sandbox, checkpoint, isolation and processes, in an order that survives a
+crash between any two steps.
 
     LaunchContainer:  directories -> checkpoint (no shim yet) -> isolation.prepare -> zygote
     its shim answers: checkpoint (with the shim) -> isolation.isolate -> watched by pidfd
     DestroyContainer: isolation.cleanup, again and again until nothing is left (`retries.py` says when)
 
-What follows from an answer is for the core to decide: each ends as an event.
-A module that may block (`Isolation.blocking`) works in a thread of its own; what it returns comes back through `fd`.
+Each result becomes an event, from which the core decides what follows.
+A module that may block (`Isolation.blocking`) works in a thread of its own; its results come back through `fd`.
 """
 
 from __future__ import annotations
@@ -44,16 +45,16 @@ from offerd_slave.workdir import WorkDir, to_checkpoint
 log = logging.getLogger("offerd.slave")
 
 WHOLE = TaskID("")
-"""In place of a task: the container itself."""
+"""Stands for the container itself, in place of a task."""
 
 PREPARED_AT_ONCE = 64
-"""So many that those whose image is here do not wait for those that pull one."""
+"""Enough that containers whose image is present do not wait for those that pull one."""
 R = TypeVar("R")
 Emit = Callable[[ev.Event], None]
 
 
 class Containerizer:
-    """Performs the core's actions on containers and reports what came of them through `emit`."""
+    """Performs the core's actions on containers, and reports their results through `emit`."""
 
     def __init__(
         self,
@@ -75,33 +76,39 @@ class Containerizer:
         self._emit = emit
         self._checkpoints: dict[ContainerID, ContainerCheckpoint] = {}
         self._launching: set[ContainerID] = set()  # neither module nor zygote has answered yet
-        self._again = Retries(options.settings.unkillable_s)
-        self.measured: dict[ContainerID, tuple[float, Usage]] = {}  # cpus used of late, and all else
+        self._retries = Retries(options.settings.unkillable_s)
+        self.measured: dict[ContainerID, tuple[float, Usage]] = {}  # cpus used lately, and the usage
         self._measured_at: float | None = None
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._results: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._is_closed = False
         self._closing = threading.Lock()
         self._thread = _Threads(1, "isolation") if isolation.blocking else None
-        # Nothing else is asked about a container while it is prepared; that may take as long as a pull.
+        # No other method is called for a container that is being prepared, which may take as long as a pull.
         self._preparers = _Threads(PREPARED_AT_ONCE, "prepare") if isolation.blocking else None
 
     # -- launching ------------------------------------------------------------------------------------------------------
 
     def launch(self, action: act.LaunchContainer, slave_id: str) -> None:
-        """Answered by LaunchFailed if nothing comes of it; else the executor registers, or ExecutorEnded."""
+        """Answered by LaunchFailed if it fails; otherwise the executor registers, or ExecutorEnded follows."""
         container_id, executor, framework = action.container_id, action.executor, action.framework
         token = secrets.token_urlsafe(24)
         try:
+            account = users.look_up(framework.user)
             owner = owner_of(framework.framework_id)
-            sandbox = make_container(self._workdir.container(container_id), framework.user, owner)
-            uid, gid = users.ids_of(framework.user)
+            sandbox = make_container(self._workdir.container(container_id), account.credentials, owner)
             checkpoint = ContainerCheckpoint(
-                container_id, framework, executor, token, self._isolation.name, uid=uid, gid=gid
+                container_id,
+                framework,
+                executor,
+                token,
+                self._isolation.name,
+                uid=account.uid,
+                gid=account.gid,
             )
-            self._data.let_in(owner, uid)
+            self._data.let_in(owner, account.uid)
             self._workdir.save_container(checkpoint)
-            self._endpoint.expect(container_id, token, uid, gid)
+            self._endpoint.expect(container_id, token, account.uid, account.gid)
         except (OSError, ValueError) as error:
             self._emit(ev.LaunchFailed(container_id, f"cannot make its sandbox: {error}"))
             return
@@ -118,8 +125,9 @@ class Containerizer:
                     sandbox=sandbox,
                     module=executor.module,
                     argv=_argv(action),
-                    environment=self._environment(action, token, slave_id, launch) | launch.environment,
-                    user=framework.user,
+                    environment=self._environment(action, account, token, slave_id, launch)
+                    | launch.environment,
+                    credentials=account.credentials,
                     cgroup=launch.cgroup,
                     enter=launch.enter,
                     log_bytes=self._options.log_bytes,
@@ -142,7 +150,7 @@ class Containerizer:
         self._isolate(lambda: self._isolation.prepare(spec, report), prepared, refused, self._preparers)
 
     def launcher_ready(self) -> None:
-        """The zygote or shims have answers."""
+        """The zygote or shims have answered."""
         for reply in self._zygote.replies():
             self._launching.discard(reply.container_id)
             if isinstance(reply, Launched):
@@ -157,7 +165,7 @@ class Containerizer:
         try:
             self._workdir.save_container(checkpoint)
         except (OSError, UnwritableRecord) as error:
-            # It is still isolated, so that destroying finds all of it.
+            # It is isolated all the same, so that `destroy` finds all of it.
             trouble = f"cannot write its checkpoint: {error}"
 
         def isolated(_: None) -> None:
@@ -178,21 +186,21 @@ class Containerizer:
             self._emit(ev.ExecutorEnded(container_id, self.exits.record(directory)))
 
     def executors_ended(self) -> None:
-        """Shims have ended: ExecutorEnded for each."""
+        """Shims have ended: emit ExecutorEnded for each."""
         for container_id, record in self.exits.ended():
-            for heard in self._endpoint.last_words(container_id):
+            for heard in self._endpoint.last_messages(container_id):
                 self.heard(heard)
             self._emit(ev.ExecutorEnded(container_id, record))
 
     def _environment(
-        self, action: act.LaunchContainer, token: str, slave_id: str, launch: Launch
+        self, action: act.LaunchContainer, account: users.Account, token: str, slave_id: str, launch: Launch
     ) -> dict[str, str]:
-        """Small and clean: nothing of the slave's own environment but where programs and words are found. Words are packed."""
+        """The executor's environment: of the slave's own, it only gets PATH and LANG. Values are packed."""
         command = action.executor.command
         sandbox = str(self._workdir.sandbox(action.container_id))
         environment = {
-            **users.names_of(action.framework.user),
-            # In a container of its own the user's home is not there.
+            **account.variables,
+            # The user's home directory does not exist in a container with an image.
             **({"HOME": sandbox} if launch.enter is not None else {}),
             "PATH": os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"),
             "LANG": os.environ.get("LANG", "C.UTF-8"),
@@ -222,7 +230,7 @@ class Containerizer:
     # -- recovery -------------------------------------------------------------------------------------------------------
 
     def adopt(self, checkpoint: ContainerCheckpoint, shim: ProcessID | None) -> bool:
-        """Take up a container that an earlier run of the slave has started. False if its shim does not run any more."""
+        """Adopt a container that an earlier slave process has started. False if its shim does not run any more."""
         container_id = checkpoint.container_id
         self._checkpoints[container_id] = checkpoint
         directory = self._workdir.container(container_id)
@@ -232,21 +240,21 @@ class Containerizer:
             if checkpoint.uid >= 0:
                 self._endpoint.expect(container_id, checkpoint.token, checkpoint.uid, checkpoint.gid)
             else:
-                uid, _ = users.ids_of(checkpoint.framework.user)
+                uid = users.look_up(checkpoint.framework.user).uid
                 self._endpoint.expect_at_shared(container_id, checkpoint.token, uid)
         except (OSError, BadInput) as error:
-            log.warning("the executor of %s cannot find us, and will be ended: %s", container_id, error)
+            log.warning("the executor of %s cannot connect, and will be ended: %s", container_id, error)
         return True
 
     def adopt_limits(self, checkpoint: ContainerCheckpoint) -> None:
-        """Have the isolation module take it up, too, once that has recovered. Raises `IsolationError`."""
+        """Have the isolation module adopt the container, after its recovery. Raises `IsolationError`."""
         self._isolation.adopt(self._spec(checkpoint))
 
     # -- limits and ends ------------------------------------------------------------------------------------------------
 
     def update(self, action: act.UpdateContainer) -> None:
-        # Here, whatever the module: a task is delivered next that may need what this raises, and a thread may be waiting for
-        # an engine.
+        # Never in the module's thread, which may be waiting for an engine: the next action delivers a task that may need the
+        # raised limits.
         outcome = _attempt(lambda: self._isolation.update(action.container_id, action.resources))
         self._finish(outcome, lambda _: None, None)
 
@@ -264,13 +272,13 @@ class Containerizer:
 
     def cleanup_task(self, container_id: ContainerID, task_id: TaskID, now: float) -> None:
         """Answered by TaskCleanedUp when nothing is left of the task."""
-        self._again.begin((container_id, task_id), now)
+        self._retries.begin((container_id, task_id), now)
         self._cleanup_task(container_id, task_id, now)
 
     def _cleanup_task(self, container_id: ContainerID, task_id: TaskID, now: float) -> None:
         def done(gone: bool) -> None:
             if gone:
-                self._again.drop((container_id, task_id))
+                self._retries.drop((container_id, task_id))
                 self._emit(ev.TaskCleanedUp(container_id, task_id))
             else:
                 self._look_again((container_id, task_id), now)
@@ -282,7 +290,7 @@ class Containerizer:
         )
 
     def keep_tasks(self, action: act.KeepTasks, now: float) -> None:
-        """Clean up what the module has of other tasks: a slave that died between two steps has left it over."""
+        """Clean up the limits of all other tasks, which an earlier slave process has left if it died between two steps."""
         kept = set(action.task_ids)
 
         def known(task_ids: list[TaskID]) -> None:
@@ -300,7 +308,7 @@ class Containerizer:
         )
 
     def inspect_failure(self, action: act.InspectFailure) -> None:
-        """At once, whatever the module: what it looks at may be cleaned up next."""
+        """Find the limit that was hit; never in the module's thread, as the next action may clean up the task."""
         container_id, task_id = action.container_id, action.task_id
         hit = _attempt(lambda: self._isolation.why_failed(container_id, task_id, action.exit_status))
         if isinstance(hit, IsolationError):
@@ -309,7 +317,7 @@ class Containerizer:
         self._emit(ev.FailureInspected(container_id, task_id, hit))
 
     def kill_task(self, container_id: ContainerID, task_id: TaskID) -> None:
-        """With no help of its executor; TaskKillRefused if the module cannot."""
+        """Kill a task's processes without its executor; answered by TaskKillRefused if the module cannot."""
 
         def done(could: bool) -> None:
             if not could:
@@ -319,19 +327,19 @@ class Containerizer:
 
     def destroy(self, container_id: ContainerID, now: float) -> None:
         """Answered by ContainerDestroyed when nothing is left."""
-        self._again.begin((container_id, WHOLE), now)
+        self._retries.begin((container_id, WHOLE), now)
         self._destroy(container_id, now)
 
     def _destroy(self, container_id: ContainerID, now: float) -> None:
         if container_id in self._launching:
-            # Its shim may be about to start: what is not there yet cannot be found and killed.
+            # Its shim may be about to start. It could not be found and killed yet, so wait for the launch's result.
             self._isolation.cancel(container_id)
-            self._again.later((container_id, WHOLE), now)
+            self._retries.later((container_id, WHOLE), now)
             return
 
         def done(gone: bool) -> None:
             if gone:
-                self._again.drop_container(container_id)
+                self._retries.drop_container(container_id)
                 self.exits.forget(container_id)
                 self._emit(ev.ContainerDestroyed(container_id))
             else:
@@ -344,8 +352,8 @@ class Containerizer:
         )
 
     def _look_again(self, key: Key, now: float, complaint: str = "") -> None:
-        """It is still there."""
-        look = self._again.still_there(key, now, complaint)
+        """Something of it still exists: look again later, and report what is unkillable if it takes too long."""
+        look = self._retries.still_there(key, now, complaint)
         if look.is_news:
             self._emit(ev.IsolationFailed(complaint))
         if look.is_overdue:
@@ -363,25 +371,25 @@ class Containerizer:
         self._workdir.forget_container(container_id)
 
     def tick(self, now: float) -> None:
-        """Look again at what was still dying."""
-        for container_id, task_id in self._again.due(now):
+        """Clean up again what still had processes."""
+        for container_id, task_id in self._retries.due(now):
             if task_id:
                 self._cleanup_task(container_id, task_id, now)
             else:
                 self._destroy(container_id, now)
 
     def next_deadline(self) -> float | None:
-        return self._again.next()
+        return self._retries.next()
 
     def heard(self, heard: Heard) -> None:
-        """An executor said something: FromExecutor, or ExecutorFaulty if it was nonsense."""
+        """An executor has sent a message: emit FromExecutor, or ExecutorFaulty if it is invalid."""
         container_id, message, fault = heard
         self._emit(
             ev.ExecutorFaulty(container_id, fault) if fault else ev.FromExecutor(container_id, message)
         )
 
     def verify(self) -> None:
-        """Somebody else may have changed our limits."""
+        """Have the module check the limits, which somebody else may have changed."""
 
         def found(complaints: list[str]) -> None:
             for complaint in complaints:
@@ -394,7 +402,7 @@ class Containerizer:
             self._emit(ev.LimitHit(limitation))
 
     def measure(self, now: float) -> None:
-        """Cpu time used since the last measurement, over the time between: UsageMeasured."""
+        """Measure usage and cpu time since the last measurement; answered by UsageMeasured."""
         containers = list(self._checkpoints)
         since, self._measured_at = self._measured_at, now
 
@@ -411,7 +419,7 @@ class Containerizer:
 
         self._isolate(lambda: [(c, self._isolation.usage(c)) for c in containers], measured)
 
-    # -- the module, inline or in its thread ----------------------------------------------------------------------------
+    # -- calls to the module, here or in its thread ---------------------------------------------------------------------
 
     def _isolate(
         self,
@@ -436,13 +444,13 @@ class Containerizer:
         outcome: R | IsolationError
         try:
             outcome = _attempt(work)
-        except Exception as error:  # marked: silent, it would leave a container waiting for ever
+        except Exception as error:  # marked: otherwise a container would wait for ever
             log.exception("isolation %s has a bug", self._isolation.name)
             outcome = IsolationError(f"isolation {self._isolation.name} has a bug: {error!r}")
         self._put(lambda: self._finish(outcome, then, failed))
 
     def _put(self, result: Callable[[], None]) -> None:
-        """From any thread, for the slave's loop; for nobody once that has ended."""
+        """Pass a result to the slave's loop, from any thread. It is dropped if the loop has ended."""
         with self._closing:
             if not self._is_closed:
                 self._results.put(result)
@@ -462,13 +470,13 @@ class Containerizer:
             self._emit(ev.IsolationFailed(str(outcome)))
 
     def results_ready(self) -> None:
-        """The module's thread has answers."""
+        """The module's threads have results: handle them."""
         os.eventfd_read(self.fd)
         while not self._results.empty():
             self._results.get()()
 
     def close(self) -> None:
-        """Nothing is waited for: what a thread still does is done, or found, by the next slave."""
+        """Close without waiting for threads: the next slave process finds what they have done, or does it."""
         for threads in (self._thread, self._preparers):
             if threads is not None:
                 threads.close()
@@ -482,8 +490,8 @@ class Containerizer:
 
 
 class _Threads:
-    """So many threads at most, made when they are needed. They are daemons, unlike those of a `ThreadPoolExecutor`: the end of
-    the slave does not wait for an engine that hangs."""
+    """A pool of at most `most` threads, started when they are needed. They are daemon threads, unlike those of a
+    `ThreadPoolExecutor`, so that the end of the slave does not wait for an engine that hangs."""
 
     def __init__(self, most: int, name: str) -> None:
         self._most, self._name = most, name
@@ -492,10 +500,8 @@ class _Threads:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
     def submit(self, work: Callable[[], None]) -> bool:
-        """To be done in the order of asking; False if there is no thread for it. By one thread only, the slave's loop; the work
-        raises nothing.
-        """
-        # First: a thread that began and found nothing would count as idle beside what it is made for.
+        """Queue work, which must not raise. False if no thread can be started for it. Only the slave's loop calls this."""
+        # Queued before the thread starts: a thread that found nothing would count as idle too early.
         self._work.put(work)
         if not self._idle.acquire(blocking=False) and self._made < self._most:
             name = f"{self._name}-{self._made + 1}"
@@ -520,7 +526,7 @@ class _Threads:
             work()
 
     def close(self) -> None:
-        """What has not begun is not done."""
+        """End the threads. Work that has not begun is dropped."""
         with suppress(queue.Empty):
             while True:
                 self._work.get_nowait()

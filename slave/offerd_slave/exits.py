@@ -1,4 +1,4 @@
-"""How executors end: shims watched by pidfd, and the records they leave."""
+"""How executors end: their shims are watched by pidfd, and leave exit records."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from offerd_slave.records import ExitRecord
 
 
 class ExitWatcher:
-    """Tells when shims end. Each watched one costs a file descriptor; nothing is polled by time."""
+    """Notices when shims end. Each watched shim takes a file descriptor; there is no polling."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._watched: dict[int, tuple[ContainerID, Path]] = {}
 
     def fileno(self) -> int:
-        """Readable when `ended` has news."""
+        """Readable when `ended` has something."""
         return self._epoll.fileno()
 
     def watch(self, container_id: ContainerID, shim: ProcessID, container_dir: Path) -> bool:
-        """Watch exactly this process. False if it is gone: what it left is `record`'s to read."""
+        """Watch exactly this process. False if it is gone; then `record` has what it left."""
         pidfd = process_ids.open_pidfd(shim)
         if pidfd is None:
             return False
@@ -36,28 +36,28 @@ class ExitWatcher:
         return True
 
     def ended(self) -> list[tuple[ContainerID, ExitRecord | None]]:
-        """Containers whose shim has ended since the last call, each once; None: it left no record, so it was killed."""
-        # A record gets its name before its shim ends: so now it is there, or never.
+        """Containers whose shim has ended since the last call, each once. None: it left no record, so it was killed."""
+        # A shim writes its record before it ends, so the record exists now, or never will.
         found = [self._drop(pidfd) for pidfd, _ in self._epoll.poll(0)]
         return [(container_id, self.record(container_dir)) for container_id, container_dir in found]
 
     def record(self, container_dir: Path) -> ExitRecord | None:
-        """What a shim that has ended wrote down. None if it left nothing that can be read."""
+        """The exit record of a shim that has ended. None if there is none that can be read."""
         try:
             with open(container_dir / EXIT_FILE, "rb") as file:
                 return msgspec.json.decode(file.read(2 * EXIT_BYTES), type=ExitRecord)
         except FileNotFoundError:
             return None
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            return None  # the disk has lost it: we know no more than without it
+            return None  # lost by the disk, which is no better than no record
 
     def forget(self, container_id: ContainerID) -> None:
-        """Its end is no news any more."""
+        """Stop watching this container's shim."""
         for pidfd in [fd for fd, (watched, _) in self._watched.items() if watched == container_id]:
             self._drop(pidfd)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
         for pidfd in list(self._watched):
             self._drop(pidfd)
         self._epoll.close()

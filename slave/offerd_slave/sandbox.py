@@ -1,8 +1,8 @@
-"""Sandboxes: made for a container, kept for a while after it, and collected when old or when the disk fills up. With them goes
-what ended tasks leave in those of living executors (`offerd_slave.leftovers`).
+"""Make sandboxes for containers, and remove them some time after the container's end, sooner if the disk fills up. Leftovers of
+ended tasks in the sandboxes of running executors are removed with them (`offerd_slave.leftovers`).
 
-What lies in a sandbox was written by somebody who may wish us ill: nothing here follows a link, runs out of descriptors in
-a deep tree, or touches anything by a path that goes through a sandbox.
+The files in a sandbox may have been made with bad intent: nothing here follows a link, runs out of descriptors in a deep
+tree, or uses a path that goes through a sandbox.
 """
 
 from __future__ import annotations
@@ -20,53 +20,53 @@ from pathlib import Path
 from offerd.daemons.removal import remove_entry, remove_tree
 from offerd.ids import ContainerID
 from offerd_isolation import mounts
-from offerd_slave import leftovers, users
+from offerd_slave import leftovers
 from offerd_slave.access_lists import allow_search
 from offerd_slave.core.retention import LEAST_AGE_OF_MANY_S, Bounds
 from offerd_slave.served_paths import OWNER
+from offerd_slave.users import Credentials
 
 COLLECT_INTERVAL_S = 60.0
 COLLECT_INTERVAL_WHILE_FULL_S = 5.0
 SHORTEST_COLLECT_INTERVAL_S = 1.0
 LEAST_AGE_S = 30.0
-"""A directory younger than this may belong to a container that is just being made."""
+"""A younger directory may belong to a container that is being made."""
 
 log = logging.getLogger("offerd.slave")
 
 
-def make_container(container_dir: Path, user: str, owner: str = "") -> Path:
-    """Make a container's directory, which is the slave's, and in it the sandbox, which is `user`'s ("": the slave's own); the
-    sandbox's path. `owner`, of the framework, may read it over HTTP.
+def make_container(container_dir: Path, credentials: Credentials | None, owner: str = "") -> Path:
+    """Make a container's directory, which belongs to the slave, and in it the sandbox, which belongs to the user with these
+    credentials (None: the slave's own). Returns the sandbox's path. The framework's `owner` may read it over HTTP.
 
-    Raises `OSError`, and `ValueError` (one line for people) for a user that cannot be.
+    Raises `OSError`.
     """
-    identity = users.look_up(user)
     container_dir.mkdir(mode=0o700)
     (container_dir / OWNER).write_text(owner)
     sandbox = container_dir / "sandbox"
     sandbox.mkdir(mode=0o700)
-    if identity is not None:
-        _let_through(container_dir, identity)
-        os.chown(sandbox, identity.uid, identity.gid)
+    if credentials is not None:
+        _let_through(container_dir, credentials)
+        os.chown(sandbox, credentials.uid, credentials.gid)
     return sandbox
 
 
-def _let_through(container_dir: Path, identity: users.Identity) -> None:
-    """Its user passes through to the sandbox by name, and nobody else does, whatever rights the user gives away there: a
-    setuid file in a sandbox would lend others its owner's.
+def _let_through(container_dir: Path, credentials: Credentials) -> None:
+    """Let the user pass through to the sandbox. Nobody else can, whatever permissions the user sets there: otherwise a setuid
+    file in a sandbox would give other users the rights of its owner.
     """
     try:
-        allow_search(container_dir, identity.uid)
+        allow_search(container_dir, credentials.uid)
     except OSError as error:
         if error.errno != errno.ENOTSUP:
             raise
-        os.chown(container_dir, -1, identity.gid)
+        os.chown(container_dir, -1, credentials.gid)
         container_dir.chmod(0o710)
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedSandbox:
-    """A container that has ended, and when, in seconds of the wall clock: it must be comparable after a restart."""
+    """A container that has ended, and when, by the wall clock, which can be compared after a restart."""
 
     container_id: ContainerID
     ended_s: float
@@ -75,7 +75,7 @@ class FinishedSandbox:
 def sandboxes_to_remove(
     finished: Iterable[FinishedSandbox], now_s: float, disk_free_fraction: float, bounds: Bounds
 ) -> list[ContainerID]:
-    """Which are too old, or too many, the oldest first."""
+    """The sandboxes that are too old, or too many, the oldest first."""
     greatest_age_s = bounds.greatest_age_s(disk_free_fraction)
     by_age = sorted(finished, key=lambda each: each.ended_s)
     too_many = len(by_age) - bounds.most_executors
@@ -88,11 +88,11 @@ def sandboxes_to_remove(
 
 
 Living = Mapping[ContainerID, Container[str]]
-"""Containers that live, and of each the tasks whose files somebody needs."""
+"""The running containers, and for each the tasks whose files are still needed."""
 
 
 class SandboxCollector:
-    """Removes old sandboxes in a thread of its own: a large one may take minutes."""
+    """Removes old sandboxes in a thread of its own, as a large one may take minutes."""
 
     def __init__(self, work_dir: Path, bounds: Bounds) -> None:
         self._containers = work_dir / "containers"
@@ -100,14 +100,14 @@ class SandboxCollector:
         self._interval_s = min(COLLECT_INTERVAL_S, max(SHORTEST_COLLECT_INTERVAL_S, bounds.delay_s / 4))
         self._last = -COLLECT_INTERVAL_S
         self._living: Living = {}
-        self._known_s = 0.0  # when that was so, by the wall clock
+        self._known_s = 0.0  # the time of that, by the wall clock
         self._wanted = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="sandbox-gc", daemon=True)
         self._thread.start()
 
     def tick(self, now: float, living: Callable[[], Living], *, is_disk_full: bool = False) -> None:
-        """Look again if it is time (monotonic seconds); what is `living` is not touched."""
+        """Have old sandboxes removed, if it is time (`now`: monotonic seconds); those in `living` are not touched."""
         interval_s = (
             min(self._interval_s, COLLECT_INTERVAL_WHILE_FULL_S) if is_disk_full else self._interval_s
         )
@@ -119,7 +119,7 @@ class SandboxCollector:
         self._wanted.set()
 
     def close(self) -> None:
-        """End the thread after the sandbox it is at."""
+        """End the thread after the sandbox that it is removing."""
         self._closing = True
         self._wanted.set()
         self._thread.join()
@@ -149,7 +149,7 @@ class SandboxCollector:
         for container_id, tasks in living.items():
             if self._closing:
                 return
-            with suppress(FileNotFoundError):  # it has just ended, or is being made
+            with suppress(FileNotFoundError):  # the container has just ended, or is being made
                 has_more = leftovers.collect(
                     str(self._containers),
                     container_id,
@@ -163,7 +163,7 @@ class SandboxCollector:
                     self._wanted.set()
 
     def _remove_in(self, directory: int, name: str) -> None:
-        """What a task has left."""
+        """Remove an entry that a task has left."""
         if self._closing:
             return
         try:
@@ -177,9 +177,9 @@ class SandboxCollector:
         found = []
         for entry in os.scandir(self._containers):
             container_id = ContainerID(entry.name)
-            # The last change to the directory: its exit record, or its checkpoint's removal.
+            # The directory's last change was its exit record, or the removal of its checkpoint.
             changed_s = entry.stat(follow_symlinks=False).st_mtime
-            # With a checkpoint it lives, or is to be recovered; without one it may be just being made.
+            # With a checkpoint it runs, or is to be recovered; without one it may be being made.
             if container_id in self._living or os.path.lexists(f"{entry.path}/container.ckpt"):
                 continue
             if abs(time.time() - changed_s) >= LEAST_AGE_S:
@@ -189,7 +189,7 @@ class SandboxCollector:
     def _remove(self, container_id: ContainerID) -> None:
         mounts.release(
             self._containers / container_id / "sandbox"
-        )  # a slave may have ended before it came to that
+        )  # in case an earlier slave process ended before it did so
         try:
             remove_tree(self._containers / container_id)
         except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Who runs an executor: a user's name, looked up in the slave before anything is forked.
+"""The user that an executor runs as: looked up by name, in the slave, before anything is forked.
 
-Looking a name up may open files and sockets (nscd, sssd, LDAP); the zygote, which forks and has none, is told numbers.
+A look-up may open files and sockets (nscd, sssd, LDAP). The zygote, which forks and has none of these, gets numbers.
 """
 
 from __future__ import annotations
@@ -12,23 +12,35 @@ from typing import NamedTuple
 from offerd.errors import BadInput
 
 DEFAULT_USER = "nobody"
-"""Runs what names no user, at a slave that runs as root and says nothing else."""
+"""Default of `--default-user` for a slave that runs as root."""
 
 
 class WrongUser(BadInput, ValueError):
-    """Nobody of this name, or nobody this slave may become."""
+    """There is no such user, or this slave may not become it."""
 
 
-class Identity(NamedTuple):
-    """What a process becomes when it drops its privileges."""
+class Credentials(NamedTuple):
+    """What a process becomes when it drops its privileges (credentials(7))."""
 
     uid: int
     gid: int
     groups: list[int]
 
 
+class Account(NamedTuple):
+    """A user of this host. `variables` are HOME, LOGNAME and USER; empty if the slave's own user has no name."""
+
+    credentials: Credentials | None  # None: stay the user that the slave is
+    uid: int
+    gid: int
+    variables: dict[str, str]
+
+
 def default(user: str) -> str:
-    """Who runs what names no user, by name; "" for a slave whose own user has none. Raises `WrongUser`."""
+    """The name of the user for frameworks that name none, from `--default-user`; "" if the slave's own user has no name.
+
+    Raises `WrongUser`.
+    """
     if user or os.geteuid() == 0:
         user = user or DEFAULT_USER
         try:
@@ -42,14 +54,18 @@ def default(user: str) -> str:
         return ""
 
 
-def look_up(user: str) -> Identity | None:
-    """The identity to drop to; None to stay what the slave is ("" or the slave's own user). Who has root's rights is named
-    root: a key that allows every user but that one allows none by another name.
+def look_up(user: str) -> Account:
+    """The account of this user; "" is the slave's own.
 
-    Raises `WrongUser` for a user that does not exist, or whom this slave may not become.
+    A user with uid 0 has to be named root: otherwise a key that allows every user but root would allow it by another name.
+    Raises `WrongUser` for a user that does not exist, or that this slave may not become.
     """
+    own_uid = os.geteuid()
     if not user:
-        return None
+        try:
+            return _own(pwd.getpwuid(own_uid))
+        except KeyError:
+            return Account(None, own_uid, os.getegid(), {})
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
@@ -60,25 +76,18 @@ def look_up(user: str) -> Identity | None:
         raise WrongUser(
             f"user {user!r} is root by another name; executors run as root only where root is named"
         )
-    if entry.pw_uid == os.geteuid():
-        return None
-    if os.geteuid() != 0:
-        own = pwd.getpwuid(os.geteuid()).pw_name
+    if entry.pw_uid == own_uid:
+        return _own(entry)
+    if own_uid != 0:
+        own = pwd.getpwuid(own_uid).pw_name
         raise WrongUser(f"executors cannot run as {user!r}: this slave runs as {own!r}; run it as root")
-    return Identity(entry.pw_uid, entry.pw_gid, os.getgrouplist(user, entry.pw_gid))
+    credentials = Credentials(entry.pw_uid, entry.pw_gid, os.getgrouplist(user, entry.pw_gid))
+    return Account(credentials, entry.pw_uid, entry.pw_gid, _variables(entry))
 
 
-def names_of(user: str) -> dict[str, str]:
-    """What tells a program whom it runs as; nothing for a slave whose own user has no name. Raises `WrongUser`."""
-    look_up(user)
-    try:
-        entry = pwd.getpwnam(user) if user else pwd.getpwuid(os.geteuid())
-    except KeyError:
-        return {}
+def _own(entry: pwd.struct_passwd) -> Account:
+    return Account(None, os.geteuid(), os.getegid(), _variables(entry))
+
+
+def _variables(entry: pwd.struct_passwd) -> dict[str, str]:
     return {"HOME": entry.pw_dir, "LOGNAME": entry.pw_name, "USER": entry.pw_name}
-
-
-def ids_of(user: str) -> tuple[int, int]:
-    """Uid and gid of who runs as this user. Raises `WrongUser`."""
-    identity = look_up(user)
-    return (os.geteuid(), os.getegid()) if identity is None else (identity.uid, identity.gid)

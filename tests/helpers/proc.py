@@ -19,8 +19,9 @@ from offerd_isolation.base import ContainerSpec, Enter, Isolation
 from offerd_isolation.noop import NoopIsolation
 from offerd_linux import processes
 from offerd_linux.process_ids import ProcessID
+from offerd_slave import users
 from offerd_slave.exits import ExitWatcher
-from offerd_slave.launch.spec import DEFAULT_LOG_BYTES, Launched, LaunchFailed, LaunchSpec
+from offerd_slave.launch.spec import DEFAULT_LOG_BYTES, Launched, LaunchSpec, NotLaunched
 from offerd_slave.launch.zygote_client import ZygoteClient
 from offerd_slave.records import ExitRecord
 from offerd_slave.sandbox import make_container
@@ -90,7 +91,7 @@ class Bed:
         self.zygote = ZygoteClient(logging.getLogger("test"), are_images_run=isolation.runs_images)
         self.zygote.start()
         self.containers: list[ContainerID] = []
-        self.answers: dict[ContainerID, Launched | LaunchFailed] = {}
+        self.answers: dict[ContainerID, Launched | NotLaunched] = {}
 
     def request(
         self,
@@ -105,7 +106,8 @@ class Bed:
         name = ContainerID(container_id or f"c{len(self.containers)}")
         self.containers.append(name)
         directory = self.work_dir / "containers" / name
-        sandbox = make_container(directory, user)
+        account = users.look_up(user)
+        sandbox = make_container(directory, account.credentials)
         executor = ExecutorInfo(ExecutorID("e"))
         launch = self.isolation.prepare(ContainerSpec(name, FrameworkID("f"), executor, sandbox, user))
         given = {"PYTHONPATH": str(TESTS), "PATH": "/usr/bin:/bin"} if environment is None else environment
@@ -116,13 +118,13 @@ class Bed:
             module=module,
             argv=list(argv),
             environment=given | launch.environment,
-            user=user,
+            credentials=account.credentials,
             cgroup=launch.cgroup,
             enter=launch.enter,
             log_bytes=log_bytes,
         )
 
-    def answer(self, container_id: ContainerID) -> Launched | LaunchFailed:
+    def answer(self, container_id: ContainerID) -> Launched | NotLaunched:
         """The zygote's answer, waited for where it says it will be."""
         deadline = time.monotonic() + LIMIT_S
         while container_id not in self.answers:

@@ -1,1 +1,1 @@
-"""From the slave's word to a running executor: zygote, shims, spawners. docs/architecture.md shows who forks whom."""
+"""Start executors: zygote, shims, spawners. docs/architecture.md shows which process forks which."""

@@ -1,4 +1,4 @@
-"""One output stream of an executor: from a pipe into a file of its sandbox that never grows past its limit."""
+"""Copy an output stream of an executor from a pipe into a file of its sandbox, which never grows past its limit."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import os
 from contextlib import suppress
 
 CHUNK_BYTES = 64 << 10
-"""One read: what a pipe holds."""
+"""Size of one read: as much as a pipe holds."""
 NOTE_BYTES = 32
-"""More than `NAME.gone` holds."""
+"""Room for the file `NAME.gone`."""
 
 _DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 class RotatedLog:
-    """Copies a pipe into `NAME`, which becomes `NAME.1` when it is half of `limit_bytes`: both together stay below it. How many
-    bytes were in former ones, which are gone, stands in `NAME.gone`: so whoever reads what is left knows that it is not all.
+    """Copies a pipe into the file `NAME`, which becomes `NAME.1` when it has half of `limit_bytes`: both together stay below
+    that. `NAME.gone` holds how many bytes were in older parts, which are deleted, so that readers know what is missing.
 
-    The directory belongs to whoever writes into the pipe: no file found there is ever opened (it could be a link to
-    another user's), names are made anew. What the disk refuses is dropped, and the log says so: the writer never waits.
+    The directory belongs to the user that writes into the pipe. So no file found there is ever opened, as it could be a link
+    to another user's file; files are always made anew. Output that the disk refuses is dropped, and the log says so: the
+    writer never waits.
     """
 
     def __init__(self, pipe: int, directory: int, name: str, limit_bytes: int) -> None:
@@ -35,7 +36,7 @@ class RotatedLog:
         self._file = self._create()
 
     def pump(self) -> int:
-        """Copy one chunk. The bytes read; 0 at the pipe's end (no writer is left), -1 if it is empty."""
+        """Copy one chunk. Returns the number of bytes read; 0 at the end of the pipe (no writer is left), -1 if it is empty."""
         try:
             data = os.read(self.pipe, CHUNK_BYTES)
         except BlockingIOError:
@@ -52,7 +53,7 @@ class RotatedLog:
         return copied
 
     def drain(self) -> None:
-        """Copy what is in the pipe, to its end or until it is empty: for after its writers have ended."""
+        """Copy what is in the pipe, until it is empty or at its end. To be called when its writers have ended."""
         while self.pump() > 0:
             pass
 
@@ -62,7 +63,7 @@ class RotatedLog:
         os.close(self._file)
 
     def _write(self, data: bytes) -> int:
-        """How much of `data` is done with: written, or dropped because the disk takes no more."""
+        """Write `data`, or drop it because the disk takes no more. Returns the number of bytes written or dropped."""
         try:
             if self._dropped_bytes:
                 note = f"\n[{self._dropped_bytes} bytes lost here: the disk took no more]\n"
@@ -85,7 +86,7 @@ class RotatedLog:
                 )
             fresh = self._create()
         except OSError:
-            # A directory has one of the names, the disk takes no file, or the sandbox is gone: begin this one again.
+            # A directory has one of the names, the disk takes no new file, or the sandbox is gone: empty this file instead.
             os.ftruncate(self._file, 0)
             self._gone_bytes += self._size_bytes
         else:
@@ -95,7 +96,7 @@ class RotatedLog:
             self._former_bytes = self._size_bytes
         self._size_bytes = 0
         if self._gone_bytes:
-            with suppress(OSError):  # as above: it is less exact then
+            with suppress(OSError):  # for the same reasons: then the count is missing or too low
                 self._write_note()
 
     def _write_note(self) -> None:
@@ -111,6 +112,6 @@ class RotatedLog:
         os.rename(fresh, name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
     def _create(self) -> int:
-        # O_APPEND: the task may truncate its log. O_EXCL: see the class.
+        # O_APPEND, as the task may truncate its log. O_EXCL, as the class says.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(self._name, flags, 0o600, dir_fd=self._directory)

@@ -1,27 +1,28 @@
-"""What the slave, its zygote and the shims say to each other about one launch.
+"""Messages between the slave, its zygote and the shims about one launch.
 
-Each is one packet on a SOCK_SEQPACKET pair. A launch is answered by the shim itself, once it is what it should be (own
-session, cgroup, user) and holds the container's `shim` file. That file is made with O_EXCL: so a launch that is asked
-for twice, because the zygote died in between, never runs twice. Imports next to nothing: a part of every shim.
+Each is one packet on a SOCK_SEQPACKET pair. The shim itself answers a launch request, once it is set up (own session,
+cgroup, user) and owns the container's `shim` file. That file can be made only once: so a launch that is requested
+twice, because the zygote died in between, never runs twice. Imports next to nothing, as every shim imports it.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from offerd_slave.users import Identity
+from offerd_linux.process_ids import ProcessID
+from offerd_slave.users import Credentials
 
 
 class EnterContainer(msgspec.Struct, frozen=True, array_like=True):
-    """The container of this process (of this boot), and directories of its cgroups."""
+    """The container whose first process this is (in this boot), and the directories of its cgroups."""
 
     pid: int
     start_ticks: int
     cgroups: list[str]
 
 
-class Job(msgspec.Struct, frozen=True, array_like=True):
-    """A `LaunchSpec`, as the zygote reads it: paths as text, the user as numbers."""
+class LaunchRequest(msgspec.Struct, frozen=True, array_like=True):
+    """A `LaunchSpec` as it is sent to the zygote: paths are text."""
 
     container_id: str
     container_dir: str
@@ -29,44 +30,36 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     module: str
     argv: list[str]
     environment: dict[str, str]
-    identity: Identity | None
+    credentials: Credentials | None
     cgroup: str
     log_bytes: int
     enter: EnterContainer | None = None
 
 
-class ShimIdentity(msgspec.Struct, frozen=True):
-    """What the file `shim` says."""
-
-    boot_id: str
-    pid: int
-    start_ticks: int
-
-
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Root of what comes back to the slave."""
+    """Base of the answers to the slave."""
 
 
 class ZygoteReady(Answer, frozen=True):
-    """It has imported what it needs."""
+    """The zygote has imported what it needs."""
 
 
 class ShimStarted(Answer, frozen=True):
-    """By the shim."""
+    """From the shim: it runs, and starts the executor next."""
 
     container_id: str
-    shim: ShimIdentity
+    shim: ProcessID
 
 
 class ShimFailed(Answer, frozen=True):
-    """By the shim or the zygote: the launch is over."""
+    """From the shim or the zygote: the launch has failed."""
 
     container_id: str
     message: str
 
 
 class ShimEnded(Answer, frozen=True):
-    """By the zygote, of every shim: if it has not answered by now it never will."""
+    """From the zygote, when a shim has ended: a launch that the shim has not answered has failed."""
 
     container_id: str
     message: str
@@ -74,4 +67,4 @@ class ShimEnded(Answer, frozen=True):
 
 Answers = ZygoteReady | ShimStarted | ShimFailed | ShimEnded
 MAX_PACKET_BYTES = 128 << 10
-"""Largest launch. The kernel keeps a packet in one piece and bounds it by the socket's send buffer (208 KiB)."""
+"""Largest launch request. The kernel keeps a packet in one piece, which must fit into the socket's send buffer (208 KiB)."""

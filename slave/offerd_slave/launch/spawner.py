@@ -1,12 +1,13 @@
-"""The spawner: makes an executor's tasks, each born in its cgroup, and kills them there.
+"""The spawner starts an executor's tasks, each in its own cgroup from the first instruction, and kills them there.
 
-A fork of what will be the executor, before it drops root. An executor cannot do this itself. It has threads (ZeroMQ's),
-and a fork of it by a raw system call would be unsound; and as an unprivileged user it may not put a process into a cgroup
-that is not its user's: whoever may do that may also leave. So the spawner stays small, single-threaded and root, and what
-it starts becomes the container's user, in a cgroup of the container's tasks, before the first of its instructions.
-Children are the executor's, not its own (CLONE_PARENT).
+It is a fork of the future executor, before that drops root. The executor cannot do this itself: it has threads (ZeroMQ's),
+so a fork by a raw system call would be unsound; and its user may not put a process into a cgroup of another user, as with
+that right tasks could also leave their cgroups. So the spawner stays small, single-threaded and root. A process that it
+starts becomes the container's user, in the task's cgroup, before the task's program runs. The executor is the parent of
+these processes (CLONE_PARENT).
 
-It trusts no request: whoever has taken over the executor gets from it only what the executor's user may do, in a task's cgroup.
+It trusts no request: a task that has taken over the executor can only use it to do, in a task's cgroup, what the executor's
+user may do anyway.
 """
 
 from __future__ import annotations
@@ -23,26 +24,26 @@ import msgspec
 from offerd.tasks.task_cgroups import TASK_CGROUPS
 from offerd.wire.spawner_messages import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, read_frame, write_frame
 from offerd_linux import clone, inherited, prctl, vfork
-from offerd_slave.launch.messages import Job
-from offerd_slave.users import Identity
+from offerd_slave.launch.messages import LaunchRequest
+from offerd_slave.users import Credentials
 
 _decode = msgspec.msgpack.Decoder(Spawn | Kill).decode
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def start_spawner(job: Job) -> int | None:
-    """Fork one, if the container has cgroups for tasks. Returns the executor's end of its socket, and puts its number
-    into the job's environment. Needs the launching user's rights. Raises `OSError`."""
-    tasks = job.environment.get(TASK_CGROUPS, "")
-    # The framework has a say in the environment, and we open this as root.
-    if not job.cgroup or tasks != f"{os.path.dirname(job.cgroup)}/tasks":
+def start_spawner(request: LaunchRequest) -> int | None:
+    """Fork a spawner, if the container has cgroups for tasks. Returns the executor's end of its socket, and puts its number
+    into the request's environment. Must be called before the executor drops its rights. Raises `OSError`."""
+    tasks = request.environment.get(TASK_CGROUPS, "")
+    # The framework can set environment variables, and this path is opened as root.
+    if not request.cgroup or tasks != f"{os.path.dirname(request.cgroup)}/tasks":
         return None
     directory = os.open(tasks, DIRECTORY)
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
     pid = os.fork()
     if pid == 0:
         try:
-            _serve(ours.detach(), directory, job.identity)
+            _serve(ours.detach(), directory, request.credentials)
         except BaseException as error:  # marked: a broken spawner must leave a trace, in its executor's log
             os.write(2, f"spawner: {type(error).__name__}: {error}\n".encode())
         finally:
@@ -50,19 +51,19 @@ def start_spawner(job: Job) -> int | None:
     os.close(directory)
     ours.close()
     fd = theirs.detach()
-    job.environment[SPAWNER] = f"{fd}:{pid}"
+    request.environment[SPAWNER] = f"{fd}:{pid}"
     return fd
 
 
-def _serve(number: int, directory: int, identity: Identity | None) -> NoReturn:
-    """Until the executor has gone, or closes its end."""
+def _serve(number: int, directory: int, credentials: Credentials | None) -> NoReturn:
+    """Serve requests until the executor ends or closes its end of the socket."""
     prctl.set_name(b"offerd-spawner")
-    # What a task is to have, once for all: it inherits it.
+    # Tasks inherit all of this.
     prctl.forbid_new_privileges()
     inherited.reset_signals()
     inherited.close_all_but({number, directory})
     socket = _socket.socket(fileno=number)
-    spawner = _Spawner(directory, identity)
+    spawner = _Spawner(directory, credentials)
     while True:
         packet, fds = read_frame(socket)
         if packet is None:
@@ -75,21 +76,21 @@ def _serve(number: int, directory: int, identity: Identity | None) -> NoReturn:
 
 
 class _Spawner:
-    def __init__(self, directory: int, identity: Identity | None) -> None:
+    def __init__(self, directory: int, credentials: Credentials | None) -> None:
         self._directory = directory
-        self._identity = identity
+        self._credentials = credentials
         self._run = vfork.load()
         self._trouble = mmap.mmap(-1, 4)  # shared with forks
 
     def spawn(self, request: Spawn, fds: list[int]) -> Born | NotBorn:
-        """Start it, and say so."""
+        """Start a task's process."""
         if not _is_leaf(request.leaf) or len(fds) != 2:
-            return NotBorn(errno.EINVAL, "a wrong request")
+            return NotBorn(errno.EINVAL, "an invalid request")
         try:
             leaf = os.open(request.leaf, DIRECTORY, dir_fd=self._directory)
         except OSError as error:
             return NotBorn(error.errno or errno.EIO, f"its cgroup {request.leaf}")
-        os.umask(request.umask & 0o777)  # ours is what it inherits
+        os.umask(request.umask & 0o777)  # inherited by the task
         try:
             pid, trouble = self._vfork(request, fds, leaf)
             if pid < 0:
@@ -103,7 +104,8 @@ class _Spawner:
         return NotBorn(trouble, "", pid) if trouble else Born(pid)
 
     def kill(self, request: Kill) -> Killed:
-        """The user of the tasks may not write `cgroup.kill`: then it could also do so to its neighbours."""
+        """Kill everything in a task's cgroup. The executor cannot: its user may not write `cgroup.kill`, as tasks of that user
+        could then kill each other."""
         if not _is_leaf(request.leaf):
             return Killed(could=False)
         try:
@@ -112,7 +114,7 @@ class _Spawner:
             return Killed(could=False)
         try:
             file = os.open("cgroup.kill", os.O_WRONLY | os.O_CLOEXEC, dir_fd=leaf)
-        except OSError:  # before 5.14
+        except OSError:  # before Linux 5.14
             return Killed(could=False)
         finally:
             os.close(leaf)
@@ -125,12 +127,13 @@ class _Spawner:
         return Killed(could=True)
 
     def _vfork(self, request: Spawn, fds: list[int], leaf: int) -> tuple[int, int]:
-        """Its pid, less than 0 if that cannot be done here; and the errno of a start that failed."""
+        """Start it by vfork. Returns its pid, or a number below 0 if vfork cannot be used here; and the errno of a failed
+        start, or 0."""
         if self._run is None or request.alone:
             return -1, 0
         calls = vfork.Calls()
-        if self._identity is not None:
-            uid, gid, groups = self._identity
+        if self._credentials is not None:
+            uid, gid, groups = self._credentials
             calls.add_setgroups(groups)
             calls.add(vfork.SETRESGID, gid, gid, gid)
             calls.add(vfork.SETRESUID, uid, uid, uid)
@@ -153,10 +156,10 @@ class _Spawner:
         return pid, int.from_bytes(self._trouble[:], sys.byteorder)
 
     def _become(self, request: Spawn, fds: list[int], environment: dict[bytes, bytes]) -> NoReturn:
-        """In the child."""
+        """In the child: become the task's program."""
         try:
-            if self._identity is not None:
-                uid, gid, groups = self._identity
+            if self._credentials is not None:
+                uid, gid, groups = self._credentials
                 os.setgroups(groups)
                 os.setresgid(gid, gid, gid)
                 os.setresuid(uid, uid, uid)
@@ -167,7 +170,7 @@ class _Spawner:
             os.execve(request.program, request.argv, environment)
         except OSError as error:
             self._trouble[:] = (error.errno or errno.EIO).to_bytes(4, sys.byteorder)
-        except ValueError:  # a zero byte, or a `=` where none may be
+        except ValueError:  # a NUL or a `=` where none is allowed
             self._trouble[:] = errno.EINVAL.to_bytes(4, sys.byteorder)
         finally:
             os._exit(127)

@@ -1,4 +1,4 @@
-"""What the slave asks of its zygote, and what it hears."""
+"""Launch requests to the zygote as the slave sees them, and their results."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from pathlib import Path
 from offerd.ids import ContainerID
 from offerd_isolation.base import Enter
 from offerd_linux.process_ids import ProcessID
+from offerd_slave.users import Credentials
 
 DEFAULT_LOG_BYTES = 10 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """One executor to start. `module` has a `main()` and is run in a fork (`argv`: its arguments); without a module, `argv`
-    is exec'ed. `environment` is all it gets. `log_bytes` bounds stdout and its rotated part together, and stderr the same.
+    """An executor to start. A `module` has a `main()` and is run in a fork, with `argv` as its arguments; without a module,
+    `argv` is exec'ed. `environment` is all that it gets. `credentials`: its user; None for the slave's own. `log_bytes`
+    limits stdout and its rotated part together, and stderr in the same way.
     """
 
     container_id: ContainerID
@@ -24,7 +26,7 @@ class LaunchSpec:
     module: str = ""
     argv: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
-    user: str = ""
+    credentials: Credentials | None = None
     cgroup: Path | None = None
     enter: Enter | None = None
     log_bytes: int = DEFAULT_LOG_BYTES
@@ -32,15 +34,15 @@ class LaunchSpec:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """The shim lives and is about to start the executor; how that ends stands in its exit record."""
+    """The shim runs and starts the executor next; its exit record will say how that ends."""
 
     container_id: ContainerID
     shim: ProcessID
 
 
 @dataclass(frozen=True, slots=True)
-class LaunchFailed:
-    """Nothing of the container runs, or will."""
+class NotLaunched:
+    """The launch has failed: no process of the container runs."""
 
     container_id: ContainerID
     message: str

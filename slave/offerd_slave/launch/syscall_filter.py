@@ -1,9 +1,10 @@
-"""What those in a container may not ask of the kernel: a seccomp filter, as executors enter containers past the engine's own.
+"""A seccomp filter: system calls that processes in a container may not make. Executors enter a container from outside, so the
+engine's own filter does not apply to them.
 
-A task has no capability, but for one that may make a user namespace: there it has them all, and with them reaches code of the
-kernel that is else root's alone, where most of the holes were found. So that is refused, and what is of no use without
-capabilities or has often been a hole: mounts, other namespaces, kernel modules and programs, keys, handles of files,
-userfaultfd.
+A task has no capabilities. But in a user namespace of its own it would have all of them, and could reach kernel code that is
+otherwise only root's, where most of the security holes were found. So user namespaces are refused, and also system calls that
+are useless without capabilities or have often been a hole: mounts, other namespaces, kernel modules and programs, keys,
+handles of files, userfaultfd.
 
 Sources: Documentation/userspace-api/seccomp_filter.rst, include/uapi/linux/{filter,seccomp,audit}.h, and the kernel's tables of
 system calls.
@@ -24,16 +25,16 @@ _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = (
     0,
     4,
     16,
-)  # of the argument its lower half: both machines are little-endian
+)  # of the argument the lower half, as both machines are little-endian
 # BPF: load a word, jump if equal, if greater or equal, if a bit is set; return
 _LOAD, _JEQ, _JGE, _JSET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _X32 = 0x40000000
-"""On x86_64 the numbers from here on are of the x32 ABI, under the same architecture."""
+"""On x86_64 the numbers from here on belong to the x32 ABI, which has the same architecture number."""
 
 
 class Calls(NamedTuple):
-    """Of a machine: its number for audits, and its numbers of system calls."""
+    """A machine's audit architecture number, and its numbers of system calls."""
 
     architecture: int
     clone: int
@@ -50,7 +51,7 @@ _SINCE_4_20 = (
     433,  # fspick
     442,  # mount_setattr
 )
-"""The same on all machines."""
+"""Numbers that are the same on all machines."""
 _CLONE3 = 435
 
 MACHINES = {
@@ -106,8 +107,8 @@ MACHINES = {
 
 
 def program(machine: str) -> bytes:
-    """The filter, for the kernel. A call of another architecture (32 bits) does not exist; nor does clone3, whose flags a
-    filter cannot see: libraries then do it with clone."""
+    """The filter as BPF code. Calls of another architecture (32 bits) fail with ENOSYS; so does clone3, whose flags a filter
+    cannot see: libraries then use clone."""
     calls = MACHINES[machine]
     missing, refused = _ERRNO | errno.ENOSYS, _ERRNO | errno.EPERM
     code = [
@@ -135,12 +136,13 @@ def program(machine: str) -> bytes:
 
 
 def install() -> None:
-    """For this process and all that come from it, for good. Needs CAP_SYS_ADMIN or no new privileges. Raises `OSError`."""
+    """Install the filter for this process and all its descendants, for good. Needs CAP_SYS_ADMIN or no_new_privs. Raises
+    `OSError`."""
     machine = os.uname().machine
     if machine not in MACHINES:
         raise OSError(errno.ENOSYS, f"no filter of system calls for {machine}")
     content = program(machine)
     code = ctypes.create_string_buffer(content, len(content))
-    # struct sock_fprog: how many instructions, and where
+    # struct sock_fprog: the number of instructions, and their address
     head = struct.pack("@HP", len(content) // 8, ctypes.addressof(code))
     prctl.filter_calls(head)

@@ -1,4 +1,4 @@
-"""The slave's side of the zygote: has it launch executors. Nothing here blocks or forks from the slave itself."""
+"""The slave's side of the zygote: has it launch executors. Nothing here blocks or forks the slave itself."""
 
 from __future__ import annotations
 
@@ -14,37 +14,34 @@ from collections import deque
 import msgspec
 
 from offerd.daemons.descriptors import restore_limit
-from offerd.errors import BadInput
 from offerd.ids import ContainerID
 from offerd.wire.posix_text import packed
 from offerd_isolation.marks import CONTAINER_MARK
 from offerd_linux.exits import exit_words
-from offerd_linux.process_ids import ProcessID
 from offerd_linux.start_area import StartArea
-from offerd_slave import users
 from offerd_slave.launch.messages import (
     MAX_PACKET_BYTES,
     Answers,
     EnterContainer,
-    Job,
+    LaunchRequest,
     ShimEnded,
     ShimStarted,
     ZygoteReady,
 )
-from offerd_slave.launch.spec import Launched, LaunchFailed, LaunchSpec
+from offerd_slave.launch.spec import Launched, LaunchSpec, NotLaunched
 
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", CONTAINER_MARK)
-"""What the zygote gets of the slave's environment. Executors get none of it, only what their launch says. The mark: a
-slave may itself be a task of another."""
+"""Variables that the zygote inherits from the slave; executors only get what their launch request says. The mark is kept, as
+a slave may itself be a task of another slave."""
 ZYGOTE = (sys.executable, "-I", "-c", "from offerd_slave.launch.zygote import main; main()")
-"""-I: no PYTHON* variables, no packages of a user, nothing from the directory in which the slave was started. Who starts a
-slave may have anything there, and frameworks name the modules of their executors.
+"""-I: ignore PYTHON* variables, a user's packages and the current directory. Anything may lie there, and frameworks name the
+modules of their executors.
 """
 ENTERING_MODULES = ("offerd_executors.command",)
-"""Executors that enter a container with all that they need in memory. Another module is run by the image's own Python."""
+"""Executors that enter a container with everything they need in memory. Other modules are run by the image's own Python."""
 IMAGE_PYTHON = "import sys; from {0} import main; sys.exit(main())"
 TITLE_ROOM = " " * 128
-"""For `offerd-shim CONTAINER_ID` in the zygote's forks."""
+"""Room for the title `offerd-shim CONTAINER_ID` in the zygote's forks."""
 CLOSE_TIMEOUT_S = 2.0
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -57,19 +54,19 @@ class _Launch:
     def __init__(self, container_id: ContainerID, packet: bytes) -> None:
         self.container_id = container_id
         self.packet = packet
-        self.sent = 0  # times
+        self.sent = 0  # how often
 
 
 class ZygoteClient:
-    """Sends launches to a zygote and gives back their answers, one each; replaces a zygote that died.
+    """Sends launch requests to a zygote and returns one answer for each; replaces a zygote that has died.
 
     A launch that was under way when the zygote died is sent to the next one, once. That cannot start two executors:
-    whichever shim comes second finds the first one's `shim` file in the container's directory.
+    the second shim finds the first one's `shim` file in the container's directory.
     """
 
     def __init__(self, log: logging.Logger, *, are_images_run: bool = False) -> None:
-        """`are_images_run`: then the zygote has what executors need that enter a container, so that none has to import it
-        while somebody waits. Where there are no images, each shim would have that much more memory for nothing.
+        """`are_images_run`: the zygote imports what executors need that enter a container, so that they start sooner. Without
+        images it does not, as each shim would need more memory.
         """
         self._log = log
         self._preloaded = ENTERING_MODULES if are_images_run else ()
@@ -79,9 +76,9 @@ class ZygoteClient:
         self._zygote: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._is_ready = False
-        self._launches: dict[str, _Launch] = {}  # in the order they came
+        self._launches: dict[str, _Launch] = {}  # in the order of the requests
         self._unsent: deque[_Launch] = deque()
-        self._failed: list[LaunchFailed] = []
+        self._failed: list[NotLaunched] = []
 
     def start(self) -> None:
         """Start the zygote. Returns at once; launches wait for it (it needs about 0.1 s)."""
@@ -98,7 +95,7 @@ class ZygoteClient:
                 env=environment,
                 cwd="/",
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,  # a Ctrl-C at the slave's terminal is the slave's business
+                start_new_session=True,  # a Ctrl-C at the slave's terminal is for the slave alone
             )
         restore_limit(self._zygote.pid)
         ours.setblocking(False)
@@ -107,12 +104,12 @@ class ZygoteClient:
         self._epoll.register(ours, select.EPOLLIN)
 
     def fileno(self) -> int:
-        """Readable when `replies` has news. The same number also after a new zygote."""
+        """Readable when `replies` has something. The number stays the same for a new zygote."""
         return self._epoll.fileno()
 
     @property
     def is_ready(self) -> bool:
-        """Whether the zygote has said that it takes launches."""
+        """Whether the zygote has reported that it is ready."""
         return self._is_ready
 
     @property
@@ -121,31 +118,26 @@ class ZygoteClient:
         return self._zygote.pid if self._zygote is not None else None
 
     def launch(self, spec: LaunchSpec) -> None:
-        """Ask for an executor. `replies` will have one `Launched` or `LaunchFailed` for it."""
-        try:
-            identity = users.look_up(spec.user)
-        except BadInput as error:
-            self._fail(spec.container_id, str(error))
-            return
+        """Request an executor. `replies` will have one `Launched` or `NotLaunched` for it."""
         if not spec.module and not spec.argv:
             self._fail(spec.container_id, "the executor has neither a module nor a command; give it one")
             return
         module, argv = spec.module, spec.argv
         if spec.enter is not None and module and module not in ENTERING_MODULES:
             module, argv = "", ["python3", "-c", IMAGE_PYTHON.format(module), *argv]
-        job = Job(
+        request = LaunchRequest(
             container_id=spec.container_id,
             container_dir=packed(str(spec.container_dir)),
             sandbox=packed(str(spec.sandbox)),
             module=module,
             argv=argv,
             environment=spec.environment,
-            identity=identity,
+            credentials=spec.credentials,
             cgroup=str(spec.cgroup) if spec.cgroup is not None else "",
             log_bytes=spec.log_bytes,
             enter=_enter(spec),
         )
-        packet = _encode(job)
+        packet = _encode(request)
         if len(packet) > MAX_PACKET_BYTES:
             self._fail(
                 spec.container_id,
@@ -161,10 +153,10 @@ class ZygoteClient:
             self.start()
         self._send()
 
-    def replies(self) -> list[Launched | LaunchFailed]:
-        """What has been answered since the last call. Never waits."""
-        found: list[Launched | LaunchFailed] = []
-        with contextlib.suppress(BlockingIOError):  # no failure of our own
+    def replies(self) -> list[Launched | NotLaunched]:
+        """The answers since the last call. Never waits."""
+        found: list[Launched | NotLaunched] = []
+        with contextlib.suppress(BlockingIOError):  # no launch has failed in this process
             os.eventfd_read(self._wake)
         if self._socket is not None:
             alive = self._receive(found)
@@ -181,14 +173,14 @@ class ZygoteClient:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        self._bury()
+        self._reap()
         self._epoll.close()
         os.close(self._wake)
 
     # -- the socket -------------------------------------------------------------------------------------------------
 
     def _send(self) -> None:
-        """Send what the socket takes. What it does not take is sent after the next answers: they make room."""
+        """Send as many requests as the socket takes. The others are sent after the next answers, which make room."""
         assert self._socket is not None
         while self._unsent:
             launch = self._unsent[0]
@@ -197,12 +189,12 @@ class ZygoteClient:
             except BlockingIOError:
                 return
             except (BrokenPipeError, ConnectionResetError):
-                return  # dead: the next `replies` finds out and starts another
+                return  # the zygote is dead: the next `replies` notices, and starts another
             launch.sent += 1
             self._unsent.popleft()
 
-    def _receive(self, found: list[Launched | LaunchFailed]) -> bool:
-        """Read all answers. False if the zygote has gone."""
+    def _receive(self, found: list[Launched | NotLaunched]) -> bool:
+        """Read all answers. False if the zygote is gone."""
         assert self._socket is not None
         while True:
             try:
@@ -221,20 +213,20 @@ class ZygoteClient:
             if launch is None:
                 continue  # the end of a shim whose launch was answered long ago
             if isinstance(answer, ShimStarted):
-                shim = ProcessID(answer.shim.boot_id, answer.shim.pid, answer.shim.start_ticks)
-                found.append(Launched(launch.container_id, shim))
+                found.append(Launched(launch.container_id, answer.shim))
             else:
                 if isinstance(answer, ShimEnded):
                     self._log.warning("container %s: %s", answer.container_id, answer.message)
-                found.append(LaunchFailed(launch.container_id, answer.message))
+                found.append(NotLaunched(launch.container_id, answer.message))
 
     def _zygote_died(self) -> None:
-        """Start another, and repeat what was under way; but one that dies before it is ready is not replaced in a loop."""
+        """Start another zygote and repeat launches that were under way. If a zygote dies before it is ready and nothing has to
+        be launched, it is not replaced, so that there is no loop."""
         assert self._socket is not None
         self._epoll.unregister(self._socket)
         self._socket.close()
         self._socket = None
-        how = self._bury()
+        how = self._reap()
         self._log.warning("the zygote %s; starting another", how)
         self._unsent.clear()
         for launch in list(self._launches.values()):
@@ -242,13 +234,14 @@ class ZygoteClient:
                 self._unsent.append(launch)
             else:
                 del self._launches[launch.container_id]
-                self._fail(launch.container_id, f"the zygote died twice while it was launched: it {how}")
+                self._fail(launch.container_id, f"the zygote died twice during the launch: it {how}")
         if self._unsent or self._is_ready:
             self.start()
             self._send()
 
-    def _bury(self) -> str:
-        """Wait for a zygote whose socket is closed, and say how it ended. One that does not end by itself is killed."""
+    def _reap(self) -> str:
+        """Reap a zygote whose socket is closed, and return how it ended, in words. If it does not end by itself, it is
+        killed."""
         if self._zygote is None:
             return "never ran"
         try:
@@ -260,7 +253,7 @@ class ZygoteClient:
         return exit_words(status)
 
     def _fail(self, container_id: ContainerID, message: str) -> None:
-        self._failed.append(LaunchFailed(container_id, message))
+        self._failed.append(NotLaunched(container_id, message))
         os.eventfd_write(self._wake, 1)
 
 

@@ -93,7 +93,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become 
 def test_a_slave_of_roots_runs_what_names_no_user_as_nobody_and_as_root_only_if_told_so() -> None:
     assert users.default("") == "nobody"
     assert users.default("root") == "root"
-    assert users.look_up(users.default("root")) is None
+    assert users.look_up(users.default("root")).credentials is None
 
 
 @needs_root
@@ -113,6 +113,6 @@ def test_a_slave_of_an_accounts_own_runs_what_names_no_user_as_that(monkeypatch:
     nobody = pwd.getpwnam("nobody")
     monkeypatch.setattr(os, "geteuid", lambda: nobody.pw_uid)
     assert users.default("") == "nobody"
-    assert users.look_up("nobody") is None
+    assert users.look_up("nobody").credentials is None
     with pytest.raises(users.WrongUser, match="runs as 'nobody'"):
         users.default("root")

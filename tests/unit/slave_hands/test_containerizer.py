@@ -1,4 +1,4 @@
-"""Containers of a module that may block: what its threads say and do not say, and what waits for what."""
+"""The containerizer with a module that may block: results of its threads, and what waits for them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from helpers.proc import wait_until
@@ -37,7 +38,7 @@ PATIENCE_S = 10.0
 
 
 class Slow(Isolation):
-    """Prepares nothing before it may; what is in `error` is raised then."""
+    """Its `prepare` waits for `may_prepare`. If `error` is set, methods raise it."""
 
     name = "slow"
     blocking = True
@@ -86,7 +87,7 @@ class Slow(Isolation):
 
 
 class NoZygote:
-    """Only remembers."""
+    """Remembers launches, and does nothing."""
 
     def __init__(self) -> None:
         self.launched: list[LaunchSpec] = []
@@ -103,8 +104,8 @@ class NoEndpoint:
         return f"ipc:///{container_id}"
 
 
-class Hands:
-    """A containerizer, the module below it and the events above it."""
+class Bed:
+    """A containerizer with its isolation module and its events."""
 
     def __init__(self, work_dir: Path) -> None:
         self.workdir = WorkDir(work_dir)
@@ -120,8 +121,8 @@ class Hands:
         self.containerizer.launch(act.LaunchContainer(container_id, FRAMEWORK, COMMAND, NOTHING), "S-1")
         return container_id
 
-    def hear(self, kind: type[ev.Event], number: int = 1) -> list[Any]:
-        """Until so many of this kind have come: all of them."""
+    def wait_for_events(self, kind: type[ev.Event], number: int = 1) -> list[Any]:
+        """All events of this kind, as soon as there are `number` of them."""
         while len(found := [each for each in self.events if type(each) is kind]) < number:
             self.next_result()
         return found
@@ -132,8 +133,8 @@ class Hands:
 
 
 @pytest.fixture
-def hands(tmp_path: Path) -> Iterator[Hands]:
-    made = Hands(tmp_path / "work")
+def bed(tmp_path: Path) -> Iterator[Bed]:
+    made = Bed(tmp_path / "work")
     yield made
     made.isolation.may_prepare.release(100)
     if not made.containerizer._is_closed:
@@ -142,57 +143,61 @@ def hands(tmp_path: Path) -> Iterator[Hands]:
     made.workdir.release()
 
 
-def test_a_bug_of_a_module_is_a_failed_launch_and_a_log_line(
-    hands: Hands, caplog: pytest.LogCaptureFixture
-) -> None:
-    hands.isolation.error = KeyError("State")
-    container_id = hands.launch("c")
-    (failed,) = hands.hear(ev.LaunchFailed)
+def test_a_bug_in_a_module_fails_the_launch_and_is_logged(bed: Bed, caplog: pytest.LogCaptureFixture) -> None:
+    bed.isolation.error = KeyError("State")
+    container_id = bed.launch("c")
+    (failed,) = bed.wait_for_events(ev.LaunchFailed)
     assert failed.container_id == container_id
     assert "KeyError('State')" in failed.message
     assert "Traceback" in caplog.text
 
 
-def test_a_thread_that_cannot_be_started_is_a_failed_launch(
-    hands: Hands, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_launch_fails_if_no_thread_can_be_started(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_thread(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
-        hands.launch("first")
-    (failed,) = hands.hear(ev.LaunchFailed)
+        bed.launch("first")
+    (failed,) = bed.wait_for_events(ev.LaunchFailed)
     assert "can start no more threads" in failed.message
-    hands.launch("second")
-    while not hands.zygote.launched:
-        hands.next_result()
+    bed.launch("second")
+    while not bed.zygote.launched:
+        bed.next_result()
 
 
-def test_who_is_quick_does_not_wait_for_those_that_are_slow(hands: Hands) -> None:
+def test_a_quick_launch_does_not_wait_for_slow_ones(bed: Bed) -> None:
     for number in range(8):
-        hands.launch(f"slow{number}")
-    quick = hands.launch("quick")
-    while not hands.zygote.launched:
-        hands.next_result()
-    assert [spec.container_id for spec in hands.zygote.launched] == [quick]
-    words = [(each.container_id, each.message) for each in hands.hear(ev.ContainerPreparing, 10)]
+        bed.launch(f"slow{number}")
+    quick = bed.launch("quick")
+    while not bed.zygote.launched:
+        bed.next_result()
+    assert [spec.container_id for spec in bed.zygote.launched] == [quick]
+    words = [(each.container_id, each.message) for each in bed.wait_for_events(ev.ContainerPreparing, 10)]
     assert words == [*((f"slow{number}", None) for number in range(8)), (quick, None), (quick, "")]
 
 
-def test_a_container_has_the_limits_of_a_task_before_it_starts_whatever_a_thread_waits_for(
-    hands: Hands,
+def test_a_launch_for_an_unknown_user_fails_with_one_line_and_makes_nothing(bed: Bed) -> None:
+    container_id, framework = ContainerID("c"), msgspec.structs.replace(FRAMEWORK, user="nobody-of-this-name")
+    bed.containerizer.launch(act.LaunchContainer(container_id, framework, COMMAND, NOTHING), "S-1")
+    (failed,) = bed.wait_for_events(ev.LaunchFailed)
+    assert "user 'nobody-of-this-name' does not exist on this host" in failed.message
+    assert not bed.workdir.container(container_id).exists()
+
+
+def test_limits_are_raised_before_a_task_starts_even_if_a_thread_hangs(
+    bed: Bed,
 ) -> None:
-    """Started first, the task would be killed for the memory of those before it."""
-    hands.containerizer.verify()
-    assert hands.isolation.verifying.wait(PATIENCE_S)
+    """If the task started first, it would be killed at the old memory limit."""
+    bed.containerizer.verify()
+    assert bed.isolation.verifying.wait(PATIENCE_S)
     more = Resources.of(cpus=1, mem="64M")
-    hands.containerizer.update(act.UpdateContainer(ContainerID("one"), more))
-    assert hands.isolation.updates == [(ContainerID("one"), more)]
-    hands.isolation.error = IsolationError("no such file")
-    hands.containerizer.update(act.UpdateContainer(ContainerID("one"), more))
-    hands.isolation.may_verify.release()
-    assert [each.message for each in hands.events if type(each) is ev.IsolationFailed] == ["no such file"]
+    bed.containerizer.update(act.UpdateContainer(ContainerID("one"), more))
+    assert bed.isolation.updates == [(ContainerID("one"), more)]
+    bed.isolation.error = IsolationError("no such file")
+    bed.containerizer.update(act.UpdateContainer(ContainerID("one"), more))
+    bed.isolation.may_verify.release()
+    assert [each.message for each in bed.events if type(each) is ev.IsolationFailed] == ["no such file"]
 
 
 def test_an_executors_time_to_register_begins_when_its_container_is_made() -> None:
@@ -212,47 +217,47 @@ def test_an_executors_time_to_register_begins_when_its_container_is_made() -> No
     pass_s(180)
     assert not bench.asked_for(act.DestroyContainer)
     bench.event(ev.ContainerPreparing(container_id, ""))
-    assert len(bench.statuses()) == 1, "no word of what is only for the clock"
+    assert len(bench.statuses()) == 1, "the empty message is not reported"
     pass_s(55)
     assert not bench.asked_for(act.DestroyContainer)
     bench.turn(5.1)
     assert bench.asked_for(act.DestroyContainer)
 
 
-def test_what_is_to_be_destroyed_need_not_be_made(hands: Hands) -> None:
-    container_id = hands.launch("slow")
-    hands.containerizer.destroy(container_id, 1.0)
-    assert hands.isolation.cancelled == [container_id]
+def test_destroying_a_container_cancels_its_preparation(bed: Bed) -> None:
+    container_id = bed.launch("slow")
+    bed.containerizer.destroy(container_id, 1.0)
+    assert bed.isolation.cancelled == [container_id]
 
 
-def test_the_end_of_a_slave_waits_for_nothing_and_hears_nothing(hands: Hands) -> None:
-    container_id = hands.launch("slow")
-    wait_until(lambda: hands.isolation.specs, "it to be prepared")
+def test_closing_waits_for_no_thread_and_drops_its_results(bed: Bed) -> None:
+    container_id = bed.launch("slow")
+    wait_until(lambda: bed.isolation.specs, "it to be prepared")
     preparing = [each for each in threading.enumerate() if each.name.startswith("prepare")]
     assert all(each.daemon for each in preparing)
-    hands.containerizer.close()
-    assert hands.isolation.cancelled == [container_id]
-    hands.isolation.may_prepare.release()
+    bed.containerizer.close()
+    assert bed.isolation.cancelled == [container_id]
+    bed.isolation.may_prepare.release()
     for each in preparing:
         each.join(PATIENCE_S)  # what it raised would fail the test
-    assert hands.containerizer._results.empty()
+    assert bed.containerizer._results.empty()
 
 
-def test_a_module_is_asked_at_once_which_limit_a_task_had_hit_whatever_a_thread_waits_for(
-    hands: Hands,
+def test_a_hit_limit_is_looked_up_at_once_even_if_a_thread_hangs(
+    bed: Bed,
 ) -> None:
-    """A module that cannot tell has people know, and the task's end goes its way."""
-    hands.containerizer.verify()
-    assert hands.isolation.verifying.wait(PATIENCE_S)
+    """An error of the module is reported, and the task's end goes on without a limit."""
+    bed.containerizer.verify()
+    assert bed.isolation.verifying.wait(PATIENCE_S)
     container_id, task_id = ContainerID("c"), TaskID("a")
     question = act.InspectFailure(container_id, task_id, -9)
-    hit = hands.isolation.hit = Limitation(container_id, "memory.max=1", "needed more", task_id)
-    hands.containerizer.inspect_failure(question)
-    hands.isolation.error = IsolationError("no such file")
-    hands.containerizer.inspect_failure(question)
-    hands.isolation.may_verify.release()
-    assert hands.isolation.failed == 2 * [(task_id, -9)]
-    assert hands.events == [
+    hit = bed.isolation.hit = Limitation(container_id, "memory.max=1", "needed more", task_id)
+    bed.containerizer.inspect_failure(question)
+    bed.isolation.error = IsolationError("no such file")
+    bed.containerizer.inspect_failure(question)
+    bed.isolation.may_verify.release()
+    assert bed.isolation.failed == 2 * [(task_id, -9)]
+    assert bed.events == [
         ev.FailureInspected(container_id, task_id, hit),
         ev.IsolationFailed("no such file"),
         ev.FailureInspected(container_id, task_id, None),
@@ -263,8 +268,8 @@ def wait_for(event: threading.Event) -> None:
     event.wait(PATIENCE_S)
 
 
-def test_what_is_asked_for_first_keeps_no_thread_from_what_comes_next() -> None:
-    """As many silent pulls as there are threads but one, and then a launch that needs none of them."""
+def test_hanging_work_does_not_delay_later_work_while_threads_are_left() -> None:
+    """Hanging pulls take all threads but one; then comes a quick launch."""
     threads, may_end, done = _Threads(8, "test"), threading.Event(), threading.Event()
     for _ in range(20):  # whether a thread that begins finds its work at once is a race
         for _ in range(7):
@@ -276,14 +281,14 @@ def test_what_is_asked_for_first_keeps_no_thread_from_what_comes_next() -> None:
         threads, may_end, done = _Threads(8, "test"), threading.Event(), threading.Event()
 
 
-def test_work_that_gets_no_thread_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_is_refused_if_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     threads, done = _Threads(1, "test"), threading.Event()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        assert not threads.submit(lambda: pytest.fail("it was given back"))
+        assert not threads.submit(lambda: pytest.fail("it was refused"))
     assert threads.submit(done.set)
     assert done.wait(PATIENCE_S)
     threads.close()

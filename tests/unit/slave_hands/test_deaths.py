@@ -19,7 +19,7 @@ from offerd_isolation.marks import SHIM_FILE
 from offerd_linux import process_ids, processes
 from offerd_linux.process_ids import ProcessID
 from offerd_slave.journal import Journal
-from offerd_slave.launch.spec import Launched, LaunchFailed
+from offerd_slave.launch.spec import Launched, NotLaunched
 from offerd_slave.records import ContainerCheckpoint
 from offerd_slave.workdir import WorkDir, from_checkpoint
 
@@ -81,7 +81,7 @@ def test_a_zygote_that_cannot_start_fails_launches_and_is_not_restarted_in_a_loo
     spec = bed.request("forever")
     bed.zygote.launch(spec)
     answer = bed.answer(spec.container_id)
-    assert isinstance(answer, LaunchFailed)
+    assert isinstance(answer, NotLaunched)
     assert "died twice" in answer.message
     wait_until(lambda: bed.zygote.replies() == [] and bed.zygote.pid is None, "no more tries")
     monkeypatch.undo()

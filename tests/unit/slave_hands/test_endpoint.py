@@ -26,11 +26,11 @@ from offerd.errors import BadInput
 from offerd.ids import ContainerID, ExecutorID, TaskID
 from offerd.resources import NOTHING
 from offerd.wire import codec
-from offerd_slave.endpoint import HELLO_WITHIN_S, MESSAGES_A_TURN, MOST_STRANGERS, Endpoint
-from offerd_slave.zmtp import HELLO, MAX_COMMANDS, NotZMTP, Parser, command, frame
+from offerd_slave.endpoint import MESSAGES_A_TURN, MOST_UNREGISTERED, REGISTER_WITHIN_S, Endpoint
+from offerd_slave.zmtp import MAX_COMMANDS, OPENING, NotZMTP, Parser, command, frame
 
 ID = ContainerID("c.1")
-DEALER = HELLO.replace(b"ROUTER", b"DEALER")
+DEALER = OPENING.replace(b"ROUTER", b"DEALER")
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes a process of another user")
 
@@ -255,9 +255,9 @@ def test_what_an_executor_said_before_it_ended_is_heard_also_what_waits(slave: S
     many = [update(number) for number in range(1, MESSAGES_A_TURN + 1500)]
     with raw(slave, DEALER, hello_frame(), *map(frame, codec.frames(many))):
         slave.until(lambda: slave.heard)
-    slave.heard += [Heard(*each) for each in slave.endpoint.last_words(ID)]
+    slave.heard += [Heard(*each) for each in slave.endpoint.last_messages(ID)]
     assert slave.messages(m.ExecutorUpdate) == many
-    assert list(slave.endpoint.last_words(ID)) == []
+    assert list(slave.endpoint.last_messages(ID)) == []
 
 
 def test_one_executor_gets_a_turns_share_and_the_rest_comes_with_the_next(slave: Slave) -> None:
@@ -290,10 +290,10 @@ NONSENSE = {
     "a command larger than any": (DEALER, b"\x06" + (1 << 20).to_bytes(8, "big")),
     "unknown flags": (DEALER, b"\x10\x00"),
     "an unknown command": (DEALER, b"\x04\x04\x03EXE"),
-    "a message before READY": (HELLO[:64], b"\x00\x01x"),
+    "a message before READY": (OPENING[:64], b"\x00\x01x"),
     "no ZMTP": (b"GET / HTTP/1.1\r\n\r\n",),
     "ZMTP 2": (b"\xff" + bytes(8) + b"\x7f\x01",),
-    "keys": (HELLO[:12] + b"CURVE".ljust(20, b"\0"),),
+    "keys": (OPENING[:12] + b"CURVE".ljust(20, b"\0"),),
     "no message of ours": (DEALER, frame(b"\xc1")),
 }
 
@@ -382,15 +382,15 @@ def test_those_that_connect_and_say_nothing_do_not_keep_the_executor_out(
     silent = [raw(slave) for _ in range(8)]
     for _ in range(20):
         slave.turn()
-    assert len(slave.endpoint._at_door) == MOST_STRANGERS
+    assert len(slave.endpoint._unregistered) == MOST_UNREGISTERED
     with raw(slave, DEALER, hello_frame()):
         slave.until(lambda: slave.heard)
     due = slave.endpoint.next_deadline()
     assert due is not None
     slave.endpoint.tick(due - 0.1)
-    assert slave.endpoint._at_door
-    slave.endpoint.tick(due + HELLO_WITHIN_S)
-    assert not slave.endpoint._at_door
+    assert slave.endpoint._unregistered
+    slave.endpoint.tick(due + REGISTER_WITHIN_S)
+    assert not slave.endpoint._unregistered
     for each in silent:
         each.close()
 
@@ -401,7 +401,7 @@ def test_a_connection_that_is_closed_in_the_middle_of_what_it_says_keeps_the_sla
     endpoint = slave.endpoint
     many = [update(number) for number in range(1, MESSAGES_A_TURN + 100)]
     with raw(slave, DEALER, hello_frame(), *map(frame, codec.frames(many))):
-        wait_until(lambda: list(endpoint.drain()) or endpoint._at_door, "it to connect")
+        wait_until(lambda: list(endpoint.drain()) or endpoint._unregistered, "it to connect")
         turn = endpoint.drain()
         assert isinstance(next(turn)[1], m.RegisterExecutor)
         number = endpoint._executors[ID].fd

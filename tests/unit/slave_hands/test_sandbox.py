@@ -15,7 +15,7 @@ from helpers.proc import wait_until
 from offerd.daemons import removal
 from offerd.daemons.removal import remove_tree
 from offerd.ids import ContainerID
-from offerd_slave import sandbox
+from offerd_slave import sandbox, users
 from offerd_slave.core.retention import Bounds
 from offerd_slave.sandbox import (
     FinishedSandbox,
@@ -30,7 +30,7 @@ FULL = Bounds(headroom=1.0)
 
 
 def test_a_container_and_its_sandbox_are_the_slaves_alone(tmp_path: Path) -> None:
-    made = make_container(tmp_path / "c1", "")
+    made = make_container(tmp_path / "c1", None)
     assert made == tmp_path / "c1" / "sandbox"
     assert made.stat().st_mode & 0o777 == 0o700
     assert made.parent.stat().st_mode & 0o777 == 0o700
@@ -57,7 +57,7 @@ def test_nobody_but_its_user_gets_to_a_sandbox_whatever_rights_that_user_gives_a
         monkeypatch.setattr(os, "setxattr", refuse)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)
-        made = make_container(Path(folder) / "c1", "nobody")
+        made = make_container(Path(folder) / "c1", users.look_up("nobody").credentials)
         file = made / "file"
         file.write_text("x")
         for path in (made, file):
@@ -68,20 +68,14 @@ def test_nobody_but_its_user_gets_to_a_sandbox_whatever_rights_that_user_gives_a
 
 @pytest.mark.root
 def test_sandbox_belongs_to_the_user(tmp_path: Path) -> None:
-    assert make_container(tmp_path / "c1", "nobody").owner() == "nobody"
+    assert make_container(tmp_path / "c1", users.look_up("nobody").credentials).owner() == "nobody"
     assert (tmp_path / "c1").owner() == "root"
 
 
-def test_unknown_user_is_one_line_and_makes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'nobody-there' does not exist on this host"):
-        make_container(tmp_path / "c1", "nobody-there")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_container_that_exists_is_not_made_again(tmp_path: Path) -> None:
-    make_container(tmp_path / "c1", "")
+    make_container(tmp_path / "c1", None)
     with pytest.raises(FileExistsError):
-        make_container(tmp_path / "c1", "")
+        make_container(tmp_path / "c1", None)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +112,7 @@ def test_collector_removes_what_is_old_and_neither_live_nor_recoverable_nor_new(
     containers = tmp_path / "containers"
     containers.mkdir()
     for name in ("old", "alive", "checkpointed", "new"):
-        make_container(containers / name, "")
+        make_container(containers / name, None)
     (containers / "checkpointed" / "container.ckpt").touch()
     for name in ("old", "alive", "checkpointed"):
         os.utime(containers / name, (1, 1))
@@ -137,7 +131,7 @@ def test_collector_looks_again_only_after_its_interval(tmp_path: Path) -> None:
     wait_until(lambda: not collector._wanted.is_set(), "first look")
     collector.tick(100.0 + sandbox.COLLECT_INTERVAL_S / 2, dict)
     assert not collector._wanted.is_set()
-    make_container(containers / "old", "")
+    make_container(containers / "old", None)
     os.utime(containers / "old", (1, 1))
     collector.tick(100.0 + sandbox.COLLECT_INTERVAL_S, dict)
     wait_until(lambda: not (containers / "old").exists(), "second look")
