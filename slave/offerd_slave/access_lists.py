@@ -1,7 +1,7 @@
-"""POSIX access lists, as far as we need them: one more user who may pass through a directory.
+"""POSIX access lists, as far as the slave needs them: let one more user pass through a directory.
 
-Kept by the kernel as an extended attribute (linux/posix_acl_xattr.h): a version, then entries of a tag, permissions and an
-id, in the order of their tags and ids.
+The kernel keeps them as an extended attribute (linux/posix_acl_xattr.h): a version, then entries with a tag, permissions and
+an id, in the order of tags and ids.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _HEADER, _ENTRY = struct.Struct("<I"), struct.Struct("<HHI")
 
 
 def allow_search(directory: int | Path, uid: int) -> None:
-    """Let this user pass through by name, in addition to those who may: nobody lists or writes there but the owner.
+    """Let this user pass through the directory, in addition to others that may. Only the owner can list or write it.
 
-    Raises `OSError`, `ENOTSUP` among others where the file system has no such lists.
+    Raises `OSError`, with `ENOTSUP` if the file system has no access lists.
     """
     users = {uid, *_users(directory)}
     entries = [

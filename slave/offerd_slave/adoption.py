@@ -1,4 +1,4 @@
-"""What an earlier run of the slave has left running is taken up again when the next one starts."""
+"""When a slave starts, it adopts the containers that an earlier slave process has left running."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ log = logging.getLogger("offerd.slave")
 def recover(
     found: Found, boot_id: str, workdir: WorkDir, isolation: Isolation, containerizer: Containerizer
 ) -> Recovered:
-    """What still lives is watched again; what does not is for the core to end. Raises `BadInput` if the isolation
-    module cannot be used here.
+    """Watch the containers that still run; the core ends the others. Raises `BadInput` if the isolation module cannot be used
+    here.
     """
     slave = found.slave
     rebooted = slave is not None and slave.boot_id != boot_id
@@ -31,7 +31,9 @@ def recover(
         containers.append(RecoveredContainer(checkpoint, alive, record))
     if containers:
         alive_count = sum(container.alive for container in containers)
-        log.info("found %d containers of an earlier run, %d of them alive", len(containers), alive_count)
+        log.info(
+            "found %d containers of an earlier slave process, %d of them run", len(containers), alive_count
+        )
     return Recovered(
         slave_id=slave.slave_id if slave is not None else SlaveID(""),
         epoch=slave.epoch if slave is not None else 0,
@@ -52,7 +54,7 @@ def _adopt(
     isolation: Isolation,
     containerizer: Containerizer,
 ) -> list[ContainerID]:
-    """Have the isolation module find them; returns those that are in no record of ours."""
+    """Have the isolation module adopt the containers; returns those that it finds and that have no checkpoint."""
     try:
         orphans = list(isolation.recover(shims))
     except IsolationError as error:

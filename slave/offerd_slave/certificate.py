@@ -1,7 +1,7 @@
-"""The file server's certificate: made once for a work directory, by a process of its own, and known by its fingerprint alone.
+"""The file server's certificate: made once for a work directory, and recognized by its fingerprint alone.
 
-Nobody signs it and no date in it counts: clients have its SHA-256 from the master, over a connection that has keys. The
-library that makes it takes 20 MB; this process, which only reads it, does without.
+It is self-signed, and its dates do not count: clients get its SHA-256 from the master, over a connection with keys. It is
+made in a process of its own, as the library for that takes 20 MB, which a slave that only reads it does not need.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ MAKE_TIMEOUT_S = 60.0
 
 
 def server_context(work_dir: Path) -> tuple[ssl.SSLContext, str]:
-    """What the server speaks TLS with, and the fingerprint of its certificate. Raises `BadInput`."""
+    """The server's TLS context, and the fingerprint of its certificate. Raises `BadInput`."""
     file = work_dir / FILE
     try:
         if not file.exists():
             _have_made(file)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.num_tickets = 0  # nobody resumes: the fingerprint is looked at each time
+        context.num_tickets = 0  # no resumption: clients check the fingerprint each time
         context.load_cert_chain(file)
         return context, fingerprint_of(file.read_text())
     except (OSError, ValueError) as error:
         raise BadInput(
-            f"{file} is no certificate with its key: {error}; remove it, and a new one is made"
+            f"{file} does not hold a certificate and its key: {error}; remove it, and a new one is made"
         ) from None
 
 
@@ -56,7 +56,7 @@ def _have_made(file: Path) -> None:
 
 
 def main() -> int:
-    """Make it, in the process that `server_context` starts."""
+    """Make the certificate, in the process that `server_context` starts."""
     import datetime
 
     from cryptography import x509

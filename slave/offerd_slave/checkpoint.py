@@ -1,9 +1,9 @@
-"""Checkpoints: one small file per object, versioned and checked, replaced as a whole or not at all.
+"""Checkpoints: one small file per object, with a version and a checksum, replaced as a whole or not at all.
 
-    OFFERD1 FORMAT LENGTH CRC32\n      text, so that `head -1` tells what a file is
+    OFFERD1 FORMAT LENGTH CRC32\n      text, so that `head -1` shows what a file is
     PAYLOAD                            MessagePack of one struct
 
-A file that does not read as exactly that is damaged: it is set aside, and costs one object, never the slave.
+A file that is not exactly that is damaged: it is quarantined, and one object is lost, never the slave.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 from offerd_slave.records import FORMAT, UnwritableRecord
 
 MAGIC = b"OFFERD1"
-# The checksum begins with the format, so that a changed digit there is noticed too.
+# The checksum also covers the format number.
 MAX_HEADER_BYTES = 64
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -28,13 +28,13 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class DamagedCheckpoint(Exception):
-    """The file is there and cannot be used; the text says which file, and what is wrong with it."""
+    """The file exists and cannot be used; the text says which file, and what is wrong with it."""
 
 
 def write_checkpoint(path: Path, struct: msgspec.Struct) -> None:
-    """Put `struct` under this name, on the disk when this returns; a crash leaves the old file or the new one.
+    """Write `struct` to this file, synced to the disk on return; a crash leaves the old file or the new one.
 
-    Mode 0600. Raises `OSError` and `UnwritableRecord`; the old file is then untouched.
+    The mode is 0600. Raises `OSError` and `UnwritableRecord`; the old file is then untouched.
     """
     try:
         payload = _encode(struct)
@@ -46,7 +46,7 @@ def write_checkpoint(path: Path, struct: msgspec.Struct) -> None:
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             written = os.write(fd, header + payload)
-            if written < len(header) + len(payload):  # the disk is full, the next write would say so
+            if written < len(header) + len(payload):  # the disk is full, as the next write would report
                 raise OSError(28, os.strerror(28), str(draft))
             os.fsync(fd)
         finally:
@@ -61,8 +61,8 @@ def write_checkpoint(path: Path, struct: msgspec.Struct) -> None:
 def read_checkpoint(path: Path, type_: type[T]) -> T:
     """The struct that was written there.
 
-    Raises `FileNotFoundError`, and `DamagedCheckpoint` for what cannot be read: cut off, changed, empty, of a newer
-    format, of another type, or on a bad disk.
+    Raises `FileNotFoundError`, and `DamagedCheckpoint` for a file that is cut off, changed, empty, of a newer format, of
+    another type, or on a bad disk.
     """
     try:
         data = path.read_bytes()
@@ -73,25 +73,25 @@ def read_checkpoint(path: Path, type_: type[T]) -> T:
     header, newline, payload = data.partition(b"\n")
     fields = header[:MAX_HEADER_BYTES].split(b" ")
     if not newline or len(fields) != 4 or fields[0] != MAGIC:
-        raise DamagedCheckpoint(f"{path}: no checkpoint, or one that is cut off ({len(data)} bytes)")
+        raise DamagedCheckpoint(f"{path}: not a checkpoint, or one that is cut off ({len(data)} bytes)")
     try:
         version, length, checksum = int(fields[1]), int(fields[2]), int(fields[3], 16)
     except ValueError:
         raise DamagedCheckpoint(f"{path}: its first line cannot be read") from None
     if header != b"%s %d %d %08x" % (MAGIC, version, length, checksum):
-        raise DamagedCheckpoint(f"{path}: its first line is not as we write it")
+        raise DamagedCheckpoint(f"{path}: its first line was not written by a slave")
     if version > FORMAT:
-        raise DamagedCheckpoint(f"{path}: format {version} is newer than ours, {FORMAT}")
+        raise DamagedCheckpoint(f"{path}: format {version} is newer than this slave's, {FORMAT}")
     if length != len(payload) or checksum != zlib.crc32(payload, version):
         raise DamagedCheckpoint(f"{path}: {len(payload)} bytes of {length}, or changed ones")
     try:
         return msgspec.msgpack.decode(payload, type=type_)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise DamagedCheckpoint(f"{path}: no {type_.__name__}: {error}") from None
+        raise DamagedCheckpoint(f"{path}: not a {type_.__name__}: {error}") from None
 
 
 def quarantine(path: Path, quarantine_dir: Path) -> Path:
-    """Move a damaged file out of the way, for a person to look at; where it is now. Raises `OSError`."""
+    """Move a damaged file into the quarantine, for a person to look at; returns its new path. Raises `OSError`."""
     quarantine_dir.mkdir(mode=0o700, exist_ok=True)
     stem = f"{path.parent.name}.{path.name}"
     number = 0
@@ -100,7 +100,7 @@ def quarantine(path: Path, quarantine_dir: Path) -> Path:
         try:
             os.link(
                 path, target
-            )  # fails if the name exists; a rename would replace what was set aside before
+            )  # fails if the name exists; a rename would replace an older file in the quarantine
         except FileExistsError:
             number += 1
             continue
@@ -109,7 +109,7 @@ def quarantine(path: Path, quarantine_dir: Path) -> Path:
 
 
 def keep_aside(quarantine_dir: Path, name: str, data: bytes) -> None:
-    """For a person to look at. What the disk does not take is lost: it is of no use to us."""
+    """Write damaged data into the quarantine, for a person to look at. If the disk does not take it, it is lost."""
     with suppress(OSError):
         quarantine_dir.mkdir(mode=0o700, exist_ok=True)
         number = 0
@@ -121,7 +121,7 @@ def keep_aside(quarantine_dir: Path, name: str, data: bytes) -> None:
 
 
 def fsync_directory(path: Path) -> None:
-    """Bring names made, renamed or removed there to the disk."""
+    """Sync a directory: the names made, renamed or removed in it."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

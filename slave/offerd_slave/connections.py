@@ -1,7 +1,8 @@
-"""One executor's path socket, and whoever is connected to it: bytes in and out, all of them bounded.
+"""An executor's path socket and its connections: bytes in and out, all of them bounded.
 
-The socket lies in a directory of its own that only the container's user may enter, and only that user (and root) may connect:
-the kernel says who did (SO_PEERCRED). Which of that user's processes is the executor, its token says (`offerd_slave.endpoint`).
+The socket lies in a directory of its own that only the container's user may enter, and only that user (or root) may connect,
+which the kernel attests (SO_PEERCRED). The executor proves by its token which of that user's processes it is
+(`offerd_slave.endpoint`).
 """
 
 from __future__ import annotations
@@ -18,26 +19,26 @@ from typing import Any
 
 from offerd.errors import BadInput
 from offerd.wire.codec import Codec
-from offerd_slave.zmtp import HELLO, NotZMTP, Parser, frame
+from offerd_slave.zmtp import OPENING, NotZMTP, Parser, frame
 
 READ_BYTES = 256 << 10
-"""One read: more than the kernel holds of what an executor has written."""
+"""Size of one read: more than the kernel buffers of an executor's output."""
 READS = 4
-"""Of one connection in one turn."""
+"""Reads from one connection in one turn."""
 MAX_UNSENT_BYTES = 64 << 20
-"""What waits for an executor that does not read, before it counts as one that never will."""
+"""How much may wait for an executor that does not read, before its connection is closed."""
 MAX_PATH_BYTES = 107
-"""Of a path socket's name (sun_path)."""
+"""The longest path of a path socket (sun_path)."""
 BACKLOG = 8
 
 
 def listen(path: Path, uid: int, gid: int) -> socket.socket:
-    """A socket there, in a directory for it alone; both are made anew where an earlier run has left them, as somebody may have
-    the directory mounted. Raises `OSError`."""
+    """A listening socket at this path, in a directory of its own. The socket is made anew, but an existing directory is kept,
+    as a container may have it mounted. Raises `OSError`."""
     directory = path.parent
     with suppress(FileExistsError):
         directory.mkdir(mode=0o700)
-    # Ours, so that nobody else can put anything in there; its user's group may pass through.
+    # It belongs to the slave, so that only the slave can create files in it; its user's group may pass through.
     directory.chmod(0o700)
     path.unlink(missing_ok=True)
     server = bound(path)
@@ -50,7 +51,7 @@ def listen(path: Path, uid: int, gid: int) -> socket.socket:
 
 
 def bound(path: Path) -> socket.socket:
-    """A listening socket of this name."""
+    """A listening socket at this path. Raises `OSError`."""
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         server.bind(os.fspath(path))
@@ -62,7 +63,7 @@ def bound(path: Path) -> socket.socket:
 
 
 def remove(path: Path) -> None:
-    """The socket and its directory, as far as they are there."""
+    """Remove the socket and its directory, if they exist."""
     with suppress(OSError):
         path.unlink()
     with suppress(OSError):
@@ -70,7 +71,7 @@ def remove(path: Path) -> None:
 
 
 def check_length(path: Path) -> None:
-    """Raises `BadInput` if the kernel takes no path of that length."""
+    """Raise `BadInput` if the path is too long for a socket."""
     size = len(os.fsencode(path))
     if size > MAX_PATH_BYTES:
         raise BadInput(
@@ -80,13 +81,13 @@ def check_length(path: Path) -> None:
 
 
 def peer_uid(connected: socket.socket) -> int:
-    """Who connected it, as the kernel noted it then."""
+    """The uid of the process that connected, as the kernel recorded it."""
     size = struct.calcsize("3i")
     return int(struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1])
 
 
 class Connection:
-    """One peer. `epoll` is told what we wait for of it; the messages that it has sent wait in `inbox`."""
+    """The connection of one peer. It registers itself with `epoll`; received messages wait in `inbox`."""
 
     def __init__(self, connected: socket.socket, epoll: select.epoll, now: float) -> None:
         connected.setblocking(False)
@@ -102,11 +103,11 @@ class Connection:
         self._unsent_bytes = 0
         self._watched = 0
         self.received_bytes = 0
-        self.send_bytes([HELLO])
+        self.send_bytes([OPENING])
         self._watch()
 
     def receive(self, codec: Codec[Any]) -> None:
-        """Read what is there into `inbox`, up to some bytes. Raises `NotZMTP` and `BadMessage`."""
+        """Read available messages into `inbox`, up to a limit. Raises `NotZMTP` and `BadMessage`."""
         for _ in range(READS):
             try:
                 data = self._socket.recv(READ_BYTES)
@@ -125,7 +126,7 @@ class Connection:
                 raise
             if (
                 answer and not self._unsent
-            ):  # what waits for it to read will tell it as well that we are there
+            ):  # data that waits to be sent is as good a sign of life as an answer to a heartbeat
                 self.send_bytes([answer])
             self._decode(codec, messages)
             if self.inbox:
@@ -136,7 +137,7 @@ class Connection:
             self.inbox.extend(codec.decode(message)[1])
 
     def send(self, frames: Iterable[bytes]) -> bool:
-        """False if it does not read, or is gone."""
+        """Send these frames. False if the peer does not read, or is gone."""
         return self.send_bytes(map(frame, frames))
 
     def send_bytes(self, chunks: Iterable[bytes]) -> bool:
@@ -146,7 +147,7 @@ class Connection:
         return self.write()
 
     def write(self) -> bool:
-        """What the kernel takes of it; the rest waits. False if it does not read, or is gone."""
+        """Write as much as the kernel takes; the rest waits. False if the peer does not read, or is gone."""
         try:
             while self._unsent:
                 sent = self._socket.send(chunk := self._unsent[0])
@@ -163,7 +164,7 @@ class Connection:
         return self._unsent_bytes <= MAX_UNSENT_BYTES
 
     def hear(self, is_heard: bool) -> None:
-        """Whether it is read at all."""
+        """Read the peer's messages from now on, or stop reading them."""
         self.is_heard = is_heard
         self._watch()
 
@@ -172,7 +173,7 @@ class Connection:
         if wanted == self._watched:
             return
         if not wanted:
-            # Not watched for nothing: a peer that has gone would be told of again and again.
+            # Unregistered, as epoll reports a hang-up even if nothing is waited for, again and again.
             self._epoll.unregister(self.fd)
         elif self._watched:
             self._epoll.modify(self.fd, wanted)

@@ -1,15 +1,15 @@
-"""The data directory: files that frameworks place on this host, so that their tasks find them near (MapReduce's blocks).
+"""The data directory: files that frameworks place on this host, so that their tasks can read them locally (MapReduce's blocks).
 
     GET     /data/@OWNER/  /data/@OWNER/SET/  /data/@OWNER/SET/FILE    as the file server serves sandboxes
     PUT     /data/@OWNER/SET/FILE                                      Content-Length bytes; answered with their CRC-32
     DELETE  /data/@OWNER/SET/FILE  /data/@OWNER/SET                    one file; a whole set
 
-Each owner of frameworks has a directory of his own: names of one collide with nobody else's, and nobody else reads, replaces
-or removes what is there; but for operators, who read everything (`/data/` lists the owners) and remove any set.
+Each owner of frameworks has its own directory: names of different owners do not collide, and nobody else can read, replace
+or remove its files, except operators, who can read everything (`/data/` lists the owners) and remove any set.
 
-A file appears under its name when it is complete and on the disk, in place of an older one of that name; in a set of a
-running job (`job-*`), whose files are executed, none is ever replaced. Only the slave writes. Tasks read in place what their
-own owner has placed: the way into his directory is open to the users that his tasks run as (`let_in`), and to nobody else.
+A file appears under its name when it is complete and on the disk, and replaces an older one of that name. In a set of a
+running job (`job-*`), whose files are executed, no file is ever replaced. Only the slave writes. Tasks read the files of
+their owner in place: only the users that its tasks run as can enter its directory (`let_in`).
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from offerd.errors import BadInput
 from offerd.files_access import owner_directory
 from offerd.ids import FrameworkID, is_valid_id, owner_of
 from offerd_slave.access_lists import allow_search
-from offerd_slave.file_front import Visitor
+from offerd_slave.file_front import Principal
 from offerd_slave.file_requests import Refused
 from offerd_slave.served_paths import open_found, step
 
 MAX_FILE_BYTES = 1 << 30
-"""A block is read by one task: a larger one is a mistake."""
+"""The largest file. One task reads a block, so a larger one would be a mistake."""
 MAX_SETS = 1_000
-"""Of one owner."""
+"""The most sets of one owner."""
 MAX_FILES = 10_000
-"""Of one set: a listing has to name them."""
+"""The most files of one set, as a listing names them all."""
 MAX_FILES_OF_OWNER = 200_000
 DISK_HEADROOM = 0.1
 """Part of the disk, and of its inodes, that uploads leave free; the sandboxes need it."""
 KEPT = "job-"
-"""Sets of this name hold what running jobs execute."""
+"""Prefix of sets whose files running jobs execute."""
 _CHUNK_BYTES = 1 << 20
 _LOOK_BYTES = 16 << 20
-"""After so much the room is looked at again: others write, too."""
+"""After this many bytes of an upload the free room is checked again, as others write, too."""
 _INCOMING = ".incoming-"
 
 
@@ -61,7 +61,7 @@ class DataDirectory:
     """One slave's data directory. Its methods may be called from any thread; those for clients raise `Refused`."""
 
     def __init__(self, path: Path) -> None:
-        """Make it if it is missing, and remove what uploads to an earlier run left unfinished. Raises `BadInput`."""
+        """Make the directory if it is missing, and remove unfinished uploads of an earlier slave process. Raises `BadInput`."""
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -74,9 +74,11 @@ class DataDirectory:
                 f"cannot use {path} for data: {error.strerror}; choose another with --data-dir"
             ) from None
         self._numbers = itertools.count()
-        self._lock = threading.Lock()  # for what follows
-        self._coming_bytes = 0  # of uploads that have begun: room that is free no more
-        self._files: dict[str, dict[str, int]] = {}  # owner -> set -> how many, of owners that have written
+        self._lock = threading.Lock()  # guards the attributes below
+        self._incoming_bytes = 0  # rest of the uploads that have begun: this room is not free
+        self._files: dict[
+            str, dict[str, int]
+        ] = {}  # owner -> set -> number of files, for owners that have written
         self._let_in: set[tuple[str, int]] = set()
 
     def close(self) -> None:
@@ -85,8 +87,8 @@ class DataDirectory:
     # -- for the slave ------------------------------------------------------------------------------------------------
 
     def let_in(self, owner: str, uid: int) -> None:
-        """Processes of this user may read in place what the owner has here. Where the file system knows no access lists they
-        may not, and read over HTTP.
+        """Let processes of this user read the owner's files in place. If the file system has no access lists, they cannot,
+        and read over HTTP.
         """
         if (owner, uid) in self._let_in:
             return
@@ -100,15 +102,15 @@ class DataDirectory:
                 os.close(fd)
 
     def of_framework(self, framework_id: FrameworkID) -> Path:
-        """Where its tasks find what its owner has placed."""
+        """The directory with the files of this framework's owner."""
         return self.path / owner_directory(owner_of(framework_id))
 
     # -- for clients --------------------------------------------------------------------------------------------------
 
-    def open(self, parts: Sequence[bytes], visitor: Visitor) -> tuple[int, bool]:
-        """The descriptor of what the parts of a path after `/data` name, and whether it is a directory."""
+    def open(self, parts: Sequence[bytes], principal: Principal) -> tuple[int, bool]:
+        """Open the file or directory that a path below `/data` names. Returns its descriptor, and whether it is a directory."""
         names = _names(parts)
-        if not visitor.is_operator and names[:1] != [owner_directory(visitor.name)]:
+        if not principal.is_operator and names[:1] != [owner_directory(principal.name)]:
             raise Refused(HTTPStatus.NOT_FOUND, "no such file")
         handle = os.dup(self._fd)
         for name in names:
@@ -122,44 +124,44 @@ class DataDirectory:
         finally:
             os.close(handle)
 
-    def put(self, parts: Sequence[bytes], visitor: Visitor, stream: Stream, length: int) -> bytes:
-        """Store `length` bytes of `stream`; the answer for the client, with their CRC-32."""
+    def put(self, parts: Sequence[bytes], principal: Principal, stream: Stream, length: int) -> bytes:
+        """Store `length` bytes of `stream`. Returns the answer for the client, with their CRC-32."""
         names = _names(parts)
         if len(names) != 3:
             raise Refused(HTTPStatus.FORBIDDEN, "a file is stored as /data/@OWNER/SET/FILE")
         owner, name, file = names
-        if owner != owner_directory(visitor.name):
+        if owner != owner_directory(principal.name):
             raise Refused(HTTPStatus.FORBIDDEN, "these sets are another owner's")
         if length > MAX_FILE_BYTES:
             raise Refused(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a file here has at most {MAX_FILE_BYTES} bytes"
             )
         if owner not in self._files:
-            counted = _count_files(self.path / owner)  # not while all others wait
+            counted = _count_files(self.path / owner)  # before the lock is taken, as it may take long
             self._files.setdefault(owner, counted)
         with self._lock:
             self._check_room(length)
             self._count(owner, name)
-            self._coming_bytes += length
+            self._incoming_bytes += length
         upload = _Upload(self, stream, length)
         try:
             crc = self._put(owner, name, file, upload)
         except OSError as error:
-            self._files.pop(owner, None)  # counted anew
+            self._files.pop(owner, None)  # to be counted again
             raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, f"not stored: {error.strerror}") from None
         except Refused:
             self._files.pop(owner, None)
             raise
         finally:
-            self.came(upload.left)
+            self.arrived(upload.left)
         return json.dumps({"size_bytes": length, "crc32": crc}).encode()
 
-    def delete(self, parts: Sequence[bytes], visitor: Visitor) -> None:
+    def delete(self, parts: Sequence[bytes], principal: Principal) -> None:
         """Remove a file, or a set with all its files."""
         names = _names(parts)
         if len(names) < 2:
             raise Refused(HTTPStatus.FORBIDDEN, "only sets and files of sets are removed")
-        if not visitor.is_operator and names[0] != owner_directory(visitor.name):
+        if not principal.is_operator and names[0] != owner_directory(principal.name):
             raise Refused(HTTPStatus.NOT_FOUND, "no such set")
         owner_fd = step(self._fd, names[0].encode())
         set_fd = -1
@@ -184,19 +186,19 @@ class DataDirectory:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def came(self, count: int) -> None:
-        """So much of what is coming is written, or will not come."""
+    def arrived(self, count: int) -> None:
+        """These bytes of an upload are written, or will not come."""
         with self._lock:
-            self._coming_bytes -= count
+            self._incoming_bytes -= count
 
     def check_room(self) -> None:
-        """Whether what is still coming has room."""
+        """Raise `Refused` if there is no room for the rest of all uploads."""
         with self._lock:
             self._check_room(0)
 
     def _check_room(self, length: int) -> None:
         usage = shutil.disk_usage(self._fd)
-        if usage.free - self._coming_bytes - length < usage.total * DISK_HEADROOM:
+        if usage.free - self._incoming_bytes - length < usage.total * DISK_HEADROOM:
             raise Refused(
                 HTTPStatus.INSUFFICIENT_STORAGE,
                 f"{usage.free >> 20} MiB are free on this slave's disk, and a tenth of it stays so; "
@@ -209,7 +211,7 @@ class DataDirectory:
             )
 
     def _count(self, owner: str, name: str) -> None:
-        """One file more, of which it is not known yet whether it replaces another: at most too many are counted."""
+        """Count a new file. It may replace another one, so the count can be too high, never too low."""
         sets = self._files.setdefault(owner, {})
         if name not in sets and len(sets) >= MAX_SETS:
             raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, f"an owner has at most {MAX_SETS} sets on a slave")
@@ -243,7 +245,7 @@ class DataDirectory:
         try:
             with open(fd, "wb", buffering=0) as file:
                 crc = upload.copy(file.fileno())
-                os.fchmod(fd, 0o644)  # whatever our umask is; the owner's directory keeps others out
+                os.fchmod(fd, 0o644)  # whatever the umask is; the owner's directory keeps others out
                 os.fsync(fd)
             if replaces:
                 os.rename(incoming, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -251,9 +253,9 @@ class DataDirectory:
             with suppress(FileExistsError):
                 os.link(incoming, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
             here = f"/proc/self/fd/{directory}"
-            # Who did not hear our answer may send it again.
+            # A client that missed the answer may send the same file again.
             if not filecmp.cmp(f"{here}/{incoming}", f"{here}/{name}", shallow=False):
-                raise Refused(HTTPStatus.CONFLICT, f"{name} is there already, and stays as it is")
+                raise Refused(HTTPStatus.CONFLICT, f"{name} exists already, and is not replaced")
         except BaseException:
             os.unlink(incoming, dir_fd=directory)
             raise
@@ -262,7 +264,7 @@ class DataDirectory:
 
 
 class _Upload:
-    """A body on its way to the disk. `left`: bytes that are still to come."""
+    """The body of an upload. `left`: how many bytes are still to come."""
 
     def __init__(self, data: DataDirectory, stream: Stream, length: int) -> None:
         self._data = data
@@ -270,7 +272,7 @@ class _Upload:
         self.left = length
 
     def copy(self, target: int) -> int:
-        """All of it; its CRC-32. Raises `Refused` if it ends early, or the room does."""
+        """Write the body to `target`; returns its CRC-32. Raises `Refused` if it ends early, or there is no room."""
         crc, looked_at = 0, self.left
         while self.left:
             piece = self._stream.read(min(_CHUNK_BYTES, self.left))
@@ -281,7 +283,7 @@ class _Upload:
                 view = view[os.write(target, view) :]
             crc = zlib.crc32(piece, crc)
             self.left -= len(piece)
-            self._data.came(len(piece))
+            self._data.arrived(len(piece))
             if looked_at - self.left >= _LOOK_BYTES:
                 looked_at = self.left
                 self._data.check_room()
@@ -292,15 +294,15 @@ def _directory(parent: int, name: str, mode: int) -> int:
     with suppress(FileExistsError):
         os.mkdir(name, mode, dir_fd=parent)
     try:
-        # Not what somebody put in its place: a link would lead out of here.
+        # O_NOFOLLOW, as a link in its place would lead out of the data directory.
         return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     except OSError as error:
-        raise Refused(HTTPStatus.CONFLICT, f"no place for this set: {error.strerror}") from None
+        raise Refused(HTTPStatus.CONFLICT, f"cannot make the set's directory: {error.strerror}") from None
 
 
 def _names(parts: Sequence[bytes]) -> list[str]:
-    """`[]`, `[@OWNER]`, `[@OWNER, SET]` or `[@OWNER, SET, FILE]`, the last two valid ids: no dots in front, no slashes,
-    nothing to walk out by.
+    """The names in a path: `[]`, `[@OWNER]`, `[@OWNER, SET]` or `[@OWNER, SET, FILE]`. SET and FILE are valid ids, without a
+    dot at the start or a slash, so that they cannot lead out of the directory. Raises `Refused`.
     """
     names = [part.decode(errors="replace") for part in parts]
     is_good = len(names) <= 3 and all(map(is_valid_id, names[1:]))

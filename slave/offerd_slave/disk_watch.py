@@ -1,9 +1,9 @@
-"""Counts what containers have on the disk, in a thread of its own, and tells who is over its share.
+"""Counts what containers have on the disk, in a thread of its own, and finds those that are over their share.
 
-What is counted was made by somebody who may wish us ill: no link is followed, no other file system is entered, and a walk holds
-two descriptors for each level of directories and ends at the first file that is too much. It rests ten times as long as it
-worked: a container with a million files is looked at seldom, one with few every time. Not seen are files that are deleted and
-still open, and what a task writes elsewhere on the host.
+The files may have been made with bad intent: no link is followed, no other file system is entered, and a walk holds two
+descriptors for each level of directories and ends at the first file that is too much. After a walk, a container rests ten
+times as long as the walk took: one with a million files is counted seldom, one with few every time. Not counted are deleted
+files that are still open, and what a task writes elsewhere on the host.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from offerd_slave.findings import Findings
 
 ENTRIES_AT_ONCE = 500
 PAUSE_S = 0.005
-"""Between so many entries: the slave's loop shares the interpreter with us."""
+"""Pause after each `ENTRIES_AT_ONCE` entries, as the thread shares the interpreter with the slave's loop."""
 MOST_LINKED = 200_000
-"""Files of several names that are remembered as counted, at about 130 bytes each; of more each name counts."""
+"""How many files with several names are remembered, at about 130 bytes each, so that each counts once. Of further files every
+name counts."""
 REST = 10.0
-"""A container is not looked at again before so many times the time that it took."""
+"""A container is not counted again before this many times the time that it took."""
 TASKS = "tasks"
-"""Directory of a sandbox in which each task has one of its own."""
+"""The directory of a sandbox in which each task has its own directory."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK_BYTES = 512
 """Unit of `st_blocks`, whatever the file system's blocks are (stat(2))."""
@@ -40,7 +41,7 @@ _BLOCK_BYTES = 512
 
 @dataclass(slots=True)
 class Count:
-    """Of one container; `tasks` by the names of their directories."""
+    """What one container has; `tasks` by the names of their directories."""
 
     whole: Held = field(default_factory=Held)
     tasks: dict[str, Held] = field(default_factory=dict)
@@ -57,7 +58,7 @@ class _Level:
 
 
 class Walk:
-    """Through one or several directories of a container. Of several names of one file the first counts."""
+    """A walk through one or several directories of a container. If a file has several names, the first counts."""
 
     def __init__(self, most: Share, pause: Callable[[], object] = lambda: None) -> None:
         self.count = Count()
@@ -68,7 +69,7 @@ class Walk:
         self._levels: list[_Level] = []
 
     def through(self, top: str | Path, *, is_sandbox: bool = True) -> Count:
-        """What is below it. What vanishes meanwhile, or cannot be entered, is not counted."""
+        """Count what is below `top`. Entries that vanish meanwhile, or cannot be entered, are not counted."""
         with suppress(OSError):
             self._enter(os.open(top, _DIRECTORY), None, holds_tasks=False)
         if not self._levels:
@@ -144,7 +145,7 @@ class Job:
 
 
 class DiskWatch:
-    """`fd` is readable when `found` has news. `more_places` says where a container writes beside its sandbox."""
+    """`fd` is readable when `found` has something. `more_places` gives the directories of a container beside its sandbox."""
 
     def __init__(self, more_places: Callable[[ContainerID], Iterable[str]] = lambda _: ()) -> None:
         self._more_places = more_places
@@ -160,7 +161,7 @@ class DiskWatch:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it is through with what it was given last."""
+        """Whether it has counted all that it was given."""
         return self._idle.is_set()
 
     def look(self, jobs: Iterable[Job]) -> None:
@@ -169,7 +170,7 @@ class DiskWatch:
         self._jobs.put(list(jobs))
 
     def found(self) -> list[Limitation]:
-        """Who is over its share, since the last call."""
+        """The tasks and containers found over their shares since the last call."""
         return self._findings.take()
 
     def close(self) -> None:
@@ -211,11 +212,11 @@ class DiskWatch:
 
 
 class _Closing(Exception):
-    """The slave ends."""
+    """The slave ends: stop the walk."""
 
 
 def judge(shares: Shares, count: Count) -> list[Limitation]:
-    """The tasks that are over their shares; if none is, the container, if that is."""
+    """The tasks that are over their shares; if there is none, the container if it is over its own."""
     found = []
     for name, held in count.tasks.items():
         share = shares.tasks.get(TaskID(name))

@@ -1,9 +1,9 @@
-"""The doorway of the file server: connections wait here, without a thread, until they have said what they want and may.
+"""The front of the file server: connections wait here, without a thread, until they have sent a request with a good token.
 
-Whoever has no token costs a descriptor and at most 16 KiB for five seconds, and the oldest of them goes when there are too
-many: nobody is kept out by those who only wait. A request with a good token gets a thread of its own, up to so many in all
-and of one owner; more are told that we are busy. Each connection has a time by which the next thing has to have happened (a
-head complete, the next mebibyte moved); this loop cuts those off that are late.
+A client without a token takes a descriptor and at most 16 KiB for five seconds. If there are too many of them, the oldest is
+dropped, so that waiting clients keep nobody out. A request with a good token gets a thread of its own, up to a limit in all
+and one for each owner; beyond it the answer is "busy". Each connection has a deadline for its next step (a complete head, the
+next mebibyte); this loop drops those that are late.
 """
 
 from __future__ import annotations
@@ -30,73 +30,75 @@ if TYPE_CHECKING:
     import ssl  # two megabytes, which a slave on loopback does without
 
 MAX_WAITING = 256
-"""Connections that have not said yet what they want, or have had their answer and may ask again."""
+"""Connections that have not sent a request yet, or have had their answer and may send the next one."""
 MAX_WAITING_OF_ADDRESS = 64
-"""Of them, from one address that is not loopback."""
+"""The most of them from one address other than loopback."""
 MAX_SERVED = 64
 MAX_SERVED_OF_OWNER = 56
 HEAD_S = 5.0
-"""For a handshake and a head."""
+"""Time for a handshake and a request's head."""
 IDLE_S = 30.0
-"""Between two requests."""
+"""Time between two requests."""
 PIECE_S, PIECE_BYTES = 20.0, 1 << 20
-"""So long we wait for a client with each mebibyte of a body: 52 KB/s. What our own disk takes is not its fault."""
+"""How long a client may take for each mebibyte of a body (52 KB/s), not counting the time of the slave's disk."""
 NEVER = math.inf
 LOOK_S = 1.0
-"""How often it is looked whether those that are served are late."""
+"""How often the deadlines of served connections are checked."""
 LINGER_S = 0.05
 """How long a thread waits for the next request of its connection."""
 GOODBYE_S = 1.0
-"""How long a refused client's further bytes are thrown away: closing at once would cost it the answer."""
+"""How long more data of a refused client is discarded: it would lose the answer if the connection were closed at once."""
 ACCEPT_AGAIN_S = 0.1
-"""When no descriptor was left for a connection, or the unforeseen has happened."""
+"""Pause after the descriptors ran out, or after an unforeseen error."""
 READ_BYTES = 16 << 10
 REFUSALS_PER_MINUTE = 6
-"""Lines in the log."""
+"""How many refusals are logged."""
 
 log = logging.getLogger("offerd.slave")
 
 
-class Visitor(NamedTuple):
-    """Who has proved what he may."""
+class Principal(NamedTuple):
+    """The sender of a request with a good token: an owner of frameworks, or an operator."""
 
     name: str
     is_operator: bool
 
 
 class Connection:
-    """One client's. While a thread serves it, it is that thread's; but for `deadline`, at which the loop cuts it off."""
+    """The connection of one client. While a thread serves it, only that thread uses it, but the loop drops it at its
+    `deadline`."""
 
-    __slots__ = ("deadline", "ip", "is_leaving", "is_secret", "is_shaking", "reader", "sock", "visitor")
+    __slots__ = ("deadline", "ip", "is_leaving", "is_secret", "is_shaking", "principal", "reader", "sock")
 
     def __init__(self, sock: socket.socket, ip: str, *, is_secret: bool) -> None:
         self.sock = sock
         self.ip = ip
         self.deadline = 0.0
-        self.is_secret = is_secret  # it speaks TLS ...
-        self.is_shaking = is_secret  # ... and the handshake is not over
-        self.is_leaving = False  # it has had its last answer
+        self.is_secret = is_secret  # it uses TLS ...
+        self.is_shaking = is_secret  # ... and the handshake is not complete
+        self.is_leaving = False  # its last answer was sent
         self.reader: HeadReader | None = None
-        self.visitor: Visitor | None = None  # of the last request
+        self.principal: Principal | None = None  # sender of the last request
 
     def send(self, data: bytes) -> None:
-        """All of it, which is not much, within its time."""
+        """Send a short answer, within `PIECE_S`. Raises `OSError`."""
         self.deadline = time.monotonic() + PIECE_S
         self.sock.sendall(data)
         self.deadline = NEVER
 
     def cut(self) -> None:
-        """From any thread: whoever waits for this connection wakes."""
+        """Shut the connection down, from any thread; a thread that waits for it wakes up."""
         with suppress(OSError):
             socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # not SSLSocket's, which changes the object
 
 
-Judge = Callable[[Request], Visitor]
-Serve = Callable[[Connection, Request, Visitor], bool]
+Judge = Callable[[Request], Principal]
+Serve = Callable[[Connection, Request, Principal], bool]
 
 
 class Front:
-    """Accepts, and hands over. `judge` raises `Refused`; `serve` runs in a thread and says whether there may be more."""
+    """Accepts connections and passes requests on. `judge` checks a request, and raises `Refused`; `serve` answers it in a
+    thread, and returns whether the connection stays open."""
 
     def __init__(
         self, listener: socket.socket, tls: ssl.SSLContext | None, judge: Judge, serve: Serve
@@ -107,11 +109,11 @@ class Front:
         self._serve = serve
         self._would_wait = _would_wait(tls)
         self.refused = 0
-        """Requests that a token was missing for, or of which it was not true."""
+        """How many requests had no token, or not a good one."""
         self._lines = LogLimits(lambda level, line: log.log(level, "%s", line), REFUSALS_PER_MINUTE, 60)
         self._selector = selectors.DefaultSelector()
-        self._waiting: dict[Connection, None] = {}  # in the order in which they came or came back
-        self._lock = threading.Lock()  # for the two below and the log
+        self._waiting: dict[Connection, None] = {}  # in the order in which they began to wait
+        self._lock = threading.Lock()  # guards the two below and the log
         self._served: dict[Connection, None] = {}
         self._returned: deque[Connection] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -124,11 +126,11 @@ class Front:
         self._thread.start()
 
     def close(self) -> None:
-        """Take no connection any more; those that are served end with the process, or in time."""
+        """Stop accepting connections; those that are being served end with the process, or by their deadline."""
         self._is_closing = True
         os.eventfd_write(self._wake, 1)
         self._thread.join()
-        with self._lock:  # a thread that is done just now may be about to write there
+        with self._lock:  # a thread that has just finished may be about to write there
             os.close(self._wake)
             self._wake = -1
         while self._returned:
@@ -140,9 +142,9 @@ class Front:
         while not self._is_closing:
             try:
                 self._turn()
-            except Exception as error:  # marked: one client's doing must not be the end for all
-                self._tell("the server", f"stopped short by {type(error).__name__}: {error}")
-                time.sleep(ACCEPT_AGAIN_S)  # what comes again and again is not to take all of a processor
+            except Exception as error:  # marked: one client must not end the server for all
+                self._log("the server", f"stopped short by {type(error).__name__}: {error}")
+                time.sleep(ACCEPT_AGAIN_S)  # an error that repeats should not take a whole processor
         for connection in list(self._waiting):
             self._drop(connection)
         self._selector.close()
@@ -174,25 +176,25 @@ class Front:
         with self._lock:
             late = [connection for connection in self._served if connection.deadline <= now]
         for connection in late:
-            connection.deadline = NEVER  # its thread is about to see
+            connection.deadline = NEVER  # its thread is about to notice
             connection.cut()
         if self._accept_again_at is not None and now >= self._accept_again_at:
             self._accept_again_at = None
             self._selector.register(self._listener, selectors.EVENT_READ)
 
     def _accept(self) -> None:
-        for _ in range(MAX_WAITING // 4):  # those who are there already have their turn, too
+        for _ in range(MAX_WAITING // 4):  # so that connections that exist already have their turn, too
             try:
                 sock, address = self._listener.accept()
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    # Who waits to be accepted would keep the socket readable.
+                    # Unregistered, as pending connections would keep the socket readable.
                     self._selector.unregister(self._listener)
                     self._accept_again_at = time.monotonic() + ACCEPT_AGAIN_S
                     return
                 if isinstance(error, BlockingIOError):
                     return
-                continue  # it has gone already
+                continue  # the client is gone already
             try:
                 self._welcome(sock, str(address[0]))
             except (OSError, ValueError):
@@ -210,7 +212,7 @@ class Front:
         connection = Connection(sock, ip, is_secret=self._tls is not None)
         self._wait_for(connection, HEAD_S)
         if connection in self._waiting:
-            self._guarded(connection)  # what it wants has often come with it
+            self._guarded(connection)  # its request has often arrived with it
 
     def _wait_for(self, connection: Connection, time_s: float) -> None:
         connection.deadline = time.monotonic() + time_s
@@ -242,12 +244,12 @@ class Front:
             pass
         except OSError:
             self._drop(connection)
-        except Exception as error:  # marked: it costs this client only
+        except Exception as error:  # marked: only this client is dropped
             self._drop(connection)
-            self._tell(connection.ip, f"dropped for {type(error).__name__}: {error}")
+            self._log(connection.ip, f"dropped for {type(error).__name__}: {error}")
 
     def _advance(self, connection: Connection) -> None:
-        """Take in what has come of a handshake or a head."""
+        """Go on with a handshake or a head, with the data that has arrived."""
         if connection.is_shaking:
             cast("ssl.SSLSocket", connection.sock).do_handshake()
             connection.is_shaking = False
@@ -268,27 +270,27 @@ class Front:
                 self._refuse(connection, refusal)
                 return
         try:
-            visitor = self._judge(request)
+            principal = self._judge(request)
         except Refused as refusal:
             self._refuse(connection, refusal)
             return
         connection.reader = None
-        self._hand_over(connection, request, visitor)
+        self._hand_over(connection, request, principal)
 
-    def _hand_over(self, connection: Connection, request: Request, visitor: Visitor) -> None:
+    def _hand_over(self, connection: Connection, request: Request, principal: Principal) -> None:
         with self._lock:
-            of_owner = sum(other.visitor == visitor for other in self._served)
+            of_owner = sum(other.principal == principal for other in self._served)
         if len(self._served) >= MAX_SERVED or of_owner >= MAX_SERVED_OF_OWNER:
             self._send_away(connection, BUSY)
             return
         self._forget(connection)
-        connection.visitor = visitor
+        connection.principal = principal
         connection.deadline = NEVER
         connection.sock.setblocking(True)
         with self._lock:
             self._served[connection] = None
         thread = threading.Thread(
-            target=self._work, args=(connection, request, visitor), name="files-request", daemon=True
+            target=self._work, args=(connection, request, principal), name="files-request", daemon=True
         )
         try:
             thread.start()
@@ -303,7 +305,7 @@ class Front:
         self._send_away(connection, refusal)
 
     def _send_away(self, connection: Connection, refusal: Refused) -> None:
-        """An answer that fits into the socket's buffer, and then nothing is heard any more."""
+        """Send an answer that fits into the socket's buffer; after that, data of the client is ignored."""
         with suppress(OSError):
             connection.sock.send(line_answer(refusal))
             socket.socket.shutdown(connection.sock, socket.SHUT_WR)
@@ -313,9 +315,9 @@ class Front:
     def _note_refusal(self, ip: str, refusal: Refused) -> None:
         with self._lock:
             self.refused += 1
-        self._tell(ip, f"refused: {refusal}")
+        self._log(ip, f"refused: {refusal}")
 
-    def _tell(self, ip: str, text: str) -> None:
+    def _log(self, ip: str, text: str) -> None:
         with self._lock:
             self._lines.log(
                 f"{ip} at the files",
@@ -326,10 +328,10 @@ class Front:
 
     # -- a connection that is served, in a thread of its own --------------------------------------------------------------
 
-    def _work(self, connection: Connection, request: Request, visitor: Visitor) -> None:
+    def _work(self, connection: Connection, request: Request, principal: Principal) -> None:
         is_kept = False
         try:
-            following: tuple[Request, Visitor] | None = (request, visitor)
+            following: tuple[Request, Principal] | None = (request, principal)
             while following is not None:
                 is_kept = self._serve(connection, *following)
                 if not is_kept:
@@ -342,11 +344,11 @@ class Front:
             with suppress(OSError):
                 connection.send(line_answer(refusal))
                 socket.socket.shutdown(connection.sock, socket.SHUT_WR)
-        except OSError:  # it has gone in the middle, or was cut off
+        except OSError:  # the client is gone, or was dropped for being late
             is_kept = False
-        except Exception as error:  # marked: it costs this client only
+        except Exception as error:  # marked: only this client is dropped
             is_kept = False
-            self._tell(connection.ip, f"dropped for {type(error).__name__}: {error}")
+            self._log(connection.ip, f"dropped for {type(error).__name__}: {error}")
         finally:
             with self._lock:
                 del self._served[connection]
@@ -357,8 +359,8 @@ class Front:
             if not is_kept:
                 connection.sock.close()
 
-    def _next(self, connection: Connection) -> tuple[Request, Visitor] | None:
-        """The request that follows at once; None if none does. Raises `Refused`, and `OSError` if the client has gone."""
+    def _next(self, connection: Connection) -> tuple[Request, Principal] | None:
+        """The next request, if it follows at once; else None. Raises `Refused`, and `OSError` if the client is gone."""
         sock = connection.sock
         if not (connection.is_secret and cast("ssl.SSLSocket", sock).pending()):
             linger_s = LINGER_S if len(self._served) < MAX_SERVED // 2 else 0.0
@@ -372,19 +374,19 @@ class Front:
             if not data:
                 raise ConnectionResetError
             request = reader.take(data)
-        visitor = self._judge(request)
-        if visitor != connection.visitor:
-            # Of another's: it is counted with his.
-            connection.visitor = visitor
+        principal = self._judge(request)
+        if principal != connection.principal:
+            # Another principal, with whose requests this one is counted.
+            connection.principal = principal
         connection.deadline = NEVER
-        return request, visitor
+        return request, principal
 
 
 BUSY = Refused(HTTPStatus.SERVICE_UNAVAILABLE, "busy")
 
 
 def _would_wait(tls: ssl.SSLContext | None) -> tuple[type[OSError], ...]:
-    """What a socket that does not block raises where it would."""
+    """The exceptions of a non-blocking socket that would have to wait."""
     if tls is None:
         return (BlockingIOError,)
     from ssl import SSLWantReadError, SSLWantWriteError

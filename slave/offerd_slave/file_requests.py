@@ -1,7 +1,7 @@
-"""What is asked of the file server, and how it answers: HTTP/1.1 as far as files need it. Pure: bytes in, bytes out.
+"""Requests to the file server and the heads of its answers: HTTP/1.1 as far as files need it. Pure: bytes in, bytes out.
 
-Heads are read by h11, which is strict, holds no more than it is told to and has no sockets of its own. Python's
-http.server holds 100 headers of 64 KiB for each connection, and seven megabytes of modules.
+Heads are parsed by h11, which is strict, has a limit for what it holds, and has no sockets of its own. Python's
+http.server holds 100 headers of 64 KiB for each connection, and imports seven megabytes of modules.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"\d{1,18}\Z", re.ASCII)
 
 
 class Refused(Exception):
-    """The request is answered with this status and one line."""
+    """The request is refused: the answer is this status and one line."""
 
     def __init__(self, status: HTTPStatus, line: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(line)
@@ -36,7 +36,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A head, and what has come of the body with it. `parts` are those of the path, unquoted."""
+    """A head, and the part `rest` of the body that came with it. `parts` are those of the path, unquoted."""
 
     method: str
     parts: list[bytes] = field(default_factory=list)
@@ -48,34 +48,34 @@ class Request:
 
     @property
     def access(self) -> str:
-        """Whether it reads or writes."""
+        """Whether it reads or writes (`offerd.files_access`)."""
         return access_of(self.method)
 
     @property
     def scope(self) -> str:
-        """For what a token must be."""
+        """The scope that its token must have."""
         return scope_of([part.decode(errors="surrogateescape") for part in self.parts])
 
     @property
     def length(self) -> int:
-        """Of the body. Raises `Refused`."""
+        """The length of the body in bytes. Raises `Refused`."""
         text = self.headers.get("content-length", "")
         if not text or "transfer-encoding" in self.headers:
-            raise Refused(HTTPStatus.LENGTH_REQUIRED, "say the Content-Length")
+            raise Refused(HTTPStatus.LENGTH_REQUIRED, "send a Content-Length")
         if not _NUMBER.match(text):
-            raise Refused(HTTPStatus.BAD_REQUEST, "Content-Length is a whole number")
+            raise Refused(HTTPStatus.BAD_REQUEST, "Content-Length must be a whole number")
         return int(text)
 
 
 class HeadReader:
-    """Takes the bytes of one connection in, and gives the request once its head is complete."""
+    """Takes the bytes of one connection, and returns the request once its head is complete."""
 
     def __init__(self, rest: bytes = b"") -> None:
         self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._rest = rest
 
     def take(self, data: bytes) -> Request | None:
-        """None: more is to come. Raises `Refused` for what is no request, or one of another kind."""
+        """The request; None if more data is needed. Raises `Refused` for what is no request, or not a supported one."""
         try:
             self._parser.receive_data(self._rest + data)
             self._rest = b""
@@ -99,13 +99,14 @@ class HeadReader:
             raise Refused(HTTPStatus.NOT_IMPLEMENTED, "this server knows GET, HEAD, PUT and DELETE")
         try:
             url = urlsplit(event.target.decode("latin-1"))
-        except ValueError:  # brackets that hold no address
+        except ValueError:  # brackets without an address
             raise Refused(HTTPStatus.BAD_REQUEST, "this is no path") from None
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
         closes = event.http_version == b"1.0" or "close" in headers.get("connection", "").lower()
         rest = bytes(self._parser.trailing_data[0])
         length = headers.get("content-length", "0")
-        # A body that nobody reads, or a request sent before the answer to the last: what follows would be guesswork.
+        # If there is a body that is not read, or the next request was sent early, the connection cannot be kept: it would
+        # not be clear where the next request begins.
         is_clear = len(rest) <= int(length) if method == "PUT" and _NUMBER.match(length) else not rest
         is_clear = is_clear and (method == "PUT" or length == "0") and "transfer-encoding" not in headers
         return Request(
@@ -120,7 +121,7 @@ class HeadReader:
 
 
 def parts_of(path: str) -> list[bytes]:
-    """The parts of a URL's path, unquoted; a slash at the end says nothing."""
+    """The parts of a URL's path, unquoted; a slash at the end is ignored."""
     first, *parts = [unquote_to_bytes(part) for part in path.split("/")]
     if parts and not parts[-1]:
         parts.pop()
@@ -128,10 +129,10 @@ def parts_of(path: str) -> list[bytes]:
 
 
 def head(status: HTTPStatus, headers: Mapping[str, object], *, keeps_open: bool) -> bytes:
-    """The beginning of an answer."""
+    """The head of an answer."""
     lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    # A task's file is never a page of ours: not guessed to be HTML, not run, not kept.
+    # A task's file must not act as a page of this server: browsers must not guess that it is HTML, run or cache it.
     lines += [
         "X-Content-Type-Options: nosniff",
         "Content-Security-Policy: default-src 'none'; sandbox",
@@ -143,23 +144,23 @@ def head(status: HTTPStatus, headers: Mapping[str, object], *, keeps_open: bool)
 
 
 def line_answer(refusal: Refused, *, keeps_open: bool = False, with_body: bool = True) -> bytes:
-    """A whole answer of one line for people."""
+    """A complete answer with one line for people."""
     body = f"{refusal}\n".encode()
     headers = {"Content-Type": "text/plain; charset=utf-8", "Content-Length": len(body), **refusal.headers}
     return head(refusal.status, headers, keeps_open=keeps_open) + (body if with_body else b"")
 
 
 def wanted_part(size: int, header: str | None, query: str) -> tuple[int, int, bool]:
-    """First byte, the one after the last, and whether that is a partial answer. Raises `Refused`.
+    """The first byte, the one after the last, and whether that is a partial answer. Raises `Refused`.
 
-    `?offset=&length=` may begin at or past the end, and is then empty: made for following a file that grows. A `Range`
-    that we do not understand (several parts, another unit) is passed over, as HTTP wants it.
+    `?offset=&length=` may begin at or past the end, and is then empty: it is for following a file that grows. An unsupported
+    `Range` (several parts, another unit) is ignored, as HTTP requires.
     """
     if query:
         try:
             given = parse_qs(query, max_num_fields=8)
         except ValueError:
-            raise Refused(HTTPStatus.BAD_REQUEST, "only offset and length are known") from None
+            raise Refused(HTTPStatus.BAD_REQUEST, "only offset and length are supported") from None
         start = min(_number(given, "offset", 0), size)
         return start, min(size, start + _number(given, "length", size)), False
     match = _RANGE.match(header or "")
@@ -183,5 +184,5 @@ def wanted_part(size: int, header: str | None, query: str) -> tuple[int, int, bo
 def _number(given: dict[str, list[str]], name: str, default: int) -> int:
     text = given.get(name, [str(default)])[-1]
     if not _NUMBER.match(text):
-        raise Refused(HTTPStatus.BAD_REQUEST, "offset and length are whole numbers")
+        raise Refused(HTTPStatus.BAD_REQUEST, "offset and length must be whole numbers")
     return int(text)

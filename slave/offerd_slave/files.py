@@ -1,14 +1,14 @@
-"""The slave's file server: sandboxes, read-only, over HTTP; and the data directory, which is written this way.
+"""The slave's file server: sandboxes, read-only, over HTTP; and the data directory, to which clients also write.
 
     GET /containers/CONTAINER_ID/PATH      a file (`Range`, or `?offset=&length=`), or a directory as JSON
     GET, PUT, DELETE /data/@OWNER/SET/FILE see `offerd_slave.data_files`
     GET /statistics                        see `offerd_slave.statistics`
 
-Every request has to bring a token (`offerd.files_access`) for what it asks for. Owners read what belongs to their own
-frameworks; operators read everything, and remove data sets. Off loopback it speaks TLS only, with a certificate of its own
-whose fingerprint clients have from the master.
+Every request needs a token (`offerd.files_access`) for its scope. Owners can read what belongs to their own frameworks;
+operators can read everything, and remove data sets. On other addresses than loopback the server uses only TLS, with its own
+certificate, whose fingerprint clients get from the master.
 
-The `ETag` of a file names its inode, not its content: whoever follows a log knows by it that the log was rotated.
+The `ETag` of a file identifies its inode, not its content, so that a client that follows a log notices its rotation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from offerd.errors import BadInput
 from offerd.files_access import READ, parse_claim
 from offerd.masters.routes import bound
 from offerd_slave.data_files import DataDirectory
-from offerd_slave.file_front import GOODBYE_S, NEVER, PIECE_BYTES, PIECE_S, Connection, Front, Visitor
+from offerd_slave.file_front import GOODBYE_S, NEVER, PIECE_BYTES, PIECE_S, Connection, Front, Principal
 from offerd_slave.file_requests import Refused, Request, head, line_answer, wanted_part
 from offerd_slave.files_secrets import FilesSecrets
 from offerd_slave.served_paths import listing, open_beneath
@@ -41,7 +41,7 @@ _UNAUTHORIZED = {"WWW-Authenticate": "Offerd"}
 
 
 class FileServer:
-    """Serves in threads of its own until `close`."""
+    """Serves files in threads of its own until `close`."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class FileServer:
         secrets: FilesSecrets,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Bind and begin; port 0 takes a free one. Raises `BadInput` if the address cannot be had."""
+        """Bind and start to serve; port 0 takes a free one. Raises `BadInput` if the address cannot be bound."""
         self._data = data
         self._secrets = secrets
         listener = _listen(place)
@@ -59,7 +59,7 @@ class FileServer:
         self._is_loopback = is_loopback(self._place.host)
         self._containers = os.open(work_dir / "containers", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.statistics: Callable[[str | None], bytes] | None = None
-        """The document, of one owner's or (None) all."""
+        """Makes the document of `/statistics`, for one owner or (None) for all."""
         self._front = Front(listener, tls, self._judge, self._answer)
 
     @property
@@ -69,18 +69,18 @@ class FileServer:
 
     @property
     def refused(self) -> int:
-        """How many requests came without a token, or with one that is not good."""
+        """How many requests had no token, or not a good one."""
         return self._front.refused
 
     def close(self) -> None:
-        """Take no connection any more."""
+        """Stop accepting connections."""
         self._front.close()
         os.close(self._containers)
 
-    # -- who ----------------------------------------------------------------------------------------------------------
+    # -- checks -------------------------------------------------------------------------------------------------------
 
-    def _judge(self, request: Request) -> Visitor:
-        """Who asks, if the token is one for just this. Raises `Refused`."""
+    def _judge(self, request: Request) -> Principal:
+        """The sender of the request, if its token is good for this request. Raises `Refused`."""
         claim = parse_claim(request.headers.get("authorization", ""))
         if claim is None:
             raise Refused(
@@ -91,10 +91,11 @@ class FileServer:
                 HTTPStatus.UNAUTHORIZED, "this token is not good for this, or not any more", _UNAUTHORIZED
             )
         self._check_host(request)
-        return Visitor(claim.name, claim.is_operator)
+        return Principal(claim.name, claim.is_operator)
 
     def _check_host(self, request: Request) -> None:
-        """A name of somebody else's that was made to lead to our loopback (DNS rebinding) is no name of ours."""
+        """Refuse requests to another host name than localhost, if the server is on loopback: an attacker can make any name
+        resolve to 127.0.0.1 (DNS rebinding). Raises `Refused`."""
         if not self._is_loopback:
             return
         try:
@@ -102,36 +103,36 @@ class FileServer:
         except ValueError:
             allowed = False
         if not allowed:
-            raise Refused(HTTPStatus.FORBIDDEN, "this server is called localhost")
+            raise Refused(HTTPStatus.FORBIDDEN, "the only name of this server is localhost")
 
     # -- answers, each in a thread ----------------------------------------------------------------------------------------
 
-    def _answer(self, connection: Connection, request: Request, visitor: Visitor) -> bool:
-        """Whether the connection may be kept."""
+    def _answer(self, connection: Connection, request: Request, principal: Principal) -> bool:
+        """Answer a request. Returns whether the connection may be kept."""
         try:
             match request.method, request.parts[:1]:
                 case "GET" | "HEAD", [b"statistics"]:
-                    body = self._statistics(visitor)
+                    body = self._statistics(principal)
                     self._send(connection, request, HTTPStatus.OK, JSON, body)
                 case "GET" | "HEAD", [b"data"]:
-                    self._send_found(connection, request, *self._data.open(request.parts[1:], visitor))
+                    self._send_found(connection, request, *self._data.open(request.parts[1:], principal))
                 case "GET" | "HEAD", _:
                     found = open_beneath(
-                        self._containers, request.parts, lambda owner: _may_read(visitor, owner)
+                        self._containers, request.parts, lambda owner: _may_read(principal, owner)
                     )
                     self._send_found(connection, request, *found)
                 case "PUT", [b"data"]:
                     answer = self._data.put(
-                        request.parts[1:], visitor, _Body(connection, request), request.length
+                        request.parts[1:], principal, _Body(connection, request), request.length
                     )
                     self._send(connection, request, HTTPStatus.CREATED, JSON, answer)
                 case "DELETE", [b"data"]:
-                    self._data.delete(request.parts[1:], visitor)
+                    self._data.delete(request.parts[1:], principal)
                     self._send(connection, request, HTTPStatus.OK, TEXT, b"removed\n")
                 case _:
                     raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "only files below /data can be written")
         except Refused as refusal:
-            # Of what would be stored the body was not read, or not all of it.
+            # After a refused PUT a part of the body may be unread, so the connection cannot be kept.
             keeps_open = request.keeps_open and request.access == READ
             with_body = request.method != "HEAD"
             connection.send(line_answer(refusal, keeps_open=keeps_open, with_body=with_body))
@@ -140,10 +141,10 @@ class FileServer:
             return keeps_open
         return request.keeps_open
 
-    def _statistics(self, visitor: Visitor) -> bytes:
+    def _statistics(self, principal: Principal) -> bytes:
         if self.statistics is None:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the slave is still starting")
-        return self.statistics(None if visitor.is_operator else visitor.name)
+        return self.statistics(None if principal.is_operator else principal.name)
 
     def _send_found(self, connection: Connection, request: Request, found: int, is_directory: bool) -> None:
         try:
@@ -180,13 +181,13 @@ class FileServer:
 
 
 class _Body:
-    """Of a request, as a file that is read once."""
+    """The body of a request, as a stream."""
 
     def __init__(self, connection: Connection, request: Request) -> None:
         self._connection = connection
         self._rest = request.rest
         self._is_waited_for = request.waits_for_continue
-        self._left_s = PIECE_S  # of waiting for the client, and after so many bytes anew
+        self._left_s = PIECE_S  # time to wait for the client during the current piece
         self._left_bytes = PIECE_BYTES
 
     def read(self, count: int) -> bytes:
@@ -208,8 +209,8 @@ class _Body:
 
 
 def _send_part(connection: Connection, file: int, start: int, end: int) -> None:
-    """Piece by piece, each within its time. Raises `OSError` where the file has become shorter: what was promised is not to
-    be had.
+    """Send a part of a file, each piece within `PIECE_S`. Raises `OSError` if the file has become shorter than the announced
+    length.
     """
     sock = connection.sock
     while start < end:
@@ -229,15 +230,15 @@ def _send_part(connection: Connection, file: int, start: int, end: int) -> None:
 
 
 def _say_goodbye(connection: Connection) -> None:
-    """Closing with bytes unread would cost the client our answer."""
+    """Discard unread data for a moment: if the connection were closed with unread data, the client could lose the answer."""
     connection.deadline = time.monotonic() + GOODBYE_S
     socket.socket.shutdown(connection.sock, socket.SHUT_WR)
     while connection.sock.recv(PIECE_BYTES):
         pass
 
 
-def _may_read(visitor: Visitor, owner: str | None) -> bool:
-    return visitor.is_operator or visitor.name == owner
+def _may_read(principal: Principal, owner: str | None) -> bool:
+    return principal.is_operator or principal.name == owner
 
 
 def _listen(place: HostPort) -> socket.socket:

@@ -1,8 +1,8 @@
-"""The secrets behind the tokens of the file server: one in use, those before it good for a while, kept through a restart.
+"""The secrets from which the file server's tokens are made: one in use, older ones valid for a while. They survive a restart.
 
-A new one is made every `ROTATE_S`, and whenever the master has owners refused: these are refused what was made with any
-secret until then, all others keep what they have. Only this host's own clock counts, that since its boot; after a boot
-nobody is left who holds a token, and only the number of the generation goes on.
+A new secret is made every `ROTATE_S`, and whenever the master has owners refused: their tokens of all secrets until then are
+refused, other tokens stay valid. Times are seconds since the host's boot. After a boot all old tokens are invalid, and only
+the number of the generation continues.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from offerd_slave.records import FilesCheckpoint, Generation, Refusal
 
 ROTATE_S = 12 * 3600.0
 MAX_GENERATIONS = 64
-"""At once; only where many owners are refused within hours are there more than two."""
+"""The most generations at once. There are more than two only if owners are refused often within hours."""
 MAX_REFUSALS = 10_000
 FILE = "files.ckpt"
 
 
 def boot_clock() -> float:
-    """Seconds since the boot, those of a suspended host too."""
+    """Seconds since the boot, including the time in which the host was suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class FilesSecrets:
-    """Changed by the slave's loop, asked by the threads of the file server: what they read is replaced, never changed."""
+    """Changed by the slave's loop and read by the file server's threads: what these read is replaced, never changed."""
 
     def __init__(self, path: Path, boot_id: str, now: float, fingerprint: str = "") -> None:
-        """Take up what is in the work directory `path`, or begin; what goes wrong is in `complaint`."""
+        """Read the secrets in the work directory `path`, or make the first one; `complaint` says what went wrong."""
         self._file = path / FILE
         self._boot_id = boot_id
         self._fingerprint = fingerprint
@@ -45,9 +45,7 @@ class FilesSecrets:
         except FileNotFoundError:
             pass
         except DamagedCheckpoint as damage:
-            self.complaint = (
-                f"secrets of files are lost, what was handed out opens nothing any more: {damage}"
-            )
+            self.complaint = f"the secrets of files are lost, and all tokens for files are invalid: {damage}"
             quarantine(self._file, path / "quarantine")
         else:
             last = max(generation.number for generation in found.generations)
@@ -73,11 +71,11 @@ class FilesSecrets:
         return self._generations[-1].born_s + ROTATE_S
 
     def rotate(self, now: float) -> None:
-        """Begin with a new one. Raises `OSError`, and goes on with the old one then."""
+        """Make a new secret. Raises `OSError`; then the old one stays in use."""
         self._begin(self._generations[-1].number + 1, now, self._refusals)
 
     def refuse(self, numbers: Mapping[str, int], now: float) -> bool:
-        """Refuse these owners and operators what they have; whether any of it is news. Raises `OSError`."""
+        """Refuse the present tokens of these owners and operators. Returns whether that changes anything. Raises `OSError`."""
         last = self._generations[-1].number
         known = self._refusals
         news = {
@@ -90,12 +88,12 @@ class FilesSecrets:
         kept = {name: refusal for name, refusal in known.items() if name not in news} | news
         for name in list(kept)[: max(0, len(kept) - MAX_REFUSALS)]:
             del kept[name]
-        self._refusals = kept  # whatever becomes of the file
+        self._refusals = kept  # even if the file cannot be written
         self._begin(last + 1, now, kept)
         return True
 
     def is_good(self, claim: Claim, scope: str) -> bool:
-        """Whether who made this token held a key that still counts."""
+        """Whether this token was made with a valid secret, and its owner is not refused."""
         refusal = self._refusals.get(claim.name)
         if refusal is not None and claim.generation <= refusal.generation:
             return False
@@ -111,7 +109,7 @@ class FilesSecrets:
         kept = [
             generation
             for generation, successor in zip(self._generations, successors, strict=False)
-            if now < successor.born_s + ROTATE_S  # as `rotate_at` has it, to the last bit
+            if now < successor.born_s + ROTATE_S  # computed exactly as in `rotate_at`
         ]
         generations = (*kept, new)[-MAX_GENERATIONS:]
         if not self._generations:

@@ -1,4 +1,4 @@
-"""All that a slave has to do with files that it serves: the directory, the server and the secrets, as the daemon wants them."""
+"""Everything about served files that the daemon needs: the data directory, the server and the secrets."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from offerd_slave.settings import SlaveOptions
 log = logging.getLogger("offerd.slave")
 
 AGAIN_S = 60.0
-"""After a new secret could not be written."""
+"""How soon a new secret is tried again that could not be written."""
 
 
 class FilesService:
-    """One slave's. Serves in threads of its own until `close`; everything else is for the daemon's thread."""
+    """The file service of one slave. It serves in threads of its own until `close`; its methods are for the daemon's
+    thread."""
 
     def __init__(self, options: SlaveOptions, work_dir: Path, boot_id: str) -> None:
-        """Bind and begin. Raises `BadInput`."""
+        """Bind and start to serve. Raises `BadInput`."""
         tls, fingerprint = None, ""
         ip = listening_ip(options.ip)
         if not is_loopback(ip):
-            from offerd_slave.certificate import server_context  # it speaks for OpenSSL
+            from offerd_slave.certificate import server_context  # imports OpenSSL
 
             tls, fingerprint = server_context(work_dir)
         self._secrets = FilesSecrets(work_dir, boot_id, boot_clock(), fingerprint)
         if self._secrets.complaint:
             log.error("%s", self._secrets.complaint)
         self._again_at = 0.0
-        self._said_of = ""  # the master of which was said that its hosts do not reach us
+        self._warned_for = ""  # the master for which the log says that its host cannot reach the files
         self.data = DataDirectory(options.data_dir or work_dir / "data")
         self._server = FileServer(HostPort(ip, options.http_port), work_dir, self.data, self._secrets, tls)
 
@@ -56,27 +57,29 @@ class FilesService:
         return self._server.refused
 
     def look_who_reaches(self, master: str) -> None:
-        """Say so, once of a master, where that is this host alone. `master`: the `HOST:PORT` of the one we speak to now."""
-        if master != self._said_of and (why := out_of_reach(self.address, master)):
-            self._said_of = master
+        """Log, once for each master, that only this host can reach the files, if the master is on another one. `master`: its
+        `HOST:PORT`."""
+        if master != self._warned_for and (why := out_of_reach(self.address, master)):
+            self._warned_for = master
             log.warning("%s", why)
 
     def show(self, statistics: Callable[[str | None], bytes]) -> None:
-        """What `/statistics` answers an owner, or an operator (None), with from now on."""
+        """Set the function that makes the document of `/statistics`, for an owner, or for an operator (None)."""
         self._server.statistics = statistics
 
     def refuse(self, owners: Mapping[str, int]) -> FilesSecret | None:
-        """Have these refused, at once; the new secret for all others, if that was news."""
+        """Refuse these owners at once. Returns the new secret for all others, if that changes anything."""
         try:
             return self._secrets.current if self._secrets.refuse(owners, boot_clock()) else None
         except OSError as error:
             log.error(
-                "cannot write down whose files tokens are refused: %s; they are refused", error.strerror
+                "cannot write down which owners' tokens for files are refused: %s; they are refused",
+                error.strerror,
             )
             return None
 
     def tick(self) -> FilesSecret | None:
-        """A new secret when it is time for one."""
+        """A new secret, if it is time for one."""
         now = boot_clock()
         if now < max(self._secrets.rotate_at, self._again_at):
             return None
@@ -89,23 +92,24 @@ class FilesService:
         return self._secrets.current
 
     def close(self) -> None:
-        """Take no connection any more."""
+        """Stop accepting connections."""
         self._server.close()
         self.data.close()
 
 
 def out_of_reach(served: str, master: str) -> str:
-    """In a line, if files that are served at this `HOST:PORT` are for this host alone and that of the master is another."""
+    """A line for the log, if only this host can reach files at this `HOST:PORT`, and the master is on another host; else
+    empty."""
     if not _leads_here_alone(served) or _leads_here_alone(master):
         return ""
     return (
-        f"no other host reaches the files of this slave, and with them its tasks' output: they are served at {served}, and the "
-        f"master is at {master}; start the slave with --ip ADDRESS, by which others reach this host"
+        f"no other host can reach the files of this slave, and with them its tasks' output: they are served at {served}, and "
+        f"the master is at {master}; start the slave with --ip ADDRESS, by which others reach this host"
     )
 
 
 def _leads_here_alone(address: str) -> bool:
-    """Whether a name or an address is one of loopback; not so what has no address at all."""
+    """Whether all addresses of this name are loopback ones. False for a name without an address."""
     try:
         found = socket.getaddrinfo(parse(address).host, None, proto=socket.IPPROTO_TCP)
     except (OSError, UnicodeError, BadInput):

@@ -1,4 +1,4 @@
-"""What a thread has found, for the slave's loop: a queue, and a descriptor that wakes the loop."""
+"""Results of a thread for the slave's loop: a queue, and a descriptor that wakes the loop."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from offerd_isolation.base import Limitation
 
 
 class Findings:
-    """`fd` is readable when `take` has news."""
+    """`fd` is readable when `take` has something."""
 
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._found: queue.SimpleQueue[Limitation] = queue.SimpleQueue()
 
     def put(self, limitation: Limitation) -> None:
-        """From the thread."""
+        """Add a result; called by the thread."""
         self._found.put(limitation)
         os.eventfd_write(self.fd, 1)
 
     def take(self) -> list[Limitation]:
-        """All since the last call."""
+        """All results since the last call."""
         with suppress(BlockingIOError):
             os.eventfd_read(self.fd)
         news = []
@@ -32,5 +32,5 @@ class Findings:
         return news
 
     def close(self) -> None:
-        """When the thread has ended."""
+        """To be called when the thread has ended."""
         os.close(self.fd)

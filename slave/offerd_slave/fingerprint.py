@@ -1,4 +1,4 @@
-"""What a host has: resources to offer, and facts that frameworks and people ask for."""
+"""A host's resources to offer, and facts that frameworks and people ask for."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from offerd_slave.settings import SlaveOptions
 MIB = 1 << 20
 GIB = 1 << 30
 PORTS = (31000, 32000)
-"""Ports that nobody else on a host uses by default: what Mesos offers, too."""
+"""Ports that are usually free on a host; Mesos offers the same."""
 
 _UNLIMITED_BYTES = 1 << 60
-"""cgroup v1 writes "no limit" as a number near 2**63."""
+"""cgroup v1 shows "no limit" as a number near 2**63."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """One host, now."""
+    """What is known of one host."""
 
     resources: Resources
     facts: dict[str, str]
@@ -45,7 +45,7 @@ def fingerprint(
     sys: Path = Path("/sys"),
     dev: Path = Path("/dev"),
 ) -> Fingerprint:
-    """Look at the host. `chosen` replaces what was found, name by name. Raises `OSError` without /proc."""
+    """Look at the host. Resources in `chosen` replace those that were found, by name. Raises `OSError` without /proc."""
     mem_bytes = memory_bytes(proc, sys)
     disk = os.statvfs(work_dir)
     disk_bytes = disk.f_blocks * disk.f_frsize
@@ -73,7 +73,7 @@ def fingerprint(
 
 
 def override(found: Resources, chosen: Resources | None) -> Resources:
-    """`found`, but what `chosen` names as it says."""
+    """The resources in `chosen`, and those in `found` that it does not name."""
     if chosen is None:
         return found
     names = {*chosen.scalars, *chosen.ranges, *chosen.sets}
@@ -85,13 +85,14 @@ def override(found: Resources, chosen: Resources | None) -> Resources:
 
 
 def reserve(total_bytes: int, kept_bytes: int) -> int:
-    """What may be offered: all but `kept_bytes`; of a small host half. As Mesos does, with 1 GiB of memory and 5 of disk."""
+    """How much may be offered: all but `kept_bytes`, or half of a small host. Mesos does the same, and keeps 1 GiB of memory
+    and 5 GiB of disk."""
     offered = total_bytes - kept_bytes if total_bytes >= 2 * kept_bytes else total_bytes // 2
-    return offered - offered % MIB  # for people who read it
+    return offered - offered % MIB  # easier to read
 
 
 def millicpus(proc: Path, sys: Path) -> int:
-    """Processors that we may run on, and no more of their time than a cgroup quota gives us."""
+    """The processors that the slave may run on, but no more than the quota of its cgroups."""
     amount = 1000 * len(os.sched_getaffinity(0))
     for cgroup in own_cgroups(proc, sys, "cpu"):
         quota, _, period = _read(cgroup / "cpu.max").partition(" ")
@@ -103,7 +104,7 @@ def millicpus(proc: Path, sys: Path) -> int:
 
 
 def memory_bytes(proc: Path, sys: Path) -> int:
-    """The host's memory, or what a cgroup leaves us of it."""
+    """The host's memory, but no more than the limit of the slave's cgroups."""
     match = re.search(r"^MemTotal:\s+(\d+) kB", (proc / "meminfo").read_text(), re.MULTILINE)
     amount = int(match[1]) * 1024 if match else 0
     for cgroup in own_cgroups(proc, sys, "memory"):
@@ -114,7 +115,7 @@ def memory_bytes(proc: Path, sys: Path) -> int:
 
 
 def own_cgroups(proc: Path, sys: Path, controller: str) -> Iterator[Path]:
-    """Our cgroup and those above it: v2's, and v1's of this controller."""
+    """The slave's cgroup and those above it: v2's, and v1's of this controller."""
     try:
         paths = cgroup_paths(proc=proc)
     except (FileNotFoundError, PermissionError):
@@ -138,7 +139,7 @@ def cgroup_mode(sys: Path) -> tuple[str, list[str]]:
 
 
 def gpus(proc: Path, dev: Path) -> int:
-    """NVIDIA's: what its driver lists, or the device files that a container was given."""
+    """How many NVIDIA GPUs there are: those that the driver lists, or the device files in a container."""
     listed = proc / "driver/nvidia/gpus"
     if listed.is_dir():
         return len(list(listed.iterdir()))
@@ -146,13 +147,13 @@ def gpus(proc: Path, dev: Path) -> int:
 
 
 def numa_nodes(sys: Path) -> int:
-    """Nodes with memory or processors that are there; 1 where the kernel knows none."""
+    """How many NUMA nodes are online; 1 if the kernel does not say."""
     online = _read(sys / "devices/system/node/online")
     return ranges.size(ranges.parse("nodes", f"[{online}]")) if online else 1
 
 
 def system_name() -> str:
-    """`Debian GNU/Linux 12 (bookworm)`."""
+    """The system's name, as `Debian GNU/Linux 12 (bookworm)`."""
     try:
         return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
     except OSError:
@@ -160,7 +161,7 @@ def system_name() -> str:
 
 
 def _read(path: Path) -> str:
-    """Its text; empty if there is no such file, as not every kernel has all of them."""
+    """The file's text; empty if there is no such file, as not every kernel has every file."""
     try:
         return path.read_text().strip()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -170,11 +171,11 @@ def _read(path: Path) -> str:
 def describe(
     options: SlaveOptions, host: Fingerprint, isolation: Isolation, files_address: str, default_user: str
 ) -> SlaveInfo:
-    """What the slave tells the master of itself."""
+    """What the slave reports of itself to the master."""
     return SlaveInfo(
         hostname=options.hostname or host.hostname,
         resources=host.resources,
-        # So that frameworks with images can choose by it.
+        # Frameworks with images can choose slaves by it.
         attributes=({"images": "yes"} if isolation.runs_images else {}) | options.attributes,
         files_address=files_address,
         boot_id=host.boot_id,

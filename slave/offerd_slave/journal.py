@@ -1,13 +1,12 @@
-"""The journal: records appended one after another, each found again even when its neighbours are damaged.
+"""The journal: records appended one after another. Each can be read even if its neighbours are damaged.
 
     MAGIC(2)  LENGTH(4)  CRC32 of the payload(4)  CRC32 of the ten bytes before(4)  PAYLOAD
 
-The header has a checksum of its own, because a length that is believed wrongly would swallow the records behind it. After
-a damaged place the reader looks for the next header that is right; so a torn end, a cut at any byte or a flipped bit
-costs the records that it hit, no others.
+The header has its own checksum, because a wrong length would swallow the records behind it. After a damaged place the reader
+looks for the next valid header; so a torn end, a cut at any byte or a flipped bit damages only the records that it hit.
 
-It looks for one inside of the damaged record, too, and what stands there may be an executor's own (`data` of a status): it
-must find none that somebody has put there. So no payload holds the magic: what is its first byte is followed by a zero there.
+The reader also looks inside of a damaged record, where an executor may have put bytes of its choice (`data` of a status). It
+must not find a header there. So no payload contains the magic: in a payload its first byte is always followed by a zero.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from offerd_slave.records import MAX_SEQUENCE, JournalRecord, StatusStored, Unwr
 
 MAGIC = b"\xf5K"
 OLD_MAGIC = b"\xf5J"
-"""Of records whose payloads stand as they are: of an older slave. Not believed behind a damaged place."""
+"""The magic of an older slave's records, whose payloads are not escaped. They are not accepted behind a damaged place."""
 _ESCAPE, _ESCAPED = b"\xf5", b"\xf5\0"
 MAX_RECORD_BYTES = 16 << 20
-"""No record is longer: statuses come in messages of 1 MiB at most."""
+"""The longest record. Statuses come in messages of at most 1 MiB."""
 SOUND = MAX_SEQUENCE + 1
-"""Highest number of a status that everybody can count with."""
+"""The highest number of a status: MAX_SEQUENCE for an executor, one more for the slave's own last status."""
 
 _FIELDS = struct.Struct("<2sII")
 _CHECK = struct.Struct("<I")
@@ -50,24 +49,24 @@ class Damage:
 
 
 class Journal:
-    """One file, open for appending. Not for several threads, but for `sync`, which may run beside `append`."""
+    """One file, open for appending. Only for one thread, but another one may `sync` at the same time."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make the file (0600). Raises `OSError`."""
+        """Open the file, or make it with mode 0600. Raises `OSError`."""
         self.path = path
         self._fd = _open(path)
         self._size_bytes = os.fstat(self._fd).st_size
 
     @property
     def size_bytes(self) -> int:
-        """How long the file is."""
+        """The length of the file."""
         return self._size_bytes
 
     def append(self, records: Sequence[JournalRecord]) -> list[tuple[JournalRecord, str]]:
-        """Write the records, all with one write; a kill of this process loses nothing of them, `sync` saves from power loss.
-        Returns those that cannot be written whatever the disk does, each with the reason.
+        """Write the records with one write. Then they survive a kill of this process; after a `sync` also a power loss.
+        Returns those that the format cannot express, each with the reason.
 
-        Raises `OSError` (disk full, read-only, broken), and then the file is as before: no part of a record stays in it.
+        Raises `OSError` (disk full, read-only, broken); the file is then as before, without a part of a record.
         """
         refused: list[tuple[JournalRecord, str]] = []
         try:
@@ -80,7 +79,7 @@ class Journal:
         try:
             written = os.write(self._fd, data)
             if written < len(data):
-                # Near the end of a disk a write may be cut short; the rest says why.
+                # On an almost full disk a write may be cut short; writing the rest raises the error.
                 os.write(self._fd, data[written:])
                 if os.fstat(self._fd).st_size != self._size_bytes + len(data):
                     raise OSError(28, os.strerror(28), str(self.path))
@@ -91,21 +90,22 @@ class Journal:
         return refused
 
     def sync(self) -> None:
-        """Bring what is written to the disk. Raises `OSError`: then nobody knows what is there, so do not go on."""
+        """Sync the file to the disk. Raises `OSError`: then it is unknown what is on the disk, and the slave must not go on."""
         os.fdatasync(self._fd)
 
     def replay(self) -> tuple[list[JournalRecord], list[Damage]]:
-        """Everything that can be read, in the order it was written, and where something could not."""
+        """All records that can be read, in the order in which they were written, and the damaged places."""
         return parse(self.path.read_bytes())
 
     def damaged(self, damage: Damage) -> bytes:
-        """What stands there."""
+        """The bytes of a damaged place."""
         return os.pread(self._fd, min(damage.length, MAX_RECORD_BYTES), damage.offset)
 
     def compact(self, records: Iterable[JournalRecord]) -> None:
-        """Replace the file by one with only these. A crash leaves the old file or the new one. Not beside a `sync`.
+        """Replace the file by one with only these records. A crash leaves the old file or the new one. Must not run at the
+        same time as a `sync`.
 
-        Raises `OSError`; the old file then goes on.
+        Raises `OSError`; then the old file stays in use.
         """
         draft = self.path.with_name(f".{self.path.name}.new")
         draft.unlink(missing_ok=True)
@@ -131,8 +131,7 @@ class Journal:
 
 
 def frame(records: Iterable[JournalRecord]) -> bytes:
-    """The bytes that stand for these records. Raises `UnwritableRecord`; so also for one that could be written and would not be
-    believed when it is read."""
+    """These records as bytes. Raises `UnwritableRecord`, also for a record that the reader would not accept."""
     parts: list[bytes] = []
     for record in records:
         try:
@@ -150,7 +149,7 @@ def frame(records: Iterable[JournalRecord]) -> bytes:
 
 
 def writable(records: Iterable[JournalRecord]) -> tuple[list[JournalRecord], list[tuple[JournalRecord, str]]]:
-    """Those that bytes can stand for, and the others, each with the reason."""
+    """The records that can be written, and the others, each with the reason."""
     good: list[JournalRecord] = []
     refused: list[tuple[JournalRecord, str]] = []
     for record in records:
@@ -164,7 +163,7 @@ def writable(records: Iterable[JournalRecord]) -> tuple[list[JournalRecord], lis
 
 
 def parse(data: bytes) -> tuple[list[JournalRecord], list[Damage]]:
-    """Records and damages of a journal's bytes. Never raises: anything may stand in a file."""
+    """The records and damaged places of a journal's bytes. Never raises, whatever the file contains."""
     records: list[JournalRecord] = []
     damages: list[Damage] = []
     offset, bad_from = 0, -1
@@ -187,8 +186,8 @@ def parse(data: bytes) -> tuple[list[JournalRecord], list[Damage]]:
 
 
 def _record_at(data: bytes, offset: int, *, is_in_order: bool) -> tuple[JournalRecord, int] | None:
-    """The record that begins there, and where it ends; None if none does that can be read. `is_in_order`: right behind another
-    one, or at the beginning.
+    """The record that begins there, and where it ends; None if no valid record begins there. `is_in_order`: it follows another
+    record directly, or is the first.
     """
     begin = offset + HEADER_BYTES
     if len(data) < begin:
@@ -206,7 +205,7 @@ def _record_at(data: bytes, offset: int, *, is_in_order: bool) -> tuple[JournalR
     try:
         record = _decode(payload)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None  # whole, but not of ours: of a newer version, or poisoned by an executor of an older one
+        return None  # complete, but of a newer version; or an older one has let an executor write it
     if type(record) is StatusStored and not 0 <= record.status.sequence <= SOUND:
         return None
     return record, begin + length

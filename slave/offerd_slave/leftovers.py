@@ -1,9 +1,9 @@
-"""What ended tasks have left in the sandboxes of executors that live on: tasks' directories, and results of calls.
+"""Files that ended tasks have left in the sandboxes of running executors: tasks' directories, and results of calls.
 
-What of it goes when says `offerd_slave.core.retention`. A task that leaves a file named `KEEP_FILE` in its directory keeps that
-for its framework (MapReduce does: outputs of maps are read to the job's end).
+`offerd_slave.core.retention` decides when they are removed. A task that leaves a file named `KEEP_FILE` in its directory keeps
+the directory for its framework (as MapReduce does: the outputs of maps are read until the job ends).
 
-Everything here was made by somebody who may wish us ill: no link is followed, and no name is a path.
+The files may have been made with bad intent: no link is followed, and no name is used as a path.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from offerd_slave.core.retention import Bounds, Leftover, leftovers_to_remove
 
 TASKS = "tasks"
 RESULTS = "results"
-"""Directories of a sandbox whose entries are named by tasks: see `offerd_executors`."""
+"""Directories of a sandbox whose entries have the names of tasks: see `offerd_executors`."""
 KEEP_FILE = ".offerd-keep"
 MOST_SEEN = 20_000
-"""Entries of one directory that are looked at in one go: when some have gone, others are seen."""
+"""Entries of one directory that one call looks at. When some are removed, the next call sees others."""
 ENTRIES_AT_ONCE = 500
 PAUSE_S = 0.005
-"""Between so many: the slave's loop shares the interpreter with us."""
+"""Pause after each `ENTRIES_AT_ONCE` entries, as the thread shares the interpreter with the slave's loop."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -38,15 +38,15 @@ def collect(
     bounds: Bounds,
     remove: Callable[[int, str], object],
 ) -> bool:
-    """Remove what is to go of a living container's; `remove` takes a directory's descriptor and a name in it. `living`: its
-    tasks that ran at the time `known_s`, or whose ends their scheduler had not acknowledged: what is younger is not looked at.
-    Whether there is more to see. Raises `OSError` if there is no such container.
+    """Remove old leftovers in a running container. `remove` takes a directory's descriptor and a name in it. `living`: the
+    tasks that ran at the time `known_s`, or whose ends were not acknowledged then; younger entries are not touched. Returns
+    whether there is more to look at. Raises `OSError` if there is no such container.
     """
     has_more = False
     sandbox = os.open(f"{containers}/{container_id}/sandbox", _DIRECTORY)
     try:
         for place in (TASKS, RESULTS):
-            with suppress(OSError):  # there is none, or what has the name is no directory
+            with suppress(OSError):  # it does not exist, or is no directory
                 directory = os.open(place, _DIRECTORY, dir_fd=sandbox)
                 try:
                     found, is_all = _found(directory, living, known_s)
@@ -62,7 +62,7 @@ def collect(
 
 
 def _found(directory: int, living: Container[str], known_s: float) -> tuple[list[Leftover], bool]:
-    """And whether that is all."""
+    """The leftovers in a directory, and whether these are all."""
     found: list[Leftover] = []
     with os.scandir(directory) as entries:
         for number, entry in enumerate(entries, 1):
@@ -72,9 +72,9 @@ def _found(directory: int, living: Container[str], known_s: float) -> tuple[list
                 return found, False
             if entry.name in living:
                 continue
-            with suppress(OSError):  # it has gone
+            with suppress(OSError):  # it is gone
                 status = entry.stat(follow_symlinks=False)
-                # Of the last change to the entry itself, which its owner cannot date otherwise. Executors touch it at the end.
+                # The ctime, which its owner cannot set. Executors touch the entry when the task ends.
                 if status.st_ctime < known_s:
                     is_kept = _is_kept(directory, entry.name, status)
                     found.append(Leftover(entry.name, status.st_ctime, is_kept))

@@ -1,4 +1,4 @@
-"""Which master a slave obeys."""
+"""The master that a slave obeys."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ log = logging.getLogger("offerd.slave")
 
 
 def master_of(options: SlaveOptions) -> Connection:
-    """Whom to obey. Raises `BadInput` where that could be anybody and nobody has said that it may."""
+    """The master to connect to. Raises `BadInput` if it has no key and the options do not allow that."""
     master = resolve(options.master or None, default=DEFAULT_MASTER if options.insecure else "")
     if master.keys is None and not options.insecure:
         where = master.address.removeprefix("tcp://")
         raise BadInput(
             f"no key for the master at {where}: without one whoever listens there may run commands on this host as "
-            f"{_as_whom()}; say --key and --master-key (or `offerd cluster add`), or --insecure"
+            f"{_as_whom()}; use --key and --master-key (or `offerd cluster add`), or --insecure"
         )
     return master
 
 
 def client_of(context: zmq.Context[zmq.Socket[bytes]], master: Connection) -> MasterClient[Any]:
-    """The connection to it; one without keys is told in the log."""
+    """The connection to the master. If it has no keys, the log says so."""
     if master.keys is None:
         log.warning(
             "without keys: whoever listens at %s may run commands on this host as %s",

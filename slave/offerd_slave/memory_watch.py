@@ -1,7 +1,7 @@
-"""Looks at the memory of containers and tasks, in a thread of its own, for isolation modules that cannot have it limited.
+"""Checks the memory of containers and tasks, in a thread of its own, for isolation modules that cannot limit it.
 
-It looks about once a second, and rests twenty times as long as it worked: a thousand processes cost a few percent of one
-processor. Between two looks a task may take what the host has.
+It checks about once a second, and rests twenty times as long as a check took: a thousand processes cost a few percent of one
+processor. Between two checks a task may use all memory of the host.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ REST = 20.0
 
 
 class MemoryWatch:
-    """`fd` is readable when `found` has news. Nothing is looked at where memory is limited."""
+    """`fd` is readable when `found` has something. If the isolation module limits memory, nothing is checked."""
 
     def __init__(self, isolation: Isolation) -> None:
         self._isolation = isolation
@@ -32,11 +32,11 @@ class MemoryWatch:
             self._thread.start()
 
     def watch(self, containers: Iterable[Memory]) -> None:
-        """From now on these, and no others."""
+        """Check these containers from now on, and no others."""
         self._watched = list(containers)
 
     def found(self) -> list[Limitation]:
-        """Who is over, since the last call."""
+        """The tasks and containers found over their memory since the last call."""
         return self._findings.take()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The slave as a process: its start, and its end."""
+"""The slave as a process: its start and its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from offerd_slave.settings import SlaveOptions
 
 
 def run_slave(options: SlaveOptions) -> int:
-    """What `offerd slave` runs; returns its exit status. Raises `BadInput`, and `KeyRefused` if no master knows us."""
+    """Run a slave until it ends; returns its exit status. Raises `BadInput`, and `KeyRefused` if no master accepts its key."""
     raise_limit()
     daemon = SlaveDaemon(options)
     try:

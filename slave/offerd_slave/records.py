@@ -1,31 +1,31 @@
-"""What a slave writes down, so that a restarted one knows what runs, what ended and who has not heard of it yet.
+"""What a slave writes to disk, so that a restarted one knows what runs, what has ended, and which ends are unacknowledged.
 
 The work directory::
 
     WORK_DIR/
       lock                          flock: one slave at a time
-      slave.ckpt                    SlaveCheckpoint: our slave id, and what operators want of us
-      wish.ckpt                     Wish: of an operator on this host, read at SIGUSR1
-      tasks.journal                 TaskDelivered, StatusStored, StatusAcknowledged, in the order they happened
-      sockets/CONTAINER_ID/s        where its executor connects; only its user may
+      slave.ckpt                    SlaveCheckpoint: the slave's id, and the mode that operators have set
+      wish.ckpt                     Wish: from an operator on this host, read at SIGUSR1
+      tasks.journal                 TaskDelivered, StatusStored, StatusAcknowledged, in the order of events
+      sockets/CONTAINER_ID/s        the socket to which its executor connects; only its user may
       sockets/executors.sock        the same for executors that an older slave has left, while there are some
       containers/CONTAINER_ID/
         container.ckpt              ContainerCheckpoint
-        shim                        written by the shim when it begins: who it is
+        shim                        written by the shim when it starts: its pid and start time
         exit                        written by the shim when the executor has ended: ExitRecord
         sandbox/                    0700, the task user's: the executor's working directory
-          stdout stderr             rotated to stdout.1; stdout.gone: bytes before that ...
-          tasks/TASK_ID/            a command's working directory, with its own stdout and stderr; when it has ended, see
-                                    `offerd_slave.core.retention`
-          results/TASK_ID           a large result of a call, until it was fetched
+          stdout stderr             rotated to stdout.1; stdout.gone: the number of older bytes, which are deleted
+          tasks/TASK_ID/            a command's working directory, with its own stdout and stderr; removed after its end as
+                                    `offerd_slave.core.retention` says
+          results/TASK_ID           a large result of a call, until it is fetched
       data/@OWNER/SET/FILE          placed here over HTTP by frameworks, read in place by their tasks
-      files.ckpt                    FilesCheckpoint: what tokens for the file server are made with
-      files.pem                     the file server's certificate and its key, where it is not on loopback
-      quarantine/                   what could not be read
+      files.ckpt                    FilesCheckpoint: the secrets from which tokens for the file server are made
+      files.pem                     the file server's certificate and its key, if it is not on loopback
+      quarantine/                   files that could not be read
       recordings/                   what the slave saw and decided (`offerd.daemons.recorder`), 0700
 
-Checkpoints are whole files, replaced atomically; the journal is appended to, one write for all records of a loop's turn
-and one fdatasync for all terminal statuses of it (group commit). A `kill -9` of the slave loses nothing that was written;
+Checkpoints are whole files, replaced atomically. The journal is appended to, with one write for all records of a turn
+and one fdatasync for all its terminal statuses (group commit). A `kill -9` of the slave loses nothing that was written;
 a power loss ends every task anyway (another boot id), so only terminal statuses wait for the disk before they are forwarded.
 """
 
@@ -43,19 +43,19 @@ SLAVE_FILE = "slave.ckpt"
 WISH_FILE = "wish.ckpt"
 
 FORMAT = 1
-"""Version of everything here. A checkpoint of a newer format is quarantined, not guessed at."""
+"""Version of everything here. A checkpoint of a newer format is quarantined."""
 
 MAX_SEQUENCE = (1 << 53) - 2
-"""Of a status that an executor reports, and of its updates' numbers. The slave goes on counting where an executor stopped, and
-the next number is still one that every encoder and every reader of JSON can take."""
+"""The highest number of an executor's statuses and updates. The slave's own last status has the next number, which every
+encoder and every reader of JSON can still represent exactly."""
 
 
 class UnwritableRecord(ValueError):
-    """It is in no form that can be written down: a number beyond 64 bits, a text that is none, too long."""
+    """A record that the format cannot express: it has a number beyond 64 bits or an invalid text, or is too long."""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
-    """Root of what stands in the journal."""
+    """Base of the journal's records."""
 
 
 class TaskDelivered(Record, frozen=True):
@@ -70,7 +70,7 @@ class TaskDelivered(Record, frozen=True):
 
 
 class StatusStored(Record, frozen=True):
-    """A status that the scheduler must hear."""
+    """A status that the scheduler must acknowledge."""
 
     framework_id: FrameworkID
     container_id: ContainerID
@@ -78,7 +78,7 @@ class StatusStored(Record, frozen=True):
 
 
 class StatusAcknowledged(Record, frozen=True):
-    """The scheduler has heard these; a terminal one ends the task for this slave."""
+    """The scheduler has acknowledged these; with a terminal one the slave forgets the task."""
 
     framework_id: FrameworkID
     updates: list[UpdateID]
@@ -87,32 +87,32 @@ class StatusAcknowledged(Record, frozen=True):
 JournalRecord = TaskDelivered | StatusStored | StatusAcknowledged
 
 
-# What a checkpoint holds is bounded as a message is: with what is beyond no slave could go on.
+# The fields of a checkpoint have the bounds of the same fields in messages: with other values no slave could go on.
 _OwnId = Annotated[SlaveID, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:@=+-]{0,128}\Z")]
 _Mode = Annotated[str, msgspec.Meta(pattern=r"^(active|deactivated|draining|drained)\Z")]
 _Account = Annotated[int, msgspec.Meta(ge=-1, lt=(1 << 32) - 1)]
 
 
 class SlaveCheckpoint(msgspec.Struct, frozen=True, array_like=True):
-    """Who we are to the master."""
+    """The slave itself."""
 
     slave_id: _OwnId
     boot_id: str
-    epoch: Epoch = 0  # newest leader epoch obeyed
+    epoch: Epoch = 0  # newest epoch of a leader that was obeyed
     mode: _Mode = "active"  # `offerd.messages.SetSlaveMode`, or drained
-    drain_end_at: WallClock | None = None  # monotonic clock of that boot: what runs is ended then ...
-    drain_grace_s: WishedSeconds | None = None  # ... with so much time for its end
+    drain_end_at: WallClock | None = None  # monotonic clock of that boot: running tasks are ended then ...
+    drain_grace_s: WishedSeconds | None = None  # ... with this grace
 
 
 class Wish(msgspec.Struct, frozen=True, array_like=True):
-    """What an operator on this host wants of the slave (`offerd.messages.SetSlaveMode`)."""
+    """The mode that an operator on this host wants (`offerd.messages.SetSlaveMode`)."""
 
     mode: str
     deadline_s: float | None = None
 
 
 class ProcessCheckpoint(msgspec.Struct, frozen=True, array_like=True):
-    """`offerd_linux.process_ids.ProcessID`, on disk."""
+    """`offerd_linux.process_ids.ProcessID` on disk."""
 
     boot_id: str
     pid: Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)]
@@ -120,7 +120,7 @@ class ProcessCheckpoint(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ContainerCheckpoint(msgspec.Struct, frozen=True, array_like=True):
-    """One run of one executor. `token` proves to us who connects; `shim` is None until it was launched."""
+    """One run of one executor, which proves itself by the `token`; `shim` is None until it is launched."""
 
     container_id: ContainerID
     framework: FrameworkInfo
@@ -130,15 +130,15 @@ class ContainerCheckpoint(msgspec.Struct, frozen=True, array_like=True):
     shim: ProcessCheckpoint | None = None
     uid: _Account = (
         -1
-    )  # whom its processes run as; -1: of an older slave, which had one socket for all executors
+    )  # user of its processes; -1: written by an older slave, which had one socket for all executors
     gid: _Account = -1
 
 
 class ExitRecord(msgspec.Struct, frozen=True):
-    """How an executor ended, as its shim saw it (JSON: the shim imports nothing heavy)."""
+    """How an executor ended, as its shim saw it (JSON, so that people can read it)."""
 
-    exit_status: int  # exit code, or minus the signal
-    message: str = ""  # why it could not even be started
+    exit_status: int  # exit code, or minus the signal's number
+    message: str = ""  # why it could not be started
     cpu_s: float = 0.0
     peak_mem_bytes: int = 0
 
@@ -147,7 +147,7 @@ class ExitRecord(msgspec.Struct, frozen=True):
 
 
 class Generation(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One secret, and when it began, in seconds since the boot."""
+    """One secret, and when it was made, in seconds since the boot."""
 
     number: int
     secret: bytes
@@ -155,14 +155,14 @@ class Generation(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Of an owner: what of his was made with this generation or one before. `number`: see `files_messages.RefuseOwners`."""
+    """An owner's tokens of this generation and older ones are refused. `number`: see `files_messages.RefuseOwners`."""
 
     number: int
     generation: int
 
 
 class FilesCheckpoint(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Generations, the newest last; times are those of this boot."""
+    """Generations, the newest last, with times of this boot."""
 
     boot_id: str
     generations: list[Generation]

@@ -1,4 +1,4 @@
-"""What has been killed and is not gone yet: when to look again, and when it is time to ask what hangs there."""
+"""Killed containers and tasks that still exist: when to look again, and when to look for unkillable processes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from offerd.core.timers import KeyedTimers
 from offerd.ids import ContainerID, TaskID
 
 AGAIN_S = 0.01
-"""Processes that were sent SIGKILL need a moment to be gone; nothing says when those that are not our children are. Each
-look that finds one still there doubles the time to the next, up to ..."""
+"""The first pause. Processes need a moment to end after SIGKILL, and there is no signal for those that are not children. Each
+look that finds one doubles the pause, up to `AGAIN_MAX_S`."""
 AGAIN_MAX_S = 1.0
 
 Key = tuple[ContainerID, TaskID]
@@ -26,16 +26,16 @@ class _Retry:
 
 
 class Look(NamedTuple):
-    """What is to be made of a look that found something still there."""
+    """The result of a look that still found something."""
 
     is_news: bool
-    """Whether the complaint is another than that of the look before: people should read it."""
+    """Whether the complaint is a new one, to be logged."""
     is_overdue: bool
-    """Whether it has been waited for too long: time to ask what of it does not die. True of one look."""
+    """Whether it has taken too long: look for unkillable processes. True for one look only."""
 
 
 class Retries:
-    """All that is being waited for; for longer than `overdue_s`, it is overdue."""
+    """All containers and tasks whose end is waited for. After `overdue_s` one is overdue."""
 
     def __init__(self, overdue_s: float) -> None:
         self._overdue_s = overdue_s
@@ -43,7 +43,7 @@ class Retries:
         self._looks: KeyedTimers[Key] = KeyedTimers()
 
     def begin(self, key: Key, now: float) -> None:
-        """It is to go; asked for again, it is looked at often again."""
+        """Begin to wait for its end. Called again, the pauses are short again."""
         retry = self._all.setdefault(key, _Retry(now))
         retry.delay_s = AGAIN_S
         self._looks.cancel(key)
@@ -55,7 +55,7 @@ class Retries:
         retry.delay_s = min(2 * retry.delay_s, AGAIN_MAX_S)
 
     def drop(self, key: Key) -> None:
-        """It is gone, or nobody asks any more."""
+        """Stop waiting for it: it is gone."""
         self._all.pop(key, None)
         self._looks.cancel(key)
 
@@ -65,14 +65,14 @@ class Retries:
             self.drop(key)
 
     def due(self, now: float) -> list[Key]:
-        """What is to be looked at now."""
+        """The keys to look at now."""
         return list(self._looks.due(now))
 
     def next(self) -> float | None:
         return self._looks.next_deadline()
 
     def still_there(self, key: Key, now: float, complaint: str = "") -> Look:
-        """It was looked at, and is not gone; `complaint`: why it could not be killed, if the module has said so."""
+        """A look found it still there; `complaint`: why it could not be killed, if the module has said that."""
         is_news = bool(complaint) and complaint != self._all.get(key, _Retry(now)).complaint
         self.later(key, now)
         retry = self._all[key]

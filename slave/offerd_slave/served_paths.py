@@ -1,7 +1,7 @@
-"""Files found below a directory that somebody may write who wishes us ill, and the slave may be root.
+"""Open files below a directory that tasks can write, safely even if the slave is root and the tasks mean harm.
 
-A path is walked one component at a time from a directory that is held open, no link is followed, and what is found is looked
-at before it is opened, so that nothing but regular files and directories ever is.
+A path is walked one component at a time from a directory that is held open. No link is followed, and an entry is checked
+before it is opened, so that only regular files and directories are ever opened.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from offerd.ids import is_valid_id
 from offerd_slave.file_requests import Refused
 
 MAX_LISTED = 10_000
-"""Entries of one directory that are shown."""
+"""Entries of one directory that a listing shows."""
 MAX_LOOKED_AT = 100_000
-"""Entries that are looked at for that. A task may make as many as its disk has inodes."""
+"""Entries that are read for a listing. A task may make as many as its disk has inodes."""
 MAX_OWNER_BYTES = 128
 OWNER = "owner"
-"""In a container's directory: the name of its framework's owner, who may read the sandbox."""
+"""File in a container's directory: the name of its framework's owner, who may read the sandbox."""
 
 
 def open_beneath(
     containers: int, parts: Sequence[bytes], may_read: Callable[[str | None], bool]
 ) -> tuple[int, bool]:
-    """The descriptor of what the parts of a URL's path name in a sandbox, and whether it is a directory. `may_read` is asked
-    with the owner's name; None: nobody knows any more. Raises `Refused`.
+    """Open the file or directory in a sandbox that the parts of a URL's path name. Returns its descriptor, and whether it is a
+    directory. `may_read` is called with the owner's name, or None if that is unknown. Raises `Refused`.
     """
     if len(parts) < 2 or parts[0] != b"containers":
         raise Refused(HTTPStatus.NOT_FOUND, "files are at /containers/CONTAINER_ID/PATH")
@@ -42,7 +42,7 @@ def open_beneath(
         raise Refused(HTTPStatus.FORBIDDEN, "a path has no empty parts, no dots and no slashes in a part")
     container = step(containers, container_id)
     try:
-        # Whoever asks for what is another's learns no more than that there is nothing of his.
+        # For another owner's sandbox the answer is the same as for one that does not exist.
         if not may_read(_owner_of(container)):
             raise Refused(HTTPStatus.NOT_FOUND, "no such file")
         handle = step(container, b"sandbox")
@@ -71,7 +71,8 @@ def _owner_of(container: int) -> str | None:
 
 
 def step(directory: int, name: bytes) -> int:
-    """A handle of one entry (O_PATH: whatever it is, it is not opened, and cannot be exchanged any more)."""
+    """A handle of one entry. With O_PATH it is not opened, whatever it is, and cannot be exchanged any more. Raises
+    `Refused`."""
     try:
         return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     except (FileNotFoundError, NotADirectoryError):
@@ -94,13 +95,13 @@ def open_found(handle: int, owner: int) -> tuple[int, bool]:
 
 
 def listing(directory: int) -> bytes:
-    """JSON: `{"entries": [{"name", "kind", "size_bytes", "modified_s"}], "truncated": bool}`, by name."""
+    """A directory as JSON, sorted by name: `{"entries": [{"name", "kind", "size_bytes", "modified_s"}], "truncated": bool}`."""
     with _one_at_a_time:
         return _listing(directory)
 
 
 _one_at_a_time = threading.Lock()
-"""Of long listings, each takes processor time that the slave itself waits for."""
+"""Only one listing at a time: a long one takes processor time that the slave's loop needs."""
 
 
 def _listing(directory: int) -> bytes:

@@ -1,7 +1,8 @@
-"""A work directory in which something cannot be understood still starts a slave: that is set aside, and costs its task alone.
+"""Start a slave even if its core cannot use some of the records in the work directory: those are set aside, and only the tasks
+concerned are lost.
 
-Records that can be read may still be such that the core cannot go on from them. Then each container and each task is tried by
-itself, on a core that nobody uses, and whoever fails there is left out.
+Records that can be read may still make the core fail. Then each container and each task is tried by itself, on a core that is
+thrown away, and those that fail are left out.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Build = Callable[[Recovered], SlaveCore]
 
 
 class Sifted(NamedTuple):
-    """A core of what can be digested, and the rest."""
+    """A core made from the usable records, and what was left out."""
 
     core: SlaveCore
     containers: list[ContainerID]
@@ -29,11 +30,11 @@ class Sifted(NamedTuple):
 
 
 def sift(build: Build, recovered: Recovered) -> Sifted:
-    """Build the core; if that fails, without what it fails for."""
+    """Build the core; if that fails, without the records that make it fail."""
     try:
         return Sifted(build(recovered), [], [], [])
-    except Exception as error:  # marked: whatever is written there, the slave starts
-        complaints = [f"what is written in the work directory cannot be digested: {_words(error)}"]
+    except Exception as error:  # marked: the slave starts, whatever the records contain
+        complaints = [f"some records in the work directory cannot be used: {_words(error)}"]
     empty = replace(recovered, containers=[], records=[], orphans=[])
     containers: list[RecoveredContainer] = []
     bad_containers: list[ContainerID] = []
@@ -51,19 +52,19 @@ def sift(build: Build, recovered: Recovered) -> Sifted:
             complaints.append(f"task {task_id} of {framework_id} is set aside: {fault}")
         else:
             kept += records
-    digestible = replace(recovered, containers=containers, records=kept, is_damaged=True)
-    return Sifted(build(digestible), bad_containers, refused, complaints)
+    usable = replace(recovered, containers=containers, records=kept, is_damaged=True)
+    return Sifted(build(usable), bad_containers, refused, complaints)
 
 
 def as_journal(records: list[JournalRecord]) -> bytes:
-    """The records as the journal has them."""
+    """The records in the journal's format."""
     return frame(writable(records)[0])
 
 
 def _fault(build: Build, recovered: Recovered) -> str:
     try:
         build(recovered)
-    except Exception as error:  # marked: this is how what cannot be digested is found
+    except Exception as error:  # marked: this is how unusable records are found
         return _words(error)
     return ""
 
@@ -73,7 +74,7 @@ def _words(error: Exception) -> str:
 
 
 def _by_task(records: list[JournalRecord]) -> dict[tuple[FrameworkID, TaskID], list[JournalRecord]]:
-    """Each task's own, in their order."""
+    """The records of each task, in their order."""
     found: dict[tuple[FrameworkID, TaskID], list[JournalRecord]] = {}
     for record in records:
         if isinstance(record, TaskDelivered):

@@ -1,14 +1,14 @@
-"""What the slave's HTTP server says of its tasks: `GET /statistics`, one JSON document, measured when it is asked for.
-An owner of frameworks sees his own, an operator all.
+"""The statistics that the slave serves over HTTP: `GET /statistics`, one JSON document, measured for each request.
+An owner of frameworks sees its own executors and tasks, an operator all.
 
     {"slave_id", "hostname", "isolation", "monotonic_s",
      "refused_requests",
      "executors": [{"container_id", "framework_id", "executor_id", "tasks", "cpus", "usage"}],
      "tasks": [{"task_id", "framework_id", "container_id", "name", "state", "cpus", "mem_bytes", "usage"}]}
 
-`cpus` and `mem_bytes` are what is held; `usage` has the fields of `offerd_isolation.base.Usage`. It is null for a task whose
-isolation cannot tell it from its neighbours: then its executor's, which is some seconds old, is all there is. Rates are the
-reader's to make, of two documents: cpu seconds over `monotonic_s`.
+`cpus` and `mem_bytes` are the task's resources; `usage` has the fields of `offerd_isolation.base.Usage`. It is null for a task
+that its isolation does not measure apart from others: then there is only its executor's, which is some seconds old. A reader
+gets rates from two documents: cpu seconds over `monotonic_s`.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Statistics:
-    """Reads the core's state and the isolation from the file server's threads: it changes nothing, and a task that ends
-    meanwhile is left out, or is in it once more."""
+    """Reads the core's state and the isolation in the file server's threads. It changes nothing; a task that ends meanwhile may
+    be included or not."""
 
     def __init__(
         self, state: State, isolation: Isolation, measured: Mapping[ContainerID, tuple[float, Usage]]
     ) -> None:
-        """`measured`: of each container the cpus used of late, and the rest; somebody else keeps it up to date."""
+        """`measured`: for each container the cpus used lately, and its usage; the containerizer keeps it up to date."""
         self._state = state
         self._isolation = isolation
         self._measured = measured
 
     def document(self, now: float, owner: str | None = None, refused: int = 0) -> bytes:
-        """The JSON text: of one owner's executors and tasks, or (None) of all."""
+        """The JSON text, with one owner's executors and tasks, or (None) all."""
         state = self._state
-        # list() of a dictionary's values runs no code of ours in between: the slave's loop cannot change it meanwhile.
+        # list() of a dictionary's values runs no Python code, so the slave's loop cannot change the dictionary meanwhile.
         containers = [
             container
             for container in list(state.containers.values())

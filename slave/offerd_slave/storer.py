@@ -1,4 +1,4 @@
-"""The journal behind the loop: writes at once, syncs in a thread of its own (group commit)."""
+"""Writes the journal at once, and syncs it in a thread of its own (group commit)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SLOW_SYNC_S = 0.001
 
 
 class Storer:
-    """`write` is done when it returns; `sync` when its number comes out of `finished`.
+    """`write` is done when it returns; a `sync` is done when `finished` returns its number.
 
-    `fdatasync` releases the interpreter, so the loop goes on meanwhile; one is under way at most, and whatever is written
-    during it is covered by the next. `fd` becomes readable when `finished` has news.
+    `fdatasync` releases the interpreter, so the loop goes on meanwhile. At most one is under way, and the next one covers
+    what is written during it. `fd` becomes readable when `finished` has something.
 
-    With a thread to hand it to, a sync costs two more wake-ups and another turn of the loop. So `sync_now` does it in the
-    loop's own thread where that is the better bargain: few tasks that could wait for it, and a disk that has been quick.
+    A sync in another thread costs two more wake-ups and another turn of the loop. So `sync_now` does it in the loop's own
+    thread if that is cheaper: if few tasks would have to wait for it, and the disk has been fast.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -35,17 +35,17 @@ class Storer:
         self._thread.start()
 
     def write(self, records: list[JournalRecord]) -> list[tuple[JournalRecord, str]]:
-        """One write for all; returns those that cannot be written at all, and why. Raises OSError (disk full, read-only); then
-        nothing of them stands in the journal."""
+        """Write all records at once; returns those that the format cannot express, and why. Raises `OSError` (disk full,
+        read-only); then none of them is in the journal."""
         return self.journal.append(records)
 
     def sync(self, number: int) -> None:
-        """Bring what is written to the disk, then report this number."""
+        """Sync what is written, and have `finished` return this number then."""
         self._under_way += 1
         self._wanted.put(number)
 
     def sync_now(self, tasks: int) -> bool:
-        """Bring it to the disk at once, if that is worth it with so many tasks around. False: use `sync`. Raises OSError."""
+        """Sync at once, if that is cheaper with this number of tasks. False: it was not done, use `sync`. Raises `OSError`."""
         if tasks > FEW_TASKS or self._under_way or self._last_took_s >= SLOW_SYNC_S:
             return False
         self._timed_sync()
@@ -57,7 +57,7 @@ class Storer:
         self._last_took_s = time.monotonic() - begun
 
     def finished(self) -> list[tuple[int, OSError | None]]:
-        """Numbers whose sync is done, with what went wrong."""
+        """The numbers of finished syncs, each with its error, if any."""
         try:
             os.eventfd_read(self.fd)
         except BlockingIOError:
@@ -70,7 +70,7 @@ class Storer:
 
     @property
     def idle(self) -> bool:
-        """Whether no sync is under way: the journal's file may be replaced only then."""
+        """Whether no sync is under way: only then may the journal's file be replaced."""
         return self._under_way == 0
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The work directory: taken by one slave at a time, read at its start, and what is found there."""
+"""The work directory: locked by one slave at a time, read at its start, and its checkpoints."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ PROBE_BYTES = 4096
 
 @dataclass(slots=True)
 class Found:
-    """What an earlier run of the slave has left in the work directory."""
+    """What an earlier slave process has left in the work directory."""
 
     slave: SlaveCheckpoint | None = None
     containers: list[ContainerCheckpoint] = field(default_factory=list)
     records: list[JournalRecord] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)  # one line for each thing that could not be read
-    is_damaged: bool = False  # the journal is: what it says is not all that was written
+    complaints: list[str] = field(default_factory=list)  # a line for each damaged file or place
+    is_damaged: bool = False  # the journal is damaged, so that records may be missing
 
 
 class WorkDir:
     """Paths and locks of one work directory; its layout is drawn in `offerd_slave.records`."""
 
     def __init__(self, path: Path) -> None:
-        """Make what is missing and take the lock. Raises `BadInput` with one line if that cannot be."""
+        """Make missing directories and take the lock. Raises `BadInput` if that fails."""
         self.path = path.absolute()
         self.containers = self.path / "containers"
         self.sockets = self.path / "sockets"
@@ -67,7 +67,7 @@ class WorkDir:
             self.path.mkdir(parents=True, exist_ok=True)
             for directory in (self.containers, self.sockets, self.quarantine):
                 directory.mkdir(exist_ok=True)
-            # Executors may run as other users: they pass through by name, and cannot list.
+            # Executors may run as other users: they may pass through, but not list.
             for directory in (self.path, self.containers, self.sockets):
                 directory.chmod(0o711)
             self.quarantine.chmod(0o700)
@@ -96,14 +96,14 @@ class WorkDir:
     # -- reading --------------------------------------------------------------------------------------------------------
 
     def read(self, journal: Journal) -> Found:
-        """Everything that is written down. What is damaged is set aside and complained of; the rest counts."""
+        """Read everything. Damaged files are quarantined, with a complaint for each."""
         found = Found()
         try:
             found.slave = read_checkpoint(self.path / SLAVE_FILE, SlaveCheckpoint)
         except FileNotFoundError:
             pass
         except DamagedCheckpoint as damage:
-            found.complaints.append(f"our own id is lost, registering anew: {damage}")
+            found.complaints.append(f"the slave's id is lost, and it registers as a new slave: {damage}")
             self.set_aside(self.path / SLAVE_FILE)
         for directory in sorted(self.containers.iterdir()):
             checkpoint = directory / "container.ckpt"
@@ -118,8 +118,8 @@ class WorkDir:
                 self.set_aside(checkpoint)
                 continue
             if container.shim is None:  # the slave died while it was launched
-                said = recorded_shim(directory)
-                container = msgspec.structs.replace(container, shim=said and to_checkpoint(said))
+                shim = recorded_shim(directory)
+                container = msgspec.structs.replace(container, shim=shim and to_checkpoint(shim))
             found.containers.append(container)
         found.records, damages = journal.replay()
         found.is_damaged = bool(damages)
@@ -133,7 +133,7 @@ class WorkDir:
         return found
 
     def set_aside(self, checkpoint: Path) -> None:
-        """So that the next start does not stumble over it."""
+        """Move a damaged checkpoint into the quarantine, so that the next start does not read it again."""
         try:
             quarantine(checkpoint, self.quarantine)
         except OSError as error:
@@ -148,8 +148,8 @@ class WorkDir:
         write_checkpoint(self.path / SLAVE_FILE, checkpoint)
 
     def take_wish(self) -> list[SetSlaveMode]:
-        """What an operator on this host has written down before he sent the signal, once. A signal alone means drain; none,
-        if it cannot be read."""
+        """Take the mode that an operator on this host has written down before sending SIGUSR1. The signal alone means drain.
+        Empty if the file cannot be read."""
         path = self.path / WISH_FILE
         try:
             wish = read_checkpoint(path, Wish)
@@ -165,11 +165,11 @@ class WorkDir:
         write_checkpoint(self.container(checkpoint.container_id) / "container.ckpt", checkpoint)
 
     def forget_container(self, container_id: ContainerID) -> None:
-        """Its sandbox stays for a while; a restart need not know it."""
+        """Remove a container's checkpoint, as a restart need not know it. Its sandbox stays for a while."""
         (self.container(container_id) / "container.ckpt").unlink(missing_ok=True)
 
     def look_at_disk(self) -> DiskLooked:
-        """What is free, and whether something can be written at all. Blocks no longer than a write to the page cache."""
+        """How much is free, and whether the disk can be written. Blocks no longer than a write to the page cache."""
         probe = self.path / "probe"
         fault, free_bytes, size_bytes = "", 0, 0
         try:
@@ -196,7 +196,7 @@ def from_checkpoint(process: ProcessCheckpoint | None) -> ProcessID | None:
 
 
 def new_incarnation() -> str:
-    """A name no earlier start had: the wall clock's milliseconds in base 36 (only to be different, not to measure)."""
+    """A name that no earlier start had: the wall clock's milliseconds in base 36 (used only as a name, not as a time)."""
     number, digits = time.time_ns() // 1_000_000, ""
     while number:
         number, digit = divmod(number, 36)

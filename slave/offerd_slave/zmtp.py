@@ -1,8 +1,9 @@
-"""ZMTP 3.1 on a stream, the server's side, as far as executors need it: one frame is one message, and there are no keys.
+"""ZMTP 3.1 on a stream, the server's side, as far as executors need it: each message is one frame, and there are no keys.
 
-What libzmq would do for us it does without bounds: it keeps the parts of a message that has no last one for ever, and hears any
-peer until its hello. Here every byte that a peer makes us keep is counted, and what is no single frame ends the connection.
-(RFC 37; the mechanism NULL of RFC 23; heartbeats are answered, as the executors' libzmq hangs up where they are not.)
+libzmq is not used here, as it has no bounds: it keeps all parts of a message that never ends, and reads from any peer before
+it has registered. Here every byte that a peer makes the slave keep is counted, and a message of several frames ends the
+connection. (RFC 37, with the mechanism NULL of RFC 23. Heartbeats are answered, as the executors' libzmq would otherwise
+close the connection.)
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ GREETING = b"\xff" + bytes(7) + b"\x01\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"
 """Signature, version 3.1, mechanism, as-server and filler."""
 GREETING_BYTES = 64
 MAX_COMMAND_BYTES = 1024
-"""READY with what a peer says of itself; heartbeats are smaller."""
+"""The longest command: READY with its properties. Heartbeats are shorter."""
 MAX_COMMANDS = 1000
-"""In what comes at once: a heartbeat is due every few seconds, so there are more after hours of silence only."""
+"""The most commands in one read. A heartbeat comes every few seconds, so more have gathered only if the slave has not read for
+hours."""
 
 MORE, LARGE, COMMAND = 1, 2, 4
 _SMALL_BYTES = 255
 
 
 class NotZMTP(Exception):
-    """The peer speaks something else, or more than we listen to; the text says what is wrong. `messages` came before that."""
+    """The peer does not follow the protocol, or exceeds a bound; the text says how. `messages` were complete before that."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -30,7 +32,7 @@ class NotZMTP(Exception):
 
 
 def frame(payload: bytes) -> bytes:
-    """A message of one frame, for the wire."""
+    """The bytes of a message of one frame."""
     size = len(payload)
     if size <= _SMALL_BYTES:
         return bytes((0, size)) + payload
@@ -38,7 +40,7 @@ def frame(payload: bytes) -> bytes:
 
 
 def command(name: bytes, data: bytes) -> bytes:
-    """A command, for the wire."""
+    """The bytes of a command."""
     body = bytes((len(name),)) + name + data
     return bytes((COMMAND, len(body))) + body
 
@@ -47,12 +49,12 @@ def _property(name: bytes, value: bytes) -> bytes:
     return bytes((len(name),)) + name + len(value).to_bytes(4, "big") + value
 
 
-HELLO = GREETING + command(b"READY", _property(b"Socket-Type", b"ROUTER") + _property(b"Identity", b""))
-"""What we say as soon as a peer has connected: nothing of it depends on the peer."""
+OPENING = GREETING + command(b"READY", _property(b"Socket-Type", b"ROUTER") + _property(b"Identity", b""))
+"""What the slave sends as soon as a peer has connected. Nothing in it depends on the peer."""
 
 
 class Parser:
-    """The bytes of one peer in, its messages out. Keeps no more than one frame that is not whole yet."""
+    """Takes the bytes of one peer, and returns its messages. Keeps no more than one incomplete frame."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -60,8 +62,8 @@ class Parser:
         self._is_ready = False
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
-        """The messages that are whole with this, and what is to be answered: however many heartbeats came, one answer says that
-        we are there. Raises `NotZMTP`."""
+        """The messages that are complete now, and the answer to send: one answer, however many heartbeats there were. Raises
+        `NotZMTP`."""
         messages: list[bytes] = []
         try:
             return messages, self._parse(data, messages)
@@ -110,7 +112,7 @@ class Parser:
         return answer
 
     def _greeted(self) -> bool:
-        """Whether the greeting is whole. Wrong ones are known by their first bytes that are wrong."""
+        """Whether the greeting is complete. Raises `NotZMTP` as soon as a wrong byte of it is there."""
         head = self._buffer[:GREETING_BYTES]
         wrong = (
             (head and head[0] != 0xFF)

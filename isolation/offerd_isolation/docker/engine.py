@@ -160,7 +160,7 @@ class Engine:
         def work() -> None:
             try:
                 outcome.append(function(self._client()))
-            except BaseException as error:  # passed on: the caller raises it
+            except BaseException as error:  # marked: the caller raises it
                 outcome.append(error)
             ended()
 

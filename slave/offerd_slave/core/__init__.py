@@ -1,1 +1,1 @@
-"""The slave's pure core: events in, actions out; no clock, socket, file or process."""
+"""The slave's pure core: takes events, returns actions; uses no clock, socket, file or process."""

@@ -1,7 +1,7 @@
-"""What the core wants its shell to do. Imperatives; their order is a contract.
+"""What the core asks the daemon to do. Names are imperatives; their order is a contract.
 
-The shell performs the actions of one turn in order, with two liberties: all `Append`s become one write, done before
-anything is sent; and sends of one turn leave together. So whatever was appended before a send is written before it.
+The daemon performs the actions of one turn in order, with two exceptions: all `Append`s become one write, done before
+anything is sent; and all messages of one turn are sent together. So what was appended before a message is written before it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from offerd_slave.records import JournalRecord
 
 
 class Action(msgspec.Struct, frozen=True, gc=False):
-    """Root of all actions."""
+    """Base of all actions."""
 
 
 class SendToMaster(Action, frozen=True):
@@ -34,13 +34,13 @@ class Append(Action, frozen=True):
 
 
 class Sync(Action, frozen=True):
-    """Bring the journal to the disk, then say `Stored(number)`."""
+    """Sync the journal to the disk; answered by `Stored(number)`."""
 
     number: int
 
 
 class SaveSlave(Action, frozen=True):
-    """Checkpoint who we are, whom we obey and what operators want of us."""
+    """Checkpoint the slave's id, the epoch of its master, and the mode that operators have set."""
 
     slave_id: SlaveID
     epoch: int
@@ -50,7 +50,7 @@ class SaveSlave(Action, frozen=True):
 
 
 class LaunchContainer(Action, frozen=True):
-    """Make sandbox, checkpoint, limits and processes of one executor run; LaunchFailed if that cannot be."""
+    """Make the sandbox, checkpoint, limits and processes of one executor run; answered by LaunchFailed if that fails."""
 
     container_id: ContainerID
     framework: FrameworkInfo
@@ -59,14 +59,14 @@ class LaunchContainer(Action, frozen=True):
 
 
 class UpdateContainer(Action, frozen=True):
-    """Its limits are the sum of its tasks' and its own: raised before a task starts, lowered after it ended."""
+    """Set its limits to the sum of its tasks' and its own: raised before a task starts, lowered after one has ended."""
 
     container_id: ContainerID
     resources: Resources
 
 
 class PrepareTask(Action, frozen=True):
-    """Make the task's own limits, before it is delivered; TaskNotPrepared if that cannot be."""
+    """Set the task's own limits before it is delivered; answered by TaskNotPrepared if that fails."""
 
     container_id: ContainerID
     task_id: TaskID
@@ -82,22 +82,22 @@ class CleanupTask(Action, frozen=True):
 
 
 class KeepTasks(Action, frozen=True):
-    """After a restart: these are all the tasks that the container has; limits of others are left over."""
+    """After a restart: the container has exactly these tasks. Remove the limits of all others."""
 
     container_id: ContainerID
     task_ids: list[TaskID]
 
 
 class FindUnkillable(Action, frozen=True):
-    """A task's processes were killed, and its end is not reported: which of them do not die? Answered by UnkillableFound."""
+    """Find the processes of a killed task that do not die, as its end is not reported; answered by UnkillableFound."""
 
     container_id: ContainerID
     task_id: TaskID
 
 
 class InspectFailure(Action, frozen=True):
-    """A task has failed with this exit status, or was killed; with an empty task id, the executor was. Which limit has it hit?
-    Asked before anything of it is cleaned up; answered by FailureInspected.
+    """Find the limit that a task has hit which failed with this exit status, or was killed; an empty task id stands for the
+    executor. Comes before anything of it is cleaned up; answered by FailureInspected.
     """
 
     container_id: ContainerID
@@ -106,60 +106,60 @@ class InspectFailure(Action, frozen=True):
 
 
 class KillTaskProcesses(Action, frozen=True):
-    """The executor did not do it in time; answered by TaskKillRefused if the module cannot."""
+    """Kill the task's processes, which the executor did not do in time; answered by TaskKillRefused if the module cannot."""
 
     container_id: ContainerID
     task_id: TaskID
 
 
 class DestroyContainer(Action, frozen=True):
-    """Kill what is in it and remove its limits; answered by ContainerDestroyed when nothing is left."""
+    """Kill everything in it and remove its limits; answered by ContainerDestroyed when nothing is left."""
 
     container_id: ContainerID
 
 
 class ForgetContainer(Action, frozen=True):
-    """No restart needs to know it any more; its sandbox is kept for a while."""
+    """Remove its checkpoint: a restarted slave need not know it. Its sandbox is kept for a while."""
 
     container_id: ContainerID
 
 
 class RefuseOwners(Action, frozen=True):
-    """Take no files token of these any more; answered by FilesSecretRenewed if that was news."""
+    """Refuse the files tokens of these owners from now on; answered by FilesSecretRenewed if that changes anything."""
 
     numbers: dict[str, int]
 
 
 class MeasureUsage(Action, frozen=True):
-    """Answered by UsageMeasured."""
+    """Measure what the containers use; answered by UsageMeasured."""
 
 
 class LookAtDisk(Action, frozen=True):
-    """Answered by DiskLooked."""
+    """Check the work directory's disk; answered by DiskLooked."""
 
 
 class HearExecutor(Action, frozen=True):
-    """Read what it says; or do not, until it is to be heard again: its framework is behind with hearing what it has said."""
+    """Read this executor's messages, or stop reading them: its framework is behind with acknowledging statuses."""
 
     container_id: ContainerID
     is_heard: bool
 
 
 class Log(Action, frozen=True):
-    """A line for people: `level` is one of logging's names."""
+    """Write a line to the log; `level` is a name of Python's logging."""
 
     level: str
     text: str
 
 
 class Exit(Action, frozen=True):
-    """Nothing is left: stop the daemon. `why`, if it is a failure."""
+    """Stop the daemon, as nothing is left. `why`: the reason, if this is a failure."""
 
     why: str = ""
 
 
 class Record(Action, frozen=True):
-    """Record what happens for so many seconds, and answer with `RecordingWritten`."""
+    """Record events for this many seconds; answered by `RecordingWritten`."""
 
     ticket: int
     for_s: float

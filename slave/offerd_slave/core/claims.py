@@ -1,5 +1,5 @@
-"""What an executor may say. It is code that a framework has chosen, so what it claims is checked before it counts; one that
-claims what no executor would is ended, and its tasks' statuses say why.
+"""Check an executor's messages. An executor runs a framework's code, so its claims are checked before they count. If a claim
+is impossible, the executor is ended, and its tasks' statuses say why.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from offerd_slave.core.state import Container
 from offerd_slave.records import MAX_SEQUENCE
 
 MAX_STATUS_BYTES = 512 << 10
-"""A status' `data` and `message` together, a letter counted as four bytes: as `offerd.executor` has it. Whoever passes it on
-adds fields, and it must still fit into a frame."""
+"""A status' `data` and `message` together, a letter counted as four bytes, as in `offerd.executor`. Slave and master add
+fields, and the status must still fit into a frame."""
 MAX_WORD_LETTERS = 1024
-"""Of its `reason` and its `limit`."""
+"""Length of a status' `reason`, and of its `limit`."""
 MAX_DATA_BYTES = MAX_STATUS_BYTES
-"""Of bytes for its framework's scheduler."""
+"""Length of a message to the framework's scheduler."""
 
 
 def fault_of(container: Container, message: Message) -> str:
-    """What is wrong with it, in words that go on after "the executor"; empty if nothing is."""
+    """What is wrong with the message, as words to follow "the executor"; empty if nothing is."""
     kind = type(message)
     if kind is ExecutorUpdate:
         update: ExecutorUpdate = message  # type: ignore[assignment]
@@ -26,8 +26,9 @@ def fault_of(container: Container, message: Message) -> str:
             return f"numbered an update {update.number} after {container.heard}"
         return fault_of_status(update.status)
     if kind is RegisterExecutor:
-        hello: RegisterExecutor = message  # type: ignore[assignment]
-        return next((fault for status in hello.unacknowledged if (fault := fault_of_status(status))), "")
+        registration: RegisterExecutor = message  # type: ignore[assignment]
+        faults = map(fault_of_status, registration.unacknowledged)
+        return next(filter(None, faults), "")
     if kind is FrameworkMessage:
         data = message.data  # type: ignore[attr-defined]
         if len(data) > MAX_DATA_BYTES:
@@ -36,7 +37,7 @@ def fault_of(container: Container, message: Message) -> str:
 
 
 def fault_of_status(status: TaskStatus) -> str:
-    """The same for one status. That of a task which it does not have is no fault: it may just have ended."""
+    """The same for one status. A status of an unknown task is no fault: the task may just have ended."""
     if not 1 <= status.sequence <= MAX_SEQUENCE:
         return f"numbered a status {status.sequence}"
     size_bytes = len(status.data) + 4 * len(status.message)

@@ -1,4 +1,4 @@
-"""Containers: launched, registered, ended, destroyed. A container is one run of one executor."""
+"""Launch, register, end and destroy containers. A container is one run of one executor."""
 
 from __future__ import annotations
 
@@ -32,24 +32,25 @@ from offerd_slave.core.tasks import Tasks
 from offerd_slave.records import ExitRecord
 
 OTHER_USER = End(TaskState.KILLED, Reason.USER_CHANGED, "its framework runs as another user now")
-MOST_STRANGERS = 12_000
-"""Tasks of one executor that are in no record of ours and are reported all the same: more than a slave ever gives out."""
+MOST_UNKNOWN_TASKS = 12_000
+"""How many tasks of one executor that the slave has no record of are reported: more than a slave ever delivers."""
 
 
 class Containers:
-    """The life of containers. A task's terminal status never comes before its container is gone, if it went with it."""
+    """The life of containers. If a task ends with its container, its terminal status is not sent before the container is
+    gone."""
 
     def __init__(self, state: State, statuses: Statuses, tasks: Tasks) -> None:
         self._state = state
         self._statuses = statuses
         self._tasks = tasks
-        self._making: set[ContainerID] = set()  # their executors' time to register has not begun
+        self._making: set[ContainerID] = set()  # being made: their executors' time to register has not begun
 
     def obtain(self, framework: FrameworkInfo, executor: ExecutorInfo, now: float) -> Container:
-        """The container that runs this executor of this framework as this user; a new one if there is none (or it is ending).
-        One that runs as another user is ended: it is not the framework's any more.
+        """The container that runs this executor of this framework as this user; a new one if there is none, or it is ending.
+        A container that runs as another user is ended.
 
-        A new one is launched by `launch`, once its first tasks are in its queue and its limits known.
+        The caller has a new one launched by `launch`, when its first tasks are in its queue and its limits are known.
         """
         state = self._state
         container = state.by_executor.get((framework.framework_id, executor.executor_id))
@@ -61,7 +62,7 @@ class Containers:
         return container
 
     def launch(self, container: Container, now: float) -> None:
-        """Make it real."""
+        """Have the daemon launch it, and wait for its executor's registration."""
         container.launched = True
         state = self._state
         state.do(
@@ -73,17 +74,17 @@ class Containers:
 
     def _await_registration(self, container: Container, now: float) -> None:
         timeout_s = self._state.settings.executor_registration_timeout_s
-        self._state.timers.set(("register", container.container_id), now + timeout_s)
+        self._state.timers.set(("executor_registration", container.container_id), now + timeout_s)
 
     def preparing(self, container_id: ContainerID, message: str | None, now: float) -> None:
-        """Its executor's time to register begins when it is made: it may have to wait for others, or for an image. One task
-        speaks for all that wait with it: there may be thousands, and a word each second."""
+        """Its executor's time to register begins when the container is made, as it may have to wait for others, or for an
+        image. The progress is reported for only one of the waiting tasks: there may be thousands, and a report each second."""
         container = self._state.containers.get(container_id)
         if container is None or container.phase is not Phase.LAUNCHING:
             return
         if message is None:
             self._making.add(container_id)
-            self._state.timers.cancel(("register", container_id))
+            self._state.timers.cancel(("executor_registration", container_id))
             return
         if not message:
             self._making.discard(container_id)
@@ -92,39 +93,39 @@ class Containers:
         if not message:
             return
         if task := next(iter(container.queue.values()), None):
-            self._statuses.say(task, TaskState.STAGING, Reason.CONTAINER_PREPARING, message)
+            self._statuses.report(task, TaskState.STAGING, Reason.CONTAINER_PREPARING, message)
 
     def launch_failed(self, container_id: ContainerID, message: str) -> None:
-        """No process was started; what was prepared must go."""
+        """No process was started: end the container and clean up what was prepared."""
         container = self._state.containers.get(container_id)
         if container is not None:
             self._end(container, End(TaskState.FAILED, Reason.EXECUTOR_NOT_LAUNCHED, message))
 
     def registration_timed_out(self, container_id: ContainerID) -> None:
-        """It started and never said hello."""
+        """Its executor was started and has not registered in time."""
         container = self._state.containers.get(container_id)
         if container is not None and container.phase is Phase.LAUNCHING:
             message = "the executor did not register in time; its stderr may say why"
             self._end(container, End(TaskState.FAILED, Reason.EXECUTOR_REGISTRATION_TIMEOUT, message))
 
-    # -- the executor speaks ------------------------------------------------------------------------------------------
+    # -- messages of the executor -------------------------------------------------------------------------------------
 
-    def register(self, container: Container, hello: RegisterExecutor, now: float) -> None:
-        """Its executor runs, or has found us again. The answer confirms the statuses that came with the hello."""
+    def register(self, container: Container, registration: RegisterExecutor, now: float) -> None:
+        """Its executor has started, or has connected again. The answer confirms the statuses in its registration."""
         state = self._state
         if container.phase is Phase.ENDING:
             state.to_executor(container.container_id, Shutdown(0.0))
             return
-        state.timers.cancel(("register", container.container_id))
-        container.places_tasks = hello.places_tasks
+        state.timers.cancel(("executor_registration", container.container_id))
+        container.places_tasks = registration.places_tasks
         container.heard = 0
         if self._statuses.backlog.is_over(container.framework_id):
-            # They come again, as updates, when it is heard again.
+            # Its statuses come again, as updates, when it is read again.
             state.do(HearExecutor(container.container_id, False))
         else:
-            for status in hello.unacknowledged:
+            for status in registration.unacknowledged:
                 self._statuses.take(container, status, now)
-        self._settle(container, hello, now)
+        self._settle(container, registration, now)
         container.phase = Phase.REGISTERED
         if container.tasks:
             self._tasks.limit_again(container)
@@ -137,11 +138,12 @@ class Containers:
         self._tasks.repeat_kills(container, now)
         self._tasks.deliver_queue(container, now)
 
-    def _settle(self, container: Container, hello: RegisterExecutor, now: float) -> None:
-        """After our restart: what we delivered and it does not have is lost; what it has and we do not know is ended."""
-        ended = {status.task_id for status in hello.unacknowledged if status.state.terminal}
-        theirs = dict.fromkeys(hello.task_ids)
-        # One that has ended by its executor's word is gone from there, and is reported with that word.
+    def _settle(self, container: Container, registration: RegisterExecutor, now: float) -> None:
+        """After a restart of the slave: a task that was delivered and that the executor does not have is lost; a task that it
+        has and the slave does not know is ended."""
+        ended = {status.task_id for status in registration.unacknowledged if status.state.terminal}
+        theirs = dict.fromkeys(registration.task_ids)
+        # A task whose end the executor has reported is not in `task_ids` any more. It is no lost task.
         for task in [
             task
             for task_id, task in container.tasks.items()
@@ -149,39 +151,37 @@ class Containers:
         ]:
             message = "the slave was restarted before its executor had the task"
             self._statuses.end_task(task, End(TaskState.LOST, Reason.SLAVE_RESTARTED, message), now)
-        strangers = [each for each in theirs if each not in container.tasks and each not in ended]
-        for task_id in strangers[:MOST_STRANGERS]:
+        unknown = [each for each in theirs if each not in container.tasks and each not in ended]
+        for task_id in unknown[:MOST_UNKNOWN_TASKS]:
             self._state.to_executor(
                 container.container_id,
                 KillTask(container.framework_id, task_id, self._state.slave_id, 0.0),
             )
-        # We may have said how one ended, and its executor missed that it was to end it.
-        unrecorded = [
-            each for each in strangers if not self._statuses.has_ended(container.framework_id, each)
-        ]
+        # The slave may have reported the end of one already, and the executor has missed the message that ends it.
+        unrecorded = [each for each in unknown if not self._statuses.has_ended(container.framework_id, each)]
         if unrecorded:
-            self._strangers(container, unrecorded, now)
+            self._report_unknown(container, unrecorded, now)
 
-    def _strangers(self, container: Container, task_ids: list[TaskID], now: float) -> None:
-        """Tasks that only their executor knows of. Our journal may have been damaged, and then they are lost; otherwise we
-        never gave it such tasks, and nobody waits to hear of them."""
+    def _report_unknown(self, container: Container, task_ids: list[TaskID], now: float) -> None:
+        """Log tasks that only their executor knows. If the journal was damaged, they are also reported as lost; otherwise the
+        slave has never delivered them, and no scheduler waits for them."""
         self._state.log(
             "WARNING",
-            f"the executor of {container.container_id} has {len(task_ids)} tasks that are in no record of ours, as "
+            f"the executor of {container.container_id} has {len(task_ids)} tasks that this slave has no record of, as "
             f"{printable(task_ids[0], 40)}; ending them",
         )
         if not self._state.is_journal_damaged or not container.is_adopted:
             return
         end = End(TaskState.LOST, Reason.CHECKPOINT_DAMAGED, "the slave's record of the task was damaged")
-        for task_id in task_ids[: max(0, MOST_STRANGERS - container.strangers)]:
+        for task_id in task_ids[: max(0, MOST_UNKNOWN_TASKS - container.unknown_tasks)]:
             if is_valid_id(task_id):
                 self._statuses.refuse(
                     container.framework_id, task_id, container.executor.executor_id, end, now
                 )
-        container.strangers += len(task_ids)
+        container.unknown_tasks += len(task_ids)
 
     def faulty(self, container_id: ContainerID, fault: str) -> None:
-        """It says what no executor would: nothing that it says can be believed any more."""
+        """Its executor has made an impossible claim, so that none of its messages can be believed: end it."""
         container = self._state.containers.get(container_id)
         if container is None:
             return
@@ -193,8 +193,8 @@ class Containers:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def executor_ended(self, container_id: ContainerID, exit_record: ExitRecord | None) -> None:
-        """Its process is gone; what it left behind must go before anybody hears of it. If it was killed, the module says first
-        whether that was for a limit.
+        """The executor's process is gone. What it left behind is killed before its end is reported. If it was killed, the
+        module is asked first whether that was for a limit.
         """
         container = self._state.containers.get(container_id)
         if container is None:
@@ -216,7 +216,7 @@ class Containers:
             self._end(container, end)
 
     def failure_inspected(self, container: Container, hit: Limitation | None) -> None:
-        """The module has said which limit an executor that was killed had hit, if any."""
+        """The module has reported which limit a killed executor had hit, if any."""
         if container.killed is None:
             return
         end, container.killed = container.killed, None
@@ -228,7 +228,8 @@ class Containers:
         self._end(container, end)
 
     def shut_down(self, container: Container, end: End, now: float, grace_s: float | None = None) -> None:
-        """End it politely: message, grace (its own, if None), then kill. One that is ending may only be given less time."""
+        """End it gracefully: send Shutdown, wait for the grace (the executor's own, if None), then kill. If it is ending
+        already, the time can only be shortened."""
         state = self._state
         grace_s = state.grace_s(grace_s, container.executor.shutdown_grace_s)
         when = now + grace_s + state.settings.kill_margin_s
@@ -240,7 +241,7 @@ class Containers:
         elif container.phase is Phase.REGISTERED:
             container.phase = Phase.ENDING
             container.end = end
-            # The executor will say that they were killed; why, only we know.
+            # The executor will report that they were killed, but only the slave knows why.
             for task in container.tasks.values():
                 task.killing = task.killing or Killing(end.reason, end.message)
             state.to_executor(container.container_id, Shutdown(grace_s))
@@ -249,7 +250,7 @@ class Containers:
             self._end(container, end)
 
     def unkillable(self, container_id: ContainerID, who: str) -> None:
-        """It was killed long ago and is still there. What it holds stays taken."""
+        """Processes of it were killed long ago and still exist. Its resources stay taken."""
         container = self._state.containers.get(container_id)
         if container is None:
             return
@@ -258,14 +259,14 @@ class Containers:
             self._tasks.unkillable(task, who)
 
     def over_limit(self, hit: Limitation) -> None:
-        """The whole of it has more than it may have: it is ended, and its tasks with it."""
+        """The container as a whole is over a limit: end it with its tasks."""
         container = self._state.containers.get(hit.container_id)
         if container is not None and container.phase is not Phase.ENDING:
             self._state.log("WARNING", f"container {hit.container_id}: {hit.message}; ending it")
             self._end(container, End.by_limit(hit))
 
     def shutdown_timed_out(self, container_id: ContainerID) -> None:
-        """It did not end by itself."""
+        """It did not end by itself within its grace: kill it."""
         if container_id in self._state.containers:
             self._state.do(DestroyContainer(container_id))
 
@@ -277,11 +278,11 @@ class Containers:
     def _begin_end(self, container: Container) -> None:
         container.phase = Phase.ENDING
         self._making.discard(container.container_id)
-        self._state.timers.cancel(("register", container.container_id))
+        self._state.timers.cancel(("executor_registration", container.container_id))
         self._state.timers.cancel(("shutdown", container.container_id))
 
     def destroyed(self, container_id: ContainerID, now: float) -> None:
-        """Nothing of it is left: now its tasks' ends are true, and its resources free."""
+        """Nothing of it is left: report its tasks' ends, and free its resources."""
         state = self._state
         container = state.containers.get(container_id)
         if container is None:

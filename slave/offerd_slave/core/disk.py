@@ -1,7 +1,7 @@
-"""When the disk counts as full: a slave that may soon be unable to write down what it runs takes nothing new.
+"""When the disk counts as full: a slave that may soon be unable to write its journal takes no new tasks.
 
-It is full below the floor, and has room again at twice the floor, so that what a task writes and removes does not have the
-cluster offer and rescind in turn.
+The disk is full below the floor, and has room again at twice the floor, so that files which tasks write and remove do not
+make the master offer and rescind in turn.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from offerd_slave.core.events import DiskLooked
 
 FLOOR_BYTES = 64 << 20
 FLOOR_PART = 100
-"""Unless a floor is set, it is `FLOOR_BYTES`, or a `FLOOR_PART`th of the disk where that is less."""
+"""The default floor is `FLOOR_BYTES`, or a `FLOOR_PART`th of the disk if that is less."""
 
 
 def is_full(looked: DiskLooked, floor_bytes: int | None, *, was_full: bool) -> bool:
-    """Also a disk with room, if it cannot be written."""
+    """Whether the disk counts as full. A disk that cannot be written counts as full, too."""
     if floor_bytes is None:
         floor_bytes = min(FLOOR_BYTES, looked.size_bytes // FLOOR_PART)
     return bool(looked.fault) or looked.free_bytes < (2 * floor_bytes if was_full else floor_bytes)

@@ -1,9 +1,9 @@
-"""What operators want of this slave: active, deactivated, draining, drained; and how it goes when it is to go.
+"""The slave's mode, which operators set (active, deactivated, draining, drained), and how a slave leaves the cluster.
 
-draining: nothing new is taken, and what runs may end; from the deadline on, if there is one, it is ended: TERM, grace, KILL.
-drained:  nothing runs any more. Only an operator lets it in again: neither a restart nor a reboot does, nor another master.
+draining: no new tasks are taken, and running ones may end. At the deadline, if there is one, they are ended: TERM, grace, KILL.
+drained:  nothing runs any more. Only an operator activates the slave again; a restart, a reboot or another master does not.
 
-A slave that leaves (an ephemeral one that is stopped, one whose key was revoked) has its tasks ended at once, and itself then.
+A slave that leaves (an ephemeral one that is stopped, or one whose key was revoked) ends its tasks at once, and then itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DRAINED = End(TaskState.KILLED, Reason.SLAVE_DRAINING, "the slave is being drai
 
 
 class Drain:
-    """The slave's mode, and the way out. `report` sends it to the master at once."""
+    """The slave's mode, and its leaving. `report` sends the mode to the master at once."""
 
     def __init__(
         self, state: State, containers: Containers, statuses: Statuses, report: Callable[[], None]
@@ -30,22 +30,27 @@ class Drain:
         self._containers = containers
         self._statuses = statuses
         self._report = report
-        self._is_ending = False  # of a leaving or draining slave: what runs is being ended
-        self._grace_s: float | None = None  # of a leaving slave's executors; None: what each says itself
+        self._is_ending = (
+            False  # executors are being ended, as the slave leaves or its drain's deadline has passed
+        )
+        self._grace_s: float | None = (
+            None  # for executors of a leaving slave; None: each executor's own grace
+        )
         self._emptied_at: float | None = None
         self.expelled = ""
-        """Why no master hears us any more: our key was revoked. What we have is ended, and so are we."""
+        """Why the masters refuse this slave for good: its key was revoked. Its tasks are ended, and then the slave."""
 
     def resume(self) -> None:
-        """We were restarted: a deadline goes on. What it ends comes back first, and is asked politely then."""
+        """The slave was restarted: its drain's deadline still holds. An executor that it ends is asked when it has
+        registered again."""
         state = self._state
         if state.mode == "draining" and state.drain_end_at is not None:
             state.timers.set(("drain",), state.drain_end_at)
 
-    # -- wishes -------------------------------------------------------------------------------------------------------
+    # -- what operators want ------------------------------------------------------------------------------------------
 
     def obey(self, wish: SetSlaveMode, now: float) -> None:
-        """An operator's. The answer is our usage, which says our mode."""
+        """Set the mode that an operator wants. It is answered by the slave's usage, which contains the mode."""
         state = self._state
         if state.leaving:
             return
@@ -59,7 +64,7 @@ class Drain:
         self._report()
 
     def _drain(self, wish: SetSlaveMode, now: float) -> None:
-        """Without a deadline of its own it leaves what was said before."""
+        """Begin to drain, or change the deadline. A wish without a deadline keeps the former one."""
         state = self._state
         if state.mode == "drained":
             return
@@ -80,7 +85,7 @@ class Drain:
         state.timers.cancel(("emptied",))
 
     def leave(self, now: float, *, at_once: bool = False, grace_s: float | None = None) -> None:
-        """No new tasks; those that we have are ended, politely or at once; then we go. Not written down."""
+        """Take no new tasks, end the running ones, gracefully or `at_once`, then exit. This mode is not written down."""
         state = self._state
         if not state.leaving:
             state.leaving = True
@@ -96,30 +101,30 @@ class Drain:
             else:
                 self._containers.shut_down(container, _DRAINED, now, grace_s)
 
-    # -- what follows from it -----------------------------------------------------------------------------------------
+    # -- carrying it out ----------------------------------------------------------------------------------------------
 
     def deadline(self, now: float) -> None:
-        """What still runs is ended."""
+        """The drain's deadline: end what still runs."""
         state = self._state
         if state.mode != "draining":
             return
         self._is_ending = True
         state.timers.cancel(("drain",))
         for container in list(state.containers.values()):
-            # One that an earlier run of ours has started is asked when it comes back: it is to end politely, too.
+            # An adopted executor that has not registered again is asked when it does, so that it can end gracefully, too.
             if container.phase is not Phase.LAUNCHING or not container.is_adopted:
                 self._containers.shut_down(container, _DRAINED, now, state.drain_grace_s)
 
     def registered(self, container: Container, now: float) -> None:
-        """An executor has come, or has come back."""
+        """An executor has registered, or registered again: end it if executors are being ended."""
         if self._is_ending and container.phase is not Phase.ENDING:
             grace_s = self._grace_s if self._state.leaving else self._state.drain_grace_s
             self._containers.shut_down(container, _DRAINED, now, grace_s)
 
     def settle(self, now: float) -> None:
-        """Once per turn: executors without tasks are ended, and when nothing is left, we are drained, or go.
+        """Once per turn: end executors without tasks. When nothing is left, the slave is drained, or leaves.
 
-        Every end has been heard then, or the master has been away for so long that it will hear of them later.
+        By then every end was acknowledged, or the wait for acknowledgements has timed out; those are repeated later.
         """
         state = self._state
         if not (state.leaving or state.mode == "draining"):
@@ -130,7 +135,7 @@ class Drain:
         if state.containers or self._statuses.waiting_for_disk():
             return
         if self.expelled:
-            self.emptied(now)  # nobody acknowledges anything
+            self.emptied(now)  # no master will acknowledge anything
             return
         if self._emptied_at is None:
             self._emptied_at = now
@@ -139,7 +144,7 @@ class Drain:
             self.emptied(now)
 
     def emptied(self, now: float) -> None:
-        """Nothing is left of what ran."""
+        """Nothing runs any more: the slave is drained, or leaves."""
         state = self._state
         if not state.leaving:
             self._forget_drain()
@@ -149,7 +154,7 @@ class Drain:
             self._report()
             return
         if self.expelled:
-            # Who joins again may do so under another name, to which our id was not given.
+            # It may join again under another name, to which this id was not given.
             state.slave_id, state.mode = SlaveID(""), "active"
             state.do(SaveSlave(state.slave_id, state.epoch, state.mode))
         if state.registered:

@@ -1,4 +1,4 @@
-"""What can happen to a slave. Events are past facts."""
+"""What can happen to a slave. An event is a fact that has happened."""
 
 from __future__ import annotations
 
@@ -12,58 +12,58 @@ from offerd_slave.records import ExitRecord, JournalRecord
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """Root of all events."""
+    """Base of all events."""
 
 
 class FromMaster(Event, frozen=True):
-    """The master said something; `epoch` is its leader's."""
+    """A message of a master, whose epoch as leader is `epoch`."""
 
     epoch: int
     message: Message
 
 
 class MasterConnected(Event, frozen=True):
-    """The connection to the master stands (again). Who listens there may be a new one, which knows nothing of us."""
+    """The connection to the master is established (again). It may be a new master, which does not know this slave."""
 
 
 class FromExecutor(Event, frozen=True):
-    """An executor said something. The shell has checked its token: it speaks for this container and no other."""
+    """A message of an executor. The daemon has checked its token: the message is this container's and no other's."""
 
     container_id: ContainerID
     message: Message
 
 
 class ExecutorFaulty(Event, frozen=True):
-    """It said what cannot be understood or handled: `fault` goes on after "the executor"."""
+    """An executor has sent what cannot be decoded or handled; `fault` are words to follow "the executor"."""
 
     container_id: ContainerID
     fault: str
 
 
 class RecordRefused(Event, frozen=True):
-    """This was to be written down and cannot be: it is in no form that the journal takes."""
+    """A record cannot be written, as the journal's format cannot express it."""
 
     record: JournalRecord
     why: str
 
 
 class ContainerPreparing(Event, frozen=True):
-    """It is being made; `message` says what is done and how far it is, as `pulling debian:12: 3 of 5 layers, 8.1 MB`. None:
-    that has begun, or waits for its turn; empty: it is made, and its processes are next."""
+    """The container is being made; `message` describes the progress, as `pulling debian:12: 3 of 5 layers, 8.1 MB`. None: it
+    has begun, or waits for its turn. Empty: it is made, and its processes are started next."""
 
     container_id: ContainerID
     message: str | None
 
 
 class LaunchFailed(Event, frozen=True):
-    """No process of it was started."""
+    """The container could not be launched: no process of it runs."""
 
     container_id: ContainerID
     message: str
 
 
 class ExecutorEnded(Event, frozen=True):
-    """The executor's process is gone. `exit` is None if its shim died, too, and could not say how."""
+    """The executor's process is gone. `exit` is None if its shim was killed too, and left no exit record."""
 
     container_id: ContainerID
     exit: ExitRecord | None
@@ -104,7 +104,7 @@ class TaskCleanedUp(Event, frozen=True):
 
 
 class UnkillableFound(Event, frozen=True):
-    """What of a killed task does not die, in words; empty if the module finds nothing of it."""
+    """The processes of a killed task that do not die, in words; empty if the module finds none."""
 
     container_id: ContainerID
     task_id: TaskID
@@ -112,7 +112,7 @@ class UnkillableFound(Event, frozen=True):
 
 
 class FailureInspected(Event, frozen=True):
-    """The limit that a task which has failed had hit, or its executor (an empty task id); None if the module knows of none."""
+    """The limit that a failed task had hit, or its executor (an empty task id); None if the module knows of none."""
 
     container_id: ContainerID
     task_id: TaskID
@@ -120,7 +120,7 @@ class FailureInspected(Event, frozen=True):
 
 
 class Unkillable(Event, frozen=True):
-    """What was killed long ago is still there: a container's processes (an empty task id), or those of one task."""
+    """Processes that were killed long ago still exist: a container's (an empty task id), or those of one task."""
 
     container_id: ContainerID
     task_id: TaskID
@@ -128,25 +128,25 @@ class Unkillable(Event, frozen=True):
 
 
 class IsolationFailed(Event, frozen=True):
-    """The isolation module could not do what nobody waits for (usage, a limit): people should know."""
+    """The isolation module has failed at something that no task waits for (usage, a limit), which goes to the log."""
 
     message: str
 
 
 class LimitHit(Event, frozen=True):
-    """The isolation module has heard from the kernel, or an engine, that a limit was hit."""
+    """The isolation module has learned from the kernel, or an engine, that a limit was hit."""
 
     limitation: Limitation
 
 
 class OverMemory(Event, frozen=True):
-    """A task, or a container as a whole, had too much memory where that is watched."""
+    """A task, or a container as a whole, used too much memory, where memory is watched instead of limited."""
 
     limitation: Limitation
 
 
 class OverDisk(Event, frozen=True):
-    """A task, or a container as a whole, has more on the disk than it may have. It still runs."""
+    """A task, or a container as a whole, is over its share of the disk. It still runs."""
 
     limitation: Limitation
 
@@ -159,7 +159,7 @@ class UsageMeasured(Event, frozen=True):
 
 
 class DiskLooked(Event, frozen=True):
-    """The work directory's disk: what is free for us, of how much; `fault` is why it cannot be written, if it cannot."""
+    """The work directory's disk: how much is free, and its size; `fault` says why it cannot be written, if it cannot."""
 
     free_bytes: int
     size_bytes: int
@@ -167,23 +167,23 @@ class DiskLooked(Event, frozen=True):
 
 
 class FilesSecretRenewed(Event, frozen=True):
-    """The master is to hand out access to our files by this one."""
+    """The slave has a new secret, from which the master derives access to its files."""
 
     files: FilesSecret
 
 
 class ModeWished(Event, frozen=True):
-    """An operator on this very host wants us drained, or active again."""
+    """An operator on this host wants the slave drained, or active again."""
 
     wish: SetSlaveMode
 
 
 class LeaveRequested(Event, frozen=True):
-    """End everything at once, and go, leaving the master's list."""
+    """The slave is to end everything at once, unregister and exit."""
 
 
 class RecordingWritten(Event, frozen=True):
-    """What `Record` asked for is at `path`, and can be replayed if it `is_whole`; or `fault` says why it is not."""
+    """The recording that `Record` asked for is at `path`, and can be replayed if it `is_whole`; or `fault` says why not."""
 
     ticket: int
     path: str = ""

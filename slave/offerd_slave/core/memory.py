@@ -1,4 +1,4 @@
-"""How much memory containers and tasks may have where it is watched. Pure: what looks is `memory_watch`."""
+"""How much memory containers and tasks may use, where it is watched. Pure: `memory_watch` does the watching."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from offerd_slave.core.state import Phase, State
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of one container and its tasks, in bytes; None: any. Tasks without a limit are left out."""
+    """The memory that one container and its tasks may use, in bytes. None: any amount. Tasks without a limit are left out."""
 
     container_id: ContainerID
     whole_bytes: int | None = None
@@ -19,10 +19,10 @@ class Memory:
 
 
 def watched(state: State) -> list[Memory]:
-    """All containers that run.
+    """The limits of all registered containers.
 
-    A container as a whole may have the most that its tasks ever had together: an executor that keeps its processes for the next
-    task is not to be ended when a task does. One that an earlier run started may have had more than we know.
+    A container as a whole may use the most that its tasks ever had together, so that an executor which keeps its processes for
+    the next task is not ended when a task ends. For an adopted container this is not known, so it is not limited as a whole.
     """
     found = []
     for container in state.containers.values():

@@ -1,7 +1,7 @@
-"""How much executors may say to their schedulers: bytes on the way to the master, which ZeroMQ queues without a bound of ours.
+"""How many bytes executors may send to their schedulers. ZeroMQ queues what goes to the master without a bound.
 
-A master that is stopped, or out of reach, counts as gone after a quarter of a minute; until then an executor that talks without
-end would have a gigabyte wait for it. These messages are best effort, so what is too much is left out, and said.
+A stopped or unreachable master counts as gone after 15 seconds; until then an executor that sends without end could make a
+gigabyte wait for it. These messages are best effort, so those beyond the limit are dropped, and the log says so.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from collections import OrderedDict
 from offerd.ids import FrameworkID
 
 AT_ONCE_BYTES = 8 << 20
-"""Of one framework's executors on this slave; then ..."""
+"""What one framework's executors on this slave may send at once; after that `BYTES_A_SECOND`."""
 BYTES_A_SECOND = 1 << 20
 MESSAGE_BYTES = 512
-"""Of a message beside its data: an empty one waits, too."""
+"""Size of a message without its data: empty messages take memory, too."""
 MAX_FRAMEWORKS = 1000
-"""Known by what they have said; those that have been silent for longest are forgotten."""
+"""How many frameworks are remembered; those that have been silent for longest are forgotten."""
 
 
 class Allowances:
-    """Who may say how much more."""
+    """How much more each framework's executors may send now."""
 
     def __init__(self) -> None:
         self._left: OrderedDict[FrameworkID, tuple[float, float]] = (
             OrderedDict()
-        )  # as of when; the latest last
+        )  # bytes left, and as of when; the latest last
         self._over: set[FrameworkID] = set()
 
     def takes(self, framework_id: FrameworkID, size: int, now: float) -> bool:
-        """Whether so many bytes may go; then they are counted."""
+        """Whether this many bytes may be sent; if so, they are counted."""
         left, since = self._left.pop(framework_id, (float(AT_ONCE_BYTES), now))
         left = min(left + (now - since) * BYTES_A_SECOND, AT_ONCE_BYTES)
         may = left >= size
@@ -42,7 +42,7 @@ class Allowances:
         return may
 
     def is_news(self, framework_id: FrameworkID) -> bool:
-        """Whether nobody has heard yet that something of it was left out, since the last that went."""
+        """Whether the log does not say yet that messages of this framework are dropped."""
         if framework_id in self._over:
             return False
         self._over.add(framework_id)

@@ -1,4 +1,4 @@
-"""What a restarted slave makes of its checkpoints and journal: the same tasks, the same unheard statuses."""
+"""A restarted slave restores its tasks and unacknowledged statuses from its checkpoints and journal."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from offerd_slave.records import (
 
 @dataclass(frozen=True, slots=True)
 class RecoveredContainer:
-    """A container that an earlier run of the slave has started, as the shell finds it: `alive` if its shim still runs; else
-    how it ended, if its shim said.
+    """A container that an earlier slave process has started. `alive`: its shim still runs; otherwise `exit` says how the
+    executor ended, if its shim has recorded that.
     """
 
     checkpoint: ContainerCheckpoint
@@ -34,8 +34,8 @@ class RecoveredContainer:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """All that a restarted slave finds. `rebooted`: the host has been started since, so nothing that was started before can
-    run; the slave keeps its id, so that the master believes it when it says that its tasks are lost.
+    """Everything that a restarted slave finds. `rebooted`: the host was booted since, so nothing of it still runs. The slave
+    keeps its id, so that the master accepts its report that the tasks are lost.
     """
 
     slave_id: SlaveID = SlaveID("")
@@ -47,12 +47,12 @@ class Recovered:
     mode: str = "active"
     drain_end_at: float | None = None  # as in `State`; of this boot
     drain_grace_s: float | None = None
-    is_damaged: bool = False  # some of the records could not be read
+    is_damaged: bool = False  # some records could not be read
 
 
 @dataclass(slots=True)
 class _Remembered:
-    """One task as the journal has it."""
+    """What the journal says of one task."""
 
     delivered: TaskDelivered | None = None
     statuses: list[TaskStatus] = field(default_factory=list)
@@ -62,7 +62,7 @@ class _Remembered:
 
 
 def restore(state: State, statuses: Statuses, recovered: Recovered, now: float) -> None:
-    """Fill a new core from what was written down. Actions that follow from it are left in `state.out`."""
+    """Fill a new core from checkpoints and journal. The resulting actions are left in `state.out`."""
     state.slave_id = recovered.slave_id
     state.epoch = recovered.epoch
     state.mode = recovered.mode
@@ -75,30 +75,30 @@ def restore(state: State, statuses: Statuses, recovered: Recovered, now: float) 
         )
         state.add_container(container)
     for (framework_id, task_id), remembered in _replay(recovered.records).items():
-        unheard = [status for status in remembered.statuses if status.sequence > remembered.acknowledged]
-        if unheard:
-            statuses.restore(framework_id, task_id, unheard, now)
+        waiting = [status for status in remembered.statuses if status.sequence > remembered.acknowledged]
+        if waiting:
+            statuses.restore(framework_id, task_id, waiting, now)
         if remembered.ended or remembered.delivered is None:
             continue
         _restore_task(state, statuses, remembered, remembered.delivered, now)
     for found in recovered.containers:
         _restore_container(state, found, recovered.rebooted, now)
     for container_id in recovered.orphans:
-        state.log("WARNING", f"ending container {container_id}: it is in no record of ours")
+        state.log("WARNING", f"ending container {container_id}: this slave has no record of it")
         state.do(DestroyContainer(container_id))
 
 
 def live_records(state: State, statuses: Statuses) -> list[JournalRecord]:
-    """The journal that would say the same with as few records as possible."""
+    """The shortest journal that says the same."""
     records: list[JournalRecord] = []
     for (framework_id, task_id), task in state.tasks.items():
         container = state.containers[task.container_id]
         if task_id in container.tasks:
             records.append(TaskDelivered(framework_id, task.container_id, task.info, task.delivered_s))
             if task.sequence and (framework_id, task_id) not in statuses.streams:
-                # heard already, but a restart must know the sequence and state
-                heard = TaskStatus(task_id, task.state, task.sequence)
-                records.append(StatusStored(framework_id, task.container_id, heard))
+                # Acknowledged already, but a restart must know its sequence and state.
+                last = TaskStatus(task_id, task.state, task.sequence)
+                records.append(StatusStored(framework_id, task.container_id, last))
                 records.append(StatusAcknowledged(framework_id, [(task_id, task.sequence)]))
     for (framework_id, _), stream in statuses.streams.items():
         records += [StatusStored(framework_id, status.container_id, status) for status in stream.statuses]
@@ -132,7 +132,7 @@ def _restore_task(
     container = state.containers.get(remembered.container_id)
     info = delivered.task
     if container is None:
-        # Its container's checkpoint is gone or was damaged: whatever ran there is swept as an orphan.
+        # Its container's checkpoint is gone or was damaged; its processes are ended as an orphaned container.
         message = "the slave's record of the task's executor was damaged"
         end = End(TaskState.LOST, Reason.CHECKPOINT_DAMAGED, message)
         sequence = remembered.statuses[-1].sequence if remembered.statuses else 0
@@ -156,11 +156,11 @@ def _restore_container(state: State, found: RecoveredContainer, rebooted: bool, 
     container = state.containers[found.checkpoint.container_id]
     if found.alive and not rebooted:
         timeout_s = state.settings.executor_reregistration_timeout_s
-        state.timers.set(("register", container.container_id), now + timeout_s)
+        state.timers.set(("executor_registration", container.container_id), now + timeout_s)
         return
     container.phase = Phase.ENDING
     if rebooted:
-        container.end = End(TaskState.LOST, Reason.HOST_REBOOTED, "the host was started anew")
+        container.end = End(TaskState.LOST, Reason.HOST_REBOOTED, "the host was rebooted")
     elif found.exit is not None:
         words = exit_words(found.exit.exit_status)
         how = found.exit.message or f"the executor {words} while no slave ran"

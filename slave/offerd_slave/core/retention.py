@@ -1,8 +1,8 @@
-"""How long files of what has ended are kept.
+"""How long the files of ended tasks and executors are kept.
 
-They belong to the framework: whoever has read the output of a task, or its result, says so to the executor, which removes it
-then. What nobody asks for goes by age, the sooner the fuller the disk, and of very many the oldest go; what a task keeps for
-its framework goes by age alone, or with its executor.
+A framework that has read a task's output or result has the executor remove it. Other files are removed by age, sooner on a
+full disk; if there are very many, the oldest are removed. Files that a task keeps for its framework are removed by age alone,
+or with their executor.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 LEAST_AGE_S = 30.0
-"""Whose end is not longer ago may not have been read: a full disk is no reason yet..."""
+"""Files younger than this may not have been read yet: even a full disk does not remove them."""
 LEAST_AGE_OF_MANY_S = 600.0
-"""... and a large number is none before this."""
+"""Files younger than this are not removed for being too many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long files of what has ended are kept, and of how many tasks of each executor, and executors."""
+    """How long files are kept, for how many ended tasks of each executor, and for how many ended executors."""
 
     delay_s: float = 7 * 86400.0
     most_tasks: int = 1000
     headroom: float = 0.1
-    """Part of the disk that is to stay free: with that much left, everything is old enough."""
+    """Part of the disk that should stay free: when no more than this is left, everything is old enough to be removed."""
     most_executors: int = 10_000
 
     def greatest_age_s(self, free_fraction: float) -> float:
-        """What is older goes. The fuller the disk, the sooner (as Mesos has it): delay * max(0, 1 - headroom - usage)."""
+        """Older files are removed. The age falls as the disk fills up, as in Mesos: delay * max(0, 1 - headroom - usage)."""
         return self.delay_s * max(0.0, free_fraction - self.headroom)
 
 
@@ -36,18 +36,18 @@ USUAL = Bounds()
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Of one task that has ended at this time of the wall clock, which is comparable after a restart."""
+    """The files of one task, and when it ended, by the wall clock, which can be compared after a restart."""
 
     name: str
     ended_s: float
     is_kept: bool = False
-    """For its framework."""
+    """Whether the task keeps them for its framework."""
 
 
 def leftovers_to_remove(
     found: Iterable[Leftover], now_s: float, free_fraction: float, bounds: Bounds
 ) -> list[Leftover]:
-    """Which of one executor's are to go, the oldest first."""
+    """The leftovers of one executor that are to be removed, the oldest first."""
     by_age = sorted(found, key=lambda each: each.ended_s)
     of_number = [each for each in by_age if not each.is_kept]
     too_many = set(of_number[: max(0, len(of_number) - bounds.most_tasks)])

@@ -1,4 +1,4 @@
-"""How much of the disk a task may have, and a container as a whole. Pure: the walk that counts it is `disk_watch`."""
+"""How much of the disk a task may use, and a container as a whole. Pure: `disk_watch` does the counting."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from offerd_isolation.base import Limitation
 from offerd_slave.core.state import Phase, State
 
 MOST_BYTES, PART = 10 << 30, 10
-"""Of a task, unless it or the slave's operator says otherwise: so much, or this part of the disk where that is less."""
+"""A task's default share: `MOST_BYTES`, or a `PART`th of the disk if that is less."""
 MOST_INODES = 1_000_000
-"""The same of files and directories."""
+"""The most files and directories of a task, or a `PART`th of the disk's if that is less."""
 FOR_THE_REST = 5
-"""A container has as many shares for what is nobody's: its executor's files, and what its ended tasks have left."""
+"""A container has this many shares beyond its tasks': for its executor's files, and those of its ended tasks."""
 MOST_DEEP = 100
-"""Directories in one another. What lies deeper cannot be counted."""
+"""The deepest nesting of directories. What lies deeper is not counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one may have at most."""
+    """The most that a task or a container may have."""
 
     size_bytes: int
     inodes: int
@@ -32,7 +32,7 @@ class Share:
 
 @dataclass(slots=True)
 class Held:
-    """What there is."""
+    """What a task or a container has."""
 
     size_bytes: int = 0
     inodes: int = 0
@@ -45,7 +45,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Of one container and its tasks."""
+    """The shares of one container as a whole and of its tasks."""
 
     container_id: ContainerID
     whole: Share
@@ -53,7 +53,8 @@ class Shares:
 
 
 def usual_share(chosen_bytes: int | None, disk_bytes: int, disk_inodes: int) -> Share | None:
-    """Of a task that declares none. None: disks are not shared out. Some file systems count no inodes: they say 0."""
+    """The share of a task that declares no disk; None if shares are switched off (`chosen_bytes` is 0). `disk_inodes` is 0 for
+    a file system that does not count inodes."""
     if chosen_bytes == 0:
         return None
     inodes = min(MOST_INODES, disk_inodes // PART) if disk_inodes else MOST_INODES
@@ -61,7 +62,7 @@ def usual_share(chosen_bytes: int | None, disk_bytes: int, disk_inodes: int) -> 
 
 
 def shares(state: State, usual: Share) -> list[Shares]:
-    """Of all containers that run. What a task has asked for as `disk` is its share."""
+    """The shares of all running containers. A task that asks for `disk` has that as its share."""
     found = []
     for container in state.containers.values():
         if container.phase is Phase.ENDING:
@@ -81,14 +82,14 @@ def shares(state: State, usual: Share) -> list[Shares]:
 
 
 def over(container_id: ContainerID, task_id: TaskID, held: Held, share: Share) -> Limitation | None:
-    """What it is over, if anything."""
+    """The limit that it is over, if any."""
     whose = "its files" if task_id else "the files of its executor and tasks"
     if held.size_bytes > share.size_bytes:
         has, may = format_scalar("disk", held.size_bytes), format_scalar("disk", share.size_bytes)
         text = f"{whose} take more of the disk than the {may} that they may: {has}"
         return Limitation(container_id, f"disk={share.size_bytes}", text, task_id)
     if held.inodes > share.inodes:
-        text = f"{whose} are more than the {share.inodes} that they may be"
+        text = f"{whose} are more than the {share.inodes} that there may be"
         return Limitation(container_id, f"inodes={share.inodes}", text, task_id)
     if held.is_too_deep:
         text = f"{whose} lie more than {MOST_DEEP} directories deep, where they cannot be counted"

@@ -1,8 +1,8 @@
-"""`SlaveCore`: the slave as a deterministic machine. Every way in and out of it is in this file.
+"""`SlaveCore`: the slave as a deterministic machine. All its entry points are in this file.
 
-RunTasks    -> refusals, or the task waits in its executor's container (launched if need be)
+RunTasks    -> refused, or the task waits in its executor's container, which is launched if needed
 executor    -> registers -> tasks are written down and delivered -> statuses come back
-status      -> written down -> (terminal: on the disk) -> forwarded -> acknowledged -> forgotten
+status      -> written down -> (terminal: synced to the disk) -> forwarded -> acknowledged -> forgotten
 time limit, KillTask, ShutdownFramework, a drain's deadline -> TERM, grace, KILL by the executor; failing that, by the isolation
 """
 
@@ -59,26 +59,26 @@ from offerd_slave.core.disk import is_full
 from offerd_slave.core.drain import Drain
 from offerd_slave.core.messages_out import MESSAGE_BYTES, Allowances
 from offerd_slave.core.recovery import Recovered, restore
-from offerd_slave.core.state import HELLO_MAX_BYTES, Container, End, Killing, Phase, State
+from offerd_slave.core.state import REGISTRATION_MAX_BYTES, Container, End, Killing, Phase, State
 from offerd_slave.core.statuses import Statuses
 from offerd_slave.core.tasks import Tasks
 from offerd_slave.records import StatusStored, TaskDelivered
 from offerd_slave.settings import SlaveSettings
 
 SAY_DROPPED_AGAIN_S = 60.0
-"""A master that hangs up for the same reason again and again."""
+"""How often the log says that the master drops the connection, while the reason stays the same."""
 _WHY_ENDED: dict[str, str] = {
     Reason.FRAMEWORK_REMOVED: "its framework was removed",
     Reason.USER_CHANGED: OTHER_USER.message,
     Reason.NOT_AUTHORIZED: "its framework may not run as this user, or not at all, any more",
 }
-"""What tasks hear of the reasons for which a master ends executors."""
+"""The messages in tasks' statuses for the reasons for which a master ends executors."""
 
 
 class SlaveCore:
-    """Events in (`handle`), then once per turn `tick`; both return the actions to perform, in order.
+    """Call `handle` for each event, then `tick` once per turn; both return the actions to perform, in order.
 
-    `now` is the monotonic clock in seconds, the same for every process of one boot, so that time limits outlive a restart
+    `now` is the monotonic clock in seconds, the same for every process of one boot, so that time limits survive a restart
     of the slave. `incarnation` is a name that no earlier start of this slave had.
     """
 
@@ -91,14 +91,14 @@ class SlaveCore:
         now: float,
         files: FilesSecret | None = None,
     ) -> None:
-        """`files`: what the master hands out access to our files by, until `FilesSecretRenewed`."""
+        """`files`: the secret from which the master derives access to the slave's files, until `FilesSecretRenewed`."""
         self.state = State(settings, info, incarnation)
         self.state.files = files
         self.statuses = Statuses(self.state)
         self.tasks = Tasks(self.state, self.statuses)
         self.containers = Containers(self.state, self.statuses, self.tasks)
         self.turned_away = ""
-        """What the master that is connected has said of why it does not take us, as the rest of a sentence; else empty."""
+        """Why the connected master does not accept this slave, as words to follow "the master"; else empty."""
         self._heard_master_at = now
         self._ignored_epoch = -1
         self._other_leader = ""
@@ -108,24 +108,24 @@ class SlaveCore:
         self._allowances = Allowances()
         restore(self.state, self.statuses, recovered, now)
         self._drain.resume()
-        self.state.timers.set(("hello",), now)
+        self.state.timers.set(("registration",), now)
         self.state.timers.set(("usage",), now + settings.usage_interval_s)
         self.state.do(LookAtDisk())
 
     @property
     def expelled(self) -> str:
-        """Why no master hears us any more: our key was revoked. Empty if none has said so."""
+        """Why the masters refuse this slave for good: its key was revoked. Empty if it was not."""
         return self._drain.expelled
 
-    # -- the three entrances ------------------------------------------------------------------------------------------
+    # -- the three entry points ---------------------------------------------------------------------------------------
 
     def handle(self, event: ev.Event, now: float) -> list[Action]:
-        """Something happened."""
+        """Handle one event."""
         _HANDLERS[type(event)](self, event, now)
         return self._taken()
 
     def tick(self, now: float) -> list[Action]:
-        """The turn's events are handled: what is due now, and what is done once per turn."""
+        """When the turn's events are handled: run due timers, and do what is done once per turn."""
         for name, *key in self.state.timers.due(now):
             _TIMERS[name](self, *key, now)
         self.statuses.retry_due(now)
@@ -138,7 +138,7 @@ class SlaveCore:
         return self._taken()
 
     def next_deadline(self) -> float | None:
-        """When `tick` must be called at the latest."""
+        """The latest time for the next `tick`; None if none is needed."""
         retry, timer = self.statuses.next_retry(), self.state.timers.next_deadline()
         return timer if retry is None else retry if timer is None else min(retry, timer)
 
@@ -147,7 +147,7 @@ class SlaveCore:
         return out
 
     def _lower(self) -> None:
-        """Containers whose tasks have ended: once per turn, after what was raised in it."""
+        """Lower the limits of containers whose tasks have ended: once per turn, after all limits that it raises."""
         for container_id in self.state.lowered:
             container = self.state.containers.get(container_id)
             if container is not None and container.phase is Phase.REGISTERED:
@@ -157,8 +157,8 @@ class SlaveCore:
     # -- the master ---------------------------------------------------------------------------------------------------
 
     def _from_master(self, event: ev.FromMaster, now: float) -> None:
-        """An older leader than the one we know may say what it likes: it does not lead any more. Who never led speaks in
-        epoch 0, and says only that.
+        """Ignore a master with an older epoch: it does not lead any more. A master that has never led has epoch 0, and only
+        says that it does not lead.
         """
         if 0 < event.epoch < self.state.epoch:
             if event.epoch != self._ignored_epoch:
@@ -172,25 +172,25 @@ class SlaveCore:
             self.state.epoch = event.epoch
             self.state.save()
 
-    def _hello_due(self, now: float) -> None:
-        """Register; again until answered, and again whenever the master has been silent for too long."""
+    def _registration_due(self, now: float) -> None:
+        """Register: repeated until it is answered, and again whenever the master has been silent for too long."""
         quiet_until = self._heard_master_at + self.state.settings.master_silence_s
         if self.state.registered and now < quiet_until:
-            self.state.timers.set(("hello",), quiet_until)
+            self.state.timers.set(("registration",), quiet_until)
         else:
-            self._say_hello(now)
+            self._register_unless_expelled(now)
 
     def _master_connected(self, event: ev.MasterConnected, now: float) -> None:
         self.turned_away = ""
-        self._say_hello(now)
+        self._register_unless_expelled(now)
 
-    def _say_hello(self, now: float) -> None:
+    def _register_unless_expelled(self, now: float) -> None:
         if not self._drain.expelled:
             self._register(now)
 
     def _register(self, now: float) -> None:
-        """Who we are and what we still have. Tasks that ended unheard are listed with their terminal state: the master
-        must not take them for lost; their statuses follow once it has registered us.
+        """Send the slave's registration, with its executors and tasks. Tasks whose end is not acknowledged are listed with
+        their terminal state, so that the master does not take them for lost; their statuses follow after the registration.
         """
         state = self.state
         state.registered = False
@@ -212,42 +212,42 @@ class SlaveCore:
         ]
         executors = [container.listed() for container in state.containers.values()]
         info = msgspec.structs.replace(state.info, slave_id=state.slave_id)
-        room_bytes = HELLO_MAX_BYTES - len(encode_message(RegisterSlave(info, executors, running)))
-        unheard, left_out = self.statuses.unheard(room_bytes)
+        room_bytes = REGISTRATION_MAX_BYTES - len(encode_message(RegisterSlave(info, executors, running)))
+        ended, left_out = self.statuses.ended_unacknowledged(room_bytes)
         if left_out:
-            state.log("WARNING", f"{left_out} ended tasks are too many to be named to the master")
+            state.log("WARNING", f"{left_out} ended tasks do not fit into the registration with the master")
         state.to_master(
             RegisterSlave(
                 info,
                 executors,
-                running + unheard,
+                running + ended,
                 epoch=state.epoch,
-                mode=state.said_mode,
+                mode=state.reported_mode,
                 disk_full=state.is_disk_full,
                 files=state.files,
-                since_s=0.0 if state.there_since is None else now - state.there_since,
+                since_s=0.0 if state.registered_since is None else now - state.registered_since,
                 memory_note=state.settings.memory_note,
             )
         )
-        state.timers.set(("hello",), now + state.settings.register_retry_s)
+        state.timers.set(("registration",), now + state.settings.register_retry_s)
 
     def _slave_registered(self, message: SlaveRegistered, now: float) -> None:
         state, self.turned_away = self.state, ""
         if message.slave_id != state.slave_id:
             state.slave_id = message.slave_id
-            state.registered = False  # all that waits is said again, as the new one
+            state.registered = False  # all that waits is sent again, with the new id
             state.save()
-        if state.there_since is None:
-            state.there_since = now
+        if state.registered_since is None:
+            state.registered_since = now
         if not state.registered:
             state.registered = True
-            # Also with the id that we had: the journal may hold statuses of the time before it.
+            # Even if the id is not new: the journal may hold statuses from before the slave had it.
             self.statuses.adopt_slave_id()
             state.log("INFO", f"registered with master {message.master_id} as {message.slave_id}")
             self.statuses.resend_all(now)
             if state.is_disk_full:
-                self._report_usage()  # it may have filled up since our hello
-        state.timers.set(("hello",), now + state.settings.master_silence_s)
+                self._report_usage()  # the disk may have filled up since the registration was sent
+        state.timers.set(("registration",), now + state.settings.master_silence_s)
 
     def _slave_refused(self, message: SlaveRefused, now: float) -> None:
         self.turned_away = f"refuses this slave: {message.message}"
@@ -259,10 +259,11 @@ class SlaveCore:
             )
             self._drain.leave(now, grace_s=message.grace_s)
         else:
-            self.state.timers.set(("hello",), now + self.state.settings.master_silence_s)
+            self.state.timers.set(("registration",), now + self.state.settings.master_silence_s)
 
     def _dropped(self, message: Dropped, now: float) -> None:
-        """It hangs up, we come back, and if it is our hello that it does not take, that goes on for ever: said now and then."""
+        """The master drops the connection, and the slave connects again. If the master rejects its registration, that repeats
+        for ever, so it is logged only now and then."""
         self.state.registered = False
         self.turned_away = f"has hung up on this slave: {message.why}"
         if message.why != self._dropped_why or now >= self._say_dropped_at:
@@ -270,7 +271,7 @@ class SlaveCore:
             self.state.log("ERROR", f"the master {self.turned_away}; connecting to it again, tasks run on")
 
     def _not_leading(self, message: NotLeading, now: float) -> None:
-        """One that was named by its address. One that ZooKeeper named is about to hear that it leads."""
+        """Log where the leader is, if this master was named by its address. A master named by ZooKeeper is about to lead."""
         self.turned_away = f"stands by; {message.leader.removeprefix('tcp://')} leads"
         if message.leader != self._other_leader:
             self._other_leader = message.leader
@@ -278,7 +279,7 @@ class SlaveCore:
                 "WARNING",
                 f"the master {self.turned_away}: masters are best named by their ZooKeeper, as zk://HOST:PORT/path",
             )
-        self.state.timers.set(("hello",), now + self.state.settings.register_retry_s)
+        self.state.timers.set(("registration",), now + self.state.settings.register_retry_s)
 
     def _files_secret_renewed(self, event: ev.FilesSecretRenewed, now: float) -> None:
         self.state.files = event.files
@@ -306,7 +307,7 @@ class SlaveCore:
             self.containers.launch(container, now)
 
     def _with_user(self, framework: FrameworkInfo) -> FrameworkInfo:
-        """Who names no user runs as the one that is said here."""
+        """The framework with the slave's default user, if it names none."""
         if framework.user or not self.state.settings.default_user:
             return framework
         return msgspec.structs.replace(framework, user=self.state.settings.default_user)
@@ -327,13 +328,13 @@ class SlaveCore:
             self.state.to_master(StatusUpdate(message.framework_id, status))
 
     def _task_kill_refused(self, event: ev.TaskKillRefused, now: float) -> None:
-        """The container goes at once: there is nothing else to wait for."""
+        """End the whole container at once: there is no other way to end the task."""
         container = self.state.containers.get(event.container_id)
         if container is not None:
-            self.tasks.abandon(container.framework_id, event.task_id, now)
+            self.tasks.end_container_of(container.framework_id, event.task_id, now)
 
     def _task_not_prepared(self, event: ev.TaskNotPrepared, now: float) -> None:
-        """It has been sent to its executor in this very turn."""
+        """Kill the task, which was sent to its executor in this turn."""
         self.state.log("ERROR", f"task {event.task_id}: {event.message}")
         container = self.state.containers.get(event.container_id)
         task = container.tasks.get(event.task_id) if container is not None else None
@@ -364,7 +365,7 @@ class SlaveCore:
             self.tasks.unkillable(task, event.unkillable)
 
     def _limit_hit(self, event: ev.LimitHit, now: float) -> None:
-        """The kernel or an engine has ended it, or is about to: its status will say which limit it was."""
+        """Note the limit for the status of the task or container, which the kernel or an engine has ended, or is ending."""
         hit = event.limitation
         container = self.state.containers.get(hit.container_id)
         if container is None:
@@ -382,7 +383,7 @@ class SlaveCore:
             self.state.log("WARNING", f"container {hit.container_id}: {hit.message}")
 
     def _over_watched(self, event: ev.OverDisk | ev.OverMemory, now: float) -> None:
-        """Nobody has ended it yet: we do, a task as by its time limit, but at once."""
+        """End it, as the kernel does not: a container, or a task as for its time limit, but without a grace."""
         hit = event.limitation
         if not hit.task_id:
             self.containers.over_limit(hit)
@@ -395,7 +396,7 @@ class SlaveCore:
     # -- executors ----------------------------------------------------------------------------------------------------
 
     def _launch_failed(self, event: ev.LaunchFailed, now: float) -> None:
-        """The disk may be why: then no other is to be tried."""
+        """The disk may be the reason: check it, so that no more tasks are taken then."""
         self.containers.launch_failed(event.container_id, event.message)
         self.state.do(LookAtDisk())
 
@@ -415,19 +416,17 @@ class SlaveCore:
             self._drain.registered(container, now)
 
     def _message_from_executor(self, container: Container, data: bytes, now: float) -> None:
-        """Best effort; so much and no more of it waits for the master to read."""
+        """Forward a message, best effort: those beyond the framework's allowance are dropped."""
         framework_id = container.framework_id
         if self._allowances.takes(framework_id, len(data) + MESSAGE_BYTES, now):
             executor_id = container.executor.executor_id
             self.state.to_master(FrameworkMessage(framework_id, self.state.slave_id, executor_id, data))
         elif self._allowances.is_news(framework_id):
-            text = (
-                f"framework {framework_id}: its executors send more than it may hear; messages are left out"
-            )
+            text = f"framework {framework_id}: its executors send more than is allowed; messages are dropped"
             self.state.log("WARNING", text)
 
     def _record_refused(self, event: ev.RecordRefused, now: float) -> None:
-        """It costs the task that it is about."""
+        """End the task that the record is about."""
         record = event.record
         if isinstance(record, StatusStored):
             self.statuses.unrecorded(record, event.why, now)
@@ -438,7 +437,7 @@ class SlaveCore:
                 self.tasks.kill(task, Killing(Reason.CHECKPOINT_DAMAGED, text), now, 0.0)
 
     def _message_to_executor(self, message: FrameworkMessage, now: float) -> None:
-        """Best effort: an executor that is not there misses it."""
+        """Best effort: an executor that is not registered misses it."""
         container = self.state.by_executor.get((message.framework_id, message.executor_id))
         if container is not None and container.phase is Phase.REGISTERED:
             self.state.to_executor(container.container_id, message)
@@ -459,7 +458,7 @@ class SlaveCore:
         self.state.timers.set(("usage",), now + self.state.settings.usage_interval_s)
 
     def _usage_measured(self, event: ev.UsageMeasured, now: float) -> None:
-        """Also the sign of life by which a new master learns of us: it answers NotRegistered."""
+        """Report the usage. It is also a sign of life: a master that does not know this slave answers NotRegistered."""
         self._usage = event
         self._report_usage()
 
@@ -473,12 +472,12 @@ class SlaveCore:
                     len(state.tasks),
                     state.is_closed,
                     state.is_disk_full,
-                    state.said_mode,
+                    state.reported_mode,
                 )
             )
 
     def _disk_looked(self, event: ev.DiskLooked, now: float) -> None:
-        """The master hears of a change at once, with what was used when that was last measured."""
+        """Report a change at once, with the usage that was last measured."""
         state = self.state
         was_full = state.is_disk_full
         state.is_disk_full = is_full(event, state.settings.disk_floor_bytes, was_full=was_full)
@@ -487,14 +486,15 @@ class SlaveCore:
         if state.is_disk_full:
             why = event.fault or f"{event.free_bytes >> 10} KiB are free"
             state.log(
-                "ERROR", f"the disk of the work directory is full ({why}): no new tasks; those we have run on"
+                "ERROR",
+                f"the disk of the work directory is full ({why}): no new tasks are taken; running ones go on",
             )
         else:
             state.log("INFO", "the disk of the work directory has room again")
         self._report_usage()
 
     def _stored(self, event: ev.Stored, now: float) -> None:
-        """A sync done in place is stored after the turn's `tick`, so what depends on it cannot wait for that."""
+        """A sync in the loop's own thread ends after the turn's `tick`, so what depends on it is done here."""
         self.statuses.stored(event.number, now)
         self._drain.settle(now)
 
@@ -504,7 +504,7 @@ class SlaveCore:
         )
 
 
-# What is done with each event, message of the master and timer. Not in the core: its state holds nothing but what it knows.
+# Handlers of events, messages of the master and timers. Outside of the class, as a recording contains the core's attributes.
 _HANDLERS: dict[type, Callable[[SlaveCore, Any, float], None]] = {
     ev.FromMaster: SlaveCore._from_master,
     ev.MasterConnected: SlaveCore._master_connected,
@@ -549,17 +549,17 @@ _FROM_MASTER: dict[type, Callable[[SlaveCore, Any, float], None]] = {
     files_messages.RefuseOwners: lambda core, message, now: core.state.do(RefuseOwners(message.numbers)),
     RecordEvents: lambda core, message, now: core.state.do(Record(message.ticket, message.for_s)),
     Ping: lambda core, message, now: core.state.to_master(Pong()),
-    NotRegistered: lambda core, message, now: core._say_hello(now),
+    NotRegistered: lambda core, message, now: core._register_unless_expelled(now),
     NotLeading: SlaveCore._not_leading,
     Dropped: SlaveCore._dropped,
 }
 _TIMERS: dict[str, Callable[..., None]] = {
-    "hello": SlaveCore._hello_due,
+    "registration": SlaveCore._registration_due,
     "usage": SlaveCore._measure_usage,
     "limit": lambda core, f, t, now: core.tasks.limit_reached(FrameworkID(f), TaskID(t), now),
     "escalate": lambda core, f, t, now: core.tasks.escalate(FrameworkID(f), TaskID(t), now),
     "find_unkillable": lambda core, f, t, now: core.tasks.find_unkillable(FrameworkID(f), TaskID(t), now),
-    "register": lambda core, c, now: core.containers.registration_timed_out(ContainerID(c)),
+    "executor_registration": lambda core, c, now: core.containers.registration_timed_out(ContainerID(c)),
     "sync": lambda core, now: None,  # end_turn, which follows, does these two
     "confirm": lambda core, now: None,
     "drain": lambda core, now: core._drain.deadline(now),

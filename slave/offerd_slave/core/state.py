@@ -1,4 +1,4 @@
-"""What a slave knows: its containers, their tasks, and how much of itself is taken."""
+"""The slave's state: its containers, their tasks, and how much of its resources is taken."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from offerd_slave.settings import SlaveSettings
 
 
 class Killing(NamedTuple):
-    """Why a task is being killed; its terminal status will say so."""
+    """Why a task is being killed, for its terminal status."""
 
     reason: str
     message: str
     limit: str = ""
-    usage: TaskUsage | None = None  # as its limits' counters have it
+    usage: TaskUsage | None = None  # from the counters of its limits
 
     @classmethod
     def by_limit(cls, hit: Limitation) -> Killing:
-        """Of what has hit a limit, or is over one."""
+        """For a task that has hit a limit, or is over one."""
         return cls(Reason.LIMIT_EXCEEDED, hit.message, hit.limit, used(hit))
 
     @property
     def state(self) -> TaskState:
-        """Killed is what somebody has asked for; who is over a limit of memory has failed, and the kernel ended it."""
+        """FAILED for a task over a limit; KILLED if somebody has asked for its end."""
         return TaskState.FAILED if self.reason == Reason.LIMIT_EXCEEDED else TaskState.KILLED
 
 
@@ -57,30 +57,32 @@ class Task:
     container_id: ContainerID
     info: TaskInfo  # whole while queued; afterwards without what only the executor needs
     long: bool
-    delivered_s: float = 0.0  # when it was handed to its executor: its time limit counts from here
-    running_s: float | None = None  # when it first ran; after our restart: was handed over
+    delivered_s: float = 0.0  # when it was sent to its executor: its time limit counts from here
+    running_s: float | None = None  # when it first ran; after a restart of the slave, when it was delivered
     sequence: int = 0  # of its newest status
     state: TaskState = TaskState.STAGING
     killing: Killing | None = None
     hit: Limitation | None = None  # a limit that did not kill it
-    ending: TaskStatus | None = None  # its last, sent when nothing of the task is left
-    failed: TaskStatus | None = None  # the same as it came, while the module is asked which limit it was
-    is_gone: bool = False  # killed, and none of its processes is left; its executor has not said so
+    ending: TaskStatus | None = None  # its last status, sent when nothing of the task is left
+    failed: TaskStatus | None = (
+        None  # that status as the executor sent it, while the module is asked for the limit
+    )
+    is_gone: bool = False  # killed, and none of its processes is left; its executor has not reported its end
     is_unkillable: bool = False
-    listed_bytes: int = 0  # how much of a hello it takes at most
-    queued_bytes: int = 0  # of memory, while it waits for its executor
+    listed_bytes: int = 0  # how much of a registration it takes at most
+    queued_bytes: int = 0  # how much memory it takes while it waits for its executor
 
 
 class Phase(Enum):
-    """Where a container is."""
+    """The phase of a container's life."""
 
-    LAUNCHING = "launching"  # until its executor says hello; also after our restart
+    LAUNCHING = "launching"  # until its executor registers; also after a restart of the slave
     REGISTERED = "registered"
     ENDING = "ending"  # asked to end, or ended: its processes are being killed
 
 
 class End(NamedTuple):
-    """How a container came to its end: what the last status of its tasks will say."""
+    """How a container ended, for the last status of its tasks."""
 
     state: TaskState
     reason: str
@@ -91,7 +93,7 @@ class End(NamedTuple):
 
     @classmethod
     def by_limit(cls, hit: Limitation, exit_status: int | None = None) -> End:
-        """Of one that has hit a limit, or is over one."""
+        """For a container that has hit a limit, or is over one."""
         return cls(TaskState.FAILED, Reason.LIMIT_EXCEEDED, hit.message, exit_status, hit.limit, used(hit))
 
 
@@ -103,20 +105,22 @@ class Container:
     framework: FrameworkInfo
     executor: ExecutorInfo
     phase: Phase = Phase.LAUNCHING
-    launched: bool = False  # the shell has been asked to make it
+    launched: bool = False  # the daemon has been asked to launch it
     queue: dict[TaskID, Task] = field(default_factory=dict)
     tasks: dict[TaskID, Task] = field(default_factory=dict)
     end: End | None = None
-    killed: End | None = None  # of an executor that was killed, while the module is asked whether for a limit
-    hit: Limitation | None = None  # a limit of the whole that did not end it
+    killed: End | None = (
+        None  # the end of a killed executor, while the module is asked whether it was for a limit
+    )
+    hit: Limitation | None = None  # a limit of the whole container that did not end it
     places_tasks: bool = False  # its tasks are in cgroups of their own
     held: dict[TaskID, int] = field(default_factory=dict)  # numbers of updates whose tasks are still `ending`
-    heard: int = 0  # number of its newest update since its last hello
-    listed_bytes: int = 0  # how much of a hello it takes
-    is_adopted: bool = False  # an earlier run of the slave has started it
-    mem_bytes: int = 0  # what its tasks may have together
-    most_mem_bytes: int | None = 0  # the most that this ever was; None: one of them may have any
-    strangers: int = 0  # how many tasks it has named that are in no record of ours
+    heard: int = 0  # number of its newest update since its last registration
+    listed_bytes: int = 0  # how much of the slave's registration it takes
+    is_adopted: bool = False  # an earlier slave process has started it
+    mem_bytes: int = 0  # what its tasks may use together
+    most_mem_bytes: int | None = 0  # the most that this ever was; None: one of its tasks has no limit
+    unknown_tasks: int = 0  # how many tasks it has named that the slave has no record of
 
     @property
     def framework_id(self) -> FrameworkID:
@@ -124,39 +128,39 @@ class Container:
 
     @property
     def user(self) -> str:
-        """Who runs it."""
+        """The name of the user that it runs as."""
         return self.framework.user
 
     def listed(self) -> RunningExecutor:
-        """As a hello names it."""
+        """Its entry in the slave's registration."""
         return RunningExecutor(
             self.framework, self.executor.executor_id, self.container_id, self.executor.resources
         )
 
 
-HELLO_MAX_BYTES = 900 << 10
-"""A hello is one message, which cannot hold a mebibyte: ..."""
+REGISTRATION_MAX_BYTES = 900 << 10
+"""The size of a registration, which is one message and cannot hold a mebibyte."""
 LISTED_MAX_BYTES = 720 << 10
-"""... containers and tasks are refused beyond this much of it. That is some 4,000 tasks with short names."""
+"""How much of a registration containers and tasks may take: about 4,000 tasks with short names. More are refused."""
 QUEUED_MAX_BYTES = 48 << 20
-"""Of one framework's tasks that wait for their executors to register: all of it is handed over at once, and an executor's
-connection holds no more than 64 MiB ..."""
+"""How much one framework's tasks may take that wait for their executors to register. All of it is sent at once, and an
+executor's connection holds no more than 64 MiB."""
 QUEUED_TOTAL_BYTES = 192 << 20
-"""... and of all frameworks' together."""
+"""The same for all frameworks together."""
 _LISTED_TASK_BYTES = 90
-"""Of a task, in a hello: a tag, lengths, state, time limit, grace and ages; without ids, name and resources."""
+"""Size of a task in a registration: a tag, lengths, state, time limit, grace and ages; without ids, name and resources."""
 
 _QUEUED_TASK_BYTES = 1024
-"""Of a task that waits, beside its data, command and labels."""
+"""Memory for a waiting task, without its data, command and labels."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
 TimerKey = tuple[str, ...]
-"""Names what is due: ("limit", framework, task), ("escalate", framework, task), ("register", container), ..."""
+"""Names of timers: ("limit", framework, task), ("escalate", framework, task), ("executor_registration", container), ..."""
 
 
 def used(hit: Limitation) -> TaskUsage | None:
-    """What whoever hit a limit had used by then; None if the module cannot tell."""
+    """What had been used when the limit was hit; None if the module does not know."""
     usage = hit.usage
     return TaskUsage(usage.cpu_s, usage.peak_mem_bytes) if usage.cpu_s or usage.peak_mem_bytes else None
 
@@ -171,40 +175,42 @@ class State:
         self.slave_id: SlaveID = info.slave_id
         self.epoch = 0
         self.registered = False
-        self.there_since: float | None = None  # registered, with whatever master
+        self.registered_since: float | None = (
+            None  # first registration of this slave process, with any master
+        )
         self.mode = "active"  # active | deactivated | draining | drained
-        self.drain_end_at: float | None = None  # monotonic: what runs on a draining slave is ended then ...
-        self.drain_grace_s: float | None = None  # ... with so much time for its end
-        self.leaving = False  # what runs is being ended, and so are we
+        self.drain_end_at: float | None = None  # monotonic: when a drain ends the tasks that still run
+        self.drain_grace_s: float | None = None  # the grace that they have then
+        self.leaving = False  # all tasks are being ended, and then the slave
         self.is_disk_full = False
         self.files: FilesSecret | None = None
-        self.is_journal_damaged = False  # at our start: executors may have tasks that we do not know of
+        self.is_journal_damaged = (
+            False  # found at the start: executors may have tasks that the slave does not know
+        )
         self.containers: dict[ContainerID, Container] = {}
         self.by_executor: dict[tuple[FrameworkID, ExecutorID], Container] = {}
         self.tasks: dict[tuple[FrameworkID, TaskID], Task] = {}
         self.tasks_ended = 0
-        self.listed_bytes = 0  # of a hello: all containers and tasks
-        self.queued_bytes: dict[FrameworkID, int] = {}  # of tasks that wait for their executors
+        self.listed_bytes = 0  # how much of a registration all containers and tasks take
+        self.queued_bytes: dict[FrameworkID, int] = {}  # size of tasks that wait for their executors
         self.total = info.resources.quantities()
         self.long_total = long_quantities(info.resources, settings.long_fraction)
         self.used: dict[str, int] = {}
         self.long_used: dict[str, int] = {}
         self.timers: KeyedTimers[TimerKey] = KeyedTimers()
         self.out: list[Action] = []
-        self.lowered: set[ContainerID] = (
-            set()
-        )  # containers whose tasks hold less than their limits let through
-        self.sent_to: set[ContainerID] = set()  # containers whose executor is sent something in this turn
+        self.lowered: set[ContainerID] = set()  # containers whose limits can be lowered, as tasks have ended
+        self.sent_to: set[ContainerID] = set()  # containers to whose executors this turn sends something
         self._containers_made = 0
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing new is taken, for good. (What is on its way to a deactivated slave still runs there.)"""
+        """Whether new tasks are refused. (A deactivated slave still accepts tasks that are on their way to it.)"""
         return self.leaving or self.mode in ("draining", "drained")
 
     @property
-    def said_mode(self) -> str:
-        """As the master hears it."""
+    def reported_mode(self) -> str:
+        """The mode that is reported to the master."""
         return "leaving" if self.leaving else self.mode
 
     # -- actions ------------------------------------------------------------------------------------------------------
@@ -220,7 +226,7 @@ class State:
         self.out.append(SendToExecutor(container_id, message))
 
     def save(self) -> None:
-        """Checkpoint who we are, once we are somebody; what operators want of us, before that, too."""
+        """Checkpoint the slave's id and mode, unless it has no id yet and operators have set no mode."""
         if self.slave_id or self.mode != "active":
             self.do(SaveSlave(self.slave_id, self.epoch, self.mode, self.drain_end_at, self.drain_grace_s))
 
@@ -230,19 +236,19 @@ class State:
     # -- accounts -----------------------------------------------------------------------------------------------------
 
     def new_container_id(self) -> ContainerID:
-        """Never used before: the incarnation is the shell's, one for each start of the slave."""
+        """A container id that was never used before: each start of the slave has its own incarnation."""
         self._containers_made += 1
         return ContainerID(f"{self.incarnation}.{self._containers_made}")
 
     def task_limits(self, resources: Resources) -> Resources:
-        """What a task of these resources may use. Who declares no memory is limited like everybody else."""
+        """What a task with these resources may use: a task that declares no memory has the default limit."""
         mem_bytes = self.settings.default_task_mem_bytes
         if resources.mem_bytes or not mem_bytes:
             return resources
         return resources + Resources({"mem": mem_bytes})
 
     def limits(self, container: Container) -> Resources:
-        """What the limits of a container must let through: the executor's own and its tasks'."""
+        """What a container may use: its executor's own resources and its tasks'."""
         held = [
             self.task_limits(task.info.resources)
             for task in (*container.queue.values(), *container.tasks.values())
@@ -257,7 +263,7 @@ class State:
         )
 
     def grace_s(self, asked_s: float | None, otherwise_s: float) -> float:
-        """A grace as it is granted: also what an older slave wrote down may be longer than is allowed."""
+        """The grace that is granted, at most the slave's maximum, which a grace from an older slave's records may exceed."""
         return clip_grace(otherwise_s if asked_s is None else asked_s, self.settings.max_kill_grace_s)
 
     def hold(self, resources: Resources, *, long: bool) -> None:
@@ -285,7 +291,7 @@ class State:
         )
 
     def has(self, resources: Resources) -> bool:
-        """Whether all of the slave would do for this."""
+        """Whether the slave, when empty, has this much."""
         return all(amount <= self.total.get(name, 0) for name, amount in resources.quantities().items())
 
     def long_fits(self, resources: Resources) -> bool:
@@ -293,14 +299,14 @@ class State:
         return fits(self.long_used, self.long_total, resources.quantities())
 
     def can_list(self, framework: FrameworkInfo, task: TaskInfo) -> bool:
-        """Whether a hello has room for one more task, and for its container if it has none yet."""
+        """Whether a registration has room for one more task, and for its container if it has none yet."""
         more = _listed_task_bytes(framework.framework_id, task, ContainerID(""))
         if (framework.framework_id, task.executor_id) not in self.by_executor:
             more += len(_encode(framework))
         return self.listed_bytes + more <= LISTED_MAX_BYTES
 
     def can_queue(self, framework_id: FrameworkID, task: TaskInfo) -> bool:
-        """Whether the task may wait here until its executor has registered. That may be long: with images, minutes."""
+        """Whether there is room for the task to wait until its executor has registered, which may take minutes with images."""
         container = self.by_executor.get((framework_id, task.executor_id))
         if container is not None and container.phase is Phase.REGISTERED:
             return True
@@ -311,14 +317,14 @@ class State:
         )
 
     def enqueue(self, container: Container, task: Task) -> None:
-        """It waits for its container's executor."""
+        """Let a task wait for its container's executor."""
         task.queued_bytes = _queued_task_bytes(task.info)
         waiting = self.queued_bytes.get(task.framework_id, 0)
         self.queued_bytes[task.framework_id] = waiting + task.queued_bytes
         container.queue[task.info.task_id] = task
 
     def dequeue(self, task: Task) -> None:
-        """It waits no longer: it is delivered, or has ended."""
+        """The task does not wait any more: it is delivered, or has ended."""
         left = self.queued_bytes[task.framework_id] - task.queued_bytes
         if left:
             self.queued_bytes[task.framework_id] = left
@@ -355,7 +361,7 @@ class State:
         self.hold(task.info.resources, long=task.long)
 
     def remove_task(self, task: Task) -> None:
-        """The task has ended: out of its container, its timers and the accounts."""
+        """The task has ended: remove it from its container, and cancel its timers."""
         info = task.info
         self.tasks_ended += 1
         self.listed_bytes -= task.listed_bytes
@@ -376,14 +382,14 @@ class State:
 
 
 def _listed_task_bytes(framework_id: FrameworkID, info: TaskInfo, container_id: ContainerID) -> int:
-    """An upper bound. The name is a person's and may have characters of four bytes; ids have one each."""
+    """An upper bound. A name may have characters of four bytes; those of ids have one byte."""
     ids = len(framework_id) + len(info.executor_id) + len(info.task_id) + len(container_id)
     name_bytes = len(info.name) if info.name.isascii() else 4 * len(info.name)
     return _LISTED_TASK_BYTES + ids + name_bytes + len(_encode(info.resources))
 
 
 def _queued_task_bytes(info: TaskInfo) -> int:
-    """About how much memory it takes; exact where it would be long to add up."""
+    """About how much memory it takes; its command and labels are counted exactly."""
     if info.command is None and not info.labels:
         return _QUEUED_TASK_BYTES + len(info.data)
     return _QUEUED_TASK_BYTES + len(_encode(info))

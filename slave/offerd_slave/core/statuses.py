@@ -1,8 +1,8 @@
 """Status updates: written down, then forwarded, then repeated until the scheduler has acknowledged them.
 
-A terminal status waits for the disk before it is forwarded: many share one sync (`Sync` -> `Stored`), and while one sync
-is under way the next batch gathers. A status of a running task is forwarded once it is written: a power loss, which
-could take it back, ends the task anyway.
+A terminal status is forwarded only when it is on the disk. Many share one sync (`Sync` -> `Stored`), and during a sync
+the next batch gathers. A status of a running task is forwarded once it is written: a power loss, which could lose it, ends
+the task anyway.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from offerd_slave.core.state import Container, End, Killing, Phase, State, Task
 from offerd_slave.records import StatusAcknowledged, StatusStored
 
 FAILING = (TaskState.FAILED, TaskState.KILLED)
-"""How a task ends that has hit a limit; but not where its executor says that its call has raised."""
+"""The states of a task that may have hit a limit (unless its executor reports that its call has raised)."""
 KILLED = -9
-"""Exit status of who was ended by SIGKILL, as containers are."""
+"""Exit status of a process that was ended by SIGKILL, as containers are."""
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Stream:
 
 
 class Statuses:
-    """All streams of a slave."""
+    """The streams of all tasks of a slave."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -65,14 +65,14 @@ class Statuses:
     # -- in -----------------------------------------------------------------------------------------------------------
 
     def from_executor(self, container: Container, update: ExecutorUpdate, now: float) -> None:
-        """An executor reports. What is known already, or of a task that has ended, is only confirmed to it."""
+        """Take an executor's update. One that is known already, or whose task has ended, is only confirmed."""
         container.heard = update.number
         self.take(container, update.status, now, update.number)
         self._note_heard(container)
 
     def take(self, container: Container, status: TaskStatus, now: float, number: int = 0) -> None:
-        """Store what is news. The end of a task that may have hit a limit waits until the module has said so; that of a task
-        that has a cgroup, until that is empty and removed.
+        """Store a new status. The end of a task that may have hit a limit waits for the module's answer; the end of a task
+        with its own cgroup waits until that is empty and removed.
         """
         task = container.tasks.get(status.task_id)
         if task is None or status.sequence <= task.sequence:
@@ -86,7 +86,7 @@ class Statuses:
             self._store(task, self._completed(container, task, status), now)
             return
         if number:
-            # Until it is stored, the executor must keep it: we may be killed before.
+            # The executor must keep it until it is stored, as the slave may be killed before.
             container.held[status.task_id] = number
         if task.ending is not None:
             return
@@ -100,7 +100,7 @@ class Statuses:
     def failure_inspected(
         self, container: Container, task_id: TaskID, hit: Limitation | None, now: float
     ) -> None:
-        """The module has said which limit a task had hit that has failed, if any: its last status says so."""
+        """The module has reported which limit a failed task had hit, if any: add it to the task's last status."""
         task = container.tasks.get(task_id)
         if task is None or task.failed is None or task.ending is None:
             return
@@ -119,7 +119,7 @@ class Statuses:
             self._store_ending(container, task, task.ending, now)
 
     def cleaned_up(self, container: Container, task_id: TaskID, now: float) -> None:
-        """Nothing is left of the task: what its executor has said of its end is true now."""
+        """Nothing is left of the task: store its last status."""
         task = container.tasks.get(task_id)
         if task is not None and task.ending is not None and task.failed is None:
             self._store_ending(container, task, task.ending, now)
@@ -130,16 +130,17 @@ class Statuses:
             self._note_heard(container)
 
     def _has_cgroups(self, container: Container) -> bool:
-        """Whether each of its tasks has one."""
+        """Whether each of its tasks has its own cgroup."""
         return container.places_tasks and self._state.settings.limits_tasks
 
     def _note_heard(self, container: Container) -> None:
-        """How far its executor's updates can be confirmed with the next sync."""
+        """Note which of its executor's updates can be confirmed after the next sync."""
         held = container.held
         self._heard[container.container_id] = min(held.values()) - 1 if held else container.heard
 
-    def say(self, task: Task, state: TaskState, reason: str, message: str) -> None:
-        """The slave itself has something to say of a task that goes on; best effort, as its executor counts the statuses."""
+    def report(self, task: Task, state: TaskState, reason: str, message: str) -> None:
+        """Send a status of the slave's own about a task that goes on. Best effort: it has no sequence number, as the task's
+        executor gives those."""
         container = self._state.containers[task.container_id]
         status = TaskStatus(
             task_id=task.info.task_id,
@@ -155,7 +156,7 @@ class Statuses:
             self._state.to_master(StatusUpdate(task.framework_id, status))
 
     def end_task(self, task: Task, end: End, now: float) -> None:
-        """The slave itself says how a task ended."""
+        """Store the last status of a task: the executor's if there is one, else one of the slave's own."""
         container = self._state.containers[task.container_id]
         if task.ending is not None:
             self._store(task, task.ending, now)
@@ -189,14 +190,14 @@ class Statuses:
         now: float,
         sequence: int = 1,
     ) -> None:
-        """The end of a task that this slave never took, or has no record of."""
+        """Store the end of a task that this slave never took, or has no record of."""
         self._append(framework_id, self._made(task_id, executor_id, end, sequence), ContainerID(""), now)
 
     def turn_away(
         self, framework_id: FrameworkID, task_id: TaskID, executor_id: ExecutorID, end: End, now: float
     ) -> None:
-        """The end of a task that this slave does not take. A framework that hears nothing could have us keep these without end:
-        of it they are sent once, and kept nowhere. A master that misses one finds that we do not have the task.
+        """Report the end of a task that this slave refuses. If its framework does not acknowledge, the status is sent once and
+        not kept, so that refusals do not pile up. A master that misses it learns later that the slave does not have the task.
         """
         if not self.backlog.is_over(framework_id):
             self.refuse(framework_id, task_id, executor_id, end, now)
@@ -217,7 +218,7 @@ class Statuses:
         )
 
     def _completed(self, container: Container, task: Task, status: TaskStatus) -> TaskStatus:
-        """What an executor says, with what only we know: who we are, and why we were killing the task."""
+        """An executor's status, completed with what only the slave knows: its id, and why it was killing the task."""
         state, reason, message, limit = status.state, status.reason, status.message, status.limit
         usage = status.usage
         killing, hit = task.killing, task.hit
@@ -227,7 +228,7 @@ class Statuses:
         elif hit is not None and state is TaskState.FAILED:
             message, limit = f"{message}; {hit.message}".removeprefix("; "), hit.limit
         elif container.phase is Phase.ENDING and container.end and status.exit_status == KILLED:
-            # Its executor has seen it killed before it was itself.
+            # The container is being killed, and the executor has seen its task die first.
             state, reason, message, _, limit, of_end = container.end
             usage = of_end or usage
         elif state is TaskState.RUNNING and not message and task.state is not TaskState.RUNNING:
@@ -289,25 +290,25 @@ class Statuses:
             self._state.out.append(SendToMaster(update))
 
     def restore(
-        self, framework_id: FrameworkID, task_id: TaskID, unheard: list[TaskStatus], now: float
+        self, framework_id: FrameworkID, task_id: TaskID, waiting: list[TaskStatus], now: float
     ) -> None:
-        """From the journal: written down before a restart, to be sent once a master has registered us."""
+        """Take unacknowledged statuses from the journal, to be sent after the registration with a master."""
         backoff_s = self._state.settings.update_retry_s
-        self.streams[framework_id, task_id] = Stream(unheard, now + backoff_s, backoff_s)
-        for status in unheard:
+        self.streams[framework_id, task_id] = Stream(waiting, now + backoff_s, backoff_s)
+        for status in waiting:
             self.backlog.add(framework_id, status)
 
     # -- out ----------------------------------------------------------------------------------------------------------
 
     def acknowledge(self, message: Acknowledge) -> None:
-        """The scheduler has heard; hearing a status means having heard all before it."""
-        heard = False
+        """Forget acknowledged statuses; an acknowledgement also covers all earlier statuses of the task."""
+        found = False
         for task_id, sequence in message.updates:
             key = (message.framework_id, task_id)
             stream = self.streams.get(key)
             if stream is None:
                 continue
-            heard = True
+            found = True
             if stream.statuses[-1].sequence <= sequence:
                 self.backlog.remove(message.framework_id, stream.statuses)
                 del self.streams[key]
@@ -315,16 +316,17 @@ class Statuses:
                 done = [status for status in stream.statuses if status.sequence <= sequence]
                 self.backlog.remove(message.framework_id, done)
                 stream.statuses = [status for status in stream.statuses if status.sequence > sequence]
-        if heard:
+        if found:
             self._state.out.append(Append(StatusAcknowledged(message.framework_id, message.updates)))
 
     def has_ended(self, framework_id: FrameworkID, task_id: TaskID) -> bool:
-        """Whether we have said how this task ended, and nobody has acknowledged it yet."""
+        """Whether this task's end is stored and not acknowledged yet."""
         stream = self.streams.get((framework_id, task_id))
         return stream is not None and stream.statuses[-1].state.terminal
 
     def unrecorded(self, refused: StatusStored, why: str, now: float) -> None:
-        """It cannot be written down, so it cannot be sent either. If it was the task's end, nobody can say how it ended."""
+        """Drop a status that cannot be written down: it must not be sent either. If it was the task's last one, the task is
+        reported as lost."""
         key = (refused.framework_id, refused.status.task_id)
         for updates in (self._unsynced, self._syncing):
             updates[:] = [update for update in updates if update.status is not refused.status]
@@ -341,7 +343,7 @@ class Statuses:
             self.refuse(*key, refused.status.executor_id, end, now, sequence)
 
     def adopt_slave_id(self) -> None:
-        """We have (another) slave id: acknowledgements find the way back by the id in the status, so all that wait bear it."""
+        """Put the slave's new id into all waiting statuses, as acknowledgements are routed by the id in the status."""
         slave_id = self._state.slave_id
         for stream in self.streams.values():
             stream.statuses = [_stamped(status, slave_id) for status in stream.statuses]
@@ -349,7 +351,7 @@ class Statuses:
             updates[:] = [StatusUpdate(u.framework_id, _stamped(u.status, slave_id)) for u in updates]
 
     def stored(self, number: int, now: float) -> None:
-        """The sync is done: forward what waited for it, and confirm to the executors."""
+        """The sync is done: forward the statuses that waited for it, and confirm them to the executors."""
         if number != self._syncs:
             return
         syncing, self._syncing = self._syncing, []
@@ -360,18 +362,18 @@ class Statuses:
         self._confirmable |= self._heard_syncing
         self._heard_syncing = {}
         if self._confirmable:
-            # A sync done in place is stored after the turn's end: the next may be far away.
+            # A sync in the loop's own thread ends after the turn's `end_turn`, and the next turn may be far away.
             self._confirm(now)
 
     def end_turn(self, now: float) -> None:
-        """Call it when all else that the turn sends is known."""
+        """To be called when everything else that the turn sends is known."""
         self._sync(now)
         if self._confirmable:
             self._confirm(now)
 
     def _sync(self, now: float) -> None:
-        """One sync for all terminal statuses that came since the last one. The more tasks run, the longer a batch gathers: a
-        sync costs the kernel about as much as the whole rest of a task's life costs us.
+        """Sync once for all terminal statuses since the last sync. The more tasks run, the longer a batch gathers: a sync
+        costs about as much cpu time as everything else in a task's life.
         """
         if self._syncing:
             return
@@ -391,13 +393,13 @@ class Statuses:
             self._heard = {}
 
     def resend_all(self, now: float) -> None:
-        """A (new) master has registered us: it hears everything that is not acknowledged. What waits for the disk follows."""
+        """After the registration with a (new) master: send all unacknowledged statuses. Those that wait for the disk follow."""
         waiting = self._awaiting_disk()
         for key, stream in self.streams.items():
             self._resend(key, stream, now, without_terminal=key in waiting)
 
     def retry_due(self, now: float) -> None:
-        """Repeat what was not acknowledged in time. A sync may take longer: what waits for the disk goes on waiting for it."""
+        """Repeat statuses that were not acknowledged in time, except those that still wait for the disk."""
         if not self._state.registered or now < self._retry_at:
             return
         waiting = self._awaiting_disk()
@@ -408,14 +410,15 @@ class Statuses:
                 self._resend(key, stream, now, without_terminal=key in waiting)
 
     def _awaiting_disk(self) -> set[tuple[FrameworkID, TaskID]]:
-        """Tasks whose end must not be sent yet: a power loss could still take it back."""
+        """Tasks whose end must not be sent yet, as a power loss could still lose it."""
         return {(u.framework_id, u.status.task_id) for u in (*self._unsynced, *self._syncing)}
 
-    def unheard(self, room_bytes: int) -> tuple[list[RunningTask], int]:
-        """Tasks that have ended without the scheduler having acknowledged it, for a hello; and how many more there are
-        than fit. A master that believes one of those to run calls it lost, and then passes on nothing else of it: some
-        thousands of ends must be unheard for that, so the framework has not read for long, and it is the newest ends
-        that are left out. A framework that hears "lost" may do such work twice; it never takes it for done when it is not.
+    def ended_unacknowledged(self, room_bytes: int) -> tuple[list[RunningTask], int]:
+        """Ended tasks whose end is not acknowledged, for a registration of at most `room_bytes`; and how many did not fit.
+
+        If the master believes that one of the latter runs, it reports it as lost, and forwards no other end of it. That takes
+        some thousands of unacknowledged ends, of which the newest are left out. A framework may then do such work twice, but
+        never takes it for done when it is not.
         """
         listed: list[RunningTask] = []
         left_out = 0
@@ -437,7 +440,7 @@ class Statuses:
         return bool(self._unsynced or self._syncing)
 
     def next_retry(self) -> float | None:
-        """When to call `retry_due`, at the latest."""
+        """The latest time for the next call of `retry_due`."""
         return self._retry_at if self.streams and self._state.registered else None
 
     def _resend(
@@ -449,8 +452,8 @@ class Statuses:
                 self._state.to_master(StatusUpdate(key[0], status))
 
     def _confirm(self, now: float) -> None:
-        """An executor only has to know in time what it need not keep: a confirmation goes along with whatever else is sent to
-        it, or alone after a while.
+        """Confirm stored updates to executors, which keep them until then. A confirmation goes with the next message to the
+        executor, or alone after a while.
         """
         state = self._state
         if self._confirm_at is None:

@@ -1,4 +1,4 @@
-"""Tasks: checked, delivered, limited in time, killed."""
+"""Check, deliver and kill tasks, and enforce their time limits."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Tasks:
         self._statuses = statuses
 
     def refusal(self, framework: FrameworkInfo, executor: ExecutorInfo, task: TaskInfo) -> End | None:
-        """Why this slave will not run the task, or None. The master has checked it, too; but its view may be stale, and
-        the cap on long tasks holds at every instant here.
+        """Why this slave will not run the task, or None. The master has checked it, too, but its view may be stale. The cap on
+        long tasks holds here at every instant.
         """
         state = self._state
         if state.is_closed:
@@ -90,14 +90,14 @@ class Tasks:
         return None
 
     def add(self, container: Container, info: TaskInfo) -> Task:
-        """Take it in; it waits in the container's queue."""
+        """Add a task to the container's queue."""
         task = Task(container.framework_id, container.container_id, info, self._state.is_long(info))
         self._state.enqueue(container, task)
         self._state.add_task(task)
         return task
 
     def deliver_queue(self, container: Container, now: float) -> None:
-        """Hand everything that waits to the executor. From here on the time limits count."""
+        """Send all waiting tasks to the executor. Their time limits begin here."""
         state, out = self._state, self._state.out
         limits_tasks = state.settings.limits_tasks and container.places_tasks
         if container.queue and state.settings.limits_containers:
@@ -108,7 +108,7 @@ class Tasks:
         for task in queue.values():
             info = task.info
             state.dequeue(task)
-            # What only the executor needs is dropped here: neither memory nor the journal keeps a megabyte of arguments.
+            # Fields that only the executor needs are dropped, so that neither memory nor journal keeps megabytes of data.
             task.info = TaskInfo(
                 info.task_id,
                 info.resources,
@@ -130,12 +130,13 @@ class Tasks:
                 state.timers.set(("limit", task.framework_id, info.task_id), now + info.time_limit_s)
 
     def limit_again(self, container: Container) -> None:
-        """We, or its executor's connection, were away: limits as they are to be, and none of tasks that have ended."""
+        """Set the limits again after a restart of the slave or a new connection of the executor, and remove those of ended
+        tasks."""
         state = self._state
         if state.settings.limits_containers:
             state.do(UpdateContainer(container.container_id, state.limits(container)))
         if state.settings.limits_tasks and container.places_tasks:
-            # Not of one whose end has just been heard: its cgroup may be gone already, and would be made again for good.
+            # Without tasks that have just ended: their cgroups may be gone already, and would be made again and stay.
             running = [task.info for task in container.tasks.values() if task.ending is None]
             state.do(KeepTasks(container.container_id, [info.task_id for info in running]))
             for info in running:
@@ -145,8 +146,8 @@ class Tasks:
     # -- killing ------------------------------------------------------------------------------------------------------
 
     def kill(self, task: Task, killing: Killing, now: float, grace_s: float | None = None) -> None:
-        """TERM, grace, KILL: by the executor; if it does not, by us. A task that still waits just ends. One that is being
-        killed already may only be given less time: then it is said again.
+        """Have the executor end the task (TERM, grace, KILL); if it does not, the isolation module will. A task that still
+        waits just ends. If it is being killed already, its time can only be shortened, by a second message.
         """
         state = self._state
         info = task.info
@@ -168,12 +169,12 @@ class Tasks:
             )
 
     def _hurries(self, task: Task, grace_s: float, now: float) -> bool:
-        """Whether a task that is being killed would have to end earlier than by the kill before."""
+        """Whether a task that is being killed would now have to end earlier."""
         due = self._state.timers.when(("escalate", task.framework_id, task.info.task_id))
         return due is not None and now + grace_s + self._state.settings.kill_margin_s < due
 
     def repeat_kills(self, container: Container, now: float) -> None:
-        """Its executor has come back: kills that it may not have heard are said again, with what is left of the grace."""
+        """Its executor has registered again: send it the kills that it may have missed, with the rest of their grace."""
         state = self._state
         for task in container.tasks.values():
             if task.killing is not None:
@@ -186,7 +187,7 @@ class Tasks:
                 )
 
     def kill_by_id(self, message: KillTask, now: float) -> bool:
-        """Its framework or the master wants it dead. False if there is no such task."""
+        """Kill a task for its framework or the master. False if there is no such task."""
         task = self._state.tasks.get((message.framework_id, message.task_id))
         if task is None:
             return False
@@ -198,7 +199,7 @@ class Tasks:
         return True
 
     def limit_reached(self, framework_id: FrameworkID, task_id: TaskID, now: float) -> None:
-        """Its time is over."""
+        """The task has reached its time limit: kill it."""
         task = self._state.tasks.get((framework_id, task_id))
         if task is not None:
             limit_s = task.info.time_limit_s
@@ -210,8 +211,8 @@ class Tasks:
             self.kill(task, killing, now)
 
     def escalate(self, framework_id: FrameworkID, task_id: TaskID, now: float) -> None:
-        """The executor has not ended it in time: the isolation module shall; and if the task's end is not reported even
-        then, the whole container goes.
+        """The executor has not ended the task in time: have the isolation module kill it. If its end is not reported even
+        then, `find_unkillable` follows.
         """
         state = self._state
         task = state.tasks.get((framework_id, task_id))
@@ -225,20 +226,20 @@ class Tasks:
         state.timers.set(("find_unkillable", framework_id, task_id), now + 2 * state.settings.kill_margin_s)
 
     def find_unkillable(self, framework_id: FrameworkID, task_id: TaskID, now: float) -> None:
-        """Its processes were killed, and its executor still does not report its end: which of them hang?"""
+        """Its processes were killed, and its executor still does not report its end: find processes that do not die."""
         state = self._state
         task = state.tasks.get((framework_id, task_id))
         if task is not None:
             if state.settings.limits_tasks and state.containers[task.container_id].places_tasks:
                 state.do(FindUnkillable(task.container_id, task_id))
             else:
-                self.abandon(framework_id, task_id, now)
+                self.end_container_of(framework_id, task_id, now)
 
     def unkillable_found(
         self, container_id: ContainerID, task_id: TaskID, unkillable: str, now: float
     ) -> None:
-        """Processes that the kernel does not let go of are not their executor's fault: it goes on, and they are looked at
-        again. If nothing is left of the task, its executor has a while to say so, and is ended then."""
+        """Unkillable processes are not the executor's fault: it goes on, and they are looked for again. If nothing is left of
+        the task, its executor has some time to report its end, and is ended after that."""
         container = self._state.containers.get(container_id)
         task = container.tasks.get(task_id) if container is not None else None
         if task is None:
@@ -249,24 +250,24 @@ class Tasks:
             when = now + self._state.settings.unkillable_look_s
             self._state.timers.set(("find_unkillable", task.framework_id, task_id), when)
         elif not task.is_gone:
-            # It may have a thousand to reap.
+            # The executor may have a thousand processes to reap.
             task.is_gone = True
             when = now + self._state.settings.executor_report_s
             self._state.timers.set(("find_unkillable", task.framework_id, task_id), when)
         else:
-            self.abandon(task.framework_id, task_id, now)
+            self.end_container_of(task.framework_id, task_id, now)
 
     def unkillable(self, task: Task, who: str) -> None:
-        """Say so, once; its resources stay taken, and the slave goes on."""
+        """Report once that the task is unkillable. Its resources stay taken, and the slave goes on."""
         if task.is_unkillable:
             return
         task.is_unkillable = True
         text = f"killed, but the kernel does not let go of {who}"
         self._state.log("ERROR", f"task {task.info.task_id}: {text}")
-        self._statuses.say(task, TaskState.RUNNING, Reason.UNKILLABLE, text)
+        self._statuses.report(task, TaskState.RUNNING, Reason.UNKILLABLE, text)
 
-    def abandon(self, framework_id: FrameworkID, task_id: TaskID, now: float) -> None:
-        """Neither the executor nor the module could end this task alone."""
+    def end_container_of(self, framework_id: FrameworkID, task_id: TaskID, now: float) -> None:
+        """End the whole container of a task that neither its executor nor the module could end alone."""
         task = self._state.tasks.get((framework_id, task_id))
         if task is None:
             return
@@ -283,5 +284,5 @@ class Tasks:
 
 
 def own_labels(labels: dict[str, str]) -> dict[str, str]:
-    """Those that mean something to a slave: the journal keeps no others."""
+    """The labels that mean something to a slave; the journal keeps no others."""
     return {name: value for name, value in labels.items() if name.startswith("offerd.")}

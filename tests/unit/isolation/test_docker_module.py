@@ -266,7 +266,7 @@ def test_more_is_there_when_update_returns_also_while_the_engine_is_being_told(
     bed.limit("one", "64M")
     bed.verify()
     bed.engine.fake.told.clear()
-    bed.isolation._running[ContainerID("one")].told = None
+    bed.isolation._running[ContainerID("one")].known_to_engine = None
     is_telling, may_answer = threading.Event(), threading.Event()
     write = bed.engine.fake.update_container
 

@@ -67,13 +67,13 @@ def test_newer_format_is_not_guessed_at(path: Path, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "FORMAT", FORMAT + 1)
         write_checkpoint(path, OBJECT)
-    with pytest.raises(DamagedCheckpoint, match="newer than ours"):
+    with pytest.raises(DamagedCheckpoint, match="newer than this slave"):
         read_checkpoint(path, SlaveCheckpoint)
 
 
 def test_another_type_is_noticed(path: Path) -> None:
     write_checkpoint(path, ProcessCheckpoint("boot", 1, 2))
-    with pytest.raises(DamagedCheckpoint, match="no SlaveCheckpoint"):
+    with pytest.raises(DamagedCheckpoint, match="not a SlaveCheckpoint"):
         read_checkpoint(path, SlaveCheckpoint)
 
 

@@ -262,10 +262,10 @@ def test_uploads_that_come_together_share_the_room_that_is_left(
     with site.connect() as first:
         length = room - (1 << 20)
         first.sendall(site.head("PUT", "/data/@alice/set/a", f"Content-Length: {length}").encode() + b"begun")
-        wait_until(lambda: site.data._coming_bytes > 0, "the first to have begun")
+        wait_until(lambda: site.data._incoming_bytes > 0, "the first to have begun")
         assert ask(site, "PUT", "/data/@alice/set/b", b"x" * (2 << 20))[0] == 507
         assert ask(site, "PUT", "/data/@alice/set/c", b"x" * 100)[0] == 201
-    wait_until(lambda: site.data._coming_bytes == 0, "the first to be given up")
+    wait_until(lambda: site.data._incoming_bytes == 0, "the first to be given up")
     assert ask(site, "PUT", "/data/@alice/set/b", b"x" * (2 << 20))[0] == 201
 
 
@@ -278,7 +278,7 @@ def test_room_is_looked_at_while_a_file_is_written(site: FilesSite, monkeypatch:
         connection.sendall(
             site.head("PUT", "/data/@alice/set/a", f"Content-Length: {8 << 20}").encode() + b"x" * (1 << 19)
         )
-        wait_until(lambda: site.data._coming_bytes > 0, "it to have begun")
+        wait_until(lambda: site.data._incoming_bytes > 0, "it to have begun")
         full.set()
         with suppress(OSError):
             connection.sendall(b"x" * (7 << 20))

@@ -15,7 +15,7 @@ def test_files_that_this_host_alone_reaches_are_out_of_reach_for_a_master_elsewh
     served: str, master: str
 ) -> None:
     said = out_of_reach(served, master)
-    assert said.startswith("no other host reaches the files of this slave, and with them its tasks' output")
+    assert said.startswith("no other host can reach the files of this slave, and with them its tasks' output")
     assert f"served at {served}, and the master is at {master}; start the slave with --ip ADDRESS" in said
 
 
