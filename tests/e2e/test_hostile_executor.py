@@ -110,7 +110,8 @@ def test_statuses_that_nobody_acknowledges_wait_with_their_executor_and_not_in_t
             deaf.run("talks", executor_id=ExecutorID("unheard"))
             log = cluster.slaves[0].log
             wait_until(
-                lambda: "its executors wait until it acknowledges them" in log.read_text(), "the slave to say so"
+                lambda: "its executors wait until it acknowledges them" in log.read_text(),
+                "the slave to say so",
             )
             assert_serves(framework, "meanwhile")
             assert memory_bytes(cluster) - before < MOST_GROWTH_BYTES
@@ -125,7 +126,9 @@ def test_hellos_that_name_tasks_that_never_were_cost_a_line_and_nothing_in_the_j
         assert_serves(framework, "before")
         before, log = memory_bytes(cluster), cluster.slaves[0].log
         framework.run("names", executor_id=ExecutorID("names"))
-        wait_until(lambda: log.read_text().count("16000 tasks that this slave has no record of") == 4, "four hellos")
+        wait_until(
+            lambda: log.read_text().count("16000 tasks that this slave has no record of") == 4, "four hellos"
+        )
         assert_serves(framework, "after")
         assert memory_bytes(cluster) - before < MOST_GROWTH_BYTES
         assert journal_bytes(cluster) < MIB

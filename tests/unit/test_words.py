@@ -42,7 +42,6 @@ NOT_YET = {
     "docs",
     "executors",
     "frameworks",
-    "isolation",
     "linux",
     "master",
     "sdk",

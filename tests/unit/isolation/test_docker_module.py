@@ -361,7 +361,7 @@ def test_where_a_sandbox_cannot_be_mounted_nosuid_nobody_is_root(
     monkeypatch.setattr(mounts, "make_harmless", refuse)
     spec = spec_of("a", bed.path, user)
     if is_refused:
-        with pytest.raises(IsolationError, match=r"nosuid.* no task runs as root here"):
+        with pytest.raises(IsolationError, match=r"nosuid.* no task may run as root here"):
             bed.isolation._guard(spec)
     else:
         bed.isolation._guard(spec)
