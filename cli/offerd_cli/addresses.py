@@ -1,4 +1,4 @@
-"""The address of this host by which others reach it."""
+"""The address by which others reach this host."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from offerd.addresses import LOOPBACK, is_link_local, is_loopback
 from offerd.masters.routes import FAR, FAR_6, address_towards
 
 _OF_CONTAINERS = ("docker", "br-", "veth", "virbr", "podman", "cni", "lxc")
-"""Interfaces to what runs on this host alone."""
+"""Interfaces that lead only to this host itself."""
 
 
 def own_address(*, ipv6: bool | None = None) -> str:
-    """By which other hosts most likely reach this one: that of the default route, else of the first interface that leads out;
-    an IPv4 address if there is one (`ipv6`: one of IPv6 alone, or of IPv4 alone). Loopback if there is none.
+    """The address by which other hosts most likely reach this one: that of the default route, else of the first interface that
+    leads out. IPv4 is preferred; `ipv6` True allows only IPv6, False only IPv4. Loopback if there is none.
     """
     import psutil
 

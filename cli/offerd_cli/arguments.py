@@ -1,5 +1,5 @@
-"""The arguments of `offerd map`, as GNU parallel takes them: words behind `:::`, lines of files behind `::::`. Of several
-sources all combinations run, and of those that are linked by a `+` the first with the first, the second with the second.
+"""The arguments of `offerd map`, as GNU parallel takes them: words after `:::`, lines of files after `::::`. Several sources
+are combined in all ways, except that sources linked by a `+` go in step: first with first, second with second.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ MARKS = (WORDS, FILES, WORDS + LINKED, FILES + LINKED)
 MAX_COMBINATIONS = 10_000_000
 
 Argument = tuple[str, ...]
-"""What one run of the command gets: a word of each source."""
+"""The arguments of one run of the command: one word from each source."""
 
 
 class Arguments(Sequence[Argument]):
-    """All combinations of the groups, of which the last varies fastest. A group is of linked sources."""
+    """All combinations of the groups; the last group varies fastest. A group is a list of linked sources."""
 
     def __init__(self, groups: Sequence[Sequence[Argument]], sources: int) -> None:
         self.sources = sources
@@ -51,11 +51,11 @@ class Arguments(Sequence[Argument]):
         return sum(reversed(chosen), ())
 
     def words(self) -> Iterator[str]:
-        """Of all sources, each once."""
+        """The words of all sources, each once."""
         return itertools.chain.from_iterable(itertools.chain.from_iterable(self._groups))
 
     def longest(self) -> Argument:
-        """The longest of each source; no run need have all of them."""
+        """The longest word of each source; there need not be a run with all of them."""
         longest: list[str] = []
         for group in self._groups:
             longest += [max(column, key=_bytes) for column in zip(*group, strict=True)]
@@ -72,11 +72,13 @@ class _Source(NamedTuple):
 
 
 def split_words(words: Sequence[str], *, null: bool = False) -> tuple[list[str], Arguments]:
-    """The command and its arguments, from `CMD... ::: ARG...`, `CMD... :::: FILE...` and so on, or else from stdin.
+    """Split `CMD... ::: ARG...`, `CMD... :::: FILE...` and the like into command and arguments; without marks they come from
+    stdin.
 
-    `null`: those in a file end with a zero byte, and may be empty; else with the line, and empty lines are no arguments.
+    `null`: arguments in a file end with a zero byte, and may be empty; otherwise they end with the line, and empty lines are
+    skipped.
 
-    Raises `BadInput` where no command or no source of arguments is given, or a file cannot be read.
+    Raises `BadInput` if there is no command or no source of arguments, or if a file cannot be read.
     """
     command, sources = _sources(words)
     if not command:
@@ -86,7 +88,9 @@ def split_words(words: Sequence[str], *, null: bool = False) -> tuple[list[str],
             raise BadInput("no arguments; write CMD... ::: ARG..., :::: FILE, or pipe them into stdin")
         sources = [_Source(FILES, ["-"])]
     if sum(source.words.count("-") for source in sources if source.mark.startswith(FILES)) > 1:
-        raise BadInput(f"{FILES} - is given twice, and stdin can be read once; write one of them to a file")
+        raise BadInput(
+            f"{FILES} - is given twice, but stdin can be read only once; use a file for one of them"
+        )
     groups: list[list[list[str]]] = []
     for number, source in enumerate(sources):
         is_linked = source.is_linked or (number + 1 < len(sources) and sources[number + 1].is_linked)
@@ -96,13 +100,13 @@ def split_words(words: Sequence[str], *, null: bool = False) -> tuple[list[str],
             groups += [[column] for column in columns[1:]]
         else:
             groups += [[column] for column in columns]
-    # Of linked sources the shortest decides.
+    # The shortest of linked sources decides.
     arguments = Arguments(
         [list(zip(*group, strict=False)) for group in groups], sum(len(group) for group in groups)
     )
     if len(arguments) > MAX_COMBINATIONS:
         raise BadInput(
-            f"{len(arguments):,} combinations of arguments are more than {MAX_COMBINATIONS:,}; run a part of them"
+            f"{len(arguments):,} combinations of arguments are more than {MAX_COMBINATIONS:,}; run them in parts"
         )
     return command, arguments
 
@@ -119,13 +123,13 @@ def _sources(words: Sequence[str]) -> tuple[list[str], list[_Source]]:
 
 
 def _columns(source: _Source, *, alone: bool, null: bool, keeps_empty: bool) -> list[list[str]]:
-    """The words of each source that a mark begins: behind `::::` each file is one. Raises `BadInput`."""
+    """The words of each source that starts at a mark: after `::::` each file is a source. Raises `BadInput`."""
     if source.mark.startswith(FILES):
         if not source.words:
             raise BadInput("the file is missing; write :::: FILE, or :::: - for stdin")
         return [_read(file, b"\0" if null else b"\n", keeps_empty) for file in source.words]
     if not source.words and not alone:
-        raise BadInput(f"one {source.mark} has no arguments behind it; leave it out, or give it some")
+        raise BadInput(f"a {source.mark} has no arguments after it; leave it out, or give it some")
     return [source.words]
 
 
@@ -140,7 +144,7 @@ def _read(file: str, end: bytes, keeps_empty: bool) -> list[str]:
         raise BadInput(f"cannot read arguments from {file}: {error.strerror}") from None
     parts = content.split(end)
     if not parts[-1]:
-        parts.pop()  # behind the last end there is no argument
+        parts.pop()  # after the last end there is no argument
     return [word_of(part) for part in parts if part or keeps_empty]
 
 

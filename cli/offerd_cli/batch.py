@@ -1,7 +1,7 @@
-"""The scheduler behind `offerd run` and `offerd map`: so many commands of one size, one task each, or a series of short ones.
+"""The scheduler behind `offerd run` and `offerd map`: many commands of one size. Each is a task, or one of a series in a task.
 
-It lives in the driver's thread and touches nothing but itself and the `events` queue, from which the command's main
-thread learns what happened. Offers are filled as far as they go; when nothing waits any more it asks for no more offers.
+It lives in the driver's thread and touches only itself and the `events` queue, from which the command's main thread learns what
+happened. It fills each offer as far as possible, and asks for no more offers when no command waits.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ COMMAND_EXECUTOR = ExecutorInfo(ExecutorID("command"), module="offerd_executors.
 INLINE_OUTPUT = {series.INLINE_LABEL: "1"}
 """Label: output of at most 4 KiB comes with the terminal status, and no file is kept."""
 SERIES_S = 0.5
-"""Commands that together take so long make one task: what a task costs the daemons is little against that."""
+"""Short commands that together take this long make one task, so that the cost of a task is small in comparison."""
 LONGEST_SERIES = 64
 SERIES_BYTES = 64 << 10
-"""More than the first command of a series and so much is a task of its own: a reply to an offer holds a little under 1 MiB."""
+"""Bytes that a series may hold beyond its first command: a reply to an offer holds a little under 1 MiB."""
 SEEN_BEFORE_SERIES = 16
-"""So many commands must have ended before anything is said of how long they take."""
+"""How many commands must have ended before their mean duration is used."""
 NEWEST_WEIGHT = 0.05
 SERIES_AT_THE_END = 2
-"""A series is at most this part of what each running task still has before it, so that all end at about the same time..."""
+"""A series takes at most this part of the time that each running task has left, so that all end at about the same time..."""
 UNEVEN_S = 0.05
-"""... or takes less than this, or all of that: the last tasks would hold one command each, and cost more than they do."""
+"""... but at least this long: otherwise the last tasks would hold one command each, and cost more than it takes."""
 REFUSE_SMALL_S = 1.0
-"""How long an offer that nothing fits into is not wanted again. Short: what a long task leaves may make it fit."""
+"""How long an offer that nothing fits into is refused. Short, because what a long task leaves may make it fit."""
 TASKS_PER_REPLY = 2_000
 
 IMPRECISE_LIMIT = 0.01
-"""A command of a series may have so much less time than its limit; else it gets a task of its own."""
+"""How much less time than its limit a command in a series may have; if that is too little it gets a task of its own."""
 
 NEVER_RAN = frozenset({Reason.OFFER_INVALID, Reason.LONG_TASK_CAP, Reason.SLAVE_UNKNOWN})
-"""LOST or ERROR for one of these: the offer was overtaken by something on its way. The task never ran and is launched again."""
+"""Reasons for LOST or ERROR that mean that the offer was overtaken. The task never ran, and is launched again."""
 
 
 class Place(NamedTuple):
-    """Where a task runs."""
+    """Where a task runs, and how its files are read."""
 
     slave_id: str
     hostname: str
@@ -67,7 +67,7 @@ class Place(NamedTuple):
 
 
 class NewestFiles(NamedTuple):
-    """A task may run for days, and outlive the access that came with its offer."""
+    """The newest access to a task's files: a task may outlive the access that came with its offer."""
 
     driver: SchedulerDriver
     slave_id: SlaveID
@@ -86,7 +86,7 @@ class NewestFiles(NamedTuple):
 
 
 class Started(NamedTuple):
-    """A command runs. A very short one may end without having been seen running, and the second of a series always does."""
+    """A command is running. A very short one may end unseen; the second command of a series always does."""
 
     number: int
     status: TaskStatus
@@ -94,33 +94,33 @@ class Started(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A command has ended, for good: this number, the `index` of the command, comes once."""
+    """A command has ended for good. Each command, with its `index`, ends once."""
 
     number: int
     status: TaskStatus
     place: Place
     part: series.Part | None = None
-    """Its output, with `INLINE_OUTPUT`; None if it never ran, or nobody knows."""
+    """Its output, with `INLINE_OUTPUT`; None if it never ran, or if the output is not known."""
 
 
 class Preparing(NamedTuple):
-    """One has a place, and what it is to run in is being made there: the message says how far it is."""
+    """A task has a slave, which prepares its environment; the message says how far it is."""
 
     message: str
 
 
 class Broken(NamedTuple):
-    """No more events will come: the driver has ended; `driver.join()` raises why."""
+    """No more events will come, because the driver has ended; `driver.join()` raises the reason."""
 
 
 Event = Preparing | Started | Ended | Broken
 
 
 class Batch(Scheduler):
-    """`count` commands, `command(index)` each, as tasks `PREFIX` (a single one) or `PREFIX.NUMBER`.
+    """`count` commands, `command(index)` each, as the task `PREFIX` (if there is one) or as tasks `PREFIX.NUMBER`.
 
-    At most `max_running` at once. A command that ends otherwise than by finishing is run again up to `retries` times.
-    `may_join`: very short commands, which must be plain argument vectors then, run several in a task, one after another.
+    At most `max_running` run at once. A failed command is run again up to `retries` times. `may_join`: very short commands may
+    run several in a task, one after another; then they must be plain argument vectors.
     """
 
     def __init__(
@@ -156,45 +156,45 @@ class Batch(Scheduler):
         self._scalars = list(resources.scalars.items())
         self._waiting: deque[int] = deque(range(count))
         self._running: dict[TaskID, tuple[list[int], Place]] = {}
-        self._attempts: dict[int, int] = {}  # of those that were run more than once
+        self._attempts: dict[int, int] = {}  # of commands that were run more than once
         self._failures: dict[int, int] = {}
         self._may_join = may_join
         self._ended_parts = 0
-        self._mean_s = 0.0  # how long a command takes, recent ones before all
+        self._mean_s = 0.0  # mean duration of a command, weighted towards recent ones
         self._wants_offers = True
         self._cancelled = False
 
-    # -- for the main thread ----------------------------------------------------------------------------------------
+    # -- For the main thread ----------------------------------------------------------------------------------------
 
     @property
     def waiting(self) -> int:
-        """How many commands have no place yet."""
+        """How many commands do not run yet."""
         return len(self._waiting)
 
     @property
     def is_full(self) -> bool:
-        """Whether as many run as may at once: what waits then, waits for its own."""
+        """Whether `max_running` commands are running, so that others wait for these."""
         return len(self._running) >= self._max_running
 
     def running_ids(self) -> list[TaskID]:
         return list(self._running)
 
     def is_ours(self, status: TaskStatus) -> bool:
-        """Whether it was killed because we have cancelled everything."""
+        """Whether the task was killed because `cancel` was called."""
         return self._cancelled and status.reason == Reason.KILLED_BY_FRAMEWORK
 
     def filters(self) -> Filters:
-        """Offers that nothing fits into never come; the long cap alone is not the master's to filter by."""
+        """Filters that keep away offers into which nothing fits; the master cannot filter by the long-task cap."""
         return Filters(minimum=self.resources, attributes=self._attributes)
 
     def cancel(self, driver: SchedulerDriver) -> None:
-        """Launch nothing more and kill what runs."""
+        """Launch nothing more, and kill what is running."""
         self._cancelled = True
         driver.set_needs_offers(False)
         for task_id in self.running_ids():
             driver.kill_task(task_id)
 
-    # -- callbacks --------------------------------------------------------------------------------------------------
+    # -- Callbacks --------------------------------------------------------------------------------------------------
 
     def error(self, driver: SchedulerDriver, reason: str, message: str) -> None:
         self.events.put(Broken())
@@ -251,11 +251,11 @@ class Batch(Scheduler):
         else:
             self.events.put(Ended(index, status, place, part))
 
-    # -- inside -----------------------------------------------------------------------------------------------------
+    # -- Inside -----------------------------------------------------------------------------------------------------
 
     def _fitting(self, offer: Offer) -> int:
-        """How many tasks the offer holds; long ones only in the part for long ones."""
-        # The filter says so too, but the first offers may have been under way before it.
+        """How many tasks fit into the offer; long tasks only into the part for long tasks."""
+        # The filter ensures this, but the first offers may have been made before it was set.
         if any(offer.attributes.get(name) != value for name, value in self._attributes.items()):
             return 0
         scalars = offer.resources.scalars
@@ -275,7 +275,7 @@ class Batch(Scheduler):
             groups.append(group)
             tasks.append(self._task(group, commands, offer))
         while len(tasks) > 1 and not driver.fits_message(tasks):
-            # What does not fit goes back to where it came from, in order; half at a time is soon small enough.
+            # What does not fit goes back to its old place; halving the number soon makes it small enough.
             half = len(tasks) // 2
             for group in reversed(groups[half:]):
                 self._waiting.extendleft(reversed(group))
@@ -294,7 +294,7 @@ class Batch(Scheduler):
     def _without_faulty(
         self, driver: SchedulerDriver, groups: list[list[int]], tasks: list[TaskInfo], place: Place
     ) -> tuple[list[list[int]], list[TaskInfo]]:
-        """Those that can be sent. The others end here: one that no message holds is no reason for the rest not to run."""
+        """The tasks that can be sent. A task that no message can hold ends here, so that the others can run."""
         good: list[tuple[list[int], TaskInfo]] = []
         for group, task in zip(groups, tasks, strict=True):
             fault = driver.fault(task)
@@ -306,7 +306,7 @@ class Batch(Scheduler):
         return [group for group, _ in good], [task for _, task in good]
 
     def _next_series(self, length: int) -> tuple[list[int], list[CommandInfo]]:
-        """The next `length` commands that wait, or so many as are no more than a task may carry."""
+        """The next `length` waiting commands, or as many of them as one task may carry."""
         group: list[int] = []
         commands: list[CommandInfo] = []
         room = SERIES_BYTES
@@ -321,7 +321,7 @@ class Batch(Scheduler):
         return group, commands
 
     def _series_length(self, offer: Offer, number: int) -> int:
-        """How many commands go into each of `number` tasks."""
+        """How many commands to put into each of `number` tasks."""
         if not self._may_join or self._ended_parts < SEEN_BEFORE_SERIES:
             return 1
         limit_s, series_limit_s = self.time_limit_s, self._limit_of_series(offer)
@@ -337,7 +337,7 @@ class Batch(Scheduler):
         return max(1, min(wanted, LONGEST_SERIES, even))
 
     def _limit_of_series(self, offer: Offer) -> float | None:
-        """The limit is each command's: what comes before it in a series comes on top, unless the task were a long one then."""
+        """The time limit of a series. Commands before one add to its own limit, unless that would make the task a long one."""
         limit_s = self.time_limit_s
         if limit_s is None or limit_s > offer.short_limit_s:
             return None if limit_s is None else limit_s + SERIES_S
@@ -388,12 +388,12 @@ class Batch(Scheduler):
 
 
 def _most_bytes(argv: list[str]) -> int:
-    """On the wire: a letter has four bytes at most, and a word five for its length."""
+    """Upper bound on the wire: at most four bytes for a letter, and five for a word's length."""
     return sum((len(word) if word.isascii() else 4 * len(word)) + 5 for word in argv)
 
 
 def status_of(part: series.Part, status: TaskStatus) -> TaskStatus:
-    """What the last status of a task means for one of its commands, as if it had been a task of its own."""
+    """The last status of a task, turned into the status of one of its commands."""
     if part.is_killed:
         return status
     state, reason = TaskState.FINISHED, ""
@@ -413,5 +413,5 @@ def framework(
     executor: ExecutorInfo = COMMAND_EXECUTOR,
     role: str = "*",
 ) -> FrameworkInfo:
-    """The framework of one `offerd run` or `offerd map`: it ends with its process."""
+    """The framework of one `offerd run` or `offerd map`. It ends with the process."""
     return FrameworkInfo(name, user=user, role=role, executors=[executor], hostname=hostname)

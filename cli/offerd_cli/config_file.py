@@ -1,4 +1,4 @@
-"""A daemon's file (TOML): its flags by name. What a flag says goes before what the file says."""
+"""A daemon's TOML file: its options by name. An option on the command line takes precedence over the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOT_IN_A_FILE = {"activate", "config", "deadline", "die_with_parent", "drain", "
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Raises `BadInput` on a file that cannot be read, or that others may write."""
+    """Read the file. Raises `BadInput` if it cannot be read, or if others may write it."""
     try:
         return tomllib.loads(read_trusted(path, "the file").decode())
     except OSError as error:
@@ -26,8 +26,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def use_as_defaults(context: click.Context, path: Path, entries: Mapping[str, Any], also: str = "") -> None:
-    """From an eager option's callback: what the file says of flags becomes their default. Raises `BadInput` on what is no
-    flag; `also`: what else may stand there, for people.
+    """Make the file's entries the defaults of the options; to be called by an eager option's callback. `also`: what else the
+    file may hold, for the error text. Raises `BadInput` on other entries.
     """
     known = {p.name for p in context.command.params if p.name} - NOT_IN_A_FILE
     defaults = {name.replace("-", "_"): value for name, value in entries.items()}
@@ -38,24 +38,24 @@ def use_as_defaults(context: click.Context, path: Path, entries: Mapping[str, An
 
 
 def take_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
-    """Callback of a `--config` that holds flags alone; it must be eager."""
+    """Callback of a `--config` whose file holds options only; it must be eager."""
     if path is not None:
         use_as_defaults(context, path, read_config(path))
     return path
 
 
 def quoted(value: str | int | bool) -> str:
-    """As TOML writes it. Raises `BadInput` on text with control characters."""
+    """The value in TOML's syntax. Raises `BadInput` on text with control characters."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):
         return str(value)
     if not value.isprintable():
-        raise BadInput(f"{value!r} cannot stand in a file: it has control characters")
+        raise BadInput(f"{value!r} cannot be written to a file: it has control characters")
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def config_text(comment: str, entries: Mapping[str, str | int | bool]) -> str:
-    """The text of a file of flags."""
+    """The text of a file of options."""
     lines = [f"# {comment}", *(f"{name} = {quoted(value)}" for name, value in entries.items())]
     return "\n".join(lines) + "\n"

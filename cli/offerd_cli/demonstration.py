@@ -1,4 +1,4 @@
-"""How `offerd demo` works: frameworks side by side on a real cluster, checked against one process, and nothing left."""
+"""How `offerd demo` works: frameworks side by side on a real cluster, checked against one process, with a clean end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Counts = dict[bytes, int]
 
 
 class Timed(NamedTuple):
-    """A count and how long it took."""
+    """A count, and how long it took."""
 
     counts: Counts
     seconds: float
@@ -44,7 +44,7 @@ class Timed(NamedTuple):
 def demonstrate(slaves: int, isolation: str) -> int:
     """Run the demo; returns the exit status."""
     for name in (KEY_VARIABLE, MASTER_KEY_VARIABLE):
-        os.environ.pop(name, None)  # keys to another cluster: this one has its own
+        os.environ.pop(name, None)  # these keys belong to another cluster; this one has its own
     out = render.console()
     began = time.monotonic()
     out.print(Text("offerd: a cluster on this host, and frameworks that share it", style="bold"))
@@ -80,7 +80,7 @@ def demonstrate(slaves: int, isolation: str) -> int:
 
 
 def _step(out: Console, what: str, text: str, style: str = "") -> None:
-    """A line with its subject in front; long text goes on below itself."""
+    """Print a line with its subject in front; long text continues below itself."""
     line = render.ScreenTable.grid(padding=0)
     line.add_column(width=16, style="bold cyan")
     line.add_column(style=style, overflow="fold")
@@ -94,7 +94,7 @@ def _introduce(out: Console, cluster: LocalCluster, seconds: float) -> None:
     cpus = cluster.slave_resources.millicpus / 1000
     host_cpus = len(os.sched_getaffinity(0))
     promised = cpus * len(cluster.slaves)
-    note = f" (this host has {host_cpus}: they share)" if promised > host_cpus else ""
+    note = f" (this host has {host_cpus}, which they share)" if promised > host_cpus else ""
     _step(
         out,
         "cluster",
@@ -104,13 +104,13 @@ def _introduce(out: Console, cluster: LocalCluster, seconds: float) -> None:
 
 
 def _explain_isolation(out: Console, module: str) -> None:
-    """What the module does, and what keeps this host from a better one."""
+    """Print what the module does, and why this host has no better one."""
     what = {
         "cgroups": "each task in a cgroup of its own, with limits on cpu and memory",
         "docker": "executors in containers, with limits on cpu and memory",
         "noop": "process trees, ended as a whole; no limits on cpu and memory",
     }
-    _step(out, "isolation", f"{module}: {what.get(module, 'a module of somebody else')}")
+    _step(out, "isolation", f"{module}: {what.get(module, 'an external module')}")
     if module != "noop":
         return
     for finding in (doctor.check_cgroups(), doctor.check_docker()):
@@ -119,7 +119,7 @@ def _explain_isolation(out: Console, module: str) -> None:
 
 
 def _alone(out: Console, sources: list[Path]) -> Timed:
-    """The count that the others must agree with: this process, no cluster."""
+    """Count in this process, without a cluster: the result with which the others must agree."""
     began = time.monotonic()
     counts = count_words(sources)
     seconds = time.monotonic() - began
@@ -132,7 +132,7 @@ def _alone(out: Console, sources: list[Path]) -> Timed:
 
 
 def _put(out: Console, cluster: LocalCluster, sources: list[Path]) -> None:
-    """Blocks of the files onto the slaves' disks, by the command that a person would type."""
+    """Place blocks of the files on the slaves' disks, with the command that a person would type."""
     _step(out, "data", f"$ offerd data put --block-size {BLOCK_SIZE} {SET} FILES", "dim")
     done = _offerd(cluster, "data", "put", "--block-size", BLOCK_SIZE, SET, *map(str, sources))
     said, _ = done.communicate(timeout=DEADLINE_S)
@@ -142,7 +142,7 @@ def _put(out: Console, cluster: LocalCluster, sources: list[Path]) -> None:
 
 
 def _side_by_side(out: Console, cluster: LocalCluster) -> dict[str, Timed]:
-    """The same count by two frameworks at the same time: shell commands, and Python functions."""
+    """The same count by two frameworks at the same time: by shell commands and by Python functions."""
     by_commands = cluster.base / COMMANDS
     line = ["mapreduce", "--mapper", MAPPER, "--reducer", REDUCER, "--input", f"data:{SET}"]
     line += ["--reduces", str(REDUCES), "--cpus", CPUS_PER_TASK, "--name", COMMANDS]
@@ -182,7 +182,7 @@ def _side_by_side(out: Console, cluster: LocalCluster) -> dict[str, Timed]:
 
 
 def _begin_heat(out: Console, cluster: LocalCluster) -> mpi_demo.Heat | None:
-    """A rigid job beside the elastic ones: all of its ranks, or none."""
+    """Start a rigid job beside the elastic ones: all of its ranks run, or none."""
     if missing := mpi_demo.missing():
         _step(out, "MPI", missing, "dim")
         return None
@@ -211,7 +211,7 @@ def _offerd(cluster: LocalCluster, *words: str) -> subprocess.Popen[bytes]:
 
 
 def _compare(out: Console, alone: Timed, others: dict[str, Timed]) -> bool:
-    """Say whether every count is the one of the single process."""
+    """Print for each count whether it equals that of the single process; returns whether all do."""
     all_agree = True
     for name, timed in others.items():
         if timed.counts == alone.counts:
@@ -239,9 +239,9 @@ def _compare(out: Console, alone: Timed, others: dict[str, Timed]) -> bool:
 
 
 def _why_slower() -> str:
-    """What a newcomer asks who sees a cluster beaten by one process."""
+    """Why a cluster may be slower than one process here."""
     return (
-        "one process is quicker with so little text: all jobs, daemons and programs of tasks share the "
+        "one process is faster with so little text: all jobs, daemons and tasks share the "
         f"{len(os.sched_getaffinity(0))} cpus of this host. A cluster pays where there is more to do than one host can"
     )
 
@@ -251,7 +251,7 @@ def _beside(timed: Timed, alone: Timed) -> str:
 
 
 def _where_tasks_ran(out: Console, cluster: LocalCluster) -> None:
-    """Which slave ran how many tasks of which framework, as the master remembers it."""
+    """Print how many tasks of each framework ran on each slave, as the master remembers it."""
     ran: Counter[tuple[str, str]] = Counter()
     seconds: dict[str, float] = {}
     with cluster.ask() as client:

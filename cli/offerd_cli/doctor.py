@@ -1,6 +1,6 @@
-"""What this host can do for offerd. Each check looks, says what it found, and names the command that mends what is missing.
+"""What this host can do for offerd. Each check reports what it found, and the command that adds what is missing.
 
-Commands to mend are Debian's. Nothing here changes anything.
+The commands are for Debian. Nothing here changes anything.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ OLDEST_ENGINE = (24, 0, 9)
 OLDEST_RUNC = (1, 2, 8)
 """CVE-2025-31133, 52565 and 52881 (masked paths, /dev/console, writes to /proc), and CVE-2024-21626 (descriptors left open)."""
 OLDEST_KERNEL = (5, 3)
-"""pidfd_open: a process is known by more than a number that may be used again."""
+"""The kernel with pidfd_open: a pid may be used again, a pidfd always means the same process."""
 
 
 class Finding(NamedTuple):
-    """`found` says what is there; `mend` is the command that brings what is not, or better (empty if nothing is to do)."""
+    """`found` describes what is there; `mend` is the command that adds or improves it (empty if there is nothing to do)."""
 
     check: str
     ok: bool
@@ -47,7 +47,7 @@ class Finding(NamedTuple):
 
 
 def examine() -> list[Finding]:
-    """All checks, in the order in which they matter."""
+    """All checks, the most important first."""
     checks: tuple[Callable[[], Finding], ...] = (
         check_python,
         check_kernel,
@@ -98,7 +98,7 @@ def check_cgroups(found: Mounts | None = None) -> Finding:
     found = found or this_host()
     if found.mode != "v2" or found.v2_mount is None:
         what = {
-            "hybrid": "hybrid: the controllers are mounted as v1, the v2 tree beside them has none",
+            "hybrid": "hybrid: the controllers are mounted as v1, so the v2 tree has none",
             "v1": "v1 only",
             "none": "not mounted",
         }[found.mode]
@@ -111,13 +111,13 @@ def check_cgroups(found: Mounts | None = None) -> Finding:
 
 
 def check_delegation(look: Callable[[], Root] = find_root) -> Finding:
-    """Whether there is a cgroup that we may divide."""
+    """Whether there is a cgroup in which this process may create others."""
     try:
         root = look()
     except Unusable as reason:
         what, _, mend = str(reason).rpartition("; ")
         return Finding("delegation", False, what, mend)
-    return Finding("delegation", True, f"{root.path} is ours to divide")
+    return Finding("delegation", True, f"{root.path} is delegated to this user")
 
 
 def check_isolation() -> Finding:
@@ -132,7 +132,7 @@ def check_isolation() -> Finding:
 
 
 def check_docker(host: str | None = None) -> Finding:
-    """Asks the engine itself, by a bare request: the SDK leaves a socket open where none answers."""
+    """Asks the engine directly by HTTP: the Docker SDK leaves a socket open if no engine answers."""
     host = host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     scheme, _, place = host.partition("://")
     connection = http.client.HTTPConnection(
@@ -152,7 +152,7 @@ def check_docker(host: str | None = None) -> Finding:
         cgroups = f"cgroup v{about['CgroupVersion']} by {about['CgroupDriver']}"
     except PermissionError:
         return Finding(
-            "docker", False, f"{place} is not ours to use", "usermod -aG docker $USER  # and log in again"
+            "docker", False, f"this user may not use {place}", "usermod -aG docker $USER  # and log in again"
         )
     except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
         if shutil.which("dockerd") or shutil.which("docker"):
@@ -168,14 +168,16 @@ def check_docker(host: str | None = None) -> Finding:
 
 
 def _escapes(engine: str, runc: str) -> str:
-    """What to do about versions that containers are known to have escaped from; distributions mend them under old numbers."""
+    """The command to run if containers are known to escape from these versions; distributions may have fixed them under old
+    numbers.
+    """
     old = [
         f"{name} {there}, {'.'.join(map(str, oldest))} has"
         for name, there, oldest in (("engine", engine, OLDEST_ENGINE), ("runc", runc, OLDEST_RUNC))
         if _numbers(there) < oldest
     ]
     return (
-        f"apt-get install --only-upgrade docker.io runc  # for known escapes mended: {'; '.join(old)}"
+        f"apt-get install --only-upgrade docker.io runc  # fixes known escapes: {'; '.join(old)}"
         if old
         else ""
     )
@@ -231,14 +233,17 @@ def check_open_files() -> Finding:
 def check_port(port: int, whose: str) -> Finding:
     name = f"port {port}"
     for ip in (ANY_6, ANY):
-        # In use at any one of the addresses is in use at all of them.
+        # A port that is in use at one address counts as in use.
         try:
             bound(ip, port).close()
         except OSError as error:
             if ip == ANY_6 and error.errno in NO_IPV6:
                 continue
             return Finding(
-                name, False, f"{whose}: {error.strerror}", f"ss -ltnp 'sport = :{port}'  # who has it"
+                name,
+                False,
+                f"{whose}: {error.strerror}",
+                f"ss -ltnp 'sport = :{port}'  # shows which process has it",
             )
         break
     return Finding(name, True, f"{whose}: free")

@@ -1,7 +1,7 @@
-"""What `--json` prints: one JSON document, with these keys. Keys are only ever added.
+"""What `--json` prints: one JSON document with these keys. Keys are only ever added.
 
-Resources: scalars as numbers in people's units (`cpus` in cpus, `mem` and `disk` in bytes), ranges as `[[first, last]]`,
-sets as lists. Durations are seconds and end in `_s`, amounts of bytes end in `_bytes`. What is not known is null.
+In resources, scalars are numbers in usual units (`cpus` in cpus, `mem` and `disk` in bytes), ranges are `[[first, last]]`, and
+sets are lists. Durations are in seconds and end in `_s`; amounts of bytes end in `_bytes`. Unknown values are null.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Document = dict[str, object]
 
 
 def print_document(document: Document) -> None:
-    """One document, indented, on stdout."""
+    """Print one document, indented, on stdout."""
     click.echo(json.dumps(document, indent=2))
 
 
@@ -29,7 +29,7 @@ def resources_document(resources: Resources) -> Document:
 
 
 def quantities_document(amounts: dict[str, int]) -> Document:
-    """Scalars in people's units: bytes as they are, thousandths as numbers with a point."""
+    """Scalars in usual units: bytes unchanged, thousandths as decimal numbers."""
     return {name: amount if name in BYTE_SCALARS else amount / 1000 for name, amount in amounts.items()}
 
 

@@ -1,4 +1,4 @@
-"""Slaves taken out of the cluster and let in again: asked for at the master, and waited for."""
+"""Draining slaves and offering them again: orders to the master, and waiting for the result."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from offerd_cli.screen import say
 from offerd_cli.units import format_duration
 
 LOOK_AGAIN_S = 0.5
-TELL_AGAIN_S = 60.0
-"""Who waits hears what for when it changes, and so often."""
+SAY_AGAIN_S = 60.0
+"""What is waited for is printed when it changes, and again after this time."""
 NEW_MASTER_S = 60.0
-"""A younger master may not have heard of all slaves yet."""
+"""How long a new master may not know of all slaves yet."""
 
 
 def change_mode(
     client: OperatorClient, names: Iterable[str], mode: str, deadline_s: float | None = None
 ) -> list[str]:
-    """Ask for each slave (id or hostname); returns those that obey, and says why others do not."""
+    """Give the order for each slave (id or hostname); returns those that obey, and prints why others do not."""
     obeying = []
     for name in dict.fromkeys(names):
         try:
@@ -34,11 +34,11 @@ def change_mode(
 
 
 def wait_until_drained(client: OperatorClient, names: Iterable[str], *, is_ending: bool) -> bool:
-    """Wait, and say for what. False if one of them did not become drained: it was let in again, or left with its tasks.
-    `is_ending`: they have a deadline.
+    """Wait until the slaves are drained, and print what is waited for. False if one does not become drained, because it was
+    activated or has left with its tasks. `is_ending`: they have a deadline.
     """
-    waiting = dict.fromkeys(names, "")  # what was last said of each
-    told_at = time.monotonic()
+    waiting = dict.fromkeys(names, "")  # the line last printed for each
+    said_at = time.monotonic()
     client.tries_on = True
     all_drained = True
     while waiting:
@@ -46,17 +46,17 @@ def wait_until_drained(client: OperatorClient, names: Iterable[str], *, is_endin
             is_new = client.cluster().up_s < NEW_MASTER_S
             listed = list(client.slaves())
         except MasterUnreachable:
-            # They go on draining, and their next master hears of it. That it is away is said by the client.
+            # They go on draining, and report it to their next master. The client prints that the master is away.
             time.sleep(LOOK_AGAIN_S)
             continue
-        if time.monotonic() >= told_at + TELL_AGAIN_S:
-            told_at = time.monotonic()
+        if time.monotonic() >= said_at + SAY_AGAIN_S:
+            said_at = time.monotonic()
             waiting = dict.fromkeys(waiting, "")
         news = {}
         for name in list(waiting):
             slave = _named(listed, name)
             if slave is None and is_new:
-                news[name] = f"another master leads; waiting for {name} to come to it"
+                news[name] = f"another master leads; waiting for {name} to register with it"
                 continue
             if slave is not None and slave.state in ("draining", "lost"):
                 news[name] = _what_for(name, slave, is_ending=is_ending)
@@ -65,33 +65,33 @@ def wait_until_drained(client: OperatorClient, names: Iterable[str], *, is_endin
             if slave is None:
                 say(f"{name} has left the cluster, after its tasks had ended")
             elif slave.state == "drained":
-                say(f"{name} is drained; `offerd activate {name}` lets it in again")
+                say(f"{name} is drained; `offerd activate {name}` offers it again")
             else:
-                say(f"offerd: {name} is {slave.state} again: somebody has let it in")
+                say(f"offerd: {name} is {slave.state} again: it was activated")
                 all_drained = False
-        _tell(waiting, news)
+        _report(waiting, news)
         if waiting:
             time.sleep(LOOK_AGAIN_S)
     return all_drained
 
 
 def _named(slaves: list[SlaveSummary], name: str) -> SlaveSummary | None:
-    """Of several with this hostname the one that is there."""
+    """The slave with this name; if several have this hostname, the one that is there."""
     found = [slave for slave in slaves if name in (slave.info.slave_id, slave.info.hostname)]
     return min(found, key=lambda slave: slave.state == "lost", default=None)
 
 
 def _what_for(name: str, slave: SlaveSummary, *, is_ending: bool) -> str:
     if slave.state == "lost":
-        return f"{name} cannot be reached; waiting for it to come back, and to say that it is drained"
+        return f"{name} cannot be reached; waiting for it to return and to report that it is drained"
     if not slave.tasks:
-        return f"{name} is draining; its executors end"
+        return f"{name} is draining; its executors are ending"
     tasks = "1 task runs" if slave.tasks == 1 else f"{slave.tasks} tasks run"
-    more = "" if is_ending else "; --deadline or --kill ends what does not end by itself"
-    return f"{name} is draining; {tasks} on{more}"
+    more = "" if is_ending else "; --deadline or --kill ends tasks that do not end by themselves"
+    return f"{name} is draining; {tasks} there{more}"
 
 
-def _tell(waiting: dict[str, str], news: dict[str, str]) -> None:
+def _report(waiting: dict[str, str], news: dict[str, str]) -> None:
     for name, text in news.items():
         if waiting[name] != text:
             waiting[name] = text
@@ -99,7 +99,7 @@ def _tell(waiting: dict[str, str], news: dict[str, str]) -> None:
 
 
 def deadline_text(deadline_s: float | None) -> str:
-    """When what still runs is ended."""
+    """What happens to the tasks that still run, and when."""
     if deadline_s is None:
         return "what runs there may end by itself"
     return (

@@ -1,4 +1,4 @@
-"""What hosts and people who join have in common: keys of their own, made once, and enrolment, which may be tried again."""
+"""What hosts and people need to join: a key of their own, made once, and enrolment, which may be repeated."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from offerd_cli.key_listings import rights_text
 
 TRY_OWN_KEY_S = 2.0
 MOST_TYPED = 4096
-"""Characters of a line that is to hold a word."""
+"""Longest line, in characters, that is read as a word."""
 
 
 def given_word(text: str) -> Keys:
-    """The word that a command was given; for `-` a line of standard input, asked for without echo at a terminal: what stands on
-    a command line is to be read in the list of processes by every account of the host. Raises `BadInput` with one line.
+    """The word given to a command; `-` means a line of standard input, read without echo at a terminal. A word on the command
+    line can be read by every account of the host in the list of processes. Raises `BadInput` with one line.
     """
     if text != "-":
         return read_word(text)
@@ -35,16 +35,18 @@ def given_word(text: str) -> Keys:
     except (EOFError, UnicodeDecodeError):
         typed = ""
     if not typed.strip():
-        raise BadInput("no word on standard input; give it one line, as `offerd token new` prints it")
+        raise BadInput(
+            "there is no word on standard input; give it the line that `offerd token new` has printed"
+        )
     return read_word(typed.strip())
 
 
 def enrol_own_key(path: Path, where: str, word: Keys, name: str) -> tuple[Keys, Rights | None]:
-    """Our keys, of which the secret one lies in `path` from now on, and what `name` may be with them; None if that was done
-    by an earlier try, of which only the answer was lost: then the word may be used up, but the key is known.
+    """Enrol our key, and keep the secret part in `path`. Returns the keys, and the rights of `name`; None if an earlier try has
+    enrolled the key and only the answer was lost: then the word may be used up, but the master knows the key.
 
-    A key that the master does not know is never enrolled later: it may have been taken back because somebody else has it. It
-    stays until the new one counts. Raises `OfferdError` with one line.
+    A stored key that the master does not know is never enrolled: it may have been revoked because somebody else has it. It
+    stays until the new key is valid. Raises `OfferdError` with one line.
     """
     pending = path.with_suffix(".joining")
     for earlier in (pending, path):
@@ -69,7 +71,7 @@ def enrol_own_key(path: Path, where: str, word: Keys, name: str) -> tuple[Keys, 
 
 
 def _is_known_after_all(where: str, keys: Keys, pending: Path) -> bool:
-    """Where no good answer came. What nobody knows is removed; where nobody can be asked the next try finds it."""
+    """No good answer came: ask the master whether it knows the key. An unknown key is deleted; if nobody answers it is kept."""
     try:
         if is_known(where, keys, TRY_OWN_KEY_S):
             return True
@@ -80,13 +82,13 @@ def _is_known_after_all(where: str, keys: Keys, pending: Path) -> bool:
 
 
 def written(address: str) -> str:
-    """An address as people write it, and as the store has it."""
+    """An address as people write it, and as the store holds it."""
     return address.removeprefix("tcp://")
 
 
 def join_as_person(cluster: str, master: str, word_text: str, name: str, say: Callable[[str], None]) -> None:
-    """`offerd cluster join`: make our key to the cluster, have it enrolled as `name`'s, and enter it in the store. Raises
-    `OfferdError` with one line; it may be run again.
+    """`offerd cluster join`: make our key to the cluster, enrol it as `name`'s, and enter the cluster in the store. It may be
+    repeated. Raises `OfferdError` with one line.
     """
     word = given_word(word_text)
     where = written(master_address(master))
@@ -97,11 +99,11 @@ def join_as_person(cluster: str, master: str, word_text: str, name: str, say: Ca
     known = store.read().known.get(cluster)
     if known is not None and (known.master_key != word.master or not known.key):
         raise BadInput(
-            f"{store.directory} knows another cluster {cluster}: choose another name, or first "
+            f"{store.directory} knows another cluster {cluster}: choose another name, or first run "
             f"`offerd cluster remove {cluster}`"
         )
     if known is not None and is_known(where, Keys(read_secret(store.key_file(known)), word.master)):
-        say(f"this account has joined {cluster} at {known.master} already; nothing was changed")
+        say(f"this account has already joined {cluster} at {known.master}; nothing was changed")
         return
     keys, rights = enrol_own_key(Path(store.directory) / KEYS / f"{cluster}.key", where, word, name)
     clusters = store.add(Cluster(cluster, where, word.master), keys.secret)

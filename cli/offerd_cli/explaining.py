@@ -47,7 +47,7 @@ def _cause_document(cause: Cause) -> Document:
 
 
 def print_explanation(console: Console, found: Explanation) -> None:
-    """A few lines on what is due to it, and a table of what keeps the slaves from it."""
+    """A few lines on the framework's share, and a table of what keeps the slaves from it."""
     console.print(Text.assemble((found.framework_id, "bold"), f" {found.name}, role {found.role}"))
     for line in _lines(found):
         console.print(line)
@@ -63,30 +63,30 @@ def print_explanation(console: Console, found: Explanation) -> None:
 def _lines(found: Explanation) -> list[Text]:
     share = f"it holds {found.share:.1%}; its fair share is {found.fair_share:.1%}"
     if found.state != "active":
-        lines = [Text(f"{share}; it is {found.state}, so it is offered nothing")]
+        lines = [Text(f"{share}; it is {found.state}, so it gets no offers")]
     elif not found.needs_offers:
-        lines = [Text(f"{share}; it has said that it needs no offers")]
+        lines = [Text(f"{share}; it has asked for no offers")]
     elif found.under_share_s is None:
-        lines = [Text(f"{share}: it has its part")]
+        lines = [Text(f"{share}: it has its share")]
     else:
         lines = [
-            Text.assemble(f"{share}: ", (f"under it for {format_duration(found.under_share_s)}", "yellow"))
+            Text.assemble(f"{share}: ", (f"below it for {format_duration(found.under_share_s)}", "yellow"))
         ]
     if found.guaranteed:
         line = Text(f"guaranteed to it: {resources_text(found.guaranteed)}")
         if found.under_guarantee_s is not None:
-            line.append(f"; under that for {format_duration(found.under_guarantee_s)}", "yellow")
+            line.append(f"; below that for {format_duration(found.under_guarantee_s)}", "yellow")
         lines.append(line)
     if found.revoking:
-        lines.append(Text(f"{found.revoking} tasks of others have notice to make room for it"))
+        lines.append(Text(f"{found.revoking} tasks of other frameworks have been asked to make room for it"))
     if found.being_revoked:
         lines.append(
-            Text(f"{found.being_revoked} tasks of its own have notice to make room for others", "yellow")
+            Text(f"{found.being_revoked} of its tasks have been asked to make room for others", "yellow")
         )
     if found.limit_room is not None:
         lines.append(Text(f"its limit lets it hold {_quantities_text(found.limit_room)} more"))
     if found.needed:
-        lines.append(Text(f"its filters ask for {_quantities_text(found.needed)} on a slave, at least"))
+        lines.append(Text(f"its filters ask for at least {_quantities_text(found.needed)} on one slave"))
     return lines
 
 

@@ -1,6 +1,6 @@
-"""How a table is made to fit a terminal: texts are cut in the middle with a mark, then columns give way, and it is said which.
+"""Fits a table into a terminal: texts are cut in the middle with a mark, then columns are left out and named below the table.
 
-Pure: widths are counted in columns of the screen. A cut leaves a column's texts as different from each other as they were.
+Pure: widths are counted in columns of the screen. Texts in a column that are different stay different when they are cut.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 GAP = 2
-"""Blanks between two columns."""
+"""Blanks between two columns of the table."""
 MARK = "…"
 LEAST_WIDTH = 8
-"""No text is cut below that, and what wraps gets no less."""
+"""No text is cut to less than this, and a wrapped one gets no less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: `side` is left or right. Of those with a `worth` the smallest gives way first; without, it stays.
+    """One column; `side` is left or right. Columns with a `worth` are left out when needed, the smallest first; others stay.
 
-    Texts of one that `cuts` may be cut in the middle. `wraps`: they may go on in the next line.
+    `cuts`: its texts may be cut in the middle. `wraps`: they may continue in the next line.
     """
 
     title: str
@@ -33,7 +33,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Which columns are shown, by number, how wide each is, and the titles of those that gave way."""
+    """The numbers and widths of the columns shown, and the titles of those left out."""
 
     shown: tuple[int, ...]
     widths: tuple[int, ...]
@@ -41,7 +41,7 @@ class Fitted:
 
 
 def fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Fitted:
-    """The columns that fit into `width`, and how wide each is. What is left where nothing can give way any more is wrapped."""
+    """The columns that fit into `width`, with their widths. If no more can be left out, the rest is wrapped."""
     wanted = _widths(columns, rows)
     least = [_least(column, wanted[at], [row[at] for row in rows]) for at, column in enumerate(columns)]
     shown = list(range(len(columns)))
@@ -62,7 +62,7 @@ def fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) ->
 
 
 def cut_middle(text: str, width: int) -> str:
-    """`text` in no more than `width` columns, with a mark where the middle of it was."""
+    """`text` in at most `width` columns, with a mark where the middle was cut out."""
     if cell_len(text) <= width:
         return text
     if width <= cell_len(MARK):
@@ -100,8 +100,8 @@ def _least(column: Column, wanted: int, texts: Sequence[str]) -> int:
 
 
 def _shared(wanted: list[int], least: list[int], room: int) -> list[int]:
-    """Each what it wants, where there is room; else the widest give first, none below its least, but where even those are too
-    much: then the widest is given what the others leave, and wraps.
+    """Give each column what it wants if there is room. Otherwise the widest give way first, down to their least widths. If even
+    those are too much, the widest column gets what the others leave, and wraps.
     """
     widths = list(wanted)
     while sum(widths) > room:

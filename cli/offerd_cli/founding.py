@@ -1,4 +1,4 @@
-"""`offerd master init`: makes the keys and the configuration of a new cluster's master, and starts it."""
+"""`offerd master init`: makes the keys and configuration of a new cluster's master, and starts it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ START_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Founding:
-    """What `offerd master init` was told. Empty: what seems best."""
+    """The options of `offerd master init`. Empty: choose the best."""
 
     directory: Path | None
     name: str
@@ -41,13 +41,13 @@ class Founding:
 
 
 def store_of_this_account() -> Store:
-    """Root's is the system's, which every account of the host may read (not the keys in it); else the account's own."""
+    """Root's store is the system's, which every account may read except for the keys in it; others have their own."""
     is_system = os.geteuid() == 0 and not os.environ.get("OFFERD_CONFIG")
     return Store(SYSTEM_DIRECTORY) if is_system else own_store()
 
 
 def account_name() -> str:
-    """Of who runs this. Raises `BadInput` if it is none that an id can end with."""
+    """The name of this account. Raises `BadInput` if an id cannot end with it."""
     account = local_keys.account_name() or f"uid-{os.geteuid()}"
     if fault := name_fault(account):
         raise BadInput(f"the name of this account cannot be that of a key: {fault}")
@@ -55,7 +55,7 @@ def account_name() -> str:
 
 
 def found(options: Founding, say: Callable[[str], None]) -> None:
-    """Raises `OfferdError` with one line; what was made by then stays, and says so when it is in the way."""
+    """Raises `OfferdError` with one line. Files made before the error stay, and the next try reports them."""
     store = store_of_this_account()
     directory = options.directory.absolute() if options.directory is not None else Path(store.directory)
     files = {
@@ -63,14 +63,14 @@ def found(options: Founding, say: Callable[[str], None]) -> None:
     }
     if there := next((path for path in files.values() if path.exists()), None):
         raise BadInput(
-            f"{there} is there already: this host has a master; to begin anew remove {directory}/master.key, master.pub, "
-            "authorized.toml and master.toml; every host and person then has to join again"
+            f"{there} exists already: this host has a master; to start again remove {directory}/master.key, master.pub, "
+            "authorized.toml and master.toml; then every host and person must join again"
         )
     name = options.name or _cluster_name()
     if fault := name_fault(name):
         raise BadInput(fault)
     if name in store.read().known:
-        raise BadInput(f"{store.directory} knows a cluster {name} already; choose another --name")
+        raise BadInput(f"{store.directory} already knows a cluster {name}; choose another --name")
     account = account_name()
     ip, others = _addresses(options)
     _check_port(ip, options.port)
@@ -88,25 +88,27 @@ def found(options: Founding, say: Callable[[str], None]) -> None:
     if service.user:
         _give_to(files["master.key"], service.user)
     if not options.starts:
-        say(f"to start it: offerd master --config {files['master.toml']}")
+        say(f"start it with: offerd master --config {files['master.toml']}")
         return
     service.start()
     keys = Keys(own_secret, master_key)
     service.wait_for(lambda: _answers(where, keys), "does not answer", START_S)
-    say(f"the master runs ({service.hint}; to end it: {service.ending})")
+    say(f"the master is running ({service.hint}; stop it with: {service.ending})")
     if store_is_overruled(store, name):
-        say(f"to speak to it: offerd ... --master {name}, or once and for all: offerd cluster use {name}")
+        say(
+            f"use it with: offerd ... --master {name}, or make it the current cluster: offerd cluster use {name}"
+        )
     say("next: offerd token new --slave")
 
 
 def _check_port(ip: str, port: int) -> None:
-    """Before anything is made: raises `BadInput` if nothing can listen there."""
+    """To be called before anything is made. Raises `BadInput` if nothing can listen there."""
     place = HostPort(ip, port)
     try:
         bound(*place).close()
     except OSError as error:
         raise BadInput(
-            f"no master can listen on {place}: {error.strerror}; stop what listens there, or give another --ip or --port"
+            f"cannot listen on {place}: {error.strerror}; stop the program that listens there, or give another --ip or --port"
         ) from None
 
 
@@ -115,12 +117,12 @@ def _give_to(path: Path, user: str) -> None:
         shutil.chown(path, user, user)
     except LookupError:
         raise OfferdError(
-            f"the systemd unit offerd-master runs as {user}, and this host has no such account; make it, or give --no-start"
+            f"the systemd unit offerd-master runs as {user}, but this host has no such account; create it, or give --no-start"
         ) from None
 
 
 def store_is_overruled(store: Store, name: str) -> bool:
-    """Whether commands that name no cluster speak to another one than that which was just made."""
+    """Whether commands that name no cluster use another one than the cluster just made."""
     from offerd.credentials.clusters import read_stores
 
     for each, clusters in read_stores():
@@ -135,7 +137,7 @@ def _cluster_name() -> str:
 
 
 def _addresses(options: Founding) -> tuple[str, str]:
-    """Where to listen, and what others are told: `HOST:PORT`."""
+    """Where to listen, and the address for others: `HOST:PORT` each."""
     ip = listening_ip(options.ip) if options.ip else own_address()
     others = HostPort(own_address(ipv6=None if ip == ANY_6 else False) if is_any(ip) else ip, options.port)
     if options.advertise:
@@ -157,14 +159,14 @@ def _addresses(options: Founding) -> tuple[str, str]:
 def _loopback_hint(others: str) -> str:
     if not is_loopback(parse(others).host):
         return ""
-    return " (this host alone: it has no other address; give --ip or --advertise once it has)"
+    return " (from this host only, as it has no other address; give --ip or --advertise when it has one)"
 
 
 def _authorized(account: str, public: str) -> str:
-    everyone = "every_user = true           # and as every other user, as root may become anybody\n"
+    everyone = "every_user = true           # and as every other user, since root may become any\n"
     return (
-        "# Who may do what: docs/security.md. `offerd token new` lets others join without a line here.\n"
-        "# After a change: SIGHUP to the master (systemctl reload does that, or kill -HUP).\n\n"
+        "# Rights are explained in docs/security.md. `offerd token new` lets others join without a line here.\n"
+        "# After a change send the master SIGHUP (systemctl reload, or kill -HUP).\n\n"
         f"[{account}]\n"
         f'key = "{public}"\n'
         "operator = true\n"
@@ -184,10 +186,10 @@ def _configuration(options: Founding, files: dict[str, Path], ip: str, others: s
     }
     if options.zk:
         entries["zk"] = options.zk.removeprefix("zk://")
-        # Other masters and all that look for the leader find it under this.
+        # Other masters, and everything that looks for the leader, find it under this address.
         entries |= {"advertise-ip": host, "advertise-port": port}
     return config_text(
-        "For `offerd master --config`: its flags by name; made by `offerd master init`.", entries
+        "Options of `offerd master` by name, for --config; made by `offerd master init`.", entries
     )
 
 
@@ -208,7 +210,7 @@ def _answers(where: str, keys: Keys) -> bool:
 
 
 def announce(text: str) -> None:
-    """A line for people: stdout is for what programs read."""
+    """Print a line for people on stderr: programs read stdout."""
     from offerd_cli.screen import say
 
     for line in text.splitlines():

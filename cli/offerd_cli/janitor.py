@@ -1,9 +1,9 @@
 """Cleans up after a local cluster whose owner was killed: `python -m offerd_cli.janitor BASE [STORE]`, reading a pipe.
 
-The owner holds the other end of stdin. At its end of file the owner is gone: its daemons end by themselves (they asked
-the kernel for a signal at their parent's death); what is left after a grace is killed, the directory removed, and the cluster's
-name with it from the store of credentials in the directory STORE. If the owner cleaned up itself there is no directory any
-more, and nothing to do. While it waits it has the standard library only: it lives as long as the cluster.
+The owner holds the other end of stdin; at end of file the owner is gone. Its daemons then end by themselves, since the kernel
+sends them a signal when their parent dies. After a grace the janitor kills what is left, removes the directory, and removes the
+cluster's name from the store of credentials in the directory STORE. If the owner has cleaned up itself, there is no directory
+and nothing to do. Until then it imports only the standard library, since it lives as long as the cluster.
 """
 
 from __future__ import annotations

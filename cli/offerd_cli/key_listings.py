@@ -1,4 +1,4 @@
-"""Keys and words to join with, as `offerd keys list` and `offerd token list` show them; and what people write for rights."""
+"""Keys and join words in the listings of `offerd keys list` and `offerd token list`, and how rights are written."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 def parse_rights(*, slave: bool, operator: bool, frameworks: Iterable[str]) -> Rights:
-    """What a word is for. `frameworks`: `ROLE,USER[,USER...]`, each. Raises `BadInput` with one line."""
+    """The rights that a word is to give. `frameworks`: each `ROLE,USER[,USER...]`. Raises `BadInput` with one line."""
     roles: list[str] = []
     users: list[str] = []
     for text in frameworks:
         role, comma, rest = text.partition(",")
         if not role or not comma:
             raise BadInput(
-                f"--framework {text!r}: write ROLE,USER[,USER...], as in science,alice; an empty USER is "
-                "the slave's default one"
+                f"--framework {text!r}: write ROLE,USER[,USER...], for example science,alice; an empty USER is "
+                "the slave's default user"
             )
         roles += [role] if role not in roles else []
         users += [user for user in rest.split(",") if user not in users]
     if slave and (operator or roles):
-        raise BadInput("a word with --slave is for a slave alone: leave out --operator and --framework")
+        raise BadInput("a word for a slave gives no other rights: leave out --operator and --framework")
     if not (slave or operator or roles):
         raise BadInput(
             "say what the word is for: --slave for another host; --operator, --framework ROLE,USER or both for a person"
@@ -37,14 +37,14 @@ def parse_rights(*, slave: bool, operator: bool, frameworks: Iterable[str]) -> R
 
 
 def rights_text(rights: Rights) -> str:
-    """For people, as `offerd token new` takes it."""
+    """Rights in words, as `offerd token new` takes them."""
     words = [word for word, has in (("slave", rights.slave), ("operator", rights.operator)) if has]
     if rights.roles or rights.every_role:
         words.append("every role" if rights.every_role else f"roles {','.join(rights.roles)}")
     if rights.users:
         words.append(f"users {','.join(user or '(default)' for user in rights.users)}")
     if rights.every_user:
-        words.append("every user but root")
+        words.append("every user except root")
     return "; ".join(words)
 
 
@@ -87,14 +87,14 @@ def keys_table(keys: Iterable[KeySummary]) -> FittedTable:
 
 
 def refused_text(refused: dict[str, int]) -> str:
-    """A line on who was not let in; empty if nobody was refused."""
+    """A line on refused connections and enrolments; empty if none was refused."""
     what = {
-        "used": "with a word used before",
-        "late": "with a word too old",
-        "revoked": "with a key or word that was revoked",
-        "unknown_key": "with a key or word that nobody knows",
-        "name_taken": "for a name that is taken",
-        "not_valid": "for a name or key that is none",
+        "used": "with a used word",
+        "late": "with an expired word",
+        "revoked": "with a revoked key or word",
+        "unknown_key": "with an unknown key or word",
+        "name_taken": "for a name that is in use",
+        "not_valid": "for a name or key that is not valid",
     }
     parts = [f"{number} {what.get(cause, cause)}" for cause, number in refused.items() if number]
     return f"refused since the master's start: {', '.join(parts)}" if parts else ""

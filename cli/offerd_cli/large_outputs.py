@@ -1,6 +1,6 @@
-"""The outputs of `offerd map` that are too large to come with a status: fetched from the slaves' file servers by a few threads.
+"""Outputs of `offerd map` that are too large to come with a status: a few threads fetch them from the slaves' file servers.
 
-Imported when the first one is: most commands print little, and HTTP takes its time to import.
+Imported only when the first such output comes: most commands print little, and to import HTTP takes time.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from offerd_cli.sandbox_files import SandboxFiles, SandboxLog, Unreachable, pati
 FETCHERS = 4
 SPOOL_BYTES = 1 << 20
 MOST_HELD = 64
-"""Fetched and not taken yet: each is a file, or memory. Whoever prints may be slower than all slaves together."""
+"""How many fetched outputs, in files or memory, may wait to be printed: all slaves together may be faster than the reader."""
 LOOK_AGAIN_S = 0.25
-"""After this a file server that does not answer is asked again."""
+"""Pause before a file server that does not answer is asked again."""
 
 
 class Fetched(NamedTuple):
-    """What there is of what the command of this number wrote; `lost` says what is not there, and why."""
+    """The output that could be fetched of command `number`; `lost` says what is missing, and why."""
 
     number: int
     status: TaskStatus
@@ -34,14 +34,14 @@ class Fetched(NamedTuple):
     lost: str = ""
 
     def close(self) -> None:
-        """Of what nobody wants any more."""
+        """Discard it."""
         for part in (self.stdout, self.stderr):
             if part is not None:
                 part.close()
 
 
 class LargeOutputs:
-    """Fetches some at a time. `fetch` and `take` are for one thread."""
+    """Fetches several at a time. `fetch` and `take` must be called from one thread."""
 
     def __init__(self) -> None:
         self._pool = Workers(FETCHERS, "fetching output")
@@ -51,7 +51,7 @@ class LargeOutputs:
         self._room = threading.Semaphore(MOST_HELD)
         self._fetched: SimpleQueue[tuple[int, TaskStatus, Future[Fetched]]] = SimpleQueue()
         self.outstanding = 0
-        """Asked for and not taken yet."""
+        """How many were requested and not taken yet."""
 
     @property
     def is_ready(self) -> bool:
@@ -59,13 +59,13 @@ class LargeOutputs:
         return not self._fetched.empty()
 
     def fetch(self, number: int, status: TaskStatus, place: Place, written: TaskOutput | None) -> None:
-        """Begin to. `written`: how much there must be, where that is known."""
+        """Start to fetch. `written`: the size of the outputs, if it is known."""
         self.outstanding += 1
         future = self._pool.submit(self._fetch, number, status, place, written)
         future.add_done_callback(lambda done: self._fetched.put((number, status, done)))
 
     def take(self) -> Fetched:
-        """The next that is there; waits for it."""
+        """The next output that is ready; waits for one."""
         number, status, future = self._fetched.get()
         self._room.release()
         self.outstanding -= 1
@@ -86,7 +86,7 @@ class LargeOutputs:
                 future.result().close()
 
     def _fetch(self, number: int, status: TaskStatus, place: Place, written: TaskOutput | None) -> Fetched:
-        """In a thread of the pool, with a connection of its own, when not too many wait to be taken."""
+        """Runs in a thread of the pool, with a connection of its own, once not too many outputs wait to be taken."""
         self._room.acquire()
         if self._closing.is_set():
             return Fetched(number, status)
@@ -112,7 +112,7 @@ class LargeOutputs:
         return Fetched(number, status, parts[0], parts[1], "; ".join(losses))
 
     def _copy(self, log: SandboxLog, place: Place, part: IO[bytes]) -> str:
-        """All that is there; `: and why` if that came to an early end."""
+        """Copy all there is; returns `: REASON` if it ended too early."""
         waited_s = 0.0
         while True:
             try:

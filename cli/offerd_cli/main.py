@@ -1,7 +1,7 @@
-"""The `offerd` command: the table of its commands, each imported only when it is run, and how it ends.
+"""The `offerd` command: the table of its commands, each imported only when it is run, and how a run ends.
 
-Commands return their exit status (None = 0). What goes wrong is one line on stderr: exit status 2 for input that cannot
-be used, 1 for a failure, 130 after Ctrl-C, 141 (and no line) when nobody reads what we write. A traceback is a defect of ours.
+Commands return their exit status (None = 0). An error is one line on stderr, with exit status 2 for input that cannot be used,
+1 for a failure, 130 after Ctrl-C. If nobody reads the output it is 141, without a line. A traceback is a defect of offerd.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 COMMANDS = {
-    "demo": "Run MapReduce and MPI side by side on a cluster on this host, and check what comes out.",
+    "demo": "Run MapReduce and MPI side by side on a cluster on this host, and check the results.",
     "local": "Start a whole cluster on this host, until Ctrl-C.",
     "run": "Run a command on the cluster and stream its output.",
     "map": "Run a command once for each argument, as xargs does, on the cluster.",
     "mapreduce": "Run a MapReduce job of any programs.",
     "data": "Place files in blocks on the slaves, as data sets.",
     "mpi": "Run an MPI program, all its ranks at once.",
-    "status": "Show the whole cluster in one look.",
+    "status": "Show the whole cluster at a glance.",
     "slaves": "List the slaves.",
     "frameworks": "List the frameworks.",
-    "explain": "Show why a framework has no more than it has.",
-    "tasks": "List tasks, or show all that is known of one.",
+    "explain": "Show why a framework does not get more resources.",
+    "tasks": "List tasks, or show all details of one.",
     "top": "Show what the tasks use, live.",
     "metrics": "Print metrics of the cluster for Prometheus.",
-    "logs": "Print what a task has written.",
+    "logs": "Print the output of a task.",
     "kill": "End tasks, or a whole framework.",
-    "drain": "Take slaves out: nothing new starts there, what runs may end.",
-    "deactivate": "Offer slaves to no framework any more; what runs there goes on.",
-    "activate": "Let drained or deactivated slaves in again.",
-    "token": "Make the words with which hosts and people join the cluster.",
+    "drain": "Empty slaves: no new tasks start there, running ones may finish.",
+    "deactivate": "Stop offering slaves; their tasks go on.",
+    "activate": "Offer drained or deactivated slaves again.",
+    "token": "Make the words by which hosts and people join the cluster.",
     "cluster": "Name the clusters that this account uses, and keep the keys to them.",
     "keys": "Make, list and revoke the keys of daemons and people.",
-    "completion": "Print what makes a shell complete the words of offerd.",
-    "man": "Write manual pages, made of these help texts.",
-    "doctor": "Check what this host can do, and show how to mend the rest.",
+    "completion": "Print the script that makes a shell complete offerd's words.",
+    "man": "Write manual pages, made from these help texts.",
+    "doctor": "Check what this host can do, and show how to fix the rest.",
     "debug": "Record what a master or slave does, and replay it.",
     "simulate": "Run the master's core in virtual time, beside the paper's figures.",
     "master": "Run the daemon that makes the offers.",
     "slave": "Run the daemon that runs tasks on this host.",
 }
-"""Name -> what `offerd --help` says of it. The module is `offerd_cli.commands.NAME`."""
+"""Name -> its line in `offerd --help`. The module is `offerd_cli.commands.NAME`."""
 
 SECTIONS = {
     "Start here": ("demo", "local", "doctor"),
@@ -74,11 +74,11 @@ class _NeverRaised(click.UsageError):
 
 
 _NO_COMMAND_NAMED: type[click.UsageError] = getattr(click.exceptions, "NoArgsIsHelpError", _NeverRaised)
-"""What click raises for a group alone; before 8.2 it shows the help by itself."""
+"""What click raises for a group without a command; click before 8.2 shows the help instead."""
 
 
 class HelpFormatter(click.HelpFormatter):
-    """Leaves half of a narrow terminal and more to what is said of options, however long their names are."""
+    """Leaves at least half of a narrow terminal to the texts of options, however long their names are."""
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         super().write_dl(rows, min(col_max, self.width // 3), col_spacing)
@@ -89,7 +89,7 @@ class Context(click.Context):
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports one when it is asked for."""
+    """A group that knows its commands by name, and imports one only when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -109,20 +109,20 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, but what is no command is answered with what may have been meant."""
+        """Like click's, but an unknown command is answered with similar names."""
         if args and args[0] not in COMMANDS and (close := get_close_matches(args[0].lower(), COMMANDS)):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(map(repr, close))}?")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does, but a broken pipe has the exit status that it has for a shell, not 1."""
+        """Like click's, but after a broken pipe the exit status is the shell's, not 1."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
             return EXIT_BROKEN_PIPE
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Straight from the table, so that `offerd --help` imports no command."""
+        """Uses the table, so that `offerd --help` imports no command."""
         for title, names in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl([(name, COMMANDS[name]) for name in names], col_max=14)
@@ -148,7 +148,7 @@ def _print_version(context: click.Context, _option: click.Parameter, wanted: boo
     help="Show the version and exit.",
 )
 def cli() -> None:
-    """Run a cluster, and work on it: a manager that offers resources and lets frameworks choose.
+    """Run a cluster and work on it: the master offers resources, and frameworks choose what to run.
 
     \b
     offerd local --slaves 3             # in one terminal
@@ -190,18 +190,18 @@ def _run(words: list[str]) -> int:
     except UnicodeEncodeError as error:
         if error.object.isprintable():
             raise
-        return _complain(f"{error.object} is not UTF-8; give a name that is", EXIT_BAD_INPUT)
+        return _complain(f"{error.object} is not valid UTF-8; use another name", EXIT_BAD_INPUT)
     except standard_streams.OutputFailed as error:
         return _complain(f"cannot write the output: {error.strerror}", EXIT_FAILURE)
     except FileNotFoundError:
         if _has_directory():
             raise
-        return _complain("the directory that you are in has been removed; go to another", EXIT_BAD_INPUT)
+        return _complain("the current directory has been removed; change to another one", EXIT_BAD_INPUT)
     return status if isinstance(status, int) else 0
 
 
 def _has_directory() -> bool:
-    """Whether there is one in which relative paths begin."""
+    """Whether the current directory exists."""
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -210,7 +210,7 @@ def _has_directory() -> bool:
 
 
 def _show_help(error: click.UsageError) -> int:
-    """A group of commands was named, and none of it: what there is, with the status of a command that is not complete."""
+    """A group was named without a command: show its commands, with the exit status of bad input."""
     assert error.ctx is not None
     with suppress(OSError):
         for line in error.ctx.get_help().splitlines():
@@ -219,25 +219,25 @@ def _show_help(error: click.UsageError) -> int:
 
 
 def _command_path(error: click.UsageError, words: list[str]) -> str:
-    """Whose help to see: that of the command as far as it is known (click's own parser does not say)."""
+    """The command whose help to see, as far as it is known (click's parser does not report it)."""
     if error.ctx is not None:
         return error.ctx.command_path
     return f"offerd {words[0]}" if words and words[0] in COMMANDS else "offerd"
 
 
 def _complain(text: str, status: int, who: str = "offerd") -> int:
-    """One line on stderr, whatever line ends a peer or a file name brought in."""
-    with suppress(OSError):  # where stderr is what cannot be written, nobody can be told
+    """Print one line on stderr, even if a peer's text or a file name contains line ends."""
+    with suppress(OSError):  # if stderr itself cannot be written, nothing more can be done
         say(f"{who}: {text}")
     return status
 
 
 def _flush(stream: TextIO | None) -> OSError | None:
-    """Now, not at Python's end, where its failure would be our exit status (120). What is not taken is given up.
+    """Flush now: Python's own flush at its end would fail with exit status 120. What cannot be written is given up.
 
-    The stream leads nowhere afterwards: Python flushes what is left in it once more.
+    Afterwards the stream leads nowhere, because Python flushes what is left in it once more.
     """
-    if stream is None:  # closed before we began
+    if stream is None:  # it was closed before we started
         return None
     try:
         stream.flush()

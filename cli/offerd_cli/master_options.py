@@ -1,4 +1,4 @@
-"""The options of `offerd master` as rows of a table, what each one sets, and what they make together."""
+"""The options of `offerd master`: a table of rows that each set a field, and the settings made from them."""
 
 from __future__ import annotations
 
@@ -56,20 +56,20 @@ _PLACES = (
         "secret",
         "--key",
         _SECRET,
-        "File of the master's secret key; with it only peers with keys are heard (`offerd keys`).",
+        "File of the master's secret key; with it, only peers with keys are admitted (`offerd keys`).",
         unset="",
     ),
     Setting(
         "insecure",
         "--insecure",
         FLAG,
-        "Run without keys: whoever reaches the master may command every slave.",
+        "Run without keys: anybody who reaches the master can command every slave.",
     ),
     Setting(
         "state_dir",
         "--state-dir",
         DIRECTORY,
-        "Directory that holds the keys that have joined.",
+        "Directory for the keys that have joined.",
         unset="/var/lib/offerd/master as root",
     ),
     Setting(
@@ -92,13 +92,13 @@ _OFFERS = (
         "settings.minimum_offer",
         "--minimum-offer",
         _RESOURCES,
-        "Resources that must be free on a slave before it is offered, where the slave says nothing else.",
+        "Resources that must be free on a slave before it is offered, unless the slave has its own setting.",
     ),
     Setting(
         "settings.offer_timeout_s",
         "--offer-timeout",
         TIME,
-        "Time after which an offer without an answer is taken back.",
+        "Time after which an unanswered offer is taken back.",
     ),
     Setting(
         "settings.revoke_after_s",
@@ -110,31 +110,31 @@ _OFFERS = (
         "settings.revoke_grace_s",
         "--revoke-grace",
         TIME,
-        "Time from the notice that a task is to be killed for another framework until it is.",
+        "Time between the notice that a task will be killed for another framework and the kill.",
     ),
     Setting(
         "settings.operator_grace_s",
         "--operator-grace",
         TIME,
-        "Time from TERM to KILL for tasks that are ended by an operator, or for another framework.",
+        "Time from TERM to KILL for tasks that end by an operator's order, or for another framework.",
     ),
     Setting(
         "settings.max_failover_timeout_s",
         "--max-failover-timeout",
         TIME,
-        "Longest time that the tasks of a framework wait for a scheduler, or for their slave.",
+        "Longest time that a framework's tasks may wait for a scheduler, or for their slave.",
     ),
     Setting(
         "settings.ping_interval_s",
         "--ping-interval",
         TIME,
-        "Time between two pings of each slave and scheduler.",
+        "Time between pings of each slave and scheduler.",
     ),
     Setting(
         "settings.max_missed_pings",
         "--missed-pings",
         number(1),
-        "Number of pings in a row without an answer after which a peer is lost.",
+        "Number of unanswered pings in a row after which a peer is lost.",
     ),
 )
 _ELECTION = (
@@ -142,21 +142,21 @@ _ELECTION = (
         "zookeeper",
         "--zk",
         _ZOOKEEPER,
-        "ZooKeeper in which to stand for election: this master leads only when it is elected.",
+        "ZooKeeper in which masters elect their leader; this master leads only when it is elected.",
         unset="",
     ),
     Setting(
         "zookeeper_access",
         "--zk-credentials",
         _ACCESS,
-        "File with NAME:PASSWORD, by which ZooKeeper knows the masters.",
-        unset="made from --key",
+        "File with NAME:PASSWORD, with which masters log in to ZooKeeper.",
+        unset="derived from --key",
     ),
     Setting(
         "session_timeout_s",
         "--zk-session-timeout",
         replace(TIME, read=_session_timeout),
-        "Time without a sign of life from the leader after which another is elected, at least 1s.",
+        "Time without a sign of life from the leader after which another master is elected, at least 1s.",
     ),
     Setting(
         "advertise_ip",
@@ -188,42 +188,42 @@ _POLICY: tuple[Callable[[Any], Any], ...] = (
         "--priorities",
         default="",
         metavar="ROLE=N,...",
-        help="Priorities of roles, as whole numbers: the highest is offered resources first.",
+        help="Priorities of roles, as whole numbers: the role with the highest is offered resources first.",
     ),
     click.option(
         "--guarantee",
         "guarantees",
         multiple=True,
         metavar="ROLE=RESOURCES",
-        help="Resources that a role is sure to get, for example prod=cpus=4,mem=8G; may be repeated.",
+        help="Resources guaranteed to a role, for example prod=cpus=4,mem=8G; may be repeated.",
     ),
     click.option(
         "--limit",
         "limits",
         multiple=True,
         metavar="ROLE=RESOURCES",
-        help="Resources that a role may hold at most, for example test=cpus=8; may be repeated.",
+        help="Largest amount of resources that a role may hold, for example test=cpus=8; may be repeated.",
     ),
 )
 
 
 def policy_options(command: F) -> F:
-    """What roles get; the command gets `weights`, `priorities`, `guarantees` and `limits`."""
+    """Add the options for roles; the command gets `weights`, `priorities`, `guarantees` and `limits`."""
     for option in reversed(_POLICY):
         command = option(command)
     return command
 
 
 def master_options(file: MasterFile, authorized: Path | None, words: Mapping[str, Any]) -> MasterOptions:
-    """How to run a master, as its file and the command line say. Raises `BadInput`."""
+    """The master's options from its file and the command line. Raises `BadInput`."""
     from offerd_master.gate import read_principals
 
     if (words["key"] is None) != (authorized is None):
         raise BadInput(
-            "--key and --authorized go together: give the master's own secret key, and the file of the keys that are let in"
+            "--key and --authorized go together: give the master's own secret key, and the file of the admitted keys"
         )
     if words["zk_credentials"] is not None and not words["zk"]:
-        raise BadInput("--zk-credentials needs --zk: name the ZooKeeper that they are for")
+        raise BadInput("--zk-credentials needs --zk: name the ZooKeeper")
     options = MASTER.read(words)
     allocator = options.settings.allocator
 

@@ -1,6 +1,6 @@
-"""Options of a daemon made of its settings: a row for each says which field it sets, and how people write that.
+"""Options of a daemon made from its settings: each row says which field the option sets, and how its value is written.
 
-The default that the help shows is the field's own, so that it stands in one place: in the class of the settings.
+The default in the help is the field's own default, so it stands in one place only: the class of the settings.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kind:
-    """How people write a value. `read` makes the field's value of the option's name and of what click has read; it raises
-    `BadInput`. `write` makes of a value (the field's, as default, or click's) what people would have typed.
+    """How a value is written. `read` turns the option's name and click's value into the field's value; it raises `BadInput`.
+    `write` turns a value (the field's default, or click's) into what a person would type.
     """
 
     metavar: str | None = None
@@ -44,16 +44,16 @@ DIRECTORY = Kind("DIR", click.Path(path_type=Path))
 
 
 def number(least: int) -> Kind:
-    """A whole number, not less than `least`."""
+    """A whole number, at least `least`."""
     return Kind("N", click.IntRange(least))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setting:
-    """One option, and the field that it sets: `part.name` for one of a part of the settings that has fields of its own.
+    """One option and the field that it sets; `part.name` is a field of a part of the settings.
 
-    `unset`: what the help says of the default where the field's own is none to show, as it depends on the host or means that
-    there is nothing; an option that is not given, or empty, then leaves the field alone.
+    `unset`: the default as described in the help, if the field's own default depends on the host or means "none". If the
+    option is not given, or empty, the field is then left alone.
     """
 
     field: str
@@ -66,15 +66,15 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """Of the command's parameter, and of the entry in a file of options."""
+        """Name of the command's parameter, and of the entry in a file of options."""
         return self.parameter or self.option.removeprefix("--").replace("-", "_")
 
     def in_part(self, part: str) -> Setting:
-        """The same option, for settings of which `part` has the field."""
+        """The same option for settings in which `part` has the field."""
         return dataclasses.replace(self, field=f"{part}.{self.field}")
 
     def click_option(self, defaults: object) -> Callable[[F], F]:
-        """With the default that `defaults` has."""
+        """The option with the default that `defaults` has."""
         kind = self.kind
         own = None if self.unset is not None else attrgetter(self.field)(defaults)
         if not kind.is_flag and not kind.is_multiple and own is not None:
@@ -94,13 +94,13 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OptionTable(Generic[T]):
-    """The options of one command that make up its settings. `defaults`: the settings of somebody who gives none."""
+    """The options of one command that make up its settings. `defaults`: the settings without any option."""
 
     defaults: T
     rows: tuple[Setting, ...]
 
     def options(self, command: F) -> F:
-        """Add them all, in this order; the command gets each under the name of its row."""
+        """Add all options in this order; the command gets each under its row's name."""
         for row in reversed(self.rows):
             command = row.click_option(self.defaults)(command)
         return command
@@ -115,7 +115,7 @@ class OptionTable(Generic[T]):
         return _changed(self.defaults, changes)
 
     def command_line(self, words: Mapping[str, Any]) -> list[str]:
-        """The same options for another command line, without those that ask for the default. Raises `BadInput`."""
+        """The same options for another command line, without defaults. Raises `BadInput`."""
         self.read(words)
         line: list[str] = []
         for row in self.rows:
@@ -130,7 +130,7 @@ class OptionTable(Generic[T]):
 
 
 def _changed(settings: T, changes: Mapping[str, Any]) -> T:
-    """With these fields changed; `part.name` is the field `name` of the part."""
+    """The settings with these fields changed; `part.name` is the field `name` of the part."""
     own: dict[str, Any] = {}
     of_parts: dict[str, dict[str, Any]] = {}
     for field, value in changes.items():

@@ -15,7 +15,7 @@ from offerd_cli.units import parse_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Generic to the type checker only: click before 8.4 has no `ParamType[...]`.
+# Generic only for the type checker: click before 8.4 has no `ParamType[...]`.
 if TYPE_CHECKING:
     _FloatParam = click.ParamType[float]
 else:
@@ -23,7 +23,7 @@ else:
 
 
 class Duration(_FloatParam):
-    """`500ms`, `2s`, `5m`, `1h` as seconds."""
+    """Durations such as `500ms`, `2s`, `5m`, `1h`, in seconds."""
 
     name = "duration"
 
@@ -40,12 +40,12 @@ DURATION = Duration()
 
 
 class Fraction(click.FloatRange):
-    """A number from 0 to 1. `nan` is none: it compares as false with every bound, so that no range refuses it."""
+    """A number from 0 to 1. `nan` must be refused by name: every comparison with it is false, so no range refuses it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
-            self.fail("nan is no number from 0 to 1", param, ctx)
+            self.fail("nan is not a number from 0 to 1", param, ctx)
         return number
 
 
@@ -53,7 +53,7 @@ FRACTION = Fraction(0, 1)
 
 
 def given(context: click.Context, option: click.Parameter, value: str) -> str:
-    """What was written on the command line is not empty: a variable of a shell that is not set must not mean something else."""
+    """Refuse an empty value: it usually comes from an unset shell variable, and must not mean something else."""
     assert option.name is not None
     if value == "" and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
         raise click.BadParameter("it is empty; leave the option out, or give it a value", context, option)
@@ -61,7 +61,7 @@ def given(context: click.Context, option: click.Parameter, value: str) -> str:
 
 
 def _set_variable(context: click.Context, option: click.Parameter, value: str | None) -> None:
-    """What connects looks for its keys in the environment: a flag is another way to set it."""
+    """Set the variable in which the client looks for its key: the option is another way to set it."""
     if value is not None and given(context, option, value):
         assert isinstance(option.envvar, str)
         os.environ[option.envvar] = value
@@ -85,7 +85,7 @@ _key_option: Callable[[F], F] = click.option(
     expose_value=False,
     callback=_set_variable,
     metavar="FILE",
-    help="File of our own secret key.  [default: the one that `offerd cluster` keeps]",
+    help="File of your secret key.  [default: the one kept by `offerd cluster`]",
 )
 _master_key_option: Callable[[F], F] = click.option(
     "--master-key",
@@ -94,12 +94,12 @@ _master_key_option: Callable[[F], F] = click.option(
     expose_value=False,
     callback=_set_variable,
     metavar="KEY",
-    help="Public key of the master, or the file of it.  [default: the one that `offerd cluster` keeps]",
+    help="Public key of the master, or its file.  [default: the one kept by `offerd cluster`]",
 )
 
 
 def master_option(command: F) -> F:
-    """Where the master is, and with which keys it is spoken to."""
+    """Add `--master`, `--key` and `--master-key`."""
     return _where_option(_key_option(_master_key_option(command)))
 
 
@@ -111,7 +111,7 @@ role_option: Callable[[F], F] = click.option(
     show_envvar=True,
     metavar="ROLE",
     callback=given,
-    help="Role whose share the tasks count against; our key has to allow it.",
+    help="Role whose share the tasks count against; your key must allow it.",
 )
 json_option: Callable[[F], F] = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document, for programs."
@@ -122,10 +122,10 @@ cwd_option: Callable[[F], F] = click.option(
     default="",
     metavar="DIR",
     callback=given,
-    help="Run in this directory of the slave's host; a relative one begins here.  [default: an empty one]",
+    help="Run in this directory of the slave's host; a relative path starts from here.  [default: an empty one]",
 )
 die_with_parent_option: Callable[[F], F] = click.option(
-    "--die-with-parent", is_flag=True, help="End, as on SIGTERM, when the parent process ends."
+    "--die-with-parent", is_flag=True, help="Stop, as on SIGTERM, when the parent process ends."
 )
 no_start_option: Callable[[F], F] = click.option(
     "--no-start", is_flag=True, help="Make keys and configuration only, and start nothing."

@@ -1,4 +1,4 @@
-"""The options of `offerd slave`, which those of `offerd local` are taken from, as rows of tables: what each one sets."""
+"""The options of `offerd slave`, and those of them that `offerd local` has, as tables of rows that each set a field."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MIN_TASK_BYTES = 1 << 20
 
 
 def default_work_dir() -> Path:
-    """Where a slave keeps its state if nothing else is said: the system's place for root, the user's own otherwise."""
+    """Where a slave keeps its state by default: the system's directory for root, the user's own otherwise."""
     if os.geteuid() == 0:
         return Path("/var/lib/offerd/slave")
     state = os.environ.get("XDG_STATE_HOME", "")
@@ -42,7 +42,7 @@ def default_work_dir() -> Path:
 
 
 def _log_bytes(option: str, text: str) -> int:
-    """`10M` in bytes, and enough of them for a log to be of use."""
+    """Read `10M` as bytes; a size too small for a useful log is refused."""
     size = parse_amount("disk", text)
     if size < MIN_LOG_BYTES:
         raise BadInput(f"{option} {text} is less than 4K; give logs some room")
@@ -50,7 +50,7 @@ def _log_bytes(option: str, text: str) -> int:
 
 
 def _size_or_max(resource: str) -> Kind:
-    """So much of it for each task; 0 for any amount."""
+    """A size for each task, or `max`, which is read as 0."""
 
     def read(option: str, text: str) -> int:
         if text == "max":
@@ -77,20 +77,20 @@ ISOLATION = Setting(
     "isolation",
     "--isolation",
     TEXT,
-    "Isolation module: auto (the best that the host can do), cgroups, docker, noop, or another that is installed.",
+    "Isolation module: auto (the best that the host supports), cgroups, docker, noop, or another that is installed.",
     "NAME",
 )
 LONG_FRACTION = Setting(
     "settings.long_fraction",
     "--long-fraction",
     PART,
-    "Fraction of each slave that long tasks may hold, at least one CPU unless it is 0.",
+    "Fraction of the slave that long tasks may hold; unless it is 0, they may hold at least one CPU.",
 )
 SHORT_LIMIT = Setting(
     "settings.short_limit_s",
     "--short-limit",
     TIME,
-    "Longest time limit of a short task; those with a longer one, or with none, are long.",
+    "Longest time limit of a short task; tasks with a longer limit, or none, are long.",
 )
 
 _OFFER = (
@@ -108,8 +108,8 @@ _OFFER = (
         "resources",
         "--resources",
         _RESOURCES,
-        "Resources to offer, for example cpus=4,mem=8G; those that are not named are as the host has them.",
-        unset="all that the host has",
+        "Resources to offer, for example cpus=4,mem=8G; for others, the host's amount is offered.",
+        unset="all of the host's",
     ),
     Setting(
         "attributes",
@@ -123,7 +123,7 @@ _OFFER = (
         "--minimum-offer",
         _RESOURCES,
         "Resources that must be free before the slave is offered, for example cpus=0.5,mem=64M.",
-        unset="as the master says",
+        unset="the master's setting",
     ),
     LONG_FRACTION,
     SHORT_LIMIT,
@@ -147,13 +147,16 @@ _ISOLATION = (
         unset="none",
     ),
     Setting(
-        "limits.pull", "--pull", _PULL, "Moment at which an image is fetched, where a task does not say."
+        "limits.pull",
+        "--pull",
+        _PULL,
+        "Fetch images never, if they are absent, or always; a task may have its own setting.",
     ),
     Setting(
         "limits.network",
         "--network",
         TEXT,
-        "Network of containers, as `docker run --network` takes it.",
+        "Network of containers, as for `docker run --network`.",
         "NAME",
     ),
     Setting(
@@ -168,7 +171,7 @@ _TASKS = (
         "default_user",
         "--default-user",
         TEXT,
-        "User who runs the tasks of frameworks that name none.",
+        "User as which tasks run whose framework names none.",
         "USER",
         unset="nobody as root, else the slave's own",
     ),
@@ -189,14 +192,14 @@ _TASKS = (
         "settings.disk_floor_bytes",
         "--disk-floor",
         _DISK,
-        "Free space in the work directory below which no new tasks are taken.",
+        "Free space in the work directory below which the slave takes no new tasks.",
         unset="64M, at most 1% of the disk",
     ),
     Setting(
         "settings.kill_grace_s",
         "--kill-grace",
         TIME,
-        "Time from TERM to KILL for a task that does not ask for another.",
+        "Time from TERM to KILL for a task, unless it asks for another.",
     ),
     Setting(
         "settings.max_kill_grace_s",
@@ -223,35 +226,33 @@ _LEFTOVERS = (
         "leftovers.delay_s",
         "--gc-delay",
         TIME,
-        "Time that files of ended tasks and executors are kept; less, the fuller the disk is.",
+        "Time that files of ended tasks and executors are kept; the fuller the disk, the shorter.",
     ),
     Setting(
         "leftovers.most_tasks",
         "--gc-tasks",
         number(0),
-        "Number of ended tasks, for each executor that lives on, of which files are kept.",
+        "Number of ended tasks whose files are kept, for each running executor.",
     ),
     Setting(
         "leftovers.most_executors",
         "--gc-executors",
         number(0),
-        "Number of ended executors of which files are kept.",
+        "Number of ended executors whose files are kept.",
     ),
     Setting(
         "leftovers.headroom",
         "--gc-disk-headroom",
         PART,
-        "Fraction of the disk to keep free: with less, files of what has ended are removed at once.",
+        "Fraction of the disk to keep free: below that, files of ended tasks and executors are removed at once.",
     ),
     Setting(
         "insecure",
         "--insecure",
         FLAG,
-        "Obey a master without keys, and serve files to whoever reaches this host.",
+        "Obey a master without keys, and serve files to anybody who reaches this host.",
     ),
-    Setting(
-        "ephemeral", "--ephemeral", FLAG, "End all tasks and remove the work directory when SIGTERM comes."
-    ),
+    Setting("ephemeral", "--ephemeral", FLAG, "End all tasks and remove the work directory on SIGTERM."),
 )
 
 SLAVE = OptionTable(SlaveOptions(), (*_OFFER, *_ISOLATION, *_TASKS, *_LEFTOVERS))
@@ -259,11 +260,11 @@ LOCAL_SLAVES = OptionTable(
     SlaveOptions(),
     (ISOLATION, *(row.in_part("limits") for row in LIMITS.rows), SHORT_LIMIT, LONG_FRACTION),
 )
-"""What `offerd local` lets people say of its slaves."""
+"""The rows that `offerd local` offers for its slaves."""
 
 
 def slave_options(master: str, work_dir: Path, words: Mapping[str, Any]) -> SlaveOptions:
-    """How to run a slave, as the command line says. Raises `BadInput`."""
+    """The slave's options from the command line. Raises `BadInput`."""
     options = replace(SLAVE.read(words), master=master, work_dir=work_dir)
     grace_s, max_grace_s = options.settings.kill_grace_s, options.settings.max_kill_grace_s
     if grace_s > max_grace_s:

@@ -1,4 +1,4 @@
-"""Options of all commands that start tasks: how large a task is, how long it may take, where it runs, in which surroundings."""
+"""Options of all commands that start tasks: the size of a task, its time limit, where it runs, and its environment."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from offerd_cli.units import own_umask, parse_pairs, task_resources, traveling
 F = TypeVar("F", bound=Callable[..., Any])
 
 RUNS_IMAGES = {"images": "yes"}
-"""Attribute of slaves whose isolation runs them."""
+"""Attribute of slaves whose isolation module runs images."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
-    """What was asked for. `attributes` are those that a slave must have; `directory`: "" is an empty one of the task's own."""
+    """The options given. `attributes`: those that a slave must have; `directory`: "" means an empty one of the task's own."""
 
     resources: Resources
     time_limit_s: float | None = None
@@ -39,12 +39,12 @@ class TaskOptions:
 
 
 def placement_options(command: F) -> F:
-    """For whom and where tasks run: `--user`, `--role`, `--attributes`."""
+    """Add `--user`, `--role`, `--attributes`: as which user, in which role and where tasks run."""
     return _in_order(user_option, role_option, attributes_option)(command)
 
 
 def task_options(*, cpus: str, mem: str, each: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """All of them, for a command that gets them as one `task: TaskOptions`. `cpus` and `mem`: of `each`, if nothing is said."""
+    """Add all of them to a command, which gets them as one `task: TaskOptions`. `cpus` and `mem`: defaults for `each`."""
     options: Callable[[Callable[..., int]], Callable[..., int]] = _in_order(
         *_size_options(cpus, mem, each), env_option, placement_options, name_option("the command"), *_PLACES
     )
@@ -96,7 +96,7 @@ def _read_task(
     if timeout is not None and timeout <= 0:
         raise BadInput("--timeout must be longer than 0s")
     if pull is not None and not image:
-        raise BadInput("--pull is about an image; name it with --image")
+        raise BadInput("--pull needs an image; name it with --image")
     return TaskOptions(
         resources=task_resources(cpus, mem),
         time_limit_s=timeout,
@@ -131,14 +131,14 @@ def _size_options(cpus: str, mem: str, each: str) -> tuple[Callable[[Any], Any],
         click.option(
             "--timeout",
             type=DURATION,
-            help=f"Time limit after which each {each} is killed, for example 30s; up to the slave's short limit it may use the "
-            "whole slave.  [default: none]",
+            help=f"Time limit after which each {each} is killed, for example 30s; if it is within the slave's short limit, "
+            "the whole slave may be used.  [default: none]",
         ),
         click.option(
             "--long",
             "is_long",
             is_flag=True,
-            help="Run without a time limit, as without --timeout: in the part of each slave that is for long tasks.",
+            help="Run without a time limit, as without --timeout, in the part of each slave for long tasks.",
         ),
     )
 
@@ -149,36 +149,36 @@ _PLACES: tuple[Callable[[Any], Any], ...] = (
         default="",
         callback=given,
         metavar="IMAGE",
-        help="Run in a container of this image, on a slave that runs images.",
+        help="Run in a container of this image, on a slave that can run images.",
     ),
     click.option(
         "--pull",
         type=click.Choice(["never", "if-absent", "always"]),
-        help="Moment at which the slave fetches the image.  [default: as the slave says]",
+        help="Fetch the image never, if it is absent on the host, or always.  [default: the slave's setting]",
     ),
     cwd_option,
 )
 
 
 def read_environment(words: tuple[str, ...], what: str = "--env") -> dict[str, str]:
-    """`KEY=VALUE` each. Raises `BadInput`."""
+    """Read words like `KEY=VALUE`. Raises `BadInput`."""
     return parse_pairs(map(traveling, words), what)
 
 
 def read_attributes(text: str) -> dict[str, str]:
-    """`K=V,...` as in `--attributes`. Raises `BadInput`."""
+    """Read `K=V,...` as in `--attributes`. Raises `BadInput`."""
     return parse_pairs([text] if text else [], "--attributes", commas=True)
 
 
 def name_option(default: str) -> Callable[[F], F]:
-    """`--name`; `default`: what the help says that it is otherwise."""
+    """`--name`; `default` is what the help says about its default."""
     return click.option(
         "--name", default="", metavar="NAME", help=f"Name to show in listings.  [default: {default}]"
     )
 
 
 def _in_order(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Their help stands in this order."""
+    """Keep their help in this order."""
 
     def decorate(command: F) -> F:
         for option in reversed(options):
@@ -193,10 +193,14 @@ env_option: Callable[[F], F] = click.option(
     "--env",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Add this variable to the environment of the task; may be repeated.",
+    help="Set this environment variable for the task; may be repeated.",
 )
 user_option: Callable[[F], F] = click.option(
-    "--user", default="", callback=given, metavar="USER", help="Run as this user.  [default: the slave's]"
+    "--user",
+    default="",
+    callback=given,
+    metavar="USER",
+    help="Run as this user.  [default: the slave's default user]",
 )
 attributes_option: Callable[[F], F] = click.option(
     "--attributes",

@@ -15,7 +15,7 @@ def test_the_demo_counts_the_same_three_times_and_leaves_nothing() -> None:
     text = done.stdout.decode()
     assert done.returncode == 0, text + done.stderr.decode()
     assert text.count("✓ the same count, word for word") == 2
-    assert "one process is quicker with so little text" in " ".join(text.split())
+    assert "one process is faster with so little text" in " ".join(text.split())
     assert "✓ the same plate as by one process" in text
     assert "isolation       " in text
     assert all(f"slave-{number} " in text for number in (1, 2, 3))

@@ -132,7 +132,7 @@ def test_commands_say_what_they_wait_for_and_that_tasks_may_run_on(tmp_path: Pat
         wait_until(lambda: len(running()) == 4, "the tasks to run")
         log = program("logs", "-f", next(task for task in running() if task.startswith("shown-")))
         drain = program("drain", "slave-1")
-        wait_until(lambda: "slave-1 is draining; 4 tasks run on" in drain.said, "the drain to begin")
+        wait_until(lambda: "slave-1 is draining; 4 tasks run there" in drain.said, "the drain to begin")
         wait_until(lambda: log.printed == "begun\n", "the log")
         cluster.kill_master()
         why = f"nothing listens at {cluster.address}"

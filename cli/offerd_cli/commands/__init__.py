@@ -1,1 +1,1 @@
-"""One module for each command of `offerd`; `command` in it is what click runs. Listed in `offerd_cli.main.COMMANDS`."""
+"""One module for each command of `offerd`; its `command` is what click runs. `offerd_cli.main.COMMANDS` lists them."""

@@ -1,4 +1,4 @@
-"""`offerd activate`: slaves that were drained or deactivated are offered again."""
+"""`offerd activate`: offer drained or deactivated slaves again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import click
 from offerd_cli.options import master_option
 
 
-@click.command(short_help="Let drained or deactivated slaves in again.")
+@click.command(short_help="Offer drained or deactivated slaves again.")
 @master_option
 @click.argument("slaves", nargs=-1, required=True, metavar="SLAVE...")
 def command(*, master: str, slaves: tuple[str, ...]) -> int:
@@ -17,7 +17,7 @@ def command(*, master: str, slaves: tuple[str, ...]) -> int:
     offerd activate host7
     offerd activate host7 host8
 
-    A slave that is still draining is let in again, too. `offerd slave --activate` does the same on the slave's own host.
+    A slave that is still draining is offered again, too. `offerd slave --activate` does the same on the slave's own host.
     """
     from offerd.operator import OperatorClient
     from offerd_cli.draining import change_mode

@@ -1,4 +1,4 @@
-"""`offerd cluster`: the store of credentials: which clusters this account knows, and the keys to them."""
+"""`offerd cluster`: the clusters that this account knows, and the keys to them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def command() -> None:
     offerd cluster use prod            # commands go there from now on
     offerd run --master lab -- date    # this one to another cluster
 
-    Names and keys are kept in $OFFERD_CONFIG, else in ~/.config/offerd, which only this account can read. What the host's
-    operator has put into /etc/offerd is known, too. `offerd local` adds its cluster as long as it runs.
+    Names and keys are kept in $OFFERD_CONFIG (default ~/.config/offerd), which only this account can read. Clusters that the
+    host's operator has put into /etc/offerd are known, too. `offerd local` adds its cluster while it runs.
     """
 
 
-@command.command(name="list", short_help="List the clusters that are known.")
+@command.command(name="list", short_help="List the known clusters.")
 @json_option
 def list_(*, as_json: bool) -> None:
-    """List the clusters that are known; a star marks the current one.
+    """List the known clusters; a star marks the current one.
 
     \b
     offerd cluster list
@@ -50,7 +50,7 @@ def list_(*, as_json: bool) -> None:
         documents.print_document({"clusters": rows})
         return
     if not rows:
-        say("no clusters; `offerd local` starts one, `offerd cluster add` names one that runs")
+        say("no clusters are known; `offerd local` starts one, `offerd cluster add` adds a running one")
         return
     table = render.FittedTable(
         Column(""),
@@ -66,8 +66,8 @@ def list_(*, as_json: bool) -> None:
 
 
 def _row(store: Store, cluster: Cluster, is_current: bool) -> dict[str, Any]:
-    """What `--json` says of each: `name`, `master`, `master_key`, `key` (the file), `public_key` (ours, by which an operator
-    knows us), `current`, `store` (the directory); `base` is the directory of one that `offerd local` runs.
+    """What `--json` prints of each: `name`, `master`, `master_key`, `key` (the file), `public_key` (ours, by which an operator
+    knows us), `current`, `store` (the directory); `base` is the directory of a cluster that `offerd local` runs.
     """
     from offerd.credentials.keys import public_of, read_secret
 
@@ -88,10 +88,10 @@ def _row(store: Store, cluster: Cluster, is_current: bool) -> dict[str, Any]:
     }
 
 
-@command.command(short_help="Choose the cluster that commands go to.")
+@command.command(short_help="Choose the cluster that commands use.")
 @click.argument("name")
 def use(*, name: str) -> None:
-    """Make NAME the current cluster: the one that commands without --master go to.
+    """Make NAME the current cluster: the one that commands without --master use.
 
     \b
     offerd cluster use prod
@@ -104,12 +104,17 @@ def use(*, name: str) -> None:
 @command.command(short_help="Add a cluster, or change its address or key.")
 @click.argument("name")
 @click.argument("master")
-@click.option("--master-key", default="", metavar="KEY", help="Public key of the masters, or the file of it.")
+@click.option(
+    "--master-key",
+    default="",
+    metavar="KEY",
+    help="Public key of the masters, or its file.  [default: the cluster has no keys]",
+)
 @click.option(
     "--key",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="File of our own secret key, which is copied.  [default: a new key]",
+    help="File of this account's secret key, which is copied.  [default: a new key]",
 )
 def add(*, name: str, master: str, master_key: str, key: Path | None) -> None:
     """Add the cluster NAME, or change its address or key; MASTER is HOST:PORT or zk://HOST:PORT,.../path.
@@ -118,8 +123,8 @@ def add(*, name: str, master: str, master_key: str, key: Path | None) -> None:
     offerd cluster add prod 10.0.0.1:5060 --master-key master.pub
     offerd cluster add lab 127.0.0.1:5060
 
-    Unless --key says which, a secret key is made for this account, or the one from before is kept. Its public part is printed:
-    the operator of the cluster has to let it in. Without --master-key the cluster is one that has no keys.
+    A new secret key is made for this account unless --key names one or an earlier one exists. Its public part is printed: the
+    operator of the cluster must authorize it. Without --master-key the cluster is taken to have no keys.
     """
     from offerd.credentials.clusters import Cluster, own_store
     from offerd.credentials.keys import new_secret, public_of, read_public, read_secret
@@ -128,10 +133,10 @@ def add(*, name: str, master: str, master_key: str, key: Path | None) -> None:
 
     if key is not None and not master_key:
         raise BadInput(
-            "--key needs --master-key, the public key of the master, so that no other master is spoken to; give both"
+            "--key needs --master-key, the public key of the master, to be sure of the right master; give both"
         )
     cluster = Cluster(name, master, read_public(master_key) if master_key else "")
-    master_address(master)  # whether it is an address at all
+    master_address(master)  # raises BadInput if it is not an address
     store, secret = own_store(), ""
     before = store.read().known.get(name)
     own = key or (store.key_file(before) if before is not None and before.key else None)
@@ -141,15 +146,15 @@ def add(*, name: str, master: str, master_key: str, key: Path | None) -> None:
     if secret:
         click.echo(public_of(secret))
         if own is None:
-            say(f"that is the public part of our key; send it to the operator of {name}, who lets it in")
+            say(f"this is your public key; send it to the operator of {name}, who must authorize it")
     if clusters.current != name:
         say(f"the current cluster is still {clusters.current}; `offerd cluster use {name}` changes that")
 
 
-@command.command(short_help="Forget a cluster, and remove the key to it.")
+@command.command(short_help="Forget a cluster, and delete the key to it.")
 @click.argument("name")
 def remove(*, name: str) -> None:
-    """Forget the cluster NAME, and remove the key to it.
+    """Forget the cluster NAME, and delete the key to it.
 
     \b
     offerd cluster remove prod
@@ -168,7 +173,7 @@ def remove(*, name: str) -> None:
     "own_name",
     default="",
     metavar="NAME",
-    help="Name by which the cluster knows us.  [default: that of this account]",
+    help="Name by which the cluster knows you.  [default: this account's name]",
 )
 def join(*, name: str, where: str, word: str, own_name: str) -> None:
     """Join the cluster whose master is at HOST, and call it NAME here.
@@ -177,8 +182,8 @@ def join(*, name: str, where: str, word: str, own_name: str) -> None:
     offerd cluster join prod 10.0.0.1:5060 WORD
     offerd cluster join prod 10.0.0.1:5060 - <word.txt
 
-    An operator of the cluster makes the WORD with `offerd token new`. Every account of this host can read what is typed here,
-    so - as WORD reads it from standard input. HOST may also be zk://HOST:PORT,.../path; without :PORT it is 5060.
+    An operator of the cluster makes the WORD with `offerd token new`. Other accounts of this host can read a command line; give
+    - as WORD to read it from standard input. HOST may also be zk://HOST:PORT,.../path; without :PORT it is port 5060.
 
     The secret key is made here and stays here; only its public part is sent.
     """

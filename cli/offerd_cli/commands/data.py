@@ -1,4 +1,4 @@
-"""`offerd data`: put files on the slaves' disks in blocks, so that jobs find them near."""
+"""`offerd data`: place files on the slaves' disks in blocks, so that jobs read them locally."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from offerd_cli.units import format_bytes, format_duration, parse_amount
 owner_option = click.option(
     "--owner",
     metavar="OWNER",
-    help="Owner of the sets, for operators who look after those of others.  [default: our own]",
+    help="Owner of the sets, for operators.  [default: you]",
 )
 
 
@@ -43,7 +43,7 @@ def command() -> None:
     default="32M",
     show_default=True,
     metavar="SIZE",
-    help="Size of blocks, from 1K to 1G; each ends where a line ends.",
+    help="Size of each block, from 1K to 1G; a block ends at the end of a line.",
 )
 @master_option
 @click.argument("name", metavar="SET")
@@ -58,7 +58,7 @@ def put(
     offerd data put logs /var/log
     offerd data put --replicas 3 --block-size 64M texts a.txt b.txt.gz
 
-    A file named .gz, .bz2, .xz or .zst is one block, which the job that reads it decompresses.
+    A file whose name ends in .gz, .bz2, .xz or .zst is one block; the job that reads it decompresses it.
     """
     from offerd_cli.screen import Screen
     from offerd_frameworks.mapreduce import blocks
@@ -89,12 +89,12 @@ def put(
 
 
 @command.command(short_help="List data sets, or the blocks of one.")
-@click.option("-a", "--all", "shows_all", is_flag=True, help="List what running jobs keep there, too.")
+@click.option("-a", "--all", "shows_all", is_flag=True, help="List the files of running jobs, too.")
 @owner_option
 @master_option
 @click.argument("name", required=False, metavar="[SET]")
 def ls(*, master: str, shows_all: bool, owner: str | None, name: str | None) -> None:
-    """List all data sets; or of one SET, its blocks and the slaves that have them now.
+    """List all data sets; or the blocks of one SET, and the slaves that have them now.
 
     \b
     offerd data ls
@@ -108,7 +108,7 @@ def ls(*, master: str, shows_all: bool, owner: str | None, name: str | None) -> 
         blocks.check_name(name)
         found = blocks.find(name, on)
         if found is None:
-            raise BadInput(f"there is no set {name}; `offerd data ls` lists those there are")
+            raise BadInput(f"there is no set {name}; `offerd data ls` lists all sets")
         table = _table("BLOCK", "SIZE", "SLAVES")
         for block in found.blocks:
             where = ", ".join(host.hostname for host in block.places) or "nowhere: lost"
@@ -161,16 +161,16 @@ def rm(*, master: str, owner: str | None, names: tuple[str, ...]) -> None:
         raise BadInput(f"there is no set {', '.join(missing)}")
 
 
-@command.command(short_help="Make replicas that were lost again.")
+@command.command(short_help="Replace replicas that were lost.")
 @master_option
 @click.argument("names", nargs=-1, required=True, metavar="SET...")
 def repair(*, master: str, names: tuple[str, ...]) -> int:
-    """Copy blocks that have lost replicas to other slaves, until each has as many as it was placed with.
+    """Copy blocks that have lost replicas to other slaves, until each has its number of replicas again.
 
     \b
     offerd data repair logs
 
-    The exit status is 1 if a set is not whole then: no slave that answers has one of its blocks, or there are too few slaves.
+    The exit status is 1 if a set is not whole afterwards: a block is on no slave that answers, or there are too few slaves.
     """
     from offerd_cli.screen import Screen
     from offerd_frameworks.mapreduce import blocks
@@ -188,13 +188,13 @@ def repair(*, master: str, names: tuple[str, ...]) -> int:
         is_whole = is_whole and not found.short
         state = f"{len(found.missing)} of {len(found.blocks)} blocks are lost" if found.missing else "whole"
         if found.short and not found.missing:
-            state = f"{found.short} are missing still: {len(on)} slaves are too few"
+            state = f"{found.short} are still missing: {len(on)} slaves are too few"
         say(f"{name}: {made} replica{'s' * (made != 1)} made, {state}", to_stdout=True)
     return 0 if is_whole else 1
 
 
 def _table(*titles: str) -> FittedTable:
-    """The first column tells rows apart, the last wraps."""
+    """The first column identifies a row, the last one wraps."""
     return FittedTable(
         *(
             Column(

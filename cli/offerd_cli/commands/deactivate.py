@@ -1,4 +1,4 @@
-"""`offerd deactivate`: no more offers of a slave, until that is undone."""
+"""`offerd deactivate`: offer slaves no longer, until that is undone."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import click
 from offerd_cli.options import master_option
 
 
-@click.command(short_help="Offer slaves to no framework any more; what runs there goes on.")
+@click.command(short_help="Stop offering slaves; their tasks go on.")
 @click.option("--undo", is_flag=True, help="Offer the slaves again, as `offerd activate` does.")
 @master_option
 @click.argument("slaves", nargs=-1, required=True, metavar="SLAVE...")
 def command(*, master: str, undo: bool, slaves: tuple[str, ...]) -> int:
-    """Offer slaves to no framework any more, while their tasks run on; each slave is named by its id or hostname.
+    """Stop offering slaves, each named by its id or hostname; their tasks go on.
 
     \b
     offerd deactivate host7
     offerd activate host7    # undoes it
 
-    The slave writes it down: it stays deactivated when it is restarted and under a new master, until `offerd activate`.
+    A slave stays deactivated over its own restart and under a new master, until `offerd activate`.
     """
     from offerd.operator import OperatorClient
     from offerd_cli.draining import change_mode

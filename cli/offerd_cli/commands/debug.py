@@ -1,4 +1,4 @@
-"""`offerd debug`: recordings of what a master or slave saw, and what it did of that."""
+"""`offerd debug`: recordings of the events of a master or slave, and of its actions."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from offerd_cli.options import DURATION, json_option, master_option
 
 @click.group(short_help="Record what a master or slave does, and replay it.")
 def command() -> None:
-    """Record what a master or slave does, and replay it: each event that it saw, and what it answered.
+    """Record what a master or slave does, and replay it: each event, and the actions that followed.
 
     \b
     offerd debug record --for 60s                  # the master
     offerd debug record --for 60s --slave node7
     offerd debug replay FILE --grep sleep-3f9a2c   # the story of one task
 
-    Masters and slaves always keep their latest events. They write them when something fails, and when SIGUSR2 asks for it: a
-    master into the directory `recordings` of its --state-dir, a slave into that of its --work-dir. Whoever can read a recording
-    can read what tasks were given, passwords in their environment, too.
+    Masters and slaves always keep their latest events in memory. They write them when an error occurs, or on SIGUSR2: a master
+    into the directory `recordings` of its --state-dir, a slave into that of its --work-dir. A recording holds what tasks were
+    given, including passwords in their environment; anybody who can read it can read these.
     """
 
 
@@ -32,10 +32,13 @@ def command() -> None:
     default="10s",
     show_default=True,
     metavar="TIME",
-    help="Time that the recording lasts, 10m at most.",
+    help="Length of the recording, at most 10m.",
 )
 @click.option(
-    "--slave", default="", metavar="NAME", help="Record this slave (id or hostname), not the master."
+    "--slave",
+    default="",
+    metavar="NAME",
+    help="Record this slave (id or hostname), not the master.  [default: the master]",
 )
 @master_option
 @json_option
@@ -46,7 +49,7 @@ def record(*, for_s: float, slave: str, master: str, as_json: bool) -> None:
     offerd debug record --for 60s
     offerd debug record --slave node7
 
-    It is written on the daemon's own host, where root and the daemon's user can read it. It takes an operator's key.
+    It is on the daemon's own host, where root and the daemon's user can read it. This needs an operator's key.
     """
     from offerd.operator import OperatorClient
     from offerd_cli.documents import print_document
@@ -58,44 +61,44 @@ def record(*, for_s: float, slave: str, master: str, as_json: bool) -> None:
         print_document({"host": made.host, "path": made.path, "can_be_replayed": made.is_whole})
         return
     click.echo(made.path)
-    say(f"offerd: written on {made.host}")
+    say(f"offerd: the recording is on {made.host}")
     if not made.is_whole:
         say(
-            "offerd: too much has happened: the recording has its last events alone, without the state before them"
+            "offerd: too much happened: the recording holds only the last events, without the state before them"
         )
 
 
-@command.command(short_help="Show what a recording tells.")
+@command.command(short_help="Show what happened in a recording.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--grep",
     default="",
     metavar="ID",
-    help="Show only steps that name this: an id of a task, slave or framework.",
+    help="Show only steps that mention this text, for example the id of a task, slave or framework.",
 )
 @click.option(
     "--until",
     type=DURATION,
     default=None,
     metavar="TIME",
-    help="Stop so long after the first event, for example 5s.",
+    help="Stop this long after the first event, for example 5s.  [default: at the end]",
 )
 @click.option(
     "--ticks",
     is_flag=True,
-    help="Show also steps that time alone has brought about, and that changed nothing.",
+    help="Show also steps without an event that changed nothing.",
 )
-@click.option("--full", is_flag=True, help="Show events and actions whole, however long they are.")
+@click.option("--full", is_flag=True, help="Show long events and actions in full.")
 @json_option
 def replay(*, file: Path, grep: str, until: float | None, ticks: bool, full: bool, as_json: bool) -> int:
-    """Run the events of a recording through the same code as the daemon did, and print each with what came of it.
+    """Run the events of a recording through the daemon's own code, and print each with the actions that follow.
 
     \b
     offerd debug replay master-20261130T182756-000001200.recording
     offerd debug replay FILE --grep sleep-3f9a2c --until 30s
 
-    Nothing is sent and nothing is run. Another version of offerd than the one that made the recording may decide otherwise, and
-    says so at the beginning.
+    Nothing is sent and nothing is run. A version of offerd other than the recorded one may decide differently; the first lines
+    say so.
     """
     from offerd_cli.replaying import Telling, tell
 

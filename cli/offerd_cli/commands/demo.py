@@ -1,4 +1,4 @@
-"""`offerd demo`: see it work in less than a minute."""
+"""`offerd demo`: a whole cluster with two jobs, in less than a minute."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from offerd_cli.slave_options import ISOLATION, LOCAL_SLAVES
 
 
 @click.command(
-    short_help="Run MapReduce and MPI side by side on a cluster on this host, and check what comes out."
+    short_help="Run MapReduce and MPI side by side on a cluster on this host, and check the results."
 )
 @click.option(
     "--slaves",
@@ -27,9 +27,9 @@ def command(*, slaves: int, isolation: str) -> int:
     offerd demo --slaves 5
 
     The words of Python's standard library are counted three times: in this process, and by two MapReduce frameworks that share
-    the cluster, one of shell commands and one of Python functions. Beside them runs an MPI job, where MPICH is installed.
+    the cluster, one of shell commands and one of Python functions. An MPI job runs beside them if MPICH is installed.
 
-    The exit status is 1 if results differ, or if anything stays behind.
+    The exit status is 1 if results differ, or if anything is left behind.
     """
     from offerd_cli.demonstration import demonstrate
 

@@ -1,4 +1,4 @@
-"""`offerd doctor`: what this host can do, and what mends the rest."""
+"""`offerd doctor`: what this host can do, and the commands that make the rest possible."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import click
 from offerd_cli.options import json_option
 
 
-@click.command(short_help="Check what this host can do, and show how to mend the rest.")
+@click.command(short_help="Check what this host can do, and show how to fix the rest.")
 @json_option
 def command(*, as_json: bool) -> None:
-    """Check what offerd can use of this host, and show the command that mends what is missing.
+    """Check which features of this host offerd can use, and show the commands that add missing ones.
 
     \b
     offerd doctor
     offerd doctor --json
 
-    Nothing that is missing is an error: without cgroups, docker or ZooKeeper offerd runs with less isolation, and with one
+    A missing feature is not an error: without cgroups, docker or ZooKeeper, offerd runs with less isolation and with one
     master.
     """
     from offerd_cli import doctor, documents, render
@@ -32,5 +32,5 @@ def command(*, as_json: bool) -> None:
     out.print(
         f"{missing} of {len(findings)} missing; offerd works without them"
         if missing
-        else "everything is there"
+        else "everything is available"
     )

@@ -1,4 +1,4 @@
-"""`offerd frameworks`: who uses the cluster."""
+"""`offerd frameworks`: the programs that use the cluster."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from offerd_cli.screen import say
 
 
 @click.command(short_help="List the frameworks.")
-@click.option("--all", "ended", is_flag=True, help="Show frameworks that are gone, too.")
+@click.option("--all", "ended", is_flag=True, help="List frameworks that have ended, too.")
 @json_option
 @master_option
 def command(*, master: str, ended: bool, as_json: bool) -> None:
-    """List the frameworks: their dominant share, their tasks, and the work they lost to time limits.
+    """List the frameworks with their dominant share, their tasks, and the work lost to time limits.
 
     \b
     offerd frameworks
@@ -35,5 +35,5 @@ def command(*, master: str, ended: bool, as_json: bool) -> None:
     if frameworks:
         render.print_table(render.console(), render.frameworks_table(frameworks))
     else:
-        say("no frameworks are registered" + ("" if ended else "; --all lists those that are gone"))
+        say("no frameworks are registered" + ("" if ended else "; --all lists those that have ended"))
     render.print_owner(client.shown_owner)

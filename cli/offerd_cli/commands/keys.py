@@ -1,4 +1,4 @@
-"""`offerd keys`: makes the keys by which daemons and people know each other."""
+"""`offerd keys`: the keys by which daemons and people know each other."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from offerd_cli.options import json_option, master_option
 
 @click.group(short_help="Make, list and revoke the keys of daemons and people.")
 def command() -> None:
-    """Make, list and revoke keys: a master with keys hears only peers whose keys it knows.
+    """Make, list and revoke keys: a master with keys admits only peers whose keys it knows.
 
     \b
     offerd keys list           # whose keys the master knows
     offerd keys revoke host7   # the connections and tasks of host7 end
-    offerd keys new alice      # a pair of keys, for the master's file by hand
+    offerd keys new alice      # a pair of keys, for the master's file
 
-    The short way to a key is a word: `offerd token new`, then `offerd slave join` or `offerd cluster join` (see
+    Usually a key comes from joining: `offerd token new`, then `offerd slave join` or `offerd cluster join` (see
     docs/security.md).
     """
 
@@ -32,10 +32,10 @@ def command() -> None:
     type=click.Path(path_type=Path),
     default=Path(),
     metavar="DIR",
-    help="Directory for the two files, made if it is missing.  [default: this one]",
+    help="Directory for the two files, created if it is missing.  [default: the current one]",
 )
 def new(*, name: str, directory: Path) -> None:
-    """Make NAME.key, which only this account may read, and NAME.pub, for the master's file of the authorized.
+    """Make NAME.key, which only this account can read, and NAME.pub, for the master's --authorized file.
 
     \b
     offerd keys new alice
@@ -49,16 +49,16 @@ def new(*, name: str, directory: Path) -> None:
     click.echo(f"{public}: {read_public(str(public))}")
 
 
-@command.command("list", short_help="List whose keys the master knows.")
+@command.command("list", short_help="List the keys that the master knows.")
 @json_option
 @master_option
 def list_keys(*, master: str, as_json: bool) -> None:
-    """List whose keys the master knows, and what each of them may do.
+    """List the owners of the keys that the master knows, and what each may do.
 
     \b
     offerd keys list
 
-    Listed are keys that have joined, and those of the master's --authorized file.
+    The list has the keys that have joined, and those of the master's --authorized file.
     """
     from offerd.operator import OperatorClient
     from offerd_cli import documents, key_listings, render
@@ -71,16 +71,16 @@ def list_keys(*, master: str, as_json: bool) -> None:
         render.print_table(render.console(), key_listings.keys_table(keys))
 
 
-@command.command(short_help="Take a key back.")
+@command.command(short_help="Revoke a key.")
 @master_option
 @click.argument("name")
 def revoke(*, master: str, name: str) -> None:
-    """Take back the key that has joined as NAME: it is not let in any more.
+    """Revoke the key that has joined as NAME.
 
     \b
     offerd keys revoke host7
 
-    Within seconds its connections end. A slave ends its tasks, which are lost for their frameworks; frameworks end with their
+    Its connections end within seconds. A slave ends its tasks, which are lost for their frameworks; frameworks end with their
     tasks.
     """
     from offerd.operator import OperatorClient
@@ -90,7 +90,7 @@ def revoke(*, master: str, name: str) -> None:
 
 
 def _make_directory(path: Path) -> None:
-    """One that others may look into: a secret key's file says for itself who may read it. Raises `BadInput`."""
+    """Make a directory that others may read: the file of a secret key is protected by its own mode. Raises `BadInput`."""
     try:
         path.mkdir(mode=0o755, exist_ok=True)
     except OSError as error:

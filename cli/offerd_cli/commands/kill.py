@@ -1,4 +1,4 @@
-"""`offerd kill`: ends tasks, or a whole framework; operators anybody's, others their own."""
+"""`offerd kill`: end tasks, or a whole framework; operators may end anybody's, others their own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from offerd_cli.screen import say
     "--framework",
     default="",
     metavar="ID",
-    help="Framework (id or name) whose task it is, where several have one of this id; without a TASK, the framework to end.",
+    help="Framework (id or name) of the TASK, if several have a task with this id; without a TASK, the framework to end.",
 )
 @master_option
 @click.argument("tasks", nargs=-1, metavar="TASK...")
@@ -24,20 +24,20 @@ def command(*, master: str, framework: str, tasks: tuple[str, ...]) -> int:
     offerd kill task-17
     offerd kill --framework wordcount
 
-    A task gets TERM, then after the operator's grace KILL, and its framework hears TASK_KILLED. Without a TASK, --framework
-    ends a whole framework and all its tasks, whether or not it has a scheduler.
+    A task gets TERM and, after the operator's grace, KILL; its framework gets TASK_KILLED. Without a TASK, --framework ends a
+    whole framework and all its tasks, whether or not it has a scheduler.
     """
     from offerd.errors import BadInput, OfferdError
     from offerd.ids import FrameworkID, TaskID
     from offerd.operator import OperatorClient
 
     if not tasks and not framework:
-        raise BadInput("name the tasks to end, or with --framework the framework")
+        raise BadInput("name the tasks to end, or the framework with --framework")
     status = 0
     with OperatorClient(master) as client:
         if not tasks:
             client.end_framework(framework)
-        client.cluster()  # no master at all is said once, not once per task
+        client.cluster()  # a missing master is reported once, not once per task
         for task in tasks:
             try:
                 client.kill_task(TaskID(task), FrameworkID(framework))

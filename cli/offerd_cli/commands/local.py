@@ -38,19 +38,19 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     default=1,
     show_default=True,
     metavar="N",
-    help="Number of masters; more than one need --zk.",
+    help="Number of masters; more than one needs --zk.",
 )
 @click.option(
     "--zk",
     default="",
     metavar="auto|WHERE",
-    help="ZooKeeper in which masters elect their leader; auto starts one.",
+    help="ZooKeeper in which the masters elect their leader; auto starts one.",
 )
 @click.option(
     "--cpus",
     default="",
     metavar="CPUS",
-    help="CPUs that each slave offers, for example 2.  [default: a part of the host's, two at least]",
+    help="CPUs that each slave offers, for example 2.  [default: a part of the host's, at least 2]",
 )
 @click.option(
     "--mem",
@@ -61,7 +61,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @LISTENING_PORT.click_option(MASTER.defaults)
 @LOCAL_SLAVES.options
 @click.option(
-    "--insecure", is_flag=True, help="Run without keys: every account of this host may use the cluster."
+    "--insecure", is_flag=True, help="Run without keys: every account of this host can use the cluster."
 )
 @json_option
 def command(
@@ -82,10 +82,10 @@ def command(
     offerd local --slaves 3
     offerd local --masters 2 --zk auto --slaves 3
 
-    Of several masters one leads, and another takes over when it ends: kill -9 it, and see.
+    One of several masters leads, and another takes over when it ends: try kill -9.
 
-    The cluster is for this account alone: `offerd cluster list` shows it as long as it runs, and other accounts have no key to
-    it. Nothing stays behind: the tasks end, and the directory that held everything is removed.
+    The cluster is for this account alone: `offerd cluster list` shows it while it runs, and other accounts have no key to it.
+    Nothing is left behind: the tasks end, and the directory with all files is removed.
     """
     cluster = LocalCluster(
         slaves,
@@ -104,11 +104,11 @@ def command(
 
 
 class Ending:
-    """Ctrl-C and requests to end. Until `only_noted` they interrupt what goes on (a start that takes long); from then on
-    they make `fd` readable and interrupt nothing, above all not the cleaning up.
+    """Ctrl-C and signals to end. Until `only_noted` they interrupt whatever is going on (such as a slow start). From then on
+    they only make `fd` readable, and interrupt nothing; above all not the cleaning up.
 
-    What makes it readable is the interpreter's own handler, at once: one written in Python runs only when a wait in the kernel
-    has ended, and a signal that comes just before that wait would not end it.
+    The interpreter's own handler makes it readable, at once. A handler in Python would run only after a wait in the kernel has
+    ended, and a signal just before that wait would not end it.
     """
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class Ending:
 
     def _signalled(self, _number: int, _frame: FrameType | None) -> None:
         if not self._noted:
-            self._noted = True  # a second Ctrl-C does not interrupt the cleaning up after the first
+            self._noted = True  # a second Ctrl-C must not interrupt the cleaning up
             raise KeyboardInterrupt
 
     def __enter__(self) -> Ending:
@@ -140,21 +140,22 @@ class Ending:
 
 
 def _watch(cluster: LocalCluster, wake_fd: int, *, quiet: bool) -> int:
-    """Until a signal comes, or no daemon is left."""
+    """Wait until a signal comes, or no daemon is left."""
     while any(daemon.running for daemon in cluster.daemons()):
         ended = cluster.wait_for_an_end(wake_fd)
         if ended is None:
             if not quiet:
                 print("\nstopping: ending all tasks", file=sys.stderr)
             return 0
-        say(f"offerd: {ended.name} {ended.how_it_ended()}; the rest goes on")
+        say(f"offerd: {ended.name} {ended.how_it_ended()}; the other daemons go on")
     say("offerd: every daemon has ended")
     return 1
 
 
 def _document(cluster: LocalCluster) -> dict[str, object]:
-    """What `--json` says: `master`, its `name` in the store of credentials, `base`, the slaves' `isolation`; the leader's `pid`
-    and `log`; of each of `masters` its `name`, `pid` and `log` and whether it leads, and of each of `slaves` its `work_dir`.
+    """What `--json` prints: `master`, its `name` in the store of credentials, `base`, the slaves' `isolation`; the leader's
+    `pid` and `log`; for each of `masters` its `name`, `pid`, `log` and whether it leads, and for each of `slaves` its
+    `work_dir`.
     """
     leader = cluster.leader()
     return {
@@ -176,7 +177,7 @@ def _document(cluster: LocalCluster) -> dict[str, object]:
 
 
 def _banner(cluster: LocalCluster) -> str:
-    """Where it is and what to try next."""
+    """Where the cluster is, and what to try next."""
     cpus = format_quantity("cpus", cluster.slave_resources.millicpus)
     mem = format_quantity("mem", cluster.slave_resources.mem_bytes)
     number = len(cluster.slaves)

@@ -1,4 +1,4 @@
-"""`offerd logs`: what a task has written."""
+"""`offerd logs`: the output of a task."""
 
 from __future__ import annotations
 
@@ -7,29 +7,27 @@ import click
 from offerd_cli.options import master_option
 
 
-@click.command(short_help="Print what a task has written.")
-@click.option(
-    "-f", "--follow", is_flag=True, help="Print what the task writes from now on, until it has ended."
-)
+@click.command(short_help="Print the output of a task.")
+@click.option("-f", "--follow", is_flag=True, help="Go on printing until the task has ended.")
 @click.option("--stderr", "wants_stderr", is_flag=True, help="Print stderr instead of stdout.")
 @click.option(
     "--framework",
     default="",
     metavar="ID",
-    help="Framework (id or name) whose task it is, where several have one of this id.",
+    help="Framework (id or name) of the TASK, if several have a task with this id.",
 )
 @master_option
 @click.argument("task")
 def command(*, master: str, follow: bool, wants_stderr: bool, framework: str, task: str) -> int:
-    """Print what TASK has written so far, straight from its slave.
+    """Print the output of TASK so far, directly from its slave.
 
     \b
     offerd logs task-17
     offerd logs -f --stderr task-17
 
-    Only the end of a long log is kept. The exit status is 1 if that is less than an ended task has written.
+    Only the end of a long log is kept. If that is not all that an ended task has written, the exit status is 1.
 
-    The log of a Python call is that of its executor, with what other calls have printed.
+    The log of a Python call is its executor's, with the output of other calls.
     """
     from offerd_cli.reading import print_log
 

@@ -1,4 +1,4 @@
-"""`offerd man`: manual pages, made of the help."""
+"""`offerd man`: manual pages, made from the help texts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command(short_help="Write manual pages, made of these help texts.")
+@click.command(short_help="Write manual pages, made from these help texts.")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def command(*, directory: Path) -> None:
     """Write a manual page for each command into DIRECTORY/man1, for man(1).
@@ -28,4 +28,4 @@ def command(*, directory: Path) -> None:
             number += 1
     except OSError as error:
         raise BadInput(f"cannot write manual pages to {folder}: {error.strerror}") from None
-    click.echo(f"{number} pages in {folder}; man offerd-run shows one")
+    click.echo(f"wrote {number} pages to {folder}; try man offerd-run")

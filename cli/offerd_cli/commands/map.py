@@ -1,4 +1,4 @@
-"""`offerd map`: a command once per argument, as xargs and GNU parallel do it, on the cluster."""
+"""`offerd map`: run a command once for each argument on the cluster, as xargs and GNU parallel do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from offerd_cli.units import traveling
     "--jobs",
     type=click.IntRange(1),
     metavar="N",
-    help="Number of tasks that run at once at most.  [default: as many as the cluster offers]",
+    help="Largest number of tasks that run at once.  [default: as many as the cluster offers]",
 )
 @click.option("-k", "--keep-order", is_flag=True, help="Print the outputs in the order of the arguments.")
 @click.option(
@@ -30,14 +30,16 @@ from offerd_cli.units import traveling
     default=0,
     show_default=True,
     metavar="N",
-    help="Number of times that a task which fails is run again.",
+    help="Number of times that a failed task is run again.",
 )
-@click.option("--halt", is_flag=True, help="Kill the rest at the first failure, and end with status 1.")
+@click.option(
+    "--halt", is_flag=True, help="Kill all other tasks at the first failure, and exit with status 1."
+)
 @click.option(
     "-0",
     "--null",
     is_flag=True,
-    help="Read arguments that end with a zero byte instead of a line end; they may be empty.",
+    help="Read arguments that end with a zero byte instead of a newline; they may be empty.",
 )
 @master_option
 @click.argument(
@@ -67,14 +69,14 @@ def command(
     offerd map -C . -- ./fit --seed {1} --rate {2} ::: 1 2 3 ::: 0.1 0.01
     find . -name '*.flac' -print0 | offerd map -C . -0 -- ./encode :::: -
 
-    :::: FILE takes the arguments from the lines of FILE, - from standard input; empty lines are passed over. Several sources
-    run in all combinations; one that begins with :::+ or ::::+ goes in step with the one before it.
+    :::: FILE takes the arguments from the lines of FILE, or of standard input if FILE is -; empty lines are skipped. Several
+    sources are combined in all ways; a source that begins with :::+ or ::::+ is linked to the one before it, line by line.
 
-    {.} is the argument without its ending, {/} without its directories, {//} its directory, {/.} its name without ending, {#}
-    its number. {2} is the argument of the second source, {2.} the same without its ending, {-1} that of the last source.
+    {.} is the argument without its extension, {/} without its directories, {//} its directory, {/.} its name without extension,
+    {#} its number. {2} is the argument of the second source, {2.} the same without its extension, {-1} that of the last source.
 
-    Each task begins in an empty directory of its own; -C names another on the slave's host. Its output is printed whole when it
-    has ended; until then its slave keeps it, up to the task's share of the disk.
+    Each task starts in an empty directory of its own; -C names another one on the slave's host. Its output is printed as a
+    whole when it has ended; until then its slave keeps it, up to the task's share of the disk.
 
     The exit status is the number of tasks that failed or lost output, up to 100; 101 means more.
     """

@@ -1,4 +1,4 @@
-"""`offerd mapreduce`: Hadoop Streaming's command line, on the cluster."""
+"""`offerd mapreduce`: the command line of Hadoop Streaming, on the cluster."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOT_DONE = (
     "mapred.output.compress",
     "mapred.output.compression.",
 )
-"""What begins so changes what Hadoop Streaming gives: a job that relies on it would give something else here."""
+"""Properties with these prefixes change the results of Hadoop Streaming. A job that relies on one would be wrong here."""
 USUAL = {
     "stream.map.input.field.separator": "\t",
     "stream.reduce.input": "text",
@@ -45,17 +45,17 @@ USUAL = {
     "mapred.textoutputformat.separator": "\t",
     "mapred.output.compress": "false",
 }
-"""... but for what is so here."""
+"""Exceptions: with these values, the result is the one that offerd gives."""
 
 
 def check_properties(properties: Mapping[str, str]) -> None:
-    """Raise `BadInput` for what is no property, or one that asks for what is not done."""
+    """Raise `BadInput` if a name is not a property, or is one that offerd does not support."""
     from offerd_frameworks.mapreduce import keys
 
     known = {*keys.NAMES, *keys.OLD_NAMES, ANY_STATUS}
     for name, value in properties.items():
         if not name.replace(".", "").replace("_", "").replace("-", "").isalnum():
-            raise BadInput(f"--define {name!r} is no property; write NAME=VALUE")
+            raise BadInput(f"--define {name!r} is not a property; write NAME=VALUE")
         if name.startswith(NOT_DONE) and name not in known and USUAL.get(name) != value:
             raise BadInput(f"--define {name}: offerd mapreduce does not support this property; leave it out")
     fails_by_status(properties)
@@ -63,7 +63,7 @@ def check_properties(properties: Mapping[str, str]) -> None:
 
 
 def fails_by_status(properties: Mapping[str, str]) -> bool:
-    """Whether a command that exits with another status than 0 has failed. Raises `BadInput`."""
+    """Whether a command fails if its exit status is not 0. Raises `BadInput`."""
     text = properties.get(ANY_STATUS, "true")
     if text.lower() not in ("true", "false"):
         raise BadInput(f"--define {ANY_STATUS}={text}: give true or false")
@@ -71,12 +71,12 @@ def fails_by_status(properties: Mapping[str, str]) -> bool:
 
 
 def number_of_reduces(option: int | None, properties: Mapping[str, str]) -> int:
-    """As `--reduces` says, or the property that Hadoop has for it. Raises `BadInput`."""
+    """The value of `--reduces`, or of Hadoop's property for it. Raises `BadInput`."""
     said = {} if option is None else {"--reduces": option}
     for name in REDUCES:
         if (text := properties.get(name)) is not None:
             if not text.isdecimal() or int(text) > MAX_REDUCES:
-                raise BadInput(f"--define {name}={text} is no number from 0 to {MAX_REDUCES}")
+                raise BadInput(f"--define {name}={text} is not a number from 0 to {MAX_REDUCES}")
             said[name] = int(text)
     if len(set(said.values())) > 1:
         raise BadInput(f"{' and '.join(said)} do not agree; give one of them")
@@ -88,7 +88,7 @@ def number_of_reduces(option: int | None, properties: Mapping[str, str]) -> int:
     "--mapper",
     required=True,
     metavar="CMD",
-    help="Command that reads the lines of the input and writes lines of KEY TAB VALUE.",
+    help="Command that reads lines of the input and writes lines of KEY TAB VALUE.",
 )
 @click.option(
     "--reducer",
@@ -100,7 +100,7 @@ def number_of_reduces(option: int | None, properties: Mapping[str, str]) -> int:
     "--combiner",
     default="",
     metavar="CMD",
-    help="Command that runs over the sorted output of each map first.",
+    help="Command that reduces the sorted output of each map first.  [default: none]",
 )
 @click.option(
     "--input",
@@ -161,14 +161,14 @@ def number_of_reduces(option: int | None, properties: Mapping[str, str]) -> int:
     "--time-limit",
     "--timeout",
     type=DURATION,
-    help="Time limit of each task, for example 5m.  [default: what is printed when the job begins]",
+    help="Time limit of each task, for example 5m.  [default: chosen, and printed when the job begins]",
 )
 @click.option(
     "--locality-wait",
     type=DURATION,
     default="5s",
     show_default=True,
-    help="Time that a map waits for a slave that has its block, before it reads it over the network.",
+    help="Time that a map waits for a slave with its block, before it reads the block over the network.",
 )
 @click.option(
     "--attempts",
@@ -178,7 +178,7 @@ def number_of_reduces(option: int | None, properties: Mapping[str, str]) -> int:
     metavar="N",
     help="Number of times that a task may fail before the job does.",
 )
-@click.option("--no-speculation", is_flag=True, help="Start no second copy of a task that is slow.")
+@click.option("--no-speculation", is_flag=True, help="Do not start a second copy of a slow task.")
 @placement_options
 @name_option("the mapper")
 @master_option
@@ -206,7 +206,7 @@ def command(
     attributes: str,
     name: str,
 ) -> int:
-    """Run a MapReduce job: the mapper over the input, its output sorted by key, the reducer over that.
+    """Run a MapReduce job: the mapper reads the input, its output is sorted by key, the reducer reads that.
 
     \b
     offerd mapreduce --mapper 'tr -s "[:space:]" "\\n" | sed "/^$/d"' \\
@@ -215,8 +215,9 @@ def command(
            --file map.py --file reduce.py --reduces 4 \\
            --input data:logs --output out
 
-    The commands follow Hadoop Streaming: lines of KEY TAB VALUE, variables mapreduce_..., and on stderr
-    reporter:counter:GROUP,NAME,N and reporter:status:TEXT. The output directory holds part-00000 and so on, each sorted by key.
+    The commands follow Hadoop Streaming: they read and write lines of KEY TAB VALUE, get variables mapreduce_..., and may write
+    reporter:counter:GROUP,NAME,N and reporter:status:TEXT to stderr. The output directory gets part-00000 and so on, each
+    sorted.
     """
     from offerd_cli.mapreducing import run_job
     from offerd_frameworks import mapreduce

@@ -25,7 +25,7 @@ from offerd_cli.options import die_with_parent_option, no_start_option
     "--authorized",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="TOML file of the public keys that are let in, and of what each of them may do.",
+    help="TOML file of the public keys that are admitted, with what each may do.",
 )
 @MASTER.options
 @policy_options
@@ -46,10 +46,10 @@ def command(
     offerd master init    # begin here
     offerd master --config /etc/offerd/master.toml
 
-    `offerd master init` makes a new cluster: its keys, its file, and the service that runs the second command.
+    `offerd master init` makes a new cluster: its keys, its configuration, and the service that runs the second command.
 
-    A master keeps nothing on disk but the keys that have joined (--state-dir, or ZooKeeper): after a restart it learns
-    everything else from the slaves and the schedulers.
+    A master keeps nothing on disk except the keys that have joined (in --state-dir, or in ZooKeeper). After a restart it learns
+    everything else from the slaves and schedulers.
 
     With --zk several masters run, one of them leads, and another takes over when that one ends:
 
@@ -57,10 +57,10 @@ def command(
     offerd master --zk zoo1:2181,zoo2:2181,zoo3:2181/offerd
     offerd slave --master zk://zoo1:2181,zoo2:2181,zoo3:2181/offerd
 
-    A leader that cannot be sure any more that it leads ends with status 1; systemd should start it again.
+    A leader that cannot be sure that it still leads ends with status 1; systemd should start it again.
 
-    On SIGHUP a master with --config reads the [allocation] table anew (weights, priorities, guarantees, limits), and one with
-    --key the file of --authorized.
+    On SIGHUP a master with --config reads the [allocation] table again (weights, priorities, guarantees, limits), and a master
+    with --key reads the --authorized file again.
     """
     if context.invoked_subcommand is not None:
         return 0
@@ -74,7 +74,7 @@ def command(
     return run_master(master_options(config, authorized, words))
 
 
-@command.command("init", short_help="Make the keys and the file of a new cluster, and start its master.")
+@command.command("init", short_help="Make the keys and configuration of a new cluster, and start its master.")
 @click.option(
     "--dir",
     "directory",
@@ -86,13 +86,13 @@ def command(
     "--name",
     default="",
     metavar="NAME",
-    help="Name of the cluster for `offerd cluster`.  [default: this host's]",
+    help="Name of the cluster for `offerd cluster`.  [default: this host's name]",
 )
 @click.option(
     "--ip",
     default="",
     metavar="ADDRESS",
-    help="Address to listen on.  [default: the one by which others reach this host]",
+    help="Address to listen on.  [default: this host's address in the network]",
 )
 @click.option(
     "--port",
@@ -123,12 +123,11 @@ def init(
     \b
     offerd master init                  # on this host
     offerd token new --slave            # on this host: prints a WORD
-    offerd slave join HOST:5060 WORD    # on each host that is to run tasks
+    offerd slave join HOST:5060 WORD    # on each host that will run tasks
 
-    This account becomes an operator of the cluster. The command ends once the master runs and answers.
+    This account becomes an operator of the cluster. The command ends when the master answers.
 
-    A second master of the same cluster (with --zk) gets a copy of the files that were made, and is started with
-    `offerd master --config FILE`.
+    A second master of the same cluster (with --zk) needs a copy of these files; start it with `offerd master --config FILE`.
     """
     from offerd_cli.founding import Founding, announce, found
 

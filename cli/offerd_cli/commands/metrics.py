@@ -1,4 +1,4 @@
-"""`offerd metrics`: the cluster for a monitoring system."""
+"""`offerd metrics`: the cluster's metrics for a monitoring system."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from offerd_cli.options import master_option
 @click.command(short_help="Print metrics of the cluster for Prometheus.")
 @master_option
 def command(*, master: str) -> None:
-    """Print what the master knows as metrics, in the text format of Prometheus.
+    """Print the master's metrics in the text format of Prometheus.
 
     \b
     offerd metrics
     offerd metrics >offerd.prom.new && mv offerd.prom.new offerd.prom
 
-    The second one, in the directory of node_exporter's textfile collector, replaces the file in one step.
+    Run the second example in the directory of node_exporter's textfile collector: it replaces the file in one step.
     """
     from offerd.operator import OperatorClient
     from offerd_cli.metrics import exposition

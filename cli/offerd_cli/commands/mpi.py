@@ -1,4 +1,4 @@
-"""`offerd mpi`: an MPI program on the cluster, all ranks at once."""
+"""`offerd mpi`: run an MPI program on the cluster, all ranks at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ from offerd_cli.units import task_resources, traveling
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
 )
 @click.option(
-    "-n", "--ranks", type=click.IntRange(1, 100_000), metavar="N", help="Number of ranks, each a process."
+    "-n",
+    "--ranks",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="Number of ranks, each of them a process.",
 )
 @click.option(
     "--cpus", default="1", show_default=True, metavar="CPUS", help="CPUs for each rank, for example 0.5."
@@ -36,7 +40,7 @@ from offerd_cli.units import task_resources, traveling
     "--per-slave",
     type=click.IntRange(1),
     metavar="N",
-    help="Number of ranks on one slave at most; 1 spreads them.  [default: as many as fit]",
+    help="Largest number of ranks on one slave; 1 spreads them.  [default: as many as fit]",
 )
 @click.option(
     "--timeout",
@@ -50,16 +54,16 @@ from offerd_cli.units import task_resources, traveling
     default=0,
     show_default=True,
     metavar="N",
-    help="Number of times that the job begins anew when a slave is lost.",
+    help="Number of times that the job starts again after the loss of a slave.",
 )
 @click.option(
     "--hold",
     type=DURATION,
     default="5s",
     show_default=True,
-    help="Time that some of the slots are held, while others are missing, before they are given back.",
+    help="Time that slots are held while others are missing, before they are given back.",
 )
-@click.option("--no-label", is_flag=True, help="Print lines without the number of their rank in front.")
+@click.option("--no-label", is_flag=True, help="Print lines without the rank number in front.")
 @env_option
 @placement_options
 @name_option("the program")
@@ -67,21 +71,21 @@ from offerd_cli.units import task_resources, traveling
     "--queue",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Directory of a queue: with a program, the job is put into it; without, it is served until Ctrl-C.",
+    help="Directory of a queue of jobs: with a program, add a job; without, serve the queue until Ctrl-C.",
 )
 @click.option(
     "--wait",
     is_flag=True,
-    help="Wait for a job put into --queue, print its output, and end with its exit status.",
+    help="Wait for the job that is added to --queue, print its output, and exit with its status.",
 )
-@click.option("--drain", is_flag=True, help="Stop serving --queue when it is empty.")
+@click.option("--drain", is_flag=True, help="Serve --queue until it is empty, then stop.")
 @click.option(
     "-C",
     "--cwd",
     default="",
     metavar="DIR",
     callback=given,
-    help="Run in this directory, which has to exist on the slaves, too.  [default: this one]",
+    help="Run in this directory, which must exist on the slaves, too.  [default: the current one]",
 )
 @master_option
 @click.argument("words", nargs=-1, metavar="[--] PROGRAM...", type=click.UNPROCESSED)
@@ -115,11 +119,10 @@ def command(
     offerd mpi --queue jobs                    # serve this queue
     offerd mpi --queue jobs -n 4 -- ./hello    # put a job into it
 
-    The ranks run in this directory (or in that of -C), which has to exist on the slaves, too, as has the program. If one rank
-    dies, the job ends.
+    The ranks run in the current directory (or that of -C). It must exist on the slaves, too, and so must the program. If one
+    rank dies, the job ends.
 
-    The exit status is that of the program, or 128 + the signal that ended it; 124 when the time limit was over; 130 after
-    Ctrl-C.
+    The exit status is the program's; 128 + the signal that ended it; 124 if the time limit was over; 130 after Ctrl-C.
     """
     if timeout is not None and timeout <= 0:
         raise BadInput("--timeout must be longer than 0s")

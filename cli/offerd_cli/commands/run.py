@@ -1,4 +1,4 @@
-"""`offerd run`: a command on the cluster, as if it ran here."""
+"""`offerd run`: run a command on the cluster as if it ran here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from offerd_cli.units import traveling
     help="Number of instances of CMD to run.",
 )
 @click.option(
-    "--no-stream", is_flag=True, help="Print the output of each instance in one piece, when it has ended."
+    "--no-stream", is_flag=True, help="Print the output of each instance as a whole, when it has ended."
 )
 @master_option
 @click.argument("words", nargs=-1, required=True, metavar="[--] CMD...", type=click.UNPROCESSED)
@@ -40,7 +40,7 @@ def command(
     no_stream: bool,
     words: tuple[str, ...],
 ) -> int:
-    """Run CMD on the cluster, stream what it writes, and end with its exit status.
+    """Run CMD on the cluster, stream its output, and exit with its status.
 
     \b
     offerd run -- sh -c 'echo hello from $(hostname)'
@@ -48,15 +48,15 @@ def command(
     offerd run --image debian:12 -- cat /etc/os-release
     offerd run -C . -- ./simulate --seed 7
 
-    CMD begins in an empty directory of its own; -C names another on the slave's host. Each instance finds its number in
-    OFFERD_INSTANCE (1, 2, ...), and how many there are in OFFERD_INSTANCES.
+    CMD starts in an empty directory of its own; -C names another one on the slave's host. Each instance finds its number (1, 2,
+    ...) in OFFERD_INSTANCE, and the number of instances in OFFERD_INSTANCES.
 
-    CMD has an empty standard input; if that of offerd itself holds something, it is refused, as it would be lost. The output of
-    CMD comes whole: CMD waits when its reader is slower. Output that is lost all the same is reported, and the exit status is
-    not 0.
+    CMD has no standard input. If offerd's own standard input holds something, the command is refused, as that would be lost. No
+    output is lost when its reader is slow: CMD waits. If output is lost for another reason, this is reported, and the exit
+    status is not 0.
 
-    The exit status is that of CMD: 124 when its time limit was over, 127 when it could not be started, 128 + the signal that
-    ended it. With several instances it is 1 if any of them failed; after Ctrl-C, which kills them all, 130.
+    The exit status is CMD's; 124 if its time limit was over, 127 if it could not be started, 128 + the signal that ended it.
+    With several instances it is 1 if any of them failed; 130 after Ctrl-C, which kills them all.
     """
     if standard_streams.holds_input():
         raise BadInput(

@@ -35,7 +35,7 @@ class SimulateCommand(click.Command):
     default=1,
     show_default=True,
     metavar="N",
-    help="Number from which all chance is drawn: the same seed gives the same run.",
+    help="Number that starts the random generator: the same seed gives the same run.",
 )
 @click.option(
     "--plots",
@@ -49,12 +49,12 @@ class SimulateCommand(click.Command):
     metavar="N,...",
     help="Numbers of slaves, for the experiment scale.  [default: those of the paper]",
 )
-@click.option("--quick", is_flag=True, help="Run a small and rough version, which takes some seconds.")
+@click.option("--quick", is_flag=True, help="Run a small and rough version, in some seconds.")
 @json_option
 def command(
     *, experiment: str, seed: int, plots: Path | None, slaves: str, quick: bool, as_json: bool
 ) -> None:
-    """Run EXPERIMENT: the master's own core in virtual time, with tables beside the figures of the Mesos paper.
+    """Run EXPERIMENT with the master's own core in virtual time; print tables beside the figures of the Mesos paper.
 
     \b
     offerd simulate table2
@@ -88,5 +88,5 @@ def _numbers(text: str) -> tuple[int, ...]:
     words = [word.strip().replace("_", "") for word in text.split(",")] if text else []
     for word in words:
         if not word.isdecimal() or not 0 < int(word) <= 1_000_000:
-            raise BadInput(f"--slaves {text}: {word!r} is no number from 1 to 1000000")
+            raise BadInput(f"--slaves {text}: {word!r} is not a number from 1 to 1000000")
     return tuple(map(int, words))

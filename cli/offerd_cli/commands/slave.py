@@ -1,4 +1,4 @@
-"""`offerd slave`: the daemon that runs tasks on its host; with `--drain` or `--activate`, asks the one that runs there."""
+"""`offerd slave`: the daemon that runs tasks on its host. `--drain` and `--activate` are for the slave that runs already."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ work_dir_option = click.option(
 
 
 def _wish(work_dir: Path, *, drain: bool, activate: bool, kill: bool, deadline_s: float | None) -> int:
-    """What is wanted of the slave that runs here."""
+    """Change the mode of the slave that runs on this work directory."""
     from offerd_cli.slave_wishes import activate_slave, drain_slave
 
     if drain == activate or (activate and (kill or deadline_s is not None)):
         raise BadInput("give --drain, with --deadline or --kill if you like, or --activate alone")
     if kill and deadline_s is not None:
-        raise BadInput("--kill ends what runs at once, --deadline later; choose one")
+        raise BadInput("--kill ends running tasks at once, --deadline later; choose one")
     return activate_slave(work_dir) if activate else drain_slave(work_dir, 0.0 if kill else deadline_s)
 
 
@@ -47,15 +47,15 @@ def _wish(work_dir: Path, *, drain: bool, activate: bool, kill: bool, deadline_s
 @click.option(
     "--drain",
     is_flag=True,
-    help="Ask the slave that runs on the work directory to take no new tasks, and wait until none run there.",
+    help="Drain the slave that runs on the work directory, and wait until no task runs there.",
 )
 @click.option(
     "--deadline",
     type=DURATION,
-    help="Time, for example 30m, after which --drain ends tasks that still run.  [default: never]",
+    help="Time after which --drain ends tasks that still run, for example 30m.  [default: never]",
 )
-@click.option("--kill", is_flag=True, help="End the tasks that run at once, with --drain.")
-@click.option("--activate", is_flag=True, help="Ask the slave that runs on the work directory to work again.")
+@click.option("--kill", is_flag=True, help="End all running tasks at once (with --drain).")
+@click.option("--activate", is_flag=True, help="Offer the slave that runs on the work directory again.")
 @master_option
 @click.pass_context
 def command(
@@ -77,11 +77,12 @@ def command(
     offerd slave join 10.0.0.1:5060 WORD    # begin here
     offerd slave --config /etc/offerd/slave.toml
 
-    `offerd slave join` makes this host one of a cluster's: its keys, its file, and the service that runs the second command.
+    `offerd slave join` makes this host a slave of a cluster: its keys, its configuration, and the service that runs the second
+    command.
 
     SIGTERM ends the slave alone: its tasks go on, and the next slave on the same work directory adopts them.
 
-    `offerd slave --drain` takes the slave out, also over restarts, until `offerd slave --activate` (see `offerd drain --help`).
+    `offerd slave --drain` drains the slave, also over restarts, until `offerd slave --activate` (see `offerd drain --help`).
     """
     if context.invoked_subcommand is not None:
         return 0
@@ -106,13 +107,13 @@ def command(
     "--name",
     default="",
     metavar="NAME",
-    help="Name by which the cluster knows this host.  [default: the host's]",
+    help="Name by which the cluster knows this host.  [default: the hostname]",
 )
 @click.option(
     "--ip",
     default="",
     metavar="ADDRESS",
-    help="Address to listen on.  [default: the one on the way to the master]",
+    help="Address to listen on.  [default: the one from which the master is reached]",
 )
 @click.option(
     "--cluster",
@@ -147,11 +148,11 @@ def join_cluster(
     offerd slave join 10.0.0.1:5060 WORD
     offerd slave join 10.0.0.1:5060 - <word.txt
 
-    An operator makes the WORD with `offerd token new --slave`. Every account of this host can read what is typed here, so - as
-    WORD reads it from standard input. HOST may also be zk://HOST:PORT,.../path; without :PORT it is 5060.
+    An operator makes the WORD with `offerd token new --slave`. Other accounts of this host can read a command line; give - as
+    WORD to read it from standard input. HOST may also be zk://HOST:PORT,.../path; without :PORT it is port 5060.
 
-    The secret key of this host is made here and stays here. The command ends once the slave runs and is registered; all that
-    the slave needs from then on is in /etc/offerd (as root).
+    The secret key of this host is made here and stays here. The command ends when the slave has registered. All that the slave
+    needs from then on is in /etc/offerd (as root).
     """
     from offerd_cli.founding import announce
     from offerd_cli.slave_joining import SlaveJoining, join

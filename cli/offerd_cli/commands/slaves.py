@@ -12,7 +12,7 @@ from offerd_cli.screen import say
 @json_option
 @master_option
 def command(*, master: str, as_json: bool) -> None:
-    """List the slaves: what is used or offered of what they have, and what they measure themselves.
+    """List the slaves with their resources: used, offered, free, and in use by their own measurement.
 
     \b
     offerd slaves
@@ -28,4 +28,4 @@ def command(*, master: str, as_json: bool) -> None:
     elif slaves:
         render.print_table(render.console(), render.slaves_table(slaves))
     else:
-        say(f"no slaves; start one: offerd slave --master {where}")
+        say(f"there are no slaves; start one: offerd slave --master {where}")

@@ -1,4 +1,4 @@
-"""`offerd status`: the cluster in one look."""
+"""`offerd status`: the cluster at a glance."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import click
 from offerd_cli.options import json_option, master_option
 
 
-@click.command(short_help="Show the whole cluster in one look.")
+@click.command(short_help="Show the whole cluster at a glance.")
 @json_option
 @master_option
 def command(*, master: str, as_json: bool) -> None:
-    """Show the master, how full the cluster is, who has how much of it, and what became of the tasks.
+    """Show the master, how full the cluster is, how much each framework holds, and how many tasks are in each state.
 
     \b
     offerd status

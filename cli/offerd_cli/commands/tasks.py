@@ -1,4 +1,4 @@
-"""`offerd tasks`: what runs, and with `--all` what ran."""
+"""`offerd tasks`: running tasks, and with `--all` also ended ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from offerd_cli.options import json_option, master_option
 from offerd_cli.screen import say
 
 
-@click.command(short_help="List tasks, or show all that is known of one.")
+@click.command(short_help="List tasks, or show all details of one.")
 @click.option(
     "--all",
     "ended",
     is_flag=True,
-    help="List tasks that have ended, too, as far back as the master remembers.",
+    help="List ended tasks, too, as far back as the master remembers.",
 )
 @click.option(
     "--framework", default="", metavar="ID", help="Show tasks of one framework only, by its id or name."
@@ -26,14 +26,14 @@ from offerd_cli.screen import say
 def command(
     *, master: str, ended: bool, framework: str, host: str, user: str, task: str, as_json: bool
 ) -> None:
-    """List the tasks that run; or show all that is known of one TASK, also when it has ended.
+    """List the running tasks; or show all details of one TASK, even if it has ended.
 
     \b
     offerd tasks
     offerd tasks --all --user alice
     offerd tasks task-17
 
-    Of one task are shown who runs it, where and since when, what it uses of what it asked for, and why it ended.
+    The details of a task are its user, where and since when it runs, what it uses of what it asked for, and why it ended.
     """
     if task:
         _show(master, task, framework, as_json=as_json)

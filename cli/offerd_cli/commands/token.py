@@ -1,4 +1,4 @@
-"""`offerd token`: words by which other hosts and people join the cluster."""
+"""`offerd token`: the words by which other hosts and people join the cluster."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from offerd.errors import OfferdError
 from offerd_cli.options import DURATION, json_option, master_option
 
 
-@click.group(short_help="Make the words with which hosts and people join the cluster.")
+@click.group(short_help="Make the words by which hosts and people join the cluster.")
 def command() -> None:
-    """Make the words with which hosts and people join: a word is a secret text that lets its holder enrol a new key.
+    """Make the words by which hosts and people join: a word is a secret text with which its holder can enrol a new key.
 
     \b
     offerd token new --slave                       # for a host
@@ -25,17 +25,17 @@ def command() -> None:
 @click.option(
     "--operator",
     is_flag=True,
-    help="Make a word for a person who may see, kill and drain everything, and let others join.",
+    help="Make a word for an operator, who may see, kill and drain everything, and let others join.",
 )
 @click.option(
     "--framework",
     "frameworks",
     multiple=True,
     metavar="ROLE,USER[,USER...]",
-    help="Make a word for jobs of this role that run as these users; may be repeated.",
+    help="Make a word for frameworks of this role that run as these users; may be repeated.",
 )
 @click.option(
-    "--ttl", type=DURATION, default="1h", show_default=True, help="Time for which the word is good."
+    "--ttl", type=DURATION, default="1h", show_default=True, help="Time after which the word expires."
 )
 @click.option(
     "--uses",
@@ -49,13 +49,13 @@ def command() -> None:
 def new(
     *, master: str, slave: bool, operator: bool, frameworks: tuple[str, ...], ttl: float, uses: int
 ) -> None:
-    """Make a word with which a host or a person may join, and print it alone on stdout.
+    """Make a word by which a host or a person can join, and print it on stdout.
 
     \b
     offerd token new --slave
     offerd token new --framework science,alice --ttl 1d
 
-    Whoever has the word may join with it, so hand it on in private.
+    Anybody who has the word can join with it, so pass it on in private.
     """
     import zmq
 
@@ -72,26 +72,26 @@ def new(
             raise OfferdError(
                 "this cluster runs without keys, so nobody needs a word to join; `offerd master init` makes a cluster with keys"
             )
-        # The secret stays here: the master hears the public key alone.
+        # The secret part stays here: the master gets only the public key.
         token = client.new_token(public, rights, ttl_s=ttl, uses=uses)
         where = client.address.removeprefix("tcp://")
         click.echo(make_word(client.master_key, secret))
     joins = f"offerd slave join {where} WORD" if slave else f"offerd cluster join NAME {where} WORD"
     number = "once" if uses == 1 else f"{uses} times"
     say(f"the word is good {number} within {format_duration(ttl)} ({rights_text(rights)}); to join: {joins}")
-    say(f"to take it back: offerd token revoke {token.token_id}")
+    say(f"to revoke it: offerd token revoke {token.token_id}")
 
 
-@command.command("list", short_help="List the words that are still good.")
+@command.command("list", short_help="List the words that have not expired.")
 @json_option
 @master_option
 def list_tokens(*, master: str, as_json: bool) -> None:
-    """List the words that are still good, by their ids.
+    """List the words that have not expired or been used up, by their ids.
 
     \b
     offerd token list
 
-    The words themselves are not shown: only their maker has seen them.
+    The words themselves are not shown: they were printed only once.
     """
     from offerd.operator import OperatorClient
     from offerd_cli import documents, key_listings, render
@@ -105,21 +105,21 @@ def list_tokens(*, master: str, as_json: bool) -> None:
     if tokens.tokens:
         render.print_table(render.console(), key_listings.tokens_table(tokens.tokens))
     else:
-        say("no words are good any more; make one: offerd token new")
+        say("there are no valid words; make one: offerd token new")
     if text := key_listings.refused_text(tokens.refused):
         say(text)
 
 
-@command.command(short_help="Take a word back.")
+@command.command(short_help="Revoke a word.")
 @master_option
 @click.argument("token")
 def revoke(*, master: str, token: str) -> None:
-    """Take back the word that `offerd token list` calls TOKEN.
+    """Revoke the word with the id TOKEN in `offerd token list`.
 
     \b
     offerd token revoke T-1a22db2fef9-0001
 
-    Those who have joined with it already stay; `offerd keys revoke` takes back their keys.
+    Keys that have joined with it stay valid; revoke them with `offerd keys revoke`.
     """
     from offerd.operator import OperatorClient
 

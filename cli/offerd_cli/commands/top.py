@@ -14,10 +14,14 @@ from offerd_cli.screen import logged_to, say
 
 @click.command(short_help="Show what the tasks use, live.")
 @click.option(
-    "--every", type=DURATION, default="2s", show_default=True, help="Time between two looks, at least 100ms."
+    "--every",
+    type=DURATION,
+    default="2s",
+    show_default=True,
+    help="Time between two measurements, at least 100ms.",
 )
 @click.option(
-    "--once", is_flag=True, help="Look once, over the time of --every, and end, as always in a pipe."
+    "--once", is_flag=True, help="Measure once, over the time of --every, and end; always so in a pipe."
 )
 @json_option
 @master_option
@@ -28,10 +32,10 @@ def command(*, master: str, every: float, once: bool, as_json: bool) -> None:
     offerd top
     offerd top --once --every 10s
 
-    Shown are CPU, memory that cannot be taken away (anonymous and shared, no page cache), how long a CPU quota stopped the
+    It shows CPU, memory that cannot be reclaimed (anonymous and shared, no page cache), how long a CPU quota has stopped the
     task, and the percentage of time in which some of its processes waited for CPU, memory or disk.
 
-    Tasks that share the processes of their executor share one row.
+    Tasks in the same executor process share one row.
     """
     from rich.live import Live
 
@@ -63,7 +67,7 @@ def command(*, master: str, every: float, once: bool, as_json: bool) -> None:
             with logged_to(screen):
                 client.tries_on = True
                 while True:
-                    # What was shown last stays there while the master is away, below what is waited for.
+                    # While the master is away the last table stays, under a line that says what is waited for.
                     with suppress(MasterUnreachable):
                         now = top.take_sample(client)
                         screen.show(top.rows(before, now)[: max(1, out.height - 2)])

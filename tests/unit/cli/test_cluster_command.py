@@ -28,7 +28,7 @@ def test_a_cluster_is_added_with_a_new_key_whose_public_part_is_printed(
     keys = resolve().keys
     assert keys is not None
     assert (said.out, keys.master) == (f"{public_of(keys.secret)}\n", MASTER)
-    assert "send it to the operator of prod, who lets it in" in said.err
+    assert "send it to the operator of prod, who must authorize it" in said.err
     # Another address, the same key: whoever was let in stays so.
     assert main(["cluster", "add", "prod", "10.0.0.2:5060", "--master-key", MASTER]) == 0
     assert capsys.readouterr().out == said.out

@@ -33,7 +33,7 @@ def test_anything_but_v2_names_the_command_that_brings_it(mode: str) -> None:
 
 def test_a_cgroup_that_is_ours_is_delegated() -> None:
     finding = doctor.check_delegation(lambda: Root("/sys/fs/cgroup", frozenset()))
-    assert (finding.ok, finding.found) == (True, "/sys/fs/cgroup is ours to divide")
+    assert (finding.ok, finding.found) == (True, "/sys/fs/cgroup is delegated to this user")
 
 
 def test_why_there_is_none_is_said_with_what_mends_it() -> None:

@@ -46,11 +46,11 @@ def printed(found: Explanation) -> list[str]:
 def test_shares_first_and_then_the_slaves_by_cause() -> None:
     assert printed(POOR) == [
         "F-1-0001 poor, role science",
-        "it holds 12.5%; its fair share is 25.0%: under it for 2m10s",
-        "guaranteed to it: 4 cpus; under that for 4s",
-        "2 tasks of others have notice to make room for it",
+        "it holds 12.5%; its fair share is 25.0%: below it for 2m10s",
+        "guaranteed to it: 4 cpus; below that for 4s",
+        "2 tasks of other frameworks have been asked to make room for it",
         "its limit lets it hold 1.5 cpus more",
-        "its filters ask for 2 cpus on a slave, at least",
+        "its filters ask for at least 2 cpus on one slave",
         "SLAVES  WHY",
         '    12  nothing is free there; held: cpus=3,mem=1G by role "batch"',
         "     3  its filters exclude them",
@@ -60,7 +60,7 @@ def test_shares_first_and_then_the_slaves_by_cause() -> None:
 def test_a_cluster_without_slaves_says_so() -> None:
     lines = printed(Explanation(FrameworkID("F-1-0002"), "new", "*", "active"))
     assert lines[1:] == [
-        "it holds 0.0%; its fair share is 0.0%: it has its part",
+        "it holds 0.0%; its fair share is 0.0%: it has its share",
         "the cluster has no slaves; start one: offerd slave",
     ]
 

@@ -38,8 +38,8 @@ def test_what_a_word_is_for(said: dict[str, object], rights: Rights) -> None:
     ("said", "word"),
     [
         ({}, "say what the word is for"),
-        ({"slave": True, "operator": True}, "for a slave alone"),
-        ({"slave": True, "frameworks": ["a,b"]}, "for a slave alone"),
+        ({"slave": True, "operator": True}, "gives no other rights"),
+        ({"slave": True, "frameworks": ["a,b"]}, "gives no other rights"),
         ({"frameworks": ["science"]}, "write ROLE,USER"),
         ({"frameworks": [",alice"]}, "write ROLE,USER"),
     ],
@@ -84,7 +84,7 @@ def test_documents_hold_the_same() -> None:
 def test_who_was_refused_is_a_line() -> None:
     assert listings.refused_text({}) == ""
     assert listings.refused_text({"used": 2, "late": 1}) == (
-        "refused since the master's start: 2 with a word used before, 1 with a word too old"
+        "refused since the master's start: 2 with a used word, 1 with an expired word"
     )
 
 

@@ -30,15 +30,15 @@ def test_what_is_said_is_understood() -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ({"pids_max": "1"}, "--pids-max '1' is no number from 2"),
+        ({"pids_max": "1"}, "--pids-max '1' is neither a number from 2"),
         ({"pids_max": "many"}, "--pids-max 'many'"),
         ({"io_max": ("sda:rbps=1M",)}, "write /dev/sda:rbps=50M"),
-        ({"io_max": ("8:0:speed=1M",)}, "'speed' is none of rbps"),
+        ({"io_max": ("8:0:speed=1M",)}, "'speed' is not one of rbps"),
         ({"io_max": ("8:0:wiops=fast",)}, "wiops must be a number above 0"),
         ({"io_max": ("/dev/no-such-disk:rbps=1M",)}, "No such file"),
-        ({"io_max": ("/etc/hostname:rbps=1M",)}, "is no device"),
+        ({"io_max": ("/etc/hostname:rbps=1M",)}, "is not a device"),
         ({"cpuset": "1-"}, "is no cpu"),
-        ({"cpuset": "100000"}, "has no processor 100000"),
+        ({"cpuset": "100000"}, "has no CPU 100000"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(words: dict[str, object], complaint: str) -> None:

@@ -42,7 +42,7 @@ def test_to_be_in_a_directory_that_was_removed_is_one_line(
     (tmp_path / "gone").rmdir()
     status, out, err = output(capsys, *words.split())
     assert (status, out) == (2, "")
-    assert err == "offerd: the directory that you are in has been removed; go to another\n"
+    assert err == "offerd: the current directory has been removed; change to another one\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -136,7 +136,7 @@ def test_the_help_imports_no_command_and_no_library_of_theirs() -> None:
         (["master", "--guarantee", "a"], "KEY=VALUE"),
         (["master", "--guarantee", "a=cpus=x"], "cpus=x"),
         (["master", "--guarantee", "a=cpus=2", "--limit", "a=cpus=1"], "raise the limit"),
-        (["master", "--guarantee", "a/b=cpus=2", "--guarantee", "a=cpus=1"], "less cpus is guaranteed"),
+        (["master", "--guarantee", "a/b=cpus=2", "--guarantee", "a=cpus=1"], "its guarantee of cpus is less"),
         (["master", "--minimum-offer", "cpus"], "cpus"),
         (["master", "--config", "no/such/file"], "No such file"),
         (["master", "--offer-timeout", "0s"], "more than zero"),

@@ -40,7 +40,7 @@ def test_they_are_written_where_man_looks_and_a_place_that_cannot_be_is_said(
 ) -> None:
     assert main(["man", str(tmp_path)]) == 0
     assert (tmp_path / "man1/offerd-run.1").read_text().startswith('.TH "OFFERD-RUN" "1"')
-    assert " pages in " in capsys.readouterr().out
+    assert " pages to " in capsys.readouterr().out
     (tmp_path / "file").touch()
     assert main(["man", str(tmp_path / "file" / "x")]) == 2
     assert "Not a directory" in capsys.readouterr().err

@@ -90,8 +90,8 @@ def test_of_several_sources_all_combinations_run_and_linked_ones_go_together(
         ([":::", "a"], "the command is missing"),
         (["wc", "::::"], "the file is missing"),
         (["wc", "::::", "no/such/file"], "cannot read arguments from no/such/file: No such file"),
-        (["wc", "::::", "-", ":::", "a", "::::", "-"], "stdin can be read once"),
-        (["wc", ":::", "a", ":::", ":::", "b"], "one ::: has no arguments behind it"),
+        (["wc", "::::", "-", ":::", "a", "::::", "-"], "stdin can be read only once"),
+        (["wc", ":::", "a", ":::", ":::", "b"], "a ::: has no arguments after it"),
         (["wc", *(":::", *map(str, range(200))) * 4], "1,600,000,000 combinations"),
     ],
 )

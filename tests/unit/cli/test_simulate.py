@@ -48,8 +48,8 @@ def test_programs_get_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "text"),
     [
         (["tabel2"], "there is no experiment 'tabel2'; there are: table2"),
-        (["scale", "--slaves", "many"], "'many' is no number"),
-        (["scale", "--slaves", "0"], "'0' is no number from 1"),
+        (["scale", "--slaves", "many"], "'many' is not a number"),
+        (["scale", "--slaves", "0"], "'0' is not a number from 1"),
         (["table2", "--slaves", "5"], "--slaves is for the experiment scale"),
         (["table2", "--seed", "x"], "not a valid integer"),
         ([], "Missing argument 'EXPERIMENT'"),

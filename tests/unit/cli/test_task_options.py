@@ -35,7 +35,7 @@ def test_all_commands_that_start_tasks_have_one_set_of_options(command: str, exp
     [
         (["--long", "--timeout", "5s"], "--long means no time limit"),
         (["--timeout", "0s"], "--timeout must be longer than 0s"),
-        (["--pull", "always"], "--pull is about an image"),
+        (["--pull", "always"], "--pull needs an image"),
         (["-e", "x"], "--env 'x' cannot be read; write KEY=VALUE"),
         (["--attributes", "rack"], "--attributes 'rack' cannot be read"),
         (["--cpus", "0", "--mem", "0"], "a task needs some resources"),

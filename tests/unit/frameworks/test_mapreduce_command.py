@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[3]
         ("stream.non.zero.exit.is.failure", "maybe", "give true or false"),
         ("stream.num.map.output.key.fields", "no", "is no number of fields"),
         ("mapred.partitioner.class", "org.mine.Partitioner", "only KeyFieldBasedPartitioner is known"),
-        ("a b", "x", "is no property"),
+        ("a b", "x", "is not a property"),
     ],
 )
 def test_what_is_not_done_is_refused_with_its_own_reason(name: str, value: str, why: str) -> None:
@@ -72,7 +72,7 @@ def test_the_number_of_reduces_may_be_a_property() -> None:
 
 @pytest.mark.parametrize("text", ["", "-1", "many", "10001"])
 def test_a_property_that_is_no_number_of_reduces_is_refused(text: str) -> None:
-    with pytest.raises(BadInput, match="is no number from 0"):
+    with pytest.raises(BadInput, match="is not a number from 0"):
         number_of_reduces(None, {"mapreduce.job.reduces": text})
 
 
