@@ -1,7 +1,7 @@
 """The master's daemon: one socket, one loop, and the core that decides everything.
 
-A turn of the loop reads what has come, lets the core handle it, lets it offer what became free, and writes each peer's
-messages in as few frames as fit.
+A turn of the loop reads what has come, lets the core handle it and offer what is free, and writes each peer's messages in as
+few frames as fit.
 """
 
 from __future__ import annotations
@@ -59,19 +59,19 @@ from offerd_master.options import MasterOptions
 from offerd_master.principals import NOBODY
 
 MAX_DROPPED_PEERS = 10_000
-"""Routing ids not listened to. A peer that connects again has a new one, so old ones need not be kept for ever."""
+"""How many routing ids of dropped peers are remembered. A peer that connects again has a new one."""
 MAX_LINE = 500
 BACKLOG_AGAIN_S = 0.005
-"""How soon a peer that took no more is sent to again."""
+"""Pause before more is sent to a peer that could take no more."""
 
 STRANGERS = "peers without a key of ours"
-"""Whom lines of the log are counted for that nobody of a name has caused."""
+"""The name under which log lines about peers without a known key are counted."""
 
 log = logging.getLogger("offerd.master")
 
 
 class Master:
-    """A master bound to its address. Raises `BadInput` on options that cannot be."""
+    """A master that is bound to its address. Raises `BadInput` on options that cannot be used."""
 
     def __init__(self, options: MasterOptions, allocator: Allocator | None = None) -> None:
         settings = options.settings
@@ -118,39 +118,39 @@ class Master:
         self._recorder = Recorder("master", lambda: self.core, recordings)
         self._must_record = False
         if options.zookeeper is None:
-            # Later masters should have later epochs: milliseconds, as a restart takes longer than one. If the clock was
-            # set back meanwhile, the first slave or scheduler to come back tells (`LaterEpochSeen`).
+            # A later master needs a later epoch: milliseconds will do, as a restart takes longer than one. If the clock was set
+            # back meanwhile, the first slave or scheduler to return reports it (`LaterEpochSeen`).
             self._lead(int(time.time() * 1000))
         else:
             self._election = self._stand(options, options.zookeeper)
 
     @property
     def wakeup_fd(self) -> int:
-        """For `signal.set_wakeup_fd`: what is written here ends the loop's wait."""
+        """For `signal.set_wakeup_fd`: a byte written here ends the loop's wait."""
         return self._wake_out.fileno()
 
     def stop(self) -> None:
-        """End `run` after the turn it is in; may be called from a signal handler or another thread."""
+        """End `run` after its present turn; may be called from a signal handler or another thread."""
         self._stopping = True
         self._wake()
 
     def record(self) -> None:
-        """Write what is recorded, after the turn it is in; may be called from a signal handler."""
+        """Write the recording after the present turn; may be called from a signal handler."""
         self._must_record = True
         self._wake()
 
     def crashed(self, error: Exception) -> None:
-        """`run` has ended by an error that nobody foresaw: write what led to it."""
+        """`run` has ended by an unexpected error: write the recording of what led to it."""
         self._recorder.crashed(error, time.monotonic())
 
     def reread_terms(self) -> None:
-        """Do so after the turn it is in, also while it stands by; may be called from a signal handler."""
+        """Read terms and keys again after the present turn, also while standing by; may be called from a signal handler."""
         self._terms_are_old = True
         self._wake()
 
     def run(self) -> None:
-        """Serve until `stop`; first stand by until elected, where that is to be. Raises `Deposed`: then nothing more was
-        said by us than what was said while we led.
+        """Serve until `stop`. With an election, stand by first until elected. Raises `Deposed` when this master must not lead
+        any longer; then it has sent nothing since it led.
         """
         if self._election is not None:
             self._stand_by(self._election)
@@ -191,10 +191,10 @@ class Master:
         self._wake_out.close()
         self._context.term()
 
-    # -- leading --------------------------------------------------------------------------------------------------------
+    # -- Leading --------------------------------------------------------------------------------------------------------
 
     def _knows_keys(self) -> bool:
-        """Whether all is known that a leader before us has promised of keys."""
+        """Whether every key that an earlier leader has enrolled is known."""
         return self._keys is None or self._keys.read_before_leading()
 
     def _lead(self, epoch: int) -> None:
@@ -215,19 +215,20 @@ class Master:
         access = options.zookeeper_access or (derived_access(options.secret) if options.secret else None)
         if access is None:
             log.warning(
-                "without keys whoever reaches ZooKeeper may write at %s, and say who leads", zookeeper
+                "without keys, anybody who reaches ZooKeeper may write at %s and decide which master leads",
+                zookeeper,
             )
         return Election(zookeeper, node, options.session_timeout_s, self._wake, access)
 
     def _stand_by(self, election: Election) -> None:
-        """Until we lead (or are stopped): send whoever comes to the leader."""
+        """Until this master leads or is stopped: send all peers to the leader."""
         log.info("standing for election at %s", election.address)
-        told = ""
-        # Slaves and schedulers may learn a little before us that we lead, and they come at once.
+        leader = ""
+        # Slaves and schedulers may hear that we lead a little before we do, and they come at once.
         held = Held()
         while not self._stopping:
             if self._terms_are_old:
-                # Not only once we lead: who comes then is let in by the keys that are read now.
+                # Read now, not only when leading begins: peers that connect then are admitted by these keys.
                 self._reread()
             self._take_news_of_keys()
             place = election.place
@@ -244,12 +245,12 @@ class Master:
                 return
             if isinstance(place, Out):
                 raise OfferdError(place.why)
-            if place.leader != told:
-                told = place.leader
-                log.info("standing by: %s leads", told.removeprefix("tcp://"))
-            if not told or (self._keys is not None and not self._keys.is_read):
-                # Perhaps we are about to lead: whoever comes now has not come in vain. And nobody is refused for being
-                # unknown as long as we know nobody: he would not try again.
+            if place.leader != leader:
+                leader = place.leader
+                log.info("standing by: %s leads", leader.removeprefix("tcp://"))
+            if not leader or (self._keys is not None and not self._keys.is_read):
+                # We may be about to lead, so peers that connect now may stay. And while no keys are known, no peer is refused
+                # as unknown: it would not try again.
                 select.select([self._wake_in], [], [])
                 self._sleep_off_wakes()
                 continue
@@ -264,27 +265,27 @@ class Master:
             for peer, frame in self._server.receive():
                 held.put(now, peer, frame, self._server.key)
             for peer in held.overdue(now):
-                self._server.send(peer, NotLeading(told))
+                self._server.send(peer, NotLeading(leader))
             self._server.flush()
             self._lines.tell(now)
 
     def _look_at_place(self, election: Election) -> None:
-        """Raises `Deposed` unless we certainly lead. Before anything is read: we may just have been asleep."""
+        """Raises `Deposed` unless this master certainly leads. To be called before reading: the process may have slept."""
         self._look_at_lease(election)
         place = election.place
         if isinstance(place, Leading) and place.epoch != self.epoch:
             self._raise_epoch(place.epoch)
 
     def _look_at_lease(self, election: Election) -> None:
-        """Raises `Deposed` if it is over."""
+        """Raises `Deposed` if the lease is over."""
         place = election.place
         if isinstance(place, Leading):
             self._lease_until = place.until
         if isinstance(place, Out):
-            raise Deposed(f"this master leads no more: {place.why}; ending")
+            raise Deposed(f"this master no longer leads: {place.why}; ending")
         if lease_clock() >= self._lease_until:
             raise Deposed(
-                "this master cannot be sure to lead any more: ZooKeeper has not answered in time; ending"
+                "this master cannot be sure that it still leads: ZooKeeper has not answered in time; ending"
             )
 
     def _later_epoch(self, seen: int) -> None:
@@ -293,7 +294,7 @@ class Master:
         else:
             self._raise_epoch(seen + 1)
             log.warning(
-                "a slave or scheduler has obeyed a later master (was the clock set back?): going on after that"
+                "a slave or scheduler has obeyed a later master (was the clock set back?): going on in a later epoch"
             )
 
     def _raise_epoch(self, epoch: int) -> None:
@@ -301,7 +302,7 @@ class Master:
         self._handle(EpochRaised(epoch))
 
     def _reread(self) -> bool:
-        """Keys, and terms: True if there are new terms. What cannot be read changes nothing."""
+        """Read keys and terms again; True if there are new terms. What cannot be read changes nothing."""
         self._terms_are_old = False
         if self._keys is not None:
             try:
@@ -310,14 +311,20 @@ class Master:
                 if text := self._keys.registry.shadows():
                     log.warning("%s", printable(text, MAX_LINE))
             except BadInput as error:
-                log.warning("the old keys are still authorized: %s", printable(str(error), MAX_LINE))
+                log.warning(
+                    "cannot read the keys again, so the old ones still count: %s",
+                    printable(str(error), MAX_LINE),
+                )
         if self._read_policy is None:
             return False
         try:
             settings = replace(self._settings, policy=self._read_policy())
             allocator = load_allocator(settings.allocator, settings.policy)
         except BadInput as error:
-            log.warning("the old terms still hold: %s", printable(str(error), MAX_LINE))
+            log.warning(
+                "cannot read the terms again, so the old ones still count: %s",
+                printable(str(error), MAX_LINE),
+            )
             return False
         self._settings, self._allocator = settings, allocator
         return True
@@ -336,23 +343,23 @@ class Master:
             self._server.disconnect(peer)
         if self._keys is None or not (keys := self._cuts.due_keys(now)):
             return
-        # Some may have been let in again meanwhile.
+        # Some keys may have been authorized again meanwhile.
         cut = self._server.peers_of(keys - self._keys.registry.principals.keys())
         for peer in cut:
             self._inbox.forget(peer)
             self._server.disconnect(peer)
         if cut:
-            log.info("ended %d connections of keys that are authorized no more", len(cut))
+            log.info("ended %d connections of keys that are no longer authorized", len(cut))
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # full: it wakes anyway
+        with contextlib.suppress(BlockingIOError):  # a full pipe wakes the loop as well
             self._wake_out.send(b"\0")
 
     def _sleep_off_wakes(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._wake_in.recv(4096)
 
-    # -- a turn ---------------------------------------------------------------------------------------------------------
+    # -- A turn ---------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
         if self._keys is not None:
@@ -373,7 +380,9 @@ class Master:
                 self._handle(PeerLost(peer))
 
     def _tick(self) -> None:
-        """What time alone brings about. An error is not the end: what a peer has left in us would end each master after us."""
+        """Let the core do what is due. An error does not end the master: what a peer left in its state would end the next one,
+        too.
+        """
         now = time.monotonic()
         self._recorder.note(now, None)
         try:
@@ -384,12 +393,12 @@ class Master:
         self._perform(actions)
 
     def _flush(self) -> list[PeerID]:
-        """Say what is to be said, to whom it reaches; returns the others. We may have slept through much of this turn."""
+        """Send what is to be sent; returns the peers that it did not reach. The process may have slept during this turn."""
         if self._election is not None:
             self._look_at_lease(self._election)
         gone = self._server.flush(self.epoch)
         while self._hang_up:
-            # After what there was to say to it.
+            # Only after the last messages to it.
             self._server.disconnect(self._hang_up.pop())
         if self._server.unsent != self.core.cluster.unsent_messages:
             self._handle(MessagesUnsent(self._server.unsent))
@@ -407,7 +416,7 @@ class Master:
             self._drop(peer, "it sends faster than it is served", self._name(peer, key))
 
     def _receive(self, peer: PeerID, message: Message, key: str) -> bool:
-        """Handle one message; returns whether its sender is to be heard further. What goes wrong with it costs him alone."""
+        """Handle one message; returns whether to go on listening to its sender. An error costs only the sender."""
         ip = self._server.ip_of(peer) if type(message) is RegisterSlave else ""
         event: Received | Signed = Received(peer, message, ip)
         if self._keys is not None:
@@ -416,43 +425,43 @@ class Master:
         if not self._handle(event, source, message):
             self._drop(
                 peer,
-                "what it sent could not be handled, a fault of the master's that its log tells of",
+                "its message could not be handled; this is an error of the master, whose log has the details",
                 source,
             )
         return peer not in self._dropped
 
     def _handle(self, event: Event, source: Hashable = None, message: Message | None = None) -> bool:
-        """Have the core handle it. False if that found an error of ours: it costs this event alone, and who said it."""
+        """Let the core handle an event. False if that raised an unexpected error: it costs only this event and its sender."""
         now = time.monotonic()
         self._recorder.note(now, event)
         try:
             actions = self.core.handle(event, now)
-        except Exception as error:  # marked: no peer is to end the master, by what it says or by its going
+        except Exception as error:  # marked: no peer may end the master, neither by a message nor by leaving
             self._failed(event if message is None else message, error, source)
             return False
         self._perform(actions, source)
         return True
 
     def _failed(self, cause: object, error: Exception, source: Hashable, *, is_tick: bool = False) -> None:
-        """Have an error that nobody foresaw counted, and log it."""
+        """Count and log an unexpected error."""
         failed, now = HandlingFailed(is_tick), time.monotonic()
         self._recorder.failed(error, now)
         self._recorder.note(now, failed)
         self._perform(self.core.handle(failed, now), source)
-        self._write(source, logging.ERROR, f"a fault of the master's: {describe(cause, error)}")
+        self._write(source, logging.ERROR, f"an error of the master: {describe(cause, error)}")
 
     def _refuse(self, peer: PeerID, fault: BadMessage, key: str) -> bool:
-        why = f"it sent what is no message of offerd {__version__}: {fault}"
+        why = f"it sent something that is not a message of offerd {__version__}: {fault}"
         self._drop(peer, why, self._name(peer, key))
         return False
 
     def _name(self, peer: PeerID, key: str) -> Hashable:
-        """Whom the log's limits are counted for."""
+        """The name under which log lines about this peer are counted."""
         who = self._keys.registry.principals.get(key) if self._keys is not None else None
         return peer if who is None else who.name
 
     def _perform(self, actions: Iterable[Action], source: Hashable = None) -> None:
-        """`source`: who has caused them, for whom lines of the log are counted; None is time."""
+        """`source`: the peer that caused the actions, under which log lines are counted; None if only time did."""
         for action in actions:
             if type(action) is Send:
                 self._server.send(action.peer, action.message)
@@ -464,7 +473,7 @@ class Master:
             elif type(action) is LaterEpochSeen:
                 self._later_epoch(action.epoch)
             elif type(action) is KeepChange:
-                assert self._keys is not None, "a master without keys keeps none"
+                assert self._keys is not None, "a master without keys has nothing to write"
                 self._keys.keep(action, self.epoch)
             elif type(action) is CutOff:
                 self._cut_keys(action.keys)
@@ -479,11 +488,11 @@ class Master:
         self._recorder.record(action.for_s, "an operator asked for it", time.monotonic(), written)
 
     def _write(self, source: Hashable, level: int, text: str) -> None:
-        """A line in the log that somebody else had a part in."""
+        """Write a log line that a peer has caused, within the peer's limit."""
         self._lines.log(source, level, printable(text, MAX_LINE), time.monotonic())
 
     def _drop(self, peer: PeerID, why: str, source: Hashable) -> None:
-        """Listen to this peer no more, and tell it why. It is logged once, as nothing of it is heard from now on."""
+        """Ignore this peer from now on, and send it the reason. It is logged once, since nothing of it is read any more."""
         if peer in self._dropped:
             return
         self._write(source, logging.WARNING, f"dropped peer {peer.hex()}: {why}")
@@ -496,7 +505,7 @@ class Master:
 
 
 def _own_ip(listening: str) -> str:
-    """The address by which this host reaches others, one of those that we listen on; loopback if it reaches none."""
+    """The address by which others reach this host, among those that we listen on; loopback if there is none."""
     return address_towards(FAR) or (address_towards(FAR_6) if listening == ANY_6 else "") or LOOPBACK
 
 
@@ -506,9 +515,9 @@ def _zmq_address(options: MasterOptions) -> str:
         listening_ip(options.advertise_ip, "--advertise-ip")
     if not options.insecure and not options.secret:
         raise BadInput(
-            f"refusing to listen on {ip} without keys: whoever reaches it, any account of this host at least, may run commands "
-            "on every slave; give it keys (--key, --authorized), or say --insecure"
+            f"refusing to listen on {ip} without keys: whoever reaches it, including any account of this host, could run "
+            "commands on every slave; give it keys (--key, --authorized), or allow this with --insecure"
         )
     if not 0 <= options.port < 65536:
-        raise BadInput(f"{options.port} is no port; choose one from 0 to 65535")
+        raise BadInput(f"{options.port} is not a port; choose one from 0 to 65535")
     return f"{TCP}{HostPort(ip, options.port)}"

@@ -1,14 +1,14 @@
 """Standing for election in ZooKeeper, and leading only while that is certain.
 
-Each master has an ephemeral sequential node; the smallest leads. A leader takes an epoch above every one before it, by a
-versioned write, so that slaves and schedulers can tell its word from that of a leader deposed. And it holds a *lease*: its
-session cannot end before most of the session's time-out has passed since it last asked for a write that ZooKeeper then made,
-so until then no other master can have been elected. A read would not do: a server answers it from memory, also one that was
-cut off from the others, who may have ended the session meanwhile. A master whose lease is over has to stop at once,
-whatever it knows: it may have been frozen for a minute, and its threads hear of that in any order.
+Each master has an ephemeral sequential node; the master with the smallest leads. A leader takes an epoch above all earlier
+ones, by a versioned write, so that slaves and schedulers can distinguish it from a deposed leader. It also holds a *lease*. Its
+session cannot end before most of the session's time-out has passed since it last requested a write that ZooKeeper then made,
+and until then no other master can be elected. A read would not prove that: a server answers it from memory, even one that is
+cut off from the others, which may have ended the session meanwhile. A master whose lease is over must stop at once, whatever
+else it knows: it may have been frozen for a minute, and its threads learn of that in any order.
 
-kazoo's threads and one of our own do all this; the daemon's loop is woken when `place` changes, and looks at the lease
-itself, on `lease_clock`.
+kazoo's threads and one of our own do this. The daemon's loop is woken when `place` changes, and checks the lease itself, on
+`lease_clock`.
 """
 
 from __future__ import annotations
@@ -31,36 +31,36 @@ if TYPE_CHECKING:
 log = logging.getLogger("offerd.master")
 
 CONFIRMATIONS = 5
-"""How often in a session's time-out a leader has it confirmed that it still is one, and a standby looks who leads."""
+"""How often per session time-out a leader renews its lease, and a standby looks which master leads."""
 LEASE_FRACTION = 0.7
-"""Of the session's time-out. A session is counted from the last ping in which our server told ZooKeeper's leader of us: up to
-half a tick before the question, a quarter of the time-out, as that is at least two ticks. The rest is for clocks that do not
-run alike.
+"""The lease, as a fraction of the session's time-out. ZooKeeper counts a session from the last ping that our server passed on
+to its leader. That may be half a tick older than our request: a quarter of the time-out, which is at least two ticks. The rest
+allows for clocks that run differently.
 """
 TRY_AGAIN_S = 0.5
 
 
 def lease_clock() -> float:
-    """Seconds on CLOCK_BOOTTIME (man clock_gettime): unlike the monotonic one it goes on while the host is suspended, as
-    ZooKeeper's does, and nobody can set it.
+    """Seconds on CLOCK_BOOTTIME (man clock_gettime). Unlike the monotonic clock it runs while the host is suspended, as
+    ZooKeeper's does; and nobody can set it.
     """
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Deposed(OfferdError):
-    """This master does not lead any more, or cannot be sure that it does: it has to end."""
+    """This master no longer leads, or cannot be sure that it does: it must end."""
 
 
 @dataclass(frozen=True, slots=True)
 class StandingBy:
-    """Another leads, at `leader` (`tcp://IP:PORT`; empty if nobody is known to)."""
+    """Another master leads, at `leader` (`tcp://IP:PORT`; empty if none is known)."""
 
     leader: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Leading:
-    """We lead, in this epoch, until `until` (on `lease_clock`) at least."""
+    """This master leads, in this epoch, at least until `until` (on `lease_clock`)."""
 
     epoch: int
     until: float
@@ -68,7 +68,7 @@ class Leading:
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """We led and do not any more, or never may."""
+    """This master has led and does no longer, or must never lead."""
 
     why: str
 
@@ -77,7 +77,7 @@ Place = StandingBy | Leading | Out
 
 
 class Election:
-    """One master's candidacy, from its making to `close`."""
+    """One master's candidacy, from its construction to `close`."""
 
     def __init__(
         self,
@@ -87,8 +87,8 @@ class Election:
         changed: Callable[[], None],
         access: Access | None = None,
     ) -> None:
-        """`description` is what our node holds; `changed` is called, in a thread of ours, when `place` is another one. With
-        `access` only masters may write what we write, and only where nobody else could before; without, everybody may.
+        """`description` is the contents of our node. `changed` is called, in a thread of ours, when `place` has changed. With
+        `access`, only masters may write our nodes, and nodes that others may write are not used; without, everybody may.
         """
         self.address = address
         self.place: Place = StandingBy()
@@ -109,15 +109,15 @@ class Election:
         self._thread.start()
 
     def raise_epoch(self, seen: int) -> None:
-        """Somebody has obeyed a leader of this epoch. If nobody has led after us all the same, take a higher one."""
+        """A peer has obeyed a leader of this epoch. Take a higher one, unless another master has led after us."""
         self._epoch_wanted = max(self._epoch_wanted, seen + 1)
         self._thread.poke()
 
     def close(self) -> None:
-        """Give the place up: our node goes at once, the next master leads."""
+        """Give up the place: our node is removed at once, and the next master leads."""
         self._thread.close()
 
-    # -- kazoo's threads: they must not be kept -------------------------------------------------------------------------
+    # -- kazoo's threads: these must return at once ---------------------------------------------------------------------
 
     def _state_changed(self, state: str) -> None:
         if state == "LOST" and isinstance(self.place, Leading):
@@ -128,7 +128,7 @@ class Election:
         self._thread.poke()
 
     def _note_what_is_agreed(self) -> None:
-        """ZooKeeper may grant less than was asked for (at most twenty of its ticks), and kazoo keeps that to itself."""
+        """ZooKeeper may grant a shorter time-out than requested (at most twenty of its ticks), and kazoo does not report it."""
         handler: Any = self._client._connection
         connect = handler._connect
 
@@ -139,11 +139,11 @@ class Election:
 
         handler._connect = noted
 
-    # -- our thread -----------------------------------------------------------------------------------------------------
+    # -- Our thread -----------------------------------------------------------------------------------------------------
 
     def _take(self, place: Place) -> None:
         if isinstance(self.place, Out):
-            return  # for good
+            return  # final
         before, self.place = self.place, place
         is_news = type(place) is not type(before) or (isinstance(place, StandingBy) and place != before)
         if is_news or (
@@ -164,7 +164,7 @@ class Election:
             return None
 
     def _stand(self) -> float:
-        """Be in line; lead if nobody is before us. Returns how long to wait if nothing is heard."""
+        """Stand in line; lead if no master is ahead. Returns how many seconds to wait if nothing happens."""
         client = self._client
         if not client.connected:
             return TRY_AGAIN_S
@@ -177,7 +177,7 @@ class Election:
             self._enter()
             return 0.0
         if not self._is_guarded:
-            # Again, as whoever may write above an empty path can make it anew; one that holds our node stays as it is.
+            # Checked again, because anybody who may write above could replace an empty path. One that holds our node stays.
             nodes = (f"{self._path}/{name}" for name in (EPOCH_NODE, *line))
             if not self._only_masters_write(self._path, *nodes):
                 return 0.0
@@ -191,7 +191,7 @@ class Election:
             except NoNodeError:
                 return 0.0
             self._take(StandingBy(address_of(data)))
-            # Not for the news, which the watch brings: a lease counts on a session that is heard of as often as a leader's.
+            # Not for news, which the watch brings, but to keep our session as fresh as a leader's: the lease counts on that.
             return self._session_timeout_s / CONFIRMATIONS
         asked_at = lease_clock()
         if not self._write_own_once():
@@ -202,8 +202,8 @@ class Election:
         return 0.0
 
     def _write_own_once(self) -> bool:
-        """Whether our node is there still; its version is above 0 then. A renewal (`_confirm`) is refused by its version if the
-        node has become another's, and a new node's is 0.
+        """Whether our node still exists; after this its version is above 0. If the node has become another's, a renewal
+        (`_confirm`) fails by its version, since a new node's is 0.
         """
         from kazoo.exceptions import BadVersionError, NoNodeError
 
@@ -218,7 +218,7 @@ class Election:
         return True
 
     def _own(self, line: list[str]) -> str:
-        """Our node: of this session, found by what it holds, since the answer to its creation may have been lost."""
+        """Our node: of this session, found by its contents, since the answer to its creation may have been lost."""
         for name in line:
             found = self._client.exists(f"{self._path}/{name}")
             if found is not None and found.ephemeralOwner == self._session():
@@ -235,11 +235,11 @@ class Election:
         )
 
     def _acl(self) -> list[ACL] | None:
-        """Of what others must read to find the leader; all else is made for masters alone (`new_client`)."""
+        """The access to the nodes in which others find the leader. Everything else is made for masters alone (`new_client`)."""
         return None if self._access is None else self._access.acl(world_may_read=True)
 
     def _only_masters_write(self, *nodes: str) -> bool:
-        """Whether nobody else can write there, where there is such a node; if somebody can, we are out."""
+        """Whether only masters can write these nodes, as far as they exist; if not, this master is out."""
         from kazoo.exceptions import NoNodeError
         from kazoo.security import READ_ACL_UNSAFE
 
@@ -263,15 +263,15 @@ class Election:
 
     def _not_let(self) -> str:
         if self._access is None:
-            return f"{self.address} in ZooKeeper belongs to masters with a key: give this one theirs, or take another path"
+            return f"{self.address} in ZooKeeper belongs to masters with a key: give this one that key, or choose another path"
         return (
-            f"{self.address} in ZooKeeper belongs to somebody else (masters with another key?): give all masters one key "
-            "(--key) or one file of credentials (--zk-credentials), or take another path"
+            f"{self.address} in ZooKeeper belongs to somebody else (masters with another key?): give all masters the same key "
+            "(--key) or the same file of credentials (--zk-credentials), or choose another path"
         )
 
     def _claim(self, at_least: int) -> int | None:
-        """Take an epoch above all before; None if somebody else was quicker. Wall-clock milliseconds are the least, so that
-        it is above those of masters that ran without ZooKeeper, or of one whose data were removed.
+        """Take an epoch above all earlier ones; None if another master was faster. It is at least the wall clock's
+        milliseconds, and so above the epochs of masters that ran without ZooKeeper, or whose data were removed.
         """
         from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 
@@ -292,7 +292,7 @@ class Election:
         return epoch
 
     def _confirm(self) -> float:
-        """Lead on, if our node is still there; returns when to ask again."""
+        """Renew the lease if our node still exists; returns when to do so again."""
         from kazoo.exceptions import BadVersionError, NoNodeError
 
         place = self.place
@@ -301,31 +301,33 @@ class Election:
         path = f"{self._path}/{self._name}"
         found = self._client.exists(path)
         if found is None or found.ephemeralOwner != self._session():
-            self._take(Out("its node in ZooKeeper is gone"))
+            self._take(Out("this master's node in ZooKeeper is gone"))
             return 0.0
         asked_at = lease_clock()
         try:
-            # The same bytes again: whoever watches who is in line hears nothing of it, and a majority has to agree.
+            # Write the same bytes again: that wakes no watch on the line, but a majority of servers must agree to it.
             self._client.set(path, self._description, version=found.version)
         except (NoNodeError, BadVersionError):
-            return 0.0  # what was read was old: look again
+            return 0.0  # we had read old data: look again
         epoch = place.epoch
         if self._epoch_wanted > epoch:
             claimed = self._raise()
             if claimed is None:
                 return 0.0
-            log.warning("a slave or scheduler has obeyed a later leader: leading on in epoch %d", claimed)
+            log.warning(
+                "a slave or scheduler has obeyed a later leader: still leading, now in epoch %d", claimed
+            )
             epoch = claimed
         self._take(Leading(epoch, asked_at + LEASE_FRACTION * timeout_s))
         return timeout_s / CONFIRMATIONS
 
     def _raise(self) -> int | None:
-        """Take the higher epoch that is wanted. None if it cannot be told yet whether we have it, or if we are out."""
+        """Take the higher epoch that is wanted. None if it is not certain yet that we have it, or if this master is out."""
         data, stat = self._client.get(f"{self._path}/{EPOCH_NODE}")
         if stat.version == self._epoch_version:
             return self._claim(self._epoch_wanted)
         if stat.version == self._epoch_version + 1 and data == b"%d" % self._epoch_tried:
-            # We wrote that: the connection was lost before we heard of it.
+            # That was our own write: the connection was lost before the answer came.
             self._epoch_version = stat.version
             return self._epoch_tried
         self._take(Out("another master has led since"))

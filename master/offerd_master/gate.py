@@ -1,7 +1,7 @@
-"""The gate of a master with keys: who gets a connection, by the key that he proves to have (ZeroMQ's ZAP, RFC 27).
+"""The gate of a master with keys: it admits connections by the key that the peer has proved (ZeroMQ's ZAP, RFC 27).
 
-It is asked by libzmq over a socket of its own, in the master's loop. What it lets in carries the public key with every frame
-(`Server.key`), and what the owner of that key may say is the core's business (`offerd_master.core.authorization`).
+libzmq asks it over a socket of its own, in the master's loop. Each admitted frame carries its peer's public key (`Server.key`).
+What the owner of a key may send is decided by the core (`offerd_master.core.authorization`).
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from offerd_master.core.registry import Registry
 from offerd_master.principals import Principals, parse_principals
 
 MAX_NAMED = 10_000
-"""Strangers that are remembered as named in the log. Others are counted, and named again."""
+"""How many refused strangers are remembered as logged. Beyond that they are counted, and logged again."""
 CONNECTIONS_AT_ONCE = 1_000
-"""Of one key, before it has to wait; then `CONNECTIONS_A_SECOND`. libzmq gives each connection a name by counting, peers may
-give themselves one, and it aborts when both are the same: what one key can try is bounded.
+"""Connections of one key before it must wait; then `CONNECTIONS_A_SECOND`. libzmq numbers its connections, peers may choose
+their own names, and libzmq aborts when both are the same: so the number of a key's attempts is bounded.
 """
 CONNECTIONS_A_SECOND = 50.0
 
 
 def read_principals(path: Path) -> Principals:
-    """The `--authorized` file. Raises `BadInput` with one line."""
+    """Read the `--authorized` file. Raises `BadInput` with one line."""
     try:
         return parse_principals(tomllib.loads(read_trusted(path, "the file").decode()))
     except OSError as error:
@@ -43,12 +43,12 @@ def read_principals(path: Path) -> Principals:
 
 
 class Paces:
-    """How often each key may connect. `takes(key, now)`: whether it may now, and then that is counted."""
+    """How often each key may connect. `takes(key, now)` returns whether it may now, and counts it if so."""
 
     def __init__(self) -> None:
         self._left: OrderedDict[str, tuple[float, float]] = (
             OrderedDict()
-        )  # how many at once, as of when; the latest last
+        )  # (connections left, time of counting), in the order of times
 
     def takes(self, key: str, now: float) -> bool:
         left, since = self._left.pop(key, (float(CONNECTIONS_AT_ONCE), now))
@@ -61,7 +61,7 @@ class Paces:
 
 
 class Gate:
-    """Open it before the server it is for, in the same context: without one libzmq lets any key in."""
+    """Open it before the server that it guards, in the same context: without a gate libzmq admits any key."""
 
     def __init__(self, context: zmq.Context[Any], registry: Registry) -> None:
         self.registry = registry
@@ -74,9 +74,9 @@ class Gate:
         self._paces = Paces()
 
     def watch(self, server: zmq.Socket[Any]) -> None:
-        """Notice also who comes to this socket without any key, or with another master's: of them libzmq asks nobody.
+        """Also notice peers that come to this socket without any key, or with another master's: libzmq does not ask about them.
 
-        Both ends notice that. Where the peer is first it hangs up, and to us its handshake has just broken off.
+        Both ends notice the mismatch. If the peer is first it hangs up, and here the handshake has merely broken off.
         """
         self._watched = server
         self._monitor = server.get_monitor_socket(
@@ -84,13 +84,13 @@ class Gate:
         )
 
     def sockets(self) -> Iterator[zmq.Socket[Any]]:
-        """To be polled for reading, for `turn`."""
+        """The sockets to poll for reading; then call `turn`."""
         yield self.socket
         if self._monitor is not None:
             yield self._monitor
 
     def turn(self) -> Iterator[HandshakeRefused]:
-        """Answer what libzmq asks. Yields each handshake that is refused; its line is empty if it was yielded before."""
+        """Answer libzmq. Yields each refused handshake; its line is empty if it was yielded before."""
         while self.socket.poll(0):
             version, request, _, address, _, mechanism, *credentials = self.socket.recv_multipart()
             key = z85.encode(credentials[0]).decode() if mechanism == b"CURVE" else ""
@@ -99,7 +99,11 @@ class Gate:
             answer = [b"400", b"not authorized", b""] if why else [b"200", b"", key.encode()]
             if not why and not self._paces.takes(key, now):
                 why = "its key connects too often"
-                answer = [b"300", b"too often", b""]  # RFC 27: for now; it tries again by itself
+                answer = [
+                    b"300",
+                    b"too often",
+                    b"",
+                ]  # RFC 27: a temporary refusal; the peer tries again by itself
             self.socket.send_multipart([version, request, *answer, b""])
             if why:
                 yield HandshakeRefused(
@@ -120,7 +124,7 @@ class Gate:
         return f"a peer at {address}: {why}" if key else why
 
     def name_again(self) -> None:
-        """Who is let in has changed: whoever is refused from now on is news."""
+        """The admitted keys have changed: log each refused peer again."""
         self._named.clear()
 
     def close(self) -> None:
@@ -131,7 +135,7 @@ class Gate:
 
 
 def _shown(address: str) -> str:
-    """A peer's address as people know it: a server for IPv6 and IPv4 is told the latter as `::ffff:10.0.0.1`."""
+    """A peer's address as people write it: a server for IPv6 and IPv4 sees `10.0.0.1` as `::ffff:10.0.0.1`."""
     try:
         return canonical(address)
     except ValueError:

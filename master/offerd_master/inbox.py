@@ -1,9 +1,9 @@
-"""What peers have sent and the master has not handled yet: each peer's in order, and each peer in turn.
+"""Frames that peers have sent and the master has not handled yet: each peer's in order, and each peer in turn.
 
-A frame may hold a hundred thousand messages, and a peer may send as many frames as it likes. So frames wait here as they came,
-are decoded when it is their sender's turn, and are handled for a slice of time; then it is the next one's turn. Peers with one
-key have one turn together: an owner may connect as often as he likes. A peer for which too much waits is told of by `put`: it
-sends faster than it is served, or more than anybody should.
+A frame may hold a hundred thousand messages, and a peer may send any number of frames. So frames wait here undecoded until it
+is their sender's turn. They are handled for a slice of time, then the next sender has its turn. Peers with the same key share
+one turn, since an owner may connect any number of times. `put` reports a peer for which too much waits: it sends faster than it
+is served.
 """
 
 from __future__ import annotations
@@ -17,25 +17,27 @@ from offerd.ids import PeerID
 from offerd.messages import Message
 
 SLICE_S = 0.005
-"""Of one peer, before the others'. A message that takes longer takes longer."""
+"""Time slice of one peer. A single message may take longer."""
 TURN_S = 0.02
-"""Of all peers, before what has come since is read, what is due is done (pings, offers), and answers are written."""
+"""Time for all peers, before new frames are read, due work is done (pings, offers) and answers are written."""
 MAX_WAITING_BYTES = 16 << 20
-"""Of one peer. What slaves and schedulers send at once after a fail-over is less than a quarter of that."""
+"""Bytes that may wait for one peer. After a fail-over, slaves and schedulers send less than a quarter of that at once."""
 MAX_KEY_BYTES = 32 << 20
-"""Of all peers with one key: they may be many."""
+"""Bytes that may wait for all peers with the same key."""
 HOLD_S = 0.5
-"""How long a master that stands by keeps what comes before it sends the senders to the leader: it may come to lead."""
+"""How long a standby master holds frames before it sends their senders to the leader: it may lead by then."""
 MAX_HELD = 1_000
-"""Frames that it keeps, of ..."""
+"""How many frames it holds."""
 MAX_HELD_BYTES = 16 << 20
-"""... so much in all. Those of a hello are small; who sends others before it is answered is no slave or scheduler of ours."""
+"""How many bytes these may have together. Registrations are small; a peer that sends anything else before its answer is no
+slave or scheduler.
+"""
 Frame = bytes | BadMessage
 Decode = Callable[[bytes], tuple[int, Sequence[Message]]]
 
 
 class _Waiting:
-    """Of one peer: the messages of the frame in hand from `place` on, and the frames after it, with their senders' keys."""
+    """What waits for one peer: the present frame's messages from `place` on, then more frames, with the senders' keys."""
 
     __slots__ = ("frames", "key", "messages", "place", "size_bytes")
 
@@ -48,7 +50,7 @@ class _Waiting:
 
 
 class _Line:
-    """The peers with one key, the one whose turn it is first."""
+    """The peers with one key; the first has the next turn."""
 
     __slots__ = ("peers", "size_bytes")
 
@@ -58,8 +60,8 @@ class _Line:
 
 
 class Inbox:
-    """`handle(peer, message, key)` is called for each message and `refuse(peer, fault, key)` for a frame that is none; either
-    returns whether the peer is to be heard further.
+    """`handle(peer, message, key)` is called for each message, and `refuse(peer, fault, key)` for a frame that is none. Both
+    return whether to go on listening to the peer.
     """
 
     def __init__(
@@ -72,14 +74,14 @@ class Inbox:
         self._handle = handle
         self._refuse = refuse
         self._lines: OrderedDict[Hashable, _Line] = OrderedDict()
-        self._line_of: dict[PeerID, Hashable] = {}  # of each peer of which something waits
+        self._line_of: dict[PeerID, Hashable] = {}  # of each peer for which something waits
 
     def __bool__(self) -> bool:
         return bool(self._lines)
 
     def put(self, peer: PeerID, frame: Frame, key: str) -> bool:
-        """A frame has come. False if more waits of this peer, or of all with its key, than should."""
-        name: Hashable = key or peer  # one without a key has nothing in common with others
+        """A frame has come. False if too much waits for this peer, or for all with its key."""
+        name: Hashable = key or peer  # a peer without a key has its own line
         line = self._lines.get(name)
         if line is None:
             line = self._lines[name] = _Line()
@@ -93,7 +95,7 @@ class Inbox:
         return waiting.size_bytes <= MAX_WAITING_BYTES and line.size_bytes <= MAX_KEY_BYTES
 
     def forget(self, peer: PeerID) -> None:
-        """Nothing of it is to be handled any more."""
+        """Discard everything that waits for this peer."""
         name = self._line_of.pop(peer, None)
         line = self._lines.get(name)
         if line is None:
@@ -105,7 +107,7 @@ class Inbox:
             del self._lines[name]
 
     def turn(self) -> None:
-        """Handle what waits, key after key and each time the next peer of that key, for a bounded time."""
+        """Handle waiting messages for a bounded time: key after key, and each time the next peer of that key."""
         ends_at = time.monotonic() + TURN_S
         while self._lines:
             now = time.monotonic()
@@ -121,8 +123,8 @@ class Inbox:
                 self._lines.move_to_end(name)
 
     def _slice(self, peer: PeerID, waiting: _Waiting, line: _Line, ends_at: float) -> bool:
-        """Handle what one peer has sent, until its time is over; returns whether there is more. The clock is looked at after
-        each message: some take a thousand times as long as others.
+        """Handle one peer's messages until its time is over; returns whether there are more. The clock is checked after each
+        message, because some take a thousand times as long as others.
         """
         handle, clock = self._handle, time.monotonic
         while waiting.messages or waiting.frames:
@@ -139,7 +141,7 @@ class Inbox:
         return False
 
     def _open(self, peer: PeerID, waiting: _Waiting, line: _Line) -> bool:
-        """The next frame's messages; False if the peer is to be heard no more."""
+        """Decode the next frame; False if the peer is to be ignored from now on."""
         frame, waiting.key = waiting.frames.popleft()
         try:
             if isinstance(frame, BadMessage):
@@ -153,7 +155,7 @@ class Inbox:
 
 
 class Held:
-    """What has come to a master that stands by, the oldest first: `(peer, frame, key)`."""
+    """The frames that have come to a standby master, the oldest first: `(peer, frame, key)`."""
 
     def __init__(self) -> None:
         self._held: deque[tuple[float, PeerID, Frame, str]] = deque()
@@ -170,7 +172,7 @@ class Held:
         self._size_bytes += size_of(frame)
 
     def overdue(self, now: float) -> Iterator[PeerID]:
-        """Who has waited for long enough, or has to go as there is too much; what they sent is gone."""
+        """The peers that have waited long enough, or must go because there are too many; their frames are discarded."""
         held = self._held
         while held and (
             len(held) > MAX_HELD or self._size_bytes > MAX_HELD_BYTES or now >= held[0][0] + HOLD_S

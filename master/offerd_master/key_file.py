@@ -1,7 +1,7 @@
 """Enrolled keys and tokens of a master without ZooKeeper: a file in its state directory, which the next master reads.
 
-The file is named after the master's key, so that masters of several clusters on one host do not mix theirs. Nothing in it is
-secret (a word's secret is nowhere), but whoever can write it can let himself in.
+The file is named after the master's key, so that masters of several clusters can run on one host. It holds no secret (the
+secret part of a word is stored nowhere), but anybody who can write it can enrol a key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FORMAT = 1
 
 
 def default_state_dir() -> Path:
-    """Where a master keeps what it must not forget: systemd's place for its unit, the system's for root, or the user's own."""
+    """Where a master keeps its state: the directory that systemd gives its unit, the system's for root, or the user's own."""
     if given := os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:
         return Path(given)
     if os.geteuid() == 0:
@@ -33,7 +33,7 @@ def default_state_dir() -> Path:
 
 
 class KeyFile:
-    """What is enrolled at the master of this public key. `contents` is what the file holds."""
+    """The keys enrolled at the master with this public key. `contents` is what the file holds."""
 
     is_read = True
 
@@ -44,7 +44,7 @@ class KeyFile:
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Raises `BadInput` with one line if there is a file that cannot be read."""
+        """Raises `BadInput` with one line if the file exists and cannot be read."""
         self.path = directory / f"keys-{identity(public_key)}.json"
         self._records = Records(now, wall)
         self._news: deque[ChangeKept | EnrolmentRead] = deque()
@@ -52,11 +52,11 @@ class KeyFile:
         self.contents = self._read()
 
     def read_before_leading(self) -> bool:
-        """Nobody else writes it: what was read at the start is still so."""
+        """Always True: no other process writes the file, so it still holds what was read at the start."""
         return True
 
     def keep(self, change: Change, epoch: int) -> None:
-        """Write it down, whole, and to the disk; `news` tells when that is done, or why it was not."""
+        """Write the change to the disk; `news` reports success or the error."""
         after = self.contents.after(change)
         try:
             self._write(after)
@@ -71,7 +71,7 @@ class KeyFile:
             yield self._news.popleft()
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Nothing is held open."""
 
     def _read(self) -> Contents:
         try:
@@ -87,8 +87,8 @@ class KeyFile:
             keys = tokens = form = None
         if form != FORMAT or not isinstance(keys, dict) or not isinstance(tokens, dict):
             raise BadInput(
-                f"{self.path} holds no enrolled keys that can be read: put back a copy, or move it away; "
-                "who was enrolled then joins again"
+                f"{self.path} cannot be read as enrolled keys: put back a copy, or move it away; "
+                "then everybody who was enrolled must join again"
             )
         contents, self.complaints = self._records.contents(keys, tokens)
         return contents
@@ -103,7 +103,7 @@ class KeyFile:
         directory = self.path.parent
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         replace_file(self.path, json.dumps(document, indent=1), 0o600)
-        # The name, too, is to be on the disk before anybody is told.
+        # The file's name must be on the disk, too, before anybody is answered.
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)

@@ -1,6 +1,6 @@
-"""How enrolled keys and tokens are written down, in a file or in ZooKeeper: as tables like those of the `--authorized` file.
+"""How enrolled keys and tokens are written in a file or in ZooKeeper: as tables like those of the `--authorized` file.
 
-What is read is judged as a peer's message is: an entry that is none is passed over, and a line says so.
+They are checked as strictly as a peer's message when read. A bad entry is skipped, with a line that says so.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from offerd_master.principals import Principal, parse_principals, table_of
 Table = dict[str, Any]
 MAX_TEXT = 64
 MAX_NUMBER = 1e15
-"""Of seconds, also since 1970."""
+"""Largest number of seconds, also for times since 1970."""
 MAX_USES = 1_000_000
 """As many as `offerd token new` can ask for."""
 
 
 class KeyStore(Protocol):
-    """Where what is enrolled is kept, and found by the next master."""
+    """Keeps what is enrolled where the next master finds it."""
 
     contents: Contents
-    """What was read at first."""
+    """The contents at the first reading."""
     complaints: list[str]
-    """A line for each entry that was passed over then."""
+    """A line for each entry that was skipped in it."""
     is_read: bool
-    """Whether anything has been read yet: before, nobody can be refused for being unknown."""
+    """Whether anything has been read yet. Until then no peer may be refused as unknown."""
 
     def read_before_leading(self) -> bool:
-        """Whether all is known that any master before us has promised; asked again until it is."""
+        """Whether everything that earlier masters have confirmed is known; to be called again until it is."""
 
     def keep(self, change: Change, epoch: int) -> None:
-        """Write it down, as the leader of this epoch; `news` tells of the end."""
+        """Write the change, as the leader of this epoch; `news` reports the result."""
 
     def news(self) -> Iterator[ChangeKept | EnrolmentRead]:
-        """What has come of it, and what others have written."""
+        """Results of `keep`, and contents that others have written."""
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Release what it holds."""
 
 
 class Records:
-    """Tables of what is enrolled, and back. Tokens count on a monotonic clock here and on the wall clock in a table: what is
-    left of one is never more than it began with, however clocks are set meanwhile.
+    """Converts what is enrolled to tables and back. Tokens count on a monotonic clock here and on the wall clock in a table. So
+    that clocks may be set meanwhile, a token never has more time left than it began with.
     """
 
     def __init__(self, now: Callable[[], float], wall: Callable[[], float]) -> None:
@@ -70,7 +70,7 @@ class Records:
     def key(self, name: str, table: object) -> Enrolled:
         """Raises `BadInput`."""
         if not isinstance(table, dict):
-            raise BadInput(f"{name[:MAX_TEXT]} is no table")
+            raise BadInput(f"{name[:MAX_TEXT]} is not a table")
         rest = dict(table)
         by = _text(rest.pop("by", ""))
         ((key, principal),) = parse_principals({name: rest}).items()
@@ -79,7 +79,7 @@ class Records:
     def token(self, token_id: str, table: object) -> Token:
         """Raises `BadInput`."""
         if not isinstance(table, dict) or not token_id.isalnum():
-            raise BadInput(f"{token_id[:MAX_TEXT]} is no token")
+            raise BadInput(f"{token_id[:MAX_TEXT]} is not a token")
         rest = dict(table)
         uses_left = rest.pop("uses_left", 0)
         ttl_s, expires_at = _number(rest.pop("ttl_s", 0.0)), _number(rest.pop("expires_at", 0.0))
@@ -91,7 +91,7 @@ class Records:
         return Token(token_id, enrolled.key, rights, uses_left, until, ttl_s, enrolled.by)
 
     def contents(self, keys: Table, tokens: Table) -> tuple[Contents, list[str]]:
-        """What is good of these tables, and a line for each that is not."""
+        """The good entries of these tables, and a line for each bad one."""
         good_keys: dict[str, Enrolled] = {}
         good_tokens: dict[str, Token] = {}
         complaints: list[str] = []
@@ -99,12 +99,12 @@ class Records:
             try:
                 good_keys[name] = self.key(name, table)
             except BadInput as error:
-                complaints.append(f"enrolled key passed over: {error}")
+                complaints.append(f"skipped an enrolled key: {error}")
         for token_id, table in tokens.items():
             try:
                 good_tokens[token_id] = self.token(token_id, table)
             except BadInput as error:
-                complaints.append(f"token passed over: {error}")
+                complaints.append(f"skipped a token: {error}")
         return Contents(good_keys, good_tokens), complaints
 
 
@@ -114,14 +114,14 @@ def _text(value: object) -> str:
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not -MAX_NUMBER < value < MAX_NUMBER:
-        return 0.0  # also of what is no number, which no comparison holds for
+        return 0.0  # also for NaN, for which every comparison is false
     return float(value)
 
 
 def identity(public_key: str) -> str:
-    """A short name for a cluster's key that can stand in a file's name. Raises `BadInput` if it is no key."""
+    """A short name for a cluster's key that fits into a file name. Raises `BadInput` if it is not a key."""
     import hashlib
 
     if not is_public_key(public_key):
-        raise BadInput(f"{public_key!r} is no public key")
+        raise BadInput(f"{public_key!r} is not a public key")
     return hashlib.sha256(public_key.encode()).hexdigest()[:12]

@@ -16,16 +16,16 @@ from offerd_master.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MasterOptions:
-    """How to run a master. `port` 0 takes a free one; `address_file` gets `HOST:PORT` once it listens.
+    """How to run a master. `port` 0 takes a free one; `address_file` gets `HOST:PORT` once the master listens.
 
-    `zookeeper`: stand for election there, and lead only when elected; others are told to come to `advertise_ip` ("" = `ip`,
-    or where that is every address, the host's own) and `advertise_port` (0 = the port it listens on). Who masters are there
-    is `zookeeper_access`, else it is derived from `secret`.
-    `read_policy`: gives the terms of roles and frameworks anew when SIGHUP asks for it; without (and without `secret`) it ends
-    the process.
-    `secret`: the master's secret key; then only peers whose keys `read_principals` gives are heard, and SIGHUP has these read
-    anew, too; keys that join later (`offerd token`) are kept in `state_dir`, or in ZooKeeper. Without, whoever reaches it may
-    command it, which takes `insecure`.
+    `zookeeper`: stand for election there, and lead only when elected. Peers are sent to `advertise_ip` ("" = `ip`, or the
+    host's own address if `ip` is every address) and `advertise_port` (0 = the port that it listens on). `zookeeper_access` are
+    the credentials of masters there; if it is not given they are derived from `secret`.
+    `read_policy`: reads the terms of roles and frameworks again after SIGHUP; without it (and without `secret`) SIGHUP ends the
+    process.
+    `secret`: the master's secret key. With it, only peers with keys from `read_principals` are admitted (read again after
+    SIGHUP); keys that join later (`offerd token`) are kept in `state_dir` or in ZooKeeper. Without it, anybody who reaches the
+    master may command it, which needs `insecure`.
     """
 
     ip: str = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""Who may do what: the principals of a master's `--authorized` file, one table for each.
+"""Rights: the principals of a master's `--authorized` file, one table for each.
 
     [host7]                      # a slave
     key = "40 characters"
@@ -6,20 +6,19 @@
 
     [alice]                      # a person or program with frameworks
     key = "40 characters"
-    roles = ["science"]          # and all within; "*" is the common one
-    users = ["alice"]            # as whom tasks run; the first where none is named; "" is the slave's own
+    roles = ["science"]          # and roles within it; "*" is the common one
+    users = ["alice"]            # as which tasks run; the first is the default; "" is the slave's own
 
     [science-portal]
     key = "40 characters"
     every_role = true
-    every_user = true            # but root, which only `users` can name
+    every_user = true            # except root, which must be in `users`
 
     [ops]
     key = "40 characters"
     operator = true
 
-Ids that a master gives under keys end with `@` and the principal's name. So whose an id is can be told by it alone, also by a
-new master.
+Ids that a master gives under keys end with `@` and the principal's name. So an id shows its owner, even to a new master.
 """
 
 from __future__ import annotations
@@ -49,8 +48,8 @@ _KINDS: dict[str, type] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """The owner of a key, and what he may be. Roles include those within; `users` may hold "", the slave's own. Neither that
-    nor root is among `every_user`. With a `token` it is one that may join, and do nothing else.
+    """The owner of a key, and its rights. A role includes the roles within it. `users` may hold "", the slave's own user;
+    `every_user` includes neither that nor root. A principal with a `token` may enrol a key, and nothing else.
     """
 
     name: str
@@ -64,34 +63,34 @@ class Principal:
 
     @property
     def has_frameworks(self) -> bool:
-        """Whether it may have any."""
+        """Whether it may have frameworks."""
         return self.every_role or bool(self.roles)
 
     @property
     def default_user(self) -> str:
-        """As whom tasks run where nobody is named."""
+        """The user as which tasks run if none is named."""
         return self.users[0] if self.users else ""
 
     def may_have_role(self, role: str) -> bool:
         return self.every_role or any(path in self.roles for path in paths(role))
 
     def may_run_as(self, user: str) -> bool:
-        """Whether its frameworks may run as this user; "": as whom each slave says."""
+        """Whether its frameworks may run as this user; "" is each slave's own user."""
         return user in self.users or (self.every_user and user not in ("", "root"))
 
     def owns(self, some_id: str) -> bool:
-        """Whether a slave or framework id was given to this principal."""
+        """Whether this slave or framework id was given to it."""
         return owner_of(some_id) == self.name
 
 
 NOBODY = Principal(name="(a key taken away)")
-"""Whose connection stands though his key is authorized no more."""
+"""The owner of connections whose key has just been taken away."""
 Principals = Mapping[str, Principal]
 """By public key."""
 
 
 def principal_of(rights: Rights, name: str = "") -> Principal:
-    """Raises `BadInput` on rights that the file could not name either."""
+    """Raises `BadInput` on rights that the file could not express either."""
     return _checked(
         name,
         slave=rights.slave,
@@ -104,7 +103,7 @@ def principal_of(rights: Rights, name: str = "") -> Principal:
 
 
 def table_of(principal: Principal) -> dict[str, Any]:
-    """As the file would say it, but for the key."""
+    """The table of the file for this principal, without the key."""
     return {entry: value for entry, value in msgspec.structs.asdict(rights_of(principal)).items() if value}
 
 
@@ -121,7 +120,7 @@ def rights_of(principal: Principal) -> Rights:
 
 
 def parse_principals(tables: Mapping[str, Any]) -> Principals:
-    """The tables of the file. Raises `BadInput` naming what is wrong."""
+    """Read the file's tables. Raises `BadInput` with what is wrong."""
     found: dict[str, Principal] = {}
     for name, table in tables.items():
         key, principal = _principal(name, table)
@@ -168,7 +167,7 @@ def _checked(
             raise BadInput(f"[{name}]: {fault}")
     if bool(roles or every_role) != bool(users or every_user):
         raise BadInput(
-            f'[{name}]: say both roles and users (as whom its tasks run; "" is the slave\'s own), or neither'
+            f'[{name}]: give both roles and users (as which its tasks run; "" is the slave\'s own), or neither'
         )
     return Principal(
         name=name,

@@ -19,7 +19,7 @@ log = logging.getLogger("offerd.master")
 def run_master(options: MasterOptions) -> int:
     """Run a master in this process until SIGTERM or SIGINT; returns the exit status.
 
-    Raises `BadInput` with one line if it cannot start: address taken, not ours, or not safe; no such allocation module.
+    Raises `BadInput` with one line if it cannot start: the address is taken, is not this host's or not safe; no such module.
     """
     raise_limit()
     log_to_stderr("offerd.master", "offerd.recorder", "offerd.zookeeper")
@@ -32,7 +32,7 @@ def run_master(options: MasterOptions) -> int:
     def obey(number: int, frame: FrameType | None) -> None:
         orders[signal.Signals(number)]()
 
-    # A signal must also end the wait inside zmq_poll, which the interpreter's handler alone would not.
+    # A signal must also end the wait inside zmq_poll; the interpreter's handler alone would not.
     wakeup_before = signal.set_wakeup_fd(master.wakeup_fd, warn_on_full_buffer=False)
     handlers_before = {number: signal.signal(number, obey) for number in orders}
     try:
@@ -40,7 +40,10 @@ def run_master(options: MasterOptions) -> int:
             write_address(Path(options.address_file), master.address)
         log.info("master listens on %s", master.address)
         if not options.secret:
-            log.warning("without keys: whoever reaches %s may run commands on every slave", master.address)
+            log.warning(
+                "this master has no keys: anybody who reaches %s may run commands on every slave",
+                master.address,
+            )
         master.run()
     except Exception as error:
         if not isinstance(error, OfferdError):
@@ -56,7 +59,7 @@ def run_master(options: MasterOptions) -> int:
 
 
 def write_address(path: Path, address: str) -> None:
-    """Replace the file whole, so that nobody reads half an address. Raises `BadInput` if it cannot be written."""
+    """Replace the whole file, so that nobody reads half an address. Raises `BadInput` if it cannot be written."""
     new = path.with_name(f"{path.name}.new")
     try:
         new.write_text(f"{address}\n")

@@ -11,23 +11,22 @@ from offerd_master.allocation.policy import Policy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Times are seconds; raises `BadInput` on one that cannot be.
+    """Times are seconds. Raises `BadInput` on values that cannot be used.
 
-    `minimum_offer`: what must be free on a slave before it is offered, of those names that the slave has at all.
-    `batch_window_s`: a slave on which something runs is not offered again sooner, so that tasks that end together are
-    offered together. `repeat_pace_s`: how soon what a framework declined for no time at all is offered to it again,
-    unless more has become free. `reconnect_grace_s`: how long a framework may be silent whatever its failover time-out
-    (a peer gets a new routing id with every connection, so a broken one looks like an end). `adoption_grace_s`: how
-    long a new master waits for the schedulers and slaves of the one before it to return.
-    `recovery_quiet_s`: so long none of them may have come before it makes offers, but for no longer than
-    `recovery_window_s` after its start. `staging_doubt_s`: how long a launched task may be silent before its slave is
-    asked to say hello again. `revoke_after_s`: how long a framework that wants offers is under its guarantee before tasks
-    of others are revoked for it; `revoke_grace_s`: from the notice to the kill. `operator_grace_s`: what tasks have for their
-    end where an operator, another framework's guarantee or a right taken away ends them, whatever they ask for themselves.
-    `max_failover_timeout_s`: longest time that a framework may be without a scheduler, or its tasks without their slave.
-    `max_lost_slaves`: more than a cluster has,
-    as one outage may take all. `max_frameworks_per_owner`, `max_framework_bytes_per_owner`: frameworks that are there or wait
-    for a scheduler, and what they say of themselves; five times as much where peers have no keys, and so no owners.
+    `minimum_offer`: what must be free on a slave before it is offered, of those resources that the slave has. `batch_window_s`:
+    pause before a slave with tasks is offered again, so that tasks that end together are offered together. `repeat_pace_s`:
+    pause before an offer is repeated that a framework declined for no time, unless more has become free. `reconnect_grace_s`:
+    how long a framework may be disconnected whatever its fail-over time-out: each connection has a new routing id, so a broken
+    connection looks like an end. `adoption_grace_s`: how long a new master waits for the schedulers and slaves of the last one.
+    `recovery_quiet_s`: how long none of them must have come before the new master makes offers; `recovery_window_s`: how long
+    after its start it waits at most. `staging_doubt_s`: how long nothing may be heard of a launched task before its slave is
+    asked to register again. `revoke_after_s`: how long a framework that wants offers is under its guarantee before tasks of
+    others are revoked for it; `revoke_grace_s`: time from the notice to the kill. `operator_grace_s`: grace of tasks that an
+    operator, another framework's guarantee or a lost right ends, whatever grace they have themselves. `max_failover_timeout_s`:
+    how long a framework may at most be without a scheduler, or its tasks without their slave. `max_lost_slaves`: more than a
+    cluster has, as one outage may take all. `max_frameworks_per_owner`, `max_framework_bytes_per_owner`: how many frameworks an
+    owner may have, waiting ones included, and the size of their descriptions; five times as much where peers have no keys, and
+    so no owners.
     """
 
     offer_timeout_s: float = 30.0

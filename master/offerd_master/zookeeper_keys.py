@@ -1,12 +1,12 @@
 """Enrolled keys and tokens in ZooKeeper, for all masters of a cluster: the leader writes, those that stand by watch.
 
-Beneath the masters' path: `keys/NAME` and `tokens/ID` hold one table each. The data of `keys` itself are a number that rises
-with every change, a digest of all tables, and a MAC over both by the masters' secret key. So a reader knows that what he has
-is one state, whole, and that a master wrote it, whoever may write in ZooKeeper or speak in its stead. One that makes no such
-sense is not taken, and what was known before still counts. A change is one transaction, and none of a master that has been
-deposed: it holds only while the epoch is the writer's.
+Below the masters' path, `keys/NAME` and `tokens/ID` hold one table each. The data of `keys` itself are a number that rises with
+every change, a digest of all tables, and a MAC over both with the masters' secret key. So a reader knows that it has one whole
+state, written by a master, whoever else may write in ZooKeeper or impersonate it. Anything else is not taken, and what was
+known before still counts. A change is one transaction, which fails if the writer has been deposed: it requires the writer's
+epoch.
 
-A thread of our own does this; the daemon's loop is woken when there is `news`.
+A thread of our own does this. The daemon's loop is woken when there is `news`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TRY_AGAIN_S = 0.5
 ANSWER_S = 10.0
 TRIES = 5
 KEYS, TOKENS = "keys", "tokens"
-LEADS_NO_MORE = "this master leads no more"
+NO_LONGER_LEADS = "this master no longer leads"
 
 Tables = dict[str, bytes]
 """`keys/NAME` or `tokens/ID` -> its table as JSON."""
@@ -70,16 +70,16 @@ class ZooKeeperKeys:
         self._news: deque[ChangeKept | EnrolmentRead] = deque()
         self._is_old = True
         self._sync_wanted = self._is_synced = False
-        self._told = ""
+        self._last_complaint = ""
         self._client: KazooClient = new_client(address, session_timeout_s, access)
         self._thread = ZooKeeperThread(self._client, "enrolled-keys", self._turn, TRY_AGAIN_S)
         self._client.add_listener(self._poke)
         self._thread.start()
 
-    # -- the daemon's loop ------------------------------------------------------------------------------------------------
+    # -- The daemon's loop ----------------------------------------------------------------------------------------------
 
     def read_before_leading(self) -> bool:
-        """A watch may come late: asked first, have a server catch up with ZooKeeper's leader, and read again."""
+        """A watch may come late. So the first call makes a server catch up with ZooKeeper's leader, and reads again."""
         if not self._sync_wanted:
             self._sync_wanted = True
             self._thread.poke()
@@ -96,17 +96,17 @@ class ZooKeeperKeys:
     def close(self) -> None:
         self._thread.close()
 
-    # -- kazoo's threads --------------------------------------------------------------------------------------------------
+    # -- kazoo's threads ------------------------------------------------------------------------------------------------
 
     def _poke(self, _event: Any) -> None:
-        """The connection or something that we watch is another one."""
+        """The connection's state, or a node that we watch, has changed."""
         self._is_old = True
         self._thread.poke()
 
-    # -- our thread -------------------------------------------------------------------------------------------------------
+    # -- Our thread -----------------------------------------------------------------------------------------------------
 
     def _turn(self) -> float | None:
-        """Returns how long to wait if nothing is heard."""
+        """Returns how many seconds to wait if nothing happens."""
         if not self._client.connected:
             return TRY_AGAIN_S
         is_last_read = self._sync_wanted and not self._is_synced
@@ -132,10 +132,10 @@ class ZooKeeperKeys:
             self._wake()
         return None
 
-    # -- reading ----------------------------------------------------------------------------------------------------------
+    # -- Reading --------------------------------------------------------------------------------------------------------
 
     def _read(self) -> bool:
-        """Take what is there, and watch it. False if it is no state that a master wrote."""
+        """Read the present state and watch it. False if it is not one that a master wrote."""
         for _ in range(TRIES):
             head = self._head()
             if head is None:
@@ -144,13 +144,13 @@ class ZooKeeperKeys:
             data, version = head
             tables = self._fetch()
             number = self._number_of(data, tables)
-            # Not so if somebody writes meanwhile: then it is another number already.
+            # Not a fault if a master writes meanwhile: then the number has changed already.
             if number is not None and number >= self._number:
                 self._take(tables, number, version)
                 return True
         self._complain(
-            f"what {self._path}/{KEYS} in ZooKeeper holds was not written by a master of this cluster: "
-            "what was known of keys before still counts"
+            f"the contents of {self._path}/{KEYS} in ZooKeeper were not written by a master of this cluster: "
+            "the keys known before still count"
         )
         return False
 
@@ -183,7 +183,7 @@ class ZooKeeperKeys:
             try:
                 found[name] = answer.get(timeout=ANSWER_S)[0]
             except NoNodeError:
-                continue  # gone meanwhile: the digest will tell
+                continue  # removed meanwhile: the digest will show it
         return found
 
     def _take(self, tables: Tables, number: int, version: int) -> None:
@@ -200,11 +200,11 @@ class ZooKeeperKeys:
         self._wake()
 
     def _complain(self, text: str) -> None:
-        if text != self._told:
-            self._told = text
+        if text != self._last_complaint:
+            self._last_complaint = text
             log.error("%s", text)
 
-    # -- what makes them one state ------------------------------------------------------------------------------------------
+    # -- One whole state ------------------------------------------------------------------------------------------------
 
     def _signed(self, number: int, tables: Mapping[str, bytes]) -> bytes:
         digest = hashlib.sha256()
@@ -215,17 +215,17 @@ class ZooKeeperKeys:
         return f"{text} {hmac.digest(self._mac_key, text.encode(), 'sha256').hex()}".encode()
 
     def _number_of(self, data: bytes, tables: Tables) -> int | None:
-        """The number of this state, if these data were written for these tables by a master."""
+        """The number of this state, if a master wrote these data for these tables."""
         text = data.partition(b" ")[0]
         if not text.isdigit() or len(text) > 18:
             return None
         number = int(text)
         return number if hmac.compare_digest(data, self._signed(number, tables)) else None
 
-    # -- writing ----------------------------------------------------------------------------------------------------------
+    # -- Writing --------------------------------------------------------------------------------------------------------
 
     def _write(self, change: Change, epoch: int) -> str:
-        """Make the change, and take it. Returns why that cannot be, or an empty text."""
+        """Make the change, and take it over. Returns why that cannot be, or an empty text."""
         from kazoo.exceptions import KazooException
 
         wanted = self._after(change)
@@ -234,19 +234,19 @@ class ZooKeeperKeys:
         while is_first or (time.monotonic() < give_up_at and not self._thread.is_closing):
             try:
                 if not is_first:
-                    # Somebody else was quicker, or the answer was lost: then it is there.
+                    # Another writer was faster; or the answer was lost, and the change has been made.
                     self._client.sync(self._path)
                     if not self._read():
-                        return self._told
+                        return self._last_complaint
                     if all(self._tables.get(name) == table for name, table in wanted.items()):
                         return ""
                 is_first = False
                 fault = self._transact(wanted, epoch)
-                if not fault or fault == LEADS_NO_MORE:
+                if not fault or fault == NO_LONGER_LEADS:
                     return fault
             except (KazooException, TimeoutError) as error:
                 fault = f"ZooKeeper does not answer ({type(error).__name__})"
-                time.sleep(TRY_AGAIN_S)  # in a thread of its own; kazoo connects again meanwhile
+                time.sleep(TRY_AGAIN_S)  # this thread has no other work; kazoo connects again meanwhile
         return fault
 
     def _after(self, change: Change) -> dict[str, bytes | None]:
@@ -263,7 +263,7 @@ class ZooKeeperKeys:
             self._begin()
         data, stat = self._client.get(f"{self._path}/{EPOCH_NODE}")
         if data != b"%d" % epoch:
-            return LEADS_NO_MORE
+            return NO_LONGER_LEADS
         kept = {name: table for name, table in self._tables.items() if name not in wanted}
         tables = kept | {name: table for name, table in wanted.items() if table is not None}
         request = self._client.transaction()
@@ -280,12 +280,12 @@ class ZooKeeperKeys:
                 request.create(path, table)
         answers = request.commit()
         if fault := next((answer for answer in answers if isinstance(answer, Exception)), None):
-            return f"ZooKeeper does not take it ({type(fault).__name__})"
+            return f"ZooKeeper has refused the write ({type(fault).__name__})"
         self._tables, self._number, self._version = tables, self._number + 1, answers[1].version
         return ""
 
     def _begin(self) -> None:
-        """The nodes that all others lie in. They, and all, are made for masters alone (`new_client`)."""
+        """Make the parent nodes. They and everything in them are made for masters alone (`new_client`)."""
         from kazoo.exceptions import NodeExistsError
 
         for kind, data in ((TOKENS, b""), (KEYS, self._signed(0, {}))):
@@ -294,7 +294,7 @@ class ZooKeeperKeys:
             except NodeExistsError:
                 continue
         if not self._read():
-            raise TimeoutError(self._told)
+            raise TimeoutError(self._last_complaint)
 
 
 def _dumped(table: Mapping[str, Any]) -> bytes:

@@ -21,7 +21,7 @@ from offerd_cli.local_cluster import Daemon
 Fault = Callable[[], str]
 
 
-DEPOSED = ("leads no more", "cannot be sure to lead")
+DEPOSED = ("no longer leads", "cannot be sure that it still leads")
 """The last words of a master that ended because another one leads, or may; with status 1."""
 
 

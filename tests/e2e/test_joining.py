@@ -148,7 +148,7 @@ def test_who_types_it_again_is_told_and_nothing_is_changed(two: Two) -> None:
 def test_a_master_is_not_made_twice(two: Two) -> None:
     again = two.master.offerd("master", "init")
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
 
 
 def altered(word: str, place: int) -> str:
@@ -246,7 +246,7 @@ def restart(machine: Machine) -> None:
 def test_a_key_of_the_masters_file_is_not_revoked_by_a_command(two: Two) -> None:
     done = two.master.offerd("keys", "revoke", "root")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "take it out there and send the master SIGHUP" in done.stderr
+    assert "remove it there, and send the master SIGHUP" in done.stderr
 
 
 def test_a_revoked_slaves_connection_executors_and_tasks_end_within_seconds(two: Two) -> None:

@@ -148,7 +148,7 @@ def test_what_the_leader_writes_the_others_know_and_so_does_one_that_starts_late
 
 def test_a_master_that_leads_no_more_writes_nothing(opened: Callable[..., Kept]) -> None:
     deposed, other = opened(), opened()
-    assert "leads no more" in deposed.keep(Change({"host7": enrolled("host7")}), epoch=4)
+    assert "no longer leads" in deposed.keep(Change({"host7": enrolled("host7")}), epoch=4)
     assert other.keep(Change({"host8": enrolled("host8")})) == ""
     other.wait_for("host8")
 

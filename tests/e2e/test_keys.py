@@ -283,7 +283,7 @@ def test_on_sighup_a_key_taken_away_is_refused_over_the_standing_connection_and_
         assert isinstance(registered, m.SlaveRegistered)
         keyring.authorized.write_text("nonsense")
         cluster.master.signal(signal.SIGHUP)
-        wait_until(lambda: "the old keys are still authorized" in log_of(cluster), "the bad file to be read")
+        wait_until(lambda: "cannot read the keys again" in log_of(cluster), "the bad file to be read")
         keyring.authorize({name: table for name, table in TABLES.items() if name != "rack"})
         cluster.master.signal(signal.SIGHUP)
         hello = m.RegisterSlave(m.SlaveInfo("second", LITTLE, registered.slave_id))

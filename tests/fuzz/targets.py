@@ -74,13 +74,13 @@ def master(data: bytes) -> None:
     slave = cluster._peer(SlavePeer, codec.to_slave)
     slave.principal = PRINCIPALS["slave"]
     slave.info = m.SlaveInfo("host", Resources.parse("cpus=4,mem=4G,ports=[1-9]"))
-    slave.hello()
+    slave.register()
     framework = cluster._peer(FrameworkPeer, codec.to_scheduler)
     framework.principal = PRINCIPALS["framework"]
     framework.info = m.FrameworkInfo(
         "f", user="nobody", executors=[m.ExecutorInfo(ExecutorID("default"), "executor")]
     )
-    framework.hello()
+    framework.register()
     offer = framework.offer()
     framework.accept(offer, tasks=[task("t1")])
     operator = cluster.operator()

@@ -68,7 +68,9 @@ class SlavePeer(Peer):
     slave_id = SlaveID("")
     info: m.SlaveInfo
 
-    def hello(self, executors: Sequence[m.RunningExecutor] = (), tasks: Sequence[m.RunningTask] = ()) -> None:
+    def register(
+        self, executors: Sequence[m.RunningExecutor] = (), tasks: Sequence[m.RunningTask] = ()
+    ) -> None:
         """Register, or come back with these."""
         self.send(m.RegisterSlave(self.info, list(executors), list(tasks)))
         self.slave_id = self.take(m.SlaveRegistered).slave_id
@@ -102,7 +104,7 @@ class FrameworkPeer(Peer):
     framework_id = FrameworkID("")
     info: m.FrameworkInfo
 
-    def hello(self) -> None:
+    def register(self) -> None:
         """Register; offers may follow."""
         self.send(m.RegisterFramework(self.info))
         self.framework_id = self.take(m.FrameworkRegistered).framework_id
@@ -161,7 +163,7 @@ class ClusterHarness:
         self.cut_off: set[str] = set()
         self._numbers = itertools.count(1)
 
-    # -- peers --------------------------------------------------------------------------------------------------------
+    # -- peers ----------------------------------------------------------------------------------------------------------
 
     def slave(
         self, resources: str = "cpus=4,mem=4G", hostname: str = "", *, registers: bool = True, **more: Any
@@ -169,7 +171,7 @@ class ClusterHarness:
         peer = self._peer(SlavePeer, codec.to_slave)
         peer.info = m.SlaveInfo(hostname or f"host{len(self.peers)}", Resources.parse(resources), **more)
         if registers:
-            peer.hello()
+            peer.register()
         return peer
 
     def framework(self, name: str = "framework", *, registers: bool = True, **more: Any) -> FrameworkPeer:
@@ -177,7 +179,7 @@ class ClusterHarness:
         more.setdefault("executors", [EXECUTOR])
         peer.info = m.FrameworkInfo(name, **more)
         if registers:
-            peer.hello()
+            peer.register()
         return peer
 
     def operator(self) -> Peer:
@@ -201,7 +203,7 @@ class ClusterHarness:
         self.peers[peer] = made
         return made
 
-    # -- what happens -------------------------------------------------------------------------------------------------
+    # -- what happens ---------------------------------------------------------------------------------------------------
 
     def turn(self, *events: Event) -> None:
         """One turn of a daemon's loop: these events, then a tick."""

@@ -61,7 +61,7 @@ class RandomEvents(RuleBasedStateMachine):
         self.register_slave(4)
         self.register_framework("*")
 
-    # -- reading what was sent ----------------------------------------------------------------------------------------
+    # -- reading what was sent ------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Everybody reads his messages."""
@@ -89,7 +89,7 @@ class RandomEvents(RuleBasedStateMachine):
     def some_framework(self, number: int) -> FrameworkPeer:
         return self.frameworks[number % len(self.frameworks)]
 
-    # -- events -------------------------------------------------------------------------------------------------------
+    # -- events ---------------------------------------------------------------------------------------------------------
 
     @rule(cpus=st.integers(1, 8))
     @precondition(lambda self: len(self.slaves) < 5)
@@ -190,7 +190,7 @@ class RandomEvents(RuleBasedStateMachine):
             del world.tasks[next(iter(world.tasks))]
         by_id = self.known
         infos = {"default": LIGHT, "heavy": HEAVY}
-        world.peer.hello(
+        world.peer.register(
             [executor(by_id[fid], infos[eid]) for fid, eid in sorted(world.executors)],
             [running(by_id[fid], info) for (fid, _), info in world.tasks.items()],
         )

@@ -1,1 +1,1 @@
-"""Allocation modules: who is offered what became free. `choose.py` finds them by name."""
+"""Allocation modules decide which framework is offered what became free. `choose.py` finds them by name."""

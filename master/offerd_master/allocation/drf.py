@@ -1,12 +1,12 @@
 """Weighted Dominant Resource Fairness (Ghodsi et al., NSDI 2011, algorithm 1 and section 4.3), over a tree of roles.
 
-A framework's dominant share is the largest part it holds of any resource. What becomes free goes down the tree of roles,
-at each step to the lowest share over weight, and so to one framework. Ties go to the least recently offered, then to the
-lower name, so that equals take turns and every run is repeatable. A framework whose demand does not fit is passed over
-by the master and the next one asked: the paper's algorithm without its stop.
+A framework's dominant share is its largest fraction of any resource. What becomes free goes down the tree of roles, at each
+step to the child with the lowest share over weight, and so to one framework. Ties go to the one offered least recently, then to
+the lower name: equals take turns, and every run is repeatable. If a framework's demand does not fit, the master asks the next
+one; the paper's algorithm would stop there.
 
-Shares are computed when somebody asks, and only for frameworks that were charged or refunded since: a thousand tasks
-that end between two offers cost one computation.
+Shares are computed when they are asked for, and only for frameworks that were charged or refunded since: a thousand tasks that
+end between two offers cost one computation.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class DrfAllocator(Allocator):
         self._all_changed = False
         self._offers = 0
 
-    # -- accounts ---------------------------------------------------------------------------------------------------
+    # -- Accounts ---------------------------------------------------------------------------------------------------
 
     def add_total(self, resources: Resources) -> None:
         _add(self._total, resources.quantities(), 1)
@@ -52,7 +52,7 @@ class DrfAllocator(Allocator):
         ends = len(self._tree.ends)
         self._leaves[framework_id] = self._tree.add(framework_id, role, name)
         if len(self._tree.ends) != ends:
-            self._all_changed = True  # sums of roles are kept only while there are several: count everybody
+            self._all_changed = True  # sums of roles are kept only while there are several: recount all
 
     def remove_framework(self, framework_id: FrameworkID) -> None:
         self.set_wanting(framework_id, False)
@@ -97,7 +97,7 @@ class DrfAllocator(Allocator):
             leaf.changed = True
             self._changed.append(leaf)
 
-    # -- answers ----------------------------------------------------------------------------------------------------
+    # -- Answers ----------------------------------------------------------------------------------------------------
 
     def ranked(self) -> Iterable[FrameworkID]:
         if self._changed or self._all_changed:
@@ -121,10 +121,10 @@ class DrfAllocator(Allocator):
         """The quantities of all slaves together."""
         return self._total
 
-    # -- order --------------------------------------------------------------------------------------------------------
+    # -- Order --------------------------------------------------------------------------------------------------------
 
     def _dominant(self, held: Mapping[str, int]) -> float:
-        """The largest part of any resource; of a resource that no slave has any more the part is 0."""
+        """The largest fraction of any resource; 0 for a resource that no slave has any more."""
         total = self._total
         share = 0.0
         for name, amount in held.items():
@@ -134,7 +134,7 @@ class DrfAllocator(Allocator):
         return share
 
     def _settle(self) -> None:
-        """Put into order what changed since somebody asked."""
+        """Put everything that has changed since the last question into order."""
         if self._all_changed:
             self._all_changed = False
             for leaf in self._changed:
@@ -156,7 +156,7 @@ class DrfAllocator(Allocator):
             self._changed = []
 
     def _place(self, node: Node) -> None:
-        """Move it within its parent's order to where its share belongs."""
+        """Move the node to where its share belongs in its parent's order."""
         share = self._dominant(node.held)
         weight = node.weight
         key = (share if weight == 1.0 else share / weight, node.last_offer, node.name)
@@ -165,7 +165,7 @@ class DrfAllocator(Allocator):
             node.key = key
             if node.listed and node.parent is not None:
                 order = node.parent.order
-                # Mostly it was the first, as it was just offered something, and often it is the last now.
+                # Usually it was first, since it was just offered something, and often it is last now.
                 del order[0 if order[0] is before else bisect_left(order, before)]
                 if not order or order[-1] < key:
                     order.append(key)
@@ -173,14 +173,14 @@ class DrfAllocator(Allocator):
                     insort(order, key)
 
     def _list(self, node: Node) -> None:
-        """Somebody below wants something: it has a place in its parent's order, and the parent in its own."""
+        """A framework below wants something: list the node in its parent's order, and the parent in its own."""
         while node.parent is not None and not node.listed:
             insort(node.parent.order, node.key)
             node.listed = True
             node = node.parent
 
     def _recount(self, node: Node) -> None:
-        """All sums and places below a node anew."""
+        """Compute all sums and places below a node again."""
         if node.children:
             held: dict[str, int] = {}
             last_offer = 0
@@ -210,7 +210,7 @@ def _pass_on(leaf: Node) -> None:
 
 
 def _unlist(node: Node) -> None:
-    """Nobody below wants anything any more."""
+    """No framework below wants anything any more."""
     while node.parent is not None and not node.order:
         order = node.parent.order
         del order[bisect_left(order, node.key)]
@@ -228,7 +228,7 @@ def _walk(node: Node) -> Iterator[FrameworkID]:
 
 
 def _add(account: dict[str, int], amounts: Mapping[str, int], sign: int) -> None:
-    """Add or take away; what comes to zero leaves the account."""
+    """Add or subtract; amounts that become zero leave the account."""
     for name, amount in amounts.items():
         if left := account.get(name, 0) + sign * amount:
             account[name] = left

@@ -1,16 +1,15 @@
 """Guarantees and limits: what a framework may hold without losing a task, and what it may hold at all.
 
-They are laid around the allocation module, so that they are the same whatever the module: whoever is under its guarantee
-is ranked before all others, and a limit cuts what is offered.
+They work around any allocation module: frameworks under their guarantee are ranked before all others, and limits cut what is
+offered.
 
-The words: an operator's *policy* says the *terms* of roles and frameworks: weight, priority, guarantee, limit. What follows
-from the last two for a framework are its *entitlements*; a *claim* is one guarantee with those who share it, a *ceiling* one
-limit with those under it.
+An operator's *policy* gives the *terms* of roles and frameworks: weight, priority, guarantee, limit. What guarantee and limit
+mean for one framework are its *entitlements*. A *claim* is one guarantee with the frameworks that share it; a *ceiling* is one
+limit with the frameworks under it.
 
-A guarantee belongs to one *claim*: that of the framework's name, or else of the nearest role around it that has one. The
-frameworks of a claim have equal parts of it; of a role's claim only what is not guaranteed to the roles in it. When the
-cluster has less of a resource than is guaranteed in all, every guarantee of it shrinks in proportion: so all of them can
-be met at the same time, always.
+A framework belongs to one claim: that of its name, or else of the nearest role around it that has one. The frameworks of a
+claim have equal parts of it; of a role's claim only what is not guaranteed to roles within it. When the cluster has less of a
+resource than is guaranteed in all, all guarantees of it shrink in proportion. So all can always be met at the same time.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from offerd_master.allocation.policy import Policy, paths
 
 Quantities = dict[str, int]
 Needs = tuple[tuple[str, int], ...]
-"""How much room for each scalar an offer of a slave takes at least; slaves of one kind have the same."""
+"""The least amount of each scalar in an offer of a slave; slaves of one kind have the same."""
 
 
 class _Claim:
-    """An amount guaranteed to its frameworks together."""
+    """An amount that is guaranteed to its frameworks together."""
 
     __slots__ = ("amount", "members")
 
@@ -40,10 +39,10 @@ class _Claim:
 
 
 class _Ceiling:
-    """An amount that its frameworks may hold together, and what they do hold.
+    """An amount that its frameworks may hold together, and what they hold.
 
-    `holds_back` are the needs for which it has no room and somebody has asked; `cut_to` is the least room to which what is
-    free was cut when somebody did not want that little.
+    `holds_back` are the needs for which it had no room when a framework could have been offered. `cut_to` is the smallest room
+    to which an offer was cut and then not wanted.
     """
 
     __slots__ = ("cut_to", "held", "holds_back", "limit", "members")
@@ -65,7 +64,7 @@ class _Ceiling:
 
 
 def with_entitlements(module: Allocator, policy: Policy) -> Allocator:
-    """The module itself where nothing is guaranteed or limited."""
+    """The module with guarantees and limits around it; the module itself if there are none."""
     terms = [*policy.roles.values(), *policy.frameworks.values()]
     if any(t.guarantee or t.limit is not None for t in terms):
         return Entitlements(module, policy)
@@ -73,7 +72,7 @@ def with_entitlements(module: Allocator, policy: Policy) -> Allocator:
 
 
 class Entitlements(Allocator):
-    """Stands in the module's place: passes everything on to it, and keeps its own accounts of those concerned."""
+    """Takes the module's place: passes everything on to it, and keeps accounts of the frameworks with entitlements."""
 
     def __init__(self, module: Allocator, policy: Policy) -> None:
         self.module = module
@@ -92,16 +91,15 @@ class Entitlements(Allocator):
         self._wanting: set[FrameworkID] = set()
         self._guaranteed: dict[FrameworkID, Quantities] = {}
         self._under: set[FrameworkID] = set()
-        self._order: list[
-            tuple[float, FrameworkID]
-        ] = []  # of those under it that want offers: how much they have of it
+        # Frameworks under their guarantee that want offers, by the fraction of it that they hold.
+        self._order: list[tuple[float, FrameworkID]] = []
         self._place: dict[FrameworkID, tuple[float, FrameworkID]] = {}
         self._is_stale = False
         self._held_back: dict[Needs, set[FrameworkID]] = {}
         self._reopened: dict[Needs, set[FrameworkID]] = {}
 
     def _keep_parts_apart(self, policy: Policy) -> None:
-        """Of what is guaranteed to a role, that of the roles in it is theirs alone."""
+        """What is guaranteed to a role within another is taken out of the outer role's claim."""
         for role, terms in policy.roles.items():
             around = policy.guarantor(role)
             if around is not None:
@@ -110,29 +108,29 @@ class Entitlements(Allocator):
                     if name in left:
                         left[name] -= amount
 
-    # -- questions ----------------------------------------------------------------------------------------------------
+    # -- Questions ----------------------------------------------------------------------------------------------------
 
     @property
     def has_guarantees(self) -> bool:
         return bool(self._claims)
 
     def guaranteed(self, framework_id: FrameworkID) -> Mapping[str, int]:
-        """What the framework may hold without losing a task; of what is not named, nothing is said. Empty: nothing."""
+        """What the framework may hold without losing a task. Resources not named have no guarantee; empty: none has."""
         self._refresh()
         return self._guaranteed.get(framework_id, {})
 
     def is_under(self, framework_id: FrameworkID) -> bool:
-        """Whether it holds, offers included, less than is guaranteed to it of everything that is."""
+        """Whether it holds, offers included, less than its guarantee of every guaranteed resource."""
         self._refresh()
         return framework_id in self._under
 
     def under_and_wanting(self) -> list[FrameworkID]:
-        """Those under their guarantee that want offers, the one with the smallest part of it first."""
+        """The frameworks under their guarantee that want offers; the one with the smallest fraction of it first."""
         self._refresh()
         return [framework_id for _, framework_id in self._order]
 
     def shrunk(self) -> dict[str, tuple[int, int]]:
-        """Of each resource of which more is guaranteed than there is: (guaranteed, there)."""
+        """The resources of which more is guaranteed than there is, as (guaranteed, there)."""
         return {
             name: (amount, self._total.get(name, 0))
             for name, amount in self._sum().items()
@@ -140,7 +138,7 @@ class Entitlements(Allocator):
         }
 
     def room(self, framework_id: FrameworkID) -> Mapping[str, int] | None:
-        """How much more the framework may hold of each resource that is limited; None where nothing is."""
+        """How much more of each limited resource the framework may hold; None if none is limited."""
         ceilings = self._ceilings_of.get(framework_id)
         if not ceilings:
             return None
@@ -151,7 +149,7 @@ class Entitlements(Allocator):
         return room
 
     def too_low(self, framework_id: FrameworkID, wanted: Mapping[str, int]) -> list[_Ceiling]:
-        """The limits under which there is no room for so much more: only what others under them give up can help."""
+        """The limits that have no room for so much more: only frameworks under them can make some by giving up tasks."""
         return [
             ceiling
             for ceiling in self._ceilings_of.get(framework_id, ())
@@ -162,46 +160,46 @@ class Entitlements(Allocator):
         ]
 
     def under_its_limits(self, framework_id: FrameworkID) -> set[FrameworkID]:
-        """All whose holdings count under limits of this framework, itself among them."""
+        """All frameworks whose holdings count under limits of this framework, itself included."""
         return {member for ceiling in self._ceilings_of.get(framework_id, ()) for member in ceiling.members}
 
     def is_under_all(self, framework_id: FrameworkID, ceilings: Iterable[_Ceiling]) -> bool:
-        """Whether what this framework gives up makes room under each of these limits."""
+        """Whether this framework makes room under each of these limits by giving something up."""
         mine = self._ceilings_of.get(framework_id, ())
         return all(ceiling in mine for ceiling in ceilings)
 
     def has_room(self, framework_id: FrameworkID, needs: Needs) -> bool:
-        """Whether limits leave the framework enough to be worth an offer of a slave with these needs."""
+        """Whether limits leave the framework enough for an offer of a slave with these needs."""
         ceilings = self._ceilings_of.get(framework_id)
         return ceilings is None or all(ceiling.has_room(needs) for ceiling in ceilings)
 
     def held_back(self, needs: Needs) -> AbstractSet[FrameworkID]:
-        """Those known to have no room for these needs. Others may have none either."""
+        """The frameworks that are known to have no room for these needs. Others may have none either."""
         found = self._held_back.get(needs)
         if found is None:
             found = self._held_back[needs] = set()
         return found
 
     def hold_back(self, framework_id: FrameworkID, needs: Needs) -> None:
-        """The framework was not offered what was free, for want of room: it is to be asked again when there is some."""
+        """The framework was not offered what was free, for want of room: it is to be asked again when there is room."""
         for ceiling in self._ceilings_of[framework_id]:
             if not ceiling.has_room(needs):
                 ceiling.holds_back.add(needs)
                 self._held_back[needs] |= ceiling.members
 
     def note_cut(self, framework_id: FrameworkID) -> None:
-        """The framework does not want as little as limits leave of a slave: it is to be asked again when they leave more."""
+        """The framework did not want as little of a slave as its limits leave: it is to be asked again when they leave more."""
         for ceiling in self._ceilings_of[framework_id]:
             for name, left in ceiling.room().items():
                 ceiling.cut_to[name] = min(left, ceiling.cut_to.get(name, left))
 
     @property
     def has_reopened(self) -> bool:
-        """Whether there is room again under a limit that has held somebody back."""
+        """Whether a limit that has held frameworks back has room again."""
         return bool(self._reopened)
 
     def pop_reopened(self) -> dict[Needs, set[FrameworkID]]:
-        """Those that are to be asked again, and for slaves with which needs. The caller's own."""
+        """The frameworks to ask again, by the needs of slaves. The caller owns the result."""
         reopened, self._reopened = self._reopened, {}
         return {needs: wanting for needs, members in reopened.items() if (wanting := members & self._wanting)}
 
@@ -230,7 +228,7 @@ class Entitlements(Allocator):
     def fair_shares(self) -> Mapping[FrameworkID, float]:
         return self.module.fair_shares()
 
-    # -- accounts -----------------------------------------------------------------------------------------------------
+    # -- Accounts -----------------------------------------------------------------------------------------------------
 
     def add_total(self, resources: Resources) -> None:
         self.module.add_total(resources)
@@ -256,7 +254,7 @@ class Entitlements(Allocator):
                 ceiling.members.add(framework_id)
 
     def forgo_guarantee(self, framework_id: FrameworkID) -> None:
-        """The framework has ended, and what still runs of it is being killed: its part is the others' of its role."""
+        """The framework has ended and its tasks are being killed: its part goes to the others of its role."""
         claim = self._claim_of.pop(framework_id, None)
         if claim is not None:
             del claim.members[framework_id]
@@ -300,7 +298,7 @@ class Entitlements(Allocator):
             self._compare(framework_id)
 
     def _reopen(self, ceiling: _Ceiling) -> None:
-        """There is more room under it: enough for some of those it has held back?"""
+        """There is more room under the ceiling. If it is enough for some of those held back, note them."""
         again = [needs for needs in ceiling.holds_back if ceiling.has_room(needs)]
         ceiling.holds_back.difference_update(again)
         for needs in again:
@@ -320,7 +318,7 @@ class Entitlements(Allocator):
         self._put_in_order(framework_id)
 
     def _put_in_order(self, framework_id: FrameworkID) -> None:
-        """Where it belongs among those under their guarantee that want offers, if it is one of them."""
+        """Put the framework in its place among those under their guarantee that want offers, if it is one."""
         place = self._place.pop(framework_id, None)
         if place is not None:
             del self._order[bisect_left(self._order, place)]
@@ -333,7 +331,7 @@ class Entitlements(Allocator):
         return max(held.get(name, 0) / amount for name, amount in self._guaranteed[framework_id].items())
 
     def _refresh(self) -> None:
-        """What each claim comes to, when slaves or frameworks have come or gone."""
+        """Compute what each claim comes to, after slaves or frameworks have come or gone."""
         if not self._is_stale:
             return
         self._is_stale = False
@@ -347,7 +345,7 @@ class Entitlements(Allocator):
                 parts = {}
                 for name, amount in claim.amount.items():
                     whole, there = short.get(name, (1, 1))
-                    if self._total.get(name):  # nothing is guaranteed of what is nowhere
+                    if self._total.get(name):  # no slave has it, so nothing of it can be guaranteed
                         parts[name] = amount * there // (whole * len(claim.members))
                 if any(parts.values()):
                     self._guaranteed[framework_id] = parts

@@ -1,7 +1,7 @@
 """The lottery of the paper (Mesos, NSDI 2011, section 4.3): what became free is offered to framework i with probability
-s_i / sum of s_j over those that want something, where s_i is its intended allocation, the part that its weights give it.
+s_i / sum of s_j over the frameworks that want something. s_i is its intended allocation: the part that its weights give it.
 
-Where p slots are preferred by frameworks that together want more, each of them comes to hold p * s_i / sum of s_j.
+If frameworks prefer p slots, and together want more, each comes to hold p * s_i / sum of s_j.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.allocation.policy import Policy
 
 MAX_BLIND_DRAWS = 8
-"""Draws that hit somebody already drawn, before the rest is sorted out one by one."""
+"""How often a draw may hit a framework that was drawn before; then the rest is put into order one by one."""
 
 
 class LotteryAllocator(DrfAllocator):
-    """The allocation module `lottery`. Takes weights; option `seed` (0): the same seed draws the same order.
+    """The allocation module `lottery`. Takes weights, and the option `seed` (default 0): the same seed gives the same order.
 
-    `draw` gives numbers from 0 to 1, in place of a generator made from the seed.
+    `draw` returns numbers from 0 to 1; by default it is a generator made from the seed.
     """
 
     def __init__(self, policy: Policy, draw: Callable[[], float] | None = None) -> None:
@@ -40,7 +40,7 @@ class LotteryAllocator(DrfAllocator):
         self._tickets_changed = True
         self._players: list[FrameworkID] = []
         self._parts: list[float] = []
-        self._tickets: list[float] = []  # their sums
+        self._tickets: list[float] = []  # cumulative sums
 
     def add_framework(self, framework_id: FrameworkID, role: str, name: str = "") -> None:
         super().add_framework(framework_id, role, name)
@@ -63,13 +63,13 @@ class LotteryAllocator(DrfAllocator):
         self._note_if_idle(framework_id)
 
     def _note_if_idle(self, framework_id: FrameworkID) -> None:
-        """Who wants nothing has a part of the tickets' whole while it holds something: it begins to, or ends."""
+        """A framework that wants nothing counts among the tickets while it holds something: it begins or ceases to do so."""
         leaf = self._leaves[framework_id]
         if not leaf.listed and not any(leaf.held.values()):
             self._tickets_changed = True
 
     def ranked(self) -> Iterable[FrameworkID]:
-        """A draw without replacement, made as far as it is read."""
+        """A draw without replacement, made only as far as it is read."""
         if self._tickets_changed:
             self._tickets_changed = False
             self._settle()
@@ -93,8 +93,8 @@ class LotteryAllocator(DrfAllocator):
         yield from self._rest(drawn)
 
     def _rest(self, drawn: set[FrameworkID]) -> Iterator[FrameworkID]:
-        """Those not drawn yet, each with the probability of its tickets among theirs: in the order of exponential times at
-        the rate of their tickets (Efraimidis and Spirakis, 2006), which takes one number each.
+        """The frameworks not drawn yet, each with the probability of its tickets among theirs: in the order of exponential
+        times whose rates are their tickets (Efraimidis and Spirakis, 2006). That takes one random number each.
         """
         times = [
             (-math.log(1.0 - self._draw()) / max(self._parts[number], sys.float_info.min), number)

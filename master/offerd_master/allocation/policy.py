@@ -1,7 +1,7 @@
-"""What an operator has decided about who gets how much: weights, priorities, guarantees and limits.
+"""What an operator has decided about shares: weights, priorities, guarantees and limits.
 
-Roles are paths: `science/physics` is a part of `science`. A framework is meant by the name it registers with; frameworks
-of one name share what is said of it.
+Roles are paths: `science/physics` is a part of `science`. A framework is identified by the name with which it registers;
+frameworks with the same name share its terms.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ MAX_ROLE_LENGTH = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What holds for a role or a framework. `priority` None: as for the role above, and 0 at the top.
+    """The terms of a role or a framework. `priority` None: that of the role above, or 0 at the top.
 
-    `guarantee` and `limit` name scalars only; of a resource that is not named nothing is guaranteed, or all is allowed.
+    `guarantee` and `limit` hold scalars only. A resource that is not named has no guarantee, or no limit.
     """
 
     weight: float = 1.0
@@ -30,7 +30,7 @@ class Terms:
     limit: Resources | None = None
 
     def fault(self) -> str:
-        """What is wrong, as the end of a line; empty if nothing is."""
+        """What is wrong with them, as the end of a line; empty if nothing is."""
         if not 0 < self.weight < math.inf:
             return "the weight must be a number above zero"
         for name, amount in (("guarantee", self.guarantee), ("limit", self.limit or NOTHING)):
@@ -48,7 +48,7 @@ NO_TERMS = Terms()
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The terms of roles and frameworks, and what else the module was told (`options`, its own business)."""
+    """The terms of roles and frameworks, and the `options` of the allocation module."""
 
     roles: Mapping[str, Terms] = field(default_factory=dict)
     frameworks: Mapping[str, Terms] = field(default_factory=dict)
@@ -65,31 +65,31 @@ class Policy:
             self._check_limits_around(role, terms)
 
     def guarantor(self, role: str) -> str | None:
-        """The nearest role around this one to which something is guaranteed: the guarantee of this one is a part of that."""
+        """The nearest role around this one that has a guarantee: the guarantee of this one is part of it."""
         return parent_of(role, [name for name, terms in self.roles.items() if terms.guarantee])
 
     def _check_parts(self, role: str, terms: Terms) -> None:
-        """A role's guarantee contains those of the roles in it, and must be large enough for them all."""
+        """A role's guarantee contains those of the roles within it, so it must be large enough for them all."""
         parts = [self.roles[name].guarantee for name in self.roles if self.guarantor(name) == role]
         for name, amount in terms.guarantee.scalars.items():
             if sum(part.scalars.get(name, 0) for part in parts) > amount:
                 raise BadInput(
-                    f"role {role!r}: less {name} is guaranteed to it than to the roles in it together"
+                    f"role {role!r}: its guarantee of {name} is less than those of the roles within it together"
                 )
 
     def _check_limits_around(self, role: str, terms: Terms) -> None:
-        """What is guaranteed may also be held."""
+        """A guarantee must not exceed a limit around it."""
         for around in paths(role):
             limit = self.roles.get(around, NO_TERMS).limit
             for name, amount in terms.guarantee.scalars.items():
                 if limit is not None and amount > limit.scalars.get(name, amount):
                     raise BadInput(
-                        f"role {role!r}: more {name} is guaranteed to it than the limit of {around!r} allows"
+                        f"role {role!r}: its guarantee of {name} is more than the limit of {around!r}"
                     )
 
     @classmethod
     def of_weights(cls, weights: Mapping[str, float]) -> Policy:
-        """Roles that differ in nothing but their weights."""
+        """Roles that differ in their weights only."""
         return cls({role: Terms(weight=weight) for role, weight in weights.items()})
 
     def weight(self, role: str) -> float:
@@ -99,12 +99,12 @@ class Policy:
         return self.frameworks.get(name, NO_TERMS).weight
 
     def priority(self, role: str, name: str) -> int:
-        """Of a framework: its own, or that of the nearest role around it that has one."""
+        """A framework's own priority, or that of the nearest role around it that has one."""
         terms = [self.frameworks.get(name), *(self.roles.get(path) for path in reversed(list(paths(role))))]
         return next((t.priority for t in terms if t is not None and t.priority is not None), 0)
 
     def refuse_options(self, known: Iterable[str]) -> None:
-        """Raise `BadInput` if an option was given that is none of these."""
+        """Raise `BadInput` if an option was given that is not among these."""
         if unknown := sorted(self.options.keys() - set(known)):
             choice = ", ".join(sorted(known)) or "none"
             raise BadInput(
@@ -113,21 +113,21 @@ class Policy:
 
 
 def paths(role: str) -> Iterable[str]:
-    """A role and all around it, outermost first: `a`, `a/b`, `a/b/c`."""
+    """The role and all roles around it, outermost first: `a`, `a/b`, `a/b/c`."""
     parts = role.split("/")
     return ("/".join(parts[:length]) for length in range(1, len(parts) + 1))
 
 
 def parent_of(role: str, known: Iterable[str]) -> str | None:
-    """The nearest role around this one that is known."""
+    """The nearest role around this one that is among `known`."""
     around = [path for path in paths(role) if path != role and path in known]
     return around[-1] if around else None
 
 
 def role_fault(role: str) -> str:
-    """Why this is no name of a role; empty if it is one."""
+    """Why this cannot be the name of a role; empty if it can."""
     if not role:
-        return 'the role is empty; leave it out or give it a name, "*" for the common one'
+        return 'the role is empty; leave it out or give it a name ("*" is the common one)'
     if len(role) > MAX_ROLE_LENGTH or not role.isprintable():
         return f"a role is at most {MAX_ROLE_LENGTH} printable characters"
     if any(part in ("", ".", "..") for part in role.split("/")):
@@ -139,7 +139,7 @@ def role_fault(role: str) -> str:
 
 
 def parse_policy(table: Mapping[str, Any]) -> Policy:
-    """The `[allocation]` table of a master's file, without its `module`. Raises `BadInput` naming what is wrong."""
+    """Read the `[allocation]` table of a master's file, without its `module`. Raises `BadInput` with what is wrong."""
     _only("[allocation]", table, ("module", "options", "roles", "frameworks"))
     return Policy(
         _terms_by_name(table, "roles"),

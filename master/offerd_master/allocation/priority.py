@@ -1,7 +1,7 @@
-"""Strict priority (Mesos, NSDI 2011, section 3.3): whoever has the highest goes first, equals share by DRF.
+"""Strict priority (Mesos, NSDI 2011, section 3.3): the highest priority goes first; equals share by DRF.
 
-A framework of a lower priority is offered only what all above it do not want. It may wait for ever; guarantees are what
-helps against that.
+A framework of a lower priority is offered only what all frameworks above it do not want. It may wait for ever; guarantees help
+against that.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class PriorityAllocator(Allocator):
         return self._band_of[framework_id].share(framework_id)
 
     def fair_shares(self) -> Mapping[FrameworkID, float]:
-        """The highest priority at which somebody wants something is to have everything; below, nothing is due."""
+        """All of the cluster is due to the highest priority at which a framework wants something; nothing to those below."""
         parts: dict[FrameworkID, float] = {}
         is_taken = False
         for band in self._bands.values():

@@ -1,7 +1,7 @@
 """The tree of roles, with the frameworks as its leaves.
 
-The frameworks of role `a` hang together in one node of it, beside its parts `a/b` and `a/c`: they compete with these as
-one, and among themselves then.
+The own frameworks of role `a` hang together in one node, beside the roles `a/b` and `a/c` within it: they compete with these as
+one, and share what they get.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from offerd.ids import FrameworkID
 from offerd_master.allocation.policy import Policy
 
 OWN = "."
-"""Name of the node that holds a role's own frameworks; no role can be named so."""
+"""Name of the node that holds a role's own frameworks; no role can have this name."""
 
 Key = tuple[float, int, str]
-"""Sorts siblings: share over weight, number of the last offer, name."""
+"""Order of siblings: share over weight, number of the last offer, name."""
 
 
 class Node:
-    """A role, the own frameworks of one, or a framework (which has no children).
+    """A role, the node of a role's own frameworks, or a framework (which has no children).
 
-    `order` are the keys of those children below which somebody wants something; `key` is this node's place in its
-    parent's order while it is `listed` there. `held` of a framework is its account; of others the sum, kept only while
-    the tree has several ends (see `DrfAllocator`).
+    `order` holds the keys of those children below which a framework wants something; `key` is this node's place in its
+    parent's order while it is `listed` there. `held` is a framework's account, or for other nodes the sum, which is kept only
+    while the tree has several ends (see `DrfAllocator`).
     """
 
     __slots__ = (
@@ -43,7 +43,7 @@ class Node:
 
 
 class RoleTree:
-    """Made of the roles that have frameworks; `ends` are the nodes that hold these, `only_end` the one if there is one."""
+    """The roles that have frameworks. `ends` are the nodes that hold these; `only_end` is the one end, if there is only one."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -52,7 +52,7 @@ class RoleTree:
         self.only_end: Node | None = None
 
     def add(self, framework_id: FrameworkID, role: str, name: str) -> Node:
-        """A leaf, and what of its role is not there yet."""
+        """Add a leaf, and those nodes of its role that do not exist yet."""
         end = self.ends.get(role)
         if end is None:
             node, path = self.root, ""
@@ -64,7 +64,7 @@ class RoleTree:
         return _child(end, framework_id, self.policy.framework_weight(name))
 
     def remove(self, leaf: Node) -> None:
-        """The leaf, and what of its role is empty without it. It is listed nowhere any more."""
+        """Remove the leaf, and the nodes of its role that are empty without it. It is listed nowhere any more."""
         node = leaf
         while node.parent is not None and not node.children:
             del node.parent.children[node.name]
@@ -76,7 +76,7 @@ class RoleTree:
         self.only_end = next(iter(self.ends.values())) if len(self.ends) == 1 else None
 
     def fair_shares(self) -> dict[FrameworkID, float]:
-        """The part of the whole that is each framework's by weight, among those that want or hold something."""
+        """Each framework's part of the whole by weight, among those that want or hold something."""
         parts: dict[FrameworkID, float] = {}
         _divide(self.root, 1.0, _active(self.root, set()), parts)
         return parts
@@ -86,7 +86,7 @@ def _active(node: Node, found: set[Node]) -> set[Node]:
     """The nodes below which something is wanted or held."""
     for child in node.children.values():
         _active(child, found)
-    # Sums of roles may be old, see there.
+    # The sums of roles may be out of date, see `Node`.
     holds = any(c in found for c in node.children.values()) if node.children else any(node.held.values())
     if node.listed or holds:
         found.add(node)
@@ -94,7 +94,7 @@ def _active(node: Node, found: set[Node]) -> set[Node]:
 
 
 def _divide(node: Node, part: float, active: set[Node], parts: dict[FrameworkID, float]) -> None:
-    """Split a node's part among its children. One that is not active gets what it would if it became so."""
+    """Split a node's part among its children. An inactive child gets what it would get if it were active."""
     if not node.children:
         parts[FrameworkID(node.name)] = part
         return

@@ -1,1 +1,1 @@
-"""The master as a state machine: no clock, socket, file or random inside."""
+"""The master's decisions: a deterministic state machine without IO."""

@@ -1,8 +1,8 @@
-"""Accepts: offers become tasks.
+"""Accepted offers become tasks.
 
-Each task is checked by itself: one that is bad fails with a reason, the others run. What cannot be better next time is
-`TASK_ERROR`, what may be is `TASK_LOST`. An accept whose offers are bad fails all its tasks and costs nothing else: those
-of its offers that were open are free again.
+Each task is checked alone: a bad one fails with a reason, the others run. A task that can never run as described is
+`TASK_ERROR`; one that may run another time is `TASK_LOST`. If an accept names bad offers, all its tasks fail and its other
+offers are free again.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from offerd_master.core.state import (
 from offerd_master.core.tasks import MASTER, add_executor, add_task
 
 _TASK_BYTES = 768
-"""More than a task takes on the wire beside its data, name, labels and command: ids, numbers, a few scalars."""
+"""More bytes than a task takes on the wire beside its data, name, labels and command: ids, numbers, a few scalars."""
 _MAX_PLAIN_SCALARS = 4
 _MAX_PLAIN_LETTERS = 64
-"""Of their names together."""
+"""Bound on the summed lengths of their names."""
 
 MAX_RANGES = 256
-"""Separate ranges that one task may ask for."""
+"""How many separate ranges one task may ask for."""
 
 Fault = tuple[TaskState, Reason, str]
 
@@ -72,7 +72,7 @@ def accept_offers(c: Cluster, framework: Framework, message: m.AcceptOffers, now
 def _take_offers(
     c: Cluster, framework: Framework, message: m.AcceptOffers
 ) -> tuple[list[OutstandingOffer], Fault | None]:
-    """The offers that were open, removed, and what is wrong with the list, if anything."""
+    """The open offers of the list, now removed; and the fault of the list, if it has one."""
     taken: list[OutstandingOffer] = []
     text = "" if message.offer_ids else "the accept names no offer"
     for offer_id in message.offer_ids:
@@ -90,7 +90,7 @@ def _take_offers(
 def _accept_tasks(
     c: Cluster, framework: Framework, slave: Slave, pool: Pool, tasks: list[TaskInfo], now: float
 ) -> bool:
-    """Launch what is good, in the order given; the pool keeps what is left. Returns whether anything was launched."""
+    """Launch the good tasks in the given order; the pool keeps what is left. Returns whether any was launched."""
     runs: dict[ExecutorID, list[TaskInfo]] = {}
     user = slave.runs_as(framework.info.user)
     executors = framework.executors
@@ -175,7 +175,7 @@ def _send_run_tasks(
 
 
 def _size(info: TaskInfo) -> int:
-    """At least the bytes of a task on the wire; exact where it would be long to add up."""
+    """An upper bound of a task's bytes on the wire; the exact number where a bound would be hard to compute."""
     resources = info.resources
     if (
         info.command is not None
@@ -190,7 +190,7 @@ def _size(info: TaskInfo) -> int:
     return _TASK_BYTES + len(info.data)
 
 
-# -- What can be wrong with a task --------------------------------------------------------------------------------------
+# -- Faults of a task ---------------------------------------------------------------------------------------------------
 
 _UNKNOWN_EXECUTOR: Fault = (
     TaskState.ERROR,
@@ -200,14 +200,14 @@ _UNKNOWN_EXECUTOR: Fault = (
 
 
 def _fault(framework: Framework, executor: LaunchableExecutor | None, info: TaskInfo) -> Fault | None:
-    """What is wrong with the description itself."""
+    """The fault of the description itself."""
     text = ""
     limit_s, resources = info.time_limit_s, info.resources
     if info.task_id in framework.tasks or info.task_id in framework.unreachable:
         return (
             TaskState.ERROR,
             Reason.TASK_ID_DUPLICATE,
-            "a task of this id runs already; give each task its own",
+            "a task of this id is running already; give each task its own id",
         )
     if executor is None:
         return _UNKNOWN_EXECUTOR
@@ -222,7 +222,7 @@ def _fault(framework: Framework, executor: LaunchableExecutor | None, info: Task
     elif resources.ranges and sum(map(len, resources.ranges.values())) > MAX_RANGES:
         text = f"the task asks for more than {MAX_RANGES} separate ranges"
     elif not executor.info.module and executor.info.command is None:
-        text = f"executor {info.executor_id} has neither a module nor a command: there is nothing to run"
+        text = f"executor {info.executor_id} has neither a module nor a command, so there is nothing to run"
     elif executor.envelope_bytes + len(info.data) + _TASK_BYTES > MAX_SENT_BYTES or (
         executor.envelope_bytes + _size(info) > MAX_SENT_BYTES
     ):
@@ -241,7 +241,7 @@ def _no_room(slave: Slave, pool: Pool, info: TaskInfo, wanted: Resources, is_lon
 
 def _exceeded(wanted: Resources, pool: Pool) -> Fault:
     text = (
-        f"the task (with its executor, if that is new there) takes {printable(str(wanted))}, "
+        f"the task (with its executor, unless that runs there already) needs {printable(str(wanted))}, "
         f"the offers hold {printable(str(pool.freeze()))}"
     )
     return TaskState.ERROR, Reason.OFFER_EXCEEDED, text
@@ -251,17 +251,17 @@ def _long_cap(slave: Slave, wanted: dict[str, int]) -> Fault:
     over = next(n for n, a in wanted.items() if slave.long_used.get(n, 0) + a > slave.long_cap.get(n, 0))
     text = (
         f"long tasks hold {slave.long_used.get(over, 0)} of the {slave.long_cap.get(over, 0)} {printable(over)} "
-        f"they may hold together on {slave.slave_id}; a time limit of at most {slave.info.short_limit_s:g} s, "
-        "with the grace that a task asks for, makes it short"
+        f"that they may hold together on {slave.slave_id}; a time limit of at most {slave.info.short_limit_s:g} s, "
+        "with the task's own grace added, makes it short"
     )
     return TaskState.LOST, Reason.LONG_TASK_CAP, text
 
 
 def _fail(c: Cluster, framework: Framework, slave: Slave | None, info: TaskInfo, fault: Fault) -> None:
-    """The task is never launched; its scheduler hears why. It costs no record: it has held nothing."""
+    """Report a task that is never launched. No record is kept: it has held nothing."""
     state, reason, text = fault
     if not is_valid_id(info.task_id) and len(info.task_id) > 128:
-        # Such an id cannot be echoed: a message that carries it may fit nowhere.
+        # Such an id cannot be sent back: no message may hold it.
         if framework.peer is not None:
             c.drop(framework.peer, f"it sent a task id of {len(info.task_id)} characters")
         return

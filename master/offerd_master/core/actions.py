@@ -1,4 +1,4 @@
-"""What a master wants done: imperatives, performed in order by the daemon, a test or the simulator."""
+"""What a master wants done. The daemon, a test or the simulator performs the actions in their order."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ class Send(msgspec.Struct, frozen=True, gc=False):
 
 
 class Log(msgspec.Struct, frozen=True, gc=False):
-    """One line for the operator; `level` as in `logging`: info | warning."""
+    """Write one line for the operator; `level` as in `logging`: info | warning."""
 
     level: str
     text: str
 
 
 class Drop(msgspec.Struct, frozen=True, gc=False):
-    """Listen to this peer no more, and answer with `PeerDropped`. `why` is one line."""
+    """Ignore this peer from now on, and answer with the event `PeerDropped`. `why` is one line."""
 
     peer: PeerID
     why: str
 
 
 class LaterEpochSeen(msgspec.Struct, frozen=True, gc=False):
-    """Somebody has obeyed a master of this epoch, above ours: it will not listen to us unless we take a higher one,
-    which the daemon may do only if nobody has led after us.
+    """A peer has obeyed a master of this epoch, which is above ours. It obeys us only in a still higher epoch, which the daemon
+    may take only if no other master has led since ours began.
     """
 
     epoch: int
 
 
 class KeepChange(msgspec.Struct, frozen=True):
-    """Write this down where the next master finds it, and answer with `ChangeKept`. One at a time."""
+    """Write this where the next master finds it, and answer with the event `ChangeKept`. One change at a time."""
 
     change: Change
 
 
 class CutOff(msgspec.Struct, frozen=True):
-    """End the connections of these public keys, once what was just said to them may have arrived."""
+    """End the connections of these public keys, after a moment in which the last messages to them can arrive."""
 
     keys: frozenset[str]
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """Record what happens for so many seconds, and answer with `RecordingWritten`."""
+    """Record events for `for_s` seconds, and answer with the event `RecordingWritten`."""
 
     ticket: int
     for_s: float

@@ -1,6 +1,6 @@
-"""How much is needed, how much is free, and who holds the rest: what explanations say of amounts, bounded and in few words.
+"""Amounts in explanations: how much is needed, how much is free, and who holds the rest. All of it is bounded and short.
 
-Amounts here are of scalars alone: of ports and the like one is as good as another only to who needs none in particular.
+Only scalars are counted. Of ports and sets, a framework may need particular ones, so a number would say little.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from offerd_master.core.pool import Pool, cut_quantities
 from offerd_master.core.state import Cluster, Framework, Slave
 
 MAX_HOLDERS = 8
-"""Told of one place; what others hold there is one more, together."""
+"""Holders listed for one place; the others are summed up in one more entry."""
 _HOLDERS_IN_WORDS = 2
 _NAME_IN_WORDS = 24
 _DEFAULT_ROLE = "*"
@@ -25,14 +25,14 @@ Amounts = Mapping[str, int]
 
 
 class Nearest(NamedTuple):
-    """Of several slaves that on which the least is missing, and what of it is there."""
+    """The slave that lacks least of what is needed, and how much of that it has free."""
 
     slave: Slave
     free: dict[str, int]
 
 
 def nearest(slaves: Iterable[Slave], needed: Amounts, free_of: Callable[[Slave], Amounts]) -> Nearest:
-    """There is one slave at least."""
+    """There must be at least one slave."""
 
     def parts(slave: Slave) -> tuple[float, float]:
         free = free_of(slave)
@@ -44,12 +44,12 @@ def nearest(slaves: Iterable[Slave], needed: Amounts, free_of: Callable[[Slave],
 
 
 def missing(needed: Amounts, free: Amounts) -> list[str]:
-    """The names of which less is there than is needed; all where it is not the amounts that are wrong."""
+    """The names of which too little is free; all names if the amounts suffice."""
     return [name for name, amount in needed.items() if free.get(name, 0) < amount] or list(needed)
 
 
 def free_sum(slaves: Iterable[Slave]) -> dict[str, int]:
-    """What is free on all of them together."""
+    """The sum of what is free on these slaves."""
     free: dict[str, int] = {}
     for slave in slaves:
         _add(free, _positive(slave.free.scalars))
@@ -65,8 +65,8 @@ def holders_there(
     *,
     only_long: bool = False,
 ) -> list[om.Holding]:
-    """Who holds what of these names on these slaves (no name: of all), offers included but those to the framework itself, the
-    largest first.
+    """Who holds these resources (all, if none is named) on these slaves, the largest first. Offers count, except those to
+    the framework itself.
     """
     held: dict[Framework, dict[str, int]] = {}
     there: dict[str, int] = {}
@@ -89,7 +89,7 @@ def holders_there(
 def holders_under_limit(
     c: Cluster, caller: Caller, framework: Framework, names: Iterable[str]
 ) -> list[om.Holding]:
-    """Who holds what of these names, of which limits let the framework and others have only so much together."""
+    """Who holds these resources under the limits that bind the framework; others may share a limit with it."""
     if c.entitlements is None:
         return []
     members = c.entitlements.under_its_limits(framework.framework_id)
@@ -100,7 +100,9 @@ def holders_under_limit(
 def _holdings(
     caller: Caller, framework: Framework | None, held: Mapping[Framework, Amounts], there: Amounts
 ) -> list[om.Holding]:
-    """By frameworks, or by the role of several; whom the asker may not see stands under no name. Of what is `there` alone."""
+    """Grouped by framework, or by role where several share one. Frameworks that the asker may not see have no name. Only
+    resources that are in `there` are counted.
+    """
     others = [each for each in held if each is not framework and caller.sees(each.framework_id)]
     roles = [each.info.role for each in others]
     groups: dict[tuple[str, str], dict[str, int]] = {}
@@ -123,15 +125,17 @@ def _holdings(
     rest: dict[str, int] = {}
     for _, amounts in ranked[MAX_HOLDERS:]:
         _add(rest, amounts)
-    told = [om.Holding(kind, name, cut_quantities(amounts)) for (kind, name), amounts in ranked[:MAX_HOLDERS]]
-    return [*told, om.Holding("rest", "", cut_quantities(rest))] if rest else told
+    shown = [
+        om.Holding(kind, name, cut_quantities(amounts)) for (kind, name), amounts in ranked[:MAX_HOLDERS]
+    ]
+    return [*shown, om.Holding("rest", "", cut_quantities(rest))] if rest else shown
 
 
 # -- In words -----------------------------------------------------------------------------------------------------------
 
 
 def words(amounts: Amounts, names: Iterable[str]) -> str:
-    """`cpus=2,mem=6G`: of each of these names, also where it is nothing."""
+    """`cpus=2,mem=6G`: the amount for each of these names, zeros included."""
     return printable(",".join(f"{name}={_short(name, amounts.get(name, 0))}" for name in names))
 
 
@@ -157,7 +161,7 @@ def _who(holding: om.Holding) -> str:
 
 
 def _short(name: str, amount: int) -> str:
-    """Bytes rounded down to three digits or four: what is free or held is not asked for to the byte."""
+    """Bytes are rounded down to three or four digits: nobody needs them exactly here."""
     if name in BYTE_SCALARS:
         for unit in ("P", "T", "G", "M", "K"):
             if amount >= 10 * UNITS[unit] or (amount >= UNITS[unit] and amount % UNITS[unit] == 0):
@@ -178,7 +182,7 @@ def with_own_offers(framework: Framework | None, slave: Slave) -> Pool:
 
 
 def several(wanted: Resources, count: int) -> dict[str, int]:
-    """What so many of these need together."""
+    """What `count` tasks need together."""
     return cut_quantities({name: amount * count for name, amount in wanted.scalars.items()})
 
 

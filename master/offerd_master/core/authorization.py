@@ -1,7 +1,7 @@
-"""Which messages of which principal are refused, where peers have keys.
+"""Which messages of a principal are refused, where peers have keys.
 
-The connection has proved the key. What is left to ask: may its owner be this (slave, role, user, operator), and is the id its
-under which it speaks? Ids end with their owner's name (`offerd_master.principals`), so nothing need be remembered.
+The connection has proved the key. Two questions are left: may its owner act in this part (slave, role, user, operator), and was
+the id under which it speaks given to it? An id ends with its owner's name (`offerd_master.principals`), so no table is needed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ OPEN_TO_FRAMEWORKS: dict[type[m.Message], str] = {
     om.ExplainWaiting: "ask why a framework waits",
     om.ExplainFramework: "ask why a framework waits",
 }
-"""What whoever has frameworks may ask and order. Of frameworks each sees, finds and ends only its own: the handlers ask
-`Caller.sees`. Of slaves offers tell the same.
+"""What an owner of frameworks may ask and order, with words for people. It sees, finds and ends only its own frameworks:
+the handlers ask `Caller.sees`. It may list all slaves, since offers name them anyway.
 """
 NAMES_A_FRAMEWORK = (om.GetTasks, om.KillAnyTask, om.ExplainWaiting)
-"""Of these, what names one by its id: to name another's is refused."""
+"""Those of them that name a framework by its id: naming another owner's is refused."""
 OPERATORS_ONLY: dict[type[m.Message], str] = {
     om.ChangeSlaveMode: "drain, deactivate or activate slaves",
     om.NewToken: "let others join",
@@ -41,28 +41,28 @@ OPERATORS_ONLY: dict[type[m.Message], str] = {
     om.RevokeKey: "revoke keys",
     RecordEvents: "record what daemons do",
 }
-"""The same for operators. Each with what it is to do that, for people."""
+"""What only operators may ask and order, with words for people."""
 FOR_JOINING = (om.Enrol,)
-"""What tokens are for. Nobody else says it, and they say nothing else."""
+"""The only messages that a token may send, and nobody else sends them."""
 
 
 def refusal(who: Principal, sender: Slave | Framework | Standby | None, message: m.Message) -> str:
-    """Why this message is refused, as a line; empty if it is not. `sender`: what its connection is registered as."""
+    """Why this message is refused, as one line; empty if it is allowed. `sender`: what its connection is registered as."""
     kind = type(message)
     if who.token:
-        return "" if kind in FOR_JOINING else "a word to join with is good for joining only"
+        return "" if kind in FOR_JOINING else "a join word is good for joining only"
     if kind in FOR_JOINING:
-        return "joining takes a word of `offerd token new`; this key is known already"
-    # A hello without an id may speak for the id that its connection has.
+        return "joining needs a word from `offerd token new`; this key is known already"
+    # A registration without an id may speak for the id that its connection already has.
     if sender is not None and not who.owns(_id_of(sender)):
-        return f"this connection is that of {_id_of(sender)}, which was not given to {who.name}"
+        return f"this connection belongs to {_id_of(sender)}, which was not given to {who.name}"
     if isinstance(message, m.RegisterSlave):
         return _slave_refusal(who, message.slave.slave_id)
     if isinstance(message, m.RegisterFramework):
         info = message.framework
         return _framework_refusal(who, info.framework_id, info.role, user_of(who, info))
     if kind is om.GetSlaves and who.slave:
-        return ""  # it hears of its own (`queries.get_slaves`)
+        return ""  # it sees only its own entry (`queries.get_slaves`)
     if kind in OPEN_TO_FRAMEWORKS:
         if who.operator:
             return ""
@@ -72,8 +72,12 @@ def refusal(who: Principal, sender: Slave | Framework | Standby | None, message:
         return "" if not named or who.owns(named) else _not_given("framework", named, who)
     if kind in OPERATORS_ONLY:
         what = OPERATORS_ONLY[kind]
-        return "" if who.operator else f"{who.name} may not {what}: its key is no operator's; ask one"
-    # Again with each message: what somebody may be can be taken away.
+        return (
+            ""
+            if who.operator
+            else f"{who.name} may not {what}: its key is not an operator's; ask an operator"
+        )
+    # Checked with every message, because rights can be taken away.
     if isinstance(sender, Slave):
         return _slave_refusal(who, sender.slave_id)
     if sender is not None:
@@ -106,7 +110,7 @@ def _not_given(what: str, named: str, who: Principal) -> str:
 
 
 def with_user(who: Principal, message: m.Message) -> m.Message:
-    """The hello of a framework, with the user as whom it will run."""
+    """The message; a framework's registration gets the user as which the framework will run."""
     if not isinstance(message, m.RegisterFramework):
         return message
     info = msgspec.structs.replace(message.framework, user=user_of(who, message.framework))
@@ -114,8 +118,8 @@ def with_user(who: Principal, message: m.Message) -> m.Message:
 
 
 def user_of(who: Principal, info: m.FrameworkInfo) -> str:
-    """As whom a framework runs. One that names nobody: as the account that submits it, where its key allows that; else as the
-    first that the key names; "" is whom each slave says.
+    """The user as which a framework runs: the one that it names; else the account that submits it, if its key allows that; else
+    the first user that its key names; "" leaves it to each slave.
     """
     if info.user:
         return info.user
@@ -125,7 +129,7 @@ def user_of(who: Principal, info: m.FrameworkInfo) -> str:
 
 
 def refuse(c: Cluster, peer: PeerID, message: m.Message, name: str, why: str) -> None:
-    """Say so, write it down, count it."""
+    """Answer that the message is refused, log it and count it."""
     c.refused += 1
     c.log(f"refused {name}: {why} ({type(message).__name__})", "warning")
     if isinstance(message, m.RegisterSlave):

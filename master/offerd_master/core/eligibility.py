@@ -1,14 +1,14 @@
-"""Whether a framework may be offered a slave now: the rules, each of them once.
+"""Whether a framework may be offered a slave now. Each rule stands here once.
 
-A turn of allocation (`offers`) and all who explain one (`starvation`, `waiting`) ask these same questions. They stand in parts,
-so that the turn asks each as seldom as it can:
+A turn of allocation (`offers`) and everything that explains one (`starvation`, `waiting`) ask the same questions. They are
+split so that a turn asks each as seldom as possible:
 
-* of the slave (`Slave.why_out`): when something about it changes;
-* of the framework (`Framework.why_not_wanting`): when something about it changes, which keeps `Cluster.wanting`;
-* of the cluster (`Cluster.hold_until`) and of what is free (`Slave.is_worth_offering`): once in a turn, and for each slave;
-* of the pair (`has_room`, `is_unwanted`): for each pair that comes so far, in the order of the allocation module.
+* about the slave (`Slave.why_out`): when something about it changes;
+* about the framework (`Framework.why_not_wanting`): when something about it changes, which keeps `Cluster.wanting`;
+* about the cluster (`Cluster.hold_until`) and what is free (`Slave.is_worth_offering`): once a turn, and once for each slave;
+* about the pair (`has_room`, `is_unwanted`): for each pair that passes the others, in the order of the allocation module.
 
-`reason_against` asks all of them, and says which is the first that stands between, in the order that tells people most.
+`reason_against` asks all of them and returns the first reason, in the order that helps people most.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ REASONS = {
     "ended": "it has ended",
     "unreachable": "they are drained, deactivated, unresponsive, or cannot be reached",
     "disk_full": "their disks are full",
-    "offered": "offered to it: it is thinking about them",
+    "offered": "they are offered to it, and it has not answered yet",
     "filtered": "its filters exclude them",
-    "offered_to_others": "others are thinking about what is free there",
+    "offered_to_others": "what is free there is offered to others",
     "in_use": "nothing is free there",
     "minimum_offer_not_free": "less is free than the slave's minimum offer",
     "filters_ask_for_more": "less is free than its filters ask for",
     "limit_reached": "there is room, but it holds as much as its limit allows",
     "no_scheduler": "there is room, but it has no scheduler that could be offered it",
     "scheduler_unresponsive": "there is room, but its scheduler is unresponsive",
-    "long_task_cap_reached": "it declined what is free there; of one resource or more long tasks may take nothing",
+    "long_task_cap_reached": "it declined what is free there; long tasks may take nothing more of at least one resource",
     "no_offer_fits": "it declined what is free there, so it fits none of its tasks",
     "wants_nothing": "there is room, but it has said that it needs no offers",
-    "offers_held_back": "there is room, but the master makes no offers for a moment: it is new, or its last turn has failed",
+    "offers_held_back": "there is room, but the master pauses its offers: it has just started, or its last turn has failed",
     "not_yet": "there is room; an offer is on its way",
 }
-"""Every reason and what it means of slaves, in the order in which one is held against a framework. All but the last keep the
-slave from it.
+"""Every reason with its meaning for the slaves concerned, in the order of precedence. Each except the last keeps the slave from
+the framework.
 """
 
 
 def cut_to_limit(c: Cluster, framework: Framework, free: Resources) -> Resources:
-    """What of it an offer would hold: `free` itself, or less where the framework's limit leaves less."""
+    """What an offer of `free` would hold: `free` itself, or less if the framework's limit leaves less."""
     room = c.entitlements.room(framework.framework_id) if c.entitlements is not None else None
     if room is None or all(amount <= room.get(name, amount) for name, amount in free.scalars.items()):
         return free
@@ -51,31 +51,31 @@ def cut_to_limit(c: Cluster, framework: Framework, free: Resources) -> Resources
 
 
 def has_room(c: Cluster, framework: Framework, slave: Slave) -> bool:
-    """Whether what the framework may still hold is worth an offer of this slave."""
+    """Whether the framework may still hold enough for an offer of this slave."""
     return c.entitlements is None or c.entitlements.has_room(framework.framework_id, slave.needs)
 
 
 def is_filtered(framework: Framework, slave: Slave, free: Resources) -> bool:
-    """Whether the framework's filters exclude so much of this slave."""
+    """Whether the framework's filters exclude this slave or this amount of it."""
     filters = framework.filters
     return not (filters.pass_slave(slave.slave_id, slave.info.attributes) and filters.pass_free(free))
 
 
 def has_refused(framework: Framework, slave: Slave, offerable: Resources, now: float) -> bool:
-    """Whether the framework has refused as much of this slave, not long ago."""
+    """Whether the framework has lately refused at least as much of this slave."""
     refusal = framework.refusals.get(slave.slave_id)
     return refusal is not None and refusal.until > now and refusal.resources.covers(offerable)
 
 
 def is_unwanted(framework: Framework, slave: Slave, offerable: Resources, now: float) -> bool:
-    """Whether the framework has said that it does not want so much of this slave."""
+    """Whether the framework has said, by refusal or filter, that it does not want this much of this slave."""
     return has_refused(framework, slave, offerable, now) or is_filtered(framework, slave, offerable)
 
 
 def reason_against(c: Cluster, framework: Framework, slave: Slave, now: float) -> str:
-    """The first of `REASONS` that stands between this slave and the framework; `not_yet` if none does: then the next turn
-    offers the slave to it, unless it offers it to somebody before it in the module's order. Where the slave is in its batch
-    window, that is the turn at its end.
+    """The first of `REASONS` that keeps this slave from the framework; `not_yet` if none does. Then the next turn (for a slave
+    in its batch window, the turn at its end) offers it the slave, unless a framework before it in the module's order
+    takes it.
     """
     if framework.ended:
         return framework.why_not_wanting()
@@ -101,7 +101,7 @@ def _of_what_is_free(framework: Framework, slave: Slave) -> str:
 
 
 def _of_the_pair(c: Cluster, framework: Framework, slave: Slave, now: float) -> str:
-    """What of the framework's own keeps it from what is free there."""
+    """What about the framework itself keeps it from what is free there."""
     offerable = cut_to_limit(c, framework, slave.free.freeze())
     if not has_room(c, framework, slave) or is_filtered(framework, slave, offerable):
         return "limit_reached"

@@ -1,7 +1,7 @@
-"""Orders to slaves to end what runs of a framework: all of it, or what runs as a user that is not its own any more.
+"""Orders to slaves to end executors of a framework: all of them, or those that run as a user that is no longer its own.
 
-They bring the operator's grace, and not the one that the framework says of itself: what is ended for the good of others must
-end when these were promised it. A slave that is away hears them when it is back.
+They carry the operator's grace, not the one that the framework chose: what ends for the good of others must end when that was
+promised. A slave that is away gets the orders when it returns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def shut_down(
 
 
 def shut_down_everywhere(c: Cluster, framework: Framework) -> None:
-    """End all that runs of it."""
+    """End all that this framework runs."""
     busy = {task.slave.slave_id: task.slave for task in framework.tasks.values()}
     if framework.executors_running:
         busy |= {slave.slave_id: slave for slave in holders(c, framework)}
@@ -31,12 +31,12 @@ def shut_down_everywhere(c: Cluster, framework: Framework) -> None:
 
 
 def holders(c: Cluster, framework: Framework) -> Iterable[Slave]:
-    """The slaves that have executors of it."""
+    """The slaves that have executors of this framework."""
     return [slave for slave in c.slaves.values() if framework.framework_id in slave.executors]
 
 
 def user_changed(c: Cluster, framework: Framework) -> None:
-    """Its scheduler says now as whom it runs: what runs as another ends. Its next tasks get new executors."""
+    """The framework's scheduler now names another user: executors of any other user end. The next tasks get new executors."""
     if not framework.executors_running:
         return
     for slave in holders(c, framework):
@@ -47,7 +47,7 @@ def user_changed(c: Cluster, framework: Framework) -> None:
 
 
 def end_other_users(c: Cluster, slave: Slave, running: Iterable[m.RunningExecutor]) -> None:
-    """The same of a slave that has come with these executors: it may have been away when the user changed."""
+    """The same for a slave that registers with these executors: it may have been away when the user changed."""
     for framework_id, user in {(one.framework.framework_id, one.framework.user) for one in running}:
         framework = c.frameworks.get(framework_id)
         if framework is not None and framework.met_on is None and user != slave.runs_as(framework.info.user):

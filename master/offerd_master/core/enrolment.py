@@ -1,7 +1,7 @@
-"""Operators' words on keys: tokens by which others join, who joins by them, and keys that are taken back.
+"""Operators' messages about keys: tokens by which others join, joining itself, and revoking keys and tokens.
 
-What changes something is written down before it is answered: one order after another, each decided
-(`offerd_master.core.registry`) when the one before it is safe. So nobody is told of what a master that ends then forgets.
+A change is written down before it is answered. One order follows another: each is decided (`offerd_master.core.registry`) when
+the change before it is safe. So no answer speaks of a change that a later master does not know.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from offerd_master.principals import Principal, Principals, principal_of, rights
 
 MAX_WAITING = 200
 MAX_OF_A_WORD = 20
-"""Of these from who join by one word, so that he who was given one keeps nobody from an operator's."""
+"""How many of the waiting orders may come from those who join by one word, so that they leave room for operators."""
 NO_KEYS = "this master has no keys; start it with --key and --authorized (`offerd master init` makes them)"
 
 
-# -- What changes something ---------------------------------------------------------------------------------------------
+# -- Changes ------------------------------------------------------------------------------------------------------------
 
 
 def order(c: Cluster, caller: Caller, message: m.Message, now: float) -> None:
-    """Decide it, in its turn."""
+    """Decide the order when its turn comes."""
     who = caller.principal
     if c.registry is None or who is None:
         c.send(caller.peer, om.NotAuthorized(NO_KEYS))
     elif _is_crowded(c, caller.peer, who.token):
-        c.send(caller.peer, _no(message, "others wait for their keys; try again"))
+        c.send(caller.peer, _no(message, "many others wait for their keys; try again"))
     else:
         c.orders.append(Order(caller.peer, message, who))
         _go_on(c, c.registry, now)
@@ -50,7 +50,7 @@ def _is_crowded(c: Cluster, peer: PeerID, token: str) -> bool:
 
 
 def change_kept(c: Cluster, fault: str, now: float) -> None:
-    """The change in hand is safe, or cannot be made so: then nothing has changed."""
+    """The change in hand is written; or it could not be written, and then nothing has changed."""
     in_hand, registry = c.in_hand, c.registry
     c.in_hand = None
     if in_hand is None or registry is None:
@@ -58,7 +58,7 @@ def change_kept(c: Cluster, fault: str, now: float) -> None:
     order = in_hand.order
     if fault:
         c.log(f"not written down: {in_hand.done}: {fault}", "warning")
-        c.send(order.peer, _no(order.message, f"the master cannot write it down: {fault}"))
+        c.send(order.peer, _no(order.message, f"the master cannot write the change down: {fault}"))
     else:
         gone = registry.apply(in_hand.change)
         c.log(in_hand.done)
@@ -170,7 +170,7 @@ def _no(message: m.Message, text: str) -> m.Message:
     )
 
 
-# -- What asks ----------------------------------------------------------------------------------------------------------
+# -- Questions ----------------------------------------------------------------------------------------------------------
 
 
 def get_tokens(c: Cluster, caller: Caller, message: om.GetTokens, now: float) -> None:
@@ -204,7 +204,7 @@ def get_keys(c: Cluster, caller: Caller, message: om.GetKeys, now: float) -> Non
 
 
 def described(who: Principal) -> str:
-    """What somebody may be, for people."""
+    """What somebody may do, in words for people."""
     parts = [word for word, has in (("slave", who.slave), ("operator", who.operator)) if has]
     if who.has_frameworks:
         roles, users = "(all)" if who.every_role else ",".join(who.roles), ",".join(who.users)

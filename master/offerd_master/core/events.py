@@ -1,4 +1,4 @@
-"""What happens to a master: past facts, made by the daemon, a test or the simulator."""
+"""What happens to a master: facts of the past, made by the daemon, a test or the simulator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from offerd_master.settings import Settings
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
-    """A peer has sent a message. `ip`: from where, for a slave's hello."""
+    """A peer has sent a message. `ip`: its address, known only for a slave's registration."""
 
     peer: PeerID
     message: Message
@@ -21,7 +21,7 @@ class Received(msgspec.Struct, frozen=True, gc=False):
 
 
 class Signed(msgspec.Struct, frozen=True, gc=False):
-    """The same where peers have keys: the message of a peer that has proved to be `principal`."""
+    """The same where peers have keys: the peer has proved to be `principal`."""
 
     peer: PeerID
     message: Message
@@ -30,8 +30,8 @@ class Signed(msgspec.Struct, frozen=True, gc=False):
 
 
 class HandshakeRefused(msgspec.Struct, frozen=True, gc=False):
-    """Somebody wanted a connection and has no key that lets it in. `who`: one line; empty if the log has it already. `cause`:
-    what a refusal by the registry is counted as; empty for any other.
+    """A connection without an admitted key was refused. `who`: one line; empty if it is in the log already. `cause`: the name
+    under which the registry counts the refusal; empty for other refusals.
     """
 
     who: str
@@ -45,8 +45,8 @@ class PeerLost(msgspec.Struct, frozen=True, gc=False):
 
 
 class PeerDropped(msgspec.Struct, frozen=True, gc=False):
-    """This peer has sent what is no message of ours, or one it may not send; it is not listened to any more. `why`: a line.
-    What is to be sent to it still reaches it.
+    """This peer has sent something that is not a message of offerd, or a message that it may not send. It is ignored from now
+    on; messages to it still reach it. `why`: one line.
     """
 
     peer: PeerID
@@ -54,8 +54,8 @@ class PeerDropped(msgspec.Struct, frozen=True, gc=False):
 
 
 class TermsChanged(msgspec.Struct, frozen=True, gc=False):
-    """The operator has said anew who gets how much: `settings` differ in `policy` and `allocator`, and `allocator` is a
-    module made for them that knows nobody yet.
+    """The operator has changed the terms of roles and frameworks. `settings` differ in `policy` and `allocator`; `allocator` is
+    a new module made for them, in which no framework is entered yet.
     """
 
     settings: Settings
@@ -63,49 +63,47 @@ class TermsChanged(msgspec.Struct, frozen=True, gc=False):
 
 
 class AuthorizedRead(msgspec.Struct, frozen=True, gc=False):
-    """Where peers have keys: the `--authorized` file was read anew. It has these principals, by public key."""
+    """The `--authorized` file was read again. It has these principals, by public key."""
 
     principals: Principals
 
 
 class EnrolmentRead(msgspec.Struct, frozen=True, gc=False):
-    """Where peers have keys: these are the enrolled keys and the tokens that are written down. Another master may have
-    written them.
-    """
+    """The enrolled keys and tokens that are written down now. Another master may have written them."""
 
     contents: Contents
 
 
 class ChangeKept(msgspec.Struct, frozen=True):
-    """The change that `KeepChange` asked to write down is safe; or it is not, and `fault` says why, in a line."""
+    """The change of the action `KeepChange` is written; or it is not, and `fault` says why in one line."""
 
     fault: str = ""
 
 
 class EpochRaised(msgspec.Struct, frozen=True):
-    """From now on this master speaks in this epoch, above the one before: an election gave it, or a peer has obeyed a later
-    master (`LaterEpochSeen`).
+    """This master speaks in this higher epoch from now on: an election gave it, or a peer has obeyed a later master
+    (`LaterEpochSeen`).
     """
 
     epoch: int
 
 
 class MessagesUnsent(msgspec.Struct, frozen=True):
-    """So many messages of ours have been left out by now, as no frame could hold them."""
+    """In total so many of our messages could not be sent, because no frame could hold them."""
 
     total: int
 
 
 class HandlingFailed(msgspec.Struct, frozen=True):
-    """`handle`, or `tick`, has raised what nobody foresaw. What it had decided by then is returned: it belongs to what it had
-    done by then.
+    """`handle` or `tick` has raised an unexpected error. The answer is the actions that it had decided before: they belong to
+    the changes that it had made.
     """
 
     is_tick: bool = False
 
 
 class RecordingWritten(msgspec.Struct, frozen=True):
-    """What `Record` asked for is at `path` on `host`, and can be replayed if it `is_whole`; or `fault` says why it is not."""
+    """The recording of the action `Record` is at `path` on `host`; `is_whole`: it can be replayed. Or `fault` says why not."""
 
     ticket: int
     host: str = ""

@@ -1,8 +1,8 @@
-"""Schedulers that fail and those that follow: take-over, standing by, promotion, silence, fail-over time-out, end.
+"""Schedulers that fail and those that follow them: take-over, standing by, promotion, silence, fail-over time-out, end.
 
-A framework has one active scheduler (`peer`) and any number that stand by, in line. When the active one is gone the first in
-line is active at once. Without any, the framework keeps its tasks and loses its offers; when its fail-over time-out is over it
-ends: slaves are to end its executors, and it stays in the accounts until they have.
+A framework has one active scheduler (`peer`), and a line of schedulers that stand by. When the active one is gone, the first in
+line becomes active at once. Without any, the framework keeps its tasks and loses its offers. When its fail-over time-out is
+over it ends: slaves get the order to end its executors, and it stays in the accounts until they have.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from offerd_master.core.state import Cluster, Framework, Slave, Standby, Wishes
 from offerd_master.core.tasks import end_wait, forget_if_empty
 
 LINE_WAITS_S = 3.0
-"""How long a new master's first in line waits for the scheduler that was active under the last one."""
+"""How long the first in line waits, under a new master, for the scheduler that was active under the last one."""
 MAX_STANDBYS = 100
-"""Schedulers that may stand in one line."""
+"""How many schedulers may stand in one line."""
 
 
 # -- The active one -----------------------------------------------------------------------------------------------------
@@ -30,7 +30,7 @@ MAX_STANDBYS = 100
 def enter(
     c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, peer: PeerID | None, now: float
 ) -> Framework:
-    """A framework that was not known."""
+    """A framework that was not known before."""
     framework = Framework(framework_id, info, peer, now)
     c.frameworks[framework_id] = framework
     c.budgets.enter(framework_id, framework.info)
@@ -39,12 +39,12 @@ def enter(
 
 
 def take_over(c: Cluster, framework: Framework, info: FrameworkInfo, peer: PeerID, wishes: Wishes) -> None:
-    """The scheduler at `peer` is the framework's from now on. It knows of no offers or refusals."""
+    """Make the scheduler at `peer` the active one. It has no open offers and no refusals."""
     if framework.peer is not None and framework.peer != peer:
         text = f"another scheduler has registered for framework {framework.framework_id}"
         c.send(framework.peer, m.FrameworkRefused(Reason.FRAMEWORK_FAILED_OVER, text))
         c.peers.pop(framework.peer, None)
-    offers.rescind(c, framework.offers.values(), tell=False)
+    offers.rescind(c, framework.offers.values(), notify=False)
     offers.forget_refusals(c, framework)
     if framework.failover_timer is not None:
         c.timers.cancel(framework.failover_timer)
@@ -54,23 +54,23 @@ def take_over(c: Cluster, framework: Framework, info: FrameworkInfo, peer: PeerI
     c.budgets.leave(framework.framework_id, framework.info, is_last=False)
     framework.describe(info)
     c.budgets.enter(framework.framework_id, framework.info, is_new=False)
-    _is_no_hearsay(framework)
+    _confirm(framework)
     user_changed(c, framework)
-    heed(c, framework, wishes)
+    take_wishes(c, framework, wishes)
     framework.peer = peer
     framework.heard = True
     framework.unanswered = 0
 
 
-def heed(c: Cluster, framework: Framework, wishes: Wishes) -> None:
-    """What its scheduler wants from now on, which counts as what it says of itself."""
+def take_wishes(c: Cluster, framework: Framework, wishes: Wishes) -> None:
+    """Take over the offers that its scheduler wants. Their filters count towards the size of its description."""
     before_bytes = framework.filters_bytes
-    framework.heed(wishes)
+    framework.take_wishes(wishes)
     c.budgets.says_more(framework.framework_id, framework.filters_bytes - before_bytes)
 
 
 def _change_terms(c: Cluster, framework: Framework, info: FrameworkInfo) -> None:
-    """What the framework holds is counted for the other role or name."""
+    """Charge what the framework holds to its new role or name."""
     framework_id = framework.framework_id
     held = holdings(c, framework)
     for amount in held:
@@ -82,7 +82,7 @@ def _change_terms(c: Cluster, framework: Framework, info: FrameworkInfo) -> None
 
 
 def holdings(c: Cluster, framework: Framework) -> Sequence[Resources]:
-    """Everything a framework is charged for."""
+    """Every amount that a framework is charged for."""
     return [
         *(task.resources for task in framework.tasks.values()),
         *(offer.resources for offer in framework.offers.values()),
@@ -98,26 +98,35 @@ def holdings(c: Cluster, framework: Framework) -> Sequence[Resources]:
 
 
 def has_to_wait(
-    c: Cluster, framework: Framework | None, framework_id: FrameworkID, hello: m.RegisterFramework, now: float
+    c: Cluster,
+    framework: Framework | None,
+    framework_id: FrameworkID,
+    registration: m.RegisterFramework,
+    now: float,
 ) -> bool:
-    """Whether a scheduler that is ready to stand by has to. An active one that lost its connection has not: it may be back
-    before we miss it. And a new master gives the one that was active under the last a moment to come first.
+    """Whether a scheduler that is ready to stand by must do so. The active one that lost its connection need not: it may be
+    back before we miss it. A new master gives the scheduler that was active under the last one a moment to come first.
     """
     if framework is not None and framework.peer is not None:
-        return not hello.scheduler_id or hello.scheduler_id != framework.scheduler_id
+        return not registration.scheduler_id or registration.scheduler_id != framework.scheduler_id
     return (
         bool(framework_id)
-        and not hello.was_active
+        and not registration.was_active
         and c.may_return(framework_id, now)
         and now < c.started_at + c.settings.recovery_window_s
     )
 
 
 def stand_by(
-    c: Cluster, framework: Framework, hello: m.RegisterFramework, wishes: Wishes, peer: PeerID, now: float
+    c: Cluster,
+    framework: Framework,
+    registration: m.RegisterFramework,
+    wishes: Wishes,
+    peer: PeerID,
+    now: float,
 ) -> None:
-    """Take a place in line; one who has a place keeps it."""
-    info, scheduler_id = hello.framework, hello.scheduler_id[:128]
+    """Take a place in line; a scheduler that has one keeps it."""
+    info, scheduler_id = registration.framework, registration.scheduler_id[:128]
     known = c.peers.get(peer)
     if not isinstance(known, Standby):
         known = Standby(peer, framework, info, scheduler_id)
@@ -133,7 +142,7 @@ def stand_by(
     c.budgets.says_more(framework.framework_id, known.filters_bytes - before_bytes)
     ahead = framework.standbys.index(known)
     if not c.is_own_id(framework.framework_id):
-        framework.since = min(framework.since, now - hello.since_s)
+        framework.since = min(framework.since, now - registration.since_s)
     ping_s, since_s = c.settings.ping_interval_s, max(0.0, now - framework.since)
     c.send(peer, m.FrameworkStandsBy(framework.framework_id, c.master_id, ahead, ping_s, since_s=since_s))
     if framework.peer is None:
@@ -146,7 +155,7 @@ def _open_line(c: Cluster, framework: Framework, now: float) -> None:
 
 
 def promote(c: Cluster, framework: Framework, now: float) -> bool:
-    """The first in line is active, and hears so. False if nobody stands by."""
+    """Make the first in line active, and report this to it. False if no scheduler stands by."""
     if not framework.standbys:
         return False
     standby = framework.standbys.pop(0)
@@ -177,20 +186,20 @@ def promote(c: Cluster, framework: Framework, now: float) -> bool:
 
 
 def leave_line(c: Cluster, standby: Standby) -> None:
-    """One that stood by is gone."""
+    """A scheduler that stood by is gone."""
     c.peers.pop(standby.peer, None)
     standby.framework.standbys.remove(standby)
     _forget_words(c, standby)
 
 
 def _forget_words(c: Cluster, standby: Standby) -> None:
-    """What it has said of itself counts no more."""
+    """Its description counts no longer."""
     c.budgets.says_more(standby.framework_id, -standby.filters_bytes)
     c.budgets.leave(standby.framework_id, standby.info, is_last=False)
 
 
 def fail_over(c: Cluster, sender: Framework | Standby, message: m.FailOver, now: float) -> None:
-    """A scheduler goes by its own will."""
+    """A scheduler gives up its place of its own accord."""
     if isinstance(sender, Standby):
         leave_line(c, sender)
     else:
@@ -201,14 +210,14 @@ def fail_over(c: Cluster, sender: Framework | Standby, message: m.FailOver, now:
 
 
 def disconnect(c: Cluster, framework: Framework, now: float) -> None:
-    """Nothing reaches the active scheduler. If nobody stands by, tasks go on until the fail-over time-out is over."""
+    """The active scheduler cannot be reached. If no other stands by, tasks go on until the fail-over time-out is over."""
     if framework.peer is not None:
         c.peers.pop(framework.peer, None)
     framework.peer = None
     framework.scheduler_id = ""
     framework.is_unresponsive = False
     c.update_wanting(framework)
-    offers.rescind(c, framework.offers.values(), tell=False)
+    offers.rescind(c, framework.offers.values(), notify=False)
     offers.forget_refusals(c, framework)
     if promote(c, framework, now):
         return
@@ -224,8 +233,8 @@ def _failover_s(c: Cluster, info: FrameworkInfo) -> float:
 
 
 def adopt(c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, now: float) -> Framework:
-    """A framework met on a slave, or by one that stands by, before its scheduler has said hello: it waits for one, as after
-    a failure.
+    """A framework that a slave or a scheduler standing by has named before its active scheduler registered. It waits for one,
+    as after a failure.
     """
     framework = enter(c, framework_id, info, None, now)
     await_scheduler(c, framework, max(_failover_s(c, info), c.settings.adoption_grace_s), now)
@@ -233,7 +242,7 @@ def adopt(c: Cluster, framework_id: FrameworkID, info: FrameworkInfo, now: float
 
 
 def take_as_hearsay(c: Cluster, framework: Framework, slave: Slave, now: float) -> None:
-    """This slave alone has named it. When nothing of it is held any more, and no scheduler has come, it is forgotten."""
+    """Only this slave has named the framework. It is forgotten once it holds nothing and no scheduler has come."""
     framework.met_on = slave
     slave.met.add(framework.framework_id)
     c.timers.set(now + c.settings.adoption_grace_s, _look_at_hearsay, framework)
@@ -245,17 +254,18 @@ def _look_at_hearsay(c: Cluster, framework: Framework, now: float) -> None:
     if framework.tasks or framework.executors_running or framework.standbys:
         c.timers.set(now + c.settings.adoption_grace_s, _look_at_hearsay, framework)
     else:
-        end(c, framework, now, Reason.FRAMEWORK_REMOVED, "nothing of it runs, and no scheduler came")
+        end(c, framework, now, Reason.FRAMEWORK_REMOVED, "nothing of it is running, and no scheduler came")
 
 
-def _is_no_hearsay(framework: Framework) -> None:
+def _confirm(framework: Framework) -> None:
+    """The framework is no longer hearsay: a scheduler has registered for it, or it has ended."""
     if framework.met_on is not None:
         framework.met_on.met.discard(framework.framework_id)
         framework.met_on = None
 
 
 def await_scheduler(c: Cluster, framework: Framework, seconds: float, now: float) -> None:
-    """End the framework unless a scheduler comes in time."""
+    """End the framework unless a scheduler comes within `seconds`."""
     framework.failover_timer = c.timers.set(now + seconds, _failover_over, framework)
 
 
@@ -269,7 +279,7 @@ def _failover_over(c: Cluster, framework: Framework, now: float) -> None:
 
 
 def end(c: Cluster, framework: Framework, now: float, reason: Reason, text: str) -> None:
-    """The framework is over: it is offered nothing, and what runs of it is ended. `reason` is what schedulers of it hear."""
+    """End the framework: it is offered nothing more and its executors end. Its schedulers get `reason`."""
     framework.ended_because = (reason, f"framework {framework.framework_id} has ended: {text}")
     if framework.peer is not None:
         c.peers.pop(framework.peer, None)
@@ -281,21 +291,21 @@ def end(c: Cluster, framework: Framework, now: float, reason: Reason, text: str)
         framework.failover_timer = None
     framework.peer = None
     framework.ended = True
-    _is_no_hearsay(framework)
+    _confirm(framework)
     if c.entitlements is not None:
         c.entitlements.forgo_guarantee(framework.framework_id)
     framework.ended_at = now
     for task in list(framework.unreachable.values()):
         end_wait(task)
     c.update_wanting(framework)
-    offers.rescind(c, framework.offers.values(), tell=False)
+    offers.rescind(c, framework.offers.values(), notify=False)
     offers.forget_refusals(c, framework)
     shut_down_everywhere(c, framework)
     forget_if_empty(c, framework)
 
 
 def ping_schedulers(c: Cluster, now: float) -> None:
-    """Ask each scheduler for a sign of life; any message since the last question is one."""
+    """Ask each scheduler for a sign of life; any message since the last ping is one."""
     for framework in list(c.frameworks.values()):
         for standby in list(framework.standbys):
             if _is_gone(c, standby):

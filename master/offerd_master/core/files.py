@@ -1,9 +1,9 @@
-"""Access to the slaves' files: derived from each slave's secret and handed to the owners of frameworks and to operators.
+"""Access to the slaves' files: derived from each slave's secret, and given to the owners of frameworks and to operators.
 
-A slave says where its files are; only the port is believed as it stands. The host must be the one that the slave speaks
-from: else a slave could have others ask, in its place, a server that is not its own. One on the master's own host speaks from
-loopback, and may name the address that others reach that host by, as long as it speaks TLS there: then no other server hears
-a request.
+A slave says where it serves its files, but only the port is taken on trust. The host must be the address that the slave
+connects from; otherwise a slave could direct requests to somebody else's server. A slave on the master's own host connects from
+loopback. It may name the address by which others reach that host if it serves TLS there: then no other server can read a
+request.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from offerd_master.core.caller import Caller
 from offerd_master.core.state import Cluster, Framework, Slave
 
 MAX_DERIVED = 16
-"""Accesses of one slave that are kept; one more costs some microseconds."""
+"""How many accesses of one slave are cached; to derive one costs some microseconds."""
 MAX_REFUSED = 10_000
 NUMBERS_PER_EPOCH = 1024
 
@@ -30,7 +30,7 @@ NUMBERS_PER_EPOCH = 1024
 
 
 def address_of(c: Cluster, caller: Caller, slave_id: SlaveID, message: m.RegisterSlave) -> str:
-    """Where a slave's files are for others; empty, with a line in the log, if that is not where it speaks from."""
+    """Where others reach a slave's files; empty, with a line in the log, if that is not where it connects from."""
     address = message.slave.files_address
     if not address:
         return ""
@@ -38,18 +38,18 @@ def address_of(c: Cluster, caller: Caller, slave_id: SlaveID, message: m.Registe
     try:
         said, port = place = parse(address)
     except BadInput:
-        c.log(f"{out_of_reach}: {address[:64]!r} is no HOST:PORT", "warning")
+        c.log(f"{out_of_reach}: {address[:64]!r} is not HOST:PORT", "warning")
         return ""
     seen = caller.ip
     if not seen:
         return str(place)
     if not is_ip(said):
-        c.log(f"{out_of_reach}: {address[:64]!r} is no address", "warning")
+        c.log(f"{out_of_reach}: {address[:64]!r} is not an IP address", "warning")
         return ""
     if is_link_local(seen):
         c.log(
-            f"{out_of_reach}: it speaks from {seen}, by which others do not reach it; have it speak to another address of this "
-            "master than a link-local one",
+            f"{out_of_reach}: it connects from {seen}, by which others do not reach it; have it connect to an address of this "
+            "master that is not link-local",
             "warning",
         )
         return ""
@@ -60,14 +60,14 @@ def address_of(c: Cluster, caller: Caller, slave_id: SlaveID, message: m.Registe
     if is_loopback(seen) and not is_any(said) and message.files is not None and message.files.fingerprint:
         return str(place)
     c.log(
-        f"{out_of_reach}: it serves them on {said}, and speaks from {seen}; start it with --ip {seen}",
+        f"{out_of_reach}: it serves them on {said}, but connects from {seen}; start it with --ip {seen}",
         "warning",
     )
     return ""
 
 
 def take_secret(slave: Slave, secret: FilesSecret | None) -> None:
-    """What is handed out from now on."""
+    """Use this secret from now on."""
     slave.files = secret
     slave.files_accesses.clear()
 
@@ -81,12 +81,12 @@ def files_secret_changed(c: Cluster, slave: Slave, message: fm.FilesSecretChange
 
 
 def access_of_framework(slave: Slave, framework_id: FrameworkID) -> FilesAccess:
-    """For the owner of this framework, whose own it reads and writes."""
+    """For the owner of this framework, who may read and write its own files."""
     return _access(slave, owner_of(framework_id), operator=False)
 
 
 def access_of_caller(caller: Caller, slave: Slave) -> FilesAccess:
-    """For whoever asks: an operator's reads everything."""
+    """For the caller; an operator may read everything."""
     return _access(slave, caller.name, operator=caller.is_operator)
 
 
@@ -105,8 +105,8 @@ def _access(slave: Slave, name: str, *, operator: bool) -> FilesAccess:
 
 
 def renew(c: Cluster, slave: Slave, had_executors_of: Iterable[FrameworkID] = ()) -> None:
-    """Those who have executors there, or had when it was last heard of, were handed what dies some hours from now, or is dead
-    already, or led to where it is no more: what their tasks wrote is still there.
+    """Send new access to the frameworks that have executors on this slave, or had some when it last reported. What they were
+    given expires within hours, has expired, or names an old address; but the files of their tasks are still there.
     """
     if slave.files is None:
         return
@@ -116,10 +116,10 @@ def renew(c: Cluster, slave: Slave, had_executors_of: Iterable[FrameworkID] = ()
 
 
 def hand_out_again(c: Cluster, framework: Framework) -> None:
-    """To a scheduler that comes back, for all slaves that its tasks and executors are on: it may have missed a renewal."""
+    """Send a returning scheduler the access to all slaves with its tasks and executors: it may have missed a renewal."""
     slaves = {task.slave.slave_id: task.slave for task in framework.tasks.values()}
     if framework.executors_running > len(slaves):
-        # Some have no task now. Thousands of frameworks come at once to a new master: it has no executors yet.
+        # Some executors have no task. Counting first matters: thousands of frameworks may return to a new master at once.
         slaves = {
             slave_id: slave
             for slave_id, slave in c.slaves.items()
@@ -140,9 +140,9 @@ def hand_out_again(c: Cluster, framework: Framework) -> None:
 
 
 def refuse_owners(c: Cluster, names: Iterable[str]) -> None:
-    """Have all slaves refuse what these owners and operators were handed until now, those that are away when they are back.
+    """Have all slaves refuse the access given to these owners and operators until now; slaves that are away, on their return.
 
-    To be called when a key is taken away. Who gets one under the same name later is handed access of a later generation.
+    To be called when a key is taken away. If the name is given to another key later, its access is of a later generation.
     """
     number = max([c.epoch * NUMBERS_PER_EPOCH, *c.refused_owners.values()]) + 1
     new = dict.fromkeys(sorted(set(names)), number)
@@ -158,6 +158,6 @@ def refuse_owners(c: Cluster, names: Iterable[str]) -> None:
 
 
 def send_refused(c: Cluster, slave: Slave) -> None:
-    """It may have been away."""
+    """Send a returning slave the owners to refuse: it may have missed some."""
     if c.refused_owners:
         c.send(slave.peer, fm.RefuseOwners(dict(c.refused_owners)))

@@ -1,4 +1,4 @@
-"""Frameworks: their hellos, and what can be wrong with those. What becomes of schedulers later stands in `failover`."""
+"""Registrations of frameworks and their faults. What happens to their schedulers later is in `failover`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MAX_EXECUTOR_BYTES = 256 << 10
 MAX_FAILOVER_S = 365 * 86_400.0
 
 
-# -- Hello --------------------------------------------------------------------------------------------------------------
+# -- Registration -------------------------------------------------------------------------------------------------------
 
 
 def register_framework(c: Cluster, caller: Caller, message: m.RegisterFramework, now: float) -> None:
-    """A new framework, the next scheduler of one, or a hello repeated."""
+    """A new framework, the next scheduler of one, or a registration repeated."""
     peer, known = caller.peer, c.peers.get(caller.peer)
     if isinstance(known, Slave):
         c.drop(peer, "it has registered as a slave, and now says it is a framework")
@@ -35,12 +35,12 @@ def register_framework(c: Cluster, caller: Caller, message: m.RegisterFramework,
         return
     info = message.framework
     framework_id = info.framework_id or (known.framework_id if known is not None else FrameworkID(""))
-    reason, fault = _hello_fault(c, caller, framework_id, message)
+    reason, fault = _registration_fault(c, caller, framework_id, message)
     if fault:
         c.send(peer, m.FrameworkRefused(reason, fault))
         c.log(f"refused framework {printable(info.name, 64)}: {fault}", "warning")
         return
-    c.heed_epoch(message.epoch, FRAMEWORK_AHEAD)
+    c.note_epoch(message.epoch, FRAMEWORK_AHEAD)
     if known is not None and known.framework_id != framework_id:
         _part(c, known, now)
         known = None
@@ -60,7 +60,7 @@ def register_framework(c: Cluster, caller: Caller, message: m.RegisterFramework,
     if isinstance(known, Standby):
         failover.leave_line(c, known)
     framework = _make_active(c, caller, framework, framework_id, message, now)
-    # A scheduler that registers again over the same connection has not heard our answer, and may not hear offers either.
+    # A scheduler that registers again over the same connection may not have read our answer, and may not read offers either.
     framework.is_unresponsive = is_repeated
     c.peers[peer] = framework
     c.update_wanting(framework)
@@ -75,7 +75,7 @@ def register_framework(c: Cluster, caller: Caller, message: m.RegisterFramework,
 def _stand_by(
     c: Cluster, framework: Framework, message: m.RegisterFramework, peer: PeerID, now: float
 ) -> None:
-    """This scheduler waits until the active one fails over, unless too many wait already."""
+    """Put this scheduler into the line, unless too many stand in it."""
     if len(framework.standbys) < failover.MAX_STANDBYS:
         wishes = Wishes(message.needs_offers, message.filters)
         failover.stand_by(c, framework, message, wishes, peer, now)
@@ -92,12 +92,12 @@ def _make_active(
     message: m.RegisterFramework,
     now: float,
 ) -> Framework:
-    """Enter a new framework with this scheduler, or have the scheduler take over the framework that there is."""
+    """Enter a new framework with this scheduler, or let the scheduler take over a known one."""
     info, wishes = message.framework, Wishes(message.needs_offers, message.filters)
     if framework is None:
         new_id = framework_id or FrameworkID(c.new_id("F", caller.name))
         framework = failover.enter(c, new_id, info, caller.peer, now)
-        failover.heed(c, framework, wishes)
+        failover.take_wishes(c, framework, wishes)
     else:
         failover.take_over(c, framework, info, caller.peer, wishes)
     framework.scheduler_id = message.scheduler_id[:128]
@@ -107,18 +107,18 @@ def _make_active(
     return framework
 
 
-def _hello_fault(
-    c: Cluster, caller: Caller, framework_id: FrameworkID, hello: m.RegisterFramework
+def _registration_fault(
+    c: Cluster, caller: Caller, framework_id: FrameworkID, registration: m.RegisterFramework
 ) -> tuple[str, str]:
-    """Whether this hello can be used: reason and text, or two empty ones."""
-    if fault := _fault(hello.framework) or filters_fault(hello.filters):
+    """The fault of a registration: reason and text, or two empty strings."""
+    if fault := _fault(registration.framework) or filters_fault(registration.filters):
         return Reason.FRAMEWORK_INVALID, fault
     reason, fault = _id_fault(c, framework_id)
     if fault:
         return reason, fault
-    framework = None if hello.stands_by else c.frameworks.get(framework_id)
+    framework = None if registration.stands_by else c.frameworks.get(framework_id)
     owner = owner_of(framework_id) if framework_id else caller.name
-    more_bytes = len(encode_message(hello.framework)) + len(encode_message(hello.filters))
+    more_bytes = len(encode_message(registration.framework)) + len(encode_message(registration.filters))
     if framework is not None:
         more_bytes -= len(encode_message(framework.info)) + framework.filters_bytes
     if fault := c.budgets.fault(c.settings, owner, more_bytes, is_one_more=framework is None):
@@ -155,10 +155,10 @@ def _part(c: Cluster, known: Framework | Standby, now: float) -> None:
 
 
 def _fault(info: FrameworkInfo) -> str:
-    """What makes a description unusable, as a line for its sender; empty if it is good."""
+    """The fault of a description, as one line for its sender; empty if it is good."""
     executor_ids = [executor.executor_id for executor in info.executors]
     if not all(map(is_valid_id, executor_ids)) or len(set(executor_ids)) < len(executor_ids):
-        return "executors must have ids of their own: 1 to 128 letters, digits and _.:@=+-"
+        return "each executor must have its own id of 1 to 128 letters, digits and _.:@=+-"
     if not 0 <= info.failover_timeout_s <= MAX_FAILOVER_S:
         return f"the fail-over time-out must be 0 to {MAX_FAILOVER_S:.0f} seconds"
     if not 0 <= info.unreachable_timeout_s <= MAX_FAILOVER_S:
@@ -183,13 +183,13 @@ def _without_executors(info: FrameworkInfo) -> FrameworkInfo:
 
 
 def _id_fault(c: Cluster, framework_id: FrameworkID) -> tuple[str, str]:
-    """Whether a scheduler may come back under this id: reason and text, or two empty ones. One that we gave and do not know
-    has ended.
+    """Why no scheduler may register under this id: reason and text, or two empty strings. If this master gave the id and does
+    not know it, the framework has ended.
     """
     if not framework_id:
         return "", ""
     if not is_valid_id(framework_id):
-        return Reason.FRAMEWORK_INVALID, "its framework id is no id"
+        return Reason.FRAMEWORK_INVALID, "its framework id is not a valid id"
     framework = c.frameworks.get(framework_id) or c.ended_frameworks.get(framework_id)
     if framework is not None and framework.ended:
         reason, text = framework.ended_because
@@ -199,7 +199,7 @@ def _id_fault(c: Cluster, framework_id: FrameworkID) -> tuple[str, str]:
     return "", ""
 
 
-# -- Messages ----------------------------------------------------------------------------------------------------------
+# -- Messages -----------------------------------------------------------------------------------------------------------
 
 
 def teardown_framework(c: Cluster, framework: Framework, message: m.TeardownFramework, now: float) -> None:
@@ -208,6 +208,6 @@ def teardown_framework(c: Cluster, framework: Framework, message: m.TeardownFram
 
 
 def get_guaranteed_share(c: Cluster, framework: Framework, message: m.GetGuaranteedShare, now: float) -> None:
-    """What it may hold without losing a task. It changes when slaves or other frameworks of its role come or go."""
+    """Answer how much it may hold without losing a task. It changes when slaves or frameworks of its role come or go."""
     share = c.entitlements.guaranteed(framework.framework_id) if c.entitlements is not None else {}
     c.send(framework.peer, m.GuaranteedShare(Resources(dict(share))))

@@ -1,4 +1,4 @@
-"""Ended tasks, remembered for people: small records, so many in all and so many of each framework, never more."""
+"""Ended tasks, remembered for people: small records, bounded in all and for each framework."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from offerd.messages import TaskOutput, TaskState, TaskUsage
 from offerd.resources import Resources
 
 MAX_TEXT = 512
-"""Longest name or message kept, in characters."""
+"""Longest name or message that is kept, in characters."""
 
 
 class EndedTask(msgspec.Struct, frozen=True, gc=False):
-    """How a task ended. Times are the master's monotonic clock; `running_since` is None if it never ran."""
+    """How a task ended. Times are of the master's monotonic clock; `running_since` is None if it never ran."""
 
     task_id: TaskID
     framework_id: FrameworkID
@@ -41,7 +41,7 @@ class EndedTask(msgspec.Struct, frozen=True, gc=False):
 class FrameworkHistory:
     """The ended tasks of one framework, oldest first, and the latest of each id.
 
-    `gone` counts those that have left this list before they left the order of all (see `History`).
+    `gone` counts those that have left this list, but still stand in the common order (see `History`).
     """
 
     __slots__ = ("by_id", "gone", "records")
@@ -58,7 +58,7 @@ class FrameworkHistory:
 
 
 class History:
-    """The bounds. Invariant: in the order of all, each framework stands once for each of its records and each gone."""
+    """Keeps the bounds. Invariant: each framework stands in the common order once for each record, and once for each `gone`."""
 
     __slots__ = ("_order", "max_per_framework", "max_tasks")
 
@@ -84,7 +84,7 @@ class History:
                 oldest.pop_oldest()
 
     def forget(self, history: FrameworkHistory) -> None:
-        """A framework falls out of memory, and its tasks with it."""
+        """Forget a framework's tasks, since the framework itself is forgotten."""
         history.gone += len(history.records)
         history.records.clear()
         history.by_id.clear()

@@ -1,7 +1,7 @@
 """The master as one state machine: events in, actions out.
 
-It owns nothing but the order: who may send what, which handler takes it, and what a tick does. The handlers lie in the
-files of their subjects, named after their messages; the state is `Cluster`.
+This file holds only the order of things: who may send which message, which handler takes it, and what a tick does. The handlers
+are in the files of their subjects, named after their messages; the state is `Cluster`.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ from offerd_master.principals import Principal
 from offerd_master.settings import Settings
 
 MAX_WHY = 500
-"""Characters of what a peer is told that is dropped."""
+"""Longest reason, in characters, that is sent to a dropped peer."""
 OFFER_AGAIN_S = 1.0
-"""After a tick that has failed. Nothing else that a tick does is done again before it is due again."""
+"""Pause before offers are made again after a failed tick. Whatever else failed in it is done when it is next due."""
 
 
 def pong(c: Cluster, sender: Slave | Framework | Standby, message: m.Pong, now: float) -> None:
-    """A sign of life, and as such already noted."""
+    """A sign of life. The caller has noted it already."""
 
 
-HELLOS: dict[type, Callable[[Cluster, Caller, Any, float], None]] = {
+REGISTRATIONS: dict[type, Callable[[Cluster, Caller, Any, float], None]] = {
     m.RegisterFramework: frameworks.register_framework,
     m.RegisterSlave: slaves.register_slave,
 }
@@ -127,8 +127,8 @@ QUESTIONS: dict[type, Callable[[Cluster, Caller, Any, float], None]] = {
 
 
 class MasterCore:
-    """Deterministic: the same events at the same times give the same actions. `now` is seconds on any clock that does
-    not go back; `epoch` must be above that of every master before this one.
+    """Deterministic: the same events at the same times give the same actions. `now` is seconds on any clock that never goes
+    back; `epoch` must be above that of every earlier master.
     """
 
     def __init__(
@@ -140,8 +140,8 @@ class MasterCore:
         now: float = 0.0,
         registry: Registry | None = None,
     ) -> None:
-        """`registry` where peers have keys: whose they are, and what each may do. It is the core's from now on: others may look
-        things up in it.
+        """`registry`: the keys with their owners and rights; None where peers have no keys. From now on only the core changes
+        it; others may look things up.
         """
         self.cluster = Cluster(settings, master_id, epoch, allocator, now)
         self.cluster.registry = registry
@@ -151,7 +151,7 @@ class MasterCore:
         revocation.begin(self.cluster, now)
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        """Take in what happened; returns what is to be done about it, in order."""
+        """Take in an event; returns the actions that follow, in order."""
         c = self.cluster
         if isinstance(event, HandlingFailed):
             return self._handling_failed(event, now)
@@ -214,14 +214,14 @@ class MasterCore:
             authorization.refuse(c, event.peer, event.message, who.name, why)
             if isinstance(event.message, m.RegisterFramework):
                 self._look_at(event.message.framework.framework_id, now)
-            if type(event.message) not in HELLOS and type(event.message) not in QUESTIONS:
-                # It speaks as what it is not any more, or never was: who does is gone.
+            if type(event.message) not in REGISTRATIONS and type(event.message) not in QUESTIONS:
+                # It is not, or is no longer, what it speaks as: treat the sender as gone.
                 self._disconnect(event.peer, now)
             return
         self._take(event.peer, authorization.with_user(who, event.message), now, who, event.ip)
 
     def _look_at(self, framework_id: FrameworkID, now: float) -> None:
-        """Somebody asked for too much under this id: perhaps for what it had before."""
+        """A request for too much came under this id. Perhaps the framework already holds something by lost rights."""
         framework = self.cluster.frameworks.get(framework_id)
         if framework is not None:
             rights.look_at(self.cluster, framework, now)
@@ -244,22 +244,22 @@ class MasterCore:
             self.cluster.mark_idle_dirty()
 
     def _from_anyone(self, caller: Caller, message: m.Message, now: float) -> None:
-        """Hellos and operators' questions; of anything else from a stranger we say that we do not know it, once a turn
-        (it may send a thousand messages before it hears that).
+        """Handle registrations and operators' questions. Any other message of a stranger is answered by `NotRegistered`, once a
+        turn: it may send a thousand messages before it reads that.
         """
         c, peer = self.cluster, caller.peer
         kind = type(message)
-        handler = HELLOS.get(kind) or QUESTIONS.get(kind)
+        handler = REGISTRATIONS.get(kind) or QUESTIONS.get(kind)
         if handler is not None:
             handler(c, caller, message, now)
         elif peer in c.peers:
-            c.drop(peer, f"it sent a {kind.__name__}, which is not for it to send")
+            c.drop(peer, f"it sent a {kind.__name__}, which it may not send")
         elif peer not in c.not_registered_sent:
             c.not_registered_sent.add(peer)
             c.send(peer, m.NotRegistered())
 
     def tick(self, now: float) -> list[Action]:
-        """Do what is due, and offer what became free. Called after every batch of events and at `next_deadline`."""
+        """Do what is due and offer what is free. To be called after every batch of events, and at `next_deadline`."""
         c = self.cluster
         out: list[Action] = []
         c.out = out
@@ -284,12 +284,12 @@ class MasterCore:
         c.failed_messages += 1
         decided, c.out = c.out, []
         if event.is_tick:
-            # If it failed for what there is to offer, the next one would, too, at once and for ever.
+            # If the offers were the cause, the next turn would fail as well, at once and for ever.
             c.hold_until = max(c.hold_until, now + OFFER_AGAIN_S)
         return decided
 
     def next_deadline(self) -> float:
-        """When `tick` has something to do even if nothing happens."""
+        """When `tick` will have work even if no event comes."""
         c = self.cluster
         if c.reconciling:
             return c.started_at  # at once

@@ -1,8 +1,8 @@
-"""What operators want of a slave: active, deactivated, draining, drained; and what its disk lets it.
+"""The mode that operators want of a slave (active, deactivated, draining, drained), and whether its disk is full.
 
-The slave itself writes the wish down and tells it with every hello, so that neither its restart nor a new master forgets it.
-Until it has said that it obeys, the wish counts here whatever it says, and a hello that knows nothing of it hears it again.
-A full disk is nobody's wish: it is told with hellos and usage, and leaves the mode alone.
+The slave stores the wish and repeats it in every registration, so it survives restarts of slave and master. Until the slave has
+confirmed it, the wish counts here whatever the slave reports, and a registration that does not know it is answered with it. A
+full disk is not a wish: it is reported with registrations and usage, and does not change the mode.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _WISHES = ("active", "deactivated", "draining")
 
 
 def change_slave_mode(c: Cluster, caller: Caller, message: om.ChangeSlaveMode, now: float) -> None:
-    """An operator's wish: passed on to the slave, and obeyed here from now on."""
+    """Pass an operator's wish on to the slave, and act by it here from now on."""
     slaves = c.slaves_named(message.slave)
     name = printable(message.slave)
     if message.mode not in _WISHES:
-        text = f"{printable(message.mode, 64)} is nothing that a slave can be made; there are {', '.join(_WISHES)}"
+        text = f"{printable(message.mode, 64)} is no mode of a slave; the modes are {', '.join(_WISHES)}"
         answer = om.Done(False, text)
     elif not slaves:
         answer = om.Done(False, f"no slave {name} is registered; `offerd slaves` lists them")
@@ -37,10 +37,10 @@ def change_slave_mode(c: Cluster, caller: Caller, message: om.ChangeSlaveMode, n
         ids = ", ".join(slave.slave_id for slave in slaves[:10])
         answer = om.Done(False, f"several slaves are called {name}; choose one of {ids}")
     elif slaves[0].peer is None:
-        answer = om.Done(False, f"slave {name} is silent at the moment; ask again when it is back")
+        answer = om.Done(False, f"slave {name} is not connected at the moment; ask again when it is back")
     else:
         slave = slaves[0]
-        c.log(f"slave {slave.slave_id} on {slave.info.hostname}: {message.mode}, by an operator's wish")
+        c.log(f"slave {slave.slave_id} on {slave.info.hostname}: {message.mode}, ordered by an operator")
         slave.wish = m.SetSlaveMode(message.mode, c.settings.operator_grace_s, message.deadline_s)
         c.send(slave.peer, slave.wish)
         if not _obeys(slave.state, message.mode):
@@ -49,17 +49,17 @@ def change_slave_mode(c: Cluster, caller: Caller, message: om.ChangeSlaveMode, n
     c.send(caller.peer, answer)
 
 
-def hear_mode(c: Cluster, slave: Slave, mode: str, *, is_hello: bool = False) -> None:
-    """What the slave says it is."""
+def hear_mode(c: Cluster, slave: Slave, mode: str, *, is_registration: bool = False) -> None:
+    """Take in the mode that the slave reports."""
     wish = slave.wish
     if wish is not None:
         if _obeys(mode, wish.mode) or mode == "leaving":
             slave.wish = None
-        elif is_hello:
+        elif is_registration:
             c.send(slave.peer, wish)
             mode = wish.mode
         else:
-            return  # said before it heard of the wish
+            return  # sent before the wish reached it
     _set_mode(c, slave, mode)
 
 
@@ -68,7 +68,7 @@ def _obeys(mode: str, wished: str) -> bool:
 
 
 def _set_mode(c: Cluster, slave: Slave, mode: str) -> None:
-    """Modes that we do not know are as if deactivated."""
+    """A mode that this master does not know counts as deactivated."""
     state = _STATES.get(mode, SlaveState.DEACTIVATED)
     if state is slave.state:
         return
@@ -77,11 +77,11 @@ def _set_mode(c: Cluster, slave: Slave, mode: str) -> None:
 
 
 def set_disk(c: Cluster, slave: Slave, *, is_full: bool) -> None:
-    """What the slave says of its disk."""
+    """Take in what the slave reports of its disk."""
     if is_full == slave.is_disk_full:
         return
     slave.is_disk_full = is_full
-    what = "its disk is full: no offers of it" if is_full else "its disk has room again"
+    what = "its disk is full: it is not offered" if is_full else "its disk has room again"
     c.log(f"slave {slave.slave_id} on {slave.info.hostname}: {what}", "warning" if is_full else "info")
     _offer_or_not(c, slave)
 

@@ -1,17 +1,17 @@
-"""Offers: who is offered what became free, and the ends an offer can have: used, declined, rescinded, timed out.
+"""Offers: which framework is offered what became free, and how an offer ends: used, declined, rescinded, timed out.
 
-A slave is *dirty* when something became free on it or somebody new may want it. A turn of allocation offers all that is
-free on each dirty slave to the first framework in the allocator's order that wants offers, does not filter the slave and
-has not refused as much. What it does not use makes the slave dirty again. What nobody takes is *idle*: it is looked at
-again when somebody's wishes change, or when there is room again under a limit, and then only for those it held back.
-Which rules keep a slave from a framework is said in `eligibility`.
+A slave is *dirty* when something became free on it or a framework may newly want it. A turn of allocation offers all that is
+free on each dirty slave to the first framework, in the allocator's order, that wants offers, does not filter the slave and has
+not refused as much of it. What that framework does not use makes the slave dirty again. A slave that nobody takes is *idle*. It
+is looked at again when a framework's wishes change; and when a limit has room again, but then only for frameworks that the
+limit held back. The rules that keep a slave from a framework are in `eligibility`.
 
-Refusals bind as long as no more could be offered than was refused: what is free, cut to the framework's limit. A
-decline for no time at all is paced: the same or less is offered again after `repeat_pace_s`, so that a scheduler and a
-master cannot keep each other busy with nothing. What an accept with tasks leaves is not paced: each round of that
-launches something. `SetNeedsOffers(True)` ends paces, `ReviveOffers` all refusals, and `SetNeedsOffers(False)`; filters
-stay until they are set anew. An offer that was open when `ReviveOffers` came may be refused by a scheduler's thread that
-did not know yet what another has revived for: that refusal counts as one for no time.
+A refusal binds until more can be offered than was refused (what is free, cut to the framework's limit). A refusal for no time
+is paced: the same amount or less is offered again after `repeat_pace_s`, or scheduler and master would keep each other busy
+with nothing. What an accept with tasks leaves is not paced, since each such round launches something. `SetNeedsOffers(True)`
+ends paced refusals; `ReviveOffers` ends all refusals and a `SetNeedsOffers(False)`. Filters stay until they are set anew. If an
+offer was open when `ReviveOffers` came, a later refusal of it counts as one for no time: another thread of the scheduler may
+have sent it without knowing of the revival.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from offerd_master.core.state import Cluster, Framework, OutstandingOffer, Refus
 
 MAX_REFUSE_S = 365 * 86_400.0
 MAX_OFFERS_BYTES = 512 << 10
-"""About how much one `ResourceOffers` may hold; a frame takes twice that."""
+"""Approximate limit of one `ResourceOffers`; a frame holds twice that."""
 _BYTES_PER_EXECUTOR_ID = 132
 _BYTES_PER_RANGE = 20
 _BYTES_PER_OFFER = 512
@@ -42,7 +42,7 @@ _BYTES_PER_OFFER = 512
 
 
 def allocate(c: Cluster, now: float) -> None:
-    """One turn: offer what is free on dirty slaves. Slaves inside their batch window stay dirty."""
+    """One turn: offer what is free on dirty slaves. Slaves in their batch window stay dirty."""
     if now < c.hold_until:
         return
     entitlements = c.entitlements
@@ -63,7 +63,7 @@ def allocate(c: Cluster, now: float) -> None:
         framework = _taker(c, slave, now)
         while framework is not None:
             made[framework.framework_id].append(_make(c, framework, slave, now))
-            # Where a limit has cut the offer, the rest is for the next one.
+            # A limit may have cut the offer: the next framework is offered the rest.
             if entitlements is None or not slave.is_worth_offering():
                 break
             framework = _taker(c, slave, now)
@@ -79,7 +79,7 @@ def allocate(c: Cluster, now: float) -> None:
 def _offer_idle(
     c: Cluster, entitlements: Entitlements, made: dict[FrameworkID, list[m.Offer]], now: float
 ) -> None:
-    """There is room again under limits: offer idle slaves to those these held back, until they hold them back again."""
+    """Limits have room again: offer idle slaves to the frameworks that these held back, until they are held back again."""
     reopened = entitlements.pop_reopened()
     gone: list[Slave] = []
     for slave in c.idle.values():
@@ -104,7 +104,7 @@ def _offer_idle(
 
 
 def next_allocation(c: Cluster) -> float | None:
-    """When the first dirty slave leaves its batch window; not before a new master has learnt enough (`recovery`)."""
+    """When the first dirty slave leaves its batch window; for a new master, not before `hold_until` (`recovery`)."""
     first = min((slave.offer_again_at for slave in c.dirty.values()), default=None)
     return first if first is None else max(first, c.hold_until)
 
@@ -112,7 +112,7 @@ def next_allocation(c: Cluster) -> float | None:
 def _taker(
     c: Cluster, slave: Slave, now: float, among: AbstractSet[FrameworkID] | None = None
 ) -> Framework | None:
-    """The first that takes what is free there (of `among`, if given)."""
+    """The first framework (of `among`, if given) that takes what is free on this slave."""
     wanting = c.wanting
     entitlements = c.entitlements
     held_back = entitlements.held_back(slave.needs) if entitlements is not None else ()
@@ -167,7 +167,7 @@ def _make(c: Cluster, framework: Framework, slave: Slave, now: float) -> m.Offer
 
 
 def _send(c: Cluster, framework: Framework, offers: list[m.Offer]) -> None:
-    """In one message, or in as few as fit into frames."""
+    """Send the offers in one message, or in as few as fit into frames."""
     slaves = c.slaves
     batch: list[m.Offer] = []
     size = 0
@@ -189,32 +189,32 @@ def _send(c: Cluster, framework: Framework, offers: list[m.Offer]) -> None:
 
 
 def remove(c: Cluster, offer: OutstandingOffer) -> None:
-    """The offer is open no more. Its resources are still charged and not yet free: the caller says where they go."""
+    """Close an offer. Its resources stay charged, and are not free yet: the caller decides where they go."""
     del c.offers[offer.offer_id]
     del offer.slave.offers[offer.offer_id]
     del offer.framework.offers[offer.offer_id]
 
 
 def give_back(c: Cluster, framework: Framework, slave: Slave, resources: Resources) -> None:
-    """Resources of a removed offer that nobody uses are free again."""
+    """Make free again what a removed offer held and nobody uses."""
     c.allocator.refund(framework.framework_id, resources)
     slave.free.give(resources, slave.total)
     c.mark_dirty(slave)
 
 
-def rescind(c: Cluster, offers: Iterable[OutstandingOffer], *, tell: bool = True) -> None:
-    """Take these offers back; their frameworks are told unless nobody is there any more who knows of them."""
+def rescind(c: Cluster, offers: Iterable[OutstandingOffer], *, notify: bool = True) -> None:
+    """Take these offers back; `notify` their frameworks, unless the scheduler that knows of them is gone."""
     for offer in list(offers):
         remove(c, offer)
         give_back(c, offer.framework, offer.slave, offer.resources)
-        if tell:
+        if notify:
             c.send(offer.framework.peer, m.RescindOffer(offer.offer_id))
 
 
 def refuse(
     c: Cluster, framework: Framework, slave: Slave, resources: Resources, refuse_seconds: float, now: float
 ) -> None:
-    """The framework does not want this much of the slave for a time (not a number or negative: none)."""
+    """The framework does not want this much of the slave for a time. A time that is not a number, or negative, counts as 0."""
     paced = not refuse_seconds > 0
     duration = c.settings.repeat_pace_s if paced else min(refuse_seconds, MAX_REFUSE_S)
     until = now + duration
@@ -228,7 +228,7 @@ def refuse(
 
 
 def forget_refusals(c: Cluster, framework: Framework, *, only_paced: bool = False) -> None:
-    """The framework may be offered these slaves again at once."""
+    """Let the framework be offered these slaves again at once."""
     for slave_id, refusal in list(framework.refusals.items()):
         if refusal.paced or not only_paced:
             c.timers.cancel(refusal.timer)
@@ -244,10 +244,10 @@ def _refusal_over(c: Cluster, subject: tuple[Framework, SlaveID], now: float) ->
 
 
 def expire(c: Cluster, now: float) -> None:
-    """Rescind what was not answered in time. Offers stand in the order of their deadlines; answered ones are skipped."""
+    """Rescind offers that were not answered in time. They stand in the order of their deadlines; answered ones are skipped."""
     order = c.offer_order
     if len(order) > 2 * len(c.offers) + 1000:
-        # One framework that thinks long must not keep the answered offers of all others in memory.
+        # A framework that answers slowly must not keep the answered offers of all others in memory.
         order = c.offer_order = deque(offer for offer in order if offer.offer_id in c.offers)
     while order:
         offer = order[0]
@@ -270,7 +270,7 @@ def next_expiry(c: Cluster) -> float | None:
 
 
 def decline_offers(c: Cluster, framework: Framework, message: m.DeclineOffers, now: float) -> None:
-    """Offers that are not open any more are passed over: the answer and the rescind have crossed."""
+    """Offers that are no longer open are skipped: the answer has crossed a rescind."""
     decline(c, framework, message.offer_ids, message.refuse_seconds, now)
 
 

@@ -1,9 +1,9 @@
-"""Tasks of lost slaves: lost with them, or unreachable until their framework's patience is over.
+"""Tasks of lost slaves: they are lost too, or unreachable until their framework's time-out is over.
 
-A framework with an `unreachable_timeout_s` hears `UNREACHABLE`, which is no end. If the slave comes back in time with the
-task, it goes on, and its scheduler hears its state again; else it is `LOST`, and ended should it come back later.
-An unreachable task holds nothing: its slave is not in the accounts. The whole story, case by case, is a table in
-docs/fault-tolerance.md, "When a slave dies".
+A framework with an `unreachable_timeout_s` gets `UNREACHABLE`, which is not an end. If the slave returns in time with the task,
+the task goes on, and its scheduler gets its state again. Otherwise it is `LOST`, and is killed should it return later. An
+unreachable task holds nothing, since its slave is not in the accounts. All cases are listed in docs/fault-tolerance.md,
+"When a slave dies".
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from offerd_master.core.tasks import MASTER, end_wait, free_task, remember, repo
 
 
 def is_awaited(framework: Framework) -> bool:
-    """Whether this framework's tasks outlive their slave's silence."""
+    """Whether this framework's tasks stay open while their slave is away."""
     return framework.info.unreachable_timeout_s > 0 and not framework.ended
 
 
@@ -24,7 +24,7 @@ def _patience_s(c: Cluster, framework: Framework) -> float:
 
 
 def make_unreachable(c: Cluster, task: Task, text: str, now: float) -> None:
-    """The task's slave is lost: its resources are given up, the task is not."""
+    """The task's slave is lost: free its resources, but keep the task."""
     framework = task.framework
     free_task(c, task)
     task.state = TaskState.UNREACHABLE
@@ -41,7 +41,7 @@ def _patience_over(c: Cluster, subject: tuple[Task, float], now: float) -> None:
 
 
 def give_up(c: Cluster, task: Task, reason: Reason, text: str, now: float) -> None:
-    """The task is lost, for good: should it come back, it is ended."""
+    """Call the task lost for good: if it comes back, it is killed."""
     framework = task.framework
     end_wait(task)
     task.slave.reported_lost.add((framework.framework_id, task.task_id))
@@ -50,7 +50,7 @@ def give_up(c: Cluster, task: Task, reason: Reason, text: str, now: float) -> No
 
 
 def come_back(c: Cluster, slave: Slave, described: m.RunningTask, framework: Framework) -> Task | None:
-    """The task as it was before its slave was lost, if it is one that was waited for; its scheduler hears that it is back."""
+    """The task as it was before its slave was lost, if its framework has waited for it; the scheduler gets its state."""
     task = framework.unreachable.get(described.task_id)
     if task is None or task.slave is not slave:
         return None
@@ -60,13 +60,13 @@ def come_back(c: Cluster, slave: Slave, described: m.RunningTask, framework: Fra
     return task
 
 
-def missing_after_return(c: Cluster, slave: Slave, hello: m.RegisterSlave, now: float) -> None:
-    """What was waited for and the returning slave does not name at all is lost. What has ended there it names with its
-    terminal state: its status is on its way.
+def missing_after_return(c: Cluster, slave: Slave, registration: m.RegisterSlave, now: float) -> None:
+    """Tasks that were waited for, but are not named by the returning slave, are lost. Those that ended meanwhile are named with
+    their terminal state; their statuses are on the way.
     """
     if not slave.unreachable:
         return
-    named = {(described.framework_id, described.task_id) for described in hello.tasks}
+    named = {(described.framework_id, described.task_id) for described in registration.tasks}
     for framework in list(c.frameworks.values()):
         for task in [task for task in framework.unreachable.values() if task.slave is slave]:
             if (framework.framework_id, task.task_id) not in named:
@@ -74,7 +74,7 @@ def missing_after_return(c: Cluster, slave: Slave, hello: m.RegisterSlave, now: 
 
 
 def lost_again(c: Cluster, slave: Slave, now: float, *, may_return: bool) -> None:
-    """What was waited for, and whose end the slave did not get to say while it was back, is waited for anew."""
+    """A returned slave is lost again. Tasks whose end it has not reported meanwhile are waited for anew."""
     if not slave.unreachable:
         return
     for framework in list(c.frameworks.values()):

@@ -1,4 +1,4 @@
-"""Mutable amounts of resources: the accounts that change with every task, where `Resources` would be made anew."""
+"""Mutable amounts of resources. The accounts change with every task, and a new `Resources` each time would cost too much."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 class Pool:
-    """An amount that is taken from and given to.
+    """An amount that can be taken from and given to.
 
-    Scalars may fall below zero (a slave that came back smaller than what runs on it): then nothing of that name is
-    free until the debt is paid. Ranges and sets hold only what is really there.
+    A scalar falls below zero when a slave returns smaller than what runs on it. Then nothing of that name is free until the
+    debt is paid. Ranges and sets hold only what is really there.
     """
 
     __slots__ = ("rest", "scalars")
@@ -38,7 +38,7 @@ class Pool:
         return True
 
     def part_of(self, amount: Resources) -> Resources:
-        """As much of `amount` as is here."""
+        """As much of `amount` as is in the pool."""
         if self.covers(amount):
             return amount
         mine = self.scalars
@@ -49,7 +49,7 @@ class Pool:
         return Resources(scalars, rest.ranges, rest.sets)
 
     def take(self, amount: Resources) -> None:
-        """Remove it; scalars may become a debt, members of ranges and sets that are not here are passed over."""
+        """Remove the amount. A scalar may become a debt; members of ranges and sets that are not in the pool are skipped."""
         mine = self.scalars
         for name, quantity in amount.scalars.items():
             mine[name] = mine.get(name, 0) - quantity
@@ -57,14 +57,14 @@ class Pool:
             self.rest = _without(self.rest, amount)
 
     def settle(self, other: Pool) -> None:
-        """Remove what is in another one, and add its debts."""
+        """Remove the contents of another pool, and add its debts."""
         for name, quantity in other.scalars.items():
             self.scalars[name] = self.scalars.get(name, 0) - quantity
         if other.rest:
             self.rest = _without(self.rest, other.rest)
 
     def give(self, amount: Resources, within: Resources | None = None) -> None:
-        """Add it. Members of ranges and sets that are not in `within` are passed over."""
+        """Add the amount. Members of ranges and sets that are not in `within` are skipped."""
         mine = self.scalars
         for name, quantity in amount.scalars.items():
             mine[name] = mine.get(name, 0) + quantity
@@ -73,13 +73,13 @@ class Pool:
             self.rest = grown if within is None else _without(grown, _without(grown, within))
 
     def freeze(self) -> Resources:
-        """What is here, as a value: debts count as nothing."""
+        """The contents as a value: debts count as nothing."""
         scalars = {name: min(amount, MAX_QUANTITY) for name, amount in self.scalars.items() if amount > 0}
         return Resources(scalars, self.rest.ranges, self.rest.sets)
 
     def take_all(self, total: Resources = NOTHING) -> Resources:
-        """Remove everything that fits into a message (see `cut`) and return it; debts stay. `total`, if that is what is
-        here, is returned itself.
+        """Remove and return everything that fits into a message (see `cut`); debts stay. If the contents are `total`, that very
+        object is returned.
         """
         if self.scalars == total.scalars and not (total.ranges or total.sets or self.rest):
             self.scalars = {}
@@ -92,7 +92,7 @@ class Pool:
         return everything
 
     def take_up_to(self, room: Mapping[str, int]) -> Resources:
-        """Remove and return the same, but of each scalar that `room` names at most so much."""
+        """Like `take_all`, but of each scalar that `room` names at most that much."""
         everything = self.take_all()
         over = {
             name: amount - room[name]
@@ -112,8 +112,8 @@ def pool_of(amounts: Iterable[Resources]) -> Pool:
 
 
 def cut(amount: Resources) -> Resources:
-    """The same, or what of it a message may hold: tasks that take every other port leave a slave in as many pieces as they
-    please, and slaves may invent names. Those that all know go before others.
+    """The amount, cut to what a message may hold. Tasks that take every other port leave a slave in many pieces, and slaves may
+    invent names. Well-known names are kept first.
     """
     pieces = sum(map(len, amount.ranges.values())) + sum(map(len, amount.sets.values()))
     names = max(len(amount.ranges), len(amount.sets))
@@ -140,13 +140,13 @@ def _first(names: Iterable[str], count: int) -> list[str]:
 
 
 def cut_quantities(amounts: Mapping[str, int]) -> dict[str, int]:
-    """What of these amounts a message may hold; zeros and debts are left out."""
+    """These amounts, cut to what a message may hold; zeros and debts are left out."""
     first = _first((name for name, amount in amounts.items() if amount > 0), MAX_NAMES)
     return {name: min(amounts[name], MAX_QUANTITY) for name in first}
 
 
 def _without(whole: Resources, taken: Resources) -> Resources:
-    """The ranges and sets of `whole` without those of `taken`, whether or not all of these are in it."""
+    """The ranges and sets of `whole` without those of `taken`, which may hold more."""
     spans = {name: rng.subtract(mine, taken.ranges.get(name, [])) for name, mine in whole.ranges.items()}
     sets = {name: sorted(set(mine) - set(taken.sets.get(name, ()))) for name, mine in whole.sets.items()}
     return Resources(

@@ -1,7 +1,7 @@
-"""Operators' questions: the command line and the web page look at the cluster here.
+"""Operators' questions about the cluster, from the command line.
 
-Nothing here changes anything but `kill_any_task` and `end_framework`. Who is no operator sees, finds and ends only what is of
-its own frameworks. Listings go in pages that fit into a frame: a page ends early where its entries are long.
+Only `kill_any_task` and `end_framework` change anything. A caller that is not an operator sees, finds and ends only its own
+frameworks and their tasks. Listings come in pages that fit into a frame; long entries make a page shorter.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from offerd_master.core.state import Cluster, Framework, Slave, Task
 from offerd_master.core.tasks import kill
 
 PAGE_BYTES = 512 << 10
-"""About how much one page holds; one entry is far smaller (descriptions are bounded, texts cut)."""
+"""Approximate size of one page. One entry is far smaller: descriptions are bounded, texts are cut."""
 MAX_PAGE = 1000
 MAX_FILTERS_BYTES = 16 << 10
 """Longer filters are not shown."""
@@ -159,8 +159,8 @@ def _count_open(counts: dict[str, int], framework: Framework) -> None:
 
 
 def get_tasks(c: Cluster, caller: Caller, message: om.GetTasks, now: float) -> None:
-    """The first of those after `after`, by framework, id, and time, as an id may be used again. No framework behind those that
-    fill the page is looked at, and of a framework's tasks no more than their ids.
+    """The first tasks after `after`, ordered by framework, id and time (an id may be used again). Frameworks beyond those that
+    fill the page are not looked at, and only the ids of a framework's tasks are sorted.
     """
     limit = max(1, min(message.limit, MAX_PAGE))
     after_framework, after_id, after_time = (*message.after.split("/", 2), "", "", "")[:3]
@@ -192,12 +192,12 @@ class _Listed(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where it stands, to be told and to be sent back. No id has a slash."""
+        """Its place in the listing, for the answer and for the next question. No id contains a slash."""
         return "/".join((self.framework.framework_id, *self.order))
 
 
 def _frameworks_from(c: Cluster, caller: Caller, wanted: str, first: str) -> Iterator[Framework]:
-    """Those that the caller may see, in the order of their ids, from this one on."""
+    """The frameworks that the caller may see, in the order of their ids, from `first` on."""
     everyone: dict[FrameworkID, Framework] = {**c.ended_frameworks, **c.frameworks}
     ids = [wanted] if wanted else sorted(everyone)
     for framework_id in ids:
@@ -209,13 +209,13 @@ def _frameworks_from(c: Cluster, caller: Caller, wanted: str, first: str) -> Ite
 def _tasks_after(
     framework: Framework, message: om.GetTasks, after: tuple[str, str], count: int
 ) -> list[_Listed]:
-    """So many of this framework's, in order."""
+    """The first `count` tasks of this framework, in order."""
     wanted = message.task_id
     open_tasks = (framework.tasks, framework.unreachable)
     records: Iterable[EndedTask] = framework.history.records if message.ended else ()
     if wanted:
         found = [_Listed(framework, tasks[wanted]) for tasks in open_tasks if wanted in tasks]
-        # An id may have been used again: only its last run answers for it.
+        # The id may have been used several times: the last run counts.
         last = [] if found else [record for record in records if record.task_id == wanted][-1:]
         found += [_Listed(framework, record) for record in last]
     else:
@@ -259,7 +259,7 @@ def _task(c: Cluster, framework: Framework, task: Task | EndedTask, now: float) 
 
 
 def _user(framework: Framework, slave: Slave | None, task: Task | EndedTask) -> str:
-    """Who runs or ran it; "" where its slave is away, or was when it ended."""
+    """The user as which it runs or ran; "" if its slave is away, or was away when it ended."""
     if isinstance(task, EndedTask):
         return task.user
     executor = slave.executor(framework.framework_id, task.executor_id) if slave is not None else None
@@ -267,14 +267,14 @@ def _user(framework: Framework, slave: Slave | None, task: Task | EndedTask) -> 
 
 
 def _sandbox(container_id: ContainerID, task_id: TaskID, *, has_own_dir: bool) -> str:
-    """Where the slave's file server has the task's files: a command's own directory, or its executor's sandbox."""
+    """The path of the task's files on the slave's file server: a command's own directory, or its executor's sandbox."""
     if not container_id:
         return ""
     return f"containers/{container_id}/tasks/{task_id}" if has_own_dir else f"containers/{container_id}"
 
 
 def kill_any_task(c: Cluster, caller: Caller, message: om.KillAnyTask, now: float) -> None:
-    """An operator ends a task, whoever's it is; others end theirs."""
+    """End a task: an operator may end anybody's, others only their own."""
     wanted = message.framework_id
     found = [
         framework.tasks[message.task_id]
@@ -285,7 +285,7 @@ def kill_any_task(c: Cluster, caller: Caller, message: om.KillAnyTask, now: floa
     ]
     name = printable(message.task_id)
     if not found:
-        c.send(caller.peer, om.Done(False, f"no task {name} runs"))
+        c.send(caller.peer, om.Done(False, f"no task {name} is running"))
     elif len(found) > 1:
         owners = ", ".join(task.framework.framework_id for task in found[:10])
         c.send(caller.peer, om.Done(False, f"several frameworks have a task {name}; choose one of {owners}"))
@@ -295,8 +295,8 @@ def kill_any_task(c: Cluster, caller: Caller, message: om.KillAnyTask, now: floa
 
 
 def end_framework(c: Cluster, caller: Caller, message: om.EndFramework, now: float) -> None:
-    """The same of a whole framework, whether or not it has a scheduler; one that has ended and holds something still is told
-    again.
+    """End a whole framework, with or without a scheduler. If it has ended already but still holds something, its slaves get the
+    order again.
     """
     found = c.named(caller, message.framework)
     name = printable(message.framework)
@@ -324,12 +324,12 @@ Key = TypeVar("Key", bound=str)
 
 
 def following(keys: Iterable[Key], after: str, limit: int) -> Sequence[Key]:
-    """The keys after `after`, in order, and one more than a page holds."""
+    """The first keys after `after`, in order: one more than a page holds."""
     return heapq.nsmallest(max(1, min(limit, MAX_PAGE)) + 1, (key for key in keys if key > after))
 
 
 def page_of(values: Iterable[V], limit: int) -> tuple[list[V], bool]:
-    """As many as the limit and a frame allow, at least one if there is one; and whether there are more."""
+    """As many values as the limit and a frame allow, but at least one if there is one; and whether more follow."""
     page: list[V] = []
     size = 0
     for value in values:

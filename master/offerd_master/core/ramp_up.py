@@ -1,11 +1,10 @@
-"""How soon a new framework has what is due to it (Mesos, NSDI 2011, section 4: ramp-up time), measured as it happens.
+"""Ramp-up time: how long a new framework takes to get its fair share (Mesos, NSDI 2011, section 4).
 
-The time runs from its first wish for offers to the first moment at which its tasks hold its fair share, or as much that one
-more task of theirs would be above it, or at which it wants no more and something of it runs. It is looked at only for those
-that have launched something or changed their wishes since, and are not there yet; and so seldom that it costs next to nothing
-however many frameworks there are.
+The time starts with the framework's first wish for offers. It ends when its tasks hold its fair share, or when one more such
+task would exceed it, or when it wants no more and has a task. Only frameworks that have launched something or changed their
+wishes since the last look are looked at, and so rarely that the cost is small for any number of frameworks.
 
-Of a framework that began under an earlier master nobody knows it.
+The ramp-up time of a framework that began under an earlier master is not known.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from offerd_master.core.state import Cluster, Framework
 
 _TOLERANCE = 1e-9
 _PACE_S = 0.0002
-"""For each framework: to know all shares that are due takes a microsecond for each."""
+"""Pause per framework between looks: to compute all fair shares takes a microsecond for each."""
 
 
 def observe(c: Cluster, now: float) -> None:
-    """Once a turn."""
+    """To be called once a turn."""
     ramping = c.ramping
     for framework in ramping.first_wishes:
         framework.wanted_since = now
@@ -43,12 +42,12 @@ def observe(c: Cluster, now: float) -> None:
 
 
 def next_look(c: Cluster) -> float | None:
-    """When somebody is to be looked at for whom it was too early."""
+    """When frameworks are to be looked at that came too soon after the last look."""
     return c.ramping.not_before if c.ramping.frameworks else None
 
 
 def look_at_all(c: Cluster) -> None:
-    """With the next turn: shares also change by what others do."""
+    """Look at all in the next turn: shares also change by what others do."""
     for framework in c.wanting.values():
         if framework.ramp_up_s is None and framework.tasks:
             c.ramping.frameworks[framework.framework_id] = framework
@@ -67,7 +66,7 @@ def _has_its_share(c: Cluster, framework: Framework, fair: Mapping[FrameworkID, 
 
 
 def _dominant(c: Cluster, held: Mapping[str, int], more: Mapping[str, int] | None = None) -> float:
-    """The largest part of any resource of the cluster that this is, with `more`."""
+    """The largest fraction of any resource of the cluster that `held` and `more` make up."""
     parts = (
         (amount + (more.get(name, 0) if more is not None else 0)) / total
         for name, amount in held.items()

@@ -1,6 +1,6 @@
-"""Recordings that operators ask for (`offerd debug record`): the master's own, and those of slaves, which it asks for them.
+"""Recordings that operators ask for (`offerd debug record`): the master's own, and slaves', which the master requests.
 
-The answer comes when the file is written. Who asked is remembered by a ticket until then, or until it is overdue.
+The answer comes when the file is written. Until then, or until it is overdue, a ticket identifies who asked.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from offerd_master.core.events import RecordingWritten
 from offerd_master.core.state import Asked, Cluster, Slave
 
 MAX_ASKED = 16
-"""Recordings that are waited for at one time."""
+"""How many recordings may be open at one time."""
 OVERDUE_S = 60.0
-"""After its time a recording is written within so long, or its daemon is gone."""
+"""How long after its end a recording may take to be written; after that its daemon is taken to be gone."""
 
 
 def record_events(c: Cluster, caller: Caller, message: RecordEvents, now: float) -> None:
-    """Answered by `EventsRecorded`, when it is written."""
+    """Answered by `EventsRecorded` when the recording is written."""
     fault, slave = "", None
     if message.for_s > MAX_RECORD_S:
         fault = f"a recording lasts {MAX_RECORD_S:g} s at most"
     elif len(c.recordings) >= MAX_ASKED:
-        fault = "others are recording at this moment; ask again when they have ended"
+        fault = "other recordings are running; ask again when they have ended"
     elif message.slave:
         slave, fault = _slave(c, message.slave)
     if fault:
@@ -40,7 +40,7 @@ def record_events(c: Cluster, caller: Caller, message: RecordEvents, now: float)
 
 
 def _slave(c: Cluster, name: str) -> tuple[Slave | None, str]:
-    """The slave that is meant, or what is wrong."""
+    """The slave of this name, or the reason why there is none."""
     found, shown = c.slaves_named(name), printable(name)
     if not found:
         return None, f"no slave {shown} is registered; `offerd slaves` lists them"
@@ -48,19 +48,19 @@ def _slave(c: Cluster, name: str) -> tuple[Slave | None, str]:
         ids = ", ".join(slave.slave_id for slave in found[:10])
         return None, f"several slaves are called {shown}; choose one of {ids}"
     if found[0].peer is None:
-        return None, f"slave {shown} is silent at the moment; ask again when it is back"
+        return None, f"slave {shown} is not connected at the moment; ask again when it is back"
     return found[0], ""
 
 
 def events_recorded(c: Cluster, slave: Slave, message: EventsRecorded, now: float) -> None:
-    """A slave has done so, or could not."""
+    """A slave has written a recording, or has failed to."""
     asked = c.recordings.get(message.ticket)
     if asked is not None and asked.slave is slave:
         _answer(c, message.ticket, message)
 
 
 def recording_written(c: Cluster, event: RecordingWritten) -> None:
-    """Ours."""
+    """The master's own recording is written, or has failed."""
     _answer(c, event.ticket, EventsRecorded(event.host, event.path, event.is_whole, event.fault))
 
 
@@ -68,7 +68,9 @@ def _overdue(c: Cluster, ticket: int, now: float) -> None:
     _answer(
         c,
         ticket,
-        EventsRecorded(fault="no recording has come: the daemon may be gone, or be older than this question"),
+        EventsRecorded(
+            fault="no recording has come: the daemon may be gone, or of a release that cannot record"
+        ),
     )
 
 

@@ -1,9 +1,10 @@
-"""A new master's first moments: what it does not know yet, it must not act on.
+"""A new master's first moments: it must not act on what it does not know yet.
 
-It begins with nothing, and slaves and schedulers come back one by one. Whoever comes first would be offered everything,
-whatever its share was, and what belongs to frameworks that are a moment later. So when the first of an earlier master's peers
-comes, offers wait until none has come for a while, for a bounded time; and no task is revoked before all have had their time:
-what is missing to a guarantee may be on a slave that is still to come. A cluster that starts afresh waits for nothing.
+It begins with nothing, and slaves and schedulers return one by one. Without a pause, the first framework would be offered
+everything, whatever its share, although much of it belongs to frameworks that return a moment later. So when the first peer of
+an earlier master returns, offers wait until no more have returned for a while, for a bounded time. No task is revoked before
+all have had time to return, because the missing part of a guarantee may be on a slave that is yet to come. A new cluster does
+not wait.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from offerd.ids import TaskID
 from offerd_master.core.state import Cluster, Framework
 
 MAX_REMEMBERED = 10_000
-"""Tasks called lost without a slave to ask that are remembered for a framework."""
+"""Tasks called lost, without a slave that could be asked, that are remembered for one framework."""
 
 
 def note_return(c: Cluster, now: float) -> None:
-    """A slave or scheduler that knew an earlier master has said hello: others may be on their way."""
+    """A slave or scheduler that knew an earlier master has registered: others may be on their way."""
     settings = c.settings
     window_ends_at = c.started_at + settings.recovery_window_s
     if now < window_ends_at:
@@ -25,8 +26,8 @@ def note_return(c: Cluster, now: float) -> None:
 
 
 def remember_unknown(c: Cluster, framework: Framework, task_id: TaskID) -> None:
-    """A scheduler was told that a task is lost, because no slave had it in all the time that slaves have to return, or by an
-    earlier master. If one comes later with it all the same, the task is ended: its scheduler has had its one end of it.
+    """A task was called lost, by us because no slave had it in all the time that slaves have to return, or by an earlier
+    master. If a slave comes later with the task, the task is killed: its scheduler has had its terminal status.
     """
     called = framework.called_unknown
     if task_id not in called:
@@ -37,7 +38,7 @@ def remember_unknown(c: Cluster, framework: Framework, task_id: TaskID) -> None:
 
 
 def forget_unknown(c: Cluster, framework: Framework, task_id: TaskID) -> None:
-    """It is another one now, or its scheduler will not be told of it again."""
+    """The id now names another task, or its scheduler will not be sent this status again."""
     if task_id in framework.called_unknown:
         del framework.called_unknown[task_id]
         c.budgets.remembers(framework.framework_id, -1)

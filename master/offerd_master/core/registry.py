@@ -1,12 +1,12 @@
-"""Who has keys here: the principals of the `--authorized` file, those enrolled since, and the words by which others may join.
+"""The keys: principals of the `--authorized` file, keys enrolled since, and tokens by which others may join.
 
-A *token* is what a word of `offerd token new` proves: its public key is let in to enrol another one, and for nothing else,
-while it is good. Where a name or a key stands in the file as well, the file counts.
+A *token* stands for a word of `offerd token new`. While it is good, its public key may connect, but only to enrol another key.
+If a name or key is in the file as well, the file counts.
 
-It decides and remembers. What it decides is a `Change`, which the daemon writes down before it is `apply`-ed and answered.
-The registry of a master that leads is a part of its core: the core alone changes it, by events, and the daemon looks things up.
-A master that stands by has no core yet. It makes a new registry (`Registry.but`) when it has read something new.
-`now` is seconds on a clock that does not go back.
+The registry decides and remembers. A decision is a `Change`; the daemon writes it down before it is `apply`-ed and answered.
+The registry of a leading master is part of its core: only the core changes it, by events, and the daemon looks things up. A
+standby master has no core; when it has read something new it makes a new registry (`Registry.but`). `now` is seconds on a clock
+that never goes back.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ V = TypeVar("V")
 MAX_TOKENS = 1000
 MAX_ENROLLED = 100_000
 MAX_SPENT = 10_000
-"""Tokens that are remembered as used, late or revoked, so that the log can say which it was."""
+"""How many used, expired and revoked tokens are remembered, so that the log can say which of these a word was."""
 MAX_TTL_S = 366 * 86_400.0
 
 _LATE = "the word that it joins with is too old"
 _REFUSALS = {
     "used": "the word that it joins with has been used",
     "late": _LATE,
-    "revoked": "its key, or the word that it joins with, is good no more",
+    "revoked": "its key, or the word that it joins with, has been revoked",
 }
 
 
 class Refused(Exception):
-    """This cannot be; the text is one line for whoever asked. `cause` is what it is counted as; empty: it is not."""
+    """The order is refused; the text is one line for its sender. `cause`: under which name it is counted, if at all."""
 
     def __init__(self, text: str, cause: str = "") -> None:
         super().__init__(text)
@@ -48,7 +48,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`key` is the public key that the word proves; `rights`, those of who joins by it, lack only the name."""
+    """`key` is the public key that the word proves; `rights` are those of the key that joins by it, without a name."""
 
     token_id: str
     key: str
@@ -61,7 +61,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """A key that has joined. `by`: who made the word."""
+    """A key that has joined. `by`: the principal that made the word."""
 
     key: str
     principal: Principal
@@ -81,7 +81,7 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is to be written down, whole or not at all. None: is removed."""
+    """What is to be written, all of it or nothing. None: the entry is removed."""
 
     keys: Mapping[str, Enrolled | None] = field(default_factory=dict)
     tokens: Mapping[str, Token | None] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What somebody asked for, and who he has proved to be."""
+    """A request, and the principal that its sender has proved to be."""
 
     peer: PeerID
     message: Message
@@ -98,7 +98,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class InHand:
-    """An order that is being written down, and what is said and logged when it is safe."""
+    """An order that is being written down, with the answer and the log line for when it is."""
 
     order: Order
     change: Change
@@ -107,7 +107,7 @@ class InHand:
 
 
 class Registry:
-    """What one master knows of keys; a master that stands by has one, too."""
+    """What one master knows of keys; a master that stands by has a registry, too."""
 
     def __init__(
         self,
@@ -123,13 +123,13 @@ class Registry:
         self.refused: Counter[str] = Counter(None if before is None else before.refused)
         self.refused.update(refused or {})
         self.principals: dict[str, Principal] = {} if before is None else before.principals
-        """By public key: whom a connection's messages are from. A token's says so (`Principal.token`)."""
+        """By public key: the owner of a connection's messages. For a token, `Principal.token` is set."""
         self.by_name: dict[str, Principal] = {}
         self.shadowed: tuple[str, ...] = ()
-        """Names that are enrolled and stand in the file, or whose enrolled keys do: the file counts."""
+        """Enrolled names that do not count, because the name or its key is in the file."""
         self._arrange()
 
-    # -- what is known ----------------------------------------------------------------------------------------------------
+    # -- Reading --------------------------------------------------------------------------------------------------------
 
     @property
     def enrolled(self) -> Mapping[str, Enrolled]:
@@ -141,14 +141,14 @@ class Registry:
 
     @property
     def authorized(self) -> Principals:
-        """Who may be more than one who joins, by public key."""
+        """The principals by public key, without tokens."""
         return {key: who for key, who in self.principals.items() if not who.token}
 
     def good_tokens(self, now: float) -> list[Token]:
         return [token for token in self._contents.tokens.values() if now < token.until]
 
     def refusal(self, key: str, now: float) -> tuple[str, str]:
-        """Why this public key gets no connection: the cause that is counted, and a line; two empty texts if it gets one."""
+        """Why this public key gets no connection: the cause that is counted, and one line; two empty texts if it gets one."""
         who = self.principals.get(key)
         if who is None:
             cause = self._spent.get(key, "unknown_key")
@@ -158,11 +158,11 @@ class Registry:
         return "", ""
 
     def shadows(self) -> str:
-        """A line on names of which the file and enrolment say different things; empty if there are none."""
+        """A line on names that are both in the file and enrolled; empty if there are none."""
         if not self.shadowed:
             return ""
         names = ", ".join(self.shadowed[:10])
-        return f"the --authorized file counts for {names}, whose names or keys are enrolled, too"
+        return f"the --authorized file counts for {names}, although their names or keys are enrolled, too"
 
     def but(
         self,
@@ -170,7 +170,7 @@ class Registry:
         contents: Contents | None = None,
         refused: Mapping[str, int] | None = None,
     ) -> Registry:
-        """A registry that goes on from this one, with another file or other contents, and with more refusals."""
+        """A registry that continues this one with another file, other contents, or more refusals."""
         return Registry(
             self._file if file is None else file,
             self._contents if contents is None else contents,
@@ -189,7 +189,9 @@ class Registry:
         if not (rights.slave or rights.operator or rights.has_frameworks):
             raise Refused("a token is for a slave, an operator or frameworks")
         if "root" in rights.users and "root" not in by.users:
-            raise Refused("a word that lets tasks run as root is made by who may run as root himself")
+            raise Refused(
+                "a word that lets tasks run as root can be made only by an operator who may run as root"
+            )
         if not 0 < ttl_s <= MAX_TTL_S:
             raise Refused(f"a token is good for up to {MAX_TTL_S / 86_400:g} days")
         late: dict[str, Token | None] = {}
@@ -199,14 +201,14 @@ class Registry:
                 self._spend(token.key, "late")
         if len(self._contents.tokens) - len(late) >= MAX_TOKENS:
             raise Refused(
-                f"there are {MAX_TOKENS} tokens already; `offerd token revoke` those that are not needed"
+                f"there are {MAX_TOKENS} tokens already; revoke those that are not needed (`offerd token revoke`)"
             )
         token_id = hashlib.sha256(key.encode()).hexdigest()[:10]
         token = Token(token_id, key, rights, uses, now + ttl_s, ttl_s, by.name)
         return token, Change(tokens={**late, token_id: token})
 
     def enrol(self, token_id: str, name: str, key: str, now: float) -> tuple[Enrolled, Change | None]:
-        """Raises `Refused`. Who says the same again, as the answer was lost, is told the same again: nothing changes."""
+        """Raises `Refused`. The same request again, because the answer was lost, gets the same answer and changes nothing."""
         token = self._contents.tokens.get(token_id)
         if token is None:
             raise Refused("this word has been used; ask for a new one (`offerd token new`)", "used")
@@ -215,7 +217,7 @@ class Registry:
         if fault := name_fault(name):
             raise Refused(fault, "not_valid")
         if not is_public_key(key):
-            raise Refused("the key to enrol is none: 40 characters of Z85", "not_valid")
+            raise Refused("the key to enrol is not a public key (40 characters of Z85)", "not_valid")
         known = self._contents.keys.get(name)
         if known is not None and known.key == key:
             return known, None
@@ -225,10 +227,10 @@ class Registry:
                 "name_taken",
             )
         if key in self.principals:
-            raise Refused("this key is another's already; make a new one", "not_valid")
+            raise Refused("this key belongs to another name already; make a new one", "not_valid")
         if len(self._contents.keys) >= MAX_ENROLLED:
             raise Refused(
-                f"there are {MAX_ENROLLED} keys already; `offerd keys revoke` those that are not needed"
+                f"there are {MAX_ENROLLED} keys already; revoke those that are not needed (`offerd keys revoke`)"
             )
         enrolled = Enrolled(key, replace(token.rights, name=name), token.by)
         left = replace(token, uses_left=token.uses_left - 1) if token.uses_left > 1 else None
@@ -240,7 +242,7 @@ class Registry:
             return Change(keys={name: None})
         if name in self.by_name:
             raise Refused(
-                f"{name} stands in the master's --authorized file: take it out there and send the master SIGHUP"
+                f"{name} is in the master's --authorized file: remove it there, and send the master SIGHUP"
             )
         raise Refused(f"no key of the name {name[:64]} is enrolled; see `offerd keys list`")
 
@@ -250,10 +252,10 @@ class Registry:
             raise Refused(f"there is no token {token_id[:64]}; see `offerd token list`")
         return Change(tokens={token_id: None})
 
-    # -- what has been written down, or read ----------------------------------------------------------------------------
+    # -- Changes that have been made ------------------------------------------------------------------------------------
 
     def apply(self, change: Change) -> frozenset[str]:
-        """It is written down. Returns the public keys that are authorized no more."""
+        """The change is written. Returns the public keys that are no longer authorized."""
         for token_id, left in change.tokens.items():
             before = self._contents.tokens.get(token_id)
             if left is None and before is not None and before.key not in self._spent:
@@ -261,12 +263,12 @@ class Registry:
         return self.take(self._contents.after(change))
 
     def take(self, contents: Contents) -> frozenset[str]:
-        """The same for all that is written down, whoever wrote it."""
+        """Replace all that is written, whoever wrote it. Returns the public keys that are no longer authorized."""
         self._contents = contents
         return self._arrange()
 
     def set_file(self, file: Principals) -> frozenset[str]:
-        """The same for the `--authorized` file, read anew."""
+        """Replace the `--authorized` file, read anew. Returns the public keys that are no longer authorized."""
         self._file = file
         return self._arrange()
 

@@ -1,15 +1,15 @@
-"""Revocation: tasks are taken from those above their guarantee for those under theirs (Mesos, NSDI 2011, section 3.3).
+"""Revocation: tasks of frameworks above their guarantee end, for frameworks under theirs (Mesos, NSDI 2011, section 3.3).
 
-*When*: a framework has wanted offers and been under its guarantee for `revoke_after_s`. First the offers that others are
-thinking about are taken back, as that costs nobody anything; only what is then still missing is taken from tasks.
+*When*: a framework has wanted offers and been under its guarantee for `revoke_after_s`. First, offers to other frameworks are
+taken back, as this costs nothing. Only what is missing after that is taken from tasks.
 
-*Whose*: that is the allocation module's choice (`Allocator.revocation_order`): unless it says otherwise, the most recently
-launched tasks first. In any case only of frameworks that hold more than is guaranteed to them, on slaves that the framework
-in need does not filter. Tasks that would free too little of a slave for its filters are left alone.
+*Whose*: the allocation module chooses (`Allocator.revocation_order`); by default the most recently launched tasks go first.
+They are only of frameworks that hold more than their guarantee, on slaves that the framework in need does not filter. Tasks
+that would free too little of a slave for its filters are left alone.
 
-*How*: each victim is told which tasks it may lose. What it gives up by itself, of whatever tasks, counts. When the grace is
-over the rest is killed, unless it is not needed any more. Before every kill the victim's holdings are looked at again: a
-framework at or under its guarantee loses nothing.
+*How*: each victim is sent the ids of the tasks that it may lose. Whatever tasks it ends by itself count. When the grace is over
+the rest is killed, unless it is no longer needed. Before every kill the victim's holdings are checked again: a framework at or
+under its guarantee loses nothing.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from offerd_master.core.tasks import kill
 
 CHECK_INTERVAL_S = 1.0
 MAX_PAUSE_S = 60.0
-"""Longest time between two searches for victims in favour of one framework."""
+"""Longest time between two searches for victims on behalf of one framework."""
 
 TASKS_PER_NOTICE = 4_000
-"""Ids of at most 128 bytes in one message: half a frame."""
+"""Task ids (of at most 128 bytes) in one message: half a frame."""
 
 Quantities = dict[str, int]
 
 
 def begin(c: Cluster, now: float) -> None:
-    """Look after guarantees from now on, if there are any: without them this costs nothing."""
+    """Watch the guarantees from now on, if there are any; without them this costs nothing."""
     if c.entitlements is not None and c.entitlements.has_guarantees:
         c.timers.set(now + CHECK_INTERVAL_S, _check, c.entitlements)
 
 
 def _check(c: Cluster, entitlements: Entitlements, now: float) -> None:
-    """Who is under its guarantee, and since when; revoke for those for whom it has been too long."""
+    """Note which frameworks are under their guarantee, and since when; revoke for those that have been so for too long."""
     if entitlements is not c.entitlements:
         return  # the operator has changed the terms
     c.timers.set(now + CHECK_INTERVAL_S, _check, entitlements)
     _forget_ended(c)
     if now < c.revoke_not_before:
         return
-    _tell_if_shrunk(c, entitlements)
+    _warn_if_shrunk(c, entitlements)
     before, after_s = c.shortages, c.settings.revoke_after_s
     c.shortages = {
         framework_id: before.get(framework_id) or Shortage(now, now + after_s, max(after_s, CHECK_INTERVAL_S))
@@ -58,13 +58,13 @@ def _check(c: Cluster, entitlements: Entitlements, now: float) -> None:
     }
     for framework_id, shortage in c.shortages.items():
         if now >= shortage.next_try_at:
-            # To look for victims is to look at all tasks: the longer in vain, the more seldom.
+            # A search goes through all tasks, so each search in vain doubles the pause before the next.
             shortage.next_try_at = now + shortage.pause_s
             shortage.pause_s = min(2 * shortage.pause_s, MAX_PAUSE_S)
             _revoke_for(c, entitlements, c.frameworks[framework_id], now)
 
 
-def _tell_if_shrunk(c: Cluster, entitlements: Entitlements) -> None:
+def _warn_if_shrunk(c: Cluster, entitlements: Entitlements) -> None:
     shrunk = entitlements.shrunk()
     if shrunk.keys() != c.shrunk_guarantees:
         c.shrunk_guarantees = frozenset(shrunk)
@@ -93,8 +93,8 @@ def _revoke_for(c: Cluster, entitlements: Entitlements, framework: Framework, no
         c.revocations.append(revocation)
         c.timers.set(now + grace_s, _grace_over, revocation)
         c.log(
-            f"framework {framework.framework_id} is under its guarantee: framework {victim.framework_id} is to give up "
-            f"{len(tasks)} tasks in {grace_s:g} s",
+            f"framework {framework.framework_id} is under its guarantee: framework {victim.framework_id} must give up "
+            f"{len(tasks)} tasks within {grace_s:g} s",
             "warning",
         )
         for start in range(0, len(tasks), TASKS_PER_NOTICE):
@@ -103,8 +103,8 @@ def _revoke_for(c: Cluster, entitlements: Entitlements, framework: Framework, no
 
 
 def _missing(c: Cluster, entitlements: Entitlements, framework: Framework, now: float) -> Quantities:
-    """So much less than its guarantee is what it holds, offers included, what is on its way to it, and what is free for it but
-    declined: tasks that fit nowhere where there is room would hardly fit where tasks of others were.
+    """What is missing to its guarantee. As held count its offers, what is already on its way to it, and free resources that it
+    has declined: tasks that do not fit where there is room would hardly fit where tasks of others were.
     """
     framework_id = framework.framework_id
     there = dict(c.allocator.held(framework_id))
@@ -124,7 +124,7 @@ def _missing(c: Cluster, entitlements: Entitlements, framework: Framework, now: 
 def _take_back_offers(
     c: Cluster, entitlements: Entitlements, framework: Framework, missing: Quantities, now: float
 ) -> bool:
-    """Rescind offers of those above their guarantee until as much is free; returns whether there were any."""
+    """Rescind offers of frameworks above their guarantee until as much is free; returns whether there were any."""
     left = dict(missing)
     found = False
     ceilings = entitlements.too_low(framework.framework_id, missing)
@@ -149,7 +149,7 @@ def _take_back_offers(
 def _choose(
     c: Cluster, entitlements: Entitlements, framework: Framework, missing: Quantities, now: float
 ) -> dict[Framework, list[Task]]:
-    """The tasks to go, by their frameworks: as few as make up what is missing, on slaves where they make enough room."""
+    """The tasks to revoke, by framework: as few as make up what is missing, on slaves where they free enough."""
     left_to: dict[Framework, Quantities] = {}
     chosen: dict[Slave, list[Task]] = {}
     room: dict[Slave, Pool] = {}
@@ -158,7 +158,7 @@ def _choose(
     doomed = {task for revocation in c.revocations for task in revocation.tasks}
 
     def may_help(task: Task) -> bool:
-        """Whether the framework could use what it holds, and it is not going anyway."""
+        """Whether the framework could use what the task holds, and the task is not ending already."""
         is_going = task in doomed or task.kill is not None
         return (
             not is_going
@@ -198,7 +198,7 @@ def _choose(
 
 
 def _in_order(c: Cluster, framework: Framework, may_help: Callable[[Task], bool]) -> Iterator[Task]:
-    """Those of the tasks of others that may help, in the module's order."""
+    """The tasks of other frameworks that may help, in the module's order."""
     chosen: set[Task] = set()
     candidates = (
         RevocableTask(
@@ -215,18 +215,18 @@ def _in_order(c: Cluster, framework: Framework, may_help: Callable[[Task], bool]
     for named in c.allocator.revocation_order(framework.framework_id, candidates):
         victim = c.frameworks.get(named.framework_id)
         task = victim.tasks.get(named.task_id) if victim is not None and victim is not framework else None
-        # A module may be anybody's: what it names twice, or was not asked about, is passed over.
+        # The module may be foreign code: skip tasks that it names twice, or that it was not asked about.
         if task is not None and task not in chosen and may_help(task):
             chosen.add(task)
             yield task
 
 
 def _latest_first(c: Cluster, framework: Framework) -> list[Task]:
-    """The tasks of all others, the latest launched first."""
+    """The tasks of all other frameworks, the latest launched first."""
     others = [
         task for f in c.frameworks.values() if f is not framework for task in reversed(f.tasks.values())
     ]
-    # Nearly in order: a framework's own stand as they were launched, but for those that slaves brought to a new master.
+    # Nearly sorted already: a framework's tasks stand as they were launched, except those that slaves brought to a new master.
     others.sort(key=lambda task: -task.launched_at)
     return others
 
@@ -236,12 +236,12 @@ def _is_reachable(framework: Framework, slave: Slave) -> bool:
 
 
 def _would_take(framework: Framework, slave: Slave, free: Resources, now: float) -> bool:
-    """Whether so much free on this slave would be offered to it."""
+    """Whether the framework would be offered this slave if so much were free there."""
     return _is_enough(framework, slave, free) and not eligibility.has_refused(framework, slave, free, now)
 
 
 def _is_enough(framework: Framework, slave: Slave, free: Resources) -> bool:
-    """The same if it had declined nothing."""
+    """The same, had it declined nothing."""
     scalars = free.scalars
     return (
         _is_reachable(framework, slave)
@@ -254,7 +254,7 @@ def _is_enough(framework: Framework, slave: Slave, free: Resources) -> bool:
 
 
 def _grace_over(c: Cluster, revocation: Revocation, now: float) -> None:
-    """Kill what was not given up, the latest launched first. The notice stands until those have ended: it is on its way."""
+    """Kill what was not given up, the latest launched first. The revocation stays listed until these tasks have ended."""
     c.revocations.remove(revocation)
     framework, victim, entitlements = revocation.framework, revocation.victim, c.entitlements
     if entitlements is None or framework.ended:
@@ -266,7 +266,7 @@ def _grace_over(c: Cluster, revocation: Revocation, now: float) -> None:
     }
     _book(c, victim, given_up)
     if not entitlements.is_under(framework.framework_id):
-        c.log(f"framework {framework.framework_id} is not under its guarantee any more: no task is revoked")
+        c.log(f"framework {framework.framework_id} is no longer under its guarantee: no task is revoked")
         return
     if framework.framework_id not in c.wanting:
         return
@@ -294,14 +294,14 @@ def _grace_over(c: Cluster, revocation: Revocation, now: float) -> None:
 
 
 def _book(c: Cluster, victim: Framework, amounts: Mapping[str, int]) -> None:
-    """The victim has given this up for one framework: it counts for no other."""
+    """What the victim has given up for one framework counts for no other."""
     for other in c.revocations:
         if other.victim is victim and not other.is_killing:
             _add(other.held, amounts, -1)
 
 
 def _forget_ended(c: Cluster) -> None:
-    """Tasks that were killed for somebody and have ended: what they held is his now, or nobody's."""
+    """Remove killed tasks that have ended: what they held has been offered."""
     for revocation in [each for each in c.revocations if each.is_killing]:
         alive = revocation.victim.tasks
         revocation.tasks = [task for task in revocation.tasks if alive.get(task.task_id) is task]
@@ -315,7 +315,7 @@ def _forget_ended(c: Cluster) -> None:
 
 
 def holds(c: Cluster, framework: Framework) -> Quantities:
-    """What runs of a framework and is not being killed. Offers it thinks about do not count: they are no tasks to lose."""
+    """What a framework's executors and tasks hold, without tasks that are being killed. Offers do not count."""
     held = dict(c.allocator.held(framework.framework_id))
     for offer in framework.offers.values():
         _add(held, offer.resources.quantities(), -1)

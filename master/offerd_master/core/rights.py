@@ -1,7 +1,7 @@
-"""Rights that are taken away while something runs by them: it ends at once, over a connection that stands and without one.
+"""Rights that are taken away while tasks run by them: these tasks end at once, whether or not their scheduler is connected.
 
-Where peers have keys, no executor lives that its framework's owner may not have. What the operator takes from the file, or
-revokes, is looked for among all that runs; what comes with a slave, also to a new master, is looked at then.
+Where peers have keys, no executor runs that the owner of its framework may not have. When the operator removes or revokes a
+right, everything that runs is checked; what a slave brings when it registers is checked then.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from offerd_master.principals import Principal, owner_of
 
 
 def look_at(c: Cluster, framework: Framework, now: float) -> None:
-    """End what this framework may not have, and the framework itself if it may have nothing."""
+    """End what this framework may no longer have, and the framework itself if its owner may have none."""
     if c.principals is None:
         return
     owner = c.principals.get(owner_of(framework.framework_id))
@@ -33,7 +33,7 @@ def look_at(c: Cluster, framework: Framework, now: float) -> None:
         c.log(f"framework {framework.framework_id} ({framework.info.name}): {why}", "warning")
         _dismiss(c, framework, why)
         failover.disconnect(c, framework, now)
-    # Of one whose scheduler has not come yet the role is hearsay: what brought each executor was looked at.
+    # Before its scheduler has come, the role is known from slaves alone: they were checked when they registered.
     role = framework.info.role if framework.met_on is None else None
     for slave in holders(c, framework):
         for user in {one.user for one in slave.executors[framework.framework_id].values()}:
@@ -41,7 +41,7 @@ def look_at(c: Cluster, framework: Framework, now: float) -> None:
 
 
 def look_at_slave(c: Cluster, slave: Slave, running: Iterable[m.RunningExecutor]) -> None:
-    """The same for what a slave has brought."""
+    """The same for the executors of a slave that registers."""
     if c.principals is None:
         return
     for framework_id, role, user in {
@@ -52,7 +52,7 @@ def look_at_slave(c: Cluster, slave: Slave, running: Iterable[m.RunningExecutor]
 
 
 def fault(who: Principal, role: str, user: str) -> str:
-    """Why a framework of this principal may not have this role, or run as this user; empty if it may."""
+    """Why a framework of this principal may not have this role or run as this user, as one line; empty if it may."""
     if not who.may_have_role(role):
         others = f", only of {', '.join(who.roles)[:128]}" if who.roles else ""
         return f"{who.name} may not have frameworks of role {role[:64]}{others}"
@@ -64,7 +64,7 @@ def fault(who: Principal, role: str, user: str) -> str:
 def _end_user(
     c: Cluster, slave: Slave, framework_id: FrameworkID, owner: Principal | None, role: str | None, user: str
 ) -> None:
-    """End what runs of a framework as this user on this slave, unless its owner may have it."""
+    """End the framework's executors that run as this user on this slave, unless its owner may have them."""
     if owner is not None and (role is None or owner.may_have_role(role)):
         is_default = user == slave.info.default_user and owner.may_run_as("")
         if is_default or owner.may_run_as(user):
@@ -75,7 +75,7 @@ def _end_user(
 
 
 def _dismiss(c: Cluster, framework: Framework, why: str) -> None:
-    """Tell its schedulers that they are none any more; those that stand by may come again."""
+    """Refuse all its schedulers. Those that stood by may register again."""
     for peer in (framework.peer, *(standby.peer for standby in framework.standbys)):
         c.send(peer, m.FrameworkRefused(Reason.NOT_AUTHORIZED, why))
     for standby in list(framework.standbys):

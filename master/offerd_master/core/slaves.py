@@ -1,11 +1,11 @@
 """Slaves: registration, return with their tasks, pings, loss.
 
-A slave that comes back says what runs on it, and its word counts: the accounts are rebuilt from it. A task of ours that
-it does not name may have crossed its hello on the way, or its end may be on its way: it is lost only if nothing is
-heard of it for `missing_task_grace_s`. A task that was reported lost with its slave stays ended for its scheduler: it is
-killed, counted until it has ended, and what its slave still says of it goes no further.
+A slave that returns reports what runs on it, and the accounts are rebuilt from that. If it does not name one of our tasks, the
+task may have crossed its registration on the way, or have ended: it is lost only if nothing is heard of it for
+`missing_task_grace_s`. A task that was reported lost with its slave stays ended for its scheduler. It is killed, counts until
+it has ended, and its later statuses are not forwarded.
 
-What frameworks hear of it all, case by case, is one table: docs/fault-tolerance.md, "When a slave dies".
+All that frameworks hear of it is listed in docs/fault-tolerance.md, "When a slave dies".
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ MAX_AMOUNT = 1 << 50
 """Largest amount of one resource on one slave (a pebibyte), so that no sum over a cluster outgrows 63 bits."""
 MAX_RESOURCE_NAME = 40
 MAX_MET = 1000
-"""Frameworks that one slave may be the first to name, while their schedulers have not come. It may invent as many."""
+"""How many frameworks one slave may be the first to name while no scheduler of theirs has come. It could invent them."""
 MAX_OWED = 200_000
-"""Tasks reported lost that are remembered of slaves that are not: about 40 MB."""
+"""Tasks reported lost that are remembered for forgotten slaves: about 40 MB."""
 
 
-# -- Hello --------------------------------------------------------------------------------------------------------------
+# -- Registration -------------------------------------------------------------------------------------------------------
 
 
 def register_slave(c: Cluster, caller: Caller, message: m.RegisterSlave, now: float) -> None:
-    """A new slave, a known one that returns (the peer may be new), or a hello repeated."""
+    """A new slave, a known one that returns (the peer may be new), or a registration repeated."""
     peer, known = caller.peer, c.peers.get(caller.peer)
     if isinstance(known, Framework | Standby):
         c.drop(peer, "it has registered as a framework, and now says it is a slave")
@@ -70,7 +70,7 @@ def register_slave(c: Cluster, caller: Caller, message: m.RegisterSlave, now: fl
         c.send(peer, m.SlaveRefused(Reason.SLAVE_INVALID, fault))
         c.log(f"refused a slave: {fault}", "warning")
         return
-    c.heed_epoch(message.epoch, SLAVE_AHEAD)
+    c.note_epoch(message.epoch, SLAVE_AHEAD)
     slave_id = message.slave.slave_id or (known.slave_id if known is not None else SlaveID(""))
     if known is not None and known.slave_id != slave_id:
         disconnect(c, known)
@@ -97,7 +97,7 @@ def register_slave(c: Cluster, caller: Caller, message: m.RegisterSlave, now: fl
     _adopt(c, slave, message, now)
     _note_memory(slave, message.memory_note)
     files.renew(c, slave, had_executors_of)
-    modes.hear_mode(c, slave, message.mode, is_hello=True)
+    modes.hear_mode(c, slave, message.mode, is_registration=True)
     modes.set_disk(c, slave, is_full=message.disk_full)
     for framework_id in had_executors_of:
         forget_if_empty(c, c.frameworks[framework_id])
@@ -105,7 +105,7 @@ def register_slave(c: Cluster, caller: Caller, message: m.RegisterSlave, now: fl
 
 
 def _enter(c: Cluster, caller: Caller, slave_id: SlaveID, message: m.RegisterSlave, now: float) -> Slave:
-    """The record of a slave that this master has not met. It has an id if an earlier master gave it one."""
+    """A new record for a slave. It has an id already if an earlier master gave it one."""
     if slave_id:
         recovery.note_return(c, now)
     slave = Slave(slave_id or SlaveID(c.new_id("S", caller.name)), caller.peer, now)
@@ -115,7 +115,7 @@ def _enter(c: Cluster, caller: Caller, slave_id: SlaveID, message: m.RegisterSla
 
 
 def _describe(c: Cluster, caller: Caller, slave: Slave, message: m.RegisterSlave) -> None:
-    """Take over what the slave says of itself, and count its resources as the cluster's."""
+    """Take over the slave's description, and count its resources."""
     c.slaves[slave.slave_id] = slave
     c.peers[caller.peer] = slave
     slave.last_peer = caller.peer
@@ -130,10 +130,10 @@ def _describe(c: Cluster, caller: Caller, slave: Slave, message: m.RegisterSlave
 
 
 def _return(c: Cluster, slave: Slave, peer: PeerID, since_s: float, is_repeated: bool, now: float) -> None:
-    """Make a slave that we know ready for its new description: only its tasks stay, and they stay charged.
+    """Prepare a known slave for its new description: its tasks stay, and stay charged; all else goes.
 
-    Who says hello again over the same connection has not heard our answer, and may not hear what is launched there: that is
-    no sign of life, and it is offered to nobody before it has answered.
+    A slave that registers again over the same connection has not read our answer, and may not read launches either. So this
+    is no sign of life, and it is not offered before it has answered.
     """
     was_lost = slave.state is SlaveState.LOST
     slave.there_since = now if was_lost else max(slave.there_since, now - since_s)
@@ -158,7 +158,7 @@ def _return(c: Cluster, slave: Slave, peer: PeerID, since_s: float, is_repeated:
 
 
 def _fault(message: m.RegisterSlave) -> str:
-    """What makes a hello unusable, as a line for its sender; empty if it is good."""
+    """The fault of a registration, as one line for its sender; empty if it is good."""
     info = message.slave
     resources = info.resources
     names = [*resources.scalars, *resources.ranges, *resources.sets]
@@ -171,7 +171,7 @@ def _fault(message: m.RegisterSlave) -> str:
         *(text for t in message.tasks for text in (t.framework_id, t.executor_id, t.task_id)),
     ]
     if info.slave_id and not is_valid_id(info.slave_id):
-        return "its slave id is no id"
+        return "its slave id is not a valid id"
     if not resources:
         return "it has no resources"
     if any(amount > MAX_AMOUNT for amount in amounts) or any(len(name) > MAX_RESOURCE_NAME for name in names):
@@ -186,18 +186,18 @@ def _fault(message: m.RegisterSlave) -> str:
             "it would never be offered"
         )
     if not all(map(is_valid_id, ids)):
-        return "a task, executor or framework of it has an id that is none"
+        return "a task, executor or framework of it has an id that is not valid"
     if len(encode_message(info)) > MAX_INFO_BYTES:
         return f"its description is longer than {MAX_INFO_BYTES} bytes; give it fewer attributes"
     return ""
 
 
-# -- Accounts rebuilt ---------------------------------------------------------------------------------------------------
+# -- Rebuilding the accounts --------------------------------------------------------------------------------------------
 
 
 def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> None:
-    """Make the accounts of a slave just described say what it says of its executors and tasks. What we have not heard of
-    before counts only as far as the slave has room for it: its word must not move the shares of others further than that.
+    """Rebuild the accounts of a slave from the executors and tasks that it reports. What was not known before counts only as
+    far as the slave has room: a report must not change the shares of other frameworks by more.
     """
     missing = dict(slave.tasks)
     room = Pool(slave.total)
@@ -220,7 +220,7 @@ def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> No
         add_task(c, task)
     for described in message.tasks:
         if described.state.terminal and described.framework_id not in c.frameworks:
-            # It holds nothing, and nothing here says how long its framework's scheduler may be away.
+            # It holds nothing, and the message does not say how long its framework's scheduler may be away.
             continue
         framework = _framework(c, slave, described.framework_id, FrameworkInfo(""), now)
         if framework is None:
@@ -234,7 +234,7 @@ def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> No
             _refresh(c, mine, described, now)
         else:
             c.log(
-                f"task {described.task_id} runs on {slave.slave_id} and {mine.slave.slave_id}: ending it on the first"
+                f"task {described.task_id} runs on {slave.slave_id} and on {mine.slave.slave_id}: killing it on the first"
             )
             c.send(slave.peer, m.KillTask(described.framework_id, described.task_id, slave.slave_id, 0.0))
     for task in missing:
@@ -256,8 +256,8 @@ def _adopt(c: Cluster, slave: Slave, message: m.RegisterSlave, now: float) -> No
 def _framework(
     c: Cluster, slave: Slave, framework_id: FrameworkID, info: FrameworkInfo, now: float
 ) -> Framework | None:
-    """The framework of something that runs, whether or not we have met it. None if it cannot be one, and is ended: we
-    began it and do not know it any more, or this slave has named too many.
+    """The framework of a reported executor or task; it is entered if it is new. None if there can be none: it began with this
+    master and is forgotten, or this slave has named too many. Then what runs is ended.
     """
     framework = c.frameworks.get(framework_id)
     if framework is not None:
@@ -280,7 +280,7 @@ def _framework(
 def _adopt_task(
     c: Cluster, framework: Framework, slave: Slave, described: RunningTask, room: Pool, now: float
 ) -> None:
-    """A task that we do not count. One that has ended holds nothing: its status is on its way."""
+    """Enter a reported task that was not counted. One that has ended holds nothing: its status is on the way."""
     if described.state.terminal:
         return
     if described.task_id in framework.called_unknown:
@@ -317,21 +317,21 @@ def _adopt_task(
 
 
 def _running_since(described: RunningTask, now: float) -> float | None:
-    """When it first ran; a slave of an earlier release does not say how long ago that was."""
+    """When the task began to run; a slave of an earlier release does not report it."""
     if described.ran_s is not None:
         return now - described.ran_s
     return now if described.state is TaskState.RUNNING else None
 
 
 def _is_none_of_ours(c: Cluster, framework: Framework, slave: Slave, described: RunningTask) -> bool:
-    """Whether a task that is not known here cannot be one: all tasks of a framework that began with us were launched by us."""
+    """Whether this master cannot have launched an unknown task: it has launched all tasks of frameworks that began with it."""
     if framework.ended or not c.is_own_id(framework.framework_id):
         return False
     return (framework.framework_id, described.task_id) not in slave.reported_lost
 
 
 def _refresh(c: Cluster, task: Task, described: RunningTask, now: float) -> None:
-    """A task that both know. A terminal state is not taken over: its status, with the reason, is on its way."""
+    """Update a known task. A terminal state is not taken over: its status, with the reason, is on the way."""
     task.container_id = described.container_id or task.container_id
     task.heard_at = now
     if described.state.terminal:
@@ -344,7 +344,7 @@ def _refresh(c: Cluster, task: Task, described: RunningTask, now: float) -> None
 
 
 def _still_missing(c: Cluster, subject: tuple[Task, float], now: float) -> None:
-    """A task its slave did not name, unless it has been heard of or named since, or has ended."""
+    """A task that its slave did not name is lost, unless something was heard of it since."""
     task, asked_at = subject
     slave = task.slave
     if task not in slave.tasks or task.missing_since != asked_at:
@@ -360,17 +360,17 @@ def _still_missing(c: Cluster, subject: tuple[Task, float], now: float) -> None:
 def _forget_lost(
     c: Cluster, subject: tuple[Slave, float, set[tuple[FrameworkID, TaskID]]], now: float
 ) -> None:
-    """Tasks reported lost that a returning slave did not name and has not spoken of since: it has no such tasks."""
+    """Forget tasks reported lost that a returning slave neither named nor reported on since: it does not have them."""
     slave, asked_at, unnamed = subject
     if slave.since == asked_at:
         slave.reported_lost -= unnamed - {(task.framework.framework_id, task.task_id) for task in slave.tasks}
 
 
-# -- Silence and goodbye ------------------------------------------------------------------------------------------------
+# -- Silence and departure ----------------------------------------------------------------------------------------------
 
 
 def disconnect(c: Cluster, slave: Slave) -> None:
-    """Nothing reaches the slave. What runs there goes on; it is lost only when it misses its pings."""
+    """The slave cannot be reached. Its tasks go on; it is lost only when it has missed its pings."""
     if slave.peer is not None:
         c.peers.pop(slave.peer, None)
     slave.peer = None
@@ -379,7 +379,7 @@ def disconnect(c: Cluster, slave: Slave) -> None:
 
 
 def lose(c: Cluster, slave: Slave, text: str, now: float, *, may_return: bool = True) -> None:
-    """The slave is gone: its offers, its tasks, its part of the total."""
+    """The slave is gone: remove its offers, its tasks and its part of the total."""
     c.log(
         f"slave {slave.slave_id} on {slave.info.hostname} is lost with {len(slave.tasks)} tasks: {text}",
         "warning",
@@ -414,8 +414,8 @@ def lose(c: Cluster, slave: Slave, text: str, now: float, *, may_return: bool = 
 
 
 def _forget_oldest(c: Cluster) -> None:
-    """One lost slave less. What it would have to end, should it return, is remembered longer; and one whose tasks are waited
-    for stays, as they do.
+    """Forget the oldest lost slave. The tasks that it must end if it returns are remembered longer. A slave stays while its
+    tasks are waited for.
     """
     oldest = next((slave for slave in c.lost_slaves.values() if not slave.unreachable), None)
     if oldest is None:
@@ -435,7 +435,7 @@ def _take_owed(c: Cluster, slave_id: SlaveID) -> set[tuple[FrameworkID, TaskID]]
 
 
 def ping_slaves(c: Cluster, now: float) -> None:
-    """Ask each slave for a sign of life; any message since the last question is one."""
+    """Ask each slave for a sign of life; any message since the last ping is one."""
     for slave in list(c.slaves.values()):
         slave.unanswered = 0 if slave.heard else slave.unanswered + 1
         slave.heard = False
@@ -444,19 +444,19 @@ def ping_slaves(c: Cluster, now: float) -> None:
         else:
             c.send(slave.peer, m.Ping())
             if any(_is_overdue(c, task, now) for task in slave.tasks):
-                # What launched it may have been lost on a connection that never broke: its hello will show.
+                # The launch may have been lost although the connection stands: a new registration will show it.
                 c.send(slave.peer, m.NotRegistered())
 
 
 def _is_overdue(c: Cluster, task: Task, now: float) -> bool:
-    """Whether nothing at all has been heard of a launched task for long."""
+    """Whether a task was launched long ago and nothing has been heard of it since."""
     if task.state is not TaskState.STAGING:
         return False
     return now - max(task.launched_at, task.heard_at) > c.settings.staging_doubt_s
 
 
 def expel(c: Cluster, slave: Slave, why: str, now: float) -> None:
-    """It is no slave of ours any more: what it runs ends, as far as it still obeys, and is lost for its schedulers."""
+    """The slave's key is gone: its tasks are lost for their schedulers, and end if it still obeys."""
     for framework_id in {*slave.executors, *(task.framework.framework_id for task in slave.tasks)}:
         shut_down(c, slave, framework_id, reason=Reason.NOT_AUTHORIZED)
     c.send(slave.peer, m.SlaveRefused(Reason.KEY_REVOKED, why, c.settings.operator_grace_s))
@@ -465,19 +465,19 @@ def expel(c: Cluster, slave: Slave, why: str, now: float) -> None:
 
 
 def unregister_slave(c: Cluster, slave: Slave, message: m.UnregisterSlave, now: float) -> None:
-    lose(c, slave, "it said goodbye", now, may_return=False)
+    lose(c, slave, "it has unregistered", now, may_return=False)
     forget(c, slave)
 
 
 def _note_memory(slave: Slave, note: str) -> None:
-    """A slave has reported it once, when its tasks began to run; a master that came later did not hear that."""
+    """Note on each task why its memory is not limited. The slave reported it only once, perhaps to an earlier master."""
     for task in slave.tasks:
         if task.state is TaskState.RUNNING and task.resources.mem_bytes and not task.message:
             task.message = note
 
 
 def forget(c: Cluster, slave: Slave) -> None:
-    """One that is lost and does not come back."""
+    """Forget a lost slave that does not come back."""
     c.lost_slaves.pop(slave.slave_id, None)
     _take_owed(c, slave.slave_id)
 
@@ -490,6 +490,6 @@ def slave_usage(c: Cluster, slave: Slave, message: m.SlaveUsage, now: float) -> 
 
 
 def hear(c: Cluster, slave: Slave) -> None:
-    """It has answered: it does hear us."""
+    """The slave has answered, so it can hear us."""
     slave.is_unresponsive = False
     c.mark_dirty(slave)

@@ -1,9 +1,9 @@
-"""Who has less than its fair share, for how long, and why: `offerd explain`.
+"""Which frameworks have less than their fair share, for how long, and why: `offerd explain`.
 
-A framework is under its share while it wants offers and holds less than its weight gives it among all that want or hold
-something. That is looked at with every round of pings, so "how long" is right to within one of these.
+A framework is under its share while it wants offers and holds less than its weight gives it among all frameworks that want or
+hold something. This is looked at with every round of pings, so "how long" is exact to one round.
 
-Why, is counted over the slaves: each stands under the first thing that keeps it from the framework (`eligibility`).
+For the reason, every slave is counted under the first rule that keeps it from the framework (`eligibility`).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from offerd_master.core.state import Cluster, Framework, Slave
 
 _TOLERANCE = 1e-9
 _HELD = frozenset({"offered_to_others", "in_use", "minimum_offer_not_free", "filters_ask_for_more"})
-"""Reasons that somebody holds what is on the slave."""
+"""The reasons for which the answer names who holds the slave's resources."""
 _SHOWN = ("cpus", "mem")
 
 
 def observe(c: Cluster, now: float) -> None:
-    """Note who is under its share now."""
+    """Note which frameworks are under their share now."""
     since = c.under_share_since
     c.under_share_since = {framework_id: since.get(framework_id, now) for framework_id in _under_share(c)}
 
@@ -41,7 +41,7 @@ def _under_share(c: Cluster) -> Iterable[FrameworkID]:
 
 
 def explain_framework(c: Cluster, caller: Caller, message: om.ExplainFramework, now: float) -> None:
-    """Answered by `Explanation`, of the framework with this id, or the one with this name."""
+    """Answer with the `Explanation` of the framework with this id or name."""
     wanted = message.framework
     found = c.named(caller, wanted)
     if len(found) == 1:
@@ -87,7 +87,7 @@ def _explanation(c: Cluster, caller: Caller, framework: Framework, now: float) -
 
 
 def _cause(c: Cluster, caller: Caller, framework: Framework, why: str, slaves: list[Slave]) -> om.Cause:
-    """With amounts: what is free there, and who holds the rest where that is why."""
+    """One reason with its amounts: what is free on these slaves and, where it matters, who holds the rest."""
     text, free, holders = REASONS[why], amounts.free_sum(slaves), []
     if why in _HELD:
         holders = amounts.holders_there(c, caller, framework, slaves)

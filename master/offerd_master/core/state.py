@@ -1,7 +1,7 @@
-"""What a master knows: slaves, frameworks, running tasks, open offers, and the cluster they live in.
+"""What a master knows: slaves, frameworks, running tasks and open offers.
 
-Accounts: of a slave's total, every part is held by exactly one of its tasks, its executors, its open offers, or is free.
-Only `free` and `long_used` are kept as running sums; the others are the records themselves.
+Accounts: every part of a slave's total is held by exactly one of its tasks, executors or open offers, or is free. Only `free`
+and `long_used` are kept as running sums; the rest follows from the records.
 """
 
 from __future__ import annotations
@@ -42,18 +42,19 @@ from offerd_master.principals import Principal
 from offerd_master.settings import Settings
 
 EPOCHS_A_YEAR = 366 * 86_400_000
-"""Epochs are milliseconds since 1970, or as many more as was needed to be above one heard of."""
+"""An epoch is the milliseconds since 1970, or more where a higher one was known already."""
 LEAST_NOW = 1_767_225_600_000
-"""When this was written: a host without a clock of its own begins in 1970."""
+"""When this line was written. A host without a clock of its own begins in 1970."""
 FRAMEWORK_AHEAD, SLAVE_AHEAD = 10 * EPOCHS_A_YEAR, 20 * EPOCHS_A_YEAR
-"""How far above the epoch we began with others may have heard one: a clock may have been wrong by years. Who could name any
-number could name the last, which none is above, and whoever heard us speak in it would listen to no master ever after. Slaves
-write down what we then speak in, so theirs may be higher, should the clock be set back after a scheduler named the highest.
+"""How far above our first epoch a peer may claim to have heard one: its master's clock may have been wrong by years. Without a
+bound, a peer could name the highest number of all; once we spoke in that epoch, its hearers could obey no later master. Slaves
+store the epoch that we then speak in, so they may claim a higher one: our clock may be set back after a scheduler made us go to
+the highest.
 """
 
 
 class SlaveState(StrEnum):
-    """Only an active slave is offered. A lost one is remembered for people, and until it returns."""
+    """Only an active slave is offered. A lost one is remembered for listings, and for its return."""
 
     ACTIVE = "active"
     DEACTIVATED = "deactivated"
@@ -82,45 +83,45 @@ class Task(msgspec.Struct, eq=False, gc=False):
     is_command: bool = True
     kill: KillTask | None = None
     is_adopted: bool = False
-    """Met on a slave, and not launched by this master."""
+    """A slave reported it; this master did not launch it."""
     kill_grace_s: float | None = None
     message: str = ""
-    """Of the status that said that it runs."""
+    """The message of the status by which it runs."""
 
     @property
     def is_reported_lost(self) -> bool:
-        """Ended for its scheduler; counted because its slave has come back with it."""
+        """It has ended for its scheduler, but counts because its slave has returned with it."""
         lost = self.slave.reported_lost
         return bool(lost) and (self.framework.framework_id, self.task_id) in lost
 
 
 class Executor(msgspec.Struct, eq=False, gc=False):
-    """An executor and its own resources, from its first task to its end. `exited` while tasks of it are still open."""
+    """An executor and its own resources, from its first task to its end. `exited`: it has, but tasks of it are still open."""
 
     resources: Resources
     user: str = ""
-    """Who runs it."""
+    """The user as which it runs."""
     tasks: int = 0
     exited: bool = False
 
 
 class OutstandingOffer(msgspec.Struct, eq=False, gc=False):
-    """Resources that a framework is thinking about."""
+    """Resources that are offered to a framework."""
 
     offer_id: OfferID
     framework: Framework
     slave: Slave
     resources: Resources
     deadline: float
-    is_revived: bool = False  # since then the framework has revived: to refuse it is to refuse it for no time
+    is_revived: bool = False  # the framework has revived since: a refusal counts as one for no time
 
 
 Due = Callable[["Cluster", Any, float], None]
-"""What the master owes itself at some time: called with the cluster, a subject and now."""
+"""What a timer calls: with the cluster, a subject and now."""
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """A framework does not want this much or less of a slave until then. `paced`: it gave no time, we did."""
+    """A framework does not want this much of a slave until then. `paced`: the framework named no time, the master does."""
 
     until: float
     resources: Resources
@@ -129,9 +130,9 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
 
 
 class Revocation(msgspec.Struct, eq=False):
-    """A notice to `victim`, for the good of `framework`; when its grace is over it stands for those of its tasks that are
-    being killed, until they have ended. `demanded` is what these tasks hold of what is guaranteed; `held` what the victim's
-    tasks and executors held when it was given, less what it has given up since for others.
+    """A notice to `victim` on behalf of `framework`. After its grace it stands for the tasks that are being killed, until they
+    have ended. `demanded` is what these tasks hold of guaranteed resources. `held` is what the victim held when it was
+    notified, less what it has since given up for other frameworks.
     """
 
     framework: Framework
@@ -143,7 +144,7 @@ class Revocation(msgspec.Struct, eq=False):
 
 
 class Shortage(msgspec.Struct, gc=False):
-    """A framework wants offers and is under its guarantee. Nothing is revoked for it before `next_try_at`."""
+    """A framework that wants offers is under its guarantee. Nothing is revoked for it before `next_try_at`."""
 
     since: float
     next_try_at: float
@@ -151,7 +152,7 @@ class Shortage(msgspec.Struct, gc=False):
 
 
 class LaunchableExecutor(msgspec.Struct, frozen=True, gc=False):
-    """An executor that a framework has declared; `envelope_bytes` is a `RunTasks` for it without tasks."""
+    """An executor that a framework has declared. `envelope_bytes`: the size of a `RunTasks` for it without tasks."""
 
     info: ExecutorInfo
     envelope_bytes: int
@@ -168,12 +169,12 @@ class Slave:
     )  # fmt: skip
 
     def __init__(self, slave_id: SlaveID, peer: PeerID, now: float) -> None:
-        """It is yet to `describe` itself."""
+        """The slave is complete only after `describe`."""
         self.slave_id = slave_id
         self.peer: PeerID | None = peer
         self.state = SlaveState.ACTIVE
         self.since = now
-        self.there_since = now  # registered without a loss, with us or a master before
+        self.there_since = now  # registered since then without a loss, here or with an earlier master
         self.heard = True
         self.unanswered = 0
         self.offer_again_at = 0.0
@@ -181,25 +182,21 @@ class Slave:
         self.executors: dict[FrameworkID, dict[ExecutorID, Executor]] = {}
         self.offers: dict[OfferID, OutstandingOffer] = {}
         self.usage: SlaveUsage | None = None
-        # Tasks reported to their schedulers as lost with this slave, until each has really ended here.
+        # Tasks reported lost with this slave that have not ended here yet.
         self.reported_lost: set[tuple[FrameworkID, TaskID]] = set()
         self.last_peer: PeerID | None = None  # also while it is lost
-        self.unreachable = 0  # of its tasks: as many stand with their frameworks as this
-        self.met: set[FrameworkID] = (
-            set()
-        )  # frameworks that it was the first to tell of, and no scheduler has come of
-        self.is_unresponsive = False  # perhaps it has not heard our answer to its hello
-        self.is_disk_full = False  # as it says itself
-        self.wish: SetSlaveMode | None = None  # an operator's, that it has not said it obeys
-        self.files: FilesSecret | None = (
-            None  # None: it hands out none, or from where others would look for it
-        )
-        self.files_accesses: dict[str, FilesAccess] = {}  # derived of late, by identity
+        self.unreachable = 0  # how many `Framework.unreachable` tasks are of this slave
+        self.met: set[FrameworkID] = set()  # frameworks that it named first, and whose scheduler has not come
+        self.is_unresponsive = False  # it may not have read our answer to its registration
+        self.is_disk_full = False  # by its own report
+        self.wish: SetSlaveMode | None = None  # an operator's wish that it has not confirmed
+        self.files: FilesSecret | None = None  # None: it serves no files, or not where others could reach it
+        self.files_accesses: dict[str, FilesAccess] = {}  # a cache, by identity
         self.long_used: dict[str, int] = {}
 
     def describe(self, info: SlaveInfo, minimum_offer: Resources) -> None:
-        """Take over what the slave says of itself; its own minimum offer goes before the master's. What runs on it must be
-        taken from `free` anew.
+        """Take over the slave's description; its own minimum offer comes before the master's. The caller must take what runs on
+        the slave from `free` again.
         """
         if info.minimum_offer is not None:
             minimum_offer = info.minimum_offer
@@ -214,12 +211,12 @@ class Slave:
         self.needs = tuple((name, max(1, minimum.get(name, 0))) for name in sorted(info.resources.scalars))
 
     def is_long(self, time_limit_s: float | None, kill_grace_s: float | None) -> bool:
-        """Whether a task of such a limit and grace counts against the part for long ones here."""
+        """Whether a task with this limit and grace counts as long here."""
         info = self.info
         return is_long(time_limit_s, info.short_limit_s, kill_grace_s, info.max_kill_grace_s)
 
     def runs_as(self, user: str) -> str:
-        """Who runs what names this user."""
+        """The user as which a task that names `user` runs here."""
         return user or self.info.default_user
 
     def executor(self, framework_id: FrameworkID, executor_id: ExecutorID) -> Executor | None:
@@ -227,7 +224,7 @@ class Slave:
         return mine.get(executor_id) if mine is not None else None
 
     def used(self) -> Resources:
-        """What tasks and executors hold: all that is neither free nor offered. They may be many, so they are not asked."""
+        """What tasks and executors hold: all that is neither free nor offered. Faster than to sum up the tasks."""
         if not self.tasks and not self.executors:
             return NOTHING
         used = Pool(self.total)
@@ -237,8 +234,8 @@ class Slave:
         return used.freeze()
 
     def why_out(self) -> str:
-        """What keeps all new tasks away from it: `unreachable` (an operator's wish does, too) or `disk_full`; empty: nothing.
-        Only a slave of which it is empty is marked as dirty or idle, so that a turn of allocation need not ask.
+        """Why it is offered to nobody: `unreachable` (also by an operator's wish) or `disk_full`; empty if it may be offered.
+        Only slaves that may be offered are marked as dirty or idle, so a turn of allocation need not ask.
         """
         if self.state is not SlaveState.ACTIVE or self.peer is None or self.is_unresponsive:
             return "unreachable"
@@ -246,20 +243,20 @@ class Slave:
 
     @property
     def may_be_offered(self) -> bool:
-        """Whether operators, its connection and its disk let it take new tasks."""
+        """Whether its mode, its connection and its disk let it take new tasks."""
         return not self.why_out()
 
     @property
     def is_out(self) -> bool:
-        """Whether an operator or its disk keeps new tasks away."""
+        """Whether its mode or its disk keeps new tasks away."""
         return self.state is not SlaveState.ACTIVE or self.is_disk_full
 
     def is_in_batch_window(self, now: float) -> bool:
-        """Whether it was offered a moment ago, and what ends until the moment is over is to be offered together."""
+        """Whether it was offered a moment ago: what becomes free in that time is offered together."""
         return now < self.offer_again_at and bool(self.tasks)
 
     def is_worth_offering(self) -> bool:
-        """Whether at least the minimum is free."""
+        """Whether at least the minimum offer is free."""
         free = self.free
         scalars = free.scalars
         for name, amount in self.minimum_offer:
@@ -269,14 +266,14 @@ class Slave:
 
 
 class Wishes(NamedTuple):
-    """What a scheduler said in its hello of the offers that it wants. The filters are without fault."""
+    """The offers that a scheduler wants, by its registration. The filters have been checked."""
 
     needs_offers: bool = True
     filters: Filters = Filters()
 
 
 class Framework:
-    """A framework, with its scheduler (`peer`) or waiting for one. Once `ended` it only waits for its slaves to agree."""
+    """A framework, with a scheduler (`peer`) or waiting for one. Once `ended`, it waits only for its executors to end."""
 
     __slots__ = (
         "called_unknown", "ended", "ended_at", "ended_because", "ended_counts", "executors", "executors_running",
@@ -296,9 +293,9 @@ class Framework:
         self.failover_timer: Timer | None = None
         self.scheduler_id = ""
         self.met_on: Slave | None = (
-            None  # who told of it, while no scheduler of it has come: its role and user are hearsay
+            None  # the slave that named it, while no scheduler has confirmed its role and user
         )
-        self.is_unresponsive = False  # perhaps its scheduler has not heard our answer to its hello
+        self.is_unresponsive = False  # its scheduler may not have read our answer to its registration
         self.standbys: list[Standby] = []
         self.needs_offers = True
         self.wanted_since: float | None = None  # see `ramp_up`
@@ -307,14 +304,14 @@ class Framework:
         self.ended_at = 0.0
         self.ended_because = ("", "")
         self.set_filters(Filters())
-        self.filters_bytes = 0  # it has said nothing of them yet
+        self.filters_bytes = 0  # it has set none yet
         self.refusals: dict[SlaveID, Refusal] = {}
         self.tasks: dict[TaskID, Task] = {}
         self.unreachable: dict[TaskID, Task] = {}
         self.called_unknown: dict[TaskID, None] = {}  # see `recovery.remember_unknown`
         self.executors_running = 0
         self.offers: dict[OfferID, OutstandingOffer] = {}
-        # Ends that the scheduler may not have heard of, by sequence and slave. That slave repeats them while it is there:
+        # Ends that the scheduler may not have seen, by sequence and slave. While that slave is here it repeats them:
         # reconciliation must not overtake it.
         self.unacknowledged: dict[TaskID, tuple[int, SlaveID]] = {}
         self.history = FrameworkHistory()
@@ -323,8 +320,8 @@ class Framework:
         self.describe(info)
 
     def describe(self, info: FrameworkInfo) -> None:
-        """Take over what a scheduler says of its framework. Slaves get its description without the executors: each
-        executor travels beside it.
+        """Take over a scheduler's description of its framework. Slaves get it without the executors, because each executor
+        travels beside it.
         """
         self.info = msgspec.structs.replace(info, framework_id=self.framework_id)
         self.launch_info = msgspec.structs.replace(self.info, executors=[])
@@ -335,8 +332,8 @@ class Framework:
             self.executors[executor.executor_id] = LaunchableExecutor(executor, size)
 
     def why_not_wanting(self) -> str:
-        """What keeps all offers from it: `ended`, `no_scheduler`, `scheduler_unresponsive` or `wants_nothing`; empty: nothing,
-        it is one of `Cluster.wanting`.
+        """Why it is offered nothing: `ended`, `no_scheduler`, `scheduler_unresponsive` or `wants_nothing`; empty if it is one
+        of `Cluster.wanting`.
         """
         if self.ended:
             return "ended"
@@ -346,22 +343,22 @@ class Framework:
             return "scheduler_unresponsive"
         return "" if self.needs_offers else "wants_nothing"
 
-    def heed(self, wishes: Wishes) -> None:
-        """What its scheduler wants from now on."""
+    def take_wishes(self, wishes: Wishes) -> None:
+        """Take over the offers that its scheduler wants."""
         self.needs_offers = wishes.needs_offers
         self.set_filters(wishes.filters)
 
     def set_filters(self, filters: Filters) -> None:
-        """They must be without fault (`offerd.core.filters`)."""
+        """The filters must have been checked (`offerd.core.filters`)."""
         self.filters = CompiledFilters(filters)
         self.has_filters = not self.filters.is_empty
         self.filters_bytes = len(msgspec.msgpack.encode(filters))
 
 
 class Standby:
-    """A scheduler that waits for the active one of its framework to go."""
+    """A scheduler that stands by, until the active one of its framework is gone."""
 
-    is_unresponsive = False  # see the others' who say hello; it is offered nothing that it could miss
+    is_unresponsive = False  # always: a standby is offered nothing that it could miss
 
     __slots__ = ("framework", "heard", "info", "peer", "scheduler_id", "unanswered", "wishes")
 
@@ -380,35 +377,35 @@ class Standby:
 
     @property
     def filters_bytes(self) -> int:
-        """Of those that it wishes."""
+        """The size of the filters that it wants."""
         return 0 if self.wishes is None else len(msgspec.msgpack.encode(self.wishes.filters))
 
 
 class Reconciling(NamedTuple):
-    """A scheduler has asked for the state of all its tasks, and is yet to be sent these."""
+    """A scheduler has asked for the states of all its tasks, and these are still to be sent."""
 
     peer: PeerID
     tasks: deque[Task]
 
 
 class Asked(NamedTuple):
-    """Which operator waits for a recording, and which slave makes it; None: the master itself."""
+    """The operator who waits for a recording, and the slave that makes it; None: the master itself."""
 
     peer: PeerID
     slave: Slave | None
 
 
 class Ramping:
-    """Of whom it is to be seen whether they have what is due to them: see `ramp_up`."""
+    """Frameworks that may not have their fair share yet: see `ramp_up`."""
 
     def __init__(self) -> None:
-        self.first_wishes: list[Framework] = []  # of frameworks that began with us, in this turn
+        self.first_wishes: list[Framework] = []  # of frameworks that began with this master, in this turn
         self.frameworks: dict[FrameworkID, Framework] = {}
         self.not_before = 0.0
 
 
 class Cluster:
-    """Everything a master knows and the actions it has decided on. The handlers of each subject work on it."""
+    """Everything that a master knows, and the actions that it has decided on. The handlers of all subjects work on it."""
 
     def __init__(
         self, settings: Settings, master_id: str, epoch: int, allocator: Allocator, now: float
@@ -416,16 +413,16 @@ class Cluster:
         self.settings = settings
         self.master_id = master_id
         self.epoch = epoch
-        self._id_epoch = epoch  # stays in ids, whatever epoch we come to speak in
+        self._id_epoch = epoch  # part of ids; stays when the epoch rises
         self.use_allocator(allocator)
         self.started_at = now
         self.out: list[Action] = []
-        self.hold_until = 0.0  # no offers before: see `recovery`
-        self.revoke_not_before = 0.0  # the same of revocations
+        self.hold_until = 0.0  # no offers before then: see `recovery`
+        self.revoke_not_before = 0.0  # no revocations before then
         self.peers: dict[PeerID, Slave | Framework | Standby] = {}
         self.slaves: dict[SlaveID, Slave] = {}
         self.lost_slaves: dict[SlaveID, Slave] = {}
-        # What was `reported_lost` with slaves that are remembered no more.
+        # The `reported_lost` of slaves that are forgotten.
         self.owed: dict[SlaveID, set[tuple[FrameworkID, TaskID]]] = {}
         self.tasks_owed = 0
         self.frameworks: dict[FrameworkID, Framework] = {}
@@ -437,7 +434,7 @@ class Cluster:
         self.ramping = Ramping()
         self.total: dict[str, int] = {}  # the quantities of all slaves together
         self.dirty: dict[SlaveID, Slave] = {}
-        # Slaves with something free that nobody wanted when it was last offered around.
+        # Slaves with something free that no framework wanted when it was last offered.
         self.idle: dict[SlaveID, Slave] = {}
         self.timers: Timers[Due, Any] = Timers()
         self.reconciling: dict[FrameworkID, Reconciling] = {}
@@ -451,11 +448,11 @@ class Cluster:
         self.tasks_running = 0
         self.tasks_ended = 0
         self.dropped_peers = 0
-        self.failed_messages = 0  # of peers: what they brought about was an error of ours
-        self.unsent_messages = 0  # of ours: no frame could hold them
+        self.failed_messages = 0  # messages whose handling raised an unexpected error
+        self.unsent_messages = 0  # our messages that no frame could hold
         self.refused = 0  # handshakes and messages that keys do not allow
-        self.principals: dict[str, Principal] | None = None  # by name; None where peers have none
-        self.authorized: dict[str, Principal] = {}  # the same by key
+        self.principals: dict[str, Principal] | None = None  # by name; None where peers have no keys
+        self.authorized: dict[str, Principal] = {}  # by public key
         self.refused_owners: dict[str, int] = {}  # see `files.refuse_owners`
         self.registry: Registry | None = None  # None: peers have no keys
         self.orders: deque[Order] = deque()  # see `enrolment`
@@ -467,17 +464,17 @@ class Cluster:
         self._offer_prefix = f"O-{epoch:x}-"
 
     def use_allocator(self, module: Allocator) -> None:
-        """From now on; it knows nobody yet. What the settings guarantee and limit is laid around it."""
+        """Use this module, in which nothing is entered yet, within the guarantees and limits of the settings."""
         self.allocator = with_entitlements(module, self.settings.policy)
         self.entitlements = self.allocator if isinstance(self.allocator, Entitlements) else None
 
     def add_total(self, resources: Resources) -> None:
-        """A slave has come."""
+        """A slave has come: count its resources."""
         self._change_total(resources, 1)
         self.allocator.add_total(resources)
 
     def remove_total(self, resources: Resources) -> None:
-        """A slave has gone."""
+        """A slave has gone: count its resources no longer."""
         self._change_total(resources, -1)
         self.allocator.remove_total(resources)
 
@@ -488,20 +485,20 @@ class Cluster:
                 del self.total[name]
 
     def add_account(self, framework: Framework) -> None:
-        """Have the framework charged from now on. One that has ended has no part of a guarantee any more."""
+        """Charge the framework from now on. One that has ended has no part in a guarantee."""
         self.allocator.add_framework(framework.framework_id, framework.info.role, framework.info.name)
         if framework.ended and self.entitlements is not None:
             self.entitlements.forgo_guarantee(framework.framework_id)
 
     def new_id(self, kind: str, owner: str) -> str:
-        """The next id of a kind (F or S): unique also across masters, by the epoch in it. It ends with its owner's name, if
-        there is one: where peers have keys.
+        """The next id of a kind (F or S). The epoch in it makes it unique across masters. Where peers have keys it ends with
+        its owner's name.
         """
         self._numbers[kind] = number = self._numbers[kind] + 1
         return f"{kind}-{self._id_epoch:x}-{number:04d}{f'@{owner}' if owner else ''}"
 
     def new_offer_id(self) -> OfferID:
-        """The same for the kind of which there are most."""
+        """The next id of an offer. There are many of these, so this is the fast way."""
         numbers = self._numbers
         numbers["O"] = number = numbers["O"] + 1
         return OfferID(
@@ -509,7 +506,7 @@ class Cluster:
         )
 
     def send(self, peer: PeerID | None, message: m.Message) -> None:
-        """Send, if there is somebody to send to."""
+        """Send the message, if there is a peer."""
         if peer is not None:
             self.out.append(Send(peer, message))
 
@@ -519,30 +516,30 @@ class Cluster:
     def drop(self, peer: PeerID, why: str) -> None:
         self.out.append(Drop(peer, why))
 
-    def heed_epoch(self, seen: int, ahead: int) -> None:
-        """A slave or scheduler with a good hello says whom it has obeyed."""
+    def note_epoch(self, seen: int, ahead: int) -> None:
+        """Note the epoch that a slave or scheduler with a good registration has obeyed."""
         if self.epoch < seen < max(self._id_epoch, LEAST_NOW) + ahead:
             self.out.append(LaterEpochSeen(seen))
 
     def mark_dirty(self, slave: Slave) -> None:
-        """Something became free, or somebody may want it now."""
+        """Something became free on the slave, or a framework may newly want it."""
         if not slave.why_out():
             self.dirty[slave.slave_id] = slave
             if self.idle:
                 self.idle.pop(slave.slave_id, None)
 
     def mark_idle_dirty(self) -> None:
-        """Somebody may want now what nobody wanted."""
+        """A framework may newly want what none wanted before."""
         self.dirty.update(self.idle)
         self.idle.clear()
 
     def unmark(self, slave: Slave) -> None:
-        """Nothing of it can be offered."""
+        """Nothing of the slave can be offered."""
         self.dirty.pop(slave.slave_id, None)
         self.idle.pop(slave.slave_id, None)
 
     def update_wanting(self, framework: Framework) -> None:
-        """Keep `wanting`, the frameworks that may be offered something, in step."""
+        """Enter the framework in `wanting` if it may be offered something; else remove it there."""
         is_wanting = not framework.why_not_wanting()
         if framework.ramp_up_s is None and self.is_own_id(framework.framework_id):
             self.ramping.frameworks[framework.framework_id] = framework
@@ -555,7 +552,7 @@ class Cluster:
         self.allocator.set_wanting(framework.framework_id, is_wanting)
 
     def named(self, caller: Caller, wanted: str) -> list[Framework]:
-        """The frameworks that the caller means by an id or a name: of a name those that have not ended."""
+        """The caller's frameworks with this id or name; a name finds only those that have not ended."""
         return [
             framework
             for framework in self.frameworks.values()
@@ -564,16 +561,16 @@ class Cluster:
         ]
 
     def slaves_named(self, name: str) -> list[Slave]:
-        """The slave of this id, or those of this hostname."""
+        """The slave with this id, or the slaves with this hostname."""
         by_id = self.slaves.get(SlaveID(name))
         if by_id is not None:
             return [by_id]
         return [slave for slave in self.slaves.values() if slave.info.hostname == name]
 
     def is_own_id(self, framework_id: FrameworkID) -> bool:
-        """Whether this master, and not one before it, gave the id."""
+        """Whether this master gave the id, not an earlier one."""
         return framework_id.startswith(f"F-{self._id_epoch:x}-")
 
     def may_return(self, framework_id: FrameworkID, now: float) -> bool:
-        """Whether a framework of a master before this one, or slaves with tasks of it, may still be on their way back."""
+        """Whether a framework of an earlier master, or slaves with its tasks, may still be on their way back."""
         return now - self.started_at < self.settings.adoption_grace_s and not self.is_own_id(framework_id)

@@ -1,9 +1,9 @@
 """Running tasks: status updates, acknowledgements, kills, reconciliation, messages between schedulers and executors.
 
-A task's resources are held until its terminal status arrives, not until that is acknowledged. Statuses that a slave
-sends of its tasks are passed on whatever we think of them: the scheduler tells doubles apart, and its acknowledgement is what
-ends the slave's repeating. Of the tasks and executors of others a slave is not heard. Where there is no scheduler any more, or
-it has had the end that we remember, the master acknowledges in its place.
+A task's resources are held until its terminal status arrives, not until that is acknowledged. A slave's statuses of its own
+tasks are forwarded whatever the master thinks of them: the scheduler tells duplicates apart, and only its acknowledgement ends
+the slave's repeating. Statuses of other slaves' tasks are ignored. The master itself acknowledges if the scheduler is gone for
+good, or has had the end that the master remembers.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from offerd_master.core.state import Cluster, Executor, Framework, Reconciling, 
 
 MASTER = "master"
 MAX_LIVE_TEXT = 100
-"""Of what is said of a task that runs: there may be many."""
+"""Longest message, in characters, that is kept of a running task: there may be many."""
 MAX_UNACKNOWLEDGED = 10_000
-"""Ends remembered per framework for its acknowledgement, or as many as its history holds if that is more; a scheduler that
+"""Ends remembered for a framework until it acknowledges them, or as many as its history holds if that is more. A scheduler that
 never acknowledges loses only this memory.
 """
 RECONCILED_AT_ONCE = 2_000
-"""Tasks of frameworks that have asked for all of theirs, in one tick."""
+"""Tasks reported in one tick to frameworks that have asked for all of theirs."""
 
 
 # -- The life of a task -------------------------------------------------------------------------------------------------
 
 
 def add_task(c: Cluster, task: Task) -> None:
-    """Enter a task into the accounts of its framework, slave and executor. Its resources are taken from `free` and
-    charged by the caller.
+    """Enter a task into the accounts of its framework, slave and executor. The caller takes its resources from `free` and
+    charges them.
     """
     framework, slave = task.framework, task.slave
     framework.tasks[task.task_id] = task
@@ -57,7 +57,7 @@ def add_task(c: Cluster, task: Task) -> None:
 
 
 def end_task(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
-    """Free what the task held and keep a small record of it."""
+    """Free what the task held, and keep a small record of it."""
     executor = task.slave.executor(task.framework.framework_id, task.executor_id)
     free_task(c, task)
     c.tasks_ended += 1
@@ -68,7 +68,7 @@ def end_task(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
 
 
 def free_task(c: Cluster, task: Task) -> None:
-    """Take the task out of the accounts of its framework, slave and executor."""
+    """Remove the task from the accounts of its framework, slave and executor."""
     framework, slave, resources = task.framework, task.slave, task.resources
     framework_id = framework.framework_id
     del framework.tasks[task.task_id]
@@ -89,10 +89,10 @@ def free_task(c: Cluster, task: Task) -> None:
 
 
 def _count_wasted(c: Cluster, task: Task, now: float) -> None:
-    """Work lost to a time limit, in units times seconds: cpus, bytes, numbers of ports."""
+    """Count work lost to a time limit, in units times seconds: cpus, bytes, numbers of ports."""
     ran_s = now - (task.launched_at if task.running_since is None else task.running_since)
     if task.is_adopted and task.time_limit_s is not None:
-        ran_s = min(ran_s, task.time_limit_s)  # that it ran so long is its slave's word alone
+        ran_s = min(ran_s, task.time_limit_s)  # only its slave says that it ran longer
     accounts = (task.framework.wasted_resource_s, c.wasted_resource_s)
     scalars = task.resources.scalars
     for name, amount in task.resources.quantities().items():
@@ -103,7 +103,7 @@ def _count_wasted(c: Cluster, task: Task, now: float) -> None:
 
 
 def remember(c: Cluster, task: Task, status: TaskStatus, now: float, user: str = "") -> None:
-    """The record of an end, and its count. `user`: who ran it, where that is known."""
+    """Record and count an end. `user`: as which the task ran, if that is known."""
     framework = task.framework
     state = status.state._value_
     framework.ended_counts[state] = framework.ended_counts.get(state, 0) + 1
@@ -133,13 +133,13 @@ def remember(c: Cluster, task: Task, status: TaskStatus, now: float, user: str =
 
 
 def end_wait(task: Task) -> None:
-    """An unreachable task is waited for no more: it is back, has ended, or is given up."""
+    """Wait no longer for an unreachable task: it is back, has ended, or is given up."""
     del task.framework.unreachable[task.task_id]
     task.slave.unreachable -= 1
 
 
 def lose_task(c: Cluster, task: Task, reason: Reason, text: str, now: float) -> None:
-    """End a task that nobody will report on, and tell its scheduler, unless that was told so before."""
+    """End a task that no slave will report on. Its scheduler is sent the status, unless it has had it before."""
     is_news = not task.is_reported_lost
     status = TaskStatus(
         task.task_id,
@@ -159,7 +159,7 @@ def lose_task(c: Cluster, task: Task, reason: Reason, text: str, now: float) -> 
 def add_executor(
     c: Cluster, framework: Framework, slave: Slave, executor_id: ExecutorID, executor: Executor
 ) -> None:
-    """An executor begins. Tasks of its id may be there before it: of one that a returning slave did not name."""
+    """An executor begins. Tasks may be there before it: those of an executor that a returning slave did not name."""
     executor.tasks = sum(
         task.framework is framework and task.executor_id == executor_id for task in slave.tasks
     )
@@ -168,7 +168,7 @@ def add_executor(
 
 
 def remove_executor(c: Cluster, framework: Framework, slave: Slave, executor_id: ExecutorID) -> None:
-    """The executor has ended: what it held itself is free."""
+    """The executor has ended: free its own resources."""
     mine = slave.executors[framework.framework_id]
     executor = mine.pop(executor_id)
     if not mine:
@@ -181,7 +181,7 @@ def remove_executor(c: Cluster, framework: Framework, slave: Slave, executor_id:
 
 
 def forget_if_empty(c: Cluster, framework: Framework) -> None:
-    """An ended framework that holds nothing any more leaves the accounts; a bounded number is remembered."""
+    """Remove an ended framework that holds nothing more from the accounts; a bounded number is remembered."""
     if framework.tasks or framework.executors_running or not framework.ended:
         return
     framework_id = framework.framework_id
@@ -205,9 +205,9 @@ def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float)
     framework = c.frameworks.get(message.framework_id)
     status = message.status
     if status.slave_id != slave.slave_id and status.slave_id:
-        return  # nobody speaks for another slave
+        return  # a slave may not report for another
     if framework is None:
-        # A new master may meet an update before the scheduler that must see it: then the slave goes on repeating.
+        # A new master may get a status before the scheduler that must have it has come. The slave repeats it until then.
         if message.framework_id in c.ended_frameworks or not c.may_return(message.framework_id, now):
             _acknowledge(c, slave, message)
         return
@@ -217,7 +217,7 @@ def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float)
     task = framework.tasks.get(status.task_id)
     if task is not None:
         if task.slave is not slave:
-            # The id was used again after the first task was lost with its slave: this speaks of the first.
+            # The first task of this id was lost with its slave, and the id was used again: this status is of the first.
             _acknowledge(c, slave, message)
             return
         task.heard_at = now
@@ -228,18 +228,18 @@ def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float)
         elif task.state is not status.state or not task.container_id:
             task.state = status.state
             task.container_id = status.container_id
-            # Mostly the same few words, so they are kept once.
+            # Mostly the same few texts, so each is stored once.
             task.message = intern(status.message[:MAX_LIVE_TEXT])
             if task.running_since is None and status.state is TaskState.RUNNING:
                 task.running_since = now
     elif _was_heard(framework, status.task_id):
-        # The slave stopped before the acknowledgement reached it. A scheduler's memory may be shorter than its absence.
+        # The acknowledgement was lost when the slave stopped, and the scheduler may have forgotten the task meanwhile.
         _acknowledge(c, slave, message)
         return
     elif (
         framework.unreachable and status.state.terminal and _end_unreachable(c, framework, slave, status, now)
     ):
-        pass  # passed on, as it has been waited for
+        pass  # forwarded, because it has been waited for
     elif not _may_be_its(c, framework, slave, status.task_id):
         _acknowledge(c, slave, message)
         return
@@ -251,16 +251,16 @@ def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float)
 
 
 def _was_heard(framework: Framework, task_id: TaskID) -> bool:
-    """Whether the task has ended for its scheduler. Valid as `unacknowledged` forgets no end before the history does."""
+    """Whether its scheduler has had the task's end. Valid because `unacknowledged` forgets no end before the history does."""
     if task_id not in framework.history.by_id or task_id in framework.unacknowledged:
         return False
     return task_id not in framework.unreachable
 
 
 def _may_be_its(c: Cluster, framework: Framework, slave: Slave, task_id: TaskID) -> bool:
-    """Whether a task that runs nowhere, as far as we know, may have been this slave's: of a framework that began with us only
-    one whose end it may still repeat. Of an earlier master's frameworks we cannot know: their schedulers hear what the slave
-    says, and do know where they have launched what.
+    """Whether a task that this master does not count may have been the slave's. If the framework began with this master, only a
+    task whose end may still be repeated. For an earlier master's framework nobody here can know; its scheduler gets the status,
+    and knows where it launched the task.
     """
     waiting = framework.unacknowledged.get(task_id)
     if waiting is not None:
@@ -269,7 +269,7 @@ def _may_be_its(c: Cluster, framework: Framework, slave: Slave, task_id: TaskID)
 
 
 def _end_unreachable(c: Cluster, framework: Framework, slave: Slave, status: TaskStatus, now: float) -> bool:
-    """A task that was waited for has ended while its slave was away. False if it is none."""
+    """End a task that was waited for: it ended while its slave was away. False if there is none."""
     task = framework.unreachable.get(status.task_id)
     if task is None or task.slave is not slave:
         return False
@@ -283,8 +283,8 @@ def _end_unreachable(c: Cluster, framework: Framework, slave: Slave, status: Tas
 def _settle_lost_task(
     c: Cluster, framework: Framework, slave: Slave, message: m.StatusUpdate, now: float
 ) -> None:
-    """A status of a task that was reported lost with its slave: the scheduler has had its one end of it. So the master
-    acknowledges, frees what the task held when it ends, and has it killed until then.
+    """A status of a task that was reported lost with its slave: its scheduler has had its one terminal status. So the master
+    acknowledges this one, has the task killed, and frees what it holds when it ends.
     """
     status = message.status
     task = framework.tasks.get(status.task_id)
@@ -301,27 +301,27 @@ def _settle_lost_task(
 
 def _await_acknowledgement(c: Cluster, framework: Framework, slave: Slave, status: TaskStatus) -> None:
     waiting = framework.unacknowledged
-    waiting.pop(status.task_id, None)  # an id used again is the newest
+    waiting.pop(status.task_id, None)  # an id that is used again moves to the end
     waiting[status.task_id] = (status.sequence, slave.slave_id)
     if len(waiting) > max(MAX_UNACKNOWLEDGED, c.settings.max_ended_tasks_per_framework):
         del waiting[next(iter(waiting))]
 
 
 def _acknowledge(c: Cluster, slave: Slave, message: m.StatusUpdate) -> None:
-    """In place of a scheduler that is not there any more."""
+    """Acknowledge on behalf of a scheduler that is gone."""
     if message.status.sequence:
         update = (message.status.task_id, message.status.sequence)
         c.send(slave.peer, m.Acknowledge(message.framework_id, slave.slave_id, [update]))
 
 
 def executor_exited(c: Cluster, slave: Slave, message: m.ExecutorExited, now: float) -> None:
-    """The slave reports its tasks itself. While some are open the executor stays charged: a task of ours may be on its
-    way and start it again.
+    """The slave reports the tasks themselves. While tasks are open the executor stays charged: one of ours may be on the way
+    and start it again.
     """
     framework = c.frameworks.get(message.framework_id)
     executor = slave.executor(message.framework_id, message.executor_id)
     if framework is None or executor is None:
-        return  # there is none such, of this slave's
+        return  # this slave has no such executor
     executor.exited = True
     if executor.tasks == 0:
         remove_executor(c, framework, slave, message.executor_id)
@@ -347,7 +347,7 @@ T = TypeVar("T", bound=m.Acknowledge | m.FrameworkMessage | m.KillTask)
 def own(
     handler: Callable[[Cluster, Framework, T, float], None],
 ) -> Callable[[Cluster, Framework, T, float], None]:
-    """A scheduler speaks for its own framework only; one that names another is dropped."""
+    """A scheduler may speak for its own framework only; one that names another is dropped."""
 
     def checked(c: Cluster, framework: Framework, message: T, now: float) -> None:
         if message.framework_id == framework.framework_id:
@@ -381,10 +381,10 @@ def message_to_executor(c: Cluster, framework: Framework, message: m.FrameworkMe
 
 @own
 def kill_task(c: Cluster, framework: Framework, message: m.KillTask, now: float) -> None:
-    """A task that has ended is passed over, as its end is on its way or was seen; one nobody knows is reported lost."""
+    """A task that has ended is skipped, since its end is on the way or was sent; an unknown one is reported lost."""
     if not is_valid_id(message.task_id):
         if framework.peer is not None:
-            c.drop(framework.peer, "it asked to kill a task whose id is no id")
+            c.drop(framework.peer, "it asked to kill a task whose id is not valid")
         return
     task = framework.tasks.get(message.task_id) or framework.unreachable.get(message.task_id)
     if task is not None:
@@ -398,8 +398,8 @@ def kill_task(c: Cluster, framework: Framework, message: m.KillTask, now: float)
 
 
 def kill(c: Cluster, task: Task, grace_s: float | None, reason: str = "") -> None:
-    """Kept with the task, and sent again to a slave that was away. A grace that is no time is the task's own. What is being
-    killed already is given no more time by another kill.
+    """Send the kill, and keep it to send it again to a slave that was away. Without a valid `grace_s` the task's own grace
+    counts. A second kill never gives a task more time.
     """
     if grace_s is not None and not 0 <= grace_s < math.inf:
         grace_s = None
@@ -412,11 +412,11 @@ def kill(c: Cluster, task: Task, grace_s: float | None, reason: str = "") -> Non
 
 
 def reconcile_tasks(c: Cluster, framework: Framework, message: m.ReconcileTasks, now: float) -> None:
-    """Silent about tasks whose end the scheduler has not acknowledged while their slave is here, as it repeats that with all
-    that belongs to it; and, while a new master waits for its slaves, about tasks it does not know.
+    """Answer nothing about a task whose end is not acknowledged while its slave is here: the slave repeats the full status. A
+    new master that waits for its slaves answers nothing about unknown tasks either.
 
-    Where it asks for all, there may be a hundred thousand: they are told in parts, one with each tick. Who asks again
-    meanwhile is told of all from the beginning.
+    A request for all tasks may concern a hundred thousand: their states are sent in parts, one with each tick. A new request
+    starts from the beginning.
     """
     if not message.task_ids:
         if framework.peer is not None:
@@ -446,14 +446,14 @@ def reconcile_tasks(c: Cluster, framework: Framework, message: m.ReconcileTasks,
             c.send(framework.peer, m.StatusUpdate(framework.framework_id, status))
         elif not is_valid_id(task_id):
             if framework.peer is not None:
-                c.drop(framework.peer, "it asked for a task whose id is no id")
+                c.drop(framework.peer, "it asked for a task whose id is not valid")
             return
         elif not c.may_return(framework.framework_id, now):
             _report_unknown(c, framework, task_id)
 
 
 def go_on_reconciling(c: Cluster) -> None:
-    """Tell the next part of those that have asked for all, each in turn. What has ended meanwhile was told as such."""
+    """Send the next part to frameworks that asked for all, in turn. Tasks that have ended meanwhile were reported already."""
     room = RECONCILED_AT_ONCE
     while c.reconciling and room > 0:
         framework_id = next(iter(c.reconciling))
@@ -475,8 +475,8 @@ def go_on_reconciling(c: Cluster) -> None:
 
 
 def take_as_lost(c: Cluster, framework: Framework, task_ids: list[TaskID]) -> None:
-    """Tasks that masters before us have called lost, as their scheduler tells. It may have started the work anew: a slave that
-    has one of them is to end it, whether it has come already or comes later. What was launched by us is another of the id.
+    """Tasks that an earlier master has called lost, as their scheduler says. It may have started the work anew, so a slave that
+    has one of them must kill it, whenever it comes. A task that this master launched is another task with the same id.
     """
     for task_id in task_ids[-MAX_REMEMBERED:]:
         task = framework.tasks.get(task_id) or framework.unreachable.get(task_id)
@@ -494,7 +494,7 @@ def take_as_lost(c: Cluster, framework: Framework, task_ids: list[TaskID]) -> No
 def report_state(
     c: Cluster, framework: Framework, task: Task, reason: Reason = Reason.RECONCILIATION
 ) -> None:
-    """Tell the scheduler how the task is now."""
+    """Send the scheduler the task's current state."""
     status = TaskStatus(
         task.task_id,
         task.state,

@@ -1,5 +1,5 @@
-"""The operator says anew who gets how much, and who may what, while the master runs: weights, priorities, guarantees and
-limits; keys and what each may be.
+"""Changes that the operator makes while the master runs: terms (weights, priorities, guarantees, limits), and keys with their
+rights.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from offerd_master.settings import Settings
 
 
 def change(c: Cluster, settings: Settings, allocator: Allocator, now: float) -> None:
-    """Go on with a fresh module, which knows the new terms. Nobody loses an offer or a task by this; what is offered from
-    now on goes by the new terms. Who was short before and still is has waited since then.
+    """Go on with a new module, which knows the new terms. No framework loses an offer or a task by this; new offers follow the
+    new terms. A framework that was short before, and still is, keeps the time that it has waited.
     """
     c.settings = settings
     c.use_allocator(allocator)
@@ -31,12 +31,12 @@ def change(c: Cluster, settings: Settings, allocator: Allocator, now: float) -> 
             for executor in executors.values():
                 c.allocator.charge(framework_id, executor.resources)
     revocation.begin(c, now)
-    c.mark_idle_dirty()  # a limit that was raised may have kept something free
-    c.log("terms of roles and frameworks read anew")
+    c.mark_idle_dirty()  # a limit that is higher now may have left resources free
+    c.log("read the terms of roles and frameworks again")
 
 
 def authorize(c: Cluster, principals: Principals, now: float) -> None:
-    """Nobody but these may be anything from now on: what runs by a right that is gone ends."""
+    """Only these principals have rights from now on: what runs by a right that is gone ends."""
     before = c.authorized
     c.authorized = dict(principals)
     c.principals = {principal.name: principal for principal in principals.values()}
@@ -44,7 +44,7 @@ def authorize(c: Cluster, principals: Principals, now: float) -> None:
         owner = c.principals.get(owner_of(slave.slave_id))
         if owner is None or not owner.slave:
             slaves.expel(c, slave, "its key has been taken away", now)
-    # What they were handed to read files with is no good any more, either.
+    # The access to files that others were given is revoked, too.
     kept = {(key, who.name, who.operator) for key, who in principals.items()}
     files.refuse_owners(
         c, [who.name for key, who in before.items() if (key, who.name, who.operator) not in kept]

@@ -1,4 +1,4 @@
-"""Why a framework waits: what stands between it and the resources that it wants, as a person would find out."""
+"""Why a framework waits: what stands between it and the resources that it wants, in words for people."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from offerd_master.core.state import Cluster, Framework, Slave
 
 _REFUSED = frozenset({"no_offer_fits", "long_task_cap_reached"})
 MANY = 1 << 40
-"""More tasks than anybody asks about."""
+"""More tasks than any question is about."""
 _HOST_IN_WORDS = 32
 _SOONEST = (
     "not_yet",
@@ -31,7 +31,7 @@ _SOONEST = (
     "offers_held_back",
     "wants_nothing",
 )
-"""Of what keeps several slaves from the framework, that which says most of what will happen."""
+"""If several slaves have different reasons, the one to report: that which says most about what will happen next."""
 
 
 def explain_waiting(c: Cluster, caller: Caller, message: om.ExplainWaiting, now: float) -> None:
@@ -43,13 +43,13 @@ def explain_waiting(c: Cluster, caller: Caller, message: om.ExplainWaiting, now:
 def explain(
     c: Cluster, caller: Caller, framework: Framework | None, asked: om.ExplainWaiting, now: float
 ) -> om.Waiting:
-    """From what will never change to what will change soonest: each step keeps the slaves that pass it, with how many of the
-    tasks they have room for.
+    """Go from reasons that never change to those that change soonest. Each step keeps the slaves that pass it, with the number
+    of tasks for which they have room.
     """
     slaves = [slave for slave in c.slaves.values() if slave.why_out() != "unreachable"]
     if not slaves and c.slaves:
         who = f"none of the {len(c.slaves)} slaves takes tasks"
-        text = f"{who}: they are drained or deactivated (`offerd activate` lets them in again), unresponsive, or away"
+        text = f"{who}: they are drained or deactivated (`offerd activate` ends that), unresponsive, or not connected"
         return om.Waiting("no_slaves", text)
     if not slaves:
         return om.Waiting("no_slaves", "the cluster has no slaves; start one with `offerd slave`")
@@ -84,14 +84,14 @@ def explain(
 
 
 class _Places:
-    """How many of the tasks that were asked about each slave has room for, of those that have any."""
+    """For how many of the requested tasks each slave has room. Slaves without room are left out."""
 
     def __init__(self, asked: om.ExplainWaiting, found: dict[Slave, int]) -> None:
         self._asked = asked
         self.count = max(1, asked.count)
         self.per_slave = most = asked.per_slave or self.count
         self.would_be_enough = sum(found.values()) >= self.count
-        """Were there no `per_slave`."""
+        """Whether there would be room for all without the `per_slave` limit."""
         self._found = {slave: min(number, most) for slave, number in found.items() if number > 0}
         self.number = sum(self._found.values())
 
@@ -111,11 +111,11 @@ class _Places:
 
     @property
     def prefix(self) -> str:
-        """Of several: for how many there is room."""
+        """If the question is about several tasks: for how many of them there is room."""
         return f"room for {self.number} of {self.count}: " if self.count > 1 else ""
 
     def cut(self, most: Callable[[Slave], int]) -> _Places:
-        """Each slave has room for at most so many."""
+        """Limit the number of each slave."""
         return _Places(self._asked, {slave: min(n, most(slave)) for slave, n in self._found.items()})
 
     def keep(self, is_kept: Callable[[Slave], bool]) -> _Places:
@@ -123,7 +123,7 @@ class _Places:
 
 
 def _filtered(framework: Framework, slaves: list[Slave]) -> str:
-    """By what these slaves, or too many of them, are excluded."""
+    """Which of its filters exclude the slaves."""
     wanted = framework.filters.filters
     constraints = Filters(
         attributes=wanted.attributes,
@@ -139,14 +139,14 @@ def _filtered(framework: Framework, slaves: list[Slave]) -> str:
 
 
 def _copies(room: Pool, wanted: Resources) -> int:
-    """How many tasks of this size fit. Of those that ask for certain ports or the like no two fit side by side."""
+    """How many tasks of this size fit. Two tasks that ask for particular ports or set members never fit side by side."""
     if wanted.ranges or wanted.sets:
         return int(room.covers(wanted))
     return min((room.scalars.get(name, 0) // amount for name, amount in wanted.scalars.items()), default=MANY)
 
 
 def _long_copies(slave: Slave, held: Mapping[str, int], asked: om.ExplainWaiting) -> int:
-    """How many of them fit into the part for long tasks, of which so much is held; all of them if they are short there."""
+    """How many of them fit into what is left of the part for long tasks; `MANY` if they are short on this slave."""
     if not slots.is_long(asked.time_limit_s, slave.info.short_limit_s):
         return MANY
     cap, quantities = slave.long_cap, asked.wanted.quantities()
@@ -157,7 +157,7 @@ def _long_copies(slave: Slave, held: Mapping[str, int], asked: om.ExplainWaiting
 
 
 def _within_limit(c: Cluster, framework: Framework, wanted: Resources, count: int) -> int:
-    """How many of them the framework's limit leaves in all."""
+    """How many of them, of `count`, the framework's limit leaves in all."""
     left = _under_limit(c, framework)
     if left is None:
         return count
@@ -166,7 +166,7 @@ def _within_limit(c: Cluster, framework: Framework, wanted: Resources, count: in
 
 
 def _under_limit(c: Cluster, framework: Framework) -> dict[str, int] | None:
-    """What the framework's limit leaves, with what it is offered; None where it has none."""
+    """What the framework's limit leaves, plus its own offers; None if it has no limit."""
     room = c.entitlements.room(framework.framework_id) if c.entitlements is not None else None
     if room is None:
         return None
@@ -197,7 +197,7 @@ def _too_large(slaves: list[Slave], large: _Places, wanted: Resources) -> om.Wai
 
 
 def _never_long(before: _Places, after: _Places, wanted: Resources) -> om.Waiting:
-    """More than long tasks may ever have."""
+    """The tasks are more than long tasks may ever hold."""
     found = amounts.nearest(before, wanted.scalars, lambda slave: slave.long_cap)
     most = amounts.words(found.free, wanted.scalars)
     text = f"{after.prefix}{_long_rule(found.slave)}, at most {most} on {_host(found.slave)}"
@@ -213,7 +213,7 @@ def _long_rule(slave: Slave) -> str:
 
 
 class _There:
-    """What is missing where, and who holds it."""
+    """Explains what is missing on which slave, and who holds it."""
 
     def __init__(
         self, c: Cluster, caller: Caller, framework: Framework | None, asked: om.ExplainWaiting
@@ -225,7 +225,7 @@ class _There:
         self._size = printable(str(asked.wanted))
 
     def in_use(self, fitting: _Places, roomy: _Places) -> om.Waiting:
-        """Others, or its own tasks, have what it would take."""
+        """Other frameworks, or its own tasks, hold what it would take."""
         full = [slave for slave in fitting if slave not in roomy]
         if not full:
             holders = amounts.holders_there(self._c, self._caller, self._framework, fitting, self._needed)
@@ -243,7 +243,7 @@ class _There:
         )
 
     def long_tasks(self, roomy: _Places, now_free: _Places) -> om.Waiting:
-        """Long tasks have all that they may."""
+        """Long tasks hold all that they may."""
         full = [slave for slave in roomy if slave not in now_free] or list(roomy)
 
         def left(slave: Slave) -> dict[str, int]:
@@ -266,7 +266,7 @@ class _There:
         )
 
     def limited(self, framework: Framework, within: _Places) -> om.Waiting:
-        """It may not hold as much."""
+        """Its limit does not let it hold so much."""
         room = _under_limit(self._c, framework) or {}
         needed = {name: amount * within.count for name, amount in self._needed.items() if name in room}
         short = amounts.missing(needed, room)
@@ -280,7 +280,7 @@ class _There:
         )
 
     def soonest(self, framework: Framework, slaves: list[Slave], now: float) -> om.Waiting:
-        """These have room, and it may have that."""
+        """These slaves have room, and the framework may have it: say what happens next."""
         reasons = {slave: eligibility.reason_against(self._c, framework, slave, now) for slave in slaves}
         why = next((why for why in _SOONEST if why in reasons.values()), "")
         refused = [slave for slave, other in reasons.items() if other in _REFUSED]
@@ -303,7 +303,7 @@ class _There:
         return amounts.with_own_offers(self._framework, slave).scalars
 
     def _on(self, why: str, text: str, found: amounts.Nearest, short: list[str]) -> om.Waiting:
-        """With what is free on this slave, and who holds there what is missing."""
+        """With what is free on this slave, and who holds what is missing there."""
         slave = found.slave
         holders = amounts.holders_there(self._c, self._caller, self._framework, [slave], self._needed)
         free = amounts.words(found.free, self._needed)
@@ -330,7 +330,7 @@ def _has_lists(wanted: Resources) -> bool:
 
 
 def _limit_room(c: Cluster, framework: Framework, slave: Slave) -> Pool:
-    """What of the slave the framework's limit lets it have, with what it is offered there."""
+    """What the framework's limit lets it have of this slave, plus its own offers there."""
     room = Pool(eligibility.cut_to_limit(c, framework, slave.free.freeze()))
     for offer in slave.offers.values():
         if offer.framework is framework:

@@ -22,7 +22,7 @@ def task(name: str, state: TaskState = TaskState.RUNNING, **ages: float) -> m.Ru
 
 
 def returns(cluster: ClusterHarness, *tasks: m.RunningTask, since_s: float = 0.0) -> SlavePeer:
-    """A slave of an earlier master says hello."""
+    """A slave of an earlier master registers."""
     slave = cluster.slave(registers=False)
     slave.info = SLAVE
     executor = m.RunningExecutor(OLD, EXECUTOR.executor_id, ContainerID("c1"))
@@ -100,7 +100,7 @@ def test_a_slave_that_does_not_say_how_long_counts_from_its_return() -> None:
 
 
 @pytest.mark.parametrize(("since_s", "shown_s"), [(100.0, 12.0), (3.0, 3.0), (0.0, 0.0)])
-def test_a_slave_that_says_hello_again_was_there_unless_it_began_anew(since_s: float, shown_s: float) -> None:
+def test_a_slave_that_registers_again_was_there_unless_it_began_anew(since_s: float, shown_s: float) -> None:
     """A link that broke, a daemon that was started again."""
     cluster = ClusterHarness()
     slave = cluster.slave()

@@ -256,7 +256,7 @@ def test_terms_are_read_from_a_table() -> None:
         ({"roles": {"a//b": {}}}, "path of names"),
         ({"roles": {"a/.": {}}}, "path of names"),
         ({"roles": {"a": {"guarantee": "cpus=3"}, "a/b/c": {"guarantee": "cpus=2"}, "a/d": {"guarantee": "cpus=2"}}},
-         "less cpus is guaranteed to it than to the roles in it together"),
+         "its guarantee of cpus is less than those of the roles within it together"),
     ],
 )  # fmt: skip
 def test_a_table_that_cannot_be_is_one_line(table: dict[str, object], complaint: str) -> None:

@@ -18,7 +18,7 @@ from offerd.messages import Reason
 from offerd.resources import Resources
 from offerd_master.core.authorization import FOR_JOINING, OPEN_TO_FRAMEWORKS, OPERATORS_ONLY
 from offerd_master.core.events import HandshakeRefused
-from offerd_master.core.master import FROM_SCHEDULER, FROM_SLAVE, HELLOS, QUESTIONS
+from offerd_master.core.master import FROM_SCHEDULER, FROM_SLAVE, QUESTIONS, REGISTRATIONS
 from offerd_master.gate import read_principals
 from offerd_master.principals import NOBODY, Principal, parse_principals
 
@@ -50,14 +50,14 @@ def audit(cluster: ClusterHarness) -> str:
     return cluster.logs[-1].text
 
 
-# -- hellos -------------------------------------------------------------------------------------------------------------
+# -- registrations ------------------------------------------------------------------------------------------------------
 
 
 def test_ids_given_under_keys_tell_whose_they_are_and_others_do_not() -> None:
     cluster = ClusterHarness()
     slave, alice = slave_of(cluster, HOST), framework_of(cluster, ALICE, role="science")
-    slave.hello()
-    alice.hello()
+    slave.register()
+    alice.register()
     assert (owner_of(slave.slave_id), owner_of(alice.framework_id)) == ("host", "alice")
     assert is_valid_id(slave.slave_id)
     assert is_valid_id(alice.framework_id)
@@ -68,7 +68,7 @@ def test_ids_given_under_keys_tell_whose_they_are_and_others_do_not() -> None:
 def test_the_longest_name_still_makes_an_id() -> None:
     cluster = ClusterHarness()
     slave = slave_of(cluster, Principal(name="n" * 40, slave=True))
-    slave.hello()
+    slave.register()
     assert is_valid_id(slave.slave_id)
 
 
@@ -99,7 +99,7 @@ def test_own_slave_id_holds_at_another_master() -> None:
     cluster = ClusterHarness()
     slave = slave_of(cluster, HOST)
     slave.info = m.SlaveInfo("h", Resources.parse("cpus=1"), SlaveID("S-7-0001@host"))
-    slave.hello()
+    slave.register()
     assert slave.slave_id == "S-7-0001@host"
 
 
@@ -153,7 +153,7 @@ def test_a_framework_of_an_allowed_role_and_user_is_offered_what_there_is(
     cluster = ClusterHarness()
     cluster.slave()
     framework = framework_of(cluster, who, role=role, user=user)
-    framework.hello()
+    framework.register()
     framework.offer()
     (known,) = cluster.core.cluster.frameworks.values()
     assert known.launch_info.user == runs_as
@@ -176,7 +176,7 @@ def test_a_framework_runs_as_whom_it_names_else_as_who_submits_it_else_as_its_ke
 ) -> None:
     cluster = ClusterHarness()
     who = Principal(name="alice", roles=("*",), users=users)
-    framework_of(cluster, who, user=user, account=account).hello()
+    framework_of(cluster, who, user=user, account=account).register()
     (known,) = cluster.core.cluster.frameworks.values()
     assert known.launch_info.user == runs_as
 
@@ -196,7 +196,7 @@ def test_a_foreign_framework_id_is_refused_active_or_standing_by(framework_id: s
 def test_a_taken_over_framework_stays_with_its_owner() -> None:
     cluster = ClusterHarness()
     mine = framework_of(cluster, ALICE, role="science")
-    mine.hello()
+    mine.register()
     thief = cluster.again(mine)
     thief.principal = BOB
     thief.send(m.RegisterFramework(thief.info))
@@ -212,7 +212,7 @@ def test_a_taken_over_framework_stays_with_its_owner() -> None:
 def test_who_takes_over_a_slaves_routing_id_speaks_not_for_it(message: m.Message) -> None:
     cluster = ClusterHarness()
     slave = slave_of(cluster, HOST)
-    slave.hello()
+    slave.register()
     slave.principal = RACK
     slave.send(message)
     assert "not given to rack" in slave.take(m.SlaveRefused).message
@@ -220,10 +220,10 @@ def test_who_takes_over_a_slaves_routing_id_speaks_not_for_it(message: m.Message
     assert "rack" in audit(cluster)
 
 
-def test_a_hello_without_an_id_does_not_take_that_of_the_connection() -> None:
+def test_a_registration_without_an_id_does_not_take_that_of_the_connection() -> None:
     cluster = ClusterHarness()
     slave = slave_of(cluster, HOST)
-    slave.hello()
+    slave.register()
     slave.principal = RACK
     slave.send(m.RegisterSlave(m.SlaveInfo("rack", Resources.parse("cpus=1"))))
     slave.take(m.SlaveRefused)
@@ -234,7 +234,7 @@ def test_rights_taken_away_end_a_framework_with_its_next_word() -> None:
     cluster = ClusterHarness()
     cluster.slave()
     framework = framework_of(cluster, ALICE, role="science")
-    framework.hello()
+    framework.register()
     offer = framework.offer()
     framework.principal = NOBODY
     framework.accept(offer, tasks=[m.TaskInfo(TaskID("t"), Resources.parse("cpus=1"), ExecutorID("default"))])
@@ -283,8 +283,8 @@ def test_each_question_is_answered_to_whom_it_concerns(question: m.Message, allo
 
 
 def test_every_message_that_a_stranger_may_send_is_judged() -> None:
-    judged = {*HELLOS, *OPEN_TO_FRAMEWORKS, *OPERATORS_ONLY, *FOR_JOINING}
-    assert judged == {*HELLOS, *QUESTIONS}
+    judged = {*REGISTRATIONS, *OPEN_TO_FRAMEWORKS, *OPERATORS_ONLY, *FOR_JOINING}
+    assert judged == {*REGISTRATIONS, *QUESTIONS}
     assert not judged & {*FROM_SCHEDULER, *FROM_SLAVE}
 
 
@@ -371,7 +371,7 @@ def test_a_file_that_others_may_write_is_refused(tmp_path: Path) -> None:
 def test_a_slave_sees_itself_in_the_list_of_slaves_and_nobody_else() -> None:
     cluster = ClusterHarness()
     for who in (HOST, RACK):
-        slave_of(cluster, who).hello()
+        slave_of(cluster, who).register()
     peer = cluster.operator()
     peer.principal = HOST
     peer.send(om.GetSlaves())

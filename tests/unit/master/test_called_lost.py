@@ -26,7 +26,7 @@ class Scheduler:
         self.statuses: list[TaskStatus] = []
         self.to_launch: list[m.TaskInfo] = []
         self.peer: FrameworkPeer
-        self.hello: m.RegisterFramework
+        self.registration: m.RegisterFramework
 
     def follow(self, cluster: ClusterHarness) -> None:
         """This master leads from now on."""
@@ -51,7 +51,7 @@ class Scheduler:
         for action in actions:
             if isinstance(action, Send):
                 if isinstance(action.message, m.RegisterFramework):
-                    self.hello = action.message
+                    self.registration = action.message
                 self.peer.send(action.message)
             elif isinstance(action, Deliver):
                 self.statuses.append(action.status)
@@ -76,7 +76,7 @@ def launched(cluster: ClusterHarness, scheduler: Scheduler, *task_ids: str) -> S
 
 
 def lost_under_the_first_master(*task_ids: str) -> tuple[Scheduler, m.SlaveInfo]:
-    """A scheduler that has heard these to be lost, and the slave that was cut off with them, as it will say hello."""
+    """A scheduler that has heard these to be lost, and the slave that was cut off with them, as it will register."""
     first, scheduler = ClusterHarness(), Scheduler()
     scheduler.follow(first)
     far = launched(first, scheduler, *task_ids)
@@ -92,7 +92,7 @@ def returned(cluster: ClusterHarness, scheduler: Scheduler, info: m.SlaveInfo, *
     slave = cluster.slave(registers=False)
     slave.info = info
     framework = scheduler.peer
-    slave.hello([executor(framework)], [running(framework, task(name)) for name in tasks])
+    slave.register([executor(framework)], [running(framework, task(name)) for name in tasks])
     return slave
 
 
@@ -127,7 +127,7 @@ def test_task_called_lost_that_the_next_master_took_up_and_waits_for_is_waited_f
     )
     other = second.framework(registers=False)
     other.info = framework_info
-    other.hello()
+    other.register()
     other.send(m.SetNeedsOffers(False))
     slave = returned(second, scheduler, info, "t1")
     slave.answers_pings = False
@@ -135,7 +135,7 @@ def test_task_called_lost_that_the_next_master_took_up_and_waits_for_is_waited_f
     scheduler.follow(second)
     slave.answers_pings = True
     slave.inbox.clear()
-    slave.hello([executor(scheduler.peer)], [running(scheduler.peer, task("t1"))])
+    slave.register([executor(scheduler.peer)], [running(scheduler.peer, task("t1"))])
     assert slave.take(m.KillTask).task_id == "t1"
 
 
@@ -143,30 +143,30 @@ def test_end_that_the_slave_tells_the_next_master_is_acknowledged_and_the_task_n
     scheduler, info = lost_under_the_first_master("t1", "t2")
     second = ClusterHarness()
     scheduler.follow(second)
-    assert scheduler.hello.called_lost == ["t1", "t2"]
+    assert scheduler.registration.called_lost == ["t1", "t2"]
     slave = second.slave(registers=False)
     slave.info = info
-    slave.hello([], [running(scheduler.peer, task("t1"), FINISHED)])
+    slave.register([], [running(scheduler.peer, task("t1"), FINISHED)])
     slave.status(scheduler.peer, "t1", FINISHED, 2)
     scheduler.turn()
     assert slave.take(m.Acknowledge).updates == [("t1", 2)]
     assert len(scheduler.ended()) == 2
     scheduler.follow(ClusterHarness())
-    assert scheduler.hello.called_lost == ["t2"]
+    assert scheduler.registration.called_lost == ["t2"]
 
 
 def test_task_of_an_id_used_again_runs_on_though_the_first_of_the_id_was_lost() -> None:
     scheduler, _ = lost_under_the_first_master("t1")
     second = ClusterHarness()
     scheduler.follow(second)
-    named = scheduler.hello
+    named = scheduler.registration
     slave = launched(second, scheduler, "t1")
     scheduler.peer.send(named)  # said again, and late
     scheduler.turn()
     assert slave.inbox == []
     third = ClusterHarness()
     scheduler.follow(third)
-    assert scheduler.hello.called_lost == []
+    assert scheduler.registration.called_lost == []
     again = returned(third, scheduler, slave.info, "t1")
     assert again.inbox == []
     again.status(scheduler.peer, "t1", FINISHED, 2)
@@ -181,11 +181,11 @@ def test_tasks_that_no_slave_ever_had_are_not_named() -> None:
         status = TaskStatus(TaskID(f"t{number}"), LOST, reason=reason, source="master")
         scheduler.core.handle(m.StatusUpdate(INFO.framework_id, status), 1000.0)
     scheduler.follow(ClusterHarness())
-    assert scheduler.hello.called_lost == []
+    assert scheduler.registration.called_lost == []
 
 
 @pytest.mark.parametrize(("id_bytes", "data_bytes"), [(20, 0), (128, 0), (128, 900_000)])
-def test_hello_names_the_newest_that_fit_a_message_beside_the_framework(
+def test_registration_names_the_newest_that_fit_a_message_beside_the_framework(
     id_bytes: int, data_bytes: int
 ) -> None:
     big = m.ExecutorInfo(EXECUTOR.executor_id, "executor", data=bytes(data_bytes))
@@ -196,9 +196,9 @@ def test_hello_names_the_newest_that_fit_a_message_beside_the_framework(
     (said,) = core.lose_master(0.0)
     assert isinstance(said, Send)
     (frame,) = codec.frames([said.message])
-    _, (hello,) = codec.to_master.decode(frame)
-    assert isinstance(hello, m.RegisterFramework)
-    named = [int(task_id) for task_id in hello.called_lost]
+    _, (registration,) = codec.to_master.decode(frame)
+    assert isinstance(registration, m.RegisterFramework)
+    named = [int(task_id) for task_id in registration.called_lost]
     assert named == list(range(12_000 - len(named), 12_000))
     room = codec.MAX_MESSAGE_BYTES - data_bytes - 1_000
     assert len(named) >= min(called_lost.REMEMBER_LOST, room // (id_bytes + 5))

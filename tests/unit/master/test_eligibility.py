@@ -105,14 +105,14 @@ class ExplainedTurns(RandomEvents):
         self.settle()
 
     @rule(which=index, answers=st.booleans())
-    def slave_repeats_its_hello(self, which: int, answers: bool) -> None:
+    def slave_repeats_its_registration(self, which: int, answers: bool) -> None:
         """It has not heard the answer to it, and perhaps does not hear us now."""
         world = self.pick(which)
         world.peer.answers_pings = answers
         self.slave_returns(which, forgets=False, breaks=False)
 
     @rule(which=index, answers=st.booleans())
-    def scheduler_repeats_its_hello(self, which: int, answers: bool) -> None:
+    def scheduler_repeats_its_registration(self, which: int, answers: bool) -> None:
         framework = self.some_framework(which)
         framework.answers_pings = answers
         info = self.cluster.again(framework).info
@@ -132,7 +132,7 @@ class ExplainedTurns(RandomEvents):
         self.serial += 1
         peer = self.cluster.slave(registers=False)
         peer.info = m.SlaveInfo("host", Resources.of(cpus=cpus, mem="1G"), SlaveID(f"S-9-{self.serial:04d}"))
-        peer.hello()
+        peer.register()
         self.slaves.append(World(peer))
         self.settle()
 

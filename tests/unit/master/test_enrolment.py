@@ -73,13 +73,13 @@ class Keyed(ClusterHarness):
     def slave_of(self, who: Principal) -> SlavePeer:
         peer = self.slave(registers=False)
         peer.principal = who
-        peer.hello()
+        peer.register()
         return peer
 
     def framework_of(self, who: Principal, **info: Any) -> FrameworkPeer:
         peer = self.framework(registers=False, role="science", **info)
         peer.principal = who
-        peer.hello()
+        peer.register()
         return peer
 
 
@@ -184,7 +184,7 @@ def test_a_word_is_good_for_joining_only_and_joining_takes_one(cluster: Keyed, k
     assert (refusal(who, None, message) == "") is (kind is om.Enrol)
     if kind is om.Enrol:
         for other in (OPS, ALICE, HOST, NOBODY):
-            assert "takes a word" in refusal(other, None, message)
+            assert "needs a word" in refusal(other, None, message)
 
 
 @pytest.mark.parametrize("name", ["host", "ops", "no name"])

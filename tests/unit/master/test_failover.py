@@ -121,7 +121,7 @@ def test_scheduler_that_does_not_stand_by_takes_over_and_the_line_stays() -> Non
     standby = standby_of(cluster, active)
     standby.inbox.clear()
     other = cluster.again(active)
-    other.hello()
+    other.register()
     assert active.take(m.FrameworkRefused).reason == Reason.FRAMEWORK_FAILED_OVER
     cluster.lose_peer(other)
     assert standby.take(m.FrameworkRegistered).promoted
@@ -177,7 +177,7 @@ def test_new_master_promotes_a_standby_when_the_active_one_does_not_come() -> No
     assert standby.take(m.FrameworkRegistered).promoted
 
 
-def test_scheduler_that_says_hello_again_and_again_over_one_connection_is_offered_nothing() -> None:
+def test_scheduler_that_registers_again_and_again_over_one_connection_is_offered_nothing() -> None:
     _, slave, framework = with_a_task()
     framework.answers_pings = False
     framework.send(

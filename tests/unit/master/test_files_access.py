@@ -24,7 +24,7 @@ LATER = FilesSecret(b"t" * 32, 2, "ab" * 32)
 HERE = "10.0.0.1"
 
 
-def hello(slave: SlavePeer, secret: FilesSecret | None = SECRET, ip: str = HERE) -> None:
+def register(slave: SlavePeer, secret: FilesSecret | None = SECRET, ip: str = HERE) -> None:
     """As the daemon hands it to the core, with the address that it came from."""
     message = slave.cluster.through_codec(m.RegisterSlave(slave.info, files=secret))
     if slave.principal is None:
@@ -37,14 +37,14 @@ def hello(slave: SlavePeer, secret: FilesSecret | None = SECRET, ip: str = HERE)
 def slave_at(cluster: ClusterHarness, address: str, who: Principal | None = None, **more: Any) -> SlavePeer:
     slave = cluster.slave("cpus=4,mem=4G", registers=False, files_address=address)
     slave.principal = who
-    hello(slave, **more)
+    register(slave, **more)
     return slave
 
 
 def framework_of(cluster: ClusterHarness, who: Principal) -> FrameworkPeer:
     framework = cluster.framework(registers=False)
     framework.principal = who
-    framework.hello()
+    framework.register()
     return framework
 
 
@@ -138,7 +138,7 @@ def test_a_slave_that_is_back_at_another_port_is_found_by_all_that_had_executors
     framework.accept(framework.offer(), tasks=[task("t", "cpus=4,mem=4G")])
     slave.take(m.RunTasks)
     slave.info = msgspec.structs.replace(slave.info, slave_id=slave.slave_id, files_address=f"{HERE}:6000")
-    hello(slave)
+    register(slave)
     assert framework.take(fm.FilesRenewed).files[slave.slave_id].address == f"{HERE}:6000"
 
 
@@ -149,7 +149,7 @@ def test_a_scheduler_that_comes_back_is_handed_access_again() -> None:
     framework.accept(framework.offer(), tasks=[task("t", "cpus=4,mem=4G")])
     slave.take(m.RunTasks)
     again = cluster.again(framework)
-    again.hello()
+    again.register()
     assert list(again.take(fm.FilesRenewed).files) == [slave.slave_id]
 
 
@@ -221,7 +221,7 @@ def test_refused_owners_are_told_to_all_slaves_and_to_those_that_come_back() -> 
     again = slave.take(fm.RefuseOwners).numbers
     assert again["alice"] == again["bob"] > first, "a second revocation is news"
     cluster.lose_peer(slave)
-    hello(slave)
+    register(slave)
     assert slave.take(fm.RefuseOwners).numbers == again
 
 

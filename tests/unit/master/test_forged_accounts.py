@@ -23,7 +23,7 @@ def liar_and_victim(framework_id: FrameworkID = FOREIGN) -> tuple[ClusterHarness
     liar = cluster.slave(registers=False)
     victim = cluster.framework(registers=False)
     victim.info = msgspec.structs.replace(victim.info, framework_id=framework_id)
-    victim.hello()
+    victim.register()
     victim.decline(victim.offer())
     victim.send(m.SetNeedsOffers(False))
     return cluster, liar, victim
@@ -48,7 +48,7 @@ def told(framework: FrameworkPeer, name: str, resources: str) -> m.RunningTask:
 )
 def test_claimed_tasks_move_a_share_no_further_than_the_slave_is_large(claims: list[str]) -> None:
     cluster, liar, victim = liar_and_victim()
-    liar.hello(tasks=[told(victim, f"t{number}", claim) for number, claim in enumerate(claims)])
+    liar.register(tasks=[told(victim, f"t{number}", claim) for number, claim in enumerate(claims)])
     assert share(cluster, victim) <= 4 / 16
     assert cluster.core.cluster.allocator.held(victim.framework_id).get("cpus", 0) <= 4000
     assert "gpus" not in cluster.core.cluster.allocator.held(victim.framework_id)
@@ -57,14 +57,14 @@ def test_claimed_tasks_move_a_share_no_further_than_the_slave_is_large(claims: l
 def test_claimed_executors_move_a_share_no_further_either_and_leave_no_room_for_claimed_tasks() -> None:
     cluster, liar, victim = liar_and_victim()
     greedy = m.ExecutorInfo(ExecutorID("greedy"), resources=Resources.parse("cpus=1000,mem=4G"))
-    liar.hello([executor(victim, greedy)], [told(victim, "t", "cpus=4,mem=4G")])
+    liar.register([executor(victim, greedy)], [told(victim, "t", "cpus=4,mem=4G")])
     held = cluster.core.cluster.allocator.held(victim.framework_id)
     assert (held.get("cpus"), held.get("mem")) == (4000, 4 << 30)
 
 
 def test_what_really_runs_on_a_slave_counts_whole() -> None:
     cluster, slave, framework = liar_and_victim()
-    slave.hello(
+    slave.register(
         [executor(framework)], [told(framework, "a", "cpus=1,mem=1G"), told(framework, "b", "cpus=3,mem=2G")]
     )
     assert cluster.core.cluster.allocator.held(framework.framework_id) == {"cpus": 4000, "mem": 3 << 30}
@@ -74,7 +74,7 @@ def test_ports_and_words_that_the_slave_has_not_are_not_counted() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave("cpus=4,ports=[1-10]", registers=False)
     framework = cluster.framework(framework_id=FOREIGN)
-    slave.hello(tasks=[told(framework, "t", "cpus=1,ports=[5-20]")])
+    slave.register(tasks=[told(framework, "t", "cpus=1,ports=[5-20]")])
     (known,) = cluster.core.cluster.slaves[slave.slave_id].tasks
     assert known.resources == Resources.parse("cpus=1,ports=[5-10]")
 
@@ -82,14 +82,14 @@ def test_ports_and_words_that_the_slave_has_not_are_not_counted() -> None:
 def test_a_framework_that_a_slave_invents_is_gone_when_the_slave_tells_of_it_no_more() -> None:
     cluster, liar, _ = liar_and_victim()
     invented = m.FrameworkInfo("x", FrameworkID("F-8-0001"), "root", "prod", failover_timeout_s=1e7)
-    liar.hello([m.RunningExecutor(invented, ExecutorID("e"), ContainerID("c"))])
+    liar.register([m.RunningExecutor(invented, ExecutorID("e"), ContainerID("c"))])
     assert FrameworkID("F-8-0001") in cluster.core.cluster.frameworks
-    liar.hello()
+    liar.register()
     cluster.advance(61.0)
     assert list(cluster.core.cluster.frameworks) == [FOREIGN]
 
 
-def test_one_slave_invents_no_more_than_so_many_frameworks_however_often_it_says_hello() -> None:
+def test_one_slave_invents_no_more_than_so_many_frameworks_however_often_it_registers() -> None:
     cluster, liar, _ = liar_and_victim()
     for number in range(3):
         claims = [
@@ -108,7 +108,7 @@ def test_role_and_user_of_an_invented_framework_are_its_own_when_its_scheduler_c
     cluster = ClusterHarness()
     liar = cluster.slave(registers=False)
     invented = m.FrameworkInfo("x", FOREIGN, "root", "prod")
-    liar.hello([m.RunningExecutor(invented, EXECUTOR.executor_id, ContainerID("c"))])
+    liar.register([m.RunningExecutor(invented, EXECUTOR.executor_id, ContainerID("c"))])
     owner = cluster.framework(framework_id=FOREIGN, user="alice", role="science")
     (known,) = cluster.core.cluster.frameworks.values()
     assert (known.info.role, known.info.user, known.met_on) == ("science", "alice", None)
@@ -119,7 +119,7 @@ def test_role_and_user_of_an_invented_framework_are_its_own_when_its_scheduler_c
 def test_a_task_of_ours_that_we_never_launched_is_ended_and_takes_nobodys_id() -> None:
     cluster = ClusterHarness()
     liar, framework = cluster.slave(registers=False), cluster.framework()
-    liar.hello(tasks=[told(framework, "t", "cpus=1")])
+    liar.register(tasks=[told(framework, "t", "cpus=1")])
     assert liar.take(m.KillTask).task_id == "t"
     framework.accept(framework.offer(), tasks=[task("t")])
     assert liar.take(m.RunTasks).tasks[0].task_id == "t"
@@ -129,7 +129,7 @@ def test_a_framework_of_ours_that_is_forgotten_is_ended_where_it_still_runs() ->
     cluster = ClusterHarness()
     slave = cluster.slave(registers=False)
     forgotten = m.FrameworkInfo("x", FrameworkID("F-a-0099"))
-    slave.hello([m.RunningExecutor(forgotten, EXECUTOR.executor_id, ContainerID("c"))])
+    slave.register([m.RunningExecutor(forgotten, EXECUTOR.executor_id, ContainerID("c"))])
     assert slave.take(m.ShutdownFramework).framework_id == "F-a-0099"
     assert not cluster.core.cluster.frameworks
 
@@ -192,8 +192,8 @@ def test_an_end_of_the_time_before_this_master_still_reaches_its_scheduler() -> 
     slave = cluster.slave(registers=False)
     slave.info = msgspec.structs.replace(slave.info, slave_id=SlaveID("S-7-0001"))
     framework = cluster.framework(registers=False, framework_id=FOREIGN)
-    framework.hello()
-    slave.hello(tasks=[running(framework, task("t"), TaskState.FINISHED)])
+    framework.register()
+    slave.register(tasks=[running(framework, task("t"), TaskState.FINISHED)])
     framework.inbox.clear()
     slave.status(framework, "t", TaskState.FINISHED, 3)
     assert framework.update(TaskState.FINISHED).sequence == 3

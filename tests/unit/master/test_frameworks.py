@@ -43,11 +43,11 @@ def test_a_framework_is_registered_and_offered_what_is_free() -> None:
     cluster.assert_nothing_else_sent()
 
 
-def test_a_hello_said_twice_makes_one_framework() -> None:
+def test_a_registration_said_twice_makes_one_framework() -> None:
     cluster = ClusterHarness()
     framework = cluster.framework()
     first = framework.framework_id
-    framework.hello()
+    framework.register()
     assert framework.framework_id == first
     assert len(cluster.core.cluster.frameworks) == 1
 
@@ -105,7 +105,7 @@ def test_another_scheduler_takes_over_and_the_old_one_is_told() -> None:
 def test_a_scheduler_that_was_replaced_is_a_stranger() -> None:
     cluster, _, framework = with_a_task()
     second = cluster.again(framework)
-    second.hello()
+    second.register()
     framework.take(m.FrameworkRefused)
     framework.send(m.KillTask(framework.framework_id, TaskID("t1")))
     framework.take(m.NotRegistered)
@@ -117,7 +117,7 @@ def test_an_update_sent_while_no_scheduler_was_there_reaches_the_successor() -> 
     slave.status(framework, "t1", TaskState.FINISHED, 2)
     assert slave.inbox == [], "not acknowledged: the slave goes on repeating"
     second = cluster.again(framework)
-    second.hello()
+    second.register()
     second.offer()
     slave.status(framework, "t1", TaskState.FINISHED, 2)
     second.update(TaskState.FINISHED)
@@ -128,7 +128,7 @@ def test_a_successor_may_change_the_role() -> None:
     cluster, _, framework = with_a_task(role="old")
     second = cluster.again(framework)
     second.info = msgspec.structs.replace(second.info, role="new")
-    second.hello()
+    second.register()
     assert cluster.core.cluster.frameworks[framework.framework_id].info.role == "new"
 
 
@@ -149,7 +149,7 @@ def test_a_framework_without_failover_time_may_still_reconnect() -> None:
     cluster.lose_peer(framework)
     cluster.advance(14.9)
     again = cluster.again(framework)
-    again.hello()
+    again.register()
     cluster.advance(60.0)
     assert slave.inbox == []
     assert cluster.core.cluster.frameworks[framework.framework_id].tasks
@@ -225,10 +225,10 @@ def test_one_owner_has_so_many_frameworks_and_the_next_is_refused_until_one_ends
     assert refused.reason == Reason.FRAMEWORK_INVALID
     assert "15 frameworks" in refused.message
     crowd[0].send(m.TeardownFramework())
-    late.hello()
+    late.register()
 
 
-def test_one_connection_that_says_hello_with_ever_new_ids_is_bounded() -> None:
+def test_one_connection_that_registers_with_ever_new_ids_is_bounded() -> None:
     cluster = ClusterHarness(max_frameworks_per_owner=3)
     peer = cluster.framework(registers=False)
     for number in range(100):
@@ -247,12 +247,12 @@ def test_what_the_frameworks_of_one_owner_say_of_themselves_is_bounded_and_forgo
     late.send(m.RegisterFramework(late.info))
     assert "bytes already" in late.take(m.FrameworkRefused).message
     # Said again, and by the next scheduler of it, it counts once.
-    first.hello()
+    first.register()
     standby = cluster.again(second)
-    standby.hello()
+    standby.register()
     for framework in (first, standby):
         framework.send(m.TeardownFramework())
-    late.hello()
+    late.register()
     late.send(m.TeardownFramework())
     assert not cluster.core.cluster.budgets._size_bytes
 
@@ -290,7 +290,7 @@ def test_what_frameworks_say_of_themselves_later_is_bounded_as_well() -> None:
     assert "bytes already" in drop.why
     back = cluster.again(thin[2])
     back.info = m.FrameworkInfo("as before", thin[2].framework_id)
-    back.hello()
+    back.register()
     for framework in (late, thin[3], back):
         framework.send(m.TeardownFramework())
     assert not cluster.core.cluster.budgets._size_bytes

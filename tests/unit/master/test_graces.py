@@ -51,7 +51,7 @@ def test_the_end_of_a_framework_brings_the_operators_grace_also_for_a_slave_that
     framework.send(m.TeardownFramework())
     assert slave.take(m.ShutdownFramework).grace_s == 5.0
     info = m.FrameworkInfo("framework", framework.framework_id)
-    slave.hello([m.RunningExecutor(info, EXECUTOR.executor_id, ContainerID("c"))])
+    slave.register([m.RunningExecutor(info, EXECUTOR.executor_id, ContainerID("c"))])
     assert slave.take(m.ShutdownFramework).grace_s == 5.0
 
 
@@ -147,7 +147,7 @@ def test_a_grace_that_a_task_asks_for_is_part_of_its_limit_up_to_the_slaves_long
         FrameworkID("F-7-0001"), asked.executor_id, asked.task_id, asked.resources, TaskState.RUNNING,
         limit_s, kill_grace_s=grace_s,
     )  # fmt: skip
-    returned.hello(tasks=[told])
+    returned.register(tasks=[told])
     (adopted,) = later.core.cluster.slaves[returned.slave_id].tasks
     assert adopted.is_long is is_long
 

@@ -89,22 +89,22 @@ def test_whoever_is_dropped_is_told_why_once_and_may_come_again_a_moment_later(
 ) -> None:
     if who == "scheduler":
         peer, _ = framework_of(running)
-        hello: m.Message = m.RegisterFramework(m.FrameworkInfo("again"))
+        registration: m.Message = m.RegisterFramework(m.FrameworkInfo("again"))
         welcome: type[m.Message] = m.FrameworkRegistered
     elif who == "slave":
         peer, _ = slave_of(running)
-        hello = m.RegisterSlave(m.SlaveInfo("again", Resources.parse("cpus=2,mem=1G")))
+        registration = m.RegisterSlave(m.SlaveInfo("again", Resources.parse("cpus=2,mem=1G")))
         welcome = m.SlaveRegistered
     else:
-        peer, hello, welcome = running.connect(codec.to_operator), om.GetCluster(), om.Cluster
+        peer, registration, welcome = running.connect(codec.to_operator), om.GetCluster(), om.Cluster
     for _ in range(20):
         peer.client.socket.send(b"nonsense\x1b[2J")
     why = peer.receive(m.Dropped).why
-    assert f"no message of offerd {__version__}: 12 bytes" in why
+    assert f"not a message of offerd {__version__}: 12 bytes" in why
     assert why.isprintable()
 
     def is_welcome() -> bool:
-        peer.send(hello)
+        peer.send(registration)
         peer.inbox += [message for _, messages in peer.client.drain() for message in messages]
         return any(isinstance(message, welcome) for message in peer.inbox)
 
@@ -121,7 +121,7 @@ def test_an_operator_whose_question_finds_a_fault_is_told_so_and_may_ask_again(
 
     monkeypatch.setitem(master.QUESTIONS, om.GetCluster, fail)
     with OperatorClient(Connected(tcp(running.master.address, 0), None)) as client:
-        with pytest.raises(OfferdError, match="hung up on this question: what it sent could not be handled"):
+        with pytest.raises(OfferdError, match="hung up on this question: its message could not be handled"):
             client.cluster()
         monkeypatch.undo()
         assert client.cluster().failed_messages == 1
@@ -262,13 +262,13 @@ def test_a_peer_that_does_not_read_its_answers_is_dropped_before_they_fill_the_m
     operator = running.connect(codec.to_operator)
     info = m.FrameworkInfo("deaf")
     question = m.ReconcileTasks([TaskID(f"t{number}") for number in range(4_000)])
-    (hello,) = codec.frames([m.RegisterFramework(info)])
+    (registration,) = codec.frames([m.RegisterFramework(info)])
     (frame,) = codec.frames([question])
     with running.context.socket(zmq.DEALER) as deaf:
         deaf.linger = 0
         deaf.setsockopt(zmq.RCVHWM, 1)
         deaf.connect(f"tcp://{running.master.address}")
-        deaf.send(hello)
+        deaf.send(registration)
         for _ in range(100):  # the answers are 60 MB
             deaf.send(frame)
         while not any(f.info.name == "deaf" for f in running.master.core.cluster.frameworks.values()):

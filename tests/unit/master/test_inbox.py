@@ -39,7 +39,7 @@ def test_what_has_come_is_held_for_a_while_and_in_order() -> None:
     assert [each[0] for each in held] == [peer(2)]
 
 
-def test_no_more_is_held_than_hellos_take_however_it_comes() -> None:
+def test_no_more_is_held_than_registrations_take_however_it_comes() -> None:
     held = Held()
     for number in range(100):
         held.put(0.0, peer(number), MEBIBYTE, "")

@@ -201,4 +201,4 @@ def test_what_cannot_be_written_down_is_refused_with_the_reason(running: Running
     with running.as_one("ops") as ops:
         answer = ops.say(om.NewToken(public_of(running.new_keys().secret), SLAVE))
     assert isinstance(answer, om.NotAuthorized)
-    assert "cannot write it down" in answer.message
+    assert "cannot write the change down" in answer.message

@@ -35,7 +35,7 @@ class World:
     def _slave(self) -> SlavePeer:
         slave = self.cluster.slave("cpus=40,mem=40G", registers=False)
         slave.principal = HOST
-        slave.hello()
+        slave.register()
         return slave
 
     def _framework(self, who: Principal, name: str, *more: str) -> FrameworkPeer:
@@ -48,7 +48,7 @@ class World:
         """One without tasks."""
         framework = self.cluster.framework(name, registers=False, failover_timeout_s=600.0)
         framework.principal = who
-        framework.hello()
+        framework.register()
         return framework
 
     def ask(self, who: Principal | None, question: m.Message, kind: type[A]) -> A:

@@ -41,7 +41,7 @@ def come_back(
     cluster: ClusterHarness, slave: SlavePeer, framework: FrameworkPeer, *tasks: m.RunningTask
 ) -> None:
     slave.answers_pings = True
-    slave.hello([executor(framework)], tasks)
+    slave.register([executor(framework)], tasks)
 
 
 def test_task_of_a_lost_slave_is_unreachable_and_goes_on_when_the_slave_is_back() -> None:
@@ -141,7 +141,7 @@ def test_slave_that_says_goodbye_takes_its_tasks_for_good() -> None:
 
 
 def unresponsive_slave() -> tuple[ClusterHarness, SlavePeer, FrameworkPeer]:
-    """It says hello again and again over one connection: our answers do not arrive."""
+    """It registers again and again over one connection: our answers do not arrive."""
     cluster = ClusterHarness()
     slave = cluster.slave("cpus=2,mem=2G")
     framework = cluster.framework()
@@ -162,7 +162,9 @@ def test_slave_that_does_not_hear_us_is_offered_to_nobody_and_lost_though_it_spe
     assert lost.status.state is LOST
 
 
-def test_task_that_an_unresponsive_slave_never_got_is_lost_after_the_grace_whatever_hellos_come() -> None:
+def test_task_that_an_unresponsive_slave_never_got_is_lost_after_the_grace_whatever_registrations_come() -> (
+    None
+):
     cluster, slave, framework = unresponsive_slave()
     slave.send(m.RegisterSlave(slave.info))
     for _ in range(9):
@@ -174,10 +176,10 @@ def test_task_that_an_unresponsive_slave_never_got_is_lost_after_the_grace_whate
     assert framework.update(LOST).reason == Reason.SLAVE_RESTARTED
 
 
-def test_slave_that_answers_after_a_repeated_hello_is_offered_again() -> None:
+def test_slave_that_answers_after_a_repeated_registration_is_offered_again() -> None:
     _, slave, framework = unresponsive_slave()
     slave.answers_pings = True
-    slave.hello([], [running(framework, task("t1"))])
+    slave.register([], [running(framework, task("t1"))])
     framework.take(m.RescindOffer)
     assert framework.offer().resources == Resources.parse("cpus=1,mem=1G")
 
@@ -189,15 +191,15 @@ def test_new_master_makes_no_offers_before_its_slaves_and_schedulers_had_time_to
     cluster = ClusterHarness(recovery_quiet_s=1.0, recovery_window_s=5.0)
     early = cluster.framework(registers=False)
     early.info = m.FrameworkInfo("early", FrameworkID("F-9-0001"))
-    early.hello()
+    early.register()
     slave = cluster.slave(registers=False)
     slave.info = m.SlaveInfo("host", Resources.parse("cpus=2,mem=2G"), SlaveID("S-9-0001"))
-    slave.hello()
+    slave.register()
     cluster.advance(0.9)
     assert early.inbox == []
     late = cluster.framework(registers=False)
     late.info = m.FrameworkInfo("late", FrameworkID("F-9-0002"))
-    late.hello()
+    late.register()
     cluster.advance(0.9)
     assert (early.inbox, late.inbox) == ([], [])
     cluster.advance(0.2)
@@ -208,13 +210,13 @@ def test_wait_of_a_new_master_is_bounded_however_many_return() -> None:
     cluster = ClusterHarness(recovery_quiet_s=1.0, recovery_window_s=5.0)
     first = cluster.framework(registers=False)
     first.info = m.FrameworkInfo("first", FrameworkID("F-9-0001"))
-    first.hello()
+    first.register()
     cluster.slave()
     for number in range(2, 12):
         cluster.advance(0.5)
         other = cluster.framework(registers=False)
         other.info = m.FrameworkInfo("other", FrameworkID(f"F-9-{number:04}"))
-        other.hello()
+        other.register()
     cluster.advance(0.1)
     assert sum(len(peer.inbox) for peer in cluster.peers.values()) == 1
 
@@ -229,28 +231,28 @@ def test_task_called_unknown_by_a_new_master_is_ended_if_a_slave_brings_it_later
     cluster = ClusterHarness()
     framework = cluster.framework(registers=False)
     framework.info = m.FrameworkInfo("f", FrameworkID("F-9-0001"), failover_timeout_s=1000.0)
-    framework.hello()
+    framework.register()
     framework.send(m.SetNeedsOffers(False))
     cluster.advance(61)
     framework.send(m.ReconcileTasks([TaskID("t1")]))
     assert framework.update(LOST).reason == Reason.TASK_UNKNOWN
     slave = cluster.slave(registers=False)
     slave.info = m.SlaveInfo("host", Resources.parse("cpus=2,mem=2G"), SlaveID("S-9-0001"))
-    slave.hello([executor(framework)], [running(framework, task("t1"))])
+    slave.register([executor(framework)], [running(framework, task("t1"))])
     assert slave.take(m.KillTask).task_id == "t1"
     slave.status(framework, "t1", TaskState.FINISHED, 2)
     slave.take(m.Acknowledge)
     cluster.assert_nothing_else_sent()
 
 
-def test_hello_of_one_who_obeyed_a_later_master_is_told_to_the_daemon() -> None:
+def test_registration_of_one_who_obeyed_a_later_master_is_told_to_the_daemon() -> None:
     cluster = ClusterHarness()
     info = m.SlaveInfo("host", Resources.parse("cpus=1"), SlaveID("S-9-0001"))
-    for peer, hello in (
+    for peer, registration in (
         (cluster.slave(registers=False), m.RegisterSlave(info, epoch=77)),
         (cluster.framework(registers=False), m.RegisterFramework(m.FrameworkInfo("f"), epoch=77)),
     ):
-        actions = cluster.core.handle(Received(peer.peer, hello), cluster.now)
+        actions = cluster.core.handle(Received(peer.peer, registration), cluster.now)
         assert LaterEpochSeen(77) in actions
     older = cluster.core.handle(
         Received(peer.peer, m.RegisterFramework(m.FrameworkInfo("f"), epoch=9)), cluster.now
@@ -261,11 +263,11 @@ def test_hello_of_one_who_obeyed_a_later_master_is_told_to_the_daemon() -> None:
 NOW = LEAST_NOW + EPOCHS_A_YEAR
 
 
-def heeds(hello: m.Message, *, epoch: int = NOW, principal: Principal | None = None) -> bool:
-    """Whether a master of this epoch lets itself be told by this hello that another leads."""
+def heeds(registration: m.Message, *, epoch: int = NOW, principal: Principal | None = None) -> bool:
+    """Whether a master of this epoch lets itself be told by this registration that another leads."""
     core = MasterCore(Settings(), "M", epoch, DrfAllocator(Policy()), 1000.0)
     peer = PeerID(b"peer")
-    said = Received(peer, hello) if principal is None else Signed(peer, hello, principal)
+    said = Received(peer, registration) if principal is None else Signed(peer, registration, principal)
     return any(isinstance(action, LaterEpochSeen) for action in core.handle(said, 1000.0))
 
 
@@ -296,7 +298,7 @@ def test_slaves_of_the_highest_epoch_are_heeded_by_the_next_master_though_its_cl
     assert heeds(slave_that_heard(highest + 1), epoch=NOW - 5 * EPOCHS_A_YEAR)
 
 
-def test_later_epoch_in_a_hello_that_is_refused_is_not_heeded() -> None:
+def test_later_epoch_in_a_registration_that_is_refused_is_not_heeded() -> None:
     assert heeds(scheduler_that_heard(NOW + 1))
     assert not heeds(scheduler_that_heard(NOW + 1, failover_timeout_s=-1.0))
     assert not heeds(scheduler_that_heard(NOW + 1), principal=Principal(name="nobody", users=("nobody",)))
@@ -322,7 +324,7 @@ def test_deactivated_slave_is_offered_to_nobody_until_it_is_active_again() -> No
     framework.offer()
 
 
-def test_mode_comes_with_the_hello_so_that_a_new_master_knows_it() -> None:
+def test_mode_comes_with_the_registration_so_that_a_new_master_knows_it() -> None:
     cluster = ClusterHarness()
     framework = cluster.framework()
     slave = cluster.slave(registers=False)

@@ -58,7 +58,7 @@ def test_one_that_does_not_come_is_said_to_be_overdue() -> None:
         (RecordEvents(MAX_RECORD_S + 1), "a recording lasts 600 s at most"),
         (RecordEvents(1.0, "nowhere"), "no slave nowhere is registered; `offerd slaves` lists them"),
         (RecordEvents(1.0, "twin"), "several slaves are called twin"),
-        (RecordEvents(1.0, "gone"), "slave gone is silent at the moment"),
+        (RecordEvents(1.0, "gone"), "slave gone is not connected at the moment"),
     ],
 )
 def test_what_cannot_be_recorded_is_said_in_a_line(asked: RecordEvents, fault: str) -> None:
@@ -77,7 +77,7 @@ def test_so_many_at_one_time_and_no_more() -> None:
     for _ in range(MAX_ASKED + 1):
         operator.send(RecordEvents(5.0))
     assert len(cluster.records) == MAX_ASKED
-    assert operator.take(EventsRecorded).fault.startswith("others are recording")
+    assert operator.take(EventsRecorded).fault.startswith("other recordings are running")
     cluster.turn(RecordingWritten(1))
     operator.take(EventsRecorded)
     operator.send(RecordEvents(5.0))

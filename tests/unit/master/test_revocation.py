@@ -89,7 +89,7 @@ def test_a_framework_reads_its_guarantee_and_frameworks_of_a_role_have_equal_par
     cluster = cluster_with(policy)
     cluster.slave("cpus=4,mem=4G")
     first = cluster.framework("first", role="prod/web", registers=False)
-    first.hello()
+    first.register()
     first.inbox.clear()
 
     def asked(framework: FrameworkPeer) -> Resources:

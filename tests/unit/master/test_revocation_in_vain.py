@@ -61,7 +61,7 @@ def guaranteed(framework: FrameworkPeer) -> Resources:
 
 
 def test_a_guarantee_is_a_part_of_the_next_one_around_it_whatever_stands_between() -> None:
-    with pytest.raises(BadInput, match="less cpus is guaranteed to it than to the roles in it"):
+    with pytest.raises(BadInput, match="its guarantee of cpus is less than those of the roles within it"):
         Policy({"a": terms("cpus=10"), "a/b": Terms(weight=2.0), "a/b/c": terms("cpus=20")})
     cluster = cluster_with(
         Policy({"a": terms("cpus=10"), "a/b": Terms(weight=2.0), "a/b/c": terms("cpus=4")})
@@ -71,7 +71,7 @@ def test_a_guarantee_is_a_part_of_the_next_one_around_it_whatever_stands_between
 
 
 def test_more_than_a_limit_around_it_allows_cannot_be_guaranteed() -> None:
-    with pytest.raises(BadInput, match="more cpus is guaranteed to it than the limit of 'a' allows"):
+    with pytest.raises(BadInput, match="its guarantee of cpus is more than the limit of 'a'"):
         Policy({"a": terms(limit="cpus=1"), "a/b": terms("cpus=4")})
 
 
@@ -139,7 +139,7 @@ def test_who_declines_the_room_there_is_gets_no_more_made_for_it() -> None:
     assert left == 14, "two made room for its guarantee"
 
 
-# -- Beginnings and ends --------------------------------------------------------------------------------------------------
+# -- Beginnings and ends ------------------------------------------------------------------------------------------------
 
 
 def test_a_new_master_revokes_nothing_before_all_slaves_have_had_time_to_return() -> None:
@@ -153,7 +153,7 @@ def test_a_new_master_revokes_nothing_before_all_slaves_have_had_time_to_return(
         m.RunningTask(greedy.framework_id, executor, TaskID(f"t{n}"), Resources.of(cpus=1), TaskState.RUNNING)
         for n in range(4)
     ]
-    slave.hello([m.RunningExecutor(greedy, executor, container)], running)
+    slave.register([m.RunningExecutor(greedy, executor, container)], running)
     cluster.framework("prod", role="prod")
     cluster.advance(cluster.settings.adoption_grace_s - 1)
     assert cluster.core.cluster.revocations == []

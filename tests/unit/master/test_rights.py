@@ -48,13 +48,13 @@ class KeyedCluster(ClusterHarness):
     def slave_of(self, who: Principal = HOST, **info: Any) -> SlavePeer:
         peer = self.slave(registers=False, **info)
         peer.principal = who
-        peer.hello()
+        peer.register()
         return peer
 
     def framework_of(self, who: Principal = MALLORY, **info: Any) -> FrameworkPeer:
         peer = self.framework(registers=False, **info)
         peer.principal = who
-        peer.hello()
+        peer.register()
         return peer
 
     def returns(self, old: FrameworkPeer, **changes: Any) -> FrameworkPeer:
@@ -82,13 +82,13 @@ def executor_of(framework: FrameworkPeer, user: str, role: str = "*") -> m.Runni
 # -- a user that changes ------------------------------------------------------------------------------------------------
 
 
-def test_a_hello_that_changes_the_user_ends_what_runs_as_the_old_one_before_anything_else_is_launched() -> (
+def test_a_registration_that_changes_the_user_ends_what_runs_as_the_old_one_before_anything_else_is_launched() -> (
     None
 ):
     cluster = KeyedCluster()
     slave, framework = running_as("root", cluster)
     again = cluster.returns(framework, user="nobody")
-    again.hello()
+    again.register()
     assert slave.take(m.ShutdownFramework) == m.ShutdownFramework(
         framework.framework_id, 5.0, "root", Reason.USER_CHANGED
     )
@@ -98,10 +98,10 @@ def test_a_hello_that_changes_the_user_ends_what_runs_as_the_old_one_before_anyt
     assert slave.take(m.RunTasks).framework.user == "nobody"
 
 
-def test_a_hello_of_the_same_user_ends_nothing() -> None:
+def test_a_registration_of_the_same_user_ends_nothing() -> None:
     cluster = KeyedCluster()
     slave, framework = running_as("root", cluster)
-    cluster.returns(framework).hello()
+    cluster.returns(framework).register()
     cluster.assert_nothing_sent_to(slave)
 
 
@@ -109,8 +109,8 @@ def test_a_slave_that_was_away_while_the_user_changed_is_told_so_when_it_is_back
     cluster = KeyedCluster()
     slave, framework = running_as("root", cluster)
     cluster.lose_peer(slave)
-    cluster.returns(framework, user="nobody").hello()
-    slave.hello([executor_of(framework, "root")])
+    cluster.returns(framework, user="nobody").register()
+    slave.register([executor_of(framework, "root")])
     assert slave.take(m.ShutdownFramework).user == "root"
 
 
@@ -120,8 +120,8 @@ def test_who_names_no_user_runs_as_the_slave_says_and_changes_nothing_by_naming_
     framework = cluster.framework_of(Principal(name="mallory", roles=("*",), users=("", "nobody")))
     framework.accept(framework.offer(), tasks=[task("t")])
     assert slave.take(m.RunTasks).framework.user == ""
-    cluster.returns(framework, user="nobody").hello()
-    slave.hello([executor_of(framework, "nobody")])
+    cluster.returns(framework, user="nobody").register()
+    slave.register([executor_of(framework, "nobody")])
     cluster.assert_nothing_sent_to(slave)
 
 
@@ -139,7 +139,7 @@ def test_a_user_taken_away_ends_the_executors_of_that_user_at_once_and_their_sch
     # Under another user the framework may go on.
     slave.status(framework, "t", TaskState.KILLED)
     again = cluster.returns(framework, user="nobody")
-    again.hello()
+    again.register()
     slave.take(m.ShutdownFramework)  # said again, as its end has not been heard of
     again.accept(again.offer(), tasks=[task("new")])
     assert slave.take(m.RunTasks).framework.user == "nobody"
@@ -209,7 +209,7 @@ def test_a_new_master_ends_what_a_slave_brings_of_a_framework_whose_key_or_user_
     slave.info = msgspec.structs.replace(slave.info, slave_id="S-7-0001@host")
     mallory, alice = (cluster.framework(registers=False) for _ in range(2))
     mallory.framework_id, alice.framework_id = FrameworkID("F-7-0001@mallory"), FrameworkID("F-7-0002@alice")
-    slave.hello([executor_of(mallory, "root"), executor_of(alice, "alice")])
+    slave.register([executor_of(mallory, "root"), executor_of(alice, "alice")])
     orders = {(order.framework_id, order.user) for order in slave.take_all(m.ShutdownFramework)}
     assert orders == {(mallory.framework_id, "root"), (alice.framework_id, "alice")}
 
@@ -222,9 +222,9 @@ def test_a_lie_of_one_slave_about_role_and_user_costs_nothing_on_another() -> No
     for number, peer in enumerate((liar, honest)):
         peer.principal = HOST
         peer.info = msgspec.structs.replace(peer.info, slave_id=f"S-7-000{number}@host")
-    liar.hello([executor_of(framework, "root", "prod")])
+    liar.register([executor_of(framework, "root", "prod")])
     liar.take(m.ShutdownFramework)
-    honest.hello([executor_of(framework, "nobody")])
+    honest.register([executor_of(framework, "nobody")])
     cluster.assert_nothing_sent_to(honest)
 
 
@@ -238,7 +238,7 @@ def test_a_slave_whose_key_is_taken_away_ends_what_it_runs_and_is_lost() -> None
     assert not cluster.core.cluster.slaves
 
 
-def test_a_refused_hello_of_a_framework_does_not_touch_what_it_may_have() -> None:
+def test_a_refused_registration_of_a_framework_does_not_touch_what_it_may_have() -> None:
     cluster = KeyedCluster(HOST, NO_ROOT)
     slave = cluster.slave_of()
     framework = cluster.framework_of(NO_ROOT, user="nobody", failover_timeout_s=60.0)

@@ -55,7 +55,7 @@ class Story:
         self.cluster.advance(seconds)
 
     def come_back(self, **states: TaskState) -> None:
-        """It says hello over a new connection, and names these tasks."""
+        """It registers over a new connection, and names these tasks."""
         again = self.cluster.slave(registers=False)
         again.info, again.slave_id = self.slave.info, self.slave.slave_id
         self.slave = again

@@ -24,7 +24,7 @@ def test_a_slave_gets_an_id_that_names_the_epoch() -> None:
     assert cluster.slave().slave_id == "S-a-0002"
 
 
-def test_a_hello_said_twice_makes_one_slave() -> None:
+def test_a_registration_said_twice_makes_one_slave() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave(registers=False)
     for _ in range(2):
@@ -33,7 +33,7 @@ def test_a_hello_said_twice_makes_one_slave() -> None:
     assert len(cluster.core.cluster.slaves) == 1
 
 
-def test_a_stranger_is_told_to_say_hello_once_a_turn() -> None:
+def test_a_stranger_is_told_to_register_once_a_turn() -> None:
     cluster = ClusterHarness()
     stranger = cluster.slave(registers=False)
     stranger.send(m.SlaveUsage(1, 1))
@@ -138,7 +138,7 @@ def test_a_lost_slave_that_returns_is_offered_and_its_lost_tasks_are_ended() -> 
     slave.inbox.clear()
     framework.inbox.clear()
     slave.answers_pings = True
-    slave.hello([executor(framework)], [running(framework, info)])
+    slave.register([executor(framework)], [running(framework, info)])
     assert slave.take(m.KillTask).task_id == "t1"
     assert framework.offer().resources == Resources.parse("cpus=1,mem=1G"), "what it holds is counted"
     slave.status(framework, "t1", TaskState.KILLED)
@@ -160,7 +160,7 @@ def lost_and_back(
     assert framework.update(TaskState.LOST).task_id == "t1"
     slave.answers_pings = True
     slave.inbox.clear()
-    slave.hello([executor(framework)], [running(framework, info, state)])
+    slave.register([executor(framework)], [running(framework, info, state)])
     framework.inbox.clear()
     slave.inbox.clear()
     return slave, framework
@@ -205,7 +205,7 @@ def test_reconciliation_says_of_a_task_reported_lost_that_it_is_lost() -> None:
 def test_a_lost_task_that_its_slave_does_not_know_any_more_is_forgotten_after_a_while() -> None:
     cluster = ClusterHarness()
     slave, _ = lost_and_back(cluster)
-    slave.hello()
+    slave.register()
     cluster.advance(60.0)
     assert cluster.core.cluster.slaves[slave.slave_id].reported_lost == set()
     assert framework_tasks(cluster) == []
@@ -230,7 +230,7 @@ def test_the_id_of_a_lost_task_used_again_on_its_slave_is_heard() -> None:
     slave.answers_pings = True
     slave.inbox.clear()
     framework.inbox.clear()
-    slave.hello()
+    slave.register()
     framework.accept(framework.offer(), tasks=[task("t1")])
     slave.take(m.RunTasks)
     slave.status(framework, "t1", TaskState.FINISHED)
@@ -250,7 +250,7 @@ def test_a_broken_connection_loses_no_task() -> None:
     cluster.advance(6.0)
     again = cluster.slave(registers=False)
     again.info = slave.info
-    again.hello([executor(framework)], [running(framework, info)])
+    again.register([executor(framework)], [running(framework, info)])
     assert again.slave_id == slave.slave_id
     assert framework.offer().resources == Resources.parse("cpus=1,mem=1G")
     cluster.advance(60.0)
@@ -272,7 +272,7 @@ def test_a_kill_given_while_the_slave_was_away_is_repeated_on_its_return() -> No
     cluster.lose_peer(slave)
     framework.send(m.KillTask(framework.framework_id, TaskID("t1"), grace_s=2.0))
     assert slave.inbox == []
-    slave.hello([executor(framework)], [running(framework, info)])
+    slave.register([executor(framework)], [running(framework, info)])
     kill = slave.take(m.KillTask)
     assert (kill.task_id, kill.slave_id, kill.grace_s) == ("t1", slave.slave_id, 2.0)
 
@@ -284,7 +284,7 @@ def test_a_task_that_a_returning_slave_does_not_name_is_lost_only_after_a_while(
     tasks = [task("gone"), task("late")]
     framework.accept(framework.offer(), tasks=tasks, refuse_seconds=1000.0)
     slave.take(m.RunTasks)
-    slave.hello()
+    slave.register()
     cluster.advance(5.0)
     slave.status(framework, "late", TaskState.RUNNING)
     framework.update(TaskState.RUNNING)
@@ -304,12 +304,12 @@ def test_a_new_master_adopts_a_slave_with_its_tasks_before_their_scheduler_comes
     slave.info = msgspec.structs.replace(slave_before.info, slave_id=SlaveID("S-9-0001"))
     framework_before.framework_id = FrameworkID("F-9-0001")
     infos = [task("t1"), task("t2", "cpus=1,mem=1G", time_limit_s=None)]
-    slave.hello([executor(framework_before)], [running(framework_before, info) for info in infos])
+    slave.register([executor(framework_before)], [running(framework_before, info) for info in infos])
     assert slave.slave_id == "S-9-0001"
     state = cluster.core.cluster.slaves[slave.slave_id]
     assert state.long_used == {"cpus": 1000, "mem": 1 << 30}
     scheduler = cluster.again(framework_before)
-    scheduler.hello()
+    scheduler.register()
     assert scheduler.framework_id == "F-9-0001"
     offer = scheduler.offer()
     assert offer.resources == Resources.parse("cpus=2,mem=2G")
@@ -325,7 +325,7 @@ def test_an_adopted_framework_whose_scheduler_never_comes_is_ended() -> None:
     framework = cluster.again(ClusterHarness().framework())
     framework.framework_id = FrameworkID("F-9-0001")
     slave = cluster.slave(registers=False)
-    slave.hello([executor(framework)], [running(framework, task("t1"))])
+    slave.register([executor(framework)], [running(framework, task("t1"))])
     cluster.advance(59.9)
     cluster.assert_nothing_else_sent()
     cluster.advance(0.2)
@@ -349,7 +349,7 @@ def test_a_task_with_an_id_that_runs_elsewhere_again_is_ended_on_the_slave_that_
     second.take(m.RunTasks)
     slave.inbox.clear()
     slave.answers_pings = True
-    slave.hello([executor(framework)], [running(framework, info)])
+    slave.register([executor(framework)], [running(framework, info)])
     assert slave.take(m.KillTask).task_id == "t1"
     framework.inbox.clear()
     slave.status(framework, "t1", TaskState.KILLED)
@@ -367,11 +367,11 @@ def test_a_slave_may_come_back_larger_or_smaller() -> None:
     slave.take(m.RunTasks)
     framework.offer()
     slave.info = msgspec.structs.replace(slave.info, resources=Resources.parse("cpus=8,mem=4G"))
-    slave.hello([executor(framework)], [running(framework, info)])
+    slave.register([executor(framework)], [running(framework, info)])
     framework.take(m.RescindOffer)
     assert framework.offer().resources == Resources.parse("cpus=6,mem=3G")
     slave.info = msgspec.structs.replace(slave.info, resources=Resources.parse("cpus=3,mem=4G"))
-    slave.hello([executor(framework)], [running(framework, info)])
+    slave.register([executor(framework)], [running(framework, info)])
     framework.take(m.RescindOffer)
     assert framework.offer().resources == Resources.parse("cpus=1,mem=3G")
 
@@ -407,7 +407,7 @@ def test_slave_with_a_full_disk_is_offered_to_nobody_until_there_is_room_and_kee
     assert framework.offer().resources == Resources.parse("cpus=1,mem=1G")
 
 
-def test_full_disk_is_told_to_a_new_master_with_the_hello_and_shown() -> None:
+def test_full_disk_is_reported_to_a_new_master_with_the_registration_and_shown() -> None:
     cluster = ClusterHarness()
     full, roomy = cluster.slave(registers=False), cluster.slave()
     full.send(m.RegisterSlave(full.info, disk_full=True))
@@ -439,12 +439,12 @@ def test_framework_of_which_only_ended_tasks_are_named_is_not_ended_before_its_s
     ended = m.RunningTask(
         framework_id, EXECUTOR.executor_id, TaskID("t1"), Resources.of(cpus=1), TaskState.FINISHED
     )
-    slave.hello(tasks=[ended])
+    slave.register(tasks=[ended])
     cluster.advance(cluster.core.cluster.settings.adoption_grace_s + 1.0)
     framework.info = msgspec.structs.replace(
         framework.info, framework_id=framework_id, failover_timeout_s=600.0
     )
-    framework.hello()
+    framework.register()
     assert framework.framework_id == framework_id
 
 
@@ -482,7 +482,7 @@ def test_a_task_reported_lost_is_ended_though_its_slave_is_remembered_no_more() 
     cluster = ClusterHarness(max_lost_slaves=1)
     slave, owner = lost_with_a_task_then_another(cluster)
     assert slave.slave_id not in cluster.core.cluster.lost_slaves
-    slave.hello([executor(owner)], [running(owner, task("t1"))])
+    slave.register([executor(owner)], [running(owner, task("t1"))])
     assert slave.take(m.KillTask).task_id == "t1"
     slave.status(owner, "t1", TaskState.KILLED)
     slave.take(m.Acknowledge)
@@ -493,7 +493,7 @@ def test_a_task_reported_lost_is_ended_though_its_slave_is_remembered_no_more() 
 def test_a_slave_whose_tasks_are_waited_for_is_remembered_as_long_as_they() -> None:
     cluster = ClusterHarness(max_lost_slaves=1)
     slave, owner = lost_with_a_task_then_another(cluster, patience_s=100.0)
-    slave.hello([executor(owner)], [running(owner, task("t1"))])
+    slave.register([executor(owner)], [running(owner, task("t1"))])
     assert owner.update(TaskState.RUNNING).reason == Reason.SLAVE_RETURNED
     slave.answers_pings = False
     cluster.advance(200.0)
@@ -550,7 +550,7 @@ def test_executors_of_an_ended_framework_are_shut_down_on_a_slave_that_returns()
     cluster.lose_peer(slave)
     framework.inbox.clear()
     framework.send(m.TeardownFramework())
-    slave.hello([executor(framework)], [running(framework, info)])
+    slave.register([executor(framework)], [running(framework, info)])
     assert slave.take(m.ShutdownFramework).framework_id == framework.framework_id
     slave.status(framework, "t1", TaskState.KILLED)
     slave.take(m.Acknowledge)

@@ -189,7 +189,7 @@ def test_a_new_master_that_holds_offers_back_promises_none() -> None:
     poor = cluster.framework("poor")
     slave = cluster.slave("cpus=4,mem=4G", registers=False)
     slave.info = m.SlaveInfo("host", slave.info.resources, SlaveID("S-9-0001"))
-    slave.hello()
+    slave.register()
     assert causes(cluster) == {"offers_held_back": 1}
     operator = cluster.operator()
     operator.send(om.ExplainWaiting(poor.framework_id, Resources.parse("cpus=1,mem=1M")))

@@ -191,7 +191,7 @@ def test_who_has_asked_for_all_and_is_gone_is_told_nothing_more(monkeypatch: pyt
     framework.send(m.ReconcileTasks([]))
     assert len(framework.take_all(m.StatusUpdate)) == 3
     again = cluster.again(framework)
-    again.hello()
+    again.register()
     cluster.tick()
     assert not any(isinstance(message, m.StatusUpdate) for message in framework.inbox + again.inbox)
     assert not cluster.core.cluster.reconciling
@@ -209,12 +209,12 @@ def test_a_new_master_is_silent_about_tasks_whose_slave_may_still_return() -> No
     cluster = ClusterHarness()
     framework = cluster.framework(registers=False)
     framework.info = m.FrameworkInfo("f", FrameworkID("F-9-0001"), failover_timeout_s=100.0)
-    framework.hello()
+    framework.register()
     framework.send(m.ReconcileTasks([TaskID("t0")]))
     framework.send(m.KillTask(framework.framework_id, TaskID("t0")))
     cluster.assert_nothing_else_sent()
     slave = cluster.slave(registers=False)
-    slave.hello([executor(framework)], [running(framework, task("t0"))])
+    slave.register([executor(framework)], [running(framework, task("t0"))])
     framework.offer()
     framework.send(m.ReconcileTasks([TaskID("t0")]))
     framework.update(TaskState.RUNNING)
@@ -294,7 +294,7 @@ def test_the_end_that_a_slave_can_repeat_no_more_is_told_by_reconciliation(is_dr
     cluster.lose_peer(framework)
     slave.status(framework, "t0", TaskState.FAILED, 2, reason="COMMAND_EXITED", exit_status=3)
     again = cluster.again(framework)
-    again.hello()
+    again.register()
     again.send(m.ReconcileTasks([TaskID("t0")]))
     assert [x for x in again.inbox if isinstance(x, m.StatusUpdate)] == []
     if is_drained:
@@ -328,7 +328,7 @@ def test_what_a_slave_repeats_after_its_acknowledgement_was_lost_goes_no_further
     framework.take_all(m.StatusUpdate)
     cluster.lose_peer(slave)
     framework.send(m.Acknowledge(framework.framework_id, slave.slave_id, [(TaskID("t0"), 2)]))
-    slave.hello([executor(framework)], [running(framework, task("t0"), TaskState.FINISHED)])
+    slave.register([executor(framework)], [running(framework, task("t0"), TaskState.FINISHED)])
     for sequence, state in ((1, TaskState.RUNNING), (2, TaskState.FINISHED)):
         slave.status(framework, "t0", state, sequence)
         assert slave.take(m.Acknowledge).updates == [("t0", sequence)]

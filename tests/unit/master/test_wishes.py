@@ -1,4 +1,4 @@
-"""What a scheduler says in its hello of the offers that it wants: it holds for the very first."""
+"""What a scheduler says in its registration of the offers that it wants: it holds for the very first."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_filters_hold_for_the_first_offers() -> None:
     assert framework.offer().slave_id == good.slave_id
 
 
-def test_a_hello_that_is_said_again_changes_them() -> None:
+def test_a_registration_that_is_said_again_changes_them() -> None:
     cluster = ClusterHarness()
     cluster.slave()
     framework = cluster.framework(registers=False)
@@ -65,7 +65,7 @@ def test_a_scheduler_that_stood_by_is_offered_what_it_wished_in_line() -> None:
 
 
 @pytest.mark.parametrize("stands_by", [False, True])
-def test_filters_that_cannot_be_used_refuse_the_hello(stands_by: bool) -> None:
+def test_filters_that_cannot_be_used_refuse_the_registration(stands_by: bool) -> None:
     cluster = ClusterHarness()
     framework = cluster.framework(registers=False)
     bad = m.Filters(attributes_match={"rack": "*" * 300})

@@ -15,13 +15,13 @@ from offerd.messages import TaskState
 from offerd.wire import codec
 
 KINDS = codec.to_master.types
-HELLOS = (m.RegisterSlave, m.RegisterFramework)
+REGISTRATIONS = (m.RegisterSlave, m.RegisterFramework)
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_honest_peers_notice_nothing_of_wrong_messages(seed: int) -> None:
     maker = Maker(seed)
-    hellos = [maker.message(HELLOS) for _ in range(maker.random.randint(0, 3))]
+    registrations = [maker.message(REGISTRATIONS) for _ in range(maker.random.randint(0, 3))]
     senders = ["stranger", "slave", "framework", "operator"]
     wrong = [(maker.random.choice(senders), maker.message(KINDS)) for _ in range(25)]
     cluster = ClusterHarness(checks_invariants=False)
@@ -37,8 +37,8 @@ def test_honest_peers_notice_nothing_of_wrong_messages(seed: int) -> None:
     }
     for peer in bad.values():
         peer.decoder = ANY_DIRECTION
-    for hello in hellos:
-        bad["stranger"].send(hello)
+    for registration in registrations:
+        bad["stranger"].send(registration)
     for who, message in wrong:
         bad[who].send(message)
     cluster.advance(70.0)
