@@ -22,10 +22,11 @@ from offerd_master.principals import Principal
 
 PACKAGES = ("offerd_master.core.", "offerd_master.allocation.", "offerd_slave.core.")
 MODULES = {
-    "offerd.core.filters", "offerd.core.ranges", "offerd.core.timers", "offerd.files_access", "offerd.messages",
-    "offerd.operator_messages", "offerd.resources", "offerd.states", "offerd.wire.files_messages",
-    "offerd.wire.recording_messages", "offerd.wire.structs", "offerd_isolation.base", "offerd_master.principals",
-    "offerd_master.settings", "offerd_slave.records", "offerd_slave.settings",
+    "offerd.core.filters", "offerd.core.ranges", "offerd.core.timers", "offerd.descriptions",
+    "offerd.files_access", "offerd.messages", "offerd.operator_messages", "offerd.resources", "offerd.states",
+    "offerd.wire.files_messages", "offerd.wire.key_messages", "offerd.wire.recording_messages",
+    "offerd.wire.structs", "offerd_isolation.base", "offerd_master.principals", "offerd_master.settings",
+    "offerd_slave.records", "offerd_slave.settings",
 }  # fmt: skip
 """Of which the cores' states and events are made. Nothing in them does more than compute."""
 SHOWN_LETTERS = 400

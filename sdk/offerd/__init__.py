@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from offerd.aio import AsyncScheduler, AsyncSchedulerDriver
     from offerd.cluster_executor import ClusterExecutor
     from offerd.cluster_future import ClusterFuture
+    from offerd.descriptions import (
+        CommandInfo,
+        ExecutorInfo,
+        Filters,
+        FrameworkInfo,
+        Offer,
+        TaskInfo,
+        TaskOutput,
+        TaskStatus,
+    )
     from offerd.driver import Scheduler, SchedulerDriver
     from offerd.errors import (
         BadInput,
@@ -37,22 +47,11 @@ if TYPE_CHECKING:
     from offerd.files_connection import FilesConnection
     from offerd.files_door import FilesDoor, FilesPass
     from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
-    from offerd.messages import (
-        CommandInfo,
-        ExecutorInfo,
-        Filters,
-        FrameworkInfo,
-        Offer,
-        Reason,
-        TaskInfo,
-        TaskOutput,
-        TaskState,
-        TaskStatus,
-    )
     from offerd.operator import OperatorClient
     from offerd.operator_messages import Waiting
     from offerd.resources import Resources
     from offerd.resubmission import AfterTimeout, resubmit
+    from offerd.states import Reason, TaskState
     from offerd.task_errors import BrokenClusterExecutor, TaskError, TaskTimeoutError
     from offerd.workers import NoThread, Workers
 
@@ -68,30 +67,30 @@ _HOME = {
     "BrokenClusterExecutor": "task_errors",
     "ClusterExecutor": "cluster_executor",
     "ClusterFuture": "cluster_future",
-    "CommandInfo": "messages",
+    "CommandInfo": "descriptions",
     "ContainerID": "ids",
     "Executor": "executor",
     "ExecutorDriver": "executor",
     "ExecutorID": "ids",
-    "ExecutorInfo": "messages",
+    "ExecutorInfo": "descriptions",
     "FileNotServed": "files_client",
     "FilesAccess": "files_access",
     "FilesClient": "files_client",
     "FilesConnection": "files_connection",
     "FilesDoor": "files_door",
     "FilesPass": "files_door",
-    "Filters": "messages",
+    "Filters": "descriptions",
     "ForgedResult": "errors",
     "FrameworkError": "errors",
     "FrameworkID": "ids",
-    "FrameworkInfo": "messages",
+    "FrameworkInfo": "descriptions",
     "host_of": "addresses",
     "KeyRefused": "errors",
     "MasterUnreachable": "errors",
     "MessageTooLarge": "errors",
     "NoKey": "errors",
     "NoThread": "workers",
-    "Offer": "messages",
+    "Offer": "descriptions",
     "OfferID": "ids",
     "OfferdError": "errors",
     "OperatorClient": "operator",
@@ -104,10 +103,10 @@ _HOME = {
     "SlaveID": "ids",
     "TaskError": "task_errors",
     "TaskID": "ids",
-    "TaskInfo": "messages",
-    "TaskOutput": "messages",
+    "TaskInfo": "descriptions",
+    "TaskOutput": "descriptions",
     "TaskState": "states",
-    "TaskStatus": "messages",
+    "TaskStatus": "descriptions",
     "TaskTimeoutError": "task_errors",
     "WrongType": "errors",
     "Waiting": "operator_messages",

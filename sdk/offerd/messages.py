@@ -1,362 +1,189 @@
-"""The protocol between schedulers, master, slaves and executors. Who may send what to whom: the unions in `offerd.wire.codec`.
+"""The protocol between schedulers, master, slaves and executors. Who may send which message: the unions in `offerd.wire.codec`.
 
     scheduler --DEALER--> master <--DEALER-- slave <--path socket-- executor
 
-Every message is a frozen msgspec struct, travels as a MessagePack array `[name, field, field, ...]` in a frame, and is handled
-by the method of the same name in snake case. Beside these: `operator_messages`, `files_messages`, `recording_messages`.
+Every message is a frozen msgspec struct and travels as a MessagePack array `[name, field, field, ...]` in a frame. The
+method of the same name in snake case handles it. What messages carry is in `offerd.descriptions`; the rest of the protocol
+is in `operator_messages`, `wire.files_messages` and `wire.recording_messages`.
 
-Between versions a field may be **added at the end, with a default**: readers ignore those that they do not know and
-fill in missing ones. None is renamed, moved or removed (a test holds the wire to that). A frame with an unknown message
-is a `BadMessage`, as is one beyond the bounds that every number, text and list has (`offerd.wire.bounds`, another
-test): masters hang up on who sends one, others pass the frame over. So a new message goes to nobody who may be older
-and would miss the rest of it.
+Between versions a field may be **added at the end, with a default**: readers skip fields that they do not know and take
+the default for missing ones. No field is ever renamed, moved or removed; a test compares with a record. A frame with an
+unknown message, or with a value beyond its bound (`offerd.wire.bounds`), raises `BadMessage`: a master ends the
+connection, other readers skip the whole frame. So a new message is never sent to a peer that may be older.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from offerd.files_access import NO_ACCESS, FilesAccess, FilesSecret
+from offerd.descriptions import CommandInfo as CommandInfo
+from offerd.descriptions import ExecutorInfo as ExecutorInfo
+from offerd.descriptions import Filters as Filters
+from offerd.descriptions import FrameworkInfo as FrameworkInfo
+from offerd.descriptions import Offer as Offer
+from offerd.descriptions import RunningExecutor as RunningExecutor
+from offerd.descriptions import RunningTask as RunningTask
+from offerd.descriptions import SlaveInfo as SlaveInfo
+from offerd.descriptions import TaskInfo as TaskInfo
+from offerd.descriptions import TaskOutput as TaskOutput
+from offerd.descriptions import TaskStatus as TaskStatus
+from offerd.descriptions import TaskUsage as TaskUsage
+from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
-from offerd.resources import NOTHING, Resources
+from offerd.resources import Resources
 from offerd.states import Reason as Reason
 from offerd.states import TaskState as TaskState
 from offerd.wire.bounds import (
     A_QUESTION,
-    FEW,
     MANY,
     Amount,
     Argument,
-    ArgumentLists,
-    Arguments,
     Count,
     Data,
-    Environment,
     Epoch,
     ExitStatus,
     Interval,
-    Labels,
     Name,
-    Permissions,
     Protocol,
-    Quantities,
     Seconds,
     Text,
-    WallClock,
-    WishedFraction,
     WishedSeconds,
-)  # fmt: skip
-from offerd.wire.structs import Description
+)
 from offerd.wire.structs import Message as Message
 from offerd.wire.structs import Value as Value
 
 PROTOCOL = OLDEST_PROTOCOL = 1
-"""Version of this page. Readers accept any hello with `protocol >= OLDEST_PROTOCOL`."""
-
-# -- Values carried by messages -----------------------------------------------------------------------------------------
-
-
-class CommandInfo(Description, frozen=True):
-    """A program: `argv`, or one line for `/bin/sh -c`; `environment` is added to the slave's small clean one. It begins in
-    `directory` (default, and where a relative one begins: its task's own), with this `umask` (None: 0o022). `series`:
-    argument vectors of programs to run after it, in the same task (`offerd/tasks/series.py`). Words: `wire/posix_text.py`.
-    """
-
-    argv: Arguments = []
-    shell: Argument = ""
-    environment: Environment = {}
-    series: ArgumentLists = []
-    series_s: Seconds = 0.0
-    directory: Argument = ""
-    umask: Permissions | None = None
-
-
-class ExecutorInfo(Description, frozen=True):
-    """What runs a framework's tasks on a slave: a Python `module` with a `main()` (forked, fast), or a `command`.
-
-    `resources` are its own, held while it lives, on top of its tasks'. One executor of an id runs per framework and slave.
-    """
-
-    executor_id: ExecutorID
-    module: Name = ""
-    command: CommandInfo | None = None
-    resources: Resources = NOTHING
-    name: Name = ""
-    data: Data = b""
-    shutdown_grace_s: WishedSeconds = 5.0
-    image: Name = ""  # of the container it runs in, where the slave runs images; "" = the slave's default
-    pull: Name = ""  # never, if-absent or always; "" = as the slave says
-
-    if TYPE_CHECKING:  # as it is: an id may be any string
-
-        def __init__(
-            self, executor_id: str, module: str = "", command: CommandInfo | None = None, resources: Resources = NOTHING,
-            name: str = "", data: bytes = b"", shutdown_grace_s: float = 5.0, image: str = "", pull: str = "",
-        ) -> None: ...  # fmt: skip
-
-
-class FrameworkInfo(Description, frozen=True):
-    """Who asks for resources. `user` runs the executors; "": the account that asks, where its key allows that, else the first
-    that it allows, else whom the slave says. `role` is what shares are counted by. `account`: who started the scheduler.
-
-    `unreachable_timeout_s`: how long tasks of a lost slave are `UNREACHABLE`, and go on if it comes back, before they are
-    `LOST`; at zero they are so at once, and are ended should the slave come back.
-    """
-
-    name: Name
-    framework_id: FrameworkID = FrameworkID("")
-    user: Name = ""
-    role: Name = "*"
-    executors: Annotated[list[ExecutorInfo], FEW] = []
-    failover_timeout_s: WishedSeconds = 0.0
-    hostname: Name = ""
-    labels: Labels = {}
-    unreachable_timeout_s: WishedSeconds = 0.0
-    account: Name = ""
-
-    if TYPE_CHECKING:  # as it is: an id may be any string
-
-        def __init__(
-            self, name: str, framework_id: str = "", user: str = "", role: str = "*", executors: list[ExecutorInfo] = [],  # noqa: B006
-            failover_timeout_s: float = 0.0, hostname: str = "", labels: dict[str, str] = {},  # noqa: B006
-            unreachable_timeout_s: float = 0.0, account: str = "",
-        ) -> None: ...  # fmt: skip
-
-
-class TaskInfo(Description, frozen=True):
-    """One task. `time_limit_s=None` makes it long; a limit is counted from its delivery to the executor and enforced by
-    killing. `kill_grace_s`: from TERM to KILL, as far as the slave allows it; it is part of the limit when long and short are
-    told apart. `data` is the executor's business; the master never keeps it.
-    """
-
-    task_id: TaskID
-    resources: Resources
-    executor_id: ExecutorID
-    command: CommandInfo | None = None
-    data: Data = b""
-    time_limit_s: WishedSeconds | None = None
-    kill_grace_s: WishedSeconds | None = None
-    name: Name = ""
-    labels: Labels = {}
-
-    if TYPE_CHECKING:  # as it is: an id may be any string
-
-        def __init__(
-            self, task_id: str, resources: Resources, executor_id: str, command: CommandInfo | None = None, data: bytes = b"",
-            time_limit_s: float | None = None, kill_grace_s: float | None = None, name: str = "", labels: dict[str, str] = {},  # noqa: B006
-        ) -> None: ...  # fmt: skip
-
-
-class Offer(Value, frozen=True):
-    """Free resources of one slave. Tasks that are long there (no limit, or one above `short_limit_s`) may together take at
-    most `long_quantities` of it (per name: millicpus, bytes, number of ports); short ones all of it.
-    """
-
-    offer_id: OfferID
-    slave_id: SlaveID
-    hostname: Name
-    resources: Resources
-    long_quantities: Quantities = {}
-    short_limit_s: Seconds = 0.0
-    attributes: Labels = {}
-    executor_ids: Annotated[list[ExecutorID], MANY] = []
-    files_address: Name = ""
-    files: FilesAccess = NO_ACCESS  # to what the framework's owner has on this slave
-
-
-class TaskUsage(Value, frozen=True):
-    """What a task used, as far as its isolation can tell."""
-
-    cpu_s: Seconds = 0.0
-    peak_mem_bytes: Amount = 0
-
-
-class TaskOutput(Value, frozen=True):
-    """How many bytes a task has written to each stream, whether they have been kept or not: who reads its output compares."""
-
-    stdout_bytes: Count = 0
-    stderr_bytes: Count = 0
-
-
-class TaskStatus(Value, frozen=True):
-    """A task's state and why. Identified by `(task_id, sequence)`: sequences rise within a task, so that a status
-    repeated or overtaken is known for what it is. `timestamp` (wall clock) is for display only.
-    """
-
-    task_id: TaskID
-    state: TaskState
-    sequence: Count = 0
-    reason: Name = ""
-    source: Name = ""  # executor | slave | master | driver
-    message: Text = ""
-    data: Data = b""
-    exit_status: ExitStatus | None = None  # exit code, or minus the signal
-    limit: Name = ""  # the limit that was hit, as "time_limit_s=2"
-    usage: TaskUsage | None = None
-    timestamp: WallClock = 0.0
-    slave_id: SlaveID = SlaveID("")
-    executor_id: ExecutorID = ExecutorID("")
-    container_id: ContainerID = ContainerID("")
-    output: TaskOutput | None = None  # of one that has ended; None where nobody counted
-
-
-class SlaveInfo(Value, frozen=True):
-    """A slave as it registers. `long_fraction` and `short_limit_s` split it between long and short tasks."""
-
-    hostname: Name
-    resources: Resources
-    slave_id: SlaveID = SlaveID("")
-    attributes: Labels = {}
-    files_address: Name = ""  # host:port of its HTTP file server
-    boot_id: Name = ""
-    isolation: Name = "noop"
-    long_fraction: WishedFraction = 0.5
-    short_limit_s: WishedSeconds = 60.0
-    facts: Labels = {}  # fingerprint: kernel, cgroup mode, numa, python, version
-    minimum_offer: Resources | None = None  # not offered while less is free; None: as the master says
-    max_kill_grace_s: WishedSeconds = 30.0  # longer graces are cut to it
-    default_user: Name = ""  # who runs what names no user
-
-
-class RunningTask(Value, frozen=True):
-    """A task that a re-registering slave still has; how long ago it was launched, and first ran (None: it does not yet)."""
-
-    framework_id: FrameworkID
-    executor_id: ExecutorID
-    task_id: TaskID
-    resources: Resources
-    state: TaskState
-    time_limit_s: WishedSeconds | None = None
-    name: Name = ""
-    container_id: ContainerID = ContainerID("")
-    kill_grace_s: WishedSeconds | None = None
-    launched_s: Seconds = 0.0
-    ran_s: Seconds | None = None
-
-
-class RunningExecutor(Value, frozen=True):
-    """An executor that a re-registering slave still has. Its framework's `user` is who runs it, never empty."""
-
-    framework: FrameworkInfo
-    executor_id: ExecutorID
-    container_id: ContainerID
-    resources: Resources = NOTHING
-
-
-class Filters(Description, frozen=True):
-    """What a framework never wants to be offered; evaluated at the master (paper, section 3.5). Empty = no filter."""
-
-    slave_ids: Annotated[list[SlaveID], MANY] = []  # only these
-    minimum: Resources = NOTHING  # only slaves with at least this free
-    attributes: Annotated[dict[Name, Name], FEW] = {}  # only slaves with exactly these
-    attributes_exist: Annotated[list[Name], FEW] = []  # only slaves that have all of these
-    attributes_match: Annotated[dict[Name, Name], FEW] = {}  # only values of such patterns: r1*, [ab]?
-
-    if TYPE_CHECKING:  # as it is: an id may be any string
-
-        def __init__(
-            self, slave_ids: Sequence[str] = (), minimum: Resources = NOTHING, attributes: dict[str, str] = {},  # noqa: B006
-            attributes_exist: Sequence[str] = (), attributes_match: dict[str, str] = {},  # noqa: B006
-        ) -> None: ...  # fmt: skip
-
+"""Version of the protocol. A registration with a `protocol` below `OLDEST_PROTOCOL` is refused."""
 
 UpdateID = tuple[TaskID, Count]
-"""Which status is acknowledged: task id and sequence."""
+"""A status, as it is acknowledged: task id and sequence."""
 
 # -- Scheduler -> master ------------------------------------------------------------------------------------------------
 
 
 class RegisterFramework(Message, frozen=True):
-    """Hello. With a framework id: take over from the scheduler that had it, or with `stands_by`, take over when that is gone.
-    `was_active`: the last master that answered us had us as the active one. `called_lost`: tasks that ended for us on the word
-    of a master alone; where a slave has one of them all the same, it must not be taken for running. `needs_offers` and
-    `filters`: what `SetNeedsOffers` and `SetFilters` say later, for the very first offers.
+    """A scheduler registers its framework: a new one, one that it returns to, or one that it takes over.
+
+    Answered by `FrameworkRegistered`, `FrameworkStandsBy` or `FrameworkRefused`. Sent again to each new master.
     """
 
     framework: FrameworkInfo
+    """With an id, this scheduler takes over from the one that is active."""
     protocol: Protocol = PROTOCOL
-    epoch: Epoch = 0  # of the newest leader that this scheduler has heard
+    """The sender's version of the protocol."""
+    epoch: Epoch = 0
+    """Epoch of the newest leader that this scheduler has heard of."""
     stands_by: bool = False
+    """Do not take over from an active scheduler: wait in line until it is gone."""
     was_active: bool = False
-    scheduler_id: Name = ""  # of this one process' scheduler, to know it again behind another connection
+    """The last master that answered had this scheduler as the active one."""
+    scheduler_id: Name = ""
+    """Names this scheduler process, so that it is known again when it connects anew."""
     called_lost: Annotated[list[TaskID], MANY] = []
+    """Tasks that a master alone reported as lost. A slave that still has one must end it."""
     needs_offers: bool = True
+    """As in `SetNeedsOffers`, for the first offers."""
     filters: Filters = Filters()
-    since_s: Seconds = 0.0  # ago it was first registered, with whatever master
+    """As in `SetFilters`, for the first offers."""
+    since_s: Seconds = 0.0
+    """How long ago the framework was first registered, with whichever master."""
 
 
 class AcceptOffers(Message, frozen=True):
-    """Run these tasks on these offers (all of one slave). What they leave is free; it is not offered to this framework
-    again for `refuse_seconds`. An empty list of tasks declines.
-    """
+    """Run these tasks on these offers. What the tasks leave is free again."""
 
     offer_ids: Annotated[list[OfferID], MANY]
+    """Offers of one slave."""
     tasks: Annotated[list[TaskInfo], MANY]
+    """In the order in which they are to be launched. An empty list declines the offers."""
     refuse_seconds: WishedSeconds = 0.0
+    """How long what is left is not offered to this framework again."""
 
 
 class DeclineOffers(Message, frozen=True):
+    """Give these offers back unused."""
+
     offer_ids: Annotated[list[OfferID], MANY]
+    """Offers of any slaves."""
     refuse_seconds: WishedSeconds = 5.0
+    """How long the same is not offered to this framework again."""
 
 
 class SetNeedsOffers(Message, frozen=True):
+    """Make offers to this framework, or make none until it says otherwise."""
+
     needs_offers: bool
+    """Whether it has work that waits for resources."""
 
 
 class SetFilters(Message, frozen=True):
+    """Replace this framework's filters."""
+
     filters: Filters
+    """All of them; `Filters()` lifts them."""
 
 
 class ReviveOffers(Message, frozen=True):
-    """Forget all refusals of this framework."""
+    """Forget all refusals of this framework, and a `SetNeedsOffers` of False."""
 
 
 class KillTask(Message, frozen=True):
-    """Also master -> slave -> executor. An empty slave id lets the master look for it."""
+    """End a task. From scheduler to master, from there to the slave, and from there to the executor."""
 
     framework_id: FrameworkID
+    """The task's framework."""
     task_id: TaskID
+    """The task."""
     slave_id: SlaveID = SlaveID("")
+    """Where it runs. Empty: the master finds it."""
     grace_s: WishedSeconds | None = None
-    reason: Name = ""  # of the status; empty: KILLED_BY_FRAMEWORK
+    """Seconds between TERM and KILL. None: the task's own."""
+    reason: Name = ""
+    """The reason for its last status; empty: `KILLED_BY_FRAMEWORK`."""
 
 
 class Acknowledge(Message, frozen=True):
-    """The scheduler's code has seen these statuses. The master passes it on to the slave as it is."""
+    """The scheduler's code has handled these statuses. The master passes it on to the slave, which stops repeating them."""
 
     framework_id: FrameworkID
+    """The scheduler's framework."""
     slave_id: SlaveID
+    """The slave that keeps the statuses."""
     updates: Annotated[list[UpdateID], MANY]
+    """The statuses."""
 
 
 class ReconcileTasks(Message, frozen=True):
-    """Send me the state of these tasks; of all that are not ended if the list is empty."""
+    """Send the state of these tasks, each as a `StatusUpdate` with reason `RECONCILIATION`."""
 
     task_ids: Annotated[list[TaskID], A_QUESTION]
+    """4,096 at most. Empty: all that have not ended."""
 
 
 class FrameworkMessage(Message, frozen=True):
-    """Bytes between a scheduler and one of its executors, both ways, best effort."""
+    """Bytes between a scheduler and one of its executors, in either direction. Best effort."""
 
     framework_id: FrameworkID
+    """The framework of both."""
     slave_id: SlaveID
+    """The executor's slave."""
     executor_id: ExecutorID
+    """The executor."""
     data: Data
+    """The bytes; nothing in offerd reads them."""
 
 
 class GetGuaranteedShare(Message, frozen=True):
-    """Answered by `GuaranteedShare`."""
+    """Send what is guaranteed to this framework. Answered by `GuaranteedShare`."""
 
 
 class TeardownFramework(Message, frozen=True):
-    """Done: kill what still runs and forget me."""
+    """The framework is done: end what still runs of it, and forget it."""
 
 
 class FailOver(Message, frozen=True):
-    """This scheduler goes, the framework stays: the next one that stands by is active, or one has the framework's fail-over
-    time-out to come.
+    """This scheduler ends, and the framework stays. The next one in line becomes active; without one, the framework's
+    `failover_timeout_s` begins.
     """
 
 
@@ -364,236 +191,336 @@ class FailOver(Message, frozen=True):
 
 
 class FrameworkRegistered(Message, frozen=True):
+    """The scheduler is the framework's active one from now on."""
+
     framework_id: FrameworkID
+    """The framework's id, which the master made unless it came with the registration."""
     master_id: Name
+    """Names this master process."""
     reregistered: bool = False
+    """The registration came with an id."""
     ping_interval_s: Interval = 5.0
+    """How often the master sends a `Ping`."""
     protocol: Protocol = PROTOCOL
-    promoted: bool = False  # it stood by until now
-    max_failover_s: Seconds = 0.0  # longer time-outs of the framework's are cut to it; 0: it does not say
-    heeds_wishes: bool = False  # it has taken `needs_offers` and `filters` from the hello
-    since_s: Seconds = 0.0  # ago the framework was first registered
+    """The master's version of the protocol."""
+    promoted: bool = False
+    """The scheduler stood by until now."""
+    max_failover_s: Seconds = 0.0
+    """The framework's own time-outs are cut to this. 0: the master does not say."""
+    heeds_wishes: bool = False
+    """The master has read `needs_offers` and `filters` of the registration; an older one has to be sent them."""
+    since_s: Seconds = 0.0
+    """How long ago the framework was first registered."""
 
 
 class FrameworkStandsBy(Message, frozen=True):
-    """Another scheduler of this framework is active; you are told by `FrameworkRegistered` when you are. `ahead`: how many
-    others are before you.
-    """
+    """Another scheduler of the framework is active. `FrameworkRegistered` follows when it is this one's turn."""
 
     framework_id: FrameworkID
+    """The framework."""
     master_id: Name
+    """Names this master process."""
     ahead: Count = 0
+    """How many others in line come before this one."""
     ping_interval_s: Interval = 5.0
+    """As in `FrameworkRegistered`."""
     protocol: Protocol = PROTOCOL
-    since_s: Seconds = 0.0  # as in `FrameworkRegistered`
+    """The master's version of the protocol."""
+    since_s: Seconds = 0.0
+    """As in `FrameworkRegistered`."""
 
 
 class ResourceOffers(Message, frozen=True):
+    """Offers to this framework, for its scheduler to accept or decline."""
+
     offers: Annotated[list[Offer], MANY]
+    """Each of one slave."""
 
 
 class RescindOffer(Message, frozen=True):
+    """The master has taken back an offer."""
+
     offer_id: OfferID
+    """The offer: an answer to it from now on comes too late."""
 
 
 class StatusUpdate(Message, frozen=True):
-    """Also slave -> master. To be acknowledged if its sequence is above 0."""
+    """A task's status, from slave to master and from there to the scheduler."""
 
     framework_id: FrameworkID
+    """The task's framework."""
     status: TaskStatus
+    """The slave repeats it until it is acknowledged, if its sequence is above 0."""
 
 
 class SlaveLost(Message, frozen=True):
+    """A slave is gone: it has been silent for too long, or has left. Statuses report its tasks."""
+
     slave_id: SlaveID
+    """The slave."""
 
 
 class ExecutorLost(Message, frozen=True):
+    """An executor of the framework has ended. Statuses report its tasks."""
+
     slave_id: SlaveID
+    """Where it ran."""
     executor_id: ExecutorID
+    """The executor."""
     exit_status: ExitStatus | None = None
+    """Its exit code, or the signal that ended it as a negative number. None if that is not known."""
     message: Text = ""
+    """How it ended, for people."""
 
 
 class GuaranteedShare(Message, frozen=True):
+    """What the framework may hold without losing a task: the answer to `GetGuaranteedShare`."""
+
     resources: Resources
+    """Nothing if nothing is guaranteed to it."""
 
 
 class RevocationNotice(Message, frozen=True):
-    """Others are under their guarantee, you are above yours: give up as much as these tasks hold, in any way you like. When
-    the grace is over, what is missing is taken, by killing of these.
+    """Another framework is below its guarantee, and this one is above its own: it has to give up resources.
+
+    It may end any of its tasks that hold as much. After the grace the master kills named tasks until enough is free.
     """
 
     task_ids: Annotated[list[TaskID], MANY]
+    """The tasks that are killed otherwise; together they hold what is to be given up."""
     grace_s: Seconds
+    """How long the framework has."""
 
 
 class FrameworkRefused(Message, frozen=True):
-    """The end: this framework or this scheduler is not, or no longer, registered; `reason` is one of `Reason`."""
+    """The framework or this scheduler is not registered, or is no longer. The driver ends."""
 
     reason: Name
+    """One of `Reason`."""
     message: Text
+    """What is wrong and what to do, in a line for people."""
 
 
 # -- Both ways between master and its peers -----------------------------------------------------------------------------
 
 
 class Ping(Message, frozen=True):
-    """Are you there? Answered by `Pong`; also tells a slave or scheduler that its master is."""
+    """Asks a slave or scheduler for a sign of life, and is one of the master's. Answered by `Pong`."""
 
 
 class Pong(Message, frozen=True):
-    pass
+    """The answer to `Ping`."""
 
 
 class NotLeading(Message, frozen=True):
-    """I am a master that stands by. `leader`: who leads, as `tcp://HOST:PORT`."""
+    """This master stands by."""
 
     leader: Name
+    """The address of the one that leads, as `tcp://HOST:PORT`. Empty if there is none."""
 
 
 class Dropped(Message, frozen=True):
-    """I hear you no more, as you have sent what nobody may: `why`. A moment later the connection ends."""
+    """This peer sent something that no peer may send: the master reads no more from it, and soon ends the connection."""
 
     why: Text
+    """What it sent, for people."""
 
 
 class NotRegistered(Message, frozen=True):
-    """I do not know you (I may be new): say your hello again."""
+    """The sender does not know this peer, as after its own restart: register again."""
 
 
 # -- Slave -> master ----------------------------------------------------------------------------------------------------
 
 
 class RegisterSlave(Message, frozen=True):
-    """Hello. With a slave id: I am back, with these executors and tasks, and nothing else of mine runs."""
+    """A slave registers: a new one, or one that returns and names all that still runs on it.
+
+    Answered by `SlaveRegistered` or `SlaveRefused`. Sent again to each new master.
+    """
 
     slave: SlaveInfo
+    """With an id, the slave is one that returns."""
     executors: Annotated[list[RunningExecutor], MANY] = []
+    """All executors that run there."""
     tasks: Annotated[list[RunningTask], MANY] = []
+    """All tasks that run there, and those whose end is not reported yet."""
     protocol: Protocol = PROTOCOL
-    epoch: Epoch = 0  # of the newest leader that this slave has obeyed
-    mode: Name = "active"  # see `SetSlaveMode`
-    disk_full: bool = False  # see `SlaveUsage`
-    files: FilesSecret | None = None  # never part of `SlaveInfo`, which is listed
-    since_s: Seconds = 0.0  # ago it first registered since its start, with whatever master
-    memory_note: Name = ""  # why memory is not limited: the message of tasks that run and ask for some
+    """The sender's version of the protocol."""
+    epoch: Epoch = 0
+    """Epoch of the newest leader that this slave has obeyed."""
+    mode: Name = "active"
+    """As in `SetSlaveMode`, and `drained` or `leaving`."""
+    disk_full: bool = False
+    """As in `SlaveUsage`."""
+    files: FilesSecret | None = None
+    """What the master derives access to the slave's files from. Not in `SlaveInfo`, which everybody may list."""
+    since_s: Seconds = 0.0
+    """How long ago this slave process first registered, with whichever master."""
+    memory_note: Name = ""
+    """Why memory is not limited there. Empty: it is. The message of running tasks that ask for memory."""
 
 
 class UnregisterSlave(Message, frozen=True):
-    """Going away for good; what still ran has been ended and reported."""
+    """The slave leaves for good. It has ended and reported all that ran there."""
 
 
 class ExecutorExited(Message, frozen=True):
+    """An executor has ended. The slave reports its tasks by statuses."""
+
     framework_id: FrameworkID
+    """Its framework."""
     executor_id: ExecutorID
+    """The executor."""
     container_id: ContainerID
+    """The container that it was in."""
     exit_status: ExitStatus | None = None
+    """As in `ExecutorLost`."""
     message: Text = ""
+    """As in `ExecutorLost`."""
 
 
 class SlaveUsage(Message, frozen=True):
-    """Every few seconds, for status and as a sign of life. Millicpus are used cpu time per wall time. `disk_full`: there is no
-    room in its work directory, or it cannot be written: it is offered to nobody. `mode`: of `SetSlaveMode`, or "".
-    """
+    """What a slave measures of itself, every few seconds. Also a sign of life."""
 
     millicpus: Amount
+    """CPU time used per wall time since the last report, in thousandths of a cpu."""
     mem_bytes: Amount
+    """Memory that containers use now."""
     tasks_running: Count = 0
+    """Tasks that it has."""
     draining: bool = False
+    """It takes no tasks. For masters that do not know `mode`."""
     disk_full: bool = False
+    """Its work directory has no room or cannot be written: the master makes no offers of it."""
     mode: Name = ""
+    """As in `RegisterSlave`. Empty from a slave that does not know it."""
 
 
 # -- Master -> slave ----------------------------------------------------------------------------------------------------
 
 
 class SlaveRegistered(Message, frozen=True):
+    """The slave is part of the cluster from now on."""
+
     slave_id: SlaveID
+    """The slave's id, which the master made unless it came with the registration."""
     master_id: Name
+    """Names this master process."""
     ping_interval_s: Interval = 5.0
+    """How often the master sends a `Ping`."""
     protocol: Protocol = PROTOCOL
+    """The master's version of the protocol."""
 
 
 class SlaveRefused(Message, frozen=True):
+    """The slave is not registered, or is no longer."""
+
     reason: Name
+    """One of `Reason`."""
     message: Text
-    grace_s: Seconds | None = None  # of its tasks, which it ends where its key was revoked
+    """What is wrong and what to do, in a line for people."""
+    grace_s: Seconds | None = None
+    """Seconds between TERM and KILL for its tasks, which it ends when its key was revoked. None: the slave's own."""
 
 
 class RunTasks(Message, frozen=True):
-    """Launch these on this executor; start it if it does not run."""
+    """Launch these tasks on this executor, and start the executor if it does not run."""
 
     framework: FrameworkInfo
+    """Their framework, without its list of executors."""
     executor: ExecutorInfo
+    """The executor that runs them."""
     tasks: Annotated[list[TaskInfo], MANY]
+    """The tasks, in order."""
 
 
 class SetSlaveMode(Message, frozen=True):
-    """An operator's wish, which the slave writes down and tells every master. `mode`: active | deactivated (is offered to
-    nobody) | draining (takes nothing new; once nothing runs it says `drained`). `deadline_s`: what runs on a draining
-    slave is ended so much later, in `grace_s`; None: as was said before, or never.
-    """
+    """What an operator wants of the slave. The slave writes it down and reports it to every master."""
 
     mode: Name
+    """`active`; `deactivated`: it is not offered; or `draining`: it takes no tasks, and is `drained` once none runs."""
     grace_s: WishedSeconds | None = None
+    """Seconds between TERM and KILL for tasks that are ended at the deadline."""
     deadline_s: WishedSeconds | None = None
+    """How long from now tasks of a draining slave may still run. None: as was set before, or without end."""
 
 
 class ShutdownFramework(Message, frozen=True):
-    """End every executor and task of this framework on this slave, or only those that run as `user`. `grace_s`: how long they
-    have; None: as long as they say themselves. `reason` is that of the statuses; empty: FRAMEWORK_REMOVED.
-    """
+    """End the executors and tasks of this framework on this slave."""
 
     framework_id: FrameworkID
+    """The framework."""
     grace_s: WishedSeconds | None = None
+    """Seconds between TERM and KILL. None: each executor's own."""
     user: Name | None = None
+    """Only those that run as this account. None: all."""
     reason: Name = ""
+    """The reason for their last statuses; empty: `FRAMEWORK_REMOVED`."""
 
 
 # -- Executor <-> slave -------------------------------------------------------------------------------------------------
 
 
 class RegisterExecutor(Message, frozen=True):
-    """Hello; the token proves which container speaks. After a slave's restart: with what it may not have seen."""
+    """An executor registers with its slave: when it starts, and with each new slave process."""
 
     container_id: ContainerID
+    """Its container."""
     token: Name
+    """Proves that it is that container's executor."""
     unacknowledged: Annotated[list[TaskStatus], MANY] = []
+    """Statuses that the slave has not confirmed, oldest first, as many as fit."""
     task_ids: Annotated[list[TaskID], MANY] = []
+    """All tasks that it has, and those whose end is not confirmed."""
     protocol: Protocol = PROTOCOL
-    places_tasks: bool = False  # it moves each task into its cgroup (`tasks/task_cgroups.py`)
+    """The sender's version of the protocol."""
+    places_tasks: bool = False
+    """It moves each task into the task's own cgroup (`offerd.tasks.task_cgroups`)."""
 
 
 class ExecutorRegistered(Message, frozen=True):
+    """The slave knows the executor, and will send it tasks."""
+
     framework: FrameworkInfo
+    """Its framework."""
     executor: ExecutorInfo
+    """Its own description, with its `data`."""
     slave_id: SlaveID
+    """The slave."""
     hostname: Name
+    """The slave's host."""
     sandbox: Argument
+    """The directory of its container. Empty: the one that its environment names."""
     protocol: Protocol = PROTOCOL
+    """The slave's version of the protocol."""
 
 
 class LaunchTask(Message, frozen=True):
+    """Run this task."""
+
     task: TaskInfo
+    """Its time limit counts from now on; the slave keeps the time."""
 
 
 class ExecutorUpdate(Message, frozen=True):
-    """A status from an executor, numbered through within its container: 1, 2, 3, ..."""
+    """A status from an executor."""
 
     number: Count
+    """Counts the container's statuses: 1, 2, 3, ..."""
     status: TaskStatus
+    """The status."""
 
 
 class UpdatesStored(Message, frozen=True):
-    """All updates of this container up to this number are safe with the slave."""
+    """The slave has stored this container's statuses: the executor need not keep them."""
 
     number: Count
+    """Up to this one."""
 
 
 class Shutdown(Message, frozen=True):
-    """End your tasks, then yourself."""
+    """End all tasks, then yourself."""
 
     grace_s: Seconds = 5.0
-
-
-# -- Operators (CLI, web) <-> master: `offerd.operator_messages` ---------------------------------------------------------
+    """Seconds between TERM and KILL for the tasks."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from offerd import messages
+from offerd import descriptions
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -47,14 +47,14 @@ def test_the_programs_in_the_documents_have_no_error_of_types(tmp_path: Path) ->
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-MESSAGES = ast.parse(Path(messages.__file__).read_text())
+TREE = ast.parse(Path(descriptions.__file__).read_text())
 
 
 @pytest.mark.parametrize("name", ["ExecutorInfo", "Filters", "FrameworkInfo", "TaskInfo"])
 def test_what_type_checkers_are_told_of_a_struct_is_what_it_has(name: str) -> None:
-    (body,) = (node.body for node in MESSAGES.body if isinstance(node, ast.ClassDef) and node.name == name)
+    (body,) = (node.body for node in TREE.body if isinstance(node, ast.ClassDef) and node.name == name)
     (block,) = (node.body for node in body if isinstance(node, ast.If))
     (told,) = (node.args for node in block if isinstance(node, ast.FunctionDef))
-    fields = msgspec.structs.fields(getattr(messages, name))
+    fields = msgspec.structs.fields(getattr(descriptions, name))
     assert [argument.arg for argument in told.args[1:]] == [field.name for field in fields]
     assert len(told.defaults) == sum(not field.required for field in fields)
