@@ -39,23 +39,30 @@ Secret = Annotated[bytes, Meta(max_length=SECRET_BYTES)]
 
 
 class FilesAccess(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Reads the sandboxes of the owner's frameworks, and reads and writes his data sets, on one slave. With `operator` it
-    reads everything there and removes any set. Carried in messages, never in a task.
+    """Access to files on one slave: reads the sandboxes of an owner's frameworks, and reads and writes the owner's data sets.
+    An operator's reads everything there and removes any set. Never give it to a task: give it a `FilesPass` (`narrowed`).
     """
 
     address: Text = ""
+    """`HOST:PORT` of the slave's file server; empty: no access."""
     fingerprint: Text = ""
+    """SHA-256 of the server's certificate, in hexadecimal; empty for a server on loopback, which has none."""
     name: Text = ""
+    """The owner's or operator's name; empty where peers have no keys."""
     generation: Generation = 0
+    """The generation of the slave's secret that `key` is derived from."""
     key: Secret = b""
+    """What tokens are made with; empty: no access."""
     operator: bool = False
+    """It is an operator's."""
 
     @property
     def identity(self) -> str:
+        """`owner:NAME` or `operator:NAME`, as a token names it."""
         return f"{OPERATOR if self.operator else OWNER}{self.name}"
 
     def authorization(self, method: str, path: str) -> str:
-        """As `FilesDoor`."""
+        """The `Authorization` header of a request for this path (not quoted); empty without access."""
         if not self.key:
             return ""
         access = access_of(method)
@@ -63,11 +70,11 @@ class FilesAccess(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return f"{SCHEME} {self.generation} {access} {self.identity} {mac}"
 
     def data_path(self, name: str = "", file: str = "", *, owner: str | None = None) -> str:
-        """Where the server has our data set of this name (or that of another `owner`), a file of it, or all sets."""
+        """The server's path of a data set, of a file in it, or of all sets: this owner's, or another `owner`'s."""
         return data_path(self.name if owner is None else owner, name, file)
 
     def narrowed(self, path: str) -> FilesPass:
-        """What a task is given to read this one sandbox or set."""
+        """A pass for one sandbox or data set, to give to a task: `path` is `/containers/ID` or what `data_path` returns."""
         return FilesPass(self.address, self.fingerprint, self.authorization("GET", path))
 
 
@@ -78,8 +85,11 @@ class FilesSecret(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a slave tells its master: what access to its files is derived from, and its certificate's fingerprint."""
 
     secret: Secret
+    """What the keys of owners and operators are derived from."""
     generation: Generation
+    """Counts the slave's secrets."""
     fingerprint: Text = ""
+    """As in `FilesAccess`."""
 
 
 class Claim(NamedTuple):

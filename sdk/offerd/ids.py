@@ -12,11 +12,17 @@ from typing import NewType
 from offerd.wire.bounds import Id
 
 FrameworkID = NewType("FrameworkID", Id)
+"""Of a framework. The master makes it, or the framework's first scheduler chooses it."""
 SlaveID = NewType("SlaveID", Id)
+"""Of a slave. The master makes it at the slave's first registration, and the slave keeps it."""
 OfferID = NewType("OfferID", Id)
+"""Of an offer. The master makes it."""
 TaskID = NewType("TaskID", Id)
+"""Of a task. Its framework chooses it; another framework may use the same."""
 ExecutorID = NewType("ExecutorID", Id)
+"""Of an executor. Its framework chooses it, and there is one executor of that id on each slave."""
 ContainerID = NewType("ContainerID", Id)
+"""Of a container: one run of one executor. The slave makes it, and names the sandbox by it."""
 
 PeerID = NewType("PeerID", bytes)
 """The routing id of a ROUTER's peer. It says where to send, never who somebody is: peers choose it themselves."""

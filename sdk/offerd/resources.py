@@ -31,14 +31,14 @@ from offerd.wire.bounds import (
 from offerd.wire.screen_text import printable
 
 BYTE_SCALARS = frozenset({"mem", "disk"})
+"""Scalars counted in bytes. Every other scalar is counted in thousandths (`cpus`: millicpus)."""
 _MISSPELT = {
     **dict.fromkeys(("cpu", "core", "cores", "vcpus", "processors"), "cpus"),
     **dict.fromkeys(("memory", "ram", "mems"), "mem"),
     **dict.fromkeys(("storage",), "disk"),
     "gpu": "gpus",
 }
-"""Names that a framework would wait for without end, as slaves have them under another."""
-"""Scalars counted in bytes. Every other scalar is counted in thousandths (`cpus`: millicpus)."""
+"""Names that no slave has, by the name that was meant: a framework would wait for these without end."""
 
 UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 MAX_QUANTITY = MAX_AMOUNT
@@ -54,15 +54,22 @@ _BYTES = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([BKMGTP]?)(?:i?B)?\Z", re.IGNOREC
 
 
 class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An amount of resources: immutable, normal (no zero scalar, no empty range or set), comparable with `==`.
+    """An amount of resources: immutable, exact, and comparable with `==`.
 
-    Scalars are thousandths or bytes (see the module), ranges inclusive `(first, last)` pairs, sorted and apart, sets
-    sorted lists of words. Values that break this, also from the wire, raise `BadResources`; use `of` or `parse`.
+        need = Resources.of(cpus=0.5, mem="512M")
+        while offer_left.covers(need):
+            offer_left -= need
+
+    Make one with `of` or `parse`. `+` adds; `-` subtracts, and raises `BadResources` if there is not enough. The constructor
+    takes whole numbers in the units of the fields, and raises `BadResources` for values that are not as the fields say.
     """
 
     scalars: Annotated[dict[ResourceName, Amount], Meta(max_length=MAX_NAMES)] = {}
+    """Amounts by name, above 0: bytes of `mem` and `disk`, thousandths of everything else (`cpus`: millicpus)."""
     ranges: Annotated[dict[ResourceName, Ranges], Meta(max_length=MAX_LISTS)] = {}
+    """Ranges of numbers by name, as `ports`: inclusive `(first, last)` pairs, sorted, with gaps between them."""
     sets: Annotated[dict[ResourceName, Words], Meta(max_length=MAX_LISTS)] = {}
+    """Sets of words by name, sorted."""
 
     def __post_init__(self) -> None:
         for amount in self.scalars.values():
@@ -95,9 +102,10 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
         ports: Iterable[Range] = (),
         **more: float | str | Decimal,
     ) -> Resources:
-        """Build from people's units: `of(cpus=0.5, mem="512M", ports=[(31000, 31009)])`; an int of mem is bytes.
+        """Make an amount: `of(cpus=0.5, mem="512M", ports=[(31000, 31009)])`.
 
-        Raises `BadResources` in one line that names the resource.
+        `mem` and `disk` are bytes (int), or a text with a unit: B, K, M, G, T, P, by 1,024. Everything else is a number,
+        exact to a thousandth, also as a text or `Decimal`. Raises `BadResources` in one line that names the resource.
         """
         scalars: dict[str, int] = {}
         for name, amount in {"cpus": cpus, "mem": mem, "disk": disk, "gpus": gpus, **more}.items():
@@ -113,7 +121,9 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @classmethod
     def parse(cls, text: str) -> Resources:
-        """Read `cpus=4,mem=8G,ports=[31000-32000],disks={a,b}`. Raises `BadResources` naming the part that is wrong."""
+        """Read a text such as `cpus=4,mem=8G,ports=[31000-32000],disks={a,b}`. Raises `BadResources` in one line that names
+        the part that is wrong.
+        """
         scalars: dict[str, int] = {}
         spans: dict[str, list[Range]] = {}
         sets: dict[str, list[str]] = {}
@@ -144,14 +154,16 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def millicpus(self) -> int:
+        """Thousandths of a cpu."""
         return self.scalars.get("cpus", 0)
 
     @property
     def mem_bytes(self) -> int:
+        """Bytes of memory."""
         return self.scalars.get("mem", 0)
 
     def quantities(self) -> dict[str, int]:
-        """How much of each name: scalars as they are, ranges and sets by the number of their members."""
+        """How much there is of each resource: scalars as they are, of ranges and sets the number of their members."""
         if not (self.ranges or self.sets):
             return self.scalars
         amounts = dict(self.scalars)
@@ -162,7 +174,7 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return amounts
 
     def covers(self, other: Resources) -> bool:
-        """Whether `other` can be taken out of this."""
+        """Whether `other` can be subtracted from this."""
         mine = self.scalars
         for name, amount in other.scalars.items():
             if mine.get(name, 0) < amount:

@@ -33,49 +33,71 @@ MAX_WORDS = 1024
 # -- Numbers ------------------------------------------------------------------------------------------------------------
 
 Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+"""A number of things or bytes."""
 Amount = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
+"""Of a resource: bytes, or thousandths."""
 Protocol = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
+"""A version of the protocol."""
 Epoch = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+"""A number that rises with each election of a leader."""
 ExitStatus = Annotated[int, Meta(ge=-(1 << 31), le=(1 << 32) - 1)]
+"""An exit code, or a signal's number as a negative one."""
 Permissions = Annotated[int, Meta(ge=0, le=0o777)]
+"""Permission bits of a file."""
 PageSize = Annotated[int, Meta(ge=0, le=1_000_000)]
+"""Entries that a listing may have; an answer has 1,000 at most."""
 Seconds = Annotated[float, Meta(ge=0, le=MAX_SECONDS)]
+"""A time span."""
 WishedSeconds = Annotated[float, Meta(ge=-MAX_SECONDS, le=MAX_SECONDS)]
-"""Of somebody's choice, who is to hear the reason if it cannot be: below zero is for its reader to refuse."""
+"""A time span of somebody's choice. One below 0 is refused by its reader, with a reason."""
 WishedFraction = Annotated[float, Meta(ge=-1000, le=1000)]
+"""A fraction of somebody's choice. One outside of 0 to 1 is refused by its reader, with a reason."""
 Interval = Annotated[float, Meta(ge=0.001, le=MAX_SECONDS)]
+"""Seconds between two repetitions."""
 WallClock = Annotated[float, Meta(ge=-1e12, le=1e12)]
+"""Seconds of the Unix clock."""
 Quotient = Annotated[float, Meta(ge=0, le=1e300)]
+"""A ratio, or an amount times a time span."""
 
 # -- Texts --------------------------------------------------------------------------------------------------------------
 
 Id = Annotated[str, Meta(max_length=MAX_ID)]
+"""An id of a framework, slave, offer, task, executor or container."""
 ResourceName = Annotated[str, Meta(max_length=64)]
+"""The name of a resource, as `cpus`."""
 Word = Annotated[str, Meta(max_length=64)]
+"""A member of a resource that is a set."""
 Name = Annotated[str, Meta(max_length=1024)]
-"""Of people's choice (frameworks, tasks, labels, roles, users, hosts), addresses, paths, tokens, reasons."""
+"""A name that people choose (of a framework, task, label, role, user, host), an address, path, token or reason."""
 Argument = Annotated[str, Meta(max_length=128 << 10)]
-"""The kernel takes no longer one for a program (`MAX_ARG_STRLEN`)."""
+"""An argument or variable of a program. The kernel takes no longer one (`MAX_ARG_STRLEN`)."""
 Text = Annotated[str, Meta(max_length=128 << 10)]
-"""For people: what went wrong."""
+"""A text for people."""
 Data = Annotated[bytes, Meta(max_length=1 << 20)]
-"""Of the executor's own; the frame's size bounds it further."""
+"""Bytes that only scheduler and executor read. The frame's size bounds them further."""
 
 # -- Lists and tables ---------------------------------------------------------------------------------------------------
 
 Arguments = Annotated[list[Argument], Meta(max_length=1 << 16)]
+"""A program and its arguments."""
 ArgumentLists = Annotated[list[Arguments], Meta(max_length=1 << 16)]
+"""Several programs with their arguments."""
 Environment = Annotated[dict[Argument, Argument], Meta(max_length=1 << 14)]
+"""A program's variables."""
 Labels = Annotated[dict[Name, Text], Meta(max_length=1024)]
+"""Texts by name."""
 Tallies = Annotated[dict[Name, Count], Meta(max_length=1024)]
+"""Numbers by name."""
 Quantities = Annotated[dict[ResourceName, Amount], Meta(max_length=MAX_NAMES + 2 * MAX_LISTS)]
+"""Amounts by resource; of ranges and sets the number of their members."""
 ResourceSeconds = Annotated[dict[ResourceName, Quotient], Meta(max_length=MAX_NAMES + 2 * MAX_LISTS)]
+"""Amounts times seconds, by resource."""
 
 FEW = Meta(max_length=256)
-"""Of what somebody writes down by hand."""
+"""Of a list that somebody writes by hand."""
 MANY = Meta(max_length=1 << 14)
-"""Of what programs make: ids, tasks, offers."""
+"""Of a list that programs make: ids, tasks, offers."""
 A_QUESTION = Meta(max_length=1 << 12)
-"""Of what is answered one by one, at more length than it is asked."""
+"""Of a list that is answered entry by entry, at more length than it is asked."""
 A_PAGE = Meta(max_length=1000)
-"""Entries of a listing."""
+"""Of one page of a listing."""

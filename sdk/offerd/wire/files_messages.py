@@ -17,26 +17,29 @@ MAX_RENEWED = 1_000
 
 
 class FilesSecretChanged(Message, frozen=True):
-    """The slave makes and takes files tokens of another generation from now on; those of the last one are good for a while."""
+    """The slave has a new secret for tokens. Tokens of the generation before it stay good for a while."""
 
     files: FilesSecret
+    """The new generation."""
 
 
 # -- Master -> scheduler ----------------------------------------------------------------------------------------------
 
 
 class FilesRenewed(Message, frozen=True):
-    """Newer access to the files of slaves on which the framework has executors: what came with offers dies some hours later."""
+    """New access to the files of slaves on which the framework has executors. The access of an offer ends after some hours."""
 
     files: Annotated[dict[SlaveID, FilesAccess], Meta(max_length=MAX_RENEWED)]
+    """The access, by slave."""
 
 
 # -- Master -> slave ------------------------------------------------------------------------------------------------
 
 
 class RefuseOwners(Message, frozen=True):
-    """Take no files token any more that was made with what these owners and operators have had until now. Numbers rise with
-    each revocation: one that the slave has obeyed already is no news.
-    """
+    """Accept no files token any more that these owners and operators could make until now."""
 
     numbers: Annotated[dict[Text, Generation], Meta(max_length=10_000)]
+    """By identity (`owner:NAME`, `operator:NAME`), the number of the revocation. Numbers rise, so that a slave knows those
+    that it has obeyed.
+    """

@@ -12,22 +12,28 @@ MAX_RECORD_S = 600.0
 
 
 class RecordEvents(Message, frozen=True):
-    """An operator to the master: record what happens for so many seconds, or have the slave of this id or hostname do so. The
-    master to that slave: the same. `ticket` is the master's number for the question, and comes back in the answer.
+    """Record what happens from now on. From an operator to the master, and from the master to a slave. Answered by
+    `EventsRecorded`.
     """
 
     for_s: Seconds
+    """For how long, 600 s at most."""
     slave: Name = ""
+    """The id or hostname of the slave that is to record; empty: the master itself."""
     ticket: Count = 0
+    """The master's number for the question, which the slave's answer repeats."""
 
 
 class EventsRecorded(Message, frozen=True):
-    """The answer: the recording is at `path` on `host`, where the daemon's user and root can read it; or `fault` says in a line
-    why there is none. `is_whole`: it can be replayed.
-    """
+    """The recording is written, or there is none."""
 
     host: Name = ""
+    """The host that has it."""
     path: Text = ""
+    """Its file there, which the daemon's user and root can read."""
     is_whole: bool = False
+    """It can be replayed."""
     fault: Text = ""
+    """Why there is none, in a line for people; empty: there is one."""
     ticket: Count = 0
+    """That of the question."""

@@ -163,7 +163,8 @@ def test_a_bad_address_is_bad_input() -> None:
 
 
 def test_every_question_of_the_protocol_has_its_answer() -> None:
-    questions = {kind for kind in codec.to_master.types if kind.__module__ == "offerd.operator_messages"}
+    modules = {"offerd.operator_messages", "offerd.wire.key_messages"}
+    questions = {kind for kind in codec.to_master.types if kind.__module__ in modules}
     assert questions | {RecordEvents} == set(_ANSWERS)
 
 
