@@ -43,7 +43,7 @@ def test_the_reference_has_every_public_name_once() -> None:
         name
         for page in sorted(REFERENCE.glob("*.md"))
         for name in re.findall(r"^::: offerd\.(\w+)$", page.read_text(), re.MULTILINE)
-        if page.name != "protocol.md"
+        if page.name != "protocol.md" and name != "errors"  # modules
     ]
     assert sorted(shown) == sorted(set(offerd.__all__) - {"__version__"})
 
