@@ -75,7 +75,9 @@ def _fault(text: str, why: str, default_port: int, *, example: str = LOOPBACK) -
 
 
 def host_of(address: str) -> str:
-    """The host of an address as `Offer.files_address`, an IPv6 one without brackets; empty as that. Raises `BadInput`."""
+    """The host of a `HOST:PORT` such as `Offer.files_address`, without the brackets of an IPv6 address; empty if the address is
+    empty. Raises `BadInput` for an address that is none.
+    """
     return parse(address).host if address else ""
 
 

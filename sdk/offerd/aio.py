@@ -35,16 +35,16 @@ MaybeAwaitable = Awaitable[None] | None
 
 
 class AsyncScheduler:
-    """The callbacks of `offerd.Scheduler`, each of which may be `async def`. All do nothing unless overridden."""
+    """The callbacks of `Scheduler`, which describes them; each may be `async def`. The next one waits until it is done."""
 
     def resource_offers(self, driver: AsyncSchedulerDriver, offers: list[Offer]) -> MaybeAwaitable:
-        """Answer every offer, with `driver.reply_to_offer` or `driver.decline_offer`."""
+        """Free resources. Answer every offer with `driver.reply_to_offer` or `driver.decline_offer`."""
 
     def offer_rescinded(self, driver: AsyncSchedulerDriver, offer_id: OfferID) -> MaybeAwaitable:
-        """Forget this offer."""
+        """The master has taken back an offer that was not answered."""
 
     def status_update(self, driver: AsyncSchedulerDriver, status: TaskStatus) -> MaybeAwaitable:
-        """Acknowledged when this is done; one terminal status per task."""
+        """A task is in another state. The status is acknowledged when this is done."""
 
     def slave_lost(self, driver: AsyncSchedulerDriver, slave_id: SlaveID) -> MaybeAwaitable:
         """A slave is gone."""
@@ -52,7 +52,7 @@ class AsyncScheduler:
     def revocation_notice(
         self, driver: AsyncSchedulerDriver, task_ids: list[str], grace_s: float
     ) -> MaybeAwaitable:
-        """Give up as much as these tasks hold, or some of them are killed after the grace."""
+        """End tasks that hold as much as these, or some of these are killed after `grace_s` seconds."""
 
     def registered(
         self, driver: AsyncSchedulerDriver, framework_id: FrameworkID, master_id: str
@@ -60,15 +60,15 @@ class AsyncScheduler:
         """The master knows this framework now."""
 
     def reregistered(self, driver: AsyncSchedulerDriver, master_id: str) -> MaybeAwaitable:
-        """The master, or a new one, is back."""
+        """A master is back after `disconnected`, the same one or a new one."""
 
     def standing_by(
         self, driver: AsyncSchedulerDriver, framework_id: FrameworkID, master_id: str
     ) -> MaybeAwaitable:
-        """Another scheduler of this framework is active; see `Scheduler.standing_by`."""
+        """Another scheduler of this framework is active."""
 
     def disconnected(self, driver: AsyncSchedulerDriver) -> MaybeAwaitable:
-        """The master is silent; the driver keeps trying."""
+        """The master is silent; the driver keeps trying to connect."""
 
     def executor_lost(
         self,
@@ -78,15 +78,15 @@ class AsyncScheduler:
         exit_status: int | None,
         message: str,
     ) -> MaybeAwaitable:
-        """An executor ended."""
+        """An executor of this framework ended."""
 
     def framework_message(
         self, driver: AsyncSchedulerDriver, slave_id: SlaveID, executor_id: ExecutorID, data: bytes
     ) -> MaybeAwaitable:
-        """Bytes from an executor."""
+        """Bytes from one of the framework's executors."""
 
     def error(self, driver: AsyncSchedulerDriver, reason: str, message: str) -> MaybeAwaitable:
-        """The end of this driver; see `Scheduler.error`."""
+        """The driver ends; `reason` and `message` say why."""
 
 
 class AsyncSchedulerDriver(DriverBase):
@@ -122,14 +122,14 @@ class AsyncSchedulerDriver(DriverBase):
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin in a task of the running loop."""
+        """Begin in a task of the running event loop. Raises `OfferdError` if that was done before."""
         if self._task is not None:
             raise OfferdError("this driver was started already; make a new one")
         check_threads("the driver")
         self._task = asyncio.get_running_loop().create_task(self._live(), name="offerd-scheduler")
 
     async def wait_registered(self) -> FrameworkID:
-        """Wait until the master knows this framework; returns its id. Raises what ended the driver."""
+        """Wait until the master knows this framework, and return its id. Raises what ended the driver."""
         self._joining += 1
         try:
             await self._registered.wait()
@@ -141,7 +141,7 @@ class AsyncSchedulerDriver(DriverBase):
         return self._core.framework_id
 
     async def join(self) -> None:
-        """Wait for the end; raises what `SchedulerDriver.join` raises."""
+        """Wait for the driver's end; raises what `SchedulerDriver.join` raises."""
         if self._task is None:
             raise OfferdError("this driver was not started; call start() or run()")
         self._joining += 1
@@ -151,7 +151,7 @@ class AsyncSchedulerDriver(DriverBase):
             self._joining -= 1
 
     async def run(self) -> None:
-        """`start` and `join`; to cancel this is to abort the driver."""
+        """`start`, then `join`. Cancelling this aborts the driver."""
         self.start()
         assert self._task is not None
         self._joining += 1
@@ -178,7 +178,9 @@ class AsyncSchedulerDriver(DriverBase):
     # -- questions ----------------------------------------------------------------------------------------------------
 
     async def get_guaranteed_share(self, timeout_s: float | None = 5.0) -> Resources:
-        """What this framework may hold without ever losing a task. Not from a callback. Raises `OfferdError`."""
+        """How much this framework may hold without losing a task to others. Not in a callback, which would wait for itself.
+        Raises `OfferdError` if no answer comes within `timeout_s` seconds (None: waits without end).
+        """
         share: Resources = await self._question(timeout_s, GuaranteedShare, self._core.ask_guaranteed_share)
         return share
 
@@ -191,8 +193,9 @@ class AsyncSchedulerDriver(DriverBase):
         count: int = 1,
         per_slave: int = 0,
     ) -> Waiting:
-        """Why no resources come for a task of this size and time limit, or for `count` of them that must all run at once, at
-        most `per_slave` on one slave (0: as many as fit). Not from a callback. Raises `OfferdError`.
+        """Why no resources come for a task that needs `wanted`, with this time limit in seconds; or for `count` tasks that
+        must run at the same time, at most `per_slave` on one slave (0: as many as fit). Not in a callback. Raises
+        `OfferdError` if no answer comes within `timeout_s` seconds.
         """
         asked = (wanted, time_limit_s, count, per_slave)
         why: Waiting = await self._question(timeout_s, Waiting, self._core.ask_waiting, *asked)

@@ -60,10 +60,12 @@ class _Submitter(Executor):
         self._options = options
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> ClusterFuture[T]:
-        """Call `fn(*args, **kwargs)` on the cluster. All keyword arguments are the function's: see `options`.
+        """Call `fn(*args, **kwargs)` on the cluster; returns its future at once. All keyword arguments are the function's
+        own: `options` says how to set a call's.
 
-        Raises what pickling raises, and `MessageTooLarge` above 1 GiB of arguments: put such data into a file. All arguments
-        pass the master; what many calls need is better in a file that all slaves see, or had by the `initializer`.
+        Raises what pickling raises, and `MessageTooLarge` for more than 1 GiB of arguments: put such data into a file.
+        Arguments pass through the master, so what many calls need is better in a file that all slaves see, or loaded by the
+        `initializer`.
         """
         return self._submit(self._options, _name_of(fn), fn, args, kwargs)
 
@@ -74,16 +76,28 @@ class _Submitter(Executor):
         kwargs: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> ClusterFuture[T]:
-        """The same with options for this call: `cpus`, `mem`, `timeout`, `retries`, ... (see `options`)."""
+        """As `submit`, with options for this call alone: `cpus`, `mem`, `timeout`, `retries`, ... (see `options`).
+
+            executor.submit_with(train, ["model-1"], cpus=2, mem="1G", timeout=600)
+
+        Raises what `submit` and `options` raise.
+        """
         chosen = self._options.but(self._scheduler.queue.shape, options) if options else self._options
         return self._submit(chosen, _name_of(fn), fn, args, kwargs)
 
     def options(self, **options: Any) -> ExecutorView:
-        """This executor, with other options for calls made through what is returned:
+        """A view of this executor with other options, which hold for calls made through the view.
 
-        `cpus` and `mem` ("512M") of each call; `timeout`, seconds after which it is killed, None for a long task;
-        `retries` if the cluster loses it; `kill_grace_s` from TERM to KILL; `resources` for more ("gpus=1"); `name` shown
-        in listings. Raises `BadInput` on values that cannot be.
+            executor.options(cpus=2, timeout=30).map(solve, problems)
+
+        * `cpus`, and `mem` as in `"512M"`: what each call needs.
+        * `timeout`: seconds after which a call is killed; None makes it a long task.
+        * `retries`: how often a call is tried again if the cluster loses it.
+        * `kill_grace_s`: seconds between TERM and KILL; None: the slave's default.
+        * `resources`: what else a call needs, as in `"gpus=1"`.
+        * `name`: what listings show; empty: the function's name.
+
+        Raises `BadInput` for values that cannot be, and `TypeError` for an option that does not exist.
         """
         return ExecutorView(self, self._options.but(self._scheduler.queue.shape, options))
 
@@ -95,12 +109,18 @@ class _Submitter(Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[T]:
-        """The results of `fn` for each tuple of arguments, in order.
+        """Call `fn` with each tuple of arguments; returns an iterator over the results, in order.
 
-        All calls are submitted before this returns, whether anybody reads the results or not. With a `buffersize` the
-        iterables are read at most so many calls ahead of the results, for many or endless arguments: what is not read is then
-        not called. `chunksize` calls travel as one task. `timeout` is, as in the standard library, how long the results are
-        waited for, not the calls' time limit. Leaving the iterator early cancels what has not ended.
+            for size in executor.map(os.path.getsize, paths, chunksize=100):
+                print(size)
+
+        * `timeout`: seconds from now that results are waited for, as in the standard library; `TimeoutError` is raised then. It
+          is not the calls' time limit, which `options(timeout=...)` sets.
+        * `chunksize`: how many calls travel as one task. Short calls need a larger one.
+        * `buffersize`: how many calls may be submitted ahead of the result that is read next, for many or endless arguments.
+          None: all are submitted before this returns.
+
+        Leaving the iterator early cancels the calls that have not ended.
         """
         if chunksize < 1 or (buffersize is not None and buffersize < 1):
             raise ValueError("chunksize and buffersize must be 1 or more")
@@ -134,31 +154,35 @@ class _Submitter(Executor):
 
 
 class ExecutorView(_Submitter):
-    """A `ClusterExecutor` seen with other options, which it keeps alive. To shut down is the executor's business: here it
-    does nothing.
-    """
+    """A `ClusterExecutor` seen with other options. It keeps the executor alive, and cannot shut it down."""
 
     def __init__(self, viewed: _Submitter, options: Options) -> None:
         super().__init__(viewed._scheduler, options)
         self._viewed = viewed
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Nothing."""
+        """Does nothing: only the executor itself can be shut down."""
 
 
 class ClusterExecutor(_Submitter):
-    """A framework of its own whose tasks are Python calls.
+    """Makes Python calls on the cluster: a `concurrent.futures.Executor`, and a framework of its own.
 
-    `master` as for `SchedulerDriver`. `cpus`, `mem`, `timeout` and the others of `options` hold for every call that says
-    nothing else. A call without a `timeout` is never killed for the time it takes, and is a long task: these share a part of
-    each slave, half of it by default. A `timeout` up to the slaves' short limit (60 s) opens all of a slave to the calls, and
-    one that takes longer is killed: `TaskTimeoutError`. `name`, `user` and `role` are the framework's.
+        with ClusterExecutor(cpus=0.5, mem="256M", timeout=30) as executor:
+            print(sum(executor.map(count_words, paths)))
 
-    No more than `max_workers` calls (or chunks of `map`) are on the cluster at one time; None: as many as find room.
-    `initializer(*initargs)` is called in each worker before its first call, within that call's time; if it raises, this
-    executor makes no more calls, and all that have not ended raise `BrokenClusterExecutor`.
+    * `master`: as for `SchedulerDriver`.
+    * `cpus`, `mem`, `timeout`, `retries`, `kill_grace_s`, `resources`: the options of calls, unless a call has others (see
+      `options`). A call without a `timeout` is never killed for the time it takes, and is a long task: these share a part of
+      each slave, half of it by default. Calls with a `timeout` up to the slaves' short limit (60 s by default) may use all of
+      a slave; one that takes longer is killed, and its future raises `TaskTimeoutError`.
+    * `name`, `role`, `user`: the framework's, as in `FrameworkInfo`.
+    * `max_workers`: how many calls (or chunks of `map`) are on the cluster at one time; None: as many as find room.
+    * `initializer`: called as `initializer(*initargs)` in each worker before its first call, within that call's time. If it
+      raises, all calls that have not ended raise `BrokenClusterExecutor`.
+    * `connect_timeout_s`: how long to wait for a master.
 
-    Raises `OfferdError` if no master answers within `connect_timeout_s`, and `BadInput` on values that cannot be.
+    Waits until the master knows the framework. Raises `OfferdError` if no master answers in time, and `BadInput` for values
+    that cannot be.
     """
 
     def __init__(
@@ -209,16 +233,18 @@ class ClusterExecutor(_Submitter):
 
     @property
     def framework_id(self) -> str:
-        """The master's name for this executor, as in `offerd frameworks`."""
+        """The id of this executor's framework, as `offerd frameworks` lists it."""
         return self._driver.framework_id
 
     @property
     def forged_results(self) -> int:
-        """How many calls failed with `ForgedResult`: somebody else than who was given the call answered it."""
+        """How many calls failed with `ForgedResult`, as their result did not come from the executor that was given the call."""
         return self._scheduler.forged
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls. With `wait`, return when all have ended; `cancel_futures` drops those that have not started."""
+        """Take no more calls. With `wait`, return when all have ended; `cancel_futures` drops calls that have not been
+        launched. Leaving a `with` block calls this.
+        """
         self._scheduler.close(cancel_futures)
         if wait:
             # What the master has ended, or lost, every future has been told.

@@ -114,7 +114,9 @@ _OPTION_NAMES = ("cpus", "mem", "timeout", "retries", "kill_grace_s", "resources
 
 
 class ClusterFuture(Future[T]):
-    """A call's result to be. `cancel` also ends a call that runs; its task is killed on the cluster."""
+    """The result of a call, when it is there: a `concurrent.futures.Future`. `result()` raises what the call raised,
+    `TaskError` if its task did not finish, or `TaskTimeoutError` if its time limit was over.
+    """
 
     __slots__ = (
         "_tell", "data", "key", "lost", "misses", "name", "number", "options", "slave_id", "task_id", "tries"
@@ -139,11 +141,11 @@ class ClusterFuture(Future[T]):
         self.key = b""
 
     def running(self) -> bool:
-        """Whether its task has been launched and not ended."""
+        """Whether the call's task was launched and has not ended."""
         return bool(self.task_id) and not self.done()
 
     def cancel(self) -> bool:
-        """Drop the call, or kill its task. False only if it has ended already."""
+        """Drop the call, or kill its task if it runs. Returns False if it has ended already."""
         try:
             if not super().cancel():
                 return False
@@ -156,8 +158,8 @@ class ClusterFuture(Future[T]):
         return True
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
-        """As in the standard library. What a callback raises in a thread of ours is logged, `SystemExit` too: the other
-        callbacks are called, and the executor goes on.
+        """Call `fn(future)` when the call has ended, as in the standard library. If it raises in the driver's thread, that is
+        logged, `SystemExit` too: other callbacks are called, and the executor goes on.
         """
         super().add_done_callback(fn if self.done() else partial(_call_back, fn))
 

@@ -44,56 +44,70 @@ MAX_WAIT_S = 3600.0
 
 
 class Scheduler:
-    """Decides which offers to take and what to run on them. Give one to a `SchedulerDriver`.
+    """Decides which offers to take and what to run on them. Subclass it, and give one to a `SchedulerDriver`.
 
-    A callback that raises ends the driver: the error is logged, `error` is called, and `driver.join()` raises it again.
+        class Echo(Scheduler):
+            def resource_offers(self, driver, offers):
+                for offer in offers:
+                    driver.reply_to_offer(offer.offer_id, [TaskInfo(...)])
+
+            def status_update(self, driver, status):
+                if status.state.terminal:
+                    driver.stop()
+
+    The driver calls one callback at a time, so a scheduler needs no locks. A callback should be quick: while it runs, nothing
+    else reaches the framework. One that raises ends the driver: the error is logged, `error` is called, and `driver.join()`
+    raises it again. Callbacks that are not overridden do nothing.
     """
 
     # -- the paper's callbacks ----------------------------------------------------------------------------------------
 
     def resource_offers(self, driver: SchedulerDriver, offers: list[Offer]) -> None:
-        """Free resources, each offer those of one slave. Answer every one, with `driver.reply_to_offer` or
-        `driver.decline_offer`: what is offered counts as yours, and an offer left lying is rescinded.
+        """Free resources, each offer those of one slave. Answer every offer with `driver.reply_to_offer` or
+        `driver.decline_offer`: it counts as held by the framework, and is rescinded if it is not answered (after 30 s by
+        default).
 
-        Take only what you have work for now (the paper's incentives: short tasks, no minimum, scale down when idle).
+        Take only what there is work for now: a framework that holds less is offered more.
         """
 
     def offer_rescinded(self, driver: SchedulerDriver, offer_id: OfferID) -> None:
-        """An offer that you have not answered holds no more: forget it. Tasks sent for it would be lost."""
+        """The master has taken back an offer that was not answered. Tasks sent for it would be lost (`OFFER_INVALID`)."""
 
     def status_update(self, driver: SchedulerDriver, status: TaskStatus) -> None:
-        """A task is in another state. Of each task exactly one status with `status.state.terminal` comes, the last one.
+        """A task is in another state. Each task has exactly one status with `status.state.terminal`, its last one.
 
-        The status is acknowledged when this returns; if your process dies before, it comes again to its successor.
-        A `RUNNING` may be missing when the end came close behind it.
+        The status is acknowledged when this returns. If the process dies before, the next scheduler is sent it again. A
+        `RUNNING` may be left out if the task ended right after it.
         """
 
     def slave_lost(self, driver: SchedulerDriver, slave_id: SlaveID) -> None:
-        """A slave is gone. Its offers were rescinded before; its tasks are reported `LOST`, each by a status."""
+        """A slave is gone. Its offers were rescinded before. Each of its tasks has a status: `LOST`, or `UNREACHABLE` if the
+        framework has an `unreachable_timeout_s`.
+        """
 
     def revocation_notice(self, driver: SchedulerDriver, task_ids: list[str], grace_s: float) -> None:
-        """Others are to have what is guaranteed to them, and you hold more than is guaranteed to you. Within `grace_s` end
-        as much as these tasks hold, whichever of your tasks you like, or let them save their work. What is then still
-        missing is taken by killing of these: they end `KILLED` with reason `REVOKED`.
+        """Another framework is below its guarantee, and this one holds more than its own. Within `grace_s` seconds end any
+        tasks that hold as much as these do. What is still missing then is taken by killing some of these: they end `KILLED`
+        with reason `REVOKED`.
         """
 
     # -- beside them --------------------------------------------------------------------------------------------------
 
     def registered(self, driver: SchedulerDriver, framework_id: FrameworkID, master_id: str) -> None:
-        """The master knows this framework now. Keep `framework_id` if a successor is to take over its tasks."""
+        """The master knows this framework now. Keep `framework_id` if another scheduler is to take over its tasks later."""
 
     def reregistered(self, driver: SchedulerDriver, master_id: str) -> None:
-        """The master, or a new one, is back. Filters and `set_needs_offers` were said again by the driver, and tasks whose
-        state is in doubt are reconciled by it; offers from before hold no more.
+        """A master is back after `disconnected`, the same one or a new one. The driver has sent filters and `set_needs_offers`
+        again, and reconciles tasks whose state is in doubt. Earlier offers were rescinded.
         """
 
     def standing_by(self, driver: SchedulerDriver, framework_id: FrameworkID, master_id: str) -> None:
-        """Another scheduler of this framework is active. `registered` (or `reregistered`, if this one has been active before)
-        comes when this one is; `driver.reconcile_tasks()` then tells what runs.
+        """Another scheduler of this framework is active. When it is this one's turn, `registered` is called (`reregistered` if
+        this one was active before); `driver.reconcile_tasks()` then asks what runs.
         """
 
     def disconnected(self, driver: SchedulerDriver) -> None:
-        """The master is silent. Tasks go on; the driver keeps trying. All offers have been rescinded."""
+        """The master is silent. Tasks go on, all offers have been rescinded, and the driver keeps trying to connect."""
 
     def executor_lost(
         self,
@@ -103,33 +117,39 @@ class Scheduler:
         exit_status: int | None,
         message: str,
     ) -> None:
-        """An executor of yours ended. What became of its tasks, their statuses say."""
+        """An executor of this framework ended. `exit_status` is its exit code, or the signal that ended it as a negative
+        number; None if that is not known. Statuses report its tasks.
+        """
 
     def framework_message(
         self, driver: SchedulerDriver, slave_id: SlaveID, executor_id: ExecutorID, data: bytes
     ) -> None:
-        """Bytes from one of your executors; best effort, may be lost."""
+        """Bytes from one of the framework's executors. Best effort: they may be lost."""
 
     def error(self, driver: SchedulerDriver, reason: str, message: str) -> None:
-        """The end of this driver: refused by the master (`reason` is one of `offerd.messages.Reason`), taken over by
-        another scheduler, no master found (`MASTER_UNREACHABLE`) or a callback that raised (`CALLBACK_RAISED`).
+        """The driver ends, and this is the last callback. `reason` is one of `Reason` if the master refused the framework or
+        another scheduler took over; `MASTER_UNREACHABLE` if no master answered; `CALLBACK_RAISED` if a callback raised.
+        `message` is a line for people.
         """
 
 
 class SchedulerDriver(DriverBase):
-    """Connects `scheduler` to the master and runs until stopped, refused or broken.
+    """Connects `scheduler` to the master and runs until it is stopped or refused, or a callback raises.
 
         driver = SchedulerDriver(MyScheduler(), FrameworkInfo("my framework", executors=[...]))
         driver.run()
 
-    `master` as for `offerd.credentials.clusters.resolve`: `HOST:PORT`, `zk://...`, or None for what the environment or
-    the store of credentials says; the keys come from there, too. Raises `BadInput` for an address that is none, and
-    `WrongType` for a scheduler with a method that looks like a callback and is none, or is a coroutine. If no master
-    answers within `connect_timeout_s` (10 s; None: as long as an election may take where there is one, else 5 s) the
-    driver ends with an `OfferdError` that says so. While a master is away the driver tries on, and logs why.
+    * `master`: `HOST:PORT`, `zk://HOST:PORT,.../PATH`, or the name of a cluster that `offerd cluster` lists. None: what
+      `OFFERD_MASTER` says, else the current one of these clusters. Its keys are found there, too.
+    * `connect_timeout_s`: if no master answers in this time (10 s by default), the driver ends with an `OfferdError`. None:
+      as long as an election may take where there are several masters, else 5 s. Later, when a master is away, the driver
+      keeps trying, and logs why.
+    * `stands_by`: if another scheduler of this framework id is active, wait until it is gone (`standing_by` is called, then
+      `registered`). Without it, this scheduler takes over from the active one.
 
-    `stands_by`: where another scheduler of this framework id is active, wait until it is gone (`standing_by`, then
-    `registered` are called); without it a scheduler takes over from the active one.
+    Orders may be called from any thread, also in callbacks; they return at once and are sent soon after. Raises `BadInput`
+    for an address or description that cannot be, `NoKey` if the master wants a key and there is none, and `WrongType` for a
+    scheduler with a method that looks like a callback and is none, or is a coroutine.
     """
 
     scheduler: Scheduler
@@ -168,7 +188,9 @@ class SchedulerDriver(DriverBase):
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin in a background thread; returns at once. Raises `OfferdError` where none can be started."""
+        """Begin in a background thread; returns at once. Raises `OfferdError` if that was done before, or no thread can be
+        started.
+        """
         if self._thread is not None:
             raise OfferdError("this driver was started already; make a new one")
         check_threads("the driver", more=1)
@@ -180,7 +202,9 @@ class SchedulerDriver(DriverBase):
             raise
 
     def wait_registered(self, timeout_s: float | None = None) -> FrameworkID:
-        """Wait until the master knows this framework; returns its id. Raises what ended the driver, or `OfferdError`."""
+        """Wait until the master knows this framework, for `timeout_s` seconds at most (None: without end), and return its id.
+        Raises what ended the driver, or `OfferdError` when the time is over.
+        """
         self._joining += 1
         try:
             is_settled = self._registered.wait(timeout_s)
@@ -194,8 +218,9 @@ class SchedulerDriver(DriverBase):
         return self._core.framework_id
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait for the end; returns whether it came. Raises what ended the driver, if it was not `stop` or `abort`:
-        `FrameworkError` (refused), `OfferdError` (no master), or what a callback raised.
+        """Wait for the driver's end, for `timeout_s` seconds at most (None: without end); returns whether it came. If it was
+        neither `stop` nor `abort` that ended the driver, raises what did: `FrameworkError` (the master refused it),
+        `OfferdError` (no master answered), or what a callback raised.
         """
         if self._thread is None:
             raise OfferdError("this driver was not started; call start() or run()")
@@ -209,7 +234,7 @@ class SchedulerDriver(DriverBase):
         return True
 
     def run(self) -> None:
-        """`start` and `join`."""
+        """`start`, then `join`; raises what these raise."""
         self._joining += 1
         try:
             self.start()
@@ -218,25 +243,31 @@ class SchedulerDriver(DriverBase):
             self._joining -= 1
 
     def files(self, slave_id: str) -> FilesAccess:
-        """Access to what the framework has on a slave, the newest that the master has handed out. From any thread."""
+        """The newest access to the files of this framework on a slave, for `FilesClient`. From any thread."""
         return self._core.files.get(SlaveID(slave_id), NO_ACCESS)
 
     def call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Run `function` in the driver's thread, between callbacks: what it touches needs no lock against them."""
+        """Call `function(*arguments)` soon in the driver's thread, between two callbacks, so that it needs no lock against
+        them. From any thread.
+        """
         self._order(None, function, arguments)
 
     def call_later(self, delay_s: float, function: Callable[..., object], *arguments: Any) -> None:
-        """The same in `delay_s` seconds, if the driver has not ended by then. There is no way to take it back."""
+        """As `call_soon`, in `delay_s` seconds, if the driver has not ended by then. It cannot be cancelled."""
         self._order(self._set_timer, time.monotonic() + delay_s, function, arguments)
 
     # -- questions ----------------------------------------------------------------------------------------------------
 
     def ask_guaranteed_share(self) -> Future[Resources]:
-        """What this framework may hold without ever losing a task (paper, section 3.3), as a future."""
+        """Ask how much this framework may hold without losing a task to others; returns a future. From any thread, also in
+        callbacks.
+        """
         return self._question(GuaranteedShare, self._core.ask_guaranteed_share)
 
     def get_guaranteed_share(self, timeout_s: float | None = 5.0) -> Resources:
-        """The same, waited for. Not from a callback, which would wait for itself. Raises `OfferdError`."""
+        """How much this framework may hold without losing a task to others. Not in a callback, which would wait for itself.
+        Raises `OfferdError` if no answer comes within `timeout_s` seconds (None: waits without end).
+        """
         if threading.current_thread() is self._thread:
             raise OfferdError(
                 "a callback cannot wait for the master; use ask_guaranteed_share().add_done_callback()"
@@ -249,8 +280,8 @@ class SchedulerDriver(DriverBase):
     def explain_waiting(
         self, wanted: Resources, time_limit_s: float | None = None, *, count: int = 1, per_slave: int = 0
     ) -> Future[Waiting]:
-        """Why no resources come for a task of this size and time limit, as a future; or for `count` of them that must all run
-        at once, at most `per_slave` on one slave (0: as many as fit).
+        """Ask why no resources come for a task that needs `wanted`, with this time limit in seconds; returns a future. With
+        `count`, for so many tasks that must run at the same time, at most `per_slave` on one slave (0: as many as fit).
         """
         return self._question(Waiting, self._core.ask_waiting, wanted, time_limit_s, count, per_slave)
 

@@ -1,28 +1,32 @@
-"""The exceptions of offerd.
+"""The exceptions of offerd. Each is an `OfferdError`, whose text is one line for people: it says what is wrong and what to do.
 
-OfferdError
-+-- BadInput           a person wrote something that cannot be: resource string, flag, file (CLI exit status 2)
-|   +-- BadResources   ... in a resource string or a quantity
-|   +-- WrongType      ... a value that has another type than its field; also a `TypeError`
-+-- BadMessage         a peer sent something that is no message of ours: the peer is dropped, we go on
-+-- MessageTooLarge    a message of ours would not fit into one frame
-+-- MasterUnreachable  no master has answered in time
-+-- KeyRefused         the master does not know our key
-|   +-- NoKey          ... or wants one, and we have none for it
-+-- FrameworkError     the master ended this framework, with a machine-readable reason
-+-- ForgedResult       the result of a call of ClusterExecutor is not from the executor that was given the call
-+-- OutputLost         a reader of a task's output has got less than the task wrote
-+-- TaskError          a task of ClusterExecutor did not finish: state, reason and message of its last status
-    +-- TaskTimeoutError   ... for its time limit was over; also a `TimeoutError`
+    OfferdError
+    +-- BadInput                   input that cannot be used: a flag, file, address or description (exit status 2)
+    |   +-- BadResources           a resource text or amount; also a ValueError
+    |   +-- WrongType              a value of another type than its field; also a TypeError
+    +-- BadMessage                 a peer sent bytes that are no message
+    +-- MessageTooLarge            a message that would not fit into a frame; also a ValueError
+    +-- MasterUnreachable          no master answered in time
+    +-- KeyRefused                 the master does not know the key
+    |   +-- NoKey                  the master wants a key, and there is none
+    +-- FrameworkError             the master refused or ended the framework
+    +-- NoThread                   the system starts no further thread
+    +-- FileNotServed              a slave does not have the file
+    +-- OutputLost                 less of a task's output could be read than the task has written
+    +-- ForgedResult               a call's result is not from the executor that was given the call
+    +-- BrokenClusterExecutor      the initializer of a ClusterExecutor raised; also a BrokenExecutor
+    +-- TaskError                  the task of a call did not finish
+        +-- TaskTimeoutError       it was killed at its time limit; also a TimeoutError
 
-The last two are in `offerd.task_errors`: they hold a message, and messages raise these.
+`TaskError`, `TaskTimeoutError` and `BrokenClusterExecutor` are in `offerd.task_errors`, as they hold a `TaskStatus`; `NoThread`
+and `FileNotServed` are beside what raises them.
 """
 
 from __future__ import annotations
 
 
 class OfferdError(Exception):
-    """Root of everything that offerd raises on purpose. Its text is one line for a person."""
+    """The base of every error that offerd raises on purpose. Its text is one line for people."""
 
 
 class BadInput(OfferdError):
@@ -34,47 +38,46 @@ class BadResources(BadInput, ValueError):
 
 
 class WrongType(BadInput, TypeError):
-    """A value of another type than its field's, or a class that has no callback where one is meant."""
+    """A value has another type than its field, or a method of a scheduler or executor looks like a callback and is none."""
 
 
 class BadMessage(OfferdError):
-    """Bytes from a peer that are no batch of our messages."""
+    """A peer sent bytes that are no messages of this protocol, or a value beyond its bound."""
 
 
 class MessageTooLarge(OfferdError, ValueError):
-    """One message of ours is larger than a frame may be."""
+    """A message would be larger than a frame may be (1 MiB), or a call's arguments larger than 1 GiB. Nothing was sent."""
 
 
 class MasterUnreachable(OfferdError):
-    """No master has answered in time."""
+    """No master has answered in time. Trying again may help."""
 
 
 class KeyRefused(OfferdError):
-    """The master does not know the key that we speak with, or does not want it."""
+    """The master does not know this account's key, or has revoked it."""
 
 
 class NoKey(KeyRefused):
-    """The master wants a key, and this account has none for it."""
+    """The master wants a key, and this account has none for it. `offerd cluster join` gets one."""
 
 
 class FrameworkError(OfferdError):
-    """The master refuses or has ended this framework.
-
-    `reason` is one of `offerd.messages.Reason`, for programs; the text is for people.
-    """
+    """The master refuses this framework, or has ended it."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
         self.reason = reason
+        """One of `offerd.Reason`, for programs."""
 
 
 class ForgedResult(OfferdError):
-    """What came as a call's result does not bear the seal of the executor that was given the call. Nothing of it was used."""
+    """A call's result is not sealed with the key of the executor that was given the call. Nothing of it was used."""
 
 
 class OutputLost(OfferdError):
-    """Less of a task's output could be read than the task has written. `missing_bytes`: how much less; None: nobody knows."""
+    """Less of a task's output could be read than the task has written."""
 
     def __init__(self, text: str, missing_bytes: int | None = None) -> None:
         super().__init__(text)
         self.missing_bytes = missing_bytes
+        """How much less; None: unknown."""

@@ -62,15 +62,26 @@ TURN_MESSAGES = 2000
 
 
 class Executor:
-    """What a framework runs on a slave. Override `launch_task`, and what else you need.
+    """Runs a framework's tasks on a slave. Subclass it, override `launch_task` and `kill_task`, and give one to an
+    `ExecutorDriver`.
 
-    All callbacks come from the thread in `ExecutorDriver.run()`, one at a time; do not block in them: start a
-    process, a thread, or use the driver's `add_reader` and `call_later`. If `launch_task` or `kill_task`
-    raises, that task fails with the traceback and the executor goes on.
+        class Printer(Executor):
+            def launch_task(self, driver, task):
+                driver.send_status(task.task_id, TaskState.RUNNING)
+                print(task.data.decode())
+                driver.send_status(task.task_id, TaskState.FINISHED)
+
+        raise SystemExit(ExecutorDriver(Printer()).run())
+
+    All callbacks come from the thread that is in `ExecutorDriver.run()`, one at a time. A callback must not block: start a
+    process or thread, or use the driver's `add_reader` and `call_later`. If `launch_task` or `kill_task` raises, that task
+    fails with the traceback, and the executor goes on.
     """
 
     places_tasks: ClassVar[bool] = False
-    """Whether it puts each task's processes into the task's cgroup, where the slave has such: `offerd.tasks.task_cgroups`."""
+    """Whether it puts each task's processes into the task's own cgroup, where the slave makes such
+    (`offerd.tasks.task_cgroups`).
+    """
 
     def registered(
         self,
@@ -80,26 +91,32 @@ class Executor:
         slave_id: SlaveID,
         sandbox: str,
     ) -> None:
-        """The slave knows this executor; tasks will come. `sandbox` is the executor's directory."""
+        """The slave knows this executor, and will send it tasks. `executor` is its description, with its `data`; `sandbox` is
+        the executor's directory.
+        """
 
     def reregistered(self, driver: ExecutorDriver, slave_id: SlaveID) -> None:
-        """A slave that was restarted knows this executor again."""
+        """The slave was restarted, and knows this executor again."""
 
     def disconnected(self, driver: ExecutorDriver) -> None:
-        """The slave has gone; statuses are kept until it is back."""
+        """The slave is gone. Tasks go on, and the driver keeps statuses until a slave is back; after 15 minutes without one
+        (`OFFERD_RECOVERY_TIMEOUT_S`) it calls `shutdown`.
+        """
 
     def launch_task(self, driver: ExecutorDriver, task: m.TaskInfo) -> None:
-        """Start this task and return. Every task ends with one `send_status` of a terminal state."""
+        """Start this task, and return. Report it `RUNNING`, and its end with one terminal state, by `driver.send_status`."""
         raise NotImplementedError
 
     def kill_task(self, driver: ExecutorDriver, task_id: TaskID, grace_s: float) -> None:
-        """End this task: politely, and after `grace_s` by force. Report `KILLED` when nothing of it is left."""
+        """End this task: TERM, and KILL after `grace_s` seconds. Report `KILLED` when nothing of it is left. Where that takes
+        too long, the slave kills the task's processes itself, and then the executor.
+        """
 
     def framework_message(self, driver: ExecutorDriver, data: bytes) -> None:
-        """Bytes from the framework's scheduler."""
+        """Bytes from the framework's scheduler. Best effort: they may be lost."""
 
     def shutdown(self, driver: ExecutorDriver, grace_s: float) -> None:
-        """End all tasks within `grace_s`, report them, then call `driver.stop()`, as this default does."""
+        """End all tasks within `grace_s` seconds, report them, then call `driver.stop()`. This default only does the last."""
         driver.stop()
 
 
@@ -118,36 +135,46 @@ WITH_OTHERS = 0.25
 
 
 class ExecutorDriver:
-    """Connects an `Executor` to its slave.
+    """Connects an `Executor` to its slave, and runs it.
 
-    A status waits in `_pending` until the end of the loop's turn, then gets its number and waits in
-    `_unacknowledged` until the slave says that it is stored. A RUNNING that is overtaken by its task's
-    terminal status while it waits is never sent: only the order of a task's sequence numbers matters.
+        raise SystemExit(ExecutorDriver(MyExecutor()).run())
 
-    Two settings for executors of many short tasks, to be changed as the load changes: `hold_running_s` makes
-    RUNNING wait longer than a turn, and `hold_updates_s` collects all statuses for so long (or until
-    `HELD_UPDATES` wait), which spares the executor, the slave and all behind it a message for each.
+    The driver keeps each status until the slave has stored it. When the slave is restarted it connects again, and tasks go on
+    meanwhile. An executor of many short tasks may set `hold_running_s` and `hold_updates_s`, also while it runs, so that it
+    and all behind it handle fewer messages.
     """
 
     def __init__(self, executor: Executor, environ: Mapping[str, str] | None = None) -> None:
-        """`environ` is the process's own unless given. Raises `BadInput` if the environment lacks what the slave puts there."""
+        """`environ` has the variables that the slave starts an executor with (`OFFERD_...`); None: the process's own. Raises
+        `BadInput` if one is missing, and `WrongType` for an executor with a method that looks like a callback and is none.
+        """
         environ = os.environ if environ is None else environ
         check_callbacks(executor, Executor)
         self._executor = executor
         address = _variable(environ, "OFFERD_SLAVE_SOCKET")
         self._address = address if address.startswith("ipc://") else ipc(address)
         self.container_id = ContainerID(_variable(environ, "OFFERD_CONTAINER_ID"))
+        """The executor's container."""
         self.framework_id = FrameworkID(_variable(environ, "OFFERD_FRAMEWORK_ID"))
+        """The executor's framework."""
         self.executor_id = ExecutorID(_variable(environ, "OFFERD_EXECUTOR_ID"))
+        """The framework's name for the executor."""
         self.slave_id = SlaveID(environ.get("OFFERD_SLAVE_ID", ""))
+        """The slave; empty before it first answers, if it had no id when it started the executor."""
         self.sandbox = environ.get("OFFERD_SANDBOX", os.getcwd())
+        """The executor's directory."""
         self.hold_running_s = 0.0
+        """How long a `RUNNING` may wait; it is never sent if the task ends meanwhile."""
         self.hold_updates_s = 0.0
+        """How long all statuses are collected, until 64 wait, so that fewer messages are sent."""
         self._token = _variable(environ, "OFFERD_TOKEN")
         self._places_tasks = executor.places_tasks and TASK_CGROUPS in environ
         self._recovery_timeout_s = _seconds(environ, "OFFERD_RECOVERY_TIMEOUT_S", DEFAULT_RECOVERY_TIMEOUT_S)
         self._tasks: dict[TaskID, _Task] = {}
         self._held_running: dict[TaskID, tuple[float, m.TaskStatus]] = {}
+        # A status waits in `_pending` until the end of the loop's turn, then gets its number and waits in `_unacknowledged`
+        # until the slave has stored it. A RUNNING that its task's last status overtakes in `_held_running` is never sent: only
+        # the order of a task's sequence numbers matters.
         self._pending: list[m.TaskStatus] = []
         self._pending_since = 0.0
         self._unacknowledged: deque[m.ExecutorUpdate] = deque()
@@ -159,9 +186,14 @@ class ExecutorDriver:
         self._recovery: Timer | None = None
         self._loop = Loop()
         self.add_reader = self._loop.add_reader
+        """`add_reader(fd, callback)`: call `callback()` whenever the descriptor can be read or is at its end."""
         self.remove_reader = self._loop.remove_reader
+        """`remove_reader(fd)`: watch the descriptor no more. Call it before closing the descriptor."""
         self.call_later = self._loop.call_later
+        """`call_later(delay_s, callback)`: call `callback()` once, in so many seconds. Returns a timer, which has `cancel()`.
+        """
         self.call_soon = self._loop.call_soon
+        """`call_soon(callback)`: call `callback()` once, at the end of this turn of the loop."""
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._client: Client[codec.ToExecutor] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
@@ -190,11 +222,10 @@ class ExecutorDriver:
         usage: m.TaskUsage | None = None,
         output: m.TaskOutput | None = None,
     ) -> None:
-        """Report a task's state; from any thread. It reaches the scheduler at least once, however often the
-        slave dies.
+        """Report a task's state, from any thread. It reaches the scheduler at least once, however often the slave is restarted.
 
-        A status of a task that has ended, or was never launched here, is dropped. Raises `MessageTooLarge`
-        above `MAX_STATUS_BYTES`: put the data into a file of the sandbox.
+        The other arguments are the fields of `TaskStatus`. A status of a task that has ended, or was never launched here, is
+        dropped. Raises `MessageTooLarge` if data and message have more than 512 KiB: put the data into a file of the sandbox.
         """
         message = readable(message)
         if len(data) + 4 * len(message) > MAX_STATUS_BYTES:  # UTF-8: up to four bytes each
@@ -235,8 +266,8 @@ class ExecutorDriver:
             self._pending.append(status)
 
     def send_framework_message(self, data: bytes) -> None:
-        """Send bytes to the framework's scheduler, best effort; from any thread. A slave passes on 8 MiB of one framework at
-        once, and then one a second. Raises `MessageTooLarge`.
+        """Send bytes to the framework's scheduler, from any thread. Best effort: they may be lost. A slave forwards 8 MiB of
+        one framework at once, then 1 MiB a second. Raises `MessageTooLarge` above 512 KiB.
         """
         if len(data) > MAX_STATUS_BYTES:
             raise MessageTooLarge(
@@ -248,9 +279,7 @@ class ExecutorDriver:
             self._client.send(m.FrameworkMessage(self.framework_id, self.slave_id, self.executor_id, data))
 
     def stop(self) -> None:
-        """Make `run()` return once the slave has stored all statuses, or `STOP_LINGER_S` have passed; from
-        any thread.
-        """
+        """Make `run()` return once the slave has stored all statuses, or after 5 s. From any thread."""
         if not self._loop.is_own_thread():
             self._loop.call_from_thread(self.stop)
         elif self._stop_by is None:
@@ -258,7 +287,7 @@ class ExecutorDriver:
             self._loop.call_later(STOP_LINGER_S, _wake)
 
     def run(self) -> int:
-        """Serve until stopped. Returns the process's exit status: 1 if the slave never came back, else 0."""
+        """Serve until `stop`. Returns the exit status for the process: 1 if no slave came back in time, else 0."""
         self._loop.enter()
         self._context = new_context()
         self._connect()

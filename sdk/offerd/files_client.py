@@ -28,14 +28,18 @@ MAX_ERROR_BYTES = 64 << 10
 
 
 class FileNotServed(OfferdError):
-    """The slave has no such file, or not any more."""
+    """The slave does not have this file, or has removed it."""
 
 
 class FilesClient(Closing):
-    """One connection to one slave's file server, kept open between requests. Not for several threads at once.
+    """Reads files of tasks from one slave.
 
-    Every method raises `FileNotServed` if the file is not there, and `OfferdError` if the server does not answer
-    within `timeout_s` or answers with an error.
+        with FilesClient(driver.files(status.slave_id)) as files:
+            output = files.read(status.container_id, f"tasks/{status.task_id}/stdout")
+
+    `files` comes from an offer, `SchedulerDriver.files`, or a listing of `OperatorClient`. One connection is kept open
+    between requests; not from several threads at once. Every method raises `FileNotServed` if the file is not there, and
+    `OfferdError` if the server does not answer within `timeout_s` seconds or answers with an error.
     """
 
     def __init__(self, files: FilesDoor, *, timeout_s: float = 10.0) -> None:
@@ -43,11 +47,11 @@ class FilesClient(Closing):
         self._connection = FilesConnection(files, timeout_s=timeout_s)
 
     def close(self) -> None:
-        """Let go of the connection; a later request opens it again."""
+        """Close the connection; a later request opens it again. Leaving a `with` block calls this."""
         self._connection.close()
 
     def read(self, container_id: ContainerID, path: str, offset: int = 0, length: int | None = None) -> bytes:
-        """The file from byte `offset`, at most `length` bytes; empty if it ends there."""
+        """The content of a file of the sandbox from byte `offset` on, `length` bytes at most (None: all); empty at its end."""
         if length == 0:
             return b""
         last = "" if length is None else str(offset + length - 1)
@@ -76,12 +80,15 @@ class FilesClient(Closing):
         sleep: Callable[[float], object] = time.sleep,
         written_bytes: Callable[[], int | None] = lambda: None,
     ) -> Iterator[bytes]:
-        """The file piece by piece as it grows, from byte `offset`, until `is_over()` and all of it has been read; through its
-        rotations, if it is a log.
+        """The content of a file piece by piece as it grows, from byte `offset` on, also through rotations. A file that is not
+        there yet is waited for.
 
-        A file that is not there yet is waited for. `sleep` is called between looks: give an `Event().wait` to be woken
-        early. `written_bytes` is asked at the end: how much the task has written to it, as the `output` of its last status
-        says. Raises `OutputLost`, when all that is there has been yielded, if that is less than there was.
+        * `is_over`: asked between looks; when it says True, this ends with what has been written by then.
+        * `poll_s`: seconds between two looks.
+        * `sleep`: called to wait; give an `Event().wait` to be woken early.
+        * `written_bytes`: asked at the end: how much the task has written, as `output` of its last status says; None: unknown.
+
+        Raises `OutputLost`, after all that is there, if that is less than was written.
         """
         log = LogReader(lambda path, start: self._look(container_id, path, start), path)
         while True:
@@ -112,7 +119,7 @@ class FilesClient(Closing):
         return answer
 
     def listing(self, container_id: ContainerID, path: str = "") -> Any:
-        """A directory of the sandbox, as the server's JSON."""
+        """The entries of a directory of the sandbox, as the server's JSON."""
         response, body = self._get(container_id, path, {}, MAX_LISTING_BYTES)
         status = response.status
         if status == http.client.NOT_FOUND:

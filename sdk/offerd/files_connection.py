@@ -25,7 +25,13 @@ class WrongServer(OfferdError, ConnectionError):
 
 
 class FilesConnection(http.client.HTTPConnection):
-    """Opened by the first `ask`. Raises what http.client raises, and `WrongServer`, which is an `OSError`, too."""
+    """An HTTP connection to a slave's file server, for requests that `FilesClient` does not have: PUT and DELETE of data
+    sets.
+
+    Plain on loopback; elsewhere TLS, and only with the certificate whose fingerprint the master has sent. The first `ask`
+    opens it. Waits `timeout_s` seconds for an answer. Raises what `http.client` raises, and an `OfferdError` that is also an
+    `OSError` if the server is not that slave.
+    """
 
     def __init__(self, door: FilesDoor, *, timeout_s: float) -> None:
         self.door = door
@@ -35,14 +41,14 @@ class FilesConnection(http.client.HTTPConnection):
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> http.client.HTTPResponse:
-        """Send a request for this path (not quoted) with the token for it."""
+        """Send a request for this path (not quoted), with the token for it, and return the response."""
         token = self.door.authorization(method, path)
         sent = {**(headers or {}), **({"Authorization": token} if token else {})}
         self.request(method, quote(path), body, sent)
         return self.getresponse()
 
     def content(self, response: http.client.HTTPResponse, most: int) -> bytes:
-        """The answer's body. Raises `WrongServer` for one of more than `most` bytes, which no server of ours sends."""
+        """The body of a response. Raises an `OfferdError` if it has more than `most` bytes."""
         content = response.read(most + 1)
         if len(content) > most:
             self.close()
@@ -52,6 +58,7 @@ class FilesConnection(http.client.HTTPConnection):
         return content
 
     def connect(self) -> None:
+        """Open the connection, and check the server's certificate."""
         door = self.door
         if not door.address:
             raise WrongServer("the master gives no access to this slave's files; its log says why")

@@ -6,27 +6,30 @@ from typing import NamedTuple, Protocol
 
 
 class FilesDoor(Protocol):
-    """Where a slave's files are, and how to ask for them."""
+    """Where a slave's files are, and how to ask for them: what `FilesClient` needs. `FilesAccess` and `FilesPass` are ones."""
 
     @property
     def address(self) -> str:
-        """`HOST:PORT`; empty where there is no way in."""
+        """`HOST:PORT` of the file server; empty: no access."""
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the server's certificate, in hexadecimal; empty for one on loopback, which speaks plainly."""
+        """SHA-256 of the server's certificate, in hexadecimal; empty for a server on loopback, which has none."""
 
     def authorization(self, method: str, path: str) -> str:
-        """The `Authorization` of a request for this path (not quoted); empty for none."""
+        """The `Authorization` header of a request for this path (not quoted); empty for none."""
 
 
 class FilesPass(NamedTuple):
-    """One token and where to go with it: reads one sandbox or data set, and is all that a task needs."""
+    """One token and where to use it: it reads one sandbox or data set. `FilesAccess.narrowed` makes one, for a task."""
 
     address: str
+    """`HOST:PORT` of the file server."""
     fingerprint: str
+    """SHA-256 of the server's certificate, in hexadecimal; empty for a server on loopback."""
     token: str
+    """The `Authorization` header."""
 
     def authorization(self, method: str, path: str) -> str:
-        """As `FilesDoor`: whatever the request is for."""
+        """The token, whatever the request is for."""
         return self.token

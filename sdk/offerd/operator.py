@@ -90,20 +90,29 @@ _ANSWERS: dict[type[Message], type[Message]] = {
 
 
 class OperatorClient(Closing):
-    """Asks one master, one question at a time. Not for several threads at once. After a listing of frameworks or tasks,
-    `shown_owner` says whose alone they were, for a key that is no operator's; "": all.
+    """Asks the master what `offerd status` and the other commands show, and gives it operators' orders.
 
-    `master` as for `SchedulerDriver`. Everything here raises `OfferdError` with one line if the master does not answer
-    within `timeout_s` (None: as long as an election may take where there is one, else five seconds), and `BadInput` for an
-    address that is none. Whoever `tries_on` after a `MasterUnreachable` has the log say what it waits for, as drivers do.
+        with OperatorClient() as client:
+            for slave in client.slaves():
+                print(slave.info.hostname, slave.state, slave.free)
+
+    * `master`: as for `SchedulerDriver`.
+    * `timeout_s`: how long to wait for each answer. None: as long as an election may take where there are several masters,
+      else 5 s.
+
+    One question at a time, and not from several threads at once. Every method raises `MasterUnreachable` if no answer comes in
+    time, and `OfferdError` if the key may not ask or order this; the constructor raises `BadInput` for an address that is none.
+    With a key that is no operator's, a client sees the frameworks of its key's owner, and can end only these.
     """
 
     tries_on = False
+    """Set it when you ask again after `MasterUnreachable`: the log then says what the client waits for."""
 
     def __init__(self, master: Where = None, *, timeout_s: float | None = None) -> None:
         self.address, self._keys, _ = resolve(master)
         self.timeout_s = patience_s(self.address) if timeout_s is None else timeout_s
         self.shown_owner = ""
+        """After a listing of frameworks or tasks: only those of this owner were listed; empty: all were."""
         self._watch = MasterWatch()
         check_threads("the connection to the master")
         self._context = new_context()
@@ -114,16 +123,16 @@ class OperatorClient(Closing):
 
     @property
     def leader(self) -> str:
-        """The master that has answered, as `HOST:PORT`; empty before. With several masters, the one that leads."""
+        """The master that answered last, as `HOST:PORT`; empty before. With several masters, the one that leads."""
         return "" if self._client is None else self._client.address.removeprefix("tcp://")
 
     @property
     def master_key(self) -> str:
-        """The public key by which we know the master; empty where peers have none."""
+        """The public key by which the master is known; empty where peers have no keys."""
         return "" if self._keys is None else self._keys.master
 
     def close(self) -> None:
-        """Let go of the socket. May be called twice."""
+        """Close the connection. May be called twice; leaving a `with` block calls it."""
         self._let_go()
         self._context.term()
 
@@ -133,7 +142,9 @@ class OperatorClient(Closing):
             self._client = None
 
     def ask(self, message: Message, timeout_s: float | None = None) -> Message:
-        """Send a question of `offerd.operator_messages` and wait for its answer. Raises `BadInput` for what is no question."""
+        """Send a question of `offerd.operator_messages` and return its answer. Every other method is made of this one. Raises
+        `BadInput` for a value beyond its bound.
+        """
         check(message)
         expected = _ANSWERS[type(message)]
         deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
@@ -224,11 +235,11 @@ class OperatorClient(Closing):
         return client
 
     def cluster(self) -> Cluster:
-        """The whole in one look."""
+        """The whole cluster in one look: resources, slaves, frameworks, tasks by state."""
         return self._ask(GetCluster(), Cluster)
 
     def slaves(self) -> Iterator[SlaveSummary]:
-        """All slaves, by id; asks for the next page when it is needed."""
+        """All slaves, by id. Each page of the listing is asked for when it is needed."""
         question = GetSlaves()
         while True:
             page = self._ask(question, Slaves)
@@ -242,7 +253,7 @@ class OperatorClient(Closing):
         return next((slave for slave in self.slaves() if slave.info.slave_id == slave_id), None)
 
     def frameworks(self, *, ended: bool = False) -> Iterator[FrameworkSummary]:
-        """All frameworks, by id; `ended` adds those that are gone."""
+        """All frameworks, by id; with `ended` also those that have ended and that the master remembers."""
         question = GetFrameworks(ended=ended)
         while True:
             page = self._ask(question, Frameworks)
@@ -253,7 +264,7 @@ class OperatorClient(Closing):
             question = msgspec.structs.replace(question, after=page.frameworks[-1].framework_id)
 
     def tasks(self, *, framework_id: str = "", ended: bool = True) -> Iterator[TaskSummary]:
-        """The tasks of one framework or of all; `ended` adds those the master still remembers."""
+        """The tasks of one framework, or of all; with `ended` also those that have ended and that the master remembers."""
         question = GetTasks(framework_id=FrameworkID(framework_id), ended=ended)
         while True:
             page = self._ask(question, Tasks)
@@ -271,11 +282,13 @@ class OperatorClient(Closing):
         return list(page.tasks)
 
     def kill_task(self, task_id: str, framework_id: str = "") -> None:
-        """End a task, whoever's it is. Raises `OfferdError` with the master's reason if it cannot."""
+        """End a task. The framework must be named if several have a task of this id. Raises `OfferdError` with the master's
+        reason if it cannot.
+        """
         self._order(KillAnyTask(TaskID(task_id), FrameworkID(framework_id)))
 
     def end_framework(self, framework: str) -> None:
-        """End a framework (id or name) with all its tasks and executors, whether or not it has a scheduler. Raises
+        """End a framework, named by id or name, with all its tasks and executors; its scheduler is refused from then on. Raises
         `OfferdError` with the master's reason if it cannot.
         """
         done = self._ask(EndFramework(framework), Done)
@@ -283,39 +296,43 @@ class OperatorClient(Closing):
             raise OfferdError(done.message)
 
     def change_slave_mode(self, slave: str, mode: str, deadline_s: float | None = None) -> None:
-        """Drain (`draining`), deactivate (`deactivated`) or activate (`active`) a slave, named by id or hostname. What runs
-        on one that is drained is ended after `deadline_s`; None: never, or as was said before. Raises `OfferdError` with the
-        master's reason if it cannot.
+        """Drain (`draining`), deactivate (`deactivated`) or activate (`active`) a slave, named by id or hostname. Tasks that
+        still run on a draining slave are ended after `deadline_s` seconds; None: as was set before, or never. Raises
+        `OfferdError` with the master's reason if it cannot.
         """
         self._order(ChangeSlaveMode(slave, mode, deadline_s=deadline_s))
 
     def explain_waiting(
         self, framework_id: str, wanted: Resources, time_limit_s: float | None = None
     ) -> Waiting:
-        """Why this framework has no (more) resources for such a task."""
+        """Why this framework has no resources for one more task that needs `wanted`, with this time limit in seconds."""
         return self._ask(ExplainWaiting(FrameworkID(framework_id), wanted, time_limit_s), Waiting)
 
     def explain_framework(self, framework: str) -> Explanation:
-        """How long a framework (id or name) has been under its share, and why. Raises `BadInput` if there is none."""
+        """How long a framework, named by id or name, has been under its share, and why. Raises `BadInput` if there is none, or
+        there are several.
+        """
         explanation = self._ask(ExplainFramework(framework), Explanation)
         if explanation.problem:
             raise BadInput(explanation.problem)
         return explanation
 
     def new_token(self, public_key: str, rights: Rights, *, ttl_s: float = 3600.0, uses: int = 1) -> Token:
-        """Let whoever has the secret to this public key enrol so many keys of his own."""
+        """Let others join: whoever has the secret key to this public key may enrol `uses` keys with these rights, within
+        `ttl_s` seconds.
+        """
         return self._ask(NewToken(public_key, rights, ttl_s, uses), Token)
 
     def tokens(self) -> Tokens:
-        """Those that are still good, and how often others were refused."""
+        """The tokens that are still good, and how often a join was refused."""
         return self._ask(GetTokens(), Tokens)
 
     def revoke_token(self, token_id: str) -> None:
-        """Raises `OfferdError` with the master's reason if it cannot."""
+        """Let nobody join with this token any more. Raises `OfferdError` with the master's reason if it cannot."""
         self._order(RevokeToken(token_id))
 
     def enrol(self, name: str, public_key: str) -> Enrolled:
-        """Over a connection with a word's keys: this public key is `name`'s from now on."""
+        """Enrol a public key as `name`'s. The client must be connected with a token's key."""
         return self._ask(Enrol(name, public_key), Enrolled)
 
     def known_keys(self) -> Iterator[KeySummary]:
@@ -329,12 +346,12 @@ class OperatorClient(Closing):
             question = msgspec.structs.replace(question, after=page.keys[-1].name)
 
     def revoke_key(self, name: str) -> None:
-        """Raises `OfferdError` with the master's reason if it cannot."""
+        """Take away the rights of this owner's key. Raises `OfferdError` with the master's reason if it cannot."""
         self._order(RevokeKey(name))
 
     def record_events(self, for_s: float, slave: str = "") -> EventsRecorded:
-        """Have the master, or a slave named by id or hostname, record what happens for so many seconds, and wait for that; see
-        `offerd.daemons.recording`. Raises `OfferdError` with the reason if there is no recording.
+        """Have the master, or a slave named by id or hostname, record what it does for `for_s` seconds, and wait for the
+        recording. Raises `OfferdError` with the reason if there is none.
         """
         answer = self.ask(RecordEvents(for_s, slave), self.timeout_s + for_s + RECORDING_WRITTEN_S)
         assert isinstance(answer, EventsRecorded)

@@ -16,12 +16,12 @@ _MAX_ID_LETTERS = 128
 
 
 class AfterTimeout(Enum):
-    """What to make of a task whose time limit was too short."""
+    """How to launch a task again whose time limit was too short."""
 
     LONG = "long"
-    """No limit: it may take as long as it likes, but long tasks have only their part of a slave."""
+    """Without a limit: as a long task, which can use only the part of a slave that is for those."""
     DOUBLE = "double"
-    """Twice the limit: a task of unknown length costs at most four times its work, and stays short while it can be."""
+    """With twice the limit: it stays short while it can. In all, it costs at most four times its work."""
 
 
 def resubmit(
@@ -31,11 +31,13 @@ def resubmit(
     *,
     longest_s: float | None = None,
 ) -> TaskInfo | None:
-    """The task to launch in place of one that ended with `status`; None unless that was its time limit.
+    """The task to launch in place of `task`, which ended with `status`; None unless it was killed at its time limit.
 
-    Its id is new: `job` becomes `job@2`, then `job@3`. With `DOUBLE`, a limit that would be above `longest_s` (say, an
-    offer's `short_limit_s` times what you still call short) becomes none: the task goes on as long. Raises `BadInput` if
-    the status is of another task.
+        if again := offerd.resubmit(task, status, offerd.AfterTimeout.DOUBLE):
+            self.waiting.append(again)
+
+    The new task has another id: `job` becomes `job@2`, then `job@3`. With `DOUBLE`, a limit above `longest_s` seconds becomes
+    none: the task is long then. Raises `BadInput` if the status is of another task.
     """
     if status.task_id != task.task_id:
         raise BadInput(f"the status is of task {status.task_id}, not of {task.task_id}")

@@ -9,12 +9,13 @@ from offerd.messages import TaskStatus
 
 
 class TaskError(OfferdError):
-    """A task ended otherwise than by finishing; `status` is its terminal status."""
+    """The task of a call did not finish: it was killed, failed, or was lost more often than it may be tried again."""
 
     def __init__(self, status: TaskStatus) -> None:
         why = status.message or status.reason or "no reason given"
         super().__init__(f"task {status.task_id} ended {status.state.value}: {why}")
         self.status = status
+        """The task's last status."""
 
     def __reduce__(self) -> tuple[type[TaskError], tuple[TaskStatus]]:
         """Pickled by its status: what `args` holds is the text."""
@@ -22,11 +23,11 @@ class TaskError(OfferdError):
 
 
 class TaskTimeoutError(TaskError, TimeoutError):
-    """A task was killed because its time limit was over."""
+    """A task was killed at its time limit: a call took longer than its `timeout`."""
 
 
 class BrokenClusterExecutor(OfferdError, BrokenExecutor):
-    """The `initializer` has raised on a slave: no call can be made any more. Its `__cause__` is what it raised."""
+    """The `initializer` raised on a slave, so no call can be made any more. `__cause__` is what it raised."""
 
     def __init__(self) -> None:
         super().__init__("the initializer raised on a slave, so no call can be made")

@@ -20,7 +20,7 @@ ZEROMQ_THREADS = 2
 
 
 class NoThread(OfferdError):
-    """The system starts no more threads for this process."""
+    """The system lets this process start no further thread: a limit on processes is reached, or memory is short."""
 
     def __init__(self, what_for: str) -> None:
         super().__init__(
@@ -54,8 +54,9 @@ def check_threads(what_for: str, *, more: int = 0) -> None:
 
 
 class Workers(Executor):
-    """As `ThreadPoolExecutor`, but where no further thread can be started, those that are there do the work; where there is not
-    one, its future fails with `NoThread`. The threads are daemons.
+    """As `ThreadPoolExecutor`, with `most` threads at most, for a process that may not be allowed that many. If no further
+    thread can be started, those that exist do the work; if there is none, the future fails with `NoThread`. The threads are
+    daemons, and have `name`.
     """
 
     def __init__(self, most: int, name: str) -> None:
@@ -66,7 +67,7 @@ class Workers(Executor):
         self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Raises `RuntimeError` after `shutdown`."""
+        """Have a thread call `fn(*args, **kwargs)`; returns the future. Raises `RuntimeError` after `shutdown`."""
         future: Future[T] = Future()
         with self._lock:
             if self._is_closed:
@@ -81,6 +82,7 @@ class Workers(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more work. With `wait`, return when all is done; `cancel_futures` drops work that has not begun."""
         with self._lock:
             if not self._is_closed:
                 self._is_closed = True

@@ -78,6 +78,7 @@ class DriverBase(Orders):
         stands_by: bool,
     ) -> None:
         self.scheduler = scheduler
+        """The scheduler that the driver calls."""
         self.address, self._keys, _ = resolve(master)
         super().__init__(framework, stands_by=stands_by, finds_leader=self.address.startswith(SCHEME))
         self._connect_timeout_s = patience_s(self.address) if connect_timeout_s is None else connect_timeout_s
@@ -114,15 +115,16 @@ class DriverBase(Orders):
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def stop(self, failover: bool = False) -> None:
-        """End. The framework's tasks are killed, unless `failover`: then the next scheduler that stands by takes over, or the
-        tasks wait for one. `join` waits.
+        """End the driver; returns at once, and `join` waits for the end. The framework ends with it and its tasks are killed,
+        unless `failover`: then its tasks go on, and the next scheduler that stands by takes over, or one that comes within the
+        framework's `failover_timeout_s`.
         """
         self._must_teardown = not failover
         self._is_ending = True
         self._wake()
 
     def abort(self) -> None:
-        """End without another callback or message; the master treats it as a crash of the scheduler."""
+        """End the driver without another callback or message. The master takes it for a crash of the scheduler."""
         self._is_silent = True
         self._is_ending = True
         self._wake()
@@ -134,6 +136,7 @@ class DriverBase(Orders):
 
     @property
     def is_registered(self) -> bool:
+        """Whether a master knows this framework now, and this scheduler is its active one."""
         return self._core.is_registered
 
     # -- questions ----------------------------------------------------------------------------------------------------

@@ -86,6 +86,7 @@ class Orders:
 
     def __init__(self, framework: FrameworkInfo, *, stands_by: bool, finds_leader: bool) -> None:
         self.framework = framework = _sendable_framework(framework)
+        """The framework's description, as it is registered."""
         # RunTasks carries the framework, and one of its executors once more.
         largest = max((len(encode_message(executor)) for executor in framework.executors), default=0)
         self._room_bytes = MAX_MESSAGE_BYTES - _ENVELOPE_BYTES - len(encode_message(framework)) - largest
@@ -111,7 +112,7 @@ class Orders:
     # -- offers and tasks ---------------------------------------------------------------------------------------------
 
     def fits_message(self, tasks: Sequence[TaskInfo]) -> bool:
-        """Whether these tasks can go in one `reply_to_offer`: together a little under 1 MiB. Raises `BadInput` as that does."""
+        """Whether these tasks fit into one `reply_to_offer`: together a little under 1 MiB. Raises `BadInput` as that does."""
         return self._fits(list(map(packed_task, tasks)))
 
     def _fits(self, tasks: Sequence[TaskInfo]) -> bool:
@@ -121,7 +122,7 @@ class Orders:
         return sum(len(encode_message(task)) for task in tasks) <= self._room_bytes
 
     def fault(self, task: TaskInfo) -> str:
-        """Why this task cannot be sent at all, not even alone; empty if it can."""
+        """Why this task cannot be sent, not even alone, as a line for people; empty if it can."""
         try:
             task = packed_task(task)
             _check_task(task)
@@ -138,12 +139,12 @@ class Orders:
         tasks: Sequence[TaskInfo],
         refuse_seconds: float = 0.0,
     ) -> None:
-        """Run `tasks` on one offer, or on several of one slave. What they leave is free again, and not offered to you for
-        `refuse_seconds`. A task that cannot be launched comes back as a status with the reason.
+        """Launch `tasks` on one offer, or on several of one slave. What they leave is free again, and not offered to this
+        framework for `refuse_seconds`. A task that cannot be launched is answered by a status with the reason.
 
-        Raises `MessageTooLarge`, and sends nothing, if the tasks do not fit into a message (see `fits_message`), and
-        `BadInput` for a number, text or list that no message holds (see `offerd.wire.bounds`). What a callback raises ends the
-        driver: who takes tasks from others asks `fault` which one it is.
+        Raises `MessageTooLarge` if the tasks do not fit into a message (see `fits_message`), and `BadInput` for a number,
+        text or list beyond its bound (see `offerd.wire.bounds`); nothing is sent then. What a callback raises ends the
+        driver, so a scheduler that runs tasks of others should ask `fault` before.
         """
         tasks = list(map(packed_task, tasks))
         for task in tasks:
@@ -157,21 +158,24 @@ class Orders:
         self._order(self._core.reply_to_offer, _offers(offer_ids), tasks, _seconds(refuse_seconds))
 
     def decline_offer(self, offer_ids: str | Sequence[str], refuse_seconds: float = 5.0) -> None:
-        """Give offers back unused; those slaves are not offered to you for `refuse_seconds`."""
+        """Give one offer or several back unused. These slaves are not offered to this framework for `refuse_seconds`, unless
+        more becomes free on them.
+        """
         self._order(self._core.decline_offer, _offers(offer_ids), _seconds(refuse_seconds))
 
     def revive_offers(self) -> None:
-        """Forget all refusals made with `refuse_seconds`, and that you needed no offers. Filters stay."""
+        """Ask for offers again: forget all `refuse_seconds`, and an earlier `set_needs_offers(False)`. Filters stay."""
         self._order(self._core.revive_offers)
 
     def set_needs_offers(self, needs_offers: bool) -> None:
-        """Whether you want offers at all. Say False when there is no work: others get theirs sooner."""
+        """Whether this framework wants offers. Say False when it has no work: others are offered what is free sooner."""
         self._order(self._core.set_needs_offers, needs_offers)
 
     def set_filters(self, filters: Filters) -> None:
-        """What you never want to be offered, evaluated by the master; `Filters()` lifts it.
+        """Replace the filters by which the master decides what this framework is offered; `Filters()` lifts them.
 
-        Raises `BadInput` on patterns too long or too many, `MessageTooLarge` on all too much.
+        Raises `BadInput` for patterns that are too many or too long, and `MessageTooLarge` for filters that fit into no
+        message.
         """
         if fault := filters_fault(filters):
             raise BadInput(fault)
@@ -180,18 +184,22 @@ class Orders:
         self._order(self._core.set_filters, filters)
 
     def kill_task(self, task_id: str, grace_s: float | None = None) -> None:
-        """End a task: TERM, and after `grace_s` (the task's own if None) KILL. Its end comes as a status."""
+        """End a task: TERM, and KILL after `grace_s` seconds (None: the task's own grace). Its last status reports the end.
+        Raises `BadInput` for an id or number beyond its bound.
+        """
         check(KillTask(FrameworkID(""), TaskID(task_id), grace_s=grace_s))
         self._order(self._core.kill_task, task_id, grace_s)
 
     def reconcile_tasks(self, task_ids: Sequence[str] = ()) -> None:
-        """Have the state of these tasks sent again; of all of yours that are not ended, if there are none here."""
+        """Have the master send the state of these tasks, or of all that have not ended if none is named. Each comes as a status
+        with reason `RECONCILIATION`.
+        """
         for task_id in task_ids:
             _check_id(task_id)
         self._order(self._core.reconcile_tasks, list(task_ids))
 
     def send_framework_message(self, slave_id: str, executor_id: str, data: bytes) -> None:
-        """Bytes to one of your executors; best effort, may be lost. Raises `MessageTooLarge`."""
+        """Send bytes to one of the framework's executors; they may be lost. Raises `MessageTooLarge` near 1 MiB."""
         if len(data) + _ENVELOPE_BYTES > MAX_MESSAGE_BYTES:
             raise MessageTooLarge(
                 f"a framework message of {len(data)} bytes is too large; put the data into a file"
