@@ -149,7 +149,7 @@ class Containerizer:
             self._emit(ev.ContainerPreparing(container_id, None))
         self._isolate(lambda: self._isolation.prepare(spec, report), prepared, refused, self._preparers)
 
-    def launcher_ready(self) -> None:
+    def zygote_answered(self) -> None:
         """The zygote or shims have answered."""
         for reply in self._zygote.replies():
             self._launching.discard(reply.container_id)

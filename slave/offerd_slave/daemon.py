@@ -1,7 +1,7 @@
-"""The slave daemon: the shell around `SlaveCore`. It owns the sockets, files, processes and the clock, and decides nothing.
+"""The slave daemon: it runs `SlaveCore`, owns the sockets, files, processes and the clock, and makes no decisions.
 
-One turn: wait -> read everything that is there -> the core handles each event -> `tick` -> write the journal -> send ->
-forget. What the core wrote down before it sent is written before it is sent, because the one write comes before the flush.
+One turn: wait -> read everything available -> the core handles each event -> `tick` -> write the journal -> send -> forget.
+All records of a turn are written before its messages are sent.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from offerd_slave.core import events as ev
 from offerd_slave.core import memory, shares
 from offerd_slave.core.recovery import Recovered
 from offerd_slave.core.slave import SlaveCore
-from offerd_slave.disk_watch import DiskWatch, Job
+from offerd_slave.disk_watch import ContainerToCount, DiskWatch
 from offerd_slave.endpoint import Endpoint
 from offerd_slave.files_service import FilesService
 from offerd_slave.fingerprint import describe, fingerprint
@@ -62,22 +62,22 @@ from offerd_slave.workdir import WorkDir, new_incarnation
 log = logging.getLogger("offerd.slave")
 
 SIGNS_OF_LIFE = (Pong, RegisterSlave, SlaveUsage)
-"""What depends on no record: sent even while the journal cannot be written, or the master would call all tasks lost. A hello
-is one: of a task's end, which may not be on the disk, it says only that its status is yet to come."""
+"""Messages that depend on no record. They are sent even while the journal cannot be written, as the master would otherwise
+report all tasks as lost. A registration is one of them: of an ended task it only says that its status is yet to come."""
 OWN_DESCRIPTORS = 384
-"""Of the slave itself, with what its file server has open at most; each container takes at most ..."""
+"""The most descriptors of the slave itself, including its file server."""
 DESCRIPTORS_OF_A_CONTAINER = 8
-"""... a listener, its executor, four strangers at the door, the shim, and one for what is read now and then."""
+"""The most descriptors of a container: a listener, its executor, four unregistered connections, the shim, and one for files."""
 
 
 class SlaveDaemon:
-    """One slave, from its command line to its end."""
+    """One slave, from its options to its end."""
 
     fault = ""
-    """Why it has ended, if that is a failure."""
+    """Why it has ended, if that was a failure."""
 
     def __init__(self, options: SlaveOptions) -> None:
-        """Take the work directory, read what is there, bind and connect. Raises `BadInput` with one line."""
+        """Lock and read the work directory, bind and connect. Raises `BadInput`."""
         self._default_user = users.default(options.default_user)
         master = master_of(options)
         self.options = options
@@ -90,11 +90,10 @@ class SlaveDaemon:
             log.error("%s", complaint)
 
         self._lines = LogLimits(log.log)
-        self._speaker: str | None = None  # whose message is being handled
+        self._speaker: str | None = None  # the container whose message is being handled
         self._context = new_context()
         self._endpoint = Endpoint(self.workdir.sockets, self._lines)
         self._master = client_of(self._context, master)
-        # Logged: of this connection.
         self._is_linked, self._drops_logged, self._watch = False, False, MasterWatch()
         self._files = FilesService(options, self.workdir.path, self._host.boot_id)
         self._zygote = ZygoteClient(log, are_images_run=self._isolation.runs_images)
@@ -117,19 +116,21 @@ class SlaveDaemon:
             self.workdir, self.journal, self._host.boot_id, self._events.append, self._log, self._stop
         )
         self._to_master: list[Message] = []
-        self._unwritten: list[Message] = []  # to the master, once the journal can be written again
+        self._unwritten: list[Message] = []  # for the master, when the journal can be written again
         self._to_forget: list[ContainerID] = []
         self._running = True
         self._pacer = Pacer()
         self._wakeup, self._wakeup_write = socket.socketpair()
         self._faults_logged: Counter[tuple[type, type]] = Counter()  # messages that could not be handled
         self._recorder = Recorder("slave", lambda: self.core, self.workdir.path / "recordings")
-        self.core = self._digest(
+        self.core = self._build_core(
             recover(found, self._host.boot_id, self.workdir, self._isolation, self._containerizer)
         )
         self._endpoint.sweep()
         statistics = Statistics(self.core.state, self._isolation, self._containerizer.measured)
-        self._files.show(lambda owner: statistics.document(time.monotonic(), owner, self._files.refused))
+        self._files.set_statistics(
+            lambda owner: statistics.document(time.monotonic(), owner, self._files.refused)
+        )
         self._performers = self._make_performers()
         self._recorder.begin(time.monotonic())
 
@@ -140,7 +141,7 @@ class SlaveDaemon:
         isolation, why = choose(options.isolation, self.workdir.path, options.limits)
         log.info("isolation %s (%s)", isolation.name, why)
         if options.limits != DEFAULT_OPTIONS and not isolation.limits_containers:
-            log.warning("isolation %s sets no limits: options for them are without effect", isolation.name)
+            log.warning("isolation %s sets no limits: options for limits have no effect", isolation.name)
         return isolation
 
     def _share_of_disk(self) -> shares.Share | None:
@@ -149,8 +150,8 @@ class SlaveDaemon:
             self.options.disk_per_task_bytes, disk.f_blocks * disk.f_frsize, disk.f_files
         )
 
-    def _digest(self, recovered: Recovered) -> SlaveCore:
-        """The core that goes on from there; what it cannot go on from is set aside."""
+    def _build_core(self, recovered: Recovered) -> SlaveCore:
+        """The core, with what was recovered; records that it cannot use are set aside."""
         settings = replace(
             self.options.settings,
             limits_containers=self._isolation.limits_containers,
@@ -171,23 +172,23 @@ class SlaveDaemon:
         if sifted.records:
             keep_aside(self.workdir.quarantine, self.journal.path.name, as_journal(sifted.records))
         if recovered.is_damaged or sifted.records:
-            # Or the next start would stumble over the same.
+            # So that the next start does not read the unusable records again.
             self._persistence.compact(time.monotonic(), sifted.core)
         return sifted.core
 
     def _make_performers(self) -> dict[type[act.Action], Callable[[Any], None]]:
-        """What is done for each action, but for those that only wait for the turn's end."""
-        hands, clock = self._containerizer, time.monotonic
+        """The function that performs each action, except those that wait for the end of the turn."""
+        containerizer, clock = self._containerizer, time.monotonic
         return {
-            act.LaunchContainer: lambda a: hands.launch(a, self.core.state.slave_id),
-            act.UpdateContainer: hands.update,
-            act.PrepareTask: hands.prepare_task,
-            act.CleanupTask: lambda a: hands.cleanup_task(a.container_id, a.task_id, clock()),
-            act.KeepTasks: lambda a: hands.keep_tasks(a, clock()),
-            act.FindUnkillable: hands.find_unkillable,
-            act.InspectFailure: hands.inspect_failure,
-            act.KillTaskProcesses: lambda a: hands.kill_task(a.container_id, a.task_id),
-            act.DestroyContainer: lambda a: hands.destroy(a.container_id, clock()),
+            act.LaunchContainer: lambda a: containerizer.launch(a, self.core.state.slave_id),
+            act.UpdateContainer: containerizer.update,
+            act.PrepareTask: containerizer.prepare_task,
+            act.CleanupTask: lambda a: containerizer.cleanup_task(a.container_id, a.task_id, clock()),
+            act.KeepTasks: lambda a: containerizer.keep_tasks(a, clock()),
+            act.FindUnkillable: containerizer.find_unkillable,
+            act.InspectFailure: containerizer.inspect_failure,
+            act.KillTaskProcesses: lambda a: containerizer.kill_task(a.container_id, a.task_id),
+            act.DestroyContainer: lambda a: containerizer.destroy(a.container_id, clock()),
             act.ForgetContainer: lambda a: self._to_forget.append(a.container_id),
             act.SaveSlave: self._persistence.save_slave,
             act.MeasureUsage: lambda a: self._measure(),
@@ -203,7 +204,7 @@ class SlaveDaemon:
     # -- the loop -------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Until `Exit` or a signal. SIGTERM leaves the tasks running (an ephemeral slave ends them first)."""
+        """Run until `Exit` or a signal. At SIGTERM the tasks run on, but an ephemeral slave ends them first."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, _noted_by_wakeup_fd)
         self._wakeup.setblocking(False)
@@ -226,7 +227,7 @@ class SlaveDaemon:
                 poller = self._poller()
 
     def _poller(self) -> zmq.Poller:
-        """The ZeroMQ sockets, and one epoll for all else: shims come and go without the poller being rebuilt."""
+        """A poller for the ZeroMQ sockets, and one epoll for everything else, so that it is not rebuilt for each shim."""
         poller = zmq.Poller()
         poller.register(self._master.socket, zmq.POLLIN)
         poller.register(self._endpoint.fileno(), zmq.POLLIN)
@@ -243,13 +244,13 @@ class SlaveDaemon:
             self._memory_watch.fd: lambda: self._events.extend(
                 map(ev.OverMemory, self._memory_watch.found())
             ),
-            self._zygote.fileno(): self._containerizer.launcher_ready,
+            self._zygote.fileno(): self._containerizer.zygote_answered,
             self._containerizer.fd: self._containerizer.results_ready,
             self._containerizer.exits.fileno(): self._containerizer.executors_ended,
             **dict.fromkeys(self._isolation.watch_fds(), self._containerizer.watch_limits),
         }
         if self._master.detector is not None:
-            # Level-triggered: the loop wakes, and follows at the end of its turn.
+            # Only to wake the loop, which calls `follow` at the end of its turn.
             self._readers[self._master.detector.fd] = lambda: None
         for fd in self._readers:
             self._others.register(fd, select.EPOLLIN)
@@ -269,7 +270,7 @@ class SlaveDaemon:
         return max(0, math.ceil(1000 * min(60.0, wait_s)))
 
     def _read(self, ready: dict[Any, int]) -> None:
-        """Everything that is there now becomes events. Executors first: what one said before it ended must count."""
+        """Make events of everything available. Executors come first: messages from before an executor's end must count."""
         events = self._events
         if self._endpoint.has_more or self._endpoint.fileno() in ready:
             for heard in self._endpoint.drain():
@@ -280,14 +281,14 @@ class SlaveDaemon:
                 for message in messages:
                     events.append(ev.FromMaster(epoch, message))
             if self._master.bad_frames != bad_before and bad_before == 0:
-                log.warning("the master sent what is no message of ours: %s", self._master.last_bad)
+                log.warning("the master sent an invalid message: %s", self._master.last_bad)
         if self._master.link.socket in ready:
             try:
                 for is_linked in self._master.link.changes():
                     self._is_linked = is_linked
                     if is_linked:
                         self._drops_logged = False
-                        self._files.look_who_reaches(self._master.address.removeprefix("tcp://"))
+                        self._files.warn_if_out_of_reach(self._master.address.removeprefix("tcp://"))
                         events.append(ev.MasterConnected())
             except KeyRefused:
                 self._is_linked = False
@@ -299,7 +300,7 @@ class SlaveDaemon:
         self._recorder.grew_to(self._master.received_bytes + self._endpoint.received_bytes)
 
     def _turn(self) -> None:
-        """Handle what was read, then do what is due, then write and send. Actions may bring further events at once."""
+        """Handle what was read, run due timers, then write and send. Actions may make further events at once."""
         now = time.monotonic()
         self._endpoint.tick(now)
         self._containerizer.tick(now)
@@ -307,14 +308,14 @@ class SlaveDaemon:
         self._recorder.note(now, None)
         self._perform(self.core.tick(now))
         if not self._persistence.write(now, len(self.core.state.tasks)):
-            self._show_life()
+            self._send_signs_of_life()
             return
         if self._unwritten:
             self._to_master[:0] = self._unwritten
             self._unwritten.clear()
         for number in self._persistence.take_stored():
-            # A sync was done in place: what waited for it leaves in this turn. It brings nothing new to write; what else
-            # has happened meanwhile may, and comes with the next turn, at once.
+            # The sync was done in this thread: statuses that waited for it are sent in this turn. `Stored` leads to no new
+            # records. Other events may, so they are left for the next turn, which comes at once.
             stored = ev.Stored(number)
             self._recorder.note(now, stored)
             self._perform(self.core.handle(stored, now))
@@ -327,7 +328,7 @@ class SlaveDaemon:
                 now,
             )
         for container_id in self._to_forget:
-            # Not before its tasks' ends are written: until then the checkpoint is all that names it.
+            # Only after its tasks' ends are written: until then a restarted slave needs its checkpoint.
             self._containerizer.forget(container_id)
         self._to_forget.clear()
         self._housekeeping(now)
@@ -337,7 +338,8 @@ class SlaveDaemon:
             log.warning("%s", line)
 
     def _flush_to_master(self) -> None:
-        """Nothing is kept for a master that is away: it hears all of it once it is back and we have said hello."""
+        """Send the turn's messages to the master. They are dropped if it is away: everything that matters is sent again after
+        the next registration."""
         messages, self._to_master = self._to_master, []
         if not self._is_linked:
             if messages:
@@ -352,10 +354,10 @@ class SlaveDaemon:
             return
         if dropped and not self._drops_logged:
             self._drops_logged = True
-            log.warning("the master does not read; what it misses will be repeated")
+            log.warning("the master does not read; messages that it misses will be repeated")
 
-    def _show_life(self) -> None:
-        """The journal cannot be written: everything else is kept back."""
+    def _send_signs_of_life(self) -> None:
+        """Send only signs of life, and keep all other messages, as the journal cannot be written."""
         waiting, self._to_master = self._to_master, []
         for message in waiting:
             if isinstance(message, SIGNS_OF_LIFE):
@@ -367,7 +369,7 @@ class SlaveDaemon:
     def _handle_events(self, now: float) -> None:
         core, perform, note = self.core, self._perform, self._recorder.note
         while self._events:
-            # in place: the containerizer appends to this very list
+            # Cleared, not replaced: the containerizer appends to this list object.
             events = self._events[:]
             self._events.clear()
             for event in events:
@@ -378,18 +380,18 @@ class SlaveDaemon:
                 except Exception as error:  # marked: one peer's message ends no daemon
                     if not isinstance(event, ev.FromMaster | ev.FromExecutor):
                         raise
-                    self._not_digested(event, error)
+                    self._could_not_handle(event, error)
                     continue
                 perform(actions)
             self._speaker = None
 
     def _log(self, level: int, line: str) -> None:
-        """So many lines a minute of one executor, and of all."""
+        """Log a line, within the limits for each executor and for all."""
         self._lines.log(self._speaker, level, line, time.monotonic())
 
-    def _not_digested(self, event: ev.FromMaster | ev.FromExecutor, error: Exception) -> None:
-        """A message that our checks let through and that we cannot handle. What is the master's is passed over; an executor
-        that said it is ended."""
+    def _could_not_handle(self, event: ev.FromMaster | ev.FromExecutor, error: Exception) -> None:
+        """A message has passed all checks, and handling it has failed. A message of the master is ignored; an executor that
+        has sent it is ended."""
         kind = type(event.message)
         self._faults_logged[kind, type(error)] += 1
         if self._faults_logged[kind, type(error)] == 1:
@@ -434,10 +436,10 @@ class SlaveDaemon:
         self._recorder.record(action.for_s, "an operator asked for it", time.monotonic(), written)
 
     def crashed(self, error: Exception) -> None:
-        """`run` has ended by an error that nobody foresaw: write what led to it."""
+        """`run` has failed with an unforeseen error: write a recording of what led to it."""
         self._recorder.crashed(error, time.monotonic())
 
-    # -- keeping the house, and leaving it ------------------------------------------------------------------------------
+    # -- housekeeping and the end ---------------------------------------------------------------------------------------
 
     def _housekeeping(self, now: float) -> None:
         self._persistence.tidy(now, self.core)
@@ -446,7 +448,7 @@ class SlaveDaemon:
         self._collector.tick(now, self._living, is_disk_full=self.core.state.is_disk_full)
 
     def _living(self) -> Living:
-        """Also of tasks that have ended, while their schedulers have not heard so."""
+        """Running containers, with their running tasks and those whose end is not acknowledged yet."""
         living = {each.container_id: set(each.tasks) for each in self.core.state.containers.values()}
         for (_, task_id), stream in self.core.statuses.streams.items():
             tasks = living.get(stream.statuses[-1].container_id)
@@ -464,7 +466,7 @@ class SlaveDaemon:
         self._memory_watch.watch(memory.watched(self.core.state))
         if self._usual_share is not None and self._disk_watch.is_idle:
             self._disk_watch.look(
-                Job(each, str(self.workdir.sandbox(each.container_id)))
+                ContainerToCount(each, str(self.workdir.sandbox(each.container_id)))
                 for each in shares.shares(self.core.state, self._usual_share)
             )
 
@@ -472,12 +474,12 @@ class SlaveDaemon:
         self._running, self.fault = False, why
 
     def close(self) -> None:
-        """Leave: sockets, threads, lock; for an ephemeral slave the work directory, too."""
+        """Close sockets, end threads and unlock the work directory; an ephemeral slave also removes that."""
         self._recorder.close()
         signal.set_wakeup_fd(-1)
         self._master.socket.setsockopt(
             zmq.LINGER, 500
-        )  # the goodbye is to arrive, a dead master is not waited for
+        )  # ms: enough to send the last messages, without waiting for a dead master
         self._master.close()
         self._endpoint.close()
         self._wakeup.close()
@@ -496,4 +498,4 @@ class SlaveDaemon:
 
 
 def _noted_by_wakeup_fd(number: int, frame: object) -> None:
-    """The signal's number arrives in the loop through the wake-up socket; here there is nothing to do."""
+    """Does nothing: the loop reads the signal's number from the wake-up socket."""

@@ -137,8 +137,8 @@ class Walk:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A container to be looked at."""
+class ContainerToCount:
+    """A container whose files are to be counted."""
 
     shares: Shares
     sandbox: str
@@ -151,7 +151,7 @@ class DiskWatch:
         self._more_places = more_places
         self._findings = Findings()
         self.fd = self._findings.fd
-        self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[list[ContainerToCount] | None] = queue.SimpleQueue()
         self._not_before: dict[ContainerID, float] = {}  # monotonic
         self._closing = threading.Event()
         self._idle = threading.Event()
@@ -164,10 +164,10 @@ class DiskWatch:
         """Whether it has counted all that it was given."""
         return self._idle.is_set()
 
-    def look(self, jobs: Iterable[Job]) -> None:
-        """Count these, in so far as they are not to rest."""
+    def look(self, containers: Iterable[ContainerToCount]) -> None:
+        """Count these containers, except those that must rest."""
         self._idle.clear()
-        self._jobs.put(list(jobs))
+        self._requests.put(list(containers))
 
     def found(self) -> list[Limitation]:
         """The tasks and containers found over their shares since the last call."""
@@ -176,35 +176,35 @@ class DiskWatch:
     def close(self) -> None:
         """End the thread, in the middle of a walk if need be."""
         self._closing.set()
-        self._jobs.put(None)
+        self._requests.put(None)
         self._thread.join()
         self._findings.close()
 
     def _work(self) -> None:
-        while (jobs := self._jobs.get()) is not None:
-            known = {job.shares.container_id for job in jobs}
+        while (containers := self._requests.get()) is not None:
+            known = {container.shares.container_id for container in containers}
             self._not_before = {each: when for each, when in self._not_before.items() if each in known}
-            for job in jobs:
+            for container in containers:
                 if self._closing.is_set():
                     return
                 began = time.monotonic()
-                if began < self._not_before.get(job.shares.container_id, began):
+                if began < self._not_before.get(container.shares.container_id, began):
                     continue
-                for limitation in self._look(job):
+                for limitation in self._look(container):
                     self._findings.put(limitation)
                 ended = time.monotonic()
-                self._not_before[job.shares.container_id] = ended + REST * (ended - began)
+                self._not_before[container.shares.container_id] = ended + REST * (ended - began)
             self._idle.set()
 
     def _pause(self) -> None:
         if self._closing.wait(PAUSE_S):
             raise _Closing
 
-    def _look(self, job: Job) -> list[Limitation]:
-        shares = job.shares
+    def _look(self, container: ContainerToCount) -> list[Limitation]:
+        shares = container.shares
         walk = Walk(shares.whole, self._pause)
         with suppress(_Closing):
-            walk.through(job.sandbox)
+            walk.through(container.sandbox)
             for place in self._more_places(shares.container_id):
                 walk.through(place, is_sandbox=False)
             return judge(shares, walk.count)

@@ -56,14 +56,14 @@ class FilesService:
         """How many requests came without a good token."""
         return self._server.refused
 
-    def look_who_reaches(self, master: str) -> None:
+    def warn_if_out_of_reach(self, master: str) -> None:
         """Log, once for each master, that only this host can reach the files, if the master is on another one. `master`: its
         `HOST:PORT`."""
         if master != self._warned_for and (why := out_of_reach(self.address, master)):
             self._warned_for = master
             log.warning("%s", why)
 
-    def show(self, statistics: Callable[[str | None], bytes]) -> None:
+    def set_statistics(self, statistics: Callable[[str | None], bytes]) -> None:
         """Set the function that makes the document of `/statistics`, for an owner, or for an operator (None)."""
         self._server.statistics = statistics
 

@@ -1,7 +1,7 @@
-"""What a slave writes into its work directory: the journal with its syncs and its compaction, and the slave's own checkpoint.
+"""Writes the journal, syncs and compacts it, and writes the slave's own checkpoint.
 
-The records of a turn are written at its end, all with one write. While the disk refuses them nothing that depends on them may
-be sent; they are kept, and the write is tried again.
+The records of a turn are written at its end, with one write. If the disk refuses them, they are kept, the write is tried
+again, and until then nothing that depends on them is sent.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from offerd_slave.workdir import WorkDir
 log = logging.getLogger("offerd.slave")
 
 COMPACT_BYTES = 8 << 20
-"""A journal larger than this is rewritten with what still counts, which is little: acknowledged tasks are gone from it."""
+"""A larger journal is rewritten without acknowledged tasks, which leaves little."""
 WRITE_AGAIN_S = 0.5
-"""After a write to the journal failed (disk full): only signs of life are sent meanwhile, tasks run on."""
+"""How soon a failed write to the journal is repeated (disk full). Meanwhile only signs of life are sent, and tasks run on."""
 TIDY_AGAIN_S = 60.0
-"""After a compaction or the slave's own checkpoint failed: neither is urgent."""
+"""How soon a failed compaction, or checkpoint of the slave, is repeated: neither is urgent."""
 
 
 class Persistence:
-    """The writing side of a work directory. What comes of it is given to `emit` as events."""
+    """Writes to a work directory, and reports results as events through `emit`."""
 
     def __init__(
         self,
@@ -44,13 +44,13 @@ class Persistence:
     ) -> None:
         """`write_line(level, text)` logs what an executor may have caused; `stop` ends a slave whose disk cannot be trusted."""
         self.records: list[JournalRecord] = []
-        """To be written at the end of the turn."""
+        """Records to be written at the end of the turn."""
         self.wanted_syncs: list[int] = []
-        """To be done when the records are written."""
+        """Numbers of syncs to be done after that."""
         self._workdir, self._journal, self._boot_id = workdir, journal, boot_id
         self._emit, self._write_line, self._stop = emit, write_line, stop
         self._storer = Storer(journal)
-        self._stored: list[int] = []  # syncs done in place, in this turn
+        self._stored: list[int] = []  # syncs that this turn has done in the loop's own thread
         self._write_again_at: float | None = None
         self._fault = ""
         self._compact_above_bytes = COMPACT_BYTES
@@ -69,8 +69,8 @@ class Persistence:
     # -- the journal ----------------------------------------------------------------------------------------------------
 
     def write(self, now: float, tasks: int) -> bool:
-        """Write the turn's records, then do the syncs that are wanted: `tasks` could wait for them. False if the disk refuses:
-        then nothing may be sent, and the next call tries again.
+        """Write the turn's records, then do the wanted syncs; `tasks`: how many tasks run. False if the disk refuses: then
+        nothing that depends on the records may be sent, and the next call tries again.
         """
         if self._write_again_at is not None and now < self._write_again_at:
             return False
@@ -82,7 +82,7 @@ class Persistence:
                 return False
             self.records.clear()
             for record, why in refused:
-                self._write_line(logging.ERROR, f"cannot write down something of a task: {printable(why)}")
+                self._write_line(logging.ERROR, f"cannot write a record of a task: {printable(why)}")
                 self._emit(ev.RecordRefused(record, printable(why)))
         if self._write_again_at is not None:
             self._write_again_at = None
@@ -114,12 +114,12 @@ class Persistence:
             self._give_up_disk(error)
 
     def take_stored(self) -> list[int]:
-        """The syncs that `write` did in place, once: what waited for them may be sent in this turn."""
+        """The syncs that `write` has done in the loop's own thread, once: what waited for them may be sent in this turn."""
         stored, self._stored = self._stored, []
         return stored
 
     def synced(self) -> None:
-        """`fd` is readable: the thread has done some of the syncs."""
+        """`fd` is readable: the thread has finished syncs."""
         for number, error in self._storer.finished():
             if error is None:
                 self._emit(ev.Stored(number))
@@ -127,16 +127,16 @@ class Persistence:
                 self._give_up_disk(error)
 
     def _give_up_disk(self, error: OSError) -> None:
-        """The kernel may have dropped the pages: a disk that fails a sync cannot be trusted with the next one."""
-        log.critical("the journal cannot be brought to the disk: %s; ending (tasks run on)", error.strerror)
+        """Stop the slave: after a failed sync the kernel may have dropped pages, so that later syncs prove nothing."""
+        log.critical("the journal cannot be synced to the disk: %s; ending (tasks run on)", error.strerror)
         self._stop()
 
     def look_at_disk(self) -> None:
-        """Have the core know how much is free, and whether the disk can be written."""
-        looked = self._workdir.look_at_disk()
-        if self._fault:  # the journal's, though the look may have found room
-            looked = ev.DiskLooked(looked.free_bytes, looked.size_bytes, self._fault)
-        self._emit(looked)
+        """Report to the core how much is free, and whether the disk can be written."""
+        measured = self._workdir.look_at_disk()
+        if self._fault:  # the journal cannot be written, even if there is room again
+            measured = ev.DiskMeasured(measured.free_bytes, measured.size_bytes, self._fault)
+        self._emit(measured)
 
     # -- the rest, when there is time -----------------------------------------------------------------------------------
 
@@ -151,25 +151,26 @@ class Persistence:
             self.compact(now, core)
 
     def compact(self, now: float, core: SlaveCore) -> None:
-        """Rewrite the journal with what still counts for this core."""
+        """Rewrite the journal with only the records that this core still needs."""
         try:
             self._journal.compact(live_records(core.state, core.statuses))
         except OSError as error:
             self._tidy_at = now + TIDY_AGAIN_S
-            log.error("cannot rewrite %s: %s; it grows on", self._journal.path, error.strerror)
+            log.error("cannot rewrite %s: %s; it keeps growing", self._journal.path, error.strerror)
             return
-        # If most of it still counts, another rewriting would gain as little.
+        # If most of it is still needed, the next rewrite should not come soon: it would gain little.
         self._compact_above_bytes = max(COMPACT_BYTES, 2 * self._journal.size_bytes)
 
     def save_slave(self, action: act.SaveSlave) -> None:
-        """If it cannot be saved, a restart registers anew, or obeys an older leader; so we go on and try again."""
+        """Write the slave's own checkpoint. If that fails, the slave goes on and tries again: without it, a restart would only
+        register as a new slave, or obey an older leader."""
         self._unsaved = None
         try:
             self._workdir.save_slave(action, self._boot_id)
         except (OSError, UnwritableRecord) as error:
             self._unsaved = action
             self._tidy_at = time.monotonic() + TIDY_AGAIN_S
-            log.error("cannot save our id: %s; trying again", error)
+            log.error("cannot save the slave's id: %s; trying again", error)
 
     def close(self) -> None:
         """End the thread that syncs, and close the journal."""

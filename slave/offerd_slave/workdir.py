@@ -25,7 +25,7 @@ from offerd_slave.checkpoint import (
     write_checkpoint,
 )
 from offerd_slave.core.actions import SaveSlave
-from offerd_slave.core.events import DiskLooked
+from offerd_slave.core.events import DiskMeasured
 from offerd_slave.journal import Journal
 from offerd_slave.records import (
     SLAVE_FILE,
@@ -168,7 +168,7 @@ class WorkDir:
         """Remove a container's checkpoint, as a restart need not know it. Its sandbox stays for a while."""
         (self.container(container_id) / "container.ckpt").unlink(missing_ok=True)
 
-    def look_at_disk(self) -> DiskLooked:
+    def look_at_disk(self) -> DiskMeasured:
         """How much is free, and whether the disk can be written. Blocks no longer than a write to the page cache."""
         probe = self.path / "probe"
         fault, free_bytes, size_bytes = "", 0, 0
@@ -180,7 +180,7 @@ class WorkDir:
             fault = error.strerror or str(error)
         with contextlib.suppress(OSError):
             probe.unlink()
-        return DiskLooked(free_bytes, size_bytes, fault)
+        return DiskMeasured(free_bytes, size_bytes, fault)
 
     def release(self) -> None:
         """Let another slave take the directory."""

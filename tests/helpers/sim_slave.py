@@ -175,7 +175,7 @@ class SlaveNode:
                 number = action.number
                 self._later(self.world.random.uniform(0, 0.005), lambda n=number: self._event(ev.Stored(n)))  # type: ignore[misc]
             elif isinstance(action, act.LookAtDisk):
-                looked = ev.DiskLooked(self.free_bytes, DISK_BYTES)
+                looked = ev.DiskMeasured(self.free_bytes, DISK_BYTES)
                 self._later(0.001, lambda e=looked: self._event(e))  # type: ignore[misc]
             elif isinstance(action, act.SaveSlave):
                 self.slave_id, self.saved_epoch = action.slave_id, action.epoch

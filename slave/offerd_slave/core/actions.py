@@ -135,7 +135,7 @@ class MeasureUsage(Action, frozen=True):
 
 
 class LookAtDisk(Action, frozen=True):
-    """Check the work directory's disk; answered by DiskLooked."""
+    """Check the work directory's disk; answered by DiskMeasured."""
 
 
 class HearExecutor(Action, frozen=True):

@@ -158,7 +158,7 @@ class UsageMeasured(Event, frozen=True):
     mem_bytes: int
 
 
-class DiskLooked(Event, frozen=True):
+class DiskMeasured(Event, frozen=True):
     """The work directory's disk: how much is free, and its size; `fault` says why it cannot be written, if it cannot."""
 
     free_bytes: int

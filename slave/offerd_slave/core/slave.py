@@ -476,7 +476,7 @@ class SlaveCore:
                 )
             )
 
-    def _disk_looked(self, event: ev.DiskLooked, now: float) -> None:
+    def _disk_measured(self, event: ev.DiskMeasured, now: float) -> None:
         """Report a change at once, with the usage that was last measured."""
         state = self.state
         was_full = state.is_disk_full
@@ -531,7 +531,7 @@ _HANDLERS: dict[type, Callable[[SlaveCore, Any, float], None]] = {
     ev.OverDisk: SlaveCore._over_watched,
     ev.OverMemory: SlaveCore._over_watched,
     ev.UsageMeasured: SlaveCore._usage_measured,
-    ev.DiskLooked: SlaveCore._disk_looked,
+    ev.DiskMeasured: SlaveCore._disk_measured,
     ev.ModeWished: lambda core, event, now: core._drain.obey(event.wish, now),
     ev.LeaveRequested: lambda core, event, now: core._drain.leave(now, at_once=True),
     ev.RecordingWritten: SlaveCore._recording_written,

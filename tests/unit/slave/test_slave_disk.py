@@ -15,7 +15,7 @@ from offerd_slave.settings import SlaveSettings
 
 FLOOR = 1000
 SETTINGS = SlaveSettings(sync_pause_per_task_s=0.0, confirm_pause_s=0.0, disk_floor_bytes=FLOOR)
-FULL, ROOMY = ev.DiskLooked(0, 10 * FLOOR), ev.DiskLooked(5 * FLOOR, 10 * FLOOR)
+FULL, ROOMY = ev.DiskMeasured(0, 10 * FLOOR), ev.DiskMeasured(5 * FLOOR, 10 * FLOOR)
 
 
 def told(bench: Bench) -> list[bool]:
@@ -86,7 +86,7 @@ def test_disk_is_looked_at_with_every_measurement_and_after_a_failed_launch() ->
 def test_between_the_floor_and_twice_the_floor_nothing_changes(free: list[int]) -> None:
     was_full = False
     for free_bytes in free:
-        full = is_full(ev.DiskLooked(free_bytes, 10 * FLOOR), FLOOR, was_full=was_full)
+        full = is_full(ev.DiskMeasured(free_bytes, 10 * FLOOR), FLOOR, was_full=was_full)
         if FLOOR <= free_bytes < 2 * FLOOR:
             assert full is was_full
         else:
@@ -95,11 +95,11 @@ def test_between_the_floor_and_twice_the_floor_nothing_changes(free: list[int]) 
 
 
 def test_disk_that_cannot_be_written_is_full_however_much_is_free() -> None:
-    assert is_full(ev.DiskLooked(1 << 40, 1 << 41, "Read-only file system"), None, was_full=False)
+    assert is_full(ev.DiskMeasured(1 << 40, 1 << 41, "Read-only file system"), None, was_full=False)
 
 
 @given(st.integers(0, 1 << 50))
 def test_floor_of_its_own_is_64_mebibytes_and_a_hundredth_of_a_small_disk(size_bytes: int) -> None:
     floor = min(FLOOR_BYTES, size_bytes // FLOOR_PART)
-    assert not is_full(ev.DiskLooked(floor, size_bytes), None, was_full=False)
-    assert not floor or is_full(ev.DiskLooked(floor - 1, size_bytes), None, was_full=False)
+    assert not is_full(ev.DiskMeasured(floor, size_bytes), None, was_full=False)
+    assert not floor or is_full(ev.DiskMeasured(floor - 1, size_bytes), None, was_full=False)

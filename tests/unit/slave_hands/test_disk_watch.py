@@ -15,7 +15,7 @@ from helpers.proc import wait_until
 from offerd.ids import ContainerID, TaskID
 from offerd_slave import disk_watch
 from offerd_slave.core.shares import MOST_DEEP, Share, Shares, usual_share
-from offerd_slave.disk_watch import DiskWatch, Job, Walk, judge
+from offerd_slave.disk_watch import ContainerToCount, DiskWatch, Walk, judge
 
 ONE = ContainerID("one")
 MIB = 1 << 20
@@ -110,7 +110,13 @@ def test_a_task_over_its_share_is_told_of_and_its_container_is_not(
         (tmp_path / f"tasks/a/f{number}").touch()
     write(tmp_path / "tasks/b/small", 1)
     small = Share(3 * MIB, 20)
-    watch.look([Job(Shares(ONE, small.times(2), {TaskID("a"): small, TaskID("b"): small}), str(tmp_path))])
+    watch.look(
+        [
+            ContainerToCount(
+                Shares(ONE, small.times(2), {TaskID("a"): small, TaskID("b"): small}), str(tmp_path)
+            )
+        ]
+    )
     wait_until(lambda: watch.is_idle, "the walk's end")
     assert bool(select.select([watch.fd], [], [], 0)[0]) == (says is not None)
     assert [(hit.container_id, hit.task_id, hit.limit) for hit in watch.found()] == (
@@ -122,7 +128,9 @@ def test_a_task_over_its_share_is_told_of_and_its_container_is_not(
 def test_what_is_no_living_tasks_is_the_containers(tmp_path: Path, watch: DiskWatch) -> None:
     write(tmp_path / "tasks/ended/large", 4 * MIB)
     write(tmp_path / "beside", 4 * MIB)
-    watch.look([Job(Shares(ONE, Share(6 * MIB, 100), {TaskID("a"): Share(MIB, 10)}), str(tmp_path))])
+    watch.look(
+        [ContainerToCount(Shares(ONE, Share(6 * MIB, 100), {TaskID("a"): Share(MIB, 10)}), str(tmp_path))]
+    )
     wait_until(lambda: watch.is_idle, "the walk's end")
     (hit,) = watch.found()
     assert (hit.task_id, hit.limit) == ("", f"disk={6 * MIB}")
@@ -134,7 +142,9 @@ def test_more_places_of_a_container_count(tmp_path: Path) -> None:
     (tmp_path / "box").mkdir()
     watch = DiskWatch(lambda _: [str(tmp_path / "root")])
     try:
-        watch.look([Job(Shares(ONE, Share(MIB, 10), {TaskID("a"): ROOMY}), str(tmp_path / "box"))])
+        watch.look(
+            [ContainerToCount(Shares(ONE, Share(MIB, 10), {TaskID("a"): ROOMY}), str(tmp_path / "box"))]
+        )
         wait_until(lambda: watch.is_idle, "the walk's end")
         assert [hit.task_id for hit in watch.found()] == [""]
     finally:
@@ -144,12 +154,12 @@ def test_more_places_of_a_container_count(tmp_path: Path) -> None:
 def test_a_large_container_rests_longer_than_it_was_looked_at(tmp_path: Path, watch: DiskWatch) -> None:
     for number in range(3000):
         (tmp_path / f"f{number}").touch()
-    jobs = [Job(Shares(ONE, ROOMY), str(tmp_path))]
-    watch.look(jobs)
+    containers = [ContainerToCount(Shares(ONE, ROOMY), str(tmp_path))]
+    watch.look(containers)
     wait_until(lambda: watch.is_idle, "the walk's end")
     until = watch._not_before[ONE]
     assert until - time.monotonic() > 5 * 0.005 * 3000 / 500
-    watch.look(jobs)
+    watch.look(containers)
     wait_until(lambda: watch.is_idle, "the second look's end")
     assert watch._not_before[ONE] == until, "it was not looked at"
     watch.look([])
@@ -184,7 +194,7 @@ def test_the_end_of_the_slave_does_not_wait_for_a_walk(
             super()._pause()
 
     watch = Watched()
-    watch.look([Job(Shares(ONE, ROOMY), str(tmp_path))])
+    watch.look([ContainerToCount(Shares(ONE, ROOMY), str(tmp_path))])
     assert is_walking.wait(30)
     began = time.monotonic()
     watch.close()
@@ -197,7 +207,7 @@ def test_a_hundred_idle_tasks_cost_next_to_nothing(tmp_path: Path, watch: DiskWa
     for name in tasks:
         for file in ("stdout", "stderr"):
             write(tmp_path / f"tasks/{name}/{file}", 100)
-    watch.look([Job(Shares(ONE, ROOMY, tasks), str(tmp_path))])
+    watch.look([ContainerToCount(Shares(ONE, ROOMY, tasks), str(tmp_path))])
     wait_until(lambda: watch.is_idle, "a first walk")
     began = time.thread_time()
     Walk(ROOMY).through(tmp_path)
