@@ -46,7 +46,6 @@ NOT_YET = {
     "master",
     "sdk",
     "simulator",
-    "slave",
     "tests/chaos",
     "tests/e2e",
     "tests/fuzz",
@@ -63,7 +62,6 @@ NOT_YET = {
     "tests/unit/sdk",
     "tests/unit/simulator",
     "tests/unit/slave",
-    "tests/unit/slave_hands",
 }
 """Folders that are still to be read through."""
 
