@@ -12,6 +12,7 @@ import offerd
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs/reference"
 LINK = re.compile(r"\]\(([^)\s#]+)")
+MODULE = re.compile(r"`((?:\w+/)+\w+\.py)[`:]")
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
@@ -61,5 +62,20 @@ def test_documents_link_to_files_that_exist() -> None:
         for document in documents
         for target in LINK.findall(document.read_text())
         if "://" not in target and not (document.parent / target).exists()
+    ]
+    assert missing == []
+
+
+def test_documents_name_modules_that_exist() -> None:
+    """A module may be named by the end of its path, as `core/offers.py`."""
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+    ).stdout.splitlines()
+    missing = [
+        f"{document.relative_to(ROOT)}: {name}"
+        for document in documents
+        for name in MODULE.findall(document.read_text())
+        if not any(f"/{path}".endswith(f"/{name}") for path in listed)
     ]
     assert missing == []
