@@ -1,25 +1,25 @@
 """The exceptions of offerd. Each is an `OfferdError`, whose text is one line for people: it says what is wrong and what to do.
 
     OfferdError
-    +-- BadInput                   input that cannot be used: a flag, file, address or description (exit status 2)
-    |   +-- BadResources           a resource text or amount; also a ValueError
-    |   +-- WrongType              a value of another type than its field; also a TypeError
-    +-- BadMessage                 a peer sent bytes that are no message
-    +-- MessageTooLarge            a message that would not fit into a frame; also a ValueError
-    +-- MasterUnreachable          no master answered in time
-    +-- KeyRefused                 the master does not know the key
-    |   +-- NoKey                  the master wants a key, and there is none
-    +-- FrameworkError             the master refused or ended the framework
-    +-- NoThread                   the system starts no further thread
-    +-- FileNotServed              a slave does not have the file
-    +-- OutputLost                 less of a task's output could be read than the task has written
-    +-- ForgedResult               a call's result is not from the executor that was given the call
-    +-- BrokenClusterExecutor      the initializer of a ClusterExecutor raised; also a BrokenExecutor
-    +-- TaskError                  the task of a call did not finish
-        +-- TaskTimeoutError       it was killed at its time limit; also a TimeoutError
+    +-- BadInput               a flag, file, address or description that cannot be used
+    |   +-- BadResources       a resource text or amount; also a ValueError
+    |   +-- WrongType          a value of another type than its field; also a TypeError
+    +-- BadMessage             a peer sent bytes that are no message
+    +-- MessageTooLarge        a message that no frame holds; also a ValueError
+    +-- MasterUnreachable      no master answered in time
+    +-- KeyRefused             the master does not know the key
+    |   +-- NoKey              the master wants a key, and there is none
+    +-- FrameworkError         the master refused or ended the framework
+    +-- NoThread               the system starts no further thread
+    +-- FileNotServed          a slave does not have the file
+    +-- OutputLost             less output could be read than the task has written
+    +-- ForgedResult           a result is not from the executor that was given the call
+    +-- BrokenClusterExecutor  an initializer raised; also a BrokenExecutor
+    +-- TaskError              the task of a call did not finish
+        +-- TaskTimeoutError   it was killed at its time limit; also a TimeoutError
 
-`TaskError`, `TaskTimeoutError` and `BrokenClusterExecutor` are in `offerd.task_errors`, as they hold a `TaskStatus`; `NoThread`
-and `FileNotServed` are beside what raises them.
+`TaskError`, `TaskTimeoutError` and `BrokenClusterExecutor` are in `offerd.task_errors`; `NoThread` and `FileNotServed` are in the
+modules that raise them.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 Every message is a frozen msgspec struct and travels as a MessagePack array `[name, field, field, ...]` in a frame. The
 method of the same name in snake case handles it. What messages carry is in `offerd.descriptions`; the rest of the protocol
-is in `operator_messages`, `wire.files_messages` and `wire.recording_messages`.
+is in `operator_messages`, and in `wire.key_messages`, `wire.files_messages` and `wire.recording_messages`.
 
 Between versions a field may be **added at the end, with a default**: readers skip fields that they do not know and take
 the default for missing ones. No field is ever renamed, moved or removed; a test compares with a record. A frame with an
