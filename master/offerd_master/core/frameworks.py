@@ -12,6 +12,7 @@ from offerd.wire.screen_text import printable
 from offerd_master.allocation.policy import role_fault
 from offerd_master.core import failover, files, recovery
 from offerd_master.core.caller import Caller
+from offerd_master.core.pool import cut_quantities
 from offerd_master.core.state import FRAMEWORK_AHEAD, Cluster, Framework, Slave, Standby, Wishes
 from offerd_master.core.tasks import take_as_lost
 
@@ -210,4 +211,4 @@ def teardown_framework(c: Cluster, framework: Framework, message: m.TeardownFram
 def get_guaranteed_share(c: Cluster, framework: Framework, message: m.GetGuaranteedShare, now: float) -> None:
     """Answer how much it may hold without losing a task. It changes when slaves or frameworks of its role come or go."""
     share = c.entitlements.guaranteed(framework.framework_id) if c.entitlements is not None else {}
-    c.send(framework.peer, m.GuaranteedShare(Resources(dict(share))))
+    c.send(framework.peer, m.GuaranteedShare(Resources(cut_quantities(share))))

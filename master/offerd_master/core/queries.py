@@ -138,7 +138,7 @@ def _framework(c: Cluster, framework: Framework, now: float) -> om.FrameworkSumm
         since_s=now - framework.since,
         filters=framework.filters.filters if framework.filters_bytes <= MAX_FILTERS_BYTES else m.Filters(),
         schedulers=(framework.peer is not None) + len(framework.standbys),
-        guaranteed=Resources(dict(guaranteed)),
+        guaranteed=Resources(cut_quantities(guaranteed)),
         under_share_s=now - under_since if under_since is not None else None,
         ramp_up_s=framework.ramp_up_s,
         completion_s=framework.ended_at - framework.since if framework.ended else None,

@@ -76,7 +76,7 @@ def _explanation(c: Cluster, caller: Caller, framework: Framework, now: float) -
         share=share,
         fair_share=fair,
         under_share_s=now - under_since if is_under else None,
-        guaranteed=Resources(dict(guaranteed)),
+        guaranteed=Resources(cut_quantities(guaranteed)),
         under_guarantee_s=now - shortage.since if shortage is not None else None,
         limit_room=dict(room) if room is not None else None,
         revoking=sum(len(r.tasks) for r in c.revocations if r.framework is framework),

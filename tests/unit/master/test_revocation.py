@@ -9,6 +9,7 @@ import pytest
 
 from helpers.master_harness import ClusterHarness, FrameworkPeer, SlavePeer, task
 from offerd import messages as m
+from offerd import operator_messages as om
 from offerd.ids import FrameworkID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
@@ -414,3 +415,17 @@ def test_what_a_module_leaves_out_is_not_revoked() -> None:
     cluster.advance(10 * AFTER_S)
     assert killed(slave) == []
     assert not [message for message in greedy.inbox if isinstance(message, m.RevocationNotice)]
+
+
+def test_a_guarantee_of_which_inner_roles_leave_none_of_one_resource_can_be_asked_for() -> None:
+    cluster = cluster_with(Policy({"a": guarantee("cpus=2,mem=2G"), "a/b": guarantee("cpus=2")}))
+    cluster.slave("cpus=4,mem=4G")
+    outer = cluster.framework("outer", role="a")
+    outer.inbox.clear()
+    outer.send(m.GetGuaranteedShare())
+    assert outer.take(m.GuaranteedShare).resources == Resources.of(mem="2G")
+    operator = cluster.operator()
+    operator.send(om.GetFrameworks())
+    assert operator.take(om.Frameworks).frameworks[0].guaranteed == Resources.of(mem="2G")
+    operator.send(om.ExplainFramework("outer"))
+    assert operator.take(om.Explanation).guaranteed == Resources.of(mem="2G")
