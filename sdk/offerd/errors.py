@@ -18,8 +18,8 @@
     +-- TaskError              the task of a call did not finish
         +-- TaskTimeoutError   it was killed at its time limit; also a TimeoutError
 
-`TaskError`, `TaskTimeoutError` and `BrokenClusterExecutor` are in `offerd.task_errors`; `NoThread` and `FileNotServed` are in the
-modules that raise them.
+`TaskError`, `TaskTimeoutError` and `BrokenClusterExecutor` are in `offerd.task_errors`; `NoThread` and `FileNotServed`
+are in the modules that raise them.
 """
 
 from __future__ import annotations
