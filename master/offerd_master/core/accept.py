@@ -104,9 +104,8 @@ def _accept_tasks(
         executor = mine.get(info.executor_id)
         wanted = info.resources if executor is not None else info.resources + launchable.info.resources
         is_long = slave.is_long(info.time_limit_s, info.kill_grace_s)
-        fault = _no_room(slave, pool, info, wanted, is_long)
-        if fault is not None:
-            _fail(c, framework, slave, info, fault)
+        if not pool.covers(wanted) or (is_long and not _fits_long(slave, info)):
+            _fail(c, framework, slave, info, _no_room(slave, pool, info, wanted))
             continue
         pool.take(wanted)
         if executor is None:
@@ -230,13 +229,14 @@ def _fault(framework: Framework, executor: LaunchableExecutor | None, info: Task
     return (TaskState.ERROR, Reason.TASK_INVALID, text) if text else None
 
 
-def _no_room(slave: Slave, pool: Pool, info: TaskInfo, wanted: Resources, is_long: bool) -> Fault | None:
-    """Why the offers, or the slave's cap on long tasks, do not leave room for a task that takes `wanted` with its executor."""
-    if not pool.covers(wanted):
-        return _exceeded(wanted, pool)
-    if is_long and not slots.fits(slave.long_used, slave.long_cap, info.resources.quantities()):
-        return _long_cap(slave, info.resources.quantities())
-    return None
+def _fits_long(slave: Slave, info: TaskInfo) -> bool:
+    """Whether the slave's cap on long tasks leaves room for this one."""
+    return slots.fits(slave.long_used, slave.long_cap, info.resources.quantities())
+
+
+def _no_room(slave: Slave, pool: Pool, info: TaskInfo, wanted: Resources) -> Fault:
+    """What is short for a task that takes `wanted` with its executor: what the offers hold, or the cap on long tasks."""
+    return _long_cap(slave, info.resources.quantities()) if pool.covers(wanted) else _exceeded(wanted, pool)
 
 
 def _exceeded(wanted: Resources, pool: Pool) -> Fault:
