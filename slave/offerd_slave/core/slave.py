@@ -36,7 +36,6 @@ from offerd.messages import (
     SlaveInfo,
     SlaveRefused,
     SlaveRegistered,
-    SlaveUsage,
     StatusUpdate,
     TaskState,
     TaskStatus,
@@ -48,20 +47,19 @@ from offerd_slave.core import events as ev
 from offerd_slave.core.actions import (
     Action,
     LookAtDisk,
-    MeasureUsage,
     Record,
     RefuseOwners,
     UpdateContainer,
 )
 from offerd_slave.core.claims import fault_of
 from offerd_slave.core.containers import OTHER_USER, Containers
-from offerd_slave.core.disk import is_full
 from offerd_slave.core.drain import Drain
 from offerd_slave.core.messages_out import MESSAGE_BYTES, Allowances
 from offerd_slave.core.recovery import Recovered, restore
 from offerd_slave.core.state import REGISTRATION_MAX_BYTES, Container, End, Killing, Phase, State
 from offerd_slave.core.statuses import Statuses
 from offerd_slave.core.tasks import Tasks
+from offerd_slave.core.usage import Usage
 from offerd_slave.records import StatusStored, TaskDelivered
 from offerd_slave.settings import SlaveSettings
 
@@ -103,14 +101,13 @@ class SlaveCore:
         self._ignored_epoch = -1
         self._other_leader = ""
         self._dropped_why, self._say_dropped_at = "", now
-        self._usage = ev.UsageMeasured(0, 0)
-        self._drain = Drain(self.state, self.containers, self.statuses, self._report_usage)
+        self._usage = Usage(self.state)
+        self._drain = Drain(self.state, self.containers, self.statuses, self._usage.report)
         self._allowances = Allowances()
         restore(self.state, self.statuses, recovered, now)
         self._drain.resume()
         self.state.timers.set(("registration",), now)
-        self.state.timers.set(("usage",), now + settings.usage_interval_s)
-        self.state.do(LookAtDisk())
+        self._usage.begin(now)
 
     @property
     def expelled(self) -> str:
@@ -246,7 +243,7 @@ class SlaveCore:
             state.log("INFO", f"registered with master {message.master_id} as {message.slave_id}")
             self.statuses.resend_all(now)
             if state.is_disk_full:
-                self._report_usage()  # the disk may have filled up since the registration was sent
+                self._usage.report()  # the disk may have filled up since the registration was sent
         state.timers.set(("registration",), now + state.settings.master_silence_s)
 
     def _slave_refused(self, message: SlaveRefused, now: float) -> None:
@@ -450,48 +447,7 @@ class SlaveCore:
             if container.framework_id == message.framework_id and user in (None, container.user):
                 self.containers.shut_down(container, end, now, message.grace_s)
 
-    # -- usage, and the disk ----------------------------------------------------------------------------------------
-
-    def _measure_usage(self, now: float) -> None:
-        self.state.do(LookAtDisk())
-        self.state.do(MeasureUsage())
-        self.state.timers.set(("usage",), now + self.state.settings.usage_interval_s)
-
-    def _usage_measured(self, event: ev.UsageMeasured, now: float) -> None:
-        """Report the usage. It is also a sign of life: a master that does not know this slave answers NotRegistered."""
-        self._usage = event
-        self._report_usage()
-
-    def _report_usage(self) -> None:
-        state, usage = self.state, self._usage
-        if state.registered:
-            state.to_master(
-                SlaveUsage(
-                    usage.millicpus,
-                    usage.mem_bytes,
-                    len(state.tasks),
-                    state.is_closed,
-                    state.is_disk_full,
-                    state.reported_mode,
-                )
-            )
-
-    def _disk_measured(self, event: ev.DiskMeasured, now: float) -> None:
-        """Report a change at once, with the usage that was last measured."""
-        state = self.state
-        was_full = state.is_disk_full
-        state.is_disk_full = is_full(event, state.settings.disk_floor_bytes, was_full=was_full)
-        if state.is_disk_full == was_full:
-            return
-        if state.is_disk_full:
-            why = event.fault or f"{event.free_bytes >> 10} KiB are free"
-            state.log(
-                "ERROR",
-                f"the disk of the work directory is full ({why}): no new tasks are taken; running ones go on",
-            )
-        else:
-            state.log("INFO", "the disk of the work directory has room again")
-        self._report_usage()
+    # -- the daemon -----------------------------------------------------------------------------------------------------
 
     def _stored(self, event: ev.Stored, now: float) -> None:
         """A sync in the loop's own thread ends after the turn's `tick`, so what depends on it is done here."""
@@ -530,8 +486,8 @@ _HANDLERS: dict[type, Callable[[SlaveCore, Any, float], None]] = {
     ev.LimitHit: SlaveCore._limit_hit,
     ev.OverDisk: SlaveCore._over_watched,
     ev.OverMemory: SlaveCore._over_watched,
-    ev.UsageMeasured: SlaveCore._usage_measured,
-    ev.DiskMeasured: SlaveCore._disk_measured,
+    ev.UsageMeasured: lambda core, event, now: core._usage.measured(event),
+    ev.DiskMeasured: lambda core, event, now: core._usage.disk_measured(event),
     ev.ModeWished: lambda core, event, now: core._drain.obey(event.wish, now),
     ev.LeaveRequested: lambda core, event, now: core._drain.leave(now, at_once=True),
     ev.RecordingWritten: SlaveCore._recording_written,
@@ -555,7 +511,7 @@ _FROM_MASTER: dict[type, Callable[[SlaveCore, Any, float], None]] = {
 }
 _TIMERS: dict[str, Callable[..., None]] = {
     "registration": SlaveCore._registration_due,
-    "usage": SlaveCore._measure_usage,
+    "usage": lambda core, now: core._usage.measure(now),
     "limit": lambda core, f, t, now: core.tasks.limit_reached(FrameworkID(f), TaskID(t), now),
     "escalate": lambda core, f, t, now: core.tasks.escalate(FrameworkID(f), TaskID(t), now),
     "find_unkillable": lambda core, f, t, now: core.tasks.find_unkillable(FrameworkID(f), TaskID(t), now),
