@@ -3,11 +3,11 @@
     with LocalCluster(slaves=3) as cluster:
         executor = offerd.ClusterExecutor(cluster.address)
 
-One temporary directory holds everything: keys, addresses, work directories, the daemons' logs. The keys are good for nothing
-but this cluster, and the account's store of credentials names it as long as it runs: so whoever is of this account finds it
-with nothing set, and nobody else is heard. Nothing stays when the cluster stops, nor when its owner is killed (see
-`offerd_cli.janitor`). Start it from a thread that lives as long as the cluster
-is wanted: the kernel takes the end of the *thread* that started a daemon for the parent's death.
+One temporary directory holds everything: keys, addresses, work directories, the daemons' logs. The keys are valid for this
+cluster only. The account's store of credentials names it while it runs, so commands of this account find it without any
+setting, and nobody else is admitted. Nothing is left behind when the cluster stops, nor when its owner is killed (see
+`offerd_cli.janitor`). Start it from a thread that lives as long as the cluster: the kernel takes the end of the *thread* that
+started a daemon for the death of its parent.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 _TURN_S = 0.005
 OFFERD = (sys.executable, "-P", "-m", "offerd_cli.main")
-"""Our command. -P: nothing is imported from the directory in which we happen to be, where others may have put something."""
+"""Our command. -P: import nothing from the current directory, where others may have put modules."""
 _OF_OTHERS = {MASTER_VARIABLE, KEY_VARIABLE, MASTER_KEY_VARIABLE}
-"""What an account may have set for another cluster, and no daemon of ours may see."""
+"""Variables that an account may have set for another cluster, and that our daemons must not see."""
 FIRST_PORT, LAST_PORT = 31000, 31999
-"""Ports for tasks; each slave gets its own part, as all of them are on one host."""
+"""Ports for tasks. All slaves are on one host, so each gets its own part."""
 
 
 class Daemon:
-    """One daemon of the cluster: how to start it, and the process if it runs. Its stderr goes to the file `log`.
+    """One daemon of the cluster: how to start it, and its process while it runs. Its stderr goes to the file `log`.
 
-    `words` are those of our command line; `program` is what they are given to.
+    `words` are the arguments of `program`, by default our own command.
     """
 
     def __init__(
@@ -80,20 +80,20 @@ class Daemon:
         self.work_dir = work_dir
         self.words = words
         self.is_wanted = False
-        """Started, and not ended on purpose since: its end is a failure of the cluster."""
+        """It was started, and not ended on purpose since: if it ends, the cluster has failed."""
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
-        """Of the process started last. Raises `OfferdError` before the first start."""
+        """The pid of the latest process. Raises `OfferdError` before the first start."""
         if self._process is None:
             raise OfferdError(f"{self.name} was not started")
         return self._process.pid
 
     @property
     def exit_status(self) -> int | None:
-        """None while it runs; minus the signal that ended it."""
+        """None while it runs; minus the signal's number if a signal ended it."""
         return None if self._process is None else self._process.poll()
 
     @property
@@ -112,17 +112,17 @@ class Daemon:
                 stdout=log,
                 stderr=log,
                 env=self._environment,
-                # Ctrl-C in the terminal is for the owner, who ends the daemons in order.
+                # Ctrl-C in the terminal is for the owner, which ends the daemons in order.
                 start_new_session=True,
             )
 
     def signal(self, number: int) -> None:
-        """Send a signal; nothing happens if it has ended."""
+        """Send a signal; does nothing if the process has ended."""
         if self._process is not None:
             self._process.send_signal(number)
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait for its end; False if it did not come in time."""
+        """Wait for the process to end; False if it did not end in time."""
         if self._process is None:
             return True
         try:
@@ -132,7 +132,7 @@ class Daemon:
         return True
 
     def how_it_ended(self) -> str:
-        """For people: `exited with status 2: the last line that it wrote`."""
+        """In words: `exited with status 2: LAST LINE OF THE LOG`."""
         status = self.exit_status
         if status is None:
             return "runs"
@@ -149,13 +149,13 @@ class Daemon:
 
 
 class LocalCluster:
-    """A master and `slaves` slaves. `cpus` and `mem` are each slave's ("" = a fair part of this host, but at least two
-    cpus); `port` 0 is a free one. `master_options` and `slave_options` are further words for the daemons' command lines.
+    """A master and `slaves` slaves. `cpus` and `mem` are for each slave ("" = a fair part of this host, but at least two cpus);
+    `port` 0 takes a free one. `master_options` and `slave_options` are more words for the daemons' command lines.
 
-    With `zk` the `masters` stand for election: "auto" starts a ZooKeeper, else it is one that runs (`HOST:PORT,.../path`).
+    With `zk` the `masters` stand for election: "auto" starts a ZooKeeper, otherwise it is a running one (`HOST:PORT,.../path`).
 
-    It has keys of its own unless `master_options` say others (`--key`; then `slave_options` must, too); with `insecure` it has
-    none, and every account of this host may command it.
+    It makes its own keys, unless `master_options` has others (`--key`; then `slave_options` must, too). With `insecure` it has
+    none, and every account of this host can command it.
     """
 
     def __init__(
@@ -204,29 +204,29 @@ class LocalCluster:
         self._keys: LocalKeys | None = None
         self._store: Store | None = None
         self.name = ""
-        """In the account's store of credentials."""
+        """Its name in the account's store of credentials."""
         self.base = Path()
         self.address = ""
         self.masters: list[Daemon] = []
         self.zookeeper: Daemon | None = None
         self.slaves: list[Daemon] = []
         self.isolation = ""
-        """What the slaves use, once they are there."""
+        """The isolation module of the slaves, once they have registered."""
         self._janitor: subprocess.Popen[bytes] | None = None
 
-    # -- starting ---------------------------------------------------------------------------------------------------
+    # -- Starting ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start everything; returns when all slaves have registered.
 
-        Raises `OfferdError` (`BadInput` for a port in use and the like) with the words of the daemon that failed;
-        nothing is left behind then.
+        Raises `OfferdError` (`BadInput` for a port in use and the like) with the message of the daemon that failed; then
+        nothing is left behind.
         """
         if not self._has_foreign_keys:
             self._store = own_store()
         self.base = Path(tempfile.mkdtemp(prefix="offerd-"))
         try:
-            # Tasks may run as other users, who must get to their sandboxes, but not list those of others.
+            # Tasks may run as other users. They must reach their sandboxes, but not list those of others.
             self.base.chmod(0o711)
             self._start_janitor()
             self._make_keys()
@@ -250,7 +250,7 @@ class LocalCluster:
         self._master_words += self._keys.master_words()
 
     def _register(self) -> None:
-        """Have this account find us."""
+        """Enter the cluster in this account's store."""
         if self._store is None:
             return
         cluster = Cluster("local", self.address, base=str(self.base))
@@ -269,7 +269,7 @@ class LocalCluster:
         )
 
     def _start_zookeeper(self) -> str:
-        """Start one, and wait until it serves; returns where our masters' nodes are in it."""
+        """Start a ZooKeeper and wait until it serves; returns the address and path for our masters."""
         ports = zookeeper.free_ports(1)
         program = zookeeper.prepare_server(self.base / "zookeeper", 0, ports)
         self.zookeeper = Daemon(
@@ -280,7 +280,7 @@ class LocalCluster:
         return str(parse_zookeeper(f"{zookeeper.hosts(ports)}/offerd"))
 
     def _start_masters(self) -> None:
-        """The first gets the port that was asked for, others the next free ones."""
+        """Start the masters. The first gets the requested port, the others get free ones."""
         files = []
         for number in range(1, self._masters_wanted + 1):
             name = "master" if self._masters_wanted == 1 else f"master-{number}"
@@ -295,7 +295,7 @@ class LocalCluster:
             files.append(file)
         for daemon, file in zip(self.masters, files, strict=True):
             self._wait(lambda: all(map(_is_written, files)), "the masters to listen")
-            # One that is started again must be found where the slaves look for it.
+            # A restarted master must have the same address, since the slaves look for it there.
             daemon.words[2] = str(parse(file.read_text().strip()).port)
         self.address = self._zk or files[0].read_text().strip()
 
@@ -318,11 +318,11 @@ class LocalCluster:
             MARK: str(self.base)
         }
 
-    # -- looking ----------------------------------------------------------------------------------------------------
+    # -- Looking ----------------------------------------------------------------------------------------------------
 
     @property
     def master(self) -> Daemon:
-        """The first, and mostly the only one."""
+        """The first master, and usually the only one."""
         return self.masters[0]
 
     def leader(self) -> Daemon:
@@ -340,20 +340,20 @@ class LocalCluster:
         return [*zookeepers, *self.masters, *self.slaves]
 
     def connection(self) -> Connection:
-        """For whatever connects to this cluster, whatever the environment says of others."""
+        """For clients of this cluster, whatever the environment says."""
         if self._has_foreign_keys:
             return resolve(self.address)
         keys = None if self._keys is None else self._keys.keys
         return Connection(master_address(self.address), keys, self.name)
 
     def key_words(self) -> list[str]:
-        """For the command line of who comes by an address that the store does not know: one of several masters, a proxy."""
+        """Command-line options for a client that uses an address unknown to the store: one of several masters, or a proxy."""
         if self._keys is None:
             return []
         return ["--key", str(self._keys.key_file), "--master-key", self._keys.master_key]
 
     def is_found_unasked(self) -> bool:
-        """Whether a command of this account that says nothing finds this cluster, so far as the environment says nothing."""
+        """Whether a command of this account without options finds this cluster, if the environment does not name another."""
         return self._store is not None and is_found_unasked(self._store, self.name)
 
     def ask(self) -> OperatorClient:
@@ -361,8 +361,8 @@ class LocalCluster:
         return OperatorClient(self.connection())
 
     def wait_for_slaves(self, number: int, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Wait until the master counts that many active slaves. Raises `OfferdError` if time is over, or if a daemon ends
-        that nobody has ended here.
+        """Wait until the master counts that many active slaves. Raises `OfferdError` if that takes too long, or if a daemon
+        ends unexpectedly.
         """
         with self.ask() as client:
             self._wait(
@@ -373,7 +373,7 @@ class LocalCluster:
             infos = [slave.info for slave in client.slaves()]
         ports = {info.hostname: str(parse(info.files_address).port) for info in infos if info.files_address}
         self.isolation = ", ".join(sorted({info.isolation for info in infos}))
-        # One that is started again must serve its files where its tasks' frameworks look for them.
+        # A restarted slave must serve its files at the same address, since its tasks' frameworks look for them there.
         for daemon in self.slaves:
             daemon.words[daemon.words.index("--http-port") + 1] = ports.get(daemon.name, "0")
 
@@ -392,14 +392,14 @@ class LocalCluster:
                 )
             time.sleep(_TURN_S)
 
-    # -- disturbing -------------------------------------------------------------------------------------------------
+    # -- Disturbing -------------------------------------------------------------------------------------------------
 
     def kill_slave(self, number: int, with_signal: int = signal.SIGKILL) -> None:
-        """End slave `number` (from 0) by a signal and wait for that. Its tasks go on if the signal is SIGKILL."""
+        """End slave `number` (from 0) by a signal, and wait for its end. After SIGKILL its tasks go on."""
         self._end(self.slaves[number], with_signal)
 
     def restart_slave(self, number: int) -> None:
-        """Start slave `number` again, on the same work directory."""
+        """Start slave `number` again on the same work directory."""
         self._end(self.slaves[number], signal.SIGKILL)
         self.slaves[number].start()
 
@@ -422,11 +422,11 @@ class LocalCluster:
         daemon.signal(with_signal)
         if not daemon.wait(STOP_TIMEOUT_S):
             raise OfferdError(
-                f"{daemon.name} still runs {STOP_TIMEOUT_S:g} s after {signal.Signals(with_signal).name}"
+                f"{daemon.name} is still running {STOP_TIMEOUT_S:g} s after {signal.Signals(with_signal).name}"
             )
 
     def wait_for_an_end(self, wake_fd: int) -> Daemon | None:
-        """Sleep until a daemon has ended (it is returned) or `wake_fd` can be read (None)."""
+        """Sleep until a daemon has ended, which is returned, or until `wake_fd` is readable (None)."""
         pidfds = {os.pidfd_open(daemon.pid): daemon for daemon in self.daemons() if daemon.running}
         try:
             ready, _, _ = select.select([wake_fd, *pidfds], [], [])
@@ -435,12 +435,12 @@ class LocalCluster:
                 os.close(pidfd)
         return None if wake_fd in ready else pidfds[ready[0]]
 
-    # -- stopping ---------------------------------------------------------------------------------------------------
+    # -- Stopping ---------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """End all tasks and daemons and remove everything. May be called again, and after a failed start."""
+        """End all tasks and daemons and remove all files. It may be called again, and after a failed start."""
         give_up_at = time.monotonic() + STOP_TIMEOUT_S
-        # Slaves first: they end their tasks and tell the master. Killed ones leave executors behind for the sweep.
+        # Slaves first: they end their tasks and report that to the master. Killed slaves leave executors behind for the sweep.
         for group in (self.slaves, self.masters, [] if self.zookeeper is None else [self.zookeeper]):
             for daemon in group:
                 daemon.signal(signal.SIGTERM)
@@ -474,7 +474,7 @@ class LocalCluster:
 
 
 def _without_name(line: str) -> str:
-    """A daemon's complaint without the command's name in front: it is ours to say now."""
+    """A daemon's message without the command's name in front, since we print ours."""
     return line.removeprefix("offerd: ")
 
 
@@ -483,11 +483,11 @@ def _is_written(file: Path) -> bool:
 
 
 def _fair_cpus(slaves: int) -> int:
-    """Each slave's part of this host, but two at least: an untimed task of one cpu needs a slave of two (the long cap)."""
+    """Each slave's part of this host, but at least two: a task of one cpu without a time limit needs them (long-task cap)."""
     return max(2, len(os.sched_getaffinity(0)) // max(slaves, 1))
 
 
 def _fair_mem(slaves: int) -> str:
-    """Each slave's part of this host's memory, an eighth of which is left to everybody else."""
+    """Each slave's part of this host's memory; an eighth is left to other processes."""
     mebibytes = psutil.virtual_memory().total * 7 // 8 // max(slaves, 1) >> 20
     return f"{max(mebibytes, 64)}M"

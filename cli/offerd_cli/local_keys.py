@@ -1,6 +1,6 @@
-"""The keys of a cluster on this host, good for as long as it runs: the masters', each slave's, and one for who started it.
+"""The keys of a cluster on this host, valid while it runs: the masters', each slave's, and one for the account that started it.
 
-They lie in a directory of the cluster's that nobody else can enter.
+They are in a directory of the cluster that no other account can enter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ KEYS = "keys"
 
 
 class LocalKeys:
-    """Made beneath `base`, for so many slaves."""
+    """Keys made below `base` for a number of slaves."""
 
     def __init__(self, base: Path, slaves: int) -> None:
         self._directory = base / KEYS
@@ -29,29 +29,29 @@ class LocalKeys:
         self._authorized.write_text("\n".join(tables))
 
     def _table(self, name: str, rights: str) -> str:
-        """Make the key of this principal; returns what the masters are to know of it."""
+        """Make the key of this principal; returns its table for the masters' file."""
         _, public = new_key(name, self._directory)
         return f'[{name}]\nkey = "{read_public(str(public))}"\n{rights}\n'
 
     @property
     def key_file(self) -> Path:
-        """Of the secret key of who started the cluster."""
+        """The secret key of the account that started the cluster."""
         return self._directory / f"{self._account}.key"
 
     @property
     def keys(self) -> Keys:
-        """The same with the masters' public one, to speak to them."""
+        """That key with the masters' public key, for clients."""
         return Keys(read_secret(self.key_file), self.master_key)
 
     def master_words(self) -> list[str]:
-        """For the command line of a master."""
+        """Options for a master's command line."""
         return [
             *("--key", str(self._directory / "master.key"), "--authorized", str(self._authorized)),
-            *("--state-dir", str(self._directory)),  # keys that join go with the cluster
+            *("--state-dir", str(self._directory)),  # keys that join are deleted with the cluster
         ]
 
     def slave_words(self, number: int) -> list[str]:
-        """For that of slave `number`, from 1."""
+        """Options for the command line of slave `number`, from 1."""
         key = self._directory / f"{_slave_name(number)}.key"
         return ["--key", str(key), "--master-key", self.master_key]
 
@@ -61,7 +61,7 @@ def _slave_name(number: int) -> str:
 
 
 def account_name() -> str:
-    """Of the account that we are; empty if the host knows no name for it."""
+    """The name of the current account; empty if the host has none for it."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -74,7 +74,7 @@ def _principal_name(taken: set[str]) -> str:
 
 
 def _rights() -> str:
-    """Everything on this cluster, as nobody but ourselves; root may run tasks as whom it likes."""
+    """All rights on this cluster, with tasks as our own user only; root may run tasks as any user."""
     lines = ["operator = true", "slave = true", "every_role = true", f'users = ["{account_name()}"]']
     if os.geteuid() == 0:
         lines.append("every_user = true")

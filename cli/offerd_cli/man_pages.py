@@ -1,4 +1,4 @@
-"""Manual pages (man 7 man-pages) made of the help of each command, so that the two say the same."""
+"""Manual pages (man 7 man-pages), made from the help of each command, so that both say the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SECTION = "1"
 
 
 def pages(root: click.Group) -> Iterator[tuple[str, str]]:
-    """The file name and the roff text of a page for offerd, and for each of its commands and their own."""
+    """The file name and roff text of each page: one for offerd, one for each command and sub-command."""
     yield from _pages(root, click.Context(root, info_name="offerd"))
 
 
@@ -61,7 +61,7 @@ def _page(command: click.Command, context: click.Context, commands: dict[str, st
 
 
 def _description(text: str) -> Iterator[str]:
-    """Paragraphs are filled, but those that click leaves as they are (`\\b`) keep their lines."""
+    """Fill paragraphs, except those that click leaves as they are (`\\b`): they keep their lines."""
     for number, paragraph in enumerate(re.split(r"\n\s*\n", text.strip())):
         if number:
             yield ".PP"
@@ -74,6 +74,6 @@ def _description(text: str) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """A line in which nothing is a command of roff's (man 7 groff, "Escapes")."""
+    """A line without roff commands (man 7 groff, "Escapes")."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga")
     return f"\\&{escaped}" if escaped.startswith(".") else escaped

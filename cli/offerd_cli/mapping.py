@@ -1,7 +1,7 @@
-"""How `offerd map` works: a process for each argument, a task for each or for several that are short. Each output is printed
-whole, in the order of the ends or of the arguments.
+"""How `offerd map` works: one process for each argument, in a task of its own or with other short ones in one task. Each output
+is printed as a whole, in the order in which they end or in the order of the arguments.
 
-Most outputs are small and come with the task's last status. Only larger ones are fetched from the slave
+Most outputs are small and come with the task's last status. Larger ones are fetched from the slave
 (`offerd_cli.large_outputs`).
 """
 
@@ -24,15 +24,15 @@ from offerd_cli.working import Work, batch_of, check_words, command_info
 if TYPE_CHECKING:
     from offerd_cli.large_outputs import LargeOutputs
 
-MAX_FAILURES_TOLD = 10
+MAX_FAILURES_SHOWN = 10
 MAX_FAILURES = 100
-"""The largest exit status that is a count; 101 means more (as GNU parallel does)."""
+"""The largest exit status that is a count; 101 means more, as in GNU parallel."""
 _COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class MapJob:
-    """What to run for which arguments, as the command line gave it."""
+    """What to run for which arguments, from the command line."""
 
     master: str
     words: list[str]
@@ -45,7 +45,7 @@ class MapJob:
 
 
 def map_job(job: MapJob) -> int:
-    """Run it to its end; returns the exit status."""
+    """Run the job to its end; returns the exit status."""
     if not job.arguments:
         return 0
     template = Template(job.words, job.arguments.sources)
@@ -54,13 +54,15 @@ def map_job(job: MapJob) -> int:
 
 
 def check_sizes(job: MapJob, template: Template) -> None:
-    """Raise `BadInput` if one of the commands could not be sent or started."""
+    """Raise `BadInput` if a command could not be sent or started."""
     if any("\0" in word for word in job.arguments.words()):
-        raise BadInput("an argument holds a zero byte, which no program can be given; did you mean --null?")
+        raise BadInput(
+            "an argument holds a zero byte, which cannot be passed to a program; did you mean --null?"
+        )
     try:
         check_words(template.fill(job.arguments.longest(), len(job.arguments)), job.task.environment)
     except BadInput:
-        # Nobody need get the longest of each source at once, and a name is shorter than a path.
+        # No single command need hold the longest argument of each source, and a name is shorter than its path.
         for number, argument in enumerate(job.arguments, 1):
             check_words(template.fill(argument, number), job.task.environment)
 
@@ -85,12 +87,12 @@ class Map(Work):
         self._job = job
         self._template = template
         self._large: LargeOutputs | None = None
-        self._held = Shelf()  # with --keep-order: ended before their turn
+        self._held = Shelf()  # with --keep-order: outputs that came before their turn
         self._next = 0
         self._out = bytearray()
         self._err = bytearray()
         self._halted = False
-        self._told = 0
+        self._shown = 0
 
     def handle(self, event: Started | Ended) -> None:
         if not isinstance(event, Ended):
@@ -113,7 +115,7 @@ class Map(Work):
     def finish(self) -> None:
         while self._large is not None and self._large.outstanding:
             self._collect(self._large)
-        for index in self._held.indices():  # after a halt there are gaps
+        for index in self._held.indices():  # after --halt there are gaps
             self._next = index
             self._print_in_turn()
         self._flush()
@@ -124,7 +126,7 @@ class Map(Work):
         self._held.close()
 
     def verdict(self) -> int:
-        if self.failed > self._told or self.failed > 1:
+        if self.failed > self._shown or self.failed > 1:
             self.screen.note(f"{self.failed} of {self.batch.count} failed")
         if self._halted:
             return 1
@@ -134,8 +136,8 @@ class Map(Work):
         if self._halted:
             return
         is_news = not speaks_for_itself(status) and not self.batch.is_ours(status)
-        if is_news and self._told < MAX_FAILURES_TOLD:
-            self._told += 1
+        if is_news and self._shown < MAX_FAILURES_SHOWN:
+            self._shown += 1
             argument = self._job.arguments[index]
             meant = advice(status, self._template.fill(argument, index + 1), self._job.task.directory)
             self.screen.note(f"{' '.join(argument)}: {sentence(status)}{meant}")
@@ -147,10 +149,10 @@ class Map(Work):
             self._halted = True
             self.halt()
 
-    # -- outputs ----------------------------------------------------------------------------------------------------
+    # -- Outputs ----------------------------------------------------------------------------------------------------
 
     def _take(self, index: int, output: Output) -> None:
-        """An output is here: print it, or hold it until its turn."""
+        """An output has come: print it, or keep it until its turn."""
         if not self._job.keep_order:
             self._print(output)
             return
@@ -196,7 +198,7 @@ class Map(Work):
             self.screen.note(f"{' '.join(self._job.arguments[index])}: {lost}")
             if exit_status(status) == 0:
                 self._count_failure()
-        else:  # what we have nobody needs there any more
+        else:  # we have the output, so the slave need not keep it
             read = OutputRead(status.task_id, EVERYTHING, EVERYTHING)
             self.driver.send_framework_message(status.slave_id, status.executor_id, pack_read(read))
         self._take(index, Output(stdout or b"", stderr or b""))

@@ -25,7 +25,7 @@ CANCEL_WAIT_S = 10.0
 
 
 def run_job(job: mapreduce.Job, master: str, *, user: str, role: str, attributes: Mapping[str, str]) -> int:
-    """Run it to its end; returns the exit status. Raises `OfferdError`."""
+    """Run the job to its end; returns the exit status. Raises `OfferdError`."""
     job.check()
     with (
         signals_interrupt(),
@@ -58,13 +58,13 @@ def run_job(job: mapreduce.Job, master: str, *, user: str, role: str, attributes
 
 
 class Waits:
-    """Says why nothing of a job runs, once for each reason."""
+    """Prints why no task of a job is running, once for each reason."""
 
     def __init__(self, framework: mapreduce.MapReduce, job: mapreduce.Job, bars: Bars) -> None:
         self._framework = framework
         self._job = job
         self._reasons = Reasons()
-        self._told = ""
+        self._last_reason = ""
         self._bars = bars
 
     def turn(self, now: mapreduce.Progress) -> None:
@@ -72,8 +72,8 @@ class Waits:
             self._reasons.rest()
             return
         answer = self._reasons.turn(lambda: self._framework.explain_waiting(self._job))
-        if answer is not None and not answer.is_momentary and answer.why != self._told:
-            self._told = answer.why
+        if answer is not None and not answer.is_momentary and answer.why != self._last_reason:
+            self._last_reason = answer.why
             self._bars.note(f"waiting: {sentence(answer)}")
 
 
@@ -82,20 +82,20 @@ def _has_open(now: mapreduce.Progress) -> bool:
 
 
 def default_limits(job: mapreduce.Job) -> str:
-    """How long tasks may take where nobody has said so: a newcomer's map is killed no worse for having been told."""
+    """The default time limits in words, so that nobody is surprised by a killed task."""
     reduces = (
         f", a reduce {REDUCE_LEAST_S:g} s and one for each {REDUCE_BYTES_PER_S >> 20} MiB"
         if job.reduces
         else ""
     )
     return (
-        f"without --time-limit a map may take {SHORT_S:g} s{reduces}; what takes longer is killed, and tried again with "
-        f"{TIMEOUT_GROWTH:g} times as long"
+        f"without --time-limit a map may take {SHORT_S:g} s{reduces}; a task that takes longer is killed and run again with "
+        f"{TIMEOUT_GROWTH:g} times the limit"
     )
 
 
 class Bars:
-    """Three bars on stderr, if that is a terminal: map, shuffle, reduce."""
+    """Three bars on stderr if that is a terminal: map, shuffle, reduce."""
 
     def __init__(self) -> None:
         console = render.console(stderr=True)
@@ -119,7 +119,7 @@ class Bars:
         self._bars.stop()
 
     def note(self, text: str) -> None:
-        """One line for the person, above the bars where there are any."""
+        """Print one line, above the bars if there are any."""
         self._bars.console.print(Text(one_line(f"offerd mapreduce: {text}")), soft_wrap=True)
 
     def show(self, now: mapreduce.Progress) -> None:
@@ -143,7 +143,7 @@ def _tasks(done: int, total: int, running: int) -> str:
 
 
 def print_summary(out: Console, summary: mapreduce.Summary) -> None:
-    """What was done, how near the data was, how well the cluster was used, and the commands' own counters."""
+    """Print what was done, how local the data was, how much of the cluster was used, and the commands' own counters."""
     counters = summary.counters
     table = render.ScreenTable.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold cyan")

@@ -1,6 +1,6 @@
-"""The master's file (TOML): every flag of `offerd master` under its name, and an `[allocation]` table.
+"""The master's TOML file: every option of `offerd master` by name, and an `[allocation]` table.
 
-What a flag says goes before what the file says.
+An option on the command line takes precedence over the file.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ TABLE = "allocation"
 
 @dataclass(frozen=True, slots=True)
 class MasterFile:
-    """Where it is, if there is one, and its `[allocation]` table."""
+    """The path of the file, if there is one, and its `[allocation]` table."""
 
     path: Path | None = None
     table: Mapping[str, Any] = field(default_factory=dict)
 
     def read_again(self) -> MasterFile:
-        """With the table as it is now. Raises `BadInput`."""
+        """The file with its present table. Raises `BadInput`."""
         return self if self.path is None else MasterFile(self.path, _read(self.path)[1])
 
 
 def take_file(context: click.Context, parameter: click.Parameter, path: Path | None) -> MasterFile:
-    """Callback of `--config`, which must be eager: what the file says of flags becomes their default.
+    """Callback of `--config`, which must be eager: the file's entries become the defaults of the options.
 
-    Raises `BadInput` on a file that cannot be read, or names what is no flag.
+    Raises `BadInput` if the file cannot be read, or has an entry that is not an option.
     """
     if path is None:
         return MasterFile()
@@ -45,7 +45,7 @@ def take_file(context: click.Context, parameter: click.Parameter, path: Path | N
     if isinstance(module, str):
         entries.setdefault("allocator", module)
     elif module is not None:
-        raise BadInput(f'--config {path}: [allocation]: write the module as text, as in module = "drf"')
+        raise BadInput(f'--config {path}: [allocation]: write the module as text, for example module = "drf"')
     use_as_defaults(context, path, entries, "[allocation]")
     return MasterFile(path, table)
 
@@ -65,7 +65,7 @@ def policy(
     guarantees: Iterable[str],
     limits: Iterable[str],
 ) -> Policy:
-    """The file's table, and over it what flags say of roles. Raises `BadInput`."""
+    """The file's table, overridden by options for roles. Raises `BadInput`."""
     base = parse_policy(table)
     roles = dict(base.roles)
 
@@ -88,4 +88,4 @@ def _number(flag: str, role: str, text: str, kind: type[float] | type[int]) -> f
         return kind(text)
     except ValueError:
         what = "number" if kind is float else "whole number"
-        raise BadInput(f"{flag} {role}={text}: {text!r} is no {what}") from None
+        raise BadInput(f"{flag} {role}={text}: {text!r} is not a {what}") from None

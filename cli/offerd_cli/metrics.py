@@ -1,6 +1,6 @@
 """What a master knows, as metrics in the text format of Prometheus. Names and labels are only ever added.
 
-Amounts are in people's units, as in `documents`: `cpus` in cpus, `mem` and `disk` in bytes.
+Amounts are in usual units, as in `documents`: `cpus` in cpus, `mem` and `disk` in bytes.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class _Once(Collector):
 
 def _of_cluster(cluster: Cluster) -> Iterator[Metric]:
     yield GaugeMetricFamily("offerd_master_epoch", "Epoch of the leading master.", cluster.epoch)
-    yield GaugeMetricFamily("offerd_master_up_seconds", "How long it has led.", cluster.up_s)
-    resources = GaugeMetricFamily("offerd_resources", "Of all slaves.", labels=["resource", "kind"])
+    yield GaugeMetricFamily("offerd_master_up_seconds", "How long the master has led.", cluster.up_s)
+    resources = GaugeMetricFamily("offerd_resources", "Resources of all slaves.", labels=["resource", "kind"])
     for kind, amount in (
         ("total", cluster.total),
         ("withheld", cluster.withheld),
@@ -51,39 +51,43 @@ def _of_cluster(cluster: Cluster) -> Iterator[Metric]:
                 [printable(name), kind], quantity if name in BYTE_SCALARS else quantity / 1000
             )
     yield resources
-    tasks = GaugeMetricFamily("offerd_tasks", "Tasks now in a state, or ever ended in it.", labels=["state"])
+    tasks = GaugeMetricFamily(
+        "offerd_tasks", "Tasks that are in a state now, or have ever ended in it.", labels=["state"]
+    )
     for state, number in cluster.tasks.items():
         tasks.add_metric([state], number)
     yield tasks
     wasted = CounterMetricFamily(
         "offerd_wasted_resource_seconds",
-        "Amount x seconds lost to tasks killed by their time limit.",
+        "Amount x seconds lost to tasks that were killed by their time limit.",
         labels=["resource"],
     )
     for name, value in cluster.wasted_resource_s.items():
         wasted.add_metric([printable(name)], value)
     yield wasted
-    yield CounterMetricFamily("offerd_dropped_peers", "Peers that sent nonsense.", cluster.dropped_peers)
     yield CounterMetricFamily(
-        "offerd_refused", "Handshakes and messages that keys do not allow.", cluster.refused
+        "offerd_dropped_peers", "Peers dropped because of what they sent.", cluster.dropped_peers
     )
     yield CounterMetricFamily(
-        "offerd_failed_messages", "Messages that cost their sender the connection.", cluster.failed_messages
+        "offerd_refused", "Handshakes and messages refused by their keys.", cluster.refused
     )
     yield CounterMetricFamily(
-        "offerd_unsent_messages", "Messages that no frame could hold.", cluster.unsent_messages
+        "offerd_failed_messages", "Messages that the master failed to handle.", cluster.failed_messages
+    )
+    yield CounterMetricFamily(
+        "offerd_unsent_messages", "Messages of the master that no frame could hold.", cluster.unsent_messages
     )
 
 
 def _of_slaves(slaves: Sequence[SlaveSummary]) -> Iterator[Metric]:
     states = Counter(slave.state for slave in slaves)
-    by_state = GaugeMetricFamily("offerd_slaves", "Slaves in a state.", labels=["state"])
+    by_state = GaugeMetricFamily("offerd_slaves", "Slaves in each state.", labels=["state"])
     for state in SLAVE_STATES:
         by_state.add_metric([state], states[state])
     yield by_state
     yield GaugeMetricFamily(
         "offerd_slaves_disk_full",
-        "Slaves offered to nobody for it.",
+        "Slaves that are not offered for this reason.",
         sum(slave.disk_full for slave in slaves),
     )
 
@@ -91,10 +95,12 @@ def _of_slaves(slaves: Sequence[SlaveSummary]) -> Iterator[Metric]:
 def _of_frameworks(frameworks: Sequence[FrameworkSummary]) -> Iterator[Metric]:
     labels = ["framework_id", "name", "role"]
     share = GaugeMetricFamily(
-        "offerd_framework_dominant_share", "Part of the cluster, 0 to 1.", labels=labels
+        "offerd_framework_dominant_share", "Dominant share of the cluster, 0 to 1.", labels=labels
     )
     under = GaugeMetricFamily(
-        "offerd_framework_under_share_seconds", "How long under its fair share.", labels=labels
+        "offerd_framework_under_share_seconds",
+        "How long the framework has been under its fair share.",
+        labels=labels,
     )
     tasks = GaugeMetricFamily("offerd_framework_tasks", "As offerd_tasks.", labels=[*labels, "state"])
     wasted = CounterMetricFamily(
@@ -104,15 +110,15 @@ def _of_frameworks(frameworks: Sequence[FrameworkSummary]) -> Iterator[Metric]:
     )
     ramp_up = GaugeMetricFamily(
         "offerd_framework_ramp_up_seconds",
-        "From its first wish for offers to its fair share, or to all it wanted.",
+        "Time from the first wish for offers to the fair share, or to all that was wanted.",
         labels=labels,
     )
     completion = GaugeMetricFamily(
-        "offerd_framework_completion_seconds", "From its registration to its end.", labels=labels
+        "offerd_framework_completion_seconds", "Time from registration to end.", labels=labels
     )
     for framework in frameworks:
         names = (framework.framework_id, framework.name, framework.role)
-        values = [printable(name, limit=None) for name in names]  # Prometheus would escape line ends alone
+        values = [printable(name, limit=None) for name in names]  # prometheus_client escapes only line ends
         if framework.ramp_up_s is not None:
             ramp_up.add_metric(values, framework.ramp_up_s)
         if framework.completion_s is not None:

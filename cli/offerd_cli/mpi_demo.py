@@ -1,4 +1,4 @@
-"""The demo's MPI job: heat in a plate, by ranks beside the other frameworks, checked against one process."""
+"""The demo's MPI job: heat in a plate, computed by ranks beside the other frameworks, and checked against one process."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ TURN_S = 0.02
 
 
 class Heat(NamedTuple):
-    """A job under way."""
+    """A running job."""
 
     program: str
     job: subprocess.Popen[bytes]
 
     def check(self) -> tuple[str, bool]:
-        """Wait for it: what it printed, and whether that is what one process prints. Raises `OfferdError`."""
+        """Wait for the end: what it printed, and whether one process prints the same. Raises `OfferdError`."""
         said, _ = self.job.communicate(timeout=DEADLINE_S)
         if self.job.returncode != 0:
             raise OfferdError(f"offerd mpi ended with status {self.job.returncode}")
@@ -38,19 +38,19 @@ class Heat(NamedTuple):
 
 
 def missing() -> str:
-    """What keeps this host from the job, with the command that mends it; empty if nothing does."""
+    """Why this host cannot run the job, with the command that helps; empty if it can."""
     if shutil.which("mpiexec.hydra") is None or shutil.which("mpicc") is None:
-        return "no MPICH here: apt-get install mpich libmpich-dev gcc"
-    return "" if SOURCE.exists() else "its program comes with a checkout"
+        return "MPICH is not installed: apt-get install mpich libmpich-dev gcc"
+    return "" if SOURCE.exists() else "its program is only in a checkout"
 
 
 def options(cluster: LocalCluster) -> list[str]:
-    """Half of each of three slaves, or of as many as there are."""
+    """The options: half of each of three slaves, or of as many as there are."""
     return ["-n", str(min(MOST_RANKS, len(cluster.slaves))), "--per-slave", "1", "--timeout", "50s"]
 
 
 def begin(cluster: LocalCluster) -> Heat:
-    """Compile it and start it; returns when its gang is complete. Raises `OfferdError`."""
+    """Compile and start the job; returns when all ranks run. Raises `OfferdError`."""
     program = str(cluster.base / "heat")
     try:
         subprocess.run(["mpicc", "-O2", str(SOURCE), "-o", program], check=True, timeout=DEADLINE_S)

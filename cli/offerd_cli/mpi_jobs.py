@@ -1,4 +1,4 @@
-"""How `offerd mpi` works: one job with its output on this terminal, or a queue of them in a directory."""
+"""How `offerd mpi` works: one job with its output on this terminal, or a queue of jobs in a directory."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ WHO = "offerd mpi"
 TURN_S = 0.1
 WRITE_BYTES = 256 << 10
 MAX_STDIN_BYTES = 64 << 10
-"""mpiexec.hydra ends with status 255 at more."""
+"""mpiexec.hydra fails with status 255 if there are more."""
 STDIN_WAIT_S = 2.0
 STDIN_TOO_LARGE = (
     f"standard input has more than the {MAX_STDIN_BYTES} bytes that MPICH passes on to rank 0; "
-    "have the program read a file"
+    "let the program read a file instead"
 )
 
 
 class Service(NamedTuple):
-    """How to register with which master."""
+    """The master to register with, and how."""
 
     master: str
     role: str
@@ -83,10 +83,10 @@ def make_job(
     environment: Mapping[str, str],
     directory: str,
 ) -> Job:
-    """Raises `BadInput` for a command or directory that cannot be used."""
+    """Make a job. Raises `BadInput` if the command or directory cannot be used."""
     check_words(list(words), dict(environment))
     if not os.path.isdir(bytes_of(directory)):
-        raise BadInput(f"{directory} is no directory; the ranks have to run somewhere")
+        raise BadInput(f"{directory} is not a directory; the ranks need one to run in")
     job_id = task_prefix(name or words[0].rpartition("/")[2])
     return Job(
         job_id, words, ranks, need, per_slave, time_limit_s, resubmits, directory, environment, own_umask()
@@ -94,11 +94,11 @@ def make_job(
 
 
 def run(service: Service, job: Job, *, labels: bool) -> int:
-    """One job, from here to its end; returns the exit status."""
-    # A terminal's keys are not passed on: of its processes only one may read them, and that is the shell's choice.
+    """Run one job to its end; returns the exit status."""
+    # Keys typed at a terminal are not passed on: only one of its processes may read them, and the shell decides which.
     stdin = None if sys.stdin is None or sys.stdin.isatty() else sys.stdin.fileno()
     if job.resubmits and stdin is not None and _is_read_once(stdin):
-        raise BadInput("--resubmit cannot read a pipe a second time; give it a file, or < /dev/null")
+        raise BadInput("--resubmit cannot read a pipe a second time; use a file, or < /dev/null")
     find_hydra()
     watcher = _Terminal(Screen(WHO, progress=False), labels)
     if stdin is not None:
@@ -123,8 +123,8 @@ def run(service: Service, job: Job, *, labels: bool) -> int:
 
 
 def read_ahead(fd: int, note: Callable[[str], None]) -> int:
-    """A descriptor of the same input, which is known to be no more than the process manager passes on: with more it ends in
-    the middle of a job. What is no file is read to its end first. Raises `BadInput`.
+    """A descriptor of the same input that holds no more than the process manager passes on, since with more it ends in the
+    middle of a job. Input that is not a file is read to its end first. Raises `BadInput`.
     """
     if stat.S_ISREG(os.fstat(fd).st_mode):
         if os.fstat(fd).st_size - os.lseek(fd, 0, os.SEEK_CUR) > MAX_STDIN_BYTES:
@@ -134,7 +134,7 @@ def read_ahead(fd: int, note: Callable[[str], None]) -> int:
         return fd
     spooled, size = os.memfd_create("offerd-mpi-stdin", os.MFD_CLOEXEC), 0
     if not select.select([fd], [], [], STDIN_WAIT_S)[0]:
-        note("waiting for the end of standard input; with < /dev/null there is none")
+        note("waiting for the end of standard input; use < /dev/null if there is none")
     while data := os.read(fd, MAX_STDIN_BYTES + 1 - size):
         size += os.write(spooled, data)
         if size > MAX_STDIN_BYTES:
@@ -150,7 +150,7 @@ def _is_read_once(fd: int) -> bool:
 
 
 def _interrupted(framework: MpiFramework, watcher: _Terminal, job: Job, interrupt: KeyboardInterrupt) -> int:
-    """End the job and see it end; a second Ctrl-C does not wait for that (the master does it then)."""
+    """End the job and wait for that; after a second Ctrl-C do not wait: the master ends it then."""
     status = EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
     watcher.screen.leave_line()
     if not framework.is_registered:
@@ -165,7 +165,7 @@ def _interrupted(framework: MpiFramework, watcher: _Terminal, job: Job, interrup
 
 
 class _Terminal:
-    """Hears of one job and writes what its ranks write."""
+    """Prints the output and the progress of one job."""
 
     def __init__(self, screen: Screen, labels: bool) -> None:
         self.screen = screen
@@ -174,11 +174,11 @@ class _Terminal:
         self._ended: SimpleQueue[Outcome | None] = SimpleQueue()
 
     def wait(self, timeout_s: float | None) -> Outcome | None:
-        """The end of the job; None if it did not come in time, or never will."""
+        """Wait for the end of the job; None if it did not end in time, or if its end can no longer be reported."""
         give_up_at = None if timeout_s is None else time.monotonic() + timeout_s
         while give_up_at is None or time.monotonic() < give_up_at:
             try:
-                # In turns: a signal's handler runs between two of them at the latest.
+                # Wait in short turns: a signal handler runs only between two of them.
                 return self._ended.get(timeout=TURN_S)
             except Empty:
                 continue
@@ -196,7 +196,7 @@ class _Terminal:
             self.is_pipe_broken = True
             self._ended.put(None)
 
-    def told(self, job_id: str, text: str) -> None:
+    def noted(self, job_id: str, text: str) -> None:
         self.screen.note(text)
 
     def waits(self, job_id: str, waiting: Waiting) -> None:
@@ -210,11 +210,12 @@ class _Terminal:
 
 
 def _show(screen: Screen, data: bytes, *, is_stderr: bool) -> None:
-    """Raises `BrokenPipeError` when nobody reads any more, and `OfferdError` where there is no room for it."""
+    """Raises `BrokenPipeError` if nobody reads the output, and `OfferdError` if there is no room for it."""
     try:
         screen.write(data, to_stderr=is_stderr)
     except OSError as error:
-        # What was not taken is in Python's buffer: at our end it would be tried again, and its failure be our exit status.
+        # Python keeps what was not written in its buffer. It would try again at our end, and that failure would set our exit
+        # status.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, (sys.stderr if is_stderr else sys.stdout).fileno())
         os.close(nowhere)
@@ -224,13 +225,13 @@ def _show(screen: Screen, data: bytes, *, is_stderr: bool) -> None:
 
 
 def labelled(piece: Piece) -> bytes:
-    """With the rank before it where a line begins, otherwise as it is; a line that ends without an end of line is ended."""
+    """The output with its rank before each line; an unfinished line is ended."""
     label = b"[%d] " % piece.rank if piece.rank is not None and piece.begins else b""
     return label + piece.data + (b"\n" if piece.ends and not piece.data.endswith(b"\n") else b"")
 
 
 def batches(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The same, with few writes."""
+    """The same bytes in few writes."""
     held, size = [], 0
     for part in parts:
         held.append(part)
@@ -242,16 +243,16 @@ def batches(parts: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-# -- queues -----------------------------------------------------------------------------------------------------------
+# -- Queues -----------------------------------------------------------------------------------------------------------
 
 
 def put(job: Job, directory: Path, *, waits: bool, labels: bool) -> int:
-    """Put a job into a queue; with `waits`, print what it writes and end as it ends."""
+    """Add a job to a queue; with `waits`, print its output and exit with its status."""
     screen = Screen(WHO, progress=False)
     spool = Spool(directory)
     spool.put(job)
     if not spool.is_served():
-        screen.note(f"{directory} is not served yet; do so with `offerd mpi --queue {directory}`")
+        screen.note(f"nothing serves {directory} yet; start `offerd mpi --queue {directory}`")
     if not waits:
         screen.write(f"{job.job_id}\n".encode())
         return 0
@@ -272,7 +273,7 @@ def put(job: Job, directory: Path, *, waits: bool, labels: bool) -> int:
 
 
 def serve(service: Service, directory: Path, *, drains: bool) -> int:
-    """Run the jobs of a queue, until Ctrl-C, or until there are none if `drains`."""
+    """Run the jobs of a queue, until Ctrl-C, or until the queue is empty if `drains`."""
     find_hydra()
     spool = Spool(directory)
     watcher = _Ledger(Screen(WHO, progress=False), spool)
@@ -288,7 +289,7 @@ def serve(service: Service, directory: Path, *, drains: bool) -> int:
                     framework.cancel(job_id, EXIT_INTERRUPTED)
                 spool.wait()
         except KeyboardInterrupt as interrupt:
-            # What runs is ended with the framework, and will be run again by whoever serves the queue next.
+            # A running job ends with the framework, and runs again when the queue is next served.
             return EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
         finally:
             framework.close()
@@ -299,7 +300,7 @@ def serve(service: Service, directory: Path, *, drains: bool) -> int:
 
 
 class _Ledger:
-    """Hears of a queue's jobs: a line for each step, the output into files."""
+    """Prints a line for each step of a queue's jobs, and writes their output into files."""
 
     def __init__(self, screen: Screen, spool: Spool) -> None:
         self.screen = screen
@@ -314,7 +315,7 @@ class _Ledger:
         for data in batches(map(labelled, pieces)):
             self._spool.write(job_id, data, is_stderr=is_stderr)
 
-    def told(self, job_id: str, text: str) -> None:
+    def noted(self, job_id: str, text: str) -> None:
         self.screen.note(f"{job_id}: {text}")
 
     def waits(self, job_id: str, waiting: Waiting) -> None:

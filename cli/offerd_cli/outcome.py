@@ -1,4 +1,4 @@
-"""What a task's end means to a shell: exit statuses and one line for people."""
+"""What the end of a task means to a shell: the exit status, and one line for people."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from offerd.messages import Reason, TaskState, TaskStatus
 
 EXIT_OUTPUT_LOST = 1
-"""The command itself ended well, and not all that it wrote has come."""
+"""The command itself succeeded, but a part of its output is missing."""
 EXIT_TIMEOUT = 124
 EXIT_NOT_STARTED = 127
 EXIT_KILLED = 137
 
 
 def exit_status(status: TaskStatus) -> int:
-    """As a shell would say it: the command's own, 128 + signal, 124 for the time limit, 127 if it could not be started."""
+    """The status as in a shell: the command's own, 128 + signal, 124 for the time limit, 127 if it could not be started."""
     if status.state is TaskState.FINISHED:
         return 0
     if status.reason == Reason.TASK_TIMEOUT:
@@ -27,7 +27,7 @@ def exit_status(status: TaskStatus) -> int:
 
 
 def speaks_for_itself(status: TaskStatus) -> bool:
-    """Whether the command ended by itself with a status of its own, so that its own words say enough."""
+    """Whether the command exited by itself with a status of its own, so that its own error message is enough."""
     by_itself = status.reason == Reason.COMMAND_EXITED and (status.exit_status or 0) > 0
     return status.state is TaskState.FINISHED or (status.state is TaskState.FAILED and by_itself)
 
@@ -46,12 +46,12 @@ def sentence(status: TaskStatus) -> str:
 
 
 def advice(status: TaskStatus, words: Sequence[str], directory: str) -> str:
-    """What these words, and this directory or none, may have been meant to be, where the program was not started; or empty."""
+    """A hint if a program could not be started: what these words, or the lack of a directory, may have meant; or empty."""
     if status.reason != Reason.COMMAND_NOT_STARTED or not words or not words[0]:
         return ""
     program = words[0]
     if len(words) == 1 and len(program.split()) > 1:
-        return "; a line for the shell is written sh -c 'LINE'"
+        return "; to run a shell command line, write sh -c 'LINE'"
     if not directory and "/" in program and not program.startswith("/"):
-        return "; a task begins in an empty directory, with -C . in this one"
+        return "; a task starts in an empty directory; with -C . it starts in this one"
     return ""

@@ -1,7 +1,7 @@
-"""Brings what tasks write from the slaves' file servers to this terminal, while they run and to the last byte.
+"""Brings the output of tasks from the slaves' file servers to this terminal, while they run and to the last byte.
 
-One thread asks in turn for what is new in each file, more often where something comes. It tells the executor what it has read,
-which has nothing rotated away before, and compares with what the task says it has written: `lost` is what it missed.
+One thread asks for what is new in each file, more often where something comes. It reports what it has read to the executor,
+which keeps the rest until then. It compares with the size that the task reports: `lost` is what it has missed.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from offerd_cli.sandbox_files import SandboxFiles, SandboxLog, Unreachable, pati
 from offerd_cli.screen import Screen
 
 AT_ONCE_S = 0.005
-"""After a command that may have waited for us was told to go on."""
+"""Pause after the executor of a command that may have waited for us was sent what we have read."""
 FAST_S = 0.03
 SLOW_S = 0.25
 TURN_BYTES = 8 << 20
-"""Read from one file before the others get their turn."""
+"""Bytes read from one file before the next file has its turn."""
 COPY_BYTES = 1 << 20
 LINE_BYTES = 64 << 10
-"""More of a line that has not ended is not kept in memory."""
+"""Largest part of an unfinished line that is kept in memory."""
 NOTE_AFTER_S = 2.0
-"""Of waiting for a file server that is away: then it is said what is waited for."""
+"""How long a file server must be away before the user is informed of the wait."""
 SAY_AGAIN_S = 1.0
 LONGEST_SAY_AGAIN_S = 10.0
-"""What was said of what was read may be lost on its way: it is said again, less and less often."""
+"""A report of what was read may be lost on its way, so it is repeated, less and less often."""
 
 
 class _Line:
-    """The start of a line that has not ended. One that is long lies in a file: there may be very many, and one without end."""
+    """The start of an unfinished line. A long one is kept in a file: there may be many, and some may never end."""
 
     def __init__(self) -> None:
         self._begun = b""
@@ -48,7 +48,7 @@ class _Line:
         return bool(self._begun) or self._file is not None
 
     def add(self, content: bytes) -> None:
-        """Raises `OfferdError` where there is no room for it."""
+        """Raises `OfferdError` if there is no room for it."""
         if self._file is None and len(self._begun) + len(content) <= LINE_BYTES:
             self._begun += content
             return
@@ -63,7 +63,7 @@ class _Line:
             raise OfferdError(f"a long line cannot be kept in {where}: {error.strerror}") from None
 
     def take(self) -> Iterator[bytes]:
-        """All of it, which is here no more."""
+        """Return all of it, and forget it."""
         if self._file is None:
             yield self._begun
             self._begun = b""
@@ -81,7 +81,7 @@ class _Line:
 
 @dataclass(slots=True)
 class _Stream:
-    """One file of one instance. `line`: the one that has begun, where lines get a prefix."""
+    """One file of one instance. `line`: the unfinished line, if lines get a prefix."""
 
     index: int
     place: Place
@@ -91,8 +91,8 @@ class _Stream:
     finished: bool = False
     line: _Line = field(default_factory=_Line)
     written_bytes: int | None = None
-    """In all, by an instance that has ended; None if nobody knows."""
-    is_away_told: bool = False
+    """The total size when the instance has ended; None if it is not known."""
+    is_away_noted: bool = False
 
     @property
     def name(self) -> str:
@@ -101,7 +101,7 @@ class _Stream:
 
 @dataclass(slots=True)
 class _Said:
-    """What an instance's executor was told last."""
+    """What was last reported to an instance's executor."""
 
     status: TaskStatus
     read: OutputRead
@@ -110,13 +110,13 @@ class _Said:
 
 
 def _say_nothing(_status: TaskStatus, _read: OutputRead) -> None:
-    """For readers of what is kept whole."""
+    """For readers of files that are kept whole: nothing need be reported."""
 
 
 class Follower:
-    """Follows the stdout and stderr of instances. Whatever keeps us from doing so ends it; `check` raises that.
+    """Follows the stdout and stderr of instances. An error ends it, and `check` raises that error.
 
-    `say_read` passes on to an instance's executor what was read of its output.
+    `say_read` reports to an instance's executor how much of its output was read.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Follower:
         say_read: Callable[[TaskStatus, OutputRead], object] = _say_nothing,
     ) -> None:
         self.lost: set[int] = set()
-        """Instances of whose output not all has come; it has been said how much."""
+        """Instances with missing output; how much is missing has been printed."""
         self._say_read = say_read
         self._said: dict[int, _Said] = {}
         self._failure: BaseException | None = None
@@ -145,7 +145,7 @@ class Follower:
         start_thread(self._thread)
 
     def follow(self, index: int, place: Place, status: TaskStatus) -> None:
-        """Begin with an instance, whose container is known now; once more changes nothing."""
+        """Start to follow an instance when its container is known; calling it again changes nothing."""
         with self._news:
             if index in self._streams:
                 return
@@ -158,7 +158,7 @@ class Follower:
             self._news.notify_all()
 
     def finish(self, index: int, status: TaskStatus) -> None:
-        """The instance has ended: read to the end of its files, then let go of them. One that never began is no matter."""
+        """The instance has ended: read its files to the end, then close them. An instance never followed is ignored."""
         with self._news:
             for stream in self._streams.get(index, ()):
                 stream.finishing_since = time.monotonic()
@@ -168,18 +168,18 @@ class Follower:
             self._news.notify_all()
 
     def check(self) -> None:
-        """Raises `BrokenPipeError` if nobody reads our output any more, and `CannotWrite` if there is no room for it."""
+        """Raises `BrokenPipeError` if nobody reads our output, and `CannotWrite` if there is no room for it."""
         if self._failure is not None:
             raise self._failure
 
     def finish_all(self) -> None:
-        """Wait until the output of all ended instances is written. Raises what `check` does."""
+        """Wait until the output of all ended instances is written. Raises what `check` raises."""
         with self._news:
             self._news.wait_for(lambda: self._failure is not None or not self._unfinished())
         self.check()
 
     def close(self) -> None:
-        """Stop; what has not been read is left."""
+        """Stop without reading the rest."""
         with self._news:
             self._closing = True
             self._news.notify_all()
@@ -199,7 +199,7 @@ class Follower:
             for s in streams
         )
 
-    # -- the thread -------------------------------------------------------------------------------------------------
+    # -- The thread -------------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
         pause_s = FAST_S
@@ -214,13 +214,13 @@ class Follower:
                 ]
             try:
                 moved = sum(self._advance(stream) for stream in streams if self._is_due(stream))
-                has_told = self._tell_what_was_read()
-            except BaseException as error:  # marked: whatever ends this thread, `check` raises it
+                has_reported = self._report_what_was_read()
+            except BaseException as error:  # marked: whatever ends this thread is raised by `check`
                 with self._news:
                     self._failure = error
                     self._news.notify_all()
                 return
-            pause_s = AT_ONCE_S if has_told else FAST_S if moved else min(pause_s * 1.5, SLOW_S)
+            pause_s = AT_ONCE_S if has_reported else FAST_S if moved else min(pause_s * 1.5, SLOW_S)
             with self._news:
                 for index in [i for i, group in self._streams.items() if all(s.finished for s in group)]:
                     self._streams[index] = []
@@ -231,7 +231,7 @@ class Follower:
         return self._streams_while_running or stream.finishing_since is not None
 
     def _advance(self, stream: _Stream) -> int:
-        """Write what is new; returns how many bytes. An ended instance's file is read to its end."""
+        """Write what is new; returns the number of bytes. An ended instance's file is read to its end."""
         is_last = stream.finishing_since is not None
         moved = 0
         try:
@@ -251,7 +251,7 @@ class Follower:
         return moved
 
     def _away(self, stream: _Stream, error: Unreachable) -> None:
-        """The file server of an ended instance does not answer. Both files are in one place: one note for both."""
+        """The file server of an ended instance does not answer. One note will do for both of its files."""
         if stream.finishing_since is None:
             return
         waited_s = time.monotonic() - stream.finishing_since
@@ -263,21 +263,21 @@ class Follower:
         elif waited_s >= patience_s(stream.place.files):
             unknown = [each.written_bytes is None for each in both if not each.finished]
             if any(unknown):
-                self._lose(stream.index, f"the rest of the output {whose}is out of reach: {error}")
+                self._lose(stream.index, f"the rest of the output {whose}cannot be reached: {error}")
             elif missing := sum(each.log.missing_bytes(each.written_bytes or 0) for each in both):
                 self._lose(
                     stream.index,
-                    f"the rest of the output {whose}is out of reach, {missing} bytes: {error}",
+                    f"the rest of the output {whose}cannot be reached, {missing} bytes: {error}",
                 )
             for each in both:
                 each.finished = True
-                each.written_bytes = each.log.received_bytes  # it has been said
-        elif waited_s >= NOTE_AFTER_S and not any(each.is_away_told for each in both):
-            stream.is_away_told = True
+                each.written_bytes = each.log.received_bytes  # it has been reported
+        elif waited_s >= NOTE_AFTER_S and not any(each.is_away_noted for each in both):
+            stream.is_away_noted = True
             self._screen.note(f"waiting for the rest of the output {whose}".rstrip() + f": {error}")
 
     def _compare(self, stream: _Stream) -> None:
-        """All that is there has been read."""
+        """Everything there has been read: compare it with the size that the instance has reported."""
         whose = f"[{stream.index + 1}]'s" if self._prefixes else "the command's"
         written = stream.written_bytes
         if written is None:
@@ -290,15 +290,15 @@ class Follower:
         self.lost.add(index)
         self._screen.note(text)
 
-    def _tell_what_was_read(self) -> bool:
-        """Whether there was something to tell that is news."""
-        now, has_told = time.monotonic(), False
+    def _report_what_was_read(self) -> bool:
+        """Report to executors what was read; returns whether there was anything new."""
+        now, has_reported = time.monotonic(), False
         with self._news:
             due = [(said, self._streams[index]) for index, said in self._said.items() if self._streams[index]]
         for said, (stdout, stderr) in due:
             read = OutputRead(said.status.task_id, stdout.log.free_bytes, stderr.log.free_bytes)
             if read != said.read:
-                said.again_s, has_told = SAY_AGAIN_S, True
+                said.again_s, has_reported = SAY_AGAIN_S, True
             elif now < said.again_at or not (read.stdout_bytes or read.stderr_bytes):
                 continue
             else:
@@ -306,7 +306,7 @@ class Follower:
             said.read, said.again_at = read, now + said.again_s
             if stdout.finishing_since is None:
                 self._say_read(said.status, read)
-        return has_told
+        return has_reported
 
     def _write(self, stream: _Stream, content: bytes) -> None:
         if not self._prefixes:
@@ -323,7 +323,7 @@ class Follower:
         self._screen.write(b"".join(prefix + line + b"\n" for line in lines), to_stderr=stream.is_stderr)
 
     def _end_line(self, stream: _Stream) -> None:
-        """Short ones are written at once."""
+        """Write a line that is complete; short ones at once."""
         due = self._prefix(stream.index)
         for content in stream.line.take():
             if len(due) > LINE_BYTES:

@@ -1,8 +1,8 @@
-"""The places for arguments in a command of `offerd map`, with the names that GNU parallel gives them:
+"""The placeholders in a command of `offerd map`, named as in GNU parallel:
 
-`{}` the argument, `{.}` without its ending, `{/}` without its directories, `{//}` its directory, `{/.}` its name without
-ending, and `{#}` the number of the run, from 1. With a number (`{2}`, `{-1.}`) that of one source, counted from the last where
-it is negative; without one of all sources: as several words where the place is a word, else with blanks between.
+`{}` is the argument, `{.}` without its extension, `{/}` without its directories, `{//}` its directory, `{/.}` its name without
+extension, and `{#}` the number of the run, from 1. A number (`{2}`, `{-1.}`) selects one source, counted from the last if it is
+negative. Without one it means all sources: as several words if the placeholder is a whole word, otherwise separated by blanks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ENDING = re.compile(r"\.[^/.]*\Z")
 
 
 class Place(NamedTuple):
-    """`source`: which one, from 0; None: all of them. `form`: what stands behind the number."""
+    """`source`: which one, from 0; None: all of them. `form`: what follows the number."""
 
     source: int | None
     form: str
@@ -31,7 +31,7 @@ Part = str | Place
 
 
 class Template:
-    """A command with places. Without any the arguments come behind it. Raises `BadInput` for a place that nothing goes into."""
+    """A command with placeholders. Without any, arguments are appended. Raises `BadInput` for one that nothing can replace."""
 
     def __init__(self, words: Sequence[str], sources: int) -> None:
         self._words = [_parts(word, sources) for word in words]
@@ -39,7 +39,7 @@ class Template:
         self._alone = None if has_places else list(words)
 
     def fill(self, argument: Sequence[str], number: int) -> list[str]:
-        """The command for this argument, which is the `number`th."""
+        """The command for the `number`th argument."""
         if self._alone is not None:
             return [*self._alone, *argument]
         filled: list[str] = []
@@ -57,10 +57,12 @@ class Template:
 def _parts(word: str, sources: int) -> list[Part]:
     if _SLOT.search(word):
         raise BadInput(
-            "{%}, the number of a job slot, does not exist on a cluster; use {#}, the number of the argument"
+            "a cluster has no job slots, so {%} has no meaning; use {#}, the number of the argument"
         )
     if _PERL.search(word):
-        raise BadInput("{= =} is Perl, which is not run here; have the command do it, as sh -c does")
+        raise BadInput(
+            "{= =} is Perl code, which is not supported; let the command do it, for example with sh -c"
+        )
     parts: list[Part] = []
     at = 0
     for found in _PLACE.finditer(word):
@@ -73,7 +75,7 @@ def _parts(word: str, sources: int) -> list[Part]:
 
 
 def _place(found: re.Match[str], sources: int) -> Place | None:
-    """None: it is text, as in `x{3}`, where nobody can mean a third source."""
+    """None: it is plain text, for example `x{3}`, where a third source cannot be meant."""
     sequence, number, form = found.groups()
     if sequence:
         return Place(None, SEQUENCE)

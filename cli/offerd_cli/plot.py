@@ -8,8 +8,8 @@ _LEVELS = " ▁▂▃▄▅▆▇█"
 
 
 def resample(samples: Sequence[tuple[float, float]], columns: int) -> list[float]:
-    """`(time, value)` pairs, in order, as the mean of each of `columns` equal spans of time; spans without one keep the
-    value before them.
+    """Reduce ordered `(time, value)` pairs to the mean of each of `columns` equal spans of time; a span without a value keeps
+    the value before it.
     """
     if not samples:
         return []
@@ -27,7 +27,7 @@ def resample(samples: Sequence[tuple[float, float]], columns: int) -> list[float
 
 
 def plot(values: Sequence[float], height: int, ceiling: float = 1.0) -> list[str]:
-    """`height` lines of one character for each value, `ceiling` being the full height; more than nothing shows."""
+    """`height` lines with one character for each value; `ceiling` is the full height, and any value above zero is visible."""
     eighths = [
         min(round(value / ceiling * height * 8), height * 8) or (1 if value > 0 else 0) for value in values
     ]

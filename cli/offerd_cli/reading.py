@@ -1,4 +1,4 @@
-"""How `offerd logs` works: the master says where the task's sandbox is, its slave serves the file."""
+"""How `offerd logs` works: the master reports where the task's sandbox is, and its slave serves the file."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from offerd_cli.screen import Screen
 
 POLL_S = 0.1
 ASK_S = 1.0
-"""How often, while nothing new comes, the master is asked whether the task has ended."""
+"""How often the master is asked whether the task has ended, while nothing new comes."""
 EXIT_BROKEN_PIPE = 141
-_NOT_KEPT = "they went to who launched it with its end, or were removed"
+_NOT_KEPT = "they were sent to the task's launcher at its end, or were removed"
 
 
 def find_task(client: OperatorClient, task: str, framework: str) -> TaskSummary:
-    """The one task of this id. Raises `OfferdError` if there is none, or several and no framework says which."""
+    """The one task with this id. Raises `OfferdError` if there is none, or if several frameworks have one."""
     found = [
         t
         for t in client.find_task(TaskID(task))
         if not framework or framework in (t.framework_id, t.framework_name)
     ]
     if not found:
-        raise OfferdError(f"no task {task}; `offerd tasks --all` lists those the master remembers")
+        raise OfferdError(
+            f"there is no task {task}; `offerd tasks --all` lists all that the master remembers"
+        )
     if len(found) > 1:
         owners = ", ".join(t.framework_id for t in found)
         raise OfferdError(f"several frameworks have a task {task}; choose one with --framework: {owners}")
@@ -36,8 +38,8 @@ def find_task(client: OperatorClient, task: str, framework: str) -> TaskSummary:
 
 
 def print_log(master: str, task: str, framework: str, name: str, *, follow: bool) -> int:
-    """Print the file `name` of the task's sandbox; with `follow`, until the task has ended. Status 1 if that is less than the
-    task wrote.
+    """Print the file `name` of the task's sandbox; with `follow`, until the task has ended. The status is 1 if that is not all
+    that the task has written.
     """
     screen, files = Screen("offerd logs", progress=False), SandboxFiles()
     log: SandboxLog | None = None
@@ -48,7 +50,7 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
             found = find_task(client, task, framework)
             asked_at, client.tries_on = time.monotonic(), True
             while True:
-                # Known before the last look: what was written before the end is read after it.
+                # Asked before the last look, so that everything written before the end is read.
                 is_over = not follow or found.state.terminal
                 log = log or _log_of(client, found, name, files)
                 try:
@@ -58,7 +60,7 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
                         screen.write(content)
                     away_since = None
                 except Unreachable:
-                    # Of a slave that is started again, perhaps elsewhere: its master is asked below.
+                    # The slave may have been restarted, perhaps with another address: the master is asked for it below.
                     now = time.monotonic()
                     away_since = away_since or now
                     if not follow or now - away_since >= AWAY_S:
@@ -67,7 +69,7 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
                     return _compare(screen, found, name, log, gone)
                 time.sleep(POLL_S)
                 if time.monotonic() - asked_at >= ASK_S:
-                    # A master that is away takes nothing from what is there to be read: the client says what it waits for.
+                    # Files can be read while the master is away; the client prints what it waits for.
                     with suppress(MasterUnreachable):
                         found = find_task(client, task, found.framework_id)
                         if log is not None:
@@ -80,17 +82,17 @@ def print_log(master: str, task: str, framework: str, name: str, *, follow: bool
 
 
 def _compare(screen: Screen, task: TaskSummary, name: str, log: SandboxLog | None, gone: int) -> int:
-    """Whether all that the task has written was there: the exit status. `gone`: bytes of its executor's log before that."""
+    """The exit status: whether all that the task has written was there. `gone`: bytes of its executor's log before that."""
     if log is None:
         return 0
     if task.output is None:
         if gone:
             screen.note(
-                f"{gone} bytes of its executor's {name} before these are gone: of a log only the end is kept (--log-size)"
+                f"the first {gone} bytes of its executor's {name} are gone: only the end of a log is kept (--log-size)"
             )
             return 1
         if log.has_gaps:
-            screen.note(f"a part of its {name} was gone before it could be read")
+            screen.note(f"a part of its {name} was removed before it could be read")
         return 1 if log.has_gaps else 0
     written = task.output.stderr_bytes if name == "stderr" else task.output.stdout_bytes
     missing = log.missing_bytes(written)
@@ -98,7 +100,7 @@ def _compare(screen: Screen, task: TaskSummary, name: str, log: SandboxLog | Non
         screen.note(f"the {written} bytes of its {name} are not on its slave: {_NOT_KEPT}")
     elif missing:
         screen.note(
-            f"{missing} of {written} bytes of its {name} are gone: of a log only the end is kept (--log-size)"
+            f"{missing} of {written} bytes of its {name} are gone: only the end of a log is kept (--log-size)"
         )
     return 1 if missing else 0
 
@@ -112,7 +114,7 @@ def _log_of(client: OperatorClient, task: TaskSummary, name: str, files: Sandbox
         )
     if task.state.terminal:
         because = task.message or task.reason or task.state.value
-        raise OfferdError(f"task {task.task_id} never ran, and has written nothing: {because}")
+        raise OfferdError(f"task {task.task_id} never ran, so it has written nothing: {because}")
     return None
 
 

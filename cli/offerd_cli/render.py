@@ -1,8 +1,8 @@
-"""Tables and bars for people. Colours only on a terminal that wants them; in a pipe plain columns, never cut. A terminal too
-narrow for a table shows the columns that matter most, and says which it leaves out.
+"""Tables and bars for people. Colours are used only on a terminal that supports them. A table in a pipe has plain columns and
+is never cut. A terminal that is too narrow shows the most important columns, and names those that it leaves out.
 
-Most of what they show was written by peers, so all of it is escaped (`offerd.wire.screen_text`): `ScreenTable`,
-`FittedTable` and `ScreenConsole` do that, and everything is printed through them.
+Most of what is shown was written by peers, so all of it is escaped (`offerd.wire.screen_text`). `ScreenTable`, `FittedTable`
+and `ScreenConsole` do that, and everything is printed through them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from offerd_cli.screen import say
 from offerd_cli.units import format_duration, format_quantity
 
 PIPE_WIDTH = 1_000_000
-"""Columns where nobody looks at a screen: a table in a pipe is for grep and awk, whatever COLUMNS says of the terminal."""
+"""Width if the output is not a terminal: a table in a pipe is for grep and awk, whatever COLUMNS says."""
 BAR_WIDTH = 24
 _SHORT_REASON = 24
-"""A reason of so many letters may stand in each row."""
+"""Longest reason, in characters, that stands in each row."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _STATE_STYLES = {
     TaskState.STAGING: "yellow",
@@ -54,14 +54,14 @@ _PLACE_STYLES = {
 
 
 class ScreenTable(Table):
-    """A table whose cells are each one line of signs."""
+    """A table in which each cell is one line of printable characters."""
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         super().add_row(*map(escaped, cells), **options)
 
 
 class FittedTable:
-    """A table whose cells are each one line of signs, as far as its terminal is wide enough (`offerd_cli.fitting`)."""
+    """Such a table that fits the width of its terminal (`offerd_cli.fitting`)."""
 
     def __init__(self, *columns: Column) -> None:
         self.columns = columns
@@ -98,7 +98,7 @@ class FittedTable:
 
 
 class ScreenConsole(Console):
-    """What is printed is one line of signs for each text; no renderable brings control characters of its own along."""
+    """Prints each text as one line of printable characters; control characters in a renderable are escaped, too."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*map(escaped, objects), **options)
@@ -113,7 +113,7 @@ class ScreenConsole(Console):
 
 
 def escaped(thing: Any) -> Any:
-    """A text with what is no sign escaped, in its styles; what else rich can show is left as it is."""
+    """A text with unprintable characters escaped and its styles kept; other renderables are returned unchanged."""
     if isinstance(thing, str):
         return printable(thing, limit=None)
     if not isinstance(thing, Text) or thing.plain.isprintable():
@@ -128,14 +128,14 @@ def escaped(thing: Any) -> Any:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Where people read. NO_COLOR and `TERM=dumb` are rich's to obey."""
+    """The console for people. rich itself obeys NO_COLOR and `TERM=dumb`."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPE_WIDTH
     return ScreenConsole(file=stream, width=width, highlight=False, emoji=False, markup=False)
 
 
 def bar(fraction: float, width: int = BAR_WIDTH) -> str:
-    """A bar of `width` columns, to an eighth of one. What is more than nothing shows."""
+    """A bar of `width` columns, exact to an eighth of one; any value above zero is visible."""
     eighths = round(min(max(fraction, 0.0), 1.0) * width * 8)
     if fraction > 0:
         eighths = max(eighths, 1)
@@ -152,12 +152,12 @@ def _used_of(name: str, used: Resources, total: Resources) -> str:
 
 
 def resources_text(resources: Resources) -> str:
-    """`0.5 cpus, 128M mem`: the scalars, for reading."""
+    """`0.5 cpus, 128M mem`: the scalars in words."""
     return ", ".join(f"{format_quantity(name, amount)} {name}" for name, amount in resources.scalars.items())
 
 
 def slave_words(slave: SlaveSummary) -> str:
-    """What it is to operators; that its disk is full, is said first of an active one, and beside any other state."""
+    """The slave's state in words. A full disk comes first if the slave is active, and after any other state."""
     if not slave.disk_full:
         return slave.state
     return "disk full" if slave.state == "active" else f"{slave.state}, disk full"
@@ -231,7 +231,7 @@ def frameworks_table(frameworks: Iterable[FrameworkSummary]) -> FittedTable:
 
 
 def print_tasks(out: Console, tasks: Sequence[TaskSummary]) -> None:
-    """The table. On a terminal a long reason that several tasks have stands below it, once, so that it wraps in no row."""
+    """Print the table. On a terminal, long reasons that several tasks share stand once below it, so that no row wraps."""
     reasons = Counter(why(task.reason, task.message) for task in tasks) if out.is_terminal else Counter()
     shared = [reason for reason, times in reasons.items() if times > 1 and len(reason) > _SHORT_REASON]
     marks = {reason: f"({number})" for number, reason in enumerate(shared, 1)}
@@ -241,7 +241,7 @@ def print_tasks(out: Console, tasks: Sequence[TaskSummary]) -> None:
 
 
 def tasks_table(tasks: Iterable[TaskSummary], marks: Mapping[str, str] | None = None) -> FittedTable:
-    """`marks`: what stands in place of certain reasons."""
+    """`marks`: short marks that replace certain reasons."""
     marks = marks or {}
     table = FittedTable(
         Column("TASK", cuts=True),
@@ -271,7 +271,7 @@ def tasks_table(tasks: Iterable[TaskSummary], marks: Mapping[str, str] | None = 
 
 
 def print_table(out: Console, table: FittedTable | Table) -> None:
-    """On a terminal as rich lays it out; in a pipe without the blanks at line ends."""
+    """On a terminal rich prints the table; in a pipe it has no blanks at line ends."""
     if out.is_terminal:
         out.print(table)
         return
@@ -281,13 +281,13 @@ def print_table(out: Console, table: FittedTable | Table) -> None:
 
 
 def print_owner(owner: str) -> None:
-    """Below a listing: that there may be more, of others; for people, and so not on stdout."""
+    """Print below a listing, on stderr, that other owners may have more."""
     if owner:
-        say(f"only frameworks of {owner} are shown: our key is not an operator's")
+        say(f"only frameworks of {owner} are shown: your key is not an operator's")
 
 
 def print_findings(out: Console, findings: Sequence[Finding]) -> None:
-    """One line a check, and below what is missing the command that mends it."""
+    """Print one line for each check, and below a missing feature the command that adds it."""
     for finding in findings:
         mark = ("ok       ", "green") if finding.ok else ("missing  ", "yellow")
         out.print(Text.assemble(mark, (f"{finding.check:<12}", "bold"), finding.found), soft_wrap=True)
@@ -296,7 +296,7 @@ def print_findings(out: Console, findings: Sequence[Finding]) -> None:
 
 
 def why(reason: str, message: str) -> str:
-    """`TASK_TIMEOUT: its time limit of 2 s was over`, without saying a thing twice."""
+    """`TASK_TIMEOUT: its time limit of 2 s was over`, without repeating a word."""
     return ": ".join(text for text in (reason, message) if text)
 
 
@@ -312,7 +312,7 @@ def print_status(
     frameworks: Sequence[FrameworkSummary],
     address: str,
 ) -> None:
-    """The whole in one look: who leads, how full it is, who has how much, what happened to the tasks."""
+    """The whole cluster: the leader, how full it is, the largest frameworks, the numbers of tasks."""
     out.print(
         Text.assemble(
             ("master ", "bold"), address, ("  up ", "dim"), format_duration(cluster.up_s),
@@ -321,9 +321,16 @@ def print_status(
     )  # fmt: skip
     _print_slave_counts(out, slaves)
     if cluster.refused:
-        out.print(Text(f"refused {cluster.refused} handshakes and messages by their keys", style="yellow"))
+        out.print(
+            Text(
+                f"{cluster.refused} handshakes and messages were refused because of their keys",
+                style="yellow",
+            )
+        )
     if cluster.failed_messages:
-        text = f"{cluster.failed_messages} messages of peers failed by a fault of the master's; its log has where"
+        text = (
+            f"{cluster.failed_messages} messages could not be handled by an error of the master; see its log"
+        )
         out.print(Text(text, style="red"))
     out.print()
     _print_fullness(out, cluster, slaves)
@@ -347,7 +354,7 @@ def _print_slave_counts(out: Console, slaves: Sequence[SlaveSummary]) -> None:
 
 
 def _print_fullness(out: Console, cluster: Cluster, slaves: Sequence[SlaveSummary]) -> None:
-    """How much of each resource is used, and what beside that is not free."""
+    """How much of each resource is used, and how much more is not free."""
     out_words = sorted(set(map(slave_words, slaves)) - {"active", "lost"}) or ["withheld"]
     for name in ("cpus", "mem"):
         usable, used = cluster.usable.get(name, 0), cluster.used.scalars.get(name, 0)
@@ -370,7 +377,7 @@ def _print_fullness(out: Console, cluster: Cluster, slaves: Sequence[SlaveSummar
 
 
 def _print_shares(out: Console, frameworks: Sequence[FrameworkSummary]) -> None:
-    """Who has how much, the largest dominant share first."""
+    """How much each framework holds, the largest dominant share first."""
     if not frameworks:
         out.print(Text("no frameworks are registered", style="dim"))
         return

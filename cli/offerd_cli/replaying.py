@@ -1,4 +1,4 @@
-"""What a recording tells: its steps, and what the core that is replayed makes of them."""
+"""Prints a recording: its steps, and the actions of the replayed core."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ MODULES = {
     "offerd.wire.structs", "offerd_isolation.base", "offerd_master.principals", "offerd_master.settings",
     "offerd_slave.records", "offerd_slave.settings",
 }  # fmt: skip
-"""Of which the cores' states and events are made. Nothing in them does more than compute."""
+"""Modules of the cores' states and events. Nothing in them does more than compute."""
 SHOWN_LETTERS = 400
-"""Of an event or action, unless it is to be shown whole."""
+"""Longest text of an event or action, unless it is to be shown in full."""
 
 
-class Telling(NamedTuple):
-    """How to tell it; see the options of `offerd debug replay`."""
+class PrintOptions(NamedTuple):
+    """How to print it; see the options of `offerd debug replay`."""
 
     grep: str
     until_s: float | None
@@ -43,8 +43,8 @@ class Telling(NamedTuple):
     is_json: bool
 
 
-class Told(NamedTuple):
-    """One step, in words. `at`: seconds of the Unix clock. `fault`: the error that the core has raised."""
+class StepText(NamedTuple):
+    """One step in words. `at`: seconds of the Unix clock. `fault`: the error that the core has raised."""
 
     number: int
     at: float
@@ -53,20 +53,20 @@ class Told(NamedTuple):
     fault: str
 
     def names(self, text: str) -> bool:
-        """Whether it has to do with what is called so."""
+        """Whether the step mentions this text."""
         return any(text in each for each in (self.event, *self.actions, self.fault))
 
 
-def tell(file: Path, how: Telling) -> int:
-    """Print it; returns the exit status. Raises `BadInput` if it cannot be read."""
+def print_recording(file: Path, how: PrintOptions) -> int:
+    """Print the recording; returns the exit status. Raises `BadInput` if it cannot be read."""
     try:
         with file.open("rb") as stream:
             recording = _open(stream)
             if not how.is_json:
                 _introduce(recording.header)
-            for told in _told(recording, how):
-                if (told.event or told.actions or told.fault or how.has_ticks) and told.names(how.grep):
-                    click.echo(_as_json(told) if how.is_json else _as_text(told, how))
+            for shown in _step_texts(recording, how):
+                if (shown.event or shown.actions or shown.fault or how.has_ticks) and shown.names(how.grep):
+                    click.echo(_as_json(shown) if how.is_json else _as_text(shown, how))
     except OSError as error:
         raise BadInput(f"cannot read {file}: {error.strerror}") from None
     if recording.is_cut:
@@ -79,24 +79,24 @@ def _open(stream: IO[bytes]) -> Recording:
 
 
 def is_part(module: str) -> bool:
-    """Whether classes and functions of this module may be in a recording that is replayed."""
+    """Whether a recording that is replayed may contain classes and functions of this module."""
     return module in MODULES or module.startswith(PACKAGES)
 
 
 def _introduce(header: Header) -> None:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(header.written_at))
-    say(f"offerd: a {header.who}, recorded until {when}: {printable(header.why)}")
+    say(f"offerd: recording of a {header.who} until {when}: {printable(header.why)}")
     if header.version != __version__:
         say(
-            f"offerd: it was offerd {printable(header.version, 40)}, and this is {__version__}: what it does may differ"
+            f"offerd: it was made by offerd {printable(header.version, 40)}; this is {__version__}, which may act differently"
         )
     if not header.is_whole:
         say(
-            "offerd: without the state before its first event it cannot be replayed: these are the events alone"
+            "offerd: the state before the first event is missing, so these are only the events, without actions"
         )
 
 
-def _told(recording: Recording, how: Telling) -> Iterator[Told]:
+def _step_texts(recording: Recording, how: PrintOptions) -> Iterator[StepText]:
     header, steps = recording.header, recording.steps()
     answered = ((step, []) for step in steps) if recording.core is None else replay(recording.core, steps)
     begin: float | None = None
@@ -107,9 +107,9 @@ def _told(recording: Recording, how: Telling) -> Iterator[Told]:
         yield _in_words(number, step, answer, header)
 
 
-def _in_words(number: int, step: Step, answer: list[Any] | Exception, header: Header) -> Told:
+def _in_words(number: int, step: Step, answer: list[Any] | Exception, header: Header) -> StepText:
     is_fault = isinstance(answer, Exception)
-    return Told(
+    return StepText(
         number,
         header.written_at - (header.now - step.now),
         "" if step.event is None else in_words(step.event),
@@ -119,7 +119,7 @@ def _in_words(number: int, step: Step, answer: list[Any] | Exception, header: He
 
 
 def in_words(of: Any) -> str:
-    """An event, action or message: its name and those fields that say something."""
+    """An event, action or message in words: its name, and its fields that are not empty."""
     if isinstance(of, msgspec.Struct):
         shown = [
             f"{field.name}={in_words(value)}"
@@ -141,17 +141,17 @@ def in_words(of: Any) -> str:
     return printable(str(of))
 
 
-def _as_text(told: Told, how: Telling) -> str:
+def _as_text(shown: StepText, how: PrintOptions) -> str:
     most = None if how.is_full else SHOWN_LETTERS
-    clock = time.strftime("%H:%M:%S", time.localtime(told.at)) + f"{told.at % 1:.3f}"[1:]
+    clock = time.strftime("%H:%M:%S", time.localtime(shown.at)) + f"{shown.at % 1:.3f}"[1:]
     lines = [
-        f"{clock} #{told.number} {told.event or 'tick'}",
-        *(f"    -> {action}" for action in told.actions),
+        f"{clock} #{shown.number} {shown.event or 'tick'}",
+        *(f"    -> {action}" for action in shown.actions),
     ]
-    if told.fault:
-        lines.append(f"    !! {told.fault}")
+    if shown.fault:
+        lines.append(f"    !! {shown.fault}")
     return "\n".join(line if most is None or len(line) <= most else f"{line[:most]}..." for line in lines)
 
 
-def _as_json(told: Told) -> str:
-    return json.dumps({name: value for name, value in told._asdict().items() if value not in ("", [])})
+def _as_json(shown: StepText) -> str:
+    return json.dumps({name: value for name, value in shown._asdict().items() if value not in ("", [])})

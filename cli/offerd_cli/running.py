@@ -1,4 +1,4 @@
-"""How `offerd run` works: stream the output, end as the command ended."""
+"""How `offerd run` works: stream the output, and exit as the command does."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from offerd_cli.outputs import Follower
 from offerd_cli.task_options import TaskOptions
 from offerd_cli.working import Work, batch_of, check_words, command_info
 
-MAX_FAILURES_TOLD = 10
+MAX_FAILURES_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to run, as the command line gave it."""
+    """What to run, from the command line."""
 
     master: str
     words: list[str]
@@ -26,13 +26,13 @@ class Job:
     streams: bool = True
 
     def command(self, index: int) -> CommandInfo:
-        """Of one instance."""
+        """The command of one instance."""
         numbers = {"OFFERD_INSTANCE": str(index + 1), "OFFERD_INSTANCES": str(self.instances)}
         return command_info(self.task, self.words, numbers)
 
 
 def run_job(job: Job) -> int:
-    """Run it to its end; returns the exit status."""
+    """Run the job to its end; returns the exit status."""
     check_words(job.words, job.task.environment)
     return Run(job).to_the_end()
 
@@ -86,7 +86,7 @@ class Run(Work):
         failures = [
             (index, status) for index, status in sorted(self._statuses.items()) if exit_status(status) != 0
         ]
-        for index, status in failures[:MAX_FAILURES_TOLD]:
+        for index, status in failures[:MAX_FAILURES_SHOWN]:
             self.screen.note(f"[{index + 1}] {sentence(status)}{self._advice(status)}")
         failed = self._follower.lost | {index for index, _ in failures}
         if failed:

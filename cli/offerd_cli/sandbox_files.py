@@ -1,4 +1,4 @@
-"""Reads growing and rotated files of sandboxes over the slaves' HTTP file servers, one connection kept for each slave."""
+"""Reads growing and rotated files of sandboxes from the slaves' HTTP file servers, over one kept connection to each."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from offerd.tasks.log_reader import Answer, LogReader, answer_of
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 10.0
 AWAY_S = 30.0
-"""How long a slave's file server may be away (a slave or master that is started again) while somebody waits for an output..."""
+"""How long a file server may be away while somebody waits for an output: its slave or the master may be restarting..."""
 NO_ACCESS_S = 5.0
-"""... and how long the master may take to say where it is."""
+"""... and how long the master may take to report its new address."""
 
 
 class Unreachable(OfferdError):
-    """The file server does not answer, or not with a file."""
+    """The file server does not answer, or answers without the file."""
 
 
 def patience_s(door: FilesDoor) -> float:
-    """How long what is unreachable now is worth waiting for."""
+    """How long it is worth waiting for an unreachable file server."""
     return AWAY_S if door.address else NO_ACCESS_S
 
 
 class SandboxFiles:
-    """Connections to file servers. Not for several threads at once."""
+    """Connections to file servers. To be used by one thread at a time."""
 
     def __init__(self) -> None:
         self._connections: dict[str, FilesConnection] = {}
@@ -48,7 +48,7 @@ class SandboxFiles:
         )
 
     def _request(self, files: FilesDoor, url: str, part: str) -> tuple[http.client.HTTPResponse, bytes]:
-        """A kept connection may have been closed by the server as idle: then a new one is tried, once."""
+        """The server may have closed a kept connection because it was idle; then a new one is tried once."""
         kept = self._connections.pop(files.address, None)
         for connection in (kept, FilesConnection(files, timeout_s=TIMEOUT_S)):
             if connection is None:
@@ -68,7 +68,7 @@ class SandboxFiles:
 
 
 class SandboxLog(LogReader):
-    """One log of a task, read through rotations."""
+    """One log of a task, read across rotations."""
 
     def __init__(self, files: SandboxFiles, door: FilesDoor, container_id: str, path: str) -> None:
         super().__init__(lambda name, offset: files.get(self._door, container_id, name, offset), path)

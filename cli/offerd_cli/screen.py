@@ -1,8 +1,7 @@
-"""What a working command shows: bytes of its tasks on stdout and stderr, notes, and on a terminal one line of progress.
+"""What a working command shows: its tasks' bytes on stdout and stderr, notes, and on a terminal one line of progress.
 
-The line of progress is the last one on stderr; it is wiped before anything else is written and drawn again after it, so
-that output and progress share a terminal, and a redirected stdout holds output alone. Methods may be called from any
-thread.
+The progress line is the last one on stderr. It is erased before anything else is written, and drawn again afterwards. So
+output and progress share a terminal, and a redirected stdout gets only output. Methods may be called from any thread.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import BinaryIO, Protocol
 from offerd.wire.screen_text import printable
 
 LINE_LIMIT = 2000
-"""Characters of one line for people; a peer may have had a part in it."""
+"""Longest line for people, in characters: a peer may have written a part of it."""
 _REDRAW_S = 0.1
 _WIPE = b"\r\x1b[K"
 _BAR_WIDTH = 28
@@ -28,22 +27,22 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def one_line(text: str) -> str:
-    """What may be written as a line: whatever line ends and control characters a peer or a file name brought in."""
+    """The text as one line: line ends and control characters from a peer or a file name are escaped."""
     return printable(" ".join(text.split()), LINE_LIMIT)
 
 
 def _encoded(text: str) -> bytes:
-    """For stderr, as far as its encoding goes."""
+    """The text as bytes for stderr, as far as its encoding goes."""
     return text.encode(sys.stderr.encoding, sys.stderr.errors or "strict")
 
 
 def say(text: str, *, to_stdout: bool = False) -> None:
-    """One line for people."""
+    """Print one line for people."""
     print(one_line(text), file=sys.stdout if to_stdout else sys.stderr)
 
 
 class CannotWrite(OSError):
-    """Our stdout or stderr takes no more, for another reason than that nobody reads it: a full disk. `who` wrote."""
+    """Our stdout or stderr cannot be written, for example because the disk is full; not because nobody reads. `who` wrote."""
 
     def __init__(self, who: str, error: OSError) -> None:
         super().__init__(error.errno, error.strerror)
@@ -51,26 +50,26 @@ class CannotWrite(OSError):
 
 
 class Noted(Protocol):
-    """What shows notes: a `Screen`, or bars."""
+    """Something that shows notes: a `Screen`, or progress bars."""
 
     def note(self, text: str) -> None: ...
 
 
 class NoteHandler(logging.Handler):
-    """What libraries log goes to a screen as its notes: so it does not stand in the line of progress."""
+    """Shows log messages of libraries as notes, so that they do not disturb the progress line."""
 
     def __init__(self, screen: Noted) -> None:
         super().__init__(logging.WARNING)
         self._screen = screen
 
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError):  # the main thread finds out, too, and ends
+        with suppress(OSError):  # the main thread gets the same error, and ends
             self._screen.note(record.getMessage())
 
 
 @contextmanager
 def logged_to(screen: Noted) -> Iterator[None]:
-    """While entered, warnings of the driver, and of who asks the master, are notes on this screen."""
+    """In this context, warnings of the driver and of the operator client are notes on this screen."""
     logs, handler = (
         [logging.getLogger(name) for name in ("offerd.driver", "offerd.operator")],
         NoteHandler(screen),
@@ -85,7 +84,7 @@ def logged_to(screen: Noted) -> Iterator[None]:
 
 
 class Screen:
-    """Writes to this process's stdout and stderr. `who` stands before notes. Methods that write raise `CannotWrite`."""
+    """Writes to this process's stdout and stderr. `who` precedes notes. Methods that write raise `CannotWrite`."""
 
     def __init__(self, who: str, *, progress: bool = True) -> None:
         self._who = who
@@ -103,8 +102,8 @@ class Screen:
         return self._shows_progress
 
     def write(self, data: bytes, *, to_stderr: bool = False) -> None:
-        """A task's output, as it is: what it holds is between the task and who asked for it. Raises `BrokenPipeError` when
-        nobody reads any more."""
+        """Write a task's output unchanged: its contents are the user's affair. Raises `BrokenPipeError` when nobody reads any
+        more."""
         if not data:
             return
         stream = sys.stderr.buffer if to_stderr else sys.stdout.buffer
@@ -115,7 +114,7 @@ class Screen:
                 self._at_line_start = data.endswith(b"\n")
 
     def note(self, text: str) -> None:
-        """One line for the person, on stderr."""
+        """Write one line for the user on stderr."""
         with self._lock:
             self._wipe()
             start = b"" if self._at_line_start else b"\n"
@@ -123,7 +122,7 @@ class Screen:
             self._at_line_start = True
 
     def leave_line(self) -> None:
-        """After Ctrl-C: what the terminal echoed stands where we would write."""
+        """After Ctrl-C: the terminal has echoed ^C where our next line would begin."""
         with self._lock:
             self._wipe()
             if sys.stderr.isatty():
@@ -131,8 +130,8 @@ class Screen:
             self._at_line_start = True
 
     def waiting(self, text: str) -> bool:
-        """In place of the line of progress, until something else is written; there, it must be in the text of `progress`.
-        False: nothing can be wiped here, and a note must do."""
+        """Show this in place of the progress line until something else is written; where there is one, `progress` must show it.
+        False: nothing can be erased here, so a note is needed."""
         if not self._is_terminal or self._shows_progress:
             return self._shows_progress
         with self._lock:
@@ -144,7 +143,7 @@ class Screen:
     def progress(
         self, done: int, total: int, *, running: int = 0, failed: int = 0, text: str = "", final: bool = False
     ) -> None:
-        """Draw the line of progress, ten times a second at most (`final`: in any case)."""
+        """Draw the progress line, at most ten times a second (`final`: always)."""
         if not self._shows_progress:
             return
         now = time.monotonic()
@@ -157,7 +156,7 @@ class Screen:
             self._drawn = True
 
     def end_progress(self, *, keep: bool = False) -> None:
-        """Take the line of progress away, or leave it standing as the last line."""
+        """Erase the progress line, or keep it as the last line."""
         with self._lock:
             if keep and self._drawn:
                 self._write_all(sys.stderr.buffer, b"\n")
@@ -179,7 +178,7 @@ class Screen:
             self._drawn = False
 
     def _line(self, done: int, total: int, running: int, failed: int, text: str, elapsed_s: float) -> str:
-        from offerd_cli.units import format_duration  # here: main imports us, and `offerd --help` no library
+        from offerd_cli.units import format_duration  # main imports us, and --help must be fast
 
         eighths = round(done / total * _BAR_WIDTH * 8) if total else 0
         full, part = divmod(eighths, 8)

@@ -1,4 +1,4 @@
-"""Daemons that go on after the command that started them: units of systemd where these are installed, else processes."""
+"""Daemons that go on after the command that started them: systemd units if these are installed, otherwise processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOOK_AGAIN_S = 0.05
 
 
 def state_directory() -> Path:
-    """Where daemons of this account keep what they must not forget, and those without systemd their logs."""
+    """Where daemons of this account keep their state, and their logs if they run without systemd."""
     if os.geteuid() == 0:
         return Path("/var/lib/offerd")
     state = os.environ.get("XDG_STATE_HOME", "")
@@ -27,7 +27,7 @@ def state_directory() -> Path:
 
 
 class Service:
-    """The master or slave of this host, with this file of its flags."""
+    """The master or slave of this host with this configuration file."""
 
     def __init__(self, kind: str, config: Path) -> None:
         self._kind = kind
@@ -44,7 +44,7 @@ class Service:
 
     @property
     def user(self) -> str:
-        """As whom the daemon will run, if that is not who starts it."""
+        """The user as which the daemon will run, if that is not the user who starts it."""
         return "offerd" if self.is_unit and self._kind == "master" else ""
 
     def start(self) -> None:
@@ -60,7 +60,7 @@ class Service:
             ) from None
 
     def wait_for(self, is_ready: Callable[[], bool], what: str, timeout_s: float) -> None:
-        """Until `is_ready`. Raises `OfferdError` with the daemon's own last line if it ends, or if that takes too long."""
+        """Wait until `is_ready`. Raises `OfferdError` with the daemon's last log line if it ends, or if this takes too long."""
         give_up_at = time.monotonic() + timeout_s
         while not is_ready():
             if self._has_ended():
@@ -73,18 +73,18 @@ class Service:
 
     @property
     def hint(self) -> str:
-        """Where to look, and how to end it."""
+        """Where to find the log."""
         if self.is_unit:
             return f"see: journalctl -u {self._unit}"
         return f"its log is {self.log}"
 
     @property
     def ending(self) -> str:
-        """What ends it."""
+        """The command that stops the daemon."""
         return f"systemctl disable --now {self._unit}" if self.is_unit else f"kill $(cat {self.pid_file})"
 
     def last_line(self) -> str:
-        """Of the daemon's log."""
+        """The last line of the daemon's log."""
         if self.is_unit:
             words = ["journalctl", "-u", self._unit, "-n", "1", "-o", "cat", "--no-pager"]
             text = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30).stdout
@@ -92,7 +92,7 @@ class Service:
             with open(self.log, errors="replace") as file:
                 text = file.read()
         lines = text.strip().splitlines()
-        return lines[-1].removeprefix("offerd: ") if lines else "it has said nothing"
+        return lines[-1].removeprefix("offerd: ") if lines else "its log is empty"
 
     def _has_ended(self) -> bool:
         if self._process is not None:
@@ -126,7 +126,7 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # What it is told stands in its file, whatever this shell has set.
+                # Its options are in its file, whatever the environment of this shell says.
                 env={name: value for name, value in os.environ.items() if not name.startswith("OFFERD_")},
                 cwd="/",
                 start_new_session=True,

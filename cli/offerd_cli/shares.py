@@ -1,4 +1,4 @@
-"""Who holds how much of a cluster over time: sampled while something runs, drawn for a terminal afterwards."""
+"""How much of a cluster each framework holds over time: sampled while something runs, drawn in a terminal afterwards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLOURS = ("green", "magenta", "cyan", "yellow")
 
 
 class Shares:
-    """Samples which part of the cluster's cpus each framework holds, from a thread of its own, while it is entered."""
+    """In this context, a thread samples the fraction of the cluster's cpus that each framework holds."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -35,7 +35,7 @@ class Shares:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        """Raises what has ended the thread, unless something else is on its way."""
+        """Raises the error that has ended the thread, unless another one is being raised."""
         self._over.set()
         self._thread.join()
         if self._failure is not None and kind is None:
@@ -44,7 +44,7 @@ class Shares:
     def _run(self) -> None:
         try:
             self._sample()
-        except BaseException as error:  # marked: whatever it is, who waits for the thread raises it
+        except BaseException as error:  # marked: whoever waits for the thread raises it
             self._failure = error
 
     def _sample(self) -> None:
@@ -64,7 +64,7 @@ class Shares:
         return list(dict.fromkeys(name for held in self._samples for name in held))
 
     def draw(self, out: Console) -> None:
-        """One plot for each framework, one below the other, on one axis of time."""
+        """Draw one plot for each framework, one below the other, with a common time axis."""
         if not self._samples:
             return
         out.print()

@@ -1,4 +1,4 @@
-"""Outputs of `offerd map --keep-order` that have come before their turn: many or large ones, in little memory and one file."""
+"""Outputs of `offerd map --keep-order` that wait for their turn: many or large ones, in little memory and one file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import IO, NamedTuple
 from offerd.errors import OfferdError
 
 MEMORY_BYTES = 16 << 20
-"""What lies here beyond that, lies in the file."""
+"""Bytes kept in memory; more go to the file."""
 COPY_BYTES = 1 << 20
 
 
@@ -36,14 +36,14 @@ Part = bytes | IO[bytes] | Region
 
 
 class Output(NamedTuple):
-    """What a task wrote: bytes if little, files if much."""
+    """The output of a task: bytes if it is small, files if it is large."""
 
     stdout: Part = b""
     stderr: Part = b""
 
 
 class Shelf:
-    """By index. What is taken has to be read before anything is put again."""
+    """Outputs by index. One that was taken must be read before the next is put."""
 
     def __init__(self) -> None:
         self._held: dict[int, Output] = {}
@@ -52,7 +52,7 @@ class Shelf:
         self._end = 0
 
     def put(self, index: int, output: Output) -> None:
-        """Files are closed. Raises `OfferdError` where there is no room."""
+        """Keep an output; its files are closed. Raises `OfferdError` if there is no room."""
         if not self._held:
             self._end = self._memory_bytes = 0
         try:
@@ -64,14 +64,14 @@ class Shelf:
             ) from None
 
     def take(self, index: int) -> Output | None:
-        """None if it is not there."""
+        """None if it is not here."""
         output = self._held.pop(index, None)
         if output is not None:
             self._memory_bytes -= sum(len(part) for part in output if isinstance(part, bytes))
         return output
 
     def indices(self) -> list[int]:
-        """Of all that is there, in order."""
+        """The indices of all outputs here, in order."""
         return sorted(self._held)
 
     def close(self) -> None:

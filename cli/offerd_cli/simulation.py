@@ -1,4 +1,4 @@
-"""What `offerd simulate` shows: a bar while it works, then tables, findings, and where the plots are."""
+"""What `offerd simulate` shows: a progress bar, then tables, findings, and where the plots are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PROSE_WIDTH = 110
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Report]:
-    """A bar on stderr, if that is a terminal; gone when the work is done."""
+    """A progress bar on stderr, if that is a terminal; it disappears at the end."""
     console = render.console(stderr=True)
     columns = (
         TextColumn(title, style="bold"),
@@ -37,7 +37,7 @@ def progress_bar(title: str) -> Iterator[Report]:
 
 
 def print_result(console: Console, result: Result, written: Sequence[Path]) -> None:
-    """All that was found."""
+    """Print everything that was found."""
     console.print(Text(result.title, style="bold"), Text(f"seed {result.seed}", style="dim"))
     for table in result.tables:
         console.print()
@@ -57,7 +57,7 @@ def print_result(console: Console, result: Result, written: Sequence[Path]) -> N
 
 
 def rendered(table: Table) -> render.ScreenTable:
-    """Numbers to the right, a rule below the titles."""
+    """Numbers are aligned right, with a rule below the titles."""
     out = render.ScreenTable(
         title=table.title,
         title_justify="left",

@@ -1,4 +1,4 @@
-"""`offerd slave join`: makes this host its own keys, has them enrolled by a word, and starts the slave."""
+"""`offerd slave join`: makes this host a key, enrols it with a word, and starts the slave."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEYS_DIRECTORY = "slave"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlaveJoining:
-    """What `offerd slave join` was told. Empty: what seems best."""
+    """The options of `offerd slave join`. Empty: choose the best."""
 
     master: str
     word: str
@@ -40,12 +40,12 @@ class SlaveJoining:
 
 
 def join(options: SlaveJoining, say: Callable[[str], None]) -> None:
-    """Raises `OfferdError` with one line. It may be run again: what was done by then is not done twice."""
+    """Raises `OfferdError` with one line. It may be repeated: finished steps are not done again."""
     word = given_word(options.word)
     address = master_address(options.master)
     name = options.name or _host_name()
     if fault := name_fault(name):
-        raise BadInput(f"{fault}; say another with --name")
+        raise BadInput(f"{fault}; choose another with --name")
     if options.cluster and (fault := name_fault(options.cluster)):
         raise BadInput(f"--cluster: {fault}")
     store = store_of_this_account()
@@ -55,18 +55,18 @@ def join(options: SlaveJoining, say: Callable[[str], None]) -> None:
         return
     ip = listening_ip(options.ip) if options.ip else _address_towards(address)
     where = written(address)
-    # Apart from the store's: its keys are called after clusters, and a host may well be called as its cluster.
+    # Not among the store's keys: these are named after clusters, and a host may have its cluster's name.
     key_file = Path(store.directory) / KEYS_DIRECTORY / f"{name}.key"
     keys = _enrol(where, word, name, key_file)
     cluster = options.cluster or _cluster_name(where)
     _write_configuration(config, key_file, options, where, ip, word.master)
     if store.read().at(address) is None:
-        # A master's own host has an operator's key to it there, which is worth more.
+        # The master's own host already has an operator's key to the cluster, which gives more rights.
         store.add(Cluster(cluster, where, word.master, str(key_file)))
     say(f"joined {where} as {name}: {config}, {key_file} (secret)")
     service = Service("slave", config)
     if not options.starts:
-        say(f"to start it: offerd slave --config {config}")
+        say(f"start it with: offerd slave --config {config}")
         return
     service.start()
     slave_id = ""
@@ -77,7 +77,7 @@ def join(options: SlaveJoining, say: Callable[[str], None]) -> None:
         return bool(slave_id)
 
     service.wait_for(is_registered, "has not registered", START_S)
-    say(f"the slave runs and is registered as {slave_id} ({service.hint}; to end it: {service.ending})")
+    say(f"the slave is running, registered as {slave_id} ({service.hint}; stop it with: {service.ending})")
 
 
 def _host_name() -> str:
@@ -90,24 +90,22 @@ def _cluster_name(where: str) -> str:
 
 
 def _joined_already(config: Path, master_key: str) -> str:
-    """A line for who runs it again. Raises `BadInput` if this host is another cluster's slave."""
+    """A line for a repeated command. Raises `BadInput` if this host is a slave of another cluster."""
     entries = read_config(config)
     where = f"{entries.get('master', '?')} as {Path(str(entries.get('key', '?'))).stem}"
     if entries.get("master-key") == master_key:
-        return f"this host has joined {where} already ({config}); nothing was changed"
+        return f"this host has already joined {where} ({config}); nothing was changed"
     raise BadInput(
-        f"this host is a slave of another cluster, {where}: end that slave and remove {config} to have it join this one"
+        f"this host is a slave of another cluster, {where}: to join this one, stop that slave and remove {config}"
     )
 
 
 def _address_towards(address: str) -> str:
-    """Where the slave's files are served: on the way to the master others reach this host, too."""
+    """Where the slave serves its files: at the address from which it reaches the master, since others reach it there, too."""
     server = _first_server(address)
     found = address_towards(server.host, ipv6=over_ipv6(server))
     if not found:
-        raise OfferdError(
-            f"this host finds no route to {server.host}; check that name, and the network of this host"
-        )
+        raise OfferdError(f"there is no route to {server.host}; check the name, and the network of this host")
     if is_link_local(found):
         raise BadInput(
             f"{server}: the master is reached from a link-local address, at which other hosts cannot reach this slave's "
@@ -126,8 +124,8 @@ def _enrol(where: str, word: Keys, name: str, key_file: Path) -> Keys:
     if rights is not None and not rights.slave:
         key_file.unlink()
         raise OfferdError(
-            f"this word is not for a slave, but {name} has joined with it: `offerd keys revoke {name}` undoes that, and "
-            "`offerd token new --slave` makes another word"
+            f"this word is not for a slave, but {name} has joined with it: undo that with `offerd keys revoke {name}`, and "
+            "make another word with `offerd token new --slave`"
         )
     return keys
 
@@ -147,7 +145,7 @@ def _write_configuration(
     if options.work_dir is not None:
         entries["work-dir"] = str(options.work_dir.absolute())
     text = config_text(
-        "For `offerd slave --config`: its flags by name; made by `offerd slave join`.", entries
+        "Options of `offerd slave` by name, for --config; made by `offerd slave join`.", entries
     )
     try:
         replace_file(config, text, 0o644)
@@ -156,7 +154,7 @@ def _write_configuration(
 
 
 def _registered(where: str, keys: Keys, name: str) -> str:
-    """The id of our slave, once the master has one; there may be others."""
+    """The id of our slave, once the master has registered one; there may be others."""
     try:
         with OperatorClient(Connection(master_address(where), keys), timeout_s=2.0) as client:
             alive = (slave.info.slave_id for slave in client.slaves() if slave.state != "lost")

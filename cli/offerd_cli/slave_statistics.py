@@ -1,6 +1,6 @@
-"""What slaves say of their tasks, asked of each one's HTTP server: `GET /statistics` (`offerd_slave.statistics`).
+"""Usage figures of tasks, requested from each slave's HTTP server: `GET /statistics` (`offerd_slave.statistics`).
 
-A slave is believed no more than that its answer has the fields it should have.
+A slave's answer is checked: it must have the expected fields.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ _decode = msgspec.json.Decoder(_Statistics).decode
 
 
 def read(text: bytes) -> Document:
-    """The document, with the fields above. Raises `ValueError` with one line on anything else."""
+    """The document with the fields above. Raises `ValueError` with one line on anything else."""
     try:
         return msgspec.to_builtins(_decode(text))  # type: ignore[no-any-return]
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(f"it answers with nonsense: {error}") from None
+        raise ValueError(f"its answer is not valid: {error}") from None
 
 
 def ask(files: FilesAccess) -> Document | str:
-    """The document, or why there is none."""
+    """The document, or the reason why there is none."""
     connection = FilesConnection(files, timeout_s=TIMEOUT_S)
     try:
         answer = connection.ask("GET", "/statistics")

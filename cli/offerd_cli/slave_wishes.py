@@ -1,4 +1,4 @@
-"""Asks the slave of a work directory, on this very host, to drain or to be active again, and waits until it is so."""
+"""Drains or activates the slave of a work directory on this host, and waits until it has obeyed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from offerd_slave.records import SLAVE_FILE, WISH_FILE, SlaveCheckpoint, Wish
 
 
 def drain_slave(work_dir: Path, deadline_s: float | None = None) -> int:
-    """Have the slave of `work_dir` drained, and wait for that. Raises `BadInput` if none runs there."""
+    """Drain the slave of `work_dir`, and wait for that. Raises `BadInput` if none runs there."""
     with _Slave(work_dir) as slave:
         slave.ask(Wish("draining", deadline_s))
-        say(f"slave {slave.pid} drains; {deadline_text(deadline_s)}")
+        say(f"slave {slave.pid} is draining; {deadline_text(deadline_s)}")
         slave.wait_for("drained")
-    say("drained; `offerd slave --activate`, or `offerd activate` from anywhere, lets it in again")
+    say("drained; `offerd slave --activate`, or `offerd activate` from any host, undoes that")
     return 0
 
 
 def activate_slave(work_dir: Path) -> int:
-    """Have the slave of `work_dir` let in again. Raises `BadInput` if none runs there."""
+    """Activate the slave of `work_dir`. Raises `BadInput` if none runs there."""
     with _Slave(work_dir) as slave:
         slave.ask(Wish("active"))
         slave.wait_for("active")
@@ -36,8 +36,8 @@ def activate_slave(work_dir: Path) -> int:
 
 
 class _Slave:
-    """The slave that holds the lock on the file that names its pid: as long as the lock is held the pid is that slave's,
-    and the pidfd opened then stays its own whatever comes.
+    """The slave that holds the lock on its pid file. While the lock is held the pid is that slave's, and a pidfd opened in that
+    time stays the slave's.
     """
 
     def __init__(self, work_dir: Path) -> None:
@@ -55,7 +55,7 @@ class _Slave:
         os.close(self._pidfd)
 
     def ask(self, wish: Wish) -> None:
-        """Write it down where the slave looks for it, as its own, and send SIGUSR1."""
+        """Write the wish where the slave looks for it, owned by the slave's user, and send SIGUSR1."""
         work_dir = self._work_dir
         if _holder(work_dir) != self.pid:
             raise OfferdError(f"another slave has been started on {work_dir} meanwhile; run this again")
@@ -77,24 +77,24 @@ class _Slave:
             raise OfferdError(f"cannot write to {work_dir}: {error.strerror}") from None
 
     def wait_for(self, mode: str) -> None:
-        """Until the slave has written down that this is its mode. Raises `OfferdError` if it ends before."""
+        """Wait until the slave has stored this mode. Raises `OfferdError` if it ends before."""
         while self._mode() != mode:
             if select.select([self._pidfd], [], [], LOOK_AGAIN_S)[0] and self._mode() != mode:
                 raise OfferdError(
-                    f"slave {self.pid} has ended before it was {mode}; it will be when it is started again"
+                    f"slave {self.pid} has ended before it was {mode}; it will be {mode} when it is started again"
                 )
 
     def _mode(self) -> str:
         try:
             return read_checkpoint(self._work_dir / SLAVE_FILE, SlaveCheckpoint).mode
         except FileNotFoundError:
-            return "active"  # nothing was ever wanted of it
+            return "active"  # no other mode was ever ordered
         except (OSError, DamagedCheckpoint) as error:
-            raise OfferdError(f"cannot read what the slave does now: {error}") from None
+            raise OfferdError(f"cannot read the slave's mode: {error}") from None
 
 
 def _holder(work_dir: Path) -> int:
-    """The pid of the slave that holds the lock. Raises `BadInput` with one line if none does."""
+    """The pid of the slave that holds the lock. Raises `BadInput` with one line if there is none."""
     path = work_dir / "lock"
     try:
         with path.open("rb") as file:
@@ -109,7 +109,7 @@ def _holder(work_dir: Path) -> int:
     except OSError as error:
         if error.errno == errno.ENOENT:
             raise BadInput(
-                f"{work_dir} is no slave's work directory; give the one of the slave with --work-dir"
+                f"{work_dir} is not a slave's work directory; give the right one with --work-dir"
             ) from None
         raise BadInput(f"cannot read {path}: {error.strerror}") from None
     raise BadInput(f"no slave runs on the work directory {work_dir}; name another with --work-dir")

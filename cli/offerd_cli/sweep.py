@@ -1,9 +1,9 @@
-"""Finds and ends every process of one local cluster, by marks that it cannot lose by accident.
+"""Finds and kills every process of one local cluster, by marks that a process cannot lose by accident.
 
-A process belongs to the cluster of base directory B when its environment says so (the daemons and what they fork carry
-`OFFERD_LOCAL_CLUSTER=B`; executors and tasks carry sandboxes beneath B; whom a zygote has forked shows nothing but the mark
-of a container of a slave whose work directory lies in B) or when an ancestor of it does. Processes are
-killed through a pidfd opened before the last look at them, so that a pid used again is never hit.
+A process belongs to the cluster with base directory B if its environment says so, or if an ancestor belongs to it. The daemons
+and their children have `OFFERD_LOCAL_CLUSTER=B`; executors and tasks have sandboxes below B; a process that a zygote has forked
+has only the mark of its container, of a slave whose work directory is in B. A process is killed through a pidfd that was opened
+before it was last checked, so that a reused pid is never hit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TURN_S = 0.02
 
 
 def members(base: Path) -> set[int]:
-    """The pids of the cluster's processes now; never our own. Processes of other users that we may not read are not seen."""
+    """The pids of the cluster's processes now, without our own. Unreadable processes of other users are not found."""
     marks = _container_marks(base)
     seen: list[Process] = []
     marked: list[Process] = []
@@ -41,11 +41,11 @@ def members(base: Path) -> set[int]:
 
 
 def _container_marks(base: Path) -> tuple[bytes, ...]:
-    """What the environment of a container's process begins a line with, for each slave that has a work directory here."""
+    """How the mark in the environment of a container's process begins, for each slave with a work directory here."""
     try:
         directories = [entry.path for entry in os.scandir(base) if entry.is_dir(follow_symlinks=False)]
         return tuple(f"{CONTAINER_MARK}={mark_prefix(path)}".encode() for path in directories)
-    except FileNotFoundError:  # a cluster of which nothing is left
+    except FileNotFoundError:  # nothing of the cluster is left
         return ()
 
 
@@ -65,8 +65,8 @@ def _is_marked(environment: bytes, base: bytes, marks: tuple[bytes, ...]) -> boo
 
 
 def sweep(base: Path, *, grace_s: float = 0.0, limit_s: float = 10.0) -> bool:
-    """End what is left of the cluster: wait `grace_s` for it to end by itself, then SIGKILL. True when nothing is left,
-    and nothing mounted below the base directory."""
+    """Kill what is left of the cluster: give it `grace_s` to end by itself, then SIGKILL. True when no process is left, and
+    nothing is mounted below the base directory."""
     killing_from = time.monotonic() + grace_s
     give_up_at = killing_from + limit_s
     while left := members(base):
@@ -86,7 +86,7 @@ def _kill(pids: set[int], base: Path) -> None:
         for pid in pids:
             if (pidfd := open_pidfd(pid)) is not None:
                 pidfds[pid] = pidfd
-        # Looked at again with the pidfds in hand: whoever has these pids now is who the signals reach.
+        # Checked again now that the pidfds are open: signals reach exactly the processes checked here.
         for pid in members(base) & pidfds.keys():
             try:
                 signal.pidfd_send_signal(pidfds[pid], signal.SIGKILL)

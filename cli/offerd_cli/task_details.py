@@ -1,4 +1,4 @@
-"""`offerd tasks TASK`: all that is known of one task, the master's part and its slave's."""
+"""`offerd tasks TASK`: all details of one task, from the master and from its slave."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from offerd_cli.units import format_bytes, format_duration
 
 
 def measured(client: OperatorClient, task: TaskSummary) -> Document | str:
-    """What the slave of a running task measures now: `usage` as in its statistics, and of how many tasks (`shared_by`), as
-    those of one executor may not be told apart. A text says why there is nothing.
+    """What the slave of a running task measures now: `usage` as in its statistics, and for how many tasks (`shared_by`), since
+    those of one executor may be measured together. A text gives the reason why there is nothing.
     """
     found = slave_statistics.ask(client.files.get(task.slave_id, NO_ACCESS))
     if isinstance(found, str):
-        return f"its slave does not say: {found}"
+        return f"its slave gives no figures: {found}"
     key = (task.framework_id, task.task_id)
     for each in found["tasks"]:
         if (each["framework_id"], each["task_id"]) == key:
@@ -36,8 +36,8 @@ def measured(client: OperatorClient, task: TaskSummary) -> Document | str:
 
 
 def usage_document(task: TaskSummary, now: Document | str | None) -> Document | None:
-    """What it has used: `cpu_s`, `peak_mem_bytes`, and while it runs `mem_bytes`, `processes` and `shared_by`; None if nobody
-    knows.
+    """What it has used: `cpu_s`, `peak_mem_bytes`, and while it runs `mem_bytes`, `processes` and `shared_by`; None if that is
+    not known.
     """
     if task.usage is not None:
         return {"cpu_s": task.usage.cpu_s, "peak_mem_bytes": task.usage.peak_mem_bytes}
@@ -51,7 +51,7 @@ def usage_document(task: TaskSummary, now: Document | str | None) -> Document | 
 
 
 def print_task(out: Console, task: TaskSummary, now: Document | str | None) -> None:
-    """One line for each thing, those that are not known left out."""
+    """Print one line for each known detail."""
     for title, said in _lines(task, now):
         out.print(Text.assemble((f"{title:<10}", "bold"), said), soft_wrap=True)
 
@@ -67,7 +67,10 @@ def _lines(task: TaskSummary, now: Document | str | None) -> list[tuple[str, str
         ("executor", task.executor_id),
         ("user", task.user or "not known"),
         ("holds" if task.ended_s is None else "held", resources_text(task.resources) or "nothing"),
-        ("limit", "none: it is long" if task.time_limit_s is None else format_duration(task.time_limit_s)),
+        (
+            "limit",
+            "none (it is a long task)" if task.time_limit_s is None else format_duration(task.time_limit_s),
+        ),
         ("launched", f"{_clock(task.launched_s)}, {format_duration(task.launched_s)} ago"),
         ("ran", format_duration(task.ran_s)),
     ]

@@ -1,6 +1,6 @@
-"""What tasks use: asked of each slave's HTTP server, two documents of which make a rate.
+"""What tasks use: requested from each slave's HTTP server; two answers make a rate.
 
-Tasks with a cgroup of their own have a row each. Others share their executor's processes, and have one row together.
+Tasks with a cgroup of their own have a row each. Tasks that share their executor's processes have one row together.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from offerd_cli.units import format_bytes
 
 SLAVES_AT_ONCE = 16
 HOT, WARM = 50.0, 10.0
-"""Percent of the time waited for something: from when it is shown in red, and in yellow."""
+"""Percentage of time spent waiting from which it is shown in red, or in yellow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One task, or all tasks of one executor (`tasks` says how many). Cpus are used per second of the interval."""
+    """One task, or all tasks of one executor (`tasks` is their number). Cpus are averages over the interval."""
 
     kind: str  # task | executor
     name: str
@@ -40,7 +40,7 @@ class Row:
     mem_bytes: int
     held_mem_bytes: int
     peak_mem_bytes: int
-    throttled: float  # part of the interval
+    throttled: float  # fraction of the interval
     cpu_pressure: float  # percent of the last ten seconds
     mem_pressure: float
     io_pressure: float
@@ -50,15 +50,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the slaves said; `missing` are those that did not, with the reason."""
+    """The slaves' answers; `missing` are slaves without one, with the reason."""
 
     frameworks: dict[FrameworkID, str]  # id -> name
     documents: dict[str, dict[str, Any]]  # by the slave's id
-    missing: dict[str, str]  # by its host name
+    missing: dict[str, str]  # by hostname
 
 
 def take_sample(client: OperatorClient) -> Sample:
-    """Ask the master who is there, and each slave for its numbers. Raises `OfferdError` if there is no master."""
+    """Ask the master for its slaves, and each slave for its figures. Raises `OfferdError` if there is no master."""
     frameworks = {framework.framework_id: framework.name for framework in client.frameworks()}
     slaves = [slave for slave in client.slaves() if slave.state != "lost"]
     documents: dict[str, dict[str, Any]] = {}
@@ -74,7 +74,7 @@ def take_sample(client: OperatorClient) -> Sample:
 
 
 def rows(before: Sample, now: Sample) -> list[Row]:
-    """The busiest first. What was not there before has used nothing yet."""
+    """The rows, busiest first. A task that was not in `before` has used nothing yet."""
     found: list[Row] = []
     for slave_id, document in now.documents.items():
         earlier = before.documents.get(slave_id, {})
@@ -151,7 +151,7 @@ def row_document(row: Row) -> dict[str, Any]:
 
 
 def table(found: Iterable[Row]) -> FittedTable:
-    """CPU and MEM as used/held; THROTTLED and the pressures are parts of the time."""
+    """CPU and MEM are used/held; THROTTLED and the pressures are fractions of the time."""
     made = FittedTable(
         Column("TASK", cuts=True),
         Column("FRAMEWORK", worth=50, cuts=True),
@@ -187,7 +187,7 @@ def table(found: Iterable[Row]) -> FittedTable:
 
 
 class LiveTable:
-    """The table on a whole screen. A note stands above it until there are new rows."""
+    """The table on the whole screen. A note stands above it until the next rows come."""
 
     def __init__(self, live: Live) -> None:
         self._live = live

@@ -1,4 +1,4 @@
-"""What people write on a command line, read exactly, and numbers written the way people read them."""
+"""Values on a command line, read exactly, and numbers formatted for people."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _DURATION = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d))+\Z")
 _PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MAX_DURATION_S = 10 * 365 * 86400.0
-"""Ten years: more is a slip of the finger, and no timer has to think about overflow."""
+"""Ten years. A longer duration is a typing error, and would make timers consider overflow."""
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in `500ms`, `2s`, `5m`, `1h30m`, `7d`. Raises `BadInput`; a number alone is refused, as `2` may be either."""
+    """Seconds from `500ms`, `2s`, `5m`, `1h30m`, `7d`. Raises `BadInput`, also for a number without a unit."""
     text = text.strip()
     if not _DURATION.match(text):
         hint = f"write {text}s or {text}m" if re.fullmatch(r"[0-9.]+", text) else "write 500ms, 2s, 5m or 1h"
-        raise BadInput(f"{text!r} is no duration; {hint}")
+        raise BadInput(f"{text!r} is not a duration; {hint}")
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PIECE.findall(text))
     if seconds > MAX_DURATION_S:
         raise BadInput(f"{text!r} is longer than ten years; leave the limit out instead")
@@ -30,7 +30,7 @@ def parse_duration(text: str) -> float:
 
 
 def exact_duration(seconds: float) -> str:
-    """What `parse_duration` reads as so many seconds: `7d`, `60s`, `500ms`."""
+    """The text that `parse_duration` reads as this number of seconds: `7d`, `60s`, `500ms`."""
     if seconds and seconds % _SECONDS["d"] == 0:
         return f"{seconds / _SECONDS['d']:.0f}d"
     if seconds == int(seconds):
@@ -39,7 +39,7 @@ def exact_duration(seconds: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Short and readable, at most two units: `120ms`, `3.2s`, `4m10s`, `2h05m`, `3d4h`."""
+    """Short, at most two units: `120ms`, `3.2s`, `4m10s`, `2h05m`, `3d4h`."""
     if seconds < 0.9995:
         return f"{max(seconds, 0) * 1000:.0f}ms"
     if seconds < 59.95:
@@ -53,7 +53,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_bytes(amount: int) -> str:
-    """Three digits and a binary unit: `812K`, `3.4G`. For reading; `offerd.resources.format_scalar` is exact."""
+    """Three digits and a binary unit: `812K`, `3.4G`. Rounded; `offerd.resources.format_scalar` is exact."""
     size, units = float(amount), ["B", "K", "M", "G", "T", "P"]
     while size >= 1000 and len(units) > 1:
         size /= 1024
@@ -62,7 +62,7 @@ def format_bytes(amount: int) -> str:
 
 
 def format_quantity(name: str, amount: int) -> str:
-    """An amount of the resource `name`, for reading."""
+    """An amount of the resource `name`, formatted for people."""
     if name in ("mem", "disk"):
         return format_bytes(amount)
     if name in ("ports",):
@@ -71,26 +71,26 @@ def format_quantity(name: str, amount: int) -> str:
 
 
 def parse_amount(name: str, text: str) -> int:
-    """Millicpus or bytes of one option such as `--cpus 0.5` or `--mem 128M`. Raises `BadResources`, which is `BadInput`."""
+    """Millicpus or bytes from an option such as `--cpus 0.5` or `--mem 128M`. Raises `BadResources`, which is `BadInput`."""
     return parse_scalar(name, text)
 
 
 def task_resources(cpus: str, mem: str) -> Resources:
-    """What one task takes. Raises `BadInput` for amounts that do not parse, or a task that takes nothing."""
+    """The resources of one task. Raises `BadInput` for amounts that cannot be read, or if all are zero."""
     scalars = {"cpus": parse_amount("cpus", cpus), "mem": parse_amount("mem", mem)}
     resources = Resources({name: amount for name, amount in scalars.items() if amount})
     if not resources:
-        raise BadInput("a task needs some resources; give --cpus or --mem an amount above zero")
+        raise BadInput("a task needs some resources; give an amount above zero with --cpus or --mem")
     return resources
 
 
 def traveling(word: str) -> str:
-    """A word of our command line for others (`offerd.wire.posix_text`): the same bytes, whatever our locale makes of them."""
+    """A word of our command line in a form for messages (`offerd.wire.posix_text`): the same bytes, whatever our locale."""
     return word_of(os.fsencode(word))
 
 
 def own_umask() -> int:
-    """What we would have our own files' permissions be."""
+    """The umask of this process."""
     umask = os.umask(0o077)
     os.umask(umask)
     return umask
@@ -99,8 +99,8 @@ def own_umask() -> int:
 def parse_pairs(
     words: Iterable[str], what: str, *, commas: bool = False, once: bool = False
 ) -> dict[str, str]:
-    """`KEY=VALUE` words as a dictionary: of two values of a key the last. With `commas`, each word may hold several. Raises
-    `BadInput`, with `commas` or `once` also for two values of a key.
+    """`KEY=VALUE` words as a dictionary; the last value of a key counts. With `commas`, each word may hold several pairs.
+    Raises `BadInput`; with `commas` or `once` also for a key that is given twice.
     """
     pairs: dict[str, str] = {}
     for word in words:

@@ -1,4 +1,4 @@
-"""Why something waits, for people: the master's reason, and what on the command line would end the wait."""
+"""Why something waits, for people: the master's reason, and the option that would end the wait."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ENDED_BY = {
 
 
 def sentence(waiting: Waiting) -> str:
-    """One line: why, and the flag that ends it, where there is one."""
+    """One line: the reason, and the option that ends the wait, if there is one."""
     if waiting.short_limit_s:
         return f"{waiting.message}; --timeout {waiting.short_limit_s:g}s, or less, would end this wait"
     ends = _ENDED_BY.get(waiting.why)
@@ -32,14 +32,14 @@ def sentence(waiting: Waiting) -> str:
 
 
 class Reasons:
-    """Asks why, after something has waited for a second, and then again and again."""
+    """Asks for the reason after a second of waiting, and then again and again."""
 
     def __init__(self) -> None:
         self._question: Future[Waiting] | None = None
         self._ask_at = time.monotonic() + EXPLAIN_AFTER_S
 
     def turn(self, ask: Callable[[], Future[Waiting]]) -> Waiting | None:
-        """It waits: the answer that has come, if one has."""
+        """To be called while it waits; returns the reason when it has come."""
         now, answer = time.monotonic(), None
         if self._question is not None and self._question.done():
             if self._question.exception() is None:
@@ -50,5 +50,5 @@ class Reasons:
         return answer
 
     def rest(self) -> None:
-        """It does not wait now: when it does again, that is asked a second later."""
+        """It does not wait now. When it waits again, the reason is asked for a second later."""
         self._ask_at = time.monotonic() + EXPLAIN_AFTER_S

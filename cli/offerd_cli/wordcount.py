@@ -1,4 +1,4 @@
-"""The demo's work: counting words, by commands and by Python functions, by the same idea of a word."""
+"""The demo's work: counting words, by commands and by Python functions that agree on what a word is."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _WORD = re.compile(r"[A-Za-z_]+")
 _WORD_BYTES = re.compile(rb"[A-Za-z_]+")
 
 MAPPER = 'LC_ALL=C grep -oaE "[A-Za-z_]+" || true'
-"""A file without a word is no failure, though grep thinks so."""
+"""`|| true`: a file without words is not a failure, although grep reports one."""
 REDUCER = "uniq -c"
 
 
 def library_sources() -> list[Path]:
-    """Every `.py` of Python's standard library here, without what others installed below it."""
+    """Every `.py` file of Python's standard library here, without packages installed below it."""
     library = Path(sysconfig.get_path("stdlib"))
     return sorted(
         path
@@ -27,7 +27,7 @@ def library_sources() -> list[Path]:
 
 
 def count_words(paths: Iterable[str | Path]) -> dict[bytes, int]:
-    """How often each word stands in these files."""
+    """How often each word occurs in these files."""
     counts: Counter[bytes] = Counter()
     for path in paths:
         counts.update(_WORD_BYTES.findall(Path(path).read_bytes()))
@@ -35,7 +35,7 @@ def count_words(paths: Iterable[str | Path]) -> dict[bytes, int]:
 
 
 def words(line: str) -> Iterator[tuple[str, int]]:
-    """One for each word of a line."""
+    """A pair (word, 1) for each word of a line."""
     for word in _WORD.findall(line):
         yield word, 1
 
@@ -46,7 +46,7 @@ def add(word: str, counts: Iterator[int]) -> Iterator[tuple[str, int]]:
 
 
 def read_counts(output: Path) -> dict[bytes, int]:
-    """What a job has left in `output`: lines of `uniq -c`, or words and counts with a TAB between."""
+    """The result of a job in `output`: lines of `uniq -c`, or words and counts separated by a TAB."""
     counts: dict[bytes, int] = {}
     for part in sorted(output.glob("part-*")):
         for line in part.read_bytes().splitlines():

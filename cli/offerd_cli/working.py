@@ -1,7 +1,7 @@
 """What `offerd run` and `offerd map` have in common: a batch of tasks, from the first launch to the exit status.
 
-Three threads: the driver's fills `batch.events`, the main thread handles them and talks to the person, and the command's
-own threads bring output. Ctrl-C, SIGTERM and a stdout that is closed or full all end the tasks before they end us.
+There are three kinds of threads: the driver's fills `batch.events`, the main thread handles them and talks to the user, and the
+command's own bring the output. Ctrl-C, SIGTERM and a closed or full stdout end the tasks before they end this process.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 EXIT_BROKEN_PIPE = 141
 KILL_WAIT_S = 10.0
-"""How long after Ctrl-C the tasks' ends are waited for; what is left then, the master kills as we unregister."""
+"""How long to wait for the tasks' ends after Ctrl-C. What is left then, the master kills when we unregister."""
 TURN_S = 0.1
 PACED_FROM = 500
 PACE_S = 0.01
-"""Of so many tasks, ends are handled a hundred times a second: a wake-up for each would cost as much as all the rest."""
+"""From this number of tasks on, ends are handled a hundred times a second: a wake-up for each would double the cost."""
 MAX_WORD_BYTES = (128 << 10) - 1
-"""The kernel takes no longer argument or environment string (MAX_ARG_STRLEN)."""
+"""The kernel allows no longer argument or environment string (MAX_ARG_STRLEN)."""
 MAX_WORDS_BYTES = 768 << 10
-"""All of them together must fit into one message..."""
+"""All words together must fit into one message..."""
 WORD_BYTES = 5
-"""... where each has so many more, for its length."""
+"""... with this many more bytes for the length of each."""
 MAX_WORDS = 1 << 16
 MAX_VARIABLES = 1 << 14
 NO_VARIABLES: Mapping[str, str] = {}
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: the same as Ctrl-C, with another exit status."""
+    """SIGTERM or SIGHUP: like Ctrl-C, with another exit status."""
 
 
 class Work:
-    """One batch at work. Subclasses say what an event means (`handle`) and how it all ended (`verdict`)."""
+    """One batch at work. Subclasses define what an event means (`handle`) and the exit status (`verdict`)."""
 
     explains_while_running = True
 
@@ -70,37 +70,37 @@ class Work:
         self.failed = 0
         self._expected = batch.count
         self._explainer = Explainer(self)
-        self._preparing = ""  # what was last said of a place that is being made
-        self._is_preparing_told = False
+        self._preparing = ""  # the latest message about a place that is being prepared
+        self._is_preparing_shown = False
 
-    # -- for subclasses ---------------------------------------------------------------------------------------------
+    # -- For subclasses ---------------------------------------------------------------------------------------------
 
     def handle(self, event: Started | Ended) -> None:
-        """A task runs, or has ended."""
+        """A task has started to run, or has ended."""
         raise NotImplementedError
 
     def turn(self) -> None:
-        """Once after each batch of events: write what they brought. Raises `BrokenPipeError` and `CannotWrite`."""
+        """Called after each batch of events: write what they brought. Raises `BrokenPipeError` and `CannotWrite`."""
 
     def finish(self) -> None:
-        """All have ended: write the last output."""
+        """All tasks have ended: write the last output."""
 
     def close(self) -> None:
-        """Let go of threads and connections."""
+        """Close threads and connections."""
 
     def verdict(self) -> int:
-        """The exit status, when all have ended by themselves."""
+        """The exit status, if all tasks have ended by themselves."""
         raise NotImplementedError
 
     def halt(self) -> None:
-        """Launch no more, kill what runs; `finish` and `verdict` follow when that has ended."""
+        """Launch no more tasks and kill running ones; `finish` and `verdict` follow when they have ended."""
         self.batch.cancel(self.driver)
         self._expected = self.ended + len(self.batch.running_ids())
 
-    # -- the way through --------------------------------------------------------------------------------------------
+    # -- The run --------------------------------------------------------------------------------------------
 
     def to_the_end(self) -> int:
-        """Returns the exit status. Raises `OfferdError` if there is no master, or if it refuses us, and `CannotWrite`."""
+        """Returns the exit status. Raises `OfferdError` if there is no master or if it refuses us, and `CannotWrite`."""
         with signals_interrupt(), logged_to(self.screen):
             try:
                 self.driver.set_filters(self.batch.filters())
@@ -119,7 +119,7 @@ class Work:
                 self._leave()
 
     def _work(self, give_up_at: float | None) -> None:
-        """Until every task has ended (or the clock says so)."""
+        """Work until every task has ended, or until the time is over."""
         events = self.batch.events
         while self.ended < self._expected and (give_up_at is None or time.monotonic() < give_up_at):
             try:
@@ -156,13 +156,13 @@ class Work:
             self.handle(event)
 
     def _prepare(self, message: str) -> None:
-        """Told again and again on a terminal; elsewhere once."""
-        if not self.screen.waiting(f"waiting: {message}") and not self._is_preparing_told:
+        """Show this message: always on a terminal, elsewhere once."""
+        if not self.screen.waiting(f"waiting: {message}") and not self._is_preparing_shown:
             self.screen.note(f"waiting: {message}")
-        self._preparing, self._is_preparing_told = message, True
+        self._preparing, self._is_preparing_shown = message, True
 
     def _interrupted(self, interrupt: KeyboardInterrupt) -> int:
-        """Kill everything and see it end; a second Ctrl-C does not wait for that (the master does it then)."""
+        """Kill everything and wait for that; after a second Ctrl-C do not wait: the master ends the tasks then."""
         self.screen.leave_line()
         try:
             left = len(self.batch.running_ids())
@@ -182,7 +182,7 @@ class Work:
         return EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
 
     def _leave(self) -> None:
-        """Unregister, which ends what still runs. What ended the driver earlier has been raised by then."""
+        """Unregister, which ends what still runs. If the driver ended by an error, that has been raised already."""
         self.screen.end_progress()
         self.close()
         self.driver.stop()
@@ -194,26 +194,26 @@ class Work:
 
 
 def away_text(tasks: str) -> str:
-    """After Ctrl-C, where there is no master to tell."""
+    """After Ctrl-C, if there is no master that could kill the tasks."""
     may = "it may run on, until a master is back and ends it" if tasks.startswith("1 ") else ""
     return (
-        f"the master is away and cannot be told to kill {tasks}: "
-        f"{may or 'they may run on, until a master is back and ends them'}; then look with `offerd tasks`"
+        f"the master is away and cannot kill {tasks}: "
+        f"{may or 'they may run on, until a master is back and ends them'}; then check with `offerd tasks`"
     )
 
 
 class Explainer:
-    """While tasks wait, asks the master why, after a second and then again, and says it when it changes.
+    """While tasks wait, asks the master for the reason, after a second and then repeatedly, and prints it when it changes.
 
-    `Work.explains_while_running` False: only while none runs at all, or once if a time limit would give them more room. What
-    waits for its own kind needs no explaining.
+    If `Work.explains_while_running` is False it asks only while no task runs, or once if a time limit would give the tasks more
+    room. Tasks that wait for other tasks of the same command need no explanation.
     """
 
     def __init__(self, work: Work) -> None:
         self.text = ""
         self._work = work
         self._reasons = Reasons()
-        self._told = ""
+        self._last_reason = ""
         self._is_limit_advised = False
 
     def begin(self) -> None:
@@ -233,24 +233,24 @@ class Explainer:
         if answer is None:
             return
         if not is_at_work:
-            self._tell(answer)
+            self._show(answer)
         elif answer.short_limit_s:
             self._is_limit_advised = True
             work.screen.note(f"{batch.waiting} of {batch.count} wait: {sentence(answer)}")
 
-    def _tell(self, waiting: Waiting) -> None:
+    def _show(self, waiting: Waiting) -> None:
         batch, screen = self._work.batch, self._work.screen
         if screen.shows_progress:
             self.text = f"{batch.waiting} wait: {sentence(waiting)}"
-        elif waiting.why != self._told:
+        elif waiting.why != self._last_reason:
             who = "waiting" if batch.count == 1 else f"{batch.waiting} of {batch.count} wait"
             screen.note(f"{who}: {sentence(waiting)}")
-        self._told = waiting.why
+        self._last_reason = waiting.why
 
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP interrupt as Ctrl-C does, so that no task is left running unseen."""
+    """In this context SIGTERM and SIGHUP interrupt like Ctrl-C, so that no task is left running unnoticed."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise Terminated
@@ -264,7 +264,7 @@ def signals_interrupt() -> Iterator[None]:
 
 
 def batch_of(task: TaskOptions, count: int, command: Callable[[int], CommandInfo], **options: Any) -> Batch:
-    """`count` tasks as they were asked for; `options` as for `Batch`."""
+    """A batch of `count` tasks with these options; `options` are for `Batch`."""
     return Batch(
         count,
         command,
@@ -281,7 +281,7 @@ def batch_of(task: TaskOptions, count: int, command: Callable[[int], CommandInfo
 def command_info(
     task: TaskOptions, argv: list[str], environment: Mapping[str, str] = NO_VARIABLES
 ) -> CommandInfo:
-    """What a task runs, in the surroundings that were asked for; `environment` is what it has beside those."""
+    """What a task runs, in the requested environment; `environment` is added to that."""
     return CommandInfo(
         argv=argv,
         environment={**environment, **task.environment},
@@ -291,12 +291,12 @@ def command_info(
 
 
 def task_prefix(name: str) -> str:
-    """A task id that people recognise and no other run has: `sleep-3f9a2c`."""
+    """A recognisable task id that no other run has: `sleep-3f9a2c`."""
     return f"{re.sub(r'[^A-Za-z0-9_-]', '-', name)[:40].lstrip('-') or 'task'}-{os.urandom(3).hex()}"
 
 
 def check_words(words: list[str], environment: dict[str, str]) -> None:
-    """Raise `BadInput` for a command that no kernel would start or no message would hold."""
+    """Raise `BadInput` for a command that the kernel would not start or a message could not hold."""
     sizes = [len(bytes_of(word)) for word in words]
     sizes += [len(bytes_of(f"{key}={value}")) for key, value in environment.items()]
     if max(sizes) > MAX_WORD_BYTES:
@@ -305,7 +305,7 @@ def check_words(words: list[str], environment: dict[str, str]) -> None:
         )
     if sum(sizes) + WORD_BYTES * len(sizes) > MAX_WORDS_BYTES:
         raise BadInput(
-            f"a command of {len(sizes)} words, {sum(sizes)} bytes, is longer than a message may be; use a file"
+            f"a command of {len(sizes)} words, {sum(sizes)} bytes, does not fit into one message; use a file"
         )
     if len(environment) > MAX_VARIABLES:
         raise BadInput(
@@ -314,4 +314,4 @@ def check_words(words: list[str], environment: dict[str, str]) -> None:
     if len(words) > MAX_WORDS:
         raise BadInput(f"a command of {len(words)} words is longer than {MAX_WORDS} words; use a file")
     if any("\0" in word for word in words):
-        raise BadInput("an argument holds a zero byte, which no program can be given")
+        raise BadInput("an argument holds a zero byte, which cannot be passed to a program")

@@ -1,7 +1,7 @@
-"""ZooKeeper servers of our own on this host, from Debian's package: for `offerd local --zk auto`, tests and measurements.
+"""Our own ZooKeeper servers on this host, from Debian's package: for `offerd local --zk auto`, tests and measurements.
 
-Nothing of the system's configuration is used: each server has a directory for its configuration and data, and listens on
-loopback. An ensemble is several servers that know each other's ports.
+The system's configuration is not used. Each server has a directory for its configuration and data, and listens on loopback. An
+ensemble is several servers that know each other's ports.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from offerd.errors import BadInput
 
 JAR = Path("/usr/share/java/zookeeper.jar")
 TICK_MS = 500
-"""Sessions may last from 2 to 20 ticks; a quick tick lets tests and `offerd local` take over quickly."""
+"""A session lasts from 2 to 20 ticks; a short tick lets tests and `offerd local` fail over quickly."""
 
 
 class Ports(NamedTuple):
-    """Of one server: for clients, for the others of its ensemble, for their elections."""
+    """The ports of one server: for clients, for the other servers, and for their elections."""
 
     client: int
     peers: int
@@ -31,12 +31,12 @@ def check_installed() -> None:
     """Raises `BadInput` with one line if this host cannot run a ZooKeeper."""
     if not JAR.exists() or shutil.which("java") is None:
         raise BadInput(
-            "no ZooKeeper is installed here; apt install zookeeper, or name one that runs as --zk HOST:PORT/path"
+            "ZooKeeper is not installed; apt install zookeeper, or name a running one with --zk HOST:PORT/path"
         )
 
 
 def free_ports(servers: int) -> list[Ports]:
-    """Ports that nobody listens on now."""
+    """Ports on which nothing listens now."""
     sockets = [socket.socket() for _ in range(3 * servers)]
     try:
         for each in sockets:
@@ -59,7 +59,7 @@ def prepare_server(directory: Path, number: int, ensemble: Sequence[Ports]) -> l
         "clientPortAddress=127.0.0.1",
         "admin.enableServer=false",
         "4lw.commands.whitelist=srvr",
-        # Memory and disk enough for a test; what counts here is the protocol, not the last power failure.
+        # Memory and disk are enough for a test, where only the protocol matters, not surviving a power failure.
         "preAllocSize=1024",
         "maxClientCnxns=0",
     ]
@@ -89,7 +89,7 @@ def hosts(ensemble: Sequence[Ports]) -> str:
 
 
 def mode(port: int) -> str:
-    """What the server at this port is (standalone, leader, follower); empty as long as it serves nobody."""
+    """The role of the server at this port (standalone, leader, follower); empty while it does not serve."""
     answer = b""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1.0) as link:

@@ -143,8 +143,8 @@ def test_output_that_only_its_own_host_can_reach_is_lost_and_never_status_0(
         wait_until(lambda: len(slaves(keyring, "ops", master)) == 3, "the slave to register")
         there = ["--attributes", "files=own", "--"]
         for command, status, told in (
-            (["run", *there, "echo", "hello"], 1, b"the rest of the output is out of reach, 6 bytes: "),
-            (["run", *there, "sh", "-c", "echo hello; exit 3"], 3, b"is out of reach, 6 bytes: "),
+            (["run", *there, "echo", "hello"], 1, b"the rest of the output cannot be reached, 6 bytes: "),
+            (["run", *there, "sh", "-c", "echo hello; exit 3"], 3, b"cannot be reached, 6 bytes: "),
             (["run", *there, "true"], 0, b""),
             (
                 ["map", *there, "head", "-c", "9000", ":::", "/dev/zero"],

@@ -120,7 +120,7 @@ class Kept:
 
 def refusals(caplog: pytest.LogCaptureFixture) -> int:
     """How many masters have said that they do not take what is there; each says it once."""
-    return sum("was not written by a master" in record.getMessage() for record in caplog.records)
+    return sum("were not written by a master" in record.getMessage() for record in caplog.records)
 
 
 def test_what_the_leader_writes_the_others_know_and_so_does_one_that_starts_later(

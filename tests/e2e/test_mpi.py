@@ -502,7 +502,7 @@ def test_a_drained_queue_ends_when_its_jobs_have(
     cluster: LocalCluster, programs: dict[str, str], tmp_path: Path
 ) -> None:
     put = offerd(cluster, "mpi", "--queue", str(tmp_path), "-n", "2", *SMALL, "--", programs["hello"])
-    assert b"not served yet" in put.stderr
+    assert b"nothing serves" in put.stderr
     assert offerd(cluster, "mpi", "--queue", str(tmp_path), "--drain").returncode == 0
     assert (tmp_path / f"{put.stdout.decode().strip()}.end").exists()
 

@@ -100,6 +100,6 @@ def replay(*, file: Path, grep: str, until: float | None, ticks: bool, full: boo
     Nothing is sent and nothing is run. A version of offerd other than the recorded one may decide differently; the first lines
     say so.
     """
-    from offerd_cli.replaying import Telling, tell
+    from offerd_cli.replaying import PrintOptions, print_recording
 
-    return tell(file, Telling(grep, until, has_ticks=ticks, is_full=full, is_json=as_json))
+    return print_recording(file, PrintOptions(grep, until, has_ticks=ticks, is_full=full, is_json=as_json))

@@ -47,7 +47,7 @@ class Watcher(Protocol):
     def wrote(self, job_id: str, pieces: Iterable[Piece], *, is_stderr: bool) -> None:
         """Lines of ranks, to be taken now or never: those that are long are in no memory."""
 
-    def told(self, job_id: str, text: str) -> None:
+    def noted(self, job_id: str, text: str) -> None:
         """A line for the person whose job it is."""
 
     def waits(self, job_id: str, waiting: Waiting) -> None:
@@ -231,7 +231,7 @@ class MpiFramework(offerd.Scheduler):
                     if run := self._runs.get(attempt_id):
                         run.hydra.kill()
                 case a.Tell(job_id, text):
-                    watcher.told(job_id, text)
+                    watcher.noted(job_id, text)
                 case a.AskWhy(job):
                     self._ask_why(job)
                 case a.TellWaiting(job_id, waiting):
@@ -296,7 +296,7 @@ class MpiFramework(offerd.Scheduler):
         self._pass_on(run, pieces, is_stderr=is_stderr)
         if run.hydra.is_ready and not was_ready:
             if not run.hydra.is_bound:
-                self._watcher.told(run.job_id, NOT_BOUND)
+                self._watcher.noted(run.job_id, NOT_BOUND)
             self._tell(e.HydraReady(run.attempt_id))
         if self._core.is_ending(run.attempt_id):
             self._tell(e.OutputCame(run.attempt_id))

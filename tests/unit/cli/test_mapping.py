@@ -178,7 +178,7 @@ def test_a_place_that_nothing_goes_into_is_refused(words: list[str], complaint: 
     [
         (["echo", "{}{}", ":::", "a" * 70_000], "an argument of 140000 bytes"),
         (["echo", ":::", "a" * 70_000, "\N{SNOWMAN}" * 50_000], "an argument of 150000 bytes"),
-        (["echo", *["{}"] * 9, ":::", "a" * 100_000], "is longer than a message"),
+        (["echo", *["{}"] * 9, ":::", "a" * 100_000], "does not fit into one message"),
         (["echo", *["x"] * 66_000, ":::", "a"], "66002 words"),
         (["echo", ":::", "a\0b"], "did you mean --null"),
     ],

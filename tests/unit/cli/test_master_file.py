@@ -78,7 +78,7 @@ def test_flags_change_single_terms_of_a_role_of_the_file(tmp_path: Path, started
         ("offer_timout = '7s'", "there is no 'offer_timout'; known: "),
         ("config = 'x'", "there is no 'config'"),
         ("offer_timeout = [", "--config "),
-        ("offer_timeout = 'soon'", "no duration"),
+        ("offer_timeout = 'soon'", "not a duration"),
         ("allocation = 3", "write allocation as a table"),
         ("[allocation]\nmodule = 3", "write the module as text"),
         ("[allocation.roles.a]\nwieght = 2", "no 'wieght'"),

@@ -42,7 +42,7 @@ def test_more_than_the_process_manager_passes_on_is_refused(tmp_path: Path) -> N
     large = tmp_path / "large"
     large.write_bytes(b"x" * (MAX_STDIN_BYTES + 1))
     with large.open("rb") as file:
-        with pytest.raises(BadInput, match="have the program read a file"):
+        with pytest.raises(BadInput, match="let the program read a file"):
             read_ahead(file.fileno(), lambda _text: None)
         os.lseek(file.fileno(), 1, os.SEEK_SET)
         assert read_ahead(file.fileno(), lambda _text: None) == file.fileno()

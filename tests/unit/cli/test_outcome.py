@@ -48,8 +48,8 @@ def test_the_sentence_names_the_reason_for_programs_and_the_message_for_people()
     ("words", "directory", "meant"),
     [
         (["echo hi"], "", "sh -c 'LINE'"),
-        (["./tool", "x"], "", "-C . in this one"),
-        (["bin/tool"], "", "-C . in this one"),
+        (["./tool", "x"], "", "-C . it starts in this one"),
+        (["bin/tool"], "", "-C . it starts in this one"),
         (["./tool"], "/here", ""),
         (["/bin/tool"], "", ""),
         (["tool"], "", ""),

@@ -247,7 +247,7 @@ def test_output_out_of_reach_is_given_up_with_a_note(
     monkeypatch.setattr("offerd_cli.sandbox_files.AWAY_S", 0.1)
     slave.broken = True
     assert follow_to_the_end(slave) == {0}
-    assert b"out of reach" in capfdbinary.readouterr().err
+    assert b"cannot be reached" in capfdbinary.readouterr().err
 
 
 def test_an_instance_that_never_began_has_no_output_to_wait_for() -> None:
@@ -346,7 +346,7 @@ def test_output_out_of_reach_is_lost_only_where_something_of_it_is_missing(
     slave.broken = True
     assert follow_to_the_end(slave, status=ended(0)) == set()
     assert follow_to_the_end(slave, status=ended(7)) == {0}
-    assert b"out of reach, 7 bytes: " in capfdbinary.readouterr().err
+    assert b"cannot be reached, 7 bytes: " in capfdbinary.readouterr().err
 
 
 def test_a_file_server_that_comes_back_is_waited_for_and_nothing_is_lost(

@@ -15,7 +15,7 @@ from offerd.errors import BadInput
 from offerd.ids import ExecutorID, PeerID
 from offerd.resources import Resources
 from offerd.wire import codec
-from offerd_cli.replaying import Telling, is_part, tell
+from offerd_cli.replaying import PrintOptions, is_part, print_recording
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.core import events as master_events
 from offerd_master.core.events import PeerLost, Received
@@ -23,7 +23,7 @@ from offerd_master.core.master import MasterCore
 from offerd_master.settings import Settings
 from offerd_slave.core import events as slave_events
 
-PLAIN = Telling("", None, has_ticks=False, is_full=False, is_json=False)
+PLAIN = PrintOptions("", None, has_ticks=False, is_full=False, is_json=False)
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ def recorded(tmp_path: Path) -> Path:
     return path
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> list[str]:
+def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
 def test_each_step_is_shown_with_what_came_of_it(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tell(recorded, PLAIN) == 0
+    assert print_recording(recorded, PLAIN) == 0
     said = capsys.readouterr()
     lines = said.out.splitlines()
     steps = [line for line in lines if "#" in line.split(" ", 2)[1]]
@@ -61,21 +61,21 @@ def test_each_step_is_shown_with_what_came_of_it(recorded: Path, capsys: pytest.
     assert "RegisterSlave" in steps[0]
     assert "hostname=node1" in steps[0]
     assert any(line.startswith("    -> Send") and "ResourceOffers" in line for line in lines)
-    assert "a master, recorded until" in said.err
-    assert "it was offerd 0.0.1" in said.err
+    assert "recording of a master until" in said.err
+    assert "it was made by offerd 0.0.1" in said.err
 
 
 def test_grep_and_until_tell_one_story(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tell(recorded, PLAIN._replace(grep="job"))
-    assert [line.split()[1] for line in told(capsys) if not line.startswith(" ")] == ["#8"]
-    tell(recorded, PLAIN._replace(until_s=1.0))
-    assert [line.split()[1] for line in told(capsys) if not line.startswith(" ")] == ["#7", "#8", "#9"]
-    tell(recorded, PLAIN._replace(has_ticks=True))
-    assert any(line.split()[1:] == ["#10", "tick"] for line in told(capsys))
+    print_recording(recorded, PLAIN._replace(grep="job"))
+    assert [line.split()[1] for line in printed(capsys) if not line.startswith(" ")] == ["#8"]
+    print_recording(recorded, PLAIN._replace(until_s=1.0))
+    assert [line.split()[1] for line in printed(capsys) if not line.startswith(" ")] == ["#7", "#8", "#9"]
+    print_recording(recorded, PLAIN._replace(has_ticks=True))
+    assert any(line.split()[1:] == ["#10", "tick"] for line in printed(capsys))
 
 
 def test_json_is_a_document_for_each_step(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tell(recorded, PLAIN._replace(is_json=True))
+    print_recording(recorded, PLAIN._replace(is_json=True))
     said = capsys.readouterr()
     steps = [json.loads(line) for line in said.out.splitlines()]
     assert [step["number"] for step in steps] == [7, 8, 9, 11]
@@ -91,10 +91,10 @@ def test_events_without_a_state_are_told_alone(
     path = tmp_path / "b.recording"
     header = Header("master", "0.0.1", "a test", 1_700_000_003.5, 3.5, 7, is_whole=False)
     path.write_bytes(b"".join(pack(header, (), ring.since(0))))
-    tell(path, PLAIN)
+    print_recording(path, PLAIN)
     said = capsys.readouterr()
     assert "PeerLost" in said.out
-    assert "cannot be replayed" in said.err
+    assert "the state before the first event is missing" in said.err
 
 
 def test_every_message_and_event_may_be_in_a_recording() -> None:
@@ -129,11 +129,11 @@ def test_what_does_more_than_compute_has_no_part_in_one(module: str) -> None:
 
 def test_what_cannot_be_read_is_bad_input(tmp_path: Path, recorded: Path) -> None:
     with pytest.raises(BadInput, match="cannot read"):
-        tell(tmp_path / "missing", PLAIN)
+        print_recording(tmp_path / "missing", PLAIN)
     (tmp_path / "text").write_text("no recording")
     with pytest.raises(BadInput, match="no recording"):
-        tell(tmp_path / "text", PLAIN)
+        print_recording(tmp_path / "text", PLAIN)
     data = recorded.read_bytes().replace(b"offerd_master.core.master", b"offerd_cli.commands.debug")
     (tmp_path / "hostile").write_bytes(data)
     with pytest.raises(BadInput, match="has no part in one"):
-        tell(tmp_path / "hostile", PLAIN)
+        print_recording(tmp_path / "hostile", PLAIN)

@@ -79,7 +79,7 @@ def test_tasks_that_share_their_executors_processes_are_said_to(monkeypatch: pyt
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
-        ("Connection refused", "its slave does not say: Connection refused"),
+        ("Connection refused", "its slave gives no figures: Connection refused"),
         (statistics(None, []), "nothing is measured yet"),
         ({**statistics(None, []), "tasks": []}, "its slave does not know it yet"),
     ],
@@ -116,6 +116,6 @@ def test_an_ended_task_says_why_and_what_it_took() -> None:
     ],
 )
 def test_nonsense_of_a_slave_is_one_line(text: bytes) -> None:
-    with pytest.raises(ValueError, match="it answers with nonsense"):
+    with pytest.raises(ValueError, match="its answer is not valid"):
         slave_statistics.read(text)
     assert slave_statistics.read(json.dumps(statistics(USAGE, [])).encode()) == statistics(USAGE, [])

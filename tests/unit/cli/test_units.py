@@ -39,7 +39,7 @@ def test_a_duration_is_read(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "s", "2x", "-2s", "2 s 3", "1e3s", "nan", "infs", "ms", "2s3"])
 def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(BadInput, match="no duration; write 500ms, 2s, 5m or 1h"):
+    with pytest.raises(BadInput, match="not a duration; write 500ms, 2s, 5m or 1h"):
         parse_duration(text)
 
 

@@ -107,5 +107,5 @@ def run(mapper: str, content: str) -> list[str]:
 def test_limits_that_nobody_asked_for_are_told() -> None:
     told = default_limits(Job(("in",), "out", "cat", "cat"))
     assert "a map may take 60 s, a reduce 20 s" in told
-    assert "4 times as long" in told
+    assert "4 times the limit" in told
     assert "reduce" not in default_limits(Job(("in",), "out", "cat", reduces=0))
