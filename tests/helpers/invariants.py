@@ -10,11 +10,12 @@ from offerd.messages import KillTask, Reason
 from offerd.resources import Resources
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.core.actions import Action, Send
+from offerd_master.core.cluster import Cluster
 from offerd_master.core.failover import holdings
 from offerd_master.core.master import MasterCore
 from offerd_master.core.pool import pool_of
 from offerd_master.core.revocation import holds
-from offerd_master.core.state import Cluster, Framework, Slave, SlaveState, Task
+from offerd_master.core.state import Framework, Slave, SlaveState, Task
 
 
 def check_invariants(core: MasterCore) -> None:

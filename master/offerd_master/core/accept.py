@@ -19,18 +19,11 @@ from offerd.resources import Resources
 from offerd.wire.codec import MAX_SENT_BYTES
 from offerd.wire.screen_text import printable
 from offerd_master.core import offers
+from offerd_master.core.cluster import Cluster
 from offerd_master.core.history import MAX_TEXT
 from offerd_master.core.pool import Pool
 from offerd_master.core.recovery import forget_unknown
-from offerd_master.core.state import (
-    Cluster,
-    Executor,
-    Framework,
-    LaunchableExecutor,
-    OutstandingOffer,
-    Slave,
-    Task,
-)
+from offerd_master.core.state import Executor, Framework, LaunchableExecutor, OutstandingOffer, Slave, Task
 from offerd_master.core.tasks import MASTER, add_executor, add_task
 
 _TASK_BYTES = 768

@@ -12,8 +12,9 @@ from offerd import operator_messages as om
 from offerd.resources import BYTE_SCALARS, UNITS, Resources, format_scalar
 from offerd.wire.screen_text import printable
 from offerd_master.core.caller import Caller
+from offerd_master.core.cluster import Cluster
 from offerd_master.core.pool import Pool, cut_quantities
-from offerd_master.core.state import Cluster, Framework, Slave
+from offerd_master.core.state import Framework, Slave
 
 MAX_HOLDERS = 8
 """Holders listed for one place; the others are summed up in one more entry."""

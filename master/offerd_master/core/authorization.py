@@ -13,8 +13,9 @@ from offerd import operator_messages as om
 from offerd.ids import PeerID
 from offerd.messages import Reason
 from offerd.wire.recording_messages import RecordEvents
+from offerd_master.core.cluster import Cluster
 from offerd_master.core.rights import fault
-from offerd_master.core.state import Cluster, Framework, Slave, Standby
+from offerd_master.core.state import Framework, Slave, Standby
 from offerd_master.principals import Principal
 
 OPEN_TO_FRAMEWORKS: dict[type[m.Message], str] = {

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from offerd.core import slots
 from offerd.resources import Resources
+from offerd_master.core.cluster import Cluster
 from offerd_master.core.pool import Pool
-from offerd_master.core.state import Cluster, Framework, Slave
+from offerd_master.core.state import Framework, Slave
 
 REASONS = {
     "ended": "it has ended",

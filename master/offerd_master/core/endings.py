@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from offerd import messages as m
 from offerd.ids import FrameworkID
 from offerd.messages import Reason
-from offerd_master.core.state import Cluster, Framework, Slave
+from offerd_master.core.cluster import Cluster
+from offerd_master.core.state import Framework, Slave
 
 
 def shut_down(

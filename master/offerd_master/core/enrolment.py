@@ -16,9 +16,9 @@ from offerd.ids import PeerID
 from offerd_master.core import terms
 from offerd_master.core.actions import CutOff, KeepChange
 from offerd_master.core.caller import Caller
+from offerd_master.core.cluster import Cluster
 from offerd_master.core.queries import following, page_of
 from offerd_master.core.registry import Change, Contents, InHand, Order, Refused, Registry
-from offerd_master.core.state import Cluster
 from offerd_master.principals import Principal, Principals, principal_of, rights_of
 
 MAX_WAITING = 200

@@ -14,8 +14,9 @@ from offerd.ids import FrameworkID, PeerID
 from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
 from offerd_master.core import files, offers
+from offerd_master.core.cluster import Cluster
 from offerd_master.core.endings import shut_down_everywhere, user_changed
-from offerd_master.core.state import Cluster, Framework, Slave, Standby, Wishes
+from offerd_master.core.state import Framework, Slave, Standby, Wishes
 from offerd_master.core.tasks import end_wait, forget_if_empty
 
 LINE_WAITS_S = 3.0

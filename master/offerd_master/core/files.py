@@ -18,7 +18,8 @@ from offerd.files_access import NO_ACCESS, OPERATOR, OWNER, FilesAccess, FilesSe
 from offerd.ids import FrameworkID, SlaveID, owner_of
 from offerd.wire import files_messages as fm
 from offerd_master.core.caller import Caller
-from offerd_master.core.state import Cluster, Framework, Slave
+from offerd_master.core.cluster import Cluster
+from offerd_master.core.state import Framework, Slave
 
 MAX_DERIVED = 16
 """How many accesses of one slave are cached; to derive one costs some microseconds."""

@@ -12,8 +12,9 @@ from offerd.wire.screen_text import printable
 from offerd_master.allocation.policy import role_fault
 from offerd_master.core import failover, files, recovery
 from offerd_master.core.caller import Caller
+from offerd_master.core.cluster import FRAMEWORK_AHEAD, Cluster
 from offerd_master.core.pool import cut_quantities
-from offerd_master.core.state import FRAMEWORK_AHEAD, Cluster, Framework, Slave, Standby, Wishes
+from offerd_master.core.state import Framework, Slave, Standby, Wishes
 from offerd_master.core.tasks import take_as_lost
 
 MAX_INFO_BYTES = 64 << 10

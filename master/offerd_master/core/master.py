@@ -38,6 +38,7 @@ from offerd_master.core import (
 )
 from offerd_master.core.actions import Action
 from offerd_master.core.caller import Caller
+from offerd_master.core.cluster import Cluster
 from offerd_master.core.events import (
     AuthorizedRead,
     ChangeKept,
@@ -54,7 +55,7 @@ from offerd_master.core.events import (
     TermsChanged,
 )
 from offerd_master.core.registry import Registry
-from offerd_master.core.state import Cluster, Framework, Slave, Standby
+from offerd_master.core.state import Framework, Slave, Standby
 from offerd_master.principals import Principal
 from offerd_master.settings import Settings
 

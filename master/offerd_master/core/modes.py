@@ -12,7 +12,8 @@ from offerd import operator_messages as om
 from offerd.wire.screen_text import printable
 from offerd_master.core import offers
 from offerd_master.core.caller import Caller
-from offerd_master.core.state import Cluster, Slave, SlaveState
+from offerd_master.core.cluster import Cluster
+from offerd_master.core.state import Slave, SlaveState
 
 _STATES = {
     "active": SlaveState.ACTIVE,

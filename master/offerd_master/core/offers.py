@@ -28,7 +28,8 @@ from offerd.resources import Resources
 from offerd.wire.codec import encode_message
 from offerd_master.allocation.entitlements import Entitlements
 from offerd_master.core import eligibility, files
-from offerd_master.core.state import Cluster, Framework, OutstandingOffer, Refusal, Slave
+from offerd_master.core.cluster import Cluster
+from offerd_master.core.state import Framework, OutstandingOffer, Refusal, Slave
 
 MAX_REFUSE_S = 365 * 86_400.0
 MAX_OFFERS_BYTES = 512 << 10

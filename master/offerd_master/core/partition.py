@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from offerd import messages as m
 from offerd.messages import Reason, TaskState, TaskStatus
-from offerd_master.core.state import Cluster, Framework, Slave, Task
+from offerd_master.core.cluster import Cluster
+from offerd_master.core.state import Framework, Slave, Task
 from offerd_master.core.tasks import MASTER, end_wait, free_task, remember, report_state
 
 

@@ -21,10 +21,11 @@ from offerd.wire.codec import encode_message
 from offerd.wire.screen_text import printable
 from offerd_master.core import failover, files
 from offerd_master.core.caller import Caller
+from offerd_master.core.cluster import Cluster
 from offerd_master.core.endings import shut_down_everywhere
 from offerd_master.core.history import MAX_TEXT, EndedTask
 from offerd_master.core.pool import cut, cut_quantities, pool_of
-from offerd_master.core.state import Cluster, Framework, Slave, Task
+from offerd_master.core.state import Framework, Slave, Task
 from offerd_master.core.tasks import kill
 
 PAGE_BYTES = 512 << 10

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from offerd.ids import FrameworkID
-from offerd_master.core.state import Cluster, Framework
+from offerd_master.core.cluster import Cluster
+from offerd_master.core.state import Framework
 
 _TOLERANCE = 1e-9
 _PACE_S = 0.0002

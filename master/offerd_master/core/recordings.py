@@ -9,8 +9,9 @@ from offerd.wire.recording_messages import MAX_RECORD_S, EventsRecorded, RecordE
 from offerd.wire.screen_text import printable
 from offerd_master.core.actions import Record
 from offerd_master.core.caller import Caller
+from offerd_master.core.cluster import Asked, Cluster
 from offerd_master.core.events import RecordingWritten
-from offerd_master.core.state import Asked, Cluster, Slave
+from offerd_master.core.state import Slave
 
 MAX_ASKED = 16
 """How many recordings may be open at one time."""

@@ -10,7 +10,8 @@ not wait.
 from __future__ import annotations
 
 from offerd.ids import TaskID
-from offerd_master.core.state import Cluster, Framework
+from offerd_master.core.cluster import Cluster
+from offerd_master.core.state import Framework
 
 MAX_REMEMBERED = 10_000
 """Tasks called lost, without a slave that could be asked, that are remembered for one framework."""

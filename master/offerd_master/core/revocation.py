@@ -22,8 +22,9 @@ from offerd.resources import Resources
 from offerd_master.allocation.base import RevocableTask
 from offerd_master.allocation.entitlements import Entitlements
 from offerd_master.core import eligibility, offers
+from offerd_master.core.cluster import Cluster
 from offerd_master.core.pool import Pool
-from offerd_master.core.state import Cluster, Framework, Revocation, Shortage, Slave, Task
+from offerd_master.core.state import Framework, Revocation, Shortage, Slave, Task
 from offerd_master.core.tasks import kill
 
 CHECK_INTERVAL_S = 1.0

@@ -12,8 +12,9 @@ from offerd import messages as m
 from offerd.ids import FrameworkID
 from offerd.messages import Reason
 from offerd_master.core import failover
+from offerd_master.core.cluster import Cluster
 from offerd_master.core.endings import holders, shut_down
-from offerd_master.core.state import Cluster, Framework, Slave
+from offerd_master.core.state import Framework, Slave
 from offerd_master.principals import Principal, owner_of
 
 

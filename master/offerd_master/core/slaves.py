@@ -21,19 +21,11 @@ from offerd.wire.codec import encode_message
 from offerd.wire.screen_text import printable
 from offerd_master.core import failover, files, modes, offers, partition, recovery, rights
 from offerd_master.core.caller import Caller
+from offerd_master.core.cluster import SLAVE_AHEAD, Cluster
 from offerd_master.core.endings import end_other_users, shut_down
 from offerd_master.core.history import MAX_TEXT
 from offerd_master.core.pool import Pool
-from offerd_master.core.state import (
-    SLAVE_AHEAD,
-    Cluster,
-    Executor,
-    Framework,
-    Slave,
-    SlaveState,
-    Standby,
-    Task,
-)
+from offerd_master.core.state import Executor, Framework, Slave, SlaveState, Standby, Task
 from offerd_master.core.tasks import (
     add_executor,
     add_task,

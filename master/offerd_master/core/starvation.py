@@ -16,10 +16,11 @@ from offerd.resources import Resources
 from offerd.wire.screen_text import printable
 from offerd_master.core import amounts, eligibility
 from offerd_master.core.caller import Caller
+from offerd_master.core.cluster import Cluster
 from offerd_master.core.eligibility import REASONS
 from offerd_master.core.history import MAX_TEXT
 from offerd_master.core.pool import cut_quantities
-from offerd_master.core.state import Cluster, Framework, Slave
+from offerd_master.core.state import Framework, Slave
 
 _TOLERANCE = 1e-9
 _HELD = frozenset({"offered_to_others", "in_use", "minimum_offer_not_free", "filters_ask_for_more"})

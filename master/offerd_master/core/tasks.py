@@ -21,9 +21,10 @@ from offerd.resources import BYTE_SCALARS
 from offerd.wire.bounds import MAX_NAMES
 from offerd.wire.screen_text import printable
 from offerd_master.core.actions import Send
+from offerd_master.core.cluster import Cluster, Reconciling
 from offerd_master.core.history import MAX_TEXT, EndedTask
 from offerd_master.core.recovery import MAX_REMEMBERED, remember_unknown
-from offerd_master.core.state import Cluster, Executor, Framework, Reconciling, Slave, Task
+from offerd_master.core.state import Executor, Framework, Slave, Task
 
 MASTER = "master"
 MAX_LIVE_TEXT = 100

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from offerd_master.allocation.base import Allocator
 from offerd_master.core import files, revocation, rights, slaves
-from offerd_master.core.state import Cluster
+from offerd_master.core.cluster import Cluster
 from offerd_master.principals import Principals, owner_of
 from offerd_master.settings import Settings
 

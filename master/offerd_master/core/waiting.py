@@ -14,9 +14,10 @@ from offerd.resources import Resources
 from offerd.wire.screen_text import printable
 from offerd_master.core import amounts, eligibility
 from offerd_master.core.caller import Caller
+from offerd_master.core.cluster import Cluster
 from offerd_master.core.eligibility import REASONS
 from offerd_master.core.pool import Pool, cut_quantities
-from offerd_master.core.state import Cluster, Framework, Slave
+from offerd_master.core.state import Framework, Slave
 
 _REFUSED = frozenset({"no_offer_fits", "long_task_cap_reached"})
 MANY = 1 << 40

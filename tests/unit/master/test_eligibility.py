@@ -29,8 +29,9 @@ from offerd.ids import SlaveID
 from offerd.resources import Resources
 from offerd_master.allocation.policy import Policy, Terms
 from offerd_master.core import offers
+from offerd_master.core.cluster import Cluster
 from offerd_master.core.eligibility import REASONS, reason_against
-from offerd_master.core.state import Cluster, Framework, Slave, SlaveState
+from offerd_master.core.state import Framework, Slave, SlaveState
 
 EXAMPLES = int(os.environ.get("OFFERD_ELIGIBILITY_EXAMPLES", "15"))
 Pair = tuple[Framework, Slave]

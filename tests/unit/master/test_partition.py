@@ -13,9 +13,10 @@ from offerd.resources import Resources
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.allocation.policy import Policy
 from offerd_master.core.actions import LaterEpochSeen
+from offerd_master.core.cluster import EPOCHS_A_YEAR, FRAMEWORK_AHEAD, LEAST_NOW
 from offerd_master.core.events import Received, Signed
 from offerd_master.core.master import MasterCore
-from offerd_master.core.state import EPOCHS_A_YEAR, FRAMEWORK_AHEAD, LEAST_NOW, SlaveState
+from offerd_master.core.state import SlaveState
 from offerd_master.principals import Principal
 from offerd_master.settings import Settings
 
