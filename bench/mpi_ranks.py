@@ -43,8 +43,8 @@ class Heard:
     def wrote(self, job_id: str, pieces: Iterable[Piece], *, is_stderr: bool) -> None:
         self.text += b"".join(piece.data for piece in pieces)
 
-    def told(self, job_id: str, text: str) -> None:
-        """Nobody is asked."""
+    def noted(self, job_id: str, text: str) -> None:
+        """There is no person to show it to."""
 
     def waits(self, job_id: str, waiting: Waiting) -> None:
         """The same."""
