@@ -2,7 +2,8 @@
 
 The first part is what authors write: `FrameworkInfo`, `ExecutorInfo`, `CommandInfo`, `TaskInfo`, `Filters`. A field of
 the wrong type raises `WrongType` when the struct is made. The second part is what they read: `Offer`, `TaskStatus` and
-what these hold. All are frozen: `msgspec.structs.replace(task, name="other")` makes a changed copy.
+what these hold. The third is what slaves say of themselves. All structs are frozen:
+`msgspec.structs.replace(task, name="other")` makes a changed copy.
 
 A number, text or list beyond its bound (`offerd.wire.bounds`) raises `BadInput` when it is sent. Times are seconds.
 """
@@ -158,7 +159,9 @@ class TaskInfo(Description, frozen=True):
     name: Name = ""
     """For people, in listings."""
     labels: Labels = {}
-    """Free text by name, for the executor. Names that begin with `offerd.` are instructions to offerd itself."""
+    """Free text by name, for the executor. Names that begin with `offerd.` are instructions to offerd itself, as
+    `offerd.keep_output`.
+    """
 
     if TYPE_CHECKING:  # as it is: an id may be any string
 
