@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def run(seed: int, seconds: float, tasks: int, *, quiet: bool = False) -> bool:
-    """Whether the ledger balanced and no daemon ended by itself. Everything is told on stdout, the seed first."""
+    """Whether the ledger balanced and no daemon ended by itself. Everything is printed, the seed first."""
     say(f"chaos: seed {seed}, {tasks:,} tasks, faults for {seconds:g} s", quiet=False)
     with tempfile.TemporaryDirectory(prefix="offerd-effects-") as directory, ChaosCluster() as cluster:
         Path(directory).chmod(0o777)

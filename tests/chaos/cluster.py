@@ -44,7 +44,7 @@ class Network:
         _ip("-n", self.name, "addr", "add", f"{self.theirs}/24", "dev", "eth0")
 
     def set_up(self, up: bool) -> None:
-        """Plug the cable in or out: nobody is told."""
+        """Plug the cable in or out, without a notice to anybody."""
         _ip("-n", self.name, "link", "set", "eth0", "up" if up else "down")
 
     def remove(self) -> None:

@@ -373,7 +373,7 @@ def test_tasks_go_on_while_the_slave_is_away(slave: FakeSlave) -> None:
     time.sleep(0.1)
     slave.bind()
     assert slave.wait_ended([TaskID("a")])[0].exit_status == 5
-    assert slave.hellos[-1].task_ids == ["a"]
+    assert slave.registrations[-1].task_ids == ["a"]
 
 
 def test_five_hundred_tasks_leave_nothing_behind(slave: FakeSlave) -> None:

@@ -222,7 +222,7 @@ class TestFuture(cpython.FutureTests):
         namespace["Future"] = Future
 
     def test_cancel(self) -> None:
-        """Who waits for a call is told at once that it was cancelled: no worker comes upon it later."""
+        """Waiting for a cancelled call ends at once: no worker finds it cancelled later."""
         future = Future()
         self.assertTrue(future.cancel())
         self.assertEqual(future._state, "CANCELLED_AND_NOTIFIED")

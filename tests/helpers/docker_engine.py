@@ -1,4 +1,4 @@
-"""A real Docker engine of a test run's own, in a temporary folder of which nothing is left."""
+"""A real Docker engine for a test run, in a temporary folder that is removed completely."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class DockerEngine:
     def _begin(self) -> None:
         root = self.root
         pid_file = root / "exec/containerd/containerd.pid"
-        # dockerd takes a zombie for a containerd that runs, and not every pid 1 of a test machine buries them.
+        # dockerd takes a zombie for a containerd that runs, and not every pid 1 of a test machine reaps them.
         if pid_file.exists() and not _is_running(int(pid_file.read_text())):
             pid_file.unlink()
         self._process = subprocess.Popen(
@@ -79,7 +79,7 @@ class DockerEngine:
         )
 
     def answers(self) -> bool:
-        """Whether it does, soon."""
+        """Whether it answers soon."""
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(ANSWER_S)
             try:
@@ -95,18 +95,18 @@ class DockerEngine:
         return self._process.pid
 
     def containerd_pid(self) -> int:
-        """Of the containerd that belongs to it."""
+        """The pid of its containerd."""
         return int((self.root / "exec/containerd/containerd.pid").read_text())
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """Send this, and wait until it has gone."""
+        """Send this signal, and wait until it is gone."""
         if self._process is not None:
             self._process.send_signal(number)
             self._process.wait(60)
             self._process = None
 
     def log(self) -> str:
-        """The end of what it says."""
+        """The end of its log."""
         return (self.root / "dockerd.log").read_text(errors="replace")[-3000:]
 
     @contextmanager
@@ -126,12 +126,12 @@ class DockerEngine:
             client.api.import_image_from_data(content, repository=repository, tag=tag, changes=changes)
 
     def containers(self) -> list[str]:
-        """Names of all there are, in any state."""
+        """The names of all its containers, in any state."""
         with self.api() as client:
             return [each["Names"][0].lstrip("/") for each in client.api.containers(all=True)]
 
     def close(self) -> None:
-        """End everything it has, and itself: by asking, if it listens. Afterwards nothing of it is left."""
+        """End its containers and itself, gracefully if it answers, and remove everything of it."""
         try:
             if self._process is not None:
                 self._process.send_signal(signal.SIGCONT)  # a test may have stopped it
@@ -154,7 +154,7 @@ def _is_running(pid: int) -> bool:
 
 @contextmanager
 def engine(*, live_restore: bool = False) -> Iterator[DockerEngine]:
-    """One that runs and has the image `SMALL`."""
+    """A running engine with the image `SMALL`."""
     sweep_dead_owners()
     made = DockerEngine(live_restore=live_restore)
     try:

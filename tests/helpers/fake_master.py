@@ -1,6 +1,6 @@
 """A master made of a real ROUTER and a script: what drivers and `ClusterExecutor` are tested and measured against.
 
-`FakeMaster` answers hellos and records everything; a test says what else it sends. `InstantCluster` is a FakeMaster that
+`FakeMaster` answers registrations and records everything; a test sends the rest. `InstantCluster` is a FakeMaster that
 offers slaves of a given size and ends every task the moment it is accepted, as the test's `outcome` says.
 """
 
@@ -55,10 +55,10 @@ class FakeMaster:
         self.received: list[Message] = []
         self.bad: list[BadMessage] = []
         self.peer = PeerID(b"")
-        """Who spoke last."""
+        """The peer that sent the last message."""
         self.framework_id = FrameworkID("F-1")
         self.ping_interval_s = ping_interval_s
-        self.answers_hello = True
+        self.answers_registration = True
         self._changed = threading.Condition()
         self._orders: deque[tuple[PeerID, Message]] = deque()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK)
@@ -76,7 +76,7 @@ class FakeMaster:
         self.close()
 
     def close(self) -> None:
-        """Gone, as by `kill -9`: nobody is told."""
+        """Gone, as by `kill -9`, without a message."""
         if not self._is_ending:
             self._is_ending = True
             os.eventfd_write(self._wakeup, 1)
@@ -84,7 +84,7 @@ class FakeMaster:
             os.close(self._wakeup)
 
     def send(self, message: Message, peer: PeerID | None = None) -> None:
-        """To the peer that spoke last, or to this one. From any thread."""
+        """Send to the peer that sent the last message, or to this one. From any thread."""
         self._orders.append((self.peer if peer is None else peer, message))
         os.eventfd_write(self._wakeup, 1)
 
@@ -112,8 +112,8 @@ class FakeMaster:
             return sum(isinstance(message, kind) for message in self.received)
 
     def handle(self, peer: PeerID, message: Any) -> None:
-        """What this master answers by itself; runs in its thread."""
-        if isinstance(message, RegisterFramework) and self.answers_hello:
+        """Answer what this master answers by itself; runs in its thread."""
+        if isinstance(message, RegisterFramework) and self.answers_registration:
             known = message.framework.framework_id
             self.framework_id = known or self.framework_id
             answer = FrameworkRegistered(self.framework_id, "M-1", bool(known), self.ping_interval_s)
@@ -237,7 +237,7 @@ class InstantCluster(FakeMaster):
         taken = {offer.slave_id for offer in self._offered.values()}
         offers = []
         for slave_id, free in self.free.items():
-            # As the real master does: a refusal holds until more is free.
+            # As in the real master, a refusal holds until more is free.
             if not free or slave_id in taken or self._refused.get(slave_id, NOTHING).covers(free):
                 continue
             self._next_offer += 1

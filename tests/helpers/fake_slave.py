@@ -1,4 +1,4 @@
-"""A slave as an executor sees it: a real ROUTER on a path socket, and real executor processes started by us."""
+"""A slave as an executor sees it: a real ROUTER on a path socket, which starts real executor processes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ TOKEN = "secret-of-this-container"
 
 
 class FakeSlave:
-    """Binds, starts one executor, registers it, stores its updates. A context manager; all it started ends
-    with it.
+    """Binds, starts one executor, registers it, stores its updates. A context manager: at its end everything that it started
+    ends.
 
     Without a module it starts nothing: the executor is an `ExecutorDriver` in a thread of the test.
     """
@@ -37,13 +37,13 @@ class FakeSlave:
         self.sandbox = sandbox
         self.module = module
         self.arguments = ["-m", module]
-        """Of Python, to start the executor."""
+        """Options for Python that starts the executor."""
         self.environ = environ or {}
         self.socket_path = sandbox.parent / "executors.sock"
         self.stores = True
         """Whether updates are acknowledged as they come."""
         self.peer: PeerID | None = None
-        self.hellos: list[m.RegisterExecutor] = []
+        self.registrations: list[m.RegisterExecutor] = []
         self.updates: list[m.ExecutorUpdate] = []
         self.messages: list[m.FrameworkMessage] = []
         self.ended: dict[TaskID, m.TaskStatus] = {}
@@ -64,7 +64,7 @@ class FakeSlave:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.process is not None:
-            # No shim stands behind this executor: what it still runs would outlive it.
+            # There is no shim: processes of this executor would outlive it.
             below = (
                 [each.pid for each in descendants(self.process.pid)] if self.process.poll() is None else []
             )
@@ -76,19 +76,19 @@ class FakeSlave:
         self._context.term()
 
     def bind(self) -> None:
-        """Become reachable, as a slave that starts."""
+        """Bind the socket, as a starting slave does."""
         self.socket_path.unlink(missing_ok=True)
         self._server = Server(self._context, ipc(self.socket_path), codec.from_executor)
 
     def unbind(self) -> None:
-        """Go, as a slave that is killed: connections break, the socket's path stays."""
+        """Close the socket, as if the slave were killed: connections break, the socket's path stays."""
         if self._server is not None:
             self._server.close()
         self._server = None
         self.peer = None
 
     def executor_environ(self) -> dict[str, str]:
-        """What a slave puts into its executor's environment."""
+        """The variables that a slave puts into its executor's environment."""
         return {
             "PATH": os.environ["PATH"],
             "OFFERD_SLAVE_SOCKET": ipc(self.socket_path),
@@ -151,7 +151,7 @@ class FakeSlave:
                     self._on_update(message)
                     highest = message.number
                 elif isinstance(message, m.RegisterExecutor):
-                    self._on_hello(peer, message)
+                    self._on_registration(peer, message)
                 else:
                     self.messages.append(message)
         if highest and self.stores:
@@ -160,12 +160,12 @@ class FakeSlave:
             self.flush()
 
     def store(self, number: int) -> None:
-        """Tell the executor that all updates up to this number are safe."""
+        """Confirm to the executor that all updates up to this number are stored."""
         self.send(m.UpdatesStored(number))
 
-    def _on_hello(self, peer: PeerID, message: m.RegisterExecutor) -> None:
+    def _on_registration(self, peer: PeerID, message: m.RegisterExecutor) -> None:
         assert message.token == TOKEN
-        self.hellos.append(message)
+        self.registrations.append(message)
         self.peer = peer
         self.send(
             m.ExecutorRegistered(

@@ -1,4 +1,4 @@
-"""A slave's file server with a work directory of its own, and somebody who has been handed access to it."""
+"""A slave's file server with its own work directory, and a client with access to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANSWER_TIMEOUT_S = 20.0
 
 
 class FilesSite:
-    """Serves the sandbox of one container, `c1`, of alice's, and data; asks as alice unless told otherwise."""
+    """Serves the sandbox of one container, `c1`, of alice's, and data; asks as alice unless another name is given."""
 
     def __init__(self, work_dir: Path, *, tls: ssl.SSLContext | None = None, fingerprint: str = "") -> None:
         self.work_dir = work_dir
@@ -46,7 +46,7 @@ class FilesSite:
         return sandbox
 
     def access(self, name: str = WHO, *, operator: bool = False) -> FilesAccess:
-        """As the master hands it out."""
+        """Access as the master gives it."""
         current = self.secrets.current
         return access_to(
             current.secret, current.generation, self.server.address, self.fingerprint, name, operator=operator

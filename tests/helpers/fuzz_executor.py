@@ -1,4 +1,4 @@
-"""An executor that says hello with its own token and then sends what no executor should: `fuzz_executor.py SEED FRAMES`.
+"""An executor that registers with its own token and then sends what no executor should: `fuzz_executor.py SEED FRAMES`.
 
 Started by a slave as a framework's own executor; the slave may drop it, and end it, at any time. It connects again a few
 times, as a new peer with the same token.
@@ -39,7 +39,7 @@ def main() -> None:
             "task_ids": ["victim", "hostile"],
         },
     )
-    hello = m.RegisterExecutor(ContainerID(environ["OFFERD_CONTAINER_ID"]), environ["OFFERD_TOKEN"])
+    registration = m.RegisterExecutor(ContainerID(environ["OFFERD_CONTAINER_ID"]), environ["OFFERD_TOKEN"])
     context = new_context()
     for first in range(0, frames, FRAMES_A_CONNECTION):
         socket = context.socket(zmq.DEALER)
@@ -49,11 +49,11 @@ def main() -> None:
         try:
             hostile.well_formed = bool(first // FRAMES_A_CONNECTION % 4)
             if (first // FRAMES_A_CONNECTION) % 3:
-                socket.send(next(codec.frames([hello])))
+                socket.send(next(codec.frames([registration])))
             for number in range(first, first + FRAMES_A_CONNECTION):
                 socket.send(hostile.frame(seeded(seed * 1_000_003 + number)))
         except zmq.Again:
-            pass  # it does not read us any more: that is its right
+            pass  # the slave may stop reading
         socket.close()
     context.term()
 

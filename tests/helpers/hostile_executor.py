@@ -1,6 +1,6 @@
-"""An executor that wishes its slave ill: `python -m helpers.hostile_executor WHAT`, started by a slave as any other.
+"""A hostile executor: `python -m helpers.hostile_executor WHAT`, started by a slave like any other.
 
-It speaks through plain sockets, so that it can say what the SDK would not.
+It uses plain sockets, so that it can send what the SDK would not.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Slave:
             for frame in codec.frames([message]):
                 self.socket.send(frame)
 
-    def hello(self, task_ids: list[TaskID] | None = None) -> None:
+    def register(self, task_ids: list[TaskID] | None = None) -> None:
         self.send(self.registration(task_ids or []))
 
     def registration(self, task_ids: list[TaskID]) -> m.RegisterExecutor:
@@ -57,24 +57,24 @@ def status(task: m.TaskInfo, state: m.TaskState, sequence: int, data: bytes = b"
 
 
 def poison(slave: Slave) -> None:
-    """A status from whose number nobody can count on, and out."""
-    slave.hello()
+    """Send a status with an impossible number, and end."""
+    slave.register()
     task = slave.task()
     slave.send(m.ExecutorUpdate(1, status(task, m.TaskState.RUNNING, 2**64 - 1)))
     slave.socket.close()
 
 
 def parts(slave: Slave) -> None:
-    """A message of very many parts and no last one; by hand, as libzmq sends no part before it has the last."""
-    slave.hello()
+    """Send a message of very many parts without a last one; without libzmq, which sends no part before it has the last."""
+    slave.register()
     task = slave.task()
     slave.socket.close()
     raw = socket.socket(socket.AF_UNIX)
     raw.connect(os.environ["OFFERD_SLAVE_SOCKET"].removeprefix("ipc://"))
     raw.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32))
     raw.sendall(b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06DEALER")
-    (hello,) = codec.frames([slave.registration([task.task_id])])
-    raw.sendall(b"\x02" + len(hello).to_bytes(8, "big") + hello)
+    (frame,) = codec.frames([slave.registration([task.task_id])])
+    raw.sendall(b"\x02" + len(frame).to_bytes(8, "big") + frame)
     part = b"\x03" + MIB.to_bytes(8, "big") + bytes(MIB)
     with contextlib.suppress(OSError):
         for _ in range(300):
@@ -83,8 +83,8 @@ def parts(slave: Slave) -> None:
 
 
 def unheard(slave: Slave) -> None:
-    """As many statuses as there is time for, each as large as it may be."""
-    slave.hello()
+    """Send as many statuses as there is time for, each of the largest size."""
+    slave.register()
     task = slave.task()
     sequence = 0
     while True:
@@ -93,13 +93,13 @@ def unheard(slave: Slave) -> None:
 
 
 def names(slave: Slave) -> None:
-    """Hellos that name tasks by the ten thousand that never were."""
-    slave.hello()
+    """Registrations that name tens of thousands of tasks that never existed."""
+    slave.register()
     slave.task()
-    for hello in range(4):
+    for number_of_times in range(4):
         slave.socket.close()
         slave.connect()
-        slave.hello([TaskID(f"never-{hello}-{number}") for number in range(16_000)])
+        slave.register([TaskID(f"never-{number_of_times}-{number}") for number in range(16_000)])
         slave.socket.recv()
     time.sleep(600)
 

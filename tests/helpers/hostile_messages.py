@@ -395,9 +395,9 @@ def handshake(choices: Choices) -> bytes:
             b"\x04\x26\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER",
             b"\x04\x20\x05READY\xffSocket-Type\xff\xff\xff\xff",
             b"\x04\x08\x08INITIATE"[:10] + b"\0" * 200,
-            b"\x00\x05hello",
+            b"\x00\x05bytes",
             b"\x02" + (1 << 40).to_bytes(8, "big"),
-            b"\x01\x05hello" * 300,
+            b"\x01\x05bytes" * 300,
             b"GET / HTTP/1.1\r\n\r\n",
         )
     )

@@ -1,4 +1,4 @@
-"""A registry with one image, which sends layers slowly, and breaks off if told to. No more than `docker pull` asks for.
+"""A registry with one image, which sends layers slowly, and can break off. It supports no more than `docker pull` asks for.
 
 Source: the OCI distribution specification. The engine speaks plain HTTP to 127.0.0.1.
 """

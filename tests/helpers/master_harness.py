@@ -144,7 +144,7 @@ class ClusterHarness:
         **settings: Any,
     ) -> None:
         """`registry` where peers have keys; what is kept of it is in `kept`, unless `keep_fault` says why it cannot be, or
-        `keeps_at_once` is off. The invariants hold while slaves tell the truth; a test in which one lies does not check them.
+        `keeps_at_once` is off. The invariants hold while slaves report the truth; a test in which one lies does not check them.
         """
         settings.setdefault("batch_window_s", 0.0)
         settings.setdefault("recovery_quiet_s", 0.0)
@@ -314,7 +314,7 @@ def task(
 def running(
     framework: FrameworkPeer, info: m.TaskInfo, state: TaskState = TaskState.RUNNING
 ) -> m.RunningTask:
-    """A task as its slave tells of it when it comes back."""
+    """A task as its slave lists it when it registers again."""
     return m.RunningTask(
         framework.framework_id,
         info.executor_id,
@@ -327,6 +327,6 @@ def running(
 
 
 def executor(framework: FrameworkPeer, info: m.ExecutorInfo = EXECUTOR) -> m.RunningExecutor:
-    """An executor as its slave tells of it when it comes back."""
+    """An executor as its slave lists it when it registers again."""
     described = m.FrameworkInfo(framework.info.name, framework.framework_id)
     return m.RunningExecutor(described, info.executor_id, ContainerID("c1"), info.resources)

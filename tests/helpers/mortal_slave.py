@@ -1,6 +1,6 @@
-"""A slave that kills itself, as by `kill -9`, just before or just after one call of a chosen step; and says what it adopted.
+"""A slave that kills itself, as by `kill -9`, just before or just after a chosen step; and reports what it adopted.
 
-The step is armed through a file, so that the slave that follows can be told its own. Run in a process of its own.
+The step is armed through a file, so that the next slave can have another one. Run in a process of its own.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Adopted(NamedTuple):
 
 
 class Fate:
-    """At which step the slave dies, and what it said before."""
+    """The step at which the slave dies, and what it has reported before."""
 
     def __init__(self, folder: Path) -> None:
         self._step, self._adopted = folder / "step", folder / "adopted"
@@ -49,7 +49,7 @@ class Fate:
         self._step.unlink(missing_ok=True)
 
     def meet(self, step: str, when: str) -> None:
-        """In the slave: die here if that is the step."""
+        """Called in the slave: die if this is the step."""
         try:
             armed = self._step.read_text()
         except FileNotFoundError:
@@ -57,7 +57,7 @@ class Fate:
         if armed == f"{when} {step}":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def tell(self, adopted: Adopted) -> None:
+    def report(self, adopted: Adopted) -> None:
         _write(self._adopted, json.dumps(adopted))
 
     def adopted(self, pid: int | None) -> Adopted | None:
@@ -75,27 +75,27 @@ def _write(path: Path, text: str) -> None:
 
 
 class MortalSlave(SlaveDaemon):
-    """Says when it is registered and all its executors are back."""
+    """Reports when it is registered and all its executors have registered again."""
 
     def __init__(self, options: SlaveOptions, fate: Fate) -> None:
         self._fate = fate
         self._began = time.monotonic()
-        self._has_told = False
+        self._has_reported = False
         super().__init__(options)
 
     def _turn(self) -> None:
         super()._turn()
         state = self.core.state
-        if self._has_told or not state.registered:
+        if self._has_reported or not state.registered:
             return
         if all(each.phase is not Phase.LAUNCHING for each in state.containers.values()):
-            self._has_told = True
+            self._has_reported = True
             tasks = [str(task_id) for _, task_id in state.tasks]
-            self._fate.tell(Adopted(os.getpid(), time.monotonic() - self._began, tasks))
+            self._fate.report(Adopted(os.getpid(), time.monotonic() - self._began, tasks))
 
 
 def run_mortal_slave(folder: Path, options: SlaveOptions) -> int:
-    """`run_slave` of one that meets its fate."""
+    """`run_slave` for a slave that dies at the armed step."""
     fate = Fate(folder)
     for name in ISOLATION:
         _mark(fate, CgroupsIsolation, name, lambda *_, step=name: [step])

@@ -20,7 +20,7 @@ def main() -> int:
 
 
 def forever() -> None:
-    """Say so, and stay."""
+    """Print `ready`, and stay."""
     print("ready", flush=True)
     while True:
         signal.pause()
@@ -109,7 +109,7 @@ def hogs() -> None:
 
 
 def _litter(kind: str) -> None:
-    ready, told = os.pipe()
+    ready, ready_writer = os.pipe()
     child = os.fork()
     if child == 0:
         if kind == "stubborn":
@@ -119,22 +119,22 @@ def _litter(kind: str) -> None:
             os.setsid()
         if kind in ("orphan", "stranger") and os.fork() != 0:
             os._exit(0)
-        if kind == "stranger":  # no parent of ours, no session, no mark
+        if kind == "stranger":  # another parent, session and environment
             os.setsid()
-            os.set_inheritable(told, True)
-            os.execve("/bin/sh", ["sh", "-c", f"echo >&{told}; exec sleep 1000"], {})
-        os.write(told, b"\n")
+            os.set_inheritable(ready_writer, True)
+            os.execve("/bin/sh", ["sh", "-c", f"echo >&{ready_writer}; exec sleep 1000"], {})
+        os.write(ready_writer, b"\n")
         while True:
             signal.pause()
     os.read(ready, 1)
     if kind in ("orphan", "stranger"):
-        os.waitpid(child, 0)  # the one between has ended
+        os.waitpid(child, 0)  # the process between has ended
     os.close(ready)
-    os.close(told)
+    os.close(ready_writer)
 
 
 def comets(count: str) -> None:
-    """So many lines of processes, each of which forks the next and ends, below an executor that is stopped and buries none."""
+    """`count` chains of processes, each of which forks the next and ends, below an executor that is stopped and reaps none."""
     from offerd_linux import prctl
 
     prctl.become_subreaper()

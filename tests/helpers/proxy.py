@@ -1,4 +1,4 @@
-"""A TCP proxy that can be told to cut connections, to swallow what goes one way, and to be slow."""
+"""A TCP proxy that can cut connections, drop the data of one direction, and be slow."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Proxy:
             return
         try:
             server = socket.create_connection(self.target, timeout=1.0)
-        except OSError:  # nobody listens there: the client shall see that, too
+        except OSError:  # nothing listens there, and the client should see that, too
             client.close()
             return
         for flow in (_Flow(client, server, True), _Flow(server, client, False)):

@@ -64,7 +64,7 @@ class RandomEvents(RuleBasedStateMachine):
     # -- reading what was sent ------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Everybody reads his messages."""
+        """All peers read their messages."""
         for world in self.slaves:
             for message in world.peer.inbox:
                 if isinstance(message, m.RunTasks):

@@ -2,7 +2,7 @@
 that die and come back under their framework's id or are followed by one that stood by, and masters replaced meanwhile.
 
 What a framework knows of its tasks outlives its schedulers, as if it were in a database. A successor asks after what was
-launched, again and again, as the documentation tells it to.
+launched, again and again, as the documentation says.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ class HardWorld(World):
         return [status for node in self.mortals for statuses in node.ended.values() for status in statuses]
 
     def lost_and_running(self) -> list[str]:
-        """Tasks that their scheduler was told are lost, and that run."""
+        """Tasks that run though they were reported to their scheduler as lost."""
         lost = {status.task_id for status in self.ends() if status.state is TaskState.LOST}
         return sorted(
             f"{task_id} on {node.name}"

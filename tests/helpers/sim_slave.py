@@ -170,7 +170,7 @@ class SlaveNode:
             if isinstance(action, act.SendToMaster):
                 self.link.up(action.message)
             elif isinstance(action, act.SendToExecutor):
-                self._tell(action.container_id, action.message)
+                self._send_to_executor(action.container_id, action.message)
             elif isinstance(action, act.Sync):
                 number = action.number
                 self._later(self.world.random.uniform(0, 0.005), lambda n=number: self._event(ev.Stored(n)))  # type: ignore[misc]
@@ -207,14 +207,16 @@ class SlaveNode:
         self._later(0.02, lambda: self._connect(executor))
 
     def _connect(self, executor: FakeExecutor) -> None:
-        def hello() -> None:
+        def register() -> None:
             if executor.alive:
                 executor.connected = True
                 statuses = [update.status for update in executor.unstored]
-                hello = m.RegisterExecutor(executor.container_id, "token", statuses, list(executor.running))
-                self._from_executor(executor, hello)
+                registration = m.RegisterExecutor(
+                    executor.container_id, "token", statuses, list(executor.running)
+                )
+                self._from_executor(executor, registration)
 
-        self._later(self.world.random.uniform(0.001, 0.5), hello)
+        self._later(self.world.random.uniform(0.001, 0.5), register)
 
     def _from_executor(self, executor: FakeExecutor, message: m.Message) -> None:
         if self.up and executor.connected:
@@ -227,7 +229,7 @@ class SlaveNode:
             executor.alive = False
         self._later(0.003, lambda: self._event(ev.ContainerDestroyed(container_id)))
 
-    def _tell(self, container_id: ContainerID, message: m.Message) -> None:
+    def _send_to_executor(self, container_id: ContainerID, message: m.Message) -> None:
         executor = self.executors[container_id]
         if not executor.alive or not executor.connected:
             return

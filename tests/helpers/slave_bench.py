@@ -1,4 +1,4 @@
-"""A slave's core on a bench: a master, executors and a disk that are lists, and a clock that is a number."""
+"""A slave's core with a master, executors and a disk made of lists, and a clock that is a number."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class Bench:
         self.exited = False
         self.hits: dict[
             TaskID, Limitation
-        ] = {}  # what the module knows of those that fail; an executor's has no id
+        ] = {}  # limits that failed tasks have hit; an executor has an empty task id
         self.inspects_at_once = True
-        self.crash_after: int | None = None  # actions performed before the power of `SimulatedCrash`
+        self.crash_after: int | None = None  # number of actions after which SimulatedCrash is raised
         self.core = SlaveCore(
             settings or SlaveSettings(sync_pause_per_task_s=0.0, confirm_pause_s=0.0),
             info,
@@ -83,7 +83,7 @@ class Bench:
         self._end_turn()
 
     def synced(self) -> None:
-        """The disk has it."""
+        """The sync is done."""
         self.event(ev.Stored(self.unsynced.pop(0)))
 
     def from_master(self, message: m.Message, epoch: int = 1) -> None:
@@ -92,7 +92,7 @@ class Bench:
             self.event(ev.FromMaster(epoch, decoded))
 
     def as_it_is(self, container_id: ContainerID, message: m.Message) -> None:
-        """As if no codec had looked at it before."""
+        """A message that has not passed the codec."""
         self.event(ev.FromExecutor(container_id, message))
 
     def from_executor(self, container_id: ContainerID, message: m.Message) -> None:
@@ -107,7 +107,7 @@ class Bench:
                 raise SimulatedCrash
 
     def _perform(self, actions: list[act.Action]) -> None:
-        """As the shell does it: what concerns the host at once, the rest when the turn ends."""
+        """As the daemon does: what concerns the host at once, the rest when the turn ends."""
         asked: list[act.InspectFailure] = []
         for action in actions:
             if isinstance(action, act.Append):
@@ -140,18 +140,18 @@ class Bench:
         self.check()
 
     def inspected(self, asked: act.InspectFailure) -> ev.FailureInspected:
-        """The module's answer; each hit is told once."""
+        """The module's answer; each hit is reported once."""
         hit = self.hits.pop(asked.task_id, None)
         return ev.FailureInspected(asked.container_id, asked.task_id, hit)
 
     def _end_turn(self) -> None:
-        """One write of all records, syncs in place, all sends, and only then what no restart needs any more."""
+        """One write of all records, syncs, all messages, and then the removal of checkpoints."""
         self._may_crash()
         self.disk += [action.record for action in self._appends]
         self._appends.clear()
         while self.sync_at_once and self.unsynced:
             self._perform(self.core.handle(ev.Stored(self.unsynced.pop(0)), self.now))
-            assert not self._appends, "a sync in place brings nothing new to write"
+            assert not self._appends, "Stored leads to no new records"
         sends, self._sends = self._sends, []
         for send in sends:
             self._may_crash()
@@ -166,7 +166,7 @@ class Bench:
             self.checkpoints.pop(forget.container_id, None)
             self.others.append(forget)
 
-    # -- short ways -----------------------------------------------------------------------------------------------------
+    # -- shortcuts ------------------------------------------------------------------------------------------------------
 
     def register(self, epoch: int = 1) -> None:
         self.from_master(m.SlaveRegistered(SlaveID("S-1"), "master"), epoch)
@@ -174,16 +174,16 @@ class Bench:
     def run(self, *tasks: m.TaskInfo) -> None:
         self.from_master(m.RunTasks(FRAMEWORK, COMMAND, list(tasks)))
 
-    def hello(
+    def register_executor(
         self, *task_ids: str, unacknowledged: tuple[m.TaskStatus, ...] = (), places_tasks: bool = False
     ) -> ContainerID:
         """The only container's executor registers."""
         container_id = self.container_id
         ids = [TaskID(name) for name in task_ids]
-        hello = m.RegisterExecutor(
+        registration = m.RegisterExecutor(
             container_id, "token", list(unacknowledged), ids, places_tasks=places_tasks
         )
-        self.from_executor(container_id, hello)
+        self.from_executor(container_id, registration)
         return container_id
 
     def update(self, name: str, state: m.TaskState, sequence: int, number: int = 0, **more: Any) -> None:
@@ -202,7 +202,7 @@ class Bench:
         """Registered, and these tasks run."""
         self.register()
         self.run(*tasks)
-        container_id = self.hello(places_tasks=places_tasks)
+        container_id = self.register_executor(places_tasks=places_tasks)
         for number, info in enumerate(tasks, 1):
             self.update(info.task_id, m.TaskState.RUNNING, 1, number)
         self.clear()
@@ -221,7 +221,7 @@ class Bench:
             if isinstance(s, m.StatusUpdate)
         ]
 
-    def told_executors(self, kind: type[m.Message]) -> list[Any]:
+    def sent_to_executors(self, kind: type[m.Message]) -> list[Any]:
         return [message for _, message in self.to_executors if isinstance(message, kind)]
 
     def asked_for(self, kind: type[act.Action]) -> list[Any]:
@@ -261,7 +261,7 @@ class Bench:
     # -- what always holds ----------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """The accounts are the sum of what is held; long tasks stay under their cap; the slave under its size."""
+        """Check that the counts are the sums of what tasks hold, and stay below the caps."""
         state = self.core.state
         used: dict[str, int] = {}
         long_used: dict[str, int] = {}

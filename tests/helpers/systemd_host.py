@@ -101,7 +101,7 @@ def main_pid(unit: str) -> int:
 
 
 def wait_new_slave(old_pid: int) -> None:
-    """Until another slave than this one has told the master what it has found."""
+    """Wait until another slave process than this one has registered."""
 
     def is_registered() -> bool:
         pid = main_pid("offerd-slave")
@@ -137,7 +137,7 @@ def own_cgroup(pid: int) -> Path:
 
 
 class User:
-    """Somebody without root, whose systemd runs whether she has logged in or not."""
+    """A user without root, whose systemd runs even without a login."""
 
     def __init__(self, name: str) -> None:
         run("useradd", "--create-home", name)
@@ -168,7 +168,7 @@ class User:
         )
 
     def delegate(self, controllers: str) -> None:
-        """What her systemd has to give on, and no more: by the file that docs/isolation.md names."""
+        """Have the user's systemd delegate exactly these controllers, by the file that docs/isolation.md names."""
         path = Path("/etc/systemd/system/user@.service.d/delegate.conf")
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"[Service]\nDelegate=\nDelegate={controllers}\n")
@@ -180,7 +180,7 @@ class User:
         return V2 / f"user.slice/user-{self.uid}.slice/{self.manager}/app.slice/{name}.scope"
 
     def processes(self) -> list[int]:
-        """All of hers below a scope."""
+        """All processes of the user below a scope."""
         scopes = V2 / f"user.slice/user-{self.uid}.slice/{self.manager}/app.slice"
         # A cgroup may go while it is looked at, which a walk takes for an empty one.
         return [
@@ -197,5 +197,5 @@ class User:
         )
 
     def begin(self, *words: str) -> subprocess.Popen[bytes]:
-        """What she has begun is this process, without another between."""
+        """Start a command of the user; the process is the command itself."""
         return subprocess.Popen([*self._enter, *words])

@@ -1,4 +1,4 @@
-"""Run as a task, by nobody: tries every way out of its cgroup and its user's rights; prints what it could do, as JSON.
+"""Run as a task of user nobody: tries every way out of its cgroup and its user's rights; prints what succeeded, as JSON.
 
 Arguments: pids, as `executor=1 shim=2 spawner=3 other=4` (`other`: of another user's task), and files not to be read.
 """

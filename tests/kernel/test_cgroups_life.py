@@ -1,4 +1,4 @@
-"""The cgroups module on a real kernel: found again, mended, removed; and whose cgroup it divides."""
+"""The cgroups module on a real kernel: containers are found again, repaired and removed; and which cgroup is divided."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def bed(tmp_path: Path) -> Iterator[TaskBed]:
 
 
 def cgroups() -> set[Path]:
-    """All of ours on this host."""
+    """All cgroups of offerd on this host."""
     return {path for path in (ROOT / "offerd.slice").glob("**/") if path.name != "offerd.slice"}
 
 
@@ -84,7 +84,7 @@ def test_a_container_below_another_cgroup_is_found_and_goes_on(
 
 
 def test_a_container_of_another_module_is_ended_without_a_cgroup(bed: TaskBed, tmp_path: Path) -> None:
-    """The slave ran with `--isolation noop` before: no cgroup tells of what it started."""
+    """The slave ran with `--isolation noop` before, so its containers have no cgroups."""
     with task_bed(tmp_path) as other:
         box = other.launch("litter", "own_session", "orphan")
         box.wait_for("ready")
@@ -107,7 +107,7 @@ def test_a_container_of_another_module_is_ended_without_a_cgroup(bed: TaskBed, t
 # -- mended -------------------------------------------------------------------------------------------------------------
 
 
-def test_limits_changed_from_outside_are_set_again_and_told(bed: TaskBed) -> None:
+def test_limits_changed_from_outside_are_set_again_and_reported(bed: TaskBed) -> None:
     bed.task("a", "sleep", "1000")
     assert list(bed.isolation.verify()) == []
     leaf = bed.cgroup("a")
@@ -171,7 +171,7 @@ def test_nothing_is_left_of_many_tasks_and_their_container(bed: TaskBed) -> None
     assert bed.isolation.cleanup(box.container_id)
 
 
-def test_what_hangs_in_the_kernel_is_named_and_the_rest_goes_on(bed: TaskBed) -> None:
+def test_processes_that_hang_in_the_kernel_are_named_and_the_rest_goes_on(bed: TaskBed) -> None:
     """A writer to a file system that was frozen is in uninterruptible sleep."""
     disk = os.environ.get("OFFERD_GUEST_DISK")
     if not disk:
@@ -203,7 +203,7 @@ def test_what_hangs_in_the_kernel_is_named_and_the_rest_goes_on(bed: TaskBed) ->
     Path(disk, "frozen").unlink(missing_ok=True)
 
 
-# -- whose cgroup -------------------------------------------------------------------------------------------------------
+# -- which cgroup -------------------------------------------------------------------------------------------------------
 
 
 def in_cgroup(path: Path, code: str, **environment: str) -> str:
@@ -242,7 +242,7 @@ def delegated() -> Iterator[Path]:
         each.rmdir()
 
 
-def test_a_delegated_cgroup_is_divided_after_our_processes_have_left_for_a_leaf(delegated: Path) -> None:
+def test_a_delegated_cgroup_is_divided_after_the_slave_has_moved_to_a_leaf(delegated: Path) -> None:
     os.setxattr(delegated, "trusted.delegate", b"1")
     made, own = in_cgroup(delegated, USE_IT).splitlines()
     assert made.startswith(f"{delegated}/offerd.slice/")
@@ -251,7 +251,7 @@ def test_a_delegated_cgroup_is_divided_after_our_processes_have_left_for_a_leaf(
     assert in_cgroup(delegated / "offerd.daemon", USE_IT).splitlines()[0].startswith(str(delegated))
 
 
-def test_a_cgroup_that_somebody_keeps_for_us_is_used_where_it_is_named(delegated: Path) -> None:
+def test_a_cgroup_named_in_the_environment_is_used(delegated: Path) -> None:
     made, own = in_cgroup(ROOT, USE_IT, OFFERD_CGROUP=str(delegated)).splitlines()
     assert made.startswith(f"{delegated}/offerd.slice/")
     assert own == "0::/"

@@ -1,4 +1,4 @@
-"""The cgroups module on a real kernel: what its limits are set to, and what they do to whoever hits them."""
+"""The cgroups module on a real kernel: the values of its limits, and what happens at a limit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bed(tmp_path: Path) -> Iterator[TaskBed]:
 
 
 def limits(bed: TaskBed) -> list[Limitation]:
-    """What the module has noticed, waited for at the descriptor that it gives."""
+    """The limits that the module has noticed, after waiting at its descriptor."""
     (fd,) = bed.isolation.watch_fds()
     found: list[Limitation] = []
     while not found:
@@ -49,7 +49,7 @@ def text(bed: TaskBed, name: str, file: str) -> str:
 
 
 def disk_number() -> str:
-    """Of any disk of this machine."""
+    """The number of any disk of this machine."""
     disks = [path for path in Path("/sys/block").iterdir() if not path.name.startswith(("loop", "ram", "sr"))]
     if not disks:
         pytest.skip("this machine has no disk")
@@ -85,7 +85,7 @@ def test_processes_are_only_in_leaves(bed: TaskBed) -> None:
     assert len((bed.cgroup("a") / "cgroup.procs").read_text().split()) == 1
 
 
-def test_what_is_asked_for_is_set_too(tmp_path: Path) -> None:
+def test_limits_of_options_are_set_too(tmp_path: Path) -> None:
     options = IsolationOptions(
         cpu_quota=True,
         pids_max=50,
@@ -132,7 +132,7 @@ def test_a_task_over_its_memory_dies_alone_as_a_whole_and_the_limit_and_peak_are
     assert neighbour.poll() is None
     assert bed.box is not None
     assert is_running(bed.box.shim.pid)
-    # Asked again, for a status that comes only now: the same answer. The neighbour has hit nothing.
+    # The same answer again, for a later status. The neighbour has hit nothing.
     again = bed.isolation.limitation(bed.box.container_id, TaskID("hog"))
     assert again is not None
     assert again.limit == hit.limit
@@ -155,7 +155,7 @@ def test_a_task_can_ask_to_lose_one_process_only(bed: TaskBed) -> None:
     assert hit.limit == f"memory.max={64 * MIB}"
 
 
-def test_a_process_of_the_executor_over_the_sum_is_told_as_the_containers_limit(bed: TaskBed) -> None:
+def test_an_executors_process_over_the_sum_is_reported_as_the_containers_limit(bed: TaskBed) -> None:
     box = bed.start()
     bed.isolation.watch_fds()
     bed.isolation.update(box.container_id, Resources.of(cpus=1, mem="32M"))
@@ -187,7 +187,7 @@ def test_the_page_cache_is_not_held_against_a_task(bed: TaskBed, tmp_path: Path)
         written.unlink(missing_ok=True)
 
 
-def test_lowering_a_limit_kills_nobody_and_frees_the_page_cache_in_steps(
+def test_lowering_a_memory_limit_kills_nothing_and_frees_the_page_cache_in_steps(
     bed: TaskBed, tmp_path: Path
 ) -> None:
     """Memory held above the new sum, and page cache as well: the limit stays above what is held."""

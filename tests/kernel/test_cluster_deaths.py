@@ -65,7 +65,7 @@ _numbers = count()
 
 
 class DeathBed:
-    """A cluster whose slave dies as told, with one task that runs through all of it."""
+    """A cluster whose slave dies at chosen steps, with one task that runs all the time."""
 
     def __init__(self, bed: KernelBed, fate: Fate) -> None:
         self.bed, self.framework, self.fate = bed, bed.framework, fate
@@ -115,7 +115,7 @@ class DeathBed:
                     os.kill(pid, signal.SIGKILL)
 
     def left(self) -> list[str]:
-        """What there is but the long task with its executor, and one slave's zygote."""
+        """What is left beside the long task with its executor, and one slave's zygote."""
         expected = ["offerd-executor", "offerd-shim", "offerd-spawner", "offerd-zygote"]
         found = [_read(Path(f"/proc/{each.pid}/comm")) for each in processes.everyone()]
         for name in expected:
@@ -149,9 +149,7 @@ def deathbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeathBed]:
 
 
 @pytest.mark.parametrize(("when", "step"), STEPS)
-def test_a_slave_killed_at_a_step_is_followed_by_one_that_goes_on_there(
-    deathbed: DeathBed, when: str, step: str
-) -> None:
+def test_after_a_kill_at_any_step_the_next_slave_goes_on(deathbed: DeathBed, when: str, step: str) -> None:
     bed, framework = deathbed, deathbed.framework
     number = next(_numbers)
     short, victim = f"short-{number}", f"victim-{number}"
@@ -186,20 +184,22 @@ def test_a_slave_killed_at_a_step_is_followed_by_one_that_goes_on_there(
     wait_until(lambda: runs() or ended_once(framework, victim), "the victim's state is known")
     bed.kill(victim)
     ends = {name: framework.wait_end(name).state for name in (short, victim)}
-    was_told = {name: TaskState.RUNNING in framework.states(name) for name in ends}
-    # What no executor had yet is lost; what was seen to run ends as it would have.
-    assert ends[short] in ({TaskState.FINISHED} if was_told[short] else {TaskState.FINISHED, TaskState.LOST})
+    was_seen_running = {name: TaskState.RUNNING in framework.states(name) for name in ends}
+    # A task that no executor had yet is lost; one that was seen running ends normally.
+    assert ends[short] in (
+        {TaskState.FINISHED} if was_seen_running[short] else {TaskState.FINISHED, TaskState.LOST}
+    )
     if step not in ("cleanup", "forget"):
         # Where the slave itself has killed it and died, its executor may see the death before it reads of the order.
         killed = {TaskState.KILLED, TaskState.FAILED} if step == "kill_task" else {TaskState.KILLED}
-        assert ends[victim] in killed or not (was_told[victim] or was_running)
+        assert ends[victim] in killed or not (was_seen_running[victim] or was_running)
     bed.end_other_executors()
     bed.wait_clean()
     assert ended_once(framework, short, victim)
 
 
 def test_every_task_has_had_one_end(deathbed: DeathBed) -> None:
-    """Also the first ones, after all the deaths that followed theirs."""
+    """Also the first tasks, after all later deaths of the slave."""
     names = [name for name in deathbed.framework.statuses if name != "long"]
     assert len(names) >= 2
     assert ended_once(deathbed.framework, *names)
@@ -207,8 +207,8 @@ def test_every_task_has_had_one_end(deathbed: DeathBed) -> None:
 
 
 @pytest.mark.parametrize("other", ["start", "boot"])
-def test_a_stranger_with_a_recorded_pid_is_left_alone(deathbed: DeathBed, other: str) -> None:
-    """The pid of the shim is another's by now: started at another time, or (after a boot) by anybody."""
+def test_another_process_with_a_recorded_pid_is_left_alone(deathbed: DeathBed, other: str) -> None:
+    """The shim's pid belongs to another process: of another start time, or of another boot."""
     bed, name = deathbed, f"orphan-{other}"
     stranger = subprocess.Popen(["sleep", "1000"])
     try:

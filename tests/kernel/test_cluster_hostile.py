@@ -1,4 +1,4 @@
-"""A task that wants more than it holds, as a user without rights: nothing of what it tries is let through."""
+"""A hostile task of an unprivileged user: nothing that it tries succeeds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def start(bed: KernelBed, framework: Recorder, name: str) -> Path:
     return leaf(name)
 
 
-def test_a_hostile_task_can_neither_leave_nor_raise_its_limits_nor_reach_who_made_it() -> None:
+def test_a_hostile_task_can_neither_leave_its_limits_nor_reach_its_parents() -> None:
     with kernel_bed(user="nobody") as bed, Recorder(bed.address, user="daemon") as neighbour:
         neighbour.patience_s = bed.framework.patience_s
         other = start(bed, neighbour, "other")

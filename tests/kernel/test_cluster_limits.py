@@ -1,4 +1,4 @@
-"""What tasks of a real cluster get: their share of the cpus, their memory, and an end that is theirs alone."""
+"""Tasks of a real cluster get their share of the cpus and their memory, and end alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def bed() -> Iterator[KernelBed]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(bed: KernelBed) -> Iterator[None]:
-    """Also a test that fails leaves the next one a slave with no tasks."""
+    """Even a failed test leaves the next one a slave without tasks."""
     yield
     for name, statuses in bed.framework.statuses.items():
         if not statuses[-1].state.terminal:
@@ -65,7 +65,7 @@ def test_a_hog_with_a_quota_gets_its_cpus_and_no_more() -> None:
         kill(bed, "half")
 
 
-def test_hogs_share_a_cpu_by_weight_and_the_idle_share_goes_to_whoever_wants_it(bed: KernelBed) -> None:
+def test_busy_tasks_share_a_cpu_by_weight_and_use_idle_shares(bed: KernelBed) -> None:
     for name, cpus in (("two", 1.0), ("one", 0.5)):
         start(bed, name, f"taskset -cp 0 $$ >/dev/null; {HOG}", cpus=cpus)
     # Of all since then: in 4 s an emulated kernel on a busy host has given 1.8.
@@ -144,7 +144,7 @@ def test_a_task_that_ignores_everything_ends_at_its_limit_and_grace(bed: KernelB
     assert status.reason == Reason.TASK_TIMEOUT
 
 
-def test_those_that_have_left_their_session_are_asked_to_end_too(bed: KernelBed) -> None:
+def test_processes_outside_the_tasks_session_get_sigterm_too(bed: KernelBed) -> None:
     leaver = "trap 'echo bye > said; exit' TERM; echo > ready; while :; do sleep 0.1; done"
     bed.framework.run("polite", f'setsid sh -c "{leaver}" & wait', kill_grace_s=10 * PATIENCE_S)
     files = "containers/*/sandbox/tasks/polite"
@@ -154,7 +154,7 @@ def test_those_that_have_left_their_session_are_asked_to_end_too(bed: KernelBed)
     assert list(bed.work_dir.glob(f"{files}/said"))
 
 
-def test_long_tasks_hold_half_of_the_slave_at_most_also_after_its_restart(bed: KernelBed) -> None:
+def test_long_tasks_hold_at_most_half_of_the_slave_even_after_its_restart(bed: KernelBed) -> None:
     """8 cpus, so 4 for tasks without a limit. What is too much is refused, by the master or the slave."""
     names = [f"long-{number}" for number in range(5)]
     for name in names:

@@ -33,7 +33,7 @@ def engine() -> Iterator[DockerEngine]:
 
 
 def run_slave_of(address: str, options: SlaveOptions) -> int:
-    """Of this engine: in a process that was forked before there was one."""
+    """Run a slave with this engine, in a process that was forked before the engine existed."""
     os.environ["DOCKER_HOST"] = address
     return run_slave(options)
 
@@ -86,7 +86,7 @@ def test_a_memory_hog_fails_with_the_limit_and_its_peak(bed: KernelBed) -> None:
 
 
 def programs(group: Path) -> set[str]:
-    """What runs in a container."""
+    """The programs that run in a container."""
     found = set()
     for pid in (group / "cgroup.procs").read_text().split():
         with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
@@ -106,7 +106,7 @@ def test_a_fork_bomb_stays_below_pids_max_and_ends_with_its_time_limit(
     assert not programs(group) & {"sh", "sleep"}
 
 
-def test_what_ignores_signals_and_has_left_its_session_is_killed_with_its_task_and_nobody_elses(
+def test_stubborn_processes_in_other_sessions_are_killed_with_their_task_only(
     bed: KernelBed, engine: DockerEngine
 ) -> None:
     start(bed, "calm", "exec sleep 1000")
@@ -119,7 +119,7 @@ def test_what_ignores_signals_and_has_left_its_session_is_killed_with_its_task_a
     assert "sleep" not in programs(group)
 
 
-def test_who_fails_for_too_many_processes_hears_of_the_limit_and_the_next_one_does_not(
+def test_only_the_task_that_had_too_many_processes_is_given_that_limit(
     bed: KernelBed,
 ) -> None:
     bed.framework.run("many", "for n in $(seq 200); do sleep 1000 & done; exit 1")

@@ -1,4 +1,4 @@
-"""What the kernel of this ring offers: the rest of it stands on that."""
+"""The kernel of this ring has what its other tests need."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_all_controllers_are_there() -> None:
     )
 
 
-def test_we_are_root_and_may_make_cgroups() -> None:
+def test_the_test_runs_as_root_and_may_make_cgroups() -> None:
     assert os.geteuid() == 0
     made = CGROUPS / "offerd-probe"
     made.mkdir()

@@ -1,4 +1,4 @@
-"""Where the kernel has neither clone3 nor cgroup.kill: what they do is done in smaller steps."""
+"""A kernel without clone3 and cgroup.kill: the slave does the same in smaller steps."""
 
 from __future__ import annotations
 

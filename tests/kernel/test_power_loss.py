@@ -1,4 +1,4 @@
-"""The power fails: a device forgets whatever was not on it, and the slave's files are read as they lie there (F14).
+"""The power fails: a device loses everything that was not written to it, and the slave's files are read after that (F14).
 
 device-mapper's `flakey` target drops all writes from one moment on, as the device of a host without power does; what the file
 system still holds in memory goes with the unmount (Documentation/admin-guide/device-mapper/dm-flakey.rst).
@@ -38,7 +38,7 @@ write_for_ever(Path(sys.argv[1]))
 
 
 def write_for_ever(directory: Path) -> None:
-    """Write down number after number in each way of the slave's; say each when it is on the disk."""
+    """Write number after number with each of the slave's methods; print each when it is on the disk."""
     journal = Journal(directory / "tasks.journal")
     number = 0
     while True:
@@ -92,7 +92,7 @@ class Disk:
         run("mount", self._device, self.mount_point)
 
     def cut(self) -> None:
-        """From now on nothing reaches the device. (`--nolockfs`: the file system is not brought to the disk before.)"""
+        """From now on nothing reaches the device. (`--nolockfs`: the file system is not synced before.)"""
         self._load(drops_writes=True)
 
     def power_up(self) -> None:
@@ -133,8 +133,8 @@ def power() -> Iterator[Disk]:
         yield made
 
 
-def test_what_nobody_synced_is_lost_on_this_device(power: Disk) -> None:
-    """Otherwise the next tests would show nothing."""
+def test_unsynced_writes_are_lost_on_this_device(power: Disk) -> None:
+    """Otherwise the next test would prove nothing."""
     file = power.mount_point / "unsynced"
     file.write_bytes(b"x" * 10_000)
     power.cut()
@@ -143,7 +143,7 @@ def test_what_nobody_synced_is_lost_on_this_device(power: Disk) -> None:
 
 
 @pytest.mark.parametrize("seed", range(CUTS))
-def test_a_checkpoint_and_a_journal_are_the_old_or_the_new_and_nothing_said_is_lost(
+def test_checkpoint_and_journal_survive_a_power_loss_whole_and_nothing_reported_is_lost(
     power: Disk, seed: int
 ) -> None:
     directory = power.mount_point / f"work-{seed}"

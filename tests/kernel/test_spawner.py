@@ -1,4 +1,4 @@
-"""Processes are born in their cgroups, with nothing of root's where they are another user's."""
+"""Processes are started in their cgroups, and keep no rights of root if they belong to another user."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_task_is_born_in_its_cgroup_as_its_user(bed: KernelBed) -> None:
     wait_until(lambda: leaves() == [], "the cgroup is removed")
 
 
-def test_a_task_has_the_directory_umask_and_words_that_it_was_given(bed: KernelBed) -> None:
+def test_a_task_has_the_given_directory_umask_and_arguments(bed: KernelBed) -> None:
     odd = os.fsdecode(b"caf\xe9")
     argv = ["sh", "-c", 'umask; pwd; echo "$USER $0"', odd]
     bed.framework.run("plain", command=CommandInfo(argv))
@@ -65,7 +65,7 @@ def test_shim_and_executor_live_in_the_executors_leaf(bed: KernelBed) -> None:
     assert bed.framework.wait_end("waits").state is TaskState.KILLED
 
 
-def test_what_cannot_be_started_is_told_with_its_name(bed: KernelBed) -> None:
+def test_a_program_that_cannot_be_started_is_named(bed: KernelBed) -> None:
     bed.framework.run("nosuch", command=CommandInfo(argv=["/no/such/program"]))
     status = bed.framework.wait_end("nosuch")
     assert (status.state, status.reason) == (TaskState.FAILED, Reason.COMMAND_NOT_STARTED)

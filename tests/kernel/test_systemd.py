@@ -1,4 +1,4 @@
-"""Under systemd: the slave by its units, and the slave of a user without root in a scope of her own.
+"""Under systemd: the slave by its units, and the slave of a user without root in a scope.
 
 For `make test-nightly` (OFFERD_SYSTEMD=1), in a guest whose pid 1 is systemd. Where the host does not virtualize it
 is emulated, and slow as the host is busy: no task has a time limit, and nothing is waited for with less than `PATIENCE_S`.
@@ -46,7 +46,7 @@ FOR_EVER = "sleep 1000 & wait"
 
 @pytest.fixture(scope="module")
 def framework() -> Iterator[Recorder]:
-    """Of a master and a slave that were installed."""
+    """A framework of an installed master and slave."""
     provision()
     with recorder() as made:
         yield made
@@ -79,7 +79,7 @@ def _all_of(shell: str, found: list[int]) -> list[int]:
 
 
 def finishes(framework: Recorder, name: str) -> bool:
-    """Whether a task does that has nothing to do."""
+    """Whether a task that does nothing finishes."""
     framework.run(name, "true", limit_s=None)
     return framework.wait_end(name).state is TaskState.FINISHED
 
@@ -126,7 +126,7 @@ def test_a_task_outlives_its_slave_and_has_one_end(framework: Recorder, how: str
     assert ended_once(framework, name)
 
 
-def test_stopping_the_unit_of_tasks_ends_them_and_the_slave_brings_it_back(framework: Recorder) -> None:
+def test_stopping_the_unit_of_tasks_ends_them_and_the_slave_starts_it_again(framework: Recorder) -> None:
     slave = main_pid("offerd-slave")
     start(framework, "doomed", FOR_EVER, TASKS_UNIT)
     systemctl("stop", "offerd-tasks")
@@ -156,7 +156,7 @@ def test_a_keeper_that_is_killed_is_replaced_and_tasks_run_again(framework: Reco
 
 @pytest.fixture(scope="module")
 def ada(framework: Recorder) -> User:
-    """A user; the host's own slave makes room for hers."""
+    """A user; the host's own slave is stopped to make room for the user's."""
     systemctl("stop", "offerd-slave")
     return User("ada")
 
@@ -165,14 +165,14 @@ SLAVE = ("offerd", "slave", "--master", MASTER, "--insecure", "--http-port", "0"
 
 
 def refusal(done: subprocess.CompletedProcess[str]) -> str:
-    """The last line of a slave's that does not start."""
+    """The last line of output of a slave that does not start."""
     assert done.returncode not in (0, 124)
     return done.stderr.splitlines()[-1]
 
 
-def test_a_user_is_told_in_a_sentence_what_her_slave_needs(ada: User) -> None:
+def test_a_user_learns_in_one_sentence_what_the_slave_needs(ada: User) -> None:
     assert "systemd-run --user --scope -p Delegate=yes offerd slave" in refusal(ada.run(*SLAVE))
-    # Of systemd's own accord she has cpu, memory and pids.
+    # By default systemd delegates cpu, memory and pids to users.
     line = refusal(ada.run(*ada.in_scope("no-io", *SLAVE, "--io-weight")))
     assert "has no controller io, which an option of this slave needs; have systemd delegate" in line
     ada.delegate("memory pids")
@@ -186,7 +186,7 @@ def test_a_user_is_told_in_a_sentence_what_her_slave_needs(ada: User) -> None:
     assert "Delegate=" in delegation["mend"]
 
 
-def test_a_users_slave_holds_her_tasks_to_their_limits_and_leaves_nothing(ada: User) -> None:
+def test_a_users_slave_enforces_limits_and_leaves_nothing(ada: User) -> None:
     ada.delegate("cpu cpuset io memory pids")
     scope = ada.scope("offerd")
     slave = ada.begin(*ada.in_scope("offerd", *SLAVE, "--cpu-quota", "--io-weight"))
@@ -228,7 +228,7 @@ def times_back() -> int:
     return said.count("is back with 1 tasks")
 
 
-def test_a_users_slave_in_another_scope_has_its_tasks_back(ada: User) -> None:
+def test_a_users_slave_in_another_scope_adopts_its_tasks(ada: User) -> None:
     ada.delegate("cpu memory pids")
     gate, scope = ada.home / "gate", ada.scope("first")
     os.mkfifo(gate)
@@ -241,8 +241,8 @@ def test_a_users_slave_in_another_scope_has_its_tasks_back(ada: User) -> None:
         assert first.wait(PATIENCE_S) == 0
         second = ada.begin(*ada.in_scope("second", *SLAVE))
         try:
-            wait_until(lambda: times_back() > before, "her slave is back", PATIENCE_S)
-            # It runs where the executor of before is.
+            wait_until(lambda: times_back() > before, "the user's slave is back", PATIENCE_S)
+            # It runs where its executor is, in the first scope.
             framework.run("greedy", HOG, mem="32M", limit_s=None)
             status = framework.wait_end("greedy")
             assert (status.reason, status.limit) == (Reason.LIMIT_EXCEEDED, f"memory.max={32 << 20}")
@@ -261,7 +261,7 @@ def test_a_users_slave_in_another_scope_has_its_tasks_back(ada: User) -> None:
 # -- the end --------------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_document_says_to_remove_everything_leaves_nothing(framework: Recorder) -> None:
+def test_the_documented_removal_leaves_nothing(framework: Recorder) -> None:
     systemctl("start", "offerd-slave")
     wait_new_slave(0)
     start(framework, "last", FOR_EVER, TASKS_UNIT)

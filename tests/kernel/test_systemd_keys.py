@@ -36,7 +36,7 @@ DAEMONS = ("offerd-master", "offerd-slave", "offerd-tasks")
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
     """A cluster as `deploy/README.md` has it installed, with a task of root's that has written something."""
     with pytest.MonkeyPatch.context() as patch:
-        # As root has it who has just logged in.
+        # The environment of root after a login.
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         for name in ("OFFERD_CONFIG", "OFFERD_MASTER", "XDG_CONFIG_HOME"):
             patch.delenv(name, raising=False)
@@ -53,12 +53,12 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
 
 @pytest.fixture(scope="module")
 def eve() -> User:
-    """An account of the host that nobody has given a key."""
+    """An account of the host without a key."""
     return User("eve")
 
 
 def stranger(eve: User, *what: str) -> list[dict[str, object]]:
-    """What answers her of these addresses and paths."""
+    """Which of these addresses and paths answer the account."""
     assert what
     words = [sys.executable, str(STRANGER), str(eve.uid), *what]
     return [found for line in run(*words).splitlines() if (found := json.loads(line))["answers"]]
@@ -122,7 +122,7 @@ def test_an_account_without_a_key_reads_no_key_log_or_file_and_ends_nothing(
     assert keyed.states("roots") == [TaskState.RUNNING]
 
 
-def test_no_port_or_path_socket_of_the_units_answers_who_has_no_key(keyed: Recorder, eve: User) -> None:
+def test_no_port_or_path_socket_of_the_units_answers_without_a_key(keyed: Recorder, eve: User) -> None:
     ports = {
         f"{where.laddr.ip}:{where.laddr.port}"
         for each in daemons()

@@ -17,7 +17,7 @@ LOCKED_UP = (
 
 
 class ScriptedGuest:
-    """Says these lines; then it ends, or breaks down as told."""
+    """Prints these lines; then it ends, or breaks down."""
 
     def __init__(self, lines: list[str], failure: str = "") -> None:
         self._lines = iter(lines)

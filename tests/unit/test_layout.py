@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
 }
 
-# A core is told the time and what happened, and answers what to do. With these it could look or act itself.
+# A core gets the time and events, and returns actions. With these modules it could look or act itself.
 IMPURE_MODULES = {
     "asyncio",
     "concurrent",

@@ -97,9 +97,7 @@ def test_what_the_document_says_to_remove_is_all_of_it(share: Path) -> None:
     ("addresses", "ip"),
     [("172.18.0.3", "172.18.0.3"), ("172.18.0.3 fd00::3", "172.18.0.3"), ("fd00::3", "fd00::3")],
 )
-def test_containers_of_the_compose_file_are_told_one_address_of_theirs(
-    tmp_path: Path, addresses: str, ip: str
-) -> None:
+def test_containers_of_the_compose_file_get_one_address_each(tmp_path: Path, addresses: str, ip: str) -> None:
     for name, script in (("hostname", f"echo '{addresses} '"), ("offerd", 'echo "$3"')):
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)

@@ -71,7 +71,7 @@ def length(source: str) -> Iterator[str]:
 
 def long_functions(source: str) -> Iterator[str]:
     """Functions that do not fit a screen, from `def` to their last line. Decorators do not count, which are options of a
-    command as often as not, and neither does the docstring, which nobody shall shorten for this.
+    command as often as not, and neither does the docstring, which should not be shortened for this.
     """
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -46,22 +46,15 @@ NOT_YET = {
     "master",
     "sdk",
     "simulator",
-    "tests/chaos",
     "tests/e2e",
-    "tests/fuzz",
-    "tests/helpers",
-    "tests/kernel",
     "tests/sim",
-    "tests/unit",
     "tests/unit/cli",
     "tests/unit/executors",
     "tests/unit/frameworks",
-    "tests/unit/isolation",
     "tests/unit/linux",
     "tests/unit/master",
     "tests/unit/sdk",
     "tests/unit/simulator",
-    "tests/unit/slave",
 }
 """Folders that are still to be read through."""
 

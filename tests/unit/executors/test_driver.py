@@ -92,10 +92,10 @@ class Stage:
         assert not self._thread.is_alive()
 
     def restart_slave(self) -> None:
-        hellos = len(self.slave.hellos)
+        hellos = len(self.slave.registrations)
         self.slave.unbind()
         self.slave.bind()
-        self.slave.wait_until(lambda: len(self.slave.hellos) > hellos, "the driver comes back")
+        self.slave.wait_until(lambda: len(self.slave.registrations) > hellos, "the driver comes back")
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def states(slave: FakeSlave, task_id: str) -> list[TaskState]:
 
 def test_the_hello_names_the_container_and_the_slave_answers(stage: Stage) -> None:
     stage.start()
-    hello = stage.slave.hellos[0]
+    hello = stage.slave.registrations[0]
     assert (hello.container_id, hello.task_ids, hello.unacknowledged) == ("container-1", [], [])
     stage.slave.wait_until(lambda: bool(stage.executor.events), "registered")
     assert stage.executor.events == ["registered framework-1 executor-1 slave-1"]
@@ -351,7 +351,7 @@ def test_statuses_are_sent_again_to_a_slave_that_came_back(stage: Stage) -> None
     first = stage.slave.run(task("done", data=b"precious"))
     before = [*stage.slave.updates]
     stage.restart_slave()
-    hello = stage.slave.hellos[-1]
+    hello = stage.slave.registrations[-1]
     assert hello.unacknowledged == [first]
     assert set(hello.task_ids) == {"still", "done"}
     stage.slave.wait_until(lambda: len(stage.slave.updates) == 2 * len(before), "the update again")
@@ -367,8 +367,8 @@ def test_what_is_stored_is_not_sent_again(stage: Stage) -> None:
     stage.slave.run(task("a"))
     stage.slave.run(task("b"))
     stage.restart_slave()
-    assert stage.slave.hellos[-1].unacknowledged == []
-    assert stage.slave.hellos[-1].task_ids == []
+    assert stage.slave.registrations[-1].unacknowledged == []
+    assert stage.slave.registrations[-1].task_ids == []
     stage.slave.run(task("c"))
     assert [update.number for update in stage.slave.updates] == [1, 2, 3]
 
@@ -433,8 +433,8 @@ def test_a_driver_gives_back_its_descriptors(stage: Stage) -> None:
         driver = ExecutorDriver(Recorder(), stage.slave.executor_environ())
         thread = threading.Thread(target=driver.run)
         thread.start()
-        hellos = len(stage.slave.hellos)
-        stage.slave.wait_until(lambda hellos=hellos: len(stage.slave.hellos) > hellos, "registered")  # type: ignore[misc]
+        hellos = len(stage.slave.registrations)
+        stage.slave.wait_until(lambda hellos=hellos: len(stage.slave.registrations) > hellos, "registered")  # type: ignore[misc]
         driver.stop()
         thread.join(DEADLINE_S)
         stage.slave.peer = None

@@ -1,4 +1,4 @@
-"""Control files: what stands in them and what is written, as the kernel has it; in directories that look like cgroups."""
+"""Control files are read and written in the kernel's formats, in directories that look like cgroups."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_contents_of_every_form_are_read(tmp_path: Path) -> None:
     assert Core(path).procs == []
 
 
-def test_what_is_missing_is_told_apart_from_what_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_raises_another_error_than_a_refused_write(tmp_path: Path) -> None:
     with pytest.raises(FileMissing, match=r"cannot read .*/pids.max: No such file"):
         _ = Pids(str(tmp_path)).max
     (tmp_path / "pids.max").mkdir()
@@ -72,7 +72,7 @@ def test_only_what_differs_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "memory.max").read_text() == str(32 * MIB)
 
 
-def test_what_somebody_else_has_changed_is_set_again_and_said(tmp_path: Path) -> None:
+def test_limits_changed_by_somebody_else_are_set_again_and_reported(tmp_path: Path) -> None:
     wanted = Limits(
         cpu_weight=50, mem_bytes=64 * MIB, oom_group=True, pids=1024, io_max=(("8:0", (("rbps", 7),)),)
     )
@@ -98,7 +98,7 @@ def test_a_task_of_less_memory_than_a_page_is_limited_too() -> None:
     assert limits.of_task(Resources.of(cpus=1, mem=100), {}, DEFAULT_OPTIONS).mem_bytes == limits.PAGE_BYTES
 
 
-def test_a_container_has_room_for_its_executor_and_no_limit_where_there_is_no_sum() -> None:
+def test_a_container_limit_includes_room_for_its_executor() -> None:
     def container(resources: Resources, *, unlimited: bool = False, places: bool = True) -> Limits:
         return limits.of_container(
             resources, IsolationOptions(cpu_quota=True), places_tasks=places, unlimited=unlimited
@@ -114,7 +114,7 @@ def test_a_container_has_room_for_its_executor_and_no_limit_where_there_is_no_su
 
 
 @pytest.mark.parametrize(("millicpus", "expected"), [(0, 1), (5, 1), (500, 50), (1000, 100), (10**9, 10_000)])
-def test_weights_stay_within_what_the_kernel_takes(millicpus: int, expected: int) -> None:
+def test_weights_stay_within_the_kernels_range(millicpus: int, expected: int) -> None:
     assert limits.weight(millicpus) == expected
 
 
@@ -148,15 +148,15 @@ def cgroup_with(path: Path, *, current: int, held: int, limit: int | None = None
 @pytest.mark.parametrize(
     ("current", "held", "before", "wanted", "written"),
     [
-        (50, 50, 100, 200, 200),  # more, at once
-        (50, 50, 200, 100, 100),  # nobody needs what goes
-        (180, 20, 200, 100, 116),  # page cache goes in parts ...
+        (50, 50, 100, 200, 200),  # raised at once
+        (50, 50, 200, 100, 100),  # below the present use
+        (180, 20, 200, 100, 116),  # the page cache is freed in steps ...
         (116, 20, 116, 100, 100),
-        (180, 120, 200, 100, 136),  # ... and what is held stays, with a little more
-        (196, 195, 200, 100, 200),  # never more than there was, however little that leaves
+        (180, 120, 200, 100, 136),  # ... but the limit stays above held memory
+        (196, 195, 200, 100, 200),  # never above the former limit
     ],
 )
-def test_a_limit_is_lowered_without_killing_and_never_raised_by_that(
+def test_a_memory_limit_is_lowered_without_killing(
     tmp_path: Path, current: int, held: int, before: int, wanted: int, written: int
 ) -> None:
     memory = cgroup_with(tmp_path, current=current, held=held, limit=before)
@@ -165,12 +165,12 @@ def test_a_limit_is_lowered_without_killing_and_never_raised_by_that(
     assert as_far_as_safe(memory, wished, None).mem_bytes == written * MIB, "found after a restart"
 
 
-def test_who_had_no_limit_of_memory_gets_one_above_what_is_held(tmp_path: Path) -> None:
+def test_a_first_memory_limit_is_above_the_memory_in_use(tmp_path: Path) -> None:
     memory = cgroup_with(tmp_path, current=300, held=290)
     assert as_far_as_safe(memory, Limits(mem_bytes=100 * MIB), Limits()).mem_bytes == 306 * MIB
 
 
-def test_memory_of_the_kernel_is_held_too_also_where_it_is_told_in_parts(tmp_path: Path) -> None:
+def test_kernel_memory_counts_as_held_even_if_the_kernel_lists_it_in_parts(tmp_path: Path) -> None:
     memory = Memory(str(tmp_path))
     stat = tmp_path / "memory.stat"
     stat.write_text("anon 100\nfile 7000\nkernel 30\nkernel_stack 10\npagetables 10\nshmem 5\n")

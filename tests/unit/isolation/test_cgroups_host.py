@@ -1,4 +1,4 @@
-"""Which cgroup is divided, or the one sentence on why none is: on hosts that are directories."""
+"""Which cgroup is divided, or one sentence that says why none is, on hosts made of directories."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def test_the_mode_is_read_from_the_mounts(this: Host, lines: tuple[str, ...], mo
         ((OTHER,), "mount -t cgroup2 none"),
     ],
 )
-def test_a_host_without_v2_is_told_in_one_sentence(this: Host, lines: tuple[str, ...], words: str) -> None:
+def test_a_host_without_cgroup_v2_is_refused_in_one_sentence(
+    this: Host, lines: tuple[str, ...], words: str
+) -> None:
     this.mounts(*(line.replace("V2", this.v2) for line in lines))
     with pytest.raises(Unusable, match=words) as raised:
         this.root()
@@ -81,13 +83,13 @@ def test_root_divides_the_hosts_root_cgroup_and_leaves_login_sessions_alone(this
     assert this.root() == Root(str(this.mount), CONTROLLERS)
 
 
-def test_in_a_cgroup_namespace_the_processes_of_its_root_have_to_leave(this: Host) -> None:
+def test_in_a_cgroup_namespace_the_processes_in_its_root_must_move(this: Host) -> None:
     for name in ("cgroup.type", "cpu.weight", "memory.max", "pids.max"):
         (this.mount / name).touch()
     assert this.root() == Root(str(this.mount), CONTROLLERS, has_daemon=True)
 
 
-def test_a_cgroup_that_systemd_has_delegated_is_ours(this: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cgroup_that_systemd_has_delegated_is_used(this: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     unit = this.cgroup("system.slice/some.service")
     this.own("/system.slice/some.service")
     monkeypatch.setattr(host, "is_delegated", lambda path: path == unit)
@@ -102,7 +104,7 @@ def test_a_user_divides_the_cgroup_it_is_in(this: Host, monkeypatch: pytest.Monk
     assert this.root().has_daemon
 
 
-def test_a_cgroup_that_is_not_ours_names_the_command_that_makes_one(
+def test_a_cgroup_without_write_access_is_refused_with_the_command_that_delegates_one(
     this: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
@@ -110,14 +112,14 @@ def test_a_cgroup_that_is_not_ours_names_the_command_that_makes_one(
         this.root()
 
 
-def test_whoever_was_moved_to_the_leaf_divides_what_is_above(this: Host) -> None:
+def test_a_slave_in_the_daemon_leaf_divides_the_cgroup_above(this: Host) -> None:
     scope = this.cgroup("run-1.scope")
     this.cgroup("run-1.scope/offerd.daemon")
     this.own("/run-1.scope/offerd.daemon")
     assert this.root() == Root(str(scope), CONTROLLERS)
 
 
-def test_a_named_cgroup_comes_before_all(this: Host) -> None:
+def test_a_cgroup_named_in_the_environment_comes_first(this: Host) -> None:
     kept = this.cgroup("system.slice/offerd-tasks.service")
     assert this.root(OFFERD_CGROUP=str(kept)) == Root(str(kept), CONTROLLERS)
     with pytest.raises(Unusable, match="which is no cgroup v2"):

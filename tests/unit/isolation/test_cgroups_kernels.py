@@ -1,4 +1,4 @@
-"""Kernels that lack one of the control files: what is optional is passed over, what is needed is named."""
+"""Kernels that lack a control file: an optional one is skipped, a needed one is named."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ HARD = IsolationOptions(
     cpu_quota=True, io_weight=True, io_max=(("8:0", (("rbps", 7),)),), cpuset=frozenset({0})
 )
 NEEDED = {"cpu.weight", "memory.max", "pids.max"}
-"""Without one of these there is no use in the module ..."""
+"""Without one of these files the module cannot be used ..."""
 NEEDED_BY_OPTIONS = {"cpu.max", "io.max", "io.weight", "cpuset.cpus"}
-"""... and one that an option needs is named by each launch."""
+"""... and without one of these, which options need, each launch fails."""
 STRUCTURE = {"cgroup.controllers", "cgroup.subtree_control", "cgroup.procs"}
-"""Without these nothing is a cgroup."""
+"""A directory without these is no cgroup."""
 OPTIONAL = FILES.keys() - NEEDED - STRUCTURE
 
 
 def live_through(isolation: CgroupsIsolation, kernel: FakeCgroups) -> None:
-    """A container and a task, from the first to the last."""
+    """The whole life of a container and a task."""
     isolation.watch_fds()
     isolation.recover({})
     isolation.prepare(SPEC)
@@ -60,7 +60,7 @@ def live_through(isolation: CgroupsIsolation, kernel: FakeCgroups) -> None:
 
 
 @pytest.mark.parametrize("without", ["", *sorted(OPTIONAL)])
-def test_a_kernel_without_an_optional_file_runs_tasks_all_the_same(
+def test_a_kernel_without_an_optional_file_still_runs_tasks(
     without: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel = FakeCgroups(tmp_path / "cgroup", monkeypatch, without=without)
@@ -72,7 +72,7 @@ def test_a_kernel_without_an_optional_file_runs_tasks_all_the_same(
 
 
 @pytest.mark.parametrize("without", ["memory.swap.max", "memory.oom.group"])
-def test_what_a_missing_file_means_is_said(
+def test_the_effect_of_a_missing_optional_file_is_reported(
     without: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     FakeCgroups(tmp_path / "cgroup", monkeypatch, without=without)
@@ -84,16 +84,16 @@ def test_what_a_missing_file_means_is_said(
 
 
 @pytest.mark.parametrize("without", sorted(NEEDED))
-def test_a_kernel_without_a_needed_file_is_not_for_cgroups(
+def test_a_kernel_without_a_needed_file_is_refused(
     without: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel = FakeCgroups(tmp_path / "cgroup", monkeypatch, without=without)
-    # Nobody has divided this host yet: each launch says what is missing.
+    # The host is not divided yet, so only a launch finds that the file is missing.
     (work_dir := tmp_path / "work").mkdir()
     isolation = CgroupsIsolation(work_dir)
     with pytest.raises(IsolationError, match=without.replace(".", r"\.")):
         live_through(isolation, kernel)
-    # Now there is a cgroup that shows it, as wherever systemd runs.
+    # Now there is a cgroup below the root, as with systemd, so it is found at the start.
     chosen, why = choose("auto", work_dir)
     assert chosen.name == "noop"
     assert f"has no {without}: this kernel cannot keep the limits of tasks" in why
@@ -110,7 +110,7 @@ def test_a_file_that_an_option_needs_is_named(
 
 
 @pytest.mark.parametrize("without", sorted(STRUCTURE))
-def test_what_is_no_cgroup_is_none_in_one_sentence(
+def test_a_directory_without_cgroup_files_is_refused_in_one_sentence(
     without: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     FakeCgroups(tmp_path / "cgroup", monkeypatch, without=without)
@@ -119,7 +119,7 @@ def test_what_is_no_cgroup_is_none_in_one_sentence(
     assert "\n" not in missing
 
 
-def test_who_reached_its_limit_is_known_before_the_kernel_counted_it_apart(
+def test_a_reached_limit_is_found_without_memory_events_local(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel = FakeCgroups(tmp_path / "cgroup", monkeypatch, without="memory.events.local")

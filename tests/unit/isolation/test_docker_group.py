@@ -21,7 +21,7 @@ MIB = 1 << 20
 
 @pytest.fixture(autouse=True)
 def control_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Written as those of a kernel are."""
+    """Make writes behave as on control files."""
     files_have_no_length(monkeypatch)
 
 
@@ -86,7 +86,7 @@ def test_a_quota_on_v2_has_room_for_the_executor(tmp_path: Path) -> None:
     assert (tmp_path / "docker/abc/cpu.max").read_text() == "60000 100000"
 
 
-def test_no_limit_of_memory_is_max_in_v2_with_swap_and_without(tmp_path: Path) -> None:
+def test_no_memory_limit_is_written_as_max_in_v2(tmp_path: Path) -> None:
     group = on_v2(tmp_path, **NEW_V2, **MORE_V2)
     limited = of_docker(1, "64M")
     group.apply(limited)
@@ -112,7 +112,7 @@ def test_half_a_cpu_and_512_mb_on_v1(tmp_path: Path) -> None:
     assert group.mem_limit() == 576 * MIB
 
 
-def test_a_kernel_of_v1_that_counts_no_swap_is_written_the_rest(tmp_path: Path) -> None:
+def test_on_v1_without_swap_accounting_the_other_files_are_written(tmp_path: Path) -> None:
     group = on_v1(tmp_path, **NEW_V1)
     group.apply(of_docker(0.5, "512M", IsolationOptions(cpu_quota=True)))
     found = written(tmp_path / "all/docker/abc")
@@ -121,7 +121,7 @@ def test_a_kernel_of_v1_that_counts_no_swap_is_written_the_rest(tmp_path: Path) 
     assert (tmp_path / "all/docker/abc/memory.limit_in_bytes").read_text() == "-1"
 
 
-def test_in_v1_the_limit_with_swap_is_never_below_the_one_without(
+def test_on_v1_the_limit_with_swap_is_never_below_the_one_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel refuses it."""
@@ -143,7 +143,7 @@ def test_in_v1_the_limit_with_swap_is_never_below_the_one_without(
     assert order == [*lower, *higher, *lower, *higher]
 
 
-def test_what_is_used_in_v2(tmp_path: Path) -> None:
+def test_usage_is_read_on_v2(tmp_path: Path) -> None:
     group = on_v2(
         tmp_path,
         cgroup__procs="7\n8\n9\n",
@@ -163,7 +163,7 @@ def test_what_is_used_in_v2(tmp_path: Path) -> None:
     assert (group.memory.kills(), group.memory.times_at_limit(), group.pids.refused()) == (2, 1, 4)
 
 
-def test_what_is_used_in_v1(tmp_path: Path) -> None:
+def test_usage_is_read_on_v1(tmp_path: Path) -> None:
     group = on_v1(
         tmp_path,
         cgroup__procs="7\n8\n",
@@ -180,7 +180,7 @@ def test_what_is_used_in_v1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("limit", "times"), [(64 * MIB, 2), (65 * MIB + 1, 0), (1 << 63, 0)])
-def test_in_v1_a_container_that_was_near_its_limit_was_killed_for_it(
+def test_on_v1_a_kill_near_the_limit_counts_as_one_for_the_limit(
     tmp_path: Path, limit: int, times: int
 ) -> None:
     group = on_v1(
@@ -192,7 +192,7 @@ def test_in_v1_a_container_that_was_near_its_limit_was_killed_for_it(
     assert group.memory.times_at_limit() == times
 
 
-def test_a_container_that_is_gone_uses_nothing_and_takes_limits_in_silence(tmp_path: Path) -> None:
+def test_a_container_that_is_gone_uses_nothing_and_ignores_limits(tmp_path: Path) -> None:
     group = on_v2(tmp_path)
     shutil.rmtree(tmp_path / "docker/abc")
     group.apply(of_docker(1, "1M"))
@@ -200,7 +200,7 @@ def test_a_container_that_is_gone_uses_nothing_and_takes_limits_in_silence(tmp_p
     assert (group.memory.kills(), group.processes(), group.mem_limit()) == (0, [], None)
 
 
-def test_how_far_a_limit_may_be_lowered_is_the_same_in_v1(tmp_path: Path) -> None:
+def test_memory_limits_are_lowered_on_v1_as_on_v2(tmp_path: Path) -> None:
     group = on_v1(
         tmp_path,
         memory__usage_in_bytes=str(180 * MIB),

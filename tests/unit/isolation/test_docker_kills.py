@@ -1,4 +1,4 @@
-"""Of whom a container's kills are told, with a cgroup that is plain files."""
+"""For which task a container's kills are reported, with a cgroup of plain files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KILLED = -signal.SIGKILL
 
 
 class Kernel:
-    """A container's counts, and who tells of them."""
+    """A container's counts, and slaves that report them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,7 +28,7 @@ class Kernel:
         (self.path / "pids.events").write_text(f"max {refused}\n")
 
     def slave(self) -> Kills:
-        """One that has just started."""
+        """A slave that has just started."""
         return Kills(Group.at({"": str(self.path)}), self.path / "container")
 
 
@@ -37,49 +37,49 @@ def kernel(tmp_path: Path) -> Kernel:
     return Kernel(tmp_path)
 
 
-def test_a_kill_is_told_of_the_task_that_signal_9_ended_and_of_no_other(kernel: Kernel) -> None:
-    told = kernel.slave()
+def test_a_kill_is_reported_for_the_task_that_sigkill_ended_and_no_other(kernel: Kernel) -> None:
+    report = kernel.slave()
     kernel.count(kills=1, at_limit=1)
-    assert told.take(1) is None, "it ended by itself"
-    assert told.take(None) is None
-    assert told.take(KILLED) == "limit"
-    assert told.take(KILLED) is None, "somebody has killed that one"
+    assert report.take(1) is None, "it ended by itself"
+    assert report.take(None) is None
+    assert report.take(KILLED) == "limit"
+    assert report.take(KILLED) is None, "that task was killed by something else"
 
 
-def test_a_shell_that_says_that_its_program_was_killed_is_told(kernel: Kernel) -> None:
-    told = kernel.slave()
+def test_a_kill_is_reported_for_a_shell_whose_program_was_killed(kernel: Kernel) -> None:
+    report = kernel.slave()
     kernel.count(kills=1, at_limit=1)
-    assert told.take(137) == "limit"
-    assert told.take(137) is None
+    assert report.take(137) == "limit"
+    assert report.take(137) is None
 
 
-def test_all_kills_until_then_are_told_at_once(kernel: Kernel) -> None:
-    told = kernel.slave()
+def test_all_kills_so_far_are_reported_together(kernel: Kernel) -> None:
+    report = kernel.slave()
     kernel.count(kills=5, at_limit=5)
-    assert told.take(KILLED) == "limit"
-    assert told.take(KILLED) is None, "four were processes of the first"
+    assert report.take(KILLED) == "limit"
+    assert report.take(KILLED) is None, "all four kills were in the first task"
 
 
-def test_without_a_limit_of_its_own_that_was_reached_it_was_the_host(kernel: Kernel) -> None:
-    told = kernel.slave()
+def test_a_kill_without_a_reached_limit_is_for_the_hosts_memory(kernel: Kernel) -> None:
+    report = kernel.slave()
     kernel.count(kills=1, at_limit=1)
-    assert told.take(KILLED) == "limit"
+    assert report.take(KILLED) == "limit"
     kernel.count(kills=2, at_limit=1)
-    assert told.take(KILLED) == "host"
+    assert report.take(KILLED) == "host"
 
 
-def test_a_kill_that_ended_no_task_is_not_told_of_one_that_dies_much_later(
+def test_a_kill_that_ended_no_task_is_not_reported_for_a_much_later_death(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = kernel.slave()
+    report = kernel.slave()
     kernel.count(kills=1, at_limit=1)
-    told.keep()
+    report.keep()
     monkeypatch.setattr(kills, "FRESH_S", -1.0)
-    told.keep()
-    assert told.take(KILLED) is None
+    report.keep()
+    assert report.take(KILLED) is None
 
 
-def test_a_kill_that_came_while_no_slave_ran_is_told_by_the_next_and_one_that_was_told_is_not(
+def test_a_kill_while_no_slave_ran_is_reported_by_the_next_slave_once(
     kernel: Kernel,
 ) -> None:
     first = kernel.slave()
@@ -96,7 +96,7 @@ def test_a_kill_that_came_while_no_slave_ran_is_told_by_the_next_and_one_that_wa
     assert third.take_refused()
 
 
-def test_a_slave_that_dies_before_it_has_told_leaves_it_to_the_next(kernel: Kernel) -> None:
+def test_a_kill_that_a_dying_slave_has_not_reported_is_reported_by_the_next(kernel: Kernel) -> None:
     first = kernel.slave()
     kernel.count(kills=1, at_limit=1)
     first.keep()
@@ -104,7 +104,7 @@ def test_a_slave_that_dies_before_it_has_told_leaves_it_to_the_next(kernel: Kern
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"nonsense": 1}'])
-def test_a_damaged_file_is_none(kernel: Kernel, content: str) -> None:
+def test_a_damaged_file_counts_as_missing(kernel: Kernel, content: str) -> None:
     (kernel.path / "container" / kills.FILE).write_text(content)
     kernel.count(kills=1)
     assert kernel.slave().take(KILLED) == "host"

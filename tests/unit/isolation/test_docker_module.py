@@ -1,4 +1,4 @@
-"""The docker module's bookkeeping, with an engine that only remembers what it was told and cgroups that are plain files."""
+"""The docker module's bookkeeping, with an engine that only remembers calls, and cgroups of plain files."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ R = TypeVar("R")
 
 
 class FakeApi:
-    """Refuses what is about containers in `refused`; writes, as the real one does, all limits that it remembers."""
+    """Refuses calls about containers in `refused`; like the real one, it writes all limits that it remembers."""
 
     def __init__(self) -> None:
         self.refused: set[str] = set()
-        self.told: list[tuple[str, Any]] = []
+        self.updates: list[tuple[str, Any]] = []
         self.groups: dict[str, Path] = {}
 
     def update_container(self, name: str, **limits: Any) -> None:
         if any(each in name for each in self.refused):
             raise EngineError(f"{name} is unknown")
-        self.told.append((name.rpartition("-")[2], limits["mem_limit"]))
+        self.updates.append((name.rpartition("-")[2], limits["mem_limit"]))
         (self.groups[name.rpartition("-")[2]] / "memory.max").write_text("12345")
 
     def create_container_from_config(self, configuration: dict[str, Any], name: str) -> None:
@@ -78,7 +78,7 @@ class FakeEngine(Engine):
 
 
 class Bed:
-    """A module with containers of which this very process is the pause."""
+    """A module with containers, whose pause process is this test process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -121,39 +121,39 @@ def memory(group: Path) -> str:
     return (group / "memory.max").read_text()
 
 
-def test_a_container_of_before_a_restart_keeps_its_limits_until_they_are_known(bed: Bed) -> None:
+def test_an_adopted_container_keeps_its_limits_until_new_ones_are_known(bed: Bed) -> None:
     group = bed.add("one", is_known=False)
     (group / "memory.max").write_text("777")
     assert bed.verify() == []
     assert memory(group) == "777"
-    assert bed.engine.fake.told == []
+    assert bed.engine.fake.updates == []
 
 
-def test_what_the_engine_writes_when_it_is_told_is_written_over(bed: Bed) -> None:
+def test_limits_that_the_engine_writes_during_an_update_are_overwritten(bed: Bed) -> None:
     group = bed.add("one")
     bed.limit("one", "64M")
     bed.verify()
     bed.verify()
     limit = 64 * MIB + EXECUTOR_MEM_BYTES
-    assert bed.engine.fake.told == [("one", limit)]
+    assert bed.engine.fake.updates == [("one", limit)]
     assert memory(group) == str(limit)
     assert (group / "memory.swap.max").read_text() == "0"
 
 
-def test_the_engine_is_never_told_that_there_is_no_limit_of_memory_any_more(bed: Bed) -> None:
-    """It would take it for no word, and write the old one: somebody who needs more would be killed for that."""
+def test_removing_a_memory_limit_is_never_sent_to_the_engine(bed: Bed) -> None:
+    """The engine would take it for "not given" and write its old limit, for which a task could be killed."""
     group = bed.add("one")
     bed.limit("one", "64M")
     bed.verify()
     bed.verify()
-    bed.engine.fake.told.clear()
+    bed.engine.fake.updates.clear()
     bed.limit("one", "0M")
     bed.verify()
-    assert bed.engine.fake.told == []
+    assert bed.engine.fake.updates == []
     assert memory(group) == "max"
 
 
-def test_a_limit_that_came_from_outside_where_there_is_to_be_none_is_taken_away(bed: Bed) -> None:
+def test_a_memory_limit_set_from_outside_is_removed_if_there_should_be_none(bed: Bed) -> None:
     group = bed.add("one")
     (group / "memory.max").write_text("4096")
     assert bed.verify() == ["container one: memory was 4096 bytes"]
@@ -169,18 +169,18 @@ def test_an_idle_container_keeps_the_limit_of_its_last_tasks(bed: Bed) -> None:
     assert memory(group) == str(64 * MIB + EXECUTOR_MEM_BYTES)
 
 
-def test_a_container_that_the_engine_does_not_know_keeps_no_other_from_being_told(bed: Bed) -> None:
+def test_a_container_unknown_to_the_engine_does_not_block_updates_of_others(bed: Bed) -> None:
     bed.add("lost")
     bed.add("other")
     bed.engine.fake.refused.add("lost")
     for name in ("lost", "other"):
         bed.limit(name, "64M")
     bed.verify()
-    assert [name for name, _ in bed.engine.fake.told] == ["other"]
+    assert [name for name, _ in bed.engine.fake.updates] == ["other"]
 
 
-def test_a_process_of_the_host_that_bears_the_marks_of_a_container_is_none(bed: Bed) -> None:
-    """Not even one that runs the very program."""
+def test_a_host_process_with_a_containers_marks_is_not_taken_for_a_container(bed: Bed) -> None:
+    """Not even if it runs the pause program."""
     marks = {CONTAINER_MARK: bed.isolation._prefix + "one", PAUSE_MARK: "1"}
     program = pause.install(bed.path / "docker")
     with subprocess.Popen(["sleep", "600"], env=marks) as one, subprocess.Popen([program], env=marks) as two:
@@ -197,10 +197,10 @@ def test_a_process_of_the_host_that_bears_the_marks_of_a_container_is_none(bed: 
 @pytest.mark.parametrize(
     ("drop", "is_ours"), [((), True), (("setpriv", "--reuid=65534", "--clear-groups"), False)]
 )
-def test_the_pause_program_as_pid_1_of_a_strangers_own_namespaces_is_no_container(
+def test_the_pause_program_in_another_users_namespaces_is_not_taken_for_a_container(
     tmp_path: Path, drop: tuple[str, ...], is_ours: bool
 ) -> None:
-    """Anybody may have a user namespace, and in it be root and make a pid namespace."""
+    """Any user may make a user namespace, be root in it and make a pid namespace."""
     with tempfile.TemporaryDirectory(prefix="offerd-") as name:
         Path(name).chmod(0o755)
         program = pause.install(Path(name) / "docker")
@@ -218,7 +218,7 @@ def _runs(pid: int, program: Path) -> bool:
     return os.stat(f"/proc/{pid}/exe").st_ino == program.stat().st_ino
 
 
-def test_a_program_that_was_replaced_is_still_known(tmp_path: Path) -> None:
+def test_containers_of_a_replaced_pause_program_are_still_recognized(tmp_path: Path) -> None:
     program = pause.install(tmp_path)
     old = program.stat().st_ino
     program.chmod(0o755)
@@ -227,9 +227,7 @@ def test_a_program_that_was_replaced_is_still_known(tmp_path: Path) -> None:
     assert old in [each.stat().st_ino for each in tmp_path.iterdir()]
 
 
-def test_an_engine_in_another_pid_namespace_names_strangers(
-    bed: Bed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_in_another_pid_namespace_is_detected(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EXEC_S", 0.0)
     executor = ExecutorInfo(ExecutorID("e"), image="small")
     spec = ContainerSpec(ContainerID("one"), FrameworkID("f"), executor, bed.path)
@@ -237,7 +235,7 @@ def test_an_engine_in_another_pid_namespace_names_strangers(
         bed.isolation.prepare(spec)
 
 
-def test_a_container_of_before_a_restart_keeps_the_memory_that_it_uses(bed: Bed) -> None:
+def test_an_adopted_containers_memory_limit_is_not_lowered_below_its_use(bed: Bed) -> None:
     group = bed.add("one", is_known=False)
     (group / "memory.current").write_text(str(510 * MIB))
     (group / "memory.stat").write_text(f"anon {500 * MIB}\n")
@@ -251,40 +249,40 @@ def test_a_container_of_before_a_restart_keeps_the_memory_that_it_uses(bed: Bed)
     assert memory(group) == str(64 * MIB + EXECUTOR_MEM_BYTES)
 
 
-def test_a_container_of_before_a_restart_has_more_at_once_when_it_is_to_have_more(bed: Bed) -> None:
+def test_an_adopted_containers_limit_is_raised_at_once(bed: Bed) -> None:
     group = bed.add("one", is_known=False)
     (group / "memory.max").write_text(str(100 * MIB))
     bed.limit("one", "64M")
     assert memory(group) == str(64 * MIB + EXECUTOR_MEM_BYTES)
 
 
-def test_more_is_there_when_update_returns_also_while_the_engine_is_being_told(
+def test_update_raises_limits_at_once_even_during_a_call_to_the_engine(
     bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine writes what it was told, which is less by then; nobody who started since may be killed for that."""
+    """The engine writes the limit of the call, which is too low by then; a task that started meanwhile must not be killed."""
     group = bed.add("one")
     bed.limit("one", "64M")
     bed.verify()
-    bed.engine.fake.told.clear()
+    bed.engine.fake.updates.clear()
     bed.isolation._running[ContainerID("one")].known_to_engine = None
-    is_telling, may_answer = threading.Event(), threading.Event()
+    is_updating, may_answer = threading.Event(), threading.Event()
     write = bed.engine.fake.update_container
 
     def update_container(name: str, **limits: Any) -> None:
-        is_telling.set()
+        is_updating.set()
         assert may_answer.wait(10)
         write(name, **limits)
 
     monkeypatch.setattr(bed.engine.fake, "update_container", update_container)
     thread = threading.Thread(target=bed.verify)
     thread.start()
-    assert is_telling.wait(10)
+    assert is_updating.wait(10)
     bed.limit("one", "200M")
     more = str(200 * MIB + EXECUTOR_MEM_BYTES)
     assert memory(group) == more
     may_answer.set()
     thread.join(10)
-    assert bed.engine.fake.told == [("one", 64 * MIB + EXECUTOR_MEM_BYTES)]
+    assert bed.engine.fake.updates == [("one", 64 * MIB + EXECUTOR_MEM_BYTES)]
     assert memory(group) == more
 
 
@@ -352,7 +350,7 @@ def test_a_container_has_no_network_unless_the_operator_gives_it_one(tmp_path: P
 
 
 @pytest.mark.parametrize(("user", "is_refused"), [("root", True), ("", os.geteuid() == 0), ("nobody", False)])
-def test_where_a_sandbox_cannot_be_mounted_nosuid_nobody_is_root(
+def test_without_a_nosuid_sandbox_no_task_runs_as_root(
     bed: Bed, monkeypatch: pytest.MonkeyPatch, user: str, is_refused: bool
 ) -> None:
     def refuse(path: Path) -> None:

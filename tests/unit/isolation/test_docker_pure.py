@@ -113,7 +113,7 @@ def test_while_a_call_is_stuck_others_fail_at_once_and_then_work_again() -> None
     assert engine.call("quick", lambda _: 1) == 1
 
 
-def test_a_pull_that_nobody_waits_for_is_given_up_and_so_is_one_that_waits_for_its_turn() -> None:
+def test_cancelled_pulls_end_whether_running_or_waiting() -> None:
     free, over = threading.Event(), threading.Event()
 
     class SilentApi(FakeApi):
@@ -164,7 +164,7 @@ def test_an_engine_that_dies_during_a_pull_does_not_answer(error: Exception) -> 
 
 
 def line(layer: str, status: str, current: int | None = None, total: int | None = None) -> dict[str, Any]:
-    """As the engine says it."""
+    """A line of the engine's answer."""
     detail = {"current": current, "total": total} if current is not None else {}
     return {"id": layer, "status": status, "progressDetail": detail}
 
@@ -218,7 +218,7 @@ def line(layer: str, status: str, current: int | None = None, total: int | None 
         ),
     ],
 )
-def test_how_far_a_pull_is_comes_from_the_engines_lines(lines: list[dict[str, Any]], text: str) -> None:
+def test_progress_of_a_pull_is_read_from_the_engines_lines(lines: list[dict[str, Any]], text: str) -> None:
     progress = PullProgress("debian:12")
     for each in lines:
         progress.note(each)
@@ -258,7 +258,7 @@ def test_the_pause_program_is_one_small_static_elf_file() -> None:
 
 
 @pytest.mark.skipif(pause.program() is None, reason="no pause program for this machine")
-def test_it_waits_with_sigchld_ignored(tmp_path: Path) -> None:
+def test_the_pause_program_waits_with_sigchld_ignored(tmp_path: Path) -> None:
     path = pause.install(tmp_path / "docker")
     written = path.stat().st_ino
     assert pause.install(tmp_path / "docker").stat().st_ino == written, "written once"

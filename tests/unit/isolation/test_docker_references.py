@@ -1,4 +1,4 @@
-"""Which images a slave may run, by whatever name somebody asks for them."""
+"""Which images a slave may run, by any of their names."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_pattern_allows_what_it_names_and_nothing_that_looks_like_it(
     assert is_allowed(name, "", ["no/such", pattern]) is allowed
 
 
-def test_without_patterns_it_is_the_slaves_own_image_alone() -> None:
+def test_without_patterns_only_the_slaves_own_image_is_allowed() -> None:
     assert is_allowed("docker.io/library/debian:12", "debian:12", ())
     assert not is_allowed("debian:13", "debian:12", ())
     assert not is_allowed(f"debian:12@{DIGEST}", "debian:12", ())

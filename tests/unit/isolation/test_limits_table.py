@@ -1,4 +1,4 @@
-"""The tables of docs/isolation.md that say what is written for one task."""
+"""The tables in docs/isolation.md of the values written for one task."""
 
 from __future__ import annotations
 

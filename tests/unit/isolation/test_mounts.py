@@ -1,4 +1,4 @@
-"""Directories in which setuid and device files are of no use."""
+"""Directories in which setuid and device files have no effect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Where others get to, and on which nothing of ours stays mounted."""
+    """A directory that all users can reach, and on which nothing stays mounted."""
     made = Path(tempfile.mkdtemp(prefix="offerd mounts "))
     made.chmod(0o711)
     (made / "inner").mkdir()
@@ -28,14 +28,14 @@ def folder() -> Iterator[Path]:
 
 
 def id_by(program: Path) -> str:
-    """Who a setuid program of root's is for user nobody."""
+    """The effective user of a setuid program of root that user nobody runs."""
     shutil.copy("/usr/bin/id", program)
     program.chmod(0o4755)
     done = subprocess.run([program, "-u"], capture_output=True, text=True, user=65534, check=True)
     return done.stdout.strip()
 
 
-def test_a_setuid_file_lends_nothing_there_until_it_is_released(folder: Path) -> None:
+def test_setuid_files_have_no_effect_until_the_directory_is_released(folder: Path) -> None:
     inner = folder / "inner"
     if mounts.is_harmless(inner):
         pytest.skip("the directory of temporary files is mounted nosuid")
@@ -49,7 +49,7 @@ def test_a_setuid_file_lends_nothing_there_until_it_is_released(folder: Path) ->
     mounts.release(inner)
 
 
-def test_what_is_below_a_directory_is_released_whatever_its_name(folder: Path) -> None:
+def test_all_mounts_below_a_directory_are_released(folder: Path) -> None:
     odd = folder / "a \\ b\n" / "sandbox"
     odd.mkdir(parents=True)
     for path in (folder / "inner", odd):
@@ -60,12 +60,10 @@ def test_what_is_below_a_directory_is_released_whatever_its_name(folder: Path) -
     ]
 
 
-def test_what_cannot_be_mounted_is_told_and_nothing_is_left_half_done(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_mount_is_reported_and_undone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if mounts.is_harmless(folder):
         pytest.skip("the directory of temporary files is mounted nosuid")
-    monkeypatch.setattr(mounts, "MS_REMOUNT", 0)  # then the second step is a bind mount of nothing
+    monkeypatch.setattr(mounts, "MS_REMOUNT", 0)  # so that the second step fails
     with pytest.raises(OSError, match="nosuid"):
         mounts.make_harmless(folder / "inner")
     assert "offerd\\040mounts" not in Path("/proc/self/mountinfo").read_text()
@@ -82,9 +80,7 @@ def test_what_cannot_be_mounted_is_told_and_nothing_is_left_half_done(
         ("114 88 254:0 / / rw,relatime master:5 - ext4 /dev/vda rw", []),
     ],
 )
-def test_the_upper_layer_of_a_root_is_found_where_the_kernel_has_it(
-    tmp_path: Path, line: str, found: list[str]
-) -> None:
+def test_the_upper_layer_of_an_overlay_root_is_found(tmp_path: Path, line: str, found: list[str]) -> None:
     (tmp_path / "7").mkdir()
     (tmp_path / "7/mountinfo").write_text(f"{line}\n")
     assert mounts.upper_layers(7, tmp_path) == found

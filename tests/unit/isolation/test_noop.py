@@ -1,4 +1,4 @@
-"""The no-op module: the contract of all modules, and what is its own."""
+"""The noop module: the contract of all modules, and its own behaviour."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_shim_that_hangs_after_its_executor_died_is_killed_in_the_end(
         assert not is_running(container.shim.pid)
 
 
-def test_cleanup_of_a_known_container_with_no_shim_left_is_done_at_once(tmp_path: Path) -> None:
+def test_cleanup_of_a_container_without_a_shim_is_done_at_once(tmp_path: Path) -> None:
     with bed(tmp_path) as it:
         container = it.launch("exit_with", "0")
         it.ended(container)
@@ -49,7 +49,7 @@ def test_cleanup_of_a_known_container_with_no_shim_left_is_done_at_once(tmp_path
         assert it.isolation.cleanup(ContainerID(container.container_id))
 
 
-def test_processes_that_fork_faster_than_they_can_be_looked_at_below_a_stopped_executor_are_ended_in_short_turns(
+def test_a_fork_bomb_below_a_stopped_executor_is_ended_in_short_turns(
     tmp_path: Path,
 ) -> None:
     with bed(tmp_path) as it:
@@ -68,14 +68,16 @@ def test_processes_that_fork_faster_than_they_can_be_looked_at_below_a_stopped_e
 
         wait_until(destroyed, "destroyed")
         turns_s.sort()
-        assert turns_s[len(turns_s) // 2] < 0.5, "others wait meanwhile; it is 0.05 s on an idle machine"
+        assert turns_s[len(turns_s) // 2] < 0.5, (
+            "other calls wait meanwhile; it takes 0.05 s on an idle machine"
+        )
 
 
-# -- what strangers say of themselves -----------------------------------------------------------------------------------
+# -- marks of other users' processes -----------------------------------------------------------------------------------
 
 
 class Outsider:
-    """A session of root's in which another user has a process that says it is of a container, and its shim, too."""
+    """A session of root with a process of another user that carries the marks of a container and of its shim."""
 
     def __init__(self, mark: str) -> None:
         shell = f"{CONTAINER_MARK}={mark} OFFERD_SHIM=$$ exec sleep 600"
@@ -115,7 +117,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes processes of an
 
 
 @needs_root
-def test_a_slave_that_starts_ends_nothing_that_a_stranger_has_marked(
+def test_a_starting_slave_does_not_end_processes_that_another_user_has_marked(
     tmp_path: Path, outsiders: list[Outsider]
 ) -> None:
     outsider = Outsider(marks.mark_prefix(tmp_path) + "bogus.1")
@@ -128,7 +130,7 @@ def test_a_slave_that_starts_ends_nothing_that_a_stranger_has_marked(
 
 @needs_root
 @pytest.mark.parametrize("user", ["", "daemon"])
-def test_the_end_of_a_container_whose_shim_is_gone_reaches_nobody_elses_processes_beside_a_marked_one(
+def test_cleanup_without_a_shim_does_not_touch_other_users_sessions(
     tmp_path: Path, outsiders: list[Outsider], user: str
 ) -> None:
     tmp_path.chmod(0o711)
@@ -148,7 +150,7 @@ def test_the_end_of_a_container_whose_shim_is_gone_reaches_nobody_elses_processe
         assert is_running(outsider.nobody) or user == ""
 
 
-def test_a_task_with_too_much_memory_is_found_and_pages_that_processes_share_count_once(
+def test_a_task_over_its_memory_is_found_and_shared_pages_count_once(
     tmp_path: Path,
 ) -> None:
     with bed(tmp_path) as it:
@@ -163,7 +165,7 @@ def test_a_task_with_too_much_memory_is_found_and_pages_that_processes_share_cou
 
         assert over(None, alone=48, shared=48) == [("alone", f"mem={48 << 20}")]
         assert over(None, alone=256, shared=16) == [("shared", f"mem={16 << 20}")]
-        assert over(None, shared=48) == [], "who has no limit may have any"
+        assert over(None, shared=48) == [], "no limit, any amount"
         assert over(64, alone=256) == [("", f"mem={64 << 20}")]
         assert over(512, alone=256) == []
         (hit,) = it.isolation.over_memory(container.container_id, None, {TaskID("alone"): 48 << 20})

@@ -501,7 +501,7 @@ def test_questions_without_a_master_fail_instead_of_hanging(master: FakeMaster, 
     driver = start(scheduler)
     open_question = driver.explain_waiting(CPU)
     master.expect(ExplainWaiting)
-    master.answers_hello = False
+    master.answers_registration = False
     master.send(NotRegistered())
     scheduler.expect("disconnected")
     with pytest.raises(OfferdError, match="master is gone"):

@@ -39,9 +39,9 @@ class Stage(Executor):
         self.slave.wait_until(lambda: len(self.launched) == len(tasks), "all are launched")
 
     def next_hello(self) -> m.RegisterExecutor:
-        seen = len(self.slave.hellos)
-        self.slave.wait_until(lambda: len(self.slave.hellos) > seen, "the driver says hello again")
-        return self.slave.hellos[-1]
+        seen = len(self.slave.registrations)
+        self.slave.wait_until(lambda: len(self.slave.registrations) > seen, "the driver says hello again")
+        return self.slave.registrations[-1]
 
     def close(self) -> None:
         self.slave.stores = True

@@ -1,4 +1,4 @@
-"""TLS of the file server: its own certificate, and clients that speak with nobody else."""
+"""TLS of the file server: its own certificate, and clients that accept no other."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_server_with_another_certificate_hears_no_request(
     assert heard in ([], [b""])
 
 
-def test_a_server_that_speaks_plainly_or_older_tls_is_not_the_slave(site: FilesSite, tmp_path: Path) -> None:
+def test_a_server_without_tls_or_with_an_older_version_is_refused(site: FilesSite, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     plain = FilesSite(other)
@@ -109,13 +109,13 @@ def test_a_server_that_speaks_plainly_or_older_tls_is_not_the_slave(site: FilesS
         old.wrap_socket(connection)
 
 
-def test_nobody_is_asked_without_tls_off_loopback_or_without_access() -> None:
+def test_a_client_sends_nothing_without_tls_off_loopback_or_without_access() -> None:
     for access in (FilesAccess("192.0.2.1:80", "", "alice", 1, b"k" * 32), NO_ACCESS):
         with FilesClient(access) as client, pytest.raises(WrongServer):
             client.read(C1, "f")
 
 
-def test_who_stops_in_the_handshake_is_cut_off_and_disturbs_nobody(
+def test_a_client_that_stops_in_the_handshake_is_dropped_and_others_are_served(
     site: FilesSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from offerd_slave import file_front

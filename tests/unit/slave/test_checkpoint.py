@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "slave.ckpt"
 
 
-def test_what_is_written_is_read_and_private_and_alone(path: Path) -> None:
+def test_a_written_checkpoint_can_be_read_and_is_private(path: Path) -> None:
     assert read_checkpoint(path, SlaveCheckpoint) == OBJECT
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(path.parent.iterdir()) == [path]
@@ -33,7 +33,7 @@ def test_writing_replaces(path: Path) -> None:
     assert read_checkpoint(path, SlaveCheckpoint).slave_id == "s2"
 
 
-def test_missing_file_is_told_apart_from_a_damaged_one(tmp_path: Path) -> None:
+def test_a_missing_file_raises_another_error_than_a_damaged_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_checkpoint(tmp_path / "none", SlaveCheckpoint)
 
@@ -63,7 +63,7 @@ def test_bytes_behind_the_end_are_noticed(path: Path) -> None:
         read_checkpoint(path, SlaveCheckpoint)
 
 
-def test_newer_format_is_not_guessed_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_newer_format_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "FORMAT", FORMAT + 1)
         write_checkpoint(path, OBJECT)
@@ -77,7 +77,7 @@ def test_another_type_is_noticed(path: Path) -> None:
         read_checkpoint(path, SlaveCheckpoint)
 
 
-def test_directory_in_its_place_is_damage(tmp_path: Path) -> None:
+def test_a_directory_in_place_of_a_checkpoint_counts_as_damage(tmp_path: Path) -> None:
     (tmp_path / "slave.ckpt").mkdir()
     with pytest.raises(DamagedCheckpoint):
         read_checkpoint(tmp_path / "slave.ckpt", SlaveCheckpoint)

@@ -1,4 +1,4 @@
-"""The slave's shell, turn by turn: what it does when the disk refuses, and in which order."""
+"""The slave daemon turn by turn: what it does when the disk refuses, and in which order."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def daemon(tmp_path: Path) -> Iterator[SlaveDaemon]:
     )
     made = SlaveDaemon(options)
     made._is_linked = True
-    made._persistence._storer._last_took_s = 0.0  # a disk that has been quick: the sync is done in place
+    made._persistence._storer._last_took_s = 0.0  # a fast disk: syncs are done in the loop's own thread
     yield made
     made.close()
     assert sweep(tmp_path), "executors go on without their slave"
@@ -58,14 +58,14 @@ def too_large() -> ev.FromMaster:
     return ev.FromMaster(1, m.RunTasks(FRAMEWORK, COMMAND, [task("huge", cpus=100_000)]))
 
 
-def test_a_slave_without_a_key_starts_only_where_it_is_told_to_obey_anybody(tmp_path: Path) -> None:
+def test_a_slave_without_a_key_starts_only_with_insecure(tmp_path: Path) -> None:
     options = SlaveOptions(master="127.0.0.1:1", http_port=0, work_dir=tmp_path / "work", isolation="noop")
     with pytest.raises(BadInput, match=r"no key for the master at 127.0.0.1:1: .*--insecure"):
         SlaveDaemon(options)
     assert not options.work_dir.exists()
 
 
-def test_slave_whose_disk_is_full_still_shows_that_it_lives_and_says_the_rest_later(
+def test_a_slave_with_a_full_disk_sends_signs_of_life_and_the_rest_later(
     daemon: SlaveDaemon, sent: list[m.Message], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -76,10 +76,10 @@ def test_slave_whose_disk_is_full_still_shows_that_it_lives_and_says_the_rest_la
         happen(daemon, ev.UsageMeasured(10, 20))
         usages = [message for message in sent if isinstance(message, m.SlaveUsage)]
         assert len(sent) == 1 + len(usages)
-        assert [usage.disk_full for usage in usages] == [True, True], "at once, and with what is measured"
+        assert [usage.disk_full for usage in usages] == [True, True], "at once, and with each measurement"
         daemon._persistence.look_at_disk()
         happen(daemon)
-        assert daemon.core.state.is_disk_full, "the journal counts, though there is room"
+        assert daemon.core.state.is_disk_full, "the journal cannot be written, though there is room"
     sent.clear()
     daemon._persistence._write_again_at = 0.0
     happen(daemon)
@@ -89,7 +89,7 @@ def test_slave_whose_disk_is_full_still_shows_that_it_lives_and_says_the_rest_la
     ]
 
 
-def test_slave_whose_disk_is_full_says_hello_to_a_new_master_with_its_tasks_and_its_trouble(
+def test_a_slave_with_a_full_disk_registers_with_a_new_master(
     daemon: SlaveDaemon, sent: list[m.Message], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(daemon._persistence._storer, "write", disk_full)
@@ -97,14 +97,14 @@ def test_slave_whose_disk_is_full_says_hello_to_a_new_master_with_its_tasks_and_
     happen(daemon)
     sent.clear()
     happen(daemon, ev.MasterConnected())
-    (hello,) = sent
-    assert isinstance(hello, m.RegisterSlave)
-    assert hello.disk_full
-    assert "a" in [described.task_id for described in hello.tasks]
+    (registration,) = sent
+    assert isinstance(registration, m.RegisterSlave)
+    assert registration.disk_full
+    assert "a" in [described.task_id for described in registration.tasks]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
-def test_disk_that_cannot_be_written_is_found_by_looking_and_heals(
+def test_a_disk_that_cannot_be_written_is_noticed_and_recovers(
     daemon: SlaveDaemon, sent: list[m.Message], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def fails(*_: object) -> None:
@@ -129,12 +129,12 @@ def test_nothing_is_queued_for_a_master_that_is_away(daemon: SlaveDaemon, sent: 
     assert sent == []
     daemon._is_linked = True
     happen(daemon, ev.MasterConnected())
-    (hello,) = sent
-    assert isinstance(hello, m.RegisterSlave)
-    assert hello.files == daemon._files.secret
+    (registration,) = sent
+    assert isinstance(registration, m.RegisterSlave)
+    assert registration.files == daemon._files.secret
 
 
-def test_what_happens_while_a_turn_ends_is_handled_by_the_next_one_at_once(
+def test_events_at_the_end_of_a_turn_are_handled_at_once_by_the_next(
     daemon: SlaveDaemon, sent: list[m.Message], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unknown = ContainerID("nobody")
@@ -145,7 +145,7 @@ def test_what_happens_while_a_turn_ends_is_handled_by_the_next_one_at_once(
     assert daemon._timeout_ms() == 0
 
 
-def test_journal_that_cannot_be_rewritten_goes_on_and_is_left_alone_for_a_while(
+def test_a_failed_rewrite_of_the_journal_is_not_repeated_for_a_while(
     daemon: SlaveDaemon, sent: list[m.Message], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[Any] = []
@@ -171,7 +171,7 @@ def test_journal_of_live_records_is_not_rewritten_in_every_turn(
     assert daemon._persistence._compact_above_bytes == 2 * daemon.journal.size_bytes > 20
 
 
-def test_id_that_cannot_be_saved_is_saved_later(
+def test_a_slave_id_that_cannot_be_saved_is_saved_later(
     daemon: SlaveDaemon, sent: list[m.Message], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -198,7 +198,7 @@ def test_launch_whose_checkpoint_cannot_be_written_fails(
     assert "No space left" in event.message
 
 
-def test_container_that_does_not_die_is_looked_at_less_and_less_often(
+def test_a_container_that_does_not_die_is_checked_less_and_less_often(
     daemon: SlaveDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     containerizer, container_id = daemon._containerizer, ContainerID("c")

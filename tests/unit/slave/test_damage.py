@@ -1,4 +1,4 @@
-"""All that a slave writes down, cut off at every byte and changed at every byte: it costs one object, and the slave starts."""
+"""Every file of a slave, cut off or changed at every byte: one object is lost, and the slave starts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def flip(data: bytes, position: int) -> bytes:
 
 
 class Bench:
-    """A work directory with a slave's id, two containers and a task in each, one of which has ended unheard."""
+    """A work directory with a slave's id and two containers with a task each, of which one has an unacknowledged end."""
 
     def __init__(self, path: Path) -> None:
         self.workdir = WorkDir(path)
@@ -64,7 +64,7 @@ class Bench:
         self.whole = {file: file.read_bytes() for file in self.files}
 
     def start(self) -> Found:
-        """A slave starts on it: what it finds, of which its core must be able to begin."""
+        """Start a slave on it: returns what it finds, and checks that its core can start with that."""
         found = self.workdir.read(self.journal)
         slave = found.slave
         recovered = Recovered(
@@ -111,7 +111,7 @@ def test_any_damage_to_a_checkpoint_sets_one_object_aside_and_the_slave_starts(
 
 
 @pytest.mark.parametrize("damage", [cut, flip])
-def test_any_damage_to_the_journal_costs_the_records_that_it_hits(bench: Bench, damage: Damage) -> None:
+def test_damage_to_the_journal_loses_only_the_records_that_it_hits(bench: Bench, damage: Damage) -> None:
     file = bench.workdir.path / "tasks.journal"
     for position in range(len(bench.whole[file])):
         file.write_bytes(damage(bench.whole[file], position))
@@ -130,7 +130,7 @@ def test_checkpoint_of_a_newer_format_or_another_type_is_set_aside_like_a_damage
     assert len(found.complaints) == 1
 
 
-def test_a_checkpoint_that_is_anothers_is_set_aside_like_a_damaged_one(bench: Bench) -> None:
+def test_another_containers_checkpoint_is_set_aside_like_a_damaged_one(bench: Bench) -> None:
     first, second = (bench.workdir.container(container_id) / "container.ckpt" for container_id in CONTAINERS)
     first.write_bytes(second.read_bytes())
     found = bench.start()
@@ -153,9 +153,7 @@ def test_a_checkpoint_that_is_anothers_is_set_aside_like_a_damaged_one(bench: Be
         {"drain_grace_s": 1e300},
     ],
 )
-def test_a_slaves_checkpoint_with_which_it_could_never_register_is_set_aside(
-    bench: Bench, change: dict[str, Any]
-) -> None:
+def test_a_slave_checkpoint_with_impossible_values_is_set_aside(bench: Bench, change: dict[str, Any]) -> None:
     file = bench.workdir.path / "slave.ckpt"
     whole = read_checkpoint(file, SlaveCheckpoint)
     write_checkpoint(file, msgspec.structs.replace(whole, **change))
@@ -175,7 +173,7 @@ def test_a_slaves_checkpoint_with_which_it_could_never_register_is_set_aside(
         {"shim": ProcessCheckpoint("boot", 1 << 40, 5)},
     ],
 )
-def test_a_containers_checkpoint_that_names_what_cannot_be_is_set_aside(
+def test_a_container_checkpoint_with_impossible_values_is_set_aside(
     bench: Bench, change: dict[str, Any]
 ) -> None:
     file = bench.workdir.container(CONTAINERS[0]) / "container.ckpt"

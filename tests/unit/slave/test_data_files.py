@@ -1,4 +1,4 @@
-"""The data directory behind the file server: what is stored, what is not, and what nobody can be talked into."""
+"""The data directory behind the file server: what is stored, and what is refused."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def site(tmp_path: Path) -> Iterator[FilesSite]:
 def ask(
     site: FilesSite, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, bytes]:
-    """As alice, who owns what is below `/data/@alice`."""
+    """Send a request as alice, who owns what is below `/data/@alice`."""
     return site.ask(method, path, body, headers)[:2]
 
 
-def test_what_was_put_is_served_and_answered_with_its_checksum(site: FilesSite) -> None:
+def test_a_put_file_is_served_and_answered_with_its_checksum(site: FilesSite) -> None:
     body = os.urandom(3 << 20)
     status, answer = ask(site, "PUT", "/data/@alice/texts/block-0", body)
     assert (status, json.loads(answer)) == (201, {"size_bytes": len(body), "crc32": zlib.crc32(body)})
@@ -81,7 +81,7 @@ def test_a_body_that_ends_early_leaves_nothing(site: FilesSite) -> None:
     assert site.names() == ["set"]
 
 
-def test_what_an_upload_of_before_left_is_removed_at_the_start(tmp_path: Path) -> None:
+def test_unfinished_uploads_of_an_earlier_slave_are_removed_at_the_start(tmp_path: Path) -> None:
     a_set = tmp_path / "@alice" / "set"
     a_set.mkdir(parents=True)
     (a_set / ".incoming-7").write_bytes(b"half")
@@ -144,7 +144,7 @@ def test_a_file_has_a_length_and_a_largest_one(site: FilesSite, monkeypatch: pyt
     assert ask(site, "PUT", "/data/@alice/set/a", b"x" * 10)[0] == 201
 
 
-def test_a_disk_that_fills_up_takes_no_more(site: FilesSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_refuses_uploads(site: FilesSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_files, "DISK_HEADROOM", 1.0)
     status, answer = ask(site, "PUT", "/data/@alice/set/a", b"x")
     assert status == 507
@@ -159,7 +159,7 @@ def test_a_foreign_name_for_loopback_may_write_as_little_as_it_may_read(site: Fi
     assert (site.path / "@alice" / "set" / "a").read_bytes() == b"x"
 
 
-# -- whose it is ----------------------------------------------------------------------------------------------------------
+# -- owners ------------------------------------------------------------------------------------------------------------
 
 
 def as_bob(site: FilesSite, method: str, path: str, body: bytes | None = None) -> int:
@@ -171,25 +171,25 @@ def as_operator(site: FilesSite, method: str, path: str, body: bytes | None = No
 
 
 def test_another_owner_neither_reads_lists_replaces_nor_removes_a_set(site: FilesSite) -> None:
-    ask(site, "PUT", "/data/@alice/set/a", b"hers")
+    ask(site, "PUT", "/data/@alice/set/a", b"alice")
     for path in ("/data/@alice/set/a", "/data/@alice/set", "/data/@alice/", "/data/"):
         assert as_bob(site, "GET", path) == 404
-    assert as_bob(site, "PUT", "/data/@alice/set/a", b"his") == 403
-    assert as_bob(site, "PUT", "/data/@alice/set/b", b"his") == 403
+    assert as_bob(site, "PUT", "/data/@alice/set/a", b"bob") == 403
+    assert as_bob(site, "PUT", "/data/@alice/set/b", b"bob") == 403
     for path in ("/data/@alice/set/a", "/data/@alice/set"):
         assert as_bob(site, "DELETE", path) == 404
-    assert ask(site, "GET", "/data/@alice/set/a") == (200, b"hers")
+    assert ask(site, "GET", "/data/@alice/set/a") == (200, b"alice")
 
 
 def test_sets_of_one_name_of_two_owners_do_not_collide(site: FilesSite) -> None:
-    ask(site, "PUT", "/data/@alice/set/a", b"hers")
-    assert as_bob(site, "PUT", "/data/@bob/set/a", b"his") == 201
-    assert ask(site, "GET", "/data/@alice/set/a") == (200, b"hers")
+    ask(site, "PUT", "/data/@alice/set/a", b"alice")
+    assert as_bob(site, "PUT", "/data/@bob/set/a", b"bob") == 201
+    assert ask(site, "GET", "/data/@alice/set/a") == (200, b"alice")
 
 
-def test_an_operator_reads_and_removes_everything_and_writes_among_his_own_alone(site: FilesSite) -> None:
-    ask(site, "PUT", "/data/@alice/set/a", b"hers")
-    assert as_operator(site, "GET", "/data/@alice/set/a") == (200, b"hers")
+def test_an_operator_reads_and_removes_everything_and_writes_only_its_own_sets(site: FilesSite) -> None:
+    ask(site, "PUT", "/data/@alice/set/a", b"alice")
+    assert as_operator(site, "GET", "/data/@alice/set/a") == (200, b"alice")
     assert [entry["name"] for entry in json.loads(as_operator(site, "GET", "/data/")[1])["entries"]] == [
         "@alice"
     ]
@@ -199,7 +199,7 @@ def test_an_operator_reads_and_removes_everything_and_writes_among_his_own_alone
     assert site.names() == []
 
 
-def test_what_a_running_job_executes_is_never_replaced_and_sending_it_twice_is_no_fault(
+def test_files_of_a_running_job_are_never_replaced_but_may_be_sent_twice(
     site: FilesSite,
 ) -> None:
     assert ask(site, "PUT", "/data/@alice/job-1/functions.pickle", b"good")[0] == 201
@@ -213,7 +213,7 @@ def test_what_a_running_job_executes_is_never_replaced_and_sending_it_twice_is_n
 def test_tasks_of_the_owner_read_in_place_and_no_other_account_does(site: FilesSite) -> None:
     for directory in (*site.path.parents, site.path):
         directory.chmod(directory.stat().st_mode | 0o011)
-    ask(site, "PUT", "/data/@alice/set/a", b"hers")
+    ask(site, "PUT", "/data/@alice/set/a", b"alice")
     file = site.path / "@alice" / "set" / "a"
 
     def reads(uid: int, *words: str) -> bool:
@@ -226,13 +226,13 @@ def test_tasks_of_the_owner_read_in_place_and_no_other_account_does(site: FilesS
     assert reads(65534, "cat", str(file))
     assert reads(65533, "cat", str(file))
     assert not reads(65532, "cat", str(file))
-    assert not reads(65534, "ls", str(site.path / "@alice")), "names are not for listing"
+    assert not reads(65534, "ls", str(site.path / "@alice")), "names cannot be listed"
     assert not reads(65534, "touch", str(file.with_name("b")))
     DataDirectory(site.path).close()
-    assert reads(65534, "cat", str(file)), "a restart keeps it so"
+    assert reads(65534, "cat", str(file)), "still so after a restart"
 
 
-# -- how much --------------------------------------------------------------------------------------------------------------
+# -- bounds -----------------------------------------------------------------------------------------------------------------
 
 
 def test_sets_and_files_of_an_owner_are_bounded(site: FilesSite, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,14 +249,12 @@ def test_sets_and_files_of_an_owner_are_bounded(site: FilesSite, monkeypatch: py
     assert ask(site, "PUT", "/data/@alice/set1/z", b"x")[0] == 507
 
 
-def test_uploads_that_come_together_share_the_room_that_is_left(
-    site: FilesSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_simultaneous_uploads_share_the_free_room(site: FilesSite, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(site.path)
     room = int(usage.free - usage.total * data_files.DISK_HEADROOM)
     if room < 2 << 30:
         pytest.skip("the disk is too full to be filled further")
-    # Free is what it was: only what others have announced makes the difference.
+    # Nothing is written yet: only the announced upload takes the room.
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     monkeypatch.setattr(data_files, "MAX_FILE_BYTES", room)
     with site.connect() as first:
@@ -265,11 +263,11 @@ def test_uploads_that_come_together_share_the_room_that_is_left(
         wait_until(lambda: site.data._incoming_bytes > 0, "the first to have begun")
         assert ask(site, "PUT", "/data/@alice/set/b", b"x" * (2 << 20))[0] == 507
         assert ask(site, "PUT", "/data/@alice/set/c", b"x" * 100)[0] == 201
-    wait_until(lambda: site.data._incoming_bytes == 0, "the first to be given up")
+    wait_until(lambda: site.data._incoming_bytes == 0, "the first to be dropped")
     assert ask(site, "PUT", "/data/@alice/set/b", b"x" * (2 << 20))[0] == 201
 
 
-def test_room_is_looked_at_while_a_file_is_written(site: FilesSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_room_is_checked_during_an_upload(site: FilesSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_files, "_LOOK_BYTES", 1 << 20)
     full = threading.Event()
     usage = shutil.disk_usage(site.path)

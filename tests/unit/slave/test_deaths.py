@@ -35,7 +35,7 @@ def kill_zygote(bed: Bed) -> None:
     os.kill(bed.zygote.pid, signal.SIGKILL)
 
 
-def test_zygote_death_costs_no_running_container_and_no_later_launch(bed: Bed) -> None:
+def test_the_death_of_a_zygote_costs_no_container_and_no_later_launch(bed: Bed) -> None:
     first = bed.launch("forever")
     first.wait_for("ready")
     kill_zygote(bed)
@@ -60,7 +60,7 @@ def test_launch_whose_shim_was_forked_before_the_zygote_died_is_not_doubled(bed:
     container = bed.launch("forever", container_id="c")
     container.wait_for("ready")
     kill_zygote(bed)
-    # As the slave repeats it if the first answer was lost with the zygote.
+    # The slave repeats a launch if its answer was lost with the zygote.
     spec = bed.request("forever", container_id="other")
     from dataclasses import replace
 
@@ -132,9 +132,7 @@ def test_shim_file_names_the_shim(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b'{"boot_id":"\xff","pid":1,"start_ticks":1}'])
-def test_a_shim_that_the_slave_could_not_write_down_is_known_by_its_own_word(
-    bed: Bed, content: bytes | None
-) -> None:
+def test_a_shim_missing_in_the_checkpoint_is_found_by_its_own_file(bed: Bed, content: bytes | None) -> None:
     container = bed.launch("forever")
     if content is not None:
         (container.directory / SHIM_FILE).write_bytes(content)
@@ -174,29 +172,29 @@ def test_watching_a_process_of_another_start_time_or_boot_is_refused(bed: Bed) -
     assert is_running(shim.pid)
 
 
-def test_each_end_is_told_once_and_forgotten_ones_not_at_all(bed: Bed) -> None:
-    told, forgotten = bed.launch("exit_with", "0"), bed.launch("exit_with", "0")
+def test_each_end_is_reported_once_and_forgotten_ones_not_at_all(bed: Bed) -> None:
+    reported, forgotten = bed.launch("exit_with", "0"), bed.launch("exit_with", "0")
     bed.exits.forget(forgotten.container_id)
     ends: list[object] = []
 
-    def both_are_over(containers: tuple[Container, ...] = (told, forgotten)) -> bool:
+    def both_are_over(containers: tuple[Container, ...] = (reported, forgotten)) -> bool:
         ends.extend(name for name, _ in bed.exits.ended())
         return not any(is_running(each.shim.pid) for each in containers)
 
     wait_until(both_are_over, "both over")
     ends.extend(name for name, _ in bed.exits.ended())
-    assert ends == [told.container_id]
+    assert ends == [reported.container_id]
     assert bed.exits.ended() == []
 
 
-def test_damaged_exit_record_counts_as_none(bed: Bed) -> None:
+def test_a_damaged_exit_record_counts_as_missing(bed: Bed) -> None:
     container = bed.launch("exit_with", "0")
     bed.ended(container)
     (container.directory / "exit").write_bytes(b"\xff{")
     assert bed.exits.record(container.directory) is None
 
 
-def test_shim_that_breaks_leaves_a_trace_and_no_process(bed: Bed) -> None:
+def test_a_shim_with_a_bug_leaves_a_trace_and_no_process(bed: Bed) -> None:
     container = bed.launch("forever")
     container.wait_for("ready")
     (container.directory / ".exit").unlink()

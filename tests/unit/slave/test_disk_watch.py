@@ -1,4 +1,4 @@
-"""What containers have on the disk: counted whatever they make there, cheaply, and told of when it is too much."""
+"""Files of containers are counted, whatever they make, at low cost, and reported when they are too much."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def test_no_link_is_followed_and_several_names_of_a_file_are_one(tmp_path: Path)
     count = Walk(ROOMY).through(box)
     assert count.whole.size_bytes // MIB == 1
     assert count.tasks == {}
-    assert Walk(ROOMY).through(box / "out").whole.inodes == 0, "nor is the top"
+    assert Walk(ROOMY).through(box / "out").whole.inodes == 0, (
+        "a link as the top directory is not followed either"
+    )
     assert Walk(ROOMY).through(tmp_path / "missing").whole.inodes == 0
 
 
@@ -102,7 +104,7 @@ def test_a_walk_ends_where_there_is_too_much(tmp_path: Path) -> None:
     ("held_mib", "files", "says"),
     [(2, 1, None), (4, 1, "disk=3145728"), (1, 30, "inodes=20")],
 )
-def test_a_task_over_its_share_is_told_of_and_its_container_is_not(
+def test_a_task_over_its_share_is_reported_and_not_its_container(
     tmp_path: Path, watch: DiskWatch, held_mib: int, files: int, says: str | None
 ) -> None:
     write(tmp_path / "tasks/a/large", held_mib * MIB)
@@ -125,7 +127,7 @@ def test_a_task_over_its_share_is_told_of_and_its_container_is_not(
     assert select.select([watch.fd], [], [], 0)[0] == []
 
 
-def test_what_is_no_living_tasks_is_the_containers(tmp_path: Path, watch: DiskWatch) -> None:
+def test_files_of_no_running_task_count_for_the_container(tmp_path: Path, watch: DiskWatch) -> None:
     write(tmp_path / "tasks/ended/large", 4 * MIB)
     write(tmp_path / "beside", 4 * MIB)
     watch.look(
@@ -151,7 +153,7 @@ def test_more_places_of_a_container_count(tmp_path: Path) -> None:
         watch.close()
 
 
-def test_a_large_container_rests_longer_than_it_was_looked_at(tmp_path: Path, watch: DiskWatch) -> None:
+def test_a_large_container_rests_longer_than_its_walk_took(tmp_path: Path, watch: DiskWatch) -> None:
     for number in range(3000):
         (tmp_path / f"f{number}").touch()
     containers = [ContainerToCount(Shares(ONE, ROOMY), str(tmp_path))]
@@ -167,7 +169,7 @@ def test_a_large_container_rests_longer_than_it_was_looked_at(tmp_path: Path, wa
     assert ONE not in watch._not_before, "a container that is gone is forgotten"
 
 
-def test_files_of_several_names_without_number_cost_the_slave_little_memory_and_count_by_name(
+def test_very_many_linked_files_take_little_memory_and_count_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk_watch, "MOST_LINKED", 2)

@@ -1,4 +1,4 @@
-"""Executors' sockets: whose they are, who may enter, and what a peer can make the slave keep."""
+"""Executors' sockets: who may connect, what is received, and what a peer can make the slave keep."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes a process of an
 
 
 class Heard(NamedTuple):
-    """What comes out of an endpoint."""
+    """A message or fault from an endpoint."""
 
     container_id: ContainerID
     message: Any
@@ -44,7 +44,7 @@ class Heard(NamedTuple):
 
 
 class Slave:
-    """An endpoint, what it has heard, and what it has written into the log."""
+    """An endpoint, the messages received, and its log."""
 
     def __init__(self, directory: Path) -> None:
         self.lines: list[str] = []
@@ -96,7 +96,7 @@ class Executor:
         for each in codec.frames(messages):
             self.socket.send(each)
 
-    def hello(self, token: str = "token", container_id: ContainerID = ID) -> None:
+    def register(self, token: str = "token", container_id: ContainerID = ID) -> None:
         self.send(m.RegisterExecutor(container_id, token))
 
     def receive(self) -> list[Any]:
@@ -115,7 +115,7 @@ def executor(slave: Slave) -> Iterator[Executor]:
 
 
 def raw(slave: Slave, *data: bytes) -> socket.socket:
-    """A connection that says just this."""
+    """A connection that sends just these bytes."""
     connected = socket.socket(socket.AF_UNIX)
     connected.connect(slave.endpoint.address(ID).removeprefix("ipc://"))
     for each in data:
@@ -123,7 +123,7 @@ def raw(slave: Slave, *data: bytes) -> socket.socket:
     return connected
 
 
-def hello_frame(token: str = "token") -> bytes:
+def registration_frame(token: str = "token") -> bytes:
     return frame(next(codec.frames([m.RegisterExecutor(ID, token)])))
 
 
@@ -131,7 +131,7 @@ def update(number: int) -> m.ExecutorUpdate:
     return m.ExecutorUpdate(number, m.TaskStatus(TaskID("t"), m.TaskState.RUNNING, number))
 
 
-# -- who may enter ------------------------------------------------------------------------------------------------------
+# -- who may connect ----------------------------------------------------------------------------------------------------
 
 
 def test_each_container_has_a_socket_of_its_own_in_a_directory_of_its_own(
@@ -167,7 +167,7 @@ def test_only_the_containers_user_can_enter_and_the_kernel_is_asked_who_it_is(
     assert "PermissionError" in connect(NOBODY, ID)
     assert "PermissionError" in connect(1, theirs)
     assert connect(NOBODY, theirs) == ""
-    # Should the modes ever be wrong, the kernel's word of the peer still counts.
+    # Even with wrong modes the peer's uid is checked.
     (directory / ID).chmod(0o711)
     (directory / ID / "s").chmod(0o666)
     assert connect(NOBODY, ID) == ""
@@ -182,32 +182,30 @@ def test_a_work_directory_whose_name_leaves_no_room_for_sockets_is_refused(direc
         Endpoint(long, LogLimits(lambda level, line: None))
 
 
-def test_the_token_of_another_container_is_no_key_to_this_ones_socket(
-    slave: Slave, executor: Executor
-) -> None:
+def test_another_containers_token_is_refused(slave: Slave, executor: Executor) -> None:
     other = ContainerID("c.2")
     slave.endpoint.expect(other, "another", os.geteuid(), os.getegid())
-    executor.hello("another", other)
+    executor.register("another", other)
     slave.until(lambda: slave.lines, "the refusal")
     assert slave.heard == []
-    executor.hello("a guess")
+    executor.register("a guess")
     slave.until(lambda: len(slave.lines) > 1, "the refusal")
     assert slave.heard == []
 
 
-def test_a_forged_id_in_a_hello_makes_no_line_of_its_own_in_the_log(slave: Slave, executor: Executor) -> None:
-    executor.hello("x", ContainerID("x\n2026-11-30 09:00:00,000 INFO master 10.0.0.9:5060 leads"))
+def test_a_forged_id_in_a_registration_makes_no_line_of_its_own_in_the_log(
+    slave: Slave, executor: Executor
+) -> None:
+    executor.register("x", ContainerID("x\n2026-11-30 09:00:00,000 INFO master 10.0.0.9:5060 leads"))
     slave.until(lambda: slave.lines, "the refusal")
     assert "\n" not in slave.lines[0]
 
 
-# -- what is heard ------------------------------------------------------------------------------------------------------
+# -- messages -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_executor_of_libzmq_is_heard_answered_and_hears_large_messages(
-    slave: Slave, executor: Executor
-) -> None:
-    executor.hello()
+def test_an_executor_with_libzmq_exchanges_large_messages(slave: Slave, executor: Executor) -> None:
+    executor.register()
     slave.until(lambda: slave.heard)
     task = m.TaskInfo(TaskID("t"), NOTHING, ExecutorID("e"), data=bytes(800_000))
     for _ in range(8):
@@ -226,24 +224,22 @@ def test_an_executor_of_libzmq_is_heard_answered_and_hears_large_messages(
     assert [each.number for each in slave.messages(m.ExecutorUpdate)] == list(range(1, 50))
 
 
-def test_whoever_speaks_before_its_hello_is_told_that_nobody_knows_it(
+def test_a_peer_that_sends_before_it_registers_is_answered_not_registered(
     slave: Slave, executor: Executor
 ) -> None:
     executor.send(update(1))
     slave.until(lambda: executor.socket.poll(0))
     assert executor.receive() == [m.NotRegistered()]
-    executor.hello()
+    executor.register()
     slave.until(lambda: slave.heard)
     assert len(slave.heard) == 1
 
 
-def test_who_says_hello_anew_takes_the_place_of_the_connection_before(
-    slave: Slave, executor: Executor
-) -> None:
-    executor.hello()
+def test_a_new_registration_replaces_the_older_connection(slave: Slave, executor: Executor) -> None:
+    executor.register()
     slave.until(lambda: slave.heard)
     again = Executor(slave)
-    again.hello()
+    again.register()
     slave.until(lambda: len(slave.heard) == 2)
     slave.endpoint.send(ID, m.UpdatesStored(7))
     slave.endpoint.flush()
@@ -251,25 +247,25 @@ def test_who_says_hello_anew_takes_the_place_of_the_connection_before(
     again.close()
 
 
-def test_what_an_executor_said_before_it_ended_is_heard_also_what_waits(slave: Slave) -> None:
+def test_messages_of_an_ended_executor_are_still_handled(slave: Slave) -> None:
     many = [update(number) for number in range(1, MESSAGES_A_TURN + 1500)]
-    with raw(slave, DEALER, hello_frame(), *map(frame, codec.frames(many))):
+    with raw(slave, DEALER, registration_frame(), *map(frame, codec.frames(many))):
         slave.until(lambda: slave.heard)
     slave.heard += [Heard(*each) for each in slave.endpoint.last_messages(ID)]
     assert slave.messages(m.ExecutorUpdate) == many
     assert list(slave.endpoint.last_messages(ID)) == []
 
 
-def test_one_executor_gets_a_turns_share_and_the_rest_comes_with_the_next(slave: Slave) -> None:
+def test_one_executor_gets_only_its_share_of_a_turn(slave: Slave) -> None:
     many = [update(number) for number in range(1, MESSAGES_A_TURN + 100)]
-    with raw(slave, DEALER, hello_frame(), *map(frame, codec.frames(many))):
+    with raw(slave, DEALER, registration_frame(), *map(frame, codec.frames(many))):
         slave.until(lambda: slave.heard)
         while len(slave.messages(m.ExecutorUpdate)) < len(many):
             assert len(slave.turn()) <= MESSAGES_A_TURN
 
 
-def test_an_executor_that_is_not_heard_waits_and_nothing_is_lost(slave: Slave) -> None:
-    with raw(slave, DEALER, hello_frame()) as peer:
+def test_an_executor_that_is_not_read_waits_and_nothing_is_lost(slave: Slave) -> None:
+    with raw(slave, DEALER, registration_frame()) as peer:
         slave.until(lambda: slave.heard)
         slave.endpoint.hear(ID, False)
         peer.sendall(frame(next(codec.frames([update(1)]))))
@@ -299,7 +295,7 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("what", NONSENSE)
-def test_nonsense_ends_that_connection_and_is_told_in_one_line(slave: Slave, what: str) -> None:
+def test_nonsense_ends_its_connection_and_is_logged_in_one_line(slave: Slave, what: str) -> None:
     with raw(slave, *NONSENSE[what]) as peer:
         slave.until(lambda: slave.lines)
         assert slave.lines[0].startswith(f"the socket of {ID}: dropped a peer: it sent what is no message")
@@ -307,18 +303,16 @@ def test_nonsense_ends_that_connection_and_is_told_in_one_line(slave: Slave, wha
         while peer.recv(4096):
             pass
     assert slave.heard == []
-    with raw(slave, DEALER, hello_frame()):
+    with raw(slave, DEALER, registration_frame()):
         slave.until(lambda: slave.heard)
 
 
 @pytest.mark.parametrize("what", NONSENSE)
-def test_nonsense_of_an_executor_is_its_containers_fault_after_all_that_it_said_before(
-    slave: Slave, what: str
-) -> None:
+def test_nonsense_is_the_containers_fault_after_all_earlier_messages(slave: Slave, what: str) -> None:
     said = NONSENSE[what][1:]
     if not said or not what.startswith(("a part", "a frame", "unknown", "an unknown", "no message")):
         return
-    with raw(slave, DEALER, hello_frame(), *said):
+    with raw(slave, DEALER, registration_frame(), *said):
         slave.until(lambda: len(slave.heard) == 2)
     assert isinstance(slave.heard[0].message, m.RegisterExecutor)
     assert slave.heard[1].container_id == ID
@@ -344,7 +338,7 @@ PING, PONG = command(b"PING", bytes(2) + b"context"), command(b"PONG", b"context
 
 
 def test_heartbeats_however_many_cost_the_slave_one_answer(slave: Slave) -> None:
-    with raw(slave, DEALER, hello_frame(), PING * (MAX_COMMANDS - 1)) as peer:
+    with raw(slave, DEALER, registration_frame(), PING * (MAX_COMMANDS - 1)) as peer:
         slave.until(lambda: slave.heard)
         peer.settimeout(10)
         answered = b""
@@ -361,7 +355,7 @@ def test_heartbeats_however_many_cost_the_slave_one_answer(slave: Slave) -> None
 
 
 def test_who_sends_heartbeats_and_reads_no_answer_makes_the_slave_keep_one(slave: Slave) -> None:
-    with raw(slave, DEALER, hello_frame()) as peer:
+    with raw(slave, DEALER, registration_frame()) as peer:
         slave.until(lambda: slave.heard)
         connection = slave.endpoint._executors[ID]
         slave.endpoint.send(
@@ -376,14 +370,14 @@ def test_who_sends_heartbeats_and_reads_no_answer_makes_the_slave_keep_one(slave
         assert connection._unsent_bytes == before
 
 
-def test_those_that_connect_and_say_nothing_do_not_keep_the_executor_out(
+def test_silent_connections_do_not_keep_the_executor_out(
     slave: Slave, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silent = [raw(slave) for _ in range(8)]
     for _ in range(20):
         slave.turn()
     assert len(slave.endpoint._unregistered) == MOST_UNREGISTERED
-    with raw(slave, DEALER, hello_frame()):
+    with raw(slave, DEALER, registration_frame()):
         slave.until(lambda: slave.heard)
     due = slave.endpoint.next_deadline()
     assert due is not None
@@ -395,12 +389,12 @@ def test_those_that_connect_and_say_nothing_do_not_keep_the_executor_out(
         each.close()
 
 
-def test_a_connection_that_is_closed_in_the_middle_of_what_it_says_keeps_the_slave_from_no_rest(
+def test_a_connection_closed_amid_its_messages_leaves_nothing_to_do(
     slave: Slave,
 ) -> None:
     endpoint = slave.endpoint
     many = [update(number) for number in range(1, MESSAGES_A_TURN + 100)]
-    with raw(slave, DEALER, hello_frame(), *map(frame, codec.frames(many))):
+    with raw(slave, DEALER, registration_frame(), *map(frame, codec.frames(many))):
         wait_until(lambda: list(endpoint.drain()) or endpoint._unregistered, "it to connect")
         turn = endpoint.drain()
         assert isinstance(next(turn)[1], m.RegisterExecutor)
@@ -415,7 +409,7 @@ def test_a_connection_that_is_closed_in_the_middle_of_what_it_says_keeps_the_sla
 
 
 def test_an_executor_that_does_not_read_is_given_up_before_it_costs_much(slave: Slave) -> None:
-    with raw(slave, DEALER, hello_frame()):
+    with raw(slave, DEALER, registration_frame()):
         slave.until(lambda: slave.heard)
         lost: list[ContainerID] = []
         task = m.TaskInfo(TaskID("t"), NOTHING, ExecutorID("e"), data=bytes(900_000))
@@ -427,7 +421,7 @@ def test_an_executor_that_does_not_read_is_given_up_before_it_costs_much(slave: 
 
 def test_without_descriptors_nobody_is_accepted_until_there_are_some_again(slave: Slave) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    waiting = raw(slave, DEALER, hello_frame())
+    waiting = raw(slave, DEALER, registration_frame())
     held: list[int] = []
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 8, hard))
@@ -451,17 +445,15 @@ def test_without_descriptors_nobody_is_accepted_until_there_are_some_again(slave
 # -- executors of an older slave ----------------------------------------------------------------------------------------
 
 
-def test_executors_of_an_older_slave_find_the_socket_that_all_had_while_there_are_some(
-    slave: Slave, directory: Path
-) -> None:
+def test_executors_of_an_older_slave_find_the_shared_socket(slave: Slave, directory: Path) -> None:
     old = ContainerID("old.1")
     shared = directory / "executors.sock"
     assert not shared.exists()
     slave.endpoint.expect_at_shared(old, "old token", os.geteuid())
     executor = Executor(slave, address=f"ipc://{shared}")
-    executor.hello()
+    executor.register()
     slave.until(lambda: slave.lines, "a refusal of who has a socket of its own")
-    executor.hello("old token", old)
+    executor.register("old token", old)
     slave.until(lambda: slave.heard)
     slave.endpoint.send(old, m.UpdatesStored(1))
     slave.endpoint.flush()
@@ -485,7 +477,7 @@ def test_sockets_of_containers_that_are_gone_are_swept_and_those_of_adopted_ones
     slave.endpoint.sweep()
     assert os.listdir(directory) == [ID]
     assert (directory / ID).stat().st_ino == inode
-    with raw(slave, DEALER, hello_frame()):
+    with raw(slave, DEALER, registration_frame()):
         slave.until(lambda: slave.heard)
     slave.endpoint.close()
 

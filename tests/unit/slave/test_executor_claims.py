@@ -1,4 +1,4 @@
-"""What an executor claims is checked before it counts: what no executor would say ends it, with the reason."""
+"""An executor's claims are checked: an impossible one ends the executor, with the reason."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FAULTS: dict[str, m.Message] = {
 
 
 @pytest.mark.parametrize("what", FAULTS)
-def test_an_executor_that_says_what_none_would_is_ended_and_its_task_says_why(what: str) -> None:
+def test_an_executor_with_an_impossible_claim_is_ended_with_the_reason(what: str) -> None:
     bench = Bench()
     container_id = bench.running(task("a"))
     bench.as_it_is(container_id, FAULTS[what])
@@ -56,13 +56,13 @@ def test_an_executor_that_says_what_none_would_is_ended_and_its_task_says_why(wh
     assert frame(bench.disk)
 
 
-def test_a_hello_with_such_a_status_ends_its_executor_too() -> None:
+def test_a_registration_with_such_a_status_ends_its_executor_too() -> None:
     bench = Bench()
     bench.running(task("a"))
     again = bench.crash()
     again.register()
-    hello = m.RegisterExecutor(again.container_id, "token", [status(2**64 - 1)], [TaskID("a")])
-    again.as_it_is(again.container_id, hello)
+    registration = m.RegisterExecutor(again.container_id, "token", [status(2**64 - 1)], [TaskID("a")])
+    again.as_it_is(again.container_id, registration)
     assert again.asked_for(act.DestroyContainer)
 
 
@@ -76,35 +76,35 @@ def test_the_highest_number_is_taken_and_the_slave_counts_on_from_it() -> None:
     assert frame(bench.disk)
 
 
-def test_after_a_new_hello_an_executor_repeats_its_numbers() -> None:
+def test_after_a_new_registration_an_executor_repeats_its_numbers() -> None:
     bench = Bench()
     container_id = bench.running(task("a"))
     bench.update("a", RUNNING, 2, number=2)
-    bench.hello("a")
+    bench.register_executor("a")
     bench.update("a", RUNNING, 2, number=2)
     bench.update("a", FINISHED, 3, number=3)
     assert not bench.asked_for(act.DestroyContainer)
-    assert [each.number for each in bench.told_executors(m.UpdatesStored)][-1] == 3
+    assert [each.number for each in bench.sent_to_executors(m.UpdatesStored)][-1] == 3
     assert bench.core.state.containers[container_id].heard == 3
 
 
-def test_tasks_that_never_were_are_ended_and_leave_one_line_and_no_record() -> None:
+def test_unknown_tasks_are_ended_and_leave_one_line_and_no_record() -> None:
     bench = Bench()
     bench.running(task("a"))
     bench.disk.clear()
-    bench.hello("a", *(f"never-{number}" for number in range(16_000)))
+    bench.register_executor("a", *(f"never-{number}" for number in range(16_000)))
     assert bench.disk == []
     assert bench.statuses() == []
-    assert len(bench.told_executors(m.KillTask)) <= 12_000
+    assert len(bench.sent_to_executors(m.KillTask)) <= 12_000
 
 
-def test_even_after_damage_an_executor_names_no_more_tasks_than_a_slave_gives_out() -> None:
+def test_even_after_damage_only_so_many_unknown_tasks_are_reported() -> None:
     bench = Bench()
     bench.running(task("a"))
     again = bench.crash(is_damaged=True)
     again.register()
-    for hello in range(3):
-        again.hello("a", *(f"never-{hello}-{number}" for number in range(16_000)))
+    for number_of_times in range(3):
+        again.register_executor("a", *(f"never-{number_of_times}-{number}" for number in range(16_000)))
     assert sum(isinstance(record, StatusStored) for record in again.disk) < 12_100
 
 
@@ -118,8 +118,8 @@ def test_a_framework_that_acknowledges_nothing_has_its_executors_wait_until_it_d
         assert sequence * MAX_STATUS_BYTES < 2 * MOST_BYTES, "it is never made to wait"
     assert [(each.container_id, each.is_heard) for each in heard] == [(container_id, False)]
     bench.clear()
-    bench.hello("a", unacknowledged=(status(sequence + 1, data=bytes(MAX_STATUS_BYTES)),))
-    assert bench.statuses() == [], "what comes with a hello waits, too"
+    bench.register_executor("a", unacknowledged=(status(sequence + 1, data=bytes(MAX_STATUS_BYTES)),))
+    assert bench.statuses() == [], "statuses in a registration wait, too"
     bench.clear()
     bench.acknowledge("a", sequence)
     assert [(each.container_id, each.is_heard) for each in bench.asked_for(act.HearExecutor)] == [
@@ -129,14 +129,14 @@ def test_a_framework_that_acknowledges_nothing_has_its_executors_wait_until_it_d
     assert bench.statuses() == [("a", FINISHED, "")]
 
 
-def test_what_waited_before_a_restart_counts_after_it() -> None:
+def test_statuses_from_before_a_restart_count_in_the_backlog() -> None:
     bench = Bench()
     bench.running(task("a"))
     for sequence in range(2, 2 + MOST_BYTES // MAX_STATUS_BYTES):
         bench.update("a", RUNNING, sequence, data=bytes(MAX_STATUS_BYTES))
     again = bench.crash()
     again.register()
-    container_id = again.hello("a")
+    container_id = again.register_executor("a")
     assert act.HearExecutor(container_id, False) in again.asked_for(act.HearExecutor)
 
 
@@ -168,7 +168,7 @@ def test_a_task_that_cannot_be_written_down_is_killed() -> None:
     bench.running(task("a"))
     delivered = bench.disk[0]
     bench.event(ev.RecordRefused(delivered, "for a test"))
-    assert [kill.task_id for kill in bench.told_executors(m.KillTask)] == ["a"]
+    assert [kill.task_id for kill in bench.sent_to_executors(m.KillTask)] == ["a"]
     bench.event(ev.RecordRefused(delivered, "again, and then of one that is gone"))
     bench.event(ev.ExecutorFaulty(ContainerID("unknown"), "for a test"))
 
@@ -185,7 +185,7 @@ def test_no_more_executors_are_begun_than_there_are_descriptors_for() -> None:
     assert len(bench.core.state.containers) == 1
 
 
-def test_tasks_that_wait_for_an_executor_take_so_much_memory_and_no_more() -> None:
+def test_memory_of_waiting_tasks_is_bounded() -> None:
     bench = Bench()
     bench.register()
     most = QUEUED_MAX_BYTES // MIB
@@ -195,11 +195,13 @@ def test_tasks_that_wait_for_an_executor_take_so_much_memory_and_no_more() -> No
     assert bench.statuses() == [(f"t{most + n}", LOST, Reason.OFFER_EXCEEDED) for n in range(20)]
     bench.run(task("small", cpus=0.001))
     bench.from_master(m.KillTask(FRAMEWORK.framework_id, TaskID("t0")))
-    bench.hello()
-    assert len(bench.told_executors(m.LaunchTask)) == most
+    bench.register_executor()
+    assert len(bench.sent_to_executors(m.LaunchTask)) == most
     assert not bench.core.state.queued_bytes
     bench.run(*(task(f"more-{number}", cpus=0.001, data=bytes(MIB // 3)) for number in range(2)))
-    assert len(bench.told_executors(m.LaunchTask)) == most + 2, "who has registered is told at once"
+    assert len(bench.sent_to_executors(m.LaunchTask)) == most + 2, (
+        "tasks of a registered executor are sent at once"
+    )
 
 
 @pytest.mark.parametrize("how", ["refused", "killed before they begin"])
@@ -220,7 +222,7 @@ def test_a_framework_that_acknowledges_nothing_cannot_go_on_launching_either(
         for each in bench.sent
         if isinstance(each, m.StatusUpdate) and each.status.task_id == "t999"
     ]
-    assert (last.state, last.sequence) == (LOST, 0), "it is told, and need not be acknowledged"
+    assert (last.state, last.sequence) == (LOST, 0), "the status is sent, and need not be acknowledged"
     assert "has to acknowledge" in last.message
     for _, task_id in list(bench.core.statuses.streams):
         bench.acknowledge(task_id, 1)
@@ -230,7 +232,7 @@ def test_a_framework_that_acknowledges_nothing_cannot_go_on_launching_either(
 
 
 @pytest.mark.parametrize("size", [0, 400_000])
-def test_executors_that_talk_without_end_are_passed_on_so_far_and_no_further(size: int) -> None:
+def test_messages_of_executors_are_forwarded_only_within_their_allowance(size: int) -> None:
     bench = Bench()
     container_id = bench.running(task("a"))
     message = m.FrameworkMessage(FRAMEWORK.framework_id, SlaveID("S-1"), COMMAND.executor_id, bytes(size))

@@ -1,4 +1,4 @@
-"""The file server: what it serves, and what it must not be talked into."""
+"""The file server: what it serves, and what it refuses."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_nothing_else_is_served(site: FilesSite, path: str, monkeypatch: pytest.
     (site.sandbox / "dirlink").symlink_to(site.sandbox.parents[2])
     os.mkfifo(site.sandbox / "fifo")
     with socket.socket(socket.AF_UNIX) as listener:
-        # A path from the root may be longer than a socket's may be, and so may one from where we are.
+        # An absolute path may be too long for a socket, and so may a relative one from here.
         monkeypatch.chdir(site.sandbox)
         listener.bind("socket")
         status, body = site.raw(site.head("GET", path or "*", "Connection: close"))
@@ -214,7 +214,7 @@ def test_requests_served_at_once_are_bounded_and_come_free_again(site: FilesSite
     other = site.container("c2", "bob")
     (other / "f").write_text("file")
     held = [site.connect() for _ in range(file_front.MAX_SERVED_OF_OWNER)]
-    for connection in held:  # each is being served, and reads no further
+    for connection in held:  # each is being served, and does not read
         connection.sendall(site.head("GET", "/containers/c1/large").encode())
         assert connection.recv(12) == b"HTTP/1.1 200"
     assert site.raw(site.head("GET", "/containers/c1/large")) == (503, b"busy\n")
@@ -241,7 +241,7 @@ def test_a_connection_that_no_thread_can_serve_holds_no_place(
     assert site.get("f") == (200, b"file")
 
 
-def test_client_that_leaves_in_the_middle_disturbs_nobody(
+def test_a_client_that_leaves_in_the_middle_does_not_disturb_others(
     site: FilesSite, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (site.sandbox / "large").write_bytes(b"x" * (20 << 20))

@@ -1,4 +1,4 @@
-"""What a slave's core has to do with files: it tells its master the secret, and passes on whom the master has refused."""
+"""The core and files: it sends the master the secret, and passes on which owners the master refuses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 
 
-def test_the_files_secret_goes_with_each_hello_and_at_once_when_it_is_renewed() -> None:
+def test_the_files_secret_is_in_each_registration_and_sent_when_renewed() -> None:
     bench = Bench()
     secret, later = FilesSecret(b"s" * 32, 1, "ab"), FilesSecret(b"t" * 32, 2, "ab")
     bench.event(ev.FilesSecretRenewed(secret))
@@ -23,7 +23,7 @@ def test_the_files_secret_goes_with_each_hello_and_at_once_when_it_is_renewed() 
     assert bench.sent == [FilesSecretChanged(later)]
 
 
-def test_owners_that_the_master_has_refused_are_for_the_file_server_to_refuse() -> None:
+def test_owners_refused_by_the_master_are_passed_to_the_file_server() -> None:
     bench = Bench()
     bench.register()
     bench.from_master(RefuseOwners({"alice": 7}))

@@ -19,7 +19,7 @@ def secrets_in(path: Path, boot_id: str = BOOT, now: float = NOW) -> FilesSecret
 
 
 def token(secrets: FilesSecrets, name: str = "alice", *, operator: bool = False) -> Claim:
-    """One that is made with what the master would hand out now."""
+    """A token made from the access that the master would give now."""
     current = secrets.current
     access = access_to(current.secret, current.generation, "h:1", "", name, operator=operator)
     claim = parse_claim(access.authorization("GET", "/statistics"))
@@ -49,7 +49,7 @@ def test_a_token_is_good_until_its_generations_successor_is_as_old_as_a_generati
     assert not again.is_good(held, "statistics")
 
 
-def test_after_a_boot_nothing_of_before_is_good_and_numbers_go_on(tmp_path: Path) -> None:
+def test_after_a_boot_old_tokens_are_invalid_and_numbers_continue(tmp_path: Path) -> None:
     before = secrets_in(tmp_path)
     held = token(before)
     after = secrets_in(tmp_path, boot_id="boot-2", now=3.0)
@@ -57,7 +57,7 @@ def test_after_a_boot_nothing_of_before_is_good_and_numbers_go_on(tmp_path: Path
     assert (after.current.generation, after.rotate_at) == (before.current.generation + 1, 3.0 + ROTATE_S)
 
 
-def test_a_refused_owner_is_refused_at_once_all_others_are_not_and_what_he_gets_later_is_good(
+def test_a_refused_owners_tokens_are_refused_at_once_and_its_later_ones_are_good(
     tmp_path: Path,
 ) -> None:
     secrets = secrets_in(tmp_path)
@@ -71,7 +71,7 @@ def test_a_refused_owner_is_refused_at_once_all_others_are_not_and_what_he_gets_
     assert secrets.is_good(token(again, "alice"), "statistics")
 
 
-def test_a_refusal_that_was_heard_before_is_no_news_and_a_later_one_is(tmp_path: Path) -> None:
+def test_a_repeated_refusal_changes_nothing(tmp_path: Path) -> None:
     secrets = secrets_in(tmp_path)
     secrets.refuse({"alice": 7}, NOW)
     held = token(secrets)
@@ -82,9 +82,7 @@ def test_a_refusal_that_was_heard_before_is_no_news_and_a_later_one_is(tmp_path:
     assert not secrets.is_good(held, "statistics")
 
 
-def test_refusals_without_number_keep_the_file_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_very_many_refusals_keep_the_file_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files_secrets, "MAX_REFUSALS", 10)
     secrets = secrets_in(tmp_path)
     for number in range(100):
@@ -93,7 +91,7 @@ def test_refusals_without_number_keep_the_file_bounded(
     assert secrets.current.generation == 101
 
 
-def test_an_operators_token_is_refused_by_his_name_too(tmp_path: Path) -> None:
+def test_an_operators_token_is_refused_by_name_too(tmp_path: Path) -> None:
     secrets = secrets_in(tmp_path)
     held = token(secrets, "ops", operator=True)
     assert secrets.is_good(held, "statistics")
@@ -101,7 +99,7 @@ def test_an_operators_token_is_refused_by_his_name_too(tmp_path: Path) -> None:
     assert not secrets.is_good(held, "statistics")
 
 
-def test_a_damaged_file_is_set_aside_and_said(tmp_path: Path) -> None:
+def test_a_damaged_secrets_file_is_set_aside_and_reported(tmp_path: Path) -> None:
     held = token(secrets_in(tmp_path))
     (tmp_path / FILE).write_bytes(b"nonsense")
     again = secrets_in(tmp_path)

@@ -1,4 +1,4 @@
-"""What a slave says of who can reach its files."""
+"""The warning that other hosts cannot reach a slave's files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ ELSEWHERE = "192.0.2.1:5060"
 
 @pytest.mark.parametrize("served", ["127.0.0.1:5051", "localhost:5051", "[::1]:5051"])
 @pytest.mark.parametrize("master", [ELSEWHERE, "[2001:db8::1]:5060", "no-such-name.invalid:5060"])
-def test_files_that_this_host_alone_reaches_are_out_of_reach_for_a_master_elsewhere(
-    served: str, master: str
-) -> None:
+def test_a_warning_if_the_master_on_another_host_cannot_reach_the_files(served: str, master: str) -> None:
     said = out_of_reach(served, master)
     assert said.startswith("no other host can reach the files of this slave, and with them its tasks' output")
     assert f"served at {served}, and the master is at {master}; start the slave with --ip ADDRESS" in said
@@ -29,5 +27,5 @@ def test_files_that_this_host_alone_reaches_are_out_of_reach_for_a_master_elsewh
         ("0.0.0.0:5051", ELSEWHERE),
     ],
 )
-def test_nothing_is_said_where_both_are_here_or_others_reach_them(served: str, master: str) -> None:
+def test_no_warning_if_the_master_can_reach_the_files(served: str, master: str) -> None:
     assert out_of_reach(served, master) == ""

@@ -1,4 +1,4 @@
-"""Who is let in by the file server, and what those who are not may cost: time, memory, places, lines in the log."""
+"""Tokens for the file server, and what clients without one may cost: time, memory, connections, lines in the log."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_without_a_token_nothing_is_answered_but_one_line(site: FilesSite, metho
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_another_owners_token_reads_nothing_of_ours(site: FilesSite, path: str) -> None:
+def test_another_owners_token_reads_nothing(site: FilesSite, path: str) -> None:
     status, body, _ = site.ask("GET", path, token=site.token("GET", path, "bob"))
     if path == "/statistics":
         assert json.loads(body) == {"of": "bob"}
@@ -76,7 +76,7 @@ def test_a_token_that_was_altered_is_refused(site: FilesSite) -> None:
         assert site.ask("GET", path, token=" ".join(words))[0] == 401, words
 
 
-def test_a_token_for_another_scope_or_for_reading_does_not_open_or_write(site: FilesSite) -> None:
+def test_a_token_is_good_only_for_its_scope_and_access(site: FilesSite) -> None:
     site.container("c2", "alice")
     reading = site.token("GET", "/containers/c1/f")
     assert site.ask("GET", "/containers/c2/f", token=reading)[0] == 401
@@ -89,12 +89,12 @@ def test_a_token_for_another_scope_or_for_reading_does_not_open_or_write(site: F
     assert site.ask("GET", "/data/@alice/set/a", token=write_set)[0] == 401
 
 
-def test_a_token_of_a_generation_that_is_over_is_refused(site: FilesSite) -> None:
+def test_a_token_of_an_old_generation_is_refused(site: FilesSite) -> None:
     old = site.token("GET", "/containers/c1/f")
     later = site.secrets.rotate_at
     site.secrets.rotate(later)
     assert site.ask("GET", "/containers/c1/f", token=old)[0] == 200
-    site.secrets.rotate(site.secrets.rotate_at + 1.0)  # later by more than a rounding
+    site.secrets.rotate(site.secrets.rotate_at + 1.0)  # a second more than needed, against rounding
     assert site.ask("GET", "/containers/c1/f", token=old)[0] == 401
     assert site.get("f") == (200, b"file")
 
@@ -120,7 +120,7 @@ def test_a_token_of_another_slave_is_worth_nothing_here(site: FilesSite) -> None
     )
 
 
-def test_a_container_of_which_nobody_knows_the_owner_is_for_operators(site: FilesSite) -> None:
+def test_a_container_without_a_known_owner_is_only_for_operators(site: FilesSite) -> None:
     (site.sandbox.parent / "owner").unlink()
     assert site.get("f")[0] == 404
     token = site.token("GET", "/containers/c1/f", "ops", operator=True)
@@ -194,7 +194,7 @@ def test_ninety_headers_of_65_kilobytes_from_64_clients_cost_little_memory(site:
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 501),
     ],
 )
-def test_heads_that_are_none_or_too_large_are_refused_in_one_line(
+def test_invalid_or_too_large_heads_are_refused_in_one_line(
     site: FilesSite, head: bytes, status: int
 ) -> None:
     got, body = site.raw(head)
@@ -205,7 +205,7 @@ def test_heads_that_are_none_or_too_large_are_refused_in_one_line(
 
 @given(st.lists(st.binary(max_size=400), max_size=5), st.binary(max_size=60))
 @settings(max_examples=500, deadline=None)
-def test_whatever_comes_is_a_request_or_refused(pieces: list[bytes], target: bytes) -> None:
+def test_any_bytes_are_a_request_or_refused(pieces: list[bytes], target: bytes) -> None:
     for given_pieces in (pieces, [b"GET ", target, b" HTTP/1.1\r\nHost: a\r\n", *pieces, b"\r\n\r\n"]):
         reader = HeadReader()
         with suppress(Refused):
@@ -215,7 +215,7 @@ def test_whatever_comes_is_a_request_or_refused(pieces: list[bytes], target: byt
                     break
 
 
-def test_a_body_that_was_not_asked_for_is_no_second_request(site: FilesSite) -> None:
+def test_an_unexpected_body_is_not_taken_for_a_second_request(site: FilesSite) -> None:
     smuggled = site.head("GET", "/containers/c1/f")
     head = site.head("GET", "/containers/c1/f", f"Content-Length: {len(smuggled)}")
     with site.connect() as connection:
@@ -239,7 +239,7 @@ def test_a_head_that_does_not_come_is_not_waited_for(
         assert (silent.recv(1), slow.recv(1)) == (b"", b"")
 
 
-def test_a_byte_now_and_then_does_not_hold_a_connection_beyond_its_time(
+def test_a_byte_now_and_then_does_not_extend_a_deadline(
     site: FilesSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_front, "HEAD_S", 0.5)
@@ -258,10 +258,10 @@ def test_a_byte_now_and_then_does_not_hold_a_connection_beyond_its_time(
     assert time.monotonic() - began < 25, "all of it takes 50 s"
 
 
-def test_slow_strangers_however_many_keep_nobody_out(site: FilesSite) -> None:
+def test_many_slow_clients_keep_nobody_out(site: FilesSite) -> None:
     held = [site.connect() for _ in range(2 * file_front.MAX_WAITING)]
     for connection in held:
-        with suppress(OSError):  # the oldest have gone already
+        with suppress(OSError):  # the oldest are gone already
             connection.sendall(b"GET /containers/c1/f HTTP/1.1\r\nX: ")
     for _ in range(5):
         assert site.get("f") == (200, b"file")
@@ -269,7 +269,7 @@ def test_slow_strangers_however_many_keep_nobody_out(site: FilesSite) -> None:
         connection.close()
 
 
-def test_a_body_that_comes_or_is_read_too_slowly_is_cut_off(
+def test_a_client_that_sends_or_reads_a_body_too_slowly_is_dropped(
     site: FilesSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_front, "PIECE_S", 0.3)
@@ -282,11 +282,11 @@ def test_a_body_that_comes_or_is_read_too_slowly_is_cut_off(
         with suppress(ConnectionResetError):
             while writer.recv(1000):
                 pass
-        wait_until(lambda: not site.server._front._served, "both to be given up")
+        wait_until(lambda: not site.server._front._served, "both to be dropped")
     assert site.names() in (["set"], [])
 
 
-def test_a_slow_disk_of_ours_is_not_the_clients_fault(
+def test_a_slow_disk_of_the_slave_does_not_drop_a_client(
     site: FilesSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_front, "PIECE_S", 1.0)
@@ -311,14 +311,14 @@ def test_an_idle_connection_is_closed_and_one_in_use_is_not(
     for _ in range(4):
         connection.request("GET", "/containers/c1/f", headers={"Authorization": token})
         assert connection.getresponse().read() == b"file"
-        time.sleep(0.6)  # longer than a thread waits, and less than is idle; all of them are more
+        time.sleep(0.6)  # longer than a thread waits, shorter than the idle time; together they are longer
         assert connection.sock is first
     assert first is not None
     assert first.recv(1) == b""
     connection.close()
 
 
-def test_what_one_client_does_to_the_loop_is_not_the_end_for_others(
+def test_an_error_from_one_client_does_not_end_the_server(
     site: FilesSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def stumbles(self: HeadReader, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The fingerprint, of this host and of made-up ones."""
+"""The fingerprint of this host and of simulated ones."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_quota_of_v1_bounds_the_cpus(host: Host, quota: str, millis: int) -> Non
     assert millicpus(host.proc, host.sys) == millis
 
 
-def test_memory_limit_of_our_cgroup_counts_as_the_hosts(host: Host) -> None:
+def test_the_memory_limit_of_the_slaves_cgroup_counts_as_the_hosts_memory(host: Host) -> None:
     host.write("proc/self/cgroup", "0::/a\n")
     host.write("sys/fs/cgroup/a/memory.max", str(4 * GIB))
     assert memory_bytes(host.proc, host.sys) == 4 * GIB
@@ -103,7 +103,7 @@ def test_unlimited_memory_of_v1_is_no_limit(host: Host) -> None:
     assert memory_bytes(host.proc, host.sys) == 16 * GIB
 
 
-def test_cgroup_modes_are_told_apart(host: Host) -> None:
+def test_cgroup_modes_are_recognized(host: Host) -> None:
     assert cgroup_mode(host.sys) == ("none", [])
     host.write("sys/fs/cgroup/memory/tasks")
     assert cgroup_mode(host.sys) == ("v1", [])

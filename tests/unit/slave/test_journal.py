@@ -1,4 +1,4 @@
-"""The journal: nothing that was written whole is lost to what happened beside it."""
+"""The journal: no complete record is lost because of damage beside it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_what_is_appended_is_replayed_in_order(journal: Journal) -> None:
     assert journal.size_bytes == journal.path.stat().st_size
 
 
-def test_another_process_finds_it(journal: Journal) -> None:
+def test_another_process_reads_the_journal(journal: Journal) -> None:
     journal.append(mixture(5))
     again = Journal(journal.path)
     assert again.replay() == (mixture(5), [])
@@ -115,7 +115,7 @@ def test_records_between_garbage_are_found(pieces: list[tuple[bytes, int]]) -> N
 
 
 def forged() -> bytes:
-    """What an executor would put into its status, so that it is found where that is damaged."""
+    """A record that a hostile executor puts into its status, to be found if the journal is damaged."""
     payload = msgspec.msgpack.encode(stored(666))
     records = []
     for magic in (MAGIC, OLD_MAGIC):
@@ -124,7 +124,7 @@ def forged() -> bytes:
     return b"".join(records)
 
 
-def test_what_an_executor_puts_into_its_status_is_never_taken_for_a_record_of_its_own() -> None:
+def test_an_executors_data_in_a_status_is_never_read_as_a_record() -> None:
     status = msgspec.structs.replace(stored(1).status, data=forged() + frame([stored(667)]))
     records = [stored(0), msgspec.structs.replace(stored(1), status=status), stored(2)]
     data = frame(records)
@@ -166,7 +166,7 @@ def test_appending_after_a_torn_end_keeps_both_sides(journal: Journal) -> None:
 def test_full_disk_leaves_the_file_at_a_whole_record_and_the_next_append_works(journal: Journal) -> None:
     journal.append(mixture(3))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # The kernel writes up to the limit and then refuses: what a full disk does.
+    # With this limit the kernel writes a part and then refuses, as with a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (journal.size_bytes + 100, hard))
     try:
         with pytest.raises(OSError, match=r"large") as caught:
@@ -216,5 +216,5 @@ def test_appending_a_hundred_records_costs_little(journal: Journal) -> None:
         start = time.perf_counter()
         journal.append(records)
         times_s.append(time.perf_counter() - start)
-    # 80 us measured; the fastest, because others want the processors, too
+    # 80 us measured. The fastest run counts, as other processes need the processors, too.
     assert min(times_s) < 150e-6

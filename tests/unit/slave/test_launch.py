@@ -1,4 +1,4 @@
-"""Launching: what an executor gets, how its end is told, what a launch costs."""
+"""Launching: what an executor gets, how its end is recorded, what a launch costs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def bed(tmp_path: Path) -> Iterator[Bed]:
 
 
 def shown(output: str, word: str) -> list[str]:
-    """The words after `word` in what an executor printed about itself."""
+    """The words after `word` in the output of an executor about itself."""
     return next(line for line in output.splitlines() if line.split()[0] == word).split()[1:]
 
 
@@ -119,7 +119,7 @@ def test_a_python_that_a_user_cannot_read_is_named(tmp_path: Path) -> None:
     with os.fdopen(reading) as said:
         closed = said.read()
     os.waitpid(pid, 0)
-    # Above it there is what pytest keeps for its own user.
+    # The directories above it are closed: pytest makes them for its own user.
     assert closed in [str(path) for path in (tmp_path / "closed", *tmp_path.parents)]
     assert first_closed(f"{tmp_path}/closed/python") == ""
 
@@ -137,7 +137,7 @@ def test_program_that_may_not_be_run_is_recorded(bed: Bed) -> None:
     assert record.message == "/etc/passwd: cannot be run: Permission denied"
 
 
-def test_launch_with_nothing_to_run_fails(bed: Bed) -> None:
+def test_a_launch_with_nothing_to_run_fails(bed: Bed) -> None:
     spec = bed.request(module="")
     bed.zygote.launch(spec)
     answer = bed.answer(spec.container_id)
@@ -183,7 +183,7 @@ def test_many_launches_at_once_are_each_answered_once(bed: Bed) -> None:
         wait_until(lambda spec=spec: bed.exits.record(spec.container_dir), "exit record")  # type: ignore[misc]
 
 
-def test_shim_ignores_what_would_end_it_politely(bed: Bed) -> None:
+def test_a_shim_ignores_signals_that_can_be_ignored(bed: Bed) -> None:
     container = bed.launch("forever")
     container.wait_for("ready")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
@@ -220,7 +220,7 @@ def test_launch_of_a_module_costs_a_small_part_of_starting_python(bed: Bed) -> N
 
 
 @pytest.mark.parametrize("are_images_run", [True, False])
-def test_the_zygote_has_what_executors_in_containers_import_and_nobody_else_pays_for_it(
+def test_only_a_zygote_for_images_preloads_modules_for_containers(
     are_images_run: bool,
 ) -> None:
     client = ZygoteClient(logging.getLogger("test"), are_images_run=are_images_run)
@@ -248,7 +248,7 @@ def test_closing_the_client_of_the_zygote_leaves_executors_alone(bed: Bed) -> No
     bed.zygote = type(bed.zygote)(bed.zygote._log)
 
 
-def test_what_a_slave_starts_has_the_limit_of_descriptors_that_the_slave_was_started_with(
+def test_executors_have_the_limit_of_descriptors_that_the_slave_was_started_with(
     tmp_path: Path,
 ) -> None:
     script = """

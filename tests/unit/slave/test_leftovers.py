@@ -1,4 +1,4 @@
-"""What ended tasks leave in living executors goes by age, number and disk, and nothing else goes with it."""
+"""Leftovers of ended tasks in running executors are removed by age, number and free disk, and nothing else is."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ BOUNDS = Bounds(delay_s=10_000.0, most_tasks=3, headroom=0.1)
 
 
 def removed(*ages_s: float, free: float = 0.9, kept: bool = False) -> list[float]:
-    """Of leftovers of these ages, those that are to go."""
+    """Those of leftovers with these ages that are to be removed."""
     found = [Leftover(f"t{n}", NOW - age_s, kept) for n, age_s in enumerate(ages_s)]
     return [NOW - each.ended_s for each in leftovers_to_remove(found, NOW, free, BOUNDS)]
 
 
-def test_what_is_older_than_the_delay_goes_also_what_is_kept_for_its_framework() -> None:
+def test_leftovers_older_than_the_delay_are_removed_even_if_kept_for_a_framework() -> None:
     assert removed(9_999.0, 10_000.0, 20_000.0, free=1.1) == [20_000.0, 10_000.0]
     assert removed(9_999.0, 10_000.0, free=0.0, kept=True) == [10_000.0]
 
@@ -39,11 +39,11 @@ def test_what_is_older_than_the_delay_goes_also_what_is_kept_for_its_framework()
 @pytest.mark.parametrize(
     ("free", "greatest_s"), [(0.6, 5_000.0), (0.2, 1_000.0), (0.1, LEAST_AGE_S), (0.0, LEAST_AGE_S)]
 )
-def test_the_fuller_the_disk_the_sooner_it_goes_but_not_at_once(free: float, greatest_s: float) -> None:
+def test_leftovers_are_removed_sooner_on_a_full_disk_but_not_at_once(free: float, greatest_s: float) -> None:
     assert removed(greatest_s - 1, greatest_s, free=free) == [greatest_s]
 
 
-def test_of_more_than_so_many_the_oldest_go_when_their_readers_have_had_time() -> None:
+def test_of_too_many_leftovers_the_oldest_are_removed_after_some_time() -> None:
     late = LEAST_AGE_OF_MANY_S
     assert removed(late + 4, late + 3, late + 2, late + 1, 5.0) == [late + 4, late + 3]
     assert removed(late - 4, late - 3, late - 2, late - 1, 5.0) == []
@@ -75,7 +75,7 @@ def test_collector_takes_leftovers_and_neither_living_tasks_nor_what_links_lead_
     time.sleep(0.01)
     collector = SandboxCollector(tmp_path, Bounds(delay_s=0.001))
     collector.tick(0.0, lambda: {ContainerID("c"): {"living"}})
-    wait_until(lambda: not result.exists(), "what is left to be removed")
+    wait_until(lambda: not result.exists(), "the leftovers to be removed")
     collector.close()
     assert os.listdir(ended.parent) == ["living"]
     assert (living / "stdout").read_text() == "text"
@@ -83,7 +83,7 @@ def test_collector_takes_leftovers_and_neither_living_tasks_nor_what_links_lead_
     assert (precious / "file").read_text() == "precious"
 
 
-def test_what_is_younger_than_what_is_known_of_living_tasks_stays(tmp_path: Path) -> None:
+def test_leftovers_younger_than_the_list_of_running_tasks_stay(tmp_path: Path) -> None:
     """A collector may be busy for minutes before it comes to a container."""
     old = make_task(tmp_path, "old")
     time.sleep(0.02)
@@ -95,7 +95,7 @@ def test_what_is_younger_than_what_is_known_of_living_tasks_stays(tmp_path: Path
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_of_very_many_entries_some_are_left_for_the_next_look(
+def test_very_many_entries_are_removed_in_several_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("offerd_slave.leftovers.MOST_SEEN", 4)
@@ -121,12 +121,12 @@ def test_a_link_in_place_of_the_directory_of_tasks_is_not_followed(tmp_path: Pat
     time.sleep(0.01)
     collector = SandboxCollector(tmp_path, Bounds(delay_s=0.001))
     collector.tick(0.0, lambda: {ContainerID("c"): set()})
-    wait_until(lambda: not result.exists(), "what is looked at later to be removed")
+    wait_until(lambda: not result.exists(), "the later one to be removed")
     collector.close()
     assert (precious / "task").exists()
 
 
-def test_a_full_disk_is_looked_at_more_often(tmp_path: Path) -> None:
+def test_leftovers_are_collected_more_often_on_a_full_disk(tmp_path: Path) -> None:
     (tmp_path / "containers").mkdir()
     collector = SandboxCollector(tmp_path, Bounds())
     looks: list[float] = []

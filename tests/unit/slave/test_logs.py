@@ -1,4 +1,4 @@
-"""Output of executors: rotation in place, and a disk or a task that does not play along."""
+"""Output of executors: rotation, and a disk or a task that interferes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_output_without_line_ends_is_bounded_too(pipe: Pipe) -> None:
     assert sum(path.stat().st_size for path in pipe.directory.iterdir()) <= 2000
 
 
-def test_end_and_emptiness_of_the_pipe_are_told_apart(tmp_path: Path) -> None:
+def test_the_end_of_the_pipe_is_distinguished_from_an_empty_pipe(tmp_path: Path) -> None:
     made = Pipe(tmp_path, 2000)
     assert made.log.pump() == -1
     os.write(made.writer, b"abc")
@@ -138,10 +138,10 @@ def test_flood_of_an_executor_is_bounded_and_ends(tmp_path: Path) -> None:
 def test_logs_belong_to_the_executors_user(tmp_path: Path) -> None:
     tmp_path.chmod(0o711)
     with proc.bed(tmp_path) as bed:
-        container = _as_nobody(bed, "echo hello")
+        container = _as_nobody(bed, "echo output")
         assert bed.ended(container) is not None
         assert (container.sandbox / "stdout").owner() == "nobody"
-        assert container.output() == "hello\n"
+        assert container.output() == "output\n"
 
 
 @pytest.mark.root

@@ -1,4 +1,4 @@
-"""What is written in a work directory, or said to a slave, and cannot be digested: it costs one task, never the slave."""
+"""Records or messages that a slave cannot handle cost one task, never the slave."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CONTAINER = ContainerID("c.1")
 
 @pytest.fixture
 def work_dir(tmp_path: Path) -> Path:
-    """As a slave leaves it that was killed: one container, which has ended, with two tasks."""
+    """The work directory of a killed slave: one ended container with two tasks."""
     workdir = WorkDir(tmp_path / "work")
     workdir.save_slave(SaveSlave(SlaveID("S-1"), 1), "another boot")
     workdir.container(CONTAINER).mkdir()
@@ -70,7 +70,7 @@ def poisoned_status(sequence: int) -> StatusStored:
     return StatusStored(FRAMEWORK.framework_id, CONTAINER, status)
 
 
-def test_a_journal_that_an_older_slave_has_let_an_executor_poison_is_read_again_and_again(
+def test_a_journal_poisoned_through_an_older_slave_can_be_read_at_every_start(
     work_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as older:
@@ -90,7 +90,7 @@ def test_a_journal_that_an_older_slave_has_let_an_executor_poison_is_read_again_
     journal.close()
 
 
-def test_a_record_from_which_the_core_cannot_go_on_is_set_aside_and_costs_its_task_alone(
+def test_a_record_that_makes_the_core_fail_is_set_aside_and_costs_only_its_task(
     work_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restored = recovery._restore_task
@@ -113,7 +113,7 @@ def test_a_record_from_which_the_core_cannot_go_on_is_set_aside_and_costs_its_ta
     daemon.close()
 
 
-def test_a_container_from_which_the_core_cannot_go_on_is_set_aside_and_ended(
+def test_a_container_that_makes_the_core_fail_is_set_aside_and_ended(
     work_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(*_: object) -> None:
@@ -143,7 +143,7 @@ def happen(daemon: SlaveDaemon, *events: ev.Event) -> None:
     daemon._turn()
 
 
-def test_a_message_of_the_masters_that_cannot_be_handled_is_passed_over_and_told_once(
+def test_a_masters_message_that_cannot_be_handled_is_ignored_and_logged_once(
     daemon: SlaveDaemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(core: SlaveCore, message: object, now: float) -> None:
@@ -177,7 +177,7 @@ def test_an_executor_whose_message_cannot_be_handled_is_ended_and_no_other(
     assert list(daemon.core.state.containers) == ["c.2"]
 
 
-def test_a_record_that_no_encoder_takes_costs_its_task_and_no_other_record_of_the_turn(
+def test_a_record_that_cannot_be_encoded_costs_only_its_task(
     daemon: SlaveDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused: list[ev.Event] = []
@@ -191,7 +191,7 @@ def test_a_record_that_no_encoder_takes_costs_its_task_and_no_other_record_of_th
     assert daemon.journal.replay() == ([good], [])
 
 
-def test_a_checkpoint_that_no_encoder_takes_is_a_refusal_and_the_old_one_stays(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_encoded_is_refused_and_the_old_one_stays(tmp_path: Path) -> None:
     path = tmp_path / "x.ckpt"
     write_checkpoint(path, FRAMEWORK)
     before = path.read_bytes()

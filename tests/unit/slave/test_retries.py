@@ -1,4 +1,4 @@
-"""When is looked again at what was killed, and when it is overdue."""
+"""When killed containers and tasks are checked again, and when they are overdue."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ OTHER = ContainerID("c"), TaskID("")
 NOTHING = Look(is_news=False, is_overdue=False)
 
 
-def test_looks_become_rarer_and_what_is_asked_for_again_is_looked_at_often_again() -> None:
+def test_looks_become_rarer_until_a_new_request() -> None:
     retries, now, pauses_s = Retries(60.0), 100.0, []
     retries.begin(KEY, now)
-    assert retries.next() is None, "the first look is its caller's"
+    assert retries.next() is None, "the caller makes the first look"
     for _ in range(10):
         assert retries.still_there(KEY, now) == NOTHING
         assert retries.due(now) == []
@@ -29,7 +29,7 @@ def test_looks_become_rarer_and_what_is_asked_for_again_is_looked_at_often_again
     assert retries.next() == now + AGAIN_S
 
 
-def test_what_has_been_waited_for_too_long_is_overdue_once() -> None:
+def test_a_wait_that_is_too_long_is_overdue_once() -> None:
     retries = Retries(60.0)
     retries.begin(KEY, 100.0)
     assert [retries.still_there(KEY, now).is_overdue for now in (159.9, 160.0, 161.0)] == [False, True, False]
@@ -38,7 +38,7 @@ def test_what_has_been_waited_for_too_long_is_overdue_once() -> None:
     assert not retries.still_there(KEY, 162.0).is_overdue, "another wait"
 
 
-def test_a_complaint_is_news_until_it_is_the_same_again() -> None:
+def test_a_complaint_is_news_only_when_it_changes() -> None:
     retries = Retries(60.0)
     retries.begin(KEY, 100.0)
     complaints = ["refused", "refused", "", "refused", "busy", "refused"]
@@ -47,7 +47,7 @@ def test_a_complaint_is_news_until_it_is_the_same_again() -> None:
     ]  # fmt: skip
 
 
-def test_a_container_that_is_gone_takes_its_tasks_along() -> None:
+def test_dropping_a_container_drops_its_tasks() -> None:
     retries = Retries(60.0)
     for key in (KEY, OTHER, (ContainerID("d"), TaskID("a"))):
         retries.begin(key, 100.0)

@@ -1,4 +1,4 @@
-"""Sandboxes: made private, collected by age and disk, removed whatever their tasks left in them."""
+"""Sandboxes: private, removed by age and free disk, whatever their tasks left in them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from offerd_slave.sandbox import (
 
 DAY_S = 86400.0
 FULL = Bounds(headroom=1.0)
-"""As if the disk were."""
+"""Bounds with which every disk counts as full."""
 
 
 def test_a_container_and_its_sandbox_are_the_slaves_alone(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def can_read(user: str, path: Path) -> bool:
 
 @pytest.mark.root
 @pytest.mark.parametrize("has_access_lists", [True, False])
-def test_nobody_but_its_user_gets_to_a_sandbox_whatever_rights_that_user_gives_away(
+def test_only_its_user_can_reach_a_sandbox_whatever_its_permissions(
     has_access_lists: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -82,7 +82,7 @@ def test_container_that_exists_is_not_made_again(tmp_path: Path) -> None:
     ("free", "kept_days"),
     [(1.0, 6.3), (0.5, 2.8), (0.2, 0.7), (0.1, 0.0), (0.0, 0.0)],
 )
-def test_the_fuller_the_disk_the_younger_is_too_old(free: float, kept_days: float) -> None:
+def test_sandboxes_are_removed_at_a_younger_age_on_a_full_disk(free: float, kept_days: float) -> None:
     now = 1_000_000 * DAY_S
     ages = [days / 10 for days in range(1, 100)]
     finished = [FinishedSandbox(ContainerID(str(age)), now - age * DAY_S) for age in ages]
@@ -92,7 +92,7 @@ def test_the_fuller_the_disk_the_younger_is_too_old(free: float, kept_days: floa
     assert removed == sorted(removed, key=float, reverse=True)
 
 
-def test_of_more_executors_than_so_many_the_oldest_go_when_their_readers_have_had_time() -> None:
+def test_of_too_many_sandboxes_the_oldest_are_removed_after_some_time() -> None:
     now = 1_000_000 * DAY_S
     ages = [60.0, 300.0, 700.0, 800.0, 900.0]
     finished = [FinishedSandbox(ContainerID(f"{age:g}"), now - age) for age in ages]
@@ -106,7 +106,7 @@ def test_of_more_executors_than_so_many_the_oldest_go_when_their_readers_have_ha
     assert sandboxes_to_remove(finished, now, 0.5, Bounds(7 * DAY_S)) == []
 
 
-def test_collector_removes_what_is_old_and_neither_live_nor_recoverable_nor_new(
+def test_the_collector_removes_old_sandboxes_and_no_live_recoverable_or_new_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     containers = tmp_path / "containers"

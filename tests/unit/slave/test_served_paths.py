@@ -1,4 +1,4 @@
-"""Listings of directories in which a task has made as many entries as it pleased."""
+"""Listings of directories with any number of entries."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def names_in(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("count", "is_cut"), [(0, False), (5, False), (6, True)])
-def test_the_first_names_are_listed_and_that_there_are_more_is_said(
+def test_a_long_listing_is_truncated_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, is_cut: bool
 ) -> None:
     monkeypatch.setattr(served_paths, "MAX_LISTED", 5)
@@ -38,7 +38,7 @@ def test_the_first_names_are_listed_and_that_there_are_more_is_said(
     assert listed(tmp_path)["truncated"] is is_cut
 
 
-def test_of_a_directory_of_any_size_no_more_is_looked_at_and_held_than_a_listing_takes(
+def test_a_listing_of_a_huge_directory_takes_little_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served_paths, "MAX_LISTED", 10)

@@ -25,7 +25,7 @@ RUNNING, FINISHED, FAILED, KILLED, LOST, ERROR = (
 # -- registration -------------------------------------------------------------------------------------------------------
 
 
-def test_says_hello_at_its_start_and_again_until_answered() -> None:
+def test_registers_at_its_start_and_repeats_until_answered() -> None:
     bench = Bench()
     assert [type(message) for message in bench.sent] == [m.RegisterSlave]
     bench.turn(1.1)
@@ -36,7 +36,7 @@ def test_says_hello_at_its_start_and_again_until_answered() -> None:
     assert not [message for message in bench.sent if isinstance(message, m.RegisterSlave)]
 
 
-def test_says_hello_again_after_a_long_silence_of_the_master_and_when_it_is_not_known() -> None:
+def test_registers_again_after_a_long_silence_and_when_the_master_does_not_know_it() -> None:
     bench = Bench()
     bench.register()
     bench.clear()
@@ -48,9 +48,9 @@ def test_says_hello_again_after_a_long_silence_of_the_master_and_when_it_is_not_
     assert [message for message in bench.sent if isinstance(message, m.RegisterSlave)]
     bench.clear()
     bench.from_master(m.NotRegistered())
-    (hello,) = bench.sent
-    assert isinstance(hello, m.RegisterSlave)
-    assert hello.slave.slave_id == "S-1"
+    (registration,) = bench.sent
+    assert isinstance(registration, m.RegisterSlave)
+    assert registration.slave.slave_id == "S-1"
 
 
 def test_answers_pings() -> None:
@@ -81,9 +81,9 @@ def test_first_task_launches_the_executor_and_waits_for_it_to_register() -> None
     (launch,) = bench.asked_for(act.LaunchContainer)
     assert launch.executor == COMMAND
     assert launch.resources.millicpus == 2000
-    assert not bench.told_executors(m.LaunchTask)
-    bench.hello()
-    assert [message.task.task_id for message in bench.told_executors(m.LaunchTask)] == ["a", "b"]
+    assert not bench.sent_to_executors(m.LaunchTask)
+    bench.register_executor()
+    assert [message.task.task_id for message in bench.sent_to_executors(m.LaunchTask)] == ["a", "b"]
 
 
 def test_further_tasks_go_to_the_executor_that_runs() -> None:
@@ -91,18 +91,18 @@ def test_further_tasks_go_to_the_executor_that_runs() -> None:
     bench.running(task("a"))
     bench.run(task("b"))
     assert not bench.asked_for(act.LaunchContainer)
-    assert [message.task.task_id for message in bench.told_executors(m.LaunchTask)] == ["b"]
+    assert [message.task.task_id for message in bench.sent_to_executors(m.LaunchTask)] == ["b"]
 
 
 def test_a_delivery_is_written_down_before_it_is_sent_and_without_what_only_the_executor_needs() -> None:
     bench = Bench()
     bench.register()
     bench.run(task("a", data=b"x" * 1000))
-    bench.hello()
+    bench.register_executor()
     (record,) = bench.disk
     assert isinstance(record, TaskDelivered)
     assert record.task.data == b""
-    (sent,) = bench.told_executors(m.LaunchTask)
+    (sent,) = bench.sent_to_executors(m.LaunchTask)
     assert sent.task.data == b"x" * 1000
 
 
@@ -122,7 +122,7 @@ def test_executor_that_never_registers_is_ended_and_its_tasks_fail() -> None:
     assert not bench.core.state.containers
 
 
-def test_container_that_goes_forward_gives_its_executor_time_and_the_first_task_that_waits_says_so() -> None:
+def test_progress_of_a_container_extends_the_registration_time_and_is_reported_for_one_task() -> None:
     bench = Bench()
     bench.register()
     bench.run(task("a"))
@@ -139,7 +139,7 @@ def test_container_that_goes_forward_gives_its_executor_time_and_the_first_task_
     bench.from_master(m.KillTask(framework_id, TaskID("a")))
     bench.event(ev.ContainerPreparing(container_id, "all layers"))
     assert bench.statuses()[-1] == ("b", TaskState.STAGING, Reason.CONTAINER_PREPARING)
-    bench.hello()
+    bench.register_executor()
     said = len(bench.statuses())
     bench.event(ev.ContainerPreparing(container_id, "late"))
     bench.event(ev.ContainerPreparing(ContainerID("gone"), "later"))
@@ -163,7 +163,7 @@ def test_resources_for_ports_count_by_number() -> None:
     bench.run(ports)
     bench.clear()
     assert bench.statuses() == []
-    assert not bench.core.state.tasks  # six of ten ports are more than long tasks may hold
+    assert not bench.core.state.tasks  # six of ten ports are more than half
 
 
 # -- refusals -----------------------------------------------------------------------------------------------------------
@@ -219,14 +219,14 @@ def test_terminal_status_is_forwarded_only_when_it_is_on_the_disk() -> None:
     bench.sync_at_once = False
     bench.update("t1", FINISHED, 2)
     assert bench.statuses() == []
-    assert not bench.told_executors(m.UpdatesStored)
+    assert not bench.sent_to_executors(m.UpdatesStored)
     assert not bench.core.state.tasks, "resources are free once the task has ended"
     bench.synced()
     assert bench.statuses() == [("t1", FINISHED, "")]
-    assert bench.told_executors(m.UpdatesStored) == [m.UpdatesStored(2)]
+    assert bench.sent_to_executors(m.UpdatesStored) == [m.UpdatesStored(2)]
 
 
-def test_terminal_status_is_not_repeated_either_before_it_is_on_the_disk() -> None:
+def test_a_terminal_status_is_not_repeated_before_it_is_on_the_disk() -> None:
     bench = Bench()
     bench.running(task("a"), task("b"))
     bench.sync_at_once = False
@@ -255,7 +255,7 @@ def test_terminal_statuses_during_a_sync_share_the_next_one() -> None:
     assert len(bench.unsynced) == 1
     bench.synced()
     assert bench.statuses()[1:] == [("b", FINISHED, ""), ("c", FINISHED, "")]
-    assert bench.told_executors(m.UpdatesStored) == [m.UpdatesStored(4), m.UpdatesStored(6)]
+    assert bench.sent_to_executors(m.UpdatesStored) == [m.UpdatesStored(4), m.UpdatesStored(6)]
 
 
 def test_syncs_keep_a_pause_that_grows_with_the_tasks_that_run() -> None:
@@ -312,7 +312,7 @@ def test_second_terminal_status_is_ignored() -> None:
     assert bench.statuses() == [("t1", FINISHED, "")]
 
 
-def test_statuses_wait_for_a_master_that_knows_us() -> None:
+def test_statuses_wait_until_the_slave_is_registered() -> None:
     bench = Bench()
     bench.running(task())
     bench.from_master(m.NotRegistered())
@@ -323,16 +323,19 @@ def test_statuses_wait_for_a_master_that_knows_us() -> None:
     assert bench.statuses() == [("t1", RUNNING, ""), ("t1", FINISHED, "")]
 
 
-def test_hello_lists_what_runs_and_what_ended_unheard() -> None:
+def test_a_registration_lists_running_tasks_and_unacknowledged_ends() -> None:
     bench = Bench()
     bench.running(task("a"), task("b"))
     bench.update("a", FINISHED, 2, 3)
     bench.clear()
     bench.from_master(m.NotRegistered())
-    (hello,) = bench.sent
-    assert isinstance(hello, m.RegisterSlave)
-    assert {(listed.task_id, listed.state) for listed in hello.tasks} == {("b", RUNNING), ("a", FINISHED)}
-    assert [executor.executor_id for executor in hello.executors] == ["command"]
+    (registration,) = bench.sent
+    assert isinstance(registration, m.RegisterSlave)
+    assert {(listed.task_id, listed.state) for listed in registration.tasks} == {
+        ("b", RUNNING),
+        ("a", FINISHED),
+    }
+    assert [executor.executor_id for executor in registration.executors] == ["command"]
 
 
 # -- killing ------------------------------------------------------------------------------------------------------------
@@ -342,9 +345,9 @@ def test_time_limit_is_enforced_by_killing_with_the_reason() -> None:
     bench = Bench()
     bench.running(task("a", limit_s=2.0))
     bench.turn(1.9)
-    assert not bench.told_executors(m.KillTask)
+    assert not bench.sent_to_executors(m.KillTask)
     bench.turn(0.2)
-    (kill,) = bench.told_executors(m.KillTask)
+    (kill,) = bench.sent_to_executors(m.KillTask)
     assert (kill.task_id, kill.grace_s) == ("a", 5.0)
     bench.update("a", KILLED, 2, exit_status=-15)
     (update,) = [message for message in bench.sent if isinstance(message, m.StatusUpdate)]
@@ -357,14 +360,14 @@ def test_time_limit_counts_from_the_delivery_not_from_the_launch_of_the_executor
     bench.register()
     bench.run(task("a", limit_s=2.0))
     bench.turn(30.0)
-    bench.hello()
+    bench.register_executor()
     bench.turn(1.9)
-    assert not bench.told_executors(m.KillTask)
+    assert not bench.sent_to_executors(m.KillTask)
     bench.turn(0.2)
-    assert bench.told_executors(m.KillTask)
+    assert bench.sent_to_executors(m.KillTask)
 
 
-def test_executor_that_does_not_kill_in_time_loses_the_task_then_its_life() -> None:
+def test_if_an_executor_does_not_kill_in_time_the_module_kills_and_then_the_executor_is_ended() -> None:
     bench = Bench()
     container_id = bench.running(task("a", limit_s=2.0), task("b"))
     bench.turn(2.0)
@@ -377,7 +380,7 @@ def test_executor_that_does_not_kill_in_time_loses_the_task_then_its_life() -> N
     assert bench.statuses() == [("a", KILLED, Reason.TASK_TIMEOUT), ("b", FAILED, Reason.EXECUTOR_EXITED)]
 
 
-def test_isolation_that_killed_the_task_but_hears_nothing_more_ends_the_container() -> None:
+def test_a_container_is_ended_if_a_killed_tasks_end_is_never_reported() -> None:
     bench = Bench()
     bench.running(task("a", limit_s=2.0))
     bench.turn(2.0)
@@ -386,7 +389,7 @@ def test_isolation_that_killed_the_task_but_hears_nothing_more_ends_the_containe
     assert bench.asked_for(act.DestroyContainer)
 
 
-def test_a_finish_that_overtakes_the_kill_stays_a_finish() -> None:
+def test_a_task_that_finishes_before_its_kill_has_finished() -> None:
     bench = Bench()
     bench.running(task("a", limit_s=2.0))
     bench.turn(2.0)
@@ -396,7 +399,7 @@ def test_a_finish_that_overtakes_the_kill_stays_a_finish() -> None:
     assert not bench.asked_for(act.KillTaskProcesses)
 
 
-def test_a_revoked_task_says_that_it_was_revoked() -> None:
+def test_a_revoked_tasks_status_says_so() -> None:
     bench = Bench()
     bench.running(task())
     bench.from_master(m.KillTask(FRAMEWORK.framework_id, TaskID("t1"), SlaveID("S-1"), None, Reason.REVOKED))
@@ -410,7 +413,7 @@ def test_kill_reaches_the_executor_once_with_the_frameworks_grace() -> None:
     kill = m.KillTask(FRAMEWORK.framework_id, TaskID("t1"), SlaveID("S-1"), 1.5)
     bench.from_master(kill)
     bench.from_master(kill)
-    assert [k.grace_s for k in bench.told_executors(m.KillTask)] == [1.5]
+    assert [k.grace_s for k in bench.sent_to_executors(m.KillTask)] == [1.5]
     bench.update("t1", KILLED, 2)
     assert bench.statuses() == [("t1", KILLED, Reason.KILLED_BY_FRAMEWORK)]
 
@@ -421,18 +424,18 @@ def test_kill_of_a_task_that_still_waits_ends_it_and_it_is_never_started() -> No
     bench.run(task("a"), task("b"))
     bench.from_master(m.KillTask(FRAMEWORK.framework_id, TaskID("a")))
     assert bench.statuses() == [("a", KILLED, Reason.KILLED_BY_FRAMEWORK)]
-    bench.hello()
-    assert [message.task.task_id for message in bench.told_executors(m.LaunchTask)] == ["b"]
+    bench.register_executor()
+    assert [message.task.task_id for message in bench.sent_to_executors(m.LaunchTask)] == ["b"]
 
 
-def test_kill_of_a_task_nobody_knows_says_so() -> None:
+def test_killing_an_unknown_task_is_answered_with_lost() -> None:
     bench = Bench()
     bench.register()
     bench.from_master(m.KillTask(FRAMEWORK.framework_id, TaskID("ghost")))
     assert bench.statuses() == [("ghost", LOST, Reason.TASK_UNKNOWN)]
 
 
-# -- the ends of executors ----------------------------------------------------------------------------------------------
+# -- ends of executors ----------------------------------------------------------------------------------------------
 
 
 def test_executor_crash_fails_its_tasks_with_the_exit_status_after_its_container_is_gone() -> None:
@@ -449,7 +452,7 @@ def test_executor_crash_fails_its_tasks_with_the_exit_status_after_its_container
     assert (exited.executor_id, exited.exit_status) == ("command", -11)
 
 
-def test_killed_shim_is_told_from_an_executor_that_ended() -> None:
+def test_a_killed_shim_has_another_reason_than_an_ended_executor() -> None:
     bench = Bench()
     container_id = bench.running(task())
     bench.event(ev.ExecutorEnded(container_id, None))
@@ -472,14 +475,14 @@ def test_framework_shutdown_asks_executors_to_end_then_kills_them() -> None:
     bench = Bench()
     container_id = bench.running(task())
     bench.from_master(m.ShutdownFramework(FRAMEWORK.framework_id))
-    assert bench.told_executors(m.Shutdown) == [m.Shutdown(5.0)]
+    assert bench.sent_to_executors(m.Shutdown) == [m.Shutdown(5.0)]
     bench.turn(5.6)
     assert bench.asked_for(act.DestroyContainer)
     bench.event(ev.ContainerDestroyed(container_id))
     assert bench.statuses() == [("t1", KILLED, Reason.FRAMEWORK_REMOVED)]
 
 
-def test_framework_messages_pass_both_ways_with_names_we_vouch_for() -> None:
+def test_framework_messages_pass_both_ways_with_the_slaves_own_names() -> None:
     bench = Bench()
     container_id = bench.running(task())
     forged = m.FrameworkMessage(FrameworkID("F-9"), SlaveID("S-9"), COMMAND.executor_id, b"up")
@@ -489,10 +492,10 @@ def test_framework_messages_pass_both_ways_with_names_we_vouch_for() -> None:
     ]
     down = m.FrameworkMessage(FRAMEWORK.framework_id, SlaveID("S-1"), COMMAND.executor_id, b"down")
     bench.from_master(down)
-    assert bench.told_executors(m.FrameworkMessage) == [down]
+    assert bench.sent_to_executors(m.FrameworkMessage) == [down]
 
 
-def test_one_that_leaves_ends_everything_refuses_new_tasks_and_goes_when_all_is_heard() -> None:
+def test_a_leaving_slave_ends_its_tasks_and_exits_when_all_ends_are_acknowledged() -> None:
     bench = Bench()
     container_id = bench.running(task("a"))
     bench.event(ev.LeaveRequested())
@@ -509,7 +512,7 @@ def test_one_that_leaves_ends_everything_refuses_new_tasks_and_goes_when_all_is_
     assert bench.mode == "active"
 
 
-def test_one_that_leaves_does_not_wait_for_ever_for_a_master_that_is_away() -> None:
+def test_a_leaving_slave_does_not_wait_for_ever_for_a_missing_master() -> None:
     bench = Bench()
     container_id = bench.running(task("a"))
     bench.event(ev.LeaveRequested())
@@ -520,7 +523,7 @@ def test_one_that_leaves_does_not_wait_for_ever_for_a_master_that_is_away() -> N
     assert bench.exited
 
 
-def test_a_sync_done_in_place_is_confirmed_in_time_though_nothing_else_happens() -> None:
+def test_a_sync_in_the_loops_thread_is_confirmed_in_time_on_an_idle_slave() -> None:
     settings = SlaveSettings(sync_pause_per_task_s=0.0, confirm_pause_s=0.02)
     bench = Bench(settings=settings)
     bench.running(task("a"))
@@ -532,10 +535,10 @@ def test_a_sync_done_in_place_is_confirmed_in_time_though_nothing_else_happens()
     assert deadline is not None
     assert deadline <= bench.now + 0.03
     bench.turn(0.03)
-    assert [stored.number for stored in bench.told_executors(m.UpdatesStored)] == [2]
+    assert [stored.number for stored in bench.sent_to_executors(m.UpdatesStored)] == [2]
 
 
-def test_more_tasks_than_a_hello_can_name_are_refused_and_all_that_run_are_named() -> None:
+def test_tasks_that_do_not_fit_into_a_registration_are_refused() -> None:
     bench = Bench()
     bench.register()
     tiny = Resources.of(mem=1024)
@@ -558,17 +561,17 @@ def test_more_tasks_than_a_hello_can_name_are_refused_and_all_that_run_are_named
     assert set(refused.values()) == {Reason.OFFER_EXCEEDED}
     bench.clear()
     bench.from_master(m.NotRegistered())
-    (hello,) = (message for message in bench.sent if isinstance(message, m.RegisterSlave))
-    listed = {named.task_id for named in hello.tasks}
+    (registration,) = (message for message in bench.sent if isinstance(message, m.RegisterSlave))
+    listed = {named.task_id for named in registration.tasks}
     assert running <= listed
-    assert listed - running  # as many of those that ended unheard as fit ...
+    assert listed - running  # as many unacknowledged ends as fit ...
     assert listed - running < set(refused)  # ... which are not all
-    assert bench.core.state.listed_bytes >= len(encode_message(hello.executors)) + sum(
-        len(encode_message(named)) for named in hello.tasks if named.task_id in running
+    assert bench.core.state.listed_bytes >= len(encode_message(registration.executors)) + sum(
+        len(encode_message(named)) for named in registration.tasks if named.task_id in running
     )
 
 
-def test_a_connection_that_stands_again_is_greeted_at_once() -> None:
+def test_the_slave_registers_at_once_on_a_new_connection() -> None:
     bench = Bench()
     bench.register()
     bench.clear()

@@ -1,4 +1,4 @@
-"""A slave whose disk is full: when it is, what it tells, and what it takes."""
+"""A slave with a full disk: when it is full, what the slave reports, and which tasks it takes."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ SETTINGS = SlaveSettings(sync_pause_per_task_s=0.0, confirm_pause_s=0.0, disk_fl
 FULL, ROOMY = ev.DiskMeasured(0, 10 * FLOOR), ev.DiskMeasured(5 * FLOOR, 10 * FLOOR)
 
 
-def told(bench: Bench) -> list[bool]:
-    """What the master heard of the disk since the last `clear`, in order."""
+def disk_reports(bench: Bench) -> list[bool]:
+    """What was reported of the disk to the master since the last `clear`, in order."""
     return [
         message.disk_full for message in bench.sent if isinstance(message, m.SlaveUsage | m.RegisterSlave)
     ]
 
 
-def test_change_is_told_at_once_and_again_with_every_hello() -> None:
+def test_a_full_disk_is_reported_at_once_and_in_every_registration() -> None:
     bench = Bench(settings=SETTINGS)
     bench.running(task("a"))
     bench.event(FULL)
-    assert told(bench) == [True]
+    assert disk_reports(bench) == [True]
     bench.event(FULL)
-    assert told(bench) == [True], "only changes are"
+    assert disk_reports(bench) == [True], "only changes are reported at once"
     bench.event(ev.MasterConnected())
-    assert told(bench) == [True, True]
+    assert disk_reports(bench) == [True, True]
     bench.register(epoch=2)
     bench.clear()
     bench.event(ROOMY)
     bench.event(ev.MasterConnected())
-    assert told(bench) == [False, False]
+    assert disk_reports(bench) == [False, False]
 
 
-def test_disk_that_filled_up_after_the_hello_is_told_when_the_hello_is_answered() -> None:
+def test_a_disk_that_filled_up_after_the_registration_is_reported_when_that_is_answered() -> None:
     bench = Bench(settings=SETTINGS)
     bench.event(FULL)
     bench.clear()
     bench.register()
-    assert told(bench) == [True]
+    assert disk_reports(bench) == [True]
 
 
-def test_nothing_new_is_taken_and_what_runs_goes_on_and_ends() -> None:
+def test_on_a_full_disk_new_tasks_are_refused_and_running_ones_go_on() -> None:
     bench = Bench(settings=SETTINGS)
     bench.running(task("a"))
     bench.event(FULL)
@@ -57,11 +57,11 @@ def test_nothing_new_is_taken_and_what_runs_goes_on_and_ends() -> None:
     assert bench.statuses() == [("b", TaskState.LOST, Reason.DISK_PRESSURE)]
     bench.update("a", TaskState.FINISHED, 2)
     assert bench.statuses()[1:] == [("a", TaskState.FINISHED, "")]
-    assert not bench.told_executors(m.KillTask)
+    assert not bench.sent_to_executors(m.KillTask)
     bench.event(ROOMY)
     bench.clear()
     bench.run(task("c"))
-    assert [message.task.task_id for message in bench.told_executors(m.LaunchTask)] == ["c"]
+    assert [message.task.task_id for message in bench.sent_to_executors(m.LaunchTask)] == ["c"]
 
 
 def test_disk_is_looked_at_with_every_measurement_and_after_a_failed_launch() -> None:
@@ -94,12 +94,12 @@ def test_between_the_floor_and_twice_the_floor_nothing_changes(free: list[int]) 
         was_full = full
 
 
-def test_disk_that_cannot_be_written_is_full_however_much_is_free() -> None:
+def test_a_disk_that_cannot_be_written_counts_as_full() -> None:
     assert is_full(ev.DiskMeasured(1 << 40, 1 << 41, "Read-only file system"), None, was_full=False)
 
 
 @given(st.integers(0, 1 << 50))
-def test_floor_of_its_own_is_64_mebibytes_and_a_hundredth_of_a_small_disk(size_bytes: int) -> None:
+def test_the_default_floor_is_64_mebibytes_or_a_hundredth_of_a_small_disk(size_bytes: int) -> None:
     floor = min(FLOOR_BYTES, size_bytes // FLOOR_PART)
     assert not is_full(ev.DiskMeasured(floor, size_bytes), None, was_full=False)
     assert not floor or is_full(ev.DiskMeasured(floor - 1, size_bytes), None, was_full=False)

@@ -1,4 +1,4 @@
-"""The slave's core and tasks that have failed: the module says which limit they had hit before anybody hears of their end."""
+"""The slave's core and failed tasks: the module names the limit that they had hit, before their end is reported."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from offerd_slave.records import ExitRecord
 from offerd_slave.settings import SlaveSettings
 
 WHOLE = SlaveSettings(limits_containers=True, sync_pause_per_task_s=0.0, confirm_pause_s=0.0)
-"""As docker limits: containers, and no tasks of their own."""
+"""Limits as with docker: of containers, not of tasks."""
 EACH = replace(WHOLE, limits_tasks=True)
-"""As cgroups do."""
+"""Limits as with cgroups: of containers and tasks."""
 KILLED = m.TaskStatus(TaskID("a"), TaskState.FAILED, 2, Reason.COMMAND_EXITED, exit_status=-9)
 
 
 def running(*names: str, settings: SlaveSettings = WHOLE) -> Bench:
-    """These tasks run; what the module is asked waits for `answer`."""
+    """A bench on which these tasks run; questions to the module wait for `answer`."""
     bench = Bench(settings=settings)
     bench.inspects_at_once = False
     bench.running(*(task(name) for name in names), places_tasks=settings.limits_tasks)
@@ -36,7 +36,7 @@ def fail(bench: Bench, status: m.TaskStatus = KILLED, number: int = 9) -> None:
 
 
 def hit(bench: Bench, name: str = "", *, fatal: bool = True) -> None:
-    """The module has it ready."""
+    """Have the module answer with this limit."""
     usage = Usage(cpu_s=2.0, peak_mem_bytes=64 << 20)
     limit = "memory.max=67108864"
     bench.hits[TaskID(name)] = Limitation(
@@ -45,12 +45,12 @@ def hit(bench: Bench, name: str = "", *, fatal: bool = True) -> None:
 
 
 def asked(bench: Bench) -> list[tuple[str, int | None]]:
-    """Of whom the module was asked since the bench was cleared."""
+    """The tasks, with exit status, of which the module was asked since the bench was cleared."""
     return [(each.task_id, each.exit_status) for each in bench.asked_for(act.InspectFailure)]
 
 
 def answer(bench: Bench) -> None:
-    """The oldest question."""
+    """Answer the oldest question to the module."""
     bench.event(bench.inspected(bench.asked_for(act.InspectFailure)[0]))
     bench.turn(1.0)
 
@@ -60,12 +60,12 @@ def ends(bench: Bench) -> list[m.TaskStatus]:
 
 
 def stored(bench: Bench) -> int:
-    """Up to which of its updates the executor need not keep any."""
-    return max((each.number for each in bench.told_executors(m.UpdatesStored)), default=0)
+    """The newest update that was confirmed to the executor."""
+    return max((each.number for each in bench.sent_to_executors(m.UpdatesStored)), default=0)
 
 
 @pytest.mark.parametrize("knows", [True, False])
-def test_an_end_is_reported_and_confirmed_when_the_module_has_said_which_limit_it_was(knows: bool) -> None:
+def test_an_end_is_reported_and_confirmed_after_the_module_has_named_the_limit(knows: bool) -> None:
     bench = running("a", "b")
     if knows:
         hit(bench, "a")
@@ -81,7 +81,7 @@ def test_an_end_is_reported_and_confirmed_when_the_module_has_said_which_limit_i
     assert end.limit == ("memory.max=67108864" if knows else "")
     assert end.usage == (m.TaskUsage(2.0, 64 << 20) if knows else None)
     assert stored(bench) == 9
-    assert not bench.told_executors(m.KillTask), "it has ended"
+    assert not bench.sent_to_executors(m.KillTask), "it has ended"
     assert list(bench.core.state.tasks) == [(FRAMEWORK.framework_id, "b")]
 
 
@@ -93,7 +93,7 @@ def test_an_end_is_reported_and_confirmed_when_the_module_has_said_which_limit_i
         m.TaskStatus(TaskID("a"), TaskState.LOST, 2),
     ],
 )
-def test_an_end_that_no_limit_can_have_brought_about_is_reported_at_once(status: m.TaskStatus) -> None:
+def test_an_end_that_cannot_be_due_to_a_limit_is_reported_at_once(status: m.TaskStatus) -> None:
     bench = running("a")
     fail(bench, status)
     assert asked(bench) == []
@@ -111,21 +111,21 @@ def test_a_task_is_inspected_before_its_cgroup_is_removed() -> None:
     fail(bench)
     assert (asked(bench), bench.asked_for(act.CleanupTask)) == ([("a", -9)], [])
     bench.event(ev.TaskCleanedUp(bench.container_id, TaskID("a")))
-    assert not ends(bench), "that was of another question"
+    assert not ends(bench), "that answer was for another question"
     answer(bench)
     assert [each.task_id for each in bench.asked_for(act.CleanupTask)] == ["a"]
     assert not ends(bench)
     bench.event(ev.TaskCleanedUp(bench.container_id, TaskID("a")))
     assert len(ends(bench)) == 1
     answer(bench)
-    assert len(ends(bench)) == 1, "an answer that comes again is none"
+    assert len(ends(bench)) == 1, "a repeated answer changes nothing"
 
 
-def test_who_says_an_end_again_while_the_module_is_asked_changes_nothing() -> None:
+def test_a_repeated_end_changes_nothing_while_the_module_is_asked() -> None:
     bench = running("a")
     hit(bench, "a")
     fail(bench)
-    bench.hello("a", unacknowledged=(KILLED,))
+    bench.register_executor("a", unacknowledged=(KILLED,))
     fail(bench)
     bench.from_master(m.KillTask(FRAMEWORK.framework_id, TaskID("a"), grace_s=0.0))
     for _ in range(4):  # its time limit, too
@@ -137,31 +137,31 @@ def test_who_says_an_end_again_while_the_module_is_asked_changes_nothing() -> No
     assert stored(bench) == 9
 
 
-def test_what_failed_while_no_slave_ran_is_inspected_and_not_lost() -> None:
+def test_a_task_that_failed_while_no_slave_ran_is_inspected() -> None:
     bench = running("a", "b").crash(settings=WHOLE)
     bench.inspects_at_once = False
     bench.register()
     hit(bench, "a")
-    bench.hello("b", unacknowledged=(KILLED,))
+    bench.register_executor("b", unacknowledged=(KILLED,))
     assert (asked(bench), ends(bench)) == ([("a", -9)], [])
     answer(bench)
     assert [(end.task_id, end.reason) for end in ends(bench)] == [("a", Reason.LIMIT_EXCEEDED)]
 
 
-def test_a_slave_that_dies_before_the_module_has_answered_hears_the_end_again() -> None:
+def test_an_end_is_sent_again_if_the_slave_dies_before_the_module_has_answered() -> None:
     bench = running("a")
     fail(bench)
     again = bench.crash(settings=WHOLE)
     again.register()
     hit(again, "a")
-    again.hello("a", unacknowledged=(KILLED,))
+    again.register_executor("a", unacknowledged=(KILLED,))
     fail(again)
     again.turn(1.0)
     assert [end.reason for end in ends(again)] == [Reason.LIMIT_EXCEEDED]
     assert stored(again) == 9
 
 
-def test_a_container_that_goes_before_the_module_has_answered_leaves_the_end_as_it_was_reported() -> None:
+def test_an_end_stays_as_reported_if_its_container_goes_before_the_module_answers() -> None:
     bench = running("a")
     container_id = bench.container_id
     fail(bench)
@@ -184,7 +184,7 @@ def test_an_executor_that_was_killed_is_inspected_before_its_container_is_remove
     bench.event(ev.ExecutorEnded(container_id, record))
     assert (asked(bench), bench.asked_for(act.DestroyContainer)) == ([("", -9)], [])
     bench.run(task("late"))
-    assert not bench.told_executors(m.LaunchTask), "nothing more goes to an executor that is gone"
+    assert not bench.sent_to_executors(m.LaunchTask), "nothing more goes to an executor that is gone"
     bench.event(bench.inspected(bench.asked_for(act.InspectFailure)[0]))
     assert [each.container_id for each in bench.asked_for(act.DestroyContainer)] == [container_id]
     bench.event(ev.ContainerDestroyed(container_id))

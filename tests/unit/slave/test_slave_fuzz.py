@@ -1,5 +1,5 @@
-"""Messages at their extremes from master and executors against the slave's core: what it writes and says can be written and
-said, and what it has written can be read and gone on from.
+"""Extreme messages from master and executors against the slave's core: everything that it writes and sends can be encoded, and
+a core can be restored from what it has written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TASKS = ("a", "b", "c")
 
 
 def names(bench: Bench) -> dict[str, list[str]]:
-    """What means something to this slave."""
+    """Names that mean something to this slave."""
     return {
         "container_id": [*bench.core.state.containers, "never"],
         "framework_id": [FRAMEWORK.framework_id, "F-2"],
@@ -41,7 +41,7 @@ def names(bench: Bench) -> dict[str, list[str]]:
 
 
 def live(bench: Bench, chance: random.Random, count: int) -> int:
-    """A life of this slave, in which so many messages come; how many of them were such at all."""
+    """Send this slave up to `count` messages; returns how many of them could be decoded."""
     heard = 0
     bench.register()
     bench.run(*map(task, TASKS))
@@ -74,7 +74,7 @@ def live(bench: Bench, chance: random.Random, count: int) -> int:
 
 @pytest.mark.timeout(120 + MESSAGES // 50)
 @pytest.mark.parametrize("seed", range(LIVES))
-def test_no_message_makes_the_core_raise_or_say_or_write_what_cannot_be_said_or_written(seed: int) -> None:
+def test_no_message_makes_the_core_raise_or_emit_what_cannot_be_encoded(seed: int) -> None:
     chance = random.Random(seed)
     bench, heard = Bench(), 0
     while heard < MESSAGES // LIVES:

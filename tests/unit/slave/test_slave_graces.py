@@ -1,4 +1,4 @@
-"""Graces: whoever asks for how long, a slave grants no more than it is told to, and a later order can only be sooner."""
+"""Graces: a slave grants at most its maximum, and a later order can only shorten a grace."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from offerd_slave.settings import SlaveSettings
 
 LONG_S = 2e6
 NOT_S = (LONG_S, 1e9)
-"""Longer ones are no messages: see `test_graces_and_time_outs_that_are_no_times_are_no_messages`."""
+"""Other graces are refused with the message: see `test_graces_and_time_outs_that_are_no_times_are_no_messages`."""
 
 
 def kills(bench: Bench) -> list[float | None]:
-    return [kill.grace_s for kill in bench.told_executors(m.KillTask)]
+    return [kill.grace_s for kill in bench.sent_to_executors(m.KillTask)]
 
 
 def kill(bench: Bench, grace_s: float | None) -> None:
-    """As it is: the codec lets no grace pass that is no time."""
+    """Without the codec, which refuses an invalid grace."""
     bench.event(ev.FromMaster(1, m.KillTask(FRAMEWORK.framework_id, TaskID("t1"), grace_s=grace_s)))
 
 
 @pytest.mark.parametrize("grace_s", NOT_S)
-def test_a_time_limit_is_enforced_within_the_longest_grace_whatever_the_task_asks_for(grace_s: float) -> None:
+def test_the_grace_at_a_time_limit_is_at_most_the_maximum(grace_s: float) -> None:
     bench = Bench()
     bench.running(task(limit_s=1.0, kill_grace_s=grace_s))
     bench.turn(1.0)
@@ -44,7 +44,7 @@ def test_a_time_limit_is_enforced_within_the_longest_grace_whatever_the_task_ask
 
 
 @pytest.mark.parametrize("grace_s", NOT_S)
-def test_a_kill_brings_no_more_than_the_longest_grace(grace_s: float) -> None:
+def test_the_grace_of_a_kill_is_at_most_the_maximum(grace_s: float) -> None:
     bench = Bench()
     bench.running(task())
     kill(bench, grace_s)
@@ -52,12 +52,12 @@ def test_a_kill_brings_no_more_than_the_longest_grace(grace_s: float) -> None:
 
 
 @pytest.mark.parametrize("grace_s", [math.nan, -1.0, -math.inf])
-def test_a_grace_that_is_no_time_is_none(grace_s: float) -> None:
+def test_a_grace_that_is_not_a_number_counts_as_none(grace_s: float) -> None:
     assert clip_grace(grace_s, 30.0) == 0.0
     assert clip_grace(math.inf, 30.0) == 30.0
 
 
-def test_a_shorter_kill_hurries_a_longer_one_and_a_longer_one_changes_nothing() -> None:
+def test_a_second_kill_can_only_shorten_the_grace() -> None:
     bench = Bench()
     bench.running(task())
     kill(bench, 20.0)
@@ -68,14 +68,14 @@ def test_a_shorter_kill_hurries_a_longer_one_and_a_longer_one_changes_nothing() 
     assert bench.asked_for(act.KillTaskProcesses)
 
 
-def test_an_executor_ends_within_the_longest_grace_whatever_it_asks_for() -> None:
+def test_the_grace_of_an_executor_is_at_most_the_maximum() -> None:
     bench = Bench()
     bench.register()
     patient = m.ExecutorInfo(ExecutorID("command"), module=COMMAND.module, shutdown_grace_s=LONG_S)
     bench.from_master(m.RunTasks(FRAMEWORK, patient, [task()]))
-    bench.hello()
+    bench.register_executor()
     bench.from_master(m.ShutdownFramework(FRAMEWORK.framework_id))
-    assert [order.grace_s for order in bench.told_executors(m.Shutdown)] == [30.0]
+    assert [order.grace_s for order in bench.sent_to_executors(m.Shutdown)] == [30.0]
     bench.turn(30.6)
     assert bench.asked_for(act.DestroyContainer)
 
@@ -83,20 +83,20 @@ def test_an_executor_ends_within_the_longest_grace_whatever_it_asks_for() -> Non
 @pytest.mark.parametrize(
     "order", [m.ShutdownFramework(FRAMEWORK.framework_id, 2.0), m.SetSlaveMode("draining", 2.0, 0.0)]
 )
-def test_an_operators_order_brings_its_own_grace_also_where_an_executor_is_ending(order: m.Message) -> None:
+def test_an_operators_grace_applies_even_to_an_ending_executor(order: m.Message) -> None:
     bench = Bench()
     bench.register()
     patient = m.ExecutorInfo(ExecutorID("command"), module=COMMAND.module, shutdown_grace_s=LONG_S)
     bench.from_master(m.RunTasks(FRAMEWORK, patient, [task()]))
-    bench.hello()
+    bench.register_executor()
     bench.from_master(m.ShutdownFramework(FRAMEWORK.framework_id))
     bench.from_master(order)
-    assert [order.grace_s for order in bench.told_executors(m.Shutdown)] == [30.0, 2.0]
+    assert [order.grace_s for order in bench.sent_to_executors(m.Shutdown)] == [30.0, 2.0]
     bench.turn(2.6)
     assert bench.asked_for(act.DestroyContainer)
 
 
-def test_a_grace_that_a_task_asks_for_is_part_of_its_limit_when_long_and_short_are_told_apart() -> None:
+def test_a_tasks_grace_counts_when_it_is_classified_as_long_or_short() -> None:
     bench = Bench()
     bench.register()
     bench.run(
@@ -119,7 +119,7 @@ def test_a_grace_beyond_the_longest_counts_as_the_longest() -> None:
     assert not a.long
 
 
-def test_tasks_that_an_older_slave_wrote_down_with_a_long_grace_end_within_the_longest() -> None:
+def test_a_long_grace_in_an_older_slaves_journal_is_cut_to_the_maximum() -> None:
     bench = Bench()
     container_id = bench.running(task(limit_s=20.0, kill_grace_s=LONG_S))
     recovered = Recovered(
@@ -129,8 +129,8 @@ def test_tasks_that_an_older_slave_wrote_down_with_a_long_grace_end_within_the_l
     )
     again = Bench(recovered=recovered, now=bench.now + 1)
     again.register()
-    hello = m.RegisterExecutor(container_id, "token", task_ids=[TaskID("t1")])
-    again.from_executor(container_id, hello)
+    registration = m.RegisterExecutor(container_id, "token", task_ids=[TaskID("t1")])
+    again.from_executor(container_id, registration)
     (adopted,) = again.core.state.tasks.values()
     assert adopted.long is False
     assert Resources.of(cpus=1, mem="64M") == adopted.info.resources
@@ -138,7 +138,7 @@ def test_tasks_that_an_older_slave_wrote_down_with_a_long_grace_end_within_the_l
     assert kills(again) == [30.0]
 
 
-def test_an_executor_that_comes_back_hears_what_is_left_of_the_grace() -> None:
+def test_an_executor_that_registers_again_gets_the_rest_of_the_grace() -> None:
     bench = Bench()
     container_id = bench.running(task())
     kill(bench, 20.0)
@@ -147,7 +147,7 @@ def test_an_executor_that_comes_back_hears_what_is_left_of_the_grace() -> None:
     assert kills(bench) == [20.0, 5.0]
 
 
-def test_a_killed_task_says_why_it_was_killed_first() -> None:
+def test_a_killed_tasks_status_has_the_reason_of_the_first_kill() -> None:
     bench = Bench()
     bench.running(task(limit_s=1.0, kill_grace_s=20.0))
     bench.turn(1.0)

@@ -69,7 +69,7 @@ def test_limits_of_tasks_that_came_while_the_executor_was_launched_are_raised_wh
     bench.run(task("b"))
     (launch,) = bench.asked_for(act.LaunchContainer)
     assert launch.resources.millicpus == 1000
-    bench.hello(places_tasks=True)
+    bench.register_executor(places_tasks=True)
     assert [update.resources.millicpus for update in bench.asked_for(act.UpdateContainer)] == [2000]
 
 
@@ -93,7 +93,7 @@ def test_tasks_of_an_executor_that_places_none_have_no_limits_of_their_own() -> 
     assert terminal(bench).task_id == "b"
 
 
-def test_an_end_is_told_and_confirmed_only_when_nothing_is_left_of_the_task() -> None:
+def test_an_end_is_reported_and_confirmed_only_when_nothing_is_left_of_the_task() -> None:
     bench = bench_running("a", "b")
     bench.update("a", TaskState.FINISHED, 2, 3)
     bench.update("b", TaskState.FINISHED, 2, 4)
@@ -102,28 +102,30 @@ def test_an_end_is_told_and_confirmed_only_when_nothing_is_left_of_the_task() ->
     clear_task(bench, "b")
     bench.turn(1.0)
     assert bench.statuses() == [("b", TaskState.FINISHED, "")]
-    assert max((c.number for c in bench.told_executors(m.UpdatesStored)), default=0) <= 2
+    assert max((c.number for c in bench.sent_to_executors(m.UpdatesStored)), default=0) <= 2
     clear_task(bench, "a")
     bench.turn(1.0)
     assert ("a", TaskState.FINISHED, "") in bench.statuses()
-    assert bench.told_executors(m.UpdatesStored)[-1].number == 4
+    assert bench.sent_to_executors(m.UpdatesStored)[-1].number == 4
     assert not bench.core.state.tasks
 
 
-def test_a_slave_that_dies_with_an_end_untold_hears_it_again() -> None:
+def test_an_unreported_end_is_sent_again_after_a_restart_of_the_slave() -> None:
     bench = bench_running("a")
     bench.update("a", TaskState.FINISHED, 2, 2)
     again = bench.crash(settings=LIMITS)
     again.register()
-    again.hello("a", unacknowledged=(m.TaskStatus(TaskID("a"), TaskState.FINISHED, 2),), places_tasks=True)
+    again.register_executor(
+        "a", unacknowledged=(m.TaskStatus(TaskID("a"), TaskState.FINISHED, 2),), places_tasks=True
+    )
     again.update("a", TaskState.FINISHED, 2, 2)
     clear_task(again, "a")
     assert terminal(again).state is TaskState.FINISHED
     again.turn(1.0)
-    assert again.told_executors(m.UpdatesStored)[-1].number == 2
+    assert again.sent_to_executors(m.UpdatesStored)[-1].number == 2
 
 
-def test_a_container_that_goes_first_does_not_change_an_end_that_was_reported() -> None:
+def test_an_end_that_was_reported_stays_when_its_container_goes_first() -> None:
     bench = bench_running("a")
     bench.update("a", TaskState.FINISHED, 2, 2)
     bench.event(ev.ExecutorEnded(bench.container_id, ExitRecord(0)))
@@ -136,21 +138,21 @@ def test_after_a_restart_limits_are_made_again_and_those_of_ended_tasks_removed(
     again = bench.crash(settings=LIMITS)
     again.register()
     again.clear()
-    again.hello("a", "b", places_tasks=True)
+    again.register_executor("a", "b", places_tasks=True)
     assert [u.resources.millicpus for u in again.asked_for(act.UpdateContainer)] == [2000]
     (keep,) = again.asked_for(act.KeepTasks)
     assert keep.task_ids == ["a", "b"]
     assert [start.task_id for start in again.asked_for(act.PrepareTask)] == ["a", "b"]
 
 
-def test_limits_of_a_task_whose_end_comes_with_the_hello_are_not_made_again() -> None:
-    """Its executor names it until it hears that its end is stored."""
+def test_limits_of_a_task_whose_end_comes_with_the_registration_are_not_made_again() -> None:
+    """Its executor lists the task until its end is confirmed as stored."""
     bench = bench_running("a", "b")
     again = bench.crash(settings=LIMITS)
     again.register()
     again.clear()
     ended = m.TaskStatus(TaskID("a"), TaskState.FINISHED, 2)
-    again.hello("a", "b", unacknowledged=(ended,), places_tasks=True)
+    again.register_executor("a", "b", unacknowledged=(ended,), places_tasks=True)
     assert [end.task_id for end in again.asked_for(act.CleanupTask)] == ["a"]
     assert [start.task_id for start in again.asked_for(act.PrepareTask)] == ["b"]
     (keep,) = again.asked_for(act.KeepTasks)
@@ -163,7 +165,7 @@ def test_labels_for_the_slave_reach_the_module_and_outlive_a_restart() -> None:
     bench.running(task("a", labels=labels), places_tasks=True)
     again = bench.crash(settings=LIMITS)
     again.register()
-    again.hello("a", places_tasks=True)
+    again.register_executor("a", places_tasks=True)
     (start,) = again.asked_for(act.PrepareTask)
     assert start.labels == {"offerd.oom_group": "0"}
 
@@ -173,7 +175,7 @@ def test_a_task_whose_limits_cannot_be_made_is_killed_with_the_reason() -> None:
     bench.event(
         ev.TaskNotPrepared(bench.container_id, TaskID("a"), "its limits could not be set: no such device")
     )
-    assert [kill.grace_s for kill in bench.told_executors(m.KillTask)] == [0.0]
+    assert [kill.grace_s for kill in bench.sent_to_executors(m.KillTask)] == [0.0]
     bench.update("a", TaskState.KILLED, 2, 2)
     clear_task(bench, "a")
     status = terminal(bench)
@@ -195,10 +197,10 @@ def test_a_task_that_was_killed_for_a_limit_says_reason_limit_and_peak() -> None
     assert ("F-1", "b") in bench.core.state.tasks
 
 
-def test_a_limit_that_killed_nobody_is_named_if_the_task_fails() -> None:
+def test_a_limit_that_killed_nothing_is_named_if_the_task_fails() -> None:
     bench = bench_running("a")
     hit(bench, "a", fatal=False)
-    assert not bench.told_executors(m.KillTask)
+    assert not bench.sent_to_executors(m.KillTask)
     bench.update("a", TaskState.FAILED, 2, 2, reason=Reason.COMMAND_EXITED, message="exited with status 2")
     clear_task(bench, "a")
     status = terminal(bench)
@@ -206,7 +208,7 @@ def test_a_limit_that_killed_nobody_is_named_if_the_task_fails() -> None:
     assert (status.limit, status.message) == ("memory.max=67108864", "exited with status 2; needed more")
 
 
-def test_an_executor_that_was_killed_for_memory_is_reported_so_and_one_that_goes_on_is_not() -> None:
+def test_only_an_executor_that_was_killed_for_memory_is_reported_so() -> None:
     bench = bench_running("a")
     hit(bench, fatal=False)
     assert not bench.asked_for(act.DestroyContainer)
@@ -233,20 +235,20 @@ def test_a_task_that_does_not_die_is_unkillable_and_its_neighbours_go_on() -> No
     assert not bench.asked_for(act.DestroyContainer)
     assert bench.statuses().count(("a", TaskState.RUNNING, Reason.UNKILLABLE)) == 1
     assert bench.core.state.used["cpus"] == 2000
-    # It dies after all, and its executor reports it.
+    # In the end it dies, and its executor reports that.
     bench.update("a", TaskState.KILLED, 2, 3)
     clear_task(bench, "a")
     assert terminal(bench).reason == Reason.KILLED_BY_FRAMEWORK
     assert bench.core.state.used["cpus"] == 1000
 
 
-def test_an_executor_that_does_not_report_what_is_dead_is_ended() -> None:
+def test_an_executor_that_does_not_report_a_dead_task_is_ended() -> None:
     bench = bench_running("a")
     framework_id = bench.core.state.containers[bench.container_id].framework_id
     bench.from_master(m.KillTask(framework_id, TaskID("a"), grace_s=0.0))
     bench.turn(0.6)
     bench.turn(1.1)
-    for _ in range(2):  # it may still be busy with the dead of a fork bomb
+    for _ in range(2):  # it may still be reaping a fork bomb
         assert not bench.asked_for(act.DestroyContainer)
         bench.event(ev.UnkillableFound(bench.container_id, TaskID("a"), ""))
         bench.turn(5.1)
@@ -282,7 +284,7 @@ def sized(name: str, resources: Resources) -> m.TaskInfo:
 def delivered(bench: Bench, *tasks: m.TaskInfo) -> None:
     bench.register()
     bench.run(*tasks)
-    bench.hello(places_tasks=True)
+    bench.register_executor(places_tasks=True)
 
 
 def over_disk(bench: Bench, name: str = "") -> None:
@@ -297,10 +299,10 @@ def kills(bench: Bench) -> list[m.KillTask]:
 def test_a_task_over_its_share_of_the_disk_is_ended_at_once_and_fails_for_it() -> None:
     bench = bench_running("a", "b")
     over_disk(bench, "a")
-    (kill,) = bench.told_executors(m.KillTask)
+    (kill,) = bench.sent_to_executors(m.KillTask)
     assert (kill.task_id, kill.grace_s) == ("a", 0.0)
     over_disk(bench, "a")
-    assert len(bench.told_executors(m.KillTask)) == 1, "it is being ended"
+    assert len(bench.sent_to_executors(m.KillTask)) == 1, "it is being ended"
     bench.update("a", TaskState.KILLED, 2, 3)
     clear_task(bench, "a")
     status = terminal(bench)
@@ -325,7 +327,7 @@ def test_a_container_over_its_share_of_the_disk_is_ended_with_its_tasks() -> Non
 
 
 @pytest.mark.parametrize(("exit_status", "reason"), [(-9, Reason.LIMIT_EXCEEDED), (3, Reason.COMMAND_EXITED)])
-def test_an_executor_that_sees_its_task_killed_before_it_is_itself_does_not_hide_why(
+def test_the_reason_survives_if_an_executor_reports_its_killed_task_before_it_dies(
     exit_status: int, reason: str
 ) -> None:
     bench = bench_running("a")
@@ -393,7 +395,7 @@ def test_a_task_with_too_much_memory_is_ended_at_once_and_fails_for_it() -> None
     bench = Bench(settings=WATCHED)
     bench.running(task("a"), task("b"))
     over_memory(bench, "a")
-    (kill,) = bench.told_executors(m.KillTask)
+    (kill,) = bench.sent_to_executors(m.KillTask)
     assert (kill.task_id, kill.grace_s) == ("a", 0.0)
     bench.acknowledge("a", 1)
     bench.update("a", TaskState.KILLED, 2, 3)
@@ -404,11 +406,11 @@ def test_a_task_with_too_much_memory_is_ended_at_once_and_fails_for_it() -> None
     assert status.usage == m.TaskUsage(0.0, 80 << 20)
 
 
-def test_a_task_that_asks_for_memory_hears_that_it_is_watched_and_not_limited() -> None:
+def test_a_task_that_declares_memory_is_informed_that_it_is_watched_not_limited() -> None:
     bench = Bench(settings=WATCHED)
     bench.register()
     bench.run(task("a"), sized("any", Resources.of(cpus=1)))
-    bench.hello()
+    bench.register_executor()
     bench.clear()
     bench.update("a", TaskState.RUNNING, 1, 1)
     bench.update("any", TaskState.RUNNING, 1, 2)
@@ -416,19 +418,19 @@ def test_a_task_that_asks_for_memory_hears_that_it_is_watched_and_not_limited() 
     assert [(status.task_id, status.message) for status in said] == [("a", NOTE), ("any", "")]
     bench.acknowledge("a", 1)
     bench.update("a", TaskState.RUNNING, 2, 3)
-    assert bench.sent[-1].status.message == "", "once is enough"  # type: ignore[attr-defined]
+    assert bench.sent[-1].status.message == "", "only once"  # type: ignore[attr-defined]
     bench.clear()
     bench.from_master(m.NotRegistered())
-    (hello,) = [message for message in bench.sent if isinstance(message, m.RegisterSlave)]
-    assert hello.memory_note == NOTE, "for a master that has not heard it"
+    (registration,) = [message for message in bench.sent if isinstance(message, m.RegisterSlave)]
+    assert registration.memory_note == NOTE, "for a new master"
 
 
-def test_a_container_may_have_what_its_tasks_ever_had_together_and_tasks_what_they_asked_for() -> None:
+def test_a_container_may_use_the_most_memory_that_its_tasks_ever_had_together() -> None:
     bench = Bench(settings=WATCHED)
     bench.register()
     bench.run(task("a"), sized("usual", Resources.of(cpus=1)))
     assert memory.watched(bench.core.state) == [], "nothing runs yet"
-    bench.hello()
+    bench.register_executor()
     mib = 1 << 20
     tasks = {TaskID("a"): 64 * mib, TaskID("usual"): 256 * mib}
     both = memory.Memory(bench.container_id, (64 + 64 + 256) * mib, tasks)
@@ -439,7 +441,7 @@ def test_a_container_may_have_what_its_tasks_ever_had_together_and_tasks_what_th
     assert (now.whole_bytes, set(now.tasks)) == (both.whole_bytes, {"usual", "c"})
     bench = bench.crash(settings=WATCHED)
     bench.register()
-    bench.hello("usual", "c")
+    bench.register_executor("usual", "c")
     (now,) = memory.watched(bench.core.state)
-    assert now.whole_bytes is None, "it may have had more before our start"
+    assert now.whole_bytes is None, "it may have had more before the slave's start"
     assert now.tasks[TaskID("c")] == 64 * mib

@@ -15,19 +15,19 @@ from offerd_slave.core.recovery import Recovered
 KILLED = TaskState.KILLED
 
 
-def hello(bench: Bench) -> m.RegisterSlave:
+def registration(bench: Bench) -> m.RegisterSlave:
     return [message for message in bench.sent if isinstance(message, m.RegisterSlave)][-1]
 
 
-def test_deactivation_outlives_a_restart_and_is_told_with_the_hello() -> None:
+def test_deactivation_survives_a_restart_and_is_in_the_registration() -> None:
     bench = Bench()
     bench.running(task("a"))
     bench.from_master(m.SetSlaveMode("deactivated"))
     again = bench.crash()
-    assert hello(again).mode == "deactivated"
+    assert registration(again).mode == "deactivated"
     again.register()
     again.from_master(m.SetSlaveMode("active"))
-    assert hello(again.crash()).mode == "active"
+    assert registration(again.crash()).mode == "active"
 
 
 def drain(bench: Bench, deadline_s: float | None = None, grace_s: float | None = 2.0) -> None:
@@ -35,13 +35,13 @@ def drain(bench: Bench, deadline_s: float | None = None, grace_s: float | None =
 
 
 def end(bench: Bench, container_id: ContainerID) -> None:
-    """Nothing of the container is left."""
+    """The container is destroyed."""
     bench.event(ev.ExecutorEnded(container_id, None))
     bench.event(ev.ContainerDestroyed(container_id))
 
 
-def told_mode(bench: Bench) -> str:
-    """What the master was last told, by usage."""
+def reported_mode(bench: Bench) -> str:
+    """The mode in the last usage that was sent to the master."""
     return [message for message in bench.sent if isinstance(message, m.SlaveUsage)][-1].mode
 
 
@@ -50,43 +50,43 @@ def test_a_draining_slave_waits_for_its_tasks_and_takes_no_others() -> None:
     container_id = bench.running(task("a", limit_s=None))
     bench.acknowledge("a", 1)
     drain(bench)
-    assert told_mode(bench) == "draining"
+    assert reported_mode(bench) == "draining"
     bench.run(task("b"))
     assert bench.statuses() == [("b", TaskState.LOST, Reason.SLAVE_DRAINING)]
     bench.turn(86400.0)
     bench.register()
-    assert not bench.told_executors(m.Shutdown)
-    assert not bench.told_executors(m.KillTask)
+    assert not bench.sent_to_executors(m.Shutdown)
+    assert not bench.sent_to_executors(m.KillTask)
     bench.update("a", TaskState.FINISHED, 2)
-    assert bench.told_executors(m.Shutdown), "an executor without tasks holds what others may want"
+    assert bench.sent_to_executors(m.Shutdown), "an executor without tasks is ended"
     end(bench, container_id)
     assert ("a", TaskState.FINISHED, "") in bench.statuses()
-    assert told_mode(bench) == "draining", "its end is not acknowledged"
+    assert reported_mode(bench) == "draining", "its end is not acknowledged"
     bench.acknowledge("b", 1)
     bench.acknowledge("a", 2)
-    assert (told_mode(bench), bench.mode, bench.exited) == ("drained", "drained", False)
+    assert (reported_mode(bench), bench.mode, bench.exited) == ("drained", "drained", False)
 
 
 def test_a_drained_slave_stays_out_over_restarts_until_it_is_activated() -> None:
     bench = Bench()
     bench.register()
     drain(bench)
-    assert told_mode(bench) == "drained"
+    assert reported_mode(bench) == "drained"
     again = bench.crash().crash()
-    assert hello(again).mode == "drained"
+    assert registration(again).mode == "drained"
     again.register()
     again.run(task("a"))
     assert again.statuses() == [("a", TaskState.LOST, Reason.SLAVE_DRAINING)]
     again.from_master(m.SetSlaveMode("active"))
-    assert told_mode(again) == "active"
-    assert hello(again.crash()).mode == "active"
+    assert reported_mode(again) == "active"
+    assert registration(again.crash()).mode == "active"
     again.running(task("b"))
 
 
 @pytest.mark.parametrize("mode", ["draining", "drained"])
-def test_a_slave_that_was_taken_out_is_out_after_a_reboot_of_its_host(mode: str) -> None:
+def test_a_drained_slave_stays_drained_after_a_reboot(mode: str) -> None:
     bench = Bench(recovered=Recovered(SlaveID("S-1"), 1, True, mode=mode))
-    assert hello(bench).mode in ("drained", mode)
+    assert registration(bench).mode in ("drained", mode)
     bench.register()
     bench.turn()
     assert (bench.core.state.mode, bench.exited) == ("drained", False)
@@ -97,7 +97,7 @@ def test_a_slave_that_was_taken_out_is_out_after_a_reboot_of_its_host(mode: str)
 def test_a_slave_that_no_master_has_registered_stays_drained_too() -> None:
     bench = Bench()
     bench.event(ev.ModeWished(m.SetSlaveMode("draining")))
-    assert hello(bench.crash()).mode == "drained"
+    assert registration(bench.crash()).mode == "drained"
 
 
 def test_activating_a_draining_slave_lets_its_tasks_go_on() -> None:
@@ -106,48 +106,48 @@ def test_activating_a_draining_slave_lets_its_tasks_go_on() -> None:
     drain(bench, deadline_s=10.0)
     bench.from_master(m.SetSlaveMode("active"))
     bench.turn(20.0)
-    assert not bench.told_executors(m.Shutdown)
+    assert not bench.sent_to_executors(m.Shutdown)
     bench.run(task("b"))
-    assert bench.told_executors(m.LaunchTask)
+    assert bench.sent_to_executors(m.LaunchTask)
     drain(bench)
     bench.turn(20.0)
-    assert not bench.told_executors(m.Shutdown), "the deadline of before is over with that drain"
+    assert not bench.sent_to_executors(m.Shutdown), "the deadline has ended with the drain"
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-def test_at_its_deadline_what_still_runs_is_ended(restarts: bool) -> None:
+def test_at_the_deadline_of_a_drain_running_tasks_are_ended(restarts: bool) -> None:
     bench = Bench()
     container_id = bench.running(task("a", limit_s=None))
     drain(bench, deadline_s=10.0)
-    drain(bench)  # to wait again takes nothing back
+    drain(bench)  # a drain without a deadline keeps the first one's
     bench.turn(7.0)
     if restarts:
         bench = bench.crash()
-        assert hello(bench).mode == "draining"
+        assert registration(bench).mode == "draining"
         bench.register()
-        bench.hello("a")
-    assert not bench.told_executors(m.Shutdown)
+        bench.register_executor("a")
+    assert not bench.sent_to_executors(m.Shutdown)
     bench.turn(3.1)
-    assert bench.told_executors(m.Shutdown) == [m.Shutdown(2.0)]
+    assert bench.sent_to_executors(m.Shutdown) == [m.Shutdown(2.0)]
     bench.update("a", KILLED, 2)
     assert bench.statuses()[-1] == ("a", KILLED, Reason.SLAVE_DRAINING)
     bench.acknowledge("a", 2)
     end(bench, container_id)
-    assert told_mode(bench) == "drained"
+    assert reported_mode(bench) == "drained"
 
 
-def test_restarted_after_its_deadline_it_ends_politely_what_comes_back() -> None:
+def test_a_slave_restarted_after_its_deadline_ends_executors_gracefully_when_they_register() -> None:
     bench = Bench()
     bench.running(task("a"))
     drain(bench, deadline_s=0.0)
-    assert bench.told_executors(m.Shutdown) == [m.Shutdown(2.0)]
+    assert bench.sent_to_executors(m.Shutdown) == [m.Shutdown(2.0)]
     again = bench.crash()
-    assert hello(again).mode == "draining"
+    assert registration(again).mode == "draining"
     again.register()
     again.turn()
     assert not again.asked_for(act.DestroyContainer)
-    again.hello("a")
-    assert again.told_executors(m.Shutdown) == [m.Shutdown(2.0)]
+    again.register_executor("a")
+    assert again.sent_to_executors(m.Shutdown) == [m.Shutdown(2.0)]
 
 
 def test_a_drain_can_be_hurried() -> None:
@@ -155,7 +155,7 @@ def test_a_drain_can_be_hurried() -> None:
     bench.running(task("a"))
     drain(bench, deadline_s=3600.0)
     drain(bench, deadline_s=0.0)
-    assert bench.told_executors(m.Shutdown)
+    assert bench.sent_to_executors(m.Shutdown)
 
 
 def test_executors_of_a_draining_slave_that_have_no_task_are_ended() -> None:
@@ -164,9 +164,9 @@ def test_executors_of_a_draining_slave_that_have_no_task_are_ended() -> None:
     bench.update("a", TaskState.FINISHED, 2)
     bench.acknowledge("a", 2)
     drain(bench)
-    assert bench.told_executors(m.Shutdown)
+    assert bench.sent_to_executors(m.Shutdown)
     end(bench, container_id)
-    assert told_mode(bench) == "drained"
+    assert reported_mode(bench) == "drained"
 
 
 def test_ends_that_nobody_acknowledges_are_not_waited_for_for_ever() -> None:
@@ -188,7 +188,7 @@ def test_orders_of_an_older_leader_are_refused_and_the_refusal_outlives_a_restar
     bench.from_master(m.RunTasks(FRAMEWORK, COMMAND, [task("old")]), epoch=4)
     assert not bench.core.state.tasks
     again = bench.crash()
-    assert hello(again).epoch == 5
+    assert registration(again).epoch == 5
     again.from_master(m.SlaveRegistered(again.slave_id, "deposed"), epoch=4)
     assert not again.core.state.registered
     again.register(epoch=6)
@@ -207,12 +207,12 @@ def test_master_that_stands_by_is_asked_again_and_not_obeyed() -> None:
     assert bench.core.turned_away == ""
 
 
-def test_a_slave_whose_key_was_revoked_ends_its_tasks_says_hello_to_nobody_and_fails() -> None:
+def test_a_slave_whose_key_was_revoked_ends_its_tasks_stops_registering_and_fails() -> None:
     bench = Bench()
     container_id = bench.running(task("a"))
     bench.clear()
     bench.from_master(m.SlaveRefused(Reason.KEY_REVOKED, "host7 may not be a slave"))
-    assert bench.told_executors(m.Shutdown)
+    assert bench.sent_to_executors(m.Shutdown)
     bench.from_master(m.NotRegistered())
     bench.event(ev.MasterConnected())
     bench.turn(60.0)
@@ -222,7 +222,7 @@ def test_a_slave_whose_key_was_revoked_ends_its_tasks_says_hello_to_nobody_and_f
     bench.event(ev.ContainerDestroyed(container_id))
     assert bench.exited
     assert "this slave was taken out of the cluster: host7 may not be a slave" in bench.core.expelled
-    again = hello(bench.crash())
+    again = registration(bench.crash())
     assert (again.slave.slave_id, again.mode) == ("", "active"), "its old id was given to its old name"
 
 
@@ -231,7 +231,7 @@ def test_a_slave_that_is_refused_for_any_other_reason_keeps_its_tasks() -> None:
     bench.running(task("a"))
     bench.clear()
     bench.from_master(m.SlaveRefused(Reason.NOT_AUTHORIZED, "slave id S-1 was not given to host7"))
-    assert not bench.told_executors(m.Shutdown)
+    assert not bench.sent_to_executors(m.Shutdown)
     assert bench.core.turned_away == "refuses this slave: slave id S-1 was not given to host7"
     bench.turn(60.0)
     assert [message for message in bench.sent if isinstance(message, m.RegisterSlave)]
@@ -239,7 +239,7 @@ def test_a_slave_that_is_refused_for_any_other_reason_keeps_its_tasks() -> None:
     assert bench.core.turned_away == ""
 
 
-def test_a_slave_whose_master_hangs_up_says_why_at_once_and_then_now_and_then_and_keeps_its_tasks() -> None:
+def test_a_slave_dropped_by_its_master_logs_why_and_keeps_its_tasks() -> None:
     bench = Bench()
     bench.running(task("a"))
     bench.clear()
@@ -260,5 +260,5 @@ def test_a_slave_whose_master_hangs_up_says_why_at_once_and_then_now_and_then_an
     (line,) = hung_up("it sent something else", 1.0)
     assert "it sent something else" in line
     assert "tasks run on" in line
-    assert not bench.told_executors(m.Shutdown)
+    assert not bench.sent_to_executors(m.Shutdown)
     assert isinstance(bench.sent[-1], m.RegisterSlave)

@@ -20,12 +20,12 @@ def test_restarted_slave_adopts_its_tasks_and_their_time_limits() -> None:
     again = bench.crash()
     assert again.slave_id == "S-1"
     again.register()
-    again.hello("a")
+    again.register_executor("a")
     assert again.core.state.used["cpus"] == 1000
     again.turn(18.0)
-    assert not again.told_executors(m.KillTask)
+    assert not again.sent_to_executors(m.KillTask)
     again.turn(1.1)
-    assert [kill.task_id for kill in again.told_executors(m.KillTask)] == ["a"]
+    assert [kill.task_id for kill in again.sent_to_executors(m.KillTask)] == ["a"]
 
 
 def test_ends_that_happened_while_the_slave_was_away_are_reported_once() -> None:
@@ -35,13 +35,13 @@ def test_ends_that_happened_while_the_slave_was_away_are_reported_once() -> None
     again.register()
     again.clear()
     ended = m.TaskStatus(TaskID("a"), FAILED, 2, exit_status=3)
-    container_id = again.hello("a", unacknowledged=(ended,))
+    container_id = again.register_executor("a", unacknowledged=(ended,))
     again.from_executor(container_id, m.ExecutorUpdate(2, ended))
     assert again.statuses() == [("a", FAILED, "")]
-    assert m.UpdatesStored(2) in again.told_executors(m.UpdatesStored)
+    assert m.UpdatesStored(2) in again.sent_to_executors(m.UpdatesStored)
 
 
-def test_stored_but_unheard_statuses_are_sent_by_the_restarted_slave() -> None:
+def test_unacknowledged_statuses_are_sent_by_the_restarted_slave() -> None:
     bench = Bench()
     bench.running(task("a"))
     bench.acknowledge("a", 1)
@@ -61,7 +61,7 @@ def test_task_that_never_reached_its_executor_is_lost() -> None:
     again = bench.crash()
     again.register()
     again.clear()
-    again.hello("a")
+    again.register_executor("a")
     assert again.statuses() == [("b", LOST, Reason.SLAVE_RESTARTED)]
 
 
@@ -72,9 +72,9 @@ def test_task_that_only_its_executor_knows_is_ended() -> None:
     again = bench.crash(is_damaged=True)
     again.register()
     again.clear()
-    again.hello("a")
+    again.register_executor("a")
     assert ("a", LOST, Reason.CHECKPOINT_DAMAGED) in again.statuses()
-    assert [kill.task_id for kill in again.told_executors(m.KillTask)] == ["a"]
+    assert [kill.task_id for kill in again.sent_to_executors(m.KillTask)] == ["a"]
 
 
 def test_executor_that_ended_while_the_slave_was_away_is_reported_with_its_exit_status() -> None:
@@ -88,7 +88,7 @@ def test_executor_that_ended_while_the_slave_was_away_is_reported_with_its_exit_
     assert (update.status.reason, update.status.exit_status) == (Reason.EXECUTOR_EXITED, 9)
 
 
-def test_executor_that_does_not_come_back_after_a_restart_is_ended() -> None:
+def test_an_executor_that_does_not_register_again_after_a_restart_is_ended() -> None:
     bench = Bench()
     bench.running(task("a"))
     again = bench.crash()
@@ -103,9 +103,9 @@ def test_reboot_loses_every_task_and_signals_nobody() -> None:
     again = bench.crash()
     containers = [RecoveredContainer(c, alive=False) for c in bench.checkpoints.values()]
     again = Bench(recovered=Recovered(SlaveID("S-1"), 1, True, containers, list(bench.disk)), now=5.0)
-    (hello,) = again.sent
-    assert isinstance(hello, m.RegisterSlave)
-    assert hello.slave.slave_id == "S-1", "a master does not take another's word for its tasks"
+    (registration,) = again.sent
+    assert isinstance(registration, m.RegisterSlave)
+    assert registration.slave.slave_id == "S-1", "a master accepts the end of tasks only from their own slave"
     again.register()
     (destroy,) = again.asked_for(act.DestroyContainer)
     again.event(ev.ContainerDestroyed(destroy.container_id))
@@ -113,7 +113,7 @@ def test_reboot_loses_every_task_and_signals_nobody() -> None:
     assert not again.to_executors
 
 
-def test_orphans_that_no_record_knows_are_destroyed() -> None:
+def test_containers_without_a_record_are_destroyed() -> None:
     bench = Bench(recovered=Recovered(orphans=[ContainerID("orphan")]))
     assert [destroy.container_id for destroy in bench.asked_for(act.DestroyContainer)] == ["orphan"]
     bench.event(ev.ContainerDestroyed(ContainerID("orphan")))
@@ -160,7 +160,7 @@ def test_statuses_from_before_a_lost_slave_id_bear_the_new_one_also_after_anothe
     bench = Bench()
     bench.running(task("t1"))
     bench.update("t1", m.TaskState.FINISHED, 2)
-    bench.slave_id = SlaveID("S-2")  # we were killed just after the new id was saved
+    bench.slave_id = SlaveID("S-2")  # the slave was killed just after the new id was saved
     again = bench.crash()
     again.clear()
     again.from_master(m.SlaveRegistered(SlaveID("S-2"), "master"))
@@ -168,13 +168,13 @@ def test_statuses_from_before_a_lost_slave_id_bear_the_new_one_also_after_anothe
     assert {status.slave_id for status in sent} == {"S-2"}
 
 
-def test_a_task_whose_end_we_have_told_is_ended_by_its_executor_and_not_told_again() -> None:
+def test_a_task_reported_as_lost_is_ended_by_its_executor_and_not_reported_again() -> None:
     bench = Bench()
     bench.running(task("t1"))
     again = bench.crash()
     again.register()
-    again.hello()  # without t1: lost
+    again.register_executor()  # without t1: lost
     again.clear()
-    again.hello("t1")
+    again.register_executor("t1")
     assert again.statuses() == []
-    assert [kill.task_id for kill in again.told_executors(m.KillTask)] == ["t1"]
+    assert [kill.task_id for kill in again.sent_to_executors(m.KillTask)] == ["t1"]

@@ -1,4 +1,4 @@
-"""Who runs an executor is part of what it is: a framework that comes as another user gets another one."""
+"""An executor belongs to a user: a framework that registers with another user gets another executor."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def test_a_framework_that_comes_back_as_another_user_gets_an_executor_of_that_us
     bench = Bench()
     bench.register()
     bench.from_master(m.RunTasks(ROOT, COMMAND, [task("old")]))
-    old = bench.hello()
+    old = bench.register_executor()
     bench.from_master(m.RunTasks(NOBODY, COMMAND, [task("new")]))
     assert launched_as(bench) == ["root", "nobody"]
-    assert len(bench.told_executors(m.Shutdown)) == 1
+    assert len(bench.sent_to_executors(m.Shutdown)) == 1
     assert [
         each.container_id != old for (_, name), each in bench.core.state.tasks.items() if name == "new"
     ] == [True]
@@ -50,7 +50,7 @@ def test_an_executor_of_another_user_that_has_not_registered_yet_is_ended_too() 
     assert launched_as(bench) == ["root", "nobody"]
 
 
-def test_the_same_user_keeps_the_executor_also_where_it_is_the_slaves_word() -> None:
+def test_the_same_user_keeps_the_executor_even_if_it_is_the_slaves_default() -> None:
     bench = Bench(settings=WITH_DEFAULT)
     bench.register()
     bench.from_master(m.RunTasks(FRAMEWORK, COMMAND, [task("a")]))
@@ -58,14 +58,14 @@ def test_the_same_user_keeps_the_executor_also_where_it_is_the_slaves_word() -> 
     assert launched_as(bench) == ["nobody"]
 
 
-def test_who_names_no_user_runs_as_the_slave_says_and_the_master_hears_as_whom() -> None:
+def test_a_framework_without_a_user_runs_as_the_default_which_the_master_learns() -> None:
     bench = Bench(settings=WITH_DEFAULT)
     bench.register()
     bench.from_master(m.RunTasks(FRAMEWORK, COMMAND, [task()]))
     bench.clear()
     bench.from_master(m.NotRegistered())
-    (hello,) = [sent for sent in bench.sent if isinstance(sent, m.RegisterSlave)]
-    assert [executor.framework.user for executor in hello.executors] == ["nobody"]
+    (registration,) = [sent for sent in bench.sent if isinstance(sent, m.RegisterSlave)]
+    assert [executor.framework.user for executor in registration.executors] == ["nobody"]
 
 
 @pytest.mark.parametrize(
@@ -84,13 +84,13 @@ def test_a_master_ends_what_runs_as_one_user_or_as_any(user: str | None, ends: s
     assert {name for name, _, reason in bench.statuses() if reason == Reason.NOT_AUTHORIZED} == ends
 
 
-# -- looked up in the host ----------------------------------------------------------------------------------------------
+# -- users of the host ----------------------------------------------------------------------------------------------
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 
 
 @needs_root
-def test_a_slave_of_roots_runs_what_names_no_user_as_nobody_and_as_root_only_if_told_so() -> None:
+def test_a_slave_run_by_root_has_nobody_as_default_user_unless_root_is_named() -> None:
     assert users.default("") == "nobody"
     assert users.default("root") == "root"
     assert users.look_up(users.default("root")).credentials is None
@@ -102,14 +102,14 @@ def test_a_default_user_that_does_not_exist_is_refused_at_the_start() -> None:
         users.default("no-such-user")
 
 
-def test_root_by_another_name_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_by_another_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     root = pwd.getpwnam("root")
     monkeypatch.setattr(pwd, "getpwnam", lambda name: root)
     with pytest.raises(users.WrongUser, match="root by another name"):
         users.look_up("toor")
 
 
-def test_a_slave_of_an_accounts_own_runs_what_names_no_user_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slave_without_root_has_its_own_user_as_default(monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = pwd.getpwnam("nobody")
     monkeypatch.setattr(os, "geteuid", lambda: nobody.pw_uid)
     assert users.default("") == "nobody"

@@ -1,4 +1,4 @@
-"""The filter of system calls, in processes of its own."""
+"""The filter of system calls, tested in separate processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def python(script: str) -> str:
 
 
 def decision(machine: str, architecture: int, number: int, first: int = 0) -> int:
-    """What the kernel would decide: it runs these few instructions so."""
+    """The kernel's decision: this runs the filter's instructions as the kernel does."""
     content = syscall_filter.program(machine)
     code = list(struct.iter_unpack("=HBBI", content))
     words = {0: number, 4: architecture, 16: first & 0xFFFFFFFF}
@@ -49,7 +49,7 @@ def decision(machine: str, architecture: int, number: int, first: int = 0) -> in
     ("machine", "architecture", "clone", "unshare", "mount", "read"),
     [("x86_64", X86_64, 56, 272, 165, 0), ("aarch64", ARM, 220, 97, 40, 63)],
 )
-def test_what_is_decided_of_calls(
+def test_the_filter_refuses_dangerous_calls_and_allows_others(
     machine: str, architecture: int, clone: int, unshare: int, mount: int, read: int
 ) -> None:
     def of(number: int, first: int = 0) -> int:
@@ -60,7 +60,7 @@ def test_what_is_decided_of_calls(
     assert of(read, new_user) == ALLOW
     assert of(clone, thread) == ALLOW
     assert of(clone, new_user | 17) == EPERM
-    assert of(unshare, new_mounts) == ALLOW, "refused anyway, to whom has no capability"
+    assert of(unshare, new_mounts) == ALLOW, "refused anyway without a capability"
     assert of(unshare, new_user | new_mounts) == EPERM
     assert of(mount) == EPERM
     assert of(428) == EPERM, "open_tree"
@@ -81,7 +81,7 @@ def test_a_user_namespace_cannot_be_made() -> None:
     assert last != "0"
 
 
-def test_threads_and_programs_work_as_ever() -> None:
+def test_threads_and_programs_work_under_the_filter() -> None:
     said = python(
         "import subprocess, threading, multiprocessing, os\n"
         "found = []\n"
