@@ -116,7 +116,7 @@ class _Submitter(Executor):
 
         * `timeout`: seconds from now that results are waited for, as in the standard library; `TimeoutError` is raised then. It
           is not the calls' time limit, which `options(timeout=...)` sets.
-        * `chunksize`: how many calls travel as one task. Short calls need a larger one.
+        * `chunksize`: how many calls travel as one task. Many short calls are quicker in larger ones.
         * `buffersize`: how many calls may be submitted ahead of the result that is read next, for many or endless arguments.
           None: all are submitted before this returns.
 

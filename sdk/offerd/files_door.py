@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 
 class FilesDoor(Protocol):
-    """Where a slave's files are, and how to ask for them: what `FilesClient` needs. `FilesAccess` and `FilesPass` are ones."""
+    """Where a slave's files are, and how to ask for them: what `FilesClient` needs, and `FilesAccess` and `FilesPass` have."""
 
     @property
     def address(self) -> str:
