@@ -1,8 +1,9 @@
 """Addresses as people write them and as sockets take them: the one place that takes `HOST:PORT` apart and joins it.
 
-A host is a name, an IPv4 address or an IPv6 one. The latter stands in brackets wherever a port may follow, as in `[::1]:5060`,
-and without them alone. One that holds on a single link (fe80::/10) names our interface to it, as in `[fe80::1%eth0]:5060`: it
-may be connected to, and is never told to others, to whom our interfaces mean nothing. Nothing here asks the network.
+A host is a name, an IPv4 address or an IPv6 address. An IPv6 address stands in brackets wherever a port may follow, as in
+`[::1]:5060`, and without them elsewhere. A link-local address (fe80::/10) needs the interface, as in `[fe80::1%eth0]:5060`:
+one may connect to it, but it is never passed on to other hosts, whose interfaces have other names. Nothing here asks the
+network.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ TCP = "tcp://"
 LOOPBACK = "127.0.0.1"
 ANY = "0.0.0.0"
 ANY_6 = "::"
-"""All addresses of this host, those of IPv4 too."""
+"""All addresses of this host, IPv4 included."""
 
 _NAME = re.compile(r"[\w.-]+")
 _IN_BRACKETS = re.compile(r"\[([^][]*)\](.*)", re.DOTALL)
@@ -35,7 +36,7 @@ class HostPort(NamedTuple):
 
 
 def parse(text: str, default_port: int = 0) -> HostPort:
-    """`HOST:PORT` or `tcp://HOST:PORT`, and where there is a usual port, `HOST` alone. Raises `BadInput` with one line."""
+    """Read `HOST:PORT` or `tcp://HOST:PORT`, or `HOST` alone where there is a usual port. Raises `BadInput` with one line."""
     rest = text.removeprefix(TCP)
     if "/" in rest:
         raise _fault(text, "", default_port)
@@ -87,7 +88,7 @@ def tcp(text: str, default_port: int = 0) -> str:
 
 
 def listening_ip(text: str, option: str = "--ip") -> str:
-    """An address of this host that others shall be told, in its shortest form; `localhost` is loopback. Raises `BadInput`."""
+    """This host's address to pass on to others, in its shortest form; `localhost` is loopback. Raises `BadInput`."""
     if text == "localhost":
         return LOOPBACK
     try:
@@ -98,7 +99,7 @@ def listening_ip(text: str, option: str = "--ip") -> str:
         ) from None
     if is_link_local(ip):
         raise BadInput(
-            f"{option} {ip}: a link-local address leads here on one link alone, and others cannot be told it; write another"
+            f"{option} {ip}: a link-local address is valid on one link only, so other hosts cannot use it; write another"
         )
     if ipaddress.ip_address(ip).is_multicast:
         raise BadInput(f"{option} {ip}: a multicast address is no host's; write one of this host's")
@@ -109,9 +110,9 @@ def listening_ip(text: str, option: str = "--ip") -> str:
 
 
 def canonical(text: str) -> str:
-    """An IP address in its shortest form, without brackets; what IPv6 sockets write for IPv4 (::ffff:127.0.0.1) as IPv4.
+    """An IP address in its shortest form, without brackets; IPv4 that an IPv6 socket writes as ::ffff:127.0.0.1 becomes IPv4.
 
-    Raises `ValueError` for what is none, as names are.
+    Raises `ValueError` for anything else, such as a name.
     """
     ip, percent, interface = text.partition("%")
     address = ipaddress.ip_address(ip)
@@ -123,7 +124,7 @@ def canonical(text: str) -> str:
 
 
 def is_ip(host: str) -> bool:
-    """Whether this is an IP address and no name."""
+    """Whether this is an IP address, not a name."""
     try:
         canonical(host)
     except ValueError:
@@ -132,12 +133,12 @@ def is_ip(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this plainly is loopback's name or one of its addresses."""
+    """Whether this is loopback's name or one of its addresses; names are not looked up."""
     return host == "localhost" or (is_ip(host) and ipaddress.ip_address(canonical(host)).is_loopback)
 
 
 def is_link_local(host: str) -> bool:
-    """Whether it is an IPv6 address that holds on one link alone."""
+    """Whether it is an IPv6 address that is valid on one link only."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

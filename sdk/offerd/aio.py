@@ -1,7 +1,7 @@
 """The scheduler driver for asyncio: the same core and orders, in the event loop's own thread.
 
-It reads ZeroMQ's descriptor with `loop.add_reader` and drains the socket in batches; `zmq.asyncio`, which makes a future
-of every receive, is several times slower. Callbacks may be coroutines; the next one waits until they are done.
+It reads ZeroMQ's descriptor with `loop.add_reader` and drains the socket in batches: `zmq.asyncio` makes a future for every
+message received, and is several times slower. Callbacks may be coroutines; the next one waits until they are done.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class AsyncScheduler:
         """A task is in another state. The status is acknowledged when this is done."""
 
     def slave_lost(self, driver: AsyncSchedulerDriver, slave_id: SlaveID) -> MaybeAwaitable:
-        """A slave is gone."""
+        """A slave is lost."""
 
     def revocation_notice(
         self, driver: AsyncSchedulerDriver, task_ids: list[str], grace_s: float
@@ -57,7 +57,7 @@ class AsyncScheduler:
     def registered(
         self, driver: AsyncSchedulerDriver, framework_id: FrameworkID, master_id: str
     ) -> MaybeAwaitable:
-        """The master knows this framework now."""
+        """The master has registered this framework."""
 
     def reregistered(self, driver: AsyncSchedulerDriver, master_id: str) -> MaybeAwaitable:
         """A master is back after `disconnected`, the same one or a new one."""
@@ -95,7 +95,7 @@ class AsyncSchedulerDriver(DriverBase):
         async with AsyncSchedulerDriver(MyScheduler(), FrameworkInfo("my framework", executors=[...])) as driver:
             await driver.join()
 
-    Leaving the block stops it. Orders are plain functions, called from the loop's thread only. The arguments and errors
+    Leaving the block stops it. Orders are plain functions, to be called in the loop's thread only. The arguments and errors
     are those of `SchedulerDriver`.
     """
 
@@ -173,7 +173,7 @@ class AsyncSchedulerDriver(DriverBase):
         elif self._task is not None:
             await asyncio.wait([self._task])
             if not self._task.cancelled():
-                self._task.exception()  # seen: the error on its way out is the one that counts
+                self._task.exception()  # retrieved; the caller gets the error that left the block
 
     # -- questions ----------------------------------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ class AsyncSchedulerDriver(DriverBase):
 
     async def _question(self, timeout_s: float | None, kind: type, question: Order, *arguments: Any) -> Any:
         if self._task is None or self._task.done():
-            raise OfferdError("the driver does not run; call start() first")
+            raise OfferdError("the driver is not running; call start() first")
         if asyncio.current_task() is self._task:
             raise OfferdError("a callback cannot wait for the master; ask in a task of your own")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -227,20 +227,22 @@ class AsyncSchedulerDriver(DriverBase):
                     if result is not None:
                         await result
         except Exception as error:
-            await self._tell(error)
+            await self._report_error(error)
             raise
         finally:
             self._ended()
-            # Waits for what is still to be sent; nothing is if we were cancelled or failed.
+            # Waits until everything has been sent. After a failure or a cancellation nothing is sent any more.
             if self._is_silent:
                 context.term()
             else:
                 await asyncio.to_thread(context.term)
 
     async def _wait(self, deadline: float) -> None:
-        """ZeroMQ's descriptor tells of a change once, and any call on the socket, also a send, may take it: so its own word is
-        asked after the last send. It is watched only while we sleep: during a slow callback it would stay readable and keep the
-        event loop spinning.
+        """Wait until a socket has something, an order wakes us, or the deadline.
+
+        ZeroMQ's descriptor reports each change once, and any call on the socket, also a send, may consume the report: so the
+        socket is polled after the last send. The descriptor is watched only during the wait: in a slow callback it would stay
+        readable and keep the event loop spinning.
         """
         sockets, loop = (self._client.socket, self._client.link.socket), asyncio.get_running_loop()
         if self._ready.is_set() or any(socket.poll(0) for socket in sockets):
@@ -264,11 +266,11 @@ class AsyncSchedulerDriver(DriverBase):
     async def _let_others_run(self) -> None:
         await asyncio.sleep(0)
 
-    async def _tell(self, error: Exception) -> None:
+    async def _report_error(self, error: Exception) -> None:
         reason, text = self._say_end(error, AsyncScheduler, logs_callbacks=True)
         try:
             result = self.scheduler.error(self, reason, text)
             if result is not None:
                 await result
         except Exception as second:  # marked: the scheduler's own code; the first error is the one to raise
-            log.error("and its error() raised too", exc_info=second)
+            log.error("the scheduler's error() raised, too", exc_info=second)

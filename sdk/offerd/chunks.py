@@ -1,4 +1,4 @@
-"""The far side of `ClusterExecutor.map` with a chunk size: imported by workers, so it imports nothing itself."""
+"""Runs on the workers for `ClusterExecutor.map` with a chunk size. It imports nothing: each worker would pay for it."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from typing import Any
 
 
 def call_each(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> list[Any]:
-    """The results of calling `function` with each of these tuples of arguments. The first that raises ends it."""
+    """The results of calling `function` with each of these tuples of arguments. The first call that raises ends the rest."""
     return [function(*arguments) for arguments in calls]

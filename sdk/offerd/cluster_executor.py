@@ -3,9 +3,9 @@
     with offerd.ClusterExecutor(cpus=1, timeout=30) as executor:
         print(sum(executor.map(count_words, paths)))
 
-A call is a task of the python executor. It runs at least once: if the cluster loses it (a slave dies, is drained, or the
-network is gone) it is tried again, up to `retries` times, and the first try may have run to its end unseen. So calls
-should be *idempotent*, or be given `retries=0`.
+A call is a task of the python executor. It runs at least once: if the cluster loses it (the slave dies or is drained, or the
+network fails), it is tried again, up to `retries` times, though the lost try may have run to its end. So calls should be
+*idempotent*, or be given `retries=0`.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ T = TypeVar("T")
 
 MAX_CALL_BYTES = MAX_BYTES - CALL_OVERHEAD_BYTES
 INLINE_INITIALIZER_BYTES = 32 << 10
-"""It would travel with each launch of calls: executors ask for a larger one."""
+"""Largest initializer that is sent with each launch of the executor; executors fetch a larger one."""
 
 
 class _Submitter(Executor):
-    """What `ClusterExecutor` and its views have in common: calls made with one set of options."""
+    """What `ClusterExecutor` and its views have in common: they submit calls with one set of options."""
 
     def __init__(self, scheduler: CallScheduler, options: Options) -> None:
         self._scheduler = scheduler
@@ -228,7 +228,7 @@ class ClusterExecutor(_Submitter):
         self._driver.start()
         self._driver.wait_registered()
         _at_exit.add(self._driver)
-        # Nobody can submit any more, nor wait by `shutdown`: what was submitted is still done.
+        # When nobody refers to this executor any more, nobody can submit or call `shutdown`: what was submitted is still done.
         weakref.finalize(self, scheduler.close, False).atexit = False
 
     @property
@@ -247,7 +247,7 @@ class ClusterExecutor(_Submitter):
         """
         self._scheduler.close(cancel_futures)
         if wait:
-            # What the master has ended, or lost, every future has been told.
+            # Every future has the error that ended the driver.
             with contextlib.suppress(OfferdError):
                 self._driver.join()
 
@@ -256,26 +256,26 @@ _at_exit: weakref.WeakSet[SchedulerDriver] = weakref.WeakSet()
 
 
 def _shut_down_all() -> None:
-    """As the standard library's executors do: calls submitted are calls made, also at the interpreter's exit."""
+    """Finish the calls that were submitted when the interpreter exits, as the standard library's executors do."""
     drivers = list(_at_exit)
     for driver in drivers:
         if isinstance(driver.scheduler, CallScheduler):
             driver.scheduler.close(cancel_futures=False)
     for driver in drivers:
-        # What ended a driver is in the log, and every future has been told; the next one is waited for all the same.
+        # The error that ended a driver is in the log and in every future; go on waiting for the other drivers.
         with contextlib.suppress(Exception, SystemExit):
             driver.join()
 
 
-# Where the standard library's executors have theirs: before functions of `atexit` are called, and while threads, which fetch
-# large results, can still be started.
+# Registered where the standard library's executors register: this runs before the functions of `atexit`, while threads, which
+# fetch large results, can still be started.
 threading._register_atexit(_shut_down_all)  # type: ignore[attr-defined]
 
 
 def _in_order(
     submitted: Iterator[ClusterFuture[Any]], ahead: int | None, give_up_at: float | None
 ) -> Generator[Any, None, None]:
-    """Submit as far `ahead` as allowed, at once, and yield the results."""
+    """Submit as many as `ahead` allows at once, and yield the results."""
     futures = deque(itertools.islice(submitted, ahead))
     return _results(futures, submitted, give_up_at)
 
@@ -286,7 +286,7 @@ def _results(
     try:
         while futures:
             left_s = None if give_up_at is None else give_up_at - time.monotonic()
-            # In no variable of ours: who has the result decides how long it lives.
+            # Not kept in a variable here: the caller alone decides how long the result lives.
             yield _result_or_cancel(futures, submitted, left_s)
     finally:
         for future in futures:
@@ -296,7 +296,7 @@ def _results(
 def _result_or_cancel(
     futures: deque[ClusterFuture[Any]], submitted: Iterator[ClusterFuture[Any]], left_s: float | None
 ) -> Any:
-    """The next result. Where it is not to be had, that call is cancelled, too."""
+    """The next result. If it cannot be had, its call is cancelled."""
     future = futures.popleft()
     try:
         result = future.result(left_s)
@@ -310,7 +310,7 @@ def _result_or_cancel(
 
 
 def _each_of(lists: Generator[list[Any], None, None]) -> Generator[Any, None, None]:
-    """The elements of each list, which are let go of one by one."""
+    """The elements of each list. Each element is dropped from its list before it is yielded."""
     with contextlib.closing(lists):
         for results in lists:
             results.reverse()
@@ -321,7 +321,7 @@ def _each_of(lists: Generator[list[Any], None, None]) -> Generator[Any, None, No
 def _check_workers(master: Where, max_workers: int | None) -> None:
     """The standard library has `max_workers` first: who passes a number for `master` is shown how to write it."""
     if isinstance(master, int):
-        raise TypeError(f"{master} is no address of a master; write ClusterExecutor(max_workers={master})")
+        raise TypeError(f"{master} is not the address of a master; write ClusterExecutor(max_workers={master})")
     if max_workers is not None:
         check_count("max_workers", max_workers)
         if max_workers <= 0:
@@ -360,7 +360,7 @@ def _too_large(what: str, data: bytes) -> MessageTooLarge:
 
 
 def _name_of(fn: Callable[..., Any]) -> str:
-    """Of the function that a bound method or a `functools.partial` calls in the end."""
+    """The name of a function; of a bound method or a `functools.partial`, that of the function below."""
     while isinstance(fn, partial):
         fn = fn.func
     name = getattr(fn, "__name__", "")

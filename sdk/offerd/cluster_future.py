@@ -1,4 +1,4 @@
-"""A call of `ClusterExecutor`: what it asks for, and the future that is its result."""
+"""A call of `ClusterExecutor`: what it asks for, and the future for its result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Amount = float | str | Decimal
 
 
 class Shape:
-    """What a call asks for. One object for each distinct one (see `CallQueue.shape`), and its calls that wait."""
+    """What calls ask for, and the waiting calls that ask for it: one object for each distinct request (`CallQueue.shape`)."""
 
     __slots__ = ("__weakref__", "kill_grace_s", "needs", "resources", "time_limit_s", "waiting")
 
@@ -42,12 +42,12 @@ class Shape:
 
 
 ShapeOf = Callable[[Resources, float | None, float | None], Shape]
-"""The one object for calls that ask for these resources, this time limit, this grace."""
+"""Returns the one object for calls with these resources, this time limit and this grace."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a call asks for, ready for use."""
+    """The options of a call, checked and converted."""
 
     cpus: Amount
     mem: int | str
@@ -71,7 +71,7 @@ class Options:
         resources: str,
         name: str,
     ) -> Options:
-        """Raises `BadInput` on what cannot be, with one line that names the option."""
+        """Raises `BadInput` on impossible values, in one line that names the option."""
         for option, seconds in (("timeout", timeout), ("kill_grace_s", kill_grace_s)):
             if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, Real | Decimal)):
                 raise wrong(option, "a number of seconds", seconds)
@@ -86,7 +86,7 @@ class Options:
         if wanted.ranges or wanted.sets:
             raise BadInput(f"resources={resources}: a call can ask for amounts only, as in gpus=1,disk=1G")
         if not wanted:
-            raise BadInput("a call must ask for some resource, if only for cpus=0.001")
+            raise BadInput("a call must ask for some resource, at least cpus=0.001")
         if kill_grace_s is not None and not 0 <= kill_grace_s < math.inf:
             raise BadInput(f"kill_grace_s={kill_grace_s} must be a number of seconds, 0 or more")
         shape = shape_of(
@@ -97,7 +97,7 @@ class Options:
         return cls(cpus, mem, timeout, retries, kill_grace_s, resources, name, shape)
 
     def but(self, shape_of: ShapeOf, changes: Mapping[str, Any]) -> Options:
-        """The same with some of them changed. Raises `TypeError` for one that does not exist."""
+        """These options with some of them changed. Raises `TypeError` for an option that does not exist."""
         known = {name: getattr(self, name) for name in _OPTION_NAMES}
         if unknown := changes.keys() - known.keys():
             raise TypeError(f"no such option: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
@@ -105,7 +105,7 @@ class Options:
 
 
 def check_count(option: str, value: object) -> None:
-    """Raises `WrongType` for what is no whole number."""
+    """Raises `WrongType` unless the value is a whole number."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise wrong(option, "a whole number", value)
 
@@ -119,20 +119,20 @@ class ClusterFuture(Future[T]):
     """
 
     __slots__ = (
-        "_tell", "data", "key", "lost", "misses", "name", "number", "options", "slave_id", "task_id", "tries"
+        "_on_cancel", "data", "key", "lost", "misses", "name", "number", "options", "slave_id", "task_id", "tries"
     )  # fmt: skip
 
     def __init__(
-        self, tell: Callable[[ClusterFuture[Any]], object], options: Options, name: str, data: bytes
+        self, on_cancel: Callable[[ClusterFuture[Any]], object], options: Options, name: str, data: bytes
     ) -> None:
-        """`tell` is called with a future that was cancelled."""
+        """`on_cancel` is called with the future when it has been cancelled."""
         super().__init__()
-        self._tell = tell
+        self._on_cancel = on_cancel
         self.options = options
         self.name = name
         self.data = data
         self.task_id = TaskID("")
-        """The task that runs it or ran it last; empty while it waits for resources for the first time."""
+        """The task that runs the call, or ran it last; empty before its first launch."""
         self.number = 0
         self.tries = 0
         self.misses = 0
@@ -150,11 +150,11 @@ class ClusterFuture(Future[T]):
             if not super().cancel():
                 return False
         finally:
-            # Also where a callback raises. Of several threads that cancel, one tells those that wait.
+            # Also when a callback raises. Of several threads that cancel, only the first notifies the waiters.
             token = object()
-            if self.cancelled() and self.__dict__.setdefault("_told_by", token) is token:
+            if self.cancelled() and self.__dict__.setdefault("_cancelled_by", token) is token:
                 self.set_running_or_notify_cancel()
-                self._tell(self)
+                self._on_cancel(self)
         return True
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
@@ -168,7 +168,7 @@ def _call_back(fn: Callable[[Future[T]], object], future: Future[T]) -> None:
     try:
         fn(future)
     except Exception:
-        raise  # the standard library logs it, and calls the others
+        raise  # the standard library logs it and calls the other callbacks
     except BaseException as error:  # marked: user code; it must not end the thread that brings results
         if threading.current_thread() is threading.main_thread():
             raise

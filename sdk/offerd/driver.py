@@ -2,10 +2,10 @@
 
 Orders may be called from any thread, callbacks included: they are queued, and the loop is woken only if it sleeps.
 
-What a framework author writes is a `Scheduler`, whose callbacks a driver calls: those of the paper's Table 1 (Mesos, NSDI 2011)
-in snake case, and what users of Mesos expect beside them. All of them do nothing unless overridden. A driver calls one at a
-time, never two at once, so a scheduler needs no locks of its own; while a callback runs, nothing else reaches the framework, so
-a callback should be quick and never wait.
+A framework author writes a `Scheduler`, and a driver calls its callbacks: those of Table 1 of the paper (Mesos, NSDI 2011) in
+snake case, and the others that users of Mesos expect. All of them do nothing unless overridden. A driver makes one call at a
+time, so a scheduler needs no locks of its own. While a callback runs, nothing else reaches the framework: a callback should be
+quick and never wait.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Scheduler:
         with reason `REVOKED`.
         """
 
-    # -- beside them --------------------------------------------------------------------------------------------------
+    # -- other callbacks ----------------------------------------------------------------------------------------------
 
     def registered(self, driver: SchedulerDriver, framework_id: FrameworkID, master_id: str) -> None:
         """The master knows this framework now. Keep `framework_id` if another scheduler is to take over its tasks later."""
@@ -174,14 +174,14 @@ class SchedulerDriver(DriverBase):
         self._is_asleep = False
         self._poller = zmq.Poller()
         self._polled: object = None
-        """The client's socket that the poller knows; another one after a move."""
+        """The socket that the poller was made for; the client has another one after it has moved to another master."""
         self._pacer = Pacer()
         self._failure: BaseException | None = None
         self._registered = threading.Event()
         self._thread: threading.Thread | None = None
 
     def __del__(self) -> None:
-        # Not at the loop's end: an action called after it must not write to what may be somebody else's file by then.
+        # Not at the loop's end: a later order would write to the descriptor's number, which may be another file by then.
         if self._wakeup >= 0:
             os.close(self._wakeup)
 
@@ -316,7 +316,7 @@ class SchedulerDriver(DriverBase):
 
     def _wait(self, deadline: float) -> None:
         self._is_asleep = True
-        # Whoever adds to the queue from now on wakes us; what was added before, we see here.
+        # An order that is queued from now on wakes us; one queued before is seen here.
         if self._orders or self._is_ending:
             self._is_asleep = False
             return
@@ -363,4 +363,4 @@ class SchedulerDriver(DriverBase):
         try:
             self.scheduler.error(self, reason, text)
         except BaseException as second:  # marked: the scheduler's own code; the first is raised
-            log.error("and its error() raised too", exc_info=second)
+            log.error("the scheduler's error() raised, too", exc_info=second)

@@ -30,11 +30,11 @@ class OfferdError(Exception):
 
 
 class BadInput(OfferdError):
-    """A person's input cannot be used; the text says what is wrong and what to write instead."""
+    """A person's input is invalid; the text says what is wrong and what to write instead."""
 
 
 class BadResources(BadInput, ValueError):
-    """A resource string, quantity or subtraction makes no sense."""
+    """A resource string or quantity is invalid, or more is subtracted than there is."""
 
 
 class WrongType(BadInput, TypeError):

@@ -1,4 +1,4 @@
-"""Write an executor: subclass `Executor`, hand it to an `ExecutorDriver`, call `run()`.
+"""To write an executor, subclass `Executor`, give it to an `ExecutorDriver`, and call `run()`.
 
     class Printer(Executor):
         def launch_task(self, driver, task):
@@ -8,9 +8,9 @@
 
     raise SystemExit(ExecutorDriver(Printer()).run())
 
-The slave starts the program and tells it who it is by the environment (`OFFERD_...`, see `ExecutorDriver`).
-The driver speaks to the slave over a path socket, keeps every status until the slave has stored it, and
-outlives a slave that is restarted: tasks go on meanwhile.
+The slave starts the program and gives it its ids, its token and the slave's address in the environment (`OFFERD_...`, see
+`ExecutorDriver`). The driver speaks to the slave over a path socket and keeps every status until the slave has stored it.
+It outlives a slave that is restarted: tasks go on meanwhile.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ from offerd.wire.posix_text import readable, unpacked, unpacked_task
 from offerd.wire.transport import Client, ipc, new_context
 
 DEFAULT_GRACE_S = 5.0
-"""From TERM to KILL where neither the kill nor the task says."""
+"""Seconds from SIGTERM to SIGKILL where neither the kill nor the task names a grace."""
 DEFAULT_RECOVERY_TIMEOUT_S = 900.0
-"""How long an executor waits for a slave that has gone."""
+"""How long an executor waits for a slave that has gone, unless its environment says otherwise."""
 STOP_LINGER_S = 5.0
-"""How long a stopped driver waits for the slave to have stored its last statuses."""
+"""How long a stopped driver waits for the slave to store its last statuses."""
 SHUTDOWN_SLACK_S = 5.0
-"""What an executor gets on top of its grace before the driver stops without its consent."""
+"""An executor that has been asked to shut down is stopped this long after its grace."""
 RECONNECT_DELAY_S = 0.02
-"""Before a new socket after a lost connection, so that a slave that hangs up at once is not hammered."""
+"""Wait before a new connection, so that a slave that closes each one at once is not flooded."""
 MAX_STATUS_BYTES = 512 << 10
-"""Largest `data` and `message` of a status together; it must fit into frames with other fields around it."""
+"""Largest `data` and `message` of a status together: other fields must fit into the frame beside them."""
 REGISTER_BYTES = 768 << 10
-"""What task ids leave of this, unacknowledged statuses may fill in the hello; all are sent again after it, with
+"""Largest registration: unacknowledged statuses are added to the task ids up to this size. All are sent again after it, with
 their numbers.
 """
 REGISTER_IDS_BYTES = MAX_EXECUTOR_BYTES - (16 << 10)
-"""Task ids take precedence over statuses, as a task that the hello does not name is lost; more than this fits nowhere."""
+"""Most bytes of task ids in a registration. A task that it does not name is lost, so ids come before statuses."""
 HELD_UPDATES = 64
-"""Statuses that are sent together however long they may be held."""
+"""So many statuses are sent at once, even before `hold_updates_s` are over."""
 TURN_MESSAGES = 2000
-"""Messages handled before what they caused is sent."""
+"""After so many messages, send what they have caused before handling more."""
 
 
 class Executor:
@@ -121,7 +121,7 @@ class Executor:
 
 
 class _Task:
-    """What the driver keeps for a task that has not ended."""
+    """The driver's state of a task that has not ended."""
 
     __slots__ = ("grace_s", "sequence")
 
@@ -131,7 +131,7 @@ class _Task:
 
 
 WITH_OTHERS = 0.25
-"""Of the time that RUNNING is held: what it waits at least where others leave."""
+"""Where other statuses are sent anyway, RUNNING is held for this fraction of `hold_running_s` only."""
 
 
 class ExecutorDriver:
@@ -228,7 +228,7 @@ class ExecutorDriver:
         dropped. Raises `MessageTooLarge` if data and message have more than 512 KiB: put the data into a file of the sandbox.
         """
         message = readable(message)
-        if len(data) + 4 * len(message) > MAX_STATUS_BYTES:  # UTF-8: up to four bytes each
+        if len(data) + 4 * len(message) > MAX_STATUS_BYTES:  # up to four bytes each in UTF-8
             raise MessageTooLarge(
                 f"the status of task {task_id} carries {len(data)} bytes, more than {MAX_STATUS_BYTES}; "
                 "put the data into a file of the sandbox"
@@ -270,9 +270,7 @@ class ExecutorDriver:
         one framework at once, then 1 MiB a second. Raises `MessageTooLarge` above 512 KiB.
         """
         if len(data) > MAX_STATUS_BYTES:
-            raise MessageTooLarge(
-                f"a framework message of {len(data)} bytes; {MAX_STATUS_BYTES} are the most"
-            )
+            raise MessageTooLarge(f"a framework message of {len(data)} bytes; the most is {MAX_STATUS_BYTES}")
         if not self._loop.is_own_thread():
             self._loop.call_from_thread(lambda: self.send_framework_message(data))
         elif self._registered and self._client is not None:
@@ -305,23 +303,23 @@ class ExecutorDriver:
     # -----------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        # ZeroMQ's descriptor is edge-triggered, and any send or receive may consume the edge: so the socket's
-        # state is asked for after the last of them and right before the wait.
+        # ZeroMQ's descriptor is edge-triggered, and any send or receive may consume the edge. So the socket is asked for its
+        # state after the last of them, right before the wait.
         client = self._client
         has_frames = client is not None and _has_frames(client.socket)
         self._loop.turn(0.0 if has_frames else self._max_wait_s(), self._take_orders)
         self._flush()
 
     def _take_orders(self) -> bool:
-        """What the slave has said comes before what else has happened: a task whose end was ordered is not judged by its death
-        alone. False if there is more of it.
+        """Handle the slave's messages before other events: a task that was killed by order is then not taken for one that died
+        by itself. False if there are more messages.
         """
         if self._client is not None and _has_frames(self._client.socket):
             return self._drain()
         return True
 
     def _max_wait_s(self) -> float | None:
-        """How long until a status has waited enough; None if none waits."""
+        """How long until a status has waited long enough; None if none waits."""
         if not self._pending and not self._held_running:
             return None
         due: list[float] = []
@@ -333,7 +331,7 @@ class ExecutorDriver:
         return max(0.0, min(due) - time.monotonic())
 
     def _drain(self) -> bool:
-        """Handle what the slave has said; False if that was enough for a turn."""
+        """Handle the slave's messages; False if there were enough for one turn."""
         handled = 0
         client = self._client
         if client is None:
@@ -349,11 +347,11 @@ class ExecutorDriver:
         return True
 
     def _survive(self, handler: Callable[[Any], None], message: Any) -> None:
-        """Handle a message of the slave's. If it finds a fault in us, that costs the connection and no more."""
+        """Handle a message from the slave. An error in our handling costs the connection and no more."""
         try:
             handler(message)
         except Exception as error:  # marked: an error out of one message ends no executor
-            sys.stderr.write(f"a message of the slave's could not be handled: {describe(message, error)}\n")
+            sys.stderr.write(f"a message from the slave could not be handled: {describe(message, error)}\n")
             self.call_soon(self._lost_slave)
 
     def _flush(self) -> None:
@@ -370,7 +368,7 @@ class ExecutorDriver:
                 if self._registered and client is not None:
                     client.send(update)
         if client is not None and client.flush():
-            # Ten thousand frames behind: begin anew, when the slave reads again it gets all of them.
+            # Ten thousand frames are queued: reconnect. When the slave reads again, all statuses are sent again.
             self._lost_slave()
 
     def _is_time_to_send(self) -> bool:
@@ -382,10 +380,10 @@ class ExecutorDriver:
         return now - self._pending_since >= self.hold_updates_s
 
     def _release_running(self) -> None:
-        """Move every RUNNING that has waited long enough to what is sent next, in front of newer statuses."""
+        """Move every RUNNING that has waited long enough to the front of what is sent next."""
         hold_s = self.hold_running_s
         if self._pending and self._is_time_to_send():
-            hold_s *= WITH_OTHERS  # a frame leaves anyway
+            hold_s *= WITH_OTHERS  # a frame is sent anyway
         ripe_before = time.monotonic() - hold_s
         ripe: list[m.TaskStatus] = []
         for queued_at, status in self._held_running.values():
@@ -406,10 +404,9 @@ class ExecutorDriver:
     # -- The connection
     # -----------------------------------------------------------------------------------------
     #
-    # A new connection is a new socket. ZeroMQ would reconnect the old one by itself, but it would then first
-    # send what was queued for the slave that died, to one that has not seen our hello. The monitor tells of
-    # the loss: it needs no timer where heartbeats of our own would need one, and ZeroMQ's heartbeats break a
-    # connection that hangs.
+    # Each new connection is a new socket. If ZeroMQ reconnected the old one, it would first send what was queued for the
+    # slave that died, to a slave that has not received our registration. ZeroMQ's monitor reports the loss: heartbeats of our
+    # own would need a timer, and ZeroMQ's heartbeats break a connection to a slave that only hangs.
 
     def _connect(self) -> None:
         assert self._context is not None
@@ -418,20 +415,22 @@ class ExecutorDriver:
         # Frames are read in `_turn`; the descriptor only ends the wait.
         self._loop.add_reader(self._client.socket.fileno(), _wake)
         self._loop.add_reader(self._monitor.fileno(), self._on_monitor)
-        self._client.send(self._hello())
+        self._client.send(self._registration())
         self._client.flush()
         if self._recovery is None:
             self._recovery = self._loop.call_later(self._recovery_timeout_s, self._give_up)
-        # A socket's descriptor stays silent until somebody has once looked and found nothing.
+        # A socket's descriptor reports nothing until the socket was read once and found empty.
         self._on_monitor()
 
-    def _hello(self) -> m.RegisterExecutor:
+    def _registration(self) -> m.RegisterExecutor:
         task_ids: list[TaskID] = []
         size = 0
         for task_id in self._known_tasks():
             size += len(codec.encode_message(task_id))
             if size > REGISTER_IDS_BYTES:
-                sys.stderr.write(f"more tasks than a hello can name: all after {len(task_ids)} may be lost\n")
+                sys.stderr.write(
+                    f"more tasks than a registration can name: all after the first {len(task_ids)} may be lost\n"
+                )
                 break
             task_ids.append(task_id)
         statuses: list[m.TaskStatus] = []
@@ -445,7 +444,7 @@ class ExecutorDriver:
         )
 
     def _known_tasks(self) -> Iterable[TaskID]:
-        """Tasks that run, and those whose last status the slave may not have: no other is ours."""
+        """All tasks that this executor still has: those that run, and those whose last status the slave may not have stored."""
         known = dict.fromkeys(self._tasks)
         for update in self._unacknowledged:
             known[update.status.task_id] = None
@@ -467,14 +466,14 @@ class ExecutorDriver:
 
     def _on_monitor(self) -> None:
         while self._monitor is not None and _has_frames(self._monitor):
-            # 16 bits of event number come first. `zmq.utils.monitor` would import asyncio for them: 37 ms.
+            # The event number is the first 16 bits. `zmq.utils.monitor` would import asyncio to read it: 37 ms.
             event = int.from_bytes(self._monitor.recv_multipart(zmq.NOBLOCK)[0][:2], sys.byteorder)
             if event == zmq.EVENT_DISCONNECTED:
                 self._lost_slave()
                 return
 
     def _lost_slave(self) -> None:
-        self._drain()  # what it still said: perhaps a task
+        self._drain()  # its last messages may hold a task
         if self._client is None:
             return
         self._disconnect()
@@ -487,10 +486,12 @@ class ExecutorDriver:
 
     def _give_up(self) -> None:
         self._exit_status = 1
-        sys.stderr.write(f"no slave within {self._recovery_timeout_s:g} s: this executor ends\n")
+        sys.stderr.write(
+            f"the slave did not come back within {self._recovery_timeout_s:g} s: this executor ends\n"
+        )
         self._shut_down(DEFAULT_GRACE_S)
 
-    # -- What the slave says: each method handles the message it is named after
+    # -- Messages from the slave: each method handles the message that it is named after
     # ----------------------------------
 
     def _on_executor_registered(self, message: m.ExecutorRegistered) -> None:
@@ -516,7 +517,7 @@ class ExecutorDriver:
     def _on_launch_task(self, message: m.LaunchTask) -> None:
         task = message.task
         if task.task_id in self._tasks:
-            return  # told again by a slave that was restarted
+            return  # sent again by a slave that was restarted
         self._tasks[task.task_id] = _Task(task.kill_grace_s)
         try:
             self._executor.launch_task(self, unpacked_task(task))
@@ -526,7 +527,7 @@ class ExecutorDriver:
     def _on_kill_task(self, message: m.KillTask) -> None:
         task = self._tasks.get(message.task_id)
         if task is None:
-            return  # its last status is under way
+            return  # its last status has been sent
         grace_s = task.grace_s if message.grace_s is None else message.grace_s
         try:
             self._executor.kill_task(self, message.task_id, grace_s)
@@ -542,7 +543,7 @@ class ExecutorDriver:
         self._guarded(lambda: self._executor.framework_message(self, message.data))
 
     def _on_not_registered(self, message: m.NotRegistered) -> None:
-        # Not at once: the frames of this connection are being read, and going closes it.
+        # Later: the frames of this connection are still being read, and this closes it.
         client = self._client
         self._loop.call_soon(lambda: self._lost_slave() if self._client is client else None)
 
@@ -568,7 +569,7 @@ class ExecutorDriver:
 
 
 def _wake() -> None:
-    """Nothing to do but to end the wait."""
+    """Does nothing: the call itself ends the loop's wait."""
 
 
 def _has_frames(socket: zmq.Socket[bytes]) -> bool:

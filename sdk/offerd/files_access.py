@@ -1,9 +1,9 @@
-"""Who may read and write the files that slaves serve: what the master hands out, and the tokens made of it.
+"""Who may read and write the files that slaves serve: the access that the master hands out, and the tokens made of it.
 
-Each slave has a *files secret*, which it tells the master alone. From it the master derives a key for each owner of
-frameworks (the name after `@` in their ids; empty where peers have no keys) and for each operator, and hands it to him over
-his own connection as a `FilesAccess`. Whoever holds that makes tokens by himself, each for one scope and for reading or
-for writing, and sends one with every request:
+Each slave has a *files secret* and sends it to the master only. From it the master derives a key for each owner of frameworks
+(the name after `@` in their ids; empty where peers have no keys) and for each operator, and sends it over the owner's own
+connection as a `FilesAccess`. Its holder makes tokens, each for one scope and either for reading or for writing, and sends
+one with every request:
 
     Authorization: Offerd GENERATION r|w owner:NAME|operator:NAME MAC
 
@@ -11,8 +11,8 @@ for writing, and sends one with every request:
     MAC = first 16 bytes of HMAC-SHA256(key, "r SCOPE"), in base64
 
 A scope is one sandbox, one data set, the list of an owner's sets, or the slave's statistics (`scope_of`). So a token that
-is seen by the wrong eyes opens nothing else, on no other slave. Nothing here looks at a clock: a token dies with its
-generation, which the slave replaces now and then.
+leaks opens nothing else, and nothing on another slave. No clock is involved: a token is good until the slave replaces the
+generation of its secret, which it does now and then.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SECRET_BYTES = 32
 MAC_BYTES = 16
 OWNER, OPERATOR = "owner:", "operator:"
 MAX_HEADER = 512
-"""Of an `Authorization`: ours are far shorter."""
+"""Largest `Authorization` header; ours are far shorter."""
 
 Text = Annotated[str, Meta(max_length=300)]
 Generation = Annotated[int, Meta(ge=0, le=1 << 53)]
@@ -82,7 +82,7 @@ NO_ACCESS = FilesAccess()
 
 
 class FilesSecret(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a slave tells its master: what access to its files is derived from, and its certificate's fingerprint."""
+    """What a slave sends its master: the secret that access to its files is derived from, and its certificate's fingerprint."""
 
     secret: Secret
     """What the keys of owners and operators are derived from."""
@@ -93,7 +93,7 @@ class FilesSecret(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Claim(NamedTuple):
-    """What an `Authorization` says; not yet whether it is true."""
+    """What an `Authorization` header claims; not yet verified."""
 
     generation: int
     access: str
@@ -110,8 +110,8 @@ class Claim(NamedTuple):
 
 
 def key_of(secret: bytes, identity: str) -> bytes:
-    """The key that the holder of this identity makes tokens with."""
-    import hmac  # as below: what only carries a FilesAccess, as shims do, need not hold OpenSSL in memory
+    """The key with which this identity makes its tokens."""
+    import hmac  # only where it is used: shims carry a FilesAccess, and should not hold OpenSSL in memory
 
     return hmac.digest(secret, identity.encode(), "sha256")
 
@@ -119,13 +119,13 @@ def key_of(secret: bytes, identity: str) -> bytes:
 def access_to(
     secret: bytes, generation: int, address: str, fingerprint: str, name: str, *, operator: bool
 ) -> FilesAccess:
-    """What a master hands out."""
+    """The access that a master hands out."""
     key = key_of(secret, f"{OPERATOR if operator else OWNER}{name}")
     return FilesAccess(address, fingerprint, name, generation, key, operator)
 
 
 def parse_claim(header: str) -> Claim | None:
-    """None if this is no `Authorization` of ours."""
+    """The claim in an `Authorization` header; None if it is not one of ours."""
     words = header.split(" ") if len(header) <= MAX_HEADER else []
     if len(words) != 5 or words[0] != SCHEME or words[2] not in (READ, WRITE):
         return None
@@ -138,7 +138,7 @@ def parse_claim(header: str) -> Claim | None:
 
 
 def is_true(claim: Claim, secret: bytes, scope: str) -> bool:
-    """Whether who made it held the key; takes as long for a wrong one as for the right one."""
+    """Whether the claim was made with the key; takes as long for a wrong claim as for a true one."""
     import hmac
 
     return hmac.compare_digest(claim.mac, _mac(key_of(secret, claim.identity), claim.access, scope))
@@ -158,20 +158,20 @@ def access_of(method: str) -> str:
 
 
 def split_path(path: str) -> list[str]:
-    """The parts of a path as it is before it is quoted; a slash at the end says nothing."""
+    """The parts of an unquoted path; a slash at the end has no meaning."""
     return path.strip("/").split("/") if path.strip("/") else []
 
 
 def scope_of(parts: Sequence[str]) -> str:
-    """What a token for this path is for: `containers/ID`, `data/@OWNER/SET`, `data/@OWNER`, `data`, `statistics`."""
+    """The scope of a token for this path: `containers/ID`, `data/@OWNER/SET`, `data/@OWNER`, `data`, `statistics`."""
     return "/".join(parts[: {"containers": 2, "data": 3}.get(parts[0], 1)]) if parts else ""
 
 
 def owner_directory(name: str) -> str:
-    """In which an owner's data sets lie: no set and no other owner can have this name."""
+    """The directory with an owner's data sets. No set and no other owner can have this name."""
     return f"@{name}"
 
 
 def data_path(owner: str, name: str = "", file: str = "") -> str:
-    """The server's path of an owner's sets, of one, or of a file in it."""
+    """The server's path of an owner's sets, of one set, or of a file in it."""
     return "/".join(part for part in ("/data", owner_directory(owner), name, file) if part)

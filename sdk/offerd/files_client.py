@@ -1,7 +1,7 @@
 """Reads files from a slave's file server: sandboxes, output of tasks, large results.
 
-A file is `/containers/<container_id>/<path in the sandbox>` there; the access stands in the offer (`files`) and in the
-operators' listings, the container id in the task's status.
+A file's path there is `/containers/<container_id>/<path in the sandbox>`. The access comes with the offer (`files`) and with
+the operators' listings, the container id with the task's status.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from offerd.tasks.log_reader import Answer, LogReader, answer_of
 from offerd.wire.closing import Closing
 
 CHUNK_BYTES = 1 << 20
-"""Read at once at most when following: memory stays bounded however large the file is."""
+"""Most bytes read at once by `follow`: memory stays bounded however large the file is."""
 POLL_S = 0.1
 MAX_LISTING_BYTES = 64 << 20
 MAX_ERROR_BYTES = 64 << 10
-"""Of an answer that is not what was asked for: a line for people."""
+"""Most bytes read of an error's body, which is one line for people."""
 
 
 class FileNotServed(OfferdError):
@@ -59,7 +59,7 @@ class FilesClient(Closing):
         response, body = self._get(container_id, path, headers, length, offset)
         match response.status:
             case http.client.OK:
-                # A server that knows no ranges, or an empty file, of which there is none.
+                # The server does not know ranges, or the file is empty, and an empty file has no range.
                 return body[offset:] if length is None else body[offset : offset + length]
             case http.client.PARTIAL_CONTENT:
                 return body
@@ -92,7 +92,7 @@ class FilesClient(Closing):
         """
         log = LogReader(lambda path, start: self._look(container_id, path, start), path)
         while True:
-            # Asked before reading: what was written before the end is read after it.
+            # Asked before reading, so that everything written before the end is read after it.
             is_last = is_over()
             if piece := log.read():
                 before = log.received_bytes - len(piece)
@@ -106,7 +106,7 @@ class FilesClient(Closing):
         missing = None if written is None else log.missing_bytes(written)
         if missing or (missing is None and log.has_gaps):
             how_much = f"{missing} of {written} bytes" if missing else "a part"
-            raise OutputLost(f"{how_much} of {path} of {container_id} could not be read any more", missing)
+            raise OutputLost(f"{how_much} of {path} of {container_id} can no longer be read", missing)
 
     def _look(self, container_id: ContainerID, path: str, offset: int) -> Answer:
         headers = {"Range": f"bytes={offset}-{offset + CHUNK_BYTES - 1}"}
@@ -134,7 +134,7 @@ class FilesClient(Closing):
     def _get(
         self, container_id: ContainerID, path: str, headers: dict[str, str], most: int | None, offset: int = 0
     ) -> tuple[http.client.HTTPResponse, bytes]:
-        """The answer and its body. Where `most` is None the caller has asked for all of a file, however large."""
+        """The answer and its body. With `most` None the caller wants all of a file, however large."""
         for is_fresh in (self._connection.sock is None, True):
             try:
                 response = self._connection.ask("GET", f"/containers/{container_id}/{path}", headers=headers)
@@ -143,7 +143,7 @@ class FilesClient(Closing):
                 if most is None:
                     return response, response.read()
                 if headers and response.status == http.client.OK and offset + most < (response.length or 0):
-                    # One that knows no ranges sends all of the file: the rest is left there.
+                    # A server that does not know ranges sends the whole file: the rest is left unread.
                     body = response.read(offset + most)
                     self._connection.close()
                     return response, body
@@ -151,7 +151,7 @@ class FilesClient(Closing):
             except WrongServer:
                 raise
             except (http.client.BadStatusLine, BrokenPipeError, ConnectionResetError) as error:
-                # A kept connection that the server closed meanwhile shows only now; a fresh one is tried once.
+                # That the server has closed a kept connection shows only now; a fresh connection is tried once.
                 self._connection.close()
                 if is_fresh:
                     raise self._unanswered(error) from None

@@ -1,7 +1,7 @@
-"""A connection to a slave's file server: plain on loopback, TLS elsewhere, and then with nobody but the slave.
+"""A connection to a slave's file server: plain on loopback, TLS elsewhere, and only ever to that slave.
 
-Nobody vouches for the server's certificate; the master has said what its SHA-256 is. Nothing is sent before that is seen to
-be so. So wherever an address leads, whoever listens there hears no request of ours unless it is that slave.
+No authority signs the server's certificate; the master has sent its SHA-256. Nothing is sent before the certificate has been
+compared with it. So a server that is not that slave never sees a request of ours, wherever an address leads.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from offerd.errors import OfferdError
 from offerd.files_door import FilesDoor
 
 CONNECT_TIMEOUT_S = 3.0
-"""A host that is there answers in milliseconds."""
+"""A host that is reachable answers in milliseconds."""
 
 
 class WrongServer(OfferdError, ConnectionError):
-    """What listens there is not the slave that was meant, or none that behaves, or the master has not said how to know it."""
+    """The server is not the slave that was meant, misbehaves, or cannot be verified, as the master has sent no fingerprint."""
 
 
 class FilesConnection(http.client.HTTPConnection):
@@ -52,7 +52,7 @@ class FilesConnection(http.client.HTTPConnection):
         content = response.read(most + 1)
         if len(content) > most:
             self.close()
-            raise WrongServer(f"what answers at {self.door.address} sends more than it was asked for")
+            raise WrongServer(f"the server at {self.door.address} sends more than it was asked for")
         if response.length:
             raise http.client.IncompleteRead(content, response.length)
         return content
@@ -63,7 +63,7 @@ class FilesConnection(http.client.HTTPConnection):
         if not door.address:
             raise WrongServer("the master gives no access to this slave's files; its log says why")
         if not door.fingerprint and not is_loopback(self.host):
-            raise WrongServer(f"the files at {door.address} are served without TLS: not asked")
+            raise WrongServer(f"the files at {door.address} are served without TLS: nothing was sent")
         super().connect()
         self.sock.settimeout(self._answer_timeout_s)
         if not door.fingerprint:
@@ -73,7 +73,7 @@ class FilesConnection(http.client.HTTPConnection):
         context.check_hostname = False
         context.verify_mode = (
             ssl.CERT_NONE
-        )  # of signatures; that the server has the certificate's key is always proved
+        )  # skips signatures only: TLS always proves that the server has the certificate's key
         try:
             self.sock = context.wrap_socket(self.sock)
             shown = self.sock.getpeercert(binary_form=True) or b""

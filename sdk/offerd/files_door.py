@@ -1,4 +1,4 @@
-"""What a client of a slave's file server goes by. Imports next to nothing: short tasks use it."""
+"""What a client needs to use a slave's file server. Short tasks import this, so it imports almost nothing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Identifiers: plain strings on the wire, distinct types for the type checker.
 
-Who makes them: the framework names its tasks and executors, the master names frameworks, slaves and offers, the slave
-names containers (one container = one run of one executor).
+The framework names its tasks and executors, the master names frameworks, slaves and offers, and the slave names containers
+(one container = one run of one executor).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ContainerID = NewType("ContainerID", Id)
 """Of a container: one run of one executor. The slave makes it, and names the sandbox by it."""
 
 PeerID = NewType("PeerID", bytes)
-"""The routing id of a ROUTER's peer. It says where to send, never who somebody is: peers choose it themselves."""
+"""The routing id of a ROUTER's peer. It says where to send, but does not identify anybody: peers choose it themselves."""
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@=+-]{0,127}\Z")
 
@@ -36,5 +36,5 @@ def is_valid_id(text: str) -> bool:
 
 
 def owner_of(some_id: str) -> str:
-    """The name at the end of a slave or framework id, whose it is; empty if it was given without keys."""
+    """The owner's name, at the end of a slave or framework id; empty if the id was given without keys."""
     return some_id.rpartition("@")[2] if "@" in some_id else ""

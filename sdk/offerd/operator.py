@@ -1,4 +1,4 @@
-"""What operators ask the master: the command line's and the web page's side of `offerd.operator_messages`."""
+"""Questions and orders of operators to the master: the clients' side of `offerd.operator_messages`."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ A = TypeVar("A", bound=Message)
 log = logging.getLogger("offerd.operator")
 
 RECORDING_WRITTEN_S = 70.0
-"""Within so long after its time a recording is written, or the master says that it is not."""
+"""The master answers at most this long after a recording's time is over, whether or not it could be written."""
 LOOK_AGAIN_S = 2.0
-"""A leader that ZooKeeper has named, and that does not answer for so long, may be none any more."""
+"""If the leader that ZooKeeper names does not answer for so long, ask ZooKeeper again."""
 
 _ANSWERS: dict[type[Message], type[Message]] = {
     GetCluster: Cluster,
@@ -119,7 +119,7 @@ class OperatorClient(Closing):
         self._client: Client[codec.ToOperator] | None = None
         self._poller = zmq.Poller()
         self.files: dict[SlaveID, FilesAccess] = {}
-        """Access to the files of slaves that listings of tasks have named, the newest."""
+        """The newest access to the files of each slave that a listing of tasks has named."""
 
     @property
     def leader(self) -> str:
@@ -158,7 +158,7 @@ class OperatorClient(Closing):
                 int(min(left_s, max(0.0, watch.next_deadline() - now), LOOK_AGAIN_S) * 1000) + 1
             )
             for _ in client.link.changes():
-                pass  # what counts is what it raises: that we are not heard
+                pass  # it raises when it has failed
             for _, answers in client.drain():
                 for answer in answers:
                     if not isinstance(answer, NotLeading):
@@ -176,7 +176,7 @@ class OperatorClient(Closing):
                         return self.ask(message, deadline - time.monotonic())
             if client.bad_frames:
                 raise OfferdError(
-                    f"what listens at {self._where()} does not speak our protocol: {client.last_bad}"
+                    f"the server at {self._where()} does not speak our protocol: {client.last_bad}"
                 )
             if self._finds_leader and time.monotonic() >= look_again_at:
                 look_again_at = time.monotonic() + LOOK_AGAIN_S
@@ -185,13 +185,13 @@ class OperatorClient(Closing):
                     client.close()
                     self._connect(leader)
                     return self.ask(message, deadline - time.monotonic())
-        # An answer that is still under way would be taken for that of the next question.
+        # A late answer to this question would be taken for that to the next one.
         fault = client.link.fault()
         self._let_go()
         raise MasterUnreachable(fault or unreachable(self.address, watch.why))
 
     def _say_absence(self, lines: list[str]) -> None:
-        """Who asks once, and not for long, says at the end why there is no answer."""
+        """Log why there is no answer, if the wait is long. A short question says so in the error it raises."""
         if self.tries_on or self.timeout_s > QUIET_S:
             for line in lines:
                 log.warning("%s", line)
@@ -208,7 +208,7 @@ class OperatorClient(Closing):
         )
 
     def _connected(self, deadline: float) -> Client[codec.ToOperator]:
-        """The connection to the leader; looks for it unless one stands."""
+        """The connection to the leader, which is looked for first if there is none."""
         if self._client is None:
             address = self.address
             if self._finds_leader:
@@ -217,7 +217,7 @@ class OperatorClient(Closing):
         return self._client
 
     def _find(self, deadline: float) -> str:
-        """Who leads, by ZooKeeper. Says in the log why that takes long."""
+        """Who leads, according to ZooKeeper. Logs why it takes long."""
         watch, nobody = self._watch, Peer(self.address, "", self._keys is not None, is_linked=False)
         while (left_s := deadline - time.monotonic()) > 0:
             if leader := find_leader(parse_zookeeper(self.address), min(left_s, LOOK_AGAIN_S)):
@@ -249,7 +249,7 @@ class OperatorClient(Closing):
             question = msgspec.structs.replace(question, after=page.slaves[-1].info.slave_id)
 
     def slave(self, slave_id: str) -> SlaveSummary | None:
-        """One slave, or None if the master knows none of this id."""
+        """One slave, or None if the master knows no slave of this id."""
         return next((slave for slave in self.slaves() if slave.info.slave_id == slave_id), None)
 
     def frameworks(self, *, ended: bool = False) -> Iterator[FrameworkSummary]:
@@ -276,7 +276,7 @@ class OperatorClient(Closing):
             question = msgspec.structs.replace(question, after=page.next_after)
 
     def find_task(self, task_id: str) -> list[TaskSummary]:
-        """The tasks of this id: none, or one of each framework that has one."""
+        """The tasks of this id: one for each framework that has such a task."""
         page = self._ask(GetTasks(task_id=TaskID(task_id)), Tasks)
         self.files.update(page.files)
         return list(page.tasks)
@@ -366,7 +366,7 @@ class OperatorClient(Closing):
 
     def _ask(self, question: Message, kind: type[A]) -> A:
         answer = self.ask(question)
-        assert isinstance(answer, kind)  # `ask` returns no other; this tells the type checker
+        assert isinstance(answer, kind)  # `ask` returns no other; for the type checker
         return answer
 
     def _where(self) -> str:

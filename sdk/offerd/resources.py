@@ -1,8 +1,8 @@
 """Resources: what a slave has, an offer holds and a task takes.
 
-Three kinds, all exact: *scalars* (`cpus`, `gpus` and any other name in thousandths; `mem` and `disk` in bytes),
-*ranges* of whole numbers (`ports`) and *sets* of words. Inside there are integers only; a float never enters the
-arithmetic, so that a thousand tasks of 0.001 cpu fit exactly into one cpu.
+There are three kinds, all exact: *scalars* (`cpus`, `gpus` and any other name in thousandths; `mem` and `disk` in bytes),
+*ranges* of whole numbers (`ports`) and *sets* of words. Inside there are only integers, never a float, so a thousand tasks of
+0.001 cpu fit exactly into one cpu.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MISSPELT = {
 
 UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 MAX_QUANTITY = MAX_AMOUNT
-"""What one amount may be, and where sums stop: nobody has an exbibyte, and who says so ends no arithmetic."""
+"""The most that one amount may be, and where sums stop: an exbibyte. So no number from a peer can break the arithmetic."""
 
 Ranges = Annotated[list[Range], Meta(max_length=MAX_PIECES)]
 Words = Annotated[list[Word], Meta(max_length=MAX_WORDS)]
@@ -81,7 +81,7 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
         if self.ranges:
             for name, spans in self.ranges.items():
                 if len(spans) == 1 and 0 <= spans[0][0] <= spans[0][1]:
-                    continue  # what most slaves have; it travels in every offer
+                    continue  # most slaves have one range; it is in every offer
                 if not rng.is_normal(spans):
                     raise BadResources(f"{name}: ranges must be sorted, apart and not empty")
         if self.sets:
@@ -115,7 +115,7 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
             spans = rng.union(ports)
         except (TypeError, ValueError):
             raise BadResources(
-                f"resources: ports={printable(repr(ports), 80)} are no ranges; write ports=[(31000, 31009)]"
+                f"resources: ports={printable(repr(ports), 80)} is not a list of ranges; write ports=[(31000, 31009)]"
             ) from None
         return cls(scalars, {"ports": spans} if spans else {})
 
@@ -238,7 +238,7 @@ NOTHING = Resources()
 
 
 def total(amounts: Iterable[Resources]) -> Resources:
-    """The sum. Many amounts of scalars cost one dictionary, not one object each."""
+    """The sum. It is made in one dictionary for all scalars, not in one object for each sum."""
     scalars: dict[str, int] = {}
     rest = NOTHING
     for amount in amounts:
@@ -252,15 +252,15 @@ def total(amounts: Iterable[Resources]) -> Resources:
 def parse_scalar(name: str, text: str, *, bare_bytes: bool = False) -> int:
     """One amount in people's units, exactly: thousandths (`0.5` -> 500), or bytes (`8G`) for `mem` and `disk`.
 
-    Raises `BadResources` on what is no number, negative, finer than a thousandth, or bytes without a unit (unless
+    Raises `BadResources` if it is not a number, negative, finer than a thousandth, or in bytes without a unit (unless
     `bare_bytes`: programs count in bytes, people forget the M).
     """
     if (meant := _MISSPELT.get(name)) is not None:
-        raise BadResources(f"resources: nobody has {name}; write {meant}={text}")
+        raise BadResources(f"resources: no slave has {name}; write {meant}={text}")
     if name in BYTE_SCALARS:
         match = _BYTES.match(text)
         if match is None:
-            raise BadResources(f"resources: {name}={text} is no amount of bytes; write it as 512M or 8G")
+            raise BadResources(f"resources: {name}={text} is not an amount of bytes; write it as 512M or 8G")
         number, unit = Decimal(match[1]), match[2].upper()
         if not unit and number and not bare_bytes and not text.upper().endswith("B"):
             raise BadResources(f"resources: {name}={text} has no unit; write {text}M or {text}G")
@@ -270,7 +270,7 @@ def parse_scalar(name: str, text: str, *, bare_bytes: bool = False) -> int:
             exact = Decimal(text) * 1000
         except InvalidOperation:
             raise BadResources(
-                f"resources: {name}={text} is no number; write it as {name}=4 or {name}=0.5"
+                f"resources: {name}={text} is not a number; write it as {name}=4 or {name}=0.5"
             ) from None
         if not exact.is_finite() or exact < 0:
             raise BadResources(f"resources: {name}={text} must be a number, zero or more")
@@ -292,7 +292,7 @@ def format_scalar(name: str, amount: int) -> str:
 
 
 def _split(text: str) -> list[str]:
-    """Split at commas outside brackets; blank parts are passed over."""
+    """Split at commas outside brackets; blank parts are skipped."""
     parts, depth, start = [], 0, 0
     for position, letter in enumerate(text):
         if letter in "[{":
@@ -308,7 +308,7 @@ def _split(text: str) -> list[str]:
 
 def _parse_set(name: str, text: str) -> list[str]:
     if not text.endswith("}"):
-        raise BadResources(f"resources: {name}={text} is no set; write it as {name}={{a,b}}")
+        raise BadResources(f"resources: {name}={text} is not a set; write it as {name}={{a,b}}")
     words = {word.strip() for word in text[1:-1].split(",")} - {""}
     for word in words:
         if not re.fullmatch(r"[\w./:-]+", word):

@@ -1,4 +1,4 @@
-"""Tasks that were killed by the clock, sent again: as they were they would only be killed again."""
+"""Sends tasks that reached their time limit again, with a longer one: with the same limit they would only be killed again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the future of a call raises when its task did not finish. Apart from `offerd.errors`, which messages are made with."""
+"""What the future of a call raises when its task did not finish. Not in `offerd.errors`, which `offerd.messages` imports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TaskError(OfferdError):
         """The task's last status."""
 
     def __reduce__(self) -> tuple[type[TaskError], tuple[TaskStatus]]:
-        """Pickled by its status: what `args` holds is the text."""
+        """Pickle it by its status: `args` holds the text."""
         return type(self), (self.status,)
 
 

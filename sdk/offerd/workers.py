@@ -1,5 +1,5 @@
-"""Threads for what waits for a network or a disk. A process may be refused another one: by a limit on processes, or for want of
-memory. That fails what the thread was for, and nothing else.
+"""Threads for work that waits for a network or a disk. The system may refuse a process another thread, because of a limit on
+processes or for lack of memory. That fails the work that the thread was for, and nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from offerd.errors import OfferdError
 T = TypeVar("T")
 
 ZEROMQ_THREADS = 2
-"""Of a context with one thread for input and output: that, and the one that takes care of closed sockets."""
+"""The threads of a ZeroMQ context with one thread for I/O: that one, and the one that closes sockets."""
 
 
 class NoThread(OfferdError):
@@ -29,7 +29,7 @@ class NoThread(OfferdError):
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Raises `NoThread`."""
+    """Start a thread. Raises `NoThread` if it cannot be started."""
     try:
         thread.start()
     except RuntimeError:
@@ -37,8 +37,8 @@ def start_thread(thread: threading.Thread) -> None:
 
 
 def check_threads(what_for: str, *, more: int = 0) -> None:
-    """Raise `NoThread` unless a context of ZeroMQ gets its threads now, which ends the process where it does not; and so many
-    more.
+    """Raise `NoThread` unless ZeroMQ's threads, and so many `more`, can be started now. ZeroMQ ends the process if it cannot
+    start them itself.
     """
     may_end = threading.Event()
     started: list[threading.Thread] = []
@@ -116,7 +116,7 @@ class Workers(Executor):
             if future.set_running_or_notify_cancel():
                 try:
                     result = work()
-                except BaseException as error:  # marked: whatever it is, who waits for the future hears of it
+                except BaseException as error:  # marked: any error goes to whoever waits for the future
                     future.set_exception(error)
                 else:
                     future.set_result(result)

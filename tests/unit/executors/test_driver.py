@@ -402,7 +402,7 @@ def test_without_a_slave_the_executor_ends_itself(stage: Stage, capsys: pytest.C
     stage.slave.wait_until(lambda: bool(stage.executor.events), "registered")
     stage.slave.unbind()
     assert stage.join() == 1
-    assert "no slave within 0.3 s" in capsys.readouterr().err
+    assert "the slave did not come back within 0.3 s" in capsys.readouterr().err
 
 
 def test_a_stopped_driver_waits_until_its_last_statuses_are_stored(stage: Stage) -> None:

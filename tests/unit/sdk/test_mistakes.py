@@ -118,9 +118,9 @@ def test_what_messages_can_hold_passes() -> None:
 )
 def test_a_resource_that_nobody_has_by_that_name_is_told_with_its_name(name: str, meant: str) -> None:
     asked: Any = {name: "1"}
-    with pytest.raises(BadResources, match=f"nobody has {name}; write {meant}=1"):
+    with pytest.raises(BadResources, match=f"no slave has {name}; write {meant}=1"):
         Resources.of(**asked)
-    with pytest.raises(BadResources, match=f"nobody has {name}; write {meant}=1"):
+    with pytest.raises(BadResources, match=f"no slave has {name}; write {meant}=1"):
         Resources.parse(f"{name}=1")
     assert Resources.of(licences=2)
 
@@ -128,9 +128,12 @@ def test_a_resource_that_nobody_has_by_that_name_is_told_with_its_name(name: str
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        (lambda: Resources.of(ports="[1-2]"), "ports='[1-2]' are no ranges; write ports=[(31000, 31009)]"),  # type: ignore[arg-type]
-        (lambda: Resources.of(ports=[1, 2]), "ports=[1, 2] are no ranges"),  # type: ignore[list-item]
-        (lambda: Resources.of(ports=80), "ports=80 are no ranges"),  # type: ignore[arg-type]
+        (
+            lambda: Resources.of(ports="[1-2]"),
+            "ports='[1-2]' is not a list of ranges; write ports=[(31000, 31009)]",
+        ),  # type: ignore[arg-type]
+        (lambda: Resources.of(ports=[1, 2]), "ports=[1, 2] is not a list of ranges"),  # type: ignore[list-item]
+        (lambda: Resources.of(ports=80), "ports=80 is not a list of ranges"),  # type: ignore[arg-type]
         (lambda: Resources.of(mem="128"), "mem=128 has no unit; write 128M or 128G"),
         (lambda: Resources({"cpus": 1.5}), "a positive whole number, not 1.5"),  # type: ignore[dict-item]
         (lambda: Resources({"cpus": "1"}), "a positive whole number, not '1'"),  # type: ignore[dict-item]
