@@ -267,7 +267,7 @@ class Master:
             for peer in held.overdue(now):
                 self._server.send(peer, NotLeading(leader))
             self._server.flush()
-            self._lines.tell(now)
+            self._lines.report_left_out(now)
 
     def _look_at_place(self, election: Election) -> None:
         """Raises `Deposed` unless this master certainly leads. To be called before reading: the process may have slept."""
@@ -372,7 +372,7 @@ class Master:
         self._inbox.turn()
         self._take_news_of_keys()
         self._tick()
-        self._lines.tell(time.monotonic())
+        self._lines.report_left_out(time.monotonic())
         while gone := self._flush():
             for peer in gone:
                 self._inbox.forget(peer)

@@ -444,7 +444,7 @@ class SlaveDaemon:
     def _housekeeping(self, now: float) -> None:
         self._persistence.tidy(now, self.core)
         self._renew_files_secret(self._files.tick())
-        self._lines.tell(now)
+        self._lines.report_left_out(now)
         self._collector.tick(now, self._living, is_disk_full=self.core.state.is_disk_full)
 
     def _living(self) -> Living:

@@ -162,7 +162,7 @@ def altered(word: str, place: int) -> str:
         ("late", "the master refuses this word"),
         ("revoked", "the master refuses this word"),
         ("altered secret", "the master refuses this word"),
-        ("altered master key", "has not the key that the word names"),
+        ("altered master key", "does not have the key that the word names"),
         ("cut", "was it copied whole?"),
     ],
 )

@@ -333,7 +333,7 @@ def test_a_peer_whose_keys_are_wrong_says_so_in_one_line(
         OperatorClient(cluster.address)
     monkeypatch.setenv(KEY_VARIABLE, keyring.file("alice"))
     monkeypatch.setenv(MASTER_KEY_VARIABLE, "nonsense")
-    with pytest.raises(OfferdError, match="is no public key"):
+    with pytest.raises(OfferdError, match="is neither a public key"):
         OperatorClient(cluster.address)
 
 
@@ -343,6 +343,6 @@ def test_the_master_of_a_key_that_is_not_the_named_one_is_not_spoken_to(
     monkeypatch.setenv(MASTER_KEY_VARIABLE, public_of(read_secret(keyring.file("bob"))))
     with (
         OperatorClient(cluster.address, timeout_s=1.0) as client,
-        pytest.raises(OfferdError, match="has not the key that we know the master by"),
+        pytest.raises(OfferdError, match="does not have the key that we know the master by"),
     ):
         client.cluster()

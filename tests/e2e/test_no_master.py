@@ -53,7 +53,9 @@ class Program:
 
     def waits(self, what_for: str) -> list[str]:
         """Its lines on a master that is away for this reason."""
-        return re.findall(rf"no master for [0-9]+ (?:s|min): .*{re.escape(what_for)}.*; trying on", self.said)
+        return re.findall(
+            rf"no master for [0-9]+ (?:s|min): .*{re.escape(what_for)}.*; still trying", self.said
+        )
 
     def end(self, number: int = signal.SIGINT) -> int:
         self.process.send_signal(number)
@@ -89,10 +91,10 @@ def test_a_slave_without_a_master_says_what_is_wrong_again_and_again_or_ends_wit
             "the name no-such-host.invalid cannot be resolved: ": slave(
                 "name", "no-such-host.invalid", *known
             ),
-            f"what listens at {cluster.address} has another key than the one that we know the master by": slave(
+            f"the server at {cluster.address} has another key than the one that we know the master by": slave(
                 "key", cluster.address, key, own_key, known_by, str(another)
             ),
-            f"no ZooKeeper server is reached: nothing listens at 127.0.0.1:{port}": slave(
+            f"no ZooKeeper server can be reached: nothing listens at 127.0.0.1:{port}": slave(
                 "zk", f"zk://127.0.0.1:{port}/offerd", *known
             ),
         }
@@ -162,6 +164,6 @@ def test_a_slave_finds_its_master_where_something_else_has_listened_meanwhile() 
         with context, context.socket(zmq.ROUTER) as another:
             another.bind(f"tcp://{cluster.address}")
             log = cluster.slaves[0].log
-            wait_until(lambda: "speaks without keys" in log.read_text(), "the slave to find it")
+            wait_until(lambda: "uses no keys" in log.read_text(), "the slave to find it")
         cluster.restart_master()
         cluster.wait_for_slaves(1)

@@ -73,7 +73,7 @@ def test_what_cannot_be_recorded_is_said_in_one_line(cluster: LocalCluster) -> N
     )
     done = offerd(cluster, "debug", "replay", __file__)
     assert done.returncode == 2
-    assert done.stderr.startswith(b"offerd: this is no recording")
+    assert done.stderr.startswith(b"offerd: this is not a recording")
 
 
 def test_chaos_keeps_what_each_daemon_saw(

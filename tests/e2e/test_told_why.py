@@ -54,7 +54,7 @@ def test_a_scheduler_and_a_slave_that_send_what_the_master_does_not_take_are_tol
         monkeypatch.setattr(transport, "frames", frames)
         faulty.driver.kill_task("t")
         with pytest.raises(
-            offerd.FrameworkError, match=r"has hung up on this scheduler: .*KillTusk"
+            offerd.FrameworkError, match=r"has closed the connection to this scheduler: .*KillTusk"
         ) as caught:
             assert faulty.driver.join(Recorder.patience_s), "it has ended"
         assert caught.value.reason == Reason.MESSAGE_INVALID

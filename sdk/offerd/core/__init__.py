@@ -1,1 +1,1 @@
-"""The pure parts: what a scheduler's driver knows and decides, and what the cores of master and slave compute with."""
+"""The pure parts of the SDK: the core of a scheduler's driver, and what the cores of master and slave share with it."""

@@ -1,6 +1,6 @@
-"""Tasks that a master has called lost, and no slave has said to have ended: the next master must not take them for running.
+"""Tasks that a master has reported lost while no slave has reported their end. The next master must not count them as running.
 
-Kept as the keys of a dict, in the order in which they were called so.
+They are the keys of a dict, oldest first.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from offerd.messages import Reason, RegisterFramework, TaskState, TaskStatus
 from offerd.wire.codec import MAX_MESSAGE_BYTES, encode_message
 
 REMEMBER_LOST = 10_000
-"""So many of them are named to the next master; their slaves may still have them."""
+"""At most so many are named to the next master; their slaves may still have them."""
 NEVER_LAUNCHED = (Reason.OFFER_INVALID, Reason.LONG_TASK_CAP)
-"""What a master calls lost for one of these, no slave has."""
+"""Reasons for which a master reports a task lost that was never sent to a slave."""
 
 _ID_HEAD_BYTES = 5  # MessagePack's, at most
 
 
 def note_end(called_lost: dict[TaskID, None], end: TaskStatus) -> None:
-    """A task has ended: by the word of a master alone, perhaps."""
+    """A task has ended; if only a master says so, remember it."""
     if end.sequence or end.state is not TaskState.LOST or end.reason in NEVER_LAUNCHED:
         return
     called_lost[end.task_id] = None
@@ -28,9 +28,9 @@ def note_end(called_lost: dict[TaskID, None], end: TaskStatus) -> None:
         del called_lost[next(iter(called_lost))]
 
 
-def named_in(hello: RegisterFramework, called_lost: dict[TaskID, None]) -> RegisterFramework:
-    """The hello with the newest of them, as many as fit."""
-    room_bytes = MAX_MESSAGE_BYTES - len(encode_message(hello)) - _ID_HEAD_BYTES
+def named_in(registration: RegisterFramework, called_lost: dict[TaskID, None]) -> RegisterFramework:
+    """The registration with the newest of these tasks, as many as fit."""
+    room_bytes = MAX_MESSAGE_BYTES - len(encode_message(registration)) - _ID_HEAD_BYTES
     named: list[TaskID] = []
     for task_id in reversed(called_lost):
         room_bytes -= len(task_id.encode()) + _ID_HEAD_BYTES
@@ -38,4 +38,4 @@ def named_in(hello: RegisterFramework, called_lost: dict[TaskID, None]) -> Regis
             break
         named.append(task_id)
     named.reverse()
-    return msgspec.structs.replace(hello, called_lost=named)
+    return msgspec.structs.replace(registration, called_lost=named)

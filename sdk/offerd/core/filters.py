@@ -1,7 +1,7 @@
-"""What a framework never wants to be offered (Mesos, NSDI 2011, section 3.5), made ready to be asked of many slaves.
+"""What a framework never wants to be offered (Mesos, NSDI 2011, section 3.5), prepared for checking many slaves.
 
-Attribute constraints: that one exists, that it equals a text, or that it matches a pattern of the shell: `*`, `?`, `[ab]`,
-`[!ab]`, whole value, case counts. Not regular expressions: the master evaluates them for strangers, and some take it hours.
+An attribute constraint says that an attribute exists, equals a text, or matches a shell pattern: `*`, `?`, `[ab]`, `[!ab]`, on
+the whole value, in which case counts. There are no regular expressions: a stranger's could keep the master busy for hours.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_PATTERN_LETTERS = 256
 
 
 def fault(filters: Filters) -> str:
-    """What makes these filters unusable, as a line for people; empty if they are good."""
+    """What makes these filters unusable, as a line for people; empty if they can be used."""
     patterns = filters.attributes_match
     if len(patterns) > MAX_PATTERNS:
         return f"filters with {len(patterns)} patterns; at most {MAX_PATTERNS} are evaluated"
@@ -31,7 +31,7 @@ def fault(filters: Filters) -> str:
 
 
 class CompiledFilters:
-    """`Filters`, which must be without `fault`, and the questions asked of them."""
+    """Checks slaves and their free resources against `Filters`, which must have no `fault`."""
 
     __slots__ = ("_exist", "_patterns", "_slave_ids", "filters", "is_empty")
 
@@ -46,7 +46,7 @@ class CompiledFilters:
         ]
 
     def pass_slave(self, slave_id: SlaveID, attributes: Mapping[str, str]) -> bool:
-        """Whether the slave as such is wanted, whatever is free on it."""
+        """Whether the framework wants this slave, whatever is free on it."""
         if self._slave_ids and slave_id not in self._slave_ids:
             return False
         if not self._exist <= attributes.keys():
@@ -59,5 +59,5 @@ class CompiledFilters:
         )
 
     def pass_free(self, free: Resources) -> bool:
-        """Whether enough is free."""
+        """Whether enough is free for the framework."""
         return free.covers(self.filters.minimum)

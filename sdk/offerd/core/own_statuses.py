@@ -1,4 +1,4 @@
-"""Statuses of tasks that never came to a master: the driver itself says how they ended."""
+"""Statuses that the driver itself makes, of tasks that never reached a master."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SOURCE = "driver"
 
 
 def lost_without_master(task_id: TaskID) -> TaskStatus:
-    """Its offer went with the master."""
+    """The task's offer is void because the master is gone."""
     return TaskStatus(
         task_id,
         TaskState.LOST,
@@ -20,5 +20,5 @@ def lost_without_master(task_id: TaskID) -> TaskStatus:
 
 
 def cannot_be_sent(task_id: TaskID, why: str) -> TaskStatus:
-    """No message holds it."""
+    """The task does not fit into a message."""
     return TaskStatus(task_id, TaskState.ERROR, reason=Reason.TASK_INVALID, source=SOURCE, message=why)

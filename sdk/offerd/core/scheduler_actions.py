@@ -1,4 +1,4 @@
-"""What the core of a scheduler's driver wants done. The order counts."""
+"""What the core of a scheduler's driver asks the driver to do, in this order."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from offerd.operator_messages import Waiting
 
 
 class Send(NamedTuple):
-    """Send this to the master."""
+    """Send this message to the master."""
 
     message: Message
 
 
 class Deliver(NamedTuple):
-    """Call `status_update`, and when it has returned, tell the core by `delivered`."""
+    """Call `status_update`, and when it has returned, call the core's `delivered`."""
 
     status: TaskStatus
 
 
 class Call(NamedTuple):
-    """Call this callback of the scheduler, with the driver before these arguments."""
+    """Call this callback of the scheduler with the driver and these arguments."""
 
     callback: str
     arguments: tuple[Any, ...] = ()
 
 
 class Answer(NamedTuple):
-    """The master's answer to the oldest open question of its kind."""
+    """The master has answered the oldest open question of this kind."""
 
     message: GuaranteedShare | Waiting
 

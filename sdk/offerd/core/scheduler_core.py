@@ -1,4 +1,4 @@
-"""What a scheduler's driver knows and decides, without socket, thread or clock.
+"""The deterministic part of a scheduler's driver: no socket, thread or clock.
 
 Owned here: registration and its renewal, which offers are open, and what must be sent again to a master that forgot it;
 `scheduler_tasks` has what is known of tasks. A driver feeds in messages, the user's orders and the time, and performs the
@@ -63,16 +63,16 @@ from offerd.operator_messages import ExplainWaiting, Waiting
 from offerd.resources import Resources
 from offerd.wire.files_messages import FilesRenewed
 
-HELLO_INTERVAL_S = 2.0
-"""How long a hello may go unanswered before it is said again."""
-HELLO_AGAIN_S = 0.2
-"""After a master has said that it does not lead."""
+REGISTER_INTERVAL_S = 2.0
+"""A registration that is not answered is sent again after this time."""
+REGISTER_SOON_S = 0.2
+"""The same, when the master has answered that it does not lead."""
 MISSED_PINGS = 3
-"""Intervals without a word after which the master counts as gone."""
-BROKEN_LINK_HELLO_S = 60.0
-"""The same while there is no connection: the connection made says when, this is for one that we were not told of."""
+"""The master counts as gone after so many ping intervals without a message."""
+BROKEN_LINK_REGISTER_S = 60.0
+"""A new connection starts a new registration. While there is none, one is sent after this time in case its report is missed."""
 RECONCILE_DELAY_S = 15.0
-"""From a registration renewed to asking after tasks in doubt: a new master first has to hear from its slaves."""
+"""From a renewed registration to asking about tasks in doubt: a new master must first hear from its slaves."""
 SILENCE_ROUND_S = 60.0
 """A task that is silent for this long at least, and twice that at most, is asked after."""
 
@@ -80,11 +80,10 @@ _NOTHING: list[Action] = []
 
 
 class SchedulerCore:
-    """One scheduler's end of the protocol. `handle` and `tick` return what is to be done, in order.
+    """One scheduler's end of the protocol. `handle` and `tick` return actions, in order.
 
-    `scheduler_id`: of this scheduler alone; by it a master knows it again behind another connection. `stands_by`: whether to
-    wait where another scheduler of the framework is active, and not to take over. `finds_leader`: whether ZooKeeper says where
-    the master is.
+    `scheduler_id` identifies this scheduler to a master that sees it on another connection. `stands_by`: if another scheduler
+    of the framework is active, wait instead of taking over. `finds_leader`: ZooKeeper says which master leads.
     """
 
     def __init__(
@@ -103,17 +102,17 @@ class SchedulerCore:
         self._is_active_to_last_master = False
         self.master_id = ""
         self.max_failover_s = 0.0
-        """Longest fail-over time-out that the master grants; 0 if it has not said."""
+        """The longest fail-over time-out that the master grants; 0 if unknown."""
         self.epoch = 0
         self.is_registered = False
         self.was_registered = False
-        """Whether a master has ever answered: from then on silence is waited out, before it is an error."""
+        """Whether a master has ever answered. After that, a silent master is waited for; before, it is an error."""
         self.offers: dict[OfferID, Offer] = {}
-        """The offers that are open: neither answered nor rescinded."""
+        """The open offers: neither answered nor rescinded."""
         self.files: dict[SlaveID, FilesAccess] = {}
         """The newest access to each slave's files."""
         self.failed_messages = 0
-        """Of masters: what they brought about was an error of ours."""
+        """How many messages from masters could not be handled because of an error of ours."""
         self._scheduler_id = scheduler_id
         self._stands_by = stands_by
         self._finds_leader = finds_leader
@@ -121,12 +120,12 @@ class SchedulerCore:
         self._ping_interval_s = 5.0
         self._is_linked = True
         self._heard = 0.0
-        self._hello_at = 0.0
+        self._register_at = 0.0
         self._reconcile_at: float | None = None
         self._doubt_at = 0.0
         self._needs_offers = True
         self._filters = Filters()
-        self._said = (True, Filters())  # in the last hello
+        self._sent_wishes = (True, Filters())  # in the last hello
         self._since: float | None = None  # the framework is registered
         self._held: list[Message] = []
         self._tasks = SchedulerTasks()
@@ -156,7 +155,7 @@ class SchedulerCore:
 
     @property
     def is_heard(self) -> bool:
-        """Whether a master knows us, if only as one who stands by."""
+        """Whether a master knows this scheduler, as active or standing by."""
         return self.is_registered or self.is_standing_by
 
     @property
@@ -169,23 +168,23 @@ class SchedulerCore:
         """How many tasks have had a terminal status so far."""
         return self._tasks.ended_count
 
-    # -- what happens -------------------------------------------------------------------------------------------------
+    # -- events -------------------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> list[Action]:
-        """Say the first hello."""
+        """Send the first registration."""
         self._heard = now
         self._doubt_at = now + SILENCE_ROUND_S
-        return self._hello(now)
+        return self._register(now)
 
     def obeys(self, epoch: int) -> bool:
-        """Whether what a master of this epoch says counts: one older than a master heard before leads no more."""
+        """Whether to obey a master of this epoch; not if one of a later epoch has been heard."""
         if 0 < epoch < self.epoch:
             return False
         self.epoch = max(epoch, self.epoch)
         return True
 
     def handle(self, message: object, now: float) -> list[Action]:
-        """A message from the master."""
+        """Handle a message from the master."""
         self._heard = now
         return self._handlers[type(message)](message, now)
 
@@ -195,7 +194,7 @@ class SchedulerCore:
         if now < self.next_deadline():
             return _NOTHING
         if not self.is_registered:
-            return self._hello(now) if now >= self._hello_at else _NOTHING
+            return self._register(now) if now >= self._register_at else _NOTHING
         if now >= self._heard + MISSED_PINGS * self._ping_interval_s:
             return self.lose_master(now)
         if now >= self._doubt_at:
@@ -214,27 +213,27 @@ class SchedulerCore:
         return self.reconcile_tasks(doubtful, now)
 
     def next_deadline(self) -> float:
-        """When `tick` has something to do at the latest."""
+        """When `tick` must be called at the latest."""
         if not self.is_registered:
-            return self._hello_at
+            return self._register_at
         deadline = min(self._heard + MISSED_PINGS * self._ping_interval_s, self._doubt_at)
         return deadline if self._reconcile_at is None else min(deadline, self._reconcile_at)
 
     def lose_master(self, now: float) -> list[Action]:
-        """What was sent last may not have arrived: offers are void, and a hello renews the registration."""
-        return [*self._disconnect(), *self._hello(now)]
+        """The last messages may not have arrived: rescind all offers and register again."""
+        return [*self._disconnect(), *self._register(now)]
 
     def failed(self, now: float) -> list[Action]:
-        """What the last message brought about was an error of ours: that costs the registration, and no more."""
+        """An error of ours prevented handling the last message: register again."""
         self.failed_messages += 1
         return self.lose_master(now)
 
     def link_changed(self, is_up: bool, now: float) -> list[Action]:
-        """The connection was made or lost. Whoever is at its other end now has to be told who we are."""
+        """The connection was made or lost. A new connection may lead to a master that does not know this scheduler."""
         was_up, self._is_linked = self._is_linked, is_up
         if is_up:
-            return _NOTHING if was_up else self._hello(now)
-        self._hello_at = now + BROKEN_LINK_HELLO_S
+            return _NOTHING if was_up else self._register(now)
+        self._register_at = now + BROKEN_LINK_REGISTER_S
         return self._disconnect()
 
     def delivered(self, status: TaskStatus) -> None:
@@ -245,7 +244,7 @@ class SchedulerCore:
         """What is to be acknowledged, once: one message per slave. Kept while there is no master to send it to."""
         return self._tasks.acknowledgements(self.framework_id) if self.is_registered else []
 
-    # -- what the user orders -----------------------------------------------------------------------------------------
+    # -- the user's orders --------------------------------------------------------------------------------------------
 
     def reply_to_offer(
         self, offer_ids: list[OfferID], tasks: list[TaskInfo], refuse_seconds: float, now: float
@@ -266,7 +265,7 @@ class SchedulerCore:
         return [Send(AcceptOffers(offer_ids, tasks, refuse_seconds))]
 
     def not_sent(self, message: Message, why: str, now: float) -> list[Action]:
-        """No message holds what was ordered: tasks of it fail, and what they were to run on is free again."""
+        """An order does not fit into a message: its tasks fail, and their offers are declined."""
         if not isinstance(message, AcceptOffers):
             return _NOTHING
         statuses = [cannot_be_sent(task.task_id, why) for task in message.tasks]
@@ -274,32 +273,32 @@ class SchedulerCore:
         return [Send(DeclineOffers(message.offer_ids, 0.0)), *itertools.chain(*ends)]
 
     def decline_offer(self, offer_ids: list[OfferID], refuse_seconds: float, now: float) -> list[Action]:
-        """Give offers back. Those that are open no more are passed over."""
+        """Give offers back; those that are no longer open are skipped."""
         declined = [offer_id for offer_id in offer_ids if self.offers.pop(offer_id, None) is not None]
         return [Send(DeclineOffers(part, refuse_seconds)) for part in in_parts(declined)]
 
     def set_needs_offers(self, needs_offers: bool, now: float) -> list[Action]:
-        """Remembered, and said to every new master in the hello. In line for being active, another hello says it."""
+        """Remembered, and sent with each registration. A scheduler that stands by registers again to send it."""
         self._needs_offers = needs_offers
         return self._wish(SetNeedsOffers(needs_offers), now)
 
     def set_filters(self, filters: Filters, now: float) -> list[Action]:
-        """The same."""
+        """The same for filters."""
         self._filters = filters
         return self._wish(SetFilters(filters), now)
 
     def revive_offers(self, now: float) -> list[Action]:
-        """Take back all refusals and an earlier `set_needs_offers(False)`; a new master knows of none."""
+        """Take back all refusals and `set_needs_offers(False)`. Not remembered: a new master knows of no refusals."""
         self._needs_offers = True
         return self._wish(ReviveOffers(), now)
 
     def _wish(self, wish: Message, now: float) -> list[Action]:
         if self.is_standing_by:
-            return self._hello(now)
+            return self._register(now)
         return [Send(wish)] if self.is_registered else _NOTHING
 
     def kill_task(self, task_id: TaskID, grace_s: float | None, now: float) -> list[Action]:
-        """Remembered until the task ends, and said again after a renewed registration: the order may have been lost."""
+        """Remembered until the task ends, and sent again after a renewed registration: the first may have been lost."""
         order = KillTask(self.framework_id, task_id, grace_s=grace_s)
         if self._tasks.is_live(task_id):
             self._tasks.kills[task_id] = order
@@ -314,7 +313,7 @@ class SchedulerCore:
     def send_framework_message(
         self, slave_id: SlaveID, executor_id: ExecutorID, data: bytes, now: float
     ) -> list[Action]:
-        """Best effort: without a master it is lost."""
+        """Best effort: dropped without a master."""
         if not self.is_registered:
             return _NOTHING
         return [Send(FrameworkMessage(self.framework_id, slave_id, executor_id, data))]
@@ -325,23 +324,23 @@ class SchedulerCore:
     def ask_waiting(
         self, wanted: Resources, time_limit_s: float | None, count: int, per_slave: int, now: float
     ) -> list[Action]:
-        """Nothing comes back unless registered: the caller checks."""
+        """The caller checks that there is a registration; without one there is no answer."""
         question = ExplainWaiting(self.framework_id, wanted, time_limit_s, count=count, per_slave=per_slave)
         return self._send_or_hold([question])
 
     def teardown(self, now: float) -> list[Action]:
-        """The framework ends; of one that stands by only its place in line."""
+        """End the framework. If this scheduler stands by, only its place in line is given up."""
         return [Send(TeardownFramework())] if self.is_registered else self.fail_over(now)
 
     def fail_over(self, now: float) -> list[Action]:
-        """This scheduler goes, the framework stays."""
+        """End this scheduler, but not the framework."""
         return [Send(FailOver())] if self.is_registered or self.is_standing_by else []
 
     # -- registration -------------------------------------------------------------------------------------------------
 
-    def _hello(self, now: float) -> list[Action]:
-        self._hello_at = now + HELLO_INTERVAL_S
-        hello = RegisterFramework(
+    def _register(self, now: float) -> list[Action]:
+        self._register_at = now + REGISTER_INTERVAL_S
+        registration = RegisterFramework(
             self.framework,
             epoch=self.epoch,
             stands_by=self._stands_by,
@@ -351,7 +350,7 @@ class SchedulerCore:
             filters=self._filters,
             since_s=0.0 if self._since is None else max(0.0, now - self._since),
         )
-        self._said = (hello.needs_offers, hello.filters)
+        self._sent_wishes = (registration.needs_offers, registration.filters)
         return [Send(self._tasks.name_lost(hello))]
 
     def _disconnect(self) -> list[Action]:
@@ -371,7 +370,7 @@ class SchedulerCore:
         self._ping_interval_s = message.ping_interval_s
         self.max_failover_s = message.max_failover_s
         self.master_id = message.master_id
-        # The answer to a hello said twice: for the master a new beginning, which voids offers and forgets settings.
+        # A second answer, to a registration sent twice. For the master it began anew, without our offers and settings.
         is_repeated = self.is_registered and message.framework_id == self.framework_id
         self.is_standing_by = False
         self._is_active_to_last_master = True
@@ -381,8 +380,8 @@ class SchedulerCore:
         self.is_registered = True
         if self._since is None:
             self._since = now - message.since_s
-        # What the hello did not say, or was said to a master of a time when hellos did not.
-        needs_offers, filters = self._said if message.heeds_wishes else (True, Filters())
+        # Settings that the registration did not carry, or that an older master does not read from it.
+        needs_offers, filters = self._sent_wishes if message.heeds_wishes else (True, Filters())
         if self._needs_offers != needs_offers:
             actions.append(Send(SetNeedsOffers(self._needs_offers)))
         if self._filters != filters:
@@ -407,7 +406,7 @@ class SchedulerCore:
         return actions
 
     def _framework_stands_by(self, message: FrameworkStandsBy, now: float) -> list[Action]:
-        """Another scheduler is active, perhaps where we were until now. We hear when we are, or that the master is gone."""
+        """Another scheduler is active, perhaps in our place. The master says when we are; if it is gone, we register again."""
         actions = self._disconnect()
         is_news = (
             self.master_id != message.master_id or self._is_active_to_last_master or not self.was_registered
@@ -421,21 +420,21 @@ class SchedulerCore:
         self._ping_interval_s = message.ping_interval_s
         self.framework_id = message.framework_id
         self.framework = msgspec.structs.replace(self.framework, framework_id=message.framework_id)
-        self._hello_at = now + MISSED_PINGS * self._ping_interval_s
+        self._register_at = now + MISSED_PINGS * self._ping_interval_s
         if is_news:
             actions.append(Call("standing_by", (message.framework_id, message.master_id)))
         return actions
 
     def _not_registered(self, message: NotRegistered, now: float) -> list[Action]:
-        # Every message to a master that does not know us is answered so; the hello under way settles them all.
-        if not self.is_registered and not self.is_standing_by and now < self._hello_at:
+        # A master that does not know us answers every message so; the registration that is under way settles all of them.
+        if not self.is_registered and not self.is_standing_by and now < self._register_at:
             return _NOTHING
         return self.lose_master(now)
 
     def _not_leading(self, message: NotLeading, now: float) -> list[Action]:
-        """One that was named by its address. One that ZooKeeper named is about to hear that it leads."""
+        """This is fatal for a master named by its address. One that ZooKeeper names will know in a moment that it leads."""
         if self.was_registered or self._finds_leader:
-            self._hello_at = now + HELLO_AGAIN_S
+            self._register_at = now + REGISTER_SOON_S
             return _NOTHING
         leader = message.leader.removeprefix("tcp://")
         text = f"this master stands by; {leader} leads: name the masters by their ZooKeeper, as zk://HOST:PORT/path"
@@ -445,11 +444,16 @@ class SchedulerCore:
         return [End(message.reason, message.message)]
 
     def _dropped(self, message: Dropped, now: float) -> list[Action]:
-        return [End(Reason.MESSAGE_INVALID, f"the master has hung up on this scheduler: {message.why}")]
+        return [
+            End(
+                Reason.MESSAGE_INVALID,
+                f"the master has closed the connection to this scheduler: {message.why}",
+            )
+        ]
 
     def _ping(self, message: Ping, now: float) -> list[Action]:
         if self.is_standing_by:
-            self._hello_at = now + MISSED_PINGS * self._ping_interval_s
+            self._register_at = now + MISSED_PINGS * self._ping_interval_s
         return [Send(Pong())]
 
     def _send_or_hold(self, messages: Iterable[Message]) -> list[Action]:
@@ -468,7 +472,7 @@ class SchedulerCore:
         return [Call("resource_offers", (message.offers,))]
 
     def _rescind_offer(self, message: RescindOffer, now: float) -> list[Action]:
-        # An offer answered meanwhile: the master's answer to the reply says what became of its tasks.
+        # If we have answered the offer meanwhile, statuses from the master will say what became of its tasks.
         if self.offers.pop(message.offer_id, None) is None:
             return _NOTHING
         return [Call("offer_rescinded", (message.offer_id,))]

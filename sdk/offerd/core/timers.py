@@ -1,8 +1,8 @@
-"""What is due when, for pure cores and for loops alike: no clock inside, `now` is an argument.
+"""What is due when, for pure cores and for loops: no clock inside, `now` is an argument.
 
-Times are seconds on whatever clock their owner reads. Setting and taking cost O(log n). What is cancelled is swept out when it
-is the majority: tens of thousands of tasks a second each set a time limit of a minute and cancel it a millisecond later,
-refusals for a year are revoked every second, and neither may pile up.
+Times are seconds on the clock of the caller's choice. Setting and taking cost O(log n). Cancelled timers are removed when they
+are the majority: tens of thousands of tasks a second may each set a time limit of a minute and cancel it a millisecond later,
+and year-long refusals may be revoked every second; neither may pile up.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ K = TypeVar("K", bound=Hashable)
 Ts = TypeVarTuple("Ts")
 
 Timer = list[Any]
-"""`[when, serial, what]`; `what` is None once taken or cancelled. Serials differ, so nothing after them is compared."""
+"""`[when, serial, what]`; `what` is None once taken or cancelled. Serials are unique, so comparing two timers stops there."""
 
 _WHAT = 2
 _FEW = 64
-"""Cancelled ones that are worth no sweep."""
+"""Fewer cancelled timers than this are not worth removing."""
 
 
 class Timers(Generic[*Ts]):
-    """What is set, in the order of its times, and where these are equal in the order of setting."""
+    """Timers in the order of their times; those of the same time, in the order of setting."""
 
     __slots__ = ("_cancelled", "_heap", "_serial")
 
@@ -33,18 +33,18 @@ class Timers(Generic[*Ts]):
         self._cancelled = 0
 
     def __len__(self) -> int:
-        """How many are set."""
+        """How many timers are set."""
         return len(self._heap) - self._cancelled
 
     def set(self, when: float, *what: *Ts) -> Timer:
-        """Due at `when`. Returns what `cancel` takes."""
+        """Set a timer for `when`. Returns it for `cancel`."""
         self._serial += 1
         timer = [when, self._serial, what]
         heapq.heappush(self._heap, timer)
         return timer
 
     def cancel(self, timer: Timer) -> None:
-        """Never mind. One that was taken or cancelled already is passed over."""
+        """Cancel a timer. Does nothing if it was taken or cancelled already."""
         if timer[_WHAT] is None:
             return
         timer[_WHAT] = None
@@ -63,7 +63,7 @@ class Timers(Generic[*Ts]):
         return heap[0][0] if heap else None
 
     def take(self, now: float) -> tuple[*Ts] | None:
-        """Take out the first, if it is due."""
+        """Take out the first timer if it is due."""
         when = self.next_deadline()
         if when is None or when > now:
             return None
@@ -73,13 +73,13 @@ class Timers(Generic[*Ts]):
         return what
 
     def due(self, now: float) -> Iterator[tuple[*Ts]]:
-        """Take out, one by one and in order, all that is due, also what is set meanwhile."""
+        """Take out every due timer, one by one and in order, including those set meanwhile."""
         while (what := self.take(now)) is not None:
             yield what
 
 
 class KeyedTimers(Generic[K]):
-    """One time per key."""
+    """At most one timer per key."""
 
     __slots__ = ("_by_key", "_timers")
 
@@ -92,17 +92,17 @@ class KeyedTimers(Generic[K]):
         return len(self._by_key)
 
     def set(self, key: K, when: float) -> None:
-        """Due at `when`; replaces the key's earlier time."""
+        """Set the key's timer to `when`, in place of an earlier time."""
         self.cancel(key)
         self._by_key[key] = self._timers.set(when, key)
 
     def when(self, key: K) -> float | None:
-        """When the key is due, or None if it is not set."""
+        """When the key is due; None if it has no timer."""
         timer = self._by_key.get(key)
         return None if timer is None else timer[0]
 
     def cancel(self, key: K) -> None:
-        """Never mind; fine if it is not set."""
+        """Cancel the key's timer, if there is one."""
         timer = self._by_key.pop(key, None)
         if timer is not None:
             self._timers.cancel(timer)
@@ -112,7 +112,7 @@ class KeyedTimers(Generic[K]):
         return self._timers.next_deadline()
 
     def due(self, now: float) -> Iterator[K]:
-        """Take out, one by one and in order, every key whose time has come, also those set meanwhile."""
+        """Take out every due key, one by one and in order, including those set meanwhile."""
         for (key,) in self._timers.due(now):
             del self._by_key[key]
             yield key

@@ -1,1 +1,1 @@
-"""Keys: the files that hold them, and how a host or a person gets some."""
+"""Keys: the files that hold them, and how a host or a person gets one."""

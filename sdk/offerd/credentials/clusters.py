@@ -1,8 +1,8 @@
-"""The store of credentials: which clusters this account knows, and with which keys it speaks to each.
+"""The store of credentials: which clusters this account knows, and the keys to each.
 
-A store is a directory: `$OFFERD_CONFIG`, else `~/.config/offerd` (`$XDG_CONFIG_HOME/offerd`) and after it `/etc/offerd`. In it
-`clusters.toml` names the clusters, and `keys/` holds our secret keys. `offerd cluster` writes it, `offerd local` adds itself as
-long as it runs, and whatever connects asks `resolve` where to and with which keys.
+A store is a directory: `$OFFERD_CONFIG`; without that, `~/.config/offerd` (`$XDG_CONFIG_HOME/offerd`), then `/etc/offerd`.
+`clusters.toml` in it names the clusters, and `keys/` holds our secret keys. `offerd cluster` writes it, and `offerd local`
+enters its cluster there while it runs. `resolve` looks up address and keys for everything that connects.
 
     current = "prod"
 
@@ -50,38 +50,38 @@ _ENTRIES = ("master", "master_key", "key", "base")
 
 
 class Connection(NamedTuple):
-    """Where a master is, and with which keys it is spoken to."""
+    """A master's address, and the keys to use with it."""
 
     address: str
     """`tcp://HOST:PORT` or `zk://HOST:PORT,.../path`."""
     keys: Keys | None
     """None: without keys."""
     name: str = ""
-    """Of the cluster in a store; empty if it stands in none."""
+    """The cluster's name in a store; empty if it is in none."""
 
 
 Where = str | Connection | None
-"""What `resolve` takes, and with it whatever connects to a master."""
+"""What `resolve`, and everything that connects to a master, takes as the master."""
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """An entry of a store. `key` is a file in the store's `keys/`, or anywhere by its whole path."""
+    """An entry of a store. `key` is the name of a file in the store's `keys/`, or the whole path of a file elsewhere."""
 
     name: str
     master: str
     master_key: str = ""
     key: str = ""
     base: str = ""
-    """Directory of a cluster that `offerd local` runs on this host: without it the cluster is gone."""
+    """The directory of a cluster that `offerd local` runs on this host. When it is gone, so is the cluster."""
 
     @property
     def address(self) -> str:
-        """Raises `BadInput`."""
+        """The master's address, as `Connection.address`. Raises `BadInput`."""
         return master_address(self.master)
 
     @property
     def is_gone(self) -> bool:
-        """Whether it was one on this host, and its directory (or what stands in its place) is not ours any more."""
+        """Whether it was a cluster on this host, and its directory does not exist or is not ours any more."""
         if not self.base:
             return False
         try:
@@ -92,14 +92,14 @@ class Cluster(msgspec.Struct, frozen=True):
 
 
 class Clusters(msgspec.Struct, frozen=True):
-    """What a store holds: clusters by name, in the order in which they were added."""
+    """What a store holds: clusters by name, oldest entry first."""
 
     current: str = ""
     known: Mapping[str, Cluster] = msgspec.field(default_factory=dict)
 
     def at(self, address: str) -> Cluster | None:
-        """The cluster whose masters are found there. Of several: one on this host, which holds the port; else the current one;
-        else the last.
+        """The cluster with its masters at this address. Of several: one on this host, which holds the port; else the current
+        one; else the last.
         """
         found = [each for each in reversed(list(self.known.values())) if _same_place(each.master, address)]
         return max(found, key=lambda each: (bool(each.base), each.name == self.current), default=None)
@@ -114,7 +114,7 @@ def _same_place(text: str, address: str) -> bool:
 
 
 class Store:
-    """A directory with credentials. Readers see a store before a change or after it; writers wait for each other."""
+    """A directory with credentials. A reader sees the store before or after a change, never halfway; writers take turns."""
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = os.fspath(directory)
@@ -122,18 +122,18 @@ class Store:
         self._path = os.path.join(self.directory, FILE)
 
     def key_file(self, cluster: Cluster) -> str:
-        """Of our secret key to it."""
+        """The file of our secret key to this cluster."""
         return os.path.join(self.directory, KEYS, cluster.key)
 
     @property
     def is_readable(self) -> bool:
-        """Whether there is one that this account may read."""
+        """Whether the store exists and this account may read it."""
         return os.access(self._path, os.R_OK)
 
     def read(self) -> Clusters:
-        """What stands there now, without clusters that are gone; nothing if there is no store.
+        """The store's contents, without clusters that are gone; empty if there is no store.
 
-        Raises `BadInput` with one line on a store that is damaged, that others may write, or that cannot be read.
+        Raises `BadInput` with one line if the store is damaged, may be written by others, or cannot be read.
         """
         path = self._path
         try:
@@ -147,8 +147,8 @@ class Store:
     # -- changing ---------------------------------------------------------------------------------------------------
 
     def add(self, cluster: Cluster, secret: str = "") -> Clusters:
-        """Write an entry, over one of this name that was there; returns all. `secret`: our key, to be kept in `keys/`.
-        The first cluster of a store becomes the current one.
+        """Write an entry, over one of the same name; returns all entries. `secret`: our key, to be kept in `keys/`. The first
+        cluster of a store becomes the current one.
         """
         if fault := name_fault(cluster.name):
             raise BadInput(fault)
@@ -164,7 +164,7 @@ class Store:
         return self._change(change)
 
     def add_local(self, cluster: Cluster) -> str:
-        """Add a cluster on this host under its name, or `NAME-2`, `NAME-3` ... where that is taken; returns the name."""
+        """Add a cluster on this host, as `NAME-2`, `NAME-3` ... if its name is taken; returns the name."""
         name = ""
 
         def change(now: Clusters) -> Clusters:
@@ -172,7 +172,9 @@ class Store:
             for each in [
                 each for each in now.known.values() if each.base and _same_place(each.master, cluster.address)
             ]:
-                now = _without(now, each.name)  # its port is ours now: it has ended without a word
+                now = _without(
+                    now, each.name
+                )  # we hold its port now, so it has ended without removing its entry
             name, number = cluster.name, 2
             while name in now.known:
                 name, number = f"{cluster.name}-{number}", number + 1
@@ -182,7 +184,7 @@ class Store:
         return name
 
     def remove(self, name: str) -> Cluster:
-        """Forget a cluster, and our key to it if that is kept in `keys/`. Raises `BadInput` if there is none."""
+        """Remove a cluster, and our key to it if that is in `keys/`. Raises `BadInput` if there is none of this name."""
         found: list[Cluster] = []
 
         def change(now: Clusters) -> Clusters:
@@ -197,7 +199,7 @@ class Store:
         return removed
 
     def forget_local(self, base: str) -> None:
-        """Remove the cluster on this host that had this directory, if it is still there."""
+        """Remove the cluster on this host with this directory, if it is still in the store."""
 
         def change(now: Clusters) -> Clusters:
             for each in [each for each in now.known.values() if each.base == base]:
@@ -208,7 +210,7 @@ class Store:
             self._change(change)
 
     def use(self, name: str) -> None:
-        """Make this cluster the current one. Raises `BadInput` if there is none."""
+        """Make this cluster the current one. Raises `BadInput` if there is none of this name."""
         self._change(lambda now: Clusters(self._known(now, name).name, now.known))
 
     def _known(self, now: Clusters, name: str) -> Cluster:
@@ -218,7 +220,7 @@ class Store:
         return now.known[name]
 
     def _change(self, change: Callable[[Clusters], Clusters]) -> Clusters:
-        """Clusters that are gone are swept out with every change. Raises `BadInput` if the store cannot be written."""
+        """Write a change, and remove clusters that are gone. Raises `BadInput` if the store cannot be written."""
         try:
             with self._locked():
                 before = self.read()
@@ -258,7 +260,7 @@ def _without(now: Clusters, name: str) -> Clusters:
 
 
 def _parse(path: str, text: bytes) -> Clusters:
-    import tomllib  # of those who have a store
+    import tomllib  # only needed where there is a store
 
     try:
         document = tomllib.loads(text.decode())
@@ -300,17 +302,17 @@ def _text(clusters: Clusters) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As TOML writes it. Raises `BadInput` on what no name, address or path should hold."""
+    """A string in TOML. Raises `BadInput` on control characters, which no name, address or path should hold."""
     if not text.isprintable():
-        raise BadInput(f"{text!r} cannot stand in the store of credentials: it has control characters")
+        raise BadInput(f"{text!r} cannot be written to the store of credentials: it has control characters")
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-# -- finding ------------------------------------------------------------------------------------------------------------
+# -- looking up ---------------------------------------------------------------------------------------------------------
 
 
 def own_store() -> Store:
-    """The one that `offerd cluster` and `offerd local` write. Raises `BadInput` if there is no place for it."""
+    """The store that `offerd cluster` and `offerd local` write. Raises `BadInput` if there is no place for it."""
     if directory := os.environ.get(CONFIG_VARIABLE, ""):
         return Store(directory)
     if not (home := _home_directory()):
@@ -319,7 +321,7 @@ def own_store() -> Store:
 
 
 def _home_directory() -> str:
-    """Empty for an account that has no home."""
+    """This account's directory for configuration; empty if it has no home."""
     config = os.environ.get("XDG_CONFIG_HOME", "")
     if not config.startswith("/"):
         home = os.path.expanduser("~")
@@ -330,24 +332,24 @@ def _home_directory() -> str:
 
 
 def read_stores() -> list[tuple[Store, Clusters]]:
-    """All that we look into, the first before the others. Raises `BadInput` (see `Store.read`)."""
+    """All stores that are searched, in order. Raises `BadInput` (see `Store.read`)."""
     if directory := os.environ.get(CONFIG_VARIABLE, ""):
         stores = [Store(directory)]
     else:
         places = (_home_directory(), SYSTEM_DIRECTORY)
-        # What we cannot read, as beneath another's home after `su` without `-`, holds nothing for us.
+        # A store that we cannot read, as below another user's home after `su` without `-`, is skipped.
         stores = [store for place in places if place and (store := Store(place)).is_readable]
     return [(store, store.read()) for store in stores]
 
 
 def resolve(master: Where = None, default: str = "") -> Connection:
-    """Where `master` is and with which keys it is spoken to.
+    """Where `master` is, and the keys to use with it.
 
-    `master` is `HOST:PORT`, `zk://...` or the name of a cluster in a store; if None, what `OFFERD_MASTER` says, else the
-    current cluster of the first store that has one, else a cluster of a store at this host's port 5060, else `default`. Keys
-    are those that `OFFERD_KEY` and `OFFERD_MASTER_KEY` name; what they leave out is looked up by the address. Raises `BadInput`
-    with one line, and `NoKey` where a store knows the masters' key and none of ours, or where nobody has said anything: any
-    account of this host may listen at that port, and would be given our commands.
+    `master` is `HOST:PORT`, `zk://...` or the name of a cluster in a store. If it is None, the first of these counts: what
+    `OFFERD_MASTER` says, the current cluster of the first store that has one, a cluster in a store at this host's port 5060,
+    `default`. The keys are those that `OFFERD_KEY` and `OFFERD_MASTER_KEY` name; what they leave out is looked up in the stores
+    by the address. Raises `BadInput` with one line, and `NoKey` if a store has the masters' key but none of ours, or if nothing
+    at all names a cluster: any account of this host might listen at port 5060, and would be given our commands.
     """
     if isinstance(master, Connection):
         return master
@@ -376,7 +378,7 @@ def resolve(master: Where = None, default: str = "") -> Connection:
 def _nowhere(stores: list[tuple[Store, Clusters]]) -> str:
     known = [name for _, clusters in stores for name in clusters.known]
     if known:
-        return f"none of the clusters known here is the current one: say `offerd cluster use NAME`, of {', '.join(known[:8])}"
+        return f"no cluster is the current one: choose one with `offerd cluster use NAME`, of {', '.join(known[:8])}"
     return (
         "no key for any cluster here: run one with `offerd local`, join one with `offerd cluster join HOST:PORT WORD`, or name "
         "its master with --master or OFFERD_MASTER"
@@ -384,7 +386,7 @@ def _nowhere(stores: list[tuple[Store, Clusters]]) -> str:
 
 
 def is_found_unasked(store: Store, name: str) -> bool:
-    """Whether whoever says nothing at all finds this cluster."""
+    """Whether this cluster is the one that is used when nothing names one."""
     found = _find("", read_stores())
     return found is not None and (found[0].directory, found[1].name) == (store.directory, name)
 
@@ -406,7 +408,9 @@ def _find(text: str, stores: list[tuple[Store, Clusters]]) -> tuple[Store, Clust
 
 
 def _keys(key: str, master_key: str) -> Keys | None:
-    """Of a secret key's file and the master's public key, or neither. Raises `BadInput` if one is missing or bad."""
+    """Our keys, from the file of a secret key and the masters' public key; None if both are empty. Raises `BadInput` if only
+    one is given, or one is invalid.
+    """
     if not key and not master_key:
         return None
     if not key or not master_key:

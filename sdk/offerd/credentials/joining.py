@@ -1,4 +1,4 @@
-"""Joining a cluster with a word of `offerd token new`: our own keys are made here, and only the public one goes anywhere."""
+"""Joining a cluster with a word from `offerd token new`. Our keys are made here, and only the public one leaves this host."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from offerd.workers import check_threads
 
 TIMEOUT_S = 10.0
 WORD_REFUSED = (
-    "the master refuses this word: it has been used, is too old, was taken back or was not copied whole; "
+    "the master refuses this word: it has been used, has expired, was revoked or was not copied whole; "
     "ask for a new one (`offerd token new`)"
 )
 
 
 def enrol(master: str, word: Keys, name: str, public_key: str, timeout_s: float = TIMEOUT_S) -> Enrolled:
-    """Have this public key known as `name`'s at the cluster whose master (or ZooKeeper) is there.
+    """Enrol this public key as `name`'s at the cluster with this master (or ZooKeeper).
 
     Raises `OfferdError` with one line, within about `timeout_s`, if the word or the name is refused, if nobody answers, or if
-    who answers has another key than the word says; `BadInput` for an address that is none.
+    the server has another key than the word says; `BadInput` for an invalid address.
     """
     deadline = time.monotonic() + timeout_s
     if not is_known(master, word, timeout_s):
@@ -40,7 +40,7 @@ def enrol(master: str, word: Keys, name: str, public_key: str, timeout_s: float 
 
 
 def is_known(master: str, keys: Keys, timeout_s: float = TIMEOUT_S) -> bool:
-    """Whether the master lets a connection with these keys in. Raises `OfferdError` as `enrol` does."""
+    """Whether the master accepts a connection with these keys. Raises `OfferdError` as `enrol` does."""
     deadline = time.monotonic() + timeout_s
     where = address = master_address(master)
     if address.startswith(SCHEME):
@@ -68,11 +68,11 @@ _ENDS = (
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
 _HANG_UPS = 3
-"""So often in a row a master that is merely being restarted does not break a handshake off."""
+"""A master that is only being restarted does not break off so many handshakes in a row."""
 
 
 def _handshake(monitor: zmq.Socket[bytes], address: str, deadline: float) -> bool:
-    """How it ends. A master of another key hangs up without a word, and ZeroMQ tries again and again."""
+    """Whether the handshake succeeds. A master with another key closes the connection silently, and ZeroMQ tries for ever."""
     where = address.removeprefix("tcp://")
     hung_up = 0
     while (left_s := deadline - time.monotonic()) > 0 and monitor.poll(int(left_s * 1000) + 1):
@@ -81,11 +81,11 @@ def _handshake(monitor: zmq.Socket[bytes], address: str, deadline: float) -> boo
             return True
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             return False
-        # Who has no keys at all breaks the protocol, and is not tried again.
+        # A server without keys breaks the protocol: that is certain at the first attempt.
         hung_up += _HANG_UPS if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL else 1
         if hung_up >= _HANG_UPS:
             raise OfferdError(
-                f"what listens at {where} has not the key that the word names: is it a word of another cluster, or was it "
+                f"the server at {where} does not have the key that the word names: is it a word of another cluster, or was it "
                 "not copied whole?"
             )
     raise OfferdError(unreachable(address))

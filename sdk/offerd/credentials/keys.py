@@ -1,9 +1,9 @@
-"""CURVE keys: their files, and which ones a process speaks with.
+"""CURVE keys: their files, and the keys that a process uses.
 
-A pair of keys is made by `offerd keys new NAME`: `NAME.key` holds the secret one (mode 0600) and `NAME.pub` the public one,
-40 characters of Z85, each as one line of TOML. Peers say where theirs is with `OFFERD_KEY`, and the master's public key with
-`OFFERD_MASTER_KEY`, or they find both in the store of credentials (`offerd.credentials.clusters`). All masters of a
-cluster share one pair.
+`offerd keys new NAME` makes a pair of keys: `NAME.key` holds the secret one (mode 0600) and `NAME.pub` the public one, each 40
+characters of Z85 in one line of TOML. A peer finds its own key with `OFFERD_KEY` and the masters' public key with
+`OFFERD_MASTER_KEY`, or both in the store of credentials (`offerd.credentials.clusters`). All masters of a cluster share one
+pair.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _Z85_KEY = re.compile(r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
 
 
 class Keys(NamedTuple):
-    """What a peer speaks with: its own secret key, and the public key by which it knows the master. Both as Z85."""
+    """The keys of a connection: our own secret key, and the masters' public key. Both in Z85."""
 
     secret: str
     master: str
@@ -38,27 +38,29 @@ def name_fault(name: str) -> str:
     """Why this cannot be the name of a key's owner; empty if it can."""
     if _NAME.fullmatch(name):
         return ""
-    return f"{name[:64]!r} is no name; write 1 to 40 letters, digits and `_.-`, a letter or digit first"
+    return (
+        f"{name[:64]!r} is not a valid name; write 1 to 40 letters, digits and `_.-`, a letter or digit first"
+    )
 
 
 def is_public_key(text: str) -> bool:
-    """Whether this is a key as it is written: 40 characters of Z85."""
+    """Whether this text is a key: 40 characters of Z85."""
     return _Z85_KEY.fullmatch(text) is not None
 
 
 def public_of(secret: str) -> str:
-    """The public key that belongs to a secret one."""
+    """The public key of a secret key."""
     return zmq.curve_public(secret.encode()).decode()
 
 
 def new_secret() -> str:
-    """A secret key that nobody has yet."""
+    """A new secret key."""
     return zmq.curve_keypair()[1].decode()
 
 
 def new_key(name: str, directory: Path) -> tuple[Path, Path]:
-    """Make a pair of keys; returns the files of the secret and of the public one. Raises `BadInput` if the name is none, a
-    file is there already or cannot be written.
+    """Make a pair of keys; returns the files of the secret and of the public one. Raises `BadInput` if the name is invalid,
+    or a file exists already or cannot be written.
     """
     if fault := name_fault(name):
         raise BadInput(fault)
@@ -70,7 +72,7 @@ def new_key(name: str, directory: Path) -> tuple[Path, Path]:
 
 
 def write_secret(path: str | os.PathLike[str], name: str, secret: str) -> None:
-    """Write a key file anew, whole. Raises `OSError`."""
+    """Write a key file, replacing an old one as a whole. Raises `OSError`."""
     replace_file(path, _secret_text(name, secret), 0o600)
 
 
@@ -87,7 +89,7 @@ def _write(path: Path, text: str, mode: int) -> None:
 
 
 def read_secret(path: str | os.PathLike[str]) -> str:
-    """The secret key of a key file. Raises `BadInput` if there is none, or others may read or replace the file."""
+    """The secret key in a key file. Raises `BadInput` if there is none, or others may read or replace the file."""
     try:
         text = read_trusted(path, "the key file", secret=True)
     except OSError as error:
@@ -96,8 +98,8 @@ def read_secret(path: str | os.PathLike[str]) -> str:
 
 
 def read_public(text: str) -> str:
-    """A public key: written out, or that of a `.pub` file. Raises `BadInput`."""
-    # A path may have 40 characters, too, and all of Z85's.
+    """A public key, given as text or as the path of a `.pub` file. Raises `BadInput`."""
+    # A path may also have 40 characters, all of them Z85's.
     if is_public_key(text) and not os.path.exists(text):
         return text
     try:
@@ -105,7 +107,7 @@ def read_public(text: str) -> str:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise BadInput(
-            f"{text!r} is no public key (40 characters) and no file that can be read: {why}"
+            f"{text!r} is neither a public key (40 characters) nor a file that can be read: {why}"
         ) from None
     return _entry(text, content, "public")
 
@@ -123,8 +125,8 @@ def _entry(path: str | os.PathLike[str], text: bytes, name: str) -> str:
 
 
 def no_key(address: str, name: str = "", why: str = "") -> str:
-    """The one line for people who have none for the cluster at `HOST:PORT` or `zk://...`; `name`: that of the store."""
+    """One line for people who have no key to the cluster at `HOST:PORT` or `zk://...`; `name`: the cluster's in the store."""
     return (
-        f"no key for the cluster {name}{' ' if name else ''}at {address} here: {why}ask its operator for one and say it with "
+        f"no key for the cluster {name}{' ' if name else ''}at {address} here: {why}ask its operator for one and add it with "
         f"`offerd cluster add {name or 'NAME'} {address} --master-key KEY --key FILE`"
     )

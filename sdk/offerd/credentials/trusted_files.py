@@ -1,6 +1,7 @@
-"""Files that say who may do what: keys, credentials, the authorized. Whoever may write one, or its directory, decides that.
+"""Files that decide who may do what: keys, credentials, lists of authorized keys.
 
-So each is believed only if it and the directory it lies in belong to us or to root, and nobody else may write there.
+Anybody who may write such a file or its directory could change that. So a file is believed only if it and its directory belong
+to us or to root, and nobody else may write there.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from offerd.errors import BadInput
 
 MAX_BYTES = 16 << 20
 MAX_LINKS = 40
-"""As many as the kernel follows."""
+"""As many symbolic links as the kernel follows."""
 
 
 def read_trusted(path: str | os.PathLike[str], what: str, *, secret: bool = False) -> bytes:
-    """What the file holds. `secret`: others may not even read it.
+    """The contents of a file. `secret`: others may not even read it.
 
-    Raises `BadInput` with one line if it is not to be believed, and `OSError` if it cannot be read.
+    Raises `BadInput` with one line if others may change it, and `OSError` if it cannot be read.
     """
     name = os.fspath(path)
     with open(name, "rb", opener=_open) as file:
@@ -30,14 +31,14 @@ def read_trusted(path: str | os.PathLike[str], what: str, *, secret: bool = Fals
 
 
 def _open(name: str, flags: int) -> int:
-    """Wait for nobody: a named pipe without a writer is empty."""
+    """Open without waiting: a named pipe without a writer reads as empty."""
     descriptor = os.open(name, flags | os.O_NONBLOCK)
     os.set_blocking(descriptor, True)
     return descriptor
 
 
 def _directories(name: str) -> set[str]:
-    """Where the file lies, and where each link lies on the way to it."""
+    """The directory of the file, and of each link on the way to it."""
     found = {os.path.dirname(os.path.realpath(name)), os.path.dirname(name)}
     for _ in range(MAX_LINKS):
         if not os.path.islink(name):
@@ -48,7 +49,7 @@ def _directories(name: str) -> set[str]:
 
 
 def check_directory(path: str | os.PathLike[str], what: str) -> None:
-    """Raises `BadInput` if others could put a file of their own into this directory in place of `what`."""
+    """Raises `BadInput` if others could replace `what` in this directory with a file of their own."""
     name = os.fspath(path)
     _check(os.stat(name), name, f"the directory of {what}:")
 
@@ -60,13 +61,13 @@ def _check(status: os.stat_result, path: str, what: str, *, secret: bool = False
         raise BadInput(f"{what} {path} belongs to {_name_of(status.st_uid)}; it must be {owners}")
     if secret and mode & 0o077:
         raise BadInput(f"others may read {what} {path} (mode {mode:04o}): chmod 600 {path}")
-    # In a directory with the sticky bit, as /tmp, others cannot replace what is ours.
+    # In a directory with the sticky bit, such as /tmp, others cannot replace our files.
     if mode & 0o022 and not (stat.S_ISDIR(status.st_mode) and mode & stat.S_ISVTX):
         raise BadInput(f"others may write {what} {path} (mode {mode:04o}): chmod go-w {path}")
 
 
 def _name_of(uid: int) -> str:
-    import pwd  # only for a complaint
+    import pwd  # only needed for an error
 
     try:
         return pwd.getpwuid(uid).pw_name
@@ -75,11 +76,11 @@ def _name_of(uid: int) -> str:
 
 
 def replace_file(path: str | os.PathLike[str], text: str, mode: int) -> None:
-    """Write a file whole: readers see the one before or this one, also after a loss of power. Raises `OSError`."""
+    """Write a file as a whole: readers see the old or the new contents, also after a power failure. Raises `OSError`."""
     new = f"{os.fspath(path)}.{os.getpid()}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with suppress(FileNotFoundError):
-        os.unlink(new)  # of a process of this pid that was killed here
+        os.unlink(new)  # left by an earlier process of this pid that was killed
     try:
         with open(os.open(new, flags, mode), "w", encoding="utf-8") as file:
             os.fchmod(file.fileno(), mode)

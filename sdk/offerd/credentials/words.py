@@ -1,7 +1,7 @@
-"""The word that somebody joins a cluster with: what `offerd token new` prints, and `offerd slave join` and others take.
+"""The word with which a host or a person joins a cluster: `offerd token new` prints it, `offerd slave join` and others take it.
 
-It holds the masters' public key, so that the joiner knows whom he speaks to, and a secret CURVE key that is good for enrolling
-his own, and for nothing else. 87 characters of base64url: no shell takes any of them for its own, and the first is no dash.
+It holds the masters' public key, by which the joiner verifies them, and a secret CURVE key that can only enrol a key of the
+joiner's own. It is 87 characters of base64url: none is special to a shell, and the first is never a dash.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ WORD_LENGTH = 87
 
 
 def make_word(master_key: str, secret: str) -> str:
-    """Of the masters' public key and a token's secret one."""
+    """The word that holds the masters' public key and a token's secret key."""
     whole = FORMAT + z85.decode(master_key.encode()) + z85.decode(secret.encode())
     return base64.urlsafe_b64encode(whole).rstrip(b"=").decode()
 
 
 def read_word(text: str) -> Keys:
-    """The keys to join with. Raises `BadInput` with one line on what is no such word."""
+    """The keys to join with. Raises `BadInput` with one line if this is not a word."""
     try:
         whole = base64.b64decode(text.encode("ascii") + b"=", b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError):
         whole = b""
     if len(whole) != 1 + 2 * KEY_BYTES or whole[:1] != FORMAT:
         raise BadInput(
-            f"this is no word of `offerd token new` ({len(text)} characters; one has {WORD_LENGTH}): was it copied whole?"
+            f"this is not a word from `offerd token new` ({len(text)} characters; one has {WORD_LENGTH}): was it copied whole?"
         )
     master, secret = whole[1 : 1 + KEY_BYTES], whole[1 + KEY_BYTES :]
     return Keys(z85.encode(secret).decode(), z85.encode(master).decode())

@@ -1,1 +1,1 @@
-"""What master and slave have in common as daemons: logs, recordings, open files."""
+"""What the daemons of master and slave have in common: logs, recordings, open files."""

@@ -1,4 +1,4 @@
-"""Whose account this process runs in."""
+"""The account that this process runs as."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 
 @cache
 def account_name() -> str:
-    """By name; "" for a uid that has none, as there are in containers. Looking it up may ask the network: once is enough."""
+    """Its name; "" for a uid without one, as in containers. Cached, because the lookup may ask the network."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

@@ -1,6 +1,6 @@
-"""Where a daemon's log goes: stderr, one line for each event, as service managers want it.
+"""A daemon's log: on stderr, one line for each event, as service managers expect.
 
-Peers have a part in many of these lines. None of them makes a line of its own: what is no sign is escaped, here, for all.
+Many lines contain a peer's text. It cannot start a line of its own: control characters are escaped here, for all lines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TRACEBACK_INDENT = "    "
 
 
 class OneLine(logging.Formatter):
-    """An event is one line; a traceback, which only a defect of ours has, stands indented below it."""
+    """One line for each event. A traceback, which only a defect of ours causes, is indented below it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = printable(record.message, LINE_LIMIT)
@@ -29,7 +29,7 @@ class OneLine(logging.Formatter):
 
 
 def log_to_stderr(*names: str) -> None:
-    """Time, level and text of everything logged below these names."""
+    """Write time, level and text of everything that these loggers, and those below them, log."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
     for name in names:
@@ -40,6 +40,6 @@ def log_to_stderr(*names: str) -> None:
 
 
 def warn_on_stderr() -> None:
-    """For commands: what the libraries warn of goes to stderr without any of this, but as lines of the same kind."""
+    """For commands: print warnings of libraries on stderr, each as one line `offerd: ...`."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(OneLine("offerd: %(message)s"))

@@ -1,7 +1,7 @@
-"""What becomes of an error that a peer's message has brought about, and that nobody foresaw: that peer's message, and no more.
+"""Unexpected errors in handling a peer's message: they cost that message and the peer's connection, and no more.
 
-Each loop that handles peers' messages has one `except Exception` around one message. It logs this line, counts, drops the peer,
-and goes on; what the message had brought about so far stays, and is said to whom it concerns.
+Each loop that handles peers' messages has one `except Exception` around one message. It logs this line, counts it, drops the
+peer, and goes on. What the message has already changed stays, and is reported to those concerned.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from offerd.wire.screen_text import printable
 
 
 def describe(message: object, error: Exception) -> str:
-    """One line: which message (or a text that says what else), which error, and where it arose."""
+    """One line: which message (or a text that says what), which error, and where it was raised."""
     places = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(places[-1].filename).name}:{places[-1].lineno}" if places else ""
     what = message if isinstance(message, str) else f"a {type(message).__name__}"
@@ -21,11 +21,11 @@ def describe(message: object, error: Exception) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """What somebody else's exception says of itself, or else its `repr`: both are its own code, and may raise anything."""
+    """The text of an exception of somebody else's class, or else its `repr`. Both run that class's code, which may raise."""
     for say in (str, repr):
         try:
             if text := say(error):
                 return text
-        except BaseException:  # marked: not the error that this is about
+        except BaseException:  # marked: not the error that is to be described
             continue
     return f"{type(error).__qualname__}, whose text cannot be made"

@@ -1,4 +1,4 @@
-"""How much one peer may write into a daemon's log: so many lines a minute, and then how many more there were."""
+"""Limits how much one peer may write into a daemon's log: so many lines a minute, then the number of lines left out."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Hashable
 from logging import WARNING
 
 LINES_PER_MINUTE = 60
-"""Of one peer."""
+"""From one peer."""
 LINES_PER_MINUTE_IN_ALL = 6_000
-"""Of all peers: who connects anew for every line is another peer each time. A cluster that comes back writes thousands."""
+"""From all peers: a peer may reconnect for every line, each time as a new peer. A cluster that restarts writes thousands."""
 WINDOW_S = 60.0
 MAX_PEERS = 10_000
 
 
 class _Window:
-    """What one peer has written since."""
+    """How many lines a peer has written since a time."""
 
     __slots__ = ("left_out", "lines", "since")
 
@@ -26,7 +26,7 @@ class _Window:
 
 
 class LogLimits:
-    """Passes lines on to `emit(level, line)`, with levels of `logging`, as long as their peer has not written too many."""
+    """Passes lines on to `emit(level, line)`, with the levels of `logging`, until their peer has written too many."""
 
     def __init__(
         self,
@@ -39,15 +39,15 @@ class LogLimits:
         self._in_all = in_all
         self._all = _Window(0.0)
         self._own = _Window(0.0)
-        self._peers: OrderedDict[Hashable, _Window] = OrderedDict()  # by the beginning of their windows
+        self._peers: OrderedDict[Hashable, _Window] = OrderedDict()  # oldest window first
         self.left_out = 0
-        """Lines in all."""
+        """Lines left out so far, from all peers."""
 
     def log(self, peer: Hashable, level: int, line: str, now: float) -> None:
-        """A line that this peer has caused: a name for people, or its routing id. None is nobody: then only the limit of all
-        holds, and the lines of peers do not count.
+        """Log a line that `peer` has caused; `peer` is a name for people, or a routing id. None is the daemon itself: only the
+        limit on all holds for it, and peers' lines do not count towards that.
         """
-        self.tell(now)
+        self.report_left_out(now)
         window = self._own if peer is None else self._peers.get(peer)
         if window is None:
             window = self._peers[peer] = _Window(now)
@@ -67,8 +67,8 @@ class LogLimits:
             return window.lines >= self._in_all
         return window.lines >= self._per_minute or self._all.lines >= self._in_all
 
-    def tell(self, now: float) -> None:
-        """Say what was left out of the minutes that are over. To be called now and then."""
+    def report_left_out(self, now: float) -> None:
+        """Log how many lines were left out in windows that are over. To be called now and then."""
         if now >= self._all.since + WINDOW_S:
             self._all, self._own = _Window(now), _Window(now)
         while self._peers:
@@ -79,7 +79,7 @@ class LogLimits:
             self._close(peer, window)
 
     def _close(self, peer: Hashable, window: _Window) -> None:
-        """Within the limit of all: thousands of peers, each with a line too many, write no thousands of lines."""
+        """These lines count, too: otherwise thousands of peers with one line too many would write thousands of lines."""
         if window.left_out and self._all.lines < self._in_all:
             self._all.lines += 1
             name = peer.hex() if isinstance(peer, bytes) else peer

@@ -1,12 +1,11 @@
-"""Whole object graphs as plain values, and back: how a core's state is written down so that it can be gone on with.
+"""Turns object graphs into plain values and back, to write down a core's state so that it can go on from there.
 
-`flatten` gives one *node* for each object that is reached from a root, itself first: a list that MessagePack can hold.
-What is no atom (None, numbers, strings, bytes) stands in a node as a `Ref`, the number of another node. So cycles and
-shared objects stay what they are, and no depth of references is too much, as it would be for `pickle`, which follows
-them by recursion and calls what it reads.
+`flatten` makes one *node* for each object that the root reaches, the root's first: a list that MessagePack can hold. In a node,
+anything but None, numbers, strings and bytes is a `Ref`, the number of another node. So cycles and shared objects are kept,
+and chains of references may have any length. (`pickle` follows them by recursion, and calls whatever a file names.)
 
-`restore` makes objects of classes, and names functions, of the modules that its caller allows; it calls nothing but the
-constructors of structs. Functions are known by module and name: a closure cannot be written down.
+`restore` makes objects of classes, and looks up functions, of the modules that its caller allows; it calls only the
+constructors of structs. A function is stored by module and name, so a closure cannot be written down.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _MAPPINGS = ("dict", "ordered dict", "counter")
 
 
 class Ref:
-    """In place of an object: the number of its node. Not a tuple, which MessagePack would write as an array."""
+    """Stands for an object: the number of its node. Not a tuple, which MessagePack would write as an array."""
 
     __slots__ = ("number",)
 
@@ -53,14 +52,14 @@ class Ref:
 
 
 class NotPlain(OfferdError):
-    """An object that cannot be written down: a closure, a lock, a file."""
+    """An object that cannot be written down, such as a closure, a lock or a file."""
 
 
 # -- Writing ------------------------------------------------------------------------------------------------------------
 
 
 def flatten(root: object) -> Iterator[Node]:
-    """The nodes of everything that `root` reaches, its own first. Raises `NotPlain`."""
+    """The nodes of all objects that `root` reaches, its own first. Raises `NotPlain`."""
     numbers: dict[int, int] = {}
     objects: list[object] = []
 
@@ -70,12 +69,12 @@ def flatten(root: object) -> Iterator[Node]:
         number = numbers.get(id(of))
         if number is None:
             numbers[id(of)] = number = len(objects)
-            objects.append(of)  # which also keeps its id from becoming another's
+            objects.append(of)  # also keeps it alive, so that its id stays unique
         return Ref(number)
 
     if value(root) is root:
         yield ["atom", root]
-    for each in objects:  # grows while we go
+    for each in objects:  # grows in this loop
         yield _node(each, value)
 
 
@@ -109,7 +108,7 @@ def _node(of: object, value: Callable[[object], object]) -> Node:
 
 
 def _findable(of: Any) -> str:
-    """The name by which its module has it."""
+    """The name of a class or function in its module. Raises `NotPlain` if it cannot be found by that."""
     found: Any = sys.modules.get(of.__module__)
     for part in of.__qualname__.split("."):
         found = getattr(found, part, None)
@@ -131,8 +130,8 @@ def _attributes(of: object) -> Iterator[tuple[str, object]]:
 
 
 def restore(nodes: Iterable[Node], is_allowed: Callable[[str], bool]) -> Any:
-    """The root of a graph that `flatten` gave. `is_allowed(module)`: whose classes and functions may be in it; these
-    modules are imported. Raises `BadInput` where the nodes are none.
+    """The root of a graph that `flatten` wrote. `is_allowed(module)`: whether its classes and functions may occur; such modules
+    are imported. Raises `BadInput` for invalid nodes.
     """
     try:
         return _Restoring(list(nodes), is_allowed).root()
@@ -145,7 +144,7 @@ def restore(nodes: Iterable[Node], is_allowed: Callable[[str], bool]) -> Any:
         TypeError,
         ValueError,
     ) as error:
-        raise BadInput(f"this is no recorded state: {error!r}") from None
+        raise BadInput(f"this is not a recorded state: {error!r}") from None
 
 
 class _Restoring:
@@ -162,7 +161,7 @@ class _Restoring:
         for number in numbers:
             if self._nodes[number][0] == "object":
                 self._fill(number)
-        # What stands in a set, or is a key, must have its hash by then, which its own contents may decide.
+        # A member of a set, or a key, needs its hash now, and its contents may decide that.
         for number in sorted(numbers, key=self._has_objects_as_keys):
             self._fill(number)
         return self._made[0]
@@ -177,7 +176,7 @@ class _Restoring:
         return made
 
     def _whole(self, part: object) -> Any:
-        """With all that it holds, as a constructor may look at it; objects that are no containers may still be empty."""
+        """An object with its contents, which a constructor may look at. Objects that are not containers may still be empty."""
         if type(part) is not Ref:
             return part
         made = self._object(part.number)
@@ -188,7 +187,7 @@ class _Restoring:
         return made
 
     def _make(self, kind: str, *parts: Any) -> Any:
-        """The object: what cannot be changed later is whole, all else is empty yet."""
+        """The object. An immutable one is complete; any other is still empty."""
         if kind in ("tuple", "frozenset"):
             return _BY_NAME[kind](map(self._whole, parts))
         if kind == "named tuple":
@@ -216,18 +215,18 @@ class _Restoring:
     def _class(self, part: object, base: type) -> Any:
         found = self._value(part)
         if not isinstance(found, type) or not issubclass(found, base):
-            raise BadInput(f"this is no recorded state: {found!r} is no {base.__name__}")
+            raise BadInput(f"this is not a recorded state: {found!r} is not a {base.__name__}")
         return found
 
     def _named(self, kind: str, module: str, name: str) -> Any:
         if not self._is_allowed(module):
-            raise BadInput(f"this is no recorded state: {module} has no part in one")
+            raise BadInput(f"this is not a recorded state: {module} does not belong in one")
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
         wanted = {"class": type, "function": types.FunctionType}[kind]
         if not isinstance(found, wanted) or found.__module__ != module:
-            raise BadInput(f"this is no recorded state: {module}.{name} is no {kind}")
+            raise BadInput(f"this is not a recorded state: {module}.{name} is not a {kind}")
         return found
 
     def _fill(self, number: int) -> None:

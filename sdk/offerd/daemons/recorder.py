@@ -1,8 +1,8 @@
-"""Keeps the recording of one daemon (`offerd.daemons.recording`), and writes it: on request, at SIGUSR2, after a fault.
+"""Keeps the recording of one daemon (`offerd.daemons.recording`), and writes it: on request, at SIGUSR2, after a failure.
 
-What takes long is packed in a fork, which has the state of this very moment and all the time that it takes; the daemon's loop
-waits for little more than the fork. So a new state can be taken now and then as the ring goes on. Where steps come so fast that
-the ring has lost those since the last state, the recording has steps alone: they can be read, not replayed.
+The slow part happens in a fork, which has the state of this moment and as much time as it needs; the daemon's loop waits for
+little more than the fork itself. So a new state can be taken from time to time while the ring moves on. If steps come so fast
+that the ring has dropped some since the last state, the recording has steps only: it can be read, but not replayed.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ log = logging.getLogger("offerd.recorder")
 
 MAX_STEPS = 1_000
 MAX_BYTES = 256 << 10
-"""As they came; in memory events take several times as much."""
+"""Size of the ring, counted as received; in memory, events take several times as much."""
 MORE_ON_REQUEST = 100
-"""So many times as much is kept while somebody has asked for a recording."""
+"""The ring is so many times larger while somebody has asked for a recording."""
 MAX_REQUESTS = 4
-"""At one time."""
+"""Recordings requested at one time."""
 STATE_AGAIN_S = 10.0
-"""A new state is taken no sooner after the last ..."""
+"""Shortest time between two states ..."""
 STATE_COST = 100
-"""... and no sooner than so many times what that one took."""
+"""... and at least so many times as long as taking the last one took."""
 SMALL_STATE = 1000
-"""Nodes of a state that is packed at once: a few milliseconds, no more than a fork."""
+"""A state of up to so many nodes is packed at once: a few milliseconds, no more than a fork takes."""
 FAILURES_AGAIN_S = 600.0
-"""After a recording of a failure was written: one that comes again and again fills no disk."""
+"""Shortest time between two recordings of failures: one that recurs must not fill the disk."""
 KEPT_FILES = 8
-"""Older ones go when a new one is written."""
+"""Older files are removed when a new one is written."""
 LOOK_AGAIN_S = 0.05
-"""How often one looks whether a fork has ended."""
+"""How often to check whether a fork has ended."""
 SUFFIX = ".recording"
 
 
 class Written(NamedTuple):
-    """A recording is at `path`, or is not: then `fault` says why. `is_whole`: it has a state, and can be replayed."""
+    """A recording was written to `path`; if not, `fault` says why. `is_whole`: it has a state and can be replayed."""
 
     path: Path
     is_whole: bool
@@ -61,7 +61,7 @@ class Written(NamedTuple):
 
 
 class _State(NamedTuple):
-    """The state before step `number`, packed into `file`, which has no name."""
+    """The state before step `number`, packed into `file`, which is unlinked."""
 
     number: int
     file: IO[bytes]
@@ -77,8 +77,8 @@ class _Request(NamedTuple):
 
 
 class Recorder:
-    """Call `begin` when there is a core, `note` before each of its steps, and `turn` once in each turn of the loop and at
-    `next_deadline`. `core` gives the core as it is now.
+    """Call `begin` once there is a core, `note` before each of its steps, and `turn` once in each turn of the loop and at
+    `next_deadline`. `core` returns the current core.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Recorder:
         max_steps: int = MAX_STEPS,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        """`directory` is made with the first recording; it and what is in it are the daemon's user's alone."""
+        """`directory` is made with the first recording; only the daemon's user may read it."""
         self.directory = directory
         self._who = who
         self._core = core
@@ -101,19 +101,19 @@ class Recorder:
         self._states: deque[_State] = deque()
         self._state_at = math.inf
         self._works: dict[int, Callable[[str], None]] = {}
-        """What is done when the fork of that pid has ended."""
+        """What to call when the fork of this pid has ended."""
         self._is_taking = False
         self._waiting: list[Callable[[], None]] = []
-        """To be written when the state is there that is being taken."""
+        """What to call when the state that is being taken is complete."""
         self._requests: list[_Request] = []
         self._failed_at = -math.inf
 
     def begin(self, now: float) -> None:
-        """The core is made, and has seen nothing yet that is not in its state."""
+        """There is a core, and its state is complete: no event was missed."""
         self._take_state(now)
 
     def turn(self, now: float) -> None:
-        """See what forks have done, take a new state if it is time, and write what was asked for."""
+        """Look after forks, take a new state if it is time, and write the recordings that are due."""
         if self._works:
             self._reap()
         if now >= self._state_at and self._ring.next - self._newest() >= self._ring.max_steps // 2:
@@ -125,13 +125,13 @@ class Recorder:
             self._ring.max_steps, self._ring.max_bytes = self._max
 
     def next_deadline(self) -> float:
-        """When `turn` has something to do even if nothing happens."""
+        """When `turn` must be called even if nothing happens."""
         if self._works:
             return time.monotonic() + LOOK_AGAIN_S
         return min((request.until for request in self._requests), default=math.inf)
 
     def record(self, for_s: float, why: str, now: float, done: Callable[[Written], None]) -> None:
-        """Write what happens from now on for so many seconds. `done` hears of it when it is written, or cannot be."""
+        """Record the next `for_s` seconds. `done` is called when the recording is written, or cannot be."""
         if len(self._requests) >= MAX_REQUESTS:
             fault = "others are recording at this moment; ask again when they have ended"
             done(Written(self.directory, is_whole=False, fault=fault))
@@ -146,7 +146,7 @@ class Recorder:
     def write(
         self, why: str, now: float, done: Callable[[Written], None] = lambda _: None, *, first: int = 0
     ) -> None:
-        """Have all that is here from step number `first` on written to a file; `done` hears when it is there, or is not."""
+        """Write all steps that are kept, from number `first` on, to a file. `done` is called when that succeeded or failed."""
 
         def begin() -> None:
             name = f"{self._who}-{time.strftime('%Y%m%dT%H%M%S')}-{self._ring.next:09d}{SUFFIX}"
@@ -169,19 +169,19 @@ class Recorder:
             begin()
 
     def failed(self, error: BaseException, now: float) -> None:
-        """Something went wrong that nobody foresaw: write what led to it, unless that was done of late."""
+        """After an unexpected error, write the steps that led to it, unless a failure was recorded recently."""
         if now >= self._failed_at + FAILURES_AGAIN_S:
             self._failed_at = now
             self.write(f"a failure: {type(error).__name__}: {error}", now)
 
     def crashed(self, error: BaseException, now: float) -> None:
-        """The same when the daemon is about to end by it: written when this returns, or the log says why not."""
+        """The same when the error ends the daemon: on return the recording is written, or the log says why not."""
         self._failed_at = -math.inf
         self.failed(error, now)
         self.close()
 
     def close(self) -> None:
-        """Wait for what is being written; no more is, and who has asked for more hears so."""
+        """Finish what is being written. Other requests fail."""
         while self._works:
             pid = next(iter(self._works))
             self._ended(pid, os.waitpid(pid, 0)[1])
@@ -226,20 +226,20 @@ class Recorder:
             return
         if rest is not None:
             file.write(rest)
-        file.flush()  # or the fork would write it once more
+        file.flush()  # or the fork would write the buffer a second time
         if rest is None:
             done("")
         else:
             self._fork(pack_all, done, {file.fileno()})
 
     def _keep(self, state: _State) -> None:
-        """Beside the one before it, as long as the ring has what came after that."""
+        """Keep a new state. Older ones stay as long as the ring has all steps since them."""
         self._states.append(state)
         while len(self._states) > 2 or (len(self._states) > 1 and self._states[0].number < self._ring.first):
             self._states.popleft().file.close()
 
     def _state_for(self, first: int) -> _State | None:
-        """The newest that is not after step `first`, else the oldest: if the ring has all steps since."""
+        """The newest state that is not after step `first`, else the oldest; only states since which the ring has all steps."""
         usable = [state for state in self._states if state.number >= self._ring.first]
         before = [state for state in usable if state.number <= first]
         return before[-1] if before else usable[0] if usable else None
@@ -247,12 +247,12 @@ class Recorder:
     # -- forks ----------------------------------------------------------------------------------------------------------
 
     def _fork(self, work: Callable[[], None], done: Callable[[str], None], kept: set[int]) -> None:
-        """Have `work` done by a fork of this process, which has everything as it is now, but of its descriptors only these;
-        `done(fault)` when it has ended.
+        """Run `work` in a fork of this process, which keeps only the descriptors `kept` open; call `done(fault)` when it has
+        ended.
         """
         try:
             with warnings.catch_warnings():
-                # Python's own objects are whole in the fork, which uses nothing that our other threads may hold.
+                # Forking with threads is safe here: the fork uses nothing that another thread may have locked.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 pid = os.fork()
         except OSError as error:  # no memory, or too many processes
@@ -263,17 +263,17 @@ class Recorder:
             return
         status = 1
         try:
-            # Signals to us are none to the daemon: its wake-up descriptor is ours, too.
+            # Signals to the fork must not reach the daemon, with which it shares the wake-up descriptor.
             signal.set_wakeup_fd(-1)
-            # The daemon may be killed, and the next one start, before we have ended: its locks and sockets must be free.
+            # The daemon may be killed and restarted before the fork ends: its locks and sockets must be free by then.
             first = 3
             for fd in (*sorted(kept), os.sysconf("SC_OPEN_MAX")):
                 os.closerange(first, fd)
                 first = fd + 1
-            gc.disable()  # a collection would write to, and so copy, most of our memory
+            gc.disable()  # a collection would write to most of our memory, and so copy it
             work()
             status = 0
-        except Exception as error:  # marked: nothing of the daemon's may run on here
+        except Exception as error:  # marked: none of the daemon's code may go on here
             with suppress(OSError):
                 os.write(2, f"offerd: a recording failed: {describe('it', error)}\n".encode(errors="replace"))
         finally:
@@ -291,7 +291,7 @@ class Recorder:
         self._works.pop(pid)("" if code == 0 else f"the process that was to write it {how}")
 
     def _write(self, path: Path, why: str, state: _State | None, first: int, now: float) -> None:
-        """In a fork: whole under its name, or not at all."""
+        """In a fork: write the file under its name only once it is complete."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         first = max(first, self._ring.first) if state is None else state.number
         header = Header(self._who, __version__, why, time.time(), now, first, state is not None)

@@ -1,10 +1,10 @@
-"""A recording of what a core saw: its state at one moment, and every (event, now) since, as a stream of MessagePack values.
+"""A recording of a core: its state at one moment, and every (event, now) since, as a stream of MessagePack values.
 
-A core is deterministic, so whoever has these has all that it did: `replay` gives the actions again. The stream is
+A core is deterministic, so these give everything that it did: `replay` repeats the actions. The stream is
 
     {"recording": 1, ...}       what was recorded, by which version, why and when
-    [kind, ...] ...             the nodes of the state (`offerd.daemons.object_graph`), and None; nothing unless `is_whole`
-    [now, [node, ...]] ...      the events in their order, each a graph of its own; None is a tick
+    [kind, ...] ...             the nodes of the state (`offerd.daemons.object_graph`), then None; only if `is_whole`
+    [now, [node, ...]] ...      the events in order, each a graph of its own; None is a tick
 
 `offerd.daemons.recording_reader` reads it.
 """
@@ -35,26 +35,26 @@ _ENCODER = msgspec.msgpack.Encoder(enc_hook=_as_extension)
 
 
 class Core(Protocol):
-    """What is recorded."""
+    """The core that is recorded."""
 
     def handle(self, event: Any, now: float) -> list[Any]:
-        """Take in what happened; returns what is to be done."""
+        """Handle an event; returns actions."""
 
     def tick(self, now: float) -> list[Any]:
-        """The same of what is due."""
+        """Do what is due; returns actions."""
 
 
 class Step(NamedTuple):
-    """An event, and when; None: a tick."""
+    """An event and its time; None: a tick."""
 
     now: float
     event: Any
 
 
 class Header(NamedTuple):
-    """What a recording says of itself. `who`: `master` or `slave`; `why`: what it was written for. `written_at` is in seconds
-    of the Unix clock, and `now` the same moment on the core's clock. `first`: the number of its first step, counted from the
-    daemon's start. `is_whole`: whether it begins with the state before that, so that it can be replayed.
+    """The head of a recording. `who`: `master` or `slave`; `why`: what it was written for. `written_at` is in seconds of the
+    Unix clock, and `now` is the same moment on the core's clock. `first`: the number of its first step, counted from the
+    daemon's start. `is_whole`: whether it has the state before that step, so that it can be replayed.
     """
 
     who: str
@@ -67,7 +67,7 @@ class Header(NamedTuple):
 
 
 class Ring:
-    """The latest steps of a core: so many, and so many bytes at most."""
+    """The latest steps of a core, up to a number of steps and of bytes."""
 
     def __init__(self, max_steps: int, max_bytes: int) -> None:
         self.max_steps = max_steps
@@ -76,24 +76,24 @@ class Ring:
         self._bytes = 0
         self._grown = self._total_bytes = 0
         self.first = 0
-        """The number of the oldest step that is here, counted from the daemon's start."""
+        """The number of the oldest step that is kept, counted from the daemon's start."""
 
     @property
     def next(self) -> int:
-        """The number of the step that comes next."""
+        """The number of the next step."""
         return self.first + len(self._steps)
 
     def grew(self, size_bytes: int) -> None:
-        """So much has come in, and will be held by the events that are noted next."""
+        """So many bytes were received; the events noted next hold them."""
         self._grown += size_bytes
 
     def grew_to(self, total_bytes: int) -> None:
-        """The same, where all that has ever come in is counted."""
+        """The same, given the number of bytes received so far in all."""
         self._grown += total_bytes - self._total_bytes
         self._total_bytes = total_bytes
 
     def note(self, now: float, event: Any) -> None:
-        """Before the core has it: what makes a core fail is what one wants to see."""
+        """Call this before the core handles the event, so that an event that makes the core fail is recorded."""
         self._steps.append((now, event, self._grown))
         self._bytes += self._grown
         self._grown = 0
@@ -102,19 +102,19 @@ class Ring:
             self.first += 1
 
     def since(self, number: int) -> Iterator[Step]:
-        """The steps from that number on."""
+        """The steps from this number on."""
         return (Step(now, event) for now, event, _ in islice(self._steps, max(0, number - self.first), None))
 
 
 def pack_state(core: object) -> Iterator[bytes]:
-    """The state of a core as that part of a stream, node by node. Raises `NotPlain`."""
+    """The state of a core as it stands in a stream, node by node. Raises `NotPlain`."""
     pack = _ENCODER.encode
     yield from map(pack, flatten(core))
     yield pack(None)
 
 
 def pack(header: Header, state: Iterable[bytes], steps: Iterable[Step]) -> Iterator[bytes]:
-    """A whole stream, in pieces. `state` is what `pack_state` gave, if `header.is_whole`."""
+    """A whole stream, in pieces. `state` is what `pack_state` returned, if `header.is_whole`."""
     pack = _ENCODER.encode
     yield pack({"recording": FORMAT, **header._asdict()})
     if header.is_whole:

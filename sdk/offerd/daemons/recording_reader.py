@@ -1,7 +1,7 @@
 """Reads a recording (`offerd.daemons.recording`) and runs it through its core again.
 
-The stream is unpacked piece by piece, so one that was cut off is good up to there. No daemon imports this: msgpack, which can
-unpack a stream, takes half a megabyte of memory, and whoever writes one needs only the encoder of the messages.
+The stream is unpacked piece by piece, so one that was cut off can be used up to there. No daemon imports this: msgpack, which
+can unpack a stream, takes half a megabyte of memory, and writing one needs only the encoder of the messages.
 """
 
 from __future__ import annotations
@@ -16,46 +16,46 @@ from offerd.daemons.recording import FORMAT, REF_CODE, Core, Header, Step
 from offerd.errors import BadInput
 
 MAX_VALUE_BYTES = 64 << 20
-"""The largest value that is read from the stream."""
+"""Largest single value that is read from the stream."""
 
 
 class Recording:
-    """A stream, read. `core` is what was recorded, as it was before the first step; None if the stream has no state."""
+    """A stream that is read. `core` is the recorded core, as it was before the first step; None if the stream has no state."""
 
     def __init__(self, file: IO[bytes], is_allowed: Callable[[str], bool]) -> None:
-        """`is_allowed`: see `offerd.daemons.object_graph.restore`. Raises `BadInput` where it is no recording."""
+        """`is_allowed`: see `offerd.daemons.object_graph.restore`. Raises `BadInput` if the file is not a recording."""
         self._is_allowed = is_allowed
         self._values = msgpack.Unpacker(
             file, ext_hook=_ref, strict_map_key=False, max_buffer_size=MAX_VALUE_BYTES, use_list=True
         )
         self.is_cut = False
-        """The stream ends in the middle of a step: known when `steps` has ended."""
+        """The stream ends in the middle of a step; known once `steps` has ended."""
         self.header = self._header()
         self.core: Any = None
         if self.header.is_whole:
             self.core = restore(iter(self._next, None), is_allowed)
 
     def _next(self) -> Any:
-        """Raises `BadInput` at the end, and where nothing can be unpacked."""
+        """The next value. Raises `BadInput` at the end of the stream, and if it cannot be unpacked."""
         try:
             return self._values.unpack()
         except msgpack.OutOfData:
             raise BadInput("the recording is cut off before its first event") from None
         except (ValueError, msgpack.UnpackException) as error:
-            raise BadInput(f"this is no recording: {error}") from None
+            raise BadInput(f"this is not a recording: {error}") from None
 
     def _header(self) -> Header:
         said = self._next()
         if not isinstance(said, dict) or said.pop("recording", None) != FORMAT:
-            raise BadInput("this is no recording, or one of a version that is not known here")
+            raise BadInput("this is not a recording, or one of a version that is not known here")
         try:
             header = Header(**said)
         except TypeError as error:
-            raise BadInput(f"this is no recording: {error}") from None
+            raise BadInput(f"this is not a recording: {error}") from None
         return header
 
     def steps(self) -> Iterator[Step]:
-        """What the core saw, in order, once. Raises `BadInput`."""
+        """The recorded steps, in order; can be read once. Raises `BadInput`."""
         while True:
             start = self._values.tell()
             try:
@@ -73,15 +73,15 @@ class Recording:
                 return Step(float(now), None)
             case [float() | int() as now, [*nodes]]:
                 return Step(float(now), restore(nodes, self._is_allowed))
-        raise BadInput(f"the recording cannot be read further: {str(value)[:80]} is no event")
+        raise BadInput(f"the recording cannot be read further: {str(value)[:80]} is not an event")
 
 
 def replay(core: Core, steps: Iterable[Step]) -> Iterator[tuple[Step, list[Any] | Exception]]:
-    """Each step with the actions that the core answers with, or the error that it raises."""
+    """Each step with the actions that the core returns, or the error that it raises."""
     for step in steps:
         try:
             actions = core.tick(step.now) if step.event is None else core.handle(step.event, step.now)
-        except Exception as error:  # marked: the very error for which a recording was written
+        except Exception as error:  # marked: perhaps the error for which the recording was written
             yield step, error
         else:
             yield step, actions
@@ -89,5 +89,5 @@ def replay(core: Core, steps: Iterable[Step]) -> Iterator[tuple[Step, list[Any] 
 
 def _ref(code: int, data: bytes) -> Ref:
     if code != REF_CODE:
-        raise BadInput("this is no recording")
+        raise BadInput("this is not a recording")
     return Ref(int.from_bytes(data, "big"))

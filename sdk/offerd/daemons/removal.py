@@ -1,4 +1,4 @@
-"""Removes what tasks have left: trees of any depth and of any rights, in which nothing is followed that leads elsewhere."""
+"""Removes what tasks have left: directory trees of any depth and mode, without following symbolic links."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES_AT_ONCE = 10_000
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory with all in it, following no link. Raises `OSError`."""
+    """Remove a directory and everything in it, following no link. Raises `OSError`."""
     parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _remove_tree_in(parent, path.name)
@@ -20,7 +20,7 @@ def remove_tree(path: Path) -> None:
 
 
 def try_to_remove(path: Path) -> str:
-    """The same, as far as that can be done: the reason why not all of it is gone, empty if it is."""
+    """The same, as far as possible. Returns why not everything is gone, empty if it is."""
     try:
         remove_tree(path)
     except OSError as error:
@@ -29,7 +29,7 @@ def try_to_remove(path: Path) -> str:
 
 
 def remove_entry(directory: int, name: str) -> None:
-    """Remove what has this name there, a directory with all in it. Raises `OSError`."""
+    """Remove this entry of a directory; if it is a directory, with everything in it. Raises `OSError`."""
     if _is_directory(name, directory):
         _remove_tree_in(directory, name)
     else:
@@ -37,7 +37,7 @@ def remove_entry(directory: int, name: str) -> None:
 
 
 def _remove_tree_in(parent: int, name: str) -> None:
-    """However deep it is, two descriptors do: directories found below are first moved up to the top."""
+    """Needs two descriptors however deep the tree is: directories found below are first moved up to the top."""
     top = _open_directory(name, parent)
     try:
         moved = 0
@@ -51,7 +51,7 @@ def _remove_tree_in(parent: int, name: str) -> None:
                     while children := _names_in(below):
                         for child in children:
                             if _is_directory(child, below):
-                                # Out of the way of names that are there: those hold no more than 255 bytes.
+                                # A new name is needed. It cannot clash: names there have 255 bytes at most.
                                 moved = _move_up(child, below, top, moved)
                             else:
                                 os.unlink(child, dir_fd=below)
@@ -64,13 +64,13 @@ def _remove_tree_in(parent: int, name: str) -> None:
 
 
 def _names_in(directory: int) -> list[str]:
-    """Some of what is there: tasks leave millions of files, whose names would take half a gigabyte."""
+    """Some of the names in a directory. Tasks may leave millions of files, and their names would take half a gigabyte."""
     with os.scandir(directory) as entries:
         return [entry.name for entry in itertools.islice(entries, NAMES_AT_ONCE)]
 
 
 def _move_up(name: str, directory: int, top: int, moved: int) -> int:
-    os.close(_open_directory(name, directory))  # moving it writes into it (its `..`)
+    os.close(_open_directory(name, directory))  # to move a directory, it must be writable (its `..` changes)
     while True:
         moved += 1
         target = f".removed.{moved}"
@@ -84,7 +84,7 @@ def _is_directory(name: str, directory: int) -> bool:
 
 
 def _open_directory(name: str, directory: int) -> int:
-    """Open it so that its entries can be removed. Tasks leave directories that even their owner may not enter."""
+    """Open a directory so that its entries can be removed. Tasks leave directories that even their owner may not enter."""
     flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(name, flags | os.O_PATH, dir_fd=directory)
     try:

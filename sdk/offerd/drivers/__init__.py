@@ -1,1 +1,1 @@
-"""What the drivers of schedulers and executors are made of."""
+"""The parts of the schedulers' and executors' drivers."""

@@ -1,6 +1,6 @@
-"""The loop an executor lives in: one thread, file descriptors, timers, and a way in for other threads.
+"""The loop of an executor: one thread, file descriptors, timers, and calls from other threads.
 
-It knows nothing of ZeroMQ or of messages; `offerd.executor` puts the slave's socket on top.
+It knows nothing of ZeroMQ or of messages; `offerd.executor` adds the slave's socket.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Callback = Callable[[], None]
 MAX_EVENTS = 256
 """Descriptors served in one turn."""
 MAX_WAIT_S = 3600.0
-"""Longest wait in the kernel, which counts milliseconds in 31 bits. What is due later is waited for again."""
+"""Longest wait in the kernel, which counts milliseconds in 31 bits. A later timer is waited for again."""
 
 
 def _true() -> bool:
-    """There is nothing to be done first."""
+    """The default of `first`: readers may run."""
     return True
 
 
@@ -30,7 +30,7 @@ Timers = timers.Timers[Callback]
 
 
 class Timer:
-    """A call to come; `cancel()` makes it never come. Cancelling twice, or too late, does nothing."""
+    """A future call. `cancel()` prevents it; cancelling twice, or too late, does nothing."""
 
     __slots__ = ("_timer", "_timers", "due")
 
@@ -44,10 +44,10 @@ class Timer:
 
 
 class Loop:
-    """`select.epoll`, timers, and calls from other threads that an eventfd announces.
+    """`select.epoll`, timers, and calls from other threads, which an eventfd announces.
 
-    epoll and not `zmq.Poller`: an executor watches two pipes for each of hundreds of tasks, and the latter
-    walks all of them in every turn.
+    It uses epoll, not `zmq.Poller`: an executor watches two pipes for each of hundreds of tasks, and `zmq.Poller` would go
+    through all of them in every turn.
     """
 
     def __init__(self) -> None:
@@ -62,17 +62,17 @@ class Loop:
         self.add_reader(self._wake_fd, self._run_foreign)
 
     def add_reader(self, fd: int, callback: Callback) -> None:
-        """Call `callback()` whenever `fd` can be read or is at its end (level-triggered)."""
+        """Call `callback()` whenever `fd` is readable or at its end (level-triggered)."""
         self._epoll.register(fd, select.EPOLLIN)
         self._readers[fd] = callback
 
     def remove_reader(self, fd: int) -> None:
-        """Watch `fd` no more; call it before closing `fd`."""
+        """Stop watching `fd`; call this before closing it."""
         del self._readers[fd]
         self._epoll.unregister(fd)
 
     def call_later(self, delay_s: float, callback: Callback) -> Timer:
-        """Call `callback()` once, `delay_s` from now; in no time if that is no number of seconds."""
+        """Call `callback()` once, `delay_s` seconds from now; at once if that is not a number."""
         if not delay_s >= 0:
             delay_s = 0.0
         return Timer(self._timers, time.monotonic() + delay_s, callback)
@@ -82,7 +82,7 @@ class Loop:
         self._soon.append(callback)
 
     def enter(self) -> None:
-        """Make the calling thread the loop's own."""
+        """Make the calling thread the loop's thread."""
         self._thread = threading.get_ident()
 
     def is_own_thread(self) -> bool:
@@ -90,21 +90,21 @@ class Loop:
         return threading.get_ident() == self._thread
 
     def call_from_thread(self, callback: Callback) -> None:
-        """Have the loop's thread call `callback()`; the one method that any thread may use."""
+        """Have the loop's thread call `callback()`. This is the only method for other threads."""
         with self._foreign_lock:
             self._foreign.append(callback)
             if len(self._foreign) == 1:
                 os.eventfd_write(self._wake_fd, 1)
 
     def turn(self, max_wait_s: float | None, first: Callable[[], bool] = _true) -> None:
-        """Wait for something to do, but no longer than `max_wait_s`, and do it. `first` is called right after the wait; if it
-        says False, readers are left for another turn.
+        """Wait for at most `max_wait_s` until there is something to do, and do it. `first` is called right after the wait; if
+        it returns False, readers are left for the next turn.
         """
         wait_s = 0.0 if self._soon else self._wait_s(max_wait_s)
         ready = self._epoll.poll(wait_s, MAX_EVENTS)
         for fd, _ in ready if first() else []:
             callback = self._readers.get(fd)
-            if callback is not None:  # else removed by a callback earlier in this turn
+            if callback is not None:  # None: removed by an earlier callback of this turn
                 callback()
         if self._timers:
             for (callback,) in self._timers.due(time.monotonic()):
@@ -129,12 +129,12 @@ class Loop:
             callback()
 
     def close(self) -> None:
-        """Give the descriptors back; `call_from_thread` is forgotten from here on."""
+        """Close the descriptors; `call_from_thread` does nothing from now on."""
         self._epoll.close()
         with self._foreign_lock:
             os.close(self._wake_fd)
-            self._foreign = [_nothing]  # no longer empty: nobody writes to the closed descriptor
+            self._foreign = [_nothing]  # not empty, so nobody writes to the closed descriptor
 
 
 def _nothing() -> None:
-    """Stands in the queue of a closed loop."""
+    """Keeps the queue of a closed loop from being empty."""

@@ -1,1 +1,1 @@
-"""Finding the master that leads, and noticing that it is away."""
+"""Finding the leading master, and noticing that it is away."""

@@ -1,7 +1,7 @@
-"""A master that is away: why, for people, and when that is said.
+"""A master that does not answer: why, for people, and when to log it.
 
-Whoever waits for a master says for what and since when: soon after it has begun, then seldom, and whenever the reason is
-another one. What it is, is found out by looking from outside, as ZeroMQ does not say: it tries again and again, in silence.
+Everything that waits for a master logs what it waits for and since when: soon after the wait begins, then rarely, and whenever
+the reason changes. ZeroMQ retries silently, so the reason is found out by separate probes.
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ from offerd.wire.screen_text import printable
 from offerd.workers import start_thread
 
 LOOK_AFTER_S = 1.0
-"""A master that is started anew is often back before."""
+"""A restarted master is often back before this."""
 LOOK_EVERY_S = 10.0
 QUIET_S = 10.0
-"""Whoever gives a master so long to answer for the first time, and no longer, says at the end why none has."""
+"""Callers that wait no longer than this for a first answer report its absence once, at the end."""
 LOOK_LIMIT_S = 2.0
-"""Of one connection that is tried."""
+"""For one attempted connection."""
 SAY_AGAIN_S = (60.0, 300.0, 900.0)
-"""After the first time; later as often as the last of these says."""
+"""Times between log lines; the last one repeats."""
 LOOKING_S = 0.1
 ANOTHER_KEY = "has another key than the one that we know the master by"
-"""So it looks, for a moment, while a master that has just begun is not connected yet: it is said once it is found twice."""
+"""A master that has just started looks like this for a moment, so it is reported only when found twice."""
 LOOK_AGAIN_S = 2.0
-"""After what may pass."""
+"""Time until the second look in that case."""
 
 
 class Peer(NamedTuple):
-    """Whom we try to reach."""
+    """The master that we try to reach."""
 
     master: str
     """As for `master_address`."""
     leader: str
-    """Where ZooKeeper says that the leader is; else the same. Empty: it names none."""
+    """The leader according to ZooKeeper, without ZooKeeper the same as `master`; empty if none is named."""
     has_keys: bool
     is_linked: bool
-    """There is a connection, made with the keys that are expected."""
+    """There is a connection, made with the expected keys."""
     hears_zookeeper: bool = False
     said: str = ""
-    """What who is connected has said of why it is no master for us."""
+    """Why the connected peer refuses to be our master, in its own words."""
 
 
 class Absence:
-    """When to look, and what to say. No clock and no socket inside."""
+    """Decides when to probe and what to log. It uses no clock and no socket."""
 
     def __init__(self, now: float) -> None:
         self.why = ""
-        """As it was last found; empty while nobody has looked, or the master is there."""
+        """The last reason found; empty if there was no probe yet, or the master is there."""
         self._away_since: float | None = now
         self._look_at = now + LOOK_AFTER_S
         self._is_looked_for = False
@@ -65,7 +65,7 @@ class Absence:
         self._may_pass = ""
 
     def turn(self, is_there: bool, now: float) -> bool:
-        """Whether it is to be looked now why it is away; `found` is then called with what was found."""
+        """Whether to probe now why the master is away; the result is to be given to `found`."""
         if is_there:
             self.back(now)
             self._said = self.why = self._may_pass = ""
@@ -78,7 +78,7 @@ class Absence:
         return True
 
     def found(self, why: str, now: float) -> str:
-        """What to say of it; empty for nothing new."""
+        """The line to log for this reason; empty if it is not news."""
         self._is_looked_for = False
         self._look_at = now + LOOK_EVERY_S
         if self._away_since is None:
@@ -94,20 +94,20 @@ class Absence:
         self._say_again_at = now + SAY_AGAIN_S[min(self._times_said, len(SAY_AGAIN_S) - 1)]
         self._times_said += 1
         self._said = why
-        return f"no master for {_duration(now - self._away_since)}: {why}; trying on"
+        return f"no master for {_duration(now - self._away_since)}: {why}; still trying"
 
     def next_deadline(self) -> float:
-        """When `turn` has something to do at the latest."""
+        """When `turn` must be called at the latest."""
         return float("inf") if self._away_since is None or self._is_looked_for else self._look_at
 
     def back(self, now: float) -> str:
-        """What to say when it is there again; empty if nothing was said of its absence."""
+        """The line to log when the master is there again; empty if its absence was not logged."""
         since, times, self._away_since, self._times_said = self._away_since, self._times_said, None, 0
         return f"a master answers, after {_duration(now - since)}" if since is not None and times else ""
 
 
 class MasterWatch:
-    """An `Absence` and the thread that looks: a name may take long to be resolved."""
+    """An `Absence` and a thread for its probes, as resolving a name may take long."""
 
     def __init__(self, look: Callable[[Peer], str] | None = None) -> None:
         self.absence = Absence(time.monotonic())
@@ -117,11 +117,11 @@ class MasterWatch:
 
     @property
     def why(self) -> str:
-        """As it was last found; empty while nobody has looked, or the master is there."""
+        """The last reason found; empty if there was no probe yet, or the master is there."""
         return self.absence.why
 
     def turn(self, is_there: bool, peer: Callable[[], Peer]) -> list[str]:
-        """To be called in every turn of a loop: lines to be said, mostly none."""
+        """To be called in every turn of a loop; returns lines to log, usually none."""
         now, lines = time.monotonic(), []
         if is_there and (line := self.absence.back(now)):
             lines.append(line)
@@ -154,9 +154,9 @@ class MasterWatch:
 
 
 def why_away(peer: Peer) -> str:
-    """What is wrong with the way to a master, as far as it can be seen from here. Blocks, for seconds perhaps."""
+    """What is wrong on the way to a master, as far as it can be seen from here. Blocks, perhaps for seconds."""
     if peer.is_linked:
-        return f"{_where(peer.leader)} {peer.said or 'is connected, and does not answer'}"
+        return f"{_where(peer.leader)} {peer.said or 'is connected, but does not answer'}"
     if peer.leader:
         return why_no_answer(peer.leader, peer.has_keys)
     hosts = parse_zookeeper(peer.master).hosts
@@ -164,36 +164,34 @@ def why_away(peer: Peer) -> str:
         return f"no master leads at {peer.master}"
     faults = [fault for host in hosts.split(",") if (fault := _unreached(host))]
     if len(faults) == len(hosts.split(",")):
-        return f"no ZooKeeper server is reached: {'; '.join(faults)}"
+        return f"no ZooKeeper server can be reached: {'; '.join(faults)}"
     return f"the ZooKeeper at {hosts} names no master that leads"
 
 
 def why_no_answer(address: str, has_keys: bool) -> str:
-    """The same of a master at `tcp://HOST:PORT`, with which there is no connection."""
+    """The same for a master at `tcp://HOST:PORT` without a connection."""
     where = _where(address)
     if fault := _unreached(where):
         return fault
     match mechanism_at(address), has_keys:
         case "CURVE", False:
-            return f"the master at {where} wants a key, and there is none for it here"
+            return f"the master at {where} requires a key, and there is none for it here"
         case "CURVE", True:
-            return f"what listens at {where} {ANOTHER_KEY}"
+            return f"the server at {where} {ANOTHER_KEY}"
         case "NULL", True:
-            return (
-                f"what listens at {where} speaks without keys, and we have one for it; is it the right one?"
-            )
+            return f"the server at {where} uses no keys, but we have one for it; is it the right server?"
         case "", _:
-            return f"what listens at {where} is no offerd master, or does not answer"
-    return f"{where} is reached, and does not answer"
+            return f"the server at {where} is not an offerd master, or does not answer"
+    return f"{where} accepts connections, but does not answer"
 
 
 def _unreached(where: str) -> str:
-    """Why `HOST:PORT` takes no connection; empty if it does."""
+    """Why `HOST:PORT` accepts no connection; empty if it does."""
     host, port = parse(where)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
-        why = error.strerror if isinstance(error, socket.gaierror) else "it is no name of a host"
+        why = error.strerror if isinstance(error, socket.gaierror) else "it is not a host name"
         return f"the name {printable(host)} cannot be resolved: {why}"
     fault = ""
     found.sort(key=lambda each: each[0] == socket.AF_INET6)
@@ -213,8 +211,8 @@ def _unreached(where: str) -> str:
                     return ""
                 there = HostPort(str(address[0]), port)
                 return (
-                    f"{printable(host)} takes connections at {there} alone, and a name with an IPv4 address is reached over "
-                    f"that; write {there} instead"
+                    f"{printable(host)} accepts connections only at {there}, and a name with an IPv4 address is always reached "
+                    f"over IPv4; write {there} instead"
                 )
     return fault
 

@@ -1,8 +1,8 @@
-"""Finds the leading master in ZooKeeper, and finds it again.
+"""Finds the leading master in ZooKeeper, and follows changes.
 
-kazoo has threads of its own, and so has the detector: a daemon's loop is told by a descriptor that becomes readable, and
-looks at `leader` then. While ZooKeeper cannot be reached the last leader found stays the one: it may well lead, and if it
-does not, it has ended by itself. Nothing here imports kazoo before a ZooKeeper is really asked.
+kazoo has threads of its own, and so has the detector: a descriptor becomes readable, and the daemon's loop then reads `leader`.
+While ZooKeeper cannot be reached, the last leader found is kept: it may well lead, and otherwise it has ended by itself.
+kazoo is only imported when a ZooKeeper is used.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 class LeaderDetector:
-    """Watches who leads until closed. `fd` becomes readable whenever `leader` is another one."""
+    """Watches who leads, until closed. `fd` becomes readable when `leader` changes."""
 
     def __init__(self, address: ZooKeeperAddress) -> None:
         self.address = address
         self.leader = ""
-        """`tcp://IP:PORT`; empty as long as none was found."""
+        """`tcp://IP:PORT`; empty until one is found."""
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._client = new_client(address)
         self._thread = ZooKeeperThread(self._client, "leader-detector", self._look, CONNECT_AGAIN_MAX_S)
@@ -40,7 +40,7 @@ class LeaderDetector:
         return bool(self._client.connected)
 
     def taken(self) -> str:
-        """The leader, and `fd` is quiet until there is another."""
+        """The leader; `fd` is reset until it changes."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fd)
         return self.leader
@@ -62,7 +62,7 @@ class LeaderDetector:
 
 
 def read_leader(client: KazooClient, path: str, watch: Any = None) -> str:
-    """`tcp://IP:PORT` of the master whose node is the smallest, or an empty string. `watch` is called once that may have
+    """`tcp://IP:PORT` of the master with the smallest node, or an empty string. `watch` is called once when that may have
     changed. Raises `KazooException`.
     """
     from kazoo.exceptions import NoNodeError
@@ -78,14 +78,14 @@ def read_leader(client: KazooClient, path: str, watch: Any = None) -> str:
             try:
                 data, _ = client.get(f"{path}/{name}")
             except NoNodeError:
-                break  # gone meanwhile: look anew
+                break  # it is gone meanwhile: look again
             return address_of(data)
         else:
             return ""
 
 
 def find_leader(address: ZooKeeperAddress, timeout_s: float) -> str:
-    """Look once, for so long at most; an empty string if nobody leads or ZooKeeper does not answer."""
+    """Look once, for at most `timeout_s`; an empty string if nobody leads or ZooKeeper does not answer."""
     from kazoo.exceptions import KazooException
 
     give_up_at = time.monotonic() + timeout_s
@@ -102,7 +102,7 @@ def find_leader(address: ZooKeeperAddress, timeout_s: float) -> str:
                 changed.wait(left_s)
             except KazooException:
                 changed.wait(min(left_s, 0.1))
-            except Exception as error:  # marked: what was read may be anybody's
+            except Exception as error:  # marked: ZooKeeper's data may come from anybody
                 note_nonsense(error)
                 changed.wait(min(left_s, 0.1))
         return ""

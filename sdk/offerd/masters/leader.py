@@ -1,8 +1,8 @@
-"""Where the leading master is said to be: the form of `--master`, and of the nodes by which masters stand for election.
+"""How a master is named: the form of `--master`, and of the nodes with which masters stand for election.
 
 A master is named by `HOST:PORT`, or by the ZooKeeper in which masters elect their leader: `zk://HOST:PORT,HOST:PORT/path`.
-There each master has an ephemeral sequential node `json.info_NNNNNNNNNN`, and the smallest leads: the form that clients of
-Apache Mesos know (`MasterInfo` as JSON).
+There each master has an ephemeral sequential node `json.info_NNNNNNNNNN`, and the smallest leads. Clients of Apache Mesos know
+this form (`MasterInfo` as JSON).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ ZOOKEEPER_PORT = 2181
 SCHEME = "zk://"
 NODE_PREFIX = "json.info_"
 EPOCH_NODE = "epoch"
-"""Beside the masters' nodes, and lasting: the epoch of the newest leader, in digits."""
+"""A lasting node beside the masters' nodes: the epoch of the newest leader, in digits."""
 MAX_EPOCH = 2**63 - 2
-"""The highest that is believed, so that one above it still fits into a message."""
+"""The highest epoch that is believed, so that a higher one still fits into a message."""
 MAX_NODE_BYTES = 4096
 ANSWER_S = 5.0
 ELECTION_S = 15.0
-"""ZooKeeper lets a session of a master that is gone end after 10 s; the next one leads a moment later."""
+"""ZooKeeper ends the session of a dead master after 10 s; the next master leads a moment later."""
 
 _PATH = re.compile(r"(/[A-Za-z0-9_.:@=+-]+)+")
 _IN_LINE = re.compile(re.escape(NODE_PREFIX) + r"([0-9]{1,10})")
@@ -40,7 +40,7 @@ _EPOCH = re.compile(rb"[0-9]{1,19}")
 
 
 class ZooKeeperAddress(NamedTuple):
-    """Servers as kazoo takes them (`HOST:PORT,HOST:PORT`), and the path beneath which the masters' nodes are."""
+    """Servers as kazoo takes them (`HOST:PORT,HOST:PORT`), and the path below which the masters' nodes are."""
 
     hosts: str
     path: str
@@ -50,7 +50,7 @@ class ZooKeeperAddress(NamedTuple):
 
 
 def parse_zookeeper(text: str) -> ZooKeeperAddress:
-    """`[zk://]HOST[:PORT],.../path`. Raises `BadInput` with one line."""
+    """Read `[zk://]HOST[:PORT],.../path`. Raises `BadInput` with one line."""
     hosts, slash, rest = text.removeprefix(SCHEME).partition("/")
     path = slash + rest.rstrip("/")
     named = [_host_and_port(text, host) for host in hosts.split(",")]
@@ -68,36 +68,36 @@ def _host_and_port(text: str, host: str) -> str:
     except BadInput as error:
         why = f" ({error})" if "[" in host or host.count(":") > 1 else ""
         raise BadInput(
-            f"{text!r}: {host!r} is no ZooKeeper server{why}; write zk://HOST:PORT,HOST:PORT/path"
+            f"{text!r}: {host!r} is not a ZooKeeper server{why}; write zk://HOST:PORT,HOST:PORT/path"
         ) from None
     if is_link_local(server.host):
         raise BadInput(
-            f"{text!r}: {server.host} is a link-local address, by which no ZooKeeper server is reached; write another of its "
-            "addresses, zk://HOST:PORT,HOST:PORT/path"
+            f"{text!r}: {server.host} is a link-local address, at which ZooKeeper servers cannot be reached; write another of "
+            "its addresses, zk://HOST:PORT,HOST:PORT/path"
         )
     return str(server)
 
 
 def master_address(text: str) -> str:
-    """`tcp://HOST:PORT` or `zk://HOST:PORT,.../path`, where no port is said the usual one. Raises `BadInput`."""
+    """`tcp://HOST:PORT` or `zk://HOST:PORT,.../path`, with the usual port if none is given. Raises `BadInput`."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise BadInput(f"{printable(text)} is no address: it is not UTF-8; write HOST:PORT") from None
+        raise BadInput(f"{printable(text)} is not an address: it is not UTF-8; write HOST:PORT") from None
     return str(parse_zookeeper(text)) if text.startswith(SCHEME) else tcp(text, DEFAULT_PORT)
 
 
 def patience_s(address: str) -> float:
-    """How long a command waits for a master to answer, while a person looks at the screen."""
+    """How long a command waits for a master to answer, in seconds, while a person looks at the screen."""
     return ELECTION_S if address.startswith(SCHEME) else ANSWER_S
 
 
 def unreachable(address: str, why: str = "") -> str:
-    """The one line for people when no master answers; `why` as `offerd.masters.absence` finds it out."""
+    """The one line for people when no master answers; `why` as found by `offerd.masters.absence`."""
     if address.startswith(SCHEME):
         return (
-            f"no offerd master leads{f': {why}' if why else f' at {address}'}; look whether a majority of the ZooKeeper "
-            "servers runs, and a master started with the same --zk"
+            f"no offerd master leads{f': {why}' if why else f' at {address}'}; check that a majority of the ZooKeeper servers "
+            "runs, and a master started with the same --zk"
         )
     where = address.removeprefix("tcp://")
     what = f"no offerd master answers{f': {why}' if why else f' at {where}'}"
@@ -106,18 +106,18 @@ def unreachable(address: str, why: str = "") -> str:
             f"{what}; start one (`offerd local` starts a whole cluster on this host), or say where it is with "
             "OFFERD_MASTER=HOST:PORT"
         )
-    return f"{what}; look whether one runs there and is reached from here, or say where it is with OFFERD_MASTER=HOST:PORT"
+    return f"{what}; check that one runs there and can be reached, or say where it is with OFFERD_MASTER=HOST:PORT"
 
 
 # -- The masters' nodes -------------------------------------------------------------------------------------------------
 
 
 def describe_master(master_id: str, address: str, hostname: str, version: str) -> bytes:
-    """What a master's node holds. `address` is `IP:PORT`, where others reach it."""
+    """The contents of a master's node. `address` is `IP:PORT`, where others reach it."""
     ip, port = parse(address)
     info = {
         "id": master_id,
-        # Mesos packs an IPv4 address as it lies in memory: network order read by a little-endian host.
+        # Mesos stores an IPv4 address as a number: network byte order, read by a little-endian host.
         "ip": 0 if ":" in ip else int.from_bytes(socket.inet_aton(ip), "little"),
         "port": port,
         "pid": f"master@{address}",
@@ -141,7 +141,7 @@ _read_node = msgspec.json.Decoder(_Node).decode
 
 
 def address_of(node: bytes) -> str:
-    """`tcp://IP:PORT` of a master's node; empty if it is not one that can be read."""
+    """`tcp://IP:PORT` in a master's node; empty if the node cannot be read."""
     if len(node) > MAX_NODE_BYTES:
         return ""
     try:
@@ -153,12 +153,12 @@ def address_of(node: bytes) -> str:
 
 
 def epoch_of(node: bytes) -> int:
-    """The epoch that its node holds; 0 if that is none."""
+    """The epoch in its node; 0 if the node is invalid."""
     epoch = int(node) if _EPOCH.fullmatch(node) else 0
     return epoch if epoch <= MAX_EPOCH else 0
 
 
 def in_line(children: Iterable[str]) -> list[str]:
-    """The masters' nodes among all, the leader's first: in the order of the numbers that ZooKeeper gave them."""
+    """The masters' nodes among these, the leader's first: in the order of the sequence numbers that ZooKeeper gave them."""
     masters = [(int(found[1]), name) for name in children if (found := _IN_LINE.fullmatch(name))]
     return [name for _, name in sorted(masters)]

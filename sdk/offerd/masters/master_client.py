@@ -1,4 +1,4 @@
-"""The connection to the master that leads: one that was named, or whoever is found in ZooKeeper."""
+"""The connection to the leading master: one with a given address, or the leader found in ZooKeeper."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ M = TypeVar("M")
 
 
 class MasterClient(Client[M]):
-    """A monitored client of `master` (see `master_address`). Where ZooKeeper says who leads, `detector` tells of a new
-    leader by its descriptor, and `follow` moves there.
+    """A monitored client of `master` (see `master_address`). With ZooKeeper, the descriptor of `detector` becomes readable when
+    there is a new leader, and `follow` connects to it.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class MasterClient(Client[M]):
         self.detector = LeaderDetector(parse_zookeeper(master)) if in_zookeeper else None
 
     def peer(self, said: str = "") -> Peer:
-        """Whom we try to reach, and what it has said of why it does not take us, for `MasterWatch`."""
+        """The master that we try to reach, and why it refuses us in its own words, for `MasterWatch`."""
         return Peer(
             self.master,
             self.address,
@@ -45,7 +45,7 @@ class MasterClient(Client[M]):
         )
 
     def follow(self) -> bool:
-        """Go to the leader. True if that is another one: then `socket` and `link` are others, and nobody there knows us."""
+        """Connect to the leader. True if it has changed: then `socket` and `link` are new, and that master does not know us."""
         if self.detector is None:
             return False
         leader = self.detector.taken()

@@ -1,4 +1,4 @@
-"""What this host's network says of an address: whether it is ours, by which of ours we reach it, and over which IP."""
+"""How this host reaches an address: whether it is its own, from which of its addresses, and over which IP version."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import socket
 from offerd.addresses import HostPort, canonical, is_ip, is_link_local
 
 FAR, FAR_6 = "192.0.2.1", "2001:db8::1"
-"""Addresses that documents use: what counts is the route there."""
+"""Addresses reserved for documentation: only the route to them matters."""
 _DISCARD = 9
 """The port of a probe that sends nothing."""
 
 
 def over_ipv6(place: HostPort) -> bool:
-    """Whether ZeroMQ has to be told to reach this over IPv6.
+    """Whether ZeroMQ must use IPv6 to reach this host.
 
-    Of a name it looks for addresses of one family, as it is told, and tries the first. So a name that has both is
-    reached over IPv4 (`offerd.masters.absence` says where nothing takes connections there). May take seconds, for a
-    name that has to be asked for.
+    For a name, ZeroMQ looks up addresses of one family only, and tries the first. So a name that has both kinds is
+    reached over IPv4 (`offerd.masters.absence` reports a host that does not listen there). May take seconds, if a name
+    server has to be asked.
     """
     if is_ip(place.host):
         return ":" in place.host
     try:
         found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        return True  # nobody knows yet: then it takes IPv4 addresses too, where there are no others
+        return True  # not known yet: IPv6 also allows IPv4 addresses if there are no others
     return all(family == socket.AF_INET6 for family, *_ in found)
 
 
 def interface_fault(host: str) -> str:
-    """What is wrong with the interface that a link-local address names; empty if nothing is, or it names none."""
+    """What is wrong with the interface in a link-local address; empty if nothing is, or no interface is named."""
     if not (interface := host.partition("%")[2]):
         return ""
     try:
@@ -40,9 +40,10 @@ def interface_fault(host: str) -> str:
 
 
 def address_towards(host: str, *, ipv6: bool | None = None) -> str:
-    """Ours on the way to this host, over IPv4 if there is one; empty if there is no way, or no such host. Nothing is sent.
+    """Our own address on the way to this host, over IPv4 if possible; empty if there is no route or no such host. Sends
+    nothing.
 
-    `ipv6`: over this alone, or over IPv4 alone.
+    `ipv6`: only over IPv6 (True), or only over IPv4 (False).
     """
     try:
         found = socket.getaddrinfo(host, _DISCARD, type=socket.SOCK_DGRAM)
@@ -63,7 +64,7 @@ def address_towards(host: str, *, ipv6: bool | None = None) -> str:
 
 
 def is_here(host: str) -> bool:
-    """Whether it is plainly an address or name of this host. Asks no other."""
+    """Whether it is clearly an address or name of this host. Asks no other host."""
     if host in ("localhost", socket.gethostname()):
         return True
     if not is_ip(host):
@@ -76,9 +77,9 @@ def is_here(host: str) -> bool:
 
 
 def bound(ip: str, port: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
-    """A socket bound to an IP address of ours; to `::`, for IPv4 too. Raises `OSError` if it cannot be had.
+    """A socket bound to an IP address of this host; bound to `::`, it takes IPv4, too. Raises `OSError` if it cannot be bound.
 
-    One for streams gets a port back while old connections to it are in TIME_WAIT.
+    A stream socket can be bound while old connections to its port are in TIME_WAIT.
     """
     family, _, protocol, _, address = socket.getaddrinfo(ip, port, type=kind, flags=socket.AI_NUMERICHOST)[0]
     opened = socket.socket(family, kind, protocol)

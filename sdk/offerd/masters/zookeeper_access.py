@@ -1,11 +1,11 @@
-"""Clients of ZooKeeper: who they are there, what they let others do with their nodes, and what they read of a server's answers.
+"""Clients of ZooKeeper: how they authenticate, who may use their nodes, and checks on a server's answers.
 
-Masters write, all others read who leads. So masters have a name and a password (ZooKeeper's scheme `digest`): derived from
-their secret key, which all masters of a cluster share, or of a file. ZooKeeper keeps a list of rights (ACL) with each node
-and inherits none: each node is made with its own. `new_client` makes nodes for masters alone unless a call says otherwise.
+Only masters write; all others read who leads. So masters have a name and a password (ZooKeeper's scheme `digest`), derived from
+their secret key, which all masters of a cluster share, or read from a file. ZooKeeper keeps an access control list (ACL) with
+each node and inherits none, so each node is made with its own. `new_client` makes nodes for masters alone by default.
 
-A password goes over the wire as it is, and a server may be anybody's. Nothing is believed for having come from there:
-answers are bounded before they are read, and one that is nonsense costs its connection, not kazoo's thread.
+Passwords are sent unencrypted, and a server may be anybody's. So nothing it sends is believed: answers are bounded before they
+are read, and an invalid one costs the connection, not kazoo's thread.
 """
 
 from __future__ import annotations
@@ -33,31 +33,31 @@ log = logging.getLogger("offerd.zookeeper")
 SESSION_TIMEOUT_S = 10.0
 CONNECT_AGAIN_MAX_S = 1.0
 MAX_ANSWER_BYTES = 4 << 20
-"""Of one answer. Servers refuse requests above 1 MiB (`jute.maxbuffer`), so no node is larger; a listing may be."""
+"""Largest answer. Servers refuse requests above 1 MiB (`jute.maxbuffer`), so no node is larger; a listing may be."""
 MASTERS = "offerd-masters"
 _CREDENTIALS = re.compile(r"[\x21-\x39\x3b-\x7e]{1,100}:[\x21-\x7e]{1,200}")
 
 
 class Access(NamedTuple):
-    """Who masters are for ZooKeeper."""
+    """The masters' name and password for ZooKeeper."""
 
     name: str
     password: str
 
     @property
     def auth_data(self) -> list[tuple[str, str]]:
-        """As kazoo takes it: said to the server with each connection."""
+        """In kazoo's form, which sends it to the server with each connection."""
         return [("digest", f"{self.name}:{self.password}")]
 
     def acl(self, *, world_may_read: bool = False) -> list[ACL]:
-        """For a node of ours: all rights for masters, and for others none, or that to read it (and to list what is beneath)."""
+        """The list for a node of ours: masters have all rights, others none, or that to read the node and list its children."""
         from kazoo.security import READ_ACL_UNSAFE, make_digest_acl
 
         ours = make_digest_acl(self.name, self.password, all=True)
         return [ours, *(READ_ACL_UNSAFE if world_may_read else [])]
 
     def guards(self, acl: list[ACL]) -> bool:
-        """Whether a node with this list can be changed by nobody else."""
+        """Whether only masters can change a node with this list."""
         from kazoo.security import Permissions
 
         (ours,) = self.acl()
@@ -65,13 +65,13 @@ class Access(NamedTuple):
 
 
 def derived_access(secret: str) -> Access:
-    """That of the masters whose secret key (Z85) this is. The password tells nothing about the key."""
+    """The access of masters with this secret key (Z85). The password reveals nothing about the key."""
     key: bytes = zmq.utils.z85.decode(secret)
     return Access(MASTERS, hmac.new(key, b"offerd: password for ZooKeeper", hashlib.sha256).hexdigest())
 
 
 def read_access(path: str | os.PathLike[str]) -> Access:
-    """That of a file with one line `NAME:PASSWORD`. Raises `BadInput`, also if others may read the file."""
+    """The access in a file with one line `NAME:PASSWORD`. Raises `BadInput`, also if others may read the file."""
     try:
         line = read_trusted(path, "the file of credentials", secret=True).decode("ascii", "replace").strip()
     except OSError as error:
@@ -87,15 +87,15 @@ def read_access(path: str | os.PathLike[str]) -> Access:
 def new_client(
     address: ZooKeeperAddress, session_timeout_s: float = SESSION_TIMEOUT_S, access: Access | None = None
 ) -> KazooClient:
-    """A client, not started, that tries for ever to connect, soon again, to any of the servers. With `access` nodes are made
-    for masters alone, without it for everybody.
+    """A client, not started. It tries for ever, at short intervals, to connect to any of the servers. With `access`, nodes are
+    made for masters alone; otherwise for everybody.
     """
     from kazoo.client import KazooClient
     from kazoo.retry import KazooRetry
 
     again = KazooRetry(max_tries=-1, delay=0.05, max_delay=CONNECT_AGAIN_MAX_S)
     quiet = logging.getLogger("offerd.zookeeper.kazoo")
-    quiet.setLevel(logging.CRITICAL + 1)  # what matters of a connection's ups and downs, we say ourselves
+    quiet.setLevel(logging.CRITICAL + 1)  # we log what matters about the connection ourselves
     client = KazooClient(
         address.hosts,
         timeout=session_timeout_s,
@@ -109,7 +109,7 @@ def new_client(
 
 
 def _guard(client: KazooClient) -> None:
-    """kazoo's thread ends for good with an answer that it cannot read, and allocates as much as an answer says it will have."""
+    """Bound what kazoo believes: an unreadable answer would end its thread for good, and a false length take all memory."""
     from kazoo.exceptions import ConnectionDropped, ConnectionLoss
     from kazoo.protocol.connection import STOP_CONNECTING
     from kazoo.protocol.states import KeeperState
@@ -129,17 +129,17 @@ def _guard(client: KazooClient) -> None:
             return answered(header, *rest)
         except Exception:
             if waiting is not None and not waiting.ready():
-                waiting.set_exception(ConnectionLoss())  # whoever asked would wait for ever
+                waiting.set_exception(ConnectionLoss())  # the caller would wait for ever
             raise
 
     def attempt_again(*arguments: Any) -> Any:
         try:
             status = attempt(*arguments)
-        except Exception as error:  # marked: whatever a server sends that is none costs this connection alone
+        except Exception as error:  # marked: nonsense from a server costs this connection only
             note_nonsense(error)
             status = None
             client._session_callback(KeeperState.CONNECTING)
-        # Credentials are made up of what was typed: only a server that is none refuses them.
+        # Our credentials are always well-formed: only a false server refuses them.
         return None if status is STOP_CONNECTING and not client._stopped.is_set() else status
 
     handler._read, handler._read_response, handler._connect_attempt = (
@@ -153,7 +153,7 @@ _noted: set[type[Exception]] = set()
 
 
 def note_nonsense(error: Exception) -> None:
-    """Something that was read from ZooKeeper could not be used: said once for each type, as it may come again and again."""
+    """Data from ZooKeeper could not be used. It is logged once for each type of error, as it may recur for ever."""
     if type(error) not in _noted:
         _noted.add(type(error))
         log.warning(

@@ -1,7 +1,7 @@
-"""Which waiting calls go into which offers: pure, and constant time for each call of a uniform load.
+"""Decides which waiting calls go into which offers. Pure, and in constant time for each call of a uniform load.
 
-Calls of one *shape* (resources and time limit) wait in one FIFO. Shapes are served by the age of their oldest call, each
-as far as it fits (first fit), so that a large call delays no small one for longer than its own offer takes to come.
+Calls of one *shape* (resources and time limit) wait in one FIFO. Shapes are served by the age of their oldest call, each as far
+as it fits (first fit), so a large call delays a small one for no longer than its own offer takes to come.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from offerd.messages import Offer
 from offerd.resources import Resources
 
 ACCEPT_BYTES = 512 << 10
-"""Calls in one accept: half a frame, as the master adds to it on its way to the slave."""
+"""Most bytes of calls in one accept: half a frame, as the master adds to it on its way to the slave."""
 CALL_OVERHEAD_BYTES = 256
-"""About what a call's task takes beside its data and its name."""
+"""About how many bytes a call's task needs besides its data and its name."""
 
 
 def is_large(call: bytes) -> bool:
-    """Whether the executor has to ask for it (`offerd.python_calls.large_calls`), as it fits into no accept."""
+    """Whether the call fits into no accept, so that the executor must ask for it (`offerd.python_calls.large_calls`)."""
     return len(call) > ACCEPT_BYTES - CALL_OVERHEAD_BYTES
 
 
 class Room:
-    """What is left of an offer while it is filled. Only scalars count: calls ask for no ports."""
+    """What is left of an offer while it is filled. Only scalars count: calls cannot ask for ports."""
 
     __slots__ = ("bytes_left", "calls", "free", "long_free", "offer")
 
@@ -57,7 +57,7 @@ class Room:
 
 
 class CallQueue:
-    """The calls that wait. Only `shape` may be called from several threads."""
+    """The waiting calls. Only `shape` may be called from several threads."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -73,7 +73,7 @@ class CallQueue:
         return self._shapes.setdefault(key, Shape(resources, time_limit_s, kill_grace_s))
 
     def put(self, call: ClusterFuture[Any]) -> None:
-        """At the end of its line."""
+        """Append a call to its line."""
         call.number = next(self._numbers)
         shape = call.options.shape
         if not shape.waiting:
@@ -82,14 +82,14 @@ class CallQueue:
         self.size += 1
 
     def put_back(self, call: ClusterFuture[Any]) -> None:
-        """At the head of its line: it was there before."""
+        """Put a call back at the head of its line, where it was taken from."""
         shape = call.options.shape
         self._waiting[shape] = None
         shape.waiting.appendleft(call)
         self.size += 1
 
     def prune(self, shape: Shape) -> None:
-        """Drop the calls at the head of this line that were cancelled; others are met on their way to the head."""
+        """Drop cancelled calls at the head of this line. Others are dropped when they get there."""
         waiting = shape.waiting
         while waiting and waiting[0].cancelled():
             waiting.popleft()
@@ -98,7 +98,7 @@ class CallQueue:
             self._waiting.pop(shape, None)
 
     def clear(self) -> list[ClusterFuture[Any]]:
-        """Take out everything."""
+        """Take out and return all calls."""
         calls = [call for shape in self._waiting for call in shape.waiting]
         for shape in self._waiting:
             shape.waiting.clear()
@@ -110,8 +110,8 @@ class CallQueue:
         return set(self._waiting)
 
     def fill_all(self, offers: Iterable[Offer], most: int | None = None) -> list[Room]:
-        """Divide the calls, `most` of them at most, among the offers: first evenly, so that few calls spread over many slaves,
-        then as they fit.
+        """Divide at most `most` of the calls among the offers: first evenly, so that few calls spread over many slaves, then as
+        they fit.
         """
         rooms = [Room(offer) for offer in offers]
         left = self.size if most is None else min(most, self.size)
@@ -126,7 +126,7 @@ class CallQueue:
         return rooms
 
     def _fill(self, room: Room, most: int) -> int:
-        """Returns how many calls found room."""
+        """Fill an offer; returns how many calls were put into it."""
         before = len(room.calls)
         shapes = list(self._waiting)
         if len(shapes) > 1:
@@ -161,7 +161,7 @@ class CallQueue:
 
 
 def smallest(shapes: Iterable[Shape]) -> dict[str, int]:
-    """What any offer must hold to be of use to one of these: the least of each name."""
+    """The least that an offer must hold of each name to be of use to one of these shapes."""
     least: dict[str, int] | None = None
     for shape in shapes:
         scalars = shape.resources.scalars

@@ -1,9 +1,9 @@
-"""The scheduler behind `ClusterExecutor`: puts waiting calls into offers and turns statuses into results.
+"""The scheduler behind `ClusterExecutor`: it puts waiting calls into offers and turns statuses into results.
 
-Everything here runs in the driver's thread, but for `submit`, `cancel` and `close`. It holds next to nothing that it has no
-call for: offers that are of no use go back at once, and an empty queue says `set_needs_offers(False)`. Only for a tenth of a
-second after the last call it keeps one offer that such a call fits into: who has just had a result often has the next call
-soon, and that then need not wait for an offer first.
+Everything here but `submit`, `cancelled` and `close` runs in the driver's thread. It holds almost nothing that it has no call
+for: useless offers are declined at once, and when the queue is empty it calls `set_needs_offers(False)`. But it keeps one
+suitable offer for a tenth of a second after the last call: a caller that has just received a result often makes its next
+call soon, and that call then need not wait for an offer.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ log = logging.getLogger("offerd.cluster_executor")
 
 EXECUTOR_ID = ExecutorID("python")
 FETCHES = 4
-"""Large results fetched at the same time."""
+"""Most large results fetched at the same time."""
 PLACINGS = 100
-"""How often a call may miss its offer (rescinded, taken, capped meanwhile) before that is an error."""
+"""How many offers a call may miss (rescinded, used, capped meanwhile) before that is an error."""
 
 EXPLAIN_AFTER_S = 2.0
-"""Where calls wait so long and none runs, the master is asked why, and the answer is logged."""
+"""If calls have waited so long and none runs, ask the master why, and log its answer."""
 
 WARM_S = 0.1
-"""How long after a call an offer is kept for the next."""
+"""How long an offer is kept for the next call."""
 
 _NEVER_RAN = frozenset(
     {Reason.OFFER_INVALID, Reason.OFFER_EXCEEDED, Reason.LONG_TASK_CAP, Reason.SLAVE_UNKNOWN},
@@ -62,11 +62,11 @@ _LOST = frozenset(
         Reason.CHECKPOINT_DAMAGED, Reason.REVOKED,
     }
 )  # fmt: skip
-"""The cluster's doing, not the call's: it is worth another try."""
+"""Reasons that are the cluster's fault, not the call's: the call is tried again."""
 
 
 class _InFile(Exception):
-    """A result that must be fetched first."""
+    """This result is in a file, which must be fetched first."""
 
 
 class CallScheduler(Scheduler):
@@ -81,11 +81,11 @@ class CallScheduler(Scheduler):
     ) -> None:
         self.queue = queue
         self._initializer = initializer
-        """For executors to ask for, where it is large."""
+        """For executors to ask for, if it is large."""
         self._max_running = max_running
-        """Calls on the cluster at one time; None: as many as find room."""
+        """Most calls on the cluster at one time; None: as many as there is room for."""
         self._is_held_back = False
-        """An offer went back for there were so many."""
+        """An offer was declined because so many calls run already."""
         self.failure: OfferdError | None = None
         self.forged = 0
         """Results that were not from the executor that was given the call."""
@@ -97,15 +97,15 @@ class CallScheduler(Scheduler):
         self._running: dict[TaskID, ClusterFuture[Any]] = {}
         self._needs_offers = False
         self._refused: set[Shape] | None = None
-        """The shapes that waited when an offer was of no use; None: no offer was refused since the last revival."""
+        """The shapes that waited when an offer was useless; None: no offer was declined since the last revival."""
         self._minimum: dict[str, int] = {}
         self._spare: Offer | None = None
         self._last_shape: Shape | None = None
         self._warm_until = 0.0
         self._is_cooling = False
         self._is_watching = False
-        self._told = ""
-        """Why calls wait, as it was last logged."""
+        self._logged_why = ""
+        """The last logged reason why calls wait."""
         self._fetcher: ThreadPoolExecutor | None = None
         self._fetching: set[ClusterFuture[Any]] = set()
         self.driver = connect(self)
@@ -126,11 +126,11 @@ class CallScheduler(Scheduler):
         self.driver.call_soon(self._take_in)
 
     def cancelled(self, call: ClusterFuture[Any]) -> None:
-        """Let go of a call that was cancelled."""
+        """Drop a call that was cancelled, or kill its task."""
         self.driver.call_soon(self._cancelled, call)
 
     def close(self, cancel_futures: bool) -> None:
-        """Take no more calls; when the last has ended the driver stops."""
+        """Take no more calls; the driver stops when the last has ended."""
         with self._lock:
             if self._is_closed or self.failure is not None:
                 return
@@ -195,12 +195,12 @@ class CallScheduler(Scheduler):
             self._set_minimum(smallest(shapes))
         self._say_needs(True)
         if self._is_held_back or (self._refused is not None and not shapes <= self._refused):
-            # What was of no use may be now, and the master will not offer it again so soon by itself.
+            # Offers that were useless may be useful now, and the master would not repeat them so soon by itself.
             self._refused, self._is_held_back = None, False
             self.driver.revive_offers()
 
     def _watch(self) -> None:
-        """While calls wait, see to it that somebody is told why none runs."""
+        """While calls wait, have the reason logged if none runs."""
         if not self._is_watching:
             self._is_watching = True
             self.driver.call_later(EXPLAIN_AFTER_S, self._ask_why)
@@ -214,16 +214,16 @@ class CallScheduler(Scheduler):
             return
         shape = min(self.queue.waiting_shapes(), key=lambda shape: shape.waiting[0].number)
         question = self.driver.explain_waiting(shape.resources, shape.time_limit_s)
-        question.add_done_callback(self._tell_why)
+        question.add_done_callback(self._log_why)
 
-    def _tell_why(self, question: Future[Waiting]) -> None:
-        """Once for each reason; in the driver's thread."""
+    def _log_why(self, question: Future[Waiting]) -> None:
+        """Log each reason once. Runs in the driver's thread."""
         self._watch()
         if question.exception() is not None or not self.queue.size or self._running:
-            return  # the master is away, or something has come of it
+            return  # the master is away, or calls run by now
         waiting = question.result()
-        if not waiting.is_momentary and waiting.why != self._told:
-            self._told = waiting.why
+        if not waiting.is_momentary and waiting.why != self._logged_why:
+            self._logged_why = waiting.why
             ends = (
                 f"; timeout={waiting.short_limit_s:g}, or less, would end this wait"
                 if waiting.short_limit_s
@@ -234,7 +234,7 @@ class CallScheduler(Scheduler):
             log.warning("%s: %s%s", who, printable(waiting.message, 500), ends)
 
     def _use(self, driver: SchedulerDriver, offers: list[Offer]) -> None:
-        """Put calls into offers; what is of no use goes back, but for one to spare."""
+        """Put calls into offers; useless offers are declined, except one that is kept for the next call."""
         unused: list[OfferID] = []
         most = None if self._max_running is None else self._max_running - len(self._running)
         for room in self.queue.fill_all(offers, most):
@@ -289,7 +289,7 @@ class CallScheduler(Scheduler):
             self.driver.set_needs_offers(needs_offers)
 
     def _refuse(self, driver: SchedulerDriver, unused: list[OfferID]) -> None:
-        """Back at once, and for no time: the slave may be of use as soon as more of it is free."""
+        """Decline for no time: the slave may be useful as soon as more of it is free."""
         driver.decline_offer(unused, 0.0)
         self._refused = shapes = self.queue.waiting_shapes()
         if shapes:
@@ -328,7 +328,7 @@ class CallScheduler(Scheduler):
         self._stay_warm(room.calls[-1].options.shape)
 
     def _launch_good(self, driver: SchedulerDriver, offer: Offer, tasks: list[TaskInfo]) -> None:
-        """A call that no message holds fails, and no other."""
+        """A call that does not fit into a message fails; the others are launched."""
         good: list[TaskInfo] = []
         for task in tasks:
             if fault := driver.fault(task):
@@ -345,7 +345,7 @@ class CallScheduler(Scheduler):
     def framework_message(
         self, driver: SchedulerDriver, slave_id: SlaveID, executor_id: ExecutorID, data: bytes
     ) -> None:
-        """An executor asks for a piece of what fits into no message: what the slave was given, and nothing else."""
+        """An executor asks for a piece of a large call or initializer. A slave gets only what it was given to run."""
         question = large_calls.question_in(data)
         if question is None:
             return
@@ -380,7 +380,7 @@ class CallScheduler(Scheduler):
         _resolve(call, outcome.value, outcome.exception)
 
     def _ended_badly(self, call: ClusterFuture[Any], status: TaskStatus) -> None:
-        """Try again what the cluster lost; the rest is the call's own end."""
+        """Try again if the cluster lost the call; otherwise the call fails."""
         if call.cancelled():
             return
         if status.reason in _NEVER_RAN and call.misses < PLACINGS:
@@ -410,7 +410,7 @@ class CallScheduler(Scheduler):
             self._fetched(call, OfferdError(f"its result cannot be fetched: {error}"))
 
     def _fetch(self, call: ClusterFuture[Any], status: TaskStatus) -> None:
-        """In a thread of the fetcher's."""
+        """Runs in a thread of the fetcher's."""
 
         def read_file(file: calls.File) -> bytes:
             with FilesClient(self.driver.files(call.slave_id)) as client:
@@ -422,14 +422,14 @@ class CallScheduler(Scheduler):
             _resolve(call, outcome.value, outcome.exception)
         except OfferdError as error:
             lost = error
-        except BaseException as error:  # marked: whatever it is, the future has to have an end
+        except BaseException as error:  # marked: after any error, the future must end
             log.critical("the result of %s cannot be fetched", status.task_id, exc_info=error)
             _resolve(call, None, error)
         finally:
             self.driver.call_soon(self._fetched, call, lost)
 
     def _fetched(self, call: ClusterFuture[Any], lost: OfferdError | None) -> None:
-        """A result that is gone, or whose slave is, has to be computed again."""
+        """The result was fetched, or is lost, perhaps with its slave: then the call is tried again."""
         self._fetching.discard(call)
         self.driver.send_framework_message(call.slave_id, EXECUTOR_ID, pack_taken([call.task_id]))
         if lost is not None and not call.cancelled():
@@ -444,7 +444,7 @@ class CallScheduler(Scheduler):
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def _break(self, cause: BaseException | None) -> None:
-        """No worker can be made ready: no call has a chance. What runs ends with the framework."""
+        """The initializer raised, so no call can run. Those that run now end with the framework."""
         error = BrokenClusterExecutor()
         error.__cause__ = cause
         with self._lock:
@@ -505,7 +505,7 @@ def _resolve(call: ClusterFuture[Any], value: object, exception: BaseException |
         else:
             call.set_exception(exception)
     except InvalidStateError:
-        # Cancelled meanwhile, by a thread that does not wait for us: its word stands.
+        # Another thread has cancelled it meanwhile, without waiting for us: that counts.
         pass
 
 

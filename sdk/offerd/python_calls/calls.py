@@ -1,19 +1,18 @@
-"""How a Python call travels to the python executor, and how its result comes back.
+"""The bytes of a Python call on its way to the python executor, and of its result on its way back.
 
-A call is the MessagePack array `[function, arguments, options, key]` in `TaskInfo.data`: two pickles, so that
-many calls of one function carry the same first bytes, which the executor's workers unpickle once. A result is one
-of `Inline`, `File` and `Raised` in the `data` of the terminal status, behind its *seal*. The executor passes both
-on as bytes; only its workers and the framework unpickle.
+A call is the MessagePack array `[function, arguments, options, key]` in `TaskInfo.data`. Function and arguments are separate
+pickles, so that many calls of one function begin with the same bytes, which the executor's workers unpickle once. A result is
+`Inline`, `File` or `Raised` in the `data` of the terminal status, behind its *seal*. The executor passes both on as bytes; only
+its workers and the framework unpickle.
 
-To unpickle is to run code. So each call has a key of its own, which nobody sees but the slave that was given the
-call (and the master), and a result is sealed with it: a keyed BLAKE2 of its bytes. The framework looks at nothing
-that is not sealed. What is in a file is known by its SHA-256, which the seal covers.
+Unpickling runs code. So each call has its own random key, which only the master and the slave that was given the call see, and
+its result is sealed with it: a keyed BLAKE2 of its bytes. The framework ignores anything that is not sealed. The contents of a
+file are verified by their SHA-256, which the seal covers.
 
-Functions of importable modules travel by name, others (of `__main__`, lambdas, closures) by value: see
-cloudpickle. A module that the slaves do not have is shipped after
-`cloudpickle.register_pickle_by_value(module)`. A worker keeps a function that reaches nothing which can be changed
-in place; so what such a function writes to its own globals outlives the call, as in any pool of processes. Others
-are made anew for each call, as they were sent.
+Functions of importable modules are sent by name; others (of `__main__`, lambdas, closures) by value: see cloudpickle. To send a
+module that the slaves do not have, call `cloudpickle.register_pickle_by_value(module)` first. A worker keeps a function for
+later calls if nothing that the function reaches can be changed in place; what such a function writes to its own globals
+outlives the call, as in any pool of processes. Other functions are unpickled anew for each call.
 """
 
 from __future__ import annotations
@@ -35,27 +34,27 @@ from offerd.python_calls.function_pickles import ATOMS, pickle_function
 from offerd.wire.posix_text import readable
 
 INLINE_RESULT_BYTES = 256 << 10
-"""A result whose pickle is larger goes into a file of the sandbox: a status is checkpointed."""
+"""A result with a larger pickle goes into a file in the sandbox, because statuses are written to disk."""
 EXCEPTION_BYTES = 64 << 10
-"""Largest pickle of an exception and longest traceback text; what is larger is cut down to its `repr`."""
+"""Largest pickle of an exception, and longest traceback text. A larger exception is replaced by its `repr`."""
 FUNCTIONS_KEPT = 256
 FUNCTION_BYTES_KEPT = 64 << 20
-"""Bounds of a worker's cache of functions: how many, and the sum of their pickles."""
+"""Bounds of a worker's cache of functions: their number, and the sum of their pickles."""
 
 SEAL_BYTES = 16
 KEY_BYTES = 16
 _WITH_KEY = b"\x94"
 _KEY_FOLLOWS = bytes((0xC4, KEY_BYTES))
 ADDED_BYTES = len(_KEY_FOLLOWS) + KEY_BYTES
-"""By which a call with its key is longer."""
+"""A call with its key is so many bytes longer."""
 
 Options = dict[str, object]
-"""What a call says to its worker; readers pass over names they do not know. `fixed`: the function may be kept for others."""
+"""Options of a call for its worker, which ignores names that it does not know. `fixed`: the function may be kept."""
 _FIXED: Options = {"fixed": True}
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A call as it travels; `arguments` is the pickle of `(args, kwargs)`."""
+    """A call as it is sent; `arguments` is the pickle of `(args, kwargs)`."""
 
     function: bytes
     arguments: bytes
@@ -70,7 +69,7 @@ class Inline(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
 
 
 class File(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
-    """The value's pickle is a file: `path` within the executor's sandbox."""
+    """The value's pickle is in a file: `path` within the executor's sandbox."""
 
     path: str
     size_bytes: int
@@ -78,14 +77,14 @@ class File(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
 
 
 class Raised(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
-    """The call raised: the exception's pickle and the traceback of the far side as text."""
+    """The call raised: the exception's pickle, and the worker's traceback as text."""
 
     pickled: bytes
     traceback: str
 
 
 class NotReady(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
-    """The call was not made, as the framework's initializer has raised in its worker: as `Raised`."""
+    """The call was not made because the framework's initializer raised in its worker; fields as in `Raised`."""
 
     pickled: bytes
     traceback: str
@@ -95,16 +94,16 @@ Result = Inline | File | Raised | NotReady
 
 
 class Outcome(NamedTuple):
-    """What became of a call: an exception, or else a value."""
+    """The outcome of a call: an exception, or else a value."""
 
     value: object
     exception: BaseException | None = None
     is_broken: bool = False
-    """The exception is the initializer's."""
+    """The exception was raised by the initializer."""
 
 
 class RemoteTraceback(Exception):
-    """The `__cause__` of an exception that a call raised far away: its text is the traceback there."""
+    """The `__cause__` of an exception that a call raised on the cluster: its text is the traceback there."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -125,19 +124,19 @@ _decode_result: Callable[[bytes], Result] = msgspec.msgpack.Decoder(Result).deco
 def pack_call(
     function: Callable[..., object], args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None
 ) -> bytes:
-    """The call as bytes for `TaskInfo.data`. Raises what pickling raises if it cannot travel."""
+    """A call as bytes for `TaskInfo.data`. Raises what pickling raises."""
     pickled = pickle_function(function)
     options = _FIXED if pickled.is_fixed else {}
     return _encode((pickled.data, _pickle_arguments(tuple(args), kwargs), options))
 
 
 def with_key(call: bytes, key: bytes) -> bytes:
-    """What `pack_call` made, with a key. By hand (array of 4, bytes of 16), as the rest is encoded already."""
+    """A packed call with its key added. The headers (array of 4, bytes of 16) are written by hand: the rest is encoded."""
     return _WITH_KEY + call[1:] + _KEY_FOLLOWS + key
 
 
 def piece_with_key(call: bytes, key: bytes, start: int, end: int) -> bytes:
-    """A part of what `with_key` would make, without making all of it."""
+    """A part of what `with_key` returns, without making all of it."""
     piece = call[start:end]
     if not start:
         piece = _WITH_KEY + piece[1:]
@@ -147,13 +146,13 @@ def piece_with_key(call: bytes, key: bytes, start: int, end: int) -> bytes:
 
 
 class Keys:
-    """A random key for each call, from some randomness fetched at once: the kernel takes as long for much as for little."""
+    """Makes a random key for each call. It reads randomness for many at once: a large read takes the kernel no longer."""
 
     def __init__(self) -> None:
         self._next = self._refill()
 
     def new(self) -> bytes:
-        """A key that nobody has had."""
+        """A new key."""
         try:
             return next(self._next)
         except StopIteration:
@@ -166,11 +165,11 @@ class Keys:
 
 
 def unpack_call(data: bytes) -> Call:
-    """Nothing is unpickled. Raises `BadMessage`."""
+    """Read a call; nothing is unpickled. Raises `BadMessage`."""
     try:
         return _decode_call(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise BadMessage(f"no call of ours: {error}") from None
+        raise BadMessage(f"not a call of ours: {error}") from None
 
 
 def _pickle_arguments(args: tuple[object, ...], kwargs: Mapping[str, object] | None) -> bytes:
@@ -181,7 +180,7 @@ def _pickle_arguments(args: tuple[object, ...], kwargs: Mapping[str, object] | N
 
 
 class FunctionCache:
-    """Functions by their pickles, least recently used out first: unpickling costs more than most calls."""
+    """Functions by their pickles; the least recently used is dropped first. Unpickling takes longer than most calls."""
 
     def __init__(
         self,
@@ -197,8 +196,8 @@ class FunctionCache:
         self._functions: OrderedDict[bytes, Callable[..., object]] = OrderedDict()
 
     def load(self, pickled: bytes, is_fixed: bool = True) -> Callable[..., object]:
-        """The function, kept if it is a fixed one: what others hold a call may change, and the next one has sent its own.
-        Raises whatever unpickling raises: it runs code of the framework.
+        """The function. It is kept only if fixed: a call may change what another one holds, and the next call brings its own.
+        Raises what unpickling raises, as that runs code of the framework.
         """
         function = self._functions.get(pickled) if is_fixed else None
         if function is not None:
@@ -222,7 +221,7 @@ class FunctionCache:
 
 
 def pickle_value(value: object) -> bytes:
-    """The value's pickle. Raises whatever pickling raises."""
+    """The value's pickle. Raises what pickling raises."""
     if type(value) in ATOMS:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     pickled: bytes = cloudpickle.dumps(value)
@@ -240,14 +239,14 @@ def _seal(packed: bytes, key: bytes) -> bytes:
 
 
 def file_result(path: str, pickled: bytes) -> File:
-    """The result whose pickle has been put there."""
+    """The result for a pickle that was written to this file."""
     return File(path, len(pickled), hashlib.sha256(pickled).digest())
 
 
 def raised(error: BaseException, hidden_frames: int = 0) -> Raised:
-    """An exception as a result; one that does not survive pickling becomes a `RuntimeError` with its `repr`.
+    """An exception as a result. One that cannot be pickled and unpickled becomes a `RuntimeError` with its `repr`.
 
-    `hidden_frames`: how many of the outermost frames are ours and none of the reader's business.
+    `hidden_frames`: the number of outermost frames that are our own and are left out.
     """
     where = error.__traceback__
     for _ in range(hidden_frames):
@@ -273,23 +272,19 @@ def _repr(error: BaseException) -> str:
 
 
 def unpack_result(data: bytes, read_file: Callable[[File], bytes], key: bytes = b"") -> Outcome:
-    """What became of the call, unpickled; `read_file` fetches the bytes of a `File` from the executor's
-    sandbox.
+    """The outcome of a call, unpickled; `read_file` fetches the bytes of a `File` from the executor's sandbox.
 
-    A value that cannot be unpickled here is an exception too: a `RuntimeError` caused by what was raised
-    meanwhile. Raises, before anything is unpickled, `ForgedResult` if the data is not sealed with this key,
-    `OfferdError` if a file is not what was sealed, `BadMessage` if the data is no result, and what `read_file`
-    raises.
+    A value that cannot be unpickled here counts as an exception, too: a `RuntimeError` caused by the error. Raises, before
+    anything is unpickled, `ForgedResult` if the data is not sealed with this key, `OfferdError` if a file does not match the
+    seal, `BadMessage` if the data is not a result, and what `read_file` raises.
     """
     packed = data[SEAL_BYTES:]
     if not hmac.compare_digest(data[:SEAL_BYTES], _seal(packed, key)):
-        raise ForgedResult(
-            "what came as the call's result was not made by the executor that was given the call"
-        )
+        raise ForgedResult("the call's result was not made by the executor that was given the call")
     try:
         result = _decode_result(packed)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise BadMessage(f"no result of a call: {error}") from None
+        raise BadMessage(f"not the result of a call: {error}") from None
     pickled = _read_checked(result, read_file) if isinstance(result, File) else result.pickled
     try:
         value = pickle.loads(pickled)
@@ -302,7 +297,7 @@ def unpack_result(data: bytes, read_file: Callable[[File], bytes], key: bytes = 
     if not isinstance(result, Raised | NotReady):
         return Outcome(value)
     if not isinstance(value, BaseException):
-        raise BadMessage("no result of a call: raised something that is no exception")
+        raise BadMessage("not the result of a call: what it raised is not an exception")
     value.__cause__ = RemoteTraceback(result.traceback)
     return Outcome(None, value, isinstance(result, NotReady))
 
@@ -312,5 +307,5 @@ def _read_checked(file: File, read_file: Callable[[File], bytes]) -> bytes:
     if len(pickled) != file.size_bytes:
         raise OfferdError(f"{file.path} has {len(pickled)} bytes instead of {file.size_bytes}")
     if not hmac.compare_digest(hashlib.sha256(pickled).digest(), file.sha256):
-        raise OfferdError(f"{file.path} does not hold what the call's result was (its SHA-256 is another)")
+        raise OfferdError(f"{file.path} does not hold the call's result (its SHA-256 differs)")
     return pickled

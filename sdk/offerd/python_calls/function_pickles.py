@@ -1,10 +1,10 @@
-"""Pickles of functions, remembered as long as each would be made again as it is.
+"""Pickles of functions, cached as long as pickling again would give the same.
 
-A function of an importable module travels as its name, which costs next to nothing. Others travel by value (see
-cloudpickle), which takes longer than most calls; so the pickle is kept, with all that it was made of: the function's own
-parts (code, defaults, closure, names, notes), the globals and closures that it reads, and the same of each function that it
-reaches so. It is used again only if all of that is still the very same. What can change without a trace (a list, an object,
-a module that travels by value) makes a function one that is pickled each time.
+A function of an importable module is sent as its name, which costs almost nothing. Others are sent by value (see cloudpickle),
+which takes longer than most calls. So the pickle is kept, together with everything that it was made of: the function's own
+parts (code, defaults, closure, names, annotations), the globals and closures that it reads, and the same of each function that
+it reaches through them. It is used again only if all these are still the same objects. If a change could go unnoticed (in a
+list, another object, a module sent by value), the function is pickled each time.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from typing import NamedTuple
 import cloudpickle
 
 PICKLES_KEPT = 4096
-"""Functions whose pickles are remembered; bounded, as a recursive closure holds itself for ever."""
+"""Most functions whose pickles are kept. There must be a bound, as a recursive closure keeps itself alive."""
 
 ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
-"""Exact types of what never changes, and what plain pickle writes as cloudpickle would, at a seventh of the cost."""
+"""Exact types that are immutable, and that plain pickle writes as cloudpickle would, at a seventh of the cost."""
 
 _MISSING = object()
 _OF_ALL_GLOBALS = ("__package__", "__name__", "__path__", "__file__")
-"""What cloudpickle sends of a function's globals, whatever the function reads."""
+"""The globals that cloudpickle sends with every function."""
 
 
 class Pickled(NamedTuple):
-    """`is_fixed`: what is made of it is the same each time, as nothing in it, nor what it reaches by value, can be changed in
-    place. So who unpickles it may do so once.
+    """`is_fixed`: unpickling gives an equal function each time, as nothing in it, nor anything that it reaches by value, can be
+    changed in place. So the receiver may unpickle it once and keep it.
     """
 
     data: bytes
@@ -40,7 +40,7 @@ class Pickled(NamedTuple):
 
 
 def pickle_function(function: Callable[..., object]) -> Pickled:
-    """A function, or any other callable. Raises what pickling raises."""
+    """Pickle a function or another callable. Raises what pickling raises."""
     if type(function) is not types.FunctionType:
         return Pickled(_dumps(function), travels_by_name(function))
     known = _known.get(function)
@@ -59,7 +59,7 @@ def pickle_function(function: Callable[..., object]) -> Pickled:
 
 
 def travels_by_name(value: object) -> bool:
-    """Whether a function, class or module is written as its name: then its insides do not matter."""
+    """Whether a function, class or module is pickled as its name, so that its contents do not matter."""
     by_value = cloudpickle.list_registry_pickle_by_value()
     if isinstance(value, types.ModuleType):
         return value.__name__ in sys.modules and not _is_by_value(value.__name__, by_value)
@@ -93,7 +93,7 @@ def _is_at_its_name(value: types.FunctionType | types.BuiltinFunctionType | type
 
 
 class _Parts:
-    """What may be set anew on a function, to be compared by identity: `1 == True`, and these are not the same."""
+    """The parts of a function that can be replaced. They are compared by identity, as `1 == True` although these differ."""
 
     __slots__ = (
         "annotations",
@@ -119,7 +119,7 @@ class _Parts:
         self.annotations = tuple(_items(function.__annotations__))
 
     def are_of(self, function: types.FunctionType) -> bool:
-        """Whether it has the same now, and no attributes."""
+        """Whether this function still has these parts, and no attributes."""
         return (
             function.__code__ is self.code
             and function.__defaults__ is self.defaults
@@ -140,19 +140,19 @@ class _Makings:
 
     pickled: Pickled
     functions: dict[types.FunctionType, _Parts] = field(default_factory=dict)
-    """Each one that is sent by value."""
+    """The functions that are sent by value."""
     globals_read: list[tuple[dict[str, object], str, object]] = field(default_factory=list)
     cells_read: list[tuple[types.CellType, object]] = field(default_factory=list)
     named: list[types.FunctionType | types.BuiltinFunctionType | type] = field(default_factory=list)
-    """What was sent as a name, and so must still be what is there."""
+    """What was sent by name: the name must still mean the same object."""
     modules: set[str] = field(default_factory=set)
-    """Names of modules that were there, with those that cloudpickle sends along with a package, as the code names them."""
+    """Modules that were imported when it was made; of a package, those that the code names, as cloudpickle sends them along."""
     absent: set[str] = field(default_factory=set)
-    """Names of modules that it would have imported, too."""
+    """Modules that it would have sent along if they had been imported."""
     by_value: set[str] = field(default_factory=cloudpickle.list_registry_pickle_by_value)
 
     def holds(self) -> bool:
-        """Whether the pickle would be made of the same again."""
+        """Whether pickling again would use the same objects."""
         if self.by_value != cloudpickle.list_registry_pickle_by_value():
             return False
         for function, parts in self.functions.items():
@@ -172,7 +172,7 @@ class _Makings:
         )
 
     def add(self, value: object) -> bool:
-        """Note what `value`'s pickle is made of; False if some of that may change without a trace."""
+        """Note what `value`'s pickle is made of; False if a change in it could go unnoticed."""
         if value is _MISSING or type(value) in ATOMS:
             return True
         if type(value) is tuple:
@@ -203,7 +203,7 @@ class _Makings:
         for value in reached:
             if isinstance(value, types.ModuleType) and value.__package__:
                 self._add_submodules(value.__name__, code.co_names)
-        # Of the parts code, closure and names cannot change; what else there is, is a value like any other.
+        # Code, closure and names are immutable. All other parts are values like any other.
         values = (
             *(function.__defaults__ or ()),
             *_items(function.__kwdefaults__),
@@ -212,7 +212,7 @@ class _Makings:
         return all(map(self.add, (*reached, *values)))
 
     def _add_submodules(self, package: str, names: tuple[str, ...]) -> None:
-        """Those that the code may reach as attributes of a package: cloudpickle sends those along that are imported."""
+        """Note submodules that the code may use as attributes of a package: cloudpickle sends the imported ones along."""
         for name in names:
             submodule = f"{package}.{name}"
             if submodule in sys.modules:
@@ -240,12 +240,12 @@ def _are_items(mapping: dict[str, object] | None, items: tuple[object, ...]) -> 
 def _contents(cell: types.CellType) -> object:
     try:
         return cell.cell_contents
-    except ValueError:  # not bound yet
+    except ValueError:  # not assigned yet
         return _MISSING
 
 
 def _names_of(code: types.CodeType) -> set[str]:
-    """Names the code may look up among its globals, with those of the functions defined inside it."""
+    """Names that the code, or a function defined in it, may look up among its globals."""
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

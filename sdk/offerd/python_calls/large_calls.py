@@ -1,9 +1,9 @@
-"""How a call that fits into no message reaches its executor: the executor asks for it, a piece at a time.
+"""How a call that is too large for a message reaches its executor: the executor asks for it piece by piece.
 
-The task's `data` is then a *header*, no call. The executor asks the framework's scheduler for one piece after another by
-framework messages, and again where none comes, for those may be lost; few are on their way at one time, so that a large call
-takes no more of the master than a steady stream of middling messages. A scheduler answers only the slave that was given the
-call.
+The task's `data` is then a *header* instead of a call. The executor asks the framework's scheduler for one piece after another
+with framework messages, and repeats a question that is not answered, because framework messages may be lost. Only a few pieces
+are under way at a time, so a large call loads the master no more than a steady stream of medium-sized messages. A scheduler
+answers only the slave that was given the call.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from offerd.wire.bounds import Data, Id
 MAX_BYTES = 1 << 30
 """Largest call with its arguments, and largest result."""
 PIECE_BYTES = 256 << 10
-"""About what a frame is cut at."""
+"""About the size at which frames are cut."""
 _MARK = b"\xc1"
-"""MessagePack never begins anything so, and a call is MessagePack."""
+"""A byte that MessagePack never uses; a call is MessagePack."""
 
 Size = Annotated[int, Meta(ge=1, le=MAX_BYTES)]
 Offset = Annotated[int, Meta(ge=0, le=MAX_BYTES)]
@@ -29,7 +29,7 @@ PieceSize = Annotated[int, Meta(ge=1, le=PIECE_BYTES)]
 
 
 class AskPiece(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
-    """Executor to scheduler: so many bytes from this one on. Without a task: of the initializer."""
+    """Executor to scheduler: send `count` bytes from this offset on. Without a task, of the initializer."""
 
     task_id: Id
     offset: Offset
@@ -37,7 +37,7 @@ class AskPiece(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False)
 
 
 class Piece(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
-    """Scheduler to executor."""
+    """Scheduler to executor: the answer."""
 
     task_id: Id
     offset: Offset
@@ -51,12 +51,12 @@ _decode_piece: Callable[[bytes], Piece] = msgspec.msgpack.Decoder(Piece).decode
 
 
 def header(size_bytes: int) -> bytes:
-    """What travels in place of a call of this size."""
+    """What is sent in place of a call of this size."""
     return _MARK + _encode(size_bytes)
 
 
 def size_in(data: bytes) -> int | None:
-    """The size of the call that this is the header of; None if it is none, but perhaps a call."""
+    """The size of the call, if this is a header; None if it is something else, such as a call."""
     if data[:1] != _MARK:
         return None
     try:
@@ -71,7 +71,7 @@ def ask(task_id: str, offset: int, count: int) -> bytes:
 
 
 def question_in(data: bytes) -> AskPiece | None:
-    """None if it is no question of an executor of ours."""
+    """The question in a framework message; None if it is not one."""
     try:
         return _decode_question(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -84,7 +84,7 @@ def answer(question: AskPiece, data: bytes) -> bytes:
 
 
 def piece_in(data: bytes) -> Piece | None:
-    """None if it is no piece."""
+    """The piece in a framework message; None if it is not one."""
     try:
         return _decode_piece(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):

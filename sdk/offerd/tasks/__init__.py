@@ -1,1 +1,1 @@
-"""What an executor, its tasks and those who read their output agree about."""
+"""Conventions between an executor, its tasks and the readers of their output."""

@@ -1,8 +1,8 @@
-"""The standard streams of a program, as Python does not make them: whole, waiting, never missing, and able to show every text.
+"""Standard streams for programs: they write everything, wait for a slow reader, always exist, and can show every character.
 
-Python's own are not all of that. With `PYTHONUNBUFFERED` a write that the kernel takes only a part of counts as done; one to a
-pipe that somebody has made non-blocking fails where it should wait; a stream that was closed is None; and a letter that the
-locale has no code for is a traceback.
+Python's own do not. With `PYTHONUNBUFFERED` a write of which the kernel takes only a part counts as done; a write to a pipe
+that somebody has made non-blocking fails instead of waiting; a closed stream is None; and a character that the locale's
+encoding lacks raises an error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 PLAIN_SIGNS = "offerd.plain_signs"
-"""Name of the way in which text is written that a stream's encoding cannot hold."""
+"""Name of the error handler for characters that a stream's encoding lacks."""
 _PLAIN = {
     "…": "...",
     "–": "-",
@@ -39,11 +39,11 @@ _LINES = range(0x2500, 0x2580)
 
 
 class OutputFailed(OSError):
-    """A standard stream takes no more, for another reason than that nobody reads it (`BrokenPipeError`): a full disk."""
+    """A standard stream cannot be written, and not because its reader is gone (`BrokenPipeError`): a full disk, for example."""
 
 
 def write_all(fd: int, data: ReadableBuffer) -> None:
-    """Write all of it, also to a pipe that is non-blocking: then wait until there is room. Raises `OSError`."""
+    """Write all of it; if a non-blocking pipe is full, wait until there is room. Raises `OSError`."""
     left = memoryview(data).cast("B")
     while left:
         left = left[_write_some(fd, left) :]
@@ -60,7 +60,7 @@ def _write_some(fd: int, data: ReadableBuffer) -> int:
 
 
 class _Descriptor(io.RawIOBase):
-    """A descriptor to write to, which it does not own."""
+    """A file descriptor to write to, which this object does not own."""
 
     def __init__(self, fd: int, name: str) -> None:
         self.name = name
@@ -77,7 +77,7 @@ class _Descriptor(io.RawIOBase):
         return True
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """As many bytes as the kernel takes; `BufferedWriter` asks again for the rest."""
+        """Write as many bytes as the kernel takes; `BufferedWriter` calls again for the rest."""
         try:
             return _write_some(self._fd, data)
         except BrokenPipeError:
@@ -89,14 +89,14 @@ class _Descriptor(io.RawIOBase):
 def text_stream(
     fd: int, name: str, *, encoding: str = "utf-8", errors: str = PLAIN_SIGNS, line_buffering: bool = False
 ) -> TextIO:
-    """To write to: whole, and waiting where it must. `errors` may be any that Python knows."""
+    """A stream to write to, which writes everything and waits if it must. `errors` may be any that Python knows."""
     raw = io.BufferedWriter(_Descriptor(fd, name))
     return io.TextIOWrapper(raw, encoding, errors, line_buffering=line_buffering)
 
 
 def settle() -> None:
-    """Make this process's standard streams so. For the beginning of a program: descriptors that were closed are opened, as
-    long as their numbers are free.
+    """Replace this process's standard streams by such streams. To be called first in a program: closed descriptors are opened,
+    which works only while their numbers are free.
     """
     open_missing()
     if sys.stdin is None:
@@ -104,19 +104,19 @@ def settle() -> None:
     for fd, name in ((1, "stdout"), (2, "stderr")):
         before: io.TextIOWrapper | None = getattr(sys, name)
         if before is not getattr(sys, f"__{name}__"):
-            continue  # somebody has put another in its place, to hear what is written
+            continue  # somebody has replaced it to capture the output
         if before is None:
             stream = text_stream(fd, f"<{name}>")
         else:
             before.flush()
-            # PYTHONUNBUFFERED makes Python's own write through: what is whole and at once for us is a line.
+            # With PYTHONUNBUFFERED Python's own stream writes through; ours then writes each line at once.
             is_eager = before.line_buffering or before.write_through
             stream = text_stream(fd, f"<{name}>", encoding=before.encoding, line_buffering=is_eager)
         setattr(sys, name, stream)
 
 
 def open_missing() -> None:
-    """Have /dev/null where descriptors 0 to 2 are closed: else what is opened next would be taken for one of them."""
+    """Open /dev/null for each of descriptors 0 to 2 that is closed; otherwise the next file opened would take its place."""
     for fd in range(3):
         try:
             fcntl.fcntl(fd, fcntl.F_GETFD)
@@ -124,17 +124,17 @@ def open_missing() -> None:
             if error.errno != errno.EBADF:
                 raise
             null = os.open(os.devnull, os.O_RDWR)
-            if null != fd:  # cannot be while we are the only thread: those below are open
+            if null != fd:  # cannot happen while there is only one thread: all lower ones are open
                 os.dup2(null, fd)
                 os.close(null)
             os.set_inheritable(fd, True)
 
 
 def holds_input(fd: int = 0) -> bool:
-    """Whether somebody may have something to say there: false for a terminal, /dev/null, and what is at its end."""
+    """Whether there may be input: not from a terminal, /dev/null, or a file or pipe at its end."""
     found = os.fstat(fd)
     if stat.S_ISREG(found.st_mode):
-        # By what comes, as files of /proc have no size. One that is open for writing alone has nothing to say.
+        # Tried by reading, as files in /proc have no size. A file opened only for writing gives no input.
         try:
             return bool(os.pread(fd, 1, os.lseek(fd, 0, os.SEEK_CUR)))
         except OSError as error:
@@ -159,7 +159,7 @@ def _waiting_bytes(fd: int) -> int:
 
 
 def _plain_signs(error: UnicodeError) -> tuple[str, int]:
-    """What stands for letters that an encoding does not have: something like them, or their escape."""
+    """A replacement for characters that an encoding lacks: something similar, or their escape."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_plain, error.object[error.start : error.end])), error.end

@@ -1,15 +1,15 @@
-"""What becomes of the output of a task of the command executor, and how its reader says what it has read.
+"""What happens to the output of a task of the command executor, and how its reader acknowledges it.
 
-Output lies in files of the task's directory that are rotated at a size (`--log-size` of the slave): of much output only the end
-is left. Where the output is the result, a label of the task says so:
+Output is written to files in the task's directory that are rotated at a size (`--log-size` of the slave): only the end of a
+long output is kept. If the output is the task's result, a label of the task changes that:
 
     offerd.keep_output=whole        all of it is kept, up to the task's share of the disk
-    offerd.keep_output=until-read   files are rotated away when they have been read, and the program waits in between
+    offerd.keep_output=until-read   a file is removed only when it has been read, and meanwhile the program waits
 
-With `until-read` the scheduler sends the executor an `OutputRead` (as a framework message) each time that it has read one file
-to its end and gone on to the next; it may say the same twice, and what is lost on the way is said again. The last status of a
-task says in `output` how much the task has written: who has read less has lost something. Who sends `EVERYTHING` of
-both streams after the end of a task has them removed.
+With `until-read`, the scheduler sends the executor an `OutputRead` (as a framework message) each time that it has read one file
+to its end and gone on to the next. It repeats these, as messages may be lost and repetition does no harm. The task's last
+status says in `output` how much the task wrote: a reader that has read less has missed something. `EVERYTHING` for both
+streams, sent after the task's end, removes its files.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ KEEP_LABEL = "offerd.keep_output"
 WHOLE = "whole"
 UNTIL_READ = "until-read"
 EVERYTHING = MAX_COUNT
-"""Of a stream that is not to be waited for any more."""
+"""Instead of a number of bytes: do not wait for any reader of this stream."""
 
 
 class OutputRead(msgspec.Struct, array_like=True, frozen=True, tag=True):
-    """So many bytes of each stream have been read, from its beginning."""
+    """This many bytes of each stream have been read, counted from its beginning."""
 
     task_id: TaskID
     stdout_bytes: Count = 0
@@ -38,7 +38,7 @@ class OutputRead(msgspec.Struct, array_like=True, frozen=True, tag=True):
 
 
 class ResultsTaken(msgspec.Struct, array_like=True, frozen=True, tag=True):
-    """The results of these tasks of the python executor have been fetched, or nobody wants them: their files may go."""
+    """The results of these tasks of the python executor have been fetched or are not wanted: their files may be removed."""
 
     task_ids: Annotated[list[TaskID], MANY]
 
@@ -49,7 +49,7 @@ _decode_taken = msgspec.msgpack.Decoder(ResultsTaken).decode
 
 
 def pack_read(read: OutputRead) -> bytes:
-    """For `send_framework_message`."""
+    """The message as bytes for `send_framework_message`."""
     return _encode(read)
 
 
@@ -59,16 +59,16 @@ def pack_taken(task_ids: list[TaskID]) -> bytes:
 
 
 def unpack_taken(data: bytes) -> ResultsTaken:
-    """Raises `BadMessage` if it is nothing that `pack_taken` made."""
+    """Read what `pack_taken` has made. Raises `BadMessage`."""
     try:
         return _decode_taken(data)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise BadMessage(f"no word on results that were taken: {error}") from None
+        raise BadMessage(f"not a message about results that were taken: {error}") from None
 
 
 def unpack_read(data: bytes) -> OutputRead:
-    """Raises `BadMessage` if it is nothing that `pack_read` made."""
+    """Read what `pack_read` has made. Raises `BadMessage`."""
     try:
         return _decode(data)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise BadMessage(f"no word on what was read: {error}") from None
+        raise BadMessage(f"not a message about output that was read: {error}") from None

@@ -1,1 +1,1 @@
-"""Messages on ZeroMQ: frames, sockets, bounds, and text that peers have sent."""
+"""Messages over ZeroMQ: frames, sockets, bounds, and text from peers."""

@@ -1,8 +1,8 @@
-"""How large what a message holds may be: the types of its fields.
+"""How large the contents of a message may be: the types of its fields.
 
-What is beyond is refused when a message is decoded, before any code of ours sees it. So that what follows needs no doubt:
-amounts add without overflow, times fit into what the kernel takes, and no text or list outgrows what it is passed on in.
-Not-a-number and infinity are no numbers here.
+Anything beyond is refused when a message is decoded, before other code sees it. So other code need not worry: amounts add
+without overflow, times fit into what the kernel takes, and each text or list still fits when it is passed on. Not-a-number and
+infinity are refused.
 """
 
 from __future__ import annotations
@@ -12,23 +12,25 @@ from typing import Annotated
 from msgspec import Meta
 
 MAX_COUNT = 1 << 53
-"""The largest whole number that every language's floating-point numbers hold exactly."""
+"""The largest whole number up to which every language's floating-point numbers are exact."""
 MAX_AMOUNT = 1 << 60
-"""Of one resource: an exbibyte, or as many thousandths. Sums that are told stop here, too (`offerd.resources`), so that there
-are none that cannot be told: a million slaves may have the most of it each, and still be summed and listed.
+"""Most of one resource: an exbibyte, or as many thousandths. Sums stop here, too (`offerd.resources`), so that every sum can be
+sent: a million slaves may have this much each and still be added up and listed.
 """
 MAX_SECONDS = 1e9
-"""Longest time, 31 years: also in milliseconds and nanoseconds it fits into what clocks and polls take."""
+"""Longest time, 31 years: also in milliseconds and nanoseconds, clocks and polls can take it."""
 MAX_ID = 256
-"""Characters. Ids have at most 128 (`offerd.ids`); a little more is refused with a reason, much more is no message."""
+"""Most characters of an id. Valid ids have at most 128 (`offerd.ids`); one up to this size is refused with a reason, a longer
+one with the whole message.
+"""
 MAX_NAMES = 64
-"""Scalars in one amount of resources."""
+"""Most scalars in one amount of resources."""
 MAX_LISTS = 16
-"""Resources in it that are ranges, and as many that are sets."""
+"""Most ranges, and most sets, in one amount of resources."""
 MAX_PIECES = 4096
-"""Separate ranges of one resource: about 80 KB."""
+"""Most separate ranges of one resource: about 80 KB."""
 MAX_WORDS = 1024
-"""Words of one set."""
+"""Most words in one set."""
 
 # -- Numbers ------------------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """Frames: many messages in one ZeroMQ frame (measured: four times the rate of one frame each).
 
-A frame is the MessagePack array `[epoch, [message, ...]]`. `epoch` is that of the leader that speaks; peers that are no
-master send 0. Messages are encoded one by one and joined, so that a frame is cut where it would grow too large without
-encoding anything twice.
+A frame is the MessagePack array `[epoch, [message, ...]]`. `epoch` is the leader's if a master sends it, and 0 from all other
+peers. Messages are encoded one by one and joined, so a frame can be cut before it grows too large without encoding anything
+twice.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from offerd.wire.bounds import Epoch
 from offerd.wire.screen_text import printable
 
 MAX_FRAME_BYTES = 1 << 20
-"""Largest frame any socket takes (`ZMQ_MAXMSGSIZE`)."""
+"""Largest frame that a socket accepts (`ZMQ_MAXMSGSIZE`)."""
 FRAME_TARGET_BYTES = 256 << 10
-"""Frames are cut at about this size: large enough to make the cost per frame vanish, small enough to keep flowing."""
+"""Frames are cut at about this size: large enough that the cost per frame does not matter, small enough to keep flowing."""
 MAX_SENT_BYTES = MAX_FRAME_BYTES - 64
-"""Largest message that a frame holds."""
+"""Largest message that fits into a frame."""
 MAX_MESSAGE_BYTES = MAX_FRAME_BYTES - (8 << 10)
-"""Largest that a master takes from anybody: what it passes on, with names and defaults around it, fits into a frame again."""
+"""Largest message that a master accepts: forwarded with names and defaults added, it still fits into a frame."""
 MAX_EXECUTOR_BYTES = MAX_FRAME_BYTES - (16 << 10)
-"""Largest that a slave takes from an executor: a master takes it from the slave."""
+"""Largest message that a slave accepts from an executor: a master then accepts it from the slave."""
 UNENCODABLE = (MessageTooLarge, msgspec.MsgspecError, OverflowError, TypeError, ValueError, RecursionError)
-"""What encoding a message of ours may raise: numbers beyond 64 bits, texts that are no UTF-8, nesting without end."""
+"""What encoding a message may raise: numbers beyond 64 bits, texts that are not UTF-8, endless nesting."""
 
 ToMaster = Union[
     m.RegisterFramework, m.AcceptOffers, m.DeclineOffers, m.SetNeedsOffers, m.SetFilters, m.ReviveOffers, m.KillTask,
@@ -85,13 +85,13 @@ M = TypeVar("M")
 
 _encoder = msgspec.msgpack.Encoder()
 encode_message = _encoder.encode
-"""One message (or value) as bytes, without a frame around it."""
+"""Encode one message (or value) without a frame around it."""
 
 
 class Codec(Generic[M]):
     """Decodes the frames of one direction; anything else, and frames of more than `max_bytes`, raises `BadMessage`.
 
-    What we make of several messages is no larger than `FRAME_TARGET_BYTES`, so the limit is one of single messages.
+    We join messages up to `FRAME_TARGET_BYTES` only, so this limit is one on single messages.
     """
 
     def __init__(self, union: object, max_bytes: int = MAX_FRAME_BYTES) -> None:
@@ -106,7 +106,7 @@ class Codec(Generic[M]):
         try:
             return self._decode(frame)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            # ValueError: bad UTF-8; RecursionError: nesting made to be deep
+            # ValueError: bad UTF-8; RecursionError: hostile deep nesting
             raise BadMessage(f"{len(frame)} bytes: {printable(str(error))}") from None
 
 
@@ -130,7 +130,7 @@ _MAX_BYTES = {"to_master": MAX_MESSAGE_BYTES + 64, "from_executor": MAX_EXECUTOR
 
 
 def __getattr__(name: str) -> Codec[object]:
-    """Codecs are built when first asked for: a process builds the one or two directions it reads, no more."""
+    """Build a codec when it is first used: each process reads only one or two directions."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     codec: Codec[object] = Codec(_LAZY[name], _MAX_BYTES.get(name, MAX_FRAME_BYTES))
@@ -144,10 +144,11 @@ def frames(
     leave_out: Callable[[m.Message, str], None] | None = None,
     max_bytes: int = MAX_SENT_BYTES,
 ) -> Iterator[bytes]:
-    """The messages, in order, as few frames as the sizes allow. No message may have more than `max_bytes`.
+    """Join messages, in order, to as few frames as their sizes allow. No message may have more than `max_bytes`.
 
-    Raises `MessageTooLarge` for a message that no frame could hold, and what the encoder does for a value that it cannot
-    write; nothing after it is encoded. With `leave_out` such a message is left out: it is called with that and the reason.
+    Raises `MessageTooLarge` for a message that no frame can hold, and the encoder's error for a value that it cannot write;
+    the messages after it are then not encoded. With `leave_out`, such a message is left out, and `leave_out` called with it and
+    the reason.
     """
     parts: list[bytes] = []
     size = 0
@@ -161,8 +162,8 @@ def frames(
                 )
         except UNENCODABLE as error:
             if leave_out is not None:
-                is_told = isinstance(error, MessageTooLarge)
-                leave_out(message, str(error) if is_told else f"a {type(message).__name__}: {error}")
+                is_clear = isinstance(error, MessageTooLarge)
+                leave_out(message, str(error) if is_clear else f"a {type(message).__name__}: {error}")
                 continue
             if parts:
                 yield _join(parts, epoch)
@@ -177,5 +178,5 @@ def frames(
 
 
 def _join(parts: list[bytes], epoch: int) -> bytes:
-    """MessagePack by hand for the two array headers (fixarray of 2; array 32), as the parts are encoded already."""
+    """The two array headers (array of 2, array of 32-bit length) are written by hand, as the parts are encoded already."""
     return b"".join((b"\x92", _encoder.encode(epoch), b"\xdd", len(parts).to_bytes(4, "big"), *parts))

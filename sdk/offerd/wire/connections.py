@@ -1,9 +1,9 @@
-"""The TCP connections of a server as the kernel knows them, and a guard that ends those which cost more than they say.
+"""The TCP connections of a server as the kernel sees them, and a guard that ends those which cost more than they say.
 
-libzmq hands a message on when all its parts are there, and counts nothing before: a peer whose message never ends would fill
-our memory, and one that never says a word would hold a descriptor. Nothing of that is seen from the socket. But the kernel
-counts what each connection has brought (`tcpi_bytes_received`, linux/tcp.h), and we count what was heard of it. A thread of
-its own looks, as neither wakes the loop: often, and at little cost, whether our memory grows, and only then at each connection.
+libzmq hands a message on when all its parts have arrived, and does not limit what comes before: a peer whose message never ends
+would fill our memory, and one that never sends anything would hold a descriptor. The socket shows neither. But the kernel
+counts the bytes received on each connection (`tcpi_bytes_received`, linux/tcp.h), and we count the frames. Neither kind of peer
+wakes the loop, so a separate thread checks: often and cheaply whether our memory grows, and only if it does, each connection.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from typing import Any
 from offerd.daemons.descriptors import descriptors
 
 LOOK_S = 0.02
-"""Between two looks at our memory."""
+"""Time between two checks of our memory."""
 GROWTH_BYTES = 8 << 20
-"""What it may grow by before connections are looked at."""
+"""Connections are checked when memory has grown by this."""
 UNFINISHED_BYTES = 16 << 20
-"""What a connection may bring without anything being heard of it. A loop that is busy for a while leaves 32 messages unread,
-but of a quarter of a mebibyte, seldom more.
+"""Most bytes that a connection may bring without a complete frame. A loop that is busy for a while leaves 32 messages unread,
+but of a quarter of a mebibyte, rarely more.
 """
 TIGHT_BYTES = 16 << 20
-"""If memory has grown by so much for `TIGHT_LOOKS` looks, the connection with the most that is unfinished goes, if that is more
-than `SMALL_BYTES`: many may bring a little each.
+"""If memory has grown by so much for `TIGHT_LOOKS` checks, the connection with the most unfinished bytes is ended, if those are
+more than `SMALL_BYTES`: many peers may bring a little each.
 """
 TIGHT_LOOKS = 5
 SMALL_BYTES = 2 << 20
 SWEEP_S = 2.0
-"""Between two counts of those that have said nothing."""
+"""Time between two counts of silent connections."""
 SILENT_S = 10.0
-"""From when on one counts as silent: whoever connects says hello at once."""
+"""A connection counts as silent after this time: every peer registers as soon as it is connected."""
 MAX_SILENT = 256
-"""So many may be; the oldest go."""
+"""Most silent connections; beyond that the oldest are ended."""
 
 _BYTES_RECEIVED = 128
-"""Where it stands in the kernel's `struct tcp_info`."""
+"""Offset of the field in the kernel's `struct tcp_info`."""
 _OF_IP = (socket.AF_INET, socket.AF_INET6)
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Connection:
-    """A peer's. `key`: the proven public one; empty where the server has none. `frames`: heard over it."""
+    """A peer's connection. `key`: its verified public key; empty if the server has no keys. `frames`: received over it."""
 
     __slots__ = ("descriptor", "frames", "key", "name")
 
@@ -60,7 +60,7 @@ class Connection:
 
 @contextlib.contextmanager
 def borrowed(descriptor: int) -> Iterator[socket.socket]:
-    """A socket that libzmq owns, to be asked. Takes no descriptor: there may be none. Raises `OSError` if it is no socket."""
+    """A socket that libzmq owns, for reading its state. Needs no new descriptor: there may be none. Raises `OSError`."""
     held = socket.socket(fileno=descriptor)
     try:
         yield held
@@ -69,7 +69,7 @@ def borrowed(descriptor: int) -> Iterator[socket.socket]:
 
 
 def other_end(descriptor: int) -> Any:
-    """Its address; None if there is no connection any more."""
+    """The address of the other end; None if the connection is gone."""
     try:
         with borrowed(descriptor) as held:
             return held.getpeername()
@@ -78,13 +78,13 @@ def other_end(descriptor: int) -> Any:
 
 
 def hang_up(descriptor: int, name: Any) -> None:
-    """End the connection with this other end. libzmq closes it when it sees that; if it has done so already, the number may be
-    another one's by now, and nothing happens.
+    """End the connection with this other end; libzmq closes it when it notices. If libzmq has closed it already, the number may
+    belong to another connection by now, and nothing happens.
     """
     try:
-        ours = os.dup(descriptor)  # so that libzmq does not close it between a look and the end
+        ours = os.dup(descriptor)  # so that libzmq does not close it between the check and the end
     except OSError:
-        ours = -1  # no descriptor is left, or it is closed already
+        ours = -1  # no free descriptor, or it is closed already
     try:
         with contextlib.suppress(OSError), borrowed(descriptor if ours < 0 else ours) as held:
             if held.getpeername() == name:
@@ -95,7 +95,7 @@ def hang_up(descriptor: int, name: Any) -> None:
 
 
 class _Seen:
-    """Of one connection, when it was last looked at with something heard of it since the time before."""
+    """A connection when it was last checked after new frames had come over it."""
 
     __slots__ = ("frames", "name", "received", "since")
 
@@ -107,8 +107,8 @@ class _Seen:
 
 
 class ConnectionGuard:
-    """Guards what is accepted at this port, from its making to `close`. `heard` says which connection a descriptor is, of those
-    of which something was heard; it is read from the guard's thread.
+    """Guards the connections accepted at this port until `close`. `heard` maps descriptors to connections over which frames
+    have come; the guard's thread reads it.
     """
 
     def __init__(self, port: int, heard: Mapping[int, Connection]) -> None:
@@ -116,8 +116,8 @@ class ConnectionGuard:
         self._heard = heard
         self._seen: dict[int, _Seen] = {}
         self.ended = 0
-        """Connections, since the beginning."""
-        # Open all the time, as is nothing else that the guard needs: it is there for when descriptors have run out.
+        """Connections ended so far."""
+        # All that the guard needs is opened now, as it must work when descriptors have run out.
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._usual_bytes = self._resident_bytes()
         self._tight_looks = 0
@@ -145,7 +145,7 @@ class ConnectionGuard:
         return int(os.pread(self._statm, 200, 0).split()[1]) * _PAGE_BYTES
 
     def look(self, resident_bytes: int, now: float) -> None:
-        """What the thread does again and again."""
+        """One check; the thread calls this again and again."""
         self._usual_bytes = min(self._usual_bytes, resident_bytes)
         grown = resident_bytes - self._usual_bytes
         if grown > GROWTH_BYTES:
@@ -159,13 +159,13 @@ class ConnectionGuard:
                 if unfinished[worst] > SMALL_BYTES:
                     self._end(worst)
             if all(pending <= SMALL_BYTES for pending in unfinished.values()):
-                self._usual_bytes = resident_bytes  # it is something else that grows
+                self._usual_bytes = resident_bytes  # something else has grown
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_S
             self._sweep(now)
 
     def _unfinished(self, now: float) -> dict[int, int]:
-        """By descriptor: bytes that have come since something was last heard, or since the first look."""
+        """For each descriptor, the bytes that have come since the last frame, or since the first check."""
         found: dict[int, int] = {}
         for descriptor, held in self._accepted():
             received = _bytes_received(held)
@@ -175,7 +175,7 @@ class ConnectionGuard:
         return found
 
     def _sweep(self, now: float) -> None:
-        """Forget what is gone, and end the oldest of too many that have never said anything."""
+        """Forget closed connections, and end the oldest silent ones if there are too many."""
         there = set()
         silent = []
         for descriptor, held in self._accepted():
@@ -189,7 +189,7 @@ class ConnectionGuard:
             self._end(descriptor)
 
     def _note(self, descriptor: int, held: socket.socket, received: int, now: float) -> _Seen | None:
-        """What was seen of this connection when something was last heard of it; None if it has just gone."""
+        """The connection at its last frame; None if it has just gone."""
         try:
             name = held.getpeername()
         except OSError:
@@ -203,12 +203,12 @@ class ConnectionGuard:
         return seen
 
     def _frames(self, descriptor: int, name: Any) -> int:
-        """How many were heard over it; -1 if nothing was."""
+        """How many frames have come over it; -1 if none."""
         connection = self._heard.get(descriptor)
         return connection.frames if connection is not None and connection.name == name else -1
 
     def _accepted(self) -> Iterator[tuple[int, socket.socket]]:
-        """The connections at our port, each by the number that it has with libzmq."""
+        """The connections at our port, each with the descriptor number that libzmq has for it."""
         for descriptor in _descriptors_in_use():
             try:
                 if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
@@ -228,7 +228,7 @@ class ConnectionGuard:
 
 
 def _descriptors_in_use() -> Iterable[int]:
-    """More, if there is none left to look with: then they are all in use."""
+    """The descriptors in use. If none is left to list them with, then all numbers, as all are in use."""
     try:
         return map(int, os.listdir("/proc/self/fd"))
     except OSError:

@@ -1,7 +1,7 @@
-"""Mistakes in what a framework describes, told where they were made: each field holds what it must hold.
+"""Finds mistakes in a framework's descriptions where they are made: each field must have a value of its type.
 
-A message with anything else would be dropped by whoever reads it, far from the line that was wrong. Subclasses count as another
-type, as no message can hold them (`numpy.float64`, a `StrEnum`).
+Otherwise the reader of the message would drop it, far from the line that is wrong. Values of subclasses are refused, as
+messages cannot carry them (`numpy.float64`, a `StrEnum`).
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _RESOURCES = "resources, as offerd.Resources.of(cpus=1)"
 
 
 def wrong(where: str, wanted: str, value: object) -> WrongType:
-    """The one line: which field, what belongs there, and what is there."""
+    """The error's line: which field, what belongs there, and what is there."""
     kind = type(value)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return WrongType(f"{where} must be {wanted}, not {name}: {printable(repr(value), 80)}")
 
 
 def check_text(where: str, value: object) -> None:
-    """Raises `WrongType`, as all of these do."""
+    """Raises `WrongType`, as all checks here do."""
     if type(value) is not str:
         raise wrong(where, _TEXT, value)
 
 
 def check_words(where: str, value: object) -> None:
-    """A list of texts."""
+    """Checks a list of texts."""
     if type(value) is not list and type(value) is not tuple:
         raise wrong(where, _WORDS, value)
     for at, word in enumerate(value):
@@ -43,7 +43,7 @@ def check_words(where: str, value: object) -> None:
 
 
 def check_table(where: str, value: object) -> None:
-    """A dict of texts by texts."""
+    """Checks a dict from text to text."""
     if type(value) is not dict:
         raise wrong(where, _TABLE, value)
     for name, text in value.items():
@@ -54,19 +54,19 @@ def check_table(where: str, value: object) -> None:
 
 
 def check_seconds(where: str, value: object) -> None:
-    """A number."""
+    """Checks a number."""
     if type(value) is not float and type(value) is not int:
         raise wrong(where, _NUMBER, value)
 
 
 def check_data(where: str, value: object) -> None:
-    """Bytes."""
+    """Checks bytes."""
     if type(value) is not bytes and not isinstance(value, bytearray | memoryview):
         raise wrong(where, "bytes", value)
 
 
 def check_resources(where: str, value: object) -> None:
-    """Resources."""
+    """Checks resources."""
     if not isinstance(value, Resources):
         raise wrong(where, _RESOURCES, value)
 
@@ -115,7 +115,7 @@ def _check_framework(framework: Any) -> None:
 
 
 def _check_task(task: Any) -> None:
-    """Done for every task that anybody reads: kept short."""
+    """Runs for every task that is read, so it is kept short."""
     if type(task.task_id) is not str:
         raise wrong("TaskInfo.task_id", _TEXT, task.task_id)
     if type(task.resources) is not Resources:
@@ -158,5 +158,5 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
 
 
 def check(description: object) -> None:
-    """Raises `WrongType` for the first field of a description that holds what it must not."""
+    """Raises `WrongType` for the first field of a description with a value of a wrong type."""
     _CHECKS[type(description).__name__](description)

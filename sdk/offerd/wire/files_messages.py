@@ -1,4 +1,4 @@
-"""The part of the protocol that is about the slaves' files: see `offerd.files_access`. Same rules as `offerd.messages`."""
+"""The part of the protocol about the slaves' files: see `offerd.files_access`. The rules are those of `offerd.messages`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from offerd.ids import SlaveID
 from offerd.messages import Message
 
 MAX_RENEWED = 1_000
-"""Slaves in one message."""
+"""Most slaves in one message."""
 
 # -- Slave -> master ------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
-"""Tells a driver when the connection to its master breaks and when it stands again, or why none can be made.
+"""Reports when the connection to a master breaks and when it stands again, or why none can be made.
 
-ZeroMQ mends connections by itself and says nothing. But whoever listens on the other end after that knows nothing of us:
-without a word from us a new master would stay silent, and its silence would be noticed only after three missed pings.
+ZeroMQ reconnects silently. But the peer at the other end may then be one that does not know us: a new master would stay silent
+until we register, and we would notice its silence only after three missed pings.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _EVENTS = (
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
 _GREETING_BEGINS = b"\xff\0\0\0\0\0\0\0\1\x7f\3"
-"""Signature and version. The other end says all of its greeting then, and finds nothing in ours yet to hang up for."""
+"""Signature and version. The server then sends its whole greeting, before ours can give it a reason to close the connection."""
 _GREETING_BYTES = 64
 _MECHANISM = slice(12, 32)
 _LOOK_TIMEOUT_S = 0.3
@@ -33,41 +33,41 @@ _LOOK_TIMEOUT_S = 0.3
 class LinkMonitor(Closing):
     """The changes of one client socket's connection. Close it before the socket.
 
-    `address`: where it connects to; `has_keys`: whether with keys.
+    `address`: where the socket connects to; `has_keys`: whether it uses keys.
     """
 
     def __init__(self, watched: zmq.Socket[bytes], address: str = "", has_keys: bool = False) -> None:
         self._watched, self._address, self._has_keys = watched, address, has_keys
         self._failures = 0
         self.is_given_up = False
-        """ZeroMQ tries no more, as whoever listened did not keep to the handshake's rules: the socket must connect anew."""
+        """ZeroMQ does not try again, because the server broke the handshake's rules: the socket must be connected anew."""
         self.is_up = False
-        """There is a connection, with keys if we have them, as far as `changes` was asked."""
+        """Whether there is a connection (with keys, if we have them), as of the last call of `changes`."""
         self.socket: zmq.Socket[bytes] = watched.get_monitor_socket(_EVENTS)
         """To be polled for reading."""
-        # Its descriptor tells of nothing before the first look.
+        # Its descriptor reports nothing until the socket was read once.
         self.socket.poll(0)
 
     def close(self) -> None:
         self._watched.disable_monitor()
-        self.socket.close()  # or the context waits for it for ever
+        self.socket.close()  # otherwise the context would wait for it for ever
 
     def changes(self) -> Iterator[bool]:
-        """What happened since the last look: True for each connection made, False for each lost.
+        """The changes since the last call: True for each connection made, False for each one lost.
 
-        Raises `KeyRefused` if the server does not authorize our key (ZeroMQ does not try again then), and `NoKey` if it wants
-        one and we have none.
+        Raises `KeyRefused` if the server does not accept our key (ZeroMQ does not try again then), and `NoKey` if it requires
+        a key and we have none.
         """
         while True:
             try:
                 parts = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            # 16 bits of event number come first. `zmq.utils.monitor` would import asyncio for them.
+            # The event number is the first 16 bits. `zmq.utils.monitor` would import asyncio to read it.
             event = int.from_bytes(parts[0][:2], sys.byteorder)
             if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
                 raise KeyRefused(
-                    f"the master does not know our key; have the operator of the cluster{self._at()} let it in by its public "
+                    f"the master does not know our key; have the operator of the cluster{self._at()} authorize its public "
                     "part, which `offerd cluster list` shows"
                 )
             if event in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL):
@@ -85,12 +85,12 @@ class LinkMonitor(Closing):
             raise NoKey(no_key(self._address.removeprefix("tcp://")))
 
     def fault(self) -> str:
-        """For people: why whoever listens there could not be spoken to; empty if that is not what failed."""
+        """One line on why the handshake with the server failed; empty if it did not."""
         if not self._failures or not self._has_keys:
             return ""
         return {
-            "NULL": f"what listens{self._at()} speaks without keys, and we have one for it; is it the right one?",
-            "CURVE": f"what listens{self._at()} has not the key that we know the master by; is it the right one?",
+            "NULL": f"the server{self._at()} uses no keys, but we have one for it; is it the right one?",
+            "CURVE": f"the server{self._at()} does not have the key that we know the master by; is it the right one?",
         }.get(mechanism_at(self._address), "")
 
     def _at(self) -> str:
@@ -98,11 +98,12 @@ class LinkMonitor(Closing):
 
 
 def mechanism_at(address: str) -> str:
-    """With what a ZeroMQ server at `tcp://HOST:PORT` secures its connections (NULL, CURVE); empty if none is found there.
+    """How a ZeroMQ server at `tcp://HOST:PORT` secures its connections (NULL, CURVE); empty if there is none.
 
-    ZeroMQ's own event does not tell: who is first to see that the two differ hangs up, and to the other that is any end.
+    ZeroMQ's own event does not show this: the first to notice a difference closes the connection, which looks like any other
+    end from the other side.
     """
-    import socket  # most handshakes succeed
+    import socket  # rarely needed: most handshakes succeed
 
     got = b""
     try:

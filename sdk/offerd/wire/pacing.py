@@ -1,9 +1,9 @@
-"""Collecting: how a busy loop gets more to do per turn.
+"""Pacing: how a busy loop gets more to do in each turn.
 
-A turn costs much the same (waking with cold caches, polling, reading, one write per peer, one sync) however many messages it
-carries. A loop that takes its next turn as soon as one message is there spends itself on turns when it is busy. So a busy loop
-waits a moment before it reads: a small part of the time that a task takes to go around, so that half a dozen loops in a row
-cost a task little, and each turn finds several tasks. With few tasks in flight, or a low rate, nothing waits.
+A turn costs about the same (waking with cold caches, polling, reading, one write per peer, one sync) however many messages it
+handles. A busy loop that took its next turn as soon as one message is there would spend its time on turns. So it waits a moment
+before it reads: a small part of the time that a task takes from launch to end. Half a dozen loops in a row then delay a task
+little, and each turn finds several tasks. With few tasks in flight, or at a low rate, nothing waits.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import time
 
 FEW_TASKS = 64
-"""Below that there is nothing to collect."""
+"""With fewer tasks there is nothing to collect."""
 BUSY_TASKS_PER_S = 500.0
-"""Below that nobody needs to save turns."""
+"""At a lower rate there is no need to save turns."""
 LONGEST_PAUSE_S = 0.005
 SHORTEST_PAUSE_S = 1e-4
-"""A sleep costs about as much as this; shorter ones are not worth it."""
+"""A sleep costs about this much; a shorter one is not worth it."""
 PART = 32
-"""Of the time that a task takes to go around: the pause. (8 left a quarter of two cores idle at 10,000 tasks/s.)"""
+"""The pause is this part of the time that a task takes. (8 left a quarter of two cores idle at 10,000 tasks/s.)"""
 RATE_WINDOW_S = 0.1
 
 
@@ -32,8 +32,9 @@ class Pacer:
         self._ended_before = 0
 
     def collect(self, in_flight: int, ended: int) -> None:
-        """Call when there is something to read, before reading it. `in_flight`: tasks that share the loop; `ended`: how many
-        have ended so far, ever."""
+        """Call when there is something to read, before reading it. `in_flight`: the tasks that the loop handles now; `ended`:
+        how many have ended so far, ever.
+        """
         now = time.monotonic()
         elapsed_s = now - self._measured_at
         if elapsed_s >= RATE_WINDOW_S:

@@ -1,8 +1,8 @@
-"""What POSIX has as bytes (arguments, file names, environment), as text: in Python, and on the wire.
+"""Arguments, file names and environment variables, which POSIX has as bytes, as text: in Python and on the wire.
 
-In Python such a word is a string as `sys.argv` holds it where the locale is UTF-8: a byte that is no UTF-8 is a lone surrogate
-(PEP 383). No message can hold one of those. So a word that has any travels as a zero byte, which no word can hold otherwise,
-and then a letter of the same number (Latin-1) for each of its bytes. All others travel as they are.
+In Python such a word is a string like those in `sys.argv` in a UTF-8 locale: a byte that is not UTF-8 is a lone surrogate
+(PEP 383). Messages cannot carry surrogates. So a word with any is sent as a zero byte, which no word can contain otherwise,
+followed by one letter (Latin-1) for each of its bytes. All other words are sent as they are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def word_of(raw: bytes) -> str:
-    """These bytes as a word."""
+    """The word for these bytes."""
     return raw.decode("utf-8", "surrogateescape")
 
 
@@ -31,12 +31,12 @@ def bytes_of(word: str) -> bytes:
 
 
 def readable(text: str) -> str:
-    r"""A text for people that a message can hold: lone surrogates are written out (`\udce9`)."""
+    r"""A text for people that a message can carry: lone surrogates are escaped (`\udce9`)."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def packed(word: str) -> str:
-    """A word for the wire. Raises `BadInput` for what is no word."""
+    """A word for the wire. Raises `BadInput` for an invalid word."""
     if _MARK in word:
         raise BadInput(f"{printable(word, 64)} holds a zero byte, which no program can be given")
     if word.isascii() or not _has_surrogates(word):
@@ -58,17 +58,17 @@ def raw(word: str) -> bytes:
 
 
 def packed_table(table: Mapping[str, str]) -> dict[str, str]:
-    """An environment for the wire, as `packed`."""
+    """An environment for the wire."""
     return {packed(name): packed(value) for name, value in table.items()}
 
 
 def packed_command(command: CommandInfo) -> CommandInfo:
-    """Raises `BadInput`."""
+    """A command with words for the wire. Raises `BadInput`."""
     try:
         if all(map(_is_plain, _words(command))):
             return command
     except (TypeError, AttributeError):
-        return command  # some of it is no text: whoever checks types says which
+        return command  # some of it is not text: `check` will say which
     return msgspec.structs.replace(
         command,
         argv=list(map(packed, command.argv)),
@@ -80,7 +80,7 @@ def packed_command(command: CommandInfo) -> CommandInfo:
 
 
 def unpacked_command(command: CommandInfo) -> CommandInfo:
-    """Raises `ValueError` if `packed_command` has not made it."""
+    """The opposite of `packed_command`. Raises `ValueError` for a word that it cannot have made."""
     if not any(word.startswith(_MARK) for word in _words(command)):
         return command
     return msgspec.structs.replace(
@@ -94,18 +94,18 @@ def unpacked_command(command: CommandInfo) -> CommandInfo:
 
 
 def packed_task(task: TaskInfo) -> TaskInfo:
-    """With words for the wire, and a name for people. Raises `BadInput`."""
+    """A task with words for the wire, and a name that a message can carry. Raises `BadInput`."""
     command = None if task.command is None else packed_command(task.command)
     return _replaced(task, command=command, name=readable(task.name))
 
 
 def unpacked_task(task: TaskInfo) -> TaskInfo:
-    """Raises `ValueError` if `packed_task` has not made it."""
+    """The opposite of `packed_task`. Raises `ValueError` for a word that it cannot have made."""
     return task if task.command is None else _replaced(task, command=unpacked_command(task.command))
 
 
 def packed_framework(framework: FrameworkInfo) -> FrameworkInfo:
-    """The same for a framework and its executors. Raises `BadInput`."""
+    """A framework and its executors with words for the wire. Raises `BadInput`."""
     executors = list(map(_packed_executor, framework.executors))
     if all(new is old for new, old in zip(executors, framework.executors, strict=True)):
         executors = framework.executors
@@ -118,7 +118,7 @@ def _packed_executor(executor: ExecutorInfo) -> ExecutorInfo:
 
 
 def _replaced(value: T, **fields: object) -> T:
-    """The value itself where nothing is new: most have nothing to pack."""
+    """The value with these fields; the same object if nothing changes, as for most."""
     if all(getattr(value, name) is new for name, new in fields.items()):
         return value
     replaced: T = msgspec.structs.replace(value, **fields)  # type: ignore[type-var]

@@ -1,5 +1,5 @@
-"""The part of the protocol by which an operator has a daemon write a recording (`offerd.daemons.recording`). Same rules as
-`offerd.messages`.
+"""The part of the protocol with which an operator has a daemon write a recording (`offerd.daemons.recording`). The rules are
+those of `offerd.messages`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from offerd.messages import Message
 from offerd.wire.bounds import Count, Name, Seconds, Text
 
 MAX_RECORD_S = 600.0
-"""The longest that one may ask for."""
+"""Longest recording, in seconds."""
 
 
 class RecordEvents(Message, frozen=True):

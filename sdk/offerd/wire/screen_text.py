@@ -1,19 +1,19 @@
-"""Text of peers for screens and logs: one line, in which nothing steers a terminal or passes for a line of ours."""
+"""Makes peers' text safe for screens and logs: one line that cannot control a terminal or pass for one of our lines."""
 
 from __future__ import annotations
 
 ECHO_LIMIT = 200
-"""Characters of what a peer said that an error, a reason or a line of a log repeats."""
+"""Most characters of a peer's text that an error, a reason or a log line repeats."""
 _ELLIPSIS = "…"
 
 
 def printable(text: str, limit: int | None = ECHO_LIMIT) -> str:
-    r"""`text` with all that a screen does not show as a sign escaped as in Python (`\x1b`, `\n`, `\u202e`), and cut.
+    r"""`text` with everything that is not a visible character escaped as in Python (`\x1b`, `\n`, `\u202e`), and shortened.
 
-    Escaped are control characters, line breaks and all blanks but the space, characters that turn or hide text, lone
-    surrogates, and what Unicode has not given out. A backslash stays as it is: nobody is to read the escapes back.
-    The result has at most `limit` characters, an ellipsis at its end where some are missing; None cuts nothing. The
-    work is bounded by `limit`, whatever `text` holds, and text that needs nothing is returned as it is.
+    Escaped are control characters, line breaks and all blanks but the space, characters that reverse or hide text, lone
+    surrogates, and code points without a character. Backslashes stay: the escapes are not meant to be read back. The result
+    has at most `limit` characters (None: no limit), with an ellipsis at its end if some are missing. The work is bounded by
+    `limit`, whatever `text` holds; text that needs no change is returned as it is.
     """
     if limit is None:
         return text if text.isprintable() else "".join(map(_shown, text))
@@ -28,7 +28,7 @@ def printable(text: str, limit: int | None = ECHO_LIMIT) -> str:
         if length > limit:
             return ("".join(shown[:whole]) + _ELLIPSIS)[:limit]
         shown.append(sign)
-        if length < limit:  # an ellipsis still has room behind it
+        if length < limit:  # there is still room for an ellipsis after it
             whole = len(shown)
     return "".join(shown)
 

@@ -1,4 +1,4 @@
-"""Whether something of ours is a message: what its reader would refuse is refused here, in the words of who wrote it."""
+"""Checks that a value of ours can be sent: what its reader would refuse is refused here, in an error for its author."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from offerd.wire.codec import encode_message
 from offerd.wire.screen_text import printable
 
 SHOWN = 64
-"""Characters of a text that an error repeats."""
+"""Most characters of a text that an error repeats."""
 _LENGTH = re.compile(r"Expected `(\w+)` of length <= (\d+)")
 _STEP = re.compile(r"\[(\d+|\.\.\.)\]")
 
@@ -42,14 +42,14 @@ def _fault(value: msgspec.Struct, error: str) -> str:
             f"{printable(text, SHOWN)} has {len(text)} characters, more than the {most} that {where} may have"
         )
     count = f"{len(found)} entries" if hasattr(found, "__len__") else "more entries"
-    return f"{where} of {count} cannot be sent: {most} are the most"
+    return f"{where} of {count} cannot be sent: the most is {most}"
 
 
 def _at(value: Any, path: str) -> tuple[str, Any]:
-    """The field that a path of msgspec's (`[3][0]`) leads to, by its names, and what it holds."""
+    """The field at a path of msgspec's (`[3][0]`), by its names, and its value."""
     names: list[str] = []
     for step in _STEP.findall(path):
-        if step == "...":  # some name or value of a table
+        if step == "...":  # any name or value of a table
             break
         index = int(step)
         if isinstance(value, msgspec.Struct):
@@ -62,7 +62,7 @@ def _at(value: Any, path: str) -> tuple[str, Any]:
 
 
 def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    """All texts in there, each with its field."""
+    """All texts in a value, each with its field."""
     if isinstance(value, str):
         yield where, value
     elif isinstance(value, msgspec.Struct):

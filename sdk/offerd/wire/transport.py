@@ -1,8 +1,8 @@
-"""ZeroMQ sockets with our settings, and the two ends that speak frames over them.
+"""ZeroMQ sockets with our settings, and the two kinds of peers that exchange frames over them.
 
-ZeroMQ's defaults are not ours: unlimited messages, no heartbeat, a `LINGER` that hangs at exit, no reconnect back-off.
-Sockets are drained in batches and written in batches: messages are queued with `send`, and one `flush` at the end of a
-loop's turn puts each peer's messages into as few frames as fit.
+ZeroMQ's defaults do not suit us: no limit on messages, no heartbeats, a `LINGER` that hangs at exit, no reconnect back-off.
+Sockets are read and written in batches: `send` queues a message, and one `flush` at the end of a loop's turn puts each peer's
+messages into as few frames as fit.
 """
 
 from __future__ import annotations
@@ -28,30 +28,33 @@ from offerd.wire.link import LinkMonitor
 M = TypeVar("M")
 
 HIGH_WATER_FRAMES = 10_000
-"""Frames queued for one peer before it counts as too slow."""
+"""A peer with so many frames queued counts as too slow."""
 HEARTBEAT_INTERVAL_MS = 5_000
 HEARTBEAT_TIMEOUT_MS = 15_000
 BACKLOG = 4096
-"""Connections not accepted yet: after a fail-over thousands come at once; one that finds no room tries again a second later."""
+"""Connections that wait to be accepted: thousands come at once after a fail-over. One that finds no room retries a second
+later.
+"""
 RECONNECT_MS = 20
 RECONNECT_MAX_MS = 1_000
 DRAIN_LIMIT = 256
-"""Frames read from a socket in one turn, so that one busy socket starves neither the others nor the timers."""
+"""Most frames read from a socket in one turn, so that one busy socket delays neither the others nor the timers."""
 SERVER_DRAIN_LIMIT = 1024
-"""The same of a server's: so many of its peers may be before one that has a single frame to say."""
+"""The same for a server: so many of its peers may come before one that has a single frame to send."""
 DRAIN_BYTES = 16 << 20
-"""That in bytes, more or less a frame."""
+"""The same in bytes, give or take a frame."""
 SERVER_FRAMES = 32
-"""Frames of up to a mebibyte that libzmq holds of each peer of a server, and for it. More waits in the kernel and there."""
+"""Frames, of up to a mebibyte, that libzmq holds for each peer in each direction. More waits in the kernel and at the peer."""
 MAX_BACKLOG_BYTES = 16 << 20
-"""What waits for one peer to read, beyond that: then it reads too slowly."""
+"""A peer counts as too slow when more than this waits for it here, beyond those frames."""
 MAX_BACKLOG_BYTES_IN_ALL = 128 << 20
 MAX_CONNECTIONS_NOTED = 20_000
-"""Peers whose connections are known by their descriptors, to be hung up."""
-MAX_FAULTS_TOLD = 100
-"""Messages left out that one flush tells of one by one; all are counted."""
+"""Most peers whose connections are known by their descriptors, so that they can be ended."""
+MAX_FAULTS_LISTED = 100
+"""Most messages left out in one flush that are reported one by one; all are counted."""
 HANDSHAKE_MS = 10_000
-"""What a server gives a connection to say who it is. Thousands come at once after a fail-over, so not much less."""
+"""Time for the handshake of a connection to a server. Thousands come at once after a fail-over, so it cannot be much shorter.
+"""
 
 
 def _configure(socket: zmq.Socket[bytes]) -> None:
@@ -66,26 +69,27 @@ def _configure(socket: zmq.Socket[bytes]) -> None:
 
 
 def new_context() -> zmq.Context[zmq.Socket[bytes]]:
-    """A context of one IO thread whose sockets may be many."""
+    """A context with one IO thread, for many sockets."""
     context = zmq.Context()
     context.set(zmq.MAX_SOCKETS, 8192)
     return context
 
 
 def scatter_routing_ids() -> None:
-    """libzmq counts the routing ids that a ROUTER gives up from `rand()` and never seeds it: they would be the same in every
-    process. A peer may name itself by any of them, and libzmq aborts the process when it comes to give a name that is taken.
+    """Make the routing ids that ROUTER sockets choose unpredictable. libzmq counts them up from `rand()`, which it never seeds,
+    so they would be the same in every process. A peer may choose any of them as its own, and libzmq aborts the process when it
+    comes to assign one that is taken.
     """
-    import ctypes  # not above: executors never get here, and would pay for it in time and memory
+    import ctypes  # here, as executors would pay for it in time and memory and never need it
 
     ctypes.CDLL(None).srand(int.from_bytes(os.urandom(4), "little"))
 
 
 class Client(Generic[M]):
-    """A DEALER that connects to one server: what schedulers, slaves and executors speak through.
+    """A DEALER that connects to one server: schedulers, slaves and executors use it.
 
-    `codec` decodes what the server sends. Frames that are no messages of ours are counted in `bad_frames` and passed over:
-    a client has one peer, which it chose.
+    `codec` decodes what the server sends. Frames that are not messages of ours are counted in `bad_frames` and skipped: a
+    client has one peer, which it chose.
     """
 
     def __init__(
@@ -97,8 +101,8 @@ class Client(Generic[M]):
         monitored: bool = False,
         keys: Keys | None = None,
     ) -> None:
-        """Connect; to nobody yet if the address is empty. `monitored`: `link` tells of the connection, from the very
-        first one on. With `keys` only to who has the secret to their `master`.
+        """Connect; with an empty address, to nothing yet. `monitored`: `link` reports the connection's changes, from the first
+        one on. With `keys`, connect only to a server that has the secret key to their `master`.
         """
         self._context = context
         self._keys = keys
@@ -119,7 +123,7 @@ class Client(Generic[M]):
             self.socket.setsockopt(zmq.CURVE_SECRETKEY, secret.encode())
             self.socket.setsockopt(zmq.CURVE_PUBLICKEY, public_of(secret).encode())
             self.socket.setsockopt(zmq.CURVE_SERVERKEY, server.encode())
-        # Before the connect: on loopback the connection may stand before this line's successor runs.
+        # Before the connect: on loopback, the connection may stand before the next line runs.
         has_keys = self._keys is not None
         self._link = LinkMonitor(self.socket, address, has_keys) if self._is_monitored else None
         if not address:
@@ -131,14 +135,14 @@ class Client(Generic[M]):
             raise
 
     def move(self, address: str) -> None:
-        """Leave this server for another: `socket` and `link` are other ones, what was under way is lost."""
+        """Leave this server for another: `socket` and `link` are replaced, and what was under way is lost."""
         self._shut()
         self._outgoing.clear()
         self._open(address)
 
     @property
     def link(self) -> LinkMonitor:
-        """Of the present socket."""
+        """The monitor of the current socket."""
         assert self._link is not None, "this client was made without a monitor"
         return self._link
 
@@ -147,10 +151,10 @@ class Client(Generic[M]):
         self._outgoing.append(message)
 
     def flush(self, leave_out: Callable[[Message, str], None] | None = None) -> int:
-        """Write what is queued; returns the number of frames dropped because the server reads too slowly.
+        """Write what is queued; returns how many frames were dropped because the server reads too slowly.
 
-        A message that no frame could hold, or that is none, is left out, and `leave_out` called with it and a line that says
-        why; without that, raises `MessageTooLarge` for the first of them when all others have been sent.
+        A message that does not fit into a frame, or cannot be encoded, is left out, and `leave_out` called with it and a line
+        that says why. Without `leave_out`, the first such message raises `MessageTooLarge` after all others have been sent.
         """
         if not self._outgoing:
             return 0
@@ -171,8 +175,9 @@ class Client(Generic[M]):
         return dropped
 
     def try_on(self) -> None:
-        """Where something else listened for a while, perhaps our server does again: connect anew if ZeroMQ tries no more. To be
-        called as often as there is something to say, where it is not said without a connection; `flush` does so by itself.
+        """Connect anew if ZeroMQ has given up: something else may have listened at the address for a while, and our server may
+        be back. To be called whenever something is to be sent and `flush` is not called for lack of a connection; `flush`
+        does it by itself.
         """
         if self.address and self._link is not None and self._link.is_given_up:
             self._link.is_given_up = False
@@ -207,18 +212,18 @@ class Client(Generic[M]):
 
 
 class Server(Generic[M]):
-    """A ROUTER that peers connect to: the master's, and each slave's for its executors."""
+    """A ROUTER that peers connect to: a master's, and each slave's for its executors."""
 
     def __init__(
         self, context: zmq.Context[zmq.Socket[bytes]], address: str, codec: Codec[M], secret: str = ""
     ) -> None:
-        """Bind. With a `secret` key only peers with keys are heard; which, whoever answers ZAP in `context` decides: be there
-        before. Raises `BadInput` with one line if the address is taken or cannot be.
+        """Bind. With a `secret` key only peers with keys are heard; a ZAP handler in `context`, which must exist already,
+        decides which. Raises `BadInput` with one line if the address is taken or invalid.
         """
         self._codec = codec
         self._has_key = bool(secret)
         self.key = ""
-        """Proven public key of who sent what `drain` gave last; empty if this server has none."""
+        """The verified public key of the sender of what `drain` yielded last; empty if this server has no keys."""
         scatter_routing_ids()
         self.socket = context.socket(zmq.ROUTER)
         _configure(self.socket)
@@ -243,7 +248,7 @@ class Server(Generic[M]):
         self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._outgoing: dict[PeerID, list[Message]] = {}
         self.unsent = 0
-        """Messages of ours that no frame could hold or that could not be encoded: left out, and all others sent."""
+        """Messages that were left out because they did not fit into a frame or could not be encoded."""
         self._faults: list[tuple[PeerID, str]] = []
         self._backlog: dict[PeerID, deque[bytes]] = {}
         self._backlog_bytes: dict[PeerID, int] = {}
@@ -252,13 +257,13 @@ class Server(Generic[M]):
         self._guard: ConnectionGuard | None = None
 
     def guard(self) -> ConnectionGuard:
-        """From now on end connections whose messages never end, and the oldest of many that never say anything."""
+        """From now on, end connections whose messages never end, and the oldest of many that never send anything."""
         if self._guard is None:
             self._guard = ConnectionGuard(parse(self.address).port, self._by_descriptor)
         return self._guard
 
     def ip_of(self, peer: PeerID) -> str:
-        """The address of the other end of this peer's connection; empty if it is a path socket, or was not noted."""
+        """The address of the other end of this peer's connection; empty if that is a path socket, or was not noted."""
         connection = self._connections.get(peer)
         return canonical(connection.name[0]) if connection is not None and connection.name else ""
 
@@ -273,8 +278,8 @@ class Server(Generic[M]):
     def flush(self, epoch: int = 0) -> list[PeerID]:
         """Write what is queued. Returns the peers that are gone or read too slowly: nothing more will reach them.
 
-        What a peer does not take now waits here, up to `MAX_BACKLOG_BYTES`; be here again soon if `has_backlog`. A message that
-        cannot be sent is left out: `pop_faults` tells of it.
+        What a peer does not take now waits here, up to `MAX_BACKLOG_BYTES`; call again soon if `has_backlog`. A message that
+        cannot be sent is left out, and reported by `pop_faults`.
         """
         if not self._outgoing and not self._backlog:
             return []
@@ -301,11 +306,11 @@ class Server(Generic[M]):
 
     @property
     def has_backlog(self) -> bool:
-        """Whether something waits for a peer to read."""
+        """Whether something waits for a peer to read it."""
         return bool(self._backlog)
 
     def _keep(self, peer: PeerID, made: Iterable[bytes]) -> bool:
-        """Have these wait behind what waits already; False, and nothing waits, if that is too much."""
+        """Queue these behind what waits already. If that is too much, drop all that waits and return False."""
         for frame in made:
             self._backlog[peer].append(frame)
             self._backlog_bytes[peer] += len(frame)
@@ -313,7 +318,7 @@ class Server(Generic[M]):
                 self._forget_backlog(peer)
                 return False
         if sum(self._backlog_bytes.values()) > MAX_BACKLOG_BYTES_IN_ALL:
-            # Whoever has the most goes; if it is another one, it is found lost when it is next sent to.
+            # The peer with the most is dropped. If it is another one, the next send to it reports that.
             worst = max(self._backlog_bytes, key=self._backlog_bytes.__getitem__)
             self._forget_backlog(worst)
             self.disconnect(worst)
@@ -344,11 +349,11 @@ class Server(Generic[M]):
 
     def _note(self, peer: PeerID, _message: Message, fault: str) -> None:
         self.unsent += 1
-        if len(self._faults) < MAX_FAULTS_TOLD:
+        if len(self._faults) < MAX_FAULTS_LISTED:
             self._faults.append((peer, fault))
 
     def pop_faults(self) -> list[tuple[PeerID, str]]:
-        """What was left out since the last call: for whom, and a line on why."""
+        """What was left out since the last call: for which peer, and a line that says why."""
         faults, self._faults = self._faults, []
         return faults
 
@@ -365,7 +370,7 @@ class Server(Generic[M]):
                 yield peer, error
 
     def receive(self) -> Iterator[tuple[PeerID, bytes | BadMessage]]:
-        """The same, not decoded yet. Peers come in turn, as many frames and bytes as one turn may have."""
+        """The same, not decoded yet. Peers take turns; a turn's frames and bytes are limited."""
         recv, has_key = self.socket.recv, self._has_key
         left_bytes = DRAIN_BYTES
         for _ in range(SERVER_DRAIN_LIMIT):
@@ -373,7 +378,7 @@ class Server(Generic[M]):
                 peer = PeerID(recv(zmq.NOBLOCK))
             except zmq.Again:
                 return
-            # The parts of one message come together. Not recv_multipart: it asks the socket four times as much.
+            # The parts of one message come together. recv_multipart would make four times as many calls on the socket.
             frame = recv(zmq.NOBLOCK, copy=False)
             if has_key:
                 self.key = str(frame.get("User-Id"))
@@ -400,11 +405,11 @@ class Server(Generic[M]):
         return connection
 
     def peers_of(self, keys: frozenset[str]) -> list[PeerID]:
-        """Who has said something over a connection with one of these public keys."""
+        """The peers that have sent something over a connection with one of these public keys."""
         return [peer for peer, connection in self._connections.items() if connection.key in keys]
 
     def disconnect(self, peer: PeerID) -> None:
-        """Hang up. One that is well-behaved connects anew, and says hello as another peer."""
+        """End the peer's connection. A well-behaved peer connects again, and registers as a new peer."""
         self._outgoing.pop(peer, None)
         self._forget_backlog(peer)
         connection = self._connections.pop(peer, None)
@@ -418,8 +423,8 @@ class Server(Generic[M]):
 
 
 def connect(socket: zmq.Socket[bytes], address: str) -> None:
-    """Have this socket connect to `tcp://HOST:PORT`, over IPv6 where it has to be, or to a path socket. Raises `BadInput` with
-    one line. Of a name it asks where that leads: that may take seconds.
+    """Connect this socket to `tcp://HOST:PORT`, over IPv6 if necessary, or to a path socket. Raises `BadInput` with one line. A
+    name is looked up to decide on the IP version, which may take seconds.
     """
     try:
         if address.startswith(TCP):

@@ -69,10 +69,10 @@ def test_list_use_and_remove(capsys: pytest.CaptureFixture[str], store: Path) ->
 @pytest.mark.parametrize(
     ("line", "word"),
     [
-        (["add", "a b", "host"], "is no name"),
+        (["add", "a b", "host"], "is not a valid name"),
         (["add", "a", "host:port"], "is no address"),
         (["add", "a", "zk://host"], "names no path"),
-        (["add", "a", "host", "--master-key", "nonsense"], "is no public key"),
+        (["add", "a", "host", "--master-key", "nonsense"], "is neither a public key"),
         (["add", "a", "host", "--key", "nonsense"], "--key needs --master-key"),
         (["add", "a", "host", "--master-key", MASTER, "--key", "/none"], "cannot read the key file"),
         (["use", "none"], "there is no cluster 'none'"),

@@ -120,7 +120,7 @@ def test_a_port_that_is_taken_is_said_before_anything_is_made(config: Path) -> N
         ({"ip": "2001:db8::1"}, r"cannot listen on \[2001:db8::1\]:"),
         ({"zk": "nonsense"}, "names no path"),
         ({"zk": "zoo:2181/offerd", "advertise": "name.example"}, "give the IP address of this master"),
-        ({"name": "no name"}, "is no name"),
+        ({"name": "no name"}, "is not a valid name"),
         ({"ip": "203.0.113.1"}, "cannot listen on"),
     ],
 )

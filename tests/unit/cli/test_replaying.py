@@ -131,9 +131,9 @@ def test_what_cannot_be_read_is_bad_input(tmp_path: Path, recorded: Path) -> Non
     with pytest.raises(BadInput, match="cannot read"):
         print_recording(tmp_path / "missing", PLAIN)
     (tmp_path / "text").write_text("no recording")
-    with pytest.raises(BadInput, match="no recording"):
+    with pytest.raises(BadInput, match="not a recording"):
         print_recording(tmp_path / "text", PLAIN)
     data = recorded.read_bytes().replace(b"offerd_master.core.master", b"offerd_cli.commands.debug")
     (tmp_path / "hostile").write_bytes(data)
-    with pytest.raises(BadInput, match="has no part in one"):
+    with pytest.raises(BadInput, match="does not belong in one"):
         print_recording(tmp_path / "hostile", PLAIN)

@@ -85,9 +85,9 @@ def test_while_the_master_is_away_the_last_table_stays_below_what_is_waited_for(
         return capture.get()
 
     screen.show(top.rows(sample(1.0), sample(2.0, task("t", usage(1.0)))))
-    screen.note("no master for 1 s: nothing listens at 127.0.0.1:5060; trying on")
+    screen.note("no master for 1 s: nothing listens at 127.0.0.1:5060; still trying")
     first, *table = shown().splitlines()
-    assert first == "offerd top: no master for 1 s: nothing listens at 127.0.0.1:5060; trying on"
+    assert first == "offerd top: no master for 1 s: nothing listens at 127.0.0.1:5060; still trying"
     assert any(line.startswith("t ") for line in table)
     screen.show([])
     assert "no master" not in shown()

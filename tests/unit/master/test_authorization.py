@@ -343,7 +343,7 @@ def test_the_file_says_what_each_may_be() -> None:
         (f'[a]\nkey = "{KEY}"\nevery_user = true', "both roles and users"),
         (f'[a]\nkey = "{KEY}"\nevery_role = "yes"', "true or false"),
         (f'[a]\nkey = "{KEY}"\nslvae = true', "slvae"),
-        (f'["a@b"]\nkey = "{KEY}"', "is no name"),
+        (f'["a@b"]\nkey = "{KEY}"', "is not a valid name"),
         (f'[a]\nkey = "{KEY}"\n[b]\nkey = "{KEY}"', "same key"),
     ],
 )

@@ -115,7 +115,7 @@ def test_a_name_that_is_taken_is_refused(registry: Registry, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "-x", "a b", "x" * 41, "a@b", "../x", "a\n"])
 def test_a_name_that_is_none_is_refused(registry: Registry, name: str) -> None:
-    with pytest.raises(Refused, match="is no name"):
+    with pytest.raises(Refused, match="is not a valid name"):
         join(registry, token_of(registry), name)
 
 

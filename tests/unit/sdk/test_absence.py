@@ -40,14 +40,14 @@ def test_it_is_said_soon_then_seldom_and_when_the_reason_is_another_one() -> Non
             if line := absence.found(why, float(second)):
                 said.append((second, line))
     assert [second for second, _ in said[:3]] == [1, 61, 361]
-    assert said[0][1] == "no master for 1 s: nothing listens; trying on"
+    assert said[0][1] == "no master for 1 s: nothing listens; still trying"
     assert next(second for second, line in said if "no name" in line) <= 1010
     assert len(said) < 10
 
 
 def test_what_may_pass_is_said_once_it_is_found_twice() -> None:
     """A master that has just begun takes connections before ours is made with its key."""
-    absence, why = Absence(0.0), f"what listens at a:1 {ANOTHER_KEY}"
+    absence, why = Absence(0.0), f"the server at a:1 {ANOTHER_KEY}"
     assert absence.turn(is_there=False, now=1.0)
     assert absence.found(why, 1.0) == ""
     assert absence.next_deadline() == 3.0
@@ -56,7 +56,7 @@ def test_what_may_pass_is_said_once_it_is_found_twice() -> None:
     assert absence.turn(is_there=False, now=11.0)
     assert absence.found(why, 11.0) == ""
     assert absence.turn(is_there=False, now=13.0)
-    assert absence.found(why, 13.0) == f"no master for 3 s: {why}; trying on"
+    assert absence.found(why, 13.0) == f"no master for 3 s: {why}; still trying"
 
 
 def test_its_return_is_told_where_its_absence_was() -> None:
@@ -82,9 +82,9 @@ def test_a_name_that_is_none_and_a_port_where_nobody_is_are_told_apart() -> None
     )
     port = free_port()
     assert why_away(peer(f"tcp://127.0.0.1:{port}")) == f"nothing listens at 127.0.0.1:{port}"
-    assert "no ZooKeeper server is reached" in why_away(peer(f"zk://127.0.0.1:{port}/offerd"))
+    assert "no ZooKeeper server can be reached" in why_away(peer(f"zk://127.0.0.1:{port}/offerd"))
     linked = peer("tcp://127.0.0.1:1", is_linked=True)
-    assert why_away(linked) == "127.0.0.1:1 is connected, and does not answer"
+    assert why_away(linked) == "127.0.0.1:1 is connected, but does not answer"
     assert why_away(linked._replace(said="stands by; 10.0.0.1:5060 leads")) == (
         "127.0.0.1:1 stands by; 10.0.0.1:5060 leads"
     )
@@ -94,9 +94,9 @@ def test_a_name_that_is_none_and_a_port_where_nobody_is_are_told_apart() -> None
     ("mechanism", "has_keys", "why"),
     [
         (b"CURVE", True, "has another key than the one that we know the master by"),
-        (b"CURVE", False, "wants a key, and there is none"),
-        (b"NULL", True, "speaks without keys"),
-        (b"", True, "is no offerd master"),
+        (b"CURVE", False, "requires a key, and there is none"),
+        (b"NULL", True, "uses no keys"),
+        (b"", True, "is not an offerd master"),
     ],
 )
 def test_refused_handshakes_are_told_apart(

@@ -314,7 +314,7 @@ def test_an_end_that_no_error_hears_of_is_in_the_log_while_nobody_waits_for_it(
     with pytest.raises(FrameworkError, match="it sent nonsense"):
         run(use())
     assert caplog.messages == [
-        "the driver has ended: the master has hung up on this scheduler: it sent nonsense"
+        "the driver has ended: the master has closed the connection to this scheduler: it sent nonsense"
     ]
 
 

@@ -164,7 +164,7 @@ def test_a_store_that_others_may_write_is_refused(what: str, mode: int) -> None:
 
 @pytest.mark.parametrize("name", ["../a", "a b", "", "x" * 41, 'a"]\n[b'])
 def test_no_name_writes_anything_else(name: str) -> None:
-    with pytest.raises(BadInput, match="is no name"):
+    with pytest.raises(BadInput, match="is not a valid name"):
         own_store().add(Cluster(name, "a"))
     with pytest.raises(BadInput, match="control characters"):
         own_store().add(Cluster("a", "b\n[cluster.c]"))
@@ -191,7 +191,7 @@ def test_without_anything_it_is_nobody(nothing: str | None, secret: str) -> None
     own_store().add(Cluster("lab", "10.0.0.2"))
     own_store().use("lab")
     own_store().remove("lab")
-    with pytest.raises(NoKey, match=r"say `offerd cluster use NAME`, of prod$"):
+    with pytest.raises(NoKey, match=r"choose one with `offerd cluster use NAME`, of prod$"):
         resolve(nothing)
 
 

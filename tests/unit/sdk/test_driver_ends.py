@@ -25,7 +25,7 @@ def test_an_end_that_nobody_waits_for_and_no_error_hears_of_is_in_the_log(
         master.send(Dropped("it sent nonsense"))
         wait_until(lambda: caplog.messages, "the driver's line")
         assert caplog.messages == [
-            "the driver has ended: the master has hung up on this scheduler: it sent nonsense"
+            "the driver has ended: the master has closed the connection to this scheduler: it sent nonsense"
         ]
         with pytest.raises(FrameworkError, match="it sent nonsense") as caught:
             driver.join(WAIT_S)

@@ -63,7 +63,7 @@ def test_messages_go_both_ways_and_the_peers_address_is_known(
         wait_until(lambda: list(client.drain()), "the answer")
         assert mechanism_at(client.address) == "NULL"
         assert absence.why_no_answer(client.address, has_keys=False).endswith(
-            "is reached, and does not answer"
+            "accepts connections, but does not answer"
         )
 
 
@@ -117,12 +117,12 @@ def names(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
 @pytest.mark.parametrize(
     ("listening", "said"),
     [
-        ("127.0.0.1", "both.example:{port} is reached, and does not answer"),
+        ("127.0.0.1", "both.example:{port} accepts connections, but does not answer"),
         ("", "nothing listens at both.example:{port}"),
         (
             "::1",
-            "both.example takes connections at [::1]:{port} alone, and a name with an IPv4 address is reached over that; "
-            "write [::1]:{port} instead",
+            "both.example accepts connections only at [::1]:{port}, and a name with an IPv4 address is always reached "
+            "over IPv4; write [::1]:{port} instead",
         ),
     ],
 )

@@ -65,7 +65,7 @@ def test_a_word_of_another_cluster_is_told_from_a_master_that_is_not_there(
     master: str, keyring: Keyring
 ) -> None:
     began = time.monotonic()
-    with pytest.raises(OfferdError, match="has not the key that the word names"):
+    with pytest.raises(OfferdError, match="does not have the key that the word names"):
         enrol(master, new_keys(keyring.public("bob")), "host7", keyring.public("host"))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -82,7 +82,7 @@ def test_a_master_without_keys_and_what_is_no_master_are_told(keyring: Keyring) 
     plain = context.socket(zmq.ROUTER)
     plain.bind("tcp://127.0.0.1:0")
     try:
-        with pytest.raises(OfferdError, match="has not the key that the word names"):
+        with pytest.raises(OfferdError, match="does not have the key that the word names"):
             is_known(plain.getsockopt_string(zmq.LAST_ENDPOINT).removeprefix("tcp://"), keyring.keys("ops"))
     finally:
         plain.close(0)

@@ -35,7 +35,7 @@ def test_a_key_is_never_written_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "../alice", "a/b", "a b", ".alice", "al@ice", "a" * 41, "a\n", "ä"])
 def test_a_name_that_would_not_fit_into_ids_and_files_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BadInput, match="is no name"):
+    with pytest.raises(BadInput, match="is not a valid name"):
         new_key(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -87,7 +87,7 @@ def test_a_path_that_looks_like_a_key_is_the_file_that_is_there(
 @pytest.mark.parametrize("text", ["", "nothing here", "x" * 39, "x" * 41, "x" * 39 + '"', "a\0b"])
 def test_what_is_neither_a_key_nor_a_file_is_refused(text: str) -> None:
     assert not is_public_key(text)
-    with pytest.raises(BadInput, match="is no public key"):
+    with pytest.raises(BadInput, match="is neither a public key"):
         read_public(text)
 
 

@@ -163,13 +163,13 @@ def test_the_wrong_master_is_named_as_such(master: Listener, keyring: Keyring) -
     mistaken = Keys(keyring.keys("alice").secret, keyring.public("bob"))
     with (
         OperatorClient(Connection(master.address, mistaken), timeout_s=0.5) as client,
-        pytest.raises(OfferdError, match="has not the key that we know the master by"),
+        pytest.raises(OfferdError, match="does not have the key that we know the master by"),
     ):
         client.cluster()
     with (
         Listener() as plain,
         OperatorClient(Connection(plain.address, keyring.keys("alice")), timeout_s=0.5) as client,
-        pytest.raises(OfferdError, match="speaks without keys, and we have one"),
+        pytest.raises(OfferdError, match="uses no keys, but we have one"),
     ):
         client.cluster()
 

@@ -21,7 +21,7 @@ def test_a_peer_writes_so_many_lines_a_minute_and_the_rest_is_counted() -> None:
     for number in range(50_000):
         limits.log("mallory", WARNING, f"refused {number}", 10.0 + number / 50_000)
     assert lines == [(WARNING, "refused 0"), (WARNING, "refused 1"), (WARNING, "refused 2")]
-    limits.tell(10.0 + WINDOW_S)
+    limits.report_left_out(10.0 + WINDOW_S)
     assert lines[3:] == [(WARNING, "49997 more lines of mallory left out")]
     limits.log("mallory", INFO, "again", 11.0 + WINDOW_S)
     assert lines[4:] == [(INFO, "again")]
@@ -35,7 +35,7 @@ def test_others_are_not_kept_from_the_log_by_one() -> None:
         limits.log(b"\x01\x02", WARNING, "nonsense", 1.0)
     limits.log("alice", INFO, "hello", 1.0)
     assert (INFO, "hello") in lines
-    limits.tell(1.0 + WINDOW_S)
+    limits.report_left_out(1.0 + WINDOW_S)
     assert lines[-1] == (WARNING, "8 more lines of 0102 left out")
 
 

@@ -181,14 +181,14 @@ def yielding(self: object, driver: object, offers: object) -> Any:
 @pytest.mark.parametrize(
     ("methods", "line"),
     [
-        ({"resource_offer": lambda *_: None}, "Mine.resource_offer is called by nobody: the callback is resource_offers"),
-        ({"statusUpdate": lambda *_: None}, "Mine.statusUpdate is called by nobody: the callback is status_update"),
+        ({"resource_offer": lambda *_: None}, "Mine.resource_offer is never called: the callback is resource_offers"),
+        ({"statusUpdate": lambda *_: None}, "Mine.statusUpdate is never called: the callback is status_update"),
         ({"resourceOffers": lambda *_: None}, "the callback is resource_offers"),
         ({"executor_losts": lambda *_: None}, "the callback is executor_lost"),
         ({"update_status": lambda *_: None}, "the callback is status_update"),
         ({"on_error": lambda *_: None}, "the callback is error"),
         ({"handle_disconnected": lambda *_: None}, "the callback is disconnected"),
-        ({"resource_offers": None}, "Mine.resource_offers is None, and nothing that can be called"),
+        ({"resource_offers": None}, "Mine.resource_offers is None, which cannot be called"),
         ({"__init__": lambda self: setattr(self, "resource_offer", print)}, "the callback is resource_offers"),
         ({"__init__": lambda self: setattr(self, "resource_offers", awaited)}, "Mine.resource_offers is async"),
         ({"resource_offers": awaited}, "Mine.resource_offers is async: nobody awaits it"),
@@ -243,9 +243,9 @@ def test_the_asyncio_driver_takes_coroutines_and_the_same_care(monkeypatch: pyte
         async def resource_offer(self, driver: object, offers: object) -> None: ...
 
     AsyncSchedulerDriver(Mine(), FrameworkInfo("f"), "127.0.0.1")
-    with pytest.raises(WrongType, match=r"Wrong\.resource_offer is called by nobody"):
+    with pytest.raises(WrongType, match=r"Wrong\.resource_offer is never called"):
         AsyncSchedulerDriver(Wrong(), FrameworkInfo("f"), "127.0.0.1")
-    with pytest.raises(WrongType, match=r"Mine is no offerd\.Scheduler: make it a subclass"):
+    with pytest.raises(WrongType, match=r"Mine is not an offerd\.Scheduler: make it a subclass"):
         SchedulerDriver(Mine(), FrameworkInfo("f"), "127.0.0.1")  # type: ignore[arg-type]
 
 
@@ -253,11 +253,9 @@ def test_executors_and_classes_in_place_of_objects_are_looked_at_too() -> None:
     class Mine(Executor):
         def launch_tasks(self, driver: object, task: object) -> None: ...
 
-    with pytest.raises(
-        WrongType, match=r"Mine\.launch_tasks is called by nobody: the callback is launch_task"
-    ):
+    with pytest.raises(WrongType, match=r"Mine\.launch_tasks is never called: the callback is launch_task"):
         ExecutorDriver(Mine(), {})
-    with pytest.raises(WrongType, match=r"Scheduler is a class: give the driver one of it, Scheduler\(\)"):
+    with pytest.raises(WrongType, match=r"Scheduler is a class: give the driver an instance, Scheduler\(\)"):
         SchedulerDriver(Scheduler, FrameworkInfo("f"), "127.0.0.1")  # type: ignore[arg-type]
     assert offerd.WrongType is WrongType
 

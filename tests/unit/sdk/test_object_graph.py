@@ -125,7 +125,7 @@ def test_what_cannot_be_written_down_is_named() -> None:
 
 def test_only_what_is_allowed_is_made_and_nothing_is_called() -> None:
     nodes = list(flatten(Node(a=Shape([]))))
-    with pytest.raises(BadInput, match="has no part in one"):
+    with pytest.raises(BadInput, match="does not belong in one"):
         restore(nodes, lambda module: module != __name__)
     made: list[str] = []
 

@@ -182,7 +182,7 @@ def test_who_tries_on_hears_once_what_it_waits_for_and_when_that_is_over(
     monkeypatch.setattr(absence, "LOOK_EVERY_S", 0.05)
     answer: Cluster = wire.sample(Cluster)
     with Answering() as master, OperatorClient(master.address, timeout_s=0.5) as client:
-        wait_until(lambda: "is connected, and does not answer" in fault_of(client), "it is found out why")
+        wait_until(lambda: "is connected, but does not answer" in fault_of(client), "it is found out why")
         assert not caplog.messages, "who asks once is told by the error"
     with Answering() as master, OperatorClient(master.address, timeout_s=0.5) as client:
         client.tries_on = True
@@ -190,7 +190,7 @@ def test_who_tries_on_hears_once_what_it_waits_for_and_when_that_is_over(
         fault_of(client)
         said = [line.partition(": ")[2] for line in caplog.messages]
         # On a busy host it is not connected yet when it is looked for first, or does not say in time what it is.
-        assert all(line.endswith("does not answer; trying on") for line in said)
+        assert all(line.endswith("does not answer; still trying") for line in said)
         assert all(line != before for line, before in itertools.pairwise(said))
         master.answers = [answer]
         assert client.cluster() == answer

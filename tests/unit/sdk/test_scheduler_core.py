@@ -144,7 +144,7 @@ def test_the_first_word_is_a_hello_and_its_answer_is_told(fresh: Harness) -> Non
 
 def test_a_hello_without_answer_is_said_again(fresh: Harness) -> None:
     fresh.take_sent()
-    fresh.wait(scheduler_core.HELLO_INTERVAL_S * 2.5)
+    fresh.wait(scheduler_core.REGISTER_INTERVAL_S * 2.5)
     assert fresh.take_sent() == [RegisterFramework(FrameworkInfo("test"))] * 2
 
 
@@ -251,7 +251,7 @@ def test_what_was_set_before_goes_with_every_hello(fresh: Harness) -> None:
     fresh.perform(fresh.core.set_filters(filters, fresh.now))
     fresh.take_sent()
     for _ in range(2):
-        fresh.wait(scheduler_core.HELLO_INTERVAL_S)
+        fresh.wait(scheduler_core.REGISTER_INTERVAL_S)
         (hello,) = fresh.take_sent()
         assert isinstance(hello, RegisterFramework)
         assert (hello.needs_offers, hello.filters) == (False, filters)

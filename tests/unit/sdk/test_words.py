@@ -34,7 +34,7 @@ def test_any_word_is_one_argument_to_any_shell_and_no_option(master: bytes, secr
     "text", ["", "nonsense", "A" * 86, "A" * 88, "B" + "A" * 86, "A" * 85 + "é!", "A" * 86 + "\n", "-" * 87]
 )
 def test_what_is_no_word_is_said_so_in_one_line(text: str) -> None:
-    with pytest.raises(BadInput, match="no word of `offerd token new`") as caught:
+    with pytest.raises(BadInput, match="not a word from `offerd token new`") as caught:
         read_word(text)
     assert "\n" not in str(caught.value)
 
