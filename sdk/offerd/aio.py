@@ -15,11 +15,8 @@ from typing import Any, Self
 
 from offerd.credentials.clusters import Where
 from offerd.drivers.callbacks import check_callbacks
-from offerd.drivers.driver_base import DriverBase
-from offerd.drivers.orders import (
-    CONNECT_TIMEOUT_S,
-    Order,
-)
+from offerd.drivers.driver_base import CONNECT_TIMEOUT_S, DriverBase
+from offerd.drivers.orders import Order
 from offerd.errors import OfferdError
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
 from offerd.masters.leader import unreachable

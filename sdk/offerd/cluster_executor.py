@@ -29,7 +29,7 @@ from offerd.chunks import call_each
 from offerd.cluster_future import Amount, ClusterFuture, Options, check_count
 from offerd.credentials.clusters import Where
 from offerd.driver import SchedulerDriver
-from offerd.drivers.orders import CONNECT_TIMEOUT_S
+from offerd.drivers.driver_base import CONNECT_TIMEOUT_S
 from offerd.errors import MessageTooLarge, OfferdError
 from offerd.messages import ExecutorInfo, FrameworkInfo
 from offerd.python_calls.call_queue import CALL_OVERHEAD_BYTES, CallQueue

@@ -1,11 +1,11 @@
-"""What the blocking and the asyncio scheduler driver have in common: all but how one waits, and who awaits.
+"""What the blocking and the asyncio scheduler driver have in common: everything but waiting, and awaiting callbacks.
 
-The driver's loop is a generator that yields what is to be called: the scheduler's callbacks, and the wait when there is nothing
-else to do. Whoever runs it calls that, awaits what comes back or not, and goes on. Nothing of the scheduler's is called in the
-generator itself, where a `StopIteration` would become another error.
+The driver's loop is a generator that yields each call to be made: the scheduler's callbacks, and the wait when there is nothing
+else to do. The subclass makes the call, awaits the result or not, and goes on. The generator itself calls nothing of the
+scheduler's, because a `StopIteration` raised inside a generator would become another error.
 
-One turn reads what is there, calls back, and writes everything that came of it, so that a thousand statuses cost one
-acknowledgement and one frame.
+One turn reads what is there, calls back, and sends everything that came of it, so a thousand statuses cost one acknowledgement
+and one frame.
 """
 
 from __future__ import annotations
@@ -14,45 +14,52 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import zmq
 
-from offerd.core.scheduler_core import Action, Answer, Call, Deliver, End, Send
+from offerd.core.scheduler_core import Action, Answer, Call, Deliver, End, SchedulerCore, Send
 from offerd.credentials.clusters import Where, resolve
-from offerd.daemons.failures import text_of
+from offerd.daemons.failures import describe, text_of
 from offerd.drivers.callbacks import authors_lines
-from offerd.drivers.orders import CALLBACK_RAISED, Order, Orders, handled_or_lost, not_sent, reason_of
-from offerd.errors import FrameworkError, MasterUnreachable, OfferdError
+from offerd.drivers.orders import Order, Orders
+from offerd.errors import FrameworkError, KeyRefused, MasterUnreachable, MessageTooLarge, OfferdError
 from offerd.ids import FrameworkID
 from offerd.masters.absence import QUIET_S, MasterWatch
 from offerd.masters.leader import SCHEME, patience_s, unreachable
 from offerd.masters.master_client import MasterClient
-from offerd.messages import FrameworkInfo, GuaranteedShare, Message
+from offerd.messages import FrameworkInfo, GuaranteedShare, Message, Reason, RegisterFramework
 from offerd.operator_messages import Waiting
 from offerd.wire import codec
+from offerd.wire.screen_text import printable
 
 log = logging.getLogger("offerd.driver")
 
+CONNECT_TIMEOUT_S = 10.0
+
+MASTER_UNREACHABLE = "MASTER_UNREACHABLE"
+CALLBACK_RAISED = "CALLBACK_RAISED"
+"""Reasons of `Scheduler.error` that are the driver's own; the others are the master's."""
+
 STOP_LINGER_MS = 2_000
-"""How long the last frame, the teardown, may take to leave the process."""
+"""How long the last frame, with the teardown, may take to be sent."""
 FLUSH_AFTER_MESSAGES = 256
-"""Messages handled before what came of them is sent: a reply waits for no more than these."""
+"""After so many messages, send what they have caused before handling more: a reply waits for no more than these."""
 
 Step = tuple[str, Callable[..., Any], tuple[Any, ...]]
-"""The name of a callback, or none; what whoever runs the loop is to call before it goes on; with these arguments."""
+"""The name of a callback, or ""; the function that the subclass is to call before it goes on; its arguments."""
 Steps = Iterator[Step]
 
 
 class _Flag(Protocol):
-    """An event of threads or of coroutines."""
+    """An event for threads or for coroutines."""
 
     def set(self) -> None: ...
 
 
 class _Question(Protocol):
-    """A future of threads or of coroutines."""
+    """A future for threads or for coroutines."""
 
     def set_result(self, answer: Any, /) -> None: ...
     def set_exception(self, error: BaseException, /) -> None: ...
@@ -60,7 +67,7 @@ class _Question(Protocol):
 
 
 class DriverBase(Orders):
-    """A scheduler's driver without a way to wait: a subclass has `_wake` and `_wait`, and runs `_take_turns`.
+    """A scheduler's driver that cannot wait yet: a subclass implements `_wake` and `_wait`, and runs `_take_turns`.
 
     Arguments and errors are those of `SchedulerDriver`.
     """
@@ -83,33 +90,33 @@ class DriverBase(Orders):
         super().__init__(framework, stands_by=stands_by, finds_leader=self.address.startswith(SCHEME))
         self._connect_timeout_s = patience_s(self.address) if connect_timeout_s is None else connect_timeout_s
         self._orders: deque[tuple[Order | None, tuple[Any, ...]]] = deque()
-        """To be carried out by the loop: the core's methods and their arguments; None: any function, and its arguments."""
+        """For the loop: methods of the core with their arguments; None: any function, which comes first in the arguments."""
         self._questions: dict[type, deque[_Question]] = {GuaranteedShare: deque(), Waiting: deque()}
         self._is_ending = False
         self._is_silent = False
         self._has_ended = False
         self._must_teardown = False
         self._must_follow = True
-        """The connection may have changed since it was last asked."""
+        """The connection may have changed since it was last looked at."""
         self._joining = 0
-        """Who waits, and is told what went wrong by what is raised there."""
+        """How many callers wait in `join` or the like; what ends the driver is raised there."""
         self._client: MasterClient[codec.ToScheduler]
 
-    # -- of a subclass ------------------------------------------------------------------------------------------------
+    # -- for subclasses -----------------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        """End the wait: there is an order, or the end."""
+        """End the wait: there is an order, or the driver is to end."""
         raise NotImplementedError
 
     def _wait(self, deadline: float) -> Any:
-        """Until there is something to read or to do, or that time has come."""
+        """Wait until there is something to read or to do, or until the deadline."""
         raise NotImplementedError
 
     def _let_others_run(self) -> Any:
-        """Between two batches of one turn."""
+        """Called between two batches of one turn."""
 
     def _timed(self) -> Steps:
-        """What is due."""
+        """The timed calls that are due."""
         return iter(())
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -131,7 +138,7 @@ class DriverBase(Orders):
 
     @property
     def framework_id(self) -> FrameworkID:
-        """The master's name for this framework; empty until registered."""
+        """The id that the master gave this framework; empty until registered."""
         return self._core.framework_id
 
     @property
@@ -142,7 +149,7 @@ class DriverBase(Orders):
     # -- questions ----------------------------------------------------------------------------------------------------
 
     def _put_question(self, kind: type, future: _Question, question: Order, *arguments: Any) -> None:
-        """Have the master asked; `future` gets an answer of that `kind`, or an `OfferdError`."""
+        """Ask the master; `future` gets its answer, of this `kind`, or an `OfferdError`."""
         self._order(self._ask, kind, future, question, *arguments)
         if self._has_ended:
             self._drop_questions("the driver has ended")
@@ -179,7 +186,7 @@ class DriverBase(Orders):
 
     @contextlib.contextmanager
     def _connected(self, context: zmq.Context[zmq.Socket[bytes]]) -> Iterator[None]:
-        """The master's socket; what is raised meanwhile ends it without another word."""
+        """Open the socket to the master. If something is raised meanwhile, nothing more is sent."""
         self._client = MasterClient(context, self.address, codec.to_scheduler, self._keys)
         try:
             yield
@@ -191,7 +198,7 @@ class DriverBase(Orders):
             self._client.close()
 
     def _ended(self) -> None:
-        """Nobody is left to wait in vain."""
+        """The driver has ended: nobody may go on waiting."""
         self._is_ending = self._has_ended = True
         self._registered.set()
         self._drop_questions("the driver has ended")
@@ -199,11 +206,11 @@ class DriverBase(Orders):
     def _take_turns(self) -> Steps:
         core = self._core
         give_up_at, watch = time.monotonic() + self._connect_timeout_s, MasterWatch()
-        yield from self._carry_out_orders()  # what was wished before goes with the hello
+        yield from self._carry_out_orders()  # what was ordered before the start is in the first registration
         yield from self._perform(core.start(time.monotonic()))
         while not self._is_ending:
             yield from self._turn()
-            # After the turn: what the lost connection still brought counts, and after it nothing of that master's holds.
+            # After the turn, as messages that the lost connection still brought count. Nothing else of that master's does.
             if self._must_follow and (yield from self._follow()):
                 continue
             if not core.was_registered and time.monotonic() >= give_up_at:
@@ -226,7 +233,7 @@ class DriverBase(Orders):
                 log.warning("%s", text)
 
     def _follow(self) -> Generator[Step, None, bool]:
-        """Whether the connection was made or lost, or another master leads: that one has to be told who we are."""
+        """Handle a connection made or lost, and another leader. Returns whether there was one: then we must register again."""
         has_changed = False
         for is_up in self._client.link.changes():
             has_changed = True
@@ -237,7 +244,7 @@ class DriverBase(Orders):
         return has_changed
 
     def _turn(self) -> Steps:
-        """Read what is there, call back, carry out the orders that came of it, write."""
+        """Read what is there, call back, carry out the resulting orders, and send."""
         core, handled = self._core, 0
         yield from self._carry_out_orders()
         for epoch, messages in self._client.drain():
@@ -245,7 +252,7 @@ class DriverBase(Orders):
                 continue
             now = time.monotonic()
             for message in messages:
-                yield from self._perform(handled_or_lost(core, message, now))
+                yield from self._perform(_handled_or_lost(core, message, now))
                 if self._is_ending:
                     return
             handled += len(messages)
@@ -261,7 +268,7 @@ class DriverBase(Orders):
 
     def _carry_out_orders(self) -> Steps:
         orders = self._orders
-        # Not more than are there now: a callback that always orders more must not keep the socket waiting.
+        # Only those that are there now: a callback that always orders more must not keep the socket waiting.
         for _ in range(len(orders)):
             method, arguments = orders.popleft()
             if method is None:
@@ -276,12 +283,12 @@ class DriverBase(Orders):
             self._client.send(message)
         unsent: list[tuple[Message, str]] = []
         if self._client.flush(lambda message, why: unsent.append((message, why))):
-            # Without a connection nobody reads: what there is to say of that is said elsewhere.
+            # Without a connection nobody reads; the absence of the master is logged elsewhere.
             if self._client.link.is_up:
                 log.warning("the master at %s reads too slowly: registering again", self.address)
             yield from self._perform(self._core.lose_master(time.monotonic()))
         if unsent:
-            yield from self._perform(not_sent(self._core, unsent, time.monotonic()))
+            yield from self._perform(_not_sent(self._core, unsent, time.monotonic()))
             yield from self._flush()
 
     def _perform(self, actions: Iterable[Action]) -> Steps:
@@ -311,20 +318,61 @@ class DriverBase(Orders):
         elif callback == "disconnected":
             self._drop_questions("the master is gone; ask again later")
 
-    def _say_end(self, error: BaseException, base: type, *, logs_callbacks: bool) -> tuple[str, str]:
-        """The end, by refusal, for want of a master or by a callback, is said in the log: where nobody waits and no `error` but
-        that of `base` hears of it, and what a callback has raised if `logs_callbacks`. Returns what `error` is to be told.
+    def _cut_s(self) -> float | None:
+        """How long the master lets this framework be without a scheduler, or its tasks without their slave, if that is shorter
+        than the framework asks for; else None.
         """
-        reason, text = reason_of(error), text_of(error)
+        most_s, info = self._core.max_failover_s, self.framework
+        return most_s if 0 < most_s < max(info.failover_timeout_s, info.unreachable_timeout_s) else None
+
+    def _say_end(self, error: BaseException, base: type, *, logs_callbacks: bool) -> tuple[str, str]:
+        """Log what ended the driver: a refusal or a missing master if nobody waits and `error` is not overridden, a callback's
+        error if `logs_callbacks`. Returns reason and text for `error`.
+        """
+        reason, text = _reason_of(error), text_of(error)
         if reason == CALLBACK_RAISED:
             error.__traceback__ = authors_lines(error.__traceback__)
             if logs_callbacks:
                 log.error("a callback of %s raised", type(self.scheduler).__name__, exc_info=error)
         elif not self._joining and type(self.scheduler).error is vars(base)["error"]:
-            log.error("the driver has ended: %s", text)  # or nobody would hear of it
+            log.error("the driver has ended: %s", text)  # nothing else would report it
         return reason, text
 
 
 def _refuse(question: _Question, why: str) -> None:
     question.set_exception(OfferdError(why))
-    question.exception()  # seen: who asked may have given up
+    question.exception()  # retrieved, as nobody may wait for it any more
+
+
+def _reason_of(error: BaseException) -> str:
+    """The reason that `Scheduler.error` is given for what ended a driver."""
+    if isinstance(error, FrameworkError):
+        return error.reason
+    if isinstance(error, KeyRefused):
+        return Reason.NOT_AUTHORIZED
+    return MASTER_UNREACHABLE if isinstance(error, MasterUnreachable) else CALLBACK_RAISED
+
+
+def _handled_or_lost(core: SchedulerCore, message: Message, now: float) -> list[Action]:
+    """Handle a message from the master. An error in our handling costs the registration and no more."""
+    try:
+        return core.handle(message, now)
+    except (
+        Exception
+    ) as error:  # marked: an error in one message must not end the scheduler; its callbacks come later
+        log.error("a message from the master could not be handled: %s", describe(message, error))
+        return core.failed(now)
+
+
+def _not_sent(core: SchedulerCore, unsent: Sequence[tuple[Message, str]], now: float) -> list[Action]:
+    """Messages that do not fit into a frame, each with the reason: their orders fail, and nothing else.
+
+    Raises `MessageTooLarge` for a registration, as nothing works without it.
+    """
+    actions: list[Action] = []
+    for message, why in unsent:
+        if isinstance(message, RegisterFramework):
+            raise MessageTooLarge(why)
+        log.error("an order cannot be sent: %s", printable(why))
+        actions += core.not_sent(message, why, now)
+    return actions

@@ -1,12 +1,11 @@
-"""What a scheduler can order: the actions of the paper's Table 1 and their neighbours, the same for both drivers.
+"""The orders of a scheduler: the actions of the paper's Table 1 and some more, the same for both drivers.
 
-An order is checked here, in the caller's thread, so that a mistake raises where it was made; the driver's loop carries
-it out soon after.
+An order is checked here, in the caller's thread, so that a mistake raises where it was made; the driver's loop carries it out
+soon after.
 """
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,10 +15,9 @@ import msgspec
 from offerd.core.filters import fault as filters_fault
 from offerd.core.scheduler_core import Action, SchedulerCore
 from offerd.daemons.account import account_name
-from offerd.daemons.failures import describe
-from offerd.errors import BadInput, FrameworkError, KeyRefused, MasterUnreachable, MessageTooLarge
+from offerd.errors import BadInput, MessageTooLarge
 from offerd.ids import FrameworkID, TaskID
-from offerd.messages import Filters, FrameworkInfo, KillTask, Message, Reason, RegisterFramework, TaskInfo
+from offerd.messages import Filters, FrameworkInfo, KillTask, TaskInfo
 from offerd.wire.bounds import MAX_ID, MAX_SECONDS
 from offerd.wire.codec import MAX_MESSAGE_BYTES, encode_message
 from offerd.wire.field_types import wrong
@@ -27,61 +25,21 @@ from offerd.wire.posix_text import packed_framework, packed_task, readable
 from offerd.wire.screen_text import printable
 from offerd.wire.sendable import check
 
-log = logging.getLogger("offerd.driver")
-
-CONNECT_TIMEOUT_S = 10.0
-
-MASTER_UNREACHABLE = "MASTER_UNREACHABLE"
-CALLBACK_RAISED = "CALLBACK_RAISED"
-"""Reasons of `Scheduler.error` that are the driver's own; the others are the master's."""
-
 Order = Callable[..., list[Action]]
-"""A method of the core; the driver's loop calls it with the arguments and the time."""
+"""A method of the core. The driver's loop calls it with the arguments and the time."""
 
 _TASK_OVERHEAD_BYTES = 512
-"""More than a task takes beside data, words, ids and labels: a few numbers and resources."""
+"""An upper bound for a task's other fields, beside data, words, ids and labels: a few numbers and resources."""
 _FEW_SCALARS = 4
 _ENVELOPE_BYTES = 16 << 10
-"""Room for offer ids, and for what the master puts around the tasks on their way to the slave beside the framework."""
-
-
-def reason_of(error: BaseException) -> str:
-    """What `Scheduler.error` is told about what ended a driver."""
-    if isinstance(error, FrameworkError):
-        return error.reason
-    if isinstance(error, KeyRefused):
-        return Reason.NOT_AUTHORIZED
-    return MASTER_UNREACHABLE if isinstance(error, MasterUnreachable) else CALLBACK_RAISED
-
-
-def handled_or_lost(core: SchedulerCore, message: Message, now: float) -> list[Action]:
-    """What a message of the master's brings about. If it finds a fault in us, that costs the registration and no more."""
-    try:
-        return core.handle(message, now)
-    except Exception as error:  # marked: an error out of one message ends no scheduler; callbacks come later
-        log.error("a message of the master's could not be handled: %s", describe(message, error))
-        return core.failed(now)
-
-
-def not_sent(core: SchedulerCore, unsent: Sequence[tuple[Message, str]], now: float) -> list[Action]:
-    """Messages that no frame holds, each with the reason: that costs what they were about, and no more.
-
-    Raises `MessageTooLarge` for a hello, without which there is nothing.
-    """
-    actions: list[Action] = []
-    for message, why in unsent:
-        if isinstance(message, RegisterFramework):
-            raise MessageTooLarge(why)
-        log.error("an order cannot be sent: %s", printable(why))
-        actions += core.not_sent(message, why, now)
-    return actions
+"""Room for offer ids, and for what the master adds to the tasks for the slave, beside the framework."""
 
 
 class Orders:
-    """What a scheduler orders: plain methods. `SchedulerDriver` and `AsyncSchedulerDriver` carry them out.
+    """What a scheduler can order, as plain methods. `SchedulerDriver` and `AsyncSchedulerDriver` carry it out.
 
-    `stands_by`, `finds_leader`: as for `SchedulerCore`. Raises `WrongType` for what is no framework, `BadInput` if its
-    executors leave no room for tasks beside them, or of what no message holds.
+    `stands_by`, `finds_leader`: as for `SchedulerCore`. Raises `WrongType` for anything but a `FrameworkInfo`, and `BadInput`
+    if it cannot be sent, or if its executors leave no room in a message for tasks.
     """
 
     def __init__(self, framework: FrameworkInfo, *, stands_by: bool, finds_leader: bool) -> None:
@@ -97,13 +55,6 @@ class Orders:
         self._core = SchedulerCore(
             framework, scheduler_id=uuid.uuid4().hex, stands_by=stands_by, finds_leader=finds_leader
         )
-
-    def _cut_s(self) -> float | None:
-        """How long this framework may be without a scheduler, or its tasks without their slave, where that is less than it asks
-        for; else None.
-        """
-        most_s, info = self._core.max_failover_s, self.framework
-        return most_s if 0 < most_s < max(info.failover_timeout_s, info.unreachable_timeout_s) else None
 
     def _order(self, method: Order, *arguments: Any) -> None:
         """Have the loop call this method of the core."""
@@ -220,7 +171,7 @@ def _sendable_framework(framework: FrameworkInfo) -> FrameworkInfo:
 
 
 def _most_bytes(task: TaskInfo) -> int:
-    """An upper bound of the task's size on the wire, for a tenth of what encoding it costs."""
+    """An upper bound of the task's size on the wire. It costs a tenth of encoding the task."""
     resources = task.resources
     if resources.ranges or resources.sets or len(resources.scalars) > _FEW_SCALARS:
         return len(encode_message(task))
@@ -237,12 +188,12 @@ def _most_bytes(task: TaskInfo) -> int:
     if labels := task.labels:
         letters += sum(map(len, labels)) + sum(map(len, labels.values()))
         words += 2 * len(labels)
-    # UTF-8 takes four bytes a letter at most, MessagePack five for a length.
+    # UTF-8 takes at most four bytes a letter, and MessagePack five for a length.
     return len(task.data) + 4 * (letters + len(task.name)) + 5 * words + _TASK_OVERHEAD_BYTES
 
 
 def _check_task(task: TaskInfo) -> None:
-    """The same, for a tenth of what that costs where the task is a plain one."""
+    """The same check as `check`, at a tenth of the cost for a task without special fields."""
     if task.command is not None or task.labels or task.name or task.resources.ranges or task.resources.sets:
         check(task)
         return
@@ -250,7 +201,9 @@ def _check_task(task: TaskInfo) -> None:
     _check_id(task.executor_id, "executor id")
     for seconds in (task.time_limit_s, task.kill_grace_s):
         if seconds is not None and not -MAX_SECONDS <= seconds <= MAX_SECONDS:
-            raise BadInput(f"task {task.task_id}: {seconds} is no number of seconds up to {MAX_SECONDS:.0f}")
+            raise BadInput(
+                f"task {task.task_id}: {seconds} is not a number of seconds up to {MAX_SECONDS:.0f}"
+            )
 
 
 def _check_id(name: str, what: str = "task id") -> None:
@@ -268,9 +221,9 @@ def _offers(offer_ids: str | Sequence[str]) -> list[str]:
 
 
 def _seconds(wished: float) -> float:
-    """For ever is as long as a message can say. Raises `BadInput` for what is no number."""
+    """A number of seconds, cut to the most that a message can hold. Raises `BadInput` if it is not a number."""
     if wished != wished:
-        raise BadInput("refuse_seconds is no number")
+        raise BadInput("refuse_seconds is not a number")
     return max(-MAX_SECONDS, min(wished, MAX_SECONDS))
 
 
@@ -278,7 +231,7 @@ def _check_size(value: msgspec.Struct) -> None:
     try:
         size = len(encode_message(value))
     except UnicodeEncodeError:
-        return  # `check` says which text it is
+        return  # `check` names the text
     if size > MAX_MESSAGE_BYTES - _ENVELOPE_BYTES:
         raise MessageTooLarge(
             f"{type(value).__name__} of {size} bytes do not fit into a message; make them smaller"

@@ -17,7 +17,7 @@ import pytest
 
 from helpers.fake_master import FakeMaster, InstantCluster
 from offerd.driver import Scheduler, SchedulerDriver
-from offerd.drivers import orders
+from offerd.drivers import driver_base
 from offerd.errors import BadInput, FrameworkError, MessageTooLarge, OfferdError
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
 from offerd.messages import (
@@ -282,7 +282,7 @@ def test_a_callback_that_raises_ends_the_driver_and_hides_nothing(
     scheduler = Recorder(status_update=fail)
     driver = start(scheduler)
     master.send(finished())
-    assert scheduler.expect("error") == (orders.CALLBACK_RAISED, "in a callback")
+    assert scheduler.expect("error") == (driver_base.CALLBACK_RAISED, "in a callback")
     for _ in range(2):
         with pytest.raises(kind, match="in a callback"):
             driver.join(WAIT_S)
@@ -327,7 +327,7 @@ def test_an_exception_of_a_callback_without_a_text_is_told_all_the_same(
     with pytest.raises(Unspeakable):
         driver.join(WAIT_S)
     assert scheduler.expect("error") == (
-        orders.CALLBACK_RAISED,
+        driver_base.CALLBACK_RAISED,
         "Unspeakable, whose text cannot be made",
     )
 
@@ -356,7 +356,7 @@ def test_no_master_is_one_line_with_the_address_and_what_to_do() -> None:
     with pytest.raises(OfferdError, match=f"127.0.0.1:{port}.*offerd local") as caught:
         driver.run()
     assert len(str(caught.value).splitlines()) == 1
-    assert scheduler.expect("error")[0] == orders.MASTER_UNREACHABLE
+    assert scheduler.expect("error")[0] == driver_base.MASTER_UNREACHABLE
     with pytest.raises(OfferdError):
         driver.wait_registered()
 
