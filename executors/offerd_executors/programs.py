@@ -16,8 +16,9 @@ from typing import Any
 from offerd.ids import TaskID
 from offerd.tasks.task_cgroups import TASK_CGROUPS
 from offerd.wire.posix_text import bytes_of, word_of
-from offerd.wire.spawner_messages import SPAWNER, as_script
+from offerd.wire.spawner_messages import SPAWNER
 from offerd_executors.spawner_client import SpawnerClient
+from offerd_linux.scripts import as_script
 
 SECRETS = ("OFFERD_TOKEN", "OFFERD_SLAVE_SOCKET", SPAWNER, TASK_CGROUPS)
 """Of the executor's environment, what its tasks do not get: the way to speak to the slave in its name."""

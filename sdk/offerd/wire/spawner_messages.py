@@ -1,18 +1,17 @@
-"""How an executor has its tasks born in their cgroups, and killed there: what it says to the spawner that the slave gives it.
+"""How an executor has its tasks started in their cgroups, and killed there: the messages to its spawner.
 
-An executor may not do this by itself (`offerd_slave.launch.spawner` says why). Where tasks have cgroups of their own its
-environment names, in `OFFERD_SPAWNER`, a socket and the process behind it, as `FD:PID`. That process is a child of the
-executor, and so is whatever it starts. It ends when the socket is closed: an executor that has no use for it closes that.
+An executor may not do this by itself (`offerd_slave.launch.spawner` says why). Where tasks have cgroups of their own, its
+environment names a socket and the spawner process behind it in `OFFERD_SPAWNER`, as `FD:PID`. That process is a child of the
+executor, and so is everything that it starts. It ends when the socket is closed; an executor that does not need it closes it.
 
-    executor -> spawner    4 bytes length, MessagePack of `Spawn` or `Kill`; with the first byte of a `Spawn` two descriptors:
-                           stdout and stderr
-    spawner -> executor    4 bytes length, MessagePack of `Born` or `NotBorn`; of `Killed`
+    executor -> spawner    4 bytes length, MessagePack of `Spawn` or `Kill`; the first byte of a `Spawn` carries two
+                           descriptors, stdout and stderr
+    spawner -> executor    4 bytes length, MessagePack of `Born` or `NotBorn`, or of `Killed`
 """
 
 from __future__ import annotations
 
 import _socket
-import errno
 import struct
 
 import msgspec
@@ -20,21 +19,16 @@ import msgspec
 SPAWNER = "OFFERD_SPAWNER"
 LENGTH = struct.Struct("<I")
 READ_BYTES = 64 << 10
-LINE_BYTES = 256
-"""So much of a program is looked at, to tell a text from another machine's instructions."""
 _TWO_FDS = struct.Struct("@ii")
 _ANCILLARY_BYTES = _socket.CMSG_SPACE(_TWO_FDS.size)
 
 
-SHELL = b"/bin/sh"
-
-
 class Spawn(msgspec.Struct, array_like=True, tag=True):
-    """One program to start in a session of its own, in the cgroup `leaf` of the container's tasks; `environment` as the
-    kernel wants it, NAME=VALUE each.
+    """Start one program in a session of its own, in the cgroup `leaf` of the container's tasks. `environment` as the kernel
+    takes it: NAME=VALUE each.
 
-    `alone`: not even for the moment before its exec in the spawner's memory. For a task with hardly any: were it killed for
-    that in just this moment, the kernel would kill all who share it.
+    `alone`: do not share the spawner's memory, not even until the exec. This is for tasks with very little memory: if the
+    kernel killed such a task for that in this moment, it would kill all processes that share the memory.
     """
 
     leaf: str
@@ -47,25 +41,25 @@ class Spawn(msgspec.Struct, array_like=True, tag=True):
 
 
 class Kill(msgspec.Struct, array_like=True, tag=True):
-    """SIGKILL to everything in the cgroup `leaf` of the container's tasks, at once: nothing escapes by forking."""
+    """Send SIGKILL to everything in the cgroup `leaf` of the container's tasks, at once: nothing escapes by forking."""
 
     leaf: str
 
 
 class Killed(msgspec.Struct, array_like=True, tag=True):
-    """Whether that could be done: not before Linux 5.14."""
+    """Whether that was possible; it is not before Linux 5.14."""
 
     could: bool
 
 
 class Born(msgspec.Struct, array_like=True, tag=True):
-    """It has been started: a child of the executor."""
+    """The program was started, as a child of the executor."""
 
     pid: int
 
 
 class NotBorn(msgspec.Struct, array_like=True, tag=True):
-    """It has not: `what` (empty: the program or its directory) could not be used. With a `pid` a dead child is to be reaped."""
+    """It was not started: `what` (empty: the program or its directory) cannot be used. With a `pid`, reap that dead child."""
 
     errno: int
     what: str
@@ -73,7 +67,7 @@ class NotBorn(msgspec.Struct, array_like=True, tag=True):
 
 
 def write_frame(socket: _socket.socket, data: bytes, fds: tuple[int, int] | None = None) -> None:
-    """Send it all, the descriptors with its beginning. Raises `OSError`."""
+    """Send all of it, with the descriptors at its beginning. Raises `OSError`."""
     packet = LENGTH.pack(len(data)) + data
     ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _TWO_FDS.pack(*fds))] if fds is not None else []
     sent = socket.sendmsg([packet], ancillary)
@@ -82,7 +76,7 @@ def write_frame(socket: _socket.socket, data: bytes, fds: tuple[int, int] | None
 
 
 def read_frame(socket: _socket.socket) -> tuple[bytes | None, list[int]]:
-    """The next one, with its descriptors; None at the end. Raises `OSError`."""
+    """The next frame with its descriptors; None at the end. Raises `OSError`."""
     data, ancillary, _, _ = socket.recvmsg(READ_BYTES, _ANCILLARY_BYTES, _socket.MSG_CMSG_CLOEXEC)
     fds: list[int] = []
     for level, kind, content in ancillary:
@@ -94,19 +88,3 @@ def read_frame(socket: _socket.socket) -> tuple[bytes | None, list[int]]:
     if not data:
         return None, fds
     return data[LENGTH.size :], fds
-
-
-def as_script(program: bytes, argv: list[bytes], error: OSError) -> list[bytes]:
-    """The words that run a program which the kernel cannot start: as execvp(3) has it, a text without
-    `#!` is a script for the shell. Raises `error` where it is not that.
-    """
-    if error.errno != errno.ENOEXEC:
-        raise error
-    try:
-        with open(program, "rb") as file:
-            first_line = file.readline(LINE_BYTES)
-    except OSError:
-        raise error from None
-    if b"\0" in first_line:
-        raise error
-    return [SHELL, b"./" + program if program.startswith(b"-") else program, *argv[1:]]

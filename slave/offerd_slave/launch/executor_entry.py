@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from offerd.wire.posix_text import raw
 from offerd.wire.screen_text import printable
-from offerd.wire.spawner_messages import as_script
 from offerd_isolation.marks import CONTAINER_MARK, TASK_MARK
 from offerd_linux import capabilities, inherited, namespaces, prctl
 from offerd_linux.memory import expose_to_oom_killer
+from offerd_linux.scripts import as_script
 from offerd_linux.start_area import StartArea
 from offerd_slave.launch import syscall_filter
 from offerd_slave.launch.messages import LaunchRequest
