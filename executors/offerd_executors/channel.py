@@ -1,10 +1,10 @@
-"""The executor's end of a worker: requests out, answers in, and requests back that the worker has not read.
+"""The executor's end of a worker: it sends requests, reads answers, and takes back requests that the worker has not read.
 
-Requests travel as packets, so that each is read whole or not at all. The executor keeps the reading end, too: what the
-worker has not read it can take back, and then knows exactly what the worker has. For a worker answers each request before
-it reads the next. So after taking back, and then reading the answers that are there, at most one request is left, and
-that is the call the worker is in. Several short calls can thus be on their way to a worker, and none of them waits
-behind a long one, is lost with a worker that dies, or is hit by the kill of another.
+Requests are sent as packets, so each is read whole or not at all. The executor keeps the reading end, too, so it can take back
+what the worker has not read, and then knows exactly what the worker has. A worker answers each request before it reads the next
+one. So after taking back, and then reading the answers that are there, at most one request is left: the call that the worker
+runs now. This allows sending several short calls ahead to a worker: none of them has to wait behind a long one, is lost when
+the worker dies, or is hit by the kill of another.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ READ_BYTES = 64 << 10
 
 
 class ChannelBroken(Exception):
-    """The worker has died, or its stream holds what is no answer: it is of no use any more."""
+    """The worker has died, or has sent something that is not an answer: it cannot be used any more."""
 
 
 class Channel:
-    """Sockets to one worker. `fd` becomes readable when there are answers, or the worker has died."""
+    """Sockets to one worker. `fd` becomes readable when there are answers or the worker has died."""
 
     def __init__(self, sandbox: str) -> None:
-        """Raises `OSError` if there are no more descriptors."""
+        """Raises `OSError` if no descriptors are left."""
         self._sandbox = sandbox
         self._requests, self._unread = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -47,16 +47,16 @@ class Channel:
         self.fd = self._answers.fileno()
 
     def worker_fds(self) -> tuple[int, int]:
-        """What the forked worker reads from and writes to."""
+        """The descriptors that the forked worker reads from and writes to."""
         return self._unread.fileno(), self._answering.fileno()
 
     def forked(self) -> None:
-        """The worker has its ends. The reading end of the requests stays open here; its death shows in the answers."""
+        """The worker has its ends. The reading end of the requests stays open here; the answers show its death."""
         self._answering.close()
 
     def send(self, task_id: str, call: bytes | None) -> bool:
-        """Send a request, None for one that is stored already; False if as many are on their way as the kernel takes. Raises
-        `OSError` if a large one cannot be stored."""
+        """Send a request; `call` is None for one that is stored already. False if the kernel takes no more requests for this
+        worker. Raises `OSError` if a large call cannot be stored."""
         if call is not None and len(call) > INLINE_CALL_BYTES:
             self._store(task_id, call)
             call = None
@@ -69,7 +69,7 @@ class Channel:
     def take_back(self) -> list[str]:
         """Take back every request that the worker has not read: their task ids, in order.
 
-        The worker may go on reading meanwhile, so these need not be the last ones sent: only the packets themselves tell.
+        The worker may go on reading meanwhile, so these need not be the last ones sent: only the packets show it.
         """
         taken: list[str] = []
         with contextlib.suppress(BlockingIOError):
@@ -78,8 +78,8 @@ class Channel:
         return taken
 
     def read(self) -> list[bytes] | None:
-        """The answers that have come, none if only a part has; None if there is nothing to read. Raises `ChannelBroken` at
-        the stream's end."""
+        """The complete answers that have come; None if there is nothing to read. Raises `ChannelBroken` at the end of the
+        stream."""
         try:
             data = self._answers.recv(READ_BYTES)
         except BlockingIOError:
@@ -117,6 +117,6 @@ class Channel:
 
 
 def forget_call(sandbox: str, task_id: str) -> None:
-    """A request taken back, or never read: its file, if it had one, is not needed."""
+    """Remove the file of a request that was taken back or never read, if it has one."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         os.unlink(os.path.join(sandbox, CALLS_DIRECTORY, task_id))

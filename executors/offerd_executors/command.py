@@ -1,10 +1,9 @@
-"""The command executor: a program for each task (or a series of them), many at once, each task with a directory and each
-program with a process tree of its own.
+"""The command executor: it runs a program (or a series of programs) for each task, many tasks at once. Each task has a
+directory, and each program a process tree of its own.
 
-A task's command runs in `SANDBOX/tasks/TASK_ID/`, which is removed at its end if nothing lies in it; what it
-prints is in `stdout` and `stderr` there. It finds `OFFERD_TASK_ID` and `OFFERD_TASK_SANDBOX` in its
-environment, and the Python that offerd runs on as `OFFERD_PYTHON`. A program is over when its first process and everything
-that this left behind have ended.
+A task's command runs in `SANDBOX/tasks/TASK_ID/`, which is removed at the task's end if it is empty; its output goes to
+`stdout` and `stderr` there. Its environment has `OFFERD_TASK_ID`, `OFFERD_TASK_SANDBOX`, and the Python that offerd runs on as
+`OFFERD_PYTHON`. A program has ended when its first process and everything that this left behind have ended.
 """
 
 from __future__ import annotations
@@ -26,32 +25,32 @@ from offerd_executors.output import DEFAULT_LOG_BYTES, Held, Output
 from offerd_executors.programs import SECRETS, UMASK, Programs, why_not_started
 from offerd_executors.spawner_client import SpawnerDied, spawner_client
 from offerd_executors.task_dirs import TaskDirs
-from offerd_executors.trees import Forest, Tree
+from offerd_executors.trees import ProcessTrees, Tree
 from offerd_linux.exits import describe_exit
 from offerd_linux.prctl import set_dumpable
 
 MOST_YOUNG = 24
-"""Programs started at most within `YOUNG_S` that still run. Most short ones are over by then, and few at a time find the
-processor's caches warm.
+"""Most programs that were started within `YOUNG_S` and still run. Most short programs end in that time, and starting few at a
+time keeps the processor's caches warm.
 """
 YOUNG_S = 0.004
 HOLD_RUNNING_S = 0.01
-"""While tasks come faster than this, RUNNING waits as long: it is not sent for a task that is over by then."""
+"""RUNNING is held so long if tasks come faster than this: it is then never sent for a task that ends sooner."""
 WATCH_AFTER_S = 0.01
 """How long a command's output may wait in its pipes at first."""
 LONGEST_HOLD_RUNNING_S = 0.05
-"""The same in a stream of short tasks that fill all cpus: each takes longer then than it would alone."""
+"""The same in a stream of short tasks that uses all cpus: each then takes longer than it would alone."""
 LONGEST_HOLD_S = 0.02
-"""Statuses of a busy executor are collected: see `_hold_updates_s`."""
+"""A busy executor collects statuses for so long: see `_hold_updates_s`."""
 LONGEST_HOLD_OF_SHORT_S = 0.008
 PART_OF_A_TASK = 0.05
 FEW_TASKS = 8
 BUSY_TASKS_PER_S = 150.0
 RATE_WINDOW_S = 0.1
 SERIES_OUTPUT_BYTES = 64 << 10
-"""Output that the status of a series carries: what one program brings on top of that is the last."""
+"""When the programs of a series have written so much, the status carries no more: the series ends with this program."""
 NOT_STARTED_EXIT_STATUS = 127
-"""As a shell says it."""
+"""The exit status that a shell gives a command which it cannot start."""
 DESCRIPTORS = 16384
 """Open files wanted: three for each task that prints."""
 
@@ -84,7 +83,7 @@ class _Running:
     )
 
     outputs: tuple[Output, ...]
-    """Of stdout and stderr: the same two pipes for all programs of a series."""
+    """The pipes of stdout and stderr, the same two for all programs of a series."""
     held: Held | None
 
     def __init__(
@@ -113,7 +112,7 @@ class _Running:
         self.tree: Tree | None = None
         """None between two programs."""
         self.turn_at = time.monotonic()
-        """When the program that is next could be started."""
+        """When the next program could be started."""
         self.parts: list[series.Part] = []
         self.is_killed = False
         self.cpu_s = 0.0
@@ -127,7 +126,7 @@ class CommandExecutor(Executor):
     places_tasks = True
 
     def __init__(self) -> None:
-        """Raises `BadInput` on an environment that cannot be used."""
+        """Raises `BadInput` on an invalid environment."""
         self._spawner = spawner_client(os.environ)
         self._programs = Programs(self._spawner)
         self.driver = ExecutorDriver(self)
@@ -140,43 +139,45 @@ class CommandExecutor(Executor):
         self._log_bytes = _log_bytes()
         environ = {word_of(name): word_of(value) for name, value in os.environb.items()}
         self._environ = {name: value for name, value in environ.items() if name not in SECRETS}
-        if "OFFERD_IMAGE" not in os.environ:  # an image has its own, or none
+        if "OFFERD_IMAGE" not in os.environ:  # an image has its own Python, or none
             self._environ["OFFERD_PYTHON"] = sys.executable
         self._waiting: OrderedDict[TaskID, TaskInfo] = OrderedDict()
         self._running: dict[TaskID, _Running] = {}
-        self._going_on: OrderedDict[TaskID, _Running] = OrderedDict()  # their next program is to be started
+        self._going_on: OrderedDict[TaskID, _Running] = (
+            OrderedDict()
+        )  # series whose next program is to be started
         self._unwatched: deque[tuple[float, _Running, Tree]] = deque()
-        self._young: deque[tuple[float, Tree]] = deque()  # until when
+        self._young: deque[tuple[float, Tree]] = deque()  # with the time until which each counts as young
         self._is_starting = False
         self._is_aging = False
         self._is_shutting_down = False
-        self._forest = Forest(self.driver, "OFFERD_TASK_ID", self._on_gone, self._spawner)
+        self._trees = ProcessTrees(self.driver, "OFFERD_TASK_ID", self._on_gone, self._spawner)
 
     def run(self) -> int:
-        """Serve until the slave says to stop. Returns the exit status."""
+        """Serve until the slave tells the executor to stop; returns the exit status."""
         if self._spawner is not None:
-            # The spawner does what we say: no task, which is the same user, may look into us or take us over.
+            # The spawner obeys us, so no task, which runs as the same user, may read our memory or trace us.
             set_dumpable(False)
         os.makedirs(self._tasks_dir, mode=0o700, exist_ok=True)
         self._programs.interrupt_no_task()
         _raise_descriptor_limit()
-        self._forest.start()
+        self._trees.start()
         exit_status = self.driver.run()
         self._dirs.close()
         return exit_status
 
     def launch_task(self, driver: ExecutorDriver, task: TaskInfo) -> None:
-        """Queue it; a few are started in each turn of the loop."""
+        """Queue the task; a few are started in each turn of the loop."""
         self._waiting[task.task_id] = task
         self._start_soon()
 
     def kill_task(self, driver: ExecutorDriver, task_id: TaskID, grace_s: float) -> None:
-        """SIGTERM to the whole tree, SIGKILL after the grace."""
+        """Send SIGTERM to the whole tree, and SIGKILL after the grace."""
         running = self._running.get(task_id)
         if running is not None:
             running.is_killed = True
             if running.tree is not None:
-                self._forest.terminate(running.tree, grace_s)
+                self._trees.terminate(running.tree, grace_s)
             else:
                 del self._going_on[task_id]
                 self._end(running)
@@ -184,7 +185,7 @@ class CommandExecutor(Executor):
             driver.send_status(task_id, TaskState.KILLED, message="killed before it was started")
 
     def shutdown(self, driver: ExecutorDriver, grace_s: float) -> None:
-        """The same for every task; the executor ends with the last."""
+        """Kill every task; the executor ends with the last."""
         self._is_shutting_down = True
         for task_id in [*self._waiting, *self._running]:
             self.kill_task(driver, task_id, grace_s)
@@ -199,7 +200,7 @@ class CommandExecutor(Executor):
             self.driver.call_soon(self._start_some)
 
     def _start_later(self) -> None:
-        """When the oldest of the young ones is no longer that; sooner if one ends."""
+        """Start more when the oldest young program is not young any more; sooner if one ends."""
         if not self._young:
             self._start_soon()
         elif not self._is_aging:
@@ -230,9 +231,9 @@ class CommandExecutor(Executor):
         self._last_start = now
 
     def _hold_updates_s(self, now: float) -> float:
-        """How long ends are collected: a small part of the time that a task takes; where they come fast, until half of what
-        we have is likely to have ended. What leaves here together stays together all the way to the scheduler and back, as
-        tasks for the resources that became free.
+        """How long statuses are collected: a small part of the time that a task takes; if tasks end fast, until half of those
+        here have probably ended. What is sent together stays together all the way to the scheduler and back, as new tasks for
+        the freed resources.
         """
         elapsed_s = now - self._rated_at
         if elapsed_s >= RATE_WINDOW_S:
@@ -276,7 +277,7 @@ class CommandExecutor(Executor):
         self.driver.send_status(task.task_id, TaskState.RUNNING)
 
     def _spawn(self, running: _Running) -> None:
-        """Start the program that is next. Raises `OSError` or `ValueError`, and nothing of it is there then."""
+        """Start the next program. Raises `OSError` or `ValueError` if it was not started."""
         held = running.held = Held() if running.is_inline else None
         if running.outputs:
             for output in running.outputs:
@@ -296,10 +297,10 @@ class CommandExecutor(Executor):
                 running.umask,
             )
         except SpawnerDied as error:
-            # No task of ours can start any more; the slave starts another executor.
+            # No task can be started here any more; the slave will start another executor.
             sys.stderr.write(f"command executor: {error}\n")
             os._exit(1)
-        tree = running.tree = self._forest.add(running.task_id, pid, running.task_id)
+        tree = running.tree = self._trees.add(running.task_id, pid, running.task_id)
         self._young.append((time.monotonic() + YOUNG_S, tree))
         if not running.more:
             for output in running.outputs:
@@ -307,7 +308,7 @@ class CommandExecutor(Executor):
         self._watch_later(running, tree)
 
     def _outputs(self, running: _Running, held: Held | None) -> tuple[Output, ...]:
-        """Raises `OSError`, and nothing is open then."""
+        """Open the pipes. Raises `OSError`, and then none is open."""
         outputs: list[Output] = []
         try:
             for name in ("stdout", "stderr"):
@@ -319,7 +320,7 @@ class CommandExecutor(Executor):
         return tuple(outputs)
 
     def _go_on(self, running: _Running) -> None:
-        """With the next program of a series."""
+        """Start the next program of a series."""
         try:
             self._spawn(running)
         except (OSError, ValueError) as error:
@@ -343,7 +344,7 @@ class CommandExecutor(Executor):
     # -------------------------------------------------------------------------------------------------
 
     def _watch_later(self, running: _Running, tree: Tree) -> None:
-        """Most short commands are over before it is worth watching their pipes: what they wrote is read at their end."""
+        """Most short commands end before it is worth watching their pipes; their output is then read at their end."""
         self._unwatched.append((time.monotonic() + WATCH_AFTER_S, running, tree))
         if len(self._unwatched) == 1:
             self.driver.call_later(WATCH_AFTER_S, self._watch_due)
@@ -370,18 +371,18 @@ class CommandExecutor(Executor):
             self.driver.remove_reader(output.read_fd)
 
     def _on_output(self, output: Output) -> None:
-        # Nothing read from a pipe that epoll calls ready is its end; one read a turn is fair to the others.
+        # A read that gets nothing from a pipe which epoll reports is its end. One read a turn is fair to other pipes.
         if not output.read():
             self._unwatch(output)
             if not output.is_stalled:
                 output.close()
 
     def framework_message(self, driver: ExecutorDriver, data: bytes) -> None:
-        """The scheduler has read some of a task's output: a program that had to wait for that goes on."""
+        """The scheduler has read some of a task's output: a program that waits for that goes on."""
         try:
             read = unpack_read(data)
         except BadMessage as error:
-            sys.stderr.write(f"command executor: a message of the scheduler's is not understood: {error}\n")
+            sys.stderr.write(f"command executor: a message from the scheduler is not understood: {error}\n")
             return
         running = self._running.get(read.task_id)
         if running is None:
@@ -404,7 +405,7 @@ class CommandExecutor(Executor):
         running = self._running[TaskID(str(tree.key))]
         running.tree = None
         for output in running.outputs:
-            # Whoever else holds the other end does not hold up the task: it is not read to its end.
+            # A pipe is not read to its end, as a process outside of the tree that holds it would hold up the task.
             if output.is_open:
                 output.drain()
             self._unwatch(output)
@@ -412,7 +413,7 @@ class CommandExecutor(Executor):
         self._next_or_end(running)
 
     def _part(self, running: _Running, tree: Tree) -> series.Part:
-        """What became of the program that has just ended."""
+        """The outcome of the program that has just ended."""
         assert tree.wait_status is not None
         exit_status, text = describe_exit(tree.wait_status)
         if exit_status == 0:
@@ -440,7 +441,7 @@ class CommandExecutor(Executor):
             or running.is_killed
             or now >= running.no_more_at
             or running.inline_bytes > SERIES_OUTPUT_BYTES
-            # The next one is to begin in an empty directory, too; and output in files is one program's alone.
+            # The next program must also begin in an empty directory, and output in files belongs to one program only.
             or not self._dirs.is_empty(running.directory)
         ):
             self._end(running)
@@ -478,7 +479,7 @@ class CommandExecutor(Executor):
         )
         self._stop_if_done()
         if self._waiting or self._going_on:
-            self._start_soon()  # one young program less
+            self._start_soon()  # now there is one young program less
 
     def _stop_if_done(self) -> None:
         if self._is_shutting_down and not self._running and not self._waiting:
@@ -490,7 +491,7 @@ def _is_inline(task: TaskInfo) -> bool:
 
 
 def _keeps(task: TaskInfo) -> str:
-    """What of the output is to be kept: "" for no more than the log's size; what is no word of ours asks for nothing."""
+    """The value of the label that says which output to keep; "" (only up to the log's size) for an unknown value."""
     wanted = task.labels.get(KEEP_LABEL, "")
     return wanted if wanted in (WHOLE, UNTIL_READ) else ""
 

@@ -1,8 +1,8 @@
 """The call that a framework wants made in each worker before its first one: `ClusterExecutor(initializer=..., initargs=...)`.
 
-It is there to set something up, often a global of the program that the calls then use. A function of such a program travels by
-value, each with globals of its own; so what the initializer has set is put into those of each function that is called later, in
-place of what they brought along.
+It sets something up, often a global variable of the program that later calls use. A function of such a program is sent by
+value, each time with globals of its own. So what the initializer has set is copied into the globals of each function that is
+called later, in place of the values that were sent.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from collections.abc import Iterator
 from offerd.python_calls import calls
 
 FILE = "initializer"
-"""In the sandbox, if the framework has an initializer: its call, packed."""
+"""In the sandbox, if the framework has an initializer: the packed call."""
 _MISSING = object()
 
 
 def store(call: bytes, sandbox: str) -> None:
-    """Put it where workers look for it."""
+    """Write the call where workers look for it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(os.path.join(sandbox, FILE), flags, 0o600), "wb") as file:
         file.write(call)
 
 
 class Initializer:
-    """In a worker. `error` is what the framework's call has raised: then no other can be made."""
+    """A worker's initializer. `error` is what the call has raised: then no other call can be made."""
 
     def __init__(self, sandbox: str) -> None:
         self.error: BaseException | None = None
         self._is_due = True
         self._sandbox = sandbox
         self._set: dict[str, object] = {}
-        """Globals, and values that they have from it."""
+        """Globals that the call has set, with their values."""
         self._module_name = ""
 
     def run_once(self) -> None:
-        """Make the call, if there is one and it has not been made."""
+        """Make the call if there is one, the first time only."""
         if not self._is_due:
             return
         self._is_due = False
@@ -64,7 +64,7 @@ class Initializer:
         }
 
     def hand_on(self, function: object) -> None:
-        """Let a function that was just unpickled see what has been set."""
+        """Set the same globals for a function that was just unpickled."""
         if self._set:
             for namespace in _own_globals(function):
                 if namespace.get("__name__") == self._module_name:
@@ -72,7 +72,7 @@ class Initializer:
 
 
 def _own_globals(value: object) -> Iterator[dict[str, object]]:
-    """The globals of functions that have come by value, as far as `value` is one or would call one."""
+    """The globals of functions that were sent by value, if `value` is one or would call some."""
     if isinstance(value, functools.partial):
         for part in (value.func, *value.args):
             yield from _own_globals(part)

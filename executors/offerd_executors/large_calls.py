@@ -1,7 +1,4 @@
-"""The executor's side of `offerd.python_calls.large_calls`: gets what no message holds.
-
-It keeps it in a file meanwhile.
-"""
+"""The executor's side of `offerd.python_calls.large_calls`: it fetches calls that are too large for a message, into files."""
 
 from __future__ import annotations
 
@@ -14,9 +11,9 @@ from offerd.drivers.executor_loop import Timer
 from offerd.python_calls import large_calls
 
 AHEAD_BYTES = 4 * large_calls.PIECE_BYTES
-"""Asked for and not come yet: a piece takes some milliseconds through slave and master."""
+"""Most bytes that have been asked for and have not come: a piece takes some milliseconds through master and slave."""
 ASK_AGAIN_S = 3.0
-"""Where nothing has come for so long."""
+"""If no piece has come for so long, ask again."""
 
 
 @dataclass(slots=True)
@@ -24,14 +21,14 @@ class _Incoming:
     path: str
     size_bytes: int
     done: Callable[[str], None]
-    """Called with what went wrong; with nothing when the file is whole."""
+    """Called with an error text, or with "" when the file is complete."""
     fd: int = -1
     received_bytes: int = 0
     asked_bytes: int = 0
 
 
 class LargeCalls:
-    """What is still to come, one after another. `send` is best effort; `call_later` as the loop has it."""
+    """Fetches large calls one after another. `send` is best effort; `call_later` is the loop's."""
 
     def __init__(
         self, send: Callable[[bytes], None], call_later: Callable[[float, Callable[[], None]], Timer]
@@ -39,17 +36,17 @@ class LargeCalls:
         self._send = send
         self._call_later = call_later
         self._incoming: dict[str, _Incoming] = {}
-        """In the order of their coming: the first is the one that is asked for."""
+        """In the order of arrival: the first one is being fetched."""
         self._timer: Timer | None = None
 
     def fetch(self, task_id: str, size_bytes: int, path: str, done: Callable[[str], None]) -> None:
-        """Have the call of this task in the file `path`, or what has no task; then call `done`."""
+        """Fetch the call of this task (empty: the initializer) into the file `path`; then call `done`."""
         self._incoming[task_id] = _Incoming(path, size_bytes, done)
         if len(self._incoming) == 1:
             self._ask()
 
     def forget(self, task_id: str) -> bool:
-        """It is not wanted any more; returns whether it was on its way."""
+        """Stop fetching a call; returns whether it was being fetched or waiting for that."""
         incoming = self._incoming.get(task_id)
         if incoming is None:
             return False
@@ -57,11 +54,11 @@ class LargeCalls:
         return True
 
     def all_ids(self) -> list[str]:
-        """Tasks whose calls are on their way."""
+        """The tasks whose calls are still being fetched."""
         return list(self._incoming)
 
     def take(self, message: bytes) -> bool:
-        """A framework message: perhaps the piece that was asked for. False if it is no piece at all."""
+        """Handle a framework message that may hold a piece. False if it does not."""
         piece = large_calls.piece_in(message)
         if piece is None:
             return False
@@ -74,7 +71,7 @@ class LargeCalls:
         incoming = self._incoming[first]
         is_next = piece.offset == incoming.received_bytes
         if not is_next or not 0 < len(piece.data) <= incoming.size_bytes - incoming.received_bytes:
-            return  # one that was asked for twice
+            return  # a piece that was asked for twice
         try:
             self._write(incoming, piece.data)
         except OSError as error:
@@ -110,7 +107,7 @@ class LargeCalls:
             self._ask()
 
     def _ask(self) -> None:
-        """For what is missing of the first."""
+        """Ask for what is missing of the first call."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -120,7 +117,7 @@ class LargeCalls:
             return
 
     def _ask_on(self, task_id: str, incoming: _Incoming) -> None:
-        """For the next pieces, and for the same again should nothing come."""
+        """Ask for the next pieces, and for the same ones again if nothing comes."""
         until = min(incoming.size_bytes, incoming.received_bytes + AHEAD_BYTES)
         while incoming.asked_bytes < until:
             count = min(large_calls.PIECE_BYTES, incoming.size_bytes - incoming.asked_bytes)

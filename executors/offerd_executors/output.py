@@ -1,8 +1,8 @@
-"""What a task prints: read from a pipe, written to a file of its directory, rotated at a size.
+"""A task's output: read from a pipe, written to a file in its directory, and rotated at a size.
 
-Nothing that the label `offerd.keep_output` (`offerd/tasks/task_output.py`) asks to be kept is rotated away: the pipe is
-left alone until its reader has caught up, or the file grows. A task labelled `offerd.inline_output=1` whose output is
-small gets no file: the output comes with its last status (`offerd/tasks/series.py`).
+Output that the label `offerd.keep_output` (`offerd/tasks/task_output.py`) asks to be kept is never rotated away: the pipe is
+not read until the reader has caught up, or the file grows. Small output of a task labelled `offerd.inline_output=1` is not
+written to a file: it is sent with the last status (`offerd/tasks/series.py`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import termios
 from offerd.tasks.task_output import UNTIL_READ
 
 READ_BYTES = 64 << 10
-"""Read at once; a pipe holds as much."""
+"""Most bytes in one read; a pipe holds as many."""
 DEFAULT_LOG_BYTES = 10 << 20
 INLINE_BYTES = 4 << 10
-"""Output of both streams of one program that a status may carry: a journal and three processes handle it."""
+"""Most output of one program, both streams together, that a status may carry: it passes a journal and three processes."""
 
 
 class Held:
@@ -35,7 +35,7 @@ class Held:
         self._parts[output] = bytearray()
 
     def take(self, output: Output, data: memoryview) -> bool:
-        """Keep it; False if it has become too much: then all of it is in the files, or belongs there."""
+        """Keep this data. False if it is too much: then all of it goes to the files, now and later."""
         if self._is_spilled:
             return False
         self._room -= len(data)
@@ -48,7 +48,7 @@ class Held:
         return False
 
     def outputs(self) -> tuple[bytes, bytes] | None:
-        """What went to stdout and to stderr; None if the output is in files."""
+        """The output on stdout and on stderr; None if it is in files."""
         if self._is_spilled:
             return None
         stdout, stderr = self._parts.values()
@@ -56,11 +56,11 @@ class Held:
 
 
 class Output:
-    """The reading end of one pipe and the file behind it, which is made when the first byte comes.
+    """The reading end of one pipe, and a file, which is made when the first byte comes.
 
-    `write_fd` is for the child; close it with `close_write_fd` once the last child has it. At `limit_bytes` the
-    file is renamed to `NAME.1`, over an older one: together they never hold more than twice the limit, unless `keeps` (the
-    value of the label, "" without one) forbids to. `held`, if given, gets what comes first.
+    `write_fd` is for the child; close it with `close_write_fd` once the last child has it. At `limit_bytes` the file is renamed
+    to `NAME.1`, replacing an older one, so that both together never hold more than twice the limit, unless `keeps` (the value
+    of the label, "" without one) forbids that. `held`, if given, gets the first output.
     """
 
     __slots__ = (
@@ -82,7 +82,7 @@ class Output:
     )
 
     def __init__(self, path: str, limit_bytes: int, held: Held | None = None, keeps: str = "") -> None:
-        """Raises `OSError` if there are no more descriptors."""
+        """Raises `OSError` if no descriptors are left."""
         self.read_fd, self.write_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.read_fd, False)
         self._path = path
@@ -94,27 +94,29 @@ class Output:
         self._file_bytes = 0
         self._keeps = keeps
         self._rotated_bytes = 0
-        """What lies, or lay, in files that were renamed."""
+        """Bytes in files that were renamed, even if they are gone."""
         self._read_to = 0
-        """So much of all that is or was in files the reader has had."""
+        """How many bytes of the output in files the reader has read."""
         self.written_bytes = 0
-        """By the program, to this stream: all that came through the pipe."""
+        """Bytes that the program has written to this stream: all that came through the pipe."""
         self.is_stalled = False
-        """The program has to wait for the reader."""
+        """The program must wait for the reader."""
         self.is_open = True
         self.is_watched = False
-        """Whoever reads it is told when there is something."""
+        """The loop watches the pipe."""
         self.error = ""
-        """The first reason why some of the output is lost."""
+        """The first reason why some of the output was lost."""
 
     def go_on(self, held: Held | None) -> None:
-        """The same pipe for the next program, after one that has written nothing into the file."""
+        """Use the same pipe for the next program, after one whose output did not go into the file."""
         self._held = held
         if held is not None:
             held.add(self)
         self.error = ""
         self.written_bytes = 0
-        os.set_blocking(self.write_fd, True)  # whoever had it may have changed that, for all who have it
+        os.set_blocking(
+            self.write_fd, True
+        )  # the last program may have changed this for all that share the pipe
 
     def close_write_fd(self) -> None:
         if self.write_fd >= 0:
@@ -122,20 +124,20 @@ class Output:
             self.write_fd = -1
 
     def read(self) -> bool:
-        """Take what is there, at most `READ_BYTES`. False at the end, if nothing is there, or if the reader comes first."""
+        """Read at most `READ_BYTES`. False at the end, if there is nothing, or if the program must wait for the reader."""
         if self._file_bytes >= self._limit_bytes and self._keeps == UNTIL_READ and not self._may_rotate():
             self.is_stalled = True
             return False
         return self._take(READ_BYTES) > 0
 
     def drain(self) -> None:
-        """Take what is in the pipe now, whoever else still holds its other end and goes on writing."""
+        """Read what is in the pipe now, even if other processes hold its other end and go on writing."""
         (left,) = struct.unpack("i", fcntl.ioctl(self.read_fd, termios.FIONREAD, b"\0\0\0\0"))
         while left > 0 and (taken := self._take(min(left, READ_BYTES))):
             left -= taken
 
     def was_read(self, read_to: int) -> bool:
-        """The reader has had so many bytes. Whether the program may go on that had to wait."""
+        """The reader has read so many bytes. Returns whether a program that had to wait may go on."""
         self._read_to = max(self._read_to, read_to)
         if not self.is_stalled or not self._may_rotate():
             return False
@@ -155,12 +157,12 @@ class Output:
             if self._held is None or not self._held.take(self, view):
                 self.write(view)
         except OSError as error:
-            # A full disk, a directory that the task removed: its output is lost, not the task.
+            # On a full disk, or if the task has removed its directory, the output is lost, but not the task.
             self.error = self.error or (error.strerror or str(error))
         return len(data)
 
     def write(self, data: memoryview) -> None:
-        """To the file. Raises `OSError`."""
+        """Write to the file. Raises `OSError`."""
         while data:
             if self._file_fd < 0:
                 self._open()
@@ -173,11 +175,11 @@ class Output:
             data = data[written:]
 
     def _may_rotate(self) -> bool:
-        """Whether nobody misses what is in `NAME.1`."""
+        """Whether `NAME.1` may be replaced."""
         return not self._keeps or (self._keeps == UNTIL_READ and self._read_to >= self._rotated_bytes)
 
     def _open(self) -> None:
-        # No link is followed: the directory belongs to the task.
+        # No symbolic link is followed: the directory belongs to the task.
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         self._file_fd = os.open(self._path, flags, 0o600)
         self._file_bytes = os.fstat(self._file_fd).st_size
@@ -190,7 +192,7 @@ class Output:
         self._file_bytes = 0
 
     def close(self) -> None:
-        """Give the descriptors back. What is still in the pipe is lost. A second time does nothing."""
+        """Close the descriptors; what is still in the pipe is lost. May be called twice."""
         if not self.is_open:
             return
         self.is_open = False

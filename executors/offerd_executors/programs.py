@@ -1,7 +1,7 @@
-"""Starting programs: the one seam between the command executor and the ways to make a process.
+"""Starts programs for the command executor, whatever the way of making a process.
 
-Where tasks have cgroups of their own, a program is born in its task's by the spawner that the slave has given us
-(`spawner_client`); elsewhere by posix_spawn.
+If tasks have cgroups of their own, the spawner that the slave provides (`spawner_client`) starts a program in its task's
+cgroup; otherwise posix_spawn starts it.
 """
 
 from __future__ import annotations
@@ -21,35 +21,34 @@ from offerd_executors.spawner_client import SpawnerClient
 from offerd_linux.scripts import as_script
 
 SECRETS = ("OFFERD_TOKEN", "OFFERD_SLAVE_SOCKET", SPAWNER, TASK_CGROUPS)
-"""Of the executor's environment, what its tasks do not get: the way to speak to the slave in its name."""
+"""Variables of the executor's environment that its tasks must not get: with them one can speak to the slave in its name."""
 UMASK = 0o022
-"""Of a program whose task names none: as people have it who log in."""
+"""The umask of a program whose task names none, as in a login shell."""
 _found: dict[tuple[bytes, bytes], bytes] = {}
 _FOUND_KEPT = 1024
 _FIRST_LINE_BYTES = 256
-"""As many as the kernel reads."""
+"""As many bytes as the kernel reads."""
 
 
 class Programs:
-    """Starts programs, each in a session of its own with nothing on its standard input."""
+    """Starts programs, each in a session of its own and with nothing on its standard input."""
 
     def __init__(self, spawner: SpawnerClient | None = None) -> None:
         self._spawner = spawner
-        # What is ignored here (by Python: SIGPIPE and SIGXFSZ; by a parent: perhaps more) would be ignored in the
-        # child too; handlers are not inherited. Not simply all 62: that costs 10 us a spawn.
+        # Signals that are ignored here (SIGPIPE and SIGXFSZ by Python, perhaps more by a parent) would be ignored in the child,
+        # too; handlers are not inherited. Resetting all 62 signals would cost 10 us a spawn.
         self._options: dict[str, Any] = {"setsigdef": _ignored_signals()}
-        """For posix_spawn."""
+        """Options for posix_spawn."""
 
     def interrupt_no_task(self) -> None:
-        """Have the calling process wait where a task runs. What wakes it is mostly the end of one task, and another then goes
-        on and finds its caches as it left them: of many short ones each costs less. Tasks have the usual policy (sched(7)).
+        """Do not preempt a running task when the calling process is woken: use the policy SCHED_BATCH (sched(7)) for it, and
+        the usual policy for tasks. It is mostly woken by the end of a task; another task then goes on with warm caches, so many
+        short tasks cost less each.
         """
         usual = os.sched_param(0)
-        with contextlib.suppress(
-            OSError
-        ):  # a filter of system calls, or a kernel or libc that knows no policies
+        with contextlib.suppress(OSError):  # a system call filter, or a kernel or libc without policies
             if os.sched_getscheduler(0) != os.SCHED_OTHER:
-                return  # somebody has chosen, for the tasks, too
+                return  # somebody has chosen a policy, also for the tasks
             os.sched_setscheduler(0, os.SCHED_BATCH, usual)
             self._options["scheduler"] = (os.SCHED_OTHER, usual)
 
@@ -64,16 +63,16 @@ class Programs:
         mem_bytes: int | None = None,
         umask: int = UMASK,
     ) -> int:
-        """Start `argv` in `cwd`, in the task's cgroup if it has one. `mem_bytes`: its limit there. Returns its pid. Words are
-        as in `offerd.wire.posix_text`.
+        """Start `argv` in `cwd`, and in the task's cgroup if it has one, where its memory limit is `mem_bytes`. Returns its
+        pid. Words are as in `offerd.wire.posix_text`.
 
-        Changes the caller's working directory to `cwd`: posix_spawn has no attribute for that (glibc's is newer than
-        Python's), and a PATH may hold relative directories. Raises `OSError` with the file's name (no such program, no
-        permission, no such directory), and `SpawnerDied`.
+        Changes the caller's working directory to `cwd`: Python's posix_spawn cannot set it (glibc's can, since 2.29), and a
+        PATH may hold relative directories. Raises `OSError` with the file's name (no such program, no permission, no such
+        directory), and `SpawnerDied`.
         """
         directory = bytes_of(cwd)
         os.chdir(directory)
-        # Whatever the locale is, which Python's own would encode for.
+        # Encoded as UTF-8 here, because os.fsencode depends on the locale.
         words = list(map(bytes_of, argv))
         environment = {bytes_of(name): bytes_of(value) for name, value in env.items()}
         spawner = self._spawner
@@ -103,7 +102,7 @@ class Programs:
         except PermissionError:
             if "scheduler" not in self._options:
                 raise
-            # The file's fault, and then it is so again; or somebody has given us a policy that only root may leave.
+            # Either the program may not be executed, which fails again; or only root may leave a policy that somebody has set.
             options = {name: value for name, value in self._options.items() if name != "scheduler"}
             return _posix_spawn(program, argv, env, stdout, stderr, options)
 
@@ -111,7 +110,7 @@ class Programs:
 def _with_program(
     argv: list[bytes], env: Mapping[bytes, bytes], start: Callable[[bytes, list[bytes]], int]
 ) -> int:
-    """Start the program that the first word names, which is looked for once."""
+    """Start the program that the first word names. Where it is found is remembered."""
     name = argv[0]
     path = env.get(b"PATH", os.defpath.encode())
     key = (name, path)
@@ -120,12 +119,12 @@ def _with_program(
         try:
             return _start(program, argv, start)
         except FileNotFoundError:
-            del _found[key]  # moved since: look again
+            del _found[key]  # it was moved: look again
     program = find_program(name, path)
     pid = _start(program, argv, start)
     if len(_found) >= _FOUND_KEPT:
         _found.clear()
-    if program.startswith(b"/"):  # another task's working directory is another place
+    if program.startswith(b"/"):  # a relative path leads elsewhere from another task's directory
         _found[key] = program
     return pid
 
@@ -150,8 +149,8 @@ def _posix_spawn(
     stderr: int,
     options: dict[str, Any],
 ) -> int:
-    # glibc makes the child with CLONE_VFORK: its cost does not grow with the executor's memory. Every other
-    # descriptor of the executor is close-on-exec.
+    # glibc makes the child with CLONE_VFORK, so the cost does not grow with the executor's memory. All other descriptors of
+    # the executor are close-on-exec.
     return os.posix_spawn(
         program,
         argv,
@@ -168,7 +167,7 @@ def _posix_spawn(
 
 
 def find_program(name: bytes, path: bytes) -> bytes:
-    """The file that a shell would run for `name`: searched along `path`, a PATH, unless it holds a slash.
+    """The file that a shell would run for `name`: searched along `path` (a PATH) unless `name` has a slash.
 
     Raises `FileNotFoundError`, or `PermissionError` if there are only files that may not be executed.
     """
@@ -186,7 +185,7 @@ def find_program(name: bytes, path: bytes) -> bytes:
 
 
 def why_not_started(error: OSError | ValueError, program: str, directory: str) -> str:
-    """What `Programs.start` raised for the program that was to begin in this directory, for people."""
+    """Why `Programs.start` could not start a program in this directory, for people."""
     if not isinstance(error, OSError) or not error.strerror:
         return f"{program}: {error}"
     name = error.filename or program
@@ -203,7 +202,7 @@ def why_not_started(error: OSError | ValueError, program: str, directory: str) -
 
 
 def _interpreter(path: str) -> bytes:
-    """What the first line of a script names; empty where this is none."""
+    """The interpreter that the first line of a script names; empty if the file is not a script."""
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             first = file.read(_FIRST_LINE_BYTES).partition(b"\n")[0]

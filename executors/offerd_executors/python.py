@@ -1,8 +1,8 @@
-"""The python executor: calls functions in a pool of long-lived workers, made for very many short tasks.
+"""The python executor: it calls functions in a pool of long-lived workers, made for very many short tasks.
 
-A task's `data` is a call (`offerd.python_calls.calls`), which passes through here as bytes. Tasks wait in one queue. A
-worker gets one at a time, or, while calls are short, several ahead (`offerd_executors.channel` says why that is safe).
-The pool begins small, grows while tasks wait though they have been assigned, and shrinks when idle.
+A task's `data` is a call (`offerd.python_calls.calls`), which passes through here as bytes. Tasks wait in one queue. A worker
+gets one at a time, or several ahead while calls are short (`offerd_executors.channel` says why that is safe). The pool starts
+small, grows while tasks wait, and shrinks when idle.
 """
 
 from __future__ import annotations
@@ -36,31 +36,32 @@ from offerd_linux.exits import describe_exit
 
 MAX_WORKERS = 256
 STALL_S = 0.005
-"""A queue whose head waits longer has too few workers, if there are fewer than cpus; and calls that wait longer behind one
-in a worker are taken back."""
+"""If the head of the queue waits longer, there are too few workers, up to one for each cpu. Calls that wait longer behind a
+call in a worker are taken back.
+"""
 STANDSTILL_S = 0.02
 """A queue that stands still for so long has too few workers, however many; less is often the host being busy."""
 SHORT_CALL_S = 0.001
-"""While calls take less than this, on average, they are sent ahead and their RUNNING is held back."""
+"""While calls take less than this on average, they are sent ahead and their RUNNING is held back."""
 AHEAD = 8
-"""Calls that a worker may have, the one it is in included, while they are short."""
+"""Most calls that a worker may have while they are short, the running one included."""
 HOLD_RUNNING_S = 0.002
-"""How long the RUNNING of calls that should be short is held back: for most it is never sent."""
+"""How long the RUNNING of a short call is held back: for most it is never sent."""
 STREAM_S = 0.005
-"""A short call within so long after another is one of a stream of them."""
+"""A short call so soon after another belongs to a stream of them."""
 HOLD_UPDATES_S = 0.002
-"""While tasks wait, statuses are collected this long: the workers have something to do meanwhile."""
+"""While tasks wait, statuses are collected for so long; the workers have enough to do meanwhile."""
 GROWTH_AT_ONCE = 16
-"""Workers forked in one go: each stops the loop for a millisecond or two."""
+"""Most workers forked at once: each fork stops the loop for a millisecond or two."""
 
 
 class PythonExecutor(Executor):
     """Runs each task's `data` as a call."""
 
     def __init__(self) -> None:
-        """Raises `BadInput` on an environment that cannot be used."""
+        """Raises `BadInput` on an invalid environment."""
         if (spawner := spawner_client(os.environ)) is not None:
-            spawner.close()  # calls run in workers, and these in the executor's cgroup
+            spawner.close()  # not needed: workers run in the executor's cgroup
         self.driver = ExecutorDriver(self)
         self._forest = Forest(self.driver, "OFFERD_WORKER_ID", self._on_worker_gone)
         self._waiting = WaitingCalls(lambda task_id: forget_call(self.driver.sandbox, task_id))
@@ -70,7 +71,7 @@ class PythonExecutor(Executor):
         self._growth = 1
         self._last_dispatch = 0.0
         self._call_s = 1.0
-        """How long calls have taken lately. The first ones count as long: that is the safe side."""
+        """How long calls have taken recently, in seconds. It begins with a large value, which is the safe side."""
         self._last_answer = 0.0
         self._large = LargeCalls(self.driver.send_framework_message, self.driver.call_later)
         self._has_initializer_to_come = False
@@ -80,9 +81,9 @@ class PythonExecutor(Executor):
         self._is_shutting_down = False
 
     def run(self) -> int:
-        """Serve until the slave says to stop. Returns the exit status."""
-        self._forest.start()
-        # Workers share these pages until they write to them; a collection would write to all.
+        """Serve until the slave tells the executor to stop; returns the exit status."""
+        self._trees.start()
+        # Workers share these pages until they write to them; a garbage collection would write to all.
         gc.collect()
         gc.freeze()
         self._pool.fill()
@@ -96,7 +97,7 @@ class PythonExecutor(Executor):
         slave_id: SlaveID,
         sandbox: str,
     ) -> None:
-        """Keep the framework's initializer where workers look for it before their first call: none has had one yet."""
+        """Store the framework's initializer for the workers, none of which has made a call yet."""
         size_bytes = large_calls.size_in(executor.data)
         if size_bytes is not None:
             self._has_initializer_to_come = True
@@ -111,12 +112,12 @@ class PythonExecutor(Executor):
     def _on_initializer(self, fault: str) -> None:
         if fault:
             sys.stderr.write(f"python executor: the initializer: {fault}\n")
-            raise SystemExit(1)  # calls that it was not made for are none that somebody wants
+            raise SystemExit(1)  # no call may be made without it
         self._has_initializer_to_come = False
         self._dispatch_soon()
 
     def launch_task(self, driver: ExecutorDriver, task: TaskInfo) -> None:
-        """Queue it; the queue is served once for all tasks that came in this turn."""
+        """Queue the task; the queue is served once for all tasks that came in this turn."""
         if not is_valid_id(task.task_id):
             driver.send_status(
                 task.task_id,
@@ -146,7 +147,7 @@ class PythonExecutor(Executor):
         """A waiting task is dropped; a running one ends with its worker."""
         worker = self._by_task.get(task_id)
         if worker is not None:
-            # What it has not read is the queue's again, and what it has answered is over: what is left it is in.
+            # Requests that it has not read go back to the queue, and answered ones are over: at most the running call is left.
             self._take_back(worker)
             self._read_all(worker)
             self._dispatch_soon()
@@ -158,23 +159,21 @@ class PythonExecutor(Executor):
             driver.send_status(task_id, TaskState.KILLED, message="killed before it was called")
 
     def framework_message(self, driver: ExecutorDriver, data: bytes) -> None:
-        """A piece of a call that is too large for a message; or the scheduler has some large results, or has no use for them:
-        their files go.
-        """
+        """A piece of a large call; or the scheduler has fetched large results, or does not want them: their files are removed."""
         if self._large.take(data):
             return
         try:
             taken = unpack_taken(data)
         except BadMessage as error:
-            sys.stderr.write(f"python executor: a message of the scheduler's is not understood: {error}\n")
+            sys.stderr.write(f"python executor: a message from the scheduler is not understood: {error}\n")
             return
         for task_id in taken.task_ids:
             if is_valid_id(task_id) and task_id not in self._by_task:
-                with contextlib.suppress(OSError):  # it has gone
+                with contextlib.suppress(OSError):  # it is gone already
                     os.unlink(os.path.join(self.driver.sandbox, RESULTS_DIRECTORY, task_id))
 
     def shutdown(self, driver: ExecutorDriver, grace_s: float) -> None:
-        """Drop the queue, end the workers."""
+        """Drop the queue and end the workers."""
         self._is_shutting_down = True
         for worker in [*self._pool.workers.values()]:
             self._take_back(worker)
@@ -186,7 +185,7 @@ class PythonExecutor(Executor):
             driver.send_status(task_id, TaskState.KILLED, message="killed before it was called")
         for worker in [*self._pool.workers.values()]:
             worker.is_killed = worker.is_leaving = True
-            self._forest.terminate(worker.tree, grace_s)
+            self._trees.terminate(worker.tree, grace_s)
         self._stop_if_done()
 
     # -- The queue
@@ -246,7 +245,7 @@ class PythonExecutor(Executor):
         return True
 
     def _begin(self, worker: Worker, now: float) -> None:
-        """The first of its tasks is the one it is in now. In a stream of short calls that is not worth saying yet."""
+        """The worker now runs the first of its tasks. In a stream of short calls RUNNING is held back for it."""
         worker.head_since = now
         worker.is_announced = False
         if self._call_s >= SHORT_CALL_S or (not self._waiting and now - self._last_answer > STREAM_S):
@@ -259,7 +258,7 @@ class PythonExecutor(Executor):
         self.driver.send_status(worker.tasks[0].task_id, TaskState.RUNNING)
 
     def _announce_due(self) -> None:
-        """Calls that were thought to be short and go on."""
+        """Send RUNNING for calls that were expected to be short and still run."""
         self._announcement = None
         now = time.monotonic()
         silent = False
@@ -273,7 +272,7 @@ class PythonExecutor(Executor):
             self._announcement = self.driver.call_later(HOLD_RUNNING_S, self._announce_due)
 
     def _take_back(self, worker: Worker) -> None:
-        """What a worker has not read is in the queue again, in its place."""
+        """Put the calls that a worker has not read back into the queue, in their old places."""
         if not worker.is_open or not (taken := set(worker.channel.take_back())):
             return
         kept: deque[WaitingCall] = deque()
@@ -292,10 +291,10 @@ class PythonExecutor(Executor):
     # -----------------------------------------------------------------------------------------------
 
     def _on_stall(self) -> None:
-        """Grow. Up to the number of cpus if the head of the queue has waited; beyond, only if the queue
-        stands still.
+        """Add workers: up to the number of cpus if the head of the queue has waited; beyond that only if the queue stands
+        still.
 
-        A long queue of short calls is work for all cpus, but not for more workers than those.
+        A long queue of short calls keeps all cpus busy, but needs no more workers than that.
         """
         self._stall = None
         if self._is_shutting_down:
@@ -311,7 +310,7 @@ class PythonExecutor(Executor):
         if len(self._pool.workers) < self._cpus and now - self._waiting.head_since >= STALL_S:
             wanted = self._cpus - len(self._pool.workers)
         elif now - self._last_dispatch >= STANDSTILL_S:
-            # Twice as many each time: 64 long calls are not to wait for 64 stalls.
+            # Twice as many each time, so that 64 long calls do not wait for 64 stalls.
             wanted, self._growth = self._growth, self._growth * 2
             self._last_dispatch = now
         growth = self._growth
@@ -328,33 +327,33 @@ class PythonExecutor(Executor):
     # -------------------------------------------------------------------------------------
 
     def _on_readable(self, worker: Worker) -> None:
-        # At the stream's end it has died, or the framework's code has closed it: it is of no use any more.
+        # At the end of the stream the worker has died, or the framework's code has closed it: it cannot be used any more.
         if self._read(worker) is False:
             self._retire(worker)
         elif self._waiting and len(worker.tasks) <= AHEAD // 2:
             self._dispatch()
 
     def _retire(self, worker: Worker) -> None:
-        """End a worker whose channel can be trusted no more; what it was doing fails when it is gone."""
+        """End a worker whose channel cannot be trusted any more; its call fails when the worker is gone."""
         self._close(worker)
         if (
             not worker.is_killed and not worker.is_leaving
-        ):  # those have been asked to end, and have their grace
-            self._forest.kill(worker.tree)
+        ):  # these have been asked to end already, and still have their grace
+            self._trees.kill(worker.tree)
 
     def _read(self, worker: Worker) -> bool | None:
-        """Take in the answers that are there. None if nothing was; False if the channel can be trusted no more."""
+        """Handle the answers that are there. None if there are none; False if the channel cannot be trusted any more."""
         try:
             answers = worker.channel.read()
         except ChannelBroken:
             return False
         if answers is None:
             return None
-        # The framework's code can write into the stream, too: there is one answer to each call, and nothing else.
+        # The framework's code can write to the stream, too: only one answer to each call is accepted.
         return all(worker.tasks and self._on_answer(worker, answer) for answer in answers)
 
     def _read_all(self, worker: Worker) -> None:
-        """Take in all that a worker has answered so far."""
+        """Handle everything that a worker has answered so far."""
         trusted: bool | None = True
         while worker.is_open and not worker.is_killed and trusted:
             trusted = self._read(worker)
@@ -371,7 +370,7 @@ class PythonExecutor(Executor):
             self._pool.idle.remove(worker)
 
     def _on_answer(self, worker: Worker, packed: bytes) -> bool:
-        """Report the call's end, unless it was killed: then KILLED is its end, once the worker is gone."""
+        """Report the call's end. If the call was killed, that is reported as KILLED once the worker is gone."""
         if worker.is_killed:
             return True
         try:
@@ -422,7 +421,7 @@ class PythonExecutor(Executor):
         assert worker.tree.wait_status is not None
         exit_status, text = describe_exit(worker.tree.wait_status)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(os.path.join(self.driver.sandbox, RESULTS_DIRECTORY, task_id))  # perhaps half written
+            os.unlink(os.path.join(self.driver.sandbox, RESULTS_DIRECTORY, task_id))  # it may be half written
         self.driver.send_status(
             task_id,
             TaskState.KILLED if worker.is_killed else TaskState.FAILED,

@@ -1,6 +1,6 @@
-"""The executor's side of the spawner: has it start programs in their tasks' cgroups, and kill them there.
+"""The executor's side of the spawner, which starts programs in their tasks' cgroups, and kills them there.
 
-The spawner itself is the slave's code (`offerd_slave.launch.spawner`); `offerd.wire.spawner_messages` is what the two say.
+The spawner itself is a part of the slave (`offerd_slave.launch.spawner`); their messages are `offerd.wire.spawner_messages`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from offerd.wire.posix_text import word_of
 from offerd.wire.spawner_messages import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, read_frame, write_frame
 
 LITTLE_MEM_BYTES = 8 << 20
-"""An exec takes memory for the arguments and the environment, 2 MiB and more at most."""
+"""With a limit below this, the exec alone may exceed it: arguments and environment take 2 MiB and more at most."""
 
 
 class SpawnerDied(Exception):
-    """The process that makes our tasks has gone: this executor can start no more."""
+    """The spawner has ended: this executor cannot start any more tasks."""
 
 
 class SpawnerClient:
-    """Speaks with the spawner that the slave has given us, a child of ours. It ends at `close`."""
+    """Speaks to the spawner, which is a child of this process. It ends at `close`."""
 
     def __init__(self, place: str, cgroups: str) -> None:
-        """`place` is what the variable `SPAWNER` says, `cgroups` the directory of the tasks' cgroups."""
+        """`place` is the value of the variable `SPAWNER`, `cgroups` the directory of the tasks' cgroups."""
         fd, _, pid = place.partition(":")
         self.pid = int(pid)
         self._socket = _socket.socket(fileno=int(fd))
@@ -37,7 +37,7 @@ class SpawnerClient:
         self._decode = msgspec.msgpack.Decoder(Born | NotBorn | Killed).decode
 
     def close(self) -> None:
-        """End it."""
+        """End the spawner."""
         self._socket.close()
         os.waitpid(self.pid, 0)
 
@@ -53,7 +53,9 @@ class SpawnerClient:
         mem_bytes: int | None,
         umask: int,
     ) -> int:
-        """Start it in the task's cgroup, which has a limit of `mem_bytes`; its pid. Raises `OSError` and `SpawnerDied`."""
+        """Start a program in the task's cgroup, whose limit is `mem_bytes`; returns its pid. Raises `OSError` and
+        `SpawnerDied`.
+        """
         pairs = [b"%s=%s" % pair for pair in env.items()]
         alone = mem_bytes is not None and mem_bytes < LITTLE_MEM_BYTES
         request = Spawn(leaf_name(task_id), directory, program, argv, pairs, alone, umask)
@@ -73,7 +75,7 @@ class SpawnerClient:
         raise OSError(answer.errno, os.strerror(answer.errno), answer.what or word_of(program))
 
     def kill(self, task_id: TaskID) -> bool:
-        """SIGKILL to all that is in the task's cgroup, however fast it forks. False where that cannot be done."""
+        """Send SIGKILL to everything in the task's cgroup, however fast it forks. False if that is not possible."""
         try:
             write_frame(self._socket, msgspec.msgpack.encode(Kill(leaf_name(task_id))))
             packet, _ = read_frame(self._socket)
@@ -83,7 +85,7 @@ class SpawnerClient:
         return isinstance(answer, Killed) and answer.could
 
     def members(self, task_id: TaskID) -> list[int] | None:
-        """The processes in the task's cgroup; None if it has none, or has divided it."""
+        """The processes in the task's cgroup; None if it has no cgroup, or has divided it."""
         cgroup = f"{self._cgroups}/{leaf_name(task_id)}"
         try:
             with os.scandir(cgroup) as entries:
@@ -98,5 +100,5 @@ class SpawnerClient:
 
 
 def spawner_client(environ: Mapping[str, str]) -> SpawnerClient | None:
-    """None where the slave has given us no spawner."""
+    """The spawner named in the environment; None if there is none."""
     return SpawnerClient(environ[SPAWNER], environ.get(TASK_CGROUPS, "")) if SPAWNER in environ else None

@@ -1,13 +1,13 @@
-"""Process trees of an executor's tasks: when their roots end, what they leave behind, and ending them as a
+"""Process trees of an executor's tasks: finding out when one has ended, removing what it leaves behind, and ending it as a
 whole.
 
-The executor is a *subreaper*: whatever loses its parent below it becomes its child. So the tree of a root is
-the root with its descendants, and the *strays*: children of the executor that are no roots. A stray is told
-to its tree by its session (that of the root, unless it called setsid), else by a marker in the environment it
-was started with, else it may belong to any tree that lived when it appeared, and ends with the last of them.
+The executor is a *subreaper*: an orphan below it becomes its child. So the tree of a root consists of the root with its
+descendants, and of *orphans*: children of the executor that are not roots. An orphan belongs to the tree whose root has the
+same session, unless it called setsid; then to the tree whose mark is in the environment that the orphan was started with.
+Without either, it may belong to any tree that lived when it appeared, and ends with the last of these.
 
-Signals go to unreaped children of the executor, whose pids cannot pass to other processes, and, for what lies
-deeper, through pidfds whose owner is checked to be in the tree.
+Signals are sent to children of the executor that it has not reaped, whose pids cannot be reused, and to deeper descendants
+through pidfds, once each is verified to be in the tree.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from offerd_linux.memory import peak_since_exec_bytes
 from offerd_linux.processes import Process
 
 KILL_AGAIN_S = 0.05
-"""A tree under SIGKILL is looked at again this often; the deaths of its members do so earlier."""
+"""A tree that is being killed is checked this often; each death of a member causes an earlier check."""
 EXEC_LOOKS = 100
-"""How often one looks at a process in the middle of an exec before going on without knowing whose it is."""
+"""How often to look at a process in the middle of an exec before giving up on its mark."""
 
 
 class Usage(NamedTuple):
-    """What a root and the descendants it waited for have used."""
+    """Resources that a root, and the descendants that it waited for, have used."""
 
     cpu_s: float
     peak_mem_bytes: int
@@ -43,26 +43,26 @@ class Usage(NamedTuple):
 
 
 class Tree:
-    """One root process and what descends from it."""
+    """One root process and its descendants."""
 
-    __slots__ = ("is_killed", "key", "marker", "pid", "strays", "term_until", "usage", "wait_status")
+    __slots__ = ("is_killed", "key", "mark", "orphans", "pid", "term_until", "usage", "wait_status")
 
-    def __init__(self, key: Hashable, pid: int, marker: bytes) -> None:
+    def __init__(self, key: Hashable, pid: int, mark: bytes) -> None:
         self.key = key
         self.pid = pid
-        self.marker = marker
+        self.mark = mark
         self.wait_status: int | None = None
-        """As waitpid tells it; None while the root runs."""
+        """As waitpid returns it; None while the root runs."""
         self.usage = Usage(0.0, 0)
-        self.strays: set[int] = set()
+        self.orphans: set[int] = set()
         self.term_until: Timer | None = None
-        """Set while the tree has been asked to end and SIGKILL has not come yet."""
+        """Set after SIGTERM, until SIGKILL is sent."""
         self.is_killed = False
-        """SIGKILL is due for every member, whenever it appears."""
+        """Every member must get SIGKILL, whenever it appears."""
 
 
-class Forest:
-    """All trees of one executor. `on_gone(tree)` is called once for each, when nothing of it is left."""
+class ProcessTrees:
+    """All trees of one executor. `on_gone(tree)` is called once for each, when none of its processes is left."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Forest:
         on_gone: Callable[[Tree], None],
         spawner: SpawnerClient | None = None,
     ) -> None:
-        """`variable`: the environment variable whose value marks a tree's processes. `spawner`: what has started the roots, in
+        """`variable`: the environment variable that holds the mark of a tree's processes. `spawner`: starts the roots, in
         cgroups of their own; a tree's key is then its task's id. Call `start()` before `add`.
         """
         self._spawner = spawner
@@ -79,16 +79,14 @@ class Forest:
         self._prefix = variable.encode() + b"="
         self._on_gone = on_gone
         self._roots: dict[int, Tree] = {}
-        self._by_marker: dict[bytes, Tree] = {}
+        self._by_mark: dict[bytes, Tree] = {}
         self._ended: dict[int, Tree] = {}
-        """Trees whose root has been reaped, by its pid, which may be a session's number still."""
-        self._strays: dict[int, Tree | None] = {}
+        """Trees whose root has been reaped, by the root's pid, which may still be the number of a session."""
+        self._orphans: dict[int, Tree | None] = {}
         self._candidates: dict[int, set[Tree]] = {}
-        """For strays of unknown origin."""
+        """For each orphan of unknown origin, the trees that it may belong to."""
         self._known: dict[tuple[int, int], Tree] = {}
-        """Descendants seen before a kill, by pid and start time: when orphaned some could not be told any
-        more.
-        """
+        """Descendants seen before a kill, by pid and start time: once orphaned, some could not be assigned any more."""
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._again: Timer | None = None
 
@@ -97,7 +95,7 @@ class Forest:
         peak_bytes = _peak_bytes()
         self._peak_before_exec_bytes = peak_bytes if peak_bytes > peak_since_exec_bytes() else 0
         prctl.become_subreaper()
-        # The handler does nothing: the byte that Python writes for it wakes the loop.
+        # The handler does nothing: the byte that Python writes to the wake-up descriptor wakes the loop.
         signal.signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         self._driver.add_reader(self._wake_read, self._on_sigchld)
@@ -113,18 +111,18 @@ class Forest:
     def __len__(self) -> int:
         return len(self._roots) + len(self._ended)
 
-    def add(self, key: Hashable, pid: int, marker: str) -> Tree:
-        """A child just started; no turn of the loop may lie between. `marker` is its value of the variable."""
-        tree = Tree(key, pid, self._prefix + os.fsencode(marker))
+    def add(self, key: Hashable, pid: int, mark: str) -> Tree:
+        """Add a child that was started in this turn of the loop. `mark` is its value of the variable."""
+        tree = Tree(key, pid, self._prefix + os.fsencode(mark))
         self._roots[pid] = tree
-        self._by_marker[tree.marker] = tree
+        self._by_mark[tree.mark] = tree
         return tree
 
     def terminate(self, tree: Tree, grace_s: float) -> None:
-        """SIGTERM to every member now, SIGKILL to what is left of it in `grace_s`; a later call can only be
-        sooner.
+        """Send SIGTERM to every member now, and SIGKILL to those that are left after `grace_s`. A later call can only shorten
+        this time.
         """
-        if tree.is_killed or (tree.wait_status is not None and not tree.strays):
+        if tree.is_killed or (tree.wait_status is not None and not tree.orphans):
             return
         if tree.term_until is None:
             self._signal_all(tree, signal.SIGTERM)
@@ -135,7 +133,7 @@ class Forest:
         tree.term_until = self._driver.call_later(grace_s, lambda: self.kill(tree))
 
     def kill(self, tree: Tree) -> None:
-        """SIGKILL to every member, until none is left."""
+        """Send SIGKILL to every member, until none is left."""
         if tree.term_until is not None:
             tree.term_until.cancel()
             tree.term_until = None
@@ -155,7 +153,7 @@ class Forest:
         self.reap()
 
     def reap(self) -> None:
-        """Reap what has ended, adopt what it left, and report trees of which nothing is left."""
+        """Reap children that have ended, assign new orphans to trees, and report trees without processes."""
         own_peak_bytes = -1
         while True:
             try:
@@ -166,7 +164,7 @@ class Forest:
                 break
             tree = self._roots.pop(pid, None)
             if tree is None:
-                self._forget_stray(pid)
+                self._forget_orphan(pid)
                 continue
             if own_peak_bytes < 0:
                 own_peak_bytes = _peak_bytes()
@@ -178,29 +176,29 @@ class Forest:
                 used.ru_utime + used.ru_stime, peak_bytes if peak_bytes > own_peak_bytes else 0
             )
             self._ended[pid] = tree
-        # Orphans are our children before their parent's death is told: this list is complete for those reaped
-        # above.
+        # A process's children become ours before its own death is reported: so this list has all orphans of the children
+        # reaped above.
         helper = 0 if self._spawner is None else self._spawner.pid
         for pid in processes.own_children():
-            if pid not in self._roots and pid not in self._strays and pid != helper:
+            if pid not in self._roots and pid not in self._orphans and pid != helper:
                 self._adopt(pid)
         if self._candidates:
             self._settle_candidates()
         for tree in [*self._ended.values()]:
-            if not tree.strays:
+            if not tree.orphans:
                 self._remove(tree)
             elif tree.term_until is None:
-                # Its command is over: nothing asked these to stay. Under TERM they have until the grace ends.
+                # The command has ended, and nothing asked these to stay. After SIGTERM they have time until the grace ends.
                 tree.is_killed = True
                 self._kill_members(tree)
                 self._kill_again()
-        for pid, owner in self._strays.items():
+        for pid, owner in self._orphans.items():
             if owner is None and pid not in self._candidates:
                 _signal(pid, signal.SIGKILL)
 
     def _remove(self, tree: Tree) -> None:
         del self._ended[tree.pid]
-        del self._by_marker[tree.marker]
+        del self._by_mark[tree.mark]
         if self._known:
             self._known = {key: other for key, other in self._known.items() if other is not tree}
         if tree.term_until is not None:
@@ -208,8 +206,8 @@ class Forest:
         self._on_gone(tree)
 
     def _kill_again(self) -> None:
-        """Members appear without a word to us: a fork by one that is dying, an orphan of a member killed deep
-        down.
+        """Check again soon: new members appear without notice, such as a fork by a dying process, or an orphan of a member that
+        was killed deeper down.
         """
         if self._again is None:
             self._again = self._driver.call_later(KILL_AGAIN_S, self._look_again)
@@ -222,20 +220,20 @@ class Forest:
                 self._kill_again()
         self.reap()
 
-    # -- Strays
+    # -- Orphans
     # -------------------------------------------------------------------------------------------------
 
     def _adopt(self, pid: int) -> None:
-        """Tell a child that is no root to its tree. It is our child and not reaped: its pid is its own."""
+        """Assign a child that is not a root to its tree. It is our child and not reaped, so its pid cannot be reused."""
         tree, is_certain = self._tree_of(pid)
-        if not is_certain and len(self._by_marker) == 1:
-            (tree,) = self._by_marker.values()
-        elif not is_certain and self._by_marker:
-            self._candidates[pid] = set(self._by_marker.values())
+        if not is_certain and len(self._by_mark) == 1:
+            (tree,) = self._by_mark.values()
+        elif not is_certain and self._by_mark:
+            self._candidates[pid] = set(self._by_mark.values())
         self._assign(pid, tree)
 
     def _tree_of(self, pid: int) -> tuple[Tree | None, bool]:
-        """The tree a stray comes from, and whether that is certain: `(None, True)` if from one that is gone."""
+        """The tree that an orphan comes from, and whether that is certain; `(None, True)` if that tree is gone."""
         found = processes.read(pid)
         if found is None or found.is_dead:
             return None, True
@@ -246,31 +244,31 @@ class Forest:
         )
         if tree is not None:
             return tree, True
-        marker = self._marker_of(pid)
-        return self._by_marker.get(marker), bool(marker)
+        mark = self._mark_of(pid)
+        return self._by_mark.get(mark), bool(mark)
 
     def _assign(self, pid: int, tree: Tree | None) -> None:
-        self._strays[pid] = tree
+        self._orphans[pid] = tree
         if tree is not None:
-            tree.strays.add(pid)
+            tree.orphans.add(pid)
 
     def _note_descendants(self, tree: Tree) -> None:
         for each in processes.descendants(_children(tree)):
             self._known[each.pid, each.start_ticks] = tree
 
-    def _marker_of(self, pid: int) -> bytes:
-        """Its line of the environment it was started with; empty if it has none."""
+    def _mark_of(self, pid: int) -> bytes:
+        """The line with the mark in the environment that the process was started with; empty if there is none."""
         for _ in range(EXEC_LOOKS):
             environ = processes.environment(pid)
-            # In the middle of an exec a process has neither environment nor arguments; one whose environment was
-            # cleared has arguments.
+            # In the middle of an exec a process has neither environment nor arguments; after its environment was cleared it
+            # still has arguments.
             if environ or processes.command_line(pid):
                 break
             os.sched_yield()
         return next((line for line in environ.split(b"\0") if line.startswith(self._prefix)), b"")
 
     def _settle_candidates(self) -> None:
-        """Strays of unknown origin: perhaps it is known by now; else they are of those trees that still live."""
+        """Assign orphans of unknown origin if it is known by now. Otherwise they belong to those trees that still live."""
         for pid, trees in [*self._candidates.items()]:
             tree, is_certain = self._tree_of(pid)
             trees_left = {other for other in trees if other.wait_status is None}
@@ -282,21 +280,21 @@ class Forest:
             del self._candidates[pid]
             self._assign(pid, tree)
             if tree is not None and tree.term_until is not None:
-                _signal(pid, signal.SIGTERM)  # it was not known to be meant
+                _signal(pid, signal.SIGTERM)  # it was not known to be in the tree when that got SIGTERM
                 _signal(pid, signal.SIGCONT)
 
-    def _forget_stray(self, pid: int) -> None:
-        tree = self._strays.pop(pid, None)
+    def _forget_orphan(self, pid: int) -> None:
+        tree = self._orphans.pop(pid, None)
         self._candidates.pop(pid, None)
         if tree is not None:
-            tree.strays.discard(pid)
+            tree.orphans.discard(pid)
 
     # -- Signals
     # ------------------------------------------------------------------------------------------------
 
     def _kill_members(self, tree: Tree) -> None:
-        """SIGKILL to all of it at once; else to those members that are our children: theirs become ours by that, and
-        are next.
+        """Send SIGKILL to all members at once if the spawner can. Otherwise to those that are our children: their children then
+        become ours, and are next.
         """
         if self._spawner is not None and self._spawner.kill(TaskID(str(tree.key))):
             return
@@ -306,11 +304,11 @@ class Forest:
             _signal(pid, signal.SIGKILL)
 
     def _signal_all(self, tree: Tree, number: signal.Signals) -> None:
-        """A signal to every member there is now, and SIGCONT, or one that is stopped would not hear it."""
-        self.reap()  # strays that came since are members too
+        """Send a signal to every member that there is now, and SIGCONT, as a stopped process would not handle the signal."""
+        self.reap()  # new orphans are members, too
         children = _children(tree)
         groups = set(children)
-        # Before any signal: with a member's death its children pass to us, and could not be found below it.
+        # Before any signal: when a member dies, its children become ours, and are not found below it any more.
         deeper = self._outside(tree, groups)
         for pid in children:
             _signal_group(pid, number)
@@ -325,31 +323,31 @@ class Forest:
             _signal_group(pid, signal.SIGCONT)
 
     def _members(self, tree: Tree) -> list[int] | None:
-        """What the kernel says is in its cgroup now; None if it has none."""
+        """The processes in the tree's cgroup, from the kernel; None if it has no cgroup."""
         return None if self._spawner is None else self._spawner.members(TaskID(str(tree.key)))
 
     def _outside(self, tree: Tree, groups: set[int]) -> list[Process]:
-        """Members that are no children of ours and in none of these process groups."""
+        """Members that are not our children and in none of these process groups."""
         members = self._members(tree)
         if members is None:
             found = processes.descendants(_children(tree))
         else:
-            # Most are in the group of the root, and a look at the group costs a hundredth of one into /proc.
+            # Most members are in the root's group, and asking for a group takes a hundredth of the time of reading /proc.
             strangers = [pid for pid in members if pid not in groups and _group(pid) not in groups]
             seen = [process for pid in strangers if (process := processes.read(pid)) is not None]
-            # Who has a number still is who had it when its time of start was read, or a member as well.
+            # If a pid is still in the cgroup, it is either the process whose start time was read, or another member.
             still = set(self._members(tree) or ()) if seen else set()
             found = [process for process in seen if process.pid in still]
         return [process for process in found if process.group not in groups]
 
 
 def _children(tree: Tree) -> list[int]:
-    """Those members that are children of ours and not reaped."""
-    return [tree.pid, *tree.strays] if tree.wait_status is None else [*tree.strays]
+    """The members that are our children and not reaped."""
+    return [tree.pid, *tree.orphans] if tree.wait_status is None else [*tree.orphans]
 
 
 def _group(pid: int) -> int:
-    """Its process group; 0 if it is gone."""
+    """The process group; 0 if the process is gone."""
     try:
         return os.getpgid(pid)
     except ProcessLookupError:
@@ -357,22 +355,23 @@ def _group(pid: int) -> int:
 
 
 def _ignore(number: int, frame: object) -> None:
-    """SIGCHLD needs a handler for its byte to be written."""
+    """Python writes its wake-up byte only for signals that have a handler."""
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    """To a child of ours that is not reaped: its pid is its own, alive or dead."""
+    """Signal a child that is not reaped: dead or alive, its pid cannot be reused."""
     with contextlib.suppress(PermissionError):  # a set-uid program: the slave ends it with the container
         os.kill(pid, number)
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:
-    """To the process group that this unreaped child leads, if it leads one."""
-    # It leads none: a group of its number is its own or does not exist. Or a set-uid program leads it.
+    """Signal the process group that this unreaped child leads, if it leads one."""
+    # ProcessLookupError: it leads none, as a group of its number is its own or does not exist. PermissionError: set-uid
+    # program.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
 
 
 def _peak_bytes() -> int:
-    """Of resident memory, as getrusage counts it: also what this process was before an exec."""
+    """Peak resident memory as getrusage counts it, which includes the time before an exec."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

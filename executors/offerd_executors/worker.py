@@ -1,12 +1,12 @@
 """A worker of the python executor: a forked process that calls one function after another.
 
-It reads requests from its descriptor 3 and answers each, on descriptor 4, before it reads the next: the executor relies on
-that order (`offerd_executors.channel`). The end of the requests is its own. Only here is anything unpickled. The
-framework's code may do in it what any program may: print, fork, start threads, exit; the executor knows by the process's
-death what the answer does not say.
+It reads requests from descriptor 3, and answers each on descriptor 4 before it reads the next: the executor relies on that
+order (`offerd_executors.channel`). When there are no more requests, it ends. Only here is anything unpickled. The framework's
+code may do what any program may: print, fork, start threads, exit; if there is no answer, the executor learns from the
+process's death.
 
-    request:  a packet: 0, or 1 if the call is the file calls/TASK_ID; length of the id (a byte each); task id; call
-    answer:   length (4 bytes, of what follows), MessagePack of `Answer`
+    request:  a packet: 0, or 1 if the call is the file calls/TASK_ID; length of the id (one byte); task id; call
+    answer:   length of what follows (4 bytes), MessagePack of `Answer`
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from offerd_executors.initializer import Initializer
 from offerd_executors.programs import SECRETS
 
 REQUESTS_FD, ANSWERS_FD = 3, 4
-"""Where a worker finds its ends."""
+"""The worker's ends of its two sockets."""
 LENGTH = struct.Struct("<I")
 REQUEST_BYTES = 64 << 10
 """Largest packet."""
 INLINE_CALL_BYTES = 48 << 10
-"""A larger call travels as a file: a packet must fit into the socket's buffer, with others."""
+"""A larger call is passed as a file: a packet must fit into the socket's buffer, with others."""
 CALLS_DIRECTORY = "calls"
-"""In the sandbox: large calls, until their worker has read them."""
+"""Directory in the sandbox: large calls, until their worker has read them."""
 MESSAGE_CHARACTERS = 500
 RESULTS_DIRECTORY = "results"
-"""In the sandbox: large results, a file each, named by the task."""
+"""Directory in the sandbox: large results, one file each, named by the task."""
 
 
 class Answer(msgspec.Struct, array_like=True, gc=False):
-    """How a call ended: packed result, one line if it raised, CPU seconds of the worker, seconds by the clock, and whose
-    it is."""
+    """How a call ended: packed result, one line if it raised, the worker's CPU seconds, seconds by the clock, and the task's
+    id."""
 
     has_raised: bool
     data: bytes
@@ -65,7 +65,7 @@ decode_answer: Callable[[bytes], Answer] = msgspec.msgpack.Decoder(Answer).decod
 
 
 def pack_request(task_id: str, call: bytes | None) -> bytes:
-    """A request's bytes; without a call for one that is stored."""
+    """The bytes of a request; without a call, for one that is stored in a file."""
     name = task_id.encode()
     return b"".join((bytes((call is None, len(name))), name, call or b""))
 
@@ -76,7 +76,7 @@ def task_of(request: bytes) -> str:
 
 
 def run_worker(requests: int, answers: int, sandbox: str, worker_id: str) -> NoReturn:
-    """The forked child's life. Its two ends become descriptors 3 and 4; all others above them are closed."""
+    """What the forked child does. Its two ends become descriptors 3 and 4; all others above them are closed."""
     status = 1
     try:
         _settle(requests, answers, sandbox, worker_id)
@@ -88,21 +88,21 @@ def run_worker(requests: int, answers: int, sandbox: str, worker_id: str) -> NoR
         traceback.print_exc()
         raise
     finally:
-        # Never back into the executor's stack: its cleanups are not ours.
+        # Never return into the executor's code, whose cleanups are not for this process.
         _flush()
         os._exit(status)
 
 
 def _settle(requests: int, answers: int, sandbox: str, worker_id: str) -> None:
-    """Shed what was inherited."""
-    # The executor's garbage, its ZeroMQ sockets among it, must not be collected here: what a destructor
-    # closes would by then be another file.
+    """Drop what was inherited from the executor."""
+    # Inherited garbage, such as ZeroMQ sockets, must not be collected here: its destructors would close descriptors that
+    # are other files by then.
     gc.freeze()
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     os.setsid()
-    # By way of copies above both: either number may be the other's place.
+    # Copy both above first: each may have the number that the other is to get.
     ends = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, ANSWERS_FD + 1) for fd in (requests, answers)]
     for end, fd in zip(ends, (REQUESTS_FD, ANSWERS_FD), strict=True):
         os.dup2(end, fd, inheritable=False)
@@ -121,7 +121,7 @@ def serve(requests: int, answers: int, sandbox: str) -> None:
     initializer = Initializer(sandbox)
     functions = calls.FunctionCache(on_load=initializer.hand_on)
     own_pid = os.getpid()
-    # Empty: the executor has gone. A packet is read whole or not at all.
+    # Empty: the executor is gone. A packet is read whole or not at all.
     while request := os.read(requests, REQUEST_BYTES):
         task_id = task_of(request)
         call = _read_call(sandbox, task_id) if request[0] else request[2 + request[1] :]
@@ -133,8 +133,7 @@ def serve(requests: int, answers: int, sandbox: str) -> None:
             answer = answer_not_ready(call, initializer.error)
         _flush()
         if os.getpid() != own_pid:
-            # The function has forked, and this is its child, come back from the call: it has no one to
-            # answer.
+            # The function has forked, and this is the child returning from the call: it must not answer.
             os._exit(0)
         answer.cpu_s = time.process_time() - started_cpu_s
         answer.wall_s = time.perf_counter() - started_s
@@ -152,14 +151,14 @@ def _read_call(sandbox: str, task_id: str) -> bytes:
 
 
 def answer_not_ready(call: bytes, error: BaseException) -> Answer:
-    """The call was not made, for that is what the initializer has raised."""
+    """The answer for a call that was not made because the initializer raised."""
     raised = calls.raised(error, hidden_frames=1)
     data = calls.pack_result(calls.NotReady(raised.pickled, raised.traceback), calls.unpack_call(call).key)
     return Answer(True, data, _line(f"the initializer raised {type(error).__qualname__}: {_text(error)}"))
 
 
 def answer_call(functions: calls.FunctionCache, call: bytes, sandbox: str, task_id: str) -> Answer:
-    """Unpickle, call, pickle. Whatever raises, `SystemExit` too, becomes the answer, sealed with the call's key."""
+    """Unpickle, call and pickle. Anything raised, even `SystemExit`, becomes the answer, sealed with the call's key."""
     key = b""
     try:
         what = calls.unpack_call(call)
@@ -182,7 +181,7 @@ def answer_call(functions: calls.FunctionCache, call: bytes, sandbox: str, task_
 
 
 def store_result(pickled: bytes, sandbox: str, task_id: str) -> calls.File:
-    """Put a large result into a file of the sandbox, whole or not at all."""
+    """Write a large result to a file in the sandbox, completely or not at all."""
     directory = os.path.join(sandbox, RESULTS_DIRECTORY)
     with contextlib.suppress(FileExistsError):
         os.mkdir(directory, 0o700)
@@ -211,8 +210,8 @@ def _text(error: BaseException) -> str:
 
 
 def _flush() -> None:
-    """Have what the call printed in the executor's files before its end is known."""
+    """Write what the call printed to the executor's files before its end is reported."""
     for stream in (sys.stdout, sys.stderr):
-        # The call may have closed or replaced it, or nobody reads it any more.
+        # The call may have closed or replaced the stream, or its reader is gone.
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.flush()

@@ -8,16 +8,16 @@ from pathlib import Path
 from offerd_linux import processes
 
 V2 = ""
-"""In place of a controller: the v2 hierarchy."""
+"""Stands for the v2 hierarchy, in place of a controller."""
 
 
 def cgroup_paths(pid: int | None = None, proc: str | Path | None = None) -> dict[str, str]:
-    """Its cgroup in each hierarchy, by controller, as a path below the hierarchy's root. `pid` None: our own.
+    """The process's cgroup in each hierarchy, by controller, as a path below the hierarchy's root. `pid` None: this process.
 
-    Raises `OSError` if it is gone.
+    Raises `OSError` if the process is gone.
     """
     with open(f"{proc or processes.PROC}/{'self' if pid is None else pid}/cgroup", "rb") as file:
-        text = os.fsdecode(file.read())  # the names below a cgroup are whoever's it is
+        text = os.fsdecode(file.read())  # a cgroup's owner may give any name to those below it
     found: dict[str, str] = {}
     for line in text.rstrip("\n").split("\n"):
         _, controllers, path = line.split(":", 2)

@@ -1,7 +1,8 @@
-"""Processes born in their cgroup: clone3(2) with CLONE_INTO_CGROUP, which neither glibc nor Python offers.
+"""Starts processes in a cgroup: clone3(2) with CLONE_INTO_CGROUP, which neither glibc nor Python offers.
 
-No moment outside of the cgroup, and no wait: moving a process by `cgroup.procs` waits for an RCU grace period. Only for
-processes of a single thread, as the zygote, shims and spawners are: a raw system call does not take the C library's locks.
+The process is never outside of the cgroup, and nothing waits, whereas moving it with `cgroup.procs` waits for an RCU grace
+period. Only for processes with a single thread, such as the zygote, shims and spawners: a raw system call does not take the C
+library's locks.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ CLONE_VM = 0x100
 CLONE_VFORK = 0x4000
 CLONE_PARENT = 0x8000
 CLONE_INTO_CGROUP = 0x200000000
-SYS_CLONE3 = 435  # everywhere
+SYS_CLONE3 = 435  # the same on all architectures
 SYS_CLONE = {"x86_64": 56}.get(os.uname().machine, 220)
 OLD_KERNEL = (errno.ENOSYS, errno.E2BIG, errno.EINVAL)
-"""No clone3 (before 5.3, or hidden by a filter), or one that knows no cgroup (before 5.7)."""
+"""There is no clone3 (before 5.3, or hidden by a filter), or it does not take a cgroup (before 5.7)."""
 
-# PyDLL: nobody else may run Python while we are two.
+# PyDLL keeps the GIL: no other thread may run Python in between.
 _libc = ctypes.PyDLL(None, use_errno=True)
 _python = ctypes.pythonapi
 
@@ -38,10 +39,10 @@ class CloneArguments(ctypes.Structure):
 
 
 def fork_into(cgroup: int) -> int:
-    """os.fork(), with the child born in the cgroup whose directory is open as `cgroup`. Raises `OSError`.
+    """Like os.fork(), but the child starts in the cgroup whose directory is open as `cgroup`. Raises `OSError`.
 
-    Of what os.fork() does this leaves out one thing: the child's C library goes on to believe in the parent's thread id,
-    which only raise(3) and abort(3) use.
+    One thing of os.fork() is missing: the child's C library still believes in the parent's thread id, which only raise(3) and
+    abort(3) use.
     """
     _python.PyOS_BeforeFork()
     pid, error = _clone3(CLONE_INTO_CGROUP, signal.SIGCHLD, cgroup)
@@ -55,9 +56,9 @@ def fork_into(cgroup: int) -> int:
 
 
 def spawn_into(cgroup: int) -> int:
-    """For a child that execs at once: born in the cgroup, *a sibling of the caller*, which stands still until the exec.
+    """Start a child that execs at once, in the cgroup, *as a sibling of the caller*, which stands still until the exec.
 
-    Nothing of Python is made ready for a life in the child. Raises `OSError`.
+    Python is not prepared to go on in the child. Raises `OSError`.
     """
     flags = CLONE_PARENT | CLONE_VFORK
     pid, error = _clone3(flags | CLONE_INTO_CGROUP, 0, cgroup)
@@ -73,17 +74,17 @@ def spawn_into(cgroup: int) -> int:
 
 
 def vfork_arguments(cgroup: int) -> CloneArguments:
-    """Of a clone3 that does the same in the caller's memory: for `vfork.Calls.run`."""
+    """The arguments of a clone3 that does the same in the caller's memory: for `vfork.Calls.run`."""
     return CloneArguments(flags=CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_INTO_CGROUP, cgroup=cgroup)
 
 
 def open_procs(cgroup: int) -> int:
-    """The `cgroup.procs` of an open cgroup. Since Linux 5.16 the rights of who opens it count, not of who writes."""
+    """Open the `cgroup.procs` of a cgroup. Since Linux 5.16 the rights of the process that opens it count, not the writer's."""
     return os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=cgroup)
 
 
 def _clone3(flags: int, exit_signal: int, cgroup: int) -> tuple[int, int]:
-    """Pid and errno."""
+    """Returns pid and errno."""
     arguments = CloneArguments(flags=flags, exit_signal=exit_signal, cgroup=cgroup)
     size = ctypes.c_size_t(ctypes.sizeof(arguments))
     pid = _libc.syscall(ctypes.c_long(SYS_CLONE3), ctypes.byref(arguments), size)

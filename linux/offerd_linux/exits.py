@@ -7,13 +7,13 @@ import signal
 
 
 def describe_exit(wait_status: int) -> tuple[int, str]:
-    """What waitpid tells, as an exit status (the code, or minus the signal) and in words: `killed by SIGTERM`."""
+    """A wait status as an exit status (the code, or minus the signal) and in words: `was killed by SIGTERM`."""
     exit_status = os.waitstatus_to_exitcode(wait_status)
     return exit_status, exit_words(exit_status).removeprefix("was ")
 
 
 def exit_words(exit_status: int) -> str:
-    """What a process did that ended so: `exited with status 3`, `was killed by SIGKILL`."""
+    """How a process with this exit status ended: `exited with status 3`, `was killed by SIGKILL`."""
     if exit_status >= 0:
         return f"exited with status {exit_status}"
     try:

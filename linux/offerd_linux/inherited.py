@@ -1,4 +1,4 @@
-"""What a fork hands on that whoever it becomes is not to have: descriptors, and what is done about signals."""
+"""Drops what a forked process must not inherit: descriptors, and how signals are handled."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 
 
 def close_all_but(kept: set[int | None]) -> None:
-    """Every descriptor above the first three that is not among these."""
+    """Close every descriptor above the first three that is not among these."""
     start = 3
     for fd in sorted(fd for fd in kept if fd is not None):
         os.closerange(start, fd)
@@ -16,7 +16,7 @@ def close_all_but(kept: set[int | None]) -> None:
 
 
 def reset_signals() -> None:
-    """As after an exec by somebody who had touched no signal."""
+    """Reset signals to the state after an exec by a process that has not changed any."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) != signal.SIG_DFL:

@@ -9,6 +9,6 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def failure(what: str) -> OSError:
-    """For the call that has just failed: `what`, and the reason that it left in errno."""
+    """An error for the C call that has just failed: `what`, and the reason in errno."""
     code = ctypes.get_errno()
     return OSError(code, f"{what}: {os.strerror(code)}")

@@ -1,4 +1,4 @@
-"""The memory of processes: how much one holds, and having less of it oneself."""
+"""The memory of processes: how much one holds, and how to hold less."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from offerd_linux.libc import libc
 
 MADV_DONTNEED = 4
 _COUNTED = (b"Pss_Anon", b"Pss_Shmem", b"SwapPss")
-"""Of smaps_rollup, in KiB; kernels before 5.10 tell the sum alone, as `Pss`."""
+"""Fields of smaps_rollup, in KiB; kernels before 5.10 have only the sum, as `Pss`."""
 
 
 def held_bytes(process: processes.Process) -> int:
-    """What nobody can take away from it, its part of what it shares. What is resident, where it may not be asked; 0 if it is
-    gone. To read that costs the kernel a walk through the page tables.
+    """Memory that the kernel cannot take away from a process, with its part of shared memory, in bytes; resident memory if that
+    may not be read; 0 if the process is gone. The kernel walks through the page tables for this.
     """
     try:
         with open(f"{processes.PROC}/{process.pid}/smaps_rollup", "rb", buffering=0) as file:
@@ -36,12 +36,13 @@ def held_bytes(process: processes.Process) -> int:
 
 
 def peak_since_exec_bytes() -> int:
-    """The most that we have had resident since our exec. (getrusage is quicker, and counts what we were before, too.)"""
+    """The most resident memory of this process since its exec. (getrusage is quicker, but includes the time before.)"""
     return int(processes.status(os.getpid(), "VmHWM").split()[0]) << 10
 
 
 def expose_to_oom_killer() -> None:
-    """A daemon may be protected from it; what it starts is not to be. Raising one's own score needs no right.
+    """Let the OOM killer choose this process. A daemon may be protected from it, but what it starts must not be. Raising one's
+    own score needs no privilege.
 
     Raises `OSError`.
     """
@@ -51,7 +52,7 @@ def expose_to_oom_killer() -> None:
 
 
 def trim_heap() -> None:
-    """Give back what imports have left free in the heap: every fork would carry it on."""
+    """Return memory that imports have left free in the heap: every fork would keep it."""
     if hasattr(libc, "malloc_trim"):  # glibc only
         libc.malloc_trim(0)
 
@@ -61,9 +62,9 @@ Area = tuple[ctypes.c_void_p, ctypes.c_size_t]
 
 
 def clean_file_areas() -> list[Area]:
-    """Mappings of programs and libraries that are read-only and hold no page of our own: `drop_pages` loses nothing there.
+    """Mappings of programs and libraries that are read-only and have no page of our own: `drop_pages` loses nothing there.
 
-    (Relocations are written before a mapping becomes read-only; one that has any is not among them.)
+    (Relocations are written before a mapping becomes read-only; a mapping with relocations is not among these.)
     """
     areas: list[Area] = []
     with open(f"{processes.PROC}/self/smaps", "rb") as file:
@@ -78,8 +79,8 @@ def clean_file_areas() -> list[Area]:
 
 
 def drop_pages(areas: list[Area]) -> None:
-    """Unmap the pages of these. What is needed again comes back from the page cache, 64 KiB at a time: so a process that
-    will do one small thing for days holds, and shows, some megabytes less."""
+    """Unmap the pages of these areas. Pages that are needed again come back from the page cache, 64 KiB at a time. So a process
+    that will do one small thing for days holds some megabytes less, and `ps` shows that."""
     madvise = libc.madvise
     for start, size in areas:
         madvise(start, size, MADV_DONTNEED)

@@ -1,4 +1,4 @@
-"""Namespaces: entering those of a process, and what they say of one."""
+"""Namespaces: entering those of a process, and asking about them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def setns(pidfd: int, kinds: int) -> None:
 
 
 def pids_inside(pid: int) -> list[int]:
-    """Its pid in each pid namespace that it is in, from ours inwards. Raises `OSError` if it is gone."""
+    """The process's pid in each pid namespace that it is in, from ours inwards. Raises `OSError` if it is gone."""
     return [int(word) for word in processes.status(pid, "NSpid").split()]
 
 
 def owner_of_users(pid: int) -> int:
-    """Who made the user namespace that this process is in; the first one is root's. Raises `OSError`."""
-    import fcntl  # not for every shim
+    """The owner's uid of the user namespace of this process; the initial one is root's. Raises `OSError`."""
+    import fcntl  # imported only here, to spare the shims
 
     with open(f"{processes.PROC}/{pid}/ns/user", "rb") as namespace:
         answer = fcntl.ioctl(namespace, _NS_GET_OWNER_UID, bytes(4))

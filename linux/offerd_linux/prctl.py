@@ -1,4 +1,4 @@
-"""What a process may ask for itself with prctl(2). Each raises `OSError` where the kernel refuses."""
+"""Settings of a process with prctl(2). Each function raises `OSError` if the kernel refuses."""
 
 from __future__ import annotations
 
@@ -17,35 +17,38 @@ SECCOMP_MODE_FILTER = 2
 
 
 def become_subreaper() -> None:
-    """Have orphans below this process come to it."""
+    """Become the parent of orphans below this process."""
     _prctl("cannot become a subreaper", PR_SET_CHILD_SUBREAPER, 1)
 
 
 def set_dumpable(is_dumpable: bool) -> None:
-    """Not dumpable: no process of our user traces us, or reads our memory, descriptors and most of /proc/PID."""
+    """If not dumpable, no process of the same user can trace this one, or read its memory, descriptors or most of /proc/PID.
+
+    Raises `OSError`.
+    """
     _prctl("cannot set who may look into this process", PR_SET_DUMPABLE, int(is_dumpable))
 
 
 def set_name(name: bytes) -> None:
-    """As /proc/PID/comm and `ps` show it: 15 bytes at most."""
+    """Set the name that /proc/PID/comm and `ps` show: 15 bytes at most."""
     _prctl("cannot set the name of this process", PR_SET_NAME, name)
 
 
 def forbid_new_privileges() -> None:
-    """For good: no exec gives this process, or what comes from it, rights that it does not have."""
+    """For good: no exec gives this process or its descendants rights that they do not have."""
     _prctl("cannot forbid new privileges", PR_SET_NO_NEW_PRIVS, 1)
 
 
 def end_with_parent() -> None:
-    """Have SIGTERM come when the thread that started us ends.
+    """Have SIGTERM sent to this process when the thread that started it ends.
 
-    A parent that has ended before this call sends nothing any more; a local cluster's janitor finds such a child.
+    If that has ended before this call, no signal comes; the janitor of a local cluster finds such a process.
     """
     _prctl("cannot ask for a signal at our parent's end", PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def filter_calls(program: bytes) -> None:
-    """A seccomp filter, `struct sock_fprog`, for this process and all that comes from it, for good."""
+    """Install a seccomp filter, `struct sock_fprog`, for this process and its descendants, for good."""
     _prctl("cannot filter system calls", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program)
 
 

@@ -1,6 +1,6 @@
-"""Processes that are the same ones later: a pid alone names nobody, it may be a stranger's by the second look.
+"""Identifies processes for a long time: a pid alone may belong to another process at the second look.
 
-Everything here takes a `ProcessID` (boot, pid, start time) and asks about, or signals, exactly that process.
+Everything here takes a `ProcessID` (boot, pid, start time) and reads, or signals, exactly that process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from offerd_linux.processes import Process
 
 
 class ProcessID(NamedTuple):
-    """A process that cannot be mistaken for another: pids are reused, (boot, pid, start time) is not."""
+    """A process that cannot be mistaken for another one: pids are reused, (boot, pid, start time) is not."""
 
     boot_id: str
     pid: int
@@ -27,7 +27,7 @@ def identify(pid: int) -> ProcessID | None:
 
 
 def find(process: ProcessID) -> Process | None:
-    """What /proc says about it; None if it is gone (or another has its pid)."""
+    """What /proc says about the process; None if it is gone (or another one has its pid)."""
     if process.boot_id != processes.boot_id():
         return None
     found = processes.read(process.pid)
@@ -35,14 +35,14 @@ def find(process: ProcessID) -> Process | None:
 
 
 def open_pidfd(process: ProcessID) -> int | None:
-    """A pidfd of it, also if it is a zombie; None if it is gone. The caller closes it."""
+    """A pidfd of the process, also if it is a zombie; None if it is gone. The caller closes it."""
     if process.boot_id != processes.boot_id():
         return None
     return processes.open_pidfd(process.pid, process.start_ticks)
 
 
 def send(process: ProcessID, number: int = signal.SIGKILL) -> bool:
-    """Signal it; False if it is gone. Raises `PermissionError`."""
+    """Signal the process; False if it is gone. Raises `PermissionError`."""
     if process.boot_id != processes.boot_id():
         return False
     return processes.kill(process.pid, process.start_ticks, number)

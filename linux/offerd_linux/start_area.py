@@ -9,11 +9,11 @@ from offerd_linux import processes
 
 
 class StartArea:
-    """The memory that they show. Its place is the same in every fork.
+    """The memory that these files show. Its address is the same in every fork.
 
-    The kernel shows where argv and the environment stood at the exec, whatever the process did to them later. A fork that
-    is to carry a mark of its own therefore writes it there. Nothing else may point there: replace `os.environ` as a whole
-    first (setenv(3) copies). The room is that of the exec, so whoever is to use this is exec'ed with `PADDING` in it.
+    The kernel shows the memory where argv and the environment were at the exec, whatever the process has changed since. So a
+    fork that needs a mark of its own writes it there. Nothing else may point there: replace `os.environ` as a whole first
+    (setenv(3) copies). The size is that of the exec, so a process that uses this is exec'ed with `PADDING` in its environment.
     """
 
     PADDING = ("OFFERD_PADDING", "." * 512)
@@ -21,14 +21,14 @@ class StartArea:
     def __init__(self) -> None:
         fields = processes.stat_fields(os.getpid())
         assert fields is not None, "no entry of our own in /proc"
-        # Fields 48 to 51 of proc(5).
+        # Fields 48 to 51 of stat in proc(5).
         self._argv, argv_end, self._environ, environ_end = (int(field) for field in fields[45:49])
         self._argv_bytes = argv_end - self._argv
         self._environ_bytes = environ_end - self._environ
 
     def write(self, title: str, environ: dict[str, str]) -> None:
-        """Show this; variables that do not fit are left out, the first ones stay."""
-        # A last byte of argv that is not zero would make the kernel read on into the environment.
+        """Show this title and environment. Variables that do not fit are left out, beginning with the last."""
+        # If the last byte of argv were not zero, the kernel would read on into the environment.
         shown = title.encode(errors="replace")[: max(0, self._argv_bytes - 1)]
         ctypes.memset(self._argv, 0, self._argv_bytes)
         ctypes.memmove(self._argv, shown, len(shown))

@@ -1,10 +1,10 @@
 """A vfork into a cgroup: clone3(2) with CLONE_VM, for a child that makes a list of system calls, the last an execve.
 
-A fork copies the page tables of a Python, and each page that its child writes: five times the cost of a vfork, measured on
-`/bin/true`. But a vfork's child lives in its parent's memory and on its stack, where no Python can run, and glibc's
-posix_spawn knows no cgroup before 2.39, and no CLONE_PARENT at all. So the child runs 72 bytes of machine code that are
-written below. It touches no memory but `trouble`. Only on x86-64; elsewhere, and where no memory may be made executable,
-`load` says no, and the caller forks.
+A fork copies the page tables of a Python process, and each page that its child writes to: five times the cost of a vfork,
+measured with `/bin/true`. But a vfork's child uses its parent's memory and stack, where no Python can run, and glibc's
+posix_spawn takes no cgroup before 2.39, and CLONE_PARENT never. So the child runs the 72 bytes of machine code below, which
+write to no memory but `trouble`. This works only on x86-64; elsewhere, or if no memory may be made executable, `load` returns
+None, and the caller forks.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Run = Callable[..., int]
 
 
 def load() -> Run | None:
-    """The code as a function; None where it cannot be."""
+    """The code as a function; None if it cannot be used here."""
     if os.uname().machine != "x86_64":
         return None
     page = mmap.mmap(-1, mmap.PAGESIZE)
@@ -56,7 +56,7 @@ def load() -> Run | None:
     size = ctypes.c_size_t(mmap.PAGESIZE)
     if ctypes.CDLL(None).mprotect(ctypes.c_void_p(address), size, PROT_READ | PROT_EXEC) != 0:
         return None
-    # PYFUNCTYPE holds the GIL: in the child nobody could give it back.
+    # PYFUNCTYPE keeps the GIL: nothing in the child could take it back.
     prototype = ctypes.PYFUNCTYPE(
         ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p
     )
@@ -74,7 +74,7 @@ class Calls:
         self._trouble = ctypes.c_long(0)
 
     def add(self, number: int, *arguments: int | bytes | list[bytes]) -> None:
-        """One call; bytes are a string, a list of them an array of strings. Raises `ValueError` for a zero byte."""
+        """Add a call; bytes are a string, a list of them an array of strings. Raises `ValueError` for a zero byte."""
         values = [self._address(each) if not isinstance(each, int) else each for each in arguments]
         self._rows += [number, *values, *[0] * (3 - len(values))]
 
@@ -97,7 +97,7 @@ class Calls:
         return ctypes.addressof(array)
 
     def run(self, run: Run, clone_arguments: ctypes.Structure) -> tuple[int, int]:
-        """Pid, or minus the errno of the clone; and the errno of the call that failed, 0 if the execve was made."""
+        """Returns the pid, or minus the errno of the clone; and the errno of the call that failed, 0 if execve succeeded."""
         rows = (ctypes.c_long * len(self._rows))(*self._rows)
         pid = run(
             ctypes.addressof(clone_arguments),

@@ -351,7 +351,7 @@ class SchedulerCore:
             since_s=0.0 if self._since is None else max(0.0, now - self._since),
         )
         self._sent_wishes = (registration.needs_offers, registration.filters)
-        return [Send(self._tasks.name_lost(hello))]
+        return [Send(self._tasks.name_lost(registration))]
 
     def _disconnect(self) -> list[Action]:
         self.is_standing_by = False
