@@ -550,7 +550,7 @@ def test_jobs_of_one_framework_share_and_an_idle_one_holds_nothing(
             return found["used"] or found["offered"]
 
         wait_until(lambda: not held(), "the idle framework to hold nothing")
-        with pytest.raises(BadInput, match="is there already"):
+        with pytest.raises(BadInput, match="exists already"):
             framework.submit(mapreduce.Job((str(tmp_path / "in"),), str(tmp_path / "out1"), "cat", "cat"))
 
 

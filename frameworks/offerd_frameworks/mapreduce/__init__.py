@@ -11,8 +11,8 @@
 
     mapreduce.run(count, add, combine=add, input=["texts/"], output="counts", reduces=4)
 
-How to run streaming commands, data sets, and what happens when something dies: docs/mapreduce.md. How it is built, as an
-example of a framework: `planner` decides, `scheduler` speaks to the cluster, `task` is what runs on the slaves.
+docs/mapreduce.md describes streaming commands, data sets, and what happens when something fails. As an example of a framework:
+`planner` decides, `scheduler` speaks to the cluster, and `task` is what runs on the slaves.
 
 The names here are imported when first used: a task on a slave imports only what it needs.
 """

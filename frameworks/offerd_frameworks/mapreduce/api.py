@@ -27,7 +27,7 @@ def python_job(
     name: str = "",
     **options: Any,
 ) -> Job:
-    """The job of these functions, for `MapReduce.submit`; `options` are further fields of `Job`."""
+    """A job of these functions, for `MapReduce.submit`; `options` are further fields of `Job`."""
     paths = [input] if isinstance(input, str | os.PathLike) else input
     return Job(
         input=tuple(os.fspath(path) for path in paths),
@@ -56,12 +56,12 @@ def run(
 ) -> Summary:
     """Run one job to its end, on a framework of its own.
 
-    `map(line)` yields `(key, value)` pairs; `reduce(key, values)` gets all values of one key, and yields pairs, which are
-    the lines of the output; `combine`, of the same kind as `reduce`, may be applied to some values of a key before. Without
-    `reduce` the maps' pairs are the output. Keys and values come to `reduce` as they were yielded; which types do is told by
-    `codec`, and others fail the job.
+    `map(line)` yields `(key, value)` pairs. `reduce(key, values)` gets all values of one key, and yields pairs, which are the
+    lines of the output. `combine` is like `reduce`, and may be applied to some values of a key first. Without `reduce` the
+    maps' pairs are the output. `reduce` gets keys and values as they were yielded; `codec` lists the types that allow that, and
+    any other type fails the job.
 
-    Raises `BadInput` before anything has begun, `OfferdError` with the reason if the job fails.
+    Raises `BadInput` before anything has begun, and `OfferdError` with the reason if the job fails.
     """
     described = python_job(
         map, reduce, combine=combine, input=input, output=output, reduces=reduces, **options

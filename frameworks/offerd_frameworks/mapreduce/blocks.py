@@ -1,7 +1,7 @@
-"""Data sets: files cut into blocks, replicas of which lie in the slaves' data directories, and the manifest that says where.
+"""Data sets: files cut into blocks, with replicas in the slaves' data directories, and a manifest that lists them.
 
-On each slave that holds something of a set lie its blocks and a copy of the set's manifest, so that whoever can ask the
-master finds every set without a server of names:
+Each slave with a part of a set holds some of its blocks and a copy of the set's manifest. So a client of the master finds every
+set without a name server:
 
     DATA_DIR/@OWNER/SET/manifest.json
     DATA_DIR/@OWNER/SET/block-00000 ...
@@ -32,24 +32,24 @@ from offerd_frameworks.mapreduce.transfer import Server
 MANIFEST = "manifest.json"
 UPLOADS = 4
 MAX_BLOCK_BYTES = 1 << 30
-"""As a slave's file server takes it."""
+"""As much as a slave's file server accepts."""
 MAX_BLOCKS = 9_999
-"""Of one set: with its manifest, as much as a slave's file server lists."""
+"""Most blocks of one set: with its manifest, as many files as a slave's file server lists."""
 JOB_PREFIX = "job-"
-"""Sets of this name hold the files of running jobs; `offerd data ls` shows them only if asked."""
+"""Sets with such a name hold the files of running jobs; `offerd data ls` shows them only if asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A slave as far as data goes."""
+    """A slave that holds data."""
 
     slave_id: str
     hostname: str
     files: FilesAccess
-    owner: str | None = None  # whose sets are meant; None: our own
+    owner: str | None = None  # the owner of the sets; None: ourselves
 
     def path(self, name: str = "", file: str = "") -> str:
-        """On its file server, of a set, a file in it, or (without a name) all sets."""
+        """The path on its file server of a set, a file in it, or (without a name) all sets."""
         return self.files.data_path(name, file, owner=self.owner)
 
 
@@ -65,7 +65,7 @@ class Block:
 
 
 class _Block(msgspec.Struct):
-    """As a manifest has it."""
+    """A block as the manifest lists it."""
 
     name: Annotated[str, Meta(pattern=r"\Ablock-[0-9]{5}\Z")]
     bytes: Amount
@@ -82,7 +82,7 @@ class _Manifest(msgspec.Struct):
 
 @dataclass(slots=True)
 class DataSet:
-    """A set as it is found."""
+    """A set and where its blocks are."""
 
     name: str
     length: int
@@ -92,7 +92,7 @@ class DataSet:
 
     @property
     def missing(self) -> list[Block]:
-        """Blocks of which no replica is to be had."""
+        """Blocks without any available replica."""
         return [block for block in self.blocks if not block.places]
 
     @property
@@ -102,9 +102,7 @@ class DataSet:
 
 
 def hosts(master: str | None, owner: str | None = None) -> list[Host]:
-    """The slaves that are at work, from the master; an operator may name the `owner` of the sets that are meant. Raises
-    `OfferdError`.
-    """
+    """The active slaves, from the master; an operator may name the `owner` whose sets are meant. Raises `OfferdError`."""
     with offerd.OperatorClient(master) as client:
         return sorted(
             (
@@ -125,15 +123,15 @@ def put(
     block_bytes: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> DataSet:
-    """Place the files' blocks on the slaves `on`, evenly, each on so many of them; the manifest last.
+    """Store the files as blocks on the slaves `on`, evenly, each block on `replicas` of them, and then the manifest.
 
-    Raises `BadInput`, and `OfferdError` if a slave refuses; then nothing of the set stays.
+    Raises `BadInput`, and `OfferdError` if a slave refuses; then nothing of the set is left.
     """
     check_name(name)
     if not on:
-        raise OfferdError("no slave is there to place data on; start one")
+        raise OfferdError("there is no slave to store data on; start one")
     if not 1 <= replicas <= len(on):
-        raise BadInput(f"{replicas} replicas on {len(on)} slaves cannot be; give 1 to {len(on)}")
+        raise BadInput(f"{replicas} replicas on {len(on)} slaves are not possible; give 1 to {len(on)}")
     if find(name, on) is not None:
         raise BadInput(f"there is a set {name} already; remove it with `offerd data rm {name}`")
     files = input_files(paths)
@@ -142,12 +140,12 @@ def put(
         (file, *_), *_ = split.pieces
         if split.length > MAX_BLOCK_BYTES and is_compressed(file):
             raise BadInput(
-                f"{file} is compressed and cannot be cut, and a block has {MAX_BLOCK_BYTES >> 30} GiB at most; make "
-                "several files of it, or name it as --input"
+                f"{file} is compressed and cannot be cut, and a block has at most {MAX_BLOCK_BYTES >> 30} GiB; make several "
+                "files of it, or give it as --input"
             )
     if len(splits) > MAX_BLOCKS:
         raise BadInput(
-            f"{len(splits)} blocks are too many, {MAX_BLOCKS} are possible; take a larger --block-size"
+            f"{len(splits)} blocks are too many: at most {MAX_BLOCKS} are possible; use a larger --block-size"
         )
     total = sum(split.length for split in splits)
     found = DataSet(name, total, replicas, time.time(), [])
@@ -167,7 +165,7 @@ def put(
                     done += block.length
                     progress(done, total)
             finally:
-                pool.shutdown(cancel_futures=True)  # who is interrupted uploads no more
+                pool.shutdown(cancel_futures=True)  # after an interrupt, no more uploads
         manifest = _manifest(found)
         holders = {host.slave_id: host for block in found.blocks for host in block.places}
         for host in holders.values() or on[:1]:
@@ -221,17 +219,17 @@ def _manifest(data_set: DataSet) -> bytes:
 
 
 def find(name: str, on: Sequence[Host]) -> DataSet | None:
-    """The set of that name, with the places that hold its blocks now, whatever the manifest says of them.
+    """The set of that name, with the slaves that really hold its blocks now.
 
-    Raises `OfferdError` if a slave does not show all that it holds (blocks would be taken for lost), or if slaves do not
-    agree on what the set is: digests are of no use if one slave alone could say them.
+    Raises `OfferdError` if a slave does not list everything that it holds (blocks would seem lost), or if slaves do not agree
+    on the contents of the set: digests would be useless if a single slave could change them.
     """
     found, _ = _look(name, on)
     return found
 
 
 def _look(name: str, on: Sequence[Host]) -> tuple[DataSet | None, bytes]:
-    """`find`, and the manifest as it is."""
+    """Like `find`, and also the manifest's bytes."""
     held: dict[str, list[Host]] = {}
     said: dict[bytes, str] = {}
     for host in on:
@@ -277,7 +275,7 @@ def _read_manifest(name: str, content: bytes) -> _Manifest:
 
 
 def _text(name: str) -> str:
-    """A file's name as a manifest has it. One that is no UTF-8 is no text for JSON: it stands as Latin-1, behind a NUL."""
+    """A file's name for a manifest. A name that is not UTF-8 cannot be text in JSON: it is written as Latin-1, after a NUL."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -286,13 +284,13 @@ def _text(name: str) -> str:
 
 
 def _name(text: str) -> str:
-    """What `_text` was given. Raises `ValueError`."""
+    """The opposite of `_text`. Raises `ValueError`."""
     return os.fsdecode(text[1:].encode("latin-1")) if text.startswith("\0") else text
 
 
 @contextmanager
 def _answering(host: Host) -> Iterator[Server]:
-    """A slave's file server; the block ends at once where that is silent."""
+    """A slave's file server; the block ends at once if the server does not answer."""
     try:
         with Server(host.files) as server:
             yield server
@@ -308,10 +306,10 @@ def repair(
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[DataSet, int]:
-    """Copy blocks that have lost replicas to slaves that have none of them, those that hold least of the set first.
+    """Copy blocks that have lost replicas to slaves without them, first to those that hold least of the set.
 
-    The set as it is then, and how many replicas were made. What no slave has is missing still, and so are replicas for which
-    there are no slaves. Raises `BadInput` if there is no such set, `OfferdError` if a block cannot be copied.
+    Returns the set as it is then, and the number of replicas made. Blocks that no slave has stay missing, and so do replicas if
+    there are not enough slaves. Raises `BadInput` if there is no such set, `OfferdError` if a block cannot be copied.
     """
     check_name(name)
     found, manifest = _look(name, on)
@@ -345,7 +343,7 @@ def repair(
 
 
 def _read_replica(name: str, block: Block) -> bytes:
-    """The block from the first slave that has it as it was stored. Raises `OfferdError`."""
+    """The block from the first slave that has it undamaged. Raises `OfferdError`."""
     why = ""
     for host in block.places:
         try:
@@ -356,12 +354,12 @@ def _read_replica(name: str, block: Block) -> bytes:
             continue
         if digests.of_bytes(content) == block.sha256:
             return content
-        why = f"on {host.hostname} it is damaged (its SHA-256 is another)"
+        why = f"on {host.hostname} it is damaged (its SHA-256 differs)"
     raise OfferdError(f"{block.name} of {name} was not copied: {why}")
 
 
 def names(on: Sequence[Host]) -> list[str]:
-    """All sets, complete or not. Raises `OfferdError` if a slave does not show all of them."""
+    """All sets, complete or not. Raises `OfferdError` if a slave does not list all that it has."""
     found: set[str] = set()
     for host in on:
         with _answering(host) as server:
@@ -370,7 +368,7 @@ def names(on: Sequence[Host]) -> list[str]:
 
 
 def remove(name: str, on: Sequence[Host]) -> int:
-    """Remove a set from these slaves; how many had something of it. A slave that is silent keeps its part."""
+    """Remove a set from these slaves; returns how many had a part of it. A slave that does not answer keeps its part."""
     had = 0
     for host in on:
         with _answering(host) as server:
@@ -379,19 +377,19 @@ def remove(name: str, on: Sequence[Host]) -> int:
 
 
 def is_name(name: str) -> bool:
-    """Whether a set can have this name."""
+    """Whether a set may have this name."""
     letters = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:@=+-")
     return 0 < len(name) <= 128 and set(name) <= letters and (name[0].isalnum() or name[0] == "_")
 
 
 def check_name(name: str) -> None:
-    """Raise `BadInput` for a name that no set can have."""
+    """Raise `BadInput` for a name that no set may have."""
     if not is_name(name):
         raise BadInput(f"{name!r} cannot name a set; use letters, digits, `-`, `_` and dots")
 
 
 def splits_of(name: str, on: Sequence[Host]) -> list[Split]:
-    """A map's input for each block. Raises `BadInput` if there is no such set, `OfferdError` if a block is lost."""
+    """One map input for each block. Raises `BadInput` if there is no such set, `OfferdError` if a block is lost."""
     found = find(name, on)
     if found is None:
         raise BadInput(f"there is no set {name}; see `offerd data ls`")

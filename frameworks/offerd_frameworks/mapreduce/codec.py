@@ -1,8 +1,9 @@
-"""Keys and values of Python functions on their way from map to reduce: text without TAB or line end, and back exactly.
+"""Encodes keys and values of Python functions as text without TAB or line end, so that they come back exactly.
 
-What comes back is equal and of the same type. JSON alone does not give that: of it is what it tells apart (null, booleans,
-floats, whole numbers of 64 bits, strings); all else is an array that begins with a tag. Other types are refused by name, also
-subclasses of these. Equal things of one type are written alike, but for dicts, whose order stays: they, and sets, are no keys.
+What comes back is equal and has the same type. JSON alone does not ensure that. Types that JSON distinguishes (null, booleans,
+floats, whole numbers of 64 bits, strings) are written as JSON; all others as an array that begins with a tag. Other types, and
+subclasses of these, are refused by name. Equal values of one type are written alike, except dicts, which keep their order: so
+neither they nor sets can be keys.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 
 LEAST_INT, MOST_INT = -(2**63), 2**63 - 1
-"""A decoder of JSON makes floats of larger ones."""
+"""A JSON decoder turns larger numbers into floats."""
 KEYS = "None, bool, int, float, str, bytes, or tuples, lists or frozensets of them"
 VALUES = "None, bool, int, float, str, bytes, or tuples, lists, dicts, sets or frozensets of them"
 
@@ -24,11 +25,11 @@ _decode = msgspec.json.Decoder().decode
 
 
 class NotCarried(TypeError):
-    """A key or value of a type that would not come back as it was."""
+    """A key or value has a type that would not come back as it was."""
 
 
 def encode_value(value: Any) -> bytes:
-    """Raises `NotCarried`."""
+    """Encode a value. Raises `NotCarried`."""
     kind = type(value)
     try:
         if kind in _AS_THEY_ARE or (kind is int and LEAST_INT <= value <= MOST_INT):
@@ -41,7 +42,7 @@ def encode_value(value: Any) -> bytes:
 
 
 def encode_key(key: Any) -> bytes:
-    """Raises `NotCarried`."""
+    """Encode a key. Raises `NotCarried`."""
     try:
         if type(key) is str:
             return _encode(key)
@@ -53,33 +54,33 @@ def encode_key(key: Any) -> bytes:
 
 
 def carried(value: Any) -> Any:
-    """What the other end would get; of what nobody can change, the thing itself. Raises `NotCarried`."""
+    """The value that the other end would get; an immutable value itself. Raises `NotCarried`."""
     return value if type(value) in _UNCHANGING else decode(encode_value(value))
 
 
 def decode(text: bytes) -> Any:
-    """What either of them was given."""
+    """The value or key that was encoded."""
     found = _decode(text)
     return _original(found) if type(found) is list else found
 
 
 def _one_of_equals(key: Any) -> Any:
-    """The key, or of several that are equal always the same one: -0.0 equals 0.0. Raises `NotCarried`."""
+    """The key, or the one that stands for all equal keys: -0.0 equals 0.0. Raises `NotCarried`."""
     kind = type(key)
     if kind is float:
         return key or 0.0
     if kind in (dict, set):
-        raise NotCarried(f"a {kind.__name__} cannot be a key, or be in one; take {KEYS}")
+        raise NotCarried(f"a {kind.__name__} cannot be a key, or part of one; use {KEYS}")
     if kind in (tuple, list, frozenset):
         return kind(map(_one_of_equals, key))
     return key
 
 
-# -- What JSON has not --------------------------------------------------------------------------------------------
+# -- What JSON does not have --------------------------------------------------------------------------------------
 
 
 def _plain(value: Any) -> Any:
-    """Of what JSON tells apart."""
+    """The value with types that JSON distinguishes."""
     if (make := _MAKERS.get(type(value))) is None:
         kind = type(value)
         name = (

@@ -1,7 +1,9 @@
-"""Compressed input, known by its name (a block by its file's): its lines, in little memory, and all of them or an error.
+"""Reads the lines of compressed input, with little memory, and either all of them or with an error. The name decides (of a
+block, its file's name).
 
-Several members one after the other (`cat a.gz b.gz`, `pigz`, `xz -T`) are read to the end. What is no member where one should
-begin, or ends in its middle, is damage, not an end: Python's own readers of two of these would pass over it in silence.
+Several members one after the other (`cat a.gz b.gz`, `pigz`, `xz -T`) are all read. Bytes that are not a member where one
+should begin, or a member without its end, are damage, not an end: Python's own readers of two of these formats would skip them
+silently.
 """
 
 from __future__ import annotations
@@ -22,18 +24,18 @@ from offerd_frameworks.mapreduce.leftovers import Leftovers
 
 READ_BYTES = 256 << 10
 MOST_MEMORY_BYTES = 128 << 20
-"""Of a decompressor, as `zstd` has it by default; `xz -9` asks for half."""
+"""Most memory of a decompressor, which is zstd's default; `xz -9` needs half of it."""
 ZSTD = ["zstd", "-dcq", f"--memory={MOST_MEMORY_BYTES}", "--"]
 
 
 def is_compressed(name: str) -> bool:
-    """Whether what is read of this file is what comes out of it."""
+    """Whether the file must be decompressed to be read."""
     return name.lower().endswith(tuple(_OPENERS))
 
 
 def open_plain(path: str, leftovers: Leftovers, name: str = "") -> io.BufferedReader:
-    """What comes out of a compressed file that lies at `path`, and is called `name` if not so. Reading raises `CommandFailed`
-    where it is damaged, or cannot be decompressed.
+    """The decompressed contents of the file at `path`, which is called `name` if given. Reading raises `CommandFailed` if the
+    file is damaged or cannot be decompressed.
     """
     name = name or path
     opener = next(opener for suffix, opener in _OPENERS.items() if name.lower().endswith(suffix))
@@ -41,7 +43,7 @@ def open_plain(path: str, leftovers: Leftovers, name: str = "") -> io.BufferedRe
 
 
 def count_lines(path: str, leftovers: Leftovers, name: str = "") -> int:
-    """Of what comes out of a compressed file, also one that has no end. Raises `CommandFailed`."""
+    """How many lines a compressed file has, counting a last one without an end. Raises `CommandFailed`."""
     lines, last = 0, b"\n"
     with open_plain(path, leftovers, name) as plain:
         while part := plain.read1(READ_BYTES):
@@ -93,7 +95,7 @@ class _Streams:
             if not self._input and (self._decoder is None or self._decoder.needs_input):
                 self._input = self._file.read(READ_BYTES)
                 if not self._input and self._decoder is not None:
-                    raise EOFError("it ends before its end was written")
+                    raise EOFError("it is truncated")
             if self._decoder is None:
                 if not self._input:
                     return b""
@@ -113,7 +115,7 @@ class _Streams:
 
 
 class _Zstd:
-    """The `zstd` program: Python has no decompressor of these before 3.14."""
+    """Uses the `zstd` program: Python cannot decompress zstd before 3.14."""
 
     def __init__(self, path: str, leftovers: Leftovers) -> None:
         try:

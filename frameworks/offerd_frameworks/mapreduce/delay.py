@@ -1,7 +1,7 @@
-"""Delay scheduling: a job gives up its turn for a while rather than read its input from another host.
+"""Delay scheduling: a job waits for a while rather than read its input from another host.
 
-Zaharia et al., "Delay Scheduling" (EuroSys 2010), Algorithm 2, with times in place of counts, as the Mesos paper uses it
-(NSDI 2011, section 3.2: "near-optimal locality with waits of 1 to 5 seconds").
+Zaharia et al., "Delay Scheduling" (EuroSys 2010), Algorithm 2, with times instead of counts, as the Mesos paper uses it (NSDI
+2011, section 3.2: "near-optimal locality with waits of 1 to 5 seconds").
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ class Delay:
         self._skipped_since_s: float | None = None
 
     def may_run_elsewhere(self, now: float) -> bool:
-        """Called when a slot is offered where none of the job's waiting tasks is local: whether to take it all the same.
+        """Whether the job should use an offered slot although none of its waiting tasks is local there.
 
-        The first refusal starts the clock. A launch elsewhere does not stop it: who has waited may go on so, until
-        something local turns up.
+        The first refusal starts the clock. A launch elsewhere does not stop it: a job that has waited may go on launching
+        elsewhere until it gets a local slot.
         """
         if self._skipped_since_s is None:
             self._skipped_since_s = now
         return now - self._skipped_since_s >= self.wait_s
 
     def launched_locally(self) -> None:
-        """The job has got what it waited for; the next wait begins anew."""
+        """A task was launched locally: the next wait starts anew."""
         self._skipped_since_s = None
 
     def left_s(self, now: float) -> float:

@@ -1,4 +1,4 @@
-"""What a task on a slave is told: the description that `task` reads, and the variables that Hadoop's scripts know."""
+"""What a task on a slave is given: the description that `task` reads, and the variables that scripts for Hadoop use."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from offerd_frameworks.mapreduce.work import Attempt, JobState, Kind
 EXECUTOR_ID = "mapreduce"
 LEAST_SORT_BYTES = 4 << 20
 MOST_SORT_BYTES = 8 << 20
-"""More does not sort faster, but slower: what fits into the processor's caches is quick, and so is merging the rest."""
+"""More memory would make sorting slower, not faster: what fits into the processor's caches is fast, and so is merging the rest.
+"""
 RUN = 'exec "$OFFERD_PYTHON" -m offerd_frameworks.mapreduce.task'
 LEFT = ("output", "index", "segment-*", "input", "unsorted", "sort*", "commands")
-"""What a task may have left in its directory, also one that was killed in the middle of its work."""
+"""What a task may have left in its directory, even one that was killed halfway."""
 _ALL = "../../files-job-{job} " + " ".join(f"../{{job}}.*/{name}" for name in LEFT)
 # Commands may leave directories that even their owner may not enter.
 CLEAN = f"find {_ALL} -type d ! -perm -700 -exec chmod u+rwx {{{{}}}} \\; 2>/dev/null; rm -rf -- {_ALL}"
@@ -29,9 +30,9 @@ CLEAN_LIMIT_S = 20.0
 
 
 class Describer:
-    """Writes the tasks of one job. `files` are the job's, each with its size and SHA-256; `shelves` are the slaves that hold
-    them; `data` is where file servers have our sets. Of the newest `access` to a slave a task is given a token for each
-    sandbox and set that it reads, and nothing else of them.
+    """Makes the tasks of one job. `files` are the job's files, each with its size and SHA-256; `shelves` are the slaves that
+    hold them; `data` is the path of our sets on file servers. A task gets only a token for each sandbox and set that it reads,
+    made of the newest `access` to each slave.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Describer:
         self._hadoop_id = f"{time.strftime('%Y%m%d%H%M')}_{secrets.randbelow(10**9):09d}"
 
     def task(self, state: JobState, attempt: Attempt) -> TaskInfo:
-        """Ready to be launched. The attempt gets the key that its report will be sealed with."""
+        """A task that is ready to be launched. The attempt gets the key that will seal its report."""
         attempt.key = secrets.token_hex()
         is_map = attempt.work.kind is Kind.MAP
         description: dict[str, Any] = {
@@ -123,7 +124,7 @@ class Describer:
             "containers": doors,
             "maps": maps,
             "index_digests": base64.b64encode(index_digests).decode(),
-            # A file sorted by whole lines, none of which has a TAB, is sorted by key as well.
+            # A file that was sorted by whole lines, none of which has a TAB, is also sorted by key.
             "by_key": by_key,
         }
 
@@ -146,7 +147,7 @@ class Describer:
 
 
 def cleaning(job_id: str, number: int) -> TaskInfo:
-    """A small task that removes what a job's tasks on a slave have left, but for their logs."""
+    """A small task that removes everything but the logs that a job's tasks have left on a slave."""
     return TaskInfo(
         f"clean-{job_id}.{number}",
         CLEAN_RESOURCES,

@@ -1,22 +1,22 @@
-"""How a task of a job fails."""
+"""The ways in which a task of a job fails."""
 
 from __future__ import annotations
 
 
 class CommandFailed(Exception):
-    """A command of the job ended badly; one line for people."""
+    """A command of the job failed; one line for people."""
 
 
 class TransferError(Exception):
-    """A file cannot be had or placed, also after some tries. One line for people."""
+    """A file could not be fetched or stored, even after retries. One line for people."""
 
 
 class ServerBusy(TransferError):
-    """The server is there and has its hands full, for longer than anybody waits. What it holds is not lost."""
+    """The server answers, but is too busy for longer than we wait. What it holds is not lost."""
 
 
 class TokenRefused(TransferError):
-    """The token has died, as it does after some hours: whoever is launched anew is given another."""
+    """The token has expired, as it does after some hours: a new launch gets a new one."""
 
 
 class Incomplete(TransferError):
@@ -24,7 +24,7 @@ class Incomplete(TransferError):
 
 
 class Unfetchable(Exception):
-    """These maps' outputs cannot be had any more: the maps are to be run again."""
+    """The outputs of these maps cannot be fetched any more: the maps must run again."""
 
     def __init__(self, maps: list[int], why: str) -> None:
         super().__init__(why)

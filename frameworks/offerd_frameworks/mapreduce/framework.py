@@ -1,4 +1,4 @@
-"""The framework as a program uses it: connect, submit jobs, wait for them.
+"""The framework as a program uses it: connect, submit jobs, and wait for them.
 
 with MapReduce() as framework:
     handles = [framework.submit(job) for job in jobs]
@@ -38,7 +38,7 @@ BACKGROUND_THREADS = 8
 QUESTION_THREADS = 4
 TICK_S = 0.2
 SHELVES = 3
-"""On so many slaves lie the files of a job."""
+"""A job's files are stored on so many slaves."""
 LINGER_S = 6.0
 
 
@@ -55,26 +55,26 @@ class JobHandle:
 
     @property
     def progress(self) -> Progress:
-        """How far it is; some times a second it is new."""
+        """How far it is, updated several times a second."""
         return self._running.progress
 
     def done(self) -> bool:
         return self._running.done.done()
 
     def result(self, timeout_s: float | None = None) -> Summary:
-        """Wait for its end. Raises `OfferdError` with the reason if it failed, `TimeoutError` if it takes longer."""
+        """Wait until it has ended. Raises `OfferdError` with the reason if it failed, `TimeoutError` if it takes longer."""
         return self._running.done.result(timeout_s)
 
     def cancel(self) -> None:
-        """Kill its tasks; `result` raises then."""
+        """Kill its tasks; `result` then raises."""
         self._framework.cancel(self)
 
 
 class MapReduce:
-    """One framework on the cluster; any number of jobs share what it gets. Without a job it holds nothing.
+    """One framework on the cluster; any number of jobs share its resources. Without a job it holds none.
 
-    `master` as for `SchedulerDriver`; tasks run as `user`, on slaves with these `attributes`. Raises `OfferdError` if there is
-    no master.
+    `master` as for `SchedulerDriver`; tasks run as `user`, on slaves with these `attributes`. Raises `OfferdError` if no master
+    answers.
     """
 
     def __init__(
@@ -124,15 +124,15 @@ class MapReduce:
 
     @property
     def is_registered(self) -> bool:
-        """Whether there is a master that knows us now."""
+        """Whether it is registered with a master now."""
         return self._driver.is_registered
 
     def explain_waiting(self, job: Job) -> Future[Waiting]:
-        """Why no resources come for a task of this job, as a future."""
+        """Why no resources are offered for a task of this job, as a future."""
         return self._driver.explain_waiting(job.resources(), job.time_limit_s or SHORT_S)
 
     def submit(self, job: Job) -> JobHandle:
-        """Begin with a job; returns when its input is known and its files are placed. Raises `BadInput`, `OfferdError`."""
+        """Start a job; returns when its input is known and its files are stored. Raises `BadInput` and `OfferdError`."""
         job.check()
         hosts = blocks.hosts(self._master)
         with offerd.OperatorClient(self._master) as client:
@@ -169,11 +169,11 @@ class MapReduce:
         return JobHandle(self, running)
 
     def cancel(self, handle: JobHandle) -> None:
-        """As `JobHandle.cancel`."""
+        """See `JobHandle.cancel`."""
         self._driver.call_soon(self._scheduler.cancel, self._driver, handle.job_id)
 
     def close(self) -> None:
-        """End: jobs that still run are cancelled, what tasks have left on the slaves is removed where that is quick."""
+        """Cancel jobs that still run, and remove what tasks have left on the slaves if that is quick."""
         for job_id in list(self._scheduler.job_ids()):
             self._driver.call_soon(self._scheduler.cancel, self._driver, job_id)
         give_up_at = time.monotonic() + LINGER_S
@@ -193,7 +193,7 @@ class MapReduce:
 
 
 def _splits(job: Job, hosts: Sequence[blocks.Host], cpus: float) -> list[Split]:
-    """The maps' inputs: of data sets block by block, of paths cut here."""
+    """The maps' inputs: one for each block of a data set; files by path are cut here."""
     texts = inputs.expand(job.input)
     named = [text.removeprefix(DATA_PREFIX) for text in texts if text.startswith(DATA_PREFIX)]
     sets = [name for text in named for name in _sets(text, hosts)]
@@ -217,7 +217,7 @@ def _sets(text: str, hosts: Sequence[blocks.Host]) -> list[str]:
 
 
 def _place(job_id: str, contents: dict[str, bytes], hosts: Sequence[blocks.Host]) -> list[blocks.Host]:
-    """Put the job's files on some slaves, from where its tasks fetch them; those slaves."""
+    """Store the job's files on some slaves, from which its tasks fetch them; returns these slaves."""
     if not contents:
         return []
     shelves: list[blocks.Host] = []
@@ -234,5 +234,5 @@ def _place(job_id: str, contents: dict[str, bytes], hosts: Sequence[blocks.Host]
         if len(shelves) == SHELVES:
             break
     if not shelves:
-        raise offerd.OfferdError(f"the job's files cannot be placed: {why}")
+        raise offerd.OfferdError(f"the job's files cannot be stored: {why}")
     return shelves

@@ -1,8 +1,8 @@
-"""Python functions as mapper, combiner and reducer: what runs on a slave, `python -m offerd_frameworks.mapreduce.functions`.
+"""Python functions as mapper, combiner and reducer: this runs on a slave, as `python -m offerd_frameworks.mapreduce.functions`.
 
-It speaks the streaming protocol: one pair a line, key and value as `codec` writes them. What a reducer yields is the job's
-output: strings and bytes as they are, the rest as JSON. Bytes of a line that are no UTF-8 are surrogates in its string, as PEP
-383 has them, and bytes again in the output.
+It speaks the streaming protocol: one pair a line, with key and value as `codec` writes them. What a reducer yields is the job's
+output: strings and bytes as they are, other types as JSON. Bytes of a line that are not UTF-8 are surrogates in its string (PEP
+383), and bytes again in the output.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from offerd_frameworks.mapreduce.streaming import SHORTER, WaitingOutput, leftov
 
 PICKLE = "functions.pickle"
 ENDED = "functions.ended"
-"""Made when all has been written. A function may end its process before that, with status 0 (`sys.exit()`, `os._exit(0)`)."""
+"""Made when everything has been written. A function may end its process earlier with status 0 (`sys.exit()`, `os._exit(0)`)."""
 COMBINE_AFTER = 200_000
-"""Values held before they are combined."""
+"""Combine when so many values are held."""
 MOST_KEYS = 100_000
-"""Keys held when that was done; with more, all are written."""
+"""If more keys than this are held after combining, write all."""
 BATCH = 10_000
 
 Pair = tuple[Any, Any]
@@ -42,7 +42,7 @@ TEXT = ("utf-8", "surrogateescape")
 
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """What a job's author wrote. `map(line)` yields pairs; `combine(key, values)` and `reduce(key, values)` do, too."""
+    """The functions of the job's author. `map(line)`, `combine(key, values)` and `reduce(key, values)` yield pairs."""
 
     map: Callable[[str], Iterable[Pair]]
     reduce: Callable[[Any, Iterator[Any]], Iterable[Pair]] | None = None
@@ -50,7 +50,7 @@ class Functions:
 
 
 def run_map(functions: Functions, lines: Iterable[bytes], output: BinaryIO) -> None:
-    """All pairs of all lines, combined as far as memory holds them."""
+    """Write all pairs of all lines, combined as far as memory allows."""
     pairs = itertools.chain.from_iterable(functions.map(line.decode(*TEXT).rstrip("\n")) for line in lines)
     if functions.reduce is None:
         _write(output, map(_text_line, pairs))
@@ -61,9 +61,9 @@ def run_map(functions: Functions, lines: Iterable[bytes], output: BinaryIO) -> N
 
 
 def read_pieces(pieces: Iterable[tuple[str, str, int, int, int]]) -> Iterator[bytes]:
-    """The lines of all pieces of a split; meanwhile the environment says which file they are from.
+    """The lines of all pieces of a split. The environment names the file of each while it is read.
 
-    Raises `CommandFailed` where a piece is not all there.
+    Raises `CommandFailed` if a piece is incomplete.
     """
     for path, name, start, length, offset in pieces:
         os.environ["mapreduce_map_input_file"] = name  # noqa: SIM112 (Hadoop's names are so)
@@ -84,14 +84,14 @@ def read_pieces(pieces: Iterable[tuple[str, str, int, int, int]]) -> Iterator[by
 
 
 def run_reduce(functions: Functions, lines: Iterable[bytes], output: BinaryIO) -> None:
-    """The pairs of every group of lines with one key."""
+    """Write the pairs of every group of lines with the same key."""
     assert functions.reduce is not None
     _write(output, map(_text_line, _reduced(functions.reduce, lines)))
 
 
 def _alone(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines, for this process. A child that a function has forked and that has come back from it reads no more: what it
-    took would be missing here.
+    """The lines, in this process only. A child that a function has forked, and that returns here, must read none: this process
+    would miss them.
     """
     own_pid = os.getpid()
     for line in lines:
@@ -103,7 +103,7 @@ def _alone(lines: Iterable[bytes]) -> Iterator[bytes]:
 def _combined(
     combine: Callable[[Any, Iterator[Any]], Iterable[Pair]], pairs: Iterable[Pair]
 ) -> Iterator[Pair]:
-    groups: dict[bytes, tuple[Any, list[Any]]] = {}  # by what keys are written as: 1, 1.0 and True are three
+    groups: dict[bytes, tuple[Any, list[Any]]] = {}  # by the encoded key: 1, 1.0 and True are three keys
     held = 0
     for key, value in pairs:
         _hold(groups, key, value)
@@ -164,12 +164,12 @@ def count(group: str, name: str, amount: int = 1) -> None:
 
 
 def status(text: str) -> None:
-    """Say what this task is doing."""
+    """Set the text that says what this task is doing."""
     sys.stderr.write(f"reporter:status:{' '.join(text.split())}\n")
 
 
 def main() -> None:
-    """`map` or `reduce`, from standard input to standard output. What the functions print goes to the task's log."""
+    """Run `map` or `reduce`, from standard input to standard output. What the functions print goes to the task's log."""
     import cloudpickle
 
     own_pid, ended = os.getpid(), os.path.abspath(ENDED)
@@ -195,7 +195,7 @@ def main() -> None:
 
 
 def _turn_away(target: int) -> None:
-    """In a child that a function has forked: what it has inherited of our output is ours to write."""
+    """In a child that a function has forked: discard the inherited output, which the parent will write."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, target, inheritable=False)
     os.close(null)

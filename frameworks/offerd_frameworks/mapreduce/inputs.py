@@ -1,7 +1,7 @@
-"""What `--input` names: paths, data sets, several with commas, and patterns of them as Hadoop has them.
+"""What `--input` may name: paths, data sets, several of them with commas, and patterns as in Hadoop.
 
-Commas, braces and signs of patterns count only where there is no file of that very name. What a pattern cannot look into is an
-error, as with a directory: nothing is left out in silence.
+Commas, braces and wildcards have no meaning if there is a file of exactly that name. A directory that a pattern cannot read is
+an error: nothing is left out silently.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ESCAPED = re.compile(r"\\(.)")
 
 
 def expand(texts: Iterable[str]) -> list[str]:
-    """All that these name: paths that are there or not, sets by name or pattern. Raises `BadInput`."""
+    """Everything that these texts name: paths, existing or not, and sets by name or pattern. Raises `BadInput`."""
     return [found for text in texts for part in _parts(text) for found in _expand(part)]
 
 
@@ -29,7 +29,7 @@ def is_pattern(text: str) -> bool:
 
 
 def matches(names: Iterable[str], pattern: str) -> list[str]:
-    """Those names that a pattern without slashes means; what begins with `.` or `_` only if the pattern does, too."""
+    """The names that match a pattern without slashes; those that begin with `.` or `_` only if the pattern does, too."""
     found = []
     for one in _alternatives(pattern):
         hides = one[:1] not in ("_", ".", "\\")
@@ -39,7 +39,7 @@ def matches(names: Iterable[str], pattern: str) -> list[str]:
 
 
 def _parts(text: str) -> list[str]:
-    """At the commas that are in no braces and have no backslash before them."""
+    """Split at commas that are not in braces and not after a backslash."""
     if os.path.lexists(text):
         return [text]
     parts, depth, start = [], 0, 0
@@ -50,7 +50,7 @@ def _parts(text: str) -> list[str]:
             start = found.end()
     parts.append(text[start:])
     if not all(parts):
-        raise BadInput(f"the input {text!r} names nothing at one of its commas; leave that comma out")
+        raise BadInput(f"the input {text!r} has a comma with nothing before or after it; remove that comma")
     return parts
 
 
@@ -65,7 +65,7 @@ def _expand(part: str) -> list[str]:
 
 
 def _alternatives(pattern: str) -> Iterator[str]:
-    """What `{a,b}` in it stands for, all of them."""
+    """All texts that the braces `{a,b}` of a pattern stand for."""
     depth, commas, start = 0, [], -1
     for found in re.finditer(r"\\.|[{},]", pattern):
         if found[0] == "{":
@@ -86,7 +86,7 @@ def _alternatives(pattern: str) -> Iterator[str]:
 
 
 def _below(base: str, components: list[str]) -> Iterator[str]:
-    """The paths below `base` ("" or with a slash at its end) that these components mean."""
+    """The paths below `base` ("" or with a slash at its end) that match these components."""
     first, *rest = components
     if not is_pattern(first):
         names: Iterable[str] = [_ESCAPED.sub(r"\1", first)]
@@ -96,7 +96,7 @@ def _below(base: str, components: list[str]) -> Iterator[str]:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            raise BadInput(f"cannot look into {error.filename}: {error.strerror}") from None
+            raise BadInput(f"cannot read the directory {error.filename}: {error.strerror}") from None
     for name in names:
         path = base + name
         if rest:

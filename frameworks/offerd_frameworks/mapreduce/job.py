@@ -1,4 +1,4 @@
-"""A job: what to run over which input, as its author said it, and checked."""
+"""A job: what its author wants to run, over which input; and the checks of that."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from offerd_frameworks.mapreduce import keys
 from offerd_frameworks.mapreduce.inputs import DATA_PREFIX
 
 BLOCK_BYTES = 32 << 20
-"""One map task's input at most, if nothing else is said: some seconds of work."""
+"""Most input of one map task by default: some seconds of work."""
 LEAST_BLOCK_BYTES = 2 << 20
-"""... and at least: less is hardly worth starting a process for."""
+"""Least input of one map task: less is hardly worth starting a process for."""
 MAPS_PER_CPU = 2
-"""Of a small input, so that the last map is not waited for long."""
+"""Maps for each cpu if the input is small, so that nobody waits long for the last map."""
 MAX_FILE_BYTES = 64 << 20
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -29,15 +29,15 @@ _NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 class Job:
     """One MapReduce job.
 
-    `mapper`, `reducer` and `combiner` are shell commands with Hadoop Streaming's conventions: lines in, `KEY TAB VALUE`
-    lines out, the reducer's and combiner's input sorted by key. `input` names files and directories that every slave sees
-    under the same path, or data sets as `data:SET`; also by patterns, and several in one with commas. `output` is a directory
-    that must not exist yet (or be empty).
-    `files` are copied into each task's working directory. `reduces=0`: the mappers' output is the job's.
+    `mapper`, `reducer` and `combiner` are shell commands with the conventions of Hadoop Streaming: they read lines and write
+    lines `KEY TAB VALUE`; the reducer's and combiner's input is sorted by key. `input` names files and directories that every
+    slave sees under the same path, or data sets as `data:SET`; patterns and commas are allowed. `output` is a directory that
+    must not exist yet, or be empty. `files` are copied into each task's working directory. With `reduces=0` the mappers' output
+    is the job's.
 
-    A map reads about `block_bytes`; None: as suits the input and the cluster.
-    `time_limit_s` is a task's; None lets the framework say what is honest. `delay_s` is how long the job waits for a slave
-    that holds a block before it reads the block from afar (delay scheduling).
+    A map reads about `block_bytes`; None: as suits the input and the cluster. `time_limit_s` is for each task; None lets the
+    framework choose and raise it. `delay_s` is how long the job waits for a slave that holds a block before it reads the block
+    from another host (delay scheduling).
     """
 
     input: tuple[str, ...]
@@ -57,29 +57,32 @@ class Job:
     speculate: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
     umask: int | None = None
-    """Of the commands; None: 0o022."""
+    """The commands' umask; None: 0o022."""
     staged: Mapping[str, bytes] = field(default_factory=dict)
-    """Further files for the tasks' directories, by name."""
+    """More files for the tasks' directories, by name."""
     reads_pieces: bool = False
-    """The mapper reads all pieces of a split by itself, as Python functions do; it is started once, not once for each."""
+    """The mapper reads all pieces of a split by itself, as Python functions do, and is started only once."""
     keys: Mapping[str, str] = field(default_factory=dict)
-    """Hadoop's properties that say what a key is (`keys.NAMES`); none: all before the first TAB, compared as bytes."""
+    """Hadoop's properties that define the key (`keys.NAMES`); without any, it is all before the first TAB, compared as bytes.
+    """
     any_status: bool = False
-    """A command that exits with another status than 0 has not failed (`stream.non.zero.exit.is.failure=false`)."""
+    """A command with an exit status other than 0 has not failed (`stream.non.zero.exit.is.failure=false`)."""
     ended_by: str = ""
-    """A file that mapper and reducer make in their working directory when they have done all: without it they have failed,
-    whatever their exit status. Empty: the exit status says it all."""
+    """A file that mapper and reducer make in their working directory when they have done everything: without it they have
+    failed, whatever their exit status. Empty: only the exit status counts."""
 
     def check(self) -> None:
-        """Raise `BadInput` on what cannot be, with one line."""
+        """Raise `BadInput` with one line if a field is invalid."""
         if not self.mapper.strip():
             raise BadInput("the mapper is missing; give a command, or `cat` for none")
         if self.reduces < 0:
-            raise BadInput(f"{self.reduces} reduces cannot be; give 0 for a job of maps alone, or more")
+            raise BadInput(
+                f"{self.reduces} reduces are not possible; give 0 for a job of maps alone, or more"
+            )
         if self.reduces and not self.reducer.strip():
             raise BadInput("the reducer is missing; give a command, or 0 reduces for a job of maps alone")
         if self.combiner and not self.reduces:
-            raise BadInput("a combiner without reduces has nothing to combine for; leave it out")
+            raise BadInput("a combiner is useless without reduces; leave it out")
         if not self.input:
             raise BadInput("the input is missing; name files, directories, or data:SET")
         if self.block_bytes is not None and self.block_bytes < 1:
@@ -88,46 +91,46 @@ class Job:
             raise BadInput("a task needs at least one attempt")
         for what, seconds in (("time limit", self.time_limit_s), ("delay", self.delay_s)):
             if seconds is not None and not 0 <= seconds < math.inf:
-                raise BadInput(f"a {what} of {seconds} seconds cannot be")
+                raise BadInput(f"a {what} of {seconds} seconds is not possible")
         if self.umask is not None and not 0 <= self.umask <= 0o777:
-            raise BadInput(f"a umask of {self.umask:o} cannot be; write one from 0 to 0o777")
+            raise BadInput(f"a umask of {self.umask:o} is not possible; write one from 0 to 0o777")
         if self.time_limit_s == 0:
-            raise BadInput("a time limit must be more than nothing")
+            raise BadInput("a time limit must be more than 0")
         keys.read(self.keys)
         self.resources()
         check_output(self.output)
 
     def resources(self) -> offerd.Resources:
-        """What one task holds. Raises `BadInput`."""
+        """The resources of one task. Raises `BadInput`."""
         found = offerd.Resources.of(cpus=self.cpus, mem=self.mem)
         if not found.millicpus:
             raise BadInput("a task needs some cpu; give it 0.1 or more")
         if found.mem_bytes < 32 << 20:
-            raise BadInput(f"{self.mem} of memory are too few for a task; give it 32M or more")
+            raise BadInput(f"{self.mem} of memory is too little for a task; give it 32M or more")
         return found
 
     @property
     def title(self) -> str:
-        """What listings show."""
+        """The name in listings."""
         return (
             _NAME.sub("-", self.name or self.mapper.split()[0].rpartition("/")[2]).strip("-.")[:40] or "job"
         )
 
     def block_bytes_for(self, input_bytes: int, cpus: float) -> int:
-        """How much each map reads, on a cluster of so many cpus."""
+        """How many bytes each map reads, on a cluster of so many cpus."""
         if self.block_bytes is not None:
             return self.block_bytes
         even = input_bytes / max(1.0, cpus * MAPS_PER_CPU)
         return int(min(BLOCK_BYTES, max(LEAST_BLOCK_BYTES, even)))
 
     def read_files(self) -> dict[str, bytes]:
-        """The content of `files` and `staged` by the name they have in a task's directory. Raises `BadInput`."""
+        """The contents of `files` and `staged`, by their names in a task's directory. Raises `BadInput`."""
         found = dict(self.staged)
         for text in self.files:
             path = Path(text)
             try:
                 with path.open("rb") as file:
-                    content = file.read(MAX_FILE_BYTES + 1)  # a device may have no end
+                    content = file.read(MAX_FILE_BYTES + 1)  # a device may be endless
             except OSError as error:
                 raise BadInput(f"cannot read the file {text}: {error.strerror}") from None
             if len(content) > MAX_FILE_BYTES:
@@ -141,17 +144,19 @@ class Job:
 
 
 def check_output(output: str) -> None:
-    """Raise `BadInput` if there is something already, or nothing can be called so. A link is something, wherever it leads."""
+    """Raise `BadInput` if the output exists already (a link counts wherever it leads), or cannot have this name."""
     if not output:
-        raise BadInput("the output is missing; name a directory that is not there yet")
+        raise BadInput("the output is missing; name a directory that does not exist yet")
     if output.startswith(DATA_PREFIX):
-        raise BadInput(f"the output {output} is no directory; name one, and place it with `offerd data put`")
+        raise BadInput(
+            f"the output {output} is not a directory; name one, and store it with `offerd data put`"
+        )
     try:
         status = os.lstat(Path(output))
         if stat.S_ISLNK(status.st_mode):
             raise BadInput(f"the output {output} is a link; name the directory itself")
         if not stat.S_ISDIR(status.st_mode) or os.listdir(output):
-            raise BadInput(f"the output {output} is there already; remove it, or name another")
+            raise BadInput(f"the output {output} exists already; remove it, or name another")
         if os.path.samestat(status, os.stat(".")):
             raise BadInput(
                 f"the output {output} is the working directory, which is not replaced; name another"
@@ -159,6 +164,6 @@ def check_output(output: str) -> None:
     except FileNotFoundError:
         pass
     except ValueError as error:  # a NUL
-        raise BadInput(f"the output {output!r} cannot be: {error}") from None
+        raise BadInput(f"the output {output!r} is not possible: {error}") from None
     except OSError as error:
-        raise BadInput(f"the output {output} cannot be: {error.strerror}") from None
+        raise BadInput(f"the output {output} is not possible: {error.strerror}") from None

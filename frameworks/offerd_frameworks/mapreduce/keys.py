@@ -1,8 +1,8 @@
-"""Which part of a line is its key, how keys are compared, and what decides who reduces them: Hadoop's properties for that.
+"""Which part of a line is its key, how keys are compared, and which reduce gets them: Hadoop's properties for that.
 
-Sort, index, ranges and merge know one kind of key: all before the first TAB, compared as bytes. So where a job says otherwise a
-line travels behind a key of that kind, made of its own (`Keys.forth`), and goes to the commands without it (`Keys.back`). It is
-of bytes that compare as the fields do, and begins with the number of a reduce where fields decide who reduces.
+Sort, index, ranges and merge know one kind of key: all before the first TAB, compared as bytes. If a job says otherwise, each
+line gets such a key in front (`Keys.forth`) on its way from map to reduce, and loses it (`Keys.back`) before a command reads
+it. That key compares as the fields do, and begins with the number of a reduce if fields decide who reduces.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ MAX_FIELDS = 1000
 
 
 class Spec(NamedTuple):
-    """`-k` of an option: from where to where (from 1 on; 0: to the end), and how it is compared."""
+    """`-k` of an option: the first and last position (from 1 on; 0: to the end), and how it is compared."""
 
     field: int = 1
     char: int = 1
@@ -59,7 +59,7 @@ class Spec(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What a job says of its keys."""
+    """A job's definition of its keys."""
 
     fields: int = 1
     separator: bytes = TAB
@@ -77,11 +77,11 @@ class Keys:
         return ends == (1, TAB, TAB) and not self.partition and not self.compare
 
     def split(self, line: bytes) -> tuple[bytes, bytes | None]:
-        """The key and the value of what a mapper or combiner has written; None where there are not so many separators."""
+        """Key and value of a mapper's or combiner's line; the value is None if there are too few separators."""
         return _split(line, self.separator, self.fields)
 
     def forth(self, reduces: int) -> Callable[[bytes], bytes]:
-        """For lines without their end: what travels from map to reduce."""
+        """The function that turns a line (without its end) into what is sent from map to reduce."""
 
         def decorate(line: bytes) -> bytes:
             key, value = self.split(line)
@@ -93,21 +93,21 @@ class Keys:
 
     @staticmethod
     def back(line: bytes) -> bytes:
-        """What `forth` was given, as a reducer or combiner reads it."""
+        """The opposite of `forth`: a line as a reducer or combiner reads it."""
         return line.partition(TAB)[2]
 
     def of_map(self, line: bytes) -> bytes:
-        """What a mapper has written as it stands in the output of a job without reduces."""
+        """A mapper's line as it stands in the output of a job without reduces."""
         key, value = self.split(line)
         return key if value is None else key + TAB + value
 
     def of_reduce(self, line: bytes) -> bytes:
-        """What a reducer has written as it stands in the output."""
+        """A reducer's line as it stands in the output."""
         key, value = _split(line, self.reduce_separator, self.reduce_fields)
         return key if value is None else key + TAB + value
 
     def order(self, key: bytes) -> bytes:
-        """Without TAB and line end; compares as keys do; those that compare as equal are in the order of their bytes."""
+        """Bytes without TAB and line end that compare as the keys do; keys that compare as equal are ordered by their bytes."""
         if not self.compare:
             return _escaped(key)
         fields = _starts(key, self.key_separator)
@@ -121,7 +121,7 @@ class Keys:
 
 
 def boundaries(reduces: int) -> list[bytes]:
-    """Between the keys of each reduce, where fields decide that."""
+    """The boundaries between the keys of each reduce, if fields decide that."""
     return [b"%05d" % number for number in range(1, reduces)]
 
 
@@ -138,7 +138,7 @@ def _split(line: bytes, separator: bytes, fields: int) -> tuple[bytes, bytes | N
 
 
 def _starts(key: bytes, separator: bytes) -> list[int]:
-    """Where each field begins, and one more, where another would begin after the end."""
+    """Where each field begins, and where another one would begin after the end."""
     starts = [0]
     while (at := key.find(separator, starts[-1])) >= 0:
         starts.append(at + len(separator))
@@ -146,7 +146,7 @@ def _starts(key: bytes, separator: bytes) -> list[int]:
 
 
 def _part(key: bytes, starts: list[int], spec: Spec, separator_bytes: int) -> bytes | None:
-    """The bytes that are meant; None where there are none."""
+    """The bytes that `spec` selects; None if there are none."""
     if spec.field >= len(starts) or (start := starts[spec.field - 1] + spec.char - 1) >= len(key):
         return None
     end = len(key)
@@ -160,7 +160,7 @@ def _part(key: bytes, starts: list[int], spec: Spec, separator_bytes: int) -> by
 
 @lru_cache(maxsize=10_000)
 def _partition(key: bytes, separator: bytes, specs: tuple[Spec, ...], reduces: int) -> int:
-    """`KeyFieldBasedPartitioner`: Java's hash of the bytes, which are signed there."""
+    """`KeyFieldBasedPartitioner`: Java's hash of the bytes, which are signed in Java."""
     starts = _starts(key, separator)
     value = 0
     for spec in specs:
@@ -169,10 +169,10 @@ def _partition(key: bytes, separator: bytes, specs: tuple[Spec, ...], reduces: i
     return (value & 0x7FFFFFFF) % reduces
 
 
-# -- What compares as bytes -----------------------------------------------------------------------------------------
+# -- Codes that compare as bytes ------------------------------------------------------------------------------------
 #
-# A part is a code with an end that is less than all that may stand in its place: so of two the shorter one comes first. What is
-# below 0x0c is written as two bytes, in the same order; so no TAB and no line end stands in a code.
+# The code of a part ends with a byte that is less than any that may stand there otherwise: so the shorter of two comes first.
+# Bytes below 0x0c are written as two bytes, in the same order; so a code has no TAB and no line end.
 
 _LOW = re.compile(rb"[\x00-\x0b]")
 _END = b"\x01"
@@ -192,7 +192,7 @@ def _code(part: bytes | None, spec: Spec) -> bytes:
 
 
 def _number_code(part: bytes) -> bytes:
-    """As `sort -n` reads it: blanks, a sign, digits with a point; what is no number is 0."""
+    """The number that `sort -n` reads: blanks, a sign, digits with a point; 0 if there is no number."""
     found = _NUMBER.match(part)
     sign, whole, fraction = found.groups() if found else (b"", b"", b"")
     fraction = (fraction or b"").rstrip(b"0")
@@ -202,15 +202,15 @@ def _number_code(part: bytes) -> bytes:
     return b"0" + code.translate(_COMPLEMENT) if sign else b"2" + code
 
 
-# -- What a job says ------------------------------------------------------------------------------------------------
+# -- Properties of a job --------------------------------------------------------------------------------------------
 
 
 def read(properties: Mapping[str, str]) -> Keys:
-    """What these say of keys; others are passed over. Raises `BadInput`."""
+    """The keys that these properties define; other properties are ignored. Raises `BadInput`."""
     said = _with_new_names(properties)
     for name, (usual, options) in CLASSES.items():
         if name in said and said[name].rpartition(".")[2] != usual:
-            raise BadInput(f"--define {name}={said[name]}: only {usual} is known here, with {options}")
+            raise BadInput(f"--define {name}={said[name]}: only {usual} is supported, with {options}")
     keys = Keys(
         fields=_number(said, MAP_FIELDS),
         separator=_separator(said, MAP_SEPARATOR),
@@ -229,7 +229,7 @@ def read(properties: Mapping[str, str]) -> Keys:
 
 
 def of_keys(properties: Mapping[str, str]) -> dict[str, str]:
-    """Those that `read` reads, by their names of today. Raises `BadInput`."""
+    """The properties that `read` reads, by their new names. Raises `BadInput`."""
     return {name: value for name, value in _with_new_names(properties).items() if name in NAMES}
 
 
@@ -240,16 +240,14 @@ def _with_new_names(properties: Mapping[str, str]) -> dict[str, str]:
             name, value = PARTITION, f"-k1,{_number(properties, name)}"
         name = OLD_NAMES.get(name, name)
         if said.setdefault(name, value) != value:
-            raise BadInput(
-                f"--define {name} is said twice, by its old name and its new one; give one of them"
-            )
+            raise BadInput(f"--define {name} is given twice, by its old and its new name; give one of them")
     return said
 
 
 def _number(said: Mapping[str, str], name: str) -> int:
     text = said.get(name, "1")
     if not text.isdecimal() or not 1 <= int(text) <= MAX_FIELDS:
-        raise BadInput(f"--define {name}={text} is no number of fields; give 1 to {MAX_FIELDS}")
+        raise BadInput(f"--define {name}={text} is not a number of fields; give 1 to {MAX_FIELDS}")
     return int(text)
 
 
@@ -265,7 +263,7 @@ _KEY = re.compile(rf"{_POSITION}(?:,{_POSITION})?")
 
 
 def _specs(said: Mapping[str, str], name: str) -> tuple[Spec, ...]:
-    """As `sort` has them: `-k2,2nr`, `-k1.3,2.1`, `-n`, `-r`."""
+    """Options of `sort`: `-k2,2nr`, `-k1.3,2.1`, `-n`, `-r`."""
     words = re.sub(r"-k\s+", "-k", said.get(name, "")).split()
     flags = "".join(word[1:] for word in words if re.fullmatch("-[nr]+", word))
     keys = [word for word in words if not re.fullmatch("-[nr]+", word)]
@@ -284,7 +282,7 @@ def _spec(word: str, name: str) -> Spec:
     found = _KEY.fullmatch(word.removeprefix("-k")) if word.startswith("-k") else None
     if found is None:
         raise BadInput(
-            f"--define {name}: {word!r} is no option; known are -kFIELD[.CHAR][,FIELD[.CHAR]][nr], -n and -r"
+            f"--define {name}: {word!r} is not an option; known are -kFIELD[.CHAR][,FIELD[.CHAR]][nr], -n and -r"
         )
     field, char, flags, last_field, last_char, last_flags = found.groups()
     spec = Spec(

@@ -1,8 +1,8 @@
-"""What a command leaves behind when it ends ends too, and so nobody waits for who has inherited its pipes.
+"""Ends what a command leaves behind when it ends, so that nobody waits for a process that has inherited its pipes.
 
-A task's process is a *subreaper*: what loses its parent below it becomes its child. So after the end of a command all that is
-left of it are children of ours that we have not started ourselves, and what is below them. (Under a command that still runs
-there may be such children as well; a marker in the environment tells them from those.)
+A task's process is a *subreaper*: orphans below it become its children. So after the end of a command, all that is left of it
+are children that we have not started ourselves, and their descendants. (A command that still runs may have such children as
+well; a mark in their environment distinguishes them.)
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from contextlib import suppress
 
 PR_SET_CHILD_SUBREAPER = 36
 VARIABLE = "OFFERD_MAPREDUCE_COMMAND"
-"""Whose value marks the processes of a command: its number."""
+"""The environment variable that marks the processes of a command: its number."""
 
 
 class Leftovers:
-    """The commands of this process. Before `begin` it ends nothing: a stranger among our children may be anybody's."""
+    """The commands of this process. Before `begin` it ends nothing: our other children may be anybody's."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._has_begun = False
         self._started = 0
         self._running: dict[int, bytes] = {}
-        """By pid; the marker of a command, or b"" of a tool of ours, which leaves nothing."""
+        """By pid: the mark of a command, or b"" for a tool of ours, which leaves nothing behind."""
 
     def begin(self) -> None:
-        """From now on all children of this process are started by `start`, or come from those. Raises `OSError`."""
+        """From now on all children of this process are started by `start`, or descend from those. Raises `OSError`."""
         if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             code = ctypes.get_errno()
             raise OSError(code, f"cannot become a subreaper: {os.strerror(code)}")
@@ -53,25 +53,25 @@ class Leftovers:
             return process
 
     def reap(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait for its end, and end what it has left behind."""
+        """Wait until it has ended, and end what it has left behind."""
         process.wait()
-        # Who dies passes its children on before its death is told: those of this process are ours by now.
+        # A process's children are passed on before its death is reported: those of this process are ours by now.
         with self._lock:
             mark = self._running.pop(process.pid, b"")
         if not mark or not self._has_begun:
             return
         spared: set[int] = set()
-        while strays := [pid for pid in self._strays() if pid not in spared]:
-            for pid in strays:
+        while orphans := [pid for pid in self._orphans() if pid not in spared]:
+            for pid in orphans:
                 try:
-                    os.kill(pid, signal.SIGKILL)  # it is not reaped: the number is its own
-                    os.waitpid(pid, 0)  # and what is below it is ours, and next
+                    os.kill(pid, signal.SIGKILL)  # it is not reaped, so its pid cannot be reused
+                    os.waitpid(pid, 0)  # its own children are ours now, and next
                 except PermissionError:
                     spared.add(pid)  # a set-uid program
                 except (ProcessLookupError, ChildProcessError):
-                    pass  # another command's end was quicker
+                    pass  # it was reaped after another command's end
 
-    def _strays(self) -> list[int]:
+    def _orphans(self) -> list[int]:
         """Children that belong to no running command."""
         with self._lock:
             strangers = [pid for pid in _children() if pid not in self._running]
@@ -80,18 +80,18 @@ class Leftovers:
 
 
 def _children() -> list[int]:
-    """Those of the first thread: orphans come to it."""
+    """The children of the first thread, which also gets the orphans."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
             return [int(pid) for pid in file.read().split()]
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-        import psutil  # not for every task
+        import psutil  # imported only here, to spare other tasks
 
         return [each.pid for each in psutil.Process().children()]
 
 
 def _mark_of(pid: int) -> bytes:
-    """The line of its environment; empty if it has none, or is dead."""
+    """The mark's line in its environment; empty if it has none, or is dead."""
     environ = b""
     with suppress(OSError):
         while not environ:  # in the middle of an exec it has neither environment nor arguments

@@ -1,4 +1,4 @@
-"""A map task: the mapper over each piece of a split, its output sorted by key, combined, and indexed for the reducers."""
+"""A map task: it runs the mapper over each piece of a split, and sorts, combines and indexes the output."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SAMPLES = 100
 
 
 def run(task: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Do it in the current directory; what the framework wants to know of it."""
+    """Run the task in the current directory; returns its report."""
     source = open_source(task)
     _check_packed(task, source)
     if task["reduces"]:
@@ -68,14 +68,14 @@ def run(task: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
 
 
 def _count_input(task: dict[str, Any], source: Source) -> int:
-    """The lines of the input. Raises `CommandFailed` if it was not all there, or a block is not what was stored."""
+    """Count the input's lines. Raises `CommandFailed` if it is incomplete, or a block is not what was stored."""
     records = 0
     digest = hashlib.sha256() if task["block"] else None
     for piece in task["pieces"]:
         if source.is_compressed(piece):
             name, path = str(piece[0]), source.path_of(piece)
             records += source.lines[name] if name in source.lines else count_lines(path, leftovers, name)
-            digest = None  # it was looked at before
+            digest = None  # it was checked before
             continue
         records += scan(source.path_of(piece), piece[3], piece[2], digest).lines
     if digest is not None and digest.hexdigest() != task["sha256"]:
@@ -90,16 +90,14 @@ def _damaged(task: dict[str, Any], source: Source) -> CommandFailed:
 
 
 def _check_packed(task: dict[str, Any], source: Source) -> None:
-    """A block that is compressed is looked at first: what comes out of a damaged one, or does not, says less of it. Raises
-    `CommandFailed`.
-    """
+    """Check a compressed block before reading it, as errors from decompressing it would say less. Raises `CommandFailed`."""
     is_packed = bool(task["block"]) and any(map(source.is_compressed, task["pieces"]))
     if is_packed and digests.of_file(source.block) != task["sha256"]:
         raise _damaged(task, source)
 
 
 def _map_alone(task: dict[str, Any], reporter: Reporter, source: Source) -> None:
-    """Into the job's output as it is, or as its keys are shown."""
+    """Write the mapper's output to the job's output, with its keys as users see them."""
     job_keys = keys.read(task.get("keys", {}))
     with open(OUTPUT, "w+b") as file:
         if job_keys.separator == keys.TAB:
@@ -111,11 +109,11 @@ def _map_alone(task: dict[str, Any], reporter: Reporter, source: Source) -> None
             _map(task, reporter, source, mapped)
         finally:
             os.close(mapped)
-            pump.join()  # raises: what has cut off the mapper is what went wrong
+            pump.join()  # raises what went wrong, which has also cut off the mapper
 
 
 def _map_and_sort(task: dict[str, Any], reporter: Reporter, source: Source) -> Scan:
-    """`mapper | sort`, or with a combiner `mapper | sort | combiner | sort`. Returns what there is now."""
+    """Run `mapper | sort`, or with a combiner `mapper | sort | combiner | sort`. Returns what the output holds."""
     from_mapper, mapped = pipe()
     job_keys = keys.read(task.get("keys", {}))
     keying: Pump | None = None
@@ -137,13 +135,13 @@ def _map_and_sort(task: dict[str, Any], reporter: Reporter, source: Source) -> S
             keying.join()
     if failure and sorting.has_read_all:
         raise failure
-    pump.join()  # where not all was read, what stopped that has cut off the mapper, and is what went wrong
+    pump.join()  # if the output was not read to its end, the reader's error is the cause, not the mapper's
     sorting.finish()
     if failure:
         raise failure
     found = scan(OUTPUT)
     if found.has_tabs and not sorting.by_key:
-        # The beginning did not look like it.
+        # The beginning of the output did not have so few different lines.
         os.rename(OUTPUT, UNSORTED)
         with open(UNSORTED, "rb") as lines, open(OUTPUT, "wb") as output:
             words = sort_words(task["sort_bytes"], by_key=True)
@@ -153,7 +151,7 @@ def _map_and_sort(task: dict[str, Any], reporter: Reporter, source: Source) -> S
 
 
 def _map(task: dict[str, Any], reporter: Reporter, source: Source, output: int) -> None:
-    """The mapper over each piece, a process each; or one that reads all pieces itself, since it knows how."""
+    """Run the mapper over each piece, one process each; or once, if it reads all pieces itself."""
     if not task["reads_pieces"]:
         is_file = stat.S_ISREG(os.fstat(output).st_mode)
         for number, piece in enumerate(task["pieces"], 1):
@@ -163,7 +161,7 @@ def _map(task: dict[str, Any], reporter: Reporter, source: Source, output: int) 
             elif number < len(task["pieces"]):
                 _run_mapper_ended(task, reporter, source, piece, output)
             else:
-                _run_mapper(task, reporter, source, piece, output)  # sort ends the last line by itself
+                _run_mapper(task, reporter, source, piece, output)  # sort completes the last line by itself
         return
     pieces = [[source.path_of(piece), *piece] for piece in task["pieces"]]
     environment = job_environment(task["job"], {**task["environment"], PIECES: json.dumps(pieces)})
@@ -184,7 +182,7 @@ def _mapper(
 def _run_mapper_ended(
     task: dict[str, Any], reporter: Reporter, source: Source, piece: list[Any], output: int
 ) -> None:
-    """One whose last line must not become the beginning of the next one's first."""
+    """Run a mapper whose last line must be completed, as the next mapper's output follows it."""
     reading, writing = pipe()
     pump = Pump(partial(relay, reading, output))
     try:
@@ -213,18 +211,18 @@ def _run_mapper(
     with open(source.path_of(piece), "rb") as file:
         is_ended = os.pread(file.fileno(), 1, offset + length - 1) == b"\n"
         if is_ended and offset + length == os.fstat(file.fileno()).st_size:
-            os.lseek(file.fileno(), offset, os.SEEK_SET)  # to the end of the file: the mapper reads it itself
+            os.lseek(file.fileno(), offset, os.SEEK_SET)  # the mapper reads it itself, to the end of the file
             _mapper(task, reporter, environment, file.fileno(), output).wait()
             return
         reading, writing = pipe()
         mapper = _mapper(task, reporter, environment, reading, output)
         os.close(reading)
-        ending = b"" if is_ended else b"\n"  # as in Hadoop, each line that a mapper gets has an end
+        ending = b"" if is_ended else b"\n"  # as in Hadoop, a mapper gets only complete lines
         feeder = Pump(partial(feed, file.fileno(), writing, offset, length, ending))
         try:
             mapper.wait()
         finally:
-            feeder.join()  # raises: with less input, what the mapper says of it is no news
+            feeder.join()  # raises if the input was short: then the mapper's own error does not matter
 
 
 def _run_mapper_plain(
@@ -235,7 +233,7 @@ def _run_mapper_plain(
     environment: dict[str, str],
     output: int,
 ) -> None:
-    """Over what comes out of a compressed file, of which all is read, also if the mapper has had enough before."""
+    """Run the mapper over a compressed file's contents, and read them to the end, even if the mapper stops reading earlier."""
     name, _, length, _ = piece
     path = source.path_of(piece)
     if os.stat(path).st_size != length:
@@ -258,7 +256,7 @@ def _run_mapper_plain(
 
 
 def _index(size: int) -> list[list[Any]]:
-    """Write the index beside the output; its samples, as JSON has them (keys as Latin-1)."""
+    """Write the index beside the output; returns its samples for JSON (keys as Latin-1)."""
     with open(OUTPUT, "rb") as output:
         index = ranges.make_index(output)
     with open(INDEX, "wb") as file:

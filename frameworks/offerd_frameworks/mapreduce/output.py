@@ -1,4 +1,4 @@
-"""A job's output directory: it appears whole, under its name, or not at all."""
+"""A job's output directory: it appears under its name when it is complete, or not at all."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from offerd_frameworks.mapreduce.transfer import Server
 
 SUCCESS = "_SUCCESS"
 LONGEST_NAME_BYTES = 200
-"""Of a name of ours beside the output: a longer one that may just be could not be made longer."""
+"""Longest name of ours beside the output: it must be shorter than the longest that is allowed, as more is appended."""
 
 
 class OutputDirectory:
-    """Parts are gathered beside the directory to be, and become it by one rename.
+    """Parts are collected beside the final directory, and become it by one rename.
 
-    What is being saved lies apart from the parts, a file for each attempt: an attempt that was overtaken spoils nothing.
+    Files that are being saved are kept apart from the parts, one for each attempt, so a late attempt spoils nothing.
     """
 
     def __init__(self, output: str) -> None:
-        """Make the place for the parts. Raises `BadInput` where that cannot be, or they could not get their name in the end."""
+        """Make the place for the parts. Raises `BadInput` if that is not possible, or they could not be renamed at the end."""
         check_output(output)
         self.path = Path(output).absolute()
         self._made = [parent for parent in self.path.parents if not parent.exists()]
@@ -38,9 +38,9 @@ class OutputDirectory:
             self._parts.mkdir(parents=True)
             self._saving.mkdir()
             with suppress(FileNotFoundError):
-                os.lstat(self._base / self.path.name)  # whether there can be such a name
+                os.lstat(self._base / self.path.name)  # fails if the name is not possible
             if self.path.exists():
-                # Of several things that forbid it (a mount, the sticky bit, an attribute) none can be asked for beforehand.
+                # Several things may forbid a rename (a mount, the sticky bit, an attribute); none can be checked beforehand.
                 probe = self._base / "probe"
                 probe.mkdir()
                 _take_over(self.path, probe)
@@ -55,8 +55,8 @@ class OutputDirectory:
             raise BadInput(f"{what} {self.path.parent}: {error.strerror}") from None
 
     def save(self, attempt: str, files: FilesDoor, path: str, size: int, sha256: str) -> None:
-        """Bring an attempt's output from a slave's file server, if it is what the attempt said of it. Raises `TransferError`,
-        and `OSError` of this host's disk.
+        """Fetch an attempt's output from a slave's file server, and check it against what the attempt reported. Raises
+        `TransferError`, and `OSError` for errors of this host's disk.
         """
         with open(self._saving / attempt, "wb") as file, Server(files) as server:
             try:
@@ -69,16 +69,16 @@ class OutputDirectory:
             os.fsync(file.fileno())
 
     def keep(self, part: int, attempt: str) -> None:
-        """What was saved of this attempt is the part. Raises `OSError`."""
+        """Make what was saved of this attempt the part. Raises `OSError`."""
         os.rename(self._saving / attempt, self._parts / part_name(part))
 
     def drop(self, attempt: str) -> None:
-        """What was saved of this attempt is not wanted."""
-        with suppress(OSError):  # it goes with the rest in the end
+        """Remove what was saved of this attempt."""
+        with suppress(OSError):  # it is removed with the rest at the end
             os.unlink(self._saving / attempt)
 
     def publish(self) -> None:
-        """All parts are there: give them their name. Raises `OfferdError` if that cannot be, and leaves them where they are."""
+        """Give the complete output its name. If that fails, raises `OfferdError` and leaves the parts where they are."""
         try:
             (self._parts / SUCCESS).touch()
             with suppress(FileNotFoundError):
@@ -92,7 +92,7 @@ class OutputDirectory:
         self.discard()
 
     def discard(self) -> None:
-        """Remove what is not published, and directories above it that were made for it and are empty."""
+        """Remove what is not published, and empty directories above it that were made for it."""
         shutil.rmtree(self._base, ignore_errors=True)
         with suppress(OSError):
             for parent in self._made:
@@ -100,9 +100,9 @@ class OutputDirectory:
 
 
 def _take_over(path: Path, directory: Path) -> None:
-    """Owner, permissions and attributes of an empty directory that the other one takes the place of: somebody meant them."""
+    """Copy owner, permissions and attributes of the empty directory that is to be replaced: somebody has chosen them."""
     status = os.lstat(path)
-    with suppress(PermissionError):  # an account that is not root keeps what it makes
+    with suppress(PermissionError):  # only root may change the owner
         os.chown(directory, status.st_uid, status.st_gid)
     shutil.copystat(path, directory)
 

@@ -1,7 +1,7 @@
-"""What to launch where: the pure core of the framework. It is told what happened and when, and answers; no clock, no IO.
+"""What to launch where: the pure core of the framework. It gets events with their times, and answers; no clock, no I/O.
 
-Several jobs share one framework fairly: a free slot goes to the job with the fewest tasks running that has something for
-it (Zaharia et al., EuroSys 2010, Algorithm 2), and a job may pass for a while if nothing of its is local there.
+Several jobs share one framework fairly: a free slot goes to the job with the fewest running tasks that can use it (Zaharia et
+al., EuroSys 2010, Algorithm 2), and a job may wait for a while if none of its tasks is local there.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from offerd_frameworks.mapreduce.splits import Split
 from offerd_frameworks.mapreduce.work import Attempt, JobState, Kind, Output, Phase, Rules, Work
 
 MAX_LOSSES = 20
-"""Of one map or reduce. A loss is nobody's fault and counts as no failure; so many are no accident any more."""
+"""Most losses of one map or reduce. A loss is not the task's failure, but so many are no accident."""
 MAX_UNFETCHED = 8
-"""Of one reduce, or of one part of the output. Slaves die now and then; a port that nobody can reach is no accident."""
+"""Most failed fetches of one reduce, or of one part of the output. Slaves die sometimes; an unreachable port is no accident."""
 AVOID_S = 3.0
-"""How long what failed on a slave is not tried there again: another one may do better, and there may be no other."""
+"""After a failure on a slave, other slaves are tried for so long; there may be no other."""
 SLOW_FACTOR = 2.0
 SLOW_LEAST_S = 3.0
-"""A copy is started of what runs longer than twice the median and this, when nothing else waits."""
+"""If nothing else waits, a task that has run longer than twice the median, and than this, is copied."""
 SHORT_S = 60.0
 REDUCE_BYTES_PER_S = 4 << 20
 REDUCE_LEAST_S = 20.0
-"""An honest guess of a reduce's time: slower than we have seen any."""
+"""Least guess of a reduce's time, in seconds: slower than any that we have seen."""
 TIMEOUT_GROWTH = 4.0
-"""Who was killed by the clock gets so many times the time: the same again would be the same waste again."""
+"""A task that was killed at its time limit gets so many times the limit: the same limit would be exceeded again."""
 GUESS_UNTIL_S = 86_400.0
-"""To be killed by a guess of less than this is no failure of the task: nobody has said that it may not take so long."""
+"""A task killed at a guessed limit below this has not failed: nobody has forbidden it to take so long."""
 
 
 @dataclass(slots=True)
 class Room:
-    """What one offer holds, less what has been taken from it in this round."""
+    """What one offer holds, less what was taken from it in this round."""
 
     slave_id: str
     hostname: str
@@ -58,7 +58,7 @@ class Room:
 
 
 class Planner:
-    """All jobs of one framework. Times are seconds of one clock, the caller's."""
+    """All jobs of one framework. Times are seconds on the caller's clock."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, JobState] = {}
@@ -68,7 +68,7 @@ class Planner:
     # -- jobs -------------------------------------------------------------------------------------------------------
 
     def submit(self, job_id: str, rules: Rules, splits: list[Split], now: float) -> JobState:
-        """A new job; without any input its reduces are all there is to do."""
+        """Add a job; without any input only its reduces are to be run."""
         self._submitted += 1
         job = JobState(
             job_id,
@@ -84,12 +84,12 @@ class Planner:
         return job
 
     def cancel(self, job_id: str, now: float) -> list[str]:
-        """End it, if it is not over; the tasks to kill."""
+        """End a job unless it is over; returns the tasks to kill."""
         job = self.jobs.get(job_id)
         return self._end(job, Phase.CANCELLED, "cancelled", now) if job is not None else []
 
     def forget(self, job_id: str) -> None:
-        """Of an ended job nothing more is wanted."""
+        """Forget a job that has ended."""
         self.jobs.pop(job_id, None)
 
     # -- placing ----------------------------------------------------------------------------------------------------
@@ -99,14 +99,14 @@ class Planner:
         return any(self._candidates(job, now) for job in self.jobs.values())
 
     def fill(self, room: Room, now: float) -> list[Attempt]:
-        """What to launch on an offer, in the order of the jobs' turns."""
+        """The tasks to launch on an offer, in the order of the jobs' turns."""
         launched = []
         while (attempt := self._next(room, now)) is not None:
             launched.append(attempt)
         return launched
 
     def refusal_s(self, now: float) -> float:
-        """How long offers of a slave that nothing was launched on are not wanted: until some job has waited enough."""
+        """How long to refuse a slave on which nothing was launched: until some job has waited long enough."""
         waits = [
             job.delay.left_s(now)
             for job in self.jobs.values()
@@ -129,7 +129,7 @@ class Planner:
         return None
 
     def _choose(self, job: JobState, room: Room, now: float) -> tuple[Work | None, bool | None]:
-        """Algorithm 2: local work at once; other work once the job has waited. And whether it is local."""
+        """Algorithm 2: local work at once, other work once the job has waited. Also returns whether it is local."""
         able = [
             work
             for work in self._candidates(job, now)
@@ -145,7 +145,7 @@ class Planner:
                 return work, None
         if waiting:
             return (waiting[0], False) if job.delay.may_run_elsewhere(now) else (None, False)
-        # Nothing waits: a copy of what is slow.
+        # Nothing waits: copy a slow task.
         return (
             (able[0], room.slave_id in able[0].local_to if able[0].local_to else None)
             if able
@@ -174,7 +174,7 @@ class Planner:
         ]
 
     def _limit_s(self, job: JobState, work: Work, room: Room) -> float | None:
-        """An honest time limit; None if the offer has no room for a task of that limit."""
+        """The time limit to use; None if the offer has no room for a task with it."""
         limit_s = job.rules.time_limit_s
         must_be_so = limit_s is not None or work.timeouts > 0
         if limit_s is None:
@@ -184,7 +184,7 @@ class Planner:
         limit_s *= TIMEOUT_GROWTH**work.timeouts
         if limit_s <= room.short_limit_s or room.fits_long(job.rules.resources):
             return limit_s
-        # A guess may be cut down to what is short there; what was asked for, or was not enough before, may not.
+        # A guess may be shortened to the slave's short limit; a limit that was asked for, or that follows a timeout, may not.
         return None if must_be_so else room.short_limit_s
 
     def _launch(
@@ -203,7 +203,7 @@ class Planner:
             is_copy=bool(work.running),
         )
         if is_local and not attempt.is_copy:
-            job.delay.launched_locally()  # not before: an offer that has no room for it ends no wait
+            job.delay.launched_locally()  # only now: an offer without room for it does not end the wait
         work.launches += 1
         work.running[attempt.task_id] = attempt
         self._attempts[attempt.task_id] = (job, attempt)
@@ -213,20 +213,20 @@ class Planner:
         job.counters["copies" if attempt.is_copy else "launched"] += 1
         return attempt
 
-    # -- what became of it ------------------------------------------------------------------------------------------
+    # -- results ----------------------------------------------------------------------------------------------------
 
     def find(self, task_id: str) -> tuple[JobState, Attempt] | None:
-        """The job and attempt of a task that is on the cluster."""
+        """The job and the attempt of a task on the cluster."""
         return self._attempts.get(task_id)
 
     def started(self, task_id: str, container_id: str, now: float) -> None:
-        """It runs."""
+        """The task runs."""
         if (found := self._attempts.get(task_id)) is not None:
             found[1].started_s = now
             found[1].container_id = container_id
 
     def succeeded(self, task_id: str, container_id: str, report: Mapping[str, Any], now: float) -> list[str]:
-        """It has ended well, with this report. Returns the tasks to kill: copies that came second."""
+        """The task has succeeded, with this report. Returns the tasks to kill: copies that are not needed any more."""
         found = self._drop(task_id, now)
         if found is None:
             return []
@@ -246,7 +246,7 @@ class Planner:
         return others
 
     def failed(self, task_id: str, why: str, now: float, *, timed_out: bool = False) -> list[str]:
-        """It ended badly by its own doing. Returns the tasks to kill, if that was the job's end."""
+        """The task has failed by itself. Returns the tasks to kill, if that ends the job."""
         found = self._drop(task_id, now)
         if found is None:
             return []
@@ -271,14 +271,14 @@ class Planner:
         return []
 
     def lost(self, task_id: str, why: str, now: float) -> list[str]:
-        """It was lost, or killed by somebody else: no failure of its own. Returns the tasks to kill, if this was too much."""
+        """The task was lost or killed by others, which is not its failure. Returns the tasks to kill, if that ends the job."""
         found = self._drop(task_id, now)
         if found is None:
             return []
         job, attempt = found
         work = attempt.work
         if work.output is not None or job.phase.is_over:
-            return []  # a copy that came second, or a job that is over: we killed it ourselves
+            return []  # we killed it ourselves: a copy, or a task of an ended job
         self._waste(job, attempt, now)
         work.losses += 1
         job.counters["lost"] += 1
@@ -287,9 +287,9 @@ class Planner:
         return []
 
     def unfetchable(self, task_id: str, maps: list[int], why: str, now: float) -> list[str]:
-        """A reduce could not fetch the outputs of these maps: they are run again, and then the reduce.
+        """A reduce could not fetch the outputs of these maps: they must run again, and then the reduce.
 
-        Returns the tasks to kill, if this was too much.
+        Returns the tasks to kill, if that ends the job.
         """
         found = self._drop(task_id, now)
         if found is None:
@@ -304,7 +304,7 @@ class Planner:
         if work.unfetched >= MAX_UNFETCHED:
             what = f"reduce {work.index} could not fetch its input {work.unfetched} times"
             return self._end(job, Phase.FAILED, f"{what}, last on {attempt.hostname}: {why}", now)
-        # What has been run again since this reduce was launched is not in doubt.
+        # Maps that have run again since this reduce was launched are not in doubt.
         for index in maps:
             output = job.maps[index].output if index < len(job.maps) else None
             if output is not None and output.report.get("ended_s", 0.0) <= attempt.launched_s:
@@ -312,7 +312,7 @@ class Planner:
         return []
 
     def slave_lost(self, slave_id: str) -> None:
-        """What lay on this slave is gone: maps that reduces still need, and results that were not saved."""
+        """The outputs on this slave are lost: those of maps that reduces still need, and results that were not saved."""
         for job in self.jobs.values():
             if job.phase.is_over:
                 continue
@@ -323,10 +323,9 @@ class Planner:
                 work.failed_on.pop(slave_id, None)
 
     def result_lost(self, job_id: str, work: Work, task_id: str, why: str, now: float) -> list[str]:
-        """The output of this attempt, a part of the job's, could not be fetched from its slave: to be made again.
+        """The output of this attempt, which is a part of the job's, could not be fetched, and must be made again.
 
-        Returns the tasks to kill, if this was too much. What has been lost before, or saved from another attempt, is no
-        loss now.
+        Returns the tasks to kill, if that ends the job. If it was lost before, or saved from another attempt, nothing changes.
         """
         job = self.jobs.get(job_id)
         if job is None or job.phase.is_over or work.is_saved:
@@ -341,9 +340,9 @@ class Planner:
         return []
 
     def saved(self, job_id: str, work: Work, output: Output, now: float) -> list[str]:
-        """This output, a part of the job's, is where it belongs; with the last one the job is done.
+        """This output is saved as its part of the job's output; with the last part the job is done.
 
-        Returns the tasks to kill: the slave may have been lost meanwhile, and the part be in the making once more.
+        Returns the tasks to kill: if the slave was lost meanwhile, the part may be made a second time.
         """
         job = self.jobs.get(job_id)
         if job is None:
@@ -357,7 +356,7 @@ class Planner:
         return list(work.running)
 
     def fail(self, job_id: str, why: str, now: float) -> list[str]:
-        """End a job for a reason from outside, if it is not over; the tasks to kill."""
+        """End a job for an external reason, unless it is over; returns the tasks to kill."""
         job = self.jobs.get(job_id)
         return self._end(job, Phase.FAILED, why, now) if job is not None else []
 
@@ -391,7 +390,7 @@ class Planner:
 
     def _count(self, job: JobState, attempt: Attempt, report: Mapping[str, Any]) -> None:
         if attempt.work.kind is Kind.MAP and attempt.is_local is not None:
-            # What was read counts, not what was planned: a replica may have gone meanwhile.
+            # Count what was read, not what was planned: a replica may have gone meanwhile.
             job.counters["local maps" if report.get("read") == "local" else "remote maps"] += 1
         self._count_report(job, attempt.work.kind, report)
 
@@ -430,6 +429,6 @@ class Planner:
         return [task_id for work in job.works() for task_id in work.running]
 
     def attempts(self) -> Iterator[Attempt]:
-        """All that are on the cluster."""
+        """All attempts on the cluster."""
         for _, attempt in self._attempts.values():
             yield attempt

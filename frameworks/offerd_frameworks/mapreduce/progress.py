@@ -1,4 +1,4 @@
-"""How far a job is and how it went, as its handle tells: plain data, and the lines of its summary."""
+"""A job's progress and its summary: plain data, and the lines of text for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from offerd_frameworks.mapreduce.work import JobState, Kind, Phase
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A moment of a job. The counters are the framework's (`map output bytes`) and the commands' (`GROUP:NAME`)."""
+    """The progress of a job. The counters are the framework's (`map output bytes`) and the commands' (`GROUP:NAME`)."""
 
     phase: Phase = Phase.MAP
     maps: int = 0
@@ -28,7 +28,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A finished job in figures."""
+    """The figures of a finished job."""
 
     job_id: str
     output: str
@@ -41,8 +41,8 @@ class Summary:
     slowest_host: str
     median_map_s: float
     median_reduce_s: float
-    utilization: float  # cpus held by its tasks, of those of the cluster, over its whole time
-    wasted_s: float  # of attempts that came to nothing
+    utilization: float  # the part of the cluster's cpus that its tasks held, on average
+    wasted_s: float  # seconds of attempts whose results were not used
 
     @property
     def locality(self) -> float | None:
@@ -52,7 +52,7 @@ class Summary:
 
 
 def progress_of(state: JobState, shuffled: Mapping[str, int], status: str, now: float) -> Progress:
-    """Where a job is. `shuffled`: bytes that running reduces say they have fetched, by task."""
+    """A job's progress now. `shuffled`: bytes that each running reduce has reported as fetched, by task."""
     by_kind = {Kind.MAP: state.maps, Kind.REDUCE: state.reduces}
     done = {kind: sum(work.output is not None for work in works) for kind, works in by_kind.items()}
     running = {kind: sum(len(work.running) for work in works) for kind, works in by_kind.items()}
@@ -79,7 +79,7 @@ def progress_of(state: JobState, shuffled: Mapping[str, int], status: str, now: 
 
 
 def summary_of(state: JobState, output: str, cluster_cpus: float) -> Summary:
-    """Of a job that is over."""
+    """The summary of a job that is over."""
     assert state.ended_s is not None
     elapsed_s = state.ended_s - state.submitted_s
     slowest_s, task, host = state.slowest

@@ -1,9 +1,8 @@
-"""Partitions of sorted map outputs: each reducer gets a range of keys, and the ranges are chosen when all maps are done.
+"""Partitions of sorted map outputs: each reducer gets a range of keys, chosen when all maps are done.
 
-A map task's output is one file, sorted by key. Beside it lies an *index*: the key at every so many bytes. From samples of
-the indexes the framework chooses boundaries that cut the whole into even parts; a reducer finds its part of each file by a
-look into the index and one page of the file. So no line is touched to be partitioned, and the part files, one after the
-other, are sorted as a whole.
+A map task's output is one file, sorted by key, with an *index*: the key at every so many bytes. From samples of the indexes the
+framework chooses boundaries that cut the whole into even parts. A reducer finds its part of each file with the index and one
+page of the file. So no line is touched for partitioning, and the part files, one after the other, are sorted as a whole.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ TAB = b"\t"
 FINEST_STEP_BYTES = 512
 COARSEST_STEP_BYTES = 64 << 10
 ENTRIES = 128
-"""Steps are at most so coarse that a small file has as many entries."""
+"""Steps are small enough that even a small file has so many entries."""
 MAX_KEY_BYTES = 1024
-"""Longer keys are not made boundaries."""
+"""Longer keys are not used as boundaries."""
 
 
 class Entry(NamedTuple):
-    """A line's offset and key, and the SHA-256 of the *step*: of all from there up to the next entry."""
+    """A line's offset and key, and the SHA-256 of the *step*: all bytes from there to the next entry."""
 
     offset: int
     key: bytes
@@ -34,9 +33,9 @@ class Entry(NamedTuple):
 
 
 Index = list[Entry]
-"""Rising; the first line is always in it."""
+"""In rising order; the first line is always in it."""
 Read = Callable[[int, int], bytes]
-"""`read(offset, length)` of a map output."""
+"""`read(offset, length)` reads from a map output."""
 
 
 def key_of(line: bytes) -> bytes:
@@ -75,14 +74,14 @@ def _digest_of_next(file: BinaryIO, length: int) -> str:
 
 
 def step_at(index: Index, size: int, offset: int) -> tuple[int, int, str]:
-    """The step that holds the byte at `offset`: where it begins and ends, and its digest."""
+    """The step with the byte at `offset`: its begin, its end and its digest."""
     position = bisect.bisect_right(index, offset, key=lambda entry: entry.offset) - 1
     end = index[position + 1].offset if position + 1 < len(index) else size
     return index[position].offset, end, index[position].sha256
 
 
 def samples(index: Index, size: int, number: int) -> list[tuple[bytes, int]]:
-    """At most `number` keys of an index, each with the bytes that follow it up to the next."""
+    """At most `number` keys of an index, each with the number of bytes up to the next."""
     stride = max(1, -(-len(index) // number))
     chosen = [entry for entry in index[::stride] if len(entry.key) <= MAX_KEY_BYTES]
     ends = [*(entry.offset for entry in chosen[1:]), size]
@@ -90,9 +89,10 @@ def samples(index: Index, size: int, number: int) -> list[tuple[bytes, int]]:
 
 
 def choose_boundaries(sampled: Iterable[tuple[bytes, int]], parts: int) -> list[bytes]:
-    """`parts - 1` keys: partition i holds the keys from boundary i-1 on and below boundary i. Even parts, by the samples.
+    """`parts - 1` keys, for even parts according to the samples: partition i has the keys from boundary i-1 on and below
+    boundary i.
 
-    A key that holds more than a part makes some partitions empty; no key is ever in two.
+    A key with more bytes than a part leaves some partitions empty; no key is ever in two.
     """
     ordered = sorted(sampled)
     total = sum(weight for _, weight in ordered)
@@ -113,10 +113,10 @@ def find(index: Index, size: int, boundary: bytes | None, read: Read) -> int:
     position = bisect.bisect_left(index, boundary, key=lambda entry: entry.key)
     if position == 0:
         return 0
-    # The line looked for is after the last entry below the boundary, and not after the next entry: in one step.
+    # The line is after the last entry below the boundary, and not after the next entry: within one step.
     offset = index[position - 1].offset
     end = index[position].offset if position < len(index) else size
-    for line in io.BytesIO(read(offset, end - offset)):  # not splitlines(): a CR ends no line
+    for line in io.BytesIO(read(offset, end - offset)):  # not splitlines(), which would also split at CR
         if key_of(line) >= boundary:
             break
         offset += len(line)
@@ -124,10 +124,10 @@ def find(index: Index, size: int, boundary: bytes | None, read: Read) -> int:
 
 
 def pack(index: Index) -> bytes:
-    """As a file."""
+    """The index as bytes for a file."""
     return json.dumps([[offset, key.decode("latin-1"), sha256] for offset, key, sha256 in index]).encode()
 
 
 def unpack(content: bytes) -> Index:
-    """What `pack` made. Raises `ValueError`."""
+    """Read what `pack` has made. Raises `ValueError`."""
     return [Entry(offset, key.encode("latin-1"), sha256) for offset, key, sha256 in json.loads(content)]

@@ -1,4 +1,4 @@
-"""A reduce task: this partition's part of every map output, fetched, merged, and through the reducer."""
+"""A reduce task: it fetches its partition of every map output, merges the parts, and runs the reducer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FETCHERS = 4
 
 
 def run(task: dict[str, Any], reporter: Reporter, progress: Callable[..., None]) -> dict[str, Any]:
-    """Do it in the current directory. Raises `Unfetchable`."""
+    """Run the task in the current directory; returns its report. Raises `Unfetchable`."""
     shuffle = Shuffle(task, progress)
     segments = shuffle.fetch()
     progress("reduce", shuffle.local_bytes + shuffle.remote_bytes)
@@ -58,7 +58,7 @@ def run(task: dict[str, Any], reporter: Reporter, progress: Callable[..., None])
         )  # fmt: skip
         os.close(reading)
         os.close(written)
-        # Without a file named, sort reads its standard input: that of a partition without a segment is empty.
+        # Without a file name, sort would read its standard input, so a partition without segments gets an empty one.
         with open(os.devnull, "rb") as nothing:
             words = merge_words(segments, by_key=task["by_key"])
             merge = Stage("merge", words, sort_environment(), reporter, nothing, merged)
@@ -68,7 +68,7 @@ def run(task: dict[str, Any], reporter: Reporter, progress: Callable[..., None])
         finally:
             merge.reap()
             for pump in keying:
-                pump.join()  # raises: what has cut off the reducer is what went wrong
+                pump.join()  # raises what went wrong, which has also cut off the reducer
         merge.wait(may_be_cut_off=True)
         end_last_line(output.fileno())
     for segment in segments:
@@ -83,7 +83,7 @@ def run(task: dict[str, Any], reporter: Reporter, progress: Callable[..., None])
 
 
 class Shuffle:
-    """Brings the segments, from the same sandbox by a copy in the kernel, from elsewhere over HTTP, some at a time."""
+    """Fetches the segments: from the same sandbox by a copy in the kernel, from elsewhere over HTTP, some at a time."""
 
     def __init__(self, task: dict[str, Any], progress: Callable[..., None]) -> None:
         self.local_bytes = 0
@@ -99,15 +99,15 @@ class Shuffle:
         self._failed: dict[int, str] = {}
 
     def fetch(self) -> list[str]:
-        """Names of the segments, sorted files in the order of the maps; empty ones left out.
+        """Fetch everything; returns the names of the segments, sorted files in the order of the maps, without empty ones.
 
-        Raises `Unfetchable`, `ServerBusy`, and `OSError` of this host's disk.
+        Raises `Unfetchable`, `ServerBusy`, and `OSError` for errors of this host's disk.
         """
         by_container: dict[int, list[int]] = {}
         for number, (container, _, size) in enumerate(self._maps):
             if size:
                 by_container.setdefault(container, []).append(number)
-        # Each reduce in an order of its own: they begin at the same time, and would all be at one server.
+        # Each reduce uses another order: they start at the same time, and would all ask the same server first.
         visits = random.sample(list(by_container.items()), len(by_container))
         with offerd.Workers(FETCHERS, "fetching maps") as pool:
             for found in [pool.submit(self._from_container, *visit) for visit in visits]:
@@ -136,9 +136,9 @@ class Shuffle:
                 try:
                     count = self._bring(output, size, _segment(number))
                 except (ServerBusy, TokenRefused):
-                    raise  # what it holds is not lost: this task may be tried again, the maps need not
+                    raise  # its outputs are not lost: retry this task, not the maps
                 except (TransferError, FileNotFoundError, ValueError) as error:
-                    # The rest of a server that is silent is not asked for: each question waits for seconds.
+                    # A server that does not answer is not asked again: each question waits for seconds.
                     is_silent = isinstance(error, TransferError) and not isinstance(error, WrongDigest)
                     lost = numbers[numbers.index(number) :] if is_silent else [number]
                     with self._lock:
@@ -183,7 +183,7 @@ class MapOutput:
 
 
 class LocalOutput(MapOutput):
-    """In a sibling of our own working directory."""
+    """An output in a sibling of our own working directory."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -208,8 +208,8 @@ class LocalOutput(MapOutput):
 
 
 class RemoteOutput(MapOutput):
-    """Behind a slave's file server. The index is known by its digest, and each step of the output by that in the index: a
-    part is used when the steps that it is of are what the map wrote.
+    """An output behind a slave's file server. The index is verified by its digest, and each step of the output by the index: a
+    part is used only if the steps that it belongs to are what the map wrote.
     """
 
     def __init__(self, server: Server, directory: str, size: int, index_digest: str) -> None:
@@ -227,7 +227,7 @@ class RemoteOutput(MapOutput):
         return self._index
 
     def read(self, offset: int, length: int) -> bytes:
-        """A whole step; it is kept, as the part that is copied ends or begins in it."""
+        """Read a whole step. It is kept, because the part that is copied next begins or ends in it."""
         if offset not in self._steps:
             content = self._server.read(f"{self._directory}/{OUTPUT}", offset, length)
             digests.check(digests.of_bytes(content), self._step(offset)[2], self._part(offset))

@@ -1,4 +1,4 @@
-"""What a task says of itself at its end, read by the framework: checked as whatever comes from a slave."""
+"""A task's report at its end, as the framework reads it: checked like everything that comes from a slave."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Text = Annotated[str, Meta(max_length=4000)]
 
 
 class Report(msgspec.Struct):
-    """All that any task says; what one has nothing to say of is left out."""
+    """The fields of all tasks' reports; each task leaves out those that do not apply."""
 
     output_bytes: Amount | UnsetType = UNSET
     output_records: Amount | UnsetType = UNSET
@@ -48,17 +48,17 @@ _said = msgspec.json.Decoder(Said)
 
 
 def read_report(content: bytes) -> dict[str, Any]:
-    """Raises `ValueError` for what is none."""
+    """Read a report. Raises `ValueError` if it is invalid."""
     try:
         found: dict[str, Any] = msgspec.to_builtins(_report.decode(content))
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise ValueError(f"that is no report of a task: {error}") from None
+        raise ValueError(f"not a task's report: {error}") from None
     return found
 
 
 def read_said(content: bytes) -> Said:
-    """Raises `ValueError` for what is none."""
+    """Read a task's progress. Raises `ValueError` if it is invalid."""
     try:
         return _said.decode(content)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise ValueError(f"that is not how far a task is: {error}") from None
+        raise ValueError(f"not a task's progress: {error}") from None

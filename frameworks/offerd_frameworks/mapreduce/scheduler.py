@@ -1,7 +1,7 @@
-"""The framework's scheduler: between the planner, which decides, and the cluster, to which it is a thin shell.
+"""The framework's scheduler: a thin shell between the planner, which decides, and the cluster.
 
-All callbacks and `call_soon`s run in the driver's thread, so the planner needs no lock. What waits for a network (reports,
-parts of the output) is done by a few threads that hand their result back by `call_soon`.
+All callbacks and `call_soon`s run in the driver's thread, so the planner needs no lock. Work that waits for a network (reports,
+parts of the output) is done by a few threads, which return their results with `call_soon`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from offerd_frameworks.mapreduce.work import Attempt, JobState, Kind, Output, Ph
 log = logging.getLogger("offerd.mapreduce")
 
 POLL_S = 1.0
-"""How often running reduces are asked how far they are."""
+"""How often running reduces are asked for their progress."""
 POLL_TIMEOUT_S = 2.0
 CLEAN_WITHIN_S = 5.0
-"""How long offers are wanted only to remove what a job has left; after that the slaves' own collection does it."""
+"""Offers are wanted for at most so long just to remove what a job has left; after that the slaves remove it themselves."""
 BAD_TASK = frozenset({Reason.TASK_INVALID, Reason.FRAMEWORK_INVALID})
 NOTHING = Resources()
 ANY_SLAVE: Mapping[str, str] = {}
@@ -52,7 +52,7 @@ class Running:
     describer: Describer
     cluster_cpus: float
     forget_files: Callable[[], object]
-    accesses: Mapping[str, FilesAccess] = field(default_factory=dict)  # as it began
+    accesses: Mapping[str, FilesAccess] = field(default_factory=dict)  # when it was submitted
     done: Future[Summary] = field(default_factory=Future)
     progress: Progress = field(default_factory=Progress)
     state: JobState | None = None
@@ -60,14 +60,14 @@ class Running:
     status: str = ""
     slaves: set[str] = field(default_factory=set)
     asked_at_s: float = 0.0
-    asking: set[str] = field(default_factory=set)  # reduces that have not answered yet
+    asking: set[str] = field(default_factory=set)  # reduces whose progress was asked for and has not come
 
 
 class MapReduceScheduler(offerd.Scheduler):
     """Runs any number of jobs, fairly.
 
-    `connect` makes its driver. `pool` does what jobs wait for, `questions` only asks how far tasks are: no report waits behind
-    a slave that is silent.
+    `connect` makes its driver. `pool` does the work that jobs wait for, and `questions` only asks for progress, so that no
+    report waits behind a slave that does not answer.
     """
 
     def __init__(
@@ -79,13 +79,13 @@ class MapReduceScheduler(offerd.Scheduler):
     ) -> None:
         self._attributes = dict(attributes)
         self._planner = Planner()
-        self._accesses: dict[str, FilesAccess] = {}  # to the files of slaves that have not been offered yet
+        self._accesses: dict[str, FilesAccess] = {}  # for slaves that have not been offered yet
         self._jobs: dict[str, Running] = {}
         self._pool = pool
         self._questions = questions
         self._needs_offers = False
         self._minimum = NOTHING
-        self._to_clean: dict[str, dict[str, float]] = {}  # slave -> job -> until when
+        self._to_clean: dict[str, dict[str, float]] = {}  # slave -> job -> deadline
         self._cleaned = 0
         self._cleaning: set[str] = set()
         self.driver = connect(self)
@@ -96,13 +96,13 @@ class MapReduceScheduler(offerd.Scheduler):
         return not self._jobs and not self._to_clean and not self._cleaning
 
     def job_ids(self) -> list[str]:
-        """Of all jobs that are not over."""
+        """The ids of all jobs that are not over."""
         return list(self._jobs)
 
     # -- from the framework, in the driver's thread -------------------------------------------------------------------
 
     def add(self, driver: offerd.SchedulerDriver, running: Running) -> None:
-        """Begin with a job."""
+        """Start a job."""
         job, now = running.job, time.monotonic()
         for slave_id, access in running.accesses.items():
             self._accesses[slave_id] = access
@@ -128,7 +128,7 @@ class MapReduceScheduler(offerd.Scheduler):
             self._look_at(driver, job_id)
 
     def tick(self, driver: offerd.SchedulerDriver) -> None:
-        """Some times a second while there are jobs: what becomes due by the clock alone."""
+        """Do what is due. To be called several times a second while there are jobs."""
         now = time.monotonic()
         for running in list(self._jobs.values()):
             self._look_at(driver, running.job_id)
@@ -208,7 +208,7 @@ class MapReduceScheduler(offerd.Scheduler):
         self._planner.slave_lost(slave_id)
         self._to_clean.pop(slave_id, None)
         for running in self._jobs.values():
-            running.slaves.discard(slave_id)  # no offer for cleaning will come from there
+            running.slaves.discard(slave_id)  # the slave will not be offered for cleaning
         self.tick(driver)
 
     def error(self, driver: offerd.SchedulerDriver, reason: str, message: str) -> None:
@@ -217,7 +217,7 @@ class MapReduceScheduler(offerd.Scheduler):
                 running.output.discard()
                 running.done.set_exception(offerd.OfferdError(message))
 
-    # -- what came back -------------------------------------------------------------------------------------------------
+    # -- results --------------------------------------------------------------------------------------------------------
 
     def _reported(
         self,
@@ -226,7 +226,7 @@ class MapReduceScheduler(offerd.Scheduler):
         container_id: str,
         fetched: Future[dict[str, Any]],
     ) -> None:
-        """A task's report has come, or could not be had: then its output cannot be had either."""
+        """A task's report has come, or could not be fetched: then its output could not be fetched either."""
         now = time.monotonic()
         found = self._planner.find(status.task_id)
         if found is None:
@@ -247,7 +247,7 @@ class MapReduceScheduler(offerd.Scheduler):
                 self._save_if_result(driver, state, attempt, output)
         elif "unfetchable" in report:
             why = str(report.get("error"))
-            log.info("%s: %s; those maps are run again", status.task_id, why)
+            log.info("%s: %s; these maps are run again", status.task_id, why)
             self._kill(driver, self._planner.unfetchable(status.task_id, report["unfetchable"], why, now))
         else:
             why = str(report.get("error") or status.message)
@@ -259,7 +259,7 @@ class MapReduceScheduler(offerd.Scheduler):
     def _save_if_result(
         self, driver: offerd.SchedulerDriver, state: JobState, attempt: Attempt, output: Output
     ) -> None:
-        """A reduce's output, or a map's in a job of maps alone, is a part of the job's."""
+        """Save the output of a reduce, or of a map in a job without reduces, as a part of the job's output."""
         running = self._jobs.get(state.job_id)
         if running is None or attempt.work.is_saved or (state.reduces and attempt.work.kind is Kind.MAP):
             return
@@ -285,7 +285,7 @@ class MapReduceScheduler(offerd.Scheduler):
         output: Output,
         saving: Future[None],
     ) -> None:
-        """A part has come, or not. Meanwhile the job may be over, or the part another's: the first whole one counts."""
+        """A part was fetched, or not. Meanwhile the job may be over, or another attempt's part saved: the first one counts."""
         now, task_id, job_id = time.monotonic(), output.task_id, running.job_id
         if job_id not in self._jobs or work.is_saved:
             running.output.drop(task_id)
@@ -306,7 +306,7 @@ class MapReduceScheduler(offerd.Scheduler):
         self._say_whether_offers_are_wanted(driver, now)
 
     def _ask_reduces(self, running: Running) -> None:
-        """Each reduce that has answered the last question is asked again."""
+        """Ask each reduce for its progress, unless it has not answered the last question."""
         for attempt in self._planner.attempts():
             task_id = attempt.task_id
             if (
@@ -332,7 +332,7 @@ class MapReduceScheduler(offerd.Scheduler):
     # -- the end of a job -----------------------------------------------------------------------------------------------
 
     def _look_at(self, driver: offerd.SchedulerDriver, job_id: str) -> None:
-        """Tell the job's owner how far it is; finish it if it is over."""
+        """Update the progress that the job's owner sees; finish the job if it is over."""
         running = self._jobs.get(job_id)
         if running is None or running.state is None:
             return
@@ -385,14 +385,14 @@ class MapReduceScheduler(offerd.Scheduler):
     # -- inside ---------------------------------------------------------------------------------------------------------
 
     def access(self, slave_id: str) -> FilesAccess:
-        """To the files of a slave, the newest."""
+        """The newest access to the files of a slave."""
         newest = self.driver.files(offerd.SlaveID(slave_id))
         return newest if newest.address else self._accesses.get(slave_id, newest)
 
     def _launch_good(
         self, driver: offerd.SchedulerDriver, offer: Offer, tasks: list[offerd.TaskInfo], now: float
     ) -> None:
-        """A task that no message holds is the end of its job, and of no other."""
+        """A task that does not fit into a message ends its job, but no other."""
         faults = {task.task_id: driver.fault(task) for task in tasks}
         failed: set[str] = set()
         for task_id, fault in faults.items():
@@ -414,8 +414,8 @@ class MapReduceScheduler(offerd.Scheduler):
         refusal_s: float,
         now: float,
     ) -> None:
-        """Of more than one message holds, the first half is launched. The rest, which is taken from the list, has its turn with
-        the next offer. Raises `MessageTooLarge` and `BadInput`.
+        """If there are more tasks than fit into one message, launch the first half. The rest is removed from the list, and
+        waits for the next offer. Raises `MessageTooLarge` and `BadInput`.
         """
         if driver.fits_message(tasks):
             driver.reply_to_offer(offer.offer_id, tasks, refusal_s)
@@ -433,7 +433,7 @@ class MapReduceScheduler(offerd.Scheduler):
             driver.set_needs_offers(wants)
 
     def _set_filters(self, driver: offerd.SchedulerDriver) -> None:
-        """Offers too small for any job never come."""
+        """Filter out offers that are too small for every job."""
         needs = [running.job.resources().scalars for running in self._jobs.values()]
         if self._to_clean:
             needs.append(CLEAN_RESOURCES.scalars)
@@ -455,7 +455,7 @@ class MapReduceScheduler(offerd.Scheduler):
         then: Callable[[Future[Any]], None],
         pool: Executor | None = None,
     ) -> None:
-        """Do `work` in a thread of a pool, and `then` in the driver's. Where there is no thread for it the job fails."""
+        """Do `work` in a thread of a pool, and `then` in the driver's thread. If no thread can be started, the job fails."""
         future = (pool or self._pool).submit(work)
         future.add_done_callback(lambda done: self.driver.call_soon(self._back, job_id, then, done))
 
@@ -468,7 +468,7 @@ class MapReduceScheduler(offerd.Scheduler):
             then(done)
 
     driver: offerd.SchedulerDriver
-    """Set by whoever makes the driver, which wants its scheduler first."""
+    """Set by the code that makes the driver, which needs the scheduler first."""
 
 
 def _had_no_thread(future: Future[Any]) -> bool:
@@ -478,14 +478,14 @@ def _had_no_thread(future: Future[Any]) -> bool:
 
 
 def _report(files: FilesAccess, container_id: str, task_id: str, key: str) -> dict[str, Any]:
-    """Raises `TransferError`, `ValueError` and `OSError`."""
+    """A task's report. Raises `TransferError`, `ValueError` and `OSError`."""
     with Server(files) as server:
         sealed = server.read(f"/containers/{container_id}/tasks/{task_id}/{REPORT}")
     return read_report(digests.unseal(sealed, key, f"the report of {task_id}"))
 
 
 def _progress(files: FilesAccess, container_id: str, task_id: str) -> Said:
-    """What a reduce said last; nothing if it has said nothing yet, or its slave is busy."""
+    """The last reported progress of a reduce; empty if there is none yet, or its slave is busy."""
     try:
         with Server(files, timeout_s=POLL_TIMEOUT_S, sleep=_not_again) as server:
             return read_said(server.read(f"/containers/{container_id}/tasks/{task_id}/{PROGRESS}"))
@@ -494,4 +494,4 @@ def _progress(files: FilesAccess, container_id: str, task_id: str) -> Said:
 
 
 def _not_again(_seconds: float) -> None:
-    raise TransferError("asked once is enough")
+    raise TransferError("it is asked only once")

@@ -1,8 +1,8 @@
-"""What comes after a mapper: its lines, sorted by key.
+"""Sorts a mapper's lines by key.
 
-Where the same ones come again and again they are counted, else GNU sort sorts. Words of a language are counted in two fifths
-of the time that comparing them takes. The bytes are the same: those of a stable sort by key. (Of lines that GNU sort has sorted
-as a whole, since none had a TAB until then, those of one key stand in the order of their values.)
+If the same lines come again and again, they are counted; otherwise GNU sort sorts them. Counting the words of a language takes
+two fifths of the time of comparing them. The result is the same: that of a stable sort by key. (If no line has had a TAB so
+far, GNU sort sorts whole lines; then the lines of one key are in the order of their values.)
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from offerd_frameworks.mapreduce.streaming import (
 
 USUAL = Keys()
 LEAST_REPEATS = 2
-"""Lines that come less often than this, all in all, are not worth counting."""
+"""If lines occur less often than this on average, counting them is not worth it."""
 LINE_BYTES = 250
-"""What a line takes beside its bytes: its object and its key's, an entry in a dict, one in a set, a number."""
+"""Memory of a line besides its bytes: its object and its key's, an entry in a dict, one in a set, a number."""
 LONGEST_BYTES = 64 << 10
 PIECE_BYTES = 256 << 10
 
 
 class EqualLines:
-    """Lines and how often each has come, within a memory of so many bytes.
+    """Lines and how often each has come, within so many bytes of memory.
 
-    Lines of one key stay in the order in which they came. So a key with two different lines cannot be kept here.
+    Lines of one key must stay in the order in which they came, so a key with two different lines cannot be kept here.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -50,10 +50,10 @@ class EqualLines:
         self._total = 0
         self._counts: Counter[bytes] = Counter()
         self._keys: set[bytes] = set()
-        """Where a line has a TAB; before, each line is its own key."""
+        """The keys, once a line has had a TAB; before, each line is its own key."""
 
     def take(self, block: bytes) -> bool:
-        """Count these lines, which all have an end. False if they had better be sorted: then none of them is counted."""
+        """Count these complete lines. False if they should be sorted instead: then none of them is counted."""
         lines = block.split(b"\n")
         lines.pop()
         known = len(self._counts)
@@ -89,7 +89,7 @@ class EqualLines:
         return self._pieces(sorted(self._counts, key=_key if self.has_tabs else None))
 
     def as_they_came(self) -> Iterator[bytes]:
-        """All lines, each where it came first, in pieces."""
+        """All lines, in the order of their first appearance, in pieces."""
         return self._pieces(self._counts)
 
     def _pieces(self, lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -114,15 +114,15 @@ def _key(line: bytes) -> bytes:
 
 
 class Sorting:
-    """Takes what a mapper writes. How to sort is decided by what comes."""
+    """Takes a mapper's output. The lines decide how it is sorted."""
 
     def __init__(
         self, task: dict[str, Any], reporter: Reporter, source: int, output: str, keys: Keys = USUAL
     ) -> None:
-        """Takes `source`, a pipe; `output` is the name of the file. Lines come as `keys` decorate them."""
+        """Reads `source`, a pipe; `output` is the name of the file. Lines are as `keys` has changed them."""
         self.by_key = False
         self.has_read_all = False
-        """False where it ended before the mapper did: then the mapper may have been cut off."""
+        """False if it ended before the mapper did: then the mapper may have been cut off."""
         self._task = task
         self._reporter = reporter
         self._source = source
@@ -133,22 +133,22 @@ class Sorting:
         self._keying: list[Pump] = []
 
     def run(self) -> None:
-        """In a thread: take the mapper's output, until it ends, and sort it into the file. Raises `OSError`."""
+        """In a thread: read the mapper's output to its end, and sort it into the file. Raises `OSError`."""
         try:
             self._sort_all()
         finally:
-            # Or whoever is at the other end of one of them, if something went wrong, would wait for ever.
+            # Otherwise, after an error, a process at the other end of one of these pipes would wait for ever.
             self._close(*self._fds)
 
     def reap(self) -> None:
-        """Wait for the end of all, also where the mapper has failed."""
+        """Wait until all processes have ended, also if the mapper has failed."""
         for stage in self._stages:
             stage.reap()
         for keying in self._keying:
             keying.join()
 
     def finish(self) -> None:
-        """See how they have ended. Raises `CommandFailed`."""
+        """Check how they have ended. Raises `CommandFailed`."""
         for stage in reversed(self._stages):
             stage.wait(may_be_cut_off=stage is not self._stages[-1])
 
@@ -169,7 +169,7 @@ class Sorting:
         self._stages.insert(0, self._sort(into_sort, target, by_key))
         self._close(into_sort, target)
         if write_all(chain(counted.as_they_came(), [rest]), unsorted):
-            del counted  # its memory is the sort's now
+            del counted  # frees its memory for the sort
             self.has_read_all = pass_on(self._source, unsorted)
 
     def _write(self, pieces: Iterable[bytes], target: int) -> None:
@@ -180,7 +180,7 @@ class Sorting:
             raise
 
     def _count(self, counted: EqualLines) -> bytes | None:
-        """Count lines until all have come: None. Or else what has come, and is to be sorted."""
+        """Count lines; returns None when all have been counted, or else the bytes that must be sorted with the rest."""
         line = b""
         while block := read_block(self._source):
             block = line + block
@@ -193,9 +193,9 @@ class Sorting:
         return None
 
     def _combine(self, output: int) -> int:
-        """Start a combiner; returns what it is to be written to.
+        """Start a combiner; returns the descriptor to write its input to.
 
-        A combiner is to keep keys and their order, but nobody has to trust it: what it writes is sorted, too.
+        A combiner should keep keys and their order, but it is not trusted: its output is sorted, too.
         """
         into_combiner, sorted_once = self._pipe()
         into_last, combined = self._pipe()
@@ -222,7 +222,7 @@ class Sorting:
         return sorted_once
 
     def _through(self, transform: Callable[[bytes], bytes], source: int) -> int:
-        """Transform what comes out of a pipe; the end of the pipe out of which it comes then."""
+        """Transform the lines of a pipe; returns the reading end of a pipe with the result."""
         transformed, target = self._pipe()
         self._fds -= {source, target}
         self._keying.append(Pump(partial(through, transform, source, target)))

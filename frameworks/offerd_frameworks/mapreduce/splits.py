@@ -1,8 +1,8 @@
-"""What one map task reads: pieces of files, cut where lines end.
+"""The input of map tasks: pieces of files, cut at line ends.
 
-Large files are cut into blocks; small files share one, so that a thousand of them are not a thousand tasks. The mapper is
-run once for each piece, and so knows the name of the file that its lines are from. A compressed file is a map's input alone:
-it cannot be cut, and nobody knows how much comes out of it.
+Large files are cut into blocks; small files share one, so that a thousand of them do not become a thousand tasks. The mapper is
+run once for each piece, so it can be given the name of the piece's file. A compressed file is the input of a map of its own: it
+cannot be cut, and its real size is unknown.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from offerd import BadInput
 from offerd_frameworks.mapreduce.compressed import is_compressed
 
 MAX_PIECES = 256
-"""In one split: each is a process."""
+"""Most pieces in one split: each needs a process."""
 
 
 class Piece(NamedTuple):
-    """`length` bytes of the file `name` from byte `start`, whole lines; to be read at `offset` of their source.
+    """`length` bytes of the file `name` from byte `start`, in whole lines, to be read at `offset` of their source.
 
-    The source is the file itself (then `offset` is `start`), or a block that holds a copy.
+    The source is the file itself (then `offset` is `start`), or a block with a copy.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Place(NamedTuple):
 class Split:
     """The input of one map task. `block` is `SET/FILE` in the data directories of `places`; "" for files by path.
 
-    The pieces are all of a block, one after the other, and `sha256` is its digest.
+    All pieces are then in that block, one after the other, and `sha256` is the block's digest.
     """
 
     pieces: tuple[Piece, ...]
@@ -59,14 +59,15 @@ class Split:
 
     @property
     def slave_ids(self) -> frozenset[str]:
-        """Where it is local; empty if it is as near everywhere."""
+        """The slaves where it is local; empty if no slave is nearer than another."""
         return frozenset(place.slave_id for place in self.places)
 
 
 def input_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """The files behind these paths, absolute; directories with all below them but what begins with `_` or `.`, as in Hadoop.
+    """The files that these paths name, absolute. Of directories all files below, except names that begin with `_` or `.`, as in
+    Hadoop.
 
-    Raises `BadInput`, also for a directory that cannot be looked into.
+    Raises `BadInput`, also for a directory that cannot be read.
     """
     found: list[str] = []
     for text in paths:
@@ -77,7 +78,7 @@ def input_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
             found += sorted(_below(path), key=Path)
         elif path.exists():
             raise BadInput(
-                f"the input {text} is neither a file nor a directory; write what it holds into a file"
+                f"the input {text} is neither a file nor a directory; write its contents to a file"
             )
         else:
             raise BadInput(f"there is no input {text}; name files, directories, or data:SET")
@@ -97,18 +98,18 @@ def _is_file(path: str) -> bool:
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except FileNotFoundError:
-        return False  # a link to nothing
+        return False  # a broken link
     except OSError as error:
         _unreadable(error)
 
 
 def _unreadable(error: OSError) -> NoReturn:
-    """What cannot be looked into is not left out: the job would succeed with less than was asked for."""
-    raise BadInput(f"cannot look into {error.filename}: {error.strerror}") from None
+    """An unreadable directory is not left out: the job would succeed with less than was asked for."""
+    raise BadInput(f"cannot read the directory {error.filename}: {error.strerror}") from None
 
 
 def split_files(files: Iterable[str], block_bytes: int) -> list[Split]:
-    """Cut and gather files into splits of about `block_bytes`. Raises `BadInput` for one that cannot be read."""
+    """Cut and collect files into splits of about `block_bytes`. Raises `BadInput` for a file that cannot be read."""
     splits: list[Split] = []
     gathered: list[Piece] = []
     gathered_bytes = 0
@@ -143,13 +144,13 @@ def _pieces(files: Iterable[str], block_bytes: int) -> Iterator[Piece]:
 
 
 def _cuts(file: BinaryIO, size: int, block_bytes: int) -> Iterator[int]:
-    """Where pieces end: at the first line end at or after each multiple of an even block, and at the end."""
+    """The ends of pieces: the first line end at or after each multiple of an even block size, and the end of the file."""
     number = max(1, -(-size // max(1, block_bytes)))
     last = 0
     for index in range(1, number):
         nominal = size * index // number
         if nominal <= last:
-            continue  # within a line longer than a block
+            continue  # this line is longer than a block
         file.seek(nominal - 1)
         file.readline()
         last = min(file.tell(), size)

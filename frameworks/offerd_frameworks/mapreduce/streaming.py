@@ -1,7 +1,7 @@
 """Hadoop Streaming: shell commands as mapper, combiner and reducer, connected by pipes.
 
-Every byte of data goes from program to program by the kernel; this process only looks at their stderr, where lines
-`reporter:counter:GROUP,NAME,N` count and `reporter:status:TEXT` say what is going on. The rest of stderr is the task's.
+The kernel moves all data from program to program. This process only reads their stderr, where lines
+`reporter:counter:GROUP,NAME,N` count, and `reporter:status:TEXT` say what the task is doing. The rest of stderr is the task's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from offerd_frameworks.mapreduce.failures import CommandFailed
 from offerd_frameworks.mapreduce.leftovers import Leftovers
 
 COMMANDS = "commands"
-"""In the task's directory, the one that the job's commands work in: no file of theirs, of whatever name, is one of ours."""
+"""The commands' working directory, in the task's directory: so none of their files can have the name of one of ours."""
 SORT_ENVIRONMENT = {"LC_ALL": "C"}
 """Bytes are compared, whatever the language: the order of keys is the same on every host."""
 BY_KEY = ["-s", "-t", "\t", "-k1,1"]
@@ -43,14 +43,14 @@ NO_THREAD = (
 
 @dataclass
 class Reporter:
-    """What the commands said on their stderr."""
+    """What the commands have reported on stderr."""
 
     counters: Counter[str] = field(default_factory=Counter)
     status: str = ""
     last_line: str = ""
 
     def hear(self, line: bytes) -> bool:
-        """Take one line of stderr; False if it was not for us."""
+        """Handle one line of stderr; False if it is not a report."""
         text = line.decode(errors="replace").strip()
         if text.startswith("reporter:counter:"):
             parts = text.removeprefix("reporter:counter:").split(",")
@@ -80,7 +80,7 @@ def _is_number(text: str) -> bool:
 
 
 class Stage:
-    """One running process of a pipeline: a command of the job (`heard`), or a tool of ours."""
+    """One running process of a pipeline: a command of the job (`heard`), or one of our tools."""
 
     def __init__(
         self,
@@ -94,41 +94,43 @@ class Stage:
         ended_by: str = "",
         umask: int | None = None,
     ) -> None:
-        """A string is for the shell, in `COMMANDS`. The descriptors given are the child's alone: pipes are closed here.
+        """A string is run by the shell, in `COMMANDS`. The descriptors are only for the child: pipes are closed here.
 
-        `any_status`: however it exits, that is no failure; to be killed is one. `ended_by`: without this file in `COMMANDS`
-        it has not done all, whatever its status. `umask`: None is ours.
+        `any_status`: no exit status is a failure, but being killed is. `ended_by`: without this file in `COMMANDS` the command
+        has failed, whatever its status. `umask`: None is ours.
         """
         self.what = what
         self._any_status = any_status
         self._ended_by = ended_by
         self._is_tool = not isinstance(words, str)
 
-        def start(marked: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        def start(environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
             return subprocess.Popen(
                 words,
                 shell=not self._is_tool,
                 stdin=stdin,
                 stdout=stdout,
                 stderr=subprocess.PIPE,
-                env=marked,
+                env=environment,
                 cwd=None if self._is_tool else COMMANDS,
                 umask=-1 if umask is None else umask,
             )
 
         self._process = leftovers.start(start, environment, is_tool=self._is_tool)
         self._reporter = reporter
-        self._telling = ""
-        """Of its stderr: a tool's first line says why, and the last one of a program that ends with a traceback."""
+        self._reason = ""
+        """From its stderr: a tool's first line says why it failed; of a command, the last line, as after a traceback."""
         self._listener = threading.Thread(target=self._listen, daemon=True)
         try:
             self._listener.start()
-            # Not only when somebody waits for it: whoever writes to what it has left would wait before.
+            # Reap it as soon as it ends: a process that writes to what it has left would wait for ever.
             self._ending = Pump(partial(leftovers.reap, self._process))
         except (RuntimeError, CommandFailed):
             self._process.kill()
             self._process.wait()
-            if self._listener.ident is None and self._process.stderr is not None:  # nobody else will
+            if (
+                self._listener.ident is None and self._process.stderr is not None
+            ):  # otherwise nobody closes it
                 self._process.stderr.close()
             raise CommandFailed(NO_THREAD) from None
 
@@ -137,40 +139,43 @@ class Stage:
         with self._process.stderr as lines:
             for line in lines:
                 if not self._reporter.hear(line):
-                    if not (self._is_tool and self._telling):
-                        self._telling = (
-                            line.decode(errors="replace").strip()[:LAST_WORDS_BYTES] or self._telling
+                    if not (self._is_tool and self._reason):
+                        self._reason = (
+                            line.decode(errors="replace").strip()[:LAST_WORDS_BYTES] or self._reason
                         )
                     sys.stderr.buffer.write(line)
                     sys.stderr.buffer.flush()
 
     def reap(self) -> int:
-        """Wait for its end, whatever that is like; the status."""
+        """Wait until it has ended; returns the status, whatever that is."""
         self._ending.join()
         self._listener.join()
         return self._process.wait()
 
     def wait(self, *, may_be_cut_off: bool = False) -> None:
-        """Raises `CommandFailed`. `may_be_cut_off`: its reader may have had enough, and ended well before it."""
+        """Wait and check. Raises `CommandFailed`. `may_be_cut_off`: its reader may have stopped reading well before its end."""
         status = self.reap()
         has_ended = not self._ended_by or os.path.exists(os.path.join(COMMANDS, self._ended_by))
         if status == 0 and not has_ended:
             raise CommandFailed(
-                f"the {self.what} exited before it had done all: {self._telling}".rstrip(": ")
+                f"the {self.what} exited before it had done everything: {self._reason}".rstrip(": ")
             )
         if status == 0 or (may_be_cut_off and status == -signal.SIGPIPE):
             return
         if self._any_status and status > 0 and has_ended:
-            sys.stderr.write(f"the {self.what} ended with status {status}, which is no failure in this job\n")
+            sys.stderr.write(
+                f"the {self.what} ended with status {status}, which does not count as a failure in this job\n"
+            )
             return
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        raise CommandFailed(f"the {self.what} {how}" + (f": {self._telling}" if self._telling else ""))
+        raise CommandFailed(f"the {self.what} {how}" + (f": {self._reason}" if self._reason else ""))
 
 
 def job_environment(job: dict[str, str], more: dict[str, str]) -> dict[str, str]:
-    """What the commands find: this process's own, their working directory first in PATH, and Hadoop's variables.
+    """The commands' environment: this process's own, their working directory first in PATH, and Hadoop's variables.
 
-    A property `mapreduce.job.name` is `mapreduce_job_name`; the names of before Hadoop 2 that scripts still use come with it.
+    A property `mapreduce.job.name` becomes `mapreduce_job_name`; old names from before Hadoop 2 that scripts still use are
+    added.
     """
     environment = {**os.environ, **job, **more}
     for name in [name for name in environment if name.startswith("OFFERD_MAPREDUCE_TASK")]:
@@ -198,9 +203,9 @@ OLD_NAMES = {
 
 
 def sort_words(buffer_bytes: int, *, by_key: bool) -> list[str]:
-    """GNU sort within so much memory; it spills into the working directory by itself.
+    """A command line for GNU sort within so much memory; it spills into the working directory by itself.
 
-    Where no line has a TAB the whole line is its key, and comparing lines as they are takes two thirds of the time.
+    If no line has a TAB, the whole line is the key, and comparing lines as they are takes two thirds of the time.
     """
     return [
         "sort",
@@ -215,7 +220,7 @@ def sort_words(buffer_bytes: int, *, by_key: bool) -> list[str]:
 
 
 def merge_words(files: Iterable[str], *, by_key: bool) -> list[str]:
-    """GNU sort as a merge of sorted files."""
+    """A command line for GNU sort that merges sorted files."""
     order = BY_KEY if by_key else ()
     return ["sort", "-m", *order, f"--batch-size={MERGE_AT_ONCE}", "-T", os.getcwd(), "--", *files]
 
@@ -225,19 +230,19 @@ def sort_environment() -> dict[str, str]:
 
 
 def pipe() -> tuple[int, int]:
-    """A large one, where the kernel lets us have it: programs at its ends take turns less often."""
+    """A pipe, large if the kernel allows: the programs at its ends then switch less often."""
     ends = os.pipe()
     with contextlib.suppress(
         PermissionError
-    ):  # this user's pipes hold much already (pipe-user-pages-soft, pipe(7))
+    ):  # this user's pipes hold too much already (pipe-user-pages-soft, pipe(7))
         fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return ends
 
 
 class Pump:
-    """Does something in a thread of its own; what goes wrong is raised by `join`, in the thread that waits for it.
+    """Runs a function in a thread of its own; its error is raised by `join`, in the thread that waits for it.
 
-    Raises `CommandFailed` if there is no thread for it.
+    Raises `CommandFailed` if no thread can be started.
     """
 
     def __init__(self, move: Callable[[], None]) -> None:
@@ -252,22 +257,22 @@ class Pump:
     def _run(self) -> None:
         try:
             self._move()
-        except BaseException as error:  # marked: whatever it is, `join` raises it
+        except BaseException as error:  # marked: `join` raises any error
             self._error = error
 
     def wait(self) -> None:
-        """Wait for its end, whatever that is like."""
+        """Wait until it has ended, with or without an error."""
         self._thread.join()
 
     def join(self) -> None:
-        """Wait for its end. Raises whatever has stopped it."""
+        """Wait until it has ended. Raises its error."""
         self._thread.join()
         if self._error is not None:
             raise self._error
 
 
 def write_waiting(target: int, data: bytes | memoryview) -> None:
-    """All of it, also where somebody who has this end, too, has made it non-blocking. Raises `OSError`."""
+    """Write all of it, even if another holder of this pipe has made it non-blocking. Raises `OSError`."""
     left = memoryview(data)
     while left:
         try:
@@ -279,7 +284,7 @@ def write_waiting(target: int, data: bytes | memoryview) -> None:
 
 
 class WaitingOutput(io.RawIOBase):
-    """A descriptor of our own whose writes are whole."""
+    """A descriptor of our own whose writes are complete."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -298,7 +303,7 @@ class WaitingOutput(io.RawIOBase):
 
 
 def feed(source: int, target: int, offset: int, length: int, ending: bytes = b"") -> None:
-    """Move a part of a file into a pipe, and write `ending`; a reader that has had enough is no error. Closes `target`."""
+    """Move a part of a file into a pipe, and write `ending`; it is no error if the reader stops early. Closes `target`."""
     try:
         while length:
             moved = os.splice(source, target, min(length, 1 << 20), offset_src=offset)
@@ -314,9 +319,9 @@ def feed(source: int, target: int, offset: int, length: int, ending: bytes = b""
 
 
 def feed_lines(source: io.BufferedReader, target: int) -> int:
-    """Write all of it into a pipe, and end the last line where nobody did; how many there are. Closes `source`.
+    """Write all of it into a pipe, completing the last line; returns the number of lines. Closes `source`.
 
-    A reader of the pipe that has had enough is no error, and all is read nevertheless.
+    It is no error if the reader of the pipe stops early; all input is read nevertheless.
     """
     lines, last, is_read = 0, b"\n", True
     with source:
@@ -331,9 +336,9 @@ def feed_lines(source: io.BufferedReader, target: int) -> int:
 
 
 def relay(source: int, target: int) -> None:
-    """Copy one pipe into another until its end, and end the last line where nobody did. Closes `source`.
+    """Copy one pipe into another until its end, completing the last line. Closes `source`.
 
-    The kernel could move the bytes, but would not show us the last of them.
+    The kernel could move the bytes, but would not show us the last one.
     """
     buffer = memoryview(bytearray(SCAN_BYTES))
     last = b"\n"
@@ -344,13 +349,13 @@ def relay(source: int, target: int) -> None:
         if last != b"\n":
             os.write(target, b"\n")
     except BrokenPipeError:
-        pass  # whoever reads there says why it ended
+        pass  # the reader has stopped, and its own error says why
     finally:
         os.close(source)
 
 
 def end_last_line(file: int) -> None:
-    """Where a command has left the last line of its output, this file, without an end."""
+    """Complete the last line of this file, a command's output, if it has no line end."""
     size = os.fstat(file).st_size
     if size and os.pread(file, 1, size - 1) != b"\n":
         os.lseek(file, 0, os.SEEK_END)
@@ -358,7 +363,7 @@ def end_last_line(file: int) -> None:
 
 
 def read_block(source: int) -> bytes:
-    """What comes next out of a pipe, some pages of it; less only at its end."""
+    """The next bytes of a pipe, some pages; less only at its end."""
     block = os.read(source, BLOCK_BYTES)
     while 0 < len(block) < BLOCK_BYTES and (more := os.read(source, BLOCK_BYTES - len(block))):
         block += more
@@ -366,7 +371,7 @@ def read_block(source: int) -> bytes:
 
 
 def write_all(pieces: Iterable[bytes], target: int) -> bool:
-    """Write all; False if the reader has had enough before. Whoever reads there says why it ended."""
+    """Write all; False if the reader has stopped early, which its own error explains."""
     try:
         for piece in pieces:
             write_waiting(target, piece)
@@ -376,7 +381,7 @@ def write_all(pieces: Iterable[bytes], target: int) -> bool:
 
 
 def through(transform: Callable[[bytes], bytes], source: int, target: int) -> None:
-    """Lines out of a pipe, each transformed, into another or a file, until one of them ends. Closes both."""
+    """Transform each line of a pipe into another pipe or a file, until either ends. Closes both."""
     try:
         write_all(_lines(transform, source), target)
     finally:
@@ -385,7 +390,7 @@ def through(transform: Callable[[bytes], bytes], source: int, target: int) -> No
 
 
 def _lines(transform: Callable[[bytes], bytes], source: int) -> Iterator[bytes]:
-    """Ended, also the last one, and some together."""
+    """Complete lines, also the last one, several at a time."""
     rest = b""
     while block := read_block(source):
         lines = (rest + block).split(b"\n")
@@ -397,7 +402,7 @@ def _lines(transform: Callable[[bytes], bytes], source: int) -> Iterator[bytes]:
 
 
 def pass_on(source: int, target: int) -> bool:
-    """Move what comes out of one pipe into another within the kernel; False if the reader has had enough before the end."""
+    """Move one pipe's contents into another within the kernel; False if the reader has stopped before the end."""
     try:
         while os.splice(source, target, 1 << 20):
             pass
@@ -407,20 +412,20 @@ def pass_on(source: int, target: int) -> bool:
 
 
 class Scan(NamedTuple):
-    """What stands in a part of a file: `lines`, also one that has no end, and whether any has a TAB."""
+    """The contents of a part of a file: number of `lines`, counting an incomplete last one, and whether any has a TAB."""
 
     lines: int
     has_tabs: bool
 
 
 class Digest(Protocol):
-    """As `hashlib` makes them."""
+    """A hash object of `hashlib`."""
 
     def update(self, data: memoryview, /) -> None: ...
 
 
 def scan(path: str, offset: int = 0, length: int | None = None, digest: Digest | None = None) -> Scan:
-    """Look at every byte once, in a buffer that stays in the processor's cache. They go into `digest`, too.
+    """Read every byte once, in a buffer that stays in the processor's cache, and add it to `digest`, too.
 
     Raises `CommandFailed` if bytes are missing.
     """

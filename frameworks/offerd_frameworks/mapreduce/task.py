@@ -1,8 +1,8 @@
-"""What runs on a slave for one task of a job: `python -m offerd_frameworks.mapreduce.task`, by the command executor.
+"""Runs one task of a job on a slave: `python -m offerd_frameworks.mapreduce.task`, started by the command executor.
 
-The task's description is in `OFFERD_MAPREDUCE_TASK`. It works in its own directory of the sandbox, where `output`, `index`
-and `report.json` stay behind and are served by the slave's file server, also when this executor has long ended. The job's
-commands work in a directory below.
+The task's description is in `OFFERD_MAPREDUCE_TASK`. It works in its own directory of the sandbox, where it leaves `output`,
+`index` and `report.json`. The slave's file server serves them, also long after this executor has ended. The job's commands work
+in a directory below.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from offerd_frameworks.mapreduce.streaming import COMMANDS, Reporter, leftovers
 from offerd_frameworks.mapreduce.task_input import fetch_first
 
 VARIABLE = "OFFERD_MAPREDUCE_TASK"
-"""What one variable cannot hold goes on in others, `OFFERD_MAPREDUCE_TASK_1` and so on."""
+"""What does not fit into one variable continues in others, `OFFERD_MAPREDUCE_TASK_1` and so on."""
 VARIABLE_BYTES = 120_000
 REPORT = "report.json"
 PROGRESS = "progress.json"
 PROGRESS_EVERY_S = 0.5
 KEEP_FILE = ".offerd-keep"
-"""By a file of this name a task leaves its directory to its framework: no slave collects it while a job may read it."""
+"""A file of this name keeps a task's directory for its framework: no slave removes it while a job may read it."""
 EXIT_FAILED = 1
 EXIT_UNFETCHABLE = 3
 
 
 def pack(task: dict[str, Any]) -> dict[str, str]:
-    """A description as variables: a kernel takes no more than 128 KiB in one (MAX_ARG_STRLEN, execve(2))."""
+    """A description as variables: the kernel takes at most 128 KiB in one (MAX_ARG_STRLEN, execve(2))."""
     text = base64.b64encode(zlib.compress(json.dumps(task).encode())).decode()
     parts = [text[at : at + VARIABLE_BYTES] for at in range(0, len(text), VARIABLE_BYTES)]
     return {f"{VARIABLE}_{number}" if number else VARIABLE: part for number, part in enumerate(parts)}
 
 
 def stored_name(number: int) -> str:
-    """What the file servers call a job's file, the `number`th of its description: its own name may be anything."""
+    """The file servers' name for a job's `number`th file: its own name may be anything."""
     return f"file-{number}"
 
 
 def unpack(environment: Mapping[str, str]) -> dict[str, Any]:
-    """What `pack` made."""
+    """The opposite of `pack`."""
     text, number = environment[VARIABLE], 1
     while part := environment.get(f"{VARIABLE}_{number}"):
         text, number = text + part, number + 1
@@ -56,7 +56,7 @@ def unpack(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 class Progress:
-    """Says now and then how far a task is, in a file beside its output."""
+    """Writes a task's progress now and then, to a file beside its output."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
@@ -84,7 +84,7 @@ def main() -> int:
         if task["kind"] == "map":
             report = map_task.run(task, reporter)
         else:
-            from offerd_frameworks.mapreduce import reduce_task  # a map does without
+            from offerd_frameworks.mapreduce import reduce_task  # a map does not need it
 
             report = reduce_task.run(task, reporter, Progress(reporter))
         status = 0
@@ -102,14 +102,14 @@ def main() -> int:
 
 
 def _words(error: Exception) -> str:
-    """What it says, of whatever bytes the names in it are: a report is UTF-8."""
+    """The text of an error, as UTF-8 for a report, whatever bytes the names in it have."""
     return str(error).encode(errors="backslashreplace").decode()
 
 
 def _place_files(task: dict[str, Any]) -> None:
-    """The job's files, fetched once for each slave, linked into the directory of this task's commands.
+    """Link the job's files, which are fetched once for each slave, into the directory of this task's commands.
 
-    They are programs, or pickles: each is what the job's description says, or is not there under its name.
+    They are programs or pickles, so each is verified against the job's description before it gets its name.
     """
     os.mkdir(COMMANDS)
     if not task["files"]:

@@ -1,4 +1,4 @@
-"""Where a map task's input lies: files by path, a block in this slave's data directory, or a copy of a block from afar."""
+"""The input of a map task: files by path, a block in this slave's data directory, or a copy of a block from another slave."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Source:
     how: str
     block: str = ""
     lines: dict[str, int] = field(default_factory=dict)
-    """What came out of compressed files, by name, where that has been counted."""
+    """The lines of compressed files, by name, once they have been counted."""
 
     def path_of(self, piece: list[Any]) -> str:
-        """The file in which a piece lies, at the piece's offset."""
+        """The file that holds a piece, at the piece's offset."""
         return self.block or str(piece[0])
 
     def is_compressed(self, piece: list[Any]) -> bool:
-        """Whether the piece is what comes out of its file, which is then all of a block."""
+        """Whether the piece is the contents of a compressed file, which is then the whole block."""
         return is_compressed(str(piece[0]))
 
     def close(self) -> None:
@@ -39,7 +39,7 @@ class Source:
 
 
 def open_source(task: dict[str, Any]) -> Source:
-    """Find the input of a map task; a block that is not here is copied. Raises `TransferError`."""
+    """Find the input of a map task; copy a block that is not on this slave. Raises `TransferError`."""
     block = task["block"]
     if not block:
         for name, *_ in task["pieces"]:
@@ -55,7 +55,7 @@ def open_source(task: dict[str, Any]) -> Source:
     ):
         return Source("local", here)
     places = [files for _, files in task["places"]]
-    # Not every task at the same replica.
+    # Tasks should not all use the same replica.
     random.shuffle(places)
     fetch_first(places, f"{task['data']}/{block}", COPY, size, task["sha256"])
     return Source("remote", os.path.abspath(COPY))  # the commands work in another directory
@@ -66,13 +66,13 @@ def _is_whole(path: str, size: int) -> bool:
 
 
 def fetch_first(doors: list[list[str]], path: str, target: str, size: int, sha256: str) -> None:
-    """Copy a file from the first server that has it as it was: of this size and digest. A door is a `FilesPass` as JSON has
-    it. Raises `TransferError`.
+    """Copy a file from the first server that has it with this size and digest. A door is a `FilesPass` in JSON. Raises
+    `TransferError`.
     """
-    # Not before it is needed: Python's HTTP takes a good part of a short task's time to import.
+    # Imported only here: Python's HTTP takes a good part of a short task's time to import.
     from offerd_frameworks.mapreduce.transfer import Server
 
-    why = f"nobody has {path}"
+    why = f"no slave has {path}"
     for door in doors:
         try:
             with Server(FilesPass(*door)) as server, open(target, "wb") as file:
@@ -81,9 +81,9 @@ def fetch_first(doors: list[list[str]], path: str, target: str, size: int, sha25
             why = str(error)
             continue
         if found != size:
-            why = f"{path} at {door[0]} has {found} bytes in place of {size}"
+            why = f"{path} at {door[0]} has {found} bytes instead of {size}"
         elif digests.of_file(target) != sha256:
-            why = f"{path} at {door[0]} is not what it was (its SHA-256 is another)"
+            why = f"{path} at {door[0]} has changed (its SHA-256 differs)"
         else:
             return
     with suppress(FileNotFoundError):

@@ -1,6 +1,6 @@
-"""Files to and from the slaves' file servers, over HTTP: what tasks on slaves and the framework's own side both use.
+"""Transfers files to and from the slaves' file servers over HTTP, for tasks on slaves and for the framework itself.
 
-Only imported by a task that has to ask another host: Python's HTTP takes a good part of a short task's time to import.
+A task imports this only if it has to ask another host: Python's HTTP takes a good part of a short task's time to import.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from offerd_frameworks.mapreduce.failures import Incomplete, ServerBusy, TokenRe
 
 TIMEOUT_S = 20.0
 PAUSES_S = (0.1, 0.3, 0.6, 1.0, 2.0)
-"""Between the tries of one request: four seconds in all, long enough for a slave that is started again."""
+"""Pauses between the tries of one request: four seconds in all, long enough for a slave that is restarted."""
 BUSY_PAUSE_S = 0.5
 BUSY_LIMIT_S = 60.0
-"""A server that says that it is busy is there: others have their turn before us, and then we."""
+"""A busy server works: others have their turn first, and then we."""
 CHUNK_BYTES = 1 << 20
 MAX_CONTENT_BYTES = 64 << 20
-"""Of an answer that is read into memory, where no length was asked for."""
+"""Most bytes of an answer that is read into memory, if no length was asked for."""
 MAX_LISTED = 100_000
-"""Entries of a directory: ten times what a server shows."""
+"""Most entries of a directory: ten times what a server lists."""
 COPIED = (http.client.OK, http.client.PARTIAL_CONTENT)
 
 
@@ -53,7 +53,7 @@ T = TypeVar("T", _Listing, _Stored)
 class Server:
     """One connection to one slave's file server, opened when first used and kept. Not for several threads at once.
 
-    Every method tries a server that is silent or busy again, and raises `TransferError` in the end.
+    Every method retries if the server is silent or busy, and finally raises `TransferError`.
     """
 
     def __init__(
@@ -85,9 +85,9 @@ class Server:
         return self._request("GET", path, headers=_range(offset, length), most=length or MAX_CONTENT_BYTES)
 
     def copy(self, path: str, target: int, offset: int = 0, length: int | None = None) -> int:
-        """Append a part of the file to the descriptor `target`; what a broken connection has brought is kept.
+        """Append a part of the file to the descriptor `target`; what came before a connection broke is kept.
 
-        Returns how many bytes came. An `OSError` is of `target`: asking the server again would not help.
+        Returns how many bytes came. An `OSError` concerns `target`: asking the server again would not help.
         """
         done = 0
         patience = _Patience(self._sleep)
@@ -107,12 +107,12 @@ class Server:
                     patience = _Patience(self._sleep)
                 patience.spend(interrupted.why, is_busy=interrupted.is_busy)
             except OSError:
-                self._connection.close()  # it is in the middle of an answer
+                self._connection.close()  # an answer is not read to its end
                 raise
         return done
 
     def listing(self, path: str) -> list[str]:
-        """The names in a directory, `[]` if there is none. Raises `Incomplete` where some are not shown."""
+        """The names in a directory, `[]` if there is none. Raises `Incomplete` if the server does not list all."""
         try:
             answer = self._answer(path, self._request("GET", path), _Listing)
         except FileNotFoundError:
@@ -122,13 +122,13 @@ class Server:
         return [entry.name for entry in answer.entries]
 
     def put(self, path: str, content: bytes) -> None:
-        """Store a file, and see that it arrived as it was sent."""
+        """Store a file, and check that it arrived unchanged."""
         answer = self._answer(path, self._request("PUT", path, content), _Stored)
         if answer.crc32 != zlib.crc32(content):
-            raise TransferError(f"{path} arrived at {self.address} as something else")
+            raise TransferError(f"{path} arrived damaged at {self.address}")
 
     def delete(self, path: str) -> bool:
-        """Remove a file or set; whether it was there."""
+        """Remove a file or set; returns whether it existed."""
         try:
             self._request("DELETE", path)
         except FileNotFoundError:
@@ -138,7 +138,7 @@ class Server:
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _answer(self, path: str, content: bytes, kind: type[T]) -> T:
-        """Raises `TransferError` for what no server of ours says."""
+        """Parse an answer. Raises `TransferError` for what our servers never send."""
         try:
             return msgspec.json.decode(content, type=kind)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -152,7 +152,7 @@ class Server:
         headers: dict[str, str] | None = None,
         most: int = MAX_CONTENT_BYTES,
     ) -> bytes:
-        """Raises `FileNotFoundError` for 404, else `TransferError`."""
+        """Raises `FileNotFoundError` for 404, otherwise `TransferError`."""
         patience = _Patience(self._sleep)
         while True:
             try:
@@ -178,7 +178,7 @@ class Server:
         return self._connection.ask(method, path, body, headers)
 
     def _copy_once(self, path: str, target: int, offset: int, length: int | None) -> int:
-        """Raises `_Interrupted` for what the server did, `OSError` for what `target` did."""
+        """Raises `_Interrupted` for errors of the server, `OSError` for errors of `target`."""
         done, headers = 0, _range(offset, length)
         buffer = memoryview(bytearray(CHUNK_BYTES))
         try:
@@ -198,7 +198,7 @@ class Server:
             self._connection.close()
             raise TransferError(f"{self.address} sends more of {path} than it was asked for")
         if headers and response.status != http.client.PARTIAL_CONTENT:
-            raise TransferError(f"{self.address} has sent all of {path} in place of a part")
+            raise TransferError(f"{self.address} has sent all of {path} instead of a part")
         while True:
             try:
                 count = response.readinto(buffer)
@@ -219,9 +219,7 @@ class Server:
         if status == http.client.NOT_FOUND:
             raise FileNotFoundError(f"{self.address} has no {path}")
         if status == http.client.UNAUTHORIZED:
-            raise TokenRefused(
-                f"{self.address} does not take our token (any more): it has been given out too long ago"
-            )
+            raise TokenRefused(f"{self.address} does not accept our token (any more): it has expired")
         if status >= 400:
             line = content.decode(errors="replace").partition("\n")[0]
             raise TransferError(f"{self.address}{path}: {line} ({status})")
@@ -234,7 +232,7 @@ class Server:
 
 
 class _Patience:
-    """How long one request is tried again: a server that is silent for some seconds, a busy one for longer."""
+    """How long one request is retried: some seconds if the server is silent, longer if it is busy."""
 
     def __init__(self, sleep: Callable[[float], object]) -> None:
         self._sleep = sleep
@@ -242,7 +240,7 @@ class _Patience:
         self._busy_left_s = BUSY_LIMIT_S
 
     def spend(self, why: str, *, is_busy: bool = False) -> None:
-        """Sleep before the next try. Raises `TransferError` when there has been enough."""
+        """Sleep before the next try. Raises `TransferError` when the time is used up."""
         if not is_busy:
             if not self._pauses:
                 raise TransferError(why)
@@ -250,7 +248,9 @@ class _Patience:
             return
         if self._busy_left_s <= 0:
             raise ServerBusy(why)
-        pause_s = random.uniform(0.5, 1.5) * BUSY_PAUSE_S  # not all who were sent away come back at once
+        pause_s = (
+            random.uniform(0.5, 1.5) * BUSY_PAUSE_S
+        )  # random, so that not all refused clients come back at once
         self._busy_left_s -= pause_s
         self._sleep(pause_s)
 

@@ -1,4 +1,4 @@
-"""The state of jobs: what is to be done, what has been tried, and what came of it. Plain data; `planner` changes it."""
+"""The state of jobs: what is to be done, what was tried, and the results. Plain data; `planner` changes it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Kind(enum.Enum):
 
 
 class Phase(enum.Enum):
-    """Where a job is."""
+    """The phase that a job is in."""
 
     MAP = "map"
-    REDUCE = "reduce"  # all maps are done, though one may be lost and run again
+    REDUCE = "reduce"  # all maps are done, but one may be lost and run again
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -52,13 +52,13 @@ class Output:
 
     @property
     def sha256(self) -> str:
-        """Of a result; of what reduces fetch the index has those of the steps."""
+        """The digest of a result. (What reduces fetch is verified by the digests in the index.)"""
         return str(self.report.get("output_sha256", ""))
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One task on the cluster. `started_s` None: not yet running, as far as we know."""
+    """One task on the cluster. `started_s` is None until we know that it runs."""
 
     task_id: str
     number: int
@@ -68,16 +68,16 @@ class Attempt:
     address: str
     time_limit_s: float
     launched_s: float
-    is_local: bool | None  # None: this work is as near everywhere
-    is_copy: bool = False  # of one that is slow
+    is_local: bool | None  # None: no slave is nearer than another
+    is_copy: bool = False  # of a slow task
     started_s: float | None = None
     container_id: str = ""
-    key: str = ""  # of its report's seal
+    key: str = ""  # seals its report
 
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """One map or reduce, until it is done: its attempts so far and now."""
+    """One map or reduce, until it is done, with its attempts."""
 
     kind: Kind
     index: int
@@ -87,10 +87,10 @@ class Work:
     failures: int = 0
     losses: int = 0
     timeouts: int = 0
-    unfetched: int = 0  # times that its input, or its part of the output, could not be fetched
-    failed_on: dict[str, float] = field(default_factory=dict)  # slave, when
+    unfetched: int = 0  # how often its input, or its part of the output, could not be fetched
+    failed_on: dict[str, float] = field(default_factory=dict)  # slave -> time
     output: Output | None = None
-    is_saved: bool = False  # its output has been brought to where the job's output goes
+    is_saved: bool = False  # its output is saved as a part of the job's
 
     @property
     def is_waiting(self) -> bool:
@@ -98,13 +98,13 @@ class Work:
 
     @property
     def local_to(self) -> frozenset[str]:
-        """The slaves where it reads its input in place; empty if there are none, or all are the same."""
+        """The slaves where it reads its input in place; empty if there are none, or no slave is nearer than another."""
         return self.split.slave_ids if self.split is not None else frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a job says about how its work is placed and tried."""
+    """A job's rules for placing and retrying its work."""
 
     resources: Resources
     reduces: int
@@ -113,35 +113,35 @@ class Rules:
     speculate: bool = True
     time_limit_s: float | None = None
     fields_decide: bool = False
-    """Keys begin with the number of the reduce that is to have them."""
+    """Keys begin with the number of the reduce that gets them."""
 
 
 @dataclass(slots=True, eq=False)
 class JobState:
-    """One job on its way."""
+    """One job in progress."""
 
     job_id: str
     rules: Rules
-    number: int  # in the order of submission
+    number: int  # counts jobs as they are submitted
     submitted_s: float
     maps: list[Work]
     reduces: list[Work]
     delay: Delay
     phase: Phase = Phase.MAP
     boundaries: list[bytes] | None = None
-    why: str = ""  # it failed
+    why: str = ""  # why it failed
     ended_s: float | None = None
     counters: Counter[str] = field(default_factory=Counter)
     map_seconds: list[float] = field(default_factory=list)
     reduce_seconds: list[float] = field(default_factory=list)
     slowest: tuple[float, str, str] = (0.0, "", "")  # seconds, task, host
     first_launch_s: float | None = None
-    busy_cpu_s: float = 0.0  # cpus held times seconds, of attempts that have ended
-    waste_s: float = 0.0  # of attempts that came to nothing
+    busy_cpu_s: float = 0.0  # cpus times seconds of attempts that have ended
+    waste_s: float = 0.0  # seconds of attempts whose results were not used
 
     @property
     def running(self) -> int:
-        """How many tasks it has on the cluster: what shares are counted by."""
+        """How many tasks it has on the cluster: fairness counts these."""
         return sum(len(work.running) for work in self.works())
 
     def works(self) -> Iterator[Work]:
@@ -153,7 +153,7 @@ class JobState:
         return all(work.output is not None for work in self.maps)
 
     def open_works(self) -> list[Work]:
-        """What may be launched now, as far as the order of the phases goes."""
+        """The work that may be launched now, according to the order of the phases."""
         if self.phase.is_over:
             return []
         return self.reduces if self.maps_done else self.maps
@@ -162,11 +162,11 @@ class JobState:
         return self.map_seconds if kind is Kind.MAP else self.reduce_seconds
 
     def median_s(self, kind: Kind) -> float | None:
-        """Of finished attempts, if half of the kind's work is done; None before."""
+        """The median of finished attempts, once half of the work of this kind is done; None before."""
         done = self.seconds(kind)
         works = self.maps if kind is Kind.MAP else self.reduces
         return statistics.median(done) if len(done) * 2 >= len(works) and done else None
 
     def output_bytes(self) -> int:
-        """Of all maps."""
+        """The output of all maps."""
         return sum(work.output.size for work in self.maps if work.output is not None)

@@ -39,7 +39,7 @@ def test_a_set_of_more_blocks_than_are_listed_is_refused(
     monkeypatch.setattr(blocks, "find", lambda *_: None)
     monkeypatch.setattr(blocks, "MAX_BLOCKS", 2)
     (tmp_path / "f").write_text("x\n" * 3)
-    with pytest.raises(BadInput, match="3 blocks are too many, 2 are possible"):
+    with pytest.raises(BadInput, match="3 blocks are too many: at most 2 are possible"):
         blocks.put("logs", [str(tmp_path / "f")], HOSTS, replicas=1, block_bytes=2)
 
 

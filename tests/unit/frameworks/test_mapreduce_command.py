@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[3]
         ("textinputformat.record.delimiter", ";", "does not support this property"),
         ("mapreduce.output.textoutputformat.separator", ",", "does not support this property"),
         ("stream.non.zero.exit.is.failure", "maybe", "give true or false"),
-        ("stream.num.map.output.key.fields", "no", "is no number of fields"),
+        ("stream.num.map.output.key.fields", "no", "is not a number of fields"),
         ("mapred.partitioner.class", "org.mine.Partitioner", "only KeyFieldBasedPartitioner is known"),
         ("a b", "x", "is not a property"),
     ],

@@ -48,8 +48,8 @@ def run_map(directory: Path, function: Callable[[str], Iterable[tuple[Any, Any]]
     ("end", "why"),
     [
         (lambda: sys.exit(), b"a function has called sys.exit(None); it ends by returning"),
-        (lambda: os._exit(0), b"the mapper exited before it had done all"),
-        (lambda: os.execvp("true", ["true"]), b"the mapper exited before it had done all"),
+        (lambda: os._exit(0), b"the mapper exited before it had done everything"),
+        (lambda: os.execvp("true", ["true"]), b"the mapper exited before it had done everything"),
     ],
 )
 def test_a_function_that_ends_its_process_with_status_0_fails_the_task(

@@ -103,14 +103,14 @@ def test_a_key_goes_to_the_reduce_that_it_goes_to_in_hadoop(key: bytes, number: 
 @pytest.mark.parametrize(
     ("properties", "complaint"),
     [
-        ({MAP_FIELDS: "0"}, "is no number of fields"),
-        ({MAP_FIELDS: "two"}, "is no number of fields"),
+        ({MAP_FIELDS: "0"}, "is not a number of fields"),
+        ({MAP_FIELDS: "two"}, "is not a number of fields"),
         ({MAP_SEPARATOR: ""}, "at least one character"),
-        ({COMPARE: "-k2,2x"}, "is no option"),
+        ({COMPARE: "-k2,2x"}, "is not an option"),
         ({COMPARE: "-k0"}, "counted from 1 on"),
-        ({COMPARE: "2"}, "is no option"),
+        ({COMPARE: "2"}, "is not an option"),
         ({PARTITION: "-k1,1n"}, "not how they are compared"),
-        ({keys.COMPARATOR: "org.mine.Comparator"}, "only KeyFieldBasedComparator is known here"),
+        ({keys.COMPARATOR: "org.mine.Comparator"}, "only KeyFieldBasedComparator is supported"),
         ({PARTITION: "-k1,1", "mapred.text.key.partitioner.options": "-k2,2"}, "said twice"),
     ],
 )

@@ -90,7 +90,7 @@ def test_a_directory_that_cannot_be_looked_into_is_bad_input_and_not_left_out(
         return look(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(BadInput, match=r"cannot look into .*/closed: Permission denied"):
+    with pytest.raises(BadInput, match=r"cannot read the directory .*/closed: Permission denied"):
         input_files([tmp_path])
 
 
