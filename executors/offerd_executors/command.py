@@ -143,9 +143,8 @@ class CommandExecutor(Executor):
             self._environ["OFFERD_PYTHON"] = sys.executable
         self._waiting: OrderedDict[TaskID, TaskInfo] = OrderedDict()
         self._running: dict[TaskID, _Running] = {}
-        self._going_on: OrderedDict[TaskID, _Running] = (
-            OrderedDict()
-        )  # series whose next program is to be started
+        self._going_on: OrderedDict[TaskID, _Running] = OrderedDict()
+        """Series whose next program is to be started."""
         self._unwatched: deque[tuple[float, _Running, Tree]] = deque()
         self._young: deque[tuple[float, Tree]] = deque()  # with the time until which each counts as young
         self._is_starting = False

@@ -114,9 +114,8 @@ class Output:
             held.add(self)
         self.error = ""
         self.written_bytes = 0
-        os.set_blocking(
-            self.write_fd, True
-        )  # the last program may have changed this for all that share the pipe
+        # The last program may have changed this for all that share the pipe.
+        os.set_blocking(self.write_fd, True)
 
     def close_write_fd(self) -> None:
         if self.write_fd >= 0:

@@ -159,7 +159,7 @@ class PythonExecutor(Executor):
             driver.send_status(task_id, TaskState.KILLED, message="killed before it was called")
 
     def framework_message(self, driver: ExecutorDriver, data: bytes) -> None:
-        """A piece of a large call; or the scheduler has fetched large results, or does not want them: their files are removed."""
+        """A piece of a large call; or large results were fetched, or are not wanted, and their files are removed."""
         if self._large.take(data):
             return
         try:
@@ -336,9 +336,8 @@ class PythonExecutor(Executor):
     def _retire(self, worker: Worker) -> None:
         """End a worker whose channel cannot be trusted any more; its call fails when the worker is gone."""
         self._close(worker)
-        if (
-            not worker.is_killed and not worker.is_leaving
-        ):  # these have been asked to end already, and still have their grace
+        # Workers that are killed or leave have been asked to end, and still have their grace.
+        if not worker.is_killed and not worker.is_leaving:
             self._trees.kill(worker.tree)
 
     def _read(self, worker: Worker) -> bool | None:

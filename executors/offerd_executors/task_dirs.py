@@ -55,9 +55,8 @@ class TaskDirs:
         """The task has ended: remove the directory if it is empty. No process of the task may be left."""
         try:
             if os.listdir(path):
-                os.utime(
-                    path, follow_symlinks=False
-                )  # its age counts from the task's end: the slave removes old ones
+                # The slave removes old directories: the age counts from the task's end.
+                os.utime(path, follow_symlinks=False)
                 return
             is_plain = os.stat(path, follow_symlinks=False).st_mode == stat.S_IFDIR | 0o700
         except OSError:

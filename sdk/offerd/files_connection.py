@@ -71,9 +71,8 @@ class FilesConnection(http.client.HTTPConnection):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.check_hostname = False
-        context.verify_mode = (
-            ssl.CERT_NONE
-        )  # skips signatures only: TLS always proves that the server has the certificate's key
+        # This skips signatures only: TLS always proves that the server has the certificate's key.
+        context.verify_mode = ssl.CERT_NONE
         try:
             self.sock = context.wrap_socket(self.sock)
             shown = self.sock.getpeercert(binary_form=True) or b""

@@ -128,9 +128,8 @@ class Stage:
         except (RuntimeError, CommandFailed):
             self._process.kill()
             self._process.wait()
-            if (
-                self._listener.ident is None and self._process.stderr is not None
-            ):  # otherwise nobody closes it
+            # Without a listener, nobody else closes it.
+            if self._listener.ident is None and self._process.stderr is not None:
                 self._process.stderr.close()
             raise CommandFailed(NO_THREAD) from None
 
@@ -232,9 +231,8 @@ def sort_environment() -> dict[str, str]:
 def pipe() -> tuple[int, int]:
     """A pipe, large if the kernel allows: the programs at its ends then switch less often."""
     ends = os.pipe()
-    with contextlib.suppress(
-        PermissionError
-    ):  # this user's pipes hold too much already (pipe-user-pages-soft, pipe(7))
+    # PermissionError: this user's pipes hold too much already (pipe-user-pages-soft, pipe(7)).
+    with contextlib.suppress(PermissionError):
         fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return ends
 
@@ -257,7 +255,7 @@ class Pump:
     def _run(self) -> None:
         try:
             self._move()
-        except BaseException as error:  # marked: `join` raises any error
+        except BaseException as error:  # marked: any error is raised by `join`
             self._error = error
 
     def wait(self) -> None:

@@ -248,9 +248,8 @@ class _Patience:
             return
         if self._busy_left_s <= 0:
             raise ServerBusy(why)
-        pause_s = (
-            random.uniform(0.5, 1.5) * BUSY_PAUSE_S
-        )  # random, so that not all refused clients come back at once
+        # Random, so that not all refused clients come back at once.
+        pause_s = random.uniform(0.5, 1.5) * BUSY_PAUSE_S
         self._busy_left_s -= pause_s
         self._sleep(pause_s)
 

@@ -172,9 +172,8 @@ class Store:
             for each in [
                 each for each in now.known.values() if each.base and _same_place(each.master, cluster.address)
             ]:
-                now = _without(
-                    now, each.name
-                )  # we hold its port now, so it has ended without removing its entry
+                # We hold its port now, so it has ended without removing its entry.
+                now = _without(now, each.name)
             name, number = cluster.name, 2
             while name in now.known:
                 name, number = f"{cluster.name}-{number}", number + 1

@@ -357,9 +357,7 @@ def _handled_or_lost(core: SchedulerCore, message: Message, now: float) -> list[
     """Handle a message from the master. An error in our handling costs the registration and no more."""
     try:
         return core.handle(message, now)
-    except (
-        Exception
-    ) as error:  # marked: an error in one message must not end the scheduler; its callbacks come later
+    except Exception as error:  # marked: one message must not end the scheduler; callbacks come later
         log.error("a message from the master could not be handled: %s", describe(message, error))
         return core.failed(now)
 

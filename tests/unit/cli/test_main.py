@@ -117,7 +117,7 @@ def test_the_help_imports_no_command_and_no_library_of_theirs() -> None:
         (["run", "--timeout", "2", "true"], "not a duration; write 2s or 2m"),
         (["run", "--timeout", "0s", "true"], "longer than 0s"),
         (["run", "--long", "--timeout", "2s", "true"], "choose one"),
-        (["run", "--cpus", "many", "true"], "cpus=many is no number"),
+        (["run", "--cpus", "many", "true"], "cpus=many is not a number"),
         (["run", "--mem", "128", "true"], "has no unit"),
         (["run", "--env", "A", "true"], "KEY=VALUE"),
         (["run", "--master", "nowhere:port", "true"], "no address"),

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[3]
         ("mapreduce.output.textoutputformat.separator", ",", "does not support this property"),
         ("stream.non.zero.exit.is.failure", "maybe", "give true or false"),
         ("stream.num.map.output.key.fields", "no", "is not a number of fields"),
-        ("mapred.partitioner.class", "org.mine.Partitioner", "only KeyFieldBasedPartitioner is known"),
+        ("mapred.partitioner.class", "org.mine.Partitioner", "only KeyFieldBasedPartitioner is supported"),
         ("a b", "x", "is not a property"),
     ],
 )

@@ -111,7 +111,7 @@ def test_a_key_goes_to_the_reduce_that_it_goes_to_in_hadoop(key: bytes, number: 
         ({COMPARE: "2"}, "is not an option"),
         ({PARTITION: "-k1,1n"}, "not how they are compared"),
         ({keys.COMPARATOR: "org.mine.Comparator"}, "only KeyFieldBasedComparator is supported"),
-        ({PARTITION: "-k1,1", "mapred.text.key.partitioner.options": "-k2,2"}, "said twice"),
+        ({PARTITION: "-k1,1", "mapred.text.key.partitioner.options": "-k2,2"}, "given twice"),
     ],
 )
 def test_what_cannot_be_is_bad_input(properties: dict[str, str], complaint: str) -> None:

@@ -175,7 +175,7 @@ def test_what_is_behind_a_dead_token_is_not_lost(monkeypatch: pytest.MonkeyPatch
         raise AssertionError
 
     monkeypatch.setattr(Server, "read", is_dead)
-    with pytest.raises(TokenRefused, match="given out too long ago"):
+    with pytest.raises(TokenRefused, match="it has expired"):
         fetching(1).fetch()
 
 

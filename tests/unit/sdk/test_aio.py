@@ -209,7 +209,7 @@ def test_questions_are_awaited(master: FakeMaster) -> None:
             assert (await why).why == "no_slaves"
             with pytest.raises(OfferdError, match="no offerd master answers"):
                 await driver.get_guaranteed_share(timeout_s=0.01)
-        with pytest.raises(OfferdError, match="does not run"):
+        with pytest.raises(OfferdError, match="is not running"):
             await driver.get_guaranteed_share()
 
     run(use())

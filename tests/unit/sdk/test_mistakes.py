@@ -129,9 +129,9 @@ def test_a_resource_that_nobody_has_by_that_name_is_told_with_its_name(name: str
     ("wrong", "line"),
     [
         (
-            lambda: Resources.of(ports="[1-2]"),
+            lambda: Resources.of(ports="[1-2]"),  # type: ignore[arg-type]
             "ports='[1-2]' is not a list of ranges; write ports=[(31000, 31009)]",
-        ),  # type: ignore[arg-type]
+        ),
         (lambda: Resources.of(ports=[1, 2]), "ports=[1, 2] is not a list of ranges"),  # type: ignore[list-item]
         (lambda: Resources.of(ports=80), "ports=80 is not a list of ranges"),  # type: ignore[arg-type]
         (lambda: Resources.of(mem="128"), "mem=128 has no unit; write 128M or 128G"),

@@ -151,5 +151,5 @@ def test_only_what_is_allowed_is_made_and_nothing_is_called() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_graph_is_bad_input(nodes: Any) -> None:
-    with pytest.raises(BadInput, match="no recorded state"):
+    with pytest.raises(BadInput, match="not a recorded state"):
         restore(nodes, lambda module: module == __name__)

@@ -36,7 +36,7 @@ COMMAND = CommandInfo(argv=["true"], environment={str(n): "" for n in range(20_0
         (FrameworkInfo(LONG), "nnn… has 2000 characters, more than the 1024 that name may have"),
         (FrameworkInfo("f", executors=[ExecutorInfo("e", image=LONG)]), "executors.image may have"),
         (Filters(attributes={"a": LONG}), "has 2000 characters, more than the 1024 that attributes may have"),
-        (TaskInfo("t", Resources.of(cpus=1), "e", COMMAND), "command.environment of 20000 entries cannot be sent: 16384"),
+        (TaskInfo("t", Resources.of(cpus=1), "e", COMMAND), "of 20000 entries cannot be sent: the most is 16384"),
         (TaskInfo("t", Resources.of(cpus=1), "e", time_limit_s=1e12), "time_limit_s: Expected"),
     ],
 )  # fmt: skip
