@@ -153,7 +153,7 @@ class CommandExecutor(Executor):
         self._trees = ProcessTrees(self.driver, "OFFERD_TASK_ID", self._on_gone, self._spawner)
 
     def run(self) -> int:
-        """Serve until the slave tells the executor to stop; returns the exit status."""
+        """Serve until the slave shuts the executor down; returns the exit status."""
         if self._spawner is not None:
             # The spawner obeys us, so no task, which runs as the same user, may read our memory or trace us.
             set_dumpable(False)

@@ -28,7 +28,7 @@ from offerd_executors import initializer
 from offerd_executors.channel import ChannelBroken, forget_call
 from offerd_executors.large_calls import LargeCalls
 from offerd_executors.spawner_client import spawner_client
-from offerd_executors.trees import Forest, Tree
+from offerd_executors.trees import ProcessTrees, Tree
 from offerd_executors.waiting_calls import WaitingCall, WaitingCalls
 from offerd_executors.worker import CALLS_DIRECTORY, RESULTS_DIRECTORY, decode_answer
 from offerd_executors.worker_pool import Worker, WorkerPool
@@ -40,7 +40,7 @@ STALL_S = 0.005
 call in a worker are taken back.
 """
 STANDSTILL_S = 0.02
-"""A queue that stands still for so long has too few workers, however many; less is often the host being busy."""
+"""If the queue stands still for so long, there are too few workers, however many. A shorter pause often means a busy host."""
 SHORT_CALL_S = 0.001
 """While calls take less than this on average, they are sent ahead and their RUNNING is held back."""
 AHEAD = 8
@@ -63,10 +63,10 @@ class PythonExecutor(Executor):
         if (spawner := spawner_client(os.environ)) is not None:
             spawner.close()  # not needed: workers run in the executor's cgroup
         self.driver = ExecutorDriver(self)
-        self._forest = Forest(self.driver, "OFFERD_WORKER_ID", self._on_worker_gone)
+        self._trees = ProcessTrees(self.driver, "OFFERD_WORKER_ID", self._on_worker_gone)
         self._waiting = WaitingCalls(lambda task_id: forget_call(self.driver.sandbox, task_id))
         self._cpus = len(os.sched_getaffinity(0))
-        self._pool = WorkerPool(self.driver, self._forest, self._cpus, self._on_readable)
+        self._pool = WorkerPool(self.driver, self._trees, self._cpus, self._on_readable)
         self._by_task: dict[TaskID, Worker] = {}
         self._growth = 1
         self._last_dispatch = 0.0
@@ -81,7 +81,7 @@ class PythonExecutor(Executor):
         self._is_shutting_down = False
 
     def run(self) -> int:
-        """Serve until the slave tells the executor to stop; returns the exit status."""
+        """Serve until the slave shuts the executor down; returns the exit status."""
         self._trees.start()
         # Workers share these pages until they write to them; a garbage collection would write to all.
         gc.collect()
@@ -144,7 +144,7 @@ class PythonExecutor(Executor):
         self._dispatch_soon()
 
     def kill_task(self, driver: ExecutorDriver, task_id: TaskID, grace_s: float) -> None:
-        """A waiting task is dropped; a running one ends with its worker."""
+        """Drop a waiting task; end a running one together with its worker."""
         worker = self._by_task.get(task_id)
         if worker is not None:
             # Requests that it has not read go back to the queue, and answered ones are over: at most the running call is left.
@@ -154,7 +154,7 @@ class PythonExecutor(Executor):
             worker = self._by_task.get(task_id)
         if worker is not None:
             worker.is_killed = True
-            self._forest.terminate(worker.tree, grace_s)
+            self._trees.terminate(worker.tree, grace_s)
         elif self._large.forget(task_id) or self._waiting.kill(task_id):
             driver.send_status(task_id, TaskState.KILLED, message="killed before it was called")
 
@@ -197,7 +197,7 @@ class PythonExecutor(Executor):
             self.driver.call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
-        """Give waiting tasks to idle workers; short ones also to those that have something to do."""
+        """Give waiting tasks to idle workers; short ones also to busy workers."""
         self._is_dispatching = False
         if self._is_shutting_down or self._has_initializer_to_come:
             return
@@ -212,7 +212,7 @@ class PythonExecutor(Executor):
                 self._retire(worker)
         if self._waiting and self._call_s < SHORT_CALL_S:
             for worker in self._pool.workers.values():
-                # Not behind a call that has turned out to be a long one.
+                # Not to a worker whose call has turned out to be a long one.
                 if worker.takes_more and worker.tasks and now - worker.head_since < STALL_S:
                     self._fill(worker, now)
         self.driver.hold_updates_s = HOLD_UPDATES_S if self._waiting else 0.0
@@ -228,7 +228,7 @@ class PythonExecutor(Executor):
                 return
 
     def _give(self, worker: Worker, waiting: WaitingCall, now: float) -> bool:
-        """Send the call to a worker. False if the kernel takes no more for it."""
+        """Send the call to a worker. False if the kernel takes no more requests for it."""
         try:
             if not worker.channel.send(waiting.task_id, waiting.call):
                 return False
@@ -399,7 +399,7 @@ class PythonExecutor(Executor):
 
     def _on_worker_gone(self, tree: Tree) -> None:
         worker = self._pool.workers.pop(tree.pid)
-        # It may have answered before it died: all that it wrote is there now.
+        # It may have answered before it died; everything that it wrote is there now.
         if worker.is_open:
             self._take_back(worker)
             while worker.tasks and not worker.is_killed and self._read(worker):

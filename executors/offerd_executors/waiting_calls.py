@@ -1,4 +1,4 @@
-"""The calls that wait for a worker, in their order."""
+"""The calls that wait for a worker, in order."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from offerd.ids import TaskID
 
 
 class WaitingCall(NamedTuple):
-    """A task and its call as it came; `since`: when, on the monotonic clock."""
+    """A task and its call; `since`: when it came, on the monotonic clock."""
 
     task_id: TaskID
     call: bytes | None
-    """None: it is in its file in the sandbox, as it came in pieces."""
+    """None: it came in pieces and is in its file in the sandbox."""
     since: float
 
 
 class WaitingCalls:
-    """A queue. Calls of it that were killed count until their turn comes, and are passed over then."""
+    """A queue. Calls that were killed count until their turn comes, and are then skipped."""
 
     def __init__(self, forget_file: Callable[[TaskID], None]) -> None:
-        """`forget_file` is called for a killed call whose call is in a file."""
+        """`forget_file` is called for a killed call that is in a file."""
         self._forget_file = forget_file
         self._queue: deque[WaitingCall] = deque()
         self._ids: set[TaskID] = set()
@@ -37,17 +37,17 @@ class WaitingCalls:
         return self._queue[0].since
 
     def put(self, waiting: WaitingCall) -> None:
-        """Behind all others."""
+        """Append a call."""
         self._queue.append(waiting)
         self._ids.add(waiting.task_id)
 
     def put_back(self, waiting: WaitingCall) -> None:
-        """Before all others."""
+        """Put a call back at the head."""
         self._queue.appendleft(waiting)
         self._ids.add(waiting.task_id)
 
     def next(self) -> WaitingCall | None:
-        """The first one that nobody has killed, which is in the queue no more; None if there is none."""
+        """Take out the first call that has not been killed; None if there is none."""
         while self._queue:
             waiting = self._queue.popleft()
             self._ids.discard(waiting.task_id)
@@ -59,14 +59,14 @@ class WaitingCalls:
         return None
 
     def kill(self, task_id: TaskID) -> bool:
-        """Have this call passed over. False if it does not wait, or was killed before."""
+        """Have this call skipped. False if it does not wait, or was killed before."""
         if task_id not in self._ids or task_id in self._killed:
             return False
         self._killed.add(task_id)
         return True
 
     def take_all(self) -> list[TaskID]:
-        """Those that nobody has killed. The queue is empty then."""
+        """Take out all; returns those that have not been killed."""
         task_ids = [waiting.task_id for waiting in self._queue if waiting.task_id not in self._killed]
         self._queue.clear()
         return task_ids

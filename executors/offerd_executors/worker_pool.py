@@ -1,4 +1,4 @@
-"""The workers of a python executor: forked, given to it when they are idle, and ended when they have been idle for long."""
+"""The workers of a python executor: it forks them, hands out idle ones, and ends those that have been idle for long."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from collections.abc import Callable
 
 from offerd.executor import ExecutorDriver
 from offerd_executors.channel import Channel
-from offerd_executors.trees import Forest, Tree
+from offerd_executors.trees import ProcessTrees, Tree
 from offerd_executors.waiting_calls import WaitingCall
 from offerd_executors.worker import run_worker
 
 WORKERS_AT_START = 2
 IDLE_S = 60.0
-"""A worker above those at the start that has had nothing to do for so long ends."""
+"""A worker beyond the initial ones ends when it has been idle for so long."""
 
 
 class Worker:
-    """A worker process, the channel to it, and its tasks: the first is the one it is in, the others it has not read yet."""
+    """A worker process, its channel and its tasks: the first is the one that it runs, the others it has not read yet."""
 
     __slots__ = (
         "channel",
@@ -41,14 +41,14 @@ class Worker:
         self.tasks: deque[WaitingCall] = deque()
         self.head_since = 0.0
         self.is_announced = False
-        """RUNNING was sent for the first of the tasks."""
+        """RUNNING was sent for the first task."""
         self.idle_since = 0.0
         self.is_open = True
-        """Its channel is."""
+        """The channel is open."""
         self.is_killed = False
-        """Its task was killed, and it with it."""
+        """It was killed together with its task."""
         self.is_leaving = False
-        """Idle for too long, or at shutdown: its end says nothing about a task."""
+        """It was idle for too long, or the executor shuts down: its end says nothing about a task."""
 
     @property
     def takes_more(self) -> bool:
@@ -56,30 +56,30 @@ class Worker:
 
 
 class WorkerPool:
-    """All workers of one executor. `on_readable(worker)` is called when there are answers of it, or it has died."""
+    """All workers of one executor. `on_readable(worker)` is called when it has answered or has died."""
 
     def __init__(
-        self, driver: ExecutorDriver, forest: Forest, cpus: int, on_readable: Callable[[Worker], None]
+        self, driver: ExecutorDriver, trees: ProcessTrees, cpus: int, on_readable: Callable[[Worker], None]
     ) -> None:
         self._driver = driver
-        self._forest = forest
+        self._trees = trees
         self._on_readable = on_readable
         self._made = 0
         self._is_shrinking = False
         self.at_start = min(cpus, WORKERS_AT_START)
-        """With so many it begins, and it is never smaller."""
+        """The number of workers at the start, and the least later."""
         self.workers: dict[int, Worker] = {}
         """By pid."""
         self.idle: list[Worker] = []
-        """Last used first: those at the front may shrink away."""
+        """Most recently used last: those at the front may be ended."""
 
     def fill(self) -> None:
-        """Fork the workers with which it begins. Raises `OSError`."""
+        """Fork the initial workers. Raises `OSError`."""
         for _ in range(self.at_start):
             self.idle.append(self._fork())
 
     def add(self) -> bool:
-        """One more idle worker. False if the host has no descriptors or processes left: it is tried again while tasks wait."""
+        """Add one idle worker. False if the host has no descriptors or processes left; it is tried again while tasks wait."""
         try:
             self.idle.append(self._fork())
         except OSError as error:
@@ -94,7 +94,7 @@ class WorkerPool:
         sys.stdout.flush()
         sys.stderr.flush()
         with warnings.catch_warnings():
-            # Python 3.12 warns of a fork beside threads: ZeroMQ's is one that the child has no business with.
+            # Python 3.12 warns of forks beside threads. The other thread is ZeroMQ's, which the child does not use.
             warnings.simplefilter("ignore", DeprecationWarning)
             try:
                 pid = os.fork()
@@ -104,14 +104,14 @@ class WorkerPool:
         if pid == 0:
             run_worker(*channel.worker_fds(), self._driver.sandbox, worker_id)
         channel.forked()
-        worker = Worker(channel, self._forest.add(pid, pid, worker_id))
+        worker = Worker(channel, self._trees.add(pid, pid, worker_id))
         worker.idle_since = time.monotonic()
         self.workers[pid] = worker
         self._driver.add_reader(channel.fd, lambda: self._on_readable(worker))
         return worker
 
     def rest_if_done(self, worker: Worker) -> None:
-        """A worker without tasks is idle, if it can be given some."""
+        """A worker without tasks is idle, unless it can take no more."""
         if (
             not worker.tasks
             and worker.takes_more
@@ -122,7 +122,7 @@ class WorkerPool:
             self.idle.append(worker)
 
     def shrink_later(self) -> None:
-        """From now on end those that stay idle, down to as many as there were at the start."""
+        """From now on end workers that stay idle, down to the initial number."""
         if not self._is_shrinking and len(self.workers) > self.at_start:
             self._is_shrinking = True
             self._driver.call_later(IDLE_S / 2, self._shrink)
@@ -133,11 +133,11 @@ class WorkerPool:
         for worker in [*self.idle]:
             if len(self.workers) - self._leaving() <= self.at_start or worker.idle_since > idle_before:
                 break
-            if worker not in self.idle:  # ended while another was asked to
+            if worker not in self.idle:  # it ended while another was asked to end
                 continue
             self.idle.remove(worker)
             worker.is_leaving = True
-            self._forest.terminate(worker.tree, 1.0)
+            self._trees.terminate(worker.tree, 1.0)
         self.shrink_later()
 
     def _leaving(self) -> int:

@@ -319,9 +319,11 @@ def _each_of(lists: Generator[list[Any], None, None]) -> Generator[Any, None, No
 
 
 def _check_workers(master: Where, max_workers: int | None) -> None:
-    """The standard library has `max_workers` first: who passes a number for `master` is shown how to write it."""
+    """`max_workers` is the first parameter in the standard library: a caller who passes a number as `master` is helped."""
     if isinstance(master, int):
-        raise TypeError(f"{master} is not the address of a master; write ClusterExecutor(max_workers={master})")
+        raise TypeError(
+            f"{master} is not the address of a master; write ClusterExecutor(max_workers={master})"
+        )
     if max_workers is not None:
         check_count("max_workers", max_workers)
         if max_workers <= 0:
@@ -341,7 +343,7 @@ def _packed_initializer(initializer: Callable[..., object] | None, initargs: Seq
 
 
 def _framework_info(name: str, user: str, role: str, for_workers: bytes) -> FrameworkInfo:
-    """The framework of a `ClusterExecutor`. Its executors fetch a large initializer by the header that they are given."""
+    """The framework of a `ClusterExecutor`. Its executors fetch a large initializer, of which they get only the header."""
     data = for_workers if len(for_workers) <= INLINE_INITIALIZER_BYTES else header(len(for_workers))
     return FrameworkInfo(
         printable(name or os.path.basename(sys.argv[0]) or "python"),

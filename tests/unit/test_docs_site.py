@@ -36,7 +36,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     page = (tmp_path / "site/reference/schedulers.html").read_text()
-    assert "Free resources; each offer is of one slave." in page
+    assert "Free resources, each offer those of one slave." in page
 
 
 def test_the_reference_has_every_public_name_once() -> None:

@@ -1,8 +1,8 @@
 """The deterministic part of a scheduler's driver: no socket, thread or clock.
 
-Owned here: registration and its renewal, which offers are open, and what must be sent again to a master that forgot it;
-`scheduler_tasks` has what is known of tasks. A driver feeds in messages, the user's orders and the time, and performs the
-actions that come out, in their order.
+It keeps the registration and renews it, and knows which offers are open and what must be sent again to a master that lost it;
+`scheduler_tasks` keeps the tasks. A driver gives it messages, the user's orders and the time, and performs the actions that it
+returns, in their order.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ BROKEN_LINK_REGISTER_S = 60.0
 RECONCILE_DELAY_S = 15.0
 """From a renewed registration to asking about tasks in doubt: a new master must first hear from its slaves."""
 SILENCE_ROUND_S = 60.0
-"""A task that is silent for this long at least, and twice that at most, is asked after."""
+"""A launched task without any status is asked about after one to two times this time."""
 
 _NOTHING: list[Action] = []
 
@@ -125,14 +125,14 @@ class SchedulerCore:
         self._doubt_at = 0.0
         self._needs_offers = True
         self._filters = Filters()
-        self._sent_wishes = (True, Filters())  # in the last hello
-        self._since: float | None = None  # the framework is registered
+        self._sent_wishes = (True, Filters())  # needs_offers and filters in the last registration
+        self._since: float | None = None  # when the framework first registered
         self._held: list[Message] = []
         self._tasks = SchedulerTasks()
         self._handlers = self._make_handlers()
 
     def _make_handlers(self) -> dict[type, Callable[[Any, float], list[Action]]]:
-        """What takes each kind of message."""
+        """The method that handles each kind of message."""
         return {
             StatusUpdate: self._status_update,
             ResourceOffers: self._resource_offers,
@@ -189,7 +189,7 @@ class SchedulerCore:
         return self._handlers[type(message)](message, now)
 
     def tick(self, now: float) -> list[Action]:
-        """What time alone brings about. Cheap when that is nothing."""
+        """Do what is due. Cheap if nothing is."""
         self._tasks.forget_oldest()
         if now < self.next_deadline():
             return _NOTHING
@@ -204,7 +204,7 @@ class SchedulerCore:
         return _NOTHING
 
     def _ask_after_doubtful(self, now: float) -> list[Action]:
-        """Again and again until all are heard of: a new master is silent while their slaves may yet come back."""
+        """Ask again until there is news of all: a new master does not answer while their slaves may still come back."""
         doubtful = self._tasks.doubtful()
         if not doubtful:
             self._reconcile_at = None
@@ -237,11 +237,11 @@ class SchedulerCore:
         return self._disconnect()
 
     def delivered(self, status: TaskStatus) -> None:
-        """The user's code has seen this status."""
+        """The user's code has seen this status: acknowledge it."""
         self._tasks.delivered(status)
 
     def acknowledgements(self) -> list[Message]:
-        """What is to be acknowledged, once: one message per slave. Kept while there is no master to send it to."""
+        """The acknowledgements to send now. They are kept while there is no master."""
         return self._tasks.acknowledgements(self.framework_id) if self.is_registered else []
 
     # -- the user's orders --------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ class SchedulerCore:
     def reply_to_offer(
         self, offer_ids: list[OfferID], tasks: list[TaskInfo], refuse_seconds: float, now: float
     ) -> list[Action]:
-        """Launch the tasks on these offers. Without a master they are lost at once: the offers went with it."""
+        """Launch the tasks on these offers. Without a master they are lost at once, as the offers are void."""
         if not self.is_registered:
             lost: list[Action] = []
             for task in tasks:
@@ -306,7 +306,7 @@ class SchedulerCore:
         return self._send_or_hold([order])
 
     def reconcile_tasks(self, task_ids: list[TaskID], now: float) -> list[Action]:
-        """Ask for the state of these tasks, or of all if there are none."""
+        """Ask for the states of these tasks, or of all tasks if there are none here."""
         parts = in_parts(task_ids) if task_ids else [task_ids]
         return self._send_or_hold(ReconcileTasks(part) for part in parts)
 

@@ -1,7 +1,7 @@
-"""The tasks of one scheduler: which run and on which slave, which have ended, which statuses are news, and which are in doubt.
+"""The tasks of one scheduler: which run and on which slave, which have ended, which statuses are new, and which are in doubt.
 
-The promise to the user's code is one terminal status per task. Statuses arrive at least once and carry rising sequences;
-a sequence already seen, or any status after the end, is acknowledged and goes no further.
+The user's code gets exactly one terminal status per task. Statuses arrive at least once, with rising sequence numbers. One with
+a number already seen, and any status after the end, is acknowledged and dropped.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from offerd.messages import (
 Id = TypeVar("Id")
 
 REMEMBER_ENDED = 250_000
-"""So many ended tasks at least, and twice as many at most, are remembered, so that a terminal status repeated is known however
-long its slave was away: about 40 MB.
+"""At least so many ended tasks, and at most twice as many, are remembered: about 40 MB. A terminal status that is repeated is
+then recognized, however long its slave was away.
 """
 IDS_PER_MESSAGE = 4_000
-"""Ids of at most 128 bytes in one message: half a frame."""
+"""So many ids, of at most 128 bytes each, fill half a message."""
 
 
 class SchedulerTasks:
-    """What is known of the tasks that one scheduler has launched."""
+    """The tasks that one scheduler has launched."""
 
     def __init__(self) -> None:
         self.ended_count = 0
         self.kills: dict[TaskID, KillTask] = {}
-        """The orders to kill tasks that have not ended: sent again after each registration."""
-        # The last sequence of each task that is launched and not ended (0: no status yet), and the slave of each: no other
-        # slave is believed about it.
+        """Orders to kill tasks that have not ended; they are sent again after each registration."""
+        # The last sequence number of each launched task that has not ended (0: no status yet), and its slave: statuses of it
+        # from another slave are dropped.
         self._live: dict[TaskID, int] = {}
         self._placed: dict[TaskID, SlaveID] = {}
-        # Ended tasks by order of their end, in two generations, so that forgetting costs nothing per task.
+        # Ended tasks, oldest first, in two generations, so that forgetting costs nothing per task.
         self._ended: dict[TaskID, None] = {}
         self._ended_before: dict[TaskID, None] = {}
-        # Those of them that a master has called lost, and that no slave has said to have ended.
+        # Ended tasks that a master reported lost while no slave has reported their end.
         self._called_lost: dict[TaskID, None] = {}
-        # Live tasks without a status since the registration was renewed, or for a long time.
+        # Live tasks without news since the registration was renewed, or for a long time.
         self._doubtful: set[TaskID] = set()
         self._silent: set[TaskID] = set()
         self._unacknowledged: dict[SlaveID, list[UpdateID]] = {}
@@ -63,29 +63,29 @@ class SchedulerTasks:
         return task_id in self._live
 
     def launch(self, tasks: list[TaskInfo], slave_id: SlaveID) -> None:
-        """These tasks are sent to the master. An empty `slave_id`: their offer is not open, so the master will refuse them."""
+        """These tasks are sent to the master. `slave_id` is empty if their offer is not open: the master will refuse them."""
         live = self._live
         for task in tasks:
             live[task.task_id] = 0
         if slave_id:
             placed = self._placed
             for task in tasks:
-                # A second task of an id is refused, and the first one runs on.
+                # A second task with an id in use is refused; the first goes on.
                 placed.setdefault(task.task_id, slave_id)
         if self._called_lost:
             for task in tasks:
                 self._called_lost.pop(task.task_id, None)
 
     def end_unsent(self, task_id: TaskID) -> None:
-        """This task ends before it is sent to a master."""
+        """This task ends without having been sent to a master."""
         self._ended[task_id] = None
 
     def is_news(self, status: TaskStatus) -> bool:
-        """Take over what a status says; returns whether the user's code is to see it. If not, the status is acknowledged."""
+        """Handle a status; returns whether the user's code must see it. If not, it is acknowledged here."""
         task_id, sequence = status.task_id, status.sequence
         last = self._live.get(task_id)
         if not sequence and status.reason == Reason.TASK_ID_DUPLICATE:
-            return True  # about a second task of this id, which never was; the first one runs on
+            return True  # of a second task with this id, which was refused; the first goes on
         if status.slave_id and self._placed.get(task_id, status.slave_id) != status.slave_id:
             self.delivered(status)
             return False
@@ -115,14 +115,14 @@ class SchedulerTasks:
         return True
 
     def forget_oldest(self) -> None:
-        """Keep the memory of ended tasks within its bounds."""
+        """Keep the number of remembered ended tasks within its bound."""
         if len(self._ended) > REMEMBER_ENDED:
             self._ended_before, self._ended = self._ended, {}
 
     # -- acknowledgements ---------------------------------------------------------------------------------------------
 
     def delivered(self, status: TaskStatus) -> None:
-        """The user's code has seen this status, or is not to see it: it is to be acknowledged."""
+        """The user's code has seen this status, or need not see it: acknowledge it."""
         if status.sequence > 0:
             updates = self._unacknowledged.get(status.slave_id)
             if updates is None:
@@ -131,7 +131,7 @@ class SchedulerTasks:
                 updates.append((status.task_id, status.sequence))
 
     def acknowledgements(self, framework_id: FrameworkID) -> list[Message]:
-        """Messages that acknowledge what was delivered since the last call, some for each slave."""
+        """Acknowledge what was delivered since the last call, with one or more messages for each slave."""
         if not self._unacknowledged:
             return []
         pending, self._unacknowledged = self._unacknowledged, {}
@@ -144,12 +144,12 @@ class SchedulerTasks:
     # -- tasks in doubt -------------------------------------------------------------------------------------------------
 
     def doubt_all(self) -> None:
-        """The master is another one, or has forgotten the framework: no live task is certain before it has a status."""
+        """The master has changed, or has forgotten the framework: every live task is in doubt until it has a status."""
         self._doubtful = set(self._live)
 
     def doubt_silent(self) -> bool:
-        """Doubt the tasks that had no status at the last call, and have none yet; returns whether there are any. What launched
-        them, or what was said of them, may have been lost on a connection that never broke.
+        """Doubt tasks that had no status at the last call and have none yet; returns whether there are any. Their launch, or
+        their statuses, may have been lost on a connection that never broke.
         """
         silent = {task_id for task_id, sequence in self._live.items() if not sequence}
         overdue = silent & self._silent
@@ -163,10 +163,10 @@ class SchedulerTasks:
         return sorted(self._doubtful)
 
     def name_lost(self, registration: RegisterFramework) -> RegisterFramework:
-        """The registration with the tasks that a master has called lost: its receiver may hear that they run."""
+        """The registration with the tasks that a master has reported lost: the next master may hear that they run."""
         return named_in(registration, self._called_lost) if self._called_lost else registration
 
 
 def in_parts(ids: list[Id]) -> Iterator[list[Id]]:
-    """These ids in lists that fit into one message each."""
+    """Split these ids into lists that fit into one message each."""
     return (ids[start : start + IDS_PER_MESSAGE] for start in range(0, len(ids), IDS_PER_MESSAGE))

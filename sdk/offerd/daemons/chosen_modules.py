@@ -1,4 +1,4 @@
-"""Modules that an option names: offerd's own, and those that other packages install under a group of entry points."""
+"""Loads modules that an option names: offerd's own, and those that other packages install under a group of entry points."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def load(group: str, own: Mapping[str, str], name: str) -> Any:
-    """The object called `name`: one of `own` (name to `MODULE:OBJECT`), or the entry point of that name in the group.
+    """The object called `name`: one of `own` (from name to `MODULE:OBJECT`), or the entry point of that name in the group.
 
     Raises `LookupError` if there is neither.
     """

@@ -51,7 +51,7 @@ class LeaderDetector:
         os.close(self.fd)
 
     def _poke(self, _event: Any) -> None:
-        """A watch has fired or the session is another."""
+        """A watch has fired or the session has changed."""
         self._thread.poke()
 
     def _look(self) -> None:

@@ -1,6 +1,6 @@
-"""A thread that looks into ZooKeeper: whenever it is poked, and again when the time that it has asked for is over.
+"""A thread that looks into ZooKeeper whenever it is poked, and after the time that it has asked for.
 
-kazoo calls listeners and watches in threads of its own, which must not be kept: they only poke.
+kazoo calls listeners and watches in threads of its own, which must not be blocked: so these only poke.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ log = logging.getLogger("offerd.zookeeper")
 
 
 class ZooKeeperThread:
-    """`look` is called in this thread, and returns after how many seconds it wants to be called again; None: when it is poked.
-    Where the connection breaks, or what was read makes no sense, it is called again after `again_s`.
+    """`look` is called in this thread. It returns the number of seconds until it wants to be called again; None: when poked. If
+    the connection breaks, or what was read is invalid, it is called again after `again_s`.
     """
 
     def __init__(
@@ -34,20 +34,20 @@ class ZooKeeperThread:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def start(self) -> None:
-        """Start the client, which connects in time, and look."""
+        """Start the client, which connects in the background, and look."""
         self._client.start_async()
         self._thread.start()
 
     def poke(self) -> None:
-        """Have it look again at once; from any thread."""
+        """Look again at once; to be called from any thread."""
         self._is_poked.set()
 
     def is_alive(self) -> bool:
-        """Whether it has begun and not ended."""
+        """Whether the thread has started and not ended."""
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """End the thread and the client. Its session ends at once, and its ephemeral nodes go."""
+        """End the thread and the client. Its session ends at once, and its ephemeral nodes are removed."""
         self.is_closing = True
         self.poke()
         self._client.stop()
@@ -62,10 +62,10 @@ class ZooKeeperThread:
             try:
                 wait_s = self._look()
             except (KazooException, TimeoutError) as error:
-                # The connection broke under the question; a listener hears of its return, or the next try finds it.
+                # The connection broke during the request. A listener or the next try will notice that it is back.
                 log.debug("zookeeper: %r", error)
                 wait_s = self._again_s
-            except Exception as error:  # marked: what was read may be anybody's
+            except Exception as error:  # marked: ZooKeeper's data may come from anybody
                 note_nonsense(error)
                 wait_s = self._again_s
             self._is_poked.wait(wait_s)

@@ -324,7 +324,7 @@ class CallScheduler(Scheduler):
             driver.reply_to_offer(offer.offer_id, tasks)
         except (BadInput, MessageTooLarge):
             self._launch_good(driver, offer, tasks)
-        self._told = ""
+        self._logged_why = ""
         self._stay_warm(room.calls[-1].options.shape)
 
     def _launch_good(self, driver: SchedulerDriver, offer: Offer, tasks: list[TaskInfo]) -> None:

@@ -1,4 +1,4 @@
-"""What is closed at the end of a `with` block."""
+"""A base class for what is closed at the end of a `with` block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Closing(ABC):
-    """A class whose objects are closed when a `with` block ends, however it ends."""
+    """Its objects are closed when a `with` block ends, however it ends."""
 
     def __enter__(self) -> Self:
         return self
@@ -20,4 +20,4 @@ class Closing(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Release what it holds."""

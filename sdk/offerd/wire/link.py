@@ -31,7 +31,7 @@ _LOOK_TIMEOUT_S = 0.3
 
 
 class LinkMonitor(Closing):
-    """The changes of one client socket's connection. Close it before the socket.
+    """Watches the connection of one client socket. Close it before the socket.
 
     `address`: where the socket connects to; `has_keys`: whether it uses keys.
     """
